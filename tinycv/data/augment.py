@@ -1,0 +1,118 @@
+"""Random changes that leave the label true, to a whole batch at once. Images are (B, C, H, W).
+
+Every function takes the generator that decides, so a DataLoader can repeat any batch. With arguments:
+
+    DataLoader(x, y, batch_size=128, transform=partial(random_affine, degrees=10))
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+
+def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np.ndarray:
+    """Move each image by a whole number of pixels, at most ``pixels`` each way; zeros come in.
+
+    x (B, C, H, W) of any type. Returns the same shape and type.
+    """
+    _expect_batch("random_shift", x)
+    if pixels < 0:
+        raise ValueError(f"random_shift: pixels={pixels} must be at least 0")
+    down, right = rng.integers(0, 2 * pixels + 1, (2, len(x)))
+    padded = np.pad(x, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
+    windows = sliding_window_view(padded, x.shape[2:], axis=(2, 3))         # (B, C, 2p+1, 2p+1, H, W)
+    return windows[np.arange(len(x)), :, down, right]                       # (B, C, H, W)
+
+
+def random_affine(
+    x: np.ndarray,
+    rng: np.random.Generator,
+    degrees: float = 15,
+    translate: float = 0.1,
+    scale: tuple[float, float] = (0.9, 1.1),
+) -> np.ndarray:
+    """Turn, move and scale each image by amounts drawn uniformly. x (B, C, H, W) float; same shape returned.
+
+    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves within
+    +-translate of the width and height, sizes within scale. Unlike there, sampling is bilinear, not nearest,
+    and moves are not rounded to whole pixels.
+    """
+    _expect_batch("random_affine", x)
+    low, high = scale
+    if degrees < 0 or translate < 0 or not 0 < low <= high:
+        raise ValueError(
+            f"random_affine: degrees={degrees} and translate={translate} must be at least 0, "
+            f"and scale={scale} an increasing pair above 0"
+        )
+    count, (height, width) = len(x), x.shape[2:]
+    angle = rng.uniform(-degrees, degrees, count)
+    move = rng.uniform(-translate, translate, (count, 2)) * (width, height)
+    return affine(x, angle, move, rng.uniform(low, high, count))
+
+
+def affine(x: np.ndarray, degrees: np.ndarray, translate: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Scale each image about its centre, turn it clockwise, then move it; bilinear, zeros outside.
+
+    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,).
+    Returns (B, C, H, W). Names, order and directions are those of torchvision's functional.affine.
+    """
+    _expect_batch("affine", x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"affine mixes pixels, so it takes float images, not {x.dtype}; divide by 255 first")
+    height, width = x.shape[2:]
+    row, column = _sources(height, width, np.deg2rad(degrees), np.asarray(translate), np.asarray(scale))
+    # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
+    np.clip(row, 0, height + 1, out=row)
+    np.clip(column, 0, width + 1, out=column)
+    return _bilinear(padded, row, column)
+
+
+def _sources(
+    height: int, width: int, angle: np.ndarray, translate: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column, (B, H, W) each, of the padded image that every output pixel looks at.
+
+    source = centre + R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring. Each is a
+    function of the output's row plus one of its column, so trigonometry touches H + W numbers, not H W.
+    """
+    cos, sin = (np.cos(angle) / scale)[:, None], (np.sin(angle) / scale)[:, None]
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    down = np.arange(height) - middle_row - translate[:, 1:]                # (B, H)
+    right = np.arange(width) - middle_column - translate[:, :1]             # (B, W)
+    row = _outer_sum(1 + middle_row + cos * down, -sin * right)
+    column = _outer_sum(1 + middle_column + sin * down, cos * right)
+    return row, column
+
+
+def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:                 # (B, H), (B, W) -> (B, H, W)
+    return a.astype(np.float32)[:, :, None] + b.astype(np.float32)[:, None, :]
+
+
+def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C, H, W)."""
+    batch, channels, rows, columns = image.shape
+    top, left = np.floor(row), np.floor(column)
+    down, right = (row - top)[:, None], (column - left)[:, None]            # (B, 1, H, W), in [0, 1)
+    corner = top.astype(np.intp) * columns + left.astype(np.intp)           # within one plane
+    plane = np.arange(batch * channels).reshape(batch, channels, 1, 1) * (rows * columns)
+    corner = corner[:, None] + plane                                        # (B, C, H, W), within the batch
+    flat = image.reshape(-1)
+
+    def along_row(offset: int) -> np.ndarray:
+        # A neighbour's index is the corner's, seen from a shifted start: no index array is made for it.
+        near, far = flat[offset:].take(corner), flat[offset + 1 :].take(corner)
+        far -= near
+        far *= right
+        far += near
+        return far
+
+    upper, lower = along_row(0), along_row(columns)
+    lower -= upper
+    lower *= down
+    lower += upper
+    return lower
+
+
+def _expect_batch(name: str, x: np.ndarray) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"{name} takes images (B, C, H, W), got shape {x.shape}; add missing axes with None")

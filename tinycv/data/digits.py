@@ -1,0 +1,26 @@
+"""The 8x8 digits that ship with scikit-learn: small enough to train on in seconds.
+
+Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .extra import import_extra
+
+
+def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
+    """Images (1797, 1, 8, 8) float32 in [0, 1] and labels (1797,) int64."""
+    digits = import_extra("sklearn.datasets", "scikit-learn").load_digits()
+    images = np.divide(digits.images[:, None], 16, dtype=np.float32)        # pixels count 0 ... 16
+    return images, digits.target.astype(np.int64)
+
+
+def stratified_folds(
+    labels: np.ndarray, folds: int = 5, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test sets."""
+    selection = import_extra("sklearn.model_selection", "scikit-learn")
+    splitter = selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return splitter.split(np.zeros(len(labels)), labels)

@@ -1,0 +1,77 @@
+"""What is slow to read is read once, then kept as .npz in the user's cache folder.
+
+A cache is a convenience: when it is broken or cannot be written, a warning says so and the source is read.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder() -> Path:
+    """$TINYCV_CACHE, else $XDG_CACHE_HOME/tinycv, else ~/.cache/tinycv. It need not exist."""
+    if own := os.environ.get("TINYCV_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "tinycv"
+
+
+def cached(name: str, read_source: Callable[[], Arrays], shapes: dict[str, tuple[int, ...]]) -> Arrays:
+    """The uint8 arrays that ``read_source`` returns: from the cache when it has them, else read and kept.
+
+    ``shapes`` names the arrays and the shape each must have; a cache that holds anything else is not used.
+    """
+    arrays = _load(name, shapes)
+    if arrays is None:
+        arrays = read_source()
+        _save(name, arrays)
+    return arrays
+
+
+def _load(name: str, shapes: dict[str, tuple[int, ...]]) -> Arrays | None:
+    try:
+        path = cache_folder() / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as file:
+            arrays = {key: file[key] for key in shapes}
+        found = {key: (array.shape, str(array.dtype)) for key, array in arrays.items()}
+        wanted = {key: (shape, "uint8") for key, shape in shapes.items()}
+        if found != wanted:
+            raise ValueError(f"{path} holds {found}, expected {wanted}")
+        return arrays
+    except Exception as error:          # a damaged zip raises any of a dozen types; every one is reported
+        _warn(f"the cached {name} could not be read and is made again: {type(error).__name__}: {error}")
+        return None
+
+
+def _save(name: str, arrays: Arrays) -> None:
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(folder / f"{name}.npz", arrays)
+    except (OSError, RuntimeError) as error:                    # RuntimeError: there is no home folder
+        _warn(f"{name} could not be cached, so the next start is slow again: {error}; "
+              "set TINYCV_CACHE to a folder that can be written")
+
+
+def _write_atomically(path: Path, arrays: Arrays) -> None:
+    """Another process sees the old file or the whole new one, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(temporary, path)
+    except BaseException:                                       # Ctrl-C too: leave no litter behind
+        os.unlink(temporary)
+        raise
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)        # points at who asked for the data

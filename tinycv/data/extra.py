@@ -1,0 +1,17 @@
+"""Optional packages are imported where they are used, and their absence says which command mends it."""
+
+from importlib import import_module
+from types import ModuleType
+
+
+def import_extra(module: str, package: str) -> ModuleType:
+    """The module, or a ModuleNotFoundError that names the command which installs ``package``."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+            raise                               # the package is there, and misses something of its own
+        raise ModuleNotFoundError(
+            f'this data ships with {package}, which is not installed: pip install "tinycv[demos]"',
+            name=error.name,
+        ) from error

@@ -1,0 +1,132 @@
+"""IDX, the format of MNIST and Fashion-MNIST: read and write your own files, plain or gzipped.
+
+    bytes 0, 1     zero
+    byte 2         element type (see TYPES)
+    byte 3         number of dimensions n
+    4n bytes       the sizes, 32 bits each
+    the rest       the elements in C order; every number has its most significant byte first
+
+Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section on file formats.
+"""
+
+import gzip
+import zlib
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+TYPES = {code: np.dtype(name) for code, name in CODES.items()}
+MOST_AXES = 64                                  # NumPy's own limit
+BLOCK = 1 << 20
+
+FilePath = str | Path
+
+
+def read_idx(path: FilePath) -> np.ndarray:
+    """The array of one IDX file, in this machine's byte order. Raises ValueError when the file is damaged.
+
+    Memory follows what the file really holds, never what its header claims.
+    """
+    try:
+        with _open(path) as stream:
+            dtype, shape = _read_header(path, stream)
+            expected = prod(shape) * dtype.itemsize
+            body = _read_at_most(expected + 1, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+    if len(body) != expected:
+        state, found = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
+        raise ValueError(
+            f"{path}: the file is {state}: its header says {shape} of {dtype.name}, which is {expected} "
+            f"bytes, and it holds {found}; fetch the file again"
+        )
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def write_idx(path: FilePath, array: np.ndarray) -> None:
+    """Write ``array`` as IDX, gzipped when ``path`` ends in .gz. Raises TypeError for a type IDX lacks."""
+    array = np.asarray(array)
+    big_endian = array.dtype.newbyteorder(">")
+    code = next((code for code, dtype in TYPES.items() if dtype == big_endian), None)
+    if code is None:
+        names = ", ".join(dtype.name for dtype in TYPES.values())
+        raise TypeError(f"{path}: IDX has no {array.dtype}, only {names}; convert it with .astype(...)")
+    header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    with (gzip.open if str(path).endswith(".gz") else open)(path, "wb") as file:
+        file.write(header + array.astype(big_endian).tobytes())
+
+
+def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """train_x, train_y, test_x, test_y of a folder that holds MNIST's or Fashion-MNIST's four files.
+
+    Images (N, 1, H, W) float32 in [0, 1], labels (N,) int64.
+    """
+    return *_read_pair(Path(folder), "train"), *_read_pair(Path(folder), "t10k")
+
+
+def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    image_path, label_path = _find(folder, f"{part}-images", "idx3"), _find(folder, f"{part}-labels", "idx1")
+    images, labels = read_idx(image_path), read_idx(label_path)
+    _expect(image_path, images, axes=3)
+    _expect(label_path, labels, axes=1)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{image_path} holds {len(images)} images and {label_path} holds {len(labels)} labels; "
+            "take both files from the same data set"
+        )
+    return np.divide(images[:, None], 255, dtype=np.float32), labels.astype(np.int64)
+
+
+def _expect(path: Path, array: np.ndarray, axes: int) -> None:
+    if array.ndim != axes or array.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: expected uint8 with {axes} axes, found {array.dtype} of shape {array.shape}; "
+            "are images and labels swapped?"
+        )
+
+
+def _find(folder: Path, stem: str, kind: str) -> Path:
+    names = [f"{stem}{dot}{kind}-ubyte{ending}" for dot in "-." for ending in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"{folder}: no {stem} there, looked for {', '.join(names)}; "
+        "name the folder that holds the four IDX files"
+    )
+
+
+def _open(path: FilePath) -> BinaryIO:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"    # the content decides: files get renamed
+    return (gzip.open if zipped else open)(path, "rb")
+
+
+def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int, ...]]:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] > MOST_AXES:
+        codes = ", ".join(f"{code:02x}" for code in TYPES)
+        raise ValueError(
+            f"{path}: not an IDX file: it begins with the bytes {magic.hex(' ') or '(none)'}, "
+            f"expected 00 00, a type ({codes}) and a number of axes up to {MOST_AXES:02x}; wrong file?"
+        )
+    dtype, sizes = TYPES[magic[2]], stream.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise ValueError(
+            f"{path}: the file is cut short: {magic[3]} axes need {4 * magic[3]} bytes of sizes, "
+            f"and it holds {len(sizes)}; fetch the file again"
+        )
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    if prod(size or 1 for size in shape) * dtype.itemsize > np.iinfo(np.intp).max:
+        raise ValueError(f"{path}: its header says {shape}, more than any memory holds; fetch the file again")
+    return dtype, shape
+
+
+def _read_at_most(count: int, stream: BinaryIO) -> bytearray:
+    body = bytearray()
+    while len(body) < count and (block := stream.read(min(BLOCK, count - len(body)))):
+        body += block
+    return body

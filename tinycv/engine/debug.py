@@ -1,0 +1,92 @@
+"""NaN hunting: the first op, forward or backward, whose result is not finite although its inputs are.
+
+    with tinycv.debug():                 # or tinycv.debug() alone, to leave it on
+        loss = model(x); loss.backward()
+
+Every op waits for its result and reads it twice, so this is for hunting, not for training. It also fingerprints what
+ops save, and so notices writes into an array that plain mode cannot see (through a NumPy view made earlier).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from tinycv.engine.backend import array_module, to_numpy
+from tinycv.engine.tensor import DEBUG, RECORD, Node, Tensor, Watch, mode
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class debug:
+    """Check every op until the block ends (``with tinycv.debug():``), or from now on (``tinycv.debug()``;
+    ``tinycv.debug(False)`` stops it). Raises FloatingPointError at the first result that is NaN or infinite."""
+
+    def __init__(self, on: bool = True):
+        self.before = mode.get()
+        mode.set(DEBUG if on else RECORD)
+
+    def __enter__(self) -> debug:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        mode.set(self.before)
+
+
+def caller_line() -> str:
+    """file:line of the nearest frame outside the package: the user's line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def check_forward(name: str, args: tuple, result: Tensor) -> None:
+    line = caller_line()
+    if result._node is not None:
+        result._node.line = line
+        for a in args:
+            if isinstance(a, Tensor) and a.device == "cpu":
+                a._watch = Watch(a._watch, a._data)
+    if finite(result._data):
+        return
+    already = [i for i, a in enumerate(args) if not finite(getattr(a, "_data", a))]
+    cause = (f"input {already[0]} was not finite before: it did not come from a recorded op, look where it was made"
+             if already else "all its inputs are finite")
+    raise FloatingPointError(f"forward: {name!r} at {line} made {census(result._data)}; {cause}. "
+                             f"Inputs: {'; '.join(ranges(a) for a in args)}")
+
+
+def check_backward(node: Node, g: Any, piece: Any) -> None:
+    piece = getattr(piece, "_data", piece)
+    if piece is None or finite(piece):
+        return
+    g = getattr(g, "_data", g)
+    cause = "although the gradient that reached it is finite" if finite(g) else "from a gradient that was not finite"
+    saved = [s for args in node.saved if args for s in args if hasattr(s, "shape")]
+    raise FloatingPointError(
+        f"backward: the derivative of {node.row.name!r}, recorded at {node.line}, is {census(piece)}, {cause}. "
+        f"Gradient: {ranges(g)}. It had saved: {'; '.join(ranges(s) for s in saved) or 'nothing'}")
+
+
+def finite(x: Any) -> bool:
+    x = getattr(x, "_data", x)
+    if getattr(x, "dtype", None) is None or x.dtype.kind != "f":
+        return True
+    return bool(array_module(x).isfinite(x).all())
+
+
+def census(x: Any) -> str:
+    x = to_numpy(x)
+    nans, infs = int((x != x).sum()), int((abs(x) == float("inf")).sum())
+    return f"{nans} NaN and {infs} Inf among {x.size} values of shape {x.shape}"
+
+
+def ranges(a: Any) -> str:
+    a = getattr(a, "_data", a)
+    if not hasattr(a, "shape"):
+        return repr(a)[:60]
+    a = to_numpy(a)
+    span = f" in [{a.min():.4g}, {a.max():.4g}]" if a.size and a.dtype.kind in "fiu" else ""
+    return f"{a.dtype} {a.shape}{span}"

@@ -1,0 +1,141 @@
+"""The pair: a definition to read, a kernel to run, and one rule for which of them runs.
+
+    @fused
+    def softmax(x, axis=-1):                    # the definition: differentiable ops, numerically stable, no state
+        ...
+
+    @softmax.kernel                             # the kernel: arrays in, (y, pull) out
+    def _(xp, x, axis=-1):
+        ...
+        def pull(g): ...                        # dL/dy -> (dL/dx, ...), one for each leading array argument
+        return y, pull
+
+The kernel runs forward, and its pull backward.  Only when the backward pass is itself being recorded does the
+definition run: it is traced again from the saved inputs, and that trace is differentiated.  So a kernel needs no
+second derivative, and cannot get one wrong.  tests/test_pairs.py holds kernel, definition and finite differences
+to each other.
+
+A pull may return a function in place of an array: it is called only if that gradient is wanted.
+A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
+from inspect import Parameter as Kind
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import debug, errors, ops
+from tinycv.engine.record import module_of, op, unwrapped
+from tinycv.engine.tensor import DEBUG, LEAF, OFF, Node, Tensor, mode, wrap
+from tinycv.engine.walk import grad
+
+PAIRS: dict[str, Fused] = {}
+
+
+class Fused:
+    """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
+
+    def __init__(self, definition: Callable):
+        self.definition, self.run = definition, None
+        parameters = signature(definition).parameters
+        self.names = tuple(parameters)
+        self.defaults = tuple(p.default for p in parameters.values())
+        update_wrapper(self, definition)
+        self.name = definition.__name__
+        PAIRS[self.name] = self
+
+    def kernel(self, run: Callable) -> Callable:
+        """Decorator: ``run(xp, *arguments) -> (y, pull)``, with the definition's arguments in its order."""
+        self.run = run
+        return run
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        args = self.bound(args, options)
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        try:
+            y, pull = self.run(module_of(arrays), *arrays)
+        except Exception as error:
+            raise errors.explain(self, args, {}, error) from error
+        if not any(isinstance(a, Tensor) for a in args):
+            return y
+        now = mode.get()
+        parents = tuple([a._node and (a if a._node is LEAF else a._node) if isinstance(a, Tensor) else None for a in args])
+        node = None if now == OFF or not any(p is not None for p in parents) else Node(
+            self, parents, (pull, args), None, None)
+        result = several(y, node) if isinstance(y, tuple) else single(y, node)
+        if now == DEBUG:
+            for part in result if isinstance(result, tuple) else (result,):
+                debug.check_forward(self.name, args, part)
+            if node is not None:
+                node.line = debug.caller_line()
+        return result
+
+    def bound(self, args: tuple, options: dict) -> tuple:
+        """All arguments by position, with the definition's defaults."""
+        rest = range(len(args), len(self.names))
+        unknown = set(options) - {self.names[i] for i in rest}
+        missing = [self.names[i] for i in rest if self.defaults[i] is Kind.empty and self.names[i] not in options]
+        if unknown or missing or len(args) > len(self.names):
+            raise TypeError(f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, missing "
+                            f"{missing or 'none'}, {len(args)} given by position")
+        return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
+
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
+        """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced again."""
+        pull, args = node.saved
+        wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
+        if record:
+            found = self.retraced(args, wanted, g)
+        else:
+            unwrapped(args, node)                               # refuses inputs that were changed in place
+            found = pull(tuple(g) if isinstance(g, list) else g)
+            found = found if isinstance(found, tuple) else (found,)
+        for parent, piece, want in zip(node.parents, found, wanted, strict=False):
+            if want:
+                piece = piece() if callable(piece) and not isinstance(piece, Tensor) else piece
+                if piece is not None:
+                    yield parent, piece, None
+
+    def retraced(self, args: tuple, wanted: list[bool], g: Any) -> list:
+        """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this op's inputs."""
+        aliased = [ops.alias(a) if want else a for a, want in zip(args, wanted, strict=True)]
+        y = self.definition(*aliased)
+        outputs, weights = ([y], [g]) if isinstance(y, Tensor) else zip(
+            *[(part, w) for part, w in zip(y, g, strict=True) if w is not None], strict=True)
+        inputs = [a for a, want in zip(aliased, wanted, strict=True) if want]
+        found = iter(grad(list(outputs), inputs, list(weights), create_graph=True, allow_unused=True))
+        return [next(found) if want else None for want in wanted]
+
+
+def fused(definition: Callable) -> Fused:
+    """Make a pair of a definition; see the top of this file."""
+    return Fused(definition)
+
+
+def single(y: Any, node: Node | None) -> Tensor:
+    if node is not None:
+        y = np.asarray(y) if isinstance(y, np.generic) else y
+        node.shape, node.dtype = y.shape, y.dtype
+    return wrap(y, node)
+
+
+def several(ys: tuple, node: Node | None) -> tuple:
+    """A Tensor for each result; each sends its gradient to its own place in the pair's list of gradients."""
+    if node is None:
+        return tuple(wrap(y, None) for y in ys)
+    return tuple(wrap(y, Node(part.row, (node,), ((i, len(ys)),), y.shape, y.dtype)) for i, y in enumerate(ys))
+
+
+def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> list:
+    gradients = gradients or [None] * n
+    gradients[i] = g if gradients[i] is None else gradients[i] + g
+    return gradients
+
+
+part = op(lambda xp, x: x, into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)})
+part.row.name, part.row.always_into = "part", True

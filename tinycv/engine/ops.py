@@ -1,0 +1,232 @@
+"""The derivative table: what every op computes, and how a gradient passes back through it. One row an op.
+
+A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns dL/d(input), in the shape
+of the result where that is easier (the walk sums what broadcasting spread).  Pulls are written with operators and with
+this table's own ops, so they can be differentiated in turn, to any order.
+
+Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
+    relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
+    max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+
+Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this file, as in numpy.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend
+from tinycv.engine.backend import array_module
+from tinycv.engine.record import name_rows, op
+from tinycv.engine.tensor import bare
+
+# ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
+
+add = op(lambda xp, a, b: a + b, a=lambda g: g, b=lambda g: g)
+sub = op(lambda xp, a, b: a - b, a=lambda g: g, b=lambda g: -g)
+mul = op(lambda xp, a, b: a * b, a=lambda g, b: g * b, b=lambda g, a: g * a)
+div = op(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+neg = op(lambda xp, x: -x, x=lambda g: -g)
+power = op(lambda xp, a, b: a ** b,
+           a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
+           b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
+pow = op(lambda xp, x, exponent=1.0: x ** exponent,                # a number for exponent: x ** 2 is the common case
+          x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)
+
+# ── functions of one number ──────────────────────────────────────────────────────────────────────
+
+exp = op(lambda xp, x: xp.exp(x), x=lambda g, y: g * y)
+expm1 = op(lambda xp, x: xp.expm1(x), x=lambda g, y: g * (y + 1))
+log = op(lambda xp, x: xp.log(x), x=lambda g, x: g / x)
+log1p = op(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
+sqrt = op(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
+tanh = op(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
+sigmoid = op(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
+softplus = op(lambda xp, x: xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
+erf = op(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+sin = op(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
+cos = op(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
+relu = op(lambda xp, x: xp.maximum(x, 0), x=lambda g, y: g * (y > 0))
+abs = op(lambda xp, x: xp.abs(x), x=lambda g, x: g * sign(x))
+
+# ── choices ──────────────────────────────────────────────────────────────────────────────────────
+
+where = op(lambda xp, c, a, b: xp.where(c, a, b), a=lambda g, c: where(c, g, 0.0), b=lambda g, c: where(c, 0.0, g))
+maximum = op(lambda xp, a, b: xp.maximum(a, b), a=lambda g, a, b: _share(g, a > b, a == b),
+             b=lambda g, a, b: _share(g, b > a, a == b))
+minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < b, a == b),
+             b=lambda g, a, b: _share(g, b < a, a == b))
+clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high), x=lambda g, x, y: where(x == y, g, 0.0))
+
+# ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
+
+sum = op(lambda xp, x, axis=None, keepdims=False: x.sum(axis=axis, keepdims=keepdims),
+         x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
+mean = op(lambda xp, x, axis=None, keepdims=False: x.mean(axis=axis, keepdims=keepdims),
+          x=lambda g, x_shape, axis, keepdims: spread(g / count(x_shape, axis), x_shape, axis, keepdims))
+var = op(lambda xp, x, axis=None, ddof=0, keepdims=False: x.var(axis=axis, ddof=ddof, keepdims=keepdims),
+         x=lambda g, x, axis, ddof, keepdims: spread(g, x.shape, axis, keepdims) * (x - mean(x, axis, True))
+         * (2 / (count(x.shape, axis) - ddof)))
+max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keepdims),
+         x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
+min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims),
+         x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
+logsumexp = op(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims),
+               x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims)
+               * exp(x - _finite(spread(y, x.shape, axis, keepdims))))
+norm = op(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims)),
+          x=lambda g, x, y, axis, keepdims: x * spread(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis,
+                                                       keepdims))
+cumsum = op(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis), x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
+
+# ── shapes ───────────────────────────────────────────────────────────────────────────────────────
+
+reshape = op(lambda xp, x, shape=(-1,): x.reshape(shape), x=lambda g, x_shape: g.reshape(x_shape))
+transpose = op(lambda xp, x, axes=None: xp.transpose(x, axes),
+               x=lambda g, axes: transpose(g, None if axes is None else tuple(np.argsort(np.asarray(axes) % len(axes)))))
+swapaxes = op(lambda xp, x, axis1=-2, axis2=-1: x.swapaxes(axis1, axis2),
+              x=lambda g, axis1, axis2: g.swapaxes(axis1, axis2))
+expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)
+squeeze = op(lambda xp, x, axis=None: xp.squeeze(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
+unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
+flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
+pad = op(lambda xp, x, width=0, value=0.0: xp.pad(x, width, constant_values=value),
+         x=lambda g, x_shape, width: g[_inside(width, x_shape)])
+getitem = op(lambda xp, x, index=(): x[index], x=lambda g, x_shape, index: scatter(g, index, x_shape),
+             into={"x": lambda buffer, parent, g, x_shape, index: _add_into(buffer, parent, g, index)})
+scatter = op(lambda xp, x, index=(), shape=(): _add_into(xp.zeros(shape, x.dtype), None, x, index),
+             x=lambda g, index: getitem(g, index))
+concatenate = op(lambda xp, *xs, axis=0: xp.concatenate(xs, axis),
+                 xs=lambda g, i, axis, xs_shapes: g[_part(xs_shapes, i, axis)])
+stack = op(lambda xp, *xs, axis=0: xp.stack(xs, axis), xs=lambda g, i, axis: getitem(g, _along(axis, g.ndim, i)))
+alias = op(lambda xp, x: x, x=lambda g: g)
+astype = op(lambda xp, x, dtype=np.float32: x.astype(dtype, copy=False), x=lambda g: g)
+to = op(lambda xp, x, device="cpu": backend.to_device(x, device), x=lambda g, x_device: to(g, x_device))
+
+# ── products of matrices ─────────────────────────────────────────────────────────────────────────
+
+matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: g @ swapaxes(b),                # two axes or more each
+            b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
+einsum = op(lambda xp, *xs, subscripts="": xp.einsum(subscripts, *xs),
+            xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
+
+# ── no derivative: steps and choices ─────────────────────────────────────────────────────────────
+
+equal = op(lambda xp, a, b: a == b)
+not_equal = op(lambda xp, a, b: a != b)
+greater = op(lambda xp, a, b: a > b)
+greater_equal = op(lambda xp, a, b: a >= b)
+less = op(lambda xp, a, b: a < b)
+less_equal = op(lambda xp, a, b: a <= b)
+logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
+logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
+logical_not = op(lambda xp, x: xp.logical_not(x))
+sign = op(lambda xp, x: xp.sign(x))
+isfinite = op(lambda xp, x: xp.isfinite(x))
+argmax = op(lambda xp, x, axis=None: x.argmax(axis))
+argmin = op(lambda xp, x, axis=None: x.argmin(axis))
+
+# ── what the rows above call ─────────────────────────────────────────────────────────────────────
+
+
+def spread(g: Any, shape: tuple, axis: Any, keepdims: bool) -> Any:
+    """g, the gradient of a reduction, copied along the axes that were reduced. The opposite of ``sum``."""
+    if axis is not None and not keepdims:
+        axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
+        g = g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+    return expand(g, shape)
+
+
+def count(shape: tuple, axis: Any) -> int:
+    """How many entries a reduction takes together."""
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return math.prod(shape[a] for a in axes)
+
+
+def _sigmoid(xp: Any, x: Any) -> Any:
+    e = xp.exp(-xp.abs(x))                                          # never overflows
+    return xp.where(x >= 0, 1.0, e) / (1 + e)
+
+
+def _share(g: Any, won: Any, tied: Any) -> Any:
+    return where(tied, 0.5 * g, where(won, g, 0.0))
+
+
+def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
+    won = astype(x == spread(y, x.shape, axis, keepdims), g.dtype)
+    return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
+
+
+def _finite(y: Any) -> Any:
+    return where(isfinite(y), y, 0.0)                               # lest -inf - -inf make a NaN of an empty row
+
+
+def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    top = x.max(axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, 0.0)
+    total = xp.exp(x - top).sum(axis=axis, keepdims=True)
+    with np.errstate(divide="ignore"):                              # log 0 = -inf is the right answer
+        y = xp.log(total) + top
+    return y if keepdims else xp.squeeze(y, axis)
+
+
+def _inside(width: Any, shape: tuple) -> tuple:
+    """The slices that take padding off again."""
+    pairs = np.broadcast_to(np.asarray(width), (len(shape), 2))
+    return tuple(slice(int(before), int(before) + n) for (before, _), n in zip(pairs, shape, strict=True))
+
+
+def _along(axis: int, ndim: int, i: Any) -> tuple:
+    return (slice(None),) * (axis % ndim) + (i,)
+
+
+def _part(shapes: tuple, i: int, axis: int) -> tuple:
+    """Where input i lies in the concatenation."""
+    start = builtins.sum(shape[axis] for shape in shapes[:i])
+    return _along(axis, len(shapes[i]), slice(start, start + shapes[i][axis]))
+
+
+def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
+    """buffer[index] += g, with repeated indices counted; a new buffer of zeros where there is none yet."""
+    xp = array_module(g)
+    if buffer is None:
+        buffer = xp.zeros(parent.shape, parent.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
+        backend.add_at(xp, buffer, index, g)
+    else:
+        buffer[index] += g
+    return buffer
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    if b.ndim == 2 and a.ndim > 2:                                  # one large product, not a loop of small ones
+        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+    return a @ b
+
+
+def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
+    if len(b_shape) == 2 and a.ndim > 2:
+        a, g = a.reshape((-1, a.shape[-1])), g.reshape((-1, g.shape[-1]))
+    return swapaxes(a) @ g
+
+
+def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:
+    """dL/dx_i is an einsum too: of g and the other inputs, onto the letters of x_i.
+
+    A letter that x_i alone has, and that was summed, is nowhere else: a vector of ones stands in for it."""
+    inputs, out = subscripts.split("->")
+    terms = inputs.split(",")
+    others = [(t, x) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i] + [(out, g)]
+    known = set("".join(t for t, _ in others))
+    xp = array_module(bare(g))
+    ones = [(c, xp.ones(n, g.dtype)) for c, n in zip(terms[i], xs[i].shape, strict=True) if c not in known]
+    letters, arrays = zip(*others, *ones, strict=True)
+    return einsum(*arrays, subscripts=",".join(letters) + "->" + terms[i])
+
+
+name_rows(globals())

@@ -1,0 +1,167 @@
+"""How a row of the derivative table becomes a function.
+
+    mul = op(lambda xp, a, b: a * b,    a=lambda g, b: g * b,    b=lambda g, a: g * a)
+
+reads: mul takes arrays a and b; it computes a * b with xp (NumPy or CuPy); dL/da is g * b, and dL/db is g * a, where
+g is dL/d(a * b).  A pull's parameter names say what it needs, and that alone is kept until the walk back:
+
+    a, b, ...      an input                      y          the op's own result
+    x_shape        the shape of input x          axis, ...  an option of the forward function (it has a default)
+    x_device       where input x lives
+
+Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of the result.
+Inputs without a pull (a mask, indices) get no gradient.  An op without Tensors among its inputs is just its forward
+function, which is why a pull may use the table's own ops: on arrays they compute, on Tensors they record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter as Kind
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import debug, errors
+from tinycv.engine.backend import array_module
+from tinycv.engine.tensor import DEBUG, LEAF, OFF, Node, Tensor, mode, wrap
+
+OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
+
+
+class Row:
+    """What the table says of one op."""
+
+    def __init__(self, forward: Callable, pulls: dict[str, Callable], into: dict[str, Callable]):
+        parameters = list(signature(forward).parameters.values())[1:]               # without xp
+        self.name, self.forward = "unnamed", forward
+        self.variadic = any(p.kind is Kind.VAR_POSITIONAL for p in parameters)
+        self.inputs = [p.name for p in parameters if p.default is Kind.empty and p.kind is not Kind.KEYWORD_ONLY]
+        self.options = {p.name: p.default for p in parameters if p.name not in self.inputs}
+        self.pulls = tuple(pulls.get(name) for name in self.inputs)
+        self.into = tuple(into.get(name) for name in self.inputs)
+        self.needs = [[] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls]
+        self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
+        self.always_into = False                                # results of a pair, see fused.py
+        self.savers: dict[int, Callable] = {}
+        unknown = set(pulls) - set(self.inputs)
+        if unknown:
+            raise TypeError(f"op: pulls for {sorted(unknown)}, but the inputs are {self.inputs}")
+
+    def saver(self, mask: int) -> Callable:
+        """A function (y, inputs..., options...) -> for each input in ``mask``, the tuple its pull needs.
+
+        It is written out as source, as namedtuple's is, because it runs at every recorded op.
+        """
+        kept = []
+        for i, names in enumerate(self.needs):
+            wanted = "".join(self.source_of(n) + "," for n in names)
+            kept.append(f"({wanted})" if mask >> i & 1 and self.pulls[i] else "None")
+        source = f"lambda {', '.join(['y', *self.inputs, *self.options])}: ({', '.join(kept)},)"
+        return self.savers.setdefault(mask, eval(source))
+
+    def source_of(self, name: str) -> str:
+        """x_shape is x.shape and x_device is x.device; any other name is itself."""
+        owner, _, what = name.rpartition("_")
+        return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
+
+    def save(self, mask: int, y: Any, inputs: tuple, options: dict) -> tuple:
+        if self.variadic:                                       # one pull for all inputs: pull(g, i, options..., *xs)
+            values = {**options, f"{self.inputs[0]}_shapes": tuple(x.shape for x in inputs)}
+            common = tuple(values[n] for n in self.needs[0][1:] if n in values)
+            xs = inputs if self.inputs[0] in self.needs[0] else ()
+            return tuple((i, *common, *xs) for i in range(len(inputs)))
+        return (self.savers.get(mask) or self.saver(mask))(y, *inputs, **options)
+
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
+        """(parent, its piece of the gradient, None) for each parent that wants one.
+
+        Where the row has an ``into``, the last member adds the piece into a buffer, and saves a whole array of zeros.
+        """
+        pulls, intos = (self.pulls * len(node.parents), self.into * len(node.parents)) if self.variadic else (
+            self.pulls, self.into)
+        for i, parent in enumerate(node.parents):
+            args = node.saved[i]
+            if parent is None or args is None or (needed is not None and parent not in needed):
+                continue
+            if record:
+                at = self.wants_result[0 if self.variadic else i]
+                if at is not None:                              # kept bare, lest a Node hold itself: see Node
+                    args = (*args[:at], wrap(args[at], node), *args[at + 1:])
+            else:
+                args = unwrapped(args, node)
+            if intos[i] is not None and (self.always_into or not record):
+                yield parent, None, lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args)
+            else:
+                yield parent, pulls[i](g, *args), None
+
+
+def unwrapped(args: tuple, node: Node) -> list:
+    """Arrays for the Tensors among what was saved; refused if they have changed since."""
+    for a in args:
+        if isinstance(a, Tensor) and a._watch is not None and a._watch.changed_since(node.seq, a._data):
+            raise RuntimeError(errors.changed_in_place(node, a))
+    return [a._data if isinstance(a, Tensor) else a for a in args]
+
+
+def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Callable) -> Callable:
+    """Make the function of a row: see the top of this file."""
+    row = Row(forward, pulls, into or {})
+    n, options_of = (None if row.variadic else len(row.inputs)), row.options
+    names = list(options_of)
+
+    def call(*args: Any, **options: Any) -> Any:
+        if options_of:
+            if n is not None and len(args) > n:                                     # x.sum(-1): axis by position
+                options.update(zip(names, args[n:]))
+                args = args[:n]
+            if len(options) < len(names):
+                options = {**options_of, **options}
+        arrays, mask, bit, tensors = [], 0, 1, False
+        for a in args:
+            if isinstance(a, Tensor):
+                arrays.append(a._data)
+                tensors = True
+                if a._node is not None:
+                    mask |= bit
+            else:
+                arrays.append(a.item() if isinstance(a, np.generic) else a)         # a float64 scalar would promote
+            bit += bit
+        xp = np if arrays and type(arrays[0]) is np.ndarray else module_of(arrays)
+        try:
+            y = forward(xp, *arrays, **options)
+        except Exception as error:
+            raise errors.explain(row, args, options, error) from error
+        if not tensors:
+            return y
+        now = mode.get()
+        if mask == 0 or now == OFF or not any(row.pulls):
+            result = wrap(y, None)
+        else:
+            parents = tuple([None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args])
+            if isinstance(y, np.generic):
+                y = np.asarray(y)
+            node = Node(row, parents, row.save(mask, y, args, options), y.shape, y.dtype)
+            result = wrap(y, node)
+        if now == DEBUG:
+            debug.check_forward(row.name, args, result)
+        return result
+
+    call.row = row
+    return call
+
+
+def module_of(arrays: list) -> Any:
+    """NumPy or CuPy: whose arrays are these? Numbers and masks follow the first real array."""
+    for a in arrays:
+        if hasattr(a, "shape"):
+            return array_module(a)
+    return np
+
+
+def name_rows(namespace: dict) -> None:
+    """Give every op of the table the name it is bound to."""
+    for name, value in namespace.items():
+        if hasattr(value, "row"):
+            value.row.name = value.__name__ = value.__qualname__ = OPS.setdefault(name, value) and name

@@ -1,0 +1,99 @@
+"""Random numbers: one seed, independent streams for the host and for the noise of each device.
+
+Initial weights and shuffles come from the host's stream, so that CPU and GPU start equal; per-step noise is
+drawn where it is used (``backend.standard_normal``, ``backend.uniform``).
+"""
+from __future__ import annotations
+
+import sys
+from operator import index
+from typing import Any
+
+import numpy as np
+
+
+class _Streams:
+    """Independent streams of one seed: a host's for weights and shuffles, and the noise of each device.
+
+    They are apart, so that noise drawn on one device or another never changes a shuffle. Each is made at its
+    first draw, so a step without noise pays nothing for reseeding. Never seeded means seed 0.
+    """
+
+    def __init__(self, seed: tuple[int, ...] = (0,)):
+        self.seed = seed
+        self.host: np.random.Generator | None = None
+        self.host_noise: np.random.Generator | None = None
+        self.gpu_noise: dict[str, Any] = {}     # "gpu:0" -> cupy.random.Generator
+
+    def sequence(self, stream: int) -> np.random.SeedSequence:
+        # The length goes in first: SeedSequence pads with zeros, and 7 and (7, 0) would be the same seed.
+        return np.random.SeedSequence((len(self.seed), *self.seed), spawn_key=(stream,))
+
+
+_streams = _Streams()
+
+
+def manual_seed(seed: int | tuple[int, ...]) -> None:
+    """Start every stream of random numbers anew, on all devices. ``seed``: an int >= 0, or a tuple of them.
+
+    manual_seed((seed, step)) before a step makes its noise a function of the two only: resume needs no more.
+    Streams are the process's, not a thread's: draw before splitting a batch over threads.
+    """
+    global _streams
+    numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
+    if not numbers or min(numbers) < 0:
+        raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
+    _streams = _Streams(numbers)
+
+
+def host_generator() -> np.random.Generator:
+    """The generator of initial weights and shuffles: NumPy's, on the host, the same whatever the device."""
+    if _streams.host is None:
+        _streams.host = np.random.Generator(np.random.PCG64(_streams.sequence(0)))
+    return _streams.host
+
+
+def host_noise() -> np.random.Generator:
+    """The generator of noise drawn on the CPU. SFC64: the fastest that NumPy has."""
+    if _streams.host_noise is None:
+        _streams.host_noise = np.random.Generator(np.random.SFC64(_streams.sequence(1)))
+    return _streams.host_noise
+
+
+def gpu_noise(device: str) -> Any:
+    """The generator of noise drawn on ``device`` ("gpu:0"), which must be CuPy's current one."""
+    if device not in _streams.gpu_noise:
+        random, number = sys.modules["cupy"].random, int(device.partition(":")[2])
+        _streams.gpu_noise[device] = random.Generator(random.Philox4x3210(_streams.sequence(2 + number)))
+    return _streams.gpu_noise[device]
+
+
+def forget_gpu_noise() -> None:
+    """Drop the GPUs' generators; the next draw makes them anew from the seed."""
+    _streams.gpu_noise.clear()
+
+
+def get_rng_state() -> dict[str, Any]:
+    """Where the host's two streams stand, as JSON can hold it. Of a GPU's noise only the seed can be told."""
+    return {"seed": list(_streams.seed), "host": host_generator().bit_generator.state,
+            "noise": _plain(host_noise().bit_generator.state)}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Continue from ``get_rng_state``.
+
+    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
+    exactly on a GPU calls manual_seed((seed, step)) before each step.
+    """
+    manual_seed(tuple(state["seed"]))
+    host_generator().bit_generator.state = state["host"]
+    host_noise().bit_generator.state = _packed(state["noise"])
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """SFC64's state with its array of four uint64 as a list, which JSON holds exactly."""
+    return state | {"state": {"state": state["state"]["state"].tolist()}}
+
+
+def _packed(state: dict[str, Any]) -> dict[str, Any]:
+    return state | {"state": {"state": np.array(state["state"]["state"], np.uint64)}}

@@ -1,0 +1,208 @@
+"""The walk back: from a result, through the Nodes it came from, to the gradients.
+
+Always visit the latest Node next.  An op can only run after its inputs exist, so "latest first" is a reverse
+topological order: when a Node's turn comes, everything computed from it has already sent its share of the gradient.
+(Without that order a Node would be visited once a path instead of once: x -> x+x -> ... doubles at every step.)
+A heap keeps the order, so nothing here is recursive, and a chain of 100,000 ops is as easy as one of ten.
+
+First order works on bare arrays.  When the backward pass is itself to be differentiated (``create_graph``), the same
+pulls run on Tensors and are recorded like anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from tinycv.engine import backend, debug
+from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, enable_grad, mode, no_grad, wrap
+
+
+def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add d(self)/d(leaf), weighted by ``gradient``, to ``.grad`` of every leaf that requires it.
+
+    gradient: shape of self; may be left out where self is a single number.
+    retain_graph: keep what the graph has saved, for a second call.
+    create_graph: record the walk too, so that ``.grad`` can itself be differentiated (``tinycv.grad`` is better
+    there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
+    """
+    gradients = sweep([self], [gradient], None, retain_graph or create_graph, create_graph)
+    for leaf, g in gradients.items():
+        with enable_grad() if create_graph else no_grad():
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+Tensor.backward = backward
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
+         retain_graph: bool | None = None, create_graph: bool = False, allow_unused: bool = False) -> tuple:
+    """d(outputs)/d(inputs) as a tuple of Tensors, one an input; nothing is added to any ``.grad``.
+
+    grad_outputs: the weights of the outputs (the vector of the vector-Jacobian product); 1 for single numbers.
+    create_graph: the gradients can be differentiated in turn. allow_unused: None where an input plays no part.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    weights = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outputs)
+    if len(weights) != len(outputs):
+        raise ValueError(f"grad: {len(outputs)} outputs but {len(weights)} grad_outputs")
+    for i, x in enumerate(inputs):
+        if x._node is None:
+            raise ValueError(f"grad: input {i}, of shape {x.shape}, does not require a gradient")
+    targets = [spot(x) for x in inputs]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = sweep(outputs, weights, targets, keep, create_graph)
+    missing = [i for i, t in enumerate(targets) if t not in found]
+    if missing and not allow_unused:
+        raise ValueError(f"grad: the outputs do not depend on inputs {missing}; pass allow_unused=True for None there")
+    return tuple(found.get(t) for t in targets)
+
+
+def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False) -> tuple:
+    """(function(*inputs), vᵀ J): the vector-Jacobian product, J = d(function)/d(inputs), without building J."""
+    inputs, single = fresh(inputs)
+    with enable_grad():
+        y = function(*inputs)
+    pulled = grad(y, inputs, v, create_graph=create_graph, allow_unused=True)
+    return y if create_graph else y.detach(), pulled[0] if single else pulled
+
+
+def hvp(function: Callable, inputs: Any, v: Any) -> tuple:
+    """(function(*inputs), H v) for a function with one number as result; H, its matrix of second derivatives, is
+    never built: H v = d/dx (dL/dx · v)  (Pearlmutter 1994). A result linear in its inputs has H v = 0."""
+    inputs, single = fresh(inputs)
+    vs = [v] if single else list(v)
+    with enable_grad():
+        y = function(*inputs)
+        slopes = grad(y, inputs, create_graph=True, allow_unused=True)
+        slopes = [(s, w) for s, w in zip(slopes, vs, strict=True) if s is not None and s._node is not None]
+        curved = grad([s for s, _ in slopes], inputs, [w for _, w in slopes], allow_unused=True)
+    product = tuple(wrap(0.0 * x._data, None) if h is None else h for x, h in zip(inputs, curved, strict=True))
+    return y.detach(), product[0] if single else product
+
+
+def fresh(inputs: Any) -> tuple[list[Tensor], bool]:
+    """Leaves with the same values, so that the products above leave the caller's graph alone."""
+    single = isinstance(inputs, Tensor)
+    leaves = [Tensor(x.detach(), requires_grad=True) for x in ([inputs] if single else inputs)]
+    return leaves, single
+
+
+def spot(x: Tensor) -> Any:
+    """Where x stands in the graph: its Node, or itself where it is a leaf."""
+    return x if x._node is LEAF else x._node
+
+
+def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record: bool) -> dict:
+    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}."""
+    targets = None if targets is None else set(targets)         # a set asks for identity; a list would ask ==
+    needed = None if targets is None else on_the_way(outputs, targets)
+    found, grads, ours, heap = {}, {}, set(), []
+    for y, weight in zip(outputs, weights, strict=True):
+        send(seed(y, weight, record), spot(y), grads, ours, heap, record)
+    checking = mode.get() == DEBUG
+    with enable_grad() if record else no_grad():
+        while heap:
+            node = heappop(heap)[1]
+            g = grads.pop(node)
+            ours.discard(node)
+            if targets is not None and node in targets:
+                found[node] = g
+            if node.saved is None:
+                raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward freed "
+                                   "what it had saved. Pass retain_graph=True there, or compute the result again")
+            for parent, piece, into in node.row.pieces(node, g, needed, record):
+                if checking:
+                    debug.check_backward(node, g, piece)
+                send(piece, parent, grads, ours, heap, record, into)
+            if not keep:
+                node.saved, node.parents = None, ()
+    for leaf, g in grads.items():
+        if targets is None or leaf in targets:
+            found[leaf] = g
+    return {spot: finished(g, record, spot) for spot, g in found.items()}
+
+
+def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, into: Any = None) -> None:
+    """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
+
+    ``ours`` holds parents whose sum was allocated here: only such an array may be added to in place, since any other
+    may also be somebody else's gradient (addition hands the same g to both its inputs).
+    """
+    old = grads.get(parent)
+    if old is None and parent.seq:
+        heappush(heap, (-parent.seq, parent))
+    if into is not None:
+        grads[parent] = into(old if parent in ours else None if old is None else old + 0, parent)
+        ours.add(parent)
+        return
+    piece = fitted(piece, parent)
+    if old is None:
+        grads[parent] = piece
+    elif record or parent not in ours or isinstance(old, Tensor) or not old.shape:
+        grads[parent] = old + piece
+        ours.add(parent)
+    else:
+        old += piece
+
+
+def fitted(g: Any, parent: Any) -> Any:
+    """g in the parent's shape and dtype: what broadcasting spread is summed, what promotion widened is narrowed."""
+    if g.shape != parent.shape:
+        g = unbroadcast(g, parent.shape)
+    return g if g.dtype == parent.dtype else g.astype(parent.dtype)
+
+
+def unbroadcast(g: Any, shape: tuple) -> Any:
+    """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this axis" is "sum"."""
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)
+    return g.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def seed(y: Tensor, weight: Any, record: bool) -> Any:
+    """The gradient that the walk starts with."""
+    if y._node is None:
+        raise RuntimeError("backward: this tensor was not computed from anything that requires a gradient. Set "
+                           "requires_grad=True on an input; detach() and no_grad() also cut the graph")
+    if weight is None:
+        if y.size != 1:
+            raise RuntimeError(f"backward: the result has shape {y.shape}, not a single number; reduce it first "
+                               "(.sum(), .mean()), or pass the gradient that weights its entries")
+        weight = backend.array_module(y._data).ones_like(y._data)
+    array = weight._data if isinstance(weight, Tensor) else weight
+    if not hasattr(array, "shape"):
+        array = Tensor(array, dtype=y.dtype, device=y.device)._data
+    if array.shape != y.shape:
+        raise ValueError(f"backward: the gradient has shape {array.shape}, the result {y.shape}; they must be equal")
+    return (weight if isinstance(weight, Tensor) else wrap(array, None)) if record else array
+
+
+def finished(g: Any, record: bool, spot: Any) -> Tensor:
+    """A gradient to hand out. Copied where its memory may be another's: two leaves never share a gradient."""
+    if record and isinstance(g, Tensor):
+        return g
+    array = g._data if isinstance(g, Tensor) else g
+    return wrap(array.copy(), None)
+
+
+def on_the_way(outputs: list[Tensor], targets: set) -> set:
+    """Nodes and leaves that lie on a path from the outputs down to a target; nothing else is worth a visit."""
+    oldest = min(t.seq for t in targets)
+    seen, stack = set(), [spot(y) for y in outputs if y._node is not None]
+    while stack:
+        node = stack.pop()
+        if node not in seen and node.seq >= oldest:
+            seen.add(node)
+            stack.extend(p for p in node.parents if p is not None)
+    needed = set(targets)
+    for node in sorted(seen, key=lambda n: n.seq):
+        if any(p in needed for p in node.parents):
+            needed.add(node)
+    return needed
+
+
+def is_node(x: Any) -> bool:
+    return isinstance(x, Node)
