@@ -63,7 +63,7 @@ def _driver_problem() -> GpuUnavailable | None:
         return None
     cure = ('pip uninstall -y cupy-cuda13x, then pip install "tinycv[gpu12]"' if have == 12
             else "install a newer driver, until nvidia-smi shows that version")
-    return GpuUnavailable("old_driver", f"this CuPy needs CUDA {need}, the NVIDIA driver knows {have}: {cure}")
+    return GpuUnavailable("old_driver", f"CuPy needs CUDA {need}, the NVIDIA driver knows {have}: {cure}")
 
 
 def _device_problem() -> GpuUnavailable | None:

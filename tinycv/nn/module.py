@@ -164,3 +164,15 @@ class Sequential(Module):
 
     def __getitem__(self, i: int) -> Module:
         return self.layers[i]
+
+
+class Flatten(Module):
+    """(B, ...) to (B, all the rest)."""
+
+    def forward(self, x: Any) -> Any:
+        return x.reshape((x.shape[0], -1))
+
+
+class Identity(Module):
+    def forward(self, x: Any) -> Any:
+        return x

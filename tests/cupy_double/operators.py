@@ -1,0 +1,61 @@
+"""The operators of the strict double's array, put onto its class."""
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from .array import ndarray, unwrap, wrap
+
+
+def _defers(other: Any) -> bool:
+    """Does CuPy leave the operation to ``other``? To a class that says so, as our Tensor does."""
+    if isinstance(other, ndarray | np.ndarray | np.generic):
+        return False
+    return getattr(other, "__array_ufunc__", 0) is None or getattr(other, "__array_priority__", 0) > 100
+
+
+def operand(value: Any) -> Any:
+    """What a ufunc takes beside an array: another, or a scalar of NumPy's or Python's."""
+    if isinstance(value, ndarray | np.generic | int | float | complex):
+        return unwrap(value)
+    raise TypeError(f"Unsupported type {type(value)}")
+
+
+def _forward(function: Any) -> Any:
+    return lambda self, other: NotImplemented if _defers(other) else wrap(function(self._a, operand(other)))
+
+
+def _reflected(function: Any) -> Any:
+    return lambda self, other: NotImplemented if _defers(other) else wrap(function(operand(other), self._a))
+
+
+def _in_place(function: np.ufunc) -> Any:
+    def update(self: ndarray, other: Any) -> Any:
+        if _defers(other):
+            return NotImplemented
+        function(self._a, operand(other), out=self._a)
+        return self
+    return update
+
+
+def _refused_in_place(self: ndarray, other: Any) -> Any:
+    raise TypeError("CuPy has no in-place @=: Python would rebind the name and leave the array as it was")
+
+
+_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
+           "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power, "and": np.bitwise_and,
+           "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift}
+for _name, _ufunc in _BINARY.items():
+    setattr(ndarray, f"__{_name}__", _forward(_ufunc))
+    setattr(ndarray, f"__r{_name}__", _reflected(_ufunc))
+    setattr(ndarray, f"__i{_name}__", _in_place(_ufunc))
+for _name in ("matmul", "divmod"):
+    setattr(ndarray, f"__{_name}__", _forward(getattr(np, _name)))
+    setattr(ndarray, f"__r{_name}__", _reflected(getattr(np, _name)))
+for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
+    setattr(ndarray, f"__{_name}__", _forward(getattr(operator, _name)))
+for _name in ("neg", "pos", "abs", "invert"):
+    setattr(ndarray, f"__{_name}__", lambda self, act=getattr(operator, _name): wrap(act(self._a)))
+ndarray.__imatmul__ = _refused_in_place

@@ -1,0 +1,47 @@
+"""The simulated machine: CuPy's names, why a GPU may not be usable, which one is current, who waited."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+NAMES = json.loads(Path(__file__).parent.with_name("cupy-14.2.0-names.json").read_text())
+
+
+class World:
+    """What the simulated machine is like, and how often Python had to wait for it."""
+
+    synchronisations = 0
+    cause: str | None = None                    # the reason why this machine's GPU cannot be used
+    device = 0                                  # the current one
+    devices = 2
+
+    def wait(self) -> None:
+        self.synchronisations += 1
+
+
+WORLD = World()
+
+
+class Device:
+    """cupy.cuda.Device: current inside its ``with``."""
+
+    def __init__(self, device: int | None = None):
+        self.id = WORLD.device if device is None else int(device)
+
+    def __enter__(self) -> Device:
+        self._outer, WORLD.device = WORLD.device, self.id
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        WORLD.device = self._outer
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
+
+    __hash__ = None
+
+    def synchronize(self) -> None:
+        WORLD.wait()
+
+    compute_capability = "90"
+    mem_info = (2**30, 2**31)

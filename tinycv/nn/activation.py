@@ -1,0 +1,171 @@
+"""Functions between the layers: softmax makes probabilities of scores, GELU and the like bend what Linear keeps straight.
+
+relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those that are pairs.
+"""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import Any
+
+from tinycv.engine import backend
+from tinycv.engine.fused import fused
+from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh
+from tinycv.engine.reduce import max_last, sum_last
+from tinycv.nn.module import Module
+
+
+@fused
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
+
+    The largest x is subtracted first, which changes nothing but keeps exp from overflowing (Goodfellow, Bengio &
+    Courville 2016, section 4.1).
+    """
+    e = exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+@fused
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0."""
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return shifted - log(exp(shifted).sum(axis=axis, keepdims=True))
+
+
+@fused
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x Φ(x), Φ the normal distribution function: x is kept in the measure that it exceeds others.
+
+    Hendrycks & Gimpel 2016, section 2; with approximate="tanh", their approximation
+    0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    """
+    if approximate == "none":
+        return 0.5 * x * (1 + erf(x / sqrt(2)))
+    return 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))
+
+
+class ReLU(Module):
+    def forward(self, x: Any) -> Any:
+        """max(x, 0)."""
+        return relu(x)
+
+
+class Tanh(Module):
+    def forward(self, x: Any) -> Any:
+        return tanh(x)
+
+
+class Sigmoid(Module):
+    def forward(self, x: Any) -> Any:
+        """1 / (1 + exp(-x))."""
+        return sigmoid(x)
+
+
+class Softplus(Module):
+    def forward(self, x: Any) -> Any:
+        """log(1 + exp x): a relu without its corner."""
+        return softplus(x)
+
+
+class GELU(Module):
+    """x Φ(x); approximate "none" or "tanh"."""
+
+    def __init__(self, approximate: str = "none"):
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        return gelu(x, self.approximate)
+
+
+class Softmax(Module):
+    """softmax along one axis."""
+
+    def __init__(self, axis: int = -1):
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        return softmax(x, self.axis)
+
+
+# ── below this line: speed. The definitions above are what it must equal ─────────────────────────
+
+
+def top(xp, x, axis):
+    return max_last(xp, x) if axis in (-1, x.ndim - 1) else x.max(axis=axis, keepdims=True)
+
+
+def total(xp, x, axis):
+    return sum_last(xp, x) if axis in (-1, x.ndim - 1) else x.sum(axis=axis, keepdims=True)
+
+
+@softmax.kernel
+def _softmax(xp, x, axis=-1):
+    y = x - top(xp, x, axis)
+    xp.exp(y, out=y)
+    y /= total(xp, y, axis)
+
+    def pull(g):
+        gx = g * y
+        gx -= y * total(xp, gx, axis)
+        return gx
+
+    return y, pull
+
+
+@log_softmax.kernel
+def _log_softmax(xp, x, axis=-1):
+    y = x - top(xp, x, axis)
+    y -= xp.log(total(xp, xp.exp(y), axis))
+
+    def pull(g):
+        return g - xp.exp(y) * total(xp, g, axis)
+
+    return y, pull
+
+
+@gelu.kernel
+def _gelu(xp, x, approximate="none"):
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate is {approximate!r}; it must be 'none' or 'tanh'")
+    if approximate == "tanh":
+        return _gelu_tanh(xp, x)
+    share = backend.erf(xp, x * (1 / sqrt(2)))
+    share += 1
+    share *= 0.5                                                    # Φ(x)
+
+    def pull(g):
+        slope = x * x
+        slope *= -0.5
+        xp.exp(slope, out=slope)
+        slope *= x
+        slope *= 1 / sqrt(2 * pi)                                   # x φ(x)
+        slope += share
+        slope *= g
+        return slope
+
+    return x * share, pull
+
+
+def _gelu_tanh(xp, x):
+    square = x * x
+    inner = square * (0.044715 * sqrt(2 / pi))
+    inner += sqrt(2 / pi)
+    inner *= x
+    t = xp.tanh(inner, out=inner)
+
+    def pull(g):
+        slope = x * x
+        slope *= 3 * 0.044715
+        slope += 1
+        slope *= x * sqrt(2 / pi)
+        slope *= 1 - t * t
+        slope += 1
+        slope += t
+        slope *= 0.5 * g
+        return slope
+
+    y = t + 1
+    y *= x
+    y *= 0.5
+    return y, pull

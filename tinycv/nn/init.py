@@ -1,0 +1,70 @@
+"""How parameters start. Drawn by NumPy's generator on the host, so that every backend starts from the same numbers.
+
+A sum of n numbers of variance v has variance n v; so a weight's variance goes with 1 / fan_in, lest signals grow or
+die with depth.   Glorot & Bengio 2010, eq. 16 (xavier);   He et al. 2015, eq. 10 (kaiming).
+
+differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a Parameter of a shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinycv.engine.backend import host_generator
+from tinycv.engine.tensor import Parameter
+
+
+def zeros(shape: tuple) -> Parameter:
+    return Parameter(np.zeros(shape, np.float32))
+
+
+def ones(shape: tuple) -> Parameter:
+    return Parameter(np.ones(shape, np.float32))
+
+
+def uniform(shape: tuple, bound: float) -> Parameter:
+    """U(-bound, bound)."""
+    return Parameter(host_generator().uniform(-bound, bound, shape).astype(np.float32))
+
+
+def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
+    return Parameter(host_generator().normal(mean, std, shape).astype(np.float32))
+
+
+def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Parameter:
+    """N(0, std²), drawn again where it lies beyond ``limit`` standard deviations.
+
+    differs: PyTorch cuts at ±2 in absolute terms, which at std 0.02 is no cut at all.
+    """
+    draw = host_generator().standard_normal(shape)
+    while (far := np.abs(draw) > limit).any():
+        draw[far] = host_generator().standard_normal(int(far.sum()))
+    return Parameter((draw * std).astype(np.float32))
+
+
+def fans(shape: tuple) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight (out, in, *kernel)."""
+    if len(shape) < 2:
+        raise ValueError(f"fan in and out need a weight of at least two axes, not shape {shape}")
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def xavier_uniform(shape: tuple, gain: float = 1.0) -> Parameter:
+    """U(-b, b) with b = gain √(6 / (fan_in + fan_out))."""
+    return uniform(shape, gain * math.sqrt(6 / sum(fans(shape))))
+
+
+def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
+    return normal(shape, gain * math.sqrt(2 / sum(fans(shape))))
+
+
+def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
+    """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts Linear with a = √5."""
+    return uniform(shape, math.sqrt(6 / ((1 + a * a) * fans(shape)[0])))
+
+
+def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
+    return normal(shape, math.sqrt(2 / ((1 + a * a) * fans(shape)[0])))

@@ -1,0 +1,116 @@
+"""Losses: one number that says how wrong a batch of predictions is.
+
+    cross-entropy      L = -Σ_c q_c log p_c,   p = softmax(scores)
+    label smoothing    q_c = (1 - ε) [c = target] + ε / C            Szegedy et al. 2016, section 7
+    squared error      L = mean (x - y)²
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.backend import array_module
+from tinycv.engine.fused import fused
+from tinycv.engine.reduce import max_last, sum_last
+from tinycv.engine.tensor import bare
+from tinycv.nn.activation import log_softmax
+from tinycv.nn.module import Module
+
+
+@fused
+def cross_entropy(input: Any, target: Any, label_smoothing: float = 0.0, reduction: str = "mean",
+                  ignore_index: int = -100) -> Any:
+    """How surprised softmax(input) is by target, in nats.
+
+    input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. Rows whose class is ignore_index count
+    for nothing. reduction: "mean" (over the rows that count), "sum", or "none" for (N,).
+    IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
+    """
+    q, counts = target_distribution(target, bare(input), label_smoothing, ignore_index)
+    loss = -(q * log_softmax(input)).sum(axis=-1)                   # (N,)
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
+
+
+def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore_index: int) -> tuple:
+    """(q, how many rows count): the distribution (N, C) that each row is asked to match."""
+    xp, classes = array_module(scores), scores.shape[-1]
+    if target.dtype.kind == "f":
+        return target * (1 - label_smoothing) + label_smoothing / classes, scores.shape[0]
+    target = bare(target)
+    counted = target != ignore_index
+    q = (xp.arange(classes) == target[:, None]).astype(scores.dtype)                 # (N, C), one 1 a row
+    q = q * (1 - label_smoothing) + label_smoothing / classes
+    wrong = ((target < 0) | (target >= classes)) & counted
+    q = xp.where(wrong[:, None], xp.nan, q * counted[:, None]).astype(scores.dtype)
+    return q, counted.sum().astype(scores.dtype)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Mean squared error of two arrays of one shape."""
+    if input.shape != target.shape:
+        raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
+    error = (input - target) ** 2
+    return error if reduction == "none" else error.sum() if reduction == "sum" else error.mean()
+
+
+class CrossEntropyLoss(Module):
+    """``cross_entropy`` with its settings kept."""
+
+    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean", ignore_index: int = -100):
+        self.label_smoothing, self.reduction, self.ignore_index = label_smoothing, reduction, ignore_index
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return cross_entropy(input, target, self.label_smoothing, self.reduction, self.ignore_index)
+
+
+class MSELoss(Module):
+    """``mse_loss`` with its reduction kept."""
+
+    def __init__(self, reduction: str = "mean"):
+        self.reduction = reduction
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return mse_loss(input, target, self.reduction)
+
+
+# ── below this line: speed. The definition above is what it must equal ───────────────────────────
+
+
+@cross_entropy.kernel
+def _cross_entropy(xp, input, target, label_smoothing=0.0, reduction="mean", ignore_index=-100):
+    check(xp, input, target, reduction, ignore_index)
+    logp = input - max_last(xp, input)
+    logp -= xp.log(sum_last(xp, xp.exp(logp)))       # (N, C)
+    q, counts = target_distribution(target, input, label_smoothing, ignore_index)
+    loss = -(q * logp).sum(axis=-1)                                 # (N,)
+    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
+
+    def pull(g):
+        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / counts
+        soft = target.dtype.kind == "f"
+
+        def along_scores():
+            return (xp.exp(logp) * q.sum(axis=-1, keepdims=True) - q) * g
+
+        return along_scores, (lambda: -logp * ((1 - label_smoothing) * g)) if soft else None
+
+    return y, pull
+
+
+def check(xp: Any, input: Any, target: Any, reduction: str, ignore_index: int) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    if input.ndim != 2:
+        raise ValueError(f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)")
+    wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]
+    if target.shape != wanted:
+        raise ValueError(f"scores of shape {input.shape} want a target of shape {wanted}; it has {target.shape}, "
+                         f"{target.dtype}")
+    if xp is np and target.dtype.kind in "iu":
+        bad = ((target < 0) | (target >= input.shape[1])) & (target != ignore_index)
+        if bad.any():
+            row = int(bad.argmax())
+            raise IndexError(f"class {target[row]} in row {row} is out of range: there are {input.shape[1]} classes, "
+                             f"0 to {input.shape[1] - 1}")

@@ -1,0 +1,154 @@
+"""Attention: every token asks a question, and takes an average of the answers.
+
+    Attention(Q, K, V) = softmax(Q Kᵀ / √d) V                       Vaswani et al. 2017, eq. 1
+    MultiHead(Q, K, V) = Concat(head_1 ... head_h) Wᴼ               ibid., section 3.2.2
+    head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
+
+The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and softmax of large
+scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
+
+Read before: softmax in nn/activation.py.   Read next: transformer.py.   Seen at work: demos/06_vit.py.
+Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.backend import array_module
+from tinycv.engine.fused import fused
+from tinycv.engine.methods import concatenate, split
+from tinycv.engine.ops import where
+from tinycv.engine.reduce import dot_last, max_last, sum_last
+from tinycv.engine.tensor import bare
+from tinycv.nn import init
+from tinycv.nn.activation import softmax
+from tinycv.nn.dropout import dropout
+from tinycv.nn.linear import Linear, linear
+from tinycv.nn.module import Module
+
+NEVER = -1e30                                   # a score that softmax turns into 0
+
+
+def causal_mask(t: int, s: int | None = None) -> np.ndarray:
+    """(T, S), True where key s does not come after query t: the future is hidden."""
+    return np.tri(t, t if s is None else s, dtype=bool)
+
+
+@fused
+def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
+    """Average of the values ``v``, weighted by how well keys match queries.
+
+    q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). attn_mask: bool, of a shape that broadcasts to (B, H, T, S), True
+    where a query may look; is_causal: query t may look at keys 0 ... t. Returns (B, H, T, Dv).
+    A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes NaN of it).
+    """
+    score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])              # (B, H, T, S)
+    mask = together_with(attn_mask, is_causal, bare(score))
+    if mask is None:
+        return softmax(score, axis=-1) @ v                          # (B, H, T, Dv)
+    weight = softmax(where(mask, score, NEVER), axis=-1)
+    return where(mask, weight, 0.0) @ v
+
+
+def together_with(attn_mask: Any, is_causal: bool, score: Any) -> Any:
+    """One mask for both reasons not to look, on the scores' device; None where every query may look everywhere."""
+    xp = array_module(score)
+    mask = bare(attn_mask)
+    if mask is not None:
+        if mask.dtype.kind != "b":
+            raise TypeError(f"attn_mask has dtype {mask.dtype}; it must be bool, True where a query may look")
+        mask = xp.asarray(mask) if isinstance(mask, np.ndarray) else mask
+    if not is_causal:
+        return mask
+    causal = xp.asarray(causal_mask(*score.shape[-2:]))
+    return causal if mask is None else mask & causal
+
+
+class MultiheadAttention(Module):
+    """H attentions side by side, each on its own D = E / H dimensions of the width.
+
+    Parameters as PyTorch's: in_proj_weight (3E, E) and in_proj_bias (3E,) make q, k, v in that order; out_proj.
+    differs: always batch first; a mask is True where a query *may* look; dropout falls on the output, not the weights.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} must divide into num_heads {num_heads}: {embed_dim} / {num_heads} "
+                             f"leaves {embed_dim % num_heads}")
+        self.num_heads, self.dropout = num_heads, dropout
+        self.in_proj_weight = init.xavier_uniform((3 * embed_dim, embed_dim))
+        self.in_proj_bias = init.zeros((3 * embed_dim,)) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
+        if bias:
+            self.out_proj.bias = init.zeros((embed_dim,))
+
+    def forward(self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None,
+                is_causal: bool = False) -> Any:
+        """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention).
+        Returns (B, T, E)."""
+        q, k, v = (self.apart(x) for x in self.project(query, key, value))              # (B, H, T or S, D)
+        y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)                 # (B, H, T, D)
+        return dropout(self.out_proj(self.together(y)), self.dropout, self.training)
+
+    def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
+        """Where each query looks: (B, H, T, S), each row sums to 1. For pictures: attention itself never keeps it."""
+        q, k, _ = (self.apart(x) for x in self.project(query, key, key))
+        score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])
+        mask = together_with(attn_mask, is_causal, bare(score))
+        return softmax(score if mask is None else where(mask, score, NEVER), axis=-1)
+
+    def project(self, query: Any, key: Any, value: Any) -> list:
+        """q, k, v (B, T or S, E) by one product where all three are made of the same tokens."""
+        if key is None and value is None:
+            return split(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
+        value = key if value is None else value
+        weights = split(self.in_proj_weight, 3)
+        biases = [None] * 3 if self.in_proj_bias is None else split(self.in_proj_bias, 3)
+        return [linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+
+    def apart(self, x: Any) -> Any:                                 # (B, T, E) -> (B, H, T, D)
+        b, t, e = x.shape
+        return x.reshape((b, t, self.num_heads, e // self.num_heads)).swapaxes(1, 2)
+
+    def together(self, x: Any) -> Any:                              # (B, H, T, D) -> (B, T, E)
+        b, h, t, d = x.shape
+        return x.swapaxes(1, 2).reshape((b, t, h * d))
+
+
+# ── below this line: speed. The definition above is what it must equal ───────────────────────────
+
+
+@scaled_dot_product_attention.kernel
+def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
+    check(q, k, v)
+    scale = 1 / sqrt(q.shape[-1])
+    p = (q * scale) @ k.swapaxes(-1, -2)
+    mask = together_with(attn_mask, is_causal, p)
+    if mask is not None:
+        p = xp.where(mask, p, NEVER)
+    p -= max_last(xp, p)
+    xp.exp(p, out=p)
+    p /= sum_last(xp, p)
+    if mask is not None:
+        p *= mask                                                   # a row that sees nothing: all zeros
+    y = p @ v
+
+    def pull(g):
+        # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y, so no second (T, S) array (Dao et al. 2022, appendix B).
+        dp = g @ v.swapaxes(-1, -2)
+        dp -= dot_last(xp, g, y)
+        dp *= p
+        dp *= scale
+        return lambda: dp @ k, lambda: dp.swapaxes(-1, -2) @ q, lambda: p.swapaxes(-1, -2) @ g
+
+    return y, pull
+
+
+def check(q, k, v):
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the last axes of q and k must be equal (the width of a "
+                         "head), and axis -2 of k and v (a value for each key)")

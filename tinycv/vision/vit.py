@@ -1,0 +1,91 @@
+"""Vision Transformer: an image is cut into patches, and the patches are read like the words of a sentence.
+
+    z_0  = [x_class; x_1 E; x_2 E; ...; x_N E] + E_pos               Dosovitskiy et al. 2021, eq. 1
+    z'_l = MSA(LN(z_{l-1})) + z_{l-1}                                eq. 2
+    z_l  = MLP(LN(z'_l)) + z'_l                                      eq. 3
+    y    = LN(z_L^0)                                                 eq. 4
+
+The steps, as the lecture names them: cut into patches, flatten, project linearly, put CLS in front, add positions, pass
+the encoders, and read the class off C0, the place where CLS came out: it alone has looked at everything for this.
+
+Read before: sequence/attention.py, sequence/transformer.py.   See at work: demos/06_vit.py.
+Shapes: B images, C channels, P patch side, N = (H / P) (W / P) patches, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.engine.methods import concatenate
+from tinycv.engine.ops import expand
+from tinycv.nn import init
+from tinycv.nn.linear import Linear
+from tinycv.nn.module import Module
+from tinycv.nn.norm import LayerNorm
+from tinycv.sequence.transformer import TransformerEncoderLayer
+
+
+def patchify(images: Any, patch_size: int) -> Any:
+    """Cut images (B, C, H, W) into patches and flatten each: (B, N, C P P), row by row from the top left.
+
+    A patch is flattened in the order channel, row, column, as the weights of a convolution of stride P are.
+    """
+    b, c, h, w = images.shape
+    p = patch_size
+    if h % p or w % p:
+        raise ValueError(f"an image of {h} x {w} does not divide into patches of {p} x {p}: resize or pad it to "
+                         f"multiples of {p}, or choose another patch_size")
+    cut = images.reshape((b, c, h // p, p, w // p, p))               # (B, C, H/P, P, W/P, P)
+    return cut.transpose((0, 2, 4, 1, 3, 5)).reshape((b, (h // p) * (w // p), c * p * p))
+
+
+class ViT(Module):
+    """Images (B, C, H, W) to class scores (B, num_classes).
+
+    image_size, patch_size: sides in pixels. dim D, depth (number of encoder blocks), heads, mlp_dim (4 D as in the
+    paper where left out), dropout after each branch. Blocks are pre-norm with GELU, as in the paper.
+    """
+
+    def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
+                 depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0):
+        if image_size % patch_size:
+            raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}: "
+                             f"{image_size % patch_size} pixels would be left over")
+        count = (image_size // patch_size) ** 2
+        self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
+        self.patch_embed = Linear(channels * patch_size ** 2, dim)
+        self.cls_token = init.trunc_normal((1, 1, dim))
+        self.pos_embed = init.trunc_normal((1, count + 1, dim))
+        self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim or 4 * dim, dropout, "gelu", norm_first=True)
+                       for _ in range(depth)]
+        self.norm = LayerNorm(dim)
+        self.head = Linear(dim, num_classes)
+
+    def forward(self, images: Any) -> Any:
+        """images (B, C, H, W). Returns the scores (B, num_classes); softmax makes them probabilities."""
+        c0 = self.tokens(images)[:, 0]                               # (B, D): where CLS came out
+        return self.head(c0)
+
+    def tokens(self, images: Any) -> Any:
+        """What every place holds after the last block: (B, N + 1, D), CLS first."""
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)                                             # (B, N + 1, D)
+        return self.norm(x)
+
+    def embed(self, images: Any) -> Any:
+        """Patches, projected, with CLS in front and positions added: (B, N + 1, D)."""
+        expected = (self.channels, self.image_size, self.image_size)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(f"images of shape {images.shape}; this ViT takes (B, {', '.join(map(str, expected))})")
+        x = self.patch_embed(patchify(images, self.patch_size))      # (B, N, D)
+        cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))    # (B, 1, D)
+        return concatenate([cls, x], axis=1) + self.pos_embed        # (B, N + 1, D)
+
+    def attention_maps(self, images: Any) -> list:
+        """Where each token looks, block by block: a list of (B, heads, N + 1, N + 1). Row 0 is CLS."""
+        x, maps = self.embed(images), []
+        for block in self.blocks:
+            maps.append(block.self_attn.weights(block.norm1(x)))
+            x = block(x)
+        return maps
