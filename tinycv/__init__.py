@@ -1,0 +1,29 @@
+"""tinycv: the models of modern computer vision, from scratch, on NumPy or CuPy.
+
+Read in this order:
+
+1. engine/tensor.py, walk.py     a Tensor remembers how it was computed; the walk back differentiates it
+2. engine/ops.py                 the derivative table, one row an op;  record.py: how a row becomes a function
+3. engine/fused.py               the pair: a definition to read, a kernel to run
+4. nn/module.py, linear.py, activation.py, norm.py, losses.py         what networks share
+5. sequence/attention.py, transformer.py                              tokens that look at each other
+6. vision/vit.py                                                      images, read as sentences of patches
+7. optim.py, train.py, checkpoint.py                                  how all of them learn
+
+The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
+"""
+
+from tinycv.engine import memory
+from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
+from tinycv.engine.create import arange, eye, full, ones, ones_like, rand, randn, tensor, zeros, zeros_like
+from tinycv.engine.debug import debug
+from tinycv.engine.methods import concatenate, einsum, matmul, power, split, stack, std, take_along_axis
+from tinycv.engine.ops import (
+    abs, argmax, argmin, clip, cos, cumsum, erf, exp, expm1, flip, log, log1p, logsumexp, max, maximum, mean, min,
+    minimum, norm, pad, relu, sigmoid, sign, sin, softplus, sqrt, sum, tanh, var, where,
+)
+from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
+from tinycv.engine.walk import grad, hvp, vjp
+from tinycv import nn, sequence, vision
+
+float32, float64, int64 = "float32", "float64", "int64"

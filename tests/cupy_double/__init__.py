@@ -1,8 +1,8 @@
 """A strict double of CuPy 14.2 on NumPy, so that the suite can run a second time without a GPU.
 
-It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's arrays, returns 0-d
-arrays where CuPy does, and counts how often Python had to wait for the "GPU". It is stricter than CuPy in three
-places, each of which hides mistakes there: NumPy's functions on its arrays, in-place @=, and lists as values.
+It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's arrays, returns
+0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU". It is stricter than CuPy where
+CuPy hides mistakes: NumPy's functions on its arrays, in-place @=, and lists as values.
 
     cupy = install()                # or install(cause="driver"), ... : a machine whose GPU cannot be used
     with counting() as waits: ...
@@ -26,6 +26,7 @@ from .functions import SPECIAL, function, ufunc
 from .world import NAMES, WORLD
 
 CAUSES = ("package", "driver", "old_driver", "device", "library")
+_SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex         # types that CuPy takes from NumPy
 _displaced: dict[str, ModuleType | None] = {}
 
 
@@ -50,7 +51,7 @@ class _NoKernel:
 def _plain_function(module: str, home: Any, name: str) -> Any:
     """NumPy's thing of this name under CuPy's rules; None where the double has nothing to offer."""
     found, params = getattr(home, name, None), NAMES[module][name]
-    if isinstance(found, type) and issubclass(found, np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex | Exception):
+    if isinstance(found, type) and issubclass(found, _SCALAR_LIKE):
         return found
     if found is None or isinstance(found, ModuleType | type):
         return None
@@ -67,12 +68,6 @@ def _fill(module: StrictModule, home: Any) -> StrictModule:
     return module
 
 
-def _smoke(a: Any, b: Any) -> Any:
-    if WORLD.cause == "library":
-        raise ImportError("libcublas.so.13: cannot open shared object file: No such file or directory")
-    return a @ b
-
-
 def _build_cupy() -> StrictModule:
     cupy = _fill(StrictModule("cupy"), np)
     for name, arity in NAMES["ufuncs"].items():
@@ -85,8 +80,12 @@ def _build_cupy() -> StrictModule:
                          s_=np.s_, index_exp=np.index_exp, get_default_memory_pool=lambda: pool,
                          get_default_pinned_memory_pool=lambda: pool,
                          is_available=lambda: WORLD.cause in (None, "library"),
-                         get_array_module=lambda *args: cupy if any(isinstance(a, ndarray) for a in args) else np)
+                         get_array_module=lambda *args: _owner(cupy, args))
     return cupy
+
+
+def _owner(cupy: ModuleType, args: tuple[Any, ...]) -> ModuleType:
+    return cupy if any(isinstance(a, ndarray) for a in args) else np
 
 
 def _build_special() -> StrictModule:
@@ -129,12 +128,13 @@ _MODULES = _build()
 
 
 def install(cause: str | None = None) -> ModuleType:
-    """Put the double where ``import cupy`` finds it, and return it. ``cause``: why this machine has no GPU to use."""
+    """Put the double where ``import cupy`` finds it, and return it. ``cause``: why its GPU cannot be used."""
     if cause is not None and cause not in CAUSES:
         raise ValueError(f"unknown cause {cause!r}: choose from {CAUSES}")
     uninstall()
     WORLD.cause, WORLD.synchronisations, WORLD.device = cause, 0, 0
-    _displaced.update({name: module for name, module in sys.modules.items() if name.split(".")[0] in ("cupy", "cupyx")})
+    _displaced.update({name: module for name, module in sys.modules.items()
+                       if name.split(".")[0] in ("cupy", "cupyx")})
     for name in _displaced:
         del sys.modules[name]
     sys.modules.update({"cupy": None} if cause == "package" else _MODULES)

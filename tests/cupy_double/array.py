@@ -1,7 +1,6 @@
 """The array of the strict double: NumPy inside, CuPy's refusals outside."""
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np

@@ -21,7 +21,7 @@ def driver_version() -> int:
 
 def device_count() -> int:
     if WORLD.cause in ("driver", "old_driver"):
-        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
     if WORLD.cause == "device":
         raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
     return WORLD.devices
@@ -102,6 +102,9 @@ class Philox4x3210:
         self._host = np.random.PCG64(sequence)
 
 
+FLOATS = (np.float32, np.float64, float)
+
+
 class Generator:
     """cupy.random.Generator: the methods that CuPy 14.2 has, with its arguments; not NumPy's numbers."""
 
@@ -113,7 +116,7 @@ class Generator:
     def __getattr__(self, name: str) -> Any:
         params = NAMES["cupy.random.Generator"].get(name)
         if params is None or not hasattr(np.random.Generator, name):
-            raise AttributeError(f"cupy.random.Generator has no {name!r} in CuPy {NAMES['version']}, or the double none")
+            raise AttributeError(f"cupy.random.Generator has no {name!r} in CuPy {NAMES['version']}")
         return self._drawer(name, params[1:])
 
     def _drawer(self, name: str, params: list[str]) -> Any:
@@ -124,7 +127,7 @@ class Generator:
             given = dict(zip(params, args, strict=False)) | kwargs
             if len(args) > len(params) or set(given) - set(params):
                 raise TypeError(f"cupy.random.Generator.{name} takes {params}, not {args} {kwargs}")
-            if name in ("random", "standard_normal") and given.get("dtype", float) not in (np.float32, np.float64, float):
+            if name in ("random", "standard_normal") and given.get("dtype", float) not in FLOATS:
                 raise TypeError(f"Unsupported dtype {given['dtype']} for {name}")
             out, dtype = given.get("out"), None if native else given.pop("dtype", None)
             result = act(**{key: unwrap(part) for key, part in given.items()})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .array import ndarray, unwrap, wrap
+from .world import WORLD
 
 
 def _defers(other: Any) -> bool:
@@ -40,6 +41,16 @@ def _in_place(function: np.ufunc) -> Any:
     return update
 
 
+def _unary(function: Any) -> Any:
+    return lambda self: wrap(function(self._a))
+
+
+def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if WORLD.cause == "library":
+        raise ImportError("libcublas.so.13: cannot open shared object file: No such file or directory")
+    return np.matmul(a, b)
+
+
 def _refused_in_place(self: ndarray, other: Any) -> Any:
     raise TypeError("CuPy has no in-place @=: Python would rebind the name and leave the array as it was")
 
@@ -51,11 +62,11 @@ for _name, _ufunc in _BINARY.items():
     setattr(ndarray, f"__{_name}__", _forward(_ufunc))
     setattr(ndarray, f"__r{_name}__", _reflected(_ufunc))
     setattr(ndarray, f"__i{_name}__", _in_place(_ufunc))
-for _name in ("matmul", "divmod"):
-    setattr(ndarray, f"__{_name}__", _forward(getattr(np, _name)))
-    setattr(ndarray, f"__r{_name}__", _reflected(getattr(np, _name)))
+for _name, _function in {"matmul": _matmul, "divmod": np.divmod}.items():
+    setattr(ndarray, f"__{_name}__", _forward(_function))
+    setattr(ndarray, f"__r{_name}__", _reflected(_function))
 for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _forward(getattr(operator, _name)))
 for _name in ("neg", "pos", "abs", "invert"):
-    setattr(ndarray, f"__{_name}__", lambda self, act=getattr(operator, _name): wrap(act(self._a)))
+    setattr(ndarray, f"__{_name}__", _unary(getattr(operator, _name)))
 ndarray.__imatmul__ = _refused_in_place

@@ -1,0 +1,6 @@
+"""Chapter 1, sequences. So far: attention.py (scaled dot-product, multi-head), transformer.py (the encoder block)."""
+
+from tinycv.sequence.attention import MultiheadAttention, causal_mask, scaled_dot_product_attention
+from tinycv.sequence.transformer import TransformerEncoderLayer
+
+__all__ = ["MultiheadAttention", "TransformerEncoderLayer", "causal_mask", "scaled_dot_product_attention"]

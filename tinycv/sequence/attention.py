@@ -20,7 +20,7 @@ import numpy as np
 
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.methods import concatenate, split
+from tinycv.engine.methods import split
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 from tinycv.engine.tensor import bare
