@@ -1,8 +1,8 @@
 """A strict double of CuPy 14.2 on NumPy, so that the suite can run a second time without a GPU.
 
-It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's arrays, returns
-0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU". It is stricter than CuPy where
-CuPy hides mistakes: NumPy's functions on its arrays, in-place @=, and lists as values.
+It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's arrays,
+returns 0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU". It is stricter than
+CuPy where CuPy hides mistakes: NumPy's functions on its arrays, in-place @=, and lists as values.
 
     cupy = install()                # or install(cause="driver"), ... : a machine whose GPU cannot be used
     with counting() as waits: ...
@@ -26,7 +26,7 @@ from .functions import SPECIAL, function, ufunc
 from .world import NAMES, WORLD
 
 CAUSES = ("package", "driver", "old_driver", "device", "library")
-_SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex         # types that CuPy takes from NumPy
+_SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex       # types CuPy takes from NumPy
 _displaced: dict[str, ModuleType | None] = {}
 
 
@@ -118,7 +118,8 @@ def _build() -> dict[str, ModuleType]:
     lib, tricks = ModuleType("cupy.lib"), _fill(StrictModule("cupy.lib.stride_tricks"), np.lib.stride_tricks)
     cupy.linalg, cupy.random, cupy.lib = _fill(StrictModule("cupy.linalg"), np.linalg), random_module(), lib
     cuda = cuda_modules()
-    cupy.cuda, lib.stride_tricks, cupyx.scipy, scipy.special = cuda["cupy.cuda"], tricks, scipy, _build_special()
+    cupy.cuda, lib.stride_tricks = cuda["cupy.cuda"], tricks
+    cupyx.scipy, scipy.special = scipy, _build_special()
     return {"cupy": cupy, "cupy.linalg": cupy.linalg, "cupy.random": cupy.random, "cupy.lib": lib,
             "cupy.lib.stride_tricks": tricks, **cuda, "cupyx": cupyx, "cupyx.scipy": scipy,
             "cupyx.scipy.special": scipy.special}

@@ -21,7 +21,7 @@ def unwrap(value: Any) -> Any:
 
 
 def wrap(result: Any, *parents: Any) -> Any:
-    """NumPy's result as CuPy would give it: arrays, 0-d where NumPy has a scalar; a view remembers its base."""
+    """NumPy's result as CuPy gives it: arrays, 0-d where NumPy has a scalar; a view knows its base."""
     if isinstance(result, tuple | list):
         return type(result)(wrap(part, *parents) for part in result)
     if not isinstance(result, np.ndarray | np.generic):
@@ -59,15 +59,16 @@ class ndarray:                                  # noqa: N801 - CuPy's own name
     __array_priority__ = 100
     __hash__ = None
 
-    def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: str = "C"):
+    def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None,
+                 order: str = "C"):
         if memptr is not None or strides is not None:
             raise NotImplementedError("the double makes arrays from a shape only")
         self._a, self._base, self._device = np.empty(shape, dtype, order), None, WORLD.device
 
     def __getattr__(self, name: str) -> Any:
-        known = name in NAMES["cupy.ndarray"]
-        raise AttributeError(f"cupy.ndarray.{name} exists, but the double does not simulate it" if known
-                             else f"'cupy.ndarray' object has no attribute {name!r} in CuPy {NAMES['version']}")
+        if name in NAMES["cupy.ndarray"]:
+            raise AttributeError(f"cupy.ndarray.{name} exists, but the double does not simulate it")
+        raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r} in CuPy {NAMES['version']}")
 
     # ── what NumPy must not do with it ──
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -75,7 +76,7 @@ class ndarray:                                  # noqa: N801 - CuPy's own name
                         "Please use `.get()` to construct a NumPy array explicitly.")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        # np.float32(2) * array arrives here too, and is fine; np.exp(array) works in CuPy, but hides a mistake.
+        # np.float32(2) * array arrives here too, and is fine; np.exp(array) works in CuPy, but by mistake.
         if method == "__call__" and not kwargs and isinstance(inputs[0], np.generic):
             return wrap(ufunc(*(unwrap(part) for part in inputs)))
         raise TypeError(f"numpy.{ufunc.__name__} was handed a cupy.ndarray: call the array's own module")
@@ -194,7 +195,7 @@ class ndarray:                                  # noqa: N801 - CuPy's own name
     # ── indices ──
     def __getitem__(self, index: Any) -> ndarray:
         index = prepared(index, self.shape)
-        if any(getattr(part, "dtype", None) == bool for part in index):
+        if any(isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in index):
             WORLD.wait()                        # how many are True?
         return wrap(self._a[index], self)
 

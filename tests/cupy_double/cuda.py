@@ -102,7 +102,7 @@ class Philox4x3210:
         self._host = np.random.PCG64(sequence)
 
 
-FLOATS = (np.float32, np.float64, float)
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Generator:
@@ -127,7 +127,7 @@ class Generator:
             given = dict(zip(params, args, strict=False)) | kwargs
             if len(args) > len(params) or set(given) - set(params):
                 raise TypeError(f"cupy.random.Generator.{name} takes {params}, not {args} {kwargs}")
-            if name in ("random", "standard_normal") and given.get("dtype", float) not in FLOATS:
+            if name in ("random", "standard_normal") and np.dtype(given.get("dtype", float)) not in FLOATS:
                 raise TypeError(f"Unsupported dtype {given['dtype']} for {name}")
             out, dtype = given.get("out"), None if native else given.pop("dtype", None)
             result = act(**{key: unwrap(part) for key, part in given.items()})
@@ -145,9 +145,9 @@ def _legacy(name: str, host: np.random.RandomState) -> Any:
 def random_module() -> ModuleType:
     """cupy.random: the generator, and the oldest few of the functions."""
     module, host = ModuleType("cupy.random"), np.random.RandomState(0)
-    module.__dict__.update(Generator=Generator, Philox4x3210=Philox4x3210, XORWOW=Philox4x3210, seed=host.seed,
+    module.__dict__.update(Generator=Generator, Philox4x3210=Philox4x3210, seed=host.seed,
                            default_rng=lambda seed=None: Generator(Philox4x3210(seed)))
-    for name in ("rand", "randn", "randint", "random", "random_sample", "normal", "standard_normal", "uniform",
-                 "permutation"):
+    for name in ("rand", "randn", "randint", "random", "random_sample", "normal", "standard_normal",
+                 "uniform", "permutation"):
         setattr(module, name, _legacy(name, host))
     return module

@@ -12,11 +12,13 @@ from .operators import operand
 from .world import NAMES, WORLD
 
 # Names of arguments that must be host integers: a 0-d array there would need CuPy's missing __index__.
-HOST = {"shape", "newshape", "axis", "axes", "reps", "N", "M", "n", "k", "start", "stop", "step", "num", "dims",
-        "decimals", "repeats", "ndmin", "shift", "minlength", "indices_or_sections", "window_shape", "strides"}
+HOST = {"shape", "newshape", "axis", "axes", "reps", "N", "M", "n", "k", "start", "stop", "step", "num",
+        "dims", "decimals", "repeats", "ndmin", "shift", "minlength", "indices_or_sections", "window_shape",
+        "strides"}
 OPEN_ENDED = {"args", "kwargs", "kwds", "operands", "xi", "arys", "arrays", "arrays_and_dtypes", "varargs"}
 WAITS = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_all", "unique_counts", "unique_inverse",
-         "unique_values", "extract", "compress", "bincount", "trim_zeros", "array_str", "array_repr", "array2string"}
+         "unique_values", "extract", "compress", "bincount", "trim_zeros", "array_str", "array_repr",
+         "array2string"}
 RENAMED = {"newshape": "shape"}                 # NumPy's name for the same argument
 ARRAY_FIRST = {"a", "x", "ar", "arr", "a1", "m", "ary"}
 TAKE_SEQUENCES = {"ndim", "shape", "size", "copy", "asfortranarray", "ascontiguousarray"}
@@ -24,7 +26,7 @@ PYTHON_BOOL = {"allclose", "array_equal", "array_equiv"}        # 0-d arrays in 
 
 
 def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Callable[..., Any]:
-    """``act`` with CuPy's signature: refuses what ``params`` does not list; None when the names are not known."""
+    """``act`` with CuPy's signature: refuses what ``params`` does not list; None: names unknown."""
     def call(*args: Any, **kwargs: Any) -> Any:
         _check_call(name, params, args, kwargs)
         if name in WAITS or name == "where" and len(args) == 1:
@@ -107,7 +109,7 @@ class ufunc:                                    # noqa: N801 - CuPy's own name
         return wrap(self._act.outer(operand(a), operand(b)))
 
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
-        self._only("at", ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"))
+        self._only("at", ("add", "subtract", "maximum", "minimum"))
         if a.dtype.char not in "ilILqQefd":
             raise TypeError(f"cupy.{self.name}.at is not supported for {a.dtype}")
         self._act.at(a._a, prepared(indices, a.shape), operand(b))
@@ -115,7 +117,7 @@ class ufunc:                                    # noqa: N801 - CuPy's own name
 
 def take(a: ndarray, indices: Any, axis: int | None = None, out: ndarray | None = None) -> ndarray:
     """cupy.take: an index from outside wraps."""
-    indices = indices if isinstance(indices, np.ndarray) else unwrap(indices)       # host indices are copied over
+    indices = indices if isinstance(indices, np.ndarray) else unwrap(indices)   # the host's are copied over
     result = np.take(unwrap(a), indices, axis, out=unwrap(out), mode="wrap")
     return wrap(result) if out is None else out
 
@@ -128,14 +130,15 @@ def take_along_axis(a: ndarray, indices: ndarray, axis: int | None) -> ndarray:
 
 def argmax_like(name: str) -> Callable[..., ndarray]:
     """argmax and argmin have a dtype in CuPy which NumPy lacks."""
-    def call(a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> ndarray:
+    def call(a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None,
+             keepdims: bool = False) -> ndarray:
         result = wrap(getattr(np, name)(_array(a), axis=axis, out=unwrap(out), keepdims=keepdims))
         return (result if dtype is None else result.astype(dtype)) if out is None else out
     return call
 
 
-def array(obj: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False, ndmin: int = 0,
-          blocking: bool = False) -> ndarray:
+def array(obj: Any, dtype: Any = None, copy: Any = True, order: str = "K", subok: bool = False,
+          ndmin: int = 0, blocking: bool = False) -> ndarray:
     """cupy.array: from the host, from arrays, from nested lists of both."""
     if isinstance(obj, ndarray) and not copy:
         made = np.array(obj._a, dtype, copy=None, order=order, ndmin=ndmin)
@@ -150,7 +153,8 @@ def asarray(a: Any, dtype: Any = None, order: str | None = None, *, copy: Any = 
     return array(a, dtype, copy=bool(copy), order=order or "K")
 
 
-def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> np.ndarray:
+def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *,
+            blocking: bool = True) -> np.ndarray:
     """cupy.asnumpy: waits for an array, passes host data on."""
     return a.get(stream, order, out, blocking) if isinstance(a, ndarray) else np.asarray(a, order=order)
 

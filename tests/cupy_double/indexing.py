@@ -30,7 +30,8 @@ def _part(part: Any) -> Any:
     if hasattr(part, "_a"):
         return part._a                          # the double's contents
     if isinstance(part, slice):
-        return slice(*(None if edge is None else operator.index(edge) for edge in (part.start, part.stop, part.step)))
+        edges = (part.start, part.stop, part.step)
+        return slice(*(None if edge is None else operator.index(edge) for edge in edges))
     if isinstance(part, list):
         return np.asarray(part, dtype=None if part else np.intp)
     if isinstance(part, np.ndarray | bool | np.bool) or part is None or part is Ellipsis:

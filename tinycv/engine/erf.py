@@ -1,14 +1,14 @@
 """The error function for NumPy, which has none: erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x.
 
 float64: rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for the error
-function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His third region, x > 4,
-is for erfc; 1 - erf is below 2e-8 there, and the second region's formula is right to 1e-12 of that up to 6,
-where erf is 1. Relative error below 1e-15.
+function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His third region,
+x > 4, is for erfc; 1 - erf is below 2e-8 there, and the second region's formula is right to 1e-12 of that
+up to 6, where erf is 1. Relative error below 1e-15.
 
-float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4, weighted so that
-the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and nearly 1.13 x + 0.10 x^3, hence
-a short polynomial does; and NumPy's float32 tanh is vectorised. With rounding, the error is below 2e-7
-absolute and 3e-7 relative.
+float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4, weighted so
+that the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and nearly 1.13 x + 0.10 x^3,
+hence a short polynomial does; and NumPy's float32 tanh is vectorised. With rounding, the error is below
+2e-7 absolute and 3e-7 relative.
 """
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray)
 
 
 def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray) -> None:
-    np.clip(x, -4, 4, out=out)                  # beyond, erf is 1 in float32 and x^2 may overflow
+    np.clip(x, -4.5, 4.5, out=out)              # x^2 must not overflow; x P(x^2) has passed tanh's last step to 1
     np.square(out, out=square)
     out *= _polynomial(_P, square, p)
     np.tanh(out, out=out)

@@ -1,0 +1,30 @@
+"""``device``: a test that takes it runs on the CPU, and on a GPU or CuPy's strict double. Never skipped."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cupy_double
+import pytest
+
+from tinycv.engine import backend
+
+REAL_GPU = backend.gpu_problem() is None
+
+
+@pytest.fixture
+def double() -> Iterator[object]:
+    """The strict double of CuPy, installed for this test even where there is a real GPU."""
+    backend.forget_probe()
+    yield cupy_double.install()
+    cupy_double.uninstall()
+    backend.forget_probe()
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def device(request: pytest.FixtureRequest) -> str:
+    """"cpu", then "gpu:0"."""
+    if request.param == "cpu":
+        return "cpu"
+    if not REAL_GPU:
+        request.getfixturevalue("double")
+    return "gpu:0"

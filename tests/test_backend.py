@@ -1,0 +1,316 @@
+"""One face over NumPy and CuPy: devices, causes, moves, clocks, random numbers, add_at."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import warnings
+
+import cupy_double
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinycv.engine import backend
+
+
+@pytest.fixture(autouse=True)
+def seed_zero():
+    yield
+    backend.manual_seed(0)
+
+
+@pytest.fixture
+def broken(request):
+    """A machine whose GPU cannot be used, for the cause that the test names."""
+    cupy_double.install(request.param)
+    backend.forget_probe()
+    yield request.param
+    cupy_double.uninstall()
+    backend.forget_probe()
+
+
+every_cause = pytest.mark.parametrize("broken", cupy_double.CAUSES, indirect=True)
+
+# ── devices ────────────────────────────────────────────────────────────────────────────────────
+
+CURES = {"package": 'pip install "tinycv[gpu]"', "driver": "install the driver", "old_driver": "tinycv[gpu12]",
+         "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
+
+
+def test_importing_the_engine_does_not_import_cupy():
+    code = ("import sys, tinycv.engine.backend as b; b.array_module([1]); b.resolve('cpu'); "
+            "assert 'cupy' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@every_cause
+def test_gpu_raises_with_cause_and_cure(broken):
+    with pytest.raises(backend.GpuUnavailable) as caught:
+        backend.resolve("gpu")
+    assert caught.value.cause == broken
+    assert CURES[broken] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@every_cause
+def test_auto_falls_back_to_the_cpu_with_one_warning_that_says_why(broken):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert backend.resolve("auto") == "cpu"
+    assert len(said) == 1
+    assert CURES[broken] in str(said[0].message)
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize("broken", ["library"], indirect=True)
+def test_the_first_error_stays_chained(broken):
+    with pytest.raises(backend.GpuUnavailable) as caught:
+        backend.resolve("gpu")
+    assert isinstance(caught.value.__cause__, ImportError)
+
+
+@pytest.mark.parametrize("broken", ["old_driver"], indirect=True)
+def test_a_driver_too_old_for_cuda_12_is_told_to_be_renewed(broken, monkeypatch):
+    monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "driverGetVersion", lambda: 11080)
+    with pytest.raises(backend.GpuUnavailable, match="install a newer driver"):
+        backend.resolve("gpu")
+
+
+def test_the_probe_is_asked_once(double, monkeypatch):
+    asked = []
+    monkeypatch.setattr(double, "ones", lambda *a, ones=double.ones: asked.append(a) or ones(*a))
+    for _ in range(3):
+        backend.resolve("gpu")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("word", "name"), [("gpu", "gpu:0"), ("gpu:1", "gpu:1"), ("cuda", "gpu:0"),
+                                            ("cuda:1", "gpu:1"), ("auto", "gpu:0"), ("cpu", "cpu")])
+def test_synonyms_have_one_name(double, word, name):
+    assert backend.resolve(word) == name
+
+
+@pytest.mark.parametrize("word", ["tpu", "gpu:", "gpu:x", "GPU", "", "cuda:-1", None, 0])
+def test_an_unknown_device_is_refused_with_the_choices(word):
+    with pytest.raises(ValueError, match='choose "cpu", "gpu", "gpu:N" or "auto"') as caught:
+        backend.resolve(word)
+    assert repr(word) in str(caught.value)
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(double):
+    with pytest.raises(backend.GpuUnavailable, match='"gpu:0", "gpu:1" and no "gpu:7"') as caught:
+        backend.resolve("gpu:7")
+    assert caught.value.cause == "device"
+
+
+# ── whose array, and moving it ─────────────────────────────────────────────────────────────────
+
+def test_arrays_know_their_module_and_device(device):
+    x = backend.to_device(np.ones(3), device)
+    assert backend.array_module(x) is backend.module_for(device)
+    assert backend.device_of(x) == device
+
+
+@pytest.mark.parametrize("value", [1, 2.0, [1, 2], np.float32(3), np.ma.ones(2), None], ids=repr)
+def test_what_is_no_cupy_array_belongs_to_numpy(double, value):
+    assert backend.array_module(value) is np
+    assert backend.device_of(value) == "cpu"
+
+
+def test_a_round_trip_changes_nothing(device):
+    x = np.arange(6, dtype=np.int32).reshape(2, 3)
+    back = backend.to_numpy(backend.to_device(x, device))
+    assert type(back) is np.ndarray
+    assert back.dtype == x.dtype
+    assert (back == x).all()
+
+
+def test_an_array_that_is_there_already_is_not_copied(device):
+    x = backend.to_device(np.ones(3), device)
+    assert backend.to_device(x, device) is x
+    x = np.ones(3)
+    assert backend.to_numpy(x) is backend.to_device(x, "cpu") is x
+
+
+def test_an_array_moves_between_gpus(double):
+    x = backend.to_device(np.ones(3), "gpu:1")
+    assert backend.device_of(x) == "gpu:1"
+    assert backend.device_of(backend.to_device(x, "gpu:0")) == "gpu:0"
+    assert backend.device_of(backend.to_device(x, "cpu")) == "cpu"
+
+
+# ── clocks ─────────────────────────────────────────────────────────────────────────────────────
+
+def test_a_stopwatch_measures_what_passed(device):
+    with backend.Stopwatch(device) as watch:
+        time.sleep(0.02)
+    assert 0.02 <= watch.seconds < 5
+    assert 0.02 <= watch.host_seconds <= watch.seconds + 0.01
+
+
+def test_a_stopwatch_waits_for_the_gpu_before_and_after(double):
+    backend.resolve("gpu")                      # the probe waits too
+    with cupy_double.counting() as waits, backend.Stopwatch("gpu"):
+        before = double.synchronisations
+    assert before == 1
+    assert waits.count == 2
+
+
+def test_synchronize_waits_for_a_gpu_only(double):
+    with cupy_double.counting() as waits:
+        backend.synchronize("cpu")
+        backend.synchronize()
+    assert waits.count == 0
+    backend.resolve("gpu")                      # the probe waits too
+    with cupy_double.counting() as waits:
+        backend.synchronize("gpu")
+    assert waits.count == 1
+
+
+# ── random numbers ─────────────────────────────────────────────────────────────────────────────
+
+def noise(device, n=5):
+    return backend.to_numpy(backend.standard_normal(n, backend.module_for(device)))
+
+
+def test_noise_is_a_function_of_seed_and_step(device):
+    backend.manual_seed((3, 7))
+    first = noise(device)
+    noise(device)
+    backend.manual_seed((3, 8))
+    other = noise(device)
+    backend.manual_seed((3, 7))
+    assert (noise(device) == first).all()
+    assert (other != first).any()
+
+
+@pytest.mark.parametrize(("a", "b"), [(5, (5, 0)), ((5, 0), (5, 0, 0)), ((1, 2), (2, 1)), (0, 1)])
+def test_different_seeds_give_different_numbers(a, b):
+    draws = []
+    for seed in (a, b):
+        backend.manual_seed(seed)
+        draws.append((backend.host_generator().random(), noise("cpu")[0]))
+    assert draws[0][0] != draws[1][0]
+    assert draws[0][1] != draws[1][1]
+
+
+def test_noise_on_a_device_never_changes_weights_and_shuffles(device):
+    backend.manual_seed(1)
+    expected = backend.host_generator().permutation(10)
+    backend.manual_seed(1)
+    noise(device)
+    assert (backend.host_generator().permutation(10) == expected).all()
+
+
+@pytest.mark.parametrize("draw", [backend.standard_normal, backend.uniform])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_noise_has_shape_dtype_and_device_of_what_it_is_like(device, draw, dtype):
+    like = backend.to_device(np.ones(2), device)
+    for home in (like, backend.array_module(like)):
+        x = draw((2, 3), home, dtype)
+        assert (x.shape, x.dtype, backend.device_of(x)) == ((2, 3), dtype, device)
+    assert draw((), like).shape == ()
+    assert draw(3, like).dtype == np.float32
+
+
+def test_noise_is_drawn_on_the_gpu_of_the_array(double):
+    like = backend.to_device(np.ones(2), "gpu:1")
+    assert backend.device_of(backend.standard_normal(3, like)) == "gpu:1"
+
+
+def test_two_gpus_draw_different_noise(double):
+    a, b = (backend.standard_normal(5, backend.to_device(np.ones(1), name)) for name in ("gpu:0", "gpu:1"))
+    assert (a.get() != b.get()).all()
+
+
+def test_noise_has_the_moments_it_should(device):
+    xp = backend.module_for(device)
+    normal, flat = (backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform))
+    assert abs(normal.mean()) < 0.03                                # 6 standard errors
+    assert abs(normal.std() - 1) < 0.03
+    assert abs(flat.mean() - 0.5) < 0.01
+    assert 0 <= flat.min() <= flat.max() < 1
+
+
+def test_drawing_noise_never_waits(double):
+    with cupy_double.counting() as waits:
+        backend.standard_normal((4, 4), double)
+        backend.uniform((4, 4), double)
+    assert waits.count == 0
+
+
+def test_the_state_survives_json_and_continues_exactly():
+    backend.manual_seed((4, 2))
+    backend.host_generator().random(3)
+    noise("cpu", 3)
+    state = json.loads(json.dumps(backend.get_rng_state()))
+    expected = backend.host_generator().random(4), noise("cpu", 4)
+    backend.manual_seed(9)
+    backend.set_rng_state(state)
+    assert (backend.host_generator().random(4) == expected[0]).all()
+    assert (noise("cpu", 4) == expected[1]).all()
+
+
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), ((), ValueError), ((1, -2), ValueError),
+                                             (1.5, TypeError), ("7", TypeError)])
+def test_a_seed_that_is_no_natural_number_is_refused(seed, error):
+    with pytest.raises(error):
+        backend.manual_seed(seed)
+
+
+# ── add_at ─────────────────────────────────────────────────────────────────────────────────────
+
+def add_at(device, target, index, value):
+    xp = backend.module_for(device)
+    target, value = (backend.to_device(part, device) for part in (target, value))
+    index = backend.to_device(index, device) if isinstance(index, np.ndarray) else index
+    backend.add_at(xp, target, index, value)
+    return backend.to_numpy(target)
+
+
+@pytest.mark.parametrize("rows", [[0, 2, 2, -1], [], [[1, 1], [3, -4]]], ids=["repeats", "none", "2-D"])
+def test_rows_that_repeat_are_counted(device, rows):
+    rows = np.array(rows, dtype=np.int64)
+    value = np.random.default_rng(0).standard_normal((*rows.shape, 3)).astype(np.float32)
+    expected = np.ones((4, 3), np.float32)
+    np.add.at(expected, rows, value)
+    assert np.allclose(add_at(device, np.ones((4, 3), np.float32), rows, value), expected, atol=1e-6)
+
+
+@given(st.integers(1, 5), st.integers(0, 20), st.sampled_from(["int8", "uint8", "int32", "int64"]), st.data())
+def test_the_fast_path_equals_numpys_own(count, width, kind, data):
+    low = 0 if kind == "uint8" else -count
+    rows = np.array(data.draw(st.lists(st.integers(low, count - 1), max_size=30)), dtype=kind)
+    value = np.random.default_rng(0).standard_normal((len(rows), width))
+    got, expected = np.ones((count, width)), np.ones((count, width))
+    np.add.at(expected, rows, value)
+    backend.add_at(np, got, rows, value)
+    assert (got == expected).all()
+
+
+def test_a_value_is_broadcast_over_the_rows():
+    target = np.zeros((3, 2, 2))
+    backend.add_at(np, target, np.array([1, 1]), np.array([1.0, 2.0]))
+    assert target[1].tolist() == [[2, 4], [2, 4]]
+
+
+def test_a_target_that_is_no_plain_block_is_added_to_all_the_same():
+    base = np.zeros((3, 4))
+    backend.add_at(np, base[:, ::2], np.array([0, 0]), 1.0)
+    assert base[0].tolist() == [2, 0, 2, 0]
+
+
+def test_columns_that_repeat_are_counted(device):
+    columns = backend.to_device(np.array([0, 0, 1]), device)
+    assert add_at(device, np.zeros((2, 3)), (slice(None), columns), np.ones((1, 3))).tolist() == [[2, 1, 0]] * 2
+
+
+@pytest.mark.parametrize("row", [3, -4])
+def test_a_row_outside_raises_and_adds_nothing(row):
+    target = np.zeros((3, 2))
+    with pytest.raises(IndexError, match="but the target has 3"):
+        backend.add_at(np, target, np.array([0, row]), 1.0)
+    assert (target == 0).all()

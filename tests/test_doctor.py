@@ -1,0 +1,101 @@
+"""The doctor tells facts, in ASCII, and words its advice as something to measure."""
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+
+import cupy_double
+import numpy as np
+import pytest
+
+from tinycv import doctor
+from tinycv.engine import backend
+
+AVX512 = ["avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"]
+HASWELL = {"library": "openblas", "version": "0.3", "kernel": "Haswell", "threads": 2,
+           "source": "threadpoolctl"}
+
+
+def hide(monkeypatch, package):
+    """As if ``package`` were not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name, *rest: None if name == package else find(name, *rest))
+
+
+def test_the_command_prints_ascii_and_names_the_versions():
+    command = [sys.executable, "-m", "tinycv.doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.isascii()
+    assert f"NumPy     {np.__version__}" in done.stdout
+    assert f"Python    {platform.python_version()}" in done.stdout
+
+
+def test_the_report_survives_json():
+    facts = doctor.report()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["cpu"]["cores"] >= 1
+
+
+@pytest.mark.parametrize("cause", cupy_double.CAUSES)
+def test_an_unusable_gpu_is_printed_with_its_cause_and_cure(cause):
+    cupy_double.install(cause)
+    backend.forget_probe()
+    try:
+        facts = doctor.report()
+        text = "\n".join(doctor._lines(facts))
+    finally:
+        cupy_double.uninstall()
+        backend.forget_probe()
+    assert facts["device"] == "cpu"
+    assert facts["gpu"]["cause"] == cause
+    assert f"{cause}: " in text
+
+
+def test_a_usable_gpu_is_named(double):
+    facts = doctor.report()
+    assert facts["device"] == "gpu:0"
+    assert facts["gpu"]["names"] == ["strict double of a GPU"] * 2
+    assert facts["versions"]["CuPy"] == "14.2.0"
+
+
+def test_without_threadpoolctl_numpy_tells_the_library_and_a_lead_says_what_tells_more(monkeypatch):
+    hide(monkeypatch, "threadpoolctl")
+    facts = doctor.report()
+    assert facts["blas"]["source"] == "numpy.show_config"
+    assert facts["blas"]["library"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    assert any("pip install threadpoolctl" in lead for lead in facts["leads"])
+
+
+def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure():
+    [lead] = doctor._leads(HASWELL, AVX512)
+    assert "OPENBLAS_CORETYPE=SKYLAKEX" in lead
+    assert "before Python starts" in lead
+    assert "measure" in lead
+
+
+@pytest.mark.parametrize(("blas", "flags"), [
+    (HASWELL, AVX512[:-1]), (HASWELL, []), (HASWELL | {"kernel": "SkylakeX"}, AVX512),
+    (HASWELL | {"library": "mkl"}, AVX512), (HASWELL | {"kernel": "neoversen1"}, [])],
+    ids=["one instruction set short", "no flags", "kernel fits", "no OpenBLAS", "ARM"])
+def test_no_kernel_is_suggested_that_is_in_use_or_cannot_run(blas, flags):
+    assert doctor._leads(blas, flags) == []
+
+
+def test_a_machine_without_cpuinfo_still_reports(monkeypatch):
+    monkeypatch.setattr(doctor, "_cpuinfo", lambda: "")
+    facts = doctor.report()
+    assert facts["cpu"]["model"]
+    assert not any("CORETYPE" in lead for lead in facts["leads"])
+
+
+def test_tinycv_run_from_its_source_says_so(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert doctor.report()["versions"]["tinycv"] == "not installed, run from its source"

@@ -1,0 +1,80 @@
+"""The house has floors, and a file imports only from floors below its own: read from the imports themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "tinycv"
+# A file may import from its own line and from the lines before it. The last part of a name may be a folder.
+FLOORS = [
+    ["engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce"],
+    ["engine.backend"],
+    ["engine.tensor"],
+    ["engine.errors", "engine.debug"],
+    ["engine.record", "engine.walk"],
+    ["engine.ops"],
+    ["engine.methods", "engine.create"],
+    ["engine.fused"],
+    ["engine.cases", "engine.check"],
+    ["nn"],
+    ["optim", "data"],
+    ["checkpoint"],
+    ["train"],
+    ["sequence"],
+    ["vision"],
+    ["generative"],
+    ["draw", "doctor", "demo"],
+]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor_of(name: str) -> int:
+    fits = [i for i, names in enumerate(FLOORS) if any(name == n or name.startswith(n + ".") for n in names)]
+    assert fits, f"tinycv.{name} stands on no floor: add it to FLOORS"
+    return fits[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports when it is itself imported (not inside functions)."""
+    found = set()
+    here = ["tinycv", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            base = here[:len(here) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{module}.{a.name}" for a in node.names} | {module}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return {name.removeprefix("tinycv.") for name in found if name.startswith("tinycv.") and exists(name)}
+
+
+def exists(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists()
+
+
+def files() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "__init__.py"]
+
+
+def test_every_file_imports_only_from_its_own_floor_or_below():
+    wrong = [f"{module_name(path)} imports {name}" for path in files() for name in imports(path)
+             if floor_of(name) > floor_of(module_name(path))]
+    assert files() and not wrong, wrong
+
+
+def test_the_engine_has_never_heard_of_networks():
+    upper = ("nn", "optim", "train", "sequence", "vision", "data")
+    assert not [p for p in files() if module_name(p).startswith("engine.")
+                and any(name.split(".")[0] in upper for name in imports(p))]
+
+
+def test_import_brings_only_numpy_and_safetensors():
+    code = "import tinycv, sys; print([m for m in ('matplotlib', 'sklearn', 'cupy', 'torch', 'tqdm', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,103 @@
+"""What every demo has in common: its flags, its record of measured figures, and where its picture goes.
+
+    show = Demo("06_vit", __doc__)                      reads --quick --full --device --seed --out
+    show.measured("test accuracy", 0.987, target=">= 0.985")
+    show.finish(figure)                                 writes out/06_vit.png and out/06_vit.json, prints the figures
+
+A demo is quick (a test of seconds), full (the whole protocol, cut to an hour at most), or neither (some minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend
+
+
+class Demo:
+    """One run of one demo. Attributes: quick, full, device, seed, out (a Path), plus ``choose``."""
+
+    def __init__(self, name: str, story: str, arguments: list[str] | None = None):
+        parser = argparse.ArgumentParser(prog=f"demos/{name}.py", description=ascii_only(story),
+                                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        size = parser.add_mutually_exclusive_group()
+        size.add_argument("--quick", action="store_true", help="seconds, to see that it works; the figures mean nothing")
+        size.add_argument("--full", action="store_true", help="the whole protocol: up to an hour on two cores")
+        parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the figures")
+        given = parser.parse_args(arguments)
+        try:
+            self.device = backend.resolve(given.device)
+        except (backend.GpuUnavailable, ValueError) as error:
+            parser.exit(2, f"{error}\n")
+        self.name, self.quick, self.full, self.seed, self.out = name, given.quick, given.full, given.seed, given.out
+        self.started, self.rows = time.perf_counter(), []
+        backend.manual_seed(self.seed)
+        print(ascii_only(story).strip().splitlines()[0], flush=True)
+
+    def choose(self, quick: Any, default: Any, full: Any = None) -> Any:
+        """The value for this size of run; ``full`` is as ``default`` where left out."""
+        return quick if self.quick else full if self.full and full is not None else default
+
+    def measured(self, metric: str, value: Any, reference: str = "", target: str = "") -> None:
+        """Note a figure. reference: the published figure with its source; target: what it ought to be."""
+        plain = [float(v) for v in value] if isinstance(value, (list, tuple)) else float(value)
+        self.rows.append({"metric": metric, "value": plain, "reference": reference, "target": target})
+
+    def finish(self, figure: Any = None, **more: Any) -> dict:
+        """Write the picture and the JSON, print the figures. Returns what was written."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        record = {"demo": self.name, "size": self.choose("quick", "default", "full"), "rows": self.rows, "seed": self.seed,
+                  "device": self.device, "seconds": round(time.perf_counter() - self.started, 1),
+                  "peak_memory_mib": peak_memory_mib(), **machine(), **more}
+        target = self.out / f"{self.name}.json"
+        partial = target.with_suffix(".json.part")
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, target)
+        for row in self.rows:
+            value = row["value"]
+            shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.6g}"
+            print(f"  {row['metric']}: {shown}" + (f"   (target {row['target']})" if row["target"] else "")
+                  + (f"   [{row['reference']}]" if row["reference"] else ""))
+        print(f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, {self.device}")
+        if figure is not None:
+            from tinycv import draw
+            print(f"  picture: {draw.save(figure, self.out / f'{self.name}.png')}")
+        return record
+
+
+def machine() -> dict:
+    """What a figure depends on besides the code."""
+    return {"python": platform.python_version(), "numpy": np.__version__, "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}"}
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mib() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024              # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2 ** 20)
+
+
+def ascii_only(text: str) -> str:
+    """For consoles that cannot print more."""
+    return text.replace("·", "-").encode("ascii", "replace").decode()

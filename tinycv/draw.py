@@ -1,0 +1,144 @@
+"""Every picture. Figures go to files and never to a window, so this works where there is no screen.
+
+Needs matplotlib:  pip install "tinycv[demos]"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tinycv.engine.tensor import LEAF, Node, Tensor
+
+INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"
+LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")        # told apart in print and by the colour-blind
+
+
+def figure(title: str, width: float = 10, height: float = 5) -> Figure:
+    """A figure with a title that says what one should see. Sizes in inches."""
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    fig.suptitle(title, fontsize=14, color=INK)
+    return fig
+
+
+def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=dpi, facecolor="white")
+    return path
+
+
+def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
+    """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above it."""
+    a = np.asarray(picture)
+    a = a[0] if a.ndim == 3 and len(a) == 1 else np.moveaxis(a, 0, -1) if a.ndim == 3 else a
+    ax.imshow(a, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if caption:
+        ax.set_title(caption, fontsize=9, color=colour)
+
+
+def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = None,
+               colours: Sequence[str] | None = None, columns: int = 8) -> None:
+    """Pictures in rows. place: a figure or subfigure that is free."""
+    rows = max(1, -(-len(pictures) // columns))
+    axes = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
+    for i, ax in enumerate(axes):
+        if i < len(pictures):
+            image(ax, pictures[i], captions[i] if captions else "", colours[i] if colours else INK)
+        else:
+            ax.axis("off")
+
+
+def patches(place: Any, picture: Any, patch_size: int) -> None:
+    """The picture cut apart: every patch in its place, with gaps between and its number in the corner."""
+    a = np.asarray(picture)[0]
+    side = a.shape[0] // patch_size
+    axes = place.subplots(side, side, squeeze=False, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
+    for i, ax in enumerate(axes.ravel()):
+        r, c = divmod(i, side)
+        image(ax, a[r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size])
+        ax.text(0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color="#e08214")
+
+
+def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str, log: bool = False) -> None:
+    """Lines by name, each (xs, ys), axes named; a legend where there is more than one."""
+    for (name, (xs, ys)), colour in zip(lines.items(), LINES * len(lines), strict=False):
+        ax.plot(xs, ys, label=name, color=colour, linewidth=1.6)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if log:
+        ax.set_yscale("log")
+    if len(lines) > 1:
+        ax.legend(frameon=False, fontsize=9)
+    ax.grid(True, color=PALE, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def overlay(ax: Any, picture: Any, heat: Any, caption: str = "") -> None:
+    """A picture with a heat map (any smaller size, values >= 0) laid over it."""
+    a = np.asarray(picture)
+    height, width = a.shape[-2:]
+    image(ax, a, caption)
+    ax.imshow(np.asarray(heat), cmap="inferno", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+              interpolation="bilinear")
+
+
+def note(ax: Any, text: str) -> None:
+    """The measured figure, in the upper left corner."""
+    ax.text(0.02, 0.96, text, transform=ax.transAxes, ha="left", va="top", fontsize=10, color=INK,
+            bbox={"facecolor": "white", "edgecolor": PALE, "boxstyle": "round"})
+
+
+# -- the recorded graph, without Graphviz ----------------------------------------------------------------
+
+
+def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> None:
+    """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time, arrows with the data.
+
+    Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
+    """
+    level = levels(result)
+    called = {id(t): name for name, t in (names or {}).items()}
+    place, used = {}, {}
+    for spot in sorted(level, key=lambda s: s.seq):
+        x = level[spot]
+        place[spot] = (x, -used.setdefault(x, 0))
+        used[x] += 1
+    tallest = max(used.values())
+    place = {s: (x, y + (used[x] - 1) / 2) for s, (x, y) in place.items()}
+    text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
+    room = {s: 11 + 3.6 * len(text[s]) for s in place}                     # half a box's width, in points
+    for spot, (x, y) in place.items():
+        ax.text(x, y, text[spot], ha="center", va="center", fontsize=10, zorder=3, bbox={
+            "boxstyle": "round,pad=0.4", "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+            "edgecolor": INK})
+        for parent in dict.fromkeys(p for p in spot.parents if p is not None):
+            ax.annotate("", (x, y), place[parent], zorder=2, arrowprops={
+                "arrowstyle": "-|>", "color": INK, "shrinkA": room[parent], "shrinkB": room[spot]})
+    ax.set_xlim(-0.6, max(level.values()) + 0.6)
+    ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
+    ax.axis("off")
+
+
+def levels(result: Tensor) -> dict[Node | Tensor, int]:
+    """How many ops lie between each Node and the leaves, at most."""
+    if result._node is None or result._node is LEAF:
+        raise ValueError("this tensor was not computed by a recorded op: there is no graph to draw")
+    reached, stack = set(), [result._node]
+    while stack:
+        spot = stack.pop()
+        if spot not in reached:
+            reached.add(spot)
+            stack.extend(p for p in spot.parents if p is not None)
+    level: dict[Node | Tensor, int] = {}
+    for spot in sorted(reached, key=lambda s: s.seq):              # parents are older, so they come first
+        level[spot] = 1 + max((level[p] for p in spot.parents if p is not None), default=-1)
+    return level

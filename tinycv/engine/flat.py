@@ -1,0 +1,51 @@
+"""Many small arrays as one large one.
+
+A model has tens of parameters, most of them small, and what an optimiser does to each is the same. Called once a
+parameter, NumPy spends its time on being called, and a GPU on being launched; laid side by side in one flat array they
+all take one call. The Tensors keep their own memory: values are copied in before the work, and out after it.
+
+Used by: optim.py, ema.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+from tinycv.engine.backend import array_module, device_of
+from tinycv.engine.tensor import Tensor
+
+
+class Flat:
+    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of ``size`` values."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        self.tensors = list(tensors)
+        self.xp, self.dtype = array_module(self.tensors[0]._data), self.tensors[0].dtype
+        self.bounds = [0, *accumulate(t.size for t in self.tensors)]       # Tensor i lies at bounds[i]:bounds[i + 1]
+        self.size = self.bounds[-1]
+
+    def moved(self) -> bool:
+        """Have Tensors gone to another device or dtype since?"""
+        return any(t._data.dtype != self.dtype or array_module(t._data) is not self.xp for t in self.tensors)
+
+    def zeros(self) -> Any:
+        return self.xp.zeros(self.size, self.dtype)
+
+    def views(self, flat: Any) -> list[Any]:
+        """Each Tensor's part of ``flat``, in the Tensor's shape; shares memory with it."""
+        ends = zip(self.bounds, self.bounds[1:], self.tensors, strict=False)
+        return [flat[start:end].reshape(t.shape) for start, end, t in ends]
+
+    def gather(self, arrays: Sequence[Any], out: Any) -> None:
+        """Copy arrays side by side into ``out``, in one call."""
+        self.xp.concatenate([a.reshape(-1) for a in arrays], out=out)
+
+
+def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """The Tensors sorted into lists of one dtype and device each, every list in the order given."""
+    lists: dict[tuple, list[Tensor]] = {}
+    for t in tensors:
+        lists.setdefault((device_of(t._data), t.dtype), []).append(t)
+    return list(lists.values())

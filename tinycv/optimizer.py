@@ -1,0 +1,178 @@
+"""What every optimiser shares: groups of parameters, their options, the state of each, and its saving.
+
+The rules themselves are in optim.py; they run on flat arrays, and engine/flat.py says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from tinycv.engine import backend
+from tinycv.engine.flat import Flat, alike
+from tinycv.engine.tensor import Tensor
+
+
+class Optimizer:
+    """Base of the optimisers.
+
+    params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable state_dict keys), or
+    groups, each a dict {"params": ..., and options for these alone}. ``param_groups`` lists the groups; their "lr"
+    may be changed between steps. A parameter whose ``grad`` is None is left as it is.
+    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf Tensor.
+    """
+
+    arrays: tuple[str, ...] = ()                # what a subclass remembers of each parameter, under PyTorch's names
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        if isinstance(params, Tensor):
+            raise TypeError("params is one Tensor; an optimiser takes an iterable: [tensor]")
+        groups = list(params)
+        if not groups or not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.param_groups = [{**defaults, **group} for group in groups]
+        self.names: dict[Tensor, str] = {}      # in the order given
+        for group in self.param_groups:
+            _check_options(group, defaults)
+            group["params"] = [self._named(entry) for entry in group["params"]]
+        if not self.names:
+            raise ValueError("the optimiser got no parameters: does the model keep its Parameters as attributes?")
+        if len(set(self.names.values())) < len(self.names):
+            raise ValueError("two parameters have the same name: give model.named_parameters(), or parameters alone")
+        self._lay_out()
+
+    def _named(self, entry: Any) -> Tensor:
+        name, p = entry if isinstance(entry, tuple) else (str(len(self.names)), entry)
+        if not isinstance(p, Tensor) or not p.is_leaf:
+            what = f"a computed tensor of shape {p.shape}" if isinstance(p, Tensor) else type(p).__name__
+            raise TypeError(f"an optimiser changes Parameters (or leaf Tensors that require a gradient), not {what}")
+        if p in self.names:
+            raise ValueError(f"parameter {name} of shape {p.shape} was given twice")
+        self.names[p] = name
+        return p
+
+    def _lay_out(self) -> None:
+        self._slabs = [Slab(group, tensors, self.arrays) for group in self.param_groups
+                       for tensors in alike(group["params"])]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients (None, not zeros)."""
+        for p in self.names:
+            p.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, in place."""
+        if any(slab.moved() for slab in self._slabs):
+            self.load_state_dict(self.state_dict())
+        for slab in self._slabs:
+            for step, first, last in slab.runs():
+                p, g, spare, state = slab.load(first, last)
+                self.update(slab.xp, p, g, spare, state, step, slab.group)
+                slab.store(first, last)
+
+    def update(self, xp: Any, p: Any, g: Any, spare: Any, state: dict[str, Any], step: int, group: dict) -> None:
+        """The rule: change p and the arrays of ``state`` in place; all are flat. g and spare may be overwritten.
+
+        step counts from 1. No array is made here: fresh memory costs as much as arithmetic.
+        """
+        raise TypeError(f"{type(self).__name__} must define update()")
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params": names]}.
+
+        The arrays share memory with the optimiser. Parameters that have not yet had a gradient have no state.
+        """
+        state = {self.names[p]: {"step": slab.steps[i], **{k: views[i] for k, views in slab.views_of_state.items()}}
+                 for slab in self._slabs for i, p in enumerate(slab.tensors) if slab.steps[i]}
+        groups = [group | {"params": [self.names[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
+
+        ValueError says everything that does not fit; the optimiser is then left as it was.
+        """
+        problems = list(self._misfits(state_dict))
+        if problems:
+            raise ValueError(f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems))
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({key: value for key, value in saved.items() if key != "params"})
+        self._lay_out()
+        for slab in self._slabs:
+            for i, p in enumerate(slab.tensors):
+                saved = state_dict["state"].get(self.names[p], {"step": 0})
+                slab.steps[i] = saved["step"]
+                for key in self.arrays if saved["step"] else ():
+                    slab.views_of_state[key][i][...] = backend.to_device(saved[key], p.device)
+
+    def _misfits(self, state_dict: dict[str, Any]) -> Iterator[str]:
+        for i, (own, saved) in enumerate(zip(self.state_dict()["param_groups"], state_dict["param_groups"],
+                                             strict=False)):
+            if own["params"] != saved["params"]:
+                yield f"group {i} has parameters {_brief(own['params'])}, saved are {_brief(saved['params'])}"
+            if set(own) - {"initial_lr"} != set(saved) - {"initial_lr"}:
+                yield f"group {i} has options {sorted(own)}, saved are {sorted(saved)}"
+        if len(self.param_groups) != len(state_dict["param_groups"]):
+            yield f"{len(self.param_groups)} groups, saved are {len(state_dict['param_groups'])}"
+        for p, name in self.names.items():
+            saved = state_dict["state"].get(name, {"step": 0})
+            shapes = {key: tuple(array.shape) for key, array in saved.items() if key != "step"}
+            if type(saved.get("step")) is not int or saved["step"] and shapes != dict.fromkeys(self.arrays, p.shape):
+                yield f"{name} of shape {p.shape} needs a step and {list(self.arrays)}, saved are {shapes}"
+
+
+class Slab(Flat):
+    """Parameters of one group side by side, with what the optimiser remembers of them."""
+
+    def __init__(self, group: dict[str, Any], tensors: list[Tensor], arrays: tuple[str, ...]):
+        super().__init__(tensors)
+        self.group, self.steps = group, [0] * len(tensors)
+        self.p, self.g, self.spare = self.zeros(), self.zeros(), self.zeros()
+        self.state = {name: self.zeros() for name in arrays}
+        self.views_of_p = self.views(self.p)
+        self.views_of_state = {name: self.views(array) for name, array in self.state.items()}
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """(step, first, last + 1) of neighbours that have a gradient and the same number of steps behind them.
+
+        All parameters together in an ordinary training; a frozen part splits them.
+        """
+        def count(i: int) -> int | None:
+            return None if self.tensors[i].grad is None else self.steps[i]
+        for step, places in groupby(range(len(self.tensors)), count):
+            if step is not None:
+                places = list(places)
+                yield step + 1, places[0], places[-1] + 1
+
+    def load(self, first: int, last: int) -> tuple[Any, Any, Any, dict[str, Any]]:
+        here, tensors = slice(self.bounds[first], self.bounds[last]), self.tensors[first:last]
+        for t in tensors:
+            if t.grad.shape != t.shape:
+                raise ValueError(f"a parameter of shape {t.shape} has a gradient of shape {t.grad.shape}")
+        self.gather([t._data for t in tensors], self.p[here])
+        self.gather([t.grad._data for t in tensors], self.g[here])
+        return self.p[here], self.g[here], self.spare[here], {name: a[here] for name, a in self.state.items()}
+
+    def store(self, first: int, last: int) -> None:
+        for i in range(first, last):
+            self.tensors[i]._data[...] = self.views_of_p[i]
+            self.tensors[i].mark_changed()
+            self.steps[i] += 1
+
+
+def _check_options(group: dict[str, Any], defaults: dict[str, Any]) -> None:
+    unknown = set(group) - set(defaults) - {"params", "initial_lr"}
+    if unknown or "params" not in group:
+        raise ValueError(f"a group has \"params\" and options among {sorted(defaults)}; unknown: {sorted(unknown)}")
+    for name in ("lr", "momentum", "eps", "weight_decay"):
+        if not group.get(name, 0) >= 0:                         # so written, NaN is refused too
+            raise ValueError(f"{name}={group[name]} must be at least 0")
+    if not all(0 <= beta < 1 for beta in group.get("betas", ())):
+        raise ValueError(f"betas={group['betas']} must lie in [0, 1)")
+    if group.get("nesterov") and not (group["momentum"] > 0 and group["dampening"] == 0):
+        raise ValueError("nesterov needs momentum above 0, and dampening=0")
+
+
+def _brief(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
