@@ -1,7 +1,6 @@
-"""One face over NumPy and CuPy: devices, causes, moves, clocks, random numbers, add_at."""
+"""One face over NumPy and CuPy: devices, causes, moves, clocks, add_at."""
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -14,12 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinycv.engine import backend
-
-
-@pytest.fixture(autouse=True)
-def seed_zero():
-    yield
-    backend.manual_seed(0)
 
 
 @pytest.fixture
@@ -36,8 +29,9 @@ every_cause = pytest.mark.parametrize("broken", cupy_double.CAUSES, indirect=Tru
 
 # ── devices ────────────────────────────────────────────────────────────────────────────────────
 
-CURES = {"package": 'pip install "tinycv[gpu]"', "driver": "install the driver", "old_driver": "tinycv[gpu12]",
-         "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
+CURES = {"package": 'pip install "tinycv[gpu]"', "driver": "install the driver",
+         "old_driver": 'pip install "tinycv[gpu12]"', "device": "CUDA_VISIBLE_DEVICES",
+         "library": "libcublas"}
 
 
 def test_importing_the_engine_does_not_import_cupy():
@@ -153,10 +147,12 @@ def test_a_stopwatch_measures_what_passed(device):
 
 def test_a_stopwatch_waits_for_the_gpu_before_and_after(double):
     backend.resolve("gpu")                      # the probe waits too
-    with cupy_double.counting() as waits, backend.Stopwatch("gpu"):
-        before = double.synchronisations
-    assert before == 1
-    assert waits.count == 2
+    with cupy_double.counting() as waits:
+        watch = backend.Stopwatch("gpu").__enter__()
+    assert waits.count == 1
+    with cupy_double.counting() as waits:
+        watch.__exit__(None, None, None)
+    assert waits.count == 1
 
 
 def test_synchronize_waits_for_a_gpu_only(double):
@@ -168,97 +164,6 @@ def test_synchronize_waits_for_a_gpu_only(double):
     with cupy_double.counting() as waits:
         backend.synchronize("gpu")
     assert waits.count == 1
-
-
-# ── random numbers ─────────────────────────────────────────────────────────────────────────────
-
-def noise(device, n=5):
-    return backend.to_numpy(backend.standard_normal(n, backend.module_for(device)))
-
-
-def test_noise_is_a_function_of_seed_and_step(device):
-    backend.manual_seed((3, 7))
-    first = noise(device)
-    noise(device)
-    backend.manual_seed((3, 8))
-    other = noise(device)
-    backend.manual_seed((3, 7))
-    assert (noise(device) == first).all()
-    assert (other != first).any()
-
-
-@pytest.mark.parametrize(("a", "b"), [(5, (5, 0)), ((5, 0), (5, 0, 0)), ((1, 2), (2, 1)), (0, 1)])
-def test_different_seeds_give_different_numbers(a, b):
-    draws = []
-    for seed in (a, b):
-        backend.manual_seed(seed)
-        draws.append((backend.host_generator().random(), noise("cpu")[0]))
-    assert draws[0][0] != draws[1][0]
-    assert draws[0][1] != draws[1][1]
-
-
-def test_noise_on_a_device_never_changes_weights_and_shuffles(device):
-    backend.manual_seed(1)
-    expected = backend.host_generator().permutation(10)
-    backend.manual_seed(1)
-    noise(device)
-    assert (backend.host_generator().permutation(10) == expected).all()
-
-
-@pytest.mark.parametrize("draw", [backend.standard_normal, backend.uniform])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_noise_has_shape_dtype_and_device_of_what_it_is_like(device, draw, dtype):
-    like = backend.to_device(np.ones(2), device)
-    for home in (like, backend.array_module(like)):
-        x = draw((2, 3), home, dtype)
-        assert (x.shape, x.dtype, backend.device_of(x)) == ((2, 3), dtype, device)
-    assert draw((), like).shape == ()
-    assert draw(3, like).dtype == np.float32
-
-
-def test_noise_is_drawn_on_the_gpu_of_the_array(double):
-    like = backend.to_device(np.ones(2), "gpu:1")
-    assert backend.device_of(backend.standard_normal(3, like)) == "gpu:1"
-
-
-def test_two_gpus_draw_different_noise(double):
-    a, b = (backend.standard_normal(5, backend.to_device(np.ones(1), name)) for name in ("gpu:0", "gpu:1"))
-    assert (a.get() != b.get()).all()
-
-
-def test_noise_has_the_moments_it_should(device):
-    xp = backend.module_for(device)
-    normal, flat = (backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform))
-    assert abs(normal.mean()) < 0.03                                # 6 standard errors
-    assert abs(normal.std() - 1) < 0.03
-    assert abs(flat.mean() - 0.5) < 0.01
-    assert 0 <= flat.min() <= flat.max() < 1
-
-
-def test_drawing_noise_never_waits(double):
-    with cupy_double.counting() as waits:
-        backend.standard_normal((4, 4), double)
-        backend.uniform((4, 4), double)
-    assert waits.count == 0
-
-
-def test_the_state_survives_json_and_continues_exactly():
-    backend.manual_seed((4, 2))
-    backend.host_generator().random(3)
-    noise("cpu", 3)
-    state = json.loads(json.dumps(backend.get_rng_state()))
-    expected = backend.host_generator().random(4), noise("cpu", 4)
-    backend.manual_seed(9)
-    backend.set_rng_state(state)
-    assert (backend.host_generator().random(4) == expected[0]).all()
-    assert (noise("cpu", 4) == expected[1]).all()
-
-
-@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), ((), ValueError), ((1, -2), ValueError),
-                                             (1.5, TypeError), ("7", TypeError)])
-def test_a_seed_that_is_no_natural_number_is_refused(seed, error):
-    with pytest.raises(error):
-        backend.manual_seed(seed)
 
 
 # ── add_at ─────────────────────────────────────────────────────────────────────────────────────
@@ -304,8 +209,8 @@ def test_a_target_that_is_no_plain_block_is_added_to_all_the_same():
 
 
 def test_columns_that_repeat_are_counted(device):
-    columns = backend.to_device(np.array([0, 0, 1]), device)
-    assert add_at(device, np.zeros((2, 3)), (slice(None), columns), np.ones((1, 3))).tolist() == [[2, 1, 0]] * 2
+    index = slice(None), backend.to_device(np.array([0, 0, 1]), device)
+    assert add_at(device, np.zeros((2, 3)), index, np.ones((1, 3))).tolist() == [[2, 1, 0]] * 2
 
 
 @pytest.mark.parametrize("row", [3, -4])

@@ -31,8 +31,8 @@ def test_the_command_prints_ascii_and_names_the_versions():
     command = [sys.executable, "-m", "tinycv.doctor"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.isascii()
-    assert f"NumPy     {np.__version__}" in done.stdout
-    assert f"Python    {platform.python_version()}" in done.stdout
+    assert f"NumPy       {np.__version__}" in done.stdout
+    assert f"Python      {platform.python_version()}" in done.stdout
 
 
 def test_the_report_survives_json():

@@ -68,8 +68,11 @@ def test_a_strided_view_gives_the_same_and_stays_as_it_was():
     assert (x == before).all()
 
 
-@pytest.mark.parametrize(("given", "got"), [("float16", "float16"), ("float32", "float32"),
-                                            ("float64", "float64"), ("int64", "float64"), ("bool", "float64")])
+KINDS = {"float16": "float16", "float32": "float32", "float64": "float64", "int64": "float64",
+         "bool": "float64"}
+
+
+@pytest.mark.parametrize(("given", "got"), KINDS.items())
 def test_floats_keep_their_type_and_the_rest_becomes_float64(given, got):
     assert erf(np.ones(3, given)).dtype == got
 

@@ -35,13 +35,14 @@ def main() -> None:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     gpu, blas, cpu = facts["gpu"], facts["blas"], facts["cpu"]
-    lines = ["backend   " + ("NumPy and CuPy" if gpu["usable"] else "NumPy; no GPU can be used"),
-             "GPU       " + (", ".join(gpu["names"]) if gpu["usable"] else f"{gpu['cause']}: {gpu['cure']}"),
-             f"BLAS      {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
+    gpus = gpu["names"] if gpu["usable"] else [f"{gpu['cause']}: {gpu['cure']}"]
+    lines = ["backend     " + ("NumPy and CuPy" if gpu["usable"] else "NumPy only"),
+             "GPU         " + ", ".join(gpus),
+             f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
              f"threads {blas['threads']}",
-             f"CPU       {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}"]
-    lines += [f"{name:<9} {version}" for name, version in facts["versions"].items()]
-    lines += [f"lead      {lead}" for lead in facts["leads"]]
+             f"CPU         {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}"]
+    lines += [f"{name:<11} {version}" for name, version in facts["versions"].items()]
+    lines += [f"lead        {lead}" for lead in facts["leads"]]
     return [line.encode("ascii", "replace").decode() for line in lines]
 
 
@@ -105,8 +106,8 @@ def _leads(blas: dict[str, Any], flags: list[str]) -> list[str]:
     if blas["source"] != "threadpoolctl":
         leads.append("pip install threadpoolctl tells the BLAS kernel and its threads")
     if _avx512_unused(blas, flags):
-        leads.append("this CPU has AVX-512 and OpenBLAS does not use it: OPENBLAS_CORETYPE=SKYLAKEX, set before "
-                     "Python starts, may be faster; measure it")
+        leads.append("this CPU has AVX-512 and OpenBLAS does not use it: OPENBLAS_CORETYPE=SKYLAKEX, set "
+                     "before Python starts, may be faster; measure it")
     return leads
 
 

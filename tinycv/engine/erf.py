@@ -55,7 +55,7 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray)
 
 
 def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray) -> None:
-    np.clip(x, -4.5, 4.5, out=out)              # x^2 must not overflow; x P(x^2) has passed tanh's last step to 1
+    np.clip(x, -4.5, 4.5, out=out)              # x^2 must not overflow; by 4.5 the result is exactly 1
     np.square(out, out=square)
     out *= _polynomial(_P, square, p)
     np.tanh(out, out=out)

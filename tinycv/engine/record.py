@@ -66,13 +66,12 @@ class Row:
         owner, _, what = name.rpartition("_")
         return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
 
-    def save(self, mask: int, y: Any, inputs: tuple, options: dict) -> tuple:
-        if self.variadic:                                       # one pull for all inputs: pull(g, i, options..., *xs)
-            values = {**options, f"{self.inputs[0]}_shapes": tuple(x.shape for x in inputs)}
-            common = tuple(values[n] for n in self.needs[0][1:] if n in values)
-            xs = inputs if self.inputs[0] in self.needs[0] else ()
-            return tuple((i, *common, *xs) for i in range(len(inputs)))
-        return (self.savers.get(mask) or self.saver(mask))(y, *inputs, **options)
+    def save_all(self, inputs: tuple, options: dict) -> tuple:
+        """For a row of any number of inputs, which has one pull: pull(g, i, options..., *xs)."""
+        values = {**options, f"{self.inputs[0]}_shapes": tuple(x.shape for x in inputs)}
+        common = tuple(values[n] for n in self.needs[0][1:] if n in values)
+        xs = inputs if self.inputs[0] in self.needs[0] else ()
+        return tuple((i, *common, *xs) for i in range(len(inputs)))
 
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         """(parent, its piece of the gradient, None) for each parent that wants one.
@@ -99,34 +98,40 @@ class Row:
 
 def unwrapped(args: tuple, node: Node) -> list:
     """Arrays for the Tensors among what was saved; refused if they have changed since."""
+    arrays = []
     for a in args:
-        if isinstance(a, Tensor) and a._watch is not None and a._watch.changed_since(node.seq, a._data):
-            raise RuntimeError(errors.changed_in_place(node, a))
-    return [a._data if isinstance(a, Tensor) else a for a in args]
+        if isinstance(a, Tensor):
+            if a._watch is not None and a._watch.changed_since(node.seq, a._data):
+                raise RuntimeError(errors.changed_in_place(node, a))
+            a = a._data
+        arrays.append(a)
+    return arrays
 
 
 def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Callable) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {})
     n, options_of = (None if row.variadic else len(row.inputs)), row.options
-    names = list(options_of)
+    names, learns = list(options_of), any(row.pulls)
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of:
             if n is not None and len(args) > n:                                     # x.sum(-1): axis by position
-                options.update(zip(names, args[n:]))
+                options.update(zip(names, args[n:], strict=False))
                 args = args[:n]
             if len(options) < len(names):
                 options = {**options_of, **options}
-        arrays, mask, bit, tensors = [], 0, 1, False
+        arrays, parents, mask, bit, tensors = [], [], 0, 1, False
         for a in args:
             if isinstance(a, Tensor):
+                tensors, node = True, a._node
                 arrays.append(a._data)
-                tensors = True
-                if a._node is not None:
+                parents.append(a if node is LEAF else node)
+                if node is not None:
                     mask |= bit
             else:
                 arrays.append(a.item() if isinstance(a, np.generic) else a)         # a float64 scalar would promote
+                parents.append(None)
             bit += bit
         xp = np if arrays and type(arrays[0]) is np.ndarray else module_of(arrays)
         try:
@@ -136,14 +141,14 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
         if not tensors:
             return y
         now = mode.get()
-        if mask == 0 or now == OFF or not any(row.pulls):
+        if mask == 0 or now == OFF or not learns:
             result = wrap(y, None)
         else:
-            parents = tuple([None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args])
             if isinstance(y, np.generic):
                 y = np.asarray(y)
-            node = Node(row, parents, row.save(mask, y, args, options), y.shape, y.dtype)
-            result = wrap(y, node)
+            saved = row.save_all(args, options) if n is None else (row.savers.get(mask) or row.saver(mask))(
+                y, *args, **options)
+            result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
         if now == DEBUG:
             debug.check_forward(row.name, args, result)
         return result

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from tinycv.engine import backend, debug
-from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, enable_grad, mode, no_grad, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -138,7 +138,11 @@ def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bo
         grads[parent] = into(old if parent in ours else None if old is None else old + 0, parent)
         ours.add(parent)
         return
-    piece = fitted(piece, parent)
+    shape, dtype = parent.shape, parent.dtype
+    if piece.shape != shape:
+        piece = unbroadcast(piece, shape)
+    if piece.dtype is not dtype and piece.dtype != dtype:           # promotion widened it
+        piece = piece.astype(dtype)
     if old is None:
         grads[parent] = piece
     elif record or parent not in ours or isinstance(old, Tensor) or not old.shape:
@@ -146,13 +150,6 @@ def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bo
         ours.add(parent)
     else:
         old += piece
-
-
-def fitted(g: Any, parent: Any) -> Any:
-    """g in the parent's shape and dtype: what broadcasting spread is summed, what promotion widened is narrowed."""
-    if g.shape != parent.shape:
-        g = unbroadcast(g, parent.shape)
-    return g if g.dtype == parent.dtype else g.astype(parent.dtype)
 
 
 def unbroadcast(g: Any, shape: tuple) -> Any:
@@ -203,6 +200,3 @@ def on_the_way(outputs: list[Tensor], targets: set) -> set:
             needed.add(node)
     return needed
 
-
-def is_node(x: Any) -> bool:
-    return isinstance(x, Node)
