@@ -38,11 +38,11 @@ class CheckpointError(ValueError):
 def save(path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, Any] | None = None) -> None:
     """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one file, atomically.
 
-    One writer a path: leftovers of killed writes (".NAME.*.partial" in the same folder) are removed first.
+    Folders are made. One writer a path: leftovers of killed writes (".NAME.*.partial" beside it) are removed first.
     TypeError for what safetensors or JSON cannot hold; OSError when the disk refuses. The old file then stays.
     """
     path = Path(path)
-    arrays = {name: np.array(to_numpy(bare(t)), order="C", copy=None) for name, t in tensors.items()}
+    arrays = {name: _packed(to_numpy(bare(t))) for name, t in tensors.items()}
     odd = [f"{name} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8]
     if odd:
         raise TypeError(f"a checkpoint holds arrays of numbers, not {', '.join(odd)}")
@@ -63,7 +63,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     header = _header(path, data)
     try:
-        arrays = {name: np.array(a) for name, a in safetensors.numpy.load(data).items()}
+        arrays = safetensors.numpy.load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged or cut short: {error}") from error
     except KeyError as error:
@@ -144,7 +144,13 @@ def _checksum(arrays: dict[str, np.ndarray], text: str) -> int:
 
 # ── writing, all or nothing ───────────────────────────────────────────────────────────────────────
 
+def _packed(array: np.ndarray) -> np.ndarray:
+    """In C order and this machine's byte order: safetensors copies memory as it lies."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=None)
+
+
 def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     prefix, suffix = f".{path.name}.", ".partial"
     for name in os.listdir(path.parent):
         if name.startswith(prefix) and name.endswith(suffix):

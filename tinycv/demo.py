@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from tinycv import doctor
 from tinycv.engine import backend
 
 
@@ -58,9 +56,11 @@ class Demo:
     def finish(self, figure: Any = None, **more: Any) -> dict:
         """Write the picture and the JSON, print the figures. Returns what was written."""
         self.out.mkdir(parents=True, exist_ok=True)
+        facts = doctor.report()
         record = {"demo": self.name, "size": self.choose("quick", "default", "full"), "rows": self.rows, "seed": self.seed,
                   "device": self.device, "seconds": round(time.perf_counter() - self.started, 1),
-                  "peak_memory_mib": peak_memory_mib(), **machine(), **more}
+                  "peak_memory_mib": peak_memory_mib(), "versions": facts["versions"], "cpu": facts["cpu"],
+                  "blas": facts["blas"], **more}
         target = self.out / f"{self.name}.json"
         partial = target.with_suffix(".json.part")
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -75,22 +75,6 @@ class Demo:
             from tinycv import draw
             print(f"  picture: {draw.save(figure, self.out / f'{self.name}.png')}")
         return record
-
-
-def machine() -> dict:
-    """What a figure depends on besides the code."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}"}
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def peak_memory_mib() -> int:

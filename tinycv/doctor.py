@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
 
 _OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")     # none uses AVX-512
@@ -24,7 +25,7 @@ def report() -> dict[str, Any]:
     """Facts as JSON can hold them: device, gpu, blas, versions, cpu, and leads worth measuring."""
     cpu, blas = _cpu(), _blas()
     flags = cpu.pop("flags")
-    return {"device": "cpu" if gpu_problem() else "gpu:0", "gpu": _gpu(), "blas": blas, "cpu": cpu,
+    return {"device": "cpu" if gpu_problem() else "gpu:0", "gpu": _gpu(), "blas": blas, "cpu": cpu, "memory": memory.STATUS,
             "versions": _versions(), "leads": _leads(blas, flags)}
 
 
@@ -41,6 +42,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
              f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
              f"threads {blas['threads']}",
              f"CPU         {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}"]
+    lines.append(f"memory      {facts['memory']}")
     lines += [f"{name:<11} {version}" for name, version in facts["versions"].items()]
     lines += [f"lead        {lead}" for lead in facts["leads"]]
     return [line.encode("ascii", "replace").decode() for line in lines]

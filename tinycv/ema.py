@@ -14,6 +14,7 @@ from typing import Any
 
 from tinycv.engine import backend
 from tinycv.engine.flat import Flat, alike
+from tinycv.engine.tensor import Parameter
 from tinycv.nn.module import Module
 
 
@@ -34,7 +35,7 @@ class EMA:
         self.model, self.decay = model, decay
         self.names = {t: name for name, t in model.named_tensors()}
         learned = list(model.parameters())
-        self.buffers = {t: t._data.copy() for t in self.names if not any(t is p for p in learned)}
+        self.buffers = {t: t._data.copy() for t in self.names if not isinstance(t, Parameter)}
         self._lay_out(learned)
 
     def _lay_out(self, learned: list[Any]) -> None:

@@ -56,6 +56,10 @@ class Optimizer:
         self._slabs = [Slab(group, tensors, self.arrays) for group in self.param_groups
                        for tensors in alike(group["params"])]
 
+    def parameters(self) -> list[Tensor]:
+        """All that it changes, in the order given."""
+        return list(self.names)
+
     def zero_grad(self) -> None:
         """Forget the gradients (None, not zeros)."""
         for p in self.names:

@@ -52,7 +52,7 @@ class MemoryPointer:
         self.ptr, self.device_id, self.device = array._a.ctypes.data, array._device, Device(array._device)
 
 
-class ndarray:                                  # noqa: N801 - CuPy's own name
+class ndarray:
     """cupy.ndarray. Wraps instead of subclassing, so that nothing of NumPy's leaks out unasked."""
 
     __slots__ = ("_a", "_base", "_device", "__weakref__")

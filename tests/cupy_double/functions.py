@@ -57,7 +57,7 @@ def _check_call(name: str, params: list[str] | None, args: tuple[Any, ...], kwar
         raise TypeError(f"cupy.{name} has no argument {sorted(strange)} in CuPy {NAMES['version']}")
 
 
-class ufunc:                                    # noqa: N801 - CuPy's own name
+class ufunc:
     """cupy.ufunc: no where=; reduce and accumulate for add and multiply only; at where atomics exist."""
 
     def __init__(self, name: str, nin: int, nout: int):

@@ -26,10 +26,11 @@ def plain_bilinear(plane, row, column):
     return total
 
 
-def plain_affine(plane, degrees, translate, scale):
+def plain_affine(plane, degrees, translate, scale, shear):
     """The definition, pixel by pixel: invert output = M (source - centre) + centre + translate."""
     angle = np.deg2rad(degrees)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])   # on (x, y)
+    turn = turn @ [[1, -np.tan(np.deg2rad(shear))], [0, 1]]                                     # y grows downwards
     centre = (np.array(plane.shape[::-1]) - 1) / 2
     out = np.empty(plane.shape)
     for row, column in np.ndindex(plane.shape):
@@ -43,13 +44,14 @@ numbers = st.floats(-1, 1).map(lambda value: round(value, 3))
 
 @settings(deadline=None, max_examples=40)
 @given(height=st.integers(1, 7), width=st.integers(1, 7), channels=st.integers(1, 3), turn=numbers,
-       right=numbers, down=numbers, size=st.floats(0.3, 3))
-def test_affine_equals_its_plain_definition(height, width, channels, turn, right, down, size):
+       right=numbers, down=numbers, size=st.floats(0.3, 3), lean=numbers)
+def test_affine_equals_its_plain_definition(height, width, channels, turn, right, down, size, lean):
     x = images(2, channels, height, width)
     degrees, translate, scale = [180 * turn, 20], [[right * width, down * height], [0.5, -0.25]], [size, 1.2]
-    fast = affine(x, np.array(degrees), np.array(translate), np.array(scale))
+    shear = [60 * lean, -10]
+    fast = affine(x, np.array(degrees), np.array(translate), np.array(scale), np.array(shear))
     for b, c in np.ndindex(2, channels):
-        plain = plain_affine(x[b, c].astype(float), degrees[b], translate[b], scale[b])
+        plain = plain_affine(x[b, c].astype(float), degrees[b], translate[b], scale[b], shear[b])
         # The plain sum is continuous, so a float32 source position moves it by about its own rounding.
         np.testing.assert_allclose(fast[b, c], plain, atol=2e-4)
 
@@ -71,6 +73,13 @@ def test_a_whole_number_of_pixels_moves_right_and_down():
     moved = affine(x, turn, np.full((2, 2), (2, 1)), size)
     assert (moved[:, :, 1:, 2:] == x[:, :, :-1, :-2]).all()
     assert (moved[:, :, :1] == 0).all() and (moved[:, :, :, :2] == 0).all()
+
+
+def test_a_slant_of_45_degrees_moves_each_row_one_pixel_further_to_the_right_the_higher_it_is():
+    x = np.zeros((1, 1, 5, 5), np.float32)
+    x[..., 2] = 1
+    leaning = affine(x, np.zeros(1), np.zeros((1, 2)), np.ones(1), np.array([45.0]))
+    np.testing.assert_allclose(leaning[0, 0], np.eye(5)[::-1], atol=1e-6)
 
 
 def test_what_moves_out_of_the_picture_leaves_zeros():
@@ -122,10 +131,11 @@ def test_random_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
     monkeypatch.setattr("tinycv.data.augment.affine", lambda x, *parameters: drawn.append(parameters))
     x = images(5000, 1, 10, 20)
-    random_affine(x, np.random.default_rng(0), degrees=30, translate=0.2, scale=(0.5, 0.8))
-    degrees, translate, scale = drawn[0]
+    random_affine(x, np.random.default_rng(0), degrees=30, translate=0.2, scale=(0.5, 0.8), shear=10)
+    degrees, translate, scale, shear = drawn[0]
     right, down = translate.T
-    for values, low, high in [(degrees, -30, 30), (right, -4, 4), (down, -2, 2), (scale, 0.5, 0.8)]:
+    for values, low, high in [(degrees, -30, 30), (right, -4, 4), (down, -2, 2), (scale, 0.5, 0.8),
+                              (shear, -10, 10)]:
         assert low <= values.min() < low + 0.01 * (high - low)
         assert high >= values.max() > high - 0.01 * (high - low)
 
@@ -161,7 +171,7 @@ def test_affine_of_integers_is_refused():
         random_affine(np.zeros((8, 1, 5, 5), np.uint8), np.random.default_rng(0))
 
 
-BOUNDS = [("degrees", -1), ("translate", -0.1), ("scale", (0, 1)), ("scale", (2, 1))]
+BOUNDS = [("degrees", -1), ("shear", -1), ("shear", 90), ("translate", -0.1), ("scale", (0, 1)), ("scale", (2, 1))]
 
 
 @pytest.mark.parametrize("name, value", BOUNDS)

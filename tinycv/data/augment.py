@@ -29,37 +29,42 @@ def random_affine(
     degrees: float = 15,
     translate: float = 0.1,
     scale: tuple[float, float] = (0.9, 1.1),
+    shear: float = 0,
 ) -> np.ndarray:
-    """Turn, move and scale each image by amounts drawn uniformly. x (B, C, H, W) float; same shape returned.
+    """Turn, move, scale and slant each image by amounts drawn uniformly. x (B, C, H, W) float; same shape returned.
 
     Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves within
-    +-translate of the width and height, sizes within scale. Unlike there, sampling is bilinear, not nearest,
+    +-translate of the width and height, sizes within scale, slants within +-shear degrees. Unlike there, sampling is bilinear, not nearest,
     and moves are not rounded to whole pixels.
     """
     _expect_batch("random_affine", x)
     low, high = scale
-    if degrees < 0 or translate < 0 or not 0 < low <= high:
+    if degrees < 0 or translate < 0 or not 0 <= shear < 90 or not 0 < low <= high:
         raise ValueError(
             f"random_affine: degrees={degrees} and translate={translate} must be at least 0, "
-            f"and scale={scale} an increasing pair above 0"
+            f"shear={shear} at least 0 and less than 90, and scale={scale} an increasing pair above 0"
         )
     count, (height, width) = len(x), x.shape[2:]
     angle = rng.uniform(-degrees, degrees, count)
     move = rng.uniform(-translate, translate, (count, 2)) * (width, height)
-    return affine(x, angle, move, rng.uniform(low, high, count))
+    size, slant = rng.uniform(low, high, count), rng.uniform(-shear, shear, count)
+    return affine(x, angle, move, size, slant)
 
 
-def affine(x: np.ndarray, degrees: np.ndarray, translate: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Scale each image about its centre, turn it clockwise, then move it; bilinear, zeros outside.
+def affine(
+    x: np.ndarray, degrees: np.ndarray, translate: np.ndarray, scale: np.ndarray, shear: np.ndarray | float = 0
+) -> np.ndarray:
+    """Scale each image about its centre, slant it, turn it clockwise, then move it; bilinear, zeros outside.
 
-    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,).
-    Returns (B, C, H, W). Names, order and directions are those of torchvision's functional.affine.
+    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,); shear (B,) degrees, by
+    which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of torchvision's functional.affine.
     """
     _expect_batch("affine", x)
     if x.dtype.kind != "f":
         raise TypeError(f"affine mixes pixels, so it takes float images, not {x.dtype}; divide by 255 first")
     height, width = x.shape[2:]
-    row, column = _sources(height, width, np.deg2rad(degrees), np.asarray(translate), np.asarray(scale))
+    slant = np.broadcast_to(np.tan(np.deg2rad(shear)), len(x))
+    row, column = _sources(height, width, np.deg2rad(degrees), np.asarray(translate), np.asarray(scale), slant)
     # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
     padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
     np.clip(row, 0, height + 1, out=row)
@@ -68,19 +73,20 @@ def affine(x: np.ndarray, degrees: np.ndarray, translate: np.ndarray, scale: np.
 
 
 def _sources(
-    height: int, width: int, angle: np.ndarray, translate: np.ndarray, scale: np.ndarray
+    height: int, width: int, angle: np.ndarray, translate: np.ndarray, scale: np.ndarray, slant: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row and column, (B, H, W) each, of the padded image that every output pixel looks at.
 
-    source = centre + R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring. Each is a
-    function of the output's row plus one of its column, so trigonometry touches H + W numbers, not H W.
+    source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring, where S^-1 adds
+    slant times the row to the column. Each is a function of the output's row plus one of its column, so trigonometry touches H + W numbers, not H W.
     """
     cos, sin = (np.cos(angle) / scale)[:, None], (np.sin(angle) / scale)[:, None]
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
     down = np.arange(height) - middle_row - translate[:, 1:]                # (B, H)
     right = np.arange(width) - middle_column - translate[:, :1]             # (B, W)
     row = _outer_sum(1 + middle_row + cos * down, -sin * right)
-    column = _outer_sum(1 + middle_column + sin * down, cos * right)
+    slant = slant[:, None]
+    column = _outer_sum(1 + middle_column + (sin + slant * cos) * down, (cos - slant * sin) * right)
     return row, column
 
 

@@ -24,7 +24,8 @@ def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad
     return full(_shape(shape), 1, dtype, device, requires_grad)
 
 
-def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
+         requires_grad: bool = False) -> Tensor:
     return Tensor(backend.module_for(backend.resolve(device)).full(shape, value, dtype), None, device, requires_grad)
 
 

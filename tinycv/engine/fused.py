@@ -64,7 +64,7 @@ class Fused:
         if not any(isinstance(a, Tensor) for a in args):
             return y
         now = mode.get()
-        parents = tuple([a._node and (a if a._node is LEAF else a._node) if isinstance(a, Tensor) else None for a in args])
+        parents = tuple([None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args])
         node = None if now == OFF or not any(p is not None for p in parents) else Node(
             self, parents, (pull, args), None, None)
         result = several(y, node) if isinstance(y, tuple) else single(y, node)

@@ -87,7 +87,7 @@ cumsum = op(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis), x=lambda g, axis: fl
 
 reshape = op(lambda xp, x, shape=(-1,): x.reshape(shape), x=lambda g, x_shape: g.reshape(x_shape))
 transpose = op(lambda xp, x, axes=None: xp.transpose(x, axes),
-               x=lambda g, axes: transpose(g, None if axes is None else tuple(np.argsort(np.asarray(axes) % len(axes)))))
+               x=lambda g, axes: transpose(g, axes and tuple(np.argsort(np.asarray(axes) % len(axes)))))
 swapaxes = op(lambda xp, x, axis1=-2, axis2=-1: x.swapaxes(axis1, axis2),
               x=lambda g, axis1, axis2: g.swapaxes(axis1, axis2))
 expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)

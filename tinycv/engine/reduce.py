@@ -1,8 +1,8 @@
 """Reductions for kernels, at the speed of a matrix product.
 
-NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at each row.  A product
-with a vector of ones is the same sum by BLAS: 3 to 9 times faster at the sizes of a Transformer (benchmarks/ops).  CuPy's
-own reductions are good, and are left alone.  All take 2 axes or more and keep the last as size 1.
+NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at each row.  A
+product with a vector of ones is the same sum by BLAS, several times faster at the sizes of a Transformer
+(benchmarks/ops.py).  CuPy's own reductions are good, and are left alone.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             if targets is not None and node in targets:
                 found[node] = g
             if node.saved is None:
-                raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward freed "
-                                   "what it had saved. Pass retain_graph=True there, or compute the result again")
+                raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward "
+                                   "freed what it had saved. Pass retain_graph=True there, or compute the result again")
             for parent, piece, into in node.row.pieces(node, g, needed, record):
                 if checking:
                     debug.check_backward(node, g, piece)

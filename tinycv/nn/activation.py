@@ -1,4 +1,4 @@
-"""Functions between the layers: softmax makes probabilities of scores, GELU and the like bend what Linear keeps straight.
+"""Functions between the layers: softmax makes probabilities of scores; GELU and the like bend what is straight.
 
 relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those that are pairs.
 """

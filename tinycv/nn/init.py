@@ -63,8 +63,8 @@ def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
 
 def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
     """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts Linear with a = √5."""
-    return uniform(shape, math.sqrt(6 / ((1 + a * a) * fans(shape)[0])))
+    return uniform(shape, math.sqrt(6 / ((1 + a * a) * max(fans(shape)[0], 1))))
 
 
 def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
-    return normal(shape, math.sqrt(2 / ((1 + a * a) * fans(shape)[0])))
+    return normal(shape, math.sqrt(2 / ((1 + a * a) * max(fans(shape)[0], 1))))

@@ -47,10 +47,16 @@ def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore
     return q, counted.sum().astype(scores.dtype)
 
 
+def check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+
+
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Mean squared error of two arrays of one shape."""
     if input.shape != target.shape:
         raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
+    check_reduction(reduction)
     error = (input - target) ** 2
     return error if reduction == "none" else error.sum() if reduction == "sum" else error.mean()
 
@@ -100,8 +106,7 @@ def _cross_entropy(xp, input, target, label_smoothing=0.0, reduction="mean", ign
 
 
 def check(xp: Any, input: Any, target: Any, reduction: str, ignore_index: int) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    check_reduction(reduction)
     if input.ndim != 2:
         raise ValueError(f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)")
     wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]

@@ -8,6 +8,7 @@ Names are the paths to them, joined by dots, as PyTorch's: ``blocks.0.norm1.weig
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ class Flatten(Module):
     """(B, ...) to (B, all the rest)."""
 
     def forward(self, x: Any) -> Any:
-        return x.reshape((x.shape[0], -1))
+        return x.reshape((x.shape[0], prod(x.shape[1:])))        # -1 could not be told for a batch of none
 
 
 class Identity(Module):

@@ -105,6 +105,7 @@ class MultiheadAttention(Module):
         """q, k, v (B, T or S, E) by one product where all three are made of the same tokens."""
         if key is None and value is None:
             return split(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
+        key = query if key is None else key
         value = key if value is None else value
         weights = split(self.in_proj_weight, 3)
         biases = [None] * 3 if self.in_proj_bias is None else split(self.in_proj_bias, 3)
@@ -150,5 +151,5 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
 
 def check(q, k, v):
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the last axes of q and k must be equal (the width of a "
-                         "head), and axis -2 of k and v (a value for each key)")
+        raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the last axes of q and k must be equal (the width of "
+                         "a head), and axis -2 of k and v (a value for each key)")

@@ -1,0 +1,33 @@
+"""python -m demos                    lists the demos with their minutes
+python -m demos all --quick         runs them all, with the flags given
+python -m demos 06 --seed 1         runs one, by its number
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tinycv.demo import ascii_only
+
+DEMOS = sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py"))
+
+
+def first_line(path: Path) -> str:
+    return ascii_only(path.read_text(encoding="utf-8").splitlines()[0].strip('"'))
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments:
+        print("\n".join(first_line(path) for path in DEMOS) + "\n\n" + __doc__)
+        return 0
+    chosen = [p for p in DEMOS if arguments[0] == "all" or p.stem.split("_")[0] == arguments[0] or p.stem == arguments[0]]
+    if not chosen:
+        print(f"no demo is called {arguments[0]!r}; there are: {', '.join(p.stem for p in DEMOS)}", file=sys.stderr)
+        return 2
+    failed = [p.stem for p in chosen if subprocess.run([sys.executable, str(p), *arguments[1:]]).returncode]
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} demos ran" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,235 @@
+"""A checkpoint is there whole or not at all, and a damaged or foreign file is refused in one clear sentence."""
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tinycv.checkpoint import CheckpointError, load, load_model, save, save_model
+from tinycv.engine.backend import to_device
+from tinycv.engine.tensor import Parameter, Tensor
+from tinycv.nn.module import Module
+
+ARRAYS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "mean": np.array(0.1), "half": np.ones(3, np.float16),
+          "none": np.zeros((0, 4), np.float32), "labels": np.arange(5), "mask": np.array([True, False]),
+          "turned": np.arange(6.0).reshape(2, 3).T, "strided": np.arange(9)[::2], "foreign order": np.arange(3, dtype=">f4")}
+STATE = {"step": 3, "rng": 2**127, "loss": [0.1, 1e-300, float("inf")], "name": "Zürich", "nested": {"a": [None, True]}}
+
+
+class Net(Module):
+    def __init__(self, value=0.0, width=3):
+        self.weight = Parameter(np.full((2, width), value, np.float32))
+        self.scale = Tensor(np.full(1, value, np.float32))
+
+
+def same(arrays, others):
+    return arrays.keys() == others.keys() and all(
+        a.dtype == others[name].dtype and a.shape == others[name].shape and a.tobytes() == others[name].tobytes()
+        for name, a in arrays.items())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "some.safetensors"
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(path):
+    save(path, ARRAYS, STATE)
+    arrays, state = load(path)
+    assert same(arrays, {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()}) and state == STATE
+    arrays["weight"][0] = 1                                     # and may be written to
+
+
+def test_arrays_of_a_device_and_tensors_are_saved(path, device):
+    array = to_device(ARRAYS["weight"], device)
+    save(path, {"array": array, "tensor": Tensor(array, requires_grad=True)})
+    arrays, state = load(path)
+    assert same(arrays, {"array": ARRAYS["weight"], "tensor": ARRAYS["weight"]}) and state == {}
+
+
+def test_other_programs_read_our_files_and_we_theirs(path):
+    save(path, {"weight": ARRAYS["weight"]}, STATE)
+    assert same(safetensors.numpy.load_file(path), {"weight": ARRAYS["weight"]})
+    safetensors.numpy.save_file({"weight": ARRAYS["weight"]}, path, {"format": "pt"})
+    arrays, state = load(path)
+    assert same(arrays, {"weight": ARRAYS["weight"]}) and state == {}
+
+
+@pytest.mark.parametrize(("arrays", "state", "words"), [
+    ({"a": np.ones(2, complex)}, {}, "complex128"), ({"a": np.array(["x"])}, {}, "a "), ({}, {"a": {1, 2}}, "set")])
+def test_what_the_format_cannot_hold_is_refused_and_the_old_file_stays(arrays, state, words, path):
+    save(path, ARRAYS, STATE)
+    with pytest.raises(TypeError, match=words):
+        save(path, arrays, state)
+    assert load(path)[1] == STATE and len(list(path.parent.iterdir())) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(path, monkeypatch):
+    save(path, ARRAYS, STATE)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        save(path, {}, {})
+    assert load(path)[1] == STATE and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_bytes_reach_the_disk_before_the_name_and_the_folder_after(path, monkeypatch):
+    path.parent.mkdir()
+    calls = []
+    for name in ("fsync", "replace"):
+        true = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, true=true: (calls.append(name), true(*a)))
+    save(path, ARRAYS)
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_leftovers_of_killed_writes_are_removed_and_other_files_are_not(path):
+    path.parent.mkdir()
+    keep = [path.parent / ".other.safetensors.12345678.partial", path.parent / f"{path.name}.partial"]
+    for leftover in (path.parent / f".{path.name}.12345678.partial", *keep):
+        leftover.write_bytes(b"half")
+    save(path, ARRAYS)
+    assert {p.name for p in path.parent.iterdir()} == {path.name, *(p.name for p in keep)}
+
+
+# ── files that are not what they should be ──
+
+def archive(write):
+    buffer = io.BytesIO()
+    write(buffer)
+    return buffer.getvalue()
+
+
+def zipped(buffer):
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02.")
+
+
+def header(text, data=b""):
+    return struct.pack("<Q", len(text)) + text.encode() + data
+
+
+def entry(**change):
+    return json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **change}})
+
+
+FOREIGN = {
+    "pickle": (pickle.dumps({"a": 1}), "refused: it is a pickle.*run code"),
+    "old pickle": (pickle.dumps({"weights": [1.0] * 9}, protocol=2), "refused: it is a pickle"),
+    "torch zip": (archive(zipped), "refused: it is a zip file.*run code"),
+    "npz": (archive(lambda b: np.savez(b, a=np.ones(2))), "refused: it is a zip file"),
+    "npy": (archive(lambda b: np.save(b, np.ones(2))), "not a safetensors file, but a .npy array"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(40), "not a safetensors file, but a PNG picture"),
+    "html": (b"<!DOCTYPE html><html>404</html>", "HTML"),
+    "zeros": (bytes(400), "unknown kind"),
+    "empty": (b"", "cut short: 0 bytes"),
+    "huge header": (struct.pack("<Q", 2**60) + b"{}", "cut short: the header"),
+    "not json": (header("{oops}"), "header is not JSON"),
+    "deep json": (header('{"a":' * 50_000), "header is not JSON"),
+    "not utf-8": (struct.pack("<Q", 4) + b'{"\xff"', "header is not JSON"),
+    "shape lies": (header(entry(shape=[3]), bytes(8)), "damaged"),
+    "shape overflows": (header(entry(shape=[2**40, 2**40]), bytes(8)), "damaged"),
+    "offsets lie": (header(entry(data_offsets=[0, 80]), bytes(8)), "damaged"),
+    "offsets backwards": (header(entry(data_offsets=[8, 0]), bytes(8)), "damaged"),
+    "bytes left over": (header(entry(), bytes(16)), "damaged"),
+    "bfloat16": (header(entry(dtype="BF16", data_offsets=[0, 4]), bytes(4)), "BF16.*NumPy does not have"),
+    "unknown dtype": (header(entry(dtype="F99"), bytes(8)), "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_or_lying_file_is_refused(name, tmp_path):
+    content, words = FOREIGN[name]
+    file = tmp_path / "file.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["[1]", "{", "[" * 100_000])
+def test_a_state_that_is_no_json_dict_is_refused(state, path, monkeypatch):
+    monkeypatch.setattr(json, "dumps", lambda _: state)
+    save(path, ARRAYS)
+    with pytest.raises(CheckpointError, match="state is"):
+        load(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for place in (tmp_path / "no", tmp_path):
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            load(place)
+
+
+def test_another_version_is_refused(path, monkeypatch):
+    monkeypatch.setattr("tinycv.checkpoint.VERSION", "0")
+    save(path, ARRAYS)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="another version"):
+        load(path)
+
+
+def test_a_file_cut_short_anywhere_is_refused(path):
+    save(path, {"weight": ARRAYS["weight"], "mask": ARRAYS["mask"]}, STATE)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            load(path)
+
+
+def damaged(whole, rng):
+    data = bytearray(whole)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(len(data)))
+        match rng.integers(4):
+            case 0: data[place] ^= 1 << int(rng.integers(8))
+            case 1: data[place] = int(rng.integers(256))
+            case 2: del data[place:place + int(rng.integers(1, 9))]
+            case 3: data[place:place] = rng.bytes(int(rng.integers(1, 9)))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_refused_and_never_loaded_as_something_else(seed, path):
+    arrays = {name: ARRAYS[name] for name in ("weight", "mean", "mask")}
+    save(path, arrays, STATE)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(seed), 0
+    for _ in range(250):
+        path.write_bytes(damaged(whole, rng))
+        try:
+            loaded, state = load(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert same(loaded, arrays) and state == STATE
+    assert refused > 200
+
+
+# ── models ──
+
+def test_a_model_comes_back(path):
+    save_model(path, Net(2.0))
+    model = Net(0.0)
+    load_model(path, model)
+    assert (model.weight._data == 2).all() and (model.scale._data == 2).all()
+
+
+def test_weights_come_out_of_a_training_checkpoint(path):
+    save(path, {"model/weight": np.ones((2, 3)), "model/scale": np.ones(1), "optimizer/weight/exp_avg": np.ones((2, 3))})
+    model = Net(0.0)
+    load_model(path, model)
+    assert (model.weight._data == 1).all()
+
+
+def test_another_models_weights_are_refused_by_name_and_nothing_changes(path):
+    save_model(path, Net(2.0, width=4))
+    model = Net(0.0)
+    with pytest.raises(CheckpointError, match=r"weight is \(2, 4\), should be \(2, 3\)"):
+        load_model(path, model)
+    assert (model.scale._data == 0).all()

@@ -1,0 +1,64 @@
+"""Demos are tests: each runs with --quick, and leaves a picture that is not blank and a record of its figures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DEMOS = sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
+# Runs a demo on the strict double of CuPy, as if it were a GPU: sys.argv is the demo and its flags.
+ON_THE_DOUBLE = "import sys, runpy, cupy_double; cupy_double.install(); sys.argv = sys.argv[1:]; " \
+                "runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def run(command: list, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, command)], cwd=folder, capture_output=True, timeout=240, env={
+        **os.environ, "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(folder / "mpl"), "PYTHONPATH": str(ROOT / "tests")})
+
+
+def check_what_it_left(done: subprocess.CompletedProcess, folder: Path, name: str) -> dict:
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    from matplotlib.image import imread
+    picture = imread(folder / "out" / f"{name}.png")
+    assert min(picture.shape[:2]) > 300
+    assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20, "the picture is blank"
+    record = json.loads((folder / "out" / f"{name}.json").read_text())
+    assert record["rows"] and all(np.isfinite(row["value"]).all() for row in record["rows"])
+    assert {"seed", "device", "seconds", "peak_memory_mib", "versions"} <= set(record)
+    return record
+
+
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_a_demo_runs_quickly_and_leaves_a_picture_and_figures(demo, tmp_path):
+    record = check_what_it_left(run([demo, "--quick"], tmp_path), tmp_path, demo.stem)
+    assert record["device"] == "cpu"
+
+
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
+    record = check_what_it_left(run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path), tmp_path, demo.stem)
+    assert record["device"] == "gpu:0"
+
+
+def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
+    blocked = "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run(["-c", blocked, DEMOS[0], "--device", "gpu"], tmp_path)
+    assert done.returncode == 2
+    assert b"pip install" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_every_demo_is_a_story_of_at_most_120_lines_and_says_how_long_it_takes():
+    for demo in DEMOS:
+        text = demo.read_text(encoding="utf-8")
+        assert text.count("\n") <= 120, demo.name
+        assert f"python demos/{demo.name}" in text.splitlines()[0] and "on two cores" in text.splitlines()[0]
+
+
+def test_the_list_of_demos_names_each_with_its_minutes():
+    done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(demo.name in done.stdout for demo in DEMOS)

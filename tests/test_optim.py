@@ -1,0 +1,286 @@
+"""Optimisers against their papers' rules in plain float64, schedules, clipping, averaged weights."""
+
+import cupy_double
+import numpy as np
+import pytest
+
+from tinycv.ema import EMA
+from tinycv.engine.backend import to_device, to_numpy
+from tinycv.engine.tensor import Parameter, Tensor
+from tinycv.nn.module import Module
+from tinycv.optim import SGD, Adam, AdamW, clip_grad_norm_, constant, warmup_cosine, warmup_linear
+
+SHAPES = [(3, 4), (5,), (), (2, 3, 4)]
+STEPS = 20
+
+
+class Net(Module):
+    def __init__(self, device="cpu", dtype=np.float32):
+        rng = np.random.default_rng(0)
+        self.weight = Parameter(to_device(rng.standard_normal((3, 4)).astype(dtype), device))
+        self.bias = Parameter(to_device(rng.standard_normal(4).astype(dtype), device))
+        self.count = Tensor(np.array(7.0, dtype), device=device)
+
+
+def parameters(device="cpu", dtype=np.float64):
+    rng = np.random.default_rng(1)
+    return [Parameter(to_device(np.asarray(rng.standard_normal(shape), dtype), device)) for shape in SHAPES]
+
+
+def give_gradients(params, step):
+    rng = np.random.default_rng([2, step])
+    for p in params:
+        g = np.asarray(rng.standard_normal(p.shape) * 10.0 ** rng.uniform(-3, 2), p.dtype)
+        p.grad = Tensor(to_device(g, p.device))
+
+
+def values(params):
+    return [to_numpy(p._data).copy() for p in params]
+
+
+# ── the rules as the papers write them ──
+
+def sgd(w, gradients, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    b = None
+    for g in gradients:
+        g = g + weight_decay * w
+        b = g if b is None else momentum * b + (1 - dampening) * g
+        w = w - lr * ((g + momentum * b if nesterov else b) if momentum else g)
+    return w
+
+
+def adam(w, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
+    m = v = 0
+    for t, g in enumerate(gradients, 1):
+        if decoupled:
+            w = w - lr * weight_decay * w
+        else:
+            g = g + weight_decay * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        w = w - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+    return w
+
+
+RULES = [
+    (SGD, sgd, {"lr": 0.1}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.8, "dampening": 0.3}),
+    (Adam, adam, {}),
+    (Adam, adam, {"lr": 0.01, "betas": (0.5, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
+    (AdamW, lambda w, g, **o: adam(w, g, decoupled=True, **{"weight_decay": 1e-2, **o}), {}),
+    (AdamW, lambda w, g, **o: adam(w, g, decoupled=True, **o), {"lr": 0.05, "weight_decay": 0.2}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+@pytest.mark.parametrize(("kind", "rule", "options"), RULES)
+def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
+    params = parameters(device, dtype)
+    optimizer, start, gradients = kind(params, **options), values(params), []
+    for step in range(STEPS):
+        give_gradients(params, step)
+        gradients.append([to_numpy(p.grad._data).astype(np.float64) for p in params])
+        optimizer.step()
+    for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
+        wanted = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
+        np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_a_step_never_waits_for_the_gpu(kind, double):
+    params = parameters("gpu:0", np.float32)
+    optimizer = kind(params, lr=0.1)
+    give_gradients(params, 0)
+    with cupy_double.counting() as waits:
+        clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert waits.count == 0
+
+
+def test_a_parameter_without_gradient_rests_and_its_steps_are_not_counted():
+    params, alone = parameters(), parameters()
+    together, single = Adam(params, lr=0.1), Adam([alone[1]], lr=0.1)
+    for step in range(6):
+        give_gradients(params, step)
+        alone[1].grad = params[1].grad
+        if step in (0, 3, 4):
+            params[1].grad = alone[1].grad = None
+        together.step()
+        single.step()
+    np.testing.assert_array_equal(params[1]._data, alone[1]._data)
+    assert together.state_dict()["state"]["1"]["step"] == 3 and together.state_dict()["state"]["0"]["step"] == 6
+
+
+def test_groups_have_their_own_options():
+    params = parameters()
+    before = values(params)
+    optimizer = AdamW([{"params": params[:2]}, {"params": params[2:], "lr": 0.0, "weight_decay": 0.0}], lr=0.1)
+    give_gradients(params, 0)
+    optimizer.step()
+    changed = [bool((a != b).any()) for a, b in zip(before, values(params), strict=True)]
+    assert changed == [True, True, False, False]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-2, 0.0]
+
+
+def test_a_graph_recorded_before_the_step_refuses_to_run_backward():
+    w = Parameter(np.ones(3, np.float32))
+    loss = (w * w).sum()
+    w.grad = Tensor(np.ones(3, np.float32))
+    SGD([w], lr=0.1).step()
+    with pytest.raises(RuntimeError, match="changed"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_state_dict_continues_with_the_same_bits(kind, device):
+    def trained(stop):
+        model = Net(device)
+        optimizer = kind([{"params": model.named_parameters()}], lr=0.1)
+        for step in range(10):
+            if step == stop:
+                weights, state = model.state_dict(), optimizer.state_dict()
+                model = Net(device)
+                model.load_state_dict(weights)
+                optimizer = kind([{"params": model.named_parameters()}], lr=0.3)
+                optimizer.load_state_dict(state)
+            give_gradients(model.parameters(), step)
+            optimizer.step()
+        return values(model.parameters())
+    for a, b in zip(trained(None), trained(5), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_state_dict_has_readable_names():
+    model = Net()
+    optimizer = Adam(model.named_parameters())
+    give_gradients(model.parameters(), 0)
+    optimizer.step()
+    assert optimizer.state_dict()["param_groups"][0]["params"] == ["weight", "bias"]
+    assert set(optimizer.state_dict()["state"]["weight"]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_a_model_cast_or_moved_after_the_first_step_trains_on(double):
+    model = Net()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    for step, place in enumerate(("cpu", "float64", "gpu")):
+        model.to(place)
+        give_gradients(model.parameters(), step)
+        optimizer.step()
+    state = optimizer.state_dict()["state"]["0"]
+    assert state["step"] == 3 and state["exp_avg"].dtype == np.float64 and not isinstance(state["exp_avg"], np.ndarray)
+
+
+def broken(state):
+    yield "param_groups", {**state, "param_groups": state["param_groups"] * 2}
+    group = state["param_groups"][0]
+    yield "parameters", {**state, "param_groups": [{**group, "params": group["params"][::-1]}]}
+    yield "options", {**state, "param_groups": [{k: v for k, v in group.items() if k != "eps"}]}
+    for name, change in (("shape", {"exp_avg": np.zeros(9)}), ("missing", {"exp_avg_sq": None}), ("step", {"step": 1.5})):
+        entry = {k: v for k, v in {**state["state"]["1"], **change}.items() if v is not None}
+        yield name, {**state, "state": {**state["state"], "1": entry}}
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    params = parameters()
+    optimizer = Adam(params, lr=0.1)
+    give_gradients(params, 0)
+    optimizer.step()
+    for what, wrong in broken(optimizer.state_dict()):
+        before = {name: kept["exp_avg"].copy() for name, kept in optimizer.state_dict()["state"].items()}
+        with pytest.raises(ValueError, match="left unchanged"):
+            optimizer.load_state_dict(wrong)
+        after = optimizer.state_dict()["state"]
+        assert all((before[name] == after[name]["exp_avg"]).all() for name in before), what
+
+
+@pytest.mark.parametrize(("make", "error", "words"), [
+    (lambda p: SGD([]), ValueError, "no parameters"),
+    (lambda p: SGD(p), TypeError, "iterable"),
+    (lambda p: SGD([np.ones(3)]), TypeError, "not ndarray"),
+    (lambda p: SGD([p * 2]), TypeError, "computed"),
+    (lambda p: SGD([p, p]), ValueError, "twice"),
+    (lambda p: SGD([("w", p), ("w", Parameter(np.ones(2, np.float32)))]), ValueError, "same name"),
+    (lambda p: SGD([p], lr=-1), ValueError, "lr=-1"),
+    (lambda p: SGD([p], lr=float("nan")), ValueError, "lr=nan"),
+    (lambda p: SGD([p], nesterov=True), ValueError, "nesterov"),
+    (lambda p: Adam([p], betas=(0.9, 1.0)), ValueError, "betas"),
+    (lambda p: Adam([{"params": [p], "momentum": 0.9}]), ValueError, "unknown: \\['momentum'\\]"),
+    (lambda p: Adam([{"lr": 0.1}]), ValueError, "params"),
+])
+def test_mistakes_are_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make(Parameter(np.ones(3, np.float32)))
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    p = Parameter(np.ones((2, 3), np.float32))
+    p.grad = Tensor(np.ones((3, 2), np.float32))
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
+        SGD([p]).step()
+
+
+def test_schedules():
+    cosine, linear = warmup_cosine(110, warmup=10, final=0.1), warmup_linear(110, warmup=10)
+    for schedule in (cosine, linear, constant(10)):
+        rise = [schedule(step) for step in range(11)]
+        np.testing.assert_allclose(np.diff(rise), 1 / 11)
+        assert rise[10] == 1
+    np.testing.assert_allclose([cosine(60), cosine(110), cosine(500)], [0.55, 0.1, 0.1])
+    np.testing.assert_allclose([linear(60), linear(110), linear(500)], [0.5, 0, 0], atol=1e-12)
+    assert [constant()(step) for step in (0, 999)] == [1, 1] and warmup_cosine(10)(0) == 1
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 1e9])
+def test_clipping_shortens_long_gradients_only(max_norm, device):
+    params = parameters(device)[:3]
+    give_gradients(params, 0)
+    before = np.concatenate([to_numpy(p.grad._data).ravel() for p in params])
+    norm = float(clip_grad_norm_(params, max_norm))
+    after = np.concatenate([to_numpy(p.grad._data).ravel() for p in params])
+    assert norm == pytest.approx(np.linalg.norm(before))
+    np.testing.assert_allclose(after, before * min(1, max_norm / (norm + 1e-6)), rtol=1e-12)
+
+
+def test_clipping_nothing_is_length_zero():
+    assert float(clip_grad_norm_(parameters(), 1.0)) == 0
+
+
+def test_ema_follows_its_equation_and_copies_buffers(device):
+    model = Net(device, np.float64)
+    ema, wanted = EMA(model, decay=0.9), to_numpy(model.weight._data).copy()
+    for step in range(5):
+        model.weight.data = model.weight._data + step
+        model.count.data = model.count._data * 2
+        ema.update()
+        wanted = 0.9 * wanted + 0.1 * to_numpy(model.weight._data)
+    np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), wanted, rtol=1e-12)
+    assert float(to_numpy(ema.state_dict()["count"])) == 7 * 2 ** 5
+
+
+def test_applied_gives_the_weights_back_even_after_an_error(device):
+    model = Net(device)
+    ema, start = EMA(model, decay=0.5), to_numpy(model.weight._data).copy()
+    own = model.weight.data = model.weight._data + 2
+    ema.update()
+    with pytest.raises(KeyError), ema.applied() as inside:
+        np.testing.assert_allclose(to_numpy(inside.weight._data), start + 1, rtol=1e-6)
+        inside.weight.data = inside.weight._data * 0        # thrown away
+        raise KeyError
+    assert model.weight._data is own
+    np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), start + 1, rtol=1e-6)
+
+
+def test_ema_state_fits_whole_or_not_at_all():
+    ema, other = EMA(Net()), EMA(Net())
+    other.model.weight.data = other.model.weight._data + 1
+    other.update()
+    ema.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(ema.state_dict()["weight"], other.state_dict()["weight"])
+    for wrong in ({}, {**ema.state_dict(), "bias": np.ones(9)}, {**ema.state_dict(), "more": np.ones(1)}):
+        with pytest.raises(ValueError, match="left unchanged"):
+            ema.load_state_dict(wrong)
+    with pytest.raises(ValueError, match="decay"):
+        EMA(Net(), decay=1.0)

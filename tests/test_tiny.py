@@ -1,0 +1,64 @@
+"""One smoke test a chapter, in seconds, with nothing installed but NumPy and safetensors."""
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import nn
+from tinycv.nn.functional import cross_entropy
+from tinycv.optim import AdamW
+from tinycv.sequence import MultiheadAttention
+from tinycv.vision import ViT
+
+
+def test_the_engine_differentiates_twice():
+    x = tinycv.tensor(2.0, dtype="float64", requires_grad=True)
+    (slope,) = tinycv.grad(tinycv.softplus(x) - 0.3 * x, x, create_graph=True)
+    (bend,) = tinycv.grad(slope, x)
+    chance = 1 / (1 + np.exp(-2.0))
+    assert slope.item() == pytest.approx(chance - 0.3, rel=1e-12)
+    assert bend.item() == pytest.approx(chance * (1 - chance), rel=1e-12)
+
+
+def test_a_small_network_learns_xor():
+    tinycv.manual_seed(0)
+    x, y = tinycv.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), tinycv.tensor([0, 1, 1, 0])
+    model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
+    optimizer = AdamW(model.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert (model(x).numpy().argmax(axis=1) == y.numpy()).all()
+
+
+def test_attention_averages_values_with_weights_that_sum_to_one():
+    tinycv.manual_seed(0)
+    attention = MultiheadAttention(8, 2)
+    x = tinycv.randn(2, 5, 8)
+    assert attention(x).shape == (2, 5, 8)
+    assert np.allclose(attention.weights(x, is_causal=True).numpy().sum(axis=-1), 1, atol=1e-6)
+
+
+def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
+    tinycv.manual_seed(0)
+    model = ViT(image_size=8, patch_size=4, num_classes=3, dim=16, depth=2, heads=2)
+    images, labels = tinycv.rand(6, 1, 8, 8), tinycv.tensor([0, 1, 2, 0, 1, 2])
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_model_comes_back_from_a_file(tmp_path):
+    from tinycv.checkpoint import load_model, save_model
+    tinycv.manual_seed(0)
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_model(tmp_path / "model.safetensors", one)
+    load_model(tmp_path / "model.safetensors", other)
+    assert (one.weight.numpy() == other.weight.numpy()).all()

@@ -1,0 +1,174 @@
+"""The Vision Transformer: the order of patches, what CLS reads, and that it learns."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from slopes import certify_layer
+
+import tinycv
+from tinycv import Tensor
+from tinycv.nn.functional import cross_entropy
+from tinycv.vision import ViT, patchify
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(4, 2, 6, 6)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+    yield
+    tinycv.manual_seed(0)
+
+
+def small(**options):
+    return ViT(image_size=6, patch_size=2, num_classes=3, channels=2, dim=8, depth=2, heads=2, mlp_dim=12, **options)
+
+
+# ── patches ──────────────────────────────────────────────────────────────────────────────────────
+
+def test_patches_are_read_row_by_row_from_the_top_left(device):
+    image = np.array([[[[0, 1, 2, 3],
+                        [4, 5, 6, 7]]]], np.float32)
+    assert patchify(Tensor(image, device=device), 2).numpy().tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
+
+
+def test_a_patch_is_flattened_by_channel_then_row_then_column(device):
+    images = RNG.normal(size=(2, 3, 4, 6)).astype(np.float32)
+    slow = [[[images[b, c, y + i, x + j] for c in range(3) for i in range(2) for j in range(2)]
+             for y in range(0, 4, 2) for x in range(0, 6, 2)] for b in range(2)]
+    assert patchify(Tensor(images, device=device), 2).numpy().tolist() == np.array(slow).tolist()
+
+
+def test_an_image_that_does_not_divide_into_patches_is_refused_with_both_sizes():
+    with pytest.raises(ValueError, match="image of 6 x 7 does not divide into patches of 3 x 3"):
+        patchify(IMAGES[:, :, :, [0, 1, 2, 3, 4, 5, 5]], 3)
+
+
+# ── sizes ────────────────────────────────────────────────────────────────────────────────────────
+
+def test_a_vit_whose_patches_do_not_fill_the_image_is_refused_with_both_sizes():
+    with pytest.raises(ValueError, match="image_size 28 .* patch_size 5: 3 pixels"):
+        ViT(image_size=28, patch_size=5, num_classes=10)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 6, 8), (4, 1, 6, 6), (2, 6, 6)])
+def test_images_of_another_size_are_refused_with_both_sizes(shape):
+    with pytest.raises(ValueError) as caught:
+        small()(tinycv.ones(*shape))
+    assert str(shape) in str(caught.value)
+    assert "(B, 2, 6, 6)" in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 4])
+def test_every_image_gets_a_score_for_every_class(device, batch):
+    assert small().to(device)(Tensor(IMAGES[:batch], device=device)).shape == (batch, 3)
+
+
+def test_an_image_does_not_depend_on_its_batch(device):
+    model = small().to(device)
+    np.testing.assert_allclose(model(Tensor(IMAGES[:1], device=device)).numpy(),
+                               model(Tensor(IMAGES, device=device)).numpy()[:1], rtol=1e-4, atol=1e-6)
+
+
+# ── what CLS reads ───────────────────────────────────────────────────────────────────────────────
+
+def rearranged(images, order):
+    """The 2 x 2 patches of 6 x 6 images in another order."""
+    cut = images.reshape(-1, 2, 3, 2, 3, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 9, 2, 2, 2)[:, order]
+    return cut.reshape(-1, 3, 3, 2, 2, 2).transpose(0, 3, 1, 4, 2, 5).reshape(images.shape)
+
+
+def test_patches_that_move_together_with_their_positions_leave_cls_as_it_was(device):
+    model, order = small().to(device), RNG.permutation(9)
+    before = model(Tensor(IMAGES, device=device)).numpy()
+    model.pos_embed.data = model.pos_embed.data[:, [0, *(1 + order)]]
+    np.testing.assert_allclose(model(Tensor(rearranged(IMAGES, order), device=device)).numpy(), before, rtol=1e-4,
+                               atol=1e-5)
+
+
+def test_patches_that_move_without_their_positions_change_the_scores(device):
+    model, order = small().to(device), RNG.permutation(9)
+    model.pos_embed.data = 50 * model.pos_embed.data            # positions start at 0.02, too quiet to be sure
+    assert not np.allclose(model(Tensor(IMAGES, device=device)).numpy(),
+                           model(Tensor(rearranged(IMAGES, order), device=device)).numpy(), atol=1e-3)
+
+
+def test_every_patch_reaches_the_scores(device):
+    model, images = small().to(device), Tensor(IMAGES, device=device, requires_grad=True)
+    model(images).sum().backward()
+    assert (np.abs(patchify(images.grad, 2).numpy()).max(axis=-1) > 0).all()
+
+
+def test_attention_maps_are_probabilities_for_every_block_image_head_and_token(device):
+    maps = small().to(device).attention_maps(Tensor(IMAGES, device=device))
+    assert [m.shape for m in maps] == [(4, 2, 10, 10)] * 2
+    for m in maps:
+        np.testing.assert_allclose(m.numpy().sum(axis=-1), 1, rtol=1e-5)
+        assert (m.numpy() > 0).all()
+
+
+def test_attention_maps_belong_to_the_blocks_of_the_forward_pass():
+    model, x = small(), Tensor(IMAGES)
+    tokens = model.blocks[0](model.embed(x))
+    second = model.blocks[1].self_attn.weights(model.blocks[1].norm1(tokens))
+    assert (model.attention_maps(x)[1].numpy() == second.numpy()).all()
+
+
+# ── learning ─────────────────────────────────────────────────────────────────────────────────────
+
+def steps(model, device, count=5, rate=0.03):
+    """The losses before each step of plain gradient descent on one batch."""
+    x, labels, losses = Tensor(IMAGES, device=device), Tensor(LABELS, device=device), []
+    for _ in range(count + 1):
+        loss = cross_entropy(model(x), labels)
+        losses.append(loss.item())
+        model.zero_grad()
+        loss.backward()
+        for p in model.parameters():
+            p.data = p.data - rate * p.grad.data
+    return losses
+
+
+def test_five_steps_lower_the_loss_on_a_fixed_batch(device):
+    losses = steps(small().to(device), device)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_it_learns_with_dropout_too_and_then_answers_steadily(device):
+    model, x, labels = small(dropout=0.1).to(device), Tensor(IMAGES, device=device), Tensor(LABELS, device=device)
+    before = cross_entropy(model.eval()(x), labels).item()
+    steps(model.train(), device, count=20, rate=0.03)
+    after = [cross_entropy(model.eval()(x), labels).item() for _ in range(2)]
+    assert after[0] < 0.9 * before
+    assert after[0] == after[1]
+
+
+def test_dropout_makes_two_passes_of_training_differ(device):
+    model, x = small(dropout=0.5).to(device), Tensor(IMAGES, device=device)
+    assert (model(x).numpy() != model(x).numpy()).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_and_gradients_have_the_dtype_of_images_and_weights(device, dtype):
+    model = small().to(device).to(dtype)
+    scores = model(Tensor(IMAGES.astype(dtype), device=device))
+    cross_entropy(scores, Tensor(LABELS, device=device)).backward()
+    assert {t.dtype.name for t in [scores, *(p.grad for p in model.parameters())]} == {dtype}
+
+
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(device):
+    model = small().to(device)
+    cross_entropy(model(Tensor(IMAGES, device=device)), Tensor(LABELS, device=device)).backward()
+    for name, p in model.named_parameters():
+        assert np.isfinite(p.grad.numpy()).all(), name
+        assert p.grad.numpy().any(), name
+
+
+def test_the_whole_network_is_certified():
+    model = small()
+    for p in (model.cls_token, model.pos_embed):                # away from 0.02, where everything is nearly linear
+        p.data = 20 * p.data
+    certify_layer(model, IMAGES)
