@@ -49,7 +49,8 @@ def figures() -> str:
             shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.5g}"
             rows.append(f"| {command if i == 0 else ''} | {row['metric']} | {shown} | {row['target']} "
                         f"| {row['reference']} | {duration(record['seconds']) if i == 0 else ''} |")
-    return "\n".join(["| command | figure | measured | target | for comparison | took |", "|---|---|---|---|---|---|", *rows])
+    head = ["| command | figure | measured | target | for comparison | took |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
 
 
 def speed() -> str:
@@ -71,11 +72,11 @@ def duration(seconds: float) -> str:
 def renewed(text: str) -> str:
     """The README with every block made anew."""
     for block in (reading, figures, speed):
-        name = block.__name__
+        name, made = block.__name__, block()
         pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             sys.exit(f"the README has no block {name!r}")
-        text = pattern.sub(lambda m, made=block(): m[1] + made + m[2], text)
+        text = pattern.sub(lambda m, made=made: m[1] + made + m[2], text)
     return text
 
 

@@ -41,12 +41,14 @@ def test_a_demo_runs_quickly_and_leaves_a_picture_and_figures(demo, tmp_path):
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
 def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
-    record = check_what_it_left(run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path), tmp_path, demo.stem)
+    done = run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path)
+    record = check_what_it_left(done, tmp_path, demo.stem)
     assert record["device"] == "gpu:0"
 
 
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
-    blocked = "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    blocked = ("import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "
+               "runpy.run_path(sys.argv[0], run_name='__main__')")
     done = run(["-c", blocked, DEMOS[0], "--device", "gpu"], tmp_path)
     assert done.returncode == 2
     assert b"pip install" in done.stderr and b"Traceback" not in done.stderr

@@ -178,7 +178,8 @@ def broken(state):
     group = state["param_groups"][0]
     yield "parameters", {**state, "param_groups": [{**group, "params": group["params"][::-1]}]}
     yield "options", {**state, "param_groups": [{k: v for k, v in group.items() if k != "eps"}]}
-    for name, change in (("shape", {"exp_avg": np.zeros(9)}), ("missing", {"exp_avg_sq": None}), ("step", {"step": 1.5})):
+    changes = {"shape": {"exp_avg": np.zeros(9)}, "missing": {"exp_avg_sq": None}, "step": {"step": 1.5}}
+    for name, change in changes.items():
         entry = {k: v for k, v in {**state["state"]["1"], **change}.items() if v is not None}
         yield name, {**state, "state": {**state["state"], "1": entry}}
 

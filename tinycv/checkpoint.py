@@ -29,6 +29,7 @@ KNOWN = {b"PK\x03\x04": "a zip file: PyTorch's or NumPy's", b"\x80": "a pickle",
          b"\x1f\x8b": "a gzip file", b"GGUF": "a GGUF file", b"{": "JSON text", b"<": "an HTML or XML page"}
 OURS = ("tinycv", "state", "crc32")             # the keys of our metadata; a foreign file has none of them
 VERSION = "1"
+LONGEST_HEADER = 100_000_000                    # bytes; the limit of the safetensors library
 
 
 class CheckpointError(ValueError):
@@ -94,7 +95,7 @@ def load_model(path: str | os.PathLike, model: Module) -> None:
 def _header(path: Path, data: bytes) -> dict[str, Any]:
     """The JSON header: 8 bytes give its length, then it begins with a brace."""
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 9 or data[8:9] != b"{":
+    if data[8:9] != b"{" or length > LONGEST_HEADER:
         raise CheckpointError(f"{path}: {_what_it_is(data)}")
     if 8 + length > len(data):
         raise CheckpointError(f"{path}: cut short: the header should have {length} bytes, the file has {len(data)}")

@@ -33,9 +33,9 @@ def random_affine(
 ) -> np.ndarray:
     """Turn, move, scale and slant each image by amounts drawn uniformly. x (B, C, H, W) float; same shape returned.
 
-    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves within
-    +-translate of the width and height, sizes within scale, slants within +-shear degrees. Unlike there, sampling is bilinear, not nearest,
-    and moves are not rounded to whole pixels.
+    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves within +-translate of
+    the width and height, sizes within scale, slants within +-shear degrees. Unlike there, sampling is bilinear, not
+    nearest, and moves are not rounded to whole pixels.
     """
     _expect_batch("random_affine", x)
     low, high = scale
@@ -56,8 +56,9 @@ def affine(
 ) -> np.ndarray:
     """Scale each image about its centre, slant it, turn it clockwise, then move it; bilinear, zeros outside.
 
-    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,); shear (B,) degrees, by
-    which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of torchvision's functional.affine.
+    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,); shear (B,) degrees,
+    by which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of
+    torchvision's functional.affine.
     """
     _expect_batch("affine", x)
     if x.dtype.kind != "f":
@@ -78,7 +79,8 @@ def _sources(
     """Row and column, (B, H, W) each, of the padded image that every output pixel looks at.
 
     source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring, where S^-1 adds
-    slant times the row to the column. Each is a function of the output's row plus one of its column, so trigonometry touches H + W numbers, not H W.
+    slant times the row to the column. Each is a function of the output's row plus one of its column, so
+    trigonometry touches H + W numbers, not H W.
     """
     cos, sin = (np.cos(angle) / scale)[:, None], (np.sin(angle) / scale)[:, None]
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
