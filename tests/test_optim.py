@@ -261,6 +261,15 @@ def test_ema_follows_its_equation_and_copies_buffers(device):
     assert float(to_numpy(ema.state_dict()["count"])) == 7 * 2 ** 5
 
 
+def test_ema_keeps_a_buffer_of_its_own():
+    model = Net()
+    ema = EMA(model)
+    model.count._data += 1
+    with ema.applied():
+        assert float(model.count) == 7
+    assert float(model.count) == 8
+
+
 def test_applied_gives_the_weights_back_even_after_an_error(device):
     model = Net(device)
     ema, start = EMA(model, decay=0.5), to_numpy(model.weight._data).copy()

@@ -14,7 +14,8 @@ import sys
 from typing import Any
 
 from tinycv.engine.backend import array_module, to_numpy
-from tinycv.engine.tensor import DEBUG, RECORD, Node, Tensor, Watch, mode
+from tinycv.engine.tensor import DEBUG, RECORD, Node, Tensor, mode
+from tinycv.engine.watch import Watch
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 

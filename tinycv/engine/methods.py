@@ -135,6 +135,14 @@ def _reversed(function: Callable) -> Callable:
     return lambda self, other: function(other, self)
 
 
+def _augmented(symbol: str, name: str, function: Callable) -> Callable:
+    """x += y: in place where no graph would be falsified, else a new tensor under the old name."""
+    def operator(self: Tensor, other: Any) -> Tensor:
+        done = self._in_place(symbol, getattr(self._data, name), other)
+        return function(self, other) if done is None else done
+    return operator
+
+
 def _shape_args(function: Callable) -> Callable:
     """x.reshape(2, 3) as well as x.reshape((2, 3))."""
     return lambda self, *shape: function(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
@@ -144,6 +152,8 @@ OPERATORS = {
     "__add__": ops.add, "__radd__": ops.add, "__sub__": ops.sub, "__rsub__": _reversed(ops.sub),
     "__mul__": ops.mul, "__rmul__": ops.mul, "__truediv__": ops.div, "__rtruediv__": _reversed(ops.div),
     "__pow__": power, "__rpow__": _reversed(ops.power), "__matmul__": matmul, "__rmatmul__": _reversed(matmul),
+    "__iadd__": _augmented("+=", "__iadd__", ops.add), "__isub__": _augmented("-=", "__isub__", ops.sub),
+    "__imul__": _augmented("*=", "__imul__", ops.mul), "__itruediv__": _augmented("/=", "__itruediv__", ops.div),
     "__neg__": ops.neg, "__abs__": ops.abs, "__getitem__": getitem,
     "__eq__": ops.equal, "__ne__": ops.not_equal, "__gt__": ops.greater, "__ge__": ops.greater_equal,
     "__lt__": ops.less, "__le__": ops.less_equal,

@@ -15,22 +15,20 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import count
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend
+from tinycv.engine.watch import Watch, tick
 
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
 OFF, RECORD, DEBUG = 0, 1, 3                                        # DEBUG records, and checks every result
 
 mode: ContextVar[int] = ContextVar("tinycv_mode", default=RECORD)   # each thread begins with the default
-tick = count(1).__next__                                            # one clock for nodes and for changes
 
 
 class Tensor:
@@ -155,22 +153,6 @@ class Tensor:
             raise RuntimeError(f"{what} would change a tensor of shape {self.shape} that requires a gradient, behind "
                                f"its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}")
 
-    def __iadd__(self, other: Any) -> Tensor:
-        done = self._in_place("+=", self._data.__iadd__, other)
-        return self + other if done is None else done
-
-    def __isub__(self, other: Any) -> Tensor:
-        done = self._in_place("-=", self._data.__isub__, other)
-        return self - other if done is None else done
-
-    def __imul__(self, other: Any) -> Tensor:
-        done = self._in_place("*=", self._data.__imul__, other)
-        return self * other if done is None else done
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        done = self._in_place("/=", self._data.__itruediv__, other)
-        return self / other if done is None else done
-
     def __reduce__(self) -> tuple:
         return Tensor, (self._data, None, None, self._node is LEAF)
 
@@ -198,34 +180,6 @@ class Node:
     def __init__(self, row: Any, parents: tuple, saved: Any, shape: tuple, dtype: Any):
         self.row, self.parents, self.saved, self.shape, self.dtype = row, parents, saved, shape, dtype
         self.seq, self.line = tick(), None
-
-
-class Watch:
-    """When a tensor's values last changed: notices x.data = a, x.data += 1 and, on NumPy, x.data[0] = 1.
-
-    Reading ``x.data`` hands out the array itself, so its fingerprint is taken at that moment: if the values are
-    other ones later, somebody wrote into it. (A CuPy array is not fingerprinted: that would wait for the GPU.)
-    """
-
-    __slots__ = ("changed", "seen", "print")
-
-    def __init__(self, before: Watch | None, array: np.ndarray | None = None):
-        if array is None:                                       # told outright that it changed
-            self.changed, self.seen, self.print = tick(), 0, None
-            return
-        self.changed, self.print = before.changed if before else 0, fingerprint(array)
-        if before and before.print not in (None, self.print):   # written to, some time after it was last seen
-            self.changed = max(before.changed, before.seen)
-        self.seen = tick()
-
-    def changed_since(self, seq: int, array: Any) -> bool:
-        if self.changed > seq:
-            return True
-        return self.print is not None and self.seen > seq and fingerprint(array) != self.print
-
-
-def fingerprint(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array))
 
 
 def wrap(array: Any, node: Any) -> Tensor:
