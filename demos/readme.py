@@ -73,10 +73,10 @@ def renewed(text: str) -> str:
     """The README with every block made anew."""
     for block in (reading, figures, speed):
         name, made = block.__name__, block()
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             sys.exit(f"the README has no block {name!r}")
-        text = pattern.sub(lambda m, made=made: m[1] + made + m[2], text)
+        text = pattern.sub(lambda m, made=made: m[1] + made + "\n" + m[2], text)
     return text
 
 

@@ -54,11 +54,10 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     recording, with the EMA's weights if there is one.
     checkpoint: a file, written every ``checkpoint_every`` steps (None: every epoch), at the end, and at Ctrl-C. If it
     is there already, training goes on from it; its learning rates win. CheckpointError if it is another training's.
-    log_every: steps between two looks at the loss. On a GPU that is the only wait.
-    FloatingPointError when the loss, or a weight to be saved, is NaN or infinite.
+    log_every: steps between two looks at the loss, on a GPU the only waits. FloatingPointError when it, or a weight
+    to be saved, is not finite.
     """
-    if device is not None:
-        model.to(device)
+    model.to(device or optimizer.parameters()[0].device)
     run = _Run(model, optimizer, loader, seed, ema, checkpoint and Path(checkpoint))
     total, resumed = epochs * len(loader), run.resume()
     model.train()
@@ -75,8 +74,8 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
                 if evaluate and (epoch % evaluate_every == 0 or run.step == total):
                     run.history.metrics.append({"epoch": epoch, **_evaluated(run, evaluate)})
                 shown.line(_epoch_line(run, epoch, epochs))
-            due = run.step % (checkpoint_every or len(loader)) == 0 or run.step == total or ctrl_c.pressed
-            if checkpoint and due:
+            due = run.step % (checkpoint_every or len(loader)) == 0 or run.step == total
+            if checkpoint and (due or ctrl_c.pressed):
                 run.save()
             if ctrl_c.pressed:
                 raise KeyboardInterrupt(f"stopped after step {run.step} of {total}, saved to {checkpoint}")

@@ -26,6 +26,7 @@ def cross_entropy(input: Any, target: Any, label_smoothing: float = 0.0, reducti
 
     input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. Rows whose class is ignore_index count
     for nothing. reduction: "mean" (over the rows that count), "sum", or "none" for (N,).
+    differs: where no row counts, the mean is NaN as PyTorch's, and so is its gradient, which is 0 there.
     IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
     """
     q, counts = target_distribution(target, bare(input), label_smoothing, ignore_index)

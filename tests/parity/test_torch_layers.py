@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, agree_as_layers, equal  # noqa: E402
+from twin import DTYPES, agree, agree_as_layers, equal, twins  # noqa: E402
 
 import tinycv  # noqa: E402
 from tinycv import nn  # noqa: E402
@@ -16,7 +16,7 @@ from tinycv.nn import functional as F  # noqa: E402
 
 TF = torch.nn.functional
 RNG = np.random.default_rng(0)
-X, SCORES, CUBE = RNG.normal(size=(5, 6)), RNG.normal(size=(7, 4)), RNG.normal(size=(2, 3, 6))
+X, SCORES, CUBE, WEIGHT = (RNG.normal(size=shape) for shape in ((5, 6), (7, 4), (2, 3, 6), (2, 3, 6)))
 CLASSES, SHARES = np.array([0, 3, 1, 1, 2, 0, 3]), RNG.dirichlet(np.ones(4), size=7)
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
@@ -84,10 +84,15 @@ def test_cross_entropy_with_probabilities_is_pytorchs_in_both_arguments(options,
           [SCORES, SHARES], dtype)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
-def test_the_mean_over_no_rows_at_all_is_pytorchs_nan(dtype):
-    agree(lambda x, t: F.cross_entropy(x, t, ignore_index=1), lambda x, t: TF.cross_entropy(x, t, ignore_index=1),
-          [SCORES, np.ones(7, int)], dtype)
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+def test_the_mean_over_no_rows_is_nan_as_pytorchs_and_so_are_its_gradients_unlike_pytorchs(dtype):
+    (a, b), target = twins(SCORES, dtype), np.ones(7, int)
+    y, z = F.cross_entropy(a, target, ignore_index=1), TF.cross_entropy(b, torch.tensor(target), ignore_index=1)
+    equal(y, z)
+    y.backward()
+    z.backward()
+    assert np.isnan(y.item()) and np.isnan(a.grad.numpy()).all()
+    assert (b.grad == 0).all()
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -98,11 +103,10 @@ def test_squared_error_is_pytorchs_in_both_arguments(reduction, dtype):
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "gelu", "gelu by tanh", "layer_norm without weight"])
 def test_the_gradient_of_a_gradient_is_pytorchs(name, dtype):
-    ours, theirs, (x,) = FUNCTIONS[name]
-    x = x.astype(dtype)
-    a, b = tinycv.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-    (g,) = tinycv.grad((ours(a) ** 2).sum(), a, create_graph=True)
-    (h,) = torch.autograd.grad((theirs(b) ** 2).sum(), b, create_graph=True)
+    ours, theirs, _ = FUNCTIONS[name]
+    (a, b), weight = twins(CUBE, dtype), WEIGHT.astype(dtype)
+    (g,) = tinycv.grad(((ours(a) * weight) ** 2).sum(), a, create_graph=True)
+    (h,) = torch.autograd.grad(((theirs(b) * torch.tensor(weight)) ** 2).sum(), b, create_graph=True)
     equal(g, h)
     equal(*tinycv.grad((g ** 3).sum(), a), *torch.autograd.grad((h ** 3).sum(), b))
 
