@@ -17,7 +17,7 @@ FLOORS = [
     ["engine.ops"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],
-    ["engine.cases", "engine.check"],
+    ["engine.families", "engine.cases", "engine.check"],
     ["nn"],
     ["optimizer", "ema", "data", "progress"],
     ["optim"],

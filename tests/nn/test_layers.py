@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from slopes import certify_layer
+from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor, nn

@@ -3,9 +3,19 @@ from __future__ import annotations
 
 import os
 
-if os.environ.get("TINYCV_REQUIRE_PARITY") == "1":
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
+import pytest
+
+import tinycv
+
+try:
+    import torch
+except ImportError as error:
+    if os.environ.get("TINYCV_REQUIRE_PARITY") == "1":
         raise RuntimeError("TINYCV_REQUIRE_PARITY=1 asks for parity with PyTorch, and torch cannot be imported: "
                            "pip install -e '.[parity]'") from error
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    tinycv.manual_seed(0)

@@ -111,10 +111,10 @@ def test_the_gradient_of_a_gradient_is_pytorchs(name, dtype):
     equal(*tinycv.grad((g ** 3).sum(), a), *torch.autograd.grad((h ** 3).sum(), b))
 
 
-@pytest.mark.parametrize("sizes", [(300, 40), (7, 900)], ids=str)
+@pytest.mark.parametrize("sizes", [(300, 400), (7, 900)], ids=str)
 def test_linear_starts_within_pytorchs_bounds_and_reaches_them(sizes, dtype):
     ours, theirs = nn.Linear(*sizes).to(dtype), torch.nn.Linear(*sizes, dtype=getattr(torch, dtype))
     for name in ("weight", "bias"):
         a, b = (np.abs(getattr(m, name).detach().numpy()).max() for m in (ours, theirs))
         assert a <= sizes[0] ** -0.5 * (1 + 1e-6)
-        assert a == pytest.approx(b, rel=0.15)                  # the largest of 40 draws or more
+        assert a == pytest.approx(b, rel=0.1)                   # the largest of 400 draws or more

@@ -13,7 +13,7 @@ from tinycv.nn.functional import mse_loss  # noqa: E402
 
 RNG = np.random.default_rng(0)
 BATCHES = RNG.normal(size=(20, 8, 3))
-TARGETS = np.sin(BATCHES.sum(axis=-1, keepdims=True))
+TARGETS = np.sin(BATCHES @ RNG.normal(size=(3, 8)))
 
 OPTIMISERS = {
     "SGD": ("SGD", {"lr": 0.05}),
@@ -34,9 +34,9 @@ pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def both_models(dtype):
-    theirs = randomised(torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 1)))
+    theirs = randomised(torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 8)))
     theirs = theirs.to(getattr(torch, dtype))
-    ours = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 1)).to(dtype)
+    ours = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 8)).to(dtype)
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slopes import certify_layer
+from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor

@@ -20,13 +20,13 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     said = f"{row.name}: "
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return MemoryError(f"{said}out of memory on {devices[0] if devices else 'cpu'} with {listed(args)}: {error}")
-    if len(set(devices)) > 1:
+    if len(set(devices)) > 1 and any(words in str(error) for words in ("nsupported type", "mplicit conversion")):
         return ValueError(f"{said}inputs live on different devices ({listed(args)}); move one: x.to({devices[0]!r})")
     shapes = [a.shape for a in arrays]
     if row.name == "matmul" and len(shapes) == 2:
         return ValueError(said + unmultipliable(*shapes))
     clash = broadcast_clash(shapes)
-    if isinstance(error, ValueError) and len(shapes) > 1 and clash and not options:
+    if "broadcast" in str(error) and clash:
         return ValueError(said + clash)
     kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else (
         ValueError if isinstance(error, ValueError) else TypeError if isinstance(error, TypeError) else RuntimeError)

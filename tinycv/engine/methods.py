@@ -119,8 +119,8 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
 
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    """Standard deviation: the square root of ``var``."""
-    return ops.sqrt(ops.var(x, axis, ddof, keepdims))
+    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
+    return ops.norm(x - ops.mean(x, axis, True), axis, keepdims) / (ops.count(x.shape, axis) - ddof) ** 0.5
 
 
 def to(self: Tensor, target: Any) -> Tensor:

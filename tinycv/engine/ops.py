@@ -22,6 +22,7 @@ import numpy as np
 from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.record import name_rows, op
+from tinycv.engine.reduce import as_rows
 from tinycv.engine.tensor import bare
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +105,7 @@ concatenate = op(lambda xp, *xs, axis=0: xp.concatenate(xs, axis),
                  xs=lambda g, i, axis, xs_shapes: g[_part(xs_shapes, i, axis)])
 stack = op(lambda xp, *xs, axis=0: xp.stack(xs, axis), xs=lambda g, i, axis: getitem(g, _along(axis, g.ndim, i)))
 alias = op(lambda xp, x: x, x=lambda g: g)
-astype = op(lambda xp, x, dtype=np.float32: x.astype(dtype, copy=False), x=lambda g: g)
+astype = op(lambda xp, x, dtype=np.float32: xp.asarray(x, dtype), x=lambda g: g)          # no copy where it has it
 to = op(lambda xp, x, device="cpu": backend.to_device(x, device), x=lambda g, x_device: to(g, x_device))
 
 # ── products of matrices ─────────────────────────────────────────────────────────────────────────
@@ -205,26 +206,28 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 
 def _matmul(a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:                                  # one large product, not a loop of small ones
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return (as_rows(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
     return a @ b
 
 
 def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     if len(b_shape) == 2 and a.ndim > 2:
-        a, g = a.reshape((-1, a.shape[-1])), g.reshape((-1, g.shape[-1]))
+        a, g = as_rows(a), as_rows(g)
     return swapaxes(a) @ g
 
 
 def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:
     """dL/dx_i is an einsum too: of g and the other inputs, onto the letters of x_i.
 
-    A letter that x_i alone has, and that was summed, is nowhere else: a vector of ones stands in for it."""
+    A letter that was summed, and that x_i alone has (the others not at all, or as 1): a vector of ones stands in."""
     inputs, out = subscripts.split("->")
     terms = inputs.split(",")
     others = [(t, x) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i] + [(out, g)]
-    known = set("".join(t for t, _ in others))
+    known: dict[str, int] = {}
+    for term, x in others:
+        known.update((c, builtins.max(n, known.get(c, 0))) for c, n in zip(term, x.shape, strict=True))
     xp = array_module(bare(g))
-    ones = [(c, xp.ones(n, g.dtype)) for c, n in zip(terms[i], xs[i].shape, strict=True) if c not in known]
+    ones = [(c, xp.ones(n, g.dtype)) for c, n in zip(terms[i], xs[i].shape, strict=True) if known.get(c, -1) < n]
     letters, arrays = zip(*others, *ones, strict=True)
     return einsum(*arrays, subscripts=",".join(letters) + "->" + terms[i])
 

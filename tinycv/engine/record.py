@@ -27,6 +27,7 @@ from tinycv.engine import debug, errors
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import DEBUG, LEAF, OFF, Node, Tensor, mode, wrap
 
+PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
 OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
 
 
@@ -130,7 +131,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
                 if node is not None:
                     mask |= bit
             else:
-                arrays.append(a.item() if isinstance(a, np.generic) else a)         # a float64 scalar would promote
+                arrays.append(a.item() if isinstance(a, PROMOTING) else a)
                 parents.append(None)
             bit += bit
         xp = np if arrays and type(arrays[0]) is np.ndarray else module_of(arrays)
@@ -160,7 +161,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
 def module_of(arrays: list) -> Any:
     """NumPy or CuPy: whose arrays are these? Numbers and masks follow the first real array."""
     for a in arrays:
-        if hasattr(a, "shape"):
+        if hasattr(a, "shape") and not isinstance(a, np.generic):
             return array_module(a)
     return np
 

@@ -1,0 +1,237 @@
+"""The suite "ops": single ops, the pairs, the reductions that kernels use, and a ViT's training step put together.
+
+Every row is the speed of tinycv's own way beside what one would write instead: PyTorch, the definition, plain NumPy.
+A kernel or a helper stays only while it wins here. Contenders start from the same numbers, in float32.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.measure import Contender, Row, Work
+
+CHAIN = 200                                     # ops in a row, so that what surrounds them does not count
+KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
+NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
+
+
+class Size(NamedTuple):
+    """A Vision Transformer's: the shapes that its ops meet."""
+
+    batch: int
+    tokens: int
+    width: int
+    heads: int
+    mlp: int
+    classes: int
+
+
+SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10), "wider ViT": Size(128, 50, 128, 8, 512, 100)}
+TINY = {"tiny": Size(4, 5, 8, 2, 16, 3)}
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Every row; if quick, one of each group, of tiny sizes."""
+    sizes, batches = (TINY, (2,)) if quick else (SIZES, (64, 128))
+    groups = one_op(), pairs(sizes), reductions(sizes), train_steps(batches)
+    return [row for group in groups for row in (group[:1] if quick else group)]
+
+
+def threads() -> int:
+    """The threads that OpenBLAS takes too: OMP_NUM_THREADS where the user set it, or all the cores that we may use."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return int(os.environ["OMP_NUM_THREADS"])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pytorch(make: Callable[..., Work], *args: Any) -> Contender:
+    return Contender("PyTorch", make, args, missing=NO_TORCH)
+
+
+# ── one op: what recording and walking back cost, where arithmetic costs next to nothing ──────────────
+
+def one_op() -> list[Row]:
+    return [Row("one op", f"8 x 8, {what}", (Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)),
+                "op", CHAIN) for what, back in (("forward and backward", True), ("forward", False))]
+
+
+def chain(x: Any, w: Any, tanh: Callable) -> Any:
+    y = x
+    for _ in range(CHAIN // 4):
+        y = tanh(y * w + x) - w
+    return y
+
+
+def chain_by_tinycv(back: bool) -> Work:
+    import tinycv
+    leaves = [tinycv.Tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
+    return there_and_back(lambda x, w: chain(x, w, tinycv.tanh).sum(), leaves) if back else (
+        lambda: {"result": chain(*leaves, tinycv.tanh)})
+
+
+def chain_by_torch(back: bool) -> Work:
+    import torch
+    torch.set_num_threads(1)
+    leaves = [torch.tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
+    return there_and_back(lambda x, w: chain(x, w, torch.tanh).sum(), leaves) if back else (
+        lambda: {"result": chain(*leaves, torch.tanh)})
+
+
+def normal(*shapes: tuple) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+
+def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
+    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is empty."""
+    def work() -> dict[str, Any]:
+        for leaf in leaves:
+            leaf.grad = None
+        y = function(*leaves)
+        y.backward(weight)
+        return {"result": y, **{f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}}
+    return work
+
+
+# ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────────
+
+INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
+    "softmax": lambda s: normal((s.batch, s.heads, s.tokens, s.tokens)),
+    "log_softmax": lambda s: normal((s.batch, s.classes)),
+    "cross_entropy": lambda s: [*normal((s.batch, s.classes)), np.arange(s.batch) % s.classes],
+    "gelu": lambda s: normal((s.batch, s.tokens, s.mlp)),
+    "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
+    "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
+    "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+}
+
+
+def pairs(sizes: dict[str, Size]) -> list[Row]:
+    """For every pair that tinycv has: one without inputs above says so in its row."""
+    from tinycv.engine.fused import PAIRS
+    made = []
+    for name in PAIRS:
+        missing = "" if name in INPUTS else f"benchmarks/ops.py has no inputs for {name}"
+        for label, size in sizes.items():
+            ours = [Contender(half, pair_by_tinycv, (name, half, size), missing=missing)
+                    for half in ("kernel", "definition")]
+            theirs = Contender("PyTorch", pair_by_torch, (name, size), missing=missing or NO_TORCH)
+            made.append(Row("pair", f"{name}, {label}", (*ours, theirs)))
+    return made
+
+
+def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
+    from tinycv import Tensor
+    from tinycv.engine.fused import PAIRS
+    function = PAIRS[name] if half == "kernel" else PAIRS[name].definition
+    leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
+    return there_and_back(function, leaves, weight_for(function(*leaves), Tensor))
+
+
+def pair_by_torch(name: str, size: Size) -> Work:
+    import torch
+    torch.set_num_threads(threads())
+    F = torch.nn.functional
+    spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
+             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias)}
+    function = spelt.get(name) or getattr(F, name)
+    leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
+    return there_and_back(function, leaves, weight_for(function(*leaves), torch.tensor))
+
+
+def weight_for(y: Any, tensor: Callable) -> Any:
+    """dL/dy for a result that is no single number: not ones, for then softmax's gradient is 0 and hides mistakes."""
+    return tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32)) if y.shape else None
+
+
+# ── reductions: the helpers of engine/reduce.py against plain NumPy ──────────────────────────────────
+
+PLAIN = {
+    "sum_last": lambda xp, a: a.sum(axis=-1, keepdims=True),
+    "dot_last": lambda xp, a, b: (a * b).sum(axis=-1, keepdims=True),
+    "sum_rows": lambda xp, a: a.sum(axis=0),
+    "max_last": lambda xp, a: a.max(axis=-1, keepdims=True),
+}
+
+
+def reductions(sizes: dict[str, Size]) -> list[Row]:
+    made = []
+    for label, s in sizes.items():
+        rows, scores = (s.batch * s.tokens, s.width), (s.batch, s.heads, s.tokens, s.tokens)
+        heads = (s.batch, s.heads, s.tokens, s.width // s.heads)
+        used = [("sum_last", rows), ("sum_last", scores), ("dot_last", rows), ("dot_last", heads), ("sum_rows", rows),
+                ("sum_rows", (rows[0], s.mlp)), ("max_last", scores), ("max_last", (s.batch, s.classes))]
+        made += [Row("reduce", f"{name} {'x'.join(map(str, shape))}, {label}", (
+            Contender("helper", reduction, (name, True, shape)),
+            Contender("plain NumPy", reduction, (name, False, shape)))) for name, shape in used]
+    return made
+
+
+def reduction(name: str, helper: bool, shape: tuple) -> Work:
+    from tinycv.engine import reduce  # for plain NumPy too: so both have the same malloc
+    function = getattr(reduce, name) if helper else PLAIN[name]
+    arrays = normal(*[shape] * (2 if name == "dot_last" else 1))
+    return lambda: {"result": function(np, *arrays)}
+
+
+# ── a training step: forward, backward, AdamW, with the ViT of demos/06_vit.py ────────────────────────
+
+LR = 1e-5                                       # so small that training cannot drift into slow, denormal numbers
+
+
+def train_steps(batches: tuple[int, ...]) -> list[Row]:
+    return [Row("ViT train step", f"ViT(28, 7, 10), batch {batch}", (
+        Contender("tinycv", step_by_tinycv, (batch,)), pytorch(step_by_torch, batch),
+        Contender("tinycv, KEEP_MEMORY=0", step_by_tinycv, (batch,), KEEPS_NOTHING)), "step") for batch in batches]
+
+
+def step_by_tinycv(batch: int) -> Work:
+    import tinycv
+    from tinycv.nn.functional import cross_entropy
+    from tinycv.optim import AdamW
+    from tinycv.vision import ViT
+    model = ViT(28, 7, 10)
+    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
+    images, labels = (tinycv.Tensor(a) for a in examples(batch))
+    return train_step(model, AdamW(model.parameters(), lr=LR, weight_decay=0.05), cross_entropy, images, labels)
+
+
+def step_by_torch(batch: int) -> Work:
+    import torch
+
+    from benchmarks.torch_vit import TorchViT
+    torch.set_num_threads(threads())
+    model = TorchViT(28, 7, 10)
+    start = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
+    model.load_state_dict({name: torch.from_numpy(a) for name, a in start.items()})
+    images, labels = (torch.from_numpy(a) for a in examples(batch))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05, fused=True)
+    return train_step(model, optimizer, torch.nn.functional.cross_entropy, images, labels)
+
+
+def train_step(model: Any, optimizer: Any, loss_of: Callable, images: Any, labels: Any) -> Work:
+    named = list(model.named_parameters())
+
+    def work() -> dict[str, Any]:
+        optimizer.zero_grad()
+        scores = model(images)
+        loss = loss_of(scores, labels)
+        loss.backward()
+        optimizer.step()
+        return {"scores": scores, "loss": loss, **{f"gradient of {name}": p.grad for name, p in named}}
+    return work
+
+
+def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
+    """The same numbers by name for every library; near 1 where a norm scales."""
+    drawn = dict(zip(sorted(shapes), normal(*[shapes[name] for name in sorted(shapes)]), strict=True))
+    return {name: 0.1 * a + np.float32("norm" in name and name.endswith("weight")) for name, a in drawn.items()}
+
+
+def examples(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    return normal((batch, 1, 28, 28))[0], np.arange(batch) % 10

@@ -1,0 +1,188 @@
+"""Every derivative against finite differences: the table of cases, and shapes that hypothesis draws."""
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tinycv.engine import check, methods, ops
+from tinycv.engine.cases import BY_WAY_OF, CASES, COMPOSED, cases, names
+from tinycv.engine.check import CertificateError, agree, certify, compare
+from tinycv.engine.families import between, ladder, normal, positive
+from tinycv.engine.fused import PAIRS
+from tinycv.engine.record import OPS
+
+drawn = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────
+
+def test_every_op_and_every_pair_has_cases_and_every_case_has_an_op():
+    assert set(CASES) == {*OPS, *PAIRS, *COMPOSED}
+    assert set(BY_WAY_OF) <= set(OPS) and len(PAIRS) >= 7
+
+
+def test_every_op_of_the_table_is_known_by_its_own_name():
+    assert {name for name, op in vars(ops).items() if hasattr(op, "row")} == set(OPS)
+
+
+@pytest.mark.parametrize("name", names())
+def test_it_is_certified_to_second_order(name, device):
+    tried = cases(name)
+    for case in tried:
+        certify(case.call, *case.inputs, name=name, device=device)
+    assert len(tried) >= 4
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_an_op_without_a_pull_is_one_that_is_flat(name):
+    flat = {"equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or",
+            "logical_not", "sign", "isfinite", "argmax", "argmin"}
+    pulls = OPS[name].row.pulls
+    assert any(pulls) != (name in flat)
+    assert all(pulls) or name in flat | {"where"}                   # where's mask is the only input without a slope
+
+
+# ── shapes that nobody thought of ────────────────────────────────────────────────────────────────
+
+def laid_out(layout: str, array: np.ndarray) -> np.ndarray:
+    """The same numbers in another order of memory."""
+    if layout == "columns":
+        return np.asfortranarray(array)
+    if layout == "backwards":
+        return np.flip(np.asarray(np.flip(array)).copy())
+    if layout == "gaps":
+        room = np.zeros([2 * n for n in array.shape])
+        room[tuple(slice(None, None, 2) for _ in array.shape)] = array
+        return room[tuple(slice(None, None, 2) for _ in array.shape)]
+    return array
+
+
+LAYOUTS = st.sampled_from(["rows", "columns", "backwards", "gaps"])
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
+SEEDS = st.integers(0, 2 ** 16)
+ELEMENTWISE = [("add", normal, normal), ("sub", normal, normal), ("mul", normal, normal), ("div", normal, positive),
+               ("power", positive, positive), ("maximum", ladder, between), ("minimum", ladder, between)]
+
+
+@drawn
+@given(st.sampled_from(ELEMENTWISE), hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3),
+       LAYOUTS, LAYOUTS, SEEDS)
+def test_elementwise_ops_are_certified_on_all_shapes_that_broadcast(op, shapes, first, second, seed):
+    (name, draw_a, draw_b), (a, b), rng = op, shapes.input_shapes, np.random.default_rng(seed)
+    certify(OPS[name], laid_out(first, draw_a(rng, *a)), laid_out(second, draw_b(rng, *b)), name=name, seed=seed)
+
+
+@drawn
+@given(st.sampled_from(["exp", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "neg", "relu", "abs", "sqrt", "log"]),
+       SHAPES, LAYOUTS, SEEDS)
+def test_functions_of_one_number_are_certified_on_all_shapes(name, shape, layout, seed):
+    draw = {"sqrt": positive, "log": positive, "relu": ladder, "abs": ladder}.get(name, normal)
+    certify(OPS[name], laid_out(layout, draw(np.random.default_rng(seed), *shape)), name=name, seed=seed)
+
+
+@drawn
+@given(st.data(), st.sampled_from(["sum", "mean", "var", "max", "min", "logsumexp", "norm"]), LAYOUTS, SEEDS)
+def test_reductions_are_certified_over_all_axes(data, name, layout, seed):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3))
+    axes = st.none() | st.integers(-len(shape), len(shape) - 1) | hnp.valid_tuple_axes(len(shape), min_size=1)
+    draw = {"max": ladder, "min": ladder, "norm": positive}.get(name, normal)
+    certify(partial(OPS[name], axis=data.draw(axes), keepdims=data.draw(st.booleans())),
+            laid_out(layout, draw(np.random.default_rng(seed), *shape)), name=name, seed=seed)
+
+
+@drawn
+@given(hnp.mutually_broadcastable_shapes(signature="(m?,n),(n,p?)->(m?,p?)", max_dims=2, min_side=0, max_side=3),
+       LAYOUTS, LAYOUTS, SEEDS)
+def test_matmul_is_certified_on_all_ranks(shapes, first, second, seed):
+    rng = np.random.default_rng(seed)
+    a, b = (normal(rng, *shape) for shape in shapes.input_shapes)
+    certify(methods.matmul, laid_out(first, a), laid_out(second, b), seed=seed)
+
+
+@drawn
+@given(st.data(), LAYOUTS, SEEDS)
+def test_indexing_is_certified_with_slices_and_with_arrays_of_integers(data, layout, seed):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=4))
+    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
+                      | hnp.integer_array_indices(shape) | hnp.arrays(bool, shape))
+    certify(partial(methods.getitem, index=index), laid_out(layout, normal(np.random.default_rng(seed), *shape)),
+            name=f"getitem {index}", seed=seed)
+
+
+# ── the certificate itself ───────────────────────────────────────────────────────────────────────
+
+def test_it_says_which_op_which_direction_and_both_numbers():
+    def wrong(x, y):
+        return x * y.detach() + 2 * y                               # forgets a path
+
+    with pytest.raises(CertificateError, match=r"wrong\(float64 \(3,\), float64 \(3,\)\): order 1, along input 1: "
+                                               r"[-\d.]+ is not [-\d.]+; relative error .*, allowed 1e-06"):
+        certify(wrong, np.arange(3.) + 1, np.arange(3.) - 1)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0])
+def test_a_relative_error_of_one_in_ten_thousand_is_found_at_any_scale(scale):
+    def nearly(x):
+        return x * x.detach() * 1.0002 + x * x * (1 - 0.0002 - 0.5) - (x * x).detach() * 0.5
+
+    with pytest.raises(CertificateError):
+        certify(nearly, np.array([0.7, -1.3]) * scale, order=1)
+
+
+def test_a_derivative_that_is_exactly_zero_passes_and_a_false_zero_does_not():
+    certify(lambda x: x.logsumexp() - x.logsumexp() + 0 * x.sum(), np.arange(4.))
+    with pytest.raises(CertificateError):
+        certify(lambda x: x.detach() + 0 * x, np.arange(4.))
+
+
+def test_masks_and_integers_are_passed_through(device):
+    seen = []
+
+    def function(x, mask, number):
+        seen.append((mask.dtype, mask.requires_grad, number))
+        return ops.where(mask, x, 0.0)
+
+    certify(function, np.arange(3.), np.array([True, False, True]), 7, device=device)
+    assert set(seen) == {(np.dtype(bool), False, 7)}
+
+
+def test_a_function_with_several_results_is_certified_in_all_of_them():
+    certify(lambda x: (x.exp(), x.sum()), np.arange(3.))
+    with pytest.raises(CertificateError, match="order 1"):
+        certify(lambda x: (x.exp(), x.detach().sum() + 0 * x.sum()), np.arange(3.))
+
+
+def test_compare_returns_how_far_kernel_and_definition_are_apart(device):
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    assert compare(PAIRS["softmax"], x, device=device, axis=0) < 1e-14
+
+
+def test_agree_refuses_a_value_a_gradient_and_a_dtype_that_differ():
+    x = np.array([0.3, 0.7])
+    for other, what in ((lambda x: x.tanh() + 1e-8, "result 0"), (lambda x: x.tanh().detach() + 0 * x, "gradient"),
+                        (lambda x: x.tanh().astype(np.float32), "float32")):
+        with pytest.raises(CertificateError, match=what):
+            agree(other, lambda x: x.tanh(), x)
+
+
+def test_the_command_prints_a_row_an_op_and_ends_well(capsys):
+    assert check.main(["tanh", "softmax", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert text.isascii() and [line.split()[0] for line in text.splitlines()[2:4]] == ["tanh", "softmax"]
+
+
+def test_the_command_ends_with_an_error_where_an_op_fails(capsys, monkeypatch):
+    monkeypatch.setattr(OPS["tanh"].row, "pulls", (lambda g, y: -g * (1 - y * y),))
+    assert check.main(["tanh", "--device", "cpu"]) == 1
+    assert "FAILED" in (text := capsys.readouterr().out) and "CertificateError" in text
+
+
+def test_the_command_knows_no_op_by_a_wrong_name(capsys):
+    with pytest.raises(SystemExit):
+        check.main(["tahn"])
+    assert "no op or pair is called tahn" in capsys.readouterr().err

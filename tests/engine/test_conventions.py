@@ -1,0 +1,101 @@
+"""At a corner a convention picks one slope; it is the one that ops.py documents, and never NaN."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor
+from tinycv.engine import ops
+
+
+def slope(function, x, device):
+    x = Tensor(np.array(x, float), device=device, requires_grad=True)
+    return tinycv.grad(function(x).sum(), x)[0].numpy()
+
+
+def bend(function, x, device):
+    """d(Σ slopes)/dx: the second derivatives, summed over rows."""
+    x = Tensor(np.array(x, float), device=device, requires_grad=True)
+    slopes, = tinycv.grad(function(x).sum(), x, create_graph=True)
+    return tinycv.grad(slopes.sum(), x, allow_unused=True)[0].numpy()
+
+
+CORNERS = {
+    "relu at 0": (ops.relu, [0.0, -0.0], [0, 0]),
+    "abs at 0": (ops.abs, [0.0, -0.0], [0, 0]),
+    "clip at its bounds": (lambda x: x.clip(-1.0, 1.0), [-1, 1, -1.5, 1.5, 0], [1, 1, 0, 0, 1]),
+    "clip at its one bound": (lambda x: x.clip(None, 1.0), [1, 2, -9], [1, 0, 1]),
+    "norm at 0": (lambda x: x.norm(), [0, 0], [0, 0]),
+    "norm of a row of zeros": (lambda x: x.norm(axis=1), [[0, 0], [3, 4]], [[0, 0], [0.6, 0.8]]),
+    "sqrt at 0": (ops.sqrt, [0, 4], [np.inf, 0.25]),
+    "std of equal numbers": (lambda x: x.std(axis=-1), [[2, 2, 2]], [[0, 0, 0]]),
+    "var of equal numbers": (lambda x: x.var(), [2, 2], [0, 0]),
+    "x ** 0 at 0": (lambda x: x ** 0, [0, 2], [0, 0]),
+    "x ** 1 at 0": (lambda x: x ** 1, [0, 2], [1, 1]),
+    "x ** 2 at 0": (lambda x: x ** 2, [0, -2], [0, -4]),
+    "x ** 0.5 at 0": (lambda x: x ** 0.5, [0, 4], [np.inf, 0.25]),
+    "max over ties": (lambda x: x.max(), [3, 1, 3, 3], [1 / 3, 0, 1 / 3, 1 / 3]),
+    "max over ties in rows": (lambda x: x.max(axis=1), [[2, 2], [1, 0]], [[0.5, 0.5], [1, 0]]),
+    "min over ties": (lambda x: x.min(), [1, 3, 1], [0.5, 0, 0.5]),
+    "max of equal numbers": (lambda x: x.max(), [[7, 7], [7, 7]], [[0.25, 0.25], [0.25, 0.25]]),
+    "maximum with an equal number": (lambda x: ops.maximum(x, 1.0), [1, 2, 0], [0.5, 1, 0]),
+    "minimum with an equal number": (lambda x: ops.minimum(x, 1.0), [1, 2, 0], [0.5, 0, 1]),
+    "maximum with itself": (lambda x: ops.maximum(x, x), [1, -1], [1, 1]),
+    "sign": (lambda x: ops.sign(x) + x, [0, 1], [1, 1]),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+@pytest.mark.filterwarnings("ignore:divide by zero")                # inf is the right answer
+def test_the_documented_slope_is_taken(corner, device):
+    function, x, expected = CORNERS[corner]
+    np.testing.assert_allclose(slope(function, x, device), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("corner", [c for c in CORNERS if "sqrt" not in c and "0.5" not in c])
+@pytest.mark.filterwarnings("error")
+def test_the_second_derivative_at_a_corner_is_finite_and_silent(corner, device):
+    function, x, _ = CORNERS[corner]
+    assert np.isfinite(bend(lambda x: function(x) + x.sum() ** 2, x, device)).all()
+
+
+def test_equal_inputs_of_maximum_and_minimum_get_half_each(device):
+    for function in (ops.maximum, ops.minimum):
+        a, b = (Tensor([1.0, 2.0], device=device, requires_grad=True) for _ in range(2))
+        function(a, b).sum().backward()
+        assert a.grad.numpy().tolist() == b.grad.numpy().tolist() == [0.5, 0.5]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_power_of_tensors_at_zero(device):
+    a, b = (Tensor(np.array(v, float), device=device, requires_grad=True) for v in ([0, 0, 3], [0, 2, 0]))
+    y = ops.power(a, b)
+    y.sum().backward()
+    assert y.numpy().tolist() == [1, 0, 1]
+    assert a.grad.numpy().tolist() == [0, 0, 0]                     # x**0 is flat; x**2 is flat at 0
+    assert b.grad.numpy().tolist() == [0, 0, np.log(3)]             # 0**b by b: 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("function, limits", [(ops.sigmoid, [0, 0]), (ops.tanh, [0, 0]), (ops.softplus, [0, 1]),
+                                              (ops.erf, [0, 0]), (ops.relu, [0, 1])])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_out_slopes_reach_their_limits_without_overflow(function, limits, dtype, device):
+    x = Tensor(np.array([-1e4, 1e4], dtype), device=device, requires_grad=True)
+    function(x).sum().backward()
+    assert x.grad.numpy().tolist() == limits and x.grad.dtype == dtype
+
+
+@pytest.mark.filterwarnings("error")
+def test_logsumexp_of_nothing_but_minus_infinity_is_minus_infinity_with_no_slope(device):
+    x = Tensor(np.array([[-np.inf, -np.inf], [-np.inf, 1.0]]), device=device, requires_grad=True)
+    y = x.logsumexp(axis=-1)
+    y.sum().backward()
+    assert y.numpy().tolist() == [-np.inf, 1.0]
+    assert x.grad.numpy().tolist() == [[0, 0], [0, 1]]
+
+
+def test_steps_have_no_gradient_and_leave_no_history(device):
+    x = Tensor([0.5, -1.0], device=device, requires_grad=True)
+    assert not any(y.requires_grad for y in (x > 0, x == x, ops.sign(x), ops.isfinite(x), x.argmax(), ~(x > 0)))

@@ -1,0 +1,217 @@
+"""Pairs: the kernel equals the definition, and the definition alone speaks where a gradient is differentiated."""
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor
+from tinycv.engine import fused as mechanism
+from tinycv.engine import ops
+from tinycv.engine.cases import cases
+from tinycv.engine.check import agree, compare
+from tinycv.engine.fused import PAIRS, fused
+
+RNG = np.random.default_rng(0)
+NAMES = ["softmax", "log_softmax", "cross_entropy", "gelu", "linear", "layer_norm", "scaled_dot_product_attention"]
+CLASSES = np.array([1, 0, 3])
+
+
+def floats(dtype, inputs):
+    return [x.astype(dtype) if x.dtype.kind == "f" else x for x in inputs]
+
+
+def draw(*shape, scale=1.0):
+    return RNG.normal(size=shape) * scale
+
+
+# ── kernel and definition ────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted({*NAMES, *PAIRS}))
+def test_kernel_is_definition_in_every_case(name, dtype, device):
+    pair = PAIRS[name]
+    tried = list(zip(cases(name), cases(name, pair.definition), strict=True))
+    for kernel, definition in tried:
+        agree(kernel.call, definition.call, *floats(dtype, kernel.inputs), name=name, device=device)
+    assert len(tried) >= 10
+
+
+LARGE = {
+    "softmax": ([draw(3, 4, scale=1e4)], {}), "log_softmax": ([draw(3, 4, scale=1e4)], {}),
+    "softmax: other axis": ([draw(3, 4, scale=1e4)], {"axis": 0}),
+    "cross_entropy": ([draw(3, 4, scale=1e4), CLASSES], {}),
+    "gelu": ([draw(3, 4, scale=1e4)], {}), "gelu: tanh": ([draw(3, 4, scale=1e4)], {"approximate": "tanh"}),
+    "linear": ([draw(3, 4, scale=1e4), draw(2, 4, scale=1e4), draw(2)], {}),
+    "layer_norm": ([draw(3, 4, scale=1e4), draw(4), draw(4)], {}),
+    "scaled_dot_product_attention": ([draw(1, 2, 3, 4, scale=1e4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)], {}),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("label", LARGE)
+def test_kernel_is_definition_on_large_values(label, dtype, device):
+    inputs, options = LARGE[label]
+    pair = PAIRS[label.split(":")[0]]
+    result = pair(*[Tensor(x, device=device) for x in floats(dtype, inputs)], **options).numpy()
+    assert np.isfinite(result).all()
+    # Rounding is relative to a score, but softmax makes a ratio of a difference of scores: 1e4 costs four digits.
+    rtol = None if "attention" not in label else 1e-2 if dtype == np.float32 else 1e-9
+    agree(partial(pair, **options), partial(pair.definition, **options), *floats(dtype, inputs), device=device, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_kernel_is_definition_on_tiny_values(name, dtype, device):
+    for kernel, definition in zip(cases(name), cases(name, PAIRS[name].definition), strict=True):
+        inputs = [1e-30 * x if x.dtype.kind == "f" else x for x in kernel.inputs]
+        agree(kernel.call, definition.call, *floats(dtype, inputs), name=name, device=device)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_leaves_its_inputs_as_they_were(name, device):
+    for case in cases(name):
+        tensors = [Tensor(x.copy(), device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs]
+        y = case.call(*tensors)
+        weight = Tensor(np.ones(y.shape), device=device)
+        tinycv.grad(y, [t for t in tensors if t.requires_grad], weight, allow_unused=True)
+        assert all(np.array_equal(t.numpy(), x) for t, x in zip(tensors, case.inputs, strict=True))
+        assert (weight.numpy() == 1).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_may_be_pulled_twice(name, device):
+    for case in cases(name):
+        tensors = [Tensor(x, device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs]
+        y, leaves = case.call(*tensors), [t for t in tensors if t.requires_grad]
+        weight = Tensor(RNG.normal(size=y.shape), device=device)
+        once, again = (tinycv.grad(y, leaves, weight, retain_graph=True, allow_unused=True) for _ in range(2))
+        assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(once, again, strict=True) if a is not None)
+
+
+def test_compare_holds_both_halves_to_finite_differences(device):
+    x, weight = draw(3, 4), draw(2, 4)
+    assert compare(PAIRS["linear"], x, weight, draw(2), device=device) < 1e-14
+    assert compare(PAIRS["softmax"], x, axis=0, device=device) < 1e-14
+
+
+# ── attention's rows that see nothing ────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("half", ["kernel", "definition"])
+def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
+    pair = PAIRS["scaled_dot_product_attention"]
+    q, k, v = (Tensor(draw(1, 2, 3, 4), device=device, requires_grad=True) for _ in range(3))
+    mask = np.ones((3, 3), bool)
+    mask[1] = False
+    y = (pair if half == "kernel" else pair.definition)(q, k, v, Tensor(mask, device=device))
+    dq, dk, dv = (g.numpy() for g in tinycv.grad(y, (q, k, v), Tensor(np.ones(y.shape), device=device)))
+    assert (y.numpy()[:, :, 1] == 0).all() and (y.numpy()[:, :, 0] != 0).all()
+    assert (dq[:, :, 1] == 0).all() and (dq[:, :, 0] != 0).any()
+    assert all(np.isfinite(g).all() for g in (dq, dk, dv))
+
+
+# ── the mechanism ────────────────────────────────────────────────────────────────────────────────
+
+@pytest.fixture
+def spy(monkeypatch):
+    """A pair x² that writes down which half ran."""
+    monkeypatch.setattr(mechanism, "PAIRS", {})                     # its name is nobody's business
+    log = []
+
+    @fused
+    def square(x, scale=1.0):
+        log.append("definition")
+        return x * x * scale
+
+    @square.kernel
+    def _(xp, x, scale=1.0):
+        log.append("kernel")
+        return x * x * scale, lambda g: log.append("pull") or 2 * g * x * scale
+
+    return square, log
+
+
+def test_first_order_runs_the_kernel_alone(spy, device):
+    square, log = spy
+    square(Tensor([3.0], device=device, requires_grad=True)).backward()
+    assert log == ["kernel", "pull"]
+
+
+def test_a_differentiated_gradient_runs_the_definition_and_not_the_pull(spy, device):
+    square, log = spy
+    x = Tensor([3.0], device=device, requires_grad=True)
+    slope, = tinycv.grad(square(x, scale=2.0), x, create_graph=True)
+    assert log == ["kernel", "definition"] and slope.item() == 12
+    assert tinycv.grad(slope, x)[0].item() == 4
+
+
+def test_a_pair_inside_a_graph_passes_on_what_lies_below(spy):
+    square, _ = spy
+    x = Tensor([0.5], dtype="float64", requires_grad=True)
+    third = square(x.exp()).log()                                   # 2x
+    slope, = tinycv.grad(third, x, create_graph=True)
+    assert slope.item() == pytest.approx(2) and tinycv.grad(slope, x)[0].item() == pytest.approx(0, abs=1e-14)
+
+
+def test_on_arrays_a_pair_is_its_kernel_and_returns_an_array(spy):
+    square, log = spy
+    y = square(np.array([3.0]))
+    assert type(y) is np.ndarray and y[0] == 9 and log == ["kernel"]
+
+
+def test_under_no_grad_a_pair_records_nothing(spy):
+    square, _ = spy
+    with tinycv.no_grad():
+        assert not square(Tensor([3.0], requires_grad=True)).requires_grad
+    assert not square(Tensor([3.0])).requires_grad
+
+
+@pytest.mark.parametrize("args, options", [((), {}), ((1.0, 2.0, 3.0), {}), ((1.0,), {"scael": 2.0}),
+                                           ((1.0,), {"x": 1.0})])
+def test_wrong_arguments_are_named(spy, args, options):
+    with pytest.raises(TypeError, match=r"square\(x, scale\)"):
+        spy[0](*args, **options)
+
+
+@pytest.fixture
+def polar(monkeypatch):
+    """A pair with two results and pulls that are computed only when wanted."""
+    monkeypatch.setattr(mechanism, "PAIRS", {})
+    asked = []
+
+    @fused
+    def split_sum(x, y):
+        return x * y, x + ops.sin(y)
+
+    @split_sum.kernel
+    def _(xp, x, y):
+        def pull(g):
+            product, total = g
+
+            def part(name, of_product, of_total):
+                asked.append(name)
+                return (0 if product is None else product * of_product) + (0 if total is None else total * of_total)
+
+            return lambda: part("x", y, 1.0), lambda: part("y", x, xp.cos(y))
+        return (x * y, x + xp.sin(y)), pull
+
+    return split_sum, asked
+
+
+def test_a_pair_of_several_results_is_certified_in_each_and_in_all(polar, device):
+    pair, _ = polar
+    x, y = draw(3), draw(3)
+    assert compare(pair, x, y, device=device) < 1e-14
+    for i in (0, 1):
+        agree(lambda x, y, i=i: pair(x, y)[i], lambda x, y, i=i: pair.definition(x, y)[i], x, y, device=device)
+
+
+def test_only_wanted_gradients_are_computed(polar):
+    pair, asked = polar
+    x, y = (Tensor(draw(3), requires_grad=True) for _ in range(2))
+    tinycv.grad(pair(x, y)[0].sum(), y)
+    assert asked == ["y"]
+    pair(x, y.detach())[1].sum().backward()
+    assert asked == ["y", "x"]

@@ -1,0 +1,144 @@
+"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing here is timed."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import measure, ops, report  # noqa: E402
+from benchmarks.measure import Contender, Row  # noqa: E402
+
+
+def contender(offset: float = 0.0):
+    """A Work whose result is off by ``offset``. The contender's own process finds it here by name."""
+    return lambda: {"result": np.arange(3, dtype=np.float32) + np.float32(offset)}
+
+
+def raises():
+    raise ValueError("no such op")
+
+
+def dies():
+    os._exit(7)
+
+
+def row(*others: Contender) -> Row:
+    return Row("test", "three numbers", (Contender("right", contender), *others))
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────
+
+def test_the_command_writes_every_sample(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "run", "ops", "--quick", "--out", tmp_path / "ops.json"],
+                          cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "ops.json").read_text())
+    assert {"commit", "load", "cpu", "blas", "versions", "settings"} <= set(record["environment"])
+    assert {row["group"] for row in record["rows"]} == {"one op", "pair", "reduce", "ViT train step"}
+    for entry in (c for row in record["rows"] for c in row["contenders"]):
+        if "missing" in entry:
+            assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")
+            continue
+        samples = np.array(entry["samples"])
+        assert samples.shape == (measure.QUICK.rounds, measure.QUICK.samples) and (samples > 0).all()
+        assert entry["n"] == samples.size and entry["median"] == pytest.approx(np.median(samples))
+        assert entry["interval"][0] <= entry["interval"][1]
+        assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), "tinycv's malloc setting must not help PyTorch"
+    assert all(row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row)) for row in record["rows"])
+    assert "ViT(28, 7, 10)" in report.readme_table(record)
+
+
+def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
+    assert command.main(["run", "ops", "--quick", "--only", "reduce", "--rounds", "3", "--out", f"{tmp_path}/a.json"]) == 0
+    (only,) = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert only["group"] == "reduce" and np.shape(only["contenders"][0]["samples"])[0] == 3
+    assert command.main(["run", "ops", "--quick", "--only", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+# ── the gate ─────────────────────────────────────────────────────────────────────────────────────
+
+def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(ops, "rows", lambda quick: [row(Contender("wrong", contender, (0.01,)))])
+    assert command.main(["run", "ops", "--quick", "--out", str(tmp_path / "ops.json")]) == 1
+    (refused,) = json.loads((tmp_path / "ops.json").read_text())["rows"]
+    assert "wrong disagrees with right: result is 0.01 apart" in refused["refused"]
+    assert not any({"samples", "median"} & set(c) for c in refused["contenders"])
+    printed = capsys.readouterr().out
+    assert "REFUSED: wrong disagrees with right" in printed and " us" not in printed
+
+
+@pytest.mark.parametrize("make, said", [(raises, "other failed: ValueError: no such op"),
+                                        (dies, "the process of other ended with code 7")])
+def test_a_contender_that_fails_is_named(make, said):
+    assert measure.measure(row(Contender("other", make)), measure.QUICK)["refused"] == said
+
+
+A = np.array([1.0, -2.0], np.float32)
+
+
+@pytest.mark.parametrize("other, said", [
+    ({"y": A, "g": A + np.float32(1e-3)}, "g is 0.001"), ({"y": A}, "only one of them has ['g']"),
+    ({"y": A, "g": np.full_like(A, np.nan)}, "g is nan"), ({"y": A, "g": A[:1]}, "g is float32[1], not float32[2]"),
+    ({"y": A.astype(np.float64), "g": A}, "y is float64[2], not float32[2]")])
+def test_the_gate_sees_values_names_shapes_dtypes_and_nan(other, said):
+    with pytest.raises(measure.Refused) as refusal:
+        measure.gate({"one": {"y": A, "g": A}, "other": other})
+    assert said in str(refusal.value)
+
+
+def test_the_gate_lets_rounding_pass():
+    measure.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
+
+
+# ── the rows ─────────────────────────────────────────────────────────────────────────────────────
+
+def test_every_pair_has_a_row_with_inputs():
+    import tinycv  # noqa: F401  (its chapters make the pairs)
+    from tinycv.engine.fused import PAIRS
+    assert set(ops.INPUTS) == set(PAIRS), "a kernel stays only while a row of benchmarks/ops.py shows that it wins"
+
+
+ROWS = [*ops.one_op(), *ops.pairs(ops.TINY), *ops.reductions(ops.TINY), *ops.train_steps((2,))]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
+def test_the_contenders_of_every_row_agree_and_go_backward(row):
+    ours = {c.name: c.make(*c.args)() for c in row.contenders if c.name != "PyTorch"}
+    results = {name: {k: measure.array_of(v) for k, v in result.items()} for name, result in ours.items()}
+    measure.gate(results)
+    if row.group != "reduce" and row.name.split(", ")[-1] != "forward":
+        assert any(k.startswith("gradient") and np.abs(v).max() > 0 for k, v in next(iter(results.values())).items())
+
+
+def test_without_pytorch_its_rows_say_so(monkeypatch):
+    monkeypatch.setattr(ops, "NO_TORCH", "PyTorch is not installed")
+    record = measure.measure(ops.one_op()[1], measure.QUICK)
+    assert "samples" in record["contenders"][0]
+    assert "not measured: PyTorch is not installed" in report.row_lines(record)[1]
+
+
+# ── the figures ──────────────────────────────────────────────────────────────────────────────────
+
+def test_the_ratio_and_its_interval():
+    noisy = np.random.default_rng(0).normal(1.0, 0.05, (12, 5))
+    twice = measure.figures((2 * noisy).tolist(), noisy.tolist())       # each round drifts alike: no doubt is left
+    assert twice["ratio"] == pytest.approx(0.5) and twice["interval"] == pytest.approx([0.5, 0.5])
+    low, high = measure.bootstrap(noisy, noisy[::-1])
+    assert low < 1 < high and high - low < 0.1
+
+
+def test_a_slower_first_contender_is_named_as_a_loser():
+    fast, slow = [[1.0, 1.0]] * 4, [[3.0, 3.0]] * 4
+    entries = [{"name": "helper", **measure.figures(slow, slow)}, {"name": "plain NumPy", **measure.figures(fast, slow)}]
+    said = report.verdicts({"rows": [{"group": "reduce", "name": "sum_last", "contenders": entries}]})
+    assert "slower (1 of 1 comparisons):" in said and any("helper against plain NumPy: 3.00" in line for line in said)
