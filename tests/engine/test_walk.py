@@ -115,18 +115,20 @@ def test_retain_graph_keeps_what_was_saved():
     assert saved() is None
 
 
-def grown(step, steps=1000):
-    """How many objects, and bytes, ``steps`` more steps leave behind, with nobody collecting cycles."""
-    gc.collect()
+def left_behind(step, steps):
+    """How many objects of ``steps`` steps only the cycle collector could free, and how many bytes nobody can."""
+    for _ in range(50):
+        step()
+    gc.collect()                                                    # which empties CPython's free lists as well
     gc.disable()
     tracemalloc.start()
     try:
-        for _ in range(50):
-            step()
-        before, size = len(gc.get_objects()), tracemalloc.get_traced_memory()[0]
+        step()
+        gc.collect()
+        size = tracemalloc.get_traced_memory()[0]
         for _ in range(steps):
             step()
-        return len(gc.get_objects()) - before, tracemalloc.get_traced_memory()[0] - size
+        return gc.collect(), tracemalloc.get_traced_memory()[0] - size
     finally:
         tracemalloc.stop()
         gc.enable()
@@ -150,8 +152,8 @@ def test_a_thousand_training_steps_leave_nothing_behind():
             w.grad = None
 
     start = loss().item()
-    objects, size = grown(step)
-    assert objects < 20 and size < 20_000
+    cycles, size = left_behind(step, 1000)
+    assert cycles == 0 and size < 10_000
     assert loss().item() < start / 2                                # and they did train
 
 
@@ -162,14 +164,22 @@ def test_steps_with_a_differentiated_gradient_leave_nothing_behind():
         slopes = grad(loss(), weights, create_graph=True)
         grad(sum((s * s).sum() for s in slopes), weights, allow_unused=True)
 
-    objects, size = grown(step, 200)
-    assert objects < 20 and size < 20_000
+    cycles, size = left_behind(step, 100)
+    assert cycles == 0 and size < 20_000
 
 
 def test_a_graph_that_is_never_walked_is_freed_with_its_result():
     _, loss = small_model()
-    objects, size = grown(loss, 200)
-    assert objects < 20 and size < 20_000
+    cycles, size = left_behind(loss, 200)
+    assert cycles == 0 and size < 10_000
+
+
+def test_the_test_for_cycles_sees_one():
+    def step():
+        x = leaf(1.0)
+        (x * x).backward(create_graph=True)                         # x -> x.grad -> its graph -> x
+
+    assert left_behind(step, 10)[0] > 10
 
 
 def test_two_leaves_never_share_a_gradient():

@@ -26,7 +26,9 @@ def matmul(a: Any, b: Any) -> Any:
 
 def power(a: Any, b: Any) -> Any:
     """a ** b. A Python number for b is no input of the graph, which makes x ** 2 cheap."""
-    return ops.pow(a, exponent=b) if isinstance(b, (int, float, np.number)) else ops.power(a, b)
+    if isinstance(b, (int, float, np.number)):
+        return ops.pow(a, exponent=b.item() if isinstance(b, np.number) else b)
+    return ops.power(a, b)
 
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:

@@ -61,7 +61,8 @@ maximum = op(lambda xp, a, b: xp.maximum(a, b), a=lambda g, a, b: _share(g, a > 
              b=lambda g, a, b: _share(g, b > a, a == b))
 minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < b, a == b),
              b=lambda g, a, b: _share(g, b < a, a == b))
-clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high), x=lambda g, x, y: where(x == y, g, 0.0))
+clip = op(lambda xp, x, low=None, high=None: xp.clip(x, _weak(low), _weak(high)),
+          x=lambda g, x, y: where(x == y, g, 0.0))
 
 # ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
 
@@ -146,6 +147,10 @@ def count(shape: tuple, axis: Any) -> int:
     """How many entries a reduction takes together."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return math.prod(shape[a] for a in axes)
+
+
+def _weak(number: Any) -> Any:
+    return number.item() if isinstance(number, np.generic) else number          # NumPy's own kind would promote
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:

@@ -140,7 +140,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
         except Exception as error:
             raise errors.explain(row, args, options, error) from error
         if not tensors:
-            return y
+            return y if type(arrays[0]) is np.ndarray else number_of(y, args)
         now = mode.get()
         if mask == 0 or now == OFF or not learns:
             result = wrap(y, None)
@@ -164,6 +164,11 @@ def module_of(arrays: list) -> Any:
         if hasattr(a, "shape") and not isinstance(a, np.generic):
             return array_module(a)
     return np
+
+
+def number_of(y: Any, args: tuple) -> Any:
+    """Of Python numbers alone an op makes a Python number, not NumPy's, which would promote what it is used with."""
+    return y.item() if getattr(y, "ndim", None) == 0 and not any(hasattr(a, "shape") for a in args) else y
 
 
 def name_rows(namespace: dict) -> None:

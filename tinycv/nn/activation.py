@@ -135,7 +135,7 @@ def _gelu(xp, x, approximate="none"):
     share *= 0.5                                                    # Φ(x)
 
     def pull(g):
-        slope = x * x
+        slope = xp.asarray(x * x)                                   # NumPy makes a scalar of a 0-d product
         slope *= -0.5
         xp.exp(slope, out=slope)
         slope *= x
@@ -149,7 +149,7 @@ def _gelu(xp, x, approximate="none"):
 
 def _gelu_tanh(xp, x):
     square = x * x
-    inner = square * (0.044715 * sqrt(2 / pi))
+    inner = xp.asarray(square * (0.044715 * sqrt(2 / pi)))
     inner += sqrt(2 / pi)
     inner *= x
     t = xp.tanh(inner, out=inner)

@@ -1,0 +1,46 @@
+"""The kernels' reductions equal the array library's own, on every shape and layout."""
+
+import numpy as np
+import pytest
+
+from tinycv.engine import backend
+from tinycv.engine.reduce import as_rows, dot_last, max_last, sum_last, sum_rows
+
+SHAPES = [(3, 5), (2, 3, 17), (4, 64), (2, 2, 3, 100), (0, 4), (3, 0), (1, 1)]
+
+
+def arrays(shape, device, dtype):
+    """The same numbers in three layouts, on the device."""
+    rng = np.random.default_rng(0)
+    plain = rng.standard_normal(shape).astype(dtype)
+    strided = np.repeat(plain, 2, axis=-1)[..., ::2]
+    turned = np.ascontiguousarray(plain.swapaxes(0, -1)).swapaxes(0, -1)
+    return [(backend.to_device(a, device), plain) for a in (plain, strided, turned)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums_and_products_along_the_last_axis_are_the_librarys(shape, dtype, device):
+    for a, plain in arrays(shape, device, dtype):
+        xp = backend.array_module(a)
+        rtol, atol = (1e-5, 1e-5) if dtype == "float32" else (1e-12, 1e-13)
+        np.testing.assert_allclose(backend.to_numpy(sum_last(xp, a)), plain.sum(-1, keepdims=True), rtol, atol)
+        np.testing.assert_allclose(backend.to_numpy(dot_last(xp, a, a)), (plain * plain).sum(-1, keepdims=True), rtol, atol)
+        np.testing.assert_allclose(backend.to_numpy(sum_rows(xp, as_rows(a))), plain.reshape(as_rows(plain).shape).sum(0),
+                                   rtol, atol)
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s[-1]], ids=str)
+def test_the_largest_of_a_row_is_found_also_among_infinities(shape, device):
+    for a, plain in arrays(shape, device, "float32"):
+        plain = np.where(plain < -0.5, -np.inf, plain).astype(np.float32)
+        a = backend.to_device(plain, device)
+        assert (backend.to_numpy(max_last(backend.array_module(a), a)) == plain.max(-1, keepdims=True)).all()
+
+
+def test_a_nan_is_not_lost():
+    a = np.ones((4, 5), np.float32)
+    a[1, 2] = np.nan
+    for result in (sum_last(np, a), dot_last(np, a, a), max_last(np, a)):
+        assert np.isnan(result.ravel()).tolist() == [False, True, False, False]
+    assert np.isnan(sum_rows(np, a)).tolist() == [False, False, True, False, False]
