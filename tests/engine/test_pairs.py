@@ -59,7 +59,8 @@ def test_kernel_is_definition_on_large_values(label, dtype, device):
     assert np.isfinite(result).all()
     # Rounding is relative to a score, but softmax makes a ratio of a difference of scores: 1e4 costs four digits.
     rtol = None if "attention" not in label else 1e-2 if dtype == np.float32 else 1e-9
-    agree(partial(pair, **options), partial(pair.definition, **options), *floats(dtype, inputs), device=device, rtol=rtol)
+    kernel, definition = partial(pair, **options), partial(pair.definition, **options)
+    agree(kernel, definition, *floats(dtype, inputs), device=device, rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

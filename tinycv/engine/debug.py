@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from tinycv.engine.backend import array_module, to_numpy
-from tinycv.engine.tensor import DEBUG, RECORD, Node, Tensor, mode
+from tinycv.engine.tensor import DEBUG, Node, Tensor, mode
 from tinycv.engine.watch import Watch
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -26,7 +26,7 @@ class debug:
 
     def __init__(self, on: bool = True):
         self.before = mode.get()
-        mode.set(DEBUG if on else RECORD)
+        mode.set(self.before | DEBUG if on else self.before & ~DEBUG)
 
     def __enter__(self) -> debug:
         return self

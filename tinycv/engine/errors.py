@@ -20,10 +20,11 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     said = f"{row.name}: "
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return MemoryError(f"{said}out of memory on {devices[0] if devices else 'cpu'} with {listed(args)}: {error}")
-    if len(set(devices)) > 1 and any(words in str(error) for words in ("nsupported type", "mplicit conversion")):
+    foreign = ("nsupported type", "mplicit conversion", "was handed a cupy", "Only cupy arrays")
+    if len(set(devices)) > 1 and isinstance(error, TypeError) and any(words in str(error) for words in foreign):
         return ValueError(f"{said}inputs live on different devices ({listed(args)}); move one: x.to({devices[0]!r})")
     shapes = [a.shape for a in arrays]
-    if row.name == "matmul" and len(shapes) == 2:
+    if row.name == "matmul" and len(shapes) == 2 and isinstance(error, ValueError):
         return ValueError(said + unmultipliable(*shapes))
     clash = broadcast_clash(shapes)
     if "broadcast" in str(error) and clash:

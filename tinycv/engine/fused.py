@@ -31,7 +31,7 @@ import numpy as np
 
 from tinycv.engine import debug, errors, ops
 from tinycv.engine.record import module_of, op, unwrapped
-from tinycv.engine.tensor import DEBUG, LEAF, OFF, Node, Tensor, mode, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
 
 PAIRS: dict[str, Fused] = {}
@@ -39,6 +39,8 @@ PAIRS: dict[str, Fused] = {}
 
 class Fused:
     """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
+
+    keeps_result = True                             # its kernel may: see walk.sweep
 
     def __init__(self, definition: Callable):
         self.definition, self.run = definition, None
@@ -65,10 +67,10 @@ class Fused:
             return y
         now = mode.get()
         parents = tuple([None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args])
-        node = None if now == OFF or not any(p is not None for p in parents) else Node(
-            self, parents, (pull, args), None, None)
+        node = None if not now & RECORD or not any(p is not None for p in parents) else Node(
+            self, parents, ((pull,), args), None, None)
         result = several(y, node) if isinstance(y, tuple) else single(y, node)
-        if now == DEBUG:
+        if now & DEBUG:
             for part in result if isinstance(result, tuple) else (result,):
                 debug.check_forward(self.name, args, part)
             if node is not None:
@@ -87,7 +89,7 @@ class Fused:
 
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced again."""
-        pull, args = node.saved
+        (pull,), args = node.saved
         wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
         if record:
             found = self.retraced(args, wanted, g)
@@ -138,4 +140,4 @@ def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> l
 
 
 part = op(lambda xp, x: x, into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)})
-part.row.name, part.row.always_into = "part", True
+part.row.name, part.row.always_into, part.row.keeps_result = "part", True, True

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, ops
+from tinycv.engine import backend, errors, ops
 from tinycv.engine.tensor import Tensor, bare
 
 
 def matmul(a: Any, b: Any) -> Any:
     """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the right."""
+    if isinstance(a, (int, float)) or isinstance(b, (int, float)):
+        raise ValueError("matmul: " + errors.unmultipliable(np.shape(a), np.shape(b)))
     if a.ndim > 1 and b.ndim > 1 or not (a.ndim and b.ndim):
         return ops.matmul(a, b)
     y = ops.matmul(a.reshape((1, -1)) if a.ndim == 1 else a, b.reshape((-1, 1)) if b.ndim == 1 else b)

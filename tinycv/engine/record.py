@@ -25,7 +25,7 @@ import numpy as np
 
 from tinycv.engine import debug, errors
 from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import DEBUG, LEAF, OFF, Node, Tensor, mode, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
 PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
 OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
@@ -44,6 +44,7 @@ class Row:
         self.into = tuple(into.get(name) for name in self.inputs)
         self.needs = [[] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
+        self.keeps_result = any(at is not None for at in self.wants_result)
         self.always_into = False                                # results of a pair, see fused.py
         self.savers: dict[int, Callable] = {}
         unknown = set(pulls) - set(self.inputs)
@@ -142,7 +143,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
         if not tensors:
             return y if type(arrays[0]) is np.ndarray else number_of(y, args)
         now = mode.get()
-        if mask == 0 or now == OFF or not learns:
+        if mask == 0 or not now & RECORD or not learns:
             result = wrap(y, None)
         else:
             if isinstance(y, np.generic):
@@ -150,7 +151,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
             saved = row.save_all(args, options) if n is None else (row.savers.get(mask) or row.saver(mask))(
                 y, *args, **options)
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
-        if now == DEBUG:
+        if now & DEBUG:
             debug.check_forward(row.name, args, result)
         return result
 

@@ -26,7 +26,7 @@ from tinycv.engine import backend
 from tinycv.engine.watch import Watch, tick
 
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
-OFF, RECORD, DEBUG = 0, 1, 3                                        # DEBUG records, and checks every result
+OFF, RECORD, DEBUG = 0, 1, 2                                        # bits: leave Nodes behind; check every result
 
 mode: ContextVar[int] = ContextVar("tinycv_mode", default=RECORD)   # each thread begins with the default
 
@@ -75,7 +75,7 @@ class Tensor:
     def data(self) -> Any:
         """The bare array, NumPy's or CuPy's. A change in place is noticed by ``backward``, and refused there."""
         if self._node is not None and type(self._data) is np.ndarray:
-            self._watch = Watch(self._watch, self._data)
+            self._watched(self._data)
         return self._data
 
     @data.setter
@@ -85,7 +85,12 @@ class Tensor:
 
     def mark_changed(self) -> None:
         """Tell graphs recorded so far that this tensor's values are no longer the ones they saw."""
-        self._watch = Watch(self._watch)
+        self._watched(None)
+
+    def _watched(self, array: Any) -> None:
+        self._watch = Watch(self._watch, array)
+        if not self.is_leaf:                            # the op that made it may have saved it too, as its result
+            self._node.touched = (self._watch, self._data)
 
     shape = property(lambda self: self._data.shape)
     ndim = property(lambda self: self._data.ndim)
@@ -175,11 +180,11 @@ class Node:
     A parent is the Node that made an input, the input itself where it is a leaf, or None where no gradient goes.
     """
 
-    __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
+    __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line", "touched")
 
     def __init__(self, row: Any, parents: tuple, saved: Any, shape: tuple, dtype: Any):
         self.row, self.parents, self.saved, self.shape, self.dtype = row, parents, saved, shape, dtype
-        self.seq, self.line = tick(), None
+        self.seq, self.line, self.touched = tick(), None, None
 
 
 def wrap(array: Any, node: Any) -> Tensor:
@@ -210,7 +215,7 @@ def as_array(data: Any, dtype: Any = None) -> Any:
 
 
 def recording() -> bool:
-    return mode.get() != OFF
+    return bool(mode.get() & RECORD)
 
 
 def _has_history(value: Any) -> bool:
@@ -228,9 +233,9 @@ def _switch(value: int) -> Iterator[None]:
 
 def no_grad() -> Any:
     """``with no_grad():`` or ``@no_grad()``: ops leave no Nodes behind, in this thread."""
-    return _switch(OFF)
+    return _switch(mode.get() & ~RECORD)
 
 
 def enable_grad() -> Any:
     """Record again inside a ``no_grad`` block."""
-    return _switch(max(mode.get(), RECORD))
+    return _switch(mode.get() | RECORD)

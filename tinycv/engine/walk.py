@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from tinycv.engine import backend, debug
+from tinycv.engine import backend, debug, errors
 from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
 
 
@@ -102,7 +102,7 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
     found, grads, ours, heap = {}, {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
         send(seed(y, weight, record), spot(y), grads, ours, heap, record)
-    checking = mode.get() == DEBUG
+    checking = mode.get() & DEBUG
     with enable_grad() if record else no_grad():
         while heap:
             node = heappop(heap)[1]
@@ -113,6 +113,9 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             if node.saved is None:
                 raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward "
                                    "freed what it had saved. Pass retain_graph=True there, or compute the result again")
+            if node.touched is not None and node.row.keeps_result and node.touched[0].changed_since(
+                    node.seq, node.touched[1]):
+                raise RuntimeError(errors.changed_in_place(node, node.touched[1]))
             for parent, piece, into in node.row.pieces(node, g, needed, record):
                 if checking:
                     debug.check_backward(node, g, piece)

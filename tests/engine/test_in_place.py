@@ -1,0 +1,160 @@
+"""Changes in place: refused where they would falsify a gradient, and nowhere else."""
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from tinycv import Tensor, debug, no_grad
+from tinycv.engine.fused import PAIRS
+
+
+def tensor(shape, device="cpu", dtype="float32", requires_grad=True):
+    return Tensor(np.ones(shape), dtype=dtype, device=device, requires_grad=requires_grad)
+
+
+def sentence(*parts):
+    """A pattern of these parts in this order, with anything between them."""
+    return r"(?s)" + ".*".join(re.escape(str(part)) for part in parts)
+
+
+def add_to_data(x):
+    x.data += 1
+
+
+def set_data(x):
+    x.data = x.data * 2
+
+
+def write_under_no_grad(x):
+    with no_grad():
+        x[0] = 5.0
+
+
+def subtract_under_no_grad(x):
+    with no_grad():
+        x -= 1.0
+
+
+def write_into_data(x):
+    x.data[0] = 5.0
+
+
+def write_into_numpy(x):
+    x.numpy()[0] = 5.0
+
+
+EVERYWHERE = [add_to_data, set_data, write_under_no_grad, subtract_under_no_grad]
+ON_NUMPY = [write_into_data, write_into_numpy]                      # CuPy's array would have to be waited for
+
+
+@pytest.mark.parametrize("change", EVERYWHERE)
+def test_a_change_between_forward_and_backward_is_refused(change, device):
+    x = tensor((3,), device)
+    loss = (x * x).sum()
+    change(x)
+    with pytest.raises(RuntimeError, match=sentence("(3,), saved by 'mul', was changed in place", "after backward")):
+        loss.backward()
+
+
+@pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
+def test_a_change_is_refused_by_pairs_and_by_recorded_walks_too(change):
+    x, weight = tensor((3,)), tensor((2, 3))
+    loss = PAIRS["linear"](x, weight).sum()
+    change(x)
+    with pytest.raises(RuntimeError, match="saved by 'linear', was changed in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("change", ON_NUMPY)
+def test_a_write_into_the_array_is_noticed_on_numpy(change):
+    x = tensor((3,))
+    loss = (x * x).sum()
+    change(x)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        loss.backward()
+
+
+def test_debug_notices_a_write_through_an_array_that_was_taken_before():
+    x = tensor((3,))
+    array = x.data
+    with debug():
+        loss = (x * x).sum()
+        array[0] = 5.0
+        with pytest.raises(RuntimeError, match="was changed in place"):
+            loss.backward()
+
+
+@pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
+def test_changes_before_forward_and_after_backward_are_nobody_elses_business(change):
+    x = tensor((3,))
+    for _ in range(3):
+        change(x)
+        x.grad = None
+        (x * x).sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), 2 * x.numpy())
+
+
+@pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
+def test_a_change_of_what_no_pull_asks_for_is_allowed(change):
+    x = tensor((3,))
+    loss = (x + x).sum()                                            # the slope of a sum does not depend on x
+    change(x)
+    loss.backward()
+    assert x.grad.numpy().tolist() == [2, 2, 2]
+
+
+def test_reading_is_not_changing():
+    x = tensor((3,))
+    loss = (x * x).sum()
+    assert x.data.sum() == x.numpy().sum() == np.asarray(x).sum() == 3 and x.detach().sum().item() == 3
+    loss.backward()
+    assert x.grad.numpy().tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x.__iadd__(1.0), lambda x: x.__isub__(1.0), lambda x: x.__imul__(2.0), lambda x: x.__itruediv__(2.0),
+    lambda x: x.__setitem__(0, 7.0)])
+def test_a_leaf_may_be_changed_in_place_under_no_grad_alone(change, device):
+    x = tensor((2,), device)
+    with pytest.raises(RuntimeError, match=sentence("(2,)", "requires a gradient", "with tinycv.no_grad():")):
+        change(x)
+    assert x.numpy().tolist() == [1, 1]
+    with no_grad():
+        change(x)
+    assert x.numpy().tolist() != [1, 1] and x.is_leaf and x.requires_grad
+
+
+def test_augmented_assignment_works_in_place_where_nothing_is_recorded(device):
+    x = Tensor(np.array([1.0, 2.0]), device=device)
+    same = x
+    x += 1
+    x *= Tensor(np.array([2.0, 3.0]), device=device)
+    x -= 1
+    x /= 2
+    assert x is same and x.numpy().tolist() == [1.5, 4.0]
+
+
+def test_augmented_assignment_of_a_recorded_tensor_makes_a_new_one(device):
+    x = tensor((2,), device)
+    y = old = x * 3
+    y += x
+    y *= y
+    assert y is not old and old.numpy().tolist() == [3, 3]
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [32, 32]
+
+
+def test_a_value_with_a_history_cannot_be_written_into_a_plain_tensor(device):
+    with pytest.raises(RuntimeError, match=r"tinycv.where or concatenate"):
+        Tensor([0.0, 0.0], device=device)[0] = tensor((), device)
+
+
+@pytest.mark.parametrize("change", [add_to_data, write_under_no_grad, write_into_data])
+def test_a_result_that_its_own_op_has_saved_may_not_be_changed(change):
+    x = tensor((3,))
+    y = x.exp()                                                     # saves y: its slope is y
+    change(y)
+    with pytest.raises(RuntimeError, match="saved by 'exp', was changed in place"):
+        y.sum().backward()
