@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tinycv import Tensor, debug
+from tinycv import Tensor, debug, no_grad
 from tinycv.engine.fused import PAIRS
 
 
@@ -95,8 +95,8 @@ def test_debug_changes_no_number(device):
 
 
 def test_it_hunts_under_no_grad_too_and_is_off_again_after_its_block():
-    x = tinycv.Tensor(np.zeros(2, np.float32))
+    x = Tensor(np.zeros(2, np.float32))
     with np.errstate(divide="ignore"):
-        with tinycv.debug(), tinycv.no_grad(), pytest.raises(FloatingPointError, match="'log'"):
+        with debug(), no_grad(), pytest.raises(FloatingPointError, match="'log'"):
             x.log()
         assert np.isinf(x.log().numpy()).all()
