@@ -91,9 +91,11 @@ def overlay(ax: Any, picture: Any, heat: Any, caption: str = "") -> None:
               interpolation="bilinear")
 
 
-def note(ax: Any, text: str) -> None:
-    """The measured figure, in the upper left corner."""
-    ax.text(0.02, 0.96, text, transform=ax.transAxes, ha="left", va="top", fontsize=10, color=INK,
+def note(ax: Any, text: str, corner: str = "upper left") -> None:
+    """The measured figure, in a corner where no line runs."""
+    x, y = 0.98 if "right" in corner else 0.02, 0.96 if "upper" in corner else 0.04
+    ax.text(x, y, text, transform=ax.transAxes, ha="right" if "right" in corner else "left",
+            va="top" if "upper" in corner else "bottom", fontsize=10, color=INK,
             bbox={"facecolor": "white", "edgecolor": PALE, "boxstyle": "round"})
 
 

@@ -1,0 +1,39 @@
+"""What demos have in common: flags, figures, and errors without a traceback."""
+
+import json
+
+import pytest
+
+from tinycv.demo import Demo, ascii_only
+
+
+def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
+    show = Demo("00_none", "A title · of one line\nand more", ["--seed", "3", "--out", str(tmp_path), "--quick"])
+    show.measured("share", 0.5, "paper: 0.4", ">= 0.45")
+    show.measured("each", [1, 2.0])
+    record = show.finish()
+    assert record == json.loads((tmp_path / "00_none.json").read_text())
+    assert record["rows"][0] == {"metric": "share", "value": 0.5, "reference": "paper: 0.4", "target": ">= 0.45"}
+    assert record["seed"] == 3 and record["size"] == "quick" and record["versions"]["NumPy"]
+    said = capsys.readouterr().out
+    assert said.isascii() and "A title - of one line" in said and "paper: 0.4" in said and "and more" not in said
+
+
+@pytest.mark.parametrize("flags, value", [([], 2), (["--quick"], 1), (["--full"], 3)])
+def test_a_value_is_chosen_by_the_size_of_the_run(flags, value, capsys):
+    assert Demo("00_none", "x", flags).choose(1, 2, 3) == value
+
+
+def test_quick_and_full_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        Demo("00_none", "x", ["--quick", "--full"])
+
+
+def test_an_unknown_device_is_refused_in_one_sentence(capsys):
+    with pytest.raises(SystemExit) as stop:
+        Demo("00_none", "x", ["--device", "tpu"])
+    assert stop.value.code == 2 and "tpu" in capsys.readouterr().err
+
+
+def test_what_a_console_may_lack_is_replaced():
+    assert ascii_only("a · b → c") == "a - b ? c"

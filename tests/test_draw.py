@@ -1,0 +1,63 @@
+"""Pictures: they need no screen, and show what they were given."""
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import draw
+
+
+def words(figure):
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_a_picture_is_written_without_a_screen_or_pyplot(tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    figure = draw.figure("title")
+    draw.curves(figure.subplots(), {"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "x", "y")
+    path = draw.save(figure, tmp_path / "folder" / "picture.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+
+
+def test_the_graph_shows_every_op_once_and_leaves_by_name():
+    x = tinycv.tensor(2.0, requires_grad=True)
+    y = tinycv.tanh(x) * x + x
+    figure = draw.figure("graph")
+    draw.graph(figure.subplots(), y, {"x": x})
+    assert sorted(w for w in words(figure) if w) == ["add", "mul", "tanh", "x"]
+
+
+def test_a_node_stands_to_the_right_of_everything_it_came_from():
+    x = tinycv.tensor(2.0, requires_grad=True)
+    y = tinycv.exp(tinycv.tanh(x)) + x
+    level = draw.levels(y)
+    assert all(level[parent] < level[node] for node in level for parent in node.parents if parent is not None)
+
+
+def test_a_tensor_without_a_graph_cannot_be_drawn():
+    with pytest.raises(ValueError, match="no graph to draw"):
+        draw.levels(tinycv.tensor(1.0))
+
+
+def test_patches_show_the_picture_cut_in_reading_order():
+    picture = np.arange(16.0).reshape(1, 4, 4) / 15
+    figure = draw.figure("patches")
+    draw.patches(figure, picture, 2)
+    shown = [np.asarray(ax.images[0].get_array()) for ax in figure.axes]
+    assert words(figure) == ["1", "2", "3", "4"]
+    np.testing.assert_array_equal(shown[1], picture[0, :2, 2:])
+    np.testing.assert_array_equal(shown[2], picture[0, 2:, :2])
+
+
+def test_a_grid_has_a_place_for_every_picture_and_its_caption():
+    figure = draw.figure("grid")
+    draw.image_grid(figure, np.zeros((5, 1, 3, 3)), list("abcde"), columns=3)
+    assert [ax.get_title() for ax in figure.axes if ax.images] == list("abcde")
+
+
+def test_an_overlay_covers_the_whole_picture_whatever_the_size_of_the_heat():
+    figure = draw.figure("overlay")
+    ax = figure.subplots()
+    draw.overlay(ax, np.zeros((1, 8, 6)), np.ones((2, 2)))
+    assert tuple(ax.images[1].get_extent()) == (-0.5, 5.5, 7.5, -0.5)
