@@ -68,6 +68,11 @@ class Row:
         owner, _, what = name.rpartition("_")
         return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
 
+    def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
+        """Options given by position (x.sum(-1)) put under their names, and those not given at their defaults."""
+        n = len(args) if self.variadic else len(self.inputs)
+        return args[:n], {**self.options, **dict(zip(self.options, args[n:], strict=False)), **options}
+
     def save_all(self, inputs: tuple, options: dict) -> tuple:
         """For a row of any number of inputs, which has one pull: pull(g, i, options..., *xs)."""
         values = {**options, f"{self.inputs[0]}_shapes": tuple(x.shape for x in inputs)}
@@ -86,12 +91,11 @@ class Row:
             args = node.saved[i]
             if parent is None or args is None or (needed is not None and parent not in needed):
                 continue
-            if record:
-                at = self.wants_result[0 if self.variadic else i]
-                if at is not None:                              # kept bare, lest a Node hold itself: see Node
-                    args = (*args[:at], wrap(args[at], node), *args[at + 1:])
-            else:
-                args = unwrapped(args, node)
+            arrays = unwrapped(args, node)
+            if not record:
+                args = arrays
+            elif (at := self.wants_result[0 if self.variadic else i]) is not None:
+                args = (*args[:at], wrap(args[at], node), *args[at + 1:])          # y is saved bare: see Node
             if intos[i] is not None and (self.always_into or not record):
                 yield parent, None, lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args)
             else:
@@ -113,16 +117,11 @@ def unwrapped(args: tuple, node: Node) -> list:
 def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Callable) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {})
-    n, options_of = (None if row.variadic else len(row.inputs)), row.options
-    names, learns = list(options_of), any(row.pulls)
+    n, options_of, learns = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls)
 
     def call(*args: Any, **options: Any) -> Any:
-        if options_of:
-            if n is not None and len(args) > n:                                     # x.sum(-1): axis by position
-                options.update(zip(names, args[n:], strict=False))
-                args = args[:n]
-            if len(options) < len(names):
-                options = {**options_of, **options}
+        if options_of and (len(options) < len(options_of) or len(args) != n):
+            args, options = row.settled(args, options)
         arrays, parents, mask, bit, tensors = [], [], 0, 1, False
         for a in args:
             if isinstance(a, Tensor):

@@ -1,4 +1,4 @@
-"""Tensor: an array that remembers how it was computed, and the walk back along that memory.
+"""Tensor: an array that remembers how it was computed.
 
 Reverse-mode differentiation.  If y = f(x) and L is a number computed from y, then
 
@@ -41,7 +41,7 @@ class Tensor:
 
     __slots__ = ("_data", "_node", "_watch", "grad", "__weakref__")
     __array_ufunc__ = None              # array * tensor asks the Tensor, on NumPy and on CuPy alike
-    seq, parents, touch = 0, (), None   # a leaf stands in the graph for itself: the oldest, made from nothing
+    seq, parents = 0, ()                # a leaf stands in the graph for itself: the oldest, made from nothing
 
     def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False):
         array = data._data if isinstance(data, Tensor) else as_array(data, dtype)
@@ -178,6 +178,7 @@ class Node:
     """One recorded op: ``row`` knows its pulls, ``saved`` is what they will ask for, ``parents`` come before it.
 
     A parent is the Node that made an input, the input itself where it is a leaf, or None where no gradient goes.
+    Inputs are saved as Tensors, the op's own result as a bare array: its Tensor holds this Node, and would make a cycle.
     """
 
     __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line", "touched")

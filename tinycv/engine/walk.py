@@ -125,7 +125,7 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
     for leaf, g in grads.items():
         if targets is None or leaf in targets:
             found[leaf] = g
-    return {spot: finished(g, record, spot) for spot, g in found.items()}
+    return {spot: finished(g, record) for spot, g in found.items()}
 
 
 def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, into: Any = None) -> None:
@@ -180,7 +180,7 @@ def seed(y: Tensor, weight: Any, record: bool) -> Any:
     return (weight if isinstance(weight, Tensor) else wrap(array, None)) if record else array
 
 
-def finished(g: Any, record: bool, spot: Any) -> Tensor:
+def finished(g: Any, record: bool) -> Tensor:
     """A gradient to hand out. Copied where its memory may be another's: two leaves never share a gradient."""
     if record and isinstance(g, Tensor):
         return g
