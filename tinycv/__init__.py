@@ -24,6 +24,6 @@ from tinycv.engine.ops import (
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.walk import grad, hvp, vjp
-from tinycv import nn, sequence, vision
+from tinycv import checkpoint, data, nn, optim, sequence, train, vision
 
 float32, float64, int64 = "float32", "float64", "int64"
