@@ -91,7 +91,7 @@ class Row:
             args = node.saved[i]
             if parent is None or args is None or (needed is not None and parent not in needed):
                 continue
-            arrays = unwrapped(args, node)
+            arrays = unwrapped(args, node) if args else args
             if not record:
                 args = arrays
             elif (at := self.wants_result[0 if self.variadic else i]) is not None:

@@ -141,11 +141,11 @@ def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bo
         grads[parent] = into(old if parent in ours else None if old is None else old + 0, parent)
         ours.add(parent)
         return
-    shape, dtype = parent.shape, parent.dtype
-    if piece.shape != shape:
-        piece = unbroadcast(piece, shape)
-    if piece.dtype is not dtype and piece.dtype != dtype:           # promotion widened it
-        piece = piece.astype(dtype)
+    like = parent if parent.seq else parent._data                   # asked of a leaf's array, as asking a Tensor is slow
+    if piece.shape != like.shape:
+        piece = unbroadcast(piece, like.shape)
+    if piece.dtype is not like.dtype and piece.dtype != like.dtype:         # promotion widened it
+        piece = piece.astype(like.dtype)
     if old is None:
         grads[parent] = piece
     elif record or parent not in ours or isinstance(old, Tensor) or not old.shape:
