@@ -2,7 +2,8 @@
 
 A training step makes and drops hundreds of arrays of a megabyte or so.  glibc fetches blocks of that size from the
 kernel and returns them when freed, and the kernel hands every new page out zeroed, one fault at a time: for a ViT on
-MNIST digits that was 45 % of the step (benchmarks/models).  Told to keep such blocks, malloc reuses warm pages.
+MNIST digits that was nearly half of the step (benchmarks/ops.py, "ViT train step").  Told to keep such blocks, malloc
+reuses warm pages.
 
 The price is that the process stays as large as it once was.  TINYCV_KEEP_MEMORY=0 turns this off; a setting of the
 user's own (MALLOC_..., GLIBC_TUNABLES) wins.  Only glibc has the switch; elsewhere nothing is done.
