@@ -78,6 +78,7 @@ class Demo:
 
 
 def peak_memory_mib() -> int:
+    """The most memory that this process has held so far, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024              # macOS counts bytes, Linux KiB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2 ** 20)
 

@@ -28,6 +28,7 @@ def figure(title: str, width: float = 10, height: float = 5) -> Figure:
 
 
 def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
+    """Write the figure (its folder is made if need be). Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=dpi, facecolor="white")

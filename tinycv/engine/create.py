@@ -17,31 +17,38 @@ def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: boo
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """A Tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
     return full(_shape(shape), 0, dtype, device, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
+    """A Tensor of ones."""
     return full(_shape(shape), 1, dtype, device, requires_grad)
 
 
 def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
+    """A Tensor of one value everywhere."""
     return Tensor(backend.module_for(backend.resolve(device)).full(shape, value, dtype), None, device, requires_grad)
 
 
 def zeros_like(x: Tensor) -> Tensor:
+    """Zeros of the shape, dtype and device of x."""
     return full(x.shape, 0, x.dtype, x.device)
 
 
 def ones_like(x: Tensor) -> Tensor:
+    """Ones of the shape, dtype and device of x."""
     return full(x.shape, 1, x.dtype, x.device)
 
 
 def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
+    """The identity matrix (n, n)."""
     return Tensor(np.eye(n, dtype=dtype), None, device)
 
 
 def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
+    """0, 1, ... below a limit; NumPy's arguments (start, stop, step). Integers unless dtype says otherwise."""
     return Tensor(np.arange(*limits), dtype, device)
 
 

@@ -44,6 +44,7 @@ def caller_line() -> str:
 
 
 def check_forward(name: str, args: tuple, result: Tensor) -> None:
+    """Raise FloatingPointError if an op's result is not finite; note the user's line for the walk back."""
     line = caller_line()
     if result._node is not None:
         result._node.line = line
@@ -60,6 +61,7 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
 
 
 def check_backward(node: Node, g: Any, piece: Any) -> None:
+    """Raise FloatingPointError if a piece of the gradient is not finite."""
     piece = getattr(piece, "_data", piece)
     if piece is None or finite(piece):
         return
@@ -72,6 +74,7 @@ def check_backward(node: Node, g: Any, piece: Any) -> None:
 
 
 def finite(x: Any) -> bool:
+    """Has x no NaN and no Inf? True of what is not a float array."""
     x = getattr(x, "_data", x)
     if getattr(x, "dtype", None) is None or x.dtype.kind != "f":
         return True
@@ -79,12 +82,14 @@ def finite(x: Any) -> bool:
 
 
 def census(x: Any) -> str:
+    """How many NaN and Inf there are, in words."""
     x = to_numpy(x)
     nans, infs = int((x != x).sum()), int((abs(x) == float("inf")).sum())
     return f"{nans} NaN and {infs} Inf among {x.size} values of shape {x.shape}"
 
 
 def ranges(a: Any) -> str:
+    """dtype, shape and the interval of the values, in words."""
     a = getattr(a, "_data", a)
     if not hasattr(a, "shape"):
         return repr(a)[:60]

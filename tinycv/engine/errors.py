@@ -66,6 +66,7 @@ def unmultipliable(a: tuple, b: tuple) -> str:
 
 
 def changed_in_place(node: Any, tensor: Any) -> str:
+    """What to say where a saved array is no longer what it was."""
     return (f"backward: a tensor of shape {tensor.shape}, saved by {node.row.name!r}, was changed in place after the "
             "op ran, so the derivative would be of other values. Change it after backward, or change a copy "
             "(x.detach().numpy().copy())")

@@ -76,6 +76,7 @@ def settled(index: Any, array: Any) -> Any:
 
 
 def within(index: np.ndarray, size: int) -> None:
+    """IndexError where an index lies outside an axis of this size."""
     low, high = int(index.min()), int(index.max())
     if low < -size or high >= size:
         raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")

@@ -207,6 +207,7 @@ def bare(value: Any) -> Any:
 
 
 def as_array(data: Any, dtype: Any = None) -> Any:
+    """An array of whatever was given; Python floats become float32, arrays are left as they are."""
     if hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
         return data._data if isinstance(data, Tensor) else data
     array = np.asarray(bare(data), dtype=dtype)
@@ -216,6 +217,7 @@ def as_array(data: Any, dtype: Any = None) -> Any:
 
 
 def recording() -> bool:
+    """Do ops leave Nodes behind, in this thread, now?"""
     return bool(mode.get() & RECORD)
 
 

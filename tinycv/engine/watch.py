@@ -36,4 +36,5 @@ class Watch:
 
 
 def fingerprint(array: np.ndarray) -> int:
+    """A number that almost surely differs where one bit of the array does."""
     return zlib.crc32(np.ascontiguousarray(array))

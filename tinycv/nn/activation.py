@@ -46,23 +46,31 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
 
 class ReLU(Module):
+    """max(x, 0), as a layer."""
+
     def forward(self, x: Any) -> Any:
         """max(x, 0)."""
         return relu(x)
 
 
 class Tanh(Module):
+    """tanh x, as a layer."""
+
     def forward(self, x: Any) -> Any:
         return tanh(x)
 
 
 class Sigmoid(Module):
+    """1 / (1 + exp(-x)), as a layer."""
+
     def forward(self, x: Any) -> Any:
         """1 / (1 + exp(-x))."""
         return sigmoid(x)
 
 
 class Softplus(Module):
+    """log(1 + exp x), as a layer: a relu without its corner."""
+
     def forward(self, x: Any) -> Any:
         """log(1 + exp x): a relu without its corner."""
         return softplus(x)

@@ -17,10 +17,12 @@ from tinycv.engine.tensor import Parameter
 
 
 def zeros(shape: tuple) -> Parameter:
+    """A Parameter of zeros, for biases."""
     return Parameter(np.zeros(shape, np.float32))
 
 
 def ones(shape: tuple) -> Parameter:
+    """A Parameter of ones, for the scales of norms."""
     return Parameter(np.ones(shape, np.float32))
 
 
@@ -30,6 +32,7 @@ def uniform(shape: tuple, bound: float) -> Parameter:
 
 
 def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
+    """N(mean, std²)."""
     return Parameter(host_generator().normal(mean, std, shape).astype(np.float32))
 
 
@@ -58,6 +61,7 @@ def xavier_uniform(shape: tuple, gain: float = 1.0) -> Parameter:
 
 
 def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
+    """N(0, s²) with s = gain √(2 / (fan_in + fan_out))."""
     return normal(shape, gain * math.sqrt(2 / sum(fans(shape))))
 
 
@@ -67,4 +71,5 @@ def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
 
 
 def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
+    """N(0, s²) with s = √(2 / ((1 + a²) fan_in))."""
     return normal(shape, math.sqrt(2 / ((1 + a * a) * max(fans(shape)[0], 1))))

@@ -49,6 +49,7 @@ def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore
 
 
 def check_reduction(reduction: str) -> None:
+    """ValueError for a reduction that there is not."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
 

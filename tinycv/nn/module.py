@@ -175,5 +175,7 @@ class Flatten(Module):
 
 
 class Identity(Module):
+    """The layer that changes nothing: a place to put another."""
+
     def forward(self, x: Any) -> Any:
         return x
