@@ -148,7 +148,7 @@ def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bo
         piece = piece.astype(like.dtype)
     if old is None:
         grads[parent] = piece
-    elif record or parent not in ours or isinstance(old, Tensor) or not old.shape:
+    elif record or parent not in ours or not old.shape:
         grads[parent] = old + piece
         ours.add(parent)
     else:
