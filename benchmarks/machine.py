@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 # Environment variables that begin so change the speed of tinycv, NumPy or PyTorch.
-TELLING = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "NPY_", "TORCH_", "TINYCV_KEEP")
+TELLING = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "NPY_", "NUMPY_", "TORCH_",
+           "TINYCV_")
 
 
 def environment() -> dict[str, Any]:
@@ -26,13 +28,16 @@ def environment() -> dict[str, Any]:
 
 
 def about() -> dict[str, Any]:
-    """Versions and threads in a contender's process."""
-    facts: dict[str, Any] = {"numpy": np.__version__}
+    """Versions, threads and BLAS kernels in a contender's process."""
+    kernels = {Path(pool["filepath"]).name: pool.get("architecture", "unknown")
+               for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    facts: dict[str, Any] = {"numpy": np.__version__, "kernels": kernels}
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
         facts |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
     if "tinycv" in sys.modules:
-        facts["memory"] = sys.modules["tinycv"].memory.STATUS
+        from tinycv import blas, memory
+        facts |= {"memory": memory.STATUS, "blas_kernel": blas.STATUS}
     return facts
 
 

@@ -52,6 +52,7 @@ def test_the_command_writes_every_sample(tmp_path):
         assert samples.shape == (measure.QUICK.rounds, measure.QUICK.samples) and (samples > 0).all()
         assert entry["n"] == samples.size and entry["median"] == pytest.approx(np.median(samples))
         assert entry["interval"][0] <= entry["interval"][1]
+        assert entry["about"]["kernels"] and ("blas_kernel" in entry["about"]) == ("memory" in entry["about"])
         assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), "tinycv's malloc setting must not help PyTorch"
     assert all(row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row)) for row in record["rows"])
     assert "ViT(28, 7, 10)" in report.readme_table(record)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import subprocess
@@ -11,20 +10,14 @@ import sys
 import cupy_double
 import numpy as np
 import pytest
+import threadpoolctl
 
 from tinycv import doctor
-from tinycv.engine import backend
+from tinycv.engine import backend, blas
 
 AVX512 = ["avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"]
 HASWELL = {"library": "openblas", "version": "0.3", "kernel": "Haswell", "threads": 2,
            "source": "threadpoolctl"}
-
-
-def hide(monkeypatch, package):
-    """As if ``package`` were not installed."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec",
-                        lambda name, *rest: None if name == package else find(name, *rest))
 
 
 def test_the_command_prints_ascii_and_names_the_versions():
@@ -32,6 +25,7 @@ def test_the_command_prints_ascii_and_names_the_versions():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.isascii()
     assert f"NumPy       {np.__version__}" in done.stdout
+    assert "BLAS kernel " in done.stdout
     assert f"Python      {platform.python_version()}" in done.stdout
 
 
@@ -63,12 +57,12 @@ def test_a_usable_gpu_is_named(double):
     assert facts["versions"]["CuPy"] == "14.2.0"
 
 
-def test_without_threadpoolctl_numpy_tells_the_library_and_a_lead_says_what_tells_more(monkeypatch):
-    hide(monkeypatch, "threadpoolctl")
+def test_of_a_blas_that_threadpoolctl_does_not_know_numpy_tells_the_name(monkeypatch):
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
     facts = doctor.report()
     assert facts["blas"]["source"] == "numpy.show_config"
     assert facts["blas"]["library"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
-    assert any("pip install threadpoolctl" in lead for lead in facts["leads"])
+    assert facts["blas"]["kernel"] == "unknown"
 
 
 def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure():
@@ -76,6 +70,13 @@ def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure():
     assert "OPENBLAS_CORETYPE=SKYLAKEX" in lead
     assert "before Python starts" in lead
     assert "measure" in lead
+    assert "import tinycv" not in lead
+
+
+def test_numpy_imported_before_tinycv_is_told_with_the_cure(monkeypatch):
+    monkeypatch.setattr(blas, "STATUS", f"{blas.LATE} for COOPERLAKE: NumPy was imported before tinycv")
+    [lead] = doctor._leads(HASWELL, AVX512)
+    assert "import tinycv before numpy, or set OPENBLAS_CORETYPE=" in lead
 
 
 @pytest.mark.parametrize(("blas", "flags"), [
@@ -87,7 +88,7 @@ def test_no_kernel_is_suggested_that_is_in_use_or_cannot_run(blas, flags):
 
 
 def test_a_machine_without_cpuinfo_still_reports(monkeypatch):
-    monkeypatch.setattr(doctor, "_cpuinfo", lambda: "")
+    monkeypatch.setattr(blas, "processor", dict)
     facts = doctor.report()
     assert facts["cpu"]["model"]
     assert not any("CORETYPE" in lead for lead in facts["leads"])

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a folder.
 FLOORS = [
-    ["engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch"],
+    ["engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch"],
     ["engine.backend"],
     ["engine.tensor"],
     ["engine.errors", "engine.debug", "engine.flat"],

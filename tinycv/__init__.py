@@ -13,7 +13,7 @@ Read in this order:
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """
 
-from tinycv.engine import memory
+from tinycv.engine import blas, memory                 # first: they set how NumPy will multiply and allocate
 from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
 from tinycv.engine.create import arange, eye, full, ones, ones_like, rand, randn, tensor, zeros, zeros_like
 from tinycv.engine.debug import debug
@@ -25,5 +25,7 @@ from tinycv.engine.ops import (
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.walk import grad, hvp, vjp
 from tinycv import checkpoint, data, nn, optim, sequence, train, vision
+
+blas.clear()                                           # NumPy is loaded now, and has read it
 
 float32, float64, int64 = "float32", "float64", "int64"

@@ -6,15 +6,15 @@ Looking changes nothing: no setting is made here.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
+from tinycv.engine import blas as kernels
 from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
 
@@ -25,8 +25,8 @@ def report() -> dict[str, Any]:
     """Facts as JSON can hold them: device, gpu, blas, versions, cpu, and leads worth measuring."""
     cpu, blas = _cpu(), _blas()
     flags = cpu.pop("flags")
-    return {"device": "cpu" if gpu_problem() else "gpu:0", "gpu": _gpu(), "blas": blas, "cpu": cpu, "memory": memory.STATUS,
-            "versions": _versions(), "leads": _leads(blas, flags)}
+    return {"device": "cpu" if gpu_problem() else "gpu:0", "gpu": _gpu(), "blas": blas, "cpu": cpu,
+            "blas_kernel": kernels.STATUS, "memory": memory.STATUS, "versions": _versions(), "leads": _leads(blas, flags)}
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
              f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
              f"threads {blas['threads']}",
              f"CPU         {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}"]
-    lines.append(f"memory      {facts['memory']}")
+    lines += [f"BLAS kernel {facts['blas_kernel']}", f"memory      {facts['memory']}"]
     lines += [f"{name:<11} {version}" for name, version in facts["versions"].items()]
     lines += [f"lead        {lead}" for lead in facts["leads"]]
     return [line.encode("ascii", "replace").decode() for line in lines]
@@ -61,15 +61,13 @@ def _gpu() -> dict[str, Any]:
 
 
 def _blas() -> dict[str, Any]:
-    """The library that NumPy multiplies matrices with; its kernel and threads where threadpoolctl tells."""
-    pools = []
-    if importlib.util.find_spec("threadpoolctl"):
-        import threadpoolctl
-        pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    """The library that NumPy multiplies matrices with, its kernel and threads."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     if pools:                                   # SciPy may have brought its own
         pool = next((pool for pool in pools if "numpy" in pool["filepath"]), pools[0])
         return {"library": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"],
                 "kernel": pool.get("architecture", "unknown"), "source": "threadpoolctl"}
+    # A BLAS that threadpoolctl does not know, such as Apple's Accelerate.
     built = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return {"library": built.get("name", "unknown"), "version": built.get("version", "unknown"),
             "kernel": "unknown", "threads": "unknown", "source": "numpy.show_config"}
@@ -77,16 +75,10 @@ def _blas() -> dict[str, Any]:
 
 def _cpu() -> dict[str, Any]:
     """Model, cores that this process may use, and on Linux the instruction sets."""
-    lines = _cpuinfo().splitlines()
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    told = kernels.processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"model": told.get("model name") or platform.processor() or "unknown", "cores": cores,
             "machine": f"{platform.system()} {platform.machine()}", "flags": told.get("flags", "").split()}
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")                # Linux only; elsewhere the model comes from platform
-    return path.read_text() if path.exists() else ""
 
 
 def _versions() -> dict[str, str]:
@@ -105,18 +97,16 @@ def _versions() -> dict[str, str]:
 
 def _leads(blas: dict[str, Any], flags: list[str]) -> list[str]:
     leads = []
-    if blas["source"] != "threadpoolctl":
-        leads.append("pip install threadpoolctl tells the BLAS kernel and its threads")
     if _avx512_unused(blas, flags):
-        leads.append("this CPU has AVX-512 and OpenBLAS does not use it: OPENBLAS_CORETYPE=SKYLAKEX, set "
-                     "before Python starts, may be faster; measure it")
+        cure = "import tinycv before numpy, or set" if kernels.STATUS.startswith(kernels.LATE) else "set"
+        leads.append(f"this CPU has AVX-512 and OpenBLAS does not use it: {cure} OPENBLAS_CORETYPE=SKYLAKEX "
+                     "before Python starts; it may be faster, measure it")
     return leads
 
 
 def _avx512_unused(blas: dict[str, Any], flags: list[str]) -> bool:
     # SKYLAKEX kernels need these five; a CPU that lacks one would stop at an illegal instruction.
-    able = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= set(flags)
-    return able and blas["library"] == "openblas" and blas["kernel"].lower() in _OLDER_KERNELS
+    return set(flags) >= kernels.AVX512 and blas["library"] == "openblas" and blas["kernel"].lower() in _OLDER_KERNELS
 
 
 if __name__ == "__main__":

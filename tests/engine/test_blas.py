@@ -1,0 +1,141 @@
+"""The BLAS kernel is chosen from what the system says of the processor; never one it lacks, and the user's word wins."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinycv.engine import blas
+
+ZEN3 = "fpu sse2 lm fma avx avx2 vaes"
+SKYLAKE = f"{ZEN3} avx512f avx512dq avx512cd avx512bw avx512vl"
+ZEN4 = f"{SKYLAKE} avx512ifma avx512_vnni avx512_bf16"
+
+
+def cpuinfo(vendor: str, family: int, flags: str) -> str:
+    """Two processors' worth of /proc/cpuinfo, the second without flags: only the first is read."""
+    one = "processor\t: {}\nvendor_id\t: " + f"{vendor}\ncpu family\t: {family}\nflags\t\t: "
+    return one.format(0) + flags + "\nbugs\t\t: a: b\n\n" + one.format(1) + "\n\n"
+
+
+TEXTS = {
+    "Zen 3":           (cpuinfo("AuthenticAMD", 25, ZEN3), None),
+    "Zen 4":           (cpuinfo("AuthenticAMD", 25, ZEN4), "COOPERLAKE"),
+    "Zen 5":           (cpuinfo("AuthenticAMD", 26, ZEN4 + " avx_vnni avx512_vp2intersect"), "COOPERLAKE"),
+    "no bfloat16":     (cpuinfo("AuthenticAMD", 26, SKYLAKE), "SKYLAKEX"),
+    "one of five gone": (cpuinfo("AuthenticAMD", 26, ZEN4.replace("avx512vl", "")), None),
+    "Skylake-X":       (cpuinfo("GenuineIntel", 6, SKYLAKE), None),
+    "Sapphire Rapids": (cpuinfo("GenuineIntel", 6, ZEN4 + " amx_bf16 amx_tile"), None),
+    "ARM":             ("processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\n", None),
+    "nonsense":        ("nothing of use", None),
+}
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A process without NumPy and without settings; what is set is undone."""
+    monkeypatch.delitem(sys.modules, "numpy")
+    monkeypatch.delenv("TINYCV_BLAS_KERNEL", raising=False)
+    monkeypatch.setenv(blas.VARIABLE, "")                      # so that monkeypatch restores it, whatever is set below
+    del os.environ[blas.VARIABLE]
+    return monkeypatch
+
+
+def reads(monkeypatch, text: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: text if str(path) == "/proc/cpuinfo" else 1 / 0)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_kernel_fits_the_processor(alone, name):
+    text, kernel = TEXTS[name]
+    reads(alone, text)
+    assert blas.choose() == (f"{kernel} asked for" if kernel else "left to OpenBLAS")
+    assert os.environ.get(blas.VARIABLE) == kernel
+
+
+def test_what_cannot_be_read_is_left_to_openblas(alone):
+    def refuse(path):
+        raise PermissionError(path)
+
+    alone.setattr(Path, "read_text", refuse)
+    assert blas.choose() == "left to OpenBLAS" and blas.VARIABLE not in os.environ
+
+
+def test_the_users_own_kernel_wins_and_stays(alone):
+    reads(alone, TEXTS["Zen 5"][0])
+    alone.setenv(blas.VARIABLE, "HASWELL")
+    alone.setattr(blas, "STATUS", blas.choose())
+    blas.clear()
+    assert blas.STATUS == "left to the user's own OPENBLAS_CORETYPE=HASWELL"
+    assert os.environ[blas.VARIABLE] == "HASWELL"
+
+
+def test_what_was_set_is_not_left_to_other_programs(alone):
+    reads(alone, TEXTS["Zen 5"][0])
+    alone.setattr(blas, "STATUS", blas.choose())
+    assert os.environ[blas.VARIABLE] == "COOPERLAKE"
+    blas.clear()
+    assert blas.VARIABLE not in os.environ
+
+
+def test_it_can_be_turned_off(alone):
+    reads(alone, TEXTS["Zen 5"][0])
+    alone.setenv("TINYCV_BLAS_KERNEL", "0")
+    assert blas.choose() == "off (TINYCV_BLAS_KERNEL=0)" and blas.VARIABLE not in os.environ
+
+
+def test_after_numpy_it_is_too_late(alone):
+    reads(alone, TEXTS["Zen 4"][0])
+    alone.setitem(sys.modules, "numpy", sys)
+    assert blas.choose() == "too late for COOPERLAKE: NumPy was imported before tinycv"
+    assert blas.VARIABLE not in os.environ
+
+
+# ── whole processes ──────────────────────────────────────────────────────────────────────────────
+
+def process(code: str, **settings: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_CORETYPE", "TINYCV_"))}
+    return subprocess.run([sys.executable, "-c", code], env={**environment, **settings}, capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+# As if on a Zen 5. At NumPy's import: tell what was asked for, and load instead a kernel that every x86_64 can run.
+ZEN5 = f"""
+import os, pathlib, sys
+pathlib.Path.read_text = lambda path: {TEXTS['Zen 5'][0]!r}
+def hook(event, arguments):
+    if event == "import" and arguments[0] == "numpy" and "numpy" not in seen:
+        seen.add("numpy"), print(os.environ.get("OPENBLAS_CORETYPE"))
+        if "OPENBLAS_CORETYPE" in os.environ: os.environ["OPENBLAS_CORETYPE"] = "NEHALEM"
+seen = set(); sys.addaudithook(hook)
+"""
+USED = """
+import os, threadpoolctl
+print(threadpoolctl.threadpool_info()[0].get("architecture"), os.environ.get("OPENBLAS_CORETYPE"))
+"""
+
+
+def obeys() -> bool:
+    """Whether this NumPy's BLAS heeds the variable at all."""
+    return platform.machine() == "x86_64" and process("import numpy" + USED, OPENBLAS_CORETYPE="NEHALEM").startswith("Nehalem")
+
+
+@pytest.mark.skipif(not obeys(), reason="this NumPy's BLAS knows no OPENBLAS_CORETYPE")
+def test_numpy_loads_the_kernel_that_was_chosen_only_if_tinycv_comes_first():
+    assert process(ZEN5 + "import tinycv" + USED).split() == ["COOPERLAKE", "Nehalem", "None"]
+    own = process("import numpy" + USED).split()
+    assert process(ZEN5 + "import numpy, tinycv" + USED).split() == ["None", *own]
+
+
+def test_where_there_is_nothing_to_choose_nothing_changes():
+    text = "import pathlib; pathlib.Path.read_text = lambda path: ''\n"
+    assert process(text + "import tinycv" + USED) == process("import numpy" + USED)
+
+
+def test_neither_it_nor_importing_tinycv_imports_more_than_it_must():
+    alone = f"import runpy, sys; runpy.run_path({blas.__file__!r}); print('numpy' in sys.modules)"
+    assert process(alone) == "False"
+    assert process("import tinycv, sys; print('threadpoolctl' in sys.modules)") == "False"
