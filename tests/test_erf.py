@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinycv.engine import backend
-from tinycv.engine.erf import _BLOCK, erf
+from tinycv.engine.erf import _BLOCK, erf, normal_cdf
 
 GRID = np.concatenate([np.linspace(-7, 7, 40_001), np.geomspace(1e-300, 1e300, 4001), [0.46875, 4.0, 6.0],
                        np.nextafter(0.46875, [0, 1])])
@@ -87,3 +87,13 @@ def test_every_device_has_erf(device):
     y = backend.erf(backend.array_module(x), x)
     assert backend.device_of(y) == device
     assert np.abs(backend.to_numpy(y) - exact(backend.to_numpy(x))).max() < 2e-7
+
+
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 2e-7), (np.float64, 1e-15)])
+def test_the_normal_distribution_function_is_right(dtype, bound):
+    x = np.concatenate([np.linspace(-9, 9, 20_001), [-1e30, -1e4, 1e4, 1e30]]).astype(dtype)
+    true = np.array([0.5 * math.erfc(-value * 0.5 ** 0.5) for value in x.astype(np.float64).tolist()])
+    with np.errstate(all="raise", under="ignore"):
+        assert np.abs(normal_cdf(x) - true).max() <= bound
+        assert np.abs(x * normal_cdf(x) - x * true)[:-4].max() <= 6 * bound      # GELU
+        assert (x * normal_cdf(x))[-4:].tolist() == [0, 0, x[-2], x[-1]]

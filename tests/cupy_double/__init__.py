@@ -90,7 +90,8 @@ def _owner(cupy: ModuleType, args: tuple[Any, ...]) -> ModuleType:
 
 def _build_special() -> StrictModule:
     special = StrictModule("cupyx.scipy.special")
-    for name, act in {"erf": math.erf, "erfc": math.erfc, "gammaln": math.lgamma}.items():
+    for name, act in {"erf": math.erf, "erfc": math.erfc, "gammaln": math.lgamma,
+                      "ndtr": lambda x: 0.5 * math.erfc(-x * 0.5 ** 0.5)}.items():
         each = np.vectorize(act, otypes=[np.float64])
         setattr(special, name, lambda x, out=None, each=each: _special(each, x, out))
     return special

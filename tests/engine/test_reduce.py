@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tinycv.engine import backend
-from tinycv.engine.reduce import as_rows, dot_last, max_last, sum_last, sum_rows
+from tinycv.engine import backend, reduce
+from tinycv.engine.backend import array_module, to_device, to_numpy
+from tinycv.engine.reduce import as_rows, blocks, dot_last, exp_rows, max_last, sum_last, sum_rows
 
 SHAPES = [(3, 5), (2, 3, 17), (4, 64), (2, 2, 3, 100), (0, 4), (3, 0), (1, 1)]
 
@@ -44,3 +45,36 @@ def test_a_nan_is_not_lost():
     for result in (sum_last(np, a), dot_last(np, a, a), max_last(np, a)):
         assert np.isnan(result.ravel()).tolist() == [False, True, False, False]
     assert np.isnan(sum_rows(np, a)).tolist() == [False, False, True, False, False]
+
+
+# ── exp of rows, with one maximum for all of them where that does ────────────────────────────────────
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("apart", [0.0, 5.0, 50.0, 1e4])
+def test_exp_rows_neither_overflows_nor_loses_a_row_that_lies_far_below(apart, dtype, device):
+    rows = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
+    rows[::2] -= np.dtype(dtype).type(apart)
+    rows[1] += np.dtype(dtype).type(apart)
+    x = to_device(rows, device)
+    xp = array_module(x)
+    out = xp.empty_like(x)
+    total, top = (to_numpy(part) for part in exp_rows(xp, x, out))
+    own = rows - rows.max(axis=-1, keepdims=True)
+    true = np.exp(own.astype(np.float64))
+    shares = true / true.sum(axis=-1, keepdims=True)
+    assert np.allclose(to_numpy(out) / total, shares, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-30)
+    assert np.allclose(np.log(total) + top, rows.max(-1, keepdims=True) + np.log(true.sum(-1, keepdims=True)), rtol=1e-6)
+
+
+def test_exp_rows_passes_nan_on_and_only_in_its_row():
+    x = np.array([[1.0, np.nan], [1.0, 1.0]])
+    total, _ = exp_rows(np, x, np.empty_like(x))
+    assert np.isnan(total[0, 0]) and total[1, 0] == 2
+
+
+def test_blocks_cut_all_rows_once(device):
+    xp = array_module(to_device(np.zeros(1), device))
+    for rows, width in ((0, 3), (1, 1), (10, 0), (reduce.BLOCK * 2 + 5, 1), (7, reduce.BLOCK * 2)):
+        cut = blocks(xp, rows, width)
+        assert [i for s in cut for i in range(rows)[s]] == list(range(rows))
+        assert xp is np or len(cut) <= 1, "a block is a launch"

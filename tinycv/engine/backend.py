@@ -18,11 +18,12 @@ import numpy as np
 
 from tinycv.engine import rng
 from tinycv.engine.erf import erf as _host_erf
+from tinycv.engine.erf import normal_cdf as _host_normal_cdf
 from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
 from tinycv.engine.rng import get_rng_state, host_generator, manual_seed, set_rng_state
 
 __all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "device_of", "erf", "forget_probe",
-           "get_rng_state", "gpu_problem", "host_generator", "manual_seed", "module_for", "resolve",
+           "get_rng_state", "gpu_problem", "host_generator", "manual_seed", "module_for", "normal_cdf", "resolve",
            "set_rng_state", "standard_normal", "synchronize", "to_device", "to_numpy", "uniform"]
 
 Array = Any                                     # np.ndarray or cupy.ndarray: the second exists only with CuPy
@@ -184,6 +185,11 @@ def _noise(method: str, shape: int | tuple[int, ...], like: Any, dtype: np.dtype
 def erf(xp: ModuleType, x: Array) -> Array:
     """erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x, elementwise, in the float type of ``x``."""
     return _host_erf(x) if xp is np else importlib.import_module("cupyx.scipy.special").erf(x)
+
+
+def normal_cdf(xp: ModuleType, x: Array) -> Array:
+    """The share of N(0, 1) below x, elementwise, in the float type of ``x``."""
+    return _host_normal_cdf(x) if xp is np else importlib.import_module("cupyx.scipy.special").ndtr(x)
 
 
 def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:

@@ -1,4 +1,5 @@
 """The error function for NumPy, which has none: erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x.
+And the normal distribution function, (1 + erf(x / sqrt(2))) / 2.
 
 float64: rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for the error
 function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His third region,
@@ -8,9 +9,12 @@ up to 6, where erf is 1. Relative error below 1e-15.
 float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4, weighted so
 that the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and nearly 1.13 x + 0.10 x^3,
 hence a short polynomial does; and NumPy's float32 tanh is vectorised. With rounding, the error is below
-2e-7 absolute and 3e-7 relative.
+2e-7 absolute and 3e-7 relative. The normal distribution function is 1 / (1 + exp(-2 z)) of the same z = x P(x^2) at
+x / sqrt(2), since (1 + tanh z) / 2 is that: exp takes half of tanh's time.
 """
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,18 +30,31 @@ _D = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 
 _P = (1.418522723689683e-07, -5.668476449452544e-06, 8.763733252414747e-05, -6.197846729234105e-04,
       -1.9183078548891202e-04, 1.0276905578488951e-01, 1.1283792743070953e0)
 
+# -2 z(x / sqrt(2)) / x as a polynomial in x^2: its power k has 2^-k from the square, and all have -2 / sqrt(2).
+_Z = tuple(-(2 ** 0.5) * c * 0.5 ** (len(_P) - 1 - i) for i, c in enumerate(_P))
+
 _BLOCK = 32768                                  # elements: a block and its scratch stay in a core's own cache
 
 
 def erf(x: np.ndarray) -> np.ndarray:
     """erf of ``x``, elementwise, same shape. Floats keep their type; anything else becomes float64."""
+    return _in_blocks(x, _erf32, _erf64)
+
+
+def normal_cdf(x: np.ndarray) -> np.ndarray:
+    """The share of N(0, 1) below ``x``, elementwise. Types as ``erf``."""
+    with np.errstate(over="ignore"):            # exp(-2 z) is inf far below 0, and 1 / inf the right answer
+        return _in_blocks(x, _cdf32, _cdf64)
+
+
+def _in_blocks(x: np.ndarray, rule32: Callable, rule64: Callable) -> np.ndarray:
     x = np.asarray(x)
     if x.dtype.kind == "c":
         raise TypeError(f"erf of {x.dtype} is not written: only real numbers")
     single = x.dtype in (np.float16, np.float32)
     flat = np.ascontiguousarray(x, np.float32 if single else np.float64).reshape(-1)
     out = np.empty_like(flat)
-    rule, scratch = (_erf32 if single else _erf64), np.empty((3, min(_BLOCK, flat.size)), flat.dtype)
+    rule, scratch = (rule32 if single else rule64), np.empty((3, min(_BLOCK, flat.size)), flat.dtype)
     for start in range(0, flat.size, _BLOCK):
         part = flat[start:start + _BLOCK]
         rule(part, out[start:start + _BLOCK], *scratch[:, :part.size])
@@ -73,3 +90,18 @@ def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.n
         y *= _polynomial(_A, p, q)
         np.divide(y, _polynomial(_B, p, q), out=out, where=small)
     np.copysign(out, x, out=out)
+
+
+def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -> None:
+    np.square(x, out=square)
+    _polynomial(_Z, square, out)                # beyond the fit it goes on falling, to where exp is 0 or inf
+    out *= x
+    np.exp(out, out=out)
+    out += 1
+    np.reciprocal(out, out=out)
+
+
+def _cdf64(x: np.ndarray, out: np.ndarray, *scratch: np.ndarray) -> None:
+    _erf64(x * 0.5 ** 0.5, out, *scratch)
+    out += 1
+    out *= 0.5

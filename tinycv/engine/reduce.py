@@ -1,4 +1,4 @@
-"""Reductions for kernels, at the speed of a matrix product.
+"""Reductions for kernels, at the speed of a matrix product; and the pieces in which a kernel works through an array.
 
 NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at each row.  A
 product with a vector of ones is the same sum by BLAS, several times faster at the sizes of a Transformer
@@ -12,6 +12,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
+BLOCK = 1 << 15                                 # values: a block, its result and some scratch stay in a core's own cache
+NEAR = 1e-3                                     # rows whose exp sums to more need no maximum of their own, see exp_rows
+
+
+def blocks(xp: Any, rows: int, width: int = 1) -> list[slice]:
+    """Slices that cut rows of ``width`` values into blocks, for a kernel that passes over them several times.
+    One slice of all on CuPy, where every call is a launch."""
+    step = max(1, BLOCK // max(1, width) if xp is np else rows)
+    return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 @lru_cache(maxsize=64)
@@ -51,3 +61,18 @@ def max_last(xp: Any, a: Any) -> Any:
     if xp is not np or not 0 < a.shape[-1] <= 32:
         return a.max(axis=-1, keepdims=True)
     return np.ascontiguousarray(as_rows(a).T).max(axis=0).reshape(*a.shape[:-1], 1)
+
+
+def exp_rows(xp: Any, x: Any, out: Any) -> tuple[Any, Any]:
+    """out = exp(x - top), of rows x (N, D). Returns its sums (N, 1), and top, which keeps exp from overflowing.
+
+    One top for all rows is much the quicker to find. It does, unless some row lies so far below it that its sum grows
+    tiny (or is NaN): then each row gets its own, (N, 1).
+    """
+    if xp is np and x.size:
+        top = x.max()
+        total = sum_last(xp, np.exp(np.subtract(x, top, out=out), out=out))
+        if total.min() > NEAR:
+            return total, top
+    top = max_last(xp, x)
+    return sum_last(xp, xp.exp(xp.subtract(x, top, out=out), out=out)), top

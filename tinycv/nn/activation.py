@@ -11,7 +11,7 @@ from typing import Any
 from tinycv.engine import backend
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh
-from tinycv.engine.reduce import max_last, sum_last
+from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
 from tinycv.nn.module import Module
 
 
@@ -99,37 +99,40 @@ class Softmax(Module):
 # ── below this line: speed. The definitions above are what it must equal ─────────────────────────
 
 
-def top(xp, x, axis):
-    return max_last(xp, x) if axis in (-1, x.ndim - 1) else x.max(axis=axis, keepdims=True)
-
-
-def total(xp, x, axis):
-    return sum_last(xp, x) if axis in (-1, x.ndim - 1) else x.sum(axis=axis, keepdims=True)
-
-
 @softmax.kernel
 def _softmax(xp, x, axis=-1):
-    y = x - top(xp, x, axis)
-    xp.exp(y, out=y)
-    y /= total(xp, y, axis)
+    x = x.swapaxes(axis, -1)
+    rows = as_rows(x)
+    y = xp.empty_like(rows)
+    for at in blocks(xp, *rows.shape):
+        y[at] /= exp_rows(xp, rows[at], out=y[at])[0]
 
     def pull(g):
-        gx = g * y
-        gx -= y * total(xp, gx, axis)
-        return gx
+        g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
+        for at in blocks(xp, *rows.shape):
+            part = xp.multiply(g[at], y[at], out=gx[at])
+            part -= y[at] * sum_last(xp, part)
+        return gx.reshape(x.shape).swapaxes(axis, -1)
 
-    return y, pull
+    return y.reshape(x.shape).swapaxes(axis, -1), pull
 
 
 @log_softmax.kernel
 def _log_softmax(xp, x, axis=-1):
-    y = x - top(xp, x, axis)
-    y -= xp.log(total(xp, xp.exp(y), axis))
+    x = x.swapaxes(axis, -1)
+    rows = as_rows(x)
+    y, p = xp.empty_like(rows), xp.empty_like(rows)
+    for at in blocks(xp, *rows.shape):
+        total, top = exp_rows(xp, rows[at], out=p[at])
+        p[at] /= total
+        part = xp.subtract(rows[at], top, out=y[at])
+        part -= xp.log(total)
 
     def pull(g):
-        return g - xp.exp(y) * total(xp, g, axis)
+        g = as_rows(g.swapaxes(axis, -1))
+        return (g - p * sum_last(xp, g)).reshape(x.shape).swapaxes(axis, -1)
 
-    return y, pull
+    return y.reshape(x.shape).swapaxes(axis, -1), pull
 
 
 @gelu.kernel
@@ -138,19 +141,19 @@ def _gelu(xp, x, approximate="none"):
         raise ValueError(f"approximate is {approximate!r}; it must be 'none' or 'tanh'")
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
-    share = backend.erf(xp, x * (1 / sqrt(2)))
-    share += 1
-    share *= 0.5                                                    # Φ(x)
+    share, flat = backend.normal_cdf(xp, x), x.reshape(-1)          # Φ(x)
 
     def pull(g):
-        slope = xp.asarray(x * x)                                   # NumPy makes a scalar of a 0-d product
-        slope *= -0.5
-        xp.exp(slope, out=slope)
-        slope *= x
-        slope *= 1 / sqrt(2 * pi)                                   # x φ(x)
-        slope += share
-        slope *= g
-        return slope
+        g, slope = g.reshape(-1), xp.empty_like(flat)
+        for at in blocks(xp, x.size):
+            s = xp.multiply(flat[at], flat[at], out=slope[at])
+            s *= -0.5
+            xp.exp(s, out=s)
+            s *= 1 / sqrt(2 * pi)                                   # φ(x)
+            s *= flat[at]
+            s += share.reshape(-1)[at]
+            s *= g[at]
+        return slope.reshape(x.shape)
 
     return x * share, pull
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.reduce import max_last, sum_last
+from tinycv.engine.reduce import exp_rows
 from tinycv.engine.tensor import bare
 from tinycv.nn.activation import log_softmax
 from tinycv.nn.module import Module
@@ -89,20 +89,45 @@ class MSELoss(Module):
 @cross_entropy.kernel
 def _cross_entropy(xp, input, target, label_smoothing=0.0, reduction="mean", ignore_index=-100):
     check(xp, input, target, reduction, ignore_index)
-    logp = input - max_last(xp, input)
-    logp -= xp.log(sum_last(xp, xp.exp(logp)))       # (N, C)
-    q, counts = target_distribution(target, input, label_smoothing, ignore_index)
-    loss = -(q * logp).sum(axis=-1)                                 # (N,)
+    if target.dtype.kind == "f":
+        return against_shares(xp, input, target, label_smoothing, reduction)
+    n, classes = input.shape
+    counted, rows = target != ignore_index, xp.arange(n)
+    weight = xp.where((target >= 0) & (target < classes), 1.0, xp.nan).astype(input.dtype)      # NaN: out of range
+    weight = xp.where(counted, weight, 0.0)
+    p, target = xp.empty_like(input), xp.where(counted, target, 0)
+    total, top = exp_rows(xp, input, out=p)
+    p /= total
+    loss = xp.log(total)[:, 0] - (input - top)[rows, target] * (1 - label_smoothing)
+    if label_smoothing:
+        loss -= (input - top).mean(axis=-1) * label_smoothing
+    loss *= weight                                                  # (N,)
+    counts = counted.sum().astype(input.dtype)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
+    def pull(g):                                                    # softmax - q, and times g
+        g = weight * (g if reduction != "mean" else g / counts)
+        slope = p - label_smoothing / classes if label_smoothing else p.copy()
+        slope[rows, target] -= 1 - label_smoothing
+        slope *= g[:, None]
+        return slope
+
+    return y, pull
+
+
+def against_shares(xp, input, target, label_smoothing, reduction):
+    """The kernel for a target of probabilities (N, C), which may itself want a gradient."""
+    p = xp.empty_like(input)
+    total, top = exp_rows(xp, input, out=p)
+    p /= total
+    logp = input - top - xp.log(total)
+    q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+    loss = -(q * logp).sum(axis=-1)                                 # (N,)
+    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / len(input)
+
     def pull(g):
-        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / counts
-        soft = target.dtype.kind == "f"
-
-        def along_scores():
-            return (xp.exp(logp) * q.sum(axis=-1, keepdims=True) - q) * g
-
-        return along_scores, (lambda: -logp * ((1 - label_smoothing) * g)) if soft else None
+        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / len(input)
+        return (p * q.sum(axis=-1, keepdims=True) - q) * g, lambda: -logp * ((1 - label_smoothing) * g)
 
     return y, pull
 
