@@ -29,10 +29,12 @@ class Size(NamedTuple):
     heads: int
     mlp: int
     classes: int
+    lstm: tuple[int, int, int, int]             # steps, batch, width of the input, width of the hidden state
 
 
-SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10), "wider ViT": Size(128, 50, 128, 8, 512, 100)}
-TINY = {"tiny": Size(4, 5, 8, 2, 16, 3)}
+SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128)),
+         "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256))}
+TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5))}
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -88,14 +90,21 @@ def normal(*shapes: tuple) -> list[np.ndarray]:
 
 
 def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
-    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is empty."""
+    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is empty.
+
+    Of several results all are compared, and the first goes backward."""
     def work() -> dict[str, Any]:
         for leaf in leaves:
             leaf.grad = None
-        y = function(*leaves)
-        y.backward(weight)
-        return {"result": y, **{f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}}
+        ys = results(function(*leaves))
+        ys[0].backward(weight)
+        return {**{f"result {i}": y for i, y in enumerate(ys)},
+                **{f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}}
     return work
+
+
+def results(y: Any) -> tuple:
+    return y if isinstance(y, tuple) else (y,)
 
 
 # ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────────
@@ -108,7 +117,15 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
     "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+    "lstm": lambda s: lstm_inputs(*s.lstm),
 }
+
+
+def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndarray]:
+    """Weights as small as a layer's: larger ones make the recurrence chaotic, and rounding would decide its gradient."""
+    inputs = normal((steps, batch, width), (batch, hidden), (batch, hidden))
+    weights = normal((4 * hidden, width), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
+    return [*inputs, *(w / np.float32(hidden ** 0.5) for w in weights)]
 
 
 def pairs(sizes: dict[str, Size]) -> list[Row]:
@@ -130,7 +147,7 @@ def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv.engine.fused import PAIRS
     function = PAIRS[name] if half == "kernel" else PAIRS[name].definition
     leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(function(*leaves), Tensor))
+    return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], Tensor))
 
 
 def pair_by_torch(name: str, size: Size) -> Work:
@@ -138,10 +155,17 @@ def pair_by_torch(name: str, size: Size) -> Work:
     torch.set_num_threads(threads())
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
-             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias)}
+             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm}
     function = spelt.get(name) or getattr(F, name)
     leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(function(*leaves), torch.tensor))
+    return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], torch.tensor))
+
+
+def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
+    """What torch.nn.LSTM calls, with weights that are given."""
+    import torch
+    y, _, c = torch._VF.lstm(x, (h0[None], c0[None]), list(weights), True, 1, 0.0, True, False, False)
+    return y, c[0]
 
 
 def weight_for(y: Any, tensor: Callable) -> Any:

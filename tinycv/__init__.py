@@ -6,7 +6,8 @@ Read in this order:
 2. engine/ops.py                 the derivative table, one row an op;  record.py: how a row becomes a function
 3. engine/fused.py               the pair: a definition to read, a kernel to run
 4. nn/module.py, linear.py, activation.py, norm.py, losses.py         what networks share
-5. sequence/attention.py, transformer.py                              tokens that look at each other
+5. sequence/lstm.py                                                   a memory that is written and read step by step
+   sequence/attention.py, transformer.py                              tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
 

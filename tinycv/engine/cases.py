@@ -106,6 +106,24 @@ def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     yield Case(lambda x: f(x, x, x), (normal(rng, 1, 2, 3, 4),))
 
 
+def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    def arrays(t: int, b: int, i: int, h: int) -> tuple:
+        shapes = (t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)
+        return tuple(normal(rng, *shape) for shape in shapes)
+
+    for sizes in ((3, 2, 4, 3), (1, 2, 3, 2), (4, 1, 2, 3), (1, 1, 1, 1), (2, 0, 3, 2), (2, 3, 0, 2)):
+        yield Case(f, arrays(*sizes))
+    whole = arrays(3, 2, 4, 3)
+    yield Case(f, whole[:5])
+    yield Case(f, whole[:6])
+    yield Case(lambda *xs: f(*xs[:5], None, xs[5]), whole[:6])
+    yield Case(lambda *xs: f(*xs)[0], whole)
+    yield Case(lambda *xs: f(*xs)[1], whole)
+    yield Case(f, (normal(rng, 2, 3, 8).swapaxes(0, 1)[::-1, :, ::2], normal(rng, 3, 2).T, normal(rng, 2, 6)[:, ::2],
+                   normal(rng, 4, 12).T, normal(rng, 12, 3)[::-1], normal(rng, 24)[::2], normal(rng, 12)[::-1]))
+    yield Case(lambda x, h, w: f(x, h, h, w, w), (normal(rng, 2, 2, 3), normal(rng, 2, 3), normal(rng, 12, 3)))
+
+
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
 
 CORNER = "inputs 0.1 or more from 0"
@@ -167,4 +185,5 @@ CASES: dict[str, Family] = {
     "softmax": Family(softmaxes), "log_softmax": Family(softmaxes), "cross_entropy": Family(cross_entropies),
     "gelu": Family(unary(normal, {}, {"approximate": "tanh"})), "linear": Family(linears),
     "layer_norm": Family(layer_norms), "scaled_dot_product_attention": Family(attentions),
+    "lstm": Family(lstms),
 }

@@ -1,6 +1,9 @@
-"""Chapter 1, sequences. So far: attention.py (scaled dot-product, multi-head), transformer.py (the encoder block)."""
+"""Chapter 1, sequences. So far: lstm.py (a memory that is read and written step by step), attention.py (scaled
+dot-product, multi-head), transformer.py (the encoder block)."""
 
 from tinycv.sequence.attention import MultiheadAttention, causal_mask, scaled_dot_product_attention
+from tinycv.sequence.lstm import LSTM, LSTMCell, lstm
 from tinycv.sequence.transformer import TransformerEncoderLayer
 
-__all__ = ["MultiheadAttention", "TransformerEncoderLayer", "causal_mask", "scaled_dot_product_attention"]
+__all__ = ["LSTM", "LSTMCell", "MultiheadAttention", "TransformerEncoderLayer", "causal_mask", "lstm",
+           "scaled_dot_product_attention"]
