@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installe
 
 
 class Size(NamedTuple):
-    """A Vision Transformer's: the shapes that its ops meet."""
+    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that their ops meet."""
 
     batch: int
     tokens: int
@@ -29,10 +30,14 @@ class Size(NamedTuple):
     heads: int
     mlp: int
     classes: int
+    images: int
+    channels: int
+    side: int
 
 
-SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10), "wider ViT": Size(128, 50, 128, 8, 512, 100)}
-TINY = {"tiny": Size(4, 5, 8, 2, 16, 3)}
+SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, images=64, channels=32, side=28),
+         "wider ViT": Size(128, 50, 128, 8, 512, 100, images=32, channels=128, side=16)}
+TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, images=2, channels=3, side=6)}
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -108,7 +113,15 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
     "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+    "conv2d": lambda s: normal((s.images, s.channels, s.side, s.side), (s.channels, s.channels, 3, 3), (s.channels,)),
+    "conv_transpose2d": lambda s: normal((s.images, 2 * s.channels, s.side // 2, s.side // 2),
+                                         (2 * s.channels, s.channels, 4, 4), (s.channels,)),
+    "binary_cross_entropy_with_logits": lambda s: [
+        *normal((s.images, s.channels, s.side ** 2)), np.resize(np.float32([0, 1, 1]), (s.images, s.channels, s.side ** 2))],
+    "leaky_relu": lambda s: normal((s.images, s.channels, s.side ** 2)),
+    "silu": lambda s: normal((s.images, s.channels, s.side ** 2)),
 }
+OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1}}
 
 
 def pairs(sizes: dict[str, Size]) -> list[Row]:
@@ -128,7 +141,7 @@ def pairs(sizes: dict[str, Size]) -> list[Row]:
 def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
-    function = PAIRS[name] if half == "kernel" else PAIRS[name].definition
+    function = partial(PAIRS[name] if half == "kernel" else PAIRS[name].definition, **OPTIONS.get(name, {}))
     leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
     return there_and_back(function, leaves, weight_for(function(*leaves), Tensor))
 
@@ -139,7 +152,7 @@ def pair_by_torch(name: str, size: Size) -> Work:
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
              "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias)}
-    function = spelt.get(name) or getattr(F, name)
+    function = partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
     leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
     return there_and_back(function, leaves, weight_for(function(*leaves), torch.tensor))
 
