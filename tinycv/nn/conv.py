@@ -3,8 +3,9 @@
     y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]            x is 0 outside
     side of y  = ⌊(side of x + 2p - d (k - 1) - 1) / s⌋ + 1
 
-with a window of k x k taps, stride s, padding p, dilation d.  In mathematics this is cross-correlation; convolution
-proper would turn K by 180 degrees first, which makes no difference to what is learned, only to how it is written down.
+with a window of k x k taps (papers say kernel, which in this library is the fast half of a pair), stride s, padding p,
+dilation d.  In mathematics this is cross-correlation; convolution proper would turn K by 180 degrees first, but where K
+is learned that makes no difference, and so deep learning leaves it out.
 The same weights everywhere: a shape is known wherever it stands, and few weights suffice.
 
 LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; LeCun et al. 1998, section II.A.
