@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installe
 
 
 class Size(NamedTuple):
-    """A Vision Transformer's: the shapes that its ops meet."""
+    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that their ops meet."""
 
     batch: int
     tokens: int
@@ -30,11 +31,12 @@ class Size(NamedTuple):
     mlp: int
     classes: int
     lstm: tuple[int, int, int, int]             # steps, batch, width of the input, width of the hidden state
+    conv: tuple[int, int, int]                  # images, channels, side
 
 
-SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128)),
-         "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256))}
-TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5))}
+SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128), (64, 32, 28)),
+         "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256), (32, 128, 16))}
+TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5), (2, 3, 6))}
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -118,7 +120,25 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
     "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
     "lstm": lambda s: lstm_inputs(*s.lstm),
+    "conv2d": lambda s: conv_inputs(*s.conv),
+    "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
+    "binary_cross_entropy_with_logits": lambda s: [*pixels(s), np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape)],
+    "leaky_relu": lambda s: pixels(s), "silu": lambda s: pixels(s),
 }
+OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1}}
+
+
+def pixels(size: Size) -> list[np.ndarray]:
+    images, channels, side = size.conv
+    return normal((images, channels, side ** 2))
+
+
+def conv_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
+    return normal((images, channels, side, side), (channels, channels, 3, 3), (channels,))
+
+
+def conv_transpose_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
+    return normal((images, 2 * channels, side // 2, side // 2), (2 * channels, channels, 4, 4), (channels,))
 
 
 def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndarray]:
@@ -145,7 +165,7 @@ def pairs(sizes: dict[str, Size]) -> list[Row]:
 def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
-    function = PAIRS[name] if half == "kernel" else PAIRS[name].definition
+    function = partial(PAIRS[name] if half == "kernel" else PAIRS[name].definition, **OPTIONS.get(name, {}))
     leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
     return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], Tensor))
 
@@ -156,7 +176,7 @@ def pair_by_torch(name: str, size: Size) -> Work:
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
              "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm}
-    function = spelt.get(name) or getattr(F, name)
+    function = partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
     leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
     return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], torch.tensor))
 

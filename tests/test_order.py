@@ -17,7 +17,7 @@ FLOORS = [
     ["engine.ops"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],
-    ["engine.families", "engine.cases", "engine.check"],
+    ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
     ["optimizer", "ema", "data", "progress"],
     ["optim"],

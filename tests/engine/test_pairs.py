@@ -16,6 +16,7 @@ from tinycv.engine.fused import PAIRS, fused
 
 RNG = np.random.default_rng(0)
 NAMES = ["softmax", "log_softmax", "cross_entropy", "gelu", "linear", "layer_norm", "scaled_dot_product_attention", "lstm"]
+NAMES += ["conv2d", "conv_transpose2d", "binary_cross_entropy_with_logits", "leaky_relu", "silu"]
 CLASSES = np.array([1, 0, 3])
 
 
@@ -52,6 +53,12 @@ LARGE = {
     "layer_norm": ([draw(3, 4, scale=1e4), draw(4), draw(4)], {}),
     "scaled_dot_product_attention": ([draw(1, 2, 3, 4, scale=1e4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)], {}),
     "lstm": ([draw(3, 2, 4, scale=1e4), draw(2, 3), draw(2, 3), draw(12, 4), draw(12, 3), draw(12), draw(12)], {}),
+    "conv2d": ([draw(2, 3, 4, 4, scale=1e4), draw(2, 3, 3, 3), draw(2)], {"padding": 1}),
+    "conv_transpose2d": ([draw(2, 3, 4, 4, scale=1e4), draw(3, 2, 3, 3), draw(2)], {"stride": 2}),
+    "binary_cross_entropy_with_logits": ([draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4))], {"reduction": "none"}),
+    "binary_cross_entropy_with_logits: weighted": (
+        [draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4)), RNG.uniform(size=4), RNG.uniform(size=4)], {}),
+    "leaky_relu": ([draw(3, 4, scale=1e4)], {}), "silu": ([draw(3, 4, scale=1e4)], {}),
 }
 
 

@@ -193,7 +193,8 @@ def normal_cdf(x):
 
 FORMULAS = {
     nn.ReLU: lambda x: max(x, 0.0), nn.Tanh: math.tanh, nn.Sigmoid: lambda x: 1 / (1 + math.exp(-x)),
-    nn.Softplus: lambda x: math.log(1 + math.exp(x)), nn.GELU: lambda x: x * normal_cdf(x)}
+    nn.Softplus: lambda x: math.log(1 + math.exp(x)), nn.GELU: lambda x: x * normal_cdf(x),
+    nn.LeakyReLU: lambda x: x if x > 0 else 0.01 * x, nn.SiLU: lambda x: x / (1 + math.exp(-x))}
 
 
 @pytest.mark.parametrize("layer", FORMULAS)
@@ -236,7 +237,7 @@ def test_log_softmax_is_right_where_the_log_of_softmax_would_be_minus_infinity(d
 
 
 @pytest.mark.parametrize("layer", [nn.Tanh(), nn.Sigmoid(), nn.Softplus(), nn.GELU(), nn.GELU("tanh"), nn.Softmax(),
-                                   nn.Softmax(0), nn.ReLU()], ids=repr)
+                                   nn.Softmax(0), nn.ReLU(), nn.LeakyReLU(0.2), nn.SiLU()], ids=repr)
 def test_an_activation_is_certified(layer):
     x = draw(4, 5)
     certify_layer(layer, x + np.sign(x) * 0.1)                  # a step aside of relu's corner

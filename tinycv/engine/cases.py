@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinycv.engine import families, methods
+from tinycv.engine import families, families_nn, methods
 from tinycv.engine.families import Case, between, binary, both_of, ladder, layouts, normal, positive, shaped, unary
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
@@ -186,4 +186,8 @@ CASES: dict[str, Family] = {
     "gelu": Family(unary(normal, {}, {"approximate": "tanh"})), "linear": Family(linears),
     "layer_norm": Family(layer_norms), "scaled_dot_product_attention": Family(attentions),
     "lstm": Family(lstms),
+    "conv2d": Family(families_nn.convolutions), "conv_transpose2d": Family(families_nn.transposed_convolutions),
+    "binary_cross_entropy_with_logits": Family(families_nn.binary_cross_entropies),
+    "silu": Family(both_of(unary(), unary(families_nn.far))),
+    "leaky_relu": Family(unary(ladder, {}, {"negative_slope": 0.2}), CORNER),
 }

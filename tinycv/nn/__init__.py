@@ -1,17 +1,21 @@
 """nn: what networks share.
 
 Read in this order: module.py (how parameters are found), linear.py, activation.py (softmax, gelu), norm.py, losses.py,
-dropout.py, init.py. ``tinycv.nn.functional`` has the functions under PyTorch's names.
+conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py. ``tinycv.nn.functional`` has the functions
+under PyTorch's names.
 """
 
 from tinycv.engine.tensor import Parameter
 from tinycv.nn import functional, init
-from tinycv.nn.activation import GELU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.dropout import Dropout
 from tinycv.nn.linear import Embedding, Linear
-from tinycv.nn.losses import CrossEntropyLoss, MSELoss
+from tinycv.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from tinycv.nn.module import Flatten, Identity, Module, Sequential
 from tinycv.nn.norm import LayerNorm
+from tinycv.nn.pool import AvgPool2d, MaxPool2d
 
-__all__ = ["CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "GELU", "Identity", "LayerNorm", "Linear", "MSELoss",
-           "Module", "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init"]
+__all__ = ["AvgPool2d", "BCEWithLogitsLoss", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding",
+           "Flatten", "GELU", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Module", "Parameter",
+           "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init"]

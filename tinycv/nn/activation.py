@@ -10,7 +10,7 @@ from typing import Any
 
 from tinycv.engine import backend
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh
+from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
 from tinycv.nn.module import Module
 
@@ -45,6 +45,21 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     return 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))
 
 
+@fused
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where it is positive, negative_slope * x elsewhere: no unit is ever quite without a gradient. At 0: the latter.
+
+    Maas, Hannun & Ng 2013, eq. 2.
+    """
+    return where(x > 0, x, negative_slope * x)
+
+
+@fused
+def silu(x: Any) -> Any:
+    """x sigmoid(x), also named swish: GELU's shape without its error function (Elfwing, Uchibe & Doya 2018, eq. 2)."""
+    return x * sigmoid(x)
+
+
 class ReLU(Module):
     """max(x, 0), as a layer."""
 
@@ -74,6 +89,23 @@ class Softplus(Module):
     def forward(self, x: Any) -> Any:
         """log(1 + exp x): a relu without its corner."""
         return softplus(x)
+
+
+class LeakyReLU(Module):
+    """x where it is positive, negative_slope * x elsewhere, as a layer."""
+
+    def __init__(self, negative_slope: float = 0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        return leaky_relu(x, self.negative_slope)
+
+
+class SiLU(Module):
+    """x sigmoid(x), as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        return silu(x)
 
 
 class GELU(Module):
@@ -179,4 +211,27 @@ def _gelu_tanh(xp, x):
     y = t + 1
     y *= x
     y *= 0.5
+    return y, pull
+
+
+@leaky_relu.kernel
+def _leaky_relu(xp, x, negative_slope=0.01):
+    def bent(a):
+        return xp.where(x > 0, a, negative_slope * a)
+
+    return bent(x), bent
+
+
+@silu.kernel
+def _silu(xp, x):
+    share = sigmoid(x)
+    y = x * share
+
+    def pull(g):
+        slope = 1 - share                                           # share + y (1 - share)
+        slope *= y
+        slope += share
+        slope *= g
+        return slope
+
     return y, pull

@@ -1,11 +1,14 @@
 """The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from."""
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
-from tinycv.nn.activation import gelu, log_softmax, softmax
+from tinycv.nn.activation import gelu, leaky_relu, log_softmax, silu, softmax
+from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import embedding, linear
-from tinycv.nn.losses import cross_entropy, mse_loss
+from tinycv.nn.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from tinycv.nn.norm import layer_norm
+from tinycv.nn.pool import avg_pool2d, max_pool2d
 
-__all__ = ["cross_entropy", "dropout", "embedding", "gelu", "layer_norm", "linear", "log_softmax", "mse_loss", "relu",
-           "sigmoid", "softmax", "softplus", "tanh"]
+__all__ = ["avg_pool2d", "binary_cross_entropy_with_logits", "conv2d", "conv_transpose2d", "cross_entropy", "dropout",
+           "embedding", "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "max_pool2d", "mse_loss", "relu",
+           "sigmoid", "silu", "softmax", "softplus", "tanh"]

@@ -2,6 +2,7 @@
 
     cross-entropy      L = -Σ_c q_c log p_c,   p = softmax(scores)
     label smoothing    q_c = (1 - ε) [c = target] + ε / C            Szegedy et al. 2016, section 7
+    binary             L = -[t log p + (1 - t) log (1 - p)],   p = sigmoid(score)
     squared error      L = mean (x - y)²
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
+from tinycv.engine.ops import softplus
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.tensor import bare
 from tinycv.nn.activation import log_softmax
@@ -48,6 +50,21 @@ def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore
     return q, counted.sum().astype(scores.dtype)
 
 
+@fused
+def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, pos_weight: Any = None,
+                                     reduction: str = "mean") -> Any:
+    """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's losses, with 0 and 1.
+
+    input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of target 1; both
+    broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
+    differs: pos_weight is the fourth argument and reduction the fifth; PyTorch has obsolete ones between.
+    """
+    on, off = softplus(-input), softplus(input)                     # -log p and -log (1 - p), where p may round to 0 or 1
+    loss = (target if pos_weight is None else target * pos_weight) * on + (1 - target) * off
+    loss = loss if weight is None else loss * weight
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+
+
 def check_reduction(reduction: str) -> None:
     """ValueError for a reduction that there is not."""
     if reduction not in ("mean", "sum", "none"):
@@ -71,6 +88,16 @@ class CrossEntropyLoss(Module):
 
     def forward(self, input: Any, target: Any) -> Any:
         return cross_entropy(input, target, self.label_smoothing, self.reduction, self.ignore_index)
+
+
+class BCEWithLogitsLoss(Module):
+    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are buffers."""
+
+    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
+        self.weight, self.pos_weight, self.reduction = weight, pos_weight, reduction
+
+    def forward(self, input: Any, target: Any) -> Any:
+        return binary_cross_entropy_with_logits(input, target, self.weight, self.pos_weight, self.reduction)
 
 
 class MSELoss(Module):
@@ -146,3 +173,41 @@ def check(xp: Any, input: Any, target: Any, reduction: str, ignore_index: int) -
             row = int(bad.argmax())
             raise IndexError(f"class {target[row]} in row {row} is out of range: there are {input.shape[1]} classes, "
                              f"0 to {input.shape[1] - 1}")
+
+
+@binary_cross_entropy_with_logits.kernel
+def _binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, reduction="mean"):
+    check_reduction(reduction)
+    if input.shape != target.shape:
+        raise ValueError(f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal")
+    e = xp.exp(-xp.abs(input))                                      # never overflows; loss and gradient are made of it
+    loss, rest, on, total = xp.maximum(input, 0), xp.log1p(e), target, None
+    if pos_weight is not None:                                      # on, total: what an entry of target 1, and any, weighs
+        on = target * pos_weight
+        total = on + (1 - target)
+        loss *= total
+        rest *= total
+    loss -= input * on                                              # before rest is added, which is small beside it
+    loss += rest
+    full = loss if weight is None else loss * weight
+    y = full if reduction == "none" else full.sum() if reduction == "sum" else full.mean()
+
+    def pull(g):
+        g = g / input.size if reduction == "mean" else g
+        h = g if weight is None else g * weight
+
+        def along_input():
+            slope = xp.where(input >= 0, 1.0, e)
+            slope /= 1 + e                                          # sigmoid(input)
+            if total is not None:
+                slope *= total
+            slope -= on
+            slope *= h
+            return slope
+
+        def along_target():
+            return -input * h if pos_weight is None else (pos_weight * softplus(-input) - softplus(input)) * h
+
+        return along_input, along_target, lambda: loss * g, lambda: target * softplus(-input) * h
+
+    return y, pull

@@ -1,0 +1,78 @@
+"""Binary cross-entropy of scores: by its formula, where float32 would fail it, and its slope."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor
+from tinycv.nn import BCEWithLogitsLoss
+from tinycv.nn.functional import binary_cross_entropy_with_logits
+
+RNG = np.random.default_rng(0)
+SCORES, TARGET = RNG.normal(size=(5, 3)).astype(np.float32), RNG.uniform(size=(5, 3)).astype(np.float32)
+
+
+def loss_of(device, *arrays, **options):
+    return binary_cross_entropy_with_logits(*(Tensor(a, device=device) for a in arrays), **options).numpy()
+
+
+def test_it_is_the_cross_entropy_of_two_outcomes(device):
+    p = 1 / (1 + np.exp(-SCORES.astype(float)))
+    expected = -(TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))
+    for reduction, result in (("none", expected), ("sum", expected.sum()), ("mean", expected.mean())):
+        np.testing.assert_allclose(loss_of(device, SCORES, TARGET, reduction=reduction), result, rtol=1e-5)
+
+
+def test_a_score_of_0_costs_one_bit(device):
+    assert loss_of(device, np.zeros(4), np.array([0., 1, 0.5, 0.2])) == pytest.approx(math.log(2), rel=1e-12)
+
+
+def test_weights_scale_the_entries_and_those_of_target_1(device):
+    weight, pos = RNG.uniform(size=(5, 1)), RNG.uniform(size=3)
+    p = 1 / (1 + np.exp(-SCORES.astype(float)))
+    expected = -weight * (pos * TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))
+    np.testing.assert_allclose(loss_of(device, SCORES, TARGET, weight, pos, reduction="none"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("half", ["kernel", "definition"])
+def test_what_is_all_but_sure_keeps_its_digits(device, half):
+    """-log sigmoid(20) = log(1 + exp(-20)): 1 + exp(-20) is 1 in float32. And nothing overflows."""
+    f = binary_cross_entropy_with_logits if half == "kernel" else binary_cross_entropy_with_logits.definition
+    scores, target = np.array([20., -20, 1e4, -1e4, 1e4], np.float32), np.array([1, 0, 1, 0, 0], np.float32)
+    x = Tensor(scores, device=device, requires_grad=True)
+    y = f(x, Tensor(target, device=device), reduction="none")
+    y.sum().backward()
+    np.testing.assert_allclose(y.numpy(), [math.exp(-20), math.exp(-20), 0, 0, 1e4], rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy()[1:], [math.exp(-20), 0, 0, 1], rtol=1e-6)
+
+
+def test_the_slope_is_what_was_predicted_minus_what_was_wanted(device):
+    x = Tensor(SCORES, device=device, requires_grad=True)
+    binary_cross_entropy_with_logits(x, Tensor(TARGET, device=device)).backward()
+    np.testing.assert_allclose(x.grad.numpy(), (1 / (1 + np.exp(-SCORES)) - TARGET) / 15, rtol=1e-5, atol=1e-8)
+
+
+def test_the_layer_keeps_its_settings(device):
+    pos = Tensor([1., 2, 3], device=device)
+    layer = BCEWithLogitsLoss(reduction="sum", pos_weight=pos)
+    assert set(layer.state_dict()) == {"pos_weight"} and not list(layer.parameters())
+    assert layer(Tensor(SCORES, device=device), Tensor(TARGET, device=device)).item() == pytest.approx(
+        float(loss_of(device, SCORES, TARGET, pos_weight=pos, reduction="sum")))
+
+
+def test_it_never_waits_for_the_gpu(double):
+    import cupy_double
+    scores, target = Tensor(SCORES, device="gpu", requires_grad=True), Tensor(TARGET, device="gpu")
+    with cupy_double.counting() as waits:
+        binary_cross_entropy_with_logits(scores, target).backward()
+    assert waits.count == 0
+
+
+def test_it_refuses_to_broadcast_the_target_and_reductions_that_it_does_not_know():
+    with pytest.raises(ValueError, match=r"scores of shape \(4, 1\) and target of shape \(4,\)"):
+        binary_cross_entropy_with_logits(tinycv.zeros(4, 1), tinycv.zeros(4))
+    with pytest.raises(ValueError, match="reduction is 'median'"):
+        binary_cross_entropy_with_logits(tinycv.zeros(4), tinycv.zeros(4), reduction="median")

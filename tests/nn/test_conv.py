@@ -1,0 +1,220 @@
+"""Convolution: by its formula, its sizes, its transpose, and what it refuses. Derivatives: test_certificate.py."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from certified import certify_layer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.engine.check import agree
+from tinycv.engine.fused import PAIRS
+from tinycv.nn.functional import conv2d, conv_transpose2d
+
+RNG = np.random.default_rng(0)
+drawn = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def draw(*shape):
+    return RNG.normal(size=shape)
+
+
+def by_formula(x, weight, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """y[n, o, h, w] = Σ_c Σ_i Σ_j K[o, c, i, j] x[n, c, s h + d i - p, s w + d j - p], each number for itself."""
+    (n, _, height, width), (o, c, *window) = x.shape, weight.shape
+    size = [(side + 2 * p - d * (k - 1) - 1) // s + 1
+            for side, k, s, p, d in zip((height, width), window, stride, padding, dilation, strict=True)]
+    y = np.zeros((n, o, *size))
+    for b, to, h, w, fro, i, j in np.ndindex(*y.shape, c, *window):
+        row = stride[0] * h + dilation[0] * i - padding[0]
+        column = stride[1] * w + dilation[1] * j - padding[1]
+        if 0 <= row < height and 0 <= column < width:
+            y[b, to, h, w] += weight[to, fro, i, j] * x[b, to // (o // groups) * c + fro, row, column]
+    return y
+
+
+# ── what it computes ─────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("half", ["kernel", "definition"])
+@pytest.mark.parametrize("options", [
+    {}, {"stride": (2, 3)}, {"padding": (2, 1)}, {"dilation": (2, 1)}, {"groups": 2},
+    {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2}], ids=str)
+def test_it_is_the_formula(device, half, options):
+    x, weight = draw(2, 4, 6, 7), draw(6, 4 // options.get("groups", 1), 3, 2)
+    f = conv2d if half == "kernel" else conv2d.definition
+    y = f(Tensor(x, device=device), Tensor(weight, device=device), **options).numpy()
+    np.testing.assert_allclose(y, by_formula(x, weight, **options), rtol=1e-12, atol=1e-12)
+
+
+def test_the_window_is_not_turned_round(device):
+    x, weight = np.zeros((1, 1, 3, 3), np.float32), np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    x[0, 0, 1, 1] = 1
+    y = conv2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy()
+    assert (y[0, 0] == weight[0, 0, ::-1, ::-1]).all()              # what a point leaves behind is the window upside down
+    assert (conv_transpose2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy() == weight).all()
+
+
+def test_a_window_of_one_pixel_is_a_linear_layer_at_every_pixel(device):
+    x, weight, bias = draw(2, 3, 4, 5), draw(6, 3, 1, 1), draw(6)
+    y = conv2d(*(Tensor(a, device=device) for a in (x, weight, bias))).numpy()
+    expected = np.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0]) + bias[:, None, None]
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("window, dilation", [((3, 3), 1), ((2, 4), 1), ((2, 3), (3, 2)), ((1, 1), 5)])
+def test_same_keeps_the_size_and_pads_more_at_the_end(device, window, dilation):
+    x, weight = draw(1, 2, 5, 6), draw(3, 2, *window)
+    y = conv2d(Tensor(x, device=device), Tensor(weight, device=device), padding="same", dilation=dilation).numpy()
+    down, across = (dilation, dilation) if isinstance(dilation, int) else dilation
+    reach = down * (window[0] - 1), across * (window[1] - 1)
+    padded = np.pad(x, ((0, 0), (0, 0), *[(n // 2, n - n // 2) for n in reach]))
+    assert y.shape == (1, 3, 5, 6)
+    np.testing.assert_allclose(y, by_formula(padded, weight, dilation=(down, across)), rtol=1e-12, atol=1e-12)
+
+
+def test_valid_is_no_padding():
+    x, weight = Tensor(draw(1, 2, 5, 6)), Tensor(draw(3, 2, 3, 3))
+    assert (conv2d(x, weight, padding="valid").numpy() == conv2d(x, weight).numpy()).all()
+
+
+def test_a_shifted_image_gives_a_shifted_answer(device):
+    layer, x = nn.Conv2d(2, 3, 3).to(device), draw(1, 2, 9, 9).astype(np.float32)
+    y, z = (layer(Tensor(a, device=device)).numpy() for a in (x, np.roll(x, (1, 2), (2, 3))))
+    np.testing.assert_allclose(z[..., 1:, 2:], y[..., :-1, :-2], rtol=1e-4, atol=1e-6)
+
+
+# ── the transpose ────────────────────────────────────────────────────────────────────────────────
+
+walks = st.fixed_dictionaries({
+    "stride": st.tuples(*[st.integers(1, 3)] * 2), "padding": st.tuples(*[st.integers(0, 2)] * 2),
+    "dilation": st.tuples(*[st.integers(1, 2)] * 2), "groups": st.integers(1, 3)})
+sides, windows = st.tuples(*[st.integers(1, 7)] * 2), st.tuples(*[st.integers(1, 3)] * 2)
+
+
+def fits(side, window, walk):
+    return all(n + 2 * p > d * (k - 1) for n, k, p, d in zip(side, window, walk["padding"], walk["dilation"], strict=True))
+
+
+@drawn
+@given(st.integers(0, 2), sides, windows, walks)
+def test_conv_transpose2d_is_the_transpose(n, side, window, walk):
+    """<conv2d(x), y> = <x, conv_transpose2d(y)>, once output_padding says which of the sizes x has."""
+    if not fits(side, window, walk):
+        with pytest.raises(ValueError, match="do not fit"):
+            conv2d(Tensor(draw(n, walk["groups"], *side)), Tensor(draw(walk["groups"], 1, *window)), **walk)
+        return
+    x, weight = draw(n, 2 * walk["groups"], *side), draw(walk["groups"], 2, *window)
+    y = conv2d(Tensor(x), Tensor(weight), **walk).numpy()
+    g = draw(*y.shape)
+    extra = tuple((m + 2 * p - d * (k - 1) - 1) % s for m, k, s, p, d in zip(
+        side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True))
+    z = conv_transpose2d(Tensor(g), Tensor(weight), output_padding=extra, **walk).numpy()
+    assert z.shape == x.shape
+    assert (y * g).sum() == pytest.approx((x * z).sum(), rel=1e-11, abs=1e-11)
+
+
+@drawn
+@given(st.integers(0, 2), sides, windows, walks, st.sampled_from(["rows", "columns", "backwards"]),
+       st.sampled_from([np.float32, np.float64]))
+def test_kernel_is_definition_on_all_shapes(n, side, window, walk, layout, dtype):
+    groups = walk["groups"]
+    arrays = draw(n, 2 * groups, *side), draw(groups, 2, *window), draw(groups)
+    order = {"rows": np.ascontiguousarray, "columns": np.asfortranarray, "backwards": np.flip}[layout]
+    x, weight, bias = (order(a.astype(dtype)) for a in arrays)
+    if fits(side, window, walk):
+        agree(lambda *a: conv2d(*a, **walk), lambda *a: conv2d.definition(*a, **walk), x, weight, bias, name="conv2d")
+    x = order(draw(n, groups, *side).astype(dtype))
+    bias = order(draw(2 * groups).astype(dtype))
+    transposed = PAIRS["conv_transpose2d"]
+    if all((m - 1) * s + d * (k - 1) + 1 > 2 * p for m, k, s, p, d in zip(
+            side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True)):
+        agree(lambda *a: transposed(*a, **walk), lambda *a: transposed.definition(*a, **walk), x, weight, bias,
+              name="conv_transpose2d")
+
+
+@pytest.mark.parametrize("n, k, s, p, extra, d", [(14, 4, 2, 1, 0, 1), (5, 3, 2, 1, 1, 1), (4, 3, 1, 0, 1, 2),
+                                                  (1, 1, 1, 0, 0, 1)])
+def test_a_transposed_image_has_the_size_of_the_formula(n, k, s, p, extra, d):
+    y = conv_transpose2d(tinycv.ones(1, 1, n, n), tinycv.ones(1, 1, k, k), None, s, p, extra, 1, d)
+    side = s * (n - 1) + d * (k - 1) + 1 - 2 * p + extra
+    assert y.shape == (1, 1, side, side)
+
+
+# ── layers ───────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("layer, shape", [
+    (nn.Conv2d(4, 6, (3, 2), 2, 1, groups=2), (2, 4, 5, 5)), (nn.Conv2d(3, 2, 3, padding="same", bias=False), (1, 3, 4, 4)),
+    (nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, 1, 2), (2, 4, 3, 3)),
+    (nn.ConvTranspose2d(3, 2, 2, 2, bias=False), (1, 3, 3, 3))], ids=repr)
+def test_a_layer_is_certified(layer, shape):
+    certify_layer(layer, draw(*shape))
+
+
+def test_layers_take_the_shapes_that_they_say(device):
+    x = tinycv.ones(2, 6, 8, 8, device=device)
+    down, up = nn.Conv2d(6, 9, 3, stride=2, padding=1, groups=3).to(device), nn.ConvTranspose2d(9, 6, 4, 2, 1).to(device)
+    assert down.weight.shape == (9, 2, 3, 3) and up.weight.shape == (9, 6, 4, 4)
+    assert down(x).shape == (2, 9, 4, 4) and up(down(x)).shape == (2, 6, 8, 8)
+
+
+def test_weights_start_within_one_over_the_root_of_what_they_sum():
+    tinycv.manual_seed(0)
+    for layer in (nn.Conv2d(32, 64, 5, groups=2), nn.ConvTranspose2d(64, 32, 5, groups=2)):
+        bound = 1 / math.sqrt(16 * 25)
+        for p in (layer.weight, layer.bias):
+            assert 0.9 * bound < np.abs(p.numpy()).max() <= bound
+
+
+def test_a_convolution_never_waits_for_the_gpu(double):
+    import cupy_double
+    x = tinycv.ones(2, 3, 6, 6, device="gpu", requires_grad=True)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ConvTranspose2d(4, 3, 4, 2, 1)).to("gpu")
+    weight = tinycv.ones(2, 3, 6, 6, device="gpu")
+    with cupy_double.counting() as waits:
+        layers(x).backward(weight)
+    assert waits.count == 0
+
+
+# ── what it refuses ──────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("shapes, options, message", [
+    (((2, 3, 4, 4), (6, 2, 3, 3)), {}, r"\(2, 3, 4, 4\) has 3 channels.*\(6, 2, 3, 3\) in 1 groups takes 2"),
+    (((2, 4, 4, 4), (6, 2, 3, 3)), {"groups": 4}, r"groups is 4; it must divide axis 0 .*\(6, 2, 3, 3\)"),
+    (((3, 4, 4), (6, 3, 3, 3)), {}, r"\(3, 4, 4\) and weight of shape \(6, 3, 3, 3\).*four axes"),
+    (((2, 3, 4, 4), (6, 3, 3, 3), (5,)), {}, r"bias has shape \(5,\); .*\(6, 3, 3, 3\) it must be \(6,\)"),
+    (((2, 3, 4, 4), (6, 3, 5, 5)), {}, r"window of \(5, 5\).*\(4, 4\)"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"dilation": 2}, r"reaches over \(5, 5\) pixels.*\(4, 4\).*pad more"),
+    (((2, 3, 4, 4), (6, 3, 0, 1)), {}, r"\(6, 3, 0, 1\) has no taps"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 0}, "stride is 0; .* 1 or more"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": (1, -1)}, r"padding is \(1, -1\); .* 0 or more"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"dilation": (1, 2, 3)}, r"dilation is \(1, 2, 3\)"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 1.5}, "stride is 1.5"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": "some"}, "padding is 'some'; it must be 'same', 'valid'"),
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": "same", "stride": 2}, r"'same'.*stride \(2, 2\)"),
+])
+def test_conv2d_names_what_does_not_fit(device, shapes, options, message):
+    with pytest.raises(ValueError, match="conv2d: .*" + message):
+        conv2d(*(tinycv.ones(*s, device=device) for s in shapes), **options)
+
+
+@pytest.mark.parametrize("shapes, options, message", [
+    (((2, 3, 4, 4), (6, 3, 3, 3)), {}, r"\(2, 3, 4, 4\) has 3 channels.*\(6, 3, 3, 3\) in 1 groups takes 6"),
+    (((2, 6, 4, 4), (6, 3, 3, 3), (3,)), {"groups": 2}, r"bias has shape \(3,\).* \(6,\)"),
+    (((2, 6, 4, 4), (6, 3, 3, 3)), {"output_padding": 1}, r"output_padding is \(1, 1\); .*stride \(1, 1\)"),
+    (((2, 6, 1, 1), (6, 3, 2, 2)), {"padding": 1}, r"padding .* cuts .*\(1, 1\) stamps of \(2, 2\) taps down to \(0, 0\)"),
+    (((2, 6, 4, 4), (6, 3, 3, 3)), {"padding": "same"}, "padding is 'same'; it must be an int"),
+])
+def test_conv_transpose2d_names_what_does_not_fit(device, shapes, options, message):
+    with pytest.raises(ValueError, match="conv_transpose2d: .*" + message):
+        conv_transpose2d(*(tinycv.ones(*s, device=device) for s in shapes), **options)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("groups", [0, 2])
+def test_groups_that_do_not_divide_the_channels_are_refused(layer, groups):
+    with pytest.raises(ValueError, match=f"{groups} groups do not divide 4 channels in and 3 out"):
+        layer(4, 3, 1, groups=groups)

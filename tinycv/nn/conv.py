@@ -1,0 +1,176 @@
+"""Convolution: one small window of weights looks at every place of an image, and answers with an image of its own.
+
+    y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]            x is 0 outside
+    side of y  = ⌊(side of x + 2p - d (k - 1) - 1) / s⌋ + 1
+
+with a window of k x k taps (papers say kernel, which in this library is the fast half of a pair), stride s, padding p,
+dilation d.  In mathematics this is cross-correlation; convolution proper would turn K by 180 degrees first, but where K
+is learned that makes no difference, and so deep learning leaves it out.
+The same weights everywhere: a shape is known wherever it stands, and few weights suffice.
+
+LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; LeCun et al. 1998, section II.A.
+Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning"; see window.py.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from tinycv.engine.fused import fused
+from tinycv.engine.ops import pad, scatter
+from tinycv.nn import init
+from tinycv.nn.conv_kernel import forward, to_input, to_weight
+from tinycv.nn.module import Module
+from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
+
+
+@fused
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+           groups: int = 1) -> Any:
+    """x (N, C, H, W), weight (O, C / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
+
+    Each tap of the window is a matrix from channels to channels; it is applied to all that the tap sees on its walk
+    over the image, and what the taps say is added up.
+
+    stride, padding, dilation: an int, or a pair (down, across). padding: also "valid" for none, and "same" for H' = H,
+    W' = W, which wants stride 1. groups: the channels are parted in so many groups that do not see each other.
+    differs: a single image is a batch of one; (C, H, W) is refused.
+    """
+    stride, padding, dilation = settled(stride, padding, dilation, weight.shape[2:])
+    x = pad(x, ((0, 0), (0, 0), *padding))
+    (n, c, *sides), (o, _, *window) = x.shape, weight.shape
+    size = walked(sides, window, stride, dilation)                              # H', W'
+    weight = weight.reshape((groups, o // groups, c // groups, *window))
+    y = 0.0
+    for i, j in taps(window):
+        seen = x[seen_by((i, j), size, stride, dilation)]                       # (N, C, H', W')
+        y = y + weight[..., i, j] @ seen.reshape((n, groups, c // groups, prod(size)))
+    y = y.reshape((n, o, *size))                                                # from (N, groups, O / groups, H' W')
+    return y if bias is None else y + bias.reshape((o, 1, 1))
+
+
+@fused
+def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+                     groups: int = 1, dilation: Any = 1) -> Any:
+    """x (N, C, H, W), weight (C, O / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
+
+    Every pixel stamps the window on a canvas, as strongly as it is bright; stamps lie ``stride`` apart and add up where
+    they overlap; ``padding`` rows are cut off each edge.  H' = s (H - 1) + d (k - 1) + 1 - 2p + output_padding.
+    It is the transpose of conv2d as a linear map: <conv2d(a), x> = <a, conv_transpose2d(x)> for the same weight.
+
+    output_padding: rows added below and to the right, since conv2d brings up to s sizes of image to one size.
+    It must be smaller than the stride or the dilation. differs: (C, H, W) is refused, as by conv2d.
+    """
+    (n, c, *size), (_, o, *window) = x.shape, weight.shape
+    stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
+    sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)     # H', W'
+    canvas = n, groups * o, *[side + sum(p) for side, p in zip(sides, padding, strict=True)]
+    weight = weight.reshape((groups, c // groups, o, *window))
+    x = x.reshape((n, groups, c // groups, prod(size)))
+    y = 0.0
+    for i, j in taps(window):
+        stamps = weight[..., i, j].swapaxes(-1, -2) @ x                         # (N, groups, O / groups, H W)
+        y = y + scatter(stamps.reshape((n, groups * o, *size)), seen_by((i, j), size, stride, dilation), canvas)
+    y = y[inside(sides, padding)]
+    return y if bias is None else y + bias.reshape((groups * o, 1, 1))
+
+
+# ── layers ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Convolution(Module):
+    """What both layers keep: weight, bias, and how the window walks."""
+
+    def __init__(self, shape: tuple, channels: tuple, bias: bool, stride: Any, padding: Any, dilation: Any, groups: int):
+        if groups < 1 or any(c % groups for c in channels):
+            raise ValueError(f"{type(self).__name__}: {groups} groups do not divide {channels[0]} channels in and "
+                             f"{channels[1]} out")
+        self.weight = init.kaiming_uniform(shape, a=5 ** 0.5)
+        self.bias = init.uniform((channels[1],), 1 / max(init.fans(shape)[0], 1) ** 0.5) if bias else None
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+
+class Conv2d(_Convolution):
+    """``conv2d`` with learned weight (out_channels, in_channels / groups, kH, kW) and bias (out_channels,).
+
+    They start as PyTorch's. differs: no padding_mode; the padding is zeros.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+                 dilation: Any = 1, groups: int = 1, bias: bool = True):
+        shape = out_channels, in_channels // max(groups, 1), *two("kernel_size", kernel_size, 1)
+        super().__init__(shape, (in_channels, out_channels), bias, stride, padding, dilation, groups)
+
+    def forward(self, x: Any) -> Any:
+        """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
+        return conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class ConvTranspose2d(_Convolution):
+    """``conv_transpose2d`` with learned weight (in_channels, out_channels / groups, kH, kW) and bias (out_channels,)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+                 output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1):
+        shape = in_channels, out_channels // max(groups, 1), *two("kernel_size", kernel_size, 1)
+        super().__init__(shape, (in_channels, out_channels), bias, stride, padding, dilation, groups)
+        self.output_padding = output_padding
+
+    def forward(self, x: Any) -> Any:
+        """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
+        return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+                                self.dilation)
+
+
+# ── below this line: speed. The definitions above are what it must equal ─────────────────────────
+
+
+@conv2d.kernel
+def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    check(x, weight, bias, groups, takes=1, gives=0)
+    walk = *settled(stride, padding, dilation, weight.shape[2:]), groups
+    y = forward(xp, x, weight, *walk)
+    if bias is not None:
+        y += bias[:, None, None]
+
+    def pull(g):
+        return (lambda: to_input(xp, g, weight, x.shape, *walk), lambda: to_weight(xp, g, x, weight.shape, *walk),
+                lambda: g.sum(axis=(0, 2, 3)))
+
+    return y, pull
+
+
+@conv_transpose2d.kernel
+def _conv_transpose2d(xp, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    check(x, weight, bias, groups, takes=0, gives=1)
+    size, (o, *window) = x.shape[2:], weight.shape[1:]
+    stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
+    sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)
+    walk = stride, padding, dilation, groups
+    y = to_input(xp, x, weight, (len(x), groups * o, *sides), *walk)
+    if bias is not None:
+        y += bias[:, None, None]
+
+    def pull(g):
+        # With output_padding a window may find room for a step beyond the last stamp: that is cut off.
+        return (lambda: forward(xp, g, weight, *walk)[..., :size[0], :size[1]],
+                lambda: to_weight(xp, x, g, weight.shape, *walk), lambda: g.sum(axis=(0, 2, 3)))
+
+    return y, pull
+
+
+def check(x: Any, weight: Any, bias: Any, groups: int, takes: int, gives: int) -> None:
+    """takes, gives: the axes of weight for the channels that come in and go out; axis 1 has those of one group."""
+    if x.ndim != 4 or weight.ndim != 4:
+        raise ValueError(f"x of shape {x.shape} and weight of shape {weight.shape}: both must have four axes, "
+                         "(N, C, H, W) and (channels, channels, kH, kW)")
+    if groups < 1 or weight.shape[0] % groups:
+        raise ValueError(f"groups is {groups}; it must divide axis 0 of weight, of shape {weight.shape}")
+    channels = weight.shape[0], weight.shape[1] * groups
+    if x.shape[1] != channels[takes]:
+        raise ValueError(f"x of shape {x.shape} has {x.shape[1]} channels along axis 1, weight of shape {weight.shape} "
+                         f"in {groups} groups takes {channels[takes]}")
+    if min(weight.shape[2:]) < 1:
+        raise ValueError(f"weight of shape {weight.shape} has no taps")
+    if bias is not None and bias.shape != (channels[gives],):
+        raise ValueError(f"bias has shape {bias.shape}; with weight of shape {weight.shape} it must be ({channels[gives]},)")

@@ -1,0 +1,73 @@
+"""A window that walks over an image, as convolution and pooling have it: where it looks, and how many steps it takes.
+
+A walk is described by stride and dilation, pairs (down, across), and padding ((top, bottom), (left, right)).
+Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships 15 (``walked``) and
+14 (``stamped``, here with dilation too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from operator import index
+from typing import Any
+
+
+def taps(window: Iterable[int]) -> Iterable[tuple]:
+    """(0, 0), (0, 1), ...: the places in a window of kH x kW."""
+    return product(*map(range, window))
+
+
+def seen_by(tap: tuple, size: Any, stride: tuple, dilation: tuple) -> tuple:
+    """Where one tap of the window looks while the window takes its H' x W' steps: an index (..., rows, columns)."""
+    return (..., *[slice(t * d, t * d + n * s, s) for t, n, s, d in zip(tap, size, stride, dilation, strict=True)])
+
+
+def inside(sides: Any, padding: tuple) -> tuple:
+    """Where the image lies in its padding: an index (..., rows, columns)."""
+    return (..., *[slice(before, before + n) for n, (before, _) in zip(sides, padding, strict=True)])
+
+
+def walked(sides: Any, window: Any, stride: tuple, dilation: tuple) -> tuple:
+    """H', W': how many steps a window takes over a padded image."""
+    size = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(sides, window, stride, dilation, strict=True))
+    if min(size) < 1:
+        reach = tuple(d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True))
+        raise ValueError(f"a window of {tuple(window)} taps, dilation {dilation}, reaches over {reach} pixels, which do not "
+                         f"fit in an image of {tuple(sides)}, its padding included; pad more, or take a smaller window")
+    return size
+
+
+def stamped(size: Any, window: Any, stride: tuple, padding: tuple, extra: tuple, dilation: tuple) -> tuple:
+    """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the padding."""
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(f"output_padding is {extra}; it must be smaller than the stride {stride} or dilation {dilation}")
+    sides = tuple((n - 1) * s + d * (k - 1) + 1 + e - sum(p) for n, k, s, p, e, d in zip(
+        size, window, stride, padding, extra, dilation, strict=True))
+    if min(sides) < 1:
+        raise ValueError(f"padding {padding} cuts an image of {tuple(size)} stamps of {tuple(window)} taps down to {sides}")
+    return sides
+
+
+def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
+    """stride and dilation as pairs (down, across), padding as ((top, bottom), (left, right))."""
+    stride, dilation = two("stride", stride, 1), two("dilation", dilation, 1)
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1")
+        reach = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
+        return stride, tuple((n // 2, n - n // 2) for n in reach), dilation
+    if isinstance(padding, str) and padding != "valid":
+        raise ValueError(f"padding is {padding!r}; it must be 'same', 'valid', an int or a pair of ints")
+    return stride, tuple((p, p) for p in two("padding", 0 if padding == "valid" else padding)), dilation
+
+
+def two(name: str, value: Any, least: int = 0) -> tuple:
+    """3 is (3, 3), a pair is itself."""
+    try:
+        pair = tuple(map(index, value if isinstance(value, (tuple, list)) else (value, value)))
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(f"{name} is {value!r}; it must be an int or a pair of ints, {least} or more")
+    return pair
