@@ -26,14 +26,14 @@ def leaf(*shape, device="cpu"):
     return Tensor(RNG.normal(size=shape), device=device, requires_grad=True)
 
 
-def same(function, *leaves, others=(), create_graph=False):
+def same(function, *leaves, others=()):
     """Values and gradients must be those of the function itself, bit for bit. Returns the gradients."""
     runs = []
     for f in (function, nn.checkpoint(function)):
         tinycv.manual_seed(3)
         y = f(*leaves)
         ys = [part for part in (y if isinstance(y, tuple) else [y]) if isinstance(part, Tensor)]
-        slopes = tinycv.grad(sum((part * part).sum() for part in ys), [*leaves, *others], create_graph=create_graph)
+        slopes = tinycv.grad(sum((part * part).sum() for part in ys), [*leaves, *others], retain_graph=True)
         runs.append([*ys, *slopes])
     for a, b in zip(*runs, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
@@ -105,7 +105,8 @@ def test_second_order_is_that_of_the_function(device):
     for f in (lambda x: (x * made).tanh().exp(), nn.checkpoint(lambda x: (x * made).tanh().exp())):
         slopes = tinycv.grad((f(x) ** 2).sum(), [x, w], create_graph=True)
         curved = tinycv.grad(sum((s * s).sum() for s in slopes), [x, w], create_graph=True)
-        found.append([*slopes, *curved, *tinycv.grad(sum((c * c).sum() for c in curved), [x, w])])
+        found.append([*slopes, *curved,
+                      *tinycv.grad(sum((c * c).sum() for c in curved), [x, w], retain_graph=True)])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
 

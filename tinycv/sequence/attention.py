@@ -7,7 +7,8 @@
 The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and softmax of large
 scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
 
-Read before: softmax in nn/activation.py.   Read next: transformer.py.   Seen at work: demos/06_vit.py.
+Read before: softmax in nn/activation.py.   Read next: transformer.py, or blockwise.py for thousands of tokens.
+Seen at work: demos/06_vit.py.
 Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
 """
 
