@@ -42,7 +42,7 @@ TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5), (2, 3, 6))}
 def rows(quick: bool = False) -> list[Row]:
     """Every row; if quick, one of each group, of tiny sizes."""
     sizes, batches = (TINY, (2,)) if quick else (SIZES, (64, 128))
-    groups = one_op(), pairs(sizes), reductions(sizes), train_steps(batches)
+    groups = one_op(), pairs(sizes), long_attention(quick), reductions(sizes), train_steps(batches)
     return [row for group in groups for row in (group[:1] if quick else group)]
 
 
@@ -159,6 +159,17 @@ def pairs(sizes: dict[str, Size]) -> list[Row]:
                     for half in ("kernel", "definition")]
             theirs = Contender("PyTorch", pair_by_torch, (name, size), missing=missing or NO_TORCH)
             made.append(Row("pair", f"{name}, {label}", (*ours, theirs)))
+    return made
+
+
+def long_attention(quick: bool = False) -> list[Row]:
+    """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too many at 8,192."""
+    name, made = "scaled_dot_product_attention", []
+    for tokens in (5, 7) if quick else (1024, 8192):
+        size = Size(1, tokens, 128, 4, 512, 10)
+        halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
+        ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
+        made.append(Row("long attention", f"{tokens:,} tokens, 4 heads of 32", (*ours, pytorch(pair_by_torch, name, size))))
     return made
 
 

@@ -43,7 +43,7 @@ def test_the_command_writes_every_sample(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "ops.json").read_text())
     assert {"commit", "load", "cpu", "blas", "versions", "settings"} <= set(record["environment"])
-    assert {row["group"] for row in record["rows"]} == {"one op", "pair", "reduce", "ViT train step"}
+    assert {row["group"] for row in record["rows"]} == {"one op", "pair", "long attention", "reduce", "ViT train step"}
     for entry in (c for row in record["rows"] for c in row["contenders"]):
         if "missing" in entry:
             assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")

@@ -17,6 +17,7 @@ FLOORS = [
     ["engine.ops"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],
+    ["engine.recompute"],
     ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
     ["optimizer", "ema", "data", "progress"],

@@ -6,6 +6,8 @@ drawn where it is used (``backend.standard_normal``, ``backend.uniform``).
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import index
 from typing import Any
 
@@ -24,10 +26,11 @@ class _Streams:
         self.host: np.random.Generator | None = None
         self.host_noise: np.random.Generator | None = None
         self.gpu_noise: dict[str, Any] = {}     # "gpu:0" -> cupy.random.Generator
+        self.blocks, self.block = 0, ()         # blocks marked so far; which one we are in, if any
 
-    def sequence(self, stream: int) -> np.random.SeedSequence:
+    def sequence(self, *stream: int) -> np.random.SeedSequence:
         # The length goes in first: SeedSequence pads with zeros, and 7 and (7, 0) would be the same seed.
-        return np.random.SeedSequence((len(self.seed), *self.seed), spawn_key=(stream,))
+        return np.random.SeedSequence((len(self.seed), *self.seed), spawn_key=stream)
 
 
 _streams = _Streams()
@@ -64,8 +67,42 @@ def gpu_noise(device: str) -> Any:
     """The generator of noise drawn on ``device`` ("gpu:0"), which must be CuPy's current one."""
     if device not in _streams.gpu_noise:
         random, number = sys.modules["cupy"].random, int(device.partition(":")[2])
-        _streams.gpu_noise[device] = random.Generator(random.Philox4x3210(_streams.sequence(2 + number)))
+        _streams.gpu_noise[device] = random.Generator(random.Philox4x3210(_streams.sequence(2 + number, *_streams.block)))
     return _streams.gpu_noise[device]
+
+
+@contextmanager
+def marked() -> Iterator[tuple]:
+    """``with marked() as mark:``, and later ``with replayed(mark):`` draws the same noise once more.
+
+    The host's noise goes on as if nothing were marked. CuPy's generators cannot be read, nor set back, so inside each
+    marked block a GPU's noise comes from a generator of the block's own, made at its first draw.
+    """
+    streams = _streams
+    streams.blocks += 1
+    noise = streams.host_noise
+    before = streams.gpu_noise, streams.block
+    streams.gpu_noise, streams.block = {}, (streams.blocks,)
+    try:
+        yield streams.seed, streams.blocks, None if noise is None else noise.bit_generator.state
+    finally:
+        streams.gpu_noise, streams.block = before
+
+
+@contextmanager
+def replayed(mark: tuple) -> Iterator[None]:
+    """Draw noise as the block did that gave the mark; afterwards all streams stand where they stood before."""
+    global _streams
+    outside = _streams
+    seed, number, noise = mark
+    _streams = _Streams(seed)
+    _streams.blocks, _streams.block = number, (number,)
+    try:
+        if noise is not None:
+            host_noise().bit_generator.state = noise
+        yield
+    finally:
+        _streams = outside
 
 
 def forget_gpu_noise() -> None:

@@ -95,13 +95,16 @@ def spot(x: Tensor) -> Any:
     return x if x._node is LEAF else x._node
 
 
-def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record: bool) -> dict:
-    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}."""
+def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record: bool, floor: int = 0) -> dict:
+    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
+
+    floor: Nodes made before that tick count as leaves: the walk ends there (recompute.py).
+    """
     targets = None if targets is None else set(targets)         # a set asks for identity; a list would ask ==
-    needed = None if targets is None else on_the_way(outputs, targets)
+    needed = None if targets is None else on_the_way(outputs, targets, floor)
     found, grads, ours, heap = {}, {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
-        send(seed(y, weight, record), spot(y), grads, ours, heap, record)
+        send(seed(y, weight, record), spot(y), grads, ours, heap, record, floor)
     checking = mode.get() & DEBUG
     with enable_grad() if record else no_grad():
         while heap:
@@ -119,7 +122,7 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             for parent, piece, into in node.row.pieces(node, g, needed, record):
                 if checking:
                     debug.check_backward(node, g, piece)
-                send(piece, parent, grads, ours, heap, record, into)
+                send(piece, parent, grads, ours, heap, record, floor, into)
             if not keep:
                 node.saved, node.parents = None, ()
     for leaf, g in grads.items():
@@ -128,14 +131,15 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
     return {spot: finished(g, record) for spot, g in found.items()}
 
 
-def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, into: Any = None) -> None:
+def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int,
+         into: Any = None) -> None:
     """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
 
     ``ours`` holds parents whose sum was allocated here: only such an array may be added to in place, since any other
     may also be somebody else's gradient (addition hands the same g to both its inputs).
     """
     old = grads.get(parent)
-    if old is None and parent.seq:
+    if old is None and parent.seq > floor:
         heappush(heap, (-parent.seq, parent))
     if into is not None:
         grads[parent] = into(old if parent in ours else None if old is None else old + 0, parent)
@@ -188,9 +192,9 @@ def finished(g: Any, record: bool) -> Tensor:
     return wrap(array.copy(), None)
 
 
-def on_the_way(outputs: list[Tensor], targets: set) -> set:
+def on_the_way(outputs: list[Tensor], targets: set, floor: int) -> set:
     """Nodes and leaves that lie on a path from the outputs down to a target; nothing else is worth a visit."""
-    oldest = min(t.seq for t in targets)
+    oldest = max(floor, min((t.seq for t in targets), default=0))
     seen, stack = set(), [spot(y) for y in outputs if y._node is not None]
     while stack:
         node = stack.pop()

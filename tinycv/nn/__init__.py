@@ -2,9 +2,11 @@
 
 Read in this order: module.py (how parameters are found), linear.py, activation.py (softmax, gelu), norm.py, losses.py,
 conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py. ``tinycv.nn.functional`` has the functions
-under PyTorch's names.
+under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time: engine/recompute.py. (``tinycv.checkpoint`` is
+about files.)
 """
 
+from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
 from tinycv.nn import functional, init
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
@@ -18,4 +20,4 @@ from tinycv.nn.pool import AvgPool2d, MaxPool2d
 
 __all__ = ["AvgPool2d", "BCEWithLogitsLoss", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding",
            "Flatten", "GELU", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Module", "Parameter",
-           "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init"]
+           "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "checkpoint", "functional", "init"]

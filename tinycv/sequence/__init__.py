@@ -1,5 +1,5 @@
 """Chapter 1, sequences. So far: lstm.py (a memory that is read and written step by step), attention.py (scaled
-dot-product, multi-head), transformer.py (the encoder block)."""
+dot-product, multi-head), blockwise.py (the same for thousands of tokens), transformer.py (the encoder block)."""
 
 from tinycv.sequence.attention import MultiheadAttention, causal_mask, scaled_dot_product_attention
 from tinycv.sequence.lstm import LSTM, LSTMCell, lstm

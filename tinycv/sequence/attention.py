@@ -7,7 +7,8 @@
 The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and softmax of large
 scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
 
-Read before: softmax in nn/activation.py.   Read next: transformer.py.   Seen at work: demos/06_vit.py.
+Read before: softmax in nn/activation.py.   Read next: transformer.py, or blockwise.py for thousands of tokens.
+Seen at work: demos/06_vit.py.
 Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
 """
 
@@ -29,8 +30,7 @@ from tinycv.nn.activation import softmax
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
-
-NEVER = -1e30                                   # a score that softmax turns into 0
+from tinycv.sequence.blockwise import NEVER, blockwise, is_large
 
 
 def causal_mask(t: int, s: int | None = None) -> np.ndarray:
@@ -57,15 +57,19 @@ def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, 
 def together_with(attn_mask: Any, is_causal: bool, score: Any) -> Any:
     """One mask for both reasons not to look, on the scores' device; None where every query may look everywhere."""
     xp = array_module(score)
-    mask = bare(attn_mask)
-    if mask is not None:
-        if mask.dtype.kind != "b":
-            raise TypeError(f"attn_mask has dtype {mask.dtype}; it must be bool, True where a query may look")
-        mask = xp.asarray(mask) if isinstance(mask, np.ndarray) else mask
+    mask = moved(attn_mask, xp)
     if not is_causal:
         return mask
     causal = xp.asarray(causal_mask(*score.shape[-2:]))
     return causal if mask is None else mask & causal
+
+
+def moved(attn_mask: Any, xp: Any) -> Any:
+    """The mask as an array where the scores are, or None."""
+    mask = bare(attn_mask)
+    if mask is not None and mask.dtype.kind != "b":
+        raise TypeError(f"attn_mask has dtype {mask.dtype}; it must be bool, True where a query may look")
+    return xp.asarray(mask) if isinstance(mask, np.ndarray) else mask
 
 
 class MultiheadAttention(Module):
@@ -126,6 +130,8 @@ class MultiheadAttention(Module):
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
     check(q, k, v)
+    if is_large(xp, q, k):                                          # no (T, S) array at all
+        return blockwise(xp, q, k, v, moved(attn_mask, xp), is_causal)
     scale = 1 / sqrt(q.shape[-1])
     p = (q * scale) @ k.swapaxes(-1, -2)
     mask = together_with(attn_mask, is_causal, p)

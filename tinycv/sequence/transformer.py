@@ -5,7 +5,8 @@
     MLP(x) = W_2 σ(W_1 x + b_1) + b_2                                            Vaswani et al. 2017, eq. 2
 
 With the norm inside the branch, the path from the last block to the first is a plain sum, and gradients pass it
-unscaled: deep stacks then train without warm-up (Xiong et al. 2020).
+unscaled: deep stacks then train without warm-up (Xiong et al. 2020).  Where memory is short, ``nn.checkpoint(block)(x)``
+keeps of each block its input alone.
 
 Read before: attention.py, nn/norm.py.   Read next: vision/vit.py.
 """

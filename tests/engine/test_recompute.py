@@ -1,0 +1,218 @@
+"""nn.checkpoint: the same values and gradients to the bit, at every order, and less memory."""
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.engine import rng
+from tinycv.nn.functional import dropout
+from tinycv.sequence import TransformerEncoderLayer
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+    yield
+    tinycv.manual_seed(0)
+
+
+def leaf(*shape, device="cpu"):
+    return Tensor(RNG.normal(size=shape), device=device, requires_grad=True)
+
+
+def same(function, *leaves, others=()):
+    """Values and gradients must be those of the function itself, bit for bit. Returns the gradients."""
+    runs = []
+    for f in (function, nn.checkpoint(function)):
+        tinycv.manual_seed(3)
+        y = f(*leaves)
+        ys = [part for part in (y if isinstance(y, tuple) else [y]) if isinstance(part, Tensor)]
+        slopes = tinycv.grad(sum((part * part).sum() for part in ys), [*leaves, *others], retain_graph=True)
+        runs.append([*ys, *slopes])
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    return runs[1][len(ys):]
+
+
+def test_gradients_flow_to_arguments_parameters_and_what_a_closure_holds(device):
+    layer, seen = nn.Linear(4, 4).to(device), leaf(3, 4, device=device)
+    made = seen.exp()                                               # not a leaf: its gradient goes on to ``seen``
+    gradients = same(lambda x, y: (layer(x) * made + y).tanh(), leaf(3, 4, device=device), leaf(3, 4, device=device),
+                     others=[seen, *layer.parameters()])
+    assert len(gradients) == 5 and all(g.numpy().any() for g in gradients)
+
+
+def test_a_module_takes_options_and_its_parameters_get_their_gradients(device):
+    # A GPU's noise cannot be set back: inside a checkpoint it is another, of its own (rng.marked).
+    block = TransformerEncoderLayer(8, 2, 16, dropout=0.3 if device == "cpu" else 0.0).to(device)
+    x = leaf(2, 5, 8, device=device)
+    same(lambda x: nn.checkpoint(block)(x) + block(x, is_causal=True), x, others=list(block.parameters()))
+    nn.checkpoint(block)(x, is_causal=True).sum().backward()
+    assert x.grad is not None and all(p.grad is not None for p in block.parameters())
+
+
+def test_dropout_drops_the_same_again(device):
+    x = Tensor(np.ones((5, 200)), device=device, requires_grad=True)
+    y = nn.checkpoint(lambda x: dropout(x, 0.5) * 3)(x)
+    tinycv.manual_seed(9)                                           # the stream is another's by now
+    tinycv.rand(7, device=device)
+    y.sum().backward()
+    assert (x.grad.numpy() == y.numpy()).all() and 0 < (y.numpy() == 0).mean() < 1
+
+
+def test_noise_goes_on_where_the_forward_pass_left_it():
+    x = leaf(4)
+    y = nn.checkpoint(lambda x: dropout(x, 0.5))(x)
+    state = rng.get_rng_state()
+    y.sum().backward()
+    assert rng.get_rng_state() == state
+
+
+def test_two_checkpoints_have_each_its_own_noise(device):
+    x = Tensor(np.ones(200), device=device, requires_grad=True)
+    drop = nn.checkpoint(lambda x: dropout(x, 0.5))
+    assert (drop(x).numpy() != drop(x).numpy()).any()
+
+
+def test_a_checkpoint_inside_a_checkpoint(device):
+    w = leaf(5, device=device)
+    inner = nn.checkpoint(lambda x: dropout(x * w, 0.5).tanh())
+    x = leaf(3, 5, device=device)
+    outer = nn.checkpoint(lambda x: dropout(inner(x), 0.5) + inner(x * 2))
+    y = outer(x)
+    plain = y.numpy().copy()
+    gx, gw = tinycv.grad(y.sum(), [x, w])
+    # What dropout kept shows in y's gradient to x: replayed noise must be the noise of the result.
+    assert ((gx.numpy() != 0) | (plain == 0)).all() and gw.numpy().any()
+
+
+def test_a_checkpoint_inside_a_checkpoint_changes_nothing_on_the_host():
+    w = leaf(5)
+    inner = nn.checkpoint(lambda x: dropout(x * w, 0.5).tanh())
+    same(lambda x: dropout(inner(x), 0.5) + inner(x * 2), leaf(3, 5), others=[w])
+
+
+def test_second_order_is_that_of_the_function(device):
+    w, x = leaf(4, device=device), leaf(3, 4, device=device)
+    made = tinycv.sin(w * w)
+    found = []
+    for f in (lambda x: (x * made).tanh().exp(), nn.checkpoint(lambda x: (x * made).tanh().exp())):
+        slopes = tinycv.grad((f(x) ** 2).sum(), [x, w], create_graph=True)
+        curved = tinycv.grad(sum((s * s).sum() for s in slopes), [x, w], create_graph=True)
+        found.append([*slopes, *curved,
+                      *tinycv.grad(sum((c * c).sum() for c in curved), [x, w], retain_graph=True)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
+
+
+def test_several_results_of_which_some_go_unused(device):
+    x, w = leaf(3, device=device), leaf(3, device=device)
+    f = nn.checkpoint(lambda x: (x * w, x.exp(), "a word", x))
+    first, second, word, third = f(x)
+    assert word == "a word" and third is x
+    assert (tinycv.grad(second.sum(), x)[0].numpy() == second.numpy()).all()
+    again = f(x)
+    assert tinycv.grad(again[1].sum(), [x, w], allow_unused=True)[1] is None
+    same(lambda x: (x * w, x.exp(), None, x), x, others=[w])
+    assert type(nn.checkpoint(lambda x: [x * 1, x * 2])(x)) is list
+
+
+@pytest.mark.parametrize("function", [lambda x: x, lambda x: x.detach(), lambda x: 3], ids=["x", "detached", "number"])
+def test_what_was_not_computed_inside_is_returned_as_it_is(function):
+    x = leaf(3)
+    y = nn.checkpoint(function)(x)
+    assert y is x or not getattr(y, "requires_grad", False)
+
+
+def test_without_recording_it_is_the_function_itself():
+    with tinycv.no_grad():
+        assert not nn.checkpoint(lambda x: x * 2)(leaf(3)).requires_grad
+    assert not nn.checkpoint(lambda x: x * 2)(Tensor(np.ones(3))).requires_grad
+
+
+def test_only_a_wanted_gradient_is_asked_for():
+    x, y = leaf(3), leaf(3)
+    with tinycv.debug():                                            # d sqrt(x) at 0 would be infinite, and refused
+        z = nn.checkpoint(lambda x, y: x.sqrt() + y)(Tensor(np.zeros(3), requires_grad=True), y * 1).sum()
+        assert (tinycv.grad(z, y)[0].numpy() == 1).all()
+    assert x.grad is None
+
+
+def test_it_runs_once_forward_and_once_for_each_walk_back():
+    runs = []
+    x = leaf(3)
+    y = nn.checkpoint(lambda x: runs.append(1) or x.exp())(x).sum()
+    assert len(runs) == 1
+    y.backward(retain_graph=True)
+    once = x.grad.numpy().copy()
+    y.backward()
+    assert len(runs) == 3 and (x.grad.numpy() == 2 * once).all()
+    with pytest.raises(RuntimeError, match="released graph"):
+        y.backward()
+
+
+def test_shared_leaves_get_every_share(device):
+    """The boundary is the function's: the walk inside must not go on below it, through what the leaf made before."""
+    w = leaf(3, device=device)
+    same(lambda h: h * w, leaf(3, device=device), others=[w])
+    runs = []
+    for f in (lambda h: h.tanh() * w, nn.checkpoint(lambda h: h.tanh() * w)):
+        h = w.exp() * w
+        for _ in range(4):
+            h = f(h)
+        runs.append(tinycv.grad(h.sum(), w)[0].numpy())
+    assert (runs[0] == runs[1]).all()
+
+
+@pytest.mark.parametrize("which", ["argument", "parameter", "computed"])
+def test_a_change_in_place_before_backward_is_refused(which):
+    x, w = leaf(3), leaf(3)
+    h = x * 1
+    y = nn.checkpoint(lambda a: a + w + h)(x).sum()
+    {"argument": x, "parameter": w, "computed": h}[which].data[0] = 7
+    with pytest.raises(RuntimeError, match="saved by 'checkpoint', was changed in place"):
+        y.backward()
+
+
+def test_a_function_that_does_not_do_the_same_twice_is_refused():
+    runs = []
+    y = nn.checkpoint(lambda x: runs.append(1) or (x * 2 if len(runs) == 1 else x.detach()))(leaf(3)).sum()
+    with pytest.raises(RuntimeError, match="returned 1 results that need a gradient, and 0 when it ran again"):
+        y.backward()
+
+
+def test_debug_names_the_op_inside():
+    with tinycv.debug():
+        y = nn.checkpoint(lambda x: x.sqrt())(Tensor(np.zeros(1), requires_grad=True)).sum()
+        with np.errstate(divide="ignore"), pytest.raises(FloatingPointError, match="'sqrt', recorded at .*test_recompute"):
+            y.backward()
+
+
+def peak_of(blocks, wrap):
+    x = Tensor(np.ones((64, 64), np.float32), requires_grad=True)
+    tracemalloc.start()
+    try:
+        y = x
+        for block in blocks:
+            y = wrap(block)(y)
+        y.sum().backward()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_deep_stack_needs_the_memory_of_one_block():
+    def block(x):
+        for _ in range(10):
+            x = (x * 0.5).tanh()
+        return x
+
+    array = 64 * 64 * 4
+    plain, saved = (peak_of([block] * 10, wrap) for wrap in (lambda f: f, nn.checkpoint))
+    assert plain > 100 * array and saved < 45 * array, (plain / array, saved / array)

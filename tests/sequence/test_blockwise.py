@@ -1,0 +1,119 @@
+"""Attention in blocks: the same values and gradients as the definition, whatever the blocks, in memory that is small."""
+from __future__ import annotations
+
+import tracemalloc
+from functools import partial
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor
+from tinycv.engine.cases import cases
+from tinycv.engine.check import agree, compare
+from tinycv.engine.fused import PAIRS
+from tinycv.sequence import blockwise, scaled_dot_product_attention
+
+PAIR = PAIRS["scaled_dot_product_attention"]
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=[(2, 3), (3, 2), (1, 1), (100, 2), (4, 100)], ids=str)
+def blocks(request, monkeypatch):
+    """Every size counts as large, and blocks are tiny."""
+    for name in ("CPU_LARGE", "GPU_LARGE"):
+        monkeypatch.setattr(blockwise, name, -1)
+    for name in ("CPU_BLOCK", "GPU_BLOCK"):
+        monkeypatch.setattr(blockwise, name, request.param)
+
+
+def draw(*shape):
+    return RNG.normal(size=shape)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_are_the_definition_in_every_case(dtype, device, blocks):
+    for kernel, definition in zip(cases(PAIR.name), cases(PAIR.name, PAIR.definition), strict=True):
+        inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in kernel.inputs]
+        agree(kernel.call, definition.call, *inputs, name="blockwise", device=device)
+
+
+SHAPES = {"T is not S": ((2, 2, 7, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
+          "values are wider": ((1, 2, 5, 3), (1, 2, 7, 3), (1, 2, 7, 6)),
+          "no heads": ((5, 3), (4, 3), (4, 2)), "one head": ((3, 5, 3), (3, 6, 3), (3, 6, 3)),
+          "no batch": ((0, 2, 5, 3), (0, 2, 5, 3), (0, 2, 5, 3)), "shared keys": ((2, 3, 5, 4), (1, 1, 6, 4), (1, 3, 6, 4))}
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("label", SHAPES)
+def test_blocks_are_certified_whatever_the_shape(label, is_causal, device, blocks):
+    assert compare(PAIR, *[draw(*shape) for shape in SHAPES[label]], device=device, is_causal=is_causal) < 1e-12
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("shape", [(7, 5), (1, 5), (7, 1), (2, 1, 7, 5), (2, 3, 1, 5), (1, 3, 7, 5), (1, 1)])
+def test_a_mask_of_any_shape_that_broadcasts(shape, is_causal, device, blocks):
+    mask = RNG.random(shape) > 0.5
+    mask[..., 0, :] = False                                         # a query, or all of them, that may look nowhere
+    q, k, v = draw(2, 3, 7, 4), draw(2, 3, 5, 4), draw(2, 3, 5, 4)
+    agree(lambda *x: PAIR(*x, mask, is_causal), lambda *x: PAIR.definition(*x, mask, is_causal), q, k, v, device=device)
+
+
+def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient_in_blocks(device, blocks):
+    q, k, v = (Tensor(draw(1, 2, n, 4), device=device, requires_grad=True) for n in (3, 5, 5))
+    mask = np.ones((3, 5), bool)
+    mask[1] = False
+    y = PAIR(q, k, v, mask)
+    dq, dk, dv = (g.numpy() for g in tinycv.grad((y + 1.0).sum(), (q, k, v)))
+    assert (y.numpy()[:, :, 1] == 0).all() and (dq[:, :, 1] == 0).all() and dq.any()
+    assert all(np.isfinite(g).all() for g in (dq, dk, dv))
+
+
+def test_strided_inputs_are_taken_and_left_as_they_were(device, blocks):
+    inputs = [draw(2, 7, 3, 8).swapaxes(1, 2)[..., ::2] for _ in range(3)]
+    copies = [x.copy() for x in inputs]
+    agree(PAIR, PAIR.definition, *inputs, device=device)
+    assert all((x == c).all() for x, c in zip(inputs, copies, strict=True))
+
+
+def test_a_pull_of_blocks_may_be_called_twice_and_leaves_its_gradient_alone(blocks):
+    q, k, v, g = (draw(2, 5, 4) for _ in range(4))
+    before = g.copy()
+    _, pull = blockwise.blockwise(np, q, k, v)
+    for once, again in zip(pull(g), pull(g), strict=True):
+        assert (once == again).all()
+    assert (g == before).all()
+
+
+def test_scores_of_ten_thousand_stay_finite_in_blocks(device, blocks):
+    q, k, v = 1e4 * draw(1, 2, 3, 4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)
+    agree(PAIR, PAIR.definition, q, k, v, device=device, rtol=1e-9)
+
+
+def test_blocks_of_the_real_size_agree_with_keeping_all_scores(monkeypatch):
+    q, k, v = (draw(2, n, 8).astype(np.float32) for n in (700, 1100, 1100))
+    monkeypatch.setattr(blockwise, "CPU_LARGE", -1)
+    for is_causal in (False, True):
+        agree(partial(PAIR, is_causal=is_causal), partial(PAIR.definition, is_causal=is_causal), q, k, v)
+
+
+def test_parts_cut_the_batch_without_a_gap_or_an_overlap():
+    for lead in ((), (5,), (3, 4), (2, 3, 4), (0, 3)):
+        for most in (0, 1, 2, 5, 7, 100):
+            seen = np.zeros(lead, int)
+            for part in blockwise.parts(lead, most):
+                seen[part] += 1
+                assert seen[part].size <= max(1, most)
+            assert (seen == 1).all()
+
+
+def test_memory_grows_with_the_tokens_and_not_with_their_square():
+    leaves = [Tensor(draw(2050, 8).astype(np.float32), requires_grad=True) for _ in range(3)]
+    mask = np.ones((1, 2050), bool)
+    tracemalloc.start()
+    try:
+        scaled_dot_product_attention(*leaves, mask, is_causal=True).sum().backward()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20 < 2050 * 2050 * 4, peak                   # scores of all pairs: 16 MB

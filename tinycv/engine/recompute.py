@@ -1,0 +1,105 @@
+"""checkpoint: keep nothing of a function's inside, and compute it again on the way back.
+
+    y = nn.checkpoint(block)(x)         # the values and gradients of block(x); kept until backward: x alone
+
+What a training step keeps is mostly what layers hold for their derivatives.  With every block of n a checkpoint, the
+n inputs are kept and one inside at a time: the memory of a block, not of n, for one more forward pass
+(Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.1).
+
+The function runs once, recorded.  Its graph is walked for the Nodes and leaves it reaches outside (arguments,
+parameters, whatever a closure holds), and dropped; one Node stands in its place, with those as parents.  When the walk
+back comes there, the function runs again with the same noise, and the walk goes on through the new graph as far as
+that outside.  So derivatives of any order follow: a differentiated gradient keeps the second graph as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from tinycv.engine import debug, errors, rng
+from tinycv.engine.fused import several, single
+from tinycv.engine.record import unwrapped
+from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
+from tinycv.engine.walk import sweep
+from tinycv.engine.watch import tick
+
+
+def checkpoint(function: Callable) -> Callable:
+    """A function (or a Module) that computes the same, and keeps its inputs only; see the top of this file.
+
+    It may take anything, and return a Tensor or a tuple of Tensors and other things. It runs twice, so it must do the
+    same both times: dropout is fine, counting its calls is not. An argument or parameter changed in place before
+    backward is refused there; other arrays that it reads from elsewhere are not watched.
+    """
+    @wraps(function if hasattr(function, "__name__") else type(function), updated=())
+    def call(*args: Any, **options: Any) -> Any:
+        if not recording():
+            return function(*args, **options)
+        start = tick()
+        with rng.marked() as mark:
+            y = function(*args, **options)
+        inside = results(y, start)
+        if not inside:
+            return y
+        tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
+        node = Node(ROW, reached(inside, start), (tensors, (function, args, options, mark)), None, None)
+        if mode.get() & DEBUG:
+            node.line = debug.caller_line()
+        if isinstance(y, Tensor):
+            return single(y._data, node)
+        fresh = iter(several(tuple(part._data for part in inside), node))
+        return type(y)([next(fresh) if is_inside(part, start) else part for part in y])
+
+    return call
+
+
+def is_inside(y: Any, start: int) -> bool:
+    """Did a recorded op make it since ``start``? An input that was handed through needs no other Node than its own."""
+    return isinstance(y, Tensor) and not y.is_leaf and y._node.seq > start
+
+
+def results(y: Any, start: int) -> list[Tensor]:
+    return [part for part in (y if isinstance(y, (tuple, list)) else [y]) if is_inside(part, start)]
+
+
+def reached(outputs: list[Tensor], start: int) -> tuple:
+    """The leaves, and the Nodes older than ``start``, that the outputs were computed from."""
+    seen, stack = {}, [y._node for y in outputs]
+    while stack:
+        spot = stack.pop()
+        if spot is not None and spot not in seen:
+            seen[spot] = spot.seq <= start
+            stack.extend(() if seen[spot] else spot.parents)
+    return tuple(spot for spot, outside in seen.items() if outside)
+
+
+class Recomputed:
+    """What the walk asks of a Node's row: here, to run the function again and walk through it."""
+
+    name, keeps_result = "checkpoint", False
+
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
+        wanted = [p for p in node.parents if needed is None or p in needed]
+        for parent, piece in self.again(node, g, wanted, record).items():
+            yield parent, piece if record else piece._data, None
+
+    def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
+        tensors, (function, args, options, mark) = node.saved
+        unwrapped((*tensors, *[p for p in node.parents if isinstance(p, Tensor)]), node)    # refuses changed ones
+        for p in node.parents:
+            if isinstance(p, Node) and p.touched is not None and p.touched[0].changed_since(node.seq, p.touched[1]):
+                raise RuntimeError(errors.changed_in_place(node, p.touched[1]))
+        start = tick()
+        with enable_grad(), rng.replayed(mark):
+            inside = results(function(*args, **options), start)
+        weights = g if isinstance(g, list) else [g]
+        if len(inside) != len(weights):
+            raise RuntimeError(f"checkpoint: the function returned {len(weights)} results that need a gradient, and "
+                               f"{len(inside)} when it ran again; it must do the same both times")
+        pairs = [(y, w) for y, w in zip(inside, weights, strict=True) if w is not None]
+        return sweep([y for y, _ in pairs], [w for _, w in pairs], wanted, record, record, start)
+
+
+ROW = Recomputed()

@@ -1,0 +1,160 @@
+"""Attention without its N x N matrix: block by block, each block of scores small enough to stay in a cache.
+
+Softmax needs a maximum and a sum over all keys, but both can be carried along (Milakov & Gimelshein 2018, algorithm 3):
+when a block of keys brings the maximum from m to m', what was summed so far is worth exp(m - m') of what it was.
+
+    for each block of queries:   m, l, y = -inf, 0, 0
+        for each block of keys:  m' = max(m, max s)    p = exp(s - m')    l = l exp(m - m') + Σ p
+                                 y = y exp(m - m') + p v
+        y / l,  and for the way back one number a query: L = m + log l
+
+The way back computes p = exp(s - L) anew (Dao et al. 2022, FlashAttention, algorithms 1 and 4).  So memory grows with
+T + S, not with T S.  On a CPU it is no slower than keeping p, from the size on where p falls out of the cache.
+
+Read before: attention.py, whose definition this must equal.
+Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.reduce import dot_last, max_last, sum_last
+
+NEVER = -1e30                                   # a score that softmax turns into 0
+# From this many bytes of scores on (batch and heads together), blocks are as fast as keeping p, or faster: measured on
+# a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there it is a question of memory alone.
+CPU_LARGE, GPU_LARGE = 16 << 20, 1 << 30
+# Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a GPU wants much work.
+CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
+
+
+def is_large(xp: Any, q: Any, k: Any) -> bool:
+    """Would all the scores of q and k together fill so much memory that blocks are better?"""
+    return q.size // max(1, q.shape[-1]) * k.shape[-2] * q.itemsize > (CPU_LARGE if xp is np else GPU_LARGE)
+
+
+class Blocks:
+    """How the scores (..., T, S) are cut: parts of the batch, blocks of queries, and the keys each of these may see."""
+
+    def __init__(self, xp: Any, q: Any, k: Any, v: Any, mask: Any, is_causal: bool):
+        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        self.xp, self.is_causal, self.scale = xp, is_causal, 1 / sqrt(q.shape[-1])
+        self.q, self.k, self.v = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
+        self.t, self.s = q.shape[-2], k.shape[-2]
+        self.mask = None if mask is None else xp.broadcast_to(mask, (*lead, self.t, self.s))
+        self.dtype = xp.result_type(q, k, v)
+        self.queries, self.keys = CPU_BLOCK if xp is np else GPU_BLOCK
+        most = self.queries * self.keys
+        self.parts = list(parts(lead, most // max(1, min(self.t, self.queries) * min(self.s, self.keys))))
+        self.most = most
+
+    def rows(self) -> Iterator[slice]:
+        return cuts(self.t, self.queries)
+
+    def columns(self, rows: slice) -> Iterator[slice]:
+        return cuts(min(self.s, rows.stop) if self.is_causal else self.s, self.keys)
+
+    def scratch(self) -> Any:
+        """Memory for one block, used by one after another."""
+        return self.xp.empty(self.most, self.dtype)
+
+    def hide(self, score: Any, part: tuple, rows: slice, columns: slice) -> None:
+        """NEVER, in place of the scores of one block that must not be seen."""
+        xp = self.xp
+        if self.mask is not None:
+            xp.copyto(score, NEVER, where=~self.mask[part][..., rows, columns])
+        if self.is_causal and columns.stop - 1 > rows.start:                # else the whole block is in the past
+            later = xp.arange(columns.start, columns.stop) > xp.arange(rows.start, rows.stop)[:, None]
+            xp.copyto(score, NEVER, where=later)
+
+
+def cuts(n: int, step: int) -> Iterator[slice]:
+    return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def parts(lead: tuple, most: int) -> Iterator[tuple]:
+    """Indices that cut the leading axes into parts of at most ``most`` matrices, or of one."""
+    steps = []
+    for n in reversed(lead):
+        steps.insert(0, max(1, min(n, most)))
+        most //= steps[0]
+    return product(*[list(cuts(n, step)) for n, step in zip(lead, steps, strict=True)])
+
+
+def times(xp: Any, a: Any, b: Any, scratch: Any) -> Any:
+    """a @ bᵀ, (..., N, D), (..., M, D) -> (..., N, M), in the memory of ``scratch``."""
+    shape = (*a.shape[:-1], b.shape[-2])
+    return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[:prod(shape)].reshape(shape))
+
+
+def blockwise(xp: Any, q: Any, k: Any, v: Any, mask: Any = None, is_causal: bool = False) -> tuple:
+    """(y, pull), as a kernel of scaled_dot_product_attention; mask on the device of q."""
+    blocks = Blocks(xp, q, k, v, mask, is_causal)
+    y, log_sum = forward(xp, blocks)
+    return y, lambda g: backward(xp, blocks, y, log_sum, g)
+
+
+def forward(xp: Any, blocks: Blocks) -> tuple:
+    """y (..., T, Dv) and the logarithm of each query's sum of exp(score), (..., T, 1)."""
+    q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
+    y, log_sum = (xp.empty((*q.shape[:-1], n), blocks.dtype) for n in (v.shape[-1], 1))
+    for part in blocks.parts:
+        for rows in blocks.rows():
+            asked = q[part][..., rows, :] * blocks.scale
+            # Half of NEVER: so exp(score - top) is 0 where hidden, even before a row has seen anything.
+            top, total, mean = xp.full((*asked.shape[:-1], 1), NEVER / 2, blocks.dtype), 0.0, 0.0
+            for columns in blocks.columns(rows):
+                p = times(xp, asked, k[part][..., columns, :], scratch)
+                blocks.hide(p, part, rows, columns)
+                before, top = top, xp.maximum(top, max_last(xp, p))
+                p -= top
+                xp.exp(p, out=p)
+                fade = xp.exp(before - top)
+                total = total * fade + sum_last(xp, p)
+                mean = mean * fade + p @ v[part][..., columns, :]
+            blind = total == 0
+            total = xp.where(blind, 1.0, total)
+            y[part][..., rows, :] = mean / total
+            log_sum[part][..., rows, :] = xp.where(blind, -NEVER, top + xp.log(total))  # then exp(s - L) is 0 for it
+    return y, log_sum
+
+
+def backward(xp: Any, blocks: Blocks, y: Any, log_sum: Any, g: Any) -> tuple:
+    """dq, dk, dv.  Two subtractions ride along in products that are made anyway, of vectors one longer:
+
+        s - L = [q, -L] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
+    """
+    q, k, v, scratch, other = blocks.q, blocks.k, blocks.v, blocks.scratch(), blocks.scratch()
+    dq, dk, dv = xp.empty(q.shape, blocks.dtype), xp.zeros(k.shape, blocks.dtype), xp.zeros(v.shape, blocks.dtype)
+    for part in blocks.parts:
+        dk_part, dv_part = dk[part], dv[part]
+        keys, values = (longer(xp, x[part], 1.0) for x in (k, v))
+        for rows in blocks.rows():
+            asked, got = q[part][..., rows, :] * blocks.scale, xp.ascontiguousarray(g[part][..., rows, :])
+            asked_longer = longer(xp, asked, -log_sum[part][..., rows, :])
+            got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
+            dq_rows = 0.0
+            for columns in blocks.columns(rows):
+                p = times(xp, asked_longer, keys[..., columns, :], scratch)
+                blocks.hide(p, part, rows, columns)
+                xp.exp(p, out=p)
+                dv_part[..., columns, :] += p.swapaxes(-1, -2) @ got
+                ds = times(xp, got_longer, values[..., columns, :], other)
+                ds *= p
+                dk_part[..., columns, :] += ds.swapaxes(-1, -2) @ asked
+                dq_rows = dq_rows + ds @ k[part][..., columns, :]
+            dq[part][..., rows, :] = dq_rows * blocks.scale
+    return dq, dk, dv
+
+
+def longer(xp: Any, x: Any, last: Any) -> Any:
+    """(..., N, D) -> (..., N, D + 1), with ``last`` behind each vector."""
+    y = xp.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
+    y[..., :-1], y[..., -1:] = x, last
+    return y
