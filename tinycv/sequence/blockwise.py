@@ -9,7 +9,7 @@ when a block of keys brings the maximum from m to m', what was summed so far is 
         y / l,  and for the way back one number a query: L = m + log l
 
 The way back computes p = exp(s - L) anew (Dao et al. 2022, FlashAttention, algorithms 1 and 4).  So memory grows with
-T + S, not with T S.  On a CPU it is no slower than keeping p, from the size on where p falls out of the cache.
+T + S, not with T S.  On a CPU it takes about as long as keeping p, once p falls out of the cache.
 
 Read before: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
@@ -27,7 +27,7 @@ import numpy as np
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
 NEVER = -1e30                                   # a score that softmax turns into 0
-# From this many bytes of scores on (batch and heads together), blocks are as fast as keeping p, or faster: measured on
+# From this many bytes of scores on (batch and heads together), blocks take about as long as keeping p: measured on
 # a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there it is a question of memory alone.
 CPU_LARGE, GPU_LARGE = 16 << 20, 1 << 30
 # Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a GPU wants much work.
