@@ -19,8 +19,9 @@ from typing import Any
 
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
+from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.nn import init
-from tinycv.nn.conv_kernel import forward, to_input, to_weight
+from tinycv.nn.conv_kernel import forward, last, to_input, to_weight
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
 
@@ -129,15 +130,12 @@ class ConvTranspose2d(_Convolution):
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     check(x, weight, bias, groups, takes=1, gives=0)
     walk = *settled(stride, padding, dilation, weight.shape[2:]), groups
-    y = forward(xp, x, weight, *walk)
-    if bias is not None:
-        y += bias[:, None, None]
 
     def pull(g):
         return (lambda: to_input(xp, g, weight, x.shape, *walk), lambda: to_weight(xp, g, x, weight.shape, *walk),
-                lambda: g.sum(axis=(0, 2, 3)))
+                lambda: sum_rows(xp, as_rows(last(g))))
 
-    return y, pull
+    return forward(xp, x, weight, *walk, bias), pull
 
 
 @conv_transpose2d.kernel
@@ -147,14 +145,12 @@ def _conv_transpose2d(xp, x, weight, bias=None, stride=1, padding=0, output_padd
     stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
     sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)
     walk = stride, padding, dilation, groups
-    y = to_input(xp, x, weight, (len(x), groups * o, *sides), *walk)
-    if bias is not None:
-        y += bias[:, None, None]
+    y = to_input(xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
 
     def pull(g):
         # With output_padding a window may find room for a step beyond the last stamp: that is cut off.
         return (lambda: forward(xp, g, weight, *walk)[..., :size[0], :size[1]],
-                lambda: to_weight(xp, x, g, weight.shape, *walk), lambda: g.sum(axis=(0, 2, 3)))
+                lambda: to_weight(xp, x, g, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
 
     return y, pull
 
