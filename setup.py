@@ -1,4 +1,5 @@
-"""Packaging. Only numpy and safetensors are needed to import tinycv; the extras bring what one use needs."""
+"""Packaging. Only numpy and safetensors are needed to import tinycv, and threadpoolctl to compute on all cores; the extras
+bring what one use needs."""
 
 from pathlib import Path
 
@@ -14,12 +15,12 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tinycv", "tinycv.*"]),
-    install_requires=["numpy>=2.0", "safetensors>=0.4"],
+    install_requires=["numpy>=2.0", "safetensors>=0.4", "threadpoolctl>=3.1"],
     extras_require={
         "demos": demos,
-        "test": ["pytest", "hypothesis", "threadpoolctl", *demos],
+        "test": ["pytest", "hypothesis", *demos],
         "parity": ["torch"],
-        "bench": ["torch", "autograd", "mygrad", "threadpoolctl"],
+        "bench": ["torch", "autograd", "mygrad"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],

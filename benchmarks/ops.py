@@ -108,6 +108,8 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
     "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+    "group_norm": lambda s: [(a := normal((s.batch, s.width, 7, 7), (s.width,), (s.width,)))[0], s.heads, *a[1:]],
+    "batch_standard": lambda s: [(a := normal((s.batch, s.width, 7, 7), (s.width,), (s.width,)))[0], s.batch * 49, *a[1:]],
 }
 
 
@@ -129,8 +131,7 @@ def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
     function = PAIRS[name] if half == "kernel" else PAIRS[name].definition
-    leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(function(*leaves), Tensor))
+    return pair_by(function, INPUTS[name](size), Tensor)
 
 
 def pair_by_torch(name: str, size: Size) -> Work:
@@ -138,10 +139,20 @@ def pair_by_torch(name: str, size: Size) -> Work:
     torch.set_num_threads(threads())
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
-             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias)}
+             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias),
+             "batch_standard": lambda x, count, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True)}
     function = spelt.get(name) or getattr(F, name)
-    leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(function(*leaves), torch.tensor))
+    return pair_by(function, INPUTS[name](size), torch.tensor)
+
+
+def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:
+    """There and back through a function of arrays and whole numbers; of several results through the first."""
+    given = [a if isinstance(a, int) else tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs]
+
+    def first(*_: Any) -> Any:
+        y = function(*given)
+        return y[0] if isinstance(y, tuple) else y
+    return there_and_back(first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor))
 
 
 def weight_for(y: Any, tensor: Callable) -> Any:

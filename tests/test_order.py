@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a folder.
 FLOORS = [
-    ["engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch"],
+    ["engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch", "engine.shards"],
     ["engine.backend"],
     ["engine.tensor"],
     ["engine.errors", "engine.debug", "engine.flat"],
@@ -19,7 +19,7 @@ FLOORS = [
     ["engine.fused"],
     ["engine.families", "engine.cases", "engine.check"],
     ["nn"],
-    ["optimizer", "ema", "data", "progress"],
+    ["optimizer", "ema", "data", "progress", "parallel"],
     ["optim"],
     ["checkpoint"],
     ["train"],
@@ -76,7 +76,7 @@ def test_the_engine_has_never_heard_of_networks():
 
 
 def test_import_brings_only_numpy_and_safetensors():
-    heavy = "matplotlib", "sklearn", "cupy", "torch", "tqdm", "scipy"
+    heavy = "matplotlib", "sklearn", "cupy", "torch", "tqdm", "scipy", "threadpoolctl"
     code = f"import tinycv, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
