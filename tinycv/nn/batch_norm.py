@@ -121,9 +121,9 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     var = all_reduce(over_batch(squares))[0] / count
     scale = 1 / xp.sqrt(var + eps)
     slope = scale if weight is None else scale * weight
-    y = xp.empty_like(planes)
+    y = xp.empty(planes.shape, x.dtype)
     for s in slabs(xp, planes):
-        y[s] = affine(column(slope), planes[s] - centre, column(bias))
+        affine(column(slope), xp.subtract(planes[s], centre, out=y[s]), column(bias))
 
     def pull(g):
         gy, gmean, gvar = g
@@ -136,11 +136,10 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
             total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))
             b = (2 * total[3] - slope * scale * scale * total[1]) / count
             c = (total[2] - slope * total[0]) / count
-            gx = xp.empty_like(planes)
+            gx = xp.empty(planes.shape, x.dtype)
             for s in slabs(xp, planes):
-                part = affine(column(b), planes[s] - centre, column(c))
+                part = affine(column(b), xp.subtract(planes[s], centre, out=gx[s]), column(c))
                 part += gy[s] * column(slope)
-                gx[s] = part
             return gx.reshape(x.shape)
 
         return along_x, None, lambda: own[1] * scale, lambda: own[0]

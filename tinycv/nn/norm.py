@@ -144,40 +144,39 @@ def affine(a, x, c):
 
 @group_norm.kernel
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    n, groups, width = grouped(x, num_groups)
-    planes, gamma, beta = x.reshape(n, x.shape[1], prod(x.shape[2:])), column(weight), column(bias)
-    mean, scale = xp.empty((n, groups, 1), x.dtype), xp.empty((n, groups, 1), x.dtype)
-    y = xp.empty_like(planes)
+    rows = x.reshape(grouped(x, num_groups))                        # (N, G, width): the statistics are a row's
+    (n, _, width), channels = rows.shape, x.shape[1]
+    planes = (n, channels, prod(x.shape[2:]))                       # γ and β are a plane's
+    y = xp.empty(rows.shape, x.dtype)
+    mean, scale = xp.empty((n, num_groups, 1), x.dtype), xp.empty((n, num_groups, 1), x.dtype)
 
-    def centred(s):
-        return planes[s].reshape(-1, groups, width) - mean[s]
+    def slope(s):                                                   # (n, C, 1): how steeply y goes with x
+        each = scale[s].repeat(channels // num_groups, axis=1)
+        return each if weight is None else each * column(weight)
 
-    for s in slabs(xp, planes):
-        mean[s] = sum_last(xp, planes[s].reshape(-1, groups, width)) * (1 / width)
-        normal = centred(s)
-        scale[s] = 1 / xp.sqrt(dot_last(xp, normal, normal) * (1 / width) + eps)
-        normal *= scale[s]
-        y[s] = affine(gamma, normal.reshape(planes[s].shape), beta)
+    for s in slabs(xp, rows):
+        mean[s] = sum_last(xp, rows[s]) * (1 / width)
+        centred = xp.subtract(rows[s], mean[s], out=y[s])
+        scale[s] = 1 / xp.sqrt(dot_last(xp, centred, centred) * (1 / width) + eps)
+        affine(slope(s), y.reshape(planes)[s], column(bias))
 
     def pull(g):
-        # As in layer_norm, x̂ has mean 0 and square 1 in each group, and g cannot pass along these two directions. All
-        # sums that this takes are made of the sums of g and g x̂ over each plane: those are all that is summed twice.
-        g, gx = g.reshape(planes.shape), xp.empty_like(planes)
-        sums, dots = xp.empty(planes.shape[:2], x.dtype), xp.empty(planes.shape[:2], x.dtype)
-        for s in slabs(xp, planes):
-            normal, shape = centred(s), (-1, groups, x.shape[1] // groups)
-            normal *= scale[s]
-            normal = normal.reshape(planes[s].shape)
-            sums[s], dots[s] = sum_last(xp, g[s])[..., 0], dot_last(xp, g[s], normal)[..., 0]
-            along, across = ((t if weight is None else t * weight).reshape(shape).sum(axis=-1, keepdims=True) * (1 / width)
-                             for t in (sums[s], dots[s]))
-            h = affine(gamma, g[s].copy(), None).reshape(-1, groups, width)
-            normal = normal.reshape(h.shape)
-            normal *= across
-            h -= normal
-            h -= along
-            h *= scale[s]
-            gx[s] = h.reshape(planes[s].shape)
+        # As in layer_norm, x̂ has mean 0 and square 1 in a row, and g cannot pass along these two directions. All sums over
+        # rows are made of those of g and g x̂ over planes, which γ and β want too.
+        g, gx = g.reshape(planes), xp.empty(rows.shape, x.dtype)
+        sums, dots = xp.empty(planes[:2], x.dtype), xp.empty(planes[:2], x.dtype)
+
+        def over_row(of_planes):                                    # (n, C) -> (n, G, 1)
+            of_planes = of_planes if weight is None else of_planes * weight
+            return of_planes.reshape(-1, num_groups, channels // num_groups).sum(axis=-1, keepdims=True) * (1 / width)
+
+        for s in slabs(xp, rows):
+            part = gx.reshape(planes)[s]
+            xp.subtract(rows[s], mean[s], out=gx[s])
+            sums[s] = sum_last(xp, g[s])[..., 0]
+            dots[s] = dot_last(xp, g[s], part)[..., 0] * scale[s].repeat(channels // num_groups, axis=1)[..., 0]
+            affine(-over_row(dots[s]) * scale[s] * scale[s], gx[s], -over_row(sums[s]) * scale[s])
+            part += g[s] * slope(s)
         return gx.reshape(x.shape), None, lambda: sum_rows(xp, dots), lambda: sum_rows(xp, sums)
 
     return y.reshape(x.shape), pull
