@@ -29,7 +29,7 @@ def test_float32_stays_float32_forward_and_at_every_step_back(name, device, monk
         for x in leaves:
             x.requires_grad = True
         result = case.call(*inputs)
-        for y in result if isinstance(result, list) else [result]:
+        for y in result if isinstance(result, (list, tuple)) else [result]:
             assert y.dtype.kind != "f" or y.dtype == np.float32
             if y.requires_grad:
                 weight = Tensor(np.ones(y.shape, np.float32), device=y.device)

@@ -3,8 +3,8 @@
     y = γ (x - E[x]) / √(Var[x] + ε) + β                            Ioffe & Szegedy 2015, algorithm 1
 
 It ties the examples of a batch to each other; so after training, where a result may depend on one example alone, it goes
-by running statistics (algorithm 2), and in shards of a batch it has to ask the other shards: all_reduce, twice forward for
-mean and variance, once backward.   Read before: norm.py, engine/shards.py.
+by running statistics (algorithm 2), and in shards of a batch it has to ask the other shards: all_reduce, forward for the
+count, the mean and the variance, and once backward.   Read before: norm.py, engine/shards.py.
 Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
 """
 
