@@ -119,6 +119,8 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
     "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+    "group_norm": lambda s: [*planes(s)[:1], s.heads, *planes(s)[1:]],
+    "batch_standard": lambda s: [*planes(s)[:1], s.batch * 49, *planes(s)[1:]],
     "lstm": lambda s: lstm_inputs(*s.lstm),
     "conv2d": lambda s: conv_inputs(*s.conv),
     "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
@@ -131,6 +133,10 @@ OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stri
 def pixels(size: Size) -> list[np.ndarray]:
     images, channels, side = size.conv
     return normal((images, channels, side ** 2))
+
+
+def planes(size: Size) -> list[np.ndarray]:
+    return normal((size.batch, size.width, 7, 7), (size.width,), (size.width,))
 
 
 def conv_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
@@ -177,8 +183,7 @@ def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
     function = partial(PAIRS[name] if half == "kernel" else PAIRS[name].definition, **OPTIONS.get(name, {}))
-    leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], Tensor))
+    return pair_by(function, INPUTS[name](size), Tensor)
 
 
 def pair_by_torch(name: str, size: Size) -> Work:
@@ -186,10 +191,20 @@ def pair_by_torch(name: str, size: Size) -> Work:
     torch.set_num_threads(threads())
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
-             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm}
+             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm,
+             "batch_standard": lambda x, count, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True)}
     function = partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
-    leaves = [torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in INPUTS[name](size)]
-    return there_and_back(function, leaves, weight_for(results(function(*leaves))[0], torch.tensor))
+    return pair_by(function, INPUTS[name](size), torch.tensor)
+
+
+def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:
+    """There and back through a function of arrays and whole numbers; of several results through the first."""
+    given = [a if isinstance(a, int) else tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs]
+
+    def first(*_: Any) -> Any:
+        y = function(*given)
+        return y[0] if isinstance(y, tuple) else y
+    return there_and_back(first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor))
 
 
 def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:

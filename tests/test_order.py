@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a folder.
 FLOORS = [
-    ["engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch"],
+    ["engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch",
+     "engine.shards"],
     ["engine.backend"],
     ["engine.tensor"],
     ["engine.errors", "engine.debug", "engine.flat"],
@@ -20,7 +21,7 @@ FLOORS = [
     ["engine.recompute"],
     ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
-    ["optimizer", "ema", "data", "progress"],
+    ["optimizer", "ema", "data", "progress", "parallel"],
     ["optim"],
     ["checkpoint"],
     ["train"],
@@ -77,7 +78,7 @@ def test_the_engine_has_never_heard_of_networks():
 
 
 def test_import_brings_only_numpy_and_safetensors():
-    heavy = "matplotlib", "sklearn", "cupy", "torch", "tqdm", "scipy"
+    heavy = "matplotlib", "sklearn", "cupy", "torch", "tqdm", "scipy", "threadpoolctl"
     code = f"import tinycv, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

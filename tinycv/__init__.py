@@ -10,6 +10,7 @@ Read in this order:
    sequence/attention.py, transformer.py                              tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
+8. parallel.py, engine/shards.py                                      on all cores at once
 
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """
@@ -25,7 +26,7 @@ from tinycv.engine.ops import (
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.walk import grad, hvp, vjp
-from tinycv import checkpoint, data, nn, optim, sequence, train, vision
+from tinycv import checkpoint, data, nn, optim, parallel, sequence, train, vision
 
 blas.clear()                                           # NumPy is loaded now, and has read it
 

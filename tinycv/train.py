@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tinycv import parallel
 from tinycv.checkpoint import CheckpointError, load, save
 from tinycv.ema import EMA
 from tinycv.engine import backend
@@ -45,7 +47,8 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
         schedule: Schedule | None = None, clip: float | None = None, ema: EMA | None = None,
         evaluate: Callable[[Module], dict[str, Any]] | None = None, evaluate_every: int = 1,
         checkpoint: str | os.PathLike | None = None, checkpoint_every: int | None = None,
-        seed: int = 0, device: str | None = None, progress: bool = True, log_every: int = 10) -> History:
+        seed: int = 0, device: str | None = None, progress: bool = True, log_every: int = 10,
+        threads: int | None = 1) -> History:
     """Train ``model`` for ``epochs`` passes through ``loader``. Returns the history.
 
     loss_fn(model, *batch) returns the loss; batch holds Tensors on ``device`` (None: where the model is).
@@ -56,12 +59,15 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     is there already, training goes on from it; its learning rates win. CheckpointError if it is another training's.
     log_every: steps between two looks at the loss, on a GPU the only waits. FloatingPointError when it, or a weight
     to be saved, is not finite.
+    threads: share each batch out over so many (None: all cores; see parallel.py); the loss must be the mean over its
+    examples. Resuming is exact with the same number; another one changes rounding and dropout's noise, and may resume.
     """
     model.to(device or optimizer.parameters()[0].device)
     run = _Run(model, optimizer, loader, seed, ema, checkpoint and Path(checkpoint))
     total, resumed = epochs * len(loader), run.resume()
     model.train()
-    with Progress(total, run.step, progress) as shown, CtrlC(checkpoint is not None) as ctrl_c:
+    with Progress(total, run.step, progress) as shown, CtrlC(checkpoint is not None) as ctrl_c, (
+            nullcontext() if threads == 1 else parallel.threads(threads)) as run.group:
         if resumed:
             shown.line(f"resumed at step {run.step} of {total} from {checkpoint}")
         for batch in run.batches(total):
@@ -90,10 +96,14 @@ def _learn(run: _Run, loss_fn: Callable, batch: tuple, schedule: Schedule | None
         for group in run.optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(run.step)
     run.optimizer.zero_grad()
-    loss = loss_fn(run.model, *[Tensor(array, device=run.device) for array in batch])
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"loss_fn must return the loss, a Tensor of one number, not {type(loss).__name__}")
-    loss.backward()
+    batch = [Tensor(array, device=run.device) for array in batch]
+    if run.group is None:
+        loss = loss_fn(run.model, *batch)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"loss_fn must return the loss, a Tensor of one number, not {type(loss).__name__}")
+        loss.backward()
+    else:
+        loss = run.group.backward(partial(loss_fn, run.model), *batch)
     if clip is not None:
         clip_grad_norm_(run.optimizer.parameters(), clip)
     run.optimizer.step()
@@ -119,7 +129,7 @@ class _Run:
         self.model, self.optimizer, self.loader, self.seed, self.ema, self.path = (
             model, optimizer, loader, seed, ema, path)
         self.device = optimizer.parameters()[0].device
-        self.history, self.step, self.unread = History(), 0, []
+        self.history, self.step, self.unread, self.group = History(), 0, [], None
         self.started = time.perf_counter()
 
     def batches(self, total: int) -> Iterator[tuple]:

@@ -89,6 +89,26 @@ def layer_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     yield Case(f, (normal(rng, 3, 1), normal(rng, 1), normal(rng, 1)))
 
 
+def group_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    for groups, shape in ((1, (2, 3)), (2, (3, 4, 5)), (3, (2, 3, 2, 3)), (2, (2, 6, 9, 8)), (2, (0, 4, 3))):
+        x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[1:2], shape[1:2]))
+        yield Case(lambda x, n=groups: f(x, n), (x(),))
+        yield Case(lambda x, w, b, n=groups: f(x, n, w, b), (x(), weight(), bias()))
+        yield Case(lambda x, b, n=groups: f(x, n, None, b, 0.1), (x(), bias()))
+    yield Case(lambda x, w, b: f(x, 2, w, b), (normal(rng, 5, 4, 3).T.swapaxes(0, 2), normal(rng, 8)[::-2], normal(rng, 4)))
+
+
+def batch_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    for shape in ((4, 3), (3, 2, 4), (2, 3, 2, 3), (3, 2, 9, 8)):
+        x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[1:2], shape[1:2]))
+        count = int(np.prod(shape)) // shape[1]
+        yield Case(lambda x, n=count: f(x, n), (x(),))
+        yield Case(lambda x, w, b, n=count: f(x, n, w, b), (x(), weight(), bias()))
+        yield Case(lambda x, b, n=count: f(x, n, None, b, 0.1), (x(), bias()))
+        yield Case(lambda x, w, n=count: f(x, n, w)[0], (x(), weight()))
+    yield Case(lambda x: f(x, 15)[1:], (normal(rng, 5, 4, 3).T.swapaxes(0, 2),))
+
+
 def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     def qkv(b: int, h: int, t: int, s: int, d: int) -> tuple:
         return normal(rng, b, h, t, d), normal(rng, b, h, s, d), normal(rng, b, h, s, d)
@@ -173,6 +193,7 @@ CASES: dict[str, Family] = {
         (0, (2, 3), (2, 3)), (-1, (2, 3), (2, 3), (2, 3)), (1, (3,), (3,)), (0, (), ()))),
     "split": Family(shaped(((4, 3), {"sections": 2}), ((3, 4), {"sections": [1, 3], "axis": -1}),
                            ((6, 1), {"sections": (2, 2)}), ((2, 0), {"sections": 1}))),
+    "all_reduce": Family(unary(), "one shard, where it is the identity; of several by tests/test_parallel.py"),
     "alias": smooth, "astype": Family(unary(normal, {"dtype": np.float64}), "float64 to itself; others by tests"),
     "to": Family(unary(normal, {"device": "cpu"}), "to the CPU, from where it is"),
     "matmul": Family(families.matmuls), "einsum": Family(families.einsums),
@@ -184,8 +205,8 @@ CASES: dict[str, Family] = {
     "argmin": Family(shaped(((3, 4), {}), ((3, 4), {"axis": -1}), ((3,), {"axis": 0}), draw=ladder), STEP),
     "softmax": Family(softmaxes), "log_softmax": Family(softmaxes), "cross_entropy": Family(cross_entropies),
     "gelu": Family(unary(normal, {}, {"approximate": "tanh"})), "linear": Family(linears),
-    "layer_norm": Family(layer_norms), "scaled_dot_product_attention": Family(attentions),
-    "lstm": Family(lstms),
+    "layer_norm": Family(layer_norms), "group_norm": Family(group_norms), "batch_standard": Family(batch_norms),
+    "scaled_dot_product_attention": Family(attentions), "lstm": Family(lstms),
     "conv2d": Family(families_nn.convolutions), "conv_transpose2d": Family(families_nn.transposed_convolutions),
     "binary_cross_entropy_with_logits": Family(families_nn.binary_cross_entropies),
     "silu": Family(both_of(unary(), unary(families_nn.far))),

@@ -23,6 +23,7 @@ from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.record import name_rows, op
 from tinycv.engine.reduce import as_rows
+from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
@@ -108,6 +109,7 @@ stack = op(lambda xp, *xs, axis=0: xp.stack(xs, axis), xs=lambda g, i, axis: get
 alias = op(lambda xp, x: x, x=lambda g: g)
 astype = op(lambda xp, x, dtype=np.float32: xp.asarray(x, dtype), x=lambda g: g)          # no copy where it has it
 to = op(lambda xp, x, device="cpu": backend.to_device(x, device), x=lambda g, x_device: to(g, x_device))
+all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))      # over the shards of a batch: see shards.py
 
 # ── products of matrices ─────────────────────────────────────────────────────────────────────────
 

@@ -2,12 +2,16 @@
 
 Initial weights and shuffles come from the host's stream, so that CPU and GPU start equal; per-step noise is
 drawn where it is used (``backend.standard_normal``, ``backend.uniform``).
+
+The streams are the process's.  A shard of a batch (shards.py) draws from streams of its own, which ``split`` makes: they
+depend on the seed, on how many splits there were since, and on the shard's number, but not on which thread is faster.
 """
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from operator import index
 from typing import Any
 
@@ -21,8 +25,8 @@ class _Streams:
     first draw, so a step without noise pays nothing for reseeding. Never seeded means seed 0.
     """
 
-    def __init__(self, seed: tuple[int, ...] = (0,)):
-        self.seed = seed
+    def __init__(self, seed: tuple[int, ...] = (0,), shard: tuple[int, ...] = ()):
+        self.seed, self.shard, self.splits = seed, shard, 0
         self.host: np.random.Generator | None = None
         self.host_noise: np.random.Generator | None = None
         self.gpu_noise: dict[str, Any] = {}     # "gpu:0" -> cupy.random.Generator
@@ -30,19 +34,35 @@ class _Streams:
 
     def sequence(self, *stream: int) -> np.random.SeedSequence:
         # The length goes in first: SeedSequence pads with zeros, and 7 and (7, 0) would be the same seed.
-        return np.random.SeedSequence((len(self.seed), *self.seed), spawn_key=stream)
+        return np.random.SeedSequence((len(self.seed), *self.seed), spawn_key=(*stream, *self.shard))
 
 
 _streams = _Streams()
+_own: ContextVar[_Streams | None] = ContextVar("tinycv_streams", default=None)      # a shard's, or replayed ones
+
+
+def _here() -> _Streams:
+    return _own.get() or _streams
+
+
+def split(shards: int) -> list[_Streams]:
+    """Streams for each shard of a batch, to be taken up by ``use`` inside the shard."""
+    _streams.splits += 1
+    return [_Streams(_streams.seed, (_streams.splits, i)) for i in range(shards)]
+
+
+use = _own.set                             # in the shard's own context: what draws there draws from these streams
 
 
 def manual_seed(seed: int | tuple[int, ...]) -> None:
     """Start every stream of random numbers anew, on all devices. ``seed``: an int >= 0, or a tuple of them.
 
     manual_seed((seed, step)) before a step makes its noise a function of the two only: resume needs no more.
-    Streams are the process's, not a thread's: draw before splitting a batch over threads.
+    Streams are the process's, not a thread's; a shard's are made from the process's, so seed before a batch is split.
     """
     global _streams
+    if _own.get() is not None:
+        raise RuntimeError(f"manual_seed({seed!r}) inside one shard of a batch: seed before the batch is split")
     numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
     if not numbers or min(numbers) < 0:
         raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
@@ -51,24 +71,27 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
 
 def host_generator() -> np.random.Generator:
     """The generator of initial weights and shuffles: NumPy's, on the host, the same whatever the device."""
-    if _streams.host is None:
-        _streams.host = np.random.Generator(np.random.PCG64(_streams.sequence(0)))
-    return _streams.host
+    streams = _here()
+    if streams.host is None:
+        streams.host = np.random.Generator(np.random.PCG64(streams.sequence(0)))
+    return streams.host
 
 
 def host_noise() -> np.random.Generator:
     """The generator of noise drawn on the CPU. SFC64: the fastest that NumPy has."""
-    if _streams.host_noise is None:
-        _streams.host_noise = np.random.Generator(np.random.SFC64(_streams.sequence(1)))
-    return _streams.host_noise
+    streams = _here()
+    if streams.host_noise is None:
+        streams.host_noise = np.random.Generator(np.random.SFC64(streams.sequence(1)))
+    return streams.host_noise
 
 
 def gpu_noise(device: str) -> Any:
     """The generator of noise drawn on ``device`` ("gpu:0"), which must be CuPy's current one."""
-    if device not in _streams.gpu_noise:
+    streams = _here()
+    if device not in streams.gpu_noise:
         random, number = sys.modules["cupy"].random, int(device.partition(":")[2])
-        _streams.gpu_noise[device] = random.Generator(random.Philox4x3210(_streams.sequence(2 + number, *_streams.block)))
-    return _streams.gpu_noise[device]
+        streams.gpu_noise[device] = random.Generator(random.Philox4x3210(streams.sequence(2 + number, *streams.block)))
+    return streams.gpu_noise[device]
 
 
 @contextmanager
@@ -78,31 +101,30 @@ def marked() -> Iterator[tuple]:
     The host's noise goes on as if nothing were marked. CuPy's generators cannot be read, nor set back, so inside each
     marked block a GPU's noise comes from a generator of the block's own, made at its first draw.
     """
-    streams = _streams
+    streams = _here()
     streams.blocks += 1
     noise = streams.host_noise
     before = streams.gpu_noise, streams.block
     streams.gpu_noise, streams.block = {}, (streams.blocks,)
     try:
-        yield streams.seed, streams.blocks, None if noise is None else noise.bit_generator.state
+        yield streams.seed, streams.shard, streams.blocks, None if noise is None else noise.bit_generator.state
     finally:
         streams.gpu_noise, streams.block = before
 
 
 @contextmanager
 def replayed(mark: tuple) -> Iterator[None]:
-    """Draw noise as the block did that gave the mark; afterwards all streams stand where they stood before."""
-    global _streams
-    outside = _streams
-    seed, number, noise = mark
-    _streams = _Streams(seed)
-    _streams.blocks, _streams.block = number, (number,)
+    """Draw noise as the block did that gave the mark; the streams outside stand still meanwhile."""
+    seed, shard, number, noise = mark
+    streams = _Streams(seed, shard)
+    streams.blocks, streams.block = number, (number,)
+    token = _own.set(streams)
     try:
         if noise is not None:
             host_noise().bit_generator.state = noise
         yield
     finally:
-        _streams = outside
+        _own.reset(token)
 
 
 def forget_gpu_noise() -> None:
@@ -112,7 +134,7 @@ def forget_gpu_noise() -> None:
 
 def get_rng_state() -> dict[str, Any]:
     """Where the host's two streams stand, as JSON can hold it. Of a GPU's noise only the seed can be told."""
-    return {"seed": list(_streams.seed), "host": host_generator().bit_generator.state,
+    return {"seed": list(_streams.seed), "splits": _streams.splits, "host": host_generator().bit_generator.state,
             "noise": _plain(host_noise().bit_generator.state)}
 
 
@@ -123,6 +145,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
     exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
     manual_seed(tuple(state["seed"]))
+    _streams.splits = state.get("splits", 0)    # a state of before there were shards has none
     host_generator().bit_generator.state = state["host"]
     host_noise().bit_generator.state = _packed(state["noise"])
 

@@ -2,13 +2,14 @@
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
 from tinycv.nn.activation import gelu, leaky_relu, log_softmax, silu, softmax
+from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import embedding, linear
 from tinycv.nn.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
-from tinycv.nn.norm import layer_norm
+from tinycv.nn.norm import group_norm, layer_norm
 from tinycv.nn.pool import avg_pool2d, max_pool2d
 
-__all__ = ["avg_pool2d", "binary_cross_entropy_with_logits", "conv2d", "conv_transpose2d", "cross_entropy", "dropout",
-           "embedding", "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "max_pool2d", "mse_loss", "relu",
-           "sigmoid", "silu", "softmax", "softplus", "tanh"]
+__all__ = ["avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "conv_transpose2d", "cross_entropy",
+           "dropout", "embedding", "gelu", "group_norm", "layer_norm", "leaky_relu", "linear", "log_softmax", "max_pool2d",
+           "mse_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh"]

@@ -1,0 +1,147 @@
+"""Batch normalisation: each channel has mean 0 and variance 1 over all images of the batch, then what is learned.
+
+    y = γ (x - E[x]) / √(Var[x] + ε) + β                            Ioffe & Szegedy 2015, algorithm 1
+
+It ties the examples of a batch to each other; so after training, where a result may depend on one example alone, it goes
+by running statistics (algorithm 2), and in shards of a batch it has to ask the other shards: all_reduce, forward for the
+count, the mean and the variance, and once backward.   Read before: norm.py, engine/shards.py.
+Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.fused import fused
+from tinycv.engine.ops import all_reduce, sqrt
+from tinycv.engine.reduce import dot_last, sum_last, sum_rows
+from tinycv.engine.shards import rank
+from tinycv.engine.tensor import Tensor, bare
+from tinycv.nn import init
+from tinycv.nn.module import Module
+from tinycv.nn.norm import affine, column, per_channel, scaled, slabs
+
+
+@fused
+def batch_standard(x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> tuple:
+    """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch, all shards of it.
+
+    Returns y of the shape of x, and the whole batch's mean (C,) and variance (C,), which divides by count.
+    """
+    axes = (0, *range(2, x.ndim))
+    mean = all_reduce(x.sum(axis=axes, keepdims=True)) / count      # (1, C, 1, 1)
+    centred = x - mean
+    var = all_reduce((centred * centred).sum(axis=axes, keepdims=True)) / count
+    return scaled(centred / sqrt(var + eps), weight, bias), mean.reshape((x.shape[1],)), var.reshape((x.shape[1],))
+
+
+def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+               momentum: float = 0.1, eps: float = 1e-5) -> Any:
+    """x (N, C, *spatial), all others (C,) or None. Returns the shape of x.
+
+    training: normalise by the batch's statistics, and move the running ones, which are changed in place, towards them:
+    r <- (1 - momentum) r + momentum * statistic, with the variance that divides by n - 1. Otherwise: by the running ones.
+    In shards (parallel.py) the batch is the whole batch, so results do not depend on how many there are.
+    ValueError for a batch with one value a channel, whose variance says nothing.
+    """
+    if not training:
+        y = (x - per_channel(running_mean, x)) / sqrt(per_channel(running_var, x) + eps)
+        return scaled(y, weight, bias)
+    count = all_reduce(x.shape[0] * prod(x.shape[2:]))
+    if count < 2:
+        raise ValueError(f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs at least 2")
+    y, mean, var = batch_standard(x, count, weight, bias, eps)
+    if running_mean is not None and rank() == 0:                    # once a batch, not once a shard
+        for running, now in ((running_mean, bare(mean)), (running_var, bare(var) * (count / (count - 1)))):
+            running._data += momentum * (now - running._data)
+            running.mark_changed()
+    return y
+
+
+class BatchNorm2d(Module):
+    """Batch normalisation of (N, num_features, H, W): by the batch's statistics while training, by running ones after.
+
+    Buffers as PyTorch's: running_mean, from 0, running_var, from 1, and num_batches_tracked, which only counts.
+    track_running_stats=False: no buffers, and the batch's statistics always. differs: momentum is always a number.
+    """
+
+    ranks: tuple[int, ...] = (4,)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
+                 track_running_stats: bool = True):
+        self.eps, self.momentum = eps, momentum
+        self.weight = init.ones((num_features,)) if affine else None
+        self.bias = init.zeros((num_features,)) if affine else None
+        tracked = track_running_stats
+        self.running_mean = Tensor(np.zeros(num_features, np.float32)) if tracked else None
+        self.running_var = Tensor(np.ones(num_features, np.float32)) if tracked else None
+        self.num_batches_tracked = Tensor(np.zeros((), np.int64)) if tracked else None
+
+    def forward(self, x: Any) -> Any:
+        """x (N, num_features, ...). Returns the same shape."""
+        if x.ndim not in self.ranks:
+            raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x has shape {x.shape}")
+        if self.training and self.num_batches_tracked is not None and rank() == 0:
+            self.num_batches_tracked.data = self.num_batches_tracked._data + 1
+        return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                          self.training or self.running_mean is None, self.momentum, self.eps)
+
+
+class BatchNorm1d(BatchNorm2d):
+    """Batch normalisation of (N, num_features) or (N, num_features, L): see BatchNorm2d."""
+
+    ranks = (2, 3)
+
+
+# ── below this line: speed. The definition above is what it must equal ───────────────────────────
+
+
+@batch_standard.kernel
+def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
+    channels = x.shape[1]
+    planes = x.reshape(len(x), channels, prod(x.shape[2:]))
+
+    def over_batch(of, rows=1):                                     # (rows, C): what ``of`` makes of a slab, summed
+        total = xp.zeros((rows, channels), x.dtype)
+        for s in slabs(xp, planes):
+            for i, part in enumerate(of(s)):                        # (n, C, 1)
+                total[i] += sum_rows(xp, part[..., 0])
+        return total
+
+    mean = all_reduce(over_batch(lambda s: [sum_last(xp, planes[s])]))[0] / count
+    centre = column(mean)
+
+    def squares(s):
+        centred = planes[s] - centre
+        return [dot_last(xp, centred, centred)]
+
+    var = all_reduce(over_batch(squares))[0] / count
+    scale = 1 / xp.sqrt(var + eps)
+    slope = scale if weight is None else scale * weight
+    y = xp.empty(planes.shape, x.dtype)
+    for s in slabs(xp, planes):
+        affine(column(slope), xp.subtract(planes[s], centre, out=y[s]), column(bias))
+
+    def pull(g):
+        gy, gmean, gvar = g
+        gy = xp.zeros_like(planes) if gy is None else gy.reshape(planes.shape)
+        own = over_batch(lambda s: [sum_last(xp, gy[s]), dot_last(xp, gy[s], planes[s] - centre)], rows=2)
+
+        def along_x():
+            # y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x - mean) b + c.
+            to_mean, to_var = (xp.zeros_like(mean) if part is None else part for part in (gmean, gvar))
+            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))
+            b = (2 * total[3] - slope * scale * scale * total[1]) / count
+            c = (total[2] - slope * total[0]) / count
+            gx = xp.empty(planes.shape, x.dtype)
+            for s in slabs(xp, planes):
+                part = affine(column(b), xp.subtract(planes[s], centre, out=gx[s]), column(c))
+                part += gy[s] * column(slope)
+            return gx.reshape(x.shape)
+
+        return along_x, None, lambda: own[1] * scale, lambda: own[0]
+
+    return (y.reshape(x.shape), mean, var), pull

@@ -1,0 +1,159 @@
+"""All cores at one batch: each thread computes the loss and the gradient of its share of the examples.
+
+    with parallel.threads() as group:                   # as many as there are cores to use
+        for images, labels in loader:
+            optimizer.zero_grad()
+            group.backward(lambda x, y: cross_entropy(model(x), y), images, labels)
+            optimizer.step()
+        scores = group.map(model, images)
+
+The loss of N examples is a mean, so it is the shards' losses L_i, of n_i examples each, weighted:
+
+    L = Σ_i (n_i / N) L_i            and so is its gradient:          dL/dw = Σ_i (n_i / N) dL_i/dw
+
+The sum has always the same order, that of the shards: two runs give the same bits, whichever thread was faster.  The
+result differs from that of the whole batch by rounding alone, and, of course, by other random numbers in dropout.
+
+BLAS can use all cores too, and does where nobody stops it, but only inside one product of matrices; what lies between
+two products then has one core.  Shards keep all cores at work all the time; while a group is open, BLAS has one thread
+in each.   How shards speak to each other: engine/shards.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend
+from tinycv.engine.methods import concatenate
+from tinycv.engine.shards import Crew
+from tinycv.engine.tensor import LEAF, Tensor, no_grad, wrap
+from tinycv.engine.walk import sweep
+
+
+def threads(size: int | None = None) -> Group:
+    """Open a group of ``size`` threads (None: one for each core that this process may use). Close it after use, or open
+    it in a ``with``. ValueError unless size is at least 1."""
+    return Group(cores() if size is None else size)
+
+
+def cores() -> int:
+    """How many cores this process may use: those of the machine, or fewer in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Group:
+    """Threads that share out a batch. It may be used by one thread at a time, and not inside a shard."""
+
+    def __init__(self, size: int):
+        from threadpoolctl import threadpool_limits  # not at the top: who does not open a group need not load it
+
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"a group needs at least one thread, not {size!r}")
+        self.size, self._crew = size, Crew(size)
+        self._blas = threadpool_limits(limits=1, user_api="blas")       # once: it looks through all loaded libraries
+
+    def backward(self, loss_of: Callable[..., Tensor], *batch: Any, reduction: str = "mean") -> Tensor:
+        """As ``loss = loss_of(*batch); loss.backward()``, by all threads. Returns the loss, without history.
+
+        batch: arrays and Tensors on the CPU, equally long along axis 0, where they are cut into nearly equal parts (views).
+        loss_of(*parts) is called in each thread, and returns one number: the mean over its examples or, with
+        reduction="sum", their sum. Weights that differ between examples (ignore_index, class weights) need "sum".
+        Raises what loss_of raised in the first shard that failed; ``.grad`` is then as it was.
+        """
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction is {reduction!r}; it must be 'mean' or 'sum', whichever loss_of returns")
+        parts = list(shares(batch, self.size))
+        total = sum(n for n, _ in parts)
+        weights = [n / total if reduction == "mean" and total else 1.0 for n, _ in parts]
+        done = self._crew.run([partial(_there_and_back, loss_of, part, w)
+                               for (_, part), w in zip(parts, weights, strict=True)])
+        with no_grad():
+            for leaf, g in _summed([gradients for _, gradients in done]).items():
+                leaf.grad = g if leaf.grad is None else leaf.grad + g
+        return wrap(sum(loss * w for (loss, _), w in zip(done, weights, strict=True)), None)
+
+    def map(self, function: Callable, *batch: Any) -> Tensor:
+        """As ``function(*batch)``, by all threads and without recording: a result for each example, joined along axis 0."""
+        parts = list(shares(batch, self.size))
+        with no_grad():
+            results = self._crew.run([partial(function, *part) for _, part in parts])
+            for (n, _), y in zip(parts, results, strict=True):
+                if not isinstance(y, Tensor) or y.shape[:1] != (n,):
+                    found = f"a Tensor of shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
+                    raise TypeError(f"map: of {n} examples the function made {found}; it must be a Tensor with {n} rows")
+            return concatenate(results) if len(results) > 1 else results[0]
+
+    def close(self) -> None:
+        """End the threads, and give BLAS back those that it had."""
+        if self._blas is not None:
+            self._crew.close()
+            self._blas.restore_original_limits()
+            self._blas = None
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def shares(batch: tuple, size: int) -> Iterator[tuple[int, list]]:
+    """(number of examples, the parts of each array) for each shard: ``size`` of them, or one an example if those are
+    fewer. No part is copied."""
+    for i, x in enumerate(batch):
+        if not isinstance(x, (Tensor, np.ndarray)):
+            if backend.array_module(x) is np:
+                raise TypeError(f"argument {i} of the batch is of type {type(x).__name__}: only arrays and Tensors can be "
+                                "shared out. What is the same for all examples belongs inside the function")
+        elif isinstance(x, Tensor) and x._node not in (None, LEAF):
+            raise ValueError(f"argument {i} of the batch, of shape {x.shape}, was computed by a recorded op: threads cannot "
+                             "walk one graph together. Compute it inside the function, or detach() it")
+        elif not x.ndim:
+            raise TypeError(f"argument {i} of the batch is a single number: it has no axis 0 to be shared out along")
+        on_cpu(getattr(x, "_data", x), f"argument {i} of the batch")
+    if len({len(x) for x in batch}) != 1:
+        raise ValueError("a batch needs one array at least" if not batch else
+                         f"the arrays of a batch must be equally long, but have {[len(x) for x in batch]} examples")
+    n = len(batch[0])
+    size = max(1, min(size, n))
+    ends = [i * n // size for i in range(size + 1)]
+    for start, end in zip(ends, ends[1:], strict=False):
+        yield end - start, [x if size == 1 else _rows(x, start, end) for x in batch]
+
+
+def on_cpu(array: Any, what: str) -> None:
+    if (device := backend.device_of(array)) != "cpu":
+        raise ValueError(f"{what} is on {device}: a GPU does its work side by side as it is, and is fed by one thread; call "
+                         "the function on the whole batch")
+
+
+def _rows(x: Any, start: int, end: int) -> Any:
+    """A view; recorded where x collects a gradient, so that it arrives in x."""
+    return wrap(x._data[start:end], None) if isinstance(x, Tensor) and x._node is None else x[start:end]
+
+
+def _there_and_back(loss_of: Callable, part: list, weight: float) -> tuple[Any, dict]:
+    """The loss of one shard, and its weighted gradients: nothing of it is seen by the other threads."""
+    loss = loss_of(*part)
+    if not isinstance(loss, Tensor) or loss.size != 1:
+        found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TypeError(f"loss_of must return the loss, a Tensor of one number, not {found}")
+    on_cpu(loss._data, "the loss")
+    return loss._data, sweep([loss], [np.full_like(loss._data, weight)], None, keep=False, record=False)
+
+
+def _summed(gradients: list[dict]) -> dict:
+    """The sums over all shards, in the shards' order, into the first one's memory."""
+    total, *others = gradients
+    for found in others:
+        for leaf, g in found.items():
+            if leaf in total:
+                total[leaf]._data += g._data
+            else:
+                total[leaf] = g
+    return total
