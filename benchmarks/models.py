@@ -26,9 +26,10 @@ TASKS: dict[str, Task] = {
     "U-Net, 28 x 28": UNet(), "Score matching in the plane": Score(),
 }
 TINY: dict[str, Task] = {
-    "tiny MLP": Mlp(4, (6, 5, 5, 3)), "tiny LSTM": Lstm(4, 3, 2, 5, 3), "tiny Transformer": Transformer(4, 5, 8, 2, 16, 2, 7),
-    "tiny ViT": Vit(4, 4, 2, 8, 2, 2, 3), "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2),
-    "tiny U-Net": UNet(4, 8, 16), "tiny score matching": Score(4, 8),
+    "tiny MLP": Mlp(4, (6, 5, 5, 3)), "tiny LSTM": Lstm(4, 3, 2, 5, 3),
+    "tiny Transformer": Transformer(4, 5, 8, 2, 16, 2, 7), "tiny ViT": Vit(4, 4, 2, 8, 2, 2, 3),
+    "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2), "tiny U-Net": UNet(4, 8, 16),
+    "tiny score matching": Score(4, 8),
 }
 SPLIT = (Lstm, Transformer, Vit, LeNet, UNet)   # what is quicker in a part for each core
 WHOLE = (Gan,)                                  # batch norm looks at the whole batch, so that parts would be another model
