@@ -10,29 +10,13 @@ def tinycv_parts() -> SimpleNamespace:
     import tinycv
     from tinycv import nn
 
-    class LeakyReLU(nn.Module):
-        def __init__(self, slope: float):
-            self.slope = slope
-
-        def forward(self, x: Any) -> Any:
-            return tinycv.maximum(x, self.slope * x)
-
-    class SiLU(nn.Module):
-        def forward(self, x: Any) -> Any:
-            return x * tinycv.sigmoid(x)
-
-    def halve(x: Any) -> Any:                                       # the mean of every 2 x 2
-        b, c, h, w = x.shape
-        return x.reshape(b, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
-
     return SimpleNamespace(
-        nn=nn, F=nn.functional, relu=tinycv.relu, join=tinycv.concatenate, modules=list, no_grad=tinycv.no_grad,
+        nn=nn, F=nn.functional, join=tinycv.concatenate, modules=list, no_grad=tinycv.no_grad,
         ones_like=tinycv.ones_like, grad=tinycv.grad, leaf=lambda x: tinycv.Tensor(x.detach(), requires_grad=True),
         parameter=lambda shape: nn.Parameter(tinycv.zeros(shape)), load=lambda model, state: model.load_state_dict(
             state, strict=False), LSTM=lambda *sizes, **how: tinycv.sequence.LSTM(*sizes, **how),
         block=lambda d, heads, mlp: tinycv.sequence.TransformerEncoderLayer(d, heads, mlp, 0.0),
-        causal=lambda block, x: block(x, is_causal=True), vit=tinycv.vision.ViT, LeakyReLU=LeakyReLU, SiLU=SiLU,
-        halve=halve)
+        causal=lambda block, x: block(x, is_causal=True), vit=tinycv.vision.ViT)
 
 
 def torch_parts() -> SimpleNamespace:
@@ -52,8 +36,8 @@ def torch_parts() -> SimpleNamespace:
         model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, strict=False)
 
     return SimpleNamespace(
-        nn=nn, F=nn.functional, relu=torch.relu, join=torch.cat, modules=nn.ModuleList, no_grad=torch.no_grad,
+        nn=nn, F=nn.functional, join=torch.cat, modules=nn.ModuleList, no_grad=torch.no_grad,
         ones_like=torch.ones_like, grad=torch.autograd.grad, leaf=lambda x: x.detach().requires_grad_(True),
         parameter=lambda shape: nn.Parameter(torch.zeros(shape)), load=load, LSTM=nn.LSTM,
         block=lambda d, heads, mlp: nn.TransformerEncoderLayer(d, heads, mlp, 0.0, batch_first=True), causal=causal,
-        vit=TorchViT, LeakyReLU=nn.LeakyReLU, SiLU=nn.SiLU, halve=lambda x: nn.functional.avg_pool2d(x, 2))
+        vit=TorchViT)

@@ -32,7 +32,7 @@ TINY: dict[str, Task] = {
     "tiny score matching": Score(4, 8),
 }
 SPLIT = (Lstm, Transformer, Vit, LeNet, UNet)   # what is quicker in a part for each core
-WHOLE = (Gan,)                                  # batch norm looks at the whole batch, so that parts would be another model
+WHOLE = (Gan,)                                  # two losses and a frozen half, which parallel's one call does not say
 COMPILED = (Mlp, Transformer, Vit, UNet)        # of each kind one: a minute each. The others gain as little or as much
 NO_AUTOGRAD = {Gan: "HIPS autograd has no transposed convolution", UNet: "HIPS autograd has no transposed convolution"}
 NO_MYGRAD = {Gan: "MyGrad has no transposed convolution", UNet: "MyGrad has no transposed convolution",

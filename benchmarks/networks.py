@@ -66,7 +66,7 @@ def vit(lib: Lib, task: tasks.Vit) -> Any:
 
 
 def lenet(lib: Lib, task: tasks.LeNet) -> Any:
-    a, b = task.channels
+    F, (a, b) = lib.F, task.channels
 
     class LeNet(lib.nn.Module):
         def __init__(self):
@@ -75,10 +75,10 @@ def lenet(lib: Lib, task: tasks.LeNet) -> Any:
             self.fc1, self.fc2, self.fc3 = lib.nn.Linear(16 * b, 120), lib.nn.Linear(120, 84), lib.nn.Linear(84, 10)
 
         def forward(self, x: Any) -> Any:
-            x = lib.halve(lib.relu(self.conv1(x)))                  # (B, a, 12, 12)
-            x = lib.halve(lib.relu(self.conv2(x)))                  # (B, b, 4, 4)
-            x = lib.relu(self.fc1(x.reshape(x.shape[0], 16 * b)))
-            return self.fc3(lib.relu(self.fc2(x)))
+            x = F.avg_pool2d(F.relu(self.conv1(x)), 2)                # (B, a, 12, 12)
+            x = F.avg_pool2d(F.relu(self.conv2(x)), 2)                # (B, b, 4, 4)
+            x = F.relu(self.fc1(x.reshape(x.shape[0], 16 * b)))
+            return self.fc3(F.relu(self.fc2(x)))
 
     return LeNet()
 
@@ -90,7 +90,7 @@ def gan(lib: Lib, task: tasks.Gan) -> Any:
         return [nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     def down(inputs: int, outputs: int) -> list:
-        return [nn.Conv2d(inputs, outputs, 4, 2, 1), lib.LeakyReLU(0.2)]
+        return [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
 
     class Pair(nn.Module):
         def __init__(self):
@@ -110,7 +110,7 @@ def unet(lib: Lib, task: tasks.UNet) -> Any:
     nn, c = lib.nn, task.channels
 
     def stage(layer: Any, channels: int) -> Any:
-        return nn.Sequential(layer, nn.GroupNorm(8, channels), lib.SiLU())
+        return nn.Sequential(layer, nn.GroupNorm(8, channels), nn.SiLU())
 
     class UNet(nn.Module):
         def __init__(self):
