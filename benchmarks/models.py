@@ -31,7 +31,7 @@ TINY: dict[str, Task] = {
     "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2), "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-SPLIT = (Lstm, Transformer, Vit, LeNet, UNet)   # what is quicker in a part for each core
+SPLIT = (Lstm, Transformer, Vit, UNet)   # what is quicker in a part for each core
 WHOLE = (Gan,)                                  # two losses and a frozen half, which parallel's one call does not say
 COMPILED = (Mlp, Transformer, Vit, UNet)        # of each kind one: a minute each. The others gain as little or as much
 NO_AUTOGRAD = {Gan: "HIPS autograd has no transposed convolution", UNet: "HIPS autograd has no transposed convolution"}
