@@ -49,6 +49,11 @@ class Row:
     contenders: tuple[Contender, ...]
     of: str = "call"
     per: int = 1
+    flops: float | None = None
+    bytes: float | None = None
+    point: tuple[str, float] | None = None
+    rtol: float = 1e-4
+    memory: bool = False
 
 
 @dataclass(frozen=True)

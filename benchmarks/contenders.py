@@ -1,0 +1,133 @@
+"""How each library takes a task's training step, or its inference: the Work that measure.py times.
+
+Called in a process of its own. Every training step is forward, backward and Adam; every inference records nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from benchmarks import functional, networks
+from benchmarks.adam import Adam
+from benchmarks.libraries import tinycv_parts, torch_parts
+from benchmarks.measure import Work
+from benchmarks.ops import LR, threads, weights
+from benchmarks.tasks import Gan, Task
+
+
+def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu") -> Work:
+    """split: the batch is cut into a part for each core (tinycv.parallel)."""
+    import tinycv
+    from tinycv.engine import backend
+    lib = tinycv_parts()
+    model = networks.build(lib, task).to(device)
+    batch = [tinycv.Tensor(a, device=device) for a in task.examples()]
+    adam = partial(tinycv.optim.Adam, lr=LR)
+    group = None
+    if split:
+        from tinycv import parallel
+        group = parallel.threads(threads())
+        group.__enter__()                                           # for as long as this process lives
+    if not train:
+        work = tinycv_inference(model.eval(), batch[0], group)
+    elif isinstance(task, Gan):
+        work = networks.gan_step(lib, model, adam, *batch)
+    else:
+        loss_of = partial(networks.loss_of(task), lib, model)
+        there_and_back = partial(group.backward if group else backward, loss_of, *batch)
+        work = networks.train_step(model, adam(model.parameters()), there_and_back)
+    return work if device == "cpu" else finished(work, partial(backend.synchronize, device))
+
+
+def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
+    import tinycv
+
+    def infer(x: Any) -> Any:
+        with tinycv.no_grad():                                      # of each thread
+            return model(x)
+    return lambda: {"result": group.map(infer, x) if group else infer(x)}
+
+
+def finished(work: Work, wait: Callable[[], None]) -> Work:
+    """The work, done only when the device has done it."""
+    def done() -> dict[str, Any]:
+        result = work()
+        wait()
+        return result
+    return done
+
+
+def backward(loss_of: Callable[..., Any], *batch: Any) -> Any:
+    loss = loss_of(*batch)
+    loss.backward()
+    return loss
+
+
+def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False) -> Work:
+    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile."""
+    import torch
+    torch.set_num_threads(threads())
+    lib = torch_parts()
+    model = networks.build(lib, task)
+    batch = [torch.from_numpy(a) for a in task.examples()]
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        batch = [a.to(memory_format=torch.channels_last) if a.ndim == 4 else a for a in batch]
+    adam = partial(torch.optim.Adam, lr=LR, fused=True)
+    if not train:
+        return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
+    if isinstance(task, Gan):
+        return networks.gan_step(lib, model, adam, *batch)
+    loss_of = partial(networks.loss_of(task), lib, model)
+    there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
+    return networks.train_step(model, adam(model.parameters()), there_and_back)
+
+
+def torch_inference(model: Any, x: Any) -> Work:
+    import torch
+
+    def work() -> dict[str, Any]:
+        with torch.inference_mode():
+            return {"result": model(x)}
+    return work
+
+
+def by_autograd(task: Task, train: bool) -> Work:
+    from autograd import value_and_grad
+    lib = functional.autograd_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    if not train:
+        return lambda: {"result": functional.network(task, lib, start, batch[0])}
+    there_and_back = value_and_grad(partial(functional.loss, task, lib))
+    adam = Adam(start, LR)
+
+    def work() -> dict[str, Any]:
+        loss, slopes = there_and_back(start, *batch)
+        adam.step(slopes)
+        return {"loss": loss, **{f"gradient of {name}": g for name, g in slopes.items()}}
+    return work
+
+
+def by_mygrad(task: Task, train: bool) -> Work:
+    import mygrad
+    mygrad.turn_memory_guarding_off()                               # as its manual advises where speed counts
+    lib = functional.mygrad_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    if not train:
+        def infer() -> dict[str, Any]:
+            with mygrad.no_autodiff:
+                return {"result": functional.network(task, lib, leaves, batch[0]).data}
+        leaves = {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
+        return infer
+    adam = Adam(start, LR)
+
+    def work() -> dict[str, Any]:
+        leaves = {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
+        loss = functional.loss(task, lib, leaves, *batch)
+        loss.backward()
+        slopes = {name: leaf.grad for name, leaf in leaves.items()}
+        adam.step(slopes)
+        return {"loss": loss.data, **{f"gradient of {name}": g for name, g in slopes.items()}}
+    return work

@@ -1,0 +1,209 @@
+"""The networks that tinycv and PyTorch are compared on, written once: the two have the same names.
+
+``lib`` is what the text needs of either (libraries.py). Weights and examples are the same numbers in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import tasks
+from benchmarks.ops import weights
+
+Lib = Any                                       # SimpleNamespace: tinycv's or PyTorch's parts under common names
+
+
+def build(lib: Lib, task: tasks.Task) -> Any:
+    """The task's network with its weights in place."""
+    model = NETWORKS[type(task)](lib, task)
+    start = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
+    lib.load(model, start)
+    return model
+
+
+def mlp(lib: Lib, task: tasks.Mlp) -> Any:
+    layers: list[Any] = []
+    for a, b in zip(task.widths, task.widths[1:], strict=False):
+        layers += [lib.nn.Linear(a, b), lib.nn.ReLU()]
+    return lib.nn.Sequential(*layers[:-1])
+
+
+def lstm(lib: Lib, task: tasks.Lstm) -> Any:
+    class Reader(lib.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = lib.LSTM(task.inputs, task.hidden, batch_first=True)
+            self.head = lib.nn.Linear(task.hidden, task.classes)
+
+        def forward(self, x: Any) -> Any:
+            _, (h, _) = self.lstm(x)                                # (1, B, H)
+            return self.head(h[-1])
+
+    return Reader()
+
+
+def transformer(lib: Lib, task: tasks.Transformer) -> Any:
+    class Writer(lib.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = lib.nn.Embedding(task.words, task.width)
+            self.position = lib.parameter((1, task.tokens, task.width))
+            self.blocks = lib.modules([lib.block(task.width, task.heads, task.mlp) for _ in range(task.layers)])
+            self.head = lib.nn.Linear(task.width, task.words)
+
+        def forward(self, ids: Any) -> Any:
+            x = self.embed(ids) + self.position                     # (B, T, D)
+            for block in self.blocks:
+                x = lib.causal(block, x)
+            return self.head(x)                                     # (B, T, words)
+
+    return Writer()
+
+
+def vit(lib: Lib, task: tasks.Vit) -> Any:
+    return lib.vit(task.image, task.patch, task.classes, dim=task.width, depth=task.layers, heads=task.heads)
+
+
+def lenet(lib: Lib, task: tasks.LeNet) -> Any:
+    F, (a, b) = lib.F, task.channels
+
+    class LeNet(lib.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = lib.nn.Conv2d(1, a, 5), lib.nn.Conv2d(a, b, 5)
+            self.fc1, self.fc2, self.fc3 = lib.nn.Linear(16 * b, 120), lib.nn.Linear(120, 84), lib.nn.Linear(84, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = F.avg_pool2d(F.relu(self.conv1(x)), 2)                # (B, a, 12, 12)
+            x = F.avg_pool2d(F.relu(self.conv2(x)), 2)                # (B, b, 4, 4)
+            x = F.relu(self.fc1(x.reshape(x.shape[0], 16 * b)))
+            return self.fc3(F.relu(self.fc2(x)))
+
+    return LeNet()
+
+
+def gan(lib: Lib, task: tasks.Gan) -> Any:
+    nn, c = lib.nn, task.channels
+
+    def up(inputs: int, outputs: int, stride: int, padding: int) -> list:
+        return [nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    def down(inputs: int, outputs: int) -> list:
+        return [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.generator = nn.Sequential(
+                *up(task.latent, 4 * c, 1, 0), *up(4 * c, 2 * c, 2, 1), *up(2 * c, c, 2, 1),
+                nn.ConvTranspose2d(c, 1, 4, 2, 1), nn.Tanh())       # sides 4, 8, 16, 32
+            self.discriminator = nn.Sequential(*down(1, c), *down(c, 2 * c), *down(2 * c, 4 * c), nn.Conv2d(4 * c, 1, 4))
+
+        def forward(self, z: Any) -> Any:
+            return self.generator(z)                                # (B, 1, 32, 32)
+
+    return Pair()
+
+
+def unet(lib: Lib, task: tasks.UNet) -> Any:
+    nn, c = lib.nn, task.channels
+
+    def stage(layer: Any, channels: int) -> Any:
+        return nn.Sequential(layer, nn.GroupNorm(8, channels), nn.SiLU())
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter = stage(nn.Conv2d(1, c, 3, padding=1), c)
+            self.fine = stage(nn.Conv2d(c, c, 3, padding=1), c)
+            self.down = stage(nn.Conv2d(c, 2 * c, 3, stride=2, padding=1), 2 * c)
+            self.coarse = stage(nn.Conv2d(2 * c, 2 * c, 3, padding=1), 2 * c)
+            self.up = stage(nn.ConvTranspose2d(2 * c, c, 2, stride=2), c)
+            self.join = stage(nn.Conv2d(2 * c, c, 3, padding=1), c)
+            self.leave = nn.Conv2d(c, 1, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            fine = self.fine(self.enter(x))                         # (B, c, S, S)
+            coarse = self.coarse(self.down(fine))                   # (B, 2 c, S/2, S/2)
+            return self.leave(self.join(lib.join([self.up(coarse), fine], 1)))
+
+    return UNet()
+
+
+def score(lib: Lib, task: tasks.Score) -> Any:
+    nn, h = lib.nn, task.hidden
+    return nn.Sequential(nn.Linear(2, h), nn.Softplus(), nn.Linear(h, h), nn.Softplus(), nn.Linear(h, 2))
+
+
+NETWORKS: dict[type, Callable[[Lib, Any], Any]] = {
+    tasks.Mlp: mlp, tasks.Lstm: lstm, tasks.Transformer: transformer, tasks.Vit: vit, tasks.LeNet: lenet,
+    tasks.Gan: gan, tasks.UNet: unet, tasks.Score: score}
+
+
+# ── losses: of a model and a batch, a mean ────────────────────────────────────────────────────────
+
+def classify(lib: Lib, model: Any, x: Any, labels: Any) -> Any:
+    return lib.F.cross_entropy(model(x), labels)
+
+
+def predict_next(lib: Lib, model: Any, ids: Any, following: Any) -> Any:
+    scores = model(ids)
+    return lib.F.cross_entropy(scores.reshape(-1, scores.shape[-1]), following.reshape(-1))
+
+
+def denoise(lib: Lib, model: Any, noisy: Any, clean: Any) -> Any:
+    return lib.F.mse_loss(model(noisy), clean)
+
+
+def match_score(lib: Lib, model: Any, x: Any) -> Any:
+    x = lib.leaf(x)
+    s = model(x)                                                    # (B, 2)
+    trace = sum(lib.grad(s[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2))
+    return ((s * s).sum(-1) / 2 + trace).mean()
+
+
+def loss_of(task: tasks.Task) -> Callable[..., Any]:
+    return {tasks.Transformer: predict_next, tasks.UNet: denoise, tasks.Score: match_score}.get(type(task), classify)
+
+
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────────
+
+def train_step(model: Any, optimizer: Any, backward: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+    """``backward`` computes the loss, leaves gradients in the parameters, and returns the loss."""
+    named = list(model.named_parameters())
+
+    def work() -> dict[str, Any]:
+        optimizer.zero_grad()
+        loss = backward()
+        optimizer.step()
+        return {"loss": loss, **gradients(named)}
+    return work
+
+
+def gan_step(lib: Lib, pair: Any, adam: Callable[[Any], Any], noise: Any, images: Any) -> Callable[[], dict[str, Any]]:
+    """The discriminator learns from real images and fakes; then the generator from the discriminator, held still."""
+    generator, judge, bce = pair.generator, pair.discriminator, lib.F.binary_cross_entropy_with_logits
+    steps = adam(generator.parameters()), adam(judge.parameters())
+    named = list(pair.named_parameters())
+    with lib.no_grad():
+        real, fake = lib.ones_like(judge(images)), lib.ones_like(judge(images)) * 0
+
+    def work() -> dict[str, Any]:
+        for optimizer in steps:
+            optimizer.zero_grad()
+        made = generator(noise)
+        judged = bce(judge(images), real) + bce(judge(made.detach()), fake)
+        judged.backward()
+        steps[1].step()
+        judge.requires_grad_(False)
+        fooled = bce(judge(made), real)
+        fooled.backward()
+        judge.requires_grad_(True)
+        steps[0].step()
+        return {"loss of the discriminator": judged, "loss of the generator": fooled, **gradients(named)}
+    return work
+
+
+def gradients(named: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {f"gradient of {name}": p.grad for name, p in named}

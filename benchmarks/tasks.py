@@ -1,0 +1,252 @@
+"""What the suites of whole models learn: sizes, a batch of examples, parameters by PyTorch's names, and what a step costs.
+
+A task imports no library that differentiates, so every contender can be told about it. The network itself stands in
+networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
+
+Cost counts matrix products only, a multiplication and an addition as two operations, and only those that cannot be
+avoided: backward, a product of values and weights is pulled to both; the first layer's not to the examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.ops import normal
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Product(NamedTuple):
+    """Multiply-adds of one product forward, and how many products of that size its backward needs."""
+
+    terms: int
+    pulls: int = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model with its sizes. The defaults are the sizes that the suite "models" reports."""
+
+    batch: int = 128
+
+    def flops(self, train: bool) -> float:
+        """Of one training step without its optimiser, or of one inference."""
+        return float(sum(2 * p.terms * (1 + p.pulls if train else 1) for p in self.products()))
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        """What the loss takes after the model. The model itself takes the first."""
+        raise TypeError(f"{type(self).__name__} must define examples()")
+
+    def products(self) -> Iterator[Product]:
+        raise TypeError(f"{type(self).__name__} must define products()")
+
+
+@dataclass(frozen=True)
+class Mlp(Task):
+    widths: tuple[int, ...] = (784, 256, 256, 10)
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return normal((self.batch, self.widths[0]))[0], np.arange(self.batch) % self.widths[-1]
+
+    def products(self) -> Iterator[Product]:
+        for i, (a, b) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            yield Product(self.batch * a * b, 2 if i else 1)
+
+    def shapes(self) -> Shapes:
+        pairs = zip(self.widths, self.widths[1:], strict=False)
+        return {name: shape for i, (a, b) in enumerate(pairs) for name, shape in linear(2 * i, a, b).items()}
+
+
+@dataclass(frozen=True)
+class Lstm(Task):
+    """A sequence is read to its end; the last hidden state says the class."""
+
+    steps: int = 28
+    inputs: int = 28
+    hidden: int = 128
+    classes: int = 10
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return normal((self.batch, self.steps, self.inputs))[0], np.arange(self.batch) % self.classes
+
+    def products(self) -> Iterator[Product]:
+        yield Product(self.batch * self.steps * self.inputs * 4 * self.hidden, 1)
+        yield Product(self.batch * (self.steps - 1) * self.hidden * 4 * self.hidden)        # the first state is 0
+        yield Product(self.batch * self.hidden * self.classes)
+
+    def shapes(self) -> Shapes:
+        h = self.hidden
+        return {"lstm.weight_ih_l0": (4 * h, self.inputs), "lstm.weight_hh_l0": (4 * h, h), "lstm.bias_ih_l0": (4 * h,),
+                "lstm.bias_hh_l0": (4 * h,), **linear("head", h, self.classes)}
+
+
+@dataclass(frozen=True)
+class Transformer(Task):
+    """Post-norm encoder blocks behind a causal mask; every token says what comes next."""
+
+    batch: int = 32
+    tokens: int = 64
+    width: int = 128
+    heads: int = 4
+    mlp: int = 512
+    layers: int = 2
+    words: int = 100
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        ids = np.random.default_rng(0).integers(0, self.words, (self.batch, self.tokens + 1))
+        return ids[:, :-1].copy(), ids[:, 1:].copy()
+
+    def products(self) -> Iterator[Product]:
+        seen = self.tokens * (self.tokens + 1) // 2
+        for _ in range(self.layers):
+            yield from block(self.batch, self.tokens, self.width, self.mlp, seen)
+        yield Product(self.batch * self.tokens * self.width * self.words)
+
+    def shapes(self) -> Shapes:
+        return {"embed.weight": (self.words, self.width), "position": (1, self.tokens, self.width),
+                **blocks(self.layers, self.width, self.mlp), **linear("head", self.width, self.words)}
+
+
+@dataclass(frozen=True)
+class Vit(Task):
+    image: int = 28
+    patch: int = 7
+    width: int = 64
+    heads: int = 4
+    layers: int = 4
+    classes: int = 10
+
+    @property
+    def patches(self) -> int:
+        return (self.image // self.patch) ** 2
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return normal((self.batch, 1, self.image, self.image))[0], np.arange(self.batch) % self.classes
+
+    def products(self) -> Iterator[Product]:
+        yield Product(self.batch * self.patches * self.patch ** 2 * self.width, 1)
+        for _ in range(self.layers):
+            yield from block(self.batch, self.patches + 1, self.width, 4 * self.width, (self.patches + 1) ** 2)
+        yield Product(self.batch * self.width * self.classes)
+
+    def shapes(self) -> Shapes:
+        d = self.width
+        return {"cls_token": (1, 1, d), "pos_embed": (1, self.patches + 1, d), **linear("patch_embed", self.patch ** 2, d),
+                **blocks(self.layers, d, 4 * d), "norm.weight": (d,), "norm.bias": (d,), **linear("head", d, self.classes)}
+
+
+@dataclass(frozen=True)
+class LeNet(Task):
+    """Two 5 x 5 convolutions and three linear layers on 28 x 28 (after LeCun et al. 1998, with ReLU and mean pooling)."""
+
+    channels: tuple[int, int] = (6, 16)
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return normal((self.batch, 1, 28, 28))[0], np.arange(self.batch) % 10
+
+    def products(self) -> Iterator[Product]:
+        a, b = self.channels
+        yield Product(self.batch * 24 * 24 * 25 * a, 1)
+        yield Product(self.batch * 8 * 8 * 25 * a * b)
+        for m, n in ((16 * b, 120), (120, 84), (84, 10)):
+            yield Product(self.batch * m * n)
+
+    def shapes(self) -> Shapes:
+        a, b = self.channels
+        return {"conv1.weight": (a, 1, 5, 5), "conv1.bias": (a,), "conv2.weight": (b, a, 5, 5), "conv2.bias": (b,),
+                **linear("fc1", 16 * b, 120), **linear("fc2", 120, 84), **linear("fc3", 84, 10)}
+
+
+@dataclass(frozen=True)
+class Gan(Task):
+    """A generator and a discriminator of 32 x 32, each in four strides (after Radford, Metz & Chintala 2016)."""
+
+    batch: int = 64
+    latent: int = 64
+    channels: int = 32                          # of the widest maps; twice as many at each halving
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        noise, images = normal((self.batch, self.latent, 1, 1), (self.batch, 1, 32, 32))
+        return noise, np.tanh(images)
+
+    def one_pass(self) -> tuple[list[int], list[int]]:
+        """Multiply-adds of every layer of the generator, and of the discriminator, for one batch."""
+        c = self.channels
+        maps = ((16, 1, c), (8, c, 2 * c), (4, 2 * c, 4 * c))       # side of the smaller map, channels either side
+        middle = [self.batch * side ** 2 * 16 * a * b for side, a, b in maps]
+        return ([self.batch * 16 * self.latent * 4 * c, *reversed(middle)], [*middle, self.batch * 16 * 4 * c])
+
+    def flops(self, train: bool) -> float:
+        generator, judge = self.one_pass()
+        if not train:
+            return 2.0 * sum(generator)
+        own = 3 * sum(generator) - generator[0]                     # nobody asks for the noise's gradient
+        learning = 2 * (3 * sum(judge) - judge[0])                  # of real ones and of fakes: weights alone below
+        passing = 2 * sum(judge)                                    # the generator's: to its input, weights left out
+        return 2.0 * (own + learning + passing)
+
+
+@dataclass(frozen=True)
+class UNet(Task):
+    """3 x 3 convolutions with group norm and SiLU at two scales, one skip connection; it learns to take noise away."""
+
+    batch: int = 64
+    side: int = 28
+    channels: int = 32
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return tuple(normal(*[(self.batch, 1, self.side, self.side)] * 2))
+
+    def products(self) -> Iterator[Product]:
+        c, fine, coarse = self.channels, self.batch * self.side ** 2, self.batch * (self.side // 2) ** 2
+        yield Product(fine * 9 * c, 1)
+        for terms in (fine * 9 * c * c, coarse * 9 * c * 2 * c, coarse * 9 * 2 * c * 2 * c, coarse * 4 * 2 * c * c,
+                      fine * 9 * 2 * c * c, fine * 9 * c):
+            yield Product(terms)
+
+
+@dataclass(frozen=True)
+class Score(Task):
+    """Implicit score matching in the plane: E[|s|^2 / 2 + tr(ds/dx)], Hyvarinen 2005, theorem 1. Second order."""
+
+    batch: int = 512
+    hidden: int = 128
+
+    def examples(self) -> tuple[np.ndarray, ...]:
+        return tuple(normal((self.batch, 2)))
+
+    def products(self) -> Iterator[Product]:
+        """The score; then each of its two coordinates pulled back to x. All of it is pulled to the weights."""
+        first, middle, last = 2 * self.hidden, self.hidden ** 2, self.hidden * 2
+        yield from (Product(self.batch * terms, pulls) for terms, pulls in ((first, 1), (middle, 2), (last, 2)))
+        for _ in range(2):
+            yield from (Product(self.batch * terms, pulls) for terms, pulls in ((last, 1), (middle, 2), (first, 2)))
+
+    def flops(self, train: bool) -> float:
+        return super().flops(True) if train else 2.0 * self.batch * (4 * self.hidden + self.hidden ** 2)
+
+    def shapes(self) -> Shapes:
+        h = self.hidden
+        return {**linear(0, 2, h), **linear(2, h, h), **linear(4, h, 2)}
+
+
+def linear(name: str | int, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def blocks(layers: int, width: int, mlp: int) -> Shapes:
+    one = {"self_attn.in_proj_weight": (3 * width, width), "self_attn.in_proj_bias": (3 * width,),
+           **linear("self_attn.out_proj", width, width), **linear("linear1", width, mlp), **linear("linear2", mlp, width),
+           **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")}}
+    return {f"blocks.{i}.{name}": shape for i in range(layers) for name, shape in one.items()}
+
+
+def block(batch: int, tokens: int, width: int, mlp: int, seen: int) -> Iterator[Product]:
+    """An encoder block; ``seen`` pairs of a query and a key that it may look at."""
+    yield Product(batch * tokens * width * (3 + 1) * width)
+    yield Product(batch * seen * width * 2)
+    yield Product(batch * tokens * width * mlp * 2)
