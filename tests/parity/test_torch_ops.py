@@ -154,7 +154,8 @@ CORNERS = {
 
 
 def test_every_row_of_the_table_is_compared():
-    assert {name.partition(":")[0] for name in (*SMOOTH, *STEPS)} == set(OPS)
+    ours = {"all_reduce"}                       # of shards, which PyTorch has in torch.distributed: tests/test_parallel.py
+    assert {name.partition(":")[0] for name in (*SMOOTH, *STEPS)} == set(OPS) - ours
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
