@@ -19,7 +19,7 @@ setup(
         "demos": demos,
         "test": ["pytest", "hypothesis", "threadpoolctl", *demos],
         "parity": ["torch"],
-        "bench": ["torch", "autograd", "mygrad", "threadpoolctl"],
+        "bench": ["torch", "autograd", "mygrad", "threadpoolctl", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],
