@@ -56,7 +56,7 @@ def bars(record: dict[str, Any], pairs: list[tuple[dict, dict]]) -> Any:
     ax.axvline(1, color=INK, linewidth=1)
     ax.set_yticks(range(len(pairs)), [bar_name(row, c) for row, c in pairs], fontsize=8)
     ax.set_ylim(len(pairs) - 0.4, -0.6)
-    ax.set_xlabel("ratio of medians, with its 95 % interval (green: faster, red: slower, grey: not told apart)")
+    ax.set_xlabel("ratio of medians, with its 95 % interval (green: faster, red: slower, grey: even, or not told apart)")
     plain_log_axis(ax.xaxis)
     tidy(ax, "x")
     return fig
@@ -149,7 +149,7 @@ def mark_crossings(ax: Any, lines: list[tuple]) -> None:
         for x, y in found:
             ax.plot(x, y, "x", color=INK, markersize=11, markeredgewidth=2)
             ax.annotate(f"{x:.3g}", (x, y), textcoords="offset points", xytext=(9, -12), fontsize=10, color=INK)
-        said = f"{first} and {name} " + ("cross" if found else "do not cross")
+        said = f"{first} and {name} " + (f"cross at {', '.join(f'{x:.3g}' for x, _ in found)}" if found else "do not cross")
         ax.plot([], [], "x" if found else " ", color=INK, label=said)
 
 

@@ -23,7 +23,7 @@ from benchmarks.statistics import error_of_median
 
 OUTSIDERS = ("PyTorch", "plain NumPy", "HIPS autograd", "autograd", "MyGrad")       # how their names begin
 LUCK = 0.02                                     # of a process, as a share of its time, where too few outsiders tell
-ENOUGH_OUTSIDERS, ENOUGH_ROUNDS = 8, 5
+ENOUGH_OUTSIDERS, ENOUGH_ROUNDS = 8, 4
 
 
 class Pair(NamedTuple):
@@ -52,15 +52,17 @@ def compare(a: dict[str, Any], b: dict[str, Any], threshold: float) -> tuple[int
     if few < ENOUGH_ROUNDS:
         return 2, [*told, f"cannot be compared: {few} rounds tell nothing; run both with --rounds {ENOUGH_ROUNDS} or more"]
     drift, luck, how = outsiders_say(pairs)
-    lines, slower = [*told, how, "", line("b / a", "95 % of all rows", "a", "b", "row: contender")], []
+    lines, slower, widths = [*told, how, "", line("b / a", "95 % of all rows", "a", "b", "row: contender")], [], []
     for pair in ours:
         ratio, low, high = interval(pair, drift, luck, len(ours))
+        widths.append(high / ratio)
         verdict = "SLOWER" if low > 1 + threshold else "faster" if high < 1 / (1 + threshold) else ""
         lines.append(line(f"{ratio:.2f}", f"[{low:.2f}, {high:.2f}]", *(f"{1e3 * t:.4g} ms" for t in pair.medians),
                           f"{pair.name}  {verdict}"))
         slower += [f"  {pair.name}: {ratio:.2f} [{low:.2f}, {high:.2f}]"] * (verdict == "SLOWER")
     wrong = sorted(refused(b) - refused(a))
     lines += ["", f"slower by more than {threshold:.0%}, beyond doubt ({len(slower)} of {len(ours)}):", *slower,
+              f"half of the rows could not have shown less than {(1 + threshold) * np.median(widths) - 1:+.0%}",
               *(f"refused now, and not before: {group}: {name}" for group, name in wrong)]
     return (2 if strange else 1 if slower or wrong else 0), [*strange, *lines, *strange]
 

@@ -32,7 +32,7 @@ def error_of_median(rounds: np.ndarray, draws: int = 1000) -> float:
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     """k of y ~ x^k, by least squares on the logarithms. None for fewer than three points, which would fit any line."""
-    return float(np.polyfit(np.log(xs), np.log(ys), 1)[0]) if len(set(xs)) > 2 else None
+    return round(float(np.polyfit(np.log(xs), np.log(ys), 1)[0]), 6) + 0.0 if len(set(xs)) > 2 else None     # no -0.0
 
 
 def crossings(xs: Sequence[float], a: Sequence[float], b: Sequence[float]) -> list[tuple[float, float]]:
