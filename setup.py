@@ -19,7 +19,7 @@ setup(
         "demos": demos,
         "test": ["pytest", "hypothesis", *demos],
         "parity": ["torch"],
-        "bench": ["torch", "autograd", "mygrad"],
+        "bench": ["torch", "autograd", "mygrad", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
         "gpu12": ["cupy-cuda12x[ctk]>=14,<15"],
         "mpi": ["mpi4py", "mpich"],

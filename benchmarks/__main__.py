@@ -1,12 +1,16 @@
-"""python -m benchmarks run ops                     measure, print a table, write out/ops.json (some ten minutes)
-python -m benchmarks run ops --quick             seconds, to see that it works; the figures mean nothing
+"""python -m benchmarks run SUITE           measure, print a table, write out/SUITE.json and the reports of it
+python -m benchmarks run ops --quick     seconds, to see that it works; the figures mean nothing
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
+python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
+python -m benchmarks compare A.json B.json       is B slower? 0: no, 1: surely, 2: cannot be compared
 OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -15,11 +19,11 @@ from typing import Any
 
 from benchmarks import machine, measure, report
 
-SUITES = ("ops",)
+SUITES = ("ops", "models", "scale", "backends")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 1 where a row was refused, 0 otherwise: losing is a result, disagreeing is a fault."""
+    """``run`` returns 1 where a row was refused: losing is a result, disagreeing is a fault. 2: the command is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -28,15 +32,24 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--rounds", type=at_least_one, help=f"turns of each contender (default: {measure.FULL.rounds})")
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument("--only", default="", metavar="TEXT", help="rows whose group or name contains this")
-    run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json")
+    run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json; the reports go beside it")
     run.set_defaults(call=run_suite)
+    tell = commands.add_parser("report", help="CSV, Markdown and PNG from records")
+    tell.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
+    tell.add_argument("--out", type=Path, metavar="FOLDER", help="default: beside each file")
+    tell.set_defaults(call=report_files)
+    compare = commands.add_parser("compare", help="two records of one suite: is the second slower?")
+    compare.add_argument("a", type=Path, metavar="A.json")
+    compare.add_argument("b", type=Path, metavar="B.json")
+    compare.add_argument("--threshold", type=float, default=0.05, help="slower by less is let pass (default: 0.05)")
+    compare.set_defaults(call=compare_files)
     given = parser.parse_args(arguments)
     return given.call(given)
 
 
 def run_suite(given: argparse.Namespace) -> int:
-    from benchmarks import ops
-    rows = [row for row in ops.rows(given.quick) if given.only.lower() in f"{row.group} {row.name}".lower()]
+    suite = importlib.import_module(f"benchmarks.{given.suite}")
+    rows = [row for row in suite.rows(given.quick) if given.only.lower() in f"{row.group} {row.name}".lower()]
     if not rows:
         print(f"no row of {given.suite} contains {given.only!r}", file=sys.stderr)
         return 2
@@ -45,6 +58,9 @@ def run_suite(given: argparse.Namespace) -> int:
     record: dict[str, Any] = {"suite": given.suite, "quick": given.quick, "effort": vars(effort),
                               "environment": machine.environment(), "rows": []}
     print("\n".join(report.head(record)), flush=True)
+    if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
+        from benchmarks.peaks import peaks
+        record["environment"]["peaks"] = peaks(given.quick)
     for row in rows:
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
@@ -53,7 +69,37 @@ def run_suite(given: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print("\n".join([*report.verdicts(record), f"raw samples: {out}"]))
+    write_reports(record, out.parent, out.stem)
     return 1 if any("refused" in row for row in record["rows"]) else 0
+
+
+def report_files(given: argparse.Namespace) -> int:
+    for file in given.files:
+        write_reports(read(file), given.out or file.parent, file.stem)
+    return 0
+
+
+def write_reports(record: dict[str, Any], folder: Path, stem: str) -> None:
+    from benchmarks import tables
+    made = [tables.write_csv(record, folder / f"{stem}.csv")]
+    if importlib.util.find_spec("matplotlib"):
+        from benchmarks import charts
+        made += charts.draw(record, folder, stem)
+    else:
+        print("no pictures: matplotlib is not installed (pip install 'tinycv[bench]')")
+    made.append(tables.write_markdown(record, folder / f"{stem}.md", [path for path in made if path.suffix == ".png"]))
+    print("written: " + ", ".join(map(str, made)))
+
+
+def compare_files(given: argparse.Namespace) -> int:
+    from benchmarks.compare import compare
+    code, lines = compare(read(given.a), read(given.b), given.threshold)
+    print("\n".join(lines))
+    return code
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def at_least_one(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The figures in words: an ASCII table as they come, what lost, and the README's table."""
+"""The figures in words: an ASCII table as they come, what lost, and the README's tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def row_lines(row: dict[str, Any]) -> list[str]:
             continue
         times = [duration(c[key]) for key in ("median", "q1", "q3")]
         per = f"  per {row['of']}" if row["of"] != "call" else ""
-        lines.append(line(label, c["name"], *times, str(c["n"])) + (per if i == 0 else "  " + ratio(c)))
+        held = f"  peak {megabytes(c)}" if megabytes(c) else ""
+        lines.append(line(label, c["name"], *times, str(c["n"])) + (per if i == 0 else "  " + ratio(c)) + held)
     return lines
 
 
@@ -54,6 +55,33 @@ def readme_table(record: dict[str, Any]) -> str:
                       *lines, "", f"Medians. {machine(record['environment'])}."])
 
 
+def readme_tables(models: dict[str, Any], ops: dict[str, Any]) -> str:
+    """Markdown for the README: every model beside what a user would pick instead, then the ops that lose to PyTorch."""
+    rows = [model_line(row) for row in models["rows"] if "refused" not in row]
+    beside = [(row, c) for row, c in compared(ops) if c["name"].startswith("PyTorch")]
+    lost = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {duration(c['median'])} "
+            f"| {ratio(c)} |" for row, c in beside if c["interval"][0] > 1]
+    parts = ["| training step | tinycv | PyTorch | tinycv / PyTorch [95 %] | / HIPS autograd | / MyGrad "
+             "| memory: tinycv, PyTorch |",
+             "|---|---|---|---|---|---|---|", *rows, "",
+             f"Medians; below 1 tinycv is faster; the fastest of PyTorch's settings. {machine(models['environment'])}.", "",
+             f"Of {len(beside)} comparisons of single ops with PyTorch, {len(lost)} are lost beyond doubt:"]
+    table = ["", "| forward and backward | tinycv | PyTorch | tinycv / PyTorch [95 %] |", "|---|---|---|---|", *lost]
+    return "\n".join(parts + (table if lost else []))
+
+
+def model_line(row: dict[str, Any]) -> str:
+    ours, *others = row["contenders"]
+    best = {name: min((c for c in others if c["name"].startswith(starts) and "median" in c), key=lambda c: c["median"],
+                      default=None) for name, starts in
+            (("PyTorch", "PyTorch"), ("HIPS", ("HIPS", "autograd")), ("MyGrad", ("MyGrad", "mygrad")))}
+    torch = best["PyTorch"]
+    memory = ", ".join((megabytes(c) if c else "") or "not measured" for c in (ours, torch))
+    theirs = duration(torch["median"]) if torch else "not measured"
+    return (f"| {row['group']}: {row['name']} | {duration(ours['median'])} | {theirs} "
+            f"| {' | '.join(ratio(c) if c else 'not measured' for c in best.values())} | {memory} |")
+
+
 def machine(environment: dict[str, Any]) -> str:
     cpu, blas, versions = environment["cpu"], environment["blas"], environment["versions"]
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
@@ -72,5 +100,11 @@ def duration(seconds: float) -> str:
 
 
 def ratio(contender: dict[str, Any]) -> str:
-    low, high = contender["interval"]
-    return f"{contender['ratio']:.2f} [{low:.2f}, {high:.2f}]"
+    value, low, high = (f"{x:.2f}" if x >= 0.1 else f"{x:.2g}" for x in (contender["ratio"], *contender["interval"]))
+    return f"{value} [{low}, {high}]"
+
+
+def megabytes(contender: dict[str, Any]) -> str:
+    """Of its peak memory; "" where it was not asked for, or is not known."""
+    held = contender.get("memory", {}).get("bytes")
+    return "" if held is None else f"{held / 1e6:.3g} MB"

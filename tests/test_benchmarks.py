@@ -1,10 +1,14 @@
-"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing here is timed."""
+"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing here is timed.
+
+Comparing two runs, what it draws and what it measures of a machine are in test_benchmark_tools.py.
+"""
 from __future__ import annotations
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import measure, ops, report  # noqa: E402
+from benchmarks import gate, measure, ops, report, statistics  # noqa: E402
 from benchmarks.measure import Contender, Row  # noqa: E402
 
 
@@ -42,7 +46,7 @@ def test_the_command_writes_every_sample(tmp_path):
                           cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "ops.json").read_text())
-    assert {"commit", "load", "cpu", "blas", "versions", "settings"} <= set(record["environment"])
+    assert {"commit", "load", "cpu", "blas", "versions", "settings", "instructions", "clock"} <= set(record["environment"])
     assert {row["group"] for row in record["rows"]} == {"one op", "pair", "long attention", "reduce", "ViT train step"}
     for entry in (c for row in record["rows"] for c in row["contenders"]):
         if "missing" in entry:
@@ -92,13 +96,16 @@ A = np.array([1.0, -2.0], np.float32)
     ({"y": A, "g": np.full_like(A, np.nan)}, "g is nan"), ({"y": A, "g": A[:1]}, "g is float32[1], not float32[2]"),
     ({"y": A.astype(np.float64), "g": A}, "y is float64[2], not float32[2]")])
 def test_the_gate_sees_values_names_shapes_dtypes_and_nan(other, said):
-    with pytest.raises(measure.Refused) as refusal:
-        measure.gate({"one": {"y": A, "g": A}, "other": other})
+    with pytest.raises(gate.Refused) as refusal:
+        gate.gate({"one": {"y": A, "g": A}, "other": other})
     assert said in str(refusal.value)
 
 
-def test_the_gate_lets_rounding_pass():
-    measure.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
+def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
+    gate.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
+    gate.gate({"one": {"y": A}, "other": {"y": A + np.float32(1e-3)}}, rtol=1e-3)
+    wrong = Contender("wrong", contender, (0.01,))
+    assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), measure.QUICK)
 
 
 # ── the rows ─────────────────────────────────────────────────────────────────────────────────────
@@ -115,8 +122,8 @@ ROWS = [*ops.one_op(), *ops.pairs(ops.TINY), *ops.reductions(ops.TINY), *ops.tra
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
 def test_the_contenders_of_every_row_agree_and_go_backward(row):
     ours = {c.name: c.make(*c.args)() for c in row.contenders if c.name != "PyTorch"}
-    results = {name: {k: measure.array_of(v) for k, v in result.items()} for name, result in ours.items()}
-    measure.gate(results)
+    results = {name: {k: gate.array_of(v) for k, v in result.items()} for name, result in ours.items()}
+    gate.gate(results)
     if row.group != "reduce" and row.name.split(", ")[-1] != "forward":
         assert any(k.startswith("gradient") and np.abs(v).max() > 0 for k, v in next(iter(results.values())).items())
 
@@ -132,14 +139,14 @@ def test_without_pytorch_its_rows_say_so(monkeypatch):
 
 def test_the_ratio_and_its_interval():
     noisy = np.random.default_rng(0).normal(1.0, 0.05, (12, 5))
-    twice = measure.figures((2 * noisy).tolist(), noisy.tolist())       # each round drifts alike: no doubt is left
+    twice = statistics.figures((2 * noisy).tolist(), noisy.tolist())       # each round drifts alike: no doubt is left
     assert twice["ratio"] == pytest.approx(0.5) and twice["interval"] == pytest.approx([0.5, 0.5])
-    low, high = measure.bootstrap(noisy, noisy[::-1])
+    low, high = statistics.bootstrap(noisy, noisy[::-1])
     assert low < 1 < high and high - low < 0.1
 
 
 def test_a_slower_first_contender_is_named_as_a_loser():
     fast, slow = [[1.0, 1.0]] * 4, [[3.0, 3.0]] * 4
-    entries = [{"name": "helper", **measure.figures(slow, slow)}, {"name": "plain NumPy", **measure.figures(fast, slow)}]
+    entries = [{"name": name, **statistics.figures(x, slow)} for name, x in (("helper", slow), ("plain NumPy", fast))]
     said = report.verdicts({"rows": [{"group": "reduce", "name": "sum_last", "contenders": entries}]})
     assert "slower (1 of 1 comparisons):" in said and any("helper against plain NumPy: 3.00" in line for line in said)

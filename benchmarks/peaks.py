@@ -1,0 +1,114 @@
+"""What this machine can do at best, as measured here: the roofs that a row's figures are held against.
+
+Products of large matrices give the peak of arithmetic, copies of arrays the bandwidth of memory and of the caches. A
+copy counts what it reads and what it writes. The clock and the processes are those of every other row.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gate import Refused
+from benchmarks.measure import Contender, Effort, Work
+from benchmarks.ops import threads
+from benchmarks.worker import Worker, interleaved
+
+EFFORT = Effort(rounds=2, samples=3, sample=0.1, warm=0.2, settle=0.25)
+SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (6400, 128, 512))          # (m, k, n); the last: a layer over tokens
+# Bytes of source and target together: in a core's cache, in the shared one, in neither. C's memcpy passes by the caches
+# where that pays, and within them it is ten times too slow on some processors (Zen 3, for some addresses).
+COPIES = (("scale", 256 << 10), ("scale", 4 << 20), ("scale", 256 << 20), ("memcpy", 256 << 20))
+ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+AGAIN = 32 << 20                                # bytes a thread copies in a call, in turns: starting a thread costs too
+
+
+def peaks(quick: bool = False) -> dict[str, Any]:
+    """For the record's environment: every product and every copy with its median. Half a minute, or seconds if quick."""
+    shapes, copied = (((256,) * 3,), COPIES[:1]) if quick else (SHAPES, COPIES)
+    effort = replace(EFFORT, rounds=1, samples=2, sample=0.001, warm=0.002, settle=0.0) if quick else EFFORT
+    libraries = ["NumPy", *(["PyTorch"] if importlib.util.find_spec("torch") else [])]
+    counts = sorted({1, threads()})
+    products = [measured(effort, 2e-9 * np.prod(shape, dtype=float), "gflops", product, (library, shape, count),
+                         {"library": library, "threads": count, "shape": shape})
+                for library in libraries for count in counts for shape in shapes]
+    copies = [measured(effort, 1e-9 * count * round_trip(size, count), "gbs", copy, (how, size, count),
+                       {"how": how, "threads": count, "bytes": size}) for count in counts for how, size in copied]
+    return {"products": products, "copies": copies}
+
+
+def measured(effort: Effort, amount: float, unit: str, make: Any, args: tuple, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts with ``amount`` a second, or with the reason why it could not be measured."""
+    contender = Contender(str(facts), make, args, ONE if facts["threads"] == 1 else {})
+    try:
+        with Worker(contender) as worker:
+            seconds = interleaved([worker], effort)[worker.name]
+    except Refused as reason:
+        return facts | {"missing": str(reason)}
+    return facts | {unit: amount / float(np.median(seconds)), "seconds": seconds.tolist()}
+
+
+def product(library: str, shape: tuple[int, int, int], count: int) -> Work:
+    m, k, n = shape
+    if library == "PyTorch":
+        import torch
+        torch.set_num_threads(count)
+        a, b = torch.ones(m, k), torch.ones(k, n)
+        c = torch.empty(m, n)
+        return lambda: {"product": torch.mm(a, b, out=c)}
+    x, y, z = np.ones((m, k), np.float32), np.ones((k, n), np.float32), np.empty((m, n), np.float32)
+    return lambda: {"product": np.matmul(x, y, out=z)}
+
+
+def copy(how: str, size: int, count: int) -> Work:
+    """Each thread copies its own part of an array again and again. NumPy lets go of the interpreter while it copies."""
+    once = {"memcpy": lambda a, b: np.copyto(b, a), "scale": lambda a, b: np.multiply(a, np.float32(2), out=b)}[how]
+    parts = [(np.ones(size // count // 8, np.float32), np.zeros(size // count // 8, np.float32)) for _ in range(count)]
+    times, pool = max(1, AGAIN // (size // count)), ThreadPoolExecutor(count)
+
+    def many(part: tuple[np.ndarray, np.ndarray]) -> None:
+        for _ in range(times):
+            once(*part)
+    return lambda: {"copies": list(pool.map(many, parts))}
+
+
+def round_trip(size: int, count: int) -> float:
+    """Bytes that one thread reads and writes in a call of ``copy``."""
+    return max(1, AGAIN // (size // count)) * (size // count // 8) * 8.0
+
+
+# ── a row beneath its roofs ───────────────────────────────────────────────────────────────────────
+
+def compute_peak(found: dict[str, Any]) -> float | None:
+    """FLOP/s of the fastest product, of any library."""
+    return max((1e9 * p["gflops"] for p in found["products"] if "gflops" in p), default=None)
+
+
+def bandwidth(found: dict[str, Any], size: float) -> float | None:
+    """B/s of the fastest copy, among the largest that is no larger than ``size`` bytes and those beyond it.
+
+    What is smaller may lie in a faster cache; so this is never too low, and a floor made from it never too high.
+    """
+    copies = [c for c in found["copies"] if "gbs" in c]
+    smallest = min((c["bytes"] for c in copies), default=0)
+    nearest = max((c["bytes"] for c in copies if c["bytes"] <= max(size, smallest)), default=0)
+    return max((1e9 * c["gbs"] for c in copies if c["bytes"] >= nearest), default=None)
+
+
+def standing(record: dict[str, Any], row: dict[str, Any], contender: dict[str, Any]) -> dict[str, float]:
+    """Achieved "gflops", its "share" of the peak, the "floor_s" in seconds, "times_floor"; without what is not known."""
+    found, seconds = record["environment"].get("peaks"), contender.get("median")
+    flops, moved = row.get("flops"), row.get("bytes")
+    if seconds is None or not (flops or moved):
+        return {}
+    made = {"gflops": flops / seconds * 1e-9} if flops else {}
+    top = compute_peak(found) if found else None
+    if top and flops:
+        made["share"] = flops / seconds / top
+    speed = bandwidth(found, moved) if found and moved else None
+    floors = [amount / limit for amount, limit in ((flops, top), (moved, speed)) if amount and limit]
+    return made | ({"floor_s": max(floors), "times_floor": seconds / max(floors)} if floors else {})

@@ -1,0 +1,123 @@
+"""A record as CSV, a line for each row and contender, and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peaks import bandwidth, compute_peak, standing
+from benchmarks.report import duration, machine, megabytes, ratio, verdicts
+from benchmarks.statistics import exponent
+
+COLUMNS = ("suite", "group", "row", "contender", "of", "axis", "at", "median_s", "q1_s", "q3_s", "n", "ratio", "ratio_low",
+           "ratio_high", "memory_bytes", "memory_how", "flops", "bytes", "gflops", "share", "floor_s", "times_floor",
+           "not_measured")
+
+
+def write_csv(record: dict[str, Any], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(csv_line(record, row, c) for row in record["rows"] for c in row["contenders"])
+    return path
+
+
+def csv_line(record: dict[str, Any], row: dict[str, Any], c: dict[str, Any]) -> dict[str, Any]:
+    axis, at = row.get("point") or (None, None)
+    line = {"suite": record["suite"], "group": row["group"], "row": row["name"], "contender": c["name"], "of": row["of"],
+            "axis": axis, "at": at, "flops": row.get("flops"), "bytes": row.get("bytes"),
+            "not_measured": f"refused: {row['refused']}" if "refused" in row else c.get("missing")}
+    if "median" not in c:
+        return line
+    held = c.get("memory", {})
+    return line | {"median_s": c["median"], "q1_s": c["q1"], "q3_s": c["q3"], "n": c["n"], "ratio": c["ratio"],
+                   "ratio_low": c["interval"][0], "ratio_high": c["interval"][1], "memory_bytes": held.get("bytes"),
+                   "memory_how": held.get("how") or held.get("missing"), **standing(record, row, c)}
+
+
+def write_markdown(record: dict[str, Any], path: Path, pictures: list[Path]) -> Path:
+    quick = ["", "**A quick run: to see that it works. The figures mean nothing.**"] if record["quick"] else []
+    place = record["environment"]
+    parts = [f"# Benchmark: {record['suite']}", *quick, "", f"{machine(place)}; {place['when']}. "
+             f"Load average {place['load']} at the start, {place.get('load_at_end')} at the end.", "",
+             *markdown_rows(record), "", *exponents(record), *roofs(record), "```", *verdicts(record)[1:], "```", ""]
+    parts += [f"![{picture.stem}]({picture.name})" for picture in pictures]
+    path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def markdown_rows(record: dict[str, Any]) -> list[str]:
+    """A column stays away where the record has nothing to put into it."""
+    head = ("row", "contender", "median", "quartiles", "n", "first / this [95 %]", "peak memory", "GFLOP/s",
+            "of peak", "x floor")
+    lines = [cells(record, row, i, c) for row in record["rows"] for i, c in enumerate(row["contenders"])]
+    used = [i for i in range(len(head)) if any(line[i] for line in lines)]
+    return markdown([[text[i] for i in used] for text in (head, *lines)])
+
+
+def cells(record: dict[str, Any], row: dict[str, Any], i: int, c: dict[str, Any]) -> list[str]:
+    label = f"{row['group']}: {row['name']}" if i == 0 else ""
+    if "median" not in c:
+        why = f"refused: {row['refused']}" if "refused" in row else f"not measured: {c['missing']}"
+        return [label, c["name"], why, *[""] * 7]
+    made = standing(record, row, c)
+    shown = [f"{made[name]:{form}}" if name in made else "" for name, form in
+             (("gflops", ".3g"), ("share", ".0%"), ("times_floor", ".2f"))]
+    return [label, c["name"], duration(c["median"]) + (f" / {row['of']}" if row["of"] != "call" else ""),
+            f"{duration(c['q1'])} to {duration(c['q3'])}", str(c["n"]), ratio(c) if i else "", megabytes(c), *shown]
+
+
+def exponents(record: dict[str, Any]) -> list[str]:
+    """How time and memory grow along each curve's axis: k of axis^k."""
+    lines = []
+    for group, axis, name, xs, ys in curves(record):
+        last = exponent_of_last(xs, ys["time"])
+        fits = [exponent(xs, ys["time"]), last, exponent(*ys["memory"]) if ys["memory"][0] else None]
+        lines.append([group, axis, name, *("" if fit is None else f"{fit:.2f}" for fit in fits)])
+    head = ["group", "axis", "contender", "time ~ axis^k, k", "k between the last two points", "memory: k"]
+    return [*markdown([head, *lines]), ""] if lines else []
+
+
+def exponent_of_last(xs: list[float], ys: list[float]) -> float | None:
+    from math import log
+    return log(ys[-1] / ys[-2]) / log(xs[-1] / xs[-2]) if len(xs) > 1 else None
+
+
+def curves(record: dict[str, Any]) -> list[tuple[str, str, str, list[float], dict[str, Any]]]:
+    """(group, axis, contender, xs, {"time": ys, "memory": (xs, ys)}) of rows with a point, xs ascending."""
+    found: dict[tuple, list] = {}
+    for row in (row for row in record["rows"] if row.get("point") and "refused" not in row):
+        for c in (c for c in row["contenders"] if "median" in c):
+            found.setdefault((row["group"], row["point"][0], c["name"]), []).append(
+                (row["point"][1], c["median"], c.get("memory", {}).get("bytes")))
+    made = []
+    for key, points in found.items():
+        points.sort(key=lambda point: point[0])
+        held = [(x, y) for x, _, y in points if y]
+        made.append((*key, [x for x, _, _ in points],
+                     {"time": [t for _, t, _ in points], "memory": ([x for x, _ in held], [y for _, y in held])}))
+    return made
+
+
+def roofs(record: dict[str, Any]) -> list[str]:
+    """The peaks that were measured, and what the floor is."""
+    found = record["environment"].get("peaks")
+    if not found:
+        return []
+    lines = [[f"{p['library']}, {'x'.join(map(str, p['shape']))}", str(p["threads"]), f"{p['gflops']:.4g} GFLOP/s"]
+             for p in found["products"] if "gflops" in p]
+    lines += [[f"copy ({c['how']}), {c['bytes'] / 2 ** 20:g} MiB", str(c["threads"]), f"{c['gbs']:.4g} GB/s"]
+              for c in found["copies"] if "gbs" in c]
+    top, speed = compute_peak(found), bandwidth(found, float("inf"))
+    if not (top and speed):
+        return [*markdown([["peak", "threads", "measured"], *lines]), ""]
+    return [*markdown([["peak", "threads", "measured"], *lines]), "",
+            f"The floor of a row is its operations at {top * 1e-9:.4g} GFLOP/s or its least traffic at {speed * 1e-9:.4g} "
+            "GB/s (that of a cache where all of it fits), whichever takes longer.", ""]
+
+
+def markdown(lines: list[list[str]]) -> list[str]:
+    text = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
+    return [text[0], "|" + "---|" * len(lines[0]), *text[1:]]

@@ -1,0 +1,216 @@
+"""Two runs of one code pass, a slower one is named; what is drawn and told is what was recorded. Nothing is timed."""
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import charts, measure, memory, ops, peaks, report, statistics, tables  # noqa: E402
+from benchmarks.compare import compare  # noqa: E402
+from benchmarks.measure import Contender, Row  # noqa: E402
+
+# ── synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────────
+
+PLACE = {"cpu": {"model": "a CPU", "cores": 2}, "settings": {}, "commit": None, "uncommitted_changes": False,
+         "load": [0.1, 0.1, 0.1], "when": "2026-01-01T00:00:00Z", "versions": {"Python": "3", "NumPy": "2"},
+         "blas": {"library": "a BLAS", "version": "1", "kernel": "k", "threads": 2}}
+ROWS = 12
+
+
+def synthetic(seed: int, slower: dict[str, float] | None = None, outsiders: bool = True, drift: float = 0.1) -> dict:
+    """A run: the machine drifts, a process has luck, rounds (partly shared by a row's contenders) and samples scatter."""
+    rng = np.random.default_rng(seed)
+    run, rows = rng.normal(0, drift), []
+    for i in range(ROWS):
+        shared, entries = rng.normal(0, 0.06, (12, 1)), []
+        for name in ("kernel", "definition", *(["PyTorch"] if outsiders else [])):
+            luck, own = rng.normal(0, 0.02), rng.normal(0, 0.04, (12, 1))
+            log = run + luck + shared + own + rng.normal(0, 0.04, (12, 5)) + np.log((slower or {}).get(f"op {i}: {name}", 1))
+            samples = 1e-3 * np.exp(log)
+            entries.append({"name": name, "samples": samples.tolist(), "median": float(np.median(samples))})
+        rows.append({"group": "pair", "name": f"op {i}", "of": "call", "contenders": entries})
+    return {"suite": "ops", "quick": False, "environment": PLACE, "rows": rows}
+
+
+@pytest.mark.parametrize("outsiders, drift", [(True, 0.1), (False, 0.0)])
+def test_a_second_run_of_the_same_code_passes(outsiders, drift):
+    runs = [synthetic(seed, None, outsiders, drift) for seed in range(100)]
+    alarms = sum(compare(a, b, 0.05)[0] for a, b in zip(runs[::2], runs[1::2], strict=True))
+    assert alarms <= 2, f"{alarms} false alarms in 50 comparisons"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slower_kernel_is_named_and_nothing_else(seed):
+    code, lines = compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 0.05)
+    slower = [line for line in lines if line.endswith("SLOWER")]
+    assert code == 1 and len(slower) == 1 and "pair: op 3: kernel" in slower[0]
+    assert compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 1.0)[0] == 0      # let pass on request
+    code, lines = compare(synthetic(seed + 100, {"op 3: kernel": 1.5}), synthetic(seed), 0.05)
+    assert code == 0 and sum(line.endswith("faster") for line in lines) == 1
+
+
+def test_a_slowdown_of_30_percent_is_mostly_found():
+    found = [compare(synthetic(seed), synthetic(seed + 100, {"op 7: kernel": 1.3}), 0.05)[0] for seed in range(20)]
+    assert sum(found) >= 15
+
+
+def test_a_machine_that_slowed_down_is_no_regression():
+    record = synthetic(1)
+    slow = json.loads(json.dumps(record))
+    for entry in (c for row in slow["rows"] for c in row["contenders"]):
+        entry["samples"] = (1.5 * np.array(entry["samples"])).tolist()
+    code, lines = compare(record, slow, 0.05)
+    assert code == 0 and any("drifted by +50.0%" in line for line in lines)
+    assert not any(line.strip().startswith("1.5") for line in lines)
+
+
+def test_what_cannot_be_compared_is_told():
+    a = synthetic(1)
+    other = {**a, "environment": {**PLACE, "cpu": {"model": "another CPU", "cores": 2}}}
+    code, lines = compare(a, other, 0.05)
+    assert code == 2 and "NOT THE SAME CPU" in lines[0] and "another CPU" in lines[-1] and "op 3" in "\n".join(lines)
+    assert compare(a, {**a, "suite": "models"}, 0.05)[0] == 2
+    assert "2 rounds" in compare(a, {**a, "rows": [few(row) for row in a["rows"]]}, 0.05)[1][-1]
+    assert compare(a, {**a, "rows": []}, 0.05)[0] == 2
+
+
+def few(row: dict) -> dict:
+    return {**row, "contenders": [{**c, "samples": c["samples"][:2]} for c in row["contenders"]]}
+
+
+def test_a_row_that_is_refused_now_is_a_fault_and_one_that_went_is_told():
+    a = synthetic(1)
+    refused = {"group": "pair", "name": "op 0", "of": "call", "refused": "wrong", "contenders": []}
+    code, lines = compare(a, {**a, "rows": [refused, *a["rows"][2:]]}, 0.05)
+    assert code == 1 and "refused now, and not before: pair: op 0" in lines
+    assert "measured in one only: pair: op 1: kernel" in lines
+
+
+def test_two_real_runs_are_compared(tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for file in files:
+        assert command.main(["run", "ops", "--quick", "--only", "sum_last", "--rounds", "4", "--out", file]) == 0
+    capsys.readouterr()
+    assert command.main(["compare", *files, "--threshold", "20"]) == 0     # 21 times slower: not by a busy machine
+    printed = capsys.readouterr().out
+    assert "helper" in printed and "slower by more than 2000%, beyond doubt (0 of 1)" in printed
+    assert command.main(["compare", files[0], files[0]]) == 0 and "1.00 [" in " ".join(capsys.readouterr().out.split())
+
+
+# ── memory, peaks ─────────────────────────────────────────────────────────────────────────────────
+
+def holds(megabytes: int, made_before: int = 0):
+    """A Work whose call holds so much at its peak. What is made and freed before must not hide it."""
+    import tinycv  # noqa: F401  (its malloc keeps what is freed)
+    np.ones(made_before << 17)
+    return lambda: {"sum": np.ones(megabytes << 17).sum()}
+
+
+@pytest.mark.parametrize("made_before", [0, 64])
+def test_the_peak_of_a_step_is_what_it_holds(made_before):
+    found = measure.memory(Contender("holds", holds, (16, made_before)))
+    assert found["how"] and 15.5 * 2 ** 20 < found["bytes"] < (20 if "VmHWM" in found["how"] else 200) * 2 ** 20
+
+
+def test_where_the_peak_cannot_be_reset_another_way_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "RESET", tmp_path / "no such folder" / "clear_refs")
+    found = memory.peak(lambda: {"x": 1})
+    assert "ru_maxrss" in found["how"] and found["bytes"] >= 0
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert "no peak" in memory.peak(lambda: {"x": 1})["missing"]
+
+
+def test_the_peaks_are_measured_and_a_row_is_held_against_them():
+    found = peaks.peaks(quick=True)
+    assert all(p["gflops"] > 0 for p in found["products"]) and all(c["gbs"] > 0 for c in found["copies"])
+    assert {p["library"] for p in found["products"]} >= {"NumPy"}
+
+
+def test_the_floor_is_arithmetic_or_traffic():
+    record = {"environment": {"peaks": PEAKS}}
+    made = peaks.standing(record, {"flops": 2e9, "bytes": 1e9}, {"median": 0.5})
+    assert made == pytest.approx({"gflops": 4, "share": 0.04, "floor_s": 0.1, "times_floor": 5})       # 1e9 B at 10 GB/s
+    assert peaks.standing(record, {"flops": 2e9, "bytes": 1e6}, {"median": 0.5})["floor_s"] == pytest.approx(0.02)
+    assert peaks.standing(record, {"flops": None, "bytes": 5e4}, {"median": 1})["floor_s"] == pytest.approx(5e4 / 50e9)
+    assert peaks.standing(record, {"flops": None, "bytes": None}, {"median": 1}) == {}
+    assert peaks.standing({"environment": {}}, {"flops": 1e9, "bytes": None}, {"median": 1}) == {"gflops": 1}
+
+
+PEAKS = {"products": [{"library": "NumPy", "threads": 2, "shape": [8, 8, 8], "gflops": 100.0},
+                      {"library": "PyTorch", "threads": 2, "shape": [8, 8, 8], "missing": "it failed"}],
+         "copies": [{"how": "scale", "threads": 1, "bytes": 100_000, "gbs": 50.0},
+                    {"how": "memcpy", "threads": 1, "bytes": 10_000_000, "gbs": 10.0}]}
+
+
+# ── reports ───────────────────────────────────────────────────────────────────────────────────────
+
+def test_an_exponent_and_a_crossing_are_found():
+    xs = [1, 2, 4, 8]
+    assert statistics.exponent(xs, [3 * x ** 1.5 for x in xs]) == pytest.approx(1.5)
+    assert statistics.exponent(xs[:2], [1, 2]) is None, "two points lie on any line"
+    ((x, y),) = statistics.crossings(xs, [1, 2, 4, 8], [3, 3, 3, 3])
+    assert (x, y) == pytest.approx((3, 3))
+    assert statistics.crossings(xs, [1] * 4, [2] * 4) == []
+
+
+def curve(suite: str) -> dict:
+    """A record with everything in it that a report can hold."""
+    rows = [{"group": "attention", "name": f"T = {t}", "of": "step", "flops": 1e6 * t, "bytes": 1e4 * t,
+             "point": ["sequence length", t], "contenders": [
+                 entry("tinycv", 1e-4 * t ** 2, 1e6 * t, 1e-4 * t ** 2), entry("PyTorch", 1e-3 * t, 2e6, 1e-4 * t ** 2),
+                 {"name": "CuPy", "missing": "no CUDA device"}]} for t in (2, 4, 8, 16)]
+    rows.append({"group": "attention", "name": "T = 32", "of": "step", "point": ["sequence length", 32],
+                 "refused": "they disagree", "contenders": [{"name": "x"}]})
+    return {"suite": suite, "quick": False, "environment": {**PLACE, "peaks": PEAKS}, "rows": rows}
+
+
+def entry(name: str, seconds: float, held: float, first: float) -> dict:
+    figures = statistics.figures([[seconds] * 2] * 3, [[first] * 2] * 3)
+    return {"name": name, **figures, "memory": {"bytes": held, "how": "so"}}
+
+
+def test_a_report_is_written_from_a_record(tmp_path, capsys):
+    (tmp_path / "backends.json").write_text(json.dumps(curve("backends")))
+    assert command.main(["report", str(tmp_path / "backends.json"), "--out", str(tmp_path / "to")]) == 0
+    names = {path.name for path in (tmp_path / "to").iterdir()}
+    assert names == {"backends.csv", "backends.md", *(f"backends-{n}.png" for n in ("ratios", "roofline", "attention"))}
+    with (tmp_path / "to/backends.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 13 and float(lines[0]["median_s"]) == pytest.approx(4e-4)
+    assert lines[0]["memory_bytes"] == "2000000.0" and float(lines[0]["share"]) == pytest.approx(2e6 / 4e-4 / 100e9)
+    assert lines[2]["not_measured"] == "no CUDA device" and lines[-1]["not_measured"] == "refused: they disagree"
+    text = (tmp_path / "to/backends.md").read_text()
+    assert "| attention | sequence length | tinycv | 2.00 | 2.00 | 1.00 |" in text and "not measured: no CUDA device" in text
+    assert "![backends-roofline](backends-roofline.png)" in text and "100 GFLOP/s" in text
+
+
+def test_the_pictures_say_what_the_record_holds():
+    ax = charts.along(curve("backends"), "attention").axes[0]
+    said = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert said == ["tinycv: ~ x^2.00", "PyTorch: ~ x^1.00", "tinycv and PyTorch cross at 10",
+                    "CuPy: not measured (no CUDA device)", "T = 32: refused"]
+    assert [text.get_text() for text in ax.texts] == ["10"]                # where 1e-4 T^2 = 1e-3 T
+    assert len(charts.bars(curve("ops"), report.compared(curve("ops"))).axes[0].patches) == 4
+
+
+def test_the_readme_gets_models_first_then_the_ops_that_lose():
+    text = report.readme_tables(curve("models"), curve("ops"))
+    assert "| attention: T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | not measured | not measured | 2 MB, 2 MB |" in text
+    assert "Of 4 comparisons of single ops with PyTorch, 1 are lost" in text
+    assert text.endswith("| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |")
+
+
+def test_a_row_that_asks_for_memory_gets_it():
+    record = measure.measure(Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), measure.QUICK)
+    assert record["contenders"][0]["memory"]["bytes"] > 0
+    assert "peak" in report.row_lines(record)[0] and tables.csv_line({"suite": "s", "environment": {}}, record,
+                                                                     record["contenders"][0])["memory_how"]
+    assert "memory" not in measure.measure(ops.reductions(ops.TINY)[0], measure.QUICK)["contenders"][0]
