@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from benchmarks.contenders import by_tinycv, finished
+from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import SPLIT
-from benchmarks.ops import normal
 from benchmarks.tasks import Lstm, Mlp, Task, Transformer, UNet, Vit
 
 LENGTH = 8                                      # ops in a row, so that a GPU's queue fills as in a network

@@ -11,9 +11,10 @@ from typing import Any
 
 from benchmarks import functional, networks
 from benchmarks.adam import Adam
+from benchmarks.inputs import weights
 from benchmarks.libraries import tinycv_parts, torch_parts
 from benchmarks.measure import Work
-from benchmarks.ops import LR, threads, weights
+from benchmarks.ops import LR, threads
 from benchmarks.tasks import Gan, Task
 
 

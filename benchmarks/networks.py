@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import tasks
-from benchmarks.ops import weights
+from benchmarks.inputs import weights
 
 Lib = Any                                       # SimpleNamespace: tinycv's or PyTorch's parts under common names
 

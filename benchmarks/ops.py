@@ -10,33 +10,16 @@ import importlib.util
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, examples, normal, weights
 from benchmarks.measure import Contender, Row, Work
 
 CHAIN = 200                                     # ops in a row, so that what surrounds them does not count
 KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
 NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
-
-
-class Size(NamedTuple):
-    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that their ops meet."""
-
-    batch: int
-    tokens: int
-    width: int
-    heads: int
-    mlp: int
-    classes: int
-    lstm: tuple[int, int, int, int]             # steps, batch, width of the input, width of the hidden state
-    conv: tuple[int, int, int]                  # images, channels, side
-
-
-SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128), (64, 32, 28)),
-         "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256), (32, 128, 16))}
-TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5), (2, 3, 6))}
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -86,11 +69,6 @@ def chain_by_torch(back: bool) -> Work:
         lambda: {"result": chain(*leaves, torch.tanh)})
 
 
-def normal(*shapes: tuple) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal(shape, np.float32) for shape in shapes]
-
-
 def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
     """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is empty.
 
@@ -111,55 +89,12 @@ def results(y: Any) -> tuple:
 
 # ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────────
 
-INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
-    "softmax": lambda s: normal((s.batch, s.heads, s.tokens, s.tokens)),
-    "log_softmax": lambda s: normal((s.batch, s.classes)),
-    "cross_entropy": lambda s: [*normal((s.batch, s.classes)), np.arange(s.batch) % s.classes],
-    "gelu": lambda s: normal((s.batch, s.tokens, s.mlp)),
-    "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
-    "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
-    "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
-    "group_norm": lambda s: [*planes(s)[:1], s.heads, *planes(s)[1:]],
-    "batch_standard": lambda s: [*planes(s)[:1], s.batch * 49, *planes(s)[1:]],
-    "lstm": lambda s: lstm_inputs(*s.lstm),
-    "conv2d": lambda s: conv_inputs(*s.conv),
-    "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
-    "binary_cross_entropy_with_logits": lambda s: [*pixels(s), np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape)],
-    "leaky_relu": lambda s: pixels(s), "silu": lambda s: pixels(s),
-}
-OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1}}
-
-
-def pixels(size: Size) -> list[np.ndarray]:
-    images, channels, side = size.conv
-    return normal((images, channels, side ** 2))
-
-
-def planes(size: Size) -> list[np.ndarray]:
-    return normal((size.batch, size.width, 7, 7), (size.width,), (size.width,))
-
-
-def conv_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
-    return normal((images, channels, side, side), (channels, channels, 3, 3), (channels,))
-
-
-def conv_transpose_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
-    return normal((images, 2 * channels, side // 2, side // 2), (2 * channels, channels, 4, 4), (channels,))
-
-
-def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndarray]:
-    """Weights as small as a layer's: larger ones make the recurrence chaotic, and rounding would decide its gradient."""
-    inputs = normal((steps, batch, width), (batch, hidden), (batch, hidden))
-    weights = normal((4 * hidden, width), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
-    return [*inputs, *(w / np.float32(hidden ** 0.5) for w in weights)]
-
-
 def pairs(sizes: dict[str, Size]) -> list[Row]:
     """For every pair that tinycv has: one without inputs above says so in its row."""
     from tinycv.engine.fused import PAIRS
     made = []
     for name in PAIRS:
-        missing = "" if name in INPUTS else f"benchmarks/ops.py has no inputs for {name}"
+        missing = "" if name in INPUTS else f"benchmarks/inputs.py has no inputs for {name}"
         for label, size in sizes.items():
             ours = [Contender(half, pair_by_tinycv, (name, half, size), missing=missing)
                     for half in ("kernel", "definition")]
@@ -172,7 +107,7 @@ def long_attention(quick: bool = False) -> list[Row]:
     """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too many at 8,192."""
     name, made = "scaled_dot_product_attention", []
     for tokens in (5, 7) if quick else (1024, 8192):
-        size = Size(1, tokens, 128, 4, 512, 10)
+        size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
         halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
         ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
         made.append(Row("long attention", f"{tokens:,} tokens, 4 heads of 32", (*ours, pytorch(pair_by_torch, name, size))))
@@ -295,13 +230,3 @@ def train_step(model: Any, optimizer: Any, loss_of: Callable, images: Any, label
         optimizer.step()
         return {"scores": scores, "loss": loss, **{f"gradient of {name}": p.grad for name, p in named}}
     return work
-
-
-def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
-    """The same numbers by name for every library; near 1 where a norm scales."""
-    drawn = dict(zip(sorted(shapes), normal(*[shapes[name] for name in sorted(shapes)]), strict=True))
-    return {name: 0.1 * a + np.float32("norm" in name and name.endswith("weight")) for name, a in drawn.items()}
-
-
-def examples(batch: int) -> tuple[np.ndarray, np.ndarray]:
-    return normal((batch, 1, 28, 28))[0], np.arange(batch) % 10

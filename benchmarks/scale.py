@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import by_tinycv, by_torch
+from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import SPLIT
-from benchmarks.ops import NO_TORCH, normal, there_and_back, threads, weight_for
+from benchmarks.ops import NO_TORCH, there_and_back, threads, weight_for
 from benchmarks.tasks import Lstm, Task, Transformer, Vit
 
 BATCHES, WIDTHS = (8, 16, 32, 64, 128, 256), (32, 64, 128, 256)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.ops import normal
+from benchmarks.inputs import normal
 
 Shapes = dict[str, tuple[int, ...]]
 
