@@ -69,4 +69,4 @@ def by_getrusage(make: Callable[[], Work]) -> dict[str, Any]:
     for _ in range(STEPS):
         work()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"bytes": unit * grown, "how": f"ru_maxrss of {STEPS} steps, less the same before them; with what the library takes once"}
+    return {"bytes": unit * grown, "how": f"ru_maxrss of {STEPS} steps, less the same before; library included"}
