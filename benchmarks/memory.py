@@ -1,21 +1,20 @@
 """Peak memory of a step: by how much the process grows, at most, beyond the model and its inputs.
 
 Counted are pages that are resident, so it is what the system must really give: activations, gradients, temporaries, and
-an optimiser's state, which is made at the first step. Not counted is what comes before the step or with any library:
-BLAS and oneDNN take buffers for each thread at their first product, so each multiplies once before the count starts;
-malloc gives back the pages that it keeps free; and code that is read from disk meanwhile is subtracted again.
+an optimiser's state, which is made at the first step. Not counted is what a library takes once, whatever the model: BLAS
+and oneDNN buffers for each thread, and PyTorch imports 30 MB of modules at its first backward. So the work is done once,
+then a second one is built (a fresh model, a fresh optimiser) beside the first, which keeps what it holds, and counted.
+Before that malloc gives back the pages that it keeps free; code that is read from disk meanwhile is subtracted again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from benchmarks.measure import Work
@@ -24,26 +23,16 @@ STEPS = 3                                       # the first makes what is kept; 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak(work: Work) -> dict[str, Any]:
-    """{"bytes", "how"} of ``STEPS`` calls of the work, or {"missing"} with the reason. In a process of its own."""
-    first_products()
+def peak(make: Callable[[], Work]) -> dict[str, Any]:
+    """{"bytes", "how"} of ``STEPS`` calls of a Work, or {"missing"} with the reason. In a process of its own."""
+    return by_proc(make) if RESET.exists() else by_getrusage(make)
+
+
+def by_proc(make: Callable[[], Work]) -> dict[str, Any]:
+    first = make()
+    first()
+    work = make()
     gc.collect()
-    with contextlib.suppress(OSError):          # where the system has no /proc, or forbids to reset the peak
-        return by_proc(work)
-    return by_getrusage(work)
-
-
-def first_products() -> None:
-    """One product and one convolution, large enough that every thread of the library takes part."""
-    a = np.ones((512, 512), np.float32)
-    a @ a
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        torch.ones(512, 512) @ torch.ones(512, 512)
-        torch.nn.functional.conv2d(torch.ones(8, 8, 16, 16), torch.ones(8, 8, 3, 3))
-
-
-def by_proc(work: Work) -> dict[str, Any]:
     give_back()
     RESET.write_text("5", encoding="ascii")     # the peak, VmHWM, becomes what is resident now
     before = resident()
@@ -68,15 +57,16 @@ def resident() -> dict[str, int]:
     return {name: 1024 * int(value.split()[0]) for name, value in pairs if name in ("VmHWM", "VmRSS", "RssFile")}
 
 
-def by_getrusage(work: Work) -> dict[str, Any]:
-    """Where the peak cannot be reset: growth beyond the highest so far, so at least as much as this was needed."""
+def by_getrusage(make: Callable[[], Work]) -> dict[str, Any]:
+    """Where the peak cannot be reset: growth beyond the highest so far, and what a library takes once is in it."""
     try:
         import resource
     except ModuleNotFoundError:
         return {"missing": f"{sys.platform} tells no peak of resident memory"}
     unit = 1 if sys.platform == "darwin" else 1024
+    work = make()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(STEPS):
         work()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"bytes": unit * grown, "how": f"ru_maxrss of {STEPS} steps, less the same before them: at least this"}
+    return {"bytes": unit * grown, "how": f"ru_maxrss of {STEPS} steps, less the same before; library included"}

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,13 +66,15 @@ def environment_variables(changes: dict[str, str]) -> Iterator[None]:
 def serve(pipe: Any, contender: Contender) -> None:
     """The contender's side: answer (result, error) until the pipe is closed."""
     answers = {"results": lambda: {name: array_of(value) for name, value in work().items()},
-               "turn": lambda effort: turn(work, effort), "memory": lambda: peak(work), "about": about}
+               "turn": lambda effort: turn(work, effort), "about": about,
+               "memory": lambda: peak(partial(contender.make, *contender.args))}
     work = None
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                work = work or contender.make(*contender.args)
+                if what != "memory":                            # which makes its own
+                    work = work or contender.make(*contender.args)
                 pipe.send((answers[what](*args), None))
             except Exception as error:                          # of any kind: it is the contender's, not ours
                 pipe.send((None, f"{type(error).__name__}: {error}"))

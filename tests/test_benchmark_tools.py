@@ -122,10 +122,10 @@ def test_the_peak_of_a_step_is_what_it_holds(made_before):
 
 def test_where_the_peak_cannot_be_reset_another_way_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "RESET", tmp_path / "no such folder" / "clear_refs")
-    found = memory.peak(lambda: {"x": 1})
+    found = memory.peak(lambda: dict)
     assert "ru_maxrss" in found["how"] and found["bytes"] >= 0
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert "no peak" in memory.peak(lambda: {"x": 1})["missing"]
+    assert "no peak" in memory.peak(lambda: dict)["missing"]
 
 
 def test_the_peaks_are_measured_and_a_row_is_held_against_them():
