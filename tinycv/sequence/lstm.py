@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split, stack
@@ -132,90 +134,103 @@ def parameters(module: Module, suffix: str = "") -> list:
 
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 #
-# Everything is kept as columns: (4H, B) in place of (B, 4H). One product then makes all gates of a step, and each gate
+# Everything is kept as columns, (4H, B) in place of (B, 4H). One product then makes all gates of a step, and each gate
 # lies in one piece of memory, through which NumPy runs several times faster than through pieces of rows. The product
-# is of [W_h W_x b] with the column [h; x; 1]: no sum is left to do.
-# One tanh makes all four gates, as σ(z) = tanh(z / 2) / 2 + 1 / 2.
+# is of [W_h W_x b] with the column [h; x; 1]: no sum is left to do. A step's block of memory holds
+
+#     o, i, f, g, c        g the candidate, c the cell before: then i g and f c are one product, of [i; f] and [g; c]
+#
+# PyTorch's order, i, f, g, o, is rolled on by one. The weights of o, i and f are negated: σ(z) = 1 / (1 + exp(-z)), and
+# exp takes half of tanh's time.
 
 
 @lstm.kernel
 def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None):
     check(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh)
     (steps, batch, width), hidden, dtype = x.shape, h0.shape[1], x.dtype
-    half = xp.asarray([0.5, 0.5, 1, 0.5], dtype).reshape(4, 1, 1)               # gate = half tanh(half z) + rest
-    rest = 1 - half
-    weight = joined(xp, weight_ih, weight_hh, bias_ih, bias_hh, half)
+    weight = joined(xp, weight_ih, weight_hh, bias_ih, bias_hh)
     column = xp.empty((steps + 1, hidden + width + 1, batch), dtype)            # [h; x; 1] before each step
     column[0, :hidden], column[:-1, hidden:-1], column[:, -1] = h0.T, x.swapaxes(1, 2), 1
-    gates, tanh_c = xp.empty((steps, 4, hidden, batch), dtype), xp.empty((steps, hidden, batch), dtype)
-    c, written = xp.empty((steps + 1, hidden, batch), dtype), xp.empty((hidden, batch), dtype)
-    c[0] = c0.T
-    for t in range(steps):
-        gate, cell, shown = gates[t], c[t + 1], tanh_c[t]
-        xp.matmul(weight, column[t], out=gate.reshape(4 * hidden, batch))
-        xp.tanh(gate, out=gate)
-        gate *= half
-        gate += rest
-        i, f, g, o = gate
-        xp.multiply(f, c[t], out=cell)
-        xp.multiply(i, g, out=written)
-        cell += written
-        xp.tanh(cell, out=shown)
-        xp.multiply(o, shown, out=column[t + 1, :hidden])
+    block, shown = xp.empty((steps + 1, 5, hidden, batch), dtype), xp.empty((steps, hidden, batch), dtype)
+    block[0, 4], flat = c0.T, block.reshape(steps + 1, 5 * hidden, batch)
+    parts = xp.empty((2, hidden, batch), dtype)
+    with np.errstate(over="ignore"):                                            # exp is inf where a gate is 0
+        for before, now, gates, after, tanh_c, h in zip(
+                column, block, flat[:, :4 * hidden], block[1:, 4], shown, column[1:, :hidden], strict=False):
+            xp.matmul(weight, before, out=gates)
+            sigmoids = now[:3]
+            xp.exp(sigmoids, out=sigmoids)
+            sigmoids += 1
+            xp.reciprocal(sigmoids, out=sigmoids)
+            xp.tanh(now[3], out=now[3])
+            xp.multiply(now[1:3], now[3:5], out=parts)
+            xp.add(parts[0], parts[1], out=after)
+            xp.tanh(after, out=tanh_c)
+            xp.multiply(now[0], tanh_c, out=h)
     h = column[:, :hidden].swapaxes(1, 2).copy()                                # (T + 1, B, H)
 
     def pull(g):
-        d, dh, dc = back(xp, g, gates, c, tanh_c, weight_hh, half)
-        d = d.reshape(steps, 4 * hidden, batch).swapaxes(0, 1).reshape(4 * hidden, steps * batch)
+        d, dh, dc = back(xp, g, block, shown, xp.roll(weight_hh, hidden, axis=0))
+        d = in_rows(xp, d)
         bias = sum_last(xp, d)[:, 0]
         return (lambda: (d.T @ weight_ih).reshape(x.shape), dh.T, dc.T,
                 lambda: d @ x.reshape(steps * batch, width),
                 lambda: d @ h[:-1].reshape(steps * batch, hidden), bias, bias)
 
-    return (h[1:], c[-1].T.copy()), pull
+    return (h[1:], block[-1, 4].T.copy()), pull
 
 
-def joined(xp, weight_ih, weight_hh, bias_ih, bias_hh, half):
-    """[W_h W_x b], (4H, H + I + 1), halved for the gates that are sigmoids."""
+def joined(xp, weight_ih, weight_hh, bias_ih, bias_hh):
+    """[W_h W_x b], (4H, H + I + 1), in the block's order, negated for the gates that are sigmoids."""
     (rows, hidden), width = weight_hh.shape, weight_ih.shape[1]
-    weight = xp.zeros((4, hidden, hidden + width + 1), weight_hh.dtype)
-    weight[..., :hidden] = weight_hh.reshape(4, hidden, hidden)
-    weight[..., hidden:-1] = weight_ih.reshape(4, hidden, width)
+    weight = xp.zeros((rows, hidden + width + 1), weight_hh.dtype)
+    weight[:, :hidden], weight[:, hidden:-1] = weight_hh, weight_ih
     for bias in (bias_ih, bias_hh):
         if bias is not None:
-            weight[..., -1] += bias.reshape(4, hidden)
-    weight *= half
-    return weight.reshape(rows, hidden + width + 1)
+            weight[:, -1] += bias
+    weight = xp.roll(weight, hidden, axis=0)
+    sigmoids = weight[:3 * hidden]
+    xp.negative(sigmoids, out=sigmoids)
+    return weight
 
 
-def back(xp, g, gates, c, tanh_c, weight_hh, half):
+def in_rows(xp, d):
+    """(T, 4, H, B) in the block's order -> (4H, T B) in PyTorch's."""
+    steps, _, hidden, batch = d.shape
+    rows = xp.empty((4, hidden, steps, batch), d.dtype)
+    rows[:3], rows[3] = d[:, 1:].transpose(1, 2, 0, 3), d[:, 0].swapaxes(0, 1)
+    return rows.reshape(4 * hidden, steps * batch)
+
+
+def back(xp, g, block, shown, weight_hh):
     """(dL/d(what enters the gates), dL/dh0, dL/dc0), in columns.
 
-    What does not depend on the step after is computed for all steps at once: the loop is left with six small passes.
+    What does not depend on the step after is computed for all steps at once: the loop is left with small passes.
     """
     dy, dc_n = g
-    steps, _, hidden, batch = gates.shape
-    d = gates - (1 - half)                                          # gate' = half² - (gate - rest)²
-    d *= d
-    xp.subtract(half * half, d, out=d)
-    for place, factor in enumerate((gates[:, 2], c[:-1], gates[:, 0], tanh_c)):
-        d[:, place] *= factor                                       # of dc for i, f, g; of dh for o
-    to_c = tanh_c * tanh_c
+    steps, hidden, batch = shown.shape
+    gates, d = block[:-1, :4], xp.empty((steps, 4, hidden, batch), shown.dtype)
+    xp.multiply(gates, gates, out=d)
+    xp.subtract(gates[:, :3], d[:, :3], out=d[:, :3])               # σ' = σ - σ²
+    xp.subtract(1, d[:, 3], out=d[:, 3])                            # tanh' = 1 - tanh²
+    d[:, 0] *= shown                                                # do = tanh(c) dh
+    d[:, 1:3] *= block[:-1, 3:]                                     # di = g dc,    df = c dc
+    d[:, 3] *= gates[:, 1]                                          # dg = i dc
+    to_c = shown * shown
     xp.subtract(1, to_c, out=to_c)
-    to_c *= gates[:, 3]                                             # dh/dc = o tanh'(c)
+    to_c *= gates[:, 0]                                             # dh/dc = o tanh'(c)
+    dy = None if dy is None else xp.ascontiguousarray(dy.swapaxes(1, 2))
     dh, by_h = xp.zeros((hidden, batch), d.dtype), xp.empty((hidden, batch), d.dtype)
-    dc = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy()
+    dc, across = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy(), weight_hh.T
     for t in reversed(range(steps)):
-        step = d[t]
+        now = d[t]
         if dy is not None:
-            dh += dy[t].T
-        xp.multiply(dh, to_c[t], out=by_h)
-        dc += by_h
-        along_c, along_h = step[:3], step[3]
-        along_c *= dc
-        along_h *= dh
-        dc *= gates[t, 1]
-        xp.matmul(weight_hh.T, step.reshape(4 * hidden, batch), out=dh)
+            dh += dy[t]
+        dc += xp.multiply(dh, to_c[t], out=by_h)
+        now[0] *= dh
+        now[1:] *= dc
+        dc *= gates[t, 2]
+        xp.matmul(across, now.reshape(4 * hidden, batch), out=dh)
     return d, dh, dc
 
 
