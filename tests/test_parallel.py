@@ -50,7 +50,7 @@ def gradients(model):
 def near(ours, theirs, rtol=1e-12):
     assert ours.keys() == theirs.keys()
     for name, a in ours.items():
-        assert np.abs(a - theirs[name]).max() <= rtol * max(np.abs(theirs[name]).max(), 1e-3), name
+        assert np.abs(a - theirs[name]).max() <= rtol * max(np.abs(theirs[name]).max(), 1e-2), name
 
 
 # ── the same step ──

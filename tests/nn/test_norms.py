@@ -6,9 +6,9 @@ import pytest
 from certified import certify_layer
 
 from tinycv import Tensor, nn
+from tinycv.engine import reduce
 from tinycv.engine.fused import PAIRS
 from tinycv.nn import functional as F
-from tinycv.nn import norm
 
 RNG = np.random.default_rng(0)
 NORMS = {
@@ -36,7 +36,7 @@ def test_the_size_of_the_cache_changes_nothing_but_rounding(slab, monkeypatch):
         return [r.detach().numpy() for r in results] + [t.grad.numpy() for t in (x, w, b)]
     X = RNG.normal(size=(7, 4, 5))
     whole = run()
-    monkeypatch.setattr(norm, "CACHE", slab)
+    monkeypatch.setattr(reduce, "BLOCK", slab)
     for a, b in zip(run(), whole, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 

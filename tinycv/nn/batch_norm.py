@@ -17,12 +17,12 @@ import numpy as np
 
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce, sqrt
-from tinycv.engine.reduce import dot_last, sum_last, sum_rows
+from tinycv.engine.reduce import sum_rows
 from tinycv.engine.shards import rank
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
-from tinycv.nn.norm import affine, column, per_channel, scaled, slabs
+from tinycv.nn.norm import each, few, images, per_channel, pixels, scaled, sums
 
 
 @fused
@@ -101,47 +101,46 @@ class BatchNorm1d(BatchNorm2d):
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    channels = x.shape[1]
-    planes = x.reshape(len(x), channels, prod(x.shape[2:]))
+    a, channels = pixels(xp, x), x.shape[1]
+    cut = few(xp, a)
 
-    def over_batch(of, rows=1):                                     # (rows, C): what ``of`` makes of a slab, summed
-        total = xp.zeros((rows, channels), x.dtype)
-        for s in slabs(xp, planes):
-            for i, part in enumerate(of(s)):                        # (n, C, 1)
-                total[i] += sum_rows(xp, part[..., 0])
+    def over_batch(*of):                                            # (len(of), C): what each makes of a block, summed
+        total = xp.zeros((len(of), channels), x.dtype)
+        for at in cut:
+            for row, make in zip(total, of, strict=True):
+                row += sum_rows(xp, sums(xp, make(at)))
         return total
 
-    mean = all_reduce(over_batch(lambda s: [sum_last(xp, planes[s])]))[0] / count
-    centre = column(mean)
+    def centred(at):
+        return each(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
 
-    def squares(s):
-        centred = planes[s] - centre
-        return [dot_last(xp, centred, centred)]
-
-    var = all_reduce(over_batch(squares))[0] / count
+    mean = all_reduce(over_batch(lambda at: a[at])) / count                             # (1, C)
+    var = all_reduce(over_batch(lambda at: xp.square(centred(at)))) / count
     scale = 1 / xp.sqrt(var + eps)
-    slope = scale if weight is None else scale * weight
-    y = xp.empty(planes.shape, x.dtype)
-    for s in slabs(xp, planes):
-        affine(column(slope), xp.subtract(planes[s], centre, out=y[s]), column(bias))
+    slope, y = scale if weight is None else scale * weight, xp.empty_like(a)
+    for at in cut:
+        out = each(xp, xp.multiply, each(xp, xp.subtract, a[at], mean, out=y[at]), slope, out=y[at])
+        if bias is not None:
+            each(xp, xp.add, out, bias[None], out=out)
 
     def pull(g):
         gy, gmean, gvar = g
-        gy = xp.zeros_like(planes) if gy is None else gy.reshape(planes.shape)
-        own = over_batch(lambda s: [sum_last(xp, gy[s]), dot_last(xp, gy[s], planes[s] - centre)], rows=2)
+        gy = xp.zeros_like(a) if gy is None else pixels(xp, gy)
+        own = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
 
         def along_x():
             # y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x - mean) b + c.
-            to_mean, to_var = (xp.zeros_like(mean) if part is None else part for part in (gmean, gvar))
-            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))
+            to_mean, to_var = (xp.zeros(channels, x.dtype) if part is None else part for part in (gmean, gvar))
+            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))[:, None]     # (4, 1, C)
             b = (2 * total[3] - slope * scale * scale * total[1]) / count
             c = (total[2] - slope * total[0]) / count
-            gx = xp.empty(planes.shape, x.dtype)
-            for s in slabs(xp, planes):
-                part = affine(column(b), xp.subtract(planes[s], centre, out=gx[s]), column(c))
-                part += gy[s] * column(slope)
-            return gx.reshape(x.shape)
+            gx = xp.empty_like(a)
+            for at in cut:
+                out = each(xp, xp.multiply, gy[at], slope, out=gx[at])
+                out += each(xp, xp.multiply, part := centred(at), b, out=part)
+                each(xp, xp.add, out, c, out=out)
+            return images(xp, gx, x.shape)
 
-        return along_x, None, lambda: own[1] * scale, lambda: own[0]
+        return along_x, None, lambda: own[1] * scale[0], lambda: own[0]
 
-    return (y.reshape(x.shape), mean, var), pull
+    return (images(xp, y, x.shape), mean[0], var[0]), pull

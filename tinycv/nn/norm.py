@@ -12,7 +12,7 @@ Read next: batch_norm.py, where they are one channel's in all images.   Shapes: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import as_rows, dot_last, sum_last, sum_rows
+from tinycv.engine.reduce import as_rows, blocks, dot_last, sum_last, sum_rows
 from tinycv.nn import init
 from tinycv.nn.module import Module
 
@@ -119,64 +119,79 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     return y.reshape(x.shape), pull
 
 
-CACHE = 256 * 1024                              # bytes of x at a time, so that they are still near when read again
+# Images are taken channels last, (N, S, C) with S = H W pixels, as convolutions leave them in memory (conv_kernel.py), and a
+# few at a time, so that they stay in the cache from one pass to the next. Sums over pixels are products with ones.
+
+WIDE = 1024                                     # numbers: NumPy is slow where it starts a row anew after fewer
 
 
-def slabs(xp, planes) -> Iterator[slice]:
-    """Examples a few at a time. A GPU takes all at once."""
-    n = len(planes)
-    step = n if xp is not np else CACHE * n // max(planes.nbytes, 1)
-    return (slice(i, i + max(step, 1)) for i in range(0, n, max(step, 1)))
+def pixels(xp, x):
+    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x is channels last already."""
+    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(len(x), prod(x.shape[2:]), x.shape[1])
 
 
-def column(values):
-    return None if values is None else values[:, None]
+def few(xp, a):
+    """Slices of a few images each: enough for a call to pay, few enough for the cache."""
+    return blocks(xp, len(a), -(-prod(a.shape[1:]) // 4))
 
 
-def affine(a, x, c):
-    """a x + c, into the memory of x."""
-    if a is not None:
-        x *= a
-    if c is not None:
-        x += c
-    return x
+def images(xp, a, shape):
+    """(N, S, C) -> (N, C, *spatial), without a copy."""
+    return xp.moveaxis(a.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def sums(xp, a):
+    """(N, S, C) -> (N, C)."""
+    return a.sum(axis=1) if xp is not np else (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0]
+
+
+@lru_cache(maxsize=64)
+def joinable(pixels, channels):
+    """How many pixels make one row that is long enough; it divides them all."""
+    return next(k for k in range(max(1, WIDE // max(1, channels)), 0, -1) if pixels % k == 0)
+
+
+def each(xp, ufunc, a, values, out):
+    """ufunc(a, values) of a (N, S, C) and values (N or 1, C), one a channel. Rows of C are joined to longer ones first."""
+    n, s, c = a.shape
+    k = joinable(s, c)
+    wide = xp.empty((len(values), k, c), values.dtype)
+    wide[...] = values[:, None]
+    ufunc(a.reshape(n, s // k, k * c), wide.reshape(len(values), 1, k * c), out=out.reshape(n, s // k, k * c))
+    return out
 
 
 @group_norm.kernel
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    rows = x.reshape(grouped(x, num_groups))                        # (N, G, width): the statistics are a row's
-    (n, _, width), channels = rows.shape, x.shape[1]
-    planes = (n, channels, prod(x.shape[2:]))                       # γ and β are a plane's
-    y = xp.empty(rows.shape, x.dtype)
-    mean, scale = xp.empty((n, num_groups, 1), x.dtype), xp.empty((n, num_groups, 1), x.dtype)
+    n, _, width = grouped(x, num_groups)
+    a, channels = pixels(xp, x), x.shape[1]
+    y, mean, scale = xp.empty_like(a), xp.empty((n, channels), x.dtype), xp.empty((n, channels), x.dtype)
 
-    def slope(s):                                                   # (n, C, 1): how steeply y goes with x
-        each = scale[s].repeat(channels // num_groups, axis=1)
-        return each if weight is None else each * column(weight)
+    def over_group(of_channels):                                    # (n, C) -> (n, C): each channel gets its group's mean
+        of_groups = of_channels.reshape(-1, num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
+        return of_groups.repeat(channels // num_groups, axis=1)
 
-    for s in slabs(xp, rows):
-        mean[s] = sum_last(xp, rows[s]) * (1 / width)
-        centred = xp.subtract(rows[s], mean[s], out=y[s])
-        scale[s] = 1 / xp.sqrt(dot_last(xp, centred, centred) * (1 / width) + eps)
-        affine(slope(s), y.reshape(planes)[s], column(bias))
+    for at in few(xp, a):
+        part, out = a[at], y[at]
+        mean[at] = over_group(sums(xp, part))
+        each(xp, xp.subtract, part, mean[at], out=out)
+        scale[at] = 1 / xp.sqrt(over_group(sums(xp, out * out)) + eps)
+        each(xp, xp.multiply, out, scale[at] if weight is None else scale[at] * weight, out=out)
+        if bias is not None:
+            each(xp, xp.add, out, bias[None], out=out)
 
     def pull(g):
-        # As in layer_norm, x̂ has mean 0 and square 1 in a row, and g cannot pass along these two directions. All sums over
-        # rows are made of those of g and g x̂ over planes, which γ and β want too.
-        g, gx = g.reshape(planes), xp.empty(rows.shape, x.dtype)
-        sums, dots = xp.empty(planes[:2], x.dtype), xp.empty(planes[:2], x.dtype)
+        # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two directions:
+        # dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
+        g, gx = pixels(xp, g), xp.empty_like(a)
+        total, dots = xp.empty_like(mean), xp.empty_like(mean)
+        for at in few(xp, a):
+            out, s, gamma = gx[at], scale[at], 1 if weight is None else weight
+            each(xp, xp.subtract, a[at], mean[at], out=out)
+            total[at], dots[at] = sums(xp, g[at]), sums(xp, g[at] * out) * s
+            each(xp, xp.multiply, out, -s * s * over_group(dots[at] * gamma), out=out)
+            each(xp, xp.add, out, -s * over_group(total[at] * gamma), out=out)
+            out += each(xp, xp.multiply, g[at], s * gamma, out=xp.empty_like(out))
+        return images(xp, gx, x.shape), None, lambda: sum_rows(xp, dots), lambda: sum_rows(xp, total)
 
-        def over_row(of_planes):                                    # (n, C) -> (n, G, 1)
-            of_planes = of_planes if weight is None else of_planes * weight
-            return of_planes.reshape(-1, num_groups, channels // num_groups).sum(axis=-1, keepdims=True) * (1 / width)
-
-        for s in slabs(xp, rows):
-            part = gx.reshape(planes)[s]
-            xp.subtract(rows[s], mean[s], out=gx[s])
-            sums[s] = sum_last(xp, g[s])[..., 0]
-            dots[s] = dot_last(xp, g[s], part)[..., 0] * scale[s].repeat(channels // num_groups, axis=1)[..., 0]
-            affine(-over_row(dots[s]) * scale[s] * scale[s], gx[s], -over_row(sums[s]) * scale[s])
-            part += g[s] * slope(s)
-        return gx.reshape(x.shape), None, lambda: sum_rows(xp, dots), lambda: sum_rows(xp, sums)
-
-    return y.reshape(x.shape), pull
+    return images(xp, y, x.shape), pull
