@@ -31,14 +31,14 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu")
         from tinycv import parallel
         group = parallel.threads(threads())
         group.__enter__()                                           # for as long as this process lives
+    there_and_back = group.backward if group else backward
     if not train:
         work = tinycv_inference(model.eval(), batch[0], group)
     elif isinstance(task, Gan):
-        work = networks.gan_step(lib, model, adam, *batch)
+        work = networks.gan_step(lib, model, adam, there_and_back, *batch)
     else:
         loss_of = partial(networks.loss_of(task), lib, model)
-        there_and_back = partial(group.backward if group else backward, loss_of, *batch)
-        work = networks.train_step(model, adam(model.parameters()), there_and_back)
+        work = networks.train_step(model, adam(model.parameters()), partial(there_and_back, loss_of, *batch))
     return work if device == "cpu" else finished(work, partial(backend.synchronize, device))
 
 
@@ -80,7 +80,7 @@ def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: boo
     if not train:
         return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
     if isinstance(task, Gan):
-        return networks.gan_step(lib, model, adam, *batch)
+        return networks.gan_step(lib, model, adam, backward, *batch)
     loss_of = partial(networks.loss_of(task), lib, model)
     there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
     return networks.train_step(model, adam(model.parameters()), there_and_back)

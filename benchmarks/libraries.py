@@ -12,7 +12,7 @@ def tinycv_parts() -> SimpleNamespace:
 
     return SimpleNamespace(
         nn=nn, F=nn.functional, join=tinycv.concatenate, modules=list, no_grad=tinycv.no_grad,
-        ones_like=tinycv.ones_like, grad=tinycv.grad, leaf=lambda x: tinycv.Tensor(x.detach(), requires_grad=True),
+        grad=tinycv.grad, leaf=lambda x: tinycv.Tensor(x.detach(), requires_grad=True),
         parameter=lambda shape: nn.Parameter(tinycv.zeros(shape)), load=lambda model, state: model.load_state_dict(
             state, strict=False), LSTM=lambda *sizes, **how: tinycv.sequence.LSTM(*sizes, **how),
         block=lambda d, heads, mlp: tinycv.sequence.TransformerEncoderLayer(d, heads, mlp, 0.0),
@@ -37,7 +37,7 @@ def torch_parts() -> SimpleNamespace:
 
     return SimpleNamespace(
         nn=nn, F=nn.functional, join=torch.cat, modules=nn.ModuleList, no_grad=torch.no_grad,
-        ones_like=torch.ones_like, grad=torch.autograd.grad, leaf=lambda x: x.detach().requires_grad_(True),
+        grad=torch.autograd.grad, leaf=lambda x: x.detach().requires_grad_(True),
         parameter=lambda shape: nn.Parameter(torch.zeros(shape)), load=load, LSTM=nn.LSTM,
         block=lambda d, heads, mlp: nn.TransformerEncoderLayer(d, heads, mlp, 0.0, batch_first=True), causal=causal,
         vit=TorchViT)

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.gate import RTOL, Refused, gate
 from benchmarks.machine import load
 from benchmarks.statistics import figures
-from benchmarks.worker import Worker, interleaved
+from benchmarks.worker import Worker, interleaved, settings
 
 Work = Callable[[], dict[str, Any]]             # does the work once; returns what the gate compares, by name
 
@@ -27,7 +27,7 @@ Work = Callable[[], dict[str, Any]]             # does the work once; returns wh
 class Contender:
     """``make(*args)``, called in the contender's own process, returns its Work. It must be a module's own function.
 
-    env: environment variables for that process. missing: why it cannot be measured here, if it cannot.
+    env: environment variables for that process; worker.settings may add one. missing: why it cannot be measured here.
     """
 
     name: str
@@ -82,7 +82,7 @@ def measure(row: Row, effort: Effort) -> dict[str, Any]:
     """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none."""
     record = {"group": row.group, "name": row.name, "of": row.of, "flops": row.flops, "bytes": row.bytes,
               "point": row.point, "rtol": row.rtol, "load": load(), "contenders": [
-        {"name": c.name, "missing": c.missing} if c.missing else {"name": c.name, "env": c.env} for c in row.contenders]}
+        {"name": c.name, **({"missing": c.missing} if c.missing else {"env": settings(c)})} for c in row.contenders]}
     present = [entry for entry in record["contenders"] if "missing" not in entry]
     runners = [c for c in row.contenders if not c.missing]
     try:

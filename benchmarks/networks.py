@@ -181,24 +181,29 @@ def train_step(model: Any, optimizer: Any, backward: Callable[[], Any]) -> Calla
     return work
 
 
-def gan_step(lib: Lib, pair: Any, adam: Callable[[Any], Any], noise: Any, images: Any) -> Callable[[], dict[str, Any]]:
-    """The discriminator learns from real images and fakes; then the generator from the discriminator, held still."""
-    generator, judge, bce = pair.generator, pair.discriminator, lib.F.binary_cross_entropy_with_logits
+def gan_step(lib: Lib, pair: Any, adam: Callable[[Any], Any], backward: Callable[..., Any], noise: Any, images: Any,
+             more_noise: Any) -> Callable[[], dict[str, Any]]:
+    """Goodfellow et al. 2014, algorithm 1: the discriminator learns from images and fakes; then the generator, from fakes
+    of other noise and the discriminator, held still. ``backward(loss_of, *batch)`` returns the loss."""
+    generator, judge, softplus = pair.generator, pair.discriminator, lib.F.softplus
     steps = adam(generator.parameters()), adam(judge.parameters())
     named = list(pair.named_parameters())
-    with lib.no_grad():
-        real, fake = lib.ones_like(judge(images)), lib.ones_like(judge(images)) * 0
+
+    def doubt(noise: Any, images: Any) -> Any:                      # -log D(x) - log(1 - D(G(z)))
+        with lib.no_grad():
+            fakes = generator(noise)
+        return softplus(-judge(images)).mean() + softplus(judge(fakes)).mean()
+
+    def failure(noise: Any) -> Any:                                 # -log D(G(z))
+        return softplus(-judge(generator(noise))).mean()
 
     def work() -> dict[str, Any]:
         for optimizer in steps:
             optimizer.zero_grad()
-        made = generator(noise)
-        judged = bce(judge(images), real) + bce(judge(made.detach()), fake)
-        judged.backward()
+        judged = backward(doubt, noise, images)
         steps[1].step()
         judge.requires_grad_(False)
-        fooled = bce(judge(made), real)
-        fooled.backward()
+        fooled = backward(failure, more_noise)
         judge.requires_grad_(True)
         steps[0].step()
         return {"loss of the discriminator": judged, "loss of the generator": fooled, **gradients(named)}

@@ -170,8 +170,9 @@ class Gan(Task):
     channels: int = 32                          # of the widest maps; twice as many at each halving
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        noise, images = normal((self.batch, self.latent, 1, 1), (self.batch, 1, 32, 32))
-        return noise, np.tanh(images)
+        noise = (self.batch, self.latent, 1, 1)
+        first, images, second = normal(noise, (self.batch, 1, 32, 32), noise)
+        return first, np.tanh(images), second
 
     def one_pass(self) -> tuple[list[int], list[int]]:
         """Multiply-adds of every layer of the generator, and of the discriminator, for one batch."""
@@ -184,7 +185,7 @@ class Gan(Task):
         generator, judge = self.one_pass()
         if not train:
             return 2.0 * sum(generator)
-        own = 3 * sum(generator) - generator[0]                     # nobody asks for the noise's gradient
+        own = 4 * sum(generator) - generator[0]                     # twice there, once back, but not to the noise
         learning = 2 * (3 * sum(judge) - judge[0])                  # of real ones and of fakes: weights alone below
         passing = 2 * sum(judge)                                    # the generator's: to its input, weights left out
         return 2.0 * (own + learning + passing)

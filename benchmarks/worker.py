@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.compare import OUTSIDERS
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
@@ -28,7 +29,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")          # a fresh Python: a fork would inherit this one's BLAS
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender), daemon=True)
-        with environment_variables(contender.env):
+        with environment_variables(settings(contender)):
             self.process.start()
         theirs.close()                                          # so that the pipe breaks if the process dies
 
@@ -50,6 +51,17 @@ class Worker:
         self.pipe.close()                                       # serve() ends there
         self.process.join(timeout=5)
         self.process.kill()
+
+
+def settings(contender: Contender) -> dict[str, str]:
+    """Environment variables of the contender's process: its own, and the BLAS kernel that tinycv chooses for this processor.
+
+    Whoever imports tinycv before NumPy gets that kernel. A contender cannot: to be started at all, it needs this file.
+    """
+    from tinycv import blas  # in our process alone, which times nothing
+    kernel, _ = blas.choice()
+    chosen = {blas.VARIABLE: kernel} if kernel and not contender.name.startswith(OUTSIDERS) else {}
+    return chosen | contender.env
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the i
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import gate, measure, ops, report, statistics  # noqa: E402
 from benchmarks.measure import Contender, Row  # noqa: E402
+from benchmarks.worker import Worker, settings  # noqa: E402
+from tinycv.engine import blas  # noqa: E402
 
 
 def contender(offset: float = 0.0):
@@ -106,6 +108,46 @@ def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
     gate.gate({"one": {"y": A}, "other": {"y": A + np.float32(1e-3)}}, rtol=1e-3)
     wrong = Contender("wrong", contender, (0.01,))
     assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), measure.QUICK)
+
+
+# ── the BLAS kernel ──────────────────────────────────────────────────────────────────────────────
+
+ZEN4 = "vendor_id : AuthenticAMD\nflags : lm avx512f avx512cd avx512bw avx512dq avx512vl avx512_bf16\n"
+OURS, OTHERS = ("tinycv", "kernel", "helper", "NumPy"), ("PyTorch, channels last", "plain NumPy", "HIPS autograd", "MyGrad")
+
+
+@pytest.fixture
+def zen4(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda path: ZEN4 if str(path) == "/proc/cpuinfo" else 1 / 0)
+    for name in (blas.VARIABLE, "TINYCV_BLAS_KERNEL"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_contender_of_tinycv_gets_the_kernel_that_tinycv_would_choose(zen4):
+    assert all(settings(Contender(name, None)) == {"OPENBLAS_CORETYPE": "COOPERLAKE"} for name in OURS)
+    assert not any(settings(Contender(name, None)) for name in OTHERS)
+    assert settings(Contender("tinycv", None, env={"A": "1", blas.VARIABLE: "ZEN"})) == {"A": "1", blas.VARIABLE: "ZEN"}
+    assert blas.VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("name, value", [("OPENBLAS_CORETYPE", "HASWELL"), ("TINYCV_BLAS_KERNEL", "0")])
+def test_the_users_own_kernel_is_every_contenders(zen4, name, value):
+    zen4.setenv(name, value)
+    assert not any(settings(Contender(who, None)) for who in OURS)
+
+
+def asked_for():
+    return lambda: {"kernel": os.environ.get("OPENBLAS_CORETYPE", "none")}
+
+
+def test_the_kernel_reaches_the_process_and_the_record(zen4):
+    zen4.setattr(blas, "kernel_for", lambda facts: "NEHALEM")               # every x86_64 can run it
+    for name, kernel in (("tinycv", "NEHALEM"), ("PyTorch", "none")):
+        with Worker(Contender(name, asked_for)) as worker:
+            assert worker.ask("results")["kernel"] == kernel
+    record = measure.measure(row(Contender("PyTorch", contender)), measure.QUICK)
+    assert [c["env"] for c in record["contenders"]] == [{"OPENBLAS_CORETYPE": "NEHALEM"}, {}]
 
 
 # ── the rows ─────────────────────────────────────────────────────────────────────────────────────

@@ -38,19 +38,25 @@ def kernel_for(facts: dict[str, str]) -> str | None:
     return "COOPERLAKE" if "avx512_bf16" in flags else "SKYLAKEX"
 
 
+def choice() -> tuple[str | None, str]:
+    """(the kernel to ask for, None if none; that in words), after the user's settings. Nothing is set yet."""
+    if os.environ.get("TINYCV_BLAS_KERNEL") == "0":
+        return None, "off (TINYCV_BLAS_KERNEL=0)"
+    if VARIABLE in os.environ:
+        return None, f"left to the user's own {VARIABLE}={os.environ[VARIABLE]}"
+    kernel = kernel_for(processor())
+    return kernel, f"{kernel} asked for" if kernel else "left to OpenBLAS"
+
+
 def choose() -> str:
     """Set the kernel if there is one to set. Returns what was done, in words, for ``python -m tinycv.doctor``."""
-    if os.environ.get("TINYCV_BLAS_KERNEL") == "0":
-        return "off (TINYCV_BLAS_KERNEL=0)"
-    if VARIABLE in os.environ:
-        return f"left to the user's own {VARIABLE}={os.environ[VARIABLE]}"
-    kernel = kernel_for(processor())
+    kernel, said = choice()
     if kernel is None:
-        return "left to OpenBLAS"
+        return said
     if "numpy" in sys.modules:
         return f"{LATE} for {kernel}: NumPy was imported before tinycv"
     os.environ[VARIABLE] = kernel
-    return f"{kernel} asked for"
+    return said
 
 
 def clear() -> None:
