@@ -156,8 +156,10 @@ def _weak(number: Any) -> Any:
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    e = xp.exp(-xp.abs(x))                                          # never overflows
-    return xp.where(x >= 0, 1.0, e) / (1 + e)
+    with np.errstate(over="ignore"):                                # exp is inf far below 0, and 1 / inf the right answer
+        e = xp.exp(-x)
+    e += 1
+    return 1 / e
 
 
 def _share(g: Any, won: Any, tied: Any) -> Any:

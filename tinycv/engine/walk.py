@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from sys import getrefcount
 from typing import Any
 
 from tinycv.engine import backend, debug, errors
@@ -125,10 +126,10 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
                 send(piece, parent, grads, ours, heap, record, floor, into)
             if not keep:
                 node.saved, node.parents = None, ()
-    for leaf, g in grads.items():
-        if targets is None or leaf in targets:
-            found[leaf] = g
-    return {spot: finished(g, record) for spot, g in found.items()}
+    for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
+        found[leaf] = grads.pop(leaf)
+    g = piece = None                                            # lest they count as somebody else's, in ``finished``
+    return {spot: finished(found, spot, record) for spot in found}
 
 
 def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int,
@@ -184,11 +185,14 @@ def seed(y: Tensor, weight: Any, record: bool) -> Any:
     return (weight if isinstance(weight, Tensor) else wrap(array, None)) if record else array
 
 
-def finished(g: Any, record: bool) -> Tensor:
-    """A gradient to hand out. Copied where its memory may be another's: two leaves never share a gradient."""
-    if record and isinstance(g, Tensor):
-        return g
-    array = g._data if isinstance(g, Tensor) else g
+def finished(found: dict, spot: Any, record: bool) -> Tensor:
+    """A gradient to hand out. Two leaves never share one: it is copied, unless this dict alone knows the array (one of
+    two references, the other being getrefcount's own argument) and the array is no view of another's memory."""
+    if record and isinstance(found[spot], Tensor):
+        return found[spot]
+    if not isinstance(found[spot], Tensor) and getrefcount(found[spot]) == 2 and found[spot].base is None:
+        return wrap(found[spot], None)
+    array = found[spot]._data if isinstance(found[spot], Tensor) else found[spot]
     return wrap(array.copy(), None)
 
 

@@ -121,21 +121,28 @@ def unfolded(xp, x, window, size, stride, padding, dilation):
 
     rows says which of all N H' W' steps these are. The memory of columns is used again for the next.
     """
-    n, h, w, c = x.shape
-    (top, bottom), (left, right) = padding
+    (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
     cut = blocks(xp, n, -(-prod(size) * prod(window) * c // CACHE))
-    most = cut[0].stop - cut[0].start if cut else 0
-    most = min(most, n)
-    canvas = xp.zeros((most, top + h + bottom, left + w + right, c), x.dtype)
-    steps, rows, pixels, each = canvas.strides
+    most = min(n, cut[0].stop) if cut else 0
+    sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
+    upright = window[1] * c < size[1]                               # then a tap's way across the image is the longer run
+    canvas = xp.zeros((c, most, *sides) if upright else (most, *sides, c), x.dtype)
+    pixels = canvas.transpose(1, 2, 3, 0) if upright else canvas                # (n, H, W, C)
+    images, down, across, each = pixels.strides
     seen = xp.lib.stride_tricks.as_strided(
-        canvas, (most, *size, *window, c),
-        (steps, rows * stride[0], pixels * stride[1], rows * dilation[0], pixels * dilation[1], each))
+        pixels, (most, *size, *window, c),
+        (images, down * stride[0], across * stride[1], down * dilation[0], across * dilation[1], each))
+    if upright:
+        seen = seen.transpose(3, 4, 5, 0, 1, 2)                                 # (kH, kW, C, n, H', W')
     columns = xp.empty(seen.shape, x.dtype)
     for at in cut:
-        images = x[at]
-        k = len(images)
-        canvas[:k, top:top + h, left:left + w] = images
-        columns[:k] = seen[:k]
-        yield (slice(at.start * prod(size), (at.start + k) * prod(size)),
-               columns[:k].reshape(k * prod(size), prod(window) * c))
+        k = len(x[at])
+        rows, taken = slice(at.start * prod(size), (at.start + k) * prod(size)), (k * prod(size), prod(window) * c)
+        pixels[:k, top:top + h, left:left + w] = x[at]
+        if not upright:
+            columns[:k] = seen[:k]
+            yield rows, columns[:k].reshape(taken)
+            continue
+        part = columns if k == most else xp.empty((*columns.shape[:3], k, *size), x.dtype)
+        part[...] = seen[..., :k, :, :]
+        yield rows, part.reshape(taken[::-1]).T

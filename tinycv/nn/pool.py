@@ -19,16 +19,17 @@ def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -
     kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given. Padding is -inf: it never wins.
     differs: entries that tie share the gradient, which PyTorch gives to the first.
     """
-    return seen(x, kernel_size, stride, padding, float("-inf"), "max_pool2d").max(axis=0)
+    return stack(seen(x, kernel_size, stride, padding, float("-inf"), "max_pool2d")).max(axis=0)
 
 
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
-    return seen(x, kernel_size, stride, padding, 0.0, "avg_pool2d").mean(axis=0)
+    parts = seen(x, kernel_size, stride, padding, 0.0, "avg_pool2d")
+    return sum(parts[1:], parts[0]) * (1 / len(parts))
 
 
-def seen(x: Any, kernel_size: Any, stride: Any, padding: Any, outside: float, name: str) -> Any:
-    """(kH kW, N, C, H', W'): what each tap of the window sees at each step."""
+def seen(x: Any, kernel_size: Any, stride: Any, padding: Any, outside: float, name: str) -> list:
+    """What each tap of the window sees at each step: kH kW times (N, C, H', W')."""
     window = two("kernel_size", kernel_size, 1)
     stride, margins, dilation = settled(window if stride is None else stride, two("padding", padding), 1, window)
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
@@ -36,7 +37,7 @@ def seen(x: Any, kernel_size: Any, stride: Any, padding: Any, outside: float, na
                          "(N, C, H, W), and padding be at most half the window, lest one see nothing else")
     x = pad(x, ((0, 0), (0, 0), *margins), outside)
     size = walked(x.shape[2:], window, stride, dilation)
-    return stack([x[seen_by(tap, size, stride, dilation)] for tap in taps(window)])
+    return [x[seen_by(tap, size, stride, dilation)] for tap in taps(window)]
 
 
 class MaxPool2d(Module):
