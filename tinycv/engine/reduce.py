@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 BLOCK = 1 << 15                                 # values: a block, its result and some scratch stay in a core's own cache
-NEAR = 1e-3                                     # rows whose exp sums to more need no maximum of their own, see exp_rows
+NEAR = 1e-5                                     # rows whose exp sums to more need no maximum of their own, see exp_rows
 
 
 def blocks(xp: Any, rows: int, width: int = 1) -> list[slice]:
@@ -64,7 +64,7 @@ def max_last(xp: Any, a: Any) -> Any:
 
 
 def exp_rows(xp: Any, x: Any, out: Any) -> tuple[Any, Any]:
-    """out = exp(x - top), of rows x (N, D). Returns its sums (N, 1), and top, which keeps exp from overflowing.
+    """out = exp(x - top), of rows x (N, D); out must not be x. Returns its sums (N, 1), and top, against overflow.
 
     One top for all rows is much the quicker to find. It does, unless some row lies so far below it that its sum grows
     tiny (or is NaN): then each row gets its own, (N, 1).

@@ -14,7 +14,7 @@ Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width 
 
 from __future__ import annotations
 
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split
 from tinycv.engine.ops import where
-from tinycv.engine.reduce import dot_last, max_last, sum_last
+from tinycv.engine.reduce import as_rows, blocks, dot_last, exp_rows
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
 from tinycv.nn.activation import softmax
@@ -132,27 +132,52 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
     check(q, k, v)
     if is_large(xp, q, k):                                          # no (T, S) array at all
         return blockwise(xp, q, k, v, moved(attn_mask, xp), is_causal)
-    scale = 1 / sqrt(q.shape[-1])
-    p = (q * scale) @ k.swapaxes(-1, -2)
+    lead, scale = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]), 1 / sqrt(q.shape[-1])
+    q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
+    p = xp.empty((*q.shape[:-1], k.shape[-2]), q.dtype)             # (B, H, T, S)
+    y = across_heads(xp, q.shape[:-1], v)
     mask = together_with(attn_mask, is_causal, p)
     if mask is not None:
-        p = xp.where(mask, p, NEVER)
-    p -= max_last(xp, p)
-    xp.exp(p, out=p)
-    p /= sum_last(xp, p)
-    if mask is not None:
-        p *= mask                                                   # a row that sees nothing: all zeros
-    y = p @ v
+        blind = xp is not np or not mask.any(axis=-1).all()         # may a query see nothing? To ask a GPU is to wait
+        hidden = xp.broadcast_to(xp.where(mask, 0, NEVER).astype(q.dtype), p.shape)
+        mask = xp.broadcast_to(mask, p.shape)
+    for at in few(xp, p):
+        score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
+        if mask is not None:
+            score += hidden[at]
+        rows = as_rows(p[at])
+        rows /= exp_rows(xp, as_rows(score), out=rows)[0]
+        if mask is not None and blind:
+            p[at] *= mask[at]                                       # a row that sees nothing: all zeros
+        xp.matmul(p[at], v[at], out=y[at])
 
     def pull(g):
-        # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y, so no second (T, S) array (Dao et al. 2022, appendix B).
-        dp = g @ v.swapaxes(-1, -2)
-        dp -= dot_last(xp, g, y)
-        dp *= p
-        dp *= scale
-        return lambda: dp @ k, lambda: dp.swapaxes(-1, -2) @ q, lambda: p.swapaxes(-1, -2) @ g
+        # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y (Dao et al. 2022, appendix B).
+        g, (dq, dk, dv) = g.reshape(y.shape), [across_heads(xp, x.shape[:-1], x) for x in (q, k, v)]
+        for at in few(xp, p):
+            dp = g[at] @ v[at].swapaxes(-1, -2)
+            dp -= dot_last(xp, g[at], y[at])
+            dp *= p[at]
+            dp *= scale
+            xp.matmul(dp, k[at], out=dq[at])
+            xp.matmul(dp.swapaxes(-1, -2), q[at], out=dk[at])
+            xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
+        return tuple(d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv))
 
-    return y, pull
+    return y.reshape(lead + y.shape[-2:]), pull
+
+
+def few(xp, p):
+    """Slices of a few examples each, whose scores stay in the cache from one pass to the next."""
+    return blocks(xp, len(p), -(-prod(p.shape[1:]) // 4))
+
+
+def across_heads(xp, lead, like):
+    """Memory for (B, H, T, D), in the order (B, T, H, D): so the heads lie together where they are joined again."""
+    if len(lead) < 3:
+        return xp.empty((*lead, like.shape[-1]), like.dtype)
+    *b, h, t = lead
+    return xp.empty((*b, t, h, like.shape[-1]), like.dtype).swapaxes(-2, -3)
 
 
 def check(q, k, v):
