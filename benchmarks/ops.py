@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, examples, normal, weights
 from benchmarks.measure import Contender, Row, Work
+from benchmarks.optimisers import optimisers
 
 CHAIN = 200                                     # ops in a row, so that what surrounds them does not count
 KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
@@ -25,7 +26,8 @@ NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installe
 def rows(quick: bool = False) -> list[Row]:
     """Every row; if quick, one of each group, of tiny sizes."""
     sizes, batches = (TINY, (2,)) if quick else (SIZES, (64, 128))
-    groups = one_op(), pairs(sizes), long_attention(quick), reductions(sizes), train_steps(batches)
+    groups = (one_op(), pairs(sizes), long_attention(quick), reductions(sizes), optimisers(pytorch, quick),
+              train_steps(batches))
     return [row for group in groups for row in (group[:1] if quick else group)]
 
 

@@ -49,7 +49,8 @@ def test_the_command_writes_every_sample(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "ops.json").read_text())
     assert {"commit", "load", "cpu", "blas", "versions", "settings", "instructions", "clock"} <= set(record["environment"])
-    assert {row["group"] for row in record["rows"]} == {"one op", "pair", "long attention", "reduce", "ViT train step"}
+    assert {row["group"] for row in record["rows"]} == {
+        "one op", "pair", "long attention", "reduce", "optimiser", "ViT train step"}
     for entry in (c for row in record["rows"] for c in row["contenders"]):
         if "missing" in entry:
             assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")
@@ -158,7 +159,8 @@ def test_every_pair_has_a_row_with_inputs():
     assert set(ops.INPUTS) == set(PAIRS), "a kernel stays only while a row of benchmarks/ops.py shows that it wins"
 
 
-ROWS = [*ops.one_op(), *ops.pairs(ops.TINY), *ops.reductions(ops.TINY), *ops.train_steps((2,))]
+ROWS = [*ops.one_op(), *ops.pairs(ops.TINY), *ops.reductions(ops.TINY),
+        *ops.optimisers(ops.pytorch, True), *ops.train_steps((2,))]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
@@ -166,7 +168,7 @@ def test_the_contenders_of_every_row_agree_and_go_backward(row):
     ours = {c.name: c.make(*c.args)() for c in row.contenders if c.name != "PyTorch"}
     results = {name: {k: gate.array_of(v) for k, v in result.items()} for name, result in ours.items()}
     gate.gate(results)
-    if row.group != "reduce" and row.name.split(", ")[-1] != "forward":
+    if row.group not in ("reduce", "optimiser") and row.name.split(", ")[-1] != "forward":
         assert any(k.startswith("gradient") and np.abs(v).max() > 0 for k, v in next(iter(results.values())).items())
 
 

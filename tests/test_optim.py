@@ -4,6 +4,7 @@ import cupy_double
 import numpy as np
 import pytest
 
+from tinycv import optimizer as shared
 from tinycv.ema import EMA
 from tinycv.engine.backend import to_device, to_numpy
 from tinycv.engine.tensor import Parameter, Tensor
@@ -86,6 +87,43 @@ def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
     for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
         wanted = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
         np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
+
+
+def by_definition(kind):
+    return type(kind.__name__, (kind,), {"run": vars(shared.Optimizer)["run"]})
+
+
+@pytest.mark.parametrize(("block", "large"), [(1 << 17, 1 << 14), (7, 4)])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize(("kind", "rule", "options"), RULES)
+def test_kernel_and_definition_agree(kind, rule, options, dtype, rtol, block, large, device, monkeypatch):
+    monkeypatch.setattr(shared, "BLOCK", block)
+    monkeypatch.setattr(shared, "LARGE", large)
+    assert "run" in vars(kind), "it has a kernel of its own"
+    sides = [(params := parameters(device, dtype), make(params, **options)) for make in (kind, by_definition(kind))]
+    for step in range(STEPS):
+        for params, optimizer in sides:
+            give_gradients(params, step)
+            given = values([p.grad for p in params])
+            optimizer.step()
+            np.testing.assert_equal(values([p.grad for p in params]), given)        # the gradients stay as they were
+    kernel, definition = ([*values(params), *(to_numpy(entry[name]) for entry in optimizer.state_dict()["state"].values()
+                                             for name in kind.arrays)] for params, optimizer in sides)
+    for a, b in zip(kernel, definition, strict=True):
+        assert a.dtype == b.dtype == dtype
+        if options.get("momentum") or kind is not SGD or a.any():                   # SGD alone remembers nothing
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def test_a_large_parameter_out_of_order_in_memory_is_changed_in_place(monkeypatch):
+    monkeypatch.setattr(shared, "LARGE", 4)
+    memory = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for array in (memory, memory.T):
+        p, start = Parameter(array), memory.copy()
+        p.grad = Tensor(np.ones_like(array))
+        SGD([p, Parameter(np.ones(2, np.float32))], lr=0.5).step()
+        assert p._data is array
+        np.testing.assert_array_equal(memory, start - 0.5)
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])

@@ -4,7 +4,7 @@
     Adam:    w <- w - lr m / (sqrt(v) + eps)                 m, v: running means of g and of g squared, bias corrected
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
-A rule stands in ``update``: p is all weights in one flat array, g their gradients, and both change in place.
+Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in place.
 Names, defaults and results are PyTorch's.   Read next: optimizer.py (groups, state), ema.py (averaged weights).
 """
 
@@ -21,6 +21,36 @@ from tinycv.optimizer import Optimizer
 Schedule = Callable[[int], float]               # step, counted from 0 -> factor of the learning rate
 
 
+# ── the rules: weights p, gradients g, what is remembered; step counts from 1 ─────────────────────────
+
+def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening: float, weight_decay: float,
+        nesterov: bool) -> tuple[Any, Any]:
+    g = g + weight_decay * p
+    if momentum:
+        b = g if step == 1 else momentum * b + (1 - dampening) * g
+        g = g + momentum * b if nesterov else b
+    return p - lr * g, b
+
+
+def adam(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
+         weight_decay: float) -> tuple[Any, Any, Any]:
+    beta1, beta2 = betas
+    g = g + weight_decay * p                    # the gradient of weight_decay/2 |p|²
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    m_hat = m / (1 - beta1 ** step)             # both began at 0: this takes that share out of the means
+    v_hat = v / (1 - beta2 ** step)
+    return p - lr * m_hat / (v_hat ** 0.5 + eps), m, v
+
+
+def adamw(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
+          weight_decay: float) -> tuple[Any, Any, Any]:
+    p = p - lr * weight_decay * p               # not through g, which Adam divides by sqrt(v)
+    return adam(p, g, m, v, step, lr, betas, eps, weight_decay=0.0)
+
+
+# ── the optimisers ────────────────────────────────────────────────────────────────────────────────────
+
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if asked:  b <- momentum b + (1 - dampening) g,  w <- w - lr b.
 
@@ -29,59 +59,25 @@ class SGD(Optimizer):
     differs: as in PyTorch, lr multiplies b and not g, and the first b is g itself, undampened.
     """
 
-    arrays = ("momentum_buffer",)
+    arrays, definition = ("momentum_buffer",), staticmethod(sgd)
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
                                   "weight_decay": weight_decay, "nesterov": nesterov})
 
-    def update(self, xp: Any, p: Any, g: Any, spare: Any, state: dict[str, Any], step: int, group: dict) -> None:
-        momentum, b = group["momentum"], state["momentum_buffer"]
-        if group["weight_decay"]:
-            g += xp.multiply(p, group["weight_decay"], out=spare)
-        if momentum:
-            b *= momentum
-            b += g if step == 1 else xp.multiply(g, 1 - group["dampening"], out=spare)
-            if group["nesterov"]:
-                g += xp.multiply(b, momentum, out=spare)
-            else:
-                g = b
-        p -= xp.multiply(g, group["lr"], out=spare)
-
 
 class Adam(Optimizer):
     """Adam: each weight gets its own step length, from the running means m of g and v of g².
 
-    Kingma & Ba 2015, algorithm 1, in the order of computation that the end of section 2 recommends:
-    both bias corrections go into the step length. Their epsilon-hat is scaled too, so the result is algorithm 1's.
+    Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1.
     """
 
-    arrays = ("exp_avg", "exp_avg_sq")
+    arrays, definition = ("exp_avg", "exp_avg_sq"), staticmethod(adam)
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
-
-    def update(self, xp: Any, p: Any, g: Any, spare: Any, state: dict[str, Any], step: int, group: dict) -> None:
-        m, v, (beta1, beta2) = state["exp_avg"], state["exp_avg_sq"], group["betas"]
-        if group["weight_decay"]:
-            self.decay(xp, p, g, spare, group)
-        m *= beta1
-        m += xp.multiply(g, 1 - beta1, out=spare)
-        v *= beta2
-        g *= g
-        v += xp.multiply(g, 1 - beta2, out=g)
-        correction = math.sqrt(1 - beta2 ** step)
-        xp.sqrt(v, out=spare)
-        spare += group["eps"] * correction
-        xp.divide(m, spare, out=spare)
-        spare *= group["lr"] * correction / (1 - beta1 ** step)
-        p -= spare
-
-    def decay(self, xp: Any, p: Any, g: Any, spare: Any, group: dict) -> None:
-        """The gradient of weight_decay/2 |w|², added to g: so it is divided by sqrt(v), as g is."""
-        g += xp.multiply(p, group["weight_decay"], out=spare)
 
 
 class AdamW(Adam):
@@ -91,12 +87,55 @@ class AdamW(Adam):
     differs: as in PyTorch, the decay is lr * weight_decay, where the paper's lambda stands apart from alpha.
     """
 
+    definition = staticmethod(adamw)
+
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def decay(self, xp: Any, p: Any, g: Any, spare: Any, group: dict) -> None:
-        p *= 1 - group["lr"] * group["weight_decay"]
+
+# ── the kernels: the same in place, for a block of weights that stays in cache; g is left as it is ────
+
+@SGD.kernel
+def _(xp, p, g, b, step, lr, momentum, dampening, weight_decay, nesterov):
+    spare = xp.empty_like(p)
+    if weight_decay:
+        xp.multiply(p, weight_decay, out=spare)
+        g = xp.add(g, spare, out=spare)
+    if momentum:
+        b *= momentum
+        b += g if step == 1 or not dampening else xp.multiply(g, 1 - dampening, out=spare)
+    if not momentum or nesterov:
+        p -= xp.multiply(g, lr, out=spare)
+    if momentum:
+        p -= xp.multiply(b, lr * momentum if nesterov else lr, out=spare)
+
+
+@Adam.kernel
+def adam_kernel(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
+    """The bias corrections go into lr and eps, as the end of the paper's section 2 recommends."""
+    (beta1, beta2), spare = betas, xp.empty_like(p)
+    if weight_decay:
+        g = g + weight_decay * p
+    m *= beta1
+    m += xp.multiply(g, 1 - beta1, out=spare)
+    v *= beta2
+    xp.multiply(g, g, out=spare)
+    spare *= 1 - beta2
+    v += spare
+    correction = math.sqrt(1 - beta2 ** step)
+    xp.sqrt(v, out=spare)
+    spare += eps * correction
+    xp.divide(m, spare, out=spare)
+    spare *= lr * correction / (1 - beta1 ** step)
+    p -= spare
+
+
+@AdamW.kernel
+def _(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
+    if weight_decay:
+        p *= 1 - lr * weight_decay
+    adam_kernel(xp, p, g, m, v, step, lr, betas, eps, 0.0)
 
 
 # ── the learning rate over a training ─────────────────────────────────────────────────────────────

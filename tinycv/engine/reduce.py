@@ -17,10 +17,10 @@ BLOCK = 1 << 15                                 # values: a block, its result an
 NEAR = 1e-5                                     # rows whose exp sums to more need no maximum of their own, see exp_rows
 
 
-def blocks(xp: Any, rows: int, width: int = 1) -> list[slice]:
+def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[slice]:
     """Slices that cut rows of ``width`` values into blocks, for a kernel that passes over them several times.
-    One slice of all on CuPy, where every call is a launch."""
-    step = max(1, BLOCK // max(1, width) if xp is np else rows)
+    A block has ``size`` values, BLOCK if none is given. One slice of all on CuPy, where every call is a launch."""
+    step = max(1, (size or BLOCK) // max(1, width) if xp is np else rows)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
