@@ -112,7 +112,8 @@ def long_attention(quick: bool = False) -> list[Row]:
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
         halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
         ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
-        made.append(Row("long attention", f"{tokens:,} tokens, 4 heads of 32", (*ours, pytorch(pair_by_torch, name, size))))
+        made.append(Row("long attention", f"{tokens:,} tokens, 4 heads of 32", (*ours, pytorch(pair_by_torch, name, size)),
+                        memory=True))
     return made
 
 

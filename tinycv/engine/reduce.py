@@ -24,6 +24,22 @@ def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
+def lie(x: Any) -> tuple[int, ...]:
+    """The axes of x from the farthest apart in memory to the nearest: in that order a convolution's result, which lies
+    channels last, is flattened without a copy."""
+    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+
+
+def flat(x: Any, order: tuple[int, ...]) -> Any:
+    return x.transpose(order).reshape(-1)
+
+
+def shaped(values: Any, like: Any, order: tuple[int, ...]) -> Any:
+    """The opposite of ``flat``: in the shape of ``like``."""
+    back = sorted(range(like.ndim), key=order.__getitem__)
+    return values.reshape([like.shape[axis] for axis in order]).transpose(back)
+
+
 @lru_cache(maxsize=64)
 def _ones(n: int, char: str) -> np.ndarray:
     return np.ones(n, char)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from math import pi, sqrt
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine import backend
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh, where
-from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
+from tinycv.engine.reduce import as_rows, blocks, exp_rows, flat, lie, shaped, sum_last
 from tinycv.nn.module import Module
 
 
@@ -173,21 +175,23 @@ def _gelu(xp, x, approximate="none"):
         raise ValueError(f"approximate is {approximate!r}; it must be 'none' or 'tanh'")
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
-    share, flat = backend.normal_cdf(xp, x), x.reshape(-1)          # Φ(x)
+    order = lie(x)
+    values = flat(x, order)
+    share = backend.normal_cdf(xp, values)                          # Φ(x)
 
     def pull(g):
-        g, slope = g.reshape(-1), xp.empty_like(flat)
+        g, slope = flat(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):
-            s = xp.multiply(flat[at], flat[at], out=slope[at])
+            s = xp.multiply(values[at], values[at], out=slope[at])
             s *= -0.5
             xp.exp(s, out=s)
             s *= 1 / sqrt(2 * pi)                                   # φ(x)
-            s *= flat[at]
-            s += share.reshape(-1)[at]
+            s *= values[at]
+            s += share[at]
             s *= g[at]
-        return slope.reshape(x.shape)
+        return shaped(slope, x, order)
 
-    return x * share, pull
+    return shaped(values * share, x, order), pull
 
 
 def _gelu_tanh(xp, x):
@@ -208,8 +212,7 @@ def _gelu_tanh(xp, x):
         slope *= 0.5 * g
         return slope
 
-    y = t + 1
-    y *= x
+    y = (t + 1) * x
     y *= 0.5
     return y, pull
 
@@ -224,14 +227,24 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
 @silu.kernel
 def _silu(xp, x):
-    share = sigmoid(x)
-    y = x * share
+    order = lie(x)
+    values = flat(x, order)
+    share, y = xp.empty_like(values), xp.empty_like(values)
+    with np.errstate(over="ignore"):                                # exp is inf where the share is 0
+        for at in blocks(xp, x.size):
+            s = xp.negative(values[at], out=share[at])
+            xp.exp(s, out=s)
+            s += 1
+            xp.reciprocal(s, out=s)                                 # σ(x)
+            xp.multiply(values[at], s, out=y[at])
 
     def pull(g):
-        slope = 1 - share                                           # share + y (1 - share)
-        slope *= y
-        slope += share
-        slope *= g
-        return slope
+        g, slope = flat(g, order), xp.empty_like(values)
+        for at in blocks(xp, x.size):                               # σ + y (1 - σ), and times g
+            s = xp.subtract(1, share[at], out=slope[at])
+            s *= y[at]
+            s += share[at]
+            s *= g[at]
+        return shaped(slope, x, order)
 
-    return y, pull
+    return shaped(y, x, order), pull

@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import prod
 
 from tinycv.engine.reduce import as_rows, blocks
-from tinycv.nn.window import walked
+from tinycv.nn.window import seen_by, taps, walked
 
 CACHE = 4                                       # blocks of reduce.py that the columns at one time may take
 
@@ -50,35 +50,64 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's way forward too.
 
-    Read backwards, a pixel of x hears from every g whose window it was in.  With stride s these differ by the pixel's
-    place a = 0 ... s-1 in a cell of s pixels: from place to place other taps, a + s t, but the same ⌈k/s⌉ neighbours.
-    So it is a convolution of g by stride 1 and taps turned round, that answers with a cell of s x s pixels at once.
+    Two ways.  Every g stamps its window, and overlapping stamps add up; or, read backwards, every pixel of x looks at
+    the g whose windows it was in: that is a convolution again, by taps turned round, and has nothing to add up.
     """
-    if max(stride) > 1 and max(dilation) > 1:                       # neighbours would lie at unequal distances
-        g, stride = stuffed(xp, g, stride), (1, 1)
-    (o, c, *window), g = w.shape, last(g)
-    reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]                       # neighbours that count
-    skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]                      # cells wholly in the padding
-    cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]                        # rows of the first cell that are
-    cells = [-(-(n + e) // s) for n, e, s in zip(x_shape[2:], cut, stride, strict=True)]
-    around = [(d * (r - 1) - k, m + k - n) for r, d, k, m, n in zip(reach, dilation, skip, cells, g.shape[1:3], strict=True)]
-    g = g[(slice(None), *[slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(around, g.shape[1:3], strict=True)])]
-    around = [(max(0, a), max(0, b)) for a, b in around]
-    x = xp.empty((len(g), *x_shape[2:], groups * c), g.dtype)
-    whole = not any(cut) and [n * s for n, s in zip(cells, stride, strict=True)] == list(x_shape[2:])
-    for ins, outs in parted(c, o // groups, groups):
-        matrix = turned(xp, w[outs], reach, stride)
-        for at, columns in unfolded(xp, g[..., outs], reach, cells, (1, 1), around, dilation):
-            if whole and stride == (1, 1):
-                xp.matmul(columns, matrix, out=as_rows(x)[at, ins])
-                continue
-            images = slice(at.start // prod(cells), at.stop // prod(cells))
-            z = (columns @ matrix).reshape(-1, *cells, *stride, c).swapaxes(2, 3)           # (n, cell, a, cell, b, C)
-            z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
-            x[images, ..., ins] = z[:, cut[0]:cut[0] + x.shape[1], cut[1]:cut[1] + x.shape[2]]
+    x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
+    look = looking(w.shape[2:], g.shape[1:3], x.shape[1:3], stride, padding, dilation)
+    for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
+        if look is None:
+            stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
+        else:
+            look_back(xp, x[..., ins], g[..., outs], w[outs], stride, dilation, *look)
     if bias is not None:
         x += bias
     return first(x)
+
+
+def stamp(xp, x, g, w, stride, padding, dilation):
+    """x (N, H, W, C) = the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
+    (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
+    matrix = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c)
+    (top, _), (left, _) = padding
+    for at in blocks(xp, len(g), -(-prod(size) * prod(window) * c // CACHE)):
+        stamps = (as_rows(g[at]) @ matrix).reshape(-1, *size, *window, c)
+        canvas = xp.zeros((len(stamps), *sides, c), g.dtype)
+        for tap in taps(window):
+            canvas[(*seen_by(tap, size, stride, dilation), slice(None))] += stamps[:, :, :, *tap]
+        x[at] = canvas[:, top:top + x.shape[1], left:left + x.shape[2]]
+
+
+def looking(window, size, sides, stride, padding, dilation):
+    """How ``look_back`` goes about it: reach, cells, cut, around, see there. None where stamping is quicker: it takes
+    fewer products, but its sums are slow.
+
+    With stride s, x is taken in cells of s pixels, and ``cut`` rows of the first are padding. Every place a in a cell
+    has other taps, a + s t, but all hear from the same ⌈k/s⌉ neighbours: ``reach``.
+    """
+    reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]
+    skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]                      # cells wholly in the padding
+    cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]
+    cells = [-(-(n + e) // s) for n, e, s in zip(sides, cut, stride, strict=True)]
+    around = [(d * (r - 1) - k, m + k - n) for r, d, k, m, n in zip(reach, dilation, skip, cells, size, strict=True)]
+    work = prod(cells) * prod(reach) * prod(stride)
+    uneven = max(stride) > 1 and max(dilation) > 1                  # neighbours at unequal distances
+    return None if uneven or work > 4 * prod(size) * prod(window) else (reach, cells, cut, around)
+
+
+def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
+    """The same by a convolution of stride 1 that answers with a cell of s x s pixels at once."""
+    c, sides = w.shape[1], x.shape[1:3]
+    g = g[(slice(None), *[slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(around, g.shape[1:3], strict=True)])]
+    around = [(max(0, a), max(0, b)) for a, b in around]
+    matrix, direct = turned(xp, w, reach, stride), max(stride) == 1 and x.flags.c_contiguous
+    for at, columns in unfolded(xp, g, reach, cells, (1, 1), around, dilation):
+        if direct:
+            xp.matmul(columns, matrix, out=as_rows(x)[at])
+            continue
+        z = (columns @ matrix).reshape(-1, *cells, *stride, c).swapaxes(2, 3)               # (n, cell, a, cell, b, C)
+        z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
+        x[at.start // prod(cells):at.stop // prod(cells)] = z[:, cut[0]:cut[0] + sides[0], cut[1]:cut[1] + sides[1]]
 
 
 # ── layout ───────────────────────────────────────────────────────────────────────────────────────
@@ -106,14 +135,6 @@ def turned(xp, w, reach, stride):
     taps[:, :, :window[0], :window[1]] = w
     taps = taps.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
     return taps.transpose(2, 4, 0, 3, 5, 1).reshape(prod(reach) * o, prod(stride) * c)
-
-
-def stuffed(xp, g, stride):
-    """g (N, O, H, W) with stride - 1 zeros between neighbours."""
-    n, o, *size = g.shape
-    wide = xp.zeros((n, o, *[(k - 1) * s + 1 for k, s in zip(size, stride, strict=True)]), g.dtype)
-    wide[:, :, ::stride[0], ::stride[1]] = g
-    return wide
 
 
 def unfolded(xp, x, window, size, stride, padding, dilation):
