@@ -61,13 +61,13 @@ def run_suite(given: argparse.Namespace) -> int:
     if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
         from benchmarks.peaks import peaks
         record["environment"]["peaks"] = peaks(given.quick)
+    out = given.out or Path("out") / f"{given.suite}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     for row in rows:
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
-    record["environment"]["load_at_end"] = machine.load()
-    out = given.out or Path("out") / f"{given.suite}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record["environment"]["load_at_end"] = machine.load()
+        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")     # each time: a run may be stopped
     print("\n".join([*report.verdicts(record), f"raw samples: {out}"]))
     write_reports(record, out.parent, out.stem)
     return 1 if any("refused" in row for row in record["rows"]) else 0

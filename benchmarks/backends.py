@@ -2,7 +2,7 @@
 
 NumPy is the first contender. A GPU's work is waited for inside what is timed, and its data is there beforehand, as in
 training: a step copies nothing but what it returns. Models on NumPy go in a part for each core where that pays
-(models.py, SPLIT), and whole on CuPy, whose GPU is one device. Without a GPU its times are "not measured", and why.
+(models.py, is_split), and whole on CuPy, whose GPU is one device. Without a GPU its times are "not measured", and why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.contenders import by_tinycv, finished
 from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
-from benchmarks.models import SPLIT
+from benchmarks.models import is_split
 from benchmarks.tasks import Lstm, Mlp, Task, Transformer, UNet, Vit
 
 LENGTH = 8                                      # ops in a row, so that a GPU's queue fills as in a network
@@ -43,7 +43,7 @@ def row(group: str, axis: str, size: int, work: tuple, **cost: float) -> Row:
 
 
 def model(name: str, task: Task) -> Row:
-    numpy, cupy = (task, True, isinstance(task, SPLIT)), (task, True, False)
+    numpy, cupy = (task, True, is_split(task)), (task, True, False)
     return Row(f"{name} training step", f"batch {task.batch}", pair(by_tinycv, numpy, cupy), "step",
                flops=task.flops(True), point=("batch", task.batch), rtol=RTOL, memory=True)
 

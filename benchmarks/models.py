@@ -1,7 +1,7 @@
 """The suite "models": whole models, trained and used, by tinycv and by what one would pick instead.
 
 "tinycv" is the way that its manual recommends for the model: the batch in a part for each core (tinycv.parallel), or
-whole where parts do not pay (SPLIT). The other way has a row too, so that the advice can be checked. A training step
+whole where parts do not pay (is_split). The other way has a row too, so that the advice can be checked. A training step
 is forward, backward and Adam. PyTorch is at its best: all cores, its fused Adam, its own attention and LSTM, for
 convolutions both layouts of memory, and torch.compile, which takes a minute of compiling a row, in a group of its own:
 
@@ -31,7 +31,7 @@ TINY: dict[str, Task] = {
     "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2), "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-SPLIT = (Lstm, Transformer, Vit, Gan, UNet)     # what is quicker in a part for each core
+SPLIT = (Lstm, Transformer, Vit, Gan, UNet)     # what is quicker in a part for each core, see is_split
 COMPILED = (Mlp, Transformer, Vit, UNet)        # of each kind one: a minute each. The others gain as little or as much
 NO_AUTOGRAD = {Gan: "HIPS autograd has no transposed convolution", UNet: "HIPS autograd has no transposed convolution"}
 NO_MYGRAD = {Gan: "MyGrad has no transposed convolution", UNet: "MyGrad has no transposed convolution",
@@ -58,9 +58,14 @@ def row(name: str, task: Task, train: bool) -> Row:
                "step" if train else "batch", flops=task.flops(train), memory=train)
 
 
+def is_split(task: Task) -> bool:
+    """Is it quicker in parts? Not where ops are so small and many that threads mostly wait for Python's lock."""
+    return isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
+
+
 def tinycv_ways(task: Task, train: bool) -> list[Contender]:
     """The recommended way first, under the name "tinycv"; then the other."""
-    split = isinstance(task, SPLIT)
+    split = is_split(task)
     other = "tinycv, 1 shard" if split else "tinycv, a shard a core"
     return [Contender("tinycv", by_tinycv, (task, train, split)), Contender(other, by_tinycv, (task, train, not split))]
 

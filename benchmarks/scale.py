@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
-from benchmarks.models import SPLIT
+from benchmarks.models import is_split
 from benchmarks.ops import NO_TORCH, there_and_back, threads, weight_for
 from benchmarks.tasks import Lstm, Task, Transformer, Vit
 
@@ -38,7 +38,7 @@ def rows(quick: bool = False) -> list[Row]:
 
 
 def models(group: str, axis: str, sizes: Iterable[tuple[int, Task]]) -> list[Row]:
-    return [row(group, axis, size, task.flops(True), by_tinycv, (task, True, isinstance(task, SPLIT)),
+    return [row(group, axis, size, task.flops(True), by_tinycv, (task, True, is_split(task)),
                 by_torch, (task, True)) for size, task in sizes]
 
 
