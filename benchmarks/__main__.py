@@ -2,6 +2,7 @@
 python -m benchmarks run ops --quick     seconds, to see that it works; the figures mean nothing
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
 python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
+python -m benchmarks bounds              what LSTM and convolution spend their time on; out/bounds.json
 python -m benchmarks compare A.json B.json       is B slower? 0: no, 1: surely, 2: cannot be compared
 OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
 """
@@ -38,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     tell.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     tell.add_argument("--out", type=Path, metavar="FOLDER", help="default: beside each file")
     tell.set_defaults(call=report_files)
+    bounds = commands.add_parser("bounds", help="what bounds LSTM and convolution, shape by shape")
+    bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
+    bounds.set_defaults(call=find_bounds)
     compare = commands.add_parser("compare", help="two records of one suite: is the second slower?")
     compare.add_argument("a", type=Path, metavar="A.json")
     compare.add_argument("b", type=Path, metavar="B.json")
@@ -89,6 +93,15 @@ def write_reports(record: dict[str, Any], folder: Path, stem: str) -> None:
         print("no pictures: matplotlib is not installed (pip install 'tinycv[bench]')")
     made.append(tables.write_markdown(record, folder / f"{stem}.md", [path for path in made if path.suffix == ".png"]))
     print("written: " + ", ".join(map(str, made)))
+
+
+def find_bounds(given: argparse.Namespace) -> int:
+    from benchmarks import bounds
+    record = {"environment": machine.environment(), **bounds.measured()}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(report.machine(record["environment"]), bounds.table(record), f"written: {given.out}", sep="\n\n")
+    return 0
 
 
 def compare_files(given: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import charts, measure, memory, ops, peaks, report, statistics, tables  # noqa: E402
+from benchmarks import bounds, charts, measure, memory, ops, peaks, report, statistics, tables  # noqa: E402
 from benchmarks.compare import compare  # noqa: E402
 from benchmarks.measure import Contender, Row  # noqa: E402
 
@@ -214,3 +214,20 @@ def test_a_row_that_asks_for_memory_gets_it():
     assert "peak" in report.row_lines(record)[0] and tables.csv_line({"suite": "s", "environment": {}}, record,
                                                                      record["contenders"][0])["memory_how"]
     assert "memory" not in measure.measure(ops.reductions(ops.TINY)[0], measure.QUICK)["contenders"][0]
+
+
+# ── what bounds a kernel ─────────────────────────────────────────────────────────────────────────────
+
+def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bounds, "LSTMS", [(3, 2, 4, 5)])
+    monkeypatch.setattr(bounds, "CONVS", [(2, 3, 6, 4, 3, 1, 1)])
+    assert command.main(["bounds", "--out", f"{tmp_path}/bounds.json"]) == 0
+    record = json.loads((tmp_path / "bounds.json").read_text())
+    lstm, conv = record["rows"]
+    products = 3 * 20 * 10 * 2, 3 * 5 * 20 * 2, 20 * 6 * (5 + 4 + 4)
+    assert lstm["floor"] * record["peak"] * 1e9 == pytest.approx(2 * sum(products))
+    assert conv["floor"] * record["peak"] * 1e9 == pytest.approx(3 * 2 * 2 * 36 * 27 * 4)
+    for row in record["rows"]:
+        assert row["total"] == pytest.approx(row["products"] + row["calls"] + row["rest"])
+        assert bounds.bound(row) in ("BLAS", "ufuncs and copies", "Python")
+    assert "3 steps" in capsys.readouterr().out
