@@ -17,9 +17,10 @@ import numpy as np
 
 from benchmarks.inputs import conv_inputs, lstm_inputs, normal
 
-LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]        # steps, batch, input, hidden
+# Steps, batch, input, hidden; and images, channels, side, channels out, window, stride, padding.
+LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
 CONVS = [(64, 32, 28, 32, 3, 1, 1), (64, 64, 14, 64, 3, 1, 1), (32, 128, 16, 128, 3, 1, 1), (64, 1, 28, 32, 4, 2, 1),
-         (64, 32, 16, 64, 4, 2, 1)]                             # images, channels, side, channels out, window, stride, padding
+         (64, 32, 16, 64, 4, 2, 1)]
 
 
 class Case(NamedTuple):
@@ -129,10 +130,10 @@ def bound(row: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| forward and backward, one thread | takes | its products alone | its calls alone | ufuncs, copies | page faults "
+    lines = ["| forward and backward, one thread | takes | products | calls | ufuncs, copies | faults "
              "| bound by | times the floor |", "|---|---|---|---|---|---|---|---|"]
     for row in record["rows"]:
         times = [f"{1e3 * row[key]:.2f} ms" for key in ("total", "products", "calls", "rest")]
         lines.append(f"| {row['shape']} | {' | '.join(times)} | {row['faults']} | {bound(row)} "
                      f"| {row['total'] / row['floor']:.1f} |")
-    return "\n".join([*lines, "", f"The floor: the products at {record['peak']:.0f} GFLOP/s, this machine's best in one thread."])
+    return "\n".join([*lines, "", f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."])
