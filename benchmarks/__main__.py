@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--rounds", type=at_least_one, help=f"turns of each contender (default: {measure.FULL.rounds})")
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument("--only", default="", metavar="TEXT", help="rows whose group or name contains this")
+    run.add_argument("--skip", default="", metavar="TEXT", help="not the rows whose group or name contains this: compiled, say")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json; the reports go beside it")
     run.set_defaults(call=run_suite)
     tell = commands.add_parser("report", help="CSV, Markdown and PNG from records")
@@ -53,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_suite(given: argparse.Namespace) -> int:
     suite = importlib.import_module(f"benchmarks.{given.suite}")
-    rows = [row for row in suite.rows(given.quick) if given.only.lower() in f"{row.group} {row.name}".lower()]
+    named = [(f"{row.group} {row.name}".lower(), row) for row in suite.rows(given.quick)]
+    rows = [row for name, row in named
+            if given.only.lower() in name and not (given.skip and given.skip.lower() in name)]
     if not rows:
         print(f"no row of {given.suite} contains {given.only!r}", file=sys.stderr)
         return 2
