@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--rounds", type=at_least_one, help=f"turns of each contender (default: {measure.FULL.rounds})")
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument("--only", default="", metavar="TEXT", help="rows whose group or name contains this")
-    run.add_argument("--skip", default="", metavar="TEXT", help="not the rows whose group or name contains this: compiled, say")
+    run.add_argument("--skip", default="", metavar="TEXT", help="not the rows that contain this: compiled, say")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json; the reports go beside it")
     run.set_defaults(call=run_suite)
     tell = commands.add_parser("report", help="CSV, Markdown and PNG from records")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import Any
 
 WIDTHS = (52, 22, 11, 12, 12, 5)
@@ -61,25 +63,35 @@ def readme_tables(models: dict[str, Any], ops: dict[str, Any]) -> str:
     beside = [(row, c) for row, c in compared(ops) if c["name"].startswith("PyTorch")]
     lost = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {duration(c['median'])} "
             f"| {ratio(c)} |" for row, c in beside if c["interval"][0] > 1]
-    parts = ["| training step | tinycv | PyTorch | tinycv / PyTorch [95 %] | / HIPS autograd | / MyGrad "
+    parts = ["| model | tinycv | PyTorch | tinycv / PyTorch [95 %] | / HIPS autograd | / MyGrad "
              "| memory: tinycv, PyTorch |",
              "|---|---|---|---|---|---|---|", *rows, "",
              f"Medians; below 1 tinycv is faster; the fastest of PyTorch's settings. {machine(models['environment'])}.", "",
+             f"Geometric mean of tinycv / PyTorch over the training steps: {mean_ratio(models):.2f}.", "",
              f"Of {len(beside)} comparisons of single ops with PyTorch, {len(lost)} are lost beyond doubt:"]
     table = ["", "| forward and backward | tinycv | PyTorch | tinycv / PyTorch [95 %] |", "|---|---|---|---|", *lost]
     return "\n".join(parts + (table if lost else []))
 
 
+def best_of(row: dict[str, Any], starts: str | tuple[str, ...]) -> dict[str, Any] | None:
+    """The fastest contender whose name begins so."""
+    measured = [c for c in row["contenders"][1:] if c["name"].startswith(starts) and "median" in c]
+    return min(measured, key=lambda c: c["median"], default=None)
+
+
+def mean_ratio(models: dict[str, Any]) -> float:
+    """Over the training steps, each beside the fastest of PyTorch's settings."""
+    torch = [best_of(row, "PyTorch") for row in models["rows"] if "refused" not in row and "training" in row["name"]]
+    return math.exp(statistics.fmean(math.log(c["ratio"]) for c in torch if c)) if any(torch) else math.nan
+
+
 def model_line(row: dict[str, Any]) -> str:
-    ours, *others = row["contenders"]
-    best = {name: min((c for c in others if c["name"].startswith(starts) and "median" in c), key=lambda c: c["median"],
-                      default=None) for name, starts in
-            (("PyTorch", "PyTorch"), ("HIPS", ("HIPS", "autograd")), ("MyGrad", ("MyGrad", "mygrad")))}
-    torch = best["PyTorch"]
+    ours = row["contenders"][0]
+    torch, *_ = best = [best_of(row, starts) for starts in ("PyTorch", ("HIPS", "autograd"), ("MyGrad", "mygrad"))]
     memory = ", ".join((megabytes(c) if c else "") or "not measured" for c in (ours, torch))
     theirs = duration(torch["median"]) if torch else "not measured"
     return (f"| {row['group']}: {row['name']} | {duration(ours['median'])} | {theirs} "
-            f"| {' | '.join(ratio(c) if c else 'not measured' for c in best.values())} | {memory} |")
+            f"| {' | '.join(ratio(c) if c else 'not measured' for c in best)} | {memory} |")
 
 
 def machine(environment: dict[str, Any]) -> str:

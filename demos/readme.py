@@ -21,13 +21,19 @@ READING = [
     ("tinycv/engine/fused.py", "the pair: a definition to read, a kernel to run"),
     ("tinycv/nn/module.py", "how a network finds its parameters"),
     ("tinycv/nn/linear.py", "weighted sums, and embeddings"),
-    ("tinycv/nn/activation.py", "softmax and GELU"),
-    ("tinycv/nn/norm.py", "layer normalisation"),
-    ("tinycv/nn/losses.py", "cross-entropy, label smoothing"),
+    ("tinycv/nn/activation.py", "softmax, GELU and the like"),
+    ("tinycv/nn/norm.py", "layer and group normalisation"),
+    ("tinycv/nn/losses.py", "cross-entropy, label smoothing, binary cross-entropy"),
+    ("tinycv/nn/conv.py", "convolution, and its transpose"),
+    ("tinycv/nn/batch_norm.py", "batch normalisation, also of a batch in parts"),
+    ("tinycv/sequence/lstm.py", "the gates of an LSTM"),
     ("tinycv/sequence/attention.py", "scaled dot-product and multi-head attention"),
+    ("tinycv/sequence/blockwise.py", "attention without its N x N matrix"),
     ("tinycv/sequence/transformer.py", "the encoder block"),
     ("tinycv/vision/vit.py", "the Vision Transformer"),
     ("tinycv/optim.py", "SGD, Adam, AdamW"),
+    ("tinycv/engine/recompute.py", "time for memory: compute again instead of keeping"),
+    ("tinycv/parallel.py", "one batch, all cores"),
     ("tinycv/train.py", "one training loop, resumed bit for bit"),
 ]
 
@@ -54,11 +60,11 @@ def figures() -> str:
 
 
 def speed() -> str:
-    """The benchmark's rows: median ratios, with the machine."""
-    path = ROOT / "benchmarks/results/ops.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    from benchmarks.report import readme_table
-    return readme_table(record)
+    """Models and ops beside what one would use instead, with the machine; and what bounds LSTM and convolution."""
+    from benchmarks import bounds, report
+    models, ops, bound = (json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+                          for name in ("models", "ops", "bounds"))
+    return "\n".join([report.readme_tables(models, ops), "", bounds.table(bound)])
 
 
 def count_lines(path: str) -> int:
