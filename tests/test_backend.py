@@ -219,3 +219,12 @@ def test_a_row_outside_raises_and_adds_nothing(row):
     with pytest.raises(IndexError, match="but the target has 3"):
         backend.add_at(np, target, np.array([0, row]), 1.0)
     assert (target == 0).all()
+
+
+@pytest.mark.parametrize("dtype, bound", [(np.float32, 3e-7), (np.float64, 3e-16)])
+def test_log1p_keeps_the_digits_of_small_numbers_and_is_silent(dtype, bound):
+    x = np.concatenate([[0.0, 1.0], np.geomspace(1e-37, 1, 20_001)]).astype(dtype)
+    true = np.log1p(x.astype(np.longdouble))
+    with np.errstate(all="raise", under="ignore"):
+        assert (np.abs(backend.log1p(np, x) - true) <= bound * true).all()
+    assert backend.log1p(np, np.float32(0.5)) == pytest.approx(np.log(1.5))

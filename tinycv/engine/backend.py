@@ -23,7 +23,7 @@ from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
 from tinycv.engine.rng import get_rng_state, host_generator, manual_seed, set_rng_state
 
 __all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "device_of", "erf", "forget_probe",
-           "get_rng_state", "gpu_problem", "host_generator", "manual_seed", "module_for", "normal_cdf", "resolve",
+           "get_rng_state", "gpu_problem", "host_generator", "log1p", "manual_seed", "module_for", "normal_cdf", "resolve",
            "set_rng_state", "standard_normal", "synchronize", "to_device", "to_numpy", "uniform"]
 
 Array = Any                                     # np.ndarray or cupy.ndarray: the second exists only with CuPy
@@ -190,6 +190,17 @@ def erf(xp: ModuleType, x: Array) -> Array:
 def normal_cdf(xp: ModuleType, x: Array) -> Array:
     """The share of N(0, 1) below x, elementwise, in the float type of ``x``."""
     return _host_normal_cdf(x) if xp is np else importlib.import_module("cupyx.scipy.special").ndtr(x)
+
+
+def log1p(xp: ModuleType, x: Array) -> Array:
+    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's own takes twice as long as this: log(u) x / (u - 1) with u = 1 + x
+    rounded, whose two errors cancel (Goldberg 1991, theorem 4)."""
+    if xp is not np or x.dtype != np.float32:
+        return xp.log1p(x)
+    u = 1 + x
+    d = u - 1
+    with np.errstate(invalid="ignore"):         # 0 / 0 where x is lost in 1 + x: there the answer is x
+        return np.where(d == 0, x, np.log(u) * x / d)
 
 
 def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import softplus
@@ -181,7 +182,7 @@ def _binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight
     if input.shape != target.shape:
         raise ValueError(f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal")
     e = xp.exp(-xp.abs(input))                                      # never overflows; loss and gradient are made of it
-    loss, rest, on, total = xp.maximum(input, 0), xp.log1p(e), target, None
+    loss, rest, on, total = xp.maximum(input, 0), backend.log1p(xp, e), target, None
     if pos_weight is not None:                                      # on, total: what an entry of target 1, and any, weighs
         on = target * pos_weight
         total = on + (1 - target)
