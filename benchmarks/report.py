@@ -1,4 +1,4 @@
-"""The figures in words: an ASCII table as they come, what lost, and the README's tables."""
+"""The figures in words: an ASCII table as they come, and what lost."""
 
 from __future__ import annotations
 
@@ -44,42 +44,6 @@ def verdicts(record: dict[str, Any]) -> list[str]:
 def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
     """(row, contender) for every measured contender but the first of its row."""
     return [(row, c) for row in record["rows"] if "refused" not in row for c in row["contenders"][1:] if "ratio" in c]
-
-
-def readme_table(record: dict[str, Any]) -> str:
-    """Markdown: what a user would pick instead (PyTorch), and the whole training step."""
-    lines = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {c['name']} "
-             f"| {duration(c['median'])} | {ratio(c)} |" for row, c in compared(record)
-             if c["name"] == "PyTorch" or row["group"] == "ViT train step"]
-    return "\n".join(["| forward and backward | tinycv | beside | takes | tinycv / beside [95 %] |", "|---|---|---|---|---|",
-                      *lines, "", f"Medians. {machine(record['environment'])}."])
-
-
-def readme_tables(models: dict[str, Any], ops: dict[str, Any]) -> str:
-    """Markdown for the README: every model beside what a user would pick instead, then the ops that lose to PyTorch."""
-    rows = [model_line(row) for row in models["rows"] if "refused" not in row]
-    beside = [(row, c) for row, c in compared(ops) if c["name"].startswith("PyTorch")]
-    lost = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {duration(c['median'])} "
-            f"| {ratio(c)} |" for row, c in beside if c["interval"][0] > 1]
-    parts = ["| training step | tinycv | PyTorch | tinycv / PyTorch [95 %] | / HIPS autograd | / MyGrad "
-             "| memory: tinycv, PyTorch |",
-             "|---|---|---|---|---|---|---|", *rows, "",
-             f"Medians; below 1 tinycv is faster; the fastest of PyTorch's settings. {machine(models['environment'])}.", "",
-             f"Of {len(beside)} comparisons of single ops with PyTorch, {len(lost)} are lost beyond doubt:"]
-    table = ["", "| forward and backward | tinycv | PyTorch | tinycv / PyTorch [95 %] |", "|---|---|---|---|", *lost]
-    return "\n".join(parts + (table if lost else []))
-
-
-def model_line(row: dict[str, Any]) -> str:
-    ours, *others = row["contenders"]
-    best = {name: min((c for c in others if c["name"].startswith(starts) and "median" in c), key=lambda c: c["median"],
-                      default=None) for name, starts in
-            (("PyTorch", "PyTorch"), ("HIPS", ("HIPS", "autograd")), ("MyGrad", ("MyGrad", "mygrad")))}
-    torch = best["PyTorch"]
-    memory = ", ".join((megabytes(c) if c else "") or "not measured" for c in (ours, torch))
-    theirs = duration(torch["median"]) if torch else "not measured"
-    return (f"| {row['group']}: {row['name']} | {duration(ours['median'])} | {theirs} "
-            f"| {' | '.join(ratio(c) if c else 'not measured' for c in best.values())} | {memory} |")
 
 
 def machine(environment: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tinycv.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
+RESULTS = "benchmarks/results/{}.json"
 READING = [
     ("tinycv/engine/tensor.py", "a Tensor is an array that remembers how it was computed"),
     ("tinycv/engine/walk.py", "the walk back along that memory: backward, grad, vjp, hvp"),
@@ -21,14 +22,20 @@ READING = [
     ("tinycv/engine/fused.py", "the pair: a definition to read, a kernel to run"),
     ("tinycv/nn/module.py", "how a network finds its parameters"),
     ("tinycv/nn/linear.py", "weighted sums, and embeddings"),
-    ("tinycv/nn/activation.py", "softmax and GELU"),
-    ("tinycv/nn/norm.py", "layer normalisation"),
-    ("tinycv/nn/losses.py", "cross-entropy, label smoothing"),
+    ("tinycv/nn/activation.py", "softmax, GELU, SiLU"),
+    ("tinycv/nn/norm.py", "layer norm and group norm; batch_norm.py is beside it"),
+    ("tinycv/nn/losses.py", "cross-entropy, label smoothing, two classes"),
+    ("tinycv/nn/conv.py", "convolution, and its transpose"),
+    ("tinycv/sequence/lstm.py", "a memory that is written and read step by step"),
     ("tinycv/sequence/attention.py", "scaled dot-product and multi-head attention"),
+    ("tinycv/sequence/blockwise.py", "the same for thousands of tokens, without the N x N matrix"),
     ("tinycv/sequence/transformer.py", "the encoder block"),
     ("tinycv/vision/vit.py", "the Vision Transformer"),
     ("tinycv/optim.py", "SGD, Adam, AdamW"),
     ("tinycv/train.py", "one training loop, resumed bit for bit"),
+    ("tinycv/engine/recompute.py", "less memory: what is kept no longer is computed again"),
+    ("tinycv/engine/shards.py", "one batch by several threads: how they exchange sums"),
+    ("tinycv/parallel.py", "all cores at one batch"),
 ]
 
 
@@ -54,11 +61,21 @@ def figures() -> str:
 
 
 def speed() -> str:
-    """The benchmark's rows: median ratios, with the machine."""
-    path = ROOT / "benchmarks/results/ops.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    from benchmarks.report import readme_table
-    return readme_table(record)
+    """Whole models, how they grow if that was measured, and the ops that lose: with the machine."""
+    from benchmarks.tables import readme_tables
+    scale = ROOT / RESULTS.format("scale")
+    return readme_tables(measured("models"), measured("ops"), measured("scale") if scale.exists() else None)
+
+
+def measured(suite: str) -> dict:
+    """The committed record of a suite of benchmarks."""
+    name = RESULTS.format(suite)
+    if not (ROOT / name).exists():
+        sys.exit(f"{name} is not there: run  python -m benchmarks run {suite} --out {name}")
+    record = json.loads((ROOT / name).read_text(encoding="utf-8"))
+    if record["quick"]:
+        sys.exit(f"{name} is from a quick run, whose figures mean nothing: run it again without --quick")
+    return record
 
 
 def count_lines(path: str) -> int:
