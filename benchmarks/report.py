@@ -1,9 +1,7 @@
-"""The figures in words: an ASCII table as they come, what lost, and the README's tables."""
+"""The figures in words: an ASCII table as they come, and what lost."""
 
 from __future__ import annotations
 
-import math
-import statistics
 from typing import Any
 
 WIDTHS = (52, 22, 11, 12, 12, 5)
@@ -46,52 +44,6 @@ def verdicts(record: dict[str, Any]) -> list[str]:
 def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
     """(row, contender) for every measured contender but the first of its row."""
     return [(row, c) for row in record["rows"] if "refused" not in row for c in row["contenders"][1:] if "ratio" in c]
-
-
-def readme_table(record: dict[str, Any]) -> str:
-    """Markdown: what a user would pick instead (PyTorch), and the whole training step."""
-    lines = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {c['name']} "
-             f"| {duration(c['median'])} | {ratio(c)} |" for row, c in compared(record)
-             if c["name"] == "PyTorch" or row["group"] == "ViT train step"]
-    return "\n".join(["| forward and backward | tinycv | beside | takes | tinycv / beside [95 %] |", "|---|---|---|---|---|",
-                      *lines, "", f"Medians. {machine(record['environment'])}."])
-
-
-def readme_tables(models: dict[str, Any], ops: dict[str, Any]) -> str:
-    """Markdown for the README: every model beside what a user would pick instead, then the ops that lose to PyTorch."""
-    rows = [model_line(row) for row in models["rows"] if "refused" not in row]
-    beside = [(row, c) for row, c in compared(ops) if c["name"].startswith("PyTorch")]
-    lost = [f"| {row['group']}: {row['name']} | {duration(row['contenders'][0]['median'])} | {duration(c['median'])} "
-            f"| {ratio(c)} |" for row, c in beside if c["interval"][0] > 1]
-    parts = ["| model | tinycv | PyTorch | tinycv / PyTorch [95 %] | / HIPS autograd | / MyGrad "
-             "| memory: tinycv, PyTorch |",
-             "|---|---|---|---|---|---|---|", *rows, "",
-             f"Medians; below 1 tinycv is faster; the fastest of PyTorch's settings. {machine(models['environment'])}.", "",
-             f"Geometric mean of tinycv / PyTorch over the training steps: {mean_ratio(models):.2f}.", "",
-             f"Of {len(beside)} comparisons of single ops with PyTorch, {len(lost)} are lost beyond doubt:"]
-    table = ["", "| forward and backward | tinycv | PyTorch | tinycv / PyTorch [95 %] |", "|---|---|---|---|", *lost]
-    return "\n".join(parts + (table if lost else []))
-
-
-def best_of(row: dict[str, Any], starts: str | tuple[str, ...]) -> dict[str, Any] | None:
-    """The fastest contender whose name begins so."""
-    measured = [c for c in row["contenders"][1:] if c["name"].startswith(starts) and "median" in c]
-    return min(measured, key=lambda c: c["median"], default=None)
-
-
-def mean_ratio(models: dict[str, Any]) -> float:
-    """Over the training steps, each beside the fastest of PyTorch's settings."""
-    torch = [best_of(row, "PyTorch") for row in models["rows"] if "refused" not in row and "training" in row["name"]]
-    return math.exp(statistics.fmean(math.log(c["ratio"]) for c in torch if c)) if any(torch) else math.nan
-
-
-def model_line(row: dict[str, Any]) -> str:
-    ours = row["contenders"][0]
-    torch, *_ = best = [best_of(row, starts) for starts in ("PyTorch", ("HIPS", "autograd"), ("MyGrad", "mygrad"))]
-    memory = ", ".join((megabytes(c) if c else "") or "not measured" for c in (ours, torch))
-    theirs = duration(torch["median"]) if torch else "not measured"
-    return (f"| {row['group']}: {row['name']} | {duration(ours['median'])} | {theirs} "
-            f"| {' | '.join(ratio(c) if c else 'not measured' for c in best)} | {memory} |")
 
 
 def machine(environment: dict[str, Any]) -> str:

@@ -1,13 +1,14 @@
-"""A record as CSV, a line for each row and contender, and as Markdown."""
+"""A record as CSV, a line for each row and contender, and as Markdown; and what the README shows of several."""
 
 from __future__ import annotations
 
 import csv
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peaks import bandwidth, compute_peak, standing
-from benchmarks.report import duration, machine, megabytes, ratio, verdicts
+from benchmarks.report import compared, duration, machine, megabytes, ratio, verdicts
 from benchmarks.statistics import exponent
 
 COLUMNS = ("suite", "group", "row", "contender", "of", "axis", "at", "median_s", "q1_s", "q3_s", "n", "ratio", "ratio_low",
@@ -81,7 +82,6 @@ def exponents(record: dict[str, Any]) -> list[str]:
 
 
 def exponent_of_last(xs: list[float], ys: list[float]) -> float | None:
-    from math import log
     return log(ys[-1] / ys[-2]) / log(xs[-1] / xs[-2]) if len(xs) > 1 else None
 
 
@@ -121,3 +121,94 @@ def roofs(record: dict[str, Any]) -> list[str]:
 def markdown(lines: list[list[str]]) -> list[str]:
     text = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
     return [text[0], "|" + "---|" * len(lines[0]), *text[1:]]
+
+
+# ── the README ────────────────────────────────────────────────────────────────────────────────────
+
+STEPS = {"step": "training step", "batch": "inference"}
+BESIDE = {"PyTorch": ("PyTorch",), "HIPS autograd": ("HIPS", "autograd"), "MyGrad": ("MyGrad",)}    # how names begin
+
+
+def readme_tables(models: dict[str, Any], ops: dict[str, Any], scale: dict[str, Any] | None = None) -> str:
+    """Markdown: every model beside what a user would pick instead, how both grow, and the ops that lose to PyTorch."""
+    kinds: dict[str, list] = {}
+    for row in (row for row in models["rows"] if "refused" not in row):
+        kinds.setdefault(kind(row), []).append(row)
+    parts = [line for name, rows in kinds.items() for line in model_table(models, name, rows)]
+    refused = [f"{row['group']}, {row['name']}" for row in models["rows"] + ops["rows"] if "refused" in row]
+    parts += [f"Refused, because the contenders disagree: {'; '.join(refused)}.", ""] * bool(refused)
+    parts += [*growth(scale), *lost_ops(ops)]
+    places: dict[str, list] = {}
+    for record in (record for record in (models, ops, scale) if record):
+        places.setdefault(machine(record["environment"]), []).append(record["suite"])
+    where = [f"{', '.join(suites)}: {place}." for place, suites in places.items()]
+    return "\n".join([*parts, " ".join(["Medians; intervals of 95 %; **bold**: slower beyond doubt.", *where])])
+
+
+def kind(row: dict[str, Any]) -> str:
+    return ("torch.compile, " if row["group"].startswith("compiled: ") else "") + STEPS[row["of"]]
+
+
+def model_table(record: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A line a model, without columns that nothing was measured for, and what they come to."""
+    head = [name, "tinycv", "PyTorch", "tinycv / PyTorch", "/ HIPS autograd", "/ MyGrad", "memory, both", "of peak, both"]
+    lines = [model_cells(record, row) for row in rows]
+    used = [i for i in range(len(head)) if any(line[i] != "-" for line in lines)]
+    found = [c for row in rows if (c := best(row, "PyTorch"))]
+    why = "; ".join(dict.fromkeys(c["missing"] for row in rows for c in row["contenders"] if "missing" in c))
+    return [*markdown([[line[i] for i in used] for line in (head, *lines)]), "",
+            summary(found) + (f" A dash: {why}." if why else ""), ""]
+
+
+def model_cells(record: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    ours, torch, *others = row["contenders"][0], *(best(row, name) for name in BESIDE)
+    both = [c for c in (ours, torch) if c]
+    shares = [f"{made['share']:.0%}" for c in both if "share" in (made := standing(record, row, c))]
+    held = [megabytes(c) for c in both if megabytes(c)]
+    return [f"{row['group'].removeprefix('compiled: ')}, {row['name'].rpartition(', ')[2]}", duration(ours["median"]),
+            duration(torch["median"]) if torch else "-", marked(torch) if torch else "-",
+            *(f"{c['ratio']:.2g}" if c else "-" for c in others), ", ".join(held) or "-", ", ".join(shares) or "-"]
+
+
+def best(row: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The fastest way of a library: PyTorch has two layouts of memory."""
+    ways = [c for c in row["contenders"][1:] if c["name"].startswith(BESIDE[name]) and "median" in c]
+    return min(ways, key=lambda c: c["median"], default=None)
+
+
+def marked(c: dict[str, Any]) -> str:
+    return f"**{ratio(c)}**" if c["interval"][0] > 1 else ratio(c)
+
+
+def summary(found: list[dict[str, Any]]) -> str:
+    if not found:
+        return "PyTorch was not measured."
+    mean = exp(sum(log(c["ratio"]) for c in found) / len(found))
+    faster, slower = (sum(sure) for sure in ([c["interval"][1] < 1 for c in found], [c["interval"][0] > 1 for c in found]))
+    return (f"tinycv / PyTorch, geometric mean of {len(found)}: {mean:.2f}. Beyond doubt, {faster} are faster and {slower} "
+            "slower.")
+
+
+def growth(record: dict[str, Any] | None) -> list[str]:
+    """How both grow along each axis of the suite "scale", and what their ratio is at its ends."""
+    groups: dict[str, dict[str, tuple]] = {}
+    for group, _, name, xs, ys in curves(record) if record else []:
+        groups.setdefault(group, {})[name] = xs, ys
+    lines = []
+    for group, found in groups.items():
+        two = [found[name] for name in ("tinycv", "PyTorch") if name in found]
+        xs, ys = two[0]
+        fits = [[exponent(xs, ys["time"]) for xs, ys in two], [exponent(*ys["memory"]) for _, ys in two]]
+        ends = [f"{ys['time'][i] / two[1][1]['time'][i]:.2f}" for i in (0, -1)] if len(two) == 2 and two[1][0] == xs else []
+        lines.append([f"{group}, {xs[0]:g} to {xs[-1]:g}",
+                      *(", ".join("-" if k is None else f"{k:.2f}" for k in ks) for ks in fits), ", ".join(ends) or "-"])
+    head = ["along x", "time ~ x^k: k of tinycv, PyTorch", "memory ~ x^k: k of both", "tinycv / PyTorch at both ends"]
+    return [*markdown([head, *lines]), ""] if lines else []
+
+
+def lost_ops(record: dict[str, Any]) -> list[str]:
+    beside = [(row, c) for row, c in compared(record) if c["name"] == "PyTorch"]
+    lines = [[f"{row['group']}: {row['name']}", duration(row["contenders"][0]["median"]), duration(c["median"]), ratio(c)]
+             for row, c in beside if c["interval"][0] > 1]
+    head = ["single ops that lose", "tinycv", "PyTorch", "tinycv / PyTorch"]
+    return [f"Single ops, {summary([c for _, c in beside])}", "", *([*markdown([head, *lines]), ""] if lines else [])]

@@ -13,6 +13,7 @@ from pathlib import Path
 from tinycv.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
+RESULTS = "benchmarks/results/{}.json"
 READING = [
     ("tinycv/engine/tensor.py", "a Tensor is an array that remembers how it was computed"),
     ("tinycv/engine/walk.py", "the walk back along that memory: backward, grad, vjp, hvp"),
@@ -21,20 +22,20 @@ READING = [
     ("tinycv/engine/fused.py", "the pair: a definition to read, a kernel to run"),
     ("tinycv/nn/module.py", "how a network finds its parameters"),
     ("tinycv/nn/linear.py", "weighted sums, and embeddings"),
-    ("tinycv/nn/activation.py", "softmax, GELU and the like"),
-    ("tinycv/nn/norm.py", "layer and group normalisation"),
-    ("tinycv/nn/losses.py", "cross-entropy, label smoothing, binary cross-entropy"),
+    ("tinycv/nn/activation.py", "softmax, GELU, SiLU"),
+    ("tinycv/nn/norm.py", "layer norm and group norm; batch_norm.py is beside it"),
+    ("tinycv/nn/losses.py", "cross-entropy, label smoothing, two classes"),
     ("tinycv/nn/conv.py", "convolution, and its transpose"),
-    ("tinycv/nn/batch_norm.py", "batch normalisation, also of a batch in parts"),
-    ("tinycv/sequence/lstm.py", "the gates of an LSTM"),
+    ("tinycv/sequence/lstm.py", "a memory that is written and read step by step"),
     ("tinycv/sequence/attention.py", "scaled dot-product and multi-head attention"),
-    ("tinycv/sequence/blockwise.py", "attention without its N x N matrix"),
+    ("tinycv/sequence/blockwise.py", "the same for thousands of tokens, without the N x N matrix"),
     ("tinycv/sequence/transformer.py", "the encoder block"),
     ("tinycv/vision/vit.py", "the Vision Transformer"),
     ("tinycv/optim.py", "SGD, Adam, AdamW"),
-    ("tinycv/engine/recompute.py", "time for memory: compute again instead of keeping"),
-    ("tinycv/parallel.py", "one batch, all cores"),
     ("tinycv/train.py", "one training loop, resumed bit for bit"),
+    ("tinycv/engine/recompute.py", "less memory: what is kept no longer is computed again"),
+    ("tinycv/engine/shards.py", "one batch by several threads: how they exchange sums"),
+    ("tinycv/parallel.py", "all cores at one batch"),
 ]
 
 
@@ -60,11 +61,30 @@ def figures() -> str:
 
 
 def speed() -> str:
-    """Models and ops beside what one would use instead, with the machine; and what bounds LSTM and convolution."""
-    from benchmarks import bounds, report
-    models, ops, bound = (json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
-                          for name in ("models", "ops", "bounds"))
-    return "\n".join([report.readme_tables(models, ops), "", bounds.table(bound)])
+    """Whole models, how they grow if that was measured, and the ops that lose: with the machine."""
+    from benchmarks.tables import readme_tables
+    scale = ROOT / RESULTS.format("scale")
+    return readme_tables(measured("models"), measured("ops"), measured("scale") if scale.exists() else None)
+
+
+def bounds() -> str:
+    """What LSTM and convolution spend their time on, shape by shape."""
+    from benchmarks.bounds import table
+    name = RESULTS.format("bounds")
+    if not (ROOT / name).exists():
+        sys.exit(f"{name} is not there: run  python -m benchmarks bounds --out {name}")
+    return table(json.loads((ROOT / name).read_text(encoding="utf-8")))
+
+
+def measured(suite: str) -> dict:
+    """The committed record of a suite of benchmarks."""
+    name = RESULTS.format(suite)
+    if not (ROOT / name).exists():
+        sys.exit(f"{name} is not there: run  python -m benchmarks run {suite} --out {name}")
+    record = json.loads((ROOT / name).read_text(encoding="utf-8"))
+    if record["quick"]:
+        sys.exit(f"{name} is from a quick run, whose figures mean nothing: run it again without --quick")
+    return record
 
 
 def count_lines(path: str) -> int:
@@ -77,7 +97,7 @@ def duration(seconds: float) -> str:
 
 def renewed(text: str) -> str:
     """The README with every block made anew."""
-    for block in (reading, figures, speed):
+    for block in (reading, figures, speed, bounds):
         name, made = block.__name__, block()
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):

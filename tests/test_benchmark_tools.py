@@ -201,11 +201,29 @@ def test_the_pictures_say_what_the_record_holds():
     assert len(charts.bars(curve("ops"), report.compared(curve("ops"))).axes[0].patches) == 4
 
 
-def test_the_readme_gets_models_first_then_the_ops_that_lose():
-    text = report.readme_tables(curve("models"), curve("ops"))
-    assert "| attention: T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | not measured | not measured | 2 MB, 2 MB |" in text
-    assert "Of 4 comparisons of single ops with PyTorch, 1 are lost" in text
-    assert text.endswith("| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |")
+def test_the_readme_gets_models_first_then_growth_then_the_ops_that_lose():
+    text = tables.readme_tables(curve("models"), curve("ops"), curve("scale"))
+    models, growth, ops = (text.index(word) for word in ("| training step |", "| along x |", "| single ops that lose |"))
+    assert models < growth < ops and "/ MyGrad" not in text, "a column for what nobody measured"
+    assert "| attention, T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | 2 MB, 2 MB | 5%, 1% |" in text
+    assert "| attention, T = 16 | 25.6 ms | 16 ms | **1.60 [1.60, 1.60]** |" in text
+    assert "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA device." in text
+    assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32." in text
+    assert "| attention, 2 to 16 | 2.00, 1.00 | 1.00, 0.00 | 0.20, 1.60 |" in text
+    assert "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in text[ops:] and "T = 8 |" not in text[ops:]
+    assert text.endswith("commit unknown.") and "models, ops, scale: a CPU, 2 cores" in text
+
+
+def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_apart():
+    record, ours = curve("models"), entry("tinycv", 1.0, 1e6, 1.0)
+    ways = [entry("tinycv, 1 shard", 0.1, 1e6, 1.0), entry("PyTorch", 2.0, 1e6, 1.0),
+            entry("PyTorch, channels last", 0.5, 3e6, 1.0)]
+    record["rows"] = [{"group": "GAN", "name": "training step, batch 8", "of": "step", "contenders": [ours, *ways]},
+                      {"group": "compiled: GAN", "name": "training step, batch 8", "of": "step", "contenders": [
+                          ours, entry("PyTorch compile", 4.0, 1e6, 1.0)]}]
+    text = tables.readme_tables(record, curve("ops"))
+    assert "| GAN, batch 8 | 1 s | 500 ms | **2.00 [2.00, 2.00]** | 1 MB, 3 MB |" in text and "| along x |" not in text
+    assert "| torch.compile, training step |" in text and "| GAN, batch 8 | 1 s | 4 s | 0.25 [0.25, 0.25] |" in text
 
 
 def test_a_row_that_asks_for_memory_gets_it():

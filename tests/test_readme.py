@@ -1,9 +1,12 @@
 """The README tells the truth: its code runs and prints what it says, and its tables are those of the files."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,6 +23,11 @@ def test_the_ten_lines_of_autograd_print_the_numbers_that_it_says():
 
 def test_the_small_network_prints_exclusive_or():
     code, said = re.search(r"know from PyTorch:\s+```python\n(.*?)```\s+prints `(.*?)`", TEXT, re.DOTALL).groups()
+    assert printed_by(code) == said
+
+
+def test_the_example_for_all_cores_prints_what_it_says():
+    code, said = re.search(r"### All cores\s+```python\n(.*?)```\s+prints `(.*?)`", TEXT, re.DOTALL).groups()
     assert printed_by(code) == said
 
 
@@ -44,3 +52,25 @@ def test_every_file_that_it_points_to_exists():
     links = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert len(links) > 10
     assert not [link for link in links if not link.startswith("http") and not (ROOT / link).exists()]
+
+
+def test_what_there_is_is_there():
+    from tinycv import nn, sequence
+    rows = re.findall(r"^\| (?:layers|norms|activations) \| (.*?) \|$", TEXT, re.MULTILINE)
+    names = ", ".join(rows).split(", ")
+    assert len(rows) == 3 and not [name for name in names if not hasattr(nn, name) and not hasattr(sequence, name)]
+    has = {name for home in (nn, sequence) for name, found in vars(home).items()
+           if isinstance(found, type) and issubclass(found, nn.Module) and not name.endswith("Loss")}
+    assert has - set(names) == {"Module", "Sequential", "Identity", "Flatten"}
+
+
+@pytest.mark.parametrize(("record", "said"), [(None, "is not there"), ({"quick": True}, "quick run")])
+def test_its_speed_is_that_of_a_whole_run_or_it_says_what_to_run(tmp_path, monkeypatch, record, said):
+    monkeypatch.syspath_prepend(ROOT)            # demos and benchmarks are no part of the installed package
+    from demos import readme
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    if record:
+        (tmp_path / "benchmarks/results").mkdir(parents=True)
+        (tmp_path / "benchmarks/results/models.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match=f"models.json .*{said}.* run "):
+        readme.speed()

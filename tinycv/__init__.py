@@ -5,12 +5,14 @@ Read in this order:
 1. engine/tensor.py, walk.py     a Tensor remembers how it was computed; the walk back differentiates it
 2. engine/ops.py                 the derivative table, one row an op;  record.py: how a row becomes a function
 3. engine/fused.py               the pair: a definition to read, a kernel to run
-4. nn/module.py, linear.py, activation.py, norm.py, losses.py, conv.py   what networks share
+4. nn/module.py, linear.py, activation.py, norm.py, losses.py,
+   conv.py, pool.py                                                   what networks share
 5. sequence/lstm.py                                                   a memory that is written and read step by step
-   sequence/attention.py, transformer.py                              tokens that look at each other
+   sequence/attention.py, blockwise.py, transformer.py                tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
-8. parallel.py, engine/shards.py                                      on all cores at once
+8. engine/recompute.py                                                less memory, for a second forward pass
+9. engine/shards.py, parallel.py, nn/batch_norm.py                    all cores at one batch
 
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """

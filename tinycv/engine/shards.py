@@ -5,7 +5,7 @@ works alone but for one primitive:
 
     all_reduce(x)           the sum of x over all shards, which every shard gets, and the same bits of it
 
-With it a layer can say something of the whole batch (batch_norm in nn/norm.py does).  The loss of the batch is the sum of
+With it a layer can say something of the whole batch (nn/batch_norm.py does).  The loss of the batch is the sum of
 the shards' losses, so dL/dx in one shard is the sum over the shards of what reaches their copies of the result: all_reduce
 is its own transpose, and a row of ops.py.  Outside of any shard it is the identity.
 
