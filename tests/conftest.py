@@ -1,12 +1,15 @@
 """``device``: a test that takes it runs on the CPU, and on a GPU or CuPy's strict double. Never skipped."""
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import cupy_double
 import pytest
 
 from tinycv.engine import backend
+
+signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell may start background jobs with Ctrl-C ignored
 
 REAL_GPU = backend.gpu_problem() is None
 
