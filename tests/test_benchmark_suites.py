@@ -11,8 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
 from benchmarks import backends, functional, measure, models, networks, scale
-from benchmarks.contenders import by_torch
-from benchmarks.tasks import Lstm, Score, Task, Transformer
+from benchmarks.tasks import Score, Transformer
 from tinycv.engine.tensor import Tensor
 
 ROWS = [*models.every(models.TINY), *scale.rows(True), *backends.rows(True)]
@@ -65,39 +64,6 @@ def test_every_task_has_a_network_and_those_of_autograd_a_function():
     kinds = {type(task) for task in models.TASKS.values()}
     assert kinds == {type(task) for task in models.TINY.values()} == set(networks.NETWORKS)
     assert kinds - set(functional.NETWORKS) == set(models.NO_AUTOGRAD)
-
-
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("task", [t for t in models.TINY.values() if not isinstance(t, (Lstm, Transformer))],
-                         ids=lambda task: type(task).__name__)
-def test_the_cost_is_what_pytorch_counts(task: Task, train: bool, monkeypatch):
-    """Not the LSTM's, which PyTorch does not count, nor a causal attention's, of which it does twice what is needed."""
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)      # a whole block as one op, not counted
-    to_x = 2 * task.batch * 2 * task.hidden if isinstance(task, Score) and train else 0     # it fills x.grad too
-    assert task.flops(train) + to_x == counted_by_torch(by_torch(task, train))
-
-
-def counted_by_torch(work) -> int:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import flop_registry
-    counted = []
-
-    class Count(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            if function._overloadpacket in flop_registry:
-                result = function(*args, **kwargs)
-                counted.append(flop_registry[function._overloadpacket](*args, **kwargs, out_val=result))
-                return result
-            with self:                              # what an op is made of is counted, where it is made of others
-                result = function.decompose(*args, **kwargs)
-            return function(*args, **kwargs) if result is NotImplemented else result
-
-    with sdpa_kernel(SDPBackend.MATH), Count():     # the flash kernel computes its scores again on the way back
-        work()
-    return sum(counted)
 
 
 def test_the_cost_of_a_recurrence_and_of_a_causal_mask():
