@@ -68,6 +68,7 @@ def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
     assert command.main(["run", "ops", "--quick", "--only", "reduce", "--rounds", "3", "--out", f"{tmp_path}/a.json"]) == 0
     (only,) = json.loads((tmp_path / "a.json").read_text())["rows"]
     assert only["group"] == "reduce" and np.shape(only["contenders"][0]["samples"])[0] == 3
+    assert command.main(["run", "ops", "--quick", "--only", "reduce", "--skip", "REDUCE"]) == 2
     assert command.main(["run", "ops", "--quick", "--only", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ Schedule = Callable[[int], float]               # step, counted from 0 -> factor
 
 def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening: float, weight_decay: float,
         nesterov: bool) -> tuple[Any, Any]:
+    """(new p, new b): see SGD."""
     g = g + weight_decay * p
     if momentum:
         b = g if step == 1 else momentum * b + (1 - dampening) * g
@@ -34,6 +35,7 @@ def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening
 
 def adam(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
          weight_decay: float) -> tuple[Any, Any, Any]:
+    """(new p, new m, new v): see Adam."""
     beta1, beta2 = betas
     g = g + weight_decay * p                    # the gradient of weight_decay/2 |p|²
     m = beta1 * m + (1 - beta1) * g
@@ -45,6 +47,7 @@ def adam(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[floa
 
 def adamw(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
           weight_decay: float) -> tuple[Any, Any, Any]:
+    """(new p, new m, new v): see AdamW."""
     p = p - lr * weight_decay * p               # not through g, which Adam divides by sqrt(v)
     return adam(p, g, m, v, step, lr, betas, eps, weight_decay=0.0)
 

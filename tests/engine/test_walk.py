@@ -8,6 +8,7 @@ import pytest
 
 from tinycv import Tensor, grad
 from tinycv.engine import ops
+from tinycv.engine.record import op
 
 
 def leaf(data, device="cpu", dtype="float64"):
@@ -163,3 +164,35 @@ def test_a_gradient_spread_over_its_input_is_an_array_of_its_own():
     x.sum().backward()
     x.grad.data[0, 0] = 5                                           # a broadcast view would change everywhere
     assert x.grad.numpy().sum() == 5 + 5
+
+
+# ── a gradient is the leaf's own ─────────────────────────────────────────────────────────────────────
+
+def test_no_two_gradients_share_memory_whoever_made_them(device):
+    a, b, c = (Tensor(np.ones((3, 3)), device=device, requires_grad=True) for _ in range(3))
+    weight = Tensor(np.full((3, 3), 2.0), device=device)
+    (a + b + c.reshape((9,)).reshape((3, 3))).backward(weight)  # one g for all three, and the caller's
+    for leaf in (a, b, c):
+        leaf.grad._data[...] = 7.0
+        assert (weight.numpy() == 2).all()
+        assert [float(other.grad.numpy().max()) for other in (a, b, c)].count(7.0) == 1
+        leaf.grad._data[...] = 2.0
+
+
+def test_a_gradient_that_a_kernel_goes_on_holding_is_copied():
+    x, kept = Tensor(np.ones(4), requires_grad=True), []
+    mine = op(lambda xp, x: 2 * x, x=lambda g: kept.append(2 * g) or kept[-1])
+    mine(x).sum().backward()
+    x.grad._data[...] = 9.0
+    assert kept[0].tolist() == [2.0] * 4
+
+
+def test_a_gradient_that_nobody_holds_is_not_copied():
+    x, places = Tensor(np.ones(4), requires_grad=True), []
+
+    def pull(g):
+        made = 2 * g
+        places.append(made.ctypes.data)
+        return made
+    op(lambda xp, x: 2 * x, x=pull)(x).sum().backward()
+    assert x.grad._data.ctypes.data == places[0]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Tensor, nn
+from tinycv.engine import reduce
 from tinycv.engine.check import agree
 from tinycv.engine.fused import PAIRS
+from tinycv.nn import conv_kernel
 from tinycv.nn.functional import conv2d, conv_transpose2d
 
 RNG = np.random.default_rng(0)
@@ -218,3 +221,31 @@ def test_conv_transpose2d_names_what_does_not_fit(device, shapes, options, messa
 def test_groups_that_do_not_divide_the_channels_are_refused(layer, groups):
     with pytest.raises(ValueError, match=f"{groups} groups do not divide 4 channels in and 3 out"):
         layer(4, 3, 1, groups=groups)
+
+
+# ── each way through the kernels, against the definition ─────────────────────────────────────────────
+
+@pytest.mark.parametrize("images", [1, 5])
+@pytest.mark.parametrize("channels, window, side", [(1, 2, 9), (1, 3, 12), (4, 3, 5), (6, 2, 4)], ids=str)
+def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same(channels, window, side, images, device,
+                                                                                 monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(images, channels, side, side)), rng.normal(size=(3, channels, window, window))
+    for block in (1, 60, 1 << 15):                              # one image at a time, some and a rest, all
+        monkeypatch.setattr(reduce, "BLOCK", block)
+        agree(partial(PAIRS["conv2d"], padding=1), partial(PAIRS["conv2d"].definition, padding=1), x, w, device=device)
+
+
+@pytest.mark.parametrize("stride, padding, dilation", [(1, 0, 1), (2, 1, 1), (3, 2, 1), (1, 1, 2), ((1, 2), (0, 1), 1)])
+def test_stamping_and_looking_back_give_one_gradient(stride, padding, dilation, device, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(3, 4, 7, 8)), rng.normal(size=(6, 2, 3, 3))
+    pair = PAIRS["conv2d"]
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 2}
+    looked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(conv_kernel, "look_back", lambda *a, way=conv_kernel.look_back: looked.append(1) or way(*a))
+        agree(partial(pair, **options), partial(pair.definition, **options), x, w, device=device)
+    assert looked
+    monkeypatch.setattr(conv_kernel, "looking", lambda *_: None)
+    agree(partial(pair, **options), partial(pair.definition, **options), x, w, device=device)

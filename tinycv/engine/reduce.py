@@ -24,6 +24,12 @@ def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
+def few(xp: Any, examples: int, each: int) -> list[slice]:
+    """Slices of a few examples of ``each`` values, for kernels of a dozen calls: so much that the calls pay, so little that
+    what one leaves is still in a cache when the next reads it."""
+    return blocks(xp, examples, each, 4 * BLOCK)
+
+
 def lie(x: Any) -> tuple[int, ...]:
     """The axes of x from the farthest apart in memory to the nearest: in that order a convolution's result, which lies
     channels last, is flattened without a copy."""
@@ -31,6 +37,7 @@ def lie(x: Any) -> tuple[int, ...]:
 
 
 def flat(x: Any, order: tuple[int, ...]) -> Any:
+    """All values of x, in that order of its axes: a view where ``order`` is ``lie(x)`` and x has no gaps."""
     return x.transpose(order).reshape(-1)
 
 

@@ -195,11 +195,9 @@ def _gelu(xp, x, approximate="none"):
 
 
 def _gelu_tanh(xp, x):
-    square = x * x
-    inner = xp.asarray(square * (0.044715 * sqrt(2 / pi)))
+    inner = xp.asarray(x * x * (0.044715 * sqrt(2 / pi)))
     inner += sqrt(2 / pi)
-    inner *= x
-    t = xp.tanh(inner, out=inner)
+    t = xp.tanh(inner * x)
 
     def pull(g):
         slope = x * x
@@ -219,10 +217,12 @@ def _gelu_tanh(xp, x):
 
 @leaky_relu.kernel
 def _leaky_relu(xp, x, negative_slope=0.01):
-    slope = (x > 0).astype(x.dtype)
-    slope *= 1 - negative_slope
-    slope += negative_slope                                         # where would take several times as long
-    return x * slope, lambda g: g * slope
+    def slope():                                                    # where would take several times as long
+        s = (x > 0).astype(x.dtype) * (1 - negative_slope)
+        s += negative_slope
+        return s
+
+    return x * slope(), lambda g: g * slope()
 
 
 @silu.kernel

@@ -17,12 +17,12 @@ import numpy as np
 
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce, sqrt
-from tinycv.engine.reduce import sum_rows
+from tinycv.engine.reduce import few, sum_rows
 from tinycv.engine.shards import rank
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
-from tinycv.nn.norm import each, few, images, per_channel, pixels, scaled, sums
+from tinycv.nn.norm import each, images, per_channel, pixels, scaled, sums
 
 
 @fused
@@ -102,7 +102,7 @@ class BatchNorm1d(BatchNorm2d):
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     a, channels = pixels(xp, x), x.shape[1]
-    cut = few(xp, a)
+    cut = few(xp, len(a), prod(a.shape[1:]))
 
     def over_batch(*of):                                            # (len(of), C): what each makes of a block, summed
         total = xp.zeros((len(of), channels), x.dtype)

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from math import prod
 
-from tinycv.engine.reduce import as_rows, blocks
+from tinycv.engine.reduce import as_rows, few
 from tinycv.nn.window import seen_by, taps, walked
-
-CACHE = 4                                       # blocks of reduce.py that the columns at one time may take
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
@@ -70,7 +68,7 @@ def stamp(xp, x, g, w, stride, padding, dilation):
     (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
     matrix = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c)
     (top, _), (left, _) = padding
-    for at in blocks(xp, len(g), -(-prod(size) * prod(window) * c // CACHE)):
+    for at in few(xp, len(g), prod(size) * prod(window) * c):
         stamps = (as_rows(g[at]) @ matrix).reshape(-1, *size, *window, c)
         canvas = xp.zeros((len(stamps), *sides, c), g.dtype)
         for tap in taps(window):
@@ -131,10 +129,10 @@ def parted(c, o, groups):
 def turned(xp, w, reach, stride):
     """Taps (O, C, kH, kW), turned round and sorted by the place in a cell that they reach: (rH rW O, sH sW C)."""
     o, c, *window = w.shape
-    taps = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
-    taps[:, :, :window[0], :window[1]] = w
-    taps = taps.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
-    return taps.transpose(2, 4, 0, 3, 5, 1).reshape(prod(reach) * o, prod(stride) * c)
+    whole = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
+    whole[:, :, :window[0], :window[1]] = w
+    whole = whole.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
+    return whole.transpose(2, 4, 0, 3, 5, 1).reshape(prod(reach) * o, prod(stride) * c)
 
 
 def unfolded(xp, x, window, size, stride, padding, dilation):
@@ -143,7 +141,7 @@ def unfolded(xp, x, window, size, stride, padding, dilation):
     rows says which of all N H' W' steps these are. The memory of columns is used again for the next.
     """
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
-    cut = blocks(xp, n, -(-prod(size) * prod(window) * c // CACHE))
+    cut = few(xp, n, prod(size) * prod(window) * c)
     most = min(n, cut[0].stop) if cut else 0
     sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
     upright = window[1] * c < size[1]                               # then a tap's way across the image is the longer run

@@ -20,7 +20,7 @@ import numpy as np
 
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import as_rows, blocks, dot_last, sum_last, sum_rows
+from tinycv.engine.reduce import as_rows, dot_last, few, sum_last, sum_rows
 from tinycv.nn import init
 from tinycv.nn.module import Module
 
@@ -130,11 +130,6 @@ def pixels(xp, x):
     return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(len(x), prod(x.shape[2:]), x.shape[1])
 
 
-def few(xp, a):
-    """Slices of a few images each: enough for a call to pay, few enough for the cache."""
-    return blocks(xp, len(a), -(-prod(a.shape[1:]) // 4))
-
-
 def images(xp, a, shape):
     """(N, S, C) -> (N, C, *spatial), without a copy."""
     return xp.moveaxis(a.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
@@ -171,7 +166,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         of_groups = of_channels.reshape(-1, num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
         return of_groups.repeat(channels // num_groups, axis=1)
 
-    for at in few(xp, a):
+    for at in few(xp, n, prod(a.shape[1:])):
         part, out = a[at], y[at]
         mean[at] = over_group(sums(xp, part))
         each(xp, xp.subtract, part, mean[at], out=out)
@@ -185,7 +180,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         # dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
         g, gx = pixels(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
-        for at in few(xp, a):
+        for at in few(xp, n, prod(a.shape[1:])):
             out, s, gamma = gx[at], scale[at], 1 if weight is None else weight
             each(xp, xp.subtract, a[at], mean[at], out=out)
             total[at], dots[at] = sums(xp, g[at]), sums(xp, g[at] * out) * s

@@ -23,7 +23,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split
 from tinycv.engine.ops import where
-from tinycv.engine.reduce import as_rows, blocks, dot_last, exp_rows
+from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
 from tinycv.nn.activation import softmax
@@ -134,14 +134,14 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
         return blockwise(xp, q, k, v, moved(attn_mask, xp), is_causal)
     lead, scale = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]), 1 / sqrt(q.shape[-1])
     q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
-    p = xp.empty((*q.shape[:-1], k.shape[-2]), q.dtype)             # (B, H, T, S)
-    y = across_heads(xp, q.shape[:-1], v)
+    p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))         # (B, H, T, S)
+    y = across_heads(xp, q.shape[:-1], v.shape[-1], p.dtype)
     mask = together_with(attn_mask, is_causal, p)
     if mask is not None:
         blind = xp is not np or not mask.any(axis=-1).all()         # may a query see nothing? To ask a GPU is to wait
-        hidden = xp.broadcast_to(xp.where(mask, 0, NEVER).astype(q.dtype), p.shape)
+        hidden = xp.broadcast_to(xp.where(mask, 0, NEVER).astype(p.dtype), p.shape)
         mask = xp.broadcast_to(mask, p.shape)
-    for at in few(xp, p):
+    for at in few(xp, len(p), prod(p.shape[1:])):
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
         if mask is not None:
             score += hidden[at]
@@ -153,8 +153,8 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
 
     def pull(g):
         # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y (Dao et al. 2022, appendix B).
-        g, (dq, dk, dv) = g.reshape(y.shape), [across_heads(xp, x.shape[:-1], x) for x in (q, k, v)]
-        for at in few(xp, p):
+        g, (dq, dk, dv) = g.reshape(y.shape), [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)]
+        for at in few(xp, len(p), prod(p.shape[1:])):
             dp = g[at] @ v[at].swapaxes(-1, -2)
             dp -= dot_last(xp, g[at], y[at])
             dp *= p[at]
@@ -167,17 +167,12 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
     return y.reshape(lead + y.shape[-2:]), pull
 
 
-def few(xp, p):
-    """Slices of a few examples each, whose scores stay in the cache from one pass to the next."""
-    return blocks(xp, len(p), -(-prod(p.shape[1:]) // 4))
-
-
-def across_heads(xp, lead, like):
+def across_heads(xp, lead, width, dtype):
     """Memory for (B, H, T, D), in the order (B, T, H, D): so the heads lie together where they are joined again."""
     if len(lead) < 3:
-        return xp.empty((*lead, like.shape[-1]), like.dtype)
+        return xp.empty((*lead, width), dtype)
     *b, h, t = lead
-    return xp.empty((*b, t, h, like.shape[-1]), like.dtype).swapaxes(-2, -3)
+    return xp.empty((*b, t, h, width), dtype).swapaxes(-2, -3)
 
 
 def check(q, k, v):
