@@ -15,7 +15,7 @@ from tinycv import Tensor, nn
 from tinycv.engine import reduce
 from tinycv.engine.check import agree
 from tinycv.engine.fused import PAIRS
-from tinycv.nn import conv_kernel
+from tinycv.nn import winograd
 from tinycv.nn.functional import conv2d, conv_transpose2d
 
 RNG = np.random.default_rng(0)
@@ -236,16 +236,44 @@ def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same
         agree(partial(PAIRS["conv2d"], padding=1), partial(PAIRS["conv2d"].definition, padding=1), x, w, device=device)
 
 
-@pytest.mark.parametrize("stride, padding, dilation", [(1, 0, 1), (2, 1, 1), (3, 2, 1), (1, 1, 2), ((1, 2), (0, 1), 1)])
-def test_stamping_and_looking_back_give_one_gradient(stride, padding, dilation, device, monkeypatch):
+@pytest.mark.parametrize("channels, out, window, stride, padding, side", [
+    (64, 64, 3, 1, 1, (4, 6)), (64, 64, 3, 1, 0, (9, 8)), (48, 64, 3, 1, "same", (7, 7)),           # even and odd
+    (16, 64, 4, 2, 1, (8, 12)), (64, 64, 2, 1, 1, (7, 5)), (8, 64, 6, 3, 2, (11, 11))], ids=str)
+def test_fewer_products_say_the_same(channels, out, window, stride, padding, side, monkeypatch):
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(3, 4, 7, 8)), rng.normal(size=(6, 2, 3, 3))
-    pair = PAIRS["conv2d"]
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 2}
-    looked = []
-    with monkeypatch.context() as patch:
-        patch.setattr(conv_kernel, "look_back", lambda *a, way=conv_kernel.look_back: looked.append(1) or way(*a))
-        agree(partial(pair, **options), partial(pair.definition, **options), x, w, device=device)
-    assert looked
-    monkeypatch.setattr(conv_kernel, "looking", lambda *_: None)
-    agree(partial(pair, **options), partial(pair.definition, **options), x, w, device=device)
+    x, w = rng.normal(size=(5, channels, *side)), rng.normal(size=(out, channels, window, window))
+    options, taken = {"stride": stride, "padding": padding}, []
+    monkeypatch.setattr(winograd, "windows", lambda *a, way=winograd.windows: taken.append(1) or way(*a))
+    for block in (1, 1 << 12, 1 << 15):                         # one image at a time, some and a rest, all
+        monkeypatch.setattr(winograd, "BLOCK", block)
+        monkeypatch.setattr(reduce, "BLOCK", block)
+        agree(partial(PAIRS["conv2d"], **options), partial(PAIRS["conv2d"].definition, **options), x, w, device="cpu")
+    assert len(taken) >= 2 * 3
+
+
+def test_fewer_products_lose_little_in_float32():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(4, 64, 16, 16)).astype("float32"), rng.normal(size=(64, 64, 3, 3)).astype("float32")
+    assert winograd.pays(np, (3, 3), (1, 1), (1, 1), 64, 64, (16, 16)) == 3
+    exact = conv2d(Tensor(x.astype("float64")), Tensor(w.astype("float64")), padding=1).numpy()
+    error = conv2d(Tensor(x), Tensor(w), padding=1).numpy() - exact
+    assert np.abs(error).max() < 2e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("window, size, pays", [
+    ((3, 3), (8, 8), 3), ((4, 4), (8, 8), 2), ((3, 3), (3, 3), 0), ((5, 5), (8, 8), 0), ((2, 3), (8, 8), 0)], ids=str)
+def test_fewer_products_only_where_they_are_fewer(window, size, pays):
+    stride = (2, 2) if window == (4, 4) else (1, 1)
+    assert winograd.pays(np, window, stride, (1, 1), 64, 64, size) == pays
+    assert winograd.pays(np, window, stride, (2, 2), 64, 64, size) == 0         # dilated
+    assert winograd.pays(np, window, stride, (1, 1), 4, 64, size) == 0          # too few channels to be worth it
+
+
+@pytest.mark.parametrize("stride, padding, dilation", [
+    (1, 0, 1), (2, 1, 1), (3, 2, 1), (1, 1, 2), ((1, 2), (0, 1), 1), (2, 2, 2), (2, 1, 3), (4, 1, 1)])
+def test_one_channel_out_of_many_and_many_out_of_one(stride, padding, dilation, device):
+    rng = np.random.default_rng(0)
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    for channels, out in ((16, 1), (1, 16), (4, 6)):
+        x, w = rng.normal(size=(3, channels, 9, 8)), rng.normal(size=(out, channels, 3, 3))
+        agree(partial(PAIRS["conv2d"], **options), partial(PAIRS["conv2d"].definition, **options), x, w, device=device)

@@ -6,6 +6,7 @@ matrices (Chellapilla, Puri & Simard 2006, section 2.1).  Two things make that f
     channels last    (N, H, W, C) in memory: then a window is kH pieces of kW C neighbours, and what is copied is long
     few images       at a time: the columns of all would be k² times the batch; those of one or two stay in the cache
 
+With many channels, winograd.py takes fewer products; with one channel out of many, ``spread`` makes no columns at all.
 Results are (N, C, H, W) as everywhere, but lie channels last in memory; NumPy's elementwise ops keep that order, so from
 one convolution to the next nothing has to be turned round.   g is dL/dy; a walk's description is window.py's.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 from math import prod
 
 from tinycv.engine.reduce import as_rows, few
-from tinycv.nn.window import seen_by, taps, walked
+from tinycv.nn import winograd
+from tinycv.nn.window import taps as places
+from tinycv.nn.window import walked
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
@@ -23,89 +26,114 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     (o, c, *window), x = w.shape, last(x)
     size = walked([n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation)
     y = xp.empty((len(x), *size, o), x.dtype)
-    rows = as_rows(y)
     for ins, outs in parted(c, o // groups, groups):
-        matrix = w[outs].transpose(2, 3, 1, 0).reshape(prod(window) * c, o // groups)
-        for at, columns in unfolded(xp, x[..., ins], window, size, stride, padding, dilation):
-            part = xp.matmul(columns, matrix, out=rows[at, outs])
-            if bias is not None:
-                part += bias[outs]
+        see(xp, y[..., outs], x[..., ins], w[outs].transpose(2, 3, 1, 0), stride, padding, dilation)
+    if bias is not None:
+        y += bias
     return first(y)
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
     """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H, W)."""
-    (o, c, *window), x = w_shape, last(x)
-    size, rows, gw = g.shape[2:], as_rows(last(g)), xp.empty(w_shape, g.dtype)
+    (o, c, *window), x, g, gw = w_shape, last(x), last(g), xp.empty(w_shape, g.dtype)
     for ins, outs in parted(c, o // groups, groups):
-        total = xp.zeros((prod(window) * c, o // groups), g.dtype)
-        for at, columns in unfolded(xp, x[..., ins], window, size, stride, padding, dilation):
-            total += columns.T @ rows[at, outs]
-        gw[outs] = total.reshape(*window, c, o // groups).transpose(3, 2, 0, 1)
+        gw[outs] = seen(xp, g[..., outs], x[..., ins], window, stride, padding, dilation).transpose(3, 2, 0, 1)
     return gw
 
 
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's way forward too.
 
-    Two ways.  Every g stamps its window, and overlapping stamps add up; or, read backwards, every pixel of x looks at
-    the g whose windows it was in: that is a convolution again, by taps turned round, and has nothing to add up.
+    Every pixel of x looks back at the g whose windows it was in: that is a convolution again, by taps turned round.
+    With stride s, pixels a, a + s, a + 2 s, ... were seen by the same taps, and others by others: s x s convolutions.
     """
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
-    look = looking(w.shape[2:], g.shape[1:3], x.shape[1:3], stride, padding, dilation)
+    sides = list(zip(x.shape[1:3], g.shape[1:3], w.shape[2:], stride, [p for p, _ in padding], dilation, strict=True))
     for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
-        if look is None:
-            stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
-        else:
-            look_back(xp, x[..., ins], g[..., outs], w[outs], stride, dilation, *look)
+        for place in places(stride):
+            (down, rows, above, far), (across, columns, beside, wide) = (
+                looked_back(a, *side) for a, side in zip(place, sides, strict=True))
+            see(xp, x[:, place[0]::stride[0], place[1]::stride[1], ins], g[:, rows, columns, outs],
+                w[outs][:, :, down][..., across].transpose(2, 3, 0, 1), (1, 1), (above, beside), (far, wide))
     if bias is not None:
         x += bias
     return first(x)
 
 
-def stamp(xp, x, g, w, stride, padding, dilation):
-    """x (N, H, W, C) = the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
-    (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
-    matrix = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c)
-    (top, _), (left, _) = padding
-    for at in few(xp, len(g), prod(size) * prod(window) * c):
-        stamps = (as_rows(g[at]) @ matrix).reshape(-1, *size, *window, c)
-        canvas = xp.zeros((len(stamps), *sides, c), g.dtype)
-        for tap in taps(window):
-            canvas[(*seen_by(tap, size, stride, dilation), slice(None))] += stamps[:, :, :, *tap]
-        x[at] = canvas[:, top:top + x.shape[1], left:left + x.shape[2]]
-
-
-def looking(window, size, sides, stride, padding, dilation):
-    """How ``look_back`` goes about it: reach, cells, cut, around, see there. None where stamping is quicker: it takes
-    fewer products, but its sums are slow.
-
-    With stride s, x is taken in cells of s pixels, and ``cut`` rows of the first are padding. Every place a in a cell
-    has other taps, a + s t, but all hear from the same ⌈k/s⌉ neighbours: ``reach``.
+def looked_back(a, n, steps, k, s, p, d):
+    """Along one axis of n pixels, how pixels a, a + s, ... look back at ``steps`` of the window: the taps that saw them,
+    turned round; which steps they look at; how many of these are missing before and after; how far it is from tap to tap.
     """
-    reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]
-    skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]                      # cells wholly in the padding
-    cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]
-    cells = [-(-(n + e) // s) for n, e, s in zip(sides, cut, stride, strict=True)]
-    around = [(d * (r - 1) - k, m + k - n) for r, d, k, m, n in zip(reach, dilation, skip, cells, size, strict=True)]
-    work = prod(cells) * prod(reach) * prod(stride)
-    uneven = max(stride) > 1 and max(dilation) > 1                  # neighbours at unequal distances
-    return None if uneven or work > 4 * prod(size) * prod(window) else (reach, cells, cut, around)
+    taps = [t for t in range(k) if (a + p - d * t) % s == 0][::-1]
+    looks = [(a + p - d * t) // s for t in taps] or [0]             # the first pixel's; the next one's are 1 further
+    start, stop = looks[0], looks[-1] + len(range(a, n, s))
+    apart = looks[1] - looks[0] if len(looks) > 1 else 1
+    return taps, slice(max(0, start), max(0, stop)), (max(0, -start), max(0, stop - steps)), apart
 
 
-def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
-    """The same by a convolution of stride 1 that answers with a cell of s x s pixels at once."""
-    c, sides = w.shape[1], x.shape[1:3]
-    g = g[(slice(None), *[slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(around, g.shape[1:3], strict=True)])]
-    around = [(max(0, a), max(0, b)) for a, b in around]
-    matrix, direct = turned(xp, w, reach, stride), max(stride) == 1 and x.flags.c_contiguous
-    for at, columns in unfolded(xp, g, reach, cells, (1, 1), around, dilation):
-        if direct:
-            xp.matmul(columns, matrix, out=as_rows(x)[at])
-            continue
-        z = (columns @ matrix).reshape(-1, *cells, *stride, c).swapaxes(2, 3)               # (n, cell, a, cell, b, C)
-        z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
-        x[at.start // prod(cells):at.stop // prod(cells)] = z[:, cut[0]:cut[0] + sides[0], cut[1]:cut[1] + sides[1]]
+# ── one group's convolution, channels last: y (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O) ──────
+
+
+def see(xp, y, x, taps, stride, padding, dilation):
+    """Write the convolution of x into y, the quickest way there is."""
+    (*window, c, o), size = taps.shape, y.shape[1:3]
+    if not (y.size and taps.size):
+        y[...] = 0
+    elif r := winograd.pays(xp, window, stride, dilation, c, o, size):
+        for at, part in winograd.convolved(xp, x, in_cells(taps, r), stride, before(padding), size):
+            y[at] = part
+    elif is_thin(stride, c, o):
+        for at, planes in spread(xp, x, taps, padding, dilation, size):
+            y[at] = planes
+    else:
+        matrix = taps.reshape(-1, o)
+        for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
+            if y.flags.c_contiguous:
+                xp.matmul(columns, matrix, out=as_rows(y[at]))
+            else:
+                y[at] = (columns @ matrix).reshape(-1, *size, o)
+
+
+def seen(xp, g, x, window, stride, padding, dilation):
+    """dL/dtaps, (kH, kW, C, O), from g = dL/dy."""
+    size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
+    if r := winograd.pays(xp, window, stride, dilation, c, o, size):
+        return out_of_cells(winograd.to_taps(xp, g, x, r, stride, before(padding)), (*window, c, o))
+    if is_thin(stride, c, o):                                       # fewer columns: what each pixel of x sees of g
+        ways = zip(x.shape[1:3], size, window, stride, before(padding), dilation, strict=True)
+        _, looks, around, _ = zip(*(looked_back(0, *way) for way in ways), strict=True)
+        total = xp.zeros((prod(window) * o, c), g.dtype)
+        for at, columns in unfolded(xp, g[:, *looks], window, x.shape[1:3], stride, around, dilation):
+            total += columns.T @ as_rows(x[at])
+        return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
+    total = xp.zeros((prod(window) * c, o), g.dtype)
+    for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
+        total += columns.T @ as_rows(g[at])
+    return total.reshape(*window, c, o)
+
+
+def is_thin(stride, c, o):
+    """Are there so few channels out that it is quicker to multiply first, and shift what comes out?"""
+    return max(stride) == 1 and 8 * o <= c
+
+
+def spread(xp, x, taps, padding, dilation, size):
+    """Yields (at, y[at]): each tap's products, of all pixels, are moved to where the tap sees them, and added."""
+    (kh, kw, c, o), (_, h, w, _) = taps.shape, x.shape
+    matrix = taps.transpose(0, 1, 3, 2).reshape(-1, c)
+    for at in few(xp, len(x), h * w * c):
+        products = (matrix @ as_rows(x[at]).T).reshape(kh, kw, o, -1, h, w)
+        y = xp.zeros((o, products.shape[3], *size), x.dtype)
+        for tap in places((kh, kw)):
+            here, there = zip(*map(overlap, size, (h, w), tap, before(padding), dilation), strict=True)
+            y[:, :, *here] += products[(*tap, slice(None), slice(None), *there)]
+        yield at, y.transpose(1, 2, 3, 0)
+
+
+def overlap(steps, n, t, p, d):
+    """Along one axis, which of ``steps`` see a pixel through tap t, and which of n pixels that is."""
+    start, stop = max(0, p - d * t), min(steps, n + p - d * t)
+    return slice(start, stop), slice(start + d * t - p, stop + d * t - p)
 
 
 # ── layout ───────────────────────────────────────────────────────────────────────────────────────
@@ -121,25 +149,31 @@ def first(x):
     return x.transpose(0, 3, 1, 2)
 
 
+def before(padding):
+    """What is above and to the left."""
+    return [p for p, _ in padding]
+
+
+def in_cells(taps, r):
+    """Taps (kH, kW, C, O) as r x r of an image of cells: (r, r, sH sW C, O), see winograd.py."""
+    kh, kw, c, o = taps.shape
+    return taps.reshape(r, kh // r, r, kw // r, c, o).swapaxes(1, 2).reshape(r, r, -1, o)
+
+
+def out_of_cells(taps, shape):
+    """The opposite of ``in_cells``."""
+    (r, *_), (kh, kw, c, o) = taps.shape, shape
+    return taps.reshape(r, r, kh // r, kw // r, c, o).swapaxes(1, 2).reshape(shape)
+
+
 def parted(c, o, groups):
     """The channels of each group, in and out, of which it has c and o."""
     return [(slice(i * c, i * c + c), slice(i * o, i * o + o)) for i in range(groups)]
 
 
-def turned(xp, w, reach, stride):
-    """Taps (O, C, kH, kW), turned round and sorted by the place in a cell that they reach: (rH rW O, sH sW C)."""
-    o, c, *window = w.shape
-    whole = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
-    whole[:, :, :window[0], :window[1]] = w
-    whole = whole.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
-    return whole.transpose(2, 4, 0, 3, 5, 1).reshape(prod(reach) * o, prod(stride) * c)
-
-
 def unfolded(xp, x, window, size, stride, padding, dilation):
-    """Yields (rows, columns): what the window sees at each of its steps, (n H' W', kH kW C), a few images at a time.
-
-    rows says which of all N H' W' steps these are. The memory of columns is used again for the next.
-    """
+    """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C), a few images at a time.
+    The memory of columns is used again for the next."""
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
     cut = few(xp, n, prod(size) * prod(window) * c)
     most = min(n, cut[0].stop) if cut else 0
@@ -156,12 +190,12 @@ def unfolded(xp, x, window, size, stride, padding, dilation):
     columns = xp.empty(seen.shape, x.dtype)
     for at in cut:
         k = len(x[at])
-        rows, taken = slice(at.start * prod(size), (at.start + k) * prod(size)), (k * prod(size), prod(window) * c)
+        taken = k * prod(size), prod(window) * c
         pixels[:k, top:top + h, left:left + w] = x[at]
         if not upright:
             columns[:k] = seen[:k]
-            yield rows, columns[:k].reshape(taken)
+            yield at, columns[:k].reshape(taken)
             continue
         part = columns if k == most else xp.empty((*columns.shape[:3], k, *size), x.dtype)
         part[...] = seen[..., :k, :, :]
-        yield rows, part.reshape(taken[::-1]).T
+        yield at, part.reshape(taken[::-1]).T
