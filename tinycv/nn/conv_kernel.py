@@ -18,7 +18,7 @@ from math import prod
 from tinycv.engine.reduce import as_rows, few
 from tinycv.nn import winograd
 from tinycv.nn.window import taps as places
-from tinycv.nn.window import walked
+from tinycv.nn.window import seen_by, walked
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
@@ -46,11 +46,15 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
 
     Every pixel of x looks back at the g whose windows it was in: that is a convolution again, by taps turned round.
     With stride s, pixels a, a + s, a + 2 s, ... were seen by the same taps, and others by others: s x s convolutions.
+    Where most would look in vain, at a single window perhaps, or make many columns for few channels, ``stamp`` is quicker.
     """
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
+    stamps = is_thin(w.shape[0], w.shape[1]) or prod(x.shape[1:3]) > 4 * prod(stride) * prod(g.shape[1:3])
     sides = list(zip(x.shape[1:3], g.shape[1:3], w.shape[2:], stride, [p for p, _ in padding], dilation, strict=True))
     for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
-        for place in places(stride):
+        if stamps:
+            stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
+        for place in () if stamps else places(stride):
             (down, rows, above, far), (across, columns, beside, wide) = (
                 looked_back(a, *side) for a, side in zip(place, sides, strict=True))
             see(xp, x[:, place[0]::stride[0], place[1]::stride[1], ins], g[:, rows, columns, outs],
@@ -71,6 +75,28 @@ def looked_back(a, n, steps, k, s, p, d):
     return taps, slice(max(0, start), max(0, stop)), (max(0, -start), max(0, stop - steps)), apart
 
 
+def stamp(xp, x, g, w, stride, padding, dilation):
+    """x (N, H, W, C) = the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
+    (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
+    matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, -1), before(padding)
+    for at in few(xp, len(g), prod(size) * prod(window) * c):
+        rows, n = as_rows(g[at]), len(g[at])
+        if is_thin(o, c):                                           # whole images are the longer runs in memory
+            stamps = (matrix.T @ rows.T).reshape(*window, c, n, *size).transpose(0, 1, 3, 4, 5, 2)
+            canvas = xp.zeros((c, n, *sides), g.dtype).transpose(1, 2, 3, 0)
+        else:
+            stamps = (rows @ matrix).reshape(n, *size, *window, c).transpose(3, 4, 0, 1, 2, 5)
+            canvas = xp.zeros((n, *sides, c), g.dtype)
+        for tap in places(window):
+            canvas[(*seen_by(tap, size, stride, dilation), slice(None))] += stamps[tap]
+        x[at] = canvas[:, top:top + x.shape[1], left:left + x.shape[2]]
+
+
+def is_thin(many, few):
+    """Are there so few channels beside the others that their columns would be many for what comes of them?"""
+    return 8 * few <= many
+
+
 # ── one group's convolution, channels last: y (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O) ──────
 
 
@@ -82,9 +108,9 @@ def see(xp, y, x, taps, stride, padding, dilation):
     elif r := winograd.pays(xp, window, stride, dilation, c, o, size):
         for at, part in winograd.convolved(xp, x, in_cells(taps, r), stride, before(padding), size):
             y[at] = part
-    elif is_thin(stride, c, o):
-        for at, planes in spread(xp, x, taps, padding, dilation, size):
-            y[at] = planes
+    elif is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]):
+        around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
+        stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
         matrix = taps.reshape(-1, o)
         for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
@@ -99,7 +125,7 @@ def seen(xp, g, x, window, stride, padding, dilation):
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
     if r := winograd.pays(xp, window, stride, dilation, c, o, size):
         return out_of_cells(winograd.to_taps(xp, g, x, r, stride, before(padding)), (*window, c, o))
-    if is_thin(stride, c, o):                                       # fewer columns: what each pixel of x sees of g
+    if is_thin(c, o) and max(stride) == 1:                          # fewer columns: what each pixel of x sees of g
         ways = zip(x.shape[1:3], size, window, stride, before(padding), dilation, strict=True)
         _, looks, around, _ = zip(*(looked_back(0, *way) for way in ways), strict=True)
         total = xp.zeros((prod(window) * o, c), g.dtype)
@@ -110,30 +136,6 @@ def seen(xp, g, x, window, stride, padding, dilation):
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
         total += columns.T @ as_rows(g[at])
     return total.reshape(*window, c, o)
-
-
-def is_thin(stride, c, o):
-    """Are there so few channels out that it is quicker to multiply first, and shift what comes out?"""
-    return max(stride) == 1 and 8 * o <= c
-
-
-def spread(xp, x, taps, padding, dilation, size):
-    """Yields (at, y[at]): each tap's products, of all pixels, are moved to where the tap sees them, and added."""
-    (kh, kw, c, o), (_, h, w, _) = taps.shape, x.shape
-    matrix = taps.transpose(0, 1, 3, 2).reshape(-1, c)
-    for at in few(xp, len(x), h * w * c):
-        products = (matrix @ as_rows(x[at]).T).reshape(kh, kw, o, -1, h, w)
-        y = xp.zeros((o, products.shape[3], *size), x.dtype)
-        for tap in places((kh, kw)):
-            here, there = zip(*map(overlap, size, (h, w), tap, before(padding), dilation), strict=True)
-            y[:, :, *here] += products[(*tap, slice(None), slice(None), *there)]
-        yield at, y.transpose(1, 2, 3, 0)
-
-
-def overlap(steps, n, t, p, d):
-    """Along one axis, which of ``steps`` see a pixel through tap t, and which of n pixels that is."""
-    start, stop = max(0, p - d * t), min(steps, n + p - d * t)
-    return slice(start, stop), slice(start + d * t - p, stop + d * t - p)
 
 
 # ── layout ───────────────────────────────────────────────────────────────────────────────────────

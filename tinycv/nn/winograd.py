@@ -27,7 +27,7 @@ import numpy as np
 from tinycv.engine.reduce import BLOCK, blocks
 
 G = {2: ((1, 0), (1, 1), (0, 1)), 3: ((1, 0, 0), (.5, .5, .5), (.5, -.5, .5), (0, 0, 1))}
-LEAST = 24                                      # channels: with fewer, additions cost more than they save
+LEAST = {2: 64, 3: 24}                          # channels: with fewer, additions cost more than they save
 
 
 def pays(xp, window, stride, dilation, channels, out, size):
@@ -37,7 +37,7 @@ def pays(xp, window, stride, dilation, channels, out, size):
     if xp is not np or r not in G or tuple(window) != (r * stride[0], r * stride[1]) or max(dilation) > 1:
         return 0
     products, channels = (r + 1) ** 2 * prod(tiled(size)), prod(stride) * channels
-    return r * (10 * products <= 7 * r * r * prod(size) and channels * out >= LEAST * (channels + out))
+    return r * (10 * products <= 7 * r * r * prod(size) and channels * out >= LEAST[r] * (channels + out))
 
 
 def convolved(xp, x, taps, stride, before, size):
