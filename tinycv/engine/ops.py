@@ -22,7 +22,7 @@ import numpy as np
 from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.record import name_rows, op
-from tinycv.engine.reduce import as_rows
+from tinycv.engine.reduce import as_rows, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
 
@@ -204,7 +204,7 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
     """buffer[index] += g, with repeated indices counted; a new buffer of zeros where there is none yet."""
     xp = array_module(g)
     if buffer is None:
-        buffer = xp.zeros(parent.shape, parent.dtype)
+        buffer = zeros_beside(xp, g, parent.shape, parent.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
         backend.add_at(xp, buffer, index, g)

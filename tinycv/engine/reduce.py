@@ -47,6 +47,12 @@ def shaped(values: Any, like: Any, order: tuple[int, ...]) -> Any:
     return values.reshape([like.shape[axis] for axis in order]).transpose(back)
 
 
+def zeros_beside(xp: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Zeros, whose axes lie in memory as x's do where there are as many: so passes over both run along both."""
+    order = lie(x) if x.ndim == len(shape) else tuple(range(len(shape)))
+    return xp.zeros([shape[axis] for axis in order], dtype).transpose([order.index(axis) for axis in range(len(shape))])
+
+
 @lru_cache(maxsize=64)
 def _ones(n: int, char: str) -> np.ndarray:
     return np.ones(n, char)
