@@ -17,8 +17,8 @@ from math import prod
 
 from tinycv.engine.reduce import as_rows, few
 from tinycv.nn import winograd
-from tinycv.nn.window import taps as places
 from tinycv.nn.window import seen_by, walked
+from tinycv.nn.window import taps as places
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
