@@ -10,7 +10,8 @@
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
 
-Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64, sequences (N, T, ...). Nothing here knows about tensors or GPUs.
+Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64, sequences (N, T, ...). Nothing here knows about
+tensors or GPUs.
 """
 
 from .augment import affine, random_affine, random_shift

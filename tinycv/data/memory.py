@@ -4,10 +4,10 @@
                  0    1    0  ...   1    0
     copying    3 7 1 5 ... 0 0 0 ... 9 9 9       say the first ten symbols again when the 9 comes
 
-Both are from Hochreiter & Schmidhuber 1997 (experiments 4 and 5 add and multiply, with other numbers and marks); what is
-drawn here is as in Bai, Kolter & Koltun 2018, section 5, and in their code.  Each has a score that needs no memory at
-all, the line that a network must get below: 1/6 for adding (say 1 always), 10 ln 8 / (T + 20) nats for copying (say 0
-until the 9, then guess).
+The first is experiment 4 of Hochreiter & Schmidhuber 1997, who draw from U[-1, 1], mark otherwise, and ask for another
+target; both are drawn here as in Bai, Kolter & Koltun 2018 and their code.  Each has a score that needs no memory at all,
+the line that a network must get below: 1/6 for adding (say 1 always), 10 ln 8 / (T + 20) nats for copying (say 0 until
+the 9, then guess).
 """
 
 import math
