@@ -6,7 +6,7 @@ import pytest
 
 import tinycv
 from tinycv import Tensor
-from tinycv.sequence import GRU, RNN, gru, rnn
+from tinycv.sequence import GRU, LSTM, RNN, gru, rnn, state_gradients
 
 T, B, WIDTH, H = 4, 3, 2, 5
 RNG = np.random.default_rng(0)
@@ -82,3 +82,30 @@ def test_an_open_update_gate_keeps_state_and_gradient_for_500_steps(device):
     layer = GRU(WIDTH, H)
     layer.bias_ih_l0.data[H:2 * H] = 100.0
     assert slope_along(layer, 500, device) == 1
+
+
+# ── where the error at the end is felt ───────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slopes(device, batch_first):
+    layer = RNN(WIDTH, H, batch_first=batch_first).to(device)
+    x = RNG.normal(size=(T, B, WIDTH)).astype(np.float32)
+    given = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
+    found = state_gradients(layer, given, lambda y: (y * y).sum()).numpy()
+    y = layer(given)[0].numpy()
+    y, matrix = y.swapaxes(0, 1) if batch_first else y, layer.weight_hh_l0.numpy()
+    slope = 2 * y[-1]
+    for t in reversed(range(T)):
+        np.testing.assert_allclose(found[t], np.linalg.norm(slope, axis=-1), rtol=1e-4)
+        slope = ((1 - y[t] ** 2) * slope) @ matrix
+
+
+@pytest.mark.parametrize("kind, parts", [(GRU, 1), (LSTM, 2)])
+def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(device, kind, parts):
+    layer, x = kind(WIDTH, H, 2).to(device), tinycv.randn(T, B, WIDTH, device=device)
+    found = state_gradients(layer, x, lambda y: y.sum()).numpy()
+    between = layer(x[:2])[1]
+    leaves = [Tensor(part.numpy(), device=device, requires_grad=True) for part in (between if parts == 2 else (between,))]
+    y, _ = layer(x[2:], tuple(leaves) if parts == 2 else leaves[0])
+    slopes = np.concatenate([g.numpy() for g in tinycv.grad(y[-1].sum(), leaves)])          # (parts * layers, B, H)
+    np.testing.assert_allclose(found[1], np.sqrt((slopes ** 2).sum((0, 2))), rtol=1e-4)

@@ -21,8 +21,9 @@ import numpy as np
 
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.methods import concatenate, stack
-from tinycv.engine.ops import flip, where
+from tinycv.engine.ops import flip, norm, where
 from tinycv.engine.tensor import bare
+from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
@@ -100,6 +101,24 @@ class Cell(Module):
         state = started(type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x)
         _, state = self.layer.read(x[None], state, weights(self))
         return state if len(state) > 1 else state[0]
+
+
+def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
+    """How strongly the end feels each step: |dL/d(state after step t)| for every t and sequence, (T, B), for pictures.
+
+    x (T, B, I), or (B, T, I) if batch_first; loss(y) makes L of what the last layer shows at the last step, (B, H).
+    Of an LSTM's state both parts count, h and c; of several layers, all.
+    """
+    x = x.swapaxes(0, 1) if layer.batch_first else x
+    states, state = [], None
+    for t in range(x.shape[0]):
+        now = x[t:t + 1].swapaxes(0, 1) if layer.batch_first else x[t:t + 1]
+        state = layer(now, state)[1]
+        states.append(state if isinstance(state, tuple) else (state,))
+    found = iter(grad(loss(states[-1][0][-1]), [part for parts in states for part in parts], allow_unused=True))
+    # The last c shows in nothing, so its gradient is None.
+    return stack([norm(concatenate([g for g in [next(found) for _ in parts] if g is not None], axis=-1), axis=(0, -1))
+                  for parts in states])                                                 # (T, B)
 
 
 def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
