@@ -105,7 +105,7 @@ axes, along = figure.subplot_mosaic([["who", "felt"], ["unit", "unit"]]), range(
 draw.curves(axes["who"], {name: ([EACH * m["epoch"] for m in h.metrics], [m["mean squared error"] for m in h.metrics])
                           for name, (_, h) in first.items()}, "steps of training", "mean squared error of the sum", log=True)
 axes["who"].axhline(ADDING_WITHOUT_MEMORY, color=draw.INK, linestyle=":", linewidth=1)
-axes["who"].text(0, 1.1 * ADDING_WITHOUT_MEMORY, "1/6: remembers nothing, says 1", fontsize=9, va="bottom")
+axes["who"].text(EACH, 1.1 * ADDING_WITHOUT_MEMORY, "1/6: remembers nothing, says 1", fontsize=9, va="bottom")
 draw.curves(axes["felt"], {name: (along, norms) for name, norms in felt.items()}, "step t of the sequence",
             "|dL/d(state after step t)|", log=True)
 axes["felt"].set_ylim(1e-12, None)
