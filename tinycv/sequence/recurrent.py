@@ -63,15 +63,17 @@ class Recurrent(Module):
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple:
         """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each (layers * directions, B, H),
-        or None for zeros. lengths: how many steps of each sequence count, B integers; None: all T.
+        or None for zeros. lengths: how many steps of each sequence count, B integers, best on the host; None: all T.
 
         Returns y (T, B, directions * H), or (B, T, ...), of the last layer, and the state after each one's last step.
         Beyond a sequence's end y is 0.
         """
+        if x.ndim != 3:
+            raise ValueError(f"{type(self).__name__}: x has shape {x.shape}; it must have three axes, "
+                             f"{'(B, T, I)' if self.batch_first else '(T, B, I)'}")
         x = x.swapaxes(0, 1) if self.batch_first else x
-        mask = until(lengths, x)
-        state = started(type(self).__name__, self.parts, state, (sum(map(len, self.suffixes)), x.shape[1],
-                                                                 self.hidden_size), x)
+        places, mask = sum(map(len, self.suffixes)), until(lengths, x)
+        state = started(type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x)
         last = []                                                                       # of each layer and direction
         for depth, layer in enumerate(self.suffixes):
             x = dropout(x, self.dropout, self.training) if depth else x
