@@ -7,7 +7,7 @@ import tinycv
 from tinycv import nn
 from tinycv.nn.functional import cross_entropy
 from tinycv.optim import AdamW
-from tinycv.sequence import MultiheadAttention
+from tinycv.sequence import LSTM, MultiheadAttention
 from tinycv.vision import ViT
 
 
@@ -30,6 +30,20 @@ def test_a_small_network_learns_xor():
         cross_entropy(model(x), y).backward()
         optimizer.step()
     assert (model(x).numpy().argmax(axis=1) == y.numpy()).all()
+
+
+def test_an_lstm_learns_to_say_again_at_the_end_what_it_read_first():
+    tinycv.manual_seed(0)
+    reader, head = LSTM(4, 24, batch_first=True), nn.Linear(24, 4)
+    optimizer = AdamW([*reader.parameters(), *head.parameters()], lr=0.02)
+    symbols = np.random.default_rng(0).integers(4, size=(64, 6))
+    x, first = tinycv.tensor(np.eye(4, dtype=np.float32)[symbols]), tinycv.tensor(symbols[:, 0])
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = cross_entropy(head(reader(x)[0][:, -1]), first)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
 
 
 def test_attention_averages_values_with_weights_that_sum_to_one():

@@ -7,7 +7,7 @@ Read in this order:
 3. engine/fused.py               the pair: a definition to read, a kernel to run
 4. nn/module.py, linear.py, activation.py, norm.py, losses.py,
    conv.py, pool.py                                                   what networks share
-5. sequence/lstm.py                                                   a memory that is written and read step by step
+5. sequence/rnn.py, lstm.py, gru.py, recurrent.py                     a memory that is written and read step by step
    sequence/attention.py, blockwise.py, transformer.py                tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn

@@ -1,14 +1,13 @@
-"""LSTM: its equations by hand, sequences cut in two, gates wide open and shut, and what it refuses."""
+"""LSTM: its equations by hand, gates wide open and shut, and what it refuses. Layers and lengths: test_recurrent.py."""
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor
 from tinycv.engine.check import certify
-from tinycv.sequence import LSTM, LSTMCell, lstm
+from tinycv.sequence import LSTM, lstm, lstm_gates
 
 T, B, WIDTH, H = 5, 3, 4, 6
 SHAPES = (T, B, WIDTH), (B, H), (B, H), (4 * H, WIDTH), (4 * H, H), (4 * H,), (4 * H,)
@@ -142,100 +141,43 @@ def test_it_is_certified_whichever_result_is_used(used):
     certify(lambda *inputs: used(*lstm(*inputs)), *ARRAYS)
 
 
-# ── the layer ────────────────────────────────────────────────────────────────────────────────────
+# ── sequences of several lengths ─────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("options, names", [
-    ({}, ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]),
-    ({"bias": False, "num_layers": 2}, ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"]),
-    ({"bias": False, "bidirectional": True},
-     ["weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"])])
-def test_parameters_have_pytorchs_names_and_start_within_their_bound(options, names):
-    found = dict(LSTM(WIDTH, 16, **options).named_parameters())
-    assert list(found) == names
-    assert all(0.2 < np.abs(p.numpy()).max() <= 16 ** -0.5 for p in found.values())
-
-
-@pytest.mark.parametrize("options, width, parts", [
-    ({}, H, 1), ({"num_layers": 3}, H, 3), ({"bidirectional": True}, 2 * H, 2),
-    ({"num_layers": 2, "bidirectional": True}, 2 * H, 4)])
-def test_shapes(device, options, width, parts):
-    y, (h, c) = LSTM(WIDTH, H, **options).to(device)(Tensor(X, device=device))
-    assert (y.shape, h.shape, c.shape) == ((T, B, width), (parts, B, H), (parts, B, H))
+@pytest.mark.parametrize("half", ["kernel", "definition"])
+def test_where_a_sequence_is_over_both_its_states_stay_as_they_are(half, device):
+    mask = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)[:, :, None]     # (T, B, 1)
+    run = lstm if half == "kernel" else lstm.definition
+    y, c = (part.numpy() for part in run(*tensors(device, [*ARRAYS, mask])))
+    before = np.concatenate([H0[None], y[:-1]])
+    assert (y[~mask[..., 0]] == before[~mask[..., 0]]).all() and (y[mask[..., 0]] != before[mask[..., 0]]).all()
+    alone = lstm(*tensors(device, [X[:2, :1], H0[:1], C0[:1], *WEIGHTS]))[1].numpy()
+    np.testing.assert_allclose(c[:1], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_first_turns_input_and_output_alone(device):
-    layer, turned = LSTM(WIDTH, H, 2), LSTM(WIDTH, H, 2, batch_first=True)
-    turned.load_state_dict(layer.state_dict())
-    y, (h, c) = layer.to(device)(Tensor(X, device=device))
-    z, (k, d) = turned.to(device)(Tensor(X.swapaxes(0, 1), device=device))
-    for a, b in ((y, z.swapaxes(0, 1)), (h, k), (c, d)):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-7)
+def test_a_mask_of_ones_is_no_mask(device):
+    leaves = tensors(device, requires_grad=True)
+    ones = Tensor(np.ones((T, B, 1), bool), device=device)
+    for a, b in zip(lstm(*leaves), lstm(*leaves, ones), strict=True):
+        assert (a.numpy() == b.numpy()).all()
+        slopes, same = (tinycv.grad((part ** 2).sum(), leaves, retain_graph=True) for part in (a, b))
+        assert all((g.numpy() == h.numpy()).all() for g, h in zip(slopes, same, strict=True))
 
 
-def test_the_second_direction_is_the_first_on_the_sequence_turned_round(device):
-    both, alone = LSTM(WIDTH, H, bidirectional=True).to(device), LSTM(WIDTH, H).to(device)
-    alone.load_state_dict({name.removesuffix("_reverse"): p for name, p in both.state_dict().items() if "reverse" in name})
-    y, (h, _) = both(Tensor(X, device=device))
-    z, (k, _) = alone(Tensor(X[::-1].copy(), device=device))
-    np.testing.assert_allclose(y.numpy()[..., H:], z.numpy()[::-1], rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(h.numpy()[1], k.numpy()[0], rtol=1e-6, atol=1e-7)
+# ── what the gates do ────────────────────────────────────────────────────────────────────────────
 
-
-def test_dropout_falls_between_layers_in_training_alone(device):
-    x = Tensor(X, device=device)
-    layer, single = (LSTM(WIDTH, H, n, dropout=0.5).to(device) for n in (2, 1))
-    assert (layer(x)[0].numpy() != layer(x)[0].numpy()).any()
-    assert (layer.eval()(x)[0].numpy() == layer(x)[0].numpy()).all()
-    assert (single(x)[0].numpy() == single(x)[0].numpy()).all()             # between one layer and nothing there is none
-
-
-def test_a_cell_step_by_step_is_the_layer(device):
-    layer, cell, x = LSTM(WIDTH, H).to(device), LSTMCell(WIDTH, H).to(device), Tensor(X, device=device)
-    cell.load_state_dict({name.removesuffix("_l0"): p for name, p in layer.state_dict().items()})
-    y, (_, c_n) = layer(x)
-    state = None
-    for t in range(T):
-        state = cell(x[t], state)
-        np.testing.assert_allclose(state[0].numpy(), y.numpy()[t], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(state[1].numpy(), c_n.numpy()[0], rtol=1e-5, atol=1e-6)
-
-
-def test_a_state_of_another_shape_and_no_layers_are_refused(device):
-    layer, x = LSTM(WIDTH, H, 2).to(device), Tensor(X, device=device)
-    good, bad = tinycv.zeros(2, B, H, device=device), tinycv.zeros(1, B, H, device=device)
-    for name, state in (("h_0", (bad, good)), ("c_0", (good, bad))):
-        with pytest.raises(ValueError, match=rf"{name} is \(1, 3, 6\); it must be \(2, 3, 6\)"):
-            layer(x, state)
-    with pytest.raises(ValueError, match="num_layers is 0"):
-        LSTM(WIDTH, H, 0)
-
-
-@pytest.mark.parametrize("shape, said", [((T, B, WIDTH + 1), r"weight_ih is float32 \(24, 4\)"), ((T, WIDTH), "x has shape"),
-                                         ((0, B, WIDTH), "at least one step")])
-def test_an_input_of_another_shape_is_refused(device, shape, said):
-    with pytest.raises(ValueError, match=said):
-        LSTM(WIDTH, H).to(device)(tinycv.zeros(*shape, device=device))
-
-
-@pytest.mark.parametrize("layer", [LSTM(2, 2, 2), LSTM(2, 2, bias=False, bidirectional=True), LSTM(2, 2, batch_first=True)],
-                         ids=["two layers", "both ways", "batch first"])
-def test_the_layer_is_certified_in_what_it_reads_and_in_its_state(layer):
-    def run(x, state):
-        y, (h, c) = layer(x, (state, state))
-        return y, h, c
-
-    layer.to("float64")
-    certify(run, RNG.normal(size=(3, 3, 2)), RNG.normal(size=(1 if layer.batch_first else 2, 3, 2)))
-
-
-def test_the_layers_parameters_are_certified():
-    class Summed(LSTM):
-        def forward(self, x):
-            y, (h, c) = super().forward(x)
-            return tinycv.concatenate([y, h[-1:], c[-1:]])
-
-    certify_layer(Summed(2, 2, 2), RNG.normal(size=(3, 2, 2)))
-
-
-def test_the_cell_is_certified():
-    certify_layer(LSTMCell(3, 2), RNG.normal(size=(2, 3)))
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_gates_that_are_shown_are_those_of_the_lstm(device, batch_first):
+    layer = LSTM(WIDTH, H, 2, bidirectional=True, batch_first=batch_first).to(device)
+    first = LSTM(WIDTH, H, batch_first=batch_first).to(device)
+    first.load_state_dict(layer.state_dict(), strict=False)
+    x = Tensor(X.swapaxes(0, 1) if batch_first else X, device=device)
+    shown = {name: gate.numpy() for name, gate in lstm_gates(layer, x).items()}
+    y, (_, c) = first(x)
+    if batch_first:
+        shown = {name: gate.swapaxes(0, 1) for name, gate in shown.items()}
+    np.testing.assert_allclose(shown["hidden"], y.numpy().swapaxes(0, 1) if batch_first else y.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(shown["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
+    before = np.concatenate([np.zeros((1, B, H), np.float32), shown["cell"][:-1]])
+    np.testing.assert_allclose(shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"], shown["cell"],
+                               rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6)

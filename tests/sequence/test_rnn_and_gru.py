@@ -1,0 +1,111 @@
+"""RNN and GRU: their equations by hand, why the first forgets, and how the second need not."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv import Tensor
+from tinycv.sequence import GRU, LSTM, RNN, gru, rnn, state_gradients
+
+T, B, WIDTH, H = 4, 3, 2, 5
+RNG = np.random.default_rng(0)
+
+
+def arrays(gates):
+    shapes = (T, B, WIDTH), (B, H), (gates * H, WIDTH), (gates * H, H), (gates * H,), (gates * H,)
+    return [RNG.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def sigma(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def rnn_by_hand(x, h, w, v, b, c):
+    """One sequence, one step, one unit at a time."""
+    y = np.zeros((T, B, H))
+    for n in range(B):
+        now = h[n].astype(float)
+        for t in range(T):
+            now = np.array([np.tanh(w[u] @ x[t, n] + b[u] + v[u] @ now + c[u]) for u in range(H)])
+            y[t, n] = now
+    return y
+
+
+def gru_by_hand(x, h, w, v, b, c):
+    y = np.zeros((T, B, H))
+    for n in range(B):
+        now = h[n].astype(float)
+        for t in range(T):
+            before = now.copy()
+            for u in range(H):
+                reset, update = (sigma(w[k] @ x[t, n] + b[k] + v[k] @ before + c[k]) for k in (u, H + u))
+                k = 2 * H + u
+                candidate = np.tanh(w[k] @ x[t, n] + b[k] + reset * (v[k] @ before + c[k]))
+                now[u] = (1 - update) * candidate + update * before[u]
+            y[t, n] = now
+    return y
+
+
+@pytest.mark.parametrize("function, by_hand, gates", [(rnn, rnn_by_hand, 1), (gru, gru_by_hand, 3)])
+def test_it_is_its_equations(device, function, by_hand, gates):
+    given = arrays(gates)
+    y = function(*(Tensor(a, device=device) for a in given))
+    np.testing.assert_allclose(y.numpy(), by_hand(*given), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3)])
+def test_a_step_sees_nothing_of_later_steps(device, function, gates):
+    given = arrays(gates)
+    later = [given[0].copy(), *given[1:]]
+    later[0][2:] += 1
+    y, z = (function(*(Tensor(a, device=device) for a in each)).numpy() for each in (given, later))
+    assert (y[:2] == z[:2]).all() and (y[2:] != z[2:]).any()
+
+
+def slope_along(layer, steps, device):
+    """The largest |dh_T / dh_0|, summed over h_T."""
+    h0 = tinycv.zeros(1, 1, H, device=device)
+    h0.requires_grad = True
+    _, h = layer.to(device)(tinycv.zeros(steps, 1, WIDTH, device=device), h0)
+    return np.abs(tinycv.grad(h.sum(), h0)[0].numpy()).max()
+
+
+@pytest.mark.parametrize("stretch, bounds", [(0.5, (0, 1e-8)), (1.0, (0.9, 1.1)), (1.5, (1e4, np.inf))])
+def test_a_plain_networks_gradient_vanishes_lives_or_explodes_with_its_matrix(device, stretch, bounds):
+    layer = RNN(WIDTH, H, bias=False)
+    layer.weight_hh_l0.data = stretch * np.eye(H, dtype=np.float32)
+    assert bounds[0] <= slope_along(layer, 30, device) <= bounds[1]
+
+
+def test_an_open_update_gate_keeps_state_and_gradient_for_500_steps(device):
+    layer = GRU(WIDTH, H)
+    layer.bias_ih_l0.data[H:2 * H] = 100.0
+    assert slope_along(layer, 500, device) == 1
+
+
+# ── where the error at the end is felt ───────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slopes(device, batch_first):
+    layer = RNN(WIDTH, H, batch_first=batch_first).to(device)
+    x = RNG.normal(size=(T, B, WIDTH)).astype(np.float32)
+    given = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
+    found = state_gradients(layer, given, lambda y: (y * y).sum()).numpy()
+    y = layer(given)[0].numpy()
+    y, matrix = y.swapaxes(0, 1) if batch_first else y, layer.weight_hh_l0.numpy()
+    slope = 2 * y[-1]
+    for t in reversed(range(T)):
+        np.testing.assert_allclose(found[t], np.linalg.norm(slope, axis=-1), rtol=1e-4)
+        slope = ((1 - y[t] ** 2) * slope) @ matrix
+
+
+@pytest.mark.parametrize("kind, parts", [(GRU, 1), (LSTM, 2)])
+def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(device, kind, parts):
+    layer, x = kind(WIDTH, H, 2).to(device), tinycv.randn(T, B, WIDTH, device=device)
+    found = state_gradients(layer, x, lambda y: y.sum()).numpy()
+    between = layer(x[:2])[1]
+    leaves = [Tensor(part.numpy(), device=device, requires_grad=True) for part in (between if parts == 2 else (between,))]
+    y, _ = layer(x[2:], tuple(leaves) if parts == 2 else leaves[0])
+    slopes = np.concatenate([g.numpy() for g in tinycv.grad(y[-1].sum(), leaves)])          # (parts * layers, B, H)
+    np.testing.assert_allclose(found[1], np.sqrt((slopes ** 2).sum((0, 2))), rtol=1e-4)
