@@ -1,7 +1,7 @@
 """GPT: the Transformer without an encoder. Question and answer are one text, and each word is guessed from those before.
 
     p(x_1 ... x_T) = Π_t p(x_t | x_1 ... x_(t-1))                   Radford et al. 2018, eq. 1
-    p(x_t | ...) = softmax(LN(blocks(embed(x_<t) + positions)) Wᵀ)  ibid., eq. 2; pre-norm as Radford et al. 2019
+    p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2; pre-norm as Radford et al. 2019
 
 The blocks are encoder blocks under a causal mask: what makes a decoder is the mask.  What the blocks look at to answer
 is the question itself, so there is no cross-attention.
@@ -18,7 +18,7 @@ from tinycv.engine.tensor import no_grad
 from tinycv.nn import init
 from tinycv.nn.activation import log_softmax
 from tinycv.nn.dropout import dropout
-from tinycv.nn.linear import Embedding, Linear
+from tinycv.nn.linear import Embedding, linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.decode import beam_search, greedy
@@ -30,7 +30,7 @@ class GPT(Module):
     """Ids (B, T) to scores for each next word (B, T, V).
 
     words: V, with PAD, SOS and EOS among them (data/text.py). max_length: the most tokens of question and answer
-    together. The MLP is 4 d_model wide. differs: GPT's output has the embedding's weights; here it has its own.
+    together. The MLP is 4 d_model wide. One table W of words serves as embedding and as output.
     """
 
     def __init__(self, words: int, max_length: int, d_model: int = 64, nhead: int = 4, num_layers: int = 2,
@@ -40,12 +40,11 @@ class GPT(Module):
         self.embed.weight = init.normal((words, d_model), std=0.02)
         self.position = LearnedPositions(max_length, d_model)
         self.blocks = TransformerEncoder(block, num_layers, LayerNorm(d_model))
-        self.out = Linear(d_model, words, bias=False)
         self.dropout = dropout
 
     def forward(self, ids: Any) -> Any:
         """Returns (B, T, V): row t is about the word after ids[:, t], and knows nothing of it."""
-        return self.out(self.blocks(self.placed(ids), is_causal=True))
+        return linear(self.blocks(self.placed(ids), is_causal=True), self.embed.weight)
 
     def placed(self, ids: Any, start: int = 0) -> Any:              # (B, T) -> (B, T, E)
         return dropout(self.position(self.embed(ids), start), self.dropout, self.training)
@@ -62,6 +61,7 @@ class GPT(Module):
         return beam_search(self.step, past, len(question), max_length, beam)[0]
 
     def step(self, tokens: Any, past: list) -> tuple:
-        """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p of the next (B, V), past."""
+        """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p of the next (B, V) and
+        the past with this one at its end."""
         y, past = self.blocks.step(self.placed(tokens[:, None], past[0][0].shape[2]), past)     # (B, 1, E)
-        return log_softmax(self.out(y[:, 0])), past
+        return log_softmax(linear(y[:, 0], self.embed.weight)), past
