@@ -1,6 +1,7 @@
 """Chapter 1, sequences. So far: lstm.py (a memory that is read and written step by step), attention.py (scaled
 dot-product, multi-head), blockwise.py (the same for thousands of tokens), positions.py (where a token stands),
-transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a decoder alone)."""
+transformer.py (the blocks and their stacks), decode.py (greedy and beam search), encoder_decoder.py (the Transformer
+entire), gpt.py (a decoder alone)."""
 
 from tinycv.sequence.attention import (
     MultiheadAttention,
@@ -9,6 +10,7 @@ from tinycv.sequence.attention import (
     padding_mask,
     scaled_dot_product_attention,
 )
+from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.encoder_decoder import Transformer
 from tinycv.sequence.gpt import GPT
 from tinycv.sequence.lstm import LSTM, LSTMCell, lstm
@@ -21,5 +23,5 @@ from tinycv.sequence.transformer import (
 )
 
 __all__ = ["GPT", "LSTM", "LSTMCell", "LearnedPositions", "MultiheadAttention", "SinusoidalPositions", "Transformer",
-           "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "causal_mask",
-           "length_mask", "lstm", "padding_mask", "scaled_dot_product_attention"]
+           "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "beam_search",
+           "causal_mask", "greedy", "length_mask", "lstm", "padding_mask", "scaled_dot_product_attention"]
