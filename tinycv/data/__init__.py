@@ -8,6 +8,8 @@
 
     text.py        sentences as numbers: vocabulary, padding, pairs of a source and a target
     arithmetic.py  number addition, reversal, minGPT's sort
+    dates.py       dates in Chinese and English, to ISO or English; alignment.py: what was copied from where
+    lecture.py     Chinese and English sentences in which only the order of words tells the meaning
 
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
@@ -16,10 +18,13 @@ Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sentences (N, T) i
 Nothing here knows about tensors or GPUs.
 """
 
+from .alignment import alignment_error, copies
 from .arithmetic import addition, reversal, sorting
 from .augment import affine, random_affine, random_shift
+from .dates import dates
 from .digits import digits_8x8, stratified_folds
 from .idx import idx_folder, read_idx, write_idx
+from .lecture import lecture
 from .loader import DataLoader
 from .mnist import mnist_5k
 from .text import EOS, PAD, SOS, Pairs, Vocabulary, padded
@@ -33,8 +38,12 @@ __all__ = [
     "Vocabulary",
     "addition",
     "affine",
+    "alignment_error",
+    "copies",
+    "dates",
     "digits_8x8",
     "idx_folder",
+    "lecture",
     "mnist_5k",
     "padded",
     "random_affine",
