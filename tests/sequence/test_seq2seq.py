@@ -7,10 +7,10 @@ from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor
-from tinycv.data.text import EOS, PAD, SOS
+from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary
 from tinycv.nn.functional import log_softmax
 from tinycv.optim import Adam
-from tinycv.sequence import Seq2Seq, next_symbol_loss
+from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
 from tinycv.sequence.decode import beam_search
 
 SOURCES = [[3, 4, 5, 6, EOS], [7, EOS], [4, 4, 3, EOS]]
@@ -159,6 +159,17 @@ def test_a_small_one_learns_to_reverse(device):
         optimizer.step()
     assert (model.translate(source, max_length=6) == target[:, 1:]).all()
     assert (model.translate(source, max_length=6, beam=3) == target[:, 1:]).all()
+
+
+def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
+    model, words = make("general, gru", device), Vocabulary("abcde")
+    written = model.translate(Tensor(SOURCE, device=device), max_length=6)
+    truth = np.pad(written, ((0, 0), (1, 6 - written.shape[1])))
+    longer, wrong = truth.copy(), truth.copy()
+    longer[:, -1] = EOS if written.shape[1] < 6 else 7 - truth[:, -1]
+    wrong[1, 1] = 7 - truth[1, 1]
+    for target, expected in ((truth, [True] * 3), (wrong, [True, False, True]), (longer, [False] * 3)):
+        assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
 
 
 def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():

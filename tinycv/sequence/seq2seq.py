@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.text import PAD, SOS
+from tinycv.data.text import PAD, SOS, Pairs
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh
-from tinycv.engine.tensor import bare, no_grad
+from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.activation import log_softmax
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
@@ -180,6 +180,17 @@ def next_symbol_loss(model: Module, source: Any, target: Any) -> Any:
     counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
     scores = model(source, target[:, :-1])                                                              # (B, T, V)
     return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD)
+
+
+def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
+    """(N,) bool: which answers are right to the last symbol, running free. For any model with ``translate``."""
+    device, longest, right = next(model.parameters()).device, pairs.target.shape[1] - 1, np.zeros(len(pairs), bool)
+    for start in range(0, len(pairs), at_once):
+        part = slice(start, start + at_once)
+        written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
+        written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
+        right[part] = (written == pairs.target[part, 1:]).all(axis=1)
+    return right
 
 
 def choose(table: dict, what: str, name: str) -> Any:
