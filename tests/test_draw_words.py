@@ -34,6 +34,7 @@ def test_without_a_chinese_font_the_words_are_romanised_and_all_can_be_drawn(no_
     draw.alignment(ax, WEIGHTS[0, 0], SOURCE, TARGET, "caption")
     assert labels(ax.xaxis) == ["3", "yuè", "5", "rì"]
     assert labels(ax.yaxis) == ["March", "\u2423", "5"]
+    assert [text.get_rotation() for text in ax.get_xticklabels()] == [0, 90, 0, 0]
     assert ax.get_title() == "caption"
     assert not warnings_of(figure, tmp_path / "a.png")                          # a missing glyph would warn
     assert (tmp_path / "a.png").stat().st_size > 4000

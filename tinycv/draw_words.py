@@ -63,9 +63,9 @@ def heat(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], siz
     down, also = readable(target)
     ax.set_xticks(range(len(across)), across, fontsize=size, fontfamily=family)
     ax.set_yticks(range(len(down)), down, fontsize=size, fontfamily=also)
-    for label in ax.get_xticklabels():
-        label.set_rotation(90 if len(label.get_text()) > 2 else 0)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2)
+    for label in ax.get_xticklabels():                                       # those at the top, now
+        label.set_rotation(90 if len(label.get_text()) > 2 else 0)
 
 
 def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
