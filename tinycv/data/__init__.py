@@ -11,6 +11,7 @@
     arithmetic.py  number addition, reversal, minGPT's sort
     dates.py       dates in Chinese and English, to ISO or English; alignment.py: what was copied from where
     lecture.py     Chinese and English sentences in which only the order of words tells the meaning
+    pinyin.py      how their Chinese characters are said, where no font can draw them
 
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
