@@ -44,7 +44,7 @@ def test_word_by_word_is_as_all_at_once(device):
 @pytest.mark.parametrize("beam", [1, 2])
 def test_an_answer_goes_on_from_the_question(device, beam):
     model = small().to(device)
-    answer = model.complete(Tensor(IDS[:, :3], device=device), 5, beam)
+    answer = model.translate(Tensor(IDS[:, :3], device=device), 5, beam)
     assert answer.dtype == np.int64 and answer.shape[0] == 2 and answer.shape[1] <= 5
     text = np.concatenate([IDS[:, :3], np.ones((2, 1), np.int64), answer], axis=1)
     if beam == 1:

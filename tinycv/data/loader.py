@@ -73,6 +73,28 @@ class DataLoader:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
+class DrawnLoader:
+    """Data without end: every batch is drawn anew by ``draw(batch_size, rng)``, a tuple of arrays, and never seen again.
+
+    ``batches`` of them are called an epoch. Batch and epoch number decide what is drawn, as in DataLoader.
+    """
+
+    def __init__(self, draw: Callable[[int, np.random.Generator], Batch], batch_size: int, batches: int, seed: int = 0):
+        if batch_size < 1 or batches < 1 or seed < 0:
+            raise ValueError(f"batch_size={batch_size} and batches={batches} must be at least 1, seed={seed} at least 0")
+        self.draw, self.batch_size, self.batches, self.seed = draw, batch_size, batches, seed
+        self.samples = batch_size * batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``number`` from batch ``start`` on."""
+        for batch in range(start, self.batches):
+            key = np.random.SeedSequence(self.seed, spawn_key=(number, batch))
+            yield self.draw(self.batch_size, np.random.default_rng(key))
+
+
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     arrays = tuple(np.asarray(array) for array in arrays)
     shapes = ", ".join(str(array.shape) for array in arrays) or "none"

@@ -142,6 +142,11 @@ def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     yield Case(f, (normal(rng, 2, 3, 8).swapaxes(0, 1)[::-1, :, ::2], normal(rng, 3, 2).T, normal(rng, 2, 6)[:, ::2],
                    normal(rng, 4, 12).T, normal(rng, 12, 3)[::-1], normal(rng, 24)[::2], normal(rng, 12)[::-1]))
     yield Case(lambda x, h, w: f(x, h, h, w, w), (normal(rng, 2, 2, 3), normal(rng, 2, 3), normal(rng, 12, 3)))
+    for lengths in ([3, 1], [0, 2], [3, 3]):                        # padding at the end, and, read backward, at the start
+        mask = np.arange(3)[:, None, None] < np.array(lengths)[:, None]
+        yield Case(f, (*whole, mask))
+        yield Case(lambda *xs: f(*xs)[0], (*whole, mask[::-1]))
+    yield Case(lambda *xs: f(*xs[:5], None, None, xs[5])[1], (*whole[:5], np.array([[0], [1], [0]], bool)[:, [0, 0], None]))
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────

@@ -49,8 +49,9 @@ class GPT(Module):
     def placed(self, ids: Any, start: int = 0) -> Any:              # (B, T) -> (B, T, E)
         return dropout(self.position(self.embed(ids), start), self.dropout, self.training)
 
-    def complete(self, question: Any, max_length: int, beam: int = 1) -> Any:
-        """What follows the question (B, T) and SOS: ids (B, <= max_length), NumPy, with EOS and without SOS.
+    def translate(self, question: Any, max_length: int, beam: int = 1) -> Any:
+        """What follows the question (B, T) and SOS: ids (B, <= max_length), NumPy, with EOS and without SOS. (So named,
+        though both are one language, because what asks other models asks this one too: ``exact_match``.)
 
         Every question has its full length: a question padded at its end would be answered after the padding.
         """

@@ -1,0 +1,169 @@
+"""What RNN, GRU and LSTM share: layers, directions, dropout between layers, the state, and sequences that end early.
+
+    one step        state' = step(x_t, state)                     rnn.py, gru.py and lstm.py say which step
+    backward        the same from the last element to the first; both hidden states are joined
+    layers          layer l + 1 reads what layer l shows
+
+Two directions: Schuster & Paliwal 1997.  Dropout on what passes from layer to layer, and not from step to step:
+Zaremba, Sutskever & Vinyals 2014.  A batch holds sequences of several lengths, filled up at the end to one length T.
+Where a sequence is over, its state stays as it is.  That is all: the last state is then each one's own last state, and
+read from the back, where the padding comes first, each one starts at its own end.
+
+Read before: lstm.py, which shows one step.
+Shapes: T steps, B batch, I width of the input, H width of the hidden state, G gates of one step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.backend import array_module, to_numpy
+from tinycv.engine.methods import concatenate, stack
+from tinycv.engine.ops import flip, where
+from tinycv.engine.tensor import bare
+from tinycv.nn import init
+from tinycv.nn.dropout import dropout
+from tinycv.nn.module import Module
+
+NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+
+
+class Recurrent(Module):
+    """Layers: the first reads x, each other the hidden states of the one below.
+
+    dropout: on what a layer reads of the layer below, while training. bidirectional: a second one reads each sequence
+    from its end, and their hidden states are joined. Parameters are PyTorch's: weight_ih_l0 (G H, I), weight_hh_l0
+    (G H, H), bias_ih_l0 (G H,), bias_hh_l0 (G H,), then _l0_reverse, _l1, ..., started from U(-1/√H, 1/√H).
+    differs: x always has a batch axis; ``lengths`` takes the place of packed sequences.
+    """
+
+    gates = 1                                   # G
+    parts: tuple = ("h_0",)                     # what the state is made of
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False):
+        if num_layers < 1:
+            raise ValueError(f"num_layers is {num_layers}; it must be at least 1")
+        self.hidden_size, self.batch_first, self.dropout = hidden_size, batch_first, dropout
+        ways = ("", "_reverse") if bidirectional else ("",)
+        self.suffixes = [[f"_l{layer}{way}" for way in ways] for layer in range(num_layers)]
+        for layer in self.suffixes:
+            for suffix in layer:
+                start(self, self.gates, input_size, hidden_size, bias, suffix)
+            input_size = len(ways) * hidden_size
+
+    @staticmethod
+    def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
+        """One layer, one direction: from x (T, B, I) and the parts of the state, (B, H) each, to (y (T, B, H), the parts
+        of the last state)."""
+        raise TypeError("a recurrent layer must define read()")
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple:
+        """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each (layers * directions, B, H),
+        or None for zeros. lengths: how many steps of each sequence count, B integers; None: all T.
+
+        Returns y (T, B, directions * H), or (B, T, ...), of the last layer, and the state after each one's last step.
+        Beyond a sequence's end y is 0.
+        """
+        x = x.swapaxes(0, 1) if self.batch_first else x
+        mask = until(lengths, x)
+        state = started(type(self).__name__, self.parts, state, (sum(map(len, self.suffixes)), x.shape[1],
+                                                                 self.hidden_size), x)
+        last = []                                                                       # of each layer and direction
+        for depth, layer in enumerate(self.suffixes):
+            x = dropout(x, self.dropout, self.training) if depth else x
+            shown = []
+            for backward, suffix in enumerate(layer):
+                first = tuple(part[len(last)] for part in state)                        # (B, H) each
+                y, end = self.read(turned(x, backward), first, weights(self, suffix), turned(mask, backward))
+                last.append(end)
+                shown.append(turned(y, backward))                                       # (T, B, H)
+            x = concatenate(shown, axis=-1) if len(shown) > 1 else y                    # (T, B, directions * H)
+            x = x if mask is None else where(mask, x, 0.0)
+        state = tuple(stack(part) for part in zip(*last, strict=True))
+        return x.swapaxes(0, 1) if self.batch_first else x, state if len(state) > 1 else state[0]
+
+
+class Cell(Module):
+    """One step, for what is decided step by step. Parameters weight_ih, weight_hh, bias_ih, bias_hh."""
+
+    layer: type[Recurrent]                      # whose step it is
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
+        self.hidden_size = hidden_size
+        start(self, self.layer.gates, input_size, hidden_size, bias)
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the next state."""
+        state = started(type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x)
+        _, state = self.layer.read(x[None], state, weights(self))
+        return state if len(state) > 1 else state[0]
+
+
+def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
+    """The state after step t: the new one; but where a sequence is over, the old."""
+    return new if mask is None else where(mask[t], new, old)
+
+
+def until(lengths: Any, x: Any) -> Any:
+    """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all run to the end."""
+    if lengths is None:
+        return None
+    (steps, batch), lengths = x.shape[:2], to_numpy(bare(lengths))
+    if lengths.shape != (batch,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > steps)).any():
+        raise ValueError(f"lengths is {lengths.tolist()}; for x of {steps} steps and a batch of {batch} it must be "
+                         f"{batch} integers from 0 to {steps}")
+    return array_module(bare(x)).asarray(np.arange(steps)[:, None, None] < lengths[:, None])
+
+
+def turned(x: Any, backward: int) -> Any:
+    """Time the other way round."""
+    return flip(x, 0) if backward and x is not None else x
+
+
+def started(owner: str, names: tuple, state: Any, shape: tuple, x: Any) -> tuple:
+    """The parts of the state, zeros where none was given. ValueError names a part of another shape."""
+    if state is None:
+        return (array_module(bare(x)).zeros(shape, x.dtype),) * len(names)
+    state = (state,) if len(names) == 1 else state
+    if not isinstance(state, (tuple, list)) or len(state) != len(names):
+        raise ValueError(f"{owner}: the state is a {type(state).__name__}; it must be ({', '.join(names)})")
+    for name, part in zip(names, state, strict=True):
+        if not hasattr(part, "shape") or part.shape != shape:
+            what = getattr(part, "shape", f"a {type(part).__name__}")
+            raise ValueError(f"{owner}: {name} is {what}; it must be {shape}: "
+                             f"({'layers * directions, ' if len(shape) > 2 else ''}B, H)")
+    return tuple(state)
+
+
+def start(module: Module, gates: int, width: int, hidden: int, bias: bool, suffix: str = "") -> None:
+    """Give the module the parameters of one layer in one direction, under PyTorch's names."""
+    rows = gates * hidden
+    for name, shape in zip(NAMES, ((rows, width), (rows, hidden), (rows,), (rows,)), strict=True):
+        wanted = bias or len(shape) > 1
+        setattr(module, name + suffix, init.uniform(shape, 1 / max(hidden, 1) ** 0.5) if wanted else None)
+
+
+def weights(module: Module, suffix: str = "") -> list:
+    """The parameters of one layer in one direction."""
+    return [getattr(module, name + suffix) for name in NAMES]
+
+
+def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> None:
+    """ValueError where the shapes or dtypes do not belong together. state and weights: arrays by name, and in order."""
+    if x.ndim != 3 or x.shape[0] == 0:
+        raise ValueError(f"x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
+    (steps, batch, width), weight_hh = x.shape, weights[1]
+    hidden = weight_hh.shape[-1]
+    rows, given = (gates * hidden,), {**state, **dict(zip(NAMES, weights, strict=True))}
+    wanted = [(batch, hidden)] * len(state) + [(*rows, width), (*rows, hidden), rows, rows]
+    wrong = [f"{name} is {a.dtype} {a.shape}, should be {x.dtype} {shape}"
+             for (name, a), shape in zip(given.items(), wanted, strict=True)
+             if a is not None and (a.shape != shape or a.dtype != x.dtype)]
+    if mask is not None and (mask.shape != (steps, batch, 1) or mask.dtype.kind != "b"):
+        wrong.append(f"mask is {mask.dtype} {mask.shape}, should be bool {(steps, batch, 1)}")
+    if wrong:
+        raise ValueError(f"x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, ({gates}H, H), so B is "
+                         f"{batch}, I {width}, H {hidden}; but " + "; ".join(wrong))
