@@ -8,7 +8,8 @@ Read in this order:
 4. nn/module.py, linear.py, activation.py, norm.py, losses.py,
    conv.py, pool.py                                                   what networks share
 5. sequence/lstm.py                                                   a memory that is written and read step by step
-   sequence/attention.py, blockwise.py, transformer.py                tokens that look at each other
+   sequence/attention.py, blockwise.py, positions.py, transformer.py,
+   encoder_decoder.py, gpt.py                                         tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
 8. engine/recompute.py                                                less memory, for a second forward pass
