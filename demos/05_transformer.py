@@ -29,12 +29,12 @@ PEAK = 3e-3                                     # the greatest learning rate, at
 
 def translator(pairs):
     return Transformer(len(pairs.source_words), len(pairs.target_words), d_model=64, nhead=4, num_encoder_layers=2,
-                       num_decoder_layers=2, dim_feedforward=128, dropout=0.0, norm_first=True)
+                       num_decoder_layers=2, dim_feedforward=128, dropout=0.1, norm_first=True)
 
 
 def continuer(pairs):
     """A GPT reads question and answer as one text."""
-    return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1], num_layers=4, dropout=0.0)
+    return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1], num_layers=4)
 
 
 def text_loss(model, source, target):
