@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.text import PAD
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
@@ -41,7 +42,7 @@ def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
     return np.tri(t, t if s is None else s, past, dtype=bool)
 
 
-def padding_mask(ids: Any, pad: int = 0) -> Any:
+def padding_mask(ids: Any, pad: int = PAD) -> Any:
     """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S), pad the id that fills.
 
     differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is padding.

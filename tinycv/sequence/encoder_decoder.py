@@ -7,7 +7,7 @@ In training the decoder is given the true words before each place (teacher forci
 keeps each from its own answer.  In use it is given what it has itself written, word by word.  Two tricks of the paper's
 section 5 are elsewhere: label smoothing (5.4) in nn/losses.py, the learning rate (eq. 3) in optim.warmup_inverse_sqrt.
 
-Read before: transformer.py, positions.py, decode.py.   Seen at work: demos/05_transformer.py.
+Read before: data/text.py, transformer.py, positions.py, decode.py.   Seen at work: demos/05_transformer.py.
 Shapes: B batch, S source tokens, T target tokens, E width, V words of the target.
 """
 
