@@ -9,7 +9,16 @@ from tinycv.ema import EMA
 from tinycv.engine.backend import to_device, to_numpy
 from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
-from tinycv.optim import SGD, Adam, AdamW, clip_grad_norm_, constant, warmup_cosine, warmup_linear
+from tinycv.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    clip_grad_norm_,
+    constant,
+    warmup_cosine,
+    warmup_inverse_sqrt,
+    warmup_linear,
+)
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 4)]
 STEPS = 20
@@ -273,6 +282,19 @@ def test_schedules():
     np.testing.assert_allclose([cosine(60), cosine(110), cosine(500)], [0.55, 0.1, 0.1])
     np.testing.assert_allclose([linear(60), linear(110), linear(500)], [0.5, 0, 0], atol=1e-12)
     assert [constant()(step) for step in (0, 999)] == [1, 1] and warmup_cosine(10)(0) == 1
+
+
+@pytest.mark.parametrize(("d_model", "warmup"), [(512, 4000), (64, 10), (64, 1)])
+def test_the_transformers_schedule_is_its_papers_equation_3(d_model, warmup):
+    schedule, lr = warmup_inverse_sqrt(warmup), (d_model * warmup) ** -0.5
+    for step in (1, 2, warmup, warmup + 1, 4 * warmup, 100_000):
+        assert lr * schedule(step - 1) == pytest.approx(d_model ** -0.5 * min(step ** -0.5, step * warmup ** -1.5))
+    assert schedule(warmup - 1) == 1 and schedule(4 * warmup - 1) == pytest.approx(0.5)
+
+
+def test_the_transformers_schedule_needs_a_warmup():
+    with pytest.raises(ValueError, match="warmup is 0"):
+        warmup_inverse_sqrt(0)
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1e9])

@@ -28,7 +28,7 @@ FLOORS = [
     ["sequence"],
     ["vision"],
     ["generative"],
-    ["draw", "doctor", "demo"],
+    ["draw_words", "draw", "doctor", "demo"],
 ]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tinycv.draw_words import alignment as alignment
+from tinycv.draw_words import heads as heads
 from tinycv.engine.tensor import LEAF, Node, Tensor
 
 INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"

@@ -162,6 +162,18 @@ def warmup_linear(total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
     return lambda step: _rise(step, warmup) * (1 + (final - 1) * _passed(step, total, warmup))
 
 
+def warmup_inverse_sqrt(warmup: int) -> Schedule:
+    """A rise in equal steps to 1 at the ``warmup``-th step, then down as 1/√step: to a half after four times as many.
+
+    lr = d_model^(-1/2) min(n^(-1/2), n warmup^(-3/2)),   n = 1, 2, ...         Vaswani et al. 2017, eq. 3
+
+    is this schedule with an optimiser's lr of (d_model warmup)^(-1/2), the greatest that it comes to. No total is needed.
+    """
+    if warmup < 1:
+        raise ValueError(f"warmup is {warmup}; this schedule needs at least 1 step of it")
+    return lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+
+
 def _rise(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / (warmup + 1))      # the first step learns too, and the first after warmup is at 1
 

@@ -1,4 +1,4 @@
-"""The encoder block: where the norms stand, what masks hide, when dropout drops."""
+"""The blocks and their stacks: where the norms stand, what masks hide, when dropout drops, what a step keeps."""
 from __future__ import annotations
 
 import numpy as np
@@ -6,9 +6,16 @@ import pytest
 from certified import certify_layer
 
 import tinycv
-from tinycv import Tensor
-from tinycv.sequence import TransformerEncoderLayer
-from tinycv.sequence.attention import causal_mask
+from tinycv import Tensor, concatenate
+from tinycv.nn import LayerNorm, Module
+from tinycv.sequence import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+    causal_mask,
+    length_mask,
+)
 
 X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
 SHIFT = np.random.default_rng(1).normal(size=(2, 2, 8)).astype(np.float32)
@@ -87,3 +94,120 @@ def test_an_unknown_activation_is_refused_by_name():
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
 def test_the_block_is_certified(norm_first):
     certify_layer(block(norm_first, "gelu"), X)
+
+
+# ── the decoder block ────────────────────────────────────────────────────────────────────────────
+
+MEMORY = np.random.default_rng(2).normal(size=(2, 4, 8)).astype(np.float32)
+PADDING = length_mask([4, 2], 4)
+both_orders = pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
+
+
+def decoder_block(norm_first=False, activation="relu", dropout=0.0):
+    return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
+
+
+def decoder(norm_first=False):
+    return TransformerDecoder(decoder_block(norm_first), 3, LayerNorm(8))
+
+
+def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
+    layer, x, memory = decoder_block().to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    first = layer.norm1(x + layer.self_attn(x, is_causal=True))
+    second = layer.norm2(first + layer.multihead_attn(first, memory, attn_mask=PADDING))
+    third = layer.norm3(second + layer.linear2(layer.linear1(second).relu()))
+    ours = layer(x, memory, memory_mask=PADDING, tgt_is_causal=True)
+    np.testing.assert_allclose(ours.numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(device):
+    layer, x, memory = decoder_block(norm_first=True).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    first = x + layer.self_attn(layer.norm1(x))
+    second = first + layer.multihead_attn(layer.norm2(first), memory)
+    third = second + layer.linear2(layer.linear1(layer.norm3(second)).relu())
+    np.testing.assert_allclose(layer(x, memory).numpy(), third.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@both_orders
+def test_a_decoder_asks_its_memory_and_not_the_padding_of_it(device, norm_first):
+    layer, x = decoder_block(norm_first).to(device), Tensor(X, device=device)
+    hidden, shown = MEMORY.copy(), MEMORY.copy()
+    hidden[1, 2:] += SHIFT[1]
+    shown[1, :2] += SHIFT[1]
+    first, second, third = (layer(x, Tensor(m, device=device), memory_mask=PADDING).numpy() for m in (MEMORY, hidden, shown))
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(first[1], third[1])
+
+
+@both_orders
+def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
+    stack, x, memory = decoder(norm_first).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    whole = stack(x, memory, memory_mask=PADDING, tgt_is_causal=True).numpy()
+    remembered, past = stack.remember(memory), [None] * 3
+    for start, end in ((0, 1), (1, 2), (2, 5)):
+        y, past = stack.step(x[:, start:end], remembered, past, PADDING)
+        np.testing.assert_allclose(y.numpy(), whole[:, start:end], rtol=1e-4, atol=1e-5)
+
+
+@both_orders
+def test_a_causal_encoder_step_by_step_is_the_encoder_at_once(device, norm_first):
+    stack, x = TransformerEncoder(block(norm_first), 2).to(device), Tensor(X, device=device)
+    whole, past = stack(x, is_causal=True).numpy(), [None, None]
+    for t in range(5):
+        y, past = stack.step(x[:, t:t + 1], past)
+        np.testing.assert_allclose(y.numpy(), whole[:, t:t + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_names_in_a_stack_are_pytorchs():
+    names = set(decoder().state_dict())
+    assert {"layers.0.self_attn.in_proj_weight", "layers.2.multihead_attn.out_proj.bias", "layers.1.norm3.weight",
+            "layers.0.linear2.bias", "norm.weight"} <= names and len(names) == 3 * (4 + 4 + 4 + 6) + 2
+
+
+def test_a_stack_leaves_the_block_that_it_was_made_from_alone():
+    original = block()
+    before = {name: t.numpy().copy() for name, t in original.state_dict().items()}
+    stack = TransformerEncoder(original, 2)
+    for p in stack.parameters():
+        p.data[...] = 7
+    assert all((t.numpy() == before[name]).all() for name, t in original.state_dict().items())
+
+
+@pytest.mark.parametrize("stack, layer", [(TransformerEncoder, block), (TransformerDecoder, decoder_block)])
+def test_a_stack_of_no_blocks_is_refused(stack, layer):
+    with pytest.raises(ValueError, match="num_layers is 0"):
+        stack(layer(), 0)
+
+
+def test_at_the_start_gradients_of_the_last_post_norm_block_do_not_shrink_with_depth_and_of_pre_norm_do():
+    """Xiong et al. 2020, theorem 1 and figure 3: the reason for the warm-up."""
+    x = np.random.default_rng(0).normal(size=(16, 8, 32)).astype(np.float32)
+    weight = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+
+    def length(norm_first, depth):
+        tinycv.manual_seed(0)
+        stack = TransformerEncoder(TransformerEncoderLayer(32, 4, 64, 0.0, "relu", norm_first), depth,
+                                   LayerNorm(32) if norm_first else None)
+        (stack(Tensor(x)) * weight).sum().backward()
+        return float(np.linalg.norm(stack.layers[-1].linear2.weight.grad.numpy()))
+
+    assert 0.8 < length(False, 16) / length(False, 2) < 1.25
+    assert 0.25 < length(True, 16) / length(True, 2) < 0.5            # √(2 / 16) is 0.35
+
+
+@both_orders
+def test_the_decoder_block_is_certified(norm_first):
+    certify_layer(decoder_block(norm_first, "gelu"), X[:, :3], MEMORY)
+
+
+def test_a_decoder_step_after_a_past_is_certified():
+    class Steps(Module):
+        def __init__(self):
+            self.stack = TransformerDecoder(TransformerDecoderLayer(8, 2, 8, 0.0, "gelu", norm_first=True), 1, LayerNorm(8))
+
+        def forward(self, x, memory):
+            remembered = self.stack.remember(memory)
+            y, past = self.stack.step(x[:, :2], remembered, [None], PADDING)
+            return concatenate([y, self.stack.step(x[:, 2:], remembered, past, PADDING)[0]], axis=1)
+
+    certify_layer(Steps(), X[:, :3], MEMORY)

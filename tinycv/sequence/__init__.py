@@ -1,15 +1,37 @@
-"""Chapter 1, sequences. So far: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that is read and
-written step by step), gru.py (the same with two gates), recurrent.py (what these three share: layers, directions,
-lengths), attention.py (scaled dot-product, multi-head), blockwise.py (the same for thousands of tokens), transformer.py
-(the encoder block)."""
+"""Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that is read and written
+step by step), gru.py (the same with two gates), recurrent.py (what these three share: layers, directions, lengths),
+align.py (a decoder that looks back at its encoder), seq2seq.py (encoder and decoder), decode.py (greedy and beam search),
+attention.py (scaled dot-product, multi-head), blockwise.py (the same for thousands of tokens), positions.py (where a
+token stands), transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a
+decoder alone)."""
 
-from tinycv.sequence.attention import MultiheadAttention, causal_mask, scaled_dot_product_attention
+from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention
+from tinycv.sequence.attention import (
+    MultiheadAttention,
+    causal_mask,
+    length_mask,
+    padding_mask,
+    scaled_dot_product_attention,
+)
+from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.encoder_decoder import Transformer
+from tinycv.sequence.gpt import GPT
 from tinycv.sequence.gru import GRU, GRUCell, gru
 from tinycv.sequence.lstm import LSTM, LSTMCell, lstm, lstm_gates
+from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
-from tinycv.sequence.transformer import TransformerEncoderLayer
+from tinycv.sequence.seq2seq import Decoder, Encoder, Seq2Seq, exact_match, next_symbol_loss
+from tinycv.sequence.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
-__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "MultiheadAttention", "RNN", "RNNCell", "TransformerEncoderLayer",
-           "causal_mask", "gru", "lstm", "lstm_gates", "rnn", "scaled_dot_product_attention",
+__all__ = ["AdditiveAttention", "Decoder", "DotAttention", "Encoder", "GPT", "GRU", "GRUCell", "GeneralAttention", "LSTM",
+           "LSTMCell", "LearnedPositions", "MultiheadAttention", "RNN", "RNNCell", "Seq2Seq", "SinusoidalPositions",
+           "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
+           "beam_search", "causal_mask", "exact_match", "greedy", "gru", "length_mask", "lstm", "lstm_gates",
+           "next_symbol_loss", "padding_mask", "rnn", "scaled_dot_product_attention",
            "state_gradients"]

@@ -7,8 +7,11 @@
 The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and softmax of large
 scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
 
+A decoder writes token by token, and what a token offers to those after it, its key and value, never changes.  So they
+are kept: step t then costs one query over t keys, in place of t queries.  What is kept is passed in and handed back.
+
 Read before: softmax in nn/activation.py.   Read next: transformer.py, or blockwise.py for thousands of tokens.
-Seen at work: demos/06_vit.py.
+Seen at work: demos/05_transformer.py, demos/06_vit.py.
 Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
 """
 
@@ -19,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.text import PAD
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.methods import split
+from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
 from tinycv.engine.tensor import bare
@@ -33,9 +37,25 @@ from tinycv.nn.module import Module
 from tinycv.sequence.blockwise import NEVER, blockwise, is_large
 
 
-def causal_mask(t: int, s: int | None = None) -> np.ndarray:
-    """(T, S), True where key s does not come after query t: the future is hidden."""
-    return np.tri(t, t if s is None else s, dtype=bool)
+def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
+    """(T, S), True where key s does not come after query t: the future is hidden. past: keys before the first query."""
+    return np.tri(t, t if s is None else s, past, dtype=bool)
+
+
+def padding_mask(ids: Any, pad: int = PAD) -> Any:
+    """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S), pad the id that fills.
+
+    differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is padding.
+    """
+    return (bare(ids) != pad)[:, None, None, :]
+
+
+def length_mask(lengths: Any, s: int) -> np.ndarray:
+    """The same from how many tokens each sequence has: lengths (B,), of which none is more than s."""
+    lengths = np.asarray(lengths)
+    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= s:
+        raise ValueError(f"lengths run from {lengths.min()} to {lengths.max()}; there are places for 0 to {s} tokens")
+    return (np.arange(s) < lengths[:, None])[:, None, None, :]
 
 
 @fused
@@ -83,7 +103,7 @@ class MultiheadAttention(Module):
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} must divide into num_heads {num_heads}: {embed_dim} / {num_heads} "
                              f"leaves {embed_dim % num_heads}")
-        self.num_heads, self.dropout = num_heads, dropout
+        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.in_proj_weight = init.xavier_uniform((3 * embed_dim, embed_dim))
         self.in_proj_bias = init.zeros((3 * embed_dim,)) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
@@ -95,8 +115,33 @@ class MultiheadAttention(Module):
         """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention).
         Returns (B, T, E)."""
         q, k, v = (self.apart(x) for x in self.project(query, key, value))              # (B, H, T or S, D)
+        return self.answer(q, k, v, attn_mask, is_causal)
+
+    def answer(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
+        if not k.shape[2]:                                                              # nobody to look at
+            return self.out_proj(self.together(0.0 * q))
         y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)                 # (B, H, T, D)
-        return dropout(self.out_proj(self.together(y)), self.dropout, self.training)
+        return dropout(self.out_proj(self.together(y)), self.dropout, self.training)    # (B, T, E)
+
+    def follow(self, x: Any, past: tuple | None = None) -> tuple:
+        """Causal self-attention of tokens x (B, T, E) that come after others. past: the others' keys and values, each
+        (B, H, S, D), or None where there are none. Returns (B, T, E), and past with those of x at its end."""
+        q, k, v = (self.apart(y) for y in self.project(x, None, None))                  # (B, H, T, D)
+        if past is None:
+            return self.answer(q, k, v, is_causal=True), (k, v)
+        k, v = (concatenate([old, new], axis=2) for old, new in zip(past, (k, v), strict=True))     # (B, H, S + T, D)
+        t, s = x.shape[1], k.shape[2]
+        mask = causal_mask(t, s, past=s - t) if t > 1 else None                         # the last token may see all
+        return self.answer(q, k, v, mask), (k, v)
+
+    def remember(self, memory: Any) -> tuple:
+        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``."""
+        k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
+        return self.apart(k), self.apart(v)
+
+    def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
+        """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the memory projected once."""
+        return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
 
     def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
         """Where each query looks: (B, H, T, S), each row sums to 1. For pictures: attention itself never keeps it."""
@@ -111,9 +156,13 @@ class MultiheadAttention(Module):
             return split(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
         key = query if key is None else key
         value = key if value is None else value
-        weights = split(self.in_proj_weight, 3)
-        biases = [None] * 3 if self.in_proj_bias is None else split(self.in_proj_bias, 3)
-        return [linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+        return [self.made_of(x, i, i + 1) for i, x in enumerate((query, key, value))]
+
+    def made_of(self, x: Any, first: int, last: int) -> Any:
+        """Those of q, k, v from number ``first`` to before ``last``, side by side."""
+        rows = slice(first * self.embed_dim, last * self.embed_dim)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        return linear(x, self.in_proj_weight[rows], bias)
 
     def apart(self, x: Any) -> Any:                                 # (B, T, E) -> (B, H, T, D)
         b, t, e = x.shape

@@ -1,21 +1,34 @@
-"""The encoder block of the Transformer: tokens look at each other, then each thinks by itself. Twice "x + f(x)".
+"""The blocks of the Transformer and their stacks: tokens look at each other, then each thinks by itself.
 
-    post-norm    x = LN(x + Attention(x));    x = LN(x + MLP(x))                 Vaswani et al. 2017, section 3.1
-    pre-norm     x = x + Attention(LN(x));    x = x + MLP(LN(x))                 Dosovitskiy et al. 2021, eq. 2 and 3
-    MLP(x) = W_2 σ(W_1 x + b_1) + b_2                                            Vaswani et al. 2017, eq. 2
+    post-norm    x = LN(x + f(x))                                               Vaswani et al. 2017, section 3.1
+    pre-norm     x = x + f(LN(x))                                               Dosovitskiy et al. 2021, eq. 2 and 3
+    MLP(x) = W_2 σ(W_1 x + b_1) + b_2                                           Vaswani et al. 2017, eq. 2
 
-With the norm inside the branch, the path from the last block to the first is a plain sum, and gradients pass it
-unscaled: deep stacks then train without warm-up (Xiong et al. 2020).  Where memory is short, ``nn.checkpoint(block)(x)``
-keeps of each block its input alone.
+    an encoder block:    f is self-attention, then the MLP
+    a decoder block:     f is self-attention on what is written so far, then cross-attention to the memory (what the
+                         encoder made of the source), then the MLP
 
-Read before: attention.py, nn/norm.py.   Read next: vision/vit.py.
+Where the norm stands decides how deep stacks start.  Post-norm has a LayerNorm on the path from the last block to the
+first: at the start, gradients of the last blocks are large whatever the depth, and large steps break the training; hence
+the warm-up of the paper's learning rate.  With the norm inside the branch that path is a plain sum, the gradients shrink
+as 1/√depth, and pre-norm trains without warm-up (Xiong et al. 2020, theorem 1).  But then nothing has normalised the
+sum itself: so a pre-norm stack ends with one more norm.
+
+A stack runs in two ways that give the same numbers.  ``forward`` sees all tokens at once, under a mask: for training.
+``step`` sees the next token and what was kept of those before (attention.py): for writing.  Where memory is short,
+``nn.checkpoint(block)(x)`` keeps of each block its input alone.
+
+Read before: attention.py, nn/norm.py.   Read next: encoder_decoder.py, gpt.py, vision/vit.py.
+Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as attention.py's: bool, True where one may look.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from tinycv.engine.ops import relu
+from tinycv.nn import init
 from tinycv.nn.activation import gelu
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
@@ -30,7 +43,7 @@ class TransformerEncoderLayer(Module):
     """One encoder block. Names, order and defaults are PyTorch's, so its weights load by name.
 
     d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle. activation: "relu" or "gelu".
-    norm_first: pre-norm. differs: always batch first.
+    norm_first: pre-norm. differs: always batch first; a padding mask is a mask like any other, (B, 1, 1, T).
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
@@ -46,13 +59,144 @@ class TransformerEncoderLayer(Module):
 
     def forward(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
         """x (B, T, E); src_mask as MultiheadAttention's attn_mask. Returns (B, T, E)."""
-        if self.norm_first:
-            x = x + self.self_attn(self.norm1(x), attn_mask=src_mask, is_causal=is_causal)
-            return x + self.think(self.norm2(x))
-        x = self.norm1(x + self.self_attn(x, attn_mask=src_mask, is_causal=is_causal))
-        return self.norm2(x + self.think(x))
+        looked = self.self_attn(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
+        x = self.after(self.norm1, x + looked)
+        return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
+
+    def step(self, x: Any, past: tuple | None = None) -> tuple:
+        """As a causal ``forward`` of tokens x (B, T, E) that come after others: (y, past) as MultiheadAttention.follow."""
+        looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
+        x = self.after(self.norm1, x + looked)
+        return self.after(self.norm2, x + self.think(self.before(self.norm2, x))), past
+
+    def weights(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
+        """Where each token looks: (B, H, T, T)."""
+        return self.self_attn.weights(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
+
+    def before(self, norm: Module, x: Any) -> Any:                  # what a branch reads
+        return norm(x) if self.norm_first else x
+
+    def after(self, norm: Module, x: Any) -> Any:                   # what becomes of the sum
+        return x if self.norm_first else norm(x)
 
     def think(self, x: Any) -> Any:                                 # the MLP: each token by itself
         hidden = ACTIVATIONS[self.activation](self.linear1(x))      # (B, T, dim_feedforward)
         hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.linear2(hidden), self.dropout, self.training)
+
+
+class TransformerDecoderLayer(TransformerEncoderLayer):
+    """One decoder block: an encoder block that also asks a memory, by ``multihead_attn``, between its two halves.
+
+    Arguments as TransformerEncoderLayer's, names as PyTorch's: norm1, norm2, norm3 belong to self-attention,
+    cross-attention and the MLP.
+    """
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
+                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5):
+        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps)
+        self.multihead_attn = MultiheadAttention(d_model, nhead, dropout)
+        self.norm3 = LayerNorm(d_model, layer_norm_eps)
+
+    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
+                tgt_is_causal: bool = False) -> Any:
+        """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S). Returns (B, T, E)."""
+        looked = self.self_attn(self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal)
+        x = self.after(self.norm1, tgt + looked)
+        return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
+
+    def step(self, x: Any, remembered: tuple, past: tuple | None = None, memory_mask: Any = None) -> tuple:
+        """As a causal ``forward`` of tokens x (B, T, E) that come after others. remembered: ``multihead_attn.remember``
+        of the memory; past as MultiheadAttention.follow. Returns (y (B, T, E), past)."""
+        looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
+        return self.ask_and_think(self.after(self.norm1, x + looked), remembered, memory_mask), past
+
+    def ask_and_think(self, x: Any, remembered: tuple, memory_mask: Any) -> Any:
+        found = self.multihead_attn.recall(self.before(self.norm2, x), remembered, memory_mask)
+        x = self.after(self.norm2, x + found)
+        return self.after(self.norm3, x + self.think(self.before(self.norm3, x)))
+
+    def cross_weights(self, tgt: Any, memory: Any, memory_mask: Any = None) -> Any:
+        """Where each token of a causal ``forward`` looks in the memory: (B, H, T, S)."""
+        x = self.after(self.norm1, tgt + self.self_attn(self.before(self.norm1, tgt), is_causal=True))
+        return self.multihead_attn.weights(self.before(self.norm2, x), memory, attn_mask=memory_mask)
+
+
+class TransformerEncoder(Module):
+    """``num_layers`` blocks like encoder_layer, one after another, then ``norm`` if there is one (pre-norm needs it).
+
+    differs: each copy draws its matrices anew; PyTorch's all start as the same block, and its torch.nn.Transformer alone
+    draws them apart.
+    """
+
+    def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
+        self.layers, self.norm = copies(encoder_layer, num_layers), norm
+
+    def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
+        """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
+        for layer in self.layers:
+            src = layer(src, mask, is_causal)
+        return src if self.norm is None else self.norm(src)
+
+    def step(self, x: Any, past: list) -> tuple:
+        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
+        kept = []
+        for layer, before in zip(self.layers, past, strict=True):
+            x, now = layer.step(x, before)
+            kept.append(now)
+        return x if self.norm is None else self.norm(x), kept
+
+    def attention_maps(self, src: Any, mask: Any = None, is_causal: bool = False) -> list:
+        """Where each token looks: (B, H, T, T), block by block."""
+        maps = []
+        for layer in self.layers:
+            maps.append(layer.weights(src, mask, is_causal))
+            src = layer(src, mask, is_causal)
+        return maps
+
+
+class TransformerDecoder(Module):
+    """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if there is one."""
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
+        self.layers, self.norm = copies(decoder_layer, num_layers), norm
+
+    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
+                tgt_is_causal: bool = False) -> Any:
+        """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T, E)."""
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_is_causal)
+        return tgt if self.norm is None else self.norm(tgt)
+
+    def remember(self, memory: Any) -> list:
+        """What each block keeps of the memory, computed once for all steps."""
+        return [layer.multihead_attn.remember(memory) for layer in self.layers]
+
+    def step(self, x: Any, remembered: list, past: list, memory_mask: Any = None) -> tuple:
+        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
+        kept = []
+        for layer, memory, before in zip(self.layers, remembered, past, strict=True):
+            x, now = layer.step(x, memory, before, memory_mask)
+            kept.append(now)
+        return x if self.norm is None else self.norm(x), kept
+
+    def attention_maps(self, tgt: Any, memory: Any, memory_mask: Any = None) -> tuple[list, list]:
+        """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the memory (B, H, T, S)."""
+        own, cross = [], []
+        for layer in self.layers:
+            own.append(layer.weights(tgt, is_causal=True))
+            cross.append(layer.cross_weights(tgt, memory, memory_mask))
+            tgt = layer(tgt, memory, memory_mask=memory_mask, tgt_is_causal=True)
+        return own, cross
+
+
+def copies(layer: Module, count: int) -> list[Module]:
+    """Blocks of the layer's shape, each with matrices of its own."""
+    if count < 1:
+        raise ValueError(f"num_layers is {count}; a stack has at least 1 block")
+    stack = [deepcopy(layer) for _ in range(count)]
+    for block in stack:
+        for p in block.parameters():
+            if p.ndim > 1:
+                p.data = init.xavier_uniform(p.shape).data.astype(p.dtype)
+    return stack

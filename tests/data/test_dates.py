@@ -1,0 +1,176 @@
+"""Dates: every text means one day, the test's days are new, and what was copied from where is known."""
+
+import sys
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinycv.data import alignment_error, copies, dates
+from tinycv.data.alignment import day_of
+from tinycv.data.dates import FIRST_DAY, LAST_DAY, spell, spelled, translations, vocabularies
+
+days = st.dates(FIRST_DAY, LAST_DAY)
+LEAP_YEAR = [date(2024, 1, 1) + timedelta(days=n) for n in range(366)]
+
+
+def texts(pairs):
+    return [tuple("".join(side) for side in pairs.texts(i)) for i in range(len(pairs))]
+
+
+@pytest.fixture(scope="module", params=["iso", "english"])
+def split(request):
+    return dates(target=request.param, days=80)
+
+
+@pytest.mark.parametrize("target", ["iso", "english"])
+def test_no_text_of_a_year_means_two_days(target):
+    meanings = {}
+    for day in LEAP_YEAR:
+        for source, _ in translations(day, target):
+            assert "2024" in source             # so that no text of another year is the same
+            assert meanings.setdefault(source, day) == day, source
+
+
+@pytest.mark.parametrize("target", ["iso", "english"])
+def test_a_text_has_one_translation(target):
+    for day in LEAP_YEAR:
+        sources = [source for source, _ in translations(day, target)]
+        assert len(set(sources)) == len(sources) >= 7
+
+
+def test_where_day_and_month_can_be_exchanged_figures_alone_are_dropped():
+    kept, dropped = dict(translations(date(2026, 3, 25), "iso")), dict(translations(date(2026, 3, 5), "iso"))
+    assert kept["3/25/2026"] == kept["25/3/2026"] == "2026-03-25"
+    assert "3/5/2026" not in dropped and "2026/3/5" in dropped
+    assert "7/7/2026" in dict(translations(date(2026, 7, 7), "iso"))
+
+
+def test_english_says_what_the_chinese_says():
+    said = dict(translations(date(2026, 3, 5), "english"))
+    assert said["2026年3月5日"] == said["2026年三月5日"] == "March 5, 2026"
+    assert said["2026年3月5日星期四"] == said["2026年3月5日（周四）"] == "Thursday, March 5, 2026"
+
+
+def test_the_tested_days_are_trained_in_no_form(split):
+    train, test = ({target[-12:] for _, target in texts(part)} for part in split)
+    assert len({day_of(target) for _, target in texts(split[1])}) == 10
+    assert not train & test
+
+
+def test_both_parts_are_spelled_alike_whatever_the_days():
+    (train, _), (_, test) = dates(days=8, seed=1), dates(days=80, seed=2)
+    assert train.source_words.symbols == test.source_words.symbols
+    assert set("0123456789-") == set(train.target_words.symbols)
+
+
+@given(days)
+def test_the_vocabulary_spells_every_day_of_the_two_centuries(day):
+    for target in ("iso", "english"):
+        reads, writes = vocabularies(target)
+        for source, answer in translations(day, target):
+            assert "".join(reads.decode(reads.encode(source))) == source
+            assert writes.encode(answer)
+
+
+@given(days, st.sampled_from([("zh", "y年M月d日EEEE"), ("zh", "y年MMMMd日"), ("en", "EEE, MMM d, y"), ("en_GB", "d/M/y")]))
+def test_a_date_spelled_field_by_field_is_what_babel_makes_of_it(day, form):
+    from babel.dates import format_date
+    assert spell(form, day) == format_date(day, form[1], form[0])
+
+
+def test_a_seed_names_one_set_of_dates():
+    assert texts(dates(days=8, seed=1)[1]) == texts(dates(days=8, seed=1)[1])
+    assert texts(dates(days=8, seed=1)[1]) != texts(dates(days=8, seed=2)[1])
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: dates(target="french"), "target='french' must be"),
+    (lambda: dates(days=3), "days=3 must be from 8 to"),
+    (lambda: dates(days=73_000), "days=73000"),
+])
+def test_what_makes_no_task_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_without_babel_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "babel.dates", None)
+    spelled.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r'Babel.*pip install "tinycv\[demos\]"'):
+        dates(days=8)
+
+
+# -- what was copied from where --------------------------------------------------------------------------
+
+
+def test_units_are_copied_from_units_and_a_padded_zero_from_nowhere():
+    sure, _ = copies("2026年3月15日", "2026-03-15")
+    assert sure == {(0, 0), (1, 1), (2, 2), (3, 3), (6, 5), (8, 7), (9, 8)}
+
+
+def test_an_equal_figure_of_the_same_field_is_possible_and_not_sure():
+    sure, possible = copies("2026年3月15日", "2026-03-15")
+    assert possible - sure == {(0, 2), (2, 0)}
+
+
+def test_a_month_written_as_a_word_is_not_copied():
+    sure, _ = copies("2026年3月5日星期四", "Thursday, March 5, 2026")
+    assert sure == {(16, 7), (19, 0), (20, 1), (21, 2), (22, 3)}
+    assert copies("2026年十一月5日", "2026-11-05")[0] == {(0, 0), (1, 1), (2, 2), (3, 3), (9, 8)}
+
+
+@given(days, st.sampled_from(["iso", "english"]))
+def test_every_copy_is_a_figure_and_the_whole_year_is_copied(day, target):
+    for source, answer in translations(day, target):
+        sure, possible = copies(source, answer)
+        assert sure <= possible and len(sure) == len({t for t, _ in sure}) >= 4
+        assert all(source[s] == answer[t] and answer[t].isdigit() for t, s in possible)
+
+
+@pytest.mark.parametrize("target", ["2026-13-05", "Marchember 5, 2026", "five", ""])
+def test_what_is_no_date_has_no_copies(target):
+    with pytest.raises(ValueError, match="is no date as dates"):
+        copies("2026年3月5日", target)
+
+
+def test_a_source_that_means_another_day_is_refused():
+    with pytest.raises(ValueError, match="is no form of 2026-03-05"):
+        copies("2026年3月6日", "2026-03-05")
+
+
+def looking_at(pairs, shift):
+    """Attention that looks ``shift`` places beside what it copies."""
+    weights = np.zeros((len(pairs), pairs.target.shape[1] - 1, pairs.source.shape[1] + 2))
+    for i, (source, target) in enumerate(texts(pairs)):
+        for t, s in copies(source, target)[0]:
+            weights[i, t, s + shift] = 1
+    return weights
+
+
+def test_attention_that_looks_at_what_it_copies_makes_no_error(split):
+    assert alignment_error(looking_at(split[1], 0), split[1]) == 0
+
+
+def test_attention_one_place_beside_is_wrong_unless_that_is_allowed(split):
+    beside = looking_at(split[1], 1)
+    assert alignment_error(beside, split[1]) > 0.85
+    assert alignment_error(beside, split[1], slack=1) == 0
+    assert alignment_error(looking_at(split[1], 2), split[1], slack=1) > 0.6
+
+
+def test_a_possible_link_counts_for_half_as_much_as_a_sure_one():
+    pairs = dates(days=8)[0]
+    (i, source, target) = next((i, s, t) for i, (s, t) in enumerate(texts(pairs)) if len(set(t[:4])) == 3 and t in s)
+    weights = looking_at(pairs, 0)[i:i + 1]
+    sure, possible = copies(source, target)
+    t, s = next(iter(sorted(possible - sure)))
+    weights[0, t] = np.eye(weights.shape[-1])[s]
+    assert alignment_error(weights, pairs[i:i + 1]) == pytest.approx(1 / (2 * len(sure)))
+
+
+def test_weights_of_another_number_of_pairs_are_refused(split):
+    with pytest.raises(ValueError, match=r"weights \(1, 2, 3\) must be \(N, T, S\) with N ="):
+        alignment_error(np.zeros((1, 2, 3)), split[1])

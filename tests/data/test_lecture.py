@@ -1,0 +1,83 @@
+"""The lecture's sentences: a bag of words cannot tell them apart, and every word was seen where it is asked for."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from tinycv.data import lecture
+from tinycv.data.lecture import CITIES, PEOPLE, WATER
+
+
+def texts(pairs):
+    return [("".join(source), " ".join(target)) for source, target in map(pairs.texts, range(len(pairs)))]
+
+
+def neighbours(english):
+    """Each word with the one before it: (leaving, Beijing) and (for, Beijing) are its two roles on a journey."""
+    words = english.split()
+    return set(zip(["", *words], words, strict=False))
+
+
+@pytest.fixture(params=range(3))
+def split(request):
+    return lecture(seed=request.param)
+
+
+def test_the_lectures_sentences_are_asked_and_never_trained(split):
+    train, test = map(dict, map(texts, split))
+    for chinese, english in {"我要离开北京去天津。": "I am leaving Beijing for Tianjin .",
+                             "我要离开天津去北京。": "I am leaving Tianjin for Beijing .",
+                             "上海自来水": "Shanghai tap water", "水来自海上": "water comes from the sea",
+                             "水来自上海": "water comes from Shanghai"}.items():
+        assert test[chinese] == english
+        assert chinese not in train and english not in train.values()
+
+
+def test_every_tested_sentence_shares_its_bag_with_another_of_different_meaning(split):
+    meanings = defaultdict(set)
+    for chinese, english in texts(split[1]):
+        meanings[tuple(sorted(chinese))].add(english)
+    assert all(len(english) >= 2 for english in meanings.values())
+
+
+def test_the_best_bag_of_words_is_right_about_half_of_the_test_at_most(split):
+    answers = defaultdict(Counter)
+    for chinese, english in texts(split[1]):
+        answers[tuple(sorted(chinese))][english] += 1
+    right = sum(max(counts.values()) for counts in answers.values())
+    assert right <= len(split[1]) / 2
+
+
+def test_held_out_words_never_meet_in_training_in_either_order(split):
+    train, test = map(dict, map(texts, split))
+    for chinese in test.keys() - set(WATER):
+        words = [word for word in (*CITIES, *PEOPLE) if word in chinese]
+        assert len(words) == 2
+        assert not [seen for seen in train if all(word in seen for word in words)]
+
+
+def test_every_word_of_the_test_was_seen_in_training_after_the_same_word(split):
+    train, test = (set().union(*(neighbours(english) for _, english in texts(part))) for part in split)
+    assert {("leaving", "Beijing"), ("for", "Beijing"), ("than", "Xiaoli"), ("", "Shanghai")} <= test <= train
+
+
+def test_every_word_and_character_is_seen_in_training(split):
+    train, test = map(texts, split)
+    assert set("".join(c for c, _ in test)) <= set("".join(c for c, _ in train))
+    assert {w for _, e in test for w in e.split()} <= {w for _, e in train for w in e.split()}
+
+
+def test_no_sentence_comes_twice_and_each_has_one_translation(split):
+    asked = texts(split[0]) + texts(split[1])
+    assert len({chinese for chinese, _ in asked}) == len({english for _, english in asked}) == len(asked)
+
+
+def test_a_seed_chooses_which_other_words_never_meet():
+    first, again, other = (set(texts(lecture(seed=seed)[1])) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("held", [0, 7])
+def test_too_few_or_too_many_held_out_pairs_are_refused(held):
+    with pytest.raises(ValueError, match=f"held={held} must be 1 to 6"):
+        lecture(held=held)

@@ -1,0 +1,95 @@
+"""Sentences as numbers: nothing is lost on the way there and back, and the frame is where a decoder expects it."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinycv.data
+from tinycv.data import EOS, PAD, SOS, Pairs, Vocabulary, padded
+
+WORDS = ["the", "cat", "sees", "dog", "."]
+sentences = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), max_size=5)
+
+
+@given(st.lists(st.sampled_from(WORDS)))
+def test_what_is_encoded_is_decoded_to_itself(words):
+    vocabulary = Vocabulary(WORDS)
+    assert vocabulary.decode(vocabulary.encode(words)) == words
+
+
+def test_a_string_is_encoded_by_characters():
+    assert Vocabulary("ab").encode("bab") == [4, 3, 4]
+
+
+def test_the_length_of_a_vocabulary_counts_pad_sos_and_eos():
+    assert len(Vocabulary("ab")) == 5
+    assert max(Vocabulary("ab").encode("ab")) == 4
+
+
+def test_decoding_stops_at_the_first_eos_and_leaves_pad_and_sos_out():
+    assert Vocabulary("ab").decode([SOS, 3, PAD, 4, EOS, 3, 3]) == ["a", "b"]
+
+
+def test_an_unknown_symbol_is_named():
+    with pytest.raises(ValueError, match=r"\['c', 'd'\] in .* are not among the vocabulary's 2 symbols"):
+        Vocabulary("ab").encode("adbc")
+
+
+@pytest.mark.parametrize("number", [5, -1])
+def test_a_number_beyond_the_vocabulary_is_refused(number):
+    with pytest.raises(ValueError, match=f"{number} is no symbol .* 0 to 4"):
+        Vocabulary("ab").decode([3, number])
+
+
+def test_a_symbol_given_twice_is_refused():
+    with pytest.raises(ValueError, match=r"\['a'\] stand more than once"):
+        Vocabulary("aba")
+
+
+@given(st.lists(st.lists(st.integers(3, 9), max_size=6), max_size=5))
+def test_padding_only_adds_pad_at_the_end(sequences):
+    rows = padded(sequences)
+    assert rows.dtype == np.int64
+    assert rows.shape == (len(sequences), max(map(len, sequences), default=0))
+    for row, sequence in zip(rows, sequences, strict=True):
+        assert row.tolist() == sequence + [PAD] * (len(row) - len(sequence))
+
+
+@given(sentences, sentences)
+def test_a_source_ends_with_eos_and_a_target_stands_between_sos_and_eos(sources, targets):
+    texts = list(zip(sources, targets, strict=False))
+    pairs = Pairs.of(texts, Vocabulary(WORDS), Vocabulary(WORDS))
+    assert len(pairs) == len(texts)
+    for i, (source, target) in enumerate(texts):
+        assert pairs.texts(i) == (source, target)
+        assert pairs.source[i, len(source)] == EOS
+        assert pairs.target[i, 0] == SOS
+        assert pairs.target[i, 1 + len(target)] == EOS
+        assert (pairs.source[i] == EOS).sum() == (pairs.target[i] == EOS).sum() == 1
+
+
+def test_chosen_pairs_keep_their_width_and_their_words():
+    pairs = Pairs.of([("a", "b"), ("bb", ""), ("abab", "aa")], Vocabulary("ab"), Vocabulary("ab"))
+    some = pairs[np.array([1, 0])]
+    assert [some.texts(i) for i in range(2)] == [(["b", "b"], []), (["a"], ["b"])]
+    assert (some.source.shape, some.target.shape) == ((2, 5), (2, 4))
+    assert len(pairs[pairs.source[:, 1] == EOS]) == 1
+    assert len(pairs[1:]) == 2
+
+
+def test_one_pair_by_number_is_refused_and_told_how_to_be_read():
+    with pytest.raises(TypeError, match=r"texts\(i\) reads one"):
+        Pairs.of([("a", "b")], Vocabulary("ab"), Vocabulary("ab"))[0]
+
+
+def test_data_knows_nothing_of_tensors():
+    files = list(Path(tinycv.data.__file__).parent.glob("*.py"))
+    imported = {name for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]}
+    assert len(files) > 5 and "numpy" in imported
+    assert not [name for name in imported if name.startswith(("tinycv", "engine", "cupy"))]

@@ -1,0 +1,137 @@
+"""Additive, dot and general attention: their sums by hand, what padding hides, and what they refuse."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from certified import certify_layer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinycv
+from tinycv import Tensor
+from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention
+from tinycv.sequence.align import look
+
+B, T, S, Q, M = 2, 3, 5, 4, 4
+RNG = np.random.default_rng(0)
+QUERY, MEMORY = RNG.normal(size=(B, T, Q)).astype(np.float32), RNG.normal(size=(B, S, M)).astype(np.float32)
+MASK = np.array([[True] * 5, [True, True, False, True, False]])
+KINDS = {"additive": lambda: AdditiveAttention(Q, M, 6), "dot": DotAttention, "general": lambda: GeneralAttention(Q, M)}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+    yield
+    tinycv.manual_seed(0)
+
+
+@pytest.fixture(params=KINDS)
+def layer(request):
+    return KINDS[request.param]()
+
+
+def score_by_hand(layer, s, h):
+    if isinstance(layer, AdditiveAttention):
+        W, U, v = layer.W.weight.numpy(), layer.U.weight.numpy(), layer.v.numpy()
+        return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h) for a in range(len(v)))
+    return s @ (layer.weight.numpy() if isinstance(layer, GeneralAttention) else np.eye(len(s))) @ h
+
+
+def test_weights_and_context_are_the_sums_of_the_papers(layer):
+    context, weights = layer(Tensor(QUERY), Tensor(MEMORY), MASK)
+    for b in range(B):
+        for t in range(T):
+            e = [np.exp(score_by_hand(layer, QUERY[b, t], MEMORY[b, j])) * MASK[b, j] for j in range(S)]
+            expected = np.array(e) / sum(e)
+            np.testing.assert_allclose(weights.numpy()[b, t], expected, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(context.numpy()[b, t], expected @ MEMORY[b], rtol=1e-4, atol=1e-5)
+
+
+def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(device, layer):
+    layer.to(device)
+    other = np.where(MASK[..., None], MEMORY, 100).astype(np.float32)
+    query, memory, changed = (Tensor(a, device=device, requires_grad=True) for a in (QUERY, MEMORY, other))
+    (context, weights), (context_2, weights_2) = layer(query, memory, MASK), layer(query, changed, MASK)
+    np.testing.assert_allclose(context.numpy(), context_2.numpy(), rtol=1e-5, atol=1e-6)
+    assert (weights.numpy()[1, :, [2, 4]] == 0).all() and (weights_2.numpy()[1, :, [2, 4]] == 0).all()
+    (slope,) = tinycv.grad((context_2 * context_2).sum(), changed)
+    assert (slope.numpy()[~MASK] == 0).all() and slope.numpy()[MASK].all()
+
+
+def test_a_source_that_is_all_padding_gives_zeros_and_finite_gradients(device, layer):
+    layer.to(device)
+    mask = np.array([[True] * S, [False] * S])
+    query, memory = (Tensor(a, device=device, requires_grad=True) for a in (QUERY, MEMORY))
+    context, weights = layer(query, memory, mask)
+    assert not context.numpy()[1].any() and not weights.numpy()[1].any()
+    np.testing.assert_allclose(weights.numpy()[0].sum(axis=-1), 1, rtol=1e-6)
+    slopes = tinycv.grad((context * context).sum(), [query, memory])
+    assert all(np.isfinite(g.numpy()).all() for g in slopes) and not slopes[0].numpy()[1].any()
+
+
+def test_keys_made_once_serve_every_step(device, layer):
+    layer.to(device)
+    query, memory = Tensor(QUERY, device=device), Tensor(MEMORY, device=device)
+    keys, (context, weights) = layer.keys(memory), layer(query, memory, MASK)
+    for t in range(T):
+        one, at = layer(query[:, t:t + 1], memory, MASK, keys)
+        np.testing.assert_allclose(one.numpy()[:, 0], context.numpy()[:, t], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(at.numpy()[:, 0], weights.numpy()[:, t], rtol=1e-5, atol=1e-6)
+
+
+@given(st.permutations(range(S)), st.sampled_from(sorted(KINDS)))
+@settings(max_examples=30, deadline=None)
+def test_attention_knows_no_order_but_what_the_memory_says(order, kind):
+    layer, order = KINDS[kind](), np.array(order)
+    context, weights = layer(Tensor(QUERY), Tensor(MEMORY), MASK)
+    moved, at = layer(Tensor(QUERY), Tensor(MEMORY[:, order]), MASK[:, order])
+    np.testing.assert_allclose(moved.numpy(), context.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(at.numpy(), weights.numpy()[..., order], rtol=1e-4, atol=1e-6)
+
+
+def test_general_attention_whose_matrix_is_the_identity_is_dot_attention():
+    general = GeneralAttention(Q, M)
+    general.weight.data = np.eye(Q, dtype=np.float32)
+    for a, b in zip(general(Tensor(QUERY), Tensor(MEMORY)), DotAttention()(Tensor(QUERY), Tensor(MEMORY)), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
+
+
+def test_scores_far_beyond_what_exp_can_hold_choose_one_place():
+    weights = look(Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3]))[1].numpy()
+    assert (weights == [[[1, 0, 0]]]).all()
+
+
+@pytest.mark.parametrize("b, t", [(0, T), (B, 0), (1, 1)])
+def test_an_empty_batch_and_no_queries_give_empty_results(device, layer, b, t):
+    query, memory = tinycv.ones(b, t, Q, device=device), tinycv.ones(b, S, M, device=device)
+    context, weights = layer.to(device)(query, memory, np.ones((b, S), bool))
+    assert (context.shape, weights.shape) == ((b, t, M), (b, t, S))
+
+
+def test_an_empty_memory_is_refused(layer):
+    with pytest.raises(ValueError, match="nothing to look at"):
+        layer(tinycv.ones(B, T, Q), tinycv.ones(B, 0, M))
+
+
+def test_a_mask_that_is_not_bool_or_of_another_shape_is_refused(layer):
+    with pytest.raises(TypeError, match="must be bool, True where a query may look"):
+        layer(Tensor(QUERY), Tensor(MEMORY), MASK.astype(np.float32))
+    with pytest.raises(ValueError, match=r"mask is \(2, 4\); it must be \(2, 5\)"):
+        layer(Tensor(QUERY), Tensor(MEMORY), MASK[:, :4])
+
+
+def test_dot_attention_of_two_widths_says_what_to_do():
+    with pytest.raises(ValueError, match="4 wide and the memory 6.*GeneralAttention"):
+        DotAttention()(Tensor(QUERY), tinycv.ones(B, S, 6))
+
+
+def test_query_and_memory_may_differ_in_width():
+    for layer in (AdditiveAttention(Q, 7, 3), GeneralAttention(Q, 7)):
+        context, weights = layer(Tensor(QUERY), tinycv.ones(B, S, 7))
+        assert (context.shape, weights.shape) == ((B, T, 7), (B, T, S))
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+def test_each_is_certified_to_second_order(layer, mask):
+    certify_layer(layer, QUERY, MEMORY, *(() if mask is None else (mask,)))

@@ -1,0 +1,196 @@
+"""Decoding: what is found is what a search through all sentences finds, and it ends where it should."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinycv
+from tinycv.data import EOS, PAD, SOS
+from tinycv.engine.tensor import recording
+from tinycv.sequence import beam_search, greedy
+from tinycv.sequence.decode import reorder
+
+V, LONGEST = 6, 4                               # PAD, SOS, EOS and three symbols
+seeds, alphas = st.integers(0, 10_000), st.sampled_from([0.0, 0.6, 2.0])
+
+
+class Oracle:
+    """A model without sense: what comes next depends at random on all that was written, and on whose sentence it is."""
+
+    def __init__(self, seed, batch, device="cpu", spread=2.0):
+        scores = spread * np.random.default_rng(seed).standard_normal((batch, V ** (LONGEST + 1), V))
+        self.log_p = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+        self.state = {"who": tinycv.Tensor(np.arange(batch, dtype=np.float32), device=device),
+                      "seen": (np.zeros(batch, np.int64), None)}
+
+    def step(self, tokens, state):
+        who, (seen, nothing) = state["who"], state["seen"]
+        assert tokens.dtype == np.int64 and len(tokens) == len(who.numpy()) == len(seen)
+        seen = seen * V + tokens
+        log_p = self.log_p[who.numpy().astype(int), seen]
+        return tinycv.Tensor(log_p, device=who.device), {"who": who, "seen": (seen, nothing)}
+
+    def best(self, i, max_length, alpha):
+        """By trying every sentence that ends within max_length: (score, symbols)."""
+        found = []
+        for n in range(max_length):
+            for symbols in product(range(3, V), repeat=n):
+                seen, log_p = SOS, 0.0
+                for symbol in (*symbols, EOS):
+                    log_p += self.log_p[i, seen, symbol]
+                    seen = seen * V + symbol
+                found.append((log_p / ((5 + n + 1) / 6) ** alpha, (*symbols, EOS)))
+        return max(found)
+
+
+def symbols(row):
+    return tuple(int(token) for token in row if token != PAD)
+
+
+@given(seeds, alphas, st.integers(1, LONGEST))
+def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(seed, alpha, max_length):
+    oracle = Oracle(seed, batch=3)
+    tokens, scores = beam_search(oracle.step, oracle.state, 3, max_length, beam=81, length_penalty=alpha)
+    for i in range(3):
+        score, best = oracle.best(i, max_length, alpha)
+        assert symbols(tokens[i]) == best
+        assert scores[i] == pytest.approx(score)
+
+
+@given(seeds, alphas)
+def test_one_beam_is_greedy(seed, alpha):
+    oracle = Oracle(seed, batch=4)
+    tokens, _ = beam_search(oracle.step, oracle.state, 4, LONGEST, beam=1, length_penalty=alpha)
+    np.testing.assert_array_equal(tokens, greedy(oracle.step, oracle.state, 4, LONGEST))
+
+
+@given(seeds, st.integers(1, 5))
+def test_a_sentence_is_decoded_alike_alone_and_among_others(seed, beam):
+    oracle = Oracle(seed, batch=3)
+    tokens, scores = beam_search(oracle.step, oracle.state, 3, LONGEST, beam)
+    together = greedy(oracle.step, oracle.state, 3, LONGEST)
+    for i in range(3):
+        alone = reorder(oracle.state, np.array([i]))
+        (one,), (score,) = beam_search(oracle.step, alone, 1, LONGEST, beam)
+        assert (symbols(one), score) == (symbols(tokens[i]), pytest.approx(scores[i]))
+        assert symbols(greedy(oracle.step, alone, 1, LONGEST)[0]) == symbols(together[i])
+
+
+def test_greedy_takes_the_likeliest_symbol_each_time_and_beam_search_can_do_better():
+    table = np.log(np.full((9, V), 1e-9))
+    table[SOS, [3, 4]] = np.log([0.6, 0.4])                     # first 3 looks better ...
+    table[3, [3, 4, EOS]] = np.log([0.4, 0.35, 0.25])           # ... but then nothing is likely
+    table[4, EOS] = 0.0
+
+    def step(tokens, state):
+        return table[tokens], state
+
+    assert symbols(greedy(step, None, 1, 2)[0]) == (3, 3)
+    tokens, scores = beam_search(step, None, 1, 2, beam=2, length_penalty=0)
+    assert symbols(tokens[0]) == (4, EOS)
+    assert scores[0] == pytest.approx(np.log(0.4))
+
+
+def test_a_model_that_ends_at_once_writes_only_eos():
+    def step(tokens, state):
+        return np.where(np.arange(V) == EOS, -0.01, -9.0) + np.zeros((len(tokens), 1)), state
+
+    assert greedy(step, None, 2, 9).tolist() == [[EOS], [EOS]]
+    assert beam_search(step, None, 2, 9)[0].tolist() == [[EOS], [EOS]]
+
+
+def test_a_model_that_never_ends_is_stopped_at_max_length():
+    def step(tokens, state):
+        return np.where(np.arange(V) == EOS, -np.inf, -1.0) + np.zeros((len(tokens), 1)), state
+
+    assert greedy(step, None, 2, 5).shape == beam_search(step, None, 2, 5)[0].shape == (2, 5)
+    tokens, scores = beam_search(step, None, 1, 5, beam=3, length_penalty=0)
+    assert EOS not in tokens and scores[0] == pytest.approx(-5)
+
+
+def test_an_ended_sentence_is_preferred_to_a_likelier_one_that_max_length_cut():
+    log_probs = np.log([[1e-9, 1e-9, 0.1, 0.9, 1e-9, 1e-9]])
+
+    def step(tokens, state):
+        return np.repeat(log_probs, len(tokens), axis=0), state
+
+    assert symbols(beam_search(step, None, 1, 3, beam=6, length_penalty=0)[0][0]) == (EOS,)
+
+
+def test_pad_fills_what_ended_early_and_a_model_is_not_asked_longer_than_needed():
+    asked = []
+
+    def step(tokens, state):
+        asked.append(tokens.tolist())
+        log_probs = np.full((2, V), -9.0)
+        log_probs[0, EOS if len(asked) > 1 else 3] = log_probs[1, EOS if len(asked) > 2 else 4] = 0.0
+        return log_probs, state
+
+    assert greedy(step, None, 2, 9).tolist() == [[3, EOS, PAD], [4, 4, EOS]]
+    assert asked == [[SOS, SOS], [3, 4], [EOS, 4]]
+
+
+def test_pad_and_sos_are_never_written_however_likely():
+    def step(tokens, state):
+        return np.array([[9.0, 9.0, -5.0, -1.0, -2.0, -3.0]]).repeat(len(tokens), axis=0), state
+
+    assert greedy(step, None, 1, 3).tolist() == [[3, 3, 3]]
+    assert not {PAD, SOS} & set(symbols(beam_search(step, None, 1, 3, beam=9)[0][0]))
+
+
+def test_no_sentences_are_decoded_to_none_without_asking_the_model():
+    state = np.zeros((0, 3))
+    assert greedy(pytest.fail, state, 0, 5).shape == (0, 0)
+    tokens, scores = beam_search(pytest.fail, state, 0, 5)
+    assert (tokens.shape, tokens.dtype, scores.shape) == ((0, 0), np.int64, (0,))
+
+
+def test_nothing_is_recorded_while_decoding():
+    weight = tinycv.tensor(np.zeros((1, V)), requires_grad=True)
+
+    def step(tokens, state):
+        assert not recording()
+        return weight + np.zeros((len(tokens), 1), np.float32), state
+
+    greedy(step, None, 1, 2)
+    beam_search(step, None, 1, 2)
+    assert recording()
+
+
+def test_decoding_is_the_same_on_every_device(device):
+    here, there = Oracle(3, batch=2), Oracle(3, batch=2, device=device)
+    np.testing.assert_array_equal(greedy(here.step, here.state, 2, LONGEST), greedy(there.step, there.state, 2, LONGEST))
+    for one, other in zip(beam_search(here.step, here.state, 2, LONGEST, beam=3),
+                          beam_search(there.step, there.state, 2, LONGEST, beam=3), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_state_is_reordered_wherever_it_has_a_batch(device):
+    state = {"h": [tinycv.Tensor(np.arange(3.0), device=device), None], "mask": (np.eye(3, dtype=bool),)}
+    taken = reorder(state, np.array([2, 0, 0, 1]))
+    assert taken["h"][0].numpy().tolist() == [2, 0, 0, 1]
+    assert taken["h"][0].device == device and taken["h"][1] is None
+    assert taken["mask"][0].argmax(axis=1).tolist() == [2, 0, 0, 1]
+    assert type(taken["mask"]) is tuple
+
+
+@pytest.mark.parametrize("state", [3, "h", np.float32(2), (tinycv.tensor(1.0),)])
+def test_a_state_without_a_batch_is_refused(state):
+    with pytest.raises(TypeError, match="the batch on axis 0"):
+        reorder(state, np.array([0]))
+
+
+@pytest.mark.parametrize("shape", [(V,), (1, V), (2, 2), (2, 1, V)])
+def test_log_probabilities_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"log_probs of shape .* must be \(2, V\)"):
+        greedy(lambda tokens, state: (np.zeros(shape), state), None, 2, 3)
+
+
+@pytest.mark.parametrize("options", [{"max_length": 0}, {"max_length": 3, "beam": 0},
+                                     {"max_length": 3, "length_penalty": -1.0}])
+def test_a_search_for_nothing_is_refused(options):
+    with pytest.raises(ValueError, match="must be at least 1, length_penalty"):
+        beam_search(pytest.fail, None, 1, **options)

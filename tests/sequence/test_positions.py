@@ -1,0 +1,69 @@
+"""Positions: the paper's formula, what it is good for, and tables that end."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from certified import certify_layer
+
+import tinycv
+from tinycv import Tensor
+from tinycv.sequence import LearnedPositions, SinusoidalPositions
+from tinycv.sequence.positions import sinusoidal
+
+X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+
+
+def table(start, count, width):
+    return sinusoidal(np, np.arange(start, start + count, dtype=float), width)
+
+
+def test_the_table_is_the_papers_formula():
+    for pos, row in enumerate(table(0, 30, 6)):
+        for i in range(3):
+            angle = pos / 10000 ** (2 * i / 6)
+            assert row[2 * i:2 * i + 2] == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-12)
+
+
+def test_to_move_is_to_turn_each_pair_by_an_angle_that_does_not_depend_on_the_place():
+    here, there = (table(start, 40, 8).reshape(40, 4, 2) for start in (0, 7))
+    for i in range(4):
+        s, c = math.sin(7 / 10000 ** (i / 4)), math.cos(7 / 10000 ** (i / 4))
+        np.testing.assert_allclose(here[:, i] @ np.array([[c, -s], [s, c]]), there[:, i], atol=1e-12)
+
+
+def test_every_place_of_ten_thousand_is_its_own():
+    places = table(0, 10000, 16)
+    nearest = [np.linalg.norm(places[:i] - places[i], axis=1).min() for i in range(1, 10000, 301)]
+    assert min(nearest) > 0.1
+
+
+def test_an_odd_width_ends_with_a_sine():
+    assert (table(0, 4, 5) == table(0, 4, 5)).all() and table(0, 4, 5).shape == (4, 5)
+    np.testing.assert_allclose(table(0, 4, 5)[:, 4], np.sin(np.arange(4) / 10000 ** (4 / 5)))
+
+
+@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(9, 8)], ids=["sinusoidal", "learned"])
+def test_a_sequence_in_two_pieces_gets_the_positions_of_the_whole(device, make):
+    position, x = make(), Tensor(X, device=device)
+    position.to(device)
+    pieces = tinycv.concatenate([position(x[:, :2]), position(x[:, 2:], 2)], axis=1)
+    whole = position(x)
+    assert whole.dtype == np.float32 and (pieces.numpy() == whole.numpy()).all()
+    assert (whole.numpy() != X).any() and position(x[:, :0]).shape == (2, 0, 8)
+
+
+def test_places_far_out_are_as_exact_as_the_first():
+    y = SinusoidalPositions()(Tensor(np.zeros((1, 1, 8), np.float32)), 123456).numpy()[0, 0]
+    assert y[0] == pytest.approx(math.sin(123456), abs=1e-6)
+
+
+def test_beyond_the_last_learned_place_there_is_an_error_with_both_numbers():
+    with pytest.raises(ValueError, match="positions for 6 tokens, and these end at 7"):
+        LearnedPositions(6, 8)(Tensor(X), 2)
+
+
+@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(7, 8)], ids=["sinusoidal", "learned"])
+def test_positions_are_certified(make):
+    certify_layer(make(), X)

@@ -1,0 +1,199 @@
+"""Seq2Seq: padding changes nothing, teacher forcing is the free run step by step, and a small one learns to reverse."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from certified import certify_layer
+
+import tinycv
+from tinycv import Tensor
+from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary
+from tinycv.nn.functional import log_softmax
+from tinycv.optim import Adam
+from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
+from tinycv.sequence.decode import beam_search
+
+SOURCES = [[3, 4, 5, 6, EOS], [7, EOS], [4, 4, 3, EOS]]
+TARGETS = [[SOS, 5, EOS], [SOS, 3, 4, 5, 6, EOS], [SOS, 6, 6, EOS]]
+KINDS = {f"{attention}, {cell}{', both ways' * both}": {"attention": attention, "cell": cell, "bidirectional": both}
+         for attention, cell, both in [(None, "lstm", False), (None, "gru", True), ("additive", "gru", True),
+                                       ("additive", "lstm", False), ("dot", "lstm", True), ("general", "gru", False)]}
+LOOKING = [name for name in KINDS if "None" not in name]
+
+
+def padded(rows):
+    longest = max(map(len, rows))
+    return np.array([row + [PAD] * (longest - len(row)) for row in rows])
+
+
+SOURCE, TARGET = padded(SOURCES), padded(TARGETS)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+    yield
+    tinycv.manual_seed(0)
+
+
+def make(kind, device="cpu", **options):
+    return Seq2Seq(8, 7, embedding_dim=4, hidden_size=6, **KINDS[kind], **options).to(device)
+
+
+def near(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
+    model = make(kind, device, num_layers=layers)
+    together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
+    assert together.shape == (*TARGET.shape, 7)
+    for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        alone = model(Tensor(np.array([source]), device=device), Tensor(np.array([target]), device=device)).numpy()
+        near(together[i, :len(target)], alone[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(device, kind):
+    model, slopes = make(kind, device), []
+    for more in (0, 3):
+        source, target = (Tensor(np.pad(a, ((0, 0), (0, more))), device=device) for a in (SOURCE, TARGET))
+        loss = next_symbol_loss(model, source, target)
+        slopes.append([loss.numpy()] + [g.numpy() for g in tinycv.grad(loss, list(model.parameters()))])
+    for a, b in zip(*slopes, strict=True):
+        near(a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(device, kind):
+    model = make(kind, device, num_layers=2)
+    source, target = Tensor(SOURCE, device=device), Tensor(TARGET, device=device)
+    scores, state = model(source, target), model.start(source)
+    for t in range(TARGET.shape[1]):
+        log_probs, after = model.step(target[:, t], state)
+        again, _ = model.step(target[:, t], state)
+        assert (log_probs.numpy() == again.numpy()).all()           # the step before was not remembered
+        near(log_probs.numpy(), log_softmax(scores[:, t]).numpy())
+        state = after
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_score_knows_nothing_of_later_target_symbols_but_all_of_the_source(kind):
+    model, later, other = make(kind), TARGET.copy(), SOURCE.copy()
+    later[:, 2:] = 4
+    other[:, 0] = 5
+    before, after, elsewhere = (model(Tensor(s), Tensor(t)).numpy() for s, t in (
+        (SOURCE, TARGET), (SOURCE, later), (other, TARGET)))
+    near(before[:, :2], after[:, :2])
+    assert (before[:, 2:] != after[:, 2:]).any() and (before != elsewhere).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_running_free_it_reads_what_it_wrote(device, kind):
+    model, source = make(kind, device), Tensor(SOURCE, device=device)
+    written = model.translate(source, max_length=9)
+    for i, row in enumerate(written):
+        read, expected = [SOS], []
+        while len(expected) < 9 and EOS not in expected:
+            scores = model(source[i:i + 1], Tensor(np.array([read]), device=device)).numpy()
+            expected.append(EOS + int(scores[0, -1, EOS:].argmax()))            # PAD and SOS are never written
+            read.append(expected[-1])
+        assert row.tolist() == expected + [PAD] * (len(row) - len(expected))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_beam_finds_is_as_likely_as_it_says(device, kind):
+    """So each unfinished answer was continued from its own state, whichever place in the beam it had moved to."""
+    model, source = make(kind, device, num_layers=2), Tensor(SOURCE, device=device)
+    found, likely = beam_search(model.step, model.start(source), 3, 5, beam=3, length_penalty=0.0)
+    read = np.concatenate([np.full((3, 1), SOS), found[:, :-1]], axis=1)
+    log_probs = log_softmax(model(source, Tensor(read, device=device))).numpy()
+    each = np.take_along_axis(log_probs, found[..., None], axis=-1)[..., 0] * (found != PAD)
+    near(each.sum(axis=-1), likely)
+    assert model.translate(source, max_length=5, beam=3).shape[0] == 3
+
+
+@pytest.mark.parametrize("kind", LOOKING)
+def test_alignments_are_the_weights_of_the_free_run_and_never_fall_on_padding(device, kind):
+    model, source = make(kind, device), Tensor(SOURCE, device=device)
+    written = model.translate(source, max_length=4)
+    weights = model.alignments(source, written)
+    assert weights.shape == (3, written.shape[1], SOURCE.shape[1])
+    near(weights.sum(axis=-1), 1)
+    assert (weights * (SOURCE == PAD)[:, None] == 0).all() and (weights[0] > 0).all()
+    state, read = model.start(source), np.full((3, 1), SOS)
+    for t in range(written.shape[1]):
+        _, state, at = model.decoder(Tensor(read, device=device), state)
+        near(at.numpy()[:, 0], weights[:, t])
+        read = written[:, t:t + 1]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_without_attention_all_that_passes_is_the_last_state(cell):
+    model = Seq2Seq(8, 7, 4, 6, cell=cell)
+    state = model.start(Tensor(SOURCE))
+    parts = state["state"] if cell == "lstm" else (state["state"],)
+    assert list(state) == ["state"] and all(part.shape == (3, 1, 6) for part in parts)
+    last = model.encoder(Tensor(SOURCE))[0].numpy()[np.arange(3), [len(s) - 1 for s in SOURCES]]
+    near(parts[0].numpy()[:, 0], last)
+
+
+def test_two_directions_share_the_width_and_hand_over_the_last_state_of_each():
+    model = Seq2Seq(8, 7, 4, 6, bidirectional=True, attention="dot")
+    memory, (h, _), _ = model.encoder(Tensor(SOURCE))
+    for i, source in enumerate(SOURCES):
+        near(h.numpy()[i, 0], np.concatenate([memory.numpy()[i, len(source) - 1, :3], memory.numpy()[i, 0, 3:]]))
+
+
+def test_a_small_one_learns_to_reverse(device):
+    rows = [[a, b, c] for a in (3, 4, 5) for b in (3, 4, 5) for c in (3, 4, 5)]
+    source = Tensor(np.array([row + [EOS] for row in rows]), device=device)
+    target = np.array([[SOS, *row[::-1], EOS] for row in rows])
+    model = Seq2Seq(6, 6, 8, 16, attention="general").to(device)
+    optimizer = Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        next_symbol_loss(model, source, Tensor(target, device=device)).backward()
+        optimizer.step()
+    assert (model.translate(source, max_length=6) == target[:, 1:]).all()
+    assert (model.translate(source, max_length=6, beam=3) == target[:, 1:]).all()
+
+
+def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
+    model, words = make("general, gru", device), Vocabulary("abcde")
+    written = model.translate(Tensor(SOURCE, device=device), max_length=6)
+    truth = np.pad(written, ((0, 0), (1, 6 - written.shape[1])))
+    longer, wrong = truth.copy(), truth.copy()
+    longer[:, -1] = EOS if written.shape[1] < 6 else 7 - truth[:, -1]
+    wrong[1, 1] = 7 - truth[1, 1]
+    for target, expected in ((truth, [True] * 3), (wrong, [True, False, True]), (longer, [False] * 3)):
+        assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
+
+
+def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
+    for attention in (None, "additive", "general"):
+        model = Seq2Seq(8, 7, 4, 6, attention=attention)
+        assert model(Tensor(np.zeros((0, 3), int)), Tensor(np.zeros((0, 2), int))).shape == (0, 2, 7)
+        assert np.isfinite(model(Tensor(np.array([[EOS]])), Tensor(np.array([[SOS]]))).numpy()).all()
+
+
+def test_what_it_cannot_do_it_refuses_by_name():
+    with pytest.raises(ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general'"):
+        Seq2Seq(8, 7, 4, 6, attention="cosine")
+    with pytest.raises(ValueError, match=r"cell is 'rnn'.*'gru', 'lstm'"):
+        Seq2Seq(8, 7, 4, 6, cell="rnn")
+    with pytest.raises(ValueError, match="hidden_size is 5; two directions"):
+        Seq2Seq(8, 7, 4, 5, bidirectional=True)
+    with pytest.raises(ValueError, match="no attention, so it looks nowhere"):
+        Seq2Seq(8, 7, 4, 6).alignments(Tensor(SOURCE), TARGET)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_of_it_is_certified_to_second_order(kind):
+    class Sizes(Seq2Seq):
+        def __init__(self):
+            super().__init__(8, 7, embedding_dim=2, hidden_size=2, **KINDS[kind])
+
+    certify_layer(Sizes(), SOURCE[1:], TARGET[1:, :3])

@@ -1,0 +1,87 @@
+"""What was copied from where in a translated date, and how often attention looked there.
+
+    AER = 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|)                       alignment error rate, Och & Ney 2003
+
+S are the sure links from what is written to what was read, P the possible ones (all sure ones among them), A the
+links that a model made. It is 0 where every link made is possible and no sure one is missing.
+
+In a date a figure that is written was copied from the same figure of the same field, and that is known: of the year
+2026 the 0 comes from the 0. A link from one 2 to the other 2 is possible: who looked there has read the same. What is
+no copy has no link: a padded 0, the letters of March, a hyphen.
+
+Read before: dates.py.   Seen at work: demos/04_attention.py.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cache
+from itertools import accumulate
+
+import numpy as np
+
+from .dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
+from .text import Pairs
+
+Links = set[tuple[int, int]]                    # (place in the target, place in the source), counted from 0
+
+
+def copies(source: str, target: str) -> tuple[Links, Links]:
+    """(sure, possible): from which character of ``source`` each figure of ``target`` was copied."""
+    day = day_of(target)
+    read, written = places(source, day), places(target, day)
+    sure, possible = set(), set()
+    for field in read.keys() & written.keys():
+        for s, t in zip(reversed(read[field]), reversed(written[field]), strict=False):     # units under units
+            if target[t].isdigit() and source[s] == target[t]:
+                sure.add((t, s))
+                possible |= {(t, other) for other in read[field] if source[other] == target[t]}
+    return sure, possible
+
+
+def places(text: str, day: date) -> dict[str, range]:
+    """Where the fields stand: {"y": range(0, 4), "M": range(5, 6), ...}."""
+    for form in (ISO, IN_ENGLISH, WITH_WEEKDAY, *CHINESE, *ENGLISH):
+        if spell(form, day) == text:
+            names, texts = zip(*fields(form, day), strict=True)
+            ends = accumulate(map(len, texts))
+            return {name: range(end - len(piece), end) for name, piece, end in zip(names, texts, ends, strict=True) if name}
+    raise ValueError(f"{text!r} is no form of {day} that dates() uses")
+
+
+def day_of(target: str) -> date:
+    """The day that a target means: 2026-03-05, or March 5, 2026, with a day of the week before it or without."""
+    try:
+        if target[:1].isdigit():
+            return date.fromisoformat(target)
+        month, day, year = target.replace(",", "").split()[-3:]
+        return date(int(year), months()[month], int(day))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{target!r} is no date as dates() writes it: 2026-03-05, or March 5, 2026") from error
+
+
+@cache
+def months() -> dict[str, int]:
+    return {spell(("en", "MMMM"), date(2000, month, 1)): month for month in range(1, 13)}
+
+
+def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
+    """The alignment error rate of attention over the copied figures of all pairs together, between 0 and 1.
+
+    weights (N, T, S): where pair i looked while it wrote its t-th character (the first has t = 0, SOS is not counted);
+    the strongest weight makes the link. slack: places that a link may stand beside the truth (1: within one of it).
+    """
+    if weights.ndim != 3 or len(weights) != len(pairs):
+        raise ValueError(f"weights {weights.shape} must be (N, T, S) with N = {len(pairs)}, the pairs")
+    hits = links = 0
+    for looked, i in zip(weights.argmax(axis=-1), range(len(pairs)), strict=True):          # looked (T,)
+        sure, possible = copies(*("".join(text) for text in pairs.texts(i)))
+        made = {(t, int(looked[t])) for t, _ in sure}
+        hits += len(near(made, sure, slack)) + len(near(made, possible, slack))
+        links += len(made) + len(sure)
+    return 1 - hits / links
+
+
+def near(made: Links, truth: Links, slack: int) -> Links:
+    """Those of the links made that are true, or stand at most ``slack`` places of the source beside the truth."""
+    return {(t, s) for t, s in made if any((t, s + step) in truth for step in range(-slack, slack + 1))}

@@ -1,0 +1,90 @@
+"""The lecture's sentences, and more of their kind: the words are the same, and only their order tells the meaning.
+
+    我要离开北京去天津。     I am leaving Beijing for Tianjin .
+    我要离开天津去北京。     I am leaving Tianjin for Beijing .
+
+    上海自来水               Shanghai tap water
+    水来自海上               water comes from the sea
+    水来自上海               water comes from Shanghai
+
+Each group is one bag of characters. So a model that only counts what it reads must answer all of a group alike, and is
+right about one of them at most; a model that reads in order can have all.
+
+Held out are combinations: a few pairs of cities and of people never meet in a training sentence, in either order, and
+the three sentences on water are never seen. But every word has stood in each of its places beside others. Beijing and
+Tianjin are always such a pair.
+
+Chinese is read character by character, English is written word by word.   Read before: text.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations, permutations, product
+
+import numpy as np
+
+from .text import Pairs, Vocabulary
+
+CITIES = {"北京": "Beijing", "天津": "Tianjin", "上海": "Shanghai", "南京": "Nanjing", "广州": "Guangzhou",
+          "西安": "Xi'an", "成都": "Chengdu", "杭州": "Hangzhou"}
+PEOPLE = {"小明": "Xiaoming", "小红": "Xiaohong", "小丽": "Xiaoli", "老师": "the teacher", "医生": "the doctor",
+          "孩子": "the child", "狗": "the dog", "猫": "the cat"}
+PLACES = {"海上": "the sea", "山上": "the mountain", "河里": "the river", "井里": "the well"}
+
+TRAVELLERS = {"我": "I am", "你": "you are", "他": "he is", "她": "she is", "我们": "we are", "他们": "they are"}
+VEHICLES = {"火车": "train", "飞机": "plane", "汽车": "bus"}
+SPEEDS = {"很快": "is fast", "很慢": "is slow", "很贵": "is expensive"}
+VERBS = {"爱": "loves", "等": "waits for", "帮": "helps", "找": "looks for", "怕": "fears"}
+QUALITIES = {"高": "taller", "快": "faster", "老": "older"}
+GOODS = {"水": "water", "鱼": "fish", "盐": "salt"}
+TASTES = {"很好喝": "tastes good", "很贵": "is expensive", "很干净": "is clean"}
+
+# {a} and {b} are the two that change places; {x} and {y} fill up.
+SENTENCES = [
+    ("{x}要离开{a}去{b}。", "{x} leaving {a} for {b} .", CITIES, TRAVELLERS, {"": ""}),
+    ("从{a}到{b}的{x}{y}。", "the {x} from {a} to {b} {y} .", CITIES, VEHICLES, SPEEDS),
+    ("{a}{x}{b}。", "{a} {x} {b} .", PEOPLE, VERBS, {"": ""}),
+    ("{a}比{b}{x}。", "{a} is {x} than {b} .", PEOPLE, QUALITIES, {"": ""}),
+]
+WATER = ["上海自来水", "水来自海上", "水来自上海"]              # held out; all three are made of 上 海 自 来 水
+
+
+def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
+    """(train, test). ``held`` pairs of the 28 of cities, Beijing and Tianjin among them, and as many of people, are
+    held out in all sentences; so are the three on water."""
+    if not 1 <= held <= 6:
+        raise ValueError(f"held={held} must be 1 to 6: with 7 of the 28 pairs away, a word may have no partner left")
+    rng = np.random.default_rng(seed)
+    never = [{"北京", "天津"}, *meetings(CITIES, held, rng)[:held - 1], *meetings(PEOPLE, held, rng)[:held]]
+    texts, tested = [], []
+    for chinese, english, apart in sentences():
+        texts.append((chinese, english.split()))
+        tested.append(chinese in WATER or apart in never)
+    return Pairs.of(texts, *vocabularies()).split(np.array(tested), rng)
+
+
+def meetings(words: dict[str, str], count: int, rng: np.random.Generator) -> list[set[str]]:
+    """``count`` random pairs of words; never the lecture's, which is held out anyway."""
+    pairs = [set(pair) for pair in combinations(words, 2) if set(pair) != {"北京", "天津"}]
+    return [pairs[i] for i in rng.choice(len(pairs), count, replace=False)]
+
+
+def sentences() -> Iterator[tuple[str, str, set[str]]]:
+    """(Chinese, English, the two words that may change places), all there are."""
+    for chinese, english, words, xs, ys in SENTENCES:
+        for (a, b), x, y in product(permutations(words, 2), xs, ys):
+            yield (chinese.format(a=a, b=b, x=x, y=y),
+                   english.format(a=words[a], b=words[b], x=xs[x], y=ys[y]), {a, b})
+    for city in CITIES:
+        yield f"{city}自来水", f"{CITIES[city]} tap water", {city}
+        for taste in TASTES:
+            yield f"{city}自来水{taste}。", f"{CITIES[city]} tap water {TASTES[taste]} .", {city}
+    for thing, (place, english) in product(GOODS, (CITIES | PLACES).items()):
+        yield f"{thing}来自{place}", f"{GOODS[thing]} comes from {english}", {place}
+
+
+def vocabularies() -> tuple[Vocabulary, Vocabulary]:
+    """Chinese characters and English words, of all sentences."""
+    chinese, english, _ = zip(*sentences(), strict=True)
+    return Vocabulary(sorted(set("".join(chinese)))), Vocabulary(sorted({word for text in english for word in text.split()}))

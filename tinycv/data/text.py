@@ -1,0 +1,104 @@
+"""Sentences as numbers: symbols in, rows of integers out, all of one width.
+
+    source   (N, S)   23+7     ->  [symbols ..., EOS, PAD ...]           what the encoder reads
+    target   (N, T)   30       ->  [SOS, symbols ..., EOS, PAD ...]      what the decoder writes
+
+Three numbers are taken in every vocabulary. PAD fills a short row up, and means nothing. SOS, start of sequence, is what
+a decoder reads before it has written anything. EOS, end of sequence, says that the sentence is over: a decoder that
+writes it has finished, and so its answers may be longer or shorter than the question (Sutskever et al. 2014, section 2).
+
+Teacher forcing: the decoder reads target[:, :-1], the truth so far, and at each place is asked for the next symbol,
+target[:, 1:]. The loss leaves PAD out: cross_entropy(..., ignore_index=PAD).
+
+Read next: arithmetic.py, dates.py and lecture.py, which make such pairs.
+Shapes: N pairs, S and T widths of the longest source and target with what frames them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PAD, SOS, EOS = 0, 1, 2
+FIRST = 3                                       # the number of a vocabulary's first own symbol
+
+
+class Vocabulary:
+    """Which number stands for which symbol. A symbol is a string: a character, or a word."""
+
+    def __init__(self, symbols: Iterable[str]):
+        self.symbols = list(symbols)
+        self.numbers = {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}
+        if len(self.numbers) < len(self.symbols):
+            twice = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
+            raise ValueError(f"a symbol has one number, but {twice} stand more than once in the list: leave them out")
+
+    def __len__(self) -> int:
+        """How many numbers there are, with PAD, SOS and EOS: the rows of an embedding, the scores of an output."""
+        return FIRST + len(self.symbols)
+
+    def encode(self, text: Iterable[str]) -> list[int]:
+        """The numbers of a string's characters, or of a list's words."""
+        text = list(text)
+        unknown = sorted(set(text) - self.numbers.keys())
+        if unknown:
+            raise ValueError(f"{unknown} in {text} are not among the vocabulary's {len(self.symbols)} symbols: make "
+                             "the vocabulary from all texts that it is to spell, those of the test as well")
+        return [self.numbers[symbol] for symbol in text]
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """The symbols up to the first EOS; PAD and SOS are left out."""
+        symbols = []
+        for number in map(int, numbers):
+            if number == EOS:
+                break
+            if not 0 <= number < len(self):
+                raise ValueError(f"{number} is no symbol of this vocabulary: its numbers are 0 to {len(self) - 1}")
+            if number >= FIRST:
+                symbols.append(self.symbols[number - FIRST])
+        return symbols
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of unequal length as one array (N, T) int64: T is the longest one's, and PAD fills the rest."""
+    rows = np.full((len(sequences), max(map(len, sequences), default=0)), PAD, np.int64)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[:len(sequence)] = sequence
+    return rows
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Questions and answers: source (N, S), target (N, T), both int64, and how to read them."""
+
+    source: np.ndarray
+    target: np.ndarray
+    source_words: Vocabulary
+    target_words: Vocabulary
+
+    @classmethod
+    def of(cls, texts: Sequence[tuple[Iterable[str], Iterable[str]]], source_words: Vocabulary,
+           target_words: Vocabulary) -> Pairs:
+        """From (source, target) texts, each a string of characters or a list of words."""
+        source = padded([[*source_words.encode(source), EOS] for source, _ in texts])
+        target = padded([[SOS, *target_words.encode(target), EOS] for _, target in texts])
+        return cls(source, target, source_words, target_words)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Pairs:
+        """Those pairs, as wide as before. index: a slice, numbers, or a mask, never one number: texts(i) reads one."""
+        if np.ndim(index) != 1 and not isinstance(index, slice):
+            raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {index!r}; texts(i) reads one")
+        return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
+
+    def texts(self, i: int) -> tuple[list[str], list[str]]:
+        """Pair i as it is read: the symbols of the source and those of the target."""
+        return self.source_words.decode(self.source[i]), self.target_words.decode(self.target[i])
+
+    def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
+        """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
+        return self[rng.permutation(np.flatnonzero(~test))], self[rng.permutation(np.flatnonzero(test))]

@@ -1,0 +1,120 @@
+"""Attention before the Transformer: a decoder that looks back at all the states of its encoder.
+
+    e_ij = v^T tanh(W s_{i-1} + U h_j)                  additive        Bahdanau et al. 2015, appendix A.1.2
+    e_ij = s_i^T h_j                                    dot             Luong et al. 2015, eq. 8
+    e_ij = s_i^T W h_j                                  general         ibid.
+    α_ij = exp(e_ij) / Σ_k exp(e_ik)                    the weights     Bahdanau et al. 2015, eq. 6
+    c_i  = Σ_j α_ij h_j                                 the context     ibid., eq. 5
+
+h_j is what the encoder knew after symbol j of the source, s_i the decoder's state at symbol i of its answer. The score
+e_ij says how well they match; the context c_i is an average of the h_j, most of it from where the match is best. So
+the sentence need not fit into one vector: its states stay where they are, and are fetched when they are wanted.
+attention.py does the same with queries, keys and values, divides the dot by √d, and needs no recurrence around it.
+
+Read before: softmax in nn/activation.py.   Read next: seq2seq.py.   Seen at work: demos/04_attention.py.
+Shapes: B batch, T steps of the decoder, S of the encoder, Q width of a query s, M of the memory h, A of the match.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.engine.backend import array_module
+from tinycv.engine.ops import tanh, where
+from tinycv.engine.tensor import bare
+from tinycv.nn import init
+from tinycv.nn.activation import softmax
+from tinycv.nn.linear import Linear, linear
+from tinycv.nn.module import Module
+from tinycv.sequence.attention import moved
+from tinycv.sequence.blockwise import NEVER
+
+
+def additive_score(query: Any, key: Any, v: Any) -> Any:
+    """query W s (B, T, A), key U h (B, S, A), v (A,): the score (B, T, S) of a network with one hidden layer."""
+    hidden = tanh(query[:, :, None] + key[:, None])                 # (B, T, S, A)
+    return hidden @ v                                               # (B, T, S)
+
+
+def dot_score(query: Any, key: Any) -> Any:
+    """query s (B, T, Q), key h or W h (B, S, Q): the score (B, T, S), all of it in one product."""
+    return query @ key.swapaxes(-1, -2)                             # (B, T, S)
+
+
+def look(score: Any, memory: Any, mask: Any = None) -> tuple:
+    """From scores (B, T, S) to the context (B, T, M) and the weights (B, T, S), which sum to 1 along S.
+
+    memory (B, S, M); mask: bool (B, S), True where one may look, False on padding (the opposite of PyTorch's
+    key_padding_mask). Where a whole source is padding, weights and context are 0.
+    """
+    if memory.shape[1] == 0:
+        raise ValueError(f"attention over a memory of shape {memory.shape}: there is nothing to look at; a source needs "
+                         "one symbol at least, if only EOS")
+    if mask is None:
+        weights = softmax(score, axis=-1)
+    else:
+        mask = moved(mask, array_module(bare(score)))
+        if mask.shape != memory.shape[:2]:
+            raise ValueError(f"mask is {mask.shape}; it must be {memory.shape[:2]}, (B, S), as the memory")
+        mask = mask[:, None]                                        # (B, 1, S)
+        weights = where(mask, softmax(where(mask, score, NEVER), axis=-1), 0.0)
+    return weights @ memory, weights
+
+
+class Attention(Module):
+    """What the three have in common. A subclass defines ``score``, and ``keys`` where the memory is projected first."""
+
+    def keys(self, memory: Any) -> Any:
+        """What queries are compared with, (B, S, ...). It depends on the source alone: once a sentence is enough."""
+        return memory
+
+    def score(self, query: Any, keys: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define score()")
+
+    def forward(self, query: Any, memory: Any, mask: Any = None, keys: Any = None) -> tuple:
+        """query (B, T, Q) looks at memory (B, S, M). keys: ``self.keys(memory)`` where it is known already.
+
+        Returns the context (B, T, M) and the weights (B, T, S); see ``look`` for the mask.
+        """
+        return look(self.score(query, self.keys(memory) if keys is None else keys), memory, mask)
+
+
+class AdditiveAttention(Attention):
+    """v^T tanh(W s + U h). Parameters W.weight (A, Q), U.weight (A, M), v (A,), started as a Linear's.
+
+    differs: Bahdanau et al. start W and U from N(0, 0.001²) and v at 0 (appendix B.1).
+    """
+
+    def __init__(self, query_size: int, memory_size: int, attention_size: int):
+        self.W = Linear(query_size, attention_size, bias=False)
+        self.U = Linear(memory_size, attention_size, bias=False)
+        self.v = init.uniform((attention_size,), 1 / max(attention_size, 1) ** 0.5)
+
+    def keys(self, memory: Any) -> Any:
+        return self.U(memory)                                       # (B, S, A)
+
+    def score(self, query: Any, keys: Any) -> Any:
+        return additive_score(self.W(query), keys, self.v)
+
+
+class DotAttention(Attention):
+    """s^T h: nothing to learn here, so encoder and decoder must learn to speak of the same things. Q equals M."""
+
+    def score(self, query: Any, keys: Any) -> Any:
+        if query.shape[-1] != keys.shape[-1]:
+            raise ValueError(f"DotAttention: the query is {query.shape[-1]} wide and the memory {keys.shape[-1]}; their "
+                             "dot product needs one width: make them equal, or take GeneralAttention")
+        return dot_score(query, keys)
+
+
+class GeneralAttention(Attention):
+    """s^T W h: W translates what the encoder says into what the decoder asks. Parameter weight (Q, M)."""
+
+    def __init__(self, query_size: int, memory_size: int):
+        self.weight = init.kaiming_uniform((query_size, memory_size), a=5 ** 0.5)
+
+    def keys(self, memory: Any) -> Any:
+        return linear(memory, self.weight)                          # (B, S, Q)
+
+    def score(self, query: Any, keys: Any) -> Any:
+        return dot_score(query, keys)

@@ -1,0 +1,142 @@
+"""Decoding: a model says how likely each next symbol is; somebody must choose. Greedy and beam search.
+
+    greedy         y_t = argmax log p(y | y_1 ... y_{t-1}, x)               the best next symbol, each time
+    beam search    keep the K best beginnings; extend each by every symbol; of these keep the K best again
+
+    score(Y) = log P(Y | x) / lp(Y)      lp(Y) = ((5 + |Y|) / (5 + 1))^α          Wu et al. 2016, eq. 14
+
+The best next symbol may lead to where no continuation is likely, and greedy cannot go back. Beam search sees that as
+soon as one of the other K - 1 beginnings overtakes (Sutskever et al. 2014, section 3.2). Every symbol makes a
+sentence less likely, so log P alone likes short ones; lp divides that by a power of the length, and α = 0 leaves it.
+differs: Wu et al. also reward attention that covers the whole source; here is only eq. 14's first part.
+
+A model is one function, whatever it is made of:
+
+    step(tokens (B,) int64, state) -> (log_probs (B, V), state)
+
+tokens are NumPy's: the symbols last written, SOS at first. state is what the model carries from symbol to symbol, such
+as hidden states, or keys and values: Tensors or arrays with the batch on axis 0, in lists, tuples and dicts, or None.
+The choosing is done on the host, so a GPU is waited for once a symbol. Nothing is recorded. PAD and SOS are never
+written, however likely a model thinks them: it was never asked for them, so what it says of them means nothing.
+
+Read before: data/text.py.
+Shapes: B sentences, K beams, V numbers of the vocabulary, L symbols written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.text import EOS, PAD, SOS
+from tinycv.engine.backend import array_module, to_numpy
+from tinycv.engine.tensor import Tensor, bare, no_grad
+
+Step = Callable[[np.ndarray, Any], tuple[Any, Any]]
+
+
+def greedy(step: Step, state: Any, batch: int, max_length: int) -> np.ndarray:
+    """The likeliest symbol each time, up to EOS or ``max_length`` symbols.
+
+    Returns (batch, L) int64, L <= max_length: without SOS, with EOS, and PAD after it.
+    """
+    check(max_length)
+    tokens, written = np.full(batch, SOS), np.empty((batch, 0), np.int64)
+    going = np.full(batch, True)
+    with no_grad():
+        while going.any() and written.shape[1] < max_length:
+            log_probs, state = step(tokens, state)
+            tokens = np.where(going, choices(log_probs, batch).argmax(axis=-1), PAD)            # (B,)
+            written = np.concatenate([written, tokens[:, None]], axis=1)                        # (B, L)
+            going &= tokens != EOS
+    return written
+
+
+def beam_search(step: Step, state: Any, batch: int, max_length: int, beam: int = 4,
+                length_penalty: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+    """The K = ``beam`` best beginnings each time; of all that come to an end, the one of the highest score.
+
+    state: of ``batch`` rows; each is repeated K times. length_penalty: α. A sentence that reaches ``max_length`` without
+    EOS is answered only where none has ended. One beam is greedy search.
+    Returns tokens (batch, L) int64 as ``greedy`` does, and their scores (batch,), higher is better.
+    """
+    check(max_length, beam, length_penalty)
+    row = np.arange(batch)[:, None]                                                             # (B, 1)
+    state = reorder(state, np.repeat(np.arange(batch), beam))                                   # B·K rows
+    log_p = np.full((batch, beam), -np.inf)
+    log_p[:, :1] = 0.0                                      # K equal beginnings: only the first of them may go on
+    written = np.empty((batch, beam, 0), np.int64)
+    tokens = np.full((batch, beam), SOS)
+    best, best_score = np.full((batch, max_length), PAD), np.full(batch, -np.inf)
+    with no_grad():
+        for length in range(1, max_length + 1):
+            # log P can only fall, and no sentence is longer than max_length: what one still going may come to at most
+            if (log_p.max(axis=1) / lp(max_length, length_penalty) <= best_score).all():
+                break
+            log_probs, state = step(tokens.reshape(-1), state)
+            extended = log_p[:, :, None] + choices(log_probs, batch * beam).reshape(batch, beam, -1)    # (B, K, V)
+            log_p, parent, tokens = the_best(extended, beam)                                            # (B, K) each
+            written = np.concatenate([written[row, parent], tokens[:, :, None]], axis=2)                # (B, K, L)
+            state = reorder(state, (row * beam + parent).reshape(-1))
+            # those with EOS leave the beam; the next step's extensions of the others take their places
+            score = np.where(tokens == EOS, log_p, -np.inf) / lp(length, length_penalty)
+            keep_better(best, best_score, written, score)
+            log_p = np.where(tokens == EOS, -np.inf, log_p)
+    unended = np.where(np.isneginf(best_score)[:, None], log_p, -np.inf)
+    keep_better(best, best_score, written, unended / lp(max_length, length_penalty))
+    return best[:, :(best != PAD).sum(axis=1).max(initial=0)], best_score
+
+
+def the_best(extended: np.ndarray, beam: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of all (B, K, V) extensions the K most likely: their log P, which beginning each extends, and by which symbol."""
+    flat = extended.reshape(len(extended), -1)                                                  # (B, K·V)
+    chosen = np.argsort(-flat, axis=1, kind="stable")[:, :beam]                                 # ties: the first, as argmax
+    return np.take_along_axis(flat, chosen, axis=1), *np.divmod(chosen, extended.shape[-1])
+
+
+def keep_better(best: np.ndarray, best_score: np.ndarray, written: np.ndarray, score: np.ndarray) -> None:
+    """Where the best of K scores (B, K) beats the best so far (B,), it and its symbols take that one's place."""
+    first = score.argmax(axis=1)
+    for i in np.flatnonzero(score.max(axis=1) > best_score):
+        best_score[i], best[i] = score[i, first[i]], PAD
+        best[i, :written.shape[2]] = written[i, first[i]]
+
+
+def lp(length: int, alpha: float) -> float:
+    """Wu et al. 2016, eq. 14. length: symbols written, EOS among them."""
+    return ((5 + length) / (5 + 1)) ** alpha
+
+
+def choices(log_probs: Any, rows: int) -> np.ndarray:
+    """What a step said, on the host in float64 (rows, V), without PAD and SOS."""
+    host = to_numpy(bare(log_probs)).astype(np.float64)
+    if host.ndim != 2 or len(host) != rows or host.shape[1] <= EOS:
+        raise ValueError(f"step returned log_probs of shape {host.shape}; it must be ({rows}, V): a row for each of the "
+                         f"tokens it was given, and V = len(vocabulary), at least {EOS + 1}")
+    host[:, [PAD, SOS]] = -np.inf
+    return host
+
+
+def reorder(state: Any, rows: np.ndarray) -> Any:
+    """The same tree with ``rows`` (M,) of axis 0 of each Tensor and array in it, in that order; a row may come twice."""
+    if state is None:
+        return None
+    if isinstance(state, dict):
+        return {name: reorder(part, rows) for name, part in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)([reorder(part, rows) for part in state])
+    array = bare(state)
+    if not getattr(array, "ndim", 0):
+        raise TypeError(f"the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in tuples, "
+                        "lists and dicts, or None. What is equal for all sentences belongs into step itself")
+    xp = array_module(array)
+    taken = xp.take(array, xp.asarray(rows), axis=0)
+    return Tensor(taken) if isinstance(state, Tensor) else taken
+
+
+def check(max_length: int, beam: int = 1, length_penalty: float = 0.0) -> None:
+    if max_length < 1 or beam < 1 or length_penalty < 0:
+        raise ValueError(f"max_length={max_length} and beam={beam} must be at least 1, length_penalty={length_penalty} "
+                         "at least 0")

@@ -1,0 +1,209 @@
+"""Seq2Seq: one recurrent network reads a sentence to its end, another writes the answer, symbol by symbol.
+
+    p(y | x) = Π_t p(y_t | x, y_1 ... y_{t-1})                          Sutskever et al. 2014, eq. 1
+
+The lengths of x and y need not be equal: the decoder begins when it reads SOS and ends when it writes EOS. In training
+it reads the right answer, whatever it would have written itself (teacher forcing); running free, it reads its own.
+
+    no attention    s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state          Sutskever et al. 2014
+    dot, general    the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])           Luong et al. 2015, eq. 5
+    additive        c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t          Bahdanau et al. 2015, section 3.1
+    the answer      p(y_t | ...) = softmax(W_s s~_t + b)                                Luong et al. 2015, eq. 6
+
+Without attention all that the decoder will ever know of x is one vector. Luong's attention comes after the recurrence,
+so in training the recurrence runs over the whole answer at once, and all of attention is one product. In Bahdanau's
+the recurrence reads the context, so each step must wait for the one before.
+
+Read before: lstm.py, align.py.   Read next: decode.py, transformer.py.   Seen at work: demos/03_seq2seq.py, 04_attention.py.
+Shapes: B batch, S source symbols, T target symbols, E width of an embedding, H of a state, V target vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.text import PAD, SOS, Pairs
+from tinycv.engine.backend import array_module
+from tinycv.engine.methods import concatenate
+from tinycv.engine.ops import tanh
+from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.nn.activation import log_softmax
+from tinycv.nn.linear import Embedding, Linear
+from tinycv.nn.losses import cross_entropy
+from tinycv.nn.module import Module
+from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention
+from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.gru import GRU
+from tinycv.sequence.lstm import LSTM
+
+CELLS = {"lstm": LSTM, "gru": GRU}
+ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
+             "dot": lambda width: DotAttention(), "general": lambda width: GeneralAttention(width, width)}
+
+
+class Encoder(Module):
+    """Reads the source. What it leaves: a state for every symbol, and the state after the last.
+
+    hidden_size H: the width of what it leaves. bidirectional: two networks of width H / 2 read from either end.
+    """
+
+    def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
+                 bidirectional: bool = False):
+        if bidirectional and hidden_size % 2:
+            raise ValueError(f"hidden_size is {hidden_size}; two directions share it equally, so it must be even")
+        self.embedding = Embedding(vocabulary, embedding_dim)
+        self.ways = 1 + bidirectional
+        self.rnn = choose(CELLS, "cell", cell)(embedding_dim, hidden_size // self.ways, num_layers, batch_first=True,
+                                               bidirectional=bidirectional)
+
+    def forward(self, source: Any) -> tuple:
+        """source (B, S) ids, PAD after the end. Returns the memory (B, S, H), the state after each one's own last
+        symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
+        mask = bare(source) != PAD
+        memory, state = self.rnn(self.embedding(source), lengths=mask.sum(axis=1))
+        return memory, each(state, self.joined), mask
+
+    def joined(self, last: Any) -> Any:
+        """(L * ways, B, H / ways) -> (B, L, H): the last states of both directions side by side.
+
+        differs: Bahdanau et al. start from s_0 = tanh(W h), h the last state of the direction that ends at symbol 1.
+        """
+        depth, batch, width = last.shape
+        last = last.reshape((depth // self.ways, self.ways, batch, width)).transpose((2, 0, 1, 3))
+        return last.reshape((batch, depth // self.ways, self.ways * width))
+
+
+class Decoder(Module):
+    """Writes the target. It keeps nothing between calls: its state goes in and comes out.
+
+    differs: where there is attention, s~ is Luong's also for "additive" (Bahdanau et al. have a maxout layer there);
+    Luong's input feeding, s~_{t-1} read at step t, is left out: it would make training wait for each step.
+    """
+
+    def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
+                 attention: str | None = None):
+        self.embedding = Embedding(vocabulary, embedding_dim)
+        self.looks_first = attention == "additive"
+        width = embedding_dim + hidden_size * self.looks_first
+        self.rnn = choose(CELLS, "cell", cell)(width, hidden_size, num_layers, batch_first=True)
+        self.attention = attention and choose(ATTENTION, "attention", attention)(hidden_size)
+        self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None             # W_c
+        self.out = Linear(hidden_size, vocabulary)                                                      # W_s
+
+    def start(self, memory: Any, state: Any, mask: Any) -> dict:
+        """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
+        if self.attention is None:
+            return {"state": state}
+        return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask}
+
+    def forward(self, target: Any, before: dict) -> tuple:
+        """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
+        state after them, and where it looked, (B, T, S), or None without attention."""
+        read, state = self.embedding(target), each(before["state"], batch_second)                       # (B, T, E)
+        if self.looks_first:
+            y, state, context, weights = self.stepwise(read, state, before)
+        else:
+            y, state = self.rnn(read, state)                                                            # (B, T, H)
+            context, weights = self.look(y, before) if self.attention else (None, None)
+        if context is not None:
+            y = tanh(self.join(concatenate([context, y], axis=-1)))                                     # (B, T, H)
+        return self.out(y), {**before, "state": each(state, batch_second)}, weights
+
+    def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
+        """Look with the state of the step before, then read the symbol and what was seen: one step at a time."""
+        steps = []
+        for t in range(read.shape[1]):
+            last = state[0] if isinstance(state, tuple) else state                                      # (L, B, H)
+            context, weights = self.look(last[-1][:, None], before)                                     # (B, 1, H)
+            y, state = self.rnn(concatenate([read[:, t:t + 1], context], axis=-1), state)               # (B, 1, H)
+            steps.append((y, context, weights))
+        y, context, weights = (concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
+        return y, state, context, weights
+
+    def look(self, query: Any, before: dict) -> tuple:
+        return self.attention(query, before["memory"], before["mask"], before["keys"])
+
+
+class Seq2Seq(Module):
+    """An encoder and a decoder of one width H.
+
+    attention: None, "additive", "dot" or "general". cell: "lstm" or "gru". A bidirectional encoder has H / 2 units each
+    way, so that memory and state are H wide whatever the choices.
+    """
+
+    def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
+                 cell: str = "lstm", bidirectional: bool = False, attention: str | None = None):
+        self.encoder = Encoder(source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional)
+        self.decoder = Decoder(target_size, embedding_dim, hidden_size, num_layers, cell, attention)
+
+    def forward(self, source: Any, target: Any) -> Any:
+        """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V): those at t are for the
+        symbol that follows target[:, t]."""
+        return self.decoder(target, self.start(source))[0]
+
+    def start(self, source: Any) -> dict:
+        """The decoder's state when the source (B, S) has been read."""
+        return self.decoder.start(*self.encoder(source))
+
+    def step(self, tokens: Any, state: dict) -> tuple:
+        """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What decode.py asks for."""
+        scores, state, _ = self.decoder(tokens[:, None], state)
+        return log_softmax(scores[:, 0]), state
+
+    def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
+        """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam 1 takes the likeliest
+        symbol each time, more keep so many unfinished answers in view (decode.py)."""
+        with no_grad():
+            state = self.start(source)
+            if beam == 1:
+                return greedy(self.step, state, len(source), max_length)
+            return beam_search(self.step, state, len(source), max_length, beam)[0]
+
+    def alignments(self, source: Any, written: Any) -> np.ndarray:
+        """Where it looked for each symbol of an answer, its own (from ``translate``) or a given one: (B, T, S).
+
+        written (B, T), without SOS. Row t holds the weights from which symbol t was chosen.
+        """
+        if self.decoder.attention is None:
+            raise ValueError("this Seq2Seq has no attention, so it looks nowhere; make it with attention='general'")
+        xp = array_module(bare(source))
+        written = xp.asarray(bare(written))
+        read = xp.concatenate([xp.full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
+        with no_grad():
+            return self.decoder(read, self.start(source))[2].numpy()
+
+
+def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
+    """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
+    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
+    scores = model(source, target[:, :-1])                                                              # (B, T, V)
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), label_smoothing,
+                         ignore_index=PAD)
+
+
+def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
+    """(N,) bool: which answers are right to the last symbol, running free. For any model with ``translate``."""
+    device, longest, right = next(model.parameters()).device, pairs.target.shape[1] - 1, np.zeros(len(pairs), bool)
+    for start in range(0, len(pairs), at_once):
+        part = slice(start, start + at_once)
+        written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
+        written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
+        right[part] = (written == pairs.target[part, 1:]).all(axis=1)
+    return right
+
+
+def choose(table: dict, what: str, name: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{what} is {name!r}; it must be one of {sorted(table)}")
+    return table[name]
+
+
+def each(state: Any, change: Any) -> Any:
+    """change(h), or for an LSTM (change(h), change(c))."""
+    return tuple(change(part) for part in state) if isinstance(state, tuple) else change(state)
+
+
+def batch_second(part: Any) -> Any:                                 # (B, L, H) <-> (L, B, H): recurrent layers want L first
+    return part.swapaxes(0, 1)
