@@ -25,7 +25,7 @@ from .augment import affine, random_affine, random_shift
 from .dates import dates
 from .digits import digits_8x8, stratified_folds
 from .idx import idx_folder, read_idx, write_idx
-from .lecture import lecture
+from .lecture import bag_ceiling, lecture
 from .loader import DataLoader
 from .mnist import mnist_5k
 from .text import EOS, PAD, SOS, Pairs, Vocabulary, padded
@@ -40,6 +40,7 @@ __all__ = [
     "addition",
     "affine",
     "alignment_error",
+    "bag_ceiling",
     "copies",
     "dates",
     "digits_8x8",

@@ -19,6 +19,7 @@ Chinese is read character by character, English is written word by word.   Read 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import combinations, permutations, product
 
@@ -62,6 +63,16 @@ def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
         texts.append((chinese, english.split()))
         tested.append(chinese in WATER or apart in never)
     return Pairs.of(texts, *vocabularies()).split(np.array(tested), rng)
+
+
+def bag_ceiling(pairs: Pairs) -> float:
+    """The share of ``pairs`` that a model could translate at best if it only counted the symbols it reads: of all
+    sentences that are one bag, it is right about those that have the commonest translation."""
+    answers: dict[tuple, Counter] = defaultdict(Counter)
+    for i in range(len(pairs)):
+        source, target = pairs.texts(i)
+        answers[tuple(sorted(source))][tuple(target)] += 1
+    return sum(max(counts.values()) for counts in answers.values()) / len(pairs)
 
 
 def meetings(words: dict[str, str], count: int, rng: np.random.Generator) -> list[set[str]]:
