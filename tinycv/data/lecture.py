@@ -38,7 +38,8 @@ VEHICLES = {"火车": "train", "飞机": "plane", "汽车": "bus"}
 SPEEDS = {"很快": "is fast", "很慢": "is slow", "很贵": "is expensive"}
 VERBS = {"爱": "loves", "等": "waits for", "帮": "helps", "找": "looks for", "怕": "fears"}
 QUALITIES = {"高": "taller", "快": "faster", "老": "older"}
-GOODS = {"水": "water", "鱼": "fish", "盐": "salt"}
+THINGS = {"水": "water", "鱼": "fish", "盐": "salt", "雨": "rain", "风": "the wind", "鸟": "the bird", "船": "the ship",
+          "客人": "the guest"}
 TASTES = {"很好喝": "tastes good", "很贵": "is expensive", "很干净": "is clean"}
 
 # {a} and {b} are the two that change places; {x} and {y} fill up.
@@ -91,8 +92,8 @@ def sentences() -> Iterator[tuple[str, str, set[str]]]:
         yield f"{city}自来水", f"{CITIES[city]} tap water", {city}
         for taste in TASTES:
             yield f"{city}自来水{taste}。", f"{CITIES[city]} tap water {TASTES[taste]} .", {city}
-    for thing, (place, english) in product(GOODS, (CITIES | PLACES).items()):
-        yield f"{thing}来自{place}", f"{GOODS[thing]} comes from {english}", {place}
+    for thing, (place, english) in product(THINGS, (CITIES | PLACES).items()):
+        yield f"{thing}来自{place}", f"{THINGS[thing]} comes from {english}", {place}
 
 
 def vocabularies() -> tuple[Vocabulary, Vocabulary]:
