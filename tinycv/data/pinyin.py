@@ -8,7 +8,7 @@ PINYIN = dict(pair.split() for pair in """
 比 bǐ, 水 shuǐ, 汽 qì, 河 hé, 津 jīn, 海 hǎi, 火 huǒ, 爱 ài, 狗 gǒu, 猫 māo, 生 shēng, 的 de, 盐 yán, 离 lí, 等 děng,
 红 hóng, 老 lǎo, 自 zì, 西 xī, 要 yào, 贵 guì, 车 chē, 都 dū, 里 lǐ, 飞 fēi, 高 gāo, 鱼 yú,
 雨 yǔ, 风 fēng, 鸟 niǎo, 船 chuán, 重 chóng, 庆 qìng, 武 wǔ, 汉 hàn, 苏 sū, 深 shēn, 圳 zhèn,
-学 xué, 司 sī
+学 xué, 司 sī, 忙 máng, 瘦 shòu
 """.strip().replace("\n", " ").split(", ")) | {"。": ".", "，": ",", "（": "(", "）": ")"}
 
 
