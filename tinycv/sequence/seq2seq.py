@@ -175,11 +175,15 @@ class Seq2Seq(Module):
             return self.decoder(read, self.start(source))[2].numpy()
 
 
-def next_symbol_loss(model: Module, source: Any, target: Any) -> Any:
+def next_symbol_loss(model: Module, source: Any, target: Any, start: int = 0, free: int = 0) -> Any:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
-    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
-    scores = model(source, target[:, :-1])                                                              # (B, T, V)
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD)
+    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols.
+
+    start: where in the target it begins to read; free: how many of the symbols it is asked for then do not count.
+    """
+    scores = model(source, target[:, start:-1])[:, free:]                                               # (B, T', V)
+    wanted = target[:, start + 1 + free:]                                                               # (B, T')
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), wanted.reshape((-1,)), ignore_index=PAD)
 
 
 def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
