@@ -7,14 +7,10 @@ Read in this order:
 3. engine/fused.py               the pair: a definition to read, a kernel to run
 4. nn/module.py, linear.py, activation.py, norm.py, losses.py,
    conv.py, pool.py                                                   what networks share
-<<<<<<< HEAD
 5. sequence/rnn.py, lstm.py, gru.py, recurrent.py                     a memory that is written and read step by step
-   sequence/attention.py, blockwise.py, transformer.py                tokens that look at each other
-=======
-5. sequence/lstm.py                                                   a memory that is written and read step by step
+   sequence/align.py, seq2seq.py, decode.py                           from one sequence to another, looking back
    sequence/attention.py, blockwise.py, positions.py, transformer.py,
    encoder_decoder.py, gpt.py                                         tokens that look at each other
->>>>>>> 17a0f22c947cac377481fa4e08d4c5154740bb5f
 6. vision/vit.py                                                      images, read as sentences of patches
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
 8. engine/recompute.py                                                less memory, for a second forward pass

@@ -66,6 +66,14 @@ def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(devi
         near(a, b)
 
 
+def test_a_loss_that_starts_later_reads_from_there_and_leaves_the_free_symbols_out():
+    model, source = make("general, gru"), Tensor(SOURCE)
+    scores = log_softmax(model(source, Tensor(TARGET[:, 1:-1]))).numpy()[:, 1:]     # reads from 1 on; the first is free
+    wanted = TARGET[:, 3:]
+    taken = np.take_along_axis(scores, wanted[..., None], axis=-1)[..., 0][wanted != PAD]
+    near(next_symbol_loss(model, source, Tensor(TARGET), start=1, free=1).numpy(), -taken.mean())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(device, kind):
     model = make(kind, device, num_layers=2)

@@ -175,11 +175,16 @@ class Seq2Seq(Module):
             return self.decoder(read, self.start(source))[2].numpy()
 
 
-def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
+def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0, start: int = 0,
+                     free: int = 0) -> Any:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
-    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
-    scores = model(source, target[:, :-1])                                                              # (B, T, V)
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), label_smoothing,
+    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols.
+
+    start: where in the target it begins to read; free: how many of the symbols it is asked for then do not count.
+    """
+    scores = model(source, target[:, start:-1])[:, free:]                                               # (B, T', V)
+    wanted = target[:, start + 1 + free:]                                                               # (B, T')
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), wanted.reshape((-1,)), label_smoothing,
                          ignore_index=PAD)
 
 
