@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinycv.engine.reduce import sum_last
+from tinycv.engine.reduce import few, sum_last
 
 
 def forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
@@ -65,38 +65,42 @@ def joined(xp, weight_ih, weight_hh, bias_ih, bias_hh):
 
 
 def back(xp, g, block, shown, over, weight_hh):
-    """(dL/d(what enters the gates), dL/dh0, dL/dc0), in columns; the first (T, 4, H, B), in the block's order.
-
-    What does not depend on the step after is computed for all steps at once: the loop is left with small passes.
-    """
+    """(dL/d(what enters the gates), dL/dh0, dL/dc0), in columns; the first (T, 4, H, B), in the block's order."""
     dy, dc_n = g
     steps, hidden, batch = shown.shape
-    gates, d = block[:-1, :4], xp.empty((steps, 4, hidden, batch), shown.dtype)
+    d = xp.empty((steps, 4, hidden, batch), shown.dtype)
+    dh, by_h = xp.zeros((hidden, batch), d.dtype), xp.empty((hidden, batch), d.dtype)
+    dc, across = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy(), xp.roll(weight_hh, hidden, axis=0).T.copy()
+    for at in reversed(few(xp, steps, 4 * hidden * batch)):
+        to_c = slopes(xp, block[:-1][at], shown[at], d[at])
+        for t in reversed(range(steps)[at]):
+            now = d[t]
+            if dy is not None:
+                dh += dy[t].T
+            dc += xp.multiply(dh, to_c[t - at.start], out=by_h)
+            now[0] *= dh
+            now[1:] *= dc
+            dc *= block[t, 2]
+            carried = None if over is None else dh * over[t]
+            xp.matmul(across, now.reshape(4 * hidden, batch), out=dh)
+            if over is not None:
+                dh += carried
+    return d, dh, dc
+
+
+def slopes(xp, block, shown, d):
+    """What does not depend on the step after, for some steps at once: d as it is where dh and dc are 1, and dh/dc."""
+    gates = block[:, :4]
     xp.multiply(gates, gates, out=d)
     xp.subtract(gates[:, :3], d[:, :3], out=d[:, :3])               # σ' = σ - σ²
     xp.subtract(1, d[:, 3], out=d[:, 3])                            # tanh' = 1 - tanh²
     d[:, 0] *= shown                                                # do = tanh(c) dh
-    d[:, 1:3] *= block[:-1, 3:]                                     # di = g dc,    df = c dc
+    d[:, 1:3] *= block[:, 3:]                                       # di = g dc,    df = c dc
     d[:, 3] *= gates[:, 1]                                          # dg = i dc
     to_c = shown * shown
     xp.subtract(1, to_c, out=to_c)
     to_c *= gates[:, 0]                                             # dh/dc = o tanh'(c)
-    dy = None if dy is None else xp.ascontiguousarray(dy.swapaxes(1, 2))
-    dh, by_h = xp.zeros((hidden, batch), d.dtype), xp.empty((hidden, batch), d.dtype)
-    dc, across = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy(), xp.roll(weight_hh, hidden, axis=0).T
-    for t in reversed(range(steps)):
-        now = d[t]
-        if dy is not None:
-            dh += dy[t]
-        dc += xp.multiply(dh, to_c[t], out=by_h)
-        now[0] *= dh
-        now[1:] *= dc
-        dc *= gates[t, 2]
-        carried = None if over is None else dh * over[t]
-        xp.matmul(across, now.reshape(4 * hidden, batch), out=dh)
-        if over is not None:
-            dh += carried
-    return d, dh, dc
+    return to_c
 
 
 def to_parameters(xp, d, x, h):
