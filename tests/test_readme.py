@@ -55,11 +55,11 @@ def test_every_file_that_it_points_to_exists():
 
 
 def test_what_there_is_is_there():
-    from tinycv import nn, sequence
-    rows = re.findall(r"^\| (?:layers|norms|activations) \| (.*?) \|$", TEXT, re.MULTILINE)
-    names = ", ".join(rows).split(", ")
-    assert len(rows) == 3 and not [name for name in names if not hasattr(nn, name) and not hasattr(sequence, name)]
-    has = {name for home in (nn, sequence) for name, found in vars(home).items()
+    from tinycv import nn, sequence, vision
+    rows = re.findall(r"^\| (?:layers|norms|activations|models) \| (.*?) \|$", TEXT, re.MULTILINE)
+    names, homes = ", ".join(rows).split(", "), (nn, sequence, vision)
+    assert len(rows) == 4 and not [name for name in names if not any(hasattr(home, name) for home in homes)]
+    has = {name for home in homes for name, found in vars(home).items()
            if isinstance(found, type) and issubclass(found, nn.Module) and not name.endswith("Loss")}
     assert has - set(names) == {"Module", "Sequential", "Identity", "Flatten"}
 
