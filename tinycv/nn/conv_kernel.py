@@ -27,9 +27,9 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     size = walked([n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation)
     y = xp.empty((len(x), *size, o), x.dtype)
     for ins, outs in parted(c, o // groups, groups):
-        see(xp, y[..., outs], x[..., ins], w[outs].transpose(2, 3, 1, 0), stride, padding, dilation)
-    if bias is not None:
-        y += bias
+        for at in see(xp, y[..., outs], x[..., ins], w[outs].transpose(2, 3, 1, 0), stride, padding, dilation):
+            if bias is not None:
+                y[at, ..., outs] += bias[outs]                      # now, while it is in the cache
     return first(y)
 
 
@@ -44,39 +44,57 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's way forward too.
 
-    Every pixel of x looks back at the g whose windows it was in: that is a convolution again, by taps turned round.
-    With stride s, pixels a, a + s, a + 2 s, ... were seen by the same taps, and others by others: s x s convolutions.
-    Where most would look in vain, at a single window perhaps, or make many columns for few channels, ``stamp`` is quicker.
+    Two ways.  Every g stamps its window, and overlapping stamps add up; or, read backwards, every pixel of x looks at
+    the g whose windows it was in: that is a convolution again, by taps turned round, and has nothing to add up.
     """
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
-    stamps = is_thin(w.shape[0], w.shape[1]) or prod(x.shape[1:3]) > 4 * prod(stride) * prod(g.shape[1:3])
-    sides = list(zip(x.shape[1:3], g.shape[1:3], w.shape[2:], stride, [p for p, _ in padding], dilation, strict=True))
+    look = looking(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
     for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
-        if stamps:
-            stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
-        for place in () if stamps else places(stride):
-            (down, rows, above, far), (across, columns, beside, wide) = (
-                looked_back(a, *side) for a, side in zip(place, sides, strict=True))
-            see(xp, x[:, place[0]::stride[0], place[1]::stride[1], ins], g[:, rows, columns, outs],
-                w[outs][:, :, down][..., across].transpose(2, 3, 0, 1), (1, 1), (above, beside), (far, wide))
-    if bias is not None:
-        x += bias
+        walk = (stride, padding, dilation) if look is None else (stride, dilation, *look)
+        for at in (stamp if look is None else look_back)(xp, x[..., ins], g[..., outs], w[outs], *walk):
+            if bias is not None:
+                x[at, ..., ins] += bias[ins]
     return first(x)
 
 
-def looked_back(a, n, steps, k, s, p, d):
-    """Along one axis of n pixels, how pixels a, a + s, ... look back at ``steps`` of the window: the taps that saw them,
-    turned round; which steps they look at; how many of these are missing before and after; how far it is from tap to tap.
+def looking(w_shape, size, sides, stride, padding, dilation):
+    """How ``look_back`` goes about it: reach, cells, cut, around, see there. None where stamping is quicker: it takes
+    fewer products, but its sums are slow unless channels are few.
+
+    With stride s, x is taken in cells of s pixels, and ``cut`` rows of the first are padding. Every place a in a cell
+    has other taps, a + s t, but all hear from the same ⌈k/s⌉ neighbours: ``reach``.
     """
-    taps = [t for t in range(k) if (a + p - d * t) % s == 0][::-1]
-    looks = [(a + p - d * t) // s for t in taps] or [0]             # the first pixel's; the next one's are 1 further
-    start, stop = looks[0], looks[-1] + len(range(a, n, s))
-    apart = looks[1] - looks[0] if len(looks) > 1 else 1
-    return taps, slice(max(0, start), max(0, stop)), (max(0, -start), max(0, stop - steps)), apart
+    o, c, *window = w_shape
+    reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]
+    skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]                      # cells wholly in the padding
+    cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]
+    cells = [-(-(n + e) // s) for n, e, s in zip(sides, cut, stride, strict=True)]
+    around = [(d * (r - 1) - k, m + k - n) for r, d, k, m, n in zip(reach, dilation, skip, cells, size, strict=True)]
+    work = prod(cells) * prod(reach) * prod(stride)
+    uneven = max(stride) > 1 and max(dilation) > 1                  # neighbours at unequal distances
+    return None if uneven or is_thin(o, c) or work > 4 * prod(size) * prod(window) else (reach, cells, cut, around)
+
+
+def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
+    """Write x (N, H, W, C) by a convolution of stride 1 that answers with a cell of s x s pixels at once."""
+    (o, c, *_), sides, taps = w.shape, x.shape[1:3], turned(xp, w, reach, stride)
+    g = g[(slice(None), *[slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(around, g.shape[1:3], strict=True)])]
+    around = [(max(0, a), max(0, b)) for a, b in around]
+    if max(stride) == 1:
+        yield from see(xp, x, g, taps, (1, 1), around, dilation)
+        return
+    for at in few(xp, len(g), prod(cells) * prod(reach) * o):
+        z = xp.empty((len(g[at]), *cells, prod(stride) * c), g.dtype)
+        for _ in see(xp, z, g[at], taps, (1, 1), around, dilation):
+            pass
+        z = z.reshape(-1, *cells, *stride, c).swapaxes(2, 3)                                # (n, cell, a, cell, b, C)
+        z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
+        x[at] = z[:, cut[0]:cut[0] + sides[0], cut[1]:cut[1] + sides[1]]
+        yield at
 
 
 def stamp(xp, x, g, w, stride, padding, dilation):
-    """x (N, H, W, C) = the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
+    """Write x (N, H, W, C), the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
     (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
     matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, -1), before(padding)
     for at in few(xp, len(g), prod(size) * prod(window) * c):
@@ -90,6 +108,7 @@ def stamp(xp, x, g, w, stride, padding, dilation):
         for tap in places(window):
             canvas[(*seen_by(tap, size, stride, dilation), slice(None))] += stamps[tap]
         x[at] = canvas[:, top:top + x.shape[1], left:left + x.shape[2]]
+        yield at
 
 
 def is_thin(many, few):
@@ -101,16 +120,15 @@ def is_thin(many, few):
 
 
 def see(xp, y, x, taps, stride, padding, dilation):
-    """Write the convolution of x into y, the quickest way there is."""
+    """Write the convolution of x into y, the quickest way there is. Yields which images have just been written."""
     (*window, c, o), size = taps.shape, y.shape[1:3]
-    if not (y.size and taps.size):
-        y[...] = 0
-    elif r := winograd.pays(xp, window, stride, dilation, c, o, size):
+    if r := winograd.pays(xp, window, stride, dilation, c, o, size):
         for at, part in winograd.convolved(xp, x, in_cells(taps, r), stride, before(padding), size):
             y[at] = part
+            yield at
     elif is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]):
         around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
-        stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
+        yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
         matrix = taps.reshape(-1, o)
         for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
@@ -118,6 +136,7 @@ def see(xp, y, x, taps, stride, padding, dilation):
                 xp.matmul(columns, matrix, out=as_rows(y[at]))
             else:
                 y[at] = (columns @ matrix).reshape(-1, *size, o)
+            yield at
 
 
 def seen(xp, g, x, window, stride, padding, dilation):
@@ -125,11 +144,10 @@ def seen(xp, g, x, window, stride, padding, dilation):
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
     if r := winograd.pays(xp, window, stride, dilation, c, o, size):
         return out_of_cells(winograd.to_taps(xp, g, x, r, stride, before(padding)), (*window, c, o))
-    if is_thin(c, o) and max(stride) == 1:                          # fewer columns: what each pixel of x sees of g
-        ways = zip(x.shape[1:3], size, window, stride, before(padding), dilation, strict=True)
-        _, looks, around, _ = zip(*(looked_back(0, *way) for way in ways), strict=True)
+    around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
+    if is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:       # fewer columns: what each pixel sees of g
         total = xp.zeros((prod(window) * o, c), g.dtype)
-        for at, columns in unfolded(xp, g[:, *looks], window, x.shape[1:3], stride, around, dilation):
+        for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation):
             total += columns.T @ as_rows(x[at])
         return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
     total = xp.zeros((prod(window) * c, o), g.dtype)
@@ -171,6 +189,15 @@ def out_of_cells(taps, shape):
 def parted(c, o, groups):
     """The channels of each group, in and out, of which it has c and o."""
     return [(slice(i * c, i * c + c), slice(i * o, i * o + o)) for i in range(groups)]
+
+
+def turned(xp, w, reach, stride):
+    """Taps (O, C, kH, kW), turned round and sorted by the place in a cell that they reach: (rH, rW, O, sH sW C)."""
+    o, c, *window = w.shape
+    whole = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
+    whole[:, :, :window[0], :window[1]] = w
+    whole = whole.reshape(o, c, reach[0], stride[0], reach[1], stride[1])[:, :, ::-1, :, ::-1]
+    return whole.transpose(2, 4, 0, 3, 5, 1).reshape(*reach, o, prod(stride) * c)
 
 
 def unfolded(xp, x, window, size, stride, padding, dilation):
