@@ -34,11 +34,11 @@ def from_anywhere(model, source, target):
     return next_symbol_loss(model, source, target, start, free)
 
 
-def learn(pairs, steps, seed, attention="general", hidden=32, batch=64, rate=1e-2, loss=next_symbol_loss):
+def learn(pairs, steps, seed, attention="general", hidden=32, batch=64, rate=1e-2, dropout=0.0, loss=next_symbol_loss):
     """The same network with attention or without: a state of ``hidden`` numbers, of which either direction has half."""
     tinycv.manual_seed(seed)
     model = Seq2Seq(len(pairs.source_words), len(pairs.target_words), embedding_dim=32, hidden_size=hidden,
-                    bidirectional=True, attention=attention).to(show.device)
+                    bidirectional=True, attention=attention, dropout=dropout).to(show.device)
     loader = DataLoader(pairs.source, pairs.target, batch_size=batch, seed=seed, drop_last=True)
     epochs = max(1, show.choose(4, steps) // len(loader))
     fit(model, Adam(model.parameters(), lr=rate), loss, loader, epochs, clip=1.0, seed=seed,
@@ -73,7 +73,7 @@ order, bag = [], []
 for seed in SEEDS:
     train, test = (pairs[:show.choose(128, None)] for pairs in lecture(seed))
     bags = [replace(pairs, source=-np.sort(-pairs.source)) for pairs in (train, test)]      # PAD, the least, stays last
-    reader, counter = (learn(pairs, 1000, seed, hidden=64, batch=32) for pairs in (train, bags[0]))
+    reader, counter = (learn(pairs, 1000, seed, hidden=64, batch=32, dropout=0.2) for pairs in (train, bags[0]))
     order.append(exact_match(reader, test).mean())
     bag.append(exact_match(counter, bags[1]).mean())
 show.measured("the lecture's sentences, held-out combinations, share right" + MEAN, np.mean(order), "", ">= 1")

@@ -180,6 +180,14 @@ def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
         assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_changes_the_scores_in_training_alone(device, kind):
+    model, inputs = make(kind, device, dropout=0.5), (Tensor(SOURCE, device=device), Tensor(TARGET, device=device))
+    assert (model(*inputs).numpy() != model(*inputs).numpy()).any()
+    model.eval()
+    assert (model(*inputs).numpy() == model(*inputs).numpy()).all()
+
+
 def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
     for attention in (None, "additive", "general"):
         model = Seq2Seq(8, 7, 4, 6, attention=attention)

@@ -30,6 +30,7 @@ from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh
 from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.activation import log_softmax
+from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
@@ -50,19 +51,20 @@ class Encoder(Module):
     """
 
     def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
-                 bidirectional: bool = False):
+                 bidirectional: bool = False, dropout: float = 0.0):
         if bidirectional and hidden_size % 2:
             raise ValueError(f"hidden_size is {hidden_size}; two directions share it equally, so it must be even")
         self.embedding = Embedding(vocabulary, embedding_dim)
-        self.ways = 1 + bidirectional
+        self.ways, self.dropout = 1 + bidirectional, dropout
         self.rnn = choose(CELLS, "cell", cell)(embedding_dim, hidden_size // self.ways, num_layers, batch_first=True,
-                                               bidirectional=bidirectional)
+                                               dropout=dropout, bidirectional=bidirectional)
 
     def forward(self, source: Any) -> tuple:
         """source (B, S) ids, PAD after the end. Returns the memory (B, S, H), the state after each one's own last
         symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
         mask = bare(source) != PAD
-        memory, state = self.rnn(self.embedding(source), lengths=mask.sum(axis=1))
+        read = dropout(self.embedding(source), self.dropout, self.training)                             # (B, S, E)
+        memory, state = self.rnn(read, lengths=mask.sum(axis=1))
         return memory, each(state, self.joined), mask
 
     def joined(self, last: Any) -> Any:
@@ -83,11 +85,11 @@ class Decoder(Module):
     """
 
     def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
-                 attention: str | None = None):
+                 attention: str | None = None, dropout: float = 0.0):
         self.embedding = Embedding(vocabulary, embedding_dim)
-        self.looks_first = attention == "additive"
+        self.looks_first, self.dropout = attention == "additive", dropout
         width = embedding_dim + hidden_size * self.looks_first
-        self.rnn = choose(CELLS, "cell", cell)(width, hidden_size, num_layers, batch_first=True)
+        self.rnn = choose(CELLS, "cell", cell)(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
         self.attention = attention and choose(ATTENTION, "attention", attention)(hidden_size)
         self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None             # W_c
         self.out = Linear(hidden_size, vocabulary)                                                      # W_s
@@ -101,7 +103,8 @@ class Decoder(Module):
     def forward(self, target: Any, before: dict) -> tuple:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
         state after them, and where it looked, (B, T, S), or None without attention."""
-        read, state = self.embedding(target), each(before["state"], batch_second)                       # (B, T, E)
+        read = dropout(self.embedding(target), self.dropout, self.training)                             # (B, T, E)
+        state = each(before["state"], batch_second)
         if self.looks_first:
             y, state, context, weights = self.stepwise(read, state, before)
         else:
@@ -109,6 +112,7 @@ class Decoder(Module):
             context, weights = self.look(y, before) if self.attention else (None, None)
         if context is not None:
             y = tanh(self.join(concatenate([context, y], axis=-1)))                                     # (B, T, H)
+        y = dropout(y, self.dropout, self.training)
         return self.out(y), {**before, "state": each(state, batch_second)}, weights
 
     def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
@@ -130,13 +134,14 @@ class Seq2Seq(Module):
     """An encoder and a decoder of one width H.
 
     attention: None, "additive", "dot" or "general". cell: "lstm" or "gru". A bidirectional encoder has H / 2 units each
-    way, so that memory and state are H wide whatever the choices.
+    way, so that memory and state are H wide whatever the choices. dropout: while training, on what the recurrent layers
+    read and on what the scores are made of; never from step to step.
     """
 
     def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
-                 cell: str = "lstm", bidirectional: bool = False, attention: str | None = None):
-        self.encoder = Encoder(source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional)
-        self.decoder = Decoder(target_size, embedding_dim, hidden_size, num_layers, cell, attention)
+                 cell: str = "lstm", bidirectional: bool = False, attention: str | None = None, dropout: float = 0.0):
+        self.encoder = Encoder(source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional, dropout)
+        self.decoder = Decoder(target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout)
 
     def forward(self, source: Any, target: Any) -> Any:
         """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V): those at t are for the
@@ -154,7 +159,7 @@ class Seq2Seq(Module):
 
     def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
         """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam 1 takes the likeliest
-        symbol each time, more keep so many unfinished answers in view (decode.py)."""
+        symbol each time, more keep so many unfinished answers in view (decode.py). Call ``eval()`` before."""
         with no_grad():
             state = self.start(source)
             if beam == 1:
