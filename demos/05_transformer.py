@@ -16,6 +16,7 @@ import tinycv
 from tinycv import draw
 from tinycv.data import PAD, DataLoader, addition, dates, reversal, sorting
 from tinycv.demo import Demo
+from tinycv.ema import EMA
 from tinycv.optim import Adam, warmup_inverse_sqrt
 from tinycv.sequence import GPT, Transformer, exact_match, next_symbol_loss
 from tinycv.train import fit
@@ -27,30 +28,29 @@ PEAK = 3e-3                                     # the greatest learning rate, at
 # %% the pieces: two models, and how they learn
 
 
-def translator(pairs):
+def translator(pairs, dropout=0.0):
     return Transformer(len(pairs.source_words), len(pairs.target_words), d_model=64, nhead=4, num_encoder_layers=2,
-                       num_decoder_layers=2, dim_feedforward=128, dropout=0.1, norm_first=True)
+                       num_decoder_layers=2, dim_feedforward=128, dropout=dropout, norm_first=True)
 
 
-def continuer(pairs):
-    """A GPT reads question and answer as one text."""
-    return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1], num_layers=4)
+def continuer(pairs):                           # a GPT reads question and answer as one text
+    return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1])
 
 
-def text_loss(model, source, target):
-    """It is asked for the answer alone."""
+def text_loss(model, source, target):           # and is asked for the answer alone
     return next_symbol_loss(lambda s, t: model(tinycv.concatenate([s, t], axis=1))[:, s.shape[1]:], source, target)
 
 
 def learn(make, loss, pairs, epochs, seed):
-    """Adam as in the paper, section 5.3, and the rate of its eq. 3, with a tenth of all steps as warm-up."""
+    """Adam and learning rate of the paper (5.3); it averages its last weights (6.1), and here a running mean is taken."""
     tinycv.manual_seed(seed)
     model, pairs = make(pairs).to(show.device), pairs[:show.choose(128, None)]
     loader = DataLoader(pairs.source, pairs.target, batch_size=64, seed=seed, drop_last=True)
-    schedule = warmup_inverse_sqrt(1 + epochs * len(loader) // 10)
+    schedule, ema = warmup_inverse_sqrt(1 + epochs * len(loader) // 10), EMA(model, decay=0.99)
     history = fit(model, Adam(model.parameters(), lr=PEAK, betas=(0.9, 0.98), eps=1e-9), loss, loader, epochs,
-                  schedule=schedule, clip=1.0, seed=seed)
-    return model.eval(), history.losses, [PEAK * schedule(step) for step in range(len(history.losses))]
+                  schedule=schedule, clip=1.0, ema=ema, seed=seed)
+    model.eval().load_state_dict(ema.state_dict())
+    return model, history.losses, [PEAK * schedule(step) for step in range(len(history.losses))]
 
 
 def measure(name, tasks, epochs, target="", make=translator, loss=next_symbol_loss):
@@ -75,7 +75,7 @@ def perplexity(model, pairs):                   # among how many equally likely 
 
 # %% sort six digits (there are 729 such questions, each is asked once), and translate dates
 digits, days = [sorting(seed=seed) for seed in SEEDS], [dates(seed, "english") for seed in SEEDS]
-measure("sort, Transformer", digits, 150, "1")
+measure("sort, Transformer", digits, 150, "1", partial(translator, dropout=0.1))
 measure("sort, GPT", digits, 150, "1", continuer, text_loss)
 runs = measure("dates to English", days, 5, ">= 0.995")
 
