@@ -48,11 +48,14 @@ def lstm_work(steps: int, batch: int, width: int, hidden: int) -> Callable[[], A
 
 def conv_case(images: int, channels: int, side: int, out: int, window: int, stride: int, padding: int) -> Case:
     from tinycv.engine import reduce
+    from tinycv.nn import winograd
     from tinycv.nn.window import settled, walked
     _, pads, _ = settled(stride, padding, 1, (window, window))
     size = walked([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
-    taps, steps = window * window * channels, size * size
-    products = [(steps, taps, out, images), (taps, steps, out, images), (steps, out, taps, images)]
+    taps, steps, often = window * window * channels, size * size, images
+    if r := winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
+        taps, steps, often = stride * stride * channels, (-(-size // 2)) ** 2, images * (r + 1) ** 2    # fewer products
+    products = [(steps, taps, out, often), (taps, steps, out, often), (steps, out, taps, often)]
     tiny = conv_work(images, 1, window, 1, window, stride, padding)
 
     def calls() -> Any:
