@@ -135,7 +135,8 @@ def readme_tables(models: dict[str, Any], ops: dict[str, Any], scale: dict[str, 
     for row in (row for row in models["rows"] if "refused" not in row):
         kinds.setdefault(kind(row), []).append(row)
     parts = [line for name, rows in kinds.items() for line in model_table(models, name, rows)]
-    refused = [f"{row['group']}, {row['name']}" for row in models["rows"] + ops["rows"] if "refused" in row]
+    refused = [f"{row['group']}, {row['name']}" for record in (models, ops, scale) if record
+               for row in record["rows"] if "refused" in row]
     parts += [f"Refused, because the contenders disagree: {'; '.join(refused)}.", ""] * bool(refused)
     parts += [*growth(scale), *lost_ops(ops)]
     places: dict[str, list] = {}
