@@ -5,11 +5,11 @@ lengths), attention.py (scaled dot-product, multi-head), blockwise.py (the same 
 
 from tinycv.sequence.attention import MultiheadAttention, causal_mask, scaled_dot_product_attention
 from tinycv.sequence.gru import GRU, GRUCell, gru
-from tinycv.sequence.lstm import LSTM, LSTMCell, lstm, lstm_gates
+from tinycv.sequence.lstm import LSTM, LSTMCell, chrono_start, lstm, lstm_gates
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
 from tinycv.sequence.transformer import TransformerEncoderLayer
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "MultiheadAttention", "RNN", "RNNCell", "TransformerEncoderLayer",
-           "causal_mask", "gru", "lstm", "lstm_gates", "rnn", "scaled_dot_product_attention",
+           "causal_mask", "chrono_start", "gru", "lstm", "lstm_gates", "rnn", "scaled_dot_product_attention",
            "state_gradients"]
