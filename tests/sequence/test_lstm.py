@@ -7,7 +7,7 @@ import pytest
 import tinycv
 from tinycv import Tensor
 from tinycv.engine.check import certify
-from tinycv.sequence import LSTM, lstm, lstm_gates
+from tinycv.sequence import LSTM, chrono_start, lstm, lstm_gates
 
 T, B, WIDTH, H = 5, 3, 4, 6
 SHAPES = (T, B, WIDTH), (B, H), (B, H), (4 * H, WIDTH), (4 * H, H), (4 * H,), (4 * H,)
@@ -181,3 +181,26 @@ def test_the_gates_that_are_shown_are_those_of_the_lstm(device, batch_first):
     np.testing.assert_allclose(shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"], shown["cell"],
                                rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6)
+
+
+# ── gates that start open ────────────────────────────────────────────────────────────────────────
+
+def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(device):
+    layer = LSTM(WIDTH, 400, 2, bidirectional=True).to(device)
+    before = {name: p.numpy() for name, p in layer.named_parameters()}
+    chrono_start(layer, 51)
+    after = {name: p.numpy() for name, p in layer.named_parameters()}
+    for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
+        bias = after["bias_ih" + suffix] + after["bias_hh" + suffix]
+        kept = np.exp(bias[400:800])                                # f / (1 - f), the steps that a cell keeps
+        assert 1 <= kept.min() < 3 and 49 < kept.max() <= 51 and kept.mean() == pytest.approx(26, abs=3)
+        np.testing.assert_allclose(bias[:400], -bias[400:800])
+        assert (after["bias_ih" + suffix][800:] == before["bias_ih" + suffix][800:]).all()
+    assert all((after[name] == before[name]).all() for name in after if "weight" in name)
+
+
+def test_a_chrono_start_without_biases_or_steps_is_refused():
+    with pytest.raises(ValueError, match="bias=False"):
+        chrono_start(LSTM(WIDTH, H, bias=False), 10)
+    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+        chrono_start(LSTM(WIDTH, H), 0)

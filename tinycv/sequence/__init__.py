@@ -17,7 +17,7 @@ from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.encoder_decoder import Transformer
 from tinycv.sequence.gpt import GPT
 from tinycv.sequence.gru import GRU, GRUCell, gru
-from tinycv.sequence.lstm import LSTM, LSTMCell, lstm, lstm_gates
+from tinycv.sequence.lstm import LSTM, LSTMCell, chrono_start, lstm, lstm_gates
 from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
@@ -32,6 +32,6 @@ from tinycv.sequence.transformer import (
 __all__ = ["AdditiveAttention", "Decoder", "DotAttention", "Encoder", "GPT", "GRU", "GRUCell", "GeneralAttention", "LSTM",
            "LSTMCell", "LearnedPositions", "MultiheadAttention", "RNN", "RNNCell", "Seq2Seq", "SinusoidalPositions",
            "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
-           "beam_search", "causal_mask", "exact_match", "greedy", "gru", "length_mask", "lstm", "lstm_gates",
+           "beam_search", "causal_mask", "chrono_start", "exact_match", "greedy", "gru", "length_mask", "lstm", "lstm_gates",
            "next_symbol_loss", "padding_mask", "rnn", "scaled_dot_product_attention",
            "state_gradients"]

@@ -20,6 +20,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tinycv.engine.backend import host_generator, to_device
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
@@ -70,6 +73,25 @@ class LSTMCell(Cell):
     """One step of an LSTM: x (B, I) and (h, c) of (B, H) each, or None for zeros, to the next (h, c)."""
 
     layer = LSTM
+
+
+def chrono_start(layer: LSTM, steps: int) -> None:
+    """Start every layer with gates set for memories of up to ``steps`` steps: b_f = log u, b_i = -b_f, u from U(1, steps).
+
+    Then f = u / (1 + u), so that a cell keeps its content for about u steps, and each cell is given another u. Tallec &
+    Ollivier 2018, "Can recurrent neural networks warp time?". Without it the forget gates start near 1/2.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; it must be at least 1")
+    hidden = layer.hidden_size
+    for suffix in sum(layer.suffixes, []):
+        _, _, bias_ih, bias_hh = weights(layer, suffix)
+        if bias_ih is None:
+            raise ValueError("chrono_start sets biases, and this LSTM was made with bias=False")
+        start = np.log(host_generator().uniform(1, steps, hidden)).astype(bias_ih.dtype)
+        bias_hh.data[:2 * hidden] = 0.0
+        bias_ih.data[:hidden] = to_device(-start, bias_ih.device)
+        bias_ih.data[hidden:2 * hidden] = to_device(start, bias_ih.device)
 
 
 def lstm_gates(layer: LSTM, x: Any) -> dict:
