@@ -208,7 +208,7 @@ def test_the_readme_gets_models_first_then_growth_then_the_ops_that_lose():
     assert "| attention, T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | 2 MB, 2 MB | 5%, 1% |" in text
     assert "| attention, T = 16 | 25.6 ms | 16 ms | **1.60 [1.60, 1.60]** |" in text
     assert "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA device." in text
-    assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32." in text
+    assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32; attention, T = 32." in text
     assert "| attention, 2 to 16 | 2.00, 1.00 | 1.00, 0.00 | 0.20, 1.60 |" in text
     assert "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in text[ops:] and "T = 8 |" not in text[ops:]
     assert text.endswith("commit unknown.") and "models, ops, scale: a CPU, 2 cores" in text
