@@ -21,7 +21,7 @@ FLOORS = [
     ["engine.recompute"],
     ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
-    ["optimizer", "ema", "data", "progress", "parallel"],
+    ["optimizer", "ema", "data", "metrics", "progress", "parallel"],
     ["optim"],
     ["checkpoint"],
     ["train"],

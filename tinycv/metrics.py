@@ -1,0 +1,146 @@
+"""Metrics: how near the samples of a generator are to real data. NumPy arrays on the host in, plain numbers out.
+
+In the plane, where the modes are known:
+
+    modes, share within 3 σ, reverse KL                             Lin et al. 2018 (PacGAN), section 4.1
+    KL(q || p) = Σ_k q_k log (q_k / p_k)                            q_k: generated, p_k: real share of mode k
+
+On features φ of images (of a classifier trained on the data), for a set of real and a set of generated ones:
+
+    Frechet     |μ - μ'|² + tr (C + C' - 2 (C C')^(1/2))            Heusel et al. 2017, eq. 6; Dowson & Landau 1982
+    kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³          Binkowski et al. 2018
+    precision   share of generated ones inside the region of the real; recall: the reverse   Kynkaanniemi et al. 2019
+
+"FID" is the Frechet distance in the features of one particular network, Inception-v3; with any other network the number
+has another scale, so nothing here is called by that name.  What it can be compared with is the same distance between
+two sets of real images: see ``generative/judge.py``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 1024                                    # rows whose distances to all others are held at once
+
+
+# ── modes ────────────────────────────────────────────────────────────────────────────────────────
+
+class Modes(NamedTuple):
+    """How samples fall on known modes: how many are reached, the share of good samples, and how unevenly they fall."""
+
+    covered: int                                # modes with at least one sample within three sigma
+    share: float                                # of the samples that lie within three sigma of any mode
+    reverse_kl: float                           # nats; 0 where every mode gets its due, log K where one gets all
+
+
+def modes_covered(samples: np.ndarray, centres: np.ndarray, sigma: float, shares: np.ndarray | None = None) -> Modes:
+    """PacGAN's three figures for samples (N, D) of a mixture with centres (K, D) and one standard deviation sigma.
+
+    shares: what part of the real data each mode holds (K,); None: all the same. A sample belongs to the nearest mode;
+    for the reverse KL it counts there at any distance, for the other two within three sigma only.
+    In the plane, exp(-9/2) of the real data lie further out: a share above 0.989 says that the modes are too narrow.
+    """
+    samples, centres = np.asarray(samples, np.float64), np.asarray(centres, np.float64)
+    if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != centres.shape[1] or not len(samples):
+        raise ValueError(f"samples of shape {samples.shape} and centres of shape {centres.shape}: they must be (N, D) and "
+                         "(K, D), with one D for both and at least one sample")
+    distance = np.linalg.norm(samples[:, None] - centres, axis=-1)              # (N, K)
+    nearest = distance.argmin(axis=1)
+    good = distance.min(axis=1) < 3 * sigma
+    counts, within = (np.bincount(n, minlength=len(centres)) for n in (nearest, nearest[good]))
+    return Modes(int((within > 0).sum()), float(good.mean()), reverse_kl(counts, shares))
+
+
+def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
+    """KL(generated || real) over modes, in nats. counts (K,): generated samples in each; shares (K,): the real ones'
+    probabilities, or any numbers in proportion to them; None: all the same.
+
+    Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a perfect generator.
+    It is infinite where a sample falls on a mode that the real data do not have.
+    """
+    counts = np.asarray(counts, np.float64)
+    shares = np.ones_like(counts) if shares is None else np.asarray(shares, np.float64)
+    if counts.ndim != 1 or shares.shape != counts.shape or counts.sum() <= 0 or counts.min() < 0 or shares.min() < 0:
+        raise ValueError(f"counts of shape {counts.shape} and shares of shape {shares.shape}: both must be (K,), none "
+                         "negative, and there must be a sample")
+    q, p = counts / counts.sum(), shares / shares.sum()
+    met = q > 0                                                                 # 0 log 0 is 0
+    with np.errstate(divide="ignore"):
+        return max(0.0, float(np.sum(q[met] * np.log(q[met] / p[met]))))
+
+
+# ── distances between sets of features ───────────────────────────────────────────────────────────
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Between the Gaussians that have the mean and covariance of a (N, F) and of b (M, F): a squared distance, >= 0.
+
+    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C^(1/2) C' C^(1/2), which is symmetric: so eigenvalues
+    are real, and those that rounding makes negative are zeros.
+
+    It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth 2020): compare
+    distances of equal N and M only. Below some F samples the covariances have no full rank, and it says little.
+    """
+    a, b = _features(a, b, 2)
+    difference = a.mean(axis=0) - b.mean(axis=0)
+    c, d = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    values, vectors = np.linalg.eigh(c)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T               # C^(1/2)
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ d @ root), 0)).sum()
+    return max(0.0, float(difference @ difference + np.trace(c) + np.trace(d) - 2 * cross))
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared maximum mean discrepancy of a (N, F) and b (M, F), under a kernel of degree three.
+
+    Unbiased: 0 on average for two samples of one distribution, whatever N, and so below 0 half of the time.
+    differs: over all pairs at once, where the paper averages over random blocks.
+    """
+    a, b = _features(a, b, 2)
+
+    def mean(x, y, others=False):
+        """Of k over all pairs, without those of a row with itself where x is y."""
+        total = sum(float((((x[i:i + BLOCK] @ y.T) / x.shape[1] + 1) ** 3).sum()) for i in range(0, len(x), BLOCK))
+        if not others:
+            return total / (len(x) * len(y))
+        return (total - float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (len(x) * (len(x) - 1))
+
+    return mean(a, a, others=True) + mean(b, b, others=True) - 2 * mean(a, b)
+
+
+def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
+    """(precision, recall) of fake (M, F) against real (N, F).
+
+    A set's region is the union of balls around its points, each as large as the distance to its k-th nearest neighbour
+    in the set. Precision: the share of fake points in the region of the real (are they good?); recall: of real points
+    in the region of the fake (is anything left out?). Both grow with k, and depend on N and M: keep them equal.
+    """
+    real, fake = _features(real, fake, k + 1)
+    middle = real.mean(axis=0)
+    real, fake = real - middle, fake - middle                                   # small norms: less is lost in |x - y|²
+    slack = 1e-12 * max(float((x * x).sum(axis=1).max()) for x in (real, fake)) # rounding must not part a point from itself
+    return _inside(fake, real, k, slack), _inside(real, fake, k, slack)
+
+
+def _inside(points: np.ndarray, region: np.ndarray, k: int, slack: float) -> float:
+    """The share of points that lie in a ball around some point of region."""
+    parts = [slice(i, i + BLOCK) for i in range(0, len(region), BLOCK)]
+    own = [np.partition(squared_distances(region[at], region), k, axis=1)[:, k] for at in parts]    # the 0-th is itself
+    radius = np.concatenate(own) + slack
+    found = [(squared_distances(points[i:i + BLOCK], region) <= radius).any(axis=1) for i in range(0, len(points), BLOCK)]
+    return float(np.concatenate(found).mean())
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F)."""
+    return np.maximum((x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * (x @ y.T), 0)
+
+
+def _features(a: np.ndarray, b: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both in float64; ValueError unless they are two sets of features of one width."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < least:
+        raise ValueError(f"features of shapes {a.shape} and {b.shape}: they must be (N, F) and (M, F), with one F and at "
+                         f"least {least} rows each")
+    return a, b
