@@ -28,7 +28,7 @@ FLOORS = [
     ["sequence"],
     ["vision"],
     ["generative"],
-    ["draw_words", "draw", "doctor", "demo"],
+    ["draw_words", "draw", "draw_motion", "doctor", "demo"],
 ]
 
 
