@@ -65,6 +65,14 @@ def test_a_cache_of_other_shapes_is_not_used(folder):
         assert_is_source(cached("some", source, SHAPES))
 
 
+def test_a_cache_of_another_dtype_is_not_used(folder):
+    cached("some", source, SHAPES)
+    with pytest.warns(RuntimeWarning, match="uint8.*expected.*float32"):
+        arrays = cached("some", lambda: {k: a.astype("f4") for k, a in source().items()}, SHAPES, "float32")
+    assert_is_source(arrays)
+    assert_is_source(cached("some", never, SHAPES, "float32"))
+
+
 def test_a_cache_that_cannot_be_written_is_reported_and_the_data_still_come(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path / "file"))

