@@ -101,6 +101,20 @@ def test_every_patch_reaches_the_scores(device):
     assert (np.abs(patchify(images.grad, 2).numpy()).max(axis=-1) > 0).all()
 
 
+def test_the_mean_of_the_patches_is_read_where_it_is_asked_for(device):
+    model, images = small(pool="mean").to(device), Tensor(IMAGES, device=device)
+    mean = model.tokens(images)[:, 1:].mean(axis=1)
+    np.testing.assert_allclose(model(images).numpy(), model.head(mean).numpy(), rtol=1e-5)
+    by_cls = small().to(device)
+    by_cls.load_state_dict(model.state_dict())                  # the same parameters, another place to read
+    assert not np.allclose(model(images).numpy(), by_cls(images).numpy(), atol=1e-3)
+
+
+def test_another_pool_is_refused_with_its_name():
+    with pytest.raises(ValueError, match="pool is 'max'; it must be \"cls\" or \"mean\""):
+        small(pool="max")
+
+
 def test_attention_maps_are_probabilities_for_every_block_image_head_and_token(device):
     maps = small().to(device).attention_maps(Tensor(IMAGES, device=device))
     assert [m.shape for m in maps] == [(4, 2, 10, 10)] * 2
@@ -114,6 +128,15 @@ def test_attention_maps_belong_to_the_blocks_of_the_forward_pass():
     tokens = model.blocks[0](model.embed(x))
     second = model.blocks[1].self_attn.weights(model.blocks[1].norm1(tokens))
     assert (model.attention_maps(x)[1].numpy() == second.numpy()).all()
+
+
+def test_attention_maps_are_the_weights_that_the_values_were_averaged_with(device):
+    model, images = small().to(device), Tensor(IMAGES, device=device)
+    x, attend = model.embed(images), model.blocks[0].self_attn
+    read = model.blocks[0].norm1(x)
+    values = attend.apart(attend.project(read, None, None)[2])
+    by_map = attend.out_proj(attend.together(model.attention_maps(images)[0] @ values))
+    np.testing.assert_allclose(attend(read).numpy(), by_map.numpy(), rtol=1e-4, atol=1e-6)
 
 
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────
@@ -167,8 +190,9 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(device):
         assert p.grad.numpy().any(), name
 
 
-def test_the_whole_network_is_certified():
-    model = small()
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_the_whole_network_is_certified(pool):
+    model = small(pool=pool)
     for p in (model.cls_token, model.pos_embed):                # away from 0.02, where everything is nearly linear
         p.data = 20 * p.data
     certify_layer(model, IMAGES)

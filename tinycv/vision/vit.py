@@ -7,8 +7,9 @@
 
 The steps, as the lecture names them: cut into patches, flatten, project linearly, put CLS in front, add positions, pass
 the encoders, and read the class off C0, the place where CLS came out: it alone has looked at everything for this.
+(Or off the mean of all patches, without a CLS that asks: ibid., appendix D.3.)
 
-Read before: sequence/attention.py, sequence/transformer.py.   See at work: demos/06_vit.py.
+Read before: sequence/attention.py, sequence/transformer.py.   See at work: demos/06_vit.py, and demos/07_vit_maps.py.
 Shapes: B images, C channels, P patch side, N = (H / P) (W / P) patches, D width.
 """
 
@@ -44,15 +45,18 @@ class ViT(Module):
 
     image_size, patch_size: sides in pixels. dim D, depth (number of encoder blocks), heads, mlp_dim (4 D as in the
     paper where left out), dropout after each branch. Blocks are pre-norm with GELU, as in the paper.
+    pool: what the class is read off, "cls" for C0, or "mean" for the mean of the patches' places; CLS is there in both.
     """
 
     def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
-                 depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0):
+                 depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls"):
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}: "
                              f"{image_size % patch_size} pixels would be left over")
+        if pool not in ("cls", "mean"):
+            raise ValueError(f'pool is {pool!r}; it must be "cls" or "mean"')
         count = (image_size // patch_size) ** 2
-        self.image_size, self.patch_size, self.channels = image_size, patch_size, channels
+        self.image_size, self.patch_size, self.channels, self.pool = image_size, patch_size, channels, pool
         self.patch_embed = Linear(channels * patch_size ** 2, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
@@ -63,8 +67,8 @@ class ViT(Module):
 
     def forward(self, images: Any) -> Any:
         """images (B, C, H, W). Returns the scores (B, num_classes); softmax makes them probabilities."""
-        c0 = self.tokens(images)[:, 0]                               # (B, D): where CLS came out
-        return self.head(c0)
+        x = self.tokens(images)
+        return self.head(x[:, 0] if self.pool == "cls" else x[:, 1:].mean(axis=1))          # of (B, D)
 
     def tokens(self, images: Any) -> Any:
         """What every place holds after the last block: (B, N + 1, D), CLS first."""
