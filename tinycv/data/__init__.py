@@ -13,31 +13,40 @@
     lecture.py     Chinese and English sentences in which only the order of words tells the meaning
     pinyin.py      how their Chinese characters are said, where no font can draw them
 
+    densities.py   mixtures of Gaussians and of boxes: samples, log p and the exact score, with noise added or without
+    shapes.py      those with a name: ring, grid, eight_gaussians, two_moons, checkerboard, ...
+    surfaces.py    a Moebius band and a Swiss roll in space, and how far a point is from them
+
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
 
 Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sequences (N, T, ...); sentences (N, T) int64.
-Nothing here knows about tensors or GPUs.
+Nothing here knows about tensors or GPUs, but for densities.py, which is asked wherever a sampler's points are.
 """
 
 from .alignment import alignment_error, copies
 from .arithmetic import addition, reversal, sorting
 from .augment import affine, random_affine, random_shift
 from .dates import dates
+from .densities import Boxes, Mixture, entropy
 from .digits import digits_8x8, stratified_folds
 from .idx import idx_folder, read_idx, write_idx
 from .lecture import bag_ceiling, lecture
 from .loader import DataLoader, DrawnLoader
 from .memory import adding, copying
 from .mnist import halved, mnist_5k, stacked_digits
+from .shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
+from .surfaces import moebius, swiss_roll
 from .text import EOS, PAD, SOS, Pairs, Vocabulary, padded
 
 __all__ = [
     "EOS",
     "PAD",
     "SOS",
+    "Boxes",
     "DataLoader",
     "DrawnLoader",
+    "Mixture",
     "Pairs",
     "Vocabulary",
     "adding",
@@ -45,21 +54,33 @@ __all__ = [
     "affine",
     "alignment_error",
     "bag_ceiling",
+    "checkerboard",
     "copies",
     "copying",
+    "corners",
     "dates",
     "digits_8x8",
+    "eight_gaussians",
+    "entropy",
+    "gaussian",
+    "grid",
     "halved",
     "idx_folder",
     "lecture",
     "mnist_5k",
+    "moebius",
     "padded",
+    "picture",
     "random_affine",
     "random_shift",
     "read_idx",
     "reversal",
+    "ring",
     "sorting",
     "stacked_digits",
     "stratified_folds",
+    "swiss_roll",
+    "two_modes",
+    "two_moons",
     "write_idx",
 ]

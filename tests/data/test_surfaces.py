@@ -1,0 +1,63 @@
+"""Points on a surface lie evenly on it, and the nearest one is the nearest."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinycv.data.surfaces import moebius, swiss_roll
+
+SURFACES = {"moebius": moebius(), "swiss_roll": swiss_roll()}
+
+
+@pytest.fixture(params=SURFACES)
+def surface(request):
+    return SURFACES[request.param]
+
+
+def places(surface, n):
+    rng = np.random.default_rng(0)
+    return rng.uniform(surface.start, surface.end, n), rng.uniform(-surface.half, surface.half, n)
+
+
+def test_the_element_of_area_is_that_of_the_points(surface):
+    u, v = places(surface, 50)
+    h = 1e-6
+    along = (surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h)
+    np.testing.assert_allclose(surface.area(u, v), np.linalg.norm(np.cross(along, surface.rod(u)), axis=1), rtol=1e-8)
+    np.testing.assert_allclose(np.linalg.norm(surface.rod(u), axis=1), 1)
+
+
+def test_points_lie_evenly_over_the_area(surface):
+    n, share = 10_000, surface.cell_shares(20, 4)
+    x = surface.sample(n, np.random.default_rng(1))
+    count = np.bincount(surface.cell(x, 20, 4), minlength=80)
+    assert 40 < ((count - n * share) ** 2 / (n * share)).sum() < 135                # chi-squared, 79 degrees of freedom
+    assert surface.distance(x[:500]).max() < 1e-6
+
+
+def test_uniform_places_do_not(surface):
+    x = surface.points(*places(surface, 10_000))
+    count, expected = np.bincount(surface.cell(x, 20, 4), minlength=80), 10_000 * surface.cell_shares(20, 4)
+    assert ((count - expected) ** 2 / expected).sum() > 150
+
+
+def test_no_point_of_a_fine_mesh_is_nearer_than_the_nearest(surface):
+    x = np.random.default_rng(2).uniform(-1.5, 1.5, (60, 3))
+    mesh = surface.points(*surface._centres(2000, 60))
+    to_mesh = np.array([np.linalg.norm(mesh - point, axis=1).min() for point in x])
+    assert (surface.distance(x) <= to_mesh + 1e-12).all()
+    np.testing.assert_allclose(surface.distance(x), to_mesh, atol=0.02)
+
+
+def test_a_point_beside_the_sheet_is_as_far_as_it_was_moved(surface):
+    u, v = places(surface, 200)
+    h = 1e-6
+    normal = np.cross((surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h), surface.rod(u))
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    np.testing.assert_allclose(surface.distance(surface.points(u, v) + 0.05 * normal), 0.05, rtol=1e-4)
+
+
+def test_a_moebius_band_meets_itself_upside_down():
+    band = moebius()
+    v = np.linspace(-0.4, 0.4, 5)
+    np.testing.assert_allclose(band.points(np.full(5, 2 * np.pi), v), band.points(np.zeros(5), -v), atol=1e-12)

@@ -1,0 +1,195 @@
+"""Densities of which everything is known: samples, log p, and the score grad log p, with noise added or without.
+
+    p_s(x) = ∫ p(y) N(x; y, s² I) dy                            p, after noise of standard deviation s was added
+
+    of Gaussians    p_s(x) = Σ_k w_k N(x; m_k, C_k + s² I)
+                    grad log p_s(x) = Σ_k r_k (C_k + s² I)⁻¹ (m_k - x),         r_k the share of component k in p_s(x)
+    of boxes        p_s(x) = Σ_k w_k Π_d [Φ((x_d - a_kd) / s) - Φ((x_d - b_kd) / s)] / (b_kd - a_kd)
+
+They are what learned scores, samplers and likelihoods are held to.  ``log_density(x, noise)`` and ``score(x, noise)`` take
+s as ``noise``, a number or one for each point, and run on NumPy and CuPy arrays and on Tensors, in the precision of x; so
+``density.score`` is a score(x, s) that any sampler can use in place of a network.
+
+Densities with names (eight_gaussians, checkerboard, ...) are in shapes.py, curved surfaces in surfaces.py.
+See at work: demos/13_brownian.py, demos/14_score_matching.py.   Shapes: N points, K components, D axes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import ops
+from tinycv.engine.backend import array_module
+from tinycv.engine.ops import exp, log, logsumexp, where
+from tinycv.engine.tensor import bare
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Mixture:
+    """Gaussians m_k of weights w_k, all with one standard deviation ``sigma``, or each with a covariance of its own.
+
+    means (K, D); weights (K,), scaled to sum to 1, equal where left out; covariance (D, D) or (K, D, D), in sigma's place.
+    """
+
+    def __init__(self, means: Any, sigma: float | None = None, weights: Any = None, covariance: Any = None):
+        self.means = np.array(means, np.float64)
+        if self.means.ndim != 2 or (sigma is None) == (covariance is None):
+            raise ValueError(f"a Mixture takes means (K, D), and either sigma or covariance; means are {self.means.shape}, "
+                             f"sigma is {sigma}, covariance {'not given' if covariance is None else 'given'}")
+        count, self.dim = self.means.shape
+        self.weights, self.sigma, self.covariance = shares(weights, count), sigma, covariance
+        if covariance is None:
+            if sigma < 0:
+                raise ValueError(f"sigma={sigma} is a standard deviation: it must be at least 0")
+            self.axes, self.variances = None, np.full((1, self.dim), float(sigma) ** 2)
+        else:                                                       # C_k = Q_k diag(v_k) Q_kᵀ, and noise only adds to v_k
+            self.covariance = np.array(covariance, np.float64)
+            if self.covariance.shape not in ((self.dim,) * 2, (count, self.dim, self.dim)):
+                raise ValueError(f"covariance is {self.covariance.shape}; for means {self.means.shape} it must be "
+                                 f"{(self.dim,) * 2} or {(count, self.dim, self.dim)}")
+            variances, axes = np.linalg.eigh(self.covariance)
+            if variances.min() < 0:
+                raise ValueError(f"covariance has the eigenvalue {variances.min():.3g}: none may be negative")
+            self.axes, self.variances = np.broadcast_to(axes, (count, self.dim, self.dim)), np.atleast_2d(variances)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n points: (n, D) float32."""
+        chosen = rng.choice(len(self.means), size=n, p=self.weights)
+        z = rng.standard_normal((n, self.dim)) * np.sqrt(self.variances)[chosen % len(self.variances)]
+        if self.axes is not None:
+            z = np.einsum("nij,nj->ni", self.axes[chosen], z)
+        return (self.means[chosen] + z).astype(np.float32)
+
+    def log_density(self, x: Any, noise: Any = 0.0) -> Any:
+        """log p_s(x) in nats: (N,), for x (N, D)."""
+        return logsumexp(self._log_joint(x, noise)[0], axis=-1)
+
+    def score(self, x: Any, noise: Any = 0.0) -> Any:
+        """grad log p_s(x): (N, D), for x (N, D)."""
+        joint, along, variances = self._log_joint(x, noise)
+        share = exp(joint - logsumexp(joint, axis=-1, keepdims=True))           # (N, K): r_k
+        if self.axes is None:                                                   # one C for all: the means alone are mixed
+            return (share @ beside(x, self.means) - x) / variances[:, 0]
+        pulls = beside(x, self.axes) @ (along / variances)[..., None]           # (N, K, D, 1): C_k⁻¹ (x - m_k)
+        return -(share[..., None] * pulls[..., 0]).sum(axis=1)
+
+    def _log_joint(self, x: Any, noise: Any) -> tuple:
+        """log w_k N(x; m_k, C_k + s² I), (N, K); x - m_k along the axes of C_k, (N, K, D); the variances along them."""
+        check_points(x, self.dim)
+        along = x[:, None] - beside(x, self.means)                              # (N, K, D)
+        if self.axes is not None:
+            along = (beside(x, self.axes).swapaxes(-1, -2) @ along[..., None])[..., 0]
+        variances = beside(x, self.variances[None]) + squared(x, noise)         # (1 or N, 1 or K, D)
+        with np.errstate(divide="ignore"):
+            prior = beside(x, np.log(self.weights))                             # (K,): -inf for a weight of 0
+        far = 0.5 * (along * along / variances).sum(axis=-1)                    # (N, K)
+        return prior - far - 0.5 * log(variances).sum(axis=-1) - self.dim * HALF_LOG_2PI, along, variances
+
+
+class Boxes:
+    """Uniform densities on boxes that reach from ``low`` to ``high``, both (K, D); weights (K,) as a Mixture's."""
+
+    def __init__(self, low: Any, high: Any, weights: Any = None):
+        self.low, self.high = np.array(low, np.float64), np.array(high, np.float64)
+        if self.low.ndim != 2 or self.low.shape != self.high.shape or not (self.low < self.high).all():
+            raise ValueError(f"boxes reach from low to high, both (K, D) and low the smaller everywhere; got shapes "
+                             f"{self.low.shape} and {self.high.shape}")
+        self.dim, self.weights = self.low.shape[1], shares(weights, len(self.low))
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n points: (n, D) float32."""
+        chosen = rng.choice(len(self.low), size=n, p=self.weights)
+        return rng.uniform(self.low[chosen], self.high[chosen]).astype(np.float32)
+
+    def log_density(self, x: Any, noise: Any = 0.0) -> Any:
+        """log p_s(x) in nats: (N,), for x (N, D). Without noise it is -inf outside the boxes."""
+        return logsumexp(self._log_joint(x, noise)[0], axis=-1)
+
+    def score(self, x: Any, noise: Any) -> Any:
+        """grad log p_s(x): (N, D), for x (N, D). There must be noise: the density itself jumps at its edges."""
+        if isinstance(noise, (int, float)) and noise <= 0:
+            raise ValueError(f"noise={noise}: boxes have a score only after noise was added, so it must be above 0")
+        joint, slopes = self._log_joint(x, noise)
+        share = exp(joint - logsumexp(joint, axis=-1, keepdims=True))           # (N, K)
+        return (share[..., None] * slopes).sum(axis=1)
+
+    def _log_joint(self, x: Any, noise: Any) -> tuple:
+        """The log of w_k times the noised box k, (N, K), and its gradient in x, (N, K, D)."""
+        check_points(x, self.dim)
+        from_middle = x[:, None] - beside(x, (self.low + self.high) / 2)        # (N, K, D)
+        away, half = ops.abs(from_middle), beside(x, (self.high - self.low) / 2)
+        with np.errstate(divide="ignore"):
+            prior = beside(x, np.log(self.weights) - np.log(self.high - self.low).sum(axis=-1))
+        if isinstance(noise, (int, float)) and noise == 0:
+            return prior + where((away <= half).all(axis=-1), 0.0, -math.inf), None
+        s = squared(x, noise) ** 0.5
+        near, far = (away - half) / s, (away + half) / s                        # of the two edges, in standard deviations
+        tail = log_tail(near)
+        inside = tail + log1mexp(log_tail(far) - tail)                          # log [Φ(-near) - Φ(-far)]
+        slope = exp(-0.5 * far * far - HALF_LOG_2PI - inside) - exp(-0.5 * near * near - HALF_LOG_2PI - inside)
+        return prior + inside.sum(axis=-1), ops.sign(from_middle) * slope / s
+
+
+def entropy(density: Any, reach: float, cells: int = 1000) -> float:
+    """-∫ p log p in nats, of a density on the plane that is 0 outside [-reach, reach]²: a sum over cells x cells midpoints.
+
+    No model's mean log-likelihood on unseen points can be above -entropy, but for chance.
+    """
+    width = 2 * reach / cells
+    ticks = -reach + width * (np.arange(cells) + 0.5)
+    total = 0.0
+    for y in np.split(ticks, range(50, cells, 50)):
+        log_p = density.log_density(np.stack(np.meshgrid(ticks, y), axis=-1).reshape(-1, 2))
+        total -= (np.exp(log_p) * np.where(np.isneginf(log_p), 0.0, log_p)).sum() * width ** 2
+    return float(total)
+
+
+# -- what both need ---------------------------------------------------------------------------------------
+
+
+def shares(weights: Any, count: int) -> np.ndarray:
+    """Weights (K,) that sum to 1; equal ones for None."""
+    weights = np.ones(count) if weights is None else np.array(weights, np.float64)
+    if weights.shape != (count,) or not (weights >= 0).all() or not weights.sum() > 0:
+        raise ValueError(f"weights of shape {weights.shape}: one for each of {count} components is needed, "
+                         "none negative, not all 0")
+    return weights / weights.sum()
+
+
+def check_points(x: Any, dim: int) -> None:
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"points of shape {x.shape}; this density takes (N, {dim})")
+
+
+def beside(x: Any, array: np.ndarray) -> Any:
+    """A host array where x is, in x's precision."""
+    own = bare(x)
+    return array_module(own).asarray(array, dtype=own.dtype)
+
+
+def squared(x: Any, noise: Any) -> Any:
+    """s² as a float, or as (N, 1, 1) where every point has its own."""
+    if isinstance(noise, (int, float)):
+        return float(noise) ** 2
+    if noise.size not in (1, len(x)):
+        raise ValueError(f"noise of shape {noise.shape} for {len(x)} points: give one number, or one a point")
+    return noise.reshape((-1, 1, 1)) ** 2
+
+
+def log_tail(z: Any) -> Any:
+    """log of the share of N(0, 1) above z. Far out by Laplace's continued fraction, where 1 - erf would cancel to 0."""
+    far = ops.maximum(z, 3.0)
+    fraction = far
+    for k in range(40, 0, -1):
+        fraction = far + k / fraction                               # z + 1/(z + 2/(z + 3/(z + ...)))
+    beyond = -0.5 * far * far - HALF_LOG_2PI - log(fraction)
+    return where(z > 3.0, beyond, log(0.5 - 0.5 * ops.erf(ops.minimum(z, 3.0) * 0.5 ** 0.5)))
+
+
+def log1mexp(a: Any) -> Any:
+    """log(1 - exp(a)) for a < 0."""
+    return log(-ops.expm1(a))

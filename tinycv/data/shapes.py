@@ -1,0 +1,83 @@
+"""Densities with a name: those on which papers draw their samplers.  All are exact: see densities.py.
+
+    name                  p                                                  entropy, nats
+    gaussian              N(mean, covariance)                                ½ log det(2πe C)
+    two_modes             0.8 N((5, 5), I) + 0.2 N((-5, -5), I)              Song & Ermon 2019, section 3.2.2
+    ring, grid            8 and 25 small Gaussians                           Lin et al. 2018 (PacGAN), section 4.1
+    eight_gaussians       8 larger ones                                      2.832     Grathwohl et al. 2019 (FFJORD)
+    checkerboard          every other square of a board                      log 32    ibid.
+    corners               four right angles                                  2.947     Nielsen et al. 2020 (SurVAE)
+    two_moons             two half circles that reach into each other, blurred
+    picture               the ink of a picture, a small Gaussian at each pixel
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.densities import Boxes, Mixture
+
+
+def gaussian(mean: Any, covariance: Any) -> Mixture:
+    """One Gaussian: mean (D,), covariance (D, D)."""
+    return Mixture([mean], covariance=covariance)
+
+
+def two_modes(distance: float = 5.0, weight: float = 0.8) -> Mixture:
+    """A heavy Gaussian at (distance, distance) and a light one opposite, both of sigma 1, with nothing between them."""
+    return Mixture([[distance, distance], [-distance, -distance]], 1.0, [weight, 1 - weight])
+
+
+def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
+    """Gaussians around a circle, the first at (radius, 0)."""
+    angle = 2 * math.pi * np.arange(modes) / modes
+    return Mixture(radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1), sigma)
+
+
+def grid(side: int = 5, step: float = 2.0, sigma: float = 0.05) -> Mixture:
+    """side x side Gaussians, ``step`` apart, about the origin: at -4, -2, 0, 2 and 4 each way as they come."""
+    ticks = step * (np.arange(side) - (side - 1) / 2)
+    return Mixture(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2), sigma)
+
+
+def eight_gaussians() -> Mixture:
+    """FFJORD's: a ring of radius 4 and sigma 1/2, all of it divided by 1.414."""
+    return ring(8, 4 / 1.414, 0.5 / 1.414)
+
+
+def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
+    """Half circles about (0, 0) and (1, 1/2), blurred; as many points along each, which at this sigma nobody can tell
+    from a line: they stand closer than a third of it."""
+    angle = math.pi * (np.arange(points) + 0.5) / points
+    moon = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    return Mixture(np.concatenate([moon, [1.0, 0.5] - moon]), sigma)
+
+
+def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:
+    """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to 4."""
+    places = np.array([(i, j) for i in range(squares) for j in range(squares) if (i + j) % 2 == 0])
+    low = side * (places - squares / 2)
+    return Boxes(low, low + side)
+
+
+def corners() -> Boxes:
+    """Four right angles that face the origin from 1 to 4: each an upright and a level bar of 3 x 1, laid over each other."""
+    signs = np.array([(i, j) for i in (-1, 1) for j in (-1, 1)], np.float64)
+    ends = [(signs * near, signs * far) for near, far in (((1, 1), (4, 2)), ((1, 1), (2, 4)))]
+    near, far = (np.concatenate(parts) for parts in zip(*ends, strict=True))
+    return Boxes(np.minimum(near, far), np.maximum(near, far))
+
+
+def picture(ink: np.ndarray, width: float = 6.0, blur: float = 0.5) -> Mixture:
+    """Points lie where a picture (H, W), values >= 0, has ink: a Gaussian at each inked pixel, of sigma ``blur`` pixels.
+
+    The picture is ``width`` wide, upright, about the origin.
+    """
+    rows, columns = np.nonzero(ink)
+    pixel = width / ink.shape[1]
+    centre = (np.array(ink.shape) - 1) / 2
+    means = pixel * np.stack([columns - centre[1], centre[0] - rows], axis=-1)
+    return Mixture(means, blur * pixel, ink[rows, columns])
