@@ -12,6 +12,7 @@ FLOORS = [
     ["engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch",
      "engine.shards"],
     ["engine.backend"],
+    ["engine.cuda", "engine.gemm"],
     ["engine.tensor"],
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.record", "engine.walk"],

@@ -23,6 +23,7 @@ import numpy as np
 from .array import ndarray, unwrap, wrap
 from .cuda import MemoryPool, cuda_modules, random_module
 from .functions import SPECIAL, function, ufunc
+from .raw import RawModule
 from .world import NAMES, WORLD
 
 CAUSES = ("package", "driver", "old_driver", "device", "library")
@@ -42,10 +43,10 @@ class StrictModule(ModuleType):
 
 
 class _NoKernel:
-    """Kernels in CUDA C need a GPU."""
+    """CuPy's other ways to a kernel: tinycv uses RawModule alone, whose text g++ can compile too."""
 
     def __init__(self, *_: Any, **__: Any):
-        raise NotImplementedError("the double cannot run CUDA C: test the kernel's definition, or use a GPU")
+        raise NotImplementedError("the double runs CUDA C++ by RawModule only: see raw.py")
 
 
 def _plain_function(module: str, home: Any, name: str) -> Any:
@@ -73,11 +74,11 @@ def _build_cupy() -> StrictModule:
     for name, arity in NAMES["ufuncs"].items():
         if hasattr(np, name):
             setattr(cupy, name, ufunc(name, arity["nin"], arity["nout"]))
-    for name in ("ElementwiseKernel", "RawKernel", "RawModule", "ReductionKernel", "fuse"):
+    for name in ("ElementwiseKernel", "RawKernel", "ReductionKernel", "fuse"):
         setattr(cupy, name, _NoKernel)
     pool = MemoryPool()
-    cupy.__dict__.update(SPECIAL, __version__=NAMES["version"], ndarray=ndarray, ufunc=ufunc, newaxis=None,
-                         s_=np.s_, index_exp=np.index_exp, get_default_memory_pool=lambda: pool,
+    cupy.__dict__.update(SPECIAL, __version__=NAMES["version"], ndarray=ndarray, RawModule=RawModule, ufunc=ufunc,
+                         newaxis=None, s_=np.s_, index_exp=np.index_exp, get_default_memory_pool=lambda: pool,
                          get_default_pinned_memory_pool=lambda: pool,
                          is_available=lambda: WORLD.cause in (None, "library"),
                          get_array_module=lambda *args: _owner(cupy, args))

@@ -11,6 +11,8 @@ class World:
     """What the simulated machine is like, and how often Python had to wait for it."""
 
     synchronisations = 0
+    launches = 0                                # kernels, copies and fills that were put into the GPU's queue, at least
+    lanes = 1                                   # of a warp, where a CUDA kernel is run: 1, or 32 threads
     cause: str | None = None                    # the reason why this machine's GPU cannot be used
     device = 0                                  # the current one
     devices = 2

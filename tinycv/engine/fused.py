@@ -16,6 +16,7 @@ second derivative, and cannot get one wrong.  tests/test_pairs.py holds kernel, 
 to each other.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
+A third member, @softmax.cuda, is written as the kernel is, and runs in its place on a GPU: see cuda.py.
 A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
 """
 
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import debug, errors, ops
+from tinycv.engine.cuda import suits
 from tinycv.engine.record import module_of, op, unwrapped
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
@@ -43,7 +45,7 @@ class Fused:
     keeps_result = True                             # its kernel may: see walk.sweep
 
     def __init__(self, definition: Callable):
-        self.definition, self.run = definition, None
+        self.definition, self.run, self.run_on_gpu = definition, None, None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
@@ -56,11 +58,18 @@ class Fused:
         self.run = run
         return run
 
+    def cuda(self, run: Callable) -> Callable:
+        """Decorator: a kernel for CuPy's arrays of one float type, where launches would cost more than the work."""
+        self.run_on_gpu = run
+        return run
+
     def __call__(self, *args: Any, **options: Any) -> Any:
         args = self.bound(args, options)
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        xp = module_of(arrays)
+        run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
         try:
-            y, pull = self.run(module_of(arrays), *arrays)
+            y, pull = run(xp, *arrays)
         except Exception as error:
             raise errors.explain(self, args, {}, error) from error
         if not any(isinstance(a, Tensor) for a in args):

@@ -1,0 +1,64 @@
+// What a CUDA kernel needs to compile with g++: tests/cupy_double/raw.py puts this before the kernel's text.
+//
+// LANES is 1 or 32. With 1, a warp is a loop over nothing: each kernel's EACH covers a whole row, and the exchange between
+// lanes is never reached. With 32, each lane is a thread, and they meet at every exchange: what a warp does, only slower.
+#pragma once
+#include <math.h>
+#include <algorithm>
+#include <barrier>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#define __global__
+#define __device__ static inline
+#define __restrict__
+typedef _Float16 __half;
+
+struct Dim { unsigned x, y, z; };
+static thread_local Dim threadIdx, blockIdx;
+static Dim blockDim, gridDim;
+
+// CUDA's functions of floats and doubles under one name, which math.h has for doubles alone.
+using std::exp; using std::log; using std::sqrt; using std::tanh;
+static inline float normcdf(float x) { return float(0.5 * erfc(-double(x) * 0.70710678118654752)); }
+static inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
+
+#if LANES > 1
+static std::barrier<>* meeting;
+static double handed[LANES];
+
+template <typename V> V __shfl_xor_sync(unsigned, V mine, int far) {
+    handed[threadIdx.x] = mine;
+    meeting->arrive_and_wait();
+    const V theirs = V(handed[threadIdx.x ^ far]);
+    meeting->arrive_and_wait();
+    return theirs;
+}
+#else
+template <typename V> V __shfl_xor_sync(unsigned, V mine, int) { return mine; }
+#endif
+
+// Every block after the other, every warp after the other; the lanes of a warp at the same time.
+template <typename Run> void launch(const unsigned* grid, const unsigned* block, Run run) {
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    auto lane = [&](unsigned x) {
+        for (unsigned b = 0; b < grid[0]; b++)
+            for (unsigned c = 0; c < grid[1]; c++)
+                for (unsigned y = 0; y < block[1]; y++) {
+                    blockIdx = {b, c, 0};
+                    threadIdx = {x, y, 0};
+                    run();
+                }
+    };
+#if LANES > 1
+    std::barrier<> all(LANES);
+    meeting = &all;
+    std::vector<std::thread> lanes;
+    for (unsigned x = 0; x < LANES; x++) lanes.emplace_back(lane, x);
+    for (auto& one : lanes) one.join();
+#else
+    lane(0);
+#endif
+}

@@ -1,0 +1,106 @@
+"""Kernels in CUDA C++: what a pair's third member is written in, for a GPU, where every call is a launch.
+
+A launch costs a few microseconds, whatever it does, and a layer norm by array calls is a dozen of them.  So the members
+of a pair that a model meets at every layer have one launch each way (nn/cuda_kernels.py and its like), written so:
+
+    kernels = Kernels(r'''
+    KERNEL double_rows(Int rows, Int width, const T* x, T* y) {
+        EACH_ROW(row, rows)                     // a row of the array for each warp
+            EACH(j, width)                      // its 32 lanes share the row's entries
+                y[row * width + j] = T(2 * A(x[row * width + j]));
+    }''')
+    kernels.double_rows(x, rows, rows, width, x, y)         # whose float type, how many rows; then the parameters
+
+T is the arrays' float type, A the type to calculate in: float for halves.  Python's integers arrive as Int, its floats as
+double, None as a null pointer.  Arrays must be contiguous: see ``packed``.
+
+The same text compiles with g++: tests/cupy_double runs it with warps of one lane, or of 32 threads, so that a machine
+without a GPU checks every kernel.  Where to read on: CUDA C++ Programming Guide, sections 2 and 7.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.backend import array_module
+
+LANES, WARPS = 32, 4                            # threads of a warp, which run in step; warps of a block
+TYPES = {"e": ("__half", "float"), "f": ("float", "float"), "d": ("double", "double")}
+
+PRELUDE = r"""
+#include <cuda_fp16.h>
+typedef long long Int;
+#ifndef LANES
+#define LANES 32
+#endif
+#ifndef INFINITY                     // NVRTC has no math.h
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+#define KERNEL extern "C" __global__ void
+#define EACH_ROW(row, rows) \
+    for (Int row = Int(blockIdx.x) * blockDim.y + threadIdx.y; row < (rows); row += Int(gridDim.x) * blockDim.y)
+#define EACH(j, n) for (Int j = threadIdx.x; j < (n); j += LANES)
+// Every entry of a flat array, whatever the warp: for ceil(n / 32) rows.
+#define EACH_ENTRY(i, n) \
+    for (Int i = (Int(blockIdx.x) * blockDim.y + threadIdx.y) * LANES + threadIdx.x; i < (n); \
+         i += Int(gridDim.x) * blockDim.y * LANES)
+
+// The sum, and the greatest, of what the lanes of a warp hold: each lane gets it.
+__device__ A sum(A x) {
+    for (int far = LANES / 2; far; far /= 2) x += __shfl_xor_sync(0xffffffff, x, far);
+    return x;
+}
+__device__ A greatest(A x) {
+    for (int far = LANES / 2; far; far /= 2) x = fmax(x, __shfl_xor_sync(0xffffffff, x, far));
+    return x;
+}
+"""
+
+
+class Kernels:
+    """The kernels of one source text. ``kernels.name(like, rows, *arguments)`` launches one, over that many rows."""
+
+    def __init__(self, source: str):
+        self.source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self.launch, name)
+
+    def launch(self, name: str, like: Any, rows: int, *arguments: Any) -> None:
+        """A warp for each row; nothing where there are none. T is the float type of ``like``."""
+        if rows:
+            compiled(array_module(like), self.source, like.dtype.char, name)(
+                (-(-rows // WARPS),), (LANES, WARPS), arguments)
+
+
+@lru_cache(maxsize=256)
+def compiled(xp: Any, source: str, char: str, name: str) -> Any:
+    return module(xp, source, char).get_function(name)
+
+
+@lru_cache(maxsize=64)
+def module(xp: Any, source: str, char: str) -> Any:
+    """All kernels of a text for one float type. CuPy compiles at the first launch, and keeps the result on disk."""
+    t, a = TYPES[char]
+    return xp.RawModule(code=f"#include <cuda_fp16.h>\ntypedef {t} T;\ntypedef {a} A;\n{PRELUDE}{source}",
+                        options=("-std=c++17",))
+
+
+def warps_for(n: int) -> int:
+    """How many rows to launch for a flat array of ``n`` entries."""
+    return -(-n // LANES)
+
+
+def packed(xp: Any, *arrays: Any) -> list:
+    """The arrays, each in one piece of memory in the order of its axes; None stays None."""
+    return [None if a is None else xp.ascontiguousarray(a).reshape(a.shape) for a in arrays]
+
+
+def suits(arrays: list) -> bool:
+    """Have all arrays one float type (or none), and one that kernels are written for?"""
+    kinds = {a.dtype.char for a in arrays if hasattr(a, "dtype") and a.dtype.kind == "f" and not isinstance(a, np.generic)}
+    return len(kinds) == 1 and kinds <= TYPES.keys()
