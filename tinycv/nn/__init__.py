@@ -8,7 +8,7 @@ functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for ti
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
-from tinycv.nn import cuda_kernels as cuda_kernels              # the pairs' members for a GPU
+from tinycv.nn import cuda_kernels as cuda_kernels  # the pairs' members for a GPU
 from tinycv.nn import functional, init
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
