@@ -22,7 +22,7 @@ FLOORS = [
     ["engine.recompute"],
     ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
-    ["optimizer", "ema", "data", "metrics", "progress", "parallel"],
+    ["optimizer", "ema", "data", "metrics", "progress", "parallel", "torch_file"],
     ["optim"],
     ["checkpoint"],
     ["train"],

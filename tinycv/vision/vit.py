@@ -46,10 +46,12 @@ class ViT(Module):
     image_size, patch_size: sides in pixels. dim D, depth (number of encoder blocks), heads, mlp_dim (4 D as in the
     paper where left out), dropout after each branch. Blocks are pre-norm with GELU, as in the paper.
     pool: what the class is read off, "cls" for C0, or "mean" for the mean of the patches' places; CLS is there in both.
+    layer_norm_eps: the ε of every norm; those who trained the weights you load chose it.
     """
 
     def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
-                 depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls"):
+                 depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls",
+                 layer_norm_eps: float = 1e-5):
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}: "
                              f"{image_size % patch_size} pixels would be left over")
@@ -60,9 +62,9 @@ class ViT(Module):
         self.patch_embed = Linear(channels * patch_size ** 2, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
-        self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim or 4 * dim, dropout, "gelu", norm_first=True)
+        self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim or 4 * dim, dropout, "gelu", True, layer_norm_eps)
                        for _ in range(depth)]
-        self.norm = LayerNorm(dim)
+        self.norm = LayerNorm(dim, layer_norm_eps)
         self.head = Linear(dim, num_classes)
 
     def forward(self, images: Any) -> Any:
