@@ -1,0 +1,32 @@
+"""Networks of x and t depend on both, and on each point's own t."""
+from __future__ import annotations
+
+import numpy as np
+from certified import certify_layer
+
+import tinycv
+from tinycv.generative.networks import ScoreMLP, fourier_features
+
+
+def test_a_score_network_is_certified_to_second_order():
+    tinycv.manual_seed(0)
+    rng = np.random.default_rng(0)
+    certify_layer(ScoreMLP(2, hidden=6, depth=2, time_features=4), rng.normal(size=(3, 2)), rng.normal(size=3))
+
+
+def test_every_point_is_looked_at_alone_and_at_its_own_time(device):
+    tinycv.manual_seed(0)
+    model = ScoreMLP(3, hidden=8, depth=2).to(device)
+    x, t = tinycv.randn(5, 3, device=device), tinycv.rand(5, device=device)
+    together = model(x, t).numpy()
+    assert together.shape == (5, 3)
+    np.testing.assert_allclose(together[2:3], model(x[2:3], t[2:3]).numpy(), rtol=1e-5, atol=1e-6)
+    assert np.abs(model(x, t + 0.1).numpy() - together).min(axis=1).max() > 1e-3
+
+
+def test_times_that_differ_by_a_hundredth_are_told_apart():
+    t = np.linspace(-2, 2, 401)
+    waves = fourier_features(t)
+    assert waves.shape == (401, 16)
+    gaps = np.linalg.norm(waves[:, None] - waves[None], axis=-1) + np.eye(401)
+    assert gaps.min() > 0.1
