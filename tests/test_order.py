@@ -25,6 +25,7 @@ FLOORS = [
     ["optimizer", "ema", "data", "metrics", "progress", "parallel", "torch_file"],
     ["optim"],
     ["checkpoint"],
+    ["run"],
     ["train"],
     ["sequence"],
     ["vision"],

@@ -27,9 +27,10 @@ class Progress:
         if self.bar is not None:
             self.bar.update()
 
-    def loss(self, value: float) -> None:
+    def loss(self, value: float | list[float]) -> None:
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
+            values = value if isinstance(value, list) else [value]
+            self.bar.set_postfix_str("loss " + ", ".join(f"{v:.4g}" for v in values), refresh=False)
 
     def line(self, text: str) -> None:
         if self.wanted:

@@ -1,0 +1,199 @@
+"""A training under way: its loop, its history, and its checkpoint, whatever a step of it may be."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinycv.checkpoint import CheckpointError, load, save
+from tinycv.ema import EMA
+from tinycv.engine import backend
+from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.nn.module import Module
+from tinycv.optimizer import Optimizer
+from tinycv.progress import CtrlC, Progress
+
+
+@dataclass
+class History:
+    """What happened. JSON holds it."""
+
+    losses: list[Any] = field(default_factory=list)             # of every step; of a game, a list of both sides' losses
+    metrics: list[dict[str, float]] = field(default_factory=list)               # one {"epoch": 1, ...} an evaluation
+    seconds: float = 0.0                                        # of training, evaluation and saving, over all resumptions
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Run:
+    """A training under way: all that a checkpoint holds, and what every loop does around its steps.
+
+    optimizers: by the names that they have in the checkpoint. ``through`` is the loop.
+    """
+
+    def __init__(self, model: Module, optimizers: dict[str, Optimizer], loader: Any, seed: int, ema: EMA | None,
+                 path: Path | None):
+        self.model, self.optimizers, self.loader, self.seed, self.ema, self.path = (
+            model, optimizers, loader, seed, ema, path)
+        self.first = next(iter(optimizers.values())).parameters()[0]
+        self.device = self.first.device
+        self.history, self.step, self.unread = History(), 0, []
+        self.started = time.perf_counter()
+
+    def through(self, epochs: int, learn: Callable[[list[Tensor]], Any], evaluate: Callable | None, evaluate_every: int,
+                checkpoint_every: int | None, progress: bool, log_every: int) -> History:
+        """All steps that are left: learn(batch) makes one, and returns its losses, an array on the device."""
+        total, resumed = epochs * len(self.loader), self.resume()
+        self.model.train()
+        with Progress(total, self.step, progress) as shown, CtrlC(self.path is not None) as ctrl_c:
+            if resumed:
+                shown.line(f"resumed at step {self.step} of {total} from {self.path}")
+            for batch in self.batches(total):
+                backend.manual_seed((self.seed, self.step))
+                self.unread.append(learn([Tensor(array, device=self.device) for array in batch]))
+                self.step += 1
+                shown.advance()
+                epoch, rest = divmod(self.step, len(self.loader))
+                if self.step % log_every == 0 or rest == 0:
+                    shown.loss(self.read_losses())
+                if rest == 0:
+                    if evaluate and (epoch % evaluate_every == 0 or self.step == total):
+                        self.history.metrics.append({"epoch": epoch, **self.evaluated(evaluate)})
+                    shown.line(_epoch_line(self, epoch, epochs))
+                due = self.step % (checkpoint_every or len(self.loader)) == 0 or self.step == total
+                if self.path and (due or ctrl_c.pressed):
+                    self.save()
+                if ctrl_c.pressed:
+                    raise KeyboardInterrupt(f"stopped after step {self.step} of {total}, saved to {self.path}")
+        self.seconds()
+        return self.history
+
+    def evaluated(self, evaluate: Callable) -> dict[str, float]:
+        """What evaluate says of the model, in eval mode, without recording, with the EMA's weights if there is one."""
+        self.model.eval()
+        try:
+            with no_grad(), self.ema.applied() if self.ema else nullcontext():
+                return {name: float(value) for name, value in evaluate(self.model).items()}
+        finally:
+            self.model.train()
+
+    def batches(self, total: int) -> Iterator[tuple]:
+        """From the present step to ``total``; in mid-epoch where the last run stopped there."""
+        while self.step < total:
+            yield from self.loader.epoch(*divmod(self.step, len(self.loader)))
+
+    def seconds(self) -> float:
+        """Time spent so far, noted in the history."""
+        self.history.seconds, self.started = (self.history.seconds + time.perf_counter() - self.started,
+                                              time.perf_counter())
+        return self.history.seconds
+
+    def read_losses(self) -> Any:
+        """Wait for the losses that are still on the device. Returns the last of all."""
+        if self.unread:
+            losses = backend.to_numpy(backend.array_module(self.unread[0]).stack(self.unread))
+            self.unread.clear()
+            first = len(self.history.losses)
+            self.history.losses += losses.tolist()
+            for step, loss in enumerate(losses, first):
+                if not np.isfinite(loss).all():
+                    epoch, batch = divmod(step, len(self.loader))
+                    raise FloatingPointError(
+                        f"the loss is {loss} at step {step} (epoch {epoch + 1}, batch {batch}): run it again inside "
+                        "`with tinycv.debug():` to see which op made it; a lower lr, warmup or clip often helps")
+        return self.history.losses[-1]
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two runs to be the same training."""
+        kinds = {"model": type(self.model).__name__, **{key: type(o).__name__ for key, o in self.optimizers.items()},
+                 "dtype": str(self.first.dtype), "ema decay": self.ema and self.ema.decay}
+        loader = {f"loader's {name}": getattr(self.loader, name, None)
+                  for name in ("samples", "batch_size", "shuffle", "seed")}
+        return {"seed": self.seed, "batches an epoch": len(self.loader), **kinds, **loader}
+
+    def save(self) -> None:
+        self.read_losses()                      # before all else: a NaN must not replace a good checkpoint
+        tensors = {f"model/{name}": t._data for name, t in self.model.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": array for name, array in self.ema.state_dict().items()}
+        optimizers = {}
+        for role, state in ((role, o.state_dict()) for role, o in self.optimizers.items()):
+            for name, kept in state["state"].items():
+                tensors |= {f"{role}/{name}/{key}": kept[key] for key in kept if key != "step"}
+            optimizers[role] = {"steps": {name: kept["step"] for name, kept in state["state"].items()},
+                                "param_groups": state["param_groups"]}
+        tensors = {name: backend.to_numpy(array) for name, array in tensors.items()}
+        self._refuse_broken_weights(tensors)
+        self.seconds()
+        save(self.path, tensors, {
+            "training": self.identity(), "step": self.step, "history": self.history.to_dict(), **optimizers,
+            "rng": backend.get_rng_state()})
+
+    def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
+        for name, _ in self.model.named_parameters():
+            if not math.isfinite(tensors[f"model/{name}"].sum(dtype="float64")):
+                raise FloatingPointError(
+                    f"{name} is not finite after step {self.step - 1}, though the loss was: nothing was saved. Run it "
+                    "again inside `with tinycv.debug():` to see which derivative made it")
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing is changed then."""
+        if self.path is None or not self.path.exists():
+            return False
+        tensors, state = load(self.path)
+        if "training" not in state:
+            raise CheckpointError(f"{self.path} is no training's checkpoint; weights alone go through load_model")
+        there, here = state["training"], json.loads(json.dumps(self.identity()))
+        differ = [f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+                  for key in here | there if there.get(key) != here.get(key)]
+        if differ:
+            raise CheckpointError(f"{self.path} is of another training: {'; '.join(differ)}. "
+                                  "Choose another path, or remove it to begin anew")
+        optimizers = {o: _optimizer_state(_under(f"{role}/", tensors), state[role]) for role, o in self.optimizers.items()}
+        self._load({self.model: _under("model/", tensors), **optimizers, self.ema: _under("ema/", tensors)})
+        self.step, self.history = state["step"], History(**state["history"])
+        backend.set_rng_state(state["rng"])
+        return True
+
+    def _load(self, states: dict[Any, dict]) -> None:
+        """All of them or none."""
+        loaded = []
+        try:
+            for part, state in states.items():
+                if part is not None:
+                    before = part.state_dict()  # keeps its arrays: to load is to make new ones
+                    part.load_state_dict(state)
+                    loaded.append((part, before))
+        except ValueError as error:
+            for part, before in loaded:
+                part.load_state_dict(before)
+            raise CheckpointError(f"{self.path} is of another training: {error}") from error
+
+
+def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_state(tensors: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    state: dict[str, dict] = {name: {"step": step} for name, step in saved["steps"].items()}
+    for path, array in tensors.items():
+        name, _, key = path.rpartition("/")
+        state[name][key] = array
+    return {"state": state, "param_groups": saved["param_groups"]}
+
+
+def _epoch_line(run: Run, epoch: int, epochs: int) -> str:
+    losses = np.atleast_1d(np.mean(run.history.losses[-len(run.loader):], axis=0))
+    metrics = run.history.metrics[-1] if run.history.metrics else {}
+    shown = "".join(f"  {name} {value:.4g}" for name, value in metrics.items()
+                    if name != "epoch" and metrics["epoch"] == epoch)
+    return f"epoch {epoch}/{epochs}  loss {', '.join(f'{loss:.4g}' for loss in losses)}{shown}  {run.seconds():.1f} s"
