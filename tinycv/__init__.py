@@ -23,6 +23,7 @@ from tinycv.engine import blas, memory                 # first: they set how Num
 from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
 from tinycv.engine.create import arange, eye, full, ones, ones_like, rand, randn, tensor, zeros, zeros_like
 from tinycv.engine.debug import debug
+from tinycv.engine.gemm import allow_tf32
 from tinycv.engine.methods import concatenate, einsum, matmul, power, split, stack, std, take_along_axis
 from tinycv.engine.ops import (
     abs, argmax, argmin, clip, cos, cumsum, erf, exp, expm1, flip, log, log1p, logsumexp, max, maximum, mean, min,

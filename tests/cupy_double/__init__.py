@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from . import blas
 from .array import ndarray, unwrap, wrap
 from .cuda import MemoryPool, cuda_modules, random_module
 from .functions import SPECIAL, function, ufunc
@@ -124,7 +125,7 @@ def _build() -> dict[str, ModuleType]:
     cupyx.scipy, scipy.special = scipy, _build_special()
     return {"cupy": cupy, "cupy.linalg": cupy.linalg, "cupy.random": cupy.random, "cupy.lib": lib,
             "cupy.lib.stride_tricks": tricks, **cuda, "cupyx": cupyx, "cupyx.scipy": scipy,
-            "cupyx.scipy.special": scipy.special}
+            "cupyx.scipy.special": scipy.special, **blas.modules()}
 
 
 _MODULES = _build()
@@ -137,7 +138,7 @@ def install(cause: str | None = None) -> ModuleType:
     uninstall()
     WORLD.cause, WORLD.synchronisations, WORLD.device = cause, 0, 0
     _displaced.update({name: module for name, module in sys.modules.items()
-                       if name.split(".")[0] in ("cupy", "cupyx")})
+                       if name.split(".")[0] in ("cupy", "cupyx", "cupy_backends")})
     for name in _displaced:
         del sys.modules[name]
     sys.modules.update({"cupy": None} if cause == "package" else _MODULES)
@@ -157,7 +158,7 @@ def uninstall() -> None:
 
 @contextmanager
 def counting() -> Iterator[SimpleNamespace]:
-    """Counts the waits of a block: ``with counting() as waits: ...``, then ``waits.count``."""
-    waits, before = SimpleNamespace(count=0), WORLD.synchronisations
+    """Counts the waits and the launches of a block: ``with counting() as waits: ...``, then ``waits.count``, ``.launches``."""
+    waits, before, launched = SimpleNamespace(count=0, launches=0), WORLD.synchronisations, WORLD.launches
     yield waits
-    waits.count = WORLD.synchronisations - before
+    waits.count, waits.launches = WORLD.synchronisations - before, WORLD.launches - launched

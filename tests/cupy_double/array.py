@@ -21,7 +21,8 @@ def unwrap(value: Any) -> Any:
 
 
 def wrap(result: Any, *parents: Any) -> Any:
-    """NumPy's result as CuPy gives it: arrays, 0-d where NumPy has a scalar; a view knows its base."""
+    """NumPy's result as CuPy gives it: arrays, 0-d where NumPy has a scalar; a view knows its base. What is no view of a
+    parent was computed, or copied: that counts as one launch, however many CuPy needs."""
     if isinstance(result, tuple | list):
         return type(result)(wrap(part, *parents) for part in result)
     if not isinstance(result, np.ndarray | np.generic):
@@ -31,6 +32,7 @@ def wrap(result: Any, *parents: Any) -> Any:
     for parent in parents:
         if isinstance(parent, ndarray) and np.may_share_memory(array._a, parent._a):
             array._base, array._device = parent if parent._base is None else parent._base, parent._device
+    WORLD.launches += array._base is None and array.size > 0
     return array
 
 
@@ -182,6 +184,7 @@ class ndarray:
         return wrap(self._a.flatten(order))
 
     def fill(self, value: Any) -> None:
+        WORLD.launches += 1
         self._a.fill(unwrap(value))
 
     def sort(self, axis: int = -1, *, kind: Any = None) -> None:
@@ -202,6 +205,7 @@ class ndarray:
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, tuple | list):
             raise TypeError(f"Unsupported type {type(value)}")
+        WORLD.launches += 1
         self._a[prepared(index, self.shape)] = unwrap(value)
 
 

@@ -80,16 +80,18 @@ class MemoryPool:
 
 def cuda_modules() -> dict[str, ModuleType]:
     """cupy.cuda and cupy.cuda.runtime, by their full names."""
-    runtime, cuda = ModuleType("cupy.cuda.runtime"), ModuleType("cupy.cuda")
+    runtime, cuda, device = (ModuleType(name) for name in ("cupy.cuda.runtime", "cupy.cuda", "cupy.cuda.device"))
+    device.get_cublas_handle = lambda: 0
     runtime.__dict__.update(
-        CUDARuntimeError=CUDARuntimeError, driverGetVersion=driver_version, runtimeGetVersion=lambda: 13000,
+        CUDARuntimeError=CUDARuntimeError, CUDA_R_16F=2, CUDA_R_32F=0, CUDA_R_64F=1,
+        driverGetVersion=driver_version, runtimeGetVersion=lambda: 13000,
         getDeviceCount=device_count, getDevice=lambda: WORLD.device, deviceSynchronize=WORLD.wait,
         getDeviceProperties=lambda number: {"name": b"strict double of a GPU", "major": 9, "minor": 0,
                                             "totalGlobalMem": 2**31})
-    cuda.__dict__.update(runtime=runtime, Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
+    cuda.__dict__.update(runtime=runtime, device=device, Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
                          get_elapsed_time=get_elapsed_time, get_current_stream=lambda: Stream.null,
                          is_available=lambda: WORLD.cause in (None, "library"))
-    return {"cupy.cuda": cuda, "cupy.cuda.runtime": runtime}
+    return {"cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.device": device}
 
 
 # ── random numbers ─────────────────────────────────────────────────────────────────────────────────

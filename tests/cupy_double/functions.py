@@ -8,7 +8,7 @@ import numpy as np
 
 from .array import ndarray, unwrap, wrap
 from .indexing import prepared
-from .operators import operand
+from .operators import count_copies, operand
 from .world import NAMES, WORLD
 
 # Names of arguments that must be host integers: a 0-d array there would need CuPy's missing __index__.
@@ -19,6 +19,7 @@ OPEN_ENDED = {"args", "kwargs", "kwds", "operands", "xi", "arys", "arrays", "arr
 WAITS = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_all", "unique_counts", "unique_inverse",
          "unique_values", "extract", "compress", "bincount", "trim_zeros", "array_str", "array_repr",
          "array2string"}
+NO_WORK = {"empty", "empty_like"}               # memory is reserved, and nothing is done to it
 RENAMED = {"newshape": "shape"}                 # NumPy's name for the same argument
 ARRAY_FIRST = {"a", "x", "ar", "arr", "a1", "m", "ary"}
 TAKE_SEQUENCES = {"ndim", "shape", "size", "copy", "asfortranarray", "ascontiguousarray"}
@@ -36,10 +37,13 @@ def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Ca
         words = {RENAMED.get(key, key): part if key in HOST else unwrap(part) for key, part in kwargs.items()}
         result = act(*plain, **words)
         if kwargs.get("out") is not None:
+            WORLD.launches += 1
             return kwargs["out"]
         if name in PYTHON_BOOL:
             result = np.bool(result)
-        return wrap(result, *args, *(args[0] if args and isinstance(args[0], tuple | list) else ()))
+        made = wrap(result, *args, *(args[0] if args and isinstance(args[0], tuple | list) else ()))
+        WORLD.launches -= name in NO_WORK and made.size > 0
+        return made
     call.__name__ = call.__qualname__ = name
     return call
 
@@ -77,9 +81,12 @@ class ufunc:
             return self._without_out(inputs, out, dtype)
         if out and not all(isinstance(part, ndarray) for part in out):
             raise TypeError("return arrays must be of cupy.ndarray")
+        if self.name == "matmul":
+            count_copies(*inputs)
         result = self._act(*inputs, out=unwrap(out) if out else None, dtype=dtype, casting=casting)
         if not out:
             return wrap(result)
+        WORLD.launches += 1
         return out[0] if self.nout == 1 else out
 
     def _without_out(self, inputs: list[Any], out: Any, dtype: Any) -> Any:
@@ -112,6 +119,7 @@ class ufunc:
         self._only("at", ("add", "subtract", "maximum", "minimum"))
         if a.dtype.char not in "ilILqQefd":
             raise TypeError(f"cupy.{self.name}.at is not supported for {a.dtype}")
+        WORLD.launches += 1
         self._act.at(a._a, prepared(indices, a.shape), operand(b))
 
 

@@ -37,6 +37,7 @@ def _in_place(function: np.ufunc) -> Any:
         if _defers(other):
             return NotImplemented
         function(self._a, operand(other), out=self._a)
+        WORLD.launches += 1
         return self
     return update
 
@@ -48,7 +49,14 @@ def _unary(function: Any) -> Any:
 def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if WORLD.cause == "library":
         raise ImportError("libcublas.so.13: cannot open shared object file: No such file or directory")
+    count_copies(a, b)
     return np.matmul(a, b)
+
+
+def count_copies(*operands: np.ndarray) -> None:
+    """What CuPy 14.2 copies before a product: of two matrices what lies in pieces, of stacks also what is turned around."""
+    stacked = max(x.ndim for x in operands) > 2
+    WORLD.launches += sum(not (x.flags.c_contiguous if stacked else x.flags.forc) for x in operands)
 
 
 def _refused_in_place(self: ndarray, other: Any) -> Any:

@@ -12,6 +12,8 @@ class World:
 
     synchronisations = 0
     launches = 0                                # kernels, copies and fills that were put into the GPU's queue, at least
+    products: list[int] = []                    # what each product of stacks was added up in, by cuBLAS's numbers
+    compute_types: dict[str, int] = {}          # what CuPy was told to add products of matrices up in
     lanes = 1                                   # of a warp, where a CUDA kernel is run: 1, or 32 threads
     cause: str | None = None                    # the reason why this machine's GPU cannot be used
     device = 0                                  # the current one

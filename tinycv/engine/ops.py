@@ -21,6 +21,7 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.backend import array_module
+from tinycv.engine.gemm import times
 from tinycv.engine.record import name_rows, op
 from tinycv.engine.reduce import as_rows, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
@@ -113,7 +114,7 @@ all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))      # 
 
 # ── products of matrices ─────────────────────────────────────────────────────────────────────────
 
-matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: g @ swapaxes(b),                # two axes or more each
+matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: times(g, swapaxes(b)),          # two axes or more each
             b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
 einsum = op(lambda xp, *xs, subscripts="": xp.einsum(subscripts, *xs),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
@@ -216,13 +217,13 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 def _matmul(a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:                                  # one large product, not a loop of small ones
         return (as_rows(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    return a @ b
+    return times(a, b)
 
 
 def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     if len(b_shape) == 2 and a.ndim > 2:
         a, g = as_rows(a), as_rows(g)
-    return swapaxes(a) @ g
+    return times(swapaxes(a), g)
 
 
 def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:

@@ -1,0 +1,151 @@
+"""Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32, TF32 only if asked for."""
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from cupy_double.world import WORLD
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinycv
+from tinycv.engine import gemm
+
+RTOL = {"e": 1e-3, "f": 1e-5, "d": 1e-12}
+
+
+def stack(rng, lead, rows, columns, layout, dtype):
+    """A stack (*lead, rows, columns) that lies in memory as its layout says."""
+    if layout == "turned":
+        return rng.normal(size=(*lead, columns, rows)).astype(dtype).swapaxes(-1, -2)
+    if layout == "cut":                                             # out of a wider one, as q, k and v
+        return rng.normal(size=(*lead, rows, 3 * columns)).astype(dtype)[..., columns:2 * columns]
+    if layout == "scattered":                                       # every second entry: no flag can say this
+        return rng.normal(size=(*lead, rows, 2 * columns)).astype(dtype)[..., ::2]
+    if layout == "heads":                                           # (B, T, H, D) seen as (B, H, T, D)
+        *outer, heads = lead
+        return rng.normal(size=(*outer, rows, heads, columns)).astype(dtype).swapaxes(-2, -3)
+    return rng.normal(size=(*lead, rows, columns)).astype(dtype)
+
+
+layouts = st.sampled_from(["plain", "turned", "cut", "scattered", "heads"])
+
+
+def on_gpu(xp, host):
+    """The same values with the same strides."""
+    base = host if host.base is None else host.base
+    device = xp.asarray(base)
+    assert device.flags.c_contiguous and base.flags.c_contiguous
+    offset = (host.ctypes.data - base.ctypes.data) // host.itemsize
+    flat = xp.lib.stride_tricks.as_strided(device.reshape(-1)[offset:], host.shape, host.strides)
+    assert flat.strides == host.strides and (flat.get() == host).all()
+    return flat
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), *[st.integers(1, 4)] * 3, layouts, layouts,
+       st.sampled_from("efd"), st.integers(0, 99))
+def test_a_product_is_numpys_however_its_factors_lie(lead, m, k, n, of_a, of_b, char, seed):
+    import cupy_double
+    xp, rng = cupy_double.install(), np.random.default_rng(seed)
+    try:
+        a, b = stack(rng, lead, m, k, of_a, char), stack(rng, lead, k, n, of_b, char)
+        y = gemm.times(on_gpu(xp, a), on_gpu(xp, b))
+    finally:
+        cupy_double.uninstall()
+    expected = a.astype("float64") @ b.astype("float64")
+    assert y.dtype == char and np.allclose(y.get(), expected, rtol=RTOL[char], atol=RTOL[char] * 4 * k)
+
+
+@pytest.mark.parametrize(("of_a", "of_b", "launches"), [
+    ("plain", "plain", 1), ("turned", "plain", 1), ("plain", "turned", 1), ("turned", "turned", 1), ("cut", "cut", 1),
+    ("scattered", "plain", 2), ("heads", "plain", 2), ("heads", "heads", 3)])
+def test_only_what_cublas_cannot_say_is_copied(double, of_a, of_b, launches):
+    rng = np.random.default_rng(0)
+    a, b = (on_gpu(double, stack(rng, (2, 3), 4, 5, *of)) for of in ((of_a, "f"), (of_b, "f")))
+    before = WORLD.launches
+    gemm.times(a, b.swapaxes(-1, -2))
+    assert WORLD.launches - before == launches
+
+
+def test_one_matrix_for_a_whole_stack_is_not_copied(double):
+    a, b = double.ones((6, 2, 3), "float32"), double.ones((1, 3, 4), "float32")
+    before = WORLD.launches
+    assert (gemm.times(a, b).get() == 3).all() and WORLD.launches - before == 1
+
+
+def test_nothing_to_add_is_zero_and_nothing_to_fill_is_empty(double):
+    assert (gemm.times(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get() == 0).all()
+    assert gemm.times(double.ones((2, 0, 3), "float32"), double.ones((2, 3, 4), "float32")).shape == (2, 0, 4)
+
+
+def test_shapes_that_do_not_fit_are_named(double):
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\) @ \(2, 3, 4\)"):
+        gemm.times(double.ones((2, 3, 4), "float32"), double.ones((2, 3, 4), "float32"))
+
+
+def test_without_cupys_private_bindings_its_own_product_does_it(double, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", None)
+    WORLD.products.clear()
+    assert (gemm.times(double.ones((2, 3, 4), "float32"), double.ones((2, 4, 3), "float32")).get() == 4).all()
+    assert not WORLD.products
+
+
+def test_a_product_of_tensors_and_its_gradients_go_by_cublas_alone(double):
+    q, k = (tinycv.Tensor(np.ones((2, 3, 4, 5), "float32"), device="gpu", requires_grad=True) for _ in range(2))
+    WORLD.products.clear()
+    (q @ k.swapaxes(-1, -2)).sum().backward()
+    assert len(WORLD.products) == 3 and q.grad.shape == k.grad.shape == (2, 3, 4, 5)
+
+
+# ── TF32 ───────────────────────────────────────────────────────────────────────────────────────
+
+FLOAT32, TF32 = 68, 77                          # CUBLAS_COMPUTE_32F and CUBLAS_COMPUTE_32F_FAST_TF32
+
+
+@pytest.fixture
+def choice(double, monkeypatch):
+    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.delenv("CUPY_TF32", raising=False)
+    WORLD.products.clear()
+    yield double
+    WORLD.compute_types.clear()
+
+
+def test_tf32_is_used_only_after_it_was_asked_for(choice):
+    a = choice.ones((2, 3, 3), "float32")
+    for allowed in (None, True, False):
+        if allowed is not None:
+            tinycv.allow_tf32(allowed)
+        gemm.times(a, a)
+    assert WORLD.products == [FLOAT32, TF32, FLOAT32]
+
+
+def test_asking_for_tf32_tells_cupys_own_products_too(choice):
+    tinycv.allow_tf32(True)
+    assert WORLD.compute_types == {"f": 7}      # COMPUTE_TYPE_TF32
+    tinycv.allow_tf32(False)
+    assert WORLD.compute_types == {"f": 1}      # COMPUTE_TYPE_DEFAULT
+
+
+def test_the_environment_is_asked_where_nobody_has_said(choice, monkeypatch):
+    assert not gemm.tf32_allowed()
+    monkeypatch.setenv("CUPY_TF32", "1")
+    assert gemm.tf32_allowed()
+    tinycv.allow_tf32(False)
+    assert not gemm.tf32_allowed()
+
+
+def test_tf32_changes_no_other_dtype(choice):
+    tinycv.allow_tf32(True)
+    for char in "ed":
+        gemm.times(choice.ones((2, 3, 3), char), choice.ones((2, 3, 3), char))
+    assert WORLD.products == [FLOAT32, 70]
+
+
+def test_without_a_gpu_the_choice_is_remembered(monkeypatch):
+    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.setattr(gemm, "gpu_problem", lambda: RuntimeError("none"))
+    tinycv.allow_tf32(True)
+    assert gemm.tf32_allowed()
