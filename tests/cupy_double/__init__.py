@@ -158,7 +158,7 @@ def uninstall() -> None:
 
 @contextmanager
 def counting() -> Iterator[SimpleNamespace]:
-    """Counts the waits and the launches of a block: ``with counting() as waits: ...``, then ``waits.count``, ``.launches``."""
+    """Counts a block's waits and launches: ``with counting() as waits: ...``, then ``waits.count``, ``waits.launches``."""
     waits, before, launched = SimpleNamespace(count=0, launches=0), WORLD.synchronisations, WORLD.launches
     yield waits
     waits.count, waits.launches = WORLD.synchronisations - before, WORLD.launches - launched

@@ -21,7 +21,7 @@ def memory(address: int, kind: int, entries: int) -> np.ndarray:
 
 
 def columns(address: int, kind: int, rows: int, cols: int, down: int, step: int, count: int) -> np.ndarray:
-    """(count, rows, cols): matrices whose columns begin ``down`` entries apart, and which themselves begin ``step`` apart."""
+    """(count, rows, cols): matrices whose columns begin ``down`` entries apart, and they themselves ``step``."""
     if down < max(1, rows):
         raise ValueError(f"cuBLAS: a leading dimension of {down} is less than {rows} rows")
     flat = memory(address, kind, (count - 1) * step + (cols - 1) * down + rows)

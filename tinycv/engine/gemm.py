@@ -63,7 +63,7 @@ def _cublas() -> Any:
 def _stacked(xp: Any, cublas: Any, a: Any, b: Any) -> Any:
     (m, k), n = a.shape[-2:], b.shape[-1]
     if b.shape[-2] != k:
-        raise ValueError(f"matmul: {a.shape} @ {b.shape}: the last axis of the first and axis -2 of the second must be equal")
+        raise ValueError(f"matmul: {a.shape} @ {b.shape}: the last axis of one and axis -2 of the other must be equal")
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = xp.empty((*lead, m, n), a.dtype)
     if not y.size or not k:
@@ -93,14 +93,15 @@ def laid_out(xp: Any, a: Any) -> tuple:
 
 def _as_it_lies(a: Any) -> tuple | None:
     """(turned, row, step) if one step leads from each matrix to the next, and the entries of a row touch."""
+    *lead, rows, columns = a.shape
     *steps, down, along = (s // a.itemsize for s in a.strides)
-    (*lead, rows, columns) = a.shape
-    for turned, row, entry, height, width in ((False, down, along, rows, columns), (True, along, down, columns, rows)):
-        if (entry == 1 or width == 1) and (row >= width or height == 1):
-            break
+    if (along == 1 or columns == 1) and (down >= columns or rows == 1):
+        turned, row = False, columns if rows == 1 else down
+    elif (down == 1 or rows == 1) and (along >= rows or columns == 1):
+        turned, row = True, rows if columns == 1 else along
     else:
         return None
     moves = [(n, s) for n, s in zip(lead, steps, strict=True) if n > 1]
     if any(s != inner * n for (_, s), (n, inner) in zip(moves, moves[1:], strict=False)):
         return None
-    return turned, max(row, width), moves[-1][1] if moves else 0
+    return turned, row, moves[-1][1] if moves else 0
