@@ -3,7 +3,7 @@
 The file is written beside its place under another name, forced to disk, and renamed: a program killed at any moment
 leaves the old file or the new one, never half of one.  A checksum covers everything, so that a damaged file is refused
 and never loaded as slightly other weights.  safetensors holds numbers only: loading one cannot run code.
-Format: https://huggingface.co/docs/safetensors/index#format
+Format: https://huggingface.co/docs/safetensors/index#format.   PyTorch's own format: torch_file.py
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.tensor import bare
 from tinycv.nn.module import Module
+from tinycv.torch_file import from_bfloat16, read_torch
 
-KNOWN = {b"PK\x03\x04": "a zip file: PyTorch's or NumPy's", b"\x80": "a pickle", b"\x89PNG": "a PNG picture",
+ZIP = b"PK\x03\x04"
+KNOWN = {b"\x80": "a pickle", b"\x89PNG": "a PNG picture",
          b"\xff\xd8\xff": "a JPEG picture", b"\x93NUMPY": "a .npy array", b"\x89HDF": "an HDF5 file",
          b"\x1f\x8b": "a gzip file", b"GGUF": "a GGUF file", b"{": "JSON text", b"<": "an HTML or XML page"}
 OURS = ("tinycv", "state", "crc32")             # the keys of our metadata; a foreign file has none of them
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}            # safetensors' names for them
 VERSION = "1"
 LONGEST_HEADER = 100_000_000                    # bytes; the limit of the safetensors library
 
@@ -48,27 +52,32 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, A
     if odd:
         raise TypeError(f"a checkpoint holds arrays of numbers, not {', '.join(odd)}")
     text = json.dumps(state or {})
-    metadata = dict(zip(OURS, (VERSION, text, str(_checksum(arrays, text))), strict=True))
+    metadata = dict(zip(OURS, (VERSION, text, str(_checksum(arrays, text))), strict=True), format="pt")
     _write(path, safetensors.numpy.save(arrays, metadata))
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays by name, state) of a file that ``save`` wrote, or of any safetensors file, whose state is {}.
+    """(arrays by name, state) of a file that ``save`` wrote; of any other safetensors file or .pt of torch.save, whose
+    state is {}. bfloat16 becomes float32.
 
     CheckpointError for a file that is missing, cut short, damaged, or of another kind.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            if file.read(4) == ZIP:
+                return read_torch(path), {}
+            file.seek(0)
+            data = file.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     header = _header(path, data)
     try:
-        arrays = safetensors.numpy.load(data)
+        arrays = {name: _array(path, name, entry) for name, entry in deserialize(data)}
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged or cut short: {error}") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path}: holds numbers of type {error}, which NumPy does not have") from error
     return arrays, _state(path, header.get("__metadata__") or {}, arrays)
 
 
@@ -80,14 +89,21 @@ def save_model(path: str | os.PathLike, model: Module) -> None:
 def load_model(path: str | os.PathLike, model: Module) -> None:
     """Copy weights by name into ``model``, from ``save_model``, ``train.fit``'s checkpoint, or another's safetensors.
 
-    CheckpointError as ``load``, and when names or shapes do not fit; the model is then left as it was.
+    CheckpointError as ``load``, and when names or shapes do not fit or a weight is NaN; the model is then left as it was.
     """
     tensors, _ = load(path)
-    trained = {name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")}
+    tensors = {name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")} or tensors
     try:
-        model.load_state_dict(trained or tensors)
+        if nans := with_nan(tensors):
+            raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {', '.join(nans)}")
+        model.load_state_dict(tensors)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of arrays that hold a NaN: weights that somebody saved after a training had failed."""
+    return [name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()]
 
 
 # ── reading, with suspicion ───────────────────────────────────────────────────────────────────────
@@ -106,14 +122,23 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     return header if isinstance(header, dict) else {}           # safetensors has its own sentence for that
 
 
+def _array(path: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
+    code = entry["dtype"]                                       # "F32", "I64", ...
+    dtype = DTYPES.get(code)
+    if dtype is None:
+        raise CheckpointError(f"{path}: {name} holds numbers of type {code}, which NumPy lacks")
+    array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])         # writable: the data are a bytearray
+    return from_bfloat16(array) if code == "BF16" else array
+
+
 def _what_it_is(data: bytes) -> str:
     if len(data) < 9:
         return f"cut short: {len(data)} bytes are too few for a safetensors file"
     kind = next((kind for start, kind in KNOWN.items() if data.startswith(start)), "of an unknown kind")
-    if not data.startswith((b"PK\x03\x04", b"\x80")):
+    if not data.startswith(b"\x80"):
         return f"not a safetensors file, but {kind}"
-    return (f"refused: it is {kind}, which could run code when loaded; where you trust it, convert it with "
-            "safetensors.torch.save_file(model.state_dict(), ...) (safetensors.numpy for arrays)")
+    return (f"refused: it is {kind}, which could run code when loaded. PyTorch's old files are; convert one by "
+            "python -c \"import torch; torch.save(torch.load('old.pt', weights_only=True), 'new.pt')\"")
 
 
 def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

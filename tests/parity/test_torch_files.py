@@ -1,0 +1,107 @@
+"""Files of weights go from PyTorch to tinycv and back, by name: .pt and safetensors, nn.LSTM and nn.TransformerEncoder."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import safetensors.torch  # noqa: E402
+from twin import equal, randomised  # noqa: E402
+
+from tinycv import Tensor, checkpoint, no_grad  # noqa: E402
+from tinycv.nn import LayerNorm  # noqa: E402
+from tinycv.sequence import LSTM, TransformerEncoder, TransformerEncoderLayer  # noqa: E402
+
+RNG = np.random.default_rng(0)
+
+
+def lstms():
+    options = {"num_layers": 2, "batch_first": True, "bidirectional": True}
+    return LSTM(12, 5, **options), torch.nn.LSTM(12, 5, **options)
+
+
+def encoders():
+    theirs = torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True)
+    return (TransformerEncoder(TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", norm_first=True), 2, LayerNorm(12)),
+            torch.nn.TransformerEncoder(theirs, 2, torch.nn.LayerNorm(12), enable_nested_tensor=False))
+
+
+def outputs(ours, theirs):
+    x = RNG.normal(size=(4, 6, 12)).astype(np.float32)
+    with no_grad(), torch.no_grad():
+        y, z = ours(Tensor(x)), theirs(torch.tensor(x))
+    return (y[0], z[0]) if isinstance(z, tuple) else (y, z)
+
+
+SAVES = {"pt": torch.save, "safetensors": safetensors.torch.save_file}
+
+
+@pytest.mark.parametrize("ending", SAVES)
+@pytest.mark.parametrize("make", [lstms, encoders])
+def test_what_pytorch_saved_is_loaded_as_it_is(make, ending, tmp_path):
+    ours, theirs = make()
+    randomised(theirs)
+    SAVES[ending](theirs.state_dict(), tmp_path / f"a.{ending}")
+    checkpoint.load_model(tmp_path / f"a.{ending}", ours)
+    equal(*outputs(ours, theirs))
+
+
+@pytest.mark.parametrize("make", [lstms, encoders])
+def test_what_we_saved_pytorch_loads_as_it_is(make, tmp_path):
+    ours, theirs = make()
+    checkpoint.save_model(tmp_path / "a.safetensors", ours)
+    theirs.load_state_dict(safetensors.torch.load_file(tmp_path / "a.safetensors"), strict=True)
+    equal(*outputs(ours, theirs))
+
+
+# ── every kind of tensor that torch.save writes ──────────────────────────────────────────────────
+
+BASE = torch.arange(60.0).reshape(3, 4, 5)
+KINDS = {f"{d}".removeprefix("torch."): torch.tensor([[0, 1, 1], [1, 0, 1]]).to(d) for d in (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool)}
+VIEWS = {"permuted": BASE.permute(2, 0, 1), "every second": BASE[::2, :, 1::2], "a part": BASE[1, 2:], "one": BASE[2, 3, 4],
+         "none": BASE[:0], "parameter": torch.nn.Parameter(BASE), "flat": BASE.reshape(-1)[3:]}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_type_and_view_is_read_as_it_was(protocol, tmp_path):
+    tensors = KINDS | VIEWS
+    torch.save(tensors, tmp_path / "a.pt", pickle_protocol=protocol)
+    arrays, _ = checkpoint.load(tmp_path / "a.pt")
+    assert arrays.keys() == tensors.keys()
+    for name, t in tensors.items():
+        t = t.detach().float() if t.dtype == torch.bfloat16 else t.detach()
+        np.testing.assert_array_equal(arrays[name], t.numpy(), name, strict=True)
+
+
+def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    assert checkpoint.load(tmp_path / "a.pt")[0].keys() == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("what, words", [
+    (torch.nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear"),
+    ({"a": BASE.to_sparse()}, "asks for torch._utils._rebuild_sparse_tensor"),
+    ({"a": torch.zeros(2, dtype=torch.complex64)}, "asks for torch.ComplexFloatStorage"),
+    ({"a": np.float64(1)}, "asks for numpy"),
+    ({"a": BASE.expand(2, 3, 4, 5)}, "repeats its storage's 60 numbers"),
+    ({"a": BASE, "step": 3}, r"no tensor under a name: step \(a int\)")])
+def test_what_is_no_dict_of_tensors_is_refused(what, words, tmp_path):
+    torch.save(what, tmp_path / "a.pt")
+    with pytest.raises(checkpoint.CheckpointError, match=words):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+def test_a_file_of_the_old_format_is_refused_with_the_command_that_converts_it(tmp_path):
+    torch.save({"a": BASE}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(checkpoint.CheckpointError, match="run code when loaded. PyTorch's old files .* python -c") as caught:
+        checkpoint.load(tmp_path / "old.pt")
+    code = str(caught.value).split('python -c "')[1].removesuffix('"')
+    exec(code.replace("old.pt", str(tmp_path / "old.pt")).replace("new.pt", str(tmp_path / "new.pt")))
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "new.pt")[0]["a"], BASE.numpy())
