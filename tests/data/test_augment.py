@@ -1,3 +1,4 @@
+from functools import partial
 from math import floor
 
 import numpy as np
@@ -5,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinycv.data import affine, random_affine, random_shift
+from tinycv.data import affine, rand_augment, random_affine, random_crop, random_flip, random_shift
+
+CHANGES = [random_affine, random_shift, random_flip, partial(random_crop, size=(9, 7), padding=2), rand_augment]
+each_change = pytest.mark.parametrize("change", CHANGES, ids=lambda f: getattr(f, "func", f).__name__)
 
 
 def images(*shape, seed=0):
@@ -102,16 +106,16 @@ def test_each_image_has_its_own_turn():
     assert (together[1:] == alone).all()
 
 
-@pytest.mark.parametrize("change", [random_affine, random_shift])
+@each_change
 def test_the_generator_alone_decides(change):
-    x = images(8, 1, 9, 9)
+    x = images(8, 1, 9, 7)
     first, again, other = (change(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("change", [random_affine, random_shift])
-@pytest.mark.parametrize("shape", [(8, 3, 9, 7), (0, 1, 4, 4)])
+@each_change
+@pytest.mark.parametrize("shape", [(8, 3, 9, 7), (0, 1, 9, 7)])
 def test_shape_and_type_stay_and_the_argument_is_not_changed(change, shape):
     x = images(*shape)
     before = x.copy()
@@ -120,9 +124,9 @@ def test_shape_and_type_stay_and_the_argument_is_not_changed(change, shape):
     assert (x == before).all()
 
 
-@pytest.mark.parametrize("change", [random_affine, random_shift])
+@each_change
 def test_an_array_laid_out_in_another_way_gives_the_same(change):
-    x = images(6, 9, 9, 2).transpose(0, 3, 1, 2)[:, :, ::-1]
+    x = images(6, 9, 7, 2).transpose(0, 3, 1, 2)[:, :, ::-1]
     first, again = (change(array, np.random.default_rng(0)) for array in (x, x.copy()))
     assert (first == again).all()
 
@@ -160,9 +164,9 @@ def test_random_shift_by_zero_changes_nothing():
     assert (random_shift(x, np.random.default_rng(0), pixels=0) == x).all()
 
 
-@pytest.mark.parametrize("change", [random_affine, random_shift])
+@each_change
 def test_images_without_a_channel_axis_are_refused(change):
-    with pytest.raises(ValueError, match=r"takes images \(B, C, H, W\), got shape \(8, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"takes (float )?images \(B, C, H, W\).* shape \(8, 28, 28\)"):
         change(np.zeros((8, 28, 28), np.float32), np.random.default_rng(0))
 
 
@@ -183,3 +187,43 @@ def test_bounds_that_bound_nothing_are_refused(name, value):
 def test_a_negative_shift_is_refused():
     with pytest.raises(ValueError, match="pixels=-1 must be at least 0"):
         random_shift(images(2, 1, 5, 5), np.random.default_rng(0), pixels=-1)
+
+
+# ── flip and crop ────────────────────────────────────────────────────────────────────────────────
+
+def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
+    x = images(400, 2, 3, 4)
+    y = random_flip(x, np.random.default_rng(0))
+    mirrored, left = ((y == z).all(axis=(1, 2, 3)) for z in (x[..., ::-1], x))
+    assert (mirrored ^ left).all() and 160 < mirrored.sum() < 240
+
+
+@pytest.mark.parametrize("chance, mirrored", [(0, False), (1, True)])
+def test_no_image_or_every_image_is_mirrored_where_that_is_asked(chance, mirrored):
+    x = images(9, 1, 3, 4)
+    assert (random_flip(x, np.random.default_rng(0), chance) == (x[..., ::-1] if mirrored else x)).all()
+
+
+def test_a_crop_is_a_window_of_the_image_at_every_place():
+    x = np.arange(30.0).reshape(1, 1, 5, 6)
+    cut = random_crop(np.repeat(x, 500, axis=0), np.random.default_rng(0), (2, 3))
+    corners = cut[:, 0, 0, 0]
+    assert (cut[:, 0] - corners[:, None, None] == [[0, 1, 2], [6, 7, 8]]).all()
+    assert set(corners) == {6 * row + column for row in range(4) for column in range(4)}
+
+
+def test_a_crop_of_the_whole_padded_image_is_that():
+    x = images(2, 1, 3, 3)
+    assert (random_crop(x, np.random.default_rng(0), 5, padding=1) == np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))).all()
+
+
+@pytest.mark.parametrize("options", [{"size": 8}, {"size": 0}, {"size": (2, 10), "padding": 1}, {"size": 3, "padding": -1}])
+def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options):
+    with pytest.raises(ValueError, match="a window of .* does not fit into images of 7 x 7 with padding="):
+        random_crop(images(2, 1, 7, 7), np.random.default_rng(0), **options)
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.1])
+def test_a_chance_that_is_none_is_refused(chance):
+    with pytest.raises(ValueError, match=f"chance={chance} must lie between 0 and 1"):
+        random_flip(images(2, 1, 3, 3), np.random.default_rng(0), chance)

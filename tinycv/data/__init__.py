@@ -5,7 +5,8 @@
     idx.py         your own MNIST or Fashion-MNIST files
     loader.py      batches that resume bit for bit, of arrays or drawn without end
     memory.py      two tests of memory: add two marked numbers, repeat ten symbols
-    augment.py     random shifts and affine maps of a whole batch at once
+    augment.py     random flips, crops, shifts and affine maps of a whole batch at once
+    mix.py         two images in one, with their labels: mixup, cutmix;  rand_augment.py: changes drawn from a list
 
     text.py        sentences as numbers: vocabulary, padding, pairs of a source and a target
     arithmetic.py  number addition, reversal, minGPT's sort
@@ -26,7 +27,7 @@ Nothing here knows about tensors or GPUs, but for densities.py, which is asked w
 
 from .alignment import alignment_error, copies
 from .arithmetic import addition, reversal, sorting
-from .augment import affine, random_affine, random_shift
+from .augment import affine, random_affine, random_crop, random_flip, random_shift
 from .dates import dates
 from .densities import Boxes, Mixture, entropy
 from .digits import digits_8x8, stratified_folds
@@ -34,7 +35,9 @@ from .idx import idx_folder, read_idx, write_idx
 from .lecture import bag_ceiling, lecture
 from .loader import DataLoader, DrawnLoader
 from .memory import adding, copying
+from .mix import cutmix, mixup, one_hot
 from .mnist import halved, mnist_5k, stacked_digits
+from .rand_augment import rand_augment
 from .shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
 from .surfaces import moebius, swiss_roll
 from .text import EOS, PAD, SOS, Pairs, Vocabulary, padded
@@ -58,6 +61,7 @@ __all__ = [
     "copies",
     "copying",
     "corners",
+    "cutmix",
     "dates",
     "digits_8x8",
     "eight_gaussians",
@@ -67,11 +71,16 @@ __all__ = [
     "halved",
     "idx_folder",
     "lecture",
+    "mixup",
     "mnist_5k",
     "moebius",
+    "one_hot",
     "padded",
     "picture",
+    "rand_augment",
     "random_affine",
+    "random_crop",
+    "random_flip",
     "random_shift",
     "read_idx",
     "reversal",

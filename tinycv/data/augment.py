@@ -9,6 +9,37 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
+def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
+    """Mirror each image, left for right, or leave it. Not for what is read: a mirrored 2 is no digit.
+
+    x (B, C, H, W) of any type. Returns the same shape and type.
+    """
+    _expect_batch("random_flip", x)
+    if not 0 <= chance <= 1:
+        raise ValueError(f"random_flip: chance={chance} must lie between 0 and 1")
+    mirrored = rng.random(len(x)) < chance
+    return np.where(mirrored[:, None, None, None], x[..., ::-1], x)
+
+
+def random_crop(
+    x: np.ndarray, rng: np.random.Generator, size: int | tuple[int, int], padding: int = 0
+) -> np.ndarray:
+    """Cut a window out of each image at a random place, after ``padding`` pixels of zeros were put around it.
+
+    x (B, C, H, W) of any type; size: height and width of the window, or one number for both. Returns (B, C, *size).
+    """
+    _expect_batch("random_crop", x)
+    rows, columns = (size, size) if isinstance(size, int) else size
+    spare_rows, spare_columns = x.shape[2] + 2 * padding - rows, x.shape[3] + 2 * padding - columns
+    if padding < 0 or min(rows, columns) < 1 or min(spare_rows, spare_columns) < 0:
+        raise ValueError(f"random_crop: a window of {rows} x {columns} does not fit into images of {x.shape[2]} x "
+                         f"{x.shape[3]} with padding={padding}")
+    top, left = rng.integers(0, spare_rows + 1, len(x)), rng.integers(0, spare_columns + 1, len(x))
+    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = sliding_window_view(padded, (rows, columns), axis=(2, 3))     # (B, C, spare + 1, spare + 1, rows, columns)
+    return windows[np.arange(len(x)), :, top, left]                         # (B, C, rows, columns)
+
+
 def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np.ndarray:
     """Move each image by a whole number of pixels, at most ``pixels`` each way; zeros come in.
 
@@ -17,10 +48,7 @@ def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np
     _expect_batch("random_shift", x)
     if pixels < 0:
         raise ValueError(f"random_shift: pixels={pixels} must be at least 0")
-    down, right = rng.integers(0, 2 * pixels + 1, (2, len(x)))
-    padded = np.pad(x, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
-    windows = sliding_window_view(padded, x.shape[2:], axis=(2, 3))         # (B, C, 2p+1, 2p+1, H, W)
-    return windows[np.arange(len(x)), :, down, right]                       # (B, C, H, W)
+    return random_crop(x, rng, x.shape[2:], padding=pixels)
 
 
 def random_affine(

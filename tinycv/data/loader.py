@@ -10,12 +10,14 @@ import numpy as np
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 class DataLoader:
     """Yield tuples of batches, one entry for each array, all taken at the same samples.
 
-    Arrays are (N, ...) with one N for all. ``transform(x, rng)`` is applied to each batch of the first array.
+    Arrays are (N, ...) with one N for all. ``transform(x, rng)`` is applied to each batch of the first array,
+    and then ``mix(x, y, rng)`` to that of the first two, which it returns: see mix.py.
     ``for x, y in loader`` runs through one epoch: epoch 0 the first time, 1 the next, and so on.
     """
 
@@ -26,19 +28,22 @@ class DataLoader:
         shuffle: bool = True,
         seed: int = 0,
         transform: Transform | None = None,
+        mix: Mix | None = None,
         drop_last: bool = False,
     ):
         self.arrays = _same_length(arrays)
         self.samples = len(self.arrays[0])
         if batch_size < 1 or seed < 0:
             raise ValueError(f"batch_size={batch_size} must be at least 1 and seed={seed} at least 0")
+        if mix is not None and len(self.arrays) < 2:
+            raise ValueError("mix blends images and their labels: give the DataLoader both arrays")
         if drop_last and batch_size > self.samples:
             raise ValueError(
                 f"batch_size={batch_size} with drop_last=True leaves no batch of {self.samples} samples; "
                 "lower it, or keep the last batch"
             )
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.transform, self.drop_last = transform, drop_last
+        self.transform, self.mix, self.drop_last = transform, mix, drop_last
         self.next_epoch = 0
 
     def __len__(self) -> int:
@@ -64,8 +69,11 @@ class DataLoader:
         for number in range(start, len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
             first, *others = (array[chosen] for array in self.arrays)
+            rng = self._rng(epoch, number)
             if self.transform is not None:
-                first = self.transform(first, self._rng(epoch, number))
+                first = self.transform(first, rng)
+            if self.mix is not None:
+                first, others[0] = self.mix(first, others[0], rng)
             yield first, *others
 
     def _rng(self, *key: int) -> np.random.Generator:

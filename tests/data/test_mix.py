@@ -1,0 +1,129 @@
+"""Mixup and cutmix: what of each image is left, and that the labels say so."""
+
+import numpy as np
+import pytest
+
+from tinycv.data import DataLoader, cutmix, mixup, one_hot
+
+B, K = 300, 300
+X = np.ones((B, 2, 8, 6), np.float32) * np.arange(B, dtype=np.float32)[:, None, None, None]     # image i is all i
+Y = np.eye(K, dtype=np.float32)                                                                 # and of class i
+both = pytest.mark.parametrize("mix", [mixup, cutmix])
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@both
+def test_labels_stay_probabilities(mix):
+    _, y = mix(X, Y, rng())
+    assert y.shape == Y.shape and y.min() >= 0
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
+
+
+@both
+def test_the_mean_of_an_image_is_what_its_labels_say_of_the_two_it_is_made_of(mix):
+    x, y = mix(X, Y, rng())
+    np.testing.assert_allclose(x.mean(axis=(1, 2, 3)), y @ np.arange(K, dtype=np.float32), rtol=1e-4, atol=1e-3)
+
+
+@both
+def test_each_image_has_a_share_of_its_own(mix):
+    _, y = mix(X, Y, rng())
+    assert len(np.unique(np.diag(y))) > (B // 2 if mix is mixup else 20)            # 48 pixels can be cut in few shares
+
+
+@both
+def test_the_generator_alone_decides_and_the_arguments_are_not_changed(mix):
+    x, y = X.copy(), Y.copy()
+    first, again, other = (mix(x, y, rng(seed)) for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert all((a != b).any() for a, b in zip(first, other, strict=True))
+    assert (x == X).all() and (y == Y).all()
+
+
+@both
+def test_types_stay(mix):
+    x, y = mix(X, Y, rng())
+    assert (x.dtype, y.dtype, x.shape) == (X.dtype, Y.dtype, X.shape)
+
+
+@both
+def test_a_batch_of_one_image_meets_itself_and_stays(mix):
+    x, y = mix(X[5:6], Y[5:6], rng())
+    np.testing.assert_allclose(x, X[5:6], rtol=1e-6)
+    np.testing.assert_allclose(y, Y[5:6], rtol=1e-6)
+
+
+def test_mixup_with_a_small_alpha_leaves_most_images_as_they_are_and_with_one_makes_all_shares_equally_likely():
+    shares = {alpha: np.abs(mixup(X, Y, rng(), alpha)[1].max(axis=1) - 0.5) for alpha in (0.01, 1.0)}
+    assert (shares[0.01] > 0.49).mean() > 0.9
+    assert np.mean(shares[1.0]) == pytest.approx(0.25, abs=0.02)
+
+
+def test_cutmix_pastes_one_box_and_never_blends():
+    x, y = cutmix(X, Y, rng())
+    for i, image in enumerate(x):
+        assert (image[0] == image[1]).all()                                         # the same box in every channel
+        foreign = image[0] != i
+        assert len(np.unique(image[0])) <= 2
+        if foreign.any():
+            rows, columns = np.flatnonzero(foreign.any(axis=1)), np.flatnonzero(foreign.any(axis=0))
+            assert foreign.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert y[i, i] == pytest.approx(1 - foreign.mean(), abs=1e-6)
+
+
+def test_a_box_far_from_the_edges_has_the_share_that_was_drawn(monkeypatch):
+    class Middle:
+        def uniform(self, low, high, size):
+            return np.full(size, high / 2)
+
+    monkeypatch.setattr("tinycv.data.mix._drawn", lambda *_: (np.full(2, 0.75), np.array([1, 0])))
+    x, y = cutmix(np.stack([np.zeros((1, 40, 20)), np.ones((1, 40, 20))]), np.eye(2), Middle())
+    assert x[0].sum() == 20 * 10 and y[0].tolist() == [0.75, 0.25]
+
+
+def test_a_loader_mixes_what_it_has_transformed_and_resumes_with_the_same_bits():
+    loader = DataLoader(X, Y, batch_size=100, seed=3, transform=lambda x, rng: x + 1000, mix=mixup)
+    whole, rest = list(loader.epoch(2)), list(loader.epoch(2, start=1))
+    for (x, y), (again, labels) in zip(whole[1:], rest, strict=True):
+        assert (x == again).all() and (y == labels).all()
+        np.testing.assert_allclose(x.mean(axis=(1, 2, 3)) - 1000, y @ np.arange(K, dtype=np.float32), rtol=1e-3, atol=1e-2)
+
+
+def test_a_loader_without_labels_has_nothing_to_mix():
+    with pytest.raises(ValueError, match="mix blends images and their labels"):
+        DataLoader(X, batch_size=2, mix=mixup)
+
+
+def test_one_hot_is_all_on_the_class():
+    assert one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert one_hot(np.array([], int), 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize("labels, message", [
+    (np.array([0, 3]), "labels run from 0 to 3; 3 classes are numbered from 0"), (np.array([-1]), "labels run from -1"),
+    (np.array([0.5]), r"not float64 of shape \(1,\)"), (np.eye(3, dtype=int), r"not int64 of shape \(3, 3\)")])
+def test_what_are_no_class_numbers_is_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        one_hot(labels, 3)
+
+
+@both
+@pytest.mark.parametrize("x, y", [(X[:, 0], Y), (X, Y[:5]), (X, np.arange(B)), (X, Y.astype(int))])
+def test_labels_that_are_no_probabilities_are_refused_and_one_hot_is_named(mix, x, y):
+    with pytest.raises(ValueError, match=f"{mix.__name__} takes images .* one_hot makes them"):
+        mix(x, y, rng())
+
+
+@both
+@pytest.mark.parametrize("alpha", [0, -1, float("nan")])
+def test_an_alpha_that_is_none_is_refused(mix, alpha):
+    with pytest.raises(ValueError, match=f"{mix.__name__}: alpha={alpha} must be above 0"):
+        mix(X, Y, rng(), alpha)
+
+
+def test_mixup_of_integers_is_refused():
+    with pytest.raises(TypeError, match="float images, not uint8"):
+        mixup(X.astype(np.uint8), Y, rng())

@@ -1,0 +1,124 @@
+"""RandAugment: some changes out of a list, drawn anew for each image, all of one strength.
+
+Cubuk et al. 2020.  Its point: how strongly is one number to choose, and which changes need not be learned.  A change is a
+function of a batch and of one strength an image, from -1 to 1; the sign turns it round where it has two directions.
+differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] in place of bytes.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .augment import affine
+
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def rand_augment(
+    x: np.ndarray, rng: np.random.Generator, n: int = 2, magnitude: float = 3, changes: dict[str, Change] | None = None
+) -> np.ndarray:
+    """Apply ``n`` changes, drawn with replacement, to each image. x (B, C, H, W) float in [0, 1]; so is the result.
+
+    magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of CHANGES where left out.
+    """
+    if x.ndim != 4 or x.dtype.kind != "f":
+        raise ValueError(f"rand_augment takes float images (B, C, H, W) in [0, 1], got {x.dtype} of shape {x.shape}")
+    if n < 0 or not 0 <= magnitude <= 10:
+        raise ValueError(f"rand_augment: n={n} must be at least 0 and magnitude={magnitude} between 0 and 10")
+    x, every = x.copy(), list((CHANGES if changes is None else changes).values())
+    for _ in range(n):
+        drawn = rng.integers(len(every), size=len(x))
+        strength = rng.choice([-1, 1], len(x)) * (magnitude / 10)
+        for i, change in enumerate(every):
+            mine = np.flatnonzero(drawn == i)
+            if len(mine):
+                x[mine] = np.clip(change(x[mine], strength[mine]), 0, 1)
+    return x
+
+
+# ── where things are: strengths are shares of the most that is done ──────────────────────────────
+
+
+def _moved(x: np.ndarray, degrees: float = 0, right: float = 0, down: float = 0, shear: float = 0) -> np.ndarray:
+    zero = np.zeros(len(x))
+    return affine(x, zero + degrees, np.stack([zero + right, zero + down], axis=1), zero + 1, zero + shear)
+
+
+def _turn(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _moved(x, degrees=30 * s)
+
+
+def _slant_x(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _moved(x, shear=np.rad2deg(np.arctan(0.3 * s)))
+
+
+def _slant_y(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _slant_x(x.swapaxes(2, 3), s).swapaxes(2, 3)
+
+
+def _move_x(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _moved(x, right=150 / 331 * x.shape[3] * s)
+
+
+def _move_y(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _moved(x, down=150 / 331 * x.shape[2] * s)
+
+
+# ── how things look: most are a blend with a poorer image, s below 0, or away from it, s above 0 ─
+
+
+def _away(x: np.ndarray, poorer: np.ndarray | float, s: np.ndarray) -> np.ndarray:
+    return poorer + (1 + 0.9 * _wide(x, s)) * (x - poorer)
+
+
+def _wide(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return s.astype(x.dtype)[:, None, None, None]
+
+
+def _bright(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _away(x, 0.0, s)
+
+
+def _colour(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _away(x, _grey(x), s)
+
+
+def _contrast(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return _away(x, _grey(x).mean(axis=(1, 2, 3), keepdims=True), s)
+
+
+def _sharp(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The poorer image is a blurred one: each pixel a mean of 3 x 3, its own weight 5; the border stays."""
+    blurred, (h, w) = x.copy(), x.shape[2:]
+    around = sum(x[..., i : h - 2 + i, j : w - 2 + j] for i in range(3) for j in range(3))
+    blurred[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
+    return _away(x, blurred, s)
+
+
+def _grey(x: np.ndarray) -> np.ndarray:
+    """(B, 1, H, W): how bright, with the eye's weights for red, green and blue (ITU-R BT.601)."""
+    if x.shape[1] != 3:
+        return x.mean(axis=1, keepdims=True)
+    return np.einsum("c,bchw->bhw", np.array([0.299, 0.587, 0.114], x.dtype), x)[:, None]
+
+
+def _few_levels(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Of the 8 bits of a byte, the last are cleared: 4 of them at full strength."""
+    step = 2 ** np.round(4 * np.abs(_wide(x, s)))
+    return np.floor(255 * x / step) * step / 255
+
+
+def _solarise(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return np.where(x > 1 - np.abs(_wide(x, s)), 1 - x, x)
+
+
+def _full_range(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    low, high = x.min(axis=(2, 3), keepdims=True), x.max(axis=(2, 3), keepdims=True)
+    return np.where(high > low, (x - low) / np.where(high > low, high - low, 1), x)
+
+
+CHANGES: dict[str, Change] = {
+    "identity": lambda x, s: x, "rotate": _turn, "shear x": _slant_x, "shear y": _slant_y, "translate x": _move_x,
+    "translate y": _move_y, "brightness": _bright, "color": _colour, "contrast": _contrast, "sharpness": _sharp,
+    "posterize": _few_levels, "solarize": _solarise, "autocontrast": _full_range,
+}
