@@ -1,6 +1,7 @@
 """A module with one mistake planted in it: a check that does not fail on that checks nothing."""
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,5 +13,6 @@ def mutant(module: ModuleType, right: str, wrong: str) -> ModuleType:
         raise ValueError(f"{right!r} stands {source.count(right)} times in {module.__file__}")
     twin = ModuleType(module.__name__ + "_mutant")
     twin.__dict__.update(__file__=module.__file__, __package__=module.__package__)
+    sys.modules[twin.__name__] = twin                               # where a dataclass looks itself up
     exec(compile(source.replace(right, wrong), f"{module.__file__} (mutant)", "exec"), twin.__dict__)
     return twin

@@ -1,0 +1,143 @@
+"""Langevin samplers on Gaussians, where it is known what they end in, step size and all."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from mutants import mutant
+
+import tinycv
+from tinycv.data.shapes import gaussian, two_modes
+from tinycv.engine.backend import to_numpy
+from tinycv.generative import langevin
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The noise of step i is a one in row i: what comes out is how much each step's noise counts in the end."""
+    def tell(module):
+        steps = iter(range(10 ** 6))
+        monkeypatch.setattr(module, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps)))
+        return module
+    return tell
+
+
+def propagated(run, steps):
+    """What is left of x, and the variance of the noise, after a linear sampler: exactly. The last row is x's."""
+    x = np.zeros((steps + 1, 1))
+    x[-1] = 1
+    x = run(x)[:, 0]
+    return x[-1], (x[:-1] ** 2).sum()
+
+
+def ula_variance(module, told, sigma, step, steps=400):
+    module = told(module)
+    left, variance = propagated(lambda x: module.ula(lambda x: -x / sigma ** 2, x, step, steps).x, steps)
+    assert abs(left) < 1e-6
+    return variance
+
+
+@pytest.mark.parametrize("sigma, step", [(1.0, 0.1), (1.0, 0.5), (1.0, 1.0), (0.5, 0.2), (3.0, 1.0)])
+def test_ula_ends_in_the_variance_that_its_step_size_gives(told, sigma, step):
+    expected = sigma ** 2 / (1 - step / (2 * sigma ** 2))
+    assert ula_variance(langevin, told, sigma, step) == pytest.approx(expected, rel=1e-6)
+
+
+def test_halving_the_step_halves_the_bias_of_ula(told):
+    coarse, fine = (ula_variance(langevin, told, 1.0, step, 800) - 1 for step in (0.04, 0.02))
+    assert coarse / fine == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("noise = math.sqrt(2 * step) * _normal(chain.x)\n        chain.drift.append(_length(drift) / _length(noise))\n"
+     "        chain.x = ", "noise = math.sqrt(step) * _normal(chain.x)\n        chain.x = "),
+    ("chain.x = chain.x + drift + noise", "chain.x = chain.x - drift + noise"),
+    ("drift = step * bare(score(chain.x))", "drift = 0.5 * step * bare(score(chain.x))")])
+def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):
+    with pytest.raises(AssertionError), np.errstate(all="ignore"):
+        assert ula_variance(mutant(langevin, right, wrong), told, 1.0, 0.1) == pytest.approx(1 / 0.95, rel=1e-6)
+
+
+def check_annealed(module, told, eps=0.3, sigmas=(3.0, 1.0, 0.5), steps=40):
+    """On data N(0, 1): at level i the step is α/2 with α = ε σ_i² / σ_L², up the score -x / (1 + σ_i²)."""
+    module = told(module)
+    left, variance = propagated(lambda x: module.annealed(lambda x, s: -x / (1 + s[:, None] ** 2), x, sigmas, steps, eps).x,
+                                steps * len(sigmas))
+    mean, expected = 1.0, 0.0
+    for sigma in sigmas:
+        alpha = eps * sigma ** 2 / sigmas[-1] ** 2
+        for _ in range(steps):
+            shrink = 1 - alpha / 2 / (1 + sigma ** 2)
+            mean, expected = shrink * mean, shrink ** 2 * expected + alpha
+    assert (left, variance) == (pytest.approx(mean, abs=1e-12), pytest.approx(expected, rel=1e-9))
+
+
+def test_annealed_langevin_takes_ncsns_steps(told):
+    check_annealed(langevin, told)
+
+
+@pytest.mark.parametrize("right, wrong", [("chain.x, alpha / 2, steps", "chain.x, alpha, steps"),
+                                          ("(sigma / float(sigmas[-1])) ** 2", "(sigma / float(sigmas[-1]))"),
+                                          ("float(sigmas[-1])", "float(sigmas[0])"),
+                                          ("in map(float, sigmas):", "in map(float, sigmas[1:]):")])
+def test_a_mistake_in_the_annealing_is_seen(told, right, wrong):
+    with pytest.raises(AssertionError):
+        check_annealed(mutant(langevin, right, wrong), told)
+
+
+def biased_by(module, step=0.8, n=4000, steps=60, thinned=10):
+    """How many standard errors MALA's variances are off, on a Gaussian with axes of unlike length. Chains begin in it."""
+    density = gaussian([1.0, -0.5], [[1.0, 0.3], [0.3, 0.5]])
+    tinycv.manual_seed(1)
+    x = density.sample(n, np.random.default_rng(5)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        chain = module.mala(density.log_density, density.score, x, step, steps)
+    square = ((chain.x - [1.0, -0.5]) ** 2)
+    return chain, (square.mean(axis=0) - [1.0, 0.5]) / (square.std(axis=0) / math.sqrt(n))
+
+
+def test_mala_is_unbiased_where_ula_is_not():
+    chain, errors = biased_by(langevin)
+    assert np.abs(errors).max() < 2
+    assert 0.4 < np.mean(chain.history("acceptance")) < 0.95
+    square = langevin.ula(gaussian([0], [[0.5]]).score, RNG.normal(size=(4000, 1)), 0.8, 60).x ** 2
+    assert square.mean() > 0.5 + 20 * square.std() / math.sqrt(4000)            # 0.5 / (1 - 0.8) = 2.5
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("log_p_y - log_p - (", "log_p_y - log_p + ("), ("/ (4 * step)", "/ (2 * step)"), ("log_p_y - log_p -", "-"),
+    ("back = chain.x - y - step * slope_y", "back = chain.x - y + step * slope_y"), ("< log_ratio", "> log_ratio"),
+    ("log_p = xp.where(taken, log_p_y, log_p)", "log_p = log_p_y")])
+def test_a_mistake_in_the_metropolis_rule_biases_it(right, wrong):
+    assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 4
+
+
+def test_mala_with_tiny_steps_takes_nearly_all_of_them():
+    assert np.mean(biased_by(langevin, step=1e-3, steps=5)[0].history("acceptance")) > 0.98
+
+
+def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(device):
+    x = tinycv.Tensor(np.full((50, 2), 30.0), dtype="float32", device=device)
+    chain = langevin.ula(gaussian([0, 0], np.eye(2)).score, x, 0.1, 30, keep_every=10)
+    drift = chain.history("drift")
+    assert len(chain.path) == 3 and (to_numpy(chain.path[0]) == 30).all() and len(drift) == 30
+    assert drift[0] > 5 > 0.5 > drift[-1]
+    assert to_numpy(chain.x).dtype == np.float32 and np.abs(to_numpy(chain.x)).max() < 8
+
+
+@pytest.mark.parametrize("sampler", ["ula", "annealed"])
+def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(sampler, device):
+    density, x = two_modes(), tinycv.Tensor(RNG.uniform(-8, 8, (400, 2)), dtype="float32", device=device)
+    if sampler == "ula":
+        x = langevin.ula(density.score, x, 0.05, 100).x
+    else:
+        x = langevin.annealed(density.score, x, langevin.geometric(20, 1, 10), 30, 0.1).x
+    heavy = (to_numpy(x).sum(axis=1) > 0).mean()
+    assert heavy < 0.62 if sampler == "ula" else heavy > 0.68
+
+
+def test_noise_levels_fall_by_equal_fractions():
+    np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))

@@ -1,0 +1,113 @@
+"""Langevin dynamics: walk uphill on log p, and be kicked so hard that p is where you end up.
+
+    x <- x + ε grad log p(x) + √(2ε) z,   z ~ N(0, I)                       unadjusted (ULA)     Roberts & Tweedie 1996
+
+Steps of finite size end beside p: on N(0, σ²) with the variance σ² / (1 - ε / (2σ²)).  Metropolis adjustment (MALA, ibid.)
+takes a step from x to y only with the probability
+
+    min(1, p(y) q(x|y) / (p(x) q(y|x))),   q(y|x) = N(y; x + ε grad log p(x), 2ε I)
+
+and ends exactly at p.  Both hardly ever cross a region where p is nothing, so how many points end in which mode is a
+matter of where they began.  Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1) begins where the noised density p_σ
+has one mode, and lets σ fall, with steps that fall with it:
+
+    α_i = ε σ_i² / σ_L²,     x <- x + (α_i / 2) grad log p_σi(x) + √α_i z
+
+Mind the half: NCSN's α is 2ε of the first line.  Nothing here knows whether a score was learned or is exact.
+Read before: score.py.   Read next: sde.py.   See at work: demos/15_langevin.py.   Shapes: N points, D axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
+from tinycv.engine.tensor import bare, no_grad
+
+
+@dataclass
+class Chain:
+    """Where N walkers are, and how they came there.
+
+    x: the points now (N, D), an array. path: the points before every step that was kept.
+    acceptance: the share of steps taken, step by step (MALA). drift: how far the score moved the points, beside how
+    far the noise did, as a ratio of mean lengths, step by step: far above 1 it only climbs, far below it only diffuses.
+    """
+
+    x: Any
+    path: list = field(default_factory=list)
+    acceptance: list = field(default_factory=list)
+    drift: list = field(default_factory=list)
+
+    def history(self, name: str) -> list[float]:
+        """``acceptance`` or ``drift`` as numbers. Waits for the device."""
+        return [float(to_numpy(value)) for value in getattr(self, name)]
+
+
+@no_grad()
+def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
+    """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
+    chain = Chain(bare(x))
+    for i in range(steps):
+        _keep(chain, i, keep_every)
+        drift = step * bare(score(chain.x))
+        noise = math.sqrt(2 * step) * _normal(chain.x)
+        chain.drift.append(_length(drift) / _length(noise))
+        chain.x = chain.x + drift + noise
+    return chain
+
+
+@no_grad()
+def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
+    """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
+    chain = Chain(bare(x))
+    log_p, slope = bare(log_density(chain.x)), bare(score(chain.x))
+    for i in range(steps):
+        _keep(chain, i, keep_every)
+        drift, noise = step * slope, math.sqrt(2 * step) * _normal(chain.x)
+        chain.drift.append(_length(drift) / _length(noise))
+        y = chain.x + drift + noise
+        log_p_y, slope_y = bare(log_density(y)), bare(score(y))
+        back = chain.x - y - step * slope_y                         # the noise that would lead from y to x
+        log_ratio = log_p_y - log_p - ((back * back).sum(axis=-1) - (noise * noise).sum(axis=-1)) / (4 * step)
+        xp = array_module(y)
+        taken = xp.log(1 - uniform(len(y), y, y.dtype)) < log_ratio                     # 1 - u: never log 0
+        chain.acceptance.append(taken.mean())
+        chain.x, slope = xp.where(taken[:, None], y, chain.x), xp.where(taken[:, None], slope_y, slope)
+        log_p = xp.where(taken, log_p_y, log_p)
+    return chain
+
+
+@no_grad()
+def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: float,
+             keep_every: int | None = None) -> Chain:
+    """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ (N,)). eps is the paper's
+    ε: the step α at the last level."""
+    chain = Chain(bare(x))
+    for sigma in map(float, sigmas):
+        level = array_module(chain.x).full(len(chain.x), sigma, chain.x.dtype)
+        alpha = eps * (sigma / float(sigmas[-1])) ** 2
+        part = ula(lambda x, level=level: score(x, level), chain.x, alpha / 2, steps, keep_every)
+        chain.x, chain.path, chain.drift = part.x, chain.path + part.path, chain.drift + part.drift
+    return chain
+
+
+def geometric(first: float, last: float, count: int) -> list[float]:
+    """``count`` noise levels from first to last, each the same fraction of the one before."""
+    return [first * (last / first) ** (i / (count - 1)) for i in range(count)]
+
+
+def _keep(chain: Chain, i: int, every: int | None) -> None:
+    if every and i % every == 0:
+        chain.path.append(chain.x)
+
+
+def _normal(x: Any) -> Any:
+    return standard_normal(x.shape, x, x.dtype)
+
+
+def _length(x: Any) -> Any:
+    return (x * x).sum(axis=-1).mean() ** 0.5
