@@ -1,6 +1,21 @@
-"""Chapter 2, images read as sentences: vit.py; convnet.py, the other way, for comparison."""
+"""Chapter 2, images read as sentences: vit.py; what can be seen inside: inside.py; convnet.py, the other way, to compare."""
 
 from tinycv.vision.convnet import ConvNet
+from tinycv.vision.inside import (
+    attention_distance,
+    attention_rollout,
+    cls_attention,
+    deletion_curve,
+    enrichment,
+    nearness_learned,
+    patch_distance,
+    patch_filters,
+    patch_rollout,
+    position_similarity,
+    spearman,
+)
 from tinycv.vision.vit import ViT, patchify
 
-__all__ = ["ConvNet", "ViT", "patchify"]
+__all__ = ["ConvNet", "ViT", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve", "enrichment",
+           "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify", "position_similarity",
+           "spearman"]

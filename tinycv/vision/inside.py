@@ -1,0 +1,142 @@
+"""Inside a ViT: where it looks, what it has learned of places, what it first looks for, and whether that matters.
+
+    attention rollout    R = A_L A_{L-1} ... A_1,   A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
+                                                                    Abnar & Zuidema 2020, eq. 1 and section 3
+    attention distance   mean distance of what a query looks at, in pixels            Dosovitskiy et al. 2021, fig. 7 right
+    position similarity  cosine of the position embeddings of two patches             ibid., fig. 7 middle
+    patch filters        principal components of the patch projection                 ibid., fig. 7 left
+    deletion             paint the patches over, those that should matter most first  Petsiuk et al. 2018 (RISE)
+
+A map of one block says where its tokens look, but after block 1 a token holds more than its own patch: rollout follows
+what flowed where.  The I is the residual path, by which a token keeps what it has.  A picture proves nothing, so there is
+deletion: if the patches that are pointed at are the ones that matter, the answer goes first when they go first.
+
+Maps are those of the weights that run: ViT.attention_maps.  What comes back is for pictures: NumPy arrays, on the host.
+Read before: vit.py.   See at work: demos/07_vit_maps.py.
+Shapes: B images, L blocks, H heads, g patches a side, N = g² patches, T = N + 1 tokens with CLS first, P patch side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isqrt
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.create import eye
+from tinycv.vision.vit import ViT
+
+# ── where it looks ───────────────────────────────────────────────────────────────────────────────
+
+
+def attention_rollout(maps: Sequence[Any]) -> np.ndarray:
+    """How much of each token at the start is in each token at the end: (B, T, T), every row sums to 1.
+
+    maps: of each block, first to last, Tensors (B, H, T, T); those of the first l blocks tell what came after block l.
+    """
+    if not len(maps):
+        raise ValueError("attention_rollout needs the map of one block at least")
+    keep = eye(maps[0].shape[-1], maps[0].dtype, maps[0].device)
+    rolled = keep
+    for attention in maps:
+        rolled = (0.5 * attention.mean(axis=1) + 0.5 * keep) @ rolled           # (B, T, T)
+    return rolled.numpy()
+
+
+def patch_rollout(model: ViT, images: Any) -> np.ndarray:
+    """How much each patch went into what the class is read off, CLS or the mean: (B, N), every row sums to 1."""
+    rolled = attention_rollout(model.attention_maps(images))
+    read = rolled[:, 0, 1:] if model.pool == "cls" else rolled[:, 1:, 1:].mean(axis=1)      # (B, N)
+    return read / read.sum(axis=1, keepdims=True)
+
+
+def cls_attention(maps: Sequence[Any]) -> np.ndarray:
+    """What CLS asks, block by block and head by head: (L, B, H, T). Place 0 is what it has of itself."""
+    return np.stack([attention[:, :, 0].numpy() for attention in maps])
+
+
+def attention_distance(maps: Sequence[Any], patch_size: int) -> np.ndarray:
+    """How far each head looks, in pixels, a mean over all patches and images: (L, H). CLS has no place and is left out."""
+    between = patch_size * patch_distance(isqrt(maps[0].shape[-1] - 1))                     # (N, N)
+    among = (attention[:, :, 1:, 1:].numpy() for attention in maps)                         # (B, H, N, N)
+    return np.stack([((a * between).sum(-1) / a.sum(-1)).mean(axis=(0, 2)) for a in among])
+
+
+# ── what it has learned ──────────────────────────────────────────────────────────────────────────
+
+
+def patch_distance(side: int) -> np.ndarray:
+    """Between the centres of side x side patches, in patches: (N, N)."""
+    place = np.stack(np.divmod(np.arange(side * side), side), axis=1)                       # (N, 2): row, column
+    return np.sqrt(((place[:, None] - place) ** 2).sum(axis=-1))
+
+
+def position_similarity(model: ViT) -> np.ndarray:
+    """Cosine of the position embeddings of every two patches: (N, N), 1 on the diagonal."""
+    e = model.pos_embed.numpy()[0, 1:]                                                      # (N, D)
+    e = e / np.linalg.norm(e, axis=1, keepdims=True)
+    return e @ e.T
+
+
+def nearness_learned(model: ViT) -> float:
+    """Spearman's rho of position similarity with minus the patches' distance, over all pairs: 1 where near is alike."""
+    similarity = position_similarity(model)
+    pairs = np.triu_indices(len(similarity), k=1)
+    return spearman(similarity[pairs], -patch_distance(isqrt(len(similarity)))[pairs])
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation of a (n,) with b (n,): Pearson's of their ranks, where equals share the mean of theirs."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(a: np.ndarray) -> np.ndarray:
+    _, group, size = np.unique(a, return_inverse=True, return_counts=True)
+    return (np.cumsum(size) - (size - 1) / 2)[group]
+
+
+def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the D filters by which patches are projected, the first principal components, and their share of the variance.
+
+    Returns (count, C, P, P), each of length 1, and (count,).
+    """
+    weight = model.patch_embed.weight.numpy()                                               # (D, C P P)
+    if not 0 < count <= min(weight.shape):
+        raise ValueError(f"patch_filters: {count} components of weights {weight.shape}; there are {min(weight.shape)}")
+    _, spread, components = np.linalg.svd(weight - weight.mean(axis=0), full_matrices=False)
+    shape = count, model.channels, model.patch_size, model.patch_size
+    return components[:count].reshape(shape), (spread ** 2 / (spread ** 2).sum())[:count]
+
+
+# ── whether it matters ───────────────────────────────────────────────────────────────────────────
+
+
+def enrichment(mass: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How much denser mass lies where the mask is True than it would anywhere: (B,); 1 is what looking nowhere gives.
+
+    mass (B, N) >= 0, spread evenly within each patch; mask (B, H, W) bool.
+    """
+    empty = np.flatnonzero(~mask.any(axis=(1, 2)))
+    if len(empty):
+        raise ValueError(f"enrichment: the mask is empty in images {empty[:8].tolist()}: nothing can lie there")
+    side = isqrt(mass.shape[1])
+    height, width = (n // side for n in mask.shape[1:])
+    inside = mask.reshape((len(mask), side, height, side, width)).mean(axis=(2, 4)).reshape(mass.shape)     # (B, N)
+    return (mass * inside).sum(axis=1) / mass.sum(axis=1) / inside.mean(axis=1)
+
+
+def deletion_curve(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray,
+                   order: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """The mean chance that is given to the labels after 0, 1, ... N patches were painted over with ``fill``: (N + 1,).
+
+    predict: images (B, C, H, W) to probabilities (B, K). order (B, N): the patches of each image, first to go first.
+    The lower the mean of the curve, the sooner the order takes away what the answer stands on.
+    """
+    side = isqrt(order.shape[1])
+    if side ** 2 != order.shape[1] or (np.sort(order, axis=1) != np.arange(side ** 2)).any():
+        raise ValueError(f"order of shape {order.shape}: every row must hold the numbers of all patches, a square number")
+    turn = np.argsort(order, axis=1).reshape((-1, 1, side, side))                           # when each patch goes
+    turn = turn.repeat(images.shape[2] // side, axis=2).repeat(images.shape[3] // side, axis=3)         # (B, 1, H, W)
+    chances = (predict(np.where(turn < gone, images.dtype.type(fill), images)) for gone in range(side ** 2 + 1))
+    return np.array([chance[np.arange(len(labels)), labels].mean() for chance in chances])
