@@ -2,9 +2,15 @@
 
 judge.py    a classifier trained on the data, which says what a generated image is, and how far a set of them is from real
 networks.py networks that are told the time: a multilayer perceptron for points
+
+diffusion.py   noise poured over an image, what a network is asked for, the loss;  samplers.py: the way back, DDPM and DDIM
+guidance.py    an image of what was asked for;  inpaint.py: what is missing of an image;  edm.py: one knob, the noise level
+embedding.py, unet.py, dit.py   networks for images that are told the time and the label
 """
 
+from tinycv.generative.dit import DiT
 from tinycv.generative.judge import Judge, judge_of
 from tinycv.generative.networks import ScoreMLP
+from tinycv.generative.unet import UNet
 
-__all__ = ["Judge", "ScoreMLP", "judge_of"]
+__all__ = ["DiT", "Judge", "ScoreMLP", "UNet", "judge_of"]

@@ -14,8 +14,8 @@ from tinycv.vision.inside import (
     position_similarity,
     spearman,
 )
-from tinycv.vision.vit import ViT, patchify
+from tinycv.vision.vit import ViT, patchify, unpatchify
 
 __all__ = ["ConvNet", "ViT", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve", "enrichment",
            "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify", "position_similarity",
-           "spearman"]
+           "spearman", "unpatchify"]

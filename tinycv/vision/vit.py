@@ -40,6 +40,14 @@ def patchify(images: Any, patch_size: int) -> Any:
     return cut.transpose((0, 2, 4, 1, 3, 5)).reshape((b, (h // p) * (w // p), c * p * p))
 
 
+def unpatchify(patches: Any, patch_size: int, shape: tuple) -> Any:
+    """The way back: patches (B, N, C P P), as ``patchify`` cuts them, to images of ``shape``, (B, C, H, W)."""
+    b, c, h, w = shape
+    p = patch_size
+    cut = patches.reshape((b, h // p, w // p, c, p, p))              # (B, H/P, W/P, C, P, P)
+    return cut.transpose((0, 3, 1, 4, 2, 5)).reshape((b, c, h, w))
+
+
 class ViT(Module):
     """Images (B, C, H, W) to class scores (B, num_classes).
 

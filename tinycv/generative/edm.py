@@ -1,0 +1,92 @@
+"""EDM: diffusion with one knob, the noise level σ. The network is wrapped so that its task is equally hard at every σ.
+
+    x = y + σ n,  n ~ N(0, I)                                        the noised data; no signal is taken away
+    D(x; σ) = c_skip(σ) x + c_out(σ) F(c_in(σ) x; c_noise(σ))       Karras et al. 2022, eq. 7, and table 1, column "Ours"
+    c_skip = σ_d²/(σ² + σ_d²)    c_out = σ σ_d/√(σ² + σ_d²)    c_in = 1/√(σ² + σ_d²)    c_noise = ¼ ln σ
+    E λ(σ) |D(y + σ n; σ) - y|²,   λ = 1/c_out²,   ln σ ~ N(-1.2, 1.2²)                                      eq. 8
+
+σ_d is the standard deviation of the data.  F sees numbers of variance 1 and is asked for numbers of variance 1.  Where
+there is little noise D is x and a small correction; where there is much, F paints all of it.
+
+    dx/dσ = (x - D(x; σ)) / σ                                        eq. 1 with σ(t) = t, and eq. 3
+    σ_i = (σ_max^(1/ρ) + i/(N - 1) (σ_min^(1/ρ) - σ_max^(1/ρ)))^ρ,   σ_N = 0,  ρ = 7                         eq. 5
+
+is the way back: an ordinary differential equation, along which Heun's method (the mean of the slopes at both ends of a
+step) is of second order, for two calls of D.  Large steps at much noise, small ones near the image.
+
+Variance preserving diffusion is the same thing in other units: x/√(1 + σ²) has a = 1/√(1 + σ²) and s = σ/√(1 + σ²), and
+for σ_d = 1 F is asked for -v.
+
+Read before: diffusion.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.   Shapes: x, y (B, ...); σ (B,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend
+from tinycv.engine.backend import array_module
+from tinycv.engine.tensor import Tensor, bare
+from tinycv.generative.diffusion import Denoiser, normal_like
+from tinycv.nn.losses import mse_loss
+
+
+def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
+    """c_skip, c_out and c_in for noise levels of any shape."""
+    total = sigma * sigma + sigma_data * sigma_data
+    return sigma_data * sigma_data / total, sigma * sigma_data / total ** 0.5, 1 / total ** 0.5
+
+
+def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
+    """D(x, σ, *condition) by a network F(c_in x, c_noise, *condition): σ a number, or one for each of x (B, ...)."""
+    def denoise(x: Any, sigma: Any, *condition: Any) -> Any:
+        level, beside = noise_levels(sigma, x)
+        c_skip, c_out, c_in = preconditioning(beside, sigma_data)
+        answer = model(c_in * x, Tensor(array_module(level).log(level) / 4), *condition)
+        return c_skip * x + c_out * answer
+    return denoise
+
+
+def noise_levels(sigma: Any, x: Any) -> tuple[Any, Any]:
+    """σ as arrays on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x."""
+    x, sigma = bare(x), bare(sigma)
+    xp = array_module(x)
+    level = xp.full(len(x), sigma, x.dtype) if isinstance(sigma, (int, float)) else xp.asarray(sigma, dtype=x.dtype)
+    return level, level.reshape((len(x),) + (1,) * (x.ndim - 1))
+
+
+def edm_loss(model: Callable, y: Any, *condition: Any, sigma_data: float = 0.5, mean: float = -1.2,
+             std: float = 1.2) -> Tensor:
+    """Mean squared error of F against what would make D the data: (y - c_skip x)/c_out (Karras et al. 2022, eq. 8).
+
+    Equal to the error of D, weighted by λ = 1/c_out². ln σ ~ N(mean, std²).
+    """
+    xp = array_module(bare(y))
+    sigma = xp.exp(mean + std * backend.standard_normal(len(y), bare(y), y.dtype))
+    level, beside = noise_levels(sigma, y)
+    c_skip, c_out, c_in = preconditioning(beside, sigma_data)
+    x = y + beside * normal_like(y)
+    answer = model(c_in * x, Tensor(xp.log(level) / 4), *condition)
+    return mse_loss(answer, (y - c_skip * x) / c_out)
+
+
+def edm_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
+    """σ_0 = sigma_max ... σ_{N-1} = sigma_min, σ_N = 0, for N = steps: N + 1 numbers (eq. 5)."""
+    if steps < 2 or not 0 < sigma_min < sigma_max:
+        raise ValueError(f"steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < sigma_max={sigma_max}")
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return [*(np.linspace(*ends, steps) ** rho).tolist(), 0.0]
+
+
+def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
+    """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of both ends' slopes.
+
+    For samplers.sample, with edm_sigmas as times, from x = sigma_max n."""
+    slope = (x - denoise(x, sigma)) / sigma
+    there = x + (lower - sigma) * slope                             # Euler's step
+    if not lower:
+        return there                                                # at 0 the slope divides by 0
+    return x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower)

@@ -1,0 +1,44 @@
+"""What a denoiser must be told beside the image: how noisy it is (the time), and what it shows (the label).
+
+    e = W_2 s(W_1 PE(t) + b_1) + b_2 + table[label]                 s is SiLU; PE as the Transformer's positions
+
+One number t would be lost among hundreds of features; its sines and cosines at many speeds are told apart by a linear map.
+Ho et al. 2020, appendix B;   Peebles & Xie 2023, section 3.2 (the label's table).
+
+Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B images, E width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.engine.backend import array_module
+from tinycv.engine.tensor import Tensor, bare
+from tinycv.nn.activation import silu
+from tinycv.nn.linear import Embedding, Linear
+from tinycv.nn.module import Module
+from tinycv.sequence.positions import sinusoidal
+
+
+class TimeAndLabel(Module):
+    """The embedding (B, dim) of times (B,), of size 1 to 1000 or so, and of labels (B,) if there are classes.
+
+    Row ``num_classes`` of the table means "nobody said", and stands in where no label is given.
+    """
+
+    def __init__(self, dim: int, num_classes: int = 0):
+        self.dim, self.num_classes = dim, num_classes
+        self.linear1, self.linear2 = Linear(dim, dim), Linear(dim, dim)
+        self.table = Embedding(num_classes + 1, dim) if num_classes else None
+
+    def forward(self, t: Any, label: Any = None) -> Any:
+        """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim)."""
+        t = bare(t)
+        xp = array_module(t)
+        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))          # (B, E)
+        e = self.linear2(silu(self.linear1(clocks)))                                            # (B, E)
+        if self.table is None:
+            if label is not None:
+                raise ValueError("a label was given to a model that was built without classes: give it num_classes")
+            return e
+        return e + self.table(xp.full(len(t), self.num_classes) if label is None else label)
