@@ -7,8 +7,19 @@ import pytest
 import tinycv
 from tinycv import Tensor
 from tinycv.generative.diffusion import (
-    alpha_bar_of, asked_for, clipped, cosine_schedule, denoiser, diffused, diffusion_loss, linear_schedule, normal_like,
-    random_times, signal_and_noise, to_noise, to_x0,
+    alpha_bar_of,
+    asked_for,
+    clipped,
+    cosine_schedule,
+    denoiser,
+    diffused,
+    diffusion_loss,
+    linear_schedule,
+    normal_like,
+    random_times,
+    signal_and_noise,
+    to_noise,
+    to_x0,
 )
 
 RNG = np.random.default_rng(0)

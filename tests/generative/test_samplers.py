@@ -102,7 +102,8 @@ def test_all_steps_together_give_the_data(monkeypatch, name):
 
 @pytest.mark.parametrize("name", ["ddpm, small", "ddim, eta 0", "ddim, eta 1"])
 def test_twice_as_many_steps_leave_half_of_the_error(monkeypatch, name):
-    errors = [abs(carried_on(monkeypatch, partial(STEPS[name], best, ALPHA_BAR), steps)[1] - VAR) for steps in (50, 100, 200)]
+    step = partial(STEPS[name], best, ALPHA_BAR)
+    errors = [abs(carried_on(monkeypatch, step, steps)[1] - VAR) for steps in (50, 100, 200)]
     assert [errors[0] / errors[1], errors[1] / errors[2]] == pytest.approx([2, 2], rel=0.15)
 
 

@@ -21,6 +21,7 @@ Read before: diffusion.py.   Read next: guidance.py, inpaint.py, edm.py.   Shape
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -76,6 +77,5 @@ def trajectory(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]
 
 def sample(step: Step, x: Any, times: Sequence) -> Any:
     """Where the trajectory ends: x at the last of ``times``."""
-    for _, x in trajectory(step, x, times):
-        pass
+    (_, x), = deque(trajectory(step, x, times), maxlen=1)           # a deque of one: the others are let go
     return x

@@ -29,11 +29,16 @@ from tinycv.nn.norm import GroupNorm
 from tinycv.sequence.attention import MultiheadAttention
 
 
+def group_norm_of(channels: int) -> GroupNorm:
+    """Groups of four channels. A group of one would take away again what the embedding has added to its channel."""
+    return GroupNorm(channels // 4, channels)
+
+
 class ResBlock(Module):
     """Two convolutions, between which the embedding comes in, and a way round them. The second starts at 0."""
 
-    def __init__(self, channels_in: int, channels_out: int, embed_dim: int, groups: int = 8):
-        self.norm1, self.norm2 = GroupNorm(groups, channels_in), GroupNorm(groups, channels_out)
+    def __init__(self, channels_in: int, channels_out: int, embed_dim: int):
+        self.norm1, self.norm2 = group_norm_of(channels_in), group_norm_of(channels_out)
         self.conv1 = Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv2 = Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv2.weight, self.conv2.bias = init.zeros(self.conv2.weight.shape), init.zeros((channels_out,))
@@ -51,8 +56,8 @@ class ResBlock(Module):
 class PixelAttention(Module):
     """Every pixel looks at every other: x + MSA(GN(x)), with pixels for tokens and channels for features."""
 
-    def __init__(self, channels: int, heads: int, groups: int = 8):
-        self.norm, self.attention = GroupNorm(groups, channels), MultiheadAttention(channels, heads)
+    def __init__(self, channels: int, heads: int):
+        self.norm, self.attention = group_norm_of(channels), MultiheadAttention(channels, heads)
 
     def forward(self, x: Any) -> Any:
         """x (B, C, H, W). Returns the same shape."""
@@ -64,7 +69,7 @@ class PixelAttention(Module):
 class UNet(Module):
     """Noised images (B, C, H, W), their times (B,) and labels (B,) to what was asked for: "eps", "x0" or "v".
 
-    widths: channels at each level, multiples of 8; the image is cut into patches of patch_size, and halved between levels,
+    widths: channels at each level, multiples of 4; the image is cut into patches of patch_size, and halved between levels,
     so H and W must be multiples of patch_size 2^(levels - 1). embed_dim E. num_classes: 0 for no labels.
     """
 
@@ -80,15 +85,15 @@ class UNet(Module):
         self.attention = PixelAttention(widths[-1], heads)
         self.up = [ResBlock(2 * width, width, embed_dim) for width in widths]
         self.double = [ConvTranspose2d(below, above, 2, stride=2) for above, below in levels]
-        self.norm = GroupNorm(8, widths[0])
+        self.norm = group_norm_of(widths[0])
         self.head = ConvTranspose2d(widths[0], channels, patch_size, stride=patch_size)
         self.head.weight, self.head.bias = init.zeros(self.head.weight.shape), init.zeros((channels,))
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
         if x.shape[2] % self.unit or x.shape[3] % self.unit:
-            raise ValueError(f"images of shape {x.shape}: both sides must be multiples of {self.unit}, to be halved as often "
-                             "as this U-Net does; resize or pad them, or build it with fewer widths")
+            raise ValueError(f"images of shape {x.shape}: this U-Net halves both sides to 1 / {self.unit}, so they must be "
+                             f"multiples of {self.unit}; pad them, or build it with fewer widths")
         e = silu(self.embed(t, label))                              # (B, E)
         x = self.down[0](self.stem(x), e)                           # (B, widths[0], H / patch, W / patch)
         seen = [x]
