@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .array import ndarray
+from .array import MemoryPointer, ndarray
 from .world import WORLD
 
 HEADER = Path(__file__).with_name("cuda_on_host.h")
@@ -65,6 +65,8 @@ def _held(name: str, kind: str, a: Any) -> Any:
                              "memory as it lies")
         _check_dtype(name, kind, a)
         return ctypes.c_void_p(None if a is None else a._a.ctypes.data)
+    if isinstance(a, MemoryPointer) and "*" in kind:                # whoever passes one tells the kernel the steps too
+        return ctypes.c_void_p(a.ptr)
     if isinstance(a, np.ndarray) and a.size == 1 and a.dtype.names:         # a struct, by value
         return (ctypes.c_char * a.nbytes).from_buffer_copy(a.tobytes())
     if type(a) not in SCALARS:

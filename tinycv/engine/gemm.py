@@ -44,13 +44,12 @@ def tf32_allowed() -> bool:
     return asked.get("tf32", os.environ.get("CUPY_TF32", "0") not in ("", "0"))
 
 
-def times(a: Any, b: Any) -> Any:
-    """a @ b of arrays or Tensors, (..., M, K) @ (..., K, N); stacks of CuPy's without copies."""
+def times(a: Any, b: Any, scale: float = 1.0) -> Any:
+    """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N); stacks of CuPy's without copies."""
     if type(a) is np.ndarray or min(a.ndim, b.ndim) < 3 or (xp := array_module(a)) is np or a.dtype != b.dtype or (
-            a.dtype.char not in TYPES):
-        return a @ b
-    cublas = _cublas()
-    return a @ b if cublas is None else _stacked(xp, cublas, a, b)
+            a.dtype.char not in TYPES) or (cublas := _cublas()) is None:
+        return a @ b if scale == 1 else scale * a @ b
+    return _stacked(xp, cublas, a, b, scale)
 
 
 def _cublas() -> Any:
@@ -60,7 +59,7 @@ def _cublas() -> Any:
         return None
 
 
-def _stacked(xp: Any, cublas: Any, a: Any, b: Any) -> Any:
+def _stacked(xp: Any, cublas: Any, a: Any, b: Any, scale: float) -> Any:
     (m, k), n = a.shape[-2:], b.shape[-1]
     if b.shape[-2] != k:
         raise ValueError(f"matmul: {a.shape} @ {b.shape}: the last axis of one and axis -2 of the other must be equal")
@@ -71,11 +70,11 @@ def _stacked(xp: Any, cublas: Any, a: Any, b: Any) -> Any:
         return y
     a, turned_a, row_a, step_a = laid_out(xp, xp.broadcast_to(a, (*lead, m, k)))
     b, turned_b, row_b, step_b = laid_out(xp, xp.broadcast_to(b, (*lead, k, n)))
-    one, zero = (np.array(value, "float64" if a.dtype.char == "d" else "float32") for value in (1, 0))
+    factor, zero = (np.array(value, "float64" if a.dtype.char == "d" else "float32") for value in (scale, 0))
     kind = getattr(xp.cuda.runtime, TYPES[a.dtype.char])
     sums = {"d": "64F", "e": "32F", "f": "32F_FAST_TF32" if tf32_allowed() else "32F"}[a.dtype.char]
     cublas.gemmStridedBatchedEx(
-        xp.cuda.device.get_cublas_handle(), int(turned_b), int(turned_a), n, m, k, one.ctypes.data,
+        xp.cuda.device.get_cublas_handle(), int(turned_b), int(turned_a), n, m, k, factor.ctypes.data,
         b.data.ptr, kind, row_b, step_b, a.data.ptr, kind, row_a, step_a, zero.ctypes.data,
         y.data.ptr, kind, n, m * n, prod(lead), getattr(cublas, f"CUBLAS_COMPUTE_{sums}"), cublas.CUBLAS_GEMM_DEFAULT)
     return y
