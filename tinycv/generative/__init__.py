@@ -6,6 +6,8 @@ networks.py networks that are told the time: a multilayer perceptron for points
 diffusion.py   noise poured over an image, what a network is asked for, the loss;  samplers.py: the way back, DDPM and DDIM
 guidance.py    an image of what was asked for;  inpaint.py: what is missing of an image;  edm.py: one knob, the noise level
 embedding.py, unet.py, dit.py   networks for images that are told the time and the label
+score.py    score matching: explicit, sliced, denoising;   langevin.py  sampling up a score, plain, adjusted, annealed
+sde.py      diffusion in continuous time, and its reverse;  ode.py       its flow without noise, and likelihoods
 """
 
 from tinycv.generative.dit import DiT

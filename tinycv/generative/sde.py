@@ -1,0 +1,185 @@
+"""Diffusion as a stochastic differential equation: from data to noise, and back along the same road.
+
+    forward     dx = a(t) x dt + g(t) dw,   t from 0 (data) to 1 (noise)                      Song et al. 2021, eq. 5
+    reverse     dx = [a(t) x - g(t)² grad log p_t(x)] dt + g(t) dw,   t from 1 to 0           ibid., eq. 6; Anderson 1982
+    flow        dx = [a(t) x - ½ g(t)² grad log p_t(x)] dt                                    ibid., eq. 13: no noise at all
+
+All three have the same p_t at every t.  Given x(0), x(t) is Gaussian: scale(t) x(0) + std(t) z, in one step, so a score of
+p_t is learned by denoising (score.py) at a random t.  Three choices of a and g (ibid., section 3.4):
+
+    VE        a = 0          g = σ(t) √(2 log(σ_max / σ_min)),  σ(t) = σ_min (σ_max / σ_min)^t      the noise grows
+    VP        a = -½ β(t)    g = √β(t),  β(t) = β_min + t (β_max - β_min)                            the whole stays in size
+    sub-VP    a = -½ β(t)    g = √(β(t) (1 - e^{-2B(t)})),  B(t) = ∫₀ᵗ β                             less noise than VP
+
+A process here is a small object; ``sde.reverse(score)`` is another, and ``sde.flow(score)`` a velocity for ode.py.
+differs: VE's std is exact, √(σ(t)² - σ_min²), and 0 at t = 0, where the paper's code has σ(t).
+
+Read before: langevin.py.   Read next: ode.py.   See at work: demos/13_brownian.py, demos/18_sde_likelihood.py.
+Shapes: B points, of any shape; t (B,) or a number.  A score takes x (B, ...) and t (B,).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinycv.engine import ops
+from tinycv.engine.backend import array_module, standard_normal
+from tinycv.engine.tensor import bare, no_grad
+
+
+class SDE:
+    """dx = a(t) x dt + g(t) dw. Subclasses say a (``rate``), g (``diffusion``) and the (scale, std) of x(t) given x(0)
+    (``marginal``), for t a number, and the last for arrays and Tensors (B,) too."""
+
+    rate: Callable
+    diffusion: Callable
+    marginal: Callable
+
+    def drift(self, x: Any, t: float) -> Any:
+        """a(t) x."""
+        return self.rate(t) * x
+
+    def perturb(self, x: Any, t: Any, z: Any) -> Any:
+        """x(t), for x(0) = x (B, ...), t (B,) and z as x from N(0, I)."""
+        scale, std = (part.reshape((-1,) + (1,) * (x.ndim - 1)) for part in self.marginal(t))
+        return scale * x + std * z
+
+    def prior(self, shape: tuple, like: Any) -> Any:
+        """Points of the noise at t = 1, N(0, std(1)² I), drawn where the array or module ``like`` is."""
+        return self.marginal(1.0)[1] * standard_normal(shape, like)
+
+    def log_prior(self, x: Any) -> Any:
+        """Their log-density at x (B, D), in nats: (B,)."""
+        std = self.marginal(1.0)[1]
+        return -0.5 * (x * x).sum(axis=-1) / std ** 2 - x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
+
+    def exact_score(self, density: Any) -> Callable:
+        """grad log p_t, where p_0 is a density of data/densities.py: x/scale is a point of p_0 with noise std/scale."""
+        def score(x: Any, t: Any) -> Any:
+            scale, std = self.marginal(t)
+            scale = scale[:, None]                                  # (B, 1)
+            return density.score(x / scale, std / scale[:, 0]) / scale
+        return score
+
+    def reverse(self, score: Callable) -> Reverse:
+        """The process that runs from t = 1 to 0, and has the same p_t."""
+        return Reverse(self, score)
+
+    def flow(self, score: Callable) -> Callable:
+        """The velocity (x, t) -> dx/dt, t a number, of the ordinary differential equation that has the same p_t."""
+        return lambda x, t: self.drift(x, t) - 0.5 * self.diffusion(t) ** 2 * score(x, everywhere(x, t))
+
+
+class Reverse:
+    """An SDE run backwards, up the score: its time steps are negative."""
+
+    def __init__(self, sde: SDE, score: Callable):
+        self.sde, self.score, self.diffusion = sde, score, sde.diffusion
+
+    def drift(self, x: Any, t: float) -> Any:
+        """a(t) x - g(t)² score(x, t)."""
+        return self.sde.drift(x, t) - self.diffusion(t) ** 2 * bare(self.score(x, everywhere(x, t)))
+
+
+class VE(SDE):
+    """Variance exploding: data keep their size, and noise grows over them, up to sigma_max, well above their spread."""
+
+    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0):
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(f"sigma_min={sigma_min} must be above 0 and below sigma_max={sigma_max}")
+        self.sigma_min, self.log_ratio = sigma_min, math.log(sigma_max / sigma_min)
+
+    def rate(self, t: float) -> float:
+        return 0.0
+
+    def diffusion(self, t: float) -> float:
+        return self.sigma_min * math.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
+
+    def marginal(self, t: Any) -> tuple:
+        return 0 * t + 1.0, self.sigma_min * expm1(2 * self.log_ratio * t) ** 0.5
+
+
+class VP(SDE):
+    """Variance preserving: data of variance 1 keep it, while they fade and noise takes their place (DDPM, as dt -> 0)."""
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
+        if not 0 <= beta_min <= beta_max or beta_max == 0:
+            raise ValueError(f"beta_min={beta_min} must be at least 0, and at most beta_max={beta_max}")
+        self.beta_min, self.beta_max = beta_min, beta_max
+
+    def beta(self, t: Any) -> Any:
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def integral(self, t: Any) -> Any:
+        """B(t), the integral of beta from 0 to t."""
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
+
+    def rate(self, t: float) -> float:
+        return -0.5 * self.beta(t)
+
+    def diffusion(self, t: float) -> float:
+        return math.sqrt(self.beta(t))
+
+    def marginal(self, t: Any) -> tuple:
+        return 1 + expm1(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
+
+
+class SubVP(VP):
+    """As VP, with less noise at every t but the last: std is the square of VP's."""
+
+    def diffusion(self, t: float) -> float:
+        return math.sqrt(self.beta(t) * -math.expm1(-2 * self.integral(t)))
+
+    def marginal(self, t: Any) -> tuple:
+        return 1 + expm1(-0.5 * self.integral(t)), -expm1(-self.integral(t))
+
+
+# -- samplers -----------------------------------------------------------------------------------------------
+
+
+@no_grad()
+def euler_maruyama(process: SDE | Reverse, x: Any, times: Sequence[float], keep_every: int | None = None) -> tuple:
+    """x <- x + drift dt + g √|dt| z from times[0] on to times[-1], either way. Returns the points, and a list of those
+    before every step that was kept."""
+    x, path, times = bare(x), [], [float(t) for t in times]
+    for i, (t, then) in enumerate(zip(times, times[1:], strict=False)):
+        if keep_every and i % keep_every == 0:
+            path.append(x)
+        kick = process.diffusion(t) * math.sqrt(abs(then - t)) * standard_normal(x.shape, x, x.dtype)
+        x = x + process.drift(x, t) * (then - t) + kick
+    return x, path
+
+
+@no_grad()
+def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float], snr: float = 0.16,
+                        corrections: int = 1) -> Any:
+    """A step of the reverse SDE, then Langevin steps at the new noise level, that mend its error; times fall.
+
+    Song et al. 2021, algorithms 1, 4 and 5: ε = 2 (snr |z| / |score|)², norms averaged over the batch. Returns the points.
+    differs: with VP the paper multiplies ε by 1 - β dt, which is nearly 1.
+    """
+    back, x = sde.reverse(score), bare(x)
+    for t, then in zip(times, times[1:], strict=False):
+        x, _ = euler_maruyama(back, x, (t, then))
+        for _ in range(corrections):
+            slope = bare(score(x, everywhere(x, float(then))))
+            z = standard_normal(x.shape, x, x.dtype)
+            step = 2 * (snr * _length(z) / _length(slope)) ** 2
+            x = x + step * slope + (2 * step) ** 0.5 * z
+    return x
+
+
+def everywhere(x: Any, t: float) -> Any:
+    """The time t for each of x: an array (B,) beside x."""
+    own = bare(x)
+    return array_module(own).full(len(own), t, own.dtype)
+
+
+def expm1(value: Any) -> Any:
+    return math.expm1(value) if isinstance(value, (int, float)) else ops.expm1(value)
+
+
+def _length(x: Any) -> Any:
+    return ((x * x).reshape((len(x), -1)).sum(axis=-1) ** 0.5).mean()
