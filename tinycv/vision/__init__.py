@@ -1,4 +1,7 @@
-"""Chapter 2, images read as sentences: vit.py; what can be seen inside: inside.py; convnet.py, the other way, to compare."""
+"""Chapter 2, images read as sentences: vit.py; what can be seen inside: inside.py; convnet.py, the other way, to compare.
+
+weights.py, layouts.py: weights of others, in and out. python -m tinycv.vision.classify photo.jpg: what is on it?
+"""
 
 from tinycv.vision.convnet import ConvNet
 from tinycv.vision.inside import (
@@ -15,7 +18,8 @@ from tinycv.vision.inside import (
     spearman,
 )
 from tinycv.vision.vit import ViT, patchify, unpatchify
+from tinycv.vision.weights import load_vit, save_vit
 
 __all__ = ["ConvNet", "ViT", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve", "enrichment",
-           "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify", "position_similarity",
-           "spearman", "unpatchify"]
+           "load_vit", "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify", "position_similarity",
+           "save_vit", "spearman", "unpatchify"]

@@ -1,0 +1,204 @@
+"""A ViT that somebody else trained: its weights in, by the names of timm, torchvision or Hugging Face, and ours out.
+
+    model, about = load_vit("model.safetensors")            # or .pt; the file says how large the model is
+    save_vit("mine.safetensors", model, "torchvision")      # PyTorch loads it by name, strict=True
+
+A file of weights does not say everything.  How many heads share the width leaves no trace in any shape: see HEADS.
+Nor does the ε of the norms, nor what was done to the pixels: those are the library's habits (HABITS), where neither our
+own note in the file nor a config.json beside it says otherwise.
+
+Read before: layouts.py, what others call the parts; checkpoint.py, which kinds of file are read, and why safely.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinycv.checkpoint import CheckpointError, load, save, with_nan
+from tinycv.engine.backend import to_numpy
+from tinycv.engine.tensor import bare
+from tinycv.torch_pickle import listed, short
+from tinycv.vision.layouts import LAYOUTS, OLDER, amount, depth_of, layout_of, rows, to_ours, to_theirs
+from tinycv.vision.vit import ViT
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)         # mean and spread of ImageNet's red, green and blue
+HEADS = "the rule of timm and torchvision: width / 64, but at most 16"
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a library does where its file says nothing. crop: the part of a photo's shorter side that is looked at, None
+    where the whole photo is squeezed into a square; filter: how it is made smaller; mean, std: of each channel."""
+
+    layer_norm_eps: float
+    crop: float | None
+    filter: str
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+
+HABITS = {"timm": Habits(1e-6, 0.9, "bicubic"),                 # the "augreg" weights; DeiT's have IMAGENET's mean and std
+          "torchvision": Habits(1e-6, 224 / 256, "bilinear", *IMAGENET),
+          "huggingface": Habits(1e-12, None, "bilinear")}
+
+
+def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int | None = None) -> tuple[ViT, dict[str, Any]]:
+    """(the model in eval mode, what is known about it) from a file in any of LAYOUTS.
+
+    heads: see HEADS; a Hugging Face file needs it, or its config.json beside it. image_size: another side in pixels than
+    the weights were trained for; positions are then resized.  What is known: layout, heads, heads_from (who said so),
+    labels (a list of names, or None), mean, std, and what else ``save_vit`` was told.
+    CheckpointError lists what is missing, unexpected, misshaped, of integers or NaN.
+    """
+    path = Path(path)
+    tensors, note = load(path)
+    layout = layout_of(tensors)
+    if layout is None:
+        raise CheckpointError(f"{path}: no ViT in a layout of {', '.join(LAYOUTS)}; it holds {listed(sorted(tensors))}"
+                              " (a file of save_model goes into a model that you build, by load_model)")
+    for old, new in OLDER.items():
+        tensors = {name.replace(old, new): a for name, a in tensors.items()}
+    depth = depth_of(layout, tensors)
+    sizes = measured(path, layout, depth, tensors)
+    told = {**(config_beside(path) if layout == "huggingface" else {}), **note}
+    about = known(path, layout, told, sizes) | heads_of(path, layout, told, sizes["D"], heads)
+    ours = to_ours(layout, depth, tensors)
+    side, patch = isqrt(sizes["N"] - 1), sizes["P"]
+    if image_size is not None:
+        if image_size < patch or image_size % patch:
+            raise ValueError(f"image_size {image_size} does not divide into this model's patches of {patch} x {patch}")
+        side = image_size // patch
+        ours["pos_embed"] = resized(ours["pos_embed"], side)
+    model = ViT(side * patch, patch, sizes["K"], sizes["C"], sizes["D"], depth, about["heads"], sizes["M"],
+                layer_norm_eps=about["layer_norm_eps"])
+    model.load_state_dict(ours)
+    return model.eval(), about
+
+
+def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about: Any) -> None:
+    """Write the weights under a library's names, as safetensors. about: labels, mean, std, ...: load_vit gives it back.
+
+    That library norms with its own ε: a model with another ε gives slightly other scores there, and the same here.
+    """
+    if layout not in LAYOUTS or model.pool != "cls":
+        raise ValueError(f"layout {layout!r}, pool {model.pool!r}: a layout is one of {LAYOUTS}, and all of them read the "
+                         "class off CLS")
+    width, count = model.pos_embed.shape[2], model.pos_embed.shape[1]
+    sizes = {"D": width, "N": count, "C": model.channels, "P": model.patch_size, "K": model.head.weight.shape[0],
+             "M": model.blocks[0].linear1.weight.shape[0]}
+    ours = {name: to_numpy(bare(t)) for name, t in model.state_dict().items()}
+    note = {"layout": layout, "heads": model.blocks[0].self_attn.num_heads, "layer_norm_eps": model.norm.eps, **about}
+    save(path, to_theirs(layout, len(model.blocks), ours, sizes), note)
+
+
+# ── what the file says ────────────────────────────────────────────────────────────────────────────
+
+def measured(path: Path, layout: str, depth: int, tensors: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What each letter of the table stands for, by the first tensor that shows it; all others must agree."""
+    sizes, missing, misshaped, known = {}, [], [], set()
+    for _, letters, names in rows(layout, depth):
+        for name in names:
+            known.add(name)
+            if name not in tensors:
+                missing.append(name)
+                continue
+            shape = tensors[name].shape
+            if len(shape) == len(letters):
+                sizes.update({letter: n for letter, n in zip(letters, shape, strict=True) if amount(letter, sizes) == "?"
+                              and letter.isalpha()})
+            wanted = tuple(amount(text, sizes) for text in letters)
+            wanted = (wanted[0] if wanted[0] == "?" else wanted[0] // len(names), *wanted[1:])
+            if shape != wanted:
+                misshaped.append(f"{short(name)} is {shape}, should be ({', '.join(map(str, wanted))})")
+    integers = [f"{short(name)} ({a.dtype})" for name, a in tensors.items() if a.dtype.kind != "f"]
+    extra = [short(name) for name in tensors if name not in known]
+    problems = {"missing": missing, "unexpected": extra, "of another shape": misshaped, "not of real numbers": integers}
+    if not any(problems.values()):
+        problems = {"NaN": with_nan(tensors)}
+        if min(sizes.values()) < 1 or isqrt(sizes["N"] - 1) ** 2 != sizes["N"] - 1 or sizes["N"] < 2:
+            problems["not a square of patches"] = [", ".join(f"{letter} = {n}" for letter, n in sizes.items())]
+    if any(problems.values()):
+        raise CheckpointError(f"{path}: no whole ViT in {layout}'s layout; "
+                              + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names))
+    return sizes
+
+
+def config_beside(path: Path) -> dict[str, Any]:
+    """What Hugging Face's config.json says, in our words."""
+    file = path.parent / "config.json"
+    if not file.exists():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        said = {"heads": config["num_attention_heads"], "layer_norm_eps": config.get("layer_norm_eps", 1e-12)}
+        names = config.get("id2label", {})
+        if names:
+            said["labels"] = [names[str(i)] for i in range(len(names))]
+        activation = config.get("hidden_act", "gelu")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not the config.json of a ViT: {type(error).__name__}: {short(error)}; move it away "
+                              "and give heads=") from error
+    if activation != "gelu":
+        raise CheckpointError(f"{file}: the MLP's activation is {activation!r}; this ViT has gelu")
+    return said
+
+
+def heads_of(path: Path, layout: str, told: Mapping[str, Any], width: int, heads: int | None) -> dict[str, Any]:
+    """{"heads", "heads_from"}"""
+    source = "the argument" if heads is not None else "the file, or its config.json" if "heads" in told else HEADS
+    if heads is None and "heads" not in told and (layout == "huggingface" or width % 64):
+        raise CheckpointError(f"{path}: nothing says how many heads share the width of {width}: give heads= (--heads), or "
+                              "put the model's config.json beside the file")
+    heads = heads if heads is not None else told.get("heads", min(width // 64, 16))
+    if type(heads) is not int or heads < 1 or width % heads:
+        raise CheckpointError(f"{path}: {heads!r} heads (from {source}) cannot share a width of {width} equally")
+    return {"heads": heads, "heads_from": source}
+
+
+def known(path: Path, layout: str, told: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The library's habits, and above them what the file or its config says of this model."""
+    habits = HABITS[layout]
+    about = {**vars(habits), "labels": None, **told, "layout": layout}
+    eps, labels = about["layer_norm_eps"], about["labels"]
+    if type(eps) is not float or not 0 < eps < 1:
+        raise CheckpointError(f"{path}: its layer_norm_eps is {short(eps)}, no small number above 0")
+    if labels is not None and not (isinstance(labels, list) and len(labels) == sizes["K"]
+                                   and all(isinstance(label, str) for label in labels)):
+        raise CheckpointError(f"{path}: its labels are no list of {sizes['K']} words, one a class")
+    return about
+
+
+# ── positions for another image size ──────────────────────────────────────────────────────────────
+
+def resized(pos_embed: np.ndarray, side: int) -> np.ndarray:
+    """Positions (1, 1 + S S, D) of S x S patches for side x side: CLS keeps its own, the grid is interpolated.
+
+    As Hugging Face (and torch.nn.functional.interpolate, bicubic). differs: timm smooths before it makes a grid smaller,
+    and torchvision lays corner on corner.
+    """
+    cls, grid = pos_embed[0, :1], pos_embed[0, 1:]
+    old = isqrt(len(grid))
+    mix = bicubic(old, side)                                                    # (side, S)
+    grid = np.einsum("is,jt,std->ijd", mix, mix, grid.reshape(old, old, -1), optimize=True)
+    return np.concatenate([cls, grid.reshape(side * side, -1)])[None].astype(pos_embed.dtype)
+
+
+def bicubic(old: int, new: int) -> np.ndarray:
+    """(new, old): row i says how much of each old place the new place i is. Keys 1981, eq. 4, with a = -0.75; beyond the
+    edge the edge is repeated."""
+    a, mix = -0.75, np.zeros((new, old))
+    centre = (np.arange(new) + 0.5) * old / new - 0.5                           # of the new places, among the old ones
+    for k in range(-1, 3):
+        place = np.floor(centre) + k
+        d = np.abs(centre - place)
+        near, far = ((a + 2) * d - (a + 3)) * d * d + 1, a * (((d - 5) * d + 8) * d - 4)
+        np.add.at(mix, (np.arange(new), np.clip(place, 0, old - 1).astype(int)), np.where(d <= 1, near, far))
+    return mix
