@@ -21,5 +21,5 @@ from tinycv.vision.vit import ViT, patchify, unpatchify
 from tinycv.vision.weights import load_vit, save_vit
 
 __all__ = ["ConvNet", "ViT", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve", "enrichment",
-           "load_vit", "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify", "position_similarity",
-           "save_vit", "spearman", "unpatchify"]
+           "load_vit", "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify",
+           "position_similarity", "save_vit", "spearman", "unpatchify"]
