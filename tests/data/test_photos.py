@@ -1,0 +1,149 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinycv.data import image_folder
+from tinycv.data.photos import FILTERS, open_photo, pixels, square
+
+RNG = np.random.default_rng(0)
+
+
+def picture(height=6, width=8, channels=3):
+    return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def put(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array.squeeze()).save(path)
+    return array
+
+
+@pytest.fixture
+def pets(tmp_path):
+    arrays = [put(tmp_path / name, picture()) for name in ("cat/1.png", "cat/10.PNG", "dog/a/2.png", "dog/b.bmp")]
+    (tmp_path / "cat/notes.txt").write_text("not an image")
+    (tmp_path / "readme.md").write_text("no class")
+    (tmp_path / ".cache").mkdir()
+    return tmp_path, np.stack(arrays).transpose(0, 3, 1, 2) / np.float32(255)
+
+
+# ── a folder of class folders ────────────────────────────────────────────────────────────────────
+
+def test_each_folder_is_a_class_and_every_image_below_it_an_example(pets):
+    folder, expected = pets
+    images, labels, names = image_folder(str(folder))
+    assert (images.dtype, labels.dtype, names) == ("f4", "i8", ["cat", "dog"])
+    assert labels.tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_images_of_several_sizes_are_cut_to_one(pets):
+    folder, _ = pets
+    put(folder / "dog/c.png", picture(20, 11))
+    images, labels, _ = image_folder(folder, size=4)
+    assert images.shape == (5, 3, 4, 4) and labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_images_are_grey_where_one_channel_is_asked_for(pets):
+    folder, _ = pets
+    images, _, _ = image_folder(folder, channels=1)
+    np.testing.assert_allclose(images[0, 0], np.asarray(Image.open(folder / "cat/1.png").convert("L")) / 255, rtol=1e-6)
+
+
+def test_images_of_several_sizes_are_refused_with_both_where_no_size_is_given(pets):
+    folder, _ = pets
+    put(folder / "dog/c.png", picture(20, 11))
+    with pytest.raises(ValueError, match=r"c\.png is 11 x 20, .*cat.1\.png is 8 x 6: give size="):
+        image_folder(folder)
+
+
+@pytest.mark.parametrize("content, words", [(b"no image at all", "not an image"), (None, "broken image")])
+def test_a_broken_image_is_named(content, words, pets):
+    folder, _ = pets
+    whole = (folder / "cat/1.png").read_bytes()
+    (folder / "dog/bad.png").write_bytes(content or whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"bad\.png: .*{words}"):
+        image_folder(folder)
+
+
+def test_a_folder_that_is_not_there_or_a_file_is_refused(pets):
+    for place in ("nowhere", "readme.md"):
+        with pytest.raises(FileNotFoundError, match=f"{place}: there is no such folder"):
+            image_folder(pets[0] / place)
+
+
+def test_a_folder_without_folders_is_refused(tmp_path):
+    put(tmp_path / "a.png", picture())
+    with pytest.raises(FileNotFoundError, match=r"holds no folders; expected one of images for each class"):
+        image_folder(tmp_path)
+
+
+def test_a_class_without_images_is_refused_by_name(pets):
+    (pets[0] / "eel").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"eel: no image there .*fill it or move it away"):
+        image_folder(pets[0])
+
+
+# ── one photo ────────────────────────────────────────────────────────────────────────────────────
+
+def test_a_photo_is_turned_as_its_camera_noted(tmp_path):
+    array = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6                                            # to be turned by 90 degrees, clockwise
+    Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(pixels(open_photo(tmp_path / "a.png")), np.rot90(array, -1).transpose(2, 0, 1)
+                                  / np.float32(255))
+
+
+def test_a_photo_with_transparency_or_a_palette_has_three_channels(tmp_path):
+    put(tmp_path / "a.png", picture(channels=4))
+    Image.fromarray(picture()).quantize(8).save(tmp_path / "b.gif")
+    assert [pixels(open_photo(tmp_path / name)).shape for name in ("a.png", "b.gif")] == [(3, 6, 8)] * 2
+
+
+def test_two_channels_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="1 channel .* or 3 .*, not 2"):
+        open_photo(tmp_path / "a.png", 2)
+
+
+def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path, monkeypatch):
+    put(tmp_path / "a.png", picture())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(ValueError, match=r"a\.png: Image size .48 pixels. exceeds limit"):
+        open_photo(tmp_path / "a.png")
+
+
+def test_pillow_that_is_missing_is_answered_with_the_command_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ModuleNotFoundError, match=r'Pillow, which is not installed: pip install "tinycv\[demos\]"'):
+        open_photo(tmp_path / "a.png")
+
+
+def test_the_middle_square_is_cut_out():
+    wide = picture(6, 10)
+    np.testing.assert_array_equal(square(Image.fromarray(wide), 6), wide[:, 2:8].transpose(2, 0, 1) / np.float32(255))
+
+
+def test_a_crop_shows_that_part_of_the_shorter_side():
+    array = picture(8, 12)                                      # 4 of 8 pixels, at their own size
+    np.testing.assert_array_equal(square(Image.fromarray(array), 4, crop=0.5), array[2:6, 4:8].transpose(2, 0, 1)
+                                  / np.float32(255))
+
+
+def test_a_crop_of_0_squeezes_the_whole_photo():
+    halves = np.repeat(np.array([[0, 255]], np.uint8), 4, axis=1).repeat(3, axis=0)     # 3 x 8, black then white
+    np.testing.assert_array_equal(square(Image.fromarray(halves), 2, 0, "nearest"), [[[0, 1], [0, 1]]])
+
+
+@pytest.mark.parametrize("how", FILTERS)
+def test_every_filter_keeps_a_plain_colour(how):
+    np.testing.assert_allclose(square(Image.new("RGB", (17, 9), (255, 0, 51)), 5, 0.8, how)[:, 2, 2], [1, 0, 0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 4, "crop": 1.1}, {"size": 4, "crop": -0.1},
+                                     {"size": 4, "resample": "sharp"}])
+def test_sizes_crops_and_filters_that_are_none_are_refused(options):
+    with pytest.raises(ValueError, match="must be at least 1, crop=.* from 0 to 1, resample=.* one of"):
+        square(Image.new("RGB", (5, 5)), **options)
