@@ -71,7 +71,7 @@ def test_a_file_that_is_no_whole_number_of_rows_is_refused_by_name(change, ten):
     folder, _ = ten
     path = folder / TEN[3]
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"data_batch_4.bin: cut short or of another kind: .* rows of 3073; fetch"):
+    with pytest.raises(ValueError, match=r"data_batch_4.bin: cut short or another file: .* of 3073-byte rows; fetch"):
         cifar_folder(folder)
 
 

@@ -47,6 +47,6 @@ def _read(folder: Path, names: list[str], label_bytes: int, classes: int) -> tup
 def _rows(path: Path, label_bytes: int) -> np.ndarray:
     row, data = label_bytes + IMAGE, np.fromfile(path, np.uint8)
     if not len(data) or len(data) % row:
-        raise ValueError(f"{path}: cut short or of another kind: its {len(data)} bytes are no whole number of rows of {row}; fetch "
-                         "it again")
+        raise ValueError(f"{path}: cut short or another file: its {len(data)} bytes are no whole number of {row}-byte rows; "
+                         "fetch it again")
     return data.reshape(-1, row)
