@@ -5,7 +5,7 @@
 What a step computes is a function of the weights, the seed and the step's number: batches come from
 ``loader.epoch(number, start)``, noise from ``manual_seed((seed, step))``.  So a training that was killed goes on from
 its checkpoint and ends with the same bits as one that was not.   run.py: what is done around the steps.
-(GANs, which alternate two losses, make other steps in the same loop: generative/fit_gan.py.)
+(GANs, which alternate two losses, make other steps in the same loop: generative/turns.py.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Chapter 3, machines that make images.
 
+gan.py      the game of two networks: losses, penalties, packing;  turns.py    the loop in which they take turns
+unrolled.py    a generator that thinks ahead;  gan_networks.py   generators and discriminators of points and of images
 judge.py    a classifier trained on the data, which says what a generated image is, and how far a set of them is from real
 networks.py networks that are told the time: a multilayer perceptron for points
 
@@ -11,8 +13,11 @@ sde.py      diffusion in continuous time, and its reverse;  ode.py       its flo
 """
 
 from tinycv.generative.dit import DiT
+from tinycv.generative.gan_networks import DCGANDiscriminator, DCGANGenerator, PointDiscriminator, PointGenerator
 from tinycv.generative.judge import Judge, judge_of
 from tinycv.generative.networks import ScoreMLP
+from tinycv.generative.turns import fit_gan
 from tinycv.generative.unet import UNet
 
-__all__ = ["DiT", "Judge", "ScoreMLP", "UNet", "judge_of"]
+__all__ = ["DCGANDiscriminator", "DCGANGenerator", "DiT", "Judge", "PointDiscriminator", "PointGenerator", "ScoreMLP",
+           "UNet", "fit_gan", "judge_of"]

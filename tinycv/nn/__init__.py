@@ -1,8 +1,9 @@
 """nn: what networks share.
 
 Read in this order: module.py (how parameters are found), linear.py, activation.py (softmax, gelu), norm.py, batch_norm.py,
-losses.py, conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py. ``tinycv.nn.functional`` has the
-functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time: engine/recompute.py.
+losses.py, conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py,
+spectral_norm.py. ``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves
+memory for time: engine/recompute.py.
 (``tinycv.checkpoint`` is about files.)
 """
 
@@ -19,8 +20,9 @@ from tinycv.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from tinycv.nn.module import Flatten, Identity, Module, Sequential
 from tinycv.nn.norm import GroupNorm, LayerNorm
 from tinycv.nn.pool import AvgPool2d, MaxPool2d
+from tinycv.nn.spectral_norm import SpectralNorm
 
 __all__ = ["AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss",
            "Dropout", "Embedding", "Flatten", "GELU", "GroupNorm", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MSELoss",
-           "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
-           "checkpoint", "functional", "init"]
+           "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
+           "SpectralNorm", "Tanh", "checkpoint", "functional", "init"]

@@ -1,0 +1,84 @@
+"""Spectral norm: the greatest singular value, its gradient, and when it moves."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from certified import certify_layer
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.nn.spectral_norm import SpectralNorm
+
+RNG = np.random.default_rng(0)
+LAYERS = {"Linear": lambda: nn.Linear(30, 20), "Conv2d": lambda: nn.Conv2d(6, 8, 3)}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+    yield
+    tinycv.manual_seed(0)
+
+
+def greatest(layer):
+    w = layer.weight.numpy()
+    return np.linalg.svd(w.reshape(len(w), -1), compute_uv=False)[0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sigma_is_the_greatest_singular_value_within_one_percent_while_the_weight_moves(name, device):
+    normed = SpectralNorm(LAYERS[name]()).to(device)
+    x = tinycv.zeros(*((2, 30) if name == "Linear" else (2, 6, 5, 5)), device=device)
+    for _ in range(60):                                             # a step of training now and then: W drifts
+        w = normed.layer.weight
+        w.data = w.data + 0.002 * Tensor(RNG.normal(size=w.shape).astype(np.float32), device=device).data
+        normed(x)
+    assert normed.sigma().item() == pytest.approx(greatest(normed.layer), rel=0.01)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_normed_layer_has_norm_one_whatever_its_scale(name):
+    normed = SpectralNorm(LAYERS[name]())
+    normed.layer.weight.data = 37 * normed.layer.weight.data
+    for _ in range(200):
+        normed._iterate()
+    ones = normed.layer.weight / normed.sigma()
+    assert np.linalg.svd(ones.numpy().reshape(len(ones), -1), compute_uv=False)[0] == pytest.approx(1, rel=1e-3)
+
+
+def test_a_linear_layer_stretches_nothing():
+    normed, x = SpectralNorm(nn.Linear(30, 20)), RNG.normal(size=(50, 30)).astype(np.float32)
+    for _ in range(50):
+        y = normed(Tensor(x)).numpy()
+    moved = np.linalg.norm(y[1:] - y[:-1], axis=1)
+    assert (moved <= 1.01 * np.linalg.norm(x[1:] - x[:-1], axis=1)).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_gradient_goes_through_sigma_and_is_certified(name):
+    layer = nn.Linear(4, 3) if name == "Linear" else nn.Conv2d(2, 3, 2)
+    shape = (2, 4) if name == "Linear" else (2, 2, 3, 3)
+    normed = SpectralNorm(layer).eval()                             # u and v stand still, as in the gradient
+    certify_layer(normed, RNG.normal(size=shape))
+
+
+def test_u_moves_in_training_alone_and_is_saved():
+    normed, x = SpectralNorm(nn.Linear(30, 20)), tinycv.zeros(1, 30)
+    for training in (False, True):
+        before = normed.u.numpy().copy()
+        normed.train(training)(x)
+        assert (normed.u.numpy() != before).any() == training
+    assert set(normed.state_dict()) == {"u", "v", "layer.weight", "layer.bias"}
+    assert {name for name, _ in normed.named_parameters()} == {"layer.weight", "layer.bias"}
+
+
+def test_the_weight_itself_is_what_is_learned():
+    normed = SpectralNorm(nn.Linear(3, 2))
+    before = normed.layer.weight
+    normed(tinycv.ones(1, 3)).sum().backward()
+    assert normed.layer.weight is before and before.grad is not None
+
+
+def test_a_layer_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match="not for ConvTranspose2d"):
+        SpectralNorm(nn.ConvTranspose2d(2, 3, 2))

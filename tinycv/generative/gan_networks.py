@@ -1,0 +1,115 @@
+"""Generators and discriminators: of points, as PacGAN's, and of images, as DCGAN's.
+
+    noise z (B, latent)  ->  generator  ->  x  ->  discriminator  ->  logit (B, 1)
+
+A generator has ``latent``, the size of the noise that it wants.   Read before: nn/conv.py, nn/batch_norm.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.nn import init
+from tinycv.nn.activation import LeakyReLU, ReLU, Sigmoid
+from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
+from tinycv.nn.conv import Conv2d, ConvTranspose2d
+from tinycv.nn.linear import Linear
+from tinycv.nn.module import Flatten, Module, Sequential
+
+
+def start_small(network: Module, std: float = 0.02) -> None:
+    """Matrices and convolutions from N(0, std²), their biases from 0: Radford et al. 2016, section 4. In place."""
+    for module in network.modules():
+        if isinstance(module, (Linear, Conv2d, ConvTranspose2d)):
+            module.weight = init.normal(module.weight.shape, std)
+            if module.bias is not None:
+                module.bias = init.zeros(module.bias.shape)
+
+
+# ── points ───────────────────────────────────────────────────────────────────────────────────────
+
+class PointGenerator(Sequential):
+    """z (B, latent) to points (B, out): four layers of 400 with batch norm and ReLU, as PacGAN's for 2-D data.
+
+    Lin et al. 2018, section 4.1; weights from N(0, 0.02²).
+    """
+
+    def __init__(self, latent: int = 2, out: int = 2, width: int = 400, depth: int = 4):
+        sizes, layers = [latent] + [width] * depth, []
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [Linear(before, after, bias=False), BatchNorm1d(after), ReLU()]
+        super().__init__(*layers, Linear(width, out))
+        self.latent = latent
+        start_small(self)
+
+
+class Maxout(Module):
+    """y_i = max_j (x W_ij + b_ij): each output is the highest of ``pieces`` planes. Goodfellow et al. 2013, eq. 1-2."""
+
+    def __init__(self, in_features: int, out_features: int, pieces: int):
+        self.linear, self.pieces = Linear(in_features, pieces * out_features), pieces
+
+    def forward(self, x: Any) -> Any:
+        """x (B, in_features). Returns (B, out_features)."""
+        planes = self.linear(x)
+        return planes.reshape((len(x), self.pieces, -1)).max(axis=1)
+
+
+class PointDiscriminator(Sequential):
+    """Points (B, features) to logits (B, 1): three maxout layers of 200 with five pieces, as PacGAN's for 2-D data."""
+
+    def __init__(self, features: int = 2, width: int = 200, pieces: int = 5, depth: int = 3):
+        sizes = [features] + [width] * depth
+        super().__init__(*[Maxout(a, b, pieces) for a, b in zip(sizes, sizes[1:], strict=False)], Linear(width, 1))
+        start_small(self)
+
+
+# ── images ───────────────────────────────────────────────────────────────────────────────────────
+
+class DCGANGenerator(Module):
+    """z (B, latent) to images (B, channels, side, side) in [0, 1]: Radford et al. 2016, section 3.
+
+    The noise becomes a small image of many channels, 7 x 7 for sides of 14, 28, 56, ..., and convolutions of stride ½ double
+    its side and halve its channels, down to ``width``; batch norm and ReLU between them.
+    differs: a sigmoid at the end, as images are 0 to 1 here; theirs ends in tanh, which is 2 sigmoid(2x) - 1.
+    """
+
+    def __init__(self, side: int, latent: int = 64, channels: int = 1, width: int = 32):
+        self.latent, self.start, doublings = latent, *_halvings(side)
+        most = width << (doublings - 1)
+        self.project, self.most = Linear(latent, most * self.start ** 2, bias=False), most
+        layers: list[Module] = [BatchNorm2d(most), ReLU()]
+        for before in [most >> i for i in range(doublings - 1)]:
+            layers += [ConvTranspose2d(before, before // 2, 4, 2, 1, bias=False), BatchNorm2d(before // 2), ReLU()]
+        self.layers = Sequential(*layers, ConvTranspose2d(width, channels, 4, 2, 1), Sigmoid())
+        start_small(self)
+
+    def forward(self, z: Any) -> Any:
+        x = self.project(z).reshape((len(z), self.most, self.start, self.start))
+        return self.layers(x)
+
+
+class DCGANDiscriminator(Sequential):
+    """Images (B, channels, side, side) to logits (B, 1): convolutions of stride 2 and leaky ReLUs; batch norm after all but
+    the first, if asked. Penalties on the slope want it without: it ties the examples of a batch to each other.
+    """
+
+    def __init__(self, side: int, channels: int = 1, width: int = 32, batch_norm: bool = True):
+        start, halvings = _halvings(side)
+        layers: list[Module] = []
+        for i in range(halvings):
+            before, after = channels if i == 0 else width << (i - 1), width << i
+            normed = batch_norm and i > 0
+            layers += [Conv2d(before, after, 4, 2, 1, bias=not normed), *([BatchNorm2d(after)] * normed), LeakyReLU(0.2)]
+        super().__init__(*layers, Flatten(), Linear((width << (halvings - 1)) * start ** 2, 1))
+        start_small(self)
+
+
+def _halvings(side: int) -> tuple[int, int]:
+    """(smallest side, how often it doubles until ``side``): 28 is 7, doubled twice."""
+    times = 0
+    while side % 2 == 0 and side > 7:
+        side, times = side // 2, times + 1
+    if times == 0:
+        raise ValueError(f"a side of {side}: it must be even, and above 7, to be halved at least once")
+    return side, times
