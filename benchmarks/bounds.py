@@ -53,8 +53,8 @@ def conv_case(images: int, channels: int, side: int, out: int, window: int, stri
     _, pads, _ = settled(stride, padding, 1, (window, window))
     size = walked([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
     taps, steps, often = window * window * channels, size * size, images
-    if r := winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
-        taps, steps, often = stride * stride * channels, (-(-size // 2)) ** 2, images * (r + 1) ** 2    # fewer products
+    if winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
+        taps, steps, often = channels, winograd.tiled((size, size))[0] ** 2, images * winograd.N ** 2   # fewer products
     products = [(steps, taps, out, often), (taps, steps, out, often), (steps, out, taps, often)]
     tiny = conv_work(images, 1, window, 1, window, stride, padding)
 

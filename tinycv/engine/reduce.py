@@ -25,9 +25,9 @@ def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[
 
 
 def few(xp: Any, examples: int, each: int) -> list[slice]:
-    """Slices of a few examples of ``each`` values, for kernels of a dozen calls: so much that the calls pay, so little that
-    what one leaves is still in a cache when the next reads it."""
-    return blocks(xp, examples, each, 4 * BLOCK)
+    """Slices of a few examples of ``each`` values, for kernels of a dozen calls: so much that the calls pay, in several
+    threads too, which wait for Python's lock between them; so little that what one leaves is in a cache for the next."""
+    return blocks(xp, examples, each, 16 * BLOCK)
 
 
 def lie(x: Any) -> tuple[int, ...]:

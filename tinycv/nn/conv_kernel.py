@@ -6,7 +6,7 @@ matrices (Chellapilla, Puri & Simard 2006, section 2.1).  Two things make that f
     channels last    (N, H, W, C) in memory: then a window is kH pieces of kW C neighbours, and what is copied is long
     few images       at a time: the columns of all would be k² times the batch; those of one or two stay in the cache
 
-With many channels, winograd.py takes fewer products; with one channel out of many, ``spread`` makes no columns at all.
+With many channels, winograd.py takes fewer products; with one channel out of many, ``stamp`` makes no columns at all.
 Results are (N, C, H, W) as everywhere, but lie channels last in memory; NumPy's elementwise ops keep that order, so from
 one convolution to the next nothing has to be turned round.   g is dL/dy; a walk's description is window.py's.
 """
@@ -122,8 +122,8 @@ def is_thin(many, few):
 def see(xp, y, x, taps, stride, padding, dilation):
     """Write the convolution of x into y, the quickest way there is. Yields which images have just been written."""
     (*window, c, o), size = taps.shape, y.shape[1:3]
-    if r := winograd.pays(xp, window, stride, dilation, c, o, size):
-        for at, part in winograd.convolved(xp, x, in_cells(taps, r), stride, before(padding), size):
+    if winograd.pays(xp, window, stride, dilation, c, o, size):
+        for at, part in winograd.convolved(xp, x, taps, before(padding), size):
             y[at] = part
             yield at
     elif is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]):
@@ -142,8 +142,8 @@ def see(xp, y, x, taps, stride, padding, dilation):
 def seen(xp, g, x, window, stride, padding, dilation):
     """dL/dtaps, (kH, kW, C, O), from g = dL/dy."""
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
-    if r := winograd.pays(xp, window, stride, dilation, c, o, size):
-        return out_of_cells(winograd.to_taps(xp, g, x, r, stride, before(padding)), (*window, c, o))
+    if winograd.pays(xp, window, stride, dilation, c, o, size):
+        return winograd.to_taps(xp, g, x, before(padding))
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
     if is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:       # fewer columns: what each pixel sees of g
         total = xp.zeros((prod(window) * o, c), g.dtype)
@@ -172,18 +172,6 @@ def first(x):
 def before(padding):
     """What is above and to the left."""
     return [p for p, _ in padding]
-
-
-def in_cells(taps, r):
-    """Taps (kH, kW, C, O) as r x r of an image of cells: (r, r, sH sW C, O), see winograd.py."""
-    kh, kw, c, o = taps.shape
-    return taps.reshape(r, kh // r, r, kw // r, c, o).swapaxes(1, 2).reshape(r, r, -1, o)
-
-
-def out_of_cells(taps, shape):
-    """The opposite of ``in_cells``."""
-    (r, *_), (kh, kw, c, o) = taps.shape, shape
-    return taps.reshape(r, r, kh // r, kw // r, c, o).swapaxes(1, 2).reshape(shape)
 
 
 def parted(c, o, groups):
