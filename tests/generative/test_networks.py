@@ -11,12 +11,13 @@ from tinycv.generative.networks import ScoreMLP, fourier_features
 def test_a_score_network_is_certified_to_second_order():
     tinycv.manual_seed(0)
     rng = np.random.default_rng(0)
-    certify_layer(ScoreMLP(2, hidden=6, depth=2, time_features=4), rng.normal(size=(3, 2)), rng.normal(size=3))
+    for places in (0, 2):
+        certify_layer(ScoreMLP(2, 6, 2, time_features=4, place_features=places), rng.normal(size=(3, 2)), rng.normal(size=3))
 
 
 def test_every_point_is_looked_at_alone_and_at_its_own_time(device):
     tinycv.manual_seed(0)
-    model = ScoreMLP(3, hidden=8, depth=2).to(device)
+    model = ScoreMLP(3, hidden=8, depth=2, place_features=4).to(device)
     x, t = tinycv.randn(5, 3, device=device), tinycv.rand(5, device=device)
     together = model(x, t).numpy()
     assert together.shape == (5, 3)
@@ -30,3 +31,9 @@ def test_times_that_differ_by_a_hundredth_are_told_apart():
     assert waves.shape == (401, 16)
     gaps = np.linalg.norm(waves[:, None] - waves[None], axis=-1) + np.eye(401)
     assert gaps.min() > 0.1
+
+
+def test_waves_of_places_run_along_each_axis_from_the_slowest_to_the_fastest():
+    waves = fourier_features(np.array([[0.1, 0.2]]), 6, slowest=1.0, fastest=4.0)
+    angles = np.array([0.1, 0.2, 0.4, 0.2, 0.4, 0.8])
+    np.testing.assert_allclose(waves, [[*np.sin(angles), *np.cos(angles)]])
