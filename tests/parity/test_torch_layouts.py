@@ -61,7 +61,7 @@ def test_pytorch_loads_our_weights_by_name_and_says_what_ours_says(layout, tmp_p
     theirs.load_state_dict(safetensors.torch.load_file(tmp_path / "a.safetensors"), strict=True)
     assert_close(ours_say(model), theirs_say(theirs))
     again, about = load_vit(tmp_path / "a.safetensors")
-    assert (ours_say(again) == ours_say(model)).all() and about["heads_from"] == "the file, or its config.json"
+    assert (ours_say(again) == ours_say(model)).all() and about["heads_from"] == "a note in the file"
 
 
 @pytest.mark.parametrize("source", TWINS)

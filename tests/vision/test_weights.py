@@ -131,7 +131,7 @@ def test_hugging_faces_config_beside_the_file_says_heads_epsilon_and_labels(path
 
 @pytest.mark.parametrize("content, words", [
     ({}, "not the config.json of a ViT: KeyError: 'num_attention_heads'"), ([1], "not the config"), ("{", "not the config"),
-    ({"num_attention_heads": 3}, "3 heads .from the file, or its config.json. cannot share"),
+    ({"num_attention_heads": 3}, "3 heads .from config.json. cannot share"),
     ({"num_attention_heads": "2"}, "'2' heads"),
     ({"num_attention_heads": 2, "hidden_act": "relu"}, "activation is 'relu'; this ViT has gelu"),
     ({"num_attention_heads": 2, "layer_norm_eps": "no"}, "layer_norm_eps is no, no small number"),
@@ -152,7 +152,9 @@ def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
 
 @pytest.mark.parametrize("note, words", [
     ({"labels": ["a"]}, "labels are no list of 3 words"), ({"labels": "abc"}, "labels are no list"),
-    ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"), ({"heads": 3}, "3 heads")])
+    ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"), ({"heads": 3}, "3 heads .from a note in the file. cannot"),
+    ({"mean": 0.5}, "crop, mean, std are .* two lists"), ({"std": ["1"]}, "crop, mean, std are"),
+    ({"crop": "all"}, "crop, mean, std are")])
 def test_a_note_that_does_not_fit_is_refused(note, words, path):
     save_vit(path, small())
     arrays, state = checkpoint.load(path)

@@ -35,19 +35,19 @@ HEADS = "the rule of timm and torchvision: width / 64, but at most 16"
 
 @dataclass(frozen=True)
 class Habits:
-    """What a library does where its file says nothing. crop: the part of a photo's shorter side that is looked at, None
-    where the whole photo is squeezed into a square; filter: how it is made smaller; mean, std: of each channel."""
+    """What a library does where its file says nothing. crop, resample: how a photo becomes a square, see data/photos.py;
+    mean, std: of each channel, by which (pixel - mean) / std is what the model reads."""
 
     layer_norm_eps: float
-    crop: float | None
-    filter: str
+    crop: float
+    resample: str
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
 
 HABITS = {"timm": Habits(1e-6, 0.9, "bicubic"),                 # the "augreg" weights; DeiT's have IMAGENET's mean and std
           "torchvision": Habits(1e-6, 224 / 256, "bilinear", *IMAGENET),
-          "huggingface": Habits(1e-12, None, "bilinear")}
+          "huggingface": Habits(1e-12, 0, "bilinear")}          # the whole photo, squeezed
 
 
 def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int | None = None) -> tuple[ViT, dict[str, Any]]:
@@ -55,7 +55,7 @@ def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int 
 
     heads: see HEADS; a Hugging Face file needs it, or its config.json beside it. image_size: another side in pixels than
     the weights were trained for; positions are then resized.  What is known: layout, heads, heads_from (who said so),
-    labels (a list of names, or None), mean, std, and what else ``save_vit`` was told.
+    labels (a list of names, or None), the library's Habits, and what else ``save_vit`` was told.
     CheckpointError lists what is missing, unexpected, misshaped, of integers or NaN.
     """
     path = Path(path)
@@ -68,8 +68,10 @@ def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int 
         tensors = {name.replace(old, new): a for name, a in tensors.items()}
     depth = depth_of(layout, tensors)
     sizes = measured(path, layout, depth, tensors)
-    told = {**(config_beside(path) if layout == "huggingface" else {}), **note}
-    about = known(path, layout, told, sizes) | heads_of(path, layout, told, sizes["D"], heads)
+    config = config_beside(path) if layout == "huggingface" else {}
+    about = known(path, layout, config | note, sizes)
+    sources = {"the argument": heads, "a note in the file": note.get("heads"), "config.json": config.get("heads")}
+    about |= heads_of(path, layout, sources, sizes["D"])
     ours = to_ours(layout, depth, tensors)
     side, patch = isqrt(sizes["N"] - 1), sizes["P"]
     if image_size is not None:
@@ -151,13 +153,13 @@ def config_beside(path: Path) -> dict[str, Any]:
     return said
 
 
-def heads_of(path: Path, layout: str, told: Mapping[str, Any], width: int, heads: int | None) -> dict[str, Any]:
-    """{"heads", "heads_from"}"""
-    source = "the argument" if heads is not None else "the file, or its config.json" if "heads" in told else HEADS
-    if heads is None and "heads" not in told and (layout == "huggingface" or width % 64):
+def heads_of(path: Path, layout: str, sources: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """{"heads", "heads_from"}: the first source that says a number, else the rule."""
+    source = next((source for source, said in sources.items() if said is not None), HEADS)
+    heads = sources.get(source, min(width // 64, 16))
+    if source == HEADS and (layout == "huggingface" or width % 64):
         raise CheckpointError(f"{path}: nothing says how many heads share the width of {width}: give heads= (--heads), or "
                               "put the model's config.json beside the file")
-    heads = heads if heads is not None else told.get("heads", min(width // 64, 16))
     if type(heads) is not int or heads < 1 or width % heads:
         raise CheckpointError(f"{path}: {heads!r} heads (from {source}) cannot share a width of {width} equally")
     return {"heads": heads, "heads_from": source}
@@ -167,12 +169,15 @@ def known(path: Path, layout: str, told: Mapping[str, Any], sizes: Mapping[str, 
     """The library's habits, and above them what the file or its config says of this model."""
     habits = HABITS[layout]
     about = {**vars(habits), "labels": None, **told, "layout": layout}
-    eps, labels = about["layer_norm_eps"], about["labels"]
+    eps, labels, shown = about["layer_norm_eps"], about["labels"], [about["crop"], about["mean"], about["std"]]
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(f"{path}: its layer_norm_eps is {short(eps)}, no small number above 0")
     if labels is not None and not (isinstance(labels, list) and len(labels) == sizes["K"]
                                    and all(isinstance(label, str) for label in labels)):
         raise CheckpointError(f"{path}: its labels are no list of {sizes['K']} words, one a class")
+    if not (isinstance(shown[1], (list, tuple)) and isinstance(shown[2], (list, tuple))
+            and all(type(n) in (int, float) for n in (shown[0], *shown[1], *shown[2]))):
+        raise CheckpointError(f"{path}: its crop, mean, std are {short(shown)}: a number, and two lists of numbers")
     return about
 
 
