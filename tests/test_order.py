@@ -24,6 +24,7 @@ FLOORS = [
     ["nn"],
     ["optimizer", "ema", "data", "metrics", "progress", "parallel", "torch_pickle"],
     ["torch_file"],
+    ["optim_cuda"],
     ["optim"],
     ["checkpoint"],
     ["run"],

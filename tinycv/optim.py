@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+from tinycv import optim_cuda
 from tinycv.engine.backend import array_module
+from tinycv.engine.cuda import suits
 from tinycv.engine.tensor import Tensor, wrap
 from tinycv.optimizer import Optimizer
 
@@ -141,6 +146,10 @@ def _(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
     adam_kernel(xp, p, g, m, v, step, lr, betas, eps, 0.0)
 
 
+Adam.cuda(optim_cuda.adam)
+AdamW.cuda(partial(optim_cuda.adam, decoupled=True))
+
+
 # ── the learning rate over a training ─────────────────────────────────────────────────────────────
 
 def constant(warmup: int = 0) -> Schedule:
@@ -196,6 +205,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     if not grads:
         return Tensor(0.0)
     xp = array_module(grads[0])
+    if xp is not np and suits(grads) and all(g.flags.c_contiguous for g in grads):
+        return wrap(optim_cuda.clip(xp, grads, max_norm), None)
     flat = xp.concatenate([g.reshape(-1) for g in grads])
     norm = xp.sqrt((flat * flat).sum())
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)

@@ -8,8 +8,11 @@ calls cost about as much as 10,000 weights each, so that cache is the one that c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.flat import Flat, alike
@@ -34,6 +37,7 @@ class Optimizer:
 
     arrays: tuple[str, ...] = ()                # by PyTorch's names
     definition: Callable[..., tuple]
+    run_on_gpu: Callable[..., None] | None = None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -85,6 +89,10 @@ class Optimizer:
             self.load_state_dict(self.state_dict())
         for slab in self._slabs:
             options = {name: slab.group[name] for name in self.defaults}
+            if slab.xp is not np and self.run_on_gpu and slab.whole():
+                for step, ps, gs, offsets in slab.at_once():
+                    self.run_on_gpu(slab.xp, ps, gs, offsets, *slab.state.values(), step, **options)
+                continue
             for step, p, g, state in slab.runs():
                 for at in blocks(slab.xp, p.size, size=BLOCK):
                     self.run(slab.xp, p[at], g[at], *[array[at] for array in state], step, **options)
@@ -94,6 +102,11 @@ class Optimizer:
         """Decorator: ``run(xp, p, g, *arrays, step, **options)`` does in place what the definition says, all but g."""
         cls.run = staticmethod(run)
         return run
+
+    @classmethod
+    def cuda(cls, run: Callable[..., None]) -> None:
+        """``run(xp, ps, gs, offsets, *arrays, step, **options)`` does the same on a GPU, to many parameters at once."""
+        cls.run_on_gpu = staticmethod(run)
 
     @classmethod
     def run(cls, xp: Any, p: Any, g: Any, *rest: Any, **options: Any) -> None:
@@ -152,10 +165,32 @@ class Slab(Flat):
         super().__init__(sorted(tensors, key=lambda t: t.size))
         self.group, self.steps = group, [0] * len(tensors)
         self.alone = [i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None for i, t in enumerate(self.tensors)]
-        self.p, self.g = self.zeros(), self.zeros()
         self.state = {name: self.zeros() for name in arrays}
-        self.views_of_p = self.views(self.p)
         self.views_of_state = {name: self.views(array) for name, array in self.state.items()}
+
+    p = cached_property(lambda self: self.zeros())                  # not needed where a GPU does all at once
+    g = cached_property(lambda self: self.zeros())
+    views_of_p = cached_property(lambda self: self.views(self.p))
+
+    def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
+        """(step, ps, gs, offsets into the state) of all that have a gradient and the same number of steps behind them."""
+        by_step: dict[int, list[int]] = {}
+        for i, t in enumerate(self.tensors):
+            if t.grad is not None:
+                by_step.setdefault(self.steps[i], []).append(i)
+        for step, places in by_step.items():
+            some = [self.tensors[i] for i in places]
+            yield step + 1, [t._data for t in some], [t.grad._data for t in some], [self.bounds[i] for i in places]
+            self.counted(places)
+
+    def whole(self) -> bool:
+        """Does each parameter lie in one piece of memory?"""
+        return all(t._data.flags.c_contiguous for t in self.tensors)
+
+    def counted(self, places: list[int]) -> None:
+        for i in places:
+            self.tensors[i].mark_changed()
+            self.steps[i] += 1
 
     def runs(self) -> Iterator[tuple[int, Any, Any, list[Any]]]:
         """(step, p, g, state), flat, of neighbours that have a gradient and the same number of steps behind them.
@@ -188,8 +223,7 @@ class Slab(Flat):
                 t._data[...] = self.views_of_p[i]
             elif not t._data.flags.c_contiguous:
                 t._data[...] = p.reshape(t.shape)
-            t.mark_changed()
-            self.steps[i] += 1
+        self.counted(places)
 
 
 def _check_options(group: dict[str, Any], defaults: dict[str, Any]) -> None:

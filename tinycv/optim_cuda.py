@@ -1,0 +1,110 @@
+"""Optimisers on a GPU: Adam changes up to 96 parameters in one launch, and a clipped gradient norm takes two for as many.
+
+By array calls Adam is a dozen launches for every large parameter, and as many for all small ones together, which have to
+be copied side by side first (engine/flat.py).  Here the kernel is handed where each parameter lies, as a table among its
+arguments; a warp looks its stretch of 1024 weights up in it.  What it must equal is read in optim.py; how it is written,
+in engine/cuda.py.  Not yet timed on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.cuda import Kernels, packed
+
+MOST, STRETCH = 96, 1024                        # of 40 bytes each: 4 KB is what a kernel's arguments may have in all
+PART = np.dtype([("p", "u8"), ("g", "u8"), ("size", "i8"), ("offset", "i8"), ("first", "i8")])
+PARTS = np.dtype([("part", PART, MOST)])
+
+kernels = Kernels(f"#define MOST {MOST}\n#define STRETCH {STRETCH}\n" + r"""
+struct Part { T *p, *g; Int size, offset, first; };     // offset: into m and v; first: the row of its first stretch
+struct Parts { Part part[MOST]; };
+
+// The part that a row belongs to: the last whose first row is no later.
+__device__ const Part& of(Int row, const Parts& parts, Int count) {
+    Int low = 0, high = count - 1;
+    while (low < high) {
+        const Int middle = (low + high + 1) / 2;
+        if (parts.part[middle].first <= row) low = middle; else high = middle - 1;
+    }
+    return parts.part[low];
+}
+
+#define EACH_WEIGHT(i, row, part) for (Int i = (row - part.first) * STRETCH + threadIdx.x; \
+                                       i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
+
+// decoupled: AdamW's decay, apart from g. rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them.
+KERNEL adam(Int rows, const Parts parts, Int count, T* m, T* v, double rate, double bend, double beta1, double beta2,
+            double eps, double shrink, double decay) {
+    EACH_ROW(row, rows) {
+        const Part& part = of(row, parts, count);
+        EACH_WEIGHT(i, row, part) {
+            const Int at = part.offset + i;
+            A p = A(part.p[i]) * A(shrink);
+            const A g = A(part.g[i]) + A(decay) * p;
+            const A mean = A(beta1) * A(m[at]) + A(1 - beta1) * g, square = A(beta2) * A(v[at]) + A(1 - beta2) * g * g;
+            m[at] = T(mean);
+            v[at] = T(square);
+            part.p[i] = T(p - A(rate) * mean / (sqrt(square) + A(eps * bend)));
+        }
+    }
+}
+
+KERNEL square_sums(Int rows, const Parts parts, Int count, A* sums) {
+    EACH_ROW(row, rows) {
+        const Part& part = of(row, parts, count);
+        A total = 0;
+        EACH_WEIGHT(i, row, part) total += A(part.g[i]) * A(part.g[i]);
+        total = sum(total);
+        if (threadIdx.x == 0) sums[row] = total;
+    }
+}
+
+KERNEL scale(Int rows, const Parts parts, Int count, const A* factor) {
+    EACH_ROW(row, rows) {
+        const Part& part = of(row, parts, count);
+        EACH_WEIGHT(i, row, part) part.g[i] = T(A(part.g[i]) * factor[0]);
+    }
+}
+""")
+
+
+def tables(ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int]) -> Any:
+    """(rows, table, how many) for each MOST parameters. p, g: arrays in one piece; an empty one takes no part."""
+    kept = [(p, g, offset) for p, g, offset in zip(ps, gs, offsets, strict=True) if g.size]
+    for start in range(0, len(kept), MOST):
+        some = kept[start:start + MOST]
+        firsts = [0, *accumulate(-(-g.size // STRETCH) for _, g, _ in some)]
+        table = np.zeros(1, PARTS)
+        table["part"][0, :len(some)] = [(p.data.ptr, g.data.ptr, g.size, offset, first)
+                                        for (p, g, offset), first in zip(some, firsts, strict=False)]
+        yield firsts[-1], table, len(some)
+
+
+def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], m: Any, v: Any, step: int, lr: float,
+         betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool = False) -> None:
+    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays."""
+    (beta1, beta2), gs = betas, packed(xp, *gs)
+    bend = (1 - beta2 ** step) ** 0.5
+    shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    for rows, table, count in tables(ps, gs, offsets):
+        kernels.adam(m, rows, rows, table, count, m, v, float(lr * bend / (1 - beta1 ** step)), float(bend), float(beta1),
+                     float(beta2), float(eps), float(shrink), float(decay))
+
+
+def clip(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
+    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm before, of shape ()."""
+    wide = xp.promote_types(gs[0].dtype, "float32")
+    made = list(tables(gs, gs, [0] * len(gs)))
+    sums = xp.zeros(max(1, sum(rows for rows, _, _ in made)), wide)
+    for (rows, table, count), start in zip(made, accumulate((rows for rows, _, _ in made), initial=0), strict=False):
+        kernels.square_sums(gs[0], rows, rows, table, count, sums[start:start + rows])
+    norm = xp.sqrt(sums.sum())
+    factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    for rows, table, count in made:
+        kernels.scale(gs[0], rows, rows, table, count, factor)
+    return norm.astype(gs[0].dtype, copy=False)
