@@ -10,6 +10,7 @@ Read next: torch_file.py, which has the file around it.   The instructions: ``py
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from pickletools import genops
 from typing import Any
@@ -64,7 +65,9 @@ class Machine:
     def take(self, count: int) -> tuple:
         return tuple([self.pop() for _ in range(count)][::-1])
 
-    def name(self, module: str, name: str) -> None:
+    def name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise Refused(f"damaged: its pickle takes {kind(module)} and {kind(name)} for a function's name")
         full = f"{module}.{name}"
         if full not in STORAGES and full not in (ORDERED, TENSOR, PARAMETER):
             raise Refused(f"refused: its pickle asks for {short(full)}, which is no part of a dict of tensors; nothing was "
@@ -140,8 +143,8 @@ def kind(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """In so few letters, all of which can be printed, that it fits an error message."""
-    text = str(value)
+    """In so few letters, all of which can be printed, that it fits an error message; soon, whatever hides in it."""
+    text = str(value) if isinstance(value, (str, int, Exception)) else reprlib.repr(value)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -1,0 +1,25 @@
+"""The size that real weights have: ViT-B/16 reads an image of 224 x 224 pixels in less than 1 GB."""
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("resource")                 # Windows tells no peak of memory
+
+LOOK = """
+import resource, sys
+import numpy as np, tinycv
+from tinycv.vision import ViT
+model = ViT(224, 16, 1000, channels=3, dim=768, depth=12, heads=12).eval()
+with tinycv.no_grad():
+    scores = model(tinycv.randn(1, 3, 224, 224)).numpy()
+assert scores.shape == (1, 1000) and np.isfinite(scores).all()
+print(model.num_parameters(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_vit_b_16_has_its_published_number_of_parameters_and_looks_at_an_image_in_less_than_1_gb():
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
+    parameters, peak = map(int, done.stdout.split())
+    assert parameters == 86_567_656             # torchvision's ViT_B_16_Weights, "num_params"
+    assert peak < 1e9
