@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa
 from twin import DTYPES, agree, agree_as_layers  # noqa: E402
 
 from tinycv.data.text import EOS, PAD, SOS  # noqa: E402
-from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention, Seq2Seq  # noqa: E402
+from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, Seq2Seq  # noqa: E402
 
 RNG = np.random.default_rng(0)
 QUERY, MEMORY = RNG.normal(size=(3, 4, 6)), RNG.normal(size=(3, 5, 6))
@@ -41,6 +41,21 @@ class Additive(nn.Module):
         return torch.einsum("btsa,a->bts", torch.tanh(self.W(query)[:, :, None] + self.U(memory)[:, None]), self.v)
 
 
+class Location(Additive):
+    def __init__(self):
+        super().__init__()
+        self.F, self.V = nn.Conv2d(1, 3, (1, 5), padding=(0, 2), bias=False), nn.Linear(3, 7)
+
+    def forward(self, query, memory, mask):
+        seen, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
+        for t in range(query.shape[1]):
+            told = self.V(nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT)
+            hidden = torch.tanh(self.W(query[:, t:t + 1]) + self.U(memory) + told)
+            seen.append(looked((hidden @ self.v)[:, None], memory, mask))
+            last = seen[-1][:, 0, memory.shape[-1]:]
+        return torch.cat(seen, 1)
+
+
 class General(nn.Module):
     def __init__(self):
         super().__init__()
@@ -56,6 +71,12 @@ def test_additive_and_general_attention_are_the_same_sums_in_pytorch(layer, thei
     layer, theirs = layer(), theirs()
     agree_as_layers(layer, theirs, [QUERY, MEMORY], dtype, ours(layer),
                     lambda query, memory: looked(theirs.score(query, memory), memory, torch.tensor(MASK)))
+
+
+def test_location_aware_attention_is_the_same_sums_in_pytorch(dtype):
+    layer, theirs = LocationAttention(6, 6, 7, filters=3), Location()
+    agree_as_layers(layer, theirs, [QUERY, MEMORY], dtype, ours(layer),
+                    lambda query, memory: theirs(query, memory, torch.tensor(MASK)))
 
 
 def test_dot_attention_is_pytorchs_scaled_attention_with_a_scale_of_one(dtype):

@@ -17,7 +17,8 @@ SOURCES = [[3, 4, 5, 6, EOS], [7, EOS], [4, 4, 3, EOS]]
 TARGETS = [[SOS, 5, EOS], [SOS, 3, 4, 5, 6, EOS], [SOS, 6, 6, EOS]]
 KINDS = {f"{attention}, {cell}{', both ways' * both}": {"attention": attention, "cell": cell, "bidirectional": both}
          for attention, cell, both in [(None, "lstm", False), (None, "gru", True), ("additive", "gru", True),
-                                       ("additive", "lstm", False), ("dot", "lstm", True), ("general", "gru", False)]}
+                                       ("additive", "lstm", False), ("location", "gru", True), ("location", "lstm", False),
+                                       ("dot", "lstm", True), ("general", "gru", False)]}
 LOOKING = [name for name in KINDS if "None" not in name]
 
 
@@ -64,14 +65,6 @@ def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(devi
         slopes.append([loss.numpy()] + [g.numpy() for g in tinycv.grad(loss, list(model.parameters()))])
     for a, b in zip(*slopes, strict=True):
         near(a, b)
-
-
-def test_a_loss_that_starts_later_reads_from_there_and_leaves_the_free_symbols_out():
-    model, source = make("general, gru"), Tensor(SOURCE)
-    scores = log_softmax(model(source, Tensor(TARGET[:, 1:-1]))).numpy()[:, 1:]     # reads from 1 on; the first is free
-    wanted = TARGET[:, 3:]
-    taken = np.take_along_axis(scores, wanted[..., None], axis=-1)[..., 0][wanted != PAD]
-    near(next_symbol_loss(model, source, Tensor(TARGET), start=1, free=1).numpy(), -taken.mean())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,6 +131,17 @@ def test_alignments_are_the_weights_of_the_free_run_and_never_fall_on_padding(de
         read = written[:, t:t + 1]
 
 
+def test_location_aware_attention_is_told_where_it_looked_one_step_before():
+    model = make("location, lstm")
+    source, sos = Tensor(SOURCE), Tensor(np.full((3, 1), SOS))
+    _, state, weights = model.decoder(sos, model.start(source))
+    assert not model.start(source)["last"].numpy().any()
+    assert (state["last"].numpy() == weights.numpy()[:, 0]).all()
+    scores, elsewhere = (model.decoder(sos, {**state, "last": last})[0].numpy()
+                         for last in (state["last"], model.start(source)["last"]))
+    assert (scores != elsewhere).all()
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_without_attention_all_that_passes_is_the_last_state(cell):
     model = Seq2Seq(8, 7, 4, 6, cell=cell)
@@ -189,19 +193,22 @@ def test_dropout_changes_the_scores_in_training_alone(device, kind):
 
 
 def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
-    for attention in (None, "additive", "general"):
+    for attention in (None, "additive", "location", "general"):
         model = Seq2Seq(8, 7, 4, 6, attention=attention)
         assert model(Tensor(np.zeros((0, 3), int)), Tensor(np.zeros((0, 2), int))).shape == (0, 2, 7)
         assert np.isfinite(model(Tensor(np.array([[EOS]])), Tensor(np.array([[SOS]]))).numpy()).all()
 
 
 def test_what_it_cannot_do_it_refuses_by_name():
-    with pytest.raises(ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general'"):
+    with pytest.raises(ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general', 'location'"):
         Seq2Seq(8, 7, 4, 6, attention="cosine")
     with pytest.raises(ValueError, match=r"cell is 'rnn'.*'gru', 'lstm'"):
         Seq2Seq(8, 7, 4, 6, cell="rnn")
     with pytest.raises(ValueError, match="hidden_size is 5; two directions"):
         Seq2Seq(8, 7, 4, 5, bidirectional=True)
+    for source, target in ((SOURCE[:, :0], TARGET), (SOURCE, TARGET[:, :0])):
+        with pytest.raises(ValueError, match=r"has shape \(3, 0\), no symbol at all"):
+            Seq2Seq(8, 7, 4, 6, attention="location")(Tensor(source), Tensor(target))
     with pytest.raises(ValueError, match="no attention, so it looks nowhere"):
         Seq2Seq(8, 7, 4, 6).alignments(Tensor(SOURCE), TARGET)
 

@@ -6,7 +6,7 @@ token stands), transformer.py (the blocks and their stacks), encoder_decoder.py 
 decoder alone)."""
 
 from tinycv.sequence import cuda_kernels as cuda_kernels  # the pairs' members for a GPU
-from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention
+from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
 from tinycv.sequence.attention import (
     MultiheadAttention,
     causal_mask,
@@ -31,8 +31,8 @@ from tinycv.sequence.transformer import (
 )
 
 __all__ = ["AdditiveAttention", "Decoder", "DotAttention", "Encoder", "GPT", "GRU", "GRUCell", "GeneralAttention", "LSTM",
-           "LSTMCell", "LearnedPositions", "MultiheadAttention", "RNN", "RNNCell", "Seq2Seq", "SinusoidalPositions",
-           "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer",
-           "beam_search", "causal_mask", "chrono_start", "exact_match", "greedy", "gru", "length_mask", "lstm", "lstm_gates",
-           "next_symbol_loss", "padding_mask", "rnn", "scaled_dot_product_attention",
+           "LSTMCell", "LearnedPositions", "LocationAttention", "MultiheadAttention", "RNN", "RNNCell", "Seq2Seq",
+           "SinusoidalPositions", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
+           "TransformerEncoderLayer", "beam_search", "causal_mask", "chrono_start", "exact_match", "greedy", "gru",
+           "length_mask", "lstm", "lstm_gates", "next_symbol_loss", "padding_mask", "rnn", "scaled_dot_product_attention",
            "state_gradients"]

@@ -8,6 +8,7 @@ it reads the right answer, whatever it would have written itself (teacher forcin
     no attention    s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state          Sutskever et al. 2014
     dot, general    the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])           Luong et al. 2015, eq. 5
     additive        c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t          Bahdanau et al. 2015, section 3.1
+    location        the same, and c_t from α_{t-1} too                                  Chorowski et al. 2015, section 2.2
     the answer      p(y_t | ...) = softmax(W_s s~_t + b)                                Luong et al. 2015, eq. 6
 
 Without attention all that the decoder will ever know of x is one vector. Luong's attention comes after the recurrence,
@@ -34,13 +35,14 @@ from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
-from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention
+from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, nowhere
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
+             "location": lambda width: LocationAttention(width, width, width),
              "dot": lambda width: DotAttention(), "general": lambda width: GeneralAttention(width, width)}
 
 
@@ -62,6 +64,7 @@ class Encoder(Module):
     def forward(self, source: Any) -> tuple:
         """source (B, S) ids, PAD after the end. Returns the memory (B, S, H), the state after each one's own last
         symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
+        some(source, "source")
         mask = bare(source) != PAD
         read = dropout(self.embedding(source), self.dropout, self.training)                             # (B, S, E)
         memory, state = self.rnn(read, lengths=mask.sum(axis=1))
@@ -80,14 +83,14 @@ class Encoder(Module):
 class Decoder(Module):
     """Writes the target. It keeps nothing between calls: its state goes in and comes out.
 
-    differs: where there is attention, s~ is Luong's also for "additive" (Bahdanau et al. have a maxout layer there);
+    differs: where there is attention, s~ is Luong's whatever the score (Bahdanau et al. have a maxout layer there);
     Luong's input feeding, s~_{t-1} read at step t, is left out: it would make training wait for each step.
     """
 
     def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
                  attention: str | None = None, dropout: float = 0.0):
         self.embedding = Embedding(vocabulary, embedding_dim)
-        self.looks_first, self.dropout = attention == "additive", dropout
+        self.looks_first, self.dropout = attention in ("additive", "location"), dropout
         width = embedding_dim + hidden_size * self.looks_first
         self.rnn = choose(CELLS, "cell", cell)(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
         self.attention = attention and choose(ATTENTION, "attention", attention)(hidden_size)
@@ -98,11 +101,12 @@ class Decoder(Module):
         """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
         if self.attention is None:
             return {"state": state}
-        return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask}
+        return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask, "last": nowhere(memory)}
 
     def forward(self, target: Any, before: dict) -> tuple:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
         state after them, and where it looked, (B, T, S), or None without attention."""
+        some(target, "target")
         read = dropout(self.embedding(target), self.dropout, self.training)                             # (B, T, E)
         state = each(before["state"], batch_second)
         if self.looks_first:
@@ -112,6 +116,7 @@ class Decoder(Module):
             context, weights = self.look(y, before) if self.attention else (None, None)
         if context is not None:
             y = tanh(self.join(concatenate([context, y], axis=-1)))                                     # (B, T, H)
+            before = {**before, "last": weights[:, -1]}                                                 # (B, S)
         y = dropout(y, self.dropout, self.training)
         return self.out(y), {**before, "state": each(state, batch_second)}, weights
 
@@ -119,23 +124,24 @@ class Decoder(Module):
         """Look with the state of the step before, then read the symbol and what was seen: one step at a time."""
         steps = []
         for t in range(read.shape[1]):
-            last = state[0] if isinstance(state, tuple) else state                                      # (L, B, H)
-            context, weights = self.look(last[-1][:, None], before)                                     # (B, 1, H)
+            h = state[0] if isinstance(state, tuple) else state                                         # (L, B, H)
+            context, weights = self.look(h[-1][:, None], before)                                        # (B, 1, H)
             y, state = self.rnn(concatenate([read[:, t:t + 1], context], axis=-1), state)               # (B, 1, H)
             steps.append((y, context, weights))
+            before = {**before, "last": weights[:, 0]}                                                  # (B, S)
         y, context, weights = (concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
         return y, state, context, weights
 
     def look(self, query: Any, before: dict) -> tuple:
-        return self.attention(query, before["memory"], before["mask"], before["keys"])
+        return self.attention(query, before["memory"], before["mask"], before["keys"], before["last"])
 
 
 class Seq2Seq(Module):
     """An encoder and a decoder of one width H.
 
-    attention: None, "additive", "dot" or "general". cell: "lstm" or "gru". A bidirectional encoder has H / 2 units each
-    way, so that memory and state are H wide whatever the choices. dropout: while training, on what the recurrent layers
-    read and on what the scores are made of; never from step to step.
+    attention: None, "additive", "location", "dot" or "general". cell: "lstm" or "gru". A bidirectional encoder has H / 2
+    units each way, so that memory and state are H wide whatever the choices. dropout: while training, on what the
+    recurrent layers read and on what the scores are made of; never from step to step.
     """
 
     def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
@@ -180,16 +186,11 @@ class Seq2Seq(Module):
             return self.decoder(read, self.start(source))[2].numpy()
 
 
-def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0, start: int = 0,
-                     free: int = 0) -> Any:
+def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
-    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols.
-
-    start: where in the target it begins to read; free: how many of the symbols it is asked for then do not count.
-    """
-    scores = model(source, target[:, start:-1])[:, free:]                                               # (B, T', V)
-    wanted = target[:, start + 1 + free:]                                                               # (B, T')
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), wanted.reshape((-1,)), label_smoothing,
+    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
+    scores = model(source, target[:, :-1])                                                              # (B, T, V)
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), label_smoothing,
                          ignore_index=PAD)
 
 
@@ -208,6 +209,11 @@ def choose(table: dict, what: str, name: str) -> Any:
     if name not in table:
         raise ValueError(f"{what} is {name!r}; it must be one of {sorted(table)}")
     return table[name]
+
+
+def some(ids: Any, what: str) -> None:
+    if ids.shape[1] == 0:
+        raise ValueError(f"{what} has shape {ids.shape}, no symbol at all; a source has its EOS at least, a target its SOS")
 
 
 def each(state: Any, change: Any) -> Any:
