@@ -60,6 +60,15 @@ def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = 
             ax.axis("off")
 
 
+def image_rows(place: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
+    """Pictures in rows with a name at the left of each, as many in each; captions stand above the first row."""
+    axes = place.subplots(len(rows), max(len(pictures) for pictures in rows.values()), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for i, (ax, picture) in enumerate(zip(line, pictures, strict=True)):
+            image(ax, picture, captions[i] if len(captions) and line is axes[0] else "")
+        line[0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", color=INK)
+
+
 def patches(place: Any, picture: Any, patch_size: int) -> None:
     """The picture cut apart: every patch in its place, with gaps between and its number in the corner."""
     a = np.asarray(picture)[0]

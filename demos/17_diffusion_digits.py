@@ -1,0 +1,120 @@
+"""17 · How does a digit come out of noise?          python demos/17_diffusion_digits.py          5 min on two cores
+
+Noise is poured over 4,000 handwritten digits until nothing is left of them, and a small U-Net learns to see what was there.
+Then it is given noise alone. The picture shows the way there and the way back, digits that nobody wrote and the real ones
+nearest to them, halves painted anew, and what few steps cost each sampler (--full: up to 1,000). The GIF: the way back.
+Read first: tinycv/generative/diffusion.py, samplers.py, unet.py.     Ho et al. 2020; Song et al. 2021 (DDIM).
+"""
+
+from functools import partial
+
+import numpy as np
+
+import tinycv
+from tinycv import Tensor, draw, draw_motion, parallel
+from tinycv.data import DataLoader, mnist_5k
+from tinycv.demo import Demo
+from tinycv.ema import EMA
+from tinycv.generative import UNet, judge_of
+from tinycv.generative.diffusion import clipped, cosine_schedule, denoiser, diffused, diffusion_loss
+from tinycv.generative.guidance import guided, without_some
+from tinycv.generative.inpaint import inpainting
+from tinycv.generative.samplers import ddim_step, ddpm_step, sample, times, trajectory
+from tinycv.metrics import precision_recall, squared_distances
+from tinycv.optim import AdamW, warmup_cosine
+from tinycv.train import fit
+
+show = Demo("17_diffusion_digits", __doc__)
+NOBODY = 10                                     # the label "nobody said"
+cores = None if show.device == "cpu" else 1     # None: all of them
+
+# %% data: pixels from -1 to 1; model; training
+few, epochs = show.choose((128, 2), (4000, 60))
+x, y, test, test_y = (part[:few] for part in mnist_5k())
+alpha_bar = cosine_schedule(1000)
+model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
+loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
+ema = EMA(model, decay=0.998)
+
+
+def loss(model, images, labels):
+    return diffusion_loss(model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v")
+
+
+history = fit(model, AdamW(model.parameters(), lr=2e-3, weight_decay=0.0), loss, loader, epochs, clip=1.0, ema=ema,
+              schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores)
+
+
+# %% what the trained model can be asked for
+def believed(labels, w=0.0):
+    """D(x, t) for images of these labels, with guidance w."""
+    return clipped(guided(denoiser(model, alpha_bar, "v"), labels, NOBODY, w))
+
+
+def noise(count):
+    return tinycv.randn(count, 1, 28, 28, device=show.device)
+
+
+def seen(images):
+    """From the model's range to pictures: NumPy, 0 to 1."""
+    return images.numpy() / 2 + 0.5
+
+
+def generated(labels, steps, w=0.0, kind=ddim_step, **options):
+    """Digits of these labels, from noise: (N, 1, 28, 28)."""
+    def part(start, labels):
+        return sample(partial(kind, believed(labels, w), alpha_bar, **options), start, times(alpha_bar, steps))
+    cut = [(noise(len(part)), Tensor(part, device=show.device)) for part in np.array_split(labels, 2)]
+    return np.concatenate([seen(part(*b) if cores else group.map(part, *b)) for b in cut])
+
+
+asked = np.arange(show.choose(20, 500)) % 10
+kinds = {"DDIM, eta 0": {}, "DDIM, eta 1": {"eta": 1.0}, "DDPM, larger variance": {"kind": ddpm_step}}
+walks, most = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000)), show.choose(5, 50)
+with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
+    digits, plain = generated(asked, most, w=1.0), generated(asked, most)
+    walked = {name: [generated(asked, steps, **options) for steps in walks] for name, options in kinds.items()}
+    denoise = believed(np.arange(10), w=1.0)
+    path = [(t, seen(xt), seen(denoise(xt, t)) if t else seen(xt)) for t, xt in trajectory(
+        partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * most))]
+    given, half = np.repeat(test[:3], 3, axis=0), np.broadcast_to(np.arange(28)[:, None] < 14, (9, 1, 28, 28))
+    step = inpainting(partial(ddpm_step, believed(np.full(9, NOBODY)), alpha_bar), alpha_bar,
+                      *(Tensor(a, device=show.device) for a in (2 * given - 1, half)), repeats=5)
+    painted = seen(sample(step, noise(9), times(alpha_bar, most)))
+
+# %% measure: a judge that learned from the training digits names the new ones, and compares them with unseen ones
+judge = judge_of(x, y, epochs=show.choose(1, 8))
+for name, d, labels in (("w = 1", digits, asked), ("w = 0", plain, asked), ("real, unseen", test, test_y)):
+    show.measured(f"{name}: named as asked by the judge", (judge.labels(d) == labels).mean())
+    show.measured(f"{name}: how sure it is of that, on average", judge.probabilities(d).max(axis=1).mean())
+    if d is not test:
+        show.measured(f"{name}: Frechet multiple", judge.frechet_multiple(d, x, test), "1: as far as real digits are")
+        show.measured(f"{name}: precision, recall", precision_recall(*map(judge.features, (test[:len(d)], d))))
+multiples = {name: [judge.frechet_multiple(d, x, test) for d in sets] for name, sets in walked.items()}
+paper = iter(("13.4, 6.84, 4.67, 4.16, 4.04", "41.1, 18.4, 8.01, 5.78, 4.73", "367, 133, 32.7, 9.99, 3.17"))
+for name, values in multiples.items():
+    show.measured(f"{name}: Frechet multiple after {', '.join(map(str, walks))} steps", values,
+                  f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {next(paper)}", "the same order")
+apart = squared_distances(np.concatenate([digits, test]).reshape(-1, 784), x.reshape(-1, 784))
+near = [np.median(part.min(axis=1) ** 0.5) for part in np.split(apart, [len(digits)])]
+show.measured("distance to the nearest training digit, by that of real ones", near[0] / near[1], "", "not near 0")
+show.measured("seconds of training", history.seconds, target="<= 240")
+
+# %% draw
+figure = draw.figure("Digits come out of noise, and are not those that were learned", 13, 12)
+ways, rest = figure.subfigures(2, 1, height_ratios=(3, 5.6))
+some, one, digit = path[::len(path) // 10], noise(1).numpy()[0], 2 * test[0] - 1
+draw.image_rows(ways, {"there:\nnoise comes": [diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]],
+                       "back:\nnoise goes": [xt[5] for _, xt, _ in some], "what it\nbelieves": [x0[5] for *_, x0 in some]})
+left, right = rest.subfigures(1, 2, width_ratios=(1.3, 1))
+(new, beside), (halves, chart) = left.subfigures(2, 1, height_ratios=(2, 1)), right.subfigures(2, 1, height_ratios=(1.2, 1))
+new.suptitle("asked for by label, with guidance w = 1", fontsize=11)
+draw.image_grid(new, digits[:50], columns=10)
+draw.image_rows(beside, {"new": digits[:10], "nearest of\nthe learned": x[apart[:10].argmin(axis=1)]})
+halves.suptitle("upper half given, lower half painted, three times; last: the real one", fontsize=11)
+draw.image_grid(halves, [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i:i + 3], given[i])], columns=5)
+draw.curves(ax := chart.subplots(), {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True)
+ax.set_xscale("log")
+show.finish(figure)
+frames = [np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1).repeat(3, 0).repeat(3, 1) for _, xt, _ in path]
+draw_motion.save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)
