@@ -7,7 +7,7 @@ from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor, nn
-from tinycv.nn.spectral_norm import SpectralNorm
+from tinycv.nn.spectral_norm import SpectralNorm, spectral_norm
 
 RNG = np.random.default_rng(0)
 LAYERS = {"Linear": lambda: nn.Linear(30, 20), "Conv2d": lambda: nn.Conv2d(6, 8, 3)}
@@ -77,6 +77,19 @@ def test_the_weight_itself_is_what_is_learned():
     before = normed.layer.weight
     normed(tinycv.ones(1, 3)).sum().backward()
     assert normed.layer.weight is before and before.grad is not None
+
+
+def test_every_layer_of_a_network_is_wrapped_and_its_slope_is_then_at_most_one():
+    inner = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2))
+    network = spectral_norm(nn.Sequential(inner, nn.Flatten(), nn.Linear(8, 1)))
+    assert sum(isinstance(m, SpectralNorm) for m in network.modules()) == 2
+    for layer in (m for m in network.modules() if isinstance(m, nn.Linear)):
+        layer.weight.data = 50 * layer.weight.data
+    x = Tensor(RNG.normal(size=(200, 4)).astype(np.float32), requires_grad=True)
+    for _ in range(100):
+        y = network(x)
+    (slope,) = tinycv.grad(y.sum(), x)
+    assert 0.01 < np.linalg.norm(slope.numpy(), axis=1).max() < 1.001
 
 
 def test_a_layer_of_another_kind_is_refused():

@@ -63,5 +63,17 @@ class SpectralNorm(Module):
             self.layer.weight = weight
 
 
+def spectral_norm(network: Module) -> Module:
+    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or the wrapped layer."""
+    if isinstance(network, (Linear, Conv2d)):
+        return SpectralNorm(network)
+    for name, part in list(vars(network).items()):
+        if isinstance(part, Module):
+            setattr(network, name, spectral_norm(part))
+        elif isinstance(part, list):
+            part[:] = [spectral_norm(p) if isinstance(p, Module) else p for p in part]
+    return network
+
+
 def _matrix(weight: Any) -> Any:
     return weight.reshape((weight.shape[0], -1))
