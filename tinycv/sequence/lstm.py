@@ -27,7 +27,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
-from tinycv.sequence.lstm_kernel import back, forward, to_parameters
+from tinycv.sequence.lstm_kernel import back, forward, to_arguments
 from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, started, weights
 
 
@@ -115,11 +115,11 @@ def lstm_gates(layer: LSTM, x: Any) -> dict:
 @lstm.kernel
 def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
-    h, block, shown, over = forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask)
+    column, block, shown, over = forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask)
 
     def pull(g):
-        d, dh, dc = back(xp, g, block, shown, over, weight_hh)
-        rows, to_weight_ih, to_weight_hh, bias = to_parameters(xp, d, x, h)
-        return lambda: (rows @ weight_ih).reshape(x.shape), dh.T, dc.T, to_weight_ih, to_weight_hh, bias, bias
+        rows, dh, dc = back(xp, g, block, shown, over, weight_hh)
+        to_x, to_weight_ih, to_weight_hh, to_bias = to_arguments(xp, rows, column, weight_ih)
+        return to_x, dh.T, dc.T, to_weight_ih, to_weight_hh, to_bias, to_bias
 
-    return (h[1:], block[-1, 4].T.copy()), pull
+    return (column[1:, :h0.shape[1]].swapaxes(1, 2), block[-1, 4].T.copy()), pull
