@@ -31,7 +31,7 @@ TINY: dict[str, Task] = {
     "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2), "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-SPLIT = (Lstm, Transformer, Vit, Gan, UNet)     # what is quicker in a part for each core, see is_split
+SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)     # what is quicker in a part for each core, see is_split
 COMPILED = (Mlp, Transformer, Vit, UNet)        # of each kind one: a minute each. The others gain as little or as much
 NO_AUTOGRAD = {Gan: "HIPS autograd has no transposed convolution", UNet: "HIPS autograd has no transposed convolution"}
 NO_MYGRAD = {Gan: "MyGrad has no transposed convolution", UNet: "MyGrad has no transposed convolution",

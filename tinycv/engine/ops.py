@@ -49,11 +49,11 @@ log1p = op(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
 sqrt = op(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
 tanh = op(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
 sigmoid = op(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
-softplus = op(lambda xp, x: xp.maximum(x, 0) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
+softplus = op(lambda xp, x: _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
 erf = op(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
 sin = op(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
 cos = op(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
-relu = op(lambda xp, x: xp.maximum(x, 0), x=lambda g, y: g * (y > 0))
+relu = op(lambda xp, x: _positive(xp, x), x=lambda g, y: g * (y > 0))
 abs = op(lambda xp, x: xp.abs(x), x=lambda g, x: g * sign(x))
 
 # ── choices ──────────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +154,11 @@ def count(shape: tuple, axis: Any) -> int:
 
 def _weak(number: Any) -> Any:
     return number.item() if isinstance(number, np.generic) else number          # NumPy's own kind would promote
+
+
+def _positive(xp: Any, x: Any) -> Any:
+    """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a number."""
+    return xp.clip(x, 0, math.inf) if xp is np and x.dtype.kind == "f" else xp.maximum(x, 0)
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:

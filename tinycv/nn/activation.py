@@ -217,12 +217,24 @@ def _gelu_tanh(xp, x):
 
 @leaky_relu.kernel
 def _leaky_relu(xp, x, negative_slope=0.01):
-    def slope():                                                    # where would take several times as long
-        s = (x > 0).astype(x.dtype) * (1 - negative_slope)
-        s += negative_slope
-        return s
+    order = lie(x)
+    values = flat(x, order)
+    y, larger = xp.empty_like(values), xp.maximum if negative_slope <= 1 else xp.minimum
+    for at in blocks(xp, x.size):
+        bent = xp.multiply(values[at], negative_slope, out=y[at])
+        larger(values[at], bent, out=bent)                          # where would take many times as long
 
-    return x * slope(), lambda g: g * slope()
+    def pull(g):
+        g, slope = flat(g, order), xp.empty_like(values)
+        for at in blocks(xp, x.size):
+            s = slope[at]
+            s[...] = values[at] > 0
+            s *= 1 - negative_slope
+            s += negative_slope
+            s *= g[at]
+        return shaped(slope, x, order)
+
+    return shaped(y, x, order), pull
 
 
 @silu.kernel

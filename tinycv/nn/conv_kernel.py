@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from math import prod
 
-from tinycv.engine.reduce import as_rows, few
+from tinycv.engine.reduce import BLOCK, as_rows, blocks, few
 from tinycv.nn import winograd
 from tinycv.nn.window import seen_by, walked
 from tinycv.nn.window import taps as places
@@ -192,10 +192,10 @@ def unfolded(xp, x, window, size, stride, padding, dilation):
     """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C), a few images at a time.
     The memory of columns is used again for the next."""
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
-    cut = few(xp, n, prod(size) * prod(window) * c)
+    upright = window[1] * c < size[1]                               # then a tap's way across the image is the longer run
+    cut = blocks(xp, n, prod(size) * prod(window) * c, 4 * BLOCK) if upright else few(xp, n, prod(size) * prod(window) * c)
     most = min(n, cut[0].stop) if cut else 0
     sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
-    upright = window[1] * c < size[1]                               # then a tap's way across the image is the longer run
     canvas = xp.zeros((c, most, *sides) if upright else (most, *sides, c), x.dtype)
     pixels = canvas.transpose(1, 2, 3, 0) if upright else canvas                # (n, H, W, C)
     images, down, across, each = pixels.strides
