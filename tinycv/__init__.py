@@ -12,7 +12,9 @@ Read in this order:
    sequence/attention.py, blockwise.py, positions.py, transformer.py,
    encoder_decoder.py, gpt.py                                         tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
+   vision/layouts.py, weights.py, classify.py                         weights that somebody else trained
 7. optim.py, train.py, checkpoint.py                                  how all of them learn
+   torch_pickle.py, torch_file.py                                     PyTorch's files, read without being run
 8. engine/recompute.py                                                less memory, for a second forward pass
 9. engine/shards.py, parallel.py, nn/batch_norm.py                    all cores at one batch
 

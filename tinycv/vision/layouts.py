@@ -2,7 +2,7 @@
 
     #                   the number of a block, from 0; indented rows are within a block
     *                   "weight", and "bias", whose shape is the first of the weight's sizes
-    {query,key,value}   three tensors, which are one in ours, one under the other
+    {query,key,value}   three tensors, which lie one under the other in ours
     shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS, M middle of the MLP, K
                         classes
 
@@ -36,7 +36,7 @@ blocks.#.             -       blocks.#.          encoder.layers.encoder_layer_#.
 norm.*                D       norm.*             encoder.ln.*                    vit.layernorm.*
 head.*                K,D     head.*             heads.head.*                    classifier.*
 """
-OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}      # torchvision's, up to 0.12, and in the files it offers
+OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}      # torchvision 0.12's names, which it still reads
 
 COLUMNS, *ROWS = TABLE.strip().splitlines()
 COLUMNS = COLUMNS.split()
@@ -53,7 +53,8 @@ def rows(layout: str, depth: int) -> Iterator[tuple[str, tuple[str, ...], list[s
         cells = line.split()
         inside, shape = line.startswith(" "), tuple(cells[1].split(","))
         for number in range(depth) if inside else [0]:
-            ours, theirs = (BLOCK[at].replace("#", str(number)) * inside + cells[at] for at in (0, column))
+            before = [cell.replace("#", str(number)) if inside else "" for cell in BLOCK]
+            ours, theirs = before[0] + cells[0], before[column] + cells[column]
             if "*" not in ours:
                 yield ours, shape, [theirs]
             else:
