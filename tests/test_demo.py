@@ -37,3 +37,11 @@ def test_an_unknown_device_is_refused_in_one_sentence(capsys):
 
 def test_what_a_console_may_lack_is_replaced():
     assert ascii_only("a · b → c") == "a - b ? c"
+
+
+def test_a_demo_may_have_a_flag_of_its_own(capsys):
+    assert Demo("00_none", "x", ["--data", "here"], data="a folder").data == "here"
+    assert Demo("00_none", "x", [], data="a folder").data is None
+    with pytest.raises(SystemExit):
+        Demo("00_none", "x", ["--help"], data="a folder")
+    assert "a folder" in capsys.readouterr().out

@@ -4,6 +4,10 @@
     show.measured("test accuracy", 0.987, target=">= 0.985")
     show.finish(figure)                                 writes out/06_vit.png and out/06_vit.json, prints the figures
 
+A flag of its own is one more argument, whose value is its help:
+
+    show = Demo("06_vit", __doc__, data="folder with your IDX files")       --data FOLDER; show.data is it, or None
+
 A demo is quick (a test of seconds), full (the whole protocol, cut to an hour at most), or neither (some minutes).
 """
 
@@ -25,7 +29,7 @@ from tinycv.engine import backend
 class Demo:
     """One run of one demo. Attributes: quick, full, device, seed, out (a Path), plus ``choose``."""
 
-    def __init__(self, name: str, story: str, arguments: list[str] | None = None):
+    def __init__(self, name: str, story: str, arguments: list[str] | None = None, **flags: str):
         parser = argparse.ArgumentParser(prog=f"demos/{name}.py", description=ascii_only(story),
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
         size = parser.add_mutually_exclusive_group()
@@ -34,12 +38,16 @@ class Demo:
         parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the figures")
+        for flag, meaning in flags.items():
+            parser.add_argument(f"--{flag}", help=meaning)
         given = parser.parse_args(arguments)
         try:
             self.device = backend.resolve(given.device)
         except (backend.GpuUnavailable, ValueError) as error:
             parser.exit(2, f"{error}\n")
         self.name, self.quick, self.full, self.seed, self.out = name, given.quick, given.full, given.seed, given.out
+        for flag in flags:
+            setattr(self, flag, getattr(given, flag))
         self.started, self.rows = time.perf_counter(), []
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)

@@ -1,4 +1,5 @@
 """Chapter 2, images read as sentences: vit.py; what can be seen inside: inside.py; convnet.py, the other way, to compare.
+recipe.py: how both are trained from few images.
 
 weights.py, layouts.py: weights of others, in and out. python -m tinycv.vision.classify photo.jpg: what is on it?
 """
@@ -17,9 +18,10 @@ from tinycv.vision.inside import (
     position_similarity,
     spearman,
 )
+from tinycv.vision.recipe import accuracy, probabilities, train_classifier
 from tinycv.vision.vit import ViT, patchify, unpatchify
 from tinycv.vision.weights import load_vit, save_vit
 
-__all__ = ["ConvNet", "ViT", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve", "enrichment",
-           "load_vit", "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify",
-           "position_similarity", "save_vit", "spearman", "unpatchify"]
+__all__ = ["ConvNet", "ViT", "accuracy", "attention_distance", "attention_rollout", "cls_attention", "deletion_curve",
+           "enrichment", "load_vit", "nearness_learned", "patch_distance", "patch_filters", "patch_rollout", "patchify",
+           "position_similarity", "probabilities", "save_vit", "spearman", "train_classifier", "unpatchify"]

@@ -1,0 +1,74 @@
+"""The recipe by which small classifiers are trained: which weights decay, what is left at the end, and that it learns."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import tinycv
+from tinycv.data import digits_8x8, mixup, random_affine
+from tinycv.vision import ConvNet, ViT, accuracy, probabilities, train_classifier
+from tinycv.vision.recipe import groups
+
+IMAGES, LABELS = (a[:256] for a in digits_8x8())
+SMALL_CONV = partial(ConvNet, num_classes=10, image_size=8, width=4)
+SMALL_VIT = partial(ViT, num_classes=10, image_size=8, patch_size=4, dim=16, depth=1, heads=2)
+both = pytest.mark.parametrize("make", [SMALL_CONV, SMALL_VIT], ids=["conv net", "ViT"])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tinycv.manual_seed(0)
+
+
+@both
+def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(make):
+    model = make()
+    names = {p: name for name, p in model.named_parameters()}
+    decay, others = ([names[p] for p in group["params"]] for group in groups(model, 0.05))
+    assert sorted(decay + others) == sorted(names.values())
+    assert all(name.endswith("weight") and "norm" not in name for name in decay)
+    assert all(name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed") for name in others)
+
+
+@both
+def test_it_learns_digits_on_either_device_and_says_how_well(make, device):
+    model = make().to(device)
+    before = accuracy(model.eval(), IMAGES, LABELS)
+    history = train_classifier(model, IMAGES, LABELS, 20, held_out=(IMAGES, LABELS))
+    assert not model.training and len(history.losses) == 20 * 4
+    assert accuracy(model, IMAGES, LABELS) == history.metrics[-1]["accuracy"] > before + 0.15
+
+
+def test_it_learns_from_images_that_are_changed_and_mixed():
+    transform = partial(random_affine, degrees=5, translate=0.05)
+    model = SMALL_CONV(width=8)
+    train_classifier(model, IMAGES, LABELS, 12, transform=transform, mix=mixup, batch_size=16)
+    assert accuracy(model, IMAGES, LABELS) > 0.85
+
+
+def test_a_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_path):
+    def trained(epochs, name):
+        tinycv.manual_seed(0)
+        model = SMALL_CONV()
+        train_classifier(model, IMAGES, LABELS, 2, mix=mixup, checkpoint=tmp_path / name if name else None)
+        return model.state_dict()
+
+    at_once, twice = trained(2, None), [trained(2, "kept") for _ in range(2)][1]            # the second finds all done
+    assert (tmp_path / "kept").exists()
+    for name, tensor in at_once.items():
+        assert (tensor.numpy() == twice[name].numpy()).all(), name
+
+
+def test_probabilities_come_for_all_images_however_many_are_asked_at_a_time(device):
+    model = SMALL_VIT().to(device).eval()
+    every = probabilities(model, IMAGES[:10])
+    assert every.shape == (10, 10)
+    np.testing.assert_allclose(every.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(probabilities(model, IMAGES[:10], batch_size=3), every, rtol=1e-4)
+
+
+def test_accuracy_is_the_share_that_is_right():
+    model = SMALL_CONV().eval()
+    guess = probabilities(model, IMAGES[:8]).argmax(axis=1)
+    assert accuracy(model, IMAGES[:8], np.where(np.arange(8) < 6, guess, guess + 1)) == 0.75

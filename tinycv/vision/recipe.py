@@ -1,0 +1,76 @@
+"""How a small classifier is trained from few images, and asked: the recipe of demos 06 and 07.
+
+    AdamW, lr 1.5e-3, beta 0.9, 0.999          weight decay 0.05 for matrices and windows alone
+    a warm-up of 5 % of the steps, then half a cosine down to 0
+    the gradient's norm is at most 1           one odd batch does not throw it out
+    label smoothing 0.05                       it need not be surer than people are
+    averaged weights are kept                  EMA, over about the last twelfth of the steps
+
+What the images go through on their way, and whether two are mixed, is the caller's: data/augment.py, data/mix.py.
+Read before: train.py, optim.py.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.loader import DataLoader, Mix, Transform
+from tinycv.data.mix import one_hot
+from tinycv.ema import EMA
+from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.nn.activation import softmax
+from tinycv.nn.losses import cross_entropy
+from tinycv.nn.module import Module
+from tinycv.optim import AdamW, warmup_cosine
+from tinycv.train import History, fit
+
+
+def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epochs: int, *, seed: int = 0,
+                     transform: Transform | None = None, mix: Mix | None = None, batch_size: int = 64,
+                     held_out: tuple[np.ndarray, np.ndarray] | None = None,
+                     checkpoint: str | os.PathLike | None = None) -> History:
+    """Train ``model``, whose last layer is ``model.head``, on images (N, C, H, W) and class numbers (N,).
+
+    transform, mix: as a DataLoader's. held_out: images and labels by which "accuracy" is measured now and then, for the
+    history alone. checkpoint: as ``fit``'s. Leaves the averaged weights in the model, in eval mode.
+    """
+    def evaluate(model: Module) -> dict[str, float]:
+        return {"accuracy": accuracy(model, *held_out)}
+
+    loader = DataLoader(images, one_hot(labels, model.head.bias.shape[0]), batch_size=batch_size, seed=seed,
+                        drop_last=True, transform=transform, mix=mix)
+    steps = epochs * len(loader)
+    ema = EMA(model, decay=max(0.0, 1 - 12 / steps))
+    history = fit(model, AdamW(groups(model, weight_decay=0.05), lr=1.5e-3), smoothed_loss, loader, epochs, clip=1.0,
+                  schedule=warmup_cosine(steps, warmup=steps // 20), ema=ema, seed=seed,
+                  evaluate=evaluate if held_out else None, evaluate_every=max(1, epochs // 20), checkpoint=checkpoint)
+    model.eval().load_state_dict(ema.state_dict())
+    return history
+
+
+def smoothed_loss(model: Module, x: Any, y: Any) -> Any:
+    return cross_entropy(model(x), y, label_smoothing=0.05)
+
+
+def groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and windows decay. A bias, a norm, CLS or a position that shrinks only forgets where it stands."""
+    decays = [p for p in model.parameters() if p.ndim in (2, 4)]
+    others = [p for p in model.parameters() if p.ndim not in (2, 4)]
+    return [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """What the model thinks of each image: (N, K). So many at a time, on the model's device, nothing recorded."""
+    ask = partial(Tensor, device=next(model.parameters()).device)
+    with no_grad():
+        parts = [softmax(model(ask(images[i:i + batch_size]))).numpy() for i in range(0, len(images), batch_size)]
+    return np.concatenate(parts)
+
+
+def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of images whose likeliest class is their label."""
+    return float((probabilities(model, images).argmax(axis=1) == labels).mean())
