@@ -29,7 +29,7 @@ NOBODY = 10                                     # the label "nobody said"
 cores = None if show.device == "cpu" else 1     # None: all of them
 
 # %% data: pixels from -1 to 1; model; training
-few, epochs = show.choose((128, 2), (4000, 60))
+few, epochs = show.choose((128, 2), (4000, 50))
 x, y, test, test_y = (part[:few] for part in mnist_5k())
 alpha_bar = cosine_schedule(1000)
 model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
@@ -42,7 +42,8 @@ def loss(model, images, labels):
 
 
 history = fit(model, AdamW(model.parameters(), lr=2e-3, weight_decay=0.0), loss, loader, epochs, clip=1.0, ema=ema,
-              schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores)
+              schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores,
+              checkpoint=show.out / f"{show.name}_{few}.safetensors")         # a second run need not train again
 
 
 # %% what the trained model can be asked for
@@ -81,7 +82,6 @@ with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
     step = inpainting(partial(ddpm_step, believed(np.full(9, NOBODY)), alpha_bar), alpha_bar,
                       *(Tensor(a, device=show.device) for a in (2 * given - 1, half)), repeats=5)
     painted = seen(sample(step, noise(9), times(alpha_bar, most)))
-
 # %% measure: a judge that learned from the training digits names the new ones, and compares them with unseen ones
 judge = judge_of(x, y, epochs=show.choose(1, 8))
 for name, d, labels in (("w = 1", digits, asked), ("w = 0", plain, asked), ("real, unseen", test, test_y)):
@@ -101,7 +101,7 @@ show.measured("distance to the nearest training digit, by that of real ones", ne
 show.measured("seconds of training", history.seconds, target="<= 240")
 
 # %% draw
-figure = draw.figure("Digits come out of noise, and are not those that were learned", 13, 12)
+figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 11)
 ways, rest = figure.subfigures(2, 1, height_ratios=(3, 5.6))
 some, one, digit = path[::len(path) // 10], noise(1).numpy()[0], 2 * test[0] - 1
 draw.image_rows(ways, {"there:\nnoise comes": [diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]],
@@ -114,7 +114,7 @@ draw.image_rows(beside, {"new": digits[:10], "nearest of\nthe learned": x[apart[
 halves.suptitle("upper half given, lower half painted, three times; last: the real one", fontsize=11)
 draw.image_grid(halves, [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i:i + 3], given[i])], columns=5)
 draw.curves(ax := chart.subplots(), {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True)
-ax.set_xscale("log")
+ax.set(xscale="log", xticks=walks, xticklabels=walks)
 show.finish(figure)
-frames = [np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1).repeat(3, 0).repeat(3, 1) for _, xt, _ in path]
+frames = [np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1).repeat(3, 0).repeat(3, 1) for _, xt, _ in path[::5]]
 draw_motion.save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)

@@ -9,7 +9,7 @@ import tinycv
 from tinycv import Tensor
 from tinycv.engine.check import certify
 from tinycv.generative import DiT, UNet
-from tinycv.generative.dit import DiTBlock
+from tinycv.generative.dit import DiTBlock, modulated
 from tinycv.generative.embedding import TimeAndLabel
 from tinycv.generative.unet import PixelAttention, ResBlock
 from tinycv.vision import patchify, unpatchify
@@ -128,6 +128,13 @@ def test_blocks_start_as_the_identity(device):
     np.testing.assert_array_equal(ResBlock(8, 8, 8).to(device)(x, e).numpy(), x.numpy())
     z = Tensor(RNG.normal(size=(2, 3, 8)).astype(np.float32), device=device)
     np.testing.assert_array_equal(DiTBlock(8, 2).to(device)(z, e).numpy(), z.numpy())
+
+
+def test_where_nothing_is_told_the_norm_is_plain_and_scale_and_shift_come_on_top(device):
+    z = Tensor(RNG.normal(size=(2, 3, 8)), device=device)
+    plain = (z.numpy() - z.numpy().mean(-1, keepdims=True)) / z.numpy().std(-1, keepdims=True)
+    np.testing.assert_allclose(modulated(z, 0.0, 0.0).numpy(), plain, rtol=1e-4)
+    np.testing.assert_allclose(modulated(z, 0.25, 0.5).numpy(), 1.5 * plain + 0.25, rtol=1e-4)
 
 
 def test_pixels_are_tokens_in_their_own_place():
