@@ -20,6 +20,30 @@ def test_a_picture_is_written_without_a_screen_or_pyplot(tmp_path, monkeypatch):
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
 
 
+def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_path, monkeypatch):
+    from matplotlib.image import imread
+    figure = draw.figure("noise", 4, 4)
+    draw.image(figure.subplots(), np.random.default_rng(0).random((3, 64, 64)))
+    plain = draw.save(figure, tmp_path / "plain.png")
+    monkeypatch.setattr(draw, "LARGE", 1000)
+    small = draw.save(figure, tmp_path / "small.png")
+    assert small.stat().st_size < 0.6 * plain.stat().st_size
+    assert np.abs(imread(small)[..., :3] - imread(plain)[..., :3]).mean() < 0.05        # of noise, the worst there is
+
+
+def test_a_density_is_darkest_at_its_modes_and_arrows_are_no_longer_than_asked():
+    from tinycv.data import two_modes
+    density, figure = two_modes(), draw.figure("field")
+    ax = figure.subplots()
+    draw.density(ax, density.log_density, 9.0)
+    points = draw.plane(8.0, 5)
+    assert points.shape == (25, 2) and points.min() == -8 and points.max() == 8
+    draw.arrows(ax, points, density.score(points), draw.INK, 0.5)
+    arrows = ax.collections[-1]
+    assert np.hypot(arrows.U, arrows.V).max() == pytest.approx(0.5)
+    assert np.allclose(arrows.U * density.score(points)[:, 1], arrows.V * density.score(points)[:, 0], atol=1e-5)
+
+
 def test_the_graph_shows_every_op_once_and_leaves_by_name():
     x = tinycv.tensor(2.0, requires_grad=True)
     y = tinycv.tanh(x) * x + x

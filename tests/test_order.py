@@ -32,7 +32,7 @@ FLOORS = [
     ["sequence"],
     ["vision"],
     ["generative"],
-    ["draw_words", "draw", "draw_motion", "doctor", "demo"],
+    ["draw_words", "draw_fields", "draw", "draw_motion", "doctor", "demo"],
 ]
 
 

@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
+from tinycv.draw_fields import arrows as arrows
+from tinycv.draw_fields import density as density
+from tinycv.draw_fields import plane as plane
+from tinycv.draw_fields import scatter as scatter
 from tinycv.draw_words import alignment as alignment
 from tinycv.draw_words import heads as heads
 from tinycv.engine.tensor import LEAF, Node, Tensor
 
+LARGE = 200_000
 INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"
 LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")        # told apart in print and by the colour-blind
 
@@ -30,10 +36,17 @@ def figure(title: str, width: float = 10, height: float = 5) -> Figure:
 
 
 def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
-    """Write the figure (its folder is made if need be). Returns the path."""
+    """Write the figure (its folder is made if need be). Returns the path.
+
+    A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size, and hardly seen.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=dpi, facecolor="white")
+    if path.suffix == ".png" and path.stat().st_size > LARGE:
+        with Image.open(path) as picture:
+            few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
     return path
 
 
