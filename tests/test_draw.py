@@ -85,3 +85,15 @@ def test_an_overlay_covers_the_whole_picture_whatever_the_size_of_the_heat():
     ax = figure.subplots()
     draw.overlay(ax, np.zeros((1, 8, 6)), np.ones((2, 2)))
     assert tuple(ax.images[1].get_extent()) == (-0.5, 5.5, 7.5, -0.5)
+
+
+def test_tiles_stand_row_by_row_with_a_white_gap_around_each():
+    ax = draw.figure("tiles").subplots()
+    pictures = np.arange(5)[:, None, None, None] / 10 * np.ones((1, 1, 2, 3))
+    draw.tiles(ax, pictures, columns=2)
+    sheet = ax.images[0].get_array()
+    assert sheet.shape == (3 * 4, 2 * 5)
+    for i in range(5):
+        row, column = divmod(i, 2)
+        np.testing.assert_allclose(sheet[4 * row + 1:4 * row + 3, 5 * column + 1:5 * column + 4], i / 10, atol=1e-6)
+    assert (sheet[::4] == 1).all() and (sheet[8:, 5:] == 1).all()

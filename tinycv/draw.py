@@ -73,6 +73,18 @@ def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = 
             ax.axis("off")
 
 
+def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
+    """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser than an axis for each."""
+    a = np.asarray(pictures, np.float32)
+    n, c, h, w = a.shape
+    rows = -(-n // columns)
+    sheet = np.ones((rows * columns, c, h + 2, w + 2), np.float32)
+    sheet[:n, :, 1:-1, 1:-1] = a
+    sheet = sheet.reshape(rows, columns, c, h + 2, w + 2).transpose(2, 0, 3, 1, 4).reshape(c, rows * (h + 2), -1)
+    image(ax, sheet, caption)
+    ax.axis("off")
+
+
 def image_rows(place: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
     """Pictures in rows with a name at the left of each, as many in each; captions stand above the first row."""
     axes = place.subplots(len(rows), max(len(pictures) for pictures in rows.values()), squeeze=False)

@@ -14,6 +14,7 @@ from tinycv.generative.gan_networks import (
     Maxout,
     PointDiscriminator,
     PointGenerator,
+    PointMLP,
     start_small,
 )
 from tinycv.generative.turns import fit_gan
@@ -57,6 +58,13 @@ def test_networks_of_points_have_pacgans_sizes():
     assert PointDiscriminator().num_parameters() == (2 + 1) * 1000 + 2 * (200 + 1) * 1000 + 201
     assert PointGenerator().num_parameters() == 2 * 400 + 3 * 400 * 400 + 4 * 2 * 400 + 802
     assert PointDiscriminator()(PointGenerator()(tinycv.randn(5, 2))).shape == (5, 1)
+
+
+def test_a_plain_network_of_points_judges_and_makes_each_alone():
+    network = PointMLP(2, 1, width=8, depth=2)
+    assert network.num_parameters() == 3 * 8 + 9 * 8 + 9 and network.latent == 2
+    z = tinycv.randn(5, 2)
+    np.testing.assert_allclose(network(z).numpy()[3:4], network(z[3:4]).numpy(), rtol=1e-5)
 
 
 def test_weights_start_small_and_biases_at_zero():

@@ -13,11 +13,11 @@ sde.py      diffusion in continuous time, and its reverse;  ode.py       its flo
 """
 
 from tinycv.generative.dit import DiT
-from tinycv.generative.gan_networks import DCGANDiscriminator, DCGANGenerator, PointDiscriminator, PointGenerator
+from tinycv.generative.gan_networks import DCGANDiscriminator, DCGANGenerator, PointDiscriminator, PointGenerator, PointMLP
 from tinycv.generative.judge import Judge, judge_of
 from tinycv.generative.networks import ScoreMLP
 from tinycv.generative.turns import fit_gan
 from tinycv.generative.unet import UNet
 
-__all__ = ["DCGANDiscriminator", "DCGANGenerator", "DiT", "Judge", "PointDiscriminator", "PointGenerator", "ScoreMLP",
-           "UNet", "fit_gan", "judge_of"]
+__all__ = ["DCGANDiscriminator", "DCGANGenerator", "DiT", "Judge", "PointDiscriminator", "PointGenerator", "PointMLP",
+           "ScoreMLP", "UNet", "fit_gan", "judge_of"]
