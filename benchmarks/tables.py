@@ -129,21 +129,28 @@ STEPS = {"step": "training step", "batch": "inference"}
 BESIDE = {"PyTorch": ("PyTorch",), "HIPS autograd": ("HIPS", "autograd"), "MyGrad": ("MyGrad",)}    # how names begin
 
 
-def readme_tables(models: dict[str, Any], ops: dict[str, Any], scale: dict[str, Any] | None = None) -> str:
-    """Markdown: every model beside what a user would pick instead, how both grow, and the ops that lose to PyTorch."""
+def models_table(record: dict[str, Any]) -> str:
+    """Markdown: every model beside what a user would pick instead."""
     kinds: dict[str, list] = {}
-    for row in (row for row in models["rows"] if "refused" not in row):
+    for row in (row for row in record["rows"] if "refused" not in row):
         kinds.setdefault(kind(row), []).append(row)
-    parts = [line for name, rows in kinds.items() for line in model_table(models, name, rows)]
-    refused = [f"{row['group']}, {row['name']}" for record in (models, ops, scale) if record
-               for row in record["rows"] if "refused" in row]
-    parts += [f"Refused, because the contenders disagree: {'; '.join(refused)}.", ""] * bool(refused)
-    parts += [*growth(scale), *lost_ops(ops)]
+    return "\n".join([*(line for name, rows in kinds.items() for line in model_table(record, name, rows)), *signed(record)])
+
+
+def ops_table(ops: dict[str, Any], scale: dict[str, Any]) -> str:
+    """Markdown: how models grow, and the ops that lose to PyTorch."""
+    return "\n".join([*growth(scale), *lost_ops(ops), *signed(ops, scale)])
+
+
+def signed(*records: dict[str, Any]) -> list[str]:
+    """What was refused, and where it was measured."""
+    refused = [f"{row['group']}, {row['name']}" for record in records for row in record["rows"] if "refused" in row]
     places: dict[str, list] = {}
-    for record in (record for record in (models, ops, scale) if record):
+    for record in records:
         places.setdefault(machine(record["environment"]), []).append(record["suite"])
     where = [f"{', '.join(suites)}: {place}." for place, suites in places.items()]
-    return "\n".join([*parts, " ".join(["Medians; intervals of 95 %; **bold**: slower beyond doubt.", *where])])
+    return [*([f"Refused, because the contenders disagree: {'; '.join(refused)}.", ""] * bool(refused)),
+            " ".join(["Medians; intervals of 95 %; **bold**: slower beyond doubt.", *where])]
 
 
 def kind(row: dict[str, Any]) -> str:
@@ -190,10 +197,10 @@ def summary(found: list[dict[str, Any]]) -> str:
             "slower.")
 
 
-def growth(record: dict[str, Any] | None) -> list[str]:
+def growth(record: dict[str, Any]) -> list[str]:
     """How both grow along each axis of the suite "scale", and what their ratio is at its ends."""
     groups: dict[str, dict[str, tuple]] = {}
-    for group, _, name, xs, ys in curves(record) if record else []:
+    for group, _, name, xs, ys in curves(record):
         groups.setdefault(group, {})[name] = xs, ys
     lines = []
     for group, found in groups.items():

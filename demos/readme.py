@@ -1,11 +1,13 @@
-"""python -m demos.readme            writes the README's tables from what was measured
+"""python -m demos.readme            writes the tables of the three READMEs from what was measured
 python -m demos.readme --check    says whether they are up to date (the tests ask this)
 
-Between  <!-- NAME -->  and  <!-- /NAME -->  the README holds what the function NAME here makes of the files: line
-counts from the source, figures from demos/gallery/*.json and benchmarks/results/*.json. Nothing there is typed.
+Between  <!-- NAME -->  and  <!-- /NAME -->  a page holds what the function NAME here makes of the files: reading order
+from the source, figures from demos/gallery/*.json and benchmarks/results/*.json. Nothing there is typed.
 """
 
+import ast
 import json
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -14,48 +16,55 @@ from tinycv.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "benchmarks/results/{}.json"
-READING = [
-    ("tinycv/engine/tensor.py", "a Tensor is an array that remembers how it was computed"),
-    ("tinycv/engine/walk.py", "the walk back along that memory: backward, grad, vjp, hvp"),
-    ("tinycv/engine/ops.py", "the derivative table: every op on one row"),
-    ("tinycv/engine/record.py", "how a row becomes a function that records"),
-    ("tinycv/engine/fused.py", "the pair: a definition to read, a kernel to run"),
-    ("tinycv/nn/module.py", "how a network finds its parameters"),
-    ("tinycv/nn/linear.py", "weighted sums, and embeddings"),
-    ("tinycv/nn/activation.py", "softmax, GELU, SiLU"),
-    ("tinycv/nn/norm.py", "layer norm and group norm; batch_norm.py is beside it"),
-    ("tinycv/nn/losses.py", "cross-entropy, label smoothing, two classes"),
-    ("tinycv/nn/conv.py", "convolution, and its transpose"),
-    ("tinycv/nn/winograd.py", "the same with fewer products, and three small matrices"),
-    ("tinycv/sequence/rnn.py", "one matrix carries what is remembered, and forgets it"),
-    ("tinycv/sequence/lstm.py", "a memory that is written and read step by step"),
-    ("tinycv/sequence/gru.py", "the same with two gates"),
-    ("tinycv/sequence/recurrent.py", "layers, directions, and sequences of several lengths"),
-    ("tinycv/sequence/align.py", "a decoder that looks back: additive, dot and general attention"),
-    ("tinycv/sequence/seq2seq.py", "from one sequence to another: encoder, decoder, teacher forcing"),
-    ("tinycv/sequence/decode.py", "greedy and beam search"),
-    ("tinycv/sequence/attention.py", "scaled dot-product and multi-head attention, keys and values kept"),
-    ("tinycv/sequence/blockwise.py", "the same for thousands of tokens, without the N x N matrix"),
-    ("tinycv/sequence/positions.py", "where a token stands: clocks of many speeds, or a table"),
-    ("tinycv/sequence/transformer.py", "encoder and decoder blocks, pre- and post-norm, their stacks"),
-    ("tinycv/sequence/encoder_decoder.py", "the Transformer entire"),
-    ("tinycv/sequence/gpt.py", "a decoder alone"),
-    ("tinycv/vision/vit.py", "the Vision Transformer"),
-    ("tinycv/optim.py", "SGD, Adam, AdamW"),
-    ("tinycv/train.py", "one training loop, resumed bit for bit"),
-    ("tinycv/engine/recompute.py", "less memory: what is kept no longer is computed again"),
-    ("tinycv/engine/shards.py", "one batch by several threads: how they exchange sums"),
-    ("tinycv/parallel.py", "all cores at one batch"),
-]
+READING = {                                     # chapters, and their files in the order in which they read best
+    "The engine: a Tensor remembers, the walk back differentiates": ("tinycv/engine", "tensor walk ops record fused"),
+    "What networks share": ("tinycv/nn", "module linear activation norm batch_norm losses conv winograd pool spectral_norm"),
+    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/recompute"),
+    "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
+                             "transformer encoder_decoder gpt"),
+    "Chapter 2, images read as sentences": ("tinycv/vision", "vit convnet inside layouts weights classify"),
+    "Chapter 3, machines that make images: the painter and the teacher": (
+        "tinycv/generative", "gan turns unrolled gan_networks judge ../metrics"),
+    "Chapter 3, from noise to images": (
+        "tinycv/generative", "../data/densities ../data/shapes score langevin sde ode embedding networks diffusion samplers "
+                             "guidance inpaint unet dit edm"),
+    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/cuda_kernels ../sequence/cuda_kernels ../optim_cuda"),
+}
 
 
 def reading() -> str:
-    rows = [f"| {i} | [{path}]({path}) | {count_lines(path)} | {what} |" for i, (path, what) in enumerate(READING, 1)]
-    return "\n".join(["| | file | lines | what you learn there |", "|---|---|---|---|", *rows])
+    """A table a chapter: what each file says of itself in its first line."""
+    parts, i = [], 0
+    for title, (folder, names) in READING.items():
+        parts += ["", f"**{title}**", "", "| | file | lines | |", "|---|---|---|---|"]
+        for name in names.split():
+            i, path = i + 1, posixpath.normpath(f"{folder}/{name}.py")
+            text = (ROOT / path).read_text(encoding="utf-8")
+            first = ast.get_docstring(ast.parse(text)).splitlines()[0].split("   ")[0].strip()
+            parts.append(f"| {i} | [{path.removeprefix('tinycv/')}]({path}) | {len(text.splitlines())} | {first} |")
+    return "\n".join(parts[1:])
+
+
+def gallery() -> str:
+    """Two demos a row: the picture, the question, how long it took here, and how many of its targets it met."""
+    cells = []
+    for path in sorted((ROOT / "demos").glob("[0-9][0-9]_*.py")):
+        found = [json.loads(file.read_text(encoding="utf-8"))
+                 for file in sorted((ROOT / "demos/gallery").glob(f"{path.stem}*.json"))]
+        question = path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("   ")[0].strip()
+        verdicts = [v for record in found for row in record["rows"] if (v := met(row["value"], row["target"])) is not None]
+        said = [f"**{question}**", f"[demos/{path.name}](demos/{path.name})",
+                *(f"{record['size']}: {duration(record['seconds'])}" for record in found),
+                *([f"targets met: {sum(verdicts)} of {len(verdicts)}"] if verdicts else [])]
+        picture = f"demos/gallery/{path.stem}.png"
+        shown = f'<a href="{picture}"><img src="{picture}" width="330"></a>' if (ROOT / picture).exists() else ""
+        cells.append(f"{shown} | {'<br>'.join(said)}")
+    rows = [f"| {' | '.join(cells[i:i + 2])} |" + " | |" * (i + 1 == len(cells)) for i in range(0, len(cells), 2)]
+    return "\n".join(["| | | | |", "|---|---|---|---|", *rows])
 
 
 def figures() -> str:
-    """The measured figures of every demo in the gallery."""
+    """The measured figures of every demo in the gallery; a target that was missed is bold."""
     rows = []
     for path in sorted((ROOT / "demos/gallery").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -64,17 +73,32 @@ def figures() -> str:
         for i, row in enumerate(record["rows"]):
             value = row["value"]
             shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.5g}"
+            shown = f"**{shown}**" if met(value, row["target"]) is False else shown
             rows.append(f"| {command if i == 0 else ''} | {row['metric']} | {shown} | {row['target']} "
                         f"| {row['reference']} | {duration(record['seconds']) if i == 0 else ''} |")
     head = ["| command | figure | measured | target | for comparison | took |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *rows])
 
 
+def met(value: float | list, target: str) -> bool | None:
+    """Does every value meet a target such as ">= 0.99"? None where the target is not of that form."""
+    found = re.match(r"(>=|<=|>|<) *([-+0-9.e]+)", target)
+    if found is None:
+        return None
+    limit, values = float(found[2]), value if isinstance(value, list) else [value]
+    return all({">=": v >= limit, "<=": v <= limit, ">": v > limit, "<": v < limit}[found[1]] for v in values)
+
+
 def speed() -> str:
-    """Whole models, how they grow if that was measured, and the ops that lose: with the machine."""
-    from benchmarks.tables import readme_tables
-    scale = ROOT / RESULTS.format("scale")
-    return readme_tables(measured("models"), measured("ops"), measured("scale") if scale.exists() else None)
+    """Whole models beside what a user would pick instead, with the machine."""
+    from benchmarks.tables import models_table
+    return models_table(measured("models"))
+
+
+def ops() -> str:
+    """How models grow, and the single ops that lose."""
+    from benchmarks.tables import ops_table
+    return ops_table(measured("ops"), measured("scale"))
 
 
 def bounds() -> str:
@@ -84,6 +108,9 @@ def bounds() -> str:
     if not (ROOT / name).exists():
         sys.exit(f"{name} is not there: run  python -m benchmarks bounds --out {name}")
     return table(json.loads((ROOT / name).read_text(encoding="utf-8")))
+
+
+PAGES = {"README.md": (reading, gallery, speed), "demos/README.md": (figures,), "benchmarks/README.md": (ops, bounds)}
 
 
 def measured(suite: str) -> dict:
@@ -97,33 +124,33 @@ def measured(suite: str) -> dict:
     return record
 
 
-def count_lines(path: str) -> int:
-    return len((ROOT / path).read_text(encoding="utf-8").splitlines())
-
-
 def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def renewed(text: str) -> str:
-    """The README with every block made anew."""
-    for block in (reading, figures, speed, bounds):
+def renewed(page: str, text: str) -> str:
+    """The page with every block made anew."""
+    for block in PAGES[page]:
         name, made = block.__name__, block()
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
-            sys.exit(f"the README has no block {name!r}")
+            sys.exit(f"{page} has no block {name!r}")
         text = pattern.sub(lambda m, made=made: m[1] + made + "\n" + m[2], text)
     return text
 
 
 def main(arguments: list[str]) -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    new = renewed(text)
+    stale = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        new = renewed(page, text)
+        if new != text:
+            stale.append(page)
+            if "--check" not in arguments:
+                (ROOT / page).write_text(new, encoding="utf-8")
     if "--check" in arguments:
-        sys.exit(None if new == text else "README.md is not up to date: run  python -m demos.readme")
-    readme.write_text(new, encoding="utf-8")
-    print(ascii_only("README.md is up to date"))
+        sys.exit(f"{', '.join(stale)}: not up to date; run  python -m demos.readme" if stale else None)
+    print(ascii_only(f"written anew: {', '.join(stale) or 'nothing, all is up to date'}"))
 
 
 if __name__ == "__main__":

@@ -201,17 +201,18 @@ def test_the_pictures_say_what_the_record_holds():
     assert len(charts.bars(curve("ops"), report.compared(curve("ops"))).axes[0].patches) == 4
 
 
-def test_the_readme_gets_models_first_then_growth_then_the_ops_that_lose():
-    text = tables.readme_tables(curve("models"), curve("ops"), curve("scale"))
-    models, growth, ops = (text.index(word) for word in ("| training step |", "| along x |", "| single ops that lose |"))
-    assert models < growth < ops and "/ MyGrad" not in text, "a column for what nobody measured"
+def test_the_readme_gets_models_and_the_page_of_benchmarks_growth_and_the_ops_that_lose():
+    text, page = tables.models_table(curve("models")), tables.ops_table(curve("ops"), curve("scale"))
+    assert page.index("| along x |") < (ops := page.index("| single ops that lose |"))
+    assert "/ MyGrad" not in text, "a column for what nobody measured"
     assert "| attention, T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | 2 MB, 2 MB | 5%, 1% |" in text
     assert "| attention, T = 16 | 25.6 ms | 16 ms | **1.60 [1.60, 1.60]** |" in text
     assert "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA device." in text
-    assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32; attention, T = 32." in text
-    assert "| attention, 2 to 16 | 2.00, 1.00 | 1.00, 0.00 | 0.20, 1.60 |" in text
-    assert "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in text[ops:] and "T = 8 |" not in text[ops:]
-    assert text.endswith("commit unknown.") and "models, ops, scale: a CPU, 2 cores" in text
+    assert "Refused, because the contenders disagree: attention, T = 32." in text
+    assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32." in page
+    assert "| attention, 2 to 16 | 2.00, 1.00 | 1.00, 0.00 | 0.20, 1.60 |" in page
+    assert "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in page[ops:] and "T = 8 |" not in page[ops:]
+    assert page.endswith("commit unknown.") and "ops, scale: a CPU, 2 cores" in page
 
 
 def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_apart():
@@ -221,8 +222,8 @@ def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_
     record["rows"] = [{"group": "GAN", "name": "training step, batch 8", "of": "step", "contenders": [ours, *ways]},
                       {"group": "compiled: GAN", "name": "training step, batch 8", "of": "step", "contenders": [
                           ours, entry("PyTorch compile", 4.0, 1e6, 1.0)]}]
-    text = tables.readme_tables(record, curve("ops"))
-    assert "| GAN, batch 8 | 1 s | 500 ms | **2.00 [2.00, 2.00]** | 1 MB, 3 MB |" in text and "| along x |" not in text
+    text = tables.models_table(record)
+    assert "| GAN, batch 8 | 1 s | 500 ms | **2.00 [2.00, 2.00]** | 1 MB, 3 MB |" in text
     assert "| torch.compile, training step |" in text and "| GAN, batch 8 | 1 s | 4 s | 0.25 [0.25, 0.25] |" in text
 
 

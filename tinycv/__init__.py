@@ -12,11 +12,14 @@ Read in this order:
    sequence/attention.py, blockwise.py, positions.py, transformer.py,
    encoder_decoder.py, gpt.py                                         tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
-   vision/layouts.py, weights.py, classify.py                         weights that somebody else trained
-7. optim.py, train.py, checkpoint.py                                  how all of them learn
-   torch_pickle.py, torch_file.py                                     PyTorch's files, read without being run
-8. engine/recompute.py                                                less memory, for a second forward pass
-9. engine/shards.py, parallel.py, nn/batch_norm.py                    all cores at one batch
+   vision/convnet.py, inside.py, weights.py                           to compare; to see inside; weights of others
+7. generative/gan.py, turns.py, gan_networks.py                       a painter and an art teacher
+8. data/densities.py; generative/score.py, langevin.py, sde.py, ode.py,
+   diffusion.py, samplers.py, edm.py, unet.py, dit.py                 from noise to images, along the score
+9. optim.py, train.py, run.py, checkpoint.py                          how all of them learn
+10. engine/recompute.py                                               less memory, for a second forward pass
+11. engine/shards.py, parallel.py, nn/batch_norm.py                   all cores at one batch
+12. engine/cuda.py, gemm.py, nn/cuda_kernels.py                       what a GPU wants done otherwise
 
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """
@@ -33,7 +36,7 @@ from tinycv.engine.ops import (
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.walk import grad, hvp, vjp
-from tinycv import checkpoint, data, nn, optim, parallel, sequence, train, vision
+from tinycv import checkpoint, data, generative, nn, optim, parallel, sequence, train, vision
 
 blas.clear()                                           # NumPy is loaded now, and has read it
 
