@@ -13,8 +13,8 @@ from tinycv import Tensor, optim, optim_cuda
 from tinycv.engine import cuda
 from tinycv.engine.cases import cases
 from tinycv.engine.fused import PAIRS
-from tinycv.nn import cuda_kernels as of_nn
-from tinycv.sequence import cuda_kernels as of_sequence
+from tinycv.nn import activation_cuda, conv_cuda, losses_cuda, norm_cuda
+from tinycv.sequence import attention_cuda, lstm_cuda
 
 NAMES = sorted(name for name, pair in PAIRS.items() if pair.run_on_gpu)
 ALLOWED = {"float32": 1e-6, "float16": 2e-3, "float64": 1e-14}
@@ -46,6 +46,18 @@ MORE = {                                        # beside engine/cases.py: long r
                       ([normal(1, 1), np.array([0])], {}), ([normal(0, 3), np.zeros(0, int)], {"reduction": "sum"})],
     "layer_norm": [([normal(7, 300), normal(300, seed=1), normal(300, seed=2)], {}),
                    ([normal(3, 50, scale=1e4), normal(50, seed=1)], {}), ([normal(1, 1)], {}), ([normal(0, 4)], {})],
+    "group_norm": [([normal(*shape), groups], {}) for shape, groups in (((2, 4, 33), 2), ((1, 1), 1), ((0, 4, 2), 2))]
+                  + [([normal(2, 4, 9, scale=1e4), 4], {}), ([normal(3, 5, 7, 12).swapaxes(1, 3), 3, normal(12)], {}),
+                     ([normal(2, 12, 5, 7), 4, normal(12, seed=1), normal(12, seed=2)], {})],
+    "conv2d": [([normal(3, 4, 9, 8), normal(6, 4, 3, 3, seed=1), normal(6, seed=2)], options) for options in (
+                   {}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2})]
+              + [([normal(2, 9, 8, 4).transpose(0, 3, 1, 2), normal(6, 2, 2, 3, seed=1)], {"groups": 2, "stride": (2, 3)}),
+                 ([normal(0, 2, 4, 4), normal(3, 2, 1, 1)], {})],
+    "conv_transpose2d": [([normal(3, 4, 5, 4), normal(4, 6, 4, 4, seed=1), normal(6, seed=2)], options) for options in (
+                             {}, {"stride": 2, "padding": 1}, {"dilation": 2, "stride": 3, "output_padding": 1})]
+                        + [([normal(2, 4, 3, 3), normal(4, 2, 2, 3, seed=1), normal(4)], {"groups": 2, "stride": (2, 1)})],
+    "silu": [([normal(1000, scale=4.0)], {}), ([normal(5, scale=1e4)], {}), ([normal(2, 3, 4).T], {})],
+    "leaky_relu": [([normal(1000)], {"negative_slope": 0.2}), ([normal(2, 3, 4).swapaxes(0, 1)], {})],
     "gelu": [([normal(1000, scale=4.0)], {"approximate": how}) for how in ("none", "tanh")]
             + [([normal(5, scale=1e4)], {}), ([normal(5, scale=1e-30)], {}), ([normal(0)], {}), ([np.array(0.3)], {})],
     "scaled_dot_product_attention": [
@@ -61,17 +73,21 @@ MORE = {                                        # beside engine/cases.py: long r
 def values_and_gradients(function, inputs, dtype, device, options):
     """Results and the gradients of every float input, for weights that are the same wherever it is computed."""
     tensors = [Tensor(x, dtype=dtype if x.dtype.kind == "f" else None, device=device, requires_grad=x.dtype.kind == "f")
-               for x in inputs]
+               if isinstance(x, np.ndarray) else x for x in inputs]
     y = function(*tensors, **options)
     ys = y if isinstance(y, tuple) else (y,)
     weights = [Tensor(normal(*y.shape, seed=9 + i), dtype=dtype, device=device) for i, y in enumerate(ys)]
-    found = tinycv.grad(list(ys), [t for t in tensors if t.requires_grad], weights, allow_unused=True)
+    found = tinycv.grad(list(ys), [t for t in tensors if getattr(t, "requires_grad", False)], weights, allow_unused=True)
     return [None if t is None else t.numpy().astype("float64") for t in (*ys, *found)]
 
 
 def rounded(x, dtype):
     """As the kernel gets it, so that the comparison is of what is calculated, not of what was rounded on the way in."""
-    return x.astype(dtype).astype("float64") if x.dtype.kind == "f" else x
+    return x.astype(dtype).astype("float64") if is_float(x) else x
+
+
+def is_float(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
 
 
 def worst(pair, inputs, dtype, options):
@@ -82,30 +98,31 @@ def worst(pair, inputs, dtype, options):
                for a, b in zip(got, expected, strict=True) if b is not None)
 
 
-def test_these_pairs_have_a_member_for_the_gpu():
-    assert {"softmax", "log_softmax", "cross_entropy", "layer_norm", "gelu", "lstm"} <= set(NAMES)
-    assert set(MORE) <= set(NAMES)
+def test_every_pair_with_a_member_for_the_gpu_is_tried_here():
+    assert set(MORE) == {*NAMES, "conv2d", "conv_transpose2d"}     # whose linear maps alone are of two kinds
 
 
 @pytest.mark.parametrize("dtype", ALLOWED)
 @pytest.mark.parametrize("name, i", [(name, i) for name, tried in MORE.items() for i in range(len(tried))])
 def test_a_kernel_is_its_definition(double, name, i, dtype):
     inputs, options = MORE[name][i]
-    if dtype == "float16" and max(np.abs(x).max(initial=0) for x in inputs if x.dtype.kind == "f") > 1e3:
-        inputs = [np.clip(x, -1e3, 1e3) if x.dtype.kind == "f" else x for x in inputs]
-    steps = 5 if name == "lstm" and dtype == "float16" else 1       # which are rounded to halves one after another
+    if dtype == "float16":                                          # its numbers end at 65504
+        inputs = [np.asarray(np.clip(x, -1e3, 1e3)) if is_float(x) else x for x in inputs]
+    steps = 5 if dtype == "float16" and name in ("lstm", "conv2d", "conv_transpose2d") else 1   # NumPy adds halves in halves
     assert worst(PAIRS[name], inputs, dtype, options) < ALLOWED[dtype] * steps
 
 
 SHORT = {                                       # few rows: 32 threads that meet at every sum are slow
     "softmax": ([normal(2, 70)], {}), "log_softmax": ([normal(2, 70)], {}), "layer_norm": ([normal(2, 70), normal(70)], {}),
     "cross_entropy": ([normal(2, 70), np.array([69, 3])], {"label_smoothing": 0.1}), "gelu": ([normal(3, 70)], {}),
+    "group_norm": ([normal(1, 4, 40), 2, normal(4)], {}),
+    "conv2d": ([normal(1, 5, 3, 3), normal(2, 5, 3, 3)], {"padding": 1}),
     "scaled_dot_product_attention": (attention_inputs(1, 1, 2, 40, 3), {"is_causal": True}),
     "lstm": (lstm_inputs(2, 2, 3, 20), {}),
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "conv2d"])
 def test_a_warp_of_32_lanes_does_what_one_lane_does(double, monkeypatch, name):
     monkeypatch.setattr(WORLD, "lanes", 32)
     inputs, options = SHORT.get(name) or (cases(name)[0].inputs, {})
@@ -115,15 +132,18 @@ def test_a_warp_of_32_lanes_does_what_one_lane_does(double, monkeypatch, name):
 # ── the checks are checked ───────────────────────────────────────────────────────────────────────
 
 MISTAKES = [
-    ("softmax", of_nn, "- log(total) : exp(A(in[j]) - top) / total", "- log(total) : exp(A(in[j]) - top)"),
-    ("softmax", of_nn, "A(out[j]) * (A(in[j]) - total)", "A(out[j]) * (A(in[j]) + total)"),
-    ("cross_entropy", of_nn, "j == t ? A(1 - smoothing)", "j == t ? A(1)"),
-    ("layer_norm", of_nn, "- total - normal * across", "- total"),
-    ("gelu", of_nn, "v * A(0.3989422804014327)", "A(0.3989422804014327)"),
-    ("scaled_dot_product_attention", of_sequence, "j <= query) && (!may || may[j * by_key]);\n            p[j]",
+    ("softmax", activation_cuda, "- log(total) : exp(A(in[j]) - top) / total", "- log(total) : exp(A(in[j]) - top)"),
+    ("softmax", activation_cuda, "A(out[j]) * (A(in[j]) - total)", "A(out[j]) * (A(in[j]) + total)"),
+    ("cross_entropy", losses_cuda, "j == t ? A(1 - smoothing)", "j == t ? A(1)"),
+    ("layer_norm", norm_cuda, "across += h * (A(in[j]) - mean) * scale", "across += h * (A(in[j]) - mean)"),
+    ("group_norm", norm_cuda, "along_weight[at] = T(A(g[at]) * normal)", "along_weight[at] = T(A(g[at]))"),
+    ("conv2d", conv_cuda, "up / w.stride_down >= w.rows", "up / w.stride_down > w.rows"),
+    ("conv2d", conv_cuda, "right + tap % across * w.step_across", "right + tap % across"),
+    ("gelu", activation_cuda, "v * A(0.3989422804014327)", "A(0.3989422804014327)"),
+    ("scaled_dot_product_attention", attention_cuda, "j <= query) && (!may || may[j * by_key]);\n            p[j]",
      "j < query) && (!may || may[j * by_key]);\n            p[j]"),
-    ("lstm", of_sequence, "to_cell * A(c[at]) * f", "to_cell * A(next_c[at]) * f"),
-    ("lstm", of_sequence, "carried[at] = T(going ? A(0) : dh)", "carried[at] = T(A(0))"),
+    ("lstm", lstm_cuda, "to_cell * A(c[at]) * f", "to_cell * A(next_c[at]) * f"),
+    ("lstm", lstm_cuda, "carried[at] = T(going ? A(0) : dh)", "carried[at] = T(A(0))"),
 ]
 
 

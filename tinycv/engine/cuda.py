@@ -1,7 +1,7 @@
 """Kernels in CUDA C++: what a pair's third member is written in, for a GPU, where every call is a launch.
 
 A launch costs a few microseconds, whatever it does, and a layer norm by array calls is a dozen of them.  So the members
-of a pair that a model meets at every layer have one launch each way (nn/cuda_kernels.py and its like), written so:
+of a pair that a model meets at every layer have one launch each way (nn/norm_cuda.py and its like), written so:
 
     kernels = Kernels(r'''
     KERNEL double_rows(Int rows, Int width, const T* x, T* y) {

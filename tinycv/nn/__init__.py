@@ -9,8 +9,7 @@ memory for time: engine/recompute.py.
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
-from tinycv.nn import cuda_kernels as cuda_kernels  # the pairs' members for a GPU
-from tinycv.nn import functional, init
+from tinycv.nn import activation_cuda, functional, init, losses_cuda, norm_cuda  # noqa: F401  the pairs' members for a GPU
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d

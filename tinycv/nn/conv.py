@@ -17,11 +17,14 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from tinycv.engine.cuda import suits
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
-from tinycv.nn import init
-from tinycv.nn.conv_kernel import forward, last, to_input, to_weight
+from tinycv.nn import conv_cuda, conv_kernel, init
+from tinycv.nn.conv_kernel import last
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
 
@@ -129,13 +132,13 @@ class ConvTranspose2d(_Convolution):
 @conv2d.kernel
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     check(x, weight, bias, groups, takes=1, gives=0)
-    walk = *settled(stride, padding, dilation, weight.shape[2:]), groups
+    walk, maps = (*settled(stride, padding, dilation, weight.shape[2:]), groups), maps_for(xp, x, weight)
 
     def pull(g):
-        return (lambda: to_input(xp, g, weight, x.shape, *walk), lambda: to_weight(xp, g, x, weight.shape, *walk),
-                lambda: sum_rows(xp, as_rows(last(g))))
+        return (lambda: maps.to_input(xp, g, weight, x.shape, *walk),
+                lambda: maps.to_weight(xp, g, x, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
 
-    return forward(xp, x, weight, *walk, bias), pull
+    return maps.forward(xp, x, weight, *walk, bias), pull
 
 
 @conv_transpose2d.kernel
@@ -144,15 +147,20 @@ def _conv_transpose2d(xp, x, weight, bias=None, stride=1, padding=0, output_padd
     size, (o, *window) = x.shape[2:], weight.shape[1:]
     stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
     sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)
-    walk = stride, padding, dilation, groups
-    y = to_input(xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
+    walk, maps = (stride, padding, dilation, groups), maps_for(xp, x, weight)
+    y = maps.to_input(xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
 
     def pull(g):
         # With output_padding a window may find room for a step beyond the last stamp: that is cut off.
-        return (lambda: forward(xp, g, weight, *walk)[..., :size[0], :size[1]],
-                lambda: to_weight(xp, x, g, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
+        return (lambda: maps.forward(xp, g, weight, *walk)[..., :size[0], :size[1]],
+                lambda: maps.to_weight(xp, x, g, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
 
     return y, pull
+
+
+def maps_for(xp: Any, x: Any, weight: Any) -> Any:
+    """The three linear maps for where the arrays are."""
+    return conv_cuda if xp is not np and suits([x, weight]) else conv_kernel
 
 
 def check(x: Any, weight: Any, bias: Any, groups: int, takes: int, gives: int) -> None:

@@ -148,6 +148,8 @@ def joinable(pixels, channels):
 
 def each(xp, ufunc, a, values, out):
     """ufunc(a, values) of a (N, S, C) and values (N or 1, C), one a channel. Rows of C are joined to longer ones first."""
+    if xp is not np:
+        return ufunc(a, values[:, None], out=out)
     n, s, c = a.shape
     k = joinable(s, c)
     wide = xp.empty((len(values), k, c), values.dtype)

@@ -5,7 +5,7 @@ attention.py (scaled dot-product, multi-head), blockwise.py (the same for thousa
 token stands), transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a
 decoder alone)."""
 
-from tinycv.sequence import cuda_kernels as cuda_kernels  # the pairs' members for a GPU
+from tinycv.sequence import attention_cuda, lstm_cuda  # noqa: F401  the pairs' members for a GPU
 from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
 from tinycv.sequence.attention import (
     MultiheadAttention,
