@@ -18,8 +18,8 @@ from benchmarks.ops import LR, threads
 from benchmarks.tasks import Gan, Task
 
 
-def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu") -> Work:
-    """split: the batch is cut into a part for each core (tinycv.parallel)."""
+def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True) -> Work:
+    """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call."""
     import tinycv
     from tinycv.engine import backend
     lib = tinycv_parts()
@@ -39,7 +39,7 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu")
     else:
         loss_of = partial(networks.loss_of(task), lib, model)
         work = networks.train_step(model, adam(model.parameters()), partial(there_and_back, loss_of, *batch))
-    return work if device == "cpu" else finished(work, partial(backend.synchronize, device))
+    return work if device == "cpu" or not wait else finished(work, partial(backend.synchronize, device))
 
 
 def tinycv_inference(model: Any, x: Any, group: Any) -> Work:

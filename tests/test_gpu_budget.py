@@ -1,0 +1,66 @@
+"""A training step on a GPU waits for nothing, and launches no more than its budget: counted on the double of CuPy.
+
+The double counts what is put into the GPU's queue, at least one launch for each call that computes or copies; CuPy may need
+more for some. So these are figures of the double, not of a GPU; what they are worth in time must be measured on one.
+"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from cupy_double import counting
+
+sys.path.insert(0, str(Path(__file__).parent.parent))               # benchmarks is no part of the installed package
+
+from benchmarks import contenders, tasks
+from tinycv import optim
+from tinycv.engine.fused import PAIRS
+from tinycv.nn import conv, conv_kernel
+
+# Launches of a training step (forward, backward, Adam) with CUDA kernels, and by array calls alone. Not more than these.
+BUDGETS = {
+    "MLP": (tasks.Mlp(4, (6, 5, 5, 3)), 27, 72),
+    "LSTM of 10 steps": (tasks.Lstm(4, 10, 2, 5, 3), 74, 275),
+    "Transformer": (tasks.Transformer(4, 5, 8, 2, 16, 2, 7), 135, 308),
+    "ViT": (tasks.Vit(4, 4, 2, 8, 2, 2, 3), 147, 347),
+    "GAN": (tasks.Gan(4, 5, 2), 481, 982),
+    "U-Net": (tasks.UNet(4, 8, 16), 126, 583),
+    "score, second order": (tasks.Score(4, 8), 146, 165),
+}
+
+
+def launches(task):
+    """(waits, launches) of the second step: the first one makes what is kept."""
+    work = contenders.by_tinycv(task, True, device="gpu:0", wait=False)
+    work()
+    with counting() as seen:
+        work()
+    return seen.count, seen.launches
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_training_step_waits_for_nothing_and_keeps_to_its_budget(double, name):
+    task, most, _ = BUDGETS[name]
+    waits, launched = launches(task)
+    assert waits == 0
+    assert launched <= most, f"{launched} launches"
+    assert launched > 0.9 * most, f"{launched} launches: better than the budget, which may now be lowered"
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_array_calls_alone_take_more_launches(double, monkeypatch, name):
+    for pair in PAIRS.values():
+        monkeypatch.setattr(pair, "run_on_gpu", None)
+    monkeypatch.setattr(conv, "conv_cuda", conv_kernel)
+    monkeypatch.setattr(optim.Adam, "run_on_gpu", None)
+    task, with_kernels, without = BUDGETS[name]
+    _, launched = launches(task)
+    assert 0.9 * without <= launched <= without, f"{launched} launches"
+    assert with_kernels < launched
+
+
+def test_a_wait_in_a_step_is_seen(double, monkeypatch):
+    true = PAIRS["cross_entropy"].run_on_gpu
+    monkeypatch.setattr(PAIRS["cross_entropy"], "run_on_gpu", lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1])
+    assert launches(BUDGETS["MLP"][0])[0] == 1
