@@ -3,6 +3,7 @@ python -m benchmarks run ops --quick     seconds, to see that it works; the figu
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
 python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
 python -m benchmarks bounds              what LSTM and convolution spend their time on; out/bounds.json
+python -m benchmarks session             on a machine with a GPU: tests/gpu, then the suite backends, in ten minutes
 python -m benchmarks compare A.json B.json       is B slower? 0: no, 1: surely, 2: cannot be compared
 OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
 """
@@ -14,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,16 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument("--only", default="", metavar="TEXT", help="rows whose group or name contains this")
     run.add_argument("--skip", default="", metavar="TEXT", help="not the rows that contain this: compiled, say")
+    run.add_argument("--minutes", type=float, default=float("inf"), help="rows that have not begun by then are left out")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json; the reports go beside it")
     run.set_defaults(call=run_suite)
     tell = commands.add_parser("report", help="CSV, Markdown and PNG from records")
     tell.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     tell.add_argument("--out", type=Path, metavar="FOLDER", help="default: beside each file")
     tell.set_defaults(call=report_files)
+    session = commands.add_parser("session", help="what a GPU can do, in ten minutes")
+    session.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
+    session.set_defaults(call=lambda given: importlib.import_module("benchmarks.session").session(given.out, main))
     bounds = commands.add_parser("bounds", help="what bounds LSTM and convolution, shape by shape")
     bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
@@ -64,13 +70,21 @@ def run_suite(given: argparse.Namespace) -> int:
     effort = replace(effort, rounds=given.rounds or effort.rounds)
     record: dict[str, Any] = {"suite": given.suite, "quick": given.quick, "effort": vars(effort),
                               "environment": machine.environment(), "rows": []}
+    if refusal := of_the_double(record):
+        print(refusal, file=sys.stderr)
+        return 2
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
         from benchmarks.peaks import peaks
         record["environment"]["peaks"] = peaks(given.quick)
     out = given.out or Path("out") / f"{given.suite}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    for row in rows:
+    ends = time.monotonic() + 60 * given.minutes
+    for i, row in enumerate(rows):
+        if time.monotonic() > ends:
+            record["left_out"] = [f"{row.group}: {row.name}" for row in rows[i:]]
+            print(f"{given.minutes:g} minutes are over; left out: " + "; ".join(record["left_out"]))
+            break
         record["rows"].append(measure.measure(row, effort))
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
         record["environment"]["load_at_end"] = machine.load()
@@ -82,8 +96,18 @@ def run_suite(given: argparse.Namespace) -> int:
 
 def report_files(given: argparse.Namespace) -> int:
     for file in given.files:
+        if refusal := of_the_double(read(file)):
+            print(f"{file}: {refusal}", file=sys.stderr)
+            return 2
         write_reports(read(file), given.out or file.parent, file.stem)
     return 0
+
+
+def of_the_double(record: dict[str, Any]) -> str:
+    """Why a record must not be published: it was taken on the double of CuPy, which tests use in place of a GPU."""
+    names = record["environment"].get("gpu", {}).get("names", [])
+    return "the GPU is a double of CuPy on NumPy: its times mean nothing, and are not published" * any(
+        "double" in name for name in names) * (not record["quick"])
 
 
 def write_reports(record: dict[str, Any], folder: Path, stem: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import functional, networks
 from benchmarks.adam import Adam
+from benchmarks.device import on_tinycv, on_torch, same_tf32
 from benchmarks.inputs import weights
 from benchmarks.libraries import tinycv_parts, torch_parts
 from benchmarks.measure import Work
@@ -21,7 +22,6 @@ from benchmarks.tasks import Gan, Task
 def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True) -> Work:
     """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call."""
     import tinycv
-    from tinycv.engine import backend
     lib = tinycv_parts()
     model = networks.build(lib, task).to(device)
     batch = [tinycv.Tensor(a, device=device) for a in task.examples()]
@@ -39,7 +39,8 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu",
     else:
         loss_of = partial(networks.loss_of(task), lib, model)
         work = networks.train_step(model, adam(model.parameters()), partial(there_and_back, loss_of, *batch))
-    return work if device == "cpu" or not wait else finished(work, partial(backend.synchronize, device))
+    return work if device == "cpu" or not wait else on_tinycv(
+        work, lambda: [tinycv.Tensor(a, device=device) for a in task.examples()], device)
 
 
 def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
@@ -51,39 +52,34 @@ def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
     return lambda: {"result": group.map(infer, x) if group else infer(x)}
 
 
-def finished(work: Work, wait: Callable[[], None]) -> Work:
-    """The work, done only when the device has done it."""
-    def done() -> dict[str, Any]:
-        result = work()
-        wait()
-        return result
-    return done
-
-
 def backward(loss_of: Callable[..., Any], *batch: Any) -> Any:
     loss = loss_of(*batch)
     loss.backward()
     return loss
 
 
-def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False) -> Work:
-    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile."""
+def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False, device: str = "cpu") -> Work:
+    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile.
+    device: "cuda" needs everything waited for."""
     import torch
     torch.set_num_threads(threads())
     lib = torch_parts()
-    model = networks.build(lib, task)
-    batch = [torch.from_numpy(a) for a in task.examples()]
+    model = networks.build(lib, task).to(device)
+    batch = [torch.from_numpy(a).to(device) for a in task.examples()]
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
         batch = [a.to(memory_format=torch.channels_last) if a.ndim == 4 else a for a in batch]
     adam = partial(torch.optim.Adam, lr=LR, fused=True)
     if not train:
         return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
-    if isinstance(task, Gan):
-        return networks.gan_step(lib, model, adam, backward, *batch)
     loss_of = partial(networks.loss_of(task), lib, model)
     there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
-    return networks.train_step(model, adam(model.parameters()), there_and_back)
+    work = (networks.gan_step(lib, model, adam, backward, *batch) if isinstance(task, Gan) else
+            networks.train_step(model, adam(model.parameters()), there_and_back))
+    if device == "cpu":
+        return work
+    same_tf32()
+    return on_torch(work, lambda: [torch.from_numpy(a).to(device) for a in task.examples()])
 
 
 def torch_inference(model: Any, x: Any) -> Work:

@@ -36,4 +36,5 @@ def disagreement(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rtol: float
 
 
 def array_of(value: Any) -> np.ndarray:
+    value = value.cpu() if hasattr(value, "cpu") else value                                # PyTorch's must be asked to come
     return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)       # tinycv's and PyTorch's alike

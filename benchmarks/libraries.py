@@ -29,7 +29,7 @@ def torch_parts() -> SimpleNamespace:
     def causal(block: Any, x: Any) -> Any:                          # is_causal lets attention leave the mask unread
         t = x.shape[1]
         if t not in masks:
-            masks[t] = nn.Transformer.generate_square_subsequent_mask(t)
+            masks[t] = nn.Transformer.generate_square_subsequent_mask(t, device=x.device)
         return block(x, src_mask=masks[t], is_causal=True)
 
     def load(model: Any, state: dict[str, Any]) -> None:

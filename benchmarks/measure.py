@@ -28,6 +28,7 @@ class Contender:
     """``make(*args)``, called in the contender's own process, returns its Work. It must be a module's own function.
 
     env: environment variables for that process; worker.settings may add one. missing: why it cannot be measured here.
+    on_device: its Work is a device.Waited, whose parts are told apart; its memory is the device's.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Contender:
     args: tuple = ()
     env: dict[str, str] = field(default_factory=dict)
     missing: str = ""
+    on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,17 @@ def measure(row: Row, effort: Effort) -> dict[str, Any]:
         return record | {"refused": str(reason)}
     for entry, contender in zip(present, runners, strict=True):
         entry |= figures(entry["samples"], present[0]["samples"])
-        if row.memory:
-            entry["memory"] = memory(contender)
+        if contender.on_device:
+            entry |= asked_afresh(contender, "apart")
+        elif row.memory:
+            entry["memory"] = asked_afresh(contender, "memory")
     return record
 
 
-def memory(contender: Contender) -> dict[str, Any]:
+def asked_afresh(contender: Contender, what: str) -> dict[str, Any]:
+    """Of a process in which nothing was done before."""
     try:
         with Worker(contender) as fresh:
-            return fresh.ask("memory")
+            return fresh.ask(what)
     except Refused as reason:
         return {"missing": str(reason)}

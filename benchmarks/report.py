@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+APART = ("cold_s", "host_s", "device_s", "transfer_s", "end_to_end_s")     # of a device: device.py
 WIDTHS = (52, 22, 11, 12, 12, 5)
 
 
@@ -29,6 +30,9 @@ def row_lines(row: dict[str, Any]) -> list[str]:
         per = f"  per {row['of']}" if row["of"] != "call" else ""
         held = f"  peak {megabytes(c)}" if megabytes(c) else ""
         lines.append(line(label, c["name"], *times, str(c["n"])) + (per if i == 0 else "  " + ratio(c)) + held)
+        if "device_s" in c:
+            lines.append(line("", "") + "  " + ", ".join(f"{part.removesuffix('_s').replace('_', ' ')} {duration(c[part])}"
+                                                         for part in APART))
     return lines
 
 
@@ -49,8 +53,10 @@ def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
 def machine(environment: dict[str, Any]) -> str:
     cpu, blas, versions = environment["cpu"], environment["blas"], environment["versions"]
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
-    return (f"{cpu['model']}, {cpu['cores']} cores; {blas['library']} {blas['version']}, kernel {blas['kernel']}, threads "
-            f"{blas['threads']}; Python {versions['Python']}, NumPy {versions['NumPy']}; commit {commit}")
+    gpu = environment.get("gpu", {})
+    card = f"; {gpu['names'][0]}, TF32 {'on' if gpu['tf32'] else 'off'}" if gpu.get("usable") else ""
+    return (f"{cpu['model']}, {cpu['cores']} cores{card}; {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
+            f"threads {blas['threads']}; Python {versions['Python']}, NumPy {versions['NumPy']}; commit {commit}")
 
 
 def line(*cells: str) -> str:

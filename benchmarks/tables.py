@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peaks import bandwidth, compute_peak, standing
-from benchmarks.report import compared, duration, machine, megabytes, ratio, verdicts
+from benchmarks.report import APART, compared, duration, machine, megabytes, ratio, verdicts
 from benchmarks.statistics import exponent
 
 COLUMNS = ("suite", "group", "row", "contender", "of", "axis", "at", "median_s", "q1_s", "q3_s", "n", "ratio", "ratio_low",
-           "ratio_high", "memory_bytes", "memory_how", "flops", "bytes", "gflops", "share", "floor_s", "times_floor",
+           "ratio_high", "memory_bytes", "memory_how", "flops", "bytes", "gflops", "share", "floor_s", "times_floor", *APART,
            "not_measured")
 
 
@@ -35,7 +35,8 @@ def csv_line(record: dict[str, Any], row: dict[str, Any], c: dict[str, Any]) -> 
     held = c.get("memory", {})
     return line | {"median_s": c["median"], "q1_s": c["q1"], "q3_s": c["q3"], "n": c["n"], "ratio": c["ratio"],
                    "ratio_low": c["interval"][0], "ratio_high": c["interval"][1], "memory_bytes": held.get("bytes"),
-                   "memory_how": held.get("how") or held.get("missing"), **standing(record, row, c)}
+                   "memory_how": held.get("how") or held.get("missing"), **standing(record, row, c),
+                   **{part: c[part] for part in APART if part in c}}
 
 
 def write_markdown(record: dict[str, Any], path: Path, pictures: list[Path]) -> Path:

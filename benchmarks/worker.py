@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.compare import OUTSIDERS
+from benchmarks.device import apart
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Our end of a contender's process. Ask it for "results", a "turn", its "memory", or "about" itself."""
+    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or "about" itself."""
 
     def __init__(self, contender: Contender):
         self.name = contender.name
@@ -79,13 +80,14 @@ def serve(pipe: Any, contender: Contender) -> None:
     """The contender's side: answer (result, error) until the pipe is closed."""
     answers = {"results": lambda: {name: array_of(value) for name, value in work().items()},
                "turn": lambda effort: turn(work, effort), "about": about,
-               "memory": lambda: peak(partial(contender.make, *contender.args))}
+               "memory": lambda: peak(partial(contender.make, *contender.args)),
+               "apart": lambda: apart(partial(contender.make, *contender.args))}
     work = None
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                if what != "memory":                            # which makes its own
+                if what not in ("memory", "apart"):             # which make their own
                     work = work or contender.make(*contender.args)
                 pipe.send((answers[what](*args), None))
             except Exception as error:                          # of any kind: it is the contender's, not ours

@@ -2,16 +2,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cupy_double import counting
 
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
-from benchmarks import backends, functional, measure, models, networks, scale
+from benchmarks import __main__ as command
+from benchmarks import backends, contenders, device, functional, measure, models, networks, report, scale
 from benchmarks.tasks import Score, Transformer
+from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor
 
 ROWS = [*models.every(models.TINY), *scale.rows(True), *backends.rows(True)]
@@ -41,12 +46,55 @@ def test_a_row_says_why_a_contender_is_missing(monkeypatch):
     assert models.lacks(models.Mlp(), True, "autograd") == "autograd and scipy not installed"
 
 
-def test_without_a_gpu_its_contender_says_so():
+def test_without_a_gpu_its_contenders_say_so():
+    from benchmarks.device import torch_problem
     from tinycv.engine.backend import gpu_problem
-    problem = gpu_problem()
+    reasons = {"CuPy": str(gpu_problem() or ""), "PyTorch on the GPU": torch_problem()}
     for row in backends.rows(True):
-        assert [c.name for c in row.contenders] == ["NumPy", "CuPy"]
-        assert row.contenders[1].missing == ("" if problem is None else str(problem))
+        assert [c.name for c in row.contenders] == ["NumPy", "CuPy", "PyTorch", "PyTorch on the GPU"]
+        assert {c.name: c.missing for c in row.contenders if c.on_device} == reasons
+
+
+@pytest.mark.parametrize("make", [partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
+                                  partial(backends.chain, "matmul", (8, 8), "tinycv", "gpu:0")])
+def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
+    found = device.apart(make)
+    assert {"cold_s", "host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
+    assert all(found[part] > 0 for part in report.APART)
+    assert found["device_s"] >= 0.9 * found["host_s"] and found["end_to_end_s"] > 0.5 * found["device_s"]
+
+
+def test_a_work_on_a_gpu_is_waited_for_and_its_queue_is_not(double):
+    work = contenders.by_tinycv(models.TINY["tiny MLP"], True, False, "gpu:0")
+    for call, waits in ((work, 1), (work.queue, 0), (work.send, 0), (work.end_to_end, 1)):
+        with counting() as seen:
+            call()
+        assert seen.count == waits
+
+
+def test_a_record_of_the_double_is_not_published(tmp_path, capsys):
+    record = {"suite": "backends", "quick": False, "rows": [],
+              "environment": {"gpu": {"usable": True, "names": ["strict double of a GPU"]}}}
+    (tmp_path / "double.json").write_text(json.dumps(record))
+    assert command.main(["report", str(tmp_path / "double.json")]) == 2
+    assert "times mean nothing" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_suite_is_not_run_on_the_double(double, capsys):
+    backend.resolve("gpu")
+    assert command.main(["run", "backends", "--only", "MLP"]) == 2
+    assert "double of CuPy" in capsys.readouterr().err
+
+
+def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
+    assert command.main(["session", "--out", str(tmp_path)]) == 2
+    assert "GPU: not measured. no driver" in capsys.readouterr().err
+
+
+def test_rows_that_did_not_begin_in_time_are_named(monkeypatch, tmp_path, capsys):
+    command.main(["run", "scale", "--quick", "--minutes", "-1", "--out", str(tmp_path / "s.json")])
+    assert "left out: " in capsys.readouterr().out
 
 
 def test_every_row_has_a_cost_and_a_name_of_its_own():

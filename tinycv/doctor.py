@@ -17,6 +17,7 @@ import threadpoolctl
 from tinycv.engine import blas as kernels
 from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
+from tinycv.engine.gemm import tf32_allowed
 
 _OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")     # none uses AVX-512
 
@@ -36,7 +37,8 @@ def main() -> None:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     gpu, blas, cpu = facts["gpu"], facts["blas"], facts["cpu"]
-    gpus = gpu["names"] if gpu["usable"] else [f"{gpu['cause']}: {gpu['cure']}"]
+    gpus = [*gpu["names"], "TF32 allowed" if gpu["tf32"] else "float32 without TF32"] if gpu["usable"] else [
+        f"{gpu['cause']}: {gpu['cure']}"]
     lines = ["backend     " + ("NumPy and CuPy" if gpu["usable"] else "NumPy only"),
              "GPU         " + ", ".join(gpus),
              f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
@@ -57,7 +59,7 @@ def _gpu() -> dict[str, Any]:
     runtime = sys.modules["cupy"].cuda.runtime
     names = [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
     return {"usable": True, "names": names, "driver": runtime.driverGetVersion(),
-            "cuda": runtime.runtimeGetVersion()}
+            "cuda": runtime.runtimeGetVersion(), "tf32": tf32_allowed()}
 
 
 def _blas() -> dict[str, Any]:
