@@ -1,6 +1,7 @@
 """The operators of the strict double's array, put onto its class."""
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -26,6 +27,29 @@ def operand(value: Any) -> Any:
 
 def _forward(function: Any) -> Any:
     return lambda self, other: NotImplemented if _defers(other) else wrap(function(self._a, operand(other)))
+
+
+def _elementwise(function: np.ufunc) -> Any:
+    forward = _forward(function)
+
+    def operator(self: ndarray, other: Any) -> Any:
+        if isinstance(other, ndarray) and self.size * other.size > WORLD.memory // 2:
+            _reserve(np.broadcast_shapes(self.shape, other.shape), self.itemsize)
+        return forward(self, other)
+    return operator
+
+
+class OutOfMemoryError(MemoryError):
+    """cupy.cuda.memory.OutOfMemoryError."""
+
+    def __init__(self, size: int, total: int):
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+def _reserve(shape: tuple[int, ...], itemsize: int) -> None:
+    size = math.prod(shape) * itemsize
+    if size > WORLD.memory // 2:
+        raise OutOfMemoryError(size, 0)
 
 
 def _reflected(function: Any) -> Any:
@@ -67,7 +91,7 @@ _BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.
            "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power, "and": np.bitwise_and,
            "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift}
 for _name, _ufunc in _BINARY.items():
-    setattr(ndarray, f"__{_name}__", _forward(_ufunc))
+    setattr(ndarray, f"__{_name}__", _elementwise(_ufunc))
     setattr(ndarray, f"__r{_name}__", _reflected(_ufunc))
     setattr(ndarray, f"__i{_name}__", _in_place(_ufunc))
 for _name, _function in {"matmul": _matmul, "divmod": np.divmod}.items():

@@ -16,6 +16,7 @@ class World:
     compute_types: dict[str, int] = {}          # what CuPy was told to add products of matrices up in
     lanes = 1                                   # of a warp, where a CUDA kernel is run: 1, or 32 threads
     cause: str | None = None                    # the reason why this machine's GPU cannot be used
+    memory = 1 << 31                            # bytes, of which an array may have half
     device = 0                                  # the current one
     devices = 2
 
@@ -48,4 +49,4 @@ class Device:
         WORLD.wait()
 
     compute_capability = "90"
-    mem_info = (2**30, 2**31)
+    mem_info = property(lambda self: (WORLD.memory // 2, WORLD.memory))

@@ -1,0 +1,147 @@
+"""On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is known to run.
+
+    pytest tests/gpu            about two minutes on a GPU;   python -m benchmarks session  runs it before it measures
+"""
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import cupy_double
+import numpy as np
+import pytest
+from conftest import REAL_GPU
+from cupy_double.world import WORLD
+
+sys.path.insert(0, str(Path(__file__).parents[2]))                  # benchmarks is no part of the installed package
+
+import tinycv
+from benchmarks import contenders, tasks
+from tinycv import Tensor, doctor
+from tinycv.engine import backend, check
+from tinycv.engine.cases import cases
+from tinycv.engine.fused import PAIRS
+from tinycv.engine.tensor import no_grad
+
+
+@pytest.fixture(autouse=True)
+def gpu(request):
+    if not REAL_GPU:
+        request.getfixturevalue("double")
+    yield "gpu:0"
+    backend.manual_seed(0)
+
+
+@contextmanager
+def on_the_double():
+    """The double in the place of whatever CuPy there is."""
+    cupy_double.install()
+    backend.forget_probe()
+    try:
+        yield
+    finally:
+        cupy_double.uninstall()
+        backend.forget_probe()
+
+
+# ── is it right? ─────────────────────────────────────────────────────────────────────────────────
+
+def test_every_derivative_is_certified_on_the_gpu(capsys):
+    names = [] if REAL_GPU else ["matmul", "softmax"]       # of the double all are, by tests/engine
+    assert check.main([*names, "--device", "gpu"]) == 0, capsys.readouterr().out
+
+
+def answers(name, device):
+    """Results and gradients of every case of a pair, in float32."""
+    made = []
+    for case in cases(name):
+        floats = [x.dtype.kind == "f" for x in case.inputs]
+        inputs = [Tensor(x.astype("float32") if f else x, device=device, requires_grad=f)
+                  for x, f in zip(case.inputs, floats, strict=True)]
+        y = case.call(*inputs)
+        ys = list(y) if isinstance(y, tuple) else [y]
+        weights = [Tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype("float32"), device=device) for y in ys]
+        found = tinycv.grad(ys, [x for x in inputs if x.requires_grad], weights, allow_unused=True)
+        made += [t.numpy() for t in (*ys, *found) if t is not None]
+    return made
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_numpy_the_gpu_and_the_double_agree(name):
+    read, ran = answers(name, "cpu"), answers(name, "gpu")
+    with on_the_double():
+        played = answers(name, "gpu")
+    for what, others in (("gpu", ran), ("double", played)):
+        for x, y in zip(read, others, strict=True):
+            np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(x).max(initial=0.0)), err_msg=what)
+
+
+TASKS = {"MLP": tasks.Mlp(16, (20, 16, 10)), "LSTM": tasks.Lstm(8, 6, 4, 16, 5), "Transformer": tasks.Transformer(
+    4, 12, 16, 2, 32, 2, 11), "ViT": tasks.Vit(8, 8, 4, 16, 2, 2, 5), "LeNet": tasks.LeNet(4, (2, 3)),
+    "GAN": tasks.Gan(4, 5, 2), "U-Net": tasks.UNet(4, 8, 16), "score, second order": tasks.Score(16, 12)}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_50_steps_of_training_are_those_of_the_cpu(name):
+    steps = 50 if REAL_GPU or name != "U-Net" else 10                # the double is NumPy, and slow at it
+    losses = []
+    for device in ("cpu", "gpu:0"):
+        work = contenders.by_tinycv(TASKS[name], True, device=device)
+        losses.append([[float(v.numpy()) for key, v in work().items() if key.startswith("loss")] for _ in range(steps)])
+    cpu, gpu = map(np.array, losses)
+    assert cpu[-1, 0] != cpu[0, 0] and np.isfinite(gpu).all()
+    np.testing.assert_allclose(gpu, cpu, rtol=2e-2, atol=1e-3)      # rounding grows from step to step
+    np.testing.assert_allclose(gpu[:3], cpu[:3], rtol=1e-4, atol=1e-5)
+
+
+# ── random numbers ───────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_noise_drawn_on_the_gpu_has_the_moments_of_its_distribution_and_repeats_by_its_seed(dtype):
+    xp, draws = backend.module_for("gpu"), []
+    for _ in range(2):
+        tinycv.manual_seed((1, 2))
+        draws.append([backend.to_numpy(draw((200_000,), xp, dtype)) for draw in (backend.standard_normal, backend.uniform)])
+    assert all((a == b).all() for a, b in zip(*draws, strict=True))
+    normal, flat = draws[0]
+    moments = [np.mean(normal), np.std(normal), np.mean(normal ** 3), np.mean(normal ** 4)]
+    assert np.allclose(moments, [0, 1, 0, 3], atol=[0.01, 0.01, 0.04, 0.1])
+    assert flat.min() >= 0 and flat.max() < 1 and np.allclose([np.mean(flat), np.var(flat)], [1 / 2, 1 / 12], atol=3e-3)
+
+
+# ── memory, and two backends in one process ──────────────────────────────────────────────────────
+
+def test_out_of_memory_is_reported_with_the_op_the_sizes_and_the_device(monkeypatch):
+    monkeypatch.setattr(WORLD, "memory", 1 << 20)                   # the double's: a megabyte
+    total = sys.modules["cupy"].cuda.Device(0).mem_info[1]
+    n = int((total / 4) ** 0.5 * 1.5)
+    column, row = (Tensor(np.ones(shape, "float32"), device="gpu") for shape in ((n, 1), (1, n)))
+    with pytest.raises(MemoryError, match=rf"mul: out of memory on gpu:0 with float32 \({n}, 1\).*\(1, {n}\).*bytes"):
+        column * row
+    assert (column + 1).numpy().sum() == 2 * n                      # and life goes on
+
+
+def test_two_backends_live_in_one_process_and_do_not_mix():
+    cpu, gpu = Tensor([1.0, 2.0], requires_grad=True), Tensor([1.0, 2.0], device="gpu", requires_grad=True)
+    for x in (cpu, gpu, cpu):
+        (x * x).sum().backward()
+    assert cpu.grad.numpy().tolist() == [4, 8] and gpu.grad.numpy().tolist() == [2, 4]
+    assert (cpu.grad.device, gpu.grad.device) == ("cpu", "gpu:0")
+    with pytest.raises(ValueError, match=r"live on different devices .* move one"):
+        cpu + gpu
+
+
+def test_halves_and_tf32_are_near_to_float32():
+    a, b = (Tensor(np.random.default_rng(i).normal(size=(3, 64, 64)).astype("float32"), device="gpu") for i in range(2))
+    expected = a.numpy().astype("float64") @ b.numpy()
+    with no_grad():
+        for dtype, allowed, atol in (("float32", False, 1e-3), ("float32", True, 0.1), ("float16", False, 0.2)):
+            tinycv.allow_tf32(allowed)
+            assert np.allclose((a.to(dtype) @ b.to(dtype)).numpy(), expected, atol=atol)
+    tinycv.allow_tf32(False)
+
+
+def test_the_doctor_names_the_gpu():
+    report = doctor.report()["gpu"]
+    assert report["usable"] and report["names"] and report["tf32"] is False
