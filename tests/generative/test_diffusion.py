@@ -56,7 +56,7 @@ def test_the_linear_schedules_betas_are_those_of_the_paper():
 
 
 def test_after_a_thousand_linear_steps_an_images_pixels_are_noise_to_1e_5_bits():
-    """Ho et al. 2020, section 4.3: the KL divergence of q(x_T | x_0) from N(0, I) is about 1e-5 bits a dimension."""
+    """Ho et al. 2020, section 4: the KL divergence of q(x_T | x_0) from N(0, I) is about 1e-5 bits a dimension."""
     left = linear_schedule()[-1]                # for a pixel of square 1/4, between black and white
     assert 0.5 * (left * 0.25 - left - np.log(1 - left)) / np.log(2) < 1e-5
 
