@@ -35,21 +35,16 @@ alpha_bar = cosine_schedule(1000)
 model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
 loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
 ema = EMA(model, decay=0.998)
-
-
-def loss(model, images, labels):
-    return diffusion_loss(model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v")
-
-
-history = fit(model, AdamW(model.parameters(), lr=2e-3, weight_decay=0.0), loss, loader, epochs, clip=1.0, ema=ema,
-              schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores,
-              checkpoint=show.out / f"{show.name}_{few}.safetensors")         # a second run need not train again
+history = fit(model, AdamW(model.parameters(), lr=2e-3, weight_decay=0.0), lambda model, images, labels: diffusion_loss(
+    model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v"), loader, epochs, clip=1.0, ema=ema,
+    schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores,
+    checkpoint=show.out / f"{show.name}_{few}.safetensors")                   # a second run need not train again
 
 
 # %% what the trained model can be asked for
-def believed(labels, w=0.0):
-    """D(x, t) for images of these labels, with guidance w."""
-    return clipped(guided(denoiser(model, alpha_bar, "v"), labels, NOBODY, w))
+def believed(labels, w=0.0, most=1.0):
+    """D(x, t) for images of these labels, with guidance w; no pixel is believed to be beyond ``most``."""
+    return clipped(guided(denoiser(model, alpha_bar, "v"), labels, NOBODY, w), -most, most)
 
 
 def noise(count):
@@ -61,35 +56,38 @@ def seen(images):
     return images.numpy() / 2 + 0.5
 
 
-def generated(labels, steps, w=0.0, kind=ddim_step, **options):
+def generated(labels, steps, w=0.0, most=1.0, kind=ddim_step, **options):
     """Digits of these labels, from noise: (N, 1, 28, 28)."""
     def part(start, labels):
-        return sample(partial(kind, believed(labels, w), alpha_bar, **options), start, times(alpha_bar, steps))
+        return sample(partial(kind, believed(labels, w, most), alpha_bar, **options), start, times(alpha_bar, steps))
     cut = [(noise(len(part)), Tensor(part, device=show.device)) for part in np.array_split(labels, 2)]
     return np.concatenate([seen(part(*b) if cores else group.map(part, *b)) for b in cut])
 
 
 asked = np.arange(show.choose(20, 500)) % 10
 kinds = {"DDIM, eta 0": {}, "DDIM, eta 1": {"eta": 1.0}, "DDPM, larger variance": {"kind": ddpm_step}}
-walks, most = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000)), show.choose(5, 50)
+walks, usual = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000)), show.choose(5, 50)
 with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
-    digits, plain = generated(asked, most, w=1.0), generated(asked, most)
-    walked = {name: [generated(asked, steps, **options) for steps in walks] for name, options in kinds.items()}
+    digits, plain = generated(asked, usual, w=1.0), generated(asked, usual)
+    walked = {k: [generated(asked[:250], steps, most=np.inf, **options) for steps in walks] for k, options in kinds.items()}
     denoise = believed(np.arange(10), w=1.0)
     path = [(t, seen(xt), seen(denoise(xt, t)) if t else seen(xt)) for t, xt in trajectory(
-        partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * most))]
+        partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * usual))]
     given, half = np.repeat(test[:3], 3, axis=0), np.broadcast_to(np.arange(28)[:, None] < 14, (9, 1, 28, 28))
     step = inpainting(partial(ddpm_step, believed(np.full(9, NOBODY)), alpha_bar), alpha_bar,
                       *(Tensor(a, device=show.device) for a in (2 * given - 1, half)), repeats=5)
-    painted = seen(sample(step, noise(9), times(alpha_bar, most)))
+    painted = seen(sample(step, noise(9), times(alpha_bar, usual)))
+
 # %% measure: a judge that learned from the training digits names the new ones, and compares them with unseen ones
-judge = judge_of(x, y, epochs=show.choose(1, 8))
+judge, n = judge_of(x, y, epochs=show.choose(1, 8)), len(asked)
+real = precision_recall(*map(judge.features, (test[:n], x[:n])))
 for name, d, labels in (("w = 1", digits, asked), ("w = 0", plain, asked), ("real, unseen", test, test_y)):
-    show.measured(f"{name}: named as asked by the judge", (judge.labels(d) == labels).mean())
-    show.measured(f"{name}: how sure it is of that, on average", judge.probabilities(d).max(axis=1).mean())
+    show.measured(f"{name}: share named as asked; how sure the judge is, on average", [
+        (judge.labels(d) == labels).mean(), judge.probabilities(d).max(axis=1).mean()])
     if d is not test:
-        show.measured(f"{name}: Frechet multiple", judge.frechet_multiple(d, x, test), "1: as far as real digits are")
-        show.measured(f"{name}: precision, recall", precision_recall(*map(judge.features, (test[:len(d)], d))))
+        show.measured(f"{name}: Frechet multiple", judge.frechet_multiple(d, x, test), "training digits: 1")
+        show.measured(f"{name}: precision, recall", precision_recall(*map(judge.features, (test[:n], d))),
+                      "training digits: {:.2f}, {:.2f}".format(*real))
 multiples = {name: [judge.frechet_multiple(d, x, test) for d in sets] for name, sets in walked.items()}
 paper = iter(("13.4, 6.84, 4.67, 4.16, 4.04", "41.1, 18.4, 8.01, 5.78, 4.73", "367, 133, 32.7, 9.99, 3.17"))
 for name, values in multiples.items():
@@ -114,7 +112,8 @@ draw.image_rows(beside, {"new": digits[:10], "nearest of\nthe learned": x[apart[
 halves.suptitle("upper half given, lower half painted, three times; last: the real one", fontsize=11)
 draw.image_grid(halves, [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i:i + 3], given[i])], columns=5)
 draw.curves(ax := chart.subplots(), {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True)
-ax.set(xscale="log", xticks=walks, xticklabels=walks)
+ax.set(xscale="log", xticks=walks, xticklabels=walks, yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10))
+ax.minorticks_off()
 show.finish(figure)
 frames = [np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1).repeat(3, 0).repeat(3, 1) for _, xt, _ in path[::5]]
 draw_motion.save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)
