@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = "benchmarks/results/{}.json"
 READING = {                                     # chapters, and their files in the order in which they read best
     "The engine: a Tensor remembers, the walk back differentiates": ("tinycv/engine", "tensor walk ops record fused"),
-    "What networks share": ("tinycv/nn", "module linear activation norm batch_norm losses conv winograd pool spectral_norm"),
+    "What networks share": (
+        "tinycv/nn", "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm"),
     "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/recompute"),
     "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
                              "transformer encoder_decoder gpt"),
@@ -28,7 +29,8 @@ READING = {                                     # chapters, and their files in t
     "Chapter 3, from noise to images": (
         "tinycv/generative", "../data/densities ../data/shapes score langevin sde ode embedding networks diffusion samplers "
                              "guidance inpaint unet dit edm"),
-    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/cuda_kernels ../sequence/cuda_kernels ../optim_cuda"),
+    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/activation_cuda ../nn/norm_cuda ../nn/conv_cuda "
+                 "../nn/losses_cuda ../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda"),
 }
 
 

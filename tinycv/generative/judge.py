@@ -23,8 +23,8 @@ from tinycv.data.loader import DataLoader
 from tinycv.engine.backend import get_rng_state, manual_seed, set_rng_state
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.metrics import frechet_distance
-from tinycv.nn.activation import softmax
 from tinycv.nn.losses import cross_entropy
+from tinycv.nn.softmax import softmax
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.train import fit
 from tinycv.vision.convnet import ConvNet

@@ -1,16 +1,15 @@
 """nn: what networks share.
 
-Read in this order: module.py (how parameters are found), linear.py, activation.py (softmax, gelu), norm.py, batch_norm.py,
-losses.py, conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py,
-spectral_norm.py. ``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves
-memory for time: engine/recompute.py.
-(``tinycv.checkpoint`` is about files.)
+Read in this order: module.py (how parameters are found), linear.py, activation.py (gelu), softmax.py, norm.py,
+batch_norm.py, losses.py, conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py, spectral_norm.py.
+``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time:
+engine/recompute.py. (``tinycv.checkpoint`` is about files.)
 """
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
 from tinycv.nn import activation_cuda, functional, init, losses_cuda, norm_cuda  # noqa: F401  the pairs' members for a GPU
-from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.dropout import Dropout
@@ -19,6 +18,7 @@ from tinycv.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from tinycv.nn.module import Flatten, Identity, Module, Sequential
 from tinycv.nn.norm import GroupNorm, LayerNorm
 from tinycv.nn.pool import AvgPool2d, MaxPool2d
+from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
 
 __all__ = ["AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss",

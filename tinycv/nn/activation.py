@@ -1,4 +1,4 @@
-"""Functions between the layers: softmax makes probabilities of scores; GELU and the like bend what is straight.
+"""Functions between the layers, which bend what is straight: GELU, SiLU and leaky ReLU.
 
 relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those that are pairs.
 """
@@ -12,27 +12,9 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import erf, exp, log, relu, sigmoid, softplus, tanh, where
-from tinycv.engine.reduce import as_rows, blocks, exp_rows, flat, lie, shaped, sum_last
+from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
+from tinycv.engine.reduce import blocks, flat, lie, shaped
 from tinycv.nn.module import Module
-
-
-@fused
-def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
-
-    The largest x is subtracted first, which changes nothing but keeps exp from overflowing (Goodfellow, Bengio &
-    Courville 2016, section 4.1).
-    """
-    e = exp(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-@fused
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0."""
-    shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - log(exp(shifted).sum(axis=axis, keepdims=True))
 
 
 @fused
@@ -120,53 +102,7 @@ class GELU(Module):
         return gelu(x, self.approximate)
 
 
-class Softmax(Module):
-    """softmax along one axis."""
-
-    def __init__(self, axis: int = -1):
-        self.axis = axis
-
-    def forward(self, x: Any) -> Any:
-        return softmax(x, self.axis)
-
-
 # ── below this line: speed. The definitions above are what it must equal ─────────────────────────
-
-
-@softmax.kernel
-def _softmax(xp, x, axis=-1):
-    x = x.swapaxes(axis, -1)
-    rows = as_rows(x)
-    y = xp.empty_like(rows)
-    for at in blocks(xp, *rows.shape):
-        y[at] /= exp_rows(xp, rows[at], out=y[at])[0]
-
-    def pull(g):
-        g, gx = as_rows(g.swapaxes(axis, -1)), xp.empty_like(rows)
-        for at in blocks(xp, *rows.shape):
-            part = xp.multiply(g[at], y[at], out=gx[at])
-            part -= y[at] * sum_last(xp, part)
-        return gx.reshape(x.shape).swapaxes(axis, -1)
-
-    return y.reshape(x.shape).swapaxes(axis, -1), pull
-
-
-@log_softmax.kernel
-def _log_softmax(xp, x, axis=-1):
-    x = x.swapaxes(axis, -1)
-    rows = as_rows(x)
-    y, p = xp.empty_like(rows), xp.empty_like(rows)
-    for at in blocks(xp, *rows.shape):
-        total, top = exp_rows(xp, rows[at], out=p[at])
-        p[at] /= total
-        part = xp.subtract(rows[at], top, out=y[at])
-        part -= xp.log(total)
-
-    def pull(g):
-        g = as_rows(g.swapaxes(axis, -1))
-        return (g - p * sum_last(xp, g)).reshape(x.shape).swapaxes(axis, -1)
-
-    return y.reshape(x.shape).swapaxes(axis, -1), pull
 
 
 @gelu.kernel

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tinycv.engine.cuda import Kernels, packed, warps_for
 from tinycv.engine.reduce import flat, lie, shaped
-from tinycv.nn.activation import gelu, leaky_relu, log_softmax, silu, softmax
+from tinycv.nn.activation import gelu, leaky_relu, silu
+from tinycv.nn.softmax import log_softmax, softmax
 
 kernels = Kernels(r"""
 // ── softmax and log-softmax of a row; logarithm: which of the two ──

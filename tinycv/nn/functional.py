@@ -1,7 +1,7 @@
 """The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from."""
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
-from tinycv.nn.activation import gelu, leaky_relu, log_softmax, silu, softmax
+from tinycv.nn.activation import gelu, leaky_relu, silu
 from tinycv.nn.batch_norm import batch_norm
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
@@ -9,6 +9,7 @@ from tinycv.nn.linear import embedding, linear
 from tinycv.nn.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from tinycv.nn.norm import group_norm, layer_norm
 from tinycv.nn.pool import avg_pool2d, max_pool2d
+from tinycv.nn.softmax import log_softmax, softmax
 
 __all__ = ["avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "conv_transpose2d", "cross_entropy",
            "dropout", "embedding", "gelu", "group_norm", "layer_norm", "leaky_relu", "linear", "log_softmax", "max_pool2d",

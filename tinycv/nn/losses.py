@@ -18,8 +18,8 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import softplus
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.tensor import bare
-from tinycv.nn.activation import log_softmax
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import log_softmax
 
 
 @fused

@@ -28,10 +28,10 @@ from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
-from tinycv.nn.activation import softmax
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import softmax
 from tinycv.sequence.attention import moved
 from tinycv.sequence.blockwise import NEVER
 

@@ -30,10 +30,10 @@ from tinycv.engine.ops import where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
-from tinycv.nn.activation import softmax
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import softmax
 from tinycv.sequence.blockwise import NEVER, blockwise, is_large
 
 

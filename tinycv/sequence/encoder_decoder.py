@@ -18,11 +18,11 @@ from typing import Any
 
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn import init
-from tinycv.nn.activation import log_softmax
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
+from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.attention import padding_mask
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.positions import SinusoidalPositions

@@ -30,11 +30,11 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.nn.activation import log_softmax
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, nowhere
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.gru import GRU

@@ -24,8 +24,8 @@ import numpy as np
 from tinycv.data.photos import FILTERS, open_photo, square
 from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor, no_grad
-from tinycv.nn.activation import softmax
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import softmax
 from tinycv.vision.weights import HABITS, load_vit
 
 

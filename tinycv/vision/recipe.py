@@ -22,9 +22,9 @@ from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.ema import EMA
 from tinycv.engine.tensor import Tensor, no_grad
-from tinycv.nn.activation import softmax
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
+from tinycv.nn.softmax import softmax
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.train import History, fit
 
