@@ -1,10 +1,13 @@
 """What demos have in common: flags, figures, and errors without a traceback."""
 
 import json
+from pathlib import Path
 
+import cupy_double
 import pytest
 
 from tinycv.demo import Demo, ascii_only
+from tinycv.engine import backend
 
 
 def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
@@ -45,3 +48,28 @@ def test_a_demo_may_have_a_flag_of_its_own(capsys):
     with pytest.raises(SystemExit):
         Demo("00_none", "x", ["--help"], data="a folder")
     assert "a folder" in capsys.readouterr().out
+
+
+CURES = {"package": "pip install", "driver": "install the driver", "old_driver": 'pip install "tinycv[gpu12]"',
+         "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
+
+
+@pytest.mark.parametrize("cause", cupy_double.CAUSES)
+def test_whoever_asks_for_a_gpu_that_cannot_be_used_is_told_why_and_what_to_do(cause, capsys):
+    cupy_double.install(cause)
+    backend.forget_probe()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            Demo("00_test", "A story.", ["--device", "gpu"])
+        with pytest.warns(RuntimeWarning, match="uses the CPU"):
+            assert Demo("00_test", "A story.", ["--device", "auto"]).device == "cpu"
+    finally:
+        cupy_double.uninstall()
+        backend.forget_probe()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and CURES[cause] in said and said.count("\n") == 1
+
+
+def test_every_demo_asks_so():
+    demos = sorted((Path(__file__).parent.parent / "demos").glob("[0-9][0-9]_*.py"))
+    assert demos and all(".device" in text and "Demo(" in text for text in (d.read_text(encoding="utf-8") for d in demos))

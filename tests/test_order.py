@@ -25,7 +25,7 @@ FLOORS = [
     ["optimizer", "ema", "data", "metrics", "progress", "parallel", "torch_pickle"],
     ["torch_file"],
     ["optim_cuda"],
-    ["optim"],
+    ["optim", "half"],
     ["checkpoint"],
     ["run"],
     ["train"],

@@ -80,6 +80,10 @@ class Optimizer:
         for p in self.names:
             p.grad = None
 
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of the loss to the parameters. half.py has another way."""
+        loss.backward()
+
     def step(self) -> None:
         """Change every parameter that has a gradient, in place. ValueError for a gradient of another shape: then none."""
         for p in self.names:

@@ -61,7 +61,7 @@ def _learn(run: Run, optimizer: Optimizer, loss_fn: Callable, schedule: Schedule
         loss = loss_fn(run.model, *batch)
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss_fn must return the loss, a Tensor of one number, not {type(loss).__name__}")
-        loss.backward()
+        optimizer.backward(loss)
     else:
         loss = group.backward(partial(loss_fn, run.model), *batch)
     if clip is not None:

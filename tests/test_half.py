@@ -1,0 +1,155 @@
+"""Half precision learns as float32 does, by master weights and a scaled loss; and without either it does not."""
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from cupy_double import counting
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.data import DataLoader
+from tinycv.half import Half
+from tinycv.nn.functional import cross_entropy
+from tinycv.optim import SGD, AdamW, clip_grad_norm_
+from tinycv.train import fit
+from tinycv.vision import ViT
+
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.normal(size=(32, 1, 8, 8)).astype("float32"), np.arange(32) % 4
+
+
+def vit(device="cpu"):
+    tinycv.manual_seed(0)
+    return ViT(image_size=8, patch_size=4, num_classes=4, dim=16, depth=1, heads=2).to(device)
+
+
+def loss_of(model, x, y):
+    dtype = next(iter(model.parameters())).dtype
+    return cross_entropy(model(x.to(dtype)).to("float32"), y)
+
+
+def trained(model, optimizer, steps=40):
+    x, y, losses = Tensor(IMAGES, device=model.head.weight.device), Tensor(LABELS, device=model.head.weight.device), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = loss_of(model, x, y)
+        optimizer.backward(loss)
+        clip_grad_norm_(optimizer.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_vit_in_halves_learns_as_one_in_float32(device):
+    model, other = vit(device), vit(device)
+    full = trained(model, AdamW(model.parameters(), lr=3e-3))
+    half = trained(other, Half(other, partial(AdamW, lr=3e-3), scale=2.0 ** 8))
+    assert {p.dtype for p in other.parameters()} == {np.dtype("float16")}
+    assert full[-1] < 0.5 * full[0]
+    np.testing.assert_allclose(half, full, rtol=0.05, atol=0.02)
+
+
+def line(scale=2.0 ** 10, lr=0.1, start=1.0, interval=2000, device="cpu"):
+    """A model of one weight, and its Half."""
+    model = nn.Linear(1, 1, bias=False).to(device)
+    model.weight.data[...] = start
+    return model, Half(model, partial(SGD, lr=lr), scale=scale, interval=interval)
+
+
+def step(model, half, factor=1.0):
+    half.zero_grad()
+    half.backward((model(Tensor(np.ones((1, 1), "float16"), device=model.weight.device)).to("float32") * factor).sum())
+    half.step()
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale(device):
+    model, half = line(scale=2.0 ** 20, device=device)              # 2**20 is no float16
+    for i in range(5):
+        step(model, half)
+        assert model.weight.item() == 1.0 and half.skipped == i + 1 and half.scale == 2.0 ** (19 - i)
+    step(model, half)
+    assert half.skipped == 5 and half.scale == 2.0 ** 15 and model.weight.item() == pytest.approx(0.9, abs=1e-3)
+
+
+def test_the_scale_doubles_after_so_many_good_steps():
+    model, half = line(scale=4.0, interval=3, lr=0.0)
+    for _ in range(7):
+        step(model, half)
+    assert half.scale == 16.0
+
+
+def test_small_gradients_become_0_unless_the_loss_is_scaled():
+    moved = {}
+    for scale in (1.0, 2.0 ** 12):
+        model, half = line(scale=scale, lr=1e7, start=0.0)
+        step(model, half, factor=1e-8)                              # float16 ends at 6e-8
+        moved[scale] = -half.masters[0].item()
+    assert moved[1.0] == 0 and moved[2.0 ** 12] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_small_steps_add_up_in_the_master_weights_alone():
+    model, half = line(lr=1e-4, scale=1.0)
+    for _ in range(100):
+        step(model, half)
+    assert half.masters[0].item() == pytest.approx(0.99, abs=1e-5) and model.weight.item() == pytest.approx(0.99, abs=1e-3)
+    assert np.float16(1.0) - np.float16(1e-4) == 1                  # a hundred times over
+
+
+def test_gradients_that_were_not_scaled_are_refused():
+    model, half = line()
+    model(Tensor(np.ones((1, 1), "float16"))).sum().backward()
+    with pytest.raises(RuntimeError, match=r"half.backward\(loss\), not loss.backward\(\)"):
+        half.step()
+
+
+def test_a_parameter_without_a_gradient_is_left_as_it_was():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    half = Half(model, partial(AdamW, lr=0.1), scale=2.0 ** 8)
+    before = [p.numpy().copy() for p in model.parameters()]
+    half.backward(model[1](Tensor(np.ones((3, 2), "float16"))).to("float32").sum())
+    half.step()
+    same = [np.allclose(p.numpy(), b, rtol=1e-3) for p, b in zip(model.parameters(), before, strict=True)]
+    assert same == [True, True, False, False]
+
+
+def test_its_state_goes_on_where_it_stopped():
+    model, other = vit(), vit()
+    half = Half(model, partial(AdamW, lr=3e-3))
+    trained(model, half, 5)
+    kept = half.state_dict()
+    again = Half(other, partial(AdamW, lr=3e-3))
+    again.load_state_dict(kept)
+    assert trained(model, half, 5) == trained(other, again, 5)
+
+
+def test_a_state_without_master_weights_is_refused_and_changes_nothing():
+    model, half = line()
+    with pytest.raises(ValueError, match="no master weights of weight"):
+        half.load_state_dict({"state": {}, "param_groups": half.state_dict()["param_groups"]})
+    assert model.weight.item() == 1.0
+
+
+def test_fit_trains_in_halves_and_resumes(tmp_path):
+    runs = []
+    for epochs in ([4], [2, 4]):
+        for n in epochs:
+            model = vit()
+            half = Half(model, partial(AdamW, lr=3e-3))
+            history = fit(model, half, loss_of, DataLoader(IMAGES, LABELS, batch_size=16), n, clip=1.0, progress=False,
+                          checkpoint=tmp_path / f"{len(epochs)}.safetensors")
+        runs.append(history.losses)
+    assert len(runs[0]) == 8 and runs[0] == runs[1]
+
+
+def test_on_a_gpu_a_step_waits_once(double):
+    model = vit("gpu:0")
+    half = Half(model, partial(AdamW, lr=1e-3))
+    x, y = Tensor(IMAGES, device="gpu"), Tensor(LABELS, device="gpu")
+    for _ in range(2):
+        with counting() as seen:
+            half.zero_grad()
+            half.backward(loss_of(model, x, y))
+            half.step()
+    assert seen.count == 1
