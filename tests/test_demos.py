@@ -18,7 +18,8 @@ ON_THE_DOUBLE = "import sys, runpy, cupy_double; cupy_double.install(); sys.argv
 
 def run(command: list, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *map(str, command)], cwd=folder, capture_output=True, timeout=240, env={
-        **os.environ, "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(folder / "mpl"), "PYTHONPATH": str(ROOT / "tests")})
+        **os.environ, "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(folder / "mpl"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])})                # the package beside these tests
 
 
 def check_what_it_left(done: subprocess.CompletedProcess, folder: Path, name: str) -> dict:
@@ -44,6 +45,16 @@ def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
     done = run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path)
     record = check_what_it_left(done, tmp_path, demo.stem)
     assert record["device"] == "gpu:0"
+
+
+def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path):
+    from tinycv.data import write_idx
+    chance = np.random.default_rng(0)
+    for part, count in (("train", 150), ("t10k", 60)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", chance.integers(0, 256, (count, 28, 28), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    record = check_what_it_left(run([ROOT / "demos/06_vit.py", "--quick", "--data", tmp_path], tmp_path), tmp_path, "06_vit")
+    assert record["rows"][0]["metric"] == "accuracy on 60 unseen images" and "Fashion" in record["rows"][0]["target"]
 
 
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):

@@ -80,6 +80,16 @@ def test_a_grid_has_a_place_for_every_picture_and_its_caption():
     assert [ax.get_title() for ax in figure.axes if ax.images] == list("abcde")
 
 
+def test_maps_stand_in_rows_with_a_gap_between_them():
+    figure = draw.figure("maps")
+    pictures = np.arange(2 * 3 * 2 * 2.0).reshape(2, 3, 2, 2)
+    draw.maps(figure.subplots(), pictures, "six")
+    shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    assert shown.shape == (5, 8) and words(figure) == []
+    np.testing.assert_array_equal(shown[3:, 3:5], pictures[1, 1])
+    assert np.isnan(shown[2]).all() and np.isnan(shown[:, [2, 5]]).all() and np.isfinite(shown).sum() == 24
+
+
 def test_an_overlay_covers_the_whole_picture_whatever_the_size_of_the_heat():
     figure = draw.figure("overlay")
     ax = figure.subplots()

@@ -119,13 +119,22 @@ def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str,
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def overlay(ax: Any, picture: Any, heat: Any, caption: str = "") -> None:
-    """A picture with a heat map (any smaller size, values >= 0) laid over it."""
+def overlay(ax: Any, picture: Any, heat: Any, caption: str = "", most: float | None = None) -> None:
+    """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that is drawn brightest."""
     a = np.asarray(picture)
     height, width = a.shape[-2:]
     image(ax, a, caption)
     ax.imshow(np.asarray(heat), cmap="inferno", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-              interpolation="bilinear")
+              interpolation="bilinear", vmin=0, vmax=most)
+
+
+def maps(ax: Any, values: Any, caption: str = "", cmap: str = "viridis") -> None:
+    """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours, gaps between."""
+    a = np.pad(np.asarray(values, float), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    rows, columns, height, width = a.shape
+    ax.imshow(a.swapaxes(1, 2).reshape(rows * height, columns * width)[:-1, :-1], cmap=cmap, interpolation="nearest")
+    ax.axis("off")
+    ax.set_title(caption, fontsize=10, color=INK)
 
 
 def note(ax: Any, text: str, corner: str = "upper left") -> None:
