@@ -65,14 +65,14 @@ class PointDiscriminator(Sequential):
 
 
 class PointMLP(Sequential):
-    """(B, features) to (B, out) with leaky ReLUs and nothing else: either side of a small game in the plane.
+    """(B, features) to (B, out) with ReLUs and nothing else: either side of a small game in the plane.
 
-    Batch norm makes a point depend on the noise of others, which blurs a generator of sharp modes: demo 08 measures it.
+    Batch norm makes a point depend on the noise of others, which blurs a generator of sharp modes. slope: of a leaky ReLU.
     """
 
-    def __init__(self, features: int, out: int, width: int = 128, depth: int = 3):
+    def __init__(self, features: int, out: int, width: int = 128, depth: int = 3, slope: float = 0.0):
         sizes = [features] + [width] * depth
-        hidden = [(Linear(a, b), LeakyReLU(0.2)) for a, b in zip(sizes, sizes[1:], strict=False)]
+        hidden = [(Linear(a, b), LeakyReLU(slope) if slope else ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
         super().__init__(*[layer for pair in hidden for layer in pair], Linear(width, out))
         self.latent = features
 

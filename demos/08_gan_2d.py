@@ -1,0 +1,120 @@
+"""08 · Why do GANs forget, and what helps?          python demos/08_gan_2d.py          3 min on two cores
+
+A generator shall fill 25 little Gaussians. The plain game forgets some and wanders; a penalty on the discriminator's slope
+(R1) makes it find them all. The picture shows both games over time, on top of what their discriminators believe, and, in one
+dimension, the end that theory promises: nobody can tell. --full fills PacGAN's table 1, and goes on where it was stopped.
+Read first: tinycv/generative/gan.py, turns.py.   Goodfellow et al. 2014; Lin et al. 2018 (PacGAN); Mescheder et al. 2018.
+"""
+
+import json
+
+import numpy as np
+
+import tinycv
+from tinycv import draw, nn
+from tinycv.data import DrawnLoader
+from tinycv.data.shapes import grid, ring
+from tinycv.demo import Demo
+from tinycv.draw_motion import save_gif
+from tinycv.generative import fit_gan
+from tinycv.generative.plane import METHODS, play
+from tinycv.optim import Adam, warmup_cosine
+
+show = Demo("08_gan_2d", __doc__)
+PUBLISHED = {"ring, GAN": "6.3, 0.982, 0.45", "ring, Pac2": "7.9, 0.956, 0.07", "ring, Pac4": "7.8, 0.959, 0.07",
+             "grid, GAN": "17.3, 0.948, 0.70", "grid, Pac2": "23.8, 0.913, 0.13", "grid, Pac4": "24.8, 0.936, 0.04"}
+
+
+# %% --full: PacGAN's table 1 beside ours. Every trial is kept as soon as it is done
+def table(size, steps, trials):
+    """All rows once, then all rows again. Each row has the mean and the standard error of modes, share, reverse KL."""
+    show.out.mkdir(parents=True, exist_ok=True)
+    path, rows = show.out / "08_gan_2d_trials.json", {}
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    for trial in range(trials):
+        for name, density in (("ring", ring()), ("grid", grid())):
+            for method in METHODS:
+                key = f"{size}, {name}, {method}, {steps} steps, trial {trial}"
+                if key not in kept:
+                    print(key, flush=True)
+                    kept[key] = play(density, method, steps, 1, trial, size == "PacGAN's networks", show.device)[-1][1]
+                    path.write_text(json.dumps(kept, indent=0))
+                rows.setdefault(f"{name}, {method}", []).append(kept[key])
+    print(f"cut: {size}, {steps:,} steps a trial (PacGAN: 400,000), {trials} trials (10); what else differs: plane.py")
+    for row, found in rows.items():
+        mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / trials ** 0.5
+        show.measured(f"{size}, {row}: modes, share within 3 sigma, reverse KL, and their standard errors", [*mean, *error],
+                      f"PacGAN table 1: {PUBLISHED[row]}" if row in PUBLISHED else "")
+
+
+if show.full:
+    table("small networks", 8000, 3)
+    table("PacGAN's networks", 4000, 3)
+
+# %% the plain game and the best cure on the grid, watched
+density, steps, moments = grid(), show.choose(30, 8000), show.choose(3, 24)
+scenes, games = {"GAN": [], "R1": []}, {}
+line = np.linspace(-5, 5, 60, dtype=np.float32)
+places = tinycv.Tensor(np.stack(np.meshgrid(line, line), -1).reshape(-1, 2), device=show.device)
+for method, kept in scenes.items():
+    def watch(step, points, discriminator, kept=kept):
+        kept.append((step, points[:1500], tinycv.sigmoid(discriminator(places)).numpy().reshape(60, 60)))
+
+    games[method] = play(density, method, steps, moments, show.seed, device=show.device, progress=True, watch=watch)
+    covered, share, kl = games[method][-1][1]
+    goal = method == "R1"
+    show.measured(f"grid, {method}: modes of 25", covered, "PacGAN table 1: GAN 17.3, Pac4 24.8", "25" if goal else "")
+    show.measured(f"grid, {method}: share within three sigma", share, "the real points: 0.989", ">= 0.9" if goal else "")
+    show.measured(f"grid, {method}: reverse KL, nats", kl, "PacGAN table 1: GAN 0.70, Pac4 0.04", "<= 0.1" if goal else "")
+
+# %% in one dimension, where theory says what the end is: p_G = p, and D = 1/2
+generator = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)).to(show.device)
+discriminator = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1)).to(show.device)
+generator.latent, rounds = 1, show.choose(30, 1500)
+fit_gan(generator, discriminator, *(Adam(side.parameters(), 5e-3, (0.5, 0.9)) for side in (generator, discriminator)),
+        DrawnLoader(lambda n, rng: (rng.normal(1, 0.5, (n, 1)).astype(np.float32),), 256, rounds, show.seed), 1,
+        schedule=warmup_cosine(rounds), seed=show.seed, progress=False)
+line = np.linspace(-1, 3, 201, dtype=np.float32)[:, None]
+chance = tinycv.sigmoid(discriminator(tinycv.Tensor(line, device=show.device))).numpy()[:, 0]
+painted = generator(tinycv.randn(20_000, 1).to(show.device)).numpy()[:, 0]
+show.measured("one dimension: |D - 1/2| where the data are, at most", np.abs(chance - 0.5)[50:151].max(),
+              "0 at the optimum: Goodfellow et al. 2014, figure 1", "<= 0.05")
+
+
+# %% draw
+def scene(ax, step, points, belief, caption=""):
+    ax.imshow(belief, extent=(-5, 5, -5, 5), origin="lower", cmap="RdBu", vmin=0, vmax=1, alpha=0.6)
+    ax.plot(*density.means.T, "+", color=draw.GOOD, markersize=8)
+    ax.plot(*points.T, ".", color=draw.INK, markersize=1.5)
+    ax.set(xlim=(-5, 5), ylim=(-5, 5), xticks=[], yticks=[])
+    ax.set_title(caption or f"step {step:,}", fontsize=10)
+
+
+ends = {method: f"{seen[-1][1].covered} of 25 modes, {seen[-1][1].share:.0%} near one" for method, seen in games.items()}
+figure = draw.figure(f"The plain GAN ends with {ends['GAN']}; with a penalty on the slope, {ends['R1']}", 13, 9)
+top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1.1))
+for row, method in zip(top.subplots(2, 5), scenes, strict=True):
+    row[0].set_ylabel(f"{method}     (blue: D says real, red: fake)", fontsize=10)
+    for ax, i in zip(row, np.linspace(0, moments - 1, 5).round().astype(int), strict=True):
+        scene(ax, *scenes[method][i])
+left, middle, right = bottom.subplots(1, 3)
+for ax, i, name in ((left, 0, "modes covered, of 25"), (middle, 1, "share within three sigma")):
+    draw.curves(ax, {m: ([step for step, _ in g], [seen[i] for _, seen in g]) for m, g in games.items()}, "step", name)
+right.hist(painted, 60, range=(-1, 3), density=True, color=draw.PALE, label="G's points")
+right.plot(line, np.exp(-2 * (line - 1) ** 2) * np.sqrt(2 / np.pi), color=draw.GOOD, label="the data")
+right.plot(line, chance, color=draw.BAD, label="D: how real")
+right.axhline(0.5, color=draw.INK, linewidth=0.6, linestyle=":")
+right.set(xlabel="x, in one dimension, at the end of the game", ylim=(0, 1.25))
+right.legend(frameon=False, fontsize=9, loc="upper right")
+
+
+def frames(moving):
+    for i in range(moments):
+        moving.clear()
+        for ax, (method, kept) in zip(moving.subplots(1, 2), scenes.items(), strict=True):
+            scene(ax, *kept[i], f"{method}, step {kept[i][0]:,}: {games[method][i][1].covered} of 25 modes")
+        yield moving
+
+
+print(f"  moving picture: {save_gif(frames(draw.figure('', 7, 3.9)), show.out / '08_gan_2d.gif', 0.4)}")
+show.finish(figure)

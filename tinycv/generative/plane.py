@@ -1,0 +1,71 @@
+"""Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that tables give it.
+
+    data       eight Gaussians on a ring or 25 on a grid (data/shapes.py); a mode is covered by one sample within 3 sigma
+    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200; batches of 100
+    small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
+
+Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
+differs: points are drawn anew, theirs are 100,000 kept ones; Adam of rate 1e-3, beta1 0.5, falls to 0 along a cosine, theirs
+keeps 1e-4 and 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All methods have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinycv.data.loader import DrawnLoader
+from tinycv.engine.backend import manual_seed
+from tinycv.engine.tensor import Tensor
+from tinycv.generative.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Packed
+from tinycv.generative.gan_networks import PointDiscriminator, PointGenerator, PointMLP
+from tinycv.generative.turns import fit_gan
+from tinycv.metrics import Modes, modes_covered
+from tinycv.nn.module import Module
+from tinycv.nn.spectral_norm import spectral_norm
+from tinycv.optim import Adam, warmup_cosine
+
+METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the modes -> what differs from the plain game
+    "GAN": lambda sigma: {},
+    "Pac2": lambda sigma: {"pack": 2},
+    "Pac4": lambda sigma: {"pack": 4},
+    "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1), "critic_steps": 2},
+    "R1": lambda sigma: {"penalty": R1(8 * sigma ** 2)},        # D rises by about 1 within sigma of a mode
+    "spectral norm": lambda sigma: {"game": HINGE, "spectral": True},
+}
+
+
+def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Module, Module]:
+    """A generator and a discriminator: PacGAN's, or small ones."""
+    generator = PointGenerator() if pacgan else PointMLP(2, 2)
+    discriminator = PointDiscriminator(2 * pack) if pacgan else PointMLP(2 * pack, 1, slope=0.2)
+    discriminator = spectral_norm(discriminator) if spectral else discriminator
+    return generator, Packed(discriminator, pack) if pack > 1 else discriminator
+
+
+def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0, pacgan: bool = False, device: str = "cpu",
+         progress: bool = False, watch: Callable[[int, np.ndarray, Module], None] | None = None) -> list[tuple[int, Modes]]:
+    """One trial of a METHOD on a density (``ring()``, ``grid()``). Returns (step, Modes) at so many moments.
+
+    watch(step, points (2500, 2), discriminator) is called at each of them. Every method sees equally many batches.
+    """
+    manual_seed(seed)
+    options = METHODS[method](density.sigma)
+    generator, discriminator = networks(pacgan, options.pop("pack", 1), options.pop("spectral", False))
+    every, seen = max(1, steps // moments), []
+    noise = np.random.default_rng(seed).standard_normal((2500, generator.latent)).astype(np.float32)
+
+    def judged(generator: Module) -> dict[str, float]:
+        points = generator(Tensor(noise, device=device)).numpy()
+        seen.append((every * (len(seen) + 1), modes_covered(points, density.means, density.sigma)))
+        if watch is not None:
+            watch(seen[-1][0], points, discriminator)
+        return seen[-1][1]._asdict()
+
+    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 100 if pacgan else 256, every, seed)
+    adams = (Adam(side.parameters(), lr=1e-3, betas=(0.5, 0.999 if pacgan else 0.99)) for side in (generator, discriminator))
+    fit_gan(generator, discriminator, *adams, loader, moments, schedule=warmup_cosine(every * moments), seed=seed,
+            evaluate=judged, device=device, progress=progress, **options)
+    return seen
