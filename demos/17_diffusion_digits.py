@@ -29,7 +29,7 @@ NOBODY = 10                                     # the label "nobody said"
 cores = None if show.device == "cpu" else 1     # None: all of them
 
 # %% data: pixels from -1 to 1; model; training
-few, epochs = show.choose((128, 2), (4000, 50))
+few, epochs = show.choose((64, 2), (4000, 50))
 x, y, test, test_y = (part[:few] for part in mnist_5k())
 alpha_bar = cosine_schedule(1000)
 model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
@@ -99,19 +99,19 @@ show.measured("distance to the nearest training digit, by that of real ones", ne
 show.measured("seconds of training", history.seconds, target="<= 240")
 
 # %% draw
-figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 11)
-ways, rest = figure.subfigures(2, 1, height_ratios=(3, 5.6))
+figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 10)
+axes = figure.subplot_mosaic([["ways"] * 2, ["new", "halves"], ["beside", "chart"]], width_ratios=(1.25, 1),
+                             height_ratios=(3.1, 3.2, 2))
 some, one, digit = path[::len(path) // 10], noise(1).numpy()[0], 2 * test[0] - 1
-draw.image_rows(ways, {"there:\nnoise comes": [diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]],
-                       "back:\nnoise goes": [xt[5] for _, xt, _ in some], "what it\nbelieves": [x0[5] for *_, x0 in some]})
-left, right = rest.subfigures(1, 2, width_ratios=(1.3, 1))
-(new, beside), (halves, chart) = left.subfigures(2, 1, height_ratios=(2, 1)), right.subfigures(2, 1, height_ratios=(1.2, 1))
-new.suptitle("asked for by label, with guidance w = 1", fontsize=11)
-draw.image_grid(new, digits[:50], columns=10)
-draw.image_rows(beside, {"new": digits[:10], "nearest of\nthe learned": x[apart[:10].argmin(axis=1)]})
-halves.suptitle("upper half given, lower half painted, three times; last: the real one", fontsize=11)
-draw.image_grid(halves, [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i:i + 3], given[i])], columns=5)
-draw.curves(ax := chart.subplots(), {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True)
+draw.image_rows(axes["ways"], {
+    "there:\nt = 0 to 1000": [diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]],
+    "back:\nt = 1000 to 0": [xt[5] for _, xt, _ in some], "what it believes\nto be in it": [x0[5] for *_, x0 in some]})
+draw.tiles(axes["new"], digits[:50], 10, "asked for by label, with guidance w = 1")
+draw.image_rows(axes["beside"], {"new": digits[:10], "nearest of\nthe learned": x[apart[:10].argmin(axis=1)]})
+draw.tiles(axes["halves"], [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i:i + 3], given[i])], 5,
+           "upper half given, lower half painted, three times; last: the real one")
+ax = axes["chart"]
+draw.curves(ax, {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True)
 ax.set(xscale="log", xticks=walks, xticklabels=walks, yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10))
 ax.minorticks_off()
 show.finish(figure)

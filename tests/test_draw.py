@@ -107,3 +107,16 @@ def test_tiles_stand_row_by_row_with_a_white_gap_around_each():
         row, column = divmod(i, 2)
         np.testing.assert_allclose(sheet[4 * row + 1:4 * row + 3, 5 * column + 1:5 * column + 4], i / 10, atol=1e-6)
     assert (sheet[::4] == 1).all() and (sheet[8:, 5:] == 1).all()
+
+
+def test_rows_of_pictures_have_their_names_beside_them_and_captions_above(tmp_path):
+    figure = draw.figure("rows", 4, 3)
+    ax = figure.subplots()
+    pictures = np.random.default_rng(0).random((3, 1, 5, 7))
+    draw.image_rows(ax, {"there": pictures, "back": pictures[::-1]}, ["a", "b", "c"])
+    draw.save(figure, tmp_path / "rows.png")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["there", "back"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    sheet = ax.images[0].get_array()
+    np.testing.assert_allclose(sheet[8:13, 1:8], pictures[2, 0], rtol=1e-6)             # the first of the second row
+    assert list(ax.get_yticks()) == [3.5, 10.5]

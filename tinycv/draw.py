@@ -85,13 +85,16 @@ def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
     ax.axis("off")
 
 
-def image_rows(place: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
-    """Pictures in rows with a name at the left of each, as many in each; captions stand above the first row."""
-    axes = place.subplots(len(rows), max(len(pictures) for pictures in rows.values()), squeeze=False)
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        for i, (ax, picture) in enumerate(zip(line, pictures, strict=True)):
-            image(ax, picture, captions[i] if len(captions) and line is axes[0] else "")
-        line[0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", color=INK)
+def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
+    """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions stand above the columns."""
+    pictures = [picture for row in rows.values() for picture in row]
+    columns, (height, width) = len(pictures) // len(rows), pictures[0].shape[-2:]
+    tiles(ax, pictures, columns)
+    ax.axis("on")
+    ax.spines[:].set_visible(False)
+    ax.set_yticks((np.arange(len(rows)) + 0.5) * (height + 2), list(rows), fontsize=9)
+    ax.set_xticks((np.arange(len(captions)) + 0.5) * (width + 2), captions, fontsize=9)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
 
 
 def patches(place: Any, picture: Any, patch_size: int) -> None:
