@@ -32,10 +32,10 @@ def kept(name):
     return show.out / "06_vit" / f"{name}.safetensors" if show.full else None
 
 
-# %% train on MNIST's 28 x 28 digits, turned, moved, scaled, slanted and blended anew each time; --full: from three seeds
+# %% train on MNIST's 28 x 28 digits, turned, moved and blended two and two, anew each time; --full: from three seeds
 Vit = partial(ViT, image_size=28, patch_size=7, dim=64, depth=4, heads=4)
 turned = partial(random_affine, degrees=15, translate=0.1, scale=(0.8, 1.2), shear=15)
-few, epochs, runs = show.choose(512, None), show.choose(2, 15 if show.data else 100), []
+few, epochs, runs = show.choose(512, None), show.choose(2, 15 if show.data else 80), []
 noun = "images" if show.data else "digits"
 for seed in range(3) if show.full else [show.seed]:
     x, y, test, labels = idx_folder(show.data) if show.data else mnist_5k(seed=seed)       # a seed holds out its own 1,000

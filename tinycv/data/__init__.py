@@ -6,7 +6,7 @@
     photos.py      your own photos, a folder a class
     loader.py      batches that resume bit for bit, of arrays or drawn without end
     memory.py      two tests of memory: add two marked numbers, repeat ten symbols
-    augment.py     random flips, crops, shifts, affine and elastic maps of a whole batch at once
+    augment.py     random flips, crops, shifts and affine maps of a whole batch at once
     mix.py         two images in one, with their labels: mixup, cutmix;  rand_augment.py: changes drawn from a list
 
     text.py        sentences as numbers: vocabulary, padding, pairs of a source and a target
@@ -28,7 +28,7 @@ Nothing here knows about tensors or GPUs, but for densities.py, which is asked w
 
 from .alignment import alignment_error, copies
 from .arithmetic import addition, reversal, sorting
-from .augment import affine, random_affine, random_crop, random_elastic, random_flip, random_shift
+from .augment import affine, random_affine, random_crop, random_flip, random_shift
 from .cifar import cifar_folder
 from .dates import dates
 from .densities import Boxes, Mixture, entropy
@@ -85,7 +85,6 @@ __all__ = [
     "rand_augment",
     "random_affine",
     "random_crop",
-    "random_elastic",
     "random_flip",
     "random_shift",
     "read_idx",

@@ -89,36 +89,16 @@ def affine(
     torchvision's functional.affine.
     """
     _expect_batch("affine", x)
-    _expect_floats("affine", x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"affine mixes pixels, so it takes float images, not {x.dtype}; divide by 255 first")
     height, width = x.shape[2:]
     slant = np.broadcast_to(np.tan(np.deg2rad(shear)), len(x))
     row, column = _sources(height, width, np.deg2rad(degrees), np.asarray(translate), np.asarray(scale), slant)
-    return _taken(x, row, column)
-
-
-def random_elastic(x: np.ndarray, rng: np.random.Generator, pixels: float = 1.0, knots: int = 5) -> np.ndarray:
-    """Bend each image as if it were drawn on rubber. x (B, C, H, W) float; same shape returned, zeros come in.
-
-    Every pixel moves by N(0, pixels²) along each axis, and neighbours alike: moves are drawn at knots x knots places, and
-    are smooth between them.   Simard et al. 2003, section 2: the augmentation that helps most with handwriting, for hands
-    tremble.   differs: there each pixel draws, and a Gaussian blurs the moves; knots are the same with fewer numbers.
-    """
-    _expect_batch("random_elastic", x)
-    _expect_floats("random_elastic", x)
-    if pixels < 0 or knots < 1:
-        raise ValueError(f"random_elastic: pixels={pixels} must be at least 0, knots={knots} at least 1")
-    (height, width), drawn = x.shape[2:], rng.normal(0, pixels, (2, len(x), knots, knots)).astype(np.float32)
-    row, column = _between(height, knots) @ drawn @ _between(width, knots).T            # (B, H, W) each
-    row += np.arange(1, height + 1, dtype=np.float32)[:, None]                          # from 1: see _taken
-    column += np.arange(1, width + 1, dtype=np.float32)
-    return _taken(x, row, column)
-
-
-def _between(length: int, knots: int) -> np.ndarray:
-    """(length, knots): Gaussian weights of the knots at each pixel. Their squares sum to 1, so noise keeps its variance."""
-    apart = np.linspace(0, knots - 1, length)[:, None] - np.arange(knots)
-    weights = np.exp(-(apart ** 2))
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+    # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
+    np.clip(row, 0, height + 1, out=row)
+    np.clip(column, 0, width + 1, out=column)
+    return _bilinear(padded, row, column)
 
 
 def _sources(
@@ -142,15 +122,6 @@ def _sources(
 
 def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:                 # (B, H), (B, W) -> (B, H, W)
     return a.astype(np.float32)[:, :, None] + b.astype(np.float32)[:, None, :]
-
-
-def _taken(x: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sample x (B, C, H, W) at row and column (B, H, W), which are changed; they count from 1, for a ring of zeros."""
-    # One ring, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
-    np.clip(row, 0, x.shape[2] + 1, out=row)
-    np.clip(column, 0, x.shape[3] + 1, out=column)
-    return _bilinear(padded, row, column)
 
 
 def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -181,8 +152,3 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
 def _expect_batch(name: str, x: np.ndarray) -> None:
     if x.ndim != 4:
         raise ValueError(f"{name} takes images (B, C, H, W), got shape {x.shape}; add missing axes with None")
-
-
-def _expect_floats(name: str, x: np.ndarray) -> None:
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name} mixes pixels, so it takes float images, not {x.dtype}; divide by 255 first")
