@@ -5,8 +5,9 @@
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
 Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
-differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas 0 and
-0.9, theirs is 1e-4 with beta1 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All methods have the same.
+differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas 0
+and 0.9, theirs is 1e-4 with beta1 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All methods
+here have the same.
 """
 
 from __future__ import annotations
