@@ -49,6 +49,9 @@ MORE = {                                        # beside engine/cases.py: long r
     "group_norm": [([normal(*shape), groups], {}) for shape, groups in (((2, 4, 33), 2), ((1, 1), 1), ((0, 4, 2), 2))]
                   + [([normal(2, 4, 9, scale=1e4), 4], {}), ([normal(3, 5, 7, 12).swapaxes(1, 3), 3, normal(12)], {}),
                      ([normal(2, 12, 5, 7), 4, normal(12, seed=1), normal(12, seed=2)], {})],
+    "batch_standard": [([normal(4, 3, 5, 7), 140, normal(3, seed=1), normal(3, seed=2)], {}), ([normal(9, 4), 9], {}),
+                       ([normal(4, 5, 6, 3).transpose(0, 3, 1, 2), 120, None, normal(3)], {"eps": 0.1}),
+                       ([normal(5, 2, 3, scale=100.0), 15], {})],
     "conv2d": [([normal(3, 4, 9, 8), normal(6, 4, 3, 3, seed=1), normal(6, seed=2)], options) for options in (
                    {}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2})]
               + [([normal(2, 9, 8, 4).transpose(0, 3, 1, 2), normal(6, 2, 2, 3, seed=1)], {"groups": 2, "stride": (2, 3)}),
@@ -116,7 +119,7 @@ SHORT = {                                       # few rows: 32 threads that meet
     "softmax": ([normal(2, 70)], {}), "log_softmax": ([normal(2, 70)], {}), "layer_norm": ([normal(2, 70), normal(70)], {}),
     "cross_entropy": ([normal(2, 70), np.array([69, 3])], {"label_smoothing": 0.1}), "gelu": ([normal(3, 70)], {}),
     "group_norm": ([normal(1, 4, 40), 2, normal(4)], {}),
-    "conv2d": ([normal(1, 5, 3, 3), normal(2, 5, 3, 3)], {"padding": 1}),
+    "batch_standard": ([normal(9, 4), 9], {}), "conv2d": ([normal(1, 5, 3, 3), normal(2, 5, 3, 3)], {"padding": 1}),
     "scaled_dot_product_attention": (attention_inputs(1, 1, 2, 40, 3), {"is_causal": True}),
     "lstm": (lstm_inputs(2, 2, 3, 20), {}),
 }

@@ -15,7 +15,13 @@ T is the arrays' float type, A the type to calculate in: float for halves.  Pyth
 double, None as a null pointer.  Arrays must be contiguous: see ``packed``.
 
 The same text compiles with g++: tests/cupy_double runs it with warps of one lane, or of 32 threads, so that a machine
-without a GPU checks every kernel.  Where to read on: CUDA C++ Programming Guide, sections 2 and 7.
+without a GPU checks every kernel; tests/nvrtc.py gives it to NVIDIA's compiler.  Where to read on: CUDA C++ Programming
+Guide, sections 2 and 7.
+
+Not done: a whole training step captured as a CUDA graph, which would launch but once.  By its source CuPy 14.2 can capture
+on a non-blocking stream, under a memory pool that lives as long as the graph, but its calls of cuBLAS and cuRAND raise
+while capturing.  A way round may be: cuBLAS with a workspace set before, called through ctypes; noise by
+Generator.standard_normal, which launches a kernel of its own.  None of this was tried on a GPU yet.
 """
 
 from __future__ import annotations
@@ -31,7 +37,6 @@ LANES, WARPS = 32, 4                            # threads of a warp, which run i
 TYPES = {"e": ("__half", "float"), "f": ("float", "float"), "d": ("double", "double")}
 
 PRELUDE = r"""
-#include <cuda_fp16.h>
 typedef long long Int;
 #ifndef LANES
 #define LANES 32
@@ -85,9 +90,13 @@ def compiled(xp: Any, source: str, char: str, name: str) -> Any:
 @lru_cache(maxsize=64)
 def module(xp: Any, source: str, char: str) -> Any:
     """All kernels of a text for one float type. CuPy compiles at the first launch, and keeps the result on disk."""
+    return xp.RawModule(code=text(source, char), options=("-std=c++17",))
+
+
+def text(source: str, char: str) -> str:
+    """The whole text for one float type."""
     t, a = TYPES[char]
-    return xp.RawModule(code=f"#include <cuda_fp16.h>\ntypedef {t} T;\ntypedef {a} A;\n{PRELUDE}{source}",
-                        options=("-std=c++17",))
+    return f"#include <cuda_fp16.h>\ntypedef {t} T;\ntypedef {a} A;\n{PRELUDE}{source}"
 
 
 def warps_for(n: int) -> int:

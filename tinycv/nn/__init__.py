@@ -8,7 +8,14 @@ engine/recompute.py. (``tinycv.checkpoint`` is about files.)
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
-from tinycv.nn import activation_cuda, functional, init, losses_cuda, norm_cuda  # noqa: F401  the pairs' members for a GPU
+from tinycv.nn import (  # noqa: F401  the _cuda ones: members of pairs for a GPU
+    activation_cuda,
+    batch_norm_cuda,
+    functional,
+    init,
+    losses_cuda,
+    norm_cuda,
+)
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d

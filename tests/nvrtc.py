@@ -1,0 +1,38 @@
+"""Every CUDA kernel through NVIDIA's own compiler, for an H100 or H200, on a machine without a GPU:
+
+    pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime;   python tests/nvrtc.py
+
+Not a test of the suite, which needs neither wheel: g++ reads the same texts there (cupy_double/raw.py), but knows C's headers,
+which NVRTC does not.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import cupy
+from cupy_backends.cuda.libs import nvrtc
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tinycv.engine import cuda  # noqa: E402
+
+INCLUDE = Path(cupy.__file__).parents[1] / "nvidia" / "cu13" / "include"
+
+
+def compiled(code: str) -> int:
+    """Bytes of machine code. SystemExit with what the compiler says."""
+    program = nvrtc.createProgram(code, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, ("--gpu-architecture=sm_90", "-std=c++17", f"-I{INCLUDE}"))
+    except nvrtc.NVRTCError:
+        sys.exit(nvrtc.getProgramLog(program))
+    return len(nvrtc.getCUBIN(program))
+
+
+for file in sorted((ROOT / "tinycv").rglob("*_cuda.py")):
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    source = importlib.import_module(name).kernels.source
+    print(name, *(f"{char}: {compiled(cuda.text(source, char)):,} B" for char in cuda.TYPES))
