@@ -2,8 +2,8 @@
 
     pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime;   python tests/nvrtc.py
 
-Not a test of the suite, which needs neither wheel: g++ reads the same texts there (cupy_double/raw.py), but knows C's headers,
-which NVRTC does not.
+Not a test of the suite, which needs neither wheel: g++ reads the same texts there (cupy_double/raw.py), but knows headers
+of C that NVRTC does not.
 """
 from __future__ import annotations
 
