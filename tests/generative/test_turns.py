@@ -124,7 +124,7 @@ def classic(bug=None):
             d_opt.step()
             if bug != "fake not detached":
                 g_opt.zero_grad()
-            with nullcontext() if bug == "statistics leak" else held(discriminator, grad=True):
+            with nullcontext() if bug == "statistics leak" else held(discriminator, record=True):
                 on_fake = discriminator(fake)
                 g_loss = NON_SATURATING.generator(on_fake)
                 if bug == "loss overwritten":
@@ -151,7 +151,7 @@ def test_a_classic_bug_is_caught(bug):
 MUTANTS = {
     "the generator's loss is the discriminator's": ("g_loss = game.generator(discriminator(fake, *told))",
                                                     "g_loss = -game.generator(discriminator(fake, *told))"),
-    "the discriminator's statistics move in the generator's turn": ("held(discriminator, grad=True)", "nullcontext()"),
+    "the discriminator's statistics move in the generator's turn": ("held(discriminator, record=True)", "nullcontext()"),
     "the generator's statistics move in the discriminator's turn": ("held(generator)", "no_grad()"),
     "the wrong side moves": ('learn(run.optimizers["g_optimizer"], g_loss)', 'learn(run.optimizers["d_optimizer"], g_loss)'),
     "the generator paints every time": ("% critic_steps == 0", "% 1 == 0"),

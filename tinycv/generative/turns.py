@@ -90,7 +90,7 @@ def take_turns(run: Run, game: Game, penalty: Callable | None, critic_steps: int
     learn(run.optimizers["d_optimizer"], d_loss if penalty is None else d_loss + penalty(discriminator, real, shown, *told))
 
     if paints:
-        with held(discriminator, grad=True), look_ahead(
+        with held(discriminator, record=True), look_ahead(
                 lambda: game.discriminator(discriminator(real, *told), discriminator(fake, *told))):
             g_loss = game.generator(discriminator(fake, *told))
         learn(run.optimizers["g_optimizer"], g_loss)
@@ -115,14 +115,14 @@ def learn(optimizer: Optimizer, loss: Tensor) -> None:
 
 
 @contextmanager
-def held(network: Module, grad: bool = False) -> Iterator[None]:
+def held(network: Module, record: bool = False) -> Iterator[None]:
     """Inside, the network runs as in training, but what it keeps (running statistics) is put back at the end.
 
-    grad: record, so that a gradient can pass through it to its inputs.
+    record: so that a gradient can pass through it to its inputs.
     """
     kept = [(t, t._data.copy()) for _, t in network.named_tensors() if not isinstance(t, Parameter)]
     try:
-        with nullcontext() if grad else no_grad():
+        with nullcontext() if record else no_grad():
             yield
     finally:
         for t, array in kept:
