@@ -86,8 +86,8 @@ def test_one_pair_by_number_is_refused_and_told_how_to_be_read():
         Pairs.of([("a", "b")], Vocabulary("ab"), Vocabulary("ab"))[0]
 
 
-def test_data_knows_nothing_of_tensors():
-    files = list(Path(tinycv.data.__file__).parent.glob("*.py"))
+def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_network():
+    files = [file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem != "densities"]
     imported = {name for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
                 if isinstance(node, ast.Import | ast.ImportFrom)
                 for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]}
