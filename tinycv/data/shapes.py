@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.densities import Boxes, Mixture
+from .densities import Boxes, Mixture
 
 
 def gaussian(mean: Any, covariance: Any) -> Mixture:
