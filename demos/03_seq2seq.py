@@ -3,7 +3,7 @@
 An encoder reads a sum such as 23+59, symbol by symbol, and leaves one vector; from it a decoder writes the answer. Both
 are LSTMs, and are asked for sums that they have never seen. The picture shows that the same sums are learnt sooner when
 the question is read backwards, and that a vector overflows: strings to be repeated in reverse, by their length.
---full trains from three seeds, and adds numbers of three digits too.
+--full trains from three seeds, and adds numbers of three digits too, from one.
 Read first: tinycv/sequence/seq2seq.py.     Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks".
 """
 
@@ -40,7 +40,7 @@ sums, curves = {}, {}
 for digits in (2, 3) if show.full else (2,):
     for backwards in WAYS:
         right = []
-        for seed in SEEDS:
+        for seed in SEEDS if digits == 2 else SEEDS[:1]:
             train, test = addition(digits, reverse_source=backwards, seed=seed)
             train, test = (train[:256], test[:50]) if show.quick else (train, test)
             model, history = learn(train, show.choose(2, 40 if digits == 2 else 28), seed, test, show.choose(1, 2))
@@ -50,12 +50,10 @@ for digits in (2, 3) if show.full else (2,):
                 best = model, test
         sums[digits, backwards] = right
 for (digits, backwards), right in sums.items():
-    show.measured(f"unseen sums of {digits} digits, {WAYS[backwards]}, share right" + (", mean of three seeds" if show.full
-                  else ""), np.mean(right), "Keras's example: 99 % of characters, not of sums" if backwards else "",
+    show.measured(f"unseen sums of {digits} digits, {WAYS[backwards]}, share right" + ", by seed" * (len(right) > 1), right,
+                  "Keras's example: 99 % of characters, not of sums" if backwards else "",
                   ">= 0.99" if (digits, backwards) == (2, True) else "")
-    if show.full:
-        show.measured("seed by seed", right)
-show.measured("two digits: backwards less forwards" + (", seed by seed" if show.full else ""),
+show.measured("two digits: backwards less forwards" + ", by seed" * show.full,
               list(np.subtract(sums[2, True], sums[2, False])),
               "Sutskever et al. 2014, translation: BLEU 30.6 with the source reversed, 25.9 without", "> 0")
 model, test = best

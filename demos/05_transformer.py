@@ -3,8 +3,8 @@
 An encoder reads a date in Chinese, a decoder writes it in English, and with every letter looks back at all that was read.
 It is asked for days that it has never seen. Beside it minGPT's task, to sort six digits, for both a Transformer and a GPT.
 The picture shows where it looked, what each head of each block looks at, and how loss and learning rate went.
---full trains from three seeds each: dates to English, with label smoothing and without; dates to ISO; sorting; addition;
-reversal, then asked of strings longer than any that it was shown.
+--full trains from three seeds: sorting, and dates to English. Cut to one seed: dates to English with label smoothing, dates
+to ISO, addition, and reversal, then asked of strings longer than any that it was shown.
 Read first: tinycv/sequence/transformer.py, encoder_decoder.py.     Vaswani et al. 2017, "Attention Is All You Need".
 """
 
@@ -54,13 +54,13 @@ def learn(make, loss, pairs, epochs, seed):
 
 
 def measure(name, tasks, epochs, target="", make=translator, loss=next_symbol_loss):
-    """Learn from the first of each pair, be asked for the second. Returns (model, losses, rates) for each seed."""
+    """Learn from the first of each pair, be asked for the second: a pair a seed. Returns (model, losses, rates) of each."""
     print(name)
-    runs = [learn(make, loss, train, show.choose(1, epochs), seed) for seed, (train, _) in zip(SEEDS, tasks, strict=True)]
+    runs = [learn(make, loss, train, show.choose(1, epochs), seed) for seed, (train, _) in zip(SEEDS, tasks, strict=False)]
     tests = [test[:show.choose(20, None)] for _, test in tasks]
     scores = [exact_match(run[0], test).mean() for run, test in zip(runs, tests, strict=True)]
-    show.measured(f"{name}: share of {len(tests[0])} unseen answers without mistake" + ", by seed" * show.full,
-                  scores if show.full else scores[0], target=target)
+    show.measured(f"{name}: share of {len(tests[0])} unseen answers without mistake" + ", by seed" * (len(scores) > 1),
+                  scores if len(scores) > 1 else scores[0], target=target)
     return runs
 
 
@@ -82,17 +82,16 @@ runs = measure("dates to English", days, 5, ">= 0.995")
 # %% --full: what label smoothing costs, other tasks, and strings longer than those that it has seen
 if show.full:
     lengths = 1, 2, 4, 8, 12, 15, 16, 17, 18, 20, 24, 32
-    smooth = measure("dates to English, label smoothing 0.1", days, 5, loss=partial(next_symbol_loss, label_smoothing=0.1))
-    for name, kind in (("0", runs), ("0.1", smooth)):
-        show.measured(f"perplexity of unseen dates, label smoothing {name}",
-                      np.mean([perplexity(run[0], test) for run, (_, test) in zip(kind, days, strict=True)]),
+    softer = partial(next_symbol_loss, label_smoothing=0.1)
+    smooth = measure("dates to English, label smoothing 0.1", days[:1], 5, loss=softer)
+    for name, (run, *_) in (("0", runs), ("0.1", smooth)):
+        show.measured(f"perplexity of unseen dates, label smoothing {name}", perplexity(run[0], days[0][1]),
                       "Vaswani et al. 2017, table 3: 4.67 without, 4.92 with 0.1", "higher with than without")
-    measure("dates to ISO", [dates(seed) for seed in SEEDS], 3, ">= 0.995")
-    measure("sums of two digits", [addition(2, seed=seed) for seed in SEEDS], 40, ">= 0.99")
-    strings = [(reversal(range(1, 17), n=20_000, seed=seed), reversal([16], n=500, seed=seed + 100)) for seed in SEEDS]
-    reversers = measure("reversal of 16 letters", strings, 15)
-    longer = [reversal([n], n=200, seed=1000 + n) for n in lengths]
-    by_length = [np.mean([exact_match(run[0], pairs).mean() for run in reversers]) for pairs in longer]
+    measure("dates to ISO", [dates(SEEDS[0])], 3, ">= 0.995")
+    measure("sums of two digits", [addition(2, seed=SEEDS[0])], 40, ">= 0.99")
+    strings = [(reversal(range(1, 17), n=20_000, seed=SEEDS[0]), reversal([16], n=500, seed=100))]
+    (reverser, *_), = measure("reversal of 16 letters", strings, 10)
+    by_length = [exact_match(reverser, reversal([n], n=200, seed=1000 + n)).mean() for n in lengths]
     show.measured(f"reversal of {', '.join(map(str, lengths))} letters, trained on 1 to 16", by_length)
 
 # %% draw: where it looked while it wrote a date that it has never seen
