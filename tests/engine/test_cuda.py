@@ -145,7 +145,7 @@ MISTAKES = [
     ("gelu", activation_cuda, "v * A(0.3989422804014327)", "A(0.3989422804014327)"),
     ("scaled_dot_product_attention", attention_cuda, "j <= query) && (!may || may[j * by_key]);\n            p[j]",
      "j < query) && (!may || may[j * by_key]);\n            p[j]"),
-    ("lstm", lstm_cuda, "to_cell * A(c[at]) * f", "to_cell * A(next_c[at]) * f"),
+    ("lstm", lstm_cuda, "to_cell * A(c[now]) * f", "to_cell * A(c[now + n]) * f"),
     ("lstm", lstm_cuda, "carried[at] = T(going ? A(0) : dh)", "carried[at] = T(A(0))"),
 ]
 

@@ -11,38 +11,39 @@ from tinycv.sequence.lstm import lstm
 from tinycv.sequence.recurrent import check
 
 kernels = Kernels(r"""
-// ── LSTM: one step of B x H cells. gates (B, 4H): from x when it comes in, what i, f, g and o are when it goes out ──
+// ── step t of B x H cells, n of them. gates (T, B, 4H): what x says, and afterwards what i, f, g and o are ──
+// h and c (T + 1, B, H); here (T, B), or null where no sequence ends before the others.
 
 __device__ A sigmoid(A x) { return 1 / (1 + exp(-x)); }
 
-KERNEL lstm_step(Int n, Int hidden, T* gates, const T* from_h, const bool* here, const T* h, const T* c, T* next_h,
-                 T* next_c) {
+KERNEL lstm_step(Int n, Int hidden, Int t, T* gates, const T* from_h, const bool* here, T* h, T* c) {
     EACH_ENTRY(at, n) {
-        const Int b = at / hidden, first = b * 4 * hidden + at % hidden;
+        const Int b = at / hidden, first = b * 4 * hidden + at % hidden, now = t * n + at, next = now + n;
+        T* gate = gates + t * 4 * n + first;
         A z[4];
-        for (int k = 0; k < 4; k++) z[k] = A(gates[first + k * hidden]) + A(from_h[first + k * hidden]);
+        for (int k = 0; k < 4; k++) z[k] = A(gate[k * hidden]) + A(from_h[first + k * hidden]);
         const A i = sigmoid(z[0]), f = sigmoid(z[1]), g = tanh(z[2]), o = sigmoid(z[3]);
         const A kept[4] = {i, f, g, o};
-        for (int k = 0; k < 4; k++) gates[first + k * hidden] = T(kept[k]);
-        const bool going = !here || here[b];
-        const A cell = going ? f * A(c[at]) + i * g : A(c[at]);
-        next_c[at] = T(cell);
-        next_h[at] = going ? T(o * tanh(cell)) : h[at];
+        for (int k = 0; k < 4; k++) gate[k * hidden] = T(kept[k]);
+        const bool going = !here || here[t * (n / hidden) + b];
+        const A cell = going ? f * A(c[now]) + i * g : A(c[now]);
+        c[next] = T(cell);
+        h[next] = going ? T(o * tanh(cell)) : h[now];
     }
 }
 
 // Back: dh comes from y (dy), from the step after by its product (by_h) and, where a sequence was over, as it is (carried).
-// dc and carried are changed in place. Each of dy, by_h, carried and here may be null.
-KERNEL lstm_step_back(Int n, Int hidden, const T* gates, const T* c, const T* next_c, const bool* here, const T* dy,
-                      const T* by_h, T* carried, T* dc, T* d) {
+// dc and carried are changed in place; d (T, B, 4H) is what enters the gates. dy, by_h, carried and here may be null.
+KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, const bool* here, const T* dy, const T* by_h,
+                      T* carried, T* dc, T* d) {
     EACH_ENTRY(at, n) {
-        const Int b = at / hidden, first = b * 4 * hidden + at % hidden;
+        const Int b = at / hidden, first = t * 4 * n + b * 4 * hidden + at % hidden, now = t * n + at;
         const A i = gates[first], f = gates[first + hidden], g = gates[first + 2 * hidden], o = gates[first + 3 * hidden];
-        const bool going = !here || here[b];
-        const A dh = (dy ? A(dy[at]) : A(0)) + (by_h ? A(by_h[at]) : A(0)) + (carried ? A(carried[at]) : A(0));
-        const A shown = tanh(A(next_c[at])), to_cell = A(dc[at]) + dh * o * (1 - shown * shown);
+        const bool going = !here || here[t * (n / hidden) + b];
+        const A dh = (dy ? A(dy[now]) : A(0)) + (by_h ? A(by_h[at]) : A(0)) + (carried ? A(carried[at]) : A(0));
+        const A shown = tanh(A(c[now + n])), to_cell = A(dc[at]) + dh * o * (1 - shown * shown);
         d[first] = T(going ? to_cell * g * i * (1 - i) : A(0));
-        d[first + hidden] = T(going ? to_cell * A(c[at]) * f * (1 - f) : A(0));
+        d[first + hidden] = T(going ? to_cell * A(c[now]) * f * (1 - f) : A(0));
         d[first + 2 * hidden] = T(going ? to_cell * i * (1 - g * g) : A(0));
         d[first + 3 * hidden] = T(going ? dh * shown * o * (1 - o) : A(0));
         if (going) dc[at] = T(to_cell * f);
@@ -56,8 +57,7 @@ KERNEL lstm_step_back(Int n, Int hidden, const T* gates, const T* c, const T* ne
 def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
-    mask, = packed(xp, mask)
-    here = [None] * steps if mask is None else mask
+    here, = packed(xp, mask)
     rows = x.reshape(steps * batch, width)
     gates = rows @ weight_ih.T                                      # of all steps: what x says
     for bias in (bias_ih, bias_hh):
@@ -68,16 +68,15 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
     h[0], c[0] = h0, c0
     for t in range(steps):
         xp.matmul(h[t], weight_hh.T, out=from_h)
-        kernels.lstm_step(x, warps_for(n), n, hidden, gates[t], from_h, here[t], h[t], c[t], h[t + 1], c[t + 1])
+        kernels.lstm_step(x, warps_for(n), n, hidden, t, gates, from_h, here, h, c)
 
     def pull(g):
         dy, dc_n = g
-        dy = [None] * steps if dy is None else packed(xp, dy)[0]
+        dy, = packed(xp, dy)
         dc, d = xp.zeros_like(c[0]) if dc_n is None else dc_n.copy(), xp.empty_like(gates)
-        by_h, carried = None, None if mask is None else xp.zeros_like(dc)
+        by_h, carried = None, None if here is None else xp.zeros_like(dc)
         for t in reversed(range(steps)):
-            kernels.lstm_step_back(x, warps_for(n), n, hidden, gates[t], c[t], c[t + 1], here[t], dy[t], by_h, carried, dc,
-                                   d[t])
+            kernels.lstm_step_back(x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d)
             by_h = d[t] @ weight_hh
         flat, past = d.reshape(steps * batch, 4 * hidden), h[:-1].reshape(steps * batch, hidden)
         bias = flat.sum(axis=0)
