@@ -196,6 +196,14 @@ def test_the_denoiser_is_the_mean_of_what_may_have_been(device, predicts):
         np.testing.assert_allclose(each[i], best(x.numpy()[i], *signal_and_noise(STEPS, t[i], None)))
 
 
+def test_the_denoiser_is_the_score_in_other_words():
+    """∇ log p_t(x) = (a D(x, t) - x) / s², and p_t is N(a MEAN, a² VAR + s²)."""
+    a, s = signal_and_noise(STEPS, 2, None)
+    x = RNG.normal(size=5)
+    score = (a * best(x, a, s) - x) / s ** 2
+    np.testing.assert_allclose(score, -(x - a * MEAN) / (a * a * VAR + s * s))
+
+
 def test_a_clipped_denoiser_stays_in_the_range_of_images(device):
     denoise = clipped(lambda x, t: 3.0 * x)
     assert denoise(Tensor([-1.0, 0.1, 2.0], device=device), 1).numpy().tolist() == pytest.approx([-1.0, 0.3, 1.0])
