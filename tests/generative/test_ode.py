@@ -63,7 +63,7 @@ DENSITY = gaussian([0.5, -0.3], [[0.8, 0.3], [0.3, 0.5]])
 def off(m, sde, steps, along=None):
     """How far the log-likelihood is from the truth, where the prior is not quite p_1: that much is known, and forgiven."""
     x, times = DENSITY.sample(50, np.random.default_rng(1)).astype(np.float64), np.linspace(0, 1, steps + 1)
-    score, (scale, std) = sde.exact_score(DENSITY), sde.marginal(1.0)
+    score, (scale, std) = sde.score_of(DENSITY), sde.marginal(1.0)
     end = solve(sde.flow(score), x, times, rk4)
     forgiven = sde.log_prior(end) - (DENSITY.log_density(end / scale, std / scale) - 2 * math.log(scale))
     return m.log_likelihood(sde, score, x, times, along) - DENSITY.log_density(x) - forgiven
@@ -76,7 +76,7 @@ def test_the_likelihood_of_a_gaussian_is_its_density(sde):
 
 def test_the_likelihood_on_any_device_is_the_same(device):
     sde, x, times = VP(0.05, 25.0), DENSITY.sample(4, RNG), np.linspace(0, 1, 40)
-    found = log_likelihood(sde, sde.exact_score(DENSITY), tinycv.Tensor(x, device=device), times)
+    found = log_likelihood(sde, sde.score_of(DENSITY), tinycv.Tensor(x, device=device), times)
     np.testing.assert_allclose(to_numpy(found), DENSITY.log_density(x.astype(float)), atol=5e-3)
 
 
@@ -96,7 +96,7 @@ def test_the_estimate_along_random_directions_is_right_on_average():
 def test_flow_and_likelihood_are_scipys(sde):
     from scipy.integrate import solve_ivp
     density = eight_gaussians()
-    x, v = density.sample(6, RNG).astype(np.float64), sde.flow(sde.exact_score(density))
+    x, v = density.sample(6, RNG).astype(np.float64), sde.flow(sde.score_of(density))
 
     def both(t, state):
         at = state.reshape(6, 3)[:, :2]
@@ -108,5 +108,5 @@ def test_flow_and_likelihood_are_scipys(sde):
     end = solve_ivp(both, (0.01, 1), start, rtol=1e-8, atol=1e-8).y[:, -1].reshape(6, 3)
     times = np.linspace(0.01, 1, 161)
     np.testing.assert_allclose(solve(v, x, times, rk4), end[:, :2], rtol=1e-4, atol=1e-4)
-    found = log_likelihood(sde, sde.exact_score(density), x, times)
+    found = log_likelihood(sde, sde.score_of(density), x, times)
     np.testing.assert_allclose(found, sde.log_prior(end[:, :2]) + end[:, 2], atol=1e-3)

@@ -74,7 +74,7 @@ def test_what_is_perturbed_has_the_marginals_scale_and_std(name, device):
 
 
 @pytest.mark.parametrize("density", [gaussian([0.5, -1], [[1, 0.4], [0.4, 0.6]]), eight_gaussians(), checkerboard()])
-def test_the_exact_score_is_that_of_points_that_were_scaled_and_noised(name, density):
+def test_the_score_of_is_that_of_points_that_were_scaled_and_noised(name, density):
     sde = SDES[name](module)
     scale, std = sde.marginal(0.4)
     x, h = np.random.default_rng(0).normal(size=(5, 2)), 1e-6
@@ -82,7 +82,7 @@ def test_the_exact_score_is_that_of_points_that_were_scaled_and_noised(name, den
     def log_p(x):                                                   # the density of scale X + std z, by change of variables
         return density.log_density(x / scale, std / scale)
     slope = np.stack([(log_p(x + h * e) - log_p(x - h * e)) / (2 * h) for e in np.eye(2)], axis=-1)
-    np.testing.assert_allclose(sde.exact_score(density)(x, np.full(5, 0.4)), slope, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sde.score_of(density)(x, np.full(5, 0.4)), slope, rtol=1e-5, atol=1e-6)
 
 
 def test_the_prior_is_where_the_process_ends(name):
@@ -163,7 +163,7 @@ def test_the_reverse_sde_brings_noise_back_to_the_data_on_any_device(device):
     density, sde = eight_gaussians(), VE(0.02, 8.0)
     tinycv.manual_seed(0)
     x = tinycv.Tensor(sde.prior((600, 2), np), device=device)
-    end, path = euler_maruyama(sde.reverse(sde.exact_score(density)), x, np.linspace(1, 0, 120), keep_every=40)
+    end, path = euler_maruyama(sde.reverse(sde.score_of(density)), x, np.linspace(1, 0, 120), keep_every=40)
     end = to_numpy(end)
     assert end.dtype == np.float32 and len(path) == 3 and np.abs(to_numpy(path[0])).max() > 15
     gaps = np.linalg.norm(end[:, None] - density.means, axis=-1)

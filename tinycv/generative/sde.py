@@ -55,8 +55,9 @@ class SDE:
         std = self.marginal(1.0)[1]
         return -0.5 * (x * x).sum(axis=-1) / std ** 2 - x.shape[1] * math.log(std * math.sqrt(2 * math.pi))
 
-    def exact_score(self, density: Any) -> Callable:
-        """grad log p_t, where p_0 is a density of data/densities.py: x/scale is a point of p_0 with noise std/scale."""
+    def score_of(self, density: Any) -> Callable:
+        """grad log p_t, if density.score(x, s) is that of p_0 after noise s was added, exact (data/densities.py) or learned:
+        x / scale is a point of p_0 with noise std / scale. So one score serves every process."""
         def score(x: Any, t: Any) -> Any:
             scale, std = self.marginal(t)
             scale = scale[:, None]                                  # (B, 1)
