@@ -45,7 +45,7 @@ clock = np.linspace(0, 1, show.choose(17, 97)) ** 2                 # short step
 every = show.choose(2, 3)
 gone, forth = euler_maruyama(sde, points, clock, keep_every=every)
 fresh = sde.prior(points.shape, points)                             # new noise: nothing is left of the points above
-come, back = euler_maruyama(sde.reverse(sde.exact_score(ink)), fresh, clock[::-1], keep_every=every)
+come, back = euler_maruyama(sde.reverse(sde.score_of(ink)), fresh, clock[::-1], keep_every=every)
 forth, back = [[to_numpy(x) for x in path] for path in ([*forth, gone], [*back, come])]
 blur = 0.05                                                         # points are compared under a slight blur
 own, again, noise = [ink.log_density(x.astype(float), blur).mean() for x in (forth[0], back[-1], back[0])]
@@ -59,7 +59,7 @@ digits = 2 * digits_8x8()[0].reshape(-1, 64) - 1
 album = Mixture(digits, sigma=0.01)
 begin = to_device(digits[[0, 1, 2, 3]], show.device)
 ends, fading = euler_maruyama(sde, begin, clock, keep_every=len(clock) // 6)
-found, rising = euler_maruyama(sde.reverse(sde.exact_score(album)), ends, clock[::-1], keep_every=len(clock) // 6)
+found, rising = euler_maruyama(sde.reverse(sde.score_of(album)), ends, clock[::-1], keep_every=len(clock) // 6)
 rows = [np.stack([to_numpy(x) for x in path], axis=1).reshape(4, -1, 8, 8) / 2 + 0.5
         for path in ([*fading, ends], [*rising, found])]
 gap = np.linalg.norm(to_numpy(found)[:, None] - digits, axis=-1)

@@ -70,7 +70,7 @@ for name, sheet in SHEETS.items():
     show.measured(f"{name}: slope of log |score| against log noise level, below 0.15",
                   np.polyfit(np.log(levels[:4]), np.log(strength[name][:4]), 1)[0], "-1 (a flat sheet)", "-1 +- 0.1")
     show.measured(f"{name}: E |score|^2 sigma^2 at the least level: directions that lead off the sheet",
-                  (pull[LEAST] ** 2).sum(axis=1).mean() * LEAST ** 2, "3 less the sheet's 2; edges add some 0.03", "1 +- 0.1")
+                  (pull[LEAST] ** 2).sum(axis=1).mean() * LEAST ** 2, "3 less 2, and the edges' 0.03", "1 +- 0.1")
     for sigma in levels[[0, 2, 4]] if name[0] == "M" else ():
         place = np.digitize(sheet.distance(noisy[sigma]) / sigma, BINS) - 1
         force = np.linalg.norm(pull[sigma], axis=1) * sigma
