@@ -14,7 +14,7 @@ from cupy_double import counting
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command
-from benchmarks import backends, contenders, device, functional, measure, models, networks, report, scale
+from benchmarks import backends, contenders, device, functional, measure, models, networks, report, scale, session
 from benchmarks.tasks import Score, Transformer
 from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor
@@ -90,6 +90,20 @@ def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path
     monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
     assert command.main(["session", "--out", str(tmp_path)]) == 2
     assert "GPU: not measured. no driver" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failed, refused, code", [(False, 0, 0), (True, 0, 1), (False, 1, 1)])
+def test_a_session_names_its_file_after_the_gpu_and_keeps_what_the_tests_said(double, monkeypatch, tmp_path, failed, refused,
+                                                                              code):
+    def run(arguments):
+        Path(arguments[-1]).write_text("{}")
+        return refused
+    monkeypatch.setattr(session, "tested", lambda: {"failed": failed, "output": "12 passed"})
+    monkeypatch.setattr(session, "SIDE", 16)
+    assert session.session(tmp_path, run) == code
+    record = json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
+    assert record["tests"] == {"failed": failed, "output": "12 passed"}
+    assert set(record["tflops_of_large_products"]) == {"float32", "float16", "float64"}
 
 
 def test_rows_that_did_not_begin_in_time_are_named(monkeypatch, tmp_path, capsys):

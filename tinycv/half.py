@@ -13,7 +13,7 @@ S begins large. A step whose gradients overflowed is left out and S halved; afte
     loss = cross_entropy(model(x.to("float16")).to("float32"), labels)
     half.zero_grad(); half.backward(loss); half.step()      or train.fit(model, half, ...)
 
-It pays on a GPU alone: NumPy has no arithmetic of 16 bits, and is several times slower with them.
+It is meant for a GPU (not yet timed on one): NumPy converts every half to float32 and back, which is slow.
 differs: every layer's weights are halves, norms' too. No bfloat16, which NumPy lacks.
 """
 

@@ -1,6 +1,6 @@
 """On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is known to run.
 
-    pytest tests/gpu            about two minutes on a GPU;   python -m benchmarks session  runs it before it measures
+    pytest tests/gpu            the certificate last, it takes longest;   python -m benchmarks session  begins with it
 """
 from __future__ import annotations
 
@@ -46,11 +46,6 @@ def on_the_double():
 
 
 # ── is it right? ─────────────────────────────────────────────────────────────────────────────────
-
-def test_every_derivative_is_certified_on_the_gpu(capsys):
-    names = [] if REAL_GPU else ["matmul", "softmax"]       # of the double all are, by tests/engine
-    assert check.main([*names, "--device", "gpu"]) == 0, capsys.readouterr().out
-
 
 def answers(name, device):
     """Results and gradients of every case of a pair, in float32."""
@@ -145,3 +140,8 @@ def test_halves_and_tf32_are_near_to_float32():
 def test_the_doctor_names_the_gpu():
     report = doctor.report()["gpu"]
     assert report["usable"] and report["names"] and report["tf32"] is False
+
+
+def test_every_derivative_is_certified_on_the_gpu(capsys):
+    names = [] if REAL_GPU else ["matmul", "softmax"]       # of the double all are, by tests/engine
+    assert check.main([*names, "--device", "gpu"]) == 0, capsys.readouterr().out

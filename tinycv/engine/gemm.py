@@ -6,8 +6,8 @@ a stack is one step from matrix to matrix.  cuBLAS numbers entries down the colu
 
     C = A B of ours  is  Cᵀ = Bᵀ Aᵀ of its own,  where it finds Aᵀ and Bᵀ lying as we left A and B.
 
-TF32 keeps 10 of float32's 23 bits of a factor, adds in float32, and is several times faster on tensor cores.  Figures
-that were taken with it must say so: ``tf32_allowed`` is part of what doctor.py and every benchmark report.
+TF32 keeps 10 of float32's 23 bits of a factor and adds in float32, which is what tensor cores can do.  Figures that
+were taken with it must say so: ``tf32_allowed`` is part of what doctor.py and every benchmark report.
 
 The cuBLAS bindings are CuPy's private ones (setup.py asks for cupy < 15); where they are missing, @ does it.
 """
