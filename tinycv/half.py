@@ -31,7 +31,7 @@ from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
 
-LARGEST = 2.0 ** 24                             # of S: beyond it nothing is gained, and overflow is certain
+LARGEST = 2.0 ** 24                             # of S: it grows no further
 
 
 class Half:
