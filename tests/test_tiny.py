@@ -69,6 +69,17 @@ def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_gan_paints_where_the_data_are():
+    from tinycv.data import DrawnLoader
+    from tinycv.generative import PointMLP, fit_gan
+    tinycv.manual_seed(0)
+    generator, discriminator = PointMLP(1, 1, width=16, depth=1), PointMLP(1, 1, width=16, depth=1)
+    loader = DrawnLoader(lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200)
+    adams = (AdamW(side.parameters(), lr=1e-2, betas=(0.5, 0.9)) for side in (generator, discriminator))
+    fit_gan(generator, discriminator, *adams, loader, 1, progress=False)
+    assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=0.7)
+
+
 def test_a_model_comes_back_from_a_file(tmp_path):
     from tinycv.checkpoint import load_model, save_model
     tinycv.manual_seed(0)

@@ -1,6 +1,8 @@
 """Generators and discriminators: their shapes, how they start, and that they learn a Gaussian until nobody can tell."""
 from __future__ import annotations
 
+from math import erf, sqrt
+
 import numpy as np
 import pytest
 from certified import certify_layer
@@ -118,13 +120,15 @@ def test_against_a_fixed_generator_the_discriminator_ends_at_p_over_p_plus_p_of_
 
 
 def test_at_the_optimum_of_the_game_nobody_can_tell():
-    """Both learn: Goodfellow et al. 2014, figure 1. The generator finds the Gaussian, and the discriminator ends within 0.05
-    of one half wherever there are data."""
-    generator, discriminator = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)), small_discriminator()
+    """Both learn: Goodfellow et al. 2014, figure 1. The generator finds the Gaussian, and the discriminator, which learns
+    ten times as fast (two time scales), ends within 0.05 of one half wherever there are data."""
+    generator = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
     generator.latent = 1
-    adams = (Adam(side.parameters(), 5e-3, (0.5, 0.9)) for side in (generator, discriminator))
+    discriminator = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    adams = (Adam(side.parameters(), rate, (0.5, 0.9)) for side, rate in ((generator, 1e-3), (discriminator, 1e-2)))
     fit_gan(generator, discriminator, *adams, DrawnLoader(gaussian, 256, 1500), 1, schedule=warmup_cosine(1500),
             progress=False)
-    made = generator(tinycv.randn(20_000, 1)).numpy()
-    assert made.mean() == pytest.approx(1, abs=0.05) and made.std() == pytest.approx(0.5, abs=0.12)
+    made = np.sort(generator(tinycv.randn(4000, 1)).numpy()[:, 0])
+    below = np.array([0.5 * (1 + erf((x - 1) / 0.5 / sqrt(2))) for x in made])
+    assert np.abs(below - (np.arange(4000) + 0.5) / 4000).max() < 0.06         # Kolmogorov's distance of the two shares
     assert np.abs(chance_of_real(discriminator, np.linspace(0, 2, 41)) - 0.5).max() < 0.05

@@ -5,9 +5,9 @@
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
 Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
-differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas 0
-and 0.9, theirs is 1e-4 with beta1 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All methods
-here have the same.
+differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 1e-3 to 0 along a cosine, with betas
+0.5 and 0.99, theirs is 1e-4 with beta1 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All
+methods here have the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the m
     "Pac2": lambda sigma: {"pack": 2},
     "Pac4": lambda sigma: {"pack": 4},
     "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1), "critic_steps": 2},
-    "R1": lambda sigma: {"penalty": R1(20 * sigma ** 2)},       # so that D may rise by a third within sigma of a mode
+    "R1": lambda sigma: {"penalty": R1(8 * sigma ** 2)},        # so that D may rise by a half within sigma of a mode
     "spectral norm": lambda sigma: {"game": HINGE, "spectral": True},
 }
 
@@ -66,7 +66,7 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
         return seen[-1][1]._asdict()
 
     loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 100 if pacgan else 256, every, seed)
-    adams = (Adam(side.parameters(), lr=2e-3, betas=(0.0, 0.9)) for side in (generator, discriminator))
+    adams = (Adam(side.parameters(), lr=1e-3, betas=(0.5, 0.99)) for side in (generator, discriminator))
     fit_gan(generator, discriminator, *adams, loader, moments, schedule=warmup_cosine(every * moments), seed=seed,
             evaluate=judged, device=device, progress=progress, **options)
     return seen
