@@ -90,22 +90,22 @@ def scene(ax, step, points, belief, caption=""):
     ax.set_title(caption or f"step {step:,}", fontsize=10)
 
 
-ends = {method: f"{seen[-1][1].covered} of 25 modes, {seen[-1][1].share:.0%} near one" for method, seen in games.items()}
-figure = draw.figure(f"The plain GAN ends with {ends['GAN']}; with a penalty on the slope, {ends['R1']}", 13, 9)
+ends = {method: f"{seen[-1][1].covered} of 25 modes, KL {seen[-1][1].reverse_kl:.2g}" for method, seen in games.items()}
+figure = draw.figure(f"The plain GAN fills modes unevenly: {ends['GAN']}; with a penalty on D's slope, {ends['R1']}", 13, 9)
 top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1.1))
 for row, method in zip(top.subplots(2, 5), scenes, strict=True):
     row[0].set_ylabel(f"{method}     (blue: D says real, red: fake)", fontsize=10)
     for ax, i in zip(row, np.linspace(0, moments - 1, 5).round().astype(int), strict=True):
         scene(ax, *scenes[method][i])
 left, middle, right = bottom.subplots(1, 3)
-for ax, i, name in ((left, 0, "modes covered, of 25"), (middle, 1, "share within three sigma")):
-    draw.curves(ax, {m: ([step for step, _ in g], [seen[i] for _, seen in g]) for m, g in games.items()}, "step", name)
+for ax, i, name in ((left, 0, "modes covered, of 25"), (middle, 2, "how unevenly: reverse KL, nats")):
+    draw.curves(ax, {m: ([step for step, _ in g], [seen[i] for _, seen in g]) for m, g in games.items()}, "step", name, i == 2)
 right.hist(painted, 60, range=(-1, 3), density=True, color=draw.PALE, label="G's points")
 right.plot(line, np.exp(-2 * (line - 1) ** 2) * np.sqrt(2 / np.pi), color=draw.GOOD, label="the data")
 right.plot(line, chance, color=draw.BAD, label="D: how real")
 right.axhline(0.5, color=draw.INK, linewidth=0.6, linestyle=":")
 right.set(xlabel="x, in one dimension, at the end of the game", ylim=(0, 1.25))
-right.legend(frameon=False, fontsize=9, loc="upper right")
+right.legend(frameon=False, fontsize=9, loc="upper left")
 
 
 def frames(moving):
