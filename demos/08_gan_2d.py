@@ -99,7 +99,7 @@ for row, method in zip(top.subplots(2, 5), scenes, strict=True):
         scene(ax, *scenes[method][i])
 left, middle, right = bottom.subplots(1, 3)
 for ax, i, name in ((left, 0, "modes covered, of 25"), (middle, 2, "how unevenly: reverse KL, nats")):
-    draw.curves(ax, {m: ([step for step, _ in g], [seen[i] for _, seen in g]) for m, g in games.items()}, "step", name, i == 2)
+    draw.curves(ax, {m: ([s for s, _ in g], [seen[i] for _, seen in g]) for m, g in games.items()}, "step", name, log=i == 2)
 right.hist(painted, 60, range=(-1, 3), density=True, color=draw.PALE, label="G's points")
 right.plot(line, np.exp(-2 * (line - 1) ** 2) * np.sqrt(2 / np.pi), color=draw.GOOD, label="the data")
 right.plot(line, chance, color=draw.BAD, label="D: how real")
