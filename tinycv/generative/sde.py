@@ -59,9 +59,8 @@ class SDE:
         """grad log p_t, if density.score(x, s) is that of p_0 after noise s was added, exact (data/densities.py) or learned:
         x / scale is a point of p_0 with noise std / scale. So one score serves every process."""
         def score(x: Any, t: Any) -> Any:
-            scale, std = self.marginal(t)
-            scale = scale[:, None]                                  # (B, 1)
-            return density.score(x / scale, std / scale[:, 0]) / scale
+            scale, std = self.marginal(t)                           # (B,) each
+            return density.score(x / scale[:, None], std / scale) / scale[:, None]
         return score
 
     def reverse(self, score: Callable) -> Reverse:

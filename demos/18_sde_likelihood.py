@@ -1,0 +1,120 @@
+"""18 · How probable is a point, to a diffusion model?   python demos/18_sde_likelihood.py   2 min on two cores
+
+A diffusion model draws samples, and can say how probable each point is: its noisy path has the same densities as a path
+without chance, along which the log-density changes by the divergence of the flow. Here that is held to densities that are
+known, to the hundredth of a nat: three processes, the exact score and a learned one.
+Read first: tinycv/generative/sde.py, ode.py.     Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from tinycv import draw
+from tinycv.data import DrawnLoader, eight_gaussians, entropy, two_moons
+from tinycv.demo import Demo
+from tinycv.ema import EMA
+from tinycv.engine.backend import manual_seed, standard_normal, to_device, to_numpy
+from tinycv.generative import ScoreMLP
+from tinycv.generative.edm import edm_denoiser, edm_loss
+from tinycv.generative.ode import euler, heun, log_likelihood, rk4, solve
+from tinycv.generative.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
+from tinycv.metrics import modes_covered
+from tinycv.optim import Adam, warmup_cosine
+from tinycv.train import fit
+
+show = Demo("18_sde_likelihood", __doc__)
+rng = np.random.default_rng(1000 + show.seed)
+DATA = {"eight Gaussians": eight_gaussians(), "two moons": two_moons(0.15, 60)}
+REACH = {"eight Gaussians": 4.5, "two moons": 2.8}
+SDES = {"VE": VE(0.01, 50.0), "VP": VP(), "sub-VP": SubVP()}
+FIRST = {"VE": 0.0945, "VP": 0.0031, "sub-VP": 0.04}                # where the noise is 0.02: below it, little was learned
+many, side, fine, n = show.choose((60, 12, 8, 20), (1500, 60, 50, 200))
+steps = show.choose(20, 4000, 15000)
+
+# %% learn each score, for all noise levels: one network serves all three processes
+
+
+def learn(density):
+    """Something with a score(x, noise), as the density itself has one."""
+    manual_seed(show.seed)
+    model = ScoreMLP(2).to(show.device)
+    loader, ema = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 512, steps, show.seed), EMA(model, decay=0.99)
+    fit(model, Adam(model.parameters(), lr=5e-3), lambda model, x: edm_loss(model, x, mean=-1.0, std=1.3), loader, 1,
+        schedule=warmup_cosine(steps, steps // 20), ema=ema, seed=show.seed)
+    model.load_state_dict(ema.state_dict())
+    denoise = edm_denoiser(model)
+    return SimpleNamespace(score=lambda x, s: (denoise(x, s) - x) / (s * s)[:, None])
+
+
+def clock(first, n):
+    """From ``first`` to 1 in n steps, short ones where there is little noise."""
+    return first + (1 - first) * np.linspace(0, 1, n + 1) ** 2
+
+
+learned, points = [{name: f(density) for name, density in DATA.items()} for f in (learn, lambda d: d.sample(many, rng))]
+
+# %% the log-likelihood of unseen points, minus the truth for the same points: on average, minus the KL divergence
+for name, density in DATA.items():
+    x, truth = to_device(points[name], show.device), density.log_density(points[name].astype(float))
+    floor = entropy(density, REACH[name] + 0.5, show.choose(200, 1000))
+    show.measured(f"{name}: entropy, nats", floor, "minus the mean of the true log-likelihood")
+    for kind, sde in SDES.items():
+        for source, first, target in ((density, 0.0, "within 0.01"), (learned[name], FIRST[kind], "-0.05 to 0 + 2 errors")):
+            gap = to_numpy(log_likelihood(sde, sde.score_of(source), x, clock(first, fine))) - truth
+            which = "exact" if source is density else "learned"
+            show.measured(f"{name}, {kind}, {which} score: mean log-likelihood minus the truth, nats", gap.mean(),
+                          f"standard error {gap.std() / many ** 0.5:.4f}", target)
+
+# %% the divergence along one random direction a point (Hutchinson), beside the exact one
+vp, eight, truth = SDES["VP"], learned["eight Gaussians"], DATA["eight Gaussians"]
+x = to_device(points["eight Gaussians"], show.device)
+exact, guess = [to_numpy(log_likelihood(vp, vp.score_of(eight), x, clock(FIRST["VP"], fine), along))
+                for along in (None, standard_normal(x.shape, x))]
+show.measured("Hutchinson's estimate minus the exact one, in standard errors", (guess - exact).mean() / (guess - exact).std()
+              * many ** 0.5, target="|.| <= 2")
+
+# %% how many steps: error of the likelihood with the exact score, by rule
+counts, errors, few = (5, 10, 20, 40), {}, points["eight Gaussians"][:200].astype(float)
+for rule in (euler, heun, rk4):
+    errors[rule.__name__] = [np.abs(log_likelihood(vp, vp.score_of(truth), few, clock(0, count), step=rule)
+                                    - truth.log_density(few)).mean() for count in counts]
+
+# %% samples by the learned score: with noise, with noise and a corrector, and without noise
+start, score, walks, samples = vp.prior((many, 2), x), vp.score_of(eight), {}, {}
+samples["reverse SDE"], walks["reverse SDE"] = euler_maruyama(vp.reverse(score), start, clock(1e-3, n)[::-1], 1)
+samples["predictor-corrector"] = predictor_corrector(vp, score, start, clock(1e-3, n // 2)[::-1], snr=0.1)
+walks["flow (ODE)"] = [start]
+for t, then in zip((times := clock(1e-3, n // 4)[::-1]), times[1:], strict=False):
+    walks["flow (ODE)"].append(solve(vp.flow(score), walks["flow (ODE)"][-1], (t, then), heun))
+samples["flow (ODE)"] = walks["flow (ODE)"][-1]
+for way, x in samples.items():
+    modes = modes_covered(to_numpy(x), truth.means, truth.sigma)
+    show.measured(f"{way}: share within 3 sigma of a mode", modes.share, "0.989 for the data", ">= 0.96")
+    show.measured(f"{way}: KL of the shares of the modes", modes.reverse_kl, "", "<= 0.01")
+
+# %% draw
+figure = draw.figure("The flow without chance has the densities of the noisy process, and tells log p of each point", 12, 7)
+top, bottom = figure.subplots(2, 4)
+for pair, (name, density) in zip((top[:2], top[2:]), DATA.items(), strict=True):
+    plane, score = draw.plane(REACH[name], side), vp.score_of(learned[name])
+    found = to_numpy(log_likelihood(vp, score, to_device(plane, show.device), clock(FIRST["VP"], fine)))
+    show.measured(f"{name}: integral of the learned density over the plane",
+                  np.exp(found).sum() * (plane[1, 0] - plane[0, 0]) ** 2, target="1 +- 0.005")
+    draw.density(pair[0], density.log_density, REACH[name])
+    draw.density(pair[1], lambda x, found=found: found, REACH[name], side=side)
+    pair[0].set_title(f"{name}: the true log p", fontsize=10)
+    pair[1].set_title("learned, along the flow", fontsize=10)
+for ax, (way, walk) in zip(bottom[:2], walks.items(), strict=True):
+    draw.scatter(ax, to_numpy(samples[way]), 4.5, draw.PALE, f"{way}: from noise to a sample")
+    for path, colour in zip(np.stack([to_numpy(x[:5]) for x in walk], axis=1), draw.LINES, strict=True):
+        ax.plot(*path.T, color=colour, linewidth=1)
+        ax.plot(*path[-1], "o", color=colour, markersize=5)
+draw.curves(bottom[2], {name: (counts, error) for name, error in errors.items()}, "steps", "error of log p, nats", True)
+bottom[2].set_xscale("log", base=2)
+bottom[2].set_xticks(counts, counts)
+bottom[2].set_title("better rules need fewer steps", fontsize=10)
+bottom[3].hist(guess - exact, bins=np.linspace(-8, 8, 41), color=draw.LINES[0])
+bottom[3].set(xlabel="estimated minus exact log p, nats", ylabel="points")
+bottom[3].set_title("one random direction: right on average", fontsize=10)
+show.finish(figure)
