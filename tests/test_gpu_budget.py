@@ -24,7 +24,7 @@ BUDGETS = {
     "LSTM of 10 steps": (tasks.Lstm(4, 10, 2, 5, 3), 74, 275),
     "Transformer": (tasks.Transformer(4, 5, 8, 2, 16, 2, 7), 135, 308),
     "ViT": (tasks.Vit(4, 4, 2, 8, 2, 2, 3), 147, 347),
-    "GAN": (tasks.Gan(4, 5, 2), 331, 982),
+    "GAN": (tasks.Gan(4, 5, 2), 337, 982),
     "U-Net": (tasks.UNet(4, 8, 16), 126, 583),
     "score, second order": (tasks.Score(4, 8), 146, 165),
 }

@@ -64,7 +64,8 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     def over_shard(values):                                         # (C,), in float32 at least
         return values.reshape(rows).sum(axis=0, dtype=wide) if n else xp.zeros(channels, wide)
 
-    mean, y, off = all_reduce(over_shard(a)) / count, xp.empty_like(a), xp.empty(a.shape, wide)
+    mean = all_reduce(over_shard(a.sum(axis=1, dtype=wide))) / count            # in two steps, to keep a large mean's digits
+    y, off = xp.empty_like(a), xp.empty(a.shape, wide)
     kernels.squares(x, warps_for(n), n, channels, a, mean, off)
     var = all_reduce(over_shard(off))
     scale, slope = xp.empty_like(mean), xp.empty_like(mean)
