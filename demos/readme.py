@@ -29,8 +29,8 @@ READING = {                                     # chapters, and their files in t
     "Chapter 3, from noise to images": (
         "tinycv/generative", "../data/densities ../data/shapes score langevin sde ode embedding networks diffusion samplers "
                              "guidance inpaint unet dit edm"),
-    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/activation_cuda ../nn/norm_cuda ../nn/conv_cuda "
-                 "../nn/losses_cuda ../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda"),
+    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/activation_cuda ../nn/norm_cuda ../nn/batch_norm_cuda "
+                 "../nn/conv_cuda ../nn/losses_cuda ../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
 }
 
 
