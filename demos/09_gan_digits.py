@@ -85,7 +85,7 @@ if show.full:
     small = halved(x)
     reader = judge_of(small, y, epochs=16)
     rgb = DrawnLoader(lambda n, rng: stacked_digits(small, y, n, rng)[:1], 64, 200, show.seed)
-    stack, last = play(rgb, 14, 3, 64, epochs=30, looks=1, see=lambda generator: {"looked": 1.0})
+    stack, last = play(rgb, 14, 3, 128, epochs=30, looks=1, see=lambda generator: {"looked": 1.0})
     images = write(stack, rng.normal(size=(25_600, 64)).astype(np.float32))
     numbers = reader.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3) @ np.array([100, 10, 1])
     counts = np.bincount(numbers, minlength=1000)
