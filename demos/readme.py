@@ -25,10 +25,10 @@ READING = {                                     # chapters, and their files in t
                              "transformer encoder_decoder gpt"),
     "Chapter 2, images read as sentences": ("tinycv/vision", "vit convnet inside layouts weights classify"),
     "Chapter 3, machines that make images: the painter and the teacher": (
-        "tinycv/generative", "gan turns unrolled gan_networks judge ../metrics"),
+        "tinycv/generative", "gan turns unrolled gan_networks plane judge ../metrics"),
     "Chapter 3, from noise to images": (
-        "tinycv/generative", "../data/densities ../data/shapes score langevin sde ode embedding networks diffusion samplers "
-                             "guidance inpaint unet dit edm"),
+        "tinycv/generative", "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding networks "
+                             "diffusion samplers guidance inpaint unet dit edm"),
     "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/activation_cuda ../nn/norm_cuda ../nn/batch_norm_cuda "
                  "../nn/conv_cuda ../nn/losses_cuda ../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
 }
