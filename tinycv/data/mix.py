@@ -7,7 +7,7 @@ Labels are probabilities (B, K), which cross_entropy takes as well as class numb
 
     DataLoader(images, one_hot(labels, 10), batch_size=64, mix=partial(mixup, alpha=0.4))
 
-differs: each image has a share of its own, as in the papers' equations; their programs draw one for a whole batch.
+The share is drawn once for a batch, as in the papers' programs: so some batches are left nearly as they are.
 """
 
 import numpy as np
@@ -50,13 +50,13 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
 
 
 def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple:
-    """Of each image: its own share (B,), and the number of the one it meets (B,)."""
+    """Of each image: its share (B,), and the number of the one it meets (B,)."""
     if x.ndim != 4 or y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
         raise ValueError(f"{name} takes images (B, C, H, W) and probabilities (B, K), got {x.shape} and {y.dtype} of shape "
                          f"{y.shape}; one_hot makes them of class numbers")
     if not alpha > 0:
         raise ValueError(f"{name}: alpha={alpha} must be above 0")
-    return rng.beta(alpha, alpha, len(x)).astype(y.dtype), rng.permutation(len(x))
+    return np.full(len(x), rng.beta(alpha, alpha), y.dtype), rng.permutation(len(x))
 
 
 def _blend(share: np.ndarray, y: np.ndarray, other: np.ndarray) -> np.ndarray:
