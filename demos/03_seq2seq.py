@@ -43,7 +43,7 @@ for digits in (2, 3) if show.full else (2,):
         for seed in SEEDS if digits == 2 else SEEDS[:1]:
             train, test = addition(digits, reverse_source=backwards, seed=seed)
             train, test = (train[:256], test[:50]) if show.quick else (train, test)
-            model, history = learn(train, show.choose(2, 40 if digits == 2 else 28), seed, test, show.choose(1, 2))
+            model, history = learn(train, show.choose(2, 80 if digits == 2 else 28), seed, test, show.choose(1, 4))
             right.append(exact_match(model, test).mean())
             curves[digits, backwards] = history.metrics
             if digits == 2 and backwards and seed == SEEDS[0]:
