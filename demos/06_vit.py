@@ -87,7 +87,7 @@ guess, sure = (p := probabilities(model, test)).argmax(axis=1), p.max(axis=1)
 wrong = np.flatnonzero(guess != labels)
 wrong = wrong[np.argsort(-sure[wrong])][:8]
 right = np.concatenate([np.flatnonzero((guess == labels) & (labels == digit))[:1] for digit in range(1, 9)])
-figure = draw.figure(f"A Vision Transformer reads {len(test)} unseen {noun}: {100 * scores[-1]:.1f} % right",
+figure = draw.figure(f"A Vision Transformer reads {len(test)} unseen {noun}: {100 * np.mean(scores):.1f} % right",
                      15 if show.full else 12, 7)
 top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
 left, middle = top.subfigures(1, 2, width_ratios=(1, 3.4 if show.full else 2.4))
@@ -98,7 +98,7 @@ losses = np.mean(np.reshape(history.losses, (epochs, -1)), axis=1)
 draw.curves(loss, {"training": (range(1, epochs + 1), losses)}, "epoch", "cross-entropy of blended images, nats")
 draw.curves(curve, {"test": ([m["epoch"] for m in history.metrics], [m["accuracy"] for m in history.metrics])},
             "epoch", f"accuracy on unseen {noun}")
-draw.note(curve, f"{scores[-1]:.3f} after {history.seconds:.0f} s", "lower right")
+draw.note(curve, f"this training: {scores[-1]:.3f} after {history.seconds:.0f} s", "lower right")
 for ax in more:
     draw.curves(ax, {name: (counts, found.mean(axis=0)) for name, found in known.items()}, "digits to learn from",
                 "accuracy on unseen digits")
