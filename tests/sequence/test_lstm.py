@@ -204,3 +204,15 @@ def test_a_chrono_start_without_biases_or_steps_is_refused():
         chrono_start(LSTM(WIDTH, H, bias=False), 10)
     with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
         chrono_start(LSTM(WIDTH, H), 0)
+
+
+@pytest.mark.parametrize("looked_at", [(), (0,), (1, 3), (T - 1,)], ids=str)
+def test_a_loss_that_looks_at_some_steps_alone_has_the_definitions_gradients(looked_at, device):
+    found = []
+    for function in (lstm, lstm.definition):
+        arguments = tensors(device, [a.astype(np.float64) for a in ARRAYS], requires_grad=True)
+        y, c_n = function(*arguments)
+        loss = sum(((y[t] ** 2).sum() for t in looked_at), (c_n ** 3).sum())
+        found.append(tinycv.grad(loss, arguments))
+    for kernel, definition in zip(*found, strict=True):
+        np.testing.assert_allclose(kernel.numpy(), definition.numpy(), rtol=1e-9, atol=1e-12)
