@@ -57,9 +57,10 @@ def seen(images):
 
 
 def generated(labels, steps, w=0.0, most=1.0, kind=ddim_step, **options):
-    """Digits of these labels, from noise: (N, 1, 28, 28)."""
+    """Digits of these labels, from the same noise whatever else is asked: (N, 1, 28, 28)."""
     def part(start, labels):
         return sample(partial(kind, believed(labels, w, most), alpha_bar, **options), start, times(alpha_bar, steps))
+    tinycv.manual_seed(show.seed)
     cut = [(noise(len(part)), Tensor(part, device=show.device)) for part in np.array_split(labels, 2)]
     return np.concatenate([seen(part(*b) if cores else group.map(part, *b)) for b in cut])
 
@@ -69,7 +70,7 @@ kinds = {"DDIM, eta 0": {}, "DDIM, eta 1": {"eta": 1.0}, "DDPM, larger variance"
 walks, usual = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000)), show.choose(5, 50)
 with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
     digits, plain = generated(asked, usual, w=1.0), generated(asked, usual)
-    walked = {k: [generated(asked[:250], steps, most=np.inf, **options) for steps in walks] for k, options in kinds.items()}
+    walked = {k: [generated(asked, steps, most=np.inf, **options) for steps in walks] for k, options in kinds.items()}
     denoise = believed(np.arange(10), w=1.0)
     path = [(t, seen(xt), seen(denoise(xt, t)) if t else seen(xt)) for t, xt in trajectory(
         partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * usual))]
