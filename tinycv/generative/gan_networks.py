@@ -83,19 +83,22 @@ class PointMLP(Sequential):
 class DCGANGenerator(Module):
     """z (B, latent) to images (B, channels, side, side) in [0, 1]: Radford et al. 2016, section 3.
 
-    The noise becomes a small image of many channels, 7 x 7 for sides of 14, 28, 56, ..., and convolutions of stride ½ double
-    its side and halve its channels, down to ``width``; batch norm and ReLU between them.
+    The noise becomes a small image of many channels, 4 x 4 for most sides, and convolutions of stride ½ double its side and
+    halve its channels, down to ``width`` before the last; batch norm and ReLU between them.
     differs: a sigmoid at the end, as images are 0 to 1 here; theirs ends in tanh, which is 2 sigmoid(2x) - 1.
+    ValueError if side is less than 5.
     """
 
     def __init__(self, side: int, latent: int = 64, channels: int = 1, width: int = 32):
-        self.latent, self.start, doublings = latent, *_halvings(side)
-        most = width << (doublings - 1)
-        self.project, self.most = Linear(latent, most * self.start ** 2, bias=False), most
-        layers: list[Module] = [BatchNorm2d(most), ReLU()]
-        for before in [most >> i for i in range(doublings - 1)]:
-            layers += [ConvTranspose2d(before, before // 2, 4, 2, 1, bias=False), BatchNorm2d(before // 2), ReLU()]
-        self.layers = Sequential(*layers, ConvTranspose2d(width, channels, 4, 2, 1), Sigmoid())
+        self.latent, sides = latent, _sides(side)
+        self.start, self.most = sides[-1], width << (len(sides) - 2)
+        self.project = Linear(latent, self.most * self.start ** 2, bias=False)
+        layers, before = [], self.most
+        for to in sides[-2:0:-1]:
+            layers += [BatchNorm2d(before), ReLU(), ConvTranspose2d(before, before // 2, 4 - to % 2, 2, 1, bias=False)]
+            before //= 2
+        last = ConvTranspose2d(width, channels, 4 - side % 2, 2, 1)
+        self.layers = Sequential(*layers, BatchNorm2d(width), ReLU(), last, Sigmoid())
         start_small(self)
 
     def forward(self, z: Any) -> Any:
@@ -104,26 +107,28 @@ class DCGANGenerator(Module):
 
 
 class DCGANDiscriminator(Sequential):
-    """Images (B, channels, side, side) to logits (B, 1): convolutions of stride 2 and leaky ReLUs; batch norm after all but
-    the first, if asked. Penalties on the slope want it without: it ties the examples of a batch to each other.
+    """Images (B, channels, side, side) to logits (B, 1): convolutions of stride 2 and leaky ReLUs, ``width`` channels, then
+    twice as many each time; batch norm after all but the first, if asked. Penalties on the slope want it without: it ties
+    the examples of a batch to each other. ValueError if side is less than 5.
     """
 
     def __init__(self, side: int, channels: int = 1, width: int = 32, batch_norm: bool = True):
-        start, halvings = _halvings(side)
-        layers: list[Module] = []
-        for i in range(halvings):
-            before, after = channels if i == 0 else width << (i - 1), width << i
+        sides, layers, before = _sides(side), [], channels
+        for i, at in enumerate(sides[:-1]):
             normed = batch_norm and i > 0
-            layers += [Conv2d(before, after, 4, 2, 1, bias=not normed), *([BatchNorm2d(after)] * normed), LeakyReLU(0.2)]
-        super().__init__(*layers, Flatten(), Linear((width << (halvings - 1)) * start ** 2, 1))
+            after = width << i
+            layers += [Conv2d(before, after, 4 - at % 2, 2, 1, bias=not normed), *([BatchNorm2d(after)] * normed),
+                       LeakyReLU(0.2)]
+            before = after
+        super().__init__(*layers, Flatten(), Linear(before * sides[-1] ** 2, 1))
         start_small(self)
 
 
-def _halvings(side: int) -> tuple[int, int]:
-    """(smallest side, how often it doubles until ``side``): 28 is 7, doubled twice."""
-    times = 0
-    while side % 2 == 0 and side > 7:
-        side, times = side // 2, times + 1
-    if times == 0:
-        raise ValueError(f"a side of {side}: it must be even, and above 7, to be halved at least once")
-    return side, times
+def _sides(side: int) -> list[int]:
+    """A side, halved and rounded up, until it is 4 or 3: 28, 14, 7, 4. Windows of 4 make an even side, of 3 an odd one."""
+    if side < 5:
+        raise ValueError(f"a side of {side}: images of 5 x 5 and above can be halved")
+    sides = [side]
+    while sides[-1] > 4:
+        sides.append(-(-sides[-1] // 2))
+    return sides
