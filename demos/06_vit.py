@@ -18,7 +18,8 @@ from tinycv.data import digits_8x8, idx_folder, mixup, mnist_5k, random_affine, 
 from tinycv.demo import Demo
 from tinycv.vision import ConvNet, ViT, accuracy, probabilities, train_classifier
 
-show = Demo("06_vit", __doc__, data="folder with the four IDX files of MNIST or Fashion-MNIST, to learn those instead")
+show = Demo("06_vit", __doc__, half=True, data="folder with the four IDX files of (Fashion-)MNIST, to learn those instead")
+learn = partial(train_classifier, half=show.half)
 
 
 def new(kind, seed, **sizes):
@@ -40,7 +41,7 @@ noun = "images" if show.data else "digits"
 for seed in range(3) if show.full else [show.seed]:
     x, y, test, labels = idx_folder(show.data) if show.data else mnist_5k(seed=seed)       # a seed holds out its own 1,000
     x, y, model = x[:few], y[:few], new(Vit, seed)
-    history = train_classifier(model, x, y, epochs, seed=seed, transform=turned, mix=mixup, held_out=(test, labels),
+    history = learn(model, x, y, epochs, seed=seed, transform=turned, mix=mixup, held_out=(test, labels),
                                checkpoint=kept(f"seed {seed}"))
     runs.append((accuracy(model, test, labels), history.seconds))
 spent = [seconds for _, seconds in runs]                           # of every training, however often it was stopped
@@ -58,7 +59,7 @@ if show.full:
     (small, digits), vit, svm = digits_8x8(), [], []
     for fold, (learnt, rest) in enumerate(stratified_folds(digits, folds=5, seed=0)):
         reader = new(ViT, show.seed, image_size=8, patch_size=2, dim=64, depth=4, heads=4)
-        spent.append(train_classifier(
+        spent.append(learn(
             reader, small[learnt], digits[learnt], 100, mix=mixup, checkpoint=kept(f"fold {fold}"),
             transform=partial(random_affine, degrees=10, translate=0.06, scale=(0.9, 1.1), shear=5)).seconds)
         vit.append(accuracy(reader, small[rest], digits[rest]))
@@ -75,7 +76,7 @@ for name, kind in learners.items() if show.full else ():
     for seed, i in np.ndindex(known[name].shape):
         x, y, unseen, asked = mnist_5k(seed=seed)
         learner, few = new(kind, seed), counts[i]
-        spent.append(train_classifier(
+        spent.append(learn(
             learner, x[:few], y[:few], 960 // (few // 64), seed=seed, transform=random_shift,
             checkpoint=kept(f"{name} {few} {seed}")).seconds)
         known[name][seed, i] = accuracy(learner, unseen, asked)

@@ -20,25 +20,26 @@ from tinycv.generative.diffusion import clipped, cosine_schedule, denoiser, diff
 from tinycv.generative.guidance import guided, without_some
 from tinycv.generative.inpaint import inpainting
 from tinycv.generative.samplers import ddim_step, ddpm_step, sample, times, trajectory
+from tinycv.half import Half
 from tinycv.metrics import precision_recall, squared_distances
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.train import fit
 
-show = Demo("17_diffusion_digits", __doc__)
-NOBODY = 10                                     # the label "nobody said"
-cores = None if show.device == "cpu" else 1     # None: all of them
+show = Demo("17_diffusion_digits", __doc__, half=True)
+NOBODY, alpha_bar = 10, cosine_schedule(1000)   # the label "nobody said"; how much is left of an image at each time
+cores = None if show.device == "cpu" and not show.half else 1       # None: all of them
 
 # %% data: pixels from -1 to 1; model; training
 few, epochs = show.choose((64, 2), (4000, 50))
 x, y, test, test_y = (part[:few] for part in mnist_5k())
-alpha_bar = cosine_schedule(1000)
 model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
 loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
-ema = EMA(model, decay=0.998)
-history = fit(model, AdamW(model.parameters(), lr=2e-3, weight_decay=0.0), lambda model, images, labels: diffusion_loss(
+adam, ema = partial(AdamW, lr=2e-3, weight_decay=0.0), EMA(model, decay=0.998)
+optimizer = Half(model, adam) if show.half else adam(model.parameters())
+history = fit(model, optimizer, lambda model, images, labels: diffusion_loss(
     model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v"), loader, epochs, clip=1.0, ema=ema,
     schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores,
-    checkpoint=show.out / f"{show.name}_{few}.safetensors")                   # a second run need not train again
+    checkpoint=show.out / f"{show.name}_{few}{'_half' * show.half}.safetensors")          # a second run need not train again
 
 
 # %% what the trained model can be asked for

@@ -6,7 +6,7 @@ from pathlib import Path
 import cupy_double
 import pytest
 
-from tinycv.demo import Demo, ascii_only
+from tinycv.demo import WITH_HALF, Demo, ascii_only
 from tinycv.engine import backend
 
 
@@ -68,6 +68,17 @@ def test_whoever_asks_for_a_gpu_that_cannot_be_used_is_told_why_and_what_to_do(c
         backend.forget_probe()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and CURES[cause] in said and said.count("\n") == 1
+
+
+def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
+    assert Demo("06_vit", "A story.", ["--half"], half=True).half
+    assert not Demo("06_vit", "A story.", [], half=True).half
+    with pytest.raises(SystemExit) as ended:
+        Demo("01_autograd", "A story.", ["--half"])
+    assert ended.value.code == 2
+    assert "float32 alone; --half is a flag of 06_vit and 17_diffusion_digits" in capsys.readouterr().err
+    demos = Path(__file__).parent.parent / "demos"
+    assert [d.stem for d in sorted(demos.glob("*.py")) if "half=True" in d.read_text(encoding="utf-8")] == list(WITH_HALF)
 
 
 def test_every_demo_asks_so():

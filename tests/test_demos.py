@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinycv.demo import WITH_HALF
+
 ROOT = Path(__file__).parent.parent
 DEMOS = sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
 # Runs a demo on the strict double of CuPy, as if it were a GPU: sys.argv is the demo and its flags.
@@ -45,6 +47,13 @@ def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
     done = run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path)
     record = check_what_it_left(done, tmp_path, demo.stem)
     assert record["device"] == "gpu:0"
+
+
+@pytest.mark.parametrize("how", [[], ["--device", "gpu"]], ids=["cpu", "double"])
+@pytest.mark.parametrize("name", WITH_HALF)
+def test_a_demo_trains_in_halves(name, how, tmp_path):
+    done = run(["-c", ON_THE_DOUBLE, ROOT / "demos" / f"{name}.py", "--quick", "--half", *how], tmp_path)
+    assert check_what_it_left(done, tmp_path, name)["half"] and b"float16" in done.stdout
 
 
 def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path):

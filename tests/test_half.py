@@ -9,7 +9,10 @@ from cupy_double import counting
 
 import tinycv
 from tinycv import Tensor, nn
+from tinycv.checkpoint import CheckpointError, load
 from tinycv.data import DataLoader
+from tinycv.ema import EMA
+from tinycv.engine import backend
 from tinycv.half import Half
 from tinycv.nn.functional import cross_entropy
 from tinycv.optim import SGD, AdamW, clip_grad_norm_
@@ -26,8 +29,7 @@ def vit(device="cpu"):
 
 
 def loss_of(model, x, y):
-    dtype = next(iter(model.parameters())).dtype
-    return cross_entropy(model(x.to(dtype)).to("float32"), y)
+    return cross_entropy(model(x), y)
 
 
 def trained(model, optimizer, steps=40):
@@ -60,7 +62,7 @@ def line(scale=2.0 ** 10, lr=0.1, start=1.0, interval=2000, device="cpu"):
 
 def step(model, half, factor=1.0):
     half.zero_grad()
-    half.backward((model(Tensor(np.ones((1, 1), "float16"), device=model.weight.device)).to("float32") * factor).sum())
+    half.backward((model(Tensor(np.ones((1, 1)), device=model.weight.device)) * factor).sum())
     half.step()
 
 
@@ -131,16 +133,67 @@ def test_a_state_without_master_weights_is_refused_and_changes_nothing():
     assert model.weight.item() == 1.0
 
 
-def test_fit_trains_in_halves_and_resumes(tmp_path):
-    runs = []
-    for epochs in ([4], [2, 4]):
-        for n in epochs:
-            model = vit()
-            half = Half(model, partial(AdamW, lr=3e-3))
-            history = fit(model, half, loss_of, DataLoader(IMAGES, LABELS, batch_size=16), n, clip=1.0, progress=False,
-                          checkpoint=tmp_path / f"{len(epochs)}.safetensors")
-        runs.append(history.losses)
-    assert len(runs[0]) == 8 and runs[0] == runs[1]
+def test_a_model_in_halves_takes_floats_of_any_kind_and_answers_in_float32(device):
+    class Both(nn.Module):
+        def __init__(self):
+            self.layer = nn.Linear(2, 3)
+
+        def forward(self, pair, number, scale):
+            assert {pair[0].dtype, scale.dtype} == {self.layer.weight.dtype} and number.dtype == np.int64
+            return self.layer(pair[0]) * scale, [number]
+
+    model = Both().to(device)
+    Half(model, partial(SGD, lr=0.1))
+    for dtype in ("float32", "float64", "float16"):
+        x, scale = (Tensor(np.ones((4, 2)), dtype=dtype, device=device), Tensor(2.0, device=device))
+        y, [number] = model((x,), Tensor(3, device=device), scale=scale)
+        assert y.dtype == np.float32 and number.dtype == np.int64
+    model.to("float32")
+    assert model((x,), Tensor(3, device=device), scale=scale)[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["EMA made first", "Half made first"])
+def test_what_is_averaged_is_the_master_weights(first, device):
+    model = nn.Linear(1, 1, bias=False).to(device)
+    model.weight.data[...] = 1.0
+    ema = EMA(model, decay=0.99) if first else None
+    half = Half(model, partial(SGD, lr=1e-4), scale=1.0)
+    ema, average, weight = ema or EMA(model, decay=0.99), 1.0, 1.0
+    for _ in range(100):
+        step(model, half)
+        ema.update()
+        weight -= 1e-4
+        average = 0.99 * average + 0.01 * weight
+    kept = backend.to_numpy(ema.state_dict()["weight"])
+    assert kept.dtype == np.float32 and kept.item() == pytest.approx(average, abs=1e-6)         # of halves: 1, or 5e-4 off
+    with ema.applied():
+        assert model.weight.dtype == np.float16 and model.weight.item() == np.float16(average)
+    assert model.weight.item() == np.float16(weight)
+
+
+def test_fit_resumes_in_halves_with_the_same_bits(tmp_path, device):
+    def ended(file, *stops):
+        for epochs, every in stops:
+            model = vit(device)
+            half, ema = Half(model, partial(AdamW, lr=3e-3), scale=2.0 ** 30), EMA(model, 0.9)      # some steps overflow
+            fit(model, half, loss_of, DataLoader(IMAGES, LABELS, batch_size=8), epochs, clip=1.0, ema=ema, progress=False,
+                checkpoint=tmp_path / file, checkpoint_every=every)
+        return load(tmp_path / file)
+
+    (at_once, state), (twice, other) = ended("once", (3, None)), ended("twice", (1, 3), (3, None))
+    assert len(state["history"]["losses"]) == 12 and state["history"]["losses"] == other["history"]["losses"]
+    assert at_once.keys() == twice.keys() and all((at_once[name] == twice[name]).all() for name in at_once)
+    assert {name.split("/")[0]: a.dtype for name, a in at_once.items()} == {
+        "model": np.float16, "ema": np.float32, "optimizer": np.float32}
+    assert 2.0 ** 16 < state["optimizer"]["param_groups"][0]["loss_scale"] < 2.0 ** 30
+
+
+def test_a_training_in_float32_does_not_go_on_in_halves(tmp_path):
+    model, loader = vit(), DataLoader(IMAGES, LABELS, batch_size=32)
+    fit(model, AdamW(model.parameters()), loss_of, loader, 1, progress=False, checkpoint=tmp_path / "a")
+    half = Half(model, AdamW)
+    with pytest.raises(CheckpointError, match="optimizer is 'AdamW' there and 'Half' here"):
+        fit(model, half, loss_of, loader, 2, progress=False, checkpoint=tmp_path / "a")
 
 
 def test_on_a_gpu_a_step_waits_once(double):

@@ -1,6 +1,6 @@
 """What every demo has in common: its flags, its record of measured figures, and where its picture goes.
 
-    show = Demo("06_vit", __doc__)                      reads --quick --full --device --seed --out
+    show = Demo("06_vit", __doc__)                      reads --quick --full --device --half --seed --out
     show.measured("test accuracy", 0.987, target=">= 0.985")
     show.finish(figure)                                 writes out/06_vit.png and out/06_vit.json, prints the figures
 
@@ -8,6 +8,7 @@ A flag of its own is one more argument, whose value is its help:
 
     show = Demo("06_vit", __doc__, data="folder with your IDX files")       --data FOLDER; show.data is it, or None
 
+--half asks for float16 (half.py); a demo that can train so says it by half=True, every other refuses the flag.
 A demo is quick (a test of seconds), full (the whole protocol, cut to an hour at most), or neither (some minutes).
 """
 
@@ -25,27 +26,34 @@ from typing import Any
 from tinycv import doctor
 from tinycv.engine import backend
 
+WITH_HALF = "06_vit", "17_diffusion_digits"
+
 
 class Demo:
-    """One run of one demo. Attributes: quick, full, device, seed, out (a Path), plus ``choose``."""
+    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), plus ``choose``."""
 
-    def __init__(self, name: str, story: str, arguments: list[str] | None = None, **flags: str):
+    def __init__(self, name: str, story: str, arguments: list[str] | None = None, half: bool = False, **flags: str):
         parser = argparse.ArgumentParser(prog=f"demos/{name}.py", description=ascii_only(story),
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
         size = parser.add_mutually_exclusive_group()
         size.add_argument("--quick", action="store_true", help="seconds, to see that it works; the figures mean nothing")
         size.add_argument("--full", action="store_true", help="the whole protocol: up to an hour on two cores")
         parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
+        parser.add_argument("--half", action="store_true", help="train in float16, with float32 master weights: for a GPU"
+                            if half else argparse.SUPPRESS)
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the figures")
         for flag, meaning in flags.items():
             parser.add_argument(f"--{flag}", help=meaning)
         given = parser.parse_args(arguments)
+        if given.half and not half:
+            parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {' and '.join(WITH_HALF)}\n")
         try:
             self.device = backend.resolve(given.device)
         except (backend.GpuUnavailable, ValueError) as error:
             parser.exit(2, f"{error}\n")
         self.name, self.quick, self.full, self.seed, self.out = name, given.quick, given.full, given.seed, given.out
+        self.half = given.half
         for flag in flags:
             setattr(self, flag, getattr(given, flag))
         self.started, self.rows = time.perf_counter(), []
@@ -66,7 +74,7 @@ class Demo:
         self.out.mkdir(parents=True, exist_ok=True)
         facts = doctor.report()
         record = {"demo": self.name, "size": self.choose("quick", "default", "full"), "rows": self.rows, "seed": self.seed,
-                  "device": self.device, "seconds": round(time.perf_counter() - self.started, 1),
+                  "device": self.device, "half": self.half, "seconds": round(time.perf_counter() - self.started, 1),
                   "peak_memory_mib": peak_memory_mib(), "versions": facts["versions"], "cpu": facts["cpu"],
                   "blas": facts["blas"], **more}
         target = self.out / f"{self.name}.json"
@@ -78,7 +86,8 @@ class Demo:
             shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.6g}"
             print(f"  {row['metric']}: {shown}" + (f"   (target {row['target']})" if row["target"] else "")
                   + (f"   [{row['reference']}]" if row["reference"] else ""))
-        print(f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, {self.device}")
+        print(f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, {self.device}"
+              + ", float16" * self.half)
         if figure is not None:
             from tinycv import draw
             print(f"  picture: {draw.save(figure, self.out / f'{self.name}.png')}")

@@ -21,6 +21,8 @@ from tinycv.nn.module import Module
 class EMA:
     """The averaged weights of ``model``, starting from its present ones. Buffers are copied, not averaged.
 
+    Of a model in halves (half.py) the float32 master weights are averaged: a thousandth of a step would not move a half.
+
         ema = EMA(model)
         ...; optimizer.step(); ema.update()
         with ema.applied():
@@ -39,18 +41,19 @@ class EMA:
         self._lay_out(learned)
 
     def _lay_out(self, learned: list[Any]) -> None:
-        self.parts = [Flat(tensors) for tensors in alike(learned)]
+        exact = {p if p.master is None or p.dtype != "float16" else p.master: p for p in learned}
+        self.parts = [Flat(tensors) for tensors in alike(exact)]
         self.averages, self.spares = ([part.zeros() for part in self.parts] for _ in range(2))
         self.views = {}
         for part, average in zip(self.parts, self.averages, strict=True):
-            part.gather([p._data for p in part.tensors], average)
-            self.views |= dict(zip(part.tensors, part.views(average), strict=True))
+            part.gather([t._data for t in part.tensors], average)
+            self.views |= {exact[t]: view for t, view in zip(part.tensors, part.views(average), strict=True)}
 
     def update(self) -> None:
         """Take the model's present weights into the average."""
         self._follow()
         for part, average, spare in zip(self.parts, self.averages, self.spares, strict=True):
-            part.gather([p._data for p in part.tensors], spare)
+            part.gather([t._data for t in part.tensors], spare)
             spare -= average
             spare *= 1 - self.decay
             average += spare
@@ -66,11 +69,11 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[Module]:
-        """Inside, the model has the averaged weights; after, its own again. What trains inside is thrown away."""
+        """Inside, the model has the averaged weights, in its own dtype; after, its own again. What trains inside is lost."""
         self._follow()
         own = {t: t._data for t in self.names}
         for t, array in (self.views | self.buffers).items():
-            t.data = array.copy()
+            t.data = array.astype(t.dtype)                      # a copy
         try:
             yield self.model
         finally:

@@ -10,11 +10,12 @@ of one in float32 (Micikevicius et al. 2018, "Mixed Precision Training", section
 S begins large. A step whose gradients overflowed is left out and S halved; after many good ones S doubles.
 
     half = Half(model, partial(AdamW, lr=1e-3))             model is in float16 from here on; half stands for the optimiser
-    loss = cross_entropy(model(x.to("float16")).to("float32"), labels)
+    loss = cross_entropy(model(x), labels)                  it takes floats of any kind, and answers in float32
     half.zero_grad(); half.backward(loss); half.step()      or train.fit(model, half, ...)
 
 It is meant for a GPU (not yet timed on one): NumPy converts every half to float32 and back, which is slow.
-differs: every layer's weights are halves, norms' too. No bfloat16, which NumPy lacks.
+See at work: demos/06_vit.py --half, demos/17_diffusion_digits.py --half.
+differs: every layer's weights are halves, norms' too.
 """
 
 from __future__ import annotations
@@ -34,10 +35,18 @@ from tinycv.optimizer import Optimizer
 LARGEST = 2.0 ** 24                             # of S: it grows no further
 
 
+def cast(value: Any, dtype: Any) -> Any:
+    """A Tensor of floats in another dtype, alone or within tuples and lists; all else as it is."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(cast(v, dtype) for v in value)
+    return value.to(dtype) if isinstance(value, Tensor) and value.dtype.kind == "f" else value
+
+
 class Half:
     """``model`` in float16, trained by ``make(named parameters)``, an optimiser of its float32 master weights.
 
-    Make it after the model has its weights and its device. scale: S at first; it doubles after ``interval`` good steps.
+    Make it after the model has its weights and its device. Called from here on, the model casts the floats it is given to
+    the dtype of its weights, and its answer to float32. scale: S at first; it doubles after ``interval`` good steps.
     ``parameters()`` are the master weights: after ``backward`` they have the gradients, no longer scaled.
     ``skipped`` counts the steps that were left out.
     ValueError if the parameters are not all on one device.
@@ -55,6 +64,15 @@ class Half:
         self.optimizer = make([(name, master) for (name, _), master in zip(named, self.masters, strict=True)])
         model.to("float16")
         self.write_back()
+        for p, master in zip(self.own, self.masters, strict=True):
+            p.master = master
+        self.forward, model.forward = model.forward, self.at_the_door
+
+    def at_the_door(self, *args: Any, **options: Any) -> Any:
+        """What the model does when it is called."""
+        kept = self.own[0].dtype
+        given = {name: cast(value, kept) for name, value in options.items()}
+        return cast(self.forward(*cast(args, kept), **given), "float32")
 
     def side_by_side(self, arrays: list[Any]) -> Any:
         return self.xp.concatenate([a.reshape(-1) for a in arrays]).astype("float32")

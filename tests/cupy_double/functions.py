@@ -8,7 +8,7 @@ import numpy as np
 
 from .array import ndarray, unwrap, wrap
 from .indexing import prepared
-from .operators import count_copies, operand
+from .operators import count_copies, operand, widened
 from .world import NAMES, WORLD
 
 # Names of arguments that must be host integers: a 0-d array there would need CuPy's missing __index__.
@@ -83,6 +83,7 @@ class ufunc:
             raise TypeError("return arrays must be of cupy.ndarray")
         if self.name == "matmul":
             count_copies(*inputs)
+            inputs = widened(*inputs) if out else inputs
         result = self._act(*inputs, out=unwrap(out) if out else None, dtype=dtype, casting=casting)
         if not out:
             return wrap(result)

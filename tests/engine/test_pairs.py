@@ -44,6 +44,27 @@ def test_kernel_is_definition_in_every_case(name, dtype, device):
     assert len(tried) >= 10
 
 
+AROUND = {"binary_cross_entropy_with_logits", "conv_transpose2d", "lstm", "scaled_dot_product_attention"}
+
+
+@pytest.mark.parametrize("name", sorted(set(PAIRS) - AROUND))       # which also calculate outside their kernels
+def test_halves_on_the_cpu_are_calculated_in_float32_and_rounded_once(name):
+    tried = 0
+    for case in cases(name):
+        inputs = floats(np.float16, case.inputs)
+        found, wide = [], floats(np.float32, inputs)
+        for given in (inputs, wide):
+            tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in given]
+            ys = results(case.call(*tensors))
+            wrt = [t for t in tensors if t.requires_grad]
+            found.append([*ys, *tinycv.grad(ys, wrt, [Tensor(np.ones(y.shape, y.dtype)) for y in ys], allow_unused=True)])
+        for half, single in zip(*found, strict=True):
+            assert half is single is None or half.dtype == np.float16
+            assert half is None or np.array_equal(half.numpy(), single.numpy().astype(np.float16), equal_nan=True)
+            tried += half is not None and half.size > 0
+    assert tried > 10
+
+
 LARGE = {
     "softmax": ([draw(3, 4, scale=1e4)], {}), "log_softmax": ([draw(3, 4, scale=1e4)], {}),
     "softmax: other axis": ([draw(3, 4, scale=1e4)], {"axis": 0}),

@@ -25,7 +25,7 @@ def seeded():
 def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(make):
     model = make()
     names = {p: name for name, p in model.named_parameters()}
-    decay, others = ([names[p] for p in group["params"]] for group in groups(model, 0.05))
+    decay, others = ([names[p] for p in group["params"]] for group in groups(list(model.parameters()), 0.05))
     assert sorted(decay + others) == sorted(names.values())
     assert all(name.endswith("weight") and "norm" not in name for name in decay)
     assert all(name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed") for name in others)

@@ -17,6 +17,7 @@ to each other.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
 A third member, @softmax.cuda, is written as the kernel is, and runs in its place on a GPU: see cuda.py.
+It calculates with halves (float16) in float32; so does the kernel, which is given wider copies of them.
 A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
 """
 
@@ -68,6 +69,8 @@ class Fused:
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
         xp = module_of(arrays)
         run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
+        if xp is np and getattr(arrays[0], "dtype", None) == np.float16 and suits(arrays):
+            run = in_float32(run)
         try:
             y, pull = run(xp, *arrays)
         except Exception as error:
@@ -126,6 +129,23 @@ class Fused:
 def fused(definition: Callable) -> Fused:
     """Make a pair of a definition; see the top of this file."""
     return Fused(definition)
+
+
+def in_float32(run: Callable) -> Callable:
+    """A kernel for halves on the CPU. Nor would NumPy multiply matrices of halves in less than 100 times the time."""
+    def wide(xp: Any, *arrays: Any) -> tuple:
+        y, pull = run(xp, *_cast(arrays, "float32"))
+        return _cast(y, "float16"), lambda g: _cast(pull(_cast(g, "float32")), "float16")
+    return wide
+
+
+def _cast(value: Any, dtype: str) -> Any:
+    """Floats in another type: an array's, also in a tuple, and in what a function will return."""
+    if isinstance(value, tuple):
+        return tuple([_cast(v, dtype) for v in value])
+    if callable(value):
+        return lambda: _cast(value(), dtype)
+    return value.astype(dtype) if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f" else value
 
 
 def single(y: Any, node: Node | None) -> Tensor:

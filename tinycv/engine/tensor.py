@@ -163,12 +163,16 @@ class Tensor:
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module learns: it requires a gradient, and ``Module.parameters()`` lists it."""
+    """A Tensor that a Module learns: it requires a gradient, and ``Module.parameters()`` lists it.
 
-    __slots__ = ()
+    master: the float32 weights that these are rounded from, where half.py trains them.
+    """
+
+    __slots__ = ("master",)
 
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad=requires_grad)
+        self.master: Tensor | None = None
 
     def __reduce__(self) -> tuple:
         return Parameter, (self._data, self._node is LEAF)

@@ -13,6 +13,7 @@ Read before: train.py, optim.py.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.ema import EMA
 from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.half import Half
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
@@ -32,22 +34,27 @@ from tinycv.train import History, fit
 def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epochs: int, *, seed: int = 0,
                      transform: Transform | None = None, mix: Mix | None = None, batch_size: int = 64,
                      held_out: tuple[np.ndarray, np.ndarray] | None = None,
-                     checkpoint: str | os.PathLike | None = None) -> History:
+                     checkpoint: str | os.PathLike | None = None, half: bool = False) -> History:
     """Train ``model``, whose last layer is ``model.head``, on images (N, C, H, W) and class numbers (N,).
 
     transform, mix: as a DataLoader's. held_out: images and labels by which "accuracy" is measured now and then, for the
-    history alone. checkpoint: as ``fit``'s. Leaves the averaged weights in the model, in eval mode.
+    history alone. checkpoint: as ``fit``'s. half: in float16, which the model stays in (half.py).
+    Leaves the averaged weights in the model, in eval mode.
     """
     def evaluate(model: Module) -> dict[str, float]:
         return {"accuracy": accuracy(model, *held_out)}
 
     loader = DataLoader(images, one_hot(labels, model.head.bias.shape[0]), batch_size=batch_size, seed=seed,
                         drop_last=True, transform=transform, mix=mix)
+    def adam(named: Iterable[tuple[str, Tensor]]) -> AdamW:
+        return AdamW(groups([p for _, p in named], weight_decay=0.05), lr=1.5e-3)
+
     steps = epochs * len(loader)
+    optimizer = Half(model, adam) if half else adam(model.named_parameters())
     ema = EMA(model, decay=max(0.0, 1 - 12 / steps))
-    history = fit(model, AdamW(groups(model, weight_decay=0.05), lr=1.5e-3), smoothed_loss, loader, epochs, clip=1.0,
-                  schedule=warmup_cosine(steps, warmup=steps // 20), ema=ema, seed=seed,
-                  evaluate=evaluate if held_out else None, evaluate_every=max(1, epochs // 20), checkpoint=checkpoint)
+    history = fit(model, optimizer, smoothed_loss, loader, epochs, clip=1.0, ema=ema, seed=seed, checkpoint=checkpoint,
+                  schedule=warmup_cosine(steps, warmup=steps // 20), evaluate=evaluate if held_out else None,
+                  evaluate_every=max(1, epochs // 20))
     model.eval().load_state_dict(ema.state_dict())
     return history
 
@@ -56,10 +63,10 @@ def smoothed_loss(model: Module, x: Any, y: Any) -> Any:
     return cross_entropy(model(x), y, label_smoothing=0.05)
 
 
-def groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
+def groups(weights: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and windows decay. A bias, a norm, CLS or a position that shrinks only forgets where it stands."""
-    decays = [p for p in model.parameters() if p.ndim in (2, 4)]
-    others = [p for p in model.parameters() if p.ndim not in (2, 4)]
+    decays = [p for p in weights if p.ndim in (2, 4)]
+    others = [p for p in weights if p.ndim not in (2, 4)]
     return [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
