@@ -8,7 +8,7 @@ import numpy as np
 
 from .array import ndarray, unwrap, wrap
 from .indexing import prepared
-from .operators import count_copies, operand, widened
+from .operators import operand, widened
 from .world import NAMES, WORLD
 
 # Names of arguments that must be host integers: a 0-d array there would need CuPy's missing __index__.
@@ -28,6 +28,8 @@ PYTHON_BOOL = {"allclose", "array_equal", "array_equiv"}        # 0-d arrays in 
 
 def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Callable[..., Any]:
     """``act`` with CuPy's signature: refuses what ``params`` does not list; None: names unknown."""
+    act = _matmul if name == "matmul" else act
+
     def call(*args: Any, **kwargs: Any) -> Any:
         _check_call(name, params, args, kwargs)
         if name in WAITS or name == "where" and len(args) == 1:
@@ -46,6 +48,11 @@ def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Ca
         return made
     call.__name__ = call.__qualname__ = name
     return call
+
+
+def _matmul(*operands: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    made = np.matmul(*widened(*operands), out=out, casting="same_kind")
+    return made if out is not None else made.astype(np.result_type(*operands), copy=False)
 
 
 def _check_call(name: str, params: list[str] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -81,9 +88,6 @@ class ufunc:
             return self._without_out(inputs, out, dtype)
         if out and not all(isinstance(part, ndarray) for part in out):
             raise TypeError("return arrays must be of cupy.ndarray")
-        if self.name == "matmul":
-            count_copies(*inputs)
-            inputs = widened(*inputs) if out else inputs
         result = self._act(*inputs, out=unwrap(out) if out else None, dtype=dtype, casting=casting)
         if not out:
             return wrap(result)
