@@ -3,7 +3,7 @@ python -m benchmarks run ops --quick     seconds, to see that it works; the figu
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
 python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
 python -m benchmarks bounds              what LSTM and convolution spend their time on; out/bounds.json
-python -m benchmarks session             on a machine with a GPU: tests/gpu, then the suite backends, in ten minutes
+python -m benchmarks session             on a machine with a GPU, in ten minutes: tests/gpu, CUDA graphs, the suite backends
 python -m benchmarks compare A.json B.json       is B slower? 0: no, 1: surely, 2: cannot be compared
 OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
 """
@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_suite(given: argparse.Namespace) -> int:
+    ends = time.monotonic() + 60 * given.minutes
     suite = importlib.import_module(f"benchmarks.{given.suite}")
     named = [(f"{row.group} {row.name}".lower(), row) for row in suite.rows(given.quick)]
     rows = [row for name, row in named
@@ -76,10 +77,9 @@ def run_suite(given: argparse.Namespace) -> int:
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
         from benchmarks.peaks import peaks
-        record["environment"]["peaks"] = peaks(given.quick)
+        record["environment"]["peaks"] = peaks(given.quick, any(c.on_device for row in rows for c in row.contenders))
     out = given.out or Path("out") / f"{given.suite}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    ends = time.monotonic() + 60 * given.minutes
     for i, row in enumerate(rows):
         if time.monotonic() > ends:
             record["left_out"] = [f"{row.group}: {row.name}" for row in rows[i:]]

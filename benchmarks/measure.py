@@ -84,7 +84,8 @@ def measure(row: Row, effort: Effort) -> dict[str, Any]:
     """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none."""
     record = {"group": row.group, "name": row.name, "of": row.of, "flops": row.flops, "bytes": row.bytes,
               "point": row.point, "rtol": row.rtol, "load": load(), "contenders": [
-        {"name": c.name, **({"missing": c.missing} if c.missing else {"env": settings(c)})} for c in row.contenders]}
+        {"name": c.name, "on_device": c.on_device, **({"missing": c.missing} if c.missing else {"env": settings(c)})}
+        for c in row.contenders]}
     present = [entry for entry in record["contenders"] if "missing" not in entry]
     runners = [c for c in row.contenders if not c.missing]
     try:

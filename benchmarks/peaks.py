@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.device import on_tinycv
 from benchmarks.gate import Refused
 from benchmarks.measure import Contender, Effort, Work
 from benchmarks.ops import threads
 from benchmarks.worker import Worker, interleaved
+from tinycv.engine import backend
 
 EFFORT = Effort(rounds=2, samples=3, sample=0.1, warm=0.2, settle=0.25)
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (6400, 128, 512))          # (m, k, n); the last: a layer over tokens
@@ -24,11 +26,15 @@ SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (6400, 128, 512))          # (
 # where that pays, and within them it is ten times too slow on some processors (Zen 3, for some addresses).
 COPIES = (("scale", 256 << 10), ("scale", 4 << 20), ("scale", 256 << 20), ("memcpy", 256 << 20))
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+GPU, SIDE = "GPU", 8192                         # stands in place of a number of threads; of a large matrix there
 AGAIN = 32 << 20                                # bytes a thread copies in a call, in turns: starting a thread costs too
 
 
-def peaks(quick: bool = False) -> dict[str, Any]:
-    """For the record's environment: every product and every copy with its median. Half a minute, or seconds if quick."""
+def peaks(quick: bool = False, on_device: bool = False) -> dict[str, Any]:
+    """For the record's environment: every product and every copy with its median. Half a minute, or seconds if quick.
+
+    on_device: products on the GPU too, where there is one.
+    """
     shapes, copied = (((256,) * 3,), COPIES[:1]) if quick else (SHAPES, COPIES)
     effort = replace(EFFORT, rounds=1, samples=2, sample=0.001, warm=0.002, settle=0.0) if quick else EFFORT
     libraries = ["NumPy", *(["PyTorch"] if importlib.util.find_spec("torch") else [])]
@@ -36,6 +42,11 @@ def peaks(quick: bool = False) -> dict[str, Any]:
     products = [measured(effort, 2e-9 * np.prod(shape, dtype=float), "gflops", product, (library, shape, count),
                          {"library": library, "threads": count, "shape": shape})
                 for library in libraries for count in counts for shape in shapes]
+    if on_device and backend.gpu_problem() is None:
+        side = 256 if quick else SIDE
+        products += [measured(effort, 2e-9 * side ** 3, "gflops", product_on_gpu, (dtype, side),
+                              {"library": f"CuPy, {dtype}", "threads": GPU, "shape": (side,) * 3})
+                     for dtype in ("float32", "float16", "float64")]
     copies = [measured(effort, 1e-9 * count * round_trip(size, count), "gbs", copy, (how, size, count),
                        {"how": how, "threads": count, "bytes": size}) for count in counts for how, size in copied]
     return {"products": products, "copies": copies}
@@ -64,6 +75,13 @@ def product(library: str, shape: tuple[int, int, int], count: int) -> Work:
     return lambda: {"product": np.matmul(x, y, out=z)}
 
 
+def product_on_gpu(dtype: str, side: int) -> Work:
+    """float32 with TF32 or without it, as ``tf32_allowed`` says."""
+    xp = backend.module_for("gpu")
+    a, b = (backend.standard_normal((side, side), xp).astype(dtype) for _ in range(2))
+    return on_tinycv(lambda: {"product": a @ b}, lambda: None, "gpu")
+
+
 def copy(how: str, size: int, count: int) -> Work:
     """Each thread copies its own part of an array again and again. NumPy lets go of the interpreter while it copies."""
     once = {"memcpy": lambda a, b: np.copyto(b, a), "scale": lambda a, b: np.multiply(a, np.float32(2), out=b)}[how]
@@ -83,9 +101,10 @@ def round_trip(size: int, count: int) -> float:
 
 # ── a row beneath its roofs ───────────────────────────────────────────────────────────────────────
 
-def compute_peak(found: dict[str, Any]) -> float | None:
-    """FLOP/s of the fastest product, of any library."""
-    return max((1e9 * p["gflops"] for p in found["products"] if "gflops" in p), default=None)
+def compute_peak(found: dict[str, Any], on_device: bool = False) -> float | None:
+    """FLOP/s of the fastest product of float32, of any library; on the GPU, or on the CPU."""
+    return max((1e9 * p["gflops"] for p in found["products"] if "gflops" in p and (
+        p["library"] == "CuPy, float32" if on_device else p["threads"] != GPU)), default=None)
 
 
 def bandwidth(found: dict[str, Any], size: float) -> float | None:
@@ -100,15 +119,19 @@ def bandwidth(found: dict[str, Any], size: float) -> float | None:
 
 
 def standing(record: dict[str, Any], row: dict[str, Any], contender: dict[str, Any]) -> dict[str, float]:
-    """Achieved "gflops", its "share" of the peak, the "floor_s" in seconds, "times_floor"; without what is not known."""
+    """Achieved "gflops", its "share" of the peak, the "floor_s" in seconds, "times_floor"; without what is not known.
+
+    Of a GPU only the peak of its products is known: what is bound by its memory has no floor.
+    """
     found, seconds = record["environment"].get("peaks"), contender.get("median")
     flops, moved = row.get("flops"), row.get("bytes")
     if seconds is None or not (flops or moved):
         return {}
     made = {"gflops": flops / seconds * 1e-9} if flops else {}
-    top = compute_peak(found) if found else None
+    on_device = contender.get("on_device", False)
+    top = compute_peak(found, on_device) if found else None
     if top and flops:
         made["share"] = flops / seconds / top
-    speed = bandwidth(found, moved) if found and moved else None
+    speed = bandwidth(found, moved) if found and moved and not on_device else None
     floors = [amount / limit for amount, limit in ((flops, top), (moved, speed)) if amount and limit]
     return made | ({"floor_s": max(floors), "times_floor": seconds / max(floors)} if floors else {})

@@ -1,9 +1,10 @@
 """Ten minutes on a machine with a GPU, and all that they can tell, in one JSON:     python -m benchmarks session
 
     1  tests/gpu                        is it right?              at most 4 minutes, most of them for compiling
-    2  products of large matrices       the roof                  seconds
-    3  the suite "backends"             how fast?                 rows that begin in 4 minutes, the reference's first
+    2  capture.py                       can a step be captured?   a minute
+    3  the suite "backends"             how fast?                 roofs, then rows while time is left, the reference's first
 
+A step that fails does not keep the others from being recorded: its error stands in its place.
 The file is named after the GPU; it says which rows were left out: python -m benchmarks run backends --only GROUP has these.
 Run it once plainly, and once with CUPY_TF32=1, which is another roof.
 """
@@ -14,35 +15,50 @@ import json
 import re
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SIDE, PRODUCTS = 8192, 10
-TESTING, MEASURING = 240, 4                     # seconds, minutes: with what begins late, ten minutes in all
+from benchmarks import capture
+
+TESTING, BEGINNING = 240, 510                   # seconds: that tests may take; from the start, when the last row may begin
 ROOT = Path(__file__).parent.parent
 
 
 def session(folder: Path, main: Callable[[list[str]], int]) -> int:
-    """2 without a GPU; 1 where a test failed or a row was refused."""
-    from tinycv import doctor
+    """2 without a GPU; 1 where a test, a row or a whole step failed."""
     from tinycv.engine import backend
+    started = time.monotonic()
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
+    from tinycv import doctor
     gpu = doctor.report()["gpu"]
     name = re.sub(r"\W+", "_", gpu["names"][0]) + ("_tf32" if gpu["tf32"] else "")
     file = folder / f"backends_{name}.json"
-    right = tested()
-    print(right["output"], flush=True)
-    roofs = {kind: roof(kind) for kind in ("float32", "float16", "float64")}
-    print(f"products of {SIDE} x {SIDE}, TFLOP/s: {roofs}; TF32 {'on' if gpu['tf32'] else 'off'}", flush=True)
-    code = main(["run", "backends", "--rounds", "3", "--minutes", str(MEASURING), "--out", str(file)])
-    if file.exists():
-        record = json.loads(file.read_text(encoding="utf-8"))
-        record |= {"tests": right, "tflops_of_large_products": roofs}
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return max(code, int(right["failed"]))
+    file.unlink(missing_ok=True)                                    # an earlier session's must not be taken for this one's
+    found = {"tests": outcome(tested), "captured": outcome(capture.captured)}
+    print(found["tests"].get("output", ""), *[capture.sentence(*pair) for pair in found["captured"].items()
+                                              if isinstance(pair[1], dict)], sep="\n", flush=True)
+    minutes = max(0.0, (BEGINNING - (time.monotonic() - started)) / 60)
+    found["suite"] = outcome(lambda: {"code": main(
+        ["run", "backends", "--rounds", "3", "--minutes", f"{minutes:.2f}", "--out", str(file)])})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(record | found, indent=1) + "\n", encoding="utf-8")
+    print(f"all of it: {file}, {time.monotonic() - started:.0f} s")
+    return int(any("error" in part for part in found.values()) or found["tests"]["failed"] or bool(found["suite"]["code"]))
+
+
+def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the step found, or its error."""
+    try:
+        return step()
+    except Exception as error:                                      # of any kind: the next step is to be tried too
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def tested() -> dict[str, Any]:
@@ -53,16 +69,3 @@ def tested() -> dict[str, Any]:
     except subprocess.TimeoutExpired as late:
         return {"failed": True, "output": f"tests/gpu took more than {TESTING} s\n{(late.stdout or b'')[-2000:]!r}"}
     return {"failed": bool(done.returncode), "output": done.stdout[-4000:]}
-
-
-def roof(dtype: str) -> float:
-    """TFLOP/s of a large product, by the device's clock, once it is warm."""
-    from tinycv.engine import backend
-    xp = backend.module_for("gpu")
-    a, b = (backend.standard_normal((SIDE, SIDE), xp).astype(dtype) for _ in range(2))
-    for _ in range(2):
-        a @ b
-    with backend.Stopwatch("gpu") as watch:
-        for _ in range(PRODUCTS):
-            a @ b
-    return round(2e-12 * SIDE ** 3 * PRODUCTS / watch.seconds, 1)

@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cupy_double import counting
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command
-from benchmarks import backends, contenders, device, functional, measure, models, networks, report, scale, session
+from benchmarks import backends, capture, contenders, device, functional, measure, models, networks, report, scale, session
 from benchmarks.tasks import Score, Transformer
 from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor
@@ -92,18 +93,100 @@ def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path
     assert "GPU: not measured. no driver" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("failed, refused, code", [(False, 0, 0), (True, 0, 1), (False, 1, 1)])
-def test_a_session_names_its_file_after_the_gpu_and_keeps_what_the_tests_said(double, monkeypatch, tmp_path, failed, refused,
-                                                                              code):
+def told(monkeypatch, tmp_path, tests, graphs, suite):
+    """(code, record) of a session whose three steps are these functions."""
     def run(arguments):
-        Path(arguments[-1]).write_text("{}")
-        return refused
-    monkeypatch.setattr(session, "tested", lambda: {"failed": failed, "output": "12 passed"})
-    monkeypatch.setattr(session, "SIDE", 16)
-    assert session.session(tmp_path, run) == code
-    record = json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
-    assert record["tests"] == {"failed": failed, "output": "12 passed"}
-    assert set(record["tflops_of_large_products"]) == {"float32", "float16", "float64"}
+        assert 0 <= float(arguments[arguments.index("--minutes") + 1]) <= session.BEGINNING / 60
+        Path(arguments[-1]).write_text('{"rows": ["measured"]}')
+        return suite()
+    monkeypatch.setattr(session, "tested", tests)
+    monkeypatch.setattr(capture, "captured", graphs)
+    code = session.session(tmp_path, run)
+    return code, json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
+
+
+PASSED, GRAPHS = {"failed": False, "output": "12 passed"}, {"elementwise": {"error": "no\nNotImplementedError: graphs"}}
+
+
+@pytest.mark.parametrize("failed, refused, code", [(False, 0, 0), (True, 0, 1), (False, 1, 1)])
+def test_a_session_names_its_file_after_the_gpu_and_keeps_all_steps(double, monkeypatch, tmp_path, capsys, failed, refused,
+                                                                    code):
+    tests = PASSED | {"failed": failed}
+    found = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: refused)
+    assert found == (code, {"rows": ["measured"], "tests": tests, "captured": GRAPHS, "suite": {"code": refused}})
+    said = capsys.readouterr().out
+    assert "12 passed" in said and "elementwise, captured: NotImplementedError: graphs" in said
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_step_of_a_session_that_fails_leaves_its_error_and_the_others(double, monkeypatch, tmp_path, place):
+    def fails():
+        raise OSError("the disk is full")
+    steps = [lambda: PASSED, lambda: GRAPHS, lambda: 0]
+    steps[place] = fails
+    code, record = told(monkeypatch, tmp_path, *steps)
+    expected = {"tests": PASSED, "captured": GRAPHS, "suite": {"code": 0}}
+    expected[list(expected)[place]] = {"error": "OSError: the disk is full"}
+    assert code == 1 and record == {"rows": ["measured"], **expected}
+
+
+def test_what_an_earlier_session_left_is_not_taken_for_this_ones(double, monkeypatch, tmp_path):
+    (tmp_path / "backends_strict_double_of_a_GPU.json").write_text('{"rows": ["old"]}')
+    monkeypatch.setattr(session, "tested", lambda: PASSED)
+    monkeypatch.setattr(capture, "captured", lambda: GRAPHS)
+    assert session.session(tmp_path, lambda arguments: 2) == 1
+    assert "rows" not in json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
+
+
+def test_tests_that_hang_are_stopped_and_said_to_have(monkeypatch):
+    monkeypatch.setattr(session, "TESTING", 0.01)
+    found = session.tested()
+    assert found["failed"] and "took more than 0.01 s" in found["output"]
+
+
+# ── captured steps ───────────────────────────────────────────────────────────────────────────────
+
+def not_captured(why):
+    found = capture.captured()
+    assert found == {name: {"missing": f"GPU: not measured. {why}"} for name in capture.attempts()}
+    return {capture.sentence(*pair) for pair in found.items()}
+
+
+def test_without_a_gpu_no_capture_is_measured(monkeypatch):
+    monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
+    assert "elementwise, captured: GPU: not measured. no driver" in not_captured("no driver")
+
+
+def test_on_the_double_no_capture_is_measured(double):
+    not_captured("this CuPy has no streams that capture")
+
+
+@pytest.mark.parametrize("name", [name for name in capture.attempts() if "past" not in name])
+@pytest.mark.parametrize("replays", [True, False])
+def test_a_replay_is_held_against_the_eager_result(double, monkeypatch, name, replays):
+    """On streams that note what was run; one of them forgets it."""
+    work, make = [], capture.attempts()[name]
+
+    def noted(xp):
+        run, held = make(xp)
+        work.append(run)
+        return run, held
+    graph = SimpleNamespace(launch=lambda: work[0]() if replays else None)
+    monkeypatch.setattr(capture, "attempts", lambda: {name: noted})
+    monkeypatch.setattr(capture, "SIDE", 16)
+    monkeypatch.setattr(capture, "CALLS", 2)
+    monkeypatch.setattr(double.cuda.Stream, "begin_capture", lambda self: None, raising=False)
+    monkeypatch.setattr(double.cuda.Stream, "end_capture", lambda self: graph, raising=False)
+    found = capture.attempted(name)
+    assert found["agree"] == replays and all(found[how]["device_s"] > 0 for how in ("eager", "replayed"))
+    assert ("results agree" if replays else "results DIFFER") in capture.sentence(name, found)
+
+
+def test_an_attempt_that_crashes_or_hangs_leaves_its_error_and_the_next_one_its_chance(monkeypatch):
+    assert "KeyError: 'no such attempt'" in capture.sentence("x", capture.in_its_own_process("no such attempt")) or (
+        backend.gpu_problem() is not None)
+    monkeypatch.setattr(capture, "LIMIT", 0.01)
+    assert capture.in_its_own_process("elementwise") == {"error": "it took more than 0.01 s"}
 
 
 def test_rows_that_did_not_begin_in_time_are_named(monkeypatch, tmp_path, capsys):

@@ -141,6 +141,13 @@ def test_the_floor_is_arithmetic_or_traffic():
     assert peaks.standing(record, {"flops": 2e9, "bytes": 1e6}, {"median": 0.5})["floor_s"] == pytest.approx(0.02)
     assert peaks.standing(record, {"flops": None, "bytes": 5e4}, {"median": 1})["floor_s"] == pytest.approx(5e4 / 50e9)
     assert peaks.standing(record, {"flops": None, "bytes": None}, {"median": 1}) == {}
+    on_gpu = {"median": 0.5, "on_device": True}                     # not held against the CPU's roofs
+    assert peaks.standing(record, {"flops": 2e9, "bytes": 1e9}, on_gpu) == {"gflops": 4}
+    product = {"library": "CuPy, float32", "threads": peaks.GPU, "gflops": 40.0}
+    products = [*PEAKS["products"], product, product | {"library": "CuPy, float16", "gflops": 90.0}]
+    roof = {"environment": {"peaks": PEAKS | {"products": products}}}
+    assert peaks.standing(roof, {"flops": 2e9, "bytes": 1e9}, on_gpu)["share"] == pytest.approx(0.1)
+    assert peaks.standing(roof, {"flops": 2e9, "bytes": 1e9}, {"median": 0.5}) == made
     assert peaks.standing({"environment": {}}, {"flops": 1e9, "bytes": None}, {"median": 1}) == {"gflops": 1}
 
 

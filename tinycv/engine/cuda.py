@@ -18,10 +18,10 @@ The same text compiles with g++: tests/cupy_double runs it with warps of one lan
 without a GPU checks every kernel; tests/nvrtc.py gives it to NVIDIA's compiler.  Where to read on: CUDA C++ Programming
 Guide, sections 2 and 7.
 
-Not done: a whole training step captured as a CUDA graph, which would launch but once.  By its source CuPy 14.2 can capture
-on a non-blocking stream, under a memory pool that lives as long as the graph, but its calls of cuBLAS and cuRAND raise
-while capturing.  A way round may be: cuBLAS with a workspace set before, called through ctypes; noise by
-Generator.standard_normal, which launches a kernel of its own.  None of this was tried on a GPU yet.
+Not done: a whole training step captured as a CUDA graph, which would launch but once.  CuPy 14.2 captures on a non-blocking
+stream, but by its source (and others saw it) a product then ends in "NotImplementedError: calling cuBLAS API during stream
+capture is currently unsupported".  A way round may be to call cuBLAS past CuPy, with a workspace set before.  Not measured:
+python -m benchmarks.capture tries it all on a GPU, and writes down what happens.
 """
 
 from __future__ import annotations
