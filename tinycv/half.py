@@ -16,6 +16,9 @@ S begins large. A step whose gradients overflowed is left out and S halved; afte
 It is meant for a GPU (not yet timed on one): NumPy converts every half to float32 and back, which is slow.
 See at work: demos/06_vit.py --half, demos/17_diffusion_digits.py --half.
 differs: every layer's weights are halves, norms' too.
+No bfloat16, though ml_dtypes brings it and CuPy 14 takes it: to NumPy (2.4) it is a foreign type, so that of bfloat16 arrays
+a * 2.0 and a @ b are float32 and where(c, a, 0.0) is float64. One definition would mean two things on CPU and GPU, and no
+test without a GPU could tell; and CuPy 14.2's own product of stacks fails on it (cupy/cupy, pull request 10317).
 """
 
 from __future__ import annotations
@@ -90,7 +93,8 @@ class Half:
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the master weights: of the loss times S, divided by S in float32.
 
-        There are none if they overflowed. To know that is to wait for the device: the one wait of a step.
+        There are none if they overflowed. To know that is to wait for the device, the one wait of a step: optimisers count
+        their steps on the host (Adam's corrections need the number), and a step that is left out does not count.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             (loss * self.scale).backward()

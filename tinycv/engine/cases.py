@@ -52,12 +52,14 @@ def cases(name: str, function: Callable | None = None, seed: int = 0) -> list[Ca
 # ── pairs ────────────────────────────────────────────────────────────────────────────────────────
 
 def softmaxes(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Along every axis, in rows short and long."""
     yield from (Case(f, (x,)) for x in layouts(rng, normal) if x.ndim)
     yield from (Case(partial(f, axis=axis), (3 * normal(rng, 2, 3, 4),)) for axis in (0, 1, -1, -2))
     yield Case(f, (normal(rng, 4, 40),))                            # too long for reduce.py's short-row tricks
 
 
 def cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Class numbers, shares of classes and classes to ignore, under each reduction and smoothing."""
     classes, shares = np.array([2, 0, 1, 2, 2]), rng.dirichlet(np.ones(3), size=5)
     for target in (classes, np.array([2, -100, 1, -100, 0]), shares):
         for options in ({}, {"label_smoothing": 0.2}, {"reduction": "sum"}, {"reduction": "none"},
@@ -70,6 +72,7 @@ def cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def linears(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """x of every rank, with and without a bias, turned around, empty, and as its own weight."""
     for shape in ((3,), (2, 3), (2, 4, 3), (0, 3), (2, 1, 2, 3)):
         yield Case(f, (normal(rng, *shape), normal(rng, 4, 3)))
         yield Case(f, (normal(rng, *shape), normal(rng, 4, 3), normal(rng, 4)))
@@ -79,6 +82,7 @@ def linears(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def layer_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """With each choice of weight and bias, a large eps, one feature, and long rows."""
     for shape in ((4,), (3, 4), (2, 3, 4), (0, 4), (2, 80)):
         x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[-1:], shape[-1:]))
         yield Case(f, (x(),))
@@ -90,6 +94,7 @@ def layer_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def group_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """One group to as many as channels, over no axes, one and two of space."""
     for groups, shape in ((1, (2, 3)), (2, (3, 4, 5)), (3, (2, 3, 2, 3)), (2, (2, 6, 9, 8)), (2, (0, 4, 3))):
         x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[1:2], shape[1:2]))
         yield Case(lambda x, n=groups: f(x, n), (x(),))
@@ -99,6 +104,7 @@ def group_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def batch_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """All three results, of batches with and without axes of space."""
     for shape in ((4, 3), (3, 2, 4), (2, 3, 2, 3), (3, 2, 9, 8)):
         x, weight, bias = (partial(normal, rng, *s) for s in (shape, shape[1:2], shape[1:2]))
         count = int(np.prod(shape)) // shape[1]
@@ -110,6 +116,7 @@ def batch_norms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """With masks of every shape that broadcasts, causal, both, and queries that may look nowhere."""
     def qkv(b: int, h: int, t: int, s: int, d: int) -> tuple:
         return normal(rng, b, h, t, d), normal(rng, b, h, s, d), normal(rng, b, h, s, d)
 
@@ -127,6 +134,7 @@ def attentions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def lstms(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """One step and several, with lengths, and losses that see one result alone."""
     def arrays(t: int, b: int, i: int, h: int) -> tuple:
         shapes = (t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)
         return tuple(normal(rng, *shape) for shape in shapes)

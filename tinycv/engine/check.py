@@ -223,6 +223,7 @@ def row(name: str, devices: list[str]) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Print the certificate's table; 1 where a derivative fails it."""
     parser = argparse.ArgumentParser("python -m tinycv.engine.check", description="Certify every derivative.")
     parser.add_argument("names", nargs="*", metavar="name", help="ops and pairs to certify (all of them)")
     parser.add_argument("--device", choices=("cpu", "gpu"), help="only this one (all that can be used)")

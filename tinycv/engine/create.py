@@ -64,4 +64,5 @@ def rand(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad
 
 
 def _shape(shape: tuple) -> tuple:
+    """randn(2, 3) and randn((2, 3)) mean the same."""
     return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape

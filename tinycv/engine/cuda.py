@@ -84,6 +84,7 @@ class Kernels:
 
 @lru_cache(maxsize=256)
 def compiled(xp: Any, source: str, char: str, name: str) -> Any:
+    """One kernel of a text for one float type; kept for the next launch."""
     return module(xp, source, char).get_function(name)
 
 

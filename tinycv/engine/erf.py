@@ -48,6 +48,7 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(x: np.ndarray, rule32: Callable, rule64: Callable) -> np.ndarray:
+    """One of the rules over blocks that stay in cache, in float32 or float64, back to x's shape and dtype."""
     x = np.asarray(x)
     if x.dtype.kind == "c":
         raise TypeError(f"erf of {x.dtype} is not written: only real numbers")
@@ -72,6 +73,7 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray)
 
 
 def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray) -> None:
+    """tanh of an odd polynomial: the coefficients _P were fitted for it."""
     np.clip(x, -4.5, 4.5, out=out)              # x^2 must not overflow; by 4.5 the result is exactly 1
     np.square(out, out=square)
     out *= _polynomial(_P, square, p)
@@ -79,6 +81,7 @@ def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _:
 
 
 def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
+    """Two fractions of polynomials, one for |x| below 0.47, where 1 - erfc would lose digits."""
     np.clip(np.abs(x, out=y), 0, 6, out=y)      # 1 - erf(6) is 2e-17
     np.divide(_polynomial(_C, y, p), _polynomial(_D, y, q), out=out)
     np.square(y, out=p)
@@ -93,6 +96,7 @@ def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.n
 
 
 def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -> None:
+    """1 / (1 + exp(-z)) with z a fitted odd polynomial: one exp, no erf."""
     np.square(x, out=square)
     _polynomial(_Z, square, out)                # beyond the fit it goes on falling, to where exp is 0 or inf
     out *= x
@@ -102,6 +106,7 @@ def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -
 
 
 def _cdf64(x: np.ndarray, out: np.ndarray, *scratch: np.ndarray) -> None:
+    """(1 + erf(x / √2)) / 2."""
     _erf64(x * 0.5 ** 0.5, out, *scratch)
     out += 1
     out *= 0.5

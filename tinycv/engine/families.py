@@ -26,10 +26,12 @@ class Case(NamedTuple):
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────────
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """N(0, 1), an array even where the shape is ()."""
     return np.asarray(rng.normal(size=shape))
 
 
 def positive(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Uniform between 0.5 and 2: for logarithms, roots and divisors."""
     return np.asarray(rng.uniform(0.5, 2.0, size=shape))
 
 
@@ -102,6 +104,7 @@ def shaped(*rows: tuple, draw: Callable = normal) -> Callable:
 
 
 def both_of(*makes: Callable) -> Callable:
+    """The cases of several makers, one after the other."""
     return lambda f, rng: chain.from_iterable(make(f, rng) for make in makes)
 
 
@@ -116,6 +119,7 @@ def drawn(rng: np.random.Generator, shapes: str) -> tuple:
 
 
 def matmuls(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Vectors, matrices and stacks of every pairing that multiplies, empty ones and turned ones too."""
     for shapes in ("3 3", "3 3,4", "2,3 3", "2,3 3,4", "5,2,3 3,4", "2,3 5,3,4", "5,2,3 5,3,4", "5,1,2,3 4,3,2",
                    "3 5,3,4", "5,2,3 3", "1,2,3 4,3,2", "1,1 1,1", "0,3 3,4", "2,0 0,3", "2,3 3,0", "4,2,0 0,3",
                    "4,2,3 3,0", "0,2,3 3,4"):
@@ -146,6 +150,7 @@ INDICES = [1, -1, slice(None), slice(None, None, -1), slice(3, 0, -2), (slice(1,
 
 
 def indexings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Every kind of index, repeats among them, on arrays in order and not."""
     for index in INDICES:
         yield Case(partial(f, index=index), (normal(rng, 3, 4),))
     yield Case(partial(f, index=np.arange(12).reshape(3, 4) % 5 == 0), (normal(rng, 4, 3).T,))
@@ -154,6 +159,7 @@ def indexings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def scatterings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Indices into which values are put; where one repeats, they add up."""
     rows = [(np.array([0, 2, 2]), (4,), (3,)), (np.array([1, 1]), (3, 2), (2, 2)), (slice(1, 3), (4, 2), (2, 2)),
             ((slice(None), 1), (3, 2), (3,)), (np.array([True, False, True]), (3,), (2,)), (slice(0, 0), (3,), (0,))]
     for index, shape, given in rows:
@@ -170,6 +176,7 @@ def joinings(*rows: tuple) -> Callable:
 
 
 def choices(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Conditions and both branches of shapes that broadcast against each other."""
     for c, a, b in (((3, 4), (3, 4), (3, 4)), ((3, 1), (4,), ()), ((4,), (3, 1), (3, 4)), ((0,), (1,), ()),
                     ((), (2,), (2,))):
         yield Case(f, (normal(rng, *c) > 0, normal(rng, *a), normal(rng, *b)))
@@ -178,6 +185,7 @@ def choices(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def along_axes(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """An index for each row along every axis, with repeats, longer and shorter than the axis."""
     for axis, shape in ((-1, (3, 2)), (0, (2, 4)), (1, (3, 6)), (1, (3, 0))):
         index = rng.integers(0, (3, 4)[axis], size=shape)
         yield Case(lambda x, i=index, axis=axis: f(x, i, axis), (normal(rng, 3, 4),))

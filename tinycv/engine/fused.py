@@ -149,6 +149,7 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def single(y: Any, node: Node | None) -> Tensor:
+    """The Tensor of a pair's one result."""
     if node is not None:
         y = np.asarray(y) if isinstance(y, np.generic) else y
         node.shape, node.dtype = y.shape, y.dtype
@@ -163,6 +164,7 @@ def several(ys: tuple, node: Node | None) -> tuple:
 
 
 def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> list:
+    """The list of gradients of a pair's results, with ``g`` added at place i."""
     gradients = gradients or [None] * n
     gradients[i] = g if gradients[i] is None else gradients[i] + g
     return gradients

@@ -53,6 +53,7 @@ def times(a: Any, b: Any, scale: float = 1.0) -> Any:
 
 
 def _cublas() -> Any:
+    """CuPy's private bindings of cuBLAS, or None where this CuPy has none."""
     try:
         return importlib.import_module("cupy_backends.cuda.libs.cublas")
     except ImportError:
@@ -60,6 +61,7 @@ def _cublas() -> Any:
 
 
 def _stacked(xp: Any, cublas: Any, a: Any, b: Any, scale: float) -> Any:
+    """times() of two stacks by one call of cuBLAS, which finds each matrix where it lies."""
     (m, k), n = a.shape[-2:], b.shape[-1]
     if b.shape[-2] != k:
         raise ValueError(f"matmul: {a.shape} @ {b.shape}: the last axis of one and axis -2 of the other must be equal")

@@ -39,6 +39,7 @@ def missing_number(number: int) -> GpuUnavailable | None:
 
 
 def _package_problem() -> GpuUnavailable | None:
+    """CuPy cannot be imported: not there, or there and broken."""
     try:
         importlib.import_module("cupy")
     except ImportError as error:
@@ -50,6 +51,7 @@ def _package_problem() -> GpuUnavailable | None:
 
 
 def _driver_problem() -> GpuUnavailable | None:
+    """No driver, or one that is older than CuPy's CUDA."""
     runtime = sys.modules["cupy"].cuda.runtime
     try:
         driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion()
@@ -67,6 +69,7 @@ def _driver_problem() -> GpuUnavailable | None:
 
 
 def _device_problem() -> GpuUnavailable | None:
+    """A driver that shows this process no GPU."""
     try:
         count = sys.modules["cupy"].cuda.runtime.getDeviceCount()
     except Exception:                           # cudaErrorNoDevice: it raises rather than count to 0
@@ -78,6 +81,7 @@ def _device_problem() -> GpuUnavailable | None:
 
 
 def _library_problem() -> GpuUnavailable | None:
+    """A GPU on which a sum or a product fails."""
     # cupy.is_available() says True with NVRTC or cuBLAS missing: only doing the work proves that it works.
     cupy = sys.modules["cupy"]
     try:
@@ -90,6 +94,7 @@ def _library_problem() -> GpuUnavailable | None:
 
 
 def _library_missing(error: Exception) -> GpuUnavailable:
+    """The cause "library", with the first line of what CuPy said."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     problem = GpuUnavailable("library", f"CuPy is installed but does not work ({said}): "
                                         "pip uninstall -y cupy cupy-cuda12x cupy-cuda13x, then "

@@ -137,6 +137,7 @@ def to(self: Tensor, target: Any) -> Tensor:
 
 
 def _reversed(function: Callable) -> Callable:
+    """other op self, for Python's reflected operators."""
     return lambda self, other: function(other, self)
 
 

@@ -61,6 +61,7 @@ def is_inside(y: Any, start: int) -> bool:
 
 
 def results(y: Any, start: int) -> list[Tensor]:
+    """The Tensors among y that were computed since ``start``."""
     return [part for part in (y if isinstance(y, (tuple, list)) else [y]) if is_inside(part, start)]
 
 

@@ -55,6 +55,7 @@ def zeros_beside(xp: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _ones(n: int, char: str) -> np.ndarray:
+    """The vector that makes a product a sum; kept, for it is asked for at every step."""
     return np.ones(n, char)
 
 

@@ -42,6 +42,7 @@ _own: ContextVar[_Streams | None] = ContextVar("tinycv_streams", default=None)  
 
 
 def _here() -> _Streams:
+    """The streams of this thread's shard, or the process's own."""
     return _own.get() or _streams
 
 
@@ -156,4 +157,5 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _packed(state: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of _plain."""
     return state | {"state": {"state": np.array(state["state"]["state"], np.uint64)}}

@@ -164,6 +164,7 @@ class Crew:
 
 
 def _serve(inbox: SimpleQueue) -> None:
+    """A thread's life: do the jobs of its inbox until None comes."""
     while (order := inbox.get()) is not None:
         job, done = order
         job.run()

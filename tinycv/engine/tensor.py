@@ -226,11 +226,13 @@ def recording() -> bool:
 
 
 def _has_history(value: Any) -> bool:
+    """Was it computed from, or is it itself, something that requires a gradient?"""
     return isinstance(value, Tensor) and value._node is not None
 
 
 @contextmanager
 def _switch(value: int) -> Iterator[None]:
+    """Another mode inside the block, in this thread alone."""
     token = mode.set(value)
     try:
         yield

@@ -131,6 +131,7 @@ def _gelu(xp, x, approximate="none"):
 
 
 def _gelu_tanh(xp, x):
+    """gelu's kernel for approximate="tanh", and its slope by hand."""
     inner = xp.asarray(x * x * (0.044715 * sqrt(2 / pi)))
     inner += sqrt(2 / pi)
     t = xp.tanh(inner * x)

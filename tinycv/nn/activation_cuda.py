@@ -89,6 +89,7 @@ def _log_softmax(xp, x, axis=-1):
 
 
 def _of_rows(xp, x, axis, logarithm):
+    """softmax or its logarithm along an axis: a warp for each row."""
     x, = packed(xp, x.swapaxes(axis, -1))
     y, rows, width = xp.empty_like(x), x.size // max(1, x.shape[-1]), x.shape[-1]
     kernels.softmax(x, rows, rows, width, logarithm, x, y)
@@ -119,6 +120,7 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
 
 def _of_entries(xp, x, forward, back, option=0.0):
+    """y and pull of a function that takes every entry alone, in the order in which x lies in memory."""
     order, n = lie(x), x.size
     values, = packed(xp, flat(x, order))
     y = xp.empty_like(values)

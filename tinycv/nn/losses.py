@@ -161,6 +161,7 @@ def against_shares(xp, input, target, label_smoothing, reduction):
 
 
 def check(xp: Any, input: Any, target: Any, reduction: str, ignore_index: int) -> None:
+    """ValueError or IndexError for scores, targets and class numbers that do not fit. Nothing on a GPU is looked at."""
     check_reduction(reduction)
     if input.ndim != 2:
         raise ValueError(f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)")

@@ -132,6 +132,7 @@ class Module:
 
 
 def _modules_in(name: str, value: Any) -> Iterator[tuple[str, Module]]:
+    """Modules in an attribute by name: itself, or what lists, tuples and dicts hold at any depth."""
     if isinstance(value, Module):
         yield name, value
     elif isinstance(value, (list, tuple)):
@@ -143,6 +144,7 @@ def _modules_in(name: str, value: Any) -> Iterator[tuple[str, Module]]:
 
 
 def _is_dtype(target: str) -> bool:
+    """Is it the name of a dtype, and not of a device?"""
     return target.startswith(("float", "int", "uint"))
 
 

@@ -136,6 +136,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
 
 
 def channels_last(x):
+    """Do the channels of x (B, C, ...) lie side by side in memory?"""
     return x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
 
 

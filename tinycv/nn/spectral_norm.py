@@ -76,4 +76,5 @@ def spectral_norm(network: Module) -> Module:
 
 
 def _matrix(weight: Any) -> Any:
+    """A weight (out, ...) as a matrix (out, all the rest)."""
     return weight.reshape((weight.shape[0], -1))
