@@ -4,14 +4,17 @@ on each.
 NumPy is the first contender. A GPU's work is waited for inside what is timed, and its data is there beforehand, as in
 training; device.py tells the first call, the copying, and host and device apart. Models on NumPy go in a part for each core
 where that pays (models.py, is_split), and whole on CuPy, whose GPU is one device. Without a GPU its times are "not
-measured", and why.  The rows "reference" are of sizes for a GPU alone: CuPy first, against PyTorch's eager mode.
+measured", and why.  The rows "reference" are of sizes for a GPU alone: CuPy first, against PyTorch's eager mode, in float32
+with the same TF32 setting; then ViT-Base's products alone, to be held to the roof, and its step in float16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from math import prod
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.device import on_tinycv, on_torch, same_tf32, torch_problem
@@ -19,38 +22,66 @@ from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import is_split
 from benchmarks.ops import NO_TORCH
-from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit
+from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
 
 LENGTH = 8                                      # ops in a row, so that a GPU's queue fills as in a network
-SIDES, COUNTS = (64, 256, 1024, 4096), (10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7)
-BATCHES = (8, 32, 128, 512)
+COUNTS, FEW, BATCHES = (10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7), (1, 8, 64, 512), (8, 32, 128, 512)
 MODELS: dict[str, Callable[[int], Task]] = {
     "MLP": Mlp, "LSTM": Lstm, "Transformer": Transformer, "ViT": Vit,
     "wide ViT": partial(Vit, patch=4, width=128, heads=8), "U-Net": UNet}
 TINY: dict[str, Callable[[int], Task]] = {"tiny MLP": partial(Mlp, widths=(6, 5, 3))}
+BASE = Vit(64, 224, 16, 768, 12, 12, 1000)
 REFERENCE: dict[str, Task] = {
-    "ViT-Base": Vit(64, 224, 16, 768, 12, 12, 1000), "Transformer": Transformer(32, 512, 512, 8, 2048, 6, 10_000),
-    "DCGAN": Gan(128, 100, 64), "LSTM": Lstm(128, 100, 128, 512, 10)}
+    "ViT-Base": BASE, "Transformer": Transformer(32, 512, 512, 8, 2048, 6, 10_000), "DCGAN": Gan(128, 100, 64),
+    "LSTM": Lstm(128, 100, 128, 512, 10)}
 RTOL = 1e-3                                     # a GPU sums in another order, over more parts
+
+
+class Sweep(NamedTuple):
+    """One op over sizes: shapes of y and w at a size, a link of the chain y <- link(F, y, w), and what a link costs."""
+
+    axis: str
+    sizes: tuple[int, ...]
+    shapes: Callable[[int], tuple[tuple, tuple]]
+    link: Callable[[Any, Any, Any], Any]
+    flops: Callable[[int], float] | None = None
+    bytes: Callable[[int], float] | None = None
+
+
+SWEEPS = {
+    "matrix product": Sweep("side", (64, 256, 1024, 4096), lambda n: ((n, n), (n, n)), lambda F, y, w: y @ w,
+                            flops=lambda n: 2.0 * n ** 3),
+    "elementwise": Sweep("elements", COUNTS, lambda n: ((n,), (n,)), lambda F, y, w: (y + w) * 0.5,
+                         bytes=lambda n: 4.0 * n * (3 + 2)),
+    "GELU": Sweep("elements", COUNTS, lambda n: ((n,), (1,)), lambda F, y, w: F.gelu(y), bytes=lambda n: 4.0 * n * 2),
+    "softmax of 256": Sweep("rows", (100, 1000, 10_000, 100_000), lambda n: ((n, 256), (1,)),
+                            lambda F, y, w: F.softmax(y, -1), bytes=lambda n: 4.0 * n * 256 * 2),
+    "attention, 8 x 64 x 32": Sweep("sequences", FEW, lambda n: ((n, 8, 64, 32), (1,)),
+                                    lambda F, y, w: F.scaled_dot_product_attention(y, y, y),
+                                    flops=lambda n: 2.0 * n * 8 * 64 * 64 * 32 * 2),
+    "convolution, 32 x 28 x 28": Sweep("images", FEW, lambda n: ((n, 32, 28, 28), (32, 32, 3, 3)),
+                                       lambda F, y, w: F.conv2d(y, w, None, 1, 1),
+                                       flops=lambda n: 2.0 * n * 28 * 28 * 32 * 32 * 9)}
 
 
 def rows(quick: bool = False) -> list[Row]:
     """Every sweep; if quick, one tiny place of each kind. The reference first: a session on a GPU may run out of time."""
-    sides, counts, batches, of = ((8,), (100,), (4,), TINY) if quick else (SIDES, COUNTS, BATCHES, MODELS)
-    products = [row("matrix product", "side", n, (chain, "matmul", (n, n)), flops=2.0 * LENGTH * n ** 3) for n in sides]
-    elements = [row("elementwise", "elements", n, (chain, "elementwise", (n,)), bytes=4.0 * n * LENGTH / 2 * (3 + 2))
-                for n in counts]
     large = {} if quick else REFERENCE
-    return [*(reference(name, task) for name, task in large.items()), *products, *elements,
+    batches, of = ((4,), TINY) if quick else (BATCHES, MODELS)
+    base = [] if quick else [products_row("ViT-Base", BASE), reference("ViT-Base in float16", BASE, half=True)]
+    return [*(reference(name, task) for name, task in large.items()), *base,
+            *(row(name, n) for name, sweep in SWEEPS.items() for n in ((2,) if quick else sweep.sizes)),
             *(model(name, make(batch)) for name, make in of.items() for batch in batches)]
 
 
-def row(group: str, axis: str, size: int, work: tuple, **cost: float) -> Row:
-    make, *args = work
-    contenders = [Contender("NumPy", make, (*args, "tinycv", "cpu")), gpu("CuPy", make, (*args, "tinycv", "gpu")),
-                  Contender("PyTorch", make, (*args, "torch", "cpu"), missing=NO_TORCH),
-                  gpu("PyTorch on the GPU", make, (*args, "torch", "cuda"))]
-    return Row(group, f"{axis} {size}", tuple(contenders), point=(axis, size), rtol=RTOL, memory=True, **cost)
+def row(name: str, n: int) -> Row:
+    """An op at one size."""
+    sweep = SWEEPS[name]
+    cost = {kind: LENGTH * each(n) for kind, each in (("flops", sweep.flops), ("bytes", sweep.bytes)) if each}
+    contenders = [Contender("NumPy", chain, (name, n, "tinycv", "cpu")), gpu("CuPy", chain, (name, n, "tinycv", "gpu")),
+                  Contender("PyTorch", chain, (name, n, "torch", "cpu"), missing=NO_TORCH),
+                  gpu("PyTorch on the GPU", chain, (name, n, "torch", "cuda"))]
+    return Row(name, f"{sweep.axis} {n}", tuple(contenders), point=(sweep.axis, n), rtol=RTOL, memory=True, **cost)
 
 
 def model(name: str, task: Task) -> Row:
@@ -62,10 +93,19 @@ def model(name: str, task: Task) -> Row:
                point=("batch", task.batch), rtol=RTOL, memory=True)
 
 
-def reference(name: str, task: Task) -> Row:
+def reference(name: str, task: Task, half: bool = False) -> Row:
     return Row("reference", f"{name}, batch {task.batch}", (
-        gpu("CuPy", by_tinycv, (task, True, False, "gpu")),
-        gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda"))), "step", flops=task.flops(True), rtol=0.05)
+        gpu("CuPy", by_tinycv, (task, True, False, "gpu", True, half)),
+        gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda", half))), "step", flops=task.flops(True),
+        rtol=0.05, dtype="float16" if half else "float32")
+
+
+def products_row(name: str, task: Vit) -> Row:
+    tokens = task.patches + 1
+    cost = sum(2.0 * p.terms * (1 + p.pulls) for p in block(task.batch, tokens, task.width, 4 * task.width, tokens ** 2))
+    return Row("reference", f"products of a block of {name}, batch {task.batch}", (
+        gpu("CuPy", products, (task, "tinycv", "gpu")), gpu("PyTorch on the GPU", products, (task, "torch", "cuda"))),
+        flops=cost, rtol=0.05)
 
 
 def gpu(name: str, make: Callable[..., Work], args: tuple) -> Contender:
@@ -74,28 +114,51 @@ def gpu(name: str, make: Callable[..., Work], args: tuple) -> Contender:
     return Contender(name, make, args, missing=str(problem or ""), on_device=True)
 
 
-def chain(kind: str, shape: tuple[int, ...], library: str, device: str) -> Work:
-    """LENGTH ops, each of the one before; none lets the values grow. Additions move 3 arrays, scalings 2."""
-    hosts = normal(shape, shape)
+def parts(library: str, device: str) -> SimpleNamespace:
+    """F, no_grad, ``there(array)``, and ``timed(queue, send)``, by which a Work on a device can be waited for."""
     if library == "torch":
         import torch
         same_tf32()
-        lib, there = torch, lambda a: torch.from_numpy(a).to(device)
-    else:
-        import tinycv
-        lib, there = tinycv, lambda a: tinycv.Tensor(a, device=device)
-    x, w = map(there, hosts)
-    w = w / shape[0] ** 0.5 if kind == "matmul" else w
+        return SimpleNamespace(F=torch.nn.functional, no_grad=torch.no_grad, timed=on_torch,
+                               there=lambda a: torch.from_numpy(a).to(device))
+    import tinycv
+    functions = {**vars(tinycv.nn.functional), "scaled_dot_product_attention": tinycv.sequence.scaled_dot_product_attention}
+    return SimpleNamespace(F=SimpleNamespace(**functions), no_grad=tinycv.no_grad, timed=partial(on_tinycv, device=device),
+                           there=lambda a: tinycv.Tensor(a, device=device))
+
+
+def chain(name: str, n: int, library: str, device: str) -> Work:
+    """LENGTH links of a sweep, each of the one before; w is scaled so that no value grows."""
+    lib, sweep = parts(library, device), SWEEPS[name]
+    x, w = normal(*sweep.shapes(n))
+    hosts = [x, w / prod(w.shape[1:]) ** 0.5]
+    x, w = map(lib.there, hosts)
 
     def forward() -> dict[str, Any]:
         y = x
         with lib.no_grad():
-            for _ in range(LENGTH if kind == "matmul" else LENGTH // 2):
-                y = y @ w if kind == "matmul" else (y + w) * 0.5
+            for _ in range(LENGTH):
+                y = sweep.link(lib.F, y, w)
         return {"result": y}
+    return forward if device == "cpu" else lib.timed(forward, lambda: [lib.there(a) for a in hosts])
 
-    def send() -> list:
-        return [there(a) for a in hosts]
-    if device == "cpu":
-        return forward
-    return on_torch(forward, send) if library == "torch" else on_tinycv(forward, send, device)
+
+def products(task: Vit, library: str, device: str) -> Work:
+    """The products of one encoder block, forward and backward, and nothing between them: x W, q Kᵀ, p V, and their pulls."""
+    lib, d, tokens = parts(library, device), task.width, task.patches + 1
+    of_all, heads = task.batch * tokens, (task.batch, task.heads, tokens, d // task.heads)
+    linears = [[*map(lib.there, normal((of_all, m), (n, m), (of_all, n)))]
+               for m, n in ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))]
+    q, k, v, g = map(lib.there, normal(*[heads] * 4))
+    p, ds = map(lib.there, normal(*[(*heads[:2], tokens, tokens)] * 2))
+
+    def turned(a: Any) -> Any:
+        return a.swapaxes(-1, -2)
+
+    def work() -> dict[str, Any]:
+        with lib.no_grad():
+            pulls = [(x @ turned(w), g @ w, turned(g) @ x)[2] for x, w, g in linears]
+            scores, y = q @ turned(k), p @ v
+            back = g @ turned(v), turned(p) @ g, ds @ k, turned(ds) @ q
+        return {"weights": pulls[0], "scores": scores[0], "y": y[0], **{f"pull {i}": a[0] for i, a in enumerate(back)}}
+    return work if device == "cpu" else lib.timed(work, lambda: None)

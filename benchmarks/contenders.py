@@ -19,9 +19,12 @@ from benchmarks.ops import LR, threads
 from benchmarks.tasks import Gan, Task
 
 
-def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True) -> Work:
-    """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call."""
+def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True,
+              half: bool = False) -> Work:
+    """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call.
+    half: in float16, with master weights and a scaled loss."""
     import tinycv
+    from tinycv.half import Half
     lib = tinycv_parts()
     model = networks.build(lib, task).to(device)
     batch = [tinycv.Tensor(a, device=device) for a in task.examples()]
@@ -38,7 +41,10 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu",
         work = networks.gan_step(lib, model, adam, there_and_back, *batch)
     else:
         loss_of = partial(networks.loss_of(task), lib, model)
-        work = networks.train_step(model, adam(model.parameters()), partial(there_and_back, loss_of, *batch))
+        optimizer = Half(model, adam) if half else adam(model.parameters())
+        back = partial(backward, back=optimizer.backward) if half else there_and_back
+        named = [] if half else list(model.named_parameters())      # gradients in halves are scaled, by each in its own way
+        work = networks.train_step(named, optimizer, partial(back, loss_of, *batch))
     return work if device == "cpu" or not wait else on_tinycv(
         work, lambda: [tinycv.Tensor(a, device=device) for a in task.examples()], device)
 
@@ -52,15 +58,17 @@ def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
     return lambda: {"result": group.map(infer, x) if group else infer(x)}
 
 
-def backward(loss_of: Callable[..., Any], *batch: Any) -> Any:
+def backward(loss_of: Callable[..., Any], *batch: Any, back: Callable | None = None) -> Any:
+    """The loss; its gradients are left in the parameters. back(loss): what does that, where loss.backward() does not."""
     loss = loss_of(*batch)
-    loss.backward()
+    (back or type(loss).backward)(loss)
     return loss
 
 
-def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False, device: str = "cpu") -> Work:
+def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False, device: str = "cpu",
+             half: bool = False) -> Work:
     """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile.
-    device: "cuda" needs everything waited for."""
+    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss."""
     import torch
     torch.set_num_threads(threads())
     lib = torch_parts()
@@ -75,11 +83,28 @@ def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: boo
     loss_of = partial(networks.loss_of(task), lib, model)
     there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
     work = (networks.gan_step(lib, model, adam, backward, *batch) if isinstance(task, Gan) else
-            networks.train_step(model, adam(model.parameters()), there_and_back))
+            by_autocast(adam(model.parameters()), partial(loss_of, *batch), device) if half else
+            networks.train_step(list(model.named_parameters()), adam(model.parameters()), there_and_back))
     if device == "cpu":
         return work
     same_tf32()
     return on_torch(work, lambda: [torch.from_numpy(a).to(device) for a in task.examples()])
+
+
+def by_autocast(optimizer: Any, loss_of: Callable[[], Any], device: str) -> Work:
+    """PyTorch's own recipe for float16: weights stay float32, and every op casts what it multiplies."""
+    import torch
+    scaler = torch.amp.GradScaler(device)
+
+    def work() -> dict[str, Any]:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.float16):
+            loss = loss_of()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        return {"loss": loss}
+    return work
 
 
 def torch_inference(model: Any, x: Any) -> Work:

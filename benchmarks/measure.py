@@ -47,6 +47,7 @@ class Row:
     flops: of its matrix products, where a multiplication with its addition is 2.
     bytes: the least that must move: inputs, outputs, parameters and gradients, once each.
     point: ("sequence length", 1024): the rows of a group that have one form a curve.
+    dtype: by whose roof a GPU's figures are measured.
     rtol: of the gate. memory: measure also the peak memory of a call.
     """
 
@@ -59,6 +60,7 @@ class Row:
     bytes: float | None = None
     point: tuple[str, float] | None = None
     rtol: float = RTOL
+    dtype: str = "float32"
     memory: bool = False
 
 
@@ -83,7 +85,7 @@ QUICK = Effort(rounds=2, samples=2, sample=0.001, warm=0.002, settle=0.0)
 def measure(row: Row, effort: Effort) -> dict[str, Any]:
     """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none."""
     record = {"group": row.group, "name": row.name, "of": row.of, "flops": row.flops, "bytes": row.bytes,
-              "point": row.point, "rtol": row.rtol, "load": load(), "contenders": [
+              "point": row.point, "rtol": row.rtol, "dtype": row.dtype, "load": load(), "contenders": [
         {"name": c.name, "on_device": c.on_device, **({"missing": c.missing} if c.missing else {"env": settings(c)})}
         for c in row.contenders]}
     present = [entry for entry in record["contenders"] if "missing" not in entry]

@@ -169,10 +169,8 @@ def loss_of(task: tasks.Task) -> Callable[..., Any]:
 
 # ── steps ─────────────────────────────────────────────────────────────────────────────────────────
 
-def train_step(model: Any, optimizer: Any, backward: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
-    """``backward`` computes the loss, leaves gradients in the parameters, and returns the loss."""
-    named = list(model.named_parameters())
-
+def train_step(named: list[tuple[str, Any]], optimizer: Any, backward: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+    """``backward`` computes the loss, leaves gradients in the parameters, and returns it. named: whose are compared."""
     def work() -> dict[str, Any]:
         optimizer.zero_grad()
         loss = backward()

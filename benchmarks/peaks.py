@@ -101,10 +101,10 @@ def round_trip(size: int, count: int) -> float:
 
 # ── a row beneath its roofs ───────────────────────────────────────────────────────────────────────
 
-def compute_peak(found: dict[str, Any], on_device: bool = False) -> float | None:
-    """FLOP/s of the fastest product of float32, of any library; on the GPU, or on the CPU."""
+def compute_peak(found: dict[str, Any], on_gpu: str | None = None) -> float | None:
+    """FLOP/s of the fastest product, of any library: of float32 on the CPU, or of this dtype on the GPU."""
     return max((1e9 * p["gflops"] for p in found["products"] if "gflops" in p and (
-        p["library"] == "CuPy, float32" if on_device else p["threads"] != GPU)), default=None)
+        p["library"] == f"CuPy, {on_gpu}" if on_gpu else p["threads"] != GPU)), default=None)
 
 
 def bandwidth(found: dict[str, Any], size: float) -> float | None:
@@ -129,7 +129,7 @@ def standing(record: dict[str, Any], row: dict[str, Any], contender: dict[str, A
         return {}
     made = {"gflops": flops / seconds * 1e-9} if flops else {}
     on_device = contender.get("on_device", False)
-    top = compute_peak(found, on_device) if found else None
+    top = compute_peak(found, row.get("dtype", "float32") if on_device else None) if found else None
     if top and flops:
         made["share"] = flops / seconds / top
     speed = bandwidth(found, moved) if found and moved and not on_device else None

@@ -18,10 +18,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from benchmarks import capture
+from benchmarks.peaks import standing
 
 TESTING, BEGINNING = 240, 510                   # seconds: that tests may take; from the start, when the last row may begin
 ROOT = Path(__file__).parent.parent
@@ -47,7 +49,9 @@ def session(folder: Path, main: Callable[[list[str]], int]) -> int:
         ["run", "backends", "--rounds", "3", "--minutes", f"{minutes:.2f}", "--out", str(file)])})
     file.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found["judged"] = outcome(lambda: judged(record))
     file.write_text(json.dumps(record | found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found["judged"], indent=1))
     print(f"all of it: {file}, {time.monotonic() - started:.0f} s")
     return int(any("error" in part for part in found.values()) or found["tests"]["failed"] or bool(found["suite"]["code"]))
 
@@ -59,6 +63,20 @@ def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Exception as error:                                      # of any kind: the next step is to be tried too
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}
+
+
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    """Of the rows "reference": a step's time as a share of PyTorch eager's, the mean of these, and shares of the roof."""
+    times, shares = {}, {}
+    for row in record.get("rows", []):
+        ours = row["contenders"][0]
+        if row["group"] != "reference" or "median" not in ours:
+            continue
+        shares[row["name"]] = standing(record, row, ours).get("share")
+        if "ratio" in (theirs := row["contenders"][1]) and row["of"] == "step" and row["dtype"] == "float32":
+            times[row["name"]] = theirs["ratio"]
+    return {"step / PyTorch eager's": times, "geometric mean": prod(times.values()) ** (1 / len(times)) if times else None,
+            "share of the roof": shares, "asked": "each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"}
 
 
 def tested() -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_without_a_gpu_its_contenders_say_so():
 
 
 @pytest.mark.parametrize("make", [partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
-                                  partial(backends.chain, "matmul", (8, 8), "tinycv", "gpu:0")])
+                                  partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0")])
 def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
     found = device.apart(make)
     assert {"cold_s", "host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
@@ -97,7 +97,7 @@ def told(monkeypatch, tmp_path, tests, graphs, suite):
     """(code, record) of a session whose three steps are these functions."""
     def run(arguments):
         assert 0 <= float(arguments[arguments.index("--minutes") + 1]) <= session.BEGINNING / 60
-        Path(arguments[-1]).write_text('{"rows": ["measured"]}')
+        Path(arguments[-1]).write_text('{"rows": []}')
         return suite()
     monkeypatch.setattr(session, "tested", tests)
     monkeypatch.setattr(capture, "captured", graphs)
@@ -112,8 +112,9 @@ PASSED, GRAPHS = {"failed": False, "output": "12 passed"}, {"elementwise": {"err
 def test_a_session_names_its_file_after_the_gpu_and_keeps_all_steps(double, monkeypatch, tmp_path, capsys, failed, refused,
                                                                     code):
     tests = PASSED | {"failed": failed}
-    found = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: refused)
-    assert found == (code, {"rows": ["measured"], "tests": tests, "captured": GRAPHS, "suite": {"code": refused}})
+    found, record = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: refused)
+    assert found == code and record == {"rows": [], "tests": tests, "captured": GRAPHS, "suite": {"code": refused},
+                                        "judged": session.judged({})}
     said = capsys.readouterr().out
     assert "12 passed" in said and "elementwise, captured: NotImplementedError: graphs" in said
 
@@ -127,7 +128,36 @@ def test_a_step_of_a_session_that_fails_leaves_its_error_and_the_others(double, 
     code, record = told(monkeypatch, tmp_path, *steps)
     expected = {"tests": PASSED, "captured": GRAPHS, "suite": {"code": 0}}
     expected[list(expected)[place]] = {"error": "OSError: the disk is full"}
-    assert code == 1 and record == {"rows": ["measured"], **expected}
+    assert code == 1 and record == {"rows": [], **expected, "judged": session.judged({})}
+
+
+def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
+    def row(name, of, ours, theirs, **more):
+        contenders = [{"name": "CuPy", "on_device": True, "median": ours}, {"name": "PyTorch", "ratio": ours / theirs}]
+        return {"group": "reference", "name": name, "of": of, "flops": 1e9, "dtype": "float32", "contenders": contenders} | more
+    peak = {"library": "CuPy, float32", "threads": "GPU", "gflops": 4.0}
+    found = session.judged({"environment": {"peaks": {"products": [peak], "copies": []}}, "rows": [
+        row("ViT-Base", "step", 1.0, 2.0), row("LSTM", "step", 4.0, 2.0), row("products", "call", 0.5, 0.5),
+        row("in halves", "step", 1.0, 9.0, dtype="float16"), {**row("MLP", "step", 1, 9), "group": "MLP"},
+        {"group": "reference", "name": "refused", "of": "step", "contenders": [{"name": "CuPy"}, {"name": "PyTorch"}]}]})
+    assert found["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and found["geometric mean"] == pytest.approx(1)
+    assert found["share of the roof"] == pytest.approx({"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5})
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu:0"])
+def test_the_products_of_a_block_are_its_forward_and_backward(double, device):
+    row, task = backends.products_row("tiny ViT", models.TINY["tiny ViT"]), models.TINY["tiny ViT"]
+    assert row.flops * task.layers < task.flops(True)               # the rest: the patches and the head
+    found = {name: numbers(a) for name, a in backends.products(task, "tinycv", device)().items()}
+    assert found["weights"].shape == (3 * task.width, task.width) and len(found) == 7
+    measure.gate({"cpu": {n: numbers(a) for n, a in backends.products(task, "tinycv", "cpu")().items()}, device: found})
+
+
+def test_a_step_in_halves_is_near_to_one_in_float32(double):
+    task = models.TINY["tiny ViT"]
+    losses = [numbers(contenders.by_tinycv(task, True, device=device, half=half)()["loss"])
+              for device, half in (("cpu", False), ("cpu", True), ("gpu:0", True))]
+    assert len({float(loss) for loss in losses}) > 1 and np.allclose(losses, losses[0], rtol=5e-3)
 
 
 def test_what_an_earlier_session_left_is_not_taken_for_this_ones(double, monkeypatch, tmp_path):
