@@ -134,7 +134,7 @@ def test_a_step_of_a_session_that_fails_leaves_its_error_and_the_others(double, 
 def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
     def row(name, of, ours, theirs, **more):
         contenders = [{"name": "CuPy", "on_device": True, "median": ours}, {"name": "PyTorch", "ratio": ours / theirs}]
-        return {"group": "reference", "name": name, "of": of, "flops": 1e9, "dtype": "float32", "contenders": contenders} | more
+        return dict(group="reference", name=name, of=of, flops=1e9, dtype="float32", contenders=contenders) | more
     peak = {"library": "CuPy, float32", "threads": "GPU", "gflops": 4.0}
     found = session.judged({"environment": {"peaks": {"products": [peak], "copies": []}}, "rows": [
         row("ViT-Base", "step", 1.0, 2.0), row("LSTM", "step", 4.0, 2.0), row("products", "call", 0.5, 0.5),
