@@ -19,7 +19,7 @@ from tinycv.ema import EMA
 from tinycv.engine.backend import Stopwatch
 from tinycv.generative import ScoreMLP, fit_gan
 from tinycv.generative.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
-from tinycv.generative.plane import METHODS, networks
+from tinycv.generative.plane import METHODS, learners, networks
 from tinycv.generative.samplers import sample
 from tinycv.metrics import modes_covered
 from tinycv.optim import Adam, warmup_cosine
@@ -35,9 +35,9 @@ def gan(density, seed, look, method):
     """A game of demo 08, between small networks: the plain one, or R1, which is the best of them."""
     generator, discriminator = networks(pacgan=False)
     loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 256, gan_steps // moments, seed)
-    adams = (Adam(side.parameters(), lr=2e-3, betas=(0.0, 0.9)) for side in (generator, discriminator))
-    history = fit_gan(generator, discriminator, *adams, loader, moments, **METHODS[method](density.sigma), seed=seed,
-                      schedule=warmup_cosine(gan_steps), evaluate=look, progress=False, device=show.device)
+    history = fit_gan(generator, discriminator, *learners(generator, discriminator), loader, moments, evaluate=look,
+                      schedule=warmup_cosine(gan_steps), **METHODS[method](density.sigma), seed=seed, progress=False,
+                      device=show.device)
     return history, generator, generator.num_parameters(), 1
 
 

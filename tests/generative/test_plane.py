@@ -14,7 +14,7 @@ def test_each_method_differs_from_the_plain_game_by_what_its_name_says():
     made = {name: options(0.05) for name, options in METHODS.items()}
     assert made["GAN"] == {} and made["Pac2"] == {"pack": 2} and made["Pac4"] == {"pack": 4}
     assert made["WGAN-GP"]["game"] is WASSERSTEIN and isinstance(made["WGAN-GP"]["penalty"], GradientPenalty)
-    assert isinstance(made["R1"]["penalty"], R1) and made["R1"]["penalty"].weight == pytest.approx(0.02)
+    assert isinstance(made["R1"]["penalty"], R1) and made["R1"]["penalty"].weight == pytest.approx(0.05)
     assert made["spectral norm"] == {"game": HINGE, "spectral": True}
 
 

@@ -4,10 +4,10 @@
     PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200; batches of 100
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
+A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are drawn.
 Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
-differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 1e-3 to 0 along a cosine, with betas
-0.5 and 0.99, theirs is 1e-4 with beta1 0.8; a pack's examples are taken from the batch, theirs has 100 packs a batch. All
-methods here have the same.
+differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas
+0 and 0.9, theirs is 1e-4 with beta1 0.8 for a hundred times as many steps. All methods here have the same.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the m
     "GAN": lambda sigma: {},
     "Pac2": lambda sigma: {"pack": 2},
     "Pac4": lambda sigma: {"pack": 4},
-    "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1), "critic_steps": 2},
-    "R1": lambda sigma: {"penalty": R1(8 * sigma ** 2)},        # so that D may rise by a half within sigma of a mode
+    "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1)},
+    "R1": lambda sigma: {"penalty": R1(20 * sigma ** 2)},       # slopes by the width of a mode: sigma ∇D is penalised
     "spectral norm": lambda sigma: {"game": HINGE, "spectral": True},
 }
 
@@ -46,15 +46,21 @@ def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Modul
     return generator, Packed(discriminator, pack) if pack > 1 else discriminator
 
 
+def learners(*sides: Module) -> list[Adam]:
+    """An optimiser for each side, the same for every method."""
+    return [Adam(side.parameters(), lr=2e-3, betas=(0.0, 0.9)) for side in sides]
+
+
 def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0, pacgan: bool = False, device: str = "cpu",
          progress: bool = False, watch: Callable[[int, np.ndarray, Module], None] | None = None) -> list[tuple[int, Modes]]:
     """One trial of a METHOD on a density (``ring()``, ``grid()``). Returns (step, Modes) at so many moments.
 
-    watch(step, points (2500, 2), discriminator) is called at each of them. Every method sees equally many batches.
+    watch(step, points (2500, 2), discriminator) is called at each of them. Every method has equally many steps.
     """
     manual_seed(seed)
     options = METHODS[method](density.sigma)
-    generator, discriminator = networks(pacgan, options.pop("pack", 1), options.pop("spectral", False))
+    pack = options.pop("pack", 1)
+    generator, discriminator = networks(pacgan, pack, options.pop("spectral", False))
     every, seen = max(1, steps // moments), []
     noise = np.random.default_rng(seed).standard_normal((2500, generator.latent)).astype(np.float32)
 
@@ -65,8 +71,7 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
             watch(seen[-1][0], points, discriminator)
         return seen[-1][1]._asdict()
 
-    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 100 if pacgan else 256, every, seed)
-    adams = (Adam(side.parameters(), lr=1e-3, betas=(0.5, 0.99)) for side in (generator, discriminator))
-    fit_gan(generator, discriminator, *adams, loader, moments, schedule=warmup_cosine(every * moments), seed=seed,
-            evaluate=judged, device=device, progress=progress, **options)
+    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed)
+    fit_gan(generator, discriminator, *learners(generator, discriminator), loader, moments, seed=seed, evaluate=judged,
+            schedule=warmup_cosine(every * moments), device=device, progress=progress, **options)
     return seen
