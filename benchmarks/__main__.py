@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, measure, report
+from benchmarks import machine, measure, report, tables
 
 SUITES = ("ops", "models", "scale", "backends")
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument("--only", default="", metavar="TEXT", help="rows whose group or name contains this")
     run.add_argument("--skip", default="", metavar="TEXT", help="not the rows that contain this: compiled, say")
-    run.add_argument("--minutes", type=float, default=float("inf"), help="rows that have not begun by then are left out")
+    run.add_argument("--minutes", type=float, default=float("inf"), help="no row begins later; the CPU has no peaks then")
     run.add_argument("--out", type=Path, metavar="FILE.json", help="default: out/SUITE.json; the reports go beside it")
     run.set_defaults(call=run_suite)
     tell = commands.add_parser("report", help="CSV, Markdown and PNG from records")
@@ -76,8 +76,10 @@ def run_suite(given: argparse.Namespace) -> int:
         return 2
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
-        from benchmarks.peaks import peaks
-        record["environment"]["peaks"] = peaks(given.quick, any(c.on_device for row in rows for c in row.contenders))
+        from benchmarks.peaks import peaks, peaks_of_gpu
+        found = peaks(given.quick) if given.minutes == float("inf") else {"products": [], "copies": []}
+        found["products"] += peaks_of_gpu() if any(c.on_device for row in rows for c in row.contenders) else []
+        record["environment"]["peaks"] = found
     out = given.out or Path("out") / f"{given.suite}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     for i, row in enumerate(rows):
@@ -89,7 +91,7 @@ def run_suite(given: argparse.Namespace) -> int:
         print("\n".join(report.row_lines(record["rows"][-1])), flush=True)
         record["environment"]["load_at_end"] = machine.load()
         out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")     # each time: a run may be stopped
-    print("\n".join([*report.verdicts(record), f"raw samples: {out}"]))
+    print("\n".join([*report.verdicts(record), *tables.paying(record), f"raw samples: {out}"]))
     write_reports(record, out.parent, out.stem)
     return 1 if any("refused" in row for row in record["rows"]) else 0
 
@@ -111,7 +113,6 @@ def of_the_double(record: dict[str, Any]) -> str:
 
 
 def write_reports(record: dict[str, Any], folder: Path, stem: str) -> None:
-    from benchmarks import tables
     made = [tables.write_csv(record, folder / f"{stem}.csv")]
     if importlib.util.find_spec("matplotlib"):
         from benchmarks import charts

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-CALLS, SIDE, LIMIT = 20, 1024, 60               # calls of an attempt, side of a matrix, seconds of a process
+CALLS, SIDE, LIMIT = 20, 1024, 30               # calls of an attempt, side of a matrix, seconds of a process
 OP_N, COMPUTE_32F = 0, 68                       # cuBLAS's numbers
 Attempt = tuple[Callable[[], Any], list[Any]]   # the work, on the device; and the arrays that it changes in place
 

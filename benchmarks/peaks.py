@@ -30,11 +30,8 @@ GPU, SIDE = "GPU", 8192                         # stands in place of a number of
 AGAIN = 32 << 20                                # bytes a thread copies in a call, in turns: starting a thread costs too
 
 
-def peaks(quick: bool = False, on_device: bool = False) -> dict[str, Any]:
-    """For the record's environment: every product and every copy with its median. Half a minute, or seconds if quick.
-
-    on_device: products on the GPU too, where there is one.
-    """
+def peaks(quick: bool = False) -> dict[str, Any]:
+    """For the record's environment: every product and every copy with its median. Half a minute, or seconds if quick."""
     shapes, copied = (((256,) * 3,), COPIES[:1]) if quick else (SHAPES, COPIES)
     effort = replace(EFFORT, rounds=1, samples=2, sample=0.001, warm=0.002, settle=0.0) if quick else EFFORT
     libraries = ["NumPy", *(["PyTorch"] if importlib.util.find_spec("torch") else [])]
@@ -42,14 +39,17 @@ def peaks(quick: bool = False, on_device: bool = False) -> dict[str, Any]:
     products = [measured(effort, 2e-9 * np.prod(shape, dtype=float), "gflops", product, (library, shape, count),
                          {"library": library, "threads": count, "shape": shape})
                 for library in libraries for count in counts for shape in shapes]
-    if on_device and backend.gpu_problem() is None:
-        side = 256 if quick else SIDE
-        products += [measured(effort, 2e-9 * side ** 3, "gflops", product_on_gpu, (dtype, side),
-                              {"library": f"CuPy, {dtype}", "threads": GPU, "shape": (side,) * 3})
-                     for dtype in ("float32", "float16", "float64")]
     copies = [measured(effort, 1e-9 * count * round_trip(size, count), "gbs", copy, (how, size, count),
                        {"how": how, "threads": count, "bytes": size}) for count in counts for how, size in copied]
     return {"products": products, "copies": copies}
+
+
+def peaks_of_gpu() -> list[dict[str, Any]]:
+    """Products on the GPU, in three precisions; none where there is no GPU."""
+    return [] if backend.gpu_problem() is not None else [
+        measured(EFFORT, 2e-9 * SIDE ** 3, "gflops", product_on_gpu, (dtype, SIDE),
+                 {"library": f"CuPy, {dtype}", "threads": GPU, "shape": (SIDE,) * 3})
+        for dtype in ("float32", "float16", "float64")]
 
 
 def measured(effort: Effort, amount: float, unit: str, make: Any, args: tuple, facts: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
     1  tests/gpu                        is it right?              at most 4 minutes, most of them for compiling
     2  capture.py                       can a step be captured?   a minute
-    3  the suite "backends"             how fast?                 roofs, then rows while time is left, the reference's first
+    3  the suite "backends"             how fast?                 the GPU's roofs, then rows, the reference's first, while
+                                                                  time is left; none begins after 8.5 minutes
 
 A step that fails does not keep the others from being recorded: its error stands in its place.
 The file is named after the GPU; it says which rows were left out: python -m benchmarks run backends --only GROUP has these.

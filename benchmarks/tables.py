@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.peaks import bandwidth, compute_peak, standing
 from benchmarks.report import APART, compared, duration, machine, megabytes, ratio, verdicts
-from benchmarks.statistics import exponent
+from benchmarks.statistics import crossings, exponent
 
 COLUMNS = ("suite", "group", "row", "contender", "of", "axis", "at", "median_s", "q1_s", "q3_s", "n", "ratio", "ratio_low",
            "ratio_high", "memory_bytes", "memory_how", "flops", "bytes", "gflops", "share", "floor_s", "times_floor", *APART,
@@ -44,7 +44,8 @@ def write_markdown(record: dict[str, Any], path: Path, pictures: list[Path]) -> 
     place = record["environment"]
     parts = [f"# Benchmark: {record['suite']}", *quick, "", f"{machine(place)}; {place['when']}. "
              f"Load average {place['load']} at the start, {place.get('load_at_end')} at the end.", "",
-             *markdown_rows(record), "", *exponents(record), *roofs(record), "```", *verdicts(record)[1:], "```", ""]
+             *markdown_rows(record), "", *exponents(record), *roofs(record), "```", *verdicts(record)[1:],
+             *paying(record), "```", ""]
     parts += [f"![{picture.stem}]({picture.name})" for picture in pictures]
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
     return path
@@ -80,6 +81,20 @@ def exponents(record: dict[str, Any]) -> list[str]:
         lines.append([group, axis, name, *("" if fit is None else f"{fit:.2f}" for fit in fits)])
     head = ["group", "axis", "contender", "time ~ axis^k, k", "k between the last two points", "memory: k"]
     return [*markdown([head, *lines]), ""] if lines else []
+
+
+def paying(record: dict[str, Any]) -> list[str]:
+    """From which size on the GPU pays, in words: of every sweep that NumPy and CuPy were both measured on."""
+    lines, swept = [], {(group, name): (axis, xs, ys["time"]) for group, axis, name, xs, ys in curves(record)}
+    for group in dict.fromkeys(group for group, _ in swept):
+        if (group, "NumPy") in swept and (group, "CuPy") in swept:
+            (axis, xs, slow), (_, also, fast) = swept[group, "NumPy"], swept[group, "CuPy"]
+            sizes = [x for x in xs if x in also]
+            a, b = ([ys[at.index(x)] for x in sizes] for at, ys in ((xs, slow), (also, fast)))
+            met = crossings(sizes, a, b)
+            pays = "at no size measured" if a[-1] < b[-1] else f"from {axis} {met[-1][0]:.3g} on" if met else "at every size"
+            lines.append(f"{group}: CuPy is faster than NumPy {pays} ({axis} {sizes[0]:g} to {sizes[-1]:g})")
+    return lines
 
 
 def exponent_of_last(xs: list[float], ys: list[float]) -> float | None:

@@ -168,6 +168,24 @@ def test_an_exponent_and_a_crossing_are_found():
     assert statistics.crossings(xs, [1] * 4, [2] * 4) == []
 
 
+def test_from_which_size_on_a_gpu_pays_is_said_in_words():
+    def sweep(group, cupy):
+        return [{"group": group, "name": f"side {n}", "of": "call", "point": ["side", n], "contenders": [
+            {"name": "NumPy", "median": 1e-6 * n ** 2}, {"name": "CuPy", "median": cupy(n)}]} for n in (4, 8, 16)]
+    rows = [*sweep("often", lambda n: 1e-4), *sweep("always", lambda n: 1e-7), *sweep("never", lambda n: 1.0),
+            {"group": "no GPU", "name": "side 4", "of": "call", "point": ["side", 4], "contenders": [
+                {"name": "NumPy", "median": 1.0}, {"name": "CuPy", "missing": "no driver"}]}]
+    assert tables.paying({"rows": rows}) == [
+        "often: CuPy is faster than NumPy from side 10 on (side 4 to 16)",
+        "always: CuPy is faster than NumPy at every size (side 4 to 16)",
+        "never: CuPy is faster than NumPy at no size measured (side 4 to 16)"]
+
+
+def test_no_peak_of_a_gpu_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(peaks.backend, "gpu_problem", lambda: "no driver")
+    assert peaks.peaks_of_gpu() == []
+
+
 def curve(suite: str) -> dict:
     """A record with everything in it that a report can hold."""
     rows = [{"group": "attention", "name": f"T = {t}", "of": "step", "flops": 1e6 * t, "bytes": 1e4 * t,
