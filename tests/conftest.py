@@ -1,4 +1,5 @@
-"""``device``: a test that takes it runs on the CPU, and on a GPU or CuPy's strict double. Never skipped."""
+"""Every test starts from one seed. ``device``: a test that takes it runs on the CPU, and on a GPU or CuPy's strict double.
+Never skipped."""
 from __future__ import annotations
 
 import signal
@@ -12,6 +13,12 @@ from tinycv.engine import backend
 signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell may start background jobs with Ctrl-C ignored
 
 REAL_GPU = backend.gpu_problem() is None
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws its random numbers from seed 0 on, whatever ran before it."""
+    backend.manual_seed(0)
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ from tinycv.sequence import TransformerEncoderLayer
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def leaf(*shape, device="cpu"):
     return Tensor(RNG.normal(size=shape), device=device, requires_grad=True)
 

@@ -28,13 +28,6 @@ STEPS = alpha_bar_of([0.2, 0.5, 0.9])           # three steps, so far apart that
 PREDICTS = ["eps", "x0", "v"]
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def best(x, a, s):
     """E[x_0 | x_t = x] for data N(MEAN, VAR): the mean of a Gaussian given another that it is correlated with."""
     return MEAN + a * VAR / (a * a * VAR + s * s) * (x - a * MEAN)

@@ -15,13 +15,6 @@ RNG = np.random.default_rng(0)
 MEAN, STD = 0.7, 0.5                            # the data's
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def best(x, sigma):
     """E[y | y + σ n = x] for y ~ N(MEAN, STD²)."""
     return MEAN + STD ** 2 / (STD ** 2 + sigma ** 2) * (x - MEAN)

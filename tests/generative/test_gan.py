@@ -24,13 +24,6 @@ KNOWN = {                                                           # as the pap
     "Wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean())}
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 # ── losses ───────────────────────────────────────────────────────────────────────────────────────
 
 @pytest.mark.parametrize("name", GAMES)

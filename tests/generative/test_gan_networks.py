@@ -25,13 +25,6 @@ from tinycv.optim import Adam, warmup_cosine
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 @pytest.mark.parametrize("side", [5, 8, 14, 15, 28, 32])
 def test_images_come_out_and_go_in_at_even_and_odd_sides(side, device):
     generator, discriminator = DCGANGenerator(side, 6, 2, width=4), DCGANDiscriminator(side, 2, width=4)

@@ -18,13 +18,6 @@ ALPHA_BAR = cosine_schedule(1000)
 LABELS = np.array([0, 1, 1])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 # ── guidance ─────────────────────────────────────────────────────────────────────────────────────
 
 def says(x, t, label):

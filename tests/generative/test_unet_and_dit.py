@@ -22,13 +22,6 @@ NETWORKS = {"unet": lambda **more: UNet(1, (8, 16), 1, heads=2, embed_dim=8, **m
             "dit": lambda **more: DiT(4, 2, dim=8, depth=2, heads=2, **more)}
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def awake(network):
     """The layers that start at 0 have weights, so that everything has something to say."""
     for p in network.parameters():

@@ -13,13 +13,6 @@ RNG = np.random.default_rng(0)
 LAYERS = {"Linear": lambda: nn.Linear(30, 20), "Conv2d": lambda: nn.Conv2d(6, 8, 3)}
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def greatest(layer):
     w = layer.weight.numpy()
     return np.linalg.svd(w.reshape(len(w), -1), compute_uv=False)[0]

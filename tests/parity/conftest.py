@@ -5,8 +5,6 @@ import os
 
 import pytest
 
-import tinycv
-
 try:
     import torch
 except ImportError as error:
@@ -16,6 +14,5 @@ except ImportError as error:
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def torch_seeded():
     torch.manual_seed(0)
-    tinycv.manual_seed(0)

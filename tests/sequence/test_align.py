@@ -21,13 +21,6 @@ KINDS = {"additive": lambda: AdditiveAttention(Q, M, 6), "location": lambda: Loc
 UNORDERED = sorted(set(KINDS) - {"location"})
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 @pytest.fixture(params=KINDS)
 def layer(request):
     return KINDS[request.param]()

@@ -21,13 +21,6 @@ BLIND = MASK.copy()
 BLIND[2] = False                                # query 2 sees nothing
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def attend(device, q=Q, k=K, v=V, mask=None, **options):
     tensors = [Tensor(x, device=device) for x in (q, k, v)]
     return scaled_dot_product_attention(*tensors, mask, **options).numpy()

@@ -16,13 +16,6 @@ X, MEMORY = (RNG.normal(size=(2, n, 12)).astype(np.float32) for n in (6, 5))
 LENGTHS = np.array([5, 3])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def close(ours, wanted):
     np.testing.assert_allclose(ours.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-6)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from certified import certify_layer
 
-import tinycv
 from tinycv import Tensor
 from tinycv.nn.functional import cross_entropy, log_softmax
 from tinycv.optim import Adam, warmup_inverse_sqrt
@@ -16,13 +15,6 @@ from tinycv.sequence import Transformer
 SOURCE = np.array([[3, 4, 5, 6, 2], [5, 3, 2, 0, 0], [2, 0, 0, 0, 0]])
 TARGET = np.array([[1, 3, 3, 4], [1, 5, 2, 0], [1, 4, 3, 2]])
 LENGTHS = 5, 3, 1
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
 
 
 def small(norm_first=False, dropout=0.0, depth=2):

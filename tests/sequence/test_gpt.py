@@ -5,19 +5,11 @@ import numpy as np
 import pytest
 from certified import certify_layer
 
-import tinycv
 from tinycv import Tensor
 from tinycv.nn.functional import log_softmax
 from tinycv.sequence import GPT
 
 IDS = np.array([[3, 4, 5, 1, 3, 2], [5, 5, 3, 1, 4, 4]])
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
 
 
 def small(dropout=0.0):

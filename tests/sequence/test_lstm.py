@@ -16,13 +16,6 @@ ARRAYS = [RNG.normal(size=shape).astype(np.float32) for shape in SHAPES]
 X, H0, C0, *WEIGHTS = ARRAYS
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def tensors(device, arrays=ARRAYS, requires_grad=False):
     return [Tensor(a, device=device, requires_grad=requires_grad) for a in arrays]
 

@@ -21,13 +21,6 @@ CELLS = pytest.mark.parametrize("kind, cell", [(RNN, RNNCell), (GRU, GRUCell), (
 ALL = {"num_layers": 2, "bidirectional": True}
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def parts(state):
     return list(state) if isinstance(state, tuple) else [state]
 

@@ -30,13 +30,6 @@ def padded(rows):
 SOURCE, TARGET = padded(SOURCES), padded(TARGETS)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def make(kind, device="cpu", **options):
     return Seq2Seq(8, 7, embedding_dim=4, hidden_size=6, **KINDS[kind], **options).to(device)
 

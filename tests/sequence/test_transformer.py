@@ -21,13 +21,6 @@ X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
 SHIFT = np.random.default_rng(1).normal(size=(2, 2, 8)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def block(norm_first=False, activation="relu", dropout=0.0):
     return TransformerEncoderLayer(8, 2, 16, dropout, activation, norm_first)
 

@@ -16,11 +16,6 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(5, 2, 9, 9)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-
-
 def small():
     return ConvNet(num_classes=3, image_size=9, in_channels=2, width=2)
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import tinycv
 from tinycv import Tensor
 from tinycv.vision import (
     ViT,
@@ -22,11 +21,6 @@ from tinycv.vision import (
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(3, 2, 6, 6)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
 
 
 def small(**options):

@@ -16,11 +16,6 @@ SMALL_VIT = partial(ViT, num_classes=10, image_size=8, patch_size=4, dim=16, dep
 both = pytest.mark.parametrize("make", [SMALL_CONV, SMALL_VIT], ids=["conv net", "ViT"])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-
-
 @both
 def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(make):
     model = make()

@@ -15,13 +15,6 @@ IMAGES = RNG.normal(size=(4, 2, 6, 6)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 1])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
-
-
 def small(**options):
     return ViT(image_size=6, patch_size=2, num_classes=3, channels=2, dim=8, depth=2, heads=2, mlp_dim=12, **options)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-import tinycv
 from tinycv import Tensor, checkpoint
 from tinycv.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
@@ -16,13 +15,6 @@ from tinycv.vision.weights import bicubic, resized
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 HEAD = {"timm": "head", "torchvision": "heads.head", "huggingface": "classifier"}
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    tinycv.manual_seed(0)
-    yield
-    tinycv.manual_seed(0)
 
 
 def small(**options):
