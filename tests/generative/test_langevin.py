@@ -119,12 +119,19 @@ def test_mala_with_tiny_steps_takes_nearly_all_of_them():
     assert np.mean(biased_by(langevin, step=1e-3, steps=5)[0].history("acceptance")) > 0.98
 
 
-def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(device):
+WALKS = {"ula": lambda d, x: langevin.ula(d.score, x, 0.1, 30, keep_every=10),
+         "mala": lambda d, x: langevin.mala(d.log_density, d.score, x, 0.1, 30, keep_every=10),
+         "annealed": lambda d, x: langevin.annealed(d.score, x, [0.3, 0.2, 0.1], 10, 0.2, keep_every=10)}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
     x = tinycv.Tensor(np.full((50, 2), 30.0), dtype="float32", device=device)
-    chain = langevin.ula(gaussian([0, 0], np.eye(2)).score, x, 0.1, 30, keep_every=10)
-    drift = chain.history("drift")
-    assert len(chain.path) == 3 and (to_numpy(chain.path[0]) == 30).all() and len(drift) == 30
+    chain = WALKS[walk](gaussian([0, 0], np.eye(2)), x)
+    path, drift = [to_numpy(points) for points in chain.path], chain.history("drift")
+    assert len(path) == 3 and (path[0] == 30).all() and len(drift) == 30
     assert drift[0] > 5 > 0.5 > drift[-1]
+    assert path[1].mean() < 20 and (path[1] != path[2]).any() and (path[2] != to_numpy(chain.x)).any()
     assert to_numpy(chain.x).dtype == np.float32 and np.abs(to_numpy(chain.x)).max() < 8
 
 

@@ -118,6 +118,20 @@ def test_noise_that_is_not_given_is_drawn_where_the_points_are_from_the_backends
     assert np.std(found.numpy()) > 0.1
 
 
+@pytest.mark.parametrize("name", ["sliced", "sliced_vr"])
+def test_directions_that_are_not_given_look_along_all_axes_alike(name):
+    """At 0 a linear score A x is 0, and what is left is E vᵀ A v = tr A, for E v vᵀ = I."""
+    for matrix, trace in ((np.diag([3.0, -1.0]), 2), (np.array([[0, 1.0], [1, 0]]), 0)):
+        value = getattr(matching, name)(lambda x, matrix=matrix: x @ Tensor(matrix), Tensor(np.zeros((40_000, 2)))).numpy()
+        assert value.mean() == pytest.approx(trace, abs=5 * value.std() / 200)
+
+
+def test_noise_that_is_not_given_has_variance_1_on_every_axis():
+    seen = []
+    matching.denoising(lambda x, sigma: seen.append(x.numpy()) or x, Tensor(np.zeros((40_000, 2))), Tensor(np.ones(40_000)))
+    np.testing.assert_allclose(np.cov(seen[0].T), np.eye(2), atol=5 * 2 ** 0.5 / 200)
+
+
 def test_the_divergence_is_the_trace_of_the_jacobian_and_its_estimate_is_right_on_average(device):
     density = two_moons(0.3, 20)
     x, h = X[:20], 1e-5
@@ -131,7 +145,7 @@ def test_the_divergence_is_the_trace_of_the_jacobian_and_its_estimate_is_right_o
     np.testing.assert_allclose(field.numpy(), density.score(x), rtol=1e-10)
     np.testing.assert_allclose(exact.numpy(), by_differences, rtol=1e-6)
     np.testing.assert_allclose(np.mean(along, axis=0), by_differences, rtol=1e-6)
-    assert not exact.requires_grad
+    assert not exact.requires_grad and not field.requires_grad
 
 
 def test_a_field_that_is_the_same_everywhere_has_no_divergence():

@@ -148,6 +148,33 @@ def test_a_wrong_sign_a_missing_half_and_a_schedule_off_by_one_are_seen(run, rig
         check_steps(run, mutant(module, right, wrong), "VP")
 
 
+def check_corrector(monkeypatch, m, name):
+    """One step there and one Langevin step at its end, with noise that is known, by algorithm 1 of Song et al. 2021."""
+    sde, rng, (t, then), snr = SDES[name](m), np.random.default_rng(0), (0.7, 0.5), 0.3
+    x, *noise = rng.normal(size=(3, 5, 2))
+    drawn = iter(noise)
+    monkeypatch.setattr(m, "standard_normal", lambda *_: next(drawn))
+    found = m.predictor_corrector(sde, gaussian_score(sde), x, (t, then), snr)
+    g2 = sde.diffusion(t) ** 2
+    x = x + (sde.rate(t) * x + g2 * x / variance(sde, t)) * (then - t) + math.sqrt(g2 * (t - then)) * noise[0]
+    slope = -x / variance(sde, then)
+    step = 2 * (snr * np.linalg.norm(noise[1], axis=1).mean() / np.linalg.norm(slope, axis=1).mean()) ** 2
+    np.testing.assert_allclose(found, x + step * slope + math.sqrt(2 * step) * noise[1], rtol=1e-9)
+
+
+def test_a_predictor_and_a_corrector_step_are_those_of_the_paper(monkeypatch, name):
+    check_corrector(monkeypatch, module, name)
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("everywhere(x, float(then))", "everywhere(x, float(t))"), ("step = 2 * (snr", "step = (snr"),
+    ("(2 * step) ** 0.5 * z", "step ** 0.5 * z"), ("_length(z) / _length(slope)", "_length(slope) / _length(z)"),
+    ("sum(axis=-1) ** 0.5).mean()", "sum(axis=-1).mean() ** 0.5)")])
+def test_a_mistake_in_the_corrector_is_seen(monkeypatch, right, wrong):
+    with pytest.raises(AssertionError):
+        check_corrector(monkeypatch, mutant(module, right, wrong), "VP")
+
+
 def test_corrector_steps_mend_the_predictors_error(name):
     sde, x = SDES[name](module), np.random.default_rng(0).normal(size=(4000, 2))
     start = math.sqrt(variance(sde, 1.0)) * x

@@ -11,6 +11,7 @@ from twin import DTYPES, agree_as_layers, equal, randomised  # noqa: E402
 from tinycv import Tensor  # noqa: E402
 from tinycv.nn import LayerNorm  # noqa: E402
 from tinycv.sequence import (  # noqa: E402
+    GPT,
     MultiheadAttention,
     Transformer,
     TransformerDecoder,
@@ -129,6 +130,25 @@ class TorchTransformer(torch.nn.Transformer):
 def test_the_whole_transformer_is_pytorchs_in_scores_and_in_every_gradient(norm_first, dtype):
     ours = Transformer(7, 7, 12, 3, 2, 2, 20, 0.0, norm_first=norm_first)
     agree_as_layers(ours, TorchTransformer(7, 12, 3, 2, 20, norm_first), [SOURCE, TARGET], dtype)
+
+
+class TorchGPT(torch.nn.Module):
+    """PyTorch's encoder under a causal mask between learned places and one table of words, under tinycv's names."""
+
+    def __init__(self, words, length, d, heads, depth):
+        super().__init__()
+        self.embed, self.position = torch.nn.Embedding(words, d), torch.nn.Embedding(length, d)
+        block = torch.nn.TransformerEncoderLayer(d, heads, 4 * d, 0.0, "gelu", norm_first=True, batch_first=True)
+        self.blocks = torch.nn.TransformerEncoder(block, depth, torch.nn.LayerNorm(d), enable_nested_tensor=False)
+
+    def forward(self, ids):
+        future = ~torch.ones(2 * ids.shape[1:], dtype=torch.bool).tril()
+        x = self.embed(ids) + self.position.weight[:ids.shape[1]]
+        return self.blocks(x, mask=future) @ self.embed.weight.mT
+
+
+def test_gpt_is_pytorchs_in_scores_and_in_every_gradient(dtype):
+    agree_as_layers(GPT(7, 6, 12, 3, 2, 0.0), TorchGPT(7, 6, 12, 3, 2), [SOURCE], dtype)
 
 
 @both_orders

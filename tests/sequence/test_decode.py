@@ -133,6 +133,18 @@ def test_pad_fills_what_ended_early_and_a_model_is_not_asked_longer_than_needed(
     assert asked == [[SOS, SOS], [3, 4], [EOS, 4]]
 
 
+def test_a_beam_stops_when_none_of_its_unfinished_sentences_can_still_overtake():
+    asked = []
+
+    def step(tokens, state):
+        asked.append(len(tokens))
+        end, other = (-9.0, -1.0) if len(asked) < 3 else (-0.1, -9.0)
+        return np.where(np.arange(V) == EOS, end, other) + np.zeros((len(tokens), 1)), state
+
+    assert beam_search(step, None, 1, 50, beam=2)[0].shape == (1, 3)
+    assert asked == [2, 2, 2]
+
+
 def test_pad_and_sos_are_never_written_however_likely():
     def step(tokens, state):
         return np.array([[9.0, 9.0, -5.0, -1.0, -2.0, -3.0]]).repeat(len(tokens), axis=0), state

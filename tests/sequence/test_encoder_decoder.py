@@ -10,7 +10,7 @@ from certified import certify_layer
 from tinycv import Tensor
 from tinycv.nn.functional import cross_entropy, log_softmax
 from tinycv.optim import Adam, warmup_inverse_sqrt
-from tinycv.sequence import Transformer
+from tinycv.sequence import Transformer, encoder_decoder
 
 SOURCE = np.array([[3, 4, 5, 6, 2], [5, 3, 2, 0, 0], [2, 0, 0, 0, 0]])
 TARGET = np.array([[1, 3, 3, 4], [1, 5, 2, 0], [1, 4, 3, 2]])
@@ -113,6 +113,20 @@ def test_dropout_falls_in_training_alone():
     assert (model(SOURCE, TARGET).numpy() == model(SOURCE, TARGET).numpy()).all()
     model.train()
     assert (model(SOURCE, TARGET).numpy() != model(SOURCE, TARGET).numpy()).any()
+
+
+def test_dropout_falls_on_words_with_their_places_on_either_side(monkeypatch):
+    fallen = []
+    monkeypatch.setattr(encoder_decoder, "dropout", lambda x, *options: fallen.append((x.shape, *options)) or x)
+    small(dropout=0.25).train()(SOURCE, TARGET)
+    assert fallen == [((3, 5, 8), 0.25, True), ((3, 4, 8), 0.25, True)]
+
+
+def test_words_start_as_large_as_the_places_that_are_added_to_them():
+    """N(0, 1/d) times √d has variance 1; sines and cosines have 1/2."""
+    model = Transformer(500, 400, 64, 2, 1, 1, 8)
+    for embed in (model.source_embed, model.target_embed):
+        assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.02)
 
 
 def test_no_two_blocks_start_alike():

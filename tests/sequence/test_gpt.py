@@ -7,7 +7,7 @@ from certified import certify_layer
 
 from tinycv import Tensor
 from tinycv.nn.functional import log_softmax
-from tinycv.sequence import GPT
+from tinycv.sequence import GPT, gpt
 
 IDS = np.array([[3, 4, 5, 1, 3, 2], [5, 5, 3, 1, 4, 4]])
 
@@ -53,6 +53,13 @@ def test_no_texts_and_one_word(device):
     model = small().to(device)
     assert model(Tensor(np.zeros((0, 3), np.int64), device=device)).shape == (0, 3, 6)
     assert model(Tensor(np.array([[1]]), device=device)).shape == (1, 1, 6)
+
+
+def test_dropout_falls_on_words_with_their_places(monkeypatch):
+    fallen = []
+    monkeypatch.setattr(gpt, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x)
+    small(dropout=0.25).train()(IDS)
+    assert fallen == [((2, 6, 8), 0.25, True)]
 
 
 def test_gpt_is_certified():

@@ -1,6 +1,8 @@
 """Seq2Seq: padding changes nothing, teacher forcing is the free run step by step, and a small one learns to reverse."""
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from certified import certify_layer
@@ -10,7 +12,7 @@ from tinycv import Tensor
 from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary
 from tinycv.nn.functional import log_softmax
 from tinycv.optim import Adam
-from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
+from tinycv.sequence import GPT, Seq2Seq, Transformer, exact_match, next_symbol_loss, seq2seq
 from tinycv.sequence.decode import beam_search
 
 SOURCES = [[3, 4, 5, 6, EOS], [7, EOS], [4, 4, 3, EOS]]
@@ -166,6 +168,17 @@ def test_a_small_one_learns_to_reverse(device):
     assert (model.translate(source, max_length=6, beam=3) == target[:, 1:]).all()
 
 
+@pytest.mark.parametrize("make", [lambda: Seq2Seq(8, 7, 4, 6), lambda: GPT(8, 20, 8, 2),
+                                  lambda: Transformer(8, 7, 8, 2, 1, 1, 8)], ids=["Seq2Seq", "GPT", "Transformer"])
+def test_a_beam_is_as_wide_as_it_was_asked_to_be(make, monkeypatch):
+    model = make().eval()
+    monkeypatch.setattr(sys.modules[type(model).__module__], "beam_search", lambda *asked: (asked[2:], None))
+    assert model.translate(Tensor(SOURCE), 5, beam=7) == (3, 5, 7)
+    monkeypatch.setattr(type(model), "translate", lambda model, source, longest, beam: np.full((len(source), 1), beam))
+    pairs = Pairs(SOURCE, np.array([[SOS, 7, PAD]] * 3), Vocabulary("abcde"), Vocabulary("abcd"))
+    assert exact_match(model, pairs, beam=7).all() and not exact_match(model, pairs, beam=6).any()
+
+
 def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
     model, words = make("general, gru", device), Vocabulary("abcde")
     written = model.translate(Tensor(SOURCE, device=device), max_length=6)
@@ -175,6 +188,33 @@ def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
     wrong[1, 1] = 7 - truth[1, 1]
     for target, expected in ((truth, [True] * 3), (wrong, [True, False, True]), (longer, [False] * 3)):
         assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
+
+
+def test_label_smoothing_asks_for_a_share_of_every_symbol_at_every_place_that_counts():
+    model, counted = make("dot, lstm, both ways"), TARGET[:, 1:] != PAD
+    log_p = log_softmax(model(Tensor(SOURCE), Tensor(TARGET[:, :-1]))).numpy()
+    plain, smooth = (next_symbol_loss(model, Tensor(SOURCE), Tensor(TARGET), share).item() for share in (0.0, 0.1))
+    assert smooth == pytest.approx(0.9 * plain - 0.1 * log_p.mean(axis=-1)[counted].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["additive, lstm", "location, lstm"])
+def test_where_to_look_is_asked_with_the_state_of_the_last_layer(kind):
+    model, sos = make(kind, num_layers=2), Tensor(np.full((3, 1), SOS))
+    before, looked = model.start(Tensor(SOURCE)), []
+    for moved in ([0, 0], [1, 0], [0, 1]):
+        h, c = before["state"]                                      # (B, L, H)
+        h = h + np.array(moved, np.float32)[:, None]
+        looked.append(model.decoder(sos, {**before, "state": (h, c)})[2].numpy())
+    assert (looked[0] == looked[1]).all() and (looked[0] != looked[2])[:1].all()
+
+
+def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made_of(monkeypatch):
+    fallen = []
+    monkeypatch.setattr(seq2seq, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x)
+    model = make("dot, lstm, both ways", num_layers=2, dropout=0.25)
+    model(Tensor(SOURCE), Tensor(TARGET))
+    assert fallen == [((3, 5, 4), 0.25, True), ((3, 6, 4), 0.25, True), ((3, 6, 6), 0.25, True)]
+    assert model.encoder.rnn.dropout == model.decoder.rnn.dropout == 0.25
 
 
 @pytest.mark.parametrize("kind", KINDS)

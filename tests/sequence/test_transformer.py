@@ -13,16 +13,23 @@ from tinycv.sequence import (
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
+    attention,
     causal_mask,
     length_mask,
+    transformer,
 )
 
 X = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
 SHIFT = np.random.default_rng(1).normal(size=(2, 2, 8)).astype(np.float32)
+MEMORY = np.random.default_rng(2).normal(size=(2, 4, 8)).astype(np.float32)
 
 
 def block(norm_first=False, activation="relu", dropout=0.0):
     return TransformerEncoderLayer(8, 2, 16, dropout, activation, norm_first)
+
+
+def decoder_block(norm_first=False, activation="relu", dropout=0.0):
+    return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
 
 
 def test_post_norm_normalises_each_sum(device):
@@ -79,6 +86,17 @@ def test_dropout_changes_the_result_in_training_alone(device):
     assert (layer(x).numpy() == layer(x).numpy()).all()
 
 
+@pytest.mark.parametrize("make, widths", [(block, [8, 16, 8]), (decoder_block, [8, 8, 16, 8])], ids=["encoder", "decoder"])
+def test_dropout_falls_on_every_branch_and_on_the_middle_of_the_mlp(monkeypatch, make, widths):
+    """Vaswani et al. 2017, section 5.4: before a branch is added. The middle of the MLP is PyTorch's."""
+    fallen = []
+    for module in (attention, transformer):
+        monkeypatch.setattr(module, "dropout", lambda x, share, training: fallen.append((x.shape[-1], share, training)) or x)
+    layer, memory = make(dropout=0.25), [] if make is block else [Tensor(MEMORY)]
+    layer(Tensor(X), *memory)
+    assert fallen == [(width, 0.25, True) for width in widths]
+
+
 def test_an_unknown_activation_is_refused_by_name():
     with pytest.raises(ValueError, match=r"activation is 'swish'.*'gelu', 'relu'"):
         block(activation="swish")
@@ -91,13 +109,8 @@ def test_the_block_is_certified(norm_first):
 
 # ── the decoder block ────────────────────────────────────────────────────────────────────────────
 
-MEMORY = np.random.default_rng(2).normal(size=(2, 4, 8)).astype(np.float32)
 PADDING = length_mask([4, 2], 4)
 both_orders = pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
-
-
-def decoder_block(norm_first=False, activation="relu", dropout=0.0):
-    return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
 
 
 def decoder(norm_first=False):
