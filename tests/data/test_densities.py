@@ -127,6 +127,24 @@ def test_the_grid_and_the_ring_have_pacgans_modes():
     np.testing.assert_allclose(np.sort(np.linalg.norm(ring().means - ring().means[0], axis=1))[1], 2 * math.sin(math.pi / 8))
 
 
+def test_the_checkerboard_is_ffjords_which_has_a_square_from_0_to_2_each_way_and_reaches_from_minus_4_to_4():
+    inside, outside = [[1, 1], [-1, -1], [3.9, 3.9], [-3.9, -3.9], [1, -3]], [[1, -1], [-3, -1], [4.1, 3], [-3.9, 3.9]]
+    for points, log_p in ((inside, -math.log(32)), (outside, -math.inf)):
+        np.testing.assert_allclose(checkerboard().log_density(np.array(points, float)), log_p)
+
+
+def test_the_two_modes_are_ncsns():
+    density = two_modes()
+    assert density.means.tolist() == [[5, 5], [-5, -5]] and density.sigma == 1
+    np.testing.assert_allclose(density.weights, [0.8, 0.2])
+
+
+def test_each_of_two_moons_begins_in_the_middle_of_the_other():
+    upper, lower = np.split(two_moons().means, 2)
+    np.testing.assert_allclose([upper[[0, 49, -1]], lower[[0, 49, -1]]],
+                               [[[1, 0], [0, 1], [-1, 0]], [[0, 0.5], [1, -0.5], [2, 0.5]]], atol=0.02)
+
+
 def test_two_moons_look_the_same_with_twice_as_many_points():
     x = near(two_moons(), 200, 0.2)
     np.testing.assert_allclose(two_moons(points=200).score(x), two_moons().score(x), rtol=2e-2, atol=0.1)

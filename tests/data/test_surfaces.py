@@ -57,6 +57,11 @@ def test_a_point_beside_the_sheet_is_as_far_as_it_was_moved(surface):
     np.testing.assert_allclose(surface.distance(surface.points(u, v) + 0.05 * normal), 0.05, rtol=1e-4)
 
 
+def test_a_swiss_roll_winds_from_a_third_of_its_outer_radius_2_and_is_2_wide():
+    x = swiss_roll().points(np.array([1.5, 3.0, 4.5]) * np.pi, np.array([-1.0, 0, 1.0]))
+    np.testing.assert_allclose(x, [[0, -1, -2 / 3], [-4 / 3, 0, 0], [0, 1, 2]], atol=1e-3)
+
+
 def test_a_moebius_band_meets_itself_upside_down():
     band = moebius()
     v = np.linspace(-0.4, 0.4, 5)

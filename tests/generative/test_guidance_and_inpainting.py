@@ -46,10 +46,11 @@ def test_guiding_the_image_is_guiding_the_noise():
     assert got.item() == pytest.approx(mixed.item())
 
 
-def test_labels_are_forgotten_as_often_as_said(device):
+@pytest.mark.parametrize("options, share", [({"share": 0.2}, 0.2), ({}, 0.1)])
+def test_labels_are_forgotten_as_often_as_said_or_one_in_ten(device, options, share):
     labels = np.arange(20_000) % 10
-    got = without_some(Tensor(labels, device=device), nobody=10, share=0.2).numpy()
-    assert (got == 10).mean() == pytest.approx(0.2, abs=0.015)
+    got = without_some(Tensor(labels, device=device), nobody=10, **options).numpy()
+    assert (got == 10).mean() == pytest.approx(share, abs=0.015)
     assert (got[got != 10] == labels[got != 10]).all()
 
 

@@ -37,3 +37,19 @@ def test_waves_of_places_run_along_each_axis_from_the_slowest_to_the_fastest():
     waves = fourier_features(np.array([[0.1, 0.2]]), 6, slowest=1.0, fastest=4.0)
     angles = np.array([0.1, 0.2, 0.4, 0.2, 0.4, 0.8])
     np.testing.assert_allclose(waves, [[*np.sin(angles), *np.cos(angles)]])
+
+
+def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place():
+    def waves(v, slowest, fastest):
+        angle = (v[..., None] * np.geomspace(slowest, fastest, 2)).reshape(len(v), -1)
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    rng = np.random.default_rng(0)
+    x, t, model = rng.normal(size=(3, 2)), rng.normal(size=3), ScoreMLP(2, 5, 3, time_features=4, place_features=4)
+    h, parameters = np.concatenate([x, waves(t, 0.5, 16), waves(x, 1, 64)], axis=1), model.to("float64").parameters()
+    *hidden, weight, bias = (p.numpy() for p in parameters)
+    assert len(hidden) == 2 * 3
+    for w, b in zip(hidden[::2], hidden[1::2], strict=True):
+        h = h @ w.T + b
+        h = h / (1 + np.exp(-h))
+    np.testing.assert_allclose(model(x, t).numpy(), h @ weight.T + bias, rtol=1e-12)

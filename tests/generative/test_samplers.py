@@ -72,6 +72,11 @@ def test_ddim_with_eta_1_is_ddpm_with_the_smaller_variance(monkeypatch, t, s):
     assert one == pytest.approx(other, abs=1e-9)
 
 
+def test_ddims_noise_is_in_proportion_to_eta(monkeypatch):
+    half, whole = (linear_parts(monkeypatch, partial(ddim_step, best, ALPHA_BAR, eta=eta), 600, 500)[2] for eta in (0.5, 1))
+    assert half == pytest.approx(whole / 2)
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_where_the_image_is_known_every_step_keeps_the_law_of_its_time(monkeypatch, name):
     """If D is the image, x_t ~ q(x_t | x_0) becomes x_s ~ q(x_s | x_0); DDPM's large variance is too large for that."""

@@ -1,4 +1,4 @@
-"""The blocks of the U-Net and of DiT against the same written in PyTorch, with weights loaded by name."""
+"""U-Net and DiT, their blocks and the whole, against the same written in PyTorch, with weights loaded by name."""
 from __future__ import annotations
 
 import numpy as np
@@ -10,11 +10,13 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from twin import DTYPES, agree_as_layers  # noqa: E402
 
-from tinycv.generative.dit import DiTBlock  # noqa: E402
-from tinycv.generative.unet import PixelAttention, ResBlock  # noqa: E402
+from tinycv import Tensor  # noqa: E402
+from tinycv.generative.dit import DiT, DiTBlock  # noqa: E402
+from tinycv.generative.unet import PixelAttention, ResBlock, UNet  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X, E, Z = RNG.normal(size=(2, 8, 4, 4)), RNG.normal(size=(2, 6)), RNG.normal(size=(2, 3, 6))
+IMAGES, TIMES, LABELS = RNG.normal(size=(2, 1, 8, 8)), np.array([3.0, 700.0]), np.array([0, 3])       # 3: nobody said
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -70,3 +72,70 @@ def test_attention_over_pixels_is_pytorchs(dtype):
 
 def test_a_dit_block_is_pytorchs(dtype):
     agree_as_layers(DiTBlock(6, 2), TorchDiTBlock(6, 2), [Z, E], dtype)
+
+
+# ── the whole ────────────────────────────────────────────────────────────────────────────────────
+
+class TorchTimeAndLabel(nn.Module):
+    def __init__(self, dim, classes):
+        super().__init__()
+        self.linear1, self.linear2, self.table = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Embedding(classes + 1, dim)
+
+    def forward(self, t, label):
+        dim = self.linear1.in_features
+        angle = t[:, None] / 10000 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        clocks = torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(self.linear1.weight.dtype)
+        return F.silu(self.linear2(F.silu(self.linear1(clocks))) + self.table(label))
+
+
+class TorchUNet(nn.Module):
+    """Three levels, written out: sides of 4, 2 and 1 for images of 8 x 8 in patches of 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.stem = TorchTimeAndLabel(6, 3), nn.Conv2d(1, 4, 2, 2)
+        self.down = nn.ModuleList([TorchResBlock(width, width, 6) for width in (4, 8, 12)])
+        self.halve = nn.ModuleList([nn.Conv2d(4, 8, 2, 2), nn.Conv2d(8, 12, 2, 2)])
+        self.middle = nn.ModuleList([TorchResBlock(12, 12, 6) for _ in range(2)])
+        self.attention = TorchPixelAttention(12, 2)
+        self.up = nn.ModuleList([TorchResBlock(2 * width, width, 6) for width in (4, 8, 12)])
+        self.double = nn.ModuleList([nn.ConvTranspose2d(8, 4, 2, 2), nn.ConvTranspose2d(12, 8, 2, 2)])
+        self.norm, self.head = nn.GroupNorm(1, 4), nn.ConvTranspose2d(4, 1, 2, 2)
+
+    def forward(self, x, t, label):
+        e, double = self.embed(t, label), self._modules["double"]       # .double is a method of torch's Module
+        large = self.down[0](self.stem(x), e)
+        middling = self.down[1](self.halve[0](large), e)
+        small = self.down[2](self.halve[1](middling), e)
+        x = self.middle[1](self.attention(self.middle[0](small, e)), e)
+        x = self.up[2](torch.cat([x, small], 1), e)
+        x = self.up[1](torch.cat([double[1](x), middling], 1), e)
+        x = self.up[0](torch.cat([double[0](x), large], 1), e)
+        return self.head(F.silu(self.norm(x)))
+
+
+class TorchDiT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.patch_embed = TorchTimeAndLabel(6, 3), nn.Linear(4, 6)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 16, 6))
+        self.blocks = nn.ModuleList([TorchDiTBlock(6, 2) for _ in range(2)])
+        self.modulation, self.head = nn.Linear(6, 12), nn.Linear(6, 4)
+
+    def forward(self, x, t, label):
+        e = self.embed(t, label)
+        z = self.patch_embed(F.unfold(x, 2, stride=2).mT) + self.pos_embed
+        for block in self.blocks:
+            z = block(z, e)
+        shift, scale = self.modulation(e)[:, None].chunk(2, dim=-1)
+        z = F.layer_norm(z, z.shape[-1:], eps=1e-6) * (1 + scale) + shift
+        return F.fold(self.head(z).mT, (8, 8), 2, stride=2)
+
+
+@pytest.mark.parametrize("ours, theirs", [
+    (lambda: UNet(1, (4, 8, 12), 2, heads=2, num_classes=3, embed_dim=6), TorchUNet),
+    (lambda: DiT(8, 2, dim=6, depth=2, heads=2, num_classes=3), TorchDiT)], ids=["U-Net", "DiT"])
+def test_the_whole_network_is_pytorchs_in_images_and_in_every_gradient(ours, theirs, dtype):
+    ours, theirs = ours(), theirs()
+    agree_as_layers(ours, theirs, [IMAGES], dtype, lambda x: ours(x, Tensor(TIMES), Tensor(LABELS)),
+                    lambda x: theirs(x, torch.tensor(TIMES), torch.tensor(LABELS)))

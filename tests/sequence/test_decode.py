@@ -145,6 +145,17 @@ def test_a_beam_stops_when_none_of_its_unfinished_sentences_can_still_overtake()
     assert asked == [2, 2, 2]
 
 
+def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
+    """Of 0.3 and 0.5 the first is worth more after nine symbols, if all that follows is certain: α is 2."""
+    def step(tokens, state):
+        first = (tokens == SOS)[:, None]
+        return np.log(np.where(first, [0, 0, 0.5, 0.3, 0.2, 0], np.eye(V)[3 if state[0] < 9 else EOS]) + 1e-9), state + 1
+
+    (found,), (score,) = beam_search(step, np.ones(1), 1, 9, beam=2, length_penalty=2.0)
+    assert symbols(found) == (3,) * 8 + (EOS,)
+    assert score == pytest.approx(np.log(0.3) / (14 / 6) ** 2)
+
+
 def test_pad_and_sos_are_never_written_however_likely():
     def step(tokens, state):
         return np.array([[9.0, 9.0, -5.0, -1.0, -2.0, -3.0]]).repeat(len(tokens), axis=0), state

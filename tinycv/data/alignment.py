@@ -62,6 +62,7 @@ def day_of(target: str) -> date:
 
 @cache
 def months() -> dict[str, int]:
+    """{"January": 1, ...}, as Babel spells them."""
     return {spell(("en", "MMMM"), date(2000, month, 1)): month for month in range(1, 13)}
 
 

@@ -150,5 +150,6 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
 
 
 def _expect_batch(name: str, x: np.ndarray) -> None:
+    """ValueError, in the name of ``name``, unless x is images (B, C, H, W)."""
     if x.ndim != 4:
         raise ValueError(f"{name} takes images (B, C, H, W), got shape {x.shape}; add missing axes with None")

@@ -36,6 +36,7 @@ def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _read(folder: Path, names: list[str], label_bytes: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3, 32, 32) float32, 0 to 1, and labels (N,) of some files together; ValueError for a label too large."""
     rows = np.concatenate([_rows(folder / name, label_bytes) for name in names])            # (N, label_bytes + 3072)
     labels = rows[:, label_bytes - 1].astype(np.int64)                                      # the last is the fine one
     if labels.max() >= classes:
@@ -45,6 +46,7 @@ def _read(folder: Path, names: list[str], label_bytes: int, classes: int) -> tup
 
 
 def _rows(path: Path, label_bytes: int) -> np.ndarray:
+    """A file as bytes (N, label_bytes + 3072); ValueError where its length is no whole number of rows."""
     row, data = label_bytes + IMAGE, np.fromfile(path, np.uint8)
     if not len(data) or len(data) % row:
         raise ValueError(f"{path}: cut short or another file: its {len(data)} bytes are no whole number of {row}-byte rows; "

@@ -91,6 +91,7 @@ def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
 
 
 def spell(form: tuple[str, str], day: date) -> str:
+    """The day as one text: (("en", "y-MM-dd"), March 5, 2026) is 2026-03-05."""
     return "".join(text for _, text in fields(form, day))
 
 
@@ -103,6 +104,7 @@ def fields(form: tuple[str, str], day: date) -> list[tuple[str, str]]:
 
 @cache
 def spelled(language: str, token: str, day: date) -> str:
+    """One field by Babel: ("en", "MMMM", a day in March) is March."""
     return import_extra("babel.dates", "Babel").format_date(day, token, language)
 
 
@@ -116,8 +118,10 @@ def tokens(form: tuple[str, str]) -> list[str]:
 
 
 def has_short_year(form: tuple[str, str]) -> bool:
+    """Is the year written with two digits, which may be of either century?"""
     return "yy" in tokens(form)
 
 
 def has_weekday(form: tuple[str, str]) -> bool:
+    """Is the day of the week written out?"""
     return any(token[0] == "E" for token in tokens(form))

@@ -161,6 +161,7 @@ def shares(weights: Any, count: int) -> np.ndarray:
 
 
 def check_points(x: Any, dim: int) -> None:
+    """ValueError unless x is points (N, dim)."""
     if x.ndim != 2 or x.shape[1] != dim:
         raise ValueError(f"points of shape {x.shape}; this density takes (N, {dim})")
 

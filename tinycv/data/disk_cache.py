@@ -37,6 +37,7 @@ def cached(
 
 
 def _load(name: str, shapes: dict[str, tuple[int, ...]], dtype: str) -> Arrays | None:
+    """The arrays from the cache; None where they are not there, or, with a warning, not as expected."""
     try:
         path = cache_folder() / f"{name}.npz"
         if not path.exists():
@@ -54,6 +55,7 @@ def _load(name: str, shapes: dict[str, tuple[int, ...]], dtype: str) -> Arrays |
 
 
 def _save(name: str, arrays: Arrays) -> None:
+    """Into the cache; where that cannot be, a warning, and life goes on."""
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,7 @@ def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 1, H, W) float32, 0 to 1, and labels (N,) int64 of "train" or "t10k", as many as there are images."""
     image_path, label_path = _find(folder, f"{part}-images", "idx3"), _find(folder, f"{part}-labels", "idx1")
     images, labels = read_idx(image_path), read_idx(label_path)
     _expect(image_path, images, axes=3)
@@ -81,6 +82,7 @@ def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _expect(path: Path, array: np.ndarray, axes: int) -> None:
+    """ValueError unless the file held bytes, with so many axes."""
     if array.ndim != axes or array.dtype != np.uint8:
         raise ValueError(
             f"{path}: expected uint8 with {axes} axes, found {array.dtype} of shape {array.shape}; "
@@ -89,6 +91,7 @@ def _expect(path: Path, array: np.ndarray, axes: int) -> None:
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
+    """The file by any of the names that mirrors give it, zipped or not; FileNotFoundError lists them."""
     names = [f"{stem}{dot}{kind}-ubyte{ending}" for dot in "-." for ending in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
@@ -100,12 +103,14 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _open(path: FilePath) -> BinaryIO:
+    """The file's bytes, unzipped if they are zipped."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"    # the content decides: files get renamed
     return (gzip.open if zipped else open)(path, "rb")
 
 
 def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int, ...]]:
+    """The dtype and shape of what follows; ValueError says where the header is wrong."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] > MOST_AXES:
         codes = ", ".join(f"{code:02x}" for code in TYPES)
@@ -126,6 +131,7 @@ def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int,
 
 
 def _read_at_most(count: int, stream: BinaryIO) -> bytearray:
+    """``count`` bytes, or as many as there are: a header that promises too much costs no memory."""
     body = bytearray()
     while len(body) < count and (block := stream.read(min(BLOCK, count - len(body)))):
         body += block

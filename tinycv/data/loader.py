@@ -104,6 +104,7 @@ class DrawnLoader:
 
 
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The arrays, if samples lie along axis 0 of each and there are equally many; else an error with all shapes."""
     arrays = tuple(np.asarray(array) for array in arrays)
     shapes = ", ".join(str(array.shape) for array in arrays) or "none"
     if any(array.ndim == 0 or array.dtype == object for array in arrays):

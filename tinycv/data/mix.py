@@ -60,6 +60,7 @@ def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, al
 
 
 def _blend(share: np.ndarray, y: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Probabilities y (B, K) of each image, by its share (B,), and of image number other (B,), by the rest."""
     return share[:, None] * y + (1 - share[:, None]) * y[other]
 
 

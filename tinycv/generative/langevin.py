@@ -101,13 +101,16 @@ def geometric(first: float, last: float, count: int) -> list[float]:
 
 
 def _keep(chain: Chain, i: int, every: int | None) -> None:
+    """Before step i: note where the walkers are, if it is its turn."""
     if every and i % every == 0:
         chain.path.append(chain.x)
 
 
 def _normal(x: Any) -> Any:
+    """N(0, I) of the shape, dtype and device of x."""
     return standard_normal(x.shape, x, x.dtype)
 
 
 def _length(x: Any) -> Any:
+    """The root of the mean squared length of vectors (N, D)."""
     return (x * x).sum(axis=-1).mean() ** 0.5

@@ -80,6 +80,7 @@ def with_slope_along(field: Callable, x: Any, v: Any) -> tuple:
 
 
 def _at_leaf(field: Callable, x: Any) -> tuple:
+    """(field(x), x as a leaf that nothing came before, is anybody recording): so a walk back ends at x."""
     x, record = Tensor(x.detach() if isinstance(x, Tensor) else x, requires_grad=True), recording()
     with enable_grad():
         return field(x), x, record
@@ -95,5 +96,6 @@ def _pulled(y: Any, x: Tensor, v: Any, record: bool) -> Any:
 
 
 def _drawn(x: Any, z: Any) -> Any:
+    """z, or where it was left out N(0, I) of the shape, dtype and device of x."""
     own = x._data if isinstance(x, Tensor) else x
     return Tensor(standard_normal(own.shape, own, own.dtype)) if z is None else z

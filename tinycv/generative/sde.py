@@ -178,8 +178,10 @@ def everywhere(x: Any, t: float) -> Any:
 
 
 def expm1(value: Any) -> Any:
+    """e^value - 1, exact where value is small, for numbers, arrays and Tensors."""
     return math.expm1(value) if isinstance(value, (int, float)) else ops.expm1(value)
 
 
 def _length(x: Any) -> Any:
+    """The mean length of the points of x (B, ...)."""
     return ((x * x).reshape((len(x), -1)).sum(axis=-1) ** 0.5).mean()

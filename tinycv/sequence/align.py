@@ -66,6 +66,7 @@ def look(score: Any, memory: Any, mask: Any = None) -> tuple:
 
 
 def wanted(memory: Any) -> None:
+    """ValueError for a memory (B, 0, M): no weights over nothing sum to 1."""
     if memory.shape[1] == 0:
         raise ValueError(f"attention over a memory of shape {memory.shape}: there is nothing to look at; a source needs "
                          "one symbol at least, if only EOS")

@@ -225,6 +225,7 @@ def across_heads(xp, lead, width, dtype):
 
 
 def check(q, k, v):
+    """ValueError where the shapes of queries, keys and values do not belong together."""
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the last axes of q and k must be equal (the width of "
                          "a head), and axis -2 of k and v (a value for each key)")

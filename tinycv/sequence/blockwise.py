@@ -75,6 +75,7 @@ class Blocks:
 
 
 def cuts(n: int, step: int) -> Iterator[slice]:
+    """0 ... n in slices of at most ``step``."""
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 

@@ -137,6 +137,7 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
 
 
 def check(max_length: int, beam: int = 1, length_penalty: float = 0.0) -> None:
+    """ValueError for a search that could find nothing, or a penalty that would reward length twice."""
     if max_length < 1 or beam < 1 or length_penalty < 0:
         raise ValueError(f"max_length={max_length} and beam={beam} must be at least 1, length_penalty={length_penalty} "
                          "at least 0")

@@ -206,12 +206,14 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
 
 
 def choose(table: dict, what: str, name: str) -> Any:
+    """The entry of that name; ValueError lists those that there are."""
     if name not in table:
         raise ValueError(f"{what} is {name!r}; it must be one of {sorted(table)}")
     return table[name]
 
 
 def some(ids: Any, what: str) -> None:
+    """ValueError for ids (B, 0): without a symbol there is no state to start from, and nothing to score."""
     if ids.shape[1] == 0:
         raise ValueError(f"{what} has shape {ids.shape}, no symbol at all; a source has its EOS at least, a target its SOS")
 

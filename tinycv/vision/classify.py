@@ -87,6 +87,7 @@ def report(options: argparse.Namespace) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command, with the habits of each layout in their help."""
     habits = "; ".join(f"{layout}: {{}}" for layout in HABITS)
     asks = argparse.ArgumentParser(prog="python -m tinycv.vision.classify", description="What is on this photo?")
     asks.add_argument("photo", help="an image that Pillow reads")

@@ -92,6 +92,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ranks(a: np.ndarray) -> np.ndarray:
+    """Ranks from 1 (n,); equals share the mean of theirs."""
     _, group, size = np.unique(a, return_inverse=True, return_counts=True)
     return (np.cumsum(size) - (size - 1) / 2)[group]
 
