@@ -66,3 +66,8 @@ def test_a_moebius_band_meets_itself_upside_down():
     band = moebius()
     v = np.linspace(-0.4, 0.4, 5)
     np.testing.assert_allclose(band.points(np.full(5, 2 * np.pi), v), band.points(np.zeros(5), -v), atol=1e-12)
+
+
+def test_on_either_side_of_its_seam_a_point_of_the_moebius_band_is_in_the_cell_of_its_own_place():
+    band, u, v = moebius(), np.array([0.002, 0.002, -0.002, -0.002]) % (2 * np.pi), np.array([-0.3, 0.3, -0.3, 0.3])
+    assert band.cell(band.points(u, v), 20, 4).tolist() == [0, 3, 76, 79]

@@ -32,14 +32,21 @@ def decoder_block(norm_first=False, activation="relu", dropout=0.0):
     return TransformerDecoderLayer(8, 2, 16, dropout, activation, norm_first)
 
 
+def told_apart(layer):
+    """All norms start as 1 and 0: now each has numbers of its own, so that it shows which of them stands where."""
+    for p in layer.parameters():
+        p.data = p.data + 0.3 * tinycv.randn(*p.shape).data
+    return layer
+
+
 def test_post_norm_normalises_each_sum(device):
-    layer, x = block().to(device), Tensor(X, device=device)
+    layer, x = told_apart(block()).to(device), Tensor(X, device=device)
     middle = layer.norm1(x + layer.self_attn(x))
     assert (layer(x).numpy() == layer.norm2(middle + layer.linear2(layer.linear1(middle).relu())).numpy()).all()
 
 
 def test_pre_norm_normalises_inside_the_branch(device):
-    layer, x = block(norm_first=True).to(device), Tensor(X, device=device)
+    layer, x = told_apart(block(norm_first=True)).to(device), Tensor(X, device=device)
     middle = x + layer.self_attn(layer.norm1(x))
     end = middle + layer.linear2(layer.linear1(layer.norm2(middle)).relu())
     assert (layer(x).numpy() == end.numpy()).all()
@@ -118,7 +125,7 @@ def decoder(norm_first=False):
 
 
 def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
-    layer, x, memory = decoder_block().to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    layer, x, memory = (t.to(device) for t in (told_apart(decoder_block()), Tensor(X), Tensor(MEMORY)))
     first = layer.norm1(x + layer.self_attn(x, is_causal=True))
     second = layer.norm2(first + layer.multihead_attn(first, memory, attn_mask=PADDING))
     third = layer.norm3(second + layer.linear2(layer.linear1(second).relu()))
@@ -127,7 +134,7 @@ def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
 
 
 def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(device):
-    layer, x, memory = decoder_block(norm_first=True).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    layer, x, memory = (t.to(device) for t in (told_apart(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY)))
     first = x + layer.self_attn(layer.norm1(x))
     second = first + layer.multihead_attn(layer.norm2(first), memory)
     third = second + layer.linear2(layer.linear1(layer.norm3(second)).relu())
@@ -147,7 +154,7 @@ def test_a_decoder_asks_its_memory_and_not_the_padding_of_it(device, norm_first)
 
 @both_orders
 def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
-    stack, x, memory = decoder(norm_first).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    stack, x, memory = (t.to(device) for t in (told_apart(decoder(norm_first)), Tensor(X), Tensor(MEMORY)))
     whole = stack(x, memory, memory_mask=PADDING, tgt_is_causal=True).numpy()
     remembered, past = stack.remember(memory), [None] * 3
     for start, end in ((0, 1), (1, 2), (2, 5)):
@@ -157,11 +164,24 @@ def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
 
 @both_orders
 def test_a_causal_encoder_step_by_step_is_the_encoder_at_once(device, norm_first):
-    stack, x = TransformerEncoder(block(norm_first), 2).to(device), Tensor(X, device=device)
+    stack, x = told_apart(TransformerEncoder(block(norm_first), 2)).to(device), Tensor(X, device=device)
     whole, past = stack(x, is_causal=True).numpy(), [None, None]
     for t in range(5):
         y, past = stack.step(x[:, t:t + 1], past)
         np.testing.assert_allclose(y.numpy(), whole[:, t:t + 1], rtol=1e-4, atol=1e-5)
+
+
+@both_orders
+def test_the_maps_of_a_block_are_of_what_the_blocks_before_it_made(norm_first):
+    stack, x = told_apart(TransformerEncoder(block(norm_first), 2)), Tensor(X)
+    for found, shown in zip(stack.attention_maps(x, is_causal=True), (x, stack.layers[0](x, is_causal=True)), strict=True):
+        layer = stack.layers[0 if shown is x else 1]
+        np.testing.assert_allclose(found.numpy(), layer.weights(shown, is_causal=True).numpy(), rtol=1e-5)
+
+
+def test_every_norm_of_a_block_has_the_eps_that_was_asked_for():
+    layer = TransformerDecoderLayer(8, 2, 16, layer_norm_eps=0.5)
+    assert [norm.eps for norm in (layer.norm1, layer.norm2, layer.norm3)] == [0.5] * 3
 
 
 def test_names_in_a_stack_are_pytorchs():

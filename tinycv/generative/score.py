@@ -6,7 +6,7 @@ constant that the score s cannot change, it is equal to each of these, which ask
     explicit    E [½ |s(x)|² + tr ∇s(x)]                                             Hyvärinen 2005, eq. 4
     sliced      E [½ (v·s(x))² + v·∇(v·s(x))],   E v vᵀ = I                          Song et al. 2019, eq. 7
     sliced_vr   E [½ |s(x)|² + v·∇(v·s(x))]                                          ibid., eq. 8 (reduced variance)
-    denoising   ½ E |s(x + σz) + z/σ|²,   z ~ N(0, I)                                Vincent 2011, eq. 11
+    denoising   ½ E |s(x + σz) + z/σ|²,   z ~ N(0, I)                                Vincent 2011, eq. 9 to 11
 
 The first pays for the trace with one walk back an axis, the second looks along one random direction v instead.  The last
 needs no derivative at all, for its price: what it learns is the score of the *noised* density.  Its terms grow as 1/σ², so

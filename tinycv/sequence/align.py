@@ -3,7 +3,7 @@
     e_ij = v^T tanh(W s_{i-1} + U h_j)                  additive        Bahdanau et al. 2015, appendix A.1.2
     e_ij = v^T tanh(W s_{i-1} + U h_j + V f_ij + b)     location        Chorowski et al. 2015, section 2.2
     f_i  = F * α_{i-1}                                                  ibid.; * is convolution along j
-    e_ij = s_i^T h_j                                    dot             Luong et al. 2015, eq. 8
+    e_ij = s_i^T h_j                                    dot             Luong et al. 2015, section 3.1
     e_ij = s_i^T W h_j                                  general         ibid.
     α_ij = exp(e_ij) / Σ_k exp(e_ik)                    the weights     Bahdanau et al. 2015, eq. 6
     c_i  = Σ_j α_ij h_j                                 the context     ibid., eq. 5

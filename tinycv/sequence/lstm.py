@@ -79,7 +79,8 @@ def chrono_start(layer: LSTM, steps: int) -> None:
     """Start every layer with gates set for memories of up to ``steps`` steps: b_f = log u, b_i = -b_f, u from U(1, steps).
 
     Then f = u / (1 + u), so that a cell keeps its content for about u steps, and each cell is given another u. Tallec &
-    Ollivier 2018, "Can recurrent neural networks warp time?". Without it the forget gates start near 1/2.
+    Ollivier 2018, "Can recurrent neural networks warp time?", whose T_max is ``steps`` + 1. Without it the forget gates
+    start near 1/2. ValueError for less than one step, or a layer without biases.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; it must be at least 1")
