@@ -68,6 +68,8 @@ def test_a_moebius_band_meets_itself_upside_down():
     np.testing.assert_allclose(band.points(np.full(5, 2 * np.pi), v), band.points(np.zeros(5), -v), atol=1e-12)
 
 
-def test_on_either_side_of_its_seam_a_point_of_the_moebius_band_is_in_the_cell_of_its_own_place():
-    band, u, v = moebius(), np.array([0.002, 0.002, -0.002, -0.002]) % (2 * np.pi), np.array([-0.3, 0.3, -0.3, 0.3])
-    assert band.cell(band.points(u, v), 20, 4).tolist() == [0, 3, 76, 79]
+def test_at_its_seam_a_point_of_the_moebius_band_is_in_the_last_cell_or_upside_down_in_the_first():
+    """By rounding, the nearest place is found a little before a whole round or a little behind it."""
+    band, v = moebius(), np.repeat([-0.3, -0.1, 0.1, 0.3], 20) + np.tile(np.linspace(-0.09, 0.09, 20), 4)
+    found, across = band.cell(band.points(np.full(80, 2 * np.pi), v), 20, 4), np.repeat(np.arange(4), 20)
+    assert ((found == 19 * 4 + across) | (found == 3 - across)).all()
