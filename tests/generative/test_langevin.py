@@ -146,5 +146,17 @@ def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(s
     assert heavy < 0.62 if sampler == "ula" else heavy > 0.68
 
 
+@pytest.mark.parametrize("walk, said", [
+    (lambda x: langevin.ula(lambda x: -x, x, -0.1, 3), "a step of size -0.1 must be above 0"),
+    (lambda x: langevin.mala(lambda x: 0 * x[:, 0], lambda x: -x, x, 0.1, -3), "the number of steps, -3, at least 0"),
+    (lambda x: langevin.annealed(lambda x, s: -x, x, [], 3, 0.1), r"sigmas=\[\]: there must be at least one"),
+    (lambda x: langevin.annealed(lambda x, s: -x, x, [1.0, 0.0], 3, 0.1), r"sigmas=\[1.0, 0.0\].*all above 0"),
+    (lambda x: langevin.geometric(20, 1, 1), "count=1 must be at least 2"),
+    (lambda x: langevin.geometric(20, 0, 5), "last=0 above 0")])
+def test_steps_and_levels_that_lead_nowhere_are_refused(walk, said):
+    with pytest.raises(ValueError, match=said):
+        walk(np.zeros((2, 1)))
+
+
 def test_noise_levels_fall_by_equal_fractions():
     np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))

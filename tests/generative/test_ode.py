@@ -85,6 +85,12 @@ def test_a_mistake_in_the_likelihood_is_seen(wrong):
     assert np.abs(off(mutant(ode, "sde.log_prior(end[:, :dim]) + end[:, dim]", wrong), SDES["VE"], 30)).max() > 0.1
 
 
+def test_a_likelihood_asked_for_from_the_noise_to_the_data_is_refused():
+    sde = SDES["VP"]
+    with pytest.raises(ValueError, match="times run from 1.0 to 0.0; they must rise"):
+        log_likelihood(sde, sde.score_of(DENSITY), np.zeros((2, 2)), np.linspace(1, 0, 5))
+
+
 def test_the_estimate_along_random_directions_is_right_on_average():
     signs = np.array([[1.0, 1.0], [1.0, -1.0]])                         # with their opposites: all of them
     sde = VP(0.1, 12.0)

@@ -100,6 +100,11 @@ def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slop
         slope = ((1 - y[t] ** 2) * slope) @ matrix
 
 
+def test_the_gradients_along_a_network_that_reads_from_both_ends_are_refused():
+    with pytest.raises(ValueError, match="reads from both ends; make it with bidirectional=False"):
+        state_gradients(RNN(WIDTH, H, bidirectional=True), tinycv.zeros(T, B, WIDTH), lambda y: y.sum())
+
+
 @pytest.mark.parametrize("kind, parts", [(GRU, 1), (LSTM, 2)])
 def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(device, kind, parts):
     layer, x = kind(WIDTH, H, 2).to(device), tinycv.randn(T, B, WIDTH, device=device)

@@ -31,7 +31,7 @@ def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
 
 
 def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:
-    """D(x, t) for images of these labels (B,), with guidance w. denoise(x, t, labels) is the conditional denoiser."""
+    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional denoise(x, t, labels)."""
     labels = bare(labels)
     if not w:
         return lambda x, t: denoise(x, t, Tensor(labels))

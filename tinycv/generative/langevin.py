@@ -34,7 +34,8 @@ class Chain:
 
     x: the points now (N, D), an array. path: the points before every step that was kept.
     acceptance: the share of steps taken, step by step (MALA). drift: how far the score moved the points, beside how
-    far the noise did, as a ratio of mean lengths, step by step: far above 1 it only climbs, far below it only diffuses.
+    far the noise did, as a ratio of root mean square lengths, step by step: far above 1 it only climbs, far below it only
+    diffuses.
     """
 
     x: Any
@@ -50,7 +51,7 @@ class Chain:
 @no_grad()
 def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
-    chain = Chain(bare(x))
+    chain = _begun(x, step, steps)
     for i in range(steps):
         _keep(chain, i, keep_every)
         drift = step * bare(score(chain.x))
@@ -63,7 +64,7 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
 @no_grad()
 def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
-    chain = Chain(bare(x))
+    chain = _begun(x, step, steps)
     log_p, slope = bare(log_density(chain.x)), bare(score(chain.x))
     for i in range(steps):
         _keep(chain, i, keep_every)
@@ -86,7 +87,9 @@ def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: 
              keep_every: int | None = None) -> Chain:
     """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ (N,)). eps is the paper's
     ε: the step α at the last level."""
-    chain = Chain(bare(x))
+    if not len(sigmas) or min(sigmas) <= 0:
+        raise ValueError(f"sigmas={list(sigmas)}: there must be at least one noise level, and all above 0")
+    chain = _begun(x, eps, steps)
     for sigma in map(float, sigmas):
         level = array_module(chain.x).full(len(chain.x), sigma, chain.x.dtype)
         alpha = eps * (sigma / float(sigmas[-1])) ** 2
@@ -97,7 +100,16 @@ def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: 
 
 def geometric(first: float, last: float, count: int) -> list[float]:
     """``count`` noise levels from first to last, each the same fraction of the one before."""
+    if count < 2 or min(first, last) <= 0:
+        raise ValueError(f"count={count} must be at least 2, first={first} and last={last} above 0")
     return [first * (last / first) ** (i / (count - 1)) for i in range(count)]
+
+
+def _begun(x: Any, step: float, steps: int) -> Chain:
+    """A chain at x; ValueError for steps that lead nowhere."""
+    if not step > 0 or steps < 0:
+        raise ValueError(f"a step of size {step} must be above 0, and the number of steps, {steps}, at least 0")
+    return Chain(bare(x))
 
 
 def _keep(chain: Chain, i: int, every: int | None) -> None:

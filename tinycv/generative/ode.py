@@ -59,8 +59,11 @@ def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], al
     """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
 
     times rise, from 0 or just above it to 1. along (B, D), from N(0, I) or random signs: estimate the divergence along
-    these directions, which costs one walk back instead of D, and is right on average.
+    these directions, which costs one walk back instead of D, and is right on average. ValueError for times that fall.
     """
+    if not times[0] < times[-1]:
+        raise ValueError(f"times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or just above, to "
+                         "the noise at 1, where the density is known")
     x, v = bare(x), sde.flow(score)
     xp, dim = array_module(x), x.shape[1]
 

@@ -109,8 +109,11 @@ def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
     """How strongly the end feels each step: |dL/d(state after step t)| for every t and sequence, (T, B), for pictures.
 
     x (T, B, I), or (B, T, I) if batch_first; loss(y) makes L of what the last layer shows at the last step, (B, H).
-    Of an LSTM's state both parts count, h and c; of several layers, all.
+    Of an LSTM's state both parts count, h and c; of several layers, all. ValueError for a layer of two directions.
     """
+    if len(layer.suffixes[0]) > 1:
+        raise ValueError("state_gradients reads step by step, from the first to the last, and this layer reads from both "
+                         "ends; make it with bidirectional=False")
     x = x.swapaxes(0, 1) if layer.batch_first else x
     states, state = [], None
     for t in range(x.shape[0]):
