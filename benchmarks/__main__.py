@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     tell.set_defaults(call=report_files)
     session = commands.add_parser("session", help="what a GPU can do, in ten minutes")
     session.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
-    session.set_defaults(call=lambda given: importlib.import_module("benchmarks.session").session(given.out, main))
+    session.set_defaults(call=lambda given: importlib.import_module("benchmarks.session").session(given.out))
     bounds = commands.add_parser("bounds", help="what bounds LSTM and convolution, shape by shape")
     bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)

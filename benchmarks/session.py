@@ -5,7 +5,7 @@
     3  the suite "backends"             how fast?                 the GPU's roofs, then rows, the reference's first, while
                                                                   time is left; none begins after 8.5 minutes
 
-A step that fails does not keep the others from being recorded: its error stands in its place.
+A step that fails, or hangs, does not keep the others from being recorded: its error stands in its place.
 The file is named after the GPU; it says which rows were left out: python -m benchmarks run backends --only GROUP has these.
 Run it once plainly, and once with CUPY_TF32=1, which is another roof.
 """
@@ -26,11 +26,12 @@ from typing import Any
 from benchmarks import capture
 from benchmarks.peaks import standing
 
-TESTING, BEGINNING = 240, 510                   # seconds: that tests may take; from the start, when the last row may begin
+TESTING = 240                                   # seconds that the tests may take
+BEGINNING, ENDING = 510, 590                    # seconds after the start: when the last row may begin, when all must end
 ROOT = Path(__file__).parent.parent
 
 
-def session(folder: Path, main: Callable[[list[str]], int]) -> int:
+def session(folder: Path) -> int:
     """2 without a GPU; 1 where a test, a row or a whole step failed."""
     from tinycv.engine import backend
     started = time.monotonic()
@@ -45,9 +46,7 @@ def session(folder: Path, main: Callable[[list[str]], int]) -> int:
     found = {"tests": outcome(tested), "captured": outcome(capture.captured)}
     print(found["tests"].get("output", ""), *[capture.sentence(*pair) for pair in found["captured"].items()
                                               if isinstance(pair[1], dict)], sep="\n", flush=True)
-    minutes = max(0.0, (BEGINNING - (time.monotonic() - started)) / 60)
-    found["suite"] = outcome(lambda: {"code": main(
-        ["run", "backends", "--rounds", "3", "--minutes", f"{minutes:.2f}", "--out", str(file)])})
+    found["suite"] = outcome(lambda: suite(file, time.monotonic() - started))
     file.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     found["judged"] = outcome(lambda: judged(record))
@@ -55,6 +54,14 @@ def session(folder: Path, main: Callable[[list[str]], int]) -> int:
     print(json.dumps(found["judged"], indent=1))
     print(f"all of it: {file}, {time.monotonic() - started:.0f} s")
     return int(any("error" in part for part in found.values()) or found["tests"]["failed"] or bool(found["suite"]["code"]))
+
+
+def suite(file: Path, passed: float) -> dict[str, Any]:
+    """Run the suite, ``passed`` seconds after the start. It writes every row to the file as soon as it is measured."""
+    minutes = max(0.0, (BEGINNING - passed) / 60)
+    return {"code": subprocess.run(
+        [sys.executable, "-m", "benchmarks", "run", "backends", "--rounds", "3", "--minutes", f"{minutes:.2f}",
+         "--out", str(file.resolve())], cwd=ROOT, timeout=ENDING - passed).returncode}
 
 
 def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:

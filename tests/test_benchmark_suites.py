@@ -95,13 +95,14 @@ def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path
 
 def told(monkeypatch, tmp_path, tests, graphs, suite):
     """(code, record) of a session whose three steps are these functions."""
-    def run(arguments):
-        assert 0 <= float(arguments[arguments.index("--minutes") + 1]) <= session.BEGINNING / 60
-        Path(arguments[-1]).write_text('{"rows": []}')
+    def run(file, passed):
+        assert 0 <= passed < 60
+        file.write_text('{"rows": []}')
         return suite()
     monkeypatch.setattr(session, "tested", tests)
     monkeypatch.setattr(capture, "captured", graphs)
-    code = session.session(tmp_path, run)
+    monkeypatch.setattr(session, "suite", run)
+    code = session.session(tmp_path)
     return code, json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
 
 
@@ -112,7 +113,7 @@ PASSED, GRAPHS = {"failed": False, "output": "12 passed"}, {"elementwise": {"err
 def test_a_session_names_its_file_after_the_gpu_and_keeps_all_steps(double, monkeypatch, tmp_path, capsys, failed, refused,
                                                                     code):
     tests = PASSED | {"failed": failed}
-    found, record = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: refused)
+    found, record = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: {"code": refused})
     assert found == code and record == {"rows": [], "tests": tests, "captured": GRAPHS, "suite": {"code": refused},
                                         "judged": session.judged({})}
     said = capsys.readouterr().out
@@ -123,7 +124,7 @@ def test_a_session_names_its_file_after_the_gpu_and_keeps_all_steps(double, monk
 def test_a_step_of_a_session_that_fails_leaves_its_error_and_the_others(double, monkeypatch, tmp_path, place):
     def fails():
         raise OSError("the disk is full")
-    steps = [lambda: PASSED, lambda: GRAPHS, lambda: 0]
+    steps = [lambda: PASSED, lambda: GRAPHS, lambda: {"code": 0}]
     steps[place] = fails
     code, record = told(monkeypatch, tmp_path, *steps)
     expected = {"tests": PASSED, "captured": GRAPHS, "suite": {"code": 0}}
@@ -164,8 +165,23 @@ def test_what_an_earlier_session_left_is_not_taken_for_this_ones(double, monkeyp
     (tmp_path / "backends_strict_double_of_a_GPU.json").write_text('{"rows": ["old"]}')
     monkeypatch.setattr(session, "tested", lambda: PASSED)
     monkeypatch.setattr(capture, "captured", lambda: GRAPHS)
-    assert session.session(tmp_path, lambda arguments: 2) == 1
+    monkeypatch.setattr(session, "suite", lambda file, passed: {"code": 2})
+    assert session.session(tmp_path) == 1
     assert "rows" not in json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
+
+
+def test_a_suite_begins_no_row_late_and_is_stopped_where_it_hangs(monkeypatch, tmp_path):
+    asked = []
+
+    def run(command, cwd, timeout):
+        asked.append((float(command[command.index("--minutes") + 1]) * 60, timeout))
+        return SimpleNamespace(returncode=1)
+    monkeypatch.setattr(session.subprocess, "run", run)
+    assert session.suite(tmp_path / "a.json", 30.0) == session.suite(tmp_path / "a.json", 520.0) == {"code": 1}
+    assert asked == [(480.0, 560.0), (0.0, 70.0)]
+    monkeypatch.undo()
+    found = session.outcome(lambda: session.suite(tmp_path / "a.json", session.ENDING))
+    assert found["error"].startswith("TimeoutExpired")
 
 
 def test_tests_that_hang_are_stopped_and_said_to_have(monkeypatch):

@@ -90,6 +90,16 @@ def test_50_steps_of_training_are_those_of_the_cpu(name):
     np.testing.assert_allclose(gpu[:3], cpu[:3], rtol=1e-4, atol=1e-5)
 
 
+def test_training_in_halves_follows_float32():
+    losses = []
+    for device, half in (("cpu", False), ("gpu:0", True)):
+        work = contenders.by_tinycv(TASKS["ViT"], True, device=device, half=half)
+        losses.append([float(work()["loss"].numpy()) for _ in range(20)])
+    cpu, gpu = map(np.array, losses)
+    assert cpu[-1] != cpu[0] and np.any(cpu != gpu)
+    np.testing.assert_allclose(gpu, cpu, rtol=2e-2, atol=5e-3)
+
+
 # ── random numbers ───────────────────────────────────────────────────────────────────────────────
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

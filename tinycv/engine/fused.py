@@ -38,6 +38,7 @@ from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
 
 PAIRS: dict[str, Fused] = {}
+HALF = np.dtype("float16")
 
 
 class Fused:
@@ -69,7 +70,7 @@ class Fused:
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
         xp = module_of(arrays)
         run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
-        if xp is np and getattr(arrays[0], "dtype", None) == np.float16 and suits(arrays):
+        if xp is np and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
             run = in_float32(run)
         try:
             y, pull = run(xp, *arrays)
