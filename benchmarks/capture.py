@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 CALLS, SIDE, LIMIT = 20, 1024, 30               # calls of an attempt, side of a matrix, seconds of a process
-OP_N, COMPUTE_32F = 0, 68                       # cuBLAS's numbers
+OP_N = 0                                        # cuBLAS's number for a matrix as it is
 Attempt = tuple[Callable[[], Any], list[Any]]   # the work, on the device; and the arrays that it changes in place
 
 
@@ -48,9 +48,8 @@ def product(xp: Any, multiply: Callable | None = None) -> Attempt:
 def product_past_cupy(xp: Any) -> Attempt:
     """By ctypes, with a workspace that is given beforehand: cuBLAS may not ask for memory while it is captured."""
     handle, workspace = xp.cuda.device.get_cublas_handle(), xp.empty(32 << 20, "uint8")
-    xp.ones((2, 2), "float32") @ xp.ones((2, 2), "float32")         # so that the library is there
-    lines = Path("/proc/self/maps").read_text().split()
-    cublas = ctypes.CDLL(next(word for word in lines if "/libcublas.so" in word))
+    xp.ones((2, 2), "float32") @ xp.ones((2, 2), "float32")         # so that CuPy has loaded the library
+    cublas = libcublas()
     one, zero, stream = ctypes.c_float(1), ctypes.c_float(0), xp.cuda.get_current_stream()
     pointer = ctypes.c_void_p
     for call, *arguments in (("SetStream_v2", pointer(stream.ptr)),
@@ -63,6 +62,12 @@ def product_past_cupy(xp: Any) -> Attempt:
             pointer(a.data.ptr), SIDE, ctypes.byref(zero), pointer(out.data.ptr), SIDE))
     multiply.workspace = workspace                                  # lives as long
     return product(xp, multiply)
+
+
+def libcublas() -> ctypes.CDLL:
+    """The one that this process has loaded."""
+    words = Path("/proc/self/maps").read_text(encoding="utf-8").split()
+    return ctypes.CDLL(next(word for word in words if "/libcublas.so" in word))
 
 
 def _checked(status: int) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cupy_double import counting
+from cupy_double import blas, counting
 
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
@@ -207,7 +207,18 @@ def test_on_the_double_no_capture_is_measured(double):
     not_captured("this CuPy has no streams that capture")
 
 
-@pytest.mark.parametrize("name", [name for name in capture.attempts() if "past" not in name])
+def sgemm(handle, turn_a, turn_b, m, n, k, alpha, a, down_a, b, down_b, beta, c, down_c):
+    """cublasSgemm_v2 on the host, as ctypes hands it over."""
+    left, right = (blas.columns(x.value, 0, *shape, 0, 1) for x, shape in ((a, (m, k, down_a)), (b, (k, n, down_b))))
+    blas.columns(c.value, 0, m, n, down_c, 0, 1)[...] = alpha._obj.value * left @ right
+    assert (turn_a, turn_b, beta._obj.value) == (0, 0, 0)
+    return 0
+
+
+CUBLAS = SimpleNamespace(cublasSetStream_v2=lambda *_: 0, cublasSetWorkspace_v2=lambda *_: 0, cublasSgemm_v2=sgemm)
+
+
+@pytest.mark.parametrize("name", capture.attempts())
 @pytest.mark.parametrize("replays", [True, False])
 def test_a_replay_is_held_against_the_eager_result(double, monkeypatch, name, replays):
     """On streams that note what was run; one of them forgets it."""
@@ -221,11 +232,24 @@ def test_a_replay_is_held_against_the_eager_result(double, monkeypatch, name, re
     monkeypatch.setattr(capture, "attempts", lambda: {name: noted})
     monkeypatch.setattr(capture, "SIDE", 16)
     monkeypatch.setattr(capture, "CALLS", 2)
+    monkeypatch.setattr(capture, "libcublas", lambda: CUBLAS)
     monkeypatch.setattr(double.cuda.Stream, "begin_capture", lambda self: None, raising=False)
     monkeypatch.setattr(double.cuda.Stream, "end_capture", lambda self: graph, raising=False)
     found = capture.attempted(name)
     assert found["agree"] == replays and all(found[how]["device_s"] > 0 for how in ("eager", "replayed"))
     assert ("results agree" if replays else "results DIFFER") in capture.sentence(name, found)
+
+
+def test_the_product_past_cupy_is_the_product(double, monkeypatch):
+    monkeypatch.setattr(capture, "SIDE", 4)
+    monkeypatch.setattr(capture, "libcublas", lambda: CUBLAS)
+    ended = []
+    for attempt in (capture.product, capture.product_past_cupy):
+        backend.manual_seed(0)
+        run, (x,) = attempt(double)
+        run()
+        ended.append(x.get())
+    np.testing.assert_allclose(ended[1], ended[0], rtol=1e-5, atol=1e-7)
 
 
 def test_an_attempt_that_crashes_or_hangs_leaves_its_error_and_the_next_one_its_chance(monkeypatch):
