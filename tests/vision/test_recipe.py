@@ -35,6 +35,15 @@ def test_it_learns_digits_on_either_device_and_says_how_well(make, device):
     assert accuracy(model, IMAGES, LABELS) == history.metrics[-1]["accuracy"] > before + 0.15
 
 
+@both
+def test_in_halves_it_learns_as_well(make):
+    model = make()
+    before = accuracy(model.eval(), IMAGES, LABELS)
+    train_classifier(model, IMAGES, LABELS, 20, half=True)
+    assert {p.dtype for p in model.parameters()} == {np.dtype("float16")}
+    assert accuracy(model, IMAGES, LABELS) > before + 0.15
+
+
 def test_it_learns_from_images_that_are_changed_and_mixed():
     transform = partial(random_affine, degrees=5, translate=0.05)
     model = SMALL_CONV(width=8)
