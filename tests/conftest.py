@@ -30,6 +30,12 @@ def double() -> Iterator[object]:
     backend.forget_probe()
 
 
+@pytest.fixture
+def cp(double: object) -> object:
+    """The same, where a test uses it as one uses CuPy."""
+    return double
+
+
 @pytest.fixture(params=["cpu", "gpu"])
 def device(request: pytest.FixtureRequest) -> str:
     """"cpu", then "gpu:0"."""

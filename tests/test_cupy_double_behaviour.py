@@ -13,11 +13,6 @@ HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 @pytest.fixture
-def cp(double):
-    return double
-
-
-@pytest.fixture
 def x(cp):
     return cp.asarray(HOST)
 

@@ -1,6 +1,7 @@
 """The house has floors, and a file imports only from floors below its own: read from the imports themselves."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,12 @@ def test_import_brings_only_numpy_and_safetensors():
     code = f"import tinycv, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_file_that_a_text_sends_its_reader_to_is_there():
+    rooms = "tinycv|demos|tests|benchmarks|" + "|".join(folder.name for folder in PACKAGE.iterdir() if folder.is_dir())
+    texts = [path for room in ("tinycv", "demos", "tests", "benchmarks") for path in (ROOT / room).rglob("*.py")]
+    lost = [f"{path.relative_to(ROOT)}: {name}" for path in [*texts, ROOT / "README.md"]
+            for name in re.findall(rf"\b(?:{rooms})/[a-z0-9_/]+\.py\b", path.read_text(encoding="utf-8"))
+            if not any((folder / name).exists() for folder in (ROOT, PACKAGE, path.parent))]
+    assert texts and not lost, lost

@@ -8,7 +8,7 @@ import pytest
 from mutants import mutant
 
 import tinycv
-from tinycv.data.shapes import eight_gaussians, gaussian
+from tinycv.data.shapes import checkerboard, eight_gaussians, gaussian
 from tinycv.engine.backend import to_numpy
 from tinycv.generative import ode
 from tinycv.generative import sde as sdes
@@ -83,6 +83,15 @@ def test_the_likelihood_on_any_device_is_the_same(device):
 @pytest.mark.parametrize("wrong", ["sde.log_prior(end[:, :dim]) - end[:, dim]", "sde.log_prior(x) + end[:, dim]"])
 def test_a_mistake_in_the_likelihood_is_seen(wrong):
     assert np.abs(off(mutant(ode, "sde.log_prior(end[:, :dim]) + end[:, dim]", wrong), SDES["VE"], 30)).max() > 0.1
+
+
+def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise():
+    """At t the points are scale x_0 + std z: a board of other size and blurred edges, whose density is known."""
+    board, sde, t = checkerboard(), VP(0.1, 20.0), 0.02
+    scale, std = sde.marginal(t)
+    x = scale * np.array([[1.0, 1.0], [-1.9, -0.3], [0.1, 3.9], [3.95, 2.1], [-0.02, 0.5]])
+    found = log_likelihood(sde, sde.score_of(board), x, t + (1 - t) * np.linspace(0, 1, 41) ** 2)
+    np.testing.assert_allclose(found, board.log_density(x / scale, std / scale) - 2 * math.log(scale), atol=2e-3)
 
 
 def test_a_likelihood_asked_for_from_the_noise_to_the_data_is_refused():
