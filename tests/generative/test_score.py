@@ -126,6 +126,13 @@ def test_directions_that_are_not_given_look_along_all_axes_alike(name):
         assert value.mean() == pytest.approx(trace, abs=5 * value.std() / 200)
 
 
+def test_each_image_is_noised_at_its_own_level_and_all_its_pixels_count():
+    x, z, sigma = RNG.normal(size=(3, 2, 2)), RNG.normal(size=(3, 2, 2)), np.array([0.1, 1.0, 3.0])
+    value = matching.denoising(lambda x, sigma: -x * sigma.reshape((3, 1, 1)), Tensor(x), Tensor(sigma), Tensor(z)).numpy()
+    by_hand = [0.5 * ((-s * (x[i] + s * z[i]) + z[i] / s) ** 2).sum() for i, s in enumerate(sigma)]
+    np.testing.assert_allclose(value, by_hand, rtol=1e-12)
+
+
 def test_noise_that_is_not_given_has_variance_1_on_every_axis():
     seen = []
     matching.denoising(lambda x, sigma: seen.append(x.numpy()) or x, Tensor(np.zeros((40_000, 2))), Tensor(np.ones(40_000)))

@@ -11,7 +11,7 @@ import tinycv
 from tinycv.data import EOS, PAD, SOS
 from tinycv.engine.tensor import recording
 from tinycv.sequence import beam_search, greedy
-from tinycv.sequence.decode import reorder
+from tinycv.sequence.decode import reorder, the_best
 
 V, LONGEST = 6, 4                               # PAD, SOS, EOS and three symbols
 seeds, alphas = st.integers(0, 10_000), st.sampled_from([0.0, 0.6, 2.0])
@@ -154,6 +154,11 @@ def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
     (found,), (score,) = beam_search(step, np.ones(1), 1, 9, beam=2, length_penalty=2.0)
     assert symbols(found) == (3,) * 8 + (EOS,)
     assert score == pytest.approx(np.log(0.3) / (14 / 6) ** 2)
+
+
+def test_of_equally_likely_extensions_the_first_are_kept_as_greedy_search_does():
+    log_p, parent, symbol = the_best(np.tile([-1.0, 0.0], (2, 3, 100)), 5)
+    assert (log_p == 0).all() and (parent == 0).all() and symbol.tolist() == [[1, 3, 5, 7, 9]] * 2
 
 
 def test_pad_and_sos_are_never_written_however_likely():
