@@ -25,7 +25,7 @@ from benchmarks.ops import NO_TORCH
 from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
 
 LENGTH = 8                                      # ops in a row, so that a GPU's queue fills as in a network
-COUNTS, FEW, BATCHES = (10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7), (1, 8, 64, 512), (8, 32, 128, 512)
+COUNTS, FEW, BATCHES = (10 ** 3, 10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7), (1, 8, 64, 512), (8, 32, 128, 512)
 MODELS: dict[str, Callable[[int], Task]] = {
     "MLP": Mlp, "LSTM": Lstm, "Transformer": Transformer, "ViT": Vit,
     "wide ViT": partial(Vit, patch=4, width=128, heads=8), "U-Net": UNet}
@@ -54,7 +54,7 @@ SWEEPS = {
     "elementwise": Sweep("elements", COUNTS, lambda n: ((n,), (n,)), lambda F, y, w: (y + w) * 0.5,
                          bytes=lambda n: 4.0 * n * (3 + 2)),
     "GELU": Sweep("elements", COUNTS, lambda n: ((n,), (1,)), lambda F, y, w: F.gelu(y), bytes=lambda n: 4.0 * n * 2),
-    "softmax of 256": Sweep("rows", (100, 1000, 10_000, 100_000), lambda n: ((n, 256), (1,)),
+    "softmax of 256": Sweep("rows", (10, 100, 1000, 10_000, 100_000), lambda n: ((n, 256), (1,)),
                             lambda F, y, w: F.softmax(y, -1), bytes=lambda n: 4.0 * n * 256 * 2),
     "attention, 8 x 64 x 32": Sweep("sequences", FEW, lambda n: ((n, 8, 64, 32), (1,)),
                                     lambda F, y, w: F.scaled_dot_product_attention(y, y, y),
