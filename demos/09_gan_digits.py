@@ -39,7 +39,7 @@ def play(loader, side, channels, width, epochs, looks, see):
     tinycv.manual_seed(show.seed)
     generator = DCGANGenerator(side, 64, channels, width)
     discriminator = DCGANDiscriminator(side, channels, width)
-    ema, adams = EMA(generator, 0.99), [Adam(s.parameters(), 1e-3, (0.5, 0.999)) for s in (generator, discriminator)]
+    ema, adams = EMA(generator, 0.99), [Adam(s.parameters(), 1e-3, (0.0, 0.9)) for s in (generator, discriminator)]
     history = fit_gan(generator, discriminator, *adams, loader, epochs, ema=ema, seed=show.seed,
                       schedule=warmup_linear(epochs * len(loader)), evaluate=see,
                       evaluate_every=max(1, epochs // looks), device=show.device)
@@ -85,7 +85,7 @@ if show.full:
     small = halved(x)
     reader = judge_of(small, y, epochs=16)
     rgb = DrawnLoader(lambda n, rng: stacked_digits(small, y, n, rng)[:1], 64, 200, show.seed)
-    stack, last = play(rgb, 14, 3, 128, epochs=30, looks=1, see=lambda generator: {"looked": 1.0})
+    stack, last = play(rgb, 14, 3, 64, epochs=30, looks=1, see=lambda generator: {"looked": 1.0})
     images = write(stack, rng.normal(size=(25_600, 64)).astype(np.float32))
     numbers = reader.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3) @ np.array([100, 10, 1])
     counts = np.bincount(numbers, minlength=1000)
