@@ -76,7 +76,7 @@ def perplexity(model, pairs):                   # among how many equally likely 
 # %% sort six digits (there are 729 such questions, each is asked once), and translate dates
 digits, days = [sorting(seed=seed) for seed in SEEDS], [dates(seed, "english") for seed in SEEDS]
 measure("sort, Transformer", digits, 150, "1", partial(translator, dropout=0.1))
-measure("sort, GPT", digits, 150, "1", continuer, text_loss)
+measure("sort, GPT", digits, 300, "1", continuer, text_loss)
 runs = measure("dates to English", days, 5, ">= 0.995")
 
 # %% --full: what label smoothing costs, other tasks, and strings longer than those that it has seen
