@@ -120,3 +120,13 @@ def test_rows_of_pictures_have_their_names_beside_them_and_captions_above(tmp_pa
     sheet = ax.images[0].get_array()
     np.testing.assert_allclose(sheet[8:13, 1:8], pictures[2, 0], rtol=1e-6)             # the first of the second row
     assert list(ax.get_yticks()) == [3.5, 10.5]
+
+
+@pytest.mark.parametrize("top, in_full", [(30.0, True), (1e6, False)])
+def test_a_short_logarithmic_axis_names_numbers_in_full(top, in_full):
+    figure = draw.figure("", 4, 4)
+    ax = figure.subplots()
+    draw.curves(ax, {"": ([0, 1], [5.5, top])}, "", "", log=True)
+    figure.canvas.draw()
+    labels = {label.get_text() for which in (True, False) for label in ax.get_yticklabels(minor=which)}
+    assert ({"6", "10", "20"} <= labels) == in_full and any("10^" in label for label in labels) != in_full

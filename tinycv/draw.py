@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from tinycv.draw_fields import arrows as arrows
@@ -116,6 +117,10 @@ def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str,
     ax.set_ylabel(y)
     if log:
         ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        if high < 100 * low:                                # few powers of ten: other numbers are named too, all in full
+            for of_some in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+                of_some(LogFormatter(minor_thresholds=(2, 0.5)))
     if len(lines) > 1:
         ax.legend(frameon=False, fontsize=9)
     ax.grid(True, color=PALE, linewidth=0.6)
