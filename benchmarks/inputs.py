@@ -49,8 +49,10 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
     "binary_cross_entropy_with_logits": lambda s: [*pixels(s), np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape)],
     "leaky_relu": lambda s: pixels(s), "silu": lambda s: pixels(s),
+    "max_pool2d": lambda s: conv_inputs(*s.conv)[:1], "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
 }
-OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1}}
+OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1},
+                            "max_pool2d": {"kernel_size": 2}, "avg_pool2d": {"kernel_size": 2}}
 
 
 def pixels(size: Size) -> list[np.ndarray]:

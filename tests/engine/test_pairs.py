@@ -16,7 +16,7 @@ from tinycv.engine.fused import PAIRS, fused
 
 RNG = np.random.default_rng(0)
 NAMES = ["softmax", "log_softmax", "cross_entropy", "gelu", "linear", "layer_norm", "scaled_dot_product_attention", "lstm"]
-NAMES += ["conv2d", "conv_transpose2d", "binary_cross_entropy_with_logits", "leaky_relu", "silu"]
+NAMES += ["conv2d", "conv_transpose2d", "binary_cross_entropy_with_logits", "leaky_relu", "silu", "max_pool2d", "avg_pool2d"]
 CLASSES = np.array([1, 0, 3])
 
 
@@ -79,6 +79,8 @@ LARGE = {
     "binary_cross_entropy_with_logits": ([draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4))], {"reduction": "none"}),
     "binary_cross_entropy_with_logits: weighted": (
         [draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4)), RNG.uniform(size=4), RNG.uniform(size=4)], {}),
+    "max_pool2d": ([draw(2, 3, 4, 4, scale=1e4)], {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "avg_pool2d": ([draw(2, 3, 4, 4, scale=1e4)], {"kernel_size": 3, "stride": 1, "padding": 1}),
     "leaky_relu": ([draw(3, 4, scale=1e4)], {}), "silu": ([draw(3, 4, scale=1e4)], {}),
 }
 

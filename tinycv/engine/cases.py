@@ -221,6 +221,7 @@ CASES: dict[str, Family] = {
     "layer_norm": Family(layer_norms), "group_norm": Family(group_norms), "batch_standard": Family(batch_norms),
     "scaled_dot_product_attention": Family(attentions), "lstm": Family(lstms),
     "conv2d": Family(families_nn.convolutions), "conv_transpose2d": Family(families_nn.transposed_convolutions),
+    "max_pool2d": Family(families_nn.poolings), "avg_pool2d": Family(families_nn.poolings),
     "binary_cross_entropy_with_logits": Family(families_nn.binary_cross_entropies),
     "silu": Family(both_of(unary(), unary(families_nn.far))),
     "leaky_relu": Family(unary(ladder, {}, {"negative_slope": 0.2}), CORNER),

@@ -1,4 +1,4 @@
-"""Inputs for the certificate of what networks are made of: convolutions and binary cross-entropy. See families.py."""
+"""Inputs for the certificate of what networks are made of: convolutions, pooling, binary cross-entropy. See families.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from tinycv.engine.families import Case, normal
+from tinycv.engine.families import Case, ladder, normal
 
 
 def far(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -30,6 +30,16 @@ def convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     yield Case(partial(f, padding=1), (x, normal(rng, 3, 3, 2, 4).transpose(3, 2, 0, 1)[..., ::-1], normal(rng, 8)[::-2]))
     yield Case(partial(f, padding=1), (normal(rng, 3, 4, 2, 2).swapaxes(0, 1), normal(rng, 2, 3, 2, 2)))
     yield Case(lambda x: f(x, x), (normal(rng, 2, 2, 3, 3),))
+
+
+def poolings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
+    """Windows that touch, overlap, leave gaps or rows unseen; images of all layouts."""
+    for shape, options in (((2, 3, 4, 6), {"kernel_size": 2}), ((1, 2, 5, 4), {"kernel_size": 3, "stride": 2, "padding": 1}),
+                           ((2, 1, 5, 6), {"kernel_size": (1, 2), "stride": (2, 1), "padding": (0, 1)}),
+                           ((1, 2, 5, 5), {"kernel_size": 2, "stride": 3}), ((0, 2, 3, 3), {"kernel_size": 2}),
+                           ((2, 2, 3, 3), {"kernel_size": 1})):
+        yield Case(partial(f, **options), (ladder(rng, *shape),))
+        yield Case(partial(f, **options), (ladder(rng, *shape[::-1]).transpose(3, 2, 1, 0)[..., ::-1],))
 
 
 def transposed_convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:

@@ -7,37 +7,43 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.fused import fused
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import pad
+from tinycv.engine.reduce import zeros_beside
 from tinycv.nn.module import Module
-from tinycv.nn.window import seen_by, settled, taps, two, walked
+from tinycv.nn.window import inside, seen_by, settled, taps, two, walked
 
 
+@fused
 def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The largest entry in each window: x (N, C, H, W) gives (N, C, H', W'), with conv2d's sizes.
 
     kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given. Padding is -inf: it never wins.
     differs: entries that tie share the gradient, which PyTorch gives to the first.
     """
-    return stack(seen(x, kernel_size, stride, padding, float("-inf"), "max_pool2d")).max(axis=0)
+    margins, views = walk(x, kernel_size, stride, padding)
+    x = pad(x, margins, float("-inf"))
+    return stack([x[view] for view in views]).max(axis=0)
 
 
+@fused
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
-    parts = seen(x, kernel_size, stride, padding, 0.0, "avg_pool2d")
-    return sum(parts[1:], parts[0]) * (1 / len(parts))
+    margins, views = walk(x, kernel_size, stride, padding)
+    x = pad(x, margins)
+    return sum((x[view] for view in views[1:]), x[views[0]]) * (1 / len(views))
 
 
-def seen(x: Any, kernel_size: Any, stride: Any, padding: Any, outside: float, name: str) -> list:
-    """What each tap of the window sees at each step: kH kW times (N, C, H', W')."""
+def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, list[tuple]]:
+    """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it sees, (N, C, H', W')."""
     window = two("kernel_size", kernel_size, 1)
     stride, margins, dilation = settled(window if stride is None else stride, two("padding", padding), 1, window)
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
-        raise ValueError(f"{name}: x of shape {x.shape}, window {window}, padding {padding}: x must have four axes "
+        raise ValueError(f"pooling of x of shape {x.shape}, window {window}, padding {padding}: x must have four axes "
                          "(N, C, H, W), and padding be at most half the window, lest one see nothing else")
-    x = pad(x, ((0, 0), (0, 0), *margins), outside)
-    size = walked(x.shape[2:], window, stride, dilation)
-    return [x[seen_by(tap, size, stride, dilation)] for tap in taps(window)]
+    size = walked([n + sum(p) for n, p in zip(x.shape[2:], margins, strict=True)], window, stride, dilation)
+    return ((0, 0), (0, 0), *margins), [seen_by(tap, size, stride, dilation) for tap in taps(window)]
 
 
 class MaxPool2d(Module):
@@ -60,3 +66,42 @@ class AvgPool2d(Module):
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W). Returns (N, C, H', W')."""
         return avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+# ── below this line: speed. The definitions above are what it must equal ─────────────────────────
+
+
+@max_pool2d.kernel
+def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
+    margins, views = walk(x, kernel_size, stride, padding)
+    canvas = xp.pad(x, margins, constant_values=-xp.inf) if padding else x
+    y = canvas[views[0]].copy(order="K")
+    for view in views[1:]:
+        xp.maximum(y, canvas[view], out=y)
+
+    def pull(g):
+        won = [canvas[view] == y for view in views]
+        share = g / sum(won[1:], won[0].astype(g.dtype))
+        return spread(xp, x, margins, views, (share * w for w in won))
+
+    return y, pull
+
+
+@avg_pool2d.kernel
+def _avg_pool2d(xp, x, kernel_size, stride=None, padding=0):
+    margins, views = walk(x, kernel_size, stride, padding)
+    canvas = xp.pad(x, margins) if padding else x
+    y = canvas[views[0]].copy(order="K")
+    for view in views[1:]:
+        y += canvas[view]
+    y *= 1 / len(views)
+    return y, lambda g: spread(xp, x, margins, views, [g * (1 / len(views))] * len(views))
+
+
+def spread(xp, x, margins, views, gradients):
+    """dL/dx: to what each tap saw, its gradients."""
+    canvas = zeros_beside(xp, x, [n + sum(p) for n, p in zip(x.shape, margins, strict=True)], x.dtype)
+    meet = any(last.start >= first.step for last, first in zip(views[-1][1:], views[0][1:], strict=True))
+    for view, g in zip(views, gradients, strict=True):
+        canvas[view] = canvas[view] + g if meet else g
+    return canvas[inside(x.shape[2:], margins[2:])]
