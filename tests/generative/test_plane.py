@@ -7,7 +7,8 @@ import pytest
 from tinycv import nn
 from tinycv.data.shapes import grid, ring
 from tinycv.generative.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Packed
-from tinycv.generative.plane import METHODS, networks, play
+from tinycv.generative.plane import METHODS, networks, play, tournament
+from tinycv.metrics import Modes
 
 
 def test_each_method_differs_from_the_plain_game_by_what_its_name_says():
@@ -43,3 +44,15 @@ def test_noise_that_is_judged_depends_on_the_seed_alone():
     for seed in (0, 1):
         play(grid(), "GAN", 1, seed=seed, watch=lambda step, p, d, seed=seed: points.update({seed: p}))
     assert not np.allclose(points[0], points[1])
+
+
+def test_a_tournament_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "trials.json"
+    first = tournament(2, 1, path)
+    assert set(first) == {f"{name}, {method}" for name in ("grid", "ring") for method in METHODS}
+    monkeypatch.setattr("tinycv.generative.plane.play", lambda density, method, steps, moments, trial, *_: (
+        [(steps, Modes(trial, 0.5, 0.25))] if trial else pytest.fail("it was played before")))
+    second = tournament(2, 2, path)
+    for row, values in second.items():
+        assert values.shape == (2, 4) and values[1, :3].tolist() == [1, 0.5, 0.25]
+        np.testing.assert_array_equal(values[0], first[row][0])

@@ -12,13 +12,17 @@ differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinycv.data.loader import DrawnLoader
-from tinycv.engine.backend import manual_seed
+from tinycv.data.shapes import grid, ring
+from tinycv.engine.backend import Stopwatch, manual_seed
 from tinycv.engine.tensor import Tensor
 from tinycv.generative.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Packed
 from tinycv.generative.gan_networks import PointDiscriminator, PointGenerator, PointMLP
@@ -75,3 +79,23 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
     fit_gan(generator, discriminator, *learners(generator, discriminator), loader, moments, seed=seed, evaluate=judged,
             schedule=warmup_cosine(every * moments), device=device, progress=progress, **options)
     return seen
+
+
+def tournament(steps: int, trials: int, path: Path, pacgan: bool = False, device: str = "cpu") -> dict[str, np.ndarray]:
+    """``trials`` of every METHOD on grid and ring: {"grid, R1": (trials, 4), ...}, modes, share, reverse KL, seconds.
+
+    Every trial is written to ``path`` as soon as it is done; those that are there already are not played again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept, rows = json.loads(path.read_text()) if path.exists() else {}, list(product((grid, ring), METHODS))
+    for trial, (density, method) in product(range(trials), rows):
+        key = f"{density.__name__}, {method}, {steps} steps, trial {trial}"
+        if key not in kept:
+            with Stopwatch(device) as watch:
+                (_, modes), = play(density(), method, steps, 1, trial, pacgan, device)
+            kept[key] = [*modes, watch.seconds]
+            path.write_text(json.dumps(kept, indent=0))
+            print(key, kept[key], flush=True)
+    return {f"{density.__name__}, {method}": np.array([
+        kept[f"{density.__name__}, {method}, {steps} steps, trial {trial}"] for trial in range(trials)])
+        for density, method in rows}
