@@ -131,7 +131,7 @@ def see(xp, y, x, taps, stride, padding, dilation):
         yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
         matrix = taps.reshape(-1, o)
-        for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
+        for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
             if y.flags.c_contiguous:
                 xp.matmul(columns, matrix, out=as_rows(y[at]))
             else:
@@ -147,11 +147,11 @@ def seen(xp, g, x, window, stride, padding, dilation):
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
     if is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:       # fewer columns: what each pixel sees of g
         total = xp.zeros((prod(window) * o, c), g.dtype)
-        for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation):
+        for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation, c):
             total += columns.T @ as_rows(x[at])
         return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
     total = xp.zeros((prod(window) * c, o), g.dtype)
-    for at, columns in unfolded(xp, x, window, size, stride, padding, dilation):
+    for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         total += columns.T @ as_rows(g[at])
     return total.reshape(*window, c, o)
 
@@ -188,12 +188,13 @@ def turned(xp, w, reach, stride):
     return whole.transpose(2, 4, 0, 3, 5, 1).reshape(*reach, o, prod(stride) * c)
 
 
-def unfolded(xp, x, window, size, stride, padding, dilation):
+def unfolded(xp, x, window, size, stride, padding, dilation, answers):
     """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C), a few images at a time.
-    The memory of columns is used again for the next."""
+    The memory of columns is used again for the next. answers: the channels that they are multiplied with: if these are few,
+    the product is no more than reading the columns, so fewer are taken at a time, to stay in the cache."""
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
     upright = window[1] * c < size[1]                               # then a tap's way across the image is the longer run
-    cut = blocks(xp, n, prod(size) * prod(window) * c, 4 * BLOCK) if upright else few(xp, n, prod(size) * prod(window) * c)
+    cut = blocks(xp, n, prod(size) * prod(window) * c, (4 if upright or answers < 32 else 16) * BLOCK)
     most = min(n, cut[0].stop) if cut else 0
     sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
     canvas = xp.zeros((c, most, *sides) if upright else (most, *sides, c), x.dtype)
