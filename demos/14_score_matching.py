@@ -1,4 +1,4 @@
-"""14 · Can the slope of an unknown density be learned?   python demos/14_score_matching.py   2 min on two cores
+"""14 · Can the slope of an unknown density be learned?   python demos/14_score_matching.py   1 min on two cores
 
 A network sees points of a density and nothing else, and learns its score, the arrows that point to where points are more
 frequent. Here the density is known, so its arrows can be laid under the learned ones, and four ways of learning compared.
@@ -105,7 +105,7 @@ for ax, sigma in zip(top, LEVELS, strict=True):
     draw.arrows(ax, points, density.score(points, sigma), draw.INK, 0.5, "true score", 0.006)
     draw.arrows(ax, points, learned("denoising", points, sigma), draw.BAD, 0.5, "learned", 0.0025)
     ax.set_title(f"noise level {sigma}: relative error {100 * found['denoising', sigma].mean():.2f} %", fontsize=10)
-top[0].legend(loc="lower left", fontsize=9)
+top[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
 draw.curves(bottom[0], {name: (sigmas, y) for name, y in spread.items()}, "noise level", "spread of one point's value", True)
 bottom[0].set_xscale("log")
 bottom[0].set_title("denoising is noisy at low noise, unless weighted", fontsize=10)
