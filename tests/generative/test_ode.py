@@ -85,13 +85,13 @@ def test_a_mistake_in_the_likelihood_is_seen(wrong):
     assert np.abs(off(mutant(ode, "sde.log_prior(end[:, :dim]) + end[:, dim]", wrong), SDES["VE"], 30)).max() > 0.1
 
 
-def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise():
-    """At t the points are scale x_0 + std z: a board of other size and blurred edges, whose density is known."""
-    board, sde, t = checkerboard(), VP(0.1, 20.0), 0.02
-    scale, std = sde.marginal(t)
-    x = scale * np.array([[1.0, 1.0], [-1.9, -0.3], [0.1, 3.9], [3.95, 2.1], [-0.02, 0.5]])
+@pytest.mark.parametrize(("sde", "t"), [(VP(0.1, 20.0), 0.02), (SubVP(0.1, 20.0), 0.08)])
+def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise(sde, t):
+    """At t the points are scale x_0 + std z: x is taken there, and the density brought back to the size of the board."""
+    board, (scale, std) = checkerboard(), sde.marginal(t)
+    x = np.array([[1.0, 1.0], [-1.9, -0.3], [0.1, 3.9], [3.95, 2.1], [-0.02, 0.5]])
     found = log_likelihood(sde, sde.score_of(board), x, t + (1 - t) * np.linspace(0, 1, 41) ** 2)
-    np.testing.assert_allclose(found, board.log_density(x / scale, std / scale) - 2 * math.log(scale), atol=2e-3)
+    np.testing.assert_allclose(found, board.log_density(x, std / scale), atol=2e-3)
 
 
 def test_a_likelihood_asked_for_from_the_noise_to_the_data_is_refused():
@@ -123,5 +123,6 @@ def test_flow_and_likelihood_are_scipys(sde):
     end = solve_ivp(both, (0.01, 1), start, rtol=1e-8, atol=1e-8).y[:, -1].reshape(6, 3)
     times = np.linspace(0.01, 1, 161)
     np.testing.assert_allclose(solve(v, x, times, rk4), end[:, :2], rtol=1e-4, atol=1e-4)
-    found = log_likelihood(sde, sde.score_of(density), x, times)
+    scale = sde.marginal(0.01)[0]                                       # x is a point at 0.01 here, of the data's size there
+    found = log_likelihood(sde, sde.score_of(density), x / scale, times) - 2 * math.log(scale)
     np.testing.assert_allclose(found, sde.log_prior(end[:, :2]) + end[:, 2], atol=1e-3)

@@ -14,6 +14,7 @@ Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,13 +59,14 @@ def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], al
                    step: Callable = rk4) -> Any:
     """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
 
-    times rise, from 0 or just above it to 1. along (B, D), from N(0, I) or random signs: estimate the divergence along
-    these directions, which costs one walk back instead of D, and is right on average. ValueError for times that fall.
+    times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise std(t) / scale(t) added.
+    along (B, D), from N(0, I) or random signs: estimate the divergence along these directions, which costs one walk back
+    instead of D, and is right on average. ValueError for times that fall.
     """
     if not times[0] < times[-1]:
         raise ValueError(f"times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or just above, to "
                          "the noise at 1, where the density is known")
-    x, v = bare(x), sde.flow(score)
+    x, v, scale = bare(x), sde.flow(score), sde.marginal(float(times[0]))[0]
     xp, dim = array_module(x), x.shape[1]
 
     def both(state: Any, t: float) -> Any:                          # (B, D + 1): x, and the integral of the divergence
@@ -74,5 +76,5 @@ def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], al
         velocity, spread = with_divergence(here, point) if along is None else with_slope_along(here, point, along)
         return xp.concatenate([bare(velocity), bare(spread)[:, None]], axis=1)
 
-    end = solve(both, xp.concatenate([x, xp.zeros_like(x[:, :1])], axis=1), times, step)
-    return sde.log_prior(end[:, :dim]) + end[:, dim]
+    end = solve(both, xp.concatenate([scale * x, xp.zeros_like(x[:, :1])], axis=1), times, step)
+    return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(scale)
