@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from certified import certify_layer
 
 import tinycv
@@ -39,14 +40,15 @@ def test_waves_of_places_run_along_each_axis_from_the_slowest_to_the_fastest():
     np.testing.assert_allclose(waves, [[*np.sin(angles), *np.cos(angles)]])
 
 
-def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place():
+@pytest.mark.parametrize("fastest", [8.0, 64.0])
+def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place(fastest):
     def waves(v, slowest, fastest):
         angle = (v[..., None] * np.geomspace(slowest, fastest, 2)).reshape(len(v), -1)
         return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
     rng = np.random.default_rng(0)
-    x, t, model = rng.normal(size=(3, 2)), rng.normal(size=3), ScoreMLP(2, 5, 3, time_features=4, place_features=4)
-    h, parameters = np.concatenate([x, waves(t, 0.5, 16), waves(x, 1, 64)], axis=1), model.to("float64").parameters()
+    x, t, model = rng.normal(size=(3, 2)), rng.normal(size=3), ScoreMLP(2, 5, 3, 4, 4, fastest)
+    h, parameters = np.concatenate([x, waves(t, 0.5, 16), waves(x, 1, fastest)], axis=1), model.to("float64").parameters()
     *hidden, weight, bias = (p.numpy() for p in parameters)
     assert len(hidden) == 2 * 3
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):

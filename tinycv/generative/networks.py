@@ -37,11 +37,13 @@ class ScoreMLP(Module):
     """Points x (B, dim) at times t (B,) to vectors (B, dim): a multilayer perceptron with ``depth`` hidden layers.
 
     What the vectors mean is the loss's business: a score, the noise that was added, or the point without it.
-    place_features: waves of each axis, from 1 to 64, for points within a few units of 0; 0: the points themselves suffice.
+    place_features: waves of each axis, from 1 to ``fastest``, for points within a few units of 0; 0: the points themselves
+    suffice. Faster waves show finer detail, and make a rougher network: its divergence, for a likelihood, is noisier.
     """
 
-    def __init__(self, dim: int, hidden: int = 128, depth: int = 3, time_features: int = 16, place_features: int = 0):
-        self.time_features, self.place_features = time_features, place_features
+    def __init__(self, dim: int, hidden: int = 128, depth: int = 3, time_features: int = 16, place_features: int = 0,
+                 fastest: float = 64.0):
+        self.time_features, self.place_features, self.fastest = time_features, place_features, fastest
         widths = [dim * (1 + place_features) + time_features] + [hidden] * depth
         layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (Linear(a, b), SiLU())]
         self.layers = Sequential(*layers, Linear(hidden, dim))
@@ -50,5 +52,5 @@ class ScoreMLP(Module):
         """x (B, dim), t (B,). Returns (B, dim)."""
         seen = [x, fourier_features(t, self.time_features)]
         if self.place_features:
-            seen.append(fourier_features(x, self.place_features, slowest=1.0, fastest=64.0))
+            seen.append(fourier_features(x, self.place_features, slowest=1.0, fastest=self.fastest))
         return self.layers(concatenate(seen, axis=-1))
