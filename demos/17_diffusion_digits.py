@@ -41,7 +41,6 @@ history = fit(model, optimizer, lambda model, images, labels: diffusion_loss(
     schedule=warmup_cosine(epochs * len(loader), 50), seed=show.seed, threads=cores,
     checkpoint=show.out / f"{show.name}_{few}{'_half' * show.half}.safetensors")          # a second run need not train again
 
-
 # %% what the trained model can be asked for
 def believed(labels, w=0.0, most=1.0):
     """D(x, t) for images of these labels, with guidance w; no pixel is believed to be beyond ``most``."""
