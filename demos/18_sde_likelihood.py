@@ -30,7 +30,7 @@ DATA = {"eight Gaussians": eight_gaussians(), "two moons": two_moons(0.15, 60), 
         "checkerboard": checkerboard()}
 SDES = {"VE": VE(0.01, 50.0), "VP": VP(), "sub-VP": SubVP()}
 FIRST = {"VE": 0.0131, "VP": 0.000244, "sub-VP": 0.0179}            # at noise 0.005: edges have no score without any
-many, side, fine, n = show.choose((60, 16, 8, 20), (1500, 90, 50, 200))
+many, side, fine, n = show.choose((60, 16, 8, 20), (1500, 180, 50, 200))
 steps = show.choose(20, 8000, 24_000)
 
 # %% learn each score, for all noise levels: one network serves all three processes
@@ -97,12 +97,12 @@ for way, x in samples.items():
 figure = draw.figure("The flow without chance has the densities of the noisy process, and tells log p of each point", 12, 7)
 top, bottom = figure.subplots(2, 4)
 for pair, name in ((top[:2], "eight Gaussians"), (top[2:], "checkerboard")):
-    plane, score = draw.plane(4.45, side), vp.score_of(learned[name])                   # no point on an edge
+    plane, score = draw.plane(4.475, side), vp.score_of(learned[name])                  # no point on an edge
     found = to_numpy(log_likelihood(vp, score, to_device(plane, show.device), clock(FIRST["VP"], fine)))
     show.measured(f"{name}: integral of the learned density over the plane",
                   np.exp(found).sum() * (plane[1, 0] - plane[0, 0]) ** 2, target="1 +- 0.005")
-    draw.density(pair[0], DATA[name].log_density, 4.45)
-    draw.density(pair[1], lambda x, found=found: found, 4.45, side=side)
+    draw.density(pair[0], DATA[name].log_density, 4.475)
+    draw.density(pair[1], lambda x, found=found: found, 4.475, side=side)
     pair[0].set_title(f"{name}: the true log p", fontsize=10)
     pair[1].set_title("learned, along the flow", fontsize=10)
 for ax, (way, walk) in zip(bottom[:2], walks.items(), strict=True):
