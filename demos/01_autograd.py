@@ -56,8 +56,8 @@ for _ in range(4):
         w -= slope / bend
     newton.append(w.item())
 
-show.measured("x after 40 steps downhill", x.item(), f"log(0.3/0.7) = {truth:.6f}", "within 1e-3")
-show.measured("w after 4 Newton steps", w.item(), f"log(0.3/0.7) = {truth:.6f}", "within 1e-9")
+show.measured("x after 40 steps downhill", x.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.6f} +- 1e-3")
+show.measured("w after 4 Newton steps", w.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.12f} +- 1e-9")
 
 # %% draw
 grid = np.linspace(-3.2, 2.6, 200)

@@ -32,7 +32,7 @@ for i in range(steps):
 times, spread = dt * np.arange(1, steps + 1), to_numpy(xp.stack(spread)).astype(float)
 slope = (times @ spread) / (times @ times)
 z = to_numpy(dye).ravel() / np.sqrt(spread[-1])
-show.measured("variance of the dye per unit of time, beside 2D", slope / (2 * diffusion), "1 (Einstein 1905)", "within 1 %")
+show.measured("variance of the dye per unit of time, beside 2D", slope / 2 / diffusion, "1 (Einstein 1905)", "1 within 1 %")
 show.measured("excess kurtosis of where the dye is (0: Gaussian)", (z ** 4).mean() - 3, target="|.| <= 0.05")
 
 # %% the ink of a photograph: where it is dark, there are many points

@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tinycv.demo import ascii_only
@@ -82,13 +83,22 @@ def figures() -> str:
     return "\n".join([*head, *rows])
 
 
+NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
+FORMS: list[tuple[str, Callable[..., bool]]] = [                    # of a target, and when a value v meets it
+    (rf">= *{NUMBER}", lambda v, a: v >= a), (rf"<= *{NUMBER}", lambda v, a: v <= a),
+    (rf"> *{NUMBER}", lambda v, a: v > a), (rf"< *{NUMBER}", lambda v, a: v < a),
+    (rf"{NUMBER} \+- {NUMBER}", lambda v, a, b: abs(v - a) <= b), (rf"{NUMBER} to {NUMBER}", lambda v, a, b: a <= v <= b),
+    (rf"{NUMBER} within {NUMBER} %", lambda v, a, b: abs(v - a) <= b / 100 * abs(a)),
+    (rf"within {NUMBER}$", lambda v, a: abs(v) <= a), (rf"\|\.\| <= {NUMBER}", lambda v, a: abs(v) <= a),
+    (rf"{NUMBER}$", lambda v, a: v == a)]
+
+
 def met(value: float | list, target: str) -> bool | None:
-    """Does every value meet a target such as ">= 0.99"? None where the target is not of that form."""
-    found = re.match(r"(>=|<=|>|<) *([-+0-9.e]+)", target)
-    if found is None:
-        return None
-    limit, values = float(found[2]), value if isinstance(value, list) else [value]
-    return all({">=": v >= limit, "<=": v <= limit, ">": v > limit, "<": v < limit}[found[1]] for v in values)
+    """Does every value meet a target of one of the FORMS, such as ">= 0.99"? None where the target is of no such form."""
+    for form, holds in FORMS:
+        if found := re.match(form, target):
+            return all(holds(v, *map(float, found.groups())) for v in (value if isinstance(value, list) else [value]))
+    return None
 
 
 def speed() -> str:

@@ -75,3 +75,16 @@ def test_its_speed_is_that_of_a_whole_run_or_it_says_what_to_run(tmp_path, monke
         (tmp_path / "benchmarks/results/models.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match=f"models.json .*{said}.* run "):
         readme.speed()
+
+
+@pytest.mark.parametrize("target, good, bad", [
+    (">= 0.9", [0.9, 1], 0.89), ("<= 0.03: noise is gone", [-1, 0.03], 0.031), ("> 0", [1e-9], 0), ("< 2", [1.9], 2),
+    ("1 +- 0.005", [0.9951, 1.004], 1.0075), ("0.78 to 0.80", [0.78, 0.8], 0.77), ("-0.05 to 0 + 2 errors", [-0.01], -0.06),
+    ("within 1e-3", [-1e-3], 0.002), ("|.| <= 2", [-2], 2.1), ("25", [25], 24), ("the same order", None, None),
+    ("within 1 %", None, None), ("1 within 1 %", [0.991, 1.009], 1.02)])
+def test_targets_are_read_and_a_miss_is_seen(target, good, bad):
+    from demos.readme import met
+    if good is None:
+        assert met(1.0, target) is None
+    else:
+        assert met(good, target) is True and met([*good, bad], target) is False and met(bad, target) is False
