@@ -49,7 +49,7 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
     "binary_cross_entropy_with_logits": lambda s: [*pixels(s), np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape)],
     "leaky_relu": lambda s: pixels(s), "silu": lambda s: pixels(s),
-    "max_pool2d": lambda s: conv_inputs(*s.conv)[:1], "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
+    "max_pool2d": lambda s: [all_different(conv_inputs(*s.conv)[0])], "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
 }
 OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1},
                             "max_pool2d": {"kernel_size": 2}, "avg_pool2d": {"kernel_size": 2}}
@@ -58,6 +58,11 @@ OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stri
 def pixels(size: Size) -> list[np.ndarray]:
     images, channels, side = size.conv
     return normal((images, channels, side ** 2))
+
+
+def all_different(x: np.ndarray) -> np.ndarray:
+    """Numbers of this shape, none twice: entries that tie share max pooling's gradient, which PyTorch gives to one."""
+    return (np.random.default_rng(0).permutation(x.size) / np.float32(x.size)).astype(np.float32).reshape(x.shape)
 
 
 def planes(size: Size) -> list[np.ndarray]:
