@@ -35,6 +35,12 @@ def test_padding_never_wins_and_counts_in_the_mean(device):
     assert (avg_pool2d(x, 2, 2, 1).numpy() == -0.25).all()
 
 
+def test_the_mean_of_whole_numbers_is_what_the_definition_says(device):
+    x = Tensor(np.arange(16).reshape(1, 1, 4, 4), device=device)
+    kernel, definition = avg_pool2d(x, 2), avg_pool2d.definition(x, 2)
+    assert kernel.dtype == definition.dtype and np.array_equal(kernel.numpy(), definition.numpy())
+
+
 def test_the_largest_gets_the_gradient_and_those_that_tie_share_it(device):
     x = Tensor(np.array([[[[1., 2, 4, 4], [0, 1, 3, 3]]]]), device=device, requires_grad=True)
     max_pool2d(x, 2).sum().backward()

@@ -94,8 +94,7 @@ def _avg_pool2d(xp, x, kernel_size, stride=None, padding=0):
     y = canvas[views[0]].copy(order="K")
     for view in views[1:]:
         y += canvas[view]
-    y *= 1 / len(views)
-    return y, lambda g: spread(xp, x, margins, views, [g * (1 / len(views))] * len(views))
+    return y * (1 / len(views)), lambda g: spread(xp, x, margins, views, [g * (1 / len(views))] * len(views))
 
 
 def spread(xp, x, margins, views, gradients):
