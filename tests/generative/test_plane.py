@@ -56,3 +56,6 @@ def test_a_tournament_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     for row, values in second.items():
         assert values.shape == (2, 4) and values[1, :3].tolist() == [1, 0.5, 0.25]
         np.testing.assert_array_equal(values[0], first[row][0])
+    assert not list(path.parent.glob("*.part"))
+    with pytest.raises(pytest.fail.Exception, match="played before"):       # trials of other networks are not these
+        tournament(2, 1, path, pacgan=True)

@@ -88,14 +88,18 @@ def tournament(steps: int, trials: int, path: Path, pacgan: bool = False, device
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     kept, rows = json.loads(path.read_text()) if path.exists() else {}, list(product((grid, ring), METHODS))
+    size = "PacGAN's networks" if pacgan else "small networks"
+
+    def named(density: Callable, method: str, trial: int) -> str:
+        return f"{size}, {density.__name__}, {method}, {steps} steps, trial {trial}"
+
     for trial, (density, method) in product(range(trials), rows):
-        key = f"{density.__name__}, {method}, {steps} steps, trial {trial}"
-        if key not in kept:
+        if (key := named(density, method, trial)) not in kept:
             with Stopwatch(device) as watch:
                 (_, modes), = play(density(), method, steps, 1, trial, pacgan, device)
             kept[key] = [*modes, watch.seconds]
-            path.write_text(json.dumps(kept, indent=0))
+            path.with_suffix(".part").write_text(json.dumps(kept, indent=0))
+            path.with_suffix(".part").replace(path)                 # whole or not at all, should it be killed meanwhile
             print(key, kept[key], flush=True)
-    return {f"{density.__name__}, {method}": np.array([
-        kept[f"{density.__name__}, {method}, {steps} steps, trial {trial}"] for trial in range(trials)])
-        for density, method in rows}
+    return {f"{density.__name__}, {method}": np.array([kept[named(density, method, trial)] for trial in range(trials)])
+            for density, method in rows}
