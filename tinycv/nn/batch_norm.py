@@ -10,6 +10,7 @@ Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -99,17 +100,21 @@ class BatchNorm1d(BatchNorm2d):
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 
 
+def summed(xp, cut, channels, dtype, *of):
+    """(len(of), C): what each function makes of a block of the batch, summed over blocks and pixels."""
+    total = xp.zeros((len(of), channels), dtype)
+    for at in cut:
+        for row, make in zip(total, of, strict=True):
+            row += sum_rows(xp, sums(xp, make(at)))
+    return total
+
+
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     a, channels = pixels(xp, x), x.shape[1]
     cut = few(xp, len(a), prod(a.shape[1:]))
 
-    def over_batch(*of):                                            # (len(of), C): what each makes of a block, summed
-        total = xp.zeros((len(of), channels), x.dtype)
-        for at in cut:
-            for row, make in zip(total, of, strict=True):
-                row += sum_rows(xp, sums(xp, make(at)))
-        return total
+    over_batch = partial(summed, xp, cut, channels, x.dtype)
 
     def centred(at):
         return each(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
