@@ -1,7 +1,7 @@
 """19 · A GAN or diffusion?          python demos/19_gan_or_diffusion.py          4 min on two cores
 
-The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN, the best game of demo
-08 and diffusion learn a grid of 25 little Gaussians, with networks of as many parameters, from several seeds. The picture
+The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN, one of demo 08's
+best games and diffusion learn a grid of 25 little Gaussians, with as many parameters, from several seeds. The picture
 shows the worst seed of each, the KL divergence of every seed while it learned, and the table. --full: ten seeds.
 Read first: tinycv/generative/turns.py, edm.py.   Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """
@@ -32,7 +32,7 @@ gan_steps, diffusion_steps, heun_steps = show.choose((6, 10, 2), (6000, 12_000, 
 
 # %% two ways to learn a density. Each returns how it went, what makes points of noise (N, 2), its size and its calls
 def gan(density, seed, look, method):
-    """A game of demo 08, between small networks: the plain one, or R1, which is the best of them."""
+    """A game of demo 08, between small networks: the plain one, or R1, one of the two best there."""
     generator, discriminator = networks(pacgan=False)
     loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 256, gan_steps // moments, seed)
     history = fit_gan(generator, discriminator, *learners(generator, discriminator), loader, moments, evaluate=look,

@@ -54,6 +54,7 @@ def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]
 
 
 def heat(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], size: float = 8) -> None:
+    """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where their numbers differ."""
     matrix = np.asarray(matrix)
     if matrix.shape != (len(target), len(source)):
         raise ValueError(f"a matrix {matrix.shape} has no place for {len(target)} symbols written and {len(source)} read; "

@@ -127,6 +127,7 @@ def shares(batch: tuple, size: int) -> Iterator[tuple[int, list]]:
 
 
 def on_cpu(array: Any, what: str) -> None:
+    """ValueError for an array on a GPU, with ``what`` it is in the message: threads would only queue for the device."""
     if (device := backend.device_of(array)) != "cpu":
         raise ValueError(f"{what} is on {device}: a GPU does its work side by side as it is, and is fed by one thread; call "
                          "the function on the whole batch")

@@ -139,6 +139,7 @@ STEPS: dict[str, Callable[[Machine, Any], None]] = {
 
 
 def kind(value: Any) -> str:
+    """What a value of the file is, in an error message: a name that it refers to, or an object of a type."""
     return f"the name {value}" if isinstance(value, Named) else f"a {type(value).__name__}"
 
 
@@ -150,4 +151,5 @@ def short(value: Any) -> str:
 
 
 def listed(names: list[str]) -> str:
+    """The first eight names, and how many more there are: a message must not be as long as a model."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

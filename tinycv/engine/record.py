@@ -145,8 +145,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
         if mask == 0 or not now & RECORD or not learns:
             result = wrap(y, None)
         else:
-            if isinstance(y, np.generic):
-                y = np.asarray(y)
+            y = np.asarray(y) if isinstance(y, np.generic) else y
             saved = row.save_all(args, options) if n is None else (row.savers.get(mask) or row.saver(mask))(
                 y, *args, **options)
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))

@@ -223,5 +223,6 @@ def each(state: Any, change: Any) -> Any:
     return tuple(change(part) for part in state) if isinstance(state, tuple) else change(state)
 
 
-def batch_second(part: Any) -> Any:                                 # (B, L, H) <-> (L, B, H): recurrent layers want L first
+def batch_second(part: Any) -> Any:
+    """(B, L, H) to (L, B, H) and back: recurrent layers keep their states layer by layer."""
     return part.swapaxes(0, 1)
