@@ -3,7 +3,7 @@ python -m benchmarks run ops --quick     seconds, to see that it works; the figu
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
 python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
 python -m benchmarks bounds              what LSTM and convolution spend their time on; out/bounds.json
-python -m benchmarks session             on a machine with a GPU, in ten minutes: tests/gpu, CUDA graphs, the suite backends
+python -m benchmarks session --minutes 6 on a machine with a GPU: tests/gpu, steps beside PyTorch, kernels, sizes, demos
 python -m benchmarks compare A.json B.json       is B slower? 0: no, 1: surely, 2: cannot be compared
 OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import machine, measure, report, tables
 
-SUITES = ("ops", "models", "scale", "backends")
+SUITES = ("ops", "models", "scale", "backends", "kernels")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     tell.set_defaults(call=report_files)
     session = commands.add_parser("session", help="what a GPU can do, in ten minutes")
     session.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
-    session.set_defaults(call=lambda given: importlib.import_module("benchmarks.session").session(given.out))
+    session.add_argument("--minutes", type=float, default=10.0, help="from start to end (default: 10)")
+    session.add_argument("--only", default="", metavar="PARTS", help="of the parts of session.py, with commas between")
+    session.set_defaults(call=lambda given: importlib.import_module("benchmarks.session").session(
+        given.out, given.minutes, given.only))
     bounds = commands.add_parser("bounds", help="what bounds LSTM and convolution, shape by shape")
     bounds.add_argument("--out", type=Path, default=Path("out/bounds.json"), metavar="FILE.json")
     bounds.set_defaults(call=find_bounds)
@@ -77,8 +80,11 @@ def run_suite(given: argparse.Namespace) -> int:
     print("\n".join(report.head(record)), flush=True)
     if any(row.flops or row.bytes for row in rows):             # else nothing would be held against them
         from benchmarks.peaks import peaks, peaks_of_gpu
+        from benchmarks.worker import Processes
         found = peaks(given.quick) if given.minutes == float("inf") else {"products": [], "copies": []}
-        found["products"] += peaks_of_gpu() if any(c.on_device for row in rows for c in row.contenders) else []
+        if any(c.on_device for row in rows for c in row.contenders):
+            with Processes() as processes:
+                found = {kind: found[kind] + more for kind, more in peaks_of_gpu(processes).items()}
         record["environment"]["peaks"] = found
     out = given.out or Path("out") / f"{given.suite}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

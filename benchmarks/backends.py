@@ -2,8 +2,8 @@
 on each.
 
 NumPy is the first contender. A GPU's work is waited for inside what is timed, and its data is there beforehand, as in
-training; device.py tells the first call, the copying, and host and device apart. Models on NumPy go in a part for each core
-where that pays (models.py, is_split), and whole on CuPy, whose GPU is one device. Without a GPU its times are "not
+training; device.py tells the first call, the copying, and host and device apart. Where it may pay, models on NumPy also go
+in a part for each core (models.py, is_split); the GPU is held to the faster of the two. Without a GPU its times are "not
 measured", and why.  The rows "reference" are of sizes for a GPU alone: CuPy first, against PyTorch's eager mode, in float32
 with the same TF32 setting; then ViT-Base's products alone, to be held to the roof, and its step in float16.
 """
@@ -21,11 +21,12 @@ from benchmarks.device import on_tinycv, on_torch, same_tf32, torch_problem
 from benchmarks.inputs import normal
 from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import is_split
-from benchmarks.ops import NO_TORCH
+from benchmarks.ops import NO_TORCH, threads
+from benchmarks.peaks import TF32
 from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
 
 LENGTH = 8                                      # ops in a row, so that a GPU's queue fills as in a network
-COUNTS, FEW, BATCHES = (10 ** 3, 10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7), (1, 8, 64, 512), (8, 32, 128, 512)
+COUNTS, FEW, BATCHES = (10 ** 3, 10 ** 4, 10 ** 5, 10 ** 6, 10 ** 7), (1, 8, 64, 512), (1, 8, 64)
 MODELS: dict[str, Callable[[int], Task]] = {
     "MLP": Mlp, "LSTM": Lstm, "Transformer": Transformer, "ViT": Vit,
     "wide ViT": partial(Vit, patch=4, width=128, heads=8), "U-Net": UNet}
@@ -33,7 +34,8 @@ TINY: dict[str, Callable[[int], Task]] = {"tiny MLP": partial(Mlp, widths=(6, 5,
 BASE = Vit(64, 224, 16, 768, 12, 12, 1000)
 REFERENCE: dict[str, Task] = {
     "ViT-Base": BASE, "Transformer": Transformer(32, 512, 512, 8, 2048, 6, 10_000), "DCGAN": Gan(128, 100, 64),
-    "LSTM": Lstm(128, 100, 128, 512, 10)}
+    "LSTM": Lstm(128, 100, 128, 512, 10), "U-Net": UNet(64, 64, 64)}
+REFERENCES = ("reference", "reference, captured", "reference, both captured", "reference, TF32", "reference, float16")
 RTOL = 1e-3                                     # a GPU sums in another order, over more parts
 
 
@@ -49,7 +51,7 @@ class Sweep(NamedTuple):
 
 
 SWEEPS = {
-    "matrix product": Sweep("side", (64, 256, 1024, 4096), lambda n: ((n, n), (n, n)), lambda F, y, w: y @ w,
+    "matrix product": Sweep("side", (64, 256, 1024, 2048), lambda n: ((n, n), (n, n)), lambda F, y, w: y @ w,
                             flops=lambda n: 2.0 * n ** 3),
     "elementwise": Sweep("elements", COUNTS, lambda n: ((n,), (n,)), lambda F, y, w: (y + w) * 0.5,
                          bytes=lambda n: 4.0 * n * (3 + 2)),
@@ -68,8 +70,9 @@ def rows(quick: bool = False) -> list[Row]:
     """Every sweep; if quick, one tiny place of each kind. The reference first: a session on a GPU may run out of time."""
     large = {} if quick else REFERENCE
     batches, of = ((4,), TINY) if quick else (BATCHES, MODELS)
-    base = [] if quick else [products_row("ViT-Base", BASE), reference("ViT-Base in float16", BASE, half=True)]
-    return [*(reference(name, task) for name, task in large.items()), *base,
+    base = [] if quick else [products_row("ViT-Base", BASE)]
+    return [*base, *(reference(name, task, group) for groups in (REFERENCES[:2], REFERENCES[2:]) for name, task in
+                     large.items() for group in groups if not ("float16" in group and isinstance(task, Gan))),
             *(row(name, n) for name, sweep in SWEEPS.items() for n in ((2,) if quick else sweep.sizes)),
             *(model(name, make(batch)) for name, make in of.items() for batch in batches)]
 
@@ -85,19 +88,28 @@ def row(name: str, n: int) -> Row:
 
 
 def model(name: str, task: Task) -> Row:
-    contenders = (Contender("NumPy", by_tinycv, (task, True, is_split(task), "cpu")),
+    contenders = [Contender("NumPy", by_tinycv, (task, True, False, "cpu")),
                   gpu("CuPy", by_tinycv, (task, True, False, "gpu")),
                   Contender("PyTorch", by_torch, (task, True), missing=NO_TORCH),
-                  gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda")))
-    return Row(f"{name} training step", f"batch {task.batch}", contenders, "step", flops=task.flops(True),
+                  gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda")),
+                  gpu("CuPy, captured", by_tinycv, (task, True, False, "gpu", True, False, True))]
+    if is_split(task) and task.batch >= threads():
+        contenders.append(Contender("NumPy, a shard a core", by_tinycv, (task, True, True, "cpu")))
+    return Row(f"{name} training step", f"batch {task.batch}", tuple(contenders), "step", flops=task.flops(True),
                point=("batch", task.batch), rtol=RTOL, memory=True)
 
 
-def reference(name: str, task: Task, half: bool = False) -> Row:
-    return Row("reference", f"{name}, batch {task.batch}", (
-        gpu("CuPy", by_tinycv, (task, True, False, "gpu", True, half)),
-        gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda", half))), "step", flops=task.flops(True),
-        rtol=0.05, dtype="float16" if half else "float32")
+def reference(name: str, task: Task, group: str) -> Row:
+    """A training step of a size for a GPU alone: tinycv's, then PyTorch's. The group says how, see REFERENCES.
+
+    Captured is one CUDA graph a step (tinycv.captured), beside PyTorch's eager step or its own graph. TF32 is allowed to
+    both or to none. float16 has PyTorch's autocast beside it.
+    """
+    half, env, captured = "float16" in group, TF32 if "TF32" in group else {}, "captured" in group
+    return Row(group, f"{name}, batch {task.batch}", (
+        gpu("CuPy, captured" if captured else "CuPy", by_tinycv, (task, True, False, "gpu", True, half, captured), env),
+        gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda", half, "both" in group), env)), "step",
+        flops=task.flops(True), rtol=0.05, dtype="float16" if half else "tf32" if env else "float32")
 
 
 def products_row(name: str, task: Vit) -> Row:
@@ -108,10 +120,10 @@ def products_row(name: str, task: Vit) -> Row:
         flops=cost, rtol=0.05)
 
 
-def gpu(name: str, make: Callable[..., Work], args: tuple) -> Contender:
+def gpu(name: str, make: Callable[..., Work], args: tuple, env: dict[str, str] | None = None) -> Contender:
     from tinycv.engine import backend
     problem = torch_problem() if name.startswith("PyTorch") else backend.gpu_problem()
-    return Contender(name, make, args, missing=str(problem or ""), on_device=True)
+    return Contender(name, make, args, env or {}, missing=str(problem or ""), on_device=True)
 
 
 def parts(library: str, device: str) -> SimpleNamespace:

@@ -34,6 +34,32 @@ def elementwise(xp: Any) -> Attempt:
     return run, [x]
 
 
+def all_but_products(xp: Any) -> Attempt:
+    """Norm, softmax, GELU and sums, there and back, and SGD: our CUDA kernels, CuPy's elementwise ones and reductions."""
+    import tinycv
+    from tinycv import nn
+    x = tinycv.Tensor(xp.asarray(np.linspace(-2, 2, 64 * 96, dtype="float32").reshape(64, 96)))
+    norm = nn.LayerNorm(96).to("gpu")
+    optimizer = tinycv.optim.SGD(norm.parameters(), lr=0.1)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        y = nn.functional.softmax(nn.functional.gelu(norm(x)) * 2 + x.sum(axis=0), -1)
+        (y * y).mean().backward()
+        optimizer.step()
+    return run, [p._data for p in norm.parameters()]
+
+
+def noise(xp: Any) -> Attempt:
+    """A draw of random numbers by CuPy's Generator, which no result depends on: a replay goes on with its stream."""
+    from tinycv.engine import backend
+    x = xp.ones((SIDE, SIDE), "float32")
+
+    def run() -> None:
+        x[...] = 0.5 * x + 0 * backend.standard_normal((SIDE, SIDE), xp)
+    return run, [x]
+
+
 def product(xp: Any, multiply: Callable | None = None) -> Attempt:
     from tinycv.engine import backend
     a, x = (backend.standard_normal((SIDE, SIDE), xp) / SIDE ** 0.5 for _ in range(2))
@@ -94,7 +120,8 @@ def training_step(xp: Any, task: Any) -> Attempt:
 
 def attempts() -> dict[str, Callable[[Any], Attempt]]:
     from benchmarks.tasks import Mlp, Vit
-    return {"elementwise": elementwise, "product by CuPy": product, "product past CuPy": product_past_cupy,
+    return {"elementwise": elementwise, "all but products": all_but_products, "noise": noise,
+            "product by CuPy": product, "product past CuPy": product_past_cupy,
             "training step of the MLP": partial(training_step, task=Mlp(32)),
             "training step of the small ViT": partial(training_step, task=Vit(8))}
 

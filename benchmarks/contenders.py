@@ -20,14 +20,14 @@ from benchmarks.tasks import Gan, Task
 
 
 def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True,
-              half: bool = False) -> Work:
+              half: bool = False, captured: bool = False) -> Work:
     """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call.
-    half: in float16, with master weights and a scaled loss."""
+    half: in float16, with master weights and a scaled loss. captured: the step is a CUDA graph from its fourth call on."""
     import tinycv
     from tinycv.half import Half
     lib = tinycv_parts()
-    model = networks.build(lib, task).to(device)
-    batch = [tinycv.Tensor(a, device=device) for a in task.examples()]
+    model, examples = networks.build(lib, task).to(device), task.examples()
+    batch = [tinycv.Tensor(a, device=device) for a in examples]
     adam = partial(tinycv.optim.Adam, lr=LR)
     group = None
     if split:
@@ -45,8 +45,17 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu",
         back = partial(backward, back=optimizer.backward) if half else there_and_back
         named = [] if half else list(model.named_parameters())      # gradients in halves are scaled, by each in its own way
         work = networks.train_step(named, optimizer, partial(back, loss_of, *batch))
+    if captured:
+        work = recorded(work, list(model.named_parameters()), device)
     return work if device == "cpu" or not wait else on_tinycv(
-        work, lambda: [tinycv.Tensor(a, device=device) for a in task.examples()], device)
+        work, lambda: [tinycv.Tensor(a, device=device) for a in examples], device)
+
+
+def recorded(work: Work, named: list[tuple[str, Any]], device: str) -> Work:
+    """A training step as one CUDA graph. Its gradients are those that the last launch left in the parameters."""
+    import tinycv
+    step = tinycv.captured(lambda: {name: value for name, value in work().items() if name.startswith("loss")}, device)
+    return lambda: {**step(), **networks.gradients(named)}
 
 
 def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
@@ -66,18 +75,18 @@ def backward(loss_of: Callable[..., Any], *batch: Any, back: Callable | None = N
 
 
 def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False, device: str = "cpu",
-             half: bool = False) -> Work:
+             half: bool = False, captured: bool = False) -> Work:
     """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile.
-    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss."""
+    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss. captured: a CUDA graph."""
     import torch
     torch.set_num_threads(threads())
     lib = torch_parts()
-    model = networks.build(lib, task).to(device)
-    batch = [torch.from_numpy(a).to(device) for a in task.examples()]
+    model, examples = networks.build(lib, task).to(device), task.examples()
+    batch = [torch.from_numpy(a).to(device) for a in examples]
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
         batch = [a.to(memory_format=torch.channels_last) if a.ndim == 4 else a for a in batch]
-    adam = partial(torch.optim.Adam, lr=LR, fused=True)
+    adam = partial(torch.optim.Adam, lr=LR, fused=True, capturable=captured)
     if not train:
         return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
     loss_of = partial(networks.loss_of(task), lib, model)
@@ -88,7 +97,29 @@ def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: boo
     if device == "cpu":
         return work
     same_tf32()
-    return on_torch(work, lambda: [torch.from_numpy(a).to(device) for a in task.examples()])
+    work = recorded_by_torch(work) if captured else work
+    return on_torch(work, lambda: [torch.from_numpy(a).to(device) for a in examples])
+
+
+def recorded_by_torch(work: Work) -> Work:
+    """A training step as one CUDA graph, as PyTorch's manual has it; its first call is the first step all the same."""
+    import torch
+    first, side = work(), torch.cuda.Stream()
+    kept = {name: value.detach().clone() for name, value in first.items()}
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = work()
+    answers = iter([kept])
+
+    def replay() -> dict[str, Any]:
+        graph.replay()
+        return next(answers, found)
+    return replay
 
 
 def by_autocast(optimizer: Any, loss_of: Callable[[], Any], device: str) -> Work:

@@ -1,6 +1,6 @@
 """What one figure of a GPU hides, told apart: the first call, the copying, what the host and what the device need.
 
-    cold         the first call of a process: kernels are compiled or loaded, and memory is asked for
+    first        the first call: memory is asked for, and in a new process kernels are compiled or loaded
     host         until Python has put the work into the device's queue;   device    until it was done, by the device's clock
     transfer     the inputs from the host;   end to end    inputs there, work, and one result back: what a caller waits for
     memory       what the pool holds after some calls that began with an empty one, model and inputs included
@@ -8,13 +8,15 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-CALLS = 10
+CALLS, SECONDS = 10, 0.5                        # at most; and about how long they may take together
 
 
 class Waited:
@@ -36,7 +38,7 @@ class Waited:
 
 
 def on_tinycv(queue: Callable, send: Callable, device: str) -> Waited:
-    from tinycv.engine import backend
+    from tinycv.engine import backend  # not at the top: PyTorch's process must not get tinycv's malloc
 
     def timed(call: Callable) -> tuple[float, float]:
         with backend.Stopwatch(device) as watch:
@@ -62,21 +64,31 @@ def on_torch(queue: Callable, send: Callable) -> Waited:
     return Waited(queue, send, torch.cuda.synchronize, timed, torch.cuda.max_memory_reserved)
 
 
-def apart(make: Callable[[], Waited]) -> dict[str, Any]:
-    """Seconds and bytes by the names above; medians of CALLS calls but for the first. In a process of its own."""
-    work = make()
+def apart(work: Waited) -> dict[str, Any]:
+    """Seconds and bytes by the names above; medians of some calls but for the first, which of a new Work is the first."""
     started = time.perf_counter()
     work()
-    cold = time.perf_counter() - started
-    warm = np.median([work.timed(work.queue) for _ in range(CALLS)], axis=0)
-    return {"cold_s": cold, "host_s": float(warm[0]), "device_s": float(warm[1]), "transfer_s": waited(work, work.send),
-            "end_to_end_s": waited(work, work.end_to_end),
+    first = time.perf_counter() - started
+    calls = max(2, min(CALLS, int(SECONDS / max(first, 1e-6))))
+    warm = np.median([work.timed(work.queue) for _ in range(calls)], axis=0)
+    return {"first_s": first, "host_s": float(warm[0]), "device_s": float(warm[1]),
+            "transfer_s": waited(work, work.send, calls), "end_to_end_s": waited(work, work.end_to_end, calls),
             "memory": {"bytes": work.held(), "how": "the pool's total, model and inputs included"}}
 
 
-def waited(work: Waited, call: Callable) -> float:
+def forget() -> None:
+    """Give memory that nobody uses back to the device, and forget the peak: the next work begins with empty pools."""
+    gc.collect()
+    if "cupy" in sys.modules and "tinycv" in sys.modules and sys.modules["tinycv"].engine.backend.gpu_problem() is None:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.empty_cache()
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
+
+
+def waited(work: Waited, call: Callable, calls: int) -> float:
     taken = []
-    for _ in range(CALLS):
+    for _ in range(calls):
         work.wait()
         started = time.perf_counter()
         call()

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.gate import RTOL, Refused, gate
 from benchmarks.machine import load
 from benchmarks.statistics import figures
-from benchmarks.worker import Worker, interleaved, settings
+from benchmarks.worker import Processes, Worker, interleaved, settings
 
 Work = Callable[[], dict[str, Any]]             # does the work once; returns what the gate compares, by name
 
@@ -69,6 +69,7 @@ class Effort:
     """rounds: turns of each contender; a turn warms up for ``warm`` s, then takes ``samples`` of about ``sample`` s each.
 
     settle: s to wait before a turn. OpenMP's threads go on spinning for up to 0.2 s after the last turn.
+    longest: s that a turn should not exceed: where one call takes long, fewer samples are taken.
     """
 
     rounds: int
@@ -76,14 +77,18 @@ class Effort:
     sample: float
     warm: float
     settle: float
+    longest: float = float("inf")
 
 
 FULL = Effort(rounds=12, samples=5, sample=0.01, warm=0.05, settle=0.25)
 QUICK = Effort(rounds=2, samples=2, sample=0.001, warm=0.002, settle=0.0)
 
 
-def measure(row: Row, effort: Effort) -> dict[str, Any]:
-    """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none."""
+def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dict[str, Any]:
+    """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none.
+
+    processes: processes to do it in, which stay for the next row; else each has a new one.
+    """
     record = {"group": row.group, "name": row.name, "of": row.of, "flops": row.flops, "bytes": row.bytes,
               "point": row.point, "rtol": row.rtol, "dtype": row.dtype, "load": load(), "contenders": [
         {"name": c.name, "on_device": c.on_device, **({"missing": c.missing} if c.missing else {"env": settings(c)})}
@@ -92,19 +97,21 @@ def measure(row: Row, effort: Effort) -> dict[str, Any]:
     runners = [c for c in row.contenders if not c.missing]
     try:
         with contextlib.ExitStack() as stack:
-            workers = [stack.enter_context(Worker(c)) for c in runners]
+            workers = [stack.enter_context(processes.working(c) if processes else Worker(c)) for c in runners]
             results = {worker.name: worker.ask("results") for worker in workers}
             gate(results, row.rtol)
             samples = interleaved(workers, effort)
-            for entry, worker in zip(present, workers, strict=True):
-                entry |= {"about": worker.ask("about"), "samples": (samples[worker.name] / row.per).tolist()}
+            for entry, contender, worker in zip(present, runners, workers, strict=True):
+                entry |= {"about": worker.ask("about"), "samples": (samples[contender.name] / row.per).tolist()}
+                if processes and contender.on_device:
+                    entry |= worker.ask("apart again")
     except Refused as reason:
         return record | {"refused": str(reason)}
     for entry, contender in zip(present, runners, strict=True):
         entry |= figures(entry["samples"], present[0]["samples"])
-        if contender.on_device:
+        if contender.on_device and not processes:
             entry |= asked_afresh(contender, "apart")
-        elif row.memory:
+        elif row.memory and not contender.on_device:
             entry["memory"] = asked_afresh(contender, "memory")
     return record
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from benchmarks import tasks
@@ -17,9 +18,15 @@ Lib = Any                                       # SimpleNamespace: tinycv's or P
 def build(lib: Lib, task: tasks.Task) -> Any:
     """The task's network with its weights in place."""
     model = NETWORKS[type(task)](lib, task)
-    start = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
+    start = weights_of(tuple((name, tuple(p.shape)) for name, p in model.named_parameters()))
     lib.load(model, start)
     return model
+
+
+@lru_cache(maxsize=1)
+def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
+    """The last network's are kept: the next row often has the same, and to draw 86 million takes a second."""
+    return weights(dict(shapes))
 
 
 def mlp(lib: Lib, task: tasks.Mlp) -> Any:

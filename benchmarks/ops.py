@@ -127,12 +127,17 @@ def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
 def pair_by_torch(name: str, size: Size) -> Work:
     import torch
     torch.set_num_threads(threads())
+    return pair_by(torch_function(name), INPUTS[name](size), torch.tensor)
+
+
+def torch_function(name: str) -> Callable:
+    """PyTorch's function of a pair's name, which takes the pair's arguments."""
+    import torch
     F = torch.nn.functional
     spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
              "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm,
              "batch_standard": lambda x, count, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True)}
-    function = partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
-    return pair_by(function, INPUTS[name](size), torch.tensor)
+    return partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
 
 
 def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:

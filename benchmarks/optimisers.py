@@ -6,6 +6,7 @@ The definition goes parameter by parameter, as one would write it; the kernel ov
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.inputs import normal
@@ -24,12 +25,12 @@ def optimisers(pytorch: Callable[..., Contender], quick: bool = False) -> list[R
         pytorch(by_torch, shapes)), "step") for name, shapes in models.items()]
 
 
-def by_kernel(shapes: list[tuple]) -> Work:
+def by_kernel(shapes: list[tuple], device: str = "cpu") -> Work:
     from tinycv import Tensor
     from tinycv.nn import Parameter
     from tinycv.optim import AdamW
-    params = [Parameter(a) for a in normal(*shapes)]
-    return stepping(params, Tensor, AdamW(params, **OPTIONS).step)
+    params = [Parameter(Tensor(a, device=device)) for a in normal(*shapes)]
+    return stepping(params, partial(Tensor, device=device), AdamW(params, **OPTIONS).step)
 
 
 def by_definition(shapes: list[tuple]) -> Work:
@@ -45,13 +46,13 @@ def by_definition(shapes: list[tuple]) -> Work:
     return stepping(params, Tensor, step)
 
 
-def by_torch(shapes: list[tuple]) -> Work:
+def by_torch(shapes: list[tuple], device: str = "cpu") -> Work:
     import torch
 
     from benchmarks.ops import threads
     torch.set_num_threads(threads())
-    params = [torch.nn.Parameter(torch.from_numpy(a)) for a in normal(*shapes)]
-    return stepping(params, torch.from_numpy, torch.optim.AdamW(params, **OPTIONS, fused=True).step)
+    params = [torch.nn.Parameter(torch.from_numpy(a).to(device)) for a in normal(*shapes)]
+    return stepping(params, lambda a: torch.from_numpy(a).to(device), torch.optim.AdamW(params, **OPTIONS, fused=True).step)
 
 
 def stepping(params: list, tensor: Callable, step: Callable[[], Any]) -> Work:

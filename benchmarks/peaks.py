@@ -17,15 +17,17 @@ from benchmarks.device import on_tinycv
 from benchmarks.gate import Refused
 from benchmarks.measure import Contender, Effort, Work
 from benchmarks.ops import threads
-from benchmarks.worker import Worker, interleaved
+from benchmarks.worker import Processes, Worker, interleaved
 from tinycv.engine import backend
 
 EFFORT = Effort(rounds=2, samples=3, sample=0.1, warm=0.2, settle=0.25)
+ON_GPU = replace(EFFORT, sample=0.05, warm=0.1, settle=0.0)
 SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (6400, 128, 512))          # (m, k, n); the last: a layer over tokens
 # Bytes of source and target together: in a core's cache, in the shared one, in neither. C's memcpy passes by the caches
 # where that pays, and within them it is ten times too slow on some processors (Zen 3, for some addresses).
 COPIES = (("scale", 256 << 10), ("scale", 4 << 20), ("scale", 256 << 20), ("memcpy", 256 << 20))
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+TF32 = {"CUPY_TF32": "1"}
 GPU, SIDE = "GPU", 8192                         # stands in place of a number of threads; of a large matrix there
 AGAIN = 32 << 20                                # bytes a thread copies in a call, in turns: starting a thread costs too
 
@@ -44,19 +46,26 @@ def peaks(quick: bool = False) -> dict[str, Any]:
     return {"products": products, "copies": copies}
 
 
-def peaks_of_gpu() -> list[dict[str, Any]]:
-    """Products on the GPU, in three precisions; none where there is no GPU."""
-    return [] if backend.gpu_problem() is not None else [
-        measured(EFFORT, 2e-9 * SIDE ** 3, "gflops", product_on_gpu, (dtype, SIDE),
-                 {"library": f"CuPy, {dtype}", "threads": GPU, "shape": (SIDE,) * 3})
-        for dtype in ("float32", "float16", "float64")]
+def peaks_of_gpu(processes: Processes) -> dict[str, Any]:
+    """Products on the GPU in four precisions, and copies within its cache and beyond; nothing where there is no GPU."""
+    if backend.gpu_problem() is not None:
+        return {"products": [], "copies": []}
+    products = [measured(ON_GPU, 2e-9 * SIDE ** 3, "gflops", product_on_gpu, (dtype, SIDE),
+                         {"library": f"CuPy, {name}", "threads": GPU, "shape": (SIDE,) * 3}, processes, env)
+                for name, dtype, env in (("float32", "float32", {}), ("tf32", "float32", TF32), ("float16", "float16", {}),
+                                         ("float64", "float64", {}))]
+    copies = [measured(ON_GPU, 2e-9 * size, "gbs", copy_on_gpu, (size,), {"how": "copy", "threads": GPU, "bytes": 2 * size},
+                       processes) for size in (8 << 20, 1 << 30)]
+    return {"products": products, "copies": copies}
 
 
-def measured(effort: Effort, amount: float, unit: str, make: Any, args: tuple, facts: dict[str, Any]) -> dict[str, Any]:
+def measured(effort: Effort, amount: float, unit: str, make: Any, args: tuple, facts: dict[str, Any],
+             processes: Processes | None = None, env: dict[str, str] | None = None) -> dict[str, Any]:
     """The facts with ``amount`` a second, or with the reason why it could not be measured."""
-    contender = Contender(str(facts), make, args, ONE if facts["threads"] == 1 else {})
+    env = {**(ONE if facts["threads"] == 1 else {}), **(env or {})}
+    contender = Contender("the device" if processes else str(facts), make, args, env)
     try:
-        with Worker(contender) as worker:
+        with (processes.working(contender) if processes else Worker(contender)) as worker:
             seconds = interleaved([worker], effort)[worker.name]
     except Refused as reason:
         return facts | {"missing": str(reason)}
@@ -80,6 +89,13 @@ def product_on_gpu(dtype: str, side: int) -> Work:
     xp = backend.module_for("gpu")
     a, b = (backend.standard_normal((side, side), xp).astype(dtype) for _ in range(2))
     return on_tinycv(lambda: {"product": a @ b}, lambda: None, "gpu")
+
+
+def copy_on_gpu(size: int) -> Work:
+    """From one array to another; counted are the bytes read and those written."""
+    xp = backend.module_for("gpu")
+    a, b = xp.ones(size // 4, "float32"), xp.zeros(size // 4, "float32")
+    return on_tinycv(lambda: b.__setitem__(..., a) or {"copied": b[:4]}, lambda: None, "gpu")
 
 
 def copy(how: str, size: int, count: int) -> Work:
@@ -107,22 +123,19 @@ def compute_peak(found: dict[str, Any], on_gpu: str | None = None) -> float | No
         p["library"] == f"CuPy, {on_gpu}" if on_gpu else p["threads"] != GPU)), default=None)
 
 
-def bandwidth(found: dict[str, Any], size: float) -> float | None:
+def bandwidth(found: dict[str, Any], size: float, on_gpu: bool = False) -> float | None:
     """B/s of the fastest copy, among the largest that is no larger than ``size`` bytes and those beyond it.
 
     What is smaller may lie in a faster cache; so this is never too low, and a floor made from it never too high.
     """
-    copies = [c for c in found["copies"] if "gbs" in c]
+    copies = [c for c in found["copies"] if "gbs" in c and (c["threads"] == GPU) == on_gpu]
     smallest = min((c["bytes"] for c in copies), default=0)
     nearest = max((c["bytes"] for c in copies if c["bytes"] <= max(size, smallest)), default=0)
     return max((1e9 * c["gbs"] for c in copies if c["bytes"] >= nearest), default=None)
 
 
 def standing(record: dict[str, Any], row: dict[str, Any], contender: dict[str, Any]) -> dict[str, float]:
-    """Achieved "gflops", its "share" of the peak, the "floor_s" in seconds, "times_floor"; without what is not known.
-
-    Of a GPU only the peak of its products is known: what is bound by its memory has no floor.
-    """
+    """Achieved "gflops", its "share" of the peak, the "floor_s" in seconds, "times_floor"; without what is not known."""
     found, seconds = record["environment"].get("peaks"), contender.get("median")
     flops, moved = row.get("flops"), row.get("bytes")
     if seconds is None or not (flops or moved):
@@ -132,6 +145,6 @@ def standing(record: dict[str, Any], row: dict[str, Any], contender: dict[str, A
     top = compute_peak(found, row.get("dtype", "float32") if on_device else None) if found else None
     if top and flops:
         made["share"] = flops / seconds / top
-    speed = bandwidth(found, moved) if found and moved and not on_device else None
+    speed = bandwidth(found, moved, on_device) if found and moved else None
     floors = [amount / limit for amount, limit in ((flops, top), (moved, speed)) if amount and limit]
     return made | ({"floor_s": max(floors), "times_floor": seconds / max(floors)} if floors else {})

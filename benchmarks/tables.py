@@ -87,14 +87,23 @@ def paying(record: dict[str, Any]) -> list[str]:
     """From which size on the GPU pays, in words: of every sweep that NumPy and CuPy were both measured on."""
     lines, swept = [], {(group, name): (axis, xs, ys["time"]) for group, axis, name, xs, ys in curves(record)}
     for group in dict.fromkeys(group for group, _ in swept):
-        if (group, "NumPy") in swept and (group, "CuPy") in swept:
-            (axis, xs, slow), (_, also, fast) = swept[group, "NumPy"], swept[group, "CuPy"]
-            sizes = [x for x in xs if x in also]
-            a, b = ([ys[at.index(x)] for x in sizes] for at, ys in ((xs, slow), (also, fast)))
+        slow = fastest([curve for (of, name), curve in swept.items() if of == group and name.startswith("NumPy")])
+        fast = fastest([curve for (of, name), curve in swept.items() if (of, name) == (group, "CuPy")])
+        if sizes := sorted(set(slow) & set(fast)):
+            axis, a, b = swept[group, "CuPy"][0], [slow[x] for x in sizes], [fast[x] for x in sizes]
             met = crossings(sizes, a, b)
             pays = "at no size measured" if a[-1] < b[-1] else f"from {axis} {met[-1][0]:.3g} on" if met else "at every size"
             lines.append(f"{group}: CuPy is faster than NumPy {pays} ({axis} {sizes[0]:g} to {sizes[-1]:g})")
     return lines
+
+
+def fastest(found: list[tuple]) -> dict[float, float]:
+    """{x: the least y} of some curves (axis, xs, ys)."""
+    best: dict[float, float] = {}
+    for _, xs, ys in found:
+        for x, y in zip(xs, ys, strict=True):
+            best[x] = min(y, best.get(x, y))
+    return best
 
 
 def exponent_of_last(xs: list[float], ys: list[float]) -> float | None:

@@ -6,14 +6,15 @@ import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.compare import OUTSIDERS
-from benchmarks.device import apart
+from benchmarks.device import apart, forget
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
@@ -22,11 +23,54 @@ if TYPE_CHECKING:
     from benchmarks.measure import Contender, Effort, Work
 
 
-class Worker:
-    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or "about" itself."""
+MOST = 1 << 18                                  # entries of an array that the gate sees
 
-    def __init__(self, contender: Contender):
-        self.name = contender.name
+
+class Processes:
+    """Processes that stay from row to row, one for each contender's name, as starting one takes seconds on a GPU.
+
+    Each contender still has a process of its own, and does one row's work at a time. Whoever failed is replaced, and so is
+    whoever needs more than ``patience`` seconds for an answer.
+    """
+
+    def __init__(self, patience: float | None = None) -> None:
+        self.workers: dict[tuple, Worker] = {}
+        self.patience = patience
+
+    @contextlib.contextmanager
+    def working(self, contender: Contender) -> Iterator[Worker]:
+        """The process of this name, with this contender's work."""
+        key = contender.name, *sorted(contender.env.items())
+        worker = self.workers.pop(key, None) or Worker(contender, self.patience)
+        try:
+            worker.ask("take", contender.make, contender.args)
+            yield worker
+            worker.ask("take", contender.make, contender.args)      # so that it holds no memory while others work
+        except BaseException:
+            worker.__exit__()
+            raise
+        self.workers[key] = worker
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End them all. Whoever is needed later is started anew."""
+        while self.workers:
+            self.workers.popitem()[1].__exit__()
+
+
+class Worker:
+    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or "about" itself.
+
+    Tell it to "take" (make, args): from then on it does this work, in the same process.
+    """
+
+    def __init__(self, contender: Contender, patience: float | None = None):
+        self.name, self.patience = contender.name, patience
         context = multiprocessing.get_context("spawn")          # a fresh Python: a fork would inherit this one's BLAS
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender), daemon=True)
@@ -37,6 +81,8 @@ class Worker:
     def ask(self, what: str, *args: Any) -> Any:
         try:
             self.pipe.send((what, args))
+            if not self.pipe.poll(self.patience):
+                raise Refused(f"{self.name} gave no answer within {self.patience:g} s")
             answer, error = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
@@ -78,42 +124,72 @@ def environment_variables(changes: dict[str, str]) -> Iterator[None]:
 
 def serve(pipe: Any, contender: Contender) -> None:
     """The contender's side: answer (result, error) until the pipe is closed."""
-    answers = {"results": lambda: {name: array_of(value) for name, value in work().items()},
-               "turn": lambda effort: turn(work, effort), "about": about,
-               "memory": lambda: peak(partial(contender.make, *contender.args)),
-               "apart": lambda: apart(partial(contender.make, *contender.args))}
-    work = None
+    make, work = partial(contender.make, *contender.args), None
+
+    def take(function: Callable[..., Work], args: tuple) -> None:
+        nonlocal make
+        make = partial(function, *args)
+
+    answers = {"results": lambda: {name: thinned(array_of(value)) for name, value in work().items()},
+               "turn": lambda effort: turn(work, effort), "pace": lambda: pace(work), "about": about, "take": take,
+               "memory": lambda: peak(make), "apart": lambda: apart(make()), "apart again": lambda: apart(work)}
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                if what not in ("memory", "apart"):             # which make their own
-                    work = work or contender.make(*contender.args)
+                if what in ("take", "memory", "apart"):             # these make their own
+                    work = None
+                    forget()
+                elif work is None:
+                    work = make()
                 pipe.send((answers[what](*args), None))
             except Exception as error:                          # of any kind: it is the contender's, not ours
                 pipe.send((None, f"{type(error).__name__}: {error}"))
 
 
+def thinned(array: np.ndarray) -> np.ndarray:
+    """Every so manieth entry of a large array: to send all gradients of a large network takes longer than its step."""
+    return array.reshape(-1)[::array.size // MOST] if array.size >= 2 * MOST else array
+
+
 def turn(work: Work, effort: Effort) -> list[float]:
-    """Seconds a call: ``effort.samples`` samples, after a warm-up that also tells how many calls a sample needs."""
+    """Seconds a call: ``effort.samples`` samples, after a warm-up that also tells how many calls a sample needs.
+
+    A device is waited for at the end of a sample, as nothing waits between the steps of a training.
+    """
+    queue, wait = getattr(work, "queue", work), getattr(work, "wait", lambda: None)
     calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < effort.warm or calls < 2:
-        work()
+    while (elapsed := time.perf_counter() - started) < effort.warm or calls < min(2, effort.samples):
+        queue()
+        wait()
         calls += 1
     calls, taken = max(1, round(calls * effort.sample / elapsed)), []
     for _ in range(effort.samples):
         started = time.perf_counter()
         for _ in range(calls):
-            work()
+            queue()
+        wait()
         taken.append((time.perf_counter() - started) / calls)
     return taken
 
 
+def pace(work: Work) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def interleaved(workers: list[Worker], effort: Effort) -> dict[str, np.ndarray]:
-    """Seconds a call, (rounds, samples), of each worker."""
+    """Seconds a call, (rounds, samples), of each worker; fewer samples where a turn would take more than ``longest``."""
+    efforts = {worker.name: effort for worker in workers}
+    if effort.longest < float("inf"):
+        for worker in workers:
+            samples = int(effort.longest / worker.ask("pace")) - 1
+            efforts[worker.name] = replace(effort, samples=max(1, min(effort.samples, samples)))
     taken: dict[str, list] = {worker.name: [] for worker in workers}
     for _ in range(effort.rounds):
         for worker in workers:
             time.sleep(effort.settle)
-            taken[worker.name].append(worker.ask("turn", effort))
+            taken[worker.name].append(worker.ask("turn", efforts[worker.name]))
     return {name: np.array(rounds) for name, rounds in taken.items()}

@@ -34,5 +34,6 @@ def compiled(code: str) -> int:
 
 for file in sorted((ROOT / "tinycv").rglob("*_cuda.py")):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    source = importlib.import_module(name).kernels.source
-    print(name, *(f"{char}: {compiled(cuda.text(source, char)):,} B" for char in cuda.TYPES))
+    kernels = importlib.import_module(name).kernels
+    for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:       # a text for each width
+        print(name, label, *(f"{char}: {compiled(cuda.text(each.source, char)):,} B" for char in cuda.TYPES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,24 @@ from cupy_double import blas, counting
 sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command
-from benchmarks import backends, capture, contenders, device, functional, measure, models, networks, report, scale, session
+from benchmarks import (
+    backends,
+    capture,
+    contenders,
+    device,
+    functional,
+    kernels,
+    measure,
+    models,
+    networks,
+    ops,
+    optimisers,
+    profile,
+    report,
+    scale,
+    session,
+    worker,
+)
 from benchmarks.tasks import Score, Transformer
 from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor
@@ -52,15 +70,15 @@ def test_without_a_gpu_its_contenders_say_so():
     from tinycv.engine.backend import gpu_problem
     reasons = {"CuPy": str(gpu_problem() or ""), "PyTorch on the GPU": torch_problem()}
     for row in backends.rows(True):
-        assert [c.name for c in row.contenders] == ["NumPy", "CuPy", "PyTorch", "PyTorch on the GPU"]
-        assert {c.name: c.missing for c in row.contenders if c.on_device} == reasons
+        assert [c.name for c in row.contenders] [:4] == ["NumPy", "CuPy", "PyTorch", "PyTorch on the GPU"]
+        assert reasons.items() <= {c.name: c.missing for c in row.contenders if c.on_device}.items()
 
 
 @pytest.mark.parametrize("make", [partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
                                   partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0")])
 def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
-    found = device.apart(make)
-    assert {"cold_s", "host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
+    found = device.apart(make())
+    assert {"first_s", "host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
     assert all(found[part] > 0 for part in report.APART)
     assert found["device_s"] >= 0.9 * found["host_s"] and found["end_to_end_s"] > 0.5 * found["device_s"]
 
@@ -93,56 +111,199 @@ def test_a_session_without_a_gpu_says_not_measured_and_why(monkeypatch, tmp_path
     assert "GPU: not measured. no driver" in capsys.readouterr().err
 
 
-def told(monkeypatch, tmp_path, tests, graphs, suite):
-    """(code, record) of a session whose three steps are these functions."""
-    def run(file, passed):
-        assert 0 <= passed < 60
-        file.write_text('{"rows": []}')
-        return suite()
-    monkeypatch.setattr(session, "tested", tests)
-    monkeypatch.setattr(capture, "captured", graphs)
-    monkeypatch.setattr(session, "suite", run)
-    code = session.session(tmp_path)
-    return code, json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
+CARD = "gpu_strict_double_of_a_GPU.json"
 
 
-PASSED, GRAPHS = {"failed": False, "output": "12 passed"}, {"elementwise": {"error": "no\nNotImplementedError: graphs"}}
+def visited(monkeypatch, tmp_path, parts, **options):
+    """(code, record) of a session whose parts are these functions of the seconds that they may take."""
+    monkeypatch.setattr(session, "PARTS", {name: (lambda visit, seconds, part=part: part(seconds), 10.0)
+                                           for name, part in parts.items()})
+    code = session.session(tmp_path, **options)
+    return code, json.loads((tmp_path / CARD).read_text())
 
 
-@pytest.mark.parametrize("failed, refused, code", [(False, 0, 0), (True, 0, 1), (False, 1, 1)])
-def test_a_session_names_its_file_after_the_gpu_and_keeps_all_steps(double, monkeypatch, tmp_path, capsys, failed, refused,
-                                                                    code):
-    tests = PASSED | {"failed": failed}
-    found, record = told(monkeypatch, tmp_path, lambda: tests, lambda: GRAPHS, lambda: {"code": refused})
-    assert found == code and record == {"rows": [], "tests": tests, "captured": GRAPHS, "suite": {"code": refused},
-                                        "judged": session.judged({})}
-    said = capsys.readouterr().out
-    assert "12 passed" in said and "elementwise, captured: NotImplementedError: graphs" in said
+PASSED = {"failed": False, "output": "12 passed"}
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_a_step_of_a_session_that_fails_leaves_its_error_and_the_others(double, monkeypatch, tmp_path, place):
-    def fails():
+@pytest.mark.parametrize("found, code", [
+    (PASSED, 0), (PASSED | {"failed": True}, 1), ({"measured": 1, "refused": ["a"]}, 1)])
+def test_a_session_names_its_file_after_the_gpu_and_keeps_every_part(double, monkeypatch, tmp_path, found, code):
+    ended, record = visited(monkeypatch, tmp_path, {"tests": lambda _: found, "graphs": lambda _: {"x": 1}})
+    assert ended == code and record["rows"] == [] and record["left_out"] == []
+    assert {name: {k: v for k, v in part.items() if k != "took_s"} for name, part in record["parts"].items()} == {
+        "tests": found, "graphs": {"x": 1}}
+    assert record["judged"] == session.judged({}) and record["sources"] == session.sources()
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(double, monkeypatch, tmp_path, place):
+    def fails(_):
         raise OSError("the disk is full")
-    steps = [lambda: PASSED, lambda: GRAPHS, lambda: {"code": 0}]
-    steps[place] = fails
-    code, record = told(monkeypatch, tmp_path, *steps)
-    expected = {"tests": PASSED, "captured": GRAPHS, "suite": {"code": 0}}
-    expected[list(expected)[place]] = {"error": "OSError: the disk is full"}
-    assert code == 1 and record == {"rows": [], **expected, "judged": session.judged({})}
+    parts = [lambda _: PASSED, lambda _: {"x": 1}]
+    parts[place] = fails
+    code, record = visited(monkeypatch, tmp_path, {"tests": parts[0], "graphs": parts[1]})
+    names = ["tests", "graphs"]
+    assert code == 1 and record["parts"][names[place]]["error"] == "OSError: the disk is full"
+    assert "error" not in record["parts"][names[1 - place]]
+
+
+def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(double, monkeypatch, tmp_path):
+    given, clock = [], [100.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
+
+    def part(seconds):
+        given.append(seconds)
+        clock[0] += 7
+        return PASSED
+    _, record = visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), minutes=16 / 60)
+    assert given == [pytest.approx(10), pytest.approx(9)] and record["left_out"] == ["c"]
+    given.clear()
+    visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), only="c,a", minutes=1)
+    assert len(given) == 2
+
+
+def test_a_part_that_there_is_not_is_named(double, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(session, "PARTS", {"tests": (None, 1)})
+    assert session.session(tmp_path, only="test") == 2
+    assert "--only takes parts among tests; not test" in capsys.readouterr().err
+
+
+def rows_of(visit, rows):
+    return list(visit.measured(rows, measure.QUICK, 60))
+
+
+def test_what_was_measured_with_these_sources_is_not_measured_again(double, monkeypatch, tmp_path):
+    asked = []
+
+    def measured(row, effort, processes):
+        asked.append(row.name)
+        return {"group": row.group, "name": row.name, "contenders": [], **({"refused": "no"} if row.name == "b" else {})}
+    monkeypatch.setattr(session, "measure", measured)
+    rows = [measure.Row("g", name, ()) for name in "abc"]
+    rows_of(session.Visit(tmp_path, 1), rows[:2])
+    rows_of(session.Visit(tmp_path, 1), rows)
+    assert asked == ["a", "b", "b", "c"]                            # what was refused is tried again
+    monkeypatch.setattr(session, "sources", lambda: "other sources")
+    rows_of(session.Visit(tmp_path, 1), rows[:1])
+    assert asked[-1] == "a"
+
+
+def test_rows_that_do_not_begin_in_time_are_named(double, monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "measure", lambda row, *_: pytest.fail("it began"))
+    visit = session.Visit(tmp_path, 1)
+    assert list(visit.measured([measure.Row("g", "a", ())], measure.QUICK, -1)) == []
+    assert visit.record["left_out"] == ["g: a"]
+
+
+def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, tmp_path):
+    (tmp_path / "test_slow.py").write_text("import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
+                                           "def test_b():\n    time.sleep(60)\n")
+    found = session.pytest_run([str(tmp_path), "-p", "no:xdist"], 6)
+    assert found["failed"] and found["output"].startswith("the tests took more than 6 s") and "the reason" in found["output"]
+
+
+def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "ROOT", tmp_path)
+    (tmp_path / "demos").mkdir()
+    (tmp_path / "demos/07_x.py").write_text("import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[4])\n"
+                                            "out.mkdir()\nrows = [{'metric': 'm', 'value': 1.5}]\n"
+                                            "(out / '07_x.json').write_text(json.dumps({'seconds': 2, 'rows': rows}))\n")
+    visit = SimpleNamespace(file=tmp_path / "record.json")
+    assert session.demo(visit, "07_x", (), 60) == {"seconds": 2, "figures": {"m": 1.5}}
+    assert "No such file" in session.demo(visit, "08_y", (), 60)["error"]
+    monkeypatch.setattr(session, "DEMOS", (("07_x", ()), ("07_x", ("--half",))))
+    monkeypatch.setattr(session, "NEEDED", {"07_x": ("nowhere_to_be_found",)})
+    assert session.demos(visit, 60)["07_x --half"] == {"missing": "nowhere_to_be_found not installed"}
 
 
 def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
     def row(name, of, ours, theirs, **more):
         contenders = [{"name": "CuPy", "on_device": True, "median": ours}, {"name": "PyTorch", "ratio": ours / theirs}]
         return dict(group="reference", name=name, of=of, flops=1e9, dtype="float32", contenders=contenders) | more
-    peak = {"library": "CuPy, float32", "threads": "GPU", "gflops": 4.0}
-    found = session.judged({"environment": {"peaks": {"products": [peak], "copies": []}}, "rows": [
+    peaks = [{"library": f"CuPy, {kind}", "threads": "GPU", "gflops": gflops}
+             for kind, gflops in (("float32", 4), ("tf32", 8))]
+    found = session.judged({"environment": {"peaks": {"products": peaks, "copies": []}}, "rows": [
         row("ViT-Base", "step", 1.0, 2.0), row("LSTM", "step", 4.0, 2.0), row("products", "call", 0.5, 0.5),
-        row("in halves", "step", 1.0, 9.0, dtype="float16"), {**row("MLP", "step", 1, 9), "group": "MLP"},
+        row("ViT-Base", "step", 1.0, 9.0, dtype="tf32", group="reference, TF32"),
+        {**row("MLP", "step", 1, 9), "group": "MLP"},
         {"group": "reference", "name": "refused", "of": "step", "contenders": [{"name": "CuPy"}, {"name": "PyTorch"}]}]})
-    assert found["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and found["geometric mean"] == pytest.approx(1)
-    assert found["share of the roof"] == {"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5, "in halves": None}
+    plain, tf32 = found["reference"], found["reference, TF32"]
+    assert plain["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and plain["geometric mean"] == pytest.approx(1)
+    assert plain["share of the roof"] == {"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5}
+    assert tf32["share of the roof"] == {"ViT-Base": 0.125} and found["reference, float16"]["geometric mean"] is None
+
+
+@pytest.mark.parametrize("row", kernels.rows(True), ids=lambda row: row.group)
+def test_a_cuda_kernel_its_array_calls_and_pytorch_do_the_same(double, row):
+    ours = [c for c in row.contenders if not c.name.startswith("PyTorch")]
+    assert [c.name for c in ours] == ["CUDA kernel", "array calls"]
+    results = {c.name: {name: numbers(a) for name, a in c.make(*c.args)().items()} for c in ours}
+    if importlib.util.find_spec("torch"):                           # PyTorch's on its CPU, that is how it calls things
+        make = optimisers.by_torch if row.group == "AdamW" else ops.pair_by_torch
+        results["PyTorch"] = {name: numbers(a) for name, a in make(*row.contenders[2].args)().items()}
+    measure.gate(results, row.rtol)
+
+
+def test_array_calls_take_no_kernel(double):
+    from tinycv.engine.fused import PAIRS
+    x = Tensor(np.ones((2, 3), "float32"), device="gpu")
+    with counting() as with_kernel:
+        PAIRS["softmax"](x)
+    with kernels.array_calls(), counting() as without:
+        PAIRS["softmax"](x)
+    assert with_kernel.launches == 1 < without.launches
+    with counting() as again:
+        PAIRS["softmax"](x)
+    assert again.launches == 1
+
+
+def test_a_profile_names_what_takes_longest():
+    steps = {"LSTM": {"wall_s": 2e-3, "host_s": 1e-3, "busy_s": 1.5e-3, "launches": 12, "kernels": [("gemm", 3.0, 1e-3)]},
+             "ViT": {"error": "OSError"}}
+    said = profile.lines({"tinycv": steps})
+    assert said[0] == "tinycv, LSTM: wall 2 ms, host 1 ms, kernels 1.5 ms in 12 launches" and "gemm" in said[1]
+    assert said[2] == "tinycv, ViT: {'error': 'OSError'}"
+
+
+def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure():
+    rows = [measure.Row("g", name, (measure.Contender("a", place, (fails,)), measure.Contender("b", place, ())), rtol=2.0)
+            for name, fails in (("x", False), ("y", True), ("z", False))]
+    with worker.Processes(patience=30) as processes:
+        x, y, z = (measure.measure(row, measure.QUICK, processes) for row in rows)
+        again = measure.measure(rows[2], measure.QUICK, processes)
+    assert "refused" in y and "no place" in y["refused"]
+    places = [[c["samples"] for c in row["contenders"]] for row in (x, z, again)]
+    assert all(len(samples) == 2 for samples in places)
+
+
+def place(fails=False):
+    """A Work that tells its process's number, which the gate lets pass."""
+    if fails:
+        raise OSError("no place")
+    return lambda: {"process": np.float64(1.0)}
+
+
+def test_a_contender_that_gives_no_answer_is_given_up():
+    with worker.Processes(patience=0.5) as processes:
+        found = measure.measure(measure.Row("g", "x", (measure.Contender("a", asleep, ()),)), measure.QUICK, processes)
+    assert found["refused"] == "a gave no answer within 0.5 s"
+
+
+def asleep():
+    time.sleep(60)
+
+
+def test_where_a_call_takes_long_fewer_samples_are_taken():
+    effort = measure.Effort(rounds=2, samples=5, sample=0.001, warm=0.001, settle=0.0, longest=0.03)
+    with worker.Worker(measure.Contender("slow", slow, (0.02,))) as one, worker.Worker(
+            measure.Contender("fast", slow, (0.0,))) as other:
+        one.ask("results"), other.ask("results")
+        found = worker.interleaved([one, other], effort)
+    assert found["slow"].shape == (2, 1) and found["fast"].shape == (2, 5)
+
+
+def slow(seconds):
+    return lambda: time.sleep(seconds) or {"nothing": np.float64(0)}
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu:0"])
@@ -159,35 +320,6 @@ def test_a_step_in_halves_is_near_to_one_in_float32(double):
     losses = [numbers(contenders.by_tinycv(task, True, device=device, half=half)()["loss"])
               for device, half in (("cpu", False), ("cpu", True), ("gpu:0", True))]
     assert len({float(loss) for loss in losses}) > 1 and np.allclose(losses, losses[0], rtol=5e-3)
-
-
-def test_what_an_earlier_session_left_is_not_taken_for_this_ones(double, monkeypatch, tmp_path):
-    (tmp_path / "backends_strict_double_of_a_GPU.json").write_text('{"rows": ["old"]}')
-    monkeypatch.setattr(session, "tested", lambda: PASSED)
-    monkeypatch.setattr(capture, "captured", lambda: GRAPHS)
-    monkeypatch.setattr(session, "suite", lambda file, passed: {"code": 2})
-    assert session.session(tmp_path) == 1
-    assert "rows" not in json.loads((tmp_path / "backends_strict_double_of_a_GPU.json").read_text())
-
-
-def test_a_suite_begins_no_row_late_and_is_stopped_where_it_hangs(monkeypatch, tmp_path):
-    asked = []
-
-    def run(command, cwd, timeout):
-        asked.append((float(command[command.index("--minutes") + 1]) * 60, timeout))
-        return SimpleNamespace(returncode=1)
-    monkeypatch.setattr(session.subprocess, "run", run)
-    assert session.suite(tmp_path / "a.json", 30.0) == session.suite(tmp_path / "a.json", 520.0) == {"code": 1}
-    assert asked == [(480.0, 560.0), (0.0, 70.0)]
-    monkeypatch.undo()
-    found = session.outcome(lambda: session.suite(tmp_path / "a.json", session.ENDING))
-    assert found["error"].startswith("TimeoutExpired")
-
-
-def test_tests_that_hang_are_stopped_and_said_to_have(monkeypatch):
-    monkeypatch.setattr(session, "TESTING", 0.01)
-    found = session.tested()
-    assert found["failed"] and "took more than 0.01 s" in found["output"]
 
 
 # ── captured steps ───────────────────────────────────────────────────────────────────────────────

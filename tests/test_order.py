@@ -10,11 +10,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a folder.
 FLOORS = [
-    ["engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.reduce", "engine.watch",
+    ["engine.capturing", "engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.watch",
      "engine.shards"],
     ["engine.backend"],
-    ["engine.cuda", "engine.gemm"],
+    ["engine.cublas", "engine.cuda", "engine.gemm"],
+    ["engine.reduce_cuda"],
+    ["engine.reduce"],
     ["engine.tensor"],
+    ["engine.capture"],
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.record", "engine.walk"],
     ["engine.ops"],

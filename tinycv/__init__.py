@@ -26,6 +26,7 @@ The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 
 from tinycv.engine import blas, memory                 # first: they set how NumPy will multiply and allocate
 from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
+from tinycv.engine.capture import captured
 from tinycv.engine.create import arange, eye, full, ones, ones_like, rand, randn, tensor, zeros, zeros_like
 from tinycv.engine.debug import debug
 from tinycv.engine.gemm import allow_tf32

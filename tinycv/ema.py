@@ -57,8 +57,8 @@ class EMA:
             spare -= average
             spare *= 1 - self.decay
             average += spare
-        for t in self.buffers:
-            self.buffers[t] = t._data.copy()
+        for t, average in self.buffers.items():
+            average[...] = t._data
 
     def _follow(self) -> None:
         """Go where the model has been moved since."""

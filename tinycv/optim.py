@@ -146,8 +146,8 @@ def _(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
     adam_kernel(xp, p, g, m, v, step, lr, betas, eps, 0.0)
 
 
-Adam.cuda(optim_cuda.adam)
-AdamW.cuda(partial(optim_cuda.adam, decoupled=True))
+Adam.cuda(optim_cuda.adam, optim_cuda.send)
+AdamW.cuda(partial(optim_cuda.adam, decoupled=True), partial(optim_cuda.send, decoupled=True))
 
 
 # ── the learning rate over a training ─────────────────────────────────────────────────────────────

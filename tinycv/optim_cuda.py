@@ -24,6 +24,9 @@ kernels = Kernels(f"#define MOST {MOST}\n#define STRETCH {STRETCH}\n" + r"""
 struct Part { T *p, *g; Int size, offset, first; };     // offset: into m and v; first: the row of its first stretch
 struct Parts { Part part[MOST]; };
 
+// rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them; shrink: AdamW's decay, apart from g.
+struct Settings { double rate, bend, beta1, beta2, eps, shrink, decay; };
+
 // The part that a row belongs to: the last whose first row is no later.
 __device__ const Part& of(Int row, const Parts& parts, Int count) {
     Int low = 0, high = count - 1;
@@ -37,21 +40,27 @@ __device__ const Part& of(Int row, const Parts& parts, Int count) {
 #define EACH_WEIGHT(i, row, part) for (Int i = (row - part.first) * STRETCH + threadIdx.x; \
                                        i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
 
-// decoupled: AdamW's decay, apart from g. rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them.
-KERNEL adam(Int rows, const Parts parts, Int count, T* m, T* v, double rate, double bend, double beta1, double beta2,
-            double eps, double shrink, double decay) {
+// sent: settings that lie on the device, because a step that was recorded (engine/capture.py) has those given for good.
+KERNEL adam(Int rows, const Parts parts, Int count, T* m, T* v, const Settings given, const double* sent) {
+    const Settings s = sent ? *(const Settings*)sent : given;
     EACH_ROW(row, rows) {
         const Part& part = of(row, parts, count);
         EACH_WEIGHT(i, row, part) {
             const Int at = part.offset + i;
-            A p = A(part.p[i]) * A(shrink);
-            const A g = A(part.g[i]) + A(decay) * p;
-            const A mean = A(beta1) * A(m[at]) + A(1 - beta1) * g, square = A(beta2) * A(v[at]) + A(1 - beta2) * g * g;
+            A p = A(part.p[i]) * A(s.shrink);
+            const A g = A(part.g[i]) + A(s.decay) * p;
+            const A mean = A(s.beta1) * A(m[at]) + A(1 - s.beta1) * g;
+            const A square = A(s.beta2) * A(v[at]) + A(1 - s.beta2) * g * g;
             m[at] = T(mean);
             v[at] = T(square);
-            part.p[i] = T(p - A(rate) * mean / (sqrt(square) + A(eps * bend)));
+            part.p[i] = T(p - A(s.rate) * mean / (sqrt(square) + A(s.eps * s.bend)));
         }
     }
+}
+
+// Settings to where a recorded step reads them.
+KERNEL put_settings(Int rows, const Settings given, double* sent) {
+    EACH_ROW(row, rows) if (threadIdx.x == 0) *(Settings*)sent = given;
 }
 
 KERNEL square_sums(Int rows, const Parts parts, Int count, A* sums) {
@@ -85,15 +94,32 @@ def tables(ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int]) -> Any:
         yield firsts[-1], table, len(some)
 
 
-def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], m: Any, v: Any, step: int, lr: float,
-         betas: tuple[float, float], eps: float, weight_decay: float, decoupled: bool = False) -> None:
-    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays."""
-    (beta1, beta2), gs = betas, packed(xp, *gs)
+SETTINGS = np.dtype([(name, "f8") for name in ("rate", "bend", "beta1", "beta2", "eps", "shrink", "decay")])
+
+
+def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], m: Any, v: Any, step: int, sent: Any = None,
+         **options: Any) -> None:
+    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays.
+
+    sent: an array of seven float64, which is read in place of the step and the options; see ``send``.
+    """
+    gs, given = packed(xp, *gs), settings(step, **options)
+    for rows, table, count in tables(ps, gs, offsets):
+        kernels.adam(m, rows, rows, table, count, m, v, given, sent)
+
+
+def settings(step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
+             decoupled: bool = False) -> np.ndarray:
+    """The kernel's struct Settings, by value. decoupled: AdamW's decay."""
+    beta1, beta2 = betas
     bend = (1 - beta2 ** step) ** 0.5
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    for rows, table, count in tables(ps, gs, offsets):
-        kernels.adam(m, rows, rows, table, count, m, v, float(lr * bend / (1 - beta1 ** step)), float(bend), float(beta1),
-                     float(beta2), float(eps), float(shrink), float(decay))
+    return np.array([(lr * bend / (1 - beta1 ** step), bend, beta1, beta2, eps, shrink, decay)], SETTINGS)
+
+
+def send(m: Any, sent: Any, step: int, **options: Any) -> None:
+    """Put the settings of this step where ``adam`` reads them: a launch, and nothing waits. m: of the parameters' dtype."""
+    kernels.put_settings(m, 1, 1, settings(step, **options), sent)
 
 
 def clip(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:

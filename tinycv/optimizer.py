@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine import backend, capturing
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
 
 BLOCK = 1 << 18                                 # weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
+SENT = 8                                        # float64 numbers that a recorded step may read
 LARGE = 1 << 15                                 # weights. From here on copying costs more than calls of its own
 
 
@@ -38,6 +39,7 @@ class Optimizer:
     arrays: tuple[str, ...] = ()                # by PyTorch's names
     definition: Callable[..., tuple]
     run_on_gpu: Callable[..., None] | None = None
+    send: Callable[..., None]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -94,9 +96,11 @@ class Optimizer:
         for slab in self._slabs:
             options = {name: slab.group[name] for name in self.defaults}
             if slab.xp is not np and self.run_on_gpu and slab.whole():
-                for step, ps, gs, offsets in slab.at_once():
-                    self.run_on_gpu(slab.xp, ps, gs, offsets, *slab.state.values(), step, **options)
+                for places, step, ps, gs, offsets in slab.at_once():
+                    more = {} if capturing.current() is None else {"sent": self._sent_at_each_launch(slab, places)}
+                    self.run_on_gpu(slab.xp, ps, gs, offsets, *slab.state.values(), step, **more, **options)
                 continue
+            self._note_what_is_recorded(slab)
             for step, p, g, state in slab.runs():
                 for at in blocks(slab.xp, p.size, size=BLOCK):
                     self.run(slab.xp, p[at], g[at], *[array[at] for array in state], step, **options)
@@ -108,9 +112,36 @@ class Optimizer:
         return run
 
     @classmethod
-    def cuda(cls, run: Callable[..., None]) -> None:
-        """``run(xp, ps, gs, offsets, *arrays, step, **options)`` does the same on a GPU, to many parameters at once."""
-        cls.run_on_gpu = staticmethod(run)
+    def cuda(cls, run: Callable[..., None], send: Callable[..., None]) -> None:
+        """``run(xp, ps, gs, offsets, *arrays, step, **options)`` does the same on a GPU, to many parameters at once.
+
+        sent=array: it reads step and options there, where ``send(state, array, step, **options)`` has put them.
+        """
+        cls.run_on_gpu, cls.send = staticmethod(run), staticmethod(send)
+
+    def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
+        """Of a step that is being recorded: where it reads what changes. Before each launch this is counted and sent."""
+        recording, state = capturing.current(), next(iter(slab.state.values()))
+        sent, again = recording.room(SENT, "float64"), False        # the call that records counts its own launch
+
+        def send() -> None:
+            nonlocal again
+            if again:
+                slab.counted(places)
+            again = True
+            self.send(state, sent, slab.steps[places[0]], **{name: slab.group[name] for name in self.defaults})
+        recording.before_launch(send)
+        recording.depends(lambda: (slab in self._slabs, slab.moved(), [id(t._data) for t in slab.tensors]))
+        return sent
+
+    def _note_what_is_recorded(self, slab: Slab) -> None:
+        """Of a step that is being recorded by array calls: it has its options for good, and stands while they are these."""
+        if (recording := capturing.current()) is not None:
+            if self.run_on_gpu:
+                raise RuntimeError(f"{type(self).__name__}: a step can be recorded only where each parameter lies in one "
+                                   "piece of memory: p.data = p.data.copy() before")
+            recording.depends(lambda: ({name: slab.group[name] for name in self.defaults}, slab in self._slabs, slab.moved(),
+                                       [id(t._data) for t in slab.tensors]))
 
     @classmethod
     def run(cls, xp: Any, p: Any, g: Any, *rest: Any, **options: Any) -> None:
@@ -177,14 +208,15 @@ class Slab(Flat):
     views_of_p = cached_property(lambda self: self.views(self.p))
 
     def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
-        """(step, ps, gs, offsets into the state) of all that have a gradient and the same number of steps behind them."""
+        """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many steps behind them."""
         by_step: dict[int, list[int]] = {}
         for i, t in enumerate(self.tensors):
             if t.grad is not None:
                 by_step.setdefault(self.steps[i], []).append(i)
         for step, places in by_step.items():
             some = [self.tensors[i] for i in places]
-            yield step + 1, [t._data for t in some], [t.grad._data for t in some], [self.bounds[i] for i in places]
+            yield (places, step + 1, [t._data for t in some], [t.grad._data for t in some],
+                   [self.bounds[i] for i in places])
             self.counted(places)
 
     def whole(self) -> bool:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine import cublas
+
 from . import blas
 from .array import ndarray, unwrap, wrap
 from .cuda import MemoryPool, cuda_modules, random_module
@@ -30,6 +32,7 @@ from .world import NAMES, WORLD
 CAUSES = ("package", "driver", "old_driver", "device", "library")
 _SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex       # types CuPy takes from NumPy
 _displaced: dict[str, ModuleType | None] = {}
+_true_library = cublas.library
 
 
 class StrictModule(ModuleType):
@@ -142,6 +145,7 @@ def install(cause: str | None = None) -> ModuleType:
     for name in _displaced:
         del sys.modules[name]
     sys.modules.update({"cupy": None} if cause == "package" else _MODULES)
+    cublas.library = lambda xp: blas.Cublas()
     return _MODULES["cupy"]
 
 
@@ -153,6 +157,7 @@ def uninstall() -> None:
         sys.modules.pop(name, None)
     sys.modules.update(_displaced)
     _displaced.clear()
+    cublas.library = _true_library
     WORLD.cause = None
 
 

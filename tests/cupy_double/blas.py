@@ -1,4 +1,4 @@
-"""cuBLAS on the double: gemmStridedBatchedEx on the host's memory, column by column, as cuBLAS reads it."""
+"""cuBLAS on the double: products on the host's memory, column by column, as cuBLAS reads it."""
 from __future__ import annotations
 
 import ctypes
@@ -29,31 +29,28 @@ def columns(address: int, kind: int, rows: int, cols: int, down: int, step: int,
     return np.lib.stride_tricks.as_strided(flat, (count, rows, cols), (step * size, size, down * size))
 
 
-def gemm(handle: int, turn_a: int, turn_b: int, m: int, n: int, k: int, alpha: int, a: int, kind_a: int, down_a: int,
-         step_a: int, b: int, kind_b: int, down_b: int, step_b: int, beta: int, c: int, kind_c: int, down_c: int,
-         step_c: int, count: int, sums: int, algorithm: int) -> None:
-    """cublasGemmStridedBatchedEx: C = alpha op(A) op(B) + beta C."""
-    WORLD.launches += 1
-    WORLD.products.append(sums)
-    factor, keep = (float(np.frombuffer((ctypes.c_char * np.dtype(SUMS[sums]).itemsize).from_address(x), SUMS[sums])[0])
-                    for x in (alpha, beta))
-    left = columns(a, kind_a, *((k, m) if turn_a else (m, k)), down_a, step_a, count)
-    right = columns(b, kind_b, *((n, k) if turn_b else (k, n)), down_b, step_b, count)
-    left, right = (x.swapaxes(1, 2) if turn else x for x, turn in ((left, turn_a), (right, turn_b)))
-    target = columns(c, kind_c, m, n, down_c, step_c, count)
-    made = factor * np.matmul(left.astype(SUMS[sums]), right.astype(SUMS[sums]))
-    target[...] = made if keep == 0 else made + keep * target
+class Cublas:
+    """tinycv/engine/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in WORLD.products."""
+
+    def product(self, xp: Any, turned: tuple, shape: tuple, factor: float, a: tuple, b: tuple, y: tuple, kind: int,
+                count: int, sums: int, add: bool = False) -> None:
+        WORLD.launches += 1
+        WORLD.products.append(sums)
+        m, n, k = shape
+        (turn_a, turn_b), steps = turned, [step if count > 1 else 0 for _, _, step in (a, b, y)]
+        left = columns(a[0], kind, *((k, m) if turn_a else (m, k)), a[1], steps[0], count)
+        right = columns(b[0], kind, *((n, k) if turn_b else (k, n)), b[1], steps[1], count)
+        left, right = (x.swapaxes(1, 2) if turn else x for x, turn in ((left, turn_a), (right, turn_b)))
+        target = columns(y[0], kind, m, n, y[1], steps[2], count)
+        made = factor * np.matmul(left.astype(SUMS[sums]), right.astype(SUMS[sums]))
+        target[...] = target + made if add else made
 
 
 def modules() -> dict[str, ModuleType]:
-    """cupy_backends.cuda.libs.cublas and CuPy's choice of compute types, by their full names."""
-    cublas, choice = ModuleType("cupy_backends.cuda.libs.cublas"), ModuleType("cupy._core._routines_linalg")
-    cublas.__dict__.update(gemmStridedBatchedEx=gemm, CUBLAS_OP_N=0, CUBLAS_OP_T=1, CUBLAS_GEMM_DEFAULT=-1,
-                           CUBLAS_COMPUTE_32F=68, CUBLAS_COMPUTE_32F_FAST_TF32=77, CUBLAS_COMPUTE_64F=70)
+    """CuPy's choice of compute types, by its full name."""
+    choice = ModuleType("cupy._core._routines_linalg")
 
     def set_compute_type(dtype: Any, kind: int) -> None:
         WORLD.compute_types[np.dtype(dtype).char] = kind
     choice.__dict__.update(set_compute_type=set_compute_type, COMPUTE_TYPE_DEFAULT=DEFAULT, COMPUTE_TYPE_TF32=TF32)
-    parents = {name: ModuleType(name) for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs",
-                                                   "cupy._core")}
-    return {**parents, cublas.__name__: cublas, choice.__name__: choice}
+    return {"cupy._core": ModuleType("cupy._core"), choice.__name__: choice}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,14 @@ class Stream:
     def synchronize(self) -> None:
         WORLD.wait()
 
+    def record(self, event: Event | None = None) -> Event:
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        """All that was asked for is done."""
+
 
 Stream.null = Stream(null=True)
 
@@ -74,6 +83,9 @@ class MemoryPool:
 
     total_bytes = free_bytes = n_free_blocks = used_bytes
 
+    def malloc(self, size: int) -> None:
+        raise NotImplementedError("the double's arrays get their memory from NumPy")
+
     def free_all_blocks(self) -> None:
         """Nothing is held."""
 
@@ -89,6 +101,7 @@ def cuda_modules() -> dict[str, ModuleType]:
         getDeviceProperties=lambda number: {"name": b"strict double of a GPU", "major": 9, "minor": 0,
                                             "totalGlobalMem": 2**31})
     cuda.__dict__.update(runtime=runtime, device=device, Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
+                         using_allocator=lambda allocator=None: nullcontext(), get_allocator=lambda: None,
                          get_elapsed_time=get_elapsed_time, get_current_stream=lambda: Stream.null,
                          is_available=lambda: WORLD.cause in (None, "library"))
     return {"cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.device": device}

@@ -2,6 +2,7 @@
 //
 // LANES is 1 or 32. With 1, a warp is a loop over nothing: each kernel's EACH covers a whole row, and the exchange between
 // lanes is never reached. With 32, each lane is a thread, and they meet at every exchange: what a warp does, only slower.
+// FIBERS is defined where threads of a block work together, with __shared__ and __syncthreads: see the end.
 #pragma once
 #include <math.h>
 #include <algorithm>
@@ -13,7 +14,12 @@
 #define __global__
 #define __device__ static inline
 #define __restrict__
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __shared__ static                       // blocks run one after the other, so one memory is enough for all
 typedef _Float16 __half;
+struct __align__(16) float4 { float x, y, z, w; };
 
 struct Dim { unsigned x, y, z; };
 static thread_local Dim threadIdx, blockIdx;
@@ -24,7 +30,9 @@ using std::exp; using std::log; using std::sqrt; using std::tanh;
 static inline float normcdf(float x) { return float(0.5 * erfc(-double(x) * 0.70710678118654752)); }
 static inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
 
-#if LANES > 1
+#if defined FIBERS
+#include "fibers.h"
+#elif LANES > 1
 static std::barrier<>* meeting;
 static double handed[LANES];
 
@@ -39,8 +47,9 @@ template <typename V> V __shfl_xor_sync(unsigned, V mine, int far) {
 template <typename V> V __shfl_xor_sync(unsigned, V mine, int) { return mine; }
 #endif
 
+#if !defined FIBERS
 // Every block after the other, every warp after the other; the lanes of a warp at the same time.
-template <typename Run> void launch(const unsigned* grid, const unsigned* block, Run run) {
+template <typename Run> bool launch(const unsigned* grid, const unsigned* block, Run run) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
     auto lane = [&](unsigned x) {
@@ -61,4 +70,6 @@ template <typename Run> void launch(const unsigned* grid, const unsigned* block,
 #else
     lane(0);
 #endif
+    return true;
 }
+#endif

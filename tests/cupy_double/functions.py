@@ -34,6 +34,8 @@ def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Ca
         _check_call(name, params, args, kwargs)
         if name in WAITS or name == "where" and len(args) == 1:
             WORLD.wait()
+        if name == "where" and len(args) == 3 and isinstance(args[0], bool | int | float):
+            raise AttributeError(f"{type(args[0]).__name__!r} object has no attribute 'astype'")
         named = params if params and not OPEN_ENDED & set(params) else [None] * len(args)
         plain = [part if label in HOST else unwrap(part) for label, part in zip(named, args, strict=False)]
         words = {RENAMED.get(key, key): part if key in HOST else unwrap(part) for key, part in kwargs.items()}

@@ -18,7 +18,8 @@ from .array import MemoryPointer, ndarray
 from .world import WORLD
 
 HEADER = Path(__file__).with_name("cuda_on_host.h")
-SIGNATURE = re.compile(r"^KERNEL\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+SIGNATURE = re.compile(r"^KERNEL\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+TOGETHER = "__syncthreads"                      # in a text whose kernels are run by fibers, see fibers.h
 INTEGERS = (ctypes.c_uint * 3)
 SCALARS = {bool: (ctypes.c_bool, "bool"), int: (ctypes.c_longlong, "Int"), float: (ctypes.c_double, "double")}
 
@@ -27,7 +28,7 @@ class RawModule:
     """cupy.RawModule: ``code`` is compiled at the first launch of one of its kernels."""
 
     def __init__(self, *, code: str, options: tuple[str, ...] = ()):
-        if options != ("-std=c++17",):
+        if options[:1] != ("-std=c++17",) or not set(options[1:]) <= {"--fmad=true", "--fmad=false"}:
             raise NotImplementedError(f"the double compiles C++17 only, without {options}")
         self.code = code
 
@@ -52,7 +53,10 @@ class RawKernel:
         pointers = (ctypes.c_void_p * len(held))(*[ctypes.addressof(h) for h in held])
         sizes = [INTEGERS(*(tuple(map(int, given)) + (1, 1))[:3]) for given in (grid, block)]
         WORLD.launches += 1
-        getattr(library(self.code, WORLD.lanes), f"launch_{self.name}")(*sizes, pointers)
+        launch = getattr(library(self.code, 32 if TOGETHER in self.code else WORLD.lanes), f"launch_{self.name}")
+        launch.restype = ctypes.c_bool
+        if not launch(*sizes, pointers):
+            raise RuntimeError(f"{self.name}: threads of a block wait for each other for ever")
 
 
 # What an argument of CuPy's is on the way, and for which C parameters it may stand. CuPy itself does not look.
@@ -90,7 +94,9 @@ def library(code: str, lanes: int) -> ctypes.CDLL:
     if compiler is None:
         raise RuntimeError("the double of CuPy runs CUDA kernels compiled by g++, and there is no g++ here: install it "
                            "(Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install)")
-    text = f"#define LANES {lanes}\n{HEADER.read_text()}\n" + code.replace("#include <cuda_fp16.h>", "")
+    header = HEADER.read_text().replace('#include "fibers.h"', HEADER.with_name("fibers.h").read_text())
+    fibers = "#define FIBERS\n" if TOGETHER in code else ""
+    text = f"{fibers}#define LANES {lanes}\n{header}\n" + code.replace("#include <cuda_fp16.h>", "")
     text += "".join(_launcher(name, parameters) for name, parameters in SIGNATURE.findall(code))
     folder = Path(tempfile.gettempdir()) / f"tinycv-double-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -108,5 +114,5 @@ def library(code: str, lanes: int) -> ctypes.CDLL:
 def _launcher(name: str, parameters: str) -> str:
     kinds = [" ".join(p.split()[:-1]) for p in parameters.split(",")]
     given = ", ".join(f"*({kind}*)arguments[{i}]" for i, kind in enumerate(kinds))
-    return (f'extern "C" void launch_{name}(const unsigned* grid, const unsigned* block, void** arguments) '
-            f"{{ launch(grid, block, [&] {{ {name}({given}); }}); }}\n")
+    return (f'extern "C" bool launch_{name}(const unsigned* grid, const unsigned* block, void** arguments) '
+            f"{{ return launch(grid, block, [&] {{ {name}({given}); }}); }}\n")

@@ -1,10 +1,13 @@
 """On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is known to run.
 
-    pytest tests/gpu            the certificate last, it takes longest;   python -m benchmarks session  begins with it
+    pytest tests/gpu            what tells most comes first;   python -m benchmarks session  begins with it
+
+A failure shows the device, shapes and dtypes, and where the arrays first differ.
 """
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import cupy_double
 import numpy as np
 import pytest
 from conftest import REAL_GPU
+from cupy_double import counting
 from cupy_double.world import WORLD
 
 sys.path.insert(0, str(Path(__file__).parents[2]))                  # benchmarks is no part of the installed package
@@ -20,9 +24,11 @@ import tinycv
 from benchmarks import contenders, tasks
 from tinycv import Tensor, doctor
 from tinycv.engine import backend, check
-from tinycv.engine.cases import cases
+from tinycv.engine.cases import cases, names
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.tensor import no_grad
+
+SPIN = 1                                        # s that the GPU is kept busy; a warm step takes the host some 10 ms
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +49,16 @@ def on_the_double():
     finally:
         cupy_double.uninstall()
         backend.forget_probe()
+
+
+def alike(what, found, expected, rtol, atol):
+    """AssertionError with the facts that tell a wrong kernel from rounding."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype), (
+        f"{what}: {found.dtype} {found.shape}, not {expected.dtype} {expected.shape}")
+    wrong = np.argwhere(~np.isclose(found, expected, rtol=rtol, atol=atol, equal_nan=True))
+    first = "; ".join(f"at {tuple(map(int, i))} {found[tuple(i)]!r}, not {expected[tuple(i)]!r}" for i in wrong[:4])
+    assert not len(wrong), f"{what}: {found.dtype} {found.shape}: {len(wrong)} of {found.size} entries differ: {first}"
 
 
 # ── is it right? ─────────────────────────────────────────────────────────────────────────────────
@@ -67,9 +83,9 @@ def test_numpy_the_gpu_and_the_double_agree(name):
     read, ran = answers(name, "cpu"), answers(name, "gpu")
     with on_the_double():
         played = answers(name, "gpu")
-    for what, others in (("gpu", ran), ("double", played)):
-        for x, y in zip(read, others, strict=True):
-            np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(x).max(initial=0.0)), err_msg=what)
+    for what, others in (("gpu:0", ran), ("the double", played)):
+        for i, (x, y) in enumerate(zip(read, others, strict=True)):
+            alike(f"{name} on {what}, array {i}", y, x, 1e-4, 1e-5 * max(1.0, np.abs(x).max(initial=0.0)))
 
 
 TASKS = {"MLP": tasks.Mlp(16, (20, 16, 10)), "LSTM": tasks.Lstm(8, 6, 4, 16, 5), "Transformer": tasks.Transformer(
@@ -86,8 +102,8 @@ def test_50_steps_of_training_are_those_of_the_cpu(name):
         losses.append([[float(v.numpy()) for key, v in work().items() if key.startswith("loss")] for _ in range(steps)])
     cpu, gpu = map(np.array, losses)
     assert cpu[-1, 0] != cpu[0, 0] and np.isfinite(gpu).all()
-    np.testing.assert_allclose(gpu, cpu, rtol=2e-2, atol=1e-3)      # rounding grows from step to step
-    np.testing.assert_allclose(gpu[:3], cpu[:3], rtol=1e-4, atol=1e-5)
+    alike(f"{name} on gpu:0, losses of the first steps", gpu[:3], cpu[:3], 1e-4, 1e-5)
+    alike(f"{name} on gpu:0, losses", gpu, cpu, 2e-2, 1e-3)         # rounding grows from step to step
 
 
 def test_training_in_halves_follows_float32():
@@ -97,7 +113,86 @@ def test_training_in_halves_follows_float32():
         losses.append([float(work()["loss"].numpy()) for _ in range(20)])
     cpu, gpu = map(np.array, losses)
     assert cpu[-1] != cpu[0] and np.any(cpu != gpu)
-    np.testing.assert_allclose(gpu, cpu, rtol=2e-2, atol=5e-3)
+    alike("ViT in halves on gpu:0, losses", gpu, cpu, 2e-2, 5e-3)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_captured_step_does_what_the_step_does(name):
+    losses = []
+    for captured in (False, True):
+        backend.manual_seed(0)
+        work = contenders.by_tinycv(TASKS[name], True, device="gpu:0", wait=False, captured=captured)
+        found = [[float(v.numpy()) for key, v in work().items() if key.startswith("loss")] for _ in range(10)]
+        losses.append(found)
+    alike(f"{name} on gpu:0, losses of captured steps", *map(np.array, reversed(losses)), 1e-3, 1e-4)
+
+
+def test_a_captured_step_takes_new_arguments_and_learning_rates_and_counts_its_steps():
+    ended = []
+    for captured in (False, True):
+        weight = tinycv.Parameter(Tensor(np.ones((3, 4), "float32"), device="gpu"))
+        optimizer = tinycv.optim.AdamW([weight], lr=0.1)
+
+        def step(x, weight=weight, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (x @ weight).sum().exp().log()
+            loss.backward()
+            optimizer.step()
+            return loss
+        run, losses = tinycv.captured(step) if captured else step, []
+        for i in range(8):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + i)
+            losses.append(run(Tensor(np.full((2, 3), 0.1 * i, "float32"), device="gpu")))
+        ended.append((weight.numpy(), np.array([loss.numpy() for loss in losses]),
+                      optimizer.state_dict()["state"]["0"]["step"]))
+    alike("weights after captured steps", ended[1][0], ended[0][0], 1e-5, 1e-6)
+    alike("losses of captured steps", ended[1][1], ended[0][1], 1e-5, 1e-6)
+    assert ended[0][2] == ended[1][2] == 8
+
+
+def test_a_captured_draw_goes_on():
+    draw = tinycv.captured(lambda: Tensor(backend.standard_normal((1000,), backend.module_for("gpu"))), "gpu")
+    seen = [draw().numpy() for _ in range(7)]
+    assert all(abs(np.corrcoef(a, b)[0, 1]) < 0.2 for a, b in zip(seen, seen[1:], strict=False))
+
+
+def test_a_captured_step_says_what_it_cannot_hold():
+    if not REAL_GPU:                                                # the double has no graphs: tests/engine/test_capture.py
+        return
+    step = tinycv.captured(lambda x: x * x.sum().item())
+    x = Tensor(np.ones(3, "float32"), device="gpu")
+    for _ in range(3):
+        step(x)
+    with pytest.raises(RuntimeError, match="cannot be part of a step that tinycv.captured records"):
+        step(x)
+    assert (x + 1).numpy().tolist() == [2, 2, 2]                    # and life goes on
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_training_step_waits_for_nothing(name):
+    """The GPU is kept busy for a while, and the host is to be done with a step before."""
+    work = contenders.by_tinycv(TASKS[name], True, device="gpu:0", wait=False)
+    for _ in range(3):                                              # kernels are compiled, and memory is in the pool
+        work()
+    if not REAL_GPU:
+        with counting() as seen:
+            work()
+        assert seen.count == 0
+        return
+    xp = backend.module_for("gpu")
+    spin = xp.RawKernel("extern \"C\" __global__ void spin(long long ns) { long long t, s; asm volatile("
+                        "\"mov.u64 %0, %globaltimer;\" : \"=l\"(s)); do asm volatile(\"mov.u64 %0, %globaltimer;\" : "
+                        "\"=l\"(t)); while (t - s < ns); }", "spin")
+    spin((1,), (1,), (1000,))
+    backend.synchronize("gpu")
+    spin((1,), (1,), (SPIN * 10 ** 9,))
+    started = time.perf_counter()
+    work()
+    host = time.perf_counter() - started
+    backend.synchronize("gpu")
+    whole = time.perf_counter() - started
+    assert whole > 0.9 * SPIN, f"the GPU was busy for {whole:.2f} s only"
+    assert host < SPIN / 2, f"the host needed {host:.2f} s for a step of {name}: it waited for the GPU"
 
 
 # ── random numbers ───────────────────────────────────────────────────────────────────────────────
@@ -152,6 +247,7 @@ def test_the_doctor_names_the_gpu():
     assert report["usable"] and report["names"] and report["tf32"] is False
 
 
-def test_every_derivative_is_certified_on_the_gpu(capsys):
-    names = [] if REAL_GPU else ["matmul", "softmax"]       # of the double all are, by tests/engine
-    assert check.main([*names, "--device", "gpu"]) == 0, capsys.readouterr().out
+@pytest.mark.parametrize("name", names() if REAL_GPU else ["matmul", "softmax"])    # of the double all are, by tests/engine
+def test_every_derivative_is_certified_on_the_gpu(name):
+    line, failure = check.row(name, ["gpu"])
+    assert not failure, f"{line}\n{failure}"

@@ -277,3 +277,15 @@ def test_one_channel_out_of_many_and_many_out_of_one(stride, padding, dilation, 
     for channels, out in ((16, 1), (1, 16), (4, 6)):
         x, w = rng.normal(size=(3, channels, 9, 8)), rng.normal(size=(out, channels, 3, 3))
         agree(partial(PAIRS["conv2d"], **options), partial(PAIRS["conv2d"].definition, **options), x, w, device=device)
+
+
+@pytest.mark.parametrize("padding", [2, 3, 4])
+def test_padding_wider_than_the_window_reaches_with_few_channels_out(padding):
+    """Pixels that no window of the image's own touches, where the quick way for few channels would look outside."""
+    rng = np.random.default_rng(0)
+    x, w = (Tensor(rng.normal(size=shape), requires_grad=True) for shape in ((2, 64, 9, 8), (1, 64, 3, 3)))
+    weight = rng.normal(size=(2, 1, 7 + 2 * padding, 6 + 2 * padding))
+    found = [(y, *tinycv.grad(y, (x, w), Tensor(weight))) for y in (
+        f(x, w, None, 1, padding) for f in (conv2d, conv2d.definition))]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)

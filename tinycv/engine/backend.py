@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import rng
+from tinycv.engine import capturing, rng
 from tinycv.engine.erf import erf as _host_erf
 from tinycv.engine.erf import normal_cdf as _host_normal_cdf
 from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
 from tinycv.engine.rng import get_rng_state, host_generator, manual_seed, set_rng_state
 
-__all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "device_of", "erf", "forget_probe",
-           "get_rng_state", "gpu_problem", "host_generator", "log1p", "manual_seed", "module_for", "normal_cdf", "resolve",
-           "set_rng_state", "standard_normal", "synchronize", "to_device", "to_numpy", "uniform"]
+__all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "constant", "device_of", "erf", "forget_probe",
+           "from_host", "get_rng_state", "gpu_problem", "host_generator", "log1p", "manual_seed",
+           "module_for", "normal_cdf", "resolve", "set_rng_state", "standard_normal", "synchronize",
+           "to_device", "to_numpy", "uniform"]
 
 Array = Any                                     # np.ndarray or cupy.ndarray: the second exists only with CuPy
 
@@ -92,7 +93,10 @@ def forget_probe() -> None:
 def to_numpy(array: Any) -> np.ndarray:
     """``array`` on the host. Waits for the GPU when it lives there; no copy when it is NumPy's already."""
     xp = array_module(array)
-    return np.asarray(array) if xp is np else xp.asnumpy(array)
+    if xp is np:
+        return np.asarray(array)
+    capturing.refuse("an array that is read from the GPU", "return the Tensor, and read it after the call")
+    return xp.asnumpy(array)
 
 
 def to_device(array: Any, device: str) -> Array:
@@ -103,8 +107,23 @@ def to_device(array: Any, device: str) -> Array:
     xp = array_module(array)
     if xp is not np and device_of(array) == device:
         return array
+    capturing.refuse("an array that is copied to the GPU", "make it a Tensor there before, and pass it as an argument")
     with _gpu(device):                          # both land on the current GPU
         return sys.modules["cupy"].asarray(array) if xp is np else array.copy()
+
+
+def from_host(xp: ModuleType, array: Any) -> Any:
+    """A NumPy array among xp's arrays, on its current device; all else as it is. A step that is recorded refuses it."""
+    if xp is np or not isinstance(array, np.ndarray):
+        return array
+    capturing.refuse("an array of the host", "make it a Tensor on the GPU before, and pass it as an argument")
+    return xp.asarray(array)
+
+
+def constant(xp: ModuleType, array: np.ndarray) -> Array:
+    """The same for a table that will be the same at every step: a step that is recorded keeps it."""
+    recording = capturing.current()
+    return array if xp is np else xp.asarray(array) if recording is None else recording.constant(array)
 
 
 def _gpu(device: str) -> Any:

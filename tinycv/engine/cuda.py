@@ -63,35 +63,59 @@ __device__ A greatest(A x) {
     for (int far = LANES / 2; far; far /= 2) x = fmax(x, __shfl_xor_sync(0xffffffff, x, far));
     return x;
 }
+
+// y[i] = f(x[i], ...) for every entry of flat arrays, for ceil(n / 128) rows: four entries by one access, where all arrays
+// start at a multiple of its bytes.  An access costs about the same whatever its size.
+struct alignas(4 * sizeof(T)) Four { T at[4]; };
+template <typename F, typename... Fours> __device__ Four of_fours(F f, Fours... x) {
+    Four y;
+    for (int k = 0; k < 4; k++) y.at[k] = T(f(A(x.at[k])...));
+    return y;
+}
+template <typename F, typename... X> __device__ void of_entries(Int n, F f, T* y, const X*... x) {
+    const Int fours = (size_t(y) | ... | size_t(x)) % sizeof(Four) ? 0 : n / 4;
+    EACH_ENTRY(i, fours) ((Four*)y)[i] = of_fours(f, ((const Four*)x)[i]...);
+    EACH_ENTRY(i, n - 4 * fours) y[4 * fours + i] = T(f(A(x[4 * fours + i])...));
+}
+
+// A row that is read more than once, in a template <int MOST>: a short one is held in registers, MOST entries in each lane.
+// A long one, MOST 0, is read from memory again, and most of it comes from a cache.  Entry j is the lane's k-th.
+#define EACH_HELD(k, j, n) _Pragma("unroll") \
+    for (Int k = 0, j = threadIdx.x; MOST ? k < MOST : j < (n); k++, j += LANES) if (j < (n))
+#define BY_WIDTH(width, function, ...) \
+    if ((width) <= 8 * LANES) function<8>(__VA_ARGS__); else function<0>(__VA_ARGS__)
 """
 
 
 class Kernels:
     """The kernels of one source text. ``kernels.name(like, rows, *arguments)`` launches one, over that many rows."""
 
-    def __init__(self, source: str):
-        self.source = source
+    def __init__(self, source: str, contracted: bool = False):
+        """contracted: a * b + c may be rounded once in place of twice, which is faster where arithmetic decides, and makes
+        h - 1 * h something else than 0 where the compiler sees the product in it."""
+        self.source, self.contracted = source, contracted
 
     def __getattr__(self, name: str) -> Any:
-        return partial(self.launch, name)
+        vars(self)[name] = launch = partial(self.launch, name)      # found at once the next time
+        return launch
 
     def launch(self, name: str, like: Any, rows: int, *arguments: Any) -> None:
         """A warp for each row; nothing where there are none. T is the float type of ``like``."""
         if rows:
-            compiled(array_module(like), self.source, like.dtype.char, name)(
+            compiled(array_module(like), self.source, like.dtype.char, name, self.contracted)(
                 (-(-rows // WARPS),), (LANES, WARPS), arguments)
 
 
 @lru_cache(maxsize=256)
-def compiled(xp: Any, source: str, char: str, name: str) -> Any:
+def compiled(xp: Any, source: str, char: str, name: str, contracted: bool = False) -> Any:
     """One kernel of a text for one float type; kept for the next launch."""
-    return module(xp, source, char).get_function(name)
+    return module(xp, source, char, contracted).get_function(name)
 
 
 @lru_cache(maxsize=64)
-def module(xp: Any, source: str, char: str) -> Any:
+def module(xp: Any, source: str, char: str, contracted: bool) -> Any:
     """All kernels of a text for one float type. CuPy compiles at the first launch, and keeps the result on disk."""
-    return xp.RawModule(code=text(source, char), options=("-std=c++17",))
+    return xp.RawModule(code=text(source, char), options=("-std=c++17", f"--fmad={'true' if contracted else 'false'}"))
 
 
 def text(source: str, char: str) -> str:

@@ -1,30 +1,34 @@
-"""Products of stacks of matrices on a GPU, without hidden copies; and TF32, which must be asked for.
+"""Products of matrices on a GPU, without hidden copies; and TF32, which must be asked for.
 
-CuPy's own @ is good for two matrices.  Of stacks it copies every operand that is turned around or lies in pieces,
-widens halves to float32, and never uses TF32.  cuBLAS needs none of that: a matrix that is turned around is a flag, and
-a stack is one step from matrix to matrix.  cuBLAS numbers entries down the columns, so that our rows are its columns:
+CuPy's own @ copies every operand of a stack that is turned around or lies in pieces, widens halves to float32, and never
+uses TF32 there.  cuBLAS needs none of that: a matrix that is turned around is a flag, and a stack is one step from matrix
+to matrix.  cuBLAS numbers entries down the columns, so that our rows are its columns:
 
     C = A B of ours  is  Cᵀ = Bᵀ Aᵀ of its own,  where it finds Aᵀ and Bᵀ lying as we left A and B.
 
 TF32 keeps 10 of float32's 23 bits of a factor and adds in float32, which is what tensor cores can do.  Figures that
 were taken with it must say so: ``tf32_allowed`` is part of what doctor.py and every benchmark report.
 
-The cuBLAS bindings are CuPy's private ones (setup.py asks for cupy < 15); where they are missing, @ does it.
+How cuBLAS is called: cublas.py.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from tinycv.engine import cublas
 from tinycv.engine.backend import array_module
 from tinycv.engine.gpu import gpu_problem
 
-TYPES = {"e": "CUDA_R_16F", "f": "CUDA_R_32F", "d": "CUDA_R_64F"}
+TYPES = {"e": cublas.FLOAT16, "f": cublas.FLOAT32, "d": cublas.FLOAT64}
+SUMS = {"e": cublas.SUMS_32F, "f": cublas.SUMS_32F, "d": cublas.SUMS_64F}
+BY_ENVIRONMENT = os.environ.get("CUPY_TF32", "0") not in ("", "0")     # read once, as CuPy does
 asked: dict[str, bool] = {}                     # "tf32", once somebody has said
 
 
@@ -41,68 +45,78 @@ def allow_tf32(allowed: bool) -> None:
 
 def tf32_allowed() -> bool:
     """What was asked for last, by ``allow_tf32`` or in the environment."""
-    return asked.get("tf32", os.environ.get("CUPY_TF32", "0") not in ("", "0"))
+    return asked.get("tf32", BY_ENVIRONMENT)
 
 
-def times(a: Any, b: Any, scale: float = 1.0) -> Any:
-    """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N); stacks of CuPy's without copies."""
-    if type(a) is np.ndarray or min(a.ndim, b.ndim) < 3 or (xp := array_module(a)) is np or a.dtype != b.dtype or (
-            a.dtype.char not in TYPES) or (cublas := _cublas()) is None:
-        return a @ b if scale == 1 else scale * a @ b
-    return _stacked(xp, cublas, a, b, scale)
+def times(a: Any, b: Any, scale: float = 1.0, out: Any = None, add: bool = False) -> Any:
+    """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N); CuPy's without copies.
+
+    out: an array of CuPy's to put it into, or with ``add`` to add it to.
+    """
+    if type(a) is np.ndarray or type(b) is not type(a) or (xp := array_module(a)) is np or not (
+            a.dtype == b.dtype and a.dtype.char in TYPES and min(a.ndim, b.ndim) > 1 and (library := cublas.library(xp))):
+        y = a @ b if scale == 1 else scale * (a @ b)
+        if out is None:
+            return y
+        out[...] = out + y if add else y
+        return out
+    return _by_cublas(xp, library, a, b, scale, out, add)
 
 
-def _cublas() -> Any:
-    """CuPy's private bindings of cuBLAS, or None where this CuPy has none."""
-    try:
-        return importlib.import_module("cupy_backends.cuda.libs.cublas")
-    except ImportError:
-        return None
-
-
-def _stacked(xp: Any, cublas: Any, a: Any, b: Any, scale: float) -> Any:
-    """times() of two stacks by one call of cuBLAS, which finds each matrix where it lies."""
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    if b.shape[-2] != k:
-        raise ValueError(f"matmul: {a.shape} @ {b.shape}: the last axis of one and axis -2 of the other must be equal")
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    y = xp.empty((*lead, m, n), a.dtype)
+def _by_cublas(xp: Any, library: Any, a: Any, b: Any, scale: float, out: Any, add: bool) -> Any:
+    """times() by one call of cuBLAS, which finds each matrix where it lies."""
+    char, size = a.dtype.char, a.itemsize
+    lead, m, n, k = fitted(a.shape, b.shape)
+    y = xp.empty((*lead, m, n), a.dtype) if out is None or not out.flags.c_contiguous else out
     if not y.size or not k:
-        y[...] = 0
+        y[...] = y if add else 0
+    else:
+        if (of_a := lies(a.shape, a.strides, lead, size)) is None:
+            a = in_order(xp, xp.broadcast_to(a, (*lead, m, k)))
+            of_a = lies(a.shape, a.strides, lead, size)
+        if (of_b := lies(b.shape, b.strides, lead, size)) is None:
+            b = in_order(xp, xp.broadcast_to(b, (*lead, k, n)))
+            of_b = lies(b.shape, b.strides, lead, size)
+        sums = SUMS[char] if char != "f" or not tf32_allowed() else cublas.SUMS_TF32
+        library.product(xp, (of_b[0], of_a[0]), (n, m, k), scale, (b.data.ptr, *of_b[1:]), (a.data.ptr, *of_a[1:]),
+                        (y.data.ptr, n, m * n), TYPES[char], prod(lead), sums, add and y is out)
+    if out is None or y is out:
         return y
-    a, turned_a, row_a, step_a = laid_out(xp, xp.broadcast_to(a, (*lead, m, k)))
-    b, turned_b, row_b, step_b = laid_out(xp, xp.broadcast_to(b, (*lead, k, n)))
-    factor, zero = (np.array(value, "float64" if a.dtype.char == "d" else "float32") for value in (scale, 0))
-    kind = getattr(xp.cuda.runtime, TYPES[a.dtype.char])
-    sums = {"d": "64F", "e": "32F", "f": "32F_FAST_TF32" if tf32_allowed() else "32F"}[a.dtype.char]
-    cublas.gemmStridedBatchedEx(
-        xp.cuda.device.get_cublas_handle(), int(turned_b), int(turned_a), n, m, k, factor.ctypes.data,
-        b.data.ptr, kind, row_b, step_b, a.data.ptr, kind, row_a, step_a, zero.ctypes.data,
-        y.data.ptr, kind, n, m * n, prod(lead), getattr(cublas, f"CUBLAS_COMPUTE_{sums}"), cublas.CUBLAS_GEMM_DEFAULT)
-    return y
+    out[...] = out + y if add else y
+    return out
 
 
-def laid_out(xp: Any, a: Any) -> tuple:
-    """(array, is it turned, entries from row to row, entries from matrix to matrix): a itself, or a copy if it must be."""
-    found = _as_it_lies(a)
-    if found is None and a.strides[-2] < a.strides[-1]:            # a copy keeps it turned: it is read along its memory
-        a = xp.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
-    elif found is None:
-        a = xp.ascontiguousarray(a)
-    return (a, *(found or _as_it_lies(a)))
+@lru_cache(maxsize=4096)
+def fitted(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], int, int, int]:
+    """(the stack's axes, m, n, k) of two shapes. ValueError where they do not fit."""
+    if a[-1] != b[-2]:
+        raise ValueError(f"matmul: {a} @ {b}: the last axis of one and axis -2 of the other must be equal")
+    return np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1], a[-1]
 
 
-def _as_it_lies(a: Any) -> tuple | None:
-    """(turned, row, step) if one step leads from each matrix to the next, and the entries of a row touch."""
-    *lead, rows, columns = a.shape
-    *steps, down, along = (s // a.itemsize for s in a.strides)
+@lru_cache(maxsize=4096)
+def lies(shape: tuple[int, ...], strides: tuple[int, ...], lead: tuple[int, ...], size: int) -> tuple | None:
+    """(is it turned, entries from row to row, entries from matrix to matrix), for a stack of axes ``lead``.
+
+    None where cuBLAS cannot say it: where the entries of a row do not touch, or no one step leads through the stack.
+    """
+    (rows, columns), (down, along) = shape[-2:], (s // size for s in strides[-2:])
     if (along == 1 or columns == 1) and (down >= columns or rows == 1):
         turned, row = False, columns if rows == 1 else down
     elif (down == 1 or rows == 1) and (along >= rows or columns == 1):
         turned, row = True, rows if columns == 1 else along
     else:
         return None
-    moves = [(n, s) for n, s in zip(lead, steps, strict=True) if n > 1]
+    own = zip(shape[:-2][::-1], strides[:-2][::-1], strict=True)
+    steps = [0 if n == 1 else s // size for n, s in own][:len(lead)][::-1]          # 0: one matrix for all
+    moves = [(n, s) for n, s in zip(lead, [0] * (len(lead) - len(steps)) + steps, strict=True) if n > 1]
     if any(s != inner * n for (_, s), (n, inner) in zip(moves, moves[1:], strict=False)):
         return None
     return turned, row, moves[-1][1] if moves else 0
+
+
+def in_order(xp: Any, a: Any) -> Any:
+    """A copy that ``lies`` can describe. It is turned where a is: so it is read along its memory."""
+    if a.strides[-2] < a.strides[-1]:
+        return xp.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    return xp.ascontiguousarray(a)

@@ -71,7 +71,7 @@ def settled(index: Any, array: Any) -> Any:
         return index
     if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size:
         within(index, array.shape[0])
-    put = [xp.asarray(i) if isinstance(i, np.ndarray) else i for i in (index if isinstance(index, tuple) else (index,))]
+    put = [backend.from_host(xp, i) for i in (index if isinstance(index, tuple) else (index,))]
     return tuple(put) if isinstance(index, tuple) else put[0]
 
 
@@ -86,7 +86,7 @@ def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
     """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes."""
     index = bare(index)
     xp = backend.array_module(bare(x))
-    index = xp.asarray(index) if isinstance(index, np.ndarray) else index
+    index = backend.from_host(xp, index)
     grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(x.ndim)]) for i, n in enumerate(index.shape)]
     grid[axis] = index
     return ops.getitem(x, index=tuple(grid))

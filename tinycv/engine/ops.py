@@ -23,7 +23,7 @@ from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
 from tinycv.engine.record import name_rows, op
-from tinycv.engine.reduce import as_rows, zeros_beside
+from tinycv.engine.reduce import as_rows, mean_over, sum_over, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
 
@@ -58,7 +58,8 @@ abs = op(lambda xp, x: xp.abs(x), x=lambda g, x: g * sign(x))
 
 # ── choices ──────────────────────────────────────────────────────────────────────────────────────
 
-where = op(lambda xp, c, a, b: xp.where(c, a, b), a=lambda g, c: where(c, g, 0.0), b=lambda g, c: where(c, 0.0, g))
+where = op(lambda xp, c, a, b: xp.where(_condition(xp, c), a, b),
+           a=lambda g, c: where(c, g, 0.0), b=lambda g, c: where(c, 0.0, g))
 maximum = op(lambda xp, a, b: xp.maximum(a, b), a=lambda g, a, b: _share(g, a > b, a == b),
              b=lambda g, a, b: _share(g, b > a, a == b))
 minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < b, a == b),
@@ -68,9 +69,9 @@ clip = op(lambda xp, x, low=None, high=None: xp.clip(x, _weak(low), _weak(high))
 
 # ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
 
-sum = op(lambda xp, x, axis=None, keepdims=False: x.sum(axis=axis, keepdims=keepdims),
+sum = op(lambda xp, x, axis=None, keepdims=False: sum_over(xp, x, axis, keepdims),
          x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
-mean = op(lambda xp, x, axis=None, keepdims=False: x.mean(axis=axis, keepdims=keepdims),
+mean = op(lambda xp, x, axis=None, keepdims=False: mean_over(xp, x, axis, keepdims),
           x=lambda g, x_shape, axis, keepdims: spread(g / count(x_shape, axis), x_shape, axis, keepdims))
 var = op(lambda xp, x, axis=None, ddof=0, keepdims=False: x.var(axis=axis, ddof=ddof, keepdims=keepdims),
          x=lambda g, x, axis, ddof, keepdims: spread(g, x.shape, axis, keepdims) * (x - mean(x, axis, True))
@@ -100,7 +101,8 @@ unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shap
 flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
 pad = op(lambda xp, x, width=0, value=0.0: xp.pad(x, width, constant_values=value),
          x=lambda g, x_shape, width: g[_inside(width, x_shape)])
-getitem = op(lambda xp, x, index=(): x[index], x=lambda g, x_shape, index: scatter(g, index, x_shape),
+getitem = op(lambda xp, x, index=(): x[index],
+             x=lambda g, x_shape, index: scatter(g, index, x_shape),
              into={"x": lambda buffer, parent, g, x_shape, index: _add_into(buffer, parent, g, index)})
 scatter = op(lambda xp, x, index=(), shape=(): _add_into(xp.zeros(shape, x.dtype), None, x, index),
              x=lambda g, index: getitem(g, index))
@@ -181,6 +183,11 @@ def _finite(y: Any) -> Any:
     return where(isfinite(y), y, 0.0)                               # lest -inf - -inf make a NaN of an empty row
 
 
+def _condition(xp: Any, c: Any) -> Any:
+    """CuPy's where takes no Python bool."""
+    return xp.full((), c) if xp is not np and isinstance(c, (bool, np.bool)) else c
+
+
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     top = x.max(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)
@@ -221,7 +228,7 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 
 def _matmul(a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:                                  # one large product, not a loop of small ones
-        return (as_rows(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return times(as_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return times(a, b)
 
 

@@ -2,7 +2,7 @@
 
 NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at each row.  A
 product with a vector of ones is the same sum by BLAS, several times faster at the sizes of a Transformer
-(benchmarks/ops.py).  CuPy's own reductions are good, and are left alone.
+(benchmarks/ops.py).  CuPy's own reductions are good along the last axes in memory; along the first reduce_cuda.py is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
+from tinycv.engine import reduce_cuda
+from tinycv.engine.cuda import suits
 
 BLOCK = 1 << 15                                 # values: a block, its result and some scratch stay in a core's own cache
 NEAR = 1e-5                                     # rows whose exp sums to more need no maximum of their own, see exp_rows
@@ -82,7 +85,35 @@ def dot_last(xp: Any, a: Any, b: Any) -> Any:
 
 def sum_rows(xp: Any, a: Any) -> Any:
     """Sum over the first axis: (N, D) -> (D,)."""
-    return a.sum(axis=0) if xp is not np or a.dtype.kind != "f" else _ones(len(a), a.dtype.char) @ a
+    if xp is not np:
+        return reduce_cuda.sum_rows(xp, a) if suits([a]) and a.shape[-1] > 1 else a.sum(axis=0)
+    return _ones(len(a), a.dtype.char) @ a if a.dtype.kind == "f" else a.sum(axis=0)
+
+
+def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """a.sum(axis, keepdims). On a GPU, where the axes come first in memory and others after them, by ``sum_rows``."""
+    if xp is np or axis is None or not suits([a]):
+        return a.sum(axis=axis, keepdims=keepdims)
+    summed = {axis % a.ndim} if isinstance(axis, int) else {i % a.ndim for i in axis}
+    order = [i for i in lie(a) if a.shape[i] > 1]                   # an axis of length 1 lies anywhere
+    first = {i for i in summed if a.shape[i] > 1}
+    kept = [i for i in range(a.ndim) if i not in summed]
+    after = order[len(first):]
+    if not first or not after or set(order[:len(first)]) != first or not a.size or not (
+            a.transpose(lie(a)).flags.c_contiguous):
+        return a.sum(axis=axis, keepdims=keepdims)
+    rows = a.transpose(lie(a)).reshape(prod(a.shape[i] for i in first), -1)
+    total = sum_rows(xp, rows).reshape([a.shape[i] for i in after])
+    total = total.transpose([after.index(i) for i in kept if i in after])           # as the array's own axes are ordered
+    return total.reshape([1 if i in summed else n for i, n in enumerate(a.shape) if keepdims or i not in summed])
+
+
+def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """a.mean(axis, keepdims), on a GPU by ``sum_over``."""
+    if xp is np or axis is None or not suits([a]):
+        return a.mean(axis=axis, keepdims=keepdims)
+    total = sum_over(xp, a, axis, keepdims)
+    return total * (total.size / a.size) if a.size and total.size else a.mean(axis=axis, keepdims=keepdims)
 
 
 def max_last(xp: Any, a: Any) -> Any:

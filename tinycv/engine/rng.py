@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine import capturing
+
 
 class _Streams:
     """Independent streams of one seed: a host's for weights and shuffles, and the noise of each device.
@@ -64,6 +66,7 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
     global _streams
     if _own.get() is not None:
         raise RuntimeError(f"manual_seed({seed!r}) inside one shard of a batch: seed before the batch is split")
+    capturing.refuse("manual_seed", "seed before the call")
     numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
     if not numbers or min(numbers) < 0:
         raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
@@ -72,6 +75,7 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
 
 def host_generator() -> np.random.Generator:
     """The generator of initial weights and shuffles: NumPy's, on the host, the same whatever the device."""
+    capturing.refuse("a random number of the host", "draw it before, and pass it as an argument")
     streams = _here()
     if streams.host is None:
         streams.host = np.random.Generator(np.random.PCG64(streams.sequence(0)))
@@ -80,6 +84,7 @@ def host_generator() -> np.random.Generator:
 
 def host_noise() -> np.random.Generator:
     """The generator of noise drawn on the CPU. SFC64: the fastest that NumPy has."""
+    capturing.refuse("a random number of the host", "draw it on the GPU (backend.standard_normal, dropout)")
     streams = _here()
     if streams.host_noise is None:
         streams.host_noise = np.random.Generator(np.random.SFC64(streams.sequence(1)))
@@ -90,6 +95,7 @@ def gpu_noise(device: str) -> Any:
     """The generator of noise drawn on ``device`` ("gpu:0"), which must be CuPy's current one."""
     streams = _here()
     if device not in streams.gpu_noise:
+        capturing.refuse("a new stream of noise, as nn.checkpoint makes for what draws noise in it", "leave it out there")
         random, number = sys.modules["cupy"].random, int(device.partition(":")[2])
         streams.gpu_noise[device] = random.Generator(random.Philox4x3210(streams.sequence(2 + number, *streams.block)))
     return streams.gpu_noise[device]

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine import backend, capturing
 from tinycv.engine.watch import Watch, tick
 
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
@@ -126,16 +126,24 @@ class Tensor:
 
     def item(self) -> Any:
         """The one value as a Python number (waits for a GPU)."""
+        if capturing.current() is not None:
+            self._refuse_to_wait()
         return self._data.item()
 
     def __float__(self) -> float:
-        return float(self._data.item())
+        return float(self.item())
 
     def __int__(self) -> int:
-        return int(self._data.item())
+        return int(self.item())
 
     def __bool__(self) -> bool:
+        if capturing.current() is not None:
+            self._refuse_to_wait()
         return bool(self._data)
+
+    def _refuse_to_wait(self) -> None:
+        if type(self._data) is not np.ndarray:
+            capturing.refuse("a number that is read from the GPU", "return the Tensor, and read it after the call")
 
     # -- in place: allowed where no graph would be falsified ---------------------------------------------
 

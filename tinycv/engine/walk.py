@@ -17,6 +17,7 @@ from sys import getrefcount
 from typing import Any
 
 from tinycv.engine import backend, debug, errors
+from tinycv.engine.reduce import sum_over
 from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
 
 
@@ -164,7 +165,8 @@ def unbroadcast(g: Any, shape: tuple) -> Any:
     """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this axis" is "sum"."""
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)
-    return g.sum(axis=axes, keepdims=True).reshape(shape)
+    total = g.sum(axis=axes, keepdims=True) if isinstance(g, Tensor) else sum_over(backend.array_module(g), g, axes, True)
+    return total.reshape(shape)
 
 
 def seed(y: Tensor, weight: Any, record: bool) -> Any:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, constant
 from tinycv.engine.ops import clip
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.losses import mse_loss
@@ -68,7 +68,7 @@ def signal_and_noise(alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
         return float(alpha_bar[t] ** 0.5), float((1 - alpha_bar[t]) ** 0.5)
     x, t = bare(x), bare(t)
     xp = array_module(x)
-    of_time = xp.asarray(np.stack([alpha_bar, 1 - alpha_bar]) ** 0.5, dtype=x.dtype)            # (2, T + 1)
+    of_time = constant(xp, (np.stack([alpha_bar, 1 - alpha_bar]) ** 0.5).astype(x.dtype))            # (2, T + 1)
     a, s = of_time[:, t].reshape((2, len(x)) + (1,) * (x.ndim - 1))
     return a, s
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.diffusion import Denoiser, normal_like
 from tinycv.nn.losses import mse_loss
@@ -54,7 +54,8 @@ def noise_levels(sigma: Any, x: Any) -> tuple[Any, Any]:
     """σ as arrays on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x."""
     x, sigma = bare(x), bare(sigma)
     xp = array_module(x)
-    level = xp.full(len(x), sigma, x.dtype) if isinstance(sigma, (int, float)) else xp.asarray(sigma, dtype=x.dtype)
+    level = (xp.full(len(x), sigma, x.dtype) if isinstance(sigma, (int, float)) else
+             from_host(xp, sigma).astype(x.dtype, copy=False))
     return level, level.reshape((len(x),) + (1,) * (x.ndim - 1))
 
 

@@ -13,6 +13,7 @@ from tinycv.nn import (  # noqa: F401  the _cuda ones: members of pairs for a GP
     batch_norm_cuda,
     functional,
     init,
+    linear_cuda,
     losses_cuda,
     norm_cuda,
 )

@@ -86,7 +86,8 @@ class BatchNorm2d(Module):
         if x.ndim not in self.ranks:
             raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x has shape {x.shape}")
         if self.training and self.num_batches_tracked is not None and rank() == 0:
-            self.num_batches_tracked.data = self.num_batches_tracked._data + 1
+            self.num_batches_tracked._data[...] += 1                # in place, so that a recorded step counts too
+            self.num_batches_tracked.mark_changed()
         return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                           self.training or self.running_mean is None, self.momentum, self.eps)
 

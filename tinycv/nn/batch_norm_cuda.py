@@ -1,54 +1,65 @@
-"""batch_norm.py on a GPU: between the sums over the batch, all is one launch. Images are taken channels last.
+"""batch_norm.py on a GPU: two walks over x forward and two back (norm_cuda.py), and small launches between them.
 
 How they are written: engine/cuda.py.
-Not yet timed on a GPU: they are here for the launches that they save, which tests/test_gpu_budget.py counts.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from tinycv.engine.cuda import Kernels, packed, warps_for
 from tinycv.engine.shards import all_reduce
+from tinycv.nn import norm_cuda
 from tinycv.nn.batch_norm import batch_standard
-from tinycv.nn.norm import images, pixels
+from tinycv.nn.norm_cuda import WALK, Images, axes_back, channels_last, laid
 
-kernels = Kernels(r"""
-// ── entries i of channel i mod C; var: sums of squares, which become the variance; scale: 1 / sqrt(var + eps) ──
+kernels = Kernels(WALK + r"""
+// ── a shard's mean and squares of each channel, from those of its strips; then those of all shards ──
 
-KERNEL squares(Int n, Int channels, const T* x, const A* mean, A* y) {
-    EACH_ENTRY(i, n) {
-        const A off = A(x[i]) - mean[i % channels];
-        y[i] = off * off;
+KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares) {
+    const Int pieces = of.images * of.strips, each = 2 * of.channels;
+    const A count = A(of.images * of.pixels);
+    EACH_ROW(c, of.channels) {
+        const A near = pieces ? found[c] : A(0);
+        A mean = 0, square = 0;
+        #pragma unroll 8
+        EACH(k, pieces) mean += (found[k * each + c] - near) * size_of(of, unsigned(k) % unsigned(of.strips));
+        mean = near + (pieces ? sum(mean) / count : A(0));
+        #pragma unroll 4
+        EACH(k, pieces) {
+            const A off = found[k * each + c] - mean;
+            square += found[k * each + of.channels + c] + off * off * size_of(of, unsigned(k) % unsigned(of.strips));
+        }
+        square = sum(square);
+        if (threadIdx.x == 0) { total[c] = mean * count; means[c] = mean; squares[c] = square; }
     }
 }
 
-KERNEL to_scale(Int channels, double count, double eps, const T* weight, A* var, A* scale, A* slope) {
+// count: the whole batch's; own: this shard's.  What arrives as this shard's mean and squares leaves as the batch's mean,
+// and as squares from that.
+KERNEL from_common(Int channels, double count, double own, const A* total, A* means, A* squares) {
+    EACH_ENTRY(c, channels) {
+        const A mean = total[c] / A(count);
+        squares[c] += A(own) * (means[c] - mean) * (means[c] - mean);
+        means[c] = mean;
+    }
+}
+
+KERNEL to_scale(Int channels, double count, double eps, A* var, A* scale) {
     EACH_ENTRY(c, channels) {
         var[c] /= A(count);
         scale[c] = 1 / sqrt(var[c] + A(eps));
-        slope[c] = weight ? scale[c] * A(weight[c]) : scale[c];
     }
 }
 
-KERNEL normalise(Int n, Int channels, const T* x, const A* mean, const A* slope, const T* bias, T* y) {
-    EACH_ENTRY(i, n) {
-        const Int c = i % channels;
-        y[i] = T((A(x[i]) - mean[c]) * slope[c] + (bias ? A(bias[c]) : A(0)));
-    }
-}
-
-KERNEL along(Int n, Int channels, const T* x, const A* mean, const A* scale, const T* g, T* y) {
-    EACH_ENTRY(i, n) y[i] = T((A(x[i]) - mean[i % channels]) * scale[i % channels] * A(g[i]));
-}
-
-// y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x - mean) b + c, as batch_norm.py has it.
+// Mean and variance are of all x: dL/dx = slope g + (x - mean) bend + shift, as batch_norm.py has it with b and c.
 // totals: over the batch, of g and of g times the normal x; by_mean, by_var: what other users of these two send back.
-KERNEL back(Int n, Int channels, double count, const T* x, const A* mean, const A* scale, const A* slope, const T* g,
-            const A* total, const A* dots, const T* by_mean, const T* by_var, T* gx) {
-    EACH_ENTRY(i, n) {
-        const Int k = i % channels;
-        const A s = slope[k], b = (2 * (by_var ? A(by_var[k]) : A(0)) - s * scale[k] * dots[k]) / A(count);
-        const A c = ((by_mean ? A(by_mean[k]) : A(0)) - s * total[k]) / A(count);
-        gx[i] = T(s * A(g[i]) + (A(x[i]) - mean[k]) * b + c);
+KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, const A* total, const A* dots,
+                const T* by_mean, const T* by_var, A* bends, A* shifts) {
+    EACH_ENTRY(c, channels) {
+        const A slope = weight ? scale[c] * A(weight[c]) : scale[c];
+        bends[c] = (2 * (by_var ? A(by_var[c]) : A(0)) - slope * scale[c] * dots[c]) / A(count);
+        shifts[c] = ((by_mean ? A(by_mean[c]) : A(0)) - slope * total[c]) / A(count);
     }
 }
 """)
@@ -56,35 +67,33 @@ KERNEL back(Int n, Int channels, double count, const T* x, const A* mean, const 
 
 @batch_standard.cuda
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    a, channels = pixels(xp, x), x.shape[1]
-    (weight, bias), n, rows, count = packed(xp, weight, bias), a.size, (-1, max(1, channels)), float(count)
+    (n, channels, *_), pixels, last, count = x.shape, prod(x.shape[2:]), channels_last(x), float(count)
+    walk = Images(last, 1, channels, n * pixels) if last else Images(last, n, channels, pixels)
+    (weight, bias), x, few, steps = packed(xp, weight, bias), laid(xp, x, last), warps_for(channels), (walk.of, 0, 1)
+    y, wide = xp.empty_like(x), xp.promote_types(x.dtype, "float32")
+    found, (total, mean, var, scale) = xp.empty(walk.found, wide), xp.empty((4, channels), wide)
 
-    wide = xp.promote_types(x.dtype, "float32")
-
-    def over_shard(values):                                         # (C,), in float32 at least
-        return values.reshape(rows).sum(axis=0, dtype=wide) if n else xp.zeros(channels, wide)
-
-    mean = all_reduce(over_shard(a.sum(axis=1, dtype=wide))) / count            # in two steps, to keep a large mean's digits
-    y, off = xp.empty_like(a), xp.empty(a.shape, wide)
-    kernels.squares(x, warps_for(n), n, channels, a, mean, off)
-    var = all_reduce(over_shard(off))
-    scale, slope = xp.empty_like(mean), xp.empty_like(mean)
-    kernels.to_scale(x, warps_for(channels), channels, count, float(eps), weight, var, scale, slope)
-    kernels.normalise(x, warps_for(n), n, channels, a, mean, slope, bias, y)
+    norm_cuda.kernels.strips(x, walk.warps, walk.of, x, found)
+    kernels.channel_moments(x, channels, walk.of, found, total, mean, var)
+    kernels.from_common(x, few, channels, count, float(n * pixels), all_reduce(total), mean, var)
+    var = all_reduce(var)
+    kernels.to_scale(x, few, channels, count, float(eps), var, scale)
+    norm_cuda.kernels.normalise(x, walk.warps, *steps, x, weight, bias, mean, scale, y)
 
     def pull(g):
         gy, by_mean, by_var = g
-        gy = xp.zeros_like(a) if gy is None else pixels(xp, gy)
-        gx = xp.empty_like(a)
-        kernels.along(x, warps_for(n), n, channels, a, mean, scale, gy, gx)
-        total, dots = over_shard(gy), over_shard(gx)
+        gy, found = xp.zeros_like(x) if gy is None else laid(xp, gy, last), xp.empty(walk.found, wide)
+        norm_cuda.kernels.sums(x, walk.warps, *steps, x, mean, scale, gy, found)
+        total, dots = walk.totals(xp, x, found)
 
         def along_x():
             sent = [None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)]
-            kernels.back(x, warps_for(n), n, channels, count, a, mean, scale, slope, gy, all_reduce(total),
-                         all_reduce(dots), *sent, gx)
-            return images(xp, gx, x.shape)
+            gx, (bends, shifts) = xp.empty_like(x), xp.empty((2, channels), wide)
+            kernels.to_bends(x, few, channels, count, weight, scale, all_reduce(total), all_reduce(dots), *sent,
+                             bends, shifts)
+            norm_cuda.kernels.back(x, walk.warps, *steps, x, weight, mean, scale, bends, shifts, gy, gx)
+            return axes_back(xp, gx, last)
 
         return along_x, None, lambda: dots.astype(x.dtype, copy=False), lambda: total.astype(x.dtype, copy=False)
 
-    return (images(xp, y, x.shape), mean.astype(x.dtype, copy=False), var.astype(x.dtype, copy=False)), pull
+    return (axes_back(xp, y, last), mean.astype(x.dtype, copy=False), var.astype(x.dtype, copy=False)), pull

@@ -126,8 +126,9 @@ def see(xp, y, x, taps, stride, padding, dilation):
         for at, part in winograd.convolved(xp, x, taps, before(padding), size):
             y[at] = part
             yield at
-    elif is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]):
-        around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
+        return
+    around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
+    if is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]) and min(map(min, around)) >= 0:
         yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
         matrix = taps.reshape(-1, o)

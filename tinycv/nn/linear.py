@@ -62,11 +62,16 @@ class Embedding(Module):
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 
 
-@linear.kernel
-def _linear(xp, x, weight, bias=None):
+def refuse_misfit(x: Any, weight: Any) -> None:
+    """ValueError for an x whose last axis is not what weight takes."""
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"x of shape {x.shape} has {x.shape[-1] if x.ndim else 'no'} features along its last axis, "
                          f"weight of shape {weight.shape} takes {weight.shape[1]}")
+
+
+@linear.kernel
+def _linear(xp, x, weight, bias=None):
+    refuse_misfit(x, weight)
     rows = as_rows(x)                           # one product of matrices, whatever x's rank
     y = rows @ weight.T
     if bias is not None:

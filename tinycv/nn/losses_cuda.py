@@ -1,7 +1,6 @@
 """losses.py on a GPU: cross-entropy against class numbers is one launch each way, and three small sums.
 
 How they are written: engine/cuda.py.
-Not yet timed on a GPU: they are here for the launches that they save, which tests/test_gpu_budget.py counts.
 """
 
 from __future__ import annotations

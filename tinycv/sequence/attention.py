@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.text import PAD
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, constant, from_host
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import where
@@ -80,7 +80,7 @@ def together_with(attn_mask: Any, is_causal: bool, score: Any) -> Any:
     mask = moved(attn_mask, xp)
     if not is_causal:
         return mask
-    causal = xp.asarray(causal_mask(*score.shape[-2:]))
+    causal = constant(xp, causal_mask(*score.shape[-2:]))
     return causal if mask is None else mask & causal
 
 
@@ -89,7 +89,7 @@ def moved(attn_mask: Any, xp: Any) -> Any:
     mask = bare(attn_mask)
     if mask is not None and mask.dtype.kind != "b":
         raise TypeError(f"attn_mask has dtype {mask.dtype}; it must be bool, True where a query may look")
-    return xp.asarray(mask) if isinstance(mask, np.ndarray) else mask
+    return from_host(xp, mask)
 
 
 class MultiheadAttention(Module):

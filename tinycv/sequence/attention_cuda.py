@@ -1,7 +1,6 @@
 """attention.py on a GPU: between its products, the mask and the softmax are one launch each way.
 
 How they are written: engine/cuda.py.
-Not yet timed on a GPU: they are here for the launches that they save, which tests/test_gpu_budget.py counts.
 """
 
 from __future__ import annotations
@@ -20,25 +19,27 @@ kernels = Kernels(r"""
 // ── attention: scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0 ──
 // The mask has steps of its own along batch, head, query and key: 0 where it says the same for all.
 
+template <int MOST, typename May> __device__ void attend_row(Int keys, May may, T* p) {
+    A held[MOST + 1], top = -INFINITY, total = 0;
+    unsigned seen = 0;                                              // a bit for each entry that the lane holds
+    EACH_HELD(k, j, keys) if (may(j)) {
+        if (MOST) seen |= 1u << k;
+        top = fmax(top, held[MOST ? k : 0] = A(p[j]));
+    }
+    top = greatest(top);
+    EACH_HELD(k, j, keys) if (MOST ? seen >> k & 1 : may(j)) total += exp((MOST ? held[k] : A(p[j])) - top);
+    total = sum(total);
+    const A share = 1 / total;
+    EACH_HELD(k, j, keys) p[j] = T((MOST ? seen >> k & 1 : may(j)) ? exp((MOST ? held[k] : A(p[j])) - top) * share : A(0));
+}
+
 KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const bool* mask, Int by_batch, Int by_head,
               Int by_query, Int by_key, T* score) {
     EACH_ROW(row, rows) {
-        T* p = score + row * keys;
         const Int query = row % queries, n = row / queries;
-        const bool* may = mask ? mask + n / heads * by_batch + n % heads * by_head + query * by_query : nullptr;
-        A top = -INFINITY, total = 0;
-        EACH(j, keys) if ((!causal || j <= query) && (!may || may[j * by_key])) top = fmax(top, A(p[j]));
-        top = greatest(top);
-        EACH(j, keys) {
-            const bool seen = (!causal || j <= query) && (!may || may[j * by_key]);
-            const A e = seen ? exp(A(p[j]) - top) : A(0);
-            total += e;
-        }
-        total = sum(total);
-        EACH(j, keys) {
-            const bool seen = (!causal || j <= query) && (!may || may[j * by_key]);
-            p[j] = T(seen ? exp(A(p[j]) - top) / total : A(0));
-        }
+        const bool* in = mask ? mask + n / heads * by_batch + n % heads * by_head + query * by_query : nullptr;
+        const auto may = [=](Int j) { return (!causal || j <= query) && (!in || in[j * by_key]); };
+        BY_WIDTH(keys, attend_row, keys, may, score + row * keys);
     }
 }
 """)

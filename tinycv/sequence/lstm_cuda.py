@@ -1,12 +1,14 @@
 """lstm.py on a GPU: beside its product of matrices, a step is one launch each way.
 
 How they are written: engine/cuda.py.
-Not yet timed on a GPU: they are here for the launches that they save, which tests/test_gpu_budget.py counts.
 """
 
 from __future__ import annotations
 
 from tinycv.engine.cuda import Kernels, packed, warps_for
+from tinycv.engine.gemm import times
+from tinycv.engine.reduce import sum_rows
+from tinycv.nn.linear_cuda import product_and_bias
 from tinycv.sequence.lstm import lstm
 from tinycv.sequence.recurrent import check
 
@@ -59,28 +61,27 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
     here, = packed(xp, mask)
     rows = x.reshape(steps * batch, width)
-    gates = rows @ weight_ih.T                                      # of all steps: what x says
-    for bias in (bias_ih, bias_hh):
-        if bias is not None:
-            gates += bias
+    bias = bias_hh if bias_ih is None else bias_ih if bias_hh is None else bias_ih + bias_hh
+    gates = product_and_bias(xp, rows, weight_ih, bias)             # of all steps: what x says
     gates, from_h = gates.reshape(steps, batch, 4 * hidden), xp.empty((batch, 4 * hidden), x.dtype)
     h, c = xp.empty((2, steps + 1, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0
+    across = weight_hh.T
     for t in range(steps):
-        xp.matmul(h[t], weight_hh.T, out=from_h)
+        times(h[t], across, out=from_h)
         kernels.lstm_step(x, warps_for(n), n, hidden, t, gates, from_h, here, h, c)
 
     def pull(g):
         dy, dc_n = g
         dy, = packed(xp, dy)
         dc, d = xp.zeros_like(c[0]) if dc_n is None else dc_n.copy(), xp.empty_like(gates)
-        by_h, carried = None, None if here is None else xp.zeros_like(dc)
+        room, by_h, carried = xp.empty_like(dc), None, None if here is None else xp.zeros_like(dc)
         for t in reversed(range(steps)):
             kernels.lstm_step_back(x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d)
-            by_h = d[t] @ weight_hh
+            by_h = times(d[t], weight_hh, out=room)
         flat, past = d.reshape(steps * batch, 4 * hidden), h[:-1].reshape(steps * batch, hidden)
-        bias = flat.sum(axis=0)
-        return (lambda: (flat @ weight_ih).reshape(x.shape), by_h if carried is None else by_h + carried, dc,
-                lambda: flat.T @ rows, lambda: flat.T @ past, bias, bias)
+        bias = sum_rows(xp, flat)
+        return (lambda: times(flat, weight_ih).reshape(x.shape), by_h if carried is None else by_h + carried, dc,
+                lambda: times(flat.T, rows), lambda: times(flat.T, past), bias, bias)
 
     return (h[1:], c[-1].copy()), pull

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.backend import array_module, to_numpy
+from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
 from tinycv.engine.tensor import bare
@@ -139,7 +139,7 @@ def until(lengths: Any, x: Any) -> Any:
     if lengths.shape != (batch,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > steps)).any():
         raise ValueError(f"lengths is {lengths.tolist()}; for x of {steps} steps and a batch of {batch} it must be "
                          f"{batch} integers from 0 to {steps}")
-    return array_module(bare(x)).asarray(np.arange(steps)[:, None, None] < lengths[:, None])
+    return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
 
 
 def turned(x: Any, backward: int) -> Any:

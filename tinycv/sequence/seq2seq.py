@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.text import PAD, SOS, Pairs
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh
 from tinycv.engine.tensor import Tensor, bare, no_grad
@@ -180,7 +180,7 @@ class Seq2Seq(Module):
         if self.decoder.attention is None:
             raise ValueError("this Seq2Seq has no attention, so it looks nowhere; make it with attention='general'")
         xp = array_module(bare(source))
-        written = xp.asarray(bare(written))
+        written = from_host(xp, bare(written))
         read = xp.concatenate([xp.full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
         with no_grad():
             return self.decoder(read, self.start(source))[2].numpy()
