@@ -35,7 +35,8 @@ BASE = Vit(64, 224, 16, 768, 12, 12, 1000)
 REFERENCE: dict[str, Task] = {
     "ViT-Base": BASE, "Transformer": Transformer(32, 512, 512, 8, 2048, 6, 10_000), "DCGAN": Gan(128, 100, 64),
     "LSTM": Lstm(128, 100, 128, 512, 10), "U-Net": UNet(64, 64, 64)}
-REFERENCES = ("reference", "reference, captured", "reference, both captured", "reference, TF32", "reference, float16")
+REFERENCES = ("reference", "reference, captured", "reference, float16", "reference, both captured", "reference, TF32")
+ROUNDED = 0.15                                  # rtol where factors have 10 bits: 0.052 was seen (ViT-Base on an H100)
 RTOL = 1e-3                                     # a GPU sums in another order, over more parts
 
 
@@ -106,10 +107,11 @@ def reference(name: str, task: Task, group: str) -> Row:
     both or to none. float16 has PyTorch's autocast beside it.
     """
     half, env, captured = "float16" in group, TF32 if "TF32" in group else {}, "captured" in group
+    dtype = "float16" if half else "tf32" if env else "float32"
     return Row(group, f"{name}, batch {task.batch}", (
         gpu("CuPy, captured" if captured else "CuPy", by_tinycv, (task, True, False, "gpu", True, half, captured), env),
         gpu("PyTorch on the GPU", by_torch, (task, True, False, False, "cuda", half, "both" in group), env)), "step",
-        flops=task.flops(True), rtol=0.05, dtype="float16" if half else "tf32" if env else "float32")
+        flops=task.flops(True), rtol=0.05 if dtype == "float32" else ROUNDED, dtype=dtype)
 
 
 def products_row(name: str, task: Vit) -> Row:

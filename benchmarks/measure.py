@@ -111,7 +111,7 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
         entry |= figures(entry["samples"], present[0]["samples"])
         if contender.on_device and not processes:
             entry |= asked_afresh(contender, "apart")
-        elif row.memory and not contender.on_device:
+        elif row.memory and not contender.on_device and not processes:
             entry["memory"] = asked_afresh(contender, "memory")
     return record
 

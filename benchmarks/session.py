@@ -201,7 +201,7 @@ def sweeps(visit: Visit, seconds: float) -> dict[str, Any]:
     """NumPy beside CuPy; PyTorch's curves are left to python -m benchmarks run backends, for they take as long again."""
     rows = [replace(row, contenders=tuple(c for c in row.contenders if "PyTorch" not in c.name))
             for row in backends.rows() if row.group not in backends.REFERENCES]
-    return visit.suite(rows, SWEEP, seconds)
+    return visit.suite(sorted(rows, key=lambda row: row.of != "step"), SWEEP, seconds)          # models first
 
 
 def each_kernel(visit: Visit, seconds: float) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def demo(visit: Visit, name: str, flags: tuple[str, ...], seconds: float) -> dic
 
 
 PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
-    "tests": (tests, 120), "reference": (reference, 200), "sweeps": (sweeps, 100), "kernels": (each_kernel, 90),
+    "tests": (tests, 120), "reference": (reference, 150), "sweeps": (sweeps, 100), "kernels": (each_kernel, 90),
     "profile": (profiles, 60), "graphs": (graphs, 60), "demos": (demos, 240), "suite": (suite, 300)}
 
 
