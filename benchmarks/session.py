@@ -1,7 +1,7 @@
 """A visit to a machine with a GPU: all that can be told in the minutes that there are, in one JSON.
 
     python -m benchmarks session --minutes 6             about what a first visit needs
-    python -m benchmarks session --only demos            a part alone; --only tests,reference: several
+    python -m benchmarks session --only demos            a part alone; tests,reference:90: two, the second for 90 seconds
 
 The parts, the most telling first; PARTS below says how many seconds each may take:
 
@@ -115,15 +115,16 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    chosen = only.split(",") if only else list(PARTS)
+    chosen = {name: float(most or "inf") for name, _, most in (word.partition(":") for word in only.split(","))} if only else (
+        dict.fromkeys(PARTS, float("inf")))
     if unknown := set(chosen) - set(PARTS):
         print(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     visit, failed = Visit(folder, minutes), False
     print(report.machine(visit.record["environment"]), flush=True)
-    for name in chosen:
+    for name, most in chosen.items():
         part, seconds = PARTS[name]
-        seconds = min(seconds, visit.left())
+        seconds = min(most, seconds, visit.left())
         if seconds < 5:
             visit.record["left_out"].append(name)
             continue
