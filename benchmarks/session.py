@@ -115,8 +115,8 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    chosen = {name: float(most or "inf") for name, _, most in (word.partition(":") for word in only.split(","))} if only else (
-        dict.fromkeys(PARTS, float("inf")))
+    words = [word.partition(":") for word in (only or ",".join(PARTS)).split(",")]
+    chosen = {name: float(most or "inf") for name, _, most in words}
     if unknown := set(chosen) - set(PARTS):
         print(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2

@@ -158,8 +158,8 @@ def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(do
     _, record = visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), minutes=16 / 60)
     assert given == [pytest.approx(10), pytest.approx(9)] and record["left_out"] == ["c"]
     given.clear()
-    visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), only="c,a:3", minutes=1)
-    assert given == [pytest.approx(10), pytest.approx(3)]
+    visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), only="c,a:6", minutes=1)
+    assert given == [pytest.approx(10), pytest.approx(6)]
 
 
 def test_a_part_that_there_is_not_is_named(double, monkeypatch, tmp_path, capsys):
