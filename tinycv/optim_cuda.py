@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.cuda import Kernels, packed
+from tinycv.engine.cuda import Kernels, by_value, packed
 
 MOST, STRETCH = 96, 1024                        # of 40 bytes each: 4 KB is what a kernel's arguments may have in all
 PART = np.dtype([("p", "u8"), ("g", "u8"), ("size", "i8"), ("offset", "i8"), ("first", "i8")])
@@ -91,7 +91,7 @@ def tables(ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int]) -> Any:
         table = np.zeros(1, PARTS)
         table["part"][0, :len(some)] = [(p.data.ptr, g.data.ptr, g.size, offset, first)
                                         for (p, g, offset), first in zip(some, firsts, strict=False)]
-        yield firsts[-1], table, len(some)
+        yield firsts[-1], by_value(table), len(some)
 
 
 SETTINGS = np.dtype([(name, "f8") for name in ("rate", "bend", "beta1", "beta2", "eps", "shrink", "decay")])
@@ -110,11 +110,11 @@ def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], 
 
 def settings(step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
              decoupled: bool = False) -> np.ndarray:
-    """The kernel's struct Settings, by value. decoupled: AdamW's decay."""
+    """The kernel's struct Settings. decoupled: AdamW's decay."""
     beta1, beta2 = betas
     bend = (1 - beta2 ** step) ** 0.5
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    return np.array([(lr * bend / (1 - beta1 ** step), bend, beta1, beta2, eps, shrink, decay)], SETTINGS)
+    return by_value(np.array([(lr * bend / (1 - beta1 ** step), bend, beta1, beta2, eps, shrink, decay)], SETTINGS))
 
 
 def send(m: Any, sent: Any, step: int, **options: Any) -> None:

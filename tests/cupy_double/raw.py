@@ -71,7 +71,7 @@ def _held(name: str, kind: str, a: Any) -> Any:
         return ctypes.c_void_p(None if a is None else a._a.ctypes.data)
     if isinstance(a, MemoryPointer) and "*" in kind:                # whoever passes one tells the kernel the steps too
         return ctypes.c_void_p(a.ptr)
-    if isinstance(a, np.ndarray) and a.size == 1 and a.dtype.names:         # a struct, by value
+    if isinstance(a, np.ndarray) and a.size == 1 and a.dtype.kind == "V":   # a struct, by value
         return (ctypes.c_char * a.nbytes).from_buffer_copy(a.tobytes())
     if type(a) not in SCALARS:
         raise TypeError(f"{name}: Unsupported type {type(a)}")

@@ -17,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from tinycv.engine.cuda import Kernels, warps_for
+from tinycv.engine.cuda import Kernels, by_value, warps_for
 from tinycv.engine.gemm import times
 from tinycv.engine.reduce import as_rows
 from tinycv.nn import conv_tiles_cuda as tiles
@@ -122,8 +122,8 @@ def is_plain(window, stride, padding):
 
 
 def walk_of(sides, size, window, channels, stride, padding, dilation):
-    """The kernels' struct Walk, by value."""
-    return np.array([(*sides, *size, *window, channels, *stride, padding[0][0], padding[1][0], *dilation)], WALK)
+    """The kernels' struct Walk."""
+    return by_value(np.array([(*sides, *size, *window, channels, *stride, padding[0][0], padding[1][0], *dilation)], WALK))
 
 
 def unfolded(xp, x, size, window, *walk):

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.cuda import Kernels, compiled, warps_for
+from tinycv.engine.cuda import Kernels, by_value, compiled, warps_for
 from tinycv.engine.gemm import tf32_allowed
 
 TILE, SLAB = 128, 8                             # pixels, or terms, of a tile; of the sum that is fetched at a time
@@ -321,7 +321,7 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation):
     shares = xp.empty((-(-pixels // span), terms, o), "float32")
     axes = [(walk,) for walk in walks(size, window, stride, padding, dilation)]
     look = look_of(n, *sides, c, *size, o, window[1], *axes)
-    launch(xp, wide, "weigh", (tiles, len(shares)), look, span, flat(xp, x), flat(xp, g), shares)
+    launch(xp, wide, "weigh", (tiles, len(shares)), by_value(look), span, flat(xp, x), flat(xp, g), shares)
     gw = xp.empty(w_shape, "float32")
     kernels[wide].add_up(shares, warps_for(gw.size), len(shares), prod(window), c, o, shares, gw)
     return gw
@@ -342,7 +342,7 @@ def looked(xp, x, w, look, bias):
     pixels = images * prod(int(axis["count"].max()) for axis in classes)
     tiles, y = -(-pixels // TILE), xp.empty((images, rows, columns, outputs), "float32")
     wide = width(outputs, tiles * prod(map(len, classes)))
-    launch(xp, wide, "look", (tiles * -(-outputs // wide), 1, prod(map(len, classes))), look, flat(xp, x),
+    launch(xp, wide, "look", (tiles * -(-outputs // wide), 1, prod(map(len, classes))), by_value(look), flat(xp, x),
            xp.ascontiguousarray(w), bias if bias is None else xp.ascontiguousarray(bias, "float32"), y)
     return y
 
@@ -371,7 +371,7 @@ def seen_from(side, taps, stride, padding, dilation):
 
 @lru_cache(maxsize=256)
 def look_of(images, height, width, channels, rows, columns, outputs, across, down, right):
-    """The kernels' struct Look, by value."""
+    """The kernels' struct Look."""
     all_down, all_right = ([*axes, *[(0,) * len(AXIS)] * (CLASSES - len(axes))] for axes in (down, right))
     return np.array((images, height, width, channels, rows, columns, outputs, across, len(right), all_down, all_right), LOOK)
 

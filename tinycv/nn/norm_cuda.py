@@ -18,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from tinycv.engine.cuda import LANES, Kernels, packed
+from tinycv.engine.cuda import LANES, Kernels, by_value, packed
 from tinycv.nn.norm import group_norm, grouped, layer_norm
 
 WORK = 1 << 12                                  # warps that keep a GPU busy, and no strip is cut for more
@@ -259,7 +259,7 @@ class Images:
         lane, even = 1 if last else LANES, -(-images * stripes * pixels // WORK)
         strip = min(max(even, SHORTEST * lane), LONGEST * lane)
         self.strips = -(-pixels // strip)
-        self.of = np.array([(last, images, channels, pixels, self.strips, strip)], IMAGES)
+        self.of = by_value(np.array([(last, images, channels, pixels, self.strips, strip)], IMAGES))
         self.warps, self.found = images * stripes * self.strips, (images, self.strips, 2, channels)
 
     def totals(self, xp, like, found):
