@@ -1,8 +1,9 @@
 """Can CuPy capture work once, as a CUDA graph, and launch it as one?     python -m benchmarks.capture     (in `session` too)
 
-A training step of a small model is hundreds of launches, and Python needs longer for each than the GPU does.  A captured
-step would need one.  CuPy 14.2 refuses cuBLAS while capturing (by its source, and as others report): so it is tried with
-elementwise work, with CuPy's product, with the same product asked of cuBLAS past CuPy, and with whole training steps.
+A training step of a small model is hundreds of launches, and Python needs longer for each than the GPU does. tinycv.captured
+(tinycv/engine/capture.py) makes one launch of them. Here its parts are tried alone: elementwise work, reductions and our
+kernels, random numbers, CuPy's product, which CuPy 14.2 refuses ("calling cuBLAS API during stream capture is currently
+unsupported"), the same product asked of cuBLAS past CuPy, and training steps.
 
 Each attempt has a process of its own: what fails while capturing may leave a context behind in which nothing works. What
 comes back is the times of a call, eager and replayed, and whether the results agree; or the error, word for word.

@@ -31,6 +31,8 @@ def draw(record: dict[str, Any], folder: Path, stem: str) -> list[Path]:
         made.append(save(bars(record, pairs[page:page + PAGE]), folder / name))
     if any("gflops" in standing(record, row, row["contenders"][0]) and row.get("bytes") for row in record["rows"]):
         made.append(save(roofline(record), folder / f"{stem}-roofline.png"))
+    if record["suite"] == "backends" and len(steps_over(record)) > 1:
+        made.append(save(panels(record), folder / f"{stem}-models.png"))
     for group in dict.fromkeys(curve[0] for curve in curves(record)):
         name = re.sub(r"\W+", "-", group).strip("-").lower()
         made.append(save(along(record, group), folder / f"{stem}-{name}.png"))
@@ -136,6 +138,47 @@ def along(record: dict[str, Any], group: str) -> Any:
         ax.set_xticks([], minor=True)
         tidy(ax, "both")
         ax.legend(bbox_to_anchor=(0, -0.13), loc="upper left", frameon=False, fontsize=9)
+    return fig
+
+
+def steps_over(record: dict[str, Any]) -> dict[str, list[tuple]]:
+    """The curves of whole models, by model."""
+    found: dict[str, list[tuple]] = {}
+    for curve in curves(record):
+        if curve[0].endswith(" training step"):
+            found.setdefault(curve[0].removesuffix(" training step"), []).append(curve)
+    return found
+
+
+def panels(record: dict[str, Any]) -> Any:
+    """Each model's step over the batch on one picture: the lower, the faster."""
+    models = steps_over(record)
+    rows = -(-len(models) // 3)
+    place = record["environment"]
+    fig = figure("A training step over the batch: the lower, the faster\n"
+                 f"NumPy: {place['cpu']['model']}, {place['cpu']['cores']} cores. CuPy: {place['gpu']['names'][0]}", 12,
+                 0.9 + 3.4 * rows)
+    axes = fig.subplots(rows, 3, squeeze=False, sharey=True).reshape(-1)
+    names = list(dict.fromkeys(name for lines in models.values() for _, _, name, _, _ in lines))
+    for ax, (model, lines) in zip(axes, models.items(), strict=False):
+        for _, axis, name, xs, ys in lines:
+            i = names.index(name)
+            ax.plot(xs, np.array(ys["time"]) * 1e3, MARKS[i] + "-", color=LINES[i], linewidth=1.6, label=name)
+            ax.set_xlabel(axis)
+        ax.set_title(model, fontsize=11)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        for side in (ax.xaxis, ax.yaxis):
+            plain_log_axis(side)
+        ax.set_xticks(sorted({x for _, _, _, xs, _ in lines for x in xs}), minor=False)
+        ax.set_xticks([], minor=True)
+        tidy(ax, "both")
+    for ax in axes[len(models):]:
+        ax.set_visible(False)
+    for ax in axes[::3]:
+        ax.set_ylabel("ms a step (median)")
+    handles = {h.get_label(): h for ax in axes[:len(models)] for h in ax.get_lines()}
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=len(names), frameon=False)
     return fig
 
 

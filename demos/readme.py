@@ -30,8 +30,9 @@ READING = {                                     # chapters, and their files in t
     "Chapter 3, from noise to images": (
         "tinycv/generative", "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding networks "
                              "diffusion samplers guidance inpaint unet dit edm"),
-    "On a GPU": ("tinycv/engine", "backend gpu cuda gemm ../nn/activation_cuda ../nn/norm_cuda ../nn/batch_norm_cuda "
-                 "../nn/conv_cuda ../nn/losses_cuda ../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
+    "On a GPU": ("tinycv/engine", "backend gpu cuda reduce_cuda gemm cublas capture ../nn/activation_cuda ../nn/linear_cuda "
+                 "../nn/norm_cuda ../nn/batch_norm_cuda ../nn/conv_cuda ../nn/conv_tiles_cuda ../nn/losses_cuda "
+                 "../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
 }
 
 
@@ -122,7 +123,26 @@ def bounds() -> str:
     return table(json.loads((ROOT / name).read_text(encoding="utf-8")))
 
 
-PAGES = {"README.md": (reading, gallery, speed), "demos/README.md": (figures,), "benchmarks/README.md": (ops, bounds)}
+def gpu() -> str:
+    """Steps on a GPU beside PyTorch's, and from which batch on it pays."""
+    from benchmarks.gpu_tables import gpu_table
+    return gpu_table(sessions())
+
+
+def kernels() -> str:
+    """CUDA kernels beside the array calls that they replace."""
+    from benchmarks.gpu_tables import kernels_table
+    return kernels_table(sessions()[0], json.loads((ROOT / "benchmarks/results/gpu/conv_tiles.json").read_text("utf-8")))
+
+
+def sessions() -> list[dict]:
+    """The committed records of sessions on a GPU, in their order."""
+    return [json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted((ROOT / "benchmarks/results/gpu").glob("*_[0-9].json"))]
+
+
+PAGES = {"README.md": (reading, gallery, speed, gpu), "demos/README.md": (figures,),
+         "benchmarks/README.md": (ops, bounds, kernels)}
 
 
 def measured(suite: str) -> dict:

@@ -275,3 +275,49 @@ def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, c
         assert row["total"] == pytest.approx(row["products"] + row["calls"] + row["rest"])
         assert bounds.bound(row) in ("BLAS", "ufuncs and copies", "Python")
     assert "3 steps" in capsys.readouterr().out
+
+
+# ── what READMEs show of a GPU ───────────────────────────────────────────────────────────────────
+
+def session_of(ratios):
+    """A session's record with one step, whose times are these shares of PyTorch's second."""
+    def row(group, name, times, of="step", **more):
+        names, first = more.pop("names", ("CuPy", "PyTorch")), times[0]
+        contenders = [{"name": n, "on_device": True, "median": t, "ratio": first / t, "interval": [0.9 * first / t] * 2,
+                       "memory": {"bytes": 2e9}} for n, t in zip(names, times, strict=True)]
+        return {"group": group, "name": name, "of": of, "flops": 1e9, "dtype": "float32", "contenders": contenders, **more}
+    names = "NumPy", "CuPy", "CuPy, captured"
+    sweep = [row("MLP training step", f"batch {b}", (n, 1.0, 0.1), point=["batch", b], names=names)
+             for b, n in ((1, 0.5), (8, 2.0))]
+    environment = {"peaks": {"products": [{"library": "CuPy, float32", "threads": "GPU", "gflops": 2.0, "shape": [1]}],
+                             "copies": []}, "cpu": {"model": "a CPU", "cores": 2},
+                   "blas": {"library": "b", "version": "1", "kernel": "k", "threads": 2}, "when": "2026-11-27T00:00:00Z",
+                   "versions": {"Python": "3", "NumPy": "2"}, "commit": None, "uncommitted_changes": False,
+                   "gpu": {"usable": True, "names": ["a card"], "tf32": False}}
+    return {"suite": "backends", "quick": False, "parts": {"tests": {"failed": False}}, "environment": environment, "rows": [
+        *(row(group, "LSTM", (r, 1.0)) for group, r in ratios.items()),
+        row("reference", "products of x", (1.0, 2.0), "call"), *sweep]}
+
+
+def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
+    from benchmarks.gpu_tables import gpu_table
+    text = gpu_table([session_of({"reference": 9.0}), session_of({"reference": 1.5, "reference, captured": 0.5,
+                                                                  "reference, float16": 2.0})])
+    assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | 500 ms | 0.50 [0.45, 0.45] | 9.00 | 2 GB, 2 GB |" in text
+    assert "| geometric mean |  |  | 1.50 |  | 0.50 | 9.00 |  |" in text
+    assert "The products of x: 50% of the chip's measured peak in float32, PyTorch's 25%." in text
+    assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/gpu passed" in text
+    assert "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from 2.8 on | at every batch |" in text
+
+
+def test_a_session_without_captured_steps_shows_dashes():
+    from benchmarks.gpu_tables import gpu_table
+    assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | - | - | 1.50 |" in gpu_table([session_of({"reference": 1.5})])
+
+
+def test_models_over_the_batch_stand_on_one_picture():
+    record = session_of({})
+    record["rows"] += [dict(row, group="LSTM training step") for row in record["rows"] if row["group"].startswith("MLP")]
+    fig = charts.panels(record)
+    shown = [ax for ax in fig.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in shown] == ["MLP", "LSTM"] and len(shown[0].get_lines()) == 3

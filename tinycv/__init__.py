@@ -20,6 +20,7 @@ Read in this order:
 10. engine/recompute.py                                               less memory, for a second forward pass
 11. engine/shards.py, parallel.py, nn/batch_norm.py                   all cores at one batch
 12. engine/cuda.py, gemm.py, nn/norm_cuda.py and its like; half.py     what a GPU wants done otherwise
+    engine/capture.py                                                 a whole training step as one launch
 
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """

@@ -1,8 +1,13 @@
 """Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32, TF32 only if asked for."""
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
+
 import numpy as np
 import pytest
+from cupy_double import blas
 from cupy_double.world import WORLD
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,3 +152,75 @@ def test_without_a_gpu_the_choice_is_remembered(monkeypatch):
     monkeypatch.setattr(gemm, "gpu_problem", lambda: RuntimeError("none"))
     tinycv.allow_tf32(True)
     assert gemm.tf32_allowed()
+
+
+# ── cuBLAS itself: what it is handed, played on the host ─────────────────────────────────────────
+
+class Played:
+    """libcublas as ctypes calls it. cublasGemmEx and its sister do what they say, by tests/cupy_double/blas.py."""
+
+    def __init__(self):
+        self.calls = []
+        for name in ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2"):
+            setattr(self, name, lambda *given, name=name: self.calls.append((name, given)) or 0)
+
+    def cublasGemmEx(self, *given):
+        *start, a, kind, row_a, b, kind_b, row_b, beta, y, kind_y, row_y, sums, how = given
+        assert kind == kind_b == kind_y and how == cublas.DEFAULT
+        none = ctypes.c_longlong(0)
+        return self.cublasGemmStridedBatchedEx(*start, a, kind, row_a, none, b, kind, row_b, none, beta, y, kind, row_y, none,
+                                               1, sums, how)
+
+    def cublasGemmStridedBatchedEx(self, handle, turn_a, turn_b, m, n, k, alpha, a, kind, row_a, step_a, b, _, row_b, step_b,
+                                   beta, y, __, row_y, step_y, count, sums, how):
+        self.calls.append(("product", (count, sums)))
+        blas.Cublas().product(None, (turn_a, turn_b), (m, n, k), alpha._obj.value, (a.value, row_a, step_a.value),
+                              (b.value, row_b, step_b.value), (y.value, row_y, step_y.value), kind, count, sums,
+                              bool(beta._obj.value))
+        return 0
+
+
+@pytest.fixture
+def played(double, monkeypatch):
+    library = Played()
+    monkeypatch.setattr(ctypes, "CDLL", lambda file: library)
+    made = cublas.Cublas("libcublas.so.13")
+    monkeypatch.setattr(cublas, "library", lambda xp: made)
+    return library
+
+
+@pytest.mark.parametrize("char", "efd")
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_cublas_is_handed_a_product_as_its_manual_has_it(double, played, char, lead):
+    rng = np.random.default_rng(0)
+    a, b, y = (rng.normal(size=(*lead, *shape)).astype(char) for shape in ((4, 5), (3, 5), (4, 3)))
+    out = double.asarray(y)
+    found = gemm.times(double.asarray(a), double.asarray(b).swapaxes(-1, -2), 0.5, out, add=True)
+    assert found is out and np.allclose(found.get(), y + 0.5 * a @ b.swapaxes(-1, -2), rtol=RTOL[char], atol=10 * RTOL[char])
+    assert played.calls[-1] == ("product", (3 if lead else 1, gemm.SUMS[char]))
+
+
+def test_a_stream_has_one_handle_with_its_workspace_and_a_thread_its_own(double, played):
+    a = double.ones((2, 2), "float32")
+    for _ in range(2):
+        gemm.times(a, a)
+    made = [name for name, _ in played.calls if name != "product"]
+    assert made == ["cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2"]
+    thread = threading.Thread(target=gemm.times, args=(a, a))
+    thread.start()
+    thread.join()
+    assert len([name for name, _ in played.calls if name == "cublasCreate_v2"]) == 2
+
+
+def test_what_cublas_cannot_do_is_said():
+    with pytest.raises(RuntimeError, match=r"status 3 \(it could not get memory\)"):
+        cublas.checked(3)
+    cublas.checked(0)
+
+
+def test_where_there_is_no_library_products_are_cupys(double, monkeypatch):
+    def missing(file):
+        raise OSError(file)
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    cupy_double = sys.modules["cupy_double"]
+    assert cupy_double._true_library.__wrapped__(double) is None
