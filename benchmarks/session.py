@@ -1,12 +1,13 @@
-"""A visit to a machine with a GPU: all that can be told in the minutes that there are, in one JSON.
+"""A session on a GPU machine: the most useful measurements that fit in the given minutes, in gpu_NAME.json (NAME: the card).
 
-    python -m benchmarks session --minutes 6             about what a first visit needs
+    python -m benchmarks session --minutes 6             in the order below, as far as the time goes
     python -m benchmarks session --only demos            a part alone; tests,reference:90: two, the second for 90 seconds
 
-The parts, the most telling first; PARTS below says how many seconds each may take:
+The parts, the most telling first; PARTS below says how many seconds each may take, together some 19 minutes:
 
     tests        tests/gpu: is it right?
-    reference    training steps of five models beside PyTorch's, in float32, with TF32, and in float16; the chip's roofs
+    reference    training steps of five models beside PyTorch's, in float32, captured, with TF32, and in
+                 float16; the GPU's peak rates (roofline)
     sweeps       from which size on does the GPU pay? (backends.py)
     kernels      every CUDA kernel beside the array calls that it replaces (kernels.py)
     profile      where the steps of the reference spend their time (profile.py)
@@ -14,9 +15,9 @@ The parts, the most telling first; PARTS below says how many seconds each may ta
     demos        demos 06, 09 and 17 on the GPU, and in float16 where they can: figures and seconds
     suite        every other test of the package that has a device, on the GPU
 
-Each result is written the moment it is there. A part that fails leaves its error, and the others their chance. What an
-earlier session on the same card, with the same sources, has measured is not measured again. A row that needs a package
-which is not here is left out, and says so.
+Each result is written the moment it is there. A part that fails leaves its error, and the others run all the same. Rows that
+an earlier session on the same card measured with the same sources are not measured again; the parts that are no rows (tests,
+profile, graphs, demos, suite) do run again. What needs a package that is not installed is left out, and says so.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, 
 def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "ROOT", tmp_path)
     (tmp_path / "demos").mkdir()
-    (tmp_path / "demos/07_x.py").write_text("import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[4])\n"
+    (tmp_path / "demos" / "07_x.py").write_text("import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[4])\n"
                                             "out.mkdir()\nrows = [{'metric': 'm', 'value': 1.5}]\n"
                                             "(out / '07_x.json').write_text(json.dumps({'seconds': 2, 'rows': rows}))\n")
     visit = SimpleNamespace(file=tmp_path / "record.json")

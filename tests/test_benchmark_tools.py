@@ -307,7 +307,7 @@ def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
     assert "| geometric mean |  |  | 1.50 |  | 0.50 | 9.00 |  |" in text
     assert "The products of x: 50% of the chip's measured peak in float32, PyTorch's 25%." in text
     assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/gpu passed" in text
-    assert "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from 2.8 on | at every batch |" in text
+    assert "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from batch 2.8 on | at every batch |" in text
 
 
 def test_a_session_without_captured_steps_shows_dashes():

@@ -14,7 +14,7 @@ from typing import Any
 
 from tinycv.engine import backend
 from tinycv.engine.flat import Flat, alike
-from tinycv.engine.tensor import Parameter
+from tinycv.engine.tensor import Parameter, wrap
 from tinycv.nn.module import Module
 
 
@@ -58,7 +58,10 @@ class EMA:
             spare *= 1 - self.decay
             average += spare
         for t, average in self.buffers.items():
-            average[...] = t._data
+            if alike([t, wrap(average, None)])[1:] or average.shape != t.shape:     # it was moved, or cast
+                self.buffers[t] = t._data.copy()
+            else:
+                average[...] = t._data          # in place, so that a recorded step does it too
 
     def _follow(self) -> None:
         """Go where the model has been moved since."""

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine import backend, capturing
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
@@ -97,6 +97,7 @@ class Half:
         There are none if they overflowed. To know that is to wait for the device, the one wait of a step: optimisers count
         their steps on the host (Adam's corrections need the number), and a step that is left out does not count.
         """
+        capturing.refuse("Half.backward, which waits to know whether gradients overflowed,", "record the forward pass alone")
         with np.errstate(over="ignore", invalid="ignore"):
             (loss * self.scale).backward()
             found = [(p, master) for p, master in zip(self.own, self.masters, strict=True) if p.grad is not None]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinycv import optim_cuda
+from tinycv.engine import capturing
 from tinycv.engine.backend import array_module
 from tinycv.engine.cuda import suits
 from tinycv.engine.tensor import Tensor, wrap
@@ -68,6 +69,7 @@ class SGD(Optimizer):
     """
 
     arrays, definition = ("momentum_buffer",), staticmethod(sgd)
+    steady = 1                                  # only the first step is another
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False):
@@ -200,7 +202,9 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     differs: as in PyTorch, 1e-6 is added to the length.
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if (recording := capturing.current()) is not None:
+        recording.reads_gradients(parameters)
     grads = [p.grad._data for p in parameters if p.grad is not None]
     if not grads:
         return Tensor(0.0)

@@ -7,6 +7,7 @@ calls cost about as much as 10,000 weights each, so that cache is the one that c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import groupby
@@ -38,6 +39,7 @@ class Optimizer:
 
     arrays: tuple[str, ...] = ()                # by PyTorch's names
     definition: Callable[..., tuple]
+    steady = math.inf                           # from how many steps on their number plays no part in the definition
     run_on_gpu: Callable[..., None] | None = None
     send: Callable[..., None]
 
@@ -79,8 +81,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients (None, not zeros)."""
-        for p in self.names:
-            p.grad = None
+        capturing.forget_gradients(self.names)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the parameters. half.py has another way."""
@@ -93,6 +94,9 @@ class Optimizer:
                 raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
         if any(slab.moved() for slab in self._slabs):
             self.load_state_dict(self.state_dict())
+        if (recording := capturing.current()) is not None:
+            recording.reads(self.names)
+            recording.reads_gradients(self.names)
         for slab in self._slabs:
             options = {name: slab.group[name] for name in self.defaults}
             if slab.xp is not np and self.run_on_gpu and slab.whole():
@@ -122,16 +126,12 @@ class Optimizer:
     def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
         """Of a step that is being recorded: where it reads what changes. Before each launch this is counted and sent."""
         recording, state = capturing.current(), next(iter(slab.state.values()))
-        sent, again = recording.room(SENT, "float64"), False        # the call that records counts its own launch
+        sent, step = recording.room(SENT, "float64"), counting(slab, places)
 
         def send() -> None:
-            nonlocal again
-            if again:
-                slab.counted(places)
-            again = True
-            self.send(state, sent, slab.steps[places[0]], **{name: slab.group[name] for name in self.defaults})
+            self.send(state, sent, step(), **{name: slab.group[name] for name in self.defaults})
         recording.before_launch(send)
-        recording.depends(lambda: (slab in self._slabs, slab.moved(), [id(t._data) for t in slab.tensors]))
+        recording.depends(lambda: (slab in self._slabs, len({slab.steps[i] for i in places})))
         return sent
 
     def _note_what_is_recorded(self, slab: Slab) -> None:
@@ -140,8 +140,10 @@ class Optimizer:
             if self.run_on_gpu:
                 raise RuntimeError(f"{type(self).__name__}: a step can be recorded only where each parameter lies in one "
                                    "piece of memory: p.data = p.data.copy() before")
-            recording.depends(lambda: ({name: slab.group[name] for name in self.defaults}, slab in self._slabs, slab.moved(),
-                                       [id(t._data) for t in slab.tensors]))
+            places = [i for i, t in enumerate(slab.tensors) if t.grad is not None]
+            recording.before_launch(counting(slab, places))
+            recording.depends(lambda: ({name: slab.group[name] for name in self.defaults}, slab in self._slabs,
+                                       [min(slab.steps[i], self.steady) for i in places]))
 
     @classmethod
     def run(cls, xp: Any, p: Any, g: Any, *rest: Any, **options: Any) -> None:
@@ -191,6 +193,21 @@ class Optimizer:
             shapes = {key: tuple(array.shape) for key, array in saved.items() if key != "step"}
             if type(saved.get("step")) is not int or saved["step"] and shapes != dict.fromkeys(self.arrays, p.shape):
                 yield f"{name} of shape {p.shape} needs a step and {list(self.arrays)}, saved are {shapes}"
+
+
+def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
+    """A function that counts a recorded step before its launch, and says its number. The first time it only says it: the
+    call that recorded has counted, perhaps further steps too."""
+    first = slab.steps[places[0]] + 1 if places else 0
+
+    def count() -> int:
+        nonlocal first
+        step, first = first, None
+        if step is None:
+            slab.counted(places)
+            step = slab.steps[places[0]] if places else 0
+        return step
+    return count
 
 
 class Slab(Flat):

@@ -168,8 +168,8 @@ class Played:
         *start, a, kind, row_a, b, kind_b, row_b, beta, y, kind_y, row_y, sums, how = given
         assert kind == kind_b == kind_y and how == cublas.DEFAULT
         none = ctypes.c_longlong(0)
-        return self.cublasGemmStridedBatchedEx(*start, a, kind, row_a, none, b, kind, row_b, none, beta, y, kind, row_y, none,
-                                               1, sums, how)
+        return self.cublasGemmStridedBatchedEx(*start, a, kind, row_a, none, b, kind, row_b, none, beta, y, kind, row_y,
+                                               none, 1, sums, how)
 
     def cublasGemmStridedBatchedEx(self, handle, turn_a, turn_b, m, n, k, alpha, a, kind, row_a, step_a, b, _, row_b, step_b,
                                    beta, y, __, row_y, step_y, count, sums, how):
@@ -213,7 +213,7 @@ def test_a_stream_has_one_handle_with_its_workspace_and_a_thread_its_own(double,
 
 
 def test_what_cublas_cannot_do_is_said():
-    with pytest.raises(RuntimeError, match=r"status 3 \(it could not get memory\)"):
+    with pytest.raises(RuntimeError, match=r"status 3 \(often: no memory is left\)"):
         cublas.checked(3)
     cublas.checked(0)
 
@@ -224,3 +224,33 @@ def test_where_there_is_no_library_products_are_cupys(double, monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", missing)
     cupy_double = sys.modules["cupy_double"]
     assert cupy_double._true_library.__wrapped__(double) is None
+
+
+def test_a_sum_over_nothing_adds_nothing_whatever_lies_in_fresh_memory(double, monkeypatch):
+    empty = double.empty
+    monkeypatch.setattr(double, "empty", lambda *args: double.full(*args[:1], np.nan, *args[1:]) if args else empty())
+    out = double.ones((3, 2), "float32").T                          # in pieces
+    gemm.times(double.ones((2, 0), "float32"), double.ones((0, 3), "float32"), out=out, add=True)
+    assert (out.get() == 1).all()
+
+
+def test_an_out_that_does_not_fit_is_refused(double):
+    a, b = double.ones((2, 3), "float32"), double.ones((3, 4), "float32")
+    for shape, dtype in (((2, 4), "float64"), ((4, 2), "float32"), ((2, 2, 4), "float32")):
+        with pytest.raises(ValueError, match="matmul: out is"):
+            gemm.times(a, b, out=double.empty(shape, dtype))
+
+
+def test_what_cublas_cannot_count_is_refused_and_not_cut_to_32_bits():
+    for a, b in (((2 ** 31, 1), (1, 1)), ((1, 2 ** 31), (2 ** 31, 1)), ((2 ** 16, 2 ** 15, 1, 1), (1, 1))):
+        with pytest.raises(ValueError, match="32 bits"):
+            gemm.fitted(a, b)
+    assert gemm.lies((2, 2), (4 * 2 ** 31, 4), (), 4) is None       # a copy lies closer
+
+
+def test_a_bias_of_another_shape_is_not_read_past_its_end(double):
+    x, weight = np.ones((2, 3), "float32"), np.ones((4, 3), "float32")
+    for shape in ((), (1,), (1, 4), (2, 4), (2, 1)):
+        bias = np.arange(np.prod(shape), dtype="float32").reshape(shape)
+        found = tinycv.nn.functional.linear(*(tinycv.Tensor(a, device="gpu") for a in (x, weight, bias)))
+        assert np.array_equal(found.numpy(), x @ weight.T + bias)

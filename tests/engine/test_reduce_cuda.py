@@ -74,6 +74,24 @@ def test_which_sums_go_by_rows(double, monkeypatch, order, axis, by_rows):
     assert bool(asked) == by_rows
 
 
+@pytest.mark.parametrize("shape", [(1000, 4), (4, 1000)])
+def test_a_mean_of_halves_does_not_overflow_where_their_sum_would(double, shape):
+    a = double.full(shape, 100, "float16")
+    for axis in (0, 1, (0, 1)):
+        found = reduce.mean_over(double, a, axis)
+        assert found.dtype == "float16" and (found.get() == 100).all()
+    assert abs(float(reduce.mean_over(double, double.full((100000, 2), 0.1, "float16"), 0)[0].get()) - 0.1) < 1e-4
+
+
+def test_axes_are_refused_as_numpy_refuses_them(double):
+    a = double.ones((4, 3, 2), "float32")
+    for axis in (3, 5, -4, (0, 3), (0, 0), (0, -3)):
+        for function in (reduce.sum_over, reduce.mean_over):
+            with pytest.raises(ValueError, match="out of bounds|duplicate"):
+                function(double, a, axis)
+    assert reduce.sum_over(double, a, np.int64(0)).shape == (3, 2)
+
+
 def test_few_rows_take_one_launch(double):
     with counting() as seen:
         reduce_cuda.sum_rows(double, double.ones((16, 8), "float32"))

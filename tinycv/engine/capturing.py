@@ -1,14 +1,19 @@
-"""Is a step being recorded as a CUDA graph (capture.py)?  What a recording must know of, or could not hold, asks here."""
+"""What the rest of the package tells a recording in progress (capture.py), and what it must refuse while there is one.
+
+``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's state registers that with
+it; code that a CUDA graph cannot hold calls ``refuse``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinycv.engine.capture import Recording
+    from tinycv.engine.tensor import Tensor
 
 _current: ContextVar[Recording | None] = ContextVar("tinycv_recording", default=None)
 current = _current.get                          # the Recording that is being made in this thread, or None
@@ -22,6 +27,15 @@ def by(recording: Recording) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def forget_gradients(leaves: Iterable[Tensor]) -> None:
+    """Set ``leaf.grad = None``, and tell the recording in progress."""
+    leaves, recording = list(leaves), current()
+    for leaf in leaves:
+        leaf.grad = None
+    if recording is not None:
+        recording.cleared.update(leaves)
 
 
 def refuse(what: str, instead: str) -> None:

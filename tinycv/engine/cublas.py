@@ -1,10 +1,11 @@
 """cuBLAS, NVIDIA's library of matrix products, called by ctypes, so that a product can be part of a CUDA graph.
 
 CuPy has bindings of its own, but they refuse while a stream is captured (CuPy 14.2: "calling cuBLAS API during stream
-capture is currently unsupported").  The library itself does not, as long as it need not ask for memory: so every stream
-has a handle here, which is given its workspace when it is made.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
+capture is currently unsupported").  The library itself allows it as long as it need not allocate memory.  So each thread has
+one handle per device and stream, with a workspace of its own of 32 MiB.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
 
-It is the library that CuPy has loaded; where there is none, ``library`` is None, and gemm.py leaves products to CuPy.
+The library is opened by its file name, and the system's loader returns the copy that CuPy has loaded.  Where there is none,
+``library`` is None, and gemm.py leaves products to CuPy.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import threading
 from functools import cache, lru_cache
 from typing import Any
 
+from tinycv.engine import capturing
 from tinycv.engine.gpu import gpu_problem
 
 WORKSPACE = 32 << 20                            # bytes, as the manual advises for Hopper; less would exclude some kernels
 FLOAT16, FLOAT32, FLOAT64 = 2, 0, 1             # cudaDataType: CUDA_R_16F, CUDA_R_32F, CUDA_R_64F
-SUMS_32F, SUMS_TF32, SUMS_64F = 68, 77, 70      # cublasComputeType: what a product is added up in
+SUMS_32F, SUMS_TF32, SUMS_64F = 68, 77, 70      # cublasComputeType. TF32 rounds the factors, and still adds in float32
 DEFAULT = -1                                    # cublasGemmAlgo: cuBLAS chooses the kernel
 POINTER, LONG = ctypes.c_void_p, ctypes.c_longlong
 
@@ -49,7 +51,10 @@ class Cublas:
             checked(self.set_stream(handle, POINTER(at[1])))
             checked(self.set_workspace(handle, POINTER(workspace.data.ptr), ctypes.c_size_t(WORKSPACE)))
             made[at] = handle, workspace
-        return made[at][0]
+        handle, workspace = made[at]
+        if (recording := capturing.current()) is not None:
+            recording.kept.append(workspace)    # the graph writes there, when this thread has long ended too
+        return handle
 
     def product(self, xp: Any, turned: tuple[bool, bool], shape: tuple[int, int, int], factor: float, a: tuple, b: tuple,
                 y: tuple, kind: int, count: int, sums: int, add: bool = False) -> None:
@@ -74,7 +79,7 @@ def number(value: float, exact: bool) -> Any:
 def checked(status: int) -> None:
     """RuntimeError where cuBLAS could not do it: its numbers are cublasStatus_t, in section 2.2.2 of the manual."""
     if status:
-        raise RuntimeError(f"cuBLAS answered with status {status}" + " (it could not get memory)" * (status in (1, 3)))
+        raise RuntimeError(f"cuBLAS answered with status {status}" + " (often: no memory is left)" * (status in (1, 3)))
 
 
 @cache

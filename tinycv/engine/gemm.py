@@ -1,8 +1,8 @@
-"""Products of matrices on a GPU, without hidden copies; and TF32, which must be asked for.
+"""Matrix products on a GPU (GEMM) by cuBLAS, without copies of transposed or stacked operands; TF32 only on request.
 
-CuPy's own @ copies every operand of a stack that is turned around or lies in pieces, widens halves to float32, and never
-uses TF32 there.  cuBLAS needs none of that: a matrix that is turned around is a flag, and a stack is one step from matrix
-to matrix.  cuBLAS numbers entries down the columns, so that our rows are its columns:
+For stacks of matrices, CuPy's own @ copies each operand that is transposed or not contiguous, converts float16 to float32,
+and never uses TF32.  cuBLAS needs none of that: a transposed matrix is a flag, and a stack is one stride between matrices.
+cuBLAS numbers entries down the columns, so that our rows are its columns:
 
     C = A B of ours  is  Cᵀ = Bᵀ Aᵀ of its own,  where it finds Aᵀ and Bᵀ lying as we left A and B.
 
@@ -28,13 +28,15 @@ from tinycv.engine.gpu import gpu_problem
 
 TYPES = {"e": cublas.FLOAT16, "f": cublas.FLOAT32, "d": cublas.FLOAT64}
 SUMS = {"e": cublas.SUMS_32F, "f": cublas.SUMS_32F, "d": cublas.SUMS_64F}
+MOST = 2 ** 31 - 1                              # of rows, columns, and entries from row to row
 BY_ENVIRONMENT = os.environ.get("CUPY_TF32", "0") not in ("", "0")     # read once, as CuPy does
 asked: dict[str, bool] = {}                     # "tf32", once somebody has said
 
 
 def allow_tf32(allowed: bool) -> None:
-    """May products of float32 matrices on a GPU round their factors to TF32? Not unless this, or CUPY_TF32=1, says so.
+    """Allow float32 matrix products on a GPU to round their factors to TF32. Off by default; CUPY_TF32=1 allows it too.
 
+    A step recorded by ``captured`` keeps the setting that it was recorded with: call this first.
     differs: PyTorch's name for it is torch.backends.cuda.matmul.allow_tf32.
     """
     asked["tf32"] = bool(allowed)
@@ -49,7 +51,7 @@ def tf32_allowed() -> bool:
 
 
 def times(a: Any, b: Any, scale: float = 1.0, out: Any = None, add: bool = False) -> Any:
-    """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N); CuPy's without copies.
+    """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N). On a GPU only what ``lies`` cannot describe is copied.
 
     out: an array of CuPy's to put it into, or with ``add`` to add it to.
     """
@@ -67,9 +69,12 @@ def _by_cublas(xp: Any, library: Any, a: Any, b: Any, scale: float, out: Any, ad
     """times() by one call of cuBLAS, which finds each matrix where it lies."""
     char, size = a.dtype.char, a.itemsize
     lead, m, n, k = fitted(a.shape, b.shape)
+    if out is not None and (out.shape != (*lead, m, n) or out.dtype != a.dtype):
+        raise ValueError(f"matmul: out is {out.dtype} {out.shape}, the product {a.dtype} {(*lead, m, n)}")
     y = xp.empty((*lead, m, n), a.dtype) if out is None or not out.flags.c_contiguous else out
     if not y.size or not k:
-        y[...] = y if add else 0
+        if y is not out or not add:
+            y[...] = 0
     else:
         if (of_a := lies(a.shape, a.strides, lead, size)) is None:
             a = in_order(xp, xp.broadcast_to(a, (*lead, m, k)))
@@ -91,7 +96,10 @@ def fitted(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], int
     """(the stack's axes, m, n, k) of two shapes. ValueError where they do not fit."""
     if a[-1] != b[-2]:
         raise ValueError(f"matmul: {a} @ {b}: the last axis of one and axis -2 of the other must be equal")
-    return np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1], a[-1]
+    lead = np.broadcast_shapes(a[:-2], b[:-2])
+    if max(prod(lead), a[-2], *b[-2:]) > MOST:                      # ctypes would cut it to 32 bits, and say nothing
+        raise ValueError(f"matmul: {a} @ {b}: cuBLAS counts rows, columns and matrices in 32 bits, to {MOST}: cut it up")
+    return lead, a[-2], b[-1], a[-1]
 
 
 @lru_cache(maxsize=4096)
@@ -106,6 +114,8 @@ def lies(shape: tuple[int, ...], strides: tuple[int, ...], lead: tuple[int, ...]
     elif (down == 1 or rows == 1) and (along >= rows or columns == 1):
         turned, row = True, rows if columns == 1 else along
     else:
+        return None
+    if row > MOST:
         return None
     own = zip(shape[:-2][::-1], strides[:-2][::-1], strict=True)
     steps = [0 if n == 1 else s // size for n, s in own][:len(lead)][::-1]          # 0: one matrix for all

@@ -90,30 +90,36 @@ def sum_rows(xp: Any, a: Any) -> Any:
     return _ones(len(a), a.dtype.char) @ a if a.dtype.kind == "f" else a.sum(axis=0)
 
 
-def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """a.sum(axis, keepdims). On a GPU, where the axes come first in memory and others after them, by ``sum_rows``."""
-    if xp is np or axis is None or not suits([a]):
+def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: Any) -> Any:
+    """a.sum(axis, keepdims). On a GPU, where the axes come first in memory and others after them, by ``sum_rows``; there
+    halves are answered in float32 where dtype="float32" asks for it."""
+    if xp is np or axis is None or not a.ndim or not suits([a]):
         return a.sum(axis=axis, keepdims=keepdims)
-    summed = {axis % a.ndim} if isinstance(axis, int) else {i % a.ndim for i in axis}
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    summed = {i % a.ndim for i in axes}
+    if len(summed) < len(axes) or not all(-a.ndim <= i < a.ndim for i in axes):
+        return a.sum(axis=axis, keepdims=keepdims)                  # CuPy says what is wrong
     order = [i for i in lie(a) if a.shape[i] > 1]                   # an axis of length 1 lies anywhere
     first = {i for i in summed if a.shape[i] > 1}
     kept = [i for i in range(a.ndim) if i not in summed]
     after = order[len(first):]
     if not first or not after or set(order[:len(first)]) != first or not a.size or not (
             a.transpose(lie(a)).flags.c_contiguous):
-        return a.sum(axis=axis, keepdims=keepdims)
+        return a.sum(axis=axis, keepdims=keepdims, **wide)
     rows = a.transpose(lie(a)).reshape(prod(a.shape[i] for i in first), -1)
-    total = sum_rows(xp, rows).reshape([a.shape[i] for i in after])
+    total = (reduce_cuda.sum_rows(xp, rows, wide=True) if wide else sum_rows(xp, rows)).reshape([a.shape[i] for i in after])
     total = total.transpose([after.index(i) for i in kept if i in after])           # as the array's own axes are ordered
     return total.reshape([1 if i in summed else n for i, n in enumerate(a.shape) if keepdims or i not in summed])
 
 
 def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """a.mean(axis, keepdims), on a GPU by ``sum_over``."""
+    """a.mean(axis, keepdims), on a GPU by ``sum_over``; of halves in float32, whose sum may be too large for a half."""
     if xp is np or axis is None or not suits([a]):
         return a.mean(axis=axis, keepdims=keepdims)
-    total = sum_over(xp, a, axis, keepdims)
-    return total * (total.size / a.size) if a.size and total.size else a.mean(axis=axis, keepdims=keepdims)
+    total = sum_over(xp, a, axis, keepdims, **({"dtype": "float32"} if a.dtype.char == "e" else {}))
+    if not (a.size and total.size):
+        return a.mean(axis=axis, keepdims=keepdims)
+    return (total * (total.size / a.size)).astype(a.dtype, copy=False)
 
 
 def max_last(xp: Any, a: Any) -> Any:

@@ -98,7 +98,10 @@ def gpu_noise(device: str) -> Any:
         capturing.refuse("a new stream of noise, as nn.checkpoint makes for what draws noise in it", "leave it out there")
         random, number = sys.modules["cupy"].random, int(device.partition(":")[2])
         streams.gpu_noise[device] = random.Generator(random.Philox4x3210(streams.sequence(2 + number, *streams.block)))
-    return streams.gpu_noise[device]
+    generator = streams.gpu_noise[device]
+    if (recording := capturing.current()) is not None:              # which is held, and stands until somebody sets a seed
+        recording.depends(lambda: _here().gpu_noise.get(device) is generator)
+    return generator
 
 
 @contextmanager

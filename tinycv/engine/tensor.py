@@ -62,6 +62,8 @@ class Tensor:
         if wanted and self._data.dtype.kind != "f":
             raise TypeError(f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary smoothly; "
                             "make it with dtype=tinycv.float32")
+        if wanted and self._node is None and (recording := capturing.current()) is not None:
+            recording.cleared.add(self)                     # a leaf of the step's own: no gradient waits in it
         if self.is_leaf:
             self._node = LEAF if wanted else None
         elif not wanted:
@@ -80,7 +82,10 @@ class Tensor:
 
     @data.setter
     def data(self, array: Any) -> None:
-        self._data = as_array(array)
+        array = as_array(array)
+        if array is not self._data:
+            capturing.refuse("t.data = another array", "write into its memory, t.data[...] = values or t.data -= step")
+        self._data = array
         self.mark_changed()
 
     def mark_changed(self) -> None:

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from sys import getrefcount
 from typing import Any
 
-from tinycv.engine import backend, debug, errors
+from tinycv.engine import backend, capturing, debug, errors
 from tinycv.engine.reduce import sum_over
 from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
 
@@ -30,7 +30,10 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
     """
     gradients = sweep([self], [gradient], None, retain_graph or create_graph, create_graph)
+    recording = capturing.current()
     for leaf, g in gradients.items():
+        if recording is not None:
+            recording.gradient(leaf)
         with enable_grad() if create_graph else no_grad():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
@@ -59,6 +62,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     missing = [i for i, t in enumerate(targets) if t not in found]
     if missing and not allow_unused:
         raise ValueError(f"grad: the outputs do not depend on inputs {missing}; pass allow_unused=True for None there")
+    if (recording := capturing.current()) is not None:
+        recording.makes(found.values())
     return tuple(found.get(t) for t in targets)
 
 

@@ -126,4 +126,5 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
             yield
     finally:
         for t, array in kept:
-            t.data = array
+            t._data[...] = array                # in place, so that a recorded step puts it back too
+            t.mark_changed()

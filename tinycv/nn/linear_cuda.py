@@ -29,6 +29,8 @@ def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
     """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
     if bias is None:
         return times(rows, weight.T)
+    if bias.shape != (len(weight),):            # which the kernel would read past its end
+        return times(rows, weight.T) + bias
     y, (bias,) = xp.empty((len(rows), len(weight)), rows.dtype), packed(xp, bias)
     kernels.rows_of(y, len(y) if y.size else 0, len(y), y.shape[1], bias, y)
     return times(rows, weight.T, out=y, add=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine import backend, capturing
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 
@@ -26,6 +26,9 @@ class Module:
         raise TypeError(f"{type(self).__name__} must define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (recording := capturing.current()) is not None:
+            recording.reads(t for _, t in self.named_tensors())
+            recording.depends(lambda: self.training)
         return self.forward(*args, **kwargs)
 
     # -- parts, by name -----------------------------------------------------------------------------------
@@ -78,8 +81,7 @@ class Module:
         return self.train(False)
 
     def zero_grad(self) -> None:
-        for p in self.parameters():
-            p.grad = None
+        capturing.forget_gradients(self.parameters())
 
     def requires_grad_(self, wanted: bool = True) -> Module:
         """Freeze (False) or thaw every parameter."""

@@ -44,12 +44,14 @@ class SpectralNorm(Module):
         def unit(x):
             return x / (xp.sqrt((x * x).sum()) + 1e-12)
 
-        self.v.data = unit(w.T @ bare(self.u))
-        self.u.data = unit(w @ bare(self.v))
+        for vector, matrix, other in ((self.v, w.T, self.u), (self.u, w, self.v)):
+            vector._data[...] = unit(matrix @ bare(other))          # in place, so that a recorded step goes on too
+            vector.mark_changed()
 
     def sigma(self) -> Tensor:
         """The greatest singular value, as well as u and v know it."""
-        return self.u.detach() @ (_matrix(self.layer.weight) @ self.v.detach())
+        u, v = (Tensor(vector._data.copy()) for vector in (self.u, self.v))         # as they are now: a graph keeps them
+        return u @ (_matrix(self.layer.weight) @ v)
 
     def forward(self, x: Any) -> Any:
         """As the layer's, with W / σ(W)."""
