@@ -117,6 +117,9 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
     words = [word.partition(":") for word in (only or ",".join(PARTS)).split(",")]
+    if wrong := [f"{name}:{most}" for name, _, most in words if most and not most.isdigit()]:
+        print(f"--only takes a part's seconds as a whole number, reference:90; not {', '.join(wrong)}", file=sys.stderr)
+        return 2
     chosen = {name: float(most or "inf") for name, _, most in words}
     if unknown := set(chosen) - set(PARTS):
         print(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}", file=sys.stderr)

@@ -57,6 +57,12 @@ def test_without_a_tensor_the_device_must_be_said(double):
     assert tinycv.captured(lambda: 1, "cpu")() == 1
 
 
+@pytest.mark.parametrize("wrong", [None, "step", 3])
+def test_what_is_no_function_is_refused_at_once(wrong):
+    with pytest.raises(TypeError, match=f"captured takes a function, not {type(wrong).__name__}"):
+        tinycv.captured(wrong)
+
+
 def test_it_runs_three_times_is_recorded_and_then_launched(graphs):
     calls = []
 

@@ -68,6 +68,8 @@ class Captured:
     """What ``captured`` returns. ``recordings`` has one for each kind of arguments: by shape, dtype, and plain value."""
 
     def __init__(self, function: Callable, device: str | None = None):
+        if not callable(function):
+            raise TypeError(f"captured takes a function, not {type(function).__name__}")
         self.function, self.device = function, None if device is None else backend.resolve(device)
         self.recordings: dict[tuple, Recording] = {}
         self.calls: dict[tuple, int] = {}

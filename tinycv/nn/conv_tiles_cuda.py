@@ -21,7 +21,8 @@ so much work that it fills a GPU: ``suits``.  Everything else is left to conv_cu
 
 Chetlur et al. 2014, "cuDNN: Efficient primitives for deep learning", arXiv 1410.0759, section 3.  Tiles of blocks, of warps
 and of threads: NVIDIA, "Efficient GEMM in CUDA", in CUTLASS's documentation.  How kernels are written: engine/cuda.py.
-On an H100, 33 to 43 TFLOP/s in all three maps, where columns reach 12 to 39 (benchmarks/results/gpu/conv_tiles.json).
+On an H100, where the images fill it, 33 to 43 TFLOP/s in all three maps, and columns 12 to 39; small images reach 7 to 10
+and 5 to 8 (python -m benchmarks.tiles, benchmarks/results/gpu/conv_tiles.json).
 """
 
 from __future__ import annotations
