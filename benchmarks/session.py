@@ -112,6 +112,9 @@ class Visit:
 
 def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     """2 without a GPU, or for a part that there is not; 1 where a part failed; 0 else, also where time was too short."""
+    if folder.exists() and not folder.is_dir():
+        print(f"--out {folder} is a file: name a folder for the record", file=sys.stderr)
+        return 2
     from tinycv.engine import backend
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)

@@ -64,7 +64,10 @@ def milliseconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def main(file: Path) -> int:
-    """2 without a GPU."""
+    """2 without a GPU, or where the file is a folder."""
+    if file.is_dir():
+        print(f"{file} is a folder: name a file for the record", file=sys.stderr)
+        return 2
     from tinycv import doctor
     from tinycv.engine import backend
     if (problem := backend.gpu_problem()) is not None:

@@ -179,6 +179,12 @@ def test_convolution_by_tiles_is_held_against_columns(double):
     assert all(row["error"] < 1e-5 and row["same_bits"] and row["tiles_ms"] > 0 for row in found)
 
 
+def test_a_record_has_a_place_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert session.session(tmp_path / "file") == 2 and "is a file: name a folder" in capsys.readouterr().err
+    assert tiles.main(tmp_path) == 2 and "is a folder: name a file" in capsys.readouterr().err
+
+
 def test_without_a_gpu_no_tiles_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
     assert tiles.main(tmp_path / "a.json") == 2 and "no driver" in capsys.readouterr().err and not list(tmp_path.iterdir())
@@ -215,7 +221,8 @@ def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, 
     (tmp_path / "test_slow.py").write_text("import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
                                            "def test_b():\n    time.sleep(60)\n")
     found = session.pytest_run([str(tmp_path), "-p", "no:xdist"], 10)
-    assert found["failed"] and found["output"].startswith("the tests took more than 10 s") and "the reason" in found["output"]
+    said = found["output"]
+    assert found["failed"] and said.startswith("the tests took more than 10 s") and "the reason" in said
 
 
 def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
