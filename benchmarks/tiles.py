@@ -68,11 +68,11 @@ def main(file: Path) -> int:
     if file.is_dir():
         print(f"{file} is a folder: name a file for the record", file=sys.stderr)
         return 2
-    from tinycv import doctor
     from tinycv.engine import backend
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
+    from tinycv import doctor
     found = []
     for row in rows(backend.module_for("gpu")):
         found.append(row)
