@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a folder.
 FLOORS = [
+    ["engine.arguments"],
     ["engine.capturing", "engine.blas", "engine.memory", "engine.erf", "engine.gpu", "engine.rng", "engine.watch",
      "engine.shards"],
     ["engine.backend"],

@@ -1,0 +1,62 @@
+"""Arguments at the door: what is taken comes out as Python's own number, what is not gets one clear sentence."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinycv.engine.arguments import choice, number, size, sizes
+
+NUMBERS = [int, np.int8, np.int64, np.uint8, np.uint64]
+
+
+@given(st.integers(0, 100), st.sampled_from(NUMBERS))
+def test_a_size_takes_whatever_is_a_whole_number(n, kind):
+    made = size(kind(n), "f: n")
+    assert made == n and type(made) is int
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2]), object()])
+def test_a_size_is_nothing_else(value):
+    with pytest.raises(TypeError, match="f: n is .*; it must be a whole number, at least 1"):
+        size(value, "f: n", 1)
+
+
+def test_a_size_below_the_least_is_a_value_error():
+    with pytest.raises(ValueError, match="f: n is -1; it must be a whole number, at least 0"):
+        size(-1, "f: n")
+
+
+def test_sizes_repeat_one_number_and_count_several():
+    assert sizes(3, "f: k", 2) == (3, 3) and sizes(3, "f: k") == (3,) and sizes([np.int64(1), 2], "f: k", 2) == (1, 2)
+    with pytest.raises(ValueError, match=r"f: k has 3 numbers; it must have 2"):
+        sizes((1, 2, 3), "f: k", 2)
+    with pytest.raises(TypeError, match=r"f: k\[1\] is 'a'; it must be a whole number"):
+        sizes((1, "a"), "f: k", 2)
+    with pytest.raises(TypeError, match="f: k is '12'"):
+        sizes("12", "f: k", 2)
+
+
+@given(st.floats(-1e6, 1e6), st.sampled_from([float, np.float32, np.float64, np.array]))
+def test_a_number_takes_every_real_scalar(x, kind):
+    assert number(kind(x), "f: x") == float(kind(x)) and type(number(kind(x), "f: x")) is float
+
+
+@pytest.mark.parametrize("value", [True, "1", None, 1j, [1.0], np.array([1.0]), np.array(True), np.complex64(1)])
+def test_a_number_is_nothing_else(value):
+    with pytest.raises(TypeError, match="f: x is .*; it must be a number, at least 0"):
+        number(value, "f: x", 0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, np.float64("inf"), 1, 10 ** 400],
+                         ids=lambda v: f"{v:.3g}" if isinstance(v, float) else "int")
+def test_a_number_outside_its_bounds_is_a_value_error(value):
+    with pytest.raises(ValueError, match="f: x is .*; it must be a number, at least 0 and less than 1"):
+        number(value, "f: x", 0, below=1)
+
+
+def test_a_choice_is_one_of_those_named():
+    assert choice("sum", "f: reduction", ("mean", "sum")) == "sum"
+    for value, kind in (("max", ValueError), (1, TypeError), (np.array(["sum"]), TypeError)):
+        with pytest.raises(kind, match="f: reduction is .*; it must be one of 'mean', 'sum'"):
+            choice(value, "f: reduction", ("mean", "sum"))

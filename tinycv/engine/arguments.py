@@ -1,0 +1,87 @@
+"""Arguments that users give: checked at the door, so that a wrong one gets a sentence and not a riddle.
+
+Each function takes the value and ``what`` it is, "Linear: in_features", which begins the sentence of the error.
+Where Python would say "'numpy.float64' object cannot be interpreted as an integer", these say
+
+    Linear: in_features is 2.5; it must be a whole number, at least 0
+
+TypeError for a value of the wrong kind, ValueError for one of the right kind that cannot be right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from operator import index
+from typing import Any
+
+import numpy as np
+
+
+def size(value: Any, what: str, least: int = 0) -> int:
+    """A whole number, as Python's int: anything with ``__index__`` (int, np.int64) except a bool."""
+    takes = f"it must be a whole number, at least {least}"
+    if isinstance(value, (bool, np.bool)):
+        raise TypeError(f"{what} is {shown(value)}; {takes}")
+    try:
+        whole = index(value)
+    except TypeError:
+        raise TypeError(f"{what} is {shown(value)}; {takes}") from None
+    if whole < least:
+        raise ValueError(f"{what} is {whole}; {takes}")
+    return whole
+
+
+def sizes(value: Any, what: str, count: int | None = None, least: int = 0) -> tuple[int, ...]:
+    """A tuple of whole numbers. One number alone stands for ``count`` equal ones, or for a tuple of one."""
+    if not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0 or isinstance(value, str):
+        return (size(value, what, least),) * (1 if count is None else count)
+    given = tuple(size(v, f"{what}[{i}]", least) for i, v in enumerate(value))
+    if count is not None and len(given) != count:
+        raise ValueError(f"{what} has {len(given)} numbers; it must have {count}, or be one number for all")
+    return given
+
+
+def number(value: Any, what: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf,
+           below: float = math.inf) -> float:
+    """A real number with low <= value <= high and above < value < below, as Python's float.
+
+    NaN is always refused; infinity is refused where a bound excludes it.
+    """
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain and not (kind in ("i", "u", "f") and getattr(value, "ndim", None) == 0):
+        raise TypeError(f"{what} is {shown(value)}; {_wanted(low, high, above, below)}")
+    try:
+        real = float(value)
+    except OverflowError:                                           # an int beyond every float
+        real = math.inf if value > 0 else -math.inf
+    strict = (above == -math.inf or real > above) and (below == math.inf or real < below)
+    if not (low <= real <= high and strict):                        # NaN compares as outside
+        raise ValueError(f"{what} is {shown(value)}; {_wanted(low, high, above, below)}")
+    return real
+
+
+def _wanted(low: float, high: float, above: float, below: float) -> str:
+    """The bounds in words."""
+    named = (("at least", low), ("more than", above), ("at most", high), ("less than", below))
+    bounds = [f"{words} {bound:g}" for words, bound in named if math.isfinite(bound)]
+    return "it must be a number" + (", " if bounds else "") + " and ".join(bounds)
+
+
+def choice(value: Any, what: str, options: Iterable[Any]) -> Any:
+    """One of the options, as it was given."""
+    options = tuple(options)
+    if not any(type(value) is type(option) and value == option for option in options):
+        named = ", ".join(map(repr, options))
+        kind = ValueError if any(type(value) is type(option) for option in options) else TypeError
+        raise kind(f"{what} is {shown(value)}; it must be one of {named}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence: short, and an array by its type, dtype and shape."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+        return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
