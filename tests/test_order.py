@@ -17,6 +17,7 @@ FLOORS = [
     ["engine.cublas", "engine.cuda", "engine.gemm"],
     ["engine.reduce_cuda"],
     ["engine.reduce"],
+    ["engine.index", "engine.mode"],
     ["engine.tensor"],
     ["engine.capture"],
     ["engine.errors", "engine.debug", "engine.flat"],

@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import debug, errors, ops
+from tinycv.engine import debug, errors, ops, watch
 from tinycv.engine.cuda import suits
-from tinycv.engine.record import module_of, op, unwrapped
+from tinycv.engine.record import module_of, op, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
 
@@ -43,8 +43,6 @@ HALF = np.dtype("float16")
 
 class Fused:
     """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
-
-    keeps_result = True                             # its kernel may: see walk.sweep
 
     def __init__(self, definition: Callable):
         self.definition, self.run, self.run_on_gpu = definition, None, None
@@ -104,10 +102,11 @@ class Fused:
         """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced again."""
         (pull,), args = node.saved
         wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
+        if watch.latest > node.seq:
+            refuse_changed((*args, pull), node)                 # also what the pull keeps: its result, perhaps
         if record:
             found = self.retraced(args, wanted, g)
         else:
-            unwrapped(args, node)                               # refuses inputs that were changed in place
             found = pull(tuple(g) if isinstance(g, list) else g)
             found = found if isinstance(found, tuple) else (found,)
         for parent, piece, want in zip(node.parents, found, wanted, strict=False):
@@ -172,4 +171,4 @@ def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> l
 
 
 part = op(lambda xp, x: x, into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)})
-part.row.name, part.row.always_into, part.row.keeps_result = "part", True, True
+part.row.name, part.row.always_into = "part", True

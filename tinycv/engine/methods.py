@@ -6,13 +6,15 @@ Everything here is composed of rows of ops.py, so nothing here has a derivative 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.arguments import shown, size
+from tinycv.engine.index import plain_index
+from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -35,61 +37,64 @@ def power(a: Any, b: Any) -> Any:
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join along an existing axis."""
-    return ops.concatenate(*tensors, axis=axis)
+    return ops.concatenate(*_several("concatenate", tensors), axis=axis)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join along a new axis."""
-    return ops.stack(*tensors, axis=axis)
+    return ops.stack(*_several("stack", tensors), axis=axis)
+
+
+def _several(name: str, tensors: Any) -> Sequence[Any]:
+    """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too."""
+    if isinstance(tensors, (str, dict, set)) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
+        raise TypeError(f"{name}: tensors is {shown(tensors)}; it must be a list or tuple of Tensors")
+    members = [t if isinstance(t, Tensor) or hasattr(t, "shape") else as_array(t) for t in tensors]
+    if not members:
+        raise ValueError(f"{name}: there are no tensors to join")
+    return members
 
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
-    """Cut into equal sections (an int), or at the given places (as NumPy's split)."""
+    """Cut into equal sections (a number), or at the given places (as NumPy's split)."""
+    axis = along(axis, x.ndim, "split")
     n = x.shape[axis]
-    if isinstance(sections, int):
-        if n % sections:
-            raise ValueError(f"split: axis {axis} has size {n}, which does not divide into {sections} equal parts")
-        sections = range(n // sections, n, n // sections)
-    edges = [0, *sections, n]
+    if isinstance(sections, Iterable) and getattr(sections, "ndim", 1):
+        places = [size(place, f"split: sections[{i}]", -n) for i, place in enumerate(sections)]
+    else:
+        parts = size(sections, "split: sections", 1)
+        if n % parts:
+            raise ValueError(f"split: axis {axis} has size {n}, which does not divide into {parts} equal parts")
+        places = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
+    edges = [0, *places, n]
     return [getitem(x, ops._along(axis, x.ndim, slice(a, b))) for a, b in zip(edges, edges[1:], strict=False)]
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index]: slices, integers, integer arrays (repeats are fine), boolean masks."""
-    return ops.getitem(x, index=settled(bare(index), bare(x)))
-
-
-def settled(index: Any, array: Any) -> Any:
-    """The index with lists as arrays on the array's device, and integers checked where CuPy would wrap silently."""
-    if isinstance(index, tuple):
-        index = index if not any(isinstance(i, (list, np.ndarray)) for i in index) else tuple(
-            np.asarray(i) if isinstance(i, list) else i for i in index)
-    elif isinstance(index, list):
-        index = np.asarray(index, dtype=None if index else np.int64)
-    xp = backend.array_module(array)
-    if xp is np:
-        return index
-    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size:
-        within(index, array.shape[0])
-    put = [backend.from_host(xp, i) for i in (index if isinstance(index, tuple) else (index,))]
-    return tuple(put) if isinstance(index, tuple) else put[0]
-
-
-def within(index: np.ndarray, size: int) -> None:
-    """IndexError where an index lies outside an axis of this size."""
-    low, high = int(index.min()), int(index.max())
-    if low < -size or high >= size:
-        raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")
+    """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean masks."""
+    return ops.getitem(x, index=plain_index(bare(index), bare(x)))
 
 
 def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
     """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes."""
-    index = bare(index)
-    xp = backend.array_module(bare(x))
+    array = bare(x)
+    index, axis = as_array(index), along(axis, array.ndim, "take_along_axis")
+    if index.dtype.kind not in "iu" or index.ndim != array.ndim:
+        raise IndexError(f"take_along_axis: index is {shown(index)}; it must be of whole numbers, with {array.ndim} axes "
+                         "as x")
+    xp = backend.array_module(array)
     index = backend.from_host(xp, index)
-    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(x.ndim)]) for i, n in enumerate(index.shape)]
+    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)]) for i, n in enumerate(index.shape)]
     grid[axis] = index
     return ops.getitem(x, index=tuple(grid))
+
+
+def along(axis: Any, ndim: int, name: str) -> int:
+    """One axis, counted from 0. ValueError where the array has no such axis."""
+    axis = size(axis, f"{name}: axis", -ndim)
+    if axis >= ndim:
+        raise ValueError(f"{name}: axis is {axis}; x has {ndim} axes, {-ndim} to {ndim - 1}")
+    return axis % ndim
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
@@ -133,7 +138,15 @@ def to(self: Tensor, target: Any) -> Tensor:
     if isinstance(target, str) and target.split(":")[0] in ("cpu", "gpu", "cuda", "auto"):
         device = backend.resolve(target)
         return self if self.device == device else ops.to(self, device=device)
-    return self if self.dtype == target else ops.astype(self, dtype=np.dtype(target))
+    return astype(self, target)
+
+
+def astype(x: Any, dtype: Any = np.float32) -> Any:
+    """In another dtype. Where that is of integers or bools the result is a step function of x: no gradient passes."""
+    dtype = kind_of(dtype)
+    if dtype == x.dtype:
+        return x
+    return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
 
 
 def _reversed(function: Callable) -> Callable:
@@ -160,6 +173,8 @@ OPERATORS = {
     "__pow__": power, "__rpow__": _reversed(ops.power), "__matmul__": matmul, "__rmatmul__": _reversed(matmul),
     "__iadd__": _augmented("+=", "__iadd__", ops.add), "__isub__": _augmented("-=", "__isub__", ops.sub),
     "__imul__": _augmented("*=", "__imul__", ops.mul), "__itruediv__": _augmented("/=", "__itruediv__", ops.div),
+    "__floordiv__": ops.floor_divide, "__rfloordiv__": _reversed(ops.floor_divide),
+    "__mod__": ops.remainder, "__rmod__": _reversed(ops.remainder), "__pos__": lambda self: self,
     "__neg__": ops.neg, "__abs__": ops.abs, "__getitem__": getitem,
     "__eq__": ops.equal, "__ne__": ops.not_equal, "__gt__": ops.greater, "__ge__": ops.greater_equal,
     "__lt__": ops.less, "__le__": ops.less_equal,
@@ -169,7 +184,8 @@ OPERATORS = {
 METHODS = {
     **{name: getattr(ops, name) for name in (
         "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "clip", "sum", "mean", "var", "max", "min", "logsumexp",
-        "norm", "cumsum", "swapaxes", "squeeze", "unsqueeze", "flip", "argmax", "argmin", "astype")},
+        "norm", "cumsum", "swapaxes", "squeeze", "unsqueeze", "flip", "argmax", "argmin", "any", "all")},
+    "astype": astype,
     "reshape": _shape_args(lambda x, shape: ops.reshape(x, shape=shape)),
     "transpose": _shape_args(lambda x, axes: ops.transpose(x, axes=axes or None)),
     "expand": _shape_args(lambda x, shape: ops.expand(x, shape=shape)),

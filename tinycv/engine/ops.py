@@ -34,6 +34,7 @@ sub = op(lambda xp, a, b: a - b, a=lambda g: g, b=lambda g: -g)
 mul = op(lambda xp, a, b: a * b, a=lambda g, b: g * b, b=lambda g, a: g * a)
 div = op(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
+remainder = op(lambda xp, a, b: a % b, a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))      # a - b floor(a / b)
 power = op(lambda xp, a, b: a ** b,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
@@ -133,6 +134,10 @@ logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
 sign = op(lambda xp, x: xp.sign(x))
+floor_divide = op(lambda xp, a, b: a // b)
+truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
+any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
+all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
 isfinite = op(lambda xp, x: xp.isfinite(x))
 argmax = op(lambda xp, x, axis=None: x.argmax(axis))
 argmin = op(lambda xp, x, axis=None: x.argmin(axis))
@@ -219,7 +224,7 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
     if buffer is None:
         buffer = zeros_beside(xp, g, parent.shape, parent.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
+    if builtins.any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
         backend.add_at(xp, buffer, index, g)
     else:
         buffer[index] += g

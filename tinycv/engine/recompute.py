@@ -18,9 +18,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from tinycv.engine import debug, errors, rng
+from tinycv.engine import debug, rng, watch
 from tinycv.engine.fused import several, single
-from tinycv.engine.record import unwrapped
+from tinycv.engine.record import refuse_changed
 from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
 from tinycv.engine.walk import sweep
 from tinycv.engine.watch import tick
@@ -79,7 +79,7 @@ def reached(outputs: list[Tensor], start: int) -> tuple:
 class Recomputed:
     """What the walk asks of a Node's row: here, to run the function again and walk through it."""
 
-    name, keeps_result = "checkpoint", False
+    name = "checkpoint"
 
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         wanted = [p for p in node.parents if needed is None or p in needed]
@@ -88,10 +88,8 @@ class Recomputed:
 
     def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
         tensors, (function, args, options, mark) = node.saved
-        unwrapped((*tensors, *[p for p in node.parents if isinstance(p, Tensor)]), node)    # refuses changed ones
-        for p in node.parents:
-            if isinstance(p, Node) and p.touched is not None and p.touched[0].changed_since(node.seq, p.touched[1]):
-                raise RuntimeError(errors.changed_in_place(node, p.touched[1]))
+        if watch.latest > node.seq:                                 # also what the function's closure holds
+            refuse_changed((*tensors, *[p for p in node.parents if isinstance(p, Tensor)], function), node)
         start = tick()
         with enable_grad(), rng.replayed(mark):
             inside = results(function(*args, **options), start)

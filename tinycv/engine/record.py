@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import debug, errors
+from tinycv.engine import debug, errors, watch
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
@@ -44,7 +44,6 @@ class Row:
         self.into = tuple(into.get(name) for name in self.inputs)
         self.needs = [[] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
-        self.keeps_result = any(at is not None for at in self.wants_result)
         self.always_into = False                                # results of a pair, see fused.py
         self.savers: dict[int, Callable] = {}
         unknown = set(pulls) - set(self.inputs)
@@ -104,14 +103,19 @@ class Row:
 
 def unwrapped(args: tuple, node: Node) -> list:
     """Arrays for the Tensors among what was saved; refused if they have changed since."""
-    arrays = []
-    for a in args:
-        if isinstance(a, Tensor):
-            if a._watch is not None and a._watch.changed_since(node.seq, a._data):
-                raise RuntimeError(errors.changed_in_place(node, a))
-            a = a._data
-        arrays.append(a)
-    return arrays
+    if watch.latest > node.seq:
+        refuse_changed(args, node)
+    return [a._data if isinstance(a, Tensor) else a for a in args]
+
+
+def refuse_changed(saved: Any, node: Node) -> None:
+    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
+    for a in saved:
+        if isinstance(a, Tensor) and a._moved > node.seq:
+            raise RuntimeError(errors.changed_in_place(node, a))
+        for array in watch.arrays_in(a):
+            if watch.changed_since(node.seq, array):
+                raise RuntimeError(errors.changed_in_place(node, array))
 
 
 def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Callable) -> Callable:

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from sys import getrefcount
 from typing import Any
 
-from tinycv.engine import backend, capturing, debug, errors
+from tinycv.engine import backend, capturing, debug
 from tinycv.engine.reduce import sum_over
 from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
 
@@ -123,9 +123,6 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             if node.saved is None:
                 raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward "
                                    "freed what it had saved. Pass retain_graph=True there, or compute the result again")
-            if node.touched is not None and node.row.keeps_result and node.touched[0].changed_since(
-                    node.seq, node.touched[1]):
-                raise RuntimeError(errors.changed_in_place(node, node.touched[1]))
             for parent, piece, into in node.row.pieces(node, g, needed, record):
                 if checking:
                     debug.check_backward(node, g, piece)
