@@ -3,13 +3,16 @@ from the same numbers (``manual_seed`` sets them)."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import number, shown, sizes
+from tinycv.engine.arguments import number, shown, size, sizes
 from tinycv.engine.tensor import Tensor, as_array, kind_of
+
+MOST = 2 ** 60                                  # numbers of 8 bytes, beyond which no address reaches
 
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
@@ -35,7 +38,7 @@ def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu"
     """A Tensor of one value everywhere."""
     if not isinstance(value, (bool, np.bool, float)):               # a float may be NaN or infinite
         number(value, "full: value")
-    xp, shape = backend.module_for(device), sizes(shape, "full: shape")
+    xp, shape = backend.module_for(device), _shape("full", (shape,))
     return Tensor(xp.full(shape, value, kind_of(dtype)), None, device, requires_grad)
 
 
@@ -51,7 +54,8 @@ def ones_like(x: Tensor) -> Tensor:
 
 def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """The identity matrix (n, n)."""
-    return Tensor(np.eye(sizes(n, "eye: n", 1)[0], dtype=kind_of(dtype)), None, device)
+    n = size(n, "eye: n")
+    return Tensor(np.eye(*_shape("eye", (n, n)), dtype=kind_of(dtype)), None, device)
 
 
 def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
@@ -62,8 +66,7 @@ def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
     if not 1 <= len(limits) <= 3:
         raise TypeError(f"arange takes (stop), (start, stop) or (start, stop, step), not {len(limits)} numbers")
     for limit in limits:
-        if not np.isfinite(number(limit, "arange: limit")):
-            raise ValueError(f"arange: limit is {limit}; it must be finite")
+        number(limit, "arange: limit", -MOST, MOST)
     if len(limits) == 3 and not limits[2]:
         raise ValueError("arange: step is 0; it must lead from start to stop")
     made = np.arange(*[limit.item() if hasattr(limit, "item") else limit for limit in limits])
@@ -91,7 +94,10 @@ def _drawn(name: str, method: str, shape: tuple, dtype: Any, device: str, requir
 
 def _shape(name: str, shape: tuple) -> tuple[int, ...]:
     """randn(2, 3) and randn((2, 3)) mean the same."""
-    return sizes(shape[0] if len(shape) == 1 else shape, f"{name}: shape")
+    shape = sizes(shape[0] if len(shape) == 1 else shape, f"{name}: shape")
+    if math.prod(shape) > MOST or max(shape, default=0) > MOST:
+        raise ValueError(f"{name}: shape is {shown(shape)}; that is more numbers than a computer can address")
+    return shape
 
 
 def _like(x: Any, name: str, value: int) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import shown, size
-from tinycv.engine.index import plain_index
+from tinycv.engine.index import plain_index, within
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
 
 
@@ -49,7 +49,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
     """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too."""
     if isinstance(tensors, (str, dict, set)) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
         raise TypeError(f"{name}: tensors is {shown(tensors)}; it must be a list or tuple of Tensors")
-    members = [t if isinstance(t, Tensor) or hasattr(t, "shape") else as_array(t) for t in tensors]
+    members = [_array_like(name, t, f"tensors[{i}]") for i, t in enumerate(tensors)]
     if not members:
         raise ValueError(f"{name}: there are no tensors to join")
     return members
@@ -57,6 +57,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
     """Cut into equal sections (a number), or at the given places (as NumPy's split)."""
+    x = _array_like("split", x)
     axis = along(axis, x.ndim, "split")
     n = x.shape[axis]
     if isinstance(sections, Iterable) and getattr(sections, "ndim", 1):
@@ -76,17 +77,34 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
-    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes."""
-    array = bare(x)
-    index, axis = as_array(index), along(axis, array.ndim, "take_along_axis")
+    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes, and broadcasts
+    along the others."""
+    x = _array_like("take_along_axis", x)
+    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
+    index = bare(_array_like("take_along_axis", index, "index"))
     if index.dtype.kind not in "iu" or index.ndim != array.ndim:
         raise IndexError(f"take_along_axis: index is {shown(index)}; it must be of whole numbers, with {array.ndim} axes "
                          "as x")
     xp = backend.array_module(array)
     index = backend.from_host(xp, index)
-    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)]) for i, n in enumerate(index.shape)]
+    if any(1 not in (n, m) and n != m for i, (n, m) in enumerate(zip(index.shape, array.shape, strict=True)) if i != axis):
+        raise ValueError(f"take_along_axis: index of shape {index.shape} does not fit x of shape {array.shape}: only along "
+                         f"axis {axis} may they differ")
+    if xp is np and index.size:
+        within(index, array.shape[axis])
+    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)]) for i, n in enumerate(array.shape)]
     grid[axis] = index
     return ops.getitem(x, index=tuple(grid))
+
+
+def _array_like(function: str, x: Any, what: str = "x") -> Any:
+    """x itself if it is a Tensor or an array, an array of a list or a number. TypeError in the function's name."""
+    if isinstance(x, Tensor):
+        return x
+    try:
+        return as_array(x)
+    except TypeError as error:
+        raise TypeError(f"{function}: {what}: {error}") from None
 
 
 def along(axis: Any, ndim: int, name: str) -> int:

@@ -60,6 +60,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
+        if not isinstance(wanted, (bool, np.bool)):
+            raise TypeError(f"requires_grad is {shown(wanted)}; it must be True or False")
         if wanted and self._data.dtype.kind != "f":
             raise TypeError(f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary smoothly; "
                             "make it with dtype=tinycv.float32")
@@ -285,7 +287,7 @@ def as_array(data: Any, dtype: Any = None) -> Any:
     elif hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
         array = _taken(_foreign(data))
     else:
-        array = _taken(_from_python(data, dtype))
+        array = _from_python(data, dtype)
         if dtype is None and array.dtype == np.float64:
             array = array.astype(np.float32)
     return array if dtype is None or array.dtype == dtype else array.astype(dtype)
@@ -329,10 +331,14 @@ def _foreign(data: Any) -> np.ndarray:
 def _from_python(data: Any, dtype: Any) -> np.ndarray:
     """A number, or lists and tuples of numbers, arrays and Tensors."""
     try:
-        return np.asarray(bare(data), dtype=dtype)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise TypeError(f"cannot make an array of numbers from {shown(data)}: are its rows equally long, and numbers all? "
-                        f"({error})") from error
+        array = np.asarray(bare(data), dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        array = None
+    if array is None or array.dtype.kind not in "fiub":
+        hint = "; the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""
+        raise TypeError(f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, and "
+                        f"arrays{hint}")
+    return array
 
 
 def _has_history(value: Any) -> bool:
