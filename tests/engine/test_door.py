@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinycv
+from tests.wrong_calls import Odd
 from tinycv import Parameter, Tensor, nn, tensor
 
 GOOD = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
@@ -36,7 +37,7 @@ def test_what_would_lose_a_part_of_itself_is_refused_in_words(door, bad):
         door(bad)
 
 
-OTHERS = ["word", None, {}, object(), [[1.0], [2.0, 3.0]], [1, "a"], [None], 1j, 10 ** 30, {1, 2}, b"1"]
+OTHERS = ["word", None, {}, Odd(), [[1.0], [2.0, 3.0]], [1, "a"], [None], 1j, 10 ** 30, {1, 2}, b"1"]
 
 
 @pytest.mark.parametrize("bad", OTHERS, ids=str)

@@ -22,7 +22,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 
 
-@fused
+@fused(whole="target")
 def cross_entropy(input: Any, target: Any, label_smoothing: float = 0.0, reduction: str = "mean",
                   ignore_index: int = -100) -> Any:
     """How surprised softmax(input) is by target, in nats.
