@@ -277,10 +277,13 @@ def test_a_gpu_is_fed_by_one_thread(pair_of_threads, double):
             pair_of_threads.backward(lambda x: x.mean(), x)
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "2"])
-def test_a_group_has_one_thread_at_least(size):
-    with pytest.raises(ValueError, match="at least one thread"):
+@pytest.mark.parametrize("size, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError),
+                                         (True, TypeError)])
+def test_a_group_has_one_thread_at_least(size, error):
+    with pytest.raises(error, match="threads: size is .*; it must be a whole number, at least 1"):
         parallel.threads(size)
+    with parallel.threads(np.int64(2)) as group:
+        assert group.size == 2
 
 
 # ── what surrounds it ──
