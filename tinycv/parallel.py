@@ -34,6 +34,8 @@ from tinycv.engine.shards import Crew
 from tinycv.engine.tensor import LEAF, Tensor, no_grad, wrap
 from tinycv.engine.walk import accumulate, sweep
 
+MOST = 1024                                             # threads of a group
+
 
 def threads(size: int | None = None) -> Group:
     """Open a group of ``size`` threads (None: one for each core that this process may use). Close it after use, or open
@@ -53,6 +55,8 @@ class Group:
         from threadpoolctl import threadpool_limits  # not at the top: who does not open a group need not load it
 
         self.size = arguments.size(size, "threads: size", 1)
+        if self.size > MOST:
+            raise ValueError(f"threads: size is {self.size}; it must be a whole number, at least 1 and at most {MOST}")
         self._crew = Crew(self.size)
         self._blas = threadpool_limits(limits=1, user_api="blas")       # once: it looks through all loaded libraries
 

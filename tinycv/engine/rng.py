@@ -184,7 +184,7 @@ def _set(generator: np.random.Generator, state: Any, name: str, packed: Callable
         generator.bit_generator.state = packed(state)
         stands = {**generator.bit_generator.state} if packed is dict else _plain(generator.bit_generator.state)
         good = stands == state
-    except (TypeError, ValueError, KeyError, OverflowError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         good = False
     if not good:
         raise ValueError(f"set_rng_state: state[{name!r}] is {arguments.shown(state)}; it must be what get_rng_state "

@@ -135,6 +135,8 @@ def fresh(inputs: Any, caller: str) -> tuple[list[Tensor], bool]:
         if x.dtype.kind != "f":
             raise TypeError(f"{caller}: input {i} is of {x.dtype}; only floats have a derivative")
         leaves.append(Tensor(x.detach(), requires_grad=True))
+    if not leaves:
+        raise ValueError(f"{caller}: inputs is empty; it must have at least one Tensor")
     return leaves, isinstance(inputs, Tensor)
 
 

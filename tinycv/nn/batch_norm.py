@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import state
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce, sqrt
 from tinycv.engine.reduce import few, sum_rows
@@ -50,22 +50,26 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     ValueError for a batch with one value a channel, whose variance says nothing.
     """
     eps, momentum = number(eps, "batch_norm: eps", 0), number(momentum, "batch_norm: momentum")
+    choice(training, "batch_norm: training", (True, False))
     check(x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None:
             raise ValueError("batch_norm: running_mean and running_var are None; without training=True they are needed")
-        running_mean, running_var = state.seen(running_mean), state.seen(running_var)
-        y = (x - per_channel(running_mean, x)) / sqrt(per_channel(running_var, x) + eps)
-        return scaled(y, weight, bias)
+        return _by_running(x, (running_mean, running_var), weight, bias, eps)
+    for name, r in (("running_mean", running_mean), ("running_var", running_var)):
+        if r is not None and not isinstance(r, Tensor):
+            raise TypeError(f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must be a Tensor")
     return _in_training(x, (running_mean, running_var), weight, bias, momentum, eps)
+
+
+def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> Any:
+    """``batch_norm`` by the running statistics."""
+    mean, var = map(state.seen, running)
+    return scaled((x - per_channel(mean, x)) / sqrt(per_channel(var, x) + eps), weight, bias)
 
 
 def _in_training(x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None) -> Any:
     """``batch_norm`` by the batch's statistics. tracked: counts the batches, or None."""
-    check(x, *running, weight, bias)
-    for name, r in zip(("running_mean", "running_var"), running, strict=True):
-        if r is not None and not isinstance(r, Tensor):
-            raise TypeError(f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must be a Tensor")
     count = all_reduce(x.shape[0] * prod(x.shape[2:]))
     if count < 2:
         raise ValueError(f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs at least 2")
@@ -94,6 +98,8 @@ def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -
             found = f"has shape {given.shape}" if hasattr(given, "shape") else f"is {shown(given)}"
             raise ValueError(f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis "
                              f"1, so it must be ({x.shape[1]},)")
+        if given is not None and given.dtype.kind != "f":
+            raise TypeError(f"batch_norm: {name} is of {given.dtype}; it must be of floats")
 
 
 class BatchNorm2d(Module):
@@ -110,6 +116,8 @@ class BatchNorm2d(Module):
         name = type(self).__name__
         self.num_features = num_features = size(num_features, f"{name}: num_features")
         self.eps, self.momentum = number(eps, f"{name}: eps", 0), number(momentum, f"{name}: momentum")
+        for option, value in (("affine", affine), ("track_running_stats", track_running_stats)):
+            choice(value, f"{name}: {option}", (True, False))
         self.weight = init.ones((num_features,)) if affine else None
         self.bias = init.zeros((num_features,)) if affine else None
         tracked = track_running_stats
@@ -122,13 +130,15 @@ class BatchNorm2d(Module):
         if getattr(x, "ndim", None) not in self.ranks:
             found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
             raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"{type(self).__name__}: x is of {x.dtype}; it must be of floats")
         if x.shape[1] != self.num_features:
             raise ValueError(f"{type(self).__name__}: x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis 1; "
                              f"num_features is {self.num_features}")
         running = self.running_mean, self.running_var
         if self.training or self.running_mean is None:
             return _in_training(x, running, self.weight, self.bias, self.momentum, self.eps, self.num_batches_tracked)
-        return batch_norm(x, *running, self.weight, self.bias, False, self.momentum, self.eps)
+        return _by_running(x, running, self.weight, self.bias, self.eps)
 
 
 class BatchNorm1d(BatchNorm2d):

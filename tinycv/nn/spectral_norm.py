@@ -15,7 +15,6 @@ Read before: linear.py, conv.py; engine/state.py, how u and v move.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,8 +73,8 @@ class SpectralNorm(Module):
         """As the layer's, with W / σ(W)."""
         with kept_if_done():                            # an x that the layer refuses leaves u and v as they were
             sigma = self._sigma(self._iterate()) if self.training else self.sigma()
-            layer = copy.copy(self.layer)               # its attributes, not its arrays; the layer itself keeps W
-            layer.weight = layer.weight / sigma
+            layer = object.__new__(type(self.layer))    # a layer for this call only: the other threads' one keeps W
+            vars(layer).update(vars(self.layer), weight=self.layer.weight / sigma)
             return layer(x)
 
 
