@@ -54,7 +54,8 @@ def checkpoint(function: Callable) -> Callable:
         if isinstance(y, Tensor):
             return single(y._data, node)
         fresh = iter(several(tuple(part._data for part in inside), node))
-        return type(y)([next(fresh) if is_inside(part, start) else part for part in y])
+        parts = [next(fresh) if is_inside(part, start) else part for part in y]
+        return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
     return call
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from tinycv.engine import arguments, backend, capturing, debug, errors
 from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, enable_grad, mode, no_grad, wrap
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -177,8 +177,7 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             if targets is not None and node in targets:
                 found[node] = g
             if node.saved is None:
-                raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward "
-                                   "freed what it had saved. Pass retain_graph=True there, or compute the result again")
+                raise released(node)
             if node.touched is not None and node.row.keeps_result and node.touched[0].changed_since(
                     node.seq, node.touched[1]):
                 raise RuntimeError(errors.changed_in_place(node, node.touched[1]))
@@ -186,12 +185,19 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
                 if checking:
                     debug.check_backward(node, g, piece)
                 send(piece, parent, grads, ours, heap, record, floor, into)
+            if node.saved is None:                              # another thread came by in the meantime
+                raise released(node)
             if not keep:
                 node.saved, node.parents = None, ()
     for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
         found[leaf] = grads.pop(leaf)
     g = piece = None                                            # lest they count as somebody else's, in ``finished``
     return {spot: finished(found, spot, record) for spot in found}
+
+
+def released(node: Node) -> RuntimeError:
+    return RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what it had "
+                        "saved. Pass retain_graph=True there, or compute the result again")
 
 
 def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int,
