@@ -20,7 +20,7 @@ FLOORS = [
     ["engine.index", "engine.mode"],
     ["engine.tensor"],
     ["engine.capture"],
-    ["engine.errors", "engine.debug", "engine.flat", "engine.operands"],
+    ["engine.errors", "engine.debug", "engine.flat", "engine.operands", "engine.state"],
     ["engine.record", "engine.walk"],
     ["engine.ops"],
     ["engine.methods", "engine.create"],

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from wrong_calls import Odd
 
 import tinycv
-from tests.wrong_calls import Odd
 from tinycv import Parameter, Tensor, nn, tensor
 
 GOOD = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wrong_calls import Odd
 
-from tests.wrong_calls import Odd
 from tinycv import Tensor, grad, tensor
 
 SPELLINGS = [list, tuple, np.array, lambda ids: Tensor(np.array(ids)), lambda ids: np.array(ids, np.uint8),

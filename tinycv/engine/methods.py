@@ -102,13 +102,8 @@ def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
 
 
 def _array_like(function: str, x: Any, what: str = "x") -> Any:
-    """x itself if it is a Tensor or an array, an array of a list or a number. TypeError in the function's name."""
-    if isinstance(x, Tensor):
-        return x
-    try:
-        return as_array(x)
-    except TypeError as error:
-        raise TypeError(f"{function}: {what}: {error}") from None
+    """x itself if it is a Tensor, an array of an array, a list or a number. TypeError in the function's name."""
+    return x if isinstance(x, Tensor) else as_array(x, what=f"{function}: {what}")
 
 
 def along(axis: Any, ndim: int, name: str) -> int:

@@ -272,24 +272,30 @@ def bare(value: Any) -> Any:
     return value
 
 
-def as_array(data: Any, dtype: Any = None) -> Any:
+def as_array(data: Any, dtype: Any = None, what: str = "") -> Any:
     """The one door for arrays: whatever was given as an array of floats, integers or bools, NumPy's or CuPy's.
 
     An array in the machine's byte order is handed through, and shares memory. Python's floats become float32 unless
     ``dtype`` says otherwise. TypeError for what would lose a part of itself or multiply by other rules: masked arrays,
     np.matrix, complex numbers, objects, text, dates. Other libraries' arrays enter as NumPy would take them.
+    what: the function and its argument, "grad: inputs", which begin the sentence.
     """
     dtype = None if dtype is None else kind_of(dtype)
-    if isinstance(data, Tensor):
-        array = data._data
-    elif type(data) is np.ndarray or backend.array_module(data) is not np:
-        array = _taken(data)
-    elif hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
-        array = _taken(_foreign(data))
-    else:
-        array = _from_python(data, dtype)
-        if dtype is None and array.dtype == np.float64:
-            array = array.astype(np.float32)
+    try:
+        if isinstance(data, Tensor):
+            array = data._data
+        elif type(data) is np.ndarray or backend.array_module(data) is not np:
+            array = _taken(data)
+        elif hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
+            array = _taken(_foreign(data))
+        else:
+            array = _from_python(data, dtype)
+            if dtype is None and array.dtype == np.float64:
+                array = array.astype(np.float32)
+    except TypeError as error:
+        if what:
+            raise TypeError(f"{what}: {error}") from None
+        raise
     return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
 

@@ -17,6 +17,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import softplus
 from tinycv.engine.reduce import exp_rows
+from tinycv.engine.shards import divisor
 from tinycv.engine.tensor import bare
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
@@ -28,13 +29,13 @@ def cross_entropy(input: Any, target: Any, label_smoothing: float = 0.0, reducti
     """How surprised softmax(input) is by target, in nats.
 
     input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. Rows whose class is ignore_index count
-    for nothing. reduction: "mean" (over the rows that count), "sum", or "none" for (N,).
+    for nothing. reduction: "mean" (over the rows that count, those of all shards in parallel.py), "sum", or "none" for (N,).
     differs: where no row counts, the mean is NaN as PyTorch's, and so is its gradient, which is 0 there.
     IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
     """
     q, counts = target_distribution(target, bare(input), label_smoothing, ignore_index)
     loss = -(q * log_softmax(input)).sum(axis=-1)                   # (N,)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / divisor(counts)
 
 
 def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore_index: int) -> tuple:
@@ -130,7 +131,7 @@ def _cross_entropy(xp, input, target, label_smoothing=0.0, reduction="mean", ign
     if label_smoothing:
         loss -= (input - top).mean(axis=-1) * label_smoothing
     loss *= weight                                                  # (N,)
-    counts = counted.sum().astype(input.dtype)
+    counts = divisor(counted.sum().astype(input.dtype)) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g
@@ -151,10 +152,11 @@ def against_shares(xp, input, target, label_smoothing, reduction):
     logp = input - top - xp.log(total)
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
     loss = -(q * logp).sum(axis=-1)                                 # (N,)
-    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / len(input)
+    counts = divisor(len(input)) if reduction == "mean" else None
+    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):
-        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / len(input)
+        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / counts
         return (p * q.sum(axis=-1, keepdims=True) - q) * g, lambda: -logp * ((1 - label_smoothing) * g)
 
     return y, pull

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import backend, capturing, state
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 
@@ -29,6 +29,7 @@ class Module:
         if (recording := capturing.current()) is not None:
             recording.reads(t for _, t in self.named_tensors())
             recording.depends(lambda: self.training)
+        state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
     # -- parts, by name -----------------------------------------------------------------------------------
