@@ -30,8 +30,9 @@ def results(pair, half, inputs, options):
 
 def the_same(pair, half, poisoned, clean, options, dtype):
     rtol = 2e-5 if dtype == "float32" else 1e-11
-    for name, got, expected in zip(("value", "gradient", "traced gradient", "second derivative"),
-                                   results(pair, half, poisoned, options), results(pair, "kernel", clean, options), strict=True):
+    names = "value", "gradient", "traced gradient", "second derivative"
+    found, right = results(pair, half, poisoned, options), results(pair, "kernel", clean, options)
+    for name, got, expected in zip(names, found, right, strict=True):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol, err_msg=f"{name}, {half}, {options}")
 
 

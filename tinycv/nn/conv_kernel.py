@@ -125,26 +125,47 @@ def see(xp, y, x, taps, stride, padding, dilation):
     if winograd.pays(xp, window, stride, dilation, c, o, size):
         for at, part in winograd.convolved(xp, x, taps, before(padding), size):
             y[at] = part
+            if not is_finite(xp, part):                             # one bad pixel would spoil its whole tile
+                by_columns(xp, y[at], x[at], taps, stride, padding, dilation)
             yield at
         return
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
     if is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]) and min(map(min, around)) >= 0:
         yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
-        matrix = taps.reshape(-1, o)
-        for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
-            if y.flags.c_contiguous:
-                xp.matmul(columns, matrix, out=as_rows(y[at]))
-            else:
-                y[at] = (columns @ matrix).reshape(-1, *size, o)
-            yield at
+        yield from columns_times(xp, y, x, taps, stride, padding, dilation)
+
+
+def columns_times(xp, y, x, taps, stride, padding, dilation):
+    """``see``, by a product of what the window sees with the taps."""
+    (*window, _, o), size = taps.shape, y.shape[1:3]
+    matrix = taps.reshape(-1, o)
+    for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
+        if y.flags.c_contiguous:
+            xp.matmul(columns, matrix, out=as_rows(y[at]))
+        else:
+            y[at] = (columns @ matrix).reshape(-1, *size, o)
+        yield at
+
+
+def by_columns(*arguments):
+    """``columns_times`` of all images."""
+    for _ in columns_times(*arguments):
+        pass
+
+
+def is_finite(xp, a):
+    """Is every number finite? Also no where their sum overflows: who asks takes the slower way, which is right for all."""
+    return bool(xp.isfinite(a.sum()))
 
 
 def seen(xp, g, x, window, stride, padding, dilation):
     """dL/dtaps, (kH, kW, C, O), from g = dL/dy."""
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
     if winograd.pays(xp, window, stride, dilation, c, o, size):
-        return winograd.to_taps(xp, g, x, before(padding))
+        total = winograd.to_taps(xp, g, x, before(padding))
+        if is_finite(xp, total):
+            return total
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
     if is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:       # fewer columns: what each pixel sees of g
         total = xp.zeros((prod(window) * o, c), g.dtype)

@@ -140,7 +140,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     ignore_index, smoothing = check(xp, input, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind == "f":
         return against_shares(xp, input, target, weight, reduction, smoothing)
-    (n, classes), rows = input.shape, xp.arange(len(input))
+    classes, rows = input.shape[1], xp.arange(len(input))
     counted, there = target != ignore_index, (target >= 0) & (target < classes)
     target = xp.where(counted & there, target, 0)
     weight, weighted = (xp.ones(1, input.dtype), False) if weight is None else (weight.astype(input.dtype), True)
