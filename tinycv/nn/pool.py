@@ -80,9 +80,9 @@ def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
         xp.maximum(y, canvas[view], out=y)
 
     def pull(g):
-        won = [canvas[view] == y for view in views]
+        won = [(canvas[view] == y) | (canvas[view] != canvas[view]) for view in views]      # a NaN wins, and equals nothing
         share = g / sum(won[1:], won[0].astype(g.dtype))
-        return spread(xp, x, margins, views, (share * w for w in won))
+        return spread(xp, x, margins, views, (xp.where(w, share, 0) for w in won))
 
     return y, pull
 
