@@ -83,9 +83,11 @@ class BCEWithLogitsLoss(Module):
 @binary_cross_entropy_with_logits.kernel
 def _binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, reduction="mean"):
     check_binary(input, target, weight, pos_weight, reduction)
-    if xp is not np or not np.isfinite(input.sum() + target.sum()):
-        return with_infinities(xp, input, target, weight, pos_weight, reduction)
-    return binary_loss(xp, input, target, weight, pos_weight, reduction)
+    if xp is np:
+        y, pull = binary_loss(xp, input, target, weight, pos_weight, reduction)
+        if np.isfinite(y.sum()):
+            return y, pull
+    return with_infinities(xp, input, target, weight, pos_weight, reduction)
 
 
 def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> None:

@@ -74,7 +74,8 @@ def no_gradient() -> None:
 
 def check_reduction(reduction: str) -> None:
     """An error for a reduction that there is not."""
-    choice(reduction, "reduction", ("mean", "sum", "none"))
+    if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
+        choice(reduction, "reduction", ("mean", "sum", "none"))
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -141,33 +142,35 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     if target.dtype.kind == "f":
         return against_shares(xp, input, target, weight, reduction, smoothing)
     classes, rows = input.shape[1], xp.arange(len(input))
-    counted, there = target != ignore_index, (target >= 0) & (target < classes)
-    target = xp.where(counted & there, target, 0)
-    weight, weighted = (xp.ones(1, input.dtype), False) if weight is None else (weight.astype(input.dtype), True)
-    own = xp.where(there, weight[target] if weighted else weight[0], xp.nan)            # NaN: out of range
-    own = xp.where(counted, own, 0).astype(input.dtype)
-    counts = own.sum() if weighted else counted.sum().astype(input.dtype)
-    share = weight * (smoothing / classes)                          # of each class, beside ``own`` for the one asked for
-    if weighted:
-        counted = counted & ((own * (1 - smoothing) != 0) | (share != 0).any())
-    own = own * (1 - smoothing)
-    x = input if xp is np and counted.all() else xp.where(counted[:, None], input, 0)
+    counted, share, plain = target != ignore_index, smoothing / classes, weight is None and xp is np
+    counts, own = counted.sum().astype(input.dtype), 1 - smoothing          # share: of each class, own: of the one asked for
+    if not plain:
+        there, target = (target >= 0) & (target < classes), xp.clip(target, 0, classes - 1)
+        weight = xp.ones(classes, input.dtype) if weight is None else weight.astype(input.dtype)
+        own = xp.where(counted, xp.where(there, weight[target], xp.nan), 0).astype(input.dtype)         # NaN: out of range
+        counts, own, share = own.sum(), own * (1 - smoothing), weight * share
+        counted = counted & ((own != 0) | (share != 0).any())
+    every = xp is np and bool(counted.all())
+    x, target = (input, target) if every else (xp.where(counted[:, None], input, 0), xp.where(counted, target, 0))
     p = xp.empty_like(x)
     total, top = exp_rows(xp, x, out=p)
     p /= total
-    asked = (x - top)[rows, target]
-    loss = xp.log(total)[:, 0] * (own + (share.sum() if weighted else smoothing)) - (
-        xp.where(own == 0, 0, asked) if weighted else asked) * own
-    if smoothing:
-        loss -= xp.where(share == 0, 0, x - top) @ share if weighted else (x - top).mean(axis=-1) * smoothing
-    loss = xp.where(counted, loss, 0)                               # (N,)
+    asked, whole = (x - top)[rows, target], 1 if plain else own + share.sum()
+    if plain:
+        loss = xp.log(total)[:, 0] - asked * own
+        if smoothing:
+            loss -= (x - top).mean(axis=-1) * smoothing
+    else:
+        loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
+    loss = loss if every else xp.where(counted, loss, 0)            # (N,)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g
-        g = xp.where(counted, g if reduction != "mean" else g / counts, 0)
-        slope = p - share if smoothing else p.copy()
-        if weighted:
-            slope = p * (own + share.sum())[:, None] - share
+        g = g if reduction != "mean" else g / counts
+        g = xp.broadcast_to(g if every else xp.where(counted, g, 0), len(x))
+        slope = p.copy() if plain else p * whole[:, None]
+        if smoothing:
+            slope -= share
         slope[rows, target] -= own
         slope *= g[:, None]
         return slope, None, no_gradient
@@ -205,8 +208,10 @@ def check(xp: Any, input: Any, target: Any, weight: Any, ignore_index: int, redu
           label_smoothing: float) -> tuple[int, float]:
     """An error for arguments of cross_entropy that do not fit. Nothing on a GPU is looked at. Returns the two numbers."""
     check_reduction(reduction)
-    ignore_index = class_number(ignore_index, "ignore_index")
-    label_smoothing = number(label_smoothing, "label_smoothing", 0, 1)
+    if type(ignore_index) is not int or abs(ignore_index) > 2 ** 62:
+        ignore_index = class_number(ignore_index, "ignore_index")
+    if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
+        label_smoothing = number(label_smoothing, "label_smoothing", 0, 1)
     if array(input, "input").ndim != 2:
         raise ValueError(f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)")
     array(target, "target", "iuf", "an array of class numbers, or one of probabilities")

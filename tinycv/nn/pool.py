@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import pad
@@ -80,9 +82,12 @@ def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
         xp.maximum(y, canvas[view], out=y)
 
     def pull(g):
-        won = [(canvas[view] == y) | (canvas[view] != canvas[view]) for view in views]      # a NaN wins, and equals nothing
+        won = [canvas[view] == y for view in views]
+        finite = xp is np and np.isfinite(y.sum() + g.sum())
+        if not finite:                                              # a NaN wins, though it equals nothing
+            won = [w | (canvas[view] != canvas[view]) for w, view in zip(won, views, strict=True)]
         share = g / sum(won[1:], won[0].astype(g.dtype))
-        return spread(xp, x, margins, views, (xp.where(w, share, 0) for w in won))
+        return spread(xp, x, margins, views, (share * w if finite else xp.where(w, share, 0) for w in won))
 
     return y, pull
 
