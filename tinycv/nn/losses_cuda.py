@@ -6,7 +6,7 @@ How they are written: engine/cuda.py.
 from __future__ import annotations
 
 from tinycv.engine.cuda import Kernels, packed
-from tinycv.nn.losses import against_shares, check, cross_entropy, no_gradient, no_gradient, no_gradient, no_gradient
+from tinycv.nn.losses import against_shares, check, cross_entropy, no_gradient
 
 kernels = Kernels(r"""
 // ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own x[target] - sum share x:
