@@ -103,7 +103,7 @@ def test_a_wrong_argument_of_a_function_gets_a_sentence(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_wrong_argument_of_a_layer_gets_a_sentence(name):
-    found = riddles(getattr(nn, name), LAYERS[name][0])
+    found = riddles(getattr(nn, name), LAYERS[name][0], name, "spectral norm")
     assert not found, "\n".join(found)
 
 

@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.engine.arguments import number, shown
+from tinycv.engine.arguments import number, shown, size
 
 NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
+
+
+MOST = 2 ** 40                                  # features or channels: more are a mistake, and no memory holds their weights
+
+
+def count(value: Any, what: str, least: int = 0) -> int:
+    """How many features, channels or rows a layer has."""
+    whole = size(value, what, least)
+    if whole > MOST:
+        raise ValueError(f"{what} is {whole}; no memory holds the weights of so many")
+    return whole
 
 
 def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers") -> Any:

@@ -25,7 +25,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.nn import conv_cuda, conv_kernel, init
-from tinycv.nn.checks import array, flag
+from tinycv.nn.checks import array, count, flag
 from tinycv.nn.conv_kernel import last
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
@@ -90,11 +90,12 @@ class _Convolution(Module):
 
     def __init__(self, window: Any, channels: tuple, bias: bool, stride: Any, padding: Any, dilation: Any, groups: int):
         name, transposed = type(self).__name__, isinstance(self, ConvTranspose2d)
-        ins, outs = size(channels[0], f"{name}: in_channels"), size(channels[1], f"{name}: out_channels")
+        ins, outs = count(channels[0], f"{name}: in_channels"), count(channels[1], f"{name}: out_channels")
         self.groups = groups = size(groups, f"{name}: groups")
         if groups < 1 or ins % groups or outs % groups:
             raise ValueError(f"{name}: {groups} groups do not divide {ins} channels in and {outs} out")
         window = two(f"{name}: kernel_size", window, 1)
+        count(prod(window), f"{name}: the size of kernel_size")
         shape = (ins, outs // self.groups, *window) if transposed else (outs, ins // self.groups, *window)
         self.weight = init.kaiming_uniform(shape, a=5 ** 0.5)
         bound = 1 / max(init.fans(shape)[0], 1) ** 0.5

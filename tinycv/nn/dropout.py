@@ -8,7 +8,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import number
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import bare
-from tinycv.nn.checks import array
+from tinycv.nn.checks import array, flag
 from tinycv.nn.module import Module
 
 
@@ -19,7 +19,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     """
     p = number(p, "dropout: p", 0, below=1)
     values = array(bare(x), "dropout: x")
-    if not training or p == 0:
+    if not flag(training, "dropout: training") or p == 0:
         return x
     kept = backend.uniform(values.shape, backend.array_module(values), "float32") >= p
     return where(kept, x * (1 / (1 - p)), 0.0)

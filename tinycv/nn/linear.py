@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import shown
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import getitem
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.engine.tensor import Tensor, as_array, bare
 from tinycv.nn import init
-from tinycv.nn.checks import array, fits, flag
+from tinycv.nn.checks import array, count, fits, flag
 from tinycv.nn.module import Module
 
 
@@ -36,7 +36,9 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
     padding_idx: the row that stands for padding, which gets no gradient.
     """
     ids = whole_numbers(ids)
-    rows = array(weight, "embedding: weight").shape[0] if weight.ndim == 2 else refuse_table(weight)
+    if array(weight, "embedding: weight").ndim != 2:
+        raise ValueError(f"embedding: weight has shape {tuple(weight.shape)}; it must be a table (rows, features)")
+    rows = weight.shape[0]
     if isinstance(ids, np.ndarray):                                 # ids on a GPU are not looked at: that would wait
         bad = ids[(ids < 0) | (ids >= rows)]
         if bad.size:
@@ -66,10 +68,6 @@ def whole_numbers(ids: Any) -> Any:
     return array_of_ids
 
 
-def refuse_table(weight: Any) -> None:
-    raise ValueError(f"embedding: weight has shape {tuple(weight.shape)}; it must be a table (rows, features)")
-
-
 def row_of(value: Any, rows: int, what: str) -> int:
     """A row by its number, from 0 on; a negative one counts from the end, as in PyTorch."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0):
@@ -84,7 +82,7 @@ class Linear(Module):
     """y = x Wᵀ + b. weight (out_features, in_features), bias (out_features,), started as PyTorch starts them."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        in_features, out_features = size(in_features, "Linear: in_features"), size(out_features, "Linear: out_features")
+        in_features, out_features = count(in_features, "Linear: in_features"), count(out_features, "Linear: out_features")
         self.weight = init.kaiming_uniform((out_features, in_features), a=5 ** 0.5)
         bound = 1 / max(in_features, 1) ** 0.5
         self.bias = init.uniform((out_features,), bound) if flag(bias, "Linear: bias") else None
@@ -101,8 +99,8 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
-        rows = size(num_embeddings, "Embedding: num_embeddings")
-        self.weight = init.normal((rows, size(embedding_dim, "Embedding: embedding_dim")), std=1.0)
+        rows = count(num_embeddings, "Embedding: num_embeddings")
+        self.weight = init.normal((rows, count(embedding_dim, "Embedding: embedding_dim")), std=1.0)
         self.padding_idx = None if padding_idx is None else row_of(padding_idx, rows, "Embedding: padding_idx")
         if padding_idx is not None:
             self.weight._data[self.padding_idx] = 0

@@ -322,6 +322,8 @@ class Flatten(Module):
     """(B, ...) to (B, all the rest)."""
 
     def forward(self, x: Any) -> Any:
+        if not getattr(x, "ndim", 0):
+            raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         return x.reshape((x.shape[0], prod(x.shape[1:])))        # -1 could not be told for a batch of none
 
 

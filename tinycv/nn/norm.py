@@ -23,7 +23,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
 from tinycv.engine.reduce import as_rows, dot_last, few, sum_last, sum_rows
 from tinycv.nn import init
-from tinycv.nn.checks import array, epsilon, fits, flag
+from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.module import Module
 
 
@@ -73,6 +73,7 @@ class LayerNorm(Module):
         self.normalized_shape = sizes(normalized_shape, "LayerNorm: normalized_shape")
         if not self.normalized_shape:
             raise ValueError("LayerNorm: normalized_shape is (); it must have at least one axis")
+        count(prod(self.normalized_shape), "LayerNorm: the size of normalized_shape")
         self.weight, self.eps = init.ones(self.normalized_shape), epsilon(eps, "LayerNorm: eps")
         self.bias = init.zeros(self.normalized_shape) if flag(bias, "LayerNorm: bias") else None
 
@@ -93,7 +94,7 @@ class GroupNorm(Module):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
         self.num_groups = size(num_groups, "GroupNorm: num_groups", 1)
-        channels = size(num_channels, "GroupNorm: num_channels")
+        channels = count(num_channels, "GroupNorm: num_channels")
         if channels % self.num_groups:
             raise ValueError(f"GroupNorm: num_channels {channels} must be a multiple of num_groups {self.num_groups}")
         self.eps, affine = epsilon(eps, "GroupNorm: eps"), flag(affine, "GroupNorm: affine")
