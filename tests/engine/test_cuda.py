@@ -160,7 +160,7 @@ def test_a_warp_of_32_lanes_does_what_one_lane_does(double, monkeypatch, name):
 MISTAKES = [
     ("softmax", activation_cuda, "exp(below) * share", "exp(below)"),
     ("softmax", activation_cuda, "a * (b - total)", "a * (b + total)"),
-    ("cross_entropy", losses_cuda, "j == t ? A(1 - smoothing)", "j == t ? A(1)"),
+    ("cross_entropy", losses_cuda, "j == r.target ? A(1 - smoothing)", "j == r.target ? A(1)"),
     ("layer_norm", norm_cuda, "across += h * n;", "across += h;"),
     ("group_norm", norm_cuda, "keep(of, my, total, dots * scales[group], found)", "keep(of, my, total, dots, found)"),
     ("conv2d", conv_cuda, "up / w.stride_down >= w.rows", "up / w.stride_down > w.rows"),

@@ -102,7 +102,8 @@ def test_threads(size):
         for wrong in (lambda *_: None, lambda *_: 3.0, lambda *_: x, lambda *_: w.detach(), lambda a, b: [w.sum()]):
             with pytest.raises((TypeError, RuntimeError), match="backward: "):
                 group.backward(wrong, x, y)
-        assert not riddles(lambda function, a: group.map(function, a), {"function": Tensor, "a": x}, "Group.map", "become a Tensor")
+        assert not riddles(lambda function, a: group.map(function, a), {"function": Tensor, "a": x}, "Group.map",
+                           "become a Tensor")
         for wrong in (lambda a: None, lambda a: a, lambda a: Tensor(1.0), lambda a: Tensor(a)[:0]):
             with pytest.raises(TypeError, match="Group.map: of . examples"):
                 group.map(wrong, x)

@@ -182,7 +182,7 @@ def _share(g: Any, won: Any, tied: Any) -> Any:
 
 
 def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    won = astype(x == spread(y, x.shape, axis, keepdims), g.dtype)
+    won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)      # a NaN wins, though it equals nothing
     return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
 
 

@@ -190,8 +190,8 @@ def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: f
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
     counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
     scores = model(source, target[:, :-1])                                                              # (B, T, V)
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), label_smoothing,
-                         ignore_index=PAD)
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD,
+                         label_smoothing=label_smoothing)
 
 
 def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
