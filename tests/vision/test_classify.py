@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
             ((photo, "--weights", weights, "--labels", tmp_path / "latin.txt"), "not a text in UTF-8"),
             ((photo, "--weights", weights, "--mean", 0), "mean [0.0] and std (0.229, 0.224, 0.225) must be 3 numbers each"),
             ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: give --mean and --std"),
-            ((photo, "--weights", weights, "--crop", 2), "crop=2.0 from 0 to 1"),
+            ((photo, "--weights", weights, "--crop", 2), "crop is 2.0"),
             ((photo, "--weights", weights, "--heads", 3), "3 heads (from the argument) cannot share a width of 16"),
             ((photo, "--weights", weights, "--image-size", 33), "image_size 33 does not divide"),
             ((photo, "--weights", weights, "--top", 0), "--top 0: at least 1"),
