@@ -1,6 +1,6 @@
 """Every picture. Figures go to files and never to a window, so this works where there is no screen.
 
-Needs matplotlib:  pip install "tinycv[demos]"
+Needs matplotlib:  pip install matplotlib
 """
 
 from __future__ import annotations

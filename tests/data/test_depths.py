@@ -110,7 +110,8 @@ def test_a_tiff_of_12_bits_is_divided_by_4095(tmp_path):
 
 @pytest.mark.parametrize("values, words", [
     (RAMP * 255, "run from 0 to 255"), (RAMP - 0.5, "run from -0.5 to 0.5"), (RAMP * np.nan, "run from nan"),
-    (RAMP * np.inf, "nan"), ((RAMP * 65535).astype(np.int32), "32-bit integers"), (-(RAMP * 9).astype(np.int32), "32-bit")])
+    (np.full((6, 8), np.inf), "run from inf"),
+    ((RAMP * 65535).astype(np.int32), "32-bit integers"), (-(RAMP * 9).astype(np.int32), "32-bit")])
 def test_values_without_a_white_are_refused_in_words(values, words, tmp_path):
     with np.errstate(all="ignore"):
         picture = Image.fromarray(values if values.dtype == np.int32 else values.astype(np.float32))

@@ -117,7 +117,7 @@ def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path, monkeypatch):
 
 def test_pillow_that_is_missing_is_answered_with_the_command_that_installs_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(ModuleNotFoundError, match=r'Pillow, which is not installed: pip install "tinycv\[demos\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'Pillow, which is not installed: pip install Pillow'):
         open_photo(tmp_path / "a.png")
 
 
