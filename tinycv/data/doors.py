@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import shown, size
 
 NUMBERS = "biuf"                                    # NumPy's kinds: bool, signed, unsigned, float
 
@@ -40,12 +40,22 @@ def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, n
 
 
 def images(value: Any, what: str, floats: bool = False) -> np.ndarray:
-    """Images (B, C, H, W); of floats where pixels are mixed."""
+    """Images (B, C, H, W) with at least one pixel each; of floats where pixels are mixed."""
     found = array(value, what, "images (B, C, H, W); add missing axes with None", ndim=4)
+    if 0 in found.shape[1:]:
+        raise ValueError(f"{what} has shape {found.shape}; images (B, C, H, W) need at least one channel and one pixel")
     if floats and found.dtype.kind != "f":
-        raise TypeError(f"{what} is {found.dtype} of shape {found.shape}; pixels are mixed here, so it must be float "
-                        "images: divide by 255 first")
+        raise TypeError(f"{what} is {found.dtype} of shape {found.shape}; pixels are mixed here, which takes float "
+                        f"images, not {found.dtype}; divide by 255 first")
     return found
+
+
+def whole(value: Any, what: str, least: int = 0, most: int = 2 ** 31 - 1) -> int:
+    """A whole number from ``least`` to ``most``."""
+    count = size(value, what, least)
+    if count > most:
+        raise ValueError(f"{what} is {shown(count)}; it must be a whole number, at least {least} and at most {most}")
+    return count
 
 
 def class_numbers(value: Any, what: str, classes: int | None = None, count: int | None = None) -> np.ndarray:
@@ -74,6 +84,24 @@ def path(value: Any, what: str) -> Path:
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{what} is {shown(value)}, which names no file or folder; it must be a path")
     return Path(value)
+
+
+def file(value: Any, what: str) -> Path:
+    """The path of a file that is there."""
+    found = path(value, what)
+    if not found.is_file():
+        raise FileNotFoundError(f"{what}: {found}: " + ("this is a folder, not a file" if found.is_dir() else
+                                                        "there is no such file"))
+    return found
+
+
+def folder(value: Any, what: str) -> Path:
+    """The path of a folder that is there."""
+    found = path(value, what)
+    if not found.is_dir():
+        raise FileNotFoundError(f"{what}: {found}: " + ("this is a file, not a folder" if found.exists() else
+                                                        "there is no such folder"))
+    return found
 
 
 def function(value: Any, what: str, takes: str) -> Any:
