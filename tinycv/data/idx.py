@@ -105,7 +105,7 @@ def _expect(path: Path, axes: int) -> tuple[int, ...]:
     dtype, shape = idx_header(path)
     if len(shape) != axes or dtype != np.uint8:
         raise ValueError(
-            f"{path}: expected uint8 with {axes} axes, found {dtype} of shape {shape}; "
+            f"{path}: expected uint8 with {axes} axes, found {dtype.name} of shape {shape}; "
             "are images and labels swapped?"
         )
     return shape

@@ -128,7 +128,7 @@ def _place(who: str, number: Any, start: Any, batches: int) -> tuple[int, int]:
     """Epoch and batch to begin with, from 0 on; the end of an epoch is a place too."""
     number, start = size(number, f"{who}.epoch: number"), size(start, f"{who}.epoch: start")
     if start > batches:
-        raise ValueError(f"{who}: epoch {shown(number)} from batch {shown(start)}: start lies between 0 and "
+        raise ValueError(f"{who}.epoch: epoch {shown(number)} from batch {shown(start)}: start lies between 0 and "
                          f"{batches}, the batches of an epoch")
     return number, start
 
