@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(photo, weights, tmp_path):
             ((photo, "--weights", tmp_path / "none.pt"), "none.pt: cannot be read"),
             ((photo, "--weights", photo), "not a safetensors file, but a PNG picture"),
             ((photo, "--weights", weights, "--labels", short), "short.txt: 2 lines; the model knows 7 classes"),
-            ((photo, "--weights", weights, "--labels", tmp_path / "none.txt"), "No such file"),
+            ((photo, "--weights", weights, "--labels", tmp_path / "none.txt"), "none.txt: there is no such file"),
             ((photo, "--weights", weights, "--labels", tmp_path / "latin.txt"), "not a text in UTF-8"),
             ((photo, "--weights", weights, "--mean", 0), "mean [0.0] and std (0.229, 0.224, 0.225) must be 3 numbers each"),
             ((photo, "--weights", weights, "--std", 1, 0, 1), "above 0: give --mean and --std"),
