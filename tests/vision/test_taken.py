@@ -25,7 +25,8 @@ from tinycv.vision.classify import classify
 
 X = np.random.default_rng(0).random((3, 2, 8, 8), np.float32)
 HOLDERS = {"list": lambda a: a.tolist(), "Tensor": tinycv.tensor, "Fortran": np.asfortranarray,
-           "reversed": lambda a: a[::-1, ::-1], "read-only": lambda a: np.broadcast_to(a, a.shape), "float64": lambda a: a.astype(float)}
+           "reversed": lambda a: a[::-1, ::-1], "read-only": lambda a: np.broadcast_to(a, a.shape),
+           "float64": lambda a: a.astype(float)}
 MODELS = {"ViT": lambda: ViT(8, 4, 3, 2, 8, 1, 2), "ConvNet": lambda: ConvNet(3, 8, 2, 2)}
 both = pytest.mark.parametrize("name", MODELS)
 
@@ -56,8 +57,9 @@ def test_patches_of_any_dtype_are_cut_and_put_together(b, c, rows, columns, p, k
 
 
 @pytest.mark.parametrize("options", [{"depth": 0}, {"mlp_dim": 0}, {"heads": 0}, {"heads": 3}, {"dropout": 1.5},
-                                     {"dropout": -0.1}, {"patch_size": 0}, {"patch_size": 3}, {"dim": 0}, {"num_classes": 0}, {"dim": 8.0},
-                                     {"channels": True}, {"layer_norm_eps": -1.0}, {"dropout": float("nan")}])
+                                     {"dropout": -0.1}, {"patch_size": 0}, {"patch_size": 3}, {"dim": 0}, {"dim": 8.0},
+                                     {"num_classes": 0}, {"channels": True},
+                                     {"layer_norm_eps": -1.0}, {"dropout": float("nan")}])
 def test_a_vit_that_cannot_be_built_is_refused_by_the_name_of_its_argument(options):
     sizes = {"image_size": 8, "patch_size": 4, "num_classes": 3, "dim": 8, "heads": 2, **options}
     with pytest.raises((TypeError, ValueError), match=f"ViT: .*{next(iter(options))}"):

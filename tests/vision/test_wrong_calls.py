@@ -70,7 +70,8 @@ GOOD = {
 }
 FOR_THE_COMMAND = {"main", "report", "parser"}
 ALSO = {"train_classifier": ("ViT",), "patch_rollout": ("ViT",), "accuracy": ("ViT",), "probabilities": ("ViT",),
-        "classify": ("ViT",), "prepared": ("open_photo", "square"), "load_vit": ("a.safetensors", ".safetensors", "word")}
+        "classify": ("ViT", "device"),
+        "prepared": ("open_photo", "square"), "load_vit": ("a.safetensors", ".safetensors", "word")}
 
 
 @pytest.fixture(autouse=True)
