@@ -38,7 +38,7 @@ FLOORS = [
     ["sequence"],
     ["vision"],
     ["generative"],
-    ["draw_words", "draw_fields", "draw", "draw_motion", "doctor", "demo"],
+    ["draw_taken", "draw_words", "draw_fields", "draw", "draw_motion", "doctor", "demo"],
 ]
 
 
