@@ -27,6 +27,7 @@ FLOORS = [
     ["engine.recompute"],
     ["engine.families", "engine.families_nn", "engine.cases", "engine.check"],
     ["nn"],
+    ["optimizer_state"],
     ["optimizer", "ema", "data", "metrics", "progress", "parallel", "torch_pickle"],
     ["torch_file"],
     ["optim_cuda"],
