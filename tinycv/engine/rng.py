@@ -9,7 +9,7 @@ depend on the seed, on how many splits there were since, and on the shard's numb
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import index
@@ -67,10 +67,7 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
     if _own.get() is not None:
         raise RuntimeError(f"manual_seed({seed!r}) inside one shard of a batch: seed before the batch is split")
     capturing.refuse("manual_seed", "seed before the call")
-    numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
-    if not numbers or min(numbers) < 0:
-        raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
-    _streams = _Streams(numbers)
+    _streams = _Streams(_seed_numbers(seed))
 
 
 def host_generator() -> np.random.Generator:
@@ -148,16 +145,55 @@ def get_rng_state() -> dict[str, Any]:
             "noise": _plain(host_noise().bit_generator.state)}
 
 
+DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; the random streams stay as they are"
+
+
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from ``get_rng_state``.
+    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then stay as they are.
 
     CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
     exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
-    manual_seed(tuple(state["seed"]))
-    _streams.splits = state.get("splits", 0)    # a state of before there were shards has none
-    host_generator().bit_generator.state = state["host"]
-    host_noise().bit_generator.state = _packed(state["noise"])
+    loading_rng_state(state)()
+
+
+def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
+    """The function that sets the streams to ``state``, which has been checked whole. Errors as there."""
+    if not isinstance(state, dict) or not {"seed", "host", "noise"} <= set(state) <= {"seed", "splits", "host", "noise"}:
+        raise ValueError(DAMAGED)
+    try:
+        streams = _Streams(_seed_numbers(state["seed"]))
+        streams.splits = state.get("splits", 0)         # a state of before there were shards has none
+        streams.host = np.random.Generator(np.random.PCG64(0))
+        streams.host.bit_generator.state = state["host"]
+        streams.host_noise = np.random.Generator(np.random.SFC64(0))
+        streams.host_noise.bit_generator.state = _packed(state["noise"])
+    except (TypeError, ValueError, KeyError, OverflowError, AttributeError, IndexError) as error:
+        raise ValueError(DAMAGED) from error
+    taken = streams.host.bit_generator.state, _plain(streams.host_noise.bit_generator.state)
+    if taken != (state["host"], state["noise"]) or not _counts(streams.splits, *(s["has_uint32"] for s in taken)):
+        raise ValueError(DAMAGED)               # NumPy takes 1.5 for 1, and does not look at what else a dict holds
+
+    def load() -> None:
+        global _streams
+        if _own.get() is not None:
+            raise RuntimeError("set_rng_state inside one shard of a batch: set it before the batch is split")
+        capturing.refuse("set_rng_state", "set it before the call")
+        _streams = streams
+    return load
+
+
+def _counts(splits: Any, *halves: int) -> bool:
+    """Are these a number of splits, and whether half of a 64-bit draw is left over?"""
+    return type(splits) is int and splits >= 0 and set(halves) <= {0, 1}
+
+
+def _seed_numbers(seed: Any) -> tuple[int, ...]:
+    """A seed as a tuple of ints >= 0."""
+    numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
+    if not numbers or min(numbers) < 0:
+        raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
+    return numbers
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
