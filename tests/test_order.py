@@ -34,6 +34,7 @@ FLOORS = [
     ["optim_cuda"],
     ["optim", "half"],
     ["checkpoint"],
+    ["resume", "training_arguments"],
     ["run"],
     ["train"],
     ["sequence"],
