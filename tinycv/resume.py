@@ -19,6 +19,7 @@ from tinycv.engine.rng import loading_rng_state
 from tinycv.optimizer_state import brief, wide
 
 Saved = dict[str, Any]
+LARGEST = 2 ** 1023
 
 
 def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[[], None]:
@@ -35,7 +36,7 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
         if run.ema is not None:
             _dtypes_of(parts["ema"], {name: array.dtype for name, array in run.ema.state_dict().items()})
             loads.append(run.ema.loading(parts["ema"]))
-        if nans := [f"{part}/{name}" for part, arrays in parts.items() if part != "model" for name in with_nan(arrays)]:
+        if nans := with_nan(tensors):
             raise ValueError(f"NaN in {brief(nans)}")
         loads.append(loading_rng_state(state["rng"]))
     except (TypeError, ValueError) as error:
@@ -106,7 +107,8 @@ def _progress(state: Saved) -> tuple[int, Saved]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    """A float, or an int that has one: JSON's ints may be larger than every float."""
+    return type(value) is float or type(value) is int and abs(value) <= LARGEST
 
 
 def _is_metric(entry: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.checkpoint import load, save
+from tinycv.checkpoint import load, save, with_nan
 from tinycv.ema import EMA
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown, size
@@ -147,11 +147,12 @@ class Run:
             "rng": backend.get_rng_state()})
 
     def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
-        for name, _ in self.model.named_parameters():
-            if not math.isfinite(tensors[f"model/{name}"].sum(dtype="float64")):
-                raise FloatingPointError(
-                    f"{name} is not finite after step {self.step - 1}, though the loss was: nothing was saved. Run it "
-                    "again inside `with tinycv.debug():` to see which derivative made it")
+        names = (f"model/{name}" for name, _ in self.model.named_parameters())
+        broken = [name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))] or with_nan(tensors)
+        if broken:
+            raise FloatingPointError(
+                f"{broken[0].removeprefix('model/')} is not finite after step {self.step - 1}, though the loss was: nothing "
+                "was saved. Run it again inside `with tinycv.debug():` to see which derivative made it")
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing is changed then."""

@@ -162,7 +162,7 @@ def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
     if not isinstance(state, dict) or not {"seed", "host", "noise"} <= set(state) <= {"seed", "splits", "host", "noise"}:
         raise ValueError(DAMAGED)
     try:
-        streams = _Streams(_seed_numbers(state["seed"]))
+        streams = _Streams(_seed_numbers([*state["seed"]]))
         streams.splits = state.get("splits", 0)         # a state of before there were shards has none
         streams.host = np.random.Generator(np.random.PCG64(0))
         streams.host.bit_generator.state = state["host"]
