@@ -104,7 +104,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def save_model(path: str | os.PathLike, model: Module) -> None:
-    """Write the model's parameters and buffers, by name."""
+    """Write the model's parameters and buffers, by name. Errors as ``save``."""
+    _refuse_what_is_no_model("save_model", model)
     save(path, model.state_dict(), {"model": type(model).__name__})
 
 
@@ -113,14 +114,20 @@ def load_model(path: str | os.PathLike, model: Module) -> None:
 
     CheckpointError as ``load``, and when names or shapes do not fit or a weight is NaN; the model is then left as it was.
     """
+    _refuse_what_is_no_model("load_model", model)
     tensors, _ = load(path)
     tensors = {name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")} or tensors
     try:
         if nans := with_nan(tensors):
             raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {', '.join(nans)}")
         model.load_state_dict(tensors)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _refuse_what_is_no_model(who: str, model: Any) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"{who}: model is {shown(model)}; it must be a Module")
 
 
 def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:

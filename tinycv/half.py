@@ -218,10 +218,12 @@ def positive(scale: Any, what: str) -> float:
 def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any], list[Any]]:
     """(the optimiser's own state dict, the master weights in the order of ``names``) of a Half's state dict."""
     try:
+        if not isinstance(state_dict, dict):
+            raise TypeError
         first, *groups = state_dict["param_groups"]
         kept = {name: dict(entry) for name, entry in state_dict["state"].items()}
         own = {key: value for key, value in first.items() if key not in ("loss_scale", "good_steps")}
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError):
         raise ValueError(f"{UNCHANGED}saved is {shown(state_dict)}, which no Half has written") from None
     missing = [name for name in names if "master" not in kept.get(name, {})]
     if missing:

@@ -257,7 +257,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     """The arrays of the gradients that are there. A step that is being recorded learns that they are read."""
     takes = f"{who}: parameters must be a Tensor or several, such as model.parameters()"
-    if not isinstance(parameters, Tensor) and (not isinstance(parameters, Iterable) or isinstance(parameters, (str, dict))):
+    if not isinstance(parameters, Tensor) and (
+            not isinstance(parameters, Iterable) or isinstance(parameters, (str, dict)) or hasattr(parameters, "dtype")):
         raise TypeError(f"{takes}; it is {shown(parameters)}")
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in parameters:
@@ -266,6 +267,8 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
         if p.grad is not None and not isinstance(p.grad, Tensor):
             raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient that is {shown(p.grad)}; it must be a "
                             "Tensor, or None")
+        if p.grad is not None and p.grad.dtype.kind != "f":
+            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of {p.grad.dtype}; it must be floats")
     if (recording := capturing.current()) is not None:
         recording.reads_gradients(parameters)
     return [p.grad._data for p in parameters if p.grad is not None]
