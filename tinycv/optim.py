@@ -5,7 +5,8 @@
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
 Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in place.
-Names, defaults and results are PyTorch's.   Read next: optimizer.py (groups, state), ema.py (averaged weights).
+Names, defaults and results follow PyTorch; float16 weights are updated in float32, see optimizer.py.
+Read next: optimizer.py (groups, state), ema.py (averaged weights).
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, w
         array = as_array(value)
     except (TypeError, ValueError):
         array = None
-    if not (isinstance(array, np.ndarray) or backend.array_module(array) is not np):
+    known = isinstance(array, np.ndarray) or backend.array_module(array) is not np
+    if not known or isinstance(array, np.ma.MaskedArray):
         raise ValueError(f"{what} is {shown(value)}; it must be an array of shape {shape}")
     if tuple(array.shape) != tuple(shape):
         raise ValueError(f"{what} is {tuple(array.shape)}, should be {tuple(shape)}")

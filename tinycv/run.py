@@ -15,13 +15,19 @@ import numpy as np
 from tinycv.checkpoint import load, save, with_nan
 from tinycv.ema import EMA
 from tinycv.engine import backend
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import size
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
 from tinycv.progress import CtrlC, Progress
 from tinycv.resume import resumed
-from tinycv.training_arguments import check_loop, check_parts, checkpoint_path, metrics_of
+from tinycv.training_arguments import (
+    check_functions,
+    check_loop,
+    check_parts,
+    checkpoint_path,
+    metrics_of,
+)
 
 
 @dataclass
@@ -56,8 +62,7 @@ class Run:
     def through(self, epochs: int, learn: Callable[[list[Tensor]], Any], evaluate: Callable | None, evaluate_every: int,
                 checkpoint_every: int | None, progress: bool, log_every: int) -> History:
         """All steps that are left: learn(batch) makes one, and returns its losses, an array on the device."""
-        if not callable(learn):
-            raise TypeError(f"Run.through: learn is {shown(learn)}; it must be a function of a batch")
+        check_functions("Run.through", {"learn": learn}, {})
         epochs, evaluate_every, checkpoint_every, log_every = check_loop(
             "Run.through", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
         total, has_resumed = epochs * len(self.loader), self.resume()

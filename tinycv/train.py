@@ -18,7 +18,7 @@ from typing import Any
 
 from tinycv import parallel
 from tinycv.ema import EMA
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule, clip_grad_norm_
@@ -26,6 +26,7 @@ from tinycv.optimizer import Optimizer
 from tinycv.run import History, Run
 from tinycv.training_arguments import (
     check_belonging,
+    check_functions,
     check_loop,
     check_parts,
     checkpoint_path,
@@ -55,14 +56,13 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     """
     check_parts("fit", model, {"optimizer": optimizer}, loader, ema)
     check_belonging("fit", model, optimizer, ema)
-    loop = check_loop("fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
-    epochs, evaluate_every, checkpoint_every, log_every = loop
-    seed, checkpoint, device = size(seed, "fit: seed"), checkpoint_path("fit", checkpoint), device_name("fit", device)
+    check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
+    epochs, evaluate_every, checkpoint_every, log_every = check_loop(
+        "fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
+    seed, checkpoint = size(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
+    device = device_name("fit", device)
     threads = None if threads is None else size(threads, "fit: threads", 1)
     clip = None if clip is None else number(clip, "fit: clip", above=0)
-    for name, function in (("loss_fn", loss_fn), ("schedule", schedule)):
-        if not callable(function) and (name == "loss_fn" or function is not None):
-            raise TypeError(f"fit: {name} is {shown(function)}; it must be a function")
     model.to(device or optimizer.parameters()[0].device)
     run = Run(model, {"optimizer": optimizer}, loader, seed, ema, checkpoint)
     with nullcontext() if threads == 1 else parallel.threads(threads) as group:

@@ -49,11 +49,18 @@ def check_belonging(who: str, model: Module, optimizer: Any, ema: EMA | None) ->
         raise ValueError(f"{who}: ema is of another {type(ema.model).__name__} than the model: EMA(model)")
 
 
+def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -> None:
+    """TypeError unless these are functions, by name; ``perhaps``: or None."""
+    for name, function in (needed | perhaps).items():
+        if not callable(function) and (name in needed or function is not None):
+            ending = "" if name in needed else ", or None"
+            raise TypeError(f"{who}: {name} is {shown(function)}; it must be a function{ending}")
+
+
 def check_loop(who: str, epochs: Any, evaluate: Any, evaluate_every: Any, checkpoint_every: Any, log_every: Any
                ) -> tuple[int, int, int | None, int]:
     """(epochs, evaluate_every, checkpoint_every, log_every) as Python's ints."""
-    if evaluate is not None and not callable(evaluate):
-        raise TypeError(f"{who}: evaluate is {shown(evaluate)}; it must be a function of the model, or None")
+    check_functions(who, {}, {"evaluate": evaluate})
     every = None if checkpoint_every is None else size(checkpoint_every, f"{who}: checkpoint_every", 1)
     return (size(epochs, f"{who}: epochs"), size(evaluate_every, f"{who}: evaluate_every", 1), every,
             size(log_every, f"{who}: log_every", 1))

@@ -5,7 +5,7 @@ parameter, NumPy spends its time on being called, and a GPU on being launched; l
 all take one call. The Tensors keep their own memory: values are copied in before the work, and out after it; where
 that costs more than the calls, for large Tensors, optimizer.py leaves them out.
 
-Used by: optim.py, ema.py.
+Used by: optimizer.py, ema.py.
 """
 
 from __future__ import annotations
