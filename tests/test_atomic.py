@@ -1,4 +1,6 @@
-"""Saving never destroys a good file: what cannot be written is refused first, and a path stays what it was."""
+"""Saving never destroys a good file: what cannot be written is refused first, and a path stays what
+it was.
+"""
 
 import os
 import stat

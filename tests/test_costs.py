@@ -1,6 +1,8 @@
-"""A small file costs little: what a file of weights claims is bounded before anything is built of it.
+"""A small file costs little: what a file of weights claims is bounded before anything is built of
+it.
 
-Memory is tracemalloc's peak beside the file's own size. Work is the number of instructions and entries, not seconds.
+Memory is tracemalloc's peak beside the file's own size. Work is the number of instructions and
+entries, not seconds.
 """
 
 import io

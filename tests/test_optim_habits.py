@@ -1,4 +1,6 @@
-"""What users of PyTorch's optimisers do every day: copies, groups that come later, float16, gradients set by hand."""
+"""What users of PyTorch's optimisers do every day: copies, groups that come later, float16,
+gradients set by hand.
+"""
 
 import copy
 import pickle
@@ -226,7 +228,9 @@ def test_a_length_that_is_not_finite_is_refused_where_asked(value, device):
     p = Parameter(to_device(np.zeros(3, np.float32), device))
     before = np.array([1, value, 2], np.float32)
     p.grad = Tensor(to_device(before, device))
-    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match="clip_grad_norm_: the gradients are (inf|nan) long"):
+    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match="clip_grad_norm_: the "
+                                                                      "gradients are (inf|nan) "
+                                                                      "long"):
         clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
     np.testing.assert_array_equal(to_numpy(p.grad._data), before)
     p.grad = Tensor(to_device(np.array([3, 4, 0], np.float32), device))

@@ -1,4 +1,6 @@
-"""Whatever is damaged in a saved training, resuming says so in one sentence, and changes nothing at all."""
+"""Whatever is damaged in a saved training, resuming says so in one sentence, and changes nothing at
+all.
+"""
 
 import copy
 import json
@@ -30,7 +32,9 @@ def loss_of(model, x, y):
 
 
 class Training:
-    """A small model with buffers, an optimiser of two groups, and an average; ``fit`` is its loop."""
+    """A small model with buffers, an optimiser of two groups, and an average; ``fit`` is its
+    loop.
+    """
 
     def __init__(self, half=False, seed=0):
         tinycv.manual_seed(seed)
@@ -136,7 +140,7 @@ def test_whatever_is_damaged_nothing_changes(saved, tmp_path_factory, data):
         assert training.bits() == before, what
         text = str(error)
         assert "\n" not in text and str(wrong) in text and len(text) < 700, (what, text)
-    else:                                       # another number of the right kind, where any will do
+    else:  # another number of the right kind, where any will do
         assert of_state and (HARMLESS & set(map(str, what)) or json.dumps(other) == json.dumps(state)), what
 
 

@@ -1,4 +1,6 @@
-"""Every public function and class of the training files answers a wrong call in words: found by introspection."""
+"""Every public function and class of the training files answers a wrong call in words: found by
+introspection.
+"""
 
 import inspect
 

@@ -1,7 +1,8 @@
-"""A file that is written whole or not at all: beside its place under another name, forced to disk, and renamed.
+"""Atomic writes: a file is written under another name, forced to disk, and renamed into its place.
 
-The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits. Who writes holds a lock on it, so that a file
-which a killed program left behind can be told from one that another process is writing, and only the first is removed.
+The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits. Who writes holds a lock on
+it, so that a file which a killed program left behind can be told from one that another process is
+writing, and only the first is removed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from tinycv.engine.arguments import shown
 
 try:
     import fcntl
-except ImportError:                             # Windows, where a file that is open cannot be removed anyway
+except ImportError:  # Windows, where a file that is open cannot be removed anyway
     fcntl = None
 
 
 def file_path(path: Any, what: str) -> Path:
-    """``path`` as a Path. TypeError or ValueError for what cannot name a file; what: "save: path"."""
+    """``path`` as a Path, where ``what`` is "save: path". TypeError or ValueError if it names no file.
+    """
     try:
         text = os.fspath(path)
     except TypeError:
@@ -37,9 +39,9 @@ def file_path(path: Any, what: str) -> Path:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the file. A link is written through, and stays a link; an old file's permissions stay too.
+    """Write the file. A link is written through and stays a link; an old file keeps its permissions.
 
-    OSError when the place or the disk refuses; the old file then stays, and nothing is left beside it.
+    OSError when the place or the disk refuses; the old file then stays, with nothing left beside it.
     """
     place, mode = _place(path)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -51,18 +53,20 @@ def write(path: Path, data: bytes) -> None:
                 os.chmod(partial, mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())                             # the bytes first, or the name may point at none
-            if fcntl is not None:                               # the lock ends when the file is closed
+            os.fsync(file.fileno())  # the bytes first, or the name may point at none
+            if fcntl is not None:  # the lock ends when the file is closed
                 os.replace(partial, place)
         if fcntl is None:
             os.replace(partial, place)
     finally:
-        partial.unlink(missing_ok=True)                         # still there only where something failed
+        partial.unlink(missing_ok=True)  # still there only where something failed
     _sync_folder(place.parent)
 
 
 def _place(path: Path) -> tuple[Path, int | None]:
-    """(where the bytes go, an old file's permissions). OSError for what is not, and cannot become, an ordinary file."""
+    """(where the bytes go, an old file's permissions). OSError for what is not, and cannot become,
+    an ordinary file.
+    """
     place = Path(os.path.realpath(path))
     try:
         old = os.lstat(place)
@@ -89,9 +93,9 @@ def _claimed(place: Path, mode: int | None) -> tuple[BinaryIO, Path]:
         file = open(partial, "xb", opener=opener)  # noqa: SIM115 -- its caller closes it
         if fcntl is None:
             return file, partial
-        with contextlib.suppress(OSError):                      # a file system without locks: then there is none
+        with contextlib.suppress(OSError):  # a file system without locks: then there is none
             fcntl.flock(file, fcntl.LOCK_EX)
-        if partial.exists():                                    # nobody removed it before it was locked
+        if partial.exists():  # nobody removed it before it was locked
             return file, partial
         file.close()
 
@@ -101,7 +105,7 @@ def _remove_leftovers(place: Path) -> None:
     leftover = re.compile(re.escape(f".{place.name}.") + r"[0-9a-f]{8}\.partial")
     for name in os.listdir(place.parent):
         if leftover.fullmatch(name) and stat.S_ISREG(_mode(place.parent / name)):
-            with contextlib.suppress(OSError):                  # locked, so it is being written; or somebody else's
+            with contextlib.suppress(OSError):  # locked, so it is being written; or somebody else's
                 _remove_if_abandoned(place.parent / name)
 
 

@@ -44,13 +44,15 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, Any] | None = None) -> None:
-    """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one file, atomically.
+    """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one
+    file, atomically.
 
-    Folders are made. A link is written through, and an old file's permissions stay. Leftovers of killed writes
-    (".NAME.xxxxxxxx.partial" beside it) are removed first, those that another process is writing are not; of two who
-    write one path at the same time the last wins, and the file is whole.
-    TypeError or ValueError for what safetensors or JSON cannot hold, before anything is touched; OSError when the disk
-    refuses. The old file then stays.
+    Folders are made. A link is written through, and an old file's permissions stay. Leftovers of
+    killed writes (".NAME.xxxxxxxx.partial" beside it) are removed first, those that another process
+    is writing are not; of two who write one path at the same time the last wins, and the file is
+    whole.
+    TypeError or ValueError for what safetensors or JSON cannot hold, before anything is
+    touched; OSError when the disk refuses. The old file then stays.
     """
     path = atomic.file_path(path, "save: path")
     if not isinstance(tensors, Mapping):
@@ -83,7 +85,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
     try:
         path = atomic.file_path(path, "load: path")
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            raise CheckpointError(f"{path}: cannot be read: it is a folder, or another thing that is not an ordinary file")
+            raise CheckpointError(f"{path}: cannot be read: it is a folder, or another thing that "
+                                  f"is not an ordinary file")
         with open(path, "rb") as file:
             if file.read(4) == ZIP:
                 return read_torch(path), {}
@@ -138,7 +141,9 @@ def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:
 # ── reading, with suspicion ───────────────────────────────────────────────────────────────────────
 
 def _notes(path: Path, file: BinaryIO) -> dict[str, str]:
-    """The notes of the JSON header: 8 bytes give its length, then it begins with a brace. Nothing else is read yet."""
+    """The notes of the JSON header: 8 bytes give its length, then it begins with a brace. Nothing
+    else is read yet.
+    """
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     start = file.read(32)
@@ -146,7 +151,8 @@ def _notes(path: Path, file: BinaryIO) -> dict[str, str]:
     if start[8:9] != b"{" or length > LONGEST_HEADER:
         raise CheckpointError(f"{path}: {_what_it_is(start)}")
     if 8 + length > size:
-        raise CheckpointError(f"{path}: cut short: the header should have {length} bytes, the file has {size}")
+        raise CheckpointError(f"{path}: cut short: the header should have {length} bytes, the file "
+                              f"has {size}")
     file.seek(8)
     return notes_of(file.read(length), size)
 
@@ -155,11 +161,14 @@ def _array(path: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     code = entry["dtype"]                                       # "F32", "I64", ...
     dtype = DTYPES.get(code)
     if dtype is None:
-        raise CheckpointError(f"{path}: {short(name)} holds numbers of type {code}, which NumPy lacks")
+        raise CheckpointError(f"{path}: {short(name)} holds numbers of type {code}, which NumPy "
+                              f"lacks")
     try:
-        array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])     # writable: the data are a bytearray
+        # writable: the data are a bytearray
+        array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     except (ValueError, OverflowError, TypeError):
-        raise CheckpointError(f"{path}: {short(name)} has shape {short(entry['shape'])}, which NumPy lacks") from None
+        raise CheckpointError(f"{path}: {short(name)} has shape {short(entry['shape'])}, which "
+                              f"NumPy lacks") from None
     return from_bfloat16(array) if code == "BF16" else array
 
 
@@ -208,11 +217,13 @@ def _good_name(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"save: {shown(name)} is a tensor's name; names are words")
     if name == "__metadata__":
-        raise ValueError("save: a tensor is called __metadata__, where safetensors keeps its notes; give it another name")
+        raise ValueError("save: a tensor is called __metadata__, where safetensors keeps its "
+                         "notes; give it another name")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"save: {name!r:.60} is a tensor's name, and no text that UTF-8 can write") from None
+        raise ValueError(f"save: {name!r:.60} is a tensor's name, and no text that UTF-8 can "
+                         f"write") from None
     return name
 
 
@@ -221,7 +232,8 @@ def _packed(name: str, value: Any) -> np.ndarray:
     array = value._data if isinstance(value, Tensor) else value
     known = isinstance(array, (np.ndarray, np.generic)) or array_module(array) is not np
     if not known or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"save: {short(name)} is {type(value).__name__} {shown(value)}; it must be an array or a Tensor")
+        raise TypeError(f"save: {short(name)} is {type(value).__name__} {shown(value)}; it must be "
+                        f"an array or a Tensor")
     array = to_numpy(array)
     if array.dtype.kind not in "fiub":
         return array                                            # refused by its dtype
@@ -229,14 +241,17 @@ def _packed(name: str, value: Any) -> np.ndarray:
 
 
 def _as_json(state: dict[str, Any]) -> str:
-    """The state's text. TypeError or ValueError for what JSON lacks, or would give back as something else."""
+    """The state's text. TypeError or ValueError for what JSON lacks, or would give back as
+    something else.
+    """
     try:
         text = json.dumps(state)
     except (TypeError, ValueError, RecursionError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"save: state cannot be written as JSON: {short(error)}") from error
     if (odd := _odd_key(state)) is not None:
-        raise TypeError(f"save: {shown(odd)} is a key in state; JSON's keys are words, so it would come back as one")
+        raise TypeError(f"save: {shown(odd)} is a key in state; JSON's keys are words, so it would "
+                        f"come back as one")
     if problem := too_many_values(text):
         raise ValueError(f"save: {problem}; large lists are for tensors")
     return text

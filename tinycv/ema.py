@@ -21,11 +21,11 @@ from tinycv.optimizer_state import brief, fitting_array, wide
 
 
 class EMA:
-    """The averaged weights of ``model``, starting from its present ones. Buffers are copied, not averaged.
+    """The averaged weights of ``model``, starting from its present ones. Buffers are only copied.
 
-    Of a model in halves (half.py) the float32 master weights are averaged. Averages of other float16 weights are kept in
-    float32 too: a thousandth of a step would not move a half.
-    pickle and deepcopy copy the model too; deepcopy((model, ema)) gives an average of the copied model.
+    Of a model in halves (half.py) the float32 master weights are averaged. Averages of other
+    float16 weights are kept in float32 too: a thousandth of a step would not move a half.
+    pickle and deepcopy copy the model too; deepcopy((model, ema)) averages the copied model.
 
         ema = EMA(model)
         ...; optimizer.step(); ema.update()
@@ -54,7 +54,9 @@ class EMA:
             self.views |= {exact[t]: view for t, view in zip(part.tensors, part.views(average), strict=True)}
 
     def update(self) -> None:
-        """Take the model's present weights into the average. ValueError if a weight has another shape than it had."""
+        """Take the model's present weights into the average. ValueError if a weight has another
+        shape than it had.
+        """
         self._follow()
         for part, average, spare in zip(self.parts, self.averages, self.spares, strict=True):
             part.gather([t._data for t in part.tensors], spare)
@@ -71,7 +73,8 @@ class EMA:
         """Go where the model has been moved since."""
         for t, average in self.views.items():
             if t._data.shape != average.shape:
-                raise ValueError(f"EMA: {self.names[t]} has shape {t.shape} now, and its average has shape {average.shape}: "
+                raise ValueError(f"EMA: {self.names[t]} has shape {t.shape} now, and its average "
+                                 f"has shape {average.shape}: "
                                  "make another EMA")
         if any(part.moved() for part in self.parts):
             saved = self.state_dict()
@@ -100,10 +103,13 @@ class EMA:
         self.loading(state)()
 
     def loading(self, state: Mapping[str, Any]) -> Callable[[], None]:
-        """The function that loads ``state``, which has been checked and converted whole. Errors as there."""
+        """The function that loads ``state``, which has been checked and converted whole. Errors as
+        there.
+        """
         own, arrays, problems = self.state_dict(), {}, []
         if not isinstance(state, Mapping):
-            raise ValueError(f"load_state_dict: EMA was left unchanged; the state is {shown(state)}, should be a dict")
+            raise ValueError(f"load_state_dict: EMA was left unchanged; the state is "
+                             f"{shown(state)}, should be a dict")
         for what, names in (("missing", [name for name in own if name not in state]),
                             ("unexpected", [name for name in state if name not in own])):
             if names:

@@ -65,21 +65,25 @@ class Half:
         if not isinstance(model, Module):
             raise TypeError(f"Half: model is {shown(model)}; it must be a Module")
         if not callable(make):
-            raise TypeError(f"Half: make is {shown(make)}; it must make an optimiser of (name, parameter) pairs, as "
+            raise TypeError(f"Half: make is {shown(make)}; it must make an optimiser of (name, "
+                            f"parameter) pairs, as "
                             "partial(AdamW, lr=1e-3) does")
-        self.scale, self.interval = positive(scale, "Half: scale"), size(interval, "Half: interval", 1)
+        self.scale = positive(scale, "Half: scale")
+        self.interval = size(interval, "Half: interval", 1)
         named = list(model.named_parameters())
         devices = sorted({p.device for _, p in named})
         if len(devices) != 1:
-            raise ValueError(f"Half: the model's parameters are on {devices}: move it to one device" if named else
-                             f"Half: model is a {type(model).__name__} without parameters")
+            problem = (f"its parameters are on {devices}: move it to one device" if named
+                       else "it has no parameters")
+            raise ValueError(f"Half: model is a {type(model).__name__}, and {problem}")
         self.model, self.good, self.skipped, self.overflowed = model, 0, 0, False
         self.own = [p for _, p in named]
         self.full = self.side_by_side([p._data for p in self.own])                  # all master weights in one array
         self.masters = [Tensor(part, requires_grad=True) for part in self.cut(self.full, self.own)]
         self.optimizer = make([(name, master) for (name, _), master in zip(named, self.masters, strict=True)])
         if not isinstance(self.optimizer, Optimizer) or set(self.optimizer.names) != set(self.masters):
-            raise TypeError(f"Half: make returned {shown(self.optimizer)}; it must return an optimiser of all the "
+            raise TypeError(f"Half: make returned {shown(self.optimizer)}; it must return an "
+                            f"optimiser of all the "
                             "parameters that it is given")
         model.to("float16")
         self.write_back()
@@ -124,9 +128,11 @@ class Half:
         their steps on the host (Adam's corrections need the number), and a step that is left out does not count.
         """
         if not isinstance(loss, Tensor):
-            raise TypeError(f"Half.backward: loss is {shown(loss)}; it must be a Tensor of one number")
+            raise TypeError(f"Half.backward: loss is {shown(loss)}; it must be a Tensor of one "
+                            f"number")
         if self.scale < SMALLEST:
-            raise FloatingPointError(f"Half.backward: the gradients overflowed {self.skipped} times, down to a scale of "
+            raise FloatingPointError(f"Half.backward: the gradients overflowed {self.skipped} "
+                                     f"times, down to a scale of "
                                      f"{self.scale:g}: look for a NaN with `with tinycv.debug():`")
         capturing.refuse("Half.backward, which waits to know whether gradients overflowed,", "record the forward pass alone")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -153,7 +159,9 @@ class Half:
             self.scale, self.good = min(2 * self.scale, LARGEST), 0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, whatever ``set_to_none`` is: the next backward replaces them, and adds to none."""
+        """Forget the gradients, whatever ``set_to_none`` is: the next backward replaces them, and
+        adds to none.
+        """
         for p in (*self.own, *self.masters):
             p.grad = None
 
@@ -179,7 +187,9 @@ class Half:
         self.loading(state_dict)()
 
     def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
-        """The function that loads ``state_dict``, which has been checked and converted whole. Errors as there."""
+        """The function that loads ``state_dict``, which has been checked and converted whole.
+        Errors as there.
+        """
         names = [self.optimizer.names[master] for master in self.masters]
         plain, found = _without_masters(state_dict, names)
         masters = [fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
@@ -187,7 +197,8 @@ class Half:
         first = state_dict["param_groups"][0]
         scale, good = positive(first["loss_scale"], f"{UNCHANGED}loss_scale"), first["good_steps"]
         if size(good, f"{UNCHANGED}good_steps") >= self.interval:
-            raise ValueError(f"{UNCHANGED}good_steps is {good}; it must be less than the interval of {self.interval}")
+            raise ValueError(f"{UNCHANGED}good_steps is {good}; it must be less than the interval "
+                             f"of {self.interval}")
         load_optimizer = self.optimizer.loading(plain)
 
         def load() -> None:
@@ -199,7 +210,9 @@ class Half:
         return load
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy. The master weights go one by one, and are laid side by side again."""
+        """For pickle and copy. The master weights go one by one, and are laid side by side
+        again.
+        """
         return {name: value for name, value in vars(self).items() if name != "full"}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
@@ -216,7 +229,9 @@ def positive(scale: Any, what: str) -> float:
 
 
 def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any], list[Any]]:
-    """(the optimiser's own state dict, the master weights in the order of ``names``) of a Half's state dict."""
+    """(the optimiser's own state dict, the master weights in the order of ``names``) of a Half's
+    state dict.
+    """
     try:
         if not isinstance(state_dict, dict):
             raise TypeError

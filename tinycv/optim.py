@@ -4,8 +4,9 @@
     Adam:    w <- w - lr m / (sqrt(v) + eps)                 m, v: running means of g and of g squared, bias corrected
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
-Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in place.
-Names, defaults and results follow PyTorch; float16 weights are updated in float32, see optimizer.py.
+Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which
+changes them in place. Names, defaults and results follow PyTorch; float16 weights are updated in
+float32, see optimizer.py.
 Read next: optimizer.py (groups, state), ema.py (averaged weights).
 """
 
@@ -186,7 +187,9 @@ def warmup_inverse_sqrt(warmup: int) -> Schedule:
 
 
 def _decay(name: str, total: int, warmup: int, final: float) -> dict[str, Any]:
-    """The arguments of a schedule that ends, checked. final: a share of the learning rate, which may also grow."""
+    """The arguments of a schedule that ends, checked. final: a share of the learning rate, which
+    may also grow.
+    """
     return {"total": size(total, f"{name}: total", 1), "warmup": size(warmup, f"{name}: warmup"),
             "final": finite(final, f"{name}: final", 0)}
 
@@ -218,14 +221,15 @@ def _passed(step: int, total: int, warmup: int) -> float:
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, *,
                     error_if_nonfinite: bool = False) -> Tensor:
-    """Scale all gradients in place by one factor, so that together, as one vector, they are at most ``max_norm`` long.
+    """Scale all gradients in place by one factor, so that together, as one vector, they are at most
+    ``max_norm`` long.
 
     Returns the length before, a Tensor of shape () on the device: nothing waits for it.
-    error_if_nonfinite: RuntimeError if that length is NaN or infinite; the gradients are then left as they were. To know
-    that is to wait for the device.
+    error_if_nonfinite: RuntimeError if that length is NaN or infinite; the gradients are then left
+    as they were. To know that is to wait for the device.
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
-    differs: as in PyTorch, 1e-6 is added to the length. The length of float16 gradients is summed and returned in
-    float32, where PyTorch's overflows at 65504.
+    differs: as in PyTorch, 1e-6 is added to the length. The length of float16 gradients is summed
+    and returned in float32, where PyTorch's overflows at 65504.
     """
     max_norm = number(max_norm, "clip_grad_norm_: max_norm", 0)
     grads = _gradients("clip_grad_norm_", parameters)
@@ -240,7 +244,8 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, *,
     flat = flat.astype(wide(flat.dtype), copy=False)
     norm = xp.sqrt((flat * flat).sum())
     if error_if_nonfinite and not bool(xp.isfinite(norm)):
-        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so they cannot be scaled; "
+        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so "
+                           f"they cannot be scaled; "
                            "`with tinycv.debug():` shows which op made it")
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for g in grads:
@@ -249,14 +254,18 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, *,
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Move every number of all gradients that is outside [-clip_value, clip_value] to its end, in place."""
+    """Move every number of all gradients that is outside [-clip_value, clip_value] to its end, in
+    place.
+    """
     clip_value = number(clip_value, "clip_grad_value_: clip_value", 0)
     for g in _gradients("clip_grad_value_", parameters):
         array_module(g).clip(g, -clip_value, clip_value, out=g)
 
 
 def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
-    """The arrays of the gradients that are there. A step that is being recorded learns that they are read."""
+    """The arrays of the gradients that are there. A step that is being recorded learns that they
+    are read.
+    """
     takes = f"{who}: parameters must be a Tensor or several, such as model.parameters()"
     if not isinstance(parameters, Tensor) and (
             not isinstance(parameters, Iterable) or isinstance(parameters, (str, dict)) or hasattr(parameters, "dtype")):
@@ -266,10 +275,12 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
         if not isinstance(p, Tensor):
             raise TypeError(f"{takes}; one of them is {shown(p)}")
         if p.grad is not None and not isinstance(p.grad, Tensor):
-            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient that is {shown(p.grad)}; it must be a "
+            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient that is "
+                            f"{shown(p.grad)}; it must be a "
                             "Tensor, or None")
         if p.grad is not None and p.grad.dtype.kind != "f":
-            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of {p.grad.dtype}; it must be floats")
+            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of "
+                            f"{p.grad.dtype}; it must be floats")
     if (recording := capturing.current()) is not None:
         recording.reads_gradients(parameters)
     return [p.grad._data for p in parameters if p.grad is not None]

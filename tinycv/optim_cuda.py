@@ -99,10 +99,13 @@ SETTINGS = np.dtype([(name, "f8") for name in ("rate", "bend", "beta1", "beta2",
 
 def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], m: Any, v: Any, step: int, sent: Any = None,
          **options: Any) -> None:
-    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays.
+    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat
+    arrays.
 
-    m and v of halves are float32: the squares of small gradients are 0 in float16, and so is an eps of 1e-8.
-    sent: an array of seven float64, which is read in place of the step and the options; see ``send``.
+    m and v of halves are float32: the squares of small gradients are 0 in float16, and so is an eps
+    of 1e-8.
+    sent: an array of seven float64, which is read in place of the step and the options; see
+    ``send``.
     """
     gs, given = packed(xp, *gs), settings(step, **options)
     for rows, table, count in tables(ps, gs, offsets):
@@ -119,14 +122,18 @@ def settings(step: int, lr: float, betas: tuple[float, float], eps: float, weigh
 
 
 def send(m: Any, sent: Any, step: int, **options: Any) -> None:
-    """Put the settings of this step where ``adam`` reads them: a launch, and nothing waits. m: an array of a float type."""
+    """Put the settings of this step where ``adam`` reads them: a launch, and nothing waits. m: an
+    array of a float type.
+    """
     kernels.put_settings(m, 1, 1, settings(step, **options), sent)
 
 
 def clip(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
-    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm before, of shape ().
+    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm
+    before, of shape ().
 
-    The norm is summed in float32 for halves, and returned in it: squares of 256 and more overflow float16.
+    The norm is summed in float32 for halves, and returned in it: squares of 256 and more overflow
+    float16.
     """
     wide = xp.promote_types(gs[0].dtype, "float32")
     made = list(tables(gs, gs, [0] * len(gs)))

@@ -40,17 +40,21 @@ LARGE = 1 << 15                                 # weights. From here on copying 
 class Optimizer:
     """Base of the optimisers.
 
-    params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable state_dict keys), or
-    groups, each a dict {"params": ..., and options for these alone}. ``param_groups`` lists the groups; their "lr"
-    may be changed between steps. A parameter whose ``grad`` is None is left as it is.
-    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf Tensor of floats.
-    pickle and deepcopy copy the parameters too; deepcopy((model, optimizer)) gives an optimiser of the copied model.
+    params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable
+    state_dict keys), or groups, each a dict {"params": ..., and options for these alone}.
+    ``param_groups`` lists the groups; their "lr" may be changed between steps. A parameter whose
+    ``grad`` is None is left as it is.
+    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf
+    Tensor of floats. pickle and deepcopy copy the parameters too: to copy a model with its
+    optimiser, write deepcopy((model, optimizer)).
 
-    A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a ``definition``,
-    (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat arrays; step counts from 1.
+    A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a
+    ``definition``, (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat
+    arrays; step counts from 1.
 
-    differs: float16 parameters are updated in float32, and what is remembered of them is kept in float32. PyTorch does
-    both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a weight NaN.
+    differs: float16 parameters are updated in float32, and what is remembered of them is kept in
+    float32. PyTorch does both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a
+    weight NaN.
     """
 
     arrays: tuple[str, ...] = ()                # by PyTorch's names
@@ -74,21 +78,22 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
         if not self.names:
-            raise ValueError(f"{kind}: params has no parameters: does the model keep its Parameters as attributes?")
+            raise ValueError(f"{kind}: params has no parameters: does the model keep its "
+                             f"Parameters as attributes?")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by layer, for instance.
+        """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by
+        layer, for instance.
 
         Errors as when the optimiser is made; it is then left as it was.
         """
         kind = type(self).__name__
+        takes = f'{kind}: a group has "params" and options among {sorted(self.defaults)}'
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise ValueError(f'{kind}: a group is a dict with "params" and options among {sorted(self.defaults)}; '
-                             f"it is {shown(param_group)}")
+            raise ValueError(f"{takes}; it is {shown(param_group)}")
         unknown = sorted(str(name) for name in set(param_group) - set(self.defaults) - ALWAYS)
         if unknown:
-            raise ValueError(f'{kind}: a group has "params" and options among {sorted(self.defaults)}; '
-                             f"unknown: {unknown}")
+            raise ValueError(f"{takes}; unknown: {unknown}")
         names: dict[Tensor, str] = {}
         for entry in list_of_parameters(kind, param_group["params"], group=True):
             name, p = named_parameter(kind, entry, len(self.names) + len(names))
@@ -97,7 +102,8 @@ class Optimizer:
             names[p] = name
         every = [*self.names.values(), *names.values()]
         if len(set(every)) < len(every):
-            raise ValueError(f"{kind}: two parameters have the same name: give model.named_parameters(), or parameters "
+            raise ValueError(f"{kind}: two parameters have the same name: give "
+                             f"model.named_parameters(), or parameters "
                              "alone")
         group = checked_options(kind, {**self.defaults, **param_group}) | {"params": list(names)}
         self.param_groups.append(group)
@@ -132,7 +138,8 @@ class Optimizer:
     def step(self) -> None:
         """Change every parameter that has a gradient, in place.
 
-        ValueError or TypeError for a gradient or an option that does not fit; then no parameter is changed.
+        ValueError or TypeError for a gradient or an option that does not fit; then no parameter is
+        changed.
         """
         refuse_unfit(self)
         every_option = [slab.options() for slab in self._slabs]
@@ -213,7 +220,7 @@ class Optimizer:
         self.loading(state_dict)()
 
     def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
-        """The function that loads ``state_dict``, which has been checked and converted whole. Errors as there."""
+        """The function that loads ``state_dict``, which has been checked whole. Errors as there."""
         groups, kept = fitting_state(self, state_dict)
 
         def load() -> None:
@@ -233,7 +240,7 @@ class Optimizer:
                     slab.views_of_state[key][i][...] = saved[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: everything but the layout, which is made again around the copied parameters."""
+        """For pickle and copy: all but the layout, which is made again around copied parameters."""
         return {**vars(self), "_slabs": [], "state": self.state_dict()["state"]}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
@@ -275,10 +282,11 @@ class Slab(Flat):
     views_of_p = cached_property(lambda self: self.views(self.p))
 
     def options(self) -> dict[str, Any]:
-        """The group's options for the rule, as Python's own numbers: checked again where one was set to another value."""
+        """The group's options as Python's numbers; checked again where one was set anew."""
         given = [self.group.get(name, MISSING) for name in self.names]
         if any(value is MISSING for value in given):
-            raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options {self.names}")
+            raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options "
+                             f"{self.names}")
         if self.given is None or any(new is not old or type(new) is list
                                      for new, old in zip(given, self.given, strict=True)):
             self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
@@ -324,7 +332,7 @@ class Slab(Flat):
 
     def load(self, places: list[int], here: slice) -> tuple[Any, Any]:
         tensors = [self.tensors[i] for i in places]
-        if len(tensors) == 1:                   # a copy too, if its memory is not in order, or of halves
+        if len(tensors) == 1:  # a copy too, if its memory is not in order, or of halves
             return tuple(array.reshape(-1).astype(self.wide, copy=False)
                          for array in (tensors[0]._data, tensors[0].grad._data))
         self.gather([t._data for t in tensors], self.p[here])

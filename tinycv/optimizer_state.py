@@ -1,7 +1,7 @@
 """Options and saved states of optimisers and averages: checked whole, before anything is changed.
 
-``checked_options`` looks at the options of one group of parameters, as a user, a schedule or a file gives them.
-``fitting_state`` looks at a state dict, and lists everything in it that does not fit.
+``checked_options`` looks at the options of one group of parameters, as a user, a schedule or a file
+gives them. ``fitting_state`` looks at a state dict, and lists everything in it that does not fit.
 Used by: optimizer.py, half.py, ema.py.
 """
 
@@ -18,7 +18,7 @@ from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 MOST_STEPS = 2 ** 53                            # from here on a float64 cannot count them
-ALWAYS = {"params", "initial_lr"}               # what a group has beside its options; schedules keep the second
+ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
 
 
 def finite(value: Any, what: str, low: float = -math.inf) -> float:
@@ -30,7 +30,8 @@ def finite(value: Any, what: str, low: float = -math.inf) -> float:
 
 
 def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as Python's own numbers. kind: the optimiser's name, which begins the sentence of an error.
+    """The options as Python's own numbers. kind: the optimiser's name, which begins the sentence of
+    an error.
 
     An option that only a subclass knows is left as it is.
     """
@@ -47,7 +48,8 @@ def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(nesterov, (bool, np.bool)):
             raise TypeError(f"{kind}: nesterov is {shown(nesterov)}; it must be True or False")
         if nesterov and not (checked["momentum"] > 0 and checked["dampening"] == 0):
-            raise ValueError(f"{kind}: nesterov needs momentum above 0 and dampening 0; momentum is "
+            raise ValueError(f"{kind}: nesterov needs momentum above 0 and dampening 0; momentum "
+                             f"is "
                              f"{checked['momentum']}, dampening is {checked['dampening']}")
     return checked
 
@@ -59,7 +61,8 @@ def list_of_parameters(kind: str, params: Any, group: bool = False) -> list[Any]
     if isinstance(params, Tensor):
         raise TypeError(f"{kind}: params is one Tensor; an optimiser takes an iterable: [tensor]")
     if isinstance(params, (str, dict, set, frozenset)) or not isinstance(params, Iterable) or hasattr(params, "dtype"):
-        raise TypeError(f"{kind}: params is {shown(params)}; it must be a list of Parameters, of (name, Parameter) pairs or "
+        raise TypeError(f"{kind}: params is {shown(params)}; it must be a list of Parameters, of "
+                        f"(name, Parameter) pairs or "
                         "of groups: model.parameters()")
     return list(params)
 
@@ -79,10 +82,13 @@ def named_parameter(kind: str, entry: Any, number: int) -> tuple[str, Tensor]:
 
 
 def refuse_unfit(optimizer: Any) -> None:
-    """ValueError or TypeError where a user set a gradient, or a parameter's array, that cannot be right."""
+    """ValueError or TypeError where a user set a gradient, or a parameter's array, that cannot be
+    right.
+    """
     kind = type(optimizer).__name__
     if sum(len(group["params"]) for group in optimizer.param_groups) != len(optimizer.shapes):
-        raise ValueError(f"{kind}.step: param_groups has other parameters than the optimiser was given: "
+        raise ValueError(f"{kind}.step: param_groups has other parameters than the optimiser was "
+                         f"given: "
                          "add_param_group adds some")
     for p, shape in zip(optimizer.names, optimizer.shapes, strict=True):
         data, g = p._data, p.grad
@@ -92,26 +98,32 @@ def refuse_unfit(optimizer: Any) -> None:
             continue
         which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
         if data.shape != shape:
-            raise ValueError(f"{which} had shape {shape} when the optimiser was made: make another optimiser")
+            raise ValueError(f"{which} had shape {shape} when the optimiser was made: make another "
+                             f"optimiser")
         if data.dtype.kind != "f":
             raise TypeError(f"{which} is of {data.dtype} now; an optimiser changes floats")
         if not isinstance(g, Tensor):
-            raise TypeError(f"{which} has a gradient that is {shown(g)}; it must be a Tensor of that shape, or None")
-        raise ValueError(f"{which} is {p.dtype} on {p.device}, and has a gradient of shape {g.shape}, {g.dtype} on "
+            raise TypeError(f"{which} has a gradient that is {shown(g)}; it must be a Tensor of "
+                            f"that shape, or None")
+        raise ValueError(f"{which} is {p.dtype} on {p.device}, and has a gradient of shape "
+                         f"{g.shape}, {g.dtype} on "
                          f"{g.device}: they must be equal")
 
 
 def _pair(betas: Any, what: str) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"{what} is {shown(betas)}; it must be two numbers, each at least 0 and less than 1")
+        raise TypeError(f"{what} is {shown(betas)}; it must be two numbers, each at least 0 and "
+                        f"less than 1")
     first, second = (number(beta, f"{what}[{i}]", 0, below=1) for i, beta in enumerate(betas))
     return first, second
 
 
 def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, what: str) -> Any:
-    """``value`` as an array of this dtype on this device. ValueError if its shape or its kind of numbers is another.
+    """``value`` as an array of this dtype on this device. ValueError if its shape or its kind of
+    numbers is another.
 
-    Integers become floats where floats are needed. Floats do not become integers, nor complex numbers real ones.
+    Integers become floats where floats are needed. Floats do not become integers, nor complex
+    numbers real ones.
     """
     try:
         array = as_array(value)
@@ -128,7 +140,8 @@ def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, w
 
 
 def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str, dict]]:
-    """(options of every group, state of every parameter by name) for an Optimizer, converted and ready to be copied.
+    """(options of every group, state of every parameter by name) for an Optimizer, converted and
+    ready to be copied.
 
     ValueError with one sentence that lists whatever does not fit. Nothing is changed.
     """
@@ -141,7 +154,8 @@ def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str
         groups = _fitting_groups(optimizer, state_dict["param_groups"], problems)
         kept = _fitting_entries(optimizer, state_dict["state"], problems)
     if problems:
-        raise ValueError(f"load_state_dict: {type(optimizer).__name__} was left unchanged; {'; '.join(problems)}")
+        raise ValueError(f"load_state_dict: {type(optimizer).__name__} was left unchanged; "
+                         f"{'; '.join(problems)}")
     return groups, kept
 
 
@@ -155,9 +169,11 @@ def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dic
     for i, (own, group) in enumerate(zip(optimizer.param_groups, saved, strict=False)):
         names = [optimizer.names[p] for p in own["params"]]
         if list_of(group.get("params")) != names:
-            problems.append(f"group {i} has parameters {brief(names)}, saved are {brief(group.get('params'))}")
+            problems.append(f"group {i} has parameters {brief(names)}, saved are "
+                            f"{brief(group.get('params'))}")
         if set(own) - {"initial_lr"} != set(group) - {"initial_lr"}:
-            problems.append(f"group {i} has options {sorted(own)}, saved are {sorted(map(str, group))}")
+            problems.append(f"group {i} has options {sorted(own)}, saved are "
+                            f"{sorted(map(str, group))}")
             continue
         try:
             groups.append(checked_options(f"group {i}", {k: v for k, v in group.items() if k != "params"}))
@@ -186,20 +202,24 @@ def _fitting_entries(optimizer: Any, saved: Any, problems: list[str]) -> dict[st
 def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> dict[str, Any]:
     """What is remembered of one parameter: its step, and unless that is 0 all arrays."""
     if not isinstance(entry, Mapping) or "step" not in entry:
-        raise ValueError(f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is {shown(entry)}")
+        raise ValueError(f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is "
+                         f"{shown(entry)}")
     step = size(entry["step"], f"{name}: step")
     if step > MOST_STEPS:
         raise ValueError(f"{name}: step is {step}; it must be at most {MOST_STEPS}")
     wanted = {"step", *arrays} if step else {"step"}
     if set(entry) != wanted:
-        raise ValueError(f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are {sorted(map(str, entry))}")
+        raise ValueError(f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are "
+                         f"{sorted(map(str, entry))}")
     kept = {key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
             for key in arrays if step}
     return {"step": step, **kept}
 
 
 def wide(dtype: Any) -> np.dtype:
-    """The dtype that sums of such numbers are kept in: float32 for float16, else the dtype itself."""
+    """The dtype that sums of such numbers are kept in: float32 for float16, else the dtype
+    itself.
+    """
     return np.promote_types(dtype, np.float32)
 
 

@@ -1,7 +1,8 @@
-"""Going on from a checkpoint: everything in it is checked and converted first, and only then is anything loaded.
+"""Resuming a training: all of its checkpoint is checked and converted before any of it is loaded.
 
-A checkpoint holds the model, the averages, the optimisers, the random streams, and how far the training had got. If one
-of them does not fit, or cannot be what a training wrote, all of them stay, bit for bit, what they were.
+A checkpoint holds the model, the averages, the optimisers, the random streams, and how far the
+training had got. If one of them does not fit, or cannot be what a training wrote, all of them stay,
+bit for bit, what they were.
 Used by: run.py, which writes what is read here.
 """
 
@@ -23,9 +24,12 @@ LARGEST = 2 ** 1023
 
 
 def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[[], None]:
-    """The function that brings a Run to where the checkpoint was written. CheckpointError says what does not fit."""
+    """The function that brings a Run to where the checkpoint was written. CheckpointError says what
+    does not fit.
+    """
     if "training" not in state:
-        raise CheckpointError(f"{run.path} is no training's checkpoint; weights alone go through load_model")
+        raise CheckpointError(f"{run.path} is no training's checkpoint; weights alone go through "
+                              f"load_model")
     try:
         _same_training(run, state["training"])
         _exactly(state, {"training", "step", "history", "rng", *run.optimizers}, "it")
@@ -44,7 +48,8 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
 
     def go_on() -> None:
         try:
-            run.model.load_state_dict(parts["model"])           # all or nothing; what follows cannot fail any more
+            # all or nothing; what follows cannot fail any more
+            run.model.load_state_dict(parts["model"])
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{run.path} is of another training: {error}") from error
         for load in loads:
@@ -66,7 +71,8 @@ def _same_training(run: Any, there: Any) -> None:
 def _exactly(saved: Any, wanted: set[str], what: str) -> None:
     """ValueError unless ``saved`` is a dict with these keys and no others."""
     if not isinstance(saved, dict):
-        raise ValueError(f"{what} should be a dict with {sorted(wanted)}, and is a {type(saved).__name__}")
+        raise ValueError(f"{what} should be a dict with {sorted(wanted)}, and is a "
+                         f"{type(saved).__name__}")
     if set(saved) != wanted:
         raise ValueError(f"{what} should have {sorted(wanted)}, and has {brief(sorted(saved))}")
 
@@ -84,17 +90,21 @@ def _by_part(run: Any, tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np
         else:
             unknown.append(path)
     if unknown:
-        raise ValueError(f"it has tensors that belong to no part of this training: {brief(unknown)}")
+        raise ValueError(f"it has tensors that belong to no part of this training: "
+                         f"{brief(unknown)}")
     return parts
 
 
 def _progress(state: Saved) -> tuple[int, Saved]:
-    """(step, history): as many losses as steps, all of them numbers, and no time that runs backwards."""
+    """(step, history): as many losses as steps, all of them numbers, and no time that runs
+    backwards.
+    """
     step, history = state["step"], state["history"]
     _exactly(history, {"losses", "metrics", "seconds"}, "its history")
     losses, metrics, seconds = history["losses"], history["metrics"], history["seconds"]
     if type(step) is not int or not isinstance(losses, list) or step != len(losses):
-        raise ValueError(f"it is at step {step!r:.60}, and has {len(losses) if isinstance(losses, list) else 'no'} losses")
+        raise ValueError(f"it is at step {step!r:.60}, and has "
+                         f"{len(losses) if isinstance(losses, list) else 'no'} losses")
     widths = {len(loss) if isinstance(loss, list) else None for loss in losses}
     flat = losses if widths <= {None} else [number for loss in losses for number in (loss if isinstance(loss, list) else [])]
     if len(widths) > 1 or not all(_is_number(loss) and math.isfinite(loss) for loss in flat):
@@ -117,7 +127,9 @@ def _is_metric(entry: Any) -> bool:
 
 
 def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
-    """ValueError where a shape or a dtype is another, or a weight is not finite. Names are left to load_state_dict."""
+    """ValueError where a shape or a dtype is another, or a weight is not finite. Names are left to
+    load_state_dict.
+    """
     own = model.state_dict()
     learned = {name for name, _ in model.named_parameters()}
     problems = [f"{name} is {array.shape}, should be {own[name].shape}" for name, array in arrays.items()
@@ -130,7 +142,9 @@ def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _dtypes_of(arrays: Mapping[str, np.ndarray], own: Mapping[str, Any]) -> None:
-    """ValueError where numbers are of another type: they would be rounded, and the training would not be the same."""
+    """ValueError where numbers are of another type: they would be rounded, and the training would
+    not be the same.
+    """
     wrong = [f"{name} is {array.dtype}, should be {own[name]}" for name, array in arrays.items()
              if name in own and array.dtype != own[name]]
     if wrong:
@@ -144,7 +158,8 @@ def _loading(run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, ste
     steps = saved["steps"]
     if not isinstance(steps, dict):
         raise ValueError(f"the steps of its {role} are no dict")
-    named = {name: p for p, name in getattr(optimizer, "optimizer", optimizer).names.items()}       # a Half has one inside
+    # a Half has one inside
+    named = {name: p for p, name in getattr(optimizer, "optimizer", optimizer).names.items()}
     made = max((entry["step"] for entry in optimizer.state_dict()["state"].values()), default=0)
     state: dict[str, Saved] = {name: {"step": count} for name, count in steps.items()}
     for path, array in arrays.items():
@@ -158,5 +173,6 @@ def _loading(run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, ste
             raise ValueError(f"{role}/{path} has means of squares below 0")
     late = [name for name, count in steps.items() if type(count) is int and count > step + made]
     if late:
-        raise ValueError(f"{brief(late)} of its {role} had more steps than the training, which is at step {step}")
+        raise ValueError(f"{brief(late)} of its {role} had more steps than the training, which is "
+                         f"at step {step}")
     return optimizer.loading({"state": state, "param_groups": saved["param_groups"]})

@@ -156,8 +156,10 @@ class Run:
         broken = [name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))] or with_nan(tensors)
         if broken:
             raise FloatingPointError(
-                f"{broken[0].removeprefix('model/')} is not finite after step {self.step - 1}, though the loss was: nothing "
-                "was saved. Run it again inside `with tinycv.debug():` to see which derivative made it")
+                f"{broken[0].removeprefix('model/')} is not finite after step {self.step - 1}, "
+                f"though the loss was: nothing "
+                "was saved. Run it again inside `with tinycv.debug():` to see which derivative "
+                "made it")
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing is changed then."""

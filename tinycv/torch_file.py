@@ -31,8 +31,9 @@ from tinycv.torch_pickle import STORAGES, Machine, Named, Refused, kind, listed,
 
 NESTED = "state_dict", "model_state_dict", "model"      # where training scripts put the weights, beside other things
 LONGEST_PICKLE = 4_000_000              # bytes; a ViT-B/16 has 30,000
-LONGEST_DIRECTORY = 2_000_000           # bytes of the zip's list of entries, about 60 for each tensor
-FREE_STEPS, STEPS_EACH = 100_000, 200   # instructions of the pickle, and more for each entry: a tensor takes about 30
+LONGEST_DIRECTORY = 2_000_000  # bytes of the zip's list of entries, about 60 for each tensor
+# instructions of the pickle, and more for each entry: a tensor takes about 30
+FREE_STEPS, STEPS_EACH = 100_000, 200
 MOST_REPEATED = 8                       # all views together may show each byte of the file this often, on average
 MOST_AXES = 64                          # NumPy's own limit
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError,
@@ -54,8 +55,8 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 class Opened(io.FileIO):
-    """A file that refuses to be read in large pieces while ``most`` is set: ZipFile first reads the list of its entries,
-    all of it at once, and makes an object of each 46 bytes."""
+    """A file that refuses to be read in large pieces while ``most`` is set: ZipFile first reads the
+    list of its entries, all of it at once, and makes an object of each 46 bytes."""
 
     most: int | None = LONGEST_DIRECTORY
 
@@ -127,7 +128,8 @@ class Storages:
             self.made[key] = name, from_bfloat16(numbers) if is_bfloat16 else numbers
         made_as, numbers = self.made[key]
         if made_as != name:
-            raise Refused(f"damaged: storage {short(key)} is of two types, {short(made_as)} and {short(name)}")
+            raise Refused(f"damaged: storage {short(key)} is of two types, {short(made_as)} and "
+                          f"{short(name)}")
         return numbers
 
     def view(self, numbers: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:

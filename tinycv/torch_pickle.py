@@ -32,9 +32,11 @@ class Named(str):
 
 
 class Machine:
-    """Runs a pickle's instructions; STEPS says what each does to the stack. store: makes arrays, as torch_file.Storages.
+    """Runs a pickle's instructions; STEPS says what each does to the stack. store: makes arrays, as
+    torch_file.Storages.
 
-    most: how many instructions it runs. Each takes about a microsecond, and may leave an object behind.
+    most: how many instructions it runs. Each takes about a microsecond, and may leave an object
+    behind.
     """
 
     def __init__(self, store: Any, most: int):

@@ -78,7 +78,8 @@ def _learn(run: Run, optimizer: Optimizer, loss_fn: Callable, schedule: Schedule
     if group is None:
         loss = loss_fn(run.model, *batch)
         if not isinstance(loss, Tensor):
-            raise TypeError(f"fit: loss_fn must return the loss, a Tensor of one number, not {type(loss).__name__}")
+            raise TypeError(f"fit: loss_fn must return the loss, a Tensor of one number, not "
+                            f"{type(loss).__name__}")
         optimizer.backward(loss)
     else:
         loss = group.backward(partial(loss_fn, run.model), *batch)

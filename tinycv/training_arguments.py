@@ -1,4 +1,5 @@
-"""What a training is given, checked before its first step: train.fit, Run, and the rates that a schedule says.
+"""What a training is given, checked before its first step: train.fit, Run, and the rates that a
+schedule says.
 
 ``who`` is the function that the user called; it begins the sentence of an error.
 """
@@ -25,12 +26,15 @@ def check_parts(who: str, model: Any, optimizers: Any, loader: Any, ema: Any) ->
     if not isinstance(model, Module):
         raise TypeError(f"{who}: model is {shown(model)}; it must be a Module")
     if not isinstance(optimizers, Mapping) or not optimizers:
-        raise TypeError(f"{who}: optimizers is {shown(optimizers)}; it must be a dict of optimisers by name")
+        raise TypeError(f"{who}: optimizers is {shown(optimizers)}; it must be a dict of "
+                        f"optimisers by name")
     for role, optimizer in optimizers.items():
         if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in OPTIMIZER):
-            raise TypeError(f"{who}: {role} is {shown(optimizer)}; it must be an optimiser, as AdamW(model.parameters())")
+            raise TypeError(f"{who}: {role} is {shown(optimizer)}; it must be an optimiser, as "
+                            f"AdamW(model.parameters())")
     if not callable(getattr(loader, "epoch", None)) or not hasattr(loader, "__len__") or isinstance(loader, type):
-        raise TypeError(f"{who}: loader is {shown(loader)}; it must have a length and epoch(number, start), as "
+        raise TypeError(f"{who}: loader is {shown(loader)}; it must have a length and "
+                        f"epoch(number, start), as "
                         "tinycv.data.DataLoader has")
     if len(loader) < 1:
         raise ValueError(f"{who}: loader has no batches")
@@ -39,14 +43,19 @@ def check_parts(who: str, model: Any, optimizers: Any, loader: Any, ema: Any) ->
 
 
 def check_belonging(who: str, model: Module, optimizer: Any, ema: EMA | None) -> None:
-    """ValueError where the optimiser, or the average, is of another model than the one that is trained."""
-    own = getattr(optimizer, "own", None) or optimizer.parameters()         # a Half's own are the model's, in halves
+    """ValueError where the optimiser, or the average, is of another model than the one that is
+    trained.
+    """
+    # a Half's own are the model's, in halves
+    own = getattr(optimizer, "own", None) or optimizer.parameters()
     learned = set(model.parameters())
     if learned.isdisjoint(own):
-        raise ValueError(f"{who}: optimizer has none of the model's parameters, so the {type(model).__name__} would not "
+        raise ValueError(f"{who}: optimizer has none of the model's parameters, so the "
+                         f"{type(model).__name__} would not "
                          "learn: make it of model.parameters()")
     if ema is not None and ema.model is not model:
-        raise ValueError(f"{who}: ema is of another {type(ema.model).__name__} than the model: EMA(model)")
+        raise ValueError(f"{who}: ema is of another {type(ema.model).__name__} than the model: "
+                         f"EMA(model)")
 
 
 def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -> None:
@@ -61,7 +70,8 @@ def check_loop(who: str, epochs: Any, evaluate: Any, evaluate_every: Any, checkp
                ) -> tuple[int, int, int | None, int]:
     """(epochs, evaluate_every, checkpoint_every, log_every) as Python's ints."""
     check_functions(who, {}, {"evaluate": evaluate})
-    every = None if checkpoint_every is None else size(checkpoint_every, f"{who}: checkpoint_every", 1)
+    every = None if checkpoint_every is None else size(checkpoint_every, f"{who}: "
+                                                                         f"checkpoint_every", 1)
     return (size(epochs, f"{who}: epochs"), size(evaluate_every, f"{who}: evaluate_every", 1), every,
             size(log_every, f"{who}: log_every", 1))
 
@@ -74,7 +84,8 @@ def checkpoint_path(who: str, path: str | os.PathLike | None) -> Path | None:
 def device_name(who: str, device: Any) -> str | None:
     """The device's whole name, or None. GpuUnavailable where it names a GPU that cannot be used."""
     if device is not None and not isinstance(device, str):
-        raise TypeError(f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N", "auto" or None')
+        raise TypeError(f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N", '
+                        f'"auto" or None')
     try:
         return None if device is None else backend.resolve(device)
     except ValueError as error:

@@ -19,7 +19,8 @@ from tinycv.engine.tensor import Tensor
 
 
 class Flat:
-    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of ``size`` values.
+    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of
+    ``size`` values.
 
     wide: the dtype of the flat arrays, where it is not that of the Tensors.
     """

@@ -149,21 +149,24 @@ DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; 
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then stay as they are.
+    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then
+    stay as they are.
 
-    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
-    exactly on a GPU calls manual_seed((seed, step)) before each step.
+    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must
+    resume exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
     loading_rng_state(state)()
 
 
 def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
-    """The function that sets the streams to ``state``, which has been checked whole. Errors as there."""
+    """The function that sets the streams to ``state``, which has been checked whole. Errors as
+    there.
+    """
     if not isinstance(state, dict) or not {"seed", "host", "noise"} <= set(state) <= {"seed", "splits", "host", "noise"}:
         raise ValueError(DAMAGED)
     try:
         streams = _Streams(_seed_numbers([*state["seed"]]))
-        streams.splits = state.get("splits", 0)         # a state of before there were shards has none
+        streams.splits = state.get("splits", 0)  # a state of before there were shards has none
         streams.host = np.random.Generator(np.random.PCG64(0))
         streams.host.bit_generator.state = state["host"]
         streams.host_noise = np.random.Generator(np.random.SFC64(0))
@@ -172,12 +175,14 @@ def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
         raise ValueError(DAMAGED) from error
     taken = streams.host.bit_generator.state, _plain(streams.host_noise.bit_generator.state)
     if taken != (state["host"], state["noise"]) or not _counts(streams.splits, *(s["has_uint32"] for s in taken)):
-        raise ValueError(DAMAGED)               # NumPy takes 1.5 for 1, and does not look at what else a dict holds
+        # NumPy takes 1.5 for 1, and does not look at what else a dict holds
+        raise ValueError(DAMAGED)
 
     def load() -> None:
         global _streams
         if _own.get() is not None:
-            raise RuntimeError("set_rng_state inside one shard of a batch: set it before the batch is split")
+            raise RuntimeError("set_rng_state inside one shard of a batch: set it before the batch "
+                               "is split")
         capturing.refuse("set_rng_state", "set it before the call")
         _streams = streams
     return load
