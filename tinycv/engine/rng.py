@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -159,11 +160,17 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from ``get_rng_state``.
+    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then
+    stay as they are.
 
-    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
-    exactly on a GPU calls manual_seed((seed, step)) before each step.
+    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must
+    resume exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
+    loading_rng_state(state)()
+
+
+def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
+    """The function that sets the streams to ``state``, which has been checked whole. Errors as ``set_rng_state``."""
     if not isinstance(state, Mapping) or not {"seed", "host", "noise"} <= set(state):
         found = f"the keys {sorted(map(str, state))}" if isinstance(state, Mapping) else arguments.shown(state)
         raise TypeError(f"set_rng_state: state is or has {found}; it must be what get_rng_state returned, with 'seed', "
@@ -175,7 +182,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
     streams.host_noise = np.random.Generator(np.random.SFC64(0))
     _set(streams.host, state["host"], "host", dict)
     _set(streams.host_noise, state["noise"], "noise", _packed)
-    _begin("set_rng_state", streams)                                # only now: an error above has changed nothing
+    return partial(_begin, "set_rng_state", streams)
 
 
 def _set(generator: np.random.Generator, state: Any, name: str, packed: Callable) -> None:
