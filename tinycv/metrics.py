@@ -60,7 +60,7 @@ def modes_covered(samples: np.ndarray, centres: np.ndarray, sigma: float, shares
     nearest = distance.argmin(axis=1)
     good = distance.min(axis=1) < 3 * sigma
     counts, within = (np.bincount(n, minlength=len(centres)) for n in (nearest, nearest[good]))
-    return Modes(int((within > 0).sum()), float(good.mean()), reverse_kl(counts, shares))
+    return Modes(int((within > 0).sum()), float(good.mean()), _divergence(counts, shares, "modes_covered"))
 
 
 def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
@@ -70,18 +70,23 @@ def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
     Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a perfect generator.
     It is infinite where a sample falls on a mode that the real data do not have.
     """
-    counts = real_array(counts, "reverse_kl: counts")
-    shares = np.ones_like(counts) if shares is None else real_array(shares, "reverse_kl: shares")
+    return _divergence(counts, shares, "reverse_kl")
+
+
+def _divergence(counts: Any, shares: Any, name: str) -> float:
+    """``reverse_kl``, asked for by the function that is called ``name``."""
+    counts = real_array(counts, f"{name}: counts")
+    shares = np.ones_like(counts) if shares is None else real_array(shares, f"{name}: shares")
     right = counts.ndim == 1 and shares.shape == counts.shape and counts.sum() > 0 and shares.sum() > 0
     if not right or counts.min() < 0 or shares.min() < 0:
-        raise ValueError(f"reverse_kl: counts of shape {counts.shape} and shares of shape {shares.shape}: both must be "
+        raise ValueError(f"{name}: counts of shape {counts.shape} and shares of shape {shares.shape}: both must be "
                          "(K,), none negative, there must be a sample, and not all shares may be 0")
-    finite_figure(counts.sum() + shares.sum(), "reverse_kl")
+    finite_figure(counts.sum() + shares.sum(), name)
     q, p = counts / counts.sum(), shares / shares.sum()
     met = q > 0                                                                 # 0 log 0 is 0
     with np.errstate(divide="ignore"):
         kl = float(np.sum(q[met] * np.log(q[met] / p[met])))
-    return max(0.0, finite_figure(kl, "reverse_kl", infinity=True))
+    return max(0.0, finite_figure(kl, name, infinity=True))
 
 
 # ── distances between sets of features ───────────────────────────────────────────────────────────
@@ -98,9 +103,12 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     a, b = _features(a, b, 2, "frechet_distance")
     difference = a.mean(axis=0) - b.mean(axis=0)
     c, d = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    finite_figure(np.abs(c).max() + np.abs(d).max(), "frechet_distance")
     values, vectors = np.linalg.eigh(c)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T               # C^(1/2)
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ d @ root), 0)).sum()
+    product = root @ d @ root
+    finite_figure(np.abs(product).max(), "frechet_distance")
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0)).sum()
     distance = float(difference @ difference + np.trace(c) + np.trace(d) - 2 * cross)
     return max(0.0, finite_figure(distance, "frechet_distance"))
 

@@ -56,7 +56,7 @@ def cosine_schedule(steps: int = 1000, offset: float = 0.008, largest: float = 0
     ᾱ_t = f(t) / f(0),  f(t) = cos²((t / T + offset) / (1 + offset) π / 2);  no β is larger than ``largest``.
     """
     steps = size(steps, "cosine_schedule: steps", 1)
-    offset = finite(offset, "cosine_schedule: offset", low=0)
+    offset = finite(offset, "cosine_schedule: offset", low=0, high=1)
     largest = finite(largest, "cosine_schedule: largest", above=0, below=1)
     f = np.cos((np.arange(steps + 1) / steps + offset) / (1 + offset) * np.pi / 2) ** 2
     return alpha_bar_of(np.minimum(1 - f[1:] / f[:-1], largest))

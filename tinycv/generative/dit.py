@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.methods import split
-from tinycv.generative.embedding import TimeAndLabel
+from tinycv.generative.embedding import TimeAndLabel, check_told
 from tinycv.generative.inputs import batch, whole
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
@@ -91,8 +91,7 @@ class DiT(Module):
         if tuple(batch(x, "DiT: x", 4).shape[1:]) != (self.channels, self.image_size, self.image_size):
             raise ValueError(f"DiT: images of shape {x.shape}; this DiT takes {self.image_size} x {self.image_size} pixels "
                              f"in {self.channels} channels")
-        if tuple(getattr(t, "shape", (len(x),))) != (len(x),):
-            raise ValueError(f"DiT: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+        check_told("DiT", x, t, label, self.embed.num_classes)
         e = silu(self.embed(t, label))                                                          # (B, D)
         z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed                     # (B, N, D)
         for block in self.blocks:

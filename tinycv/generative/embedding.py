@@ -22,6 +22,14 @@ from tinycv.nn.module import Module
 from tinycv.sequence.positions import sinusoidal
 
 
+def check_told(name: str, x: Any, t: Any, label: Any, num_classes: int) -> None:
+    """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the network's."""
+    if times_in(t, f"{name}: t").shape != (len(x),):
+        raise ValueError(f"{name}: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+    if label is not None and num_classes:
+        labels(label, f"{name}: label", num_classes, len(x))
+
+
 class TimeAndLabel(Module):
     """The embedding (B, dim) of times (B,), of size 1 to 1000 or so, and of labels (B,) if there are classes.
 

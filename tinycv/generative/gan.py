@@ -141,7 +141,8 @@ class R1:
 
 def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
     """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's weights."""
-    x = batch(x, "slopes: x")
+    if not len(batch(x, "slopes: x")):
+        raise ValueError(f"slopes: x has shape {tuple(x.shape)}; there must be at least one example")
     x = Tensor(x.detach() if isinstance(x, Tensor) else x, requires_grad=True)
     judged = function(discriminator, "slopes: discriminator")(x, *conditions)
     if not isinstance(judged, Tensor) or judged.ndim < 1 or not len(judged) or len(x) % len(judged):

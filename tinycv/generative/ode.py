@@ -83,6 +83,7 @@ def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], al
     if not rise or times[0] < 0 or abs(times[-1] - 1) > 1e-6:
         raise ValueError(f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or "
                          "just above, to the noise at 1, where the density is known")
+    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
     batch(x, "log_likelihood: x", 2)
     if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
         raise ValueError(f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they must be equal")

@@ -56,9 +56,9 @@ def denoising(score: Callable, x: Any, sigma: Any, z: Any = None) -> Any:
     """½ |s(x + σz, σ) + z/σ|² at each of x (B, ...): (B,). sigma (B,), or one number; z as x, from N(0, I)
     where left out."""
     z, score = _drawn(batch(x, "denoising: x"), z, "denoising: z"), answering(score, "denoising: score")
-    if is_number(sigma) or tuple(getattr(sigma, "shape", ())) != (len(x),):
-        sigma = per_example(sigma, x, "denoising: sigma")
-        sigma = sigma if isinstance(sigma, Tensor) or not isinstance(x, Tensor) else Tensor(sigma)
+    level = per_example(sigma, x, "denoising: sigma")
+    if is_number(sigma) or tuple(sigma.shape) != (len(x),):         # else the score sees sigma as it was given
+        sigma = level if isinstance(level, Tensor) or not isinstance(x, Tensor) else Tensor(level)
     within(sigma, "denoising: sigma", above=0)
     level = sigma.reshape((-1,) + (1,) * (x.ndim - 1))              # (B, 1, ...)
     error = score(x + level * z, sigma) + z / level                 # -z/σ is the slope of log N(x + σz; x, σ² I)

@@ -198,6 +198,8 @@ def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float
     back, x = sde.reverse(score), bare(batch(x, "predictor_corrector: x"))
     times, snr = numbers(times, "predictor_corrector: times"), finite(snr, "predictor_corrector: snr", above=0)
     corrections = size(corrections, "predictor_corrector: corrections")
+    if not len(x):
+        raise ValueError(f"predictor_corrector: x has shape {tuple(x.shape)}; there must be at least one point")
     if any(then >= t for t, then in zip(times, times[1:], strict=False)):
         raise ValueError(f"predictor_corrector: times are {shown(times)}; they must fall")
     for t, then in zip(times, times[1:], strict=False):

@@ -65,6 +65,8 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     critic_steps, evaluate_every = whole("fit_gan", 1, critic_steps=critic_steps, evaluate_every=evaluate_every)
     unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
+    if not hasattr(loader, "epoch"):
+        raise TypeError(f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader")
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
     for name, network, optimizer in (("g_optimizer", generator, g_optimizer), ("d_optimizer", discriminator, d_optimizer)):
         if set(optimizer.parameters()) != set(network.parameters()):

@@ -20,7 +20,7 @@ from typing import Any
 
 from tinycv.engine.arguments import size, sizes
 from tinycv.engine.methods import concatenate
-from tinycv.generative.embedding import TimeAndLabel
+from tinycv.generative.embedding import TimeAndLabel, check_told
 from tinycv.generative.inputs import batch, whole
 from tinycv.nn import init
 from tinycv.nn.activation import silu
@@ -119,8 +119,7 @@ class UNet(Module):
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
         if batch(x, "UNet: x", 4).shape[1] != self.channels:
             raise ValueError(f"UNet: images of shape {tuple(x.shape)}; this network takes {self.channels} channels")
-        if tuple(getattr(t, "shape", (len(x),))) != (len(x),):
-            raise ValueError(f"UNet: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+        check_told("UNet", x, t, label, self.embed.num_classes)
         if x.shape[2] % self.unit or x.shape[3] % self.unit:
             raise ValueError(f"UNet: images of shape {x.shape}: this U-Net halves both sides to 1 / {self.unit}, so they "
                              f"must be multiples of {self.unit}; pad them, or build it with fewer widths")
