@@ -119,14 +119,14 @@ def within(value: Any, what: str, low: float = -math.inf, high: float = math.inf
     """An array or Tensor (B,) whose values are in these bounds: ValueError on the host, NaN in their place on a GPU."""
     array = bare(value)
     xp = array_module(array)
-    right = (array >= low) & (array <= high) & (array > above)      # NaN is not right
+    right = (array >= low) & (array <= high) & (array > above) & (abs(array) < math.inf)            # NaN is not right
     if xp is not np:
         return ops.where(right, value, xp.nan)
     if not right.all():
         wrong = array[~right].flat[0]
         bounds = [f"{words} {bound:g}" for words, bound in (("at least", low), ("more than", above), ("at most", high))
                   if math.isfinite(bound)]
-        raise ValueError(f"{what} holds {wrong}; each must be a number, {' and '.join(bounds)}")
+        raise ValueError(f"{what} holds {wrong}; each must be finite, {' and '.join(bounds)}")
     return value
 
 
