@@ -227,7 +227,8 @@ def squared(x: Any, noise: Any, name: str) -> Any:
     if noise.size not in (1, len(x)):
         raise ValueError(f"{name}: noise of shape {noise.shape} for {len(x)} points: give one number, or one per point")
     if isinstance(bare(noise), np.ndarray) and not ((bare(noise) >= 0) & (bare(noise) < math.inf)).all():
-        raise ValueError(f"{name}: noise holds numbers that are negative, infinite or NaN; it is a standard deviation, at least 0")
+        raise ValueError(f"{name}: noise holds numbers that are negative, infinite or NaN; it is a standard deviation, at "
+                         "least 0")
     return noise.reshape((-1, 1, 1)) ** 2
 
 
