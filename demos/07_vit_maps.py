@@ -80,7 +80,7 @@ show.measured("accuracy, patches in order: with positions, without", in_order)
 show.measured("accuracy, patches shuffled: with positions, without", in_none)
 
 # %% draw
-figure = draw.figure("What a ViT looks at in a digit: painting that over hurts it, and no more than painting over ink", 16, 11)
+figure = draw.figure("What a ViT looks at in a digit: painting that over hurts, as much as painting over ink", 16, 11)
 top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
 above, deletion = top.subfigures(1, 2, width_ratios=(1.5, 1))
 first = [int(np.flatnonzero(answers == digit)[0]) if (answers == digit).any() else digit for digit in range(8)]

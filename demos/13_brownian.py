@@ -70,7 +70,7 @@ show.measured("of 4 images, how many came back as themselves", (gap.argmin(axis=
               "about 0: the end remembers nothing of the beginning")
 
 # %% draw
-figure = draw.figure("Noise turns pictures into a Gaussian; up the exact score, it turns into stored pictures again", 11.5, 10)
+figure = draw.figure("Noise turns pictures into a Gaussian; up the exact score, it becomes stored pictures", 11.5, 10)
 top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 1.75, 0.95))
 *drop_axes, line = top.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
 for ax, (t, x) in zip(drop_axes, drops.items(), strict=True):
