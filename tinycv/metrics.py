@@ -116,7 +116,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F), under a kernel of degree three.
 
-    Unbiased: 0 on average for two samples of one distribution, whatever N, and so below 0 half of the time.
+    Unbiased: 0 on average for two samples of one distribution, whatever N, and so it is often below 0.
     differs: over all pairs at once, where the paper averages over random blocks.
     """
     a, b = _features(a, b, 2, "kernel_distance")

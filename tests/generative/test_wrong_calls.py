@@ -65,6 +65,12 @@ CALLS = {
     diffusion.random_times: {"alpha_bar": ALPHA_BAR, "x": X},
     diffusion.diffusion_loss: {"model": same, "x0": X, "alpha_bar": ALPHA_BAR, "predicts": "eps"},
     diffusion.denoiser: {"model": same, "alpha_bar": ALPHA_BAR, "predicts": "v"},
+    diffusion.asked_for: {"predicts": "v", "x0": X, "noise": X, "a": 0.6, "s": 0.8},
+    diffusion.to_x0: {"predicts": "v", "answer": X, "x": X, "a": 0.6, "s": 0.8},
+    diffusion.to_noise: {"x0": X, "x": X, "a": 0.6, "s": 0.8},
+    edm.preconditioning: {"sigma": SIGMAS, "sigma_data": 0.5},
+    dit.modulated: {"z": X, "shift": X, "scale": X},
+    sde.everywhere: {"x": X, "t": 0.5},
     diffusion.clipped: {"denoise": same, "low": -1.0, "high": 1.0},
     samplers.ddpm_step: {**STEP, "variance": "small"},
     samplers.ddim_step: {**STEP, "eta": 0.5},
@@ -127,9 +133,8 @@ CALLS = {
     judge.Judge: {"model": None}, judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {                                   # called below in another way, or not by users: why
-    "trajectory", "expm1", "everywhere", "clock",   # sample calls trajectory; the rest are inner helpers
-    "check_told", "real_row", "schedule", "checked_step", "labels_of", "times_in", "logits", "preconditioning", "modulated",
-    "asked_for", "to_x0", "to_noise",               # formulas: they take whatever numbers and arrays can be added
+    "trajectory", "expm1", "clock",   # sample calls trajectory; the rest are inner helpers
+    "check_told", "real_row", "schedule", "checked_step", "labels_of", "times_in", "logits",
     "Game", "Chain", "SDE", "Players", "take_turns", "teach", "learn", "held", "fit_gan", "judge_of", "train", "play",
     "tournament", "unrolled"}
 
@@ -181,7 +186,8 @@ FORWARDS = {
     "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
     "inpainting": (inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, X, Tensor(POINTS > 0)), {"x": X, "t": 5, "s": 2}),
     "fit_gan": (lambda **options: turns.fit_gan(*game(), **options, progress=False), {
-        "epochs": 1, "game": gan.HINGE, "critic_steps": 1, "unroll": 0, "unroll_lr": 1e-3, "evaluate_every": 1}),
+        "epochs": 1, "game": gan.HINGE, "critic_steps": 1, "unroll": 0, "unroll_lr": 1e-3, "evaluate_every": 1,
+        "penalty": gan.R1(), "schedule": lambda step: 1.0, "evaluate": lambda g: {"looked": 1.0}}),
     "play": (lambda **options: plane.play(**options), {"density": grid(2), "method": "GAN", "steps": 1, "moments": 1}),
     "judge_of": (lambda images, labels: judge.judge_of(images, labels, 0), {"images": IMAGES, "labels": LABELS}),
 }
@@ -257,6 +263,8 @@ def test_the_two_sides_of_a_game_must_fit():
         turns.fit_gan("g", d, g_adam, d_adam, loader, 1)
     with pytest.raises(TypeError, match="(?s)fit_gan: loader is .*; it must be a DataLoader"):
         turns.fit_gan(g, d, g_adam, d_adam, [(X,)], 1)
+    with pytest.raises(TypeError, match="fit_gan: ema is 3; it must be an EMA"):
+        turns.fit_gan(g, d, g_adam, d_adam, loader, 1, ema=3, progress=False)
     with pytest.raises(ValueError, match="ema must be of the generator"):
         turns.fit_gan(g, d, g_adam, d_adam, loader, 1, ema=EMA(d), progress=False)
 

@@ -43,7 +43,7 @@ class Surface:
         """u and v of n such points: drawn over the rectangle, and kept in proportion to the area there."""
         n = drawn("Surface.sample", n, rng)
         u, v = self._centres(400, 40)
-        most, us, vs = 1.05 * self.area(u, v).max(), [], []
+        most, us, vs = 1.05 * self.area(u, v).max(), [u[:0]], [v[:0]]
         while sum(map(len, us)) < n:
             u, v = rng.uniform(self.start, self.end, 2 * n), rng.uniform(-self.half, self.half, 2 * n)
             kept = rng.uniform(0, most, 2 * n) < self.area(u, v)

@@ -34,7 +34,7 @@ from tinycv.engine.backend import array_module, constant, from_host
 from tinycv.engine.ops import clip
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.inputs import answer as returned
-from tinycv.generative.inputs import answering, batch, finite, whole_time
+from tinycv.generative.inputs import answering, batch, finite, reals, whole_time
 from tinycv.nn.losses import mse_loss
 
 Denoiser = Callable[..., Any]                   # D(x, t) -> x_0: t a number, the same for all, or one for each (B,)
@@ -140,20 +140,25 @@ KINDS = "eps", "x0", "v"
 
 def asked_for(predicts: str, x0: Any, noise: Any, a: Any, s: Any) -> Any:
     """The right answer, "eps", "x0" or "v", for x_t = a x_0 + s ε."""
-    if choice(predicts, "asked_for: predicts", KINDS) == "eps":
+    choice(predicts, "asked_for: predicts", KINDS)
+    reals("asked_for", x0=x0, noise=noise, a=a, s=s)
+    if predicts == "eps":
         return noise
     return x0 if predicts == "x0" else a * noise - s * x0
 
 
 def to_x0(predicts: str, answer: Any, x: Any, a: Any, s: Any) -> Any:
     """The image in x = a x_0 + s ε, by an answer to ``asked_for``."""
-    if choice(predicts, "to_x0: predicts", KINDS) == "eps":
+    choice(predicts, "to_x0: predicts", KINDS)
+    reals("to_x0", answer=answer, x=x, a=a, s=s)
+    if predicts == "eps":
         return (x - s * answer) / a
     return answer if predicts == "x0" else a * x - s * answer       # a (a x_0 + s ε) - s (a ε - s x_0) = (a² + s²) x_0
 
 
 def to_noise(x0: Any, x: Any, a: Any, s: Any) -> Any:
     """The noise in x = a x_0 + s ε, where x_0 is known."""
+    reals("to_noise", x0=x0, x=x, a=a, s=s)
     return (x - a * x0) / s
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tinycv.engine.methods import split
 from tinycv.generative.embedding import TimeAndLabel, check_told
-from tinycv.generative.inputs import batch, whole
+from tinycv.generative.inputs import batch, reals, whole
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
 from tinycv.nn.linear import Linear
@@ -51,6 +51,7 @@ class DiTBlock(Module):
 
 def modulated(z: Any, shift: Any, scale: Any) -> Any:
     """(1 + γ) LN(z) + β."""
+    reals("modulated", z=batch(z, "modulated: z"), shift=shift, scale=scale)
     return layer_norm(z, eps=1e-6) * (1 + scale) + shift
 
 

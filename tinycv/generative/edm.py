@@ -32,12 +32,13 @@ from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.diffusion import Denoiser, normal_like
-from tinycv.generative.inputs import answering, batch, finite, per_example, within
+from tinycv.generative.inputs import answering, batch, finite, per_example, reals, within
 from tinycv.nn.losses import mse_loss
 
 
 def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
     """c_skip, c_out and c_in for noise levels of any shape."""
+    reals("preconditioning", sigma=sigma, sigma_data=sigma_data)
     total = sigma * sigma + sigma_data * sigma_data
     return sigma_data * sigma_data / total, sigma * sigma_data / total ** 0.5, 1 / total ** 0.5
 

@@ -64,6 +64,23 @@ def finite(value: Any, what: str, **bounds: float) -> float:
     return real
 
 
+def reals(name: str, **values: Any) -> None:
+    """An error unless these arguments of ``name`` are real numbers, or arrays and Tensors that broadcast to each other."""
+    shapes = {}
+    for argument, value in values.items():
+        dtype = getattr(value, "dtype", None)
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not plain and getattr(dtype, "kind", None) not in ("f", "i", "u"):
+            raise TypeError(f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
+                            "Tensor of such")
+        shapes[argument] = tuple(getattr(value, "shape", ()))
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        said = ", ".join(f"{argument} {shape}" for argument, shape in shapes.items())
+        raise ValueError(f"{name}: the shapes do not fit to each other: {said}") from None
+
+
 def numbers(values: Any, what: str, least: int = 1, **bounds: float) -> list[float]:
     """A sequence of at least ``least`` finite numbers, as floats."""
     ndim = getattr(values, "ndim", 1)

@@ -214,8 +214,8 @@ def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float
 
 def everywhere(x: Any, t: float) -> Any:
     """The time t for each of x: an array (B,) beside x."""
-    own = bare(x)
-    return array_module(own).full(len(own), t, own.dtype)
+    own = bare(batch(x, "everywhere: x"))
+    return array_module(own).full(len(own), finite(t, "everywhere: t"), own.dtype)
 
 
 def clock(t: Any, what: str) -> Any:

@@ -29,7 +29,7 @@ from tinycv.engine.arguments import size
 from tinycv.engine.tensor import Parameter, Tensor, no_grad
 from tinycv.engine.walk import grad
 from tinycv.generative.gan import NON_SATURATING, Game
-from tinycv.generative.inputs import finite, whole
+from tinycv.generative.inputs import finite, function, whole
 from tinycv.generative.unrolled import unrolled
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule
@@ -65,6 +65,11 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     critic_steps, evaluate_every = whole("fit_gan", 1, critic_steps=critic_steps, evaluate_every=evaluate_every)
     unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
+    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
+        if value is not None:
+            function(value, f"fit_gan: {name}")
+    if ema is not None and not isinstance(ema, EMA):
+        raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
     if not hasattr(loader, "epoch"):
         raise TypeError(f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader")
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
