@@ -110,7 +110,8 @@ def signal_and_noise(alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
     wrong = (t < 0) | (t > last)
     if array_module(t) is np and wrong.any():
         raise IndexError(f"signal_and_noise: t holds {t[wrong][0]}; the schedule has the times 0 to {last}")
-    of_time = np.stack([[*alpha_bar, np.nan], [*(1 - alpha_bar), np.nan]]) ** 0.5                   # (2, T + 2)
+    ends_in_nan = np.append(alpha_bar, np.nan)                      # for a wrong time on a GPU
+    of_time = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5       # (2, T + 2)
     t = from_host(xp, t) if array_module(t) is np else xp.where(wrong, last + 1, t)
     a, s = constant(xp, of_time.astype(x.dtype))[:, t].reshape((2, -1) + (1,) * (x.ndim - 1))
     return a, s
