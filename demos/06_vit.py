@@ -1,4 +1,4 @@
-"""06 · How does a Transformer read a digit?          python demos/06_vit.py          3 min on two cores
+"""06 · How does a Transformer read a digit?          python demos/06_vit.py          96 s on two cores
 
 A Vision Transformer, written here down to the last derivative, learns 4,000 handwritten digits and is asked for 1,000
 others. The picture shows how it cuts an image into 16 patches, how the loss falls, and answers right and wrong.

@@ -29,6 +29,8 @@ def size(value: Any, what: str, least: int = 0) -> int:
         raise TypeError(f"{what} is {shown(value)}; {takes}") from None
     if whole < least:
         raise ValueError(f"{what} is {whole}; {takes}")
+    if whole >= 2 ** 63:                        # no array is so long, and no loop ends
+        raise ValueError(f"{what} is {shown(whole)}; {takes}, and below 2 ** 63")
     return whole
 
 
