@@ -23,8 +23,8 @@ from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
-from tinycv.sequence.attention import padding_mask
 from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.masks import padding_mask
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,

@@ -28,7 +28,7 @@ from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
 from tinycv.sequence.lstm_kernel import back, forward, to_arguments
-from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, started, weights
+from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read, started, weights
 
 
 def lstm_step(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> tuple:
@@ -47,12 +47,14 @@ def lstm(x: Any, h0: Any, c0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any 
     """Read x (T, B, I), T at least 1, from hidden state h0 and cell c0 (B, H).
 
     weight_ih (4H, I), weight_hh (4H, H), biases (4H,) or None; mask: None, or (T, B, 1), True where a sequence is not
-    over: where it is, h and c stay as they are. Returns every hidden state, y (T, B, H), and the last cell, c_n (B, H).
+    over: where it is, h and c stay as they are, and what x holds reaches nothing, even if it is NaN.
+    Returns every hidden state, y (T, B, H), and the last cell, c_n (B, H).
     The last hidden state is y[-1]. ValueError lists the arrays whose shapes do not belong together.
     """
     h, c, y = h0, c0, []
     for t in range(x.shape[0]):
-        *_, next_c, next_h = lstm_step(x[t], h, c, weight_ih, weight_hh, bias_ih, bias_hh)
+        seen = [read(mask, t, part) for part in (x[t], h, c)]
+        *_, next_c, next_h = lstm_step(*seen, weight_ih, weight_hh, bias_ih, bias_hh)
         c, h = going_on(mask, t, next_c, c), going_on(mask, t, next_h, h)               # (B, H) each
         y.append(h)
     return stack(y), c                                                                  # (T, B, H), (B, H)
@@ -120,7 +122,7 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
 
     def pull(g):
         rows, dh, dc = back(xp, g, block, shown, over, weight_hh)
-        to_x, to_weight_ih, to_weight_hh, to_bias = to_arguments(xp, rows, column, weight_ih)
+        to_x, to_weight_ih, to_weight_hh, to_bias = to_arguments(xp, rows, column, weight_ih, over)
         return to_x, dh.T, dc.T, to_weight_ih, to_weight_hh, to_bias, to_bias
 
     return (column[1:, :h0.shape[1]].swapaxes(1, 2), block[-1, 4].T.copy()), pull

@@ -131,6 +131,12 @@ def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
     return new if mask is None else where(mask[t], new, old)
 
 
+def read(mask: Any, t: int, part: Any) -> Any:
+    """What step t reads, of x or the state: zeros where a sequence is over. A NaN there would reach the weights' gradients,
+    though no state is made of it: 0 * NaN is NaN."""
+    return part if mask is None else where(mask[t], part, 0.0)
+
+
 def until(lengths: Any, x: Any) -> Any:
     """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all run to the end."""
     if lengths is None:

@@ -28,14 +28,21 @@ import numpy as np
 from tinycv.data.text import PAD, SOS, Pairs
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate
-from tinycv.engine.ops import tanh
+from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
-from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, nowhere
+from tinycv.sequence.align import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    LocationAttention,
+    checked_mask,
+    nowhere,
+)
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
@@ -101,6 +108,8 @@ class Decoder(Module):
         """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
         if self.attention is None:
             return {"state": state}
+        mask = checked_mask(mask, memory)
+        memory = memory if mask is None else where(mask[:, :, None], memory, 0.0)
         return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask, "last": nowhere(memory)}
 
     def forward(self, target: Any, before: dict) -> tuple:
@@ -133,7 +142,7 @@ class Decoder(Module):
         return y, state, context, weights
 
     def look(self, query: Any, before: dict) -> tuple:
-        return self.attention(query, before["memory"], before["mask"], before["keys"], before["last"])
+        return self.attention.found(query, before["memory"], before["mask"], before["keys"], before["last"])
 
 
 class Seq2Seq(Module):
