@@ -5,8 +5,9 @@
     n = tanh(W_in x_t + b_in + r (W_hn h + b_hn))       candidate: what there is to write
     h' = (1 - z) n + z h                                what is kept and what is written add up to 1
 
-Cho et al. 2014, eq. 5 to 8, of whom z and n are PyTorch's names.  Where z is near 1 the state, and with it the gradient,
-passes the step unchanged, as along the cell of an LSTM.
+Cho et al. 2014, eq. 5 to 8. r and z are the paper's names; n is PyTorch's, for the paper's h with a tilde.
+
+Where z is near 1 the state, and with it the gradient, passes the step unchanged, as along the cell of an LSTM.
 
 differs: in the paper's last version the reset gate falls on h before the product, tanh(W x + U (r h)); here it falls on
 what the product gave, as in the paper's first version and in PyTorch, so that all gates of a step are one product.

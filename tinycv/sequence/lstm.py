@@ -18,17 +18,19 @@ Shapes: T steps, B batch, I width of the input, H width of the hidden state; 4H:
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import number, shown
 from tinycv.engine.backend import host_generator, to_device
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
 from tinycv.sequence.lstm_kernel import back, forward, to_arguments
-from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read, started, weights
+from tinycv.sequence.recurrent import Cell, Recurrent, check, check_axes, going_on, read, started, weights
 
 
 def lstm_step(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> tuple:
@@ -84,8 +86,9 @@ def chrono_start(layer: LSTM, steps: int) -> None:
     Ollivier 2018, "Can recurrent neural networks warp time?", whose T_max is ``steps`` + 1. Without it the forget gates
     start near 1/2. ValueError for less than one step, or a layer without biases.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1")
+    if not isinstance(layer, LSTM):
+        raise TypeError(f"chrono_start: layer is {shown(layer)}; it must be an LSTM")
+    steps = number(steps, "chrono_start: steps", 1, below=inf)
     hidden = layer.hidden_size
     for suffix in sum(layer.suffixes, []):
         _, _, bias_ih, bias_hh = weights(layer, suffix)
@@ -102,6 +105,9 @@ def lstm_gates(layer: LSTM, x: Any) -> dict:
 
     Returns input_gate, forget_gate, candidate, output_gate, cell and hidden by name, each (T, B, H), or (B, T, H).
     """
+    if not isinstance(layer, LSTM):
+        raise TypeError(f"lstm_gates: layer is {shown(layer)}; it must be an LSTM")
+    check_axes("lstm_gates", x, "(B, T, I)" if layer.batch_first else "(T, B, I)")
     x = x.swapaxes(0, 1) if layer.batch_first else x
     h, c = started("lstm_gates", layer.parts, None, (x.shape[1], layer.hidden_size), x)
     steps = []

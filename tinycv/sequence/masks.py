@@ -162,3 +162,14 @@ def batch_leads(batch_first: Any, owner: str) -> None:
     if choice(batch_first, f"{owner}: batch_first", (True, False)) is False:
         raise ValueError(f"{owner}: batch_first is False; it must be True: tokens are (B, T, E). Turn (T, B, E) with "
                          "x.swapaxes(0, 1)")
+
+
+def some(ids: Any, what: str, least: int = 1) -> None:
+    """Refuses ids that are not integers (B, at least 1): without a symbol there is no state to start from, and nothing to
+    score."""
+    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u") or len(ids.shape) != 2:
+        raise TypeError(f"{what} is {shown(bare(ids))}; it must be integers of shape (batch, symbols)")
+    if ids.shape[1] < least:
+        few = "no symbol at all" if least == 1 else "too few symbols"
+        raise ValueError(f"{what} has shape {ids.shape}, {few}; a source has its EOS at least, a target its SOS"
+                         f"{'' if least == 1 else ' and one symbol more'}")

@@ -150,6 +150,7 @@ class TransformerEncoder(Module):
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
+        check_tokens("TransformerEncoder", src=src)
         for layer in self.layers:
             src = layer(src, mask, is_causal)
         return src if self.norm is None else self.norm(src)
@@ -180,6 +181,7 @@ class TransformerDecoder(Module):
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
         """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T, E)."""
+        check_tokens("TransformerDecoder", tgt=tgt, memory=memory)
         for layer in self.layers:
             tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
