@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
@@ -37,6 +38,7 @@ class SinusoidalPositions(Module):
 
     def forward(self, x: Any, start: int = 0) -> Any:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
+        start = checked_start("SinusoidalPositions", x, start)
         array = bare(x)
         xp = array_module(array)
         table = sinusoidal(xp, xp.arange(start, start + x.shape[1], dtype="float64"), x.shape[2])
@@ -47,12 +49,25 @@ class LearnedPositions(Module):
     """Adds a learned vector for each place. weight (max_length, d_model), N(0, 0.02²) as GPT's and BERT's."""
 
     def __init__(self, max_length: int, d_model: int):
-        self.weight = init.normal((max_length, d_model), std=0.02)
+        max_length = size(max_length, "LearnedPositions: max_length", 1)
+        self.weight = init.normal((max_length, size(d_model, "LearnedPositions: d_model", 1)), std=0.02)
 
     def forward(self, x: Any, start: int = 0) -> Any:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
-        end = start + x.shape[1]
-        if end > len(self.weight):
-            raise ValueError(f"there are learned positions for {len(self.weight)} tokens, and these end at {end}: give "
-                             "fewer, or build the model with a larger max_length")
+        start = checked_start("LearnedPositions", x, start)
+        end, (places, width) = start + x.shape[1], self.weight.shape
+        if x.shape[2] != width:
+            raise ValueError(f"LearnedPositions: x has shape {x.shape}; it must be (B, T, {width}), as wide as the "
+                             "positions")
+        if end > places:
+            raise ValueError(f"LearnedPositions: there are learned positions for {places} tokens, and these end at {end}: "
+                             "give fewer, or build the model with a larger max_length")
         return x + self.weight[start:end]
+
+
+def checked_start(owner: str, x: Any, start: Any) -> int:
+    """The place of the first token as an int; refuses a negative one, and tokens that are not (B, T, E)."""
+    if len(getattr(x, "shape", ())) != 3:
+        raise (ValueError if hasattr(x, "shape") else TypeError)(
+            f"{owner}: x is {getattr(x, 'shape', shown(x))}; it must be a Tensor (B, T, E)")
+    return size(start, f"{owner}: start")
