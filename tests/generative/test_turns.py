@@ -343,7 +343,7 @@ def test_a_checkpoint_of_another_game_is_refused(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_reported():
     generator, discriminator = sides()
-    generator.layers[3].bias.data = np.full(2, np.nan, np.float32)
+    generator[3].bias.data = np.full(2, np.nan, np.float32)
     with pytest.raises(FloatingPointError, match="at step 0"):
         play(generator, discriminator)
 
