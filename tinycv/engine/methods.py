@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
@@ -172,6 +172,12 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
+    ddof = number(ddof, "std: ddof")
+    if not isinstance(x, Tensor) and not hasattr(operand(x, "std: x"), "ndim"):
+        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
+    wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
+    if wrong:
+        raise ValueError(f"std: {wrong} (x has shape {x.shape})")
     centred = x - ops.mean(x, axis, True)
     degrees = ops.count(x.shape, axis) - ddof
     if degrees <= 0:
