@@ -8,10 +8,12 @@ depend on the seed, on how many splits there were since, and on the shard's numb
 """
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,21 @@ def _here() -> _Streams:
 
 def split(shards: int) -> list[_Streams]:
     """Streams for each shard of a batch, to be taken up by ``use`` inside the shard."""
-    _streams.splits += 1
-    return [_Streams(_streams.seed, (_streams.splits, i)) for i in range(shards)]
+    with _splitting:                            # two groups at once must not get the same number, and the same noise
+        _streams.splits += 1
+        seed, number = _streams.seed, _streams.splits
+    return [_Streams(seed, (number, i)) for i in range(shards)]
+
+
+def _new_lock() -> None:
+    """Also in a forked process, where nobody would ever release the one that another thread held."""
+    global _splitting
+    _splitting = Lock()
+
+
+_new_lock()
+if hasattr(os, "register_at_fork"):             # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 use = _own.set                             # in the shard's own context: what draws there draws from these streams
