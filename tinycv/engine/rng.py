@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -77,16 +77,7 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
     manual_seed((seed, step)) before a step makes its noise a function of the two only: resume needs no more.
     Streams are the process's, not a thread's; a shard's are made from the process's, so seed before a batch is split.
     """
-    _begin("manual_seed", _Streams(_seed_of(seed, "manual_seed: seed")))
-
-
-def _seed_of(seed: Any, what: str) -> tuple[int, ...]:
-    """An int >= 0, or several, as a tuple."""
-    if not isinstance(seed, (tuple, list)):
-        return (arguments.size(seed, what),)
-    if not seed:
-        raise ValueError(f"{what} is {seed!r}; it must be a whole number, at least 0, or a tuple of such numbers")
-    return arguments.sizes(seed, what)
+    _begin("manual_seed", _Streams(_seed_numbers(seed, "manual_seed: seed")))
 
 
 def _begin(caller: str, streams: _Streams) -> None:
@@ -173,37 +164,54 @@ def get_rng_state() -> dict[str, Any]:
             "noise": _plain(host_noise().bit_generator.state)}
 
 
+DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; the random streams stay as they are"
+
+
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from ``get_rng_state``.
+    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then
+    stay as they are.
 
-    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
-    exactly on a GPU calls manual_seed((seed, step)) before each step.
+    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must
+    resume exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
-    if not isinstance(state, Mapping) or not {"seed", "host", "noise"} <= set(state):
-        found = f"the keys {sorted(map(str, state))}" if isinstance(state, Mapping) else arguments.shown(state)
-        raise TypeError(f"set_rng_state: state is or has {found}; it must be what get_rng_state returned, with 'seed', "
-                        "'splits', 'host' and 'noise'")
-    streams = _Streams(_seed_of(state["seed"], "set_rng_state: state['seed']"))
-    # A state from before there were shards has no splits.
-    streams.splits = arguments.size(state.get("splits", 0), "set_rng_state: state['splits']")
-    streams.host = np.random.Generator(np.random.PCG64(0))
-    streams.host_noise = np.random.Generator(np.random.SFC64(0))
-    _set(streams.host, state["host"], "host", dict)
-    _set(streams.host_noise, state["noise"], "noise", _packed)
-    _begin("set_rng_state", streams)                                # only now: an error above has changed nothing
+    loading_rng_state(state)()
 
 
-def _set(generator: np.random.Generator, state: Any, name: str, packed: Callable) -> None:
-    """Bring the generator to a state. It is read back, as NumPy rounds or wraps some numbers that can be no state."""
+def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
+    """The function that sets the streams to ``state``, which has been checked whole. Errors as
+    there.
+    """
+    if not isinstance(state, dict) or not {"seed", "host", "noise"} <= set(state) <= {"seed", "splits", "host", "noise"}:
+        raise ValueError(DAMAGED)
     try:
-        generator.bit_generator.state = packed(state)
-        stands = {**generator.bit_generator.state} if packed is dict else _plain(generator.bit_generator.state)
-        good = stands == state
-    except (TypeError, ValueError, LookupError, OverflowError):
-        good = False
-    if not good:
-        raise ValueError(f"set_rng_state: state[{name!r}] is {arguments.shown(state)}; it must be what get_rng_state "
-                         "returned there")
+        streams = _Streams(_seed_numbers([*state["seed"]], "seed"))
+        streams.splits = state.get("splits", 0)  # a state of before there were shards has none
+        streams.host = np.random.Generator(np.random.PCG64(0))
+        streams.host.bit_generator.state = state["host"]
+        streams.host_noise = np.random.Generator(np.random.SFC64(0))
+        streams.host_noise.bit_generator.state = _packed(state["noise"])
+    except (TypeError, ValueError, KeyError, OverflowError, AttributeError, IndexError) as error:
+        raise ValueError(DAMAGED) from error
+    taken = streams.host.bit_generator.state, _plain(streams.host_noise.bit_generator.state)
+    if taken != (state["host"], state["noise"]) or not _counts(streams.splits, *(s["has_uint32"] for s in taken)):
+        # NumPy takes 1.5 for 1, and does not look at what else a dict holds
+        raise ValueError(DAMAGED)
+
+    return lambda: _begin("set_rng_state", streams)
+
+
+def _counts(splits: Any, *halves: int) -> bool:
+    """Are these a number of splits, and whether half of a 64-bit draw is left over?"""
+    return type(splits) is int and splits >= 0 and set(halves) <= {0, 1}
+
+
+def _seed_numbers(seed: Any, what: str) -> tuple[int, ...]:
+    """A seed as a tuple of ints >= 0."""
+    if not isinstance(seed, (tuple, list)):
+        return (arguments.size(seed, what),)
+    if not seed:
+        raise ValueError(f"{what} is {seed!r}; it must be a whole number, at least 0, or a tuple of such numbers")
+    return arguments.sizes(seed, what)
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
