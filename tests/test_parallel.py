@@ -432,10 +432,10 @@ SCORES, CLASSES = RNG.normal(size=(8, 4)), RNG.integers(0, 4, 8)
 def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(group, ignored, smoothing):
     w, y = tinycv.Parameter(np.eye(4)), np.where(ignored, -100, CLASSES)
     with np.errstate(invalid="ignore", divide="ignore"):            # no row counts: NaN, as without shards
-        whole = F.cross_entropy(Tensor(SCORES) @ w, y, smoothing)
+        whole = F.cross_entropy(Tensor(SCORES) @ w, y, label_smoothing=smoothing)
         whole.backward()
         expected, w.grad = w.grad.numpy(), None
-        loss = group.backward(lambda x, y: F.cross_entropy(x @ w, y, smoothing), Tensor(SCORES), y)
+        loss = group.backward(lambda x, y: F.cross_entropy(x @ w, y, label_smoothing=smoothing), Tensor(SCORES), y)
     np.testing.assert_allclose(loss.numpy(), whole.numpy(), rtol=1e-12)
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 

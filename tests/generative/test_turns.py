@@ -8,7 +8,6 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from wrong_calls import riddles
 
 import tinycv
 from tinycv import Tensor, nn
@@ -408,25 +407,3 @@ def test_a_network_is_not_unrolled_inside_a_shard():
             return network(x)
     with tinycv.parallel.threads(2) as group, pytest.raises(RuntimeError, match="unrolled: inside a shard"):
         group.map(work, Tensor(np.ones((4, 3))))
-
-
-def test_a_wrong_call_is_answered_in_words():
-    generator, discriminator = sides()
-    good = {"generator": generator, "discriminator": discriminator, "g_optimizer": SGD(generator.parameters()),
-            "d_optimizer": SGD(discriminator.parameters()), "game": NON_SATURATING, "penalty": None, "critic_steps": 1,
-            "unroll": 0, "unroll_lr": 0.1, "schedule": None, "ema": None, "evaluate": None}
-
-    def call(**options):
-        names = ("generator", "discriminator", "g_optimizer", "d_optimizer")
-        return fit_gan(*[options.pop(name) for name in names], loader(), 0, progress=False, **options)
-    assert not riddles(call, good, "fit_gan")
-
-
-def test_nothing_is_held_inside_a_shard():
-    generator, _ = sides()
-
-    def work(x):
-        with held(generator):
-            return Tensor(x)
-    with tinycv.parallel.threads(2) as group, pytest.raises(RuntimeError, match="held: inside a shard"):
-        group.map(work, np.ones(4))
