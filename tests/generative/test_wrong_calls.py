@@ -114,6 +114,7 @@ CALLS = {
     gan.difference: {"real": X, "fake": X}, gan.minimax: {"fake": X}, gan.non_saturating: {"fake": X},
     gan.near_one: {"fake": X}, gan.minus_fake: {"fake": X},
     gan.GradientPenalty: {"weight": 1.0}, gan.R1: {"weight": 1.0},
+    gan.nothing: {"x": X},
     gan.slopes: {"discriminator": logit, "x": X},
     gan.Packed: {"network": logit, "size": 2}, gan.Conditional: {"network": same, "classes": 3},
     gan_networks.start_small: {"network": nn.Linear(2, 2), "std": 0.02},

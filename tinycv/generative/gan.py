@@ -122,6 +122,8 @@ class GradientPenalty:
         if batch(real, "GradientPenalty: real").shape != batch(fake, "GradientPenalty: fake").shape:
             raise ValueError(f"GradientPenalty: real has shape {tuple(real.shape)} and fake {tuple(fake.shape)}; points on "
                              "lines between them need equal shapes")
+        if not self.weight:
+            return nothing(real)
         share = Tensor(backend.uniform((len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype))
         slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)       # (B, all of x)
         return self.weight * ((norm(slope, axis=-1) - 1) ** 2).mean()
@@ -135,8 +137,16 @@ class R1:
         self.weight = finite(weight, "R1: weight", low=0)
 
     def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
+        if not self.weight:
+            return nothing(real)
         slope = slopes(discriminator, real, *conditions)
         return 0.5 * self.weight * (slope * slope).sum(axis=-1).mean()
+
+
+def nothing(x: Any) -> Tensor:
+    """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather than multiplied by 0."""
+    own = bare(batch(x, "nothing: x"))
+    return Tensor(backend.array_module(own).zeros((), own.dtype))
 
 
 def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
