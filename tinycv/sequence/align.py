@@ -34,6 +34,7 @@ from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
+from tinycv.sequence.masks import is_numeric
 
 
 def additive_score(query: Any, key: Any, v: Any) -> Any:
@@ -67,9 +68,9 @@ def checked(owner: str, query: Any, memory: Any) -> None:
     """TypeError or ValueError for a query or memory that is not (B, T, Q) and (B, S, M), S at least 1: no weights over
     nothing sum to 1."""
     for name, x, letters in (("query", query, "(B, T, Q)"), ("memory", memory, "(B, S, M)")):
-        if len(getattr(x, "shape", ())) != 3:
-            raise (ValueError if hasattr(x, "shape") else TypeError)(
-                f"{owner}: {name} is {getattr(x, 'shape', shown(x))}; it must be a Tensor {letters}")
+        if not is_numeric(x) or len(x.shape) != 3:
+            raise (ValueError if is_numeric(x) else TypeError)(
+                f"{owner}: {name} is {shown(bare(x))}; it must be a Tensor {letters}")
     if query.shape[0] != memory.shape[0] and 1 not in (query.shape[0], memory.shape[0]):
         raise ValueError(f"{owner}: query is {query.shape} and memory {memory.shape}; both must be of one batch")
     if memory.shape[1] == 0:
@@ -164,8 +165,8 @@ class LocationAttention(AdditiveAttention):
     def found(self, query: Any, memory: Any, mask: Any, keys: Any, last: Any) -> tuple:
         """One query after another. last None: it has looked nowhere before."""
         last = nowhere(memory) if last is None else last
-        if getattr(last, "shape", None) != memory.shape[:2]:
-            raise ValueError(f"LocationAttention: last is {getattr(last, 'shape', shown(last))}; it must be "
+        if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
+            raise ValueError(f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
                              f"{memory.shape[:2]}, (B, S), as the memory")
         steps = [(memory[:, :0], last[:, None][:, :0])]             # of no queries: none
         for t in range(query.shape[1]):

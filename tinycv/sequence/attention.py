@@ -41,7 +41,9 @@ from tinycv.sequence.masks import (
     batch_leads,
     causal_mask,
     finite_part,
+    flag,
     hidden_scores,
+    is_numeric,
     sees_one,
     together_with,
     understood,
@@ -60,7 +62,7 @@ def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, 
     hidden from a query does not reach it, even if it is NaN; where there is a mask, a query that may see a key or value
     that is not finite gets NaN, and passes no gradient (differs: in PyTorch a hidden NaN reaches every query).
     """
-    xp, shape = array_module(bare(q)), check(q, k, v)
+    xp, shape, is_causal = array_module(bare(q)), check(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:
         return q @ k.swapaxes(-1, -2) @ v                           # no keys: zeros
     may_look, added = understood(attn_mask, xp, shape)
@@ -93,6 +95,7 @@ class MultiheadAttention(Module):
             raise ValueError(f"MultiheadAttention: embed_dim {embed_dim} must divide into num_heads {num_heads}: "
                              f"{embed_dim} / {num_heads} leaves {embed_dim % num_heads}")
         batch_leads(batch_first, "MultiheadAttention")
+        bias = flag(bias, "MultiheadAttention: bias")
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.dropout = number(dropout, "MultiheadAttention: dropout", 0, 1)
         self.in_proj_weight = init.xavier_uniform((3 * embed_dim, embed_dim))
@@ -105,7 +108,7 @@ class MultiheadAttention(Module):
                 is_causal: bool = False) -> Any:
         """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention). attn_mask:
         bools or floats that broadcast to (B, H, T, S), as in scaled_dot_product_attention. Returns (B, T, E)."""
-        check_tokens("MultiheadAttention", query=query, key=key, value=value)
+        check_tokens("MultiheadAttention", ("key", "value"), query=query, key=key, value=value)
         if key is None and value is None:
             query = without_lost(query, attn_mask)
         key, value = (x if x is None else without_lost(x, attn_mask) for x in (key, value))
@@ -139,7 +142,7 @@ class MultiheadAttention(Module):
     def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
         """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may look nowhere.
         For pictures: attention itself never keeps it."""
-        check_tokens("MultiheadAttention.weights", query=query, key=key)
+        check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
         q, k, _ = (self.apart(x) for x in self.project(query, key, key))
         every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])   # the values: which key
         return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
@@ -172,7 +175,7 @@ class MultiheadAttention(Module):
 
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    shape = check(q, k, v)
+    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:                                               # no keys: zeros
         y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
         return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
@@ -245,15 +248,16 @@ def across_heads(xp, lead, width, dtype):
 
 def check(q: Any, k: Any, v: Any) -> tuple:
     """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong together."""
-    fit = all([hasattr(x, "shape") and len(x.shape) > 1 for x in (q, k, v)])
+    fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
     if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
         lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
         if lead is not None:
             return *lead, q.shape[-2], k.shape[-2]
-    given = ", ".join(f"{name} {getattr(x, 'shape', shown(x))}" for name, x in zip("qkv", (q, k, v), strict=True))
-    raise (ValueError if fit or all(hasattr(x, "shape") for x in (q, k, v)) else TypeError)(
-        f"{given}: they must be Tensors (..., T, D), (..., S, D) and (..., S, Dv), the axes before the last two equal or 1, "
-        "and D, the width of a head, at least 1")
+    numeric = all(is_numeric(x) for x in (q, k, v))
+    given = ", ".join(f"{name} {x.shape if numeric else shown(x)}" for name, x in zip("qkv", (q, k, v), strict=True))
+    raise (ValueError if numeric else TypeError)(
+        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the axes before the last two "
+        "equal or 1, and D, the width of a head, at least 1")
 
 
 def common_shape(*shapes: tuple) -> tuple | None:
@@ -266,10 +270,12 @@ def common_shape(*shapes: tuple) -> tuple | None:
         return None
 
 
-def check_tokens(owner: str, **tokens: Any) -> None:
-    """TypeError or ValueError for tokens, by name, that are not (B, N, E); None is left to the caller."""
+def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
+    """TypeError or ValueError for tokens, by name, that are not (B, N, E)."""
     for name, x in tokens.items():
-        if x is not None and not hasattr(x, "shape"):
-            raise TypeError(f"{owner}: {name} is {shown(x)}; it must be a Tensor (B, T, E)")
-        if x is not None and len(x.shape) != 3:
+        if x is None and name in may_be_none:
+            continue
+        if not is_numeric(x):
+            raise TypeError(f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)")
+        if len(x.shape) != 3:
             raise ValueError(f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)")

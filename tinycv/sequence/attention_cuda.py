@@ -11,7 +11,7 @@ from tinycv.engine.cuda import Kernels, packed
 from tinycv.engine.gemm import times
 from tinycv.sequence.attention import check, scaled_dot_product_attention
 from tinycv.sequence.blockwise import is_large
-from tinycv.sequence.masks import understood
+from tinycv.sequence.masks import flag, understood
 
 kernels = Kernels(r"""
 // ── attention: scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0 ──
@@ -95,7 +95,7 @@ KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* los
 
 @scaled_dot_product_attention.cuda
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    shape = check(q, k, v)
+    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
     may_look, added = understood(attn_mask, xp, shape)
     if not shape[-1] or is_large(xp, q, k):
         return scaled_dot_product_attention.run(xp, q, k, v, attn_mask, is_causal)
@@ -107,7 +107,7 @@ def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
         (q, k, v), lost = finite(xp, q, k, v)
     p = times(q, k.swapaxes(-1, -2), scale)                         # (B, H, T, S)
     rows, heads = p.size // max(1, keys), max(1, p.shape[1]) if p.ndim == 4 else max(1, prod(p.shape[:-2]))
-    kernels.attend(p, rows, rows, keys, queries, heads, bool(is_causal), *steps_of(xp, may_look, p.shape),
+    kernels.attend(p, rows, rows, keys, queries, heads, is_causal, *steps_of(xp, may_look, p.shape),
                    *steps_of(xp, None if added is None else added.astype(p.dtype, copy=False), p.shape), *lost, p)
     y = times(p, v)
     _, _, answered, instead = lost

@@ -154,8 +154,8 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
         return type(state)([reorder(part, rows) for part in state])
     array = bare(state)
     if not getattr(array, "ndim", 0):
-        raise TypeError(f"the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in tuples, "
-                        "lists and dicts, or None. What is equal for all sentences belongs into step itself")
+        raise TypeError(f"beam_search: the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in "
+                        "tuples, lists and dicts, or None. What is equal for all sentences belongs into step itself")
     xp = array_module(array)
     taken = xp.take(array, xp.asarray(rows), axis=0)
     return Tensor(taken) if isinstance(state, Tensor) else taken

@@ -65,13 +65,13 @@ class Transformer(Module):
 
         The target needs no padding mask: it comes last, so the causal mask hides it from all words.
         """
-        some(target, "Transformer: target")
+        some(target, "Transformer: target", 0)
         memory, mask = self.encode(source)
         return self.out(self.decoder(self.placed(self.target_embed, target), memory, memory_mask=mask, tgt_is_causal=True))
 
     def encode(self, source: Any) -> tuple:
         """The memory (B, S, E), and the mask (B, 1, 1, S) of where it is not padding."""
-        some(source, "Transformer: source")
+        some(source, "Transformer: source", 0)
         mask = padding_mask(source)
         return self.encoder(self.placed(self.source_embed, source), mask), mask
 
@@ -107,7 +107,7 @@ class Transformer(Module):
     def attention_maps(self, source: Any, target: Any) -> dict[str, list[Tensor]]:
         """Where each head of each block looks, query by key: "encoder" (B, H, S, S), "decoder" (B, H, T, T) and "cross"
         (B, H, T, S), which is what the word after target[:, t] was made from."""
-        some(target, "Transformer.attention_maps: target")
+        some(target, "Transformer.attention_maps: target", 0)
         with no_grad():
             seen = self.encoder.attention_maps(self.placed(self.source_embed, source), padding_mask(source))
             memory, mask = self.encode(source)

@@ -48,7 +48,7 @@ class GPT(Module):
 
     def forward(self, ids: Any) -> Any:
         """Returns (B, T, V): row t is about the word after ids[:, t], and knows nothing of it."""
-        some(ids, "GPT: ids")
+        some(ids, "GPT: ids", 0)
         return linear(self.blocks(self.placed(ids), is_causal=True), self.embed.weight)
 
     def placed(self, ids: Any, start: int = 0) -> Any:              # (B, T) -> (B, T, E)

@@ -18,7 +18,6 @@ Shapes: T steps, B batch, I width of the input, H width of the hidden state; 4H:
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -88,7 +87,7 @@ def chrono_start(layer: LSTM, steps: int) -> None:
     """
     if not isinstance(layer, LSTM):
         raise TypeError(f"chrono_start: layer is {shown(layer)}; it must be an LSTM")
-    steps = number(steps, "chrono_start: steps", 1, below=inf)
+    steps = number(steps, "chrono_start: steps", 1, 1e15)
     hidden = layer.hidden_size
     for suffix in sum(layer.suffixes, []):
         _, _, bias_ih, bias_hh = weights(layer, suffix)
@@ -109,6 +108,8 @@ def lstm_gates(layer: LSTM, x: Any) -> dict:
         raise TypeError(f"lstm_gates: layer is {shown(layer)}; it must be an LSTM")
     check_axes("lstm_gates", x, "(B, T, I)" if layer.batch_first else "(T, B, I)")
     x = x.swapaxes(0, 1) if layer.batch_first else x
+    if not x.shape[0]:
+        raise ValueError(f"lstm_gates: x has shape {x.shape}; it must have at least one step")
     h, c = started("lstm_gates", layer.parts, None, (x.shape[1], layer.hidden_size), x)
     steps = []
     for t in range(x.shape[0]):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.text import PAD
-from tinycv.engine.arguments import choice, shown, size
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, constant, from_host, to_numpy
 from tinycv.engine.ops import isfinite, where
 from tinycv.engine.tensor import bare
@@ -157,9 +157,21 @@ def sees_one(xp: Any, keys: Any, is_causal: bool, t: int) -> Any:
 
 
 
+def flag(value: Any, what: str) -> bool:
+    """True or False, also NumPy's, or 1 or 0."""
+    if not isinstance(value, (bool, int, np.bool, np.integer)) or value not in (0, 1):
+        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
+    return bool(value)
+
+
+def is_numeric(x: Any) -> bool:
+    """Is it an array or Tensor of real numbers?"""
+    return hasattr(x, "shape") and getattr(getattr(x, "dtype", None), "kind", "") in ("f", "i", "u", "b")
+
+
 def batch_leads(batch_first: Any, owner: str) -> None:
     """Refuses PyTorch's batch_first=False, which is its default: here the batch is always the first axis."""
-    if choice(batch_first, f"{owner}: batch_first", (True, False)) is False:
+    if not flag(batch_first, f"{owner}: batch_first"):
         raise ValueError(f"{owner}: batch_first is False; it must be True: tokens are (B, T, E). Turn (T, B, E) with "
                          "x.swapaxes(0, 1)")
 

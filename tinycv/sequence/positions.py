@@ -23,6 +23,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
+from tinycv.sequence.masks import is_numeric
 
 
 def sinusoidal(xp: Any, places: Any, width: int) -> Any:
@@ -67,7 +68,6 @@ class LearnedPositions(Module):
 
 def checked_start(owner: str, x: Any, start: Any) -> int:
     """The place of the first token as an int; refuses a negative one, and tokens that are not (B, T, E)."""
-    if len(getattr(x, "shape", ())) != 3:
-        raise (ValueError if hasattr(x, "shape") else TypeError)(
-            f"{owner}: x is {getattr(x, 'shape', shown(x))}; it must be a Tensor (B, T, E)")
+    if not is_numeric(x) or len(x.shape) != 3:
+        raise (ValueError if is_numeric(x) else TypeError)(f"{owner}: x is {shown(bare(x))}; it must be a Tensor (B, T, E)")
     return size(start, f"{owner}: start")

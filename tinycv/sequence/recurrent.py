@@ -28,6 +28,7 @@ from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
+from tinycv.sequence.masks import flag, is_numeric
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -49,7 +50,8 @@ class Recurrent(Module):
         owner = type(self).__name__
         input_size, hidden_size = size(input_size, f"{owner}: input_size"), size(hidden_size, f"{owner}: hidden_size", 1)
         num_layers = size(num_layers, f"{owner}: num_layers", 1)
-        self.hidden_size, self.batch_first = hidden_size, batch_first
+        bias, bidirectional = flag(bias, f"{owner}: bias"), flag(bidirectional, f"{owner}: bidirectional")
+        self.hidden_size, self.batch_first = hidden_size, flag(batch_first, f"{owner}: batch_first")
         self.dropout = number(dropout, f"{owner}: dropout", 0, 1)
         ways = ("", "_reverse") if bidirectional else ("",)
         self.suffixes = [[f"_l{layer}{way}" for way in ways] for layer in range(num_layers)]
@@ -99,7 +101,7 @@ class Cell(Module):
         owner = type(self).__name__
         input_size = size(input_size, f"{owner}: input_size")
         self.hidden_size = hidden_size = size(hidden_size, f"{owner}: hidden_size", 1)
-        start(self, self.layer.gates, input_size, hidden_size, bias)
+        start(self, self.layer.gates, input_size, hidden_size, flag(bias, f"{owner}: bias"))
 
     def forward(self, x: Any, state: Any = None) -> Any:
         """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the next state."""
@@ -124,6 +126,8 @@ def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
         raise ValueError("state_gradients reads step by step, from the first to the last, and this layer reads from both "
                          "ends; make it with bidirectional=False")
     x = x.swapaxes(0, 1) if layer.batch_first else x
+    if not x.shape[0]:
+        raise ValueError(f"state_gradients: x has shape {x.shape}; it must have at least one step")
     states, state = [], None
     for t in range(x.shape[0]):
         now = x[t:t + 1].swapaxes(0, 1) if layer.batch_first else x[t:t + 1]
@@ -167,8 +171,8 @@ def is_numbers(value: Any) -> bool:
 
 def check_axes(owner: str, x: Any, letters: str) -> None:
     """TypeError or ValueError for an x that has not as many axes as there are letters."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"{owner}: x is {shown(x)}; it must be a Tensor {letters}")
+    if not is_numeric(x):
+        raise TypeError(f"{owner}: x is {shown(x)}; it must be a Tensor of numbers, {letters}")
     if len(x.shape) != letters.count(",") + 1:
         named = {2: "two", 3: "three"}[letters.count(",") + 1]
         raise ValueError(f"{owner}: x has shape {x.shape}; it must have {named} axes, {letters}")

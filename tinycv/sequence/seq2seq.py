@@ -47,7 +47,7 @@ from tinycv.sequence.align import (
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import some
+from tinycv.sequence.masks import flag, some
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -66,7 +66,7 @@ class Encoder(Module):
         vocabulary, embedding_dim, hidden_size, num_layers = numbers_of("Encoder", vocabulary, embedding_dim, hidden_size,
                                                                         num_layers)
         dropout = number(dropout, "Encoder: dropout", 0, 1)
-        choice(bidirectional, "Encoder: bidirectional", (False, True))
+        bidirectional = flag(bidirectional, "Encoder: bidirectional")
         if bidirectional and hidden_size % 2:
             raise ValueError(f"Encoder: hidden_size is {hidden_size}; two directions share it equally, so it must be even")
         self.embedding = Embedding(vocabulary, embedding_dim)
@@ -175,6 +175,9 @@ class Seq2Seq(Module):
     def forward(self, source: Any, target: Any) -> Any:
         """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V): those at t are for the
         symbol that follows target[:, t]."""
+        if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
+            raise ValueError(f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both must be "
+                             "integers of one batch, (B, S) and (B, T)")
         return self.decoder(target, self.start(source))[0]
 
     def start(self, source: Any) -> dict:
@@ -212,7 +215,13 @@ class Seq2Seq(Module):
 def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
     counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
+    if not callable(model):
+        raise TypeError(f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, target)")
+    some(source, "next_symbol_loss: source")
     some(target, "next_symbol_loss: target", 2)
+    if source.shape[0] != target.shape[0]:
+        raise ValueError(f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both must be of one "
+                         "batch")
     label_smoothing = number(label_smoothing, "next_symbol_loss: label_smoothing", 0, 1)
     scores = model(source, target[:, :-1])                                                              # (B, T, V)
     return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD,
@@ -223,6 +232,9 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
     """(N,) bool: which answers are right to the last symbol, running free. For any model with ``translate``."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
+    if not isinstance(model, Module) or not hasattr(model, "translate"):
+        raise TypeError(f"exact_match: model is {shown(model)}; it must be a Module with translate(source, max_length, "
+                        "beam)")
     at_once, beam = size(at_once, "exact_match: at_once", 1), size(beam, "exact_match: beam", 1)
     device, longest, right = next(model.parameters()).device, pairs.target.shape[1] - 1, np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), at_once):

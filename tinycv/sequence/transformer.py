@@ -36,7 +36,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.attention import MultiheadAttention, check_tokens
-from tinycv.sequence.masks import batch_leads, without_lost
+from tinycv.sequence.masks import batch_leads, flag, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
@@ -54,7 +54,7 @@ class TransformerEncoderLayer(Module):
                  batch_first: bool = True):
         owner = type(self).__name__
         choice(activation, f"{owner}: activation", sorted(ACTIVATIONS))
-        choice(norm_first, f"{owner}: norm_first", (False, True))
+        norm_first = flag(norm_first, f"{owner}: norm_first")
         d_model, nhead = size(d_model, f"{owner}: d_model", 1), size(nhead, f"{owner}: nhead", 1)
         dim_feedforward = size(dim_feedforward, f"{owner}: dim_feedforward", 1)
         dropout = number(dropout, f"{owner}: dropout", 0, 1)
