@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tinycv.data import DataLoader, mixup, one_hot, rand_augment, random_affine, random_crop, random_flip
 from tinycv.vision import ViT, accuracy
+
+torch = pytest.importorskip("torch")
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 CHANGES = [random_flip, random_affine, rand_augment, lambda x, rng: random_crop(x, rng, 5),
