@@ -46,7 +46,7 @@ def halved(images: np.ndarray) -> np.ndarray:
 def stacked_digits(
     images: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Three digits chosen at random, as the red, green and blue of one image: 1,000 kinds of image, each as frequent.
+    """Three digits chosen at random, as the red, green and blue of one image: 1,000 kinds, as frequent as their digits.
 
     images (N, 1, H, W), labels (N,) int64 of 0 ... 9. Returns (n, 3, H, W) and the numbers 0 ... 999 (n,) that they show.
     A generator that leaves digits out, or combinations, is found out by counting: Metz et al. 2017 (unrolled GAN),

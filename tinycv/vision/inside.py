@@ -144,7 +144,7 @@ def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enrichment(mass: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How much denser mass lies where the mask is True than it would anywhere: (B,); 1 is what looking nowhere gives.
+    """How much denser mass lies where the mask is True than over the image: (B,); 1 if it is spread evenly.
 
     mass (B, N) >= 0, spread evenly within each patch; mask (B, H, W) bool.
     """

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
+import numpy as np
+
 from tinycv.data import doors
 from tinycv.engine.arguments import shown
+from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 
 
 def array_like(value: Any, what: str, takes: str, ndim: int) -> Any:
     """A Tensor or an array of either device, with ``ndim`` axes, as it was given; lists become NumPy arrays."""
-    if not isinstance(value, Tensor) and not hasattr(value, "__cuda_array_interface__"):
+    if not isinstance(value, Tensor) and array_module(value) is np:
         value = doors.array(value, what, takes, ndim=ndim)
     if len(value.shape) != ndim:
         raise ValueError(f"{what} of shape {tuple(value.shape)}; it must be {takes}")
@@ -25,7 +28,7 @@ def array_like(value: Any, what: str, takes: str, ndim: int) -> Any:
 
 
 def images(value: Any, what: str, expected: tuple[int, int, int]) -> Any:
-    """Images (B, C, H, W) of floats with these C, H, W. what: "images; this ViT" begins and ends the sentence."""
+    """Images (B, C, H, W) of floats with these C, H, W. what: who takes them, "ViT"."""
     takes = f"({', '.join(map(str, ('B', *expected)))})"
     value = array_like(value, f"{what}: images", takes, 4)
     if tuple(value.shape[1:]) != expected:
