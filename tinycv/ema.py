@@ -103,15 +103,14 @@ class EMA:
         self.loading(state)()
 
     def loading(self, state: Mapping[str, Any]) -> Callable[[], None]:
-        """The function that loads ``state``, which has been checked and converted whole. Errors as
-        there.
-        """
+        """The function that loads ``state``, which has been checked whole. Errors as there."""
         own, arrays, problems = self.state_dict(), {}, []
         if not isinstance(state, Mapping):
             raise ValueError(f"load_state_dict: EMA was left unchanged; the state is "
                              f"{shown(state)}, should be a dict")
+        known = own.keys() | self.model.state_dict().keys()     # which names a tied weight twice
         for what, names in (("missing", [name for name in own if name not in state]),
-                            ("unexpected", [name for name in state if name not in own])):
+                            ("unexpected", [name for name in state if name not in known])):
             if names:
                 problems.append(f"{what}: {brief(names)}")
         for name, array in own.items():
