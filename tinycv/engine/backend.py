@@ -230,7 +230,13 @@ def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:
 
     On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy adds in any
     order, so float sums vary in their last digits, and an index outside wraps silently: check on the host.
+    Halves are added up in float32, and rounded once.
     """
+    if target.dtype.char == "e":
+        wide = target.astype("float32")
+        add_at(xp, wide, index, value)
+        target[...] = wide
+        return
     if xp is np and target.ndim > 1 and target.flags.c_contiguous and _is_rows(index):
         _add_rows(target, index, value)
     else:

@@ -45,7 +45,6 @@ from tinycv.engine.walk import grad
 
 PAIRS: dict[str, Fused] = {}
 HALF = FLOAT16
-FLOATS = {FLOAT16, FLOAT32, np.dtype("float64")}
 PLAIN = {bool, int, float, str, tuple, list, type(None)}
 
 
@@ -75,8 +74,7 @@ class Fused:
         return run
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        args = self.settled(self.bound(args, options))
-        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        args, arrays = self.settled(self.bound(args, options))
         xp = module_of(arrays)
         run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
         if xp is np and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
@@ -109,22 +107,29 @@ class Fused:
                             f"{missing or 'none'}, {len(args)} given by position")
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
-    def settled(self, args: tuple) -> tuple:
-        """The arguments with all inputs in one float dtype. TypeError for a Tensor as a setting."""
+    def settled(self, args: tuple) -> tuple[tuple, list]:
+        """The arguments with all inputs in one float dtype, and their arrays. TypeError for a Tensor as a setting."""
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        if not self.uniform(arrays):
+            args = self.unified(args)
+            arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        return args, arrays
+
+    def uniform(self, arrays: list) -> bool:
+        """Have all inputs one float dtype, and all settings a plain value? (A loop, as this runs at every call.)"""
         dtype = None
         for i in self.inputs:
-            kind = getattr(args[i], "dtype", None)
-            if kind is not None and kind is not dtype:
-                if dtype is not None or kind not in FLOATS:
-                    break
-                dtype = kind
-        else:
-            for i in self.settings:
-                if type(args[i]) not in PLAIN:
-                    break
-            else:
-                return args
-        return self.unified(args)
+            a = arrays[i]
+            if a is not None:
+                own = a.dtype if type(a) is np.ndarray else getattr(a, "dtype", dtype)
+                if own is not dtype:
+                    if dtype is not None:
+                        return False
+                    dtype = own
+        for i in self.settings:
+            if type(arrays[i]) not in PLAIN:
+                return False
+        return dtype is FLOAT32 or dtype is None or dtype.kind == "f"
 
     def unified(self, args: tuple) -> tuple:
         """As ``settled``, whatever the arguments are."""
@@ -143,7 +148,7 @@ class Fused:
 
     def definition(self, *args: Any, **options: Any) -> Any:
         """What is read, run on the same arguments as the kernel: halves in float32."""
-        args = self.settled(self.bound(args, options))
+        args, _ = self.settled(self.bound(args, options))
         halves = [getattr(a, "dtype", None) == HALF for a in args]
         if not any(halves):
             return self.read(*args)

@@ -7,6 +7,9 @@ this table's own ops, so they can be differentiated in turn, to any order.
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
     max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+    var where n - ddof is not positive: NaN at the mean, else infinity      logsumexp of infinity: NaN there, 0 elsewhere
+
+A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as PyTorch's: use float64 there.
 
 Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this file, as in numpy.
 """

@@ -82,7 +82,7 @@ class Row:
         """Options given by position (x.sum(-1)) put under their names, and those not given at their defaults."""
         n = len(args) if self.variadic else len(self.inputs)
         by_place = dict(zip(self.options, args[n:], strict=False))
-        if len(args) - n > len(by_place) or not (len(args) >= n and by_place.keys().isdisjoint(options)):
+        if not 0 <= len(args) - n <= len(by_place) or options and not by_place.keys().isdisjoint(options):
             raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments were given by "
                             f"position, and by name {', '.join(options) or 'none'}")
         return args[:n], {**self.options, **by_place, **options}
