@@ -122,7 +122,7 @@ def measured(layer, run, inputs, group=None):
     """The loss of ``run`` over the batch, the gradients, and the layer's state afterwards. Its attributes must be the same
     objects as before."""
     attributes = {path: dict(vars(module)) for path, module in layer.named_modules()}
-    inputs = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
+    inputs = [Tensor(x, requires_grad=x.dtype.kind == "f" and x.ndim > 1) for x in inputs]          # not of times
     if group is None:
         loss = run(*inputs)
         loss.backward()
