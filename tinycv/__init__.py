@@ -9,8 +9,8 @@ Read in this order:
    conv.py, pool.py                                                   what networks share
 5. sequence/rnn.py, lstm.py, gru.py, recurrent.py                     a memory that is written and read step by step
    sequence/align.py, seq2seq.py, decode.py                           from one sequence to another, looking back
-   sequence/attention.py, blockwise.py, positions.py, transformer.py,
-   encoder_decoder.py, gpt.py                                         tokens that look at each other
+   sequence/attention.py, masks.py, blockwise.py, positions.py,
+   transformer.py, encoder_decoder.py, gpt.py                         tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
    vision/convnet.py, inside.py, weights.py                           to compare; to see inside; weights of others
 7. generative/gan.py, turns.py, gan_networks.py                       a painter and an art teacher
