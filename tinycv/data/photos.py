@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import arguments
+from tinycv.engine.arguments import choice, number, shown
 
 from . import doors
 from .depths import Unreadable, in_mode
@@ -88,8 +88,8 @@ def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") 
     crop: how much of the shorter side the square shows; 0 squeezes the whole photo into it. resample: one of FILTERS.
     Rounding is torchvision's (Resize, CenterCrop), which timm uses too.
     """
-    size, crop = _side(size, "square: size"), arguments.number(crop, "square: crop", 0, 1)
-    arguments.choice(resample, "square: resample", FILTERS)
+    size, crop = _side(size, "square: size"), number(crop, "square: crop", 0, 1)
+    choice(resample, "square: resample", FILTERS)
     return _squared(_plain(photo, "square"), size, "square: photo", crop, resample)
 
 
@@ -126,7 +126,7 @@ def _squared(photo: Any, size: int, what: str, crop: float = 1.0, resample: str 
 def _plain(photo: Any, who: str) -> Any:
     """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what is none."""
     if not isinstance(photo, import_extra("PIL.Image", "Pillow").Image):
-        raise TypeError(f"{who}: photo is {arguments.shown(photo)}; it must be a Pillow image, as open_photo returns it")
+        raise TypeError(f"{who}: photo is {shown(photo)}; it must be a Pillow image, as open_photo returns it")
     try:
         return in_mode(photo)
     except Unreadable as error:
@@ -145,15 +145,12 @@ def _expect_modest(photo: Any, most: int | None) -> None:
 
 def _side(size: Any, what: str) -> int:
     """The side of a square, from 1 to LARGEST_SIDE."""
-    side = arguments.size(size, what, 1)
-    if side > LARGEST_SIDE:
-        raise ValueError(f"{what} is {side}; a square has at most {LARGEST_SIDE} pixels on a side")
-    return side
+    return doors.whole(size, what, 1, LARGEST_SIDE)
 
 
 def _channels(channels: Any, who: str) -> int:
     """1 or 3."""
-    count = arguments.size(channels, f"{who}: channels")
+    count = doors.whole(channels, f"{who}: channels")
     if count not in (1, 3):
         raise ValueError(f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}")
     return count
