@@ -198,7 +198,7 @@ WRITER = """
 import sys
 import numpy as np
 from tinycv.checkpoint import save
-for step in range(40):
+for step in range(15):
     save(sys.argv[1], {"weight": np.full(20_000, int(sys.argv[2]), np.float32)}, {"by": int(sys.argv[2])})
 """
 

@@ -237,6 +237,18 @@ def test_a_length_that_is_not_finite_is_refused_where_asked(value, device):
     assert float(to_numpy(clip_grad_norm_([p], 1.0, error_if_nonfinite=True)._data)) == 5
 
 
+@pytest.mark.parametrize("kind", [1, 2, 2.0, 3.5, np.inf])
+def test_other_lengths_are_numpys(kind, device):
+    p, empty = (Parameter(to_device(np.zeros(n, np.float32), device)) for n in (4, 0))
+    given = np.array([3, -4, 0, 1], np.float32)
+    p.grad = Tensor(to_device(given.copy(), device))
+    empty.grad = Tensor(to_device(np.zeros(0, np.float32), device))
+    length = np.linalg.norm(given, kind)
+    assert float(to_numpy(clip_grad_norm_([p, empty], 1.0, kind)._data)) == pytest.approx(length)
+    np.testing.assert_allclose(to_numpy(p.grad._data), given / (length + 1e-6), rtol=1e-5)
+    assert float(to_numpy(clip_grad_norm_(empty, 1.0, kind)._data)) == 0
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_clipped_values_lie_within(dtype, device):
     p = Parameter(to_device(np.zeros(5, dtype), device))

@@ -219,11 +219,12 @@ def _passed(step: int, total: int, warmup: int) -> float:
 
 # ── gradients that are too long ───────────────────────────────────────────────────────────────────
 
-def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, *,
-                    error_if_nonfinite: bool = False) -> Tensor:
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
+                    norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """Scale all gradients in place by one factor, so that together, as one vector, they are at most
     ``max_norm`` long.
 
+    norm_type: p of the p-norm that is meant by length; infinity stands for the largest number.
     Returns the length before, a Tensor of shape () on the device: nothing waits for it.
     error_if_nonfinite: RuntimeError if that length is NaN or infinite; the gradients are then left
     as they were. To know that is to wait for the device.
@@ -232,25 +233,33 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, *,
     and returned in float32, where PyTorch's overflows at 65504.
     """
     max_norm = number(max_norm, "clip_grad_norm_: max_norm", 0)
+    norm_type = number(norm_type, "clip_grad_norm_: norm_type", above=0)
     grads = _gradients("clip_grad_norm_", parameters)
     if not grads:
         return Tensor(0.0)
     xp = array_module(grads[0])
     if error_if_nonfinite:
         capturing.refuse("clip_grad_norm_ with error_if_nonfinite, which waits for the GPU,", "leave it out there")
-    elif xp is not np and suits(grads) and all(g.flags.c_contiguous for g in grads):
+    elif norm_type == 2 and xp is not np and suits(grads) and all(g.flags.c_contiguous for g in grads):
         return wrap(optim_cuda.clip(xp, grads, max_norm), None)
     flat = xp.concatenate([g.reshape(-1) for g in grads])
-    flat = flat.astype(wide(flat.dtype), copy=False)
-    norm = xp.sqrt((flat * flat).sum())
+    norm = _length(xp, flat.astype(wide(flat.dtype), copy=False), norm_type)
     if error_if_nonfinite and not bool(xp.isfinite(norm)):
-        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so "
-                           f"they cannot be scaled; "
-                           "`with tinycv.debug():` shows which op made it")
+        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so they "
+                           "cannot be scaled; `with tinycv.debug():` shows which op made it")
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for g in grads:
         g *= factor                                 # by 1 where they are short: a test would wait for the device
     return wrap(norm, None)
+
+
+def _length(xp: Any, flat: Any, norm_type: float) -> Any:
+    """The p-norm of a flat array, of shape ()."""
+    if norm_type == 2 or not flat.size:
+        return xp.sqrt((flat * flat).sum())
+    if norm_type == math.inf:
+        return xp.abs(flat).max()
+    return (xp.abs(flat) ** norm_type).sum() ** (1 / norm_type)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
