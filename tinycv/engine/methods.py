@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
+from tinycv.engine.arguments import number, shown
+from tinycv.engine.operands import operand
 from tinycv.engine.tensor import Tensor, bare
 
 
@@ -19,6 +21,9 @@ def matmul(a: Any, b: Any) -> Any:
     """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the right."""
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
         raise ValueError("matmul: " + errors.unmultipliable(np.shape(a), np.shape(b)))
+    for name, x in (("a", a), ("b", b)):
+        if not hasattr(x, "ndim"):
+            operand(x, f"matmul: {name}")                           # refuses it
     if a.ndim > 1 and b.ndim > 1 or not (a.ndim and b.ndim):
         return ops.matmul(a, b)
     y = ops.matmul(a.reshape((1, -1)) if a.ndim == 1 else a, b.reshape((-1, 1)) if b.ndim == 1 else b)
@@ -101,10 +106,16 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     """The same sum with an explicit output, letters for "...", and no letter twice in a term.
 
     A diagonal x_ii is written x_ij I_ij, with the identity I: then the pull of einsum needs no case for it."""
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: subscripts is {shown(subscripts)}; it must be a string such as 'ij,jk->ik'")
+    for i, x in enumerate(xs):
+        if not hasattr(x, "ndim"):
+            raise TypeError(f"einsum: operand {i} is {shown(x)}; it must be a Tensor or an array")
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(xs):
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(xs)} were given")
+    check_letters(subscripts, terms, out, xs)
     free = [c for c in string.ascii_letters if c not in subscripts]
     ranks = [x.ndim - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, xs, strict=True)]
     dots = "".join(free[:max(ranks)])
@@ -123,9 +134,38 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     return ",".join(terms) + "->" + out, xs
 
 
+def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
+    """ValueError where the letters of an einsum do not fit its operands."""
+    sizes: dict[str, int] = {}
+    for i, (term, x) in enumerate(zip(terms, xs, strict=True)):
+        before, dots, after = term.partition("...")
+        named = len(before) + len(after)
+        if not (before + after).isalpha() and named or (x.ndim < named if dots else x.ndim != named):
+            raise ValueError(f"einsum: {subscripts!r} names the axes {term!r} of operand {i}, which has shape {x.shape}")
+        letters = [*zip(before, x.shape, strict=False), *zip(after, x.shape[x.ndim - len(after):], strict=False)]
+        for letter, n in letters:
+            if 1 not in (n, sizes.setdefault(letter, n)) and n != sizes[letter]:
+                raise ValueError(f"einsum: {subscripts!r}: axis {letter!r} has size {sizes[letter]}, and {n} in "
+                                 f"operand {i}, of shape {x.shape}; they must be equal, or one of them 1")
+            sizes[letter] = max(n, sizes[letter])
+    stray = sorted(set(out.replace("...", "")) - set(sizes))
+    if stray:
+        raise ValueError(f"einsum: {subscripts!r}: the result names {', '.join(stray)}, which no operand has")
+
+
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
-    return ops.norm(x - ops.mean(x, axis, True), axis, keepdims) / (ops.count(x.shape, axis) - ddof) ** 0.5
+    ddof = number(ddof, "std: ddof")
+    if not isinstance(x, Tensor) and not hasattr(operand(x, "std: x"), "ndim"):
+        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
+    wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
+    if wrong:
+        raise ValueError(f"std: {wrong} (x has shape {x.shape})")
+    centred = x - ops.mean(x, axis, True)
+    degrees = ops.count(x.shape, axis) - ddof
+    if degrees <= 0:
+        return ops.sqrt(ops.var(x, axis, ddof, keepdims))           # NaN or infinity, and a gradient of NaN, as PyTorch
+    return ops.norm(centred, axis, keepdims) / degrees ** 0.5
 
 
 def to(self: Tensor, target: Any) -> Tensor:

@@ -26,7 +26,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import each, images, per_channel, pixels, scaled, sums
 
 
-@fused
+@fused(whole="count")
 def batch_standard(x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> tuple:
     """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch, all shards of it.
 

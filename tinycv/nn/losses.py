@@ -25,7 +25,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 
 
-@fused
+@fused(whole="target")
 def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
                   label_smoothing: float = 0.0) -> Any:
     """How surprised softmax(input) is by target, in nats: -Σ_c w_c q_c log p_c for each row.

@@ -36,7 +36,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
     return y if bias is None else y + bias
 
 
-@fused
+@fused(whole="num_groups")
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x. num_groups divides C."""
     rows = x.reshape(grouped(x, num_groups))                        # (N, G, C/G * H * W)

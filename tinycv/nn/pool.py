@@ -18,7 +18,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, taps, two, walked
 
 
-@fused
+@fused(whole="kernel_size stride")
 def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The largest entry in each window: x (N, C, H, W) gives (N, C, H', W'), with conv2d's sizes.
 
@@ -31,7 +31,7 @@ def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -
     return stack([x[view] for view in views]).max(axis=0)
 
 
-@fused
+@fused(whole="kernel_size stride")
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
     margins, views = walk(x, kernel_size, stride, padding)

@@ -58,7 +58,7 @@ def length_mask(lengths: Any, s: int) -> np.ndarray:
     return (np.arange(s) < lengths[:, None])[:, None, None, :]
 
 
-@fused
+@fused(whole="attn_mask")
 def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
     """Average of the values ``v``, weighted by how well keys match queries.
 

@@ -41,7 +41,7 @@ def lstm_step(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: A
     return input_gate, forget_gate, candidate, output_gate, c, output_gate * tanh(c)
 
 
-@fused
+@fused(whole="mask")
 def lstm(x: Any, h0: Any, c0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None,
          mask: Any = None) -> tuple:
     """Read x (T, B, I), T at least 1, from hidden state h0 and cell c0 (B, H).
