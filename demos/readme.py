@@ -21,7 +21,7 @@ READING = {                                     # chapters, and their files in t
     "The engine: a Tensor remembers, the walk back differentiates": ("tinycv/engine", "tensor walk ops record fused"),
     "What networks share": (
         "tinycv/nn", "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm"),
-    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/recompute"),
+    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/state engine/recompute"),
     "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
                              "transformer encoder_decoder gpt"),
     "Chapter 2, images read as sentences": ("tinycv/vision", "vit convnet recipe inside layouts weights classify"),

@@ -19,7 +19,7 @@ FLOORS = [
     ["engine.reduce"],
     ["engine.tensor"],
     ["engine.capture"],
-    ["engine.errors", "engine.debug", "engine.flat", "engine.operands"],
+    ["engine.errors", "engine.debug", "engine.flat", "engine.operands", "engine.state"],
     ["engine.record", "engine.walk"],
     ["engine.ops"],
     ["engine.methods", "engine.create"],

@@ -18,7 +18,7 @@ Read in this order:
    diffusion.py, samplers.py, edm.py, unet.py, dit.py                 from noise to images, along the score
 9. optim.py, train.py, run.py, checkpoint.py                          how all of them learn
 10. engine/recompute.py                                               less memory, for a second forward pass
-11. engine/shards.py, parallel.py, nn/batch_norm.py                   all cores at one batch
+11. engine/shards.py, state.py, parallel.py, nn/batch_norm.py         all cores at one batch
 12. engine/cuda.py, gemm.py, nn/norm_cuda.py and its like; half.py     what a GPU wants done otherwise
     engine/capture.py                                                 a whole training step as one launch
 

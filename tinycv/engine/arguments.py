@@ -79,6 +79,13 @@ def choice(value: Any, what: str, options: Iterable[Any]) -> Any:
     return value
 
 
+def function(value: Any, what: str) -> Any:
+    """A function, or anything else that can be called, as it was given."""
+    if not callable(value):
+        raise TypeError(f"{what} is {shown(value)}; it must be a function")
+    return value
+
+
 def shown(value: Any) -> str:
     """A value in a sentence: short, and an array by its type, dtype and shape."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0):

@@ -22,7 +22,7 @@ import numpy as np
 from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
-from tinycv.engine.record import name_rows, op, real
+from tinycv.engine.record import Shapes, name_rows, op, real
 from tinycv.engine.reduce import as_rows, count, halves_wide, mean_over, sum_over, var_over, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
@@ -210,10 +210,10 @@ def _along(axis: int, ndim: int, i: Any) -> tuple:
     return (slice(None),) * (axis % ndim) + (i,)
 
 
-def _part(shapes: tuple, i: int, axis: int) -> tuple:
+def _part(shapes: Shapes, i: int, axis: int) -> tuple:
     """Where input i lies in the concatenation."""
-    start = builtins.sum(shape[axis] for shape in shapes[:i])
-    return _along(axis, len(shapes[i]), slice(start, start + shapes[i][axis]))
+    edges = shapes.edges(axis)
+    return _along(axis, len(shapes[i]), slice(edges[i], edges[i + 1]))
 
 
 def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:

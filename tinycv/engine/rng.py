@@ -9,15 +9,14 @@ depend on the seed, on how many splits there were since, and on the shard's numb
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import capturing
+from tinycv.engine import arguments, capturing
 
 
 class _Streams:
@@ -63,14 +62,25 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
     manual_seed((seed, step)) before a step makes its noise a function of the two only: resume needs no more.
     Streams are the process's, not a thread's; a shard's are made from the process's, so seed before a batch is split.
     """
+    _begin("manual_seed", _Streams(_seed_of(seed, "manual_seed: seed")))
+
+
+def _seed_of(seed: Any, what: str) -> tuple[int, ...]:
+    """An int >= 0, or several, as a tuple."""
+    if not isinstance(seed, (tuple, list)):
+        return (arguments.size(seed, what),)
+    if not seed:
+        raise ValueError(f"{what} is {seed!r}; it must be a whole number, at least 0, or a tuple of such numbers")
+    return arguments.sizes(seed, what)
+
+
+def _begin(caller: str, streams: _Streams) -> None:
+    """Let these be the process's streams."""
     global _streams
     if _own.get() is not None:
-        raise RuntimeError(f"manual_seed({seed!r}) inside one shard of a batch: seed before the batch is split")
-    capturing.refuse("manual_seed", "seed before the call")
-    numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
-    if not numbers or min(numbers) < 0:
-        raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
-    _streams = _Streams(numbers)
+        raise RuntimeError(f"{caller} inside one shard of a batch, or inside nn.checkpoint: seed before the batch is split")
+    capturing.refuse(caller, "seed before the call")
+    _streams = streams
 
 
 def host_generator() -> np.random.Generator:
@@ -154,10 +164,31 @@ def set_rng_state(state: dict[str, Any]) -> None:
     CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
     exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
-    manual_seed(tuple(state["seed"]))
-    _streams.splits = state.get("splits", 0)    # a state of before there were shards has none
-    host_generator().bit_generator.state = state["host"]
-    host_noise().bit_generator.state = _packed(state["noise"])
+    if not isinstance(state, Mapping) or not {"seed", "host", "noise"} <= set(state):
+        found = f"the keys {sorted(map(str, state))}" if isinstance(state, Mapping) else arguments.shown(state)
+        raise TypeError(f"set_rng_state: state is or has {found}; it must be what get_rng_state returned, with 'seed', "
+                        "'splits', 'host' and 'noise'")
+    streams = _Streams(_seed_of(state["seed"], "set_rng_state: state['seed']"))
+    # A state from before there were shards has no splits.
+    streams.splits = arguments.size(state.get("splits", 0), "set_rng_state: state['splits']")
+    streams.host = np.random.Generator(np.random.PCG64(0))
+    streams.host_noise = np.random.Generator(np.random.SFC64(0))
+    _set(streams.host, state["host"], "host", dict)
+    _set(streams.host_noise, state["noise"], "noise", _packed)
+    _begin("set_rng_state", streams)                                # only now: an error above has changed nothing
+
+
+def _set(generator: np.random.Generator, state: Any, name: str, packed: Callable) -> None:
+    """Bring the generator to a state. It is read back, as NumPy rounds or wraps some numbers that can be no state."""
+    try:
+        generator.bit_generator.state = packed(state)
+        stands = {**generator.bit_generator.state} if packed is dict else _plain(generator.bit_generator.state)
+        good = stands == state
+    except (TypeError, ValueError, LookupError, OverflowError):
+        good = False
+    if not good:
+        raise ValueError(f"set_rng_state: state[{name!r}] is {arguments.shown(state)}; it must be what get_rng_state "
+                         "returned there")
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from typing import Any
 
 from tinycv.ema import EMA
 from tinycv.engine import backend
+from tinycv.engine.arguments import function, number, shown, size
+from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter, Tensor, no_grad
 from tinycv.engine.walk import grad
 from tinycv.generative.gan import NON_SATURATING, Game
@@ -58,13 +60,23 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     evaluate(generator), and all else as in train.fit; resuming from a checkpoint gives the same bits.
     ValueError if an optimiser does not hold exactly its own side's weights.
     """
+    critic_steps, unroll = size(critic_steps, "fit_gan: critic_steps", 1), size(unroll, "fit_gan: unroll")
+    unroll_lr = number(unroll_lr, "fit_gan: unroll_lr")
+    for name, value, kind in (("generator", generator, Module), ("discriminator", discriminator, Module),
+                              ("g_optimizer", g_optimizer, Optimizer), ("d_optimizer", d_optimizer, Optimizer),
+                              ("game", game, Game), ("ema", ema, EMA | None)):
+        if not isinstance(value, kind):
+            raise TypeError(f"fit_gan: {name} is {shown(value)}; it must be of type {getattr(kind, '__name__', kind)}")
+    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
+        if value is not None:
+            function(value, f"fit_gan: {name}")
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
     for name, network, optimizer in (("g_optimizer", generator, g_optimizer), ("d_optimizer", discriminator, d_optimizer)):
         if set(optimizer.parameters()) != set(network.parameters()):
-            raise ValueError(f"{name} must hold the parameters of the {type(network).__name__} that it is for, all of them "
-                             "and no others")
+            raise ValueError(f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it is for, all "
+                             "of them and no others")
     if ema is not None and ema.model is not generator:
-        raise ValueError("ema must be of the generator: EMA(generator)")
+        raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
     run = Run(players, {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}, loader, seed, ema,
               checkpoint and Path(checkpoint))
     look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
@@ -120,6 +132,8 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
 
     record: so that a gradient can pass through it to its inputs.
     """
+    if member.get() is not None:
+        raise RuntimeError("held: inside a shard of a batch, other shards compute with the state that it puts back")
     kept = [(t, t._data.copy()) for _, t in network.named_tensors() if not isinstance(t, Parameter)]
     try:
         with nullcontext() if record else no_grad():

@@ -19,6 +19,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import exp_rows
+from tinycv.engine.shards import divisor
 from tinycv.engine.tensor import Parameter, Tensor, bare
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
@@ -33,8 +34,8 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. weight: how much each class counts, (C,), or
     None for 1 each. Rows whose class is ignore_index count for nothing, and neither does what has weight 0 or probability
     0: whatever their scores are, NaN and infinity too, they reach neither loss nor gradient (0 log 0 is 0).
-    reduction: "mean" (over the rows that count; with class numbers and weights, the sum divided by the weights of these
-    rows' classes), "sum", or "none" for (N,). Where no row counts, the mean is NaN, as PyTorch's, and the gradient 0.
+    reduction: "mean" (over the rows that count, those of all shards in parallel.py; with class numbers and weights, the
+    sum divided by the weights of these rows' classes), "sum", or "none" for (N,). Where no row counts, the mean is NaN, as PyTorch's, and the gradient 0.
 
     differs: PyTorch multiplies by 0, so that a class that is masked by a score of -inf makes the loss against
     probabilities NaN. size_average and reduce, which PyTorch keeps in between, are not arguments. weight is data: it gets
@@ -45,7 +46,7 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     logp = log_softmax(where(counted, input, 0.0))                  # (N, C)
     nothing = (bare(q) == 0) & (bare(logp) == -inf)
     loss = -(q * where(nothing, 0.0, logp)).sum(axis=-1)            # (N,)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / divisor(counts)
 
 
 def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int, label_smoothing: float) -> tuple:
@@ -163,6 +164,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     else:
         loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
     loss = loss if every else xp.where(counted, loss, 0)            # (N,)
+    counts = divisor(counts) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g
@@ -190,10 +192,11 @@ def against_shares(xp, input, target, weight, reduction, label_smoothing):
     logp = x - top - xp.log(total)
     logp = xp.where((q == 0) & (logp == -inf), 0, logp)             # 0 log 0 = 0
     loss = -(q * logp).sum(axis=-1)                                 # (N,)
-    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / len(input)
+    counts = divisor(len(input)) if reduction == "mean" else None
+    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):
-        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / len(input)
+        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / counts
 
         def along_target():
             slope = -logp * ((1 - label_smoothing) * g)

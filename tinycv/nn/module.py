@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import backend, capturing, state
 from tinycv.engine.arguments import choice, shown
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
@@ -35,6 +35,7 @@ class Module:
         if (recording := capturing.current()) is not None:
             recording.reads(t for _, t in self.named_tensors())
             recording.depends(lambda: self.training)
+        state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
     # -- parts, by name -----------------------------------------------------------------------------------
