@@ -190,6 +190,18 @@ def test_append_adds_a_layer_and_iteration_goes_through_all():
     assert names_of(model)[-1] == "1.bias"
 
 
+def test_the_list_of_layers_is_there_and_a_subclass_may_have_another():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    assert model.layers == list(model) and copy.deepcopy(model).layers[0].weight.shape == (3, 2)
+
+    class Own(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(1, 1, bias=False))
+            self.layers = [nn.Linear(2, 2, bias=False)]
+
+    assert names_of(Own()) == ["0.weight", "layers.0.weight"] and len(Own()) == 1
+
+
 # ── tied weights ─────────────────────────────────────────────────────────────────────────────────
 
 def test_a_tied_weight_has_all_its_names_in_the_state_and_counts_once():

@@ -272,6 +272,12 @@ class Sequential(Module):
         for name, value in vars(self).items():
             yield from parts_in("" if name == "_steps" else name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        """``layers``, the list of the steps, unless a subclass has an attribute of that name: Python asks here last."""
+        if name == "layers" and "_steps" in vars(self):
+            return self._steps
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def forward(self, x: Any) -> Any:
         for layer in self._steps:
             x = layer(x)
