@@ -202,7 +202,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     y, mean, scale = xp.empty_like(a), xp.empty((n, channels), x.dtype), xp.empty((n, channels), x.dtype)
 
     def over_group(of_channels):                                    # (n, C) -> (n, C): each channel gets its group's mean
-        of_groups = of_channels.reshape(-1, num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
+        of_groups = of_channels.reshape(len(of_channels), num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
         return of_groups.repeat(channels // num_groups, axis=1)
 
     for at in few(xp, n, prod(a.shape[1:])):
