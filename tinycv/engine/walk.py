@@ -20,7 +20,7 @@ from typing import Any
 
 from tinycv.engine import arguments, backend, capturing, debug
 from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, as_array, enable_grad, mode, no_grad, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, OFF, RECORD, Node, Tensor, as_array, enable_grad, mode, wrap
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -34,8 +34,11 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     arguments.flag(create_graph, "backward: create_graph")
     keep = arguments.flag(retain_graph, "backward: retain_graph") or create_graph
     gradients = sweep([self], [gradient], None, keep, create_graph)
-    with enable_grad() if create_graph else no_grad():
+    before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
+    try:
         accumulate(gradients)
+    finally:
+        mode.reset(before)
 
 
 Tensor.backward = backward
@@ -170,8 +173,10 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
     found, grads, ours, heap = {}, {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
         send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
-    checking = mode.get() & DEBUG
-    with enable_grad() if record else no_grad():
+    before = mode.get()
+    checking = before & DEBUG
+    mode.set(before & ~RECORD | (RECORD if record else OFF))        # as no_grad does, without its cost
+    try:
         while heap:
             node = heappop(heap)[1]
             g = grads.pop(node)
@@ -188,6 +193,8 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
                 raise released(node)
             if not keep:
                 node.saved, node.parents = None, ()
+    finally:
+        mode.set(before)
     for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
         found[leaf] = grads.pop(leaf)
     g = piece = None                                            # lest they count as somebody else's, in ``finished``
