@@ -49,8 +49,8 @@ def operand(a: Any, what: str) -> Any:
         return float(a) if isinstance(a, np.generic) else a         # np.float64 is a float, too
     if isinstance(a, np.generic) and a.dtype.kind in "biuf":
         return a.item()
-    if isinstance(a, np.ndarray):
-        a = as_array(a, what=what)
+    if isinstance(a, np.ndarray) and a.dtype.kind in "biuf":
+        a = as_array(a, what=what)                                  # refuses masked arrays and np.matrix
     if (isinstance(a, np.ndarray) or array_module(a) is not np) and a.dtype.kind in "biuf":
         return a
     raise TypeError(f"{what} is {shown(a)}; it must be a Tensor, an array or a number")

@@ -31,7 +31,9 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     create_graph: record the walk too, so that ``.grad`` can itself be differentiated (``tinycv.grad`` is better
     there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
     """
-    gradients = sweep([self], [gradient], None, retain_graph or create_graph, create_graph)
+    arguments.flag(create_graph, "backward: create_graph")
+    keep = arguments.flag(retain_graph, "backward: retain_graph") or create_graph
+    gradients = sweep([self], [gradient], None, keep, create_graph)
     before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
     try:
         accumulate(gradients)
@@ -78,6 +80,8 @@ def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, reta
           create_graph: bool = False, allow_unused: bool = False) -> tuple:
     """``grad`` for ``caller``, which its errors name."""
     outputs, inputs = tensors(outputs, f"{caller}: outputs"), tensors(inputs, f"{caller}: inputs")
+    arguments.flag(create_graph, f"{caller}: create_graph")
+    arguments.flag(allow_unused, f"{caller}: allow_unused")
     if grad_outputs is None:
         weights = [None] * len(outputs)
     else:
@@ -88,7 +92,7 @@ def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, reta
         if x._node is None:
             raise ValueError(f"{caller}: input {i}, of shape {x.shape}, does not require a gradient")
     targets = [spot(x) for x in inputs]
-    keep = create_graph if retain_graph is None else retain_graph
+    keep = create_graph if retain_graph is None else arguments.flag(retain_graph, f"{caller}: retain_graph")
     found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
     missing = [i for i, t in enumerate(targets) if t not in found]
     if missing and not allow_unused:

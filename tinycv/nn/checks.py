@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
 
 NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
 
@@ -54,10 +54,3 @@ def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
 def epsilon(eps: Any, what: str = "eps") -> float:
     """A number that keeps a divisor from being 0: not negative."""
     return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, below=float("inf"))
-
-
-def flag(value: Any, what: str) -> bool:
-    """True or False; what stands for neither is refused."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
-    return value
