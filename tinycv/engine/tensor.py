@@ -309,8 +309,8 @@ def as_array(data: Any, dtype: Any = None, what: str = "") -> Any:
 
 def kind_of(dtype: Any) -> np.dtype:
     """``dtype`` as NumPy's object. TypeError unless it is of floats, integers or bools."""
-    try:
-        found = np.dtype(dtype)
+    try:                                # NumPy would take the dtype of an array or a number for the one that is meant
+        found = None if isinstance(dtype, (np.generic, np.ndarray, Tensor)) else np.dtype(dtype)
     except (TypeError, ValueError):
         found = None
     if found is None or found.kind not in "fiub" or dtype is None:
@@ -345,7 +345,9 @@ def _foreign(data: Any) -> np.ndarray:
 def _from_python(data: Any, dtype: Any) -> np.ndarray:
     """A number, or lists and tuples of numbers, arrays and Tensors."""
     try:
-        array = np.asarray(bare(data), dtype=dtype)
+        array = np.asarray(bare(data))
+        if dtype is not None and (array.dtype.kind in "fiub" or all(isinstance(n, int) for n in array.flat)):
+            array = array.astype(dtype)             # integers beyond int64 are objects before; None would become NaN
     except (TypeError, ValueError, OverflowError, RuntimeError):
         array = None
     if array is None or array.dtype.kind not in "fiub":

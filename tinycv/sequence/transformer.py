@@ -146,7 +146,8 @@ class TransformerEncoder(Module):
     """
 
     def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), norm
+        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), last_norm(
+            norm, "TransformerEncoder: norm")
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
@@ -176,7 +177,8 @@ class TransformerDecoder(Module):
     """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if there is one."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), norm
+        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), last_norm(
+            norm, "TransformerDecoder: norm")
 
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
@@ -206,6 +208,13 @@ class TransformerDecoder(Module):
             cross.append(layer.cross_weights(tgt, memory, memory_mask))
             tgt = layer(tgt, memory, memory_mask=memory_mask, tgt_is_causal=True)
         return own, cross
+
+
+def last_norm(norm: Any, what: str) -> Module | None:
+    """What comes after the last block: a Module, or None."""
+    if norm is not None and not isinstance(norm, Module):
+        raise TypeError(f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None")
+    return norm
 
 
 def copies(layer: Module, count: int, what: str) -> list[Module]:
