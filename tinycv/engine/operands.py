@@ -27,7 +27,7 @@ FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 def operands(row: Any, arrays: list, options: dict) -> list:
     """The inputs of an op in the dtypes in which it takes them. TypeError for what is no Tensor, array or number."""
     if not any(row.pulls):                                          # comparisons: NumPy compares what it can
-        return arrays
+        return [as_array(a, what=row.name) if hasattr(a, "dtype") and not isinstance(a, np.generic) else a for a in arrays]
     counts = [True] * len(arrays) if row.variadic else [pull is not None for pull in row.pulls]
     names = row.inputs * len(arrays) if row.variadic else row.inputs
     for i, a in enumerate(arrays):
@@ -86,6 +86,8 @@ def setting(value: Any, what: str) -> Any:
     """An option of an op or a pair, which is no input of the graph: a Tensor there would lose its gradient in silence."""
     if isinstance(value, Tensor):
         raise TypeError(f"{what} is {shown(value)}; it must be a number of Python's: no gradient would reach a Tensor there")
+    if hasattr(value, "dtype") and not isinstance(value, np.generic):
+        value = as_array(value, what=what)
     if isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim:
         return value.item()                                         # NumPy's own kind would promote what it meets
     if not (value is None or isinstance(value, (bool, int, float)) or getattr(getattr(value, "dtype", None), "kind", "") in (

@@ -212,11 +212,11 @@ def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _padded(xp: Any, x: Any, width: Any, value: Any) -> Any:
-    if value is None or getattr(value, "ndim", 0):
+    if getattr(value, "ndim", 0):
         raise TypeError(f"pad: value is {shown(value)}; it must be a number")
     if isinstance(width, dict):
         raise TypeError(f"pad: width is {shown(width)}; it must be a whole number, or pairs (before, after)")
-    return xp.pad(x, width, constant_values=value)
+    return xp.pad(x, width, constant_values=0 if value is None else value)
 
 
 def _inside(width: Any, shape: tuple) -> tuple:

@@ -16,6 +16,7 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from operator import index as whole_number
 from typing import Any
 
@@ -344,10 +345,11 @@ def _foreign(data: Any) -> np.ndarray:
 
 def _from_python(data: Any, dtype: Any) -> np.ndarray:
     """A number, or lists and tuples of numbers, arrays and Tensors."""
+    refuse_masks_in(data)
     try:
         array = np.asarray(bare(data))
-        if dtype is not None and (array.dtype.kind in "fiub" or all(isinstance(n, int) for n in array.flat)):
-            array = array.astype(dtype)             # integers beyond int64 are objects before; None would become NaN
+        if dtype is not None and (array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
+            array = np.asarray(bare(data), dtype=dtype)             # anew: integers beyond int64, and what is no float
     except (TypeError, ValueError, OverflowError, RuntimeError):
         array = None
     if array is None or array.dtype.kind not in "fiub":
@@ -355,6 +357,16 @@ def _from_python(data: Any, dtype: Any) -> np.ndarray:
         raise TypeError(f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, and "
                         f"arrays{hint}")
     return array
+
+
+def refuse_masks_in(data: Any) -> None:
+    """TypeError for a list that holds a masked array, of which NumPy would take what stands under the mask."""
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            if isinstance(part, (list, tuple)):
+                refuse_masks_in(part)
+            elif isinstance(part, np.ma.MaskedArray):
+                _foreign(part)
 
 
 def _has_history(value: Any) -> bool:
