@@ -31,6 +31,7 @@ from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.ops import relu
 from tinycv.nn import init
 from tinycv.nn.activation import gelu
+from tinycv.nn.checks import epsilon
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
@@ -58,7 +59,7 @@ class TransformerEncoderLayer(Module):
         d_model, nhead = size(d_model, f"{owner}: d_model", 1), size(nhead, f"{owner}: nhead", 1)
         dim_feedforward = size(dim_feedforward, f"{owner}: dim_feedforward", 1)
         dropout = number(dropout, f"{owner}: dropout", 0, 1)
-        layer_norm_eps = number(layer_norm_eps, f"{owner}: layer_norm_eps", 0)
+        layer_norm_eps = epsilon(layer_norm_eps, f"{owner}: layer_norm_eps")
         batch_leads(batch_first, owner)
         self.self_attn = MultiheadAttention(d_model, nhead, dropout)
         self.linear1 = Linear(d_model, dim_feedforward)
