@@ -20,7 +20,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.shards import divisor
-from tinycv.engine.tensor import Parameter, Tensor, bare
+from tinycv.engine.tensor import Parameter, Tensor, as_array, bare
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
@@ -112,7 +112,7 @@ def buffer(value: Any, what: str) -> Tensor | None:
         return None
     if not isinstance(value, (list, tuple)):
         array(value, what)
-    return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(value).detach()
+    return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(as_array(value, what=what))
 
 
 def class_number(value: Any, what: str) -> int:
