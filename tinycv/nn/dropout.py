@@ -17,19 +17,19 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
     Srivastava et al. 2014. differs: they multiply by 1 - p at test time instead, which is the same in the mean.
     """
-    p = number(p, "dropout: p", 0, below=1)
+    p = number(p, "dropout: p", 0, 1)
     values = array(bare(x), "dropout: x")
     if not flag(training, "dropout: training") or p == 0:
         return x
     kept = backend.uniform(values.shape, backend.array_module(values), "float32") >= p
-    return where(kept, x * (1 / (1 - p)), 0.0)
+    return where(kept, x * (1 / (1 - p) if p < 1 else 0.0), 0.0)
 
 
 class Dropout(Module):
     """Each entry is set to 0 with probability p while training, and left alone in evaluation."""
 
     def __init__(self, p: float = 0.5):
-        self.p = number(p, "Dropout: p", 0, below=1)
+        self.p = number(p, "Dropout: p", 0, 1)
 
     def forward(self, x: Any) -> Any:
         return dropout(x, self.p, self.training)
