@@ -124,6 +124,10 @@ def test_flags_of_the_walk_are_flags():
     (lambda: nn.BatchNorm1d(3, momentum=1.5), "momentum"), (lambda: nn.BatchNorm1d(3, momentum=-1), "momentum"),
     (lambda: F.layer_norm(square(), eps=float("inf")), "eps"), (lambda: nn.Softmax(axis=np.array(1.5)), "Softmax: axis"),
     (lambda: nn.Conv2d(1, 1, 3, stride=10 ** 30), "stride"), (lambda: nn.Sequential(nn.ReLU())["a":], "start of the slice"),
+    (lambda: round(square().sum(), np.array(1.5)), "round: digits"),
+    (lambda: square().transpose([[1], [2, 3]]), "transpose"),
+    (lambda: nn.Embedding(3, 2, np.array(1.5)), "padding_idx"), (lambda: nn.Sequential(nn.ReLU())[np.array(0.5)], "index"),
+    (lambda: nn.CrossEntropyLoss(ignore_index=np.array(1.5)), "ignore_index"),
     (lambda: round(square().sum(), "a"), "round: digits"), (lambda: format(square().sum(), "q"), "format: 'q'"),
     (lambda: F.gelu(np.matrix([[1.0, 2.0]])), "gelu: x"), (lambda: square().reshape(size=3), "reshape: it takes"),
     (lambda: square().transpose([0, "a"]), "transpose"), (lambda: tinycv.flip("word", 1), "flip: x is 'word'")])

@@ -229,9 +229,9 @@ def _shape_args(method: str, name: str, function: Callable) -> Callable:
 
 def _axes(axes: Any) -> Any:
     """The axes of a transpose: a tuple of whole numbers, or None for all of them turned around."""
-    if isinstance(axes, (list, np.ndarray)) and np.ndim(axes) == 1:
+    if isinstance(axes, list) or getattr(axes, "ndim", 0) == 1:
         axes = tuple(bare(axes))
-    return None if axes == () else axes
+    return None if isinstance(axes, tuple) and not axes else axes
 
 
 OPERATORS = {

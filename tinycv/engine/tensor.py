@@ -158,7 +158,8 @@ class Tensor:
         return bool(self._one("bool"))
 
     def __round__(self, digits: int | None = None) -> Any:
-        if digits is not None and not hasattr(digits, "__index__"):
+        whole = hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
+        if digits is not None and not whole:
             raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
         return round(self._one("round"), digits)
 

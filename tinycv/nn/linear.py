@@ -70,7 +70,8 @@ def whole_numbers(ids: Any) -> Any:
 
 def row_of(value: Any, rows: int, what: str) -> int:
     """A row by its number, from 0 on; a negative one counts from the end, as in PyTorch."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0):
+    if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) or (
+            getattr(value, "dtype", np.dtype(int)).kind not in "iu"):
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number, or None")
     row = value.__index__()
     if not -rows <= row < rows:

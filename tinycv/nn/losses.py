@@ -125,7 +125,8 @@ def buffer(value: Any, what: str) -> Tensor | None:
 
 def class_number(value: Any, what: str) -> int:
     """A whole number of either sign."""
-    if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__") or getattr(value, "ndim", 0):
+    if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) or (
+            getattr(value, "dtype", np.dtype(int)).kind not in "iu"):
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number")
     whole = value.__index__()
     if not -2 ** 63 <= whole < 2 ** 63:

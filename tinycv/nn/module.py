@@ -312,7 +312,8 @@ class Sequential(Module):
 
     def _place(self, i: Any) -> int:
         """An index of a layer, from 0 on."""
-        if isinstance(i, (bool, np.bool)) or not hasattr(i, "__index__"):
+        if isinstance(i, (bool, np.bool)) or not hasattr(i, "__index__") or getattr(
+                i, "dtype", np.dtype(int)).kind not in "iu":
             raise TypeError(f"Sequential: index is {shown(i)}; it must be a whole number or a slice")
         place = index(i)
         if not -len(self._steps) <= place < len(self._steps):
