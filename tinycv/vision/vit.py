@@ -8,15 +8,19 @@
 The steps, as the lecture names them: cut into patches, flatten, project linearly, put CLS in front, add positions, pass
 the encoders, and read the class off C0, the place where CLS came out: it alone has looked at everything for this.
 (Or off the mean of all patches, without a CLS that asks: ibid., appendix D.3.)
+The first three steps may be replaced by a convolutional stem (stem.py), which helps if images are few.
 
-Read before: sequence/attention.py, sequence/transformer.py.   See at work: demos/06_vit.py, and demos/07_vit_maps.py.
+Read before: sequence/attention.py, sequence/transformer.py, stem.py.
+See at work: demos/06_vit.py, and demos/07_vit_maps.py.
 Shapes: B images, C channels, P patch side, N = (H / P) (W / P) patches, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from tinycv.engine.arguments import sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import expand
 from tinycv.nn import init
@@ -24,6 +28,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.transformer import TransformerEncoderLayer
+from tinycv.vision.stem import ConvStem
 
 
 def patchify(images: Any, patch_size: int) -> Any:
@@ -55,19 +60,29 @@ class ViT(Module):
     paper where left out), dropout after each branch. Blocks are pre-norm with GELU, as in the paper.
     pool: what the class is read off, "cls" for C0, or "mean" for the mean of the patches' places; CLS is there in both.
     layer_norm_eps: the ε of every norm; those who trained the weights you load chose it.
+    stem: the widths of the n convolutions of a ConvStem, which makes the tokens in place of the patch
+    projection; patch_size must then be 2^n, and image_size / patch_size is rounded up.
     """
 
     def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
                  depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls",
-                 layer_norm_eps: float = 1e-5):
-        if image_size % patch_size:
+                 layer_norm_eps: float = 1e-5, stem: Iterable[int] | None = None):
+        widths = None if stem is None else sizes(stem, "ViT: stem", least=1)
+        if widths is not None and 2 ** len(widths) != patch_size:
+            raise ValueError(f"ViT: patch_size is {patch_size}, and stem={widths} halves the image "
+                             f"{len(widths)} times; patch_size must then be {2 ** len(widths)}")
+        if widths is None and image_size % patch_size:
             raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}: "
                              f"{image_size % patch_size} pixels would be left over")
         if pool not in ("cls", "mean"):
             raise ValueError(f'pool is {pool!r}; it must be "cls" or "mean"')
-        count = (image_size // patch_size) ** 2
+        count = (-(-image_size // patch_size)) ** 2                 # rounded up, as a stem does
         self.image_size, self.patch_size, self.channels, self.pool = image_size, patch_size, channels, pool
-        self.patch_embed = Linear(channels * patch_size ** 2, dim)
+        self.has_stem = widths is not None
+        if self.has_stem:
+            self.patch_embed = ConvStem(channels, widths, dim)
+        else:
+            self.patch_embed = Linear(channels * patch_size ** 2, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
         self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim or 4 * dim, dropout, "gelu", True, layer_norm_eps)
@@ -92,7 +107,8 @@ class ViT(Module):
         expected = (self.channels, self.image_size, self.image_size)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(f"images of shape {images.shape}; this ViT takes (B, {', '.join(map(str, expected))})")
-        x = self.patch_embed(patchify(images, self.patch_size))      # (B, N, D)
+        x = images if self.has_stem else patchify(images, self.patch_size)
+        x = self.patch_embed(x)                                      # (B, N, D)
         cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))    # (B, 1, D)
         return concatenate([cls, x], axis=1) + self.pos_embed        # (B, N + 1, D)
 

@@ -90,6 +90,10 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
 
     That library norms with its own ε: a model with another ε gives slightly other scores there, and the same here.
     """
+    if model.has_stem:
+        raise ValueError("save_vit: the model has a convolutional stem, and no layout of "
+                         f"{', '.join(LAYOUTS)} has names for one; tinycv.checkpoint.save_model "
+                         "writes it under our names")
     if layout not in LAYOUTS or model.pool != "cls":
         raise ValueError(f"layout {layout!r}, pool {model.pool!r}: a layout is one of {LAYOUTS}, and all of them read the "
                          "class off CLS")
