@@ -37,29 +37,6 @@ def test_a_batch_has_one_share_and_boxes_each_a_place_of_its_own():
 
 
 @both
-def test_with_per_image_every_image_has_a_share_of_its_own_and_its_label_the_same(mix):
-    x, y = mix(X, Y, rng(), per_image=True)
-    shares = np.diag(y)
-    assert len(np.unique(shares[shares < 1])) > (100 if mix is mixup else 20)       # boxes have whole pixels
-    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(x.mean(axis=(1, 2, 3)), y @ np.arange(K, dtype=np.float32),
-                               rtol=1e-4, atol=1e-3)
-    assert (x.dtype, y.dtype) == (X.dtype, Y.dtype)
-
-
-def test_shares_of_single_images_come_from_the_same_distribution():
-    shares = np.diag(mixup(X, Y, rng(), alpha=1.0, per_image=True)[1])
-    np.testing.assert_allclose(np.quantile(shares, (0.25, 0.5, 0.75)), (0.25, 0.5, 0.75), atol=0.1)
-
-
-@both
-@pytest.mark.parametrize("per_image", [1, "yes", None, 0.5])
-def test_per_image_is_a_bool(mix, per_image):
-    with pytest.raises(TypeError, match=f"{mix.__name__}: per_image is .* must be True or False"):
-        mix(X, Y, rng(), per_image=per_image)
-
-
-@both
 def test_the_generator_alone_decides_and_the_arguments_are_not_changed(mix):
     x, y = X.copy(), Y.copy()
     first, again, other = (mix(x, y, rng(seed)) for seed in (1, 1, 2))

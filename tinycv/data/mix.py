@@ -7,8 +7,7 @@ Labels are probabilities (B, K), which cross_entropy takes as well as class numb
 
     DataLoader(images, one_hot(labels, 10), batch_size=64, mix=partial(mixup, alpha=0.4))
 
-The share is drawn once per batch, as in the papers' programs, so some batches stay nearly as they are. With
-``per_image=True`` every image has a share of its own, as in the papers' equations, where a share belongs to a pair.
+The share is drawn once for a batch, as in the papers' programs: so some batches are left nearly as they are.
 """
 
 import numpy as np
@@ -24,28 +23,25 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.eye(classes, dtype=np.float32)[labels]
 
 
-def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 0.4,
-          per_image: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
     """Blend each image with another of its batch. x (B, C, H, W) float, y (B, K) probabilities; returns both, mixed.
 
     alpha: small leaves most images nearly as they are, 1 makes every share equally likely.
-    per_image: draw one share per image, not one per batch.
     """
     if x.dtype.kind != "f":
         raise TypeError(f"mixup blends pixels, so it takes float images, not {x.dtype}; divide by 255 first")
-    share, other = _drawn("mixup", x, y, rng, alpha, per_image)
+    share, other = _drawn("mixup", x, y, rng, alpha)
     wide = share[:, None, None, None]
     return wide * x + (1 - wide) * x[other], _blend(share, y, other)
 
 
-def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 1.0,
-           per_image: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Paste a box of another image into each. x (B, C, H, W), y (B, K) probabilities; returns both, mixed.
 
     The box would have the share 1 - s of the area, with the image's proportions; where its centre lies near an edge
-    a part of it falls outside, and the labels go by what is really seen. per_image: as for mixup.
+    a part of it falls outside, and the labels go by what is really seen.
     """
-    share, other = _drawn("cutmix", x, y, rng, alpha, per_image)
+    share, other = _drawn("cutmix", x, y, rng, alpha)
     side = np.sqrt(1 - share)                                               # (B,), of the image's
     tall, broad = (_stretch(rng, side, length) for length in x.shape[2:])   # (B, H), (B, W)
     box = tall[:, None, :, None] & broad[:, None, None, :]                  # (B, 1, H, W)
@@ -53,18 +49,14 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
     return np.where(box, x[other], x), _blend(left, y, other)
 
 
-def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float,
-           per_image: bool) -> tuple:
+def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple:
     """Of each image: its share (B,), and the number of the one it meets (B,)."""
     if x.ndim != 4 or y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
         raise ValueError(f"{name} takes images (B, C, H, W) and probabilities (B, K), got {x.shape} and {y.dtype} of shape "
                          f"{y.shape}; one_hot makes them of class numbers")
     if not alpha > 0:
         raise ValueError(f"{name}: alpha={alpha} must be above 0")
-    if type(per_image) is not bool:
-        raise TypeError(f"{name}: per_image is {per_image!r}; it must be True or False")
-    share = rng.beta(alpha, alpha, len(x)) if per_image else np.full(len(x), rng.beta(alpha, alpha))
-    return share.astype(y.dtype), rng.permutation(len(x))
+    return np.full(len(x), rng.beta(alpha, alpha), y.dtype), rng.permutation(len(x))
 
 
 def _blend(share: np.ndarray, y: np.ndarray, other: np.ndarray) -> np.ndarray:
