@@ -124,7 +124,7 @@ def write_reports(record: dict[str, Any], folder: Path, stem: str) -> None:
         from benchmarks import charts
         made += charts.draw(record, folder, stem)
     else:
-        print("no pictures: matplotlib is not installed (pip install 'tinycv[bench]')")
+        print("no pictures: matplotlib is not installed (pip install matplotlib)")
     made.append(tables.write_markdown(record, folder / f"{stem}.md", [path for path in made if path.suffix == ".png"]))
     print("written: " + ", ".join(map(str, made)))
 

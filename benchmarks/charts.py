@@ -1,7 +1,7 @@
 """A record as pictures, with nothing in them that the record does not hold.
 
 Ratios as bars; every row beneath the roofs of the machine; time and memory along an axis, with the exponents; and for
-the suite "backends" the size from which the GPU is the faster one.        Needs matplotlib:  pip install "tinycv[bench]"
+the suite "backends" the size from which the GPU is the faster one.        Needs matplotlib:  pip install matplotlib
 """
 
 from __future__ import annotations

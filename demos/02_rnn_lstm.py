@@ -1,8 +1,8 @@
-"""02 · Why does a recurrence forget, and how do gates remember?        python demos/02_rnn_lstm.py        3 min on two cores
+"""02 · Why does a recurrence forget, and how do gates remember?        python demos/02_rnn_lstm.py        2 min on two cores
 
 A hundred numbers go by, two of them marked; at the end the network is asked for the sum of the two. To say 1, always,
 is wrong by 1/6 in the mean square. A plain recurrent network stays there: the gradient of its error dies out on the way
-back. An LSTM learns to open its input gate at the marks, and to keep its forget gate open.
+back. An LSTM learns to keep the marked numbers; of its 64 units the picture shows the one that does so most clearly.
 --full trains three seeds, and MNIST row by row. Cut to one: a GRU, 200 steps, copying after 30, 50 and 100 steps.
 Read first: tinycv/sequence/rnn.py, lstm.py, recurrent.py.     Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
 """
@@ -116,5 +116,5 @@ one = np.abs(at - np.array([0.3, 0.7]) * STEPS).sum(axis=1).argmin()
 draw.curves(axes["unit"], {name: (along, does[name][one, :, unit]) for name in (
     "input gate", "forget gate", "output gate", "cell")}, "step t of the sequence", "gate (0 shut, 1 open); cell")
 axes["unit"].vlines(at[one] + 1, *axes["unit"].get_ylim(), color=draw.LINES[4], linewidth=6, alpha=0.25)
-axes["unit"].set_title("one unit of the LSTM: its input gate opens at the two marks (bars), its forget gate stays open")
+axes["unit"].set_title("the clearest of 64 units: its input gate opens at the two marks (bars), its forget gate stays open")
 show.finish(figure)

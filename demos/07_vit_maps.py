@@ -2,7 +2,8 @@
 
 A small ViT learns 4,000 digits, each cut into 49 patches, and is opened: where CLS looks, block by block and head by head;
 what flowed to it in all (rollout); what it has learned of places, which nobody told it; what its first layer asks of a
-patch. Beside every figure stands its control: ViTs that have learned nothing, patches painted over in a random order.
+patch. Beside every figure stands its control: ViTs that have learned nothing, patches painted over in a random order. To
+paint over what the map names first hurts no more than to paint over the most ink (0.1736 against 0.1741 of chance left).
 Read first: tinycv/vision/inside.py.  Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.
 """
 
@@ -79,7 +80,7 @@ show.measured("accuracy, patches in order: with positions, without", in_order)
 show.measured("accuracy, patches shuffled: with positions, without", in_none)
 
 # %% draw
-figure = draw.figure("What a ViT looks at when it reads a digit, and that it matters", 16, 11)
+figure = draw.figure("What a ViT looks at in a digit: painting that over hurts, as much as painting over ink", 16, 11)
 top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
 above, deletion = top.subfigures(1, 2, width_ratios=(1.5, 1))
 first = [int(np.flatnonzero(answers == digit)[0]) if (answers == digit).any() else digit for digit in range(8)]

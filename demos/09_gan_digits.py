@@ -1,4 +1,4 @@
-"""09 · Can a GAN learn to write digits?          python demos/09_gan_digits.py          4 min on two cores
+"""09 · Can a GAN learn to write digits?          python demos/09_gan_digits.py          2 min on two cores
 
 A generator of convolutions learns to write from 4,000 real digits. The picture shows the same 16 noises over training, walks
 from one noise to another, and for some of its digits the most similar real ones: it has not copied them. A judge, trained
@@ -95,8 +95,8 @@ if show.full:
     show.measured("stacked digits: seconds to train", last.seconds)
 
 # %% draw
-figure = draw.figure(f"After {seconds:.0f} s of learning, written digits are {end['frechet multiple']:.1f} times as far "
-                     "from real ones as real ones from each other", 13, 8)
+figure = draw.figure(f"After {seconds:.0f} s of learning, the Frechet distance (a squared one) of written digits to unseen "
+                     f"ones is {end['frechet multiple']:.1f} times that of real ones", 13, 8)
 left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1))
 upper, lower = left.subplots(2, 1, height_ratios=(len(scenes), 4))
 draw.tiles(upper, np.concatenate([scene[:14] for scene in scenes]), 14, "the same noises over training, the last look below")

@@ -1,8 +1,9 @@
-"""13 · What does noise do to a picture, and can it be undone?   python demos/13_brownian.py   1 min on two cores
+"""13 · What does noise do to a picture, and can it be undone?   python demos/13_brownian.py   2 min on two cores
 
 A drop of dye spreads in water because every particle is pushed at random: its variance grows as 2Dt. The same happens to
 the ink of a photograph: order becomes a Gaussian. Run the process backwards, up the score, and fresh noise becomes the
-photograph again. Then the same with images of digits, where each pixel is a coordinate.
+photograph again. Then the same with images of digits, where each pixel is a coordinate. Nothing is learned here: the scores
+are exact, computed from the stored pictures, so what comes back are stored pictures, and no new ones.
 Read first: tinycv/generative/sde.py.     Einstein 1905; Anderson 1982; Song et al. 2021, "Score-Based Generative Modeling".
 Photograph: danielbuechele, CC BY 2.0, as it ships with scikit-learn.
 """
@@ -69,7 +70,7 @@ show.measured("of 4 images, how many came back as themselves", (gap.argmin(axis=
               "about 0: the end remembers nothing of the beginning")
 
 # %% draw
-figure = draw.figure("Noise turns every picture into a Gaussian; up the score, a Gaussian turns into pictures", 11.5, 10)
+figure = draw.figure("Noise turns pictures into a Gaussian; up the exact score, it becomes stored pictures", 11.5, 10)
 top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1, 1.75, 0.95))
 *drop_axes, line = top.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
 for ax, (t, x) in zip(drop_axes, drops.items(), strict=True):
@@ -92,7 +93,7 @@ for row, path in zip(middle.subplots(2, 5), (forth, back), strict=True):
         ax.set_title(f"t = {t:.2f}", fontsize=10)
 left, right = bottom.subfigures(1, 2)
 for place, strip, name in ((left, rows[0], "images of 64 pixels fade into noise"),
-                           (right, rows[1], "and from there, the reverse SDE finds images: others")):
+                           (right, rows[1], "and from there, the reverse SDE finds other stored images")):
     place.suptitle(name, fontsize=11)
     draw.image_grid(place, np.clip(strip[:3, np.linspace(0, strip.shape[1] - 1, 7).astype(int)], 0, 1).reshape(-1, 8, 8),
                     columns=7)

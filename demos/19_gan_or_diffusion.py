@@ -1,8 +1,9 @@
 """19 · A GAN or diffusion?          python demos/19_gan_or_diffusion.py          4 min on two cores
 
 The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN, one of demo 08's
-best games and diffusion learn a grid of 25 little Gaussians, with as many parameters, from several seeds. The picture
-shows the worst seed of each, the KL divergence of every seed while it learned, and the table. --full: ten seeds.
+best games and diffusion learn a grid of 25 little Gaussians from several seeds. A generator has 33,666 parameters, the
+network of diffusion 39,298. The picture shows the worst seed of each, the KL divergence of every seed while it learned,
+and the table. --full: ten seeds.
 Read first: tinycv/generative/turns.py, edm.py.   Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """
 
@@ -94,7 +95,7 @@ for key, target in (("covered", ">= 8"), ("share", ">= 0.96"), ("reverse_kl", "<
     show.measured(f"ring, diffusion: {key}", run[key], "", target)
 
 # %% draw
-figure = draw.figure("GANs are fast, and hang on their seeds; diffusion is slow, and much the same with each", 15, 7.5)
+figure = draw.figure("GANs are fast and depend on the seed; diffusion is slow and much the same with every seed", 15, 7.5)
 top, bottom = figure.subfigures(2, 1, height_ratios=(1.8, 1))
 axes = top.subplots(1, 4)
 for ax, (name, tries), colour in zip(axes, runs.items(), draw.LINES, strict=False):

@@ -21,7 +21,7 @@ READING = {                                     # chapters, and their files in t
     "The engine: a Tensor remembers, the walk back differentiates": ("tinycv/engine", "tensor walk ops record fused"),
     "What networks share": (
         "tinycv/nn", "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm"),
-    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/recompute"),
+    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/state engine/recompute"),
     "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
                              "transformer encoder_decoder gpt"),
     "Chapter 2, images read as sentences": ("tinycv/vision", "stem vit convnet recipe inside layouts weights classify"),
@@ -29,7 +29,7 @@ READING = {                                     # chapters, and their files in t
         "tinycv/generative", "gan turns unrolled gan_networks plane judge ../metrics"),
     "Chapter 3, from noise to images": (
         "tinycv/generative", "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding networks "
-                             "diffusion samplers guidance inpaint unet dit edm"),
+                             "diffusion samplers guidance inpaint unet dit edm inputs"),
     "On a GPU": ("tinycv/engine", "backend gpu cuda reduce_cuda gemm cublas capture ../nn/activation_cuda ../nn/linear_cuda "
                  "../nn/norm_cuda ../nn/batch_norm_cuda ../nn/conv_cuda ../nn/conv_tiles_cuda ../nn/losses_cuda "
                  "../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
@@ -157,7 +157,9 @@ def measured(suite: str) -> dict:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    if seconds < 0.95:
+        return "under 1 s"
+    return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
 
 
 def renewed(page: str, text: str) -> str:

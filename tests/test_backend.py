@@ -29,8 +29,8 @@ every_cause = pytest.mark.parametrize("broken", cupy_double.CAUSES, indirect=Tru
 
 # ── devices ────────────────────────────────────────────────────────────────────────────────────
 
-CURES = {"package": 'pip install "tinycv[gpu]"', "driver": "install the driver",
-         "old_driver": 'pip install "tinycv[gpu12]"', "device": "CUDA_VISIBLE_DEVICES",
+CURES = {"package": 'pip install "cupy-cuda13x[ctk]"', "driver": "install the driver",
+         "old_driver": 'pip install "cupy-cuda12x[ctk]"', "device": "CUDA_VISIBLE_DEVICES",
          "library": "libcublas"}
 
 

@@ -50,7 +50,7 @@ def test_a_demo_may_have_a_flag_of_its_own(capsys):
     assert "a folder" in capsys.readouterr().out
 
 
-CURES = {"package": "pip install", "driver": "install the driver", "old_driver": 'pip install "tinycv[gpu12]"',
+CURES = {"package": "pip install", "driver": "install the driver", "old_driver": 'pip install "cupy-cuda12x[ctk]"',
          "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
 
 

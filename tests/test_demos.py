@@ -81,6 +81,36 @@ def test_every_demo_is_a_story_of_at_most_120_lines_and_says_how_long_it_takes()
         assert f"python demos/{demo.name}" in text.splitlines()[0] and "on two cores" in text.splitlines()[0]
 
 
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
+    from demos.readme import duration  # as the README shows them
+
+    seconds = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))["seconds"]
+    assert demo.read_text(encoding="utf-8").splitlines()[0].endswith(f" {duration(seconds)} on two cores")
+
+
+def figures(name: str) -> dict:
+    record = json.loads((ROOT / f"demos/gallery/{name}.json").read_text(encoding="utf-8"))
+    return {row["metric"]: row["value"] for row in record["rows"]}
+
+
+def test_figures_in_the_prose_of_demos_are_those_of_the_records():
+    left = figures("07_vit_maps")
+    rollout, ink = (left[f"chance of the right answer, mean while patches go, first: {name}"]
+                    for name in ("rollout says most", "most ink"))
+    ddpm = [figures(name)[metric][1] for name in ("17_diffusion_digits", "17_diffusion_digits_full")
+            for metric in figures(name) if metric.startswith("DDPM, larger variance")]
+    sizes = [figures("19_gan_or_diffusion")[f"grid, {name}: parameters of what makes points, each seed"][0]
+             for name in ("GAN", "diffusion")]
+    pacgan = figures("08_gan_2d_full")["PacGAN's networks, grid, Pac4: modes, share within 3 sigma, reverse KL, seconds; "
+                                       "standard errors"][1]
+    said = {"07_vit_maps": f"({rollout:.4f} against {ink:.4f}", "08_gan_2d": f"a share of {pacgan:.3f} within",
+            "17_diffusion_digits": "{:.1f} in one run and {:.1f} in another".format(*ddpm),
+            "19_gan_or_diffusion": "{:,.0f} parameters, the\nnetwork of diffusion {:,.0f}".format(*sizes)}
+    lost = [text for name, text in said.items() if text not in (ROOT / f"demos/{name}.py").read_text(encoding="utf-8")]
+    assert not lost
+
+
 def test_the_list_of_demos_names_each_with_its_minutes():
     done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert all(demo.name in done.stdout for demo in DEMOS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cupy_double
 import numpy as np
@@ -100,4 +102,43 @@ def test_tinycv_run_from_its_source_says_so(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert doctor.report()["versions"]["tinycv"] == "not installed, run from its source"
+
+
+# ── the name ─────────────────────────────────────────────────────────────────────────────────────
+
+ROOT = Path(__file__).parent.parent
+OF_INDEX = re.compile(r"""(pip3? +install|uv +(pip +install|add|tool +install)|conda +install|poetry +add)"""
+                      r"""[^\n;|&`]*?[ \t"'\\=]tinycv(\[|["'\s`.,;)<>=~!]|$)""")
+
+
+def hints(text):
+    return [found[0] for found in OF_INDEX.finditer(text)]
+
+
+def test_no_file_tells_anyone_to_install_the_tinycv_of_the_public_index():
+    name = "tiny" + "cv"                                            # so that this file is none of those it finds
+    assert all(map(hints, (f"pip install '{name}[gpu]'", f"pip install -U {name}", f'pip install \\"{name}[a]',
+                           f"uv add {name}")))
+    assert not any(map(hints, ('pip install -e ".[gpu]" && python -m tinycv.doctor', "pip install mlxtend\ntinycv")))
+    kinds = [".py", ".md", ".toml", ".json", ".cfg", ".cff", ".yml", ".yaml", ".txt", ".sh", ".ipynb"]
+    files = [path for path in ROOT.rglob("*") if (path.suffix in kinds or not path.suffix) and path.is_file()
+             and not {".git", "venv", ".venv"} & set(path.relative_to(ROOT).parts)]
+    assert len(files) > 200
+    wrong = [f"{path}: {hint}" for path in files for hint in hints(path.read_bytes().decode("utf-8", "replace"))]
+    assert not wrong, wrong
+
+
+def test_the_distribution_has_a_name_of_its_own_and_the_doctor_asks_for_that():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert re.search(r'name="([^"]*)"', setup)[1] == doctor.DISTRIBUTION != "tinycv"
+
+
+def test_the_version_of_somebody_elses_tinycv_is_not_reported_as_ours(monkeypatch):
+    def version(name):
+        if name == doctor.DISTRIBUTION:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "9.9"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     assert doctor.report()["versions"]["tinycv"] == "not installed, run from its source"

@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
 import threadpoolctl
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Tensor, nn, parallel
@@ -94,8 +97,8 @@ def test_a_batch_that_wants_a_gradient_gets_it(group):
 
 def test_the_parts_are_views_and_nearly_equal():
     x = np.arange(14.0).reshape(7, 2)
-    for given in (x, Tensor(x)):
-        parts = [part[0] for _, part in parallel.shares((given,), 3)]
+    for array in (x, Tensor(x)):
+        parts = [part[0] for _, part in parallel.shares((array,), 3)]
         assert [len(p) for p in parts] == [2, 2, 3]
         assert all(np.shares_memory(getattr(p, "_data", p), x) for p in parts)
 
@@ -277,10 +280,13 @@ def test_a_gpu_is_fed_by_one_thread(pair_of_threads, double):
             pair_of_threads.backward(lambda x: x.mean(), x)
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "2"])
-def test_a_group_has_one_thread_at_least(size):
-    with pytest.raises(ValueError, match="at least one thread"):
+@pytest.mark.parametrize("size, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError),
+                                         (True, TypeError)])
+def test_a_group_has_one_thread_at_least(size, error):
+    with pytest.raises(error, match="threads: size is .*; it must be a whole number, at least 1"):
         parallel.threads(size)
+    with parallel.threads(np.int64(2)) as group:
+        assert group.size == 2
 
 
 # ── what surrounds it ──
@@ -406,3 +412,96 @@ def test_a_gradient_penalty_through_batch_norm_in_shards_is_that_of_the_whole_ba
     group.backward(loss_of, x, reduction="sum")
     np.testing.assert_allclose(weight.grad.numpy(), expected[0], rtol=1e-11)
     np.testing.assert_allclose(bias.grad.numpy(), expected[1], rtol=1e-11)
+
+
+def test_a_closed_group_is_no_longer_used():
+    group = parallel.threads(2)
+    group.close()
+    for call in (lambda: group.map(Tensor, np.ones(4)), lambda: group.backward(entropy_of(vit()), IMAGES, LABELS)):
+        with pytest.raises(RuntimeError, match="this group of threads is closed"):
+            call()
+
+
+# ── means over rows that are not spread evenly ──
+
+SCORES, CLASSES = RNG.normal(size=(8, 4)), RNG.integers(0, 4, 8)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ignored=st.lists(st.booleans(), min_size=8, max_size=8), smoothing=st.sampled_from([0.0, 0.2]))
+def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(group, ignored, smoothing):
+    w, y = tinycv.Parameter(np.eye(4)), np.where(ignored, -100, CLASSES)
+    with np.errstate(invalid="ignore", divide="ignore"):            # no row counts: NaN, as without shards
+        whole = F.cross_entropy(Tensor(SCORES) @ w, y, label_smoothing=smoothing)
+        whole.backward()
+        expected, w.grad = w.grad.numpy(), None
+        loss = group.backward(lambda x, y: F.cross_entropy(x @ w, y, label_smoothing=smoothing), Tensor(SCORES), y)
+    np.testing.assert_allclose(loss.numpy(), whole.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("target", [CLASSES, np.eye(4)[CLASSES] * 0.7 + 0.1])
+def test_cross_entropy_of_rows_that_the_loss_selects_is_that_of_the_whole_batch(group, target):
+    w, chosen = tinycv.Parameter(np.eye(4)), np.array([1, 1, 0, 0, 0, 1, 0, 1], bool)
+
+    def loss_of(x, y, chosen):
+        return F.cross_entropy((x @ w)[chosen], Tensor(y)[chosen] if y.ndim == 2 else y[chosen])
+    whole = loss_of(Tensor(SCORES), target, chosen)
+    whole.backward()
+    expected, w.grad = w.grad.numpy(), None
+    assert group.backward(loss_of, Tensor(SCORES), target, chosen).item() == pytest.approx(whole.item(), rel=1e-12)
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_its_definition_agrees_in_shards_and_a_second_derivative_goes_through_it(group):
+    w, y = tinycv.Parameter(np.eye(4)), np.where(np.arange(8) < 4, -100, CLASSES)
+
+    def penalty(loss):
+        def loss_of(x, y):
+            x = Tensor(x, requires_grad=True)
+            slope, = tinycv.grad(loss(x @ w, y), x, create_graph=True)
+            return (slope * slope).sum()
+        return loss_of
+    expected = []
+    for loss in (F.cross_entropy, F.cross_entropy.definition):
+        penalty(loss)(SCORES, y).backward()
+        expected.append(w.grad.numpy())
+        w.grad = None
+    np.testing.assert_allclose(*expected, rtol=1e-9)
+    with parallel.threads(2) as two:                                # the first shard is ignored: its slopes are 0
+        two.backward(lambda x, y: penalty(F.cross_entropy)(x, y), SCORES, y)
+    assert np.isfinite(w.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("loss_of", [
+    lambda w: lambda x, y: F.mse_loss(x @ w, Tensor(np.eye(4)[y])),
+    lambda w: lambda x, y: F.binary_cross_entropy_with_logits(x @ w, Tensor(np.eye(4)[y]), Tensor(np.arange(4.0)))])
+def test_other_means_are_those_of_the_whole_batch(group, loss_of):
+    w = tinycv.Parameter(np.eye(4))
+    whole = loss_of(w)(Tensor(SCORES), CLASSES)
+    whole.backward()
+    expected, w.grad = w.grad.numpy(), None
+    assert group.backward(loss_of(w), Tensor(SCORES), CLASSES).item() == pytest.approx(whole.item(), rel=1e-12)
+    np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10)
+
+
+# ── many threads, one leaf ──
+
+def test_no_gradient_of_a_thread_is_lost(monkeypatch):
+    """Each thread reads .grad, and is made to wait before it writes the sum: without a lock the others' would be lost."""
+    leaf, lost = tinycv.Parameter(np.zeros(3)), tinycv.Tensor.__add__
+
+    def slow(self, other):
+        time.sleep(0.002)
+        return lost(self, other)
+    monkeypatch.setattr(tinycv.Tensor, "__add__", slow)
+
+    def work():
+        for _ in range(10):
+            (leaf * 1.0).sum().backward()
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert leaf.grad.numpy().tolist() == [40.0] * 3

@@ -9,8 +9,8 @@ Read in this order:
    conv.py, pool.py                                                   what networks share
 5. sequence/rnn.py, lstm.py, gru.py, recurrent.py                     a memory that is written and read step by step
    sequence/align.py, seq2seq.py, decode.py                           from one sequence to another, looking back
-   sequence/attention.py, blockwise.py, positions.py, transformer.py,
-   encoder_decoder.py, gpt.py                                         tokens that look at each other
+   sequence/attention.py, masks.py, blockwise.py, positions.py,
+   transformer.py, encoder_decoder.py, gpt.py                         tokens that look at each other
 6. vision/vit.py                                                      images, read as sentences of patches
    vision/convnet.py, inside.py, weights.py                           to compare; to see inside; weights of others
 7. generative/gan.py, turns.py, gan_networks.py                       a painter and an art teacher
@@ -18,7 +18,7 @@ Read in this order:
    diffusion.py, samplers.py, edm.py, unet.py, dit.py                 from noise to images, along the score
 9. optim.py, train.py, run.py, checkpoint.py                          how all of them learn
 10. engine/recompute.py                                               less memory, for a second forward pass
-11. engine/shards.py, parallel.py, nn/batch_norm.py                   all cores at one batch
+11. engine/shards.py, state.py, parallel.py, nn/batch_norm.py         all cores at one batch
 12. engine/cuda.py, gemm.py, nn/norm_cuda.py and its like; half.py     what a GPU wants done otherwise
     engine/capture.py                                                 a whole training step as one launch
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
+import stat
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, deserialize
 
-from tinycv.engine.backend import to_numpy
-from tinycv.engine.tensor import bare
+from tinycv import atomic
+from tinycv.engine.arguments import shown
+from tinycv.engine.backend import array_module, to_numpy
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
+from tinycv.safetensors_header import LONGEST_HEADER, BadHeader, notes_of, too_many_values
 from tinycv.torch_file import from_bfloat16, read_torch
+from tinycv.torch_pickle import listed, short
 
 ZIP = b"PK\x03\x04"
 KNOWN = {b"\x80": "a pickle", b"\x89PNG": "a PNG picture",
@@ -33,7 +37,6 @@ OURS = ("tinycv", "state", "crc32")             # the keys of our metadata; a fo
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}            # safetensors' names for them
 VERSION = "1"
-LONGEST_HEADER = 100_000_000                    # bytes; the limit of the safetensors library
 
 
 class CheckpointError(ValueError):
@@ -41,19 +44,36 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, Any] | None = None) -> None:
-    """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one file, atomically.
+    """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one
+    file, atomically.
 
-    Folders are made. One writer a path: leftovers of killed writes (".NAME.*.partial" beside it) are removed first.
-    TypeError for what safetensors or JSON cannot hold; OSError when the disk refuses. The old file then stays.
+    Folders are made. A link is written through, and an old file's permissions stay. Leftovers of
+    killed writes (".NAME.xxxxxxxx.partial" beside it) are removed first, those that another process
+    is writing are not; of two who write one path at the same time the last wins, and the file is
+    whole.
+    TypeError or ValueError for what safetensors or JSON cannot hold, before anything is
+    touched; OSError when the disk refuses. The old file then stays.
     """
-    path = Path(path)
-    arrays = {name: _packed(to_numpy(bare(t))) for name, t in tensors.items()}
-    odd = [f"{name} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8]
+    path = atomic.file_path(path, "save: path")
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"save: tensors is {shown(tensors)}; it must be a dict of arrays by name")
+    if state is not None and not isinstance(state, dict):
+        raise TypeError(f"save: state is {shown(state)}; it must be a dict, or None")
+    arrays = {_good_name(name): _packed(name, value) for name, value in tensors.items()}
+    odd = [f"{short(name)} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8]
     if odd:
-        raise TypeError(f"a checkpoint holds arrays of numbers, not {', '.join(odd)}")
-    text = json.dumps(state or {})
+        raise TypeError(f"save: a checkpoint holds arrays of numbers, not {listed(odd)}")
+    text = _as_json(state or {})
     metadata = dict(zip(OURS, (VERSION, text, str(_checksum(arrays, text))), strict=True), format="pt")
-    _write(path, safetensors.numpy.save(arrays, metadata))
+    data = safetensors.numpy.save(arrays, metadata)
+    length = int.from_bytes(data[:8], "little")
+    try:                                        # what could not be loaded is not saved
+        if length > LONGEST_HEADER:
+            raise BadHeader(f"its header has {length} bytes, and {LONGEST_HEADER} are the most")
+        notes_of(data[8:8 + length], len(data))
+    except BadHeader as error:
+        raise ValueError(f"save: this cannot become one file: {error}") from None
+    atomic.write(path, data)
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -62,27 +82,33 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
     CheckpointError for a file that is missing, cut short, damaged, or of another kind.
     """
-    path = Path(path)
     try:
+        path = atomic.file_path(path, "load: path")
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise CheckpointError(f"{path}: cannot be read: it is a folder, or another thing that "
+                                  f"is not an ordinary file")
         with open(path, "rb") as file:
             if file.read(4) == ZIP:
                 return read_torch(path), {}
+            notes = _notes(path, file)
             file.seek(0)
             data = file.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except CheckpointError:
+        raise
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    header = _header(path, data)
     try:
         arrays = {name: _array(path, name, entry) for name, entry in deserialize(data)}
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged or cut short: {error}") from error
-    return arrays, _state(path, header.get("__metadata__") or {}, arrays)
+        raise CheckpointError(f"{path}: damaged or cut short: {short(error)}") from error
+    return arrays, _state(path, notes, arrays)
 
 
 def save_model(path: str | os.PathLike, model: Module) -> None:
-    """Write the model's parameters and buffers, by name."""
+    """Write the model's parameters and buffers, by name. Errors as ``save``."""
+    _refuse_what_is_no_model("save_model", model)
     save(path, model.state_dict(), {"model": type(model).__name__})
 
 
@@ -91,14 +117,20 @@ def load_model(path: str | os.PathLike, model: Module) -> None:
 
     CheckpointError as ``load``, and when names or shapes do not fit or a weight is NaN; the model is then left as it was.
     """
+    _refuse_what_is_no_model("load_model", model)
     tensors, _ = load(path)
     tensors = {name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")} or tensors
     try:
         if nans := with_nan(tensors):
             raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {', '.join(nans)}")
         model.load_state_dict(tensors)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _refuse_what_is_no_model(who: str, model: Any) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"{who}: model is {shown(model)}; it must be a Module")
 
 
 def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:
@@ -108,26 +140,35 @@ def with_nan(tensors: Mapping[str, np.ndarray]) -> list[str]:
 
 # ── reading, with suspicion ───────────────────────────────────────────────────────────────────────
 
-def _header(path: Path, data: bytes) -> dict[str, Any]:
-    """The JSON header: 8 bytes give its length, then it begins with a brace."""
-    length = int.from_bytes(data[:8], "little")
-    if data[8:9] != b"{" or length > LONGEST_HEADER:
-        raise CheckpointError(f"{path}: {_what_it_is(data)}")
-    if 8 + length > len(data):
-        raise CheckpointError(f"{path}: cut short: the header should have {length} bytes, the file has {len(data)}")
-    try:
-        header = json.loads(data[8:8 + length])
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: its header is not JSON") from error
-    return header if isinstance(header, dict) else {}           # safetensors has its own sentence for that
+def _notes(path: Path, file: BinaryIO) -> dict[str, str]:
+    """The notes of the JSON header: 8 bytes give its length, then it begins with a brace. Nothing
+    else is read yet.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    start = file.read(32)
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] != b"{" or length > LONGEST_HEADER:
+        raise CheckpointError(f"{path}: {_what_it_is(start)}")
+    if 8 + length > size:
+        raise CheckpointError(f"{path}: cut short: the header should have {length} bytes, the file "
+                              f"has {size}")
+    file.seek(8)
+    return notes_of(file.read(length), size)
 
 
 def _array(path: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     code = entry["dtype"]                                       # "F32", "I64", ...
     dtype = DTYPES.get(code)
     if dtype is None:
-        raise CheckpointError(f"{path}: {name} holds numbers of type {code}, which NumPy lacks")
-    array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])         # writable: the data are a bytearray
+        raise CheckpointError(f"{path}: {short(name)} holds numbers of type {code}, which NumPy "
+                              f"lacks")
+    try:
+        # writable: the data are a bytearray
+        array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    except (ValueError, OverflowError, TypeError):
+        raise CheckpointError(f"{path}: {short(name)} has shape {short(entry['shape'])}, which "
+                              f"NumPy lacks") from None
     return from_bfloat16(array) if code == "BF16" else array
 
 
@@ -149,6 +190,8 @@ def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) 
         raise CheckpointError(f"{path}: damaged: its checksum does not fit its contents")
     if metadata["tinycv"] != VERSION:
         raise CheckpointError(f"{path}: written by another version of tinycv (format {metadata['tinycv']!r})")
+    if problem := too_many_values(metadata["state"]):
+        raise CheckpointError(f"{path}: refused: {problem}")
     try:
         state = json.loads(metadata["state"])
     except (ValueError, RecursionError) as error:
@@ -168,36 +211,62 @@ def _checksum(arrays: dict[str, np.ndarray], text: str) -> int:
     return crc
 
 
-# ── writing, all or nothing ───────────────────────────────────────────────────────────────────────
+# ── what may be written ───────────────────────────────────────────────────────────────────────────
 
-def _packed(array: np.ndarray) -> np.ndarray:
+def _good_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"save: {shown(name)} is a tensor's name; names are words")
+    if name == "__metadata__":
+        raise ValueError("save: a tensor is called __metadata__, where safetensors keeps its "
+                         "notes; give it another name")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"save: {name!r:.60} is a tensor's name, and no text that UTF-8 can "
+                         f"write") from None
+    return name
+
+
+def _packed(name: str, value: Any) -> np.ndarray:
     """In C order and this machine's byte order: safetensors copies memory as it lies."""
+    array = value._data if isinstance(value, Tensor) else value
+    known = isinstance(array, (np.ndarray, np.generic)) or array_module(array) is not np
+    if not known or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"save: {short(name)} is {type(value).__name__} {shown(value)}; it must be "
+                        f"an array or a Tensor")
+    array = to_numpy(array)
+    if array.dtype.kind not in "fiub":
+        return array                                            # refused by its dtype
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=None)
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{path.name}.", ".partial"
-    for name in os.listdir(path.parent):
-        if name.startswith(prefix) and name.endswith(suffix):
-            (path.parent / name).unlink(missing_ok=True)
-    partial = path.parent / f"{prefix}{uuid.uuid4().hex[:8]}{suffix}"
+def _as_json(state: dict[str, Any]) -> str:
+    """The state's text. TypeError or ValueError for what JSON lacks, or would give back as
+    something else.
+    """
     try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())                             # the bytes first, or the name may point at none
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)                         # still there only where something failed
-    _sync_folder(path.parent)
+        text = json.dumps(state)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"save: state cannot be written as JSON: {short(error)}") from error
+    if (odd := _odd_key(state)) is not None:
+        raise TypeError(f"save: {shown(odd)} is a key in state; JSON's keys are words, so it would "
+                        f"come back as one")
+    if problem := too_many_values(text):
+        raise ValueError(f"save: {problem}; large lists are for tensors")
+    return text
 
 
-def _sync_folder(folder: Path) -> None:
-    """Force the rename to disk too; Windows has no such call, and needs none."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _odd_key(state: Any) -> Any:
+    """A key that is not a word, anywhere in the state; None if there is none."""
+    parts = [state]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
+                    return "None" if key is None else key
+            parts.extend(part.values())
+        elif isinstance(part, (list, tuple)):
+            parts.extend(part)
+    return None

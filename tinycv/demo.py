@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from tinycv import doctor
+from tinycv.data import doors
 from tinycv.engine import backend
+from tinycv.engine.arguments import shown
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
 
@@ -33,6 +35,7 @@ class Demo:
     """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), plus ``choose``."""
 
     def __init__(self, name: str, story: str, arguments: list[str] | None = None, half: bool = False, **flags: str):
+        _expect_a_demo(name, story, arguments, half)
         parser = argparse.ArgumentParser(prog=f"demos/{name}.py", description=ascii_only(story),
                                          formatter_class=argparse.RawDescriptionHelpFormatter)
         size = parser.add_mutually_exclusive_group()
@@ -44,8 +47,11 @@ class Demo:
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the picture and the figures")
         for flag, meaning in flags.items():
+            doors.text(meaning, f"Demo: {flag}")
             parser.add_argument(f"--{flag}", help=meaning)
         given = parser.parse_args(arguments)
+        if not 0 <= given.seed < 2 ** 63:
+            parser.exit(2, f"--seed {given.seed}: it must be a whole number, at least 0 and below 2^63\n")
         if given.half and not half:
             parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {' and '.join(WITH_HALF)}\n")
         try:
@@ -66,7 +72,12 @@ class Demo:
 
     def measured(self, metric: str, value: Any, reference: str = "", target: str = "") -> None:
         """Note a figure. reference: the published figure with its source; target: what it ought to be."""
-        plain = [float(v) for v in value] if isinstance(value, (list, tuple)) else float(value)
+        metric, reference, target = (doors.text(v, f"measured: {what}") for what, v in (
+            ("metric", metric), ("reference", reference), ("target", target)))
+        found = doors.array(value, "measured: value", "a number or a list of numbers")
+        if found.ndim > 1 or (found.ndim and not isinstance(value, (list, tuple)) and found.size != 1):
+            raise ValueError(f"measured: value has shape {found.shape}; it must be a number or a list of numbers")
+        plain = found.astype(float).tolist() if isinstance(value, (list, tuple)) else float(found.reshape(-1)[0])
         self.rows.append({"metric": metric, "value": plain, "reference": reference, "target": target})
 
     def finish(self, figure: Any = None, **more: Any) -> dict:
@@ -94,6 +105,17 @@ class Demo:
         return record
 
 
+def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any) -> None:
+    """An error for what Demo does not take."""
+    doors.text(name, "Demo: name"), doors.text(story, "Demo: story"), doors.flag(half, "Demo: half")
+    if not story.strip() or not name or Path(name).name != name:
+        raise ValueError(f"Demo: name is {shown(name)} and story {shown(story)}; they must be a file's name and a story "
+                         "that begins with a line about it")
+    if arguments is not None and not (isinstance(arguments, (list, tuple))
+                                      and all(isinstance(word, str) for word in arguments)):
+        raise TypeError(f"Demo: arguments is {shown(arguments)}; it must be a list of texts, or None: the command line")
+
+
 def peak_memory_mib() -> int:
     """The most memory that this process has held so far, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024              # macOS counts bytes, Linux KiB
@@ -102,4 +124,5 @@ def peak_memory_mib() -> int:
 
 def ascii_only(text: str) -> str:
     """For consoles that cannot print more."""
+    text = doors.text(text, "ascii_only: text")
     return text.replace("·", "-").encode("ascii", "replace").decode()

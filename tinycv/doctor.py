@@ -19,6 +19,7 @@ from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
 from tinycv.engine.gemm import tf32_allowed
 
+DISTRIBUTION = "tinycv-from-scratch"            # the name in setup.py: "tinycv" on the public index is not this package
 _OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")     # none uses AVX-512
 
 
@@ -87,11 +88,12 @@ def _versions() -> dict[str, str]:
     versions = {"Python": platform.python_version(), "NumPy": np.__version__}
     cupy = sys.modules.get("cupy")              # gpu_problem() has imported it if it can be
     versions["CuPy"] = cupy.__version__ if cupy else "not installed"
-    for name in ("safetensors", "tinycv"):
+    for name, distribution, absent in (("safetensors", "safetensors", "not installed"),
+                                       ("tinycv", DISTRIBUTION, "not installed, run from its source")):
         try:
-            versions[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed" if name != "tinycv" else "not installed, run from its source"
+            versions[name] = absent
     return versions
 
 

@@ -1,6 +1,6 @@
 """Every picture. Figures go to files and never to a window, so this works where there is no screen.
 
-Needs matplotlib:  pip install "tinycv[demos]"
+Needs matplotlib:  pip install matplotlib
 """
 
 from __future__ import annotations
@@ -10,26 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
+from tinycv import draw_taken as taken
+from tinycv.data import doors
 from tinycv.draw_fields import arrows as arrows
 from tinycv.draw_fields import density as density
 from tinycv.draw_fields import plane as plane
 from tinycv.draw_fields import scatter as scatter
 from tinycv.draw_words import alignment as alignment
 from tinycv.draw_words import heads as heads
+from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.tensor import LEAF, Node, Tensor
 
 LARGE = 200_000
+MOST_INCHES, MOST_DPI, MOST_PANELS = 200, 2400, 1000
+CORNERS = tuple(f"{up} {side}" for up in ("upper", "lower") for side in ("left", "right"))
 INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"
 LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")        # told apart in print and by the colour-blind
 
 
 def figure(title: str, width: float = 10, height: float = 5) -> Figure:
     """A figure with a title that says what one should see. Sizes in inches."""
+    title = doors.text(title, "figure: title")
+    width, height = (number(n, f"figure: {side}", 0.1, MOST_INCHES) for side, n in (("width", width), ("height", height)))
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     fig.suptitle(title, fontsize=14, color=INK)
@@ -41,7 +49,10 @@ def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
 
     A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size, and hardly seen.
     """
-    path = Path(path)
+    if not isinstance(fig, Figure):
+        raise TypeError(f"save: fig is {shown(fig)}; it must be a figure, as draw.figure makes it")
+    path, dpi = doors.path(path, "save: path"), number(dpi, "save: dpi", 10, MOST_DPI)
+    _expect_ending(fig, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=dpi, facecolor="white")
     if path.suffix == ".png" and path.stat().st_size > LARGE:
@@ -53,8 +64,9 @@ def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
 
 def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
     """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above it."""
-    a = np.asarray(picture)
-    a = a[0] if a.ndim == 3 and len(a) == 1 else np.moveaxis(a, 0, -1) if a.ndim == 3 else a
+    ax, caption = taken.axes(ax, "image"), doors.text(caption, "image: caption")
+    colour = taken.colour(colour, "image: colour")
+    a = taken.picture(picture, "image: picture")
     ax.imshow(a, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -65,6 +77,11 @@ def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
 def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = None,
                colours: Sequence[str] | None = None, columns: int = 8) -> None:
     """Pictures in rows. place: a figure or subfigure that is free."""
+    place, columns = taken.place(place, "image_grid"), doors.whole(columns, "image_grid: columns", 1, MOST_PANELS)
+    pictures = _pictures(pictures, "image_grid: pictures", MOST_PANELS)
+    captions = None if captions is None else taken.names(captions, "image_grid: captions", len(pictures))
+    colours = None if colours is None else [taken.colour(c, "image_grid: colours") for c in
+                                            taken.names(colours, "image_grid: colours", len(pictures))]
     rows = max(1, -(-len(pictures) // columns))
     axes = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
     for i, ax in enumerate(axes):
@@ -76,8 +93,12 @@ def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = 
 
 def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
     """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser than an axis for each."""
-    a = np.asarray(pictures, np.float32)
+    ax, columns = taken.axes(ax, "tiles"), doors.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS)
+    a = taken.from_0_to_1(pictures, "tiles: pictures", "pictures (N, C, H, W)", 4).astype(np.float32)
     n, c, h, w = a.shape
+    if not n or not h or not w or c not in (1, 3):
+        raise ValueError(f"tiles: pictures has shape {a.shape}; it must be (N, C, H, W), at least one, of 1 channel or 3")
+    caption = doors.text(caption, "tiles: caption")
     rows = -(-n // columns)
     sheet = np.ones((rows * columns, c, h + 2, w + 2), np.float32)
     sheet[:n, :, 1:-1, 1:-1] = a
@@ -88,8 +109,19 @@ def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
 
 def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
     """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions stand above the columns."""
+    ax, rows = taken.axes(ax, "image_rows"), taken.named(rows, "image_rows: rows", "pictures")
+    rows = {name: _pictures(row, f"image_rows: rows[{name!r}]", MOST_PANELS) for name, row in rows.items()}
+    kinds = {(len(row), *(tuple(np.shape(picture)) for picture in row[:1])) for row in rows.values()}
+    if len(kinds) != 1:
+        raise ValueError(f"image_rows: rows have the lengths {[len(row) for row in rows.values()]} and pictures of shape "
+                         f"{[np.shape(row[0]) for row in rows.values()]}; all rows must be alike")
     pictures = [picture for row in rows.values() for picture in row]
-    columns, (height, width) = len(pictures) // len(rows), pictures[0].shape[-2:]
+    columns, (height, width) = len(pictures) // len(rows), np.shape(pictures[0])[-2:]
+    captions = taken.names(captions, "image_rows: captions")
+    if len(captions) not in (0, columns):
+        raise ValueError(f"image_rows: captions has {len(captions)} texts; it must have one for each of {columns} columns")
+    if np.ndim(pictures[0]) != 3:
+        raise ValueError(f"image_rows: rows hold pictures of shape {np.shape(pictures[0])}; they must be (C, H, W)")
     tiles(ax, pictures, columns)
     ax.axis("on")
     ax.spines[:].set_visible(False)
@@ -100,17 +132,25 @@ def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ())
 
 def patches(place: Any, picture: Any, patch_size: int) -> None:
     """The picture cut apart: every patch in its place, with gaps between and its number in the corner."""
-    a = np.asarray(picture)[0]
+    place, patch_size = taken.place(place, "patches"), doors.whole(patch_size, "patches: patch_size", 1)
+    a = taken.picture(picture, "patches: picture")
     side = a.shape[0] // patch_size
+    if a.shape[0] != a.shape[1] or a.shape[0] % patch_size or side > 64:
+        raise ValueError(f"patches: a picture of {a.shape[0]} x {a.shape[1]} is not cut into a square of patches, at "
+                         f"most 64 x 64, by patch_size={patch_size}")
     axes = place.subplots(side, side, squeeze=False, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
     for i, ax in enumerate(axes.ravel()):
         r, c = divmod(i, side)
-        image(ax, a[r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size])
+        cut = a[r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size]
+        image(ax, cut if cut.ndim == 2 else np.moveaxis(cut, -1, 0))
         ax.text(0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color="#e08214")
 
 
 def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str, log: bool = False) -> None:
     """Lines by name, each (xs, ys), axes named; a legend where there is more than one."""
+    ax, lines = taken.axes(ax, "curves"), {name: _line(name, line) for name, line in
+                                           taken.named(lines, "curves: lines", "lines (xs, ys)").items()}
+    x, y, log = doors.text(x, "curves: x"), doors.text(y, "curves: y"), doors.flag(log, "curves: log")
     for (name, (xs, ys)), colour in zip(lines.items(), LINES * len(lines), strict=False):
         ax.plot(xs, ys, label=name, color=colour, linewidth=1.6)
     ax.set_xlabel(x)
@@ -129,16 +169,25 @@ def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str,
 
 def overlay(ax: Any, picture: Any, heat: Any, caption: str = "", most: float | None = None) -> None:
     """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that is drawn brightest."""
-    a = np.asarray(picture)
-    height, width = a.shape[-2:]
-    image(ax, a, caption)
-    ax.imshow(np.asarray(heat), cmap="inferno", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    ax, a = taken.axes(ax, "overlay"), taken.picture(picture, "overlay: picture")
+    caption, heat = doors.text(caption, "overlay: caption"), taken.numbers(heat, "overlay: heat", 2)
+    most = None if most is None else number(most, "overlay: most")
+    if not heat.size or np.nanmin(heat) < 0:
+        raise ValueError(f"overlay: heat of shape {heat.shape} must hold values of at least 0")
+    height, width = a.shape[:2]
+    image(ax, a if a.ndim == 2 else np.moveaxis(a, -1, 0), caption)
+    ax.imshow(heat, cmap="inferno", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
               interpolation="bilinear", vmin=0, vmax=most)
 
 
 def maps(ax: Any, values: Any, caption: str = "", cmap: str = "viridis") -> None:
     """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours, gaps between."""
-    a = np.pad(np.asarray(values, float), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    ax, caption = taken.axes(ax, "maps"), doors.text(caption, "maps: caption")
+    values = taken.numbers(values, "maps: values", 4)
+    if not values.size:
+        raise ValueError(f"maps: values has shape {values.shape}; there must be at least one map (rows, columns, H, W)")
+    choice(cmap, "maps: cmap", colormaps)
+    a = np.pad(values, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     rows, columns, height, width = a.shape
     ax.imshow(a.swapaxes(1, 2).reshape(rows * height, columns * width)[:-1, :-1], cmap=cmap, interpolation="nearest")
     ax.axis("off")
@@ -147,6 +196,8 @@ def maps(ax: Any, values: Any, caption: str = "", cmap: str = "viridis") -> None
 
 def note(ax: Any, text: str, corner: str = "upper left") -> None:
     """The measured figure, in a corner where no line runs."""
+    ax, text = taken.axes(ax, "note"), doors.text(text, "note: text")
+    choice(corner, "note: corner", CORNERS)
     x, y = 0.98 if "right" in corner else 0.02, 0.96 if "upper" in corner else 0.04
     ax.text(x, y, text, transform=ax.transAxes, ha="right" if "right" in corner else "left",
             va="top" if "upper" in corner else "bottom", fontsize=10, color=INK,
@@ -161,8 +212,9 @@ def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> No
 
     Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
     """
-    level = levels(result)
-    called = {id(t): name for name, t in (names or {}).items()}
+    ax, level = taken.axes(ax, "graph"), _levels(result, "graph")
+    names = {} if names is None or isinstance(names, dict) and not names else taken.named(names, "graph: names", "Tensors")
+    called = {id(t): name for name, t in names.items()}
     place, used = {}, {}
     for spot in sorted(level, key=lambda s: s.seq):
         x = level[spot]
@@ -186,8 +238,14 @@ def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> No
 
 def levels(result: Tensor) -> dict[Node | Tensor, int]:
     """How many ops lie between each Node and the leaves, at most."""
+    return _levels(result, "levels")
+
+
+def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
+    if not isinstance(result, Tensor):
+        raise TypeError(f"{who}: result is {shown(result)}; it must be a Tensor that an op computed")
     if result._node is None or result._node is LEAF:
-        raise ValueError("this tensor was not computed by a recorded op: there is no graph to draw")
+        raise ValueError(f"{who}: this tensor was not computed by a recorded op: there is no graph to draw")
     reached, stack = set(), [result._node]
     while stack:
         spot = stack.pop()
@@ -198,3 +256,34 @@ def levels(result: Tensor) -> dict[Node | Tensor, int]:
     for spot in sorted(reached, key=lambda s: s.seq):              # parents are older, so they come first
         level[spot] = 1 + max((level[p] for p in spot.parents if p is not None), default=-1)
     return level
+
+
+# -- what was given ----------------------------------------------------------------------------------------
+
+
+def _pictures(values: Any, what: str, most: int) -> list:
+    """A list of pictures, at least one."""
+    is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    is_array = hasattr(values, "__array__") and getattr(values, "ndim", 0) > 0
+    if not is_list and not is_array:
+        raise TypeError(f"{what} is {shown(values)}; it must be a list or array of pictures")
+    if not 0 < len(values) <= most:
+        raise ValueError(f"{what} has {len(values)} pictures; there must be 1 to {most}")
+    return [taken.from_0_to_1(picture, f"{what}[{i}]", "a picture (H, W) or (C, H, W)") for i, picture in enumerate(values)]
+
+
+def _line(name: str, line: Any) -> tuple[np.ndarray, np.ndarray]:
+    """xs and ys, equally many."""
+    if not isinstance(line, (tuple, list)) or len(line) != 2:
+        raise TypeError(f"curves: lines[{name!r}] is {shown(line)}; it must be a pair (xs, ys)")
+    xs, ys = (taken.numbers(v, f"curves: lines[{name!r}] {which}") for which, v in zip(("xs", "ys"), line, strict=True))
+    if len(xs) != len(ys):
+        raise ValueError(f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must be as many")
+    return xs, ys
+
+
+def _expect_ending(fig: Figure, path: Path) -> None:
+    """ValueError for a kind of file that matplotlib does not write, or a folder."""
+    kinds = fig.canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in kinds or path.is_dir():
+        raise ValueError(f"save: path is {str(path)!r}; it must be a file that ends in one of {', '.join(sorted(kinds))}")

@@ -7,16 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from tinycv import draw_taken as taken
+from tinycv.data import doors
+from tinycv.engine.arguments import number, shown
+
 
 def plane(reach: float, side: int) -> np.ndarray:
     """side x side points that fill [-reach, reach]², row by row from the lowest: (side * side, 2) float32."""
+    reach, side = number(reach, "plane: reach", above=0, high=1e30), doors.whole(side, "plane: side", 1, 2 ** 13)
     ticks = np.linspace(-reach, reach, side, dtype=np.float32)
     return np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
 
 
 def density(ax: Any, log_density: Callable, reach: float, floor: float = 9.0, side: int = 160) -> None:
     """log p as shades of blue, a step every eighth of ``floor`` nats below its greatest value; below all of them, white."""
-    log_p = np.asarray(log_density(plane(reach, side))).reshape(side, side)
+    ax, reach = taken.axes(ax, "density"), number(reach, "density: reach", above=0, high=1e30)
+    floor, side = number(floor, "density: floor", above=0, high=1e30), doors.whole(side, "density: side", 2, 2 ** 13)
+    if not callable(log_density):
+        raise TypeError(f"density: log_density is {shown(log_density)}; it must be a function of points (N, 2)")
+    log_p = doors.array(log_density(plane(reach, side)), "density: what log_density returns", "log p (N,)")
+    if log_p.size != side * side or not (log_p < np.inf).all() or not np.isfinite(log_p.max()):
+        raise ValueError(f"density: log_density returned {log_p.shape} with a maximum of {log_p.max():g}; it must be "
+                         f"a finite log p, or -inf, of each of {side * side} points")
+    log_p = log_p.reshape(side, side)
     ticks = np.linspace(-reach, reach, side)
     ax.contourf(ticks, ticks, log_p - log_p.max(), np.linspace(-floor, 1e-6, 9), cmap="Blues", vmin=-1.1 * floor,
                 vmax=0.8 * floor)
@@ -29,13 +42,23 @@ def arrows(ax: Any, points: np.ndarray, vectors: np.ndarray, colour: str, longes
 
     The root lets weak and strong pulls be seen at once; directions are true.
     """
+    ax, points = taken.axes(ax, "arrows"), taken.points(points, "arrows: points")
+    vectors = taken.points(vectors, "arrows: vectors")
+    if len(points) != len(vectors) or not len(points) or not np.isfinite(vectors).all():
+        raise ValueError(f"arrows: points {points.shape} and vectors {vectors.shape} must be as many, at least one, and "
+                         "finite")
+    longest, width = number(longest, "arrows: longest", above=0, high=1e30), number(width, "arrows: width", above=0, high=1)
+    colour, label = taken.colour(colour, "arrows: colour"), doors.text(label, "arrows: label")
     size = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    shown = longest * vectors / np.sqrt(np.maximum(size, 1e-12) * size.max())
+    shown = longest * vectors / np.sqrt(np.maximum(size, 1e-12) * max(size.max(), 1e-12))
     ax.quiver(*points.T, *shown.T, color=colour, angles="xy", scale_units="xy", scale=1, width=width, label=label)
 
 
 def scatter(ax: Any, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0) -> None:
     """Points (N, 2) on [-reach, reach]²."""
+    ax, points = taken.axes(ax, "scatter"), taken.points(points, "scatter: points")
+    reach, size = number(reach, "scatter: reach", above=0, high=1e30), number(size, "scatter: size", 0, 1e6)
+    colour, title = taken.colour(colour, "scatter: colour"), doors.text(title, "scatter: title")
     ax.scatter(points[:, 0], points[:, 1], s=size, color=colour, linewidths=0)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
     ax.set_title(title, fontsize=10)

@@ -14,6 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tinycv import draw_taken as taken
+from tinycv.data import doors
+from tinycv.engine.arguments import number, shown
+
 
 def save_gif(frames: Iterable[Any], path: Path | str, seconds_per_frame: float = 0.1, last: float = 2.0,
              colours: int = 64) -> Path:
@@ -23,14 +27,20 @@ def save_gif(frames: Iterable[Any], path: Path | str, seconds_per_frame: float =
     this library; (H, W, 3) of uint8 as well. All of one size. A figure that is changed between two frames can be given
     again and again by a generator: each frame is read when it comes.
     """
+    if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable) or getattr(frames, "ndim", 1) == 0:
+        raise TypeError(f"save_gif: frames is {shown(frames)}; it must be figures or arrays, one after the other")
+    path, colours = doors.path(path, "save_gif: path"), doors.whole(colours, "save_gif: colours", 2, 256)
+    if path.suffix.lower() != ".gif" or path.is_dir():
+        raise ValueError(f"save_gif: path is {str(path)!r}; it must be a file that ends in .gif")
+    seconds_per_frame = number(seconds_per_frame, "save_gif: seconds_per_frame", high=600)
+    last = number(last, "save_gif: last", 0, 600)
     pictures = [Image.fromarray(pixels(frame)) for frame in frames]
     sizes = {picture.size for picture in pictures}
     if len(sizes) != 1:
-        raise ValueError(f"a GIF needs frames of one size; the {len(pictures)} given have "
+        raise ValueError(f"save_gif: a GIF needs frames of one size; the {len(pictures)} given have "
                          f"{sorted(sizes) or 'none'} (width, height)")
     if not seconds_per_frame >= 0.02:
-        raise ValueError(f"seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02")
-    path = Path(path)
+        raise ValueError(f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02")
     path.parent.mkdir(parents=True, exist_ok=True)
     palette = shared_palette(pictures, colours)
     flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
@@ -44,12 +54,15 @@ def pixels(frame: Any) -> np.ndarray:
     if isinstance(frame, Figure):
         frame.canvas.draw()
         return np.asarray(frame.canvas.buffer_rgba())[..., :3].copy()
-    a = np.asarray(frame)
-    if a.ndim == 3 and a.shape[-1] == 3 and a.dtype == np.uint8:
+    a = doors.array(frame, "a frame of save_gif", "a figure or an array of pixels")
+    if 0 not in a.shape and a.ndim == 3 and a.shape[-1] == 3 and a.dtype == np.uint8:
         return a
-    if a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[0] not in (1, 3)):
-        raise ValueError(f"a frame of shape {a.shape}, {a.dtype}: it must be a figure, (H, W), (1, H, W) or (3, H, W) of "
-                         "values 0 to 1, or (H, W, 3) of uint8")
+    if 0 in a.shape or a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[0] not in (1, 3)):
+        raise ValueError(f"save_gif: a frame of shape {a.shape}, {a.dtype}: it must be a figure, (H, W), (1, H, W) or "
+                         "(3, H, W) of values 0 to 1, or (H, W, 3) of uint8")
+    a = taken.from_0_to_1(a, "a frame of save_gif", "pixels")
+    if np.isnan(a).any():
+        raise ValueError(f"a frame of save_gif, of shape {a.shape}, holds NaN, which is no brightness")
     a = np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8)
     return np.stack([a] * 3, -1) if a.ndim == 2 else np.moveaxis(np.broadcast_to(a, (3, *a.shape[1:])), 0, -1)
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 from matplotlib import font_manager
 
+from tinycv import draw_taken as taken
+from tinycv.data import doors
 from tinycv.data.pinyin import is_chinese, romanised
+from tinycv.engine.arguments import number
 
 # Fonts with Chinese characters that systems ship: Linux, macOS, Windows.
 CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
@@ -26,7 +28,8 @@ def alignment(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str]
 
     matrix (T, S): row t sums to 1; source: the S symbols read; target: the T symbols written.
     """
-    heat(ax, matrix, source, target)
+    _heat(ax, matrix, source, target, 8, "alignment")
+    caption = doors.text(caption, "alignment: caption")
     ax.set_xlabel("read", fontsize=9)
     ax.xaxis.set_label_position("top")
     ax.set_ylabel("written", fontsize=9)
@@ -39,13 +42,15 @@ def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]
 
     weights (layers, heads, T, S). place: a figure or subfigure that is free.
     """
-    weights = np.asarray(weights)
-    if weights.ndim != 4 or 0 in weights.shape[:2]:
-        raise ValueError(f"weights have shape {weights.shape}; they must be (layers, heads, T, S), one of each at least")
+    place = taken.place(place, "heads")
+    weights = doors.array(weights, "heads: weights", "numbers (layers, heads, T, S)")
+    if weights.ndim != 4 or 0 in weights.shape[:2] or max(weights.shape[:2]) > 100:
+        raise ValueError(f"heads: weights have shape {weights.shape}; they must be (layers, heads, T, S), one to a hundred "
+                         "of each")
     axes = place.subplots(*weights.shape[:2], squeeze=False)
     for layer, row in enumerate(axes):
         for head, ax in enumerate(row):
-            heat(ax, weights[layer, head], source, target, size=6)
+            _heat(ax, weights[layer, head], source, target, 6, "heads")
             ax.tick_params(labelleft=head == 0, labeltop=layer == 0)
             if layer == 0:
                 ax.set_title(f"head {head + 1}", fontsize=10)
@@ -55,10 +60,16 @@ def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]
 
 def heat(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], size: float = 8) -> None:
     """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where their numbers differ."""
-    matrix = np.asarray(matrix)
+    _heat(ax, matrix, source, target, number(size, "heat: size", 0.1, 1000), "heat")
+
+
+def _heat(ax: Any, matrix: Any, source: Any, target: Any, size: float, who: str) -> None:
+    """``heat``, whose errors name ``who``."""
+    ax, matrix = taken.axes(ax, who), taken.from_0_to_1(matrix, f"{who}: matrix", "numbers (written, read)", 2)
+    source, target = taken.names(source, f"{who}: source"), taken.names(target, f"{who}: target")
     if matrix.shape != (len(target), len(source)):
-        raise ValueError(f"a matrix {matrix.shape} has no place for {len(target)} symbols written and {len(source)} read; "
-                         "it must be (written, read): cut off what belongs to PAD")
+        raise ValueError(f"{who}: a matrix {matrix.shape} has no place for {len(target)} symbols written and "
+                         f"{len(source)} read; it must be (written, read): cut off what belongs to PAD")
     ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     across, family = readable(source)
     down, also = readable(target)
@@ -71,6 +82,7 @@ def heat(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], siz
 
 def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
     """The symbols as this machine can draw them, and the fonts to use. A blank is shown as an open box."""
+    symbols = taken.names(symbols, "readable: symbols")
     shown, font = ["\u2423" if symbol == " " else symbol for symbol in symbols], chinese_font()
     if any(map(is_chinese, shown)):
         return (shown, ["DejaVu Sans", font]) if font else ([romanised(symbol) for symbol in shown], ["DejaVu Sans"])

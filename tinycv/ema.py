@@ -8,20 +8,24 @@ Polyak & Juditsky 1992; the exponential form as in Ho et al. 2020 (diffusion), s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tinycv.engine import backend
+from tinycv.engine.arguments import number, shown
+from tinycv.engine.backend import device_of
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.tensor import Parameter, wrap
 from tinycv.nn.module import Module
+from tinycv.optimizer_state import brief, fitting_array, wide
 
 
 class EMA:
-    """The averaged weights of ``model``, starting from its present ones. Buffers are copied, not averaged.
+    """The averaged weights of ``model``, starting from its present ones. Buffers are only copied.
 
-    Of a model in halves (half.py) the float32 master weights are averaged: a thousandth of a step would not move a half.
+    Of a model in halves (half.py) the float32 master weights are averaged. Averages of other
+    float16 weights are kept in float32 too: a thousandth of a step would not move a half.
+    pickle and deepcopy copy the model too; deepcopy((model, ema)) averages the copied model.
 
         ema = EMA(model)
         ...; optimizer.step(); ema.update()
@@ -32,9 +36,9 @@ class EMA:
     """
 
     def __init__(self, model: Module, decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay} must lie in [0, 1): it is the share of the average that a step keeps")
-        self.model, self.decay = model, decay
+        if not isinstance(model, Module):
+            raise TypeError(f"EMA: model is {shown(model)}; it must be a Module")
+        self.model, self.decay = model, number(decay, "EMA: decay", 0, below=1)
         self.names = {t: name for name, t in model.named_tensors()}
         learned = list(model.parameters())
         self.buffers = {t: t._data.copy() for t in self.names if not isinstance(t, Parameter)}
@@ -42,7 +46,7 @@ class EMA:
 
     def _lay_out(self, learned: list[Any]) -> None:
         exact = {p if p.master is None or p.dtype != "float16" else p.master: p for p in learned}
-        self.parts = [Flat(tensors) for tensors in alike(exact)]
+        self.parts = [Flat(tensors, wide(tensors[0].dtype)) for tensors in alike(exact)]
         self.averages, self.spares = ([part.zeros() for part in self.parts] for _ in range(2))
         self.views = {}
         for part, average in zip(self.parts, self.averages, strict=True):
@@ -50,7 +54,9 @@ class EMA:
             self.views |= {exact[t]: view for t, view in zip(part.tensors, part.views(average), strict=True)}
 
     def update(self) -> None:
-        """Take the model's present weights into the average."""
+        """Take the model's present weights into the average. ValueError if a weight has another
+        shape than it had.
+        """
         self._follow()
         for part, average, spare in zip(self.parts, self.averages, self.spares, strict=True):
             part.gather([t._data for t in part.tensors], spare)
@@ -65,6 +71,11 @@ class EMA:
 
     def _follow(self) -> None:
         """Go where the model has been moved since."""
+        for t, average in self.views.items():
+            if t._data.shape != average.shape:
+                raise ValueError(f"EMA: {self.names[t]} has shape {t.shape} now, and its average "
+                                 f"has shape {average.shape}: "
+                                 "make another EMA")
         if any(part.moved() for part in self.parts):
             saved = self.state_dict()
             self._lay_out(list(self.views))
@@ -75,9 +86,9 @@ class EMA:
         """Inside, the model has the averaged weights, in its own dtype; after, its own again. What trains inside is lost."""
         self._follow()
         own = {t: t._data for t in self.names}
-        for t, array in (self.views | self.buffers).items():
-            t.data = array.astype(t.dtype)                      # a copy
         try:
+            for t, array in (self.views | self.buffers).items():
+                t.data = array.astype(t.dtype)                  # a copy
             yield self.model
         finally:
             for t, array in own.items():
@@ -89,12 +100,41 @@ class EMA:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy arrays in by name. ValueError says what does not fit; the averages are then left as they were."""
-        own = self.views | self.buffers
-        shapes = {self.names[t]: tuple(array.shape) for t, array in own.items()}
-        given = {name: tuple(array.shape) for name, array in state.items()}
-        wrong = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
-        if wrong:
-            raise ValueError("load_state_dict: EMA was left unchanged; " + "; ".join(
-                f"{name} is {given.get(name, 'missing')}, should be {shapes.get(name, 'absent')}" for name in wrong))
-        for t, array in own.items():
-            array[...] = backend.to_device(state[self.names[t]], backend.device_of(array))
+        self.loading(state)()
+
+    def loading(self, state: Mapping[str, Any]) -> Callable[[], None]:
+        """The function that loads ``state``, which has been checked whole. Errors as there."""
+        own, arrays, problems = self.state_dict(), {}, []
+        if not isinstance(state, Mapping):
+            raise ValueError(f"load_state_dict: EMA was left unchanged; the state is "
+                             f"{shown(state)}, should be a dict")
+        known = own.keys() | self.model.state_dict().keys()     # which names a tied weight twice
+        for what, names in (("missing", [name for name in own if name not in state]),
+                            ("unexpected", [name for name in state if name not in known])):
+            if names:
+                problems.append(f"{what}: {brief(names)}")
+        for name, array in own.items():
+            if name in state:
+                try:
+                    arrays[name] = fitting_array(state[name], array.shape, array.dtype, device_of(array), name)
+                except ValueError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ValueError(f"load_state_dict: EMA was left unchanged; {'; '.join(problems)}")
+
+        def load() -> None:
+            for name, array in own.items():
+                array[...] = arrays[name]
+        return load
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the layout is made again around the copied model's weights."""
+        return {"model": self.model, "decay": self.decay, "names": self.names, "learned": list(self.views),
+                "buffers": list(self.buffers.items()), "averages": [array.copy() for array in self.views.values()]}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.model, self.decay, self.names = saved["model"], saved["decay"], saved["names"]
+        self.buffers = dict(saved["buffers"])
+        self._lay_out(saved["learned"])
+        for view, average in zip(self.views.values(), saved["averages"], strict=True):
+            view[...] = average

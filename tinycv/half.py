@@ -30,13 +30,17 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import capturing
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
+from tinycv.optimizer_state import brief, finite, fitting_array
 
 LARGEST = 2.0 ** 24                             # of S: it grows no further
+UNCHANGED = "load_state_dict: Half was left unchanged; "
+SMALLEST = 2.0 ** -64                           # below it no finite gradient can have overflowed
 
 
 def cast(value: Any, dtype: Any) -> Any:
@@ -54,29 +58,54 @@ class Half:
     ``parameters()`` are the master weights: after ``backward`` they have the gradients, no longer scaled.
     ``skipped`` counts the steps that were left out.
     ValueError if the parameters are not all on one device.
+    pickle and deepcopy copy the model too, which is bound to its Half from both sides.
     """
 
     def __init__(self, model: Module, make: Callable[[Any], Optimizer], scale: float = 2.0 ** 16, interval: int = 2000):
+        if not isinstance(model, Module):
+            raise TypeError(f"Half: model is {shown(model)}; it must be a Module")
+        if not callable(make):
+            raise TypeError(f"Half: make is {shown(make)}; it must make an optimiser of (name, "
+                            f"parameter) pairs, as "
+                            "partial(AdamW, lr=1e-3) does")
+        self.scale = positive(scale, "Half: scale")
+        self.interval = size(interval, "Half: interval", 1)
         named = list(model.named_parameters())
-        if len({p.device for _, p in named}) > 1:
-            raise ValueError(f"the model's parameters are on {sorted({p.device for _, p in named})}: move it to one device")
-        self.scale, self.interval, self.good, self.skipped, self.overflowed = float(scale), interval, 0, 0, False
+        devices = sorted({p.device for _, p in named})
+        if len(devices) != 1:
+            problem = (f"its parameters are on {devices}: move it to one device" if named
+                       else "it has no parameters")
+            raise ValueError(f"Half: model is a {type(model).__name__}, and {problem}")
+        self.model, self.good, self.skipped, self.overflowed = model, 0, 0, False
         self.own = [p for _, p in named]
-        self.xp = array_module(self.own[0]._data)
         self.full = self.side_by_side([p._data for p in self.own])                  # all master weights in one array
         self.masters = [Tensor(part, requires_grad=True) for part in self.cut(self.full, self.own)]
         self.optimizer = make([(name, master) for (name, _), master in zip(named, self.masters, strict=True)])
+        if not isinstance(self.optimizer, Optimizer) or set(self.optimizer.names) != set(self.masters):
+            raise TypeError(f"Half: make returned {shown(self.optimizer)}; it must return an "
+                            f"optimiser of all the "
+                            "parameters that it is given")
         model.to("float16")
         self.write_back()
+        self._know_masters()
+        self.before = vars(model).get("forward")                    # None: what its class says
+        model.forward = self.at_the_door
+
+    def _know_masters(self) -> None:
         for p, master in zip(self.own, self.masters, strict=True):
             p.master = master
-        self.forward, model.forward = model.forward, self.at_the_door
+
+    @property
+    def xp(self) -> Any:
+        """The module that owns the weights, numpy or cupy."""
+        return array_module(self.own[0]._data)
 
     def at_the_door(self, *args: Any, **options: Any) -> Any:
         """What the model does when it is called."""
         kept = self.own[0].dtype
         given = {name: cast(value, kept) for name, value in options.items()}
-        return cast(self.forward(*cast(args, kept), **given), "float32")
+        forward = self.before or type(self.model).forward.__get__(self.model)
+        return cast(forward(*cast(args, kept), **given), "float32")
 
     def side_by_side(self, arrays: list[Any]) -> Any:
         return self.xp.concatenate([a.reshape(-1) for a in arrays]).astype("float32")
@@ -94,9 +123,17 @@ class Half:
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the master weights: of the loss times S, divided by S in float32.
 
+        FloatingPointError where they still overflow with an S that is far too small for that.
         There are none if they overflowed. To know that is to wait for the device, the one wait of a step: optimisers count
         their steps on the host (Adam's corrections need the number), and a step that is left out does not count.
         """
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"Half.backward: loss is {shown(loss)}; it must be a Tensor of one "
+                            f"number")
+        if self.scale < SMALLEST:
+            raise FloatingPointError(f"Half.backward: the gradients overflowed {self.skipped} "
+                                     f"times, down to a scale of "
+                                     f"{self.scale:g}: look for a NaN with `with tinycv.debug():`")
         capturing.refuse("Half.backward, which waits to know whether gradients overflowed,", "record the forward pass alone")
         with np.errstate(over="ignore", invalid="ignore"):
             (loss * self.scale).backward()
@@ -121,8 +158,10 @@ class Half:
         if self.good == self.interval:
             self.scale, self.good = min(2 * self.scale, LARGEST), 0
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, whatever ``set_to_none`` is: the next backward replaces them, and
+        adds to none.
+        """
         for p in (*self.own, *self.masters):
             p.grad = None
 
@@ -138,21 +177,74 @@ class Half:
     def state_dict(self) -> dict[str, Any]:
         """As the optimiser's; each parameter's state has its "master" weights too, and the first group S."""
         state = self.optimizer.state_dict()
-        for name, master in zip(self.optimizer.names.values(), self.masters, strict=True):
-            state["state"].setdefault(name, {"step": 0})["master"] = master._data.copy()
+        for master in self.masters:
+            state["state"].setdefault(self.optimizer.names[master], {"step": 0})["master"] = master._data.copy()
         state["param_groups"][0] |= {"loss_scale": self.scale, "good_steps": self.good}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict``. ValueError says what does not fit; all is then left as it was."""
-        names = list(self.optimizer.names.values())
-        if missing := [n for n in names if "master" not in state_dict["state"].get(n, {})]:
-            raise ValueError(f"load_state_dict: Half was left unchanged; no master weights of {', '.join(missing[:4])}")
+        self.loading(state_dict)()
+
+    def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """The function that loads ``state_dict``, which has been checked and converted whole.
+        Errors as there.
+        """
+        names = [self.optimizer.names[master] for master in self.masters]
+        plain, found = _without_masters(state_dict, names)
+        masters = [fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
+                   for array, name, m in zip(found, names, self.masters, strict=True)]
+        first = state_dict["param_groups"][0]
+        scale, good = positive(first["loss_scale"], f"{UNCHANGED}loss_scale"), first["good_steps"]
+        if size(good, f"{UNCHANGED}good_steps") >= self.interval:
+            raise ValueError(f"{UNCHANGED}good_steps is {good}; it must be less than the interval "
+                             f"of {self.interval}")
+        load_optimizer = self.optimizer.loading(plain)
+
+        def load() -> None:
+            load_optimizer()
+            for master, array in zip(self.masters, masters, strict=True):
+                master._data[...] = array
+            self.scale, self.good = scale, good
+            self.write_back()
+        return load
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy. The master weights go one by one, and are laid side by side
+        again.
+        """
+        return {name: value for name, value in vars(self).items() if name != "full"}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        vars(self).update(saved)
+        self.full = self.side_by_side([master._data for master in self.masters])
+        for master, part in zip(self.masters, self.cut(self.full, self.own), strict=True):
+            master.data = part
+        self._know_masters()
+
+
+def positive(scale: Any, what: str) -> float:
+    """A factor of the loss: finite, and more than 0."""
+    return finite(number(scale, what, above=0), what)
+
+
+def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any], list[Any]]:
+    """(the optimiser's own state dict, the master weights in the order of ``names``) of a Half's
+    state dict.
+    """
+    try:
+        if not isinstance(state_dict, dict):
+            raise TypeError
         first, *groups = state_dict["param_groups"]
-        plain = {k: v for k, v in first.items() if k not in ("loss_scale", "good_steps")}
-        self.optimizer.load_state_dict({"param_groups": [plain, *groups], "state": {
-            n: {k: v for k, v in kept.items() if k != "master"} for n, kept in state_dict["state"].items() if kept["step"]}})
-        for name, master in zip(names, self.masters, strict=True):
-            master._data[...] = backend.to_device(state_dict["state"][name]["master"], master.device)
-        self.scale, self.good = first["loss_scale"], first["good_steps"]
-        self.write_back()
+        kept = {name: dict(entry) for name, entry in state_dict["state"].items()}
+        own = {key: value for key, value in first.items() if key not in ("loss_scale", "good_steps")}
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError):
+        raise ValueError(f"{UNCHANGED}saved is {shown(state_dict)}, which no Half has written") from None
+    missing = [name for name in names if "master" not in kept.get(name, {})]
+    if missing:
+        raise ValueError(f"{UNCHANGED}no master weights of {brief(missing)}")
+    if len(own) + 2 != len(first):
+        raise ValueError(f"{UNCHANGED}its first group lacks loss_scale or good_steps")
+    masters = [kept[name].pop("master") for name in names]
+    entries = {name: entry for name, entry in kept.items() if entry != {"step": 0}}
+    return {**state_dict, "param_groups": [own, *groups], "state": entries}, masters

@@ -11,6 +11,9 @@ On features φ of images (of a classifier trained on the data), for a set of rea
     kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³          Binkowski et al. 2018
     precision   share of generated ones inside the region of the real; recall: the reverse   Kynkaanniemi et al. 2019
 
+Nothing here measures garbage: arrays that hold NaN or infinity, that are complex or of no numbers, and sets that are
+too small for the figure are refused with a ValueError or a TypeError.
+
 "FID" is the Frechet distance in the features of one particular network, Inception-v3; with any other network the number
 has another scale, so nothing here is called by that name.  What it can be compared with is the same distance between
 two sets of real images: see ``generative/judge.py``.
@@ -18,9 +21,11 @@ two sets of real images: see ``generative/judge.py``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from tinycv.engine.arguments import number, shown, size
 
 BLOCK = 1024                                    # rows whose distances to all others are held at once
 
@@ -44,15 +49,18 @@ def modes_covered(samples: np.ndarray, centres: np.ndarray, sigma: float, shares
     samples within three sigma alone. The two are equal where stray samples fall on the modes alike.
     In the plane, exp(-9/2) of the real data lie further out: a share above 0.989 says that the modes are too narrow.
     """
-    samples, centres = np.asarray(samples, np.float64), np.asarray(centres, np.float64)
-    if samples.ndim != 2 or centres.ndim != 2 or samples.shape[1] != centres.shape[1] or not len(samples):
-        raise ValueError(f"samples of shape {samples.shape} and centres of shape {centres.shape}: they must be (N, D) and "
-                         "(K, D), with one D for both and at least one sample")
+    samples, centres = real_array(samples, "modes_covered: samples"), real_array(centres, "modes_covered: centres")
+    sigma = number(sigma, "modes_covered: sigma", above=0, below=np.finfo(np.float64).max)
+    right = samples.ndim == centres.ndim == 2 and samples.shape[1] == centres.shape[1] > 0
+    if not right or not len(samples) or not len(centres):
+        raise ValueError(f"modes_covered: samples of shape {samples.shape} and centres of shape {centres.shape}: they must "
+                         "be (N, D) and (K, D), with one D for both, at least one sample, and at least one centre")
     distance = np.linalg.norm(samples[:, None] - centres, axis=-1)              # (N, K)
+    finite_figure(distance.max(), "modes_covered")
     nearest = distance.argmin(axis=1)
     good = distance.min(axis=1) < 3 * sigma
     counts, within = (np.bincount(n, minlength=len(centres)) for n in (nearest, nearest[good]))
-    return Modes(int((within > 0).sum()), float(good.mean()), reverse_kl(counts, shares))
+    return Modes(int((within > 0).sum()), float(good.mean()), _divergence(counts, shares, "modes_covered"))
 
 
 def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
@@ -62,15 +70,23 @@ def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
     Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a perfect generator.
     It is infinite where a sample falls on a mode that the real data do not have.
     """
-    counts = np.asarray(counts, np.float64)
-    shares = np.ones_like(counts) if shares is None else np.asarray(shares, np.float64)
-    if counts.ndim != 1 or shares.shape != counts.shape or counts.sum() <= 0 or counts.min() < 0 or shares.min() < 0:
-        raise ValueError(f"counts of shape {counts.shape} and shares of shape {shares.shape}: both must be (K,), none "
-                         "negative, and there must be a sample")
+    return _divergence(counts, shares, "reverse_kl")
+
+
+def _divergence(counts: Any, shares: Any, name: str) -> float:
+    """``reverse_kl``, asked for by the function that is called ``name``."""
+    counts = real_array(counts, f"{name}: counts")
+    shares = np.ones_like(counts) if shares is None else real_array(shares, f"{name}: shares")
+    right = counts.ndim == 1 and shares.shape == counts.shape and counts.sum() > 0 and shares.sum() > 0
+    if not right or counts.min() < 0 or shares.min() < 0:
+        raise ValueError(f"{name}: counts of shape {counts.shape} and shares of shape {shares.shape}: both must be "
+                         "(K,), none negative, there must be a sample, and not all shares may be 0")
+    finite_figure(counts.sum() + shares.sum(), name)
     q, p = counts / counts.sum(), shares / shares.sum()
     met = q > 0                                                                 # 0 log 0 is 0
     with np.errstate(divide="ignore"):
-        return max(0.0, float(np.sum(q[met] * np.log(q[met] / p[met]))))
+        kl = float(np.sum(q[met] * np.log(q[met] / p[met])))
+    return max(0.0, finite_figure(kl, name, infinity=True))
 
 
 # ── distances between sets of features ───────────────────────────────────────────────────────────
@@ -84,22 +100,26 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth 2020): compare
     distances of equal N and M only. Below some F samples the covariances have no full rank, and it says little.
     """
-    a, b = _features(a, b, 2)
+    a, b = _features(a, b, 2, "frechet_distance")
     difference = a.mean(axis=0) - b.mean(axis=0)
     c, d = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    finite_figure(np.abs(c).max() + np.abs(d).max(), "frechet_distance")
     values, vectors = np.linalg.eigh(c)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T               # C^(1/2)
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ d @ root), 0)).sum()
-    return max(0.0, float(difference @ difference + np.trace(c) + np.trace(d) - 2 * cross))
+    product = root @ d @ root
+    finite_figure(np.abs(product).max(), "frechet_distance")
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0)).sum()
+    distance = float(difference @ difference + np.trace(c) + np.trace(d) - 2 * cross)
+    return max(0.0, finite_figure(distance, "frechet_distance"))
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F), under a kernel of degree three.
 
-    Unbiased: 0 on average for two samples of one distribution, whatever N, and so below 0 half of the time.
+    Unbiased: 0 on average for two samples of one distribution, whatever N, and so it is often below 0.
     differs: over all pairs at once, where the paper averages over random blocks.
     """
-    a, b = _features(a, b, 2)
+    a, b = _features(a, b, 2, "kernel_distance")
 
     def mean(x, y, others=False):
         """Of k over all pairs, without those of a row with itself where x is y."""
@@ -108,7 +128,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
             return total / (len(x) * len(y))
         return (total - float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (len(x) * (len(x) - 1))
 
-    return mean(a, a, others=True) + mean(b, b, others=True) - 2 * mean(a, b)
+    return finite_figure(mean(a, a, others=True) + mean(b, b, others=True) - 2 * mean(a, b), "kernel_distance")
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
@@ -117,11 +137,14 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
     A set's region is the union of balls around its points, each as large as the distance to its k-th nearest neighbour
     in the set. Precision: the share of fake points in the region of the real (are they good?); recall: of real points
     in the region of the fake (is anything left out?). Both grow with k, and depend on N and M: keep them equal.
+    k: from 1 to one less than the smaller set has points.
     """
-    real, fake = _features(real, fake, k + 1)
+    k = size(k, "precision_recall: k", 1)
+    real, fake = _features(real, fake, k + 1, "precision_recall")
     middle = real.mean(axis=0)
     real, fake = real - middle, fake - middle                                   # small norms: less is lost in |x - y|²
     slack = 1e-12 * max(float((x * x).sum(axis=1).max()) for x in (real, fake)) # rounding must not part a point from itself
+    finite_figure(slack, "precision_recall")
     return _inside(fake, real, k, slack), _inside(real, fake, k, slack)
 
 
@@ -135,14 +158,48 @@ def _inside(points: np.ndarray, region: np.ndarray, k: int, slack: float) -> flo
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F)."""
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in all its distances."""
+    x, y = _matrix(x, "squared_distances: x"), _matrix(y, "squared_distances: y")
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"squared_distances: x has shape {x.shape} and y {y.shape}; the rows must have one width")
     return np.maximum((x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * (x @ y.T), 0)
 
 
-def _features(a: np.ndarray, b: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+def _matrix(x: Any, what: str) -> np.ndarray:
+    """An array of real numbers with two axes. Whole numbers become float64, so that squares of bytes cannot wrap."""
+    if type(x) is not np.ndarray or x.dtype.kind not in "fiub" or x.ndim != 2:
+        raise (ValueError if type(x) is np.ndarray and x.dtype.kind in "fiub" else TypeError)(
+            f"{what} is {shown(x)}; it must be a NumPy array of real numbers with two axes")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _features(a: Any, b: Any, least: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Both in float64; ValueError unless they are two sets of features of one width."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < least:
-        raise ValueError(f"features of shapes {a.shape} and {b.shape}: they must be (N, F) and (M, F), with one F and at "
-                         f"least {least} rows each")
+    a, b = real_array(a, f"{name}: the first features"), real_array(b, f"{name}: the second features")
+    right = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] > 0
+    if not right or min(len(a), len(b)) < least:
+        raise ValueError(f"{name}: features of shapes {a.shape} and {b.shape}: they must be (N, F) and (M, F), with one F "
+                         f"and at least {least} rows each")
     return a, b
+
+
+def real_array(values: Any, what: str) -> np.ndarray:
+    """Real, finite numbers as a float64 array. TypeError for other kinds, ValueError for NaN and infinity."""
+    try:
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    except (TypeError, ValueError) as error:                        # rows of unequal length, an array on a GPU
+        raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers on the host") from error
+    if array.dtype.kind not in "fiu" or isinstance(array, (np.matrix, np.ma.MaskedArray)):
+        raise TypeError(f"{what} is {shown(values)}; it must be a plain array of real numbers")
+    array = array.astype(np.float64, copy=False)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} of shape {array.shape} hold {np.isnan(array).sum()} NaN and {np.isinf(array).sum()} "
+                         "infinite numbers; all must be finite")
+    return array
+
+
+def finite_figure(value: float, name: str, infinity: bool = False) -> float:
+    """The figure, unless it overflowed on the way: max(0, NaN) would be 0, and look perfect."""
+    if np.isnan(value) or (np.isinf(value) and not infinity):
+        raise ValueError(f"{name}: the numbers are too large, their products overflow float64; scale them down")
+    return value

@@ -4,8 +4,10 @@
     Adam:    w <- w - lr m / (sqrt(v) + eps)                 m, v: running means of g and of g squared, bias corrected
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
-Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in place.
-Names, defaults and results are PyTorch's.   Read next: optimizer.py (groups, state), ema.py (averaged weights).
+Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which
+changes them in place. Names, defaults and results follow PyTorch; float16 weights are updated in
+float32, see optimizer.py.
+Read next: optimizer.py (groups, state), ema.py (averaged weights).
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import numpy as np
 
 from tinycv import optim_cuda
 from tinycv.engine import capturing
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.cuda import suits
 from tinycv.engine.tensor import Tensor, wrap
 from tinycv.optimizer import Optimizer
+from tinycv.optimizer_state import finite, wide
 
 Schedule = Callable[[int], float]               # step, counted from 0 -> factor of the learning rate
 
@@ -87,7 +91,7 @@ class Adam(Optimizer):
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
 
 class AdamW(Adam):
@@ -156,7 +160,7 @@ AdamW.cuda(partial(optim_cuda.adam, decoupled=True), partial(optim_cuda.send, de
 
 def constant(warmup: int = 0) -> Schedule:
     """Factor 1, after a rise in equal steps over the first ``warmup`` steps."""
-    return lambda step: _rise(step, warmup)
+    return partial(_rise, warmup=size(warmup, "constant: warmup"))
 
 
 def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
@@ -164,13 +168,12 @@ def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
 
     Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.
     """
-    return lambda step: _rise(step, warmup) * (
-        final + (1 - final) * 0.5 * (1 + math.cos(math.pi * _passed(step, total, warmup))))
+    return partial(_cosine, **_decay("warmup_cosine", total, warmup, final))
 
 
 def warmup_linear(total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
     """A rise over ``warmup`` steps, then a straight line from 1 down to ``final`` at step ``total``."""
-    return lambda step: _rise(step, warmup) * (1 + (final - 1) * _passed(step, total, warmup))
+    return partial(_linear, **_decay("warmup_linear", total, warmup, final))
 
 
 def warmup_inverse_sqrt(warmup: int) -> Schedule:
@@ -180,9 +183,30 @@ def warmup_inverse_sqrt(warmup: int) -> Schedule:
 
     is this schedule with an optimiser's lr of (d_model warmup)^(-1/2), the greatest that it comes to. No total is needed.
     """
-    if warmup < 1:
-        raise ValueError(f"warmup is {warmup}; this schedule needs at least 1 step of it")
-    return lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+    return partial(_inverse_sqrt, warmup=size(warmup, "warmup_inverse_sqrt: warmup", 1))
+
+
+def _decay(name: str, total: int, warmup: int, final: float) -> dict[str, Any]:
+    """The arguments of a schedule that ends, checked. final: a share of the learning rate, which
+    may also grow.
+    """
+    return {"total": size(total, f"{name}: total", 1), "warmup": size(warmup, f"{name}: warmup"),
+            "final": finite(final, f"{name}: final", 0)}
+
+
+# Schedules are partials of these, and not functions in functions, so that pickle can save them.
+
+def _cosine(step: int, total: int, warmup: int, final: float) -> float:
+    return _rise(step, warmup) * (
+        final + (1 - final) * 0.5 * (1 + math.cos(math.pi * _passed(step, total, warmup))))
+
+
+def _linear(step: int, total: int, warmup: int, final: float) -> float:
+    return _rise(step, warmup) * (1 + (final - 1) * _passed(step, total, warmup))
+
+
+def _inverse_sqrt(step: int, warmup: int) -> float:
+    return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
 def _rise(step: int, warmup: int) -> float:
@@ -195,25 +219,77 @@ def _passed(step: int, total: int, warmup: int) -> float:
 
 # ── gradients that are too long ───────────────────────────────────────────────────────────────────
 
-def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients in place by one factor, so that together, as one vector, they are at most ``max_norm`` long.
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
+                    norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+    """Scale all gradients in place by one factor, so that together, as one vector, they are at most
+    ``max_norm`` long.
 
+    norm_type: p of the p-norm that is meant by length; infinity stands for the largest number.
     Returns the length before, a Tensor of shape () on the device: nothing waits for it.
+    error_if_nonfinite: RuntimeError if that length is NaN or infinite; the gradients are then left
+    as they were. To know that is to wait for the device.
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
-    differs: as in PyTorch, 1e-6 is added to the length.
+    differs: as in PyTorch, 1e-6 is added to the length. The length of float16 gradients is summed
+    and returned in float32, where PyTorch's overflows at 65504.
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    if (recording := capturing.current()) is not None:
-        recording.reads_gradients(parameters)
-    grads = [p.grad._data for p in parameters if p.grad is not None]
+    max_norm = number(max_norm, "clip_grad_norm_: max_norm", 0)
+    norm_type = number(norm_type, "clip_grad_norm_: norm_type", above=0)
+    grads = _gradients("clip_grad_norm_", parameters)
     if not grads:
         return Tensor(0.0)
     xp = array_module(grads[0])
-    if xp is not np and suits(grads) and all(g.flags.c_contiguous for g in grads):
+    if error_if_nonfinite:
+        capturing.refuse("clip_grad_norm_ with error_if_nonfinite, which waits for the GPU,", "leave it out there")
+    elif norm_type == 2 and xp is not np and suits(grads) and all(g.flags.c_contiguous for g in grads):
         return wrap(optim_cuda.clip(xp, grads, max_norm), None)
     flat = xp.concatenate([g.reshape(-1) for g in grads])
-    norm = xp.sqrt((flat * flat).sum())
+    norm = _length(xp, flat.astype(wide(flat.dtype), copy=False), norm_type)
+    if error_if_nonfinite and not bool(xp.isfinite(norm)):
+        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so they "
+                           "cannot be scaled; `with tinycv.debug():` shows which op made it")
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for g in grads:
         g *= factor                                 # by 1 where they are short: a test would wait for the device
     return wrap(norm, None)
+
+
+def _length(xp: Any, flat: Any, norm_type: float) -> Any:
+    """The p-norm of a flat array, of shape ()."""
+    if norm_type == 2 or not flat.size:
+        return xp.sqrt((flat * flat).sum())
+    if norm_type == math.inf:
+        return xp.abs(flat).max()
+    return (xp.abs(flat) ** norm_type).sum() ** (1 / norm_type)
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Move every number of all gradients that is outside [-clip_value, clip_value] to its end, in
+    place.
+    """
+    clip_value = number(clip_value, "clip_grad_value_: clip_value", 0)
+    for g in _gradients("clip_grad_value_", parameters):
+        array_module(g).clip(g, -clip_value, clip_value, out=g)
+
+
+def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+    """The arrays of the gradients that are there. A step that is being recorded learns that they
+    are read.
+    """
+    takes = f"{who}: parameters must be a Tensor or several, such as model.parameters()"
+    if not isinstance(parameters, Tensor) and (
+            not isinstance(parameters, Iterable) or isinstance(parameters, (str, dict)) or hasattr(parameters, "dtype")):
+        raise TypeError(f"{takes}; it is {shown(parameters)}")
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for p in parameters:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{takes}; one of them is {shown(p)}")
+        if p.grad is not None and not isinstance(p.grad, Tensor):
+            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient that is "
+                            f"{shown(p.grad)}; it must be a "
+                            "Tensor, or None")
+        if p.grad is not None and p.grad.dtype.kind != "f":
+            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of "
+                            f"{p.grad.dtype}; it must be floats")
+    if (recording := capturing.current()) is not None:
+        recording.reads_gradients(parameters)
+    return [p.grad._data for p in parameters if p.grad is not None]

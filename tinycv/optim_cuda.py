@@ -41,7 +41,7 @@ __device__ const Part& of(Int row, const Parts& parts, Int count) {
                                        i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
 
 // sent: settings that lie on the device, because a step that was recorded (engine/capture.py) has those given for good.
-KERNEL adam(Int rows, const Parts parts, Int count, T* m, T* v, const Settings given, const double* sent) {
+KERNEL adam(Int rows, const Parts parts, Int count, A* m, A* v, const Settings given, const double* sent) {
     const Settings s = sent ? *(const Settings*)sent : given;
     EACH_ROW(row, rows) {
         const Part& part = of(row, parts, count);
@@ -49,10 +49,10 @@ KERNEL adam(Int rows, const Parts parts, Int count, T* m, T* v, const Settings g
             const Int at = part.offset + i;
             A p = A(part.p[i]) * A(s.shrink);
             const A g = A(part.g[i]) + A(s.decay) * p;
-            const A mean = A(s.beta1) * A(m[at]) + A(1 - s.beta1) * g;
-            const A square = A(s.beta2) * A(v[at]) + A(1 - s.beta2) * g * g;
-            m[at] = T(mean);
-            v[at] = T(square);
+            const A mean = A(s.beta1) * m[at] + A(1 - s.beta1) * g;
+            const A square = A(s.beta2) * v[at] + A(1 - s.beta2) * g * g;
+            m[at] = mean;
+            v[at] = square;
             part.p[i] = T(p - A(s.rate) * mean / (sqrt(square) + A(s.eps * s.bend)));
         }
     }
@@ -99,13 +99,17 @@ SETTINGS = np.dtype([(name, "f8") for name in ("rate", "bend", "beta1", "beta2",
 
 def adam(xp: Any, ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int], m: Any, v: Any, step: int, sent: Any = None,
          **options: Any) -> None:
-    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays.
+    """One step of Adam, in place, of parameters whose m and v lie at ``offsets`` of two flat
+    arrays.
 
-    sent: an array of seven float64, which is read in place of the step and the options; see ``send``.
+    m and v of halves are float32: the squares of small gradients are 0 in float16, and so is an eps
+    of 1e-8.
+    sent: an array of seven float64, which is read in place of the step and the options; see
+    ``send``.
     """
     gs, given = packed(xp, *gs), settings(step, **options)
     for rows, table, count in tables(ps, gs, offsets):
-        kernels.adam(m, rows, rows, table, count, m, v, given, sent)
+        kernels.adam(ps[0], rows, rows, table, count, m, v, given, sent)
 
 
 def settings(step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float,
@@ -118,12 +122,19 @@ def settings(step: int, lr: float, betas: tuple[float, float], eps: float, weigh
 
 
 def send(m: Any, sent: Any, step: int, **options: Any) -> None:
-    """Put the settings of this step where ``adam`` reads them: a launch, and nothing waits. m: of the parameters' dtype."""
+    """Put the settings of this step where ``adam`` reads them: a launch, and nothing waits. m: an
+    array of a float type.
+    """
     kernels.put_settings(m, 1, 1, settings(step, **options), sent)
 
 
 def clip(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
-    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm before, of shape ()."""
+    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm
+    before, of shape ().
+
+    The norm is summed in float32 for halves, and returned in it: squares of 256 and more overflow
+    float16.
+    """
     wide = xp.promote_types(gs[0].dtype, "float32")
     made = list(tables(gs, gs, [0] * len(gs)))
     sums = xp.zeros(max(1, sum(rows for rows, _, _ in made)), wide)
@@ -133,4 +144,4 @@ def clip(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for rows, table, count in made:
         kernels.scale(gs[0], rows, rows, table, count, factor)
-    return norm.astype(gs[0].dtype, copy=False)
+    return norm

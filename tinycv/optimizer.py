@@ -15,26 +15,46 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import capturing
+from tinycv.engine.arguments import shown
+from tinycv.engine.backend import array_module
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
+from tinycv.optimizer_state import (
+    ALWAYS,
+    checked_options,
+    fitting_state,
+    list_of_parameters,
+    named_parameter,
+    refuse_unfit,
+    wide,
+)
 
 BLOCK = 1 << 18                                 # weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
 SENT = 8                                        # float64 numbers that a recorded step may read
+MISSING = object()
 LARGE = 1 << 15                                 # weights. From here on copying costs more than calls of its own
 
 
 class Optimizer:
     """Base of the optimisers.
 
-    params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable state_dict keys), or
-    groups, each a dict {"params": ..., and options for these alone}. ``param_groups`` lists the groups; their "lr"
-    may be changed between steps. A parameter whose ``grad`` is None is left as it is.
-    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf Tensor.
+    params: Parameters, or (name, Parameter) pairs (``model.named_parameters()``, for readable
+    state_dict keys), or groups, each a dict {"params": ..., and options for these alone}.
+    ``param_groups`` lists the groups; their "lr" may be changed between steps. A parameter whose
+    ``grad`` is None is left as it is.
+    ValueError for options out of range and parameters given twice; TypeError for what is not a leaf
+    Tensor of floats. pickle and deepcopy copy the parameters too: to copy a model with its
+    optimiser, write deepcopy((model, optimizer)).
 
-    A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a ``definition``,
-    (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat arrays; step counts from 1.
+    A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a
+    ``definition``, (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat
+    arrays; step counts from 1.
+
+    differs: float16 parameters are updated in float32, and what is remembered of them is kept in
+    float32. PyTorch does both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a
+    weight NaN.
     """
 
     arrays: tuple[str, ...] = ()                # by PyTorch's names
@@ -44,61 +64,92 @@ class Optimizer:
     send: Callable[..., None]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
-        if isinstance(params, Tensor):
-            raise TypeError("params is one Tensor; an optimiser takes an iterable: [tensor]")
-        groups = list(params)
+        kind = type(self).__name__
+        if not isinstance(defaults, dict):
+            raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
+        self.defaults = checked_options(kind, defaults)
+        self.param_groups: list[dict[str, Any]] = []
+        self.names: dict[Tensor, str] = {}      # in the order given
+        self.shapes: list[tuple[int, ...]] = []
+        self._slabs: list[Slab] = []
+        groups = list_of_parameters(kind, params)
         if not groups or not isinstance(groups[0], dict):
             groups = [{"params": groups}]
-        self.defaults = defaults
-        self.param_groups = [{**defaults, **group} for group in groups]
-        self.names: dict[Tensor, str] = {}      # in the order given
-        for group in self.param_groups:
-            _check_options(group, defaults)
-            group["params"] = [self._named(entry) for entry in group["params"]]
+        for group in groups:
+            self.add_param_group(group)
         if not self.names:
-            raise ValueError("the optimiser got no parameters: does the model keep its Parameters as attributes?")
-        if len(set(self.names.values())) < len(self.names):
-            raise ValueError("two parameters have the same name: give model.named_parameters(), or parameters alone")
-        self._lay_out()
+            raise ValueError(f"{kind}: params has no parameters: does the model keep its "
+                             f"Parameters as attributes?")
 
-    def _named(self, entry: Any) -> Tensor:
-        name, p = entry if isinstance(entry, tuple) else (str(len(self.names)), entry)
-        if not isinstance(p, Tensor) or not p.is_leaf:
-            what = f"a computed tensor of shape {p.shape}" if isinstance(p, Tensor) else type(p).__name__
-            raise TypeError(f"an optimiser changes Parameters (or leaf Tensors that require a gradient), not {what}")
-        if p in self.names:
-            raise ValueError(f"parameter {name} of shape {p.shape} was given twice")
-        self.names[p] = name
-        return p
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by
+        layer, for instance.
+
+        Errors as when the optimiser is made; it is then left as it was.
+        """
+        kind = type(self).__name__
+        takes = f'{kind}: a group has "params" and options among {sorted(self.defaults)}'
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise ValueError(f"{takes}; it is {shown(param_group)}")
+        unknown = sorted(str(name) for name in set(param_group) - set(self.defaults) - ALWAYS)
+        if unknown:
+            raise ValueError(f"{takes}; unknown: {unknown}")
+        names: dict[Tensor, str] = {}
+        for entry in list_of_parameters(kind, param_group["params"], group=True):
+            name, p = named_parameter(kind, entry, len(self.names) + len(names))
+            if p in names or p in self.names:
+                raise ValueError(f"{kind}: parameter {name} of shape {p.shape} was given twice")
+            names[p] = name
+        every = [*self.names.values(), *names.values()]
+        if len(set(every)) < len(every):
+            raise ValueError(f"{kind}: two parameters have the same name: give "
+                             f"model.named_parameters(), or parameters "
+                             "alone")
+        group = checked_options(kind, {**self.defaults, **param_group}) | {"params": list(names)}
+        self.param_groups.append(group)
+        self.names |= names
+        self.shapes += [p.shape for p in names]
+        self._slabs += self._slabs_of(group)
+
+    def _slabs_of(self, group: dict[str, Any]) -> list[Slab]:
+        return [Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays)
+                for tensors in alike(group["params"])]
 
     def _lay_out(self) -> None:
-        self._slabs = [Slab(group, tensors, self.arrays) for group in self.param_groups
-                       for tensors in alike(group["params"])]
+        self._slabs = [slab for group in self.param_groups for slab in self._slabs_of(group)]
 
     def parameters(self) -> list[Tensor]:
         """All that it changes, in the order given."""
         return list(self.names)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients (None, not zeros)."""
-        capturing.forget_gradients(self.names)
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients; with set_to_none=False those that are there become zeros."""
+        if set_to_none:
+            capturing.forget_gradients(self.names)
+            return
+        for p in self.names:
+            if p.grad is not None:
+                p.grad = Tensor(array_module(p.grad._data).zeros_like(p.grad._data))
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the parameters. half.py has another way."""
         loss.backward()
 
     def step(self) -> None:
-        """Change every parameter that has a gradient, in place. ValueError for a gradient of another shape: then none."""
-        for p in self.names:
-            if p.grad is not None and p.grad.shape != p.shape:
-                raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
+        """Change every parameter that has a gradient, in place.
+
+        ValueError or TypeError for a gradient or an option that does not fit; then no parameter is
+        changed.
+        """
+        refuse_unfit(self)
+        every_option = [slab.options() for slab in self._slabs]
         if any(slab.moved() for slab in self._slabs):
             self.load_state_dict(self.state_dict())
         if (recording := capturing.current()) is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
-        for slab in self._slabs:
-            options = {name: slab.group[name] for name in self.defaults}
+            recording.depends(lambda: len(self._slabs))
+        for slab, options in zip(self._slabs, every_option, strict=True):
             if slab.xp is not np and self.run_on_gpu and slab.whole():
                 for places, step, ps, gs, offsets in slab.at_once():
                     more = {} if capturing.current() is None else {"sent": self._sent_at_each_launch(slab, places)}
@@ -129,7 +180,7 @@ class Optimizer:
         sent, step = recording.room(SENT, "float64"), counting(slab, places)
 
         def send() -> None:
-            self.send(state, sent, step(), **{name: slab.group[name] for name in self.defaults})
+            self.send(state, sent, step(), **slab.options())
         recording.before_launch(send)
         recording.depends(lambda: (slab in self._slabs, len({slab.steps[i] for i in places})))
         return sent
@@ -142,7 +193,7 @@ class Optimizer:
                                    "piece of memory: p.data = p.data.copy() before")
             places = [i for i, t in enumerate(slab.tensors) if t.grad is not None]
             recording.before_launch(counting(slab, places))
-            recording.depends(lambda: ({name: slab.group[name] for name in self.defaults}, slab in self._slabs,
+            recording.depends(lambda: (slab.options(), slab in self._slabs,
                                        [min(slab.steps[i], self.steady) for i in places]))
 
     @classmethod
@@ -166,33 +217,37 @@ class Optimizer:
 
         ValueError says everything that does not fit; the optimiser is then left as it was.
         """
-        problems = list(self._misfits(state_dict))
-        if problems:
-            raise ValueError(f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems))
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group.update({key: value for key, value in saved.items() if key != "params"})
-        self._lay_out()
+        self.loading(state_dict)()
+
+    def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """The function that loads ``state_dict``, which has been checked whole. Errors as there."""
+        groups, kept = fitting_state(self, state_dict)
+
+        def load() -> None:
+            for group, saved in zip(self.param_groups, groups, strict=True):
+                group.update(saved)
+            self._lay_out()
+            self._put(kept)
+        return load
+
+    def _put(self, kept: dict[str, dict]) -> None:
+        """Copy what is remembered of each parameter, by name, into a fresh layout."""
         for slab in self._slabs:
             for i, p in enumerate(slab.tensors):
-                saved = state_dict["state"].get(self.names[p], {"step": 0})
+                saved = kept.get(self.names[p], {"step": 0})
                 slab.steps[i] = saved["step"]
                 for key in self.arrays if saved["step"] else ():
-                    slab.views_of_state[key][i][...] = backend.to_device(saved[key], p.device)
+                    slab.views_of_state[key][i][...] = saved[key]
 
-    def _misfits(self, state_dict: dict[str, Any]) -> Iterator[str]:
-        for i, (own, saved) in enumerate(zip(self.state_dict()["param_groups"], state_dict["param_groups"],
-                                             strict=False)):
-            if own["params"] != saved["params"]:
-                yield f"group {i} has parameters {_brief(own['params'])}, saved are {_brief(saved['params'])}"
-            if set(own) - {"initial_lr"} != set(saved) - {"initial_lr"}:
-                yield f"group {i} has options {sorted(own)}, saved are {sorted(saved)}"
-        if len(self.param_groups) != len(state_dict["param_groups"]):
-            yield f"{len(self.param_groups)} groups, saved are {len(state_dict['param_groups'])}"
-        for p, name in self.names.items():
-            saved = state_dict["state"].get(name, {"step": 0})
-            shapes = {key: tuple(array.shape) for key, array in saved.items() if key != "step"}
-            if type(saved.get("step")) is not int or saved["step"] and shapes != dict.fromkeys(self.arrays, p.shape):
-                yield f"{name} of shape {p.shape} needs a step and {list(self.arrays)}, saved are {shapes}"
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: all but the layout, which is made again around copied parameters."""
+        return {**vars(self), "_slabs": [], "state": self.state_dict()["state"]}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        kept = saved["state"]
+        vars(self).update({name: value for name, value in saved.items() if name != "state"})
+        self._lay_out()
+        self._put(kept)
 
 
 def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
@@ -213,9 +268,11 @@ def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
 class Slab(Flat):
     """Parameters of one group side by side, with what the optimiser remembers of them; the smallest first."""
 
-    def __init__(self, group: dict[str, Any], tensors: list[Tensor], arrays: tuple[str, ...]):
-        super().__init__(sorted(tensors, key=lambda t: t.size))
-        self.group, self.steps = group, [0] * len(tensors)
+    def __init__(self, kind: str, names: list[str], group: dict[str, Any], tensors: list[Tensor],
+                 arrays: tuple[str, ...]):
+        super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
+        self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
+        self.names, self.given, self.checked = names, None, {}
         self.alone = [i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None for i, t in enumerate(self.tensors)]
         self.state = {name: self.zeros() for name in arrays}
         self.views_of_state = {name: self.views(array) for name, array in self.state.items()}
@@ -223,6 +280,18 @@ class Slab(Flat):
     p = cached_property(lambda self: self.zeros())                  # not needed where a GPU does all at once
     g = cached_property(lambda self: self.zeros())
     views_of_p = cached_property(lambda self: self.views(self.p))
+
+    def options(self) -> dict[str, Any]:
+        """The group's options as Python's numbers; checked again where one was set anew."""
+        given = [self.group.get(name, MISSING) for name in self.names]
+        if any(value is MISSING for value in given):
+            raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options "
+                             f"{self.names}")
+        if self.given is None or any(new is not old or type(new) is list
+                                     for new, old in zip(given, self.given, strict=True)):
+            self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
+            self.given = given
+        return self.checked
 
     def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
         """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many steps behind them."""
@@ -263,8 +332,9 @@ class Slab(Flat):
 
     def load(self, places: list[int], here: slice) -> tuple[Any, Any]:
         tensors = [self.tensors[i] for i in places]
-        if len(tensors) == 1:                   # a copy too, if its memory is not in order
-            return tensors[0]._data.reshape(-1), tensors[0].grad._data.reshape(-1)
+        if len(tensors) == 1:  # a copy too, if its memory is not in order, or of halves
+            return tuple(array.reshape(-1).astype(self.wide, copy=False)
+                         for array in (tensors[0]._data, tensors[0].grad._data))
         self.gather([t._data for t in tensors], self.p[here])
         self.gather([t.grad._data for t in tensors], self.g[here])
         return self.p[here], self.g[here]
@@ -274,23 +344,6 @@ class Slab(Flat):
             t = self.tensors[i]
             if len(places) > 1:
                 t._data[...] = self.views_of_p[i]
-            elif not t._data.flags.c_contiguous:
+            elif not t._data.flags.c_contiguous or self.wide != self.dtype:
                 t._data[...] = p.reshape(t.shape)
         self.counted(places)
-
-
-def _check_options(group: dict[str, Any], defaults: dict[str, Any]) -> None:
-    unknown = set(group) - set(defaults) - {"params", "initial_lr"}
-    if unknown or "params" not in group:
-        raise ValueError(f"a group has \"params\" and options among {sorted(defaults)}; unknown: {sorted(unknown)}")
-    for name in ("lr", "momentum", "eps", "weight_decay"):
-        if not group.get(name, 0) >= 0:                         # so written, NaN is refused too
-            raise ValueError(f"{name}={group[name]} must be at least 0")
-    if not all(0 <= beta < 1 for beta in group.get("betas", ())):
-        raise ValueError(f"betas={group['betas']} must lie in [0, 1)")
-    if group.get("nesterov") and not (group["momentum"] > 0 and group["dampening"] == 0):
-        raise ValueError("nesterov needs momentum above 0, and dampening=0")
-
-
-def _brief(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")

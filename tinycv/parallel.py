@@ -28,16 +28,18 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine import arguments, backend, state
 from tinycv.engine.methods import concatenate
 from tinycv.engine.shards import Crew
 from tinycv.engine.tensor import LEAF, Tensor, no_grad, wrap
-from tinycv.engine.walk import sweep
+from tinycv.engine.walk import accumulate, sweep
+
+MOST = 1024                                             # threads of a group
 
 
 def threads(size: int | None = None) -> Group:
     """Open a group of ``size`` threads (None: one for each core that this process may use). Close it after use, or open
-    it in a ``with``. ValueError unless size is at least 1."""
+    it in a ``with``. A group that is open when the process forks serves both processes."""
     return Group(cores() if size is None else size)
 
 
@@ -52,40 +54,52 @@ class Group:
     def __init__(self, size: int):
         from threadpoolctl import threadpool_limits  # not at the top: who does not open a group need not load it
 
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"a group needs at least one thread, not {size!r}")
-        self.size, self._crew = size, Crew(size)
+        self.size = arguments.size(size, "threads: size", 1)
+        if self.size > MOST:
+            raise ValueError(f"threads: size is {self.size}; it must be a whole number, at least 1 and at most {MOST}")
+        self._crew = Crew(self.size)
         self._blas = threadpool_limits(limits=1, user_api="blas")       # once: it looks through all loaded libraries
+
+    def _run(self, works: list[Callable], weights: list[float] | None = None) -> list[Any]:
+        """The crew's results. What layers keep (running statistics) is put back if one of the works fails."""
+        if self._blas is None:
+            raise RuntimeError("this group of threads is closed: open another one, with parallel.threads()")
+        state.refuse_in_checkpoint("a batch cannot be split among threads")
+        with state.kept_if_done():
+            return self._crew.run(works, weights)
 
     def backward(self, loss_of: Callable[..., Tensor], *batch: Any, reduction: str = "mean") -> Tensor:
         """As ``loss = loss_of(*batch); loss.backward()``, by all threads. Returns the loss, without history.
 
         batch: arrays and Tensors on the CPU, equally long along axis 0, where they are cut into nearly equal parts (views).
         loss_of(*parts) is called in each thread, and returns one number: the mean over its examples or, with
-        reduction="sum", their sum. Weights that differ between examples (ignore_index, class weights) need "sum".
-        Raises what loss_of raised in the first shard that failed; ``.grad`` is then as it was.
+        reduction="sum", their sum. cross_entropy's own mean is over the rows that count in the whole batch
+        (ignore_index). A mean that loss_of takes itself over rows that it selects needs "sum", and one number to divide by.
+        Raises what loss_of raised in the first shard that failed; ``.grad``, and what layers keep, are then as they were.
         """
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction is {reduction!r}; it must be 'mean' or 'sum', whichever loss_of returns")
-        parts = list(shares(batch, self.size))
+        arguments.choice(reduction, "Group.backward: reduction", ("mean", "sum"))
+        arguments.function(loss_of, "Group.backward: loss_of")
+        parts = list(shares(batch, self.size, "Group.backward"))
         total = sum(n for n, _ in parts)
-        weights = [n / total if reduction == "mean" and total else 1.0 for n, _ in parts]
-        done = self._crew.run([partial(_there_and_back, loss_of, part, w)
-                               for (_, part), w in zip(parts, weights, strict=True)])
+        mean = reduction == "mean" and total
+        weights = [n / total if mean else 1.0 for n, _ in parts]
+        done = self._run([partial(_there_and_back, loss_of, part, w)
+                          for (_, part), w in zip(parts, weights, strict=True)], weights if mean else None)
         with no_grad():
-            for leaf, g in _summed([gradients for _, gradients in done]).items():
-                leaf.grad = g if leaf.grad is None else leaf.grad + g
+            accumulate(_summed([gradients for _, gradients in done]))
         return wrap(sum(loss * w for (loss, _), w in zip(done, weights, strict=True)), None)
 
     def map(self, function: Callable, *batch: Any) -> Tensor:
         """As ``function(*batch)``, by all threads and without recording: a result for each example, joined along axis 0."""
-        parts = list(shares(batch, self.size))
+        arguments.function(function, "Group.map: function")
+        parts = list(shares(batch, self.size, "Group.map"))
         with no_grad():
-            results = self._crew.run([partial(function, *part) for _, part in parts])
+            results = self._run([partial(function, *part) for _, part in parts])
             for (n, _), y in zip(parts, results, strict=True):
                 if not isinstance(y, Tensor) or y.shape[:1] != (n,):
                     found = f"a Tensor of shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
-                    raise TypeError(f"map: of {n} examples the function made {found}; it must be a Tensor with {n} rows")
+                    raise TypeError(f"Group.map: of {n} examples the function made {found}; it must be a Tensor with {n} "
+                                    "rows")
             return concatenate(results) if len(results) > 1 else results[0]
 
     def close(self) -> None:
@@ -102,28 +116,33 @@ class Group:
         self.close()
 
 
-def shares(batch: tuple, size: int) -> Iterator[tuple[int, list]]:
-    """(number of examples, the parts of each array) for each shard: ``size`` of them, or one an example if those are
+def shares(batch: tuple, size: int, caller: str = "shares") -> Iterator[tuple[int, list]]:
+    """(number of examples, the parts of each array) for each shard: ``size`` of them, or one per example if those are
     fewer. No part is copied."""
     for i, x in enumerate(batch):
-        if not isinstance(x, (Tensor, np.ndarray)):
-            if backend.array_module(x) is np:
-                raise TypeError(f"argument {i} of the batch is of type {type(x).__name__}: only arrays and Tensors can be "
-                                "shared out. What is the same for all examples belongs inside the function")
-        elif isinstance(x, Tensor) and x._node not in (None, LEAF):
-            raise ValueError(f"argument {i} of the batch, of shape {x.shape}, was computed by a recorded op: threads cannot "
-                             "walk one graph together. Compute it inside the function, or detach() it")
-        elif not x.ndim:
-            raise TypeError(f"argument {i} of the batch is a single number: it has no axis 0 to be shared out along")
-        on_cpu(getattr(x, "_data", x), f"argument {i} of the batch")
-    if len({len(x) for x in batch}) != 1:
-        raise ValueError("a batch needs one array at least" if not batch else
-                         f"the arrays of a batch must be equally long, but have {[len(x) for x in batch]} examples")
-    n = len(batch[0])
+        refuse_what_has_no_rows(x, f"{caller}: argument {i} of the batch")
+    lengths = [len(x) for x in batch]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"{caller}: a batch needs one array at least" if not batch else
+                         f"{caller}: the arrays of a batch must be equally long, but have {lengths} examples")
+    n = lengths[0]
     size = max(1, min(size, n))
     ends = [i * n // size for i in range(size + 1)]
     for start, end in zip(ends, ends[1:], strict=False):
         yield end - start, [x if size == 1 else _rows(x, start, end) for x in batch]
+
+
+def refuse_what_has_no_rows(x: Any, what: str) -> None:
+    """TypeError or ValueError for what cannot be shared out along axis 0."""
+    if not isinstance(x, (Tensor, np.ndarray)) and backend.array_module(x) is np:
+        raise TypeError(f"{what} is of type {type(x).__name__}: only arrays and Tensors can be shared out. What is the same "
+                        "for all examples belongs inside the function")
+    if isinstance(x, Tensor) and x._node not in (None, LEAF):
+        raise ValueError(f"{what}, of shape {x.shape}, was computed by a recorded op: threads cannot walk one graph "
+                         "together. Compute it inside the function, or detach() it")
+    if not x.ndim:
+        raise TypeError(f"{what} is a single number: it has no axis 0 to be shared out along")
+    on_cpu(getattr(x, "_data", x), what)
 
 
 def on_cpu(array: Any, what: str) -> None:
@@ -143,8 +162,8 @@ def _there_and_back(loss_of: Callable, part: list, weight: float) -> tuple[Any, 
     loss = loss_of(*part)
     if not isinstance(loss, Tensor) or loss.size != 1:
         found = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TypeError(f"loss_of must return the loss, a Tensor of one number, not {found}")
-    on_cpu(loss._data, "the loss")
+        raise TypeError(f"Group.backward: loss_of must return the loss, a Tensor of one number, not {found}")
+    on_cpu(loss._data, "Group.backward: the loss")
     return loss._data, sweep([loss], [np.full_like(loss._data, weight)], None, keep=False, record=False)
 
 

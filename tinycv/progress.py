@@ -6,11 +6,14 @@ import signal
 import threading
 from importlib.util import find_spec
 
+from tinycv.engine.arguments import size
+
 
 class Progress:
     """A line an epoch; at a terminal, with tqdm installed, a bar below them."""
 
     def __init__(self, total: int, done: int, wanted: bool):
+        total, done = size(total, "Progress: total"), size(done, "Progress: done")
         self.wanted, self.bar = wanted, None
         if wanted and find_spec("tqdm"):
             from tqdm import tqdm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.checkpoint import CheckpointError, load, save
+from tinycv.checkpoint import load, save, with_nan
 from tinycv.ema import EMA
 from tinycv.engine import backend
+from tinycv.engine.arguments import size
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
 from tinycv.progress import CtrlC, Progress
+from tinycv.resume import resumed
+from tinycv.training_arguments import (
+    check_functions,
+    check_loop,
+    check_parts,
+    checkpoint_path,
+    metrics_of,
+)
 
 
 @dataclass
@@ -42,6 +50,8 @@ class Run:
 
     def __init__(self, model: Module, optimizers: dict[str, Optimizer], loader: Any, seed: int, ema: EMA | None,
                  path: Path | None):
+        check_parts("Run", model, optimizers, loader, ema)
+        seed, path = size(seed, "Run: seed"), checkpoint_path("Run", path)
         self.model, self.optimizers, self.loader, self.seed, self.ema, self.path = (
             model, optimizers, loader, seed, ema, path)
         self.first = next(iter(optimizers.values())).parameters()[0]
@@ -52,23 +62,26 @@ class Run:
     def through(self, epochs: int, learn: Callable[[list[Tensor]], Any], evaluate: Callable | None, evaluate_every: int,
                 checkpoint_every: int | None, progress: bool, log_every: int) -> History:
         """All steps that are left: learn(batch) makes one, and returns its losses, an array on the device."""
-        total, resumed = epochs * len(self.loader), self.resume()
+        check_functions("Run.through", {"learn": learn}, {})
+        epochs, evaluate_every, checkpoint_every, log_every = check_loop(
+            "Run.through", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
+        total, has_resumed = epochs * len(self.loader), self.resume()
         self.model.train()
-        with Progress(total, self.step, progress) as shown, CtrlC(self.path is not None) as ctrl_c:
-            if resumed:
-                shown.line(f"resumed at step {self.step} of {total} from {self.path}")
+        with Progress(total, self.step, progress) as display, CtrlC(self.path is not None) as ctrl_c:
+            if has_resumed:
+                display.line(f"resumed at step {self.step} of {total} from {self.path}")
             for batch in self.batches(total):
                 backend.manual_seed((self.seed, self.step))
                 self.unread.append(learn([Tensor(array, device=self.device) for array in batch]))
                 self.step += 1
-                shown.advance()
+                display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))
                 if self.step % log_every == 0 or rest == 0:
-                    shown.loss(self.read_losses())
+                    display.loss(self.read_losses())
                 if rest == 0:
                     if evaluate and (epoch % evaluate_every == 0 or self.step == total):
                         self.history.metrics.append({"epoch": epoch, **self.evaluated(evaluate)})
-                    shown.line(_epoch_line(self, epoch, epochs))
+                    display.line(_epoch_line(self, epoch, epochs))
                 due = self.step % (checkpoint_every or len(self.loader)) == 0 or self.step == total
                 if self.path and (due or ctrl_c.pressed):
                     self.save()
@@ -82,7 +95,7 @@ class Run:
         self.model.eval()
         try:
             with no_grad(), self.ema.applied() if self.ema else nullcontext():
-                return {name: float(value) for name, value in evaluate(self.model).items()}
+                return metrics_of(evaluate(self.model))
         finally:
             self.model.train()
 
@@ -139,61 +152,26 @@ class Run:
             "rng": backend.get_rng_state()})
 
     def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
-        for name, _ in self.model.named_parameters():
-            if not math.isfinite(tensors[f"model/{name}"].sum(dtype="float64")):
-                raise FloatingPointError(
-                    f"{name} is not finite after step {self.step - 1}, though the loss was: nothing was saved. Run it "
-                    "again inside `with tinycv.debug():` to see which derivative made it")
+        names = (f"model/{name}" for name, _ in self.model.named_parameters())
+        broken = [name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))] or with_nan(tensors)
+        if broken:
+            raise FloatingPointError(
+                f"{broken[0].removeprefix('model/')} is not finite after step {self.step - 1}, "
+                f"though the loss was: nothing "
+                "was saved. Run it again inside `with tinycv.debug():` to see which derivative "
+                "made it")
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing is changed then."""
         if self.path is None or not self.path.exists():
             return False
-        tensors, state = load(self.path)
-        if "training" not in state:
-            raise CheckpointError(f"{self.path} is no training's checkpoint; weights alone go through load_model")
-        there, here = state["training"], json.loads(json.dumps(self.identity()))
-        differ = [f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
-                  for key in here | there if there.get(key) != here.get(key)]
-        if differ:
-            raise CheckpointError(f"{self.path} is of another training: {'; '.join(differ)}. "
-                                  "Choose another path, or remove it to begin anew")
-        optimizers = {o: _optimizer_state(_under(f"{role}/", tensors), state[role]) for role, o in self.optimizers.items()}
-        self._load({self.model: _under("model/", tensors), **optimizers, self.ema: _under("ema/", tensors)})
-        self.step, self.history = state["step"], History(**state["history"])
-        backend.set_rng_state(state["rng"])
+        resumed(self, *load(self.path))()
         return True
-
-    def _load(self, states: dict[Any, dict]) -> None:
-        """All of them or none."""
-        loaded = []
-        try:
-            for part, state in states.items():
-                if part is not None:
-                    before = part.state_dict()  # keeps its arrays: to load is to make new ones
-                    part.load_state_dict(state)
-                    loaded.append((part, before))
-        except ValueError as error:
-            for part, before in loaded:
-                part.load_state_dict(before)
-            raise CheckpointError(f"{self.path} is of another training: {error}") from error
-
-
-def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer_state(tensors: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    state: dict[str, dict] = {name: {"step": step} for name, step in saved["steps"].items()}
-    for path, array in tensors.items():
-        name, _, key = path.rpartition("/")
-        state[name][key] = array
-    return {"state": state, "param_groups": saved["param_groups"]}
 
 
 def _epoch_line(run: Run, epoch: int, epochs: int) -> str:
     losses = np.atleast_1d(np.mean(run.history.losses[-len(run.loader):], axis=0))
     metrics = run.history.metrics[-1] if run.history.metrics else {}
-    shown = "".join(f"  {name} {value:.4g}" for name, value in metrics.items()
-                    if name != "epoch" and metrics["epoch"] == epoch)
-    return f"epoch {epoch}/{epochs}  loss {', '.join(f'{loss:.4g}' for loss in losses)}{shown}  {run.seconds():.1f} s"
+    measured = "".join(f"  {name} {value:.4g}" for name, value in metrics.items()
+                       if name != "epoch" and metrics["epoch"] == epoch)
+    return f"epoch {epoch}/{epochs}  loss {', '.join(f'{loss:.4g}' for loss in losses)}{measured}  {run.seconds():.1f} s"

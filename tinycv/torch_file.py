@@ -16,6 +16,7 @@ Read before: torch_pickle.py, why this is safe.   Used by checkpoint.load, which
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zipfile
@@ -30,6 +31,9 @@ from tinycv.torch_pickle import STORAGES, Machine, Named, Refused, kind, listed,
 
 NESTED = "state_dict", "model_state_dict", "model"      # where training scripts put the weights, beside other things
 LONGEST_PICKLE = 4_000_000              # bytes; a ViT-B/16 has 30,000
+LONGEST_DIRECTORY = 2_000_000  # bytes of the zip's list of entries, about 60 for each tensor
+# instructions of the pickle, and more for each entry: a tensor takes about 30
+FREE_STEPS, STEPS_EACH = 100_000, 200
 MOST_REPEATED = 8                       # all views together may show each byte of the file this often, on average
 MOST_AXES = 64                          # NumPy's own limit
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError,
@@ -39,14 +43,28 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, Runti
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors of the file by name. ValueError, with the reason, for whatever is not a dict of tensors."""
     try:
-        with zipfile.ZipFile(path) as file:
+        with Opened(path) as whole, zipfile.ZipFile(whole) as file:
+            whole.most = None
             storages = Storages(file, os.path.getsize(path))
-            tree = Machine(storages).run(storages.pickle())
+            tree = Machine(storages, FREE_STEPS + STEPS_EACH * len(storages.entries)).run(storages.pickle())
     except Refused:
         raise
     except DAMAGE as error:
         raise Refused(f"damaged: {short(error) or type(error).__name__}") from error
     return tensors_of(tree)
+
+
+class Opened(io.FileIO):
+    """A file that refuses to be read in large pieces while ``most`` is set: ZipFile first reads the
+    list of its entries, all of it at once, and makes an object of each 46 bytes."""
+
+    most: int | None = LONGEST_DIRECTORY
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is not None and size > self.most:
+            raise Refused(f"refused: its list of entries has {size} bytes; {self.most} are enough "
+                          "for thirty thousand tensors")
+        return super().read(size)
 
 
 def tensors_of(tree: Any) -> dict[str, np.ndarray]:
@@ -104,11 +122,15 @@ class Storages:
         if entry is None or entry.file_size != count * dtype.itemsize:
             raise Refused(f"damaged: storage {short(key)} should hold {short(count)} numbers of {dtype.itemsize} bytes, "
                           + ("and is not there" if entry is None else f"and has {entry.file_size} bytes"))
-        if (name, key) not in self.made:
+        if key not in self.made:
             raw = np.frombuffer(bytearray(self.file.read(entry)), dtype.newbyteorder(self.order))
             numbers = raw.astype(dtype, copy=False)                             # in this machine's byte order
-            self.made[name, key] = from_bfloat16(numbers) if is_bfloat16 else numbers
-        return self.made[name, key]
+            self.made[key] = name, from_bfloat16(numbers) if is_bfloat16 else numbers
+        made_as, numbers = self.made[key]
+        if made_as != name:
+            raise Refused(f"damaged: storage {short(key)} is of two types, {short(made_as)} and "
+                          f"{short(name)}")
+        return numbers
 
     def view(self, numbers: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
         """The tensor that looks at these numbers, if every entry it has lies among them."""

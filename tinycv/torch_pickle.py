@@ -32,15 +32,23 @@ class Named(str):
 
 
 class Machine:
-    """Runs a pickle's instructions; STEPS says what each does to the stack. store: makes arrays, as torch_file.Storages."""
+    """Runs a pickle's instructions; STEPS says what each does to the stack. store: makes arrays, as
+    torch_file.Storages.
 
-    def __init__(self, store: Any):
-        self.store, self.stack, self.memo = store, [], {}
+    most: how many instructions it runs. Each takes about a microsecond, and may leave an object
+    behind.
+    """
+
+    def __init__(self, store: Any, most: int):
+        self.store, self.most, self.stack, self.memo = store, most, [], {}
         self.marks: list[list] = []                             # the stacks that lie below: each MARK begins a new one
 
     def run(self, program: bytes) -> Any:
         """What the program builds: dicts, lists, tuples, words, numbers, and arrays in the place of tensors."""
-        for opcode, argument, _ in genops(program):
+        for count, (opcode, argument, _) in enumerate(genops(program)):
+            if count >= self.most:
+                raise Refused(f"refused: its pickle has more than {self.most} instructions, which "
+                              "so few tensors do not need")
             if opcode.name == "STOP":
                 return self.pop()
             if opcode.name not in STEPS:

@@ -14,16 +14,25 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tinycv import parallel
 from tinycv.ema import EMA
+from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule, clip_grad_norm_
 from tinycv.optimizer import Optimizer
 from tinycv.run import History, Run
+from tinycv.training_arguments import (
+    check_belonging,
+    check_functions,
+    check_loop,
+    check_parts,
+    checkpoint_path,
+    device_name,
+    rate,
+)
 
 
 def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loader: Any, epochs: int, *,
@@ -45,8 +54,17 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     threads: share each batch out over so many (None: all cores; see parallel.py); the loss must be the mean over its
     examples. Resuming is exact with the same number; another one changes rounding and dropout's noise, and may resume.
     """
+    check_parts("fit", model, {"optimizer": optimizer}, loader, ema)
+    check_belonging("fit", model, optimizer, ema)
+    check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
+    epochs, evaluate_every, checkpoint_every, log_every = check_loop(
+        "fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
+    seed, checkpoint = size(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
+    device = device_name("fit", device)
+    threads = None if threads is None else size(threads, "fit: threads", 1)
+    clip = None if clip is None else number(clip, "fit: clip", above=0)
     model.to(device or optimizer.parameters()[0].device)
-    run = Run(model, {"optimizer": optimizer}, loader, seed, ema, checkpoint and Path(checkpoint))
+    run = Run(model, {"optimizer": optimizer}, loader, seed, ema, checkpoint)
     with nullcontext() if threads == 1 else parallel.threads(threads) as group:
         return run.through(epochs, partial(_learn, run, optimizer, loss_fn, schedule, clip, group), evaluate,
                            evaluate_every, checkpoint_every, progress, log_every)
@@ -60,7 +78,8 @@ def _learn(run: Run, optimizer: Optimizer, loss_fn: Callable, schedule: Schedule
     if group is None:
         loss = loss_fn(run.model, *batch)
         if not isinstance(loss, Tensor):
-            raise TypeError(f"loss_fn must return the loss, a Tensor of one number, not {type(loss).__name__}")
+            raise TypeError(f"fit: loss_fn must return the loss, a Tensor of one number, not "
+                            f"{type(loss).__name__}")
         optimizer.backward(loss)
     else:
         loss = group.backward(partial(loss_fn, run.model), *batch)
@@ -76,4 +95,4 @@ def scheduled(optimizer: Optimizer, schedule: Schedule | None, step: int) -> Non
     """Set every group's lr to what the schedule makes of it at this step."""
     if schedule is not None:
         for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(step)
+            group["lr"] = rate(group.setdefault("initial_lr", group["lr"]), schedule, step)

@@ -167,7 +167,7 @@ def test_random_shift_by_zero_changes_nothing():
 
 @each_change
 def test_images_without_a_channel_axis_are_refused(change):
-    with pytest.raises(ValueError, match=r"takes (float )?images \(B, C, H, W\).* shape \(8, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"x is float32 of shape \(8, 28, 28\); it must be images \(B, C, H, W\)"):
         change(np.zeros((8, 28, 28), np.float32), np.random.default_rng(0))
 
 
@@ -186,7 +186,7 @@ def test_bounds_that_bound_nothing_are_refused(name, value):
 
 
 def test_a_negative_shift_is_refused():
-    with pytest.raises(ValueError, match="pixels=-1 must be at least 0"):
+    with pytest.raises(ValueError, match="random_shift: pixels is -1; .* at least 0"):
         random_shift(images(2, 1, 5, 5), np.random.default_rng(0), pixels=-1)
 
 
@@ -218,13 +218,17 @@ def test_a_crop_of_the_whole_padded_image_is_that():
     assert (random_crop(x, np.random.default_rng(0), 5, padding=1) == np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))).all()
 
 
-@pytest.mark.parametrize("options", [{"size": 8}, {"size": 0}, {"size": (2, 10), "padding": 1}, {"size": 3, "padding": -1}])
-def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options):
-    with pytest.raises(ValueError, match="a window of .* does not fit into images of 7 x 7 with padding="):
+NO_FIT = "a window of .* does not fit into images of 7 x 7 with padding="
+
+
+@pytest.mark.parametrize("options, words", [({"size": 8}, NO_FIT), ({"size": (2, 10), "padding": 1}, NO_FIT),
+                                            ({"size": 0}, "size is 0"), ({"size": 3, "padding": -1}, "padding is -1")])
+def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options, words):
+    with pytest.raises(ValueError, match=f"random_crop: .*{words}"):
         random_crop(images(2, 1, 7, 7), np.random.default_rng(0), **options)
 
 
 @pytest.mark.parametrize("chance", [-0.1, 1.1])
 def test_a_chance_that_is_none_is_refused(chance):
-    with pytest.raises(ValueError, match=f"chance={chance} must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=f"random_flip: chance is {chance}; .* at least 0 and at most 1"):
         random_flip(images(2, 1, 3, 3), np.random.default_rng(0), chance)

@@ -165,7 +165,7 @@ def test_a_picture_stands_upright_with_most_points_where_most_ink_is():
     (lambda: Mixture([[0, 1]], 1.0, [1, 2]), "one for each of 1 "),
     (lambda: Boxes([[0, 1]], [[1, 1]]), "low the smaller"),
     (lambda: ring().score(np.zeros(2)), r"takes \(N, 2\)"),
-    (lambda: ring().score(np.zeros((3, 2)), np.ones(2)), "one a point"),
+    (lambda: ring().score(np.zeros((3, 2)), np.ones(2)), "one per point"),
     (lambda: corners().score(np.zeros((3, 2)), 0.0), "above 0"),
 ])
 def test_a_wrong_argument_is_named(make, message):

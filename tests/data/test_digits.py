@@ -38,7 +38,7 @@ def test_a_seed_names_one_set_of_folds():
 
 def test_a_missing_package_is_answered_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r'scikit-learn.*pip install "tinycv\[demos\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'scikit-learn.*pip install scikit-learn'):
         digits_8x8()
 
 

@@ -124,12 +124,12 @@ def test_what_is_no_array_of_samples_is_refused(labels):
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_an_empty_batch_size_is_refused(size):
-    with pytest.raises(ValueError, match=f"batch_size={size} must be at least 1"):
+    with pytest.raises(ValueError, match=f"DataLoader: batch_size is {size}; .* at least 1"):
         DataLoader(np.zeros(3), batch_size=size)
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed=-1 at least 0"):
+    with pytest.raises(ValueError, match="DataLoader: seed is -1; .* at least 0"):
         DataLoader(np.zeros(3), batch_size=1, seed=-1)
 
 
@@ -138,9 +138,10 @@ def test_drop_last_that_leaves_nothing_is_refused():
         DataLoader(np.zeros(3), batch_size=4, drop_last=True)
 
 
-@pytest.mark.parametrize("epoch, start", [(0, -1), (0, 5), (-1, 0)])
-def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start):
-    with pytest.raises(ValueError, match=f"epoch {epoch} from batch {start}: .* between 0 and 4"):
+@pytest.mark.parametrize("epoch, start, words", [(0, -1, "start is -1"), (-1, 0, "number is -1"),
+                                                 (0, 5, "epoch 0 from batch 5: .* between 0 and 4")])
+def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start, words):
+    with pytest.raises(ValueError, match=f"DataLoader.*{words}"):
         DataLoader(np.zeros(10), batch_size=3).epoch(epoch, start)
 
 

@@ -78,5 +78,5 @@ def test_no_two_batches_epochs_or_seeds_draw_the_same():
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batches": 0}, {"seed": -1}])
 def test_settings_that_make_no_batch_are_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))}"):
         drawn(**wrong)

@@ -98,10 +98,16 @@ def test_results_stay_images():
 
 @pytest.mark.parametrize("options", [{"n": -1}, {"magnitude": -0.1}, {"magnitude": 10.5}])
 def test_strengths_that_there_are_not_are_refused(options):
-    with pytest.raises(ValueError, match="n=.* must be at least 0 and magnitude=.* between 0 and 10"):
+    with pytest.raises(ValueError, match="rand_augment: (n is -1; .* at least 0|magnitude is .* at least 0 and at most 10)"):
         rand_augment(X, np.random.default_rng(0), **options)
 
 
 def test_bytes_are_refused():
-    with pytest.raises(ValueError, match=r"float images \(B, C, H, W\) in \[0, 1\], got uint8"):
+    with pytest.raises(TypeError, match="float images, not uint8; divide by 255"):
         rand_augment(X.astype(np.uint8), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("x", [X * 255, X - 0.5, X * np.nan])
+def test_pixels_outside_0_to_1_are_refused_as_they_would_be_cut_off(x):
+    with pytest.raises(ValueError, match=r"rand_augment: x runs from .*; it takes float images in \[0, 1\]"):
+        rand_augment(x, np.random.default_rng(0))

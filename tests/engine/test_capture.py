@@ -432,6 +432,27 @@ def test_buffers_of_spectral_norm_and_of_a_held_network_stay_in_their_memory(dou
         assert t._data is array and np.array_equal(t.numpy(), values)
 
 
+@pytest.mark.parametrize("how", [lambda f: f, nn.checkpoint])
+def test_a_recorded_step_moves_the_state_of_layers_as_one_that_is_not_recorded(graphs, how):
+    nets, x = [], np.random.default_rng(0).normal(size=(5, 3)).astype("f")
+    for captured in (False, True):
+        tinycv.manual_seed(0)
+        net = nn.Sequential(nn.BatchNorm1d(3), SpectralNorm(nn.Linear(3, 2))).to("gpu")
+
+        def step(x, net=net):
+            net.zero_grad()
+            (how(net)(x) ** 2).sum().backward()
+        run = tinycv.captured(step) if captured else step
+        for _ in range(capture.WARM + 1):
+            run(moved(x))
+        nets.append(net)
+    assert len(graphs) == 1 and nets[1][0].num_batches_tracked.item() == capture.WARM + 1
+    for a, b in zip(*(net.state_dict().values() for net in nets), strict=True):
+        assert np.array_equal(a.numpy(), b.numpy())
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-6)
+
+
 def test_buffers_that_were_moved_or_cast_are_followed_by_their_averages(double):
     norm = nn.BatchNorm1d(2)
     ema = EMA(norm)

@@ -160,7 +160,7 @@ def test_a_warp_of_32_lanes_does_what_one_lane_does(double, monkeypatch, name):
 MISTAKES = [
     ("softmax", activation_cuda, "exp(below) * share", "exp(below)"),
     ("softmax", activation_cuda, "a * (b - total)", "a * (b + total)"),
-    ("cross_entropy", losses_cuda, "j == t ? A(1 - smoothing)", "j == t ? A(1)"),
+    ("cross_entropy", losses_cuda, "j == r.target ? A(1 - smoothing)", "j == r.target ? A(1)"),
     ("layer_norm", norm_cuda, "across += h * n;", "across += h;"),
     ("group_norm", norm_cuda, "keep(of, my, total, dots * scales[group], found)", "keep(of, my, total, dots, found)"),
     ("conv2d", conv_cuda, "up / w.stride_down >= w.rows", "up / w.stride_down > w.rows"),
@@ -262,10 +262,13 @@ def test_a_mistake_for_many_parameters_is_seen(double, monkeypatch, right, wrong
 
 # ── which member runs ────────────────────────────────────────────────────────────────────────────
 
-def test_arrays_of_two_float_types_are_left_to_the_kernel_for_arrays(double, monkeypatch):
-    monkeypatch.setattr(PAIRS["layer_norm"], "run_on_gpu", lambda *_: pytest.fail("it takes one float type only"))
+def test_arrays_of_two_float_types_come_to_the_kernel_in_the_wider_one(double, monkeypatch):
+    pair, given = PAIRS["layer_norm"], []
+    run = pair.run_on_gpu
+    monkeypatch.setattr(pair, "run_on_gpu", lambda xp, *arrays: given.extend(arrays) or run(xp, *arrays))
     x = Tensor(np.ones((2, 3), "float32"), device="gpu")
-    assert PAIRS["layer_norm"](x, Tensor(np.ones(3), dtype="float64", device="gpu")).dtype == "float64"
+    assert pair(x, Tensor(np.ones(3), dtype="float64", device="gpu")).dtype == "float64"
+    assert [a.dtype for a in given[:2]] == ["float64", "float64"]
 
 
 def test_the_cpu_never_sees_a_kernel_for_the_gpu(monkeypatch):

@@ -52,7 +52,7 @@ def test_a_matrix_times_a_python_number_is_refused_in_the_same_words():
 
 @pytest.mark.parametrize("call, error, said", [
     (lambda x: x.reshape(5), ValueError, ["reshape: ", "(2, 3)", "shape=(5,)"]),
-    (lambda x: x.sum(axis=2), ValueError, ["sum: ", "axis 2", "(2, 3)"]),
+    (lambda x: x.sum(axis=2), ValueError, ["sum: ", "axis is 2", "(2, 3)"]),
     (lambda x: x[2], IndexError, ["getitem: ", "index 2", "(2, 3)"]),
     (lambda x: x[[0, 7]], IndexError, ["7"]),
     (lambda x: tinycv.concatenate([x, x.reshape(6)]), ValueError, ["concatenate: ", "(2, 3)", "(6,)"]),

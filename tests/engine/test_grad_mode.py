@@ -1,12 +1,13 @@
 """Grad mode: no_grad and enable_grad, one thread at a time."""
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import numpy as np
 import pytest
 
-from tinycv import Tensor, enable_grad, grad, no_grad
+from tinycv import Tensor, debug, enable_grad, grad, no_grad
 
 
 def leaf(data, device="cpu", dtype="float64"):
@@ -35,6 +36,112 @@ def test_no_grad_decorates_a_function():
         return x * 2
 
     assert [double(leaf(1.0)).requires_grad for _ in range(2)] == [False, False]
+
+
+def records() -> bool:
+    return (leaf(1.0) * 2).requires_grad
+
+
+def test_a_decorator_sets_the_mode_when_the_function_runs_and_not_when_it_is_decorated():
+    with debug():
+        @no_grad
+        def made_inside(x):
+            return (x - 2).log(), records()
+
+    assert made_inside(leaf(3.0))[1] is False and np.isnan(made_inside(leaf(1.0))[0].item())     # debug is off again
+    with debug(), pytest.raises(FloatingPointError, match="'log'"):
+        made_inside(leaf(1.0))
+    with no_grad():
+        made_inside(leaf(3.0))
+        assert not records()
+    with no_grad():
+        assert enable_grad()(records)() and not records()
+
+
+def test_a_generator_runs_in_its_mode_and_leaves_the_callers_alone():
+    @no_grad()
+    def steps(n):
+        """Its name and text are kept."""
+        for _ in range(n):
+            sent = yield records()
+            if sent is not None:
+                yield sent, records()
+        return "end"
+
+    running = steps(3)
+    assert steps.__name__ == "steps" and steps.__doc__
+    for _ in range(2):
+        assert next(running) is False and records()
+    assert running.send("x") == ("x", False) and records()
+    with pytest.raises(KeyError):
+        running.throw(KeyError)
+    assert records() and list(steps(2)) == [False, False]
+
+    def delegates():
+        return (yield from steps(1))
+
+    outer = delegates()
+    next(outer)
+    with pytest.raises(StopIteration, match="end"):
+        next(outer)
+    left = steps(2)
+    next(left)
+    left.close()
+    assert records()
+
+
+def test_one_object_may_be_entered_again_inside_itself_and_by_two_threads():
+    off, barrier, seen = no_grad(), threading.Barrier(2, timeout=10), []
+
+    def work():
+        for _ in range(3):
+            with off:
+                barrier.wait()
+                with off:
+                    seen.append(records())
+                seen.append(records())
+                barrier.wait()
+            barrier.wait()
+            assert records()
+            barrier.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert seen == [False] * 12 and records()
+
+
+def test_a_coroutine_runs_in_its_mode_while_others_run_in_theirs():
+    @no_grad()
+    async def off():
+        await asyncio.sleep(0)
+        return records()
+
+    async def both():
+        task = asyncio.create_task(off())
+        await asyncio.sleep(0)
+        return records(), await task
+
+    assert asyncio.run(both()) == (True, False)
+
+
+def test_debug_ends_with_its_block_and_changes_nothing_else():
+    with no_grad():
+        with debug():
+            assert not records()
+        assert not records()
+        checking = debug()
+    assert records()
+    with pytest.raises(FloatingPointError):
+        (leaf(1.0) - 2).log()
+    checking.__exit__()
+    assert np.isnan((leaf(1.0) - 2).log().item())
+
+
+@pytest.mark.parametrize("wrong", [3, "f", Tensor, type("C", (), {})], ids=str)
+def test_only_functions_are_decorated(wrong):
+    with pytest.raises(TypeError, match="no_grad: the decorator takes a function"):
+        no_grad()(wrong)
 
 
 def test_no_grad_is_a_matter_of_one_thread():

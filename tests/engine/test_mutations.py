@@ -15,8 +15,8 @@ from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
 PULLS = [(name, i) for name, op in OPS.items() for i, pull in enumerate(op.row.pulls) if pull]
-# Rows whose pull asks for an input only to see on which side of a corner it lies: its own slope is 0.
-SIDES_ONLY = {"relu", "abs", "where", "maximum", "minimum", "clip", "max", "min"}
+# Rows whose pull asks for an input only to see on which side of a corner, or on which step, it lies: its own slope is 0.
+SIDES_ONLY = {"remainder", "relu", "abs", "where", "maximum", "minimum", "clip", "max", "min"}
 CURVED = [(name, i) for name, i in PULLS if name not in SIDES_ONLY | {"einsum"}
           and any(n == "y" or n in OPS[name].row.inputs for n in OPS[name].row.needs[i])]
 

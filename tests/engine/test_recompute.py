@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from tinycv.nn.functional import dropout
 from tinycv.sequence import TransformerEncoderLayer
 
 RNG = np.random.default_rng(0)
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
 
 
 def leaf(*shape, device="cpu"):
@@ -115,6 +121,8 @@ def test_several_results_of_which_some_go_unused(device):
     assert tinycv.grad(again[1].sum(), [x, w], allow_unused=True)[1] is None
     same(lambda x: (x * w, x.exp(), None, x), x, others=[w])
     assert type(nn.checkpoint(lambda x: [x * 1, x * 2])(x)) is list
+    pair = nn.checkpoint(lambda x: Pair(x * 1, x * w))(x)
+    assert type(pair) is Pair and (pair.second.numpy() == (x * w).numpy()).all()
 
 
 @pytest.mark.parametrize("function", [lambda x: x, lambda x: x.detach(), lambda x: 3], ids=["x", "detached", "number"])

@@ -65,7 +65,7 @@ def test_no_beta_of_the_cosine_schedule_exceeds_the_largest():
     assert betas.max() == pytest.approx(0.999, rel=1e-6)
 
 
-@pytest.mark.parametrize("betas", [[], [0.1, 1.0], [0.0], [[0.1]]])
+@pytest.mark.parametrize("betas", [[], [0.1, 1.0], [0.0], [0.1, np.nan], [-0.1]])
 def test_betas_that_are_no_shares_of_variance_are_refused(betas):
     with pytest.raises(ValueError, match="above 0 and below 1"):
         alpha_bar_of(betas)
@@ -111,7 +111,7 @@ def test_v_turns_signal_and_noise_by_a_quarter():
 
 @pytest.mark.parametrize("function", [lambda: asked_for("score", 0, 0, 1, 0), lambda: to_x0("score", 0, 0, 1, 0)])
 def test_a_question_that_there_is_not_is_refused(function):
-    with pytest.raises(ValueError, match="""'score'; a network may be asked for "eps", "x0" or "v\""""):
+    with pytest.raises(ValueError, match="predicts is 'score'; it must be one of 'eps', 'x0', 'v'"):
         function()
 
 

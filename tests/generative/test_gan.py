@@ -189,5 +189,5 @@ def test_a_class_is_told_as_one_feature_or_one_bright_channel(device):
 def test_packs_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="a batch of 5 does not divide into packs of 2"):
         Packed(nn.Identity(), 2)(Tensor(X))
-    with pytest.raises(ValueError, match="size=0"):
+    with pytest.raises(ValueError, match="Packed: size is 0; it must be a whole number, at least 1"):
         Packed(nn.Identity(), 0)

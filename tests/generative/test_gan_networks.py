@@ -65,7 +65,7 @@ def test_a_plain_network_of_points_judges_and_makes_each_alone():
 def test_weights_start_small_and_biases_at_zero():
     network = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(20, 20, 5), nn.Linear(3, 2, bias=False))
     start_small(network)
-    for layer in network.layers[:2]:
+    for layer in network[:2]:
         assert layer.weight.numpy().std() == pytest.approx(0.02, rel=0.05) and not layer.bias.numpy().any()
     assert network[2].bias is None
 

@@ -92,7 +92,7 @@ def test_a_step_to_time_0_draws_nothing(monkeypatch, name):
 
 
 def test_a_variance_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="""'huge'; it must be "large" or "small\""""):
+    with pytest.raises(ValueError, match="variance is 'huge'; it must be one of 'large', 'small'"):
         ddpm_step(best, ALPHA_BAR, Tensor([0.0]), 2, 1, variance="huge")
 
 

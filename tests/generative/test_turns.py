@@ -342,10 +342,68 @@ def test_a_checkpoint_of_another_game_is_refused(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_reported():
     generator, discriminator = sides()
-    generator.layers[3].bias.data = np.full(2, np.nan, np.float32)
+    generator[3].bias.data = np.full(2, np.nan, np.float32)
     with pytest.raises(FloatingPointError, match="at step 0"):
         play(generator, discriminator)
 
 
 def test_players_are_saved_under_their_names():
     assert {name.split(".")[0] for name in Players(*sides()).state_dict()} == {"generator", "discriminator"}
+
+
+class Tied(nn.Module):
+    """A network whose first weight is also its last, in the containers where a Module finds its parts."""
+
+    def __init__(self, place):
+        rng = np.random.default_rng(0)
+        w, b = (tinycv.Parameter(rng.normal(size=shape)) for shape in ((3, 3), (3,)))
+        self.weight, self.frozen, self.unused = w, tinycv.Parameter(np.ones(3)), tinycv.Parameter(np.ones(3))
+        self.frozen.requires_grad = False
+        layer = nn.Linear(3, 3, bias=False).to("float64")
+        layer.weight = w
+        places = {"attribute": layer, "list": [layer], "dict": {"a": {"b": layer}}, "tuple": ([layer],)}
+        self.bias, self.parts = b, places[place]
+
+    def forward(self, x):
+        (layer,) = [m for m in self.modules() if isinstance(m, nn.Linear)]
+        return layer(tinycv.tanh(x @ self.weight + self.bias)) * self.frozen
+
+
+@pytest.mark.parametrize("place", ["attribute", "list", "dict", "tuple"])
+def test_a_tied_weight_stays_one_weight_in_the_unrolled_network(place):
+    network, x = Tied(place), Tensor(np.random.default_rng(1).normal(size=(5, 3)))
+    before = {path: dict(vars(part)) for path, part in network.named_modules()}
+
+    def loss_at(w, b):
+        return ((tinycv.tanh(x @ w + b) @ w.T) ** 2).mean()         # the same network, written with one weight
+    w, b = (Tensor(t.numpy().copy(), requires_grad=True) for t in (network.weight, network.bias))
+    for _ in range(3):
+        slopes = tinycv.grad(loss_at(w, b), [w, b], create_graph=True)
+        w, b = w - 0.3 * slopes[0], b - 0.3 * slopes[1]
+    with unrolled(network, lambda: (network(x) ** 2).mean(), steps=3, lr=0.3):
+        np.testing.assert_allclose((network(x) ** 2).mean().item(), loss_at(w, b).item(), rtol=1e-10)
+    for path, part in network.named_modules():
+        assert all(value is before[path][name] for name, value in vars(part).items())
+
+
+def test_a_network_is_its_own_again_after_an_error_in_the_loss():
+    network, calls = Tied("list"), iter(range(9))
+    weight, parts = network.weight, network.parts
+
+    def loss():
+        if next(calls) == 2:
+            raise ZeroDivisionError
+        return (network(Tensor(np.ones((2, 3)))) ** 2).mean()
+    with pytest.raises(ZeroDivisionError), unrolled(network, loss, steps=3, lr=0.1):
+        raise AssertionError
+    assert network.weight is weight and network.parts is parts
+
+
+def test_a_network_is_not_unrolled_inside_a_shard():
+    network = Tied("list")
+
+    def work(x):
+        with unrolled(network, lambda: (network(x) ** 2).mean(), 1, 0.1):
+            return network(x)
+    with tinycv.parallel.threads(2) as group, pytest.raises(RuntimeError, match="unrolled: inside a shard"):
+        group.map(work, Tensor(np.ones((4, 3))))

@@ -81,7 +81,7 @@ def test_without_running_statistics_the_batchs_are_used_always():
     (lambda: nn.GroupNorm(2, 5), "num_channels 5 must be a multiple of num_groups 2"),
     (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))), r"BatchNorm2d takes 4 axes, x has shape \(2, 3\)"),
     (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 3, 4, 4)))), "takes 2 or 3 axes"),
-    (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "do not broadcast")])
+    (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "has 4 channels along axis 1; num_features is 3")])
 def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()

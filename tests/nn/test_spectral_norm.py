@@ -7,6 +7,7 @@ from certified import certify_layer
 
 import tinycv
 from tinycv import Tensor, nn
+from tinycv.nn import functional as F
 from tinycv.nn.spectral_norm import SpectralNorm, spectral_norm
 
 RNG = np.random.default_rng(0)
@@ -86,5 +87,56 @@ def test_every_layer_of_a_network_is_wrapped_and_its_slope_is_then_at_most_one()
 
 
 def test_a_layer_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match="not for ConvTranspose2d"):
+    with pytest.raises(TypeError, match="SpectralNorm: layer is ConvTranspose2d.*must be a Linear or a Conv2d"):
         SpectralNorm(nn.ConvTranspose2d(2, 3, 2))
+
+
+# ── spectral_norm(network): every place where a Module finds its parts ──
+
+class Box(nn.Module):
+    def __init__(self, parts):
+        self.parts = parts
+
+
+@pytest.mark.parametrize("box", [
+    lambda a, b: [a, b], lambda a, b: (a, b), lambda a, b: {"a": a, "b": b}, lambda a, b: [[a], (b,)],
+    lambda a, b: {"x": [{"y": (a,)}], "z": Box({"b": b})}, lambda a, b: nn.Sequential(a, Box([b])),
+    lambda a, b: Box((a, [b]))])
+def test_layers_in_any_container_are_normed_once(box):
+    a, b = nn.Linear(3, 3), nn.Conv2d(2, 2, 3)
+    parts = box(a, b)
+    network = Box([parts, a, parts])
+    assert spectral_norm(network) is network
+    found = [m for m in network.modules() if isinstance(m, SpectralNorm)]
+    assert {id(m.layer) for m in found} == {id(a), id(b)} and len(found) == 2
+    names = [n for n, _ in network.named_tensors()]
+    spectral_norm(network)                                          # what is normed stays as it is
+    assert names == [n for n, _ in network.named_tensors()]
+    assert type(network.parts[0]) is type(parts)
+
+
+def test_a_network_whose_parts_know_it_is_normed_too():
+    network = Box([nn.Linear(2, 2)])
+    network.parts.append(Box(network))
+    assert sum(isinstance(m, SpectralNorm) for m in spectral_norm(network).modules()) == 1
+
+
+def test_a_layer_of_ones_own_kind_runs_its_own_forward_under_spectral_norm():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+    layer, x = Doubled(4, 3), Tensor(RNG.normal(size=(7, 4)).astype("f"))
+    normed = SpectralNorm(layer).eval()
+    want = 2 * F.linear(x, layer.weight / normed.sigma(), layer.bias)
+    np.testing.assert_allclose(normed(x).numpy(), want.numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_sigma_of_a_convolution_is_not_its_norm_as_a_map_of_images():
+    layer = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    layer.weight.data = np.full((1, 1, 3, 3), 1 / 3, "f")
+    normed, x = SpectralNorm(layer).eval(), np.ones((1, 1, 20, 20), "f")
+    assert normed.sigma().item() == pytest.approx(1, rel=1e-5)
+    for _ in range(60):                                             # power iteration: this window is its own transpose
+        x /= np.linalg.norm(x)
+        x = normed(Tensor(x)).numpy()
+    assert 2.9 < np.linalg.norm(x) < 3

@@ -85,14 +85,34 @@ def test_cross_entropy_with_probabilities_is_pytorchs_in_both_arguments(options,
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
-def test_the_mean_over_no_rows_is_nan_as_pytorchs_and_so_are_its_gradients_unlike_pytorchs(dtype):
+def test_the_mean_over_no_rows_is_nan_and_its_gradients_are_0_as_pytorchs(dtype):
     (a, b), target = twins(SCORES, dtype), np.ones(7, int)
     y, z = F.cross_entropy(a, target, ignore_index=1), TF.cross_entropy(b, torch.tensor(target), ignore_index=1)
     equal(y, z)
     y.backward()
     z.backward()
-    assert np.isnan(y.item()) and np.isnan(a.grad.numpy()).all()
+    assert np.isnan(y.item()) and (a.grad.numpy() == 0).all()
     assert (b.grad == 0).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["classes", "shares"])
+def test_cross_entropy_with_weights_of_classes_is_pytorchs(reduction, smoothing, kind, dtype):
+    weight = np.array([0.5, 2.0, 0.0, 1.25])
+    options = {"reduction": reduction, "label_smoothing": smoothing}
+    given, theirs = weight.astype(dtype), torch.tensor(weight, dtype=getattr(torch, dtype))
+    if kind == "classes":
+        for ignored in (-100, 1):
+            agree(lambda x, t, i=ignored: F.cross_entropy(x, t, given, i, **options),
+                  lambda x, t, i=ignored: TF.cross_entropy(x, t, theirs, ignore_index=i, **options),
+                  [SCORES, CLASSES], dtype)
+    else:
+        agree(lambda x, t: F.cross_entropy(x, t, weight=given, **options),
+              lambda x, t: TF.cross_entropy(x, t, weight=theirs, **options), [SCORES, SHARES], dtype)
+    layer = nn.CrossEntropyLoss(given, reduction=reduction, label_smoothing=smoothing)
+    equal(layer(tinycv.Tensor(SCORES.astype(dtype)), CLASSES), torch.nn.CrossEntropyLoss(
+        theirs, reduction=reduction, label_smoothing=smoothing)(torch.tensor(SCORES.astype(dtype)), torch.tensor(CLASSES)))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

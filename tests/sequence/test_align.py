@@ -134,9 +134,9 @@ def test_an_empty_memory_is_refused(layer):
 
 
 def test_a_mask_that_is_not_bool_or_of_another_shape_is_refused(layer):
-    with pytest.raises(TypeError, match="must be bool, True where a query may look"):
+    with pytest.raises(TypeError, match=r"mask is ndarray of float32 .*must be bool of shape \(2, 5\)"):
         layer(Tensor(QUERY), Tensor(MEMORY), MASK.astype(np.float32))
-    with pytest.raises(ValueError, match=r"mask is \(2, 4\); it must be \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 4\); it must be bool of shape \(2, 5\)"):
         layer(Tensor(QUERY), Tensor(MEMORY), MASK[:, :4])
 
 
@@ -154,3 +154,23 @@ def test_query_and_memory_may_differ_in_width():
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
 def test_each_is_certified_to_second_order(layer, mask):
     certify_layer(layer, QUERY, MEMORY, *(() if mask is None else (mask,)))
+
+
+# ── what stands in the padding ───────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("keys", ["made here", "given"])
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_stands_in_the_padding_of_the_memory_reaches_nothing(layer, fill, keys):
+    found = []
+    for padding in (0.0, fill):
+        memory = Tensor(np.where(MASK[..., None], MEMORY, padding), dtype="float32", requires_grad=True)
+        query = Tensor(QUERY, requires_grad=True)
+        made = np.where(MASK[..., None], layer.keys(Tensor(MEMORY)).numpy(), padding)
+        given = None if keys == "made here" else Tensor(made, dtype="float32")
+        context, weights = layer(query, memory, MASK, given)
+        slopes = tinycv.grad((context ** 2).sum(), [query, memory, *layer.parameters()], allow_unused=True)
+        found.append([context.numpy(), weights.numpy(), *(None if g is None else g.numpy() for g in slopes)])
+    for a, b in zip(*found, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or np.isfinite(b).all()
+        assert a is None or np.allclose(a, b, rtol=1e-5, atol=1e-6)

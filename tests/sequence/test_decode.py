@@ -220,5 +220,24 @@ def test_log_probabilities_of_another_shape_are_refused(shape):
 @pytest.mark.parametrize("options", [{"max_length": 0}, {"max_length": 3, "beam": 0},
                                      {"max_length": 3, "length_penalty": -1.0}])
 def test_a_search_for_nothing_is_refused(options):
-    with pytest.raises(ValueError, match="must be at least 1, length_penalty"):
+    with pytest.raises(ValueError, match=r"beam_search: (max_length is 0|beam is 0|length_penalty is -1.0); .*at least"):
         beam_search(pytest.fail, None, 1, **options)
+
+
+# ── what a model says of sentences that are over ─────────────────────────────────────────────────
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is_not_is_refused(beam):
+    table = np.log(np.random.default_rng(0).dirichlet(np.ones(6), size=6))
+
+    def search(poison):
+        def step(tokens, state):
+            said = table[tokens].copy()
+            said[np.isin(tokens, poison)] = np.nan
+            return said, state
+        return (greedy(step, None, 4, 5), 0) if beam == 1 else beam_search(step, None, 4, 5, beam)
+
+    for found, expected in zip(search([0, 2]), search([]), strict=True):            # after PAD and EOS
+        assert np.array_equal(found, expected)
+    with pytest.raises(ValueError, match="step returned NaN for row 0"):
+        search([1])

@@ -195,7 +195,7 @@ def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(d
 def test_a_chrono_start_without_biases_or_steps_is_refused():
     with pytest.raises(ValueError, match="bias=False"):
         chrono_start(LSTM(WIDTH, H, bias=False), 10)
-    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="steps is 0; it must be a number, at least 1"):
         chrono_start(LSTM(WIDTH, H), 0)
 
 

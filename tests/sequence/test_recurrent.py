@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from certified import certify_layer
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tinycv
@@ -170,6 +170,39 @@ def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(kind, l
         results.append([y.numpy(), slope.numpy(), *(part.numpy() for part in parts(state))])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
     assert not results[0][1][~inside].any() and (results[0][1][inside] != 0).any() == inside.any()
+
+
+PADDING = [np.nan, np.inf, -np.inf, 3e38]
+
+
+@KINDS
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_nothing(kind, device, data):
+    """Forward, every gradient, and (on the CPU) a gradient of gradients; layers, directions, initial states."""
+    lengths = data.draw(st.lists(st.integers(0, T), min_size=1, max_size=4))
+    options = {"num_layers": data.draw(st.integers(1, 2)), "bidirectional": data.draw(st.booleans())}
+    fill, bent = data.draw(st.sampled_from(PADDING)), data.draw(st.booleans()) and device == "cpu"
+    layer, rng = kind(2, 3, **options).to(device), np.random.default_rng(len(lengths))
+    inside = np.arange(T)[:, None] < np.array(lengths)
+    x, starts = rng.normal(size=(T, len(lengths), 2)), rng.normal(size=(2, len(layer.suffixes[0]) * options["num_layers"],
+                                                                        len(lengths), 3))
+    runs = []
+    for padding in (0.0, fill):
+        leaf = Tensor(np.where(inside[..., None], x, padding), dtype="float32", device=device, requires_grad=True)
+        given = [Tensor(np.where(inside.any(axis=0)[:, None], part, padding), dtype="float32", device=device,
+                        requires_grad=True) for part in starts[:len(kind.parts)]]
+        y, state = layer(leaf, tuple(given) if len(given) > 1 else given[0], lengths=lengths)
+        ends = [tinycv.where(Tensor(inside.any(axis=0)[:, None], device=device), part, 0.0) for part in parts(state)]
+        loss = (y ** 2).sum() + sum((end ** 2).sum() for end in ends)
+        leaves = [leaf, *given, *layer.parameters()]
+        slopes = tinycv.grad(loss, leaves, create_graph=bent)
+        if bent:
+            slopes = [*slopes, *tinycv.grad(sum((s ** 2).sum() for s in slopes), leaves)]
+        runs.append([part.numpy() for part in (y, *ends, *slopes)])
+    for a, b in zip(*runs, strict=True):
+        assert np.isfinite(b).all()
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
 
 
 @KINDS

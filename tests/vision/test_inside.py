@@ -196,5 +196,5 @@ def test_a_curve_falls_when_the_patch_that_matters_goes():
 
 @pytest.mark.parametrize("order", [[[0, 1, 2]], [[0, 1, 2, 2]], [[1, 2, 3, 4]]])
 def test_an_order_that_leaves_patches_out_is_refused(order):
-    with pytest.raises(ValueError, match=r"order of shape \(1, .\): every row must hold the numbers of all patches"):
+    with pytest.raises(ValueError, match=r"order: 3 patches are no square|order of shape \(1, 4\): every row must hold"):
         deletion_curve(brightness_of_one_pixel, np.ones((1, 1, 4, 4), np.float32), np.array([1]), np.array(order))

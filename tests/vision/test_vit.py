@@ -104,7 +104,7 @@ def test_the_mean_of_the_patches_is_read_where_it_is_asked_for(device):
 
 
 def test_another_pool_is_refused_with_its_name():
-    with pytest.raises(ValueError, match="pool is 'max'; it must be \"cls\" or \"mean\""):
+    with pytest.raises(ValueError, match="ViT: pool is 'max'; it must be one of 'cls', 'mean'"):
         small(pool="max")
 
 

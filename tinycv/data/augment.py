@@ -5,8 +5,17 @@ Every function takes the generator that decides, so a DataLoader can repeat any 
     DataLoader(x, y, batch_size=128, transform=partial(random_affine, degrees=10))
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
+from tinycv.engine.arguments import number, shown, sizes
+
+from . import doors
+
+MOST_PADDING = 2 ** 14                              # pixels; more is a mistake, and would fill any memory
+FAR = 1e9                                           # degrees or pixels, beyond which float32 holds no place
 
 
 def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
@@ -14,9 +23,8 @@ def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) ->
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
-    _expect_batch("random_flip", x)
-    if not 0 <= chance <= 1:
-        raise ValueError(f"random_flip: chance={chance} must lie between 0 and 1")
+    x, rng = _taken("random_flip", x, rng)
+    chance = number(chance, "random_flip: chance", 0, 1)
     mirrored = rng.random(len(x)) < chance
     return np.where(mirrored[:, None, None, None], x[..., ::-1], x)
 
@@ -28,12 +36,18 @@ def random_crop(
 
     x (B, C, H, W) of any type; size: height and width of the window, or one number for both. Returns (B, C, *size).
     """
-    _expect_batch("random_crop", x)
-    rows, columns = (size, size) if isinstance(size, int) else size
+    x, rng = _taken("random_crop", x, rng)
+    rows, columns = sizes(size, "random_crop: size", 2, 1)
+    padding = doors.whole(padding, "random_crop: padding", 0, MOST_PADDING)
+    return _cropped(x, rng, rows, columns, padding)
+
+
+def _cropped(x: np.ndarray, rng: np.random.Generator, rows: int, columns: int, padding: int) -> np.ndarray:
+    """``random_crop`` of what was checked."""
     spare_rows, spare_columns = x.shape[2] + 2 * padding - rows, x.shape[3] + 2 * padding - columns
-    if padding < 0 or min(rows, columns) < 1 or min(spare_rows, spare_columns) < 0:
-        raise ValueError(f"random_crop: a window of {rows} x {columns} does not fit into images of {x.shape[2]} x "
-                         f"{x.shape[3]} with padding={padding}")
+    if min(spare_rows, spare_columns) < 0:
+        raise ValueError(f"random_crop: size: a window of {shown(rows)} x {shown(columns)} does not fit into "
+                         f"images of {x.shape[2]} x {x.shape[3]} with padding={padding}")
     top, left = rng.integers(0, spare_rows + 1, len(x)), rng.integers(0, spare_columns + 1, len(x))
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     windows = sliding_window_view(padded, (rows, columns), axis=(2, 3))     # (B, C, spare + 1, spare + 1, rows, columns)
@@ -45,10 +59,8 @@ def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
-    _expect_batch("random_shift", x)
-    if pixels < 0:
-        raise ValueError(f"random_shift: pixels={pixels} must be at least 0")
-    return random_crop(x, rng, x.shape[2:], padding=pixels)
+    x, rng = _taken("random_shift", x, rng)
+    return _cropped(x, rng, *x.shape[2:], padding=doors.whole(pixels, "random_shift: pixels", 0, MOST_PADDING))
 
 
 def random_affine(
@@ -65,13 +77,11 @@ def random_affine(
     the width and height, sizes within scale, slants within +-shear degrees. Unlike there, sampling is bilinear, not
     nearest, and moves are not rounded to whole pixels.
     """
-    _expect_batch("random_affine", x)
-    low, high = scale
-    if degrees < 0 or translate < 0 or not 0 <= shear < 90 or not 0 < low <= high:
-        raise ValueError(
-            f"random_affine: degrees={degrees} and translate={translate} must be at least 0, "
-            f"shear={shear} at least 0 and less than 90, and scale={scale} an increasing pair above 0"
-        )
+    x, rng = _taken("random_affine", x, rng, floats=True)
+    degrees = number(degrees, "random_affine: degrees", 0, FAR)
+    translate = number(translate, "random_affine: translate", 0, FAR)
+    shear = number(shear, "random_affine: shear", 0, below=90)
+    low, high = _increasing(scale, "random_affine: scale")
     count, (height, width) = len(x), x.shape[2:]
     angle = rng.uniform(-degrees, degrees, count)
     move = rng.uniform(-translate, translate, (count, 2)) * (width, height)
@@ -88,12 +98,16 @@ def affine(
     by which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of
     torchvision's functional.affine.
     """
-    _expect_batch("affine", x)
-    if x.dtype.kind != "f":
-        raise TypeError(f"affine mixes pixels, so it takes float images, not {x.dtype}; divide by 255 first")
+    x = doors.images(x, "affine: x", floats=True)
+    degrees = _amounts(degrees, "affine: degrees", (len(x),), FAR)
+    translate = _amounts(translate, "affine: translate", (len(x), 2), FAR)
+    scale = _amounts(scale, "affine: scale", (len(x),), 1e6)
+    shear = _amounts(shear, "affine: shear", (len(x),) if np.ndim(shear) else (), 90)
+    if scale.size and scale.min() < 1e-6:
+        raise ValueError(f"affine: scale is as small as {scale.min():g}; it must be at least 1e-06")
     height, width = x.shape[2:]
     slant = np.broadcast_to(np.tan(np.deg2rad(shear)), len(x))
-    row, column = _sources(height, width, np.deg2rad(degrees), np.asarray(translate), np.asarray(scale), slant)
+    row, column = _sources(height, width, np.deg2rad(degrees), translate, scale, slant)
     # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
     padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
     np.clip(row, 0, height + 1, out=row)
@@ -149,7 +163,24 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
     return lower
 
 
-def _expect_batch(name: str, x: np.ndarray) -> None:
-    """ValueError, in the name of ``name``, unless x is images (B, C, H, W)."""
-    if x.ndim != 4:
-        raise ValueError(f"{name} takes images (B, C, H, W), got shape {x.shape}; add missing axes with None")
+def _taken(name: str, x: Any, rng: Any, floats: bool = False) -> tuple[np.ndarray, np.random.Generator]:
+    """Images (B, C, H, W) and a generator, or an error in the name of ``name``."""
+    return doors.images(x, f"{name}: x", floats), doors.generator(rng, f"{name}: rng")
+
+
+def _increasing(pair: Any, what: str) -> tuple[float, float]:
+    """Two sizes, the smaller one first."""
+    found = doors.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
+    if found.shape != (2,) or not 1e-6 <= found[0] <= found[1] <= 1e6:
+        raise ValueError(f"{what} is {shown(pair)}; it must be a pair of numbers from 1e-06 to 1e+06, the smaller one first")
+    return float(found[0]), float(found[1])
+
+
+def _amounts(values: Any, what: str, shape: tuple[int, ...], most: float) -> np.ndarray:
+    """Finite numbers of one shape, each at most ``most`` in size: (B,) or (B, 2)."""
+    found = doors.array(values, what, f"numbers of shape {shape}", "iuf")
+    if found.shape != shape:
+        raise ValueError(f"{what} has shape {found.shape}; it must have shape {shape}, one for each image")
+    if found.size and not (abs(found) <= most).all():               # NaN is refused too
+        raise ValueError(f"{what} must lie between {-most:g} and {most:g}, all of them")
+    return found

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from . import doors
+
 IMAGE = 3 * 32 * 32
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]
 KINDS = {10: (TRAIN, TEST, 1), 100: (["train.bin"], ["test.bin"], 2)}           # files, and bytes of label in a row
+MOST_ROWS = 50_000                                                              # in one file: CIFAR-100's train.bin
 PICKLED = ("data_batch_1", "test_batch", "batches.meta", "train", "test", "meta")
 HINT = "name the folder of the binary version (cifar-10-batches-bin, cifar-100-binary), unpacked"
 
@@ -24,14 +27,17 @@ def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine ones. FileNotFoundError for
     files that are missing, ValueError for the pickles of the Python version and for damaged files.
     """
-    folder = Path(folder)
+    folder = doors.path(folder, "cifar_folder: folder")
+    if folder.is_file():
+        raise FileNotFoundError(f"cifar_folder: {folder}: this is a file, not a folder; {HINT}")
     classes = 100 if (folder / "train.bin").exists() or (folder / "test.bin").exists() else 10
     train, test, label_bytes = KINDS[classes]
     missing = [name for name in train + test if not (folder / name).is_file()]
     if missing and any((folder / name).is_file() for name in PICKLED):
-        raise ValueError(f"{folder}: this is CIFAR's Python version, whose pickles could run code when loaded; {HINT}")
+        raise ValueError(f"cifar_folder: {folder}: this is CIFAR's Python version, whose pickles could run code when "
+                         f"loaded; {HINT}")
     if missing:
-        raise FileNotFoundError(f"{folder}: no {', '.join(missing)} there; {HINT}")
+        raise FileNotFoundError(f"cifar_folder: {folder}: no {', '.join(missing)} there; {HINT}")
     return *_read(folder, train, label_bytes, classes), *_read(folder, test, label_bytes, classes)
 
 
@@ -46,9 +52,12 @@ def _read(folder: Path, names: list[str], label_bytes: int, classes: int) -> tup
 
 
 def _rows(path: Path, label_bytes: int) -> np.ndarray:
-    """A file as bytes (N, label_bytes + 3072); ValueError where its length is no whole number of rows."""
-    row, data = label_bytes + IMAGE, np.fromfile(path, np.uint8)
-    if not len(data) or len(data) % row:
-        raise ValueError(f"{path}: cut short or another file: its {len(data)} bytes are no whole number of {row}-byte rows; "
+    """A file as bytes (N, label_bytes + 3072); ValueError, before it is read, where its length cannot be right."""
+    row, length = label_bytes + IMAGE, path.stat().st_size
+    if not length or length % row:
+        raise ValueError(f"{path}: cut short or another file: its {length} bytes are no whole number of {row}-byte rows; "
                          "fetch it again")
-    return data.reshape(-1, row)
+    if length > MOST_ROWS * row:
+        raise ValueError(f"{path}: another file: its {length} bytes are {length // row} rows, and no file of CIFAR has more "
+                         f"than {MOST_ROWS}")
+    return np.fromfile(path, np.uint8).reshape(-1, row)

@@ -24,6 +24,8 @@ from functools import cache
 
 import numpy as np
 
+from tinycv.engine.arguments import choice, size
+
 from .extra import import_extra
 from .text import Pairs, Vocabulary
 
@@ -45,14 +47,14 @@ def dates(seed: int = 0, target: str = "iso", days: int = 2000) -> tuple[Pairs, 
 
     target: "iso", from Chinese and English forms, or "english", from Chinese ones. Symbols are characters.
     """
-    if target not in ("iso", "english"):
-        raise ValueError(f'target={target!r} must be "iso" or "english"')
+    choice(target, "dates: target", ("iso", "english"))
+    days = size(days, "dates: days")
     calendar = (LAST_DAY - FIRST_DAY).days + 1
     held = days // 8
     if not 8 <= days <= calendar - held:
-        raise ValueError(f"days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are held out, and "
+        raise ValueError(f"dates: days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are held out, and "
                          f"1900 to 2099 has {calendar}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(size(seed, "dates: seed"))
     chosen = [FIRST_DAY + timedelta(days=int(n)) for n in rng.choice(calendar, days + held, replace=False)]
     texts, tested = [], []
     for number, day in enumerate(chosen):

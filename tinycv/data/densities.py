@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import ops
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.ops import exp, log, logsumexp, where
 from tinycv.engine.tensor import bare
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+MOST = np.finfo(np.float64).max                 # numbers below it are finite
 
 
 class Mixture:
@@ -36,28 +38,31 @@ class Mixture:
     """
 
     def __init__(self, means: Any, sigma: float | None = None, weights: Any = None, covariance: Any = None):
-        self.means = np.array(means, np.float64)
-        if self.means.ndim != 2 or (sigma is None) == (covariance is None):
-            raise ValueError(f"a Mixture takes means (K, D), and either sigma or covariance; means are {self.means.shape}, "
-                             f"sigma is {sigma}, covariance {'not given' if covariance is None else 'given'}")
+        self.means = real_numbers(means, "Mixture: means")
+        if self.means.ndim != 2 or not self.means.size or (sigma is None) == (covariance is None):
+            raise ValueError(f"Mixture: it takes means (K, D) of at least one component, and either sigma or covariance; "
+                             f"means are {self.means.shape}, sigma is {sigma}, covariance is "
+                             f"{'not given' if covariance is None else 'given'}")
         count, self.dim = self.means.shape
-        self.weights, self.sigma, self.covariance = shares(weights, count), sigma, covariance
+        self.weights, self.sigma, self.covariance = shares(weights, count, "Mixture"), sigma, covariance
         if covariance is None:
-            if sigma < 0:
-                raise ValueError(f"sigma={sigma} is a standard deviation: it must be at least 0")
+            number(sigma, "Mixture: sigma", low=0, below=MOST)
             self.axes, self.variances = None, np.full((1, self.dim), float(sigma) ** 2)
         else:                                                       # C_k = Q_k diag(v_k) Q_kᵀ, and noise only adds to v_k
-            self.covariance = np.array(covariance, np.float64)
+            self.covariance = real_numbers(covariance, "Mixture: covariance")
             if self.covariance.shape not in ((self.dim,) * 2, (count, self.dim, self.dim)):
-                raise ValueError(f"covariance is {self.covariance.shape}; for means {self.means.shape} it must be "
+                raise ValueError(f"Mixture: covariance is {self.covariance.shape}; for means {self.means.shape} it must be "
                                  f"{(self.dim,) * 2} or {(count, self.dim, self.dim)}")
+            if not np.allclose(self.covariance, self.covariance.swapaxes(-1, -2)):
+                raise ValueError("Mixture: covariance is not symmetric, as every covariance is")
             variances, axes = np.linalg.eigh(self.covariance)
             if variances.min() < 0:
-                raise ValueError(f"covariance has the eigenvalue {variances.min():.3g}: none may be negative")
+                raise ValueError(f"Mixture: covariance has the eigenvalue {variances.min():.3g}: none may be negative")
             self.axes, self.variances = np.broadcast_to(axes, (count, self.dim, self.dim)), np.atleast_2d(variances)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n points: (n, D) float32."""
+        n = drawn("Mixture.sample", n, rng)
         chosen = rng.choice(len(self.means), size=n, p=self.weights)
         z = rng.standard_normal((n, self.dim)) * np.sqrt(self.variances)[chosen % len(self.variances)]
         if self.axes is not None:
@@ -79,11 +84,14 @@ class Mixture:
 
     def _log_joint(self, x: Any, noise: Any) -> tuple:
         """log w_k N(x; m_k, C_k + s² I), (N, K); x - m_k along the axes of C_k, (N, K, D); the variances along them."""
-        check_points(x, self.dim)
+        check_points(x, self.dim, "Mixture")
+        if is_zero(noise) and not self.variances.all():
+            raise ValueError("Mixture: where a standard deviation is 0 there is a density only after noise was added; give "
+                             "noise above 0")
         along = x[:, None] - beside(x, self.means)                              # (N, K, D)
         if self.axes is not None:
             along = (beside(x, self.axes).swapaxes(-1, -2) @ along[..., None])[..., 0]
-        variances = beside(x, self.variances[None]) + squared(x, noise)         # (1 or N, 1 or K, D)
+        variances = beside(x, self.variances[None]) + squared(x, noise, "Mixture")         # (1 or N, 1 or K, D)
         with np.errstate(divide="ignore"):
             prior = beside(x, np.log(self.weights))                             # (K,): -inf for a weight of 0
         far = 0.5 * (along * along / variances).sum(axis=-1)                    # (N, K)
@@ -94,14 +102,15 @@ class Boxes:
     """Uniform densities on boxes that reach from ``low`` to ``high``, both (K, D); weights (K,) as a Mixture's."""
 
     def __init__(self, low: Any, high: Any, weights: Any = None):
-        self.low, self.high = np.array(low, np.float64), np.array(high, np.float64)
-        if self.low.ndim != 2 or self.low.shape != self.high.shape or not (self.low < self.high).all():
-            raise ValueError(f"boxes reach from low to high, both (K, D) and low the smaller everywhere; got shapes "
+        self.low, self.high = real_numbers(low, "Boxes: low"), real_numbers(high, "Boxes: high")
+        if self.low.ndim != 2 or not self.low.size or self.low.shape != self.high.shape or not (self.low < self.high).all():
+            raise ValueError(f"Boxes: they reach from low to high, both (K, D) and low the smaller everywhere; got shapes "
                              f"{self.low.shape} and {self.high.shape}")
-        self.dim, self.weights = self.low.shape[1], shares(weights, len(self.low))
+        self.dim, self.weights = self.low.shape[1], shares(weights, len(self.low), "Boxes")
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n points: (n, D) float32."""
+        n = drawn("Boxes.sample", n, rng)
         chosen = rng.choice(len(self.low), size=n, p=self.weights)
         return rng.uniform(self.low[chosen], self.high[chosen]).astype(np.float32)
 
@@ -111,22 +120,23 @@ class Boxes:
 
     def score(self, x: Any, noise: Any) -> Any:
         """grad log p_s(x): (N, D), for x (N, D). There must be noise: the density itself jumps at its edges."""
-        if isinstance(noise, (int, float)) and noise <= 0:
-            raise ValueError(f"noise={noise}: boxes have a score only after noise was added, so it must be above 0")
+        if is_zero(noise):
+            raise ValueError(f"Boxes.score: noise is {noise}; boxes have a score only after noise was added, so it must "
+                             "be above 0")
         joint, slopes = self._log_joint(x, noise)
         share = exp(joint - logsumexp(joint, axis=-1, keepdims=True))           # (N, K)
         return (share[..., None] * slopes).sum(axis=1)
 
     def _log_joint(self, x: Any, noise: Any) -> tuple:
         """The log of w_k times the noised box k, (N, K), and its gradient in x, (N, K, D)."""
-        check_points(x, self.dim)
+        check_points(x, self.dim, "Boxes")
         from_middle = x[:, None] - beside(x, (self.low + self.high) / 2)        # (N, K, D)
         away, half = ops.abs(from_middle), beside(x, (self.high - self.low) / 2)
         with np.errstate(divide="ignore"):
             prior = beside(x, np.log(self.weights) - np.log(self.high - self.low).sum(axis=-1))
-        if isinstance(noise, (int, float)) and noise == 0:
+        if is_zero(noise):
             return prior + where((away <= half).all(axis=-1), 0.0, -math.inf), None
-        s = squared(x, noise) ** 0.5
+        s = squared(x, noise, "Boxes") ** 0.5
         near, far = (away - half) / s, (away + half) / s                        # of the two edges, in standard deviations
         tail = log_tail(near)
         inside = tail + log1mexp(log_tail(far) - tail)                          # log [Φ(-near) - Φ(-far)]
@@ -139,6 +149,9 @@ def entropy(density: Any, reach: float, cells: int = 1000) -> float:
 
     No model's mean log-likelihood on unseen points can be above -entropy, but for chance.
     """
+    reach, cells = number(reach, "entropy: reach", above=0, below=MOST), size(cells, "entropy: cells", 1)
+    if not callable(getattr(density, "log_density", None)):
+        raise TypeError(f"entropy: density is {shown(density)}; it must have a log_density")
     width = 2 * reach / cells
     ticks = -reach + width * (np.arange(cells) + 0.5)
     total = 0.0
@@ -151,19 +164,52 @@ def entropy(density: Any, reach: float, cells: int = 1000) -> float:
 # -- what both need ---------------------------------------------------------------------------------------
 
 
-def shares(weights: Any, count: int) -> np.ndarray:
+def real_numbers(values: Any, what: str) -> np.ndarray:
+    """A float64 array of its own, of finite real numbers."""
+    try:
+        array = np.array(values)
+    except (TypeError, ValueError) as error:                        # rows of unequal length
+        raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers") from error
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinity; all of its numbers must be finite")
+    return array.astype(np.float64, copy=False)
+
+
+def drawn(name: str, n: Any, rng: Any) -> int:
+    """How many points to draw, with a generator to draw them by."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name}: rng is {shown(rng)}; it must be a NumPy Generator, np.random.default_rng(seed)")
+    return size(n, f"{name}: n")
+
+
+def shares(weights: Any, count: int, name: str = "shares") -> np.ndarray:
     """Weights (K,) that sum to 1; equal ones for None."""
-    weights = np.ones(count) if weights is None else np.array(weights, np.float64)
+    weights = np.ones(count) if weights is None else real_numbers(weights, f"{name}: weights")
     if weights.shape != (count,) or not (weights >= 0).all() or not weights.sum() > 0:
-        raise ValueError(f"weights of shape {weights.shape}: one for each of {count} components is needed, "
+        raise ValueError(f"{name}: weights of shape {weights.shape}: one for each of {count} components is needed, "
                          "none negative, not all 0")
     return weights / weights.sum()
 
 
-def check_points(x: Any, dim: int) -> None:
-    """ValueError unless x is points (N, dim)."""
+def check_points(x: Any, dim: int, name: str) -> None:
+    """An error unless x is points (N, dim), floats: the means would be cut to whole numbers beside an x of integers."""
+    if getattr(getattr(x, "dtype", None), "kind", None) != "f":
+        raise TypeError(f"{name}: x is {shown(x)}; it must be an array or a Tensor of floats (N, {dim})")
     if x.ndim != 2 or x.shape[1] != dim:
-        raise ValueError(f"points of shape {x.shape}; this density takes (N, {dim})")
+        raise ValueError(f"{name}: points of shape {x.shape}; this density takes (N, {dim})")
+
+
+def is_one_number(noise: Any) -> bool:
+    """Is the noise one number on the host, the same for all points?"""
+    array = bare(noise)
+    return isinstance(array, (int, float)) or (isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0)
+
+
+def is_zero(noise: Any) -> bool:
+    """Is it one number on the host, and 0?"""
+    return is_one_number(noise) and float(bare(noise)) == 0
 
 
 def beside(x: Any, array: np.ndarray) -> Any:
@@ -172,12 +218,17 @@ def beside(x: Any, array: np.ndarray) -> Any:
     return array_module(own).asarray(array, dtype=own.dtype)
 
 
-def squared(x: Any, noise: Any) -> Any:
+def squared(x: Any, noise: Any, name: str) -> Any:
     """s² as a float, or as (N, 1, 1) where every point has its own."""
-    if isinstance(noise, (int, float)):
-        return float(noise) ** 2
+    if is_one_number(noise) and getattr(noise, "requires_grad", False) is False:
+        return number(bare(noise), f"{name}: noise", low=0, below=MOST) ** 2
+    if getattr(getattr(noise, "dtype", None), "kind", None) not in ("f", "i", "u"):
+        raise TypeError(f"{name}: noise is {shown(noise)}; it must be a number, or an array or a Tensor of one per point")
     if noise.size not in (1, len(x)):
-        raise ValueError(f"noise of shape {noise.shape} for {len(x)} points: give one number, or one a point")
+        raise ValueError(f"{name}: noise of shape {noise.shape} for {len(x)} points: give one number, or one per point")
+    if isinstance(bare(noise), np.ndarray) and not ((bare(noise) >= 0) & (bare(noise) < math.inf)).all():
+        raise ValueError(f"{name}: noise holds numbers that are negative, infinite or NaN; it is a standard deviation, at "
+                         "least 0")
     return noise.reshape((-1, 1, 1)) ** 2
 
 

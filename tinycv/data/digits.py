@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from . import doors
 from .extra import import_extra
 
 
@@ -20,7 +21,17 @@ def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
 def stratified_folds(
     labels: np.ndarray, folds: int = 5, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test sets."""
+    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test sets.
+
+    labels: class numbers (N,). ValueError where no class has as many members as there are folds.
+    """
+    labels = doors.class_numbers(labels, "stratified_folds: labels")
+    folds = doors.whole(folds, "stratified_folds: folds", 2)
+    seed = doors.whole(seed, "stratified_folds: seed", 0, 2 ** 32 - 1)
+    largest = np.unique(labels, return_counts=True)[1].max(initial=0)
+    if folds > largest:
+        raise ValueError(f"stratified_folds: folds is {folds}; the largest class has {largest} members, and "
+                         "every fold needs one of them")
     selection = import_extra("sklearn.model_selection", "scikit-learn")
     splitter = selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
     return splitter.split(np.zeros(len(labels)), labels)

@@ -1,12 +1,15 @@
 """What is slow to read is read once, then kept as .npz in the user's cache folder.
 
 A cache is a convenience: when it is broken or cannot be written, a warning says so and the source is read.
+Nothing in the file is trusted: no pickle is opened, and no byte is unpacked before the header of an array is as expected.
 """
 
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +45,29 @@ def _load(name: str, shapes: dict[str, tuple[int, ...]], dtype: str) -> Arrays |
         path = cache_folder() / f"{name}.npz"
         if not path.exists():
             return None
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in shapes}
-        found = {key: (array.shape, str(array.dtype)) for key, array in arrays.items()}
-        wanted = {key: (shape, dtype) for key, shape in shapes.items()}
-        if found != wanted:
-            raise ValueError(f"{path} holds {found}, expected {wanted}")
-        return arrays
+        if not path.is_file():                  # a pipe would be waited for
+            raise ValueError(f"{path} is no file")
+        with zipfile.ZipFile(path) as archive:
+            return {key: _member(archive, key, shape, np.dtype(dtype)) for key, shape in shapes.items()}
     except Exception as error:          # a damaged zip raises any of a dozen types; every one is reported
         _warn(f"the cached {name} could not be read and is made again: {type(error).__name__}: {error}")
         return None
+
+
+def _member(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """One array of an .npz; ValueError unless its header says this shape and dtype. Unpacks what these need, no more."""
+    with archive.open(f"{key}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):            # headers of version 1 end at 64 KiB, later ones at 4 GiB
+            raise ValueError(f"{key} is in another version of .npy than the one that is written here")
+        found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+        if (found, kind) != (shape, dtype) or fortran:
+            raise ValueError(f"{key} holds {kind} of shape {found}, expected {dtype} of shape {shape}")
+        array = np.empty(shape, dtype)
+        body, need = file.read(array.nbytes), prod(shape) * dtype.itemsize
+        if len(body) != need or file.read(1):
+            raise ValueError(f"{key} holds {len(body)} bytes or more, expected {need}")
+        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(body, np.uint8)
+        return array
 
 
 def _save(name: str, arrays: Arrays) -> None:

@@ -12,6 +12,6 @@ def import_extra(module: str, package: str) -> ModuleType:
         if (error.name or "").partition(".")[0] != module.partition(".")[0]:
             raise                               # the package is there, and misses something of its own
         raise ModuleNotFoundError(
-            f'this needs {package}, which is not installed: pip install "tinycv[demos]"',
+            f"this needs {package}, which is not installed: pip install {package}",
             name=error.name,
         ) from error

@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from . import doors
+
 CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 TYPES = {code: np.dtype(name) for code, name in CODES.items()}
 MOST_AXES = 64                                  # NumPy's own limit
@@ -28,8 +30,10 @@ FilePath = str | Path
 def read_idx(path: FilePath) -> np.ndarray:
     """The array of one IDX file, in this machine's byte order. Raises ValueError when the file is damaged.
 
-    Memory follows what the file really holds, never what its header claims.
+    Memory follows what the file really holds, never what its header claims; and of a gzip stream no more is unpacked than
+    the header says. Whoever expects a shape can look at the header alone: ``idx_header``.
     """
+    path = doors.file(path, "read_idx: path")
     try:
         with _open(path) as stream:
             dtype, shape = _read_header(path, stream)
@@ -46,14 +50,28 @@ def read_idx(path: FilePath) -> np.ndarray:
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
+def idx_header(path: FilePath) -> tuple[np.dtype, tuple[int, ...]]:
+    """The dtype and shape that one IDX file claims to hold. Reads a few bytes; errors as ``read_idx``."""
+    path = doors.file(path, "idx_header: path")
+    try:
+        with _open(path) as stream:
+            return _read_header(path, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+
+
 def write_idx(path: FilePath, array: np.ndarray) -> None:
     """Write ``array`` as IDX, gzipped when ``path`` ends in .gz. Raises TypeError for a type IDX lacks."""
-    array = np.asarray(array)
+    path = doors.path(path, "write_idx: path")
+    array = doors.array(array, "write_idx: array", kinds=doors.NUMBERS + "c")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"write_idx: path: {path}: " + ("this is a folder" if path.is_dir() else
+                                                               "its folder is not there; make it first"))
     big_endian = array.dtype.newbyteorder(">")
     code = next((code for code, dtype in TYPES.items() if dtype == big_endian), None)
     if code is None:
         names = ", ".join(dtype.name for dtype in TYPES.values())
-        raise TypeError(f"{path}: IDX has no {array.dtype}, only {names}; convert it with .astype(...)")
+        raise TypeError(f"write_idx: {path}: IDX has no {array.dtype}, only {names}; convert it with .astype(...)")
     header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     with (gzip.open if str(path).endswith(".gz") else open)(path, "wb") as file:
         file.write(header + array.astype(big_endian).tobytes())
@@ -64,30 +82,33 @@ def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
     Images (N, 1, H, W) float32 in [0, 1], labels (N,) int64.
     """
-    return *_read_pair(Path(folder), "train"), *_read_pair(Path(folder), "t10k")
+    folder = doors.folder(folder, "idx_folder: folder")
+    return *_read_pair(folder, "train"), *_read_pair(folder, "t10k")
 
 
 def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 1, H, W) float32, 0 to 1, and labels (N,) int64 of "train" or "t10k", as many as there are images."""
     image_path, label_path = _find(folder, f"{part}-images", "idx3"), _find(folder, f"{part}-labels", "idx1")
-    images, labels = read_idx(image_path), read_idx(label_path)
-    _expect(image_path, images, axes=3)
-    _expect(label_path, labels, axes=1)
-    if len(images) != len(labels):
+    image_shape, label_shape = _expect(image_path, axes=3), _expect(label_path, axes=1)
+    if image_shape[0] != label_shape[0]:
         raise ValueError(
-            f"{image_path} holds {len(images)} images and {label_path} holds {len(labels)} labels; "
+            f"{image_path} holds {image_shape[0]} images and {label_path} holds {label_shape[0]} labels; "
             "take both files from the same data set"
         )
+    labels = read_idx(label_path)               # first the smaller one: where labels are missing, no image is unpacked
+    images = read_idx(image_path)
     return np.divide(images[:, None], 255, dtype=np.float32), labels.astype(np.int64)
 
 
-def _expect(path: Path, array: np.ndarray, axes: int) -> None:
-    """ValueError unless the file held bytes, with so many axes."""
-    if array.ndim != axes or array.dtype != np.uint8:
+def _expect(path: Path, axes: int) -> tuple[int, ...]:
+    """The shape in the file's header; ValueError unless it says bytes, with so many axes."""
+    dtype, shape = idx_header(path)
+    if len(shape) != axes or dtype != np.uint8:
         raise ValueError(
-            f"{path}: expected uint8 with {axes} axes, found {array.dtype} of shape {array.shape}; "
+            f"{path}: expected uint8 with {axes} axes, found {dtype.name} of shape {shape}; "
             "are images and labels swapped?"
         )
+    return shape
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:

@@ -25,6 +25,8 @@ from itertools import permutations, product
 
 import numpy as np
 
+from tinycv.engine.arguments import size
+
 from .text import Pairs, Vocabulary
 
 CITIES = {"北京": "Beijing", "天津": "Tianjin", "上海": "Shanghai", "南京": "Nanjing", "广州": "Guangzhou", "西安": "Xi'an",
@@ -55,8 +57,9 @@ WATER = ["上海自来水", "水来自海上", "水来自上海"]              #
 def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
     """(train, test). ``held`` pairs of cities, Beijing and Tianjin among them, and as many of people, are held out in all
     sentences; so are the three on water. No word is in two such pairs: it still meets all others but one."""
+    seed, held = size(seed, "lecture: seed"), size(held, "lecture: held")
     if not 1 <= held <= len(PEOPLE) // 2:
-        raise ValueError(f"held={held} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make no more pairs")
+        raise ValueError(f"lecture: held={held} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make no more pairs")
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]
     never = [LECTURE, *strangers(others, held - 1, rng), *strangers(list(PEOPLE), held, rng)]

@@ -5,11 +5,17 @@ of epoch 3 goes on with ``loader.epoch(3, start=18)`` and sees the same bits as 
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import shown, size
+
+from . import doors
+
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+ANYTHING = "biufcOSUMmV"                # a loader does not count with them; objects are refused with all shapes
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -33,13 +39,15 @@ class DataLoader:
     ):
         self.arrays = _same_length(arrays)
         self.samples = len(self.arrays[0])
-        if batch_size < 1 or seed < 0:
-            raise ValueError(f"batch_size={batch_size} must be at least 1 and seed={seed} at least 0")
+        batch_size, seed = size(batch_size, "DataLoader: batch_size", 1), size(seed, "DataLoader: seed")
+        shuffle, drop_last = doors.flag(shuffle, "DataLoader: shuffle"), doors.flag(drop_last, "DataLoader: drop_last")
+        doors.function(transform, "DataLoader: transform", "of a batch and a generator")
+        doors.function(mix, "DataLoader: mix", "of two batches and a generator")
         if mix is not None and len(self.arrays) < 2:
-            raise ValueError("mix blends images and their labels: give the DataLoader both arrays")
+            raise ValueError("DataLoader: mix blends images and their labels: give the DataLoader both arrays")
         if drop_last and batch_size > self.samples:
             raise ValueError(
-                f"batch_size={batch_size} with drop_last=True leaves no batch of {self.samples} samples; "
+                f"DataLoader: batch_size={batch_size} with drop_last=True leaves no batch of {self.samples} samples; "
                 "lower it, or keep the last batch"
             )
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
@@ -57,12 +65,8 @@ class DataLoader:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from batch ``start`` on; none when ``start`` is len(loader)."""
-        if number < 0 or not 0 <= start <= len(self):
-            raise ValueError(
-                f"epoch {number} from batch {start}: epochs count from 0, "
-                f"and start lies between 0 and {len(self)}, the batches of an epoch"
-            )
-        return self._batches(number, start)     # apart, so that the error comes now, not at the first batch
+        # _batches is a generator of its own, so that an error comes now, and not at the first batch.
+        return self._batches(*_place("DataLoader", number, start, len(self)))
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         order = self._rng(epoch).permutation(self.samples) if self.shuffle else np.arange(self.samples)
@@ -71,9 +75,9 @@ class DataLoader:
             first, *others = (array[chosen] for array in self.arrays)
             rng = self._rng(epoch, number)
             if self.transform is not None:
-                first = self.transform(first, rng)
+                first = _as_many("transform", self.transform(first, rng), len(chosen))
             if self.mix is not None:
-                first, others[0] = self.mix(first, others[0], rng)
+                first, others[0] = _pair(self.mix(first, others[0], rng), len(chosen))
             yield first, *others
 
     def _rng(self, *key: int) -> np.random.Generator:
@@ -88,16 +92,21 @@ class DrawnLoader:
     """
 
     def __init__(self, draw: Callable[[int, np.random.Generator], Batch], batch_size: int, batches: int, seed: int = 0):
-        if batch_size < 1 or batches < 1 or seed < 0:
-            raise ValueError(f"batch_size={batch_size} and batches={batches} must be at least 1, seed={seed} at least 0")
-        self.draw, self.batch_size, self.batches, self.seed = draw, batch_size, batches, seed
-        self.samples = batch_size * batches
+        if not callable(draw):
+            raise TypeError(f"DrawnLoader: draw is {shown(draw)}; it must be a function of a batch size and a generator")
+        self.draw, self.seed = draw, size(seed, "DrawnLoader: seed")
+        self.batch_size = doors.whole(batch_size, "DrawnLoader: batch_size", 1)
+        self.batches = doors.whole(batches, "DrawnLoader: batches", 1)
+        self.samples = self.batch_size * self.batches
 
     def __len__(self) -> int:
         return self.batches
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch ``number`` from batch ``start`` on."""
+        """The batches of epoch ``number`` from batch ``start`` on; none when ``start`` is len(loader)."""
+        return self._batches(*_place("DrawnLoader", number, start, self.batches))
+
+    def _batches(self, number: int, start: int) -> Iterator[Batch]:
         for batch in range(start, self.batches):
             key = np.random.SeedSequence(self.seed, spawn_key=(number, batch))
             yield self.draw(self.batch_size, np.random.default_rng(key))
@@ -105,10 +114,37 @@ class DrawnLoader:
 
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """The arrays, if samples lie along axis 0 of each and there are equally many; else an error with all shapes."""
-    arrays = tuple(np.asarray(array) for array in arrays)
+    arrays = tuple(doors.array(a, f"DataLoader: array {i}", "an array with samples along axis 0", ANYTHING)
+                   for i, a in enumerate(arrays))
     shapes = ", ".join(str(array.shape) for array in arrays) or "none"
     if any(array.ndim == 0 or array.dtype == object for array in arrays):
         raise TypeError(f"a DataLoader takes arrays with samples along axis 0, got shapes {shapes}")
     if len({len(array) for array in arrays}) != 1 or len(arrays[0]) == 0:
         raise ValueError(f"a DataLoader takes arrays of one length above 0, got shapes {shapes}")
     return arrays
+
+
+def _place(who: str, number: Any, start: Any, batches: int) -> tuple[int, int]:
+    """Epoch and batch to begin with, from 0 on; the end of an epoch is a place too."""
+    number, start = size(number, f"{who}.epoch: number"), size(start, f"{who}.epoch: start")
+    if start > batches:
+        raise ValueError(f"{who}.epoch: epoch {shown(number)} from batch {shown(start)}: start lies between 0 and "
+                         f"{batches}, the batches of an epoch")
+    return number, start
+
+
+def _as_many(name: str, changed: Any, count: int) -> Any:
+    """What a function of the user made of ``count`` samples, if it is as many: else labels would fall to other samples."""
+    if changed is None:
+        raise TypeError(f"DataLoader: {name} returned None; it must return the batch that it made")
+    if len(getattr(changed, "shape", ())) and len(changed) != count:
+        raise ValueError(f"DataLoader: {name} made {len(changed)} samples of {count}; the other arrays "
+                         "would no longer belong to them")
+    return changed
+
+
+def _pair(mixed: Any, count: int) -> tuple[Any, Any]:
+    """Images and labels, as ``mix`` returned them."""
+    if not isinstance(mixed, (tuple, list)) or len(mixed) != 2:
+        raise TypeError(f"DataLoader: mix returned {shown(mixed)}; it must return images and labels, a tuple of two")
+    return _as_many("mix", mixed[0], count), _as_many("mix", mixed[1], count)

@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from . import doors
+
 ADDING_WITHOUT_MEMORY = 1 / 6                   # the variance of a sum of two numbers from U[0, 1]
 SYMBOLS, RECALLED, GO = 8, 10, 9
 
@@ -23,8 +25,10 @@ def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
     The two marks fall on any two steps.
     """
+    n, rng = doors.whole(n, "adding: n"), doors.generator(rng, "adding: rng")
+    steps = doors.whole(steps, "adding: steps")
     if steps < 2:
-        raise ValueError(f"steps={steps}: there must be at least 2, for two marked numbers")
+        raise ValueError(f"adding: steps={steps}: there must be at least 2, for two marked numbers")
     values = rng.uniform(size=(n, steps)).astype(np.float32)
     first = rng.integers(steps, size=n)
     second = (first + rng.integers(1, steps, size=n)) % steps           # any step but the first one
@@ -37,8 +41,10 @@ def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """x and y (n, wait + 20) int64: ten symbols from 1 to 8, ``wait`` - 1 zeros, and eleven times 9; y is 0 but for its
     last ten, which are the symbols again. ``wait`` is the papers' T; the first 9 stands at place T + 9, counted from 0."""
+    n, rng = doors.whole(n, "copying: n"), doors.generator(rng, "copying: rng")
+    wait = doors.whole(wait, "copying: wait")
     if wait < 1:
-        raise ValueError(f"wait={wait}: there must be at least 1 step between the symbols and their recall")
+        raise ValueError(f"copying: wait={wait}: there must be at least 1 step between the symbols and their recall")
     symbols = rng.integers(1, SYMBOLS + 1, size=(n, RECALLED))
     x, y = np.zeros((2, n, wait + 2 * RECALLED), np.int64)
     x[:, :RECALLED] = y[:, -RECALLED:] = symbols
@@ -48,4 +54,5 @@ def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 def copying_without_memory(wait: int) -> float:
     """The cross-entropy, in nats a step, of knowing when to speak but not what to say."""
+    wait = doors.whole(wait, "copying_without_memory: wait", 1)
     return RECALLED * math.log(SYMBOLS) / (wait + 2 * RECALLED)

@@ -10,17 +10,24 @@ Labels are probabilities (B, K), which cross_entropy takes as well as class numb
 The share is drawn once for a batch, as in the papers' programs: so some batches are left nearly as they are.
 """
 
+from typing import Any
+
 import numpy as np
+
+from tinycv.engine.arguments import number
+
+from . import doors
+
+MOST_CLASSES = 2 ** 24
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Class numbers (N,) as probabilities (N, classes) float32: all on one."""
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"one_hot takes class numbers (N,), not {labels.dtype} of shape {labels.shape}")
-    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"one_hot: labels run from {labels.min()} to {labels.max()}; {classes} classes are numbered from 0")
-    return np.eye(classes, dtype=np.float32)[labels]
+    """Class numbers (N,) as probabilities (N, classes) float32: all on one. IndexError for a class that is not there."""
+    classes = doors.whole(classes, "one_hot: classes", 1, MOST_CLASSES)
+    labels = doors.class_numbers(labels, "one_hot: labels", classes)
+    chances = np.zeros((len(labels), classes), np.float32)
+    chances[np.arange(len(labels)), labels] = 1
+    return chances
 
 
 def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
@@ -28,10 +35,9 @@ def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float =
 
     alpha: small leaves most images nearly as they are, 1 makes every share equally likely.
     """
-    if x.dtype.kind != "f":
-        raise TypeError(f"mixup blends pixels, so it takes float images, not {x.dtype}; divide by 255 first")
+    x, y = _taken("mixup", x, y, floats=True)
     share, other = _drawn("mixup", x, y, rng, alpha)
-    wide = share[:, None, None, None]
+    wide = share.astype(x.dtype)[:, None, None, None]
     return wide * x + (1 - wide) * x[other], _blend(share, y, other)
 
 
@@ -41,6 +47,7 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
     The box would have the share 1 - s of the area, with the image's proportions; where its centre lies near an edge
     a part of it falls outside, and the labels go by what is really seen.
     """
+    x, y = _taken("cutmix", x, y)
     share, other = _drawn("cutmix", x, y, rng, alpha)
     side = np.sqrt(1 - share)                                               # (B,), of the image's
     tall, broad = (_stretch(rng, side, length) for length in x.shape[2:])   # (B, H), (B, W)
@@ -49,13 +56,18 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
     return np.where(box, x[other], x), _blend(left, y, other)
 
 
-def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple:
-    """Of each image: its share (B,), and the number of the one it meets (B,)."""
-    if x.ndim != 4 or y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
+def _taken(name: str, x: Any, y: Any, floats: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Images (B, C, H, W) and probabilities (B, K), or an error in the name of ``name``."""
+    x, y = doors.images(x, f"{name}: x", floats), doors.array(y, f"{name}: y", "probabilities (B, K)")
+    if y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
         raise ValueError(f"{name} takes images (B, C, H, W) and probabilities (B, K), got {x.shape} and {y.dtype} of shape "
                          f"{y.shape}; one_hot makes them of class numbers")
-    if not alpha > 0:
-        raise ValueError(f"{name}: alpha={alpha} must be above 0")
+    return x, y
+
+
+def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple:
+    """Of each image: its share (B,), and the number of the one it meets (B,)."""
+    rng, alpha = doors.generator(rng, f"{name}: rng"), number(alpha, f"{name}: alpha", above=0, high=1e6)
     return np.full(len(x), rng.beta(alpha, alpha), y.dtype), rng.permutation(len(x))
 
 

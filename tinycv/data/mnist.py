@@ -6,7 +6,8 @@ Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning app
 
 import numpy as np
 
-from .disk_cache import cached
+from . import doors
+from .disk_cache import cache_folder, cached
 from .extra import import_extra
 
 CLASSES, EACH = 10, 500
@@ -19,33 +20,44 @@ def mnist_5k(
 
     The split is stratified: ``test`` images, a tenth of them of each class, both parts in random order.
     """
+    test, seed = doors.whole(test, "mnist_5k: test"), doors.whole(seed, "mnist_5k: seed", most=2 ** 63)
     if test % CLASSES or not 0 < test < CLASSES * EACH:
-        raise ValueError(f"test={test} must be a multiple of {CLASSES} between 10 and {CLASSES * EACH - 10}")
+        raise ValueError(f"mnist_5k: test={test} must be a multiple of {CLASSES} between 10 and {CLASSES * EACH - 10}")
     shapes = {"images": (CLASSES * EACH, 28, 28), "labels": (CLASSES * EACH,)}
     data = cached("mnist_5k", _read_source, shapes)
     images = np.divide(data["images"][:, None], 255, dtype=np.float32)
     labels = data["labels"].astype(np.int64)
+    if (np.bincount(labels, minlength=CLASSES) != EACH).any():
+        raise ValueError(f"mnist_5k: the labels are not {EACH} of each class; delete {cache_folder() / 'mnist_5k.npz'}, "
+                         "from which they come")
     train, held = _stratified_split(labels, test, seed)
     return images[train], labels[train], images[held], labels[held]
 
 
 def halved(images: np.ndarray) -> np.ndarray:
     """Images (N, C, H, W) at half the size, (N, C, H/2, W/2): each pixel is the mean of four. MNIST becomes 14 x 14."""
+    images = doors.images(images, "halved: images")
     n, c, h, w = images.shape
     if h % 2 or w % 2:
-        raise ValueError(f"images of {h} x {w} cannot be halved: both sides must be even")
+        raise ValueError(f"halved: images of {h} x {w} cannot be halved: both sides must be even")
     return images.reshape(n, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
 
 
 def stacked_digits(
     images: np.ndarray, labels: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Three digits chosen at random, as the red, green and blue of one image: 1,000 kinds of image, each as frequent.
+    """Three digits chosen at random, as the red, green and blue of one image: 1,000 kinds, as frequent as their digits.
 
     images (N, 1, H, W), labels (N,) int64 of 0 ... 9. Returns (n, 3, H, W) and the numbers 0 ... 999 (n,) that they show.
     A generator that leaves digits out, or combinations, is found out by counting: Metz et al. 2017 (unrolled GAN),
     appendix D; Srivastava et al. 2017 (VEEGAN), section 5.2.
     """
+    images = doors.images(images, "stacked_digits: images")
+    labels = doors.class_numbers(labels, "stacked_digits: labels", CLASSES, count=len(images))
+    n, rng = doors.whole(n, "stacked_digits: n"), doors.generator(rng, "stacked_digits: rng")
+    if images.shape[1] != 1 or not len(images):
+        raise ValueError(f"stacked_digits: images has shape {images.shape}; it must be grey images "
+                         "(N, 1, H, W), at least one")
     chosen = rng.integers(len(images), size=(n, 3))
     return images[chosen, 0], labels[chosen] @ np.array([100, 10, 1])
 

@@ -1,8 +1,12 @@
-"""Photos of your own: a folder with one folder a class, and what brings a photo to the square that a model reads.
+"""Photos of your own: a folder with one folder per class, and what brings a photo to the square that a model reads.
 
     pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg   ->   images, labels, names = image_folder("pets", size=64)
 
-Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB as asked.
+Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB as asked, and scaled
+by their depth (depths.py). Of an animation or a file of many pages the first picture is read.
+
+A small file can describe a huge picture. What a picture costs is known from its header, before it is decoded, and one
+that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is one that would be huge after scaling.
 """
 
 from math import floor
@@ -11,11 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import choice, number, shown
+
+from . import doors
+from .depths import Unreadable, in_mode
 from .extra import import_extra
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-MODES = {1: "L", 3: "RGB"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+LARGEST_SIDE = 2 ** 14                              # of a square
+SCALED_PIXELS, SCALED_SQUARES = 2 ** 24, 16         # a scaled photo has at most so many pixels, or times its square
 
 
 def image_folder(
@@ -27,43 +36,50 @@ def image_folder(
     image is cut to (see ``square``); None leaves them as they are, and then all must be of one size.
     FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that is broken or differs.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: there is no such folder; name the one that holds a folder for each class")
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    if not folders:
-        raise FileNotFoundError(f"{path}: it holds no folders; expected one of images for each class: {path}/cat/1.jpg")
-    classes = [_images_in(folder) for folder in folders]
-    files = [file for members in classes for file in members]
+    path = doors.path(path, "image_folder: path")
+    size = None if size is None else _side(size, "image_folder: size")
+    channels = _channels(channels, "image_folder")
+    files, labels, names = _listed(path)
     images = None
     for i, file in enumerate(files):
         photo = open_photo(file, channels)
-        image = pixels(photo) if size is None else square(photo, size)
+        if size is not None:
+            image = _squared(photo, size, str(file))
+        elif images is not None and photo.size[::-1] != images.shape[2:]:
+            raise ValueError(f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give size= to "
+                             "cut all to one")
+        else:
+            image = pixels(photo)
         if images is None:
             images = np.empty((len(files), *image.shape), np.float32)
-        elif image.shape != images.shape[1:]:
-            raise ValueError(f"{file} is {_size(image)}, {files[0]} is {_size(images[0])}: give size= to cut all to one")
         images[i] = image
-    labels = np.repeat(np.arange(len(folders)), [len(members) for members in classes])
-    return images, labels, [folder.name for folder in folders]
+    return images, labels, names
 
 
 def open_photo(path: str | Path, channels: int = 3) -> Any:
-    """The Pillow image in a file, in 1 channel or 3. ValueError, with the path, for what is no whole image."""
-    if channels not in MODES:
-        raise ValueError(f"{path}: a photo has 1 channel (grey) or 3 (RGB), not {channels}")
+    """The Pillow image in a file, in 1 channel (mode L, or F for 16 bits and floats) or 3 (mode RGB).
+
+    ValueError, with the path, for what is no whole image, is huge, or has values that say nothing of brightness.
+    """
+    path, channels = doors.path(path, "open_photo: path"), _channels(channels, "open_photo")
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise FileNotFoundError(f"open_photo: {path}: there is no such file"
+                                + (", but a folder" if path.is_dir() else ""))
     try:
         with image.open(path) as photo:
-            return ops.exif_transpose(photo).convert(MODES[channels])
+            _expect_modest(photo, image.MAX_IMAGE_PIXELS)
+            photo.load()
+            ops.exif_transpose(photo, in_place=True)
+            return in_mode(photo, channels)
     except image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image, or of a kind that Pillow does not know") from error
-    except image.DecompressionBombError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"open_photo: {path}: not an image, or of a kind that Pillow does not know") from error
+    except (Unreadable, image.DecompressionBombError, image.DecompressionBombWarning) as error:
+        raise ValueError(f"open_photo: {path}: {error}") from error
+    except MemoryError:
+        raise                                   # says nothing about the file
     except Exception as error:                  # a damaged image raises whatever its format's reader stumbles on
-        raise ValueError(f"{path}: a broken image: {type(error).__name__}: {error}") from error
+        raise ValueError(f"open_photo: {path}: a broken image: {type(error).__name__}: {error}") from error
 
 
 def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
@@ -72,33 +88,98 @@ def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") 
     crop: how much of the shorter side the square shows; 0 squeezes the whole photo into it. resample: one of FILTERS.
     Rounding is torchvision's (Resize, CenterCrop), which timm uses too.
     """
-    if size < 1 or not 0 <= crop <= 1 or resample not in FILTERS:
-        raise ValueError(f"size={size} must be at least 1, crop={crop} from 0 to 1, resample={resample!r} one of {FILTERS}")
-    how = import_extra("PIL.Image", "Pillow").Resampling[resample.upper()]
-    if not crop:
-        return pixels(photo.resize((size, size), how))
-    short, shorter = min(photo.size), floor(size / crop)
-    width, height = (int(shorter * side / short) for side in photo.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return pixels(photo.resize((width, height), how).crop((left, top, left + size, top + size)))
+    size, crop = _side(size, "square: size"), number(crop, "square: crop", 0, 1)
+    choice(resample, "square: resample", FILTERS)
+    return _squared(_plain(photo, "square"), size, "square: photo", crop, resample)
 
 
 def pixels(photo: Any) -> np.ndarray:
-    """A Pillow image as (C, H, W) float32 in [0, 1]."""
+    """A Pillow image as (C, H, W) float32 in [0, 1], C being 1 for grey and 3 for colour."""
+    return _values(_plain(photo, "pixels"))
+
+
+def _values(photo: Any) -> np.ndarray:
+    """``pixels`` of an image in one of the modes of depths.READ."""
     values = np.asarray(photo)
-    values = values[:, :, None] if values.ndim == 2 else values                 # (H, W, C)
-    return np.divide(values.transpose(2, 0, 1), 255, dtype=np.float32)
+    if values.dtype == np.uint8:
+        values = values[:, :, None] if values.ndim == 2 else values            # (H, W, C)
+        return np.divide(values.transpose(2, 0, 1), 255, dtype=np.float32)
+    return np.clip(values[None], 0, 1)              # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
+
+
+def _squared(photo: Any, size: int, what: str, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
+    """``square`` of an image in one of the modes of depths.READ. what: how the sentence of an error begins."""
+    how = import_extra("PIL.Image", "Pillow").Resampling[resample.upper()]
+    if not crop:
+        return _values(photo.resize((size, size), how))
+    short, long = min(photo.size), max(photo.size)
+    scaled = (size / crop) ** 2 * long / short      # how many pixels, about
+    if scaled > max(SCALED_PIXELS, SCALED_SQUARES * size ** 2):
+        raise ValueError(f"{what} is {_size(photo.size)}: with its shorter side scaled to {size / crop:g} it would have "
+                         f"{scaled:.1e} pixels, of which size={size} keeps {size ** 2}: cut it to a squarer one first")
+    shorter = floor(size / crop)
+    width, height = (int(shorter * side / short) for side in photo.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return _values(photo.resize((width, height), how).crop((left, top, left + size, top + size)))
+
+
+def _plain(photo: Any, who: str) -> Any:
+    """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what is none."""
+    if not isinstance(photo, import_extra("PIL.Image", "Pillow").Image):
+        raise TypeError(f"{who}: photo is {shown(photo)}; it must be a Pillow image, as open_photo returns it")
+    try:
+        return in_mode(photo)
+    except Unreadable as error:
+        raise ValueError(f"{who}: photo: {error}") from error
+
+
+def _expect_modest(photo: Any, most: int | None) -> None:
+    """Unreadable for an image that would be dear to decode, or that another program would have to run. Reads no pixel."""
+    if photo.format == "EPS":
+        raise Unreadable("PostScript is a program, not pixels: save it as PNG")
+    width, height = photo.size
+    if most is not None and width * height > most:
+        raise Unreadable(f"{width} x {height} are more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, {most}: a small file "
+                         "can claim any number; raise that limit if the picture is what you expect")
+
+
+def _side(size: Any, what: str) -> int:
+    """The side of a square, from 1 to LARGEST_SIDE."""
+    return doors.whole(size, what, 1, LARGEST_SIDE)
+
+
+def _channels(channels: Any, who: str) -> int:
+    """1 or 3."""
+    count = doors.whole(channels, f"{who}: channels")
+    if count not in (1, 3):
+        raise ValueError(f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}")
+    return count
+
+
+def _listed(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
+    """The files below a folder of folders, the class number of each, and the names of the classes."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"image_folder: {path}: there is no such folder; name the one that holds a folder for each "
+                                "class")
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    if not folders:
+        raise FileNotFoundError(f"image_folder: {path}: it holds no folders; expected one of images for each class: "
+                                f"{path}/cat/1.jpg")
+    classes = [_images_in(folder) for folder in folders]
+    labels = np.repeat(np.arange(len(folders)), [len(members) for members in classes])
+    return [file for members in classes for file in members], labels, [folder.name for folder in folders]
 
 
 def _images_in(folder: Path) -> list[Path]:
     """All images at any depth, in order of their names; FileNotFoundError where there is none."""
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and not file.name.startswith("."))
+    found = sorted(file for file in folder.rglob("*")
+                   if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and not file.is_dir())
     if not found:
-        raise FileNotFoundError(f"{folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder is a class: fill "
-                                "it or move it away")
+        raise FileNotFoundError(f"image_folder: {folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder is a "
+                                "class: fill it or move it away")
     return found
 
 
-def _size(image: np.ndarray) -> str:
-    """Of an image (C, H, W): "W x H", as photographers say it."""
-    return f"{image.shape[2]} x {image.shape[1]}"
+def _size(sides: tuple[int, ...]) -> str:
+    """(width, height) as photographers say it: "W x H"."""
+    return f"{sides[0]} x {sides[1]}"

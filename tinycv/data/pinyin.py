@@ -1,5 +1,7 @@
 """How the Chinese characters of dates.py and lecture.py are said, for pictures where no font can draw them."""
 
+from tinycv.engine.arguments import shown
+
 PINYIN = dict(pair.split() for pair in """
 一 yī, 七 qī, 三 sān, 上 shàng, 丽 lì, 九 jiǔ, 二 èr, 五 wǔ, 井 jǐng, 京 jīng, 从 cóng, 他 tā, 们 men, 你 nǐ,
 八 bā, 六 liù, 净 jìng, 到 dào, 北 běi, 医 yī, 十 shí, 南 nán, 去 qù, 周 zhōu, 喝 hē, 四 sì, 天 tiān, 她 tā,
@@ -14,11 +16,15 @@ PINYIN = dict(pair.split() for pair in """
 
 def is_chinese(text: str) -> bool:
     """Does the text hold a Chinese character, or a mark of the same width, which other fonts may not have?"""
+    if not isinstance(text, str):
+        raise TypeError(f"is_chinese: text is {shown(text)}; it must be a string")
     return any("\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text)
 
 
 def romanised(text: str) -> str:
     """Each Chinese character as it is said, in Latin letters; ValueError names those that the table lacks."""
+    if not isinstance(text, str):
+        raise TypeError(f"romanised: text is {shown(text)}; it must be a string")
     unknown = [character for character in text if is_chinese(character) and character not in PINYIN]
     if unknown:
         raise ValueError(f"{unknown} of {text!r} have no entry in PINYIN: add them to the table")

@@ -6,10 +6,16 @@ differs: no equalize; strengths follow torchvision's RandAugment, with images in
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import number, shown
+
+from . import doors
 from .augment import affine
+
+MOST_CHANGES, ROUNDING = 1000, 1e-3
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -20,12 +26,15 @@ def rand_augment(
     """Apply ``n`` changes, drawn with replacement, to each image. x (B, C, H, W) float in [0, 1]; so is the result.
 
     magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of CHANGES where left out.
+    ValueError for pixels outside 0 to 1: they would be cut off.
     """
-    if x.ndim != 4 or x.dtype.kind != "f":
-        raise ValueError(f"rand_augment takes float images (B, C, H, W) in [0, 1], got {x.dtype} of shape {x.shape}")
-    if n < 0 or not 0 <= magnitude <= 10:
-        raise ValueError(f"rand_augment: n={n} must be at least 0 and magnitude={magnitude} between 0 and 10")
-    x, every = x.copy(), list((CHANGES if changes is None else changes).values())
+    x, rng = doors.images(x, "rand_augment: x", floats=True), doors.generator(rng, "rand_augment: rng")
+    if x.size and not -ROUNDING <= x.min() <= x.max() <= 1 + ROUNDING:
+        raise ValueError(f"rand_augment: x runs from {x.min():g} to {x.max():g}; it takes float images in "
+                         "[0, 1]: divide bytes by 255, and subtract means afterwards")
+    n = doors.whole(n, "rand_augment: n", 0, MOST_CHANGES)
+    magnitude = number(magnitude, "rand_augment: magnitude", 0, 10)
+    x, every = x.copy(), _functions(CHANGES if changes is None else changes)
     for _ in range(n):
         drawn = rng.integers(len(every), size=len(x))
         strength = rng.choice([-1, 1], len(x)) * (magnitude / 10)
@@ -34,6 +43,14 @@ def rand_augment(
             if len(mine):
                 x[mine] = np.clip(change(x[mine], strength[mine]), 0, 1)
     return x
+
+
+def _functions(changes: Any) -> list[Change]:
+    """The functions of a dictionary like CHANGES."""
+    if not isinstance(changes, dict) or not changes or not all(map(callable, changes.values())):
+        raise TypeError(f"rand_augment: changes is {shown(changes)}; it must be a dictionary of functions by "
+                        "their names, at least one")
+    return list(changes.values())
 
 
 # ── where things are: strengths are shares of the most that is done ──────────────────────────────

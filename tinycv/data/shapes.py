@@ -18,27 +18,39 @@ from typing import Any
 
 import numpy as np
 
-from .densities import Boxes, Mixture
+from tinycv.engine.arguments import number, size
+
+from .densities import MOST, Boxes, Mixture, real_numbers
 
 
 def gaussian(mean: Any, covariance: Any) -> Mixture:
     """One Gaussian: mean (D,), covariance (D, D)."""
+    mean, covariance = real_numbers(mean, "gaussian: mean"), real_numbers(covariance, "gaussian: covariance")
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(f"gaussian: mean has shape {mean.shape} and covariance {covariance.shape}; they must be (D,) and "
+                         "(D, D)")
     return Mixture([mean], covariance=covariance)
 
 
 def two_modes(distance: float = 5.0, weight: float = 0.8) -> Mixture:
     """A heavy Gaussian at (distance, distance) and a light one opposite, both of sigma 1, with nothing between them."""
+    distance = number(distance, "two_modes: distance", low=0, below=MOST)
+    weight = number(weight, "two_modes: weight", 0, 1)
     return Mixture([[distance, distance], [-distance, -distance]], 1.0, [weight, 1 - weight])
 
 
 def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
     """Gaussians around a circle, the first at (radius, 0)."""
+    modes, sigma = size(modes, "ring: modes", 1), number(sigma, "ring: sigma", above=0, below=MOST)
+    radius = number(radius, "ring: radius", low=0, below=MOST)
     angle = 2 * math.pi * np.arange(modes) / modes
     return Mixture(radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1), sigma)
 
 
 def grid(side: int = 5, step: float = 2.0, sigma: float = 0.05) -> Mixture:
     """side x side Gaussians, ``step`` apart, about the origin: at -4, -2, 0, 2 and 4 each way as they come."""
+    side, sigma = size(side, "grid: side", 1), number(sigma, "grid: sigma", above=0, below=MOST)
+    step = number(step, "grid: step", above=0, below=MOST)
     ticks = step * (np.arange(side) - (side - 1) / 2)
     return Mixture(np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2), sigma)
 
@@ -51,6 +63,7 @@ def eight_gaussians() -> Mixture:
 def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
     """Half circles about (0, 0) and (1, 1/2), blurred; as many points along each, which at this sigma nobody can tell
     from a line: they stand closer than a third of it."""
+    sigma, points = number(sigma, "two_moons: sigma", above=0, below=MOST), size(points, "two_moons: points", 1)
     angle = math.pi * (np.arange(points) + 0.5) / points
     moon = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return Mixture(np.concatenate([moon, [1.0, 0.5] - moon]), sigma)
@@ -58,6 +71,7 @@ def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
 
 def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:
     """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to 4."""
+    squares, side = size(squares, "checkerboard: squares", 1), number(side, "checkerboard: side", above=0, below=MOST)
     places = np.array([(i, j) for i in range(squares) for j in range(squares) if (i + j) % 2 == 0])
     low = side * (places - squares / 2)
     return Boxes(low, low + side)
@@ -76,6 +90,11 @@ def picture(ink: np.ndarray, width: float = 6.0, blur: float = 0.5) -> Mixture:
 
     The picture is ``width`` wide, upright, about the origin.
     """
+    ink = real_numbers(ink, "picture: ink")
+    if ink.ndim != 2 or not (ink >= 0).all() or not ink.any():
+        raise ValueError(f"picture: ink has shape {ink.shape}; it must be (H, W), of values at least 0, and not all 0")
+    width = number(width, "picture: width", above=0, below=MOST)
+    blur = number(blur, "picture: blur", above=0, below=MOST)
     rows, columns = np.nonzero(ink)
     pixel = width / ink.shape[1]
     centre = (np.array(ink.shape) - 1) / 2

@@ -18,6 +18,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinycv.data.densities import MOST, drawn
+from tinycv.engine.arguments import number, shown, size
+
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -38,8 +41,9 @@ class Surface:
 
     def sample_places(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """u and v of n such points: drawn over the rectangle, and kept in proportion to the area there."""
+        n = drawn("Surface.sample", n, rng)
         u, v = self._centres(400, 40)
-        most, us, vs = 1.05 * self.area(u, v).max(), [], []
+        most, us, vs = 1.05 * self.area(u, v).max(), [u[:0]], [v[:0]]
         while sum(map(len, us)) < n:
             u, v = rng.uniform(self.start, self.end, 2 * n), rng.uniform(-self.half, self.half, 2 * n)
             kept = rng.uniform(0, most, 2 * n) < self.area(u, v)
@@ -52,7 +56,7 @@ class Surface:
 
         Right where the distance has one minimum between three rods, which 400 of them see to on these surfaces.
         """
-        x = np.asarray(x, np.float64)
+        x, rods = points_in_space(x, "Surface.nearest: x"), size(rods, "Surface.nearest: rods", 3)
         ticks = np.linspace(self.start, self.end, rods + 1)
         best = np.stack([self._to_rod(x, np.full(len(x), u))[0] for u in ticks]).argmin(axis=0)
         step = ticks[1] - ticks[0]
@@ -68,12 +72,14 @@ class Surface:
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         """How far each of x (N, 3) is from the surface: (N,)."""
+        x = points_in_space(x, "Surface.distance: x")
         u, _ = self.nearest(x)
-        return np.sqrt(self._to_rod(np.asarray(x, np.float64), u)[0])
+        return np.sqrt(self._to_rod(x, u)[0])
 
     def cell(self, x: np.ndarray, along: int, across: int) -> np.ndarray:
         """In which of along x across cells the nearest point lies: (N,) numbers from 0."""
-        u, v = self.nearest(x)
+        along, across = size(along, "Surface.cell: along", 1), size(across, "Surface.cell: across", 1)
+        u, v = self.nearest(points_in_space(x, "Surface.cell: x"))
         if self.closed:                                             # past the end, a Moebius band goes on upside down
             rounds = np.floor((u - self.start) / (self.end - self.start))
             u, v = u - rounds * (self.end - self.start), np.where(rounds % 2, -v, v)
@@ -83,6 +89,8 @@ class Surface:
 
     def cell_shares(self, along: int, across: int, finer: int = 16) -> np.ndarray:
         """Each cell's share of the area: (along * across,), by midpoints."""
+        along, across, finer = (size(value, f"Surface.cell_shares: {name}", 1) for name, value in (
+            ("along", along), ("across", across), ("finer", finer)))
         area = self.area(*self._centres(along * finer, across * finer)).reshape(along, finer, across, finer)
         share = area.sum(axis=(1, 3)).ravel()
         return share / share.sum()
@@ -99,8 +107,21 @@ class Surface:
         return np.repeat(u, across), np.tile(v, along)
 
 
+def points_in_space(x: np.ndarray, what: str) -> np.ndarray:
+    """Points (N, 3) in float64, all finite: the nearest place to NaN would be the first rod."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        raise TypeError(f"{what} is {shown(x)}; it must be a NumPy array of real numbers (N, 3)")
+    if x.ndim != 2 or x.shape[1] != 3:
+        raise ValueError(f"{what} has shape {x.shape}; it must be (N, 3)")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{what} holds NaN or infinity; all coordinates must be finite")
+    return np.asarray(x, np.float64)
+
+
 def moebius(half: float = 0.4) -> Surface:
     """A strip of width 2 half, bent to a circle of radius 1 and joined after half a turn: it has one side and one edge."""
+    half = number(half, "moebius: half", above=0, below=1)         # at 1 the strip would meet itself in the middle
+
     def rod(u: np.ndarray) -> np.ndarray:
         return np.stack([np.cos(u / 2) * np.cos(u), np.cos(u / 2) * np.sin(u), np.sin(u / 2)], axis=-1)
 
@@ -112,7 +133,7 @@ def moebius(half: float = 0.4) -> Surface:
 
 def swiss_roll(half: float = 1.0) -> Surface:
     """A rolled sheet: a spiral of one turn and a half in x and z, 2 half wide in y; the outer radius is 2."""
-    scale = 1 / 7.07
+    half, scale = number(half, "swiss_roll: half", above=0, below=MOST), 1 / 7.07
     return Surface(lambda u: scale * np.stack([u * np.cos(u), 0 * u, u * np.sin(u)], axis=-1),
                    lambda u: np.stack([0 * u, 1 + 0 * u, 0 * u], axis=-1),
                    lambda u, v: scale * np.sqrt(1 + u * u), 1.5 * math.pi, 4.5 * math.pi, half, closed=False)

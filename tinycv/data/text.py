@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinycv.engine.arguments import shown, size, sizes
+
 PAD, SOS, EOS = 0, 1, 2
 FIRST = 3                                       # the number of a vocabulary's first own symbol
 
@@ -29,7 +31,7 @@ class Vocabulary:
     """Which number stands for which symbol. A symbol is a string: a character, or a word."""
 
     def __init__(self, symbols: Iterable[str]):
-        self.symbols = list(symbols)
+        self.symbols = strings(symbols, "Vocabulary: symbols")
         self.numbers = {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}
         if len(self.numbers) < len(self.symbols):
             twice = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
@@ -41,7 +43,7 @@ class Vocabulary:
 
     def encode(self, text: Iterable[str]) -> list[int]:
         """The numbers of a string's characters, or of a list's words."""
-        text = list(text)
+        text = strings(text, "encode: text")
         unknown = sorted(set(text) - self.numbers.keys())
         if unknown:
             raise ValueError(f"{unknown} in {text} are not among the vocabulary's {len(self.symbols)} symbols: make "
@@ -51,7 +53,7 @@ class Vocabulary:
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """The symbols up to the first EOS; PAD and SOS are left out."""
         symbols = []
-        for number in map(int, numbers):
+        for number in sizes(numbers, "decode: numbers", least=-2 ** 63):
             if number == EOS:
                 break
             if not 0 <= number < len(self):
@@ -61,8 +63,20 @@ class Vocabulary:
         return symbols
 
 
+def strings(values: Iterable[str], what: str) -> list[str]:
+    """The strings of a list, or the characters of a string."""
+    if isinstance(values, Iterable) and getattr(values, "ndim", 1):
+        values = list(values)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{what} is {shown(values)}; it must be a string, or a list of strings")
+    return values
+
+
 def padded(sequences: Sequence[Sequence[int]]) -> np.ndarray:
     """Rows of unequal length as one array (N, T) int64: T is the longest one's, and PAD fills the rest."""
+    if not isinstance(sequences, (list, tuple)) or not all(hasattr(s, "__len__") for s in sequences):
+        raise TypeError(f"padded: sequences is {shown(sequences)}; it must be a list of lists of whole numbers")
+    sequences = [sizes(s, f"padded: sequences[{i}]", least=-2 ** 63) for i, s in enumerate(sequences)]
     rows = np.full((len(sequences), max(map(len, sequences), default=0)), PAD, np.int64)
     for row, sequence in zip(rows, sequences, strict=True):
         row[:len(sequence)] = sequence
@@ -82,6 +96,12 @@ class Pairs:
     def of(cls, texts: Sequence[tuple[Iterable[str], Iterable[str]]], source_words: Vocabulary,
            target_words: Vocabulary) -> Pairs:
         """From (source, target) texts, each a string of characters or a list of words."""
+        for name, words in (("source_words", source_words), ("target_words", target_words)):
+            if not isinstance(words, Vocabulary):
+                raise TypeError(f"Pairs.of: {name} is {shown(words)}; it must be a Vocabulary")
+        pairs = isinstance(texts, (list, tuple)) and all(isinstance(t, (tuple, list)) and len(t) == 2 for t in texts)
+        if not pairs:
+            raise TypeError(f"Pairs.of: texts is {shown(texts)}; it must be a list of (source, target)")
         source = padded([[*source_words.encode(source), EOS] for source, _ in texts])
         target = padded([[SOS, *target_words.encode(target), EOS] for _, target in texts])
         return cls(source, target, source_words, target_words)
@@ -97,8 +117,15 @@ class Pairs:
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:
         """Pair i as it is read: the symbols of the source and those of the target."""
+        i = size(i, "texts: i", -len(self))
+        if i >= len(self):
+            raise IndexError(f"texts: i is {i}; there are {len(self)} pairs, 0 to {len(self) - 1}")
         return self.source_words.decode(self.source[i]), self.target_words.decode(self.target[i])
 
     def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
+        if getattr(test, "shape", None) != (len(self),) or test.dtype != bool:
+            raise TypeError(f"split: test is {shown(test)}; it must be an array of {len(self)} bools")
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"split: rng is {shown(rng)}; it must be np.random.default_rng(seed)")
         return self[rng.permutation(np.flatnonzero(~test))], self[rng.permutation(np.flatnonzero(test))]

@@ -29,6 +29,8 @@ def size(value: Any, what: str, least: int = 0) -> int:
         raise TypeError(f"{what} is {shown(value)}; {takes}") from None
     if whole < least:
         raise ValueError(f"{what} is {whole}; {takes}")
+    if whole >= 2 ** 63:                        # no array is so long, and no loop ends
+        raise ValueError(f"{what} is {shown(whole)}; {takes}, and below 2 ** 63")
     return whole
 
 
@@ -76,6 +78,13 @@ def choice(value: Any, what: str, options: Iterable[Any]) -> Any:
         named = ", ".join(map(repr, options))
         kind = ValueError if any(type(value) is type(option) for option in options) else TypeError
         raise kind(f"{what} is {shown(value)}; it must be one of {named}")
+    return value
+
+
+def function(value: Any, what: str) -> Any:
+    """A function, or anything else that can be called, as it was given."""
+    if not callable(value):
+        raise TypeError(f"{what} is {shown(value)}; it must be a function")
     return value
 
 

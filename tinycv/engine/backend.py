@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing, rng
+from tinycv.engine.arguments import shown
 from tinycv.engine.erf import erf as _host_erf
 from tinycv.engine.erf import normal_cdf as _host_normal_cdf
 from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
@@ -54,13 +55,13 @@ def resolve(device: str = "cpu") -> str:
     warning that says why. Raises GpuUnavailable when a GPU is named and cannot be used, ValueError for any
     other word.
     """
+    match = re.fullmatch(r"cpu|auto|(?:gpu|cuda)(?::(\d{1,4}))?", device) if isinstance(device, str) else None
+    if match is None:
+        raise ValueError(f'unknown device {shown(device)}: choose "cpu", "gpu", "gpu:N" or "auto"')
     if device == "cpu":
         return device
     if device == "auto":
         return _gpu_or_cpu()
-    match = re.fullmatch(r"(?:gpu|cuda)(?::(\d+))?", device) if isinstance(device, str) else None
-    if match is None:
-        raise ValueError(f'unknown device {device!r}: choose "cpu", "gpu", "gpu:N" or "auto"')
     number = int(match[1] or 0)
     problem = gpu_problem() or missing_number(number)
     if problem is not None:
@@ -229,7 +230,13 @@ def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:
 
     On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy adds in any
     order, so float sums vary in their last digits, and an index outside wraps silently: check on the host.
+    Halves are added up in float32, and rounded once.
     """
+    if target.dtype.char == "e":
+        wide = target.astype("float32")
+        add_at(xp, wide, index, value)
+        target[...] = wide
+        return
     if xp is np and target.ndim > 1 and target.flags.c_contiguous and _is_rows(index):
         _add_rows(target, index, value)
     else:

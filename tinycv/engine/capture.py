@@ -48,8 +48,9 @@ from weakref import ref
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import backend, capturing, watch
 from tinycv.engine.tensor import LEAF, Node, Tensor, recording, wrap
+from tinycv.engine.watch import tick
 
 WARM = 3                                        # calls that run as they are
 
@@ -200,11 +201,12 @@ class Recording(Notes):
         with xp.cuda.using_allocator(self.pool.malloc):
             self.inputs = [wrap(a._data.copy(), a._node) if isinstance(a, Tensor) else a for a in args]
             self.places = [a._data if isinstance(a, Tensor) else None for a in self.inputs]
+            begun = tick()
             stream.begin_capture()
             try:
                 with capturing.by(self):
                     self.result = finished(function(*self.inputs))
-                if any(isinstance(a, Tensor) and a._watch is not None for a in self.inputs):
+                if any(isinstance(a, Tensor) and (a._moved or watch.changed_since(begun, a._data)) for a in self.inputs):
                     raise RuntimeError("an argument was changed in place, which a recorded step would do to its own copy: "
                                        "return the new values, or change a Tensor that is no argument")
             except BaseException as error:
@@ -251,7 +253,7 @@ class Recording(Notes):
 class Gone:
     """In place of the op that made a result whose history was not gone down before the function returned."""
 
-    name, keeps_result = "captured", False
+    name = "captured"
 
     def pieces(self, *_: Any) -> Any:
         raise RuntimeError("backward through what a captured function returned: its history stays in there. Call backward, "

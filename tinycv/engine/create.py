@@ -3,66 +3,104 @@ from the same numbers (``manual_seed`` sets them)."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.tensor import Tensor, as_array
+from tinycv.engine.arguments import number, shown, size, sizes
+from tinycv.engine.tensor import Tensor, as_array, kind_of
+
+MOST = 2 ** 60                                  # numbers of 8 bytes, beyond which no address reaches
 
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of data (``Tensor(data)`` shares memory with an array)."""
-    return Tensor(backend.to_device(as_array(data).copy(), backend.resolve(device)), dtype, None, requires_grad)
+    given = data._data if isinstance(data, Tensor) else data
+    array = as_array(data, dtype)
+    return Tensor(backend.to_device(array.copy() if array is given else array, backend.resolve(device)), None, None,
+                  requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return full(_shape(shape), 0, dtype, device, requires_grad)
+    return full(_shape("zeros", shape), 0, dtype, device, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor of ones."""
-    return full(_shape(shape), 1, dtype, device, requires_grad)
+    return full(_shape("ones", shape), 1, dtype, device, requires_grad)
 
 
 def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
     """A Tensor of one value everywhere."""
-    return Tensor(backend.module_for(backend.resolve(device)).full(shape, value, dtype), None, device, requires_grad)
+    if not isinstance(value, (bool, np.bool, float)):               # a float may be NaN or infinite
+        number(value, "full: value")
+    xp, shape = backend.module_for(device), _shape("full", (shape,))
+    return Tensor(xp.full(shape, value, kind_of(dtype)), None, device, requires_grad)
 
 
 def zeros_like(x: Tensor) -> Tensor:
     """Zeros of the shape, dtype and device of x."""
-    return full(x.shape, 0, x.dtype, x.device)
+    return _like(x, "zeros_like", 0)
 
 
 def ones_like(x: Tensor) -> Tensor:
     """Ones of the shape, dtype and device of x."""
-    return full(x.shape, 1, x.dtype, x.device)
+    return _like(x, "ones_like", 1)
 
 
 def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """The identity matrix (n, n)."""
-    return Tensor(np.eye(n, dtype=dtype), None, device)
+    n = size(n, "eye: n")
+    return Tensor(np.eye(*_shape("eye", (n, n)), dtype=kind_of(dtype)), None, device)
 
 
 def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
-    """0, 1, ... below a limit; NumPy's arguments (start, stop, step). Integers unless dtype says otherwise."""
-    return Tensor(np.arange(*limits), dtype, device)
+    """0, 1, ... below a limit; NumPy's arguments (start, stop, step).
+
+    Of whole numbers int64, of others float32, unless dtype says otherwise. The steps are counted in float64.
+    """
+    if not 1 <= len(limits) <= 3:
+        raise TypeError(f"arange takes (stop), (start, stop) or (start, stop, step), not {len(limits)} numbers")
+    for limit in limits:
+        number(limit, "arange: limit", -MOST, MOST)
+    if len(limits) == 3 and not limits[2]:
+        raise ValueError("arange: step is 0; it must lead from start to stop")
+    made = np.arange(*[limit.item() if hasattr(limit, "item") else limit for limit in limits])
+    return Tensor(made, dtype or ("float32" if made.dtype.kind == "f" else made.dtype), device)
 
 
 def randn(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """Standard normal numbers."""
-    draw = backend.host_generator().standard_normal(_shape(shape))
-    return Tensor(draw.astype(dtype), None, device, requires_grad)
+    return _drawn("randn", "standard_normal", shape, dtype, device, requires_grad)
 
 
 def rand(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """Uniform on [0, 1)."""
-    return Tensor(backend.host_generator().random(_shape(shape)).astype(dtype), None, device, requires_grad)
+    return _drawn("rand", "random", shape, dtype, device, requires_grad)
 
 
-def _shape(shape: tuple) -> tuple:
+def _drawn(name: str, method: str, shape: tuple, dtype: Any, device: str, requires_grad: bool) -> Tensor:
+    """Numbers by a method of NumPy's Generator, on the host."""
+    wanted = kind_of(dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"{name}: dtype is {shown(dtype)}; random numbers are floats, as tinycv.float32")
+    shape = _shape(name, shape)
+    return Tensor(getattr(backend.host_generator(), method)(shape).astype(wanted), None, device, requires_grad)
+
+
+def _shape(name: str, shape: tuple) -> tuple[int, ...]:
     """randn(2, 3) and randn((2, 3)) mean the same."""
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    shape = sizes(shape[0] if len(shape) == 1 else shape, f"{name}: shape")
+    if math.prod(shape) > MOST or max(shape, default=0) > MOST:
+        raise ValueError(f"{name}: shape is {shown(shape)}; that is more numbers than a computer can address")
+    return shape
+
+
+def _like(x: Any, name: str, value: int) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: x is {shown(x)}; it must be a Tensor")
+    return full(x.shape, value, x.dtype, x.device)

@@ -13,9 +13,9 @@ import os
 import sys
 from typing import Any
 
+from tinycv.engine import watch
 from tinycv.engine.backend import array_module, to_numpy
-from tinycv.engine.tensor import DEBUG, Node, Tensor, mode
-from tinycv.engine.watch import Watch
+from tinycv.engine.tensor import DEBUG, OFF, Node, Tensor, mode
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -25,14 +25,14 @@ class debug:
     ``tinycv.debug(False)`` stops it). Raises FloatingPointError at the first result that is NaN or infinite."""
 
     def __init__(self, on: bool = True):
-        self.before = mode.get()
-        mode.set(self.before | DEBUG if on else self.before & ~DEBUG)
+        self.before = mode.get() & DEBUG
+        mode.set(mode.get() & ~DEBUG | (DEBUG if on else OFF))
 
     def __enter__(self) -> debug:
         return self
 
     def __exit__(self, *_: object) -> None:
-        mode.set(self.before)
+        mode.set(mode.get() & ~DEBUG | self.before)
 
 
 def caller_line() -> str:
@@ -50,7 +50,7 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
         result._node.line = line
         for a in args:
             if isinstance(a, Tensor) and a.device == "cpu":
-                a._watch = Watch(a._watch, a._data)
+                watch.look(a._data)
     if finite(result._data):
         return
     already = [i for i, a in enumerate(args) if not finite(getattr(a, "_data", a))]

@@ -6,11 +6,25 @@ at the inputs and says it in the op's own terms.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import shown
 from tinycv.engine.backend import device_of
+
+RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
+    "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
+    "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
+    "values to unpack", "could not be broadcast", "cannot reshape", "ufunc", "lambda", "real number",
+    "out of bounds for axis", "only integer", "only length-1", "only 0-d", "data type .* not understood",
+    "could not convert string", "truth value of", "required positional", "object is not callable",
+    "zero-size array", "axes don't match", "casting rule", "invalid literal", "core dimension",
+    "index out of range", "must be integers or slices", "multiply sequence", "setting an array element",
+    "negative dimensions", "inhomogeneous", "can only concatenate", "bad operand type", "unhashable",
+    "math domain", "cannot convert float", "ambiguous", "argument must be", "did not contain a loop",
+    "too large")))
 
 
 def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
@@ -29,10 +43,59 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     clash = broadcast_clash(shapes)
     if "broadcast" in str(error) and clash:
         return ValueError(said + clash)
-    kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else (
-        ValueError if isinstance(error, ValueError) else TypeError if isinstance(error, TypeError) else RuntimeError)
-    given = "".join(f", {k}={v!r}" for k, v in options.items() if not hasattr(v, "shape"))
-    return kind(f"{said}{error} (inputs: {listed(args)}{given})")
+    if str(error).startswith(said) and not RIDDLE.search(str(error)):
+        return kind_of(error)(str(error))                           # an op's own words, which say it all
+    reason = wrong_options(row, args, arrays, options) or re.sub(
+        "is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
+    if RIDDLE.search(reason):
+        reason = "it does not take these inputs"
+    given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
+    return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
+
+
+def kind_of(error: Exception) -> type:
+    """The class of the error that explains another: ValueError, TypeError or IndexError where that was one."""
+    if type(error) in (ValueError, TypeError, IndexError):
+        return type(error)
+    if isinstance(error, (ValueError, OverflowError)):
+        return ValueError
+    return TypeError if isinstance(error, (TypeError, AttributeError)) else RuntimeError
+
+
+def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
+    """What is wrong with the arguments of an op; empty where nothing is found."""
+    unknown = set(options) - set(getattr(row, "options", options))
+    if unknown:
+        return f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join([*row.inputs, *row.options])}"
+    if not getattr(row, "variadic", True) and len(args) != len(row.inputs):
+        return f"{len(args)} inputs were given; it takes {', '.join([*row.inputs, *row.options])}"
+    if not arrays:
+        return ""
+    shape, ndim = arrays[0].shape, arrays[0].ndim
+    for name, value in options.items():
+        if hasattr(value, "_data"):
+            return f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
+        if name in ("axis", "axis1", "axis2", "axes") and value is not None:
+            added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
+            if found := wrong_axes(name, value, ndim + added):
+                return found
+        if name == "shape" and row.name in ("reshape", "expand"):
+            return f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
+    if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
+        return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
+                "to choose from")
+    return ""
+
+
+def wrong_axes(name: str, value: Any, ndim: int) -> str:
+    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where nothing is."""
+    axes = value if isinstance(value, tuple) else (value,)
+    if not all(hasattr(a, "__index__") and not isinstance(a, (bool, np.bool)) and not getattr(a, "ndim", 0) for a in axes):
+        return f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
+    if not all(-ndim <= int(a) < ndim for a in axes):
+        return f"{name} is {shown(value)}; " + (
+            f"with {ndim} axes it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
+    return f"{name} is {shown(value)}; it names an axis twice" if len({int(a) % ndim for a in axes}) < len(axes) else ""
 
 
 def listed(args: tuple) -> str:

@@ -5,7 +5,7 @@ parameter, NumPy spends its time on being called, and a GPU on being launched; l
 all take one call. The Tensors keep their own memory: values are copied in before the work, and out after it; where
 that costs more than the calls, for large Tensors, optimizer.py leaves them out.
 
-Used by: optim.py, ema.py.
+Used by: optimizer.py, ema.py.
 """
 
 from __future__ import annotations
@@ -19,20 +19,26 @@ from tinycv.engine.tensor import Tensor
 
 
 class Flat:
-    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of ``size`` values."""
+    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of
+    ``size`` values.
 
-    def __init__(self, tensors: Sequence[Tensor]):
+    wide: the dtype of the flat arrays, where it is not that of the Tensors.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], wide: Any = None):
         self.tensors = list(tensors)
-        self.xp, self.dtype = array_module(self.tensors[0]._data), self.tensors[0].dtype
+        first = self.tensors[0]._data
+        self.xp, self.dtype, self.device = array_module(first), first.dtype, device_of(first)
+        self.wide = self.dtype if wide is None else wide
         self.bounds = [0, *accumulate(t.size for t in self.tensors)]       # Tensor i lies at bounds[i]:bounds[i + 1]
         self.size = self.bounds[-1]
 
     def moved(self) -> bool:
         """Have Tensors gone to another device or dtype since?"""
-        return any(t._data.dtype != self.dtype or array_module(t._data) is not self.xp for t in self.tensors)
+        return any(t._data.dtype != self.dtype or device_of(t._data) != self.device for t in self.tensors)
 
     def zeros(self) -> Any:
-        return self.xp.zeros(self.size, self.dtype)
+        return self.xp.zeros(self.size, self.wide)
 
     def views(self, flat: Any) -> list[Any]:
         """Each Tensor's part of ``flat``, in the Tensor's shape; shares memory with it."""
@@ -41,7 +47,10 @@ class Flat:
 
     def gather(self, arrays: Sequence[Any], out: Any) -> None:
         """Copy arrays side by side into ``out``, in one call."""
-        self.xp.concatenate([a.reshape(-1) for a in arrays], out=out)
+        flat = [a.reshape(-1) for a in arrays]
+        if self.wide != self.dtype:
+            flat = [a.astype(self.wide) for a in flat]
+        self.xp.concatenate(flat, out=out)
 
 
 def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -15,44 +15,52 @@ definition run: it is traced again from the saved inputs, and that trace is diff
 second derivative, and cannot get one wrong.  tests/engine/test_pairs.py holds kernel, definition and finite differences
 to each other.
 
+The arrays come to both halves in one float dtype (operands.py): integers and bools as float32, unless the pair says
+which arguments are not numbers to calculate with: ``@fused(whole="target mask")``.  An argument with a number, a word or
+a bool for its default is a setting, and no input of the graph: a Tensor there is refused.
+
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
 A third member, @softmax.cuda, is written as the kernel is, and runs in its place on a GPU: see cuda.py.
-It calculates with halves (float16) in float32; so does the kernel, which is given wider copies of them.
+It calculates with halves (float16) in float32; so do the kernel and the definition, which are given wider copies.
 A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from inspect import Parameter as Kind
 from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import debug, errors, ops
+from tinycv.engine import debug, errors, ops, watch
+from tinycv.engine.arguments import shown
 from tinycv.engine.cuda import suits
-from tinycv.engine.record import module_of, op, unwrapped
+from tinycv.engine.operands import FLOAT16, FLOAT32, common, setting
+from tinycv.engine.record import module_of, op, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
 
 PAIRS: dict[str, Fused] = {}
-HALF = np.dtype("float16")
+HALF = FLOAT16
+PLAIN = {bool, int, float, str, tuple, list, type(None)}
 
 
 class Fused:
     """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
 
-    keeps_result = True                             # its kernel may: see walk.sweep
-
-    def __init__(self, definition: Callable):
-        self.definition, self.run, self.run_on_gpu = definition, None, None
+    def __init__(self, definition: Callable, whole: str = ""):
+        self.read, self.run, self.run_on_gpu = definition, None, None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
         update_wrapper(self, definition)
         self.name = definition.__name__
+        self.settings = [i for i, p in enumerate(parameters.values()) if isinstance(p.default, (bool, int, float, str))]
+        self.inputs = [i for i in range(len(self.names)) if i not in self.settings]
+        self.whole = {self.names.index(name) for name in whole.split()}
         PAIRS[self.name] = self
 
     def kernel(self, run: Callable) -> Callable:
@@ -66,8 +74,7 @@ class Fused:
         return run
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        args = self.bound(args, options)
-        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        args, arrays = self.settled(self.bound(args, options))
         xp = module_of(arrays)
         run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
         if xp is np and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
@@ -100,14 +107,63 @@ class Fused:
                             f"{missing or 'none'}, {len(args)} given by position")
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
+    def settled(self, args: tuple) -> tuple[tuple, list]:
+        """The arguments with all inputs in one float dtype, and their arrays. TypeError for a Tensor as a setting."""
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        if not self.uniform(arrays):
+            args = self.unified(args)
+            arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        return args, arrays
+
+    def uniform(self, arrays: list) -> bool:
+        """Have all inputs one float dtype, and all settings a plain value? (A loop, as this runs at every call.)"""
+        dtype = None
+        for i in self.inputs:
+            a = arrays[i]
+            if a is not None:
+                own = a.dtype if type(a) is np.ndarray else getattr(a, "dtype", dtype)
+                if own is not dtype:
+                    if dtype is not None:
+                        return False
+                    dtype = own
+        for i in self.settings:
+            if type(arrays[i]) not in PLAIN:
+                return False
+        return dtype is FLOAT32 or dtype is None or dtype.kind == "f"
+
+    def unified(self, args: tuple) -> tuple:
+        """As ``settled``, whatever the arguments are."""
+        changed = [setting(a, f"{self.name}: {self.names[i]}") if i in self.settings and hasattr(a, "dtype") else a
+                   for i, a in enumerate(args)]
+        arrays = [i for i in self.inputs if isinstance(args[i], Tensor) or hasattr(args[i], "shape")
+                  and not isinstance(args[i], np.generic)]
+        arrays = [i for i in arrays if args[i].dtype.kind == "f" or i not in self.whole]
+        dtype = common([args[i] for i in arrays], real=True)
+        for i in arrays:
+            if args[i].dtype.kind not in "biuf":
+                raise TypeError(f"{self.name}: {self.names[i]} is {shown(args[i])}; it must be of real numbers")
+            if args[i].dtype != dtype:
+                changed[i] = ops.astype(args[i], dtype=dtype)
+        return tuple(changed)
+
+    def definition(self, *args: Any, **options: Any) -> Any:
+        """What is read, run on the same arguments as the kernel: halves in float32."""
+        args, _ = self.settled(self.bound(args, options))
+        halves = [getattr(a, "dtype", None) == HALF for a in args]
+        if not any(halves):
+            return self.read(*args)
+        y = self.read(*[ops.astype(a, dtype=FLOAT32) if half else a for a, half in zip(args, halves, strict=True)])
+        return tuple(ops.astype(part, dtype=HALF) for part in y) if isinstance(y, tuple) else ops.astype(y, dtype=HALF)
+
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced again."""
         (pull,), args = node.saved
         wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
+        if watch.latest > node.seq:
+            refuse_changed((*args, pull), node)                 # also what the pull keeps: its result, perhaps
         if record:
             found = self.retraced(args, wanted, g)
         else:
-            unwrapped(args, node)                               # refuses inputs that were changed in place
             found = pull(tuple(g) if isinstance(g, list) else g)
             found = found if isinstance(found, tuple) else (found,)
         for parent, piece, want in zip(node.parents, found, wanted, strict=False):
@@ -127,9 +183,9 @@ class Fused:
         return [next(found) if want else None for want in wanted]
 
 
-def fused(definition: Callable) -> Fused:
-    """Make a pair of a definition; see the top of this file."""
-    return Fused(definition)
+def fused(definition: Callable | None = None, whole: str = "") -> Any:
+    """Make a pair of a definition; see the top of this file. whole: names of arguments that may be integers or bools."""
+    return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
 
 
 def in_float32(run: Callable) -> Callable:
@@ -172,4 +228,4 @@ def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> l
 
 
 part = op(lambda xp, x: x, into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)})
-part.row.name, part.row.always_into, part.row.keeps_result = "part", True, True
+part.row.name, part.row.always_into = "part", True

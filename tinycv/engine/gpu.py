@@ -44,8 +44,8 @@ def _package_problem() -> GpuUnavailable | None:
         importlib.import_module("cupy")
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            return GpuUnavailable("package", 'CuPy is not installed: pip install "tinycv[gpu]" for CUDA 13, '
-                                             'or pip install "tinycv[gpu12]" for CUDA 12')
+            return GpuUnavailable("package", 'CuPy is not installed: pip install "cupy-cuda13x[ctk]" for CUDA 13, '
+                                             'or pip install "cupy-cuda12x[ctk]" for CUDA 12')
         return _library_missing(error)          # found but broken: half installed, or two CuPys at once
     return None
 
@@ -63,7 +63,7 @@ def _driver_problem() -> GpuUnavailable | None:
     have, need = driver // 1000, wanted // 1000
     if have >= need:
         return None
-    cure = ('pip uninstall -y cupy-cuda13x, then pip install "tinycv[gpu12]"' if have == 12
+    cure = ('pip uninstall -y cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' if have == 12
             else "install a newer driver, until nvidia-smi shows that version")
     return GpuUnavailable("old_driver", f"CuPy needs CUDA {need}, the NVIDIA driver knows {have}: {cure}")
 
@@ -98,7 +98,7 @@ def _library_missing(error: Exception) -> GpuUnavailable:
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     problem = GpuUnavailable("library", f"CuPy is installed but does not work ({said}): "
                                         "pip uninstall -y cupy cupy-cuda12x cupy-cuda13x, then "
-                                        'pip install "tinycv[gpu]" (or "tinycv[gpu12]" for CUDA 12), '
+                                        'pip install "cupy-cuda13x[ctk]" (or "cupy-cuda12x[ctk]" for CUDA 12), '
                                         "which brings the CUDA libraries")
     problem.__cause__ = error
     return problem

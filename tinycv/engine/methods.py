@@ -6,19 +6,25 @@ Everything here is composed of rows of ops.py, so nothing here has a derivative 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.index import plain_index, within
+from tinycv.engine.operands import operand
+from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
 
 
 def matmul(a: Any, b: Any) -> Any:
     """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the right."""
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
         raise ValueError("matmul: " + errors.unmultipliable(np.shape(a), np.shape(b)))
+    for name, x in (("a", a), ("b", b)):
+        if not hasattr(x, "ndim"):
+            operand(x, f"matmul: {name}")                           # refuses it
     if a.ndim > 1 and b.ndim > 1 or not (a.ndim and b.ndim):
         return ops.matmul(a, b)
     y = ops.matmul(a.reshape((1, -1)) if a.ndim == 1 else a, b.reshape((-1, 1)) if b.ndim == 1 else b)
@@ -35,61 +41,77 @@ def power(a: Any, b: Any) -> Any:
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join along an existing axis."""
-    return ops.concatenate(*tensors, axis=axis)
+    return ops.concatenate(*_several("concatenate", tensors), axis=axis)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join along a new axis."""
-    return ops.stack(*tensors, axis=axis)
+    return ops.stack(*_several("stack", tensors), axis=axis)
+
+
+def _several(name: str, tensors: Any) -> Sequence[Any]:
+    """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too."""
+    if isinstance(tensors, (str, dict, set)) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
+        raise TypeError(f"{name}: tensors is {shown(tensors)}; it must be a list or tuple of Tensors")
+    members = [_array_like(name, t, f"tensors[{i}]") for i, t in enumerate(tensors)]
+    if not members:
+        raise ValueError(f"{name}: there are no tensors to join")
+    return members
 
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
-    """Cut into equal sections (an int), or at the given places (as NumPy's split)."""
+    """Cut into equal sections (a number), or at the given places (as NumPy's split)."""
+    x = _array_like("split", x)
+    axis = along(axis, x.ndim, "split")
     n = x.shape[axis]
-    if isinstance(sections, int):
-        if n % sections:
-            raise ValueError(f"split: axis {axis} has size {n}, which does not divide into {sections} equal parts")
-        sections = range(n // sections, n, n // sections)
-    edges = [0, *sections, n]
+    if isinstance(sections, Iterable) and getattr(sections, "ndim", 1):
+        places = [size(place, f"split: sections[{i}]", -n) for i, place in enumerate(sections)]
+    else:
+        parts = size(sections, "split: sections", 1)
+        if n % parts:
+            raise ValueError(f"split: axis {axis} has size {n}, which does not divide into {parts} equal parts")
+        places = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
+    edges = [0, *places, n]
     return [getitem(x, ops._along(axis, x.ndim, slice(a, b))) for a, b in zip(edges, edges[1:], strict=False)]
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index]: slices, integers, integer arrays (repeats are fine), boolean masks."""
-    return ops.getitem(x, index=settled(bare(index), bare(x)))
-
-
-def settled(index: Any, array: Any) -> Any:
-    """The index with lists as arrays on the array's device, and integers checked where CuPy would wrap silently."""
-    if isinstance(index, tuple):
-        index = index if not any(isinstance(i, (list, np.ndarray)) for i in index) else tuple(
-            np.asarray(i) if isinstance(i, list) else i for i in index)
-    elif isinstance(index, list):
-        index = np.asarray(index, dtype=None if index else np.int64)
-    xp = backend.array_module(array)
-    if xp is np:
-        return index
-    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size:
-        within(index, array.shape[0])
-    put = [backend.from_host(xp, i) for i in (index if isinstance(index, tuple) else (index,))]
-    return tuple(put) if isinstance(index, tuple) else put[0]
-
-
-def within(index: np.ndarray, size: int) -> None:
-    """IndexError where an index lies outside an axis of this size."""
-    low, high = int(index.min()), int(index.max())
-    if low < -size or high >= size:
-        raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")
+    """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean masks."""
+    return ops.getitem(x, index=plain_index(bare(index), bare(x)))
 
 
 def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
-    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes."""
-    index = bare(index)
-    xp = backend.array_module(bare(x))
+    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of axes, and broadcasts
+    along the others."""
+    x = _array_like("take_along_axis", x)
+    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
+    index = bare(_array_like("take_along_axis", index, "index"))
+    if index.dtype.kind not in "iu" or index.ndim != array.ndim:
+        raise IndexError(f"take_along_axis: index is {shown(index)}; it must be of whole numbers, with {array.ndim} axes "
+                         "as x")
+    xp = backend.array_module(array)
     index = backend.from_host(xp, index)
-    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(x.ndim)]) for i, n in enumerate(index.shape)]
+    if any(1 not in (n, m) and n != m for i, (n, m) in enumerate(zip(index.shape, array.shape, strict=True)) if i != axis):
+        raise ValueError(f"take_along_axis: index of shape {index.shape} does not fit x of shape {array.shape}: only along "
+                         f"axis {axis} may they differ")
+    if xp is np and index.size:
+        within(index, array.shape[axis])
+    grid = [xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)]) for i, n in enumerate(array.shape)]
     grid[axis] = index
     return ops.getitem(x, index=tuple(grid))
+
+
+def _array_like(function: str, x: Any, what: str = "x") -> Any:
+    """x itself if it is a Tensor, an array of an array, a list or a number. TypeError in the function's name."""
+    return x if isinstance(x, Tensor) else as_array(x, what=f"{function}: {what}")
+
+
+def along(axis: Any, ndim: int, name: str) -> int:
+    """One axis, counted from 0. ValueError where the array has no such axis."""
+    axis = size(axis, f"{name}: axis", -ndim)
+    if axis >= ndim:
+        raise ValueError(f"{name}: axis is {axis}; x has {ndim} axes, {-ndim} to {ndim - 1}")
+    return axis % ndim
 
 
 def einsum(subscripts: str, *operands: Any) -> Any:
@@ -101,10 +123,16 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     """The same sum with an explicit output, letters for "...", and no letter twice in a term.
 
     A diagonal x_ii is written x_ij I_ij, with the identity I: then the pull of einsum needs no case for it."""
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: subscripts is {shown(subscripts)}; it must be a string such as 'ij,jk->ik'")
+    for i, x in enumerate(xs):
+        if not hasattr(x, "ndim"):
+            raise TypeError(f"einsum: operand {i} is {shown(x)}; it must be a Tensor or an array")
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(xs):
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(xs)} were given")
+    check_letters(subscripts, terms, out, xs)
     free = [c for c in string.ascii_letters if c not in subscripts]
     ranks = [x.ndim - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, xs, strict=True)]
     dots = "".join(free[:max(ranks)])
@@ -123,9 +151,38 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     return ",".join(terms) + "->" + out, xs
 
 
+def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
+    """ValueError where the letters of an einsum do not fit its operands."""
+    sizes: dict[str, int] = {}
+    for i, (term, x) in enumerate(zip(terms, xs, strict=True)):
+        before, dots, after = term.partition("...")
+        named = len(before) + len(after)
+        if not (before + after).isalpha() and named or (x.ndim < named if dots else x.ndim != named):
+            raise ValueError(f"einsum: {subscripts!r} names the axes {term!r} of operand {i}, which has shape {x.shape}")
+        letters = [*zip(before, x.shape, strict=False), *zip(after, x.shape[x.ndim - len(after):], strict=False)]
+        for letter, n in letters:
+            if 1 not in (n, sizes.setdefault(letter, n)) and n != sizes[letter]:
+                raise ValueError(f"einsum: {subscripts!r}: axis {letter!r} has size {sizes[letter]}, and {n} in "
+                                 f"operand {i}, of shape {x.shape}; they must be equal, or one of them 1")
+            sizes[letter] = max(n, sizes[letter])
+    stray = sorted(set(out.replace("...", "")) - set(sizes))
+    if stray:
+        raise ValueError(f"einsum: {subscripts!r}: the result names {', '.join(stray)}, which no operand has")
+
+
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
-    return ops.norm(x - ops.mean(x, axis, True), axis, keepdims) / (ops.count(x.shape, axis) - ddof) ** 0.5
+    ddof = number(ddof, "std: ddof")
+    if not isinstance(x, Tensor) and not hasattr(operand(x, "std: x"), "ndim"):
+        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
+    wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
+    if wrong:
+        raise ValueError(f"std: {wrong} (x has shape {x.shape})")
+    centred = x - ops.mean(x, axis, True)
+    degrees = ops.count(x.shape, axis) - ddof
+    if degrees <= 0:
+        return ops.sqrt(ops.var(x, axis, ddof, keepdims))           # NaN or infinity, and a gradient of NaN, as PyTorch
+    return ops.norm(centred, axis, keepdims) / degrees ** 0.5
 
 
 def to(self: Tensor, target: Any) -> Tensor:
@@ -133,7 +190,15 @@ def to(self: Tensor, target: Any) -> Tensor:
     if isinstance(target, str) and target.split(":")[0] in ("cpu", "gpu", "cuda", "auto"):
         device = backend.resolve(target)
         return self if self.device == device else ops.to(self, device=device)
-    return self if self.dtype == target else ops.astype(self, dtype=np.dtype(target))
+    return astype(self, target)
+
+
+def astype(x: Any, dtype: Any = np.float32) -> Any:
+    """In another dtype. Where that is of integers or bools the result is a step function of x: no gradient passes."""
+    dtype = kind_of(dtype)
+    if dtype == x.dtype:
+        return x
+    return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
 
 
 def _reversed(function: Callable) -> Callable:
@@ -160,6 +225,8 @@ OPERATORS = {
     "__pow__": power, "__rpow__": _reversed(ops.power), "__matmul__": matmul, "__rmatmul__": _reversed(matmul),
     "__iadd__": _augmented("+=", "__iadd__", ops.add), "__isub__": _augmented("-=", "__isub__", ops.sub),
     "__imul__": _augmented("*=", "__imul__", ops.mul), "__itruediv__": _augmented("/=", "__itruediv__", ops.div),
+    "__floordiv__": ops.floor_divide, "__rfloordiv__": _reversed(ops.floor_divide),
+    "__mod__": ops.remainder, "__rmod__": _reversed(ops.remainder), "__pos__": lambda self: self,
     "__neg__": ops.neg, "__abs__": ops.abs, "__getitem__": getitem,
     "__eq__": ops.equal, "__ne__": ops.not_equal, "__gt__": ops.greater, "__ge__": ops.greater_equal,
     "__lt__": ops.less, "__le__": ops.less_equal,
@@ -169,7 +236,8 @@ OPERATORS = {
 METHODS = {
     **{name: getattr(ops, name) for name in (
         "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "clip", "sum", "mean", "var", "max", "min", "logsumexp",
-        "norm", "cumsum", "swapaxes", "squeeze", "unsqueeze", "flip", "argmax", "argmin", "astype")},
+        "norm", "cumsum", "swapaxes", "squeeze", "unsqueeze", "flip", "argmax", "argmin", "any", "all")},
+    "astype": astype,
     "reshape": _shape_args(lambda x, shape: ops.reshape(x, shape=shape)),
     "transpose": _shape_args(lambda x, axes: ops.transpose(x, axes=axes or None)),
     "expand": _shape_args(lambda x, shape: ops.expand(x, shape=shape)),

@@ -7,6 +7,9 @@ this table's own ops, so they can be differentiated in turn, to any order.
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
     max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+    var where n - ddof is not positive: NaN at the mean, else infinity      logsumexp of infinity: NaN there, 0 elsewhere
+
+A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as PyTorch's: use float64 there.
 
 Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this file, as in numpy.
 """
@@ -22,8 +25,8 @@ import numpy as np
 from tinycv.engine import backend
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
-from tinycv.engine.record import name_rows, op
-from tinycv.engine.reduce import as_rows, mean_over, sum_over, zeros_beside
+from tinycv.engine.record import name_rows, op, real
+from tinycv.engine.reduce import as_rows, count, halves_wide, mean_over, sum_over, var_over, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
 
@@ -32,8 +35,9 @@ from tinycv.engine.tensor import bare
 add = op(lambda xp, a, b: a + b, a=lambda g: g, b=lambda g: g)
 sub = op(lambda xp, a, b: a - b, a=lambda g: g, b=lambda g: -g)
 mul = op(lambda xp, a, b: a * b, a=lambda g, b: g * b, b=lambda g, a: g * a)
-div = op(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+div = real(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
+remainder = op(lambda xp, a, b: a % b, a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))      # a - b floor(a / b)
 power = op(lambda xp, a, b: a ** b,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
@@ -42,17 +46,17 @@ pow = op(lambda xp, x, exponent=1.0: x ** exponent,                # a number fo
 
 # ── functions of one number ──────────────────────────────────────────────────────────────────────
 
-exp = op(lambda xp, x: xp.exp(x), x=lambda g, y: g * y)
-expm1 = op(lambda xp, x: xp.expm1(x), x=lambda g, y: g * (y + 1))
-log = op(lambda xp, x: xp.log(x), x=lambda g, x: g / x)
-log1p = op(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
-sqrt = op(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
-tanh = op(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
-sigmoid = op(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
-softplus = op(lambda xp, x: _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
-erf = op(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
-sin = op(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
-cos = op(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
+exp = real(lambda xp, x: xp.exp(x), x=lambda g, y: g * y)
+expm1 = real(lambda xp, x: xp.expm1(x), x=lambda g, y: g * (y + 1))
+log = real(lambda xp, x: xp.log(x), x=lambda g, x: g / x)
+log1p = real(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
+sqrt = real(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
+tanh = real(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
+sigmoid = real(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
+softplus = real(lambda xp, x: _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
+erf = real(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+sin = real(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
+cos = real(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
 relu = op(lambda xp, x: _positive(xp, x), x=lambda g, y: g * (y > 0))
 abs = op(lambda xp, x: xp.abs(x), x=lambda g, x: g * sign(x))
 
@@ -64,29 +68,29 @@ maximum = op(lambda xp, a, b: xp.maximum(a, b), a=lambda g, a, b: _share(g, a > 
              b=lambda g, a, b: _share(g, b > a, a == b))
 minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < b, a == b),
              b=lambda g, a, b: _share(g, b < a, a == b))
-clip = op(lambda xp, x, low=None, high=None: xp.clip(x, _weak(low), _weak(high)),
+clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high),
           x=lambda g, x, y: where(x == y, g, 0.0))
 
 # ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
 
 sum = op(lambda xp, x, axis=None, keepdims=False: sum_over(xp, x, axis, keepdims),
          x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
-mean = op(lambda xp, x, axis=None, keepdims=False: mean_over(xp, x, axis, keepdims),
-          x=lambda g, x_shape, axis, keepdims: spread(g / count(x_shape, axis), x_shape, axis, keepdims))
-var = op(lambda xp, x, axis=None, ddof=0, keepdims=False: x.var(axis=axis, ddof=ddof, keepdims=keepdims),
-         x=lambda g, x, axis, ddof, keepdims: spread(g, x.shape, axis, keepdims) * (x - mean(x, axis, True))
-         * (2 / (count(x.shape, axis) - ddof)))
-max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keepdims),
+mean = real(lambda xp, x, axis=None, keepdims=False: mean_over(xp, x, axis, keepdims), wide=True,
+            x=lambda g, x_shape, axis, keepdims: spread(_over(g, count(x_shape, axis)), x_shape, axis, keepdims))
+var = real(lambda xp, x, axis=None, ddof=0, keepdims=False: var_over(xp, x, axis, ddof, keepdims), wide=True,
+           x=lambda g, x, axis, ddof, keepdims: _pull_var(g, x, axis, ddof, keepdims))
+max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
-min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims),
+min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
-logsumexp = op(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims),
-               x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims)
-               * exp(x - _finite(spread(y, x.shape, axis, keepdims))))
-norm = op(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims)),
-          x=lambda g, x, y, axis, keepdims: x * spread(where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis,
-                                                       keepdims))
-cumsum = op(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis), x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
+logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)), wide=True,
+                 x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims)
+                 * exp(x - _subtrahend(spread(y, x.shape, axis, keepdims))))
+norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
+            wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
+                where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
+cumsum = op(halves_wide(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis)),
+            x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,7 +103,7 @@ expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)
 squeeze = op(lambda xp, x, axis=None: xp.squeeze(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
-pad = op(lambda xp, x, width=0, value=0.0: xp.pad(x, width, constant_values=value),
+pad = op(lambda xp, x, width=0, value=0: xp.pad(x, width, constant_values=value),
          x=lambda g, x_shape, width: g[_inside(width, x_shape)])
 getitem = op(lambda xp, x, index=(): x[index],
              x=lambda g, x_shape, index: scatter(g, index, x_shape),
@@ -118,7 +122,7 @@ all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))      # 
 
 matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: times(g, swapaxes(b)),          # two axes or more each
             b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
-einsum = op(lambda xp, *xs, subscripts="": xp.einsum(subscripts, *xs),
+einsum = op(halves_wide(lambda xp, *xs, subscripts="": xp.einsum(subscripts, *xs)),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
 
 # ── no derivative: steps and choices ─────────────────────────────────────────────────────────────
@@ -133,6 +137,10 @@ logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
 sign = op(lambda xp, x: xp.sign(x))
+floor_divide = op(lambda xp, a, b: a // b)
+truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
+any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
+all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
 isfinite = op(lambda xp, x: xp.isfinite(x))
 argmax = op(lambda xp, x, axis=None: x.argmax(axis))
 argmin = op(lambda xp, x, axis=None: x.argmin(axis))
@@ -148,14 +156,16 @@ def spread(g: Any, shape: tuple, axis: Any, keepdims: bool) -> Any:
     return expand(g, shape)
 
 
-def count(shape: tuple, axis: Any) -> int:
-    """How many entries a reduction takes together."""
-    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return math.prod(shape[a] for a in axes)
+def _over(g: Any, n: int) -> Any:
+    """g / n. Over none, every entry would get infinity; but there is no entry."""
+    return g / n if n else 0.0 * g
 
 
-def _weak(number: Any) -> Any:
-    return number.item() if isinstance(number, np.generic) else number          # NumPy's own kind would promote
+def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
+    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive, PyTorch's: NaN at the mean, infinity elsewhere."""
+    degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
+    g = spread(g, x.shape, axis, keepdims)
+    return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
 
 
 def _positive(xp: Any, x: Any) -> Any:
@@ -175,12 +185,13 @@ def _share(g: Any, won: Any, tied: Any) -> Any:
 
 
 def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    won = astype(x == spread(y, x.shape, axis, keepdims), g.dtype)
+    won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)      # a NaN wins, though it equals nothing
     return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
 
 
-def _finite(y: Any) -> Any:
-    return where(isfinite(y), y, 0.0)                               # lest -inf - -inf make a NaN of an empty row
+def _subtrahend(y: Any) -> Any:
+    """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a share."""
+    return where(y == -math.inf, 0.0, y)
 
 
 def _condition(xp: Any, c: Any) -> Any:
@@ -189,7 +200,7 @@ def _condition(xp: Any, c: Any) -> Any:
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    top = x.max(axis=axis, keepdims=True)
+    top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)    # none has no maximum
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = xp.exp(x - top).sum(axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):                              # log 0 = -inf is the right answer
@@ -207,10 +218,10 @@ def _along(axis: int, ndim: int, i: Any) -> tuple:
     return (slice(None),) * (axis % ndim) + (i,)
 
 
-def _part(shapes: tuple, i: int, axis: int) -> tuple:
-    """Where input i lies in the concatenation."""
-    start = builtins.sum(shape[axis] for shape in shapes[:i])
-    return _along(axis, len(shapes[i]), slice(start, start + shapes[i][axis]))
+def _part(shapes: Any, i: int, axis: int) -> tuple:
+    """Where input i lies in the concatenation of inputs of these shapes, record.Shapes."""
+    edges = shapes.edges(axis)
+    return _along(axis, len(shapes[i]), slice(edges[i], edges[i + 1]))
 
 
 def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
@@ -219,7 +230,7 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
     if buffer is None:
         buffer = zeros_beside(xp, g, parent.shape, parent.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
+    if builtins.any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
         backend.add_at(xp, buffer, index, g)
     else:
         buffer[index] += g

@@ -8,8 +8,9 @@ n inputs are kept and one inside at a time: the memory of a block, not of n, for
 
 The function runs once, recorded.  Its graph is walked for the Nodes and leaves it reaches outside (arguments,
 parameters, whatever a closure holds), and dropped; one Node stands in its place, with those as parents.  When the walk
-back comes there, the function runs again with the same noise, and the walk goes on through the new graph as far as
-that outside.  So derivatives of any order follow: a differentiated gradient keeps the second graph as its own.
+back comes there, the function runs again with the same noise and the same state (state.py: running statistics and the
+like move in the first run only), and the walk goes on through the new graph as far as that outside.  So derivatives of any
+order follow: a differentiated gradient keeps the second graph as its own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from tinycv.engine import debug, errors, rng
+from tinycv.engine import arguments, debug, rng, state, watch
 from tinycv.engine.fused import several, single
-from tinycv.engine.record import unwrapped
+from tinycv.engine.record import refuse_changed
 from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
 from tinycv.engine.walk import sweep
 from tinycv.engine.watch import tick
@@ -30,27 +31,31 @@ def checkpoint(function: Callable) -> Callable:
     """A function (or a Module) that computes the same, and keeps its inputs only; see the top of this file.
 
     It may take anything, and return a Tensor or a tuple of Tensors and other things. It runs twice, so it must do the
-    same both times: dropout is fine, counting its calls is not. An argument or parameter changed in place before
-    backward is refused there; other arrays that it reads from elsewhere are not watched.
+    same both times: dropout, batch norm and spectral norm are fine, counting its calls is not. RuntimeError in backward
+    where the second run is of another function: an argument or parameter was changed in place, train() or eval() was
+    called in between, another weight was put in the place of one. Other arrays that it reads are not watched.
     """
+    arguments.function(function, "checkpoint: function")
+
     @wraps(function if hasattr(function, "__name__") else type(function), updated=())
     def call(*args: Any, **options: Any) -> Any:
         if not recording():
             return function(*args, **options)
         start = tick()
-        with rng.marked() as mark:
+        with rng.marked() as mark, state.noted() as journal:
             y = function(*args, **options)
         inside = results(y, start)
         if not inside:
             return y
         tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
-        node = Node(ROW, reached(inside, start), (tensors, (function, args, options, mark)), None, None)
+        node = Node(ROW, reached(inside, start), (tensors, (function, args, options, mark, journal)), None, None)
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
             return single(y._data, node)
         fresh = iter(several(tuple(part._data for part in inside), node))
-        return type(y)([next(fresh) if is_inside(part, start) else part for part in y])
+        parts = [next(fresh) if is_inside(part, start) else part for part in y]
+        return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
     return call
 
@@ -79,7 +84,7 @@ def reached(outputs: list[Tensor], start: int) -> tuple:
 class Recomputed:
     """What the walk asks of a Node's row: here, to run the function again and walk through it."""
 
-    name, keeps_result = "checkpoint", False
+    name = "checkpoint"
 
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         wanted = [p for p in node.parents if needed is None or p in needed]
@@ -87,18 +92,19 @@ class Recomputed:
             yield parent, piece if record else piece._data, None
 
     def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
-        tensors, (function, args, options, mark) = node.saved
-        unwrapped((*tensors, *[p for p in node.parents if isinstance(p, Tensor)]), node)    # refuses changed ones
-        for p in node.parents:
-            if isinstance(p, Node) and p.touched is not None and p.touched[0].changed_since(node.seq, p.touched[1]):
-                raise RuntimeError(errors.changed_in_place(node, p.touched[1]))
+        tensors, (function, args, options, mark, journal) = node.saved
+        if watch.latest > node.seq:                                 # also what the function's closure holds
+            refuse_changed((*tensors, *[p for p in node.parents if isinstance(p, Tensor)], function), node)
         start = tick()
-        with enable_grad(), rng.replayed(mark):
+        with enable_grad(), rng.replayed(mark), state.replayed(journal):
             inside = results(function(*args, **options), start)
         weights = g if isinstance(g, list) else [g]
         if len(inside) != len(weights):
             raise RuntimeError(f"checkpoint: the function returned {len(weights)} results that need a gradient, and "
                                f"{len(inside)} when it ran again; it must do the same both times")
+        if set(reached(inside, start)) != set(node.parents):
+            raise RuntimeError("checkpoint: when the function ran again for its gradient, it computed with other weights or "
+                               "inputs that need a gradient than in the first run. Put them back before backward")
         pairs = [(y, w) for y, w in zip(inside, weights, strict=True) if w is not None]
         return sweep([y for y, _ in pairs], [w for _, w in pairs], wanted, record, record, start)
 

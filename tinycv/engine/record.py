@@ -10,6 +10,8 @@ g is dL/d(a * b).  A pull's parameter names say what it needs, and that alone is
     x_device       where input x lives
 
 Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of the result.
+Inputs of different dtypes meet by the rule of operands.py; ``real`` in place of ``op`` says that the result is a real
+number, whatever goes in. ``wide``: the pulls of float16 calculate in float32.
 Inputs without a pull (a mask, indices) get no gradient.  An op without Tensors among its inputs is just its forward
 function, which is why a pull may use the table's own ops: on arrays they compute, on Tensors they record.
 """
@@ -17,24 +19,30 @@ function, which is why a pull may use the table's own ops: on arrays they comput
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import Parameter as Kind
 from inspect import signature
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import debug, errors
+from tinycv.engine import debug, errors, watch
 from tinycv.engine.backend import array_module
+from tinycv.engine.operands import FLOAT16, FLOAT32, in_float, operands, setting
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
 PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
+NUMBERS = "exponent", "value", "low", "high"        # options that are numbers: see ``setting``
+PLAIN = frozenset((int, float, type(None)))
+ndarray = np.ndarray
 OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
 
 
 class Row:
     """What the table says of one op."""
 
-    def __init__(self, forward: Callable, pulls: dict[str, Callable], into: dict[str, Callable]):
+    def __init__(self, forward: Callable, pulls: dict[str, Callable], into: dict[str, Callable], real: bool, wide: bool):
         parameters = list(signature(forward).parameters.values())[1:]               # without xp
         self.name, self.forward = "unnamed", forward
         self.variadic = any(p.kind is Kind.VAR_POSITIONAL for p in parameters)
@@ -44,8 +52,10 @@ class Row:
         self.into = tuple(into.get(name) for name in self.inputs)
         self.needs = [[] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
-        self.keeps_result = any(at is not None for at in self.wants_result)
         self.always_into = False                                # results of a pair, see fused.py
+        self.real, self.wide = real, wide
+        self.numbers = tuple(name for name in self.options if name in NUMBERS)
+        self.mixes = bool(real or self.variadic or self.numbers or sum(p is not None for p in self.pulls) > 1)
         self.savers: dict[int, Callable] = {}
         unknown = set(pulls) - set(self.inputs)
         if unknown:
@@ -71,11 +81,15 @@ class Row:
     def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
         """Options given by position (x.sum(-1)) put under their names, and those not given at their defaults."""
         n = len(args) if self.variadic else len(self.inputs)
-        return args[:n], {**self.options, **dict(zip(self.options, args[n:], strict=False)), **options}
+        by_place = dict(zip(self.options, args[n:], strict=False))
+        if not 0 <= len(args) - n <= len(by_place) or options and not by_place.keys().isdisjoint(options):
+            raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments were given by "
+                            f"position, and by name {', '.join(options) or 'none'}")
+        return args[:n], {**self.options, **by_place, **options}
 
     def save_all(self, inputs: tuple, options: dict) -> tuple:
         """For a row of any number of inputs, which has one pull: pull(g, i, options..., *xs)."""
-        values = {**options, f"{self.inputs[0]}_shapes": tuple(x.shape for x in inputs)}
+        values = {**options, f"{self.inputs[0]}_shapes": Shapes(x.shape for x in inputs)}
         common = tuple(values[n] for n in self.needs[0][1:] if n in values)
         xs = inputs if self.inputs[0] in self.needs[0] else ()
         return tuple((i, *common, *xs) for i in range(len(inputs)))
@@ -85,6 +99,7 @@ class Row:
 
         Where the row has an ``into``, the last member adds the piece into a buffer, and saves a whole array of zeros.
         """
+        g = g.astype(FLOAT32) if self.wide and g.dtype == FLOAT16 else g
         pulls, intos = (self.pulls * len(node.parents), self.into * len(node.parents)) if self.variadic else (
             self.pulls, self.into)
         for i, parent in enumerate(node.parents):
@@ -102,50 +117,79 @@ class Row:
                 yield parent, pulls[i](g, *args), None
 
 
+class Shapes(tuple):
+    """The shapes of the inputs of a row that takes any number of them."""
+
+    def edges(self, axis: int) -> list[int]:
+        """Where each input begins along the axis, if they lie one after the other, and where the last one ends. It is worked
+        out once, not once per input: of 100,000 inputs each would count up all those before it."""
+        found = vars(self).setdefault("found", {})
+        if axis not in found:
+            found[axis] = [0, *accumulate(shape[axis] for shape in self)]
+        return found[axis]
+
+
 def unwrapped(args: tuple, node: Node) -> list:
     """Arrays for the Tensors among what was saved; refused if they have changed since."""
-    arrays = []
-    for a in args:
-        if isinstance(a, Tensor):
-            if a._watch is not None and a._watch.changed_since(node.seq, a._data):
-                raise RuntimeError(errors.changed_in_place(node, a))
-            a = a._data
-        arrays.append(a)
-    return arrays
+    if watch.latest > node.seq:
+        refuse_changed(args, node)
+    return [a._data if isinstance(a, Tensor) else a for a in args]
 
 
-def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Callable) -> Callable:
+def refuse_changed(saved: Any, node: Node) -> None:
+    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
+    for a in saved:
+        if isinstance(a, Tensor) and a._moved > node.seq:
+            raise RuntimeError(errors.changed_in_place(node, a))
+        for array in watch.arrays_in(a):
+            if watch.changed_since(node.seq, array):
+                raise RuntimeError(errors.changed_in_place(node, array))
+
+
+def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = False, wide: bool = False,
+       **pulls: Callable) -> Callable:
     """Make the function of a row: see the top of this file."""
-    row = Row(forward, pulls, into or {})
-    n, options_of, learns = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls)
+    row = Row(forward, pulls, into or {}, real, wide)
+    n, options_of, learns, numbers = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls), row.numbers
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of and (len(options) < len(options_of) or len(args) != n):
             args, options = row.settled(args, options)
-        arrays, parents, mask, bit, tensors = [], [], 0, 1, False
+        arrays, parents, mask, bit, tensors, odd = [], [], 0, 1, False, False
         for a in args:
             if isinstance(a, Tensor):
-                tensors, node = True, a._node
-                arrays.append(a._data)
+                tensors, node, array = True, a._node, a._data
+                arrays.append(array)
                 parents.append(a if node is LEAF else node)
                 if node is not None:
                     mask |= bit
+                if array.dtype is not FLOAT32:
+                    odd = True
             else:
-                arrays.append(a.item() if isinstance(a, PROMOTING) else a)
+                kind = type(a)
+                if kind is not float and kind is not int:
+                    odd = True
+                    a = a.item() if kind is not ndarray and isinstance(a, PROMOTING) else a
+                arrays.append(a)
                 parents.append(None)
             bit += bit
-        xp = np if arrays and type(arrays[0]) is np.ndarray else module_of(arrays)
         try:
+            for name in numbers:
+                if type(options[name]) not in PLAIN:
+                    options = {**options, name: setting(options[name], f"{row.name}: {name}")}
+            if odd and (tensors or real):
+                arrays = operands(row, arrays, options) if tensors else [in_float(a) for a in arrays]
+            xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = forward(xp, *arrays, **options)
         except Exception as error:
             raise errors.explain(row, args, options, error) from error
         if not tensors:
-            return y if type(arrays[0]) is np.ndarray else number_of(y, args)
+            return y if type(arrays[0]) is ndarray else number_of(y, args)
         now = mode.get()
         if mask == 0 or not now & RECORD or not learns:
             result = wrap(y, None)
         else:
-            y = np.asarray(y) if isinstance(y, np.generic) else y
+            y = np.asarray(y) if type(y) is not ndarray and isinstance(y, np.generic) else y
             saved = row.save_all(args, options) if n is None else (row.savers.get(mask) or row.saver(mask))(
                 y, *args, **options)
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
@@ -155,6 +199,9 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, **pulls: Call
 
     call.row = row
     return call
+
+
+real = partial(op, real=True)
 
 
 def module_of(arrays: list) -> Any:

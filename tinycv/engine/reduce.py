@@ -7,7 +7,8 @@ product with a vector of ones is the same sum by BLAS, several times faster at t
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from math import prod
 from typing import Any
 
@@ -93,6 +94,8 @@ def sum_rows(xp: Any, a: Any) -> Any:
 def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: Any) -> Any:
     """a.sum(axis, keepdims). On a GPU, where the axes come first in memory and others after them, by ``sum_rows``; there
     halves are answered in float32 where dtype="float32" asks for it."""
+    if a.itemsize == 2 and a.dtype.char == "e" and not wide and (xp is np or axis is None):
+        return a.sum(axis=axis, keepdims=keepdims, dtype="float32").astype(a.dtype)
     if xp is np or axis is None or not a.ndim or not suits([a]):
         return a.sum(axis=axis, keepdims=keepdims)
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -114,18 +117,48 @@ def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: 
 
 def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """a.mean(axis, keepdims), on a GPU by ``sum_over``; of halves in float32, whose sum may be too large for a half."""
+    if not a.size:
+        with np.errstate(invalid="ignore"):                         # 0 / 0: the mean of none is NaN
+            return sum_over(xp, a, axis, keepdims) / count(a.shape, axis)
     if xp is np or axis is None or not suits([a]):
         return a.mean(axis=axis, keepdims=keepdims)
     total = sum_over(xp, a, axis, keepdims, **({"dtype": "float32"} if a.dtype.char == "e" else {}))
-    if not (a.size and total.size):
-        return a.mean(axis=axis, keepdims=keepdims)
     return (total * (total.size / a.size)).astype(a.dtype, copy=False)
+
+
+def var_over(xp: Any, a: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+    """a.var(axis, ddof, keepdims); halves are calculated in float32. NaN or infinity where n - ddof is not positive."""
+    if count(a.shape, axis) > ddof:
+        wide = a.astype("float32") if a.dtype.char == "e" else a
+        return wide.var(axis=axis, ddof=ddof, keepdims=keepdims).astype(a.dtype, copy=False)
+    away = a - mean_over(xp, a, axis, True) if a.size else a
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sum_over(xp, away * away, axis, keepdims) / xp.zeros((), a.dtype)
+
+
+def count(shape: tuple[int, ...], axis: Any) -> int:
+    """How many entries a reduction takes together."""
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return prod(shape[a] for a in axes)
+
+
+def halves_wide(function: Callable) -> Callable:
+    """A function (xp, arrays..., options) which calculates with halves in float32, and rounds its result once."""
+    @wraps(function)
+    def call(xp: Any, *arrays: Any, **options: Any) -> Any:
+        if not any(a.dtype.char == "e" for a in arrays):
+            return function(xp, *arrays, **options)
+        dtype = np.result_type(*[a.dtype for a in arrays])
+        return function(xp, *[a.astype("float32") if a.dtype.char == "e" else a for a in arrays], **options).astype(dtype)
+    return call
 
 
 def max_last(xp: Any, a: Any) -> Any:
     """Maximum over the last axis: (..., D) -> (..., 1). Short rows are laid out as columns first: then one instruction
     compares many rows, where NumPy would otherwise start over at each."""
-    if xp is not np or not 0 < a.shape[-1] <= 32:
+    if not a.shape[-1]:
+        return xp.full((*a.shape[:-1], 1), -np.inf, a.dtype)        # of none
+    if xp is not np or a.shape[-1] > 32:
         return a.max(axis=-1, keepdims=True)
     return np.ascontiguousarray(as_rows(a).T).max(axis=0).reshape(*a.shape[:-1], 1)
 

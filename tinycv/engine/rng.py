@@ -8,16 +8,17 @@ depend on the seed, on how many splits there were since, and on the shard's numb
 """
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from operator import index
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import capturing
+from tinycv.engine import arguments, capturing
 
 
 class _Streams:
@@ -50,8 +51,21 @@ def _here() -> _Streams:
 
 def split(shards: int) -> list[_Streams]:
     """Streams for each shard of a batch, to be taken up by ``use`` inside the shard."""
-    _streams.splits += 1
-    return [_Streams(_streams.seed, (_streams.splits, i)) for i in range(shards)]
+    with _splitting:                            # two groups at once must not get the same number, and the same noise
+        _streams.splits += 1
+        seed, number = _streams.seed, _streams.splits
+    return [_Streams(seed, (number, i)) for i in range(shards)]
+
+
+def _new_lock() -> None:
+    """Also in a forked process, where nobody would ever release the one that another thread held."""
+    global _splitting
+    _splitting = Lock()
+
+
+_new_lock()
+if hasattr(os, "register_at_fork"):             # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 use = _own.set                             # in the shard's own context: what draws there draws from these streams
@@ -63,14 +77,16 @@ def manual_seed(seed: int | tuple[int, ...]) -> None:
     manual_seed((seed, step)) before a step makes its noise a function of the two only: resume needs no more.
     Streams are the process's, not a thread's; a shard's are made from the process's, so seed before a batch is split.
     """
+    _begin("manual_seed", _Streams(_seed_numbers(seed, "manual_seed: seed")))
+
+
+def _begin(caller: str, streams: _Streams) -> None:
+    """Let these be the process's streams."""
     global _streams
     if _own.get() is not None:
-        raise RuntimeError(f"manual_seed({seed!r}) inside one shard of a batch: seed before the batch is split")
-    capturing.refuse("manual_seed", "seed before the call")
-    numbers = tuple(index(part) for part in (seed if isinstance(seed, tuple | list) else (seed,)))
-    if not numbers or min(numbers) < 0:
-        raise ValueError(f"a seed is an int >= 0 or a tuple of them, not {seed!r}")
-    _streams = _Streams(numbers)
+        raise RuntimeError(f"{caller} inside one shard of a batch, or inside nn.checkpoint: seed before the batch is split")
+    capturing.refuse(caller, "seed before the call")
+    _streams = streams
 
 
 def host_generator() -> np.random.Generator:
@@ -148,16 +164,54 @@ def get_rng_state() -> dict[str, Any]:
             "noise": _plain(host_noise().bit_generator.state)}
 
 
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Continue from ``get_rng_state``.
+DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; the random streams stay as they are"
 
-    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must resume
-    exactly on a GPU calls manual_seed((seed, step)) before each step.
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Continue from ``get_rng_state``. ValueError for what it has not written; the streams then
+    stay as they are.
+
+    CuPy's generators cannot be read, so a GPU's noise starts at its seed again: a program that must
+    resume exactly on a GPU calls manual_seed((seed, step)) before each step.
     """
-    manual_seed(tuple(state["seed"]))
-    _streams.splits = state.get("splits", 0)    # a state of before there were shards has none
-    host_generator().bit_generator.state = state["host"]
-    host_noise().bit_generator.state = _packed(state["noise"])
+    loading_rng_state(state)()
+
+
+def loading_rng_state(state: dict[str, Any]) -> Callable[[], None]:
+    """The function that sets the streams to ``state``, which has been checked whole. Errors as
+    there.
+    """
+    if not isinstance(state, dict) or not {"seed", "host", "noise"} <= set(state) <= {"seed", "splits", "host", "noise"}:
+        raise ValueError(DAMAGED)
+    try:
+        streams = _Streams(_seed_numbers([*state["seed"]], "seed"))
+        streams.splits = state.get("splits", 0)  # a state of before there were shards has none
+        streams.host = np.random.Generator(np.random.PCG64(0))
+        streams.host.bit_generator.state = state["host"]
+        streams.host_noise = np.random.Generator(np.random.SFC64(0))
+        streams.host_noise.bit_generator.state = _packed(state["noise"])
+    except (TypeError, ValueError, KeyError, OverflowError, AttributeError, IndexError) as error:
+        raise ValueError(DAMAGED) from error
+    taken = streams.host.bit_generator.state, _plain(streams.host_noise.bit_generator.state)
+    if taken != (state["host"], state["noise"]) or not _counts(streams.splits, *(s["has_uint32"] for s in taken)):
+        # NumPy takes 1.5 for 1, and does not look at what else a dict holds
+        raise ValueError(DAMAGED)
+
+    return lambda: _begin("set_rng_state", streams)
+
+
+def _counts(splits: Any, *halves: int) -> bool:
+    """Are these a number of splits, and whether half of a 64-bit draw is left over?"""
+    return type(splits) is int and splits >= 0 and set(halves) <= {0, 1}
+
+
+def _seed_numbers(seed: Any, what: str) -> tuple[int, ...]:
+    """A seed as a tuple of ints >= 0."""
+    if not isinstance(seed, (tuple, list)):
+        return (arguments.size(seed, what),)
+    if not seed:
+        raise ValueError(f"{what} is {seed!r}; it must be a whole number, at least 0, or a tuple of such numbers")
+    return arguments.sizes(seed, what)
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

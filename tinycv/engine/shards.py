@@ -1,21 +1,27 @@
 """Shards: one batch, cut into parts that are computed at the same time, each by a thread.
 
 NumPy lets go of Python's lock while it computes, so threads do run side by side, on one model in one memory.  A shard
-works alone but for one primitive:
+works alone but for two primitives, at which the shards meet:
 
     all_reduce(x)           the sum of x over all shards, which every shard gets, and the same bits of it
+    once(work)              work() is run by one shard while the others wait, and every shard gets its result
 
-With it a layer can say something of the whole batch (nn/batch_norm.py does).  The loss of the batch is the sum of
-the shards' losses, so dL/dx in one shard is the sum over the shards of what reaches their copies of the result: all_reduce
-is its own transpose, and a row of ops.py.  Outside of any shard it is the identity.
+With all_reduce a layer can compute something of the whole batch (nn/batch_norm.py does).  The loss of the batch is the sum
+of the shards' losses, so dL/dx in one shard is the sum over the shards of what reaches their copies of the result:
+all_reduce is its own transpose, and a row of ops.py.  Outside of any shard it is the identity.  ``once`` is how layers
+change what they keep: see state.py.
 
-It is all that a way to compute in parallel has to supply: an object with ``rank`` and ``all_reduce``, put into ``member``,
-may as well speak MPI or NCCL.   Read next: parallel.py, what users type.
+A way to compute in parallel has to supply an object with ``rank``, ``weight``, ``all_reduce`` and ``once``, put into
+``member``: it may as well speak MPI or NCCL.   Read next: parallel.py, what users type.
+
+A fork: the child process has a copy of the group and none of its threads.  A group that the child uses starts threads of
+its own; a child that was forked inside a shard, whose fellow shards it lacks, is told so instead of waiting for them.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from functools import reduce
@@ -30,44 +36,78 @@ from tinycv.engine import rng
 
 
 class Meeting:
-    """Where the threads of one batch exchange arrays: round by round, each bringing one."""
+    """Where the threads of one batch exchange arrays: round by round, each bringing one.
+
+    Whoever comes last does the round's work, while the others wait, and all leave with its result.
+    """
 
     def __init__(self, size: int):
         self.brought: list[Any] = [None] * size
-        self.rounds, self.here, self.left, self.total = 0, 0, False, None
+        self.rounds, self.here, self.left, self.result = 0, 0, False, None
         self.stranded: set[int] = set()                 # ranks that waited for one who had left
-        self.changed = Condition()
+        self.changed, self.process, self.working = Condition(), os.getpid(), False
 
-    def all_reduce(self, rank: int, x: Any) -> Any:
-        """Wait for the others, then return the sum, in the order of ranks whoever came first."""
+    def met(self, rank: int, kind: str, x: Any, work: Callable[[list], Any]) -> Any:
+        """Wait for the others, then return ``work(what all have brought)``, which one of them has done."""
+        self.refuse_a_fork()
         with self.changed:
+            if self.working:
+                raise RuntimeError(f"{kind} inside a function that one shard runs for all of them: the others wait for it")
             this = self.rounds
-            self.brought[rank] = x
+            self.brought[rank] = kind, x
             self.here += 1
             if self.here == len(self.brought):
-                self._add()
+                self._finish(work)
             else:
                 self.changed.wait_for(lambda: self.rounds != this or self.left)
             if self.rounds == this:
                 self.stranded.add(rank)
-                raise RuntimeError("another shard ended before it took part in this all_reduce. Each shard must call it "
+                raise RuntimeError(f"another shard ended before it took part in this {kind}. Each shard must call it "
                                    "equally often, so no branch around it may depend on the shard's own data")
-            return copy.copy(self.total)                # for each its own: a kernel may work on it in place
+            return self.result
 
-    def _add(self) -> None:
-        shapes = {np.shape(x) for x in self.brought}
-        if len(shapes) > 1:
-            raise ValueError(f"the shards brought shapes {sorted(shapes)} to an all_reduce; they must be equal, so nothing "
-                             "in them may depend on the number of examples")
-        self.total = reduce(add, self.brought)
+    def _finish(self, work: Callable[[list], Any]) -> None:
+        kinds = {kind for kind, _ in self.brought}
+        if len(kinds) > 1:
+            raise RuntimeError(f"the shards met for different things, {' and '.join(sorted(kinds))}: each shard must call "
+                               "the same layers in the same order")
+        self.working = True
+        try:
+            self.result = work([x for _, x in self.brought])
+        finally:
+            self.working = False
         self.here, self.rounds = 0, self.rounds + 1
         self.changed.notify_all()
 
+    def all_reduce(self, rank: int, x: Any) -> Any:
+        """The sum of what all shards bring, in the order of ranks whoever came first."""
+        return copy.copy(self.met(rank, "all_reduce", x, _sum))     # for each its own: a kernel may work on it in place
+
+    def once(self, rank: int, work: Callable[[], Any]) -> Any:
+        """What shard 0's ``work()`` returns. It runs when all shards have come, and they go on when it is done."""
+        return self.met(rank, "change of state", (copy_context(), work), lambda brought: brought[0][0].run(brought[0][1]))
+
     def leave(self) -> None:
         """One shard has ended, well or badly: let nobody wait for it."""
+        if os.getpid() != self.process:                 # nobody does; and the lock may have been copied while it was held
+            return
         with self.changed:
             self.left = True
             self.changed.notify_all()
+
+    def refuse_a_fork(self) -> None:
+        """RuntimeError in a process that was forked inside a shard: the other shards' threads are not in it."""
+        if os.getpid() != self.process:
+            raise RuntimeError("this process was forked inside a shard of a batch, and the other shards are not in it: "
+                               "leave it with os._exit, or fork before the batch is split")
+
+
+def _sum(arrays: list) -> Any:
+    shapes = {np.shape(x) for x in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"the shards brought shapes {sorted(shapes)} to an all_reduce; they must be equal, so nothing "
+                         "in them may depend on the number of examples")
+    return reduce(add, arrays)
 
 
 class Member(NamedTuple):
@@ -75,9 +115,13 @@ class Member(NamedTuple):
 
     rank: int
     meeting: Meeting
+    weight: float | None = None         # of the shard's loss in the sum of the batch's: its share of the examples
 
     def all_reduce(self, x: Any) -> Any:
         return self.meeting.all_reduce(self.rank, x)
+
+    def once(self, work: Callable[[], Any]) -> Any:
+        return self.meeting.once(self.rank, work)
 
 
 member: ContextVar[Member | None] = ContextVar("tinycv_member", default=None)      # None: nothing is being shared out
@@ -87,6 +131,23 @@ def all_reduce(x: Any) -> Any:
     """The sum of x, an array or a number, over all shards; x itself where there is only one."""
     me = member.get()
     return x if me is None else me.all_reduce(x)
+
+
+def once(work: Callable[[], Any]) -> Any:
+    """``work()``, once per batch: one shard runs it while the others wait, and all get its result."""
+    me = member.get()
+    return work() if me is None else me.once(work)
+
+
+def divisor(count: Any) -> Any:
+    """What a mean over ``count`` rows of this shard divides its sum by; outside of shards, count itself.
+
+    The batch's loss is the sum of the shards' losses, each times its ``weight``. With S_i / (weight_i Σ_j count_j) from
+    every shard that is Σ_i S_i / Σ_j count_j, the mean over the rows that count in the whole batch, however unevenly they
+    lie (ignore_index, class weights).
+    """
+    me = member.get()
+    return count if me is None or me.weight is None else me.all_reduce(count) * me.weight
 
 
 def rank() -> int:
@@ -125,29 +186,38 @@ class Crew:
     """
 
     def __init__(self, size: int):
-        self.inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(size - 1)]
+        self.size = size
+        self._start()
+
+    def _start(self) -> None:
+        self.process = os.getpid()
+        self.inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(self.size - 1)]
         self.busy = Lock()                              # two batches at once could wait for each other's threads
         self.threads = [Thread(target=_serve, args=(inbox,), name=f"tinycv shard {i}", daemon=True)
                         for i, inbox in enumerate(self.inboxes, 1)]
         for thread in self.threads:
             thread.start()
 
-    def run(self, works: Sequence[Callable]) -> list[Any]:
+    def run(self, works: Sequence[Callable], weights: Sequence[float] | None = None) -> list[Any]:
         """The results of the works, at most one a thread, all at the same time; one alone is simply called.
 
-        Raises what the first of them raised, after all have ended.
+        Raises what the first of them raised, after all have ended. weights: see Member.
         """
         if len(works) == 1:
             return [works[0]()]
         if member.get() is not None:
             raise RuntimeError("inside a shard the batch cannot be split again: its threads are at work already")
+        if self.process != os.getpid():                 # a fork copies this object, but not its threads
+            self._start()
         with self.busy:
             meeting, done = Meeting(len(works)), SimpleQueue()
-            jobs = [Job(work, Member(i, meeting), streams)
-                    for i, (work, streams) in enumerate(zip(works, rng.split(len(works)), strict=True))]
+            members = [Member(i, meeting, None if weights is None else weights[i]) for i in range(len(works))]
+            jobs = [Job(work, me, streams)
+                    for work, me, streams in zip(works, members, rng.split(len(works)), strict=True)]
             for inbox, job in zip(self.inboxes, jobs[1:], strict=False):
                 inbox.put((job, done))
             jobs[0].run()
+            meeting.refuse_a_fork()                     # or this would wait for threads that are not in this process
             for _ in jobs[1:]:
                 done.get()
         failed = [job for job in jobs if job.error is not None]
@@ -157,6 +227,8 @@ class Crew:
 
     def close(self) -> None:
         """End the threads, after what they are at."""
+        if self.process != os.getpid():                 # none are in this process
+            return
         for inbox in self.inboxes:
             inbox.put(None)
         for thread in self.threads:
@@ -168,5 +240,6 @@ def _serve(inbox: SimpleQueue) -> None:
     while (order := inbox.get()) is not None:
         job, done = order
         job.run()
+        job.me.meeting.refuse_a_fork()                  # or the child process would wait for jobs that nobody sends
         done.put(True)
         del order, job, done                            # or a batch would stay in memory until the next one

@@ -16,39 +16,40 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from operator import index as whole_number
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
-from tinycv.engine.watch import Watch, tick
+from tinycv.engine import backend, capturing, watch
+from tinycv.engine.arguments import shown
+from tinycv.engine.index import plain_index
+from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
+from tinycv.engine.watch import tick
+
+__all__ = ["DEBUG", "LEAF", "OFF", "RECORD", "Node", "Parameter", "Tensor", "as_array", "bare", "enable_grad", "kind_of",
+           "mode", "no_grad", "recording", "wrap"]
 
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
-OFF, RECORD, DEBUG = 0, 1, 2                                        # bits: leave Nodes behind; check every result
-
-mode: ContextVar[int] = ContextVar("tinycv_mode", default=RECORD)   # each thread begins with the default
 
 
 class Tensor:
     """An n-dimensional array that can be differentiated.
 
     data: array, number or nested list. Python floats become float32; arrays keep their dtype, and share memory.
+    dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects, text, dates).
     requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
     device: "cpu", "gpu" or "gpu:1"; None leaves the data where it is.
     """
 
-    __slots__ = ("_data", "_node", "_watch", "grad", "__weakref__")
+    __slots__ = ("_data", "_node", "_moved", "grad", "__weakref__")
     __array_ufunc__ = None              # array * tensor asks the Tensor, on NumPy and on CuPy alike
     seq, parents = 0, ()                # a leaf stands in the graph for itself: the oldest, made from nothing
 
     def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False):
-        array = data._data if isinstance(data, Tensor) else as_array(data, dtype)
-        if dtype is not None and array.dtype != dtype:
-            array = array.astype(dtype)
+        array = as_array(data, dtype)
         self._data = array if device is None else backend.to_device(array, backend.resolve(device))
-        self._node, self._watch, self.grad = None, None, None
+        self._node, self._moved, self.grad = None, 0, None
         self.requires_grad = requires_grad
 
     # -- what it is -----------------------------------------------------------------------------------
@@ -59,6 +60,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
+        if not isinstance(wanted, (bool, np.bool)):
+            raise TypeError(f"requires_grad is {shown(wanted)}; it must be True or False")
         if wanted and self._data.dtype.kind != "f":
             raise TypeError(f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary smoothly; "
                             "make it with dtype=tinycv.float32")
@@ -76,8 +79,8 @@ class Tensor:
     @property
     def data(self) -> Any:
         """The bare array, NumPy's or CuPy's. A change in place is noticed by ``backward``, and refused there."""
-        if self._node is not None and type(self._data) is np.ndarray:
-            self._watched(self._data)
+        if self._node is not None:
+            watch.look(self._data)
         return self._data
 
     @data.setter
@@ -85,17 +88,13 @@ class Tensor:
         array = as_array(array)
         if array is not self._data:
             capturing.refuse("t.data = another array", "write into its memory, t.data[...] = values or t.data -= step")
-        self._data = array
-        self.mark_changed()
+            self._data, self._moved = array, watch.moved()
+        else:
+            self.mark_changed()
 
     def mark_changed(self) -> None:
-        """Tell graphs recorded so far that this tensor's values are no longer the ones they saw."""
-        self._watched(None)
-
-    def _watched(self, array: Any) -> None:
-        self._watch = Watch(self._watch, array)
-        if not self.is_leaf:                            # the op that made it may have saved it too, as its result
-            self._node.touched = (self._watch, self._data)
+        """Tell graphs recorded so far that this memory's values are no longer the ones they saw."""
+        watch.mark(self._data)
 
     shape = property(lambda self: self._data.shape)
     ndim = property(lambda self: self._data.ndim)
@@ -104,9 +103,13 @@ class Tensor:
     device = property(lambda self: backend.device_of(self._data))
 
     def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("len: a tensor of shape (), a single number, has no axis to count along")
         return len(self._data)
 
     def __iter__(self) -> Iterator[Tensor]:
+        if not self._data.ndim:
+            raise TypeError("iteration over a tensor of shape (): it is a single number; use x.item()")
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
@@ -131,20 +134,49 @@ class Tensor:
 
     def item(self) -> Any:
         """The one value as a Python number (waits for a GPU)."""
+        return self._one("item")
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers, or as one number (waits for a GPU)."""
         if capturing.current() is not None:
             self._refuse_to_wait()
-        return self._data.item()
+        return backend.to_numpy(self._data).tolist()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._one("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._one("int"))
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise TypeError(f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers can")
+        return whole_number(self._one("index"))
 
     def __bool__(self) -> bool:
+        return bool(self._one("bool"))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._one("round"), digits)
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}" formats a single number; with more values there must be no format."""
+        if self._data.ndim == 0 or (spec and self._data.size == 1):
+            return format(self._one("format"), spec)
+        if spec:
+            raise TypeError(f"format: {spec!r} is for a single number, and this tensor has shape {self.shape}; format "
+                            "x.mean(), or the items of x.tolist()")
+        return repr(self)
+
+    def _one(self, name: str) -> Any:
+        """The one value, for ``name``, which needs it as a Python number."""
         if capturing.current() is not None:
             self._refuse_to_wait()
-        return bool(self._data)
+        if self._data.size != 1:
+            what = "has no single truth value; ask (x > 0).all() or .any()" if name == "bool" else (
+                "is no single number; reduce it first (.sum(), .mean(), .max()), or take x.tolist()")
+            raise ValueError(f"{name}: a tensor of shape {self.shape} {what}")
+        return self._data.item()
 
     def _refuse_to_wait(self) -> None:
         if type(self._data) is not np.ndarray:
@@ -154,25 +186,42 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_if_recorded("x[index] = value", "build the result with tinycv.where or concatenate", value)
-        self._data[bare(index)] = bare(value)
-        self.mark_changed()
+        self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), self._operand(value))
 
     def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
         """Change the values where that is safe; None asks the caller to make a new tensor instead."""
         if recording() and (self._node not in (None, LEAF) or (self._node is None and _has_history(other))):
             return None
         self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[0]} value for a new tensor", other)
-        change(bare(other))
-        self.mark_changed()
+        self._write(f"x {symbol} value", change, self._operand(other))
         return self
+
+    def _operand(self, value: Any) -> Any:
+        """What is written: a number as it is, everything else as an array."""
+        return value if isinstance(value, (bool, int, float, np.generic)) else as_array(value)
+
+    def _write(self, what: str, change: Any, *given: Any) -> None:
+        """Do it and note it. NumPy changes nothing where it refuses."""
+        try:
+            change(*given)
+        except (TypeError, ValueError, IndexError) as error:
+            kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+            raise kind(f"{what}: x is {self.dtype} of shape {self.shape}, the value is {shown(given[-1])}: "
+                       f"{error}") from error
+        self.mark_changed()
 
     def _refuse_if_recorded(self, what: str, instead: str, value: Any) -> None:
         if recording() and (self._node is not None or _has_history(value)):
             raise RuntimeError(f"{what} would change a tensor of shape {self.shape} that requires a gradient, behind "
                                f"its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}")
 
+    # -- copies: deepcopy and pickle ------------------------------------------------------------------------
+
     def __reduce__(self) -> tuple:
-        return Tensor, (self._data, None, None, self._node is LEAF)
+        if not self.is_leaf:
+            raise RuntimeError(f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled: its graph "
+                               "would be cut off. Copy x.detach(), or compute it again")
+        return Tensor, (self._data, None, None, self._node is LEAF), (None, {"grad": self.grad})
 
 
 class Parameter(Tensor):
@@ -188,7 +237,7 @@ class Parameter(Tensor):
         self.master: Tensor | None = None
 
     def __reduce__(self) -> tuple:
-        return Parameter, (self._data, self._node is LEAF)
+        return Parameter, (self._data, self._node is LEAF), (None, {"grad": self.grad, "master": self.master})
 
 
 class Node:
@@ -198,11 +247,11 @@ class Node:
     Inputs are saved as Tensors, the op's own result as a bare array: its Tensor holds this Node, and would make a cycle.
     """
 
-    __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line", "touched")
+    __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
 
     def __init__(self, row: Any, parents: tuple, saved: Any, shape: tuple, dtype: Any):
         self.row, self.parents, self.saved, self.shape, self.dtype = row, parents, saved, shape, dtype
-        self.seq, self.line, self.touched = tick(), None, None
+        self.seq, self.line = tick(), None
 
 
 def wrap(array: Any, node: Any) -> Tensor:
@@ -210,7 +259,7 @@ def wrap(array: Any, node: Any) -> Tensor:
     if isinstance(array, np.generic):                        # NumPy turns 0-d results into scalars
         array = np.asarray(array)
     tensor = Tensor.__new__(Tensor)
-    tensor._data, tensor._node, tensor._watch, tensor.grad = array, node, None, None
+    tensor._data, tensor._node, tensor._moved, tensor.grad = array, node, 0, None
     return tensor
 
 
@@ -223,41 +272,81 @@ def bare(value: Any) -> Any:
     return value
 
 
-def as_array(data: Any, dtype: Any = None) -> Any:
-    """An array of whatever was given; Python floats become float32, arrays are left as they are."""
-    if hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
-        return data._data if isinstance(data, Tensor) else data
-    array = np.asarray(bare(data), dtype=dtype)
-    if array.dtype == object:
-        raise TypeError(f"cannot make an array of numbers from {type(data).__name__}: are its rows equally long?")
-    return array.astype(np.float32) if dtype is None and array.dtype == np.float64 else array
+def as_array(data: Any, dtype: Any = None, what: str = "") -> Any:
+    """The one door for arrays: whatever was given as an array of floats, integers or bools, NumPy's or CuPy's.
+
+    An array in the machine's byte order is handed through, and shares memory. Python's floats become float32 unless
+    ``dtype`` says otherwise. TypeError for what would lose a part of itself or multiply by other rules: masked arrays,
+    np.matrix, complex numbers, objects, text, dates. Other libraries' arrays enter as NumPy would take them.
+    what: the function and its argument, "grad: inputs", which begin the sentence.
+    """
+    dtype = None if dtype is None else kind_of(dtype)
+    try:
+        if isinstance(data, Tensor):
+            array = data._data
+        elif type(data) is np.ndarray or backend.array_module(data) is not np:
+            array = _taken(data)
+        elif hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
+            array = _taken(_foreign(data))
+        else:
+            array = _from_python(data, dtype)
+            if dtype is None and array.dtype == np.float64:
+                array = array.astype(np.float32)
+    except TypeError as error:
+        if what:
+            raise TypeError(f"{what}: {error}") from None
+        raise
+    return array if dtype is None or array.dtype == dtype else array.astype(dtype)
 
 
-def recording() -> bool:
-    """Do ops leave Nodes behind, in this thread, now?"""
-    return bool(mode.get() & RECORD)
+def kind_of(dtype: Any) -> np.dtype:
+    """``dtype`` as NumPy's object. TypeError unless it is of floats, integers or bools."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.kind not in "fiub" or dtype is None:
+        raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
+    return found
+
+
+def _taken(array: Any) -> Any:
+    """The array itself, if its dtype is one that a Tensor may have."""
+    if array.dtype.kind not in "fiub":
+        of = "the rows of a nested list must be equally long" if array.dtype == object else (
+            "take its real and its imaginary part apart" if array.dtype.kind == "c" else "turn it into numbers first")
+        raise TypeError(f"an array of {array.dtype} and shape {array.shape} cannot become a Tensor, which holds floats, "
+                        f"integers or bools: {of}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _foreign(data: Any) -> np.ndarray:
+    """An array of another kind, as NumPy's own: PyTorch's on the CPU, a memory map, a column of a table."""
+    if isinstance(data, (np.ma.MaskedArray, np.matrix)) or (
+            isinstance(data, np.ndarray) and not isinstance(data, np.memmap)):
+        hint = ("say what stands under the mask with x.filled(value)" if isinstance(data, np.ma.MaskedArray) else
+                "its products follow other rules; pass np.asarray(x)")
+        raise TypeError(f"a {type(data).__name__} of shape {data.shape} cannot become a Tensor: {hint}")
+    try:
+        return np.asarray(data)
+    except Exception as error:
+        raise TypeError(f"a {type(data).__module__}.{type(data).__name__} of shape {tuple(data.shape)} cannot become a "
+                        f"Tensor: {error}") from error
+
+
+def _from_python(data: Any, dtype: Any) -> np.ndarray:
+    """A number, or lists and tuples of numbers, arrays and Tensors."""
+    try:
+        array = np.asarray(bare(data), dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        array = None
+    if array is None or array.dtype.kind not in "fiub":
+        hint = "; the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""
+        raise TypeError(f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, and "
+                        f"arrays{hint}")
+    return array
 
 
 def _has_history(value: Any) -> bool:
     """Was it computed from, or is it itself, something that requires a gradient?"""
     return isinstance(value, Tensor) and value._node is not None
-
-
-@contextmanager
-def _switch(value: int) -> Iterator[None]:
-    """Another mode inside the block, in this thread alone."""
-    token = mode.set(value)
-    try:
-        yield
-    finally:
-        mode.reset(token)
-
-
-def no_grad() -> Any:
-    """``with no_grad():`` or ``@no_grad()``: ops leave no Nodes behind, in this thread."""
-    return _switch(mode.get() & ~RECORD)
-
-
-def enable_grad() -> Any:
-    """Record again inside a ``no_grad`` block."""
-    return _switch(mode.get() | RECORD)

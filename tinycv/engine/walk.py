@@ -11,14 +11,16 @@ pulls run on Tensors and are recorded like anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
+from threading import RLock
 from typing import Any
 
-from tinycv.engine import backend, capturing, debug, errors
+from tinycv.engine import arguments, backend, capturing, debug
 from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import DEBUG, LEAF, Tensor, enable_grad, mode, no_grad, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, as_array, enable_grad, mode, no_grad, wrap
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -30,15 +32,33 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
     """
     gradients = sweep([self], [gradient], None, retain_graph or create_graph, create_graph)
-    recording = capturing.current()
-    for leaf, g in gradients.items():
-        if recording is not None:
-            recording.gradient(leaf)
-        with enable_grad() if create_graph else no_grad():
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+    with enable_grad() if create_graph else no_grad():
+        accumulate(gradients)
 
 
 Tensor.backward = backward
+
+
+def accumulate(gradients: dict[Tensor, Tensor]) -> None:
+    """Add to the ``.grad`` of leaves, one thread at a time: of two that read the same sum and each wrote theirs, one would
+    be lost."""
+    recording = capturing.current()
+    with _accumulating:
+        for leaf, g in gradients.items():
+            if recording is not None:
+                recording.gradient(leaf)
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def _new_lock() -> None:
+    """Also in a forked process, where nobody would ever release the one that another thread held."""
+    global _accumulating
+    _accumulating = RLock()
+
+
+_new_lock()
+if hasattr(os, "register_at_fork"):                             # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
@@ -48,20 +68,28 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
     grad_outputs: the weights of the outputs (the vector of the vector-Jacobian product); 1 for single numbers.
     create_graph: the gradients can be differentiated in turn. allow_unused: None where an input plays no part.
     """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    weights = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outputs)
+    return _grad("grad", outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused)
+
+
+def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+          create_graph: bool = False, allow_unused: bool = False) -> tuple:
+    """``grad`` for ``caller``, which its errors name."""
+    outputs, inputs = tensors(outputs, f"{caller}: outputs"), tensors(inputs, f"{caller}: inputs")
+    if grad_outputs is None:
+        weights = [None] * len(outputs)
+    else:
+        weights = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if len(weights) != len(outputs):
-        raise ValueError(f"grad: {len(outputs)} outputs but {len(weights)} grad_outputs")
+        raise ValueError(f"{caller}: {len(outputs)} outputs but {len(weights)} grad_outputs")
     for i, x in enumerate(inputs):
         if x._node is None:
-            raise ValueError(f"grad: input {i}, of shape {x.shape}, does not require a gradient")
+            raise ValueError(f"{caller}: input {i}, of shape {x.shape}, does not require a gradient")
     targets = [spot(x) for x in inputs]
     keep = create_graph if retain_graph is None else retain_graph
-    found = sweep(outputs, weights, targets, keep, create_graph)
+    found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
     missing = [i for i, t in enumerate(targets) if t not in found]
     if missing and not allow_unused:
-        raise ValueError(f"grad: the outputs do not depend on inputs {missing}; pass allow_unused=True for None there")
+        raise ValueError(f"{caller}: the outputs do not depend on inputs {missing}; pass allow_unused=True for None there")
     if (recording := capturing.current()) is not None:
         recording.makes(found.values())
     return tuple(found.get(t) for t in targets)
@@ -69,32 +97,57 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
 
 def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False) -> tuple:
     """(function(*inputs), vᵀ J): the vector-Jacobian product, J = d(function)/d(inputs), without building J."""
-    inputs, single = fresh(inputs)
+    inputs, single = fresh(inputs, "vjp")
     with enable_grad():
-        y = function(*inputs)
-    pulled = grad(y, inputs, v, create_graph=create_graph, allow_unused=True)
-    return y if create_graph else y.detach(), pulled[0] if single else pulled
+        y = arguments.function(function, "vjp: function")(*inputs)
+    outputs = tensors(y, "vjp: what function returned")
+    pulled = _grad("vjp", outputs, inputs, v, create_graph=create_graph, allow_unused=True)
+    if not create_graph:
+        y = y.detach() if isinstance(y, Tensor) else tuple(part.detach() for part in outputs)
+    return y, pulled[0] if single else pulled
 
 
 def hvp(function: Callable, inputs: Any, v: Any) -> tuple:
     """(function(*inputs), H v) for a function with one number as result; H, its matrix of second derivatives, is
     never built: H v = d/dx (dL/dx · v)  (Pearlmutter 1994). A result linear in its inputs has H v = 0."""
-    inputs, single = fresh(inputs)
-    vs = [v] if single else list(v)
+    inputs, single = fresh(inputs, "hvp")
+    vs = [v] if single else list(v) if isinstance(v, (list, tuple)) else [v]
+    if len(vs) != len(inputs):
+        raise ValueError(f"hvp: {len(inputs)} inputs but {len(vs)} vectors in v; there must be one per input")
+    vs = [weight_for(x, w, False, "hvp: v") for x, w in zip(inputs, vs, strict=True)]
     with enable_grad():
-        y = function(*inputs)
-        slopes = grad(y, inputs, create_graph=True, allow_unused=True)
+        y = arguments.function(function, "hvp: function")(*inputs)
+        if not isinstance(y, Tensor):
+            raise TypeError(f"hvp: function returned {arguments.shown(y)}; it must return a Tensor of one number")
+        slopes = _grad("hvp", y, inputs, create_graph=True, allow_unused=True)
         slopes = [(s, w) for s, w in zip(slopes, vs, strict=True) if s is not None and s._node is not None]
-        curved = grad([s for s, _ in slopes], inputs, [w for _, w in slopes], allow_unused=True)
+        curved = _grad("hvp", [s for s, _ in slopes], inputs, [w for _, w in slopes], allow_unused=True)
     product = tuple(wrap(0.0 * x._data, None) if h is None else h for x, h in zip(inputs, curved, strict=True))
     return y.detach(), product[0] if single else product
 
 
-def fresh(inputs: Any) -> tuple[list[Tensor], bool]:
+def fresh(inputs: Any, caller: str) -> tuple[list[Tensor], bool]:
     """Leaves with the same values, so that the products above leave the caller's graph alone."""
-    single = isinstance(inputs, Tensor)
-    leaves = [Tensor(x.detach(), requires_grad=True) for x in ([inputs] if single else inputs)]
-    return leaves, single
+    leaves = []
+    for i, x in enumerate(tensors(inputs, f"{caller}: inputs")):
+        if x.dtype.kind != "f":
+            raise TypeError(f"{caller}: input {i} is of {x.dtype}; only floats have a derivative")
+        leaves.append(Tensor(x.detach(), requires_grad=True))
+    if not leaves:
+        raise ValueError(f"{caller}: inputs is empty; it must have at least one Tensor")
+    return leaves, isinstance(inputs, Tensor)
+
+
+def tensors(given: Any, what: str) -> list[Tensor]:
+    """One Tensor, or several, as a list."""
+    found = [given] if isinstance(given, Tensor) else given
+    if not isinstance(found, Iterable) or isinstance(found, (str, bytes, dict)) or hasattr(found, "dtype"):
+        raise TypeError(f"{what} is {arguments.shown(given)}; it must be a Tensor or a list of Tensors")
+    found = list(found)
+    for i, x in enumerate(found):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{what}[{i}] is {arguments.shown(x)}; it must be a Tensor")
+    return found
 
 
 def spot(x: Tensor) -> Any:
@@ -102,16 +155,17 @@ def spot(x: Tensor) -> Any:
     return x if x._node is LEAF else x._node
 
 
-def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record: bool, floor: int = 0) -> dict:
+def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record: bool, floor: int = 0,
+          caller: str = "backward") -> dict:
     """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
 
-    floor: Nodes made before that tick count as leaves: the walk ends there (recompute.py).
+    floor: Nodes made before that tick count as leaves: the walk ends there (recompute.py). caller: for the errors.
     """
     targets = None if targets is None else set(targets)         # a set asks for identity; a list would ask ==
     needed = None if targets is None else on_the_way(outputs, targets, floor)
     found, grads, ours, heap = {}, {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
-        send(seed(y, weight, record), spot(y), grads, ours, heap, record, floor)
+        send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
     checking = mode.get() & DEBUG
     with enable_grad() if record else no_grad():
         while heap:
@@ -121,21 +175,24 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
             if targets is not None and node in targets:
                 found[node] = g
             if node.saved is None:
-                raise RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward "
-                                   "freed what it had saved. Pass retain_graph=True there, or compute the result again")
-            if node.touched is not None and node.row.keeps_result and node.touched[0].changed_since(
-                    node.seq, node.touched[1]):
-                raise RuntimeError(errors.changed_in_place(node, node.touched[1]))
+                raise released(node)
             for parent, piece, into in node.row.pieces(node, g, needed, record):
                 if checking:
                     debug.check_backward(node, g, piece)
                 send(piece, parent, grads, ours, heap, record, floor, into)
+            if node.saved is None:                              # another thread came by in the meantime
+                raise released(node)
             if not keep:
                 node.saved, node.parents = None, ()
     for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
         found[leaf] = grads.pop(leaf)
     g = piece = None                                            # lest they count as somebody else's, in ``finished``
     return {spot: finished(found, spot, record) for spot in found}
+
+
+def released(node: Node) -> RuntimeError:
+    return RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what it had "
+                        "saved. Pass retain_graph=True there, or compute the result again")
 
 
 def send(piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int,
@@ -174,22 +231,34 @@ def unbroadcast(g: Any, shape: tuple) -> Any:
     return total.reshape(shape)
 
 
-def seed(y: Tensor, weight: Any, record: bool) -> Any:
+def seed(y: Tensor, weight: Any, record: bool, caller: str) -> Any:
     """The gradient that the walk starts with."""
     if y._node is None:
-        raise RuntimeError("backward: this tensor was not computed from anything that requires a gradient. Set "
+        raise RuntimeError(f"{caller}: this tensor was not computed from anything that requires a gradient. Set "
                            "requires_grad=True on an input; detach() and no_grad() also cut the graph")
-    if weight is None:
-        if y.size != 1:
-            raise RuntimeError(f"backward: the result has shape {y.shape}, not a single number; reduce it first "
-                               "(.sum(), .mean()), or pass the gradient that weights its entries")
-        weight = backend.array_module(y._data).ones_like(y._data)
-    array = weight._data if isinstance(weight, Tensor) else weight
-    if not hasattr(array, "shape"):
-        array = Tensor(array, dtype=y.dtype, device=y.device)._data
+    if weight is not None:
+        return weight_for(y, weight, record, f"{caller}: the gradient")
+    if y.size != 1:
+        raise RuntimeError(f"{caller}: the result has shape {y.shape}, not a single number; reduce it first "
+                           "(.sum(), .mean()), or pass the gradient that weights its entries")
+    array = backend.array_module(y._data).ones_like(y._data)
+    return wrap(array, None) if record else array
+
+
+def weight_for(y: Tensor, weight: Any, record: bool, what: str) -> Any:
+    """A user's weights of the entries of y: a Tensor if the walk is recorded, or an array."""
+    if not isinstance(weight, Tensor):
+        plain = not hasattr(weight, "shape")                        # numbers and lists of them, which have no device
+        array = as_array(weight, y.dtype if plain else None, what)
+        weight = wrap(backend.to_device(array, y.device) if plain else array, None)
+    array = weight._data
     if array.shape != y.shape:
-        raise ValueError(f"backward: the gradient has shape {array.shape}, the result {y.shape}; they must be equal")
-    return (weight if isinstance(weight, Tensor) else wrap(array, None)) if record else array
+        raise ValueError(f"{what} has shape {array.shape}, the result {y.shape}; they must be equal")
+    if weight.device != y.device:
+        raise ValueError(f"{what} is on {weight.device}, the result on {y.device}: move it with to({y.device!r})")
+    if array.dtype.kind != "f":                                     # pulls would round, or refuse to negate a bool
+        weight = weight.astype(y.dtype)
+    return weight if record else weight._data
 
 
 def finished(found: dict, spot: Any, record: bool) -> Tensor:

@@ -1,40 +1,116 @@
-"""Has an array changed since a graph saved it? If so, a derivative would be of other values, and must be refused."""
+"""Has memory changed since a graph saved it? If so, a derivative would be of other values, and must be refused.
+
+A view (x[:], x.reshape(...), x.detach(), a state dict) is another Tensor on the same memory. So the time of the last
+change belongs to the memory, and all its views share it, as PyTorch's version counter does. Here the counter is the
+clock on which Nodes are numbered: what changed after a Node was made is no longer what that Node saved.
+
+Only writes through a Tensor (x += 1, x[0] = 1, x.data = a) can be noticed this way. Reading ``x.data`` hands out the
+array itself, so a fingerprint of the memory is taken at that moment; if it is another one at the walk back, somebody
+wrote into the array. (CuPy arrays are not fingerprinted, since that would wait for the GPU.)
+"""
 
 from __future__ import annotations
 
+import weakref
 import zlib
+from collections.abc import Iterator
+from functools import partial
 from itertools import count
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
 tick = count(1).__next__                        # one clock for nodes and for changes
+latest = 0                                      # the last event that any Memory knows: a Node made later need not ask
 
 
-class Watch:
-    """When a tensor's values last changed: notices x.data = a, x.data += 1 and, on NumPy, x.data[0] = 1.
+class Memory:
+    """What is known of one piece of memory: when it changed, and what it looked like when its array was handed out."""
 
-    Reading ``x.data`` hands out the array itself, so its fingerprint is taken at that moment: if the values are
-    other ones later, somebody wrote into it. (A CuPy array is not fingerprinted: that would wait for the GPU.)
-    """
+    __slots__ = ("changed", "seen", "print", "alive")
 
-    __slots__ = ("changed", "seen", "print")
+    def __init__(self, alive: Any):
+        self.changed, self.seen, self.print, self.alive = 0, 0, None, alive
 
-    def __init__(self, before: Watch | None, array: np.ndarray | None = None):
-        if array is None:                                       # told outright that it changed
-            self.changed, self.seen, self.print = tick(), 0, None
-            return
-        self.changed, self.print = before.changed if before else 0, fingerprint(array)
-        if before and before.print not in (None, self.print):   # written to, some time after it was last seen
-            self.changed = max(before.changed, before.seen)
-        self.seen = tick()
 
-    def changed_since(self, seq: int, array: Any) -> bool:
-        if self.changed > seq:
-            return True
-        return self.print is not None and self.seen > seq and fingerprint(array) != self.print
+MEMORIES: dict[int, Memory] = {}                # by the id of the array that owns it, for as long as that lives
+
+
+def root(array: Any) -> Any:
+    """The array that owns the memory which ``array`` looks into, or the first one known to look into it."""
+    base = array.base
+    while base is not None:
+        if type(base) is type(array):
+            array = base
+        base = getattr(base, "base", None)      # of as_strided's helper, too, which is no array
+    return array
+
+
+def memory_of(array: Any) -> Memory:
+    """The record of an array's memory, made at the first call."""
+    owner = root(array)
+    key = id(owner)
+    if key not in MEMORIES:
+        MEMORIES[key] = Memory(weakref.ref(owner, lambda _: MEMORIES.pop(key, None)))
+    return MEMORIES[key]
+
+
+def mark(array: Any) -> int:
+    """Note that the memory of ``array`` has changed now. Returns the time."""
+    global latest
+    latest = memory_of(array).changed = tick()
+    return latest
+
+
+def moved() -> int:
+    """The time, for a Tensor that has just been given another array."""
+    global latest
+    latest = tick()
+    return latest
+
+
+def look(array: Any) -> None:
+    """Note what the memory holds now. What was written since the last look is dated to that look."""
+    global latest
+    if type(array) is not np.ndarray:
+        return
+    memory, now = memory_of(array), fingerprint(array)
+    if memory.print not in (None, now):
+        memory.changed = max(memory.changed, memory.seen)
+    memory.print = now
+    latest = memory.seen = tick()
+
+
+def changed_since(seq: int, array: Any) -> bool:
+    """Was the memory of ``array`` written to after time ``seq``?"""
+    memory = MEMORIES.get(id(root(array)))
+    if memory is None:
+        return False
+    if memory.changed > seq:
+        return True
+    return memory.print is not None and memory.seen > seq and fingerprint(array) != memory.print
 
 
 def fingerprint(array: np.ndarray) -> int:
-    """A number that almost surely differs where one bit of the array does."""
-    return zlib.crc32(np.ascontiguousarray(array))
+    """A number of the whole memory that ``array`` looks into; it almost surely differs where one bit does."""
+    return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")))
+
+
+def arrays_in(value: Any) -> Iterator[Any]:
+    """The arrays that a saved value holds: itself, or what tuples, lists and the closures of functions hold."""
+    if hasattr(value, "base") and hasattr(value, "strides"):
+        yield value
+    elif hasattr(value, "_data"):                                   # a Tensor
+        yield value._data
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from arrays_in(part)
+    elif isinstance(value, FunctionType):
+        for cell in value.__closure__ or ():
+            if cell.cell_contents is not value:                     # a function that calls itself
+                yield from arrays_in(cell.cell_contents)
+    elif isinstance(value, partial):
+        yield from arrays_in((value.func, *value.args, *value.keywords.values()))
+    elif isinstance(value, MethodType):
+        yield from arrays_in(list(getattr(value.__self__, "__dict__", {}).values()))

@@ -10,6 +10,7 @@ guidance.py    an image of what was asked for;  inpaint.py: what is missing of a
 embedding.py, unet.py, dit.py   networks for images that are told the time and the label
 score.py    score matching: explicit, sliced, denoising;   langevin.py  sampling up a score, plain, adjusted, annealed
 sde.py      diffusion in continuous time, and its reverse;  ode.py       its flow without noise, and likelihoods
+inputs.py   what enters all of these: batches, times, noise levels and labels, checked at the door
 """
 
 from tinycv.generative.dit import DiT

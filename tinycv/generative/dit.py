@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.methods import split
-from tinycv.generative.embedding import TimeAndLabel
+from tinycv.generative.embedding import TimeAndLabel, check_told
+from tinycv.generative.inputs import batch, reals, whole
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
 from tinycv.nn.linear import Linear
@@ -33,6 +34,9 @@ class DiTBlock(Module):
     """An encoder block whose norms and branches are scaled by an embedding e (B, D), through adaLN-Zero."""
 
     def __init__(self, dim: int, heads: int):
+        dim, heads = whole("DiTBlock", 1, dim=dim, heads=heads)
+        if dim % heads:
+            raise ValueError(f"DiTBlock: dim is {dim} and heads {heads}; dim must divide evenly among the heads")
         self.modulation = zero_linear(dim, 6 * dim)
         self.attention = MultiheadAttention(dim, heads)
         self.linear1, self.linear2 = Linear(dim, 4 * dim), Linear(4 * dim, dim)
@@ -47,11 +51,13 @@ class DiTBlock(Module):
 
 def modulated(z: Any, shift: Any, scale: Any) -> Any:
     """(1 + γ) LN(z) + β."""
+    reals("modulated", z=batch(z, "modulated: z"), shift=shift, scale=scale)
     return layer_norm(z, eps=1e-6) * (1 + scale) + shift
 
 
 def zero_linear(inputs: int, outputs: int) -> Linear:
     """A Linear that starts as 0."""
+    inputs, outputs = whole("zero_linear", 1, inputs=inputs, outputs=outputs)
     layer = Linear(inputs, outputs)
     layer.weight, layer.bias = init.zeros((outputs, inputs)), init.zeros((outputs,))
     return layer
@@ -65,8 +71,14 @@ class DiT(Module):
 
     def __init__(self, image_size: int, patch_size: int, channels: int = 1, dim: int = 128, depth: int = 4,
                  heads: int = 4, num_classes: int = 0):
+        image_size, patch_size, channels, dim, heads = whole(
+            "DiT", 1, image_size=image_size, patch_size=patch_size, channels=channels, dim=dim, heads=heads)
+        depth, num_classes = whole("DiT", 0, depth=depth, num_classes=num_classes)
+        if dim % heads:
+            raise ValueError(f"DiT: dim is {dim} and heads {heads}; dim must divide evenly among the heads")
         if image_size % patch_size:
-            raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}")
+            raise ValueError(f"DiT: image_size {image_size} does not divide into patches of patch_size {patch_size}")
+        self.channels = channels
         self.image_size, self.patch_size, patch = image_size, patch_size, channels * patch_size ** 2
         self.embed = TimeAndLabel(dim, num_classes)
         self.patch_embed = Linear(patch, dim)
@@ -77,8 +89,10 @@ class DiT(Module):
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
-        if x.shape[2:] != (self.image_size, self.image_size):
-            raise ValueError(f"images of shape {x.shape}; this DiT takes {self.image_size} x {self.image_size} pixels")
+        if tuple(batch(x, "DiT: x", 4).shape[1:]) != (self.channels, self.image_size, self.image_size):
+            raise ValueError(f"DiT: images of shape {x.shape}; this DiT takes {self.image_size} x {self.image_size} pixels "
+                             f"in {self.channels} channels")
+        check_told("DiT", x, t, label, self.embed.num_classes)
         e = silu(self.embed(t, label))                                                          # (B, D)
         z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed                     # (B, N, D)
         for block in self.blocks:

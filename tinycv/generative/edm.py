@@ -27,35 +27,43 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
-from tinycv.engine.backend import array_module, from_host
+from tinycv.engine import backend, ops
+from tinycv.engine.arguments import size
+from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.diffusion import Denoiser, normal_like
+from tinycv.generative.inputs import answering, batch, finite, per_example, reals, within
 from tinycv.nn.losses import mse_loss
 
 
 def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
     """c_skip, c_out and c_in for noise levels of any shape."""
+    reals("preconditioning", sigma=sigma, sigma_data=sigma_data)
     total = sigma * sigma + sigma_data * sigma_data
     return sigma_data * sigma_data / total, sigma * sigma_data / total ** 0.5, 1 / total ** 0.5
 
 
 def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
     """D(x, σ, *condition) by a network F(c_in x, c_noise, *condition): σ a number, or one for each of x (B, ...)."""
+    model = answering(model, "edm_denoiser: model")
+    sigma_data = finite(sigma_data, "edm_denoiser: sigma_data", above=0)
+
     def denoise(x: Any, sigma: Any, *condition: Any) -> Any:
-        level, beside = noise_levels(sigma, x)
+        level, beside = noise_levels(sigma, x, "edm_denoiser")
         c_skip, c_out, c_in = preconditioning(beside, sigma_data)
-        answer = model(c_in * x, Tensor(array_module(level).log(level) / 4), *condition)
+        c_noise = ops.log(level) / 4                                # (B,)
+        answer = model(c_in * x, c_noise if isinstance(c_noise, Tensor) else Tensor(c_noise), *condition)
         return c_skip * x + c_out * answer
     return denoise
 
 
-def noise_levels(sigma: Any, x: Any) -> tuple[Any, Any]:
-    """σ as arrays on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x."""
-    x, sigma = bare(x), bare(sigma)
-    xp = array_module(x)
-    level = (xp.full(len(x), sigma, x.dtype) if isinstance(sigma, (int, float)) else
-             from_host(xp, sigma).astype(x.dtype, copy=False))
+def noise_levels(sigma: Any, x: Any, name: str = "noise_levels") -> tuple[Any, Any]:
+    """σ on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x. A Tensor keeps its history.
+
+    ValueError for a σ that is not above 0 (on a GPU the results are NaN instead: to look would be to wait).
+    """
+    batch(x, f"{name}: x")
+    level = within(per_example(sigma, x, f"{name}: sigma"), f"{name}: sigma", above=0)
     return level, level.reshape((len(x),) + (1,) * (x.ndim - 1))
 
 
@@ -65,9 +73,11 @@ def edm_loss(model: Callable, y: Any, *condition: Any, sigma_data: float = 0.5, 
 
     Equal to the error of D, weighted by λ = 1/c_out². ln σ ~ N(mean, std²).
     """
-    xp = array_module(bare(y))
+    model = answering(model, "edm_loss: model")
+    sigma_data, std = finite(sigma_data, "edm_loss: sigma_data", above=0), finite(std, "edm_loss: std", low=0)
+    xp, mean = array_module(bare(batch(y, "edm_loss: y"))), finite(mean, "edm_loss: mean")
     sigma = xp.exp(mean + std * backend.standard_normal(len(y), bare(y), y.dtype))
-    level, beside = noise_levels(sigma, y)
+    level, beside = noise_levels(sigma, y, "edm_loss")
     c_skip, c_out, c_in = preconditioning(beside, sigma_data)
     x = y + beside * normal_like(y)
     answer = model(c_in * x, Tensor(xp.log(level) / 4), *condition)
@@ -76,8 +86,11 @@ def edm_loss(model: Callable, y: Any, *condition: Any, sigma_data: float = 0.5, 
 
 def edm_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
     """σ_0 = sigma_max ... σ_{N-1} = sigma_min, σ_N = 0, for N = steps: N + 1 numbers (eq. 5)."""
+    steps, rho = size(steps, "edm_sigmas: steps"), finite(rho, "edm_sigmas: rho", above=0)
+    sigma_min, sigma_max = finite(sigma_min, "edm_sigmas: sigma_min"), finite(sigma_max, "edm_sigmas: sigma_max")
     if steps < 2 or not 0 < sigma_min < sigma_max:
-        raise ValueError(f"steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < sigma_max={sigma_max}")
+        raise ValueError(f"edm_sigmas: steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < "
+                         f"sigma_max={sigma_max}")
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [*(np.linspace(*ends, steps) ** rho).tolist(), 0.0]
 
@@ -86,6 +99,9 @@ def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
     """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of both ends' slopes.
 
     For samplers.sample, with edm_sigmas as times, from x = sigma_max n."""
+    denoise = answering(denoise, "heun_step: denoise")
+    batch(x, "heun_step: x")
+    sigma, lower = finite(sigma, "heun_step: sigma", above=0), finite(lower, "heun_step: lower", low=0)
     slope = (x - denoise(x, sigma)) / sigma
     there = x + (lower - sigma) * slope                             # Euler's step
     if not lower:

@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import Tensor
+from tinycv.generative.inputs import labels, times_in
 from tinycv.nn.activation import silu
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.sequence.positions import sinusoidal
+
+
+def check_told(name: str, x: Any, t: Any, label: Any, num_classes: int) -> None:
+    """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the network's."""
+    if times_in(t, f"{name}: t").shape != (len(x),):
+        raise ValueError(f"{name}: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+    if label is not None and num_classes:
+        labels(label, f"{name}: label", num_classes, len(x))
 
 
 class TimeAndLabel(Module):
@@ -27,18 +37,22 @@ class TimeAndLabel(Module):
     """
 
     def __init__(self, dim: int, num_classes: int = 0):
-        self.dim, self.num_classes = dim, num_classes
+        self.dim = dim = size(dim, "TimeAndLabel: dim", 1)
+        self.num_classes = num_classes = size(num_classes, "TimeAndLabel: num_classes")
         self.linear1, self.linear2 = Linear(dim, dim), Linear(dim, dim)
         self.table = Embedding(num_classes + 1, dim) if num_classes else None
 
     def forward(self, t: Any, label: Any = None) -> Any:
         """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim)."""
-        t = bare(t)
+        t = times_in(t, "TimeAndLabel: t")
         xp = array_module(t)
         clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))          # (B, E)
         e = self.linear2(silu(self.linear1(clocks)))                                            # (B, E)
         if self.table is None:
             if label is not None:
-                raise ValueError("a label was given to a model that was built without classes: give it num_classes")
+                raise ValueError("TimeAndLabel: a label was given to a model that was built without classes: give it "
+                                 "num_classes")
             return e
-        return e + self.table(xp.full(len(t), self.num_classes) if label is None else label)
+        if label is None:
+            return e + self.table(xp.full(len(t), self.num_classes))
+        return e + self.table(Tensor(labels(label, "TimeAndLabel: label", self.num_classes, len(t))))

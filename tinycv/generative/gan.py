@@ -27,11 +27,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinycv.engine import backend
+from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import size as whole
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.engine.walk import grad
+from tinycv.generative.inputs import batch, finite, function
+from tinycv.generative.inputs import labels as labels_in
 from tinycv.nn.module import Module
 
 # ── what they play for: functions of logits, (B,) or (B, 1) ──────────────────────────────────────
@@ -44,17 +50,60 @@ class Game(NamedTuple):
     generator: Callable[[Any], Any]
 
 
+def logits(value: Any, what: str) -> Any:
+    """What a discriminator answered, if it is one real number per example, (B,) or (B, ...)."""
+    return batch(value, what)
+
+
 def tell_apart(real: Any, fake: Any) -> Any:
     """-V. softplus(-d) is -log σ(d), and softplus(d) is -log (1 - σ(d)), where σ itself would round to 0 or 1."""
-    return softplus(-real).mean() + softplus(fake).mean()
+    logits(real, "tell_apart: real")
+    return softplus(-real).mean() + softplus(logits(fake, "tell_apart: fake")).mean()
 
 
-MINIMAX = Game(tell_apart, lambda fake: -softplus(fake).mean())
-NON_SATURATING = Game(tell_apart, lambda fake: softplus(-fake).mean())
-LEAST_SQUARES = Game(lambda real, fake: 0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean(),
-                     lambda fake: 0.5 * ((fake - 1) ** 2).mean())
-HINGE = Game(lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean())
-WASSERSTEIN = Game(lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean())
+def minimax(fake: Any) -> Any:
+    """log (1 - σ(fake)): the generator's side of V."""
+    return -softplus(logits(fake, "minimax: fake")).mean()
+
+
+def non_saturating(fake: Any) -> Any:
+    """-log σ(fake): the same end, and a slope where the discriminator is sure."""
+    return softplus(-logits(fake, "non_saturating: fake")).mean()
+
+
+def least_squares(real: Any, fake: Any) -> Any:
+    """½ (real - 1)² + ½ fake²."""
+    logits(real, "least_squares: real")
+    return 0.5 * ((real - 1) ** 2).mean() + 0.5 * (logits(fake, "least_squares: fake") ** 2).mean()
+
+
+def near_one(fake: Any) -> Any:
+    """½ (fake - 1)²."""
+    return 0.5 * ((logits(fake, "near_one: fake") - 1) ** 2).mean()
+
+
+def hinge(real: Any, fake: Any) -> Any:
+    """max(0, 1 - real) + max(0, 1 + fake)."""
+    logits(real, "hinge: real")
+    return relu(1 - real).mean() + relu(1 + logits(fake, "hinge: fake")).mean()
+
+
+def difference(real: Any, fake: Any) -> Any:
+    """fake - real: minus the Wasserstein distance, for the best D of slope 1."""
+    logits(real, "difference: real")
+    return logits(fake, "difference: fake").mean() - real.mean()
+
+
+def minus_fake(fake: Any) -> Any:
+    """-fake."""
+    return -logits(fake, "minus_fake: fake").mean()
+
+
+MINIMAX = Game(tell_apart, minimax)
+NON_SATURATING = Game(tell_apart, non_saturating)
+LEAST_SQUARES = Game(least_squares, near_one)
+HINGE = Game(hinge, minus_fake)
+WASSERSTEIN = Game(difference, minus_fake)
 
 
 # ── what keeps the discriminator soft: added to its loss, as penalty(D, real, fake, *conditions) ─
@@ -67,9 +116,14 @@ class GradientPenalty:
     """
 
     def __init__(self, weight: float = 10.0):
-        self.weight = weight
+        self.weight = finite(weight, "GradientPenalty: weight", low=0)
 
     def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
+        if batch(real, "GradientPenalty: real").shape != batch(fake, "GradientPenalty: fake").shape:
+            raise ValueError(f"GradientPenalty: real has shape {tuple(real.shape)} and fake {tuple(fake.shape)}; points on "
+                             "lines between them need equal shapes")
+        if not self.weight:
+            return nothing(real)
         share = Tensor(backend.uniform((len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype))
         slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)       # (B, all of x)
         return self.weight * ((norm(slope, axis=-1) - 1) ** 2).mean()
@@ -80,17 +134,31 @@ class R1:
     """
 
     def __init__(self, weight: float = 10.0):
-        self.weight = weight
+        self.weight = finite(weight, "R1: weight", low=0)
 
     def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
+        if not self.weight:
+            return nothing(real)
         slope = slopes(discriminator, real, *conditions)
         return 0.5 * self.weight * (slope * slope).sum(axis=-1).mean()
 
 
+def nothing(x: Any) -> Tensor:
+    """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather than multiplied by 0."""
+    own = bare(batch(x, "nothing: x"))
+    return Tensor(backend.array_module(own).zeros((), own.dtype))
+
+
 def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
     """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's weights."""
-    x = Tensor(x.detach(), requires_grad=True)
-    (slope,) = grad(discriminator(x, *conditions).sum(), x, create_graph=True)
+    if not len(batch(x, "slopes: x")):
+        raise ValueError(f"slopes: x has shape {tuple(x.shape)}; there must be at least one example")
+    x = Tensor(x.detach() if isinstance(x, Tensor) else x, requires_grad=True)
+    judged = function(discriminator, "slopes: discriminator")(x, *conditions)
+    if not isinstance(judged, Tensor) or judged.ndim < 1 or not len(judged) or len(x) % len(judged):
+        raise ValueError(f"slopes: discriminator returned {shown(judged)} for x of shape {x.shape}; it must return a Tensor "
+                         "with a logit for each example, or for each pack of examples")
+    (slope,) = grad(judged.sum(), x, create_graph=True)
     return slope.reshape((len(x), -1))
 
 
@@ -104,14 +172,14 @@ class Packed(Module):
     """
 
     def __init__(self, network: Module, size: int):
-        if size < 1:
-            raise ValueError(f"size={size}: a pack holds at least one example")
-        self.network, self.size = network, size
+        self.network, self.size = function(network, "Packed: network"), whole(size, "Packed: size", 1)
 
     def forward(self, x: Any) -> Any:
         """x (B, C, ...). Returns the logits of B / size packs."""
+        if batch(x, "Packed: x").ndim < 2:
+            raise ValueError(f"Packed: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
         if len(x) % self.size:
-            raise ValueError(f"a batch of {len(x)} does not divide into packs of {self.size}")
+            raise ValueError(f"Packed: a batch of {len(x)} does not divide into packs of {self.size}")
         return self.network(x.reshape((len(x) // self.size, self.size * x.shape[1], *x.shape[2:])))
 
 
@@ -125,11 +193,19 @@ class Conditional(Module):
     """
 
     def __init__(self, network: Module, classes: int):
-        self.network, self.classes = network, classes
+        self.network, self.classes = function(network, "Conditional: network"), whole(classes, "Conditional: classes", 1)
 
     def forward(self, x: Any, labels: Any) -> Any:
-        """x (B, C, ...) and labels (B,), integers from 0 to classes - 1."""
-        labels, xp = bare(labels), backend.array_module(bare(x))
+        """x (B, C, ...) and labels (B,), integers from 0 to classes - 1.
+
+        IndexError names a label out of range (on a GPU its features are NaN instead: to look would be to wait).
+        """
+        if batch(x, "Conditional: x").ndim < 2:
+            raise ValueError(f"Conditional: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
+        labels, xp = labels_in(labels, "Conditional: labels", self.classes - 1, len(x)), backend.array_module(bare(x))
+        labels = backend.from_host(xp, labels)
         told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)                         # (B, classes)
+        if xp is not np:
+            told = xp.where(((labels < 0) | (labels >= self.classes))[:, None], xp.nan, told).astype(x.dtype)
         told = xp.broadcast_to(told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:]))
         return self.network(concatenate([x, Tensor(told)], axis=1))

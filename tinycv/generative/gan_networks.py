@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import choice, shown, size
+from tinycv.generative.inputs import batch, finite, whole
 from tinycv.nn import init
 from tinycv.nn.activation import LeakyReLU, ReLU, Sigmoid
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
@@ -19,6 +21,9 @@ from tinycv.nn.module import Flatten, Module, Sequential
 
 def start_small(network: Module, std: float = 0.02) -> None:
     """Matrices and convolutions from N(0, std²), their biases from 0: Radford et al. 2016, section 4. In place."""
+    if not isinstance(network, Module):
+        raise TypeError(f"start_small: network is {shown(network)}; it must be a Module")
+    std = finite(std, "start_small: std", low=0)
     for module in network.modules():
         if isinstance(module, (Linear, Conv2d, ConvTranspose2d)):
             module.weight = init.normal(module.weight.shape, std)
@@ -35,6 +40,7 @@ class PointGenerator(Sequential):
     """
 
     def __init__(self, latent: int = 2, out: int = 2, width: int = 400, depth: int = 4):
+        latent, out, width, depth = whole("PointGenerator", 1, latent=latent, out=out, width=width, depth=depth)
         sizes, layers = [latent] + [width] * depth, []
         for before, after in zip(sizes, sizes[1:], strict=False):
             layers += [Linear(before, after, bias=False), BatchNorm1d(after), ReLU()]
@@ -47,6 +53,8 @@ class Maxout(Module):
     """y_i = max_j (x W_ij + b_ij): each output is the highest of ``pieces`` planes. Goodfellow et al. 2013, eq. 1-2."""
 
     def __init__(self, in_features: int, out_features: int, pieces: int):
+        in_features, out_features, pieces = whole("Maxout", 1, in_features=in_features, out_features=out_features,
+                                                  pieces=pieces)
         self.linear, self.pieces = Linear(in_features, pieces * out_features), pieces
 
     def forward(self, x: Any) -> Any:
@@ -59,6 +67,8 @@ class PointDiscriminator(Sequential):
     """Points (B, features) to logits (B, 1): three maxout layers of 200 with five pieces, as PacGAN's for 2-D data."""
 
     def __init__(self, features: int = 2, width: int = 200, pieces: int = 5, depth: int = 3):
+        features, width, pieces, depth = whole("PointDiscriminator", 1, features=features, width=width, pieces=pieces,
+                                               depth=depth)
         sizes = [features] + [width] * depth
         super().__init__(*[Maxout(a, b, pieces) for a, b in zip(sizes, sizes[1:], strict=False)], Linear(width, 1))
         start_small(self)
@@ -72,6 +82,8 @@ class PointMLP(Sequential):
     """
 
     def __init__(self, features: int, out: int, width: int = 128, depth: int = 3, slope: float = 0.0):
+        features, out, width, depth = whole("PointMLP", 1, features=features, out=out, width=width, depth=depth)
+        slope = finite(slope, "PointMLP: slope")
         sizes = [features] + [width] * depth
         hidden = [(Linear(a, b), LeakyReLU(slope) if slope else ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
         super().__init__(*[layer for pair in hidden for layer in pair], Linear(width, out))
@@ -90,7 +102,9 @@ class DCGANGenerator(Module):
     """
 
     def __init__(self, side: int, latent: int = 64, channels: int = 1, width: int = 32):
-        self.latent, sides = latent, _sides(side)
+        latent, channels, width = whole("DCGANGenerator", 1, latent=latent, channels=channels, width=width)
+        self.latent, sides = latent, _sides(side, "DCGANGenerator")
+        side = sides[0]
         self.start, self.most = sides[-1], width << (len(sides) - 2)
         self.project = Linear(latent, self.most * self.start ** 2, bias=False)
         layers, before = [], self.most
@@ -103,6 +117,8 @@ class DCGANGenerator(Module):
 
     def forward(self, z: Any) -> Any:
         """z (B, latent) to images (B, channels, side, side), 0 to 1."""
+        if tuple(batch(z, "DCGANGenerator: z").shape[1:]) != (self.latent,):
+            raise ValueError(f"DCGANGenerator: z has shape {tuple(z.shape)}; this generator takes noise (B, {self.latent})")
         x = self.project(z).reshape((len(z), self.most, self.start, self.start))
         return self.layers(x)
 
@@ -114,7 +130,9 @@ class DCGANDiscriminator(Sequential):
     """
 
     def __init__(self, side: int, channels: int = 1, width: int = 32, batch_norm: bool = True):
-        sides, layers, before = _sides(side), [], channels
+        channels, width = whole("DCGANDiscriminator", 1, channels=channels, width=width)
+        batch_norm = choice(batch_norm, "DCGANDiscriminator: batch_norm", (True, False))
+        sides, layers, before = _sides(side, "DCGANDiscriminator"), [], channels
         for i, at in enumerate(sides[:-1]):
             normed = batch_norm and i > 0
             after = width << i
@@ -125,10 +143,11 @@ class DCGANDiscriminator(Sequential):
         start_small(self)
 
 
-def _sides(side: int) -> list[int]:
+def _sides(side: int, name: str) -> list[int]:
     """A side, halved and rounded up, until it is 4 or 3: 28, 14, 7, 4. Windows of 4 make an even side, of 3 an odd one."""
+    side = size(side, f"{name}: side")
     if side < 5:
-        raise ValueError(f"a side of {side}: images of 5 x 5 and above can be halved")
+        raise ValueError(f"{name}: a side of {side}: images of 5 x 5 and above can be halved")
     sides = [side]
     while sides[-1] > 4:
         sides.append(-(-sides[-1] // 2))

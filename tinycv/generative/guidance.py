@@ -16,30 +16,55 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine import backend
+from tinycv.engine.arguments import number, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import Tensor
 from tinycv.generative.diffusion import Denoiser
+from tinycv.generative.inputs import answering, batch, finite, integers
 
 
 def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
     """The labels (B,), of which each is replaced by ``nobody``, the number of "nobody said", with probability ``share``."""
-    labels = bare(labels)
+    labels, nobody = labels_of(labels, "without_some", nobody)
+    share = number(share, "without_some: share", 0, 1)
     xp = array_module(labels)
     return Tensor(xp.where(backend.uniform(labels.shape, labels) < share, nobody, labels))
 
 
 def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:
-    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional denoise(x, t, labels)."""
-    labels = bare(labels)
-    if not w:
-        return lambda x, t: denoise(x, t, Tensor(labels))
+    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional denoise(x, t, labels).
+
+    An answer that has the weight 0 (the one without the label at w = 0, the one with it at w = -1) is not asked for.
+    """
+    labels, nobody = labels_of(labels, "guided", nobody)
+    denoise, w = answering(denoise, "guided: denoise"), finite(w, "guided: w")
     xp = array_module(labels)
-    both = Tensor(xp.concatenate([labels, xp.full_like(labels, nobody)]))                       # (2 B,)
+    untold = xp.full_like(labels, nobody)
+    both = Tensor(xp.concatenate([labels, untold]))                                             # (2 B,)
 
     def denoise_guided(x: Any, t: Any) -> Any:
-        told, untold = split(denoise(concatenate([x, x]), t, both), 2)                          # one pass for both
-        return (1 + w) * told - w * untold
+        batch(x, "guided: x")
+        if len(x) != len(labels):
+            raise ValueError(f"guided: x has shape {tuple(x.shape)}, but there are {len(labels)} labels; one for each of x")
+        if w in (0, -1):
+            return denoise(x, t, Tensor(labels if w == 0 else untold))
+        with_label, without = split(denoise(concatenate([x, x]), t, both), 2)                   # one pass for both
+        return (1 + w) * with_label - w * without
 
     return denoise_guided
+
+
+def labels_of(labels: Any, name: str, nobody: Any) -> tuple[Any, int]:
+    """Labels (B,) as a bare integer array, and the number of "nobody said", which they must be able to hold."""
+    labels, nobody = integers(labels, f"{name}: labels"), size(nobody, f"{name}: nobody")
+    most = np.iinfo(labels.dtype).max
+    if nobody > most:
+        raise ValueError(f"{name}: nobody is {nobody}, and labels of {labels.dtype} hold numbers up to {most}; "
+                         "give labels of int64")
+    if isinstance(labels, np.ndarray) and len(labels) and labels.min() < 0:
+        raise IndexError(f"{name}: labels hold {labels.min()}; classes are numbered from 0")
+    return labels, nobody

@@ -17,21 +17,40 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.ops import where
+from tinycv.engine.tensor import bare
 from tinycv.generative.diffusion import diffused, normal_like
-from tinycv.generative.samplers import Step
+from tinycv.generative.inputs import answer, batch, function
+from tinycv.generative.samplers import Step, checked_step
 
 
 def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeats: int = 5) -> Step:
     """The sampler's step made into one that keeps ``image`` where ``known`` is True.
 
     image, known: of x's shape, on its device; known is bool. repeats: how often each step is painted.
+    What stands in ``image`` where nothing is known is never looked at: it may be NaN.
     """
+    function(step, "inpainting: step")
+    batch(image, "inpainting: image")
+    kind = getattr(getattr(bare(known), "dtype", None), "kind", None)
+    if kind != "b":
+        raise TypeError(f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True where the "
+                        "image is known")
+    answer_shape = tuple(image.shape)
+    if tuple(known.shape) != answer_shape:
+        raise ValueError(f"inpainting: image has shape {answer_shape}, known {tuple(known.shape)}; they must be equal")
+    repeats = size(repeats, "inpainting: repeats", 1)
+
     def paint(x: Any, t: int, s: int) -> Any:
+        schedule, t, s = checked_step("inpainting", alpha_bar, x, t, s)
+        if tuple(x.shape) != answer_shape:
+            raise ValueError(f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be equal")
         for left in reversed(range(repeats)):
-            painted = where(known, diffused(alpha_bar, image, s, normal_like(x)), step(x, t, s))
+            noised = diffused(schedule, image, s, normal_like(x))
+            painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
             if left:
-                keep = float(alpha_bar[t] / alpha_bar[s])           # q(x_t | x_s): all steps from s to t in one
+                keep = float(schedule[t] / schedule[s])             # q(x_t | x_s): all steps from s to t in one
                 x = keep ** 0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)
         return painted
 

@@ -20,6 +20,7 @@ import numpy as np
 from tinycv.data.augment import random_affine
 from tinycv.data.disk_cache import cached
 from tinycv.data.loader import DataLoader
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import get_rng_state, manual_seed, set_rng_state
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.metrics import frechet_distance
@@ -36,6 +37,8 @@ class Judge:
     """A trained classifier on the CPU: NumPy images (N, C, S, S) in [0, 1] in, NumPy arrays out."""
 
     def __init__(self, model: ConvNet):
+        if not isinstance(model, ConvNet):
+            raise TypeError(f"Judge: model is {shown(model)}; it must be a ConvNet")
         self.model = model.eval()
 
     def features(self, images: np.ndarray) -> np.ndarray:
@@ -52,14 +55,34 @@ class Judge:
 
     def frechet_multiple(self, fake: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
         """Frechet distance of fake to test, by that of train to test: of equally many, since it depends on how many."""
+        fake, train = images_in(fake, "Judge: fake"), images_in(train, "Judge: train")
         n, held = min(len(fake), len(train)), self.features(test)
         generated, real = (frechet_distance(self.features(images[:n]), held) for images in (fake, train))
+        if real == 0:
+            raise ValueError("Judge: train and test have the Frechet distance 0, of which nothing is a multiple; are they "
+                             "the same images?")
         return generated / real
 
     def _in_parts(self, function, images: np.ndarray) -> np.ndarray:
+        images = images_in(images, "Judge: images")
+        channels, side = self.model.in_channels, self.model.image_size
+        if images.shape[1:] != (channels, side, side):
+            raise ValueError(f"Judge: images have shape {images.shape}; this judge takes (N, {channels}, {side}, {side})")
         parts = np.array_split(images, -(-len(images) // 256))                  # all at once would want gigabytes
         with no_grad():
             return np.concatenate([function(Tensor(part)).numpy() for part in parts])
+
+
+def images_in(images: np.ndarray, what: str) -> np.ndarray:
+    """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some digit or other."""
+    if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
+        raise TypeError(f"{what} is {shown(images)}; it must be a NumPy array of floats, 0 to 1")
+    if images.ndim != 4 or not images.size or images.shape[2] != images.shape[3]:
+        raise ValueError(f"{what} has shape {images.shape}; it must be (N, C, S, S), with at least one image")
+    if not np.isfinite(images).all():
+        raise ValueError(f"{what} of shape {images.shape} holds {(~np.isfinite(images)).sum()} numbers that are NaN or "
+                         "infinite; all must be finite")
+    return images
 
 
 def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int = 0) -> Judge:
@@ -68,6 +91,13 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
     Kept in the cache folder and loaded from there next time, if data, seed and recipe are the same. The streams of random
     numbers stand afterwards where they stood, whether it was loaded or trained.
     """
+    images, epochs = images_in(images, "judge_of: images"), size(epochs, "judge_of: epochs")
+    seed = size(seed, "judge_of: seed")
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise TypeError(f"judge_of: labels are {shown(labels)}; they must be a NumPy array of integers ({len(images)},), "
+                        "one for each image")
+    if labels.min() < 0:
+        raise IndexError(f"judge_of: labels hold {labels.min()}; classes are numbered from 0")
     print_of_data = zlib.crc32(np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images)))
     before = get_rng_state()
     try:

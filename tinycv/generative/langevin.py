@@ -22,10 +22,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.tensor import bare, no_grad
+from tinycv.generative.inputs import answer, answering, batch, every, finite, function, numbers
 
 
 @dataclass
@@ -51,7 +56,8 @@ class Chain:
 @no_grad()
 def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
-    chain = _begun(x, step, steps)
+    chain, step, steps, keep_every = _begun("ula", x, step, steps, keep_every)
+    score = answering(score, "ula: score")
     for i in range(steps):
         _keep(chain, i, keep_every)
         drift = step * bare(score(chain.x))
@@ -64,7 +70,8 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
 @no_grad()
 def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
-    chain = _begun(x, step, steps)
+    chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
+    score, log_density = answering(score, "mala: score"), _log_density(log_density)
     log_p, slope = bare(log_density(chain.x)), bare(score(chain.x))
     for i in range(steps):
         _keep(chain, i, keep_every)
@@ -87,32 +94,57 @@ def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: 
              keep_every: int | None = None) -> Chain:
     """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ (N,)). eps is the paper's
     ε: the step α at the last level."""
-    if not len(sigmas) or min(sigmas) <= 0:
-        raise ValueError(f"sigmas={list(sigmas)}: there must be at least one noise level, and all above 0")
-    chain = _begun(x, eps, steps)
+    sigmas = numbers(sigmas, "annealed: sigmas", above=0)
+    if any(lower > upper for upper, lower in zip(sigmas, sigmas[1:], strict=False)):
+        raise ValueError(f"annealed: sigmas are {shown(sigmas)}; noise levels must not rise")
+    function(score, "annealed: score")
+
+    def at_level(level: Any, x: Any) -> Any:
+        return answer(score(x, level), x.shape, "annealed: score")
+
+    chain, eps, steps, keep_every = _begun("annealed", x, eps, steps, keep_every)
     for sigma in map(float, sigmas):
         level = array_module(chain.x).full(len(chain.x), sigma, chain.x.dtype)
         alpha = eps * (sigma / float(sigmas[-1])) ** 2
-        part = ula(lambda x, level=level: score(x, level), chain.x, alpha / 2, steps, keep_every)
+        part = ula(partial(at_level, level), chain.x, alpha / 2, steps, keep_every or None)
         chain.x, chain.path, chain.drift = part.x, chain.path + part.path, chain.drift + part.drift
     return chain
 
 
 def geometric(first: float, last: float, count: int) -> list[float]:
     """``count`` noise levels from first to last, each the same fraction of the one before."""
-    if count < 2 or min(first, last) <= 0:
-        raise ValueError(f"count={count} must be at least 2, first={first} and last={last} above 0")
+    count = size(count, "geometric: count", 2)
+    first, last = finite(first, "geometric: first", above=0), finite(last, "geometric: last", above=0)
     return [first * (last / first) ** (i / (count - 1)) for i in range(count)]
 
 
-def _begun(x: Any, step: float, steps: int) -> Chain:
-    """A chain at x; ValueError for steps that lead nowhere."""
-    if not step > 0 or steps < 0:
-        raise ValueError(f"a step of size {step} must be above 0, and the number of steps, {steps}, at least 0")
-    return Chain(bare(x))
+def _begun(name: str, x: Any, step: Any, steps: Any, keep_every: Any) -> tuple[Chain, float, int, int]:
+    """A chain at x, and the other arguments as plain numbers, after they were looked at."""
+    what = "eps" if name == "annealed" else "step"
+    return (Chain(bare(batch(x, f"{name}: x", 2))), finite(step, f"{name}: {what}", above=0),
+            size(steps, f"{name}: steps"), every(keep_every, f"{name}: keep_every"))
 
 
-def _keep(chain: Chain, i: int, every: int | None) -> None:
+def _log_density(log_density: Callable) -> Callable:
+    """The function, whose answer must be (N,): (N, 1) would compare every walker with every other.
+
+    On the host it may not begin at NaN: every step from there would be refused, and the walker stand still for ever.
+    """
+    function(log_density, "mala: log_density")
+    started = False
+
+    def checked(x: Any) -> Any:
+        nonlocal started
+        log_p = answer(log_density(x), x.shape[:1], "mala: log_density")
+        if not started and isinstance(bare(log_p), np.ndarray) and np.isnan(bare(log_p)).any():
+            raise ValueError(f"mala: log_density is NaN at {np.isnan(bare(log_p)).sum()} of the {len(x)} points of x; "
+                             "begin where it is a number")
+        started = True
+        return log_p
+    return checked
+
+
+def _keep(chain: Chain, i: int, every: int) -> None:
     """Before step i: note where the walkers are, if it is its turn."""
     if every and i % every == 0:
         chain.path.append(chain.x)

@@ -16,17 +16,30 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
+from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import cos, sin
 from tinycv.engine.tensor import bare
+from tinycv.generative.inputs import batch, finite, times_in, whole
 from tinycv.nn.activation import SiLU
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module, Sequential
 
 
 def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: float = 16.0) -> Any:
-    """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width is even."""
+    """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width is even.
+
+    Whole numbers become float32: waves of whole speeds alone would tell few of them apart.
+    """
+    width = size(width, "fourier_features: width", 2)
+    if width % 2:
+        raise ValueError(f"fourier_features: width is {width}; it must be even, a sine and a cosine for each speed")
+    slowest = finite(slowest, "fourier_features: slowest", above=0)
+    fastest = finite(fastest, "fourier_features: fastest", above=0)
+    if getattr(getattr(t, "dtype", None), "kind", None) in ("i", "u"):
+        t = t.astype("float32")
+    batch(t, "fourier_features: t")
     own = bare(t)
     turns = 2.0 ** array_module(own).linspace(log2(slowest), log2(fastest), width // 2, dtype=own.dtype)
     angle = (t[..., None] * turns).reshape((len(t), prod(t.shape[1:]) * len(turns)))
@@ -43,13 +56,24 @@ class ScoreMLP(Module):
 
     def __init__(self, dim: int, hidden: int = 128, depth: int = 3, time_features: int = 16, place_features: int = 0,
                  fastest: float = 64.0):
-        self.time_features, self.place_features, self.fastest = time_features, place_features, fastest
+        dim, hidden, depth = whole("ScoreMLP", 1, dim=dim, hidden=hidden, depth=depth)
+        time_features = size(time_features, "ScoreMLP: time_features", 2)
+        place_features = size(place_features, "ScoreMLP: place_features")
+        if time_features % 2 or place_features % 2:
+            raise ValueError(f"ScoreMLP: time_features is {time_features} and place_features {place_features}; both must "
+                             "be even, a sine and a cosine for each speed")
+        self.time_features, self.place_features = time_features, place_features
+        self.dim, self.fastest = dim, finite(fastest, "ScoreMLP: fastest", above=0)
         widths = [dim * (1 + place_features) + time_features] + [hidden] * depth
         layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (Linear(a, b), SiLU())]
         self.layers = Sequential(*layers, Linear(hidden, dim))
 
     def forward(self, x: Any, t: Any) -> Any:
         """x (B, dim), t (B,). Returns (B, dim)."""
+        if batch(x, "ScoreMLP: x", 2).shape[1] != self.dim:
+            raise ValueError(f"ScoreMLP: x has shape {tuple(x.shape)}; this network takes points (B, {self.dim})")
+        if times_in(t, "ScoreMLP: t", gradient=True).shape != (len(x),):
+            raise ValueError(f"ScoreMLP: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
         seen = [x, fourier_features(t, self.time_features)]
         if self.place_features:
             seen.append(fourier_features(x, self.place_features, slowest=1.0, fastest=self.fastest))

@@ -4,8 +4,8 @@
     d log p_t(x(t)) / dt = -∇·v(x(t), t)                                             Chen et al. 2018, theorem 1
     log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt                              Song et al. 2021, eq. 39
 
-A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by one walk back an axis, or
-estimated along a random direction, kept for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
+A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by one walk back per axis,
+or estimated along a random direction, kept for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
 
 Steps are fixed and written out: Euler's error falls with the step, Heun's with its square, Runge-Kutta's with its fourth
 power; they look at v once, twice and four times a step.
@@ -16,27 +16,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
+from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare, no_grad
+from tinycv.generative.inputs import answering, batch, finite, function, numbers
 from tinycv.generative.score import with_divergence, with_slope_along
 from tinycv.generative.sde import SDE
 
 
 def euler(v: Callable, x: Any, t: float, then: float) -> Any:
     """One step along v(x, t) from t to ``then``."""
+    v, t, then = _ready("euler", v, x, t, then)
     return x + (then - t) * v(x, t)
 
 
 def heun(v: Callable, x: Any, t: float, then: float) -> Any:
     """The mean of the slopes here and where Euler's step would end."""
+    v, t, then = _ready("heun", v, x, t, then)
     here = v(x, t)
     return x + (then - t) / 2 * (here + v(x + (then - t) * here, then))
 
 
 def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
     """Runge and Kutta's: two looks at the middle count twice."""
+    v, t, then = _ready("rk4", v, x, t, then)
     h, middle = then - t, (t + then) / 2
     k1 = v(x, t)
     k2 = v(x + h / 2 * k1, middle)
@@ -45,10 +51,17 @@ def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
     return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
+def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Callable, float, float]:
+    """The velocity, whose answer must have the shape of x, and both times as floats."""
+    batch(x, f"{name}: x")
+    return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
+
+
 @no_grad()
 def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) -> Any:
     """x carried along v(x, t) from times[0] to times[-1]; an array."""
-    x, times = bare(x), [float(t) for t in times]
+    x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
+    v, step = answering(v, "solve: v"), function(step, "solve: step")
     for t, then in zip(times, times[1:], strict=False):
         x = step(lambda x, t: bare(v(x, t)), x, t, then)
     return x
@@ -63,9 +76,17 @@ def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], al
     along (B, D), from N(0, I) or random signs: estimate the divergence along these directions, which costs one walk back
     instead of D, and is right on average. ValueError for times that fall.
     """
-    if not times[0] < times[-1]:
-        raise ValueError(f"times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or just above, to "
-                         "the noise at 1, where the density is known")
+    if not isinstance(sde, SDE):
+        raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")
+    times = numbers(times, "log_likelihood: times", 2)
+    rise = all(t < then for t, then in pairwise(times))
+    if not rise or times[0] < 0 or abs(times[-1] - 1) > 1e-6:
+        raise ValueError(f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or "
+                         "just above, to the noise at 1, where the density is known")
+    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
+    batch(x, "log_likelihood: x", 2)
+    if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
+        raise ValueError(f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they must be equal")
     x, v, scale = bare(x), sde.flow(score), sde.marginal(float(times[0]))[0]
     xp, dim = array_module(x), x.shape[1]
 

@@ -6,6 +6,8 @@
 
 A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are drawn.
 Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
+With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in the paper) Pac4 puts a
+share of 0.019 of its points within 3 sigma, where the paper has 0.936 (demos/gallery/08_gan_2d_full.json).
 differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas
 0 and 0.9, theirs is 1e-4 with beta1 0.8 for a hundred times as many steps. All methods here have the same.
 """
@@ -13,6 +15,7 @@ differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -22,10 +25,12 @@ import numpy as np
 
 from tinycv.data.loader import DrawnLoader
 from tinycv.data.shapes import grid, ring
+from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import Stopwatch, manual_seed
 from tinycv.engine.tensor import Tensor
 from tinycv.generative.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Packed
 from tinycv.generative.gan_networks import PointDiscriminator, PointGenerator, PointMLP
+from tinycv.generative.inputs import whole
 from tinycv.generative.turns import fit_gan
 from tinycv.metrics import Modes, modes_covered
 from tinycv.nn.module import Module
@@ -44,6 +49,9 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the m
 
 def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Module, Module]:
     """A generator and a discriminator: PacGAN's, or small ones."""
+    pack = size(pack, "networks: pack", 1)
+    pacgan, spectral = (choice(flag, f"networks: {name}", (True, False)) for name, flag in (
+        ("pacgan", pacgan), ("spectral", spectral)))
     generator = PointGenerator() if pacgan else PointMLP(2, 2)
     discriminator = PointDiscriminator(2 * pack) if pacgan else PointMLP(2 * pack, 1, slope=0.2)
     discriminator = spectral_norm(discriminator) if spectral else discriminator
@@ -52,6 +60,9 @@ def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Modul
 
 def learners(*sides: Module) -> list[Adam]:
     """An optimiser for each side, the same for every method."""
+    for side in sides:
+        if not isinstance(side, Module):
+            raise TypeError(f"learners: a side is {shown(side)}; it must be a Module")
     return [Adam(side.parameters(), lr=2e-3, betas=(0.0, 0.9)) for side in sides]
 
 
@@ -61,6 +72,11 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
 
     watch(step, points (2500, 2), discriminator) is called at each of them. Every method has equally many steps.
     """
+    steps, moments = whole("play", 1, steps=steps, moments=moments)
+    seed, method = size(seed, "play: seed"), choice(method, "play: method", METHODS)
+    if moments > steps:
+        raise ValueError(f"play: steps is {steps} and moments {moments}; there can be no more looks than steps")
+    check_density(density, "play: density")
     manual_seed(seed)
     options = METHODS[method](density.sigma)
     pack = options.pop("pack", 1)
@@ -81,11 +97,22 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
     return seen
 
 
+def check_density(density: Any, what: str) -> None:
+    """TypeError unless it is a mixture of modes with one width, such as ``ring()`` and ``grid()``."""
+    width, means = getattr(density, "sigma", None), getattr(density, "means", None)
+    if not callable(getattr(density, "sample", None)) or width is None or means is None:
+        raise TypeError(f"{what} is {shown(density)}; it must be a Mixture with one sigma, such as ring() or grid()")
+
+
 def tournament(steps: int, trials: int, path: Path, pacgan: bool = False, device: str = "cpu") -> dict[str, np.ndarray]:
     """``trials`` of every METHOD on grid and ring: {"grid, R1": (trials, 4), ...}, modes, share, reverse KL, seconds.
 
     Every trial is written to ``path`` as soon as it is done; those that are there already are not played again.
     """
+    steps, trials = whole("tournament", 1, steps=steps, trials=trials)
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept, rows = json.loads(path.read_text()) if path.exists() else {}, list(product((grid, ring), METHODS))
     size = "PacGAN's networks" if pacgan else "small networks"

@@ -24,9 +24,13 @@ from typing import Any
 
 from tinycv.ema import EMA
 from tinycv.engine import backend
+from tinycv.engine.arguments import shown as say
+from tinycv.engine.arguments import size
+from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter, Tensor, no_grad
 from tinycv.engine.walk import grad
 from tinycv.generative.gan import NON_SATURATING, Game
+from tinycv.generative.inputs import finite, function, whole
 from tinycv.generative.unrolled import unrolled
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule
@@ -58,19 +62,44 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     evaluate(generator), and all else as in train.fit; resuming from a checkpoint gives the same bits.
     ValueError if an optimiser does not hold exactly its own side's weights.
     """
+    epochs, unroll = whole("fit_gan", 0, epochs=epochs, unroll=unroll)
+    critic_steps, evaluate_every = whole("fit_gan", 1, critic_steps=critic_steps, evaluate_every=evaluate_every)
+    unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
+    _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
+    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
+        if value is not None:
+            function(value, f"fit_gan: {name}")
+    if ema is not None and not isinstance(ema, EMA):
+        raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
+    if not hasattr(loader, "epoch"):
+        raise TypeError(f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader")
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
     for name, network, optimizer in (("g_optimizer", generator, g_optimizer), ("d_optimizer", discriminator, d_optimizer)):
         if set(optimizer.parameters()) != set(network.parameters()):
-            raise ValueError(f"{name} must hold the parameters of the {type(network).__name__} that it is for, all of them "
-                             "and no others")
+            raise ValueError(f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it is for, "
+                             "all of them and no others")
     if ema is not None and ema.model is not generator:
-        raise ValueError("ema must be of the generator: EMA(generator)")
+        raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
     run = Run(players, {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}, loader, seed, ema,
               checkpoint and Path(checkpoint))
     look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
     return run.through(epochs, partial(take_turns, run, game, penalty, critic_steps, look_ahead, schedule),
                        evaluate and (lambda players: evaluate(players.generator)), evaluate_every, checkpoint_every,
                        progress, log_every)
+
+
+def _check_sides(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_optimizer: Optimizer,
+                 game: Game) -> None:
+    """Are all of these what ``fit_gan`` takes them for?"""
+    for name, value, kind in (("generator", generator, Module), ("discriminator", discriminator, Module),
+                              ("g_optimizer", g_optimizer, Optimizer), ("d_optimizer", d_optimizer, Optimizer),
+                              ("game", game, Game)):
+        if not isinstance(value, kind):
+            raise TypeError(f"fit_gan: {name} is {say(value)}; it must be a {kind.__name__}")
+    if not hasattr(generator, "latent"):
+        raise ValueError("fit_gan: generator has no attribute latent, the size of its noise; set generator.latent = 64, "
+                         "for example")
+    size(generator.latent, "fit_gan: generator.latent", 1)
 
 
 def take_turns(run: Run, game: Game, penalty: Callable | None, critic_steps: int, look_ahead: Callable,
@@ -85,6 +114,9 @@ def take_turns(run: Run, game: Game, penalty: Callable | None, critic_steps: int
     with nullcontext() if paints else held(generator):
         fake = generator(z, *told)
 
+    if tuple(fake.shape) != tuple(real.shape):
+        raise ValueError(f"fit_gan: generator made fakes of shape {tuple(fake.shape)}, and the real examples have shape "
+                         f"{tuple(real.shape)}; they must be equal")
     shown = fake.detach()
     d_loss, g_loss = teach(game, discriminator, real, shown, told)
     learn(run.optimizers["d_optimizer"], d_loss if penalty is None else d_loss + penalty(discriminator, real, shown, *told))
@@ -120,6 +152,8 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
 
     record: so that a gradient can pass through it to its inputs.
     """
+    if member.get() is not None:
+        raise RuntimeError("held: inside a shard of a batch, other shards compute with the state that it puts back")
     kept = [(t, t._data.copy()) for _, t in network.named_tensors() if not isinstance(t, Parameter)]
     try:
         with nullcontext() if record else no_grad():

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import size, sizes
 from tinycv.engine.methods import concatenate
-from tinycv.generative.embedding import TimeAndLabel
+from tinycv.generative.embedding import TimeAndLabel, check_told
+from tinycv.generative.inputs import batch, whole
 from tinycv.nn import init
 from tinycv.nn.activation import silu
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
@@ -31,13 +33,25 @@ from tinycv.sequence.attention import MultiheadAttention
 
 def group_norm_of(channels: int) -> GroupNorm:
     """Groups of four channels. A group of one would take away again what the embedding has added to its channel."""
+    channels = _of_four(channels, "group_norm_of: channels")
     return GroupNorm(channels // 4, channels)
+
+
+def _of_four(channels: int, what: str) -> int:
+    """A number of channels that divides into groups of four."""
+    channels = size(channels, what, 4)
+    if channels % 4:
+        raise ValueError(f"{what} is {channels}; it must be a multiple of 4")
+    return channels
 
 
 class ResBlock(Module):
     """Two convolutions, between which the embedding comes in, and a way round them. The second starts at 0."""
 
     def __init__(self, channels_in: int, channels_out: int, embed_dim: int):
+        embed_dim = size(embed_dim, "ResBlock: embed_dim", 1)
+        channels_in, channels_out = (_of_four(channels, f"ResBlock: {name}") for name, channels in (
+            ("channels_in", channels_in), ("channels_out", channels_out)))
         self.norm1, self.norm2 = group_norm_of(channels_in), group_norm_of(channels_out)
         self.conv1 = Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv2 = Conv2d(channels_out, channels_out, 3, padding=1)
@@ -57,6 +71,10 @@ class PixelAttention(Module):
     """Every pixel looks at every other: x + MSA(GN(x)), with pixels for tokens and channels for features."""
 
     def __init__(self, channels: int, heads: int):
+        channels, heads = _of_four(channels, "PixelAttention: channels"), size(heads, "PixelAttention: heads", 1)
+        if channels % heads:
+            raise ValueError(f"PixelAttention: channels is {channels} and heads {heads}; the channels must divide evenly "
+                             "among the heads")
         self.norm, self.attention = group_norm_of(channels), MultiheadAttention(channels, heads)
 
     def forward(self, x: Any) -> Any:
@@ -75,6 +93,14 @@ class UNet(Module):
 
     def __init__(self, channels: int = 1, widths: tuple[int, ...] = (32, 64), patch_size: int = 2, heads: int = 4,
                  num_classes: int = 0, embed_dim: int = 128):
+        channels, patch_size, heads, embed_dim = whole(
+            "UNet", 1, channels=channels, patch_size=patch_size, heads=heads, embed_dim=embed_dim)
+        num_classes = size(num_classes, "UNet: num_classes")
+        widths = tuple(_of_four(width, "UNet: widths") for width in sizes(widths, "UNet: widths"))
+        if not widths or widths[-1] % heads:
+            raise ValueError(f"UNet: widths are {widths} and heads {heads}; there must be at least one width, and the last "
+                             "must divide evenly among the heads")
+        self.channels = channels
         levels = list(zip(widths, widths[1:], strict=False))        # (above, below)
         self.unit = patch_size * 2 ** len(levels)
         self.embed = TimeAndLabel(embed_dim, num_classes)
@@ -91,9 +117,12 @@ class UNet(Module):
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
+        if batch(x, "UNet: x", 4).shape[1] != self.channels:
+            raise ValueError(f"UNet: images of shape {tuple(x.shape)}; this network takes {self.channels} channels")
+        check_told("UNet", x, t, label, self.embed.num_classes)
         if x.shape[2] % self.unit or x.shape[3] % self.unit:
-            raise ValueError(f"images of shape {x.shape}: this U-Net halves both sides to 1 / {self.unit}, so they must be "
-                             f"multiples of {self.unit}; pad them, or build it with fewer widths")
+            raise ValueError(f"UNet: images of shape {x.shape}: this U-Net halves both sides to 1 / {self.unit}, so they "
+                             f"must be multiples of {self.unit}; pad them, or build it with fewer widths")
         e = silu(self.embed(t, label))                              # (B, E)
         x = self.down[0](self.stem(x), e)                           # (B, widths[0], H / patch, W / patch)
         seen = [x]

@@ -14,25 +14,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tinycv.engine.arguments import function, number, shown, size
+from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter
 from tinycv.engine.walk import grad
 from tinycv.nn.module import Module
+from tinycv.nn.parts import exchanged
 
 
 @contextmanager
 def unrolled(network: Module, loss_of: Callable[[], Any], steps: int, lr: float) -> Iterator[None]:
     """Inside, ``network`` has the weights that it would have after ``steps`` steps down ``loss_of()``, as functions of all
-    that the loss depends on; after, its own again."""
-    places = [(module, name, p) for module in network.modules() for name, p in vars(module).items()
-              if isinstance(p, Parameter)]
-    now = [p for _, _, p in places]
+    that the loss depends on; after, its own again. A weight that stands in several places is one weight in all of them; one
+    that is frozen, or that the loss does not depend on, stays as it is."""
+    function(loss_of, "unrolled: loss_of")
+    steps, lr = size(steps, "unrolled: steps"), number(lr, "unrolled: lr")
+    if not isinstance(network, Module):
+        raise TypeError(f"unrolled: network is {shown(network)}; it must be a Module")
+    if member.get() is not None:
+        raise RuntimeError("unrolled: inside a shard of a batch, other shards compute with the weights that it exchanges")
+    places = [(module, name, value) for module in network.modules() for name, value in vars(module).items()
+              if isinstance(value, (Parameter, list, tuple, dict))]
+    own = [p for p in network.parameters() if p.requires_grad]
+    now = dict(zip(own, own, strict=True))                          # what stands in the place of each of them
     try:
         for _ in range(steps):
-            slopes = grad(loss_of(), now, create_graph=True)
-            now = [p - lr * slope for p, slope in zip(now, slopes, strict=True)]
-            for (module, name, _), p in zip(places, now, strict=True):
-                setattr(module, name, p)
+            slopes = grad(loss_of(), list(now.values()), create_graph=True, allow_unused=True) if own else ()
+            for p, slope in zip(own, slopes, strict=True):
+                now[p] = now[p] if slope is None else now[p] - lr * slope
+            for module, name, value in places:
+                setattr(module, name, exchanged(value, lambda part: now.get(part, part)))
         yield
     finally:
-        for module, name, p in places:
-            setattr(module, name, p)
+        for module, name, value in places:
+            setattr(module, name, value)

@@ -1,7 +1,8 @@
 """nn: what networks share.
 
 Read in this order: module.py (how parameters are found), linear.py, activation.py (gelu), softmax.py, norm.py,
-batch_norm.py, losses.py, conv.py (with window.py: where a window looks), pool.py, dropout.py, init.py, spectral_norm.py.
+batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with window.py: where a window looks), pool.py, dropout.py,
+init.py, spectral_norm.py. checks.py: what they refuse.
 ``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time:
 engine/recompute.py. (``tinycv.checkpoint`` is about files.)
 """
@@ -19,10 +20,11 @@ from tinycv.nn import (  # noqa: F401  the _cuda ones: members of pairs for a GP
 )
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
+from tinycv.nn.binary_cross_entropy import BCEWithLogitsLoss
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.dropout import Dropout
 from tinycv.nn.linear import Embedding, Linear
-from tinycv.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from tinycv.nn.losses import CrossEntropyLoss, MSELoss
 from tinycv.nn.module import Flatten, Identity, Module, Sequential
 from tinycv.nn.norm import GroupNorm, LayerNorm
 from tinycv.nn.pool import AvgPool2d, MaxPool2d

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
+from tinycv.engine.arguments import choice, number
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import blocks, flat, lie, shaped
+from tinycv.nn.checks import array
 from tinycv.nn.module import Module
+
+MOST = 1e30                                     # a slope beyond is a mistake
 
 
 @fused
@@ -79,7 +83,7 @@ class LeakyReLU(Module):
     """x where it is positive, negative_slope * x elsewhere, as a layer."""
 
     def __init__(self, negative_slope: float = 0.01):
-        self.negative_slope = negative_slope
+        self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", -MOST, MOST)
 
     def forward(self, x: Any) -> Any:
         return leaky_relu(x, self.negative_slope)
@@ -96,7 +100,7 @@ class GELU(Module):
     """x Φ(x); approximate "none" or "tanh"."""
 
     def __init__(self, approximate: str = "none"):
-        self.approximate = approximate
+        self.approximate = choice(approximate, "GELU: approximate", ("none", "tanh"))
 
     def forward(self, x: Any) -> Any:
         return gelu(x, self.approximate)
@@ -107,8 +111,8 @@ class GELU(Module):
 
 @gelu.kernel
 def _gelu(xp, x, approximate="none"):
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate is {approximate!r}; it must be 'none' or 'tanh'")
+    choice(approximate, "approximate", ("none", "tanh"))
+    array(x, "x")
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
     order = lie(x)
@@ -152,8 +156,17 @@ def _gelu_tanh(xp, x):
     return y, pull
 
 
+def slope_of(x: Any, negative_slope: Any) -> float:
+    """leaky_relu's slope, if x is an array and this a number."""
+    array(x, "x")
+    if type(negative_slope) is float and abs(negative_slope) < MOST:
+        return negative_slope
+    return number(negative_slope, "negative_slope", -MOST, MOST)
+
+
 @leaky_relu.kernel
 def _leaky_relu(xp, x, negative_slope=0.01):
+    negative_slope = slope_of(x, negative_slope)
     order = lie(x)
     values = flat(x, order)
     y, larger = xp.empty_like(values), xp.maximum if negative_slope <= 1 else xp.minimum
@@ -176,7 +189,7 @@ def _leaky_relu(xp, x, negative_slope=0.01):
 
 @silu.kernel
 def _silu(xp, x):
-    order = lie(x)
+    order = lie(array(x, "x"))
     values = flat(x, order)
     share, y = xp.empty_like(values), xp.empty_like(values)
     with np.errstate(over="ignore"):                                # exp is inf where the share is 0

@@ -5,10 +5,11 @@ How they are written: engine/cuda.py.
 
 from __future__ import annotations
 
+from tinycv.engine.arguments import choice
 from tinycv.engine.cuda import Kernels, packed, warps_for
 from tinycv.engine.reduce import flat, lie, shaped
-from tinycv.nn.activation import gelu, leaky_relu, silu
-from tinycv.nn.softmax import log_softmax, softmax
+from tinycv.nn.activation import gelu, leaky_relu, silu, slope_of
+from tinycv.nn.softmax import checked, log_softmax, softmax
 
 kernels = Kernels(r"""
 // ── softmax and log-softmax of a row; logarithm: which of the two ──
@@ -106,7 +107,7 @@ def _log_softmax(xp, x, axis=-1):
 
 def _of_rows(xp, x, axis, logarithm):
     """softmax or its logarithm along an axis: a warp for each row."""
-    x, = packed(xp, x.swapaxes(axis, -1))
+    x, = packed(xp, checked(x, axis).swapaxes(axis, -1))
     y, rows, width = xp.empty_like(x), x.size // max(1, x.shape[-1]), x.shape[-1]
     kernels.softmax(x, rows, rows, width, logarithm, x, y)
 
@@ -120,8 +121,7 @@ def _of_rows(xp, x, axis, logarithm):
 
 @gelu.cuda
 def _gelu(xp, x, approximate="none"):
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate is {approximate!r}; it must be 'none' or 'tanh'")
+    choice(approximate, "approximate", ("none", "tanh"))
     return _of_entries(xp, x, kernels.gelu, kernels.gelu_back, approximate == "tanh")
 
 
@@ -132,7 +132,7 @@ def _silu(xp, x):
 
 @leaky_relu.cuda
 def _leaky_relu(xp, x, negative_slope=0.01):
-    return _of_entries(xp, x, kernels.leaky_relu, kernels.leaky_relu_back, negative_slope)
+    return _of_entries(xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope))
 
 
 def _of_entries(xp, x, forward, back, option=0.0):

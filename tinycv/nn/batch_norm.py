@@ -16,17 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine import state
+from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import all_reduce, sqrt
 from tinycv.engine.reduce import few, sum_rows
-from tinycv.engine.shards import rank
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
 from tinycv.nn.norm import each, images, per_channel, pixels, scaled, sums
 
 
-@fused
+@fused(whole="count")
 def batch_standard(x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> tuple:
     """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch, all shards of it.
 
@@ -48,18 +49,57 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     In shards (parallel.py) the batch is the whole batch, so results do not depend on how many there are.
     ValueError for a batch with one value a channel, whose variance says nothing.
     """
+    eps, momentum = number(eps, "batch_norm: eps", 0), number(momentum, "batch_norm: momentum")
+    choice(training, "batch_norm: training", (True, False))
+    check(x, running_mean, running_var, weight, bias)
     if not training:
-        y = (x - per_channel(running_mean, x)) / sqrt(per_channel(running_var, x) + eps)
-        return scaled(y, weight, bias)
+        if running_mean is None:
+            raise ValueError("batch_norm: running_mean and running_var are None; without training=True they are needed")
+        return _by_running(x, (running_mean, running_var), weight, bias, eps)
+    for name, r in (("running_mean", running_mean), ("running_var", running_var)):
+        if r is not None and not isinstance(r, Tensor):
+            raise TypeError(f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must be a Tensor")
+    return _in_training(x, (running_mean, running_var), weight, bias, momentum, eps)
+
+
+def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> Any:
+    """``batch_norm`` by the running statistics."""
+    mean, var = map(state.seen, running)
+    return scaled((x - per_channel(mean, x)) / sqrt(per_channel(var, x) + eps), weight, bias)
+
+
+def _in_training(x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None) -> Any:
+    """``batch_norm`` by the batch's statistics. tracked: counts the batches, or None."""
     count = all_reduce(x.shape[0] * prod(x.shape[2:]))
     if count < 2:
         raise ValueError(f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs at least 2")
     y, mean, var = batch_standard(x, count, weight, bias, eps)
-    if running_mean is not None and rank() == 0:                    # once a batch, not once a shard
-        for running, now in ((running_mean, bare(mean)), (running_var, bare(var) * (count / (count - 1)))):
-            running._data += momentum * (now - running._data)
-            running.mark_changed()
+
+    def moved() -> list:
+        now = bare(mean), bare(var) * (count / (count - 1))
+        arrays = [r._data + momentum * (n - r._data) for r, n in zip(running, now, strict=True)]
+        return arrays if tracked is None else [*arrays, tracked._data + 1]
+
+    if running[0] is not None:
+        state.renew(running if tracked is None else (*running, tracked), moved)
     return y
+
+
+def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
+    """TypeError or ValueError for arguments that do not fit. Each would broadcast, or end in a riddle."""
+    if getattr(getattr(x, "dtype", None), "kind", None) != "f":
+        raise TypeError(f"batch_norm: x is {shown(x)}; it must be a Tensor or an array of floats")
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: x has shape {x.shape}; it must be (N, C, ...)")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: one of running_mean and running_var is None; give both or neither")
+    for name, given in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        if given is not None and getattr(given, "shape", None) != x.shape[1:2]:
+            found = f"has shape {given.shape}" if hasattr(given, "shape") else f"is {shown(given)}"
+            raise ValueError(f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis "
+                             f"1, so it must be ({x.shape[1]},)")
+        if given is not None and given.dtype.kind != "f":
+            raise TypeError(f"batch_norm: {name} is of {given.dtype}; it must be of floats")
 
 
 class BatchNorm2d(Module):
@@ -73,7 +113,11 @@ class BatchNorm2d(Module):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True):
-        self.eps, self.momentum = eps, momentum
+        name = type(self).__name__
+        self.num_features = num_features = size(num_features, f"{name}: num_features")
+        self.eps, self.momentum = number(eps, f"{name}: eps", 0), number(momentum, f"{name}: momentum")
+        for option, value in (("affine", affine), ("track_running_stats", track_running_stats)):
+            choice(value, f"{name}: {option}", (True, False))
         self.weight = init.ones((num_features,)) if affine else None
         self.bias = init.zeros((num_features,)) if affine else None
         tracked = track_running_stats
@@ -83,13 +127,18 @@ class BatchNorm2d(Module):
 
     def forward(self, x: Any) -> Any:
         """x (N, num_features, ...). Returns the same shape."""
-        if x.ndim not in self.ranks:
-            raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x has shape {x.shape}")
-        if self.training and self.num_batches_tracked is not None and rank() == 0:
-            self.num_batches_tracked._data[...] += 1                # in place, so that a recorded step counts too
-            self.num_batches_tracked.mark_changed()
-        return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                          self.training or self.running_mean is None, self.momentum, self.eps)
+        if getattr(x, "ndim", None) not in self.ranks:
+            found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
+            raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"{type(self).__name__}: x is of {x.dtype}; it must be of floats")
+        if x.shape[1] != self.num_features:
+            raise ValueError(f"{type(self).__name__}: x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis 1; "
+                             f"num_features is {self.num_features}")
+        running = self.running_mean, self.running_var
+        if self.training or self.running_mean is None:
+            return _in_training(x, running, self.weight, self.bias, self.momentum, self.eps, self.num_batches_tracked)
+        return _by_running(x, running, self.weight, self.bias, self.eps)
 
 
 class BatchNorm1d(BatchNorm2d):

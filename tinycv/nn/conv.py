@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import choice, size
 from tinycv.engine.cuda import suits
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.nn import conv_cuda, conv_kernel, init
+from tinycv.nn.checks import array, count, flag
 from tinycv.nn.conv_kernel import last
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
@@ -86,13 +88,26 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Any = 1, pad
 class _Convolution(Module):
     """What both layers keep: weight, bias, and how the window walks."""
 
-    def __init__(self, shape: tuple, channels: tuple, bias: bool, stride: Any, padding: Any, dilation: Any, groups: int):
-        if groups < 1 or any(c % groups for c in channels):
-            raise ValueError(f"{type(self).__name__}: {groups} groups do not divide {channels[0]} channels in and "
-                             f"{channels[1]} out")
+    def __init__(self, window: Any, channels: tuple, bias: bool, stride: Any, padding: Any, dilation: Any, groups: int):
+        name, transposed = type(self).__name__, isinstance(self, ConvTranspose2d)
+        ins, outs = count(channels[0], f"{name}: in_channels"), count(channels[1], f"{name}: out_channels")
+        self.groups = groups = size(groups, f"{name}: groups")
+        if groups < 1 or ins % groups or outs % groups:
+            raise ValueError(f"{name}: {groups} groups do not divide {ins} channels in and {outs} out")
+        window = two(f"{name}: kernel_size", window, 1)
+        count(prod(window), f"{name}: the size of kernel_size")
+        shape = (ins, outs // self.groups, *window) if transposed else (outs, ins // self.groups, *window)
         self.weight = init.kaiming_uniform(shape, a=5 ** 0.5)
-        self.bias = init.uniform((channels[1],), 1 / max(init.fans(shape)[0], 1) ** 0.5) if bias else None
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        bound = 1 / max(init.fans(shape)[0], 1) ** 0.5
+        self.bias = init.uniform((outs,), bound) if flag(bias, f"{name}: bias") else None
+        self.stride, self.dilation = two(f"{name}: stride", stride, 1), two(f"{name}: dilation", dilation, 1)
+        if not isinstance(padding, str) or transposed:
+            padding = two(f"{name}: padding", padding)
+        else:
+            choice(padding, f"{name}: padding", ("same", "valid"))
+            if padding == "same" and self.stride != (1, 1):
+                raise ValueError(f"{name}: padding 'same' keeps an image's size, which stride {self.stride} does not")
+        self.padding = padding
 
 
 class Conv2d(_Convolution):
@@ -103,8 +118,7 @@ class Conv2d(_Convolution):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
                  dilation: Any = 1, groups: int = 1, bias: bool = True):
-        shape = out_channels, in_channels // max(groups, 1), *two("kernel_size", kernel_size, 1)
-        super().__init__(shape, (in_channels, out_channels), bias, stride, padding, dilation, groups)
+        super().__init__(kernel_size, (in_channels, out_channels), bias, stride, padding, dilation, groups)
 
     def forward(self, x: Any) -> Any:
         """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
@@ -116,9 +130,8 @@ class ConvTranspose2d(_Convolution):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
                  output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1):
-        shape = in_channels, out_channels // max(groups, 1), *two("kernel_size", kernel_size, 1)
-        super().__init__(shape, (in_channels, out_channels), bias, stride, padding, dilation, groups)
-        self.output_padding = output_padding
+        super().__init__(kernel_size, (in_channels, out_channels), bias, stride, padding, dilation, groups)
+        self.output_padding = two("ConvTranspose2d: output_padding", output_padding)
 
     def forward(self, x: Any) -> Any:
         """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
@@ -131,7 +144,7 @@ class ConvTranspose2d(_Convolution):
 
 @conv2d.kernel
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    check(x, weight, bias, groups, takes=1, gives=0)
+    groups = check(x, weight, bias, groups, takes=1, gives=0)
     walk, maps = (*settled(stride, padding, dilation, weight.shape[2:]), groups), maps_for(xp, x, weight)
 
     def pull(g):
@@ -143,16 +156,16 @@ def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 
 @conv_transpose2d.kernel
 def _conv_transpose2d(xp, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-    check(x, weight, bias, groups, takes=0, gives=1)
-    size, (o, *window) = x.shape[2:], weight.shape[1:]
+    groups = check(x, weight, bias, groups, takes=0, gives=1)
+    steps, (o, *window) = x.shape[2:], weight.shape[1:]
     stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
-    sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)
+    sides = stamped(steps, window, stride, padding, two("output_padding", output_padding), dilation)
     walk, maps = (stride, padding, dilation, groups), maps_for(xp, x, weight)
     y = maps.to_input(xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
 
     def pull(g):
         # With output_padding a window may find room for a step beyond the last stamp: that is cut off.
-        return (lambda: maps.forward(xp, g, weight, *walk)[..., :size[0], :size[1]],
+        return (lambda: maps.forward(xp, g, weight, *walk)[..., :steps[0], :steps[1]],
                 lambda: maps.to_weight(xp, x, g, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
 
     return y, pull
@@ -163,12 +176,14 @@ def maps_for(xp: Any, x: Any, weight: Any) -> Any:
     return conv_cuda if xp is not np and suits([x, weight]) else conv_kernel
 
 
-def check(x: Any, weight: Any, bias: Any, groups: int, takes: int, gives: int) -> None:
-    """takes, gives: the axes of weight for the channels that come in and go out; axis 1 has those of one group."""
-    if x.ndim != 4 or weight.ndim != 4:
+def check(x: Any, weight: Any, bias: Any, groups: Any, takes: int, gives: int) -> int:
+    """groups as an int, if all fit. takes, gives: the axes of weight for the channels that come in and go out; axis 1 has
+    those of one group."""
+    if array(x, "x").ndim != 4 or array(weight, "weight").ndim != 4:
         raise ValueError(f"x of shape {x.shape} and weight of shape {weight.shape}: both must have four axes, "
                          "(N, C, H, W) and (channels, channels, kH, kW)")
-    if groups < 1 or weight.shape[0] % groups:
+    groups = size(groups, "groups", 1)
+    if weight.shape[0] % groups:
         raise ValueError(f"groups is {groups}; it must divide axis 0 of weight, of shape {weight.shape}")
     channels = weight.shape[0], weight.shape[1] * groups
     if x.shape[1] != channels[takes]:
@@ -176,5 +191,6 @@ def check(x: Any, weight: Any, bias: Any, groups: int, takes: int, gives: int) -
                          f"in {groups} groups takes {channels[takes]}")
     if min(weight.shape[2:]) < 1:
         raise ValueError(f"weight of shape {weight.shape} has no taps")
-    if bias is not None and bias.shape != (channels[gives],):
+    if bias is not None and array(bias, "bias").shape != (channels[gives],):
         raise ValueError(f"bias has shape {bias.shape}; with weight of shape {weight.shape} it must be ({channels[gives]},)")
+    return groups

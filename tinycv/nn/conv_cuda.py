@@ -8,6 +8,9 @@ but few launches, and little that is written to memory.  Three ways, and ``way``
                every run
     turned     from many channels to very few, as where a U-Net ends: columns of what comes out are less than of what goes in
 
+Where x holds NaN or infinity, "turned" gives NaN as dL/dw of taps too that do not see these pixels: it multiplies them by
+the padding of g, and which way to go must not depend on values, which would have to be waited for.
+
 All read and write channels last, wherever the array's own axes lie.  How kernels are written: engine/cuda.py.
 """
 

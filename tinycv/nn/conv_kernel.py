@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from tinycv.engine.reduce import BLOCK, as_rows, blocks, few
 from tinycv.nn import winograd
 from tinycv.nn.window import seen_by, walked
@@ -48,10 +50,14 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     the g whose windows it was in: that is a convolution again, by taps turned round, and has nothing to add up.
     """
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
-    look = looking(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
+    look = looking(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation) if xp is np else None
+    filled_up = any(k % s for k, s in zip(w.shape[2:], stride, strict=True))       # ``turned`` has taps of 0 then
     for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
         walk = (stride, padding, dilation) if look is None else (stride, dilation, *look)
         for at in (stamp if look is None else look_back)(xp, x[..., ins], g[..., outs], w[outs], *walk):
+            if look is not None and filled_up and not is_finite(xp, x[at, ..., ins]):
+                for _ in stamp(xp, x[at, ..., ins], g[at, ..., outs], w[outs], stride, padding, dilation):
+                    pass                                            # where 0 times infinity does not occur
             if bias is not None:
                 x[at, ..., ins] += bias[ins]
     return first(x)
@@ -125,32 +131,54 @@ def see(xp, y, x, taps, stride, padding, dilation):
     if winograd.pays(xp, window, stride, dilation, c, o, size):
         for at, part in winograd.convolved(xp, x, taps, before(padding), size):
             y[at] = part
+            if not is_finite(xp, part):                             # one bad pixel would spoil its whole tile
+                by_columns(xp, y[at], x[at], taps, stride, padding, dilation)
             yield at
         return
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
     if is_thin(c, o) and max(stride) == 1 and 2 * prod(size) > prod(x.shape[1:3]) and min(map(min, around)) >= 0:
         yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
-        matrix = taps.reshape(-1, o)
-        for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
-            if y.flags.c_contiguous:
-                xp.matmul(columns, matrix, out=as_rows(y[at]))
-            else:
-                y[at] = (columns @ matrix).reshape(-1, *size, o)
-            yield at
+        yield from columns_times(xp, y, x, taps, stride, padding, dilation)
+
+
+def columns_times(xp, y, x, taps, stride, padding, dilation):
+    """``see``, by a product of what the window sees with the taps."""
+    (*window, _, o), size = taps.shape, y.shape[1:3]
+    matrix = taps.reshape(-1, o)
+    for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
+        if y.flags.c_contiguous:
+            xp.matmul(columns, matrix, out=as_rows(y[at]))
+        else:
+            y[at] = (columns @ matrix).reshape(-1, *size, o)
+        yield at
+
+
+def by_columns(*arguments):
+    """``columns_times`` of all images."""
+    for _ in columns_times(*arguments):
+        pass
+
+
+def is_finite(xp, a):
+    """Is every number finite? Also no where their sum overflows: who asks takes the slower way, which is right for all."""
+    return bool(xp.isfinite(a.sum()))
 
 
 def seen(xp, g, x, window, stride, padding, dilation):
     """dL/dtaps, (kH, kW, C, O), from g = dL/dy."""
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
     if winograd.pays(xp, window, stride, dilation, c, o, size):
-        return winograd.to_taps(xp, g, x, before(padding))
+        total = winograd.to_taps(xp, g, x, before(padding))
+        if is_finite(xp, total):
+            return total
     around = [(d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True)]
-    if is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:       # fewer columns: what each pixel sees of g
+    if xp is np and is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:      # fewer columns: of g
         total = xp.zeros((prod(window) * o, c), g.dtype)
         for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation, c):
             total += columns.T @ as_rows(x[at])
-        return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
+        if is_finite(xp, total):                                    # else 0 beside g has met an infinite pixel of x
+            return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
     total = xp.zeros((prod(window) * c, o), g.dtype)
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         total += columns.T @ as_rows(g[at])

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine import backend
+from tinycv.engine.arguments import number
+from tinycv.engine.ops import where
 from tinycv.engine.tensor import bare
+from tinycv.nn.checks import array, flag
 from tinycv.nn.module import Module
 
 
@@ -14,20 +17,19 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
     Srivastava et al. 2014. differs: they multiply by 1 - p at test time instead, which is the same in the mean.
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p is {p}; it must be at least 0 and less than 1")
-    if not training or p == 0:
+    p = number(p, "dropout: p", 0, below=1)
+    values = array(bare(x), "dropout: x")
+    if not flag(training, "dropout: training") or p == 0:
         return x
-    array = bare(x)
-    kept = backend.uniform(array.shape, backend.array_module(array), "float32") >= p
-    return x * (kept.astype(array.dtype) / (1 - p))
+    kept = backend.uniform(values.shape, backend.array_module(values), "float32") >= p
+    return where(kept, x * (1 / (1 - p)), 0.0)
 
 
 class Dropout(Module):
     """Each entry is set to 0 with probability p while training, and left alone in evaluation."""
 
     def __init__(self, p: float = 0.5):
-        self.p = p
+        self.p = number(p, "Dropout: p", 0, below=1)
 
     def forward(self, x: Any) -> Any:
         return dropout(x, self.p, self.training)

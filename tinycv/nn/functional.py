@@ -3,10 +3,11 @@
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
 from tinycv.nn.activation import gelu, leaky_relu, silu
 from tinycv.nn.batch_norm import batch_norm
+from tinycv.nn.binary_cross_entropy import binary_cross_entropy_with_logits
 from tinycv.nn.conv import conv2d, conv_transpose2d
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import embedding, linear
-from tinycv.nn.losses import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from tinycv.nn.losses import cross_entropy, mse_loss
 from tinycv.nn.norm import group_norm, layer_norm
 from tinycv.nn.pool import avg_pool2d, max_pool2d
 from tinycv.nn.softmax import log_softmax, softmax

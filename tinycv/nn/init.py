@@ -9,30 +9,49 @@ differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a P
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import number, shown, sizes
 from tinycv.engine.backend import host_generator
 from tinycv.engine.tensor import Parameter
+
+MOST = 2 ** 40                                  # numbers: 4 TiB, which are a mistake
+
+
+def _shape(shape: Any, who: str) -> tuple[int, ...]:
+    """A shape; one number is a shape of one axis."""
+    wanted = sizes(shape, f"{who}: shape")
+    if math.prod(wanted) > MOST:
+        raise ValueError(f"{who}: shape is {shown(wanted)}; no memory holds so many numbers")
+    return wanted
+
+
+def _number(value: Any, what: str, low: float = -MOST) -> float:
+    """A number, within bounds wide enough for anything that a network starts with."""
+    return number(value, what, low, MOST)
 
 
 def zeros(shape: tuple) -> Parameter:
     """A Parameter of zeros, for biases."""
-    return Parameter(np.zeros(shape, np.float32))
+    return Parameter(np.zeros(_shape(shape, "zeros"), np.float32))
 
 
 def ones(shape: tuple) -> Parameter:
     """A Parameter of ones, for the scales of norms."""
-    return Parameter(np.ones(shape, np.float32))
+    return Parameter(np.ones(_shape(shape, "ones"), np.float32))
 
 
 def uniform(shape: tuple, bound: float) -> Parameter:
     """U(-bound, bound)."""
+    shape, bound = _shape(shape, "uniform"), _number(bound, "uniform: bound", 0)
     return Parameter(host_generator().uniform(-bound, bound, shape).astype(np.float32))
 
 
 def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
     """N(mean, std²)."""
+    shape, std, mean = _shape(shape, "normal"), _number(std, "normal: std", 0), _number(mean, "normal: mean")
     return Parameter(host_generator().normal(mean, std, shape).astype(np.float32))
 
 
@@ -41,6 +60,8 @@ def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Paramet
 
     differs: PyTorch cuts at ±2 in absolute terms, which at std 0.02 is no cut at all.
     """
+    shape, std = _shape(shape, "trunc_normal"), _number(std, "trunc_normal: std", 0)
+    limit = number(limit, "trunc_normal: limit", 0.1)               # below, next to none of the draws would do
     draw = host_generator().standard_normal(shape)
     while (far := np.abs(draw) > limit).any():
         draw[far] = host_generator().standard_normal(int(far.sum()))
@@ -49,27 +70,37 @@ def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Paramet
 
 def fans(shape: tuple) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, *kernel)."""
+    return _fans(shape, "fans")
+
+
+def _fans(shape: Any, who: str) -> tuple[int, int]:
+    """``fans``, for the function of that name."""
+    shape = _shape(shape, who)
     if len(shape) < 2:
-        raise ValueError(f"fan in and out need a weight of at least two axes, not shape {shape}")
+        raise ValueError(f"{who}: fan in and out need a weight of at least two axes, not shape {shape}")
     field = math.prod(shape[2:])
     return shape[1] * field, shape[0] * field
 
 
 def xavier_uniform(shape: tuple, gain: float = 1.0) -> Parameter:
     """U(-b, b) with b = gain √(6 / (fan_in + fan_out))."""
-    return uniform(shape, gain * math.sqrt(6 / sum(fans(shape))))
+    gain = _number(gain, "xavier_uniform: gain", 0)
+    return uniform(shape, gain * math.sqrt(6 / sum(_fans(shape, "xavier_uniform"))))
 
 
 def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
     """N(0, s²) with s = gain √(2 / (fan_in + fan_out))."""
-    return normal(shape, gain * math.sqrt(2 / sum(fans(shape))))
+    gain = _number(gain, "xavier_normal: gain", 0)
+    return normal(shape, gain * math.sqrt(2 / sum(_fans(shape, "xavier_normal"))))
 
 
 def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
     """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts Linear with a = √5."""
-    return uniform(shape, math.sqrt(6 / ((1 + a * a) * max(fans(shape)[0], 1))))
+    a = _number(a, "kaiming_uniform: a")
+    return uniform(shape, math.sqrt(6 / ((1 + a * a) * max(_fans(shape, "kaiming_uniform")[0], 1))))
 
 
 def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
     """N(0, s²) with s = √(2 / ((1 + a²) fan_in))."""
-    return normal(shape, math.sqrt(2 / ((1 + a * a) * max(fans(shape)[0], 1))))
+    a = _number(a, "kaiming_normal: a")
+    return normal(shape, math.sqrt(2 / ((1 + a * a) * max(_fans(shape, "kaiming_normal")[0], 1))))

@@ -38,7 +38,7 @@ def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
 
 @linear.cuda
 def _linear(xp, x, weight, bias=None):
-    refuse_misfit(x, weight)
+    refuse_misfit(x, weight, bias)
     rows = as_rows(x)
     y = product_and_bias(xp, rows, weight, bias)
 

@@ -2,110 +2,134 @@
 
     cross-entropy      L = -Σ_c q_c log p_c,   p = softmax(scores)
     label smoothing    q_c = (1 - ε) [c = target] + ε / C            Szegedy et al. 2016, section 7
-    binary             L = -[t log p + (1 - t) log (1 - p)],   p = sigmoid(score)
     squared error      L = mean (x - y)²
+
+Read next: binary_cross_entropy.py, for two outcomes.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend
+from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import softplus
+from tinycv.engine.ops import where
 from tinycv.engine.reduce import exp_rows
-from tinycv.engine.tensor import bare
+from tinycv.engine.shards import divisor
+from tinycv.engine.tensor import Parameter, Tensor, bare
+from tinycv.nn.checks import array
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 
 
-@fused
-def cross_entropy(input: Any, target: Any, label_smoothing: float = 0.0, reduction: str = "mean",
-                  ignore_index: int = -100) -> Any:
-    """How surprised softmax(input) is by target, in nats.
+@fused(whole="target")
+def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+                  label_smoothing: float = 0.0) -> Any:
+    """How surprised softmax(input) is by target, in nats: -Σ_c w_c q_c log p_c for each row.
 
-    input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. Rows whose class is ignore_index count
-    for nothing. reduction: "mean" (over the rows that count), "sum", or "none" for (N,).
-    differs: where no row counts, the mean is NaN as PyTorch's, and so is its gradient, which is 0 there.
+    input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. weight: how much each class counts, (C,), or
+    None for 1 each. Rows whose class is ignore_index count for nothing, and neither does what has weight 0 or probability
+    0: whatever their scores are, NaN and infinity too, they reach neither loss nor gradient (0 log 0 is 0).
+    reduction: "mean" (over the rows that count, those of all shards in parallel.py; with class numbers and weights, the
+    sum divided by the weights of these rows' classes), "sum", or "none" for (N,). Where no row counts, the mean is NaN, as
+    PyTorch's, and the gradient 0.
+
+    differs: PyTorch multiplies by 0, so that a class that is masked by a score of -inf makes the loss against
+    probabilities NaN. size_average and reduce, which PyTorch keeps in between, are not arguments. weight is data: it gets
+    no gradient.
     IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
     """
-    q, counts = target_distribution(target, bare(input), label_smoothing, ignore_index)
-    loss = -(q * log_softmax(input)).sum(axis=-1)                   # (N,)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
+    q, counts, counted = target_distribution(target, bare(input), weight, ignore_index, label_smoothing)
+    logp = log_softmax(where(counted, input, 0.0))                  # (N, C)
+    nothing = (bare(q) == 0) & (bare(logp) == -inf)
+    loss = -(q * where(nothing, 0.0, logp)).sum(axis=-1)            # (N,)
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / divisor(counts)
 
 
-def target_distribution(target: Any, scores: Any, label_smoothing: float, ignore_index: int) -> tuple:
-    """(q, how many rows count): the distribution (N, C) that each row is asked to match."""
+def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int, label_smoothing: float) -> tuple:
+    """What each row is asked to match, w q (N, C); what the mean divides by; and which scores count."""
+    if getattr(weight, "requires_grad", False):
+        no_gradient()
     xp, classes = array_module(scores), scores.shape[-1]
+    weight = xp.ones(classes, scores.dtype) if weight is None else bare(weight).astype(scores.dtype)
     if target.dtype.kind == "f":
-        return target * (1 - label_smoothing) + label_smoothing / classes, scores.shape[0]
+        q = (target * (1 - label_smoothing) + label_smoothing / classes) * weight
+        counted = (bare(q) != 0).any(axis=-1, keepdims=True)        # the others' scores are only left out if they must be
+        return q, scores.shape[0], counted | xp.isfinite(scores)
     target = bare(target)
-    counted = target != ignore_index
+    counted, there = target != ignore_index, (target >= 0) & (target < classes)
     q = (xp.arange(classes) == target[:, None]).astype(scores.dtype)                 # (N, C), one 1 a row
-    q = q * (1 - label_smoothing) + label_smoothing / classes
-    wrong = ((target < 0) | (target >= classes)) & counted
-    q = xp.where(wrong[:, None], xp.nan, q * counted[:, None]).astype(scores.dtype)
-    return q, counted.sum().astype(scores.dtype)
+    q = (q * (1 - label_smoothing) + label_smoothing / classes) * weight
+    q = xp.where(counted[:, None], xp.where(there[:, None], q, xp.nan), 0.0).astype(scores.dtype)
+    total = xp.where(counted, xp.where(there, weight[xp.where(there, target, 0)], xp.nan), 0.0).sum()
+    return q, total.astype(scores.dtype), (q != 0).any(axis=-1, keepdims=True)
 
 
-@fused
-def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, pos_weight: Any = None,
-                                     reduction: str = "mean") -> Any:
-    """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's losses, with 0 and 1.
-
-    input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of target 1; both
-    broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
-    differs: pos_weight is the fourth argument and reduction the fifth; PyTorch has obsolete ones between.
-    """
-    on, off = softplus(-input), softplus(input)                     # -log p and -log (1 - p), where p may round to 0 or 1
-    loss = (target if pos_weight is None else target * pos_weight) * on + (1 - target) * off
-    loss = loss if weight is None else loss * weight
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+def no_gradient() -> None:
+    """TypeError where somebody wants to learn the weights of classes."""
+    raise TypeError("cross_entropy: weight requires a gradient, but it is data and gets none; give weight.detach()")
 
 
 def check_reduction(reduction: str) -> None:
-    """ValueError for a reduction that there is not."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    """An error for a reduction that there is not."""
+    if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
+        choice(reduction, "reduction", ("mean", "sum", "none"))
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """Mean squared error of two arrays of one shape."""
-    if input.shape != target.shape:
+    array(input, "mse_loss: input")
+    if input.shape != array(target, "mse_loss: target").shape:
         raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
-    check_reduction(reduction)
+    choice(reduction, "mse_loss: reduction", ("mean", "sum", "none"))
     error = (input - target) ** 2
     return error if reduction == "none" else error.sum() if reduction == "sum" else error.mean()
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy`` with its settings kept."""
+    """``cross_entropy`` with its settings kept; weight is a buffer."""
 
-    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean", ignore_index: int = -100):
-        self.label_smoothing, self.reduction, self.ignore_index = label_smoothing, reduction, ignore_index
-
-    def forward(self, input: Any, target: Any) -> Any:
-        return cross_entropy(input, target, self.label_smoothing, self.reduction, self.ignore_index)
-
-
-class BCEWithLogitsLoss(Module):
-    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are buffers."""
-
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
-        self.weight, self.pos_weight, self.reduction = weight, pos_weight, reduction
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+                 label_smoothing: float = 0.0):
+        self.weight = buffer(weight, "CrossEntropyLoss: weight")
+        if self.weight is not None and self.weight.ndim != 1:
+            raise ValueError(f"CrossEntropyLoss: weight has shape {self.weight.shape}; it must be (C,), one for each class")
+        self.ignore_index = class_number(ignore_index, "CrossEntropyLoss: ignore_index")
+        self.reduction = choice(reduction, "CrossEntropyLoss: reduction", ("mean", "sum", "none"))
+        self.label_smoothing = number(label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1)
 
     def forward(self, input: Any, target: Any) -> Any:
-        return binary_cross_entropy_with_logits(input, target, self.weight, self.pos_weight, self.reduction)
+        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+
+
+def buffer(value: Any, what: str) -> Tensor | None:
+    """Weights as a Tensor that does not learn. A Tensor that is none already is taken as it is."""
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)):
+        array(value, what)
+    return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(value).detach()
+
+
+def class_number(value: Any, what: str) -> int:
+    """A whole number of either sign."""
+    if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__") or getattr(value, "ndim", 0):
+        raise TypeError(f"{what} is {shown(value)}; it must be a whole number")
+    whole = value.__index__()
+    if not -2 ** 63 <= whole < 2 ** 63:
+        raise ValueError(f"{what} is {whole}; it must fit into an integer of 64 bits")
+    return whole
 
 
 class MSELoss(Module):
     """``mse_loss`` with its reduction kept."""
 
     def __init__(self, reduction: str = "mean"):
-        self.reduction = reduction
+        self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Any, target: Any) -> Any:
         return mse_loss(input, target, self.reduction)
@@ -115,101 +139,97 @@ class MSELoss(Module):
 
 
 @cross_entropy.kernel
-def _cross_entropy(xp, input, target, label_smoothing=0.0, reduction="mean", ignore_index=-100):
-    check(xp, input, target, reduction, ignore_index)
+def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    ignore_index, smoothing = check(xp, input, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind == "f":
-        return against_shares(xp, input, target, label_smoothing, reduction)
-    n, classes = input.shape
-    counted, rows = target != ignore_index, xp.arange(n)
-    weight = xp.where((target >= 0) & (target < classes), 1.0, xp.nan).astype(input.dtype)      # NaN: out of range
-    weight = xp.where(counted, weight, 0.0)
-    p, target = xp.empty_like(input), xp.where(counted, target, 0)
-    total, top = exp_rows(xp, input, out=p)
+        return against_shares(xp, input, target, weight, reduction, smoothing)
+    classes, rows = input.shape[1], xp.arange(len(input))
+    counted, share, plain = target != ignore_index, smoothing / classes, weight is None and xp is np
+    counts, own = counted.sum().astype(input.dtype), 1 - smoothing          # share: of each class, own: of the one asked for
+    if not plain:
+        there, target = (target >= 0) & (target < classes), xp.clip(target, 0, classes - 1)
+        weight = xp.ones(classes, input.dtype) if weight is None else weight.astype(input.dtype)
+        own = xp.where(counted, xp.where(there, weight[target], xp.nan), 0).astype(input.dtype)         # NaN: out of range
+        counts, own, share = own.sum(), own * (1 - smoothing), weight * share
+        counted = counted & ((own != 0) | (share != 0).any())
+    every = xp is np and bool(counted.all())
+    x, target = (input, target) if every else (xp.where(counted[:, None], input, 0), xp.where(counted, target, 0))
+    p = xp.empty_like(x)
+    total, top = exp_rows(xp, x, out=p)
     p /= total
-    loss = xp.log(total)[:, 0] - (input - top)[rows, target] * (1 - label_smoothing)
-    if label_smoothing:
-        loss -= (input - top).mean(axis=-1) * label_smoothing
-    loss *= weight                                                  # (N,)
-    counts = counted.sum().astype(input.dtype)
+    asked, whole = (x - top)[rows, target], 1 if plain else own + share.sum()
+    if plain:
+        loss = xp.log(total)[:, 0] - asked * own
+        if smoothing:
+            loss -= (x - top).mean(axis=-1) * smoothing
+    else:
+        loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
+    loss = loss if every else xp.where(counted, loss, 0)            # (N,)
+    counts = divisor(counts) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g
-        g = weight * (g if reduction != "mean" else g / counts)
-        slope = p - label_smoothing / classes if label_smoothing else p.copy()
-        slope[rows, target] -= 1 - label_smoothing
+        g = g if reduction != "mean" else g / counts
+        g = xp.broadcast_to(g if every else xp.where(counted, g, 0), len(x))
+        slope = p.copy() if plain else p * whole[:, None]
+        if smoothing:
+            slope -= share
+        slope[rows, target] -= own
         slope *= g[:, None]
-        return slope
+        return slope, None, no_gradient
 
     return y, pull
 
 
-def against_shares(xp, input, target, label_smoothing, reduction):
+def against_shares(xp, input, target, weight, reduction, label_smoothing):
     """The kernel for a target of probabilities (N, C), which may itself want a gradient."""
-    p = xp.empty_like(input)
-    total, top = exp_rows(xp, input, out=p)
-    p /= total
-    logp = input - top - xp.log(total)
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+    q = q if weight is None else q * weight.astype(input.dtype)
+    left_out = ~(q != 0).any(axis=-1, keepdims=True)
+    x = input if xp is np and not left_out.any() else xp.where(left_out & ~xp.isfinite(input), 0, input)
+    p = xp.empty_like(x)
+    total, top = exp_rows(xp, x, out=p)
+    p /= total
+    logp = x - top - xp.log(total)
+    logp = xp.where((q == 0) & (logp == -inf), 0, logp)             # 0 log 0 = 0
     loss = -(q * logp).sum(axis=-1)                                 # (N,)
-    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / len(input)
+    counts = divisor(len(input)) if reduction == "mean" else None
+    y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):
-        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / len(input)
-        return (p * q.sum(axis=-1, keepdims=True) - q) * g, lambda: -logp * ((1 - label_smoothing) * g)
+        g = g[:, None] if reduction == "none" else g if reduction == "sum" else g / counts
+
+        def along_target():
+            slope = -logp * ((1 - label_smoothing) * g)
+            return slope if weight is None else slope * weight
+
+        return (p * q.sum(axis=-1, keepdims=True) - q) * g, along_target, no_gradient
 
     return y, pull
 
 
-def check(xp: Any, input: Any, target: Any, reduction: str, ignore_index: int) -> None:
-    """ValueError or IndexError for scores, targets and class numbers that do not fit. Nothing on a GPU is looked at."""
+def check(xp: Any, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str,
+          label_smoothing: float) -> tuple[int, float]:
+    """An error for arguments of cross_entropy that do not fit. Nothing on a GPU is looked at. Returns the two numbers."""
     check_reduction(reduction)
-    if input.ndim != 2:
+    if type(ignore_index) is not int or abs(ignore_index) > 2 ** 62:
+        ignore_index = class_number(ignore_index, "ignore_index")
+    if type(label_smoothing) is not float or not 0 <= label_smoothing <= 1:
+        label_smoothing = number(label_smoothing, "label_smoothing", 0, 1)
+    if array(input, "input").ndim != 2:
         raise ValueError(f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)")
+    array(target, "target", "iuf", "an array of class numbers, or one of probabilities")
     wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]
     if target.shape != wanted:
         raise ValueError(f"scores of shape {input.shape} want a target of shape {wanted}; it has {target.shape}, "
                          f"{target.dtype}")
+    if weight is not None and array(weight, "weight").shape != input.shape[1:]:
+        raise ValueError(f"scores of shape {input.shape} want a weight of shape {input.shape[1:]}, one for each class; it "
+                         f"has {weight.shape}")
     if xp is np and target.dtype.kind in "iu":
         bad = ((target < 0) | (target >= input.shape[1])) & (target != ignore_index)
         if bad.any():
             row = int(bad.argmax())
             raise IndexError(f"class {target[row]} in row {row} is out of range: there are {input.shape[1]} classes, "
                              f"0 to {input.shape[1] - 1}")
-
-
-@binary_cross_entropy_with_logits.kernel
-def _binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, reduction="mean"):
-    check_reduction(reduction)
-    if input.shape != target.shape:
-        raise ValueError(f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal")
-    e = xp.exp(-xp.abs(input))                                      # never overflows; loss and gradient are made of it
-    loss, rest, on, total = xp.maximum(input, 0), backend.log1p(xp, e), target, None
-    if pos_weight is not None:                                      # on, total: what an entry of target 1, and any, weighs
-        on = target * pos_weight
-        total = on + (1 - target)
-        loss *= total
-        rest *= total
-    loss -= input * on                                              # before rest is added, which is small beside it
-    loss += rest
-    full = loss if weight is None else loss * weight
-    y = full if reduction == "none" else full.sum() if reduction == "sum" else full.mean()
-
-    def pull(g):
-        g = g / input.size if reduction == "mean" else g
-        h = g if weight is None else g * weight
-
-        def along_input():
-            slope = xp.where(input >= 0, 1.0, e)
-            slope /= 1 + e                                          # sigmoid(input)
-            if total is not None:
-                slope *= total
-            slope -= on
-            slope *= h
-            return slope
-
-        def along_target():
-            return -input * h if pos_weight is None else (pos_weight * softplus(-input) - softplus(input)) * h
-
-        return along_input, along_target, lambda: loss * g, lambda: target * softplus(-input) * h
-
-    return y, pull
+    return ignore_index, label_smoothing

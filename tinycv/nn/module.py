@@ -1,19 +1,25 @@
 """Module: an object that holds parameters and knows how to run forward.
 
 A Module finds its parameters by looking at its own attributes, so there is nothing to register: a Parameter is
-learned, any other Tensor is a buffer (saved, moved, not learned), a Module, or a list or dict of Modules, is a part.
-Names are the paths to them, joined by dots, as PyTorch's: ``blocks.0.norm1.weight``.
+learned, any other Tensor is a buffer (saved, moved, not learned), and a Module is a part. Lists, tuples and dicts of
+these are searched too. Names are the paths to them, joined by dots, as in PyTorch: ``blocks.0.norm1.weight``.
+
+differs: PyTorch does not find Parameters in a plain list or dict, which then never learn; here they are found, under the
+names that ParameterList and ParameterDict give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine import backend, capturing
+from tinycv.engine import backend, capturing, state
+from tinycv.engine.arguments import choice, shown
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 
@@ -29,42 +35,74 @@ class Module:
         if (recording := capturing.current()) is not None:
             recording.reads(t for _, t in self.named_tensors())
             recording.depends(lambda: self.training)
+        state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
     # -- parts, by name -----------------------------------------------------------------------------------
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
+    def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
+        """What this module holds itself: every Module and Tensor in an attribute, by name."""
         for name, value in vars(self).items():
-            yield from _modules_in(name, value)
+            yield from parts_in(name, value)
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all within it, outermost first; a shared one once."""
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((name, part) for name, part in self.named_parts() if isinstance(part, Module))
+
+    def children(self) -> Iterator[Module]:
+        """The parts that are Modules; a shared one once."""
+        return iter({id(module): module for _, module in self.named_children()}.values())
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all within it, outermost first. A shared one once, or, without remove_duplicate, under each of
+        its names."""
         seen: set[int] = set()
-        stack = [(prefix, self)]
+        stack: list[tuple[str, Module, tuple]] = [(prefix, self, ())]
         while stack:
-            path, module = stack.pop()
-            if id(module) not in seen:
+            path, module, outer = stack.pop()
+            if id(module) not in (seen if remove_duplicate else outer):         # outer: a part may know its whole
                 seen.add(id(module))
                 yield path, module
-                stack.extend(reversed([(f"{path}.{name}" if path else name, m) for name, m in module.named_children()]))
+                outer = (*outer, id(module))
+                stack.extend(reversed([(joined(path, name), m, outer) for name, m in module.named_children()]))
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers by name; a shared one under the first of its names."""
-        seen: set[int] = set()
-        for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield f"{path}.{name}" if path else name, value
+    def apply(self, function: Callable[[Module], Any]) -> Module:
+        """Call ``function`` on every module within, innermost first, and on this one. Returns the module."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        return ((name, t) for name, t in self.named_tensors() if isinstance(t, Parameter))
+    def named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers by name. A shared one under the first of its names, or, without remove_duplicate, under
+        each of them."""
+        seen: set[int] = set()
+        for path, module in self.named_modules(remove_duplicate=remove_duplicate):
+            for name, value in module.named_parts():
+                if isinstance(value, Tensor) and not (remove_duplicate and id(value) in seen):
+                    seen.add(id(value))
+                    yield joined(path, name), value
+
+    def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        return ((name, t) for name, t in self.named_tensors(remove_duplicate) if isinstance(t, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
+
+    def named_buffers(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        return ((name, t) for name, t in self.named_tensors(remove_duplicate) if not isinstance(t, Parameter))
+
+    def buffers(self) -> Iterator[Tensor]:
+        return (t for _, t in self.named_buffers())
+
+    def register_buffer(self, name: str, tensor: Tensor | None) -> None:
+        """The same as ``self.name = tensor``, for a Tensor that is saved and moved but not learned."""
+        if not isinstance(name, str) or not name.isidentifier():
+            raise TypeError(f"register_buffer: name is {shown(name)}; it must be a name, such as 'mask'")
+        if tensor is not None and (not isinstance(tensor, Tensor) or isinstance(tensor, Parameter)):
+            raise TypeError(f"register_buffer: {name} is {shown(tensor)}; it must be a Tensor that is no Parameter, or None")
+        setattr(self, name, tensor)
 
     def num_parameters(self) -> int:
         return sum(p.size for p in self.parameters())
@@ -73,6 +111,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Training behaviour (dropout drops) or, with False, evaluation."""
+        choice(mode, "train: mode", (True, False))
         for module in self.modules():
             module.training = mode
         return self
@@ -92,57 +131,123 @@ class Module:
     def to(self, target: Any) -> Module:
         """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped."""
         device = backend.resolve(target) if isinstance(target, str) and not _is_dtype(target) else None
+        dtype = float_type(target, type(self).__name__) if device is None else None
         for _, t in self.named_tensors():
             if device is not None:
                 t.data = backend.to_device(t._data, device)
             elif t.dtype.kind == "f":
-                t.data = t._data.astype(target, copy=False)
+                t.data = t._data.astype(dtype, copy=False)
             t.grad = None
         return self
 
     # -- saved state --------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by name, sharing memory with the module."""
-        return {name: t.detach() for name, t in self.named_tensors()}
+        """Every parameter and buffer by name, sharing memory with the module. A tied weight has all its names here."""
+        return {name: t.detach() for name, t in self._by_name().items()}
+
+    def _by_name(self) -> dict[str, Tensor]:
+        """Every Tensor under each of its names; ValueError where two have one name and one would be lost."""
+        named: dict[str, Tensor] = {}
+        for name, t in self.named_tensors(remove_duplicate=False):
+            if named.setdefault(name, t) is not t:
+                raise ValueError(f"{type(self).__name__}: two tensors have the name {name!r}; give their dict other keys")
+        return named
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if ``strict``.
 
-        ValueError lists every missing, unexpected and misshaped name; the module is then left as it was.
+        A tied weight may be given under all of its names or under some of them. NaN is taken.
+        ValueError lists every missing, unexpected, misshaped and inconvertible name; the module is then left as it was.
         """
-        own = dict(self.named_tensors())
-        missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-        given = {name: as_array(state[name]) for name in own if name in state}
-        misshaped = [f"{name} is {given[name].shape}, should be {own[name].shape}" for name in given
-                     if given[name].shape != own[name].shape]
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state is {shown(state)}; it must be a dict of arrays by name")
+        own = self._by_name()
+        present = {id(t) for name, t in own.items() if name in state}
+        missing = sorted(name for name, t in own.items() if id(t) not in present)
+        unexpected = sorted(str(name) for name in state if name not in own)
+        arrays, misshaped, unfit = {}, [], []
+        for name in (name for name in own if name in state):
+            try:
+                arrays[name] = fitted(state[name], own[name])
+            except (TypeError, ValueError) as error:
+                (misshaped if isinstance(error, Misshaped) else unfit).append(f"{name} {error}")
+        tied: dict[int, str] = {}
+        for name in arrays:
+            first = tied.setdefault(id(own[name]), name)
+            if first != name and not np.array_equal(arrays[first], arrays[name], equal_nan=arrays[name].dtype.kind == "f"):
+                unfit.append(f"{first} and {name} are one tied weight, but have two values")
         problems = [f"{what}: {', '.join(names)}" for what, names in (
             ("missing", missing if strict else []), ("unexpected", unexpected if strict else []),
-            ("of another shape", misshaped)) if names]
+            ("of another shape", misshaped), ("that do not fit", unfit)) if names]
         if problems:
             raise ValueError(f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems))
-        for name, array in given.items():
-            target = own[name]
-            target.data = backend.to_device(np.array(backend.to_numpy(array), dtype=target.dtype), target.device)
+        loaded = [(own[name], backend.to_device(arrays[name], own[name].device)) for name in tied.values()]
+        for target, array in loaded:
+            target.data = array
         return missing, unexpected
 
     def __repr__(self) -> str:
         parts = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
-        own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in vars(self).items() if isinstance(v, Tensor))
+        own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor))
         inner = "".join(f"\n  {line}" for line in parts) + ("\n" if parts else "")
         return f"{type(self).__name__}({own}{inner})"
 
 
-def _modules_in(name: str, value: Any) -> Iterator[tuple[str, Module]]:
-    """Modules in an attribute by name: itself, or what lists, tuples and dicts hold at any depth."""
-    if isinstance(value, Module):
+def joined(path: str, name: str) -> str:
+    """"blocks" and "0" make "blocks.0"."""
+    return f"{path}.{name}" if path and name else path or name
+
+
+def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
+    """Modules and Tensors in an attribute by name: itself, or what lists, tuples and dicts hold at any depth."""
+    if isinstance(value, (Module, Tensor)):
         yield name, value
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple, deque)):
         for i, item in enumerate(value):
-            yield from _modules_in(f"{name}.{i}", item)
+            yield from parts_in(joined(name, str(i)), item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _modules_in(f"{name}.{key}", item)
+            yield from parts_in(joined(name, str(key)), item)
+    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Module, Tensor)) for item in value):
+        raise TypeError(f"the attribute {name} of a Module is a set of parts, which have no order to be named by; "
+                        "make it a list or a dict")
+
+
+def float_type(target: Any, who: str) -> np.dtype:
+    """The float type that ``to`` is asked for."""
+    try:
+        dtype = np.dtype(target)
+    except (TypeError, ValueError):
+        dtype = None
+    if target is None or dtype is None or dtype.kind != "f":
+        raise TypeError(f"{who}.to: target is {shown(target)}; it must be a device ('cpu', 'gpu') or a float type "
+                        "('float32', tinycv.float64)")
+    return dtype
+
+
+class Misshaped(ValueError):
+    """Of another shape than the Tensor that it should be loaded into."""
+
+
+def fitted(value: Any, target: Tensor) -> np.ndarray:
+    """A copy of ``value`` on the host, in the shape and dtype of ``target``; ValueError or TypeError if it would lose
+    more than digits."""
+    array = as_array(value)
+    if array.shape != target.shape:
+        raise Misshaped(f"is {array.shape}, should be {target.shape}")
+    array, dtype = np.asarray(backend.to_numpy(array)), target.dtype
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"is an array of {array.dtype}, should be of {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        copy = np.array(array, dtype=dtype)
+    if dtype.kind == "f":
+        kept = not np.isinf(copy).any() or np.array_equal(np.isinf(copy), np.isinf(array))
+    else:
+        kept = np.array_equal(copy, array)
+    if not kept:
+        raise ValueError(f"has numbers of {array.dtype} that {dtype} cannot hold")
+    return copy
 
 
 def _is_dtype(target: str) -> bool:
@@ -151,30 +256,81 @@ def _is_dtype(target: str) -> bool:
 
 
 class Sequential(Module):
-    """Layers one after another. Names are their places: ``0.weight``, ``2.bias``, as PyTorch's."""
+    """Layers one after another. Names are their places, as in PyTorch: ``0.weight``, ``2.bias``.
+
+    ``model[:-1]`` is a Sequential of the same layers, which share their parameters with this one.
+    differs: a subclass may have layers of its own (``self.head``). They are found like those of any Module, but they are
+    no steps: PyTorch would run them after the others.
+    """
 
     def __init__(self, *layers: Module):
-        self.layers = list(layers)
+        self._steps: list[Module] = []
+        for layer in layers:
+            self.append(layer)
 
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
+    def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
+        for name, value in vars(self).items():
+            yield from parts_in("" if name == "_steps" else name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """``layers``, the list of the steps, unless a subclass has an attribute of that name: Python asks here last."""
+        if name == "layers" and "_steps" in vars(self):
+            return self._steps
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Any) -> Any:
-        for layer in self.layers:
+        for layer in self._steps:
             x = layer(x)
         return x
 
-    def __len__(self) -> int:
-        return len(self.layers)
+    def append(self, layer: Module) -> Sequential:
+        """Add a layer behind the last one. Returns the Sequential."""
+        self._steps.append(_layer(layer, len(self._steps)))
+        return self
 
-    def __getitem__(self, i: int) -> Module:
-        return self.layers[i]
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._steps)
+
+    def __getitem__(self, i: Any) -> Any:
+        if not isinstance(i, slice):
+            return self._steps[self._place(i)]
+        part = Sequential(*self._steps[i])
+        part.training = self.training
+        return part
+
+    def __setitem__(self, i: int, layer: Module) -> None:
+        self._steps[self._place(i)] = _layer(layer, i)
+
+    def __delitem__(self, i: int) -> None:
+        del self._steps[self._place(i)]
+
+    def _place(self, i: Any) -> int:
+        """An index of a layer, from 0 on."""
+        if isinstance(i, (bool, np.bool)) or not hasattr(i, "__index__"):
+            raise TypeError(f"Sequential: index is {shown(i)}; it must be a whole number or a slice")
+        place = index(i)
+        if not -len(self._steps) <= place < len(self._steps):
+            raise IndexError(f"Sequential: index {place} is out of range: there are {len(self._steps)} layers")
+        return place % len(self._steps)
+
+
+def _layer(layer: Any, place: Any) -> Module:
+    """TypeError for what is no layer."""
+    if not isinstance(layer, Module):
+        raise TypeError(f"Sequential: layer {place} is {shown(layer)}; it must be a Module (a list of layers is given with "
+                        "a star: Sequential(*layers))")
+    return layer
 
 
 class Flatten(Module):
     """(B, ...) to (B, all the rest)."""
 
     def forward(self, x: Any) -> Any:
+        if not getattr(x, "ndim", 0):
+            raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         return x.reshape((x.shape[0], prod(x.shape[1:])))        # -1 could not be told for a batch of none
 
 

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import size, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
 from tinycv.engine.reduce import as_rows, dot_last, few, sum_last, sum_rows
 from tinycv.nn import init
+from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.module import Module
 
 
@@ -34,7 +36,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
     return y if bias is None else y + bias
 
 
-@fused
+@fused(whole="num_groups")
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x. num_groups divides C."""
     rows = x.reshape(grouped(x, num_groups))                        # (N, G, C/G * H * W)
@@ -56,32 +58,48 @@ def per_channel(values: Any, x: Any) -> Any:
 
 def grouped(x: Any, num_groups: int) -> tuple:
     """(N, G, C/G * H * W)"""
-    if x.ndim < 2 or num_groups < 1 or x.shape[1] % num_groups:
+    num_groups = size(num_groups, "num_groups", 1)
+    if array(x, "x").ndim < 2 or x.shape[1] % num_groups:
         raise ValueError(f"x of shape {x.shape} must be (N, C, *spatial), with C a multiple of num_groups, {num_groups}")
     return x.shape[0], num_groups, x.shape[1] // num_groups * prod(x.shape[2:])
 
 
 class LayerNorm(Module):
-    """Layer normalisation over the last axis, of size normalized_shape. weight starts at 1, bias at 0."""
+    """Layer normalisation over the last axis, of size normalized_shape, or over the last axes, of that shape. weight
+    starts at 1, bias at 0; both have that shape.
+    """
 
-    def __init__(self, normalized_shape: int, eps: float = 1e-5, bias: bool = True):
-        self.weight, self.eps = init.ones((normalized_shape,)), eps
-        self.bias = init.zeros((normalized_shape,)) if bias else None
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True):
+        self.normalized_shape = sizes(normalized_shape, "LayerNorm: normalized_shape")
+        if not self.normalized_shape:
+            raise ValueError("LayerNorm: normalized_shape is (); it must have at least one axis")
+        count(prod(self.normalized_shape), "LayerNorm: the size of normalized_shape")
+        self.weight, self.eps = init.ones(self.normalized_shape), epsilon(eps, "LayerNorm: eps")
+        self.bias = init.zeros(self.normalized_shape) if flag(bias, "LayerNorm: bias") else None
 
     def forward(self, x: Any) -> Any:
-        """x (..., normalized_shape). Returns the same shape."""
-        return layer_norm(x, self.weight, self.bias, self.eps)
+        """x (..., *normalized_shape). Returns the same shape."""
+        shape = self.normalized_shape
+        if len(shape) == 1:
+            return layer_norm(x, self.weight, self.bias, self.eps)
+        if array(x, "LayerNorm: x").ndim < len(shape) or tuple(x.shape[-len(shape):]) != shape:
+            raise ValueError(f"LayerNorm: x has shape {x.shape}; its last axes must be {shape}")
+        rows = x.reshape((*x.shape[:x.ndim - len(shape)], prod(shape)))             # the axes are joined to one
+        weight, bias = (None if p is None else p.reshape((prod(shape),)) for p in (self.weight, self.bias))
+        return layer_norm(rows, weight, bias, self.eps).reshape(x.shape)
 
 
 class GroupNorm(Module):
     """Group normalisation of (N, num_channels, *spatial). weight starts at 1, bias at 0."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
-        if num_groups < 1 or num_channels % num_groups:
-            raise ValueError(f"num_channels {num_channels} must be a multiple of num_groups {num_groups}")
-        self.num_groups, self.eps = num_groups, eps
-        self.weight = init.ones((num_channels,)) if affine else None
-        self.bias = init.zeros((num_channels,)) if affine else None
+        self.num_groups = size(num_groups, "GroupNorm: num_groups", 1)
+        channels = count(num_channels, "GroupNorm: num_channels")
+        if channels % self.num_groups:
+            raise ValueError(f"GroupNorm: num_channels {channels} must be a multiple of num_groups {self.num_groups}")
+        self.eps, affine = epsilon(eps, "GroupNorm: eps"), flag(affine, "GroupNorm: affine")
+        self.weight = init.ones((channels,)) if affine else None
+        self.bias = init.zeros((channels,)) if affine else None
 
     def forward(self, x: Any) -> Any:
         """x (N, num_channels, *spatial). Returns the same shape."""
@@ -91,9 +109,26 @@ class GroupNorm(Module):
 # ── below this line: speed. The definitions above are what it must equal ──────────────────────────
 
 
+def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
+    """An error for arguments of layer_norm that do not fit."""
+    if array(x, "x").ndim == 0:
+        raise ValueError("x is a single number; it must have an axis of features")
+    for name, values in (("weight", weight), ("bias", bias)):
+        fits(values, name, x.shape[-1:], "one number for each feature along the last axis of x")
+    epsilon(eps)
+
+
+def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
+    """An error for weight, bias and eps that do not fit; the rest: ``grouped``."""
+    for name, values in (("weight", weight), ("bias", bias)):
+        fits(values, name, x.shape[1:2], "one number for each channel of x")
+    epsilon(eps)
+
+
 @layer_norm.kernel
 def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
-    width = x.shape[-1]
+    check_layer_norm(x, weight, bias, eps)
+    width = max(x.shape[-1], 1)                                     # of no features, there is no mean to divide for
     rows = as_rows(x)
     normal = rows - sum_last(xp, rows) * (1 / width)
     scale = 1 / xp.sqrt(dot_last(xp, normal, normal) * (1 / width) + eps)
@@ -160,12 +195,14 @@ def each(xp, ufunc, a, values, out):
 
 @group_norm.kernel
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    n, _, width = grouped(x, num_groups)
+    n, num_groups, width = grouped(x, num_groups)
+    check_group_norm(x, weight, bias, eps)
+    width = max(width, 1)
     a, channels = pixels(xp, x), x.shape[1]
     y, mean, scale = xp.empty_like(a), xp.empty((n, channels), x.dtype), xp.empty((n, channels), x.dtype)
 
     def over_group(of_channels):                                    # (n, C) -> (n, C): each channel gets its group's mean
-        of_groups = of_channels.reshape(-1, num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
+        of_groups = of_channels.reshape(len(of_channels), num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
         return of_groups.repeat(channels // num_groups, axis=1)
 
     for at in few(xp, n, prod(a.shape[1:])):

@@ -19,7 +19,7 @@ from math import prod
 import numpy as np
 
 from tinycv.engine.cuda import LANES, Kernels, by_value, packed
-from tinycv.nn.norm import group_norm, grouped, layer_norm
+from tinycv.nn.norm import check_group_norm, check_layer_norm, group_norm, grouped, layer_norm
 
 WORK = 1 << 12                                  # warps that keep a GPU busy, and no strip is cut for more
 SHORTEST, LONGEST = 16, 512                     # numbers that a lane takes of a strip: sums of more would lose digits
@@ -271,6 +271,7 @@ class Images:
 
 @layer_norm.cuda
 def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
+    check_layer_norm(x, weight, bias, eps)
     rows, width = x.size // max(1, x.shape[-1]), x.shape[-1]
     x, weight, bias = packed(xp, x, weight, bias)
     y, (means, scales) = xp.empty_like(x), xp.empty((2, rows), xp.promote_types(x.dtype, "float32"))
@@ -291,7 +292,8 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 
 @group_norm.cuda
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    n, _, width = grouped(x, num_groups)
+    n, num_groups, width = grouped(x, num_groups)
+    check_group_norm(x, weight, bias, eps)
     last, rows, channels = channels_last(x), n * num_groups if width else 0, x.shape[1]
     (weight, bias), walk = packed(xp, weight, bias), Images(last, n, channels, prod(x.shape[2:]))
     x, steps = laid(xp, x, last), (walk.of, num_groups, max(1, channels // num_groups))

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import pad
 from tinycv.engine.reduce import zeros_beside
+from tinycv.nn.checks import array
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, taps, two, walked
 
 
-@fused
+@fused(whole="kernel_size stride")
 def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The largest entry in each window: x (N, C, H, W) gives (N, C, H', W'), with conv2d's sizes.
 
-    kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given. Padding is -inf: it never wins.
+    kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given.
+    Padding never wins: it is -inf, or the lowest integer.
     differs: entries that tie share the gradient, which PyTorch gives to the first.
     """
     margins, views = walk(x, kernel_size, stride, padding)
-    x = pad(x, margins, float("-inf"))
+    x = pad(x, margins, lowest(x.dtype))
     return stack([x[view] for view in views]).max(axis=0)
 
 
-@fused
+@fused(whole="kernel_size stride")
 def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
     margins, views = walk(x, kernel_size, stride, padding)
@@ -37,6 +41,7 @@ def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -
 
 def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, list[tuple]]:
     """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it sees, (N, C, H', W')."""
+    array(x, "x")
     window = two("kernel_size", kernel_size, 1)
     stride, margins, dilation = settled(window if stride is None else stride, two("padding", padding), 1, window)
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
@@ -46,11 +51,25 @@ def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, li
     return ((0, 0), (0, 0), *margins), [seen_by(tap, size, stride, dilation) for tap in taps(window)]
 
 
+def walk_of(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple:
+    """kernel_size, stride and padding of a layer as pairs (down, across)."""
+    window = two(f"{name}: kernel_size", kernel_size, 1)
+    padding = two(f"{name}: padding", padding)
+    if any(2 * p > k for p, k in zip(padding, window, strict=True)):
+        raise ValueError(f"{name}: padding is {padding}; it must be at most half the window, {window}")
+    return window, window if stride is None else two(f"{name}: stride", stride, 1), padding
+
+
+def lowest(dtype: Any) -> Any:
+    """What loses against every number of a dtype."""
+    return float("-inf") if dtype.kind == "f" else dtype.type(0) if dtype.kind == "b" else int(np.iinfo(dtype).min)
+
+
 class MaxPool2d(Module):
     """``max_pool2d`` with its settings kept."""
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride, self.padding = walk_of("MaxPool2d", kernel_size, stride, padding)
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W). Returns (N, C, H', W')."""
@@ -61,7 +80,7 @@ class AvgPool2d(Module):
     """``avg_pool2d`` with its settings kept."""
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride, self.padding = walk_of("AvgPool2d", kernel_size, stride, padding)
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W). Returns (N, C, H', W')."""
@@ -74,15 +93,18 @@ class AvgPool2d(Module):
 @max_pool2d.kernel
 def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
     margins, views = walk(x, kernel_size, stride, padding)
-    canvas = xp.pad(x, margins, constant_values=-xp.inf) if padding else x
+    canvas = xp.pad(x, margins, constant_values=lowest(x.dtype)) if padding else x
     y = canvas[views[0]].copy(order="K")
     for view in views[1:]:
         xp.maximum(y, canvas[view], out=y)
 
     def pull(g):
         won = [canvas[view] == y for view in views]
+        finite = xp is np and np.isfinite(y.sum() + g.sum())
+        if not finite:                                              # a NaN wins, though it equals nothing
+            won = [w | (canvas[view] != canvas[view]) for w, view in zip(won, views, strict=True)]
         share = g / sum(won[1:], won[0].astype(g.dtype))
-        return spread(xp, x, margins, views, (share * w for w in won))
+        return spread(xp, x, margins, views, (share * w if finite else xp.where(w, share, 0) for w in won))
 
     return y, pull
 

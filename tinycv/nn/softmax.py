@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import shown
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
 from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
+from tinycv.nn.checks import array, axis_of
 from tinycv.nn.module import Module
 
 
@@ -22,6 +24,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
     The largest x is subtracted first, which changes nothing but keeps exp from overflowing (Goodfellow, Bengio &
     Courville 2016, section 4.1).
     """
+    if not x.size:                                                  # no numbers, and no largest of them
+        return x * 1
     e = exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
@@ -29,6 +33,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
 @fused
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0."""
+    if not x.size:
+        return x * 1
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - log(exp(shifted).sum(axis=axis, keepdims=True))
 
@@ -37,6 +43,8 @@ class Softmax(Module):
     """softmax along one axis."""
 
     def __init__(self, axis: int = -1):
+        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+            raise TypeError(f"Softmax: axis is {shown(axis)}; it must be a whole number")
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
@@ -46,11 +54,19 @@ class Softmax(Module):
 # ── below this line: speed. The definitions above are what it must equal ─────────────────────────
 
 
+def checked(x: Any, axis: Any) -> Any:
+    """x; an error for one that is no array, or has no such axis."""
+    axis_of(axis, array(x, "x").ndim)
+    return x
+
+
 @softmax.kernel
 def _softmax(xp, x, axis=-1):
-    x = x.swapaxes(axis, -1)
+    x = checked(x, axis).swapaxes(axis, -1)
     rows = as_rows(x)
     y = xp.empty_like(rows)
+    if not x.size:
+        return y.reshape(x.shape).swapaxes(axis, -1), lambda g: g
     for at in blocks(xp, *rows.shape):
         y[at] /= exp_rows(xp, rows[at], out=y[at])[0]
 
@@ -66,9 +82,11 @@ def _softmax(xp, x, axis=-1):
 
 @log_softmax.kernel
 def _log_softmax(xp, x, axis=-1):
-    x = x.swapaxes(axis, -1)
+    x = checked(x, axis).swapaxes(axis, -1)
     rows = as_rows(x)
     y, p = xp.empty_like(rows), xp.empty_like(rows)
+    if not x.size:
+        return y.reshape(x.shape).swapaxes(axis, -1), lambda g: g
     for at in blocks(xp, *rows.shape):
         total, top = exp_rows(xp, rows[at], out=p[at])
         p[at] /= total

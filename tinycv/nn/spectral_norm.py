@@ -3,20 +3,30 @@
     W_SN = W / σ(W),   σ(W) = max |W h| / |h|                       Miyato et al. 2018, eq. 6-8
     u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v            ibid., algorithm 1: power iteration
 
-A network of such layers and of ReLUs has a slope of at most 1 anywhere (in the norm of vectors).  W changes little from
-step to step, so u and v are kept, and one iteration a step follows σ.   Read before: linear.py, conv.py.
+A Linear under spectral norm stretches no vector, and a network of such layers and of ReLUs has a slope of at most 1.
+That does not hold for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one window to one pixel,
+as Miyato et al. chose and PyTorch does; but a pixel lies in up to kH kW windows.  So the convolution as a map of images has
+a norm of up to √(kH kW) σ (stride 1): a 3 x 3 kernel of nine times 1/3 has σ = 1, and triples an image of one grey, but for
+its edges (2.9 on 20 x 20 pixels).  A slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
+
+W changes little from step to step, so u and v are kept, and one iteration per step follows σ.
+Read before: linear.py, conv.py; engine/state.py, how u and v move.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
+from tinycv.engine.state import kept_if_done, renew, seen
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
+from tinycv.nn.parts import exchanged
 
 FIRST = 15                                      # iterations before the first step, as PyTorch
 
@@ -24,57 +34,70 @@ FIRST = 15                                      # iterations before the first st
 class SpectralNorm(Module):
     """``layer``, a Linear or a Conv2d, with its weight W as a matrix (out, all the rest) divided by σ(W).
 
-    The gradient goes through σ too, with u and v taken as constants. A step of the power iteration is made at each call
+    The gradient goes through σ too, with u and v taken as constants. A step of the power iteration is made once per batch
     while training, none after. differs: PyTorch's spectral_norm changes the layer itself; here it is wrapped.
     """
 
     def __init__(self, layer: Module):
         if not isinstance(layer, (Linear, Conv2d)):
-            raise TypeError(f"spectral norm is for a Linear or a Conv2d, whose weight is (out, in, ...), not for "
-                            f"{type(layer).__name__}")
+            raise TypeError(f"SpectralNorm: layer is {shown(layer)}; it must be a Linear or a Conv2d, whose weight is "
+                            "(out, in, ...)")
         self.layer = layer
         self.u, self.v = (Tensor(init.normal((n,)).detach()) for n in _matrix(layer.weight).shape)
         for _ in range(FIRST):
             self._iterate()
 
-    def _iterate(self) -> None:
-        w = bare(_matrix(self.layer.weight.detach()))
+    def _iterate(self) -> Sequence[Any]:
+        """One step of the power iteration, once per batch. Returns the arrays u and v as they are then."""
+        w, u = bare(_matrix(self.layer.weight.detach())), self.u
         xp = array_module(w)
 
-        def unit(x):
+        def unit(x: Any) -> Any:
             return x / (xp.sqrt((x * x).sum()) + 1e-12)
 
-        for vector, matrix, other in ((self.v, w.T, self.u), (self.u, w, self.v)):
-            vector._data[...] = unit(matrix @ bare(other))          # in place, so that a recorded step goes on too
-            vector.mark_changed()
+        def iterated() -> tuple:
+            v = unit(w.T @ bare(u))
+            return unit(w @ v), v
+
+        return renew((self.u, self.v), iterated)
 
     def sigma(self) -> Tensor:
         """The greatest singular value, as well as u and v know it."""
-        u, v = (Tensor(vector._data.copy()) for vector in (self.u, self.v))         # as they are now: a graph keeps them
+        return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])      # a graph keeps them
+
+    def _sigma(self, vectors: Sequence[Any]) -> Tensor:
+        u, v = map(Tensor, vectors)
         return u @ (_matrix(self.layer.weight) @ v)
 
     def forward(self, x: Any) -> Any:
         """As the layer's, with W / σ(W)."""
-        if self.training:
-            self._iterate()
-        weight = self.layer.weight
-        self.layer.weight = weight / self.sigma()                   # for this call only: what is learned is W
-        try:
-            return self.layer(x)
-        finally:
-            self.layer.weight = weight
+        with kept_if_done():                            # an x that the layer refuses leaves u and v as they were
+            sigma = self._sigma(self._iterate()) if self.training else self.sigma()
+            layer = object.__new__(type(self.layer))    # a layer for this call only: the other threads' one keeps W
+            vars(layer).update(vars(self.layer), weight=self.layer.weight / sigma)
+            return layer(x)
 
 
 def spectral_norm(network: Module) -> Module:
-    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or the wrapped layer."""
-    if isinstance(network, (Linear, Conv2d)):
-        return SpectralNorm(network)
-    for name, part in list(vars(network).items()):
-        if isinstance(part, Module):
-            setattr(network, name, spectral_norm(part))
-        elif isinstance(part, list):
-            part[:] = [spectral_norm(p) if isinstance(p, Module) else p for p in part]
-    return network
+    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or the wrapped layer.
+
+    A layer that stands in several places is wrapped once; what is under spectral norm already stays as it is.
+    """
+    if not isinstance(network, Module):
+        raise TypeError(f"spectral_norm: network is {shown(network)}; it must be a Module")
+    made: dict[Module, Module] = {}
+
+    def normed(part: Any) -> Any:
+        if not isinstance(part, Module) or isinstance(part, SpectralNorm):
+            return part
+        if part not in made:
+            wrapped = isinstance(part, (Linear, Conv2d))
+            made[part] = SpectralNorm(part) if wrapped else part        # before its parts: one of them may know the whole
+            for name, value in list(vars(part).items()) if not wrapped else ():
+                setattr(part, name, exchanged(value, normed))
+        return made[part]
+
+    return normed(network)
 
 
 def _matrix(weight: Any) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
-from operator import index
 from typing import Any
+
+from tinycv.engine.arguments import shown, sizes
 
 
 def taps(window: Iterable[int]) -> Iterable[tuple]:
@@ -52,22 +53,26 @@ def stamped(size: Any, window: Any, stride: tuple, padding: tuple, extra: tuple,
 def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
     """stride and dilation as pairs (down, across), padding as ((top, bottom), (left, right))."""
     stride, dilation = two("stride", stride, 1), two("dilation", dilation, 1)
-    if padding == "same":
-        if stride != (1, 1):
-            raise ValueError(f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1")
-        reach = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
-        return stride, tuple((n // 2, n - n // 2) for n in reach), dilation
-    if isinstance(padding, str) and padding != "valid":
+    if not isinstance(padding, str):
+        return stride, tuple((p, p) for p in two("padding", padding)), dilation
+    if padding == "valid":
+        return stride, ((0, 0), (0, 0)), dilation
+    if padding != "same":
         raise ValueError(f"padding is {padding!r}; it must be 'same', 'valid', an int or a pair of ints")
-    return stride, tuple((p, p) for p in two("padding", 0 if padding == "valid" else padding)), dilation
+    if stride != (1, 1):
+        raise ValueError(f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1")
+    reach = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
+    return stride, tuple((n // 2, n - n // 2) for n in reach), dilation
 
 
 def two(name: str, value: Any, least: int = 0) -> tuple:
     """3 is (3, 3), a pair is itself."""
+    if type(value) is int and value >= least:
+        return value, value
     try:
-        pair = tuple(map(index, value if isinstance(value, (tuple, list)) else (value, value)))
-    except TypeError:
-        pair = ()
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(f"{name} is {value!r}; it must be an int or a pair of ints, {least} or more")
-    return pair
+        if isinstance(value, (tuple, list)) or getattr(value, "ndim", 1) == 0 or isinstance(value, int):
+            return sizes(value, name, 2, least)
+        reason = None
+    except (TypeError, ValueError) as error:
+        reason = error
+    raise ValueError(f"{name} is {shown(value)}; it must be an int or a pair of ints, {least} or more") from reason

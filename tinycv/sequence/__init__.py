@@ -1,24 +1,19 @@
 """Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that is read and written
 step by step), gru.py (the same with two gates), recurrent.py (what these three share: layers, directions, lengths),
 align.py (a decoder that looks back at its encoder), seq2seq.py (encoder and decoder), decode.py (greedy and beam search),
-attention.py (scaled dot-product, multi-head), blockwise.py (the same for thousands of tokens), positions.py (where a
-token stands), transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a
-decoder alone)."""
+attention.py (scaled dot-product, multi-head), masks.py (which keys a query may look at), blockwise.py (attention over
+thousands of tokens), positions.py (where a token stands), transformer.py (the blocks and their stacks),
+encoder_decoder.py (the Transformer entire), gpt.py (a decoder alone)."""
 
 from tinycv.sequence import attention_cuda, lstm_cuda  # noqa: F401  the pairs' members for a GPU
 from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
-from tinycv.sequence.attention import (
-    MultiheadAttention,
-    causal_mask,
-    length_mask,
-    padding_mask,
-    scaled_dot_product_attention,
-)
+from tinycv.sequence.attention import MultiheadAttention, scaled_dot_product_attention
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.encoder_decoder import Transformer
 from tinycv.sequence.gpt import GPT
 from tinycv.sequence.gru import GRU, GRUCell, gru
 from tinycv.sequence.lstm import LSTM, LSTMCell, chrono_start, lstm, lstm_gates
+from tinycv.sequence.masks import causal_mask, length_mask, padding_mask
 from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn

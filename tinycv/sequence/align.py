@@ -15,15 +15,17 @@ A score of s and h alone finds a place by what stands there. f_ij says how near 
 so "the next one" can be found too, in a sentence of any length.
 attention.py does the same with queries, keys and values, divides the dot by √d, and needs no recurrence around it.
 
-Read before: softmax in nn/activation.py.   Read next: seq2seq.py.   Seen at work: demos/04_attention.py.
+Read before: softmax in nn/softmax.py.   Read next: seq2seq.py.   Seen at work: demos/04_attention.py.
 Shapes: B batch, T steps of the decoder, S of the encoder, Q width of a query s, M of the memory h, A of the match.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
-from tinycv.engine.backend import array_module
+from tinycv.engine.arguments import shown, size
+from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare
@@ -32,8 +34,7 @@ from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
-from tinycv.sequence.attention import moved
-from tinycv.sequence.blockwise import NEVER
+from tinycv.sequence.masks import is_numeric
 
 
 def additive_score(query: Any, key: Any, v: Any) -> Any:
@@ -51,25 +52,42 @@ def look(score: Any, memory: Any, mask: Any = None) -> tuple:
     """From scores (B, T, S) to the context (B, T, M) and the weights (B, T, S), which sum to 1 along S.
 
     memory (B, S, M); mask: bool (B, S), True where one may look, False on padding (the opposite of PyTorch's
-    key_padding_mask). Where a whole source is padding, weights and context are 0.
+    key_padding_mask). Where a whole source is padding, weights and context are 0. What stands in the padding of the
+    memory must be finite: 0 * NaN is NaN. ``Attention.forward`` makes it so.
     """
-    wanted(memory)
     if mask is None:
         weights = softmax(score, axis=-1)
     else:
-        mask = moved(mask, array_module(bare(score)))
-        if mask.shape != memory.shape[:2]:
-            raise ValueError(f"mask is {mask.shape}; it must be {memory.shape[:2]}, (B, S), as the memory")
-        mask = mask[:, None]                                        # (B, 1, S)
-        weights = where(mask, softmax(where(mask, score, NEVER), axis=-1), 0.0)
+        mask = checked_mask(mask, memory)[:, None]                                      # (B, 1, S)
+        lowest = array_module(mask).where(mask.any(axis=-1, keepdims=True), -inf, 0.0).astype(score.dtype)
+        weights = where(mask, softmax(where(mask, score, lowest), axis=-1), 0.0)
     return weights @ memory, weights
 
 
-def wanted(memory: Any) -> None:
-    """ValueError for a memory (B, 0, M): no weights over nothing sum to 1."""
+def checked(owner: str, query: Any, memory: Any) -> None:
+    """TypeError or ValueError for a query or memory that is not (B, T, Q) and (B, S, M), S at least 1: no weights over
+    nothing sum to 1."""
+    for name, x, letters in (("query", query, "(B, T, Q)"), ("memory", memory, "(B, S, M)")):
+        if not is_numeric(x) or len(x.shape) != 3:
+            raise (ValueError if is_numeric(x) else TypeError)(
+                f"{owner}: {name} is {shown(bare(x))}; it must be a Tensor {letters}")
+    if query.shape[0] != memory.shape[0] and 1 not in (query.shape[0], memory.shape[0]):
+        raise ValueError(f"{owner}: query is {query.shape} and memory {memory.shape}; both must be of one batch")
     if memory.shape[1] == 0:
-        raise ValueError(f"attention over a memory of shape {memory.shape}: there is nothing to look at; a source needs "
-                         "one symbol at least, if only EOS")
+        raise ValueError(f"{owner}: attention over a memory of shape {memory.shape}: there is nothing to look at; a source "
+                         "needs one symbol at least, if only EOS")
+
+
+def checked_mask(mask: Any, memory: Any) -> Any:
+    """The mask as bools beside the memory, or None."""
+    mask = from_host(array_module(bare(memory)), bare(mask))
+    if mask is None:
+        return None
+    kind = getattr(getattr(mask, "dtype", None), "kind", "")
+    if kind != "b" or mask.shape != memory.shape[:2]:
+        raise (ValueError if kind == "b" else TypeError)(
+            f"attention's mask is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the memory")
+    return mask
 
 
 class Attention(Module):
@@ -86,9 +104,20 @@ class Attention(Module):
         """query (B, T, Q) looks at memory (B, S, M). keys: ``self.keys(memory)`` where it is known already. last (B, S):
         where the query before the first one looked; LocationAttention asks that, the others do not.
 
-        Returns the context (B, T, M) and the weights (B, T, S); see ``look`` for the mask.
+        Returns the context (B, T, M) and the weights (B, T, S); see ``look`` for the mask. What stands in the padding
+        reaches neither of them, nor any gradient.
         """
-        return look(self.score(query, self.keys(memory) if keys is None else keys), memory, mask)
+        owner = type(self).__name__
+        checked(owner, query, memory)
+        mask = checked_mask(mask, memory)
+        if mask is not None:
+            memory = where(mask[:, :, None], memory, 0.0)
+            keys = keys if keys is None else where(mask[:, :, None], keys, 0.0)
+        return self.found(query, memory, mask, self.keys(memory) if keys is None else keys, last)
+
+    def found(self, query: Any, memory: Any, mask: Any, keys: Any, last: Any) -> tuple:
+        """``forward`` of arguments that are checked, where what stands in the padding is finite."""
+        return look(self.score(query, keys), memory, mask)
 
 
 class AdditiveAttention(Attention):
@@ -98,9 +127,12 @@ class AdditiveAttention(Attention):
     """
 
     def __init__(self, query_size: int, memory_size: int, attention_size: int):
+        owner = type(self).__name__
+        query_size, memory_size = size(query_size, f"{owner}: query_size", 1), size(memory_size, f"{owner}: memory_size", 1)
+        attention_size = size(attention_size, f"{owner}: attention_size", 1)
         self.W = Linear(query_size, attention_size, bias=False)
         self.U = Linear(memory_size, attention_size, bias=False)
-        self.v = init.uniform((attention_size,), 1 / max(attention_size, 1) ** 0.5)
+        self.v = init.uniform((attention_size,), 1 / attention_size ** 0.5)
 
     def keys(self, memory: Any) -> Any:
         return self.U(memory)                                       # (B, S, A)
@@ -113,9 +145,7 @@ class DotAttention(Attention):
     """s^T h: nothing to learn here, so encoder and decoder must learn to speak of the same things. Q equals M."""
 
     def score(self, query: Any, keys: Any) -> Any:
-        if query.shape[-1] != keys.shape[-1]:
-            raise ValueError(f"DotAttention: the query is {query.shape[-1]} wide and the memory {keys.shape[-1]}; their "
-                             "dot product needs one width: make them equal, or take GeneralAttention")
+        one_width(self, query, keys, "make them equal, or take GeneralAttention")
         return dot_score(query, keys)
 
 
@@ -128,16 +158,19 @@ class LocationAttention(AdditiveAttention):
 
     def __init__(self, query_size: int, memory_size: int, attention_size: int, filters: int = 8, reach: int = 5):
         super().__init__(query_size, memory_size, attention_size)
+        filters, reach = size(filters, "LocationAttention: filters", 1), size(reach, "LocationAttention: reach", 1)
         self.F = Conv2d(1, filters, (1, reach), padding="same", bias=False)
         self.V = Linear(filters, attention_size)
 
-    def forward(self, query: Any, memory: Any, mask: Any = None, keys: Any = None, last: Any = None) -> tuple:
-        """As all do, but one query after another. last None: it has looked nowhere before."""
-        wanted(memory)
-        keys, last = self.keys(memory) if keys is None else keys, nowhere(memory) if last is None else last
+    def found(self, query: Any, memory: Any, mask: Any, keys: Any, last: Any) -> tuple:
+        """One query after another. last None: it has looked nowhere before."""
+        last = nowhere(memory) if last is None else last
+        if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
+            raise ValueError(f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
+                             f"{memory.shape[:2]}, (B, S), as the memory")
         steps = [(memory[:, :0], last[:, None][:, :0])]             # of no queries: none
         for t in range(query.shape[1]):
-            steps.append(super().forward(query[:, t:t + 1], memory, mask, keys + self.around(last)))
+            steps.append(super().found(query[:, t:t + 1], memory, mask, keys + self.around(last), None))
             last = steps[-1][1][:, 0]                               # (B, S)
         return tuple(concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
 
@@ -156,10 +189,20 @@ class GeneralAttention(Attention):
     """s^T W h: W translates what the encoder says into what the decoder asks. Parameter weight (Q, M)."""
 
     def __init__(self, query_size: int, memory_size: int):
+        query_size = size(query_size, "GeneralAttention: query_size", 1)
+        memory_size = size(memory_size, "GeneralAttention: memory_size", 1)
         self.weight = init.kaiming_uniform((query_size, memory_size), a=5 ** 0.5)
 
     def keys(self, memory: Any) -> Any:
         return linear(memory, self.weight)                          # (B, S, Q)
 
     def score(self, query: Any, keys: Any) -> Any:
+        one_width(self, query, keys, "that is this layer's query_size")
         return dot_score(query, keys)
+
+
+def one_width(owner: Attention, query: Any, keys: Any, cure: str) -> None:
+    """ValueError for a query and keys whose dot product has no meaning."""
+    if query.shape[-1] != keys.shape[-1]:
+        raise ValueError(f"{type(owner).__name__}: the query is {query.shape[-1]} wide and the memory {keys.shape[-1]}; "
+                         f"their dot product needs one width: {cure}")

@@ -10,100 +10,94 @@ scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
 A decoder writes token by token, and what a token offers to those after it, its key and value, never changes.  So they
 are kept: step t then costs one query over t keys, in place of t queries.  What is kept is passed in and handed back.
 
-Read before: softmax in nn/activation.py.   Read next: transformer.py, or blockwise.py for thousands of tokens.
+Read before: softmax in nn/softmax.py.   Read next: masks.py, transformer.py, or blockwise.py for thousands of tokens.
 Seen at work: demos/05_transformer.py, demos/06_vit.py.
 Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
 """
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
 
-from tinycv.data.text import PAD
-from tinycv.engine.backend import array_module, constant, from_host
+from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.backend import array_module, constant
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.ops import where
+from tinycv.engine.ops import astype, where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
-from tinycv.sequence.blockwise import NEVER, blockwise, is_large
+from tinycv.sequence.blockwise import blockwise, is_large
+from tinycv.sequence.masks import (
+    all_finite,
+    answers,
+    batch_leads,
+    causal_mask,
+    finite_part,
+    flag,
+    hidden_scores,
+    is_numeric,
+    sees_one,
+    together_with,
+    understood,
+    without_lost,
+)
 
 
-def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
-    """(T, S), True where key s does not come after query t: the future is hidden. past: keys before the first query."""
-    return np.tri(t, t if s is None else s, past, dtype=bool)
-
-
-def padding_mask(ids: Any, pad: int = PAD) -> Any:
-    """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S), pad the id that fills.
-
-    differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is padding.
-    """
-    return (bare(ids) != pad)[:, None, None, :]
-
-
-def length_mask(lengths: Any, s: int) -> np.ndarray:
-    """The same from how many tokens each sequence has: lengths (B,), of which none is more than s."""
-    lengths = np.asarray(lengths)
-    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= s:
-        raise ValueError(f"lengths run from {lengths.min()} to {lengths.max()}; there are places for 0 to {s} tokens")
-    return (np.arange(s) < lengths[:, None])[:, None, None, :]
-
-
-@fused
+@fused(whole="attn_mask")
 def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
     """Average of the values ``v``, weighted by how well keys match queries.
 
-    q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). attn_mask: bool, of a shape that broadcasts to (B, H, T, S), True
-    where a query may look; is_causal: query t may look at keys 0 ... t. Returns (B, H, T, Dv).
-    A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes NaN of it).
+    q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may look at keys 0 ... t.
+    attn_mask: of a shape that broadcasts to (B, H, T, S). Bools: True where a query may look. Floats: added to the
+    scores, and learned where they require a gradient; -inf hides a key.
+    A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes NaN of it). What is
+    hidden from a query does not reach it, even if it is NaN; where there is a mask, a query that may see a key or value
+    that is not finite gets NaN, and passes no gradient (differs: in PyTorch a hidden NaN reaches every query).
     """
+    xp, shape, is_causal = array_module(bare(q)), check(q, k, v), flag(is_causal, "is_causal")
+    if not shape[-1]:
+        return q @ k.swapaxes(-1, -2) @ v                           # no keys: zeros
+    may_look, added = understood(attn_mask, xp, shape)
+    mask = together_with(may_look, is_causal, xp, shape)
+    if mask is not None:
+        answered, instead = answers(xp, bare(q), bare(k), bare(v), may_look, is_causal)
+        q, k, v = where(answered, q, 0.0), finite_part(k), finite_part(v)
     score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])              # (B, H, T, S)
-    mask = together_with(attn_mask, is_causal, bare(score))
+    if added is not None:
+        score = score + astype(attn_mask if isinstance(attn_mask, Tensor) else added, score.dtype)
     if mask is None:
         return softmax(score, axis=-1) @ v                          # (B, H, T, Dv)
-    weight = softmax(where(mask, score, NEVER), axis=-1)
-    return where(mask, weight, 0.0) @ v
-
-
-def together_with(attn_mask: Any, is_causal: bool, score: Any) -> Any:
-    """One mask for both reasons not to look, on the scores' device; None where every query may look everywhere."""
-    xp = array_module(score)
-    mask = moved(attn_mask, xp)
-    if not is_causal:
-        return mask
-    causal = constant(xp, causal_mask(*score.shape[-2:]))
-    return causal if mask is None else mask & causal
-
-
-def moved(attn_mask: Any, xp: Any) -> Any:
-    """The mask as an array where the scores are, or None."""
-    mask = bare(attn_mask)
-    if mask is not None and mask.dtype.kind != "b":
-        raise TypeError(f"attn_mask has dtype {mask.dtype}; it must be bool, True where a query may look")
-    return from_host(xp, mask)
+    weight = softmax(where(mask, score, hidden_scores(xp, mask, score.dtype)), axis=-1)
+    return where(answered, where(mask, weight, 0.0) @ v, instead)
 
 
 class MultiheadAttention(Module):
     """H attentions side by side, each on its own D = E / H dimensions of the width.
 
     Parameters as PyTorch's: in_proj_weight (3E, E) and in_proj_bias (3E,) make q, k, v in that order; out_proj.
-    differs: always batch first; a mask is True where a query *may* look; dropout falls on the output, not the weights.
+    differs: always batch first (batch_first=False is refused); a mask of bools is True where a query *may* look, and
+    padding is a mask like any other, (B, 1, 1, S); dropout falls on the output, not the weights.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *,
+                 batch_first: bool = True):
+        embed_dim = size(embed_dim, "MultiheadAttention: embed_dim", 1)
+        num_heads = size(num_heads, "MultiheadAttention: num_heads", 1)
         if embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} must divide into num_heads {num_heads}: {embed_dim} / {num_heads} "
-                             f"leaves {embed_dim % num_heads}")
-        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
+            raise ValueError(f"MultiheadAttention: embed_dim {embed_dim} must divide into num_heads {num_heads}: "
+                             f"{embed_dim} / {num_heads} leaves {embed_dim % num_heads}")
+        batch_leads(batch_first, "MultiheadAttention")
+        bias = flag(bias, "MultiheadAttention: bias")
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.dropout = number(dropout, "MultiheadAttention: dropout", 0, 1)
         self.in_proj_weight = init.xavier_uniform((3 * embed_dim, embed_dim))
         self.in_proj_bias = init.zeros((3 * embed_dim,)) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
@@ -112,14 +106,16 @@ class MultiheadAttention(Module):
 
     def forward(self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None,
                 is_causal: bool = False) -> Any:
-        """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention).
-        Returns (B, T, E)."""
+        """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention). attn_mask:
+        bools or floats that broadcast to (B, H, T, S), as in scaled_dot_product_attention. Returns (B, T, E)."""
+        check_tokens("MultiheadAttention", ("key", "value"), query=query, key=key, value=value)
+        if key is None and value is None:
+            query = without_lost(query, attn_mask)
+        key, value = (x if x is None else without_lost(x, attn_mask) for x in (key, value))
         q, k, v = (self.apart(x) for x in self.project(query, key, value))              # (B, H, T or S, D)
         return self.answer(q, k, v, attn_mask, is_causal)
 
     def answer(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        if not k.shape[2]:                                                              # nobody to look at
-            return self.out_proj(self.together(0.0 * q))
         y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)                 # (B, H, T, D)
         return dropout(self.out_proj(self.together(y)), self.dropout, self.training)    # (B, T, E)
 
@@ -144,11 +140,12 @@ class MultiheadAttention(Module):
         return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
 
     def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        """Where each query looks: (B, H, T, S), each row sums to 1. For pictures: attention itself never keeps it."""
+        """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may look nowhere.
+        For pictures: attention itself never keeps it."""
+        check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
         q, k, _ = (self.apart(x) for x in self.project(query, key, key))
-        score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])
-        mask = together_with(attn_mask, is_causal, bare(score))
-        return softmax(score if mask is None else where(mask, score, NEVER), axis=-1)
+        every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])   # the values: which key
+        return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
 
     def project(self, query: Any, key: Any, value: Any) -> list:
         """q, k, v (B, T or S, E) by one product where all three are made of the same tokens."""
@@ -178,40 +175,65 @@ class MultiheadAttention(Module):
 
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    check(q, k, v)
+    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
+    if not shape[-1]:                                               # no keys: zeros
+        y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
+        return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
+    may_look, added = understood(attn_mask, xp, shape)
+    if may_look is None and not is_causal:
+        return attend(xp, q, k, v, None, added, False)
+    if xp is np and all_finite(q, k, v) and (may_look is None or sees_one(xp, may_look, is_causal, shape[-2]).all()):
+        return attend(xp, q, k, v, may_look, added, is_causal)      # a GPU is not asked: that would wait
+    answered, instead = answers(xp, q, k, v, may_look, is_causal)
+    asked, keys, values = xp.where(answered, q, 0.0), finite_part(k), finite_part(v)
+    y, pull = attend(xp, asked, keys, values, may_look, added, is_causal, xp.where(answered, -inf, 0.0))
+    return xp.where(answered, y, instead), lambda g: pull(xp.where(answered, g, 0.0))
+
+
+def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
+    """(y, pull) of queries, keys and values that are finite. hidden (..., T, 1): the score of what may not be seen, 0 in
+    rows without an answer, which are left as they come: their gradient is 0. None: every row sees something, and no
+    number is so large that a product overflows."""
     if is_large(xp, q, k):                                          # no (T, S) array at all
-        return blockwise(xp, q, k, v, moved(attn_mask, xp), is_causal)
+        return blockwise(xp, q, k, v, may_look, added, is_causal, hidden is not None)
     lead, scale = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]), 1 / sqrt(q.shape[-1])
     q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
     p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))         # (B, H, T, S)
     y = across_heads(xp, q.shape[:-1], v.shape[-1], p.dtype)
-    mask = together_with(attn_mask, is_causal, p)
+    mask = together_with(may_look, is_causal, xp, p.shape)
+    most = None                                                     # no score may be above: inf, or what hides it
     if mask is not None:
-        blind = xp is not np or not mask.any(axis=-1).all()         # may a query see nothing? To ask a GPU is to wait
-        hidden = xp.broadcast_to(xp.where(mask, 0, NEVER).astype(p.dtype), p.shape)
-        mask = xp.broadcast_to(mask, p.shape)
+        most = xp.broadcast_to(xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype), p.shape)
+    added = None if added is None else xp.broadcast_to(added, p.shape)
     for at in few(xp, len(p), prod(p.shape[1:])):
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
-        if mask is not None:
-            score += hidden[at]
+        if added is not None:
+            score += added[at]
+        if most is not None:
+            xp.fmin(score, most[at], out=score)                     # of NaN, where scores overflowed, and -inf: -inf
         rows = as_rows(p[at])
         rows /= exp_rows(xp, as_rows(score), out=rows)[0]
-        if mask is not None and blind:
-            p[at] *= mask[at]                                       # a row that sees nothing: all zeros
         xp.matmul(p[at], v[at], out=y[at])
 
-    def pull(g):
+    def slopes(g, at):
         # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y (Dao et al. 2022, appendix B).
+        ds = g[at] @ v[at].swapaxes(-1, -2)
+        ds -= dot_last(xp, g[at], y[at])
+        if hidden is not None:
+            xp.copyto(ds, 0, where=p[at] == 0)                      # dp may be infinite where the value is huge
+        ds *= p[at]
+        return ds
+
+    def pull(g):
         g, (dq, dk, dv) = g.reshape(y.shape), [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)]
         for at in few(xp, len(p), prod(p.shape[1:])):
-            dp = g[at] @ v[at].swapaxes(-1, -2)
-            dp -= dot_last(xp, g[at], y[at])
-            dp *= p[at]
-            dp *= scale
-            xp.matmul(dp, k[at], out=dq[at])
-            xp.matmul(dp.swapaxes(-1, -2), q[at], out=dk[at])
+            ds = slopes(g, at)
+            ds *= scale
+            xp.matmul(ds, k[at], out=dq[at])
+            xp.matmul(ds.swapaxes(-1, -2), q[at], out=dk[at])
             xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
-        return tuple(d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv))
+        return *[d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)], lambda: slopes(g, slice(None)).reshape(
+            lead + p.shape[-2:]).astype(added.dtype)
 
     return y.reshape(lead + y.shape[-2:]), pull
 
@@ -224,8 +246,36 @@ def across_heads(xp, lead, width, dtype):
     return xp.empty((*b, t, h, width), dtype).swapaxes(-2, -3)
 
 
-def check(q, k, v):
-    """ValueError where the shapes of queries, keys and values do not belong together."""
-    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"q {q.shape}, k {k.shape}, v {v.shape}: the last axes of q and k must be equal (the width of "
-                         "a head), and axis -2 of k and v (a value for each key)")
+def check(q: Any, k: Any, v: Any) -> tuple:
+    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong together."""
+    fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
+    if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
+        lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        if lead is not None:
+            return *lead, q.shape[-2], k.shape[-2]
+    numeric = all(is_numeric(x) for x in (q, k, v))
+    given = ", ".join(f"{name} {x.shape if numeric else shown(x)}" for name, x in zip("qkv", (q, k, v), strict=True))
+    raise (ValueError if numeric else TypeError)(
+        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the axes before the last two "
+        "equal or 1, and D, the width of a head, at least 1")
+
+
+def common_shape(*shapes: tuple) -> tuple | None:
+    """What the shapes broadcast to, or None."""
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+
+
+def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
+    """TypeError or ValueError for tokens, by name, that are not (B, N, E)."""
+    for name, x in tokens.items():
+        if x is None and name in may_be_none:
+            continue
+        if not is_numeric(x):
+            raise TypeError(f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)")
+        if len(x.shape) != 3:
+            raise ValueError(f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)")

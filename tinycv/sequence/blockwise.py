@@ -6,10 +6,11 @@ when a block of keys brings the maximum from m to m', what was summed so far is 
     for each block of queries:   m, l, y = -inf, 0, 0
         for each block of keys:  m' = max(m, max s)    p = exp(s - m')    l = l exp(m - m') + Σ p
                                  y = y exp(m - m') + p v
-        y / l,  and for the way back one number a query: L = m + log l
+        y / l,  and for the way back two numbers for each query, m and l
 
-The way back computes p = exp(s - L) anew (Dao et al. 2022, FlashAttention, algorithms 1 and 4).  So memory grows with
-T + S, not with T S.  On a CPU it takes about as long as keeping p, once p falls out of the cache.
+The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4, which keep
+m + log l).  So memory grows with T + S, not with T S.  On a CPU it takes about as long as keeping p, once p falls out
+of the cache.
 
 Read before: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
@@ -19,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
-NEVER = -1e30                                   # a score that softmax turns into 0
 # From this many bytes of scores on (batch and heads together), blocks take about as long as keeping p: measured on
 # a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there it is a question of memory alone.
 CPU_LARGE, GPU_LARGE = 16 << 20, 1 << 30
@@ -42,12 +42,13 @@ def is_large(xp: Any, q: Any, k: Any) -> bool:
 class Blocks:
     """How the scores (..., T, S) are cut: parts of the batch, blocks of queries, and the keys each of these may see."""
 
-    def __init__(self, xp: Any, q: Any, k: Any, v: Any, mask: Any, is_causal: bool):
+    def __init__(self, xp: Any, q: Any, k: Any, v: Any, mask: Any, added: Any, is_causal: bool, guarded: bool):
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        self.xp, self.is_causal, self.scale = xp, is_causal, 1 / sqrt(q.shape[-1])
+        self.xp, self.is_causal, self.guarded, self.scale = xp, is_causal, guarded, 1 / sqrt(q.shape[-1])
         self.q, self.k, self.v = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
         self.t, self.s = q.shape[-2], k.shape[-2]
-        self.mask = None if mask is None else xp.broadcast_to(mask, (*lead, self.t, self.s))
+        shape = *lead, self.t, self.s
+        self.mask, self.added = (None if x is None else xp.broadcast_to(x, shape) for x in (mask, added))
         self.dtype = xp.result_type(q, k, v)
         self.queries, self.keys = CPU_BLOCK if xp is np else GPU_BLOCK
         most = self.queries * self.keys
@@ -64,14 +65,16 @@ class Blocks:
         """Memory for one block, used by one after another."""
         return self.xp.empty(self.most, self.dtype)
 
-    def hide(self, score: Any, part: tuple, rows: slice, columns: slice) -> None:
-        """NEVER, in place of the scores of one block that must not be seen."""
+    def finish(self, score: Any, part: tuple, rows: slice, columns: slice) -> None:
+        """What is added to the scores of one block; and -inf in place of those that must not be seen."""
         xp = self.xp
+        if self.added is not None:
+            score += self.added[part][..., rows, columns]
         if self.mask is not None:
-            xp.copyto(score, NEVER, where=~self.mask[part][..., rows, columns])
+            xp.copyto(score, -inf, where=~self.mask[part][..., rows, columns])
         if self.is_causal and columns.stop - 1 > rows.start:                # else the whole block is in the past
             later = xp.arange(columns.start, columns.stop) > xp.arange(rows.start, rows.stop)[:, None]
-            xp.copyto(score, NEVER, where=later)
+            xp.copyto(score, -inf, where=later)
 
 
 def cuts(n: int, step: int) -> Iterator[slice]:
@@ -94,64 +97,83 @@ def times(xp: Any, a: Any, b: Any, scratch: Any) -> Any:
     return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[:prod(shape)].reshape(shape))
 
 
-def blockwise(xp: Any, q: Any, k: Any, v: Any, mask: Any = None, is_causal: bool = False) -> tuple:
-    """(y, pull), as a kernel of scaled_dot_product_attention; mask on the device of q."""
-    blocks = Blocks(xp, q, k, v, mask, is_causal)
-    y, log_sum = forward(xp, blocks)
-    return y, lambda g: backward(xp, blocks, y, log_sum, g)
+def blockwise(xp: Any, q: Any, k: Any, v: Any, mask: Any = None, added: Any = None, is_causal: bool = False,
+              guarded: bool = False) -> tuple:
+    """(y, pull), as a kernel of scaled_dot_product_attention; mask (bools) and added on the device of q. All of q, k and v
+    are finite (masks.py); guarded: they may be so large that products of them overflow."""
+    blocks = Blocks(xp, q, k, v, mask, added, is_causal, guarded)
+    y, top, total = forward(xp, blocks)
+    return y, lambda g: backward(xp, blocks, y, top, total, g)
 
 
 def forward(xp: Any, blocks: Blocks) -> tuple:
-    """y (..., T, Dv) and the logarithm of each query's sum of exp(score), (..., T, 1)."""
+    """y (..., T, Dv), each query's greatest score and its sum of exp(score - greatest), (..., T, 1) each."""
     q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
-    y, log_sum = (xp.empty((*q.shape[:-1], n), blocks.dtype) for n in (v.shape[-1], 1))
+    y, tops, totals = (xp.empty((*q.shape[:-1], n), blocks.dtype) for n in (v.shape[-1], 1, 1))
     for part in blocks.parts:
         for rows in blocks.rows():
             asked = q[part][..., rows, :] * blocks.scale
-            # Half of NEVER: so exp(score - top) is 0 where hidden, even before a row has seen anything.
-            top, total, mean = xp.full((*asked.shape[:-1], 1), NEVER / 2, blocks.dtype), 0.0, 0.0
+            top, total, mean = xp.full((*asked.shape[:-1], 1), -inf, blocks.dtype), 0.0, 0.0
             for columns in blocks.columns(rows):
                 p = times(xp, asked, k[part][..., columns, :], scratch)
-                blocks.hide(p, part, rows, columns)
+                blocks.finish(p, part, rows, columns)
                 before, top = top, xp.maximum(top, max_last(xp, p))
-                p -= top
+                below = xp.where(top == -inf, 0.0, top)             # of a row that has seen nothing: exp(-inf - 0) is 0
+                p -= below
                 xp.exp(p, out=p)
-                fade = xp.exp(before - top)
+                fade = xp.exp(before - below)
                 total = total * fade + sum_last(xp, p)
                 mean = mean * fade + p @ v[part][..., columns, :]
-            blind = total == 0
-            total = xp.where(blind, 1.0, total)
+            total = xp.where(total == 0, 1.0, total)
             y[part][..., rows, :] = mean / total
-            log_sum[part][..., rows, :] = xp.where(blind, -NEVER, top + xp.log(total))  # then exp(s - L) is 0 for it
-    return y, log_sum
+            tops[part][..., rows, :], totals[part][..., rows, :] = below, total
+    return y, tops, totals
 
 
-def backward(xp: Any, blocks: Blocks, y: Any, log_sum: Any, g: Any) -> tuple:
-    """dq, dk, dv.  Two subtractions ride along in products that are made anyway, of vectors one longer:
+def backward(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) -> tuple:
+    """dq, dk, dv, and a function that returns the gradient of what was added.  The division by l is g's.  Two subtractions
+    ride along in products that are made anyway, of vectors one longer:
 
-        s - L = [q, -L] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
+        s - m = [q, -m] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
     """
-    q, k, v, scratch, other = blocks.q, blocks.k, blocks.v, blocks.scratch(), blocks.scratch()
-    dq, dk, dv = xp.empty(q.shape, blocks.dtype), xp.zeros(k.shape, blocks.dtype), xp.zeros(v.shape, blocks.dtype)
+    q, k, v = blocks.q, blocks.k, blocks.v
+    dq, dk, dv = (xp.zeros(x.shape, blocks.dtype) for x in (q, k, v))
     for part in blocks.parts:
-        dk_part, dv_part = dk[part], dv[part]
-        keys, values = (longer(xp, x[part], 1.0) for x in (k, v))
-        for rows in blocks.rows():
-            asked, got = q[part][..., rows, :] * blocks.scale, xp.ascontiguousarray(g[part][..., rows, :])
-            asked_longer = longer(xp, asked, -log_sum[part][..., rows, :])
-            got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
-            dq_rows = 0.0
-            for columns in blocks.columns(rows):
-                p = times(xp, asked_longer, keys[..., columns, :], scratch)
-                blocks.hide(p, part, rows, columns)
-                xp.exp(p, out=p)
-                dv_part[..., columns, :] += p.swapaxes(-1, -2) @ got
-                ds = times(xp, got_longer, values[..., columns, :], other)
-                ds *= p
-                dk_part[..., columns, :] += ds.swapaxes(-1, -2) @ asked
-                dq_rows = dq_rows + ds @ k[part][..., columns, :]
-            dq[part][..., rows, :] = dq_rows * blocks.scale
-    return dq, dk, dv
+        dk_part, dv_part, dq_part = dk[part], dv[part], dq[part]
+        for rows, columns, p, ds, got, asked in walk(xp, blocks, part, y, tops, totals, g):
+            dv_part[..., columns, :] += p.swapaxes(-1, -2) @ got
+            dk_part[..., columns, :] += ds.swapaxes(-1, -2) @ asked
+            dq_part[..., rows, :] += ds @ k[part][..., columns, :]
+        dq_part *= blocks.scale
+    return dq, dk, dv, lambda: to_added(xp, blocks, y, tops, totals, g)
+
+
+def walk(xp: Any, blocks: Blocks, part: tuple, y: Any, tops: Any, totals: Any, g: Any) -> Iterator[tuple]:
+    """Block by block of one part: its rows and columns, p l, dL/d(score), and of its queries g / l and q scaled."""
+    scratch, other = blocks.scratch(), blocks.scratch()
+    keys, values = (longer(xp, x[part], 1.0) for x in (blocks.k, blocks.v))
+    for rows in blocks.rows():
+        asked, got = blocks.q[part][..., rows, :] * blocks.scale, g[part][..., rows, :] / totals[part][..., rows, :]
+        asked_longer = longer(xp, asked, -tops[part][..., rows, :])
+        got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
+        for columns in blocks.columns(rows):
+            p = times(xp, asked_longer, keys[..., columns, :], scratch)
+            blocks.finish(p, part, rows, columns)
+            xp.exp(p, out=p)
+            ds = times(xp, got_longer, values[..., columns, :], other)
+            if blocks.guarded:
+                xp.copyto(ds, 0, where=p == 0)
+            ds *= p
+            yield rows, columns, p, ds, got, asked
+
+
+def to_added(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) -> Any:
+    """The gradient of what was added to the scores, (..., T, S)."""
+    found = xp.zeros(blocks.added.shape, blocks.dtype)
+    for part in blocks.parts:
+        for rows, columns, _, ds, _, _ in walk(xp, blocks, part, y, tops, totals, g):
+            found[part][..., rows, columns] = ds
+    return found.astype(blocks.added.dtype)
 
 
 def longer(xp: Any, x: Any, last: Any) -> Any:

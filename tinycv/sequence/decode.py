@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.text import EOS, PAD, SOS
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import Tensor, bare, no_grad
 
@@ -42,13 +43,13 @@ def greedy(step: Step, state: Any, batch: int, max_length: int) -> np.ndarray:
 
     Returns (batch, L) int64, L <= max_length: without SOS, with EOS, and PAD after it.
     """
-    check(max_length)
+    batch, max_length, _, _ = checked("greedy", step, batch, max_length)
     tokens, written = np.full(batch, SOS), np.empty((batch, 0), np.int64)
     going = np.full(batch, True)
     with no_grad():
         while going.any() and written.shape[1] < max_length:
-            log_probs, state = step(tokens, state)
-            tokens = np.where(going, choices(log_probs, batch).argmax(axis=-1), PAD)            # (B,)
+            log_probs, state = asked(step, tokens, state)
+            tokens = np.where(going, choices(log_probs, going).argmax(axis=-1), PAD)            # (B,)
             written = np.concatenate([written, tokens[:, None]], axis=1)                        # (B, L)
             going &= tokens != EOS
     return written
@@ -62,7 +63,7 @@ def beam_search(step: Step, state: Any, batch: int, max_length: int, beam: int =
     EOS is answered only where none has ended. One beam is greedy search.
     Returns tokens (batch, L) int64 as ``greedy`` does, and their scores (batch,), higher is better.
     """
-    check(max_length, beam, length_penalty)
+    batch, max_length, beam, length_penalty = checked("beam_search", step, batch, max_length, beam, length_penalty)
     row = np.arange(batch)[:, None]                                                             # (B, 1)
     state = reorder(state, np.repeat(np.arange(batch), beam))                                   # B·K rows
     log_p = np.full((batch, beam), -np.inf)
@@ -75,8 +76,10 @@ def beam_search(step: Step, state: Any, batch: int, max_length: int, beam: int =
             # log P can only fall, and no sentence is longer than max_length: what one still going may come to at most
             if (log_p.max(axis=1) / lp(max_length, length_penalty) <= best_score).all():
                 break
-            log_probs, state = step(tokens.reshape(-1), state)
-            extended = log_p[:, :, None] + choices(log_probs, batch * beam).reshape(batch, beam, -1)    # (B, K, V)
+            log_probs, state = asked(step, tokens.reshape(-1), state)
+            going = ~np.isneginf(log_p)                                                                 # (B, K)
+            said = choices(log_probs, going.reshape(-1)).reshape(batch, beam, -1)                       # (B, K, V)
+            extended = np.where(going[:, :, None], log_p[:, :, None] + said, -np.inf)
             log_p, parent, tokens = the_best(extended, beam)                                            # (B, K) each
             written = np.concatenate([written[row, parent], tokens[:, :, None]], axis=2)                # (B, K, L)
             state = reorder(state, (row * beam + parent).reshape(-1))
@@ -87,6 +90,13 @@ def beam_search(step: Step, state: Any, batch: int, max_length: int, beam: int =
     unended = np.where(np.isneginf(best_score)[:, None], log_p, -np.inf)
     keep_better(best, best_score, written, unended / lp(max_length, length_penalty))
     return best[:, :(best != PAD).sum(axis=1).max(initial=0)], best_score
+
+
+def written(step: Step, state: Any, batch: int, max_length: int, beam: int) -> np.ndarray:
+    """The tokens alone: by ``greedy`` for one beam, else by ``beam_search``."""
+    if size(beam, "translate: beam", 1) == 1:
+        return greedy(step, state, batch, max_length)
+    return beam_search(step, state, batch, max_length, beam)[0]
 
 
 def the_best(extended: np.ndarray, beam: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,13 +119,28 @@ def lp(length: int, alpha: float) -> float:
     return ((5 + length) / (5 + 1)) ** alpha
 
 
-def choices(log_probs: Any, rows: int) -> np.ndarray:
-    """What a step said, on the host in float64 (rows, V), without PAD and SOS."""
-    host = to_numpy(bare(log_probs)).astype(np.float64)
-    if host.ndim != 2 or len(host) != rows or host.shape[1] <= EOS:
-        raise ValueError(f"step returned log_probs of shape {host.shape}; it must be ({rows}, V): a row for each of the "
-                         f"tokens it was given, and V = len(vocabulary), at least {EOS + 1}")
+def asked(step: Step, tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
+    """What a step says; TypeError where that is not two things."""
+    said = step(tokens, state)
+    if not isinstance(said, (tuple, list)) or len(said) != 2:
+        raise TypeError(f"step returned {shown(said)}; it must be (log_probs (B, V), state)")
+    return said[0], said[1]
+
+
+def choices(log_probs: Any, going: np.ndarray) -> np.ndarray:
+    """What a step said, on the host in float64 (rows, V), without PAD and SOS. going: (rows,) bool, which sentences are not
+    over. Of those that are, a step may say anything; ValueError for a NaN about one that is not."""
+    host, rows = to_numpy(bare(log_probs)), len(going)
+    if getattr(host, "ndim", 0) != 2 or len(host) != rows or host.shape[1] <= EOS or host.dtype.kind not in "fiu":
+        raise ValueError(f"step returned log_probs of shape {getattr(host, 'shape', None)}, {shown(host)}; it must be "
+                         f"({rows}, V), numbers: a row for each of the tokens it was given, and V = len(vocabulary), at "
+                         f"least {EOS + 1}")
+    host = host.astype(np.float64)
     host[:, [PAD, SOS]] = -np.inf
+    lost = np.isnan(host).any(axis=1) & going
+    if lost.any():
+        raise ValueError(f"step returned NaN for row {int(lost.argmax())}, whose sentence is not over: which symbol is the "
+                         "likeliest cannot be said")
     return host
 
 
@@ -129,15 +154,17 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
         return type(state)([reorder(part, rows) for part in state])
     array = bare(state)
     if not getattr(array, "ndim", 0):
-        raise TypeError(f"the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in tuples, "
-                        "lists and dicts, or None. What is equal for all sentences belongs into step itself")
+        raise TypeError(f"beam_search: the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in "
+                        "tuples, lists and dicts, or None. What is equal for all sentences belongs into step itself")
     xp = array_module(array)
     taken = xp.take(array, xp.asarray(rows), axis=0)
     return Tensor(taken) if isinstance(state, Tensor) else taken
 
 
-def check(max_length: int, beam: int = 1, length_penalty: float = 0.0) -> None:
-    """ValueError for a search that could find nothing, or a penalty that would reward length twice."""
-    if max_length < 1 or beam < 1 or length_penalty < 0:
-        raise ValueError(f"max_length={max_length} and beam={beam} must be at least 1, length_penalty={length_penalty} "
-                         "at least 0")
+def checked(owner: str, step: Any, batch: Any, max_length: Any, beam: Any = 1, length_penalty: Any = 0.0) -> tuple:
+    """The numbers as Python's own; refuses a search that could find nothing, and a negative α: log P makes long sentences
+    unlikely already, and a negative α would punish length twice."""
+    if not callable(step):
+        raise TypeError(f"{owner}: step is {shown(step)}; it must be a function, (tokens, state) -> (log_probs, state)")
+    return (size(batch, f"{owner}: batch"), size(max_length, f"{owner}: max_length", 1), size(beam, f"{owner}: beam", 1),
+            number(length_penalty, f"{owner}: length_penalty", 0))

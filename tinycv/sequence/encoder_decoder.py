@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
+from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
@@ -23,8 +24,8 @@ from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
-from tinycv.sequence.attention import padding_mask
-from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.decode import written
+from tinycv.sequence.masks import batch_leads, padding_mask, some
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,
@@ -45,7 +46,11 @@ class Transformer(Module):
 
     def __init__(self, source_words: int, target_words: int, d_model: int = 512, nhead: int = 8,
                  num_encoder_layers: int = 6, num_decoder_layers: int = 6, dim_feedforward: int = 2048,
-                 dropout: float = 0.1, activation: str = "relu", norm_first: bool = False):
+                 dropout: float = 0.1, activation: str = "relu", norm_first: bool = False, *, batch_first: bool = True):
+        batch_leads(batch_first, "Transformer")
+        source_words, target_words = size(source_words, "Transformer: source_words", 1), size(
+            target_words, "Transformer: target_words", 1)
+        d_model, dropout = size(d_model, "Transformer: d_model", 1), number(dropout, "Transformer: dropout", 0, 1)
         block = d_model, nhead, dim_feedforward, dropout, activation, norm_first
         self.source_embed = embedding(source_words, d_model)
         self.target_embed = embedding(target_words, d_model)
@@ -60,11 +65,13 @@ class Transformer(Module):
 
         The target needs no padding mask: it comes last, so the causal mask hides it from all words.
         """
+        some(target, "Transformer: target", 0)
         memory, mask = self.encode(source)
         return self.out(self.decoder(self.placed(self.target_embed, target), memory, memory_mask=mask, tgt_is_causal=True))
 
     def encode(self, source: Any) -> tuple:
         """The memory (B, S, E), and the mask (B, 1, 1, S) of where it is not padding."""
+        some(source, "Transformer: source", 0)
         mask = padding_mask(source)
         return self.encoder(self.placed(self.source_embed, source), mask), mask
 
@@ -80,10 +87,7 @@ class Transformer(Module):
         likeliest of ``beam`` sentences that are kept. To be called in evaluation (``model.eval()``): dropout is no help.
         """
         with no_grad():
-            state = self.start(source)
-        if beam == 1:
-            return greedy(self.step, state, len(source), max_length)
-        return beam_search(self.step, state, len(source), max_length, beam)[0]
+            return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
     def start(self, source: Any) -> dict:
         """What is known before the first word: the memory, as each block keeps it, and nothing written."""
@@ -93,8 +97,8 @@ class Transformer(Module):
     def step(self, tokens: Any, state: dict) -> tuple:
         """tokens (B,), the last written. Returns log p of the next (B, V), and the state after it."""
         past = state["past"]
-        written = 0 if past[0] is None else past[0][0].shape[2]
-        x = self.placed(self.target_embed, tokens[:, None], written)                    # (B, 1, E)
+        start = 0 if past[0] is None else past[0][0].shape[2]
+        x = self.placed(self.target_embed, tokens[:, None], start)                      # (B, 1, E)
         y, past = self.decoder.step(x, state["remembered"], past, state["mask"])
         return log_softmax(self.out(y[:, 0])), {**state, "past": past}
 
@@ -103,6 +107,7 @@ class Transformer(Module):
     def attention_maps(self, source: Any, target: Any) -> dict[str, list[Tensor]]:
         """Where each head of each block looks, query by key: "encoder" (B, H, S, S), "decoder" (B, H, T, T) and "cross"
         (B, H, T, S), which is what the word after target[:, t] was made from."""
+        some(target, "Transformer.attention_maps: target", 0)
         with no_grad():
             seen = self.encoder.attention_maps(self.placed(self.source_embed, source), padding_mask(source))
             memory, mask = self.encode(source)

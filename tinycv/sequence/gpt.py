@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import no_grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
@@ -21,7 +22,8 @@ from tinycv.nn.linear import Embedding, linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
-from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.decode import written
+from tinycv.sequence.masks import some
 from tinycv.sequence.positions import LearnedPositions
 from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer
 
@@ -35,6 +37,8 @@ class GPT(Module):
 
     def __init__(self, words: int, max_length: int, d_model: int = 64, nhead: int = 4, num_layers: int = 2,
                  dropout: float = 0.1):
+        words, max_length = size(words, "GPT: words", 1), size(max_length, "GPT: max_length", 1)
+        d_model, dropout = size(d_model, "GPT: d_model", 1), number(dropout, "GPT: dropout", 0, 1)
         block = TransformerEncoderLayer(d_model, nhead, 4 * d_model, dropout, "gelu", norm_first=True)
         self.embed = Embedding(words, d_model)
         self.embed.weight = init.normal((words, d_model), std=0.02)
@@ -44,6 +48,7 @@ class GPT(Module):
 
     def forward(self, ids: Any) -> Any:
         """Returns (B, T, V): row t is about the word after ids[:, t], and knows nothing of it."""
+        some(ids, "GPT: ids", 0)
         return linear(self.blocks(self.placed(ids), is_causal=True), self.embed.weight)
 
     def placed(self, ids: Any, start: int = 0) -> Any:              # (B, T) -> (B, T, E)
@@ -55,11 +60,10 @@ class GPT(Module):
 
         Every question has its full length: a question padded at its end would be answered after the padding.
         """
+        some(question, "GPT.translate: question", 0)
         with no_grad():
             past = self.blocks.step(self.placed(question), [None] * len(self.blocks.layers))[1]
-        if beam == 1:
-            return greedy(self.step, past, len(question), max_length)
-        return beam_search(self.step, past, len(question), max_length, beam)[0]
+            return written(self.step, past, question.shape[0], max_length, beam)
 
     def step(self, tokens: Any, past: list) -> tuple:
         """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p of the next (B, V) and

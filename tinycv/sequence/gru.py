@@ -5,8 +5,9 @@
     n = tanh(W_in x_t + b_in + r (W_hn h + b_hn))       candidate: what there is to write
     h' = (1 - z) n + z h                                what is kept and what is written add up to 1
 
-Cho et al. 2014, eq. 5 to 8, of whom z and n are PyTorch's names.  Where z is near 1 the state, and with it the gradient,
-passes the step unchanged, as along the cell of an LSTM.
+Cho et al. 2014, eq. 5 to 8. r and z are the paper's names; n is PyTorch's, for the paper's h with a tilde.
+
+Where z is near 1 the state, and with it the gradient, passes the step unchanged, as along the cell of an LSTM.
 
 differs: in the paper's last version the reset gate falls on h before the product, tanh(W x + U (r h)); here it falls on
 what the product gave, as in the paper's first version and in PyTorch, so that all gates of a step are one product.
@@ -22,7 +23,7 @@ from typing import Any
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
-from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on
+from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read
 
 
 def gru_step(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
@@ -39,13 +40,14 @@ def gru(x: Any, h0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bi
     """Read x (T, B, I), T at least 1, from the hidden state h0 (B, H).
 
     weight_ih (3H, I), weight_hh (3H, H), biases (3H,) or None; mask: None, or (T, B, 1), True where a sequence is not
-    over: where it is, h stays as it is. Returns every hidden state, y (T, B, H); the last is y[-1].
+    over: where it is, h stays as it is, and what x holds reaches nothing, even if it is NaN.
+    Returns every hidden state, y (T, B, H); the last is y[-1].
     """
     weights = weight_ih, weight_hh, bias_ih, bias_hh
     check(3, x, {"h0": h0}, weights, mask)
     h, y = h0, []
     for t in range(x.shape[0]):
-        h = going_on(mask, t, gru_step(x[t], h, *weights), h)                           # (B, H)
+        h = going_on(mask, t, gru_step(read(mask, t, x[t]), read(mask, t, h), *weights), h)             # (B, H)
         y.append(h)
     return stack(y)                                                                     # (T, B, H)
 

@@ -22,13 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import number, shown
 from tinycv.engine.backend import host_generator, to_device
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
 from tinycv.sequence.lstm_kernel import back, forward, to_arguments
-from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, started, weights
+from tinycv.sequence.recurrent import Cell, Recurrent, check, check_axes, going_on, read, started, weights
 
 
 def lstm_step(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> tuple:
@@ -41,18 +42,20 @@ def lstm_step(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: A
     return input_gate, forget_gate, candidate, output_gate, c, output_gate * tanh(c)
 
 
-@fused
+@fused(whole="mask")
 def lstm(x: Any, h0: Any, c0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None,
          mask: Any = None) -> tuple:
     """Read x (T, B, I), T at least 1, from hidden state h0 and cell c0 (B, H).
 
     weight_ih (4H, I), weight_hh (4H, H), biases (4H,) or None; mask: None, or (T, B, 1), True where a sequence is not
-    over: where it is, h and c stay as they are. Returns every hidden state, y (T, B, H), and the last cell, c_n (B, H).
+    over: where it is, h and c stay as they are, and what x holds reaches nothing, even if it is NaN.
+    Returns every hidden state, y (T, B, H), and the last cell, c_n (B, H).
     The last hidden state is y[-1]. ValueError lists the arrays whose shapes do not belong together.
     """
     h, c, y = h0, c0, []
     for t in range(x.shape[0]):
-        *_, next_c, next_h = lstm_step(x[t], h, c, weight_ih, weight_hh, bias_ih, bias_hh)
+        seen = [read(mask, t, part) for part in (x[t], h, c)]
+        *_, next_c, next_h = lstm_step(*seen, weight_ih, weight_hh, bias_ih, bias_hh)
         c, h = going_on(mask, t, next_c, c), going_on(mask, t, next_h, h)               # (B, H) each
         y.append(h)
     return stack(y), c                                                                  # (T, B, H), (B, H)
@@ -82,8 +85,9 @@ def chrono_start(layer: LSTM, steps: int) -> None:
     Ollivier 2018, "Can recurrent neural networks warp time?", whose T_max is ``steps`` + 1. Without it the forget gates
     start near 1/2. ValueError for less than one step, or a layer without biases.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; it must be at least 1")
+    if not isinstance(layer, LSTM):
+        raise TypeError(f"chrono_start: layer is {shown(layer)}; it must be an LSTM")
+    steps = number(steps, "chrono_start: steps", 1, 1e15)
     hidden = layer.hidden_size
     for suffix in sum(layer.suffixes, []):
         _, _, bias_ih, bias_hh = weights(layer, suffix)
@@ -100,7 +104,12 @@ def lstm_gates(layer: LSTM, x: Any) -> dict:
 
     Returns input_gate, forget_gate, candidate, output_gate, cell and hidden by name, each (T, B, H), or (B, T, H).
     """
+    if not isinstance(layer, LSTM):
+        raise TypeError(f"lstm_gates: layer is {shown(layer)}; it must be an LSTM")
+    check_axes("lstm_gates", x, "(B, T, I)" if layer.batch_first else "(T, B, I)")
     x = x.swapaxes(0, 1) if layer.batch_first else x
+    if not x.shape[0]:
+        raise ValueError(f"lstm_gates: x has shape {x.shape}; it must have at least one step")
     h, c = started("lstm_gates", layer.parts, None, (x.shape[1], layer.hidden_size), x)
     steps = []
     for t in range(x.shape[0]):
@@ -120,7 +129,7 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
 
     def pull(g):
         rows, dh, dc = back(xp, g, block, shown, over, weight_hh)
-        to_x, to_weight_ih, to_weight_hh, to_bias = to_arguments(xp, rows, column, weight_ih)
+        to_x, to_weight_ih, to_weight_hh, to_bias = to_arguments(xp, rows, column, weight_ih, over)
         return to_x, dh.T, dc.T, to_weight_ih, to_weight_hh, to_bias, to_bias
 
     return (column[1:, :h0.shape[1]].swapaxes(1, 2), block[-1, 4].T.copy()), pull

@@ -60,6 +60,7 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
     here, = packed(xp, mask)
+    x = x if here is None else xp.where(here, x, 0)                 # NaN there would reach the weights' gradients
     rows = x.reshape(steps * batch, width)
     bias = bias_hh if bias_ih is None else bias_ih if bias_hh is None else bias_ih + bias_hh
     gates = product_and_bias(xp, rows, weight_ih, bias)             # of all steps: what x says
@@ -79,7 +80,8 @@ def _lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=
         for t in reversed(range(steps)):
             kernels.lstm_step_back(x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d)
             by_h = times(d[t], weight_hh, out=room)
-        flat, past = d.reshape(steps * batch, 4 * hidden), h[:-1].reshape(steps * batch, hidden)
+        past = h[:-1] if here is None else xp.where(here, h[:-1], 0)
+        flat, past = d.reshape(steps * batch, 4 * hidden), past.reshape(steps * batch, hidden)
         bias = sum_rows(xp, flat)
         return (lambda: times(flat, weight_ih).reshape(x.shape), by_h if carried is None else by_h + carried, dc,
                 lambda: times(flat.T, rows), lambda: times(flat.T, past), bias, bias)

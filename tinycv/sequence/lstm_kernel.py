@@ -9,8 +9,8 @@ is of [W_h W_x b] with the column [h; x; 1]: no sum is left to do, forward or ba
 PyTorch's order, i, f, g, o, is rolled on by one. One tanh makes all gates, since σ(z) = (1 + tanh(z / 2)) / 2: the
 weights of o, i and f are halved.
 
-Where a sequence is over, o and i are set to 0 and f to 1: then the cell stays as it is, and every slope of the gates is 0
-by its own formula. Only h, which is not made of the h before, has to be carried, forward and back.
+Where a sequence is over, o, i and g are set to 0 and f to 1: then the cell stays as it is. h, which is not made of the h
+before, has to be carried, forward and back. x counts as 0 there, and so does every slope of the gates.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
     (steps, batch, width), hidden, dtype = x.shape, h0.shape[1], x.dtype
     weight = joined(xp, weight_ih, weight_hh, bias_ih, bias_hh)
     column = xp.empty((steps + 1, hidden + width + 1, batch), dtype)            # [h; x; 1] before each step
+    x = x if mask is None else xp.where(mask, x, 0)
     column[0, :hidden], column[:-1, hidden:-1], column[:, -1] = h0.T, x.swapaxes(1, 2), 1
     block, shown = xp.empty((steps + 1, 5, hidden, batch), dtype), xp.empty((steps, hidden, batch), dtype)
     block[0, 4], flat = c0.T, block.reshape(steps + 1, 5 * hidden, batch)
@@ -42,6 +43,7 @@ def forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
         if over is not None:
             xp.copyto(now[:2], 0, where=over[t])
             xp.copyto(now[2], 1, where=over[t])
+            xp.copyto(now[3], 0, where=over[t])                     # the candidate is NaN where h is
         xp.multiply(now[1:3], now[3:5], out=parts)
         xp.add(parts[0], parts[1], out=after)
         xp.tanh(after, out=tanh_c)
@@ -74,6 +76,8 @@ def back(xp, g, block, shown, over, weight_hh):
     dc, across = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy(), xp.roll(weight_hh, hidden, axis=0).T.copy()
     for at in reversed(blocks(xp, steps, 4 * hidden * batch, 4 * BLOCK)):
         d, to_c = slopes(xp, block[:-1][at], shown[at])
+        if over is not None:
+            xp.copyto(to_c, 0, where=over[at][:, None])             # NaN where c is not finite
         for t in reversed(range(steps)[at]):
             now = d[t - at.start]
             if told[t]:                                             # often the last step alone is
@@ -82,7 +86,9 @@ def back(xp, g, block, shown, over, weight_hh):
             now[0] *= dh
             now[1:] *= dc
             dc *= block[t, 2]
-            carried = None if over is None else dh * over[t]
+            carried = None if over is None else xp.where(over[t], dh, 0)
+            if over is not None:
+                xp.copyto(now, 0, where=over[t])
             xp.matmul(across, now.reshape(4 * hidden, batch), out=dh)
             if over is not None:
                 dh += carried
@@ -106,7 +112,7 @@ def slopes(xp, block, shown):
     return d, to_c
 
 
-def to_arguments(xp, rows, column, weight_ih):
+def to_arguments(xp, rows, column, weight_ih, over):
     """Functions that return dL/dx, dL/dweight_ih, dL/dweight_hh and dL/dbias, from rows (4H, T, B) of ``back``."""
     (gates, steps, batch), hidden, width = rows.shape, rows.shape[0] // 4, weight_ih.shape[1]
     flat = rows.reshape(gates, steps * batch)
@@ -117,6 +123,8 @@ def to_arguments(xp, rows, column, weight_ih):
     @cache
     def to_weights():                                               # all three are one product, as on the way forward
         seen = xp.ascontiguousarray(column[:-1].swapaxes(1, 2))                 # (T, B, H + I + 1)
+        if over is not None:
+            xp.copyto(seen, 0, where=over[..., None])                           # h may be NaN there
         return xp.roll(flat @ seen.reshape(steps * batch, hidden + width + 1), -hidden, axis=0)
 
     return to_x, lambda: to_weights()[:, hidden:-1], lambda: to_weights()[:, :hidden], lambda: to_weights()[:, -1]

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
+from tinycv.sequence.masks import is_numeric
 
 
 def sinusoidal(xp: Any, places: Any, width: int) -> Any:
@@ -37,6 +39,7 @@ class SinusoidalPositions(Module):
 
     def forward(self, x: Any, start: int = 0) -> Any:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
+        start = checked_start("SinusoidalPositions", x, start)
         array = bare(x)
         xp = array_module(array)
         table = sinusoidal(xp, xp.arange(start, start + x.shape[1], dtype="float64"), x.shape[2])
@@ -47,12 +50,24 @@ class LearnedPositions(Module):
     """Adds a learned vector for each place. weight (max_length, d_model), N(0, 0.02²) as GPT's and BERT's."""
 
     def __init__(self, max_length: int, d_model: int):
-        self.weight = init.normal((max_length, d_model), std=0.02)
+        max_length = size(max_length, "LearnedPositions: max_length", 1)
+        self.weight = init.normal((max_length, size(d_model, "LearnedPositions: d_model", 1)), std=0.02)
 
     def forward(self, x: Any, start: int = 0) -> Any:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
-        end = start + x.shape[1]
-        if end > len(self.weight):
-            raise ValueError(f"there are learned positions for {len(self.weight)} tokens, and these end at {end}: give "
-                             "fewer, or build the model with a larger max_length")
+        start = checked_start("LearnedPositions", x, start)
+        end, (places, width) = start + x.shape[1], self.weight.shape
+        if x.shape[2] != width:
+            raise ValueError(f"LearnedPositions: x has shape {x.shape}; it must be (B, T, {width}), as wide as the "
+                             "positions")
+        if end > places:
+            raise ValueError(f"LearnedPositions: there are learned positions for {places} tokens, and these end at {end}: "
+                             "give fewer, or build the model with a larger max_length")
         return x + self.weight[start:end]
+
+
+def checked_start(owner: str, x: Any, start: Any) -> int:
+    """The place of the first token as an int; refuses a negative one, and tokens that are not (B, T, E)."""
+    if not is_numeric(x) or len(x.shape) != 3:
+        raise (ValueError if is_numeric(x) else TypeError)(f"{owner}: x is {shown(bare(x))}; it must be a Tensor (B, T, E)")
+    return size(start, f"{owner}: start")

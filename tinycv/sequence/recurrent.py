@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
@@ -27,6 +28,7 @@ from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
+from tinycv.sequence.masks import flag, is_numeric
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -45,9 +47,12 @@ class Recurrent(Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False):
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}; it must be at least 1")
-        self.hidden_size, self.batch_first, self.dropout = hidden_size, batch_first, dropout
+        owner = type(self).__name__
+        input_size, hidden_size = size(input_size, f"{owner}: input_size"), size(hidden_size, f"{owner}: hidden_size", 1)
+        num_layers = size(num_layers, f"{owner}: num_layers", 1)
+        bias, bidirectional = flag(bias, f"{owner}: bias"), flag(bidirectional, f"{owner}: bidirectional")
+        self.hidden_size, self.batch_first = hidden_size, flag(batch_first, f"{owner}: batch_first")
+        self.dropout = number(dropout, f"{owner}: dropout", 0, 1)
         ways = ("", "_reverse") if bidirectional else ("",)
         self.suffixes = [[f"_l{layer}{way}" for way in ways] for layer in range(num_layers)]
         for layer in self.suffixes:
@@ -68,9 +73,7 @@ class Recurrent(Module):
         Returns y (T, B, directions * H), or (B, T, ...), of the last layer, and the state after each one's last step.
         Beyond a sequence's end y is 0.
         """
-        if x.ndim != 3:
-            raise ValueError(f"{type(self).__name__}: x has shape {x.shape}; it must have three axes, "
-                             f"{'(B, T, I)' if self.batch_first else '(T, B, I)'}")
+        check_axes(type(self).__name__, x, "(B, T, I)" if self.batch_first else "(T, B, I)")
         x = x.swapaxes(0, 1) if self.batch_first else x
         places, mask = sum(map(len, self.suffixes)), until(lengths, x)
         state = started(type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x)
@@ -95,11 +98,14 @@ class Cell(Module):
     layer: type[Recurrent]                      # whose step it is
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
-        self.hidden_size = hidden_size
-        start(self, self.layer.gates, input_size, hidden_size, bias)
+        owner = type(self).__name__
+        input_size = size(input_size, f"{owner}: input_size")
+        self.hidden_size = hidden_size = size(hidden_size, f"{owner}: hidden_size", 1)
+        start(self, self.layer.gates, input_size, hidden_size, flag(bias, f"{owner}: bias"))
 
     def forward(self, x: Any, state: Any = None) -> Any:
         """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the next state."""
+        check_axes(type(self).__name__, x, "(B, I)")
         state = started(type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x)
         _, state = self.layer.read(x[None], state, weights(self))
         return state if len(state) > 1 else state[0]
@@ -111,10 +117,17 @@ def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
     x (T, B, I), or (B, T, I) if batch_first; loss(y) makes L of what the last layer shows at the last step, (B, H).
     Of an LSTM's state both parts count, h and c; of several layers, all. ValueError for a layer of two directions.
     """
+    if not isinstance(layer, Recurrent):
+        raise TypeError(f"state_gradients: layer is {shown(layer)}; it must be an LSTM, a GRU or an RNN")
+    check_axes("state_gradients", x, "(B, T, I)" if layer.batch_first else "(T, B, I)")
+    if not callable(loss):
+        raise TypeError(f"state_gradients: loss is {shown(loss)}; it must be a function of what the last layer shows")
     if len(layer.suffixes[0]) > 1:
         raise ValueError("state_gradients reads step by step, from the first to the last, and this layer reads from both "
                          "ends; make it with bidirectional=False")
     x = x.swapaxes(0, 1) if layer.batch_first else x
+    if not x.shape[0]:
+        raise ValueError(f"state_gradients: x has shape {x.shape}; it must have at least one step")
     states, state = [], None
     for t in range(x.shape[0]):
         now = x[t:t + 1].swapaxes(0, 1) if layer.batch_first else x[t:t + 1]
@@ -131,15 +144,38 @@ def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
     return new if mask is None else where(mask[t], new, old)
 
 
+def read(mask: Any, t: int, part: Any) -> Any:
+    """What step t reads, of x or the state: zeros where a sequence is over. A NaN there would reach the weights' gradients,
+    though no state is made of it: 0 * NaN is NaN."""
+    return part if mask is None else where(mask[t], part, 0.0)
+
+
 def until(lengths: Any, x: Any) -> Any:
     """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all run to the end."""
     if lengths is None:
         return None
-    (steps, batch), lengths = x.shape[:2], to_numpy(bare(lengths))
-    if lengths.shape != (batch,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > steps)).any():
-        raise ValueError(f"lengths is {lengths.tolist()}; for x of {steps} steps and a batch of {batch} it must be "
-                         f"{batch} integers from 0 to {steps}")
+    (steps, batch), given = x.shape[:2], bare(lengths)
+    takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
+    lengths = np.array(given, np.int64 if not given else None) if is_numbers(given) else to_numpy(given)
+    if getattr(lengths, "shape", None) != (batch,) or lengths.dtype.kind not in "iu":
+        raise ValueError(f"lengths is {given if is_numbers(given) else shown(given)}; {takes}")
+    if ((lengths < 0) | (lengths > steps)).any():
+        raise ValueError(f"lengths is {lengths.tolist()}; {takes}")
     return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
+
+
+def is_numbers(value: Any) -> bool:
+    """Is it a list or tuple of nothing but numbers?"""
+    return isinstance(value, (list, tuple)) and all(isinstance(v, (int, float, np.number)) for v in value)
+
+
+def check_axes(owner: str, x: Any, letters: str) -> None:
+    """TypeError or ValueError for an x that has not as many axes as there are letters."""
+    if not is_numeric(x):
+        raise TypeError(f"{owner}: x is {shown(x)}; it must be a Tensor of numbers, {letters}")
+    if len(x.shape) != letters.count(",") + 1:
+        named = {2: "two", 3: "three"}[letters.count(",") + 1]
+        raise ValueError(f"{owner}: x has shape {x.shape}; it must have {named} axes, {letters}")
 
 
 def turned(x: Any, backward: int) -> Any:
@@ -177,10 +213,15 @@ def weights(module: Module, suffix: str = "") -> list:
 
 def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> None:
     """ValueError where the shapes or dtypes do not belong together. state and weights: arrays by name, and in order."""
-    if x.ndim != 3 or x.shape[0] == 0:
-        raise ValueError(f"x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
+    said = {1: "rnn: ", 3: "gru: "}.get(gates, "")                  # fused.py names lstm
+    given = {"x": x, **state, **dict(zip(NAMES, weights, strict=True)), "mask": mask}
+    for name, a in given.items():
+        if not hasattr(a, "shape") and not (a is None and name in ("bias_ih", "bias_hh", "mask")):
+            raise TypeError(f"{said}{name} is {shown(a)}; it must be a Tensor or an array")
+    if len(x.shape) != 3 or x.shape[0] == 0:
+        raise ValueError(f"{said}x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
     (steps, batch, width), weight_hh = x.shape, weights[1]
-    hidden = weight_hh.shape[-1]
+    hidden = weight_hh.shape[-1] if weight_hh.shape else 0
     rows, given = (gates * hidden,), {**state, **dict(zip(NAMES, weights, strict=True))}
     wanted = [(batch, hidden)] * len(state) + [(*rows, width), (*rows, hidden), rows, rows]
     wrong = [f"{name} is {a.dtype} {a.shape}, should be {x.dtype} {shape}"
@@ -189,5 +230,5 @@ def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> 
     if mask is not None and (mask.shape != (steps, batch, 1) or mask.dtype.kind != "b"):
         wrong.append(f"mask is {mask.dtype} {mask.shape}, should be bool {(steps, batch, 1)}")
     if wrong:
-        raise ValueError(f"x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, ({gates}H, H), so B is "
-                         f"{batch}, I {width}, H {hidden}; but " + "; ".join(wrong))
+        raise ValueError(f"{said}x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, ({gates}H, H), so B "
+                         f"is {batch}, I {width}, H {hidden}; but " + "; ".join(wrong))

@@ -22,7 +22,7 @@ from typing import Any
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import tanh
 from tinycv.nn.linear import linear
-from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on
+from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read
 
 
 def rnn_step(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
@@ -35,13 +35,14 @@ def rnn(x: Any, h0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bi
     """Read x (T, B, I), T at least 1, from the hidden state h0 (B, H).
 
     weight_ih (H, I), weight_hh (H, H), biases (H,) or None; mask: None, or (T, B, 1), True where a sequence is not over:
-    where it is, h stays as it is. Returns every hidden state, y (T, B, H); the last is y[-1].
+    where it is, h stays as it is, and what x holds reaches nothing, even if it is NaN. Returns every hidden state,
+    y (T, B, H); the last is y[-1].
     """
     weights = weight_ih, weight_hh, bias_ih, bias_hh
     check(1, x, {"h0": h0}, weights, mask)
     h, y = h0, []
     for t in range(x.shape[0]):
-        h = going_on(mask, t, rnn_step(x[t], h, *weights), h)                           # (B, H)
+        h = going_on(mask, t, rnn_step(read(mask, t, x[t]), read(mask, t, h), *weights), h)             # (B, H)
         y.append(h)
     return stack(y)                                                                     # (T, B, H)
 

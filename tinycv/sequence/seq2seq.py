@@ -26,19 +26,28 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.text import PAD, SOS, Pairs
+from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate
-from tinycv.engine.ops import tanh
+from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
-from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, nowhere
-from tinycv.sequence.decode import beam_search, greedy
+from tinycv.sequence.align import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    LocationAttention,
+    checked_mask,
+    nowhere,
+)
+from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
+from tinycv.sequence.masks import flag, some
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -54,17 +63,22 @@ class Encoder(Module):
 
     def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
                  bidirectional: bool = False, dropout: float = 0.0):
+        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of("Encoder", vocabulary, embedding_dim, hidden_size,
+                                                                        num_layers)
+        dropout = number(dropout, "Encoder: dropout", 0, 1)
+        bidirectional = flag(bidirectional, "Encoder: bidirectional")
         if bidirectional and hidden_size % 2:
-            raise ValueError(f"hidden_size is {hidden_size}; two directions share it equally, so it must be even")
+            raise ValueError(f"Encoder: hidden_size is {hidden_size}; two directions share it equally, so it must be even")
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.ways, self.dropout = 1 + bidirectional, dropout
-        self.rnn = choose(CELLS, "cell", cell)(embedding_dim, hidden_size // self.ways, num_layers, batch_first=True,
-                                               dropout=dropout, bidirectional=bidirectional)
+        cell = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
+        self.rnn = cell(embedding_dim, hidden_size // self.ways, num_layers, batch_first=True, dropout=dropout,
+                        bidirectional=bidirectional)
 
     def forward(self, source: Any) -> tuple:
         """source (B, S) ids, PAD after the end. Returns the memory (B, S, H), the state after each one's own last
         symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
-        some(source, "source")
+        some(source, "Encoder: source")
         mask = bare(source) != PAD
         read = dropout(self.embedding(source), self.dropout, self.training)                             # (B, S, E)
         memory, state = self.rnn(read, lengths=mask.sum(axis=1))
@@ -89,11 +103,16 @@ class Decoder(Module):
 
     def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
                  attention: str | None = None, dropout: float = 0.0):
+        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of("Decoder", vocabulary, embedding_dim, hidden_size,
+                                                                        num_layers)
+        dropout = number(dropout, "Decoder: dropout", 0, 1)
+        choice(attention, "Decoder: attention", (None, *sorted(ATTENTION)))
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.looks_first, self.dropout = attention in ("additive", "location"), dropout
         width = embedding_dim + hidden_size * self.looks_first
-        self.rnn = choose(CELLS, "cell", cell)(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
-        self.attention = attention and choose(ATTENTION, "attention", attention)(hidden_size)
+        cell = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
+        self.rnn = cell(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
+        self.attention = attention and ATTENTION[attention](hidden_size)
         self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None             # W_c
         self.out = Linear(hidden_size, vocabulary)                                                      # W_s
 
@@ -101,12 +120,16 @@ class Decoder(Module):
         """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
         if self.attention is None:
             return {"state": state}
+        mask = checked_mask(mask, memory)
+        memory = memory if mask is None else where(mask[:, :, None], memory, 0.0)
         return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask, "last": nowhere(memory)}
 
     def forward(self, target: Any, before: dict) -> tuple:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
         state after them, and where it looked, (B, T, S), or None without attention."""
-        some(target, "target")
+        some(target, "Decoder: target")
+        if not isinstance(before, dict):
+            raise TypeError(f"Decoder: before is {shown(before)}; it must be the dict that start(...) returned")
         read = dropout(self.embedding(target), self.dropout, self.training)                             # (B, T, E)
         state = each(before["state"], batch_second)
         if self.looks_first:
@@ -133,7 +156,7 @@ class Decoder(Module):
         return y, state, context, weights
 
     def look(self, query: Any, before: dict) -> tuple:
-        return self.attention(query, before["memory"], before["mask"], before["keys"], before["last"])
+        return self.attention.found(query, before["memory"], before["mask"], before["keys"], before["last"])
 
 
 class Seq2Seq(Module):
@@ -152,6 +175,9 @@ class Seq2Seq(Module):
     def forward(self, source: Any, target: Any) -> Any:
         """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V): those at t are for the
         symbol that follows target[:, t]."""
+        if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
+            raise ValueError(f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both must be "
+                             "integers of one batch, (B, S) and (B, T)")
         return self.decoder(target, self.start(source))[0]
 
     def start(self, source: Any) -> dict:
@@ -166,11 +192,9 @@ class Seq2Seq(Module):
     def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
         """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam 1 takes the likeliest
         symbol each time, more keep so many unfinished answers in view (decode.py). Call ``eval()`` before."""
+        some(source, "translate: source")
         with no_grad():
-            state = self.start(source)
-            if beam == 1:
-                return greedy(self.step, state, len(source), max_length)
-            return beam_search(self.step, state, len(source), max_length, beam)[0]
+            return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
     def alignments(self, source: Any, written: Any) -> np.ndarray:
         """Where it looked for each symbol of an answer, its own (from ``translate``) or a given one: (B, T, S).
@@ -179,6 +203,8 @@ class Seq2Seq(Module):
         """
         if self.decoder.attention is None:
             raise ValueError("this Seq2Seq has no attention, so it looks nowhere; make it with attention='general'")
+        some(source, "alignments: source")
+        some(written, "alignments: written")
         xp = array_module(bare(source))
         written = from_host(xp, bare(written))
         read = xp.concatenate([xp.full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
@@ -189,13 +215,27 @@ class Seq2Seq(Module):
 def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
     counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
+    if not callable(model):
+        raise TypeError(f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, target)")
+    some(source, "next_symbol_loss: source")
+    some(target, "next_symbol_loss: target", 2)
+    if source.shape[0] != target.shape[0]:
+        raise ValueError(f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both must be of one "
+                         "batch")
+    label_smoothing = number(label_smoothing, "next_symbol_loss: label_smoothing", 0, 1)
     scores = model(source, target[:, :-1])                                                              # (B, T, V)
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), label_smoothing,
-                         ignore_index=PAD)
+    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD,
+                         label_smoothing=label_smoothing)
 
 
 def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
     """(N,) bool: which answers are right to the last symbol, running free. For any model with ``translate``."""
+    if not isinstance(pairs, Pairs):
+        raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
+    if not isinstance(model, Module) or not hasattr(model, "translate"):
+        raise TypeError(f"exact_match: model is {shown(model)}; it must be a Module with translate(source, max_length, "
+                        "beam)")
+    at_once, beam = size(at_once, "exact_match: at_once", 1), size(beam, "exact_match: beam", 1)
     device, longest, right = next(model.parameters()).device, pairs.target.shape[1] - 1, np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), at_once):
         part = slice(start, start + at_once)
@@ -205,17 +245,10 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
     return right
 
 
-def choose(table: dict, what: str, name: str) -> Any:
-    """The entry of that name; ValueError lists those that there are."""
-    if name not in table:
-        raise ValueError(f"{what} is {name!r}; it must be one of {sorted(table)}")
-    return table[name]
-
-
-def some(ids: Any, what: str) -> None:
-    """ValueError for ids (B, 0): without a symbol there is no state to start from, and nothing to score."""
-    if ids.shape[1] == 0:
-        raise ValueError(f"{what} has shape {ids.shape}, no symbol at all; a source has its EOS at least, a target its SOS")
+def numbers_of(owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any) -> tuple:
+    """The sizes of an encoder or decoder as Python's ints."""
+    return (size(vocabulary, f"{owner}: vocabulary", 1), size(embedding_dim, f"{owner}: embedding_dim", 1),
+            size(hidden_size, f"{owner}: hidden_size", 1), size(num_layers, f"{owner}: num_layers", 1))
 
 
 def each(state: Any, change: Any) -> Any:

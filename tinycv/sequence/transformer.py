@@ -19,7 +19,7 @@ A stack runs in two ways that give the same numbers.  ``forward`` sees all token
 ``nn.checkpoint(block)(x)`` keeps of each block its input alone.
 
 Read before: attention.py, nn/norm.py.   Read next: encoder_decoder.py, gpt.py, vision/vit.py.
-Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as attention.py's: bool, True where one may look.
+Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as in attention.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.ops import relu
 from tinycv.nn import init
 from tinycv.nn.activation import gelu
@@ -34,7 +35,8 @@ from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
-from tinycv.sequence.attention import MultiheadAttention
+from tinycv.sequence.attention import MultiheadAttention, check_tokens
+from tinycv.sequence.masks import batch_leads, flag, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
@@ -43,13 +45,21 @@ class TransformerEncoderLayer(Module):
     """One encoder block. Names, order and defaults are PyTorch's, so its weights load by name.
 
     d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle. activation: "relu" or "gelu".
-    norm_first: pre-norm. differs: always batch first; a padding mask is a mask like any other, (B, 1, 1, T).
+    norm_first: pre-norm. differs: always batch first (batch_first=False is refused); a padding mask is a mask like any
+    other, (B, 1, 1, T).
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
-                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5):
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}; it must be one of {sorted(ACTIVATIONS)}")
+                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5, *,
+                 batch_first: bool = True):
+        owner = type(self).__name__
+        choice(activation, f"{owner}: activation", sorted(ACTIVATIONS))
+        norm_first = flag(norm_first, f"{owner}: norm_first")
+        d_model, nhead = size(d_model, f"{owner}: d_model", 1), size(nhead, f"{owner}: nhead", 1)
+        dim_feedforward = size(dim_feedforward, f"{owner}: dim_feedforward", 1)
+        dropout = number(dropout, f"{owner}: dropout", 0, 1)
+        layer_norm_eps = number(layer_norm_eps, f"{owner}: layer_norm_eps", 0)
+        batch_leads(batch_first, owner)
         self.self_attn = MultiheadAttention(d_model, nhead, dropout)
         self.linear1 = Linear(d_model, dim_feedforward)
         self.linear2 = Linear(dim_feedforward, d_model)
@@ -59,6 +69,8 @@ class TransformerEncoderLayer(Module):
 
     def forward(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
         """x (B, T, E); src_mask as MultiheadAttention's attn_mask. Returns (B, T, E)."""
+        check_tokens(type(self).__name__, src=x)
+        x = without_lost(x, src_mask)
         looked = self.self_attn(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
@@ -93,14 +105,18 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
-                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5):
-        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps)
+                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5, *,
+                 batch_first: bool = True):
+        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps,
+                         batch_first=batch_first)
         self.multihead_attn = MultiheadAttention(d_model, nhead, dropout)
         self.norm3 = LayerNorm(d_model, layer_norm_eps)
 
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
         """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S). Returns (B, T, E)."""
+        check_tokens(type(self).__name__, tgt=tgt, memory=memory)
+        tgt, memory = without_lost(tgt, tgt_mask), without_lost(memory, memory_mask)
         looked = self.self_attn(self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal)
         x = self.after(self.norm1, tgt + looked)
         return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
@@ -134,6 +150,7 @@ class TransformerEncoder(Module):
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
+        check_tokens("TransformerEncoder", src=src)
         for layer in self.layers:
             src = layer(src, mask, is_causal)
         return src if self.norm is None else self.norm(src)
@@ -164,6 +181,7 @@ class TransformerDecoder(Module):
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
         """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T, E)."""
+        check_tokens("TransformerDecoder", tgt=tgt, memory=memory)
         for layer in self.layers:
             tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
@@ -192,9 +210,9 @@ class TransformerDecoder(Module):
 
 def copies(layer: Module, count: int) -> list[Module]:
     """Blocks of the layer's shape, each with matrices of its own."""
-    if count < 1:
-        raise ValueError(f"num_layers is {count}; a stack has at least 1 block")
-    stack = [deepcopy(layer) for _ in range(count)]
+    if not isinstance(layer, Module):
+        raise TypeError(f"a stack is made of a block, such as a TransformerEncoderLayer, not of {shown(layer)}")
+    stack = [deepcopy(layer) for _ in range(size(count, f"a stack of {type(layer).__name__}s: num_layers", 1))]
     for block in stack:
         for p in block.parameters():
             if p.ndim > 1:

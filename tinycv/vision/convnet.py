@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.data.doors import whole
 from tinycv.engine.ops import relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Flatten, Module
 from tinycv.nn.pool import max_pool2d
+from tinycv.vision import taken
 
 
 class ConvNet(Module):
@@ -31,8 +33,10 @@ class ConvNet(Module):
     """
 
     def __init__(self, num_classes: int, image_size: int, in_channels: int = 1, width: int = 16):
+        num_classes, image_size = whole(num_classes, "ConvNet: num_classes", 1), whole(image_size, "ConvNet: image_size")
+        in_channels, width = whole(in_channels, "ConvNet: in_channels", 1), whole(width, "ConvNet: width", 1)
         if image_size < 4:
-            raise ValueError(f"image_size {image_size}: nothing is left of an image below 4 x 4, halved twice")
+            raise ValueError(f"ConvNet: image_size {image_size}: nothing is left of an image below 4 x 4, halved twice")
         self.image_size, self.in_channels = image_size, in_channels
         self.conv1 = Conv2d(in_channels, width, 3, padding=1, bias=False)           # a norm's bias follows
         self.norm1 = BatchNorm2d(width)
@@ -48,9 +52,7 @@ class ConvNet(Module):
 
     def features(self, images: Any) -> Any:
         """What the head reads: (B, F), none below 0. Two sets of images can be compared by them (Frechet distance)."""
-        expected = (self.in_channels, self.image_size, self.image_size)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(f"images of shape {images.shape}; this ConvNet takes (B, {', '.join(map(str, expected))})")
+        images = taken.images(images, "ConvNet", (self.in_channels, self.image_size, self.image_size))
         x = max_pool2d(relu(self.norm1(self.conv1(images))), 2)                     # (B, width, S / 2, S / 2)
         x = max_pool2d(relu(self.norm2(self.conv2(x))), 2)                          # (B, 2 width, S / 4, S / 4)
         return relu(self.hidden(self.flatten(x)))                                   # (B, F)

@@ -19,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data import doors
 from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.ema import EMA
+from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.half import Half
 from tinycv.nn.losses import cross_entropy
@@ -29,6 +31,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.train import History, fit
+from tinycv.vision import taken
 
 
 def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epochs: int, *, seed: int = 0,
@@ -41,10 +44,28 @@ def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epoc
     history alone. checkpoint: as ``fit``'s. half: in float16, which the model stays in (half.py).
     Leaves the averaged weights in the model, in eval mode.
     """
+    taken.model(model, "train_classifier: model")
+    classes = _classes(model)
+    images, labels = _examples(images, labels, classes, "train_classifier: ")
+    epochs = doors.whole(epochs, "train_classifier: epochs", 1)
+    seed = doors.whole(seed, "train_classifier: seed", 0, 2 ** 63)
+    batch_size = doors.whole(batch_size, "train_classifier: batch_size", 1)
+    if batch_size > len(images):
+        raise ValueError(f"train_classifier: batch_size is {batch_size}; it must be at most {len(images)}, the number of "
+                         "images")
+    doors.function(transform, "train_classifier: transform", "of a batch and a generator")
+    doors.function(mix, "train_classifier: mix", "of two batches and a generator")
+    half = doors.flag(half, "train_classifier: half")
+    checkpoint = None if checkpoint is None else doors.path(checkpoint, "train_classifier: checkpoint")
+    if held_out is not None:
+        if not isinstance(held_out, (tuple, list)) or len(held_out) != 2:
+            raise TypeError(f"train_classifier: held_out is {shown(held_out)}; it must be a pair, images and labels")
+        held_out = _examples(*held_out, classes, "train_classifier: held_out ")
+
     def evaluate(model: Module) -> dict[str, float]:
         return {"accuracy": accuracy(model, *held_out)}
 
-    loader = DataLoader(images, one_hot(labels, model.head.bias.shape[0]), batch_size=batch_size, seed=seed,
+    loader = DataLoader(images, one_hot(labels, classes), batch_size=batch_size, seed=seed,
                         drop_last=True, transform=transform, mix=mix)
     def adam(named: Iterable[tuple[str, Tensor]]) -> AdamW:
         return AdamW(groups([p for _, p in named], weight_decay=0.05), lr=1.5e-3)
@@ -73,6 +94,11 @@ def groups(weights: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
 
 def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
     """What the model thinks of each image: (N, K). So many at a time, on the model's device, nothing recorded."""
+    taken.model(model, "probabilities: model")
+    images = doors.array(images, "probabilities: images", "images (N, C, H, W)")
+    batch_size = doors.whole(batch_size, "probabilities: batch_size", 1)
+    if not images.ndim or not len(images):
+        raise ValueError(f"probabilities: images has shape {images.shape}; there must be at least one image")
     ask = partial(Tensor, device=next(model.parameters()).device)
     with no_grad():
         parts = [softmax(model(ask(images[i:i + batch_size]))).numpy() for i in range(0, len(images), batch_size)]
@@ -80,5 +106,31 @@ def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> n
 
 
 def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images whose likeliest class is their label."""
-    return float((probabilities(model, images).argmax(axis=1) == labels).mean())
+    """The share of images whose likeliest class is their label. An image whose probabilities are NaN counts as missed.
+
+    ValueError where labels (N,) are not as many as images, IndexError for a label that is no class of the model.
+    """
+    taken.model(model, "accuracy: model")
+    images = doors.array(images, "accuracy: images", "images (N, C, H, W)")
+    if not images.ndim or not len(images):
+        raise ValueError(f"accuracy: images has shape {images.shape}; there must be at least one image")
+    labels = doors.class_numbers(labels, "accuracy: labels", count=len(images))
+    chances = probabilities(model, images)
+    doors.class_numbers(labels, "accuracy: labels", chances.shape[1])
+    return float(((chances.argmax(axis=1) == labels) & ~np.isnan(chances).any(axis=1)).mean())
+
+
+def _classes(model: Module) -> int:
+    """How many classes the model's head tells apart."""
+    head = getattr(model, "head", None)
+    if not hasattr(head, "bias") or head.bias is None:
+        raise TypeError(f"train_classifier: model is {shown(model)}; its last layer must be model.head, with a bias")
+    return head.bias.shape[0]
+
+
+def _examples(images: Any, labels: Any, classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, C, H, W) of floats, at least one, and as many class numbers."""
+    images = doors.images(images, f"{what}images", floats=True)
+    if not len(images):
+        raise ValueError(f"{what}images has shape {images.shape}; there must be at least one image")
+    return images, doors.class_numbers(labels, f"{what}labels", classes, len(images))

@@ -25,6 +25,7 @@ from tinycv.engine.ops import relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.module import Module
+from tinycv.vision import taken
 
 
 class ConvStem(Module):
@@ -49,10 +50,10 @@ class ConvStem(Module):
 
     def forward(self, images: Any) -> Any:
         """images (B, C, H, W). Returns the tokens (B, N, D)."""
-        if images.ndim != 4 or images.shape[1] != self.channels:
-            raise ValueError(f"ConvStem: images of shape {images.shape}; "
-                             f"it takes (B, {self.channels}, H, W)")
-        x = images
+        takes = f"(B, {self.channels}, H, W)"
+        x = taken.array_like(images, "ConvStem: images", takes, 4)
+        if x.shape[1] != self.channels:
+            raise ValueError(f"ConvStem: images of shape {tuple(x.shape)}; it takes {takes}")
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = relu(norm(conv(x)))                                 # (B, width, ⌈H / 2⌉, ⌈W / 2⌉)
         x = self.project(x)                                         # (B, D, ⌈H / 2^n⌉, ⌈W / 2^n⌉)

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tinycv.engine.arguments import sizes
+from tinycv.data.doors import whole
+from tinycv.engine.arguments import choice, number, shown, size, sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import expand
 from tinycv.nn import init
@@ -28,6 +29,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.transformer import TransformerEncoderLayer
+from tinycv.vision import taken
 from tinycv.vision.stem import ConvStem
 
 
@@ -36,19 +38,24 @@ def patchify(images: Any, patch_size: int) -> Any:
 
     A patch is flattened in the order channel, row, column, as the weights of a convolution of stride P are.
     """
+    images = taken.array_like(images, "patchify: images", "images (B, C, H, W)", 4)
+    p = size(patch_size, "patchify: patch_size", 1)
     b, c, h, w = images.shape
-    p = patch_size
     if h % p or w % p:
-        raise ValueError(f"an image of {h} x {w} does not divide into patches of {p} x {p}: resize or pad it to "
-                         f"multiples of {p}, or choose another patch_size")
+        raise ValueError(f"patchify: an image of {h} x {w} does not divide into patches of {p} x {p}: resize or pad it "
+                         f"to multiples of {p}, or choose another patch_size")
     cut = images.reshape((b, c, h // p, p, w // p, p))               # (B, C, H/P, P, W/P, P)
     return cut.transpose((0, 2, 4, 1, 3, 5)).reshape((b, (h // p) * (w // p), c * p * p))
 
 
 def unpatchify(patches: Any, patch_size: int, shape: tuple) -> Any:
     """The way back: patches (B, N, C P P), as ``patchify`` cuts them, to images of ``shape``, (B, C, H, W)."""
-    b, c, h, w = shape
-    p = patch_size
+    patches = taken.array_like(patches, "unpatchify: patches", "patches (B, N, C P P)", 3)
+    b, c, h, w = sizes(shape, "unpatchify: shape", 4)
+    p = size(patch_size, "unpatchify: patch_size", 1)
+    if h % p or w % p or tuple(patches.shape) != (b, (h // p) * (w // p), c * p * p):
+        raise ValueError(f"unpatchify: patches of shape {tuple(patches.shape)} do not fill images of shape {(b, c, h, w)} "
+                         f"with patch_size {p}; patchify cuts these into (B, N, C P P)")
     cut = patches.reshape((b, h // p, w // p, c, p, p))              # (B, H/P, W/P, C, P, P)
     return cut.transpose((0, 3, 1, 4, 2, 5)).reshape((b, c, h, w))
 
@@ -67,15 +74,19 @@ class ViT(Module):
     def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
                  depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls",
                  layer_norm_eps: float = 1e-5, stem: Iterable[int] | None = None):
+        image_size, patch_size = whole(image_size, "ViT: image_size", 1), whole(patch_size, "ViT: patch_size", 1)
+        num_classes, channels = whole(num_classes, "ViT: num_classes", 1), whole(channels, "ViT: channels", 1)
+        dim, depth = whole(dim, "ViT: dim", 1), whole(depth, "ViT: depth", 1)
+        heads = whole(heads, "ViT: heads", 1)
+        mlp_dim = 4 * dim if mlp_dim is None else whole(mlp_dim, "ViT: mlp_dim", 1)
+        dropout = number(dropout, "ViT: dropout", 0, 1)
+        layer_norm_eps = number(layer_norm_eps, "ViT: layer_norm_eps", 0, 1)
+        if dim % heads:
+            raise ValueError(f"ViT: dim {shown(dim)} does not divide among {shown(heads)} heads: {dim % heads} numbers "
+                             "would be left over")
         widths = None if stem is None else sizes(stem, "ViT: stem", least=1)
-        if widths is not None and 2 ** len(widths) != patch_size:
-            raise ValueError(f"ViT: patch_size is {patch_size}, and stem={widths} halves the image "
-                             f"{len(widths)} times; patch_size must then be {2 ** len(widths)}")
-        if widths is None and image_size % patch_size:
-            raise ValueError(f"image_size {image_size} does not divide into patches of patch_size {patch_size}: "
-                             f"{image_size % patch_size} pixels would be left over")
-        if pool not in ("cls", "mean"):
-            raise ValueError(f'pool is {pool!r}; it must be "cls" or "mean"')
+        _check_sides(image_size, patch_size, widths)
+        choice(pool, "ViT: pool", ("cls", "mean"))
         count = (-(-image_size // patch_size)) ** 2                 # rounded up, as a stem does
         self.image_size, self.patch_size, self.channels, self.pool = image_size, patch_size, channels, pool
         self.has_stem = widths is not None
@@ -85,7 +96,7 @@ class ViT(Module):
             self.patch_embed = Linear(channels * patch_size ** 2, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
-        self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim or 4 * dim, dropout, "gelu", True, layer_norm_eps)
+        self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim, dropout, "gelu", True, layer_norm_eps)
                        for _ in range(depth)]
         self.norm = LayerNorm(dim, layer_norm_eps)
         self.head = Linear(dim, num_classes)
@@ -104,9 +115,7 @@ class ViT(Module):
 
     def embed(self, images: Any) -> Any:
         """Patches, projected, with CLS in front and positions added: (B, N + 1, D)."""
-        expected = (self.channels, self.image_size, self.image_size)
-        if images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(f"images of shape {images.shape}; this ViT takes (B, {', '.join(map(str, expected))})")
+        images = taken.images(images, "ViT", (self.channels, self.image_size, self.image_size))
         x = images if self.has_stem else patchify(images, self.patch_size)
         x = self.patch_embed(x)                                      # (B, N, D)
         cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))    # (B, 1, D)
@@ -119,3 +128,13 @@ class ViT(Module):
             maps.append(block.self_attn.weights(block.norm1(x)))
             x = block(x)
         return maps
+
+
+def _check_sides(image_size: int, patch_size: int, widths: tuple | None) -> None:
+    """Patches fill the image; a stem of n convolutions halves it n times, and may round up."""
+    if widths is not None and 2 ** len(widths) != patch_size:
+        raise ValueError(f"ViT: patch_size is {shown(patch_size)}, and stem={widths} halves the image "
+                         f"{len(widths)} times; patch_size must then be {2 ** len(widths)}")
+    if widths is None and image_size % patch_size:
+        raise ValueError(f"ViT: image_size {shown(image_size)} does not divide into patches of patch_size {patch_size}: "
+                         f"{image_size % patch_size} pixels would be left over")

@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from tinycv.checkpoint import CheckpointError, load, save, with_nan
+from tinycv.data import doors
+from tinycv.engine.arguments import choice, size
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.tensor import bare
 from tinycv.torch_pickle import listed, short
+from tinycv.vision import taken
 from tinycv.vision.layouts import LAYOUTS, OLDER, amount, depth_of, layout_of, rows, to_ours, to_theirs
 from tinycv.vision.vit import ViT
 
@@ -58,7 +61,9 @@ def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int 
     labels (a list of names, or None), the library's Habits, and what else ``save_vit`` was told.
     CheckpointError lists what is missing, unexpected, misshaped, of integers or NaN.
     """
-    path = Path(path)
+    path = doors.path(path, "load_vit: path")
+    heads = None if heads is None else size(heads, "load_vit: heads")
+    image_size = None if image_size is None else doors.whole(image_size, "load_vit: image_size", 0, 2 ** 14)
     tensors, note = load(path)
     layout = layout_of(tensors)
     if layout is None:
@@ -76,7 +81,8 @@ def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int 
     side, patch = isqrt(sizes["N"] - 1), sizes["P"]
     if image_size is not None:
         if image_size < patch or image_size % patch:
-            raise ValueError(f"image_size {image_size} does not divide into this model's patches of {patch} x {patch}")
+            raise ValueError(f"load_vit: image_size {image_size} does not divide into this model's patches of "
+                             f"{patch} x {patch}")
         side = image_size // patch
         ours["pos_embed"] = resized(ours["pos_embed"], side)
     model = ViT(side * patch, patch, sizes["K"], sizes["C"], sizes["D"], depth, about["heads"], sizes["M"],
@@ -90,13 +96,14 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
 
     That library norms with its own ε: a model with another ε gives slightly other scores there, and the same here.
     """
+    path, model = doors.path(path, "save_vit: path"), taken.model(model, "save_vit: model", ViT)
+    choice(layout, "save_vit: layout", LAYOUTS)
+    if model.pool != "cls":
+        raise ValueError(f"save_vit: pool {model.pool!r}: all layouts read the class off CLS")
     if model.has_stem:
         raise ValueError("save_vit: the model has a convolutional stem, and no layout of "
                          f"{', '.join(LAYOUTS)} has names for one; tinycv.checkpoint.save_model "
                          "writes it under our names")
-    if layout not in LAYOUTS or model.pool != "cls":
-        raise ValueError(f"layout {layout!r}, pool {model.pool!r}: a layout is one of {LAYOUTS}, and all of them read the "
-                         "class off CLS")
     width, count = model.pos_embed.shape[2], model.pos_embed.shape[1]
     sizes = {"D": width, "N": count, "C": model.channels, "P": model.patch_size, "K": model.head.weight.shape[0],
              "M": model.blocks[0].linear1.weight.shape[0]}

@@ -1,0 +1,61 @@
+"""Wrong calls of what makes and joins Tensors: each ends in a sentence that names the function or the argument."""
+
+import warnings
+
+import numpy as np
+import pytest
+from wrong_calls import riddles
+
+import tinycv
+from tinycv import Tensor
+
+X = Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+DTYPE, DEVICE = "dtype is", "unknown device"
+CALLS = {
+    "tensor": (tinycv.tensor, {"data": [1.0], "dtype": "float32", "device": "cpu", "requires_grad": False},
+               "become a Tensor", DTYPE, DEVICE, "requires_grad"),
+    "Parameter": (tinycv.Parameter, {"data": [1.0], "requires_grad": True}, "become a Tensor", "require"),
+    "zeros": (lambda shape: tinycv.zeros(shape), {"shape": (2, 3)}, "zeros"),
+    "ones": (lambda shape: tinycv.ones(shape), {"shape": (2, 3)}, "ones"),
+    "full": (tinycv.full, {"shape": (2,), "value": 1.0, "dtype": "float32", "device": "cpu"}, "full", DTYPE, DEVICE),
+    "eye": (tinycv.eye, {"n": 3, "dtype": "float32", "device": "cpu"}, "eye", DTYPE, DEVICE),
+    "arange": (lambda start, stop, step: tinycv.arange(start, stop, step), {"start": 0, "stop": 3, "step": 1}, "arange"),
+    "randn": (tinycv.randn, {"dtype": "float32", "device": "cpu"}, "randn", DTYPE, DEVICE),
+    "rand": (lambda shape: tinycv.rand(shape), {"shape": (2, 3)}, "rand"),
+    "zeros_like": (tinycv.zeros_like, {"x": X}, "zeros_like"), "ones_like": (tinycv.ones_like, {"x": X}, "ones_like"),
+    "concatenate": (lambda tensors: tinycv.concatenate(tensors), {"tensors": [X, X]}, "concatenate"),
+    "stack": (lambda tensors: tinycv.stack(tensors), {"tensors": [X, X]}, "stack"),
+    "split": (tinycv.split, {"x": X, "sections": 1, "axis": 0}, "split"),
+    "take_along_axis": (tinycv.take_along_axis, {"x": X, "index": np.array([[0], [1]]), "axis": 1}, "take_along_axis",
+                        "getitem", "out of range for an axis"),
+    "to": (lambda target: X.to(target), {"target": "float32"}, DTYPE, DEVICE),
+    "astype": (lambda dtype: X.astype(dtype), {"dtype": "float32"}, DTYPE),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_wrong_call_ends_in_a_riddle(name):
+    function, good, *names = CALLS[name]
+    function(**good)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert not riddles(function, good, *names)
+
+
+def test_sizes_of_every_whole_kind_are_taken():
+    for kind in (int, np.int64, np.uint8, lambda n: Tensor(np.array(n))):
+        assert tinycv.zeros(kind(2), kind(3)).shape == tinycv.ones((kind(2), kind(3))).shape == (2, 3)
+        assert tinycv.randn(kind(2)).shape == (2,) and len(tinycv.split(X, kind(3), axis=kind(1))) == 3
+        assert tinycv.arange(kind(4)).tolist() == [0, 1, 2, 3] and tinycv.eye(kind(2)).shape == (2, 2)
+
+
+def test_take_along_axis_broadcasts_as_numpys():
+    values = np.arange(12.0).reshape(3, 4)
+    for index, axis in ((np.array([[1, -1]]), 1), (np.array([[0, 2, 1, 0]]), 0), (np.array([[0], [1], [3]]), 1)):
+        np.testing.assert_array_equal(tinycv.take_along_axis(Tensor(values), index, axis).numpy(),
+                                      np.take_along_axis(values, index, axis))
+
+
+def test_arange_makes_the_library_s_dtypes():
+    assert tinycv.arange(3).dtype == np.int64 and tinycv.arange(0, 1, 0.1).dtype == np.float32
+    assert tinycv.arange(0, 1, 0.1).shape == (10,) and tinycv.arange(3, dtype="float64").dtype == np.float64

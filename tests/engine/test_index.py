@@ -1,0 +1,88 @@
+"""Indices: however an index is spelled, the values are NumPy's, and entries that repeat add up on the way back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wrong_calls import Odd
+
+from tinycv import Tensor, grad, tensor
+
+SPELLINGS = [list, tuple, np.array, lambda ids: Tensor(np.array(ids)), lambda ids: np.array(ids, np.uint8),
+             lambda ids: [np.int64(i) for i in ids], lambda ids: [Tensor(i) for i in ids]]
+PLACES = [lambda ids: ids, lambda ids: (ids,), lambda ids: (slice(None), ids), lambda ids: (ids, 0), lambda ids: (1, ids),
+          lambda ids: (ids, ids), lambda ids: (None, ids), lambda ids: (..., ids), lambda ids: (slice(1, 3), ids)]
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.sampled_from(SPELLINGS), st.sampled_from(PLACES))
+def test_repeats_count_in_every_spelling_and_place(ids, spell, place):
+    values = np.arange(9.0).reshape(3, 3) + 1
+    index, known = spell(ids), place(np.array(ids))
+    if isinstance(index, tuple) and place is PLACES[0]:
+        index = (index,)                                            # x[1, 2] is an index of two axes, as everywhere
+    x = Tensor(values, requires_grad=True)
+    y = x[place(index)]
+    np.testing.assert_array_equal(y.numpy(), values[known])
+    (slope,) = grad((y ** 3).sum(), x, create_graph=True)
+    expected = np.zeros((3, 3))
+    np.add.at(expected, known, 3 * values[known] ** 2)
+    np.testing.assert_allclose(slope.numpy(), expected)
+    (second,) = grad((slope * slope).sum(), x)
+    counts = np.zeros((3, 3))
+    np.add.at(counts, known, 1.0)
+    np.testing.assert_allclose(second.numpy(), counts ** 2 * 36 * values ** 3)
+
+
+@given(st.integers(-3, 2), st.integers(-3, 2))
+def test_ranges_slices_and_masks_are_numpys(a, b):
+    values = np.arange(9.0).reshape(3, 3)
+    x = Tensor(values)
+    for index in (range(3), slice(a, b), [True, False, True], (slice(None), [False, True, True]), [], (a, b), values > 4,
+                  Tensor(values > 4), (Tensor(a), slice(None)), [[0, 1], [1, 2]], True, None):
+        known = np.asarray(index) if isinstance(index, range) else index
+        known = np.zeros(0, int) if isinstance(index, list) and not index else known
+        known = tuple(k.numpy() if isinstance(k, Tensor) else k for k in known) if isinstance(known, tuple) else known
+        known = known.numpy() if isinstance(known, Tensor) else known
+        np.testing.assert_array_equal(x[index].numpy(), values[known])
+
+
+@pytest.mark.parametrize("index", [1.0, "a", [0.5], np.array([1.0]), (0, 1.5), {}, Odd(), Tensor([1.0]), [[0], [0, 1]]],
+                         ids=str)
+def test_what_is_no_index_is_refused_in_words(index, device):
+    x = Tensor(np.zeros((3, 3)), device=device)
+    for call in (lambda: x[index], lambda: x.__setitem__(index, 0.0)):
+        with pytest.raises(IndexError, match="index"):
+            call()
+
+
+@pytest.mark.parametrize("index", [3, [3], (0, -4), [0, 5]])
+def test_an_index_outside_is_an_index_error(index):
+    x = tensor(np.zeros((3, 3)))
+    for call in (lambda: x[index], lambda: x.__setitem__(index, 0.0)):
+        with pytest.raises(IndexError, match="out of"):
+            call()
+
+
+def test_values_are_written_where_any_spelling_says(device):
+    for index in ([0, 2], (slice(None), (0, 2)), range(2), [True, False, True]):
+        x, known = Tensor(np.zeros((3, 3)), device=device), np.zeros((3, 3))
+        x[index] = 1.5
+        known[np.asarray(index) if isinstance(index, range) else index] = 1.5
+        np.testing.assert_array_equal(x.numpy(), known)
+
+
+def test_a_refused_write_says_what_does_not_fit_and_changes_nothing():
+    x = Tensor(np.zeros((2, 3), np.int64))
+    for change in (lambda: x.__setitem__(0, np.zeros(2)), lambda: x.__iadd__(np.zeros(4)), lambda: x.__iadd__(0.5)):
+        with pytest.raises((TypeError, ValueError), match=r"x.* value: x is int64 of shape \(2, 3\)"):
+            change()
+    assert not x.numpy().any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])
+def test_no_gradient_passes_a_step_function(dtype, device):
+    x = Tensor(np.array([1.7, 2.3]), device=device, requires_grad=True)
+    for y in (x.astype(dtype), x.to(dtype)):
+        assert not y.requires_grad and y.dtype == dtype
+    (x * x.astype(dtype)).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), x.numpy().astype(dtype))

@@ -1,0 +1,282 @@
+"""What enters an op: integers where real numbers are meant, dtypes that differ, halves, options, and odd shapes."""
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wrong_calls import riddles
+
+import tinycv
+from tinycv import Tensor, grad
+from tinycv.engine import ops
+
+WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+FLOATS = ["float16", "float32", "float64"]
+REAL = ["exp", "expm1", "log", "log1p", "sqrt", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "mean", "var",
+        "logsumexp", "norm"]
+inf, nan = float("inf"), float("nan")
+
+
+def extreme(dtype):
+    """The numbers of a dtype that wrap first, and small ones."""
+    if dtype == "bool":
+        return np.array([False, True, True])
+    low = np.iinfo(dtype).min
+    return np.array([low, np.iinfo(dtype).max, 0, 1, 2, 3], dtype)
+
+
+def slope(f, x, dtype="float32"):
+    """The result of f, and d(sum f)/dx, as arrays."""
+    x = Tensor(np.array(x, dtype), requires_grad=True)
+    y = f(x)
+    y.sum().backward()
+    return y.numpy(), x.grad.numpy()
+
+
+# ── integers where real numbers are meant ────────────────────────────────────────────────────────
+
+@pytest.mark.filterwarnings("ignore")                               # log of 0, exp of a large number
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_function_of_integers_is_that_of_the_same_numbers_in_float32(name, dtype, device):
+    x, function = extreme(dtype), getattr(ops, name)
+    y, expected = function(Tensor(x, device=device)), function(Tensor(x.astype("float32"), device=device))
+    assert y.dtype == np.float32
+    assert np.array_equal(y.numpy(), expected.numpy(), equal_nan=True)
+    assert np.array_equal(function(x), function(x.astype("float32")), equal_nan=True)       # on bare arrays too
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_std_and_division_of_integers_do_not_wrap(dtype, device):
+    x = Tensor(extreme(dtype), device=device)
+    wide = Tensor(extreme(dtype).astype("float32"), device=device)
+    assert np.allclose(x.std().numpy(), wide.std().numpy()) and x.std().dtype == np.float32
+    assert np.array_equal((x / 5).numpy(), (wide / 5).numpy()) and (x / 5).dtype == np.float32
+    assert (5 / (x + Tensor(np.float32(0.5), device=device))).dtype == np.float32
+
+
+# ── dtypes that differ ───────────────────────────────────────────────────────────────────────────
+
+MIXING = {
+    "add": ops.add, "sub": ops.sub, "mul": ops.mul, "div": ops.div, "power": ops.power, "maximum": ops.maximum,
+    "minimum": ops.minimum, "where": lambda a, b: ops.where(a > 0, a, b), "stack": ops.stack,
+    "concatenate": ops.concatenate, "matmul": lambda a, b: a.reshape(1, -1) @ b.reshape(-1, 1),
+    "einsum": lambda a, b: tinycv.einsum("i,i->i", a, b),
+}
+
+
+@pytest.mark.parametrize("whole", WHOLE)
+@pytest.mark.parametrize("real", FLOATS)
+@pytest.mark.parametrize("name", MIXING)
+def test_integers_beside_floats_take_the_dtype_of_the_floats(name, real, whole, device):
+    a = Tensor(np.array([1, 2, 3]), dtype=real, device=device, requires_grad=True)
+    b = Tensor(np.array([1, 0, 1]), dtype=whole, device=device)
+    for y in (MIXING[name](a, b), MIXING[name](b, a)):
+        assert y.dtype == real
+        da, = grad(y.sum(), a)
+        assert da.dtype == real
+
+
+def test_the_rule_is_pytorchs_for_numbers_arrays_and_tensors(device):
+    x = Tensor(np.array([1.0, -2.0], np.float32), device=device)
+    whole, yes = Tensor(np.array([1, 2]), device=device), Tensor(np.array([True, False]), device=device)
+    single = Tensor(np.array(2.0), device=device)
+    for y in (ops.where(x > 0, 1.0, -1.0), (x > 0) * 0.5, whole / 5, whole * 0.5, 0.5 - whole, whole ** 0.5, x * single,
+              single * x, x + yes, ops.maximum(whole, 0.5), whole.clip(0.5, None), tinycv.pad(whole, 1, 0.5),
+              whole * np.float64(0.5), np.float64(0.5) * whole, x.astype("float16") * 2.0 + x, ops.where(yes, whole, 0.5)):
+        assert y.dtype == np.float32, y
+    half = x.astype("float16")
+    assert (half * whole).dtype == (half * single).dtype == (half * np.float32(2)).dtype == np.float16
+    assert (x * Tensor(np.array([1.0, 2.0]), device=device)).dtype == np.float64
+    assert (whole * single).dtype == np.float64
+    assert (whole * 2).dtype == tinycv.pad(whole, 1).dtype == ops.where(yes, 1, 0).dtype == np.int64
+
+
+def test_integers_to_a_negative_power_are_refused_and_numbers_too_large_for_the_dtype():
+    with pytest.raises(ValueError, match="pow: Integers to negative integer powers"):
+        Tensor(np.array([1, 2])) ** -1
+    with pytest.raises(ValueError, match="add: .*300 out of bounds for uint8"):
+        Tensor(np.array([1, 2], np.uint8)) + 300
+
+
+def test_mixed_dtypes_keep_their_gradients_at_second_order():
+    x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    y = (x ** Tensor(np.array([2, 3])) * Tensor(np.array([3, 1], np.uint8))).sum()
+    first, = grad(y, x, create_graph=True)
+    assert first.numpy().tolist() == [6, 12] and grad(first.sum(), x)[0].numpy().tolist() == [6, 12]
+
+
+# ── halves ───────────────────────────────────────────────────────────────────────────────────────
+
+HALVES = {
+    "sum": lambda x: x.sum(axis=0), "sum of all": lambda x: x.sum() / 4, "mean": lambda x: x.mean(axis=0),
+    "var": lambda x: x.var(axis=0), "std": lambda x: x.std(axis=0), "norm": lambda x: x.norm(axis=0),
+    "logsumexp": lambda x: x.logsumexp(axis=0), "cumsum": lambda x: x.cumsum(axis=0),
+    "einsum": lambda x: tinycv.einsum("ij->j", x), "einsum of two": lambda x: tinycv.einsum("ij,ij->j", x, x) / 64,
+    "matmul": lambda x: x.T @ x / 64, "max": lambda x: x.max(axis=0), "min": lambda x: x.min(axis=0),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_are_summed_in_float32_and_rounded_once(name, device):
+    rng = np.random.default_rng(0)
+    for x in (1 + rng.integers(0, 3, (3000, 3)) / 4, np.ones((5000, 2))):
+        half = Tensor(x, dtype="float16", device=device, requires_grad=True)
+        single = Tensor(x, dtype="float32", device=device, requires_grad=True)
+        y, expected = HALVES[name](half), HALVES[name](single)
+        assert y.dtype == np.float16
+        assert np.allclose(y.numpy(), expected.numpy(), rtol=2e-3, atol=1e-4)
+        weight = Tensor(np.ones(y.shape), dtype="float16", device=device)
+        found, = grad(y, half, weight)
+        wanted, = grad(expected, single, weight.astype("float32"))
+        assert found.dtype == np.float16
+        assert np.allclose(found.numpy(), wanted.numpy(), rtol=5e-3, atol=2e-5)
+
+
+def test_the_gradient_of_a_half_that_was_broadcast_is_summed_in_float32(device):
+    rows = Tensor(np.ones((4096, 4)), dtype="float16", device=device)
+    bias = Tensor(np.zeros(4), dtype="float16", device=device, requires_grad=True)
+    (rows + bias).backward(rows)
+    assert bias.grad.dtype == np.float16 and bias.grad.numpy().tolist() == [4096] * 4
+
+
+def test_halves_too_many_to_count_in_float16_share_a_gradient(device):
+    x = Tensor(np.ones(70000), dtype="float16", device=device, requires_grad=True)
+    for y in (x.max(), x.min(), x.mean()):
+        assert np.allclose(grad(y, x)[0].numpy(), 1 / 70000, rtol=1e-2)
+
+
+def test_a_norm_of_halves_whose_squares_overflow_is_right(device):
+    x = Tensor(np.array([200.0] * 3), dtype="float16", device=device, requires_grad=True)
+    assert x.norm().item() == pytest.approx(346.41, rel=1e-3)
+    assert np.allclose(grad(x.norm(), x)[0].numpy(), 3 ** -0.5, rtol=1e-3)
+
+
+# ── corners ──────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("values, ddof, var, var_slope", [       # PyTorch 2.13's
+    ([1.0], 1, nan, [nan]), ([1.0], 2, nan, [nan]), ([1.0, 2.0], 2, inf, [inf, inf]),
+    ([1.0, 2.0], 3, inf, [inf, inf]), ([1.0, 1.0], 2, nan, [nan, nan]), ([1.0, 2.0], 1, 0.5, [-1, 1])])
+def test_var_and_std_with_no_degrees_of_freedom_are_nan_or_infinite(values, ddof, var, var_slope):
+    y, g = slope(lambda x: x.var(ddof=ddof), values)
+    assert y.dtype == np.float32 and np.array_equal(y, var, equal_nan=True)
+    assert np.array_equal(g, var_slope, equal_nan=True)
+    y, g = slope(lambda x: x.std(ddof=ddof), values)
+    assert y.dtype == np.float32 and np.allclose(y, np.sqrt(var), equal_nan=True)
+    assert len(values) == ddof + 1 or np.isnan(g).all()
+
+
+@given(st.sampled_from(["mean", "var", "std", "norm", "logsumexp", "sum"]),
+       st.sampled_from([(2, 0), (0, 3), (0,), (2, 0, 3)]),
+       st.sampled_from([None, 0, -1, (0, -1)]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_reductions_of_none_have_a_value_and_a_gradient_of_the_shape(name, shape, axis, keepdims):
+    if axis == (0, -1) and len(shape) == 1:
+        axis = (0,)
+    of_none = {"mean": nan, "var": nan, "std": nan, "norm": 0, "logsumexp": -inf, "sum": 0}[name]
+    function = getattr(Tensor, name)
+    y, g = slope(lambda x: function(x, axis=axis, keepdims=keepdims), np.zeros(shape))
+    assert g.shape == shape and y.shape == np.zeros(shape).sum(axis=axis, keepdims=keepdims).shape
+    assert np.array_equal(y, np.full(y.shape, of_none), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+def test_the_greatest_of_none_is_refused_in_words(name):
+    with pytest.raises(ValueError, match=rf"{name}: an array of shape \(2, 0\) has no {name} over axis=1"):
+        getattr(ops, name)(Tensor(np.zeros((2, 0))), axis=1)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@given(st.lists(st.sampled_from([inf, -inf, nan, 0.0, 1.0, -3.0]), min_size=1, max_size=5))
+@settings(max_examples=80, deadline=None)
+def test_no_share_of_a_logsumexp_is_larger_than_one_nor_goes_to_what_is_finite_beside_infinity(values):
+    y, g = slope(lambda x: x.logsumexp(), values)
+    values = np.array(values)
+    assert not (g > 1 + 1e-6).any()
+    if np.isnan(values).any():
+        assert np.isnan(y) and np.isnan(g).all()
+    elif (values == inf).any():
+        assert y == inf and (g[values < inf] == 0).all()
+    else:
+        assert np.isfinite(g).all() and (g[values == -inf] == 0).all()
+
+
+# ── options, and words ───────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("call", [
+    lambda x, t: x.clip(t, None), lambda x, t: x.clip(None, t), lambda x, t: tinycv.pad(x, 1, t),
+    lambda x, t: ops.pow(x, exponent=t)])
+def test_a_tensor_as_an_option_is_refused_since_no_gradient_would_reach_it(call, device):
+    x = Tensor(np.ones(3, np.float32), device=device)
+    with pytest.raises(TypeError, match="(clip|pad|pow): (low|high|value|exponent) is .*no gradient would reach"):
+        call(x, Tensor(2.0, device=device, requires_grad=True))
+
+
+@pytest.mark.parametrize("wrong", [None, [1, 2], "word", 1j, np.array(["a"]), np.array([1j]), np.array([None]), {}])
+@pytest.mark.parametrize("name", sorted({"add", "sub", "mul", "div", "power", "maximum", "minimum"}))
+def test_what_is_no_number_is_refused_by_name(name, wrong):
+    x = Tensor(np.ones(2, np.float32))
+    for call, which in ((lambda: getattr(ops, name)(x, wrong), "b"), (lambda: getattr(ops, name)(wrong, x), "a")):
+        with pytest.raises(TypeError, match=f"{name}: {which} is .*; it must be a Tensor, an array or a number"):
+            call()
+
+
+def test_arguments_that_an_op_does_not_have_are_named():
+    x = Tensor(np.ones((2, 3), np.float32))
+    for call, said in ((lambda: x.sum(dim=0), "sum: there is no argument dim; it takes x, axis, keepdims"),
+                       (lambda: x.cumsum(dim=0), "cumsum: there is no argument dim; it takes x, axis"),
+                       (lambda: x.sum(0, axis=0), r"sum\(x, axis, keepdims\): 2 arguments were given by position"),
+                       (lambda: x.sum(0, True, 3), r"sum\(x, axis, keepdims\): 4 arguments"),
+                       (lambda: x.exp(3), "exp: 2 inputs were given; it takes x")):
+        with pytest.raises(TypeError, match=said):
+            call()
+
+
+@pytest.mark.parametrize("subscripts, said", [
+    ("ij,k->i", "names the axes 'k' of operand 1"), ("ij,jk->ik", "axis 'j' has size 3, and 2 in operand 1"),
+    ("ij,ij->k", "the result names k"), ("ij->i", "names 1 operands, but 2"), ("i1,ij->i", "names the axes 'i1'"),
+    (3, "subscripts is 3; it must be a string")])
+def test_a_wrong_einsum_is_said_in_words(subscripts, said):
+    x = Tensor(np.ones((2, 3), np.float32))
+    with pytest.raises((TypeError, ValueError), match=f"einsum: .*{said}"):
+        tinycv.einsum(subscripts, x, x)
+
+
+X, Y = Tensor(np.linspace(-1, 1, 6, dtype="float32").reshape(2, 3)), Tensor(np.ones((2, 3), np.float32))
+SQUARE = Tensor(np.ones((3, 3), np.float32))
+
+
+def good_calls():
+    """(a function, good arguments in its order, the name that its errors say)."""
+    for name in ("add", "sub", "mul", "div", "power", "maximum", "minimum", "greater", "equal", "less_equal"):
+        yield getattr(ops, name), {"a": X, "b": Y}, name
+    for name in (*REAL[:11], "relu", "abs", "neg", "sign", "isfinite", "logical_not"):
+        yield getattr(ops, name), {"x": X}, name
+    for name, axis in itertools.product(("sum", "mean", "max", "min", "logsumexp", "norm"), (1, (0, 1))):
+        yield getattr(ops, name), {"x": X, "axis": axis, "keepdims": True}, name
+    for function in (ops.var, tinycv.std):
+        yield function, {"x": X, "axis": 1, "ddof": 1}, function.__name__
+    for name in ("cumsum", "flip", "squeeze", "unsqueeze", "argmax", "argmin"):
+        yield getattr(ops, name), {"x": X[:1], "axis": 0}, name
+    yield ops.clip, {"x": X, "low": 0.0, "high": 1.0}, "clip"
+    yield ops.pad, {"x": X, "width": 1, "value": 1.0}, "pad"
+    yield ops.reshape, {"x": X, "shape": (3, 2)}, "reshape"
+    yield ops.expand, {"x": X, "shape": (2, 2, 3)}, "expand"
+    yield ops.transpose, {"x": X, "axes": (1, 0)}, "transpose"
+    yield ops.swapaxes, {"x": X, "axis1": 1, "axis2": 0}, "swapaxes"
+    yield ops.where, {"c": X > 0, "a": X, "b": Y}, "where"
+    yield tinycv.matmul, {"a": X, "b": SQUARE}, "matmul"
+    yield tinycv.power, {"a": X, "b": 2}, "power"
+    yield tinycv.einsum, {"subscripts": "ij,jk->ik", "a": X, "b": SQUARE}, "einsum"
+    yield lambda a, b, axis: tinycv.concatenate([a, b], axis), {"a": X, "b": Y, "axis": 0}, "concatenate"
+    yield lambda a, b, axis: tinycv.stack([a, b], axis), {"a": X, "b": Y, "axis": 0}, "stack"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("function, good, name", [
+    pytest.param(*call, id=f"{call[2]}-{i}") for i, call in enumerate(good_calls())])
+def test_no_wrong_call_of_an_op_ends_in_a_riddle(function, good, name):
+    assert not riddles(lambda **named: function(*named.values()), good, name, *["pow"][:name == "power"])

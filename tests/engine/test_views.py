@@ -1,0 +1,114 @@
+"""Views share memory, so a write through one of them is a change of all of them: noticed at backward, whoever wrote."""
+
+import gc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinycv import Tensor, nn, no_grad
+from tinycv.engine import watch
+
+VIEWS = {
+    "x[:]": lambda x: x[:], "reshape": lambda x: x.reshape(3, 4), "x[1:]": lambda x: x[1:], "detach": lambda x: x.detach(),
+    "transpose": lambda x: x.transpose(), "flip": lambda x: x.flip(0), "expand": lambda x: x.expand((2, 4, 3)),
+    "squeeze": lambda x: x.unsqueeze(0).squeeze(0), "split": lambda x: x.split(2)[1], "x[..., None]": lambda x: x[..., None],
+    "the same dtype": lambda x: x.astype("float32"), "a Tensor of its array": lambda x: Tensor(x._data[::2])}
+WRITES = {
+    "+=": lambda v: v.__iadd__(1.0), "*=": lambda v: v.__imul__(3.0), "v[0] =": lambda v: v.__setitem__(0, 7.0),
+    "v[...] =": lambda v: v.__setitem__(..., 7.0)}
+chains = st.lists(st.sampled_from(sorted(set(VIEWS) - {"expand", "reshape", "split"})), min_size=1, max_size=3)
+
+
+def of(x, names):
+    for name in names:
+        x = VIEWS[name](x)
+    return x
+
+
+@given(chains, st.sampled_from(sorted(WRITES)), st.booleans())
+def test_a_write_through_any_chain_of_views_is_noticed(names, write, learns):
+    x = Tensor(np.ones((4, 3), np.float32), requires_grad=learns)
+    w = Tensor(np.ones((4, 3), np.float32), requires_grad=True)
+    loss = (x * w).sum()
+    with no_grad():
+        WRITES[write](of(x, names))
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("view", sorted(set(VIEWS) - {"expand"}))          # NumPy makes that one read-only
+def test_a_write_through_a_view_is_noticed_on_both_backends(view, device):
+    x = Tensor(np.ones((4, 3), np.float32), device=device)
+    w = Tensor(np.ones((4, 3), np.float32), device=device, requires_grad=True)
+    loss = (x * w).sum()
+    VIEWS[view](x).__iadd__(1.0)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("make", [lambda x: x.exp(), lambda x: nn.functional.softmax(x), lambda x: x.tanh().reshape(-1)])
+def test_a_result_that_is_kept_is_watched_through_its_views_too(make):
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    y = make(x)
+    with no_grad():
+        y[0:1].__iadd__(1.0)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        y.sum().backward()
+
+
+def test_an_index_that_a_graph_keeps_is_watched():
+    x, ids = Tensor(np.arange(3.0), requires_grad=True), Tensor(np.array([0, 1]))
+    y = x[ids]
+    ids += 1
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        y.sum().backward()
+
+
+def test_a_state_dict_and_a_closure_of_a_checkpoint_are_views_as_well():
+    layer = nn.Linear(3, 1)
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    loss = layer(x).sum()
+    layer.state_dict()["weight"].__imul__(3.0)
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        loss.backward()
+    held = x * 1
+    loss = nn.checkpoint(lambda a: a * held)(x).sum()
+    with no_grad():
+        held[0] = 5.0
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        loss.backward()
+
+
+def test_other_memory_is_nobody_elses_business():
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    loss = (x * x).sum()
+    for other in (Tensor(x._data.copy()), x.detach() + 0, x.detach()[[0, 1]]):
+        other += 1
+    y = x.detach().reshape(3)
+    y.data = np.zeros(3, np.float32)                                # y looks elsewhere now; x does not
+    loss.backward()
+    assert x.grad.tolist() == [2, 2, 2]
+
+
+def test_changes_before_the_op_and_after_backward_are_allowed():
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    for step in range(3):
+        with no_grad():
+            x[:].__iadd__(1.0)
+        x.grad = None
+        (x * x).sum().backward()
+        assert x.grad.tolist() == [2 * (step + 2)] * 3
+
+
+def test_nothing_is_remembered_of_memory_that_is_gone():
+    gc.collect()
+    before = len(watch.MEMORIES)
+    for _ in range(50):
+        x = Tensor(np.ones(3, np.float32), requires_grad=True)
+        x.detach()[0:2].__iadd__(1.0)
+        assert x.data.sum() == 5
+    del x
+    gc.collect()
+    assert len(watch.MEMORIES) <= before

@@ -1,0 +1,161 @@
+"""Every public name of tinycv.nn and its functional: a wrong argument gets a sentence that names the function."""
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from wrong_calls import riddles
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.nn import functional as F
+from tinycv.nn import init
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def floats(*shape, seed=0):
+    return Tensor(np.random.default_rng(seed).normal(size=shape).astype("f4"))
+
+
+IMAGE, CLASSES, TABLE = (2, 4, 6, 6), Tensor(np.array([1, 0, 2])), floats(5, 3)
+BATCH = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
+WALK = {"stride": 1, "padding": 1, "dilation": 1}
+
+# A good call of each: all of its arguments, by name. A layer has two: how it is made, and what it is called with.
+FUNCTIONS = {
+    "avg_pool2d": {"x": floats(*IMAGE), "kernel_size": 2, "stride": 2, "padding": 1},
+    "batch_norm": {"x": floats(4, 3), "running_mean": floats(3), "running_var": floats(3) ** 2, "weight": floats(3),
+                   "bias": floats(3), "training": True, "momentum": 0.1, "eps": 1e-5},
+    "binary_cross_entropy_with_logits": {"input": floats(3, 2), "target": floats(3, 2), "weight": floats(3, 2),
+                                         "pos_weight": floats(2), "reduction": "mean"},
+    "conv2d": {"x": floats(*IMAGE), "weight": floats(6, 2, 3, 3), "bias": floats(6), **WALK, "groups": 2},
+    "conv_transpose2d": {"x": floats(*IMAGE), "weight": floats(4, 3, 3, 3), "bias": floats(6), **WALK,
+                         "output_padding": 0, "groups": 2},
+    "cross_entropy": {"input": floats(3, 4), "target": CLASSES, "weight": floats(4), "ignore_index": -100,
+                      "reduction": "mean", "label_smoothing": 0.1},
+    "dropout": {"x": floats(3, 2), "p": 0.5, "training": True},
+    "embedding": {"ids": CLASSES, "weight": TABLE, "padding_idx": 0},
+    "gelu": {"x": floats(3), "approximate": "tanh"},
+    "group_norm": {"x": floats(2, 4, 3), "num_groups": 2, "weight": floats(4), "bias": floats(4), "eps": 1e-5},
+    "layer_norm": {"x": floats(2, 4), "weight": floats(4), "bias": floats(4), "eps": 1e-5},
+    "leaky_relu": {"x": floats(3), "negative_slope": 0.1},
+    "linear": {"x": floats(2, 4), "weight": floats(3, 4), "bias": floats(3)},
+    "log_softmax": {"x": floats(2, 3), "axis": -1},
+    "max_pool2d": {"x": floats(*IMAGE), "kernel_size": 2, "stride": 2, "padding": 1},
+    "mse_loss": {"input": floats(3, 2), "target": floats(3, 2), "reduction": "mean"},
+    "relu": {"x": floats(3)}, "sigmoid": {"x": floats(3)}, "silu": {"x": floats(3)},
+    "softmax": {"x": floats(2, 3), "axis": -1}, "softplus": {"x": floats(3)}, "tanh": {"x": floats(3)},
+}
+LAYERS = {
+    "AvgPool2d": ({"kernel_size": 2, "stride": 2, "padding": 1}, [IMAGE]),
+    "BCEWithLogitsLoss": ({"weight": floats(2), "reduction": "sum", "pos_weight": floats(2)}, [(3, 2), (3, 2)]),
+    "BatchNorm1d": ({"num_features": 3, **BATCH}, [(4, 3)]), "BatchNorm2d": ({"num_features": 4, **BATCH}, [IMAGE]),
+    "Conv2d": ({"in_channels": 4, "out_channels": 6, "kernel_size": 3, **WALK, "groups": 2, "bias": True}, [IMAGE]),
+    "ConvTranspose2d": ({"in_channels": 4, "out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1,
+                         "output_padding": 1, "groups": 2, "bias": True, "dilation": 1}, [IMAGE]),
+    "CrossEntropyLoss": ({"weight": floats(4), "ignore_index": -100, "reduction": "sum", "label_smoothing": 0.1},
+                         [(3, 4), CLASSES]),
+    "Dropout": ({"p": 0.5}, [(3, 2)]),
+    "Embedding": ({"num_embeddings": 5, "embedding_dim": 3, "padding_idx": 0}, [CLASSES]),
+    "Flatten": ({}, [IMAGE]), "GELU": ({"approximate": "none"}, [(3,)]),
+    "GroupNorm": ({"num_groups": 2, "num_channels": 4, "eps": 1e-5, "affine": True}, [IMAGE]),
+    "Identity": ({}, [(3,)]), "LayerNorm": ({"normalized_shape": (6, 6), "eps": 1e-5, "bias": True}, [IMAGE]),
+    "LeakyReLU": ({"negative_slope": 0.1}, [(3,)]),
+    "Linear": ({"in_features": 4, "out_features": 3, "bias": True}, [(2, 4)]),
+    "MSELoss": ({"reduction": "sum"}, [(3, 2), (3, 2)]),
+    "MaxPool2d": ({"kernel_size": 2, "stride": 2, "padding": 1}, [IMAGE]), "ReLU": ({}, [(3,)]),
+    "SiLU": ({}, [(3,)]), "Sigmoid": ({}, [(3,)]), "Softmax": ({"axis": 1}, [(2, 3)]), "Softplus": ({}, [(3,)]),
+    "SpectralNorm": ({"layer": nn.Linear(4, 3)}, [(2, 4)]), "Tanh": ({}, [(3,)]),
+}
+STARTS = {
+    "fans": {"shape": (3, 4)}, "kaiming_normal": {"shape": (3, 4), "a": 0.1}, "kaiming_uniform": {"shape": (3, 4), "a": 0.1},
+    "normal": {"shape": (3, 4), "std": 1.0, "mean": 0.0}, "ones": {"shape": (3,)}, "zeros": {"shape": (3,)},
+    "trunc_normal": {"shape": (3, 4), "std": 0.1, "limit": 2.0}, "uniform": {"shape": (3,), "bound": 0.1},
+    "xavier_normal": {"shape": (3, 4), "gain": 1.0}, "xavier_uniform": {"shape": (3, 4), "gain": 1.0},
+}
+ELSEWHERE = {"Module", "Parameter", "Sequential", "checkpoint", "functional", "init"}       # test_containers.py and others
+
+
+def test_every_public_name_is_here():
+    assert set(FUNCTIONS) == set(F.__all__)
+    assert set(LAYERS) | ELSEWHERE == set(nn.__all__)
+    assert set(STARTS) == {name for name, f in vars(init).items() if inspect.isfunction(f) and f.__module__ == init.__name__
+                           and not name.startswith("_")}
+
+
+@pytest.mark.parametrize("table", [FUNCTIONS, LAYERS, STARTS], ids=["functions", "layers", "starts"])
+def test_a_good_call_names_every_argument(table):
+    home = {id(FUNCTIONS): F, id(LAYERS): nn, id(STARTS): init}[id(table)]
+    for name, good in table.items():
+        good = good[0] if isinstance(good, tuple) else good
+        named = set(inspect.signature(getattr(home, name)).parameters)
+        assert "args" in named or set(good) == named, name          # relu and its like are rows of the engine's table
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_wrong_argument_of_a_function_gets_a_sentence(name):
+    names = (name, "batch_standard") if name == "batch_norm" else (name,)
+    function = getattr(F, name)
+    if name in ("relu", "sigmoid", "softplus", "tanh"):             # rows of the engine's table: inputs by position
+        found = riddles(lambda x: function(x), FUNCTIONS[name], name)
+    else:
+        found = riddles(function, FUNCTIONS[name], *names)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_wrong_argument_of_a_layer_gets_a_sentence(name):
+    found = riddles(getattr(nn, name), LAYERS[name][0], name, "spectral norm", "ones: shape is")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_called_with_something_wrong_says_so(name):
+    options, inputs = LAYERS[name]
+    layer = getattr(nn, name)(**options)
+    inputs = [floats(*x) if isinstance(x, tuple) else x for x in inputs]
+    names = inspect.signature(layer.forward).parameters
+    if "args" in names:
+        return
+    function = {"BatchNorm1d": "batch_", "BatchNorm2d": "batch_", "SpectralNorm": "linear", "GELU": "gelu", "SiLU": "silu",
+                "BCEWithLogitsLoss": "binary_cross_entropy_with_logits", "MSELoss": "mse_loss", "Conv2d": "conv2d",
+                "CrossEntropyLoss": "cross_entropy", "LeakyReLU": "leaky_relu", "LayerNorm": "layer_norm",
+                "GroupNorm": "group_norm", "ConvTranspose2d": "conv_transpose2d", "MaxPool2d": "max_pool2d",
+                "AvgPool2d": "avg_pool2d"}.get(name, name.lower())
+    found = riddles(layer, dict(zip(names, inputs, strict=True)), function, name)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_wrong_argument_of_a_start_gets_a_sentence(name):
+    found = riddles(getattr(init, name), STARTS[name])
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.int8, np.uint16, lambda n: np.array(n)])
+def test_a_size_is_anything_with_an_index(whole):
+    two, three, four = whole(2), whole(3), whole(4)
+    assert nn.Linear(four, three)(tinycv.ones(1, 4)).shape == (1, 3)
+    assert nn.Embedding(four, three, two)([1, 3]).shape == (2, 3)
+    assert nn.LayerNorm((three, four))(tinycv.ones(2, 3, 4)).shape == (2, 3, 4)
+    assert nn.LayerNorm(four)(tinycv.ones(2, 4)).shape == (2, 4)
+    assert nn.GroupNorm(two, four)(tinycv.ones(2, 4, 3)).shape == (2, 4, 3)
+    assert nn.Conv2d(four, two, three, two, whole(1), whole(1), two)(tinycv.ones(1, 4, 5, 5)).shape == (1, 2, 3, 3)
+    assert nn.Conv2d(four, two, (three, two), (two, two))(tinycv.ones(1, 4, 5, 5)).shape == (1, 2, 2, 2)
+    assert nn.ConvTranspose2d(four, two, three, two)(tinycv.ones(1, 4, 2, 2)).shape == (1, 2, 5, 5)
+    assert nn.MaxPool2d(two, two, whole(1))(tinycv.ones(1, 4, 4, 4)).shape == (1, 4, 3, 3)
+    assert nn.BatchNorm1d(four)(tinycv.ones(2, 4)).shape == (2, 4)
+    assert nn.Softmax(whole(1))(tinycv.ones(2, 4)).shape == (2, 4)
+    assert init.zeros((two, three)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: F.linear(floats(2, 4), floats(3, 4), floats(4)), lambda: F.linear(floats(2, 4), floats(3, 4), floats(3, 1)),
+    lambda: F.layer_norm(floats(2, 4), floats(3)), lambda: F.layer_norm(floats(2, 4), None, floats(1)),
+    lambda: F.group_norm(floats(2, 4), 2, floats(2)), lambda: F.group_norm(floats(2, 4), 2, None, floats(1, 4)),
+    lambda: F.conv2d(floats(1, 2, 3, 3), floats(3, 2, 1, 1), floats(2))], ids=range(7))
+def test_a_weight_or_bias_that_does_not_fit_is_named_with_both_shapes(call):
+    with pytest.raises(ValueError, match=r"(weight|bias) has shape \(.*it must be \("):
+        call()

@@ -1,0 +1,39 @@
+"""PyTorch's tensors at tinycv's doors: read where NumPy can read them, refused in words where it cannot."""
+
+import numpy as np
+import pytest
+
+from tinycv.data import DataLoader, mixup, one_hot, rand_augment, random_affine, random_crop, random_flip
+from tinycv.vision import ViT, accuracy
+
+torch = pytest.importorskip("torch")
+
+X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+CHANGES = [random_flip, random_affine, rand_augment, lambda x, rng: random_crop(x, rng, 5),
+           lambda x, rng: mixup(x, torch.eye(4), rng)[0]]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_tensor_of_pytorch_is_changed_as_its_array_is(change):
+    found = change(X, np.random.default_rng(0))
+    assert type(found) is np.ndarray
+    np.testing.assert_array_equal(found, change(X.numpy(), np.random.default_rng(0)))
+
+
+def test_a_loader_a_model_and_labels_take_them_too():
+    x, y = next(iter(DataLoader(X, torch.arange(4), batch_size=4, shuffle=False)))
+    assert (x == X.numpy()).all() and y.tolist() == [0, 1, 2, 3] and type(x) is np.ndarray
+    assert (one_hot(torch.tensor([1, 0]), 2) == [[0, 1], [1, 0]]).all()
+    model = ViT(8, 4, 4, dim=8, depth=1, heads=2).eval()
+    np.testing.assert_array_equal(model(X).numpy(), model(X.numpy()).numpy())
+    assert accuracy(model, X, torch.arange(4)) == accuracy(model, X.numpy(), np.arange(4))
+
+
+@pytest.mark.parametrize("x, words", [(X.clone().requires_grad_(), "requires grad"), (X.bfloat16(), "BFloat16"),
+                                      (X.to_sparse(), "sparse|layout"), (X.to("meta"), "meta")])
+def test_what_numpy_cannot_read_is_refused_in_words(x, words):
+    for name, call in (("random_flip: x", lambda: random_flip(x, np.random.default_rng(0))),
+                       ("DataLoader: array 0", lambda: DataLoader(x, batch_size=2)),
+                       ("ViT: images", lambda: ViT(8, 4, 4, dim=8, depth=1, heads=2)(x))):
+        with pytest.raises(TypeError, match=f"(?s){name} is .*({words})"):
+            call()

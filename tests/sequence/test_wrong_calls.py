@@ -1,0 +1,199 @@
+"""Wrong calls of everything public in tinycv.sequence: the error names who was called and the argument, in words."""
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from wrong_calls import riddles
+
+import tinycv
+from tinycv import Tensor, sequence
+from tinycv.data.text import Pairs, Vocabulary
+
+RNG = np.random.default_rng(0)
+B, T, S, E, H = 2, 3, 4, 4, 6
+
+
+def floats(*shape):
+    return Tensor(RNG.normal(size=shape).astype(np.float32))
+
+
+def ids(*shape):
+    return Tensor(RNG.integers(3, 7, shape))
+
+
+def log_p(tokens, state):
+    return np.log(np.full((len(tokens), 7), 1 / 7)), state
+
+
+def weights(gates):
+    return {"weight_ih": floats(gates * H, E), "weight_hh": floats(gates * H, H), "bias_ih": floats(gates * H),
+            "bias_hh": floats(gates * H)}
+
+
+RECURRENT = {"input_size": E, "hidden_size": H, "num_layers": 2, "bias": True, "batch_first": False, "dropout": 0.1,
+             "bidirectional": True}
+CELL = {"input_size": E, "hidden_size": H, "bias": True}
+BLOCK = {"d_model": 4, "nhead": 2, "dim_feedforward": 8, "dropout": 0.1, "activation": "relu", "norm_first": False,
+         "layer_norm_eps": 1e-5, "batch_first": True}
+LETTERS = Vocabulary("abcd")
+MASK = np.ones((T, B, 1), bool)
+LAYER, DECODER_LAYER = sequence.TransformerEncoderLayer(4, 2, 8), sequence.TransformerDecoderLayer(4, 2, 8)
+
+# A good call of each, which every argument of is then replaced in.
+GOOD = {
+    "AdditiveAttention": {"query_size": 3, "memory_size": 4, "attention_size": 5},
+    "Decoder": {"vocabulary": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
+                "attention": "additive", "dropout": 0.1},
+    "DotAttention": {},
+    "Encoder": {"vocabulary": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
+                "bidirectional": True, "dropout": 0.1},
+    "GPT": {"words": 7, "max_length": 8, "d_model": 4, "nhead": 2, "num_layers": 1, "dropout": 0.1},
+    "GRU": RECURRENT, "GRUCell": CELL, "LSTM": RECURRENT, "LSTMCell": CELL, "RNN": RECURRENT, "RNNCell": CELL,
+    "GeneralAttention": {"query_size": 3, "memory_size": 4},
+    "LearnedPositions": {"max_length": 8, "d_model": 4},
+    "LocationAttention": {"query_size": 3, "memory_size": 4, "attention_size": 5, "filters": 2, "reach": 3},
+    "MultiheadAttention": {"embed_dim": 4, "num_heads": 2, "dropout": 0.1, "bias": True, "batch_first": True},
+    "Seq2Seq": {"source_size": 7, "target_size": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
+                "bidirectional": True, "attention": "dot", "dropout": 0.1},
+    "SinusoidalPositions": {},
+    "Transformer": {"source_words": 7, "target_words": 7, "d_model": 4, "nhead": 2, "num_encoder_layers": 1,
+                    "num_decoder_layers": 1, "dim_feedforward": 8, "dropout": 0.1, "activation": "relu",
+                    "norm_first": False, "batch_first": True},
+    "TransformerDecoder": {"decoder_layer": DECODER_LAYER, "num_layers": 2, "norm": None},
+    "TransformerDecoderLayer": BLOCK,
+    "TransformerEncoder": {"encoder_layer": LAYER, "num_layers": 2, "norm": None},
+    "TransformerEncoderLayer": BLOCK,
+    "beam_search": {"step": log_p, "state": None, "batch": B, "max_length": 3, "beam": 2, "length_penalty": 0.6},
+    "causal_mask": {"t": 3, "s": 4, "past": 1},
+    "chrono_start": {"layer": sequence.LSTM(E, H), "steps": 5},
+    "exact_match": {"model": sequence.Seq2Seq(7, 7, 3, 4).eval(), "beam": 1, "at_once": 2,
+                    "pairs": Pairs.of([("ab", "ba"), ("c", "d")], LETTERS, LETTERS)},
+    "greedy": {"step": log_p, "state": None, "batch": B, "max_length": 3},
+    "gru": {"x": floats(T, B, E), "h0": floats(B, H), **weights(3), "mask": MASK},
+    "length_mask": {"lengths": [2, 3], "s": 4},
+    "lstm": {"x": floats(T, B, E), "h0": floats(B, H), "c0": floats(B, H), **weights(4), "mask": MASK},
+    "lstm_gates": {"layer": sequence.LSTM(E, H), "x": floats(T, B, E)},
+    "next_symbol_loss": {"model": sequence.Seq2Seq(7, 7, 3, 4), "source": ids(B, S), "target": ids(B, T),
+                         "label_smoothing": 0.1},
+    "padding_mask": {"ids": ids(B, S), "pad": 0},
+    "rnn": {"x": floats(T, B, E), "h0": floats(B, H), **weights(1), "mask": MASK},
+    "scaled_dot_product_attention": {"q": floats(B, 2, T, E), "k": floats(B, 2, S, E), "v": floats(B, 2, S, E),
+                                     "attn_mask": np.ones((T, S), bool), "is_causal": True},
+    "state_gradients": {"layer": sequence.LSTM(E, H), "x": floats(T, B, E), "loss": lambda y: (y * y).sum()},
+}
+# What an error may be named by, where an argument is passed on to another that refuses it.
+ALSO = {"Seq2Seq": ("Encoder", "Decoder"), "GPT": ("TransformerEncoderLayer", "MultiheadAttention", "num_layers"),
+        "Transformer": ("MultiheadAttention", "num_layers"), "TransformerEncoderLayer": ("MultiheadAttention",),
+        "TransformerDecoderLayer": ("MultiheadAttention",), "TransformerEncoder": ("a stack",),
+        "TransformerDecoder": ("a stack",), "exact_match": ("Encoder",), "next_symbol_loss": ("Encoder", "Decoder"),
+        "lstm_gates": ("linear", "matmul"), "state_gradients": ("LSTM", "lstm", "backward", "grad")}
+
+
+def within_reason(function, name):
+    """The function, but for numbers that would keep it busy for ever, or fill the memory: these are right calls."""
+    def call(**arguments):
+        if any(isinstance(value, int) and value > 10 ** 9 for value in arguments.values()):
+            raise ValueError(name)
+        return function(**arguments)
+    return call
+
+
+def test_every_public_name_has_a_good_call_here():
+    assert set(GOOD) == set(sequence.__all__)
+    for name, arguments in GOOD.items():
+        given = set(inspect.signature(getattr(sequence, name)).parameters) - {"args", "options", "arguments"}
+        assert set(arguments) == given, name
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrong_argument_gets_a_sentence(name):
+    found = riddles(within_reason(getattr(sequence, name), name), GOOD[name], name, *ALSO.get(name, ()))
+    assert not found, "\n".join(found)
+
+
+CALLS = {
+    "RNN": (sequence.RNN(E, H, 2), {"x": floats(T, B, E), "state": floats(2, B, H), "lengths": [2, 3]}),
+    "GRU": (sequence.GRU(E, H, batch_first=True), {
+        "x": floats(B, T, E), "state": floats(1, B, H), "lengths": np.array([2, 3])}),
+    "LSTM": (sequence.LSTM(E, H), {"x": floats(T, B, E), "state": (floats(1, B, H), floats(1, B, H)), "lengths": (2, 3)}),
+    "LSTMCell": (sequence.LSTMCell(E, H), {"x": floats(B, E), "state": (floats(B, H), floats(B, H))}),
+    "GRUCell": (sequence.GRUCell(E, H), {"x": floats(B, E), "state": floats(B, H)}),
+    "MultiheadAttention": (sequence.MultiheadAttention(4, 2), {
+        "query": floats(B, T, 4), "key": floats(B, S, 4), "value": floats(B, S, 4), "attn_mask": np.ones((T, S), bool),
+        "is_causal": False}),
+    "TransformerEncoderLayer": (LAYER, {"x": floats(B, T, 4), "src_mask": np.ones((T, T), bool), "is_causal": False}),
+    "TransformerDecoderLayer": (DECODER_LAYER, {
+        "tgt": floats(B, T, 4), "memory": floats(B, S, 4), "tgt_mask": np.ones((T, T), bool),
+        "memory_mask": np.ones((B, 1, 1, S), bool), "tgt_is_causal": True}),
+    "TransformerEncoder": (sequence.TransformerEncoder(LAYER, 1), {"src": floats(B, T, 4), "mask": np.ones((T, T), bool)}),
+    "TransformerDecoder": (sequence.TransformerDecoder(DECODER_LAYER, 1), {
+        "tgt": floats(B, T, 4), "memory": floats(B, S, 4)}),
+    "Transformer": (sequence.Transformer(7, 7, 4, 2, 1, 1, 8), {"source": ids(B, S), "target": ids(B, T)}),
+    "Seq2Seq": (sequence.Seq2Seq(7, 7, 3, 4, attention="general"), {"source": ids(B, S), "target": ids(B, T)}),
+    "GPT": (sequence.GPT(7, 8, 4, 2, 1), {"ids": ids(B, T)}),
+    "LearnedPositions": (sequence.LearnedPositions(8, 4), {"x": floats(B, T, 4), "start": 2}),
+    "SinusoidalPositions": (sequence.SinusoidalPositions(), {"x": floats(B, T, 4), "start": 2}),
+    "AdditiveAttention": (sequence.AdditiveAttention(4, 4, 5), {
+        "query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool)}),
+    "LocationAttention": (sequence.LocationAttention(4, 4, 5), {
+        "query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool), "last": floats(B, S)}),
+    "DotAttention": (sequence.DotAttention(), {"query": floats(B, T, 4), "memory": floats(B, S, 4)}),
+    "GeneralAttention": (sequence.GeneralAttention(4, 4), {"query": floats(B, T, 4), "memory": floats(B, S, 4)}),
+}
+CALLED = ("linear", "matmul", "layer_norm", "embedding", "attention", "lstm", "gru", "rnn", "add", "Encoder", "Decoder",
+          "lengths", "concatenate", "h_0", "c_0")
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrong_call_of_a_layer_gets_a_sentence(name):
+    layer, good = CALLS[name]
+    layer(**good)
+    found = riddles(layer, good, name, *CALLED)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["Transformer", "Seq2Seq", "GPT"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_wrong_translation_gets_a_sentence(name):
+    layer, _ = CALLS[name]
+    good = {"question" if name == "GPT" else "source": ids(B, T), "max_length": 2, "beam": 2}
+    found = riddles(within_reason(layer.eval().translate, name), good, name, "translate", "beam_search", "greedy", *CALLED)
+    assert not found, "\n".join(found)
+
+
+def test_sizes_of_numpy_are_sizes():
+    two, four = np.int64(2), np.int64(4)
+    assert sequence.MultiheadAttention(four, two).in_proj_weight.shape == (12, 4)
+    assert sequence.LSTM(four, two, two).weight_hh_l1.shape == (8, 2)
+    assert sequence.causal_mask(two, four).shape == (2, 4)
+    sequence.GPT(np.int64(7), np.int64(8), four, two, two)(ids(B, T))
+
+
+def test_heads_that_do_not_divide_and_dropout_beyond_one():
+    for heads in (0, -1, 3):
+        with pytest.raises(ValueError, match="MultiheadAttention: .*num_heads"):
+            sequence.MultiheadAttention(4, heads)
+    for dropout in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="dropout is"):
+            sequence.MultiheadAttention(4, 2, dropout)
+
+
+@pytest.mark.parametrize("bad", [-1, 7, 100])
+def test_a_token_outside_the_vocabulary_is_named(bad):
+    wrong = np.array([[3, bad]])
+    for model in (sequence.Seq2Seq(7, 7, 3, 4), sequence.Transformer(7, 7, 4, 2, 1, 1, 8)):
+        for arguments in ((Tensor(wrong), ids(1, 2)), (ids(1, 2), Tensor(wrong))):
+            with pytest.raises(IndexError, match=f"{bad}.*out of range.*0 to 6"):
+                model(*arguments)
+    with pytest.raises(IndexError, match=f"{bad}.*out of range"):
+        sequence.GPT(7, 8, 4, 2, 1)(Tensor(wrong))
+
+
+@pytest.mark.parametrize("kind", [sequence.LearnedPositions(8, 4), sequence.SinusoidalPositions()])
+def test_a_place_before_the_first_is_refused(kind):
+    with pytest.raises(ValueError, match=rf"{type(kind).__name__}: start is -1; it must be a whole number, at least 0"):
+        kind(tinycv.ones(1, 2, 4), -1)

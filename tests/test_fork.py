@@ -1,0 +1,163 @@
+"""A fork while a group of threads is open: the child computes or is told why not; it never waits for threads it lacks."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+START = """
+import multiprocessing, os, signal, sys, threading, time
+import numpy as np
+import tinycv
+from tinycv import Tensor, nn, parallel
+from tinycv.engine import shards, walk
+
+def in_child(work):
+    \"\"\"The exit status of a forked child that does the work; an alarm ends one that hangs.\"\"\"
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException as error:
+            print(type(error).__name__, error, file=sys.stderr, flush=True)
+            os._exit(7)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+layer, x = nn.Linear(3, 2), np.ones((6, 3), "f")
+def batch():
+    layer.zero_grad()
+    group.backward(lambda x: (layer(x) ** 2).mean(), x)
+    assert layer.weight.grad is not None
+    assert group.map(layer, x).shape == (6, 2)
+"""
+
+
+def run(body: str) -> str:
+    """What a program prints to stderr; it must end well within a minute."""
+    program = START + textwrap.dedent(body)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_an_open_group_works_in_the_child_and_goes_on_in_the_parent(size):
+    run(f"""
+    with parallel.threads({size}) as group:
+        batch()
+        def again():
+            batch()
+            assert in_child(batch) == 0                 # a child of the child
+            batch()
+        assert in_child(batch) == 0
+        assert in_child(again) == 0
+        batch()
+    """)
+
+
+def test_a_group_may_be_closed_in_the_child():
+    run("""
+    with parallel.threads(2) as group:
+        assert in_child(group.close) == 0
+        assert in_child(lambda: (batch(), group.close(), group.close())) == 0
+        batch()
+    """)
+
+
+def test_processes_of_multiprocessing_use_the_parents_group():
+    run("""
+    with parallel.threads(2) as group:
+        process = multiprocessing.get_context("fork").Process(target=batch)
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+    """)
+
+
+def test_a_child_that_ends_as_programs_do_ends():
+    run("""
+    group = parallel.threads(3)
+    batch()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        batch()
+        sys.exit(0)                                     # with atexit, and threads that are joined
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    """)
+
+
+def test_a_fork_while_another_thread_is_inside_a_batch():
+    run("""
+    with parallel.threads(2) as group:
+        inside, go = threading.Event(), threading.Event()
+        def slow(x):
+            inside.set()
+            go.wait(20)
+            return Tensor(x)
+        other = threading.Thread(target=group.map, args=(slow, x))
+        other.start()
+        inside.wait(20)
+        assert in_child(batch) == 0
+        go.set()
+        other.join()
+        batch()
+    """)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(rank):
+    said = run(f"""
+    def forks(x):
+        if shards.rank() == {rank}:
+            assert in_child(lambda: shards.all_reduce(1)) == 7
+            assert in_child(lambda: group.map(layer, x)) == 7
+        return Tensor(x * shards.all_reduce(1))
+    with parallel.threads(2) as group:
+        assert (group.map(forks, x).numpy() == 2).all()
+    """)
+    assert "RuntimeError this process was forked inside a shard" in said and "cannot be split again" in said
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(rank):
+    said = run(f"""
+    children, parent = [], os.getpid()
+    def forks(x):
+        if shards.rank() == {rank}:
+            children.append(os.fork())
+            if children[-1] == 0:
+                signal.alarm(20)
+        return Tensor(x)
+    with parallel.threads(2) as group:
+        try:
+            group.map(forks, x)
+        except RuntimeError as error:
+            assert os.getpid() != parent
+            print(error, file=sys.stderr, flush=True)
+            os._exit(0)
+        assert os.waitpid(children[0], 0)[1] == 0       # the alarm would make it 14
+    """)
+    assert "this process was forked inside a shard" in said
+
+
+def test_a_child_takes_gradients_even_if_a_thread_was_just_adding_to_some():
+    run("""
+    group = parallel.threads(2)
+    with walk._accumulating:
+        def child():
+            batch()
+            (layer(Tensor(x)) ** 2).mean().backward()
+        pid = []
+        other = threading.Thread(target=lambda: pid.append(in_child(child)))
+        other.start()
+        other.join()
+    assert pid == [0]
+    """)

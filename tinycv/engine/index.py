@@ -1,0 +1,62 @@
+"""What may stand between x[ and ]: NumPy's slices, whole numbers, arrays of them, and masks.
+
+A list, a tuple or a range inside an index becomes an array here, so that every op that follows knows by the dtype whether
+entries can repeat: x[:, (0, 0, 2)] takes column 0 twice, and its gradient must come back twice.
+"""
+
+from __future__ import annotations
+
+from operator import index as whole_number
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend
+from tinycv.engine.arguments import shown
+
+PLAIN = (int, slice, EllipsisType, type(None), bool, np.integer, np.bool)
+
+
+def plain_index(index: Any, array: Any) -> Any:
+    """``index`` as the array library takes it: sequences as arrays, on the array's device. IndexError for anything else.
+
+    Where CuPy would wrap an index outside without a word, it is checked here, if it comes from the host.
+    """
+    kind = type(index)
+    if kind is int or kind is slice:
+        return index
+    parts = tuple([_part(i) for i in index]) if kind is tuple else (_part(index),)
+    xp = backend.array_module(array)
+    if xp is not np:
+        if len(parts) == 1 and isinstance(parts[0], np.ndarray) and parts[0].dtype.kind in "iu" and parts[0].size:
+            within(parts[0], array.shape[0])
+        parts = tuple([backend.from_host(xp, i) for i in parts])
+    return parts if kind is tuple else parts[0]
+
+
+def _part(index: Any) -> Any:
+    """One member of an index."""
+    if isinstance(index, PLAIN):
+        return index
+    if isinstance(index, (list, tuple, range)):
+        try:
+            index = np.asarray(index) if len(index) else np.zeros(0, np.int64)
+        except ValueError:
+            raise IndexError(f"index {shown(index)}: its rows must be equally long") from None
+    if hasattr(index, "dtype") and hasattr(index, "shape"):
+        if index.dtype.kind not in "iub":
+            raise IndexError(f"an index must be of whole numbers or of bools, not {shown(index)} ({index.dtype})")
+        return index
+    try:
+        return whole_number(index)
+    except TypeError:
+        raise IndexError(f"x[index] takes whole numbers, slices, None, ... and arrays or lists of whole numbers or bools, "
+                         f"not {shown(index)}") from None
+
+
+def within(index: np.ndarray, size: int) -> None:
+    """IndexError where an index lies outside an axis of this size."""
+    low, high = int(index.min()), int(index.max())
+    if low < -size or high >= size:
+        raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")

@@ -1,0 +1,94 @@
+"""What goes into an op or a pair: one rule for numbers of different kinds. It is PyTorch's, as float32 is the default.
+
+    exp, mean, every pair, ...      results are real numbers: integers and bools go in as float32
+    integers beside floats          take the dtype of the floats: float32 * int64 is float32 (NumPy would say float64)
+    a Python float beside integers  makes float32, and beside floats it takes their dtype
+    a 0-d array beside arrays       does not widen arrays that have axes and the same kind of numbers
+    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large
+    float16                         is summed in float32, and answered in float16
+
+differs: PyTorch refuses the mean, the norm and the softmax of integers; here they are float32 as all real results are.
+Bare arrays, with no Tensor among them, follow NumPy's rule, but for the first line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine.arguments import shown
+from tinycv.engine.backend import array_module
+from tinycv.engine.tensor import Tensor, as_array
+
+FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
+
+
+def operands(row: Any, arrays: list, options: dict) -> list:
+    """The inputs of an op in the dtypes in which it takes them. TypeError for what is no Tensor, array or number."""
+    if not any(row.pulls):                                          # comparisons: NumPy compares what it can
+        return arrays
+    counts = [True] * len(arrays) if row.variadic else [pull is not None for pull in row.pulls]
+    names = row.inputs * len(arrays) if row.variadic else row.inputs
+    for i, a in enumerate(arrays):
+        if type(a) is not np.ndarray or a.dtype.kind not in "biuf":
+            arrays[i] = operand(a, f"{row.name}: {names[i]}")
+    if not row.mixes:
+        return arrays
+    numbers = [v for v in (options.get(name) for name in row.numbers) if isinstance(v, float)]
+    dtype = common([a for a, yes in zip(arrays, counts, strict=True) if yes] + numbers, row.real)
+    if dtype is None:
+        return arrays
+    alone = not any(hasattr(a, "dtype") for a, yes in zip(arrays, counts, strict=True) if yes)
+    return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)]
+
+
+def operand(a: Any, what: str) -> Any:
+    """An array, or a number of Python's."""
+    if isinstance(a, (bool, int, float)):
+        return float(a) if isinstance(a, np.generic) else a         # np.float64 is a float, too
+    if isinstance(a, np.generic) and a.dtype.kind in "biuf":
+        return a.item()
+    if isinstance(a, np.ndarray):
+        a = as_array(a)
+    if (isinstance(a, np.ndarray) or array_module(a) is not np) and a.dtype.kind in "biuf":
+        return a
+    raise TypeError(f"{what} is {shown(a)}; it must be a Tensor, an array or a number")
+
+
+def common(values: list, real: bool = False) -> np.dtype | None:
+    """The float dtype that arrays and numbers have together by the rule above; None where they stay integers."""
+    dtypes = {a.dtype for a in values if hasattr(a, "dtype")}
+    if len(dtypes) == 1 and (only := dtypes.pop()).kind == "f":
+        return only
+    floats = [a for a in values if getattr(a, "dtype", FLOAT32).kind == "f" and not isinstance(a, (bool, int))]
+    wide = {a.dtype for a in floats if getattr(a, "ndim", 0)} or {a.dtype for a in floats if hasattr(a, "dtype")}
+    if wide:
+        return np.result_type(*wide)
+    return FLOAT32 if floats or real else None
+
+
+def cast(a: Any, dtype: np.dtype, alone: bool = False) -> Any:
+    """An array in that dtype. A number stays Python's, which takes the dtype of the array beside it, unless ``alone``."""
+    if hasattr(a, "dtype"):
+        return a if a.dtype == dtype else a.astype(dtype)
+    return dtype.type(a) if alone else a
+
+
+def in_float(a: Any) -> Any:
+    """Integers and bools as float32; anything else as it is."""
+    if isinstance(a, bool):
+        return float(a)
+    return a.astype(FLOAT32) if hasattr(a, "dtype") and a.dtype.kind in "biu" else a
+
+
+def setting(value: Any, what: str) -> Any:
+    """An option of an op or a pair, which is no input of the graph: a Tensor there would lose its gradient in silence."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{what} is {shown(value)}; it must be a number of Python's: no gradient would reach a Tensor there")
+    if isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim:
+        return value.item()                                         # NumPy's own kind would promote what it meets
+    if not (value is None or isinstance(value, (bool, int, float)) or hasattr(value, "dtype")):
+        raise TypeError(f"{what} is {shown(value)}; it must be a number")
+    return value
+

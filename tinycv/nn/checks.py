@@ -1,0 +1,63 @@
+"""What the functions of nn ask of their arrays, in the words of an error. Numbers and sizes: engine/arguments.py.
+
+Nothing here looks at values: that would be to wait for a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.engine.arguments import number, shown, size
+
+NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
+
+
+MOST = 2 ** 40                                  # features or channels: more are a mistake, and no memory holds their weights
+
+
+def count(value: Any, what: str, least: int = 0) -> int:
+    """How many features, channels or rows a layer has."""
+    whole = size(value, what, least)
+    if whole > MOST:
+        raise ValueError(f"{what} is {whole}; no memory holds the weights of so many")
+    return whole
+
+
+def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers") -> Any:
+    """The value; TypeError for one that is no array or Tensor, or of another kind of dtype."""
+    if not hasattr(value, "ndim") or not hasattr(value, "dtype") or value.dtype.kind not in kinds:
+        described = shown(value)
+        if hasattr(value, "dtype") and not getattr(value, "ndim", 0):
+            described = f"{described} of {value.dtype}"
+        raise TypeError(f"{what} is {described}; it must be {takes}")
+    return value
+
+
+def fits(value: Any, what: str, shape: tuple, meaning: str) -> None:
+    """An array of this shape, or None. meaning: what the numbers are for."""
+    if value is not None and (getattr(value, "shape", None) != shape or value.dtype.kind not in NUMBERS):
+        array(value, what)
+        raise ValueError(f"{what} has shape {tuple(value.shape)}; it must be {shape}, {meaning}")
+
+
+def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
+    """An axis of an array of so many, from 0 on."""
+    if type(axis) is not int and (isinstance(axis, bool) or not hasattr(axis, "__index__") or getattr(axis, "ndim", 0)):
+        raise TypeError(f"{what} is {shown(axis)}; it must be a whole number")
+    place = axis.__index__()
+    if not -ndim <= place < ndim:
+        raise ValueError(f"{what} is {place}, but x is a single number, which has no axes" if not ndim else
+                         f"{what} is {place}; x has {ndim} axes, so it must be at least {-ndim} and at most {ndim - 1}")
+    return place % ndim
+
+
+def epsilon(eps: Any, what: str = "eps") -> float:
+    """A number that keeps a divisor from being 0: not negative."""
+    return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, below=float("inf"))
+
+
+def flag(value: Any, what: str) -> bool:
+    """True or False; what stands for neither is refused."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
+    return value
