@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 from tinycv.metrics import frechet_distance, kernel_distance, modes_covered, precision_recall, reverse_kl
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 CENTRES = np.array([[x, y] for x in (-2.0, 0, 2) for y in (-2.0, 0, 2)])
 
 
@@ -16,10 +17,11 @@ def draw(n, centres=CENTRES, sigma=0.05):
 
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────
 
+@pytest.mark.statistical
 def test_the_real_mixture_covers_its_modes_evenly_and_has_its_share_within_three_sigma():
     covered, share, kl = modes_covered(draw(20_000), CENTRES, 0.05)
     assert covered == 9
-    assert share == pytest.approx(1 - np.exp(-4.5), abs=0.003)
+    assert share == pytest.approx(1 - np.exp(-4.5), abs=0.004)          # 5.4 standard errors
     assert 0 < kl < 0.002
 
 
@@ -46,9 +48,10 @@ def test_reverse_kl_is_by_hand_what_its_definition_says():
     assert reverse_kl([1, 1], [1, 0]) == np.inf
 
 
+@pytest.mark.statistical
 def test_few_samples_cost_the_kl_that_the_docstring_says():
-    values = [reverse_kl(np.bincount(RNG.integers(25, size=500), minlength=25)) for _ in range(200)]
-    assert np.mean(values) == pytest.approx(24 / 1000, rel=0.1)
+    values = [reverse_kl(np.bincount(RNG.integers(25, size=500), minlength=25)) for _ in range(400)]
+    assert np.mean(values) == pytest.approx(24 / 1000, rel=0.1)     # 7 standard errors
 
 
 def test_shares_of_modes_are_what_the_generated_ones_are_compared_with():
@@ -88,6 +91,7 @@ def test_frechet_holds_where_features_are_dead_or_more_than_the_samples():
     assert np.isfinite(frechet_distance(a, b)) and frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.statistical
 def test_two_halves_of_real_data_are_nearer_the_more_there_are():
     small, large = (np.mean([frechet_distance(RNG.normal(size=(n, 8)), RNG.normal(size=(n, 8))) for _ in range(5)])
                     for n in (100, 400))
@@ -103,9 +107,10 @@ def test_kernel_distance_is_its_definition_pair_by_pair():
     assert kernel_distance(a, b) == pytest.approx(sum(own) - 2 * np.mean([k(x, y) for x in a for y in b]))
 
 
+@pytest.mark.statistical
 def test_kernel_distance_of_one_distribution_is_zero_on_average_and_sees_a_shift():
     same = [kernel_distance(RNG.normal(size=(50, 4)), RNG.normal(size=(50, 4))) for _ in range(60)]
-    assert abs(np.mean(same)) < 3 * np.std(same) / 60 ** 0.5
+    assert abs(np.mean(same)) < 5 * np.std(same) / 60 ** 0.5
     assert kernel_distance(RNG.normal(size=(200, 4)), RNG.normal(size=(200, 4)) + 1) > 10 * np.std(same)
 
 
@@ -126,11 +131,13 @@ def test_real_data_against_themselves_have_precision_and_recall_one():
     assert precision_recall(copies, copies) == (1.0, 1.0)
 
 
+@pytest.mark.statistical
 def test_two_samples_of_one_distribution_have_high_precision_and_recall():
     p, r = precision_recall(RNG.normal(size=(500, 4)), RNG.normal(size=(500, 4)))
     assert p > 0.85 and r > 0.85
 
 
+@pytest.mark.statistical
 def test_a_generator_of_one_mode_has_precision_but_no_recall_and_noise_has_neither():
     real = np.concatenate([RNG.normal(size=(250, 4)), RNG.normal(size=(250, 4)) + 20])
     p, r = precision_recall(real, RNG.normal(size=(500, 4)))

@@ -70,6 +70,7 @@ def test_two_gpus_draw_different_noise(double):
     assert (a.get() != b.get()).all()
 
 
+@pytest.mark.statistical
 def test_noise_has_the_moments_it_should(device):
     xp = backend.module_for(device)
     normal, flat = (backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 import tinycv
 from tinycv import nn
@@ -20,8 +21,9 @@ def test_the_engine_differentiates_twice():
     assert bend.item() == pytest.approx(chance * (1 - chance), rel=1e-12)
 
 
+@pytest.mark.statistical
 def test_a_small_network_learns_xor():
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     x, y = tinycv.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), tinycv.tensor([0, 1, 1, 0])
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
     optimizer = AdamW(model.parameters(), lr=0.05)
@@ -32,11 +34,12 @@ def test_a_small_network_learns_xor():
     assert (model(x).numpy().argmax(axis=1) == y.numpy()).all()
 
 
+@pytest.mark.statistical
 def test_an_lstm_learns_to_say_again_at_the_end_what_it_read_first():
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     reader, head = LSTM(4, 24, batch_first=True), nn.Linear(24, 4)
     optimizer = AdamW([*reader.parameters(), *head.parameters()], lr=0.02)
-    symbols = np.random.default_rng(0).integers(4, size=(64, 6))
+    symbols = np.random.default_rng(SEED).integers(4, size=(64, 6))
     x, first = tinycv.tensor(np.eye(4, dtype=np.float32)[symbols]), tinycv.tensor(symbols[:, 0])
     for _ in range(80):
         optimizer.zero_grad()
@@ -47,15 +50,16 @@ def test_an_lstm_learns_to_say_again_at_the_end_what_it_read_first():
 
 
 def test_attention_averages_values_with_weights_that_sum_to_one():
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     attention = MultiheadAttention(8, 2)
     x = tinycv.randn(2, 5, 8)
     assert attention(x).shape == (2, 5, 8)
     assert np.allclose(attention.weights(x, is_causal=True).numpy().sum(axis=-1), 1, atol=1e-6)
 
 
+@pytest.mark.statistical
 def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     model = ViT(image_size=8, patch_size=4, num_classes=3, dim=16, depth=2, heads=2)
     images, labels = tinycv.rand(6, 1, 8, 8), tinycv.tensor([0, 1, 2, 0, 1, 2])
     optimizer = AdamW(model.parameters(), lr=3e-3)
@@ -66,15 +70,16 @@ def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] / losses[0] < 0.5
 
 
+@pytest.mark.statistical
 def test_a_gan_paints_where_the_data_are():
     from tinycv.data import DrawnLoader
     from tinycv.generative import PointMLP, fit_gan
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     generator, discriminator = PointMLP(1, 1, width=16, depth=1), PointMLP(1, 1, width=16, depth=1)
-    loader = DrawnLoader(lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200)
+    loader = DrawnLoader(lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200, SEED)
     adams = (AdamW(side.parameters(), lr=1e-2, betas=(0.5, 0.9)) for side in (generator, discriminator))
     fit_gan(generator, discriminator, *adams, loader, 1, progress=False)
     assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=0.7)
@@ -82,7 +87,7 @@ def test_a_gan_paints_where_the_data_are():
 
 def test_a_model_comes_back_from_a_file(tmp_path):
     from tinycv.checkpoint import load_model, save_model
-    tinycv.manual_seed(0)
+    tinycv.manual_seed(SEED)
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     save_model(tmp_path / "model.safetensors", one)
     load_model(tmp_path / "model.safetensors", other)

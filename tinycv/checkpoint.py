@@ -109,6 +109,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 def save_model(path: str | os.PathLike, model: Module) -> None:
     """Write the model's parameters and buffers, by name. Errors as ``save``."""
     _refuse_what_is_no_model("save_model", model)
+    path = atomic.file_path(path, "save_model: path")
     save(path, model.state_dict(), {"model": type(model).__name__})
 
 

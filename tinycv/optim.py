@@ -21,7 +21,7 @@ import numpy as np
 
 from tinycv import optim_cuda
 from tinycv.engine import capturing
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.cuda import suits
 from tinycv.engine.tensor import Tensor, wrap
@@ -206,10 +206,12 @@ def _linear(step: int, total: int, warmup: int, final: float) -> float:
 
 
 def _inverse_sqrt(step: int, warmup: int) -> float:
+    step = number(step, "schedule: step", 0)
     return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
 def _rise(step: int, warmup: int) -> float:
+    step = number(step, "schedule: step", 0)
     return min(1.0, (step + 1) / (warmup + 1))      # the first step learns too, and the first after warmup is at 1
 
 
@@ -234,6 +236,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
     """
     max_norm = number(max_norm, "clip_grad_norm_: max_norm", 0)
     norm_type = number(norm_type, "clip_grad_norm_: norm_type", above=0)
+    error_if_nonfinite = flag(error_if_nonfinite, "clip_grad_norm_: error_if_nonfinite")
     grads = _gradients("clip_grad_norm_", parameters)
     if not grads:
         return Tensor(0.0)

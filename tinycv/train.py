@@ -18,7 +18,7 @@ from typing import Any
 
 from tinycv import parallel
 from tinycv.ema import EMA
-from tinycv.engine.arguments import number, size
+from tinycv.engine.arguments import flag, number, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule, clip_grad_norm_
@@ -60,7 +60,7 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     epochs, evaluate_every, checkpoint_every, log_every = check_loop(
         "fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
     seed, checkpoint = size(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
-    device = device_name("fit", device)
+    device, progress = device_name("fit", device), flag(progress, "fit: progress")
     threads = None if threads is None else size(threads, "fit: threads", 1)
     clip = None if clip is None else number(clip, "fit: clip", above=0)
     model.to(device or optimizer.parameters()[0].device)

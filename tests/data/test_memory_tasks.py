@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 from tinycv.data import DrawnLoader, adding, copying
 from tinycv.data.memory import ADDING_WITHOUT_MEMORY, copying_without_memory
@@ -23,15 +24,17 @@ def test_the_sum_is_that_of_the_two_marked_numbers(steps):
     np.testing.assert_allclose((x[..., 0] * x[..., 1]).sum(axis=1), y, rtol=1e-6)
 
 
+@pytest.mark.statistical
 def test_the_marks_fall_on_every_step_alike():
-    x, _ = adding(20000, 5, rng())
+    x, _ = adding(20000, 5, rng(SEED))
     np.testing.assert_allclose(x[..., 1].mean(axis=0), 2 / 5, atol=0.02)
     pairs = x[..., 1].T @ x[..., 1] / 20000
-    np.testing.assert_allclose(pairs[~np.eye(5, dtype=bool)], 1 / 10, atol=0.01)
+    np.testing.assert_allclose(pairs[~np.eye(5, dtype=bool)], 1 / 10, atol=0.012)
 
 
+@pytest.mark.statistical
 def test_who_always_says_1_is_wrong_by_a_sixth():
-    _, y = adding(100000, 10, rng())
+    _, y = adding(100000, 10, rng(SEED))
     assert np.mean((y - 1) ** 2) == pytest.approx(ADDING_WITHOUT_MEMORY, rel=0.02)
 
 

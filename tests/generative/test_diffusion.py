@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor
@@ -22,7 +23,7 @@ from tinycv.generative.diffusion import (
     to_x0,
 )
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 MEAN, VAR = 0.7, 0.3                            # the data's: a Gaussian
 STEPS = alpha_bar_of([0.2, 0.5, 0.9])           # three steps, so far apart that one step too many shows
 PREDICTS = ["eps", "x0", "v"]
@@ -133,13 +134,15 @@ def least(predicts):
     return np.mean({"eps": left * a2 / (1 - a2), "x0": left, "v": left / (1 - a2)}[predicts])
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("predicts", PREDICTS)
 def test_the_loss_of_the_best_answer_is_the_variance_that_nobody_can_know(device, predicts):
     x0 = Tensor(MEAN + VAR ** 0.5 * RNG.normal(size=(200_000, 1)), device=device)
     loss = diffusion_loss(answering(predicts), x0, alpha_bar=STEPS, predicts=predicts)
-    assert loss.item() == pytest.approx(least(predicts), rel=0.02)
+    assert loss.item() == pytest.approx(least(predicts), rel=0.025)         # 5.2 standard errors of "eps", 7 of the others
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("predicts", PREDICTS)
 def test_an_answer_that_is_off_by_d_costs_d_squared_more(predicts):
     x0 = Tensor(MEAN + VAR ** 0.5 * RNG.normal(size=(200_000, 1)))
@@ -147,6 +150,7 @@ def test_an_answer_that_is_off_by_d_costs_d_squared_more(predicts):
     assert loss.item() == pytest.approx(least(predicts) + 0.25, rel=0.02)
 
 
+@pytest.mark.statistical
 def test_every_time_from_1_to_the_last_is_as_likely_and_there_are_no_others(device):
     times = random_times(STEPS, Tensor(np.zeros((30_000, 1), np.float32), device=device))
     counts = np.bincount(tinycv.Tensor(times).numpy())

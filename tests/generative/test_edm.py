@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor
 from tinycv.generative.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step, preconditioning
 from tinycv.generative.samplers import sample
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 MEAN, STD = 0.7, 0.5                            # the data's
 
 
@@ -67,17 +68,19 @@ def test_for_data_of_variance_1_edm_is_variance_preserving_diffusion_asked_for_m
 
 # ── the loss ─────────────────────────────────────────────────────────────────────────────────────
 
+@pytest.mark.statistical
 def test_a_network_that_says_nothing_costs_exactly_1_on_gaussian_data(device):
     """For y ~ N(0, σ_d²) the skip is already best, and what is asked for is noise of variance 1, at every σ."""
     y = Tensor(0.5 * RNG.normal(size=(100_000, 1)), device=device)
     losses = []
     for answer in (0.0, 0.1):
-        tinycv.manual_seed(1)
+        tinycv.manual_seed(SEED + 1)
         losses.append(edm_loss(lambda x, c, answer=answer: answer * x, y).item())
-    assert losses[0] == pytest.approx(1, rel=0.02)
+    assert losses[0] == pytest.approx(1, rel=0.025)                         # 5.6 standard errors
     assert losses[1] - losses[0] == pytest.approx(0.01, abs=0.004)          # 0.1 of x, which has variance 1
 
 
+@pytest.mark.statistical
 def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
     """E λ(σ) Var[y | x] = E (σ² + σ_d²)/(σ² σ_d²) · σ² STD²/(σ² + STD²), over ln σ ~ N(-1.2, 1.2²)."""
     sigma = np.exp(-1.2 + 1.2 * np.linspace(-6, 6, 4001))
@@ -94,6 +97,7 @@ def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
     assert edm_loss(model, y, sigma_data=1.0).item() == pytest.approx(least, rel=0.01)
 
 
+@pytest.mark.statistical
 def test_noise_levels_are_drawn_as_the_paper_draws_them(device):
     seen = []
 
@@ -150,11 +154,12 @@ def test_18_steps_give_a_gaussians_samples_their_place(device):
     np.testing.assert_allclose((finer - MEAN) / STD, n, rtol=0.02, atol=0.01)
 
 
+@pytest.mark.statistical
 def test_the_whole_chain_learns_a_gaussian(device):
     """Loss, network and sampler together: the least network for it, F = w x + b with c_noise unread."""
     from tinycv.optim import Adam
     layer = tinycv.nn.Linear(1, 1).to(device)
-    optimizer, data = Adam(layer.parameters(), lr=0.02), np.random.default_rng(1)
+    optimizer, data = Adam(layer.parameters(), lr=0.02), np.random.default_rng(SEED + 1)
     for _ in range(150):
         y = Tensor((0.5 * data.normal(size=(512, 1))).astype(np.float32), device=device)
         optimizer.zero_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from certified import certify_layer
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor, nn
@@ -11,7 +12,7 @@ from tinycv.engine.check import certify
 from tinycv.generative import gan
 from tinycv.generative.gan import R1, Conditional, GradientPenalty, Packed, slopes
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 REAL, FAKE = RNG.normal(size=(6, 1)), RNG.normal(size=(6, 1))
 GAMES = {"minimax": gan.MINIMAX, "non-saturating": gan.NON_SATURATING, "least squares": gan.LEAST_SQUARES,
          "hinge": gan.HINGE, "Wasserstein": gan.WASSERSTEIN}
@@ -96,6 +97,7 @@ def test_the_gradient_penalty_moves_a_steep_plane_towards_slope_one():
     np.testing.assert_allclose(g.numpy()[:, 0], 2 * (5 - 1) * np.array([3, 4]) / 5)
 
 
+@pytest.mark.statistical
 def test_the_gradient_penalty_looks_between_real_and_fake_and_r1_at_the_real():
     seen = []
 
@@ -105,7 +107,7 @@ def test_the_gradient_penalty_looks_between_real_and_fake_and_r1_at_the_real():
 
     GradientPenalty()(spy, Tensor(np.zeros((400, 1))), Tensor(np.ones((400, 1))))
     R1()(spy, Tensor(X), Tensor(Y))
-    assert 0 <= seen[0].min() < 0.02 and 0.98 < seen[0].max() <= 1 and 0.4 < seen[0].mean() < 0.6
+    assert 0 <= seen[0].min() < 0.05 and 0.95 < seen[0].max() <= 1 and 0.4 < seen[0].mean() < 0.6
     np.testing.assert_array_equal(seen[1], X)
 
 

@@ -6,6 +6,8 @@ from math import erf, sqrt
 import numpy as np
 import pytest
 from certified import certify_layer
+from near import near
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor, nn
@@ -59,9 +61,10 @@ def test_a_plain_network_of_points_judges_and_makes_each_alone():
     network = PointMLP(2, 1, width=8, depth=2)
     assert network.num_parameters() == 3 * 8 + 9 * 8 + 9 and network.latent == 2
     z = tinycv.randn(5, 2)
-    np.testing.assert_allclose(network(z).numpy()[3:4], network(z[3:4]).numpy(), rtol=1e-5)
+    near(network(z).numpy()[3:4], network(z[3:4]).numpy())
 
 
+@pytest.mark.statistical
 def test_weights_start_small_and_biases_at_zero():
     network = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(20, 20, 5), nn.Linear(3, 2, bias=False))
     start_small(network)
@@ -74,7 +77,7 @@ def test_maxout_is_the_highest_of_its_planes_and_is_certified():
     layer = Maxout(3, 2, 4)
     x = RNG.normal(size=(5, 3))
     planes = x @ layer.linear.weight.numpy().T.astype(float) + layer.linear.bias.numpy()
-    np.testing.assert_allclose(layer(Tensor(x)).numpy(), planes.reshape(5, 4, 2).max(axis=1), rtol=1e-5)
+    near(layer(Tensor(x)).numpy(), planes.reshape(5, 4, 2).max(axis=1))
     certify_layer(layer, x)
 
 
@@ -99,6 +102,7 @@ def small_discriminator():
     return nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
 
 
+@pytest.mark.statistical
 def test_against_a_fixed_generator_the_discriminator_ends_at_p_over_p_plus_p_of_the_generator():
     """Goodfellow et al. 2014, eq. 2, for p = N(1, 0.5²) and a generator of N(0, 1), whose rate is 0."""
     generator = nn.Linear(1, 1)
@@ -106,12 +110,13 @@ def test_against_a_fixed_generator_the_discriminator_ends_at_p_over_p_plus_p_of_
     generator.weight.data, generator.bias.data = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
     discriminator = small_discriminator()
     fit_gan(generator, discriminator, Adam(generator.parameters(), 0.0), Adam(discriminator.parameters(), 1e-2),
-            DrawnLoader(gaussian, 256, 800), 1, schedule=warmup_cosine(800), progress=False)
+            DrawnLoader(gaussian, 256, 800, SEED), 1, schedule=warmup_cosine(800), progress=False)
     x = np.linspace(-1, 2, 31)                                     # where there are data
     p, q = 2 * np.exp(-2 * (x - 1) ** 2), np.exp(-0.5 * x ** 2)     # both times the root of 2 pi
     assert np.abs(chance_of_real(discriminator, x) - p / (p + q)).max() < 0.05
 
 
+@pytest.mark.statistical
 def test_at_the_optimum_of_the_game_nobody_can_tell():
     """Both learn: Goodfellow et al. 2014, figure 1. The generator finds the Gaussian, and the discriminator, which learns
     ten times as fast (two time scales), ends within 0.05 of one half wherever there are data."""
@@ -119,7 +124,7 @@ def test_at_the_optimum_of_the_game_nobody_can_tell():
     generator.latent = 1
     discriminator = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
     adams = (Adam(side.parameters(), rate, (0.5, 0.9)) for side, rate in ((generator, 1e-3), (discriminator, 1e-2)))
-    fit_gan(generator, discriminator, *adams, DrawnLoader(gaussian, 256, 1500), 1, schedule=warmup_cosine(1500),
+    fit_gan(generator, discriminator, *adams, DrawnLoader(gaussian, 256, 1500, SEED), 1, schedule=warmup_cosine(1500),
             progress=False)
     made = np.sort(generator(tinycv.randn(4000, 1)).numpy()[:, 0])
     below = np.array([0.5 * (1 + erf((x - 1) / 0.5 / sqrt(2))) for x in made])

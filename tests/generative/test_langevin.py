@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 from mutants import mutant
+from seeds import SEED
 
 import tinycv
 from tinycv.data.shapes import gaussian, two_modes
 from tinycv.engine.backend import to_numpy
 from tinycv.generative import langevin
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 
 
 @pytest.fixture
@@ -91,30 +92,33 @@ def test_a_mistake_in_the_annealing_is_seen(told, right, wrong):
 def biased_by(module, step=0.8, n=4000, steps=60, thinned=10):
     """How many standard errors MALA's variances are off, on a Gaussian with axes of unlike length. Chains begin in it."""
     density = gaussian([1.0, -0.5], [[1.0, 0.3], [0.3, 0.5]])
-    tinycv.manual_seed(1)
-    x = density.sample(n, np.random.default_rng(5)).astype(np.float64)
+    tinycv.manual_seed(SEED + 1)
+    x = density.sample(n, np.random.default_rng(SEED + 5)).astype(np.float64)
     with np.errstate(all="ignore"):
         chain = module.mala(density.log_density, density.score, x, step, steps)
     square = ((chain.x - [1.0, -0.5]) ** 2)
     return chain, (square.mean(axis=0) - [1.0, 0.5]) / (square.std(axis=0) / math.sqrt(n))
 
 
+@pytest.mark.statistical
 def test_mala_is_unbiased_where_ula_is_not():
     chain, errors = biased_by(langevin)
-    assert np.abs(errors).max() < 2
+    assert np.abs(errors).max() < 5
     assert 0.4 < np.mean(chain.history("acceptance")) < 0.95
     square = langevin.ula(gaussian([0], [[0.5]]).score, RNG.normal(size=(4000, 1)), 0.8, 60).x ** 2
     assert square.mean() > 0.5 + 20 * square.std() / math.sqrt(4000)            # 0.5 / (1 - 0.8) = 2.5
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("right, wrong", [
     ("log_p_y - log_p - (", "log_p_y - log_p + ("), ("/ (4 * step)", "/ (2 * step)"), ("log_p_y - log_p -", "-"),
     ("back = chain.x - y - step * slope_y", "back = chain.x - y + step * slope_y"), ("< log_ratio", "> log_ratio"),
     ("log_p = xp.where(taken, log_p_y, log_p)", "log_p = log_p_y")])
 def test_a_mistake_in_the_metropolis_rule_biases_it(right, wrong):
-    assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 4
+    assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 8                    # measured: 15 and above
 
 
+@pytest.mark.statistical
 def test_mala_with_tiny_steps_takes_nearly_all_of_them():
     assert np.mean(biased_by(langevin, step=1e-3, steps=5)[0].history("acceptance")) > 0.98
 
@@ -124,6 +128,7 @@ WALKS = {"ula": lambda d, x: langevin.ula(d.score, x, 0.1, 30, keep_every=10),
          "annealed": lambda d, x: langevin.annealed(d.score, x, [0.3, 0.2, 0.1], 10, 0.2, keep_every=10)}
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("walk", WALKS)
 def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
     x = tinycv.Tensor(np.full((50, 2), 30.0), dtype="float32", device=device)
@@ -135,6 +140,7 @@ def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
     assert to_numpy(chain.x).dtype == np.float32 and np.abs(to_numpy(chain.x)).max() < 8
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("sampler", ["ula", "annealed"])
 def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(sampler, device):
     density, x = two_modes(), tinycv.Tensor(RNG.uniform(-8, 8, (400, 2)), dtype="float32", device=device)

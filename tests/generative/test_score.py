@@ -118,6 +118,7 @@ def test_noise_that_is_not_given_is_drawn_where_the_points_are_from_the_backends
     assert np.std(found.numpy()) > 0.1
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", ["sliced", "sliced_vr"])
 def test_directions_that_are_not_given_look_along_all_axes_alike(name):
     """At 0 a linear score A x is 0, and what is left is E vᵀ A v = tr A, for E v vᵀ = I."""
@@ -133,6 +134,7 @@ def test_each_image_is_noised_at_its_own_level_and_all_its_pixels_count():
     np.testing.assert_allclose(value, by_hand, rtol=1e-12)
 
 
+@pytest.mark.statistical
 def test_noise_that_is_not_given_has_variance_1_on_every_axis():
     seen = []
     matching.denoising(lambda x, sigma: seen.append(x.numpy()) or x, Tensor(np.zeros((40_000, 2))), Tensor(np.ones(40_000)))

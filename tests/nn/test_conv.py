@@ -164,12 +164,13 @@ def test_layers_take_the_shapes_that_they_say(device):
     assert down(x).shape == (2, 9, 4, 4) and up(down(x)).shape == (2, 6, 8, 8)
 
 
+@pytest.mark.statistical
 def test_weights_start_within_one_over_the_root_of_what_they_sum():
-    tinycv.manual_seed(0)
     for layer in (nn.Conv2d(32, 64, 5, groups=2), nn.ConvTranspose2d(64, 32, 5, groups=2)):
         bound = 1 / math.sqrt(16 * 25)
         for p in (layer.weight, layer.bias):
-            assert 0.9 * bound < np.abs(p.numpy()).max() <= bound
+            reached = bound * (1 - 20 / p.size)                     # the largest of n draws is below it once in e^20 times
+            assert reached < np.abs(p.numpy()).max() <= bound
 
 
 def test_a_convolution_never_waits_for_the_gpu(double):

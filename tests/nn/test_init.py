@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 import tinycv
 from tinycv.nn import Embedding, LayerNorm, Linear, init
@@ -16,7 +17,7 @@ KERNEL = (50, 20, 4, 5)                         # fan_in 400, fan_out 1000; 20,0
 
 @pytest.fixture(autouse=True)
 def seeded():
-    tinycv.manual_seed(1)
+    tinycv.manual_seed(SEED + 1)
     yield
     tinycv.manual_seed(0)
 
@@ -28,12 +29,13 @@ def has_variance(parameter, expected, kurtosis=3.0):
 
 
 def is_uniform_within(parameter, bound):
-    """Inside the bound, and reaching up to it: the largest of n draws misses it by about bound / n."""
+    """Inside the bound, and reaching up to it: the largest of n draws misses it by 20 bound / n once in e^20 times."""
     largest = np.abs(parameter.numpy()).max()
-    return bound * (1 - 10 / parameter.size) < largest <= bound * (1 + 1e-6) and has_variance(
+    return bound * (1 - 20 / parameter.size) < largest <= bound * (1 + 1e-6) and has_variance(
         parameter, bound ** 2 / 3, kurtosis=1.8)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("shape, fan_in, fan_out", [(SHAPE, 100, 200), (KERNEL, 400, 1000)])
 def test_variance_follows_from_the_fans(shape, fan_in, fan_out):
     assert has_variance(init.xavier_normal(shape, gain=3.0), 9 * 2 / (fan_in + fan_out))
@@ -44,18 +46,21 @@ def test_variance_follows_from_the_fans(shape, fan_in, fan_out):
     assert is_uniform_within(init.kaiming_uniform(shape, a=2.0), math.sqrt(6 / (5 * fan_in)))
 
 
+@pytest.mark.statistical
 def test_normal_has_the_mean_and_deviation_asked_for():
     drawn = init.normal(SHAPE, std=0.5, mean=2.0)
     assert has_variance(drawn, 0.25)
     assert abs(drawn.numpy().mean() - 2.0) < 5 * 0.5 / math.sqrt(drawn.size)
 
 
+@pytest.mark.statistical
 def test_a_truncated_normal_ends_at_the_limit_and_is_not_clipped_to_it():
     drawn = np.abs(init.trunc_normal(SHAPE, std=0.5, limit=2.0).numpy())
     assert 0.99 < drawn.max() <= 1.0
-    assert (drawn == drawn.max()).sum() == 1                    # clipping would pile up 4.6 % of the draws here
+    assert (drawn == drawn.max()).sum() <= 3                    # clipping would pile up 4.6 % of the draws here: 910
 
 
+@pytest.mark.statistical
 def test_a_truncated_normal_has_the_variance_of_theory():
     # 1 - 2 a φ(a) / (2 Φ(a) - 1) at a = 2
     expected = 1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))
@@ -67,6 +72,7 @@ def test_fans_of_a_vector_are_refused():
         init.kaiming_normal((7,))
 
 
+@pytest.mark.statistical
 def test_linear_starts_as_pytorchs_does():
     layer = Linear(100, 200)
     assert is_uniform_within(layer.weight, 0.1)
@@ -79,6 +85,7 @@ def test_linear_of_no_features_can_be_made_and_gives_its_bias():
     assert (y.numpy() == np.tile(layer.bias.numpy(), (5, 1))).all()
 
 
+@pytest.mark.statistical
 def test_embedding_starts_standard_normal():
     assert has_variance(Embedding(200, 100).weight, 1.0)
 
@@ -89,6 +96,7 @@ def test_layer_norm_starts_as_plain_normalisation():
     assert (layer.bias.numpy() == 0).all()
 
 
+@pytest.mark.statistical
 def test_attention_starts_as_pytorchs_does():
     layer = MultiheadAttention(64, 4)
     assert is_uniform_within(layer.in_proj_weight, math.sqrt(6 / (64 + 3 * 64)))

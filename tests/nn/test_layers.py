@@ -98,6 +98,7 @@ def test_layer_norm_is_certified(layer, shape):
 
 # ── Dropout ──────────────────────────────────────────────────────────────────────────────────────
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_forgets_a_share_p_and_scales_the_rest_by_one_over_1_minus_p(device, p):
     y = nn.Dropout(p)(tinycv.ones(100, 200, device=device)).numpy()

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from certified import certify_layer
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor
@@ -125,11 +126,12 @@ def test_dropout_falls_on_words_with_their_places_on_either_side(monkeypatch):
     assert fallen == [((3, 5, 8), 0.25, True), ((3, 4, 8), 0.25, True)]
 
 
+@pytest.mark.statistical
 def test_words_start_as_large_as_the_places_that_are_added_to_them():
     """N(0, 1/d) times √d has variance 1; sines and cosines have 1/2."""
     model = Transformer(500, 400, 64, 2, 1, 1, 8)
     for embed in (model.source_embed, model.target_embed):
-        assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.02)
+        assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.025)        # 5.6 standard errors
 
 
 def test_no_two_blocks_start_alike():
@@ -137,8 +139,9 @@ def test_no_two_blocks_start_alike():
     assert all((a != b).any() for i, a in enumerate(weights) for b in weights[:i])
 
 
+@pytest.mark.statistical
 def test_it_learns_to_reverse_three_words(device):
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     words = rng.integers(3, 6, (27 * 2, 3))
     source = np.concatenate([words, np.full((54, 1), 2)], axis=1)
     target = np.concatenate([np.ones((54, 1), np.int64), words[:, ::-1], np.full((54, 1), 2)], axis=1)

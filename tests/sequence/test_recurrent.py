@@ -31,6 +31,7 @@ def same(a, b, rtol=1e-5, atol=1e-6):
 
 # ── parameters, layers, directions ───────────────────────────────────────────────────────────────
 
+@pytest.mark.statistical
 @KINDS
 def test_parameters_have_pytorchs_names_and_shapes_and_start_within_their_bound(kind):
     found = dict(kind(WIDTH, 16, 2, bidirectional=True).named_parameters())
@@ -39,7 +40,8 @@ def test_parameters_have_pytorchs_names_and_shapes_and_start_within_their_bound(
         name + way: shape for way in ways for name, shape in {
             "weight_ih": (rows, WIDTH if "0" in way else 32), "weight_hh": (rows, 16), "bias_ih": (rows,),
             "bias_hh": (rows,)}.items()}
-    assert all(0.15 < np.abs(p.numpy()).max() <= 16 ** -0.5 for p in found.values())
+    for name, p in found.items():                                   # a bias of 16 draws is below a fifth of it once in 5^16
+        assert (0.15 if "weight" in name else 0.05) < np.abs(p.numpy()).max() <= 16 ** -0.5
 
 
 @KINDS

@@ -154,6 +154,7 @@ def test_two_directions_share_the_width_and_hand_over_the_last_state_of_each():
         near(h.numpy()[i, 0], np.concatenate([memory.numpy()[i, len(source) - 1, :3], memory.numpy()[i, 0, 3:]]))
 
 
+@pytest.mark.statistical
 def test_a_small_one_learns_to_reverse(device):
     rows = [[a, b, c] for a in (3, 4, 5) for b in (3, 4, 5) for c in (3, 4, 5)]
     source = Tensor(np.array([row + [EOS] for row in rows]), device=device)

@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from certified import certify_layer
+from near import near
+from seeds import SEED
 
 import tinycv
 from tinycv import Tensor, concatenate
@@ -176,7 +178,7 @@ def test_the_maps_of_a_block_are_of_what_the_blocks_before_it_made(norm_first):
     stack, x = told_apart(TransformerEncoder(block(norm_first), 2)), Tensor(X)
     for found, shown in zip(stack.attention_maps(x, is_causal=True), (x, stack.layers[0](x, is_causal=True)), strict=True):
         layer = stack.layers[0 if shown is x else 1]
-        np.testing.assert_allclose(found.numpy(), layer.weights(shown, is_causal=True).numpy(), rtol=1e-5)
+        near(found.numpy(), layer.weights(shown, is_causal=True).numpy())
 
 
 def test_every_norm_of_a_block_has_the_eps_that_was_asked_for():
@@ -205,13 +207,14 @@ def test_a_stack_of_no_blocks_is_refused(stack, layer):
         stack(layer(), 0)
 
 
+@pytest.mark.statistical
 def test_at_the_start_gradients_of_the_last_post_norm_block_do_not_shrink_with_depth_and_of_pre_norm_do():
     """Xiong et al. 2020, theorem 1 and figure 3: the reason for the warm-up."""
-    x = np.random.default_rng(0).normal(size=(16, 8, 32)).astype(np.float32)
-    weight = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    x = np.random.default_rng(SEED).normal(size=(16, 8, 32)).astype(np.float32)
+    weight = np.random.default_rng(SEED + 1).normal(size=x.shape).astype(np.float32)
 
     def length(norm_first, depth):
-        tinycv.manual_seed(0)
+        tinycv.manual_seed(SEED)
         stack = TransformerEncoder(TransformerEncoderLayer(32, 4, 64, 0.0, "relu", norm_first), depth,
                                    LayerNorm(32) if norm_first else None)
         (stack(Tensor(x)) * weight).sum().backward()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from seeds import SEED
 
 from tinycv import Tensor
 from tinycv.vision import (
@@ -19,7 +20,7 @@ from tinycv.vision import (
     spearman,
 )
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(SEED)
 IMAGES = RNG.normal(size=(3, 2, 6, 6)).astype(np.float32)
 
 
@@ -117,6 +118,7 @@ def test_positions_at_right_angles_are_alike_to_themselves_alone_however_long(de
     np.testing.assert_allclose(position_similarity(with_positions(device, lengths * np.eye(9))), np.eye(9), atol=1e-6)
 
 
+@pytest.mark.statistical
 def test_positions_whose_cosine_falls_with_distance_have_rho_one_and_shuffled_ones_none():
     positions = np.linalg.cholesky(np.exp(-patch_distance(3) ** 2 / 8))     # rows whose products are just that
     assert nearness_learned(with_positions("cpu", positions)) > 0.98        # rounding tells equals apart
@@ -124,6 +126,7 @@ def test_positions_whose_cosine_falls_with_distance_have_rho_one_and_shuffled_on
     assert abs(np.mean(rhos)) < 0.15
 
 
+@pytest.mark.statistical
 def test_an_untrained_model_has_learned_nothing_of_places():
     assert abs(nearness_learned(ViT(image_size=28, patch_size=4, num_classes=10))) < 0.1
 

@@ -4,6 +4,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from near import near
+from seeds import SEED
 
 import tinycv
 from tinycv.data import digits_8x8, mixup, random_affine
@@ -26,28 +28,32 @@ def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(mak
     assert all(name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed") for name in others)
 
 
+@pytest.mark.statistical
 @both
 def test_it_learns_digits_on_either_device_and_says_how_well(make, device):
     model = make().to(device)
     before = accuracy(model.eval(), IMAGES, LABELS)
-    history = train_classifier(model, IMAGES, LABELS, 20, held_out=(IMAGES, LABELS))
+    history = train_classifier(model, IMAGES, LABELS, 20, seed=SEED, held_out=(IMAGES, LABELS))
     assert not model.training and len(history.losses) == 20 * 4
-    assert accuracy(model, IMAGES, LABELS) == history.metrics[-1]["accuracy"] > before + 0.15
+    assert accuracy(model, IMAGES, LABELS) == history.metrics[-1]["accuracy"]
+    assert history.metrics[-1]["accuracy"] - before > 0.15
 
 
+@pytest.mark.statistical
 @both
 def test_in_halves_it_learns_as_well(make):
     model = make()
     before = accuracy(model.eval(), IMAGES, LABELS)
-    train_classifier(model, IMAGES, LABELS, 20, half=True)
+    train_classifier(model, IMAGES, LABELS, 20, seed=SEED, half=True)
     assert {p.dtype for p in model.parameters()} == {np.dtype("float16")}
-    assert accuracy(model, IMAGES, LABELS) > before + 0.15
+    assert accuracy(model, IMAGES, LABELS) - before > 0.15
 
 
+@pytest.mark.statistical
 def test_it_learns_from_images_that_are_changed_and_mixed():
     transform = partial(random_affine, degrees=5, translate=0.05)
     model = SMALL_CONV(width=8)
-    train_classifier(model, IMAGES, LABELS, 12, transform=transform, mix=mixup, batch_size=16)
+    train_classifier(model, IMAGES, LABELS, 12, seed=SEED, transform=transform, mix=mixup, batch_size=16)
     assert accuracy(model, IMAGES, LABELS) > 0.85
 
 
@@ -69,7 +75,7 @@ def test_probabilities_come_for_all_images_however_many_are_asked_at_a_time(devi
     every = probabilities(model, IMAGES[:10])
     assert every.shape == (10, 10)
     np.testing.assert_allclose(every.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(probabilities(model, IMAGES[:10], batch_size=3), every, rtol=1e-4)
+    near(probabilities(model, IMAGES[:10], batch_size=3), every, rtol=1e-4)
 
 
 def test_accuracy_is_the_share_that_is_right():

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from certified import certify_layer
+from near import near
 
 import tinycv
 from tinycv import Tensor
@@ -97,7 +98,7 @@ def test_every_patch_reaches_the_scores(device):
 def test_the_mean_of_the_patches_is_read_where_it_is_asked_for(device):
     model, images = small(pool="mean").to(device), Tensor(IMAGES, device=device)
     mean = model.tokens(images)[:, 1:].mean(axis=1)
-    np.testing.assert_allclose(model(images).numpy(), model.head(mean).numpy(), rtol=1e-5)
+    near(model(images).numpy(), model.head(mean).numpy())
     by_cls = small().to(device)
     by_cls.load_state_dict(model.state_dict())                  # the same parameters, another place to read
     assert not np.allclose(model(images).numpy(), by_cls(images).numpy(), atol=1e-3)
@@ -134,31 +135,32 @@ def test_attention_maps_are_the_weights_that_the_values_were_averaged_with(devic
 
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────
 
-def steps(model, device, count=5, rate=0.03):
-    """The losses before each step of plain gradient descent on one batch."""
-    x, labels, losses = Tensor(IMAGES, device=device), Tensor(LABELS, device=device), []
+def steps(model, device, count, rate, dtype="float32"):
+    """The losses before each step of plain gradient descent on one batch, and the squared lengths of its gradients."""
+    x, labels, losses, squares = Tensor(IMAGES.astype(dtype), device=device), Tensor(LABELS, device=device), [], []
     for _ in range(count + 1):
         loss = cross_entropy(model(x), labels)
         losses.append(loss.item())
         model.zero_grad()
         loss.backward()
+        squares.append(sum((p.grad.numpy() ** 2).sum() for p in model.parameters()))
         for p in model.parameters():
             p.data = p.data - rate * p.grad.data
-    return losses
+    return np.array(losses), np.array(squares)
 
 
-def test_five_steps_lower_the_loss_on_a_fixed_batch(device):
-    losses = steps(small().to(device), device)
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.9 * losses[0]
+def test_a_small_step_lowers_the_loss_by_its_rate_times_the_square_of_the_gradient(device):
+    losses, squares = steps(small().to(device).to("float64"), device, count=5, rate=1e-5, dtype="float64")
+    np.testing.assert_allclose(losses[:-1] - losses[1:], 1e-5 * squares[:-1], rtol=0.02)
 
 
+@pytest.mark.statistical
 def test_it_learns_with_dropout_too_and_then_answers_steadily(device):
     model, x, labels = small(dropout=0.1).to(device), Tensor(IMAGES, device=device), Tensor(LABELS, device=device)
     before = cross_entropy(model.eval()(x), labels).item()
-    steps(model.train(), device, count=20, rate=0.03)
+    steps(model.train(), device, count=60, rate=0.02)
     after = [cross_entropy(model.eval()(x), labels).item() for _ in range(2)]
-    assert after[0] < 0.9 * before
+    assert after[0] / before < 0.6
     assert after[0] == after[1]
 
 

@@ -30,7 +30,8 @@ def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, n
         found = np.asarray(value)
     except Exception as error:                      # each library refuses in its own way: uneven rows, another device
         text = str(error).partition("\n")[0]
-        raise TypeError(f"{what} is {shown(value)}; it must be {takes} ({type(error).__name__}: {text})") from error
+        why = "its rows are not equally long" if "inhomogeneous" in text else f"{type(error).__name__}: {text}"
+        raise TypeError(f"{what} is {shown(value)}; it must be {takes} ({why})") from error
     if found.dtype.kind not in kinds or (ndim is not None and found.ndim != ndim):
         kind = TypeError if found.dtype.kind not in kinds else ValueError
         is_array = found.ndim and hasattr(value, "dtype")

@@ -72,13 +72,21 @@ def _wanted(low: float, high: float, above: float, below: float) -> str:
 
 
 def choice(value: Any, what: str, options: Iterable[Any]) -> Any:
-    """One of the options, as it was given."""
+    """One of the options, as it was given; a bool or a word of NumPy's as Python's."""
     options = tuple(options)
+    value = value.item() if isinstance(value, (np.bool, np.str_)) else value
     if not any(type(value) is type(option) and value == option for option in options):
         named = ", ".join(map(repr, options))
         kind = ValueError if any(type(value) is type(option) for option in options) else TypeError
         raise kind(f"{what} is {shown(value)}; it must be one of {named}")
     return value
+
+
+def flag(value: Any, what: str) -> bool:
+    """True or False, also NumPy's, as Python's bool; what only counts as one of them (1, "", None) is refused."""
+    if not isinstance(value, (bool, np.bool)):
+        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
+    return bool(value)
 
 
 def function(value: Any, what: str) -> Any:

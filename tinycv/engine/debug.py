@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from tinycv.engine import watch
+from tinycv.engine.arguments import flag
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import DEBUG, OFF, Node, Tensor, mode
 
@@ -25,6 +26,7 @@ class debug:
     ``tinycv.debug(False)`` stops it). Raises FloatingPointError at the first result that is NaN or infinite."""
 
     def __init__(self, on: bool = True):
+        on = flag(on, "debug: on")
         self.before = mode.get() & DEBUG
         mode.set(mode.get() & ~DEBUG | (DEBUG if on else OFF))
 

@@ -7,6 +7,7 @@ at the inputs and says it in the op's own terms.
 from __future__ import annotations
 
 import re
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ RIDDLE = re.compile("|".join((                  # sentences of Python's and NumP
     "index out of range", "must be integers or slices", "multiply sequence", "setting an array element",
     "negative dimensions", "inhomogeneous", "can only concatenate", "bad operand type", "unhashable",
     "math domain", "cannot convert float", "ambiguous", "argument must be", "did not contain a loop",
-    "too large")))
+    "too large", "dtypes are not", "not aligned", "DType", "integer argument expected", "expected a sequence",
+    "Maximum allowed", "Python int", "dtype\\('")))
 
 
 def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
@@ -45,12 +47,29 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
         return ValueError(said + clash)
     if str(error).startswith(said) and not RIDDLE.search(str(error)):
         return kind_of(error)(str(error))                           # an op's own words, which say it all
-    reason = wrong_options(row, args, arrays, options) or re.sub(
-        "is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
+    reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or in_words(error)
     if RIDDLE.search(reason):
         reason = "it does not take these inputs"
     given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
     return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
+
+
+def in_words(error: Exception) -> str:
+    """What NumPy says, without the word that means its own bounds of an axis."""
+    return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
+
+
+def wrong_inputs(row: Any, args: tuple) -> str:
+    """Which input is none that an op takes; empty where all are."""
+    names = [row.inputs[0]] * len(args) if getattr(row, "variadic", False) else getattr(row, "names", row.inputs)
+    for name, a in zip(names, args, strict=False):
+        if isinstance(a, (np.matrix, np.ma.MaskedArray)):
+            return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
+        if hasattr(row, "options") and not hasattr(a, "shape") and not isinstance(a, (bool, int, float)):
+            return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
+        if getattr(getattr(a, "dtype", None), "kind", "f") not in "fiub":
+            return f"{name} is {shown(a)}; it must be of real numbers"
+    return ""
 
 
 def kind_of(error: Exception) -> type:
@@ -65,6 +84,8 @@ def kind_of(error: Exception) -> type:
 def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     """What is wrong with the arguments of an op; empty where nothing is found."""
     unknown = set(options) - set(getattr(row, "options", options))
+    if twice := unknown.intersection(getattr(row, "inputs", ())):
+        return f"{', '.join(sorted(twice))} was given twice, by position and by name"
     if unknown:
         return f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join([*row.inputs, *row.options])}"
     if not getattr(row, "variadic", True) and len(args) != len(row.inputs):
@@ -75,6 +96,8 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     for name, value in options.items():
         if hasattr(value, "_data"):
             return f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
+        if name == "keepdims" and not isinstance(value, (bool, np.bool)):
+            return f"keepdims is {shown(value)}; it must be True or False"
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:
             added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
             if found := wrong_axes(name, value, ndim + added):
@@ -90,12 +113,20 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
 def wrong_axes(name: str, value: Any, ndim: int) -> str:
     """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where nothing is."""
     axes = value if isinstance(value, tuple) else (value,)
-    if not all(hasattr(a, "__index__") and not isinstance(a, (bool, np.bool)) and not getattr(a, "ndim", 0) for a in axes):
+    if not all(map(is_whole, axes)):
         return f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
     if not all(-ndim <= int(a) < ndim for a in axes):
         return f"{name} is {shown(value)}; " + (
             f"with {ndim} axes it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
     return f"{name} is {shown(value)}; it names an axis twice" if len({int(a) % ndim for a in axes}) < len(axes) else ""
+
+
+def is_whole(value: Any) -> bool:
+    """Can it be an index or an axis?"""
+    try:
+        return not isinstance(value, (bool, np.bool)) and index(value) is not None
+    except TypeError:
+        return False
 
 
 def listed(args: tuple) -> str:

@@ -36,9 +36,8 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import debug, errors, ops, watch
-from tinycv.engine.arguments import shown
 from tinycv.engine.cuda import suits
-from tinycv.engine.operands import FLOAT16, FLOAT32, common, setting
+from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import module_of, op, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 from tinycv.engine.walk import grad
@@ -121,7 +120,12 @@ class Fused:
         for i in self.inputs:
             a = arrays[i]
             if a is not None:
-                own = a.dtype if type(a) is np.ndarray else getattr(a, "dtype", dtype)
+                if type(a) is np.ndarray:
+                    own = a.dtype
+                elif isinstance(a, np.ndarray):                         # a matrix, or masked
+                    return False
+                else:
+                    own = getattr(a, "dtype", dtype)
                 if own is not dtype:
                     if dtype is not None:
                         return False
@@ -129,21 +133,22 @@ class Fused:
         for i in self.settings:
             if type(arrays[i]) not in PLAIN:
                 return False
-        return dtype is FLOAT32 or dtype is None or dtype.kind == "f"
+        return dtype is FLOAT32 or dtype is None or isinstance(dtype, np.dtype) and dtype.kind == "f"
 
     def unified(self, args: tuple) -> tuple:
         """As ``settled``, whatever the arguments are."""
-        changed = [setting(a, f"{self.name}: {self.names[i]}") if i in self.settings and hasattr(a, "dtype") else a
-                   for i, a in enumerate(args)]
-        arrays = [i for i in self.inputs if isinstance(args[i], Tensor) or hasattr(args[i], "shape")
-                  and not isinstance(args[i], np.generic)]
-        arrays = [i for i in arrays if args[i].dtype.kind == "f" or i not in self.whole]
-        dtype = common([args[i] for i in arrays], real=True)
+        changed, arrays = list(args), []
+        for i, a in enumerate(args):
+            if i in self.settings:
+                changed[i] = setting(a, f"{self.name}: {self.names[i]}") if hasattr(a, "dtype") else a
+            elif hasattr(a, "shape") and not isinstance(a, np.generic):
+                changed[i] = a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
+                if a.dtype.kind == "f" or i not in self.whole:
+                    arrays.append(i)
+        dtype = common([changed[i] for i in arrays], real=True)
         for i in arrays:
-            if args[i].dtype.kind not in "biuf":
-                raise TypeError(f"{self.name}: {self.names[i]} is {shown(args[i])}; it must be of real numbers")
-            if args[i].dtype != dtype:
-                changed[i] = ops.astype(args[i], dtype=dtype)
+            if changed[i].dtype != dtype:
+                changed[i] = ops.astype(changed[i], dtype=dtype)
         return tuple(changed)
 
     def definition(self, *args: Any, **options: Any) -> Any:

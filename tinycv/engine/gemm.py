@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import cublas
+from tinycv.engine.arguments import flag
 from tinycv.engine.backend import array_module
 from tinycv.engine.gpu import gpu_problem
 
@@ -39,7 +40,7 @@ def allow_tf32(allowed: bool) -> None:
     A step recorded by ``captured`` keeps the setting that it was recorded with: call this first.
     differs: PyTorch's name for it is torch.backends.cuda.matmul.allow_tf32.
     """
-    asked["tf32"] = bool(allowed)
+    asked["tf32"] = allowed = flag(allowed, "allow_tf32: allowed")
     if gpu_problem() is None:
         own = importlib.import_module("cupy._core._routines_linalg")
         own.set_compute_type(np.dtype("float32"), own.COMPUTE_TYPE_TF32 if allowed else own.COMPUTE_TYPE_DEFAULT)

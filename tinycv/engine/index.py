@@ -6,6 +6,7 @@ entries can repeat: x[:, (0, 0, 2)] takes column 0 twice, and its gradient must 
 
 from __future__ import annotations
 
+import re
 from operator import index as whole_number
 from types import EllipsisType
 from typing import Any
@@ -60,3 +61,20 @@ def within(index: np.ndarray, size: int) -> None:
     low, high = int(index.min()), int(index.max())
     if low < -size or high >= size:
         raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")
+
+
+def not_written(error: Exception, array: Any, *given: Any) -> str:
+    """Why a write into an array was refused: the index, the shapes or the dtypes. given: (index, value) or (value,)."""
+    if isinstance(error, IndexError):
+        if str(error).startswith("only integers"):
+            return "the index is no place of x"
+        return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
+    value = given[-1]
+    target = array.shape if len(given) == 1 else array[given[0]].shape
+    try:
+        spreads = np.broadcast_shapes(np.shape(value), target) == target
+    except ValueError:
+        spreads = False
+    if not spreads:
+        return f"shape {np.shape(value)} does not spread over shape {target}, of what is written"
+    return f"{array.dtype} cannot hold the result, and a write in place keeps the dtype"

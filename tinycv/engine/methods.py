@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
@@ -172,8 +172,9 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
-    ddof = number(ddof, "std: ddof")
-    if not isinstance(x, Tensor) and not hasattr(operand(x, "std: x"), "ndim"):
+    ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
+    x = x if isinstance(x, Tensor) else operand(x, "std: x")
+    if not hasattr(x, "ndim"):
         raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
     wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
     if wrong:
@@ -214,9 +215,23 @@ def _augmented(symbol: str, name: str, function: Callable) -> Callable:
     return operator
 
 
-def _shape_args(function: Callable) -> Callable:
-    """x.reshape(2, 3) as well as x.reshape((2, 3))."""
-    return lambda self, *shape: function(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+def _shape_args(method: str, name: str, function: Callable) -> Callable:
+    """x.reshape(2, 3) as well as x.reshape((2, 3)) and x.reshape(shape=(2, 3))."""
+    def call(self: Tensor, *numbers: Any, **named: Any) -> Tensor:
+        if named:
+            if numbers or named.keys() != {name}:
+                raise TypeError(f"{method}: it takes {name} alone, by position or by name; by position it got {numbers}, "
+                                f"and by name {', '.join(named)}")
+            numbers = (named[name],)
+        return function(self, numbers[0] if len(numbers) == 1 and not isinstance(numbers[0], int) else numbers)
+    return call
+
+
+def _axes(axes: Any) -> Any:
+    """The axes of a transpose: a tuple of whole numbers, or None for all of them turned around."""
+    if isinstance(axes, (list, np.ndarray)) and np.ndim(axes) == 1:
+        axes = tuple(bare(axes))
+    return None if axes == () else axes
 
 
 OPERATORS = {
@@ -230,7 +245,8 @@ OPERATORS = {
     "__neg__": ops.neg, "__abs__": ops.abs, "__getitem__": getitem,
     "__eq__": ops.equal, "__ne__": ops.not_equal, "__gt__": ops.greater, "__ge__": ops.greater_equal,
     "__lt__": ops.less, "__le__": ops.less_equal,
-    "__and__": ops.logical_and, "__or__": ops.logical_or, "__invert__": ops.logical_not,
+    "__and__": ops.logical_and, "__or__": ops.logical_or,
+    "__rand__": _reversed(ops.logical_and), "__ror__": _reversed(ops.logical_or), "__invert__": ops.logical_not,
     "__hash__": object.__hash__,                            # == compares values, so identity must be said again
 }
 METHODS = {
@@ -238,9 +254,9 @@ METHODS = {
         "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "clip", "sum", "mean", "var", "max", "min", "logsumexp",
         "norm", "cumsum", "swapaxes", "squeeze", "unsqueeze", "flip", "argmax", "argmin", "any", "all")},
     "astype": astype,
-    "reshape": _shape_args(lambda x, shape: ops.reshape(x, shape=shape)),
-    "transpose": _shape_args(lambda x, axes: ops.transpose(x, axes=axes or None)),
-    "expand": _shape_args(lambda x, shape: ops.expand(x, shape=shape)),
+    "reshape": _shape_args("reshape", "shape", lambda x, shape: ops.reshape(x, shape=shape)),
+    "transpose": _shape_args("transpose", "axes", lambda x, axes: ops.transpose(x, axes=_axes(axes))),
+    "expand": _shape_args("expand", "shape", lambda x, shape: ops.expand(x, shape=shape)),
     "std": std, "split": split, "to": to,
     "T": property(lambda self: ops.transpose(self)),
 }

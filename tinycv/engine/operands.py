@@ -27,7 +27,7 @@ FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 def operands(row: Any, arrays: list, options: dict) -> list:
     """The inputs of an op in the dtypes in which it takes them. TypeError for what is no Tensor, array or number."""
     if not any(row.pulls):                                          # comparisons: NumPy compares what it can
-        return arrays
+        return [as_array(a, what=row.name) if hasattr(a, "dtype") and not isinstance(a, np.generic) else a for a in arrays]
     counts = [True] * len(arrays) if row.variadic else [pull is not None for pull in row.pulls]
     names = row.inputs * len(arrays) if row.variadic else row.inputs
     for i, a in enumerate(arrays):
@@ -49,8 +49,8 @@ def operand(a: Any, what: str) -> Any:
         return float(a) if isinstance(a, np.generic) else a         # np.float64 is a float, too
     if isinstance(a, np.generic) and a.dtype.kind in "biuf":
         return a.item()
-    if isinstance(a, np.ndarray):
-        a = as_array(a)
+    if isinstance(a, np.ndarray) and a.dtype.kind in "biuf":
+        a = as_array(a, what=what)                                  # refuses masked arrays and np.matrix
     if (isinstance(a, np.ndarray) or array_module(a) is not np) and a.dtype.kind in "biuf":
         return a
     raise TypeError(f"{what} is {shown(a)}; it must be a Tensor, an array or a number")
@@ -86,6 +86,8 @@ def setting(value: Any, what: str) -> Any:
     """An option of an op or a pair, which is no input of the graph: a Tensor there would lose its gradient in silence."""
     if isinstance(value, Tensor):
         raise TypeError(f"{what} is {shown(value)}; it must be a number of Python's: no gradient would reach a Tensor there")
+    if hasattr(value, "dtype") and not isinstance(value, np.generic):
+        value = as_array(value, what=what)
     if isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim:
         return value.item()                                         # NumPy's own kind would promote what it meets
     if not (value is None or isinstance(value, (bool, int, float)) or hasattr(value, "dtype")):

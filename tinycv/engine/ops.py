@@ -103,7 +103,7 @@ expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)
 squeeze = op(lambda xp, x, axis=None: xp.squeeze(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
-pad = op(lambda xp, x, width=0, value=0: xp.pad(x, width, constant_values=value),
+pad = op(lambda xp, x, width=0, value=0: xp.pad(x, width, constant_values=0 if value is None else value),
          x=lambda g, x_shape, width: g[_inside(width, x_shape)])
 getitem = op(lambda xp, x, index=(): x[index],
              x=lambda g, x_shape, index: scatter(g, index, x_shape),

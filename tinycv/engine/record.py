@@ -79,13 +79,24 @@ class Row:
         return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
 
     def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
-        """Options given by position (x.sum(-1)) put under their names, and those not given at their defaults."""
+        """Options given by position (x.sum(-1)) put under their names, those not given at their defaults, and inputs
+        given by name (relu(x=t)) put in their places."""
         n = len(args) if self.variadic else len(self.inputs)
+        if len(args) < n:
+            args, options = self.placed(args, options)
         by_place = dict(zip(self.options, args[n:], strict=False))
         if not 0 <= len(args) - n <= len(by_place) or options and not by_place.keys().isdisjoint(options):
             raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments were given by "
                             f"position, and by name {', '.join(options) or 'none'}")
         return args[:n], {**self.options, **by_place, **options}
+
+    def placed(self, args: tuple, options: dict) -> tuple[tuple, dict]:
+        """All inputs by position, and the options that are left. TypeError where an input is missing."""
+        rest = self.inputs[len(args):]
+        missing = [name for name in rest if name not in options]
+        if missing:
+            raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): missing {', '.join(missing)}")
+        return (*args, *[options[name] for name in rest]), {k: v for k, v in options.items() if k not in rest}
 
     def save_all(self, inputs: tuple, options: dict) -> tuple:
         """For a row of any number of inputs, which has one pull: pull(g, i, options..., *xs)."""
@@ -153,7 +164,10 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
     n, options_of, learns, numbers = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls), row.numbers
 
     def call(*args: Any, **options: Any) -> Any:
-        if options_of and (len(options) < len(options_of) or len(args) != n):
+        if options_of:
+            if len(options) < len(options_of) or len(args) != n:
+                args, options = row.settled(args, options)
+        elif options or len(args) != n:
             args, options = row.settled(args, options)
         arrays, parents, mask, bit, tensors, odd = [], [], 0, 1, False, False
         for a in args:
@@ -182,6 +196,8 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = forward(xp, *arrays, **options)
         except Exception as error:
+            if any(isinstance(v, np.bool) for v in options.values()):       # NumPy itself refuses its bools as keepdims
+                return call(*args, **{k: bool(v) if isinstance(v, np.bool) else v for k, v in options.items()})
             raise errors.explain(row, args, options, error) from error
         if not tensors:
             return y if type(arrays[0]) is ndarray else number_of(y, args)

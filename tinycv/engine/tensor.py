@@ -16,6 +16,7 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from operator import index as whole_number
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, watch
 from tinycv.engine.arguments import shown
-from tinycv.engine.index import plain_index
+from tinycv.engine.index import not_written, plain_index
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
 from tinycv.engine.watch import tick
 
@@ -157,12 +158,17 @@ class Tensor:
         return bool(self._one("bool"))
 
     def __round__(self, digits: int | None = None) -> Any:
+        if digits is not None and not hasattr(digits, "__index__"):
+            raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
         return round(self._one("round"), digits)
 
     def __format__(self, spec: str) -> str:
         """f"{loss:.3f}" formats a single number; with more values there must be no format."""
         if self._data.ndim == 0 or (spec and self._data.size == 1):
-            return format(self._one("format"), spec)
+            try:
+                return format(self._one("format"), spec)
+            except ValueError:
+                raise ValueError(f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is") from None
         if spec:
             raise TypeError(f"format: {spec!r} is for a single number, and this tensor has shape {self.shape}; format "
                             "x.mean(), or the items of x.tolist()")
@@ -186,28 +192,31 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_if_recorded("x[index] = value", "build the result with tinycv.where or concatenate", value)
-        self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), self._operand(value))
+        value = self._operand(value, "x[index] = value")
+        self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), value)
 
     def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
         """Change the values where that is safe; None asks the caller to make a new tensor instead."""
         if recording() and (self._node not in (None, LEAF) or (self._node is None and _has_history(other))):
             return None
         self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[0]} value for a new tensor", other)
-        self._write(f"x {symbol} value", change, self._operand(other))
+        self._write(f"x {symbol} value", change, self._operand(other, f"x {symbol} value"))
         return self
 
-    def _operand(self, value: Any) -> Any:
+    def _operand(self, value: Any, what: str) -> Any:
         """What is written: a number as it is, everything else as an array."""
-        return value if isinstance(value, (bool, int, float, np.generic)) else as_array(value)
+        if isinstance(value, (bool, int, float)) or isinstance(value, np.generic) and value.dtype.kind in "biuf":
+            return value
+        return as_array(value, what=f"{what}: the value")
 
     def _write(self, what: str, change: Any, *given: Any) -> None:
         """Do it and note it. NumPy changes nothing where it refuses."""
         try:
             change(*given)
-        except (TypeError, ValueError, IndexError) as error:
-            kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            kind = next((k for k in (IndexError, TypeError) if isinstance(error, k)), ValueError)
             raise kind(f"{what}: x is {self.dtype} of shape {self.shape}, the value is {shown(given[-1])}: "
-                       f"{error}") from error
+                       f"{not_written(error, self._data, *given)}") from error
         self.mark_changed()
 
     def _refuse_if_recorded(self, what: str, instead: str, value: Any) -> None:
@@ -336,8 +345,11 @@ def _foreign(data: Any) -> np.ndarray:
 
 def _from_python(data: Any, dtype: Any) -> np.ndarray:
     """A number, or lists and tuples of numbers, arrays and Tensors."""
+    refuse_masks_in(data)
     try:
-        array = np.asarray(bare(data), dtype=dtype)
+        array = np.asarray(bare(data))
+        if dtype is not None and (array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
+            array = np.asarray(bare(data), dtype=dtype)             # anew: integers beyond int64, and what is no float
     except (TypeError, ValueError, OverflowError, RuntimeError):
         array = None
     if array is None or array.dtype.kind not in "fiub":
@@ -345,6 +357,16 @@ def _from_python(data: Any, dtype: Any) -> np.ndarray:
         raise TypeError(f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, and "
                         f"arrays{hint}")
     return array
+
+
+def refuse_masks_in(data: Any) -> None:
+    """TypeError for a list that holds a masked array, of which NumPy would take what stands under the mask."""
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            if isinstance(part, (list, tuple)):
+                refuse_masks_in(part)
+            elif isinstance(part, np.ma.MaskedArray):
+                _foreign(part)
 
 
 def _has_history(value: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from tinycv.engine import arguments, backend, capturing, debug
 from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import DEBUG, LEAF, Node, Tensor, as_array, enable_grad, mode, no_grad, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, OFF, RECORD, Node, Tensor, as_array, enable_grad, mode, wrap
 
 
 def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -31,9 +31,14 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     create_graph: record the walk too, so that ``.grad`` can itself be differentiated (``tinycv.grad`` is better
     there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
     """
-    gradients = sweep([self], [gradient], None, retain_graph or create_graph, create_graph)
-    with enable_grad() if create_graph else no_grad():
+    arguments.flag(create_graph, "backward: create_graph")
+    keep = arguments.flag(retain_graph, "backward: retain_graph") or create_graph
+    gradients = sweep([self], [gradient], None, keep, create_graph)
+    before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
+    try:
         accumulate(gradients)
+    finally:
+        mode.reset(before)
 
 
 Tensor.backward = backward
@@ -75,6 +80,8 @@ def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, reta
           create_graph: bool = False, allow_unused: bool = False) -> tuple:
     """``grad`` for ``caller``, which its errors name."""
     outputs, inputs = tensors(outputs, f"{caller}: outputs"), tensors(inputs, f"{caller}: inputs")
+    arguments.flag(create_graph, f"{caller}: create_graph")
+    arguments.flag(allow_unused, f"{caller}: allow_unused")
     if grad_outputs is None:
         weights = [None] * len(outputs)
     else:
@@ -85,7 +92,7 @@ def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, reta
         if x._node is None:
             raise ValueError(f"{caller}: input {i}, of shape {x.shape}, does not require a gradient")
     targets = [spot(x) for x in inputs]
-    keep = create_graph if retain_graph is None else retain_graph
+    keep = create_graph if retain_graph is None else arguments.flag(retain_graph, f"{caller}: retain_graph")
     found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
     missing = [i for i, t in enumerate(targets) if t not in found]
     if missing and not allow_unused:
@@ -166,8 +173,10 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
     found, grads, ours, heap = {}, {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
         send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
-    checking = mode.get() & DEBUG
-    with enable_grad() if record else no_grad():
+    before = mode.get()
+    checking = before & DEBUG
+    mode.set(before & ~RECORD | (RECORD if record else OFF))        # as no_grad does, without its cost
+    try:
         while heap:
             node = heappop(heap)[1]
             g = grads.pop(node)
@@ -184,6 +193,8 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
                 raise released(node)
             if not keep:
                 node.saved, node.parents = None, ()
+    finally:
+        mode.set(before)
     for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
         found[leaf] = grads.pop(leaf)
     g = piece = None                                            # lest they count as somebody else's, in ``finished``

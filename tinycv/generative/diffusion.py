@@ -96,20 +96,25 @@ def signal_and_noise(alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
 
     IndexError names a time outside 0 ... T (on a GPU the result is NaN instead: to look would be to wait).
     """
-    alpha_bar, kind = schedule(alpha_bar, "signal_and_noise"), getattr(getattr(bare(t), "dtype", None), "kind", None)
+    return _signal_and_noise("signal_and_noise", alpha_bar, t, x)
+
+
+def _signal_and_noise(who: str, alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
+    """The same for who asked for it, which the errors name."""
+    alpha_bar, kind = schedule(alpha_bar, who), getattr(getattr(bare(t), "dtype", None), "kind", None)
     if kind is None or (kind in "iu" and t.ndim == 0 and array_module(bare(t)) is np):
-        t = whole_time(t, "signal_and_noise: t", len(alpha_bar) - 1)
+        t = whole_time(t, f"{who}: t", len(alpha_bar) - 1)
         return float(alpha_bar[t] ** 0.5), float((1 - alpha_bar[t]) ** 0.5)
-    x, t = bare(batch(x, "signal_and_noise: x")), bare(t)
+    x, t = bare(batch(x, f"{who}: x")), bare(t)
     if kind not in "iu":
-        raise TypeError(f"signal_and_noise: t is {shown(t)}; times are whole numbers, from 0 to {len(alpha_bar) - 1}")
+        raise TypeError(f"{who}: t is {shown(t)}; times are whole numbers, from 0 to {len(alpha_bar) - 1}")
     if t.shape not in ((), (len(x),)):
-        raise ValueError(f"signal_and_noise: t has shape {t.shape} and x {x.shape}; t must be a number, or one for each "
+        raise ValueError(f"{who}: t has shape {t.shape} and x {x.shape}; t must be a number, or one for each "
                          "of x")
     xp, last = array_module(x), len(alpha_bar) - 1
     wrong = (t < 0) | (t > last)
     if array_module(t) is np and wrong.any():
-        raise IndexError(f"signal_and_noise: t holds {t[wrong][0]}; the schedule has the times 0 to {last}")
+        raise IndexError(f"{who}: t holds {t[wrong][0]}; the schedule has the times 0 to {last}")
     ends_in_nan = np.append(alpha_bar, np.nan)                      # for a wrong time on a GPU
     of_time = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5       # (2, T + 2)
     t = from_host(xp, t) if array_module(t) is np else xp.where(wrong, last + 1, t)
@@ -123,7 +128,7 @@ def signal_and_noise(alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
 def diffused(alpha_bar: np.ndarray, x0: Any, t: Any, noise: Any) -> Any:
     """x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) ε: the images x0 (B, ...) at time t, with ``noise`` of their shape."""
     batch(x0, "diffused: x0")
-    a, s = signal_and_noise(alpha_bar, t, x0)
+    a, s = _signal_and_noise("diffused", alpha_bar, t, x0)
     return a * x0 + s * returned(noise, x0.shape, "diffused: what drew the noise")
 
 
@@ -172,7 +177,7 @@ def diffusion_loss(model: Callable, x0: Any, *condition: Any, alpha_bar: np.ndar
     choice(predicts, "diffusion_loss: predicts", KINDS)
     batch(x0, "diffusion_loss: x0")
     model = answering(model, "diffusion_loss: model")
-    t = random_times(alpha_bar, x0)
+    t = random_times(schedule(alpha_bar, "diffusion_loss"), x0)
     a, s = signal_and_noise(alpha_bar, t, x0)
     noise = normal_like(x0)
     answer = model(a * x0 + s * noise, Tensor(t), *condition)

@@ -91,26 +91,31 @@ def times(alpha_bar: np.ndarray, steps: int | None = None) -> np.ndarray:
 
 def trajectory(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
     """(time, x at that time) for all of ``times``, the first of which is where x is now."""
-    function(step, "trajectory: step")
-    batch(x, "trajectory: x")
+    return _walked("trajectory", step, x, times)
+
+
+def _walked(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+    """``trajectory`` for who asked for it: the arguments are checked at once, the steps are taken one at a time."""
+    function(step, f"{who}: step")
+    batch(x, f"{who}: x")
     ndim = getattr(bare(times), "ndim", 1)
     if isinstance(times, (str, dict, set)) or ndim != 1 or not hasattr(times, "__len__") or not len(times):
         raise (TypeError if not hasattr(times, "__len__") or isinstance(times, (str, dict, set)) else ValueError)(
-            f"trajectory: times is {shown(times)}; it must be a sequence of at least one time")
-    return _walked(step, x, times)
+            f"{who}: times is {shown(times)}; it must be a sequence of at least one time")
+    return _steps(who, step, x, times)
 
 
-def _walked(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+def _steps(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
     yield times[0], x
     for t, s in zip(times, times[1:], strict=False):
         with no_grad():
-            x = answer(step(x, t, s), x.shape, "trajectory: step")
+            x = answer(step(x, t, s), x.shape, f"{who}: step")
         yield s, x
 
 
 def sample(step: Step, x: Any, times: Sequence) -> Any:
     """Where the trajectory ends: x at the last of ``times``."""
     last = x
-    for _, at_time in trajectory(step, x, times):
+    for _, at_time in _walked("sample", step, x, times):
         last = at_time                                              # the earlier ones are let go
     return last

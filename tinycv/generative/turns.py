@@ -19,13 +19,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tinycv.ema import EMA
 from tinycv.engine import backend
+from tinycv.engine.arguments import flag, size
 from tinycv.engine.arguments import shown as say
-from tinycv.engine.arguments import size
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter, Tensor, no_grad
 from tinycv.engine.walk import grad
@@ -37,6 +36,7 @@ from tinycv.optim import Schedule
 from tinycv.optimizer import Optimizer
 from tinycv.run import History, Run
 from tinycv.train import scheduled
+from tinycv.training_arguments import checkpoint_path
 
 
 class Players(Module):
@@ -65,6 +65,8 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     epochs, unroll = whole("fit_gan", 0, epochs=epochs, unroll=unroll)
     critic_steps, evaluate_every = whole("fit_gan", 1, critic_steps=critic_steps, evaluate_every=evaluate_every)
     unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
+    seed, progress = size(seed, "fit_gan: seed"), flag(progress, "fit_gan: progress")
+    checkpoint = checkpoint_path("fit_gan", checkpoint)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
     for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
         if value is not None:
@@ -80,8 +82,7 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
                              "all of them and no others")
     if ema is not None and ema.model is not generator:
         raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
-    run = Run(players, {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}, loader, seed, ema,
-              checkpoint and Path(checkpoint))
+    run = Run(players, {"d_optimizer": d_optimizer, "g_optimizer": g_optimizer}, loader, seed, ema, checkpoint)
     look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
     return run.through(epochs, partial(take_turns, run, game, penalty, critic_steps, look_ahead, schedule),
                        evaluate and (lambda players: evaluate(players.generator)), evaluate_every, checkpoint_every,

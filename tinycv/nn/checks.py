@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
 
 NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
 
@@ -25,7 +25,7 @@ def count(value: Any, what: str, least: int = 0) -> int:
 
 def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers") -> Any:
     """The value; TypeError for one that is no array or Tensor, or of another kind of dtype."""
-    if not hasattr(value, "ndim") or not hasattr(value, "dtype") or value.dtype.kind not in kinds:
+    if not hasattr(value, "ndim") or getattr(getattr(value, "dtype", None), "kind", "none") not in kinds:
         described = shown(value)
         if hasattr(value, "dtype") and not getattr(value, "ndim", 0):
             described = f"{described} of {value.dtype}"
@@ -54,10 +54,3 @@ def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
 def epsilon(eps: Any, what: str = "eps") -> float:
     """A number that keeps a divisor from being 0: not negative."""
     return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, below=float("inf"))
-
-
-def flag(value: Any, what: str) -> bool:
-    """True or False; what stands for neither is refused."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
-    return value

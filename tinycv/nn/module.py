@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, capturing, state
-from tinycv.engine.arguments import choice, shown
+from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 
@@ -297,6 +297,9 @@ class Sequential(Module):
     def __getitem__(self, i: Any) -> Any:
         if not isinstance(i, slice):
             return self._steps[self._place(i)]
+        for name, end in (("start", i.start), ("stop", i.stop), ("step", i.step)):
+            if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
+                raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
         part = Sequential(*self._steps[i])
         part.training = self.training
         return part

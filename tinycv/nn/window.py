@@ -70,7 +70,7 @@ def two(name: str, value: Any, least: int = 0) -> tuple:
     if type(value) is int and value >= least:
         return value, value
     try:
-        if isinstance(value, (tuple, list)) or getattr(value, "ndim", 1) == 0 or isinstance(value, int):
+        if isinstance(value, (tuple, list, int)) or getattr(value, "ndim", 2) < 2:
             return sizes(value, name, 2, least)
         reason = None
     except (TypeError, ValueError) as error:

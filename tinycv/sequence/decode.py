@@ -156,6 +156,9 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
     if not getattr(array, "ndim", 0):
         raise TypeError(f"beam_search: the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in "
                         "tuples, lists and dicts, or None. What is equal for all sentences belongs into step itself")
+    if len(array) <= rows.max(initial=-1):
+        raise ValueError(f"beam_search: the state holds {shown(bare(state))}; its axis 0 must be the batch, with at least "
+                         f"{rows.max() + 1} rows")
     xp = array_module(array)
     taken = xp.take(array, xp.asarray(rows), axis=0)
     return Tensor(taken) if isinstance(state, Tensor) else taken
@@ -167,4 +170,4 @@ def checked(owner: str, step: Any, batch: Any, max_length: Any, beam: Any = 1, l
     if not callable(step):
         raise TypeError(f"{owner}: step is {shown(step)}; it must be a function, (tokens, state) -> (log_probs, state)")
     return (size(batch, f"{owner}: batch"), size(max_length, f"{owner}: max_length", 1), size(beam, f"{owner}: beam", 1),
-            number(length_penalty, f"{owner}: length_penalty", 0))
+            number(length_penalty, f"{owner}: length_penalty", 0, 100))

@@ -51,6 +51,8 @@ class Transformer(Module):
         source_words, target_words = size(source_words, "Transformer: source_words", 1), size(
             target_words, "Transformer: target_words", 1)
         d_model, dropout = size(d_model, "Transformer: d_model", 1), number(dropout, "Transformer: dropout", 0, 1)
+        num_encoder_layers = size(num_encoder_layers, "Transformer: num_encoder_layers", 1)
+        num_decoder_layers = size(num_decoder_layers, "Transformer: num_decoder_layers", 1)
         block = d_model, nhead, dim_feedforward, dropout, activation, norm_first
         self.source_embed = embedding(source_words, d_model)
         self.target_embed = embedding(target_words, d_model)

@@ -39,6 +39,7 @@ class GPT(Module):
                  dropout: float = 0.1):
         words, max_length = size(words, "GPT: words", 1), size(max_length, "GPT: max_length", 1)
         d_model, dropout = size(d_model, "GPT: d_model", 1), number(dropout, "GPT: dropout", 0, 1)
+        nhead, num_layers = size(nhead, "GPT: nhead", 1), size(num_layers, "GPT: num_layers", 1)
         block = TransformerEncoderLayer(d_model, nhead, 4 * d_model, dropout, "gelu", norm_first=True)
         self.embed = Embedding(words, d_model)
         self.embed.weight = init.normal((words, d_model), std=0.02)

@@ -75,7 +75,7 @@ class Recurrent(Module):
         """
         check_axes(type(self).__name__, x, "(B, T, I)" if self.batch_first else "(T, B, I)")
         x = x.swapaxes(0, 1) if self.batch_first else x
-        places, mask = sum(map(len, self.suffixes)), until(lengths, x)
+        places, mask = sum(map(len, self.suffixes)), until(lengths, x, type(self).__name__)
         state = started(type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x)
         last = []                                                                       # of each layer and direction
         for depth, layer in enumerate(self.suffixes):
@@ -150,17 +150,20 @@ def read(mask: Any, t: int, part: Any) -> Any:
     return part if mask is None else where(mask[t], part, 0.0)
 
 
-def until(lengths: Any, x: Any) -> Any:
+def until(lengths: Any, x: Any, owner: str) -> Any:
     """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all run to the end."""
     if lengths is None:
         return None
     (steps, batch), given = x.shape[:2], bare(lengths)
     takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
-    lengths = np.array(given, np.int64 if not given else None) if is_numbers(given) else to_numpy(given)
+    try:
+        lengths = np.array(given, np.int64 if not given else None) if is_numbers(given) else to_numpy(given)
+    except ValueError:                                              # rows that are not equally long
+        lengths = None
     if getattr(lengths, "shape", None) != (batch,) or lengths.dtype.kind not in "iu":
-        raise ValueError(f"lengths is {given if is_numbers(given) else shown(given)}; {takes}")
+        raise ValueError(f"{owner}: lengths is {given if is_numbers(given) else shown(given)}; {takes}")
     if ((lengths < 0) | (lengths > steps)).any():
-        raise ValueError(f"lengths is {lengths.tolist()}; {takes}")
+        raise ValueError(f"{owner}: lengths is {lengths.tolist()}; {takes}")
     return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
 
 

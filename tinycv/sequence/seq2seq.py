@@ -169,6 +169,13 @@ class Seq2Seq(Module):
 
     def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
                  cell: str = "lstm", bidirectional: bool = False, attention: str | None = None, dropout: float = 0.0):
+        for name, value in (("source_size", source_size), ("target_size", target_size), ("embedding_dim", embedding_dim),
+                            ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            size(value, f"Seq2Seq: {name}", 1)
+        choice(cell, "Seq2Seq: cell", sorted(CELLS))
+        choice(attention, "Seq2Seq: attention", (None, *sorted(ATTENTION)))
+        flag(bidirectional, "Seq2Seq: bidirectional")
+        number(dropout, "Seq2Seq: dropout", 0, 1)
         self.encoder = Encoder(source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional, dropout)
         self.decoder = Decoder(target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout)
 

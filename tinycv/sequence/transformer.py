@@ -146,7 +146,7 @@ class TransformerEncoder(Module):
     """
 
     def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(encoder_layer, num_layers), norm
+        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), norm
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
@@ -176,7 +176,7 @@ class TransformerDecoder(Module):
     """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if there is one."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(decoder_layer, num_layers), norm
+        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), norm
 
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
@@ -208,11 +208,11 @@ class TransformerDecoder(Module):
         return own, cross
 
 
-def copies(layer: Module, count: int) -> list[Module]:
-    """Blocks of the layer's shape, each with matrices of its own."""
+def copies(layer: Module, count: int, what: str) -> list[Module]:
+    """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument, for errors."""
     if not isinstance(layer, Module):
-        raise TypeError(f"a stack is made of a block, such as a TransformerEncoderLayer, not of {shown(layer)}")
-    stack = [deepcopy(layer) for _ in range(size(count, f"a stack of {type(layer).__name__}s: num_layers", 1))]
+        raise TypeError(f"{what} is {shown(layer)}; it must be a block, such as a TransformerEncoderLayer")
+    stack = [deepcopy(layer) for _ in range(size(count, f"{what.partition(':')[0]}: num_layers", 1))]
     for block in stack:
         for p in block.parameters():
             if p.ndim > 1:

@@ -29,6 +29,7 @@ from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.vision import taken
+from tinycv.vision.recipe import scores_of
 from tinycv.vision.weights import HABITS, load_vit
 
 
@@ -38,7 +39,7 @@ def classify(model: Module, image: np.ndarray, top: int = 5, device: str = "cpu"
     image = doors.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
     top, device = doors.whole(top, "classify: top", 1), doors.text(device, "classify: device")
     with no_grad():
-        chances = softmax(model(Tensor(image[None], device=device))).numpy()[0]
+        chances = softmax(scores_of(model, Tensor(image[None], device=device), "classify")).numpy()[0]
     if np.isnan(chances).any():
         raise ValueError("classify: the model's scores of this image are NaN or inf, so no class is likelier than another")
     return [(int(i), float(chances[i])) for i in np.argsort(-chances)[:top]]

@@ -99,10 +99,21 @@ def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> n
     batch_size = doors.whole(batch_size, "probabilities: batch_size", 1)
     if not images.ndim or not len(images):
         raise ValueError(f"probabilities: images has shape {images.shape}; there must be at least one image")
-    ask = partial(Tensor, device=next(model.parameters()).device)
+    devices = [p.device for p in model.parameters()]
+    ask = partial(Tensor, device=devices[0] if devices else "cpu")
     with no_grad():
-        parts = [softmax(model(ask(images[i:i + batch_size]))).numpy() for i in range(0, len(images), batch_size)]
+        parts = [softmax(scores_of(model, ask(images[i:i + batch_size]), "probabilities")).numpy()
+                 for i in range(0, len(images), batch_size)]
     return np.concatenate(parts)
+
+
+def scores_of(model: Module, x: Tensor, who: str) -> Tensor:
+    """The model's scores (B, K) of a batch; who: what asked for them."""
+    scores = model(x)
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x) or not scores.shape[1]:
+        raise TypeError(f"{who}: model made {shown(scores)} of {len(x)} images; it must be a classifier, which makes scores "
+                        "(B, K)")
+    return scores
 
 
 def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
