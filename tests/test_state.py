@@ -405,3 +405,15 @@ def test_shards_that_meet_for_different_things_are_told():
                  np.arange(2.0))
     with parallel.threads(2) as pair, pytest.raises(RuntimeError, match="that one shard runs for all"):
         pair.map(lambda x: Tensor(x + state.renew([t], lambda: [shards.all_reduce(t._data)])[0][0]), np.arange(2.0))
+
+
+def test_an_average_that_would_become_infinite_is_not_loaded():
+    from tinycv.ema import EMA
+    average = EMA(nn.Linear(2, 2))
+    state = {name: array.astype(np.float64) for name, array in average.state_dict().items()}
+    state["weight"] = state["weight"] + 1e300
+    before = {name: array.copy() for name, array in average.state_dict().items()}
+    with pytest.raises(ValueError, match="weight has numbers of float64 that float32 cannot hold"):
+        average.load_state_dict(state)
+    for name, array in average.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])

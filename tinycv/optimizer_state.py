@@ -136,7 +136,12 @@ def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, w
         raise ValueError(f"{what} is {tuple(array.shape)}, should be {tuple(shape)}")
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{what} is of {array.dtype}, which does not fit into {dtype}")
-    return backend.to_device(array.astype(dtype, copy=False), device)
+    with np.errstate(over="ignore"):
+        made = array.astype(dtype, copy=False)
+    if isinstance(array, np.ndarray) and array.dtype.itemsize > made.dtype.itemsize and made.dtype.kind == "f" and (
+            np.isinf(made) & np.isfinite(array)).any():
+        raise ValueError(f"{what} has numbers of {array.dtype} that {made.dtype} cannot hold")
+    return backend.to_device(made, device)
 
 
 def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str, dict]]:

@@ -88,7 +88,7 @@ def test_a_seed_names_one_set_of_dates():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: dates(target="french"), "target='french' must be"),
+    (lambda: dates(target="french"), "target is 'french'; it must be"),
     (lambda: dates(days=3), "days=3 must be from 8 to"),
     (lambda: dates(days=73_000), "days=73000"),
 ])
@@ -174,5 +174,5 @@ def test_a_possible_link_counts_for_half_as_much_as_a_sure_one():
 
 
 def test_weights_of_another_number_of_pairs_are_refused(split):
-    with pytest.raises(ValueError, match=r"weights \(1, 2, 3\) must be \(N, T, S\) with N ="):
+    with pytest.raises(ValueError, match=r"weights .*must be floats \(N, T, S\) with N ="):
         alignment_error(np.zeros((1, 2, 3)), split[1])

@@ -100,3 +100,11 @@ def test_it_hunts_under_no_grad_too_and_is_off_again_after_its_block():
         with debug(), no_grad(), pytest.raises(FloatingPointError, match="'log'"):
             x.log()
         assert np.isinf(x.log().numpy()).all()
+
+
+def test_one_object_may_be_entered_again_and_inside_itself():
+    x, hunt = Tensor(np.array([-1.0], np.float32)), debug()
+    for _ in range(3):
+        with hunt, hunt, pytest.raises(FloatingPointError):
+            x.log()
+        assert np.isnan(x.log().item())

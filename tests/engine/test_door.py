@@ -33,7 +33,7 @@ def test_arrays_of_numbers_keep_dtype_and_values(a):
     np.rec.array([(1.0,)], dtype=[("x", "f4")])], ids=lambda a: f"{type(a).__name__} of {a.dtype}")
 @pytest.mark.parametrize("door", DOORS, ids=["Tensor", "tensor", "data", "load_state_dict"])
 def test_what_would_lose_a_part_of_itself_is_refused_in_words(door, bad):
-    with pytest.raises(TypeError, match="cannot become a Tensor"):
+    with pytest.raises((TypeError, ValueError), match="cannot become a Tensor"):
         door(bad)
 
 
@@ -136,3 +136,50 @@ def test_a_computed_tensor_is_not_cut_off_its_graph_by_a_copy(way):
     with pytest.raises(RuntimeError, match="its graph would be cut off"):
         way(y)
     assert way(y.detach()) is not None
+
+
+# ── the other doors: what stands beside a Tensor, and what hides in a list ───────────────────────
+
+KINDS = [np.matrix([[1.0, 2.0], [3.0, 4.0]]), np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[0, 1], [0, 0]]),
+         type("Sub", (np.ndarray,), {})((2, 2))]
+
+
+@pytest.mark.parametrize("bad", KINDS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("call", [
+    lambda x, a: x < a, lambda x, a: x == a, lambda x, a: x.clip(a, None), lambda x, a: tinycv.pad(x, 1, a),
+    lambda x, a: nn.functional.linear(a, x), lambda x, a: nn.functional.linear(x, a), lambda x, a: nn.functional.softmax(a),
+    lambda x, a: nn.functional.mse_loss(x, a), lambda x, a: nn.functional.layer_norm(a),
+    lambda x, a: tinycv.sequence.scaled_dot_product_attention(*[x.reshape(1, 1, 2, 2)] * 3, a)])
+def test_no_op_pair_or_option_lets_in_what_follows_other_rules(call, bad):
+    with pytest.raises(TypeError, match="cannot become a Tensor"):
+        call(Tensor(np.ones((2, 2), np.float32)), bad)
+
+
+@pytest.mark.parametrize("hidden", [[KINDS[1][0]], [[1.0, 2.0], (KINDS[1][0],)]])
+def test_a_masked_array_in_a_list_is_refused(hidden):
+    for make in (Tensor, tensor, lambda a: tensor(a, dtype="float64")):
+        with pytest.raises(TypeError, match="filled|cannot become a Tensor"):
+            make(hidden)
+
+
+class Complex:
+    """An object that NumPy takes for complex numbers."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([1j, 2.0]).astype(dtype or complex)
+
+
+@given(st.sampled_from([["1", "2"], [None, 1.0], [np.datetime64("2020-01-01")], [1j], [[1.0, "2"]], Complex(), [b"1"]]),
+       st.sampled_from(GOOD))
+def test_a_dtype_makes_no_numbers_of_what_is_none(bad, dtype):
+    with pytest.raises(TypeError, match="cannot become a Tensor"):
+        Tensor(bad, dtype=dtype)
+
+
+def test_a_dtype_takes_what_no_dtype_would_refuse():
+    assert tensor([2 ** 63, 1], dtype="uint64").tolist() == [2 ** 63, 1]
+    assert tensor([2 ** 70], dtype="float64").item() == 2.0 ** 70
+
+
+def test_a_fill_of_none_is_zero():
+    assert tinycv.pad(Tensor([1.0]), 1, None).tolist() == [0, 1, 0]         # PyTorch's default

@@ -168,3 +168,10 @@ def test_the_walk_itself_records_nothing():
     x = leaf([1.0, 2.0])
     x.exp().sum().backward()
     assert not x.grad.requires_grad and not grad((x * x).sum(), x)[0].requires_grad
+
+
+def test_an_asynchronous_generator_is_refused():
+    with pytest.raises(TypeError, match="no_grad: the decorator takes no asynchronous generator"):
+        @no_grad()
+        async def numbers():
+            yield 1

@@ -143,7 +143,7 @@ def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
 @pytest.mark.statistical
 @pytest.mark.parametrize("sampler", ["ula", "annealed"])
 def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(sampler, device):
-    density, x = two_modes(), tinycv.Tensor(RNG.uniform(-8, 8, (400, 2)), dtype="float32", device=device)
+    density, x = two_modes(), tinycv.Tensor(RNG.uniform(-8, 8, (2000, 2)), dtype="float32", device=device)
     if sampler == "ula":
         x = langevin.ula(density.score, x, 0.05, 100).x
     else:

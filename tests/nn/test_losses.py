@@ -168,3 +168,19 @@ def test_squared_error_refuses_an_unknown_reduction():
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_squared_error_is_certified_in_both_arguments(reduction):
     certify(lambda x, y: mse_loss(x, y, reduction), SCORES, SHARES)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "uint32", "uint64", "bool"])
+def test_mse_of_integers_does_not_wrap(dtype):
+    a, b = np.array([0, 1, 100]).astype(dtype), np.array([1, 0, 3]).astype(dtype)
+    right = float(((a.astype(float) - b.astype(float)) ** 2).mean())
+    for x, y in ((a, b), (Tensor(a), b), (Tensor(a), Tensor(b)), (Tensor(b), Tensor(a))):
+        assert float(mse_loss(x, y)) == pytest.approx(right)
+
+
+@pytest.mark.parametrize("function", [cross_entropy, cross_entropy.definition], ids=["run", "read"])
+def test_a_mean_by_weights_of_zero_is_nan_in_every_half_though_smoothing_makes_the_sum_positive(function, device):
+    x = Tensor(np.ones((2, 3), np.float32), device=device, requires_grad=True)
+    loss = function(x, Tensor(np.array([1, 1]), device=device), Tensor([1.0, 0.0, 2.0], device=device), label_smoothing=0.1)
+    loss.backward()
+    assert np.isnan(loss.item()) and np.isnan(x.grad.numpy()).all()             # PyTorch 2.13's

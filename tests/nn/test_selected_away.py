@@ -169,3 +169,12 @@ def test_what_dropout_forgets_is_0_whatever_it_was(device, bad):
     forgotten = y.numpy() == 0
     assert 0.4 < forgotten.mean() < 0.6 and not np.isfinite(y.numpy()[~forgotten]).any()
     assert (g.numpy()[forgotten] == 0).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.01, 1.0, 2.0, -1.5])
+def test_leaky_relu_of_infinity_is_what_its_definition_says(slope, device):
+    x = Tensor(np.array([np.inf, -np.inf, 0.0, -2.0, 3.0], np.float32), device=device)
+    with np.errstate(invalid="ignore"):
+        made = [f(x, slope).numpy() for f in (F.leaky_relu, F.leaky_relu.definition)]
+    np.testing.assert_array_equal(*made)
+    assert made[0][0] == np.inf

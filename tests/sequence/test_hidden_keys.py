@@ -258,3 +258,25 @@ def test_batch_first_is_the_only_order(kind):
     kind(12, 3, batch_first=True)
     with pytest.raises(ValueError, match=rf"{kind.__name__}: batch_first is False; it must be True.*swapaxes"):
         kind(12, 3, batch_first=False)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("build", [
+    lambda: tinycv.sequence.Seq2Seq(9, 9, 4, 4),
+    lambda: tinycv.sequence.Seq2Seq(9, 9, 4, 4, cell="gru", attention="additive"),
+    lambda: tinycv.sequence.Seq2Seq(9, 9, 4, 4, attention="dot"), lambda: tinycv.sequence.Transformer(9, 9, 4, 2, 1, 1, 8)],
+    ids=["plain", "additive", "dot", "transformer"])
+def test_the_vector_of_padding_reaches_no_loss_and_no_gradient(build, bad):
+    source, target = np.array([[3, 4, 2], [4, 2, 0]]), np.array([[1, 3, 4, 2], [1, 2, 0, 0]])
+    found = []
+    for value in (0.0, bad):
+        tinycv.manual_seed(0)
+        model = build().eval()
+        for name, weight in model.named_parameters():
+            if "embed" in name:
+                weight._data[0] = value
+        loss = tinycv.sequence.next_symbol_loss(model, Tensor(source), Tensor(target))
+        loss.backward()
+        found.append([loss.numpy(), *[p.grad.numpy() for p in model.parameters()]])
+    for clean, poisoned in zip(*found, strict=True):
+        np.testing.assert_allclose(poisoned, clean, rtol=1e-5, atol=1e-7)

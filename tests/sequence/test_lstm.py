@@ -123,9 +123,9 @@ def test_an_array_of_another_shape_is_named(device, place, shape, named):
     assert named in str(caught.value) and str(caught.value).startswith("lstm: ")
 
 
-def test_an_array_of_another_dtype_is_named(device):
-    with pytest.raises(ValueError, match=r"h0 is float64 \(3, 6\), should be float32"):
-        lstm(*tensors(device, [X, H0.astype(float), *ARRAYS[2:]]))
+def test_an_array_of_another_float_type_widens_all(device):
+    y, c = lstm(*tensors(device, [X, H0.astype(float), *ARRAYS[2:]]))
+    assert y.dtype == np.float64 and c.dtype == np.float64
 
 
 @pytest.mark.parametrize("used", [lambda y, c: y, lambda y, c: c, lambda y, c: y[-1], lambda y, c: y[1] + c],

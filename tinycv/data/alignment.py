@@ -78,9 +78,12 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
     the strongest weight makes the link. slack: places that a link may stand beside the truth (1: within one of it).
     """
     slack = size(slack, "alignment_error: slack")
+    if not isinstance(pairs, Pairs):
+        raise TypeError(f"alignment_error: pairs is {shown(pairs)}; it must be Pairs")
     if not isinstance(weights, np.ndarray):
         raise TypeError(f"alignment_error: weights is {shown(weights)}; it must be an array (N, T, S)")
-    if weights.dtype.kind != "f" or len(weights.shape) != 3 or len(weights) != len(pairs):
+    if weights.dtype.kind != "f" or len(weights.shape) != 3 or len(weights) != len(pairs) or not (
+            weights.shape[2]):
         raise ValueError(f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "
                          f"{len(pairs)}, the pairs")
     if np.isnan(weights).any():

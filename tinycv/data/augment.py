@@ -102,7 +102,8 @@ def affine(
     degrees = _amounts(degrees, "affine: degrees", (len(x),), FAR)
     translate = _amounts(translate, "affine: translate", (len(x), 2), FAR)
     scale = _amounts(scale, "affine: scale", (len(x),), 1e6)
-    shear = _amounts(shear, "affine: shear", (len(x),) if np.ndim(shear) else (), 90)
+    one = isinstance(shear, (int, float)) or getattr(shear, "ndim", None) == 0
+    shear = _amounts(shear, "affine: shear", () if one else (len(x),), 90)
     if scale.size and scale.min() < 1e-6:
         raise ValueError(f"affine: scale is as small as {scale.min():g}; it must be at least 1e-06")
     height, width = x.shape[2:]

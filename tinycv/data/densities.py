@@ -204,7 +204,8 @@ def check_points(x: Any, dim: int, name: str) -> None:
 def is_one_number(noise: Any) -> bool:
     """Is the noise one number on the host, the same for all points?"""
     array = bare(noise)
-    return isinstance(array, (int, float)) or (isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0)
+    return isinstance(array, (int, float)) or (
+        isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0 and array.dtype.kind in "biuf")
 
 
 def is_zero(noise: Any) -> bool:

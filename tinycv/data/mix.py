@@ -59,6 +59,7 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
 def _taken(name: str, x: Any, y: Any, floats: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Images (B, C, H, W) and probabilities (B, K), or an error in the name of ``name``."""
     x, y = doors.images(x, f"{name}: x", floats), doors.array(y, f"{name}: y", "probabilities (B, K)")
+    y = y if y.dtype.isnative else y.astype(y.dtype.newbyteorder("="))
     if y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
         raise ValueError(f"{name} takes images (B, C, H, W) and probabilities (B, K), got {x.shape} and {y.dtype} of shape "
                          f"{y.shape}; one_hot makes them of class numbers")

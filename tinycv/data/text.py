@@ -92,6 +92,16 @@ class Pairs:
     source_words: Vocabulary
     target_words: Vocabulary
 
+    def __post_init__(self) -> None:
+        for name, ids, words in (("source", self.source, self.source_words), ("target", self.target, self.target_words)):
+            if getattr(getattr(ids, "dtype", None), "kind", None) not in ("i", "u") or ids.ndim != 2:
+                raise TypeError(f"Pairs: {name} is {shown(ids)}; it must be an array of whole numbers (N, length)")
+            if not isinstance(words, Vocabulary):
+                raise TypeError(f"Pairs: {name}_words is {shown(words)}; it must be a Vocabulary")
+        if len(self.source) != len(self.target):
+            raise ValueError(f"Pairs: source has {len(self.source)} rows and target {len(self.target)}; they must be "
+                             "equally many")
+
     @classmethod
     def of(cls, texts: Sequence[tuple[Iterable[str], Iterable[str]]], source_words: Vocabulary,
            target_words: Vocabulary) -> Pairs:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+NOT_SIZES = str, bytes, dict, set, frozenset       # they can be walked through, but are no sequences of numbers
+
 
 def size(value: Any, what: str, least: int = 0) -> int:
     """A whole number, as Python's int: anything with ``__index__`` (int, np.int64) except a bool."""
@@ -36,7 +38,7 @@ def size(value: Any, what: str, least: int = 0) -> int:
 
 def sizes(value: Any, what: str, count: int | None = None, least: int = 0) -> tuple[int, ...]:
     """A tuple of whole numbers. One number alone stands for ``count`` equal ones, or for a tuple of one."""
-    if not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0 or isinstance(value, str):
+    if not isinstance(value, Iterable) or getattr(value, "ndim", None) == 0 or isinstance(value, NOT_SIZES):
         return (size(value, what, least),) * (1 if count is None else count)
     given = tuple(size(v, f"{what}[{i}]", least) for i, v in enumerate(value))
     if count is not None and len(given) != count:

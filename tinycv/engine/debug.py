@@ -23,18 +23,24 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 class debug:
     """Check every op until the block ends (``with tinycv.debug():``), or from now on (``tinycv.debug()``;
-    ``tinycv.debug(False)`` stops it). Raises FloatingPointError at the first result that is NaN or infinite."""
+    ``tinycv.debug(False)`` stops it), in this thread and in the shards of its batches. Raises FloatingPointError at the
+    first result that is NaN or infinite. One object may be entered again."""
 
     def __init__(self, on: bool = True):
         on = flag(on, "debug: on")
-        self.before = mode.get() & DEBUG
-        mode.set(mode.get() & ~DEBUG | (DEBUG if on else OFF))
+        self.bit, self.before = DEBUG if on else OFF, [mode.get() & DEBUG]
+        self.fresh = True                               # made just now, for the block that may follow
+        mode.set(mode.get() & ~DEBUG | self.bit)
 
     def __enter__(self) -> debug:
+        if not self.fresh:
+            self.before.append(mode.get() & DEBUG)
+            mode.set(mode.get() & ~DEBUG | self.bit)
+        self.fresh = False
         return self
 
     def __exit__(self, *_: object) -> None:
-        mode.set(mode.get() & ~DEBUG | self.before)
+        mode.set(mode.get() & ~DEBUG | self.before.pop())
 
 
 def caller_line() -> str:

@@ -26,7 +26,7 @@ RIDDLE = re.compile("|".join((                  # sentences of Python's and NumP
     "negative dimensions", "inhomogeneous", "can only concatenate", "bad operand type", "unhashable",
     "math domain", "cannot convert float", "ambiguous", "argument must be", "did not contain a loop",
     "too large", "dtypes are not", "not aligned", "DType", "integer argument expected", "expected a sequence",
-    "Maximum allowed", "Python int", "dtype\\('")))
+    "Maximum allowed", "Python int too", "dtype\\('")))
 
 
 def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:

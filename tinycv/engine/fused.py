@@ -145,7 +145,8 @@ class Fused:
                 changed[i] = a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
                 if a.dtype.kind == "f" or i not in self.whole:
                     arrays.append(i)
-        dtype = common([changed[i] for i in arrays], real=True)
+        deciding = [i for i in arrays if i not in self.whole] or arrays     # a mask or a target takes the others' dtype
+        dtype = common([changed[i] for i in deciding], real=True)
         for i in arrays:
             if changed[i].dtype != dtype:
                 changed[i] = ops.astype(changed[i], dtype=dtype)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import flag, number, shown, size
+from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
@@ -51,7 +51,7 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 def _several(name: str, tensors: Any) -> Sequence[Any]:
     """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too."""
-    if isinstance(tensors, (str, dict, set)) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
+    if isinstance(tensors, NOT_SIZES) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
         raise TypeError(f"{name}: tensors is {shown(tensors)}; it must be a list or tuple of Tensors")
     members = [_array_like(name, t, f"tensors[{i}]") for i, t in enumerate(tensors)]
     if not members:
@@ -64,7 +64,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
     x = _array_like("split", x)
     axis = along(axis, x.ndim, "split")
     n = x.shape[axis]
-    if isinstance(sections, Iterable) and getattr(sections, "ndim", 1):
+    if isinstance(sections, Iterable) and getattr(sections, "ndim", 1) and not isinstance(sections, NOT_SIZES):
         places = [size(place, f"split: sections[{i}]", -n) for i, place in enumerate(sections)]
     else:
         parts = size(sections, "split: sections", 1)

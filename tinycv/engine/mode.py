@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from functools import wraps
-from inspect import isclass, iscoroutinefunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isclass, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 OFF, RECORD, DEBUG = 0, 1, 2                                        # bits: leave Nodes behind; check every result
@@ -57,6 +57,9 @@ class _GradMode(threading.local):
             def resumed(*args: Any, **options: Any) -> Generator:
                 return self._step_by_step(function(*args, **options))
             return resumed
+        if isasyncgenfunction(function):
+            raise TypeError(f"{name}: the decorator takes no asynchronous generator, whose lines run between others' lines; "
+                            f"put `with {name}():` around the lines of {function.__qualname__} that it is about")
         if iscoroutinefunction(function):
             @wraps(function)
             async def awaited(*args: Any, **options: Any) -> Any:

@@ -90,7 +90,8 @@ def setting(value: Any, what: str) -> Any:
         value = as_array(value, what=what)
     if isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim:
         return value.item()                                         # NumPy's own kind would promote what it meets
-    if not (value is None or isinstance(value, (bool, int, float)) or hasattr(value, "dtype")):
+    if not (value is None or isinstance(value, (bool, int, float)) or getattr(getattr(value, "dtype", None), "kind", "") in (
+            "b", "i", "u", "f")):
         raise TypeError(f"{what} is {shown(value)}; it must be a number")
     return value
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
+from tinycv.engine.arguments import flag, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
 from tinycv.engine.record import name_rows, op, real
@@ -103,7 +104,7 @@ expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)
 squeeze = op(lambda xp, x, axis=None: xp.squeeze(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
 flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
-pad = op(lambda xp, x, width=0, value=0: xp.pad(x, width, constant_values=0 if value is None else value),
+pad = op(lambda xp, x, width=0, value=0: _padded(xp, x, width, value),
          x=lambda g, x_shape, width: g[_inside(width, x_shape)])
 getitem = op(lambda xp, x, index=(): x[index],
              x=lambda g, x_shape, index: scatter(g, index, x_shape),
@@ -200,12 +201,22 @@ def _condition(xp: Any, c: Any) -> Any:
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    if type(keepdims) is not bool:
+        keepdims = flag(keepdims, "logsumexp: keepdims")
     top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)    # none has no maximum
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = xp.exp(x - top).sum(axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):                              # log 0 = -inf is the right answer
         y = xp.log(total) + top
     return y if keepdims else xp.squeeze(y, axis)
+
+
+def _padded(xp: Any, x: Any, width: Any, value: Any) -> Any:
+    if getattr(value, "ndim", 0):
+        raise TypeError(f"pad: value is {shown(value)}; it must be a number")
+    if isinstance(width, dict):
+        raise TypeError(f"pad: width is {shown(width)}; it must be a whole number, or pairs (before, after)")
+    return xp.pad(x, width, constant_values=0 if value is None else value)
 
 
 def _inside(width: Any, shape: tuple) -> tuple:

@@ -167,8 +167,8 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
         if options_of:
             if len(options) < len(options_of) or len(args) != n:
                 args, options = row.settled(args, options)
-        elif options or len(args) != n:
-            args, options = row.settled(args, options)
+        elif len(args) < n:
+            args, options = row.placed(args, options)
         arrays, parents, mask, bit, tensors, odd = [], [], 0, 1, False, False
         for a in args:
             if isinstance(a, Tensor):

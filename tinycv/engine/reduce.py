@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import reduce_cuda
+from tinycv.engine.arguments import number
 from tinycv.engine.cuda import suits
 
 BLOCK = 1 << 15                                 # values: a block, its result and some scratch stay in a core's own cache
@@ -128,6 +129,8 @@ def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def var_over(xp: Any, a: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
     """a.var(axis, ddof, keepdims); halves are calculated in float32. NaN or infinity where n - ddof is not positive."""
+    if type(ddof) is not int:
+        ddof = number(ddof, "var: ddof")
     if count(a.shape, axis) > ddof:
         wide = a.astype("float32") if a.dtype.char == "e" else a
         return wide.var(axis=axis, ddof=ddof, keepdims=keepdims).astype(a.dtype, copy=False)

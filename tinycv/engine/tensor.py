@@ -310,8 +310,8 @@ def as_array(data: Any, dtype: Any = None, what: str = "") -> Any:
 
 def kind_of(dtype: Any) -> np.dtype:
     """``dtype`` as NumPy's object. TypeError unless it is of floats, integers or bools."""
-    try:
-        found = np.dtype(dtype)
+    try:                                # NumPy would take the dtype of an array or a number for the one that is meant
+        found = None if isinstance(dtype, (np.generic, np.ndarray, Tensor)) else np.dtype(dtype)
     except (TypeError, ValueError):
         found = None
     if found is None or found.kind not in "fiub" or dtype is None:

@@ -32,7 +32,7 @@ def backward(self: Tensor, gradient: Any = None, retain_graph: bool = False, cre
     there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can free).
     """
     arguments.flag(create_graph, "backward: create_graph")
-    keep = arguments.flag(retain_graph, "backward: retain_graph") or create_graph
+    keep = create_graph if retain_graph is None else arguments.flag(retain_graph, "backward: retain_graph") or create_graph
     gradients = sweep([self], [gradient], None, keep, create_graph)
     before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
     try:

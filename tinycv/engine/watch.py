@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -97,20 +97,20 @@ def fingerprint(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")))
 
 
-def arrays_in(value: Any) -> Iterator[Any]:
+def arrays_in(value: Any, seen: frozenset = frozenset()) -> Iterator[Any]:
     """The arrays that a saved value holds: itself, or what tuples, lists and the closures of functions hold."""
+    if id(value) in seen:                                           # a function that calls itself
+        return
+    seen = seen | {id(value)}
     if hasattr(value, "base") and hasattr(value, "strides"):
         yield value
     elif hasattr(value, "_data"):                                   # a Tensor
         yield value._data
     elif isinstance(value, (tuple, list)):
         for part in value:
-            yield from arrays_in(part)
+            yield from arrays_in(part, seen)
     elif isinstance(value, FunctionType):
         for cell in value.__closure__ or ():
-            if cell.cell_contents is not value:                     # a function that calls itself
-                yield from arrays_in(cell.cell_contents)
+            yield from arrays_in(cell.cell_contents, seen)
     elif isinstance(value, partial):
-        yield from arrays_in((value.func, *value.args, *value.keywords.values()))
-    elif isinstance(value, MethodType):
-        yield from arrays_in(list(getattr(value.__self__, "__dict__", {}).values()))
+        yield from arrays_in((value.func, *value.args, *value.keywords.values()), seen)

@@ -23,7 +23,7 @@ def start_small(network: Module, std: float = 0.02) -> None:
     """Matrices and convolutions from N(0, std²), their biases from 0: Radford et al. 2016, section 4. In place."""
     if not isinstance(network, Module):
         raise TypeError(f"start_small: network is {shown(network)}; it must be a Module")
-    std = finite(std, "start_small: std", low=0)
+    std = finite(std, "start_small: std", low=0, high=init.MOST)
     for module in network.modules():
         if isinstance(module, (Linear, Conv2d, ConvTranspose2d)):
             module.weight = init.normal(module.weight.shape, std)

@@ -20,7 +20,7 @@ import numpy as np
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import bare
-from tinycv.generative.diffusion import diffused, normal_like
+from tinycv.generative.diffusion import diffused, normal_like, schedule
 from tinycv.generative.inputs import answer, batch, function
 from tinycv.generative.samplers import Step, checked_step
 
@@ -32,6 +32,7 @@ def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeat
     What stands in ``image`` where nothing is known is never looked at: it may be NaN.
     """
     function(step, "inpainting: step")
+    alpha_bar = schedule(alpha_bar, "inpainting")
     batch(image, "inpainting: image")
     kind = getattr(getattr(bare(known), "dtype", None), "kind", None)
     if kind != "b":
@@ -43,14 +44,14 @@ def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeat
     repeats = size(repeats, "inpainting: repeats", 1)
 
     def paint(x: Any, t: int, s: int) -> Any:
-        schedule, t, s = checked_step("inpainting", alpha_bar, x, t, s)
+        _, t, s = checked_step("inpainting", alpha_bar, x, t, s)
         if tuple(x.shape) != answer_shape:
             raise ValueError(f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be equal")
         for left in reversed(range(repeats)):
-            noised = diffused(schedule, image, s, normal_like(x))
+            noised = diffused(alpha_bar, image, s, normal_like(x))
             painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
             if left:
-                keep = float(schedule[t] / schedule[s])             # q(x_t | x_s): all steps from s to t in one
+                keep = float(alpha_bar[t] / alpha_bar[s])           # q(x_t | x_s): all steps from s to t in one
                 x = keep ** 0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)
         return painted
 

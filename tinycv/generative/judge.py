@@ -122,4 +122,4 @@ def train(model: ConvNet, images: np.ndarray, labels: np.ndarray, epochs: int, s
                         transform=lambda x, rng: random_affine(x, rng, degrees=10, translate=0.07))
     optimizer = AdamW(model.parameters(), lr=3e-3)
     fit(model, optimizer, lambda m, x, y: cross_entropy(m(x), y, label_smoothing=0.05), loader, epochs, seed=seed,
-        schedule=warmup_cosine(epochs * len(loader), warmup=len(loader) // 4), progress=False)
+        schedule=warmup_cosine(max(epochs, 1) * len(loader), warmup=len(loader) // 4), progress=False)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import choice, number, shown, size
+from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.generative.diffusion import Denoiser, normal_like, schedule, signal_and_noise, to_noise
 from tinycv.generative.inputs import answer, answering, batch, function, whole_time
@@ -99,8 +99,8 @@ def _walked(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any
     function(step, f"{who}: step")
     batch(x, f"{who}: x")
     ndim = getattr(bare(times), "ndim", 1)
-    if isinstance(times, (str, dict, set)) or ndim != 1 or not hasattr(times, "__len__") or not len(times):
-        raise (TypeError if not hasattr(times, "__len__") or isinstance(times, (str, dict, set)) else ValueError)(
+    if isinstance(times, NOT_SIZES) or ndim != 1 or not hasattr(times, "__len__") or not len(times):
+        raise (TypeError if not hasattr(times, "__len__") or isinstance(times, NOT_SIZES) else ValueError)(
             f"{who}: times is {shown(times)}; it must be a sequence of at least one time")
     return _steps(who, step, x, times)
 

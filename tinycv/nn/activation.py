@@ -5,7 +5,7 @@ relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,8 @@ def _leaky_relu(xp, x, negative_slope=0.01):
     for at in blocks(xp, x.size):
         bent = xp.multiply(values[at], negative_slope, out=y[at])
         larger(values[at], bent, out=bent)                          # where would take many times as long
+        if not negative_slope:
+            bent[...] = xp.where(values[at] == inf, inf, bent)      # not NaN, which 0 * inf is
 
     def pull(g):
         g, slope = flat(g, order), xp.empty_like(values)

@@ -23,6 +23,7 @@ from tinycv.engine.ops import all_reduce, sqrt
 from tinycv.engine.reduce import few, sum_rows
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
+from tinycv.nn.checks import epsilon
 from tinycv.nn.module import Module
 from tinycv.nn.norm import each, images, per_channel, pixels, scaled, sums
 
@@ -49,7 +50,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     In shards (parallel.py) the batch is the whole batch, so results do not depend on how many there are.
     ValueError for a batch with one value a channel, whose variance says nothing.
     """
-    eps, momentum = number(eps, "batch_norm: eps", 0), number(momentum, "batch_norm: momentum")
+    eps, momentum = epsilon(eps, "batch_norm: eps"), number(momentum, "batch_norm: momentum", 0, 1)
     choice(training, "batch_norm: training", (True, False))
     check(x, running_mean, running_var, weight, bias)
     if not training:
@@ -115,7 +116,7 @@ class BatchNorm2d(Module):
                  track_running_stats: bool = True):
         name = type(self).__name__
         self.num_features = num_features = size(num_features, f"{name}: num_features")
-        self.eps, self.momentum = number(eps, f"{name}: eps", 0), number(momentum, f"{name}: momentum")
+        self.eps, self.momentum = epsilon(eps, f"{name}: eps"), number(momentum, f"{name}: momentum", 0, 1)
         for option, value in (("affine", affine), ("track_running_stats", track_running_stats)):
             choice(value, f"{name}: {option}", (True, False))
         self.weight = init.ones((num_features,)) if affine else None

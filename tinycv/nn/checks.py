@@ -5,6 +5,7 @@ Nothing here looks at values: that would be to wait for a GPU.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
@@ -12,6 +13,7 @@ from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  fla
 NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
 
 
+MOST_FLOAT = sys.float_info.max
 MOST = 2 ** 40                                  # features or channels: more are a mistake, and no memory holds their weights
 
 
@@ -53,4 +55,4 @@ def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
 
 def epsilon(eps: Any, what: str = "eps") -> float:
     """A number that keeps a divisor from being 0: not negative."""
-    return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, below=float("inf"))
+    return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, MOST_FLOAT)

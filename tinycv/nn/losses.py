@@ -17,10 +17,11 @@ import numpy as np
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
+from tinycv.engine.methods import astype
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.shards import divisor
-from tinycv.engine.tensor import Parameter, Tensor, bare
+from tinycv.engine.tensor import Parameter, Tensor, as_array, bare
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
@@ -47,7 +48,7 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     logp = log_softmax(where(counted, input, 0.0))                  # (N, C)
     nothing = (bare(q) == 0) & (bare(logp) == -inf)
     loss = -(q * where(nothing, 0.0, logp)).sum(axis=-1)            # (N,)
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / divisor(counts)
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / not_zero(divisor(counts))
 
 
 def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int, label_smoothing: float) -> tuple:
@@ -69,6 +70,12 @@ def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int
     return q, total.astype(scores.dtype), (q != 0).any(axis=-1, keepdims=True)
 
 
+def not_zero(total: Any) -> Any:
+    """What a mean divides by, NaN in place of 0: the sum may be more than 0, by label smoothing, where all weights of the
+    rows' own classes are 0."""
+    return array_module(total).where(total == 0, np.nan, total).astype(total.dtype) if hasattr(total, "dtype") else total
+
+
 def no_gradient() -> None:
     """TypeError where somebody wants to learn the weights of classes."""
     raise TypeError("cross_entropy: weight requires a gradient, but it is data and gets none; give weight.detach()")
@@ -81,11 +88,12 @@ def check_reduction(reduction: str) -> None:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Mean squared error of two arrays of one shape."""
+    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32."""
     array(input, "mse_loss: input")
     if input.shape != array(target, "mse_loss: target").shape:
         raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
     choice(reduction, "mse_loss: reduction", ("mean", "sum", "none"))
+    input, target = (x if x.dtype.kind == "f" else astype(x) for x in (input, target))      # integers would wrap
     error = (input - target) ** 2
     return error if reduction == "none" else error.sum() if reduction == "sum" else error.mean()
 
@@ -112,7 +120,7 @@ def buffer(value: Any, what: str) -> Tensor | None:
         return None
     if not isinstance(value, (list, tuple)):
         array(value, what)
-    return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(value).detach()
+    return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(as_array(value, what=what))
 
 
 def class_number(value: Any, what: str) -> int:
@@ -165,7 +173,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     else:
         loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
     loss = loss if every else xp.where(counted, loss, 0)            # (N,)
-    counts = divisor(counts) if reduction == "mean" else None
+    counts = not_zero(divisor(counts)) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tinycv.engine.cuda import Kernels, packed
 from tinycv.engine.shards import divisor
-from tinycv.nn.losses import against_shares, check, cross_entropy, no_gradient
+from tinycv.nn.losses import against_shares, check, cross_entropy, no_gradient, not_zero
 
 kernels = Kernels(r"""
 // ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own x[target] - sum share x:
@@ -89,7 +89,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     rows, width = x.shape
     loss, counted = xp.empty(rows, x.dtype), xp.empty(rows, x.dtype)
     kernels.cross_entropy(x, rows, rows, width, x, classes, weight, smoothing, ignored, loss, counted)
-    count = divisor(counted.sum()) if reduction == "mean" else None
+    count = not_zero(divisor(counted.sum())) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / count
 
     def pull(g):

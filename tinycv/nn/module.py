@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, capturing, state
-from tinycv.engine.arguments import choice, shown, size
+from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 
@@ -111,7 +111,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Training behaviour (dropout drops) or, with False, evaluation."""
-        choice(mode, "train: mode", (True, False))
+        mode = flag(mode, "train: mode")
         for module in self.modules():
             module.training = mode
         return self

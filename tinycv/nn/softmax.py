@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import size
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
 from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
@@ -43,9 +43,7 @@ class Softmax(Module):
     """softmax along one axis."""
 
     def __init__(self, axis: int = -1):
-        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-            raise TypeError(f"Softmax: axis is {shown(axis)}; it must be a whole number")
-        self.axis = axis
+        self.axis = size(axis, "Softmax: axis", -64)                # NumPy's arrays have at most 64 axes
 
     def forward(self, x: Any) -> Any:
         return softmax(x, self.axis)

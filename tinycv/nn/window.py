@@ -67,7 +67,7 @@ def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
 
 def two(name: str, value: Any, least: int = 0) -> tuple:
     """3 is (3, 3), a pair is itself."""
-    if type(value) is int and value >= least:
+    if type(value) is int and least <= value < 2 ** 63:
         return value, value
     try:
         if isinstance(value, (tuple, list, int)) or getattr(value, "ndim", 2) < 2:

@@ -25,7 +25,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import batch_leads, padding_mask, some
+from tinycv.sequence.masks import batch_leads, padding_mask, some, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,
@@ -79,7 +79,7 @@ class Transformer(Module):
 
     def placed(self, embed: Embedding, ids: Any, start: int = 0) -> Any:
         """What a stack reads: a vector for each word, with its place written in. (B, T, E)"""
-        x = embed(ids)
+        x = without_padding(embed(ids), ids)
         return dropout(self.position(sqrt(x.shape[-1]) * x, start), self.dropout, self.training)
 
     # -- writing, word by word ----------------------------------------------------------------------------

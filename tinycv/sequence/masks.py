@@ -131,6 +131,15 @@ def without_lost(x: Any, attn_mask: Any) -> Any:
     return where(looked_at[..., None] | isfinite(bare(x)), x, 0.0)
 
 
+def without_padding(x: Any, ids: Any) -> Any:
+    """Words x (B, T, E) with 0 in place of NaN and inf where ids (B, T) are padding. A decoder reads the padding after an
+    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before."""
+    xp = array_module(bare(x))
+    if xp is np and all_finite(bare(x)):
+        return x
+    return where((from_host(xp, bare(ids)) != PAD)[..., None] | isfinite(bare(x)), x, 0.0)
+
+
 def all_finite(*xs: Any) -> bool:
     """Are these arrays of the host surely finite? (A sum that overflows is a no.)"""
     with np.errstate(all="ignore"):

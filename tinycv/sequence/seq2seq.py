@@ -47,7 +47,7 @@ from tinycv.sequence.align import (
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import flag, some
+from tinycv.sequence.masks import flag, some, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -130,7 +130,8 @@ class Decoder(Module):
         some(target, "Decoder: target")
         if not isinstance(before, dict):
             raise TypeError(f"Decoder: before is {shown(before)}; it must be the dict that start(...) returned")
-        read = dropout(self.embedding(target), self.dropout, self.training)                             # (B, T, E)
+        read = without_padding(self.embedding(target), target)
+        read = dropout(read, self.dropout, self.training)                                               # (B, T, E)
         state = each(before["state"], batch_second)
         if self.looks_first:
             y, state, context, weights = self.stepwise(read, state, before)

@@ -31,6 +31,7 @@ from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.ops import relu
 from tinycv.nn import init
 from tinycv.nn.activation import gelu
+from tinycv.nn.checks import epsilon
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
@@ -58,7 +59,7 @@ class TransformerEncoderLayer(Module):
         d_model, nhead = size(d_model, f"{owner}: d_model", 1), size(nhead, f"{owner}: nhead", 1)
         dim_feedforward = size(dim_feedforward, f"{owner}: dim_feedforward", 1)
         dropout = number(dropout, f"{owner}: dropout", 0, 1)
-        layer_norm_eps = number(layer_norm_eps, f"{owner}: layer_norm_eps", 0)
+        layer_norm_eps = epsilon(layer_norm_eps, f"{owner}: layer_norm_eps")
         batch_leads(batch_first, owner)
         self.self_attn = MultiheadAttention(d_model, nhead, dropout)
         self.linear1 = Linear(d_model, dim_feedforward)
@@ -146,7 +147,8 @@ class TransformerEncoder(Module):
     """
 
     def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), norm
+        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), last_norm(
+            norm, "TransformerEncoder: norm")
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
@@ -176,7 +178,8 @@ class TransformerDecoder(Module):
     """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if there is one."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), norm
+        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), last_norm(
+            norm, "TransformerDecoder: norm")
 
     def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
                 tgt_is_causal: bool = False) -> Any:
@@ -206,6 +209,13 @@ class TransformerDecoder(Module):
             cross.append(layer.cross_weights(tgt, memory, memory_mask))
             tgt = layer(tgt, memory, memory_mask=memory_mask, tgt_is_causal=True)
         return own, cross
+
+
+def last_norm(norm: Any, what: str) -> Module | None:
+    """What comes after the last block: a Module, or None."""
+    if norm is not None and not isinstance(norm, Module):
+        raise TypeError(f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None")
+    return norm
 
 
 def copies(layer: Module, count: int, what: str) -> list[Module]:

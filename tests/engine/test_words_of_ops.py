@@ -1,0 +1,139 @@
+"""How ops may be called, and what they say where they cannot be: inputs by name, flags of NumPy, writes in place, and
+nonsense that must not pass in silence."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wrong_calls import RIDDLE
+
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.engine.record import OPS
+from tinycv.nn import functional as F
+
+TWO = {"maximum", "minimum", "add", "sub", "mul", "div", "power", "remainder", "equal", "less", "matmul", "logical_or"}
+ONE = {"exp", "relu", "sigmoid", "softplus", "tanh", "erf", "abs", "sum", "mean", "max", "argmax", "flip", "cumsum", "norm"}
+ODD = ("word", b"x", [], {}, None, 1j, np.array("a"), np.array([1j]), np.array([None]), np.datetime64("2020"), len,
+       np.zeros(3), np.zeros((5, 2)), 10 ** 30)
+
+
+def square() -> Tensor:
+    return Tensor(np.array([[0.5, 2.0], [1.5, 3.0]]), requires_grad=True)
+
+
+def sentence(call) -> str:
+    """What a wrong call says, which must be no riddle; empty where it returns."""
+    try:
+        call()
+    except Exception as error:
+        assert not RIDDLE.search(str(error)), str(error)
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", sorted(TWO | ONE))
+def test_inputs_may_be_given_by_name(name):
+    function, x = OPS[name], square()
+    inputs = function.row.inputs
+    by_place = function(*[x] * len(inputs))
+    by_name = function(**{name: x for name in reversed(inputs)})
+    assert by_name.tolist() == by_place.tolist()
+    mixed = function(x, **{name: x for name in inputs[1:]})
+    assert mixed.tolist() == by_place.tolist()
+
+
+@pytest.mark.parametrize("name", sorted(TWO | ONE))
+def test_a_missing_doubled_or_unknown_argument_is_named(name):
+    function, x = OPS[name], square()
+    inputs = function.row.inputs
+    everything = {each: x for each in inputs}
+    with pytest.raises(TypeError, match=f"{name}.*missing {inputs[-1]}"):
+        function(**{each: x for each in inputs[:-1]})
+    for wrong in (lambda: function(*everything.values(), **{inputs[0]: x}), lambda: function(**everything, stranger=1),
+                  lambda: function(*everything.values(), *range(5))):
+        assert sentence(wrong).startswith(name)
+
+
+def test_the_gradient_of_an_input_by_name_is_the_same():
+    x = square()
+    F.relu(x=x).sum().backward()
+    assert x.grad.tolist() == [[1, 1], [1, 1]]
+    y = tinycv.where(c=x > 1, a=x, b=0.0)
+    assert y.tolist() == [[0, 2], [1.5, 3]]
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "std", "norm", "logsumexp"])
+def test_a_bool_of_numpy_is_a_flag(name):
+    reduce, x = getattr(tinycv, name), square()
+    for flag in (True, False):
+        assert reduce(x, axis=1, keepdims=np.bool(flag)).tolist() == reduce(x, axis=1, keepdims=flag).tolist()
+    assert "keepdims is 'word'; it must be True or False" in sentence(lambda: reduce(x, 1, keepdims="word"))
+
+
+def test_layers_and_losses_take_numpy_s_bools_and_words():
+    yes = np.bool(True)
+    for layer in (nn.Linear(2, 3, bias=yes), nn.LayerNorm(2, bias=yes), nn.BatchNorm1d(2, affine=yes)):
+        assert layer.bias is not None
+    assert F.dropout(square(), 0.0, training=yes).shape == (2, 2) and nn.Linear(2, 2).train(yes).training is True
+    assert F.mse_loss(square(), square(), reduction=np.str_("sum")).item() == 0
+    assert nn.Conv2d(1, 1, np.array([3, 1])).weight.shape == (1, 1, 3, 1)
+
+
+@given(st.sampled_from(ODD), st.sampled_from(["+=", "-=", "*=", "/=", "x[0]", "x[0, 1]", "x[[0, 1]]"]),
+       st.sampled_from([np.float32, np.int64, bool]))
+def test_a_write_in_place_says_what_does_not_fit(value, where, dtype):
+    x = Tensor(np.ones((2, 2), dtype))
+    before = x.tolist()
+    kinds = {"+=": "__iadd__", "-=": "__isub__", "*=": "__imul__", "/=": "__itruediv__"}
+    places = {"x[0]": 0, "x[0, 1]": (0, 1), "x[[0, 1]]": [0, 1]}
+    said = sentence(lambda: getattr(x, kinds[where])(value) if where in kinds else x.__setitem__(places[where], value))
+    assert not said or (f"x {where} value" if where in kinds else "x[index] = value") in said
+    assert not said or x.tolist() == before
+
+
+@pytest.mark.parametrize("index", ["word", 5, (0, 7), 10 ** 30, [0, 9], (1, 1, 1), {}, 1.5, np.array([True] * 3)])
+def test_a_wrong_place_is_named(index):
+    x = Tensor(np.ones((2, 2)))
+    assert sentence(lambda: x.__setitem__(index, 1.0)) and sentence(lambda: x[index])
+
+
+def test_and_or_work_in_both_orders():
+    x = square() > 1
+    for other in (True, np.bool(True), np.array([True, False])):
+        assert (other & x).tolist() == (x & other).tolist() and (other | x).tolist() == (x | other).tolist()
+
+
+def test_flags_of_the_walk_are_flags():
+    for odd in (np.array([1, 2]), "no", 1, Tensor(np.ones(2))):
+        for call in (lambda odd=odd: (square() ** 2).sum().backward(retain_graph=odd),
+                     lambda odd=odd: (square() ** 2).sum().backward(create_graph=odd),
+                     lambda odd=odd: (lambda x: tinycv.grad((x * x).sum(), x, create_graph=odd))(square()),
+                     lambda odd=odd: tinycv.debug(odd)):
+            assert "it must be True or False" in sentence(call)
+
+
+@pytest.mark.parametrize("call, what", [
+    (lambda: tinycv.zeros(b"x"), "zeros: shape"), (lambda: tinycv.ones({}), "ones: shape"),
+    (lambda: tinycv.split(square(), b""), "split: sections"), (lambda: nn.LayerNorm(b"x"), "LayerNorm"),
+    (lambda: tinycv.zeros(2, dtype=np.int64(3)), "dtype is"), (lambda: square().astype(np.float64(1.5)), "dtype is"),
+    (lambda: tinycv.pad(square(), {0: (1, 1)}), "pad: width"), (lambda: tinycv.var(square(), ddof="1"), "var"),
+    (lambda: tinycv.logsumexp(square(), keepdims=[]), "logsumexp: keepdims"),
+    (lambda: tinycv.clip(square(), low=np.array([1j])), "clip: low"),
+    (lambda: nn.BatchNorm1d(3, momentum=1.5), "momentum"), (lambda: nn.BatchNorm1d(3, momentum=-1), "momentum"),
+    (lambda: F.layer_norm(square(), eps=float("inf")), "eps"), (lambda: nn.Softmax(axis=np.array(1.5)), "Softmax: axis"),
+    (lambda: nn.Conv2d(1, 1, 3, stride=10 ** 30), "stride"), (lambda: nn.Sequential(nn.ReLU())["a":], "start of the slice"),
+    (lambda: round(square().sum(), "a"), "round: digits"), (lambda: format(square().sum(), "q"), "format: 'q'"),
+    (lambda: F.gelu(np.matrix([[1.0, 2.0]])), "gelu: x"), (lambda: square().reshape(size=3), "reshape: it takes"),
+    (lambda: square().transpose([0, "a"]), "transpose"), (lambda: tinycv.flip("word", 1), "flip: x is 'word'")])
+def test_nonsense_is_refused_in_words(call, what):
+    assert what in sentence(call)
+
+
+def test_shapes_by_name_and_axes_in_an_array():
+    x = square()
+    assert x.reshape(shape=(4,)).shape == x.reshape(np.int64(4)).shape == (4,)
+    assert x.expand(shape=(3, 2, 2)).shape == (3, 2, 2)
+    for axes in ((1, 0), [1, 0], np.array([1, 0])):
+        assert x.transpose(axes).tolist() == x.transpose(axes=axes).tolist() == x.T.tolist()
