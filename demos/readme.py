@@ -24,7 +24,7 @@ READING = {                                     # chapters, and their files in t
     "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/state engine/recompute"),
     "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
                              "transformer encoder_decoder gpt"),
-    "Chapter 2, images read as sentences": ("tinycv/vision", "vit convnet recipe inside layouts weights classify"),
+    "Chapter 2, images read as sentences": ("tinycv/vision", "stem vit convnet recipe inside layouts weights classify"),
     "Chapter 3, machines that make images: the painter and the teacher": (
         "tinycv/generative", "gan turns unrolled gan_networks plane judge ../metrics"),
     "Chapter 3, from noise to images": (

@@ -76,6 +76,7 @@ LAYERS = {
     "TimeAndLabel": (lambda: embedding.TimeAndLabel(8, 5), RNG.uniform(size=B), ids()),
     "ConvNet": (lambda: vision.ConvNet(3, 8, width=2), rows(1, 8, 8)),
     "ViT": (lambda: vision.ViT(8, 4, 3, dim=8, depth=1, heads=2), rows(1, 8, 8)),
+    "ConvStem": (lambda: vision.ConvStem(1, [2], 4), rows(1, 8, 8)),
     "DiTBlock": (lambda: dit.DiTBlock(8, 2), rows(3, 8), rows(8)),
     "DiT": (lambda: generative.DiT(8, 4, dim=8, depth=1, heads=2, num_classes=5), rows(1, 8, 8), RNG.uniform(size=B), ids()),
     "Maxout": (lambda: gan_networks.Maxout(4, 3, 2), MAP),

@@ -41,6 +41,9 @@ def trained(model, images, labels, epochs, seed, transform, mix, batch_size, hel
 GOOD = {
     "ViT": (vision.ViT, SIZES),
     "ViT ": (lambda images: MODEL(images), {"images": IMAGES}),
+    "ViT  ": (vision.ViT, SIZES | {"stem": (2, 3)}),
+    "ConvStem": (vision.ConvStem, {"channels": 1, "widths": (2, 3), "dim": 4}),
+    "ConvStem ": (lambda images: vision.ConvStem(1, (2, 3), 4).eval()(images), {"images": IMAGES}),
     "ConvNet": (vision.ConvNet, {"num_classes": 3, "image_size": 8, "in_channels": 1, "width": 2}),
     "ConvNet ": (lambda images: vision.ConvNet(3, 8, 1, 2).eval()(images), {"images": IMAGES}),
     "patchify": (vision.patchify, {"images": tinycv.tensor(IMAGES), "patch_size": 4}),

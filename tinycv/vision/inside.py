@@ -132,6 +132,9 @@ def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     taken.model(model, "patch_filters: model", ViT)
     count = doors.whole(count, "patch_filters: count")
+    if model.has_stem:
+        raise ValueError("patch_filters: the model has a convolutional stem, and so no filters of a "
+                         "whole patch; build it without stem")
     weight = model.patch_embed.weight.numpy()                                               # (D, C P P)
     if not 0 < count <= min(weight.shape):
         raise ValueError(f"patch_filters: {count} components of weights {weight.shape}; there are {min(weight.shape)}")

@@ -8,13 +8,16 @@
 The steps, as the lecture names them: cut into patches, flatten, project linearly, put CLS in front, add positions, pass
 the encoders, and read the class off C0, the place where CLS came out: it alone has looked at everything for this.
 (Or off the mean of all patches, without a CLS that asks: ibid., appendix D.3.)
+The first three steps may be replaced by a convolutional stem (stem.py), which helps if images are few.
 
-Read before: sequence/attention.py, sequence/transformer.py.   See at work: demos/06_vit.py, and demos/07_vit_maps.py.
+Read before: sequence/attention.py, sequence/transformer.py, stem.py.
+See at work: demos/06_vit.py, and demos/07_vit_maps.py.
 Shapes: B images, C channels, P patch side, N = (H / P) (W / P) patches, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tinycv.data.doors import whole
@@ -27,6 +30,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.transformer import TransformerEncoderLayer
 from tinycv.vision import taken
+from tinycv.vision.stem import ConvStem
 
 
 def patchify(images: Any, patch_size: int) -> Any:
@@ -63,11 +67,13 @@ class ViT(Module):
     paper where left out), dropout after each branch. Blocks are pre-norm with GELU, as in the paper.
     pool: what the class is read off, "cls" for C0, or "mean" for the mean of the patches' places; CLS is there in both.
     layer_norm_eps: the ε of every norm; those who trained the weights you load chose it.
+    stem: the widths of the n convolutions of a ConvStem, which makes the tokens in place of the patch
+    projection; patch_size must then be 2^n, and image_size / patch_size is rounded up.
     """
 
     def __init__(self, image_size: int, patch_size: int, num_classes: int, channels: int = 1, dim: int = 64,
                  depth: int = 4, heads: int = 4, mlp_dim: int | None = None, dropout: float = 0.0, pool: str = "cls",
-                 layer_norm_eps: float = 1e-5):
+                 layer_norm_eps: float = 1e-5, stem: Iterable[int] | None = None):
         image_size, patch_size = whole(image_size, "ViT: image_size", 1), whole(patch_size, "ViT: patch_size", 1)
         num_classes, channels = whole(num_classes, "ViT: num_classes", 1), whole(channels, "ViT: channels", 1)
         dim, depth = whole(dim, "ViT: dim", 1), whole(depth, "ViT: depth", 1)
@@ -78,13 +84,16 @@ class ViT(Module):
         if dim % heads:
             raise ValueError(f"ViT: dim {shown(dim)} does not divide among {shown(heads)} heads: {dim % heads} numbers "
                              "would be left over")
-        if image_size % patch_size:
-            raise ValueError(f"ViT: image_size {shown(image_size)} does not divide into patches of patch_size {patch_size}: "
-                             f"{image_size % patch_size} pixels would be left over")
+        widths = None if stem is None else sizes(stem, "ViT: stem", least=1)
+        _check_sides(image_size, patch_size, widths)
         choice(pool, "ViT: pool", ("cls", "mean"))
-        count = (image_size // patch_size) ** 2
+        count = (-(-image_size // patch_size)) ** 2                 # rounded up, as a stem does
         self.image_size, self.patch_size, self.channels, self.pool = image_size, patch_size, channels, pool
-        self.patch_embed = Linear(channels * patch_size ** 2, dim)
+        self.has_stem = widths is not None
+        if self.has_stem:
+            self.patch_embed = ConvStem(channels, widths, dim)
+        else:
+            self.patch_embed = Linear(channels * patch_size ** 2, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
         self.blocks = [TransformerEncoderLayer(dim, heads, mlp_dim, dropout, "gelu", True, layer_norm_eps)
@@ -107,7 +116,8 @@ class ViT(Module):
     def embed(self, images: Any) -> Any:
         """Patches, projected, with CLS in front and positions added: (B, N + 1, D)."""
         images = taken.images(images, "ViT", (self.channels, self.image_size, self.image_size))
-        x = self.patch_embed(patchify(images, self.patch_size))      # (B, N, D)
+        x = images if self.has_stem else patchify(images, self.patch_size)
+        x = self.patch_embed(x)                                      # (B, N, D)
         cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))    # (B, 1, D)
         return concatenate([cls, x], axis=1) + self.pos_embed        # (B, N + 1, D)
 
@@ -118,3 +128,13 @@ class ViT(Module):
             maps.append(block.self_attn.weights(block.norm1(x)))
             x = block(x)
         return maps
+
+
+def _check_sides(image_size: int, patch_size: int, widths: tuple | None) -> None:
+    """Patches fill the image; a stem of n convolutions halves it n times, and may round up."""
+    if widths is not None and 2 ** len(widths) != patch_size:
+        raise ValueError(f"ViT: patch_size is {shown(patch_size)}, and stem={widths} halves the image "
+                         f"{len(widths)} times; patch_size must then be {2 ** len(widths)}")
+    if widths is None and image_size % patch_size:
+        raise ValueError(f"ViT: image_size {shown(image_size)} does not divide into patches of patch_size {patch_size}: "
+                         f"{image_size % patch_size} pixels would be left over")

@@ -100,6 +100,10 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
     choice(layout, "save_vit: layout", LAYOUTS)
     if model.pool != "cls":
         raise ValueError(f"save_vit: pool {model.pool!r}: all layouts read the class off CLS")
+    if model.has_stem:
+        raise ValueError("save_vit: the model has a convolutional stem, and no layout of "
+                         f"{', '.join(LAYOUTS)} has names for one; tinycv.checkpoint.save_model "
+                         "writes it under our names")
     width, count = model.pos_embed.shape[2], model.pos_embed.shape[1]
     sizes = {"D": width, "N": count, "C": model.channels, "P": model.patch_size, "K": model.head.weight.shape[0],
              "M": model.blocks[0].linear1.weight.shape[0]}
