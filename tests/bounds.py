@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +68,14 @@ def main() -> None:
     rows = defaultdict(list)
     runs = itertools.product(options.kernels.split(","), map(int, options.threads.split(",")), range(options.seeds))
     for kernel, threads, seed in runs:
+        turns: Counter = Counter()                                      # an assertion in a loop: a row for each turn
         for node, line, text, values, *failed in run(kernel, threads, seed, extra):
-            rows[node, line, text].append(values)
+            turns[node, line] += 1
+            rows[node, line, turns[node, line], text].append(values)
             if failed:
                 print(f"failed: {node}:{line} {text} {values} ({kernel}, threads {threads}, seed {seed})", flush=True)
-    for (node, line, text), values in rows.items():
-        print(f"{node}:{line}  {text}")
+    for (node, line, turn, text), values in rows.items():
+        print(f"{node}:{line} ({turn})  {text}")
         for column in itertools.zip_longest(*values):
             v = np.array([x for x in column if x is not None])
             if v.std() > 1e-9 * abs(v.mean()):                                                  # a bound does not vary

@@ -84,7 +84,8 @@ def path(tmp_path):
 @pytest.mark.statistical
 def test_a_line_is_learnt(device):
     model, history = train(epochs=30, schedule=None, seed=SEED, device=device)
-    assert len(history.losses) == 30 * BATCHES and history.losses[0] > 0.1 > history.losses[-1]
+    assert len(history.losses) == 30 * BATCHES
+    assert np.mean(history.losses[-2 * BATCHES:]) < 0.15 < history.losses[0]
     assert json.loads(json.dumps(history.to_dict())) == history.to_dict() and history.seconds > 0
 
 

@@ -62,7 +62,7 @@ def test_a_batch_of_one_image_meets_itself_and_stays(mix):
 @pytest.mark.statistical
 def test_mixup_with_a_small_alpha_leaves_most_batches_as_they_are_and_with_one_makes_all_shares_equally_likely():
     chance = rng(SEED)
-    even = {alpha: np.array([abs(mixup(X[:2], Y[:2], chance, alpha)[1].max() - 0.5) for _ in range(400)])
+    even = {alpha: np.array([abs(mixup(X[:2], Y[:2], chance, alpha)[1].max() - 0.5) for _ in range(1600)])
             for alpha in (0.01, 1.0)}
     assert (even[0.01] > 0.49).mean() > 0.9
     assert even[1.0][even[1.0] < 0.5].mean() == pytest.approx(0.25, abs=0.03)       # 0.5: an image that met itself

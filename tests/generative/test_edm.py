@@ -94,7 +94,7 @@ def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
         return Tensor((best(noised, level) - c_skip * noised) / c_out, device=device)
 
     y = Tensor(MEAN + STD * RNG.normal(size=(200_000, 1)), device=device)
-    assert edm_loss(model, y, sigma_data=1.0).item() == pytest.approx(least, rel=0.01)
+    assert edm_loss(model, y, sigma_data=1.0).item() == pytest.approx(least, rel=0.02)
 
 
 @pytest.mark.statistical
@@ -159,12 +159,13 @@ def test_the_whole_chain_learns_a_gaussian(device):
     """Loss, network and sampler together: the least network for it, F = w x + b with c_noise unread."""
     from tinycv.optim import Adam
     layer = tinycv.nn.Linear(1, 1).to(device)
+    layer.weight.data, layer.bias.data = layer.weight.data * 0 + 1, layer.bias.data * 0 + 1             # far from the end
     optimizer, data = Adam(layer.parameters(), lr=0.02), np.random.default_rng(SEED + 1)
-    for _ in range(150):
+    for _ in range(300):
         y = Tensor((0.5 * data.normal(size=(512, 1))).astype(np.float32), device=device)
         optimizer.zero_grad()
         edm_loss(lambda x, c: layer(x), y).backward()
         optimizer.step()
     denoise = edm_denoiser(lambda x, c: layer(x))
     start = Tensor(80 * data.normal(size=(2000, 1)).astype(np.float32), device=device)
-    assert sample(partial(heun_step, denoise), start, edm_sigmas(18)).numpy().std() == pytest.approx(0.5, rel=0.1)
+    assert sample(partial(heun_step, denoise), start, edm_sigmas(18)).numpy().std() == pytest.approx(0.5, rel=0.2)

@@ -94,8 +94,8 @@ def test_known_pixels_come_out_as_they_went_in(device, step, repeats):
 def test_repeated_painting_makes_the_unknown_fit_the_known(device):
     """Given 1.5, the other of the pair is N(1.5 RHO, 1 - RHO²). Painted once, it falls short of that mean."""
     once, often = (painted(device, partial(ddpm_step, variance="small"), repeats)[:, 1] for repeats in (1, 10))
-    assert often.mean() == pytest.approx(1.5 * RHO, abs=0.08)
-    assert often.var() == pytest.approx(1 - RHO ** 2, rel=0.3)
+    assert often.mean() == pytest.approx(1.5 * RHO, abs=0.12)
+    assert often.var() == pytest.approx(1 - RHO ** 2, rel=0.35)
     assert once.mean() < often.mean() - 0.3
 
 

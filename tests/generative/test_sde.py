@@ -180,14 +180,14 @@ def test_a_mistake_in_the_corrector_is_seen(monkeypatch, right, wrong):
 
 @pytest.mark.statistical
 def test_corrector_steps_mend_the_predictors_error(name):
-    sde, x = SDES[name](module), np.random.default_rng(SEED).normal(size=(4000, 2))
+    sde, x = SDES[name](module), np.random.default_rng(SEED).normal(size=(20_000, 2))
     start = math.sqrt(variance(sde, 1.0)) * x
     spread = []
     for corrections in (0, 4):
         tinycv.manual_seed(SEED)
-        end = predictor_corrector(sde, gaussian_score(sde), start, np.linspace(1, 0.01, 12), 0.16, corrections)
+        end = predictor_corrector(sde, gaussian_score(sde), start, np.linspace(1, 0.01, 8), 0.16, corrections)
         spread.append(abs(end.var() / variance(sde, 0.01) - 1))
-    assert spread[0] > 1.5 * spread[1] and spread[1] < 0.05
+    assert spread[0] - spread[1] > 0.025 and spread[1] < 0.11
 
 
 @pytest.mark.statistical
@@ -200,7 +200,7 @@ def test_the_reverse_sde_brings_noise_back_to_the_data_on_any_device(device):
     assert end.dtype == np.float32 and len(path) == 3 and np.abs(to_numpy(path[0])).max() > 15
     gaps = np.linalg.norm(end[:, None] - density.means, axis=-1)
     assert (gaps.min(axis=1) < 4 * density.sigma).mean() > 0.98
-    assert np.bincount(gaps.argmin(axis=1), minlength=8).min() > 40
+    assert np.bincount(gaps.argmin(axis=1), minlength=8).min() > 30                 # 75 on average
 
 
 @pytest.mark.parametrize("make, message", [(lambda: VE(1.0, 0.5), "below sigma_max"), (lambda: VP(3, 1), "at most beta_max"),

@@ -122,13 +122,13 @@ def test_positions_at_right_angles_are_alike_to_themselves_alone_however_long(de
 def test_positions_whose_cosine_falls_with_distance_have_rho_one_and_shuffled_ones_none():
     positions = np.linalg.cholesky(np.exp(-patch_distance(3) ** 2 / 8))     # rows whose products are just that
     assert nearness_learned(with_positions("cpu", positions)) > 0.98        # rounding tells equals apart
-    rhos = [nearness_learned(with_positions("cpu", RNG.permutation(positions))) for _ in range(40)]
+    rhos = [nearness_learned(with_positions("cpu", RNG.permutation(positions))) for _ in range(60)]
     assert abs(np.mean(rhos)) < 0.15
 
 
 @pytest.mark.statistical
 def test_an_untrained_model_has_learned_nothing_of_places():
-    assert abs(nearness_learned(ViT(image_size=28, patch_size=4, num_classes=10))) < 0.1
+    assert abs(nearness_learned(ViT(image_size=28, patch_size=4, num_classes=10))) < 0.2
 
 
 def test_spearman_is_one_for_any_rising_function_and_minus_one_for_a_falling_one():
