@@ -82,7 +82,7 @@ def test_a_gan_paints_where_the_data_are():
     loader = DrawnLoader(lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200, SEED)
     adams = (AdamW(side.parameters(), lr=1e-2, betas=(0.5, 0.9)) for side in (generator, discriminator))
     fit_gan(generator, discriminator, *adams, loader, 1, progress=False)
-    assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=0.7)
+    assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=1)
 
 
 def test_a_model_comes_back_from_a_file(tmp_path):

@@ -94,7 +94,7 @@ def test_the_loss_of_the_best_denoiser_is_what_nobody_can_know(device):
         return Tensor((best(noised, level) - c_skip * noised) / c_out, device=device)
 
     y = Tensor(MEAN + STD * RNG.normal(size=(200_000, 1)), device=device)
-    assert edm_loss(model, y, sigma_data=1.0).item() == pytest.approx(least, rel=0.01)
+    assert edm_loss(model, y, sigma_data=1.0).item() == pytest.approx(least, rel=0.02)
 
 
 @pytest.mark.statistical

@@ -157,12 +157,12 @@ def test_a_penalty_trains_every_weight_of_a_conv_net_by_its_finite_differences(p
     for p, g in zip(critic.parameters(), found, strict=True):
         way = RNG.normal(size=p.shape)
         values = []
-        for h in (1e-4, -1e-4):
+        for h in (1e-5, -1e-5):
             p.data = p._data + h * way
             values.append(value().item())
             p.data = p._data - h * way
         slope = 0.0 if g is None else (g.numpy() * way).sum()       # the last bias does not bend anything
-        assert (values[0] - values[1]) / 2e-4 == pytest.approx(slope, rel=1e-5, abs=1e-8)
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
 def test_slopes_of_a_conditional_network_are_by_the_image_alone():

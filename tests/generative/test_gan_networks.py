@@ -113,7 +113,7 @@ def test_against_a_fixed_generator_the_discriminator_ends_at_p_over_p_plus_p_of_
             DrawnLoader(gaussian, 256, 800, SEED), 1, schedule=warmup_cosine(800), progress=False)
     x = np.linspace(-1, 2, 31)                                     # where there are data
     p, q = 2 * np.exp(-2 * (x - 1) ** 2), np.exp(-0.5 * x ** 2)     # both times the root of 2 pi
-    assert np.abs(chance_of_real(discriminator, x) - p / (p + q)).max() < 0.08
+    assert np.abs(chance_of_real(discriminator, x) - p / (p + q)).max() < 0.12
 
 
 @pytest.mark.statistical

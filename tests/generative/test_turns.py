@@ -241,7 +241,7 @@ def test_both_sides_are_told_the_class_and_fakes_follow_it():
     fit_gan(generator, discriminator, *adams, DrawnLoader(draw, 64, 200, SEED), 1, penalty=R1(0.1), progress=False)
     for c in range(3):
         made = generator(tinycv.randn(200, 2), Tensor(np.full(200, c))).numpy()
-        assert made.mean() == pytest.approx(3 * c - 3, abs=0.7)
+        assert made.mean() == pytest.approx(3 * c - 3, abs=1)
 
 
 def test_the_average_follows_the_generator_once_a_step_of_its_own():

@@ -160,7 +160,7 @@ def test_it_learns_with_dropout_too_and_then_answers_steadily(device):
     before = cross_entropy(model.eval()(x), labels).item()
     steps(model.train(), device, count=60, rate=0.02)
     after = [cross_entropy(model.eval()(x), labels).item() for _ in range(2)]
-    assert after[0] / before < 0.6
+    assert after[0] / before < 0.7
     assert after[0] == after[1]
 
 
