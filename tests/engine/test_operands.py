@@ -220,7 +220,8 @@ def test_a_tensor_as_an_option_is_refused_since_no_gradient_would_reach_it(call,
 def test_what_is_no_number_is_refused_by_name(name, wrong):
     x = Tensor(np.ones(2, np.float32))
     for call, which in ((lambda: getattr(ops, name)(x, wrong), "b"), (lambda: getattr(ops, name)(wrong, x), "a")):
-        with pytest.raises(TypeError, match=f"{name}: {which}( is .*; it must be a Tensor|: an array of .* cannot become a Tensor)"):
+        said = f"{name}: {which}( is .*; it must be a Tensor|: an array of .* cannot become a Tensor)"
+        with pytest.raises(TypeError, match=said):
             call()
 
 

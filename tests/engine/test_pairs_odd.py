@@ -77,13 +77,14 @@ def refuse_difference(found: list | Exception, wanted: list | Exception, what: s
     if isinstance(found, Exception):
         return
     assert not isinstance(wanted, Exception), f"{what}: {found!r} and {wanted!r}"
+    close = max((CLOSE[z.dtype.char] for z in wanted if z is not None), default=0.0)     # of the roughest type among them
     for y, z in zip(found, wanted, strict=True):
         assert (y is None) == (z is None), what
         if y is not None:
             assert (y.dtype, y.shape) == (z.dtype, z.shape), what
             finite = z[np.isfinite(z)].astype("f8")
-            atol = CLOSE[z.dtype.char] * max(1.0, np.abs(finite).max(initial=0.0))
-            assert np.allclose(y.astype("f8"), z.astype("f8"), CLOSE[z.dtype.char], atol, equal_nan=True), what
+            atol = close * max(1.0, np.abs(finite).max(initial=0.0))
+            assert np.allclose(y.astype("f8"), z.astype("f8"), close, atol, equal_nan=True), what
 
 
 def halves_of(name: str) -> list:

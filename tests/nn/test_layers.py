@@ -138,10 +138,17 @@ def test_what_dropout_forgot_gets_no_gradient_and_the_rest_gets_it_scaled(device
     assert set(np.unique(y.numpy())) == {0, 4}
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_a_probability_out_of_range_is_refused_by_name(p):
     with pytest.raises(ValueError, match=f"p is {p}"):
         nn.Dropout(p)(tinycv.ones(2))
+
+
+def test_dropout_of_everything_leaves_zeros():
+    x = tinycv.Tensor([1.0, float("inf")], requires_grad=True)
+    y = nn.Dropout(1.0)(x)
+    y.sum().backward()
+    assert y.tolist() == x.grad.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -80,9 +80,8 @@ def test_a_pull_of_blocks_may_be_called_twice_and_leaves_its_gradient_alone(bloc
     q, k, v, g = (draw(2, 5, 4) for _ in range(4))
     before = g.copy()
     _, pull = blockwise.blockwise(np, q, k, v)
-    for once, again in zip(pull(g), pull(g), strict=True):
-        once, again = (part() if callable(part) else part for part in (once, again))
-        assert np.all(once == again)
+    for once, again in zip(pull(g)[:3], pull(g)[:3], strict=True):     # of q, k and v; there is no mask to learn
+        assert (once == again).all()
     assert (g == before).all()
 
 
