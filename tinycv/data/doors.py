@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
 
 NUMBERS = "biuf"                                    # NumPy's kinds: bool, signed, unsigned, float
 
@@ -110,13 +110,6 @@ def function(value: Any, what: str, takes: str) -> Any:
     if value is not None and not callable(value):
         raise TypeError(f"{what} is {shown(value)}; it must be a function {takes}, or None")
     return value
-
-
-def flag(value: Any, what: str) -> bool:
-    """True or False."""
-    if not isinstance(value, (bool, np.bool)):
-        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
-    return bool(value)
 
 
 def text(value: Any, what: str) -> str:

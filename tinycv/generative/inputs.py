@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import ops
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import function, number, shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.tensor import Tensor, bare
 
@@ -32,13 +32,6 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
         axes = "at least one axis, the batch" if ndim is None else f"{ndim} axes"
         raise ValueError(f"{what} has shape {tuple(array.shape)}; it must have {axes}")
     return x
-
-
-def function(value: Any, what: str) -> Callable:
-    """A function or a module, as it was given."""
-    if not callable(value):
-        raise TypeError(f"{what} is {shown(value)}; it must be a function, or a network")
-    return value
 
 
 def answer(value: Any, shape: Sequence[int], what: str) -> Any:
