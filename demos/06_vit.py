@@ -1,8 +1,8 @@
-"""06 · How does a Transformer read a digit?          python demos/06_vit.py          5 min on two cores
+"""06 · How does a Transformer read a digit?          python demos/06_vit.py          2 min on two cores
 
 A Vision Transformer, written here down to the last derivative, learns 4,000 handwritten digits and is tested on 1,000
-others. A convolutional stem makes its 16 tokens of windows that overlap (Xiao et al. 2021): 30 of the 60 epochs reach what
-a ViT of patches needs 80 for (demos/records). The picture shows the windows, the loss, and answers right and wrong.
+others. A convolutional stem makes its 16 tokens of windows that overlap (Xiao et al. 2021): it reaches in 30 epochs what a
+ViT of patches needs 80 for (demos/records). The picture shows the windows, the loss, and answers right and wrong.
 --full trains three seeds, cross-validates on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds
 and a conv net need; if stopped, it goes on where it was (out/06_vit).    --data FOLDER learns your (Fashion-)MNIST.
 Read first: tinycv/vision/vit.py, stem.py, recipe.py.     Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
@@ -38,7 +38,7 @@ def kept(name):
 Patches = partial(ViT, image_size=28, patch_size=7, dim=64, depth=4, heads=4)
 Stem = partial(ViT, image_size=28, patch_size=8, dim=64, depth=3, heads=4, stem=(16, 32, 64))   # one block fewer, as Xiao
 turned = partial(random_affine, degrees=15, translate=0.1, scale=(0.8, 1.2), shear=15)
-few, epochs, runs = show.choose(512, None), show.choose(2, 15 if show.data else 60), []
+few, epochs, runs = show.choose(512, None), show.choose(2, 15 if show.data else 30), []
 noun = "images" if show.data else "digits"
 for seed in range(3) if show.full else [show.seed]:
     x, y, test, labels = idx_folder(show.data) if show.data else mnist_5k(seed=seed)       # a seed holds out its own 1,000
