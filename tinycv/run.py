@@ -15,7 +15,7 @@ import numpy as np
 from tinycv.checkpoint import load, save, with_nan
 from tinycv.ema import EMA
 from tinycv.engine import backend
-from tinycv.engine.arguments import size
+from tinycv.engine.arguments import whole
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
@@ -51,7 +51,7 @@ class Run:
     def __init__(self, model: Module, optimizers: dict[str, Optimizer], loader: Any, seed: int, ema: EMA | None,
                  path: Path | None):
         check_parts("Run", model, optimizers, loader, ema)
-        seed, path = size(seed, "Run: seed"), checkpoint_path("Run", path)
+        seed, path = whole(seed, "Run: seed"), checkpoint_path("Run", path)
         self.model, self.optimizers, self.loader, self.seed, self.ema, self.path = (
             model, optimizers, loader, seed, ema, path)
         self.first = next(iter(optimizers.values())).parameters()[0]

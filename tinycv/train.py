@@ -18,7 +18,7 @@ from typing import Any
 
 from tinycv import parallel
 from tinycv.ema import EMA
-from tinycv.engine.arguments import flag, number, size
+from tinycv.engine.arguments import flag, number, size, whole
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule, clip_grad_norm_
@@ -59,7 +59,7 @@ def fit(model: Module, optimizer: Optimizer, loss_fn: Callable[..., Tensor], loa
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
     epochs, evaluate_every, checkpoint_every, log_every = check_loop(
         "fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every)
-    seed, checkpoint = size(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
+    seed, checkpoint = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device, progress = device_name("fit", device), flag(progress, "fit: progress")
     threads = None if threads is None else size(threads, "fit: threads", 1)
     clip = None if clip is None else number(clip, "fit: clip", above=0)

@@ -190,19 +190,25 @@ def flat_png(path, width, height, bits=8):
 
 PEAK = """
 import resource, sys
+from pathlib import Path
+def peak():                                     # KiB; ru_maxrss would count the process that started this one, until exec
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 from tinycv.data import image_folder
 from tinycv.data.photos import open_photo, square
 from tinycv.vision.classify import prepared
 about = {"mean": [0], "std": [1], "crop": float(sys.argv[2]), "resample": "bicubic"}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 for call in (lambda: image_folder(sys.argv[1], size=224, channels=1),
              lambda: prepared(sys.argv[1] + "/a/x.png", 224, 1, about)):
     try:
         call()
     except ValueError as error:
         print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
 
 

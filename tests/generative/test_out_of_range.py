@@ -38,7 +38,7 @@ def test_times_are_those_of_the_schedule_or_refused(times, dtype, as_tensor):
         got = diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x)).numpy()
         np.testing.assert_allclose(got[:, 0], SCHEDULE[t] ** 0.5, rtol=1e-6)
     else:
-        with pytest.raises(IndexError, match="signal_and_noise: t holds .*; the schedule has the times 0 to 7"):
+        with pytest.raises(IndexError, match="diffused: t holds .*; the schedule has the times 0 to 7"):
             diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x))
 
 
@@ -54,7 +54,7 @@ def test_one_time_for_all_may_be_any_whole_number(t):
                                np.array([True, False]), np.array([1, 2, 3]), np.array([[1], [2]])])
 def test_other_times_are_refused_and_never_counted_from_the_end(t):
     x = Tensor(np.ones((2, 2), np.float32))
-    with pytest.raises((IndexError, TypeError, ValueError), match="signal_and_noise: t "):
+    with pytest.raises((IndexError, TypeError, ValueError), match="diffused: t "):
         diffusion.diffused(SCHEDULE, x, t, 0 * x)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import shown, size, whole
 
 from . import doors
 
@@ -39,7 +39,7 @@ class DataLoader:
     ):
         self.arrays = _same_length(arrays)
         self.samples = len(self.arrays[0])
-        batch_size, seed = size(batch_size, "DataLoader: batch_size", 1), size(seed, "DataLoader: seed")
+        batch_size, seed = size(batch_size, "DataLoader: batch_size", 1), whole(seed, "DataLoader: seed")
         shuffle, drop_last = doors.flag(shuffle, "DataLoader: shuffle"), doors.flag(drop_last, "DataLoader: drop_last")
         doors.function(transform, "DataLoader: transform", "of a batch and a generator")
         doors.function(mix, "DataLoader: mix", "of two batches and a generator")
@@ -56,8 +56,8 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        whole, rest = divmod(self.samples, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        full, rest = divmod(self.samples, self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Batch]:
         self.next_epoch += 1
@@ -94,7 +94,7 @@ class DrawnLoader:
     def __init__(self, draw: Callable[[int, np.random.Generator], Batch], batch_size: int, batches: int, seed: int = 0):
         if not callable(draw):
             raise TypeError(f"DrawnLoader: draw is {shown(draw)}; it must be a function of a batch size and a generator")
-        self.draw, self.seed = draw, size(seed, "DrawnLoader: seed")
+        self.draw, self.seed = draw, whole(seed, "DrawnLoader: seed")
         self.batch_size = doors.whole(batch_size, "DrawnLoader: batch_size", 1)
         self.batches = doors.whole(batches, "DrawnLoader: batches", 1)
         self.samples = self.batch_size * self.batches

@@ -22,18 +22,24 @@ NOT_SIZES = str, bytes, dict, set, frozenset       # they can be walked through,
 
 def size(value: Any, what: str, least: int = 0) -> int:
     """A whole number, as Python's int: anything with ``__index__`` (int, np.int64) except a bool."""
+    found = whole(value, what, least)
+    if found >= 2 ** 63:                        # no array is so long, and no loop ends
+        raise ValueError(f"{what} is {shown(found)}; it must be a whole number, at least {least}, and below 2 ** 63")
+    return found
+
+
+def whole(value: Any, what: str, least: int = 0) -> int:
+    """As ``size``, of any magnitude: a seed may be larger than any array."""
     takes = f"it must be a whole number, at least {least}"
     if isinstance(value, (bool, np.bool)):
         raise TypeError(f"{what} is {shown(value)}; {takes}")
     try:
-        whole = index(value)
+        found = index(value)
     except TypeError:
         raise TypeError(f"{what} is {shown(value)}; {takes}") from None
-    if whole < least:
-        raise ValueError(f"{what} is {whole}; {takes}")
-    if whole >= 2 ** 63:                        # no array is so long, and no loop ends
-        raise ValueError(f"{what} is {shown(whole)}; {takes}, and below 2 ** 63")
-    return whole
+    if found < least:
+        raise ValueError(f"{what} is {found}; {takes}")
+    return found
 
 
 def sizes(value: Any, what: str, count: int | None = None, least: int = 0) -> tuple[int, ...]:

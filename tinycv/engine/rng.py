@@ -208,10 +208,10 @@ def _counts(splits: Any, *halves: int) -> bool:
 def _seed_numbers(seed: Any, what: str) -> tuple[int, ...]:
     """A seed as a tuple of ints >= 0."""
     if not isinstance(seed, (tuple, list)):
-        return (arguments.size(seed, what),)
+        return (arguments.whole(seed, what),)
     if not seed:
         raise ValueError(f"{what} is {seed!r}; it must be a whole number, at least 0, or a tuple of such numbers")
-    return arguments.sizes(seed, what)
+    return tuple(arguments.whole(part, f"{what}[{i}]") for i, part in enumerate(seed))
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tinycv.ema import EMA
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, size
 from tinycv.engine.arguments import shown as say
+from tinycv.engine.arguments import whole as whole_number
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter, Tensor, no_grad
 from tinycv.engine.walk import grad
@@ -65,7 +66,7 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
     epochs, unroll = whole("fit_gan", 0, epochs=epochs, unroll=unroll)
     critic_steps, evaluate_every = whole("fit_gan", 1, critic_steps=critic_steps, evaluate_every=evaluate_every)
     unroll_lr = finite(unroll_lr, "fit_gan: unroll_lr", above=0)
-    seed, progress = size(seed, "fit_gan: seed"), flag(progress, "fit_gan: progress")
+    seed, progress = whole_number(seed, "fit_gan: seed"), flag(progress, "fit_gan: progress")
     checkpoint = checkpoint_path("fit_gan", checkpoint)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
     for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):

@@ -152,7 +152,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     ignore_index, smoothing = check(xp, input, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind == "f":
         return against_shares(xp, input, target, weight, reduction, smoothing)
-    classes, rows = input.shape[1], xp.arange(len(input))
+    classes, rows, weighed = input.shape[1], xp.arange(len(input)), weight is not None
     counted, share, plain = target != ignore_index, smoothing / classes, weight is None and xp is np
     counts, own = counted.sum().astype(input.dtype), 1 - smoothing          # share: of each class, own: of the one asked for
     if not plain:
@@ -174,7 +174,8 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     else:
         loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
     loss = loss if every else xp.where(counted, loss, 0)            # (N,)
-    counts = not_zero(divisor(counts)) if reduction == "mean" else None
+    counts = divisor(counts) if reduction == "mean" else None
+    counts = not_zero(counts) if weighed and reduction == "mean" else counts
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g

@@ -89,7 +89,8 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     rows, width = x.shape
     loss, counted = xp.empty(rows, x.dtype), xp.empty(rows, x.dtype)
     kernels.cross_entropy(x, rows, rows, width, x, classes, weight, smoothing, ignored, loss, counted)
-    count = not_zero(divisor(counted.sum())) if reduction == "mean" else None
+    count = divisor(counted.sum()) if reduction == "mean" else None
+    count = count if weight is None or count is None else not_zero(count)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / count
 
     def pull(g):
