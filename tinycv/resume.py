@@ -63,7 +63,7 @@ def _same_training(run: Any, there: Any) -> None:
         raise ValueError("what it says of its training is no dict")
     here = json.loads(json.dumps(run.identity()))
     differ = [f"{key} is {there.get(key)!r:.60} there and {here.get(key)!r} here"
-              for key in here | there if there.get(key) != here.get(key)]
+              for key in here | there if key not in here or there.get(key) != here.get(key)]
     if differ:
         raise ValueError(f"{'; '.join(differ)}. Choose another path, or remove it to begin anew")
 
