@@ -78,6 +78,8 @@ def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = 
                colours: Sequence[str] | None = None, columns: int = 8) -> None:
     """Pictures in rows. place: a figure or subfigure that is free."""
     place, columns = taken.place(place, "image_grid"), doors.whole(columns, "image_grid: columns", 1, MOST_PANELS)
+    if isinstance(pictures, np.ndarray) and pictures.shape[:1] == (0,):    # nobody was wrong: there is nothing to show
+        return
     pictures = _pictures(pictures, "image_grid: pictures", MOST_PANELS)
     captions = None if captions is None else taken.names(captions, "image_grid: captions", len(pictures))
     colours = None if colours is None else [taken.colour(c, "image_grid: colours") for c in
