@@ -229,6 +229,7 @@ def wide(dtype: Any) -> np.dtype:
 
 
 def list_of(names: Any) -> Any:
+    """A list or tuple as a list, which JSON keeps; anything else as it is."""
     return list(names) if isinstance(names, (list, tuple)) else names
 
 

@@ -197,11 +197,12 @@ def sweep(outputs: list[Tensor], weights: list, targets: Any, keep: bool, record
         mode.set(before)
     for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
         found[leaf] = grads.pop(leaf)
-    g = piece = None                                            # lest they count as somebody else's, in ``finished``
+    g = piece = None                                            # or ``finished`` would count them as references
     return {spot: finished(found, spot, record) for spot in found}
 
 
 def released(node: Node) -> RuntimeError:
+    """The error for a graph whose saved values an earlier backward has freed."""
     return RuntimeError(f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what it had "
                         "saved. Pass retain_graph=True there, or compute the result again")
 
