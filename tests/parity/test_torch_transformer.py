@@ -38,6 +38,13 @@ def test_scaled_dot_product_attention_is_pytorchs(mask, causal, dtype):
           [Q, K, V], dtype)
 
 
+def test_alibi_a_mask_of_floats_that_is_added_to_the_scores_is_pytorchs(dtype):
+    slopes = 2.0 ** -np.arange(1, 4)
+    added = -slopes[:, None, None] * np.abs(np.arange(5)[:, None] - np.arange(7))         # (heads, T, S)
+    theirs = torch.nn.functional.scaled_dot_product_attention
+    agree(scaled_dot_product_attention, lambda q, k, v, mask: theirs(q, k, v, attn_mask=mask), [Q, K, V, added], dtype)
+
+
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("options, theirs_options", [
     ({}, {}), ({"attn_mask": SQUARE}, {"attn_mask": HIDDEN_SQUARE}), ({"is_causal": True}, {"attn_mask": FUTURE}),

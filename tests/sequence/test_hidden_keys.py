@@ -192,16 +192,6 @@ def test_the_lowest_float_is_no_mask_but_a_number_as_in_pytorch(way, device, mon
     assert all(np.isfinite(g).all() for g in (y, dq, dk, dv))
 
 
-def test_alibi_is_pytorchs(device):
-    torch = pytest.importorskip("torch")
-    slopes = 2.0 ** -np.arange(1, H + 1)
-    added = (-slopes[:, None, None] * np.abs(np.arange(T)[:, None] - np.arange(S))).astype(np.float32)
-    q, k, v = (draw(B, H, n, D, seed=n) for n in (T, S, S))
-    ours = scaled_dot_product_attention(*(Tensor(x, device=device) for x in (q, k, v)), Tensor(added, device=device))
-    theirs = torch.nn.functional.scaled_dot_product_attention(*map(torch.tensor, (q, k, v)), attn_mask=torch.tensor(added))
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("layout", ["strided", "turned", "broadcast"])
 @pytest.mark.parametrize("floats", [False, True])
 def test_a_mask_may_lie_in_memory_as_it_likes(layout, floats, device):
