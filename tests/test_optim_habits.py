@@ -294,6 +294,20 @@ def test_a_parameter_of_another_shape_is_refused(kind, shape):
         ema.update()
 
 
+def test_the_average_of_a_tied_weight_loads_under_any_of_its_names_but_not_with_two_values():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight = model[0].weight
+    ema, array = EMA(model), np.ones((2, 2), np.float32)
+    for i, names in enumerate([["0.weight"], ["1.weight"], ["0.weight", "1.weight"]], 2):
+        ema.load_state_dict({name: i * array for name in names})
+        assert [(average == i).all() for average in ema.state_dict().values()] == [True]
+    with pytest.raises(ValueError, match="0.weight and 1.weight are one tied weight, but have two values"):
+        ema.load_state_dict({"0.weight": array, "1.weight": 9 * array})
+    with pytest.raises(ValueError, match="missing: 0.weight"):
+        ema.load_state_dict({})
+    assert (ema.state_dict()["0.weight"] == 4).all()
+
+
 def test_a_rate_that_is_set_by_hand_counts_at_once():
     p, q = (Parameter(np.ones(3, np.float32)) for _ in range(2))
     a, b = SGD([p], lr=0.1), SGD([q], lr=0.5)

@@ -16,7 +16,7 @@ from tinycv.engine.arguments import number, shown
 from tinycv.engine.backend import device_of
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.tensor import Parameter, wrap
-from tinycv.nn.module import Module
+from tinycv.nn.module import Module, same_values
 from tinycv.optimizer_state import brief, fitting_array, wide
 
 
@@ -108,17 +108,21 @@ class EMA:
         if not isinstance(state, Mapping):
             raise ValueError(f"load_state_dict: EMA was left unchanged; the state is "
                              f"{shown(state)}, should be a dict")
-        known = own.keys() | self.model.state_dict().keys()     # which names a tied weight twice
-        for what, names in (("missing", [name for name in own if name not in state]),
-                            ("unexpected", [name for name in state if name not in known])):
+        first = {name: self.names[t] for name, t in self.model._by_name().items() if t in self.names}
+        given = {first[name] for name in state if name in first}    # a tied weight has several names
+        for what, names in (("missing", [name for name in own if name not in given]),
+                            ("unexpected", [name for name in state if name not in first])):
             if names:
                 problems.append(f"{what}: {brief(names)}")
-        for name, array in own.items():
-            if name in state:
-                try:
-                    arrays[name] = fitting_array(state[name], array.shape, array.dtype, device_of(array), name)
-                except ValueError as error:
-                    problems.append(str(error))
+        for name in (name for name in first if name in state):
+            average = own[first[name]]
+            try:
+                array = fitting_array(state[name], average.shape, average.dtype, device_of(average), name)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if not same_values(arrays.setdefault(first[name], array), array):
+                problems.append(f"{first[name]} and {name} are one tied weight, but have two values")
         if problems:
             raise ValueError(f"load_state_dict: EMA was left unchanged; {'; '.join(problems)}")
 

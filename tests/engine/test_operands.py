@@ -189,6 +189,17 @@ def test_the_greatest_of_none_is_refused_in_words(name):
         getattr(ops, name)(Tensor(np.zeros((2, 0))), axis=1)
 
 
+@pytest.mark.parametrize("level", [0, 300, -2000, 30000])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_the_shares_of_a_logsumexp_of_halves_are_as_exact_far_from_0(level, keepdims, device):
+    values = (level + np.array([[0, 16, 32, 0], [0, 0, 0, 0]])).astype(np.float16)         # all of them are halves
+    half, exact = (Tensor(values, dtype=dtype, device=device, requires_grad=True) for dtype in ("float16", "float64"))
+    for x in (half, exact):
+        x.logsumexp(axis=-1, keepdims=keepdims).sum().backward()
+    assert half.grad.dtype == np.float16
+    np.testing.assert_allclose(half.grad.numpy(), exact.grad.numpy(), atol=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 @given(st.lists(st.sampled_from([inf, -inf, nan, 0.0, 1.0, -3.0]), min_size=1, max_size=5))
 @settings(max_examples=80, deadline=None)

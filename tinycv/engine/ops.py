@@ -6,6 +6,7 @@ this table's own ops, so they can be differentiated in turn, to any order.
 
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
+    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)      abs at NaN: NaN (differs: PyTorch's is 0)
     max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
     var where n - ddof is not positive: NaN at the mean, else infinity      logsumexp of infinity: NaN there, 0 elsewhere
 
@@ -70,7 +71,7 @@ maximum = op(lambda xp, a, b: xp.maximum(a, b), a=lambda g, a, b: _share(g, a > 
 minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < b, a == b),
              b=lambda g, a, b: _share(g, b < a, a == b))
 clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high),
-          x=lambda g, x, y: where(x == y, g, 0.0))
+          x=lambda g, x, low, high: where(_between(x, low, high), g, 0.0))
 
 # ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
 
@@ -85,8 +86,7 @@ max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keep
 min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
 logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)), wide=True,
-                 x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims)
-                 * exp(x - _subtrahend(spread(y, x.shape, axis, keepdims))))
+                 x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims))
 norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
             wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
@@ -188,6 +188,20 @@ def _share(g: Any, won: Any, tied: Any) -> Any:
 def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
     won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)      # a NaN wins, though it equals nothing
     return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
+
+
+def _between(x: Any, low: Any, high: Any) -> Any:
+    """low <= x <= high, where None is no bound; of a low above its high, nowhere. False for NaN."""
+    above = x == x if low is None else x >= low
+    return above if high is None else above & (x <= high)
+
+
+def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
+    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed anew in float32."""
+    if x.dtype == np.float16:
+        wide = astype(x, np.float32)
+        return astype(_shares(wide, logsumexp(wide, axis, True), axis, True), np.float16)
+    return exp(x - _subtrahend(spread(y, x.shape, axis, keepdims)))
 
 
 def _subtrahend(y: Any) -> Any:

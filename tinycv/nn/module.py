@@ -175,7 +175,7 @@ class Module:
         tied: dict[int, str] = {}
         for name in arrays:
             first = tied.setdefault(id(own[name]), name)
-            if first != name and not np.array_equal(arrays[first], arrays[name], equal_nan=arrays[name].dtype.kind == "f"):
+            if not same_values(arrays[first], arrays[name]):
                 unfit.append(f"{first} and {name} are one tied weight, but have two values")
         problems = [f"{what}: {', '.join(names)}" for what, names in (
             ("missing", missing if strict else []), ("unexpected", unexpected if strict else []),
@@ -192,6 +192,12 @@ class Module:
         own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor))
         inner = "".join(f"\n  {line}" for line in parts) + ("\n" if parts else "")
         return f"{type(self).__name__}({own}{inner})"
+
+
+def same_values(a: Any, b: Any) -> bool:
+    """Whether two arrays of either device are equal, NaN to NaN."""
+    a, b = backend.to_device(a, "cpu"), backend.to_device(b, "cpu")
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def joined(path: str, name: str) -> str:
