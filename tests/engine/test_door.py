@@ -13,6 +13,7 @@ from wrong_calls import Odd
 
 import tinycv
 from tinycv import Parameter, Tensor, nn, tensor
+from tinycv.engine.record import OPS
 
 GOOD = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
 DOORS = [Tensor, tensor, lambda a: setattr(Tensor([0.0]), "data", a),
@@ -153,6 +154,15 @@ KINDS = [np.matrix([[1.0, 2.0], [3.0, 4.0]]), np.ma.masked_array([[1.0, 2.0], [3
 def test_no_op_pair_or_option_lets_in_what_follows_other_rules(call, bad):
     with pytest.raises(TypeError, match="cannot become a Tensor"):
         call(Tensor(np.ones((2, 2), np.float32)), bad)
+
+
+@pytest.mark.parametrize("bad", KINDS, ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_no_op_lets_it_in_among_bare_arrays_either(name, bad):
+    op, plain = OPS[name], np.ones((2, 2), np.float32)
+    inputs = [plain] * (1 if op.row.variadic else len(op.row.inputs) - 1)
+    with pytest.raises(TypeError, match="cannot become a Tensor"):
+        op(bad, *inputs)
 
 
 @pytest.mark.parametrize("hidden", [[KINDS[1][0]], [[1.0, 2.0], (KINDS[1][0],)]])

@@ -8,7 +8,8 @@
     float16                         is summed in float32, and answered in float16
 
 differs: PyTorch refuses the mean, the norm and the softmax of integers; here they are float32 as all real results are.
-Bare arrays, with no Tensor among them, follow NumPy's rule, but for the first line.
+Bare arrays, with no Tensor among them, follow NumPy's rule, but for the first line; np.matrix and masked
+arrays, to which ``*`` and ``where`` mean something else, are refused there too.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ def cast(a: Any, dtype: np.dtype, alone: bool = False) -> Any:
     if hasattr(a, "dtype"):
         return a if a.dtype == dtype else a.astype(dtype)
     return dtype.type(a) if alone else a
+
+
+def of_no_subclass(a: Any, what: str) -> Any:
+    """Bare arrays pass, and np.memmap as one. TypeError for np.matrix and masked arrays."""
+    return as_array(a, what=what) if isinstance(a, np.ndarray) and type(a) is not np.ndarray else a
 
 
 def in_float(a: Any) -> Any:

@@ -29,7 +29,7 @@ import numpy as np
 
 from tinycv.engine import debug, errors, watch
 from tinycv.engine.backend import array_module
-from tinycv.engine.operands import FLOAT16, FLOAT32, in_float, operands, setting
+from tinycv.engine.operands import FLOAT16, FLOAT32, in_float, of_no_subclass, operands, setting
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
 PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
@@ -169,7 +169,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
                 args, options = row.settled(args, options)
         elif len(args) < n:
             args, options = row.placed(args, options)
-        arrays, parents, mask, bit, tensors, odd = [], [], 0, 1, False, False
+        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
         for a in args:
             if isinstance(a, Tensor):
                 tensors, node, array = True, a._node, a._data
@@ -183,7 +183,9 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
                 kind = type(a)
                 if kind is not float and kind is not int:
                     odd = True
-                    a = a.item() if kind is not ndarray and isinstance(a, PROMOTING) else a
+                    if kind is not ndarray:
+                        strange = True
+                        a = a.item() if isinstance(a, PROMOTING) else a
                 arrays.append(a)
                 parents.append(None)
             bit += bit
@@ -191,6 +193,8 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
             for name in numbers:
                 if type(options[name]) not in PLAIN:
                     options = {**options, name: setting(options[name], f"{row.name}: {name}")}
+            if strange and not tensors:
+                arrays = [of_no_subclass(a, row.name) for a in arrays]
             if odd and (tensors or real):
                 arrays = operands(row, arrays, options) if tensors else [in_float(a) for a in arrays]
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)

@@ -50,6 +50,10 @@ def accumulate(gradients: dict[Tensor, Tensor]) -> None:
     recording = capturing.current()
     with _accumulating:
         for leaf, g in gradients.items():
+            if leaf.grad is not None and getattr(leaf.grad, "shape", None) != g.shape:
+                raise ValueError(f"backward: the .grad of a leaf of shape {g.shape} is {arguments.shown(leaf.grad)}; "
+                                 "it must be None, or a Tensor of that shape")
+        for leaf, g in gradients.items():
             if recording is not None:
                 recording.gradient(leaf)
             leaf.grad = g if leaf.grad is None else leaf.grad + g

@@ -32,7 +32,7 @@ def images(value: Any, what: str, expected: tuple[int, int, int]) -> Any:
     takes = f"({', '.join(map(str, ('B', *expected)))})"
     value = array_like(value, f"{what}: images", takes, 4)
     if tuple(value.shape[1:]) != expected:
-        raise ValueError(f"images of shape {tuple(value.shape)}; this {what} takes {takes}")
+        raise ValueError(f"{what}: images of shape {tuple(value.shape)}; it takes {takes}")
     if value.dtype.kind != "f":
         raise TypeError(f"{what}: images are {value.dtype}; it takes floats: divide bytes by 255")
     return value
