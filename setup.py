@@ -21,7 +21,7 @@ setup(
     install_requires=["numpy>=2.0", "safetensors>=0.4", "threadpoolctl>=3.0"],
     extras_require={
         "demos": demos,
-        "test": ["pytest", "hypothesis", *demos],
+        "test": ["pytest", "pytest-xdist", "hypothesis", *demos],
         "parity": ["torch"],
         "bench": ["torch", "autograd", "mygrad", "matplotlib", "scipy>=1.15"],
         "gpu": ["cupy-cuda13x[ctk]>=14,<15"],
