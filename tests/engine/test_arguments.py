@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinycv
+from tinycv import nn, optim
 from tinycv.engine.arguments import choice, number, size, sizes
+from tinycv.generative.edm import edm_denoiser
+from tinycv.generative.gan import R1
 
 NUMBERS = [int, np.int8, np.int64, np.uint8, np.uint64]
 
@@ -60,3 +64,24 @@ def test_a_choice_is_one_of_those_named():
     for value, kind in (("max", ValueError), (1, TypeError), (np.array(["sum"]), TypeError)):
         with pytest.raises(kind, match="f: reduction is .*; it must be one of 'mean', 'sum'"):
             choice(value, "f: reduction", ("mean", "sum"))
+
+
+LEARNS = tinycv.tensor(0.5, requires_grad=True)
+OPTIONS = {
+    "leaky_relu": lambda w: nn.LeakyReLU(w), "layer_norm": lambda w: nn.LayerNorm(2, eps=w), "dropout": lambda w: nn.Dropout(w),
+    "batch_norm": lambda w: nn.BatchNorm1d(2, momentum=w), "smoothing": lambda w: nn.CrossEntropyLoss(label_smoothing=w),
+    "init": lambda w: nn.init.normal((2,), w), "edm": lambda w: edm_denoiser(abs, sigma_data=w),
+    "lr": lambda w: optim.SGD([nn.Parameter([1.0])], lr=w), "weights": lambda w: nn.CrossEntropyLoss(weight=w.expand((3,))),
+    "penalty": lambda w: R1(w),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("value", [LEARNS, LEARNS * 1], ids=["leaf", "computed"])
+def test_a_tensor_that_learns_is_no_option_for_it_would_lose_its_gradient(name, value):
+    with pytest.raises(TypeError, match="no gradient would reach a Tensor there|but it is data and gets none"):
+        OPTIONS[name](value)
+
+
+def test_a_tensor_that_does_not_learn_is_a_number_like_any_other():
+    assert number(LEARNS.detach(), "f: x") == 0.5

@@ -64,6 +64,16 @@ def test_an_id_that_repeats_gets_the_sum_of_its_gradients(device):
     assert table.weight.grad.numpy().tolist() == [[0, 0], [4, 40], [0, 0], [2, 20]]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+def test_on_a_gpu_an_id_out_of_range_is_nan_and_gets_no_gradient_nor_does_another_row(double, dtype):
+    table = nn.Embedding(3, 2).to("gpu")
+    ids = np.array([[1, 3], [2, 200 if dtype == "uint8" else -1]], dtype)
+    y = table(tinycv.Tensor(ids, device="gpu"))
+    assert np.isnan(y.numpy()).all(axis=-1).tolist() == [[False, True], [False, True]]
+    y.sum().backward()
+    assert table.weight.grad.numpy().tolist() == [[0, 0], [1, 1], [1, 1]]
+
+
 def test_embedding_is_certified():
     certify_layer(nn.Embedding(4, 2), np.array([[1, 3, 1], [0, 0, 2]]))
 

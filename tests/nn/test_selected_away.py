@@ -119,6 +119,31 @@ def test_what_counts_is_not_hidden(double, half, bad):
         assert np.isfinite(value[0]) and not np.isfinite(value[1])
 
 
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("bad", POISON)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_weight_of_a_class_that_nobody_asks_for_is_not_seen(double, half, bad, reduction):
+    scores = np.random.default_rng(0).normal(size=(3, 3)).astype("f4")
+    poisoned, clean = (np.array([0.5, 2.0, w], "f4") for w in (bad, 1.0))
+    shares = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "f4")
+    for target in (np.array([0, 1, 0]), np.array([0, -100, 1]), shares):
+        the_same(F.cross_entropy, half, (scores, target, poisoned), (scores, target, clean), {"reduction": reduction},
+                 "float32")
+    target = np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.0, 0.0, 0.0]], "f4")
+    the_same(F.binary_cross_entropy_with_logits, half, (scores, target, None, poisoned), (scores, target, None, clean),
+             {"reduction": reduction}, "float32")
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_all_of_a_label_may_be_smoothed_away(double, half):
+    for target in (np.array([1]), np.array([[0.0, 1.0]])):
+        for weight in (None, np.ones(2)):
+            value = results(F.cross_entropy, half, (np.array([[0.0, 1.0]]), target, weight), {"label_smoothing": 1.0})[0]
+            assert value == pytest.approx(np.log(1 + np.e) - 0.5, rel=1e-6)
+            value = results(F.cross_entropy, half, (np.array([[0.0, -INF]]), target, weight), {"label_smoothing": 1.0})[0]
+            assert value == INF
+
+
 @pytest.mark.parametrize("target", [np.array([0, 1]), np.eye(2)], ids=["classes", "shares"])
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_weights_of_classes_are_data(target, create_graph):

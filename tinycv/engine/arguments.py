@@ -56,10 +56,13 @@ def number(value: Any, what: str, low: float = -math.inf, high: float = math.inf
            below: float = math.inf) -> float:
     """A real number with low <= value <= high and above < value < below, as Python's float.
 
-    NaN is always refused; infinity is refused where a bound excludes it.
+    NaN is always refused; infinity is refused where a bound excludes it. So is a Tensor that requires a gradient, which
+    would lose it here.
     """
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain and getattr(value, "requires_grad", False):
+        raise TypeError(f"{what} is {shown(value)}; it must be a number of Python's: no gradient would reach a Tensor there")
     if not plain and not (kind in ("i", "u", "f") and getattr(value, "ndim", None) == 0):
         raise TypeError(f"{what} is {shown(value)}; {_wanted(low, high, above, below)}")
     try:

@@ -19,7 +19,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import softplus, where
 from tinycv.engine.tensor import bare
 from tinycv.nn.checks import array
-from tinycv.nn.losses import buffer, check_reduction
+from tinycv.nn.losses import asked_for, buffer, check_reduction
 from tinycv.nn.module import Module
 
 
@@ -31,6 +31,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
     input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of target 1; both
     broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
     Entries of weight 0 count for nothing, whatever score and target are: NaN and infinity reach neither loss nor gradient.
+    pos_weight may be infinite where target is 0, as none / 0 is where nothing has the target 1.
     differs: pos_weight is the fourth argument and reduction the fifth; PyTorch has obsolete ones between. A score that is
     infinite, and right, costs 0, where PyTorch says NaN.
     """
@@ -40,7 +41,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
     if pos_weight is None:
         one, other = target, 1 - target
     else:
-        one, other = target * pos_weight, 1 - target
+        one, other = target * asked_for(pos_weight, target), 1 - target
     on, off = without_infinity(softplus(-input), one), without_infinity(softplus(input), other)     # -log p, -log (1 - p)
     loss = one * on + other * off
     loss = loss if counted is None else where(counted, loss, 0.0)
@@ -144,6 +145,7 @@ def with_infinities(xp, input, target, weight, pos_weight, reduction):
     """The kernel for scores and targets that may be infinite or NaN: these are left out where they have no weight."""
     counted = counted_entries(input, target, weight, pos_weight)
     x, t = (a if counted is None else xp.where(counted, a, 0) for a in (input, target))
+    pos_weight = None if pos_weight is None else asked_for(pos_weight, t)
     one, other = t if pos_weight is None else t * pos_weight, 1 - t
     on, off = (xp.where((share == 0) & (surprise == inf), 0, surprise) for share, surprise in (
         (one, softplus(-x)), (other, softplus(x))))

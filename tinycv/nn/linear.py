@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Rows of weight (n, d) by number: ids, integers of any shape S, give (*S, d).
 
     ids: a Tensor, an array, or lists and tuples of whole numbers. IndexError names an id outside 0 ... n-1; -1 is outside.
+    On a GPU the row of such an id is NaN instead, and gets no gradient: to look would be to wait.
     TypeError (and IndexError, as it is both) for ids that are no integers: masks, slices, floats, None.
     padding_idx: the row that stands for padding, which gets no gradient.
     """
@@ -44,6 +46,9 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
         if bad.size:
             raise IndexError(f"embedding: id {bad.flat[0]} is out of range: the table has {rows} rows, 0 to {rows - 1}")
     found = getitem(weight, ids)
+    if not isinstance(ids, np.ndarray) and backend.array_module(ids) is not np:
+        unsigned = ids.view(f"u{ids.dtype.itemsize}")               # -1 is a large number now
+        found = where((unsigned >= rows)[..., None], nan, found)
     if padding_idx is None or not isinstance(weight, Tensor):
         return found
     row = row_of(padding_idx, rows, "embedding: padding_idx")

@@ -58,16 +58,27 @@ def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int
     xp, classes = array_module(scores), scores.shape[-1]
     weight = xp.ones(classes, scores.dtype) if weight is None else bare(weight).astype(scores.dtype)
     if target.dtype.kind == "f":
-        q = (target * (1 - label_smoothing) + label_smoothing / classes) * weight
+        q = target * (1 - label_smoothing) + label_smoothing / classes
+        q = q * asked_for(weight, q)
         counted = (bare(q) != 0).any(axis=-1, keepdims=True)        # the others' scores are only left out if they must be
         return q, scores.shape[0], counted | xp.isfinite(scores)
     target = bare(target)
     counted, there = target != ignore_index, (target >= 0) & (target < classes)
     q = (xp.arange(classes) == target[:, None]).astype(scores.dtype)                 # (N, C), one 1 a row
-    q = (q * (1 - label_smoothing) + label_smoothing / classes) * weight
+    q = q * (1 - label_smoothing) + label_smoothing / classes
+    q = q * asked_for(weight, q)
     q = xp.where(counted[:, None], xp.where(there[:, None], q, xp.nan), 0.0).astype(scores.dtype)
     total = xp.where(counted, xp.where(there, weight[xp.where(there, target, 0)], xp.nan), 0.0).sum()
     return q, total.astype(scores.dtype), (q != 0).any(axis=-1, keepdims=True)
+
+
+def asked_for(weight: Any, q: Any) -> Any:
+    """weight, but 0 where it has no bound and q is 0: inf * 0 would be NaN.
+
+    A weight of 1 / (how often the class occurs) is infinite for a class that does not occur.
+    """
+    nothing = (bare(q) == 0) & ~array_module(bare(weight)).isfinite(bare(weight))
+    return where(nothing, 0.0, weight)
 
 
 def not_zero(total: Any) -> Any:
@@ -115,9 +126,12 @@ class CrossEntropyLoss(Module):
 
 
 def buffer(value: Any, what: str) -> Tensor | None:
-    """Weights as a Tensor that does not learn. A Tensor that is none already is taken as it is."""
+    """Weights as a Tensor that does not learn. A Tensor that is none already is taken as it is. TypeError for one that
+    requires a gradient: it would get none."""
     if value is None:
         return None
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{what} requires a gradient, but it is data and gets none; give weight.detach()")
     if not isinstance(value, (list, tuple)):
         array(value, what)
     return value if isinstance(value, Tensor) and not isinstance(value, Parameter) else Tensor(as_array(value, what=what))
@@ -159,7 +173,8 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
         there, target = (target >= 0) & (target < classes), xp.clip(target, 0, classes - 1)
         weight = xp.ones(classes, input.dtype) if weight is None else weight.astype(input.dtype)
         own = xp.where(counted, xp.where(there, weight[target], xp.nan), 0).astype(input.dtype)         # NaN: out of range
-        counts, own, share = own.sum(), own * (1 - smoothing), weight * share
+        counts, own = own.sum(), own * (1 - smoothing)
+        share = weight * share if smoothing else xp.zeros_like(weight)      # a weight may be infinite
         counted = counted & ((own != 0) | (share != 0).any())
     every = xp is np and bool(counted.all())
     x, target = (input, target) if every else (xp.where(counted[:, None], input, 0), xp.where(counted, target, 0))
@@ -168,7 +183,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
     p /= total
     asked, whole = (x - top)[rows, target], 1 if plain else own + share.sum()
     if plain:
-        loss = xp.log(total)[:, 0] - asked * own
+        loss = xp.log(total)[:, 0] - (asked * own if own else 0)
         if smoothing:
             loss -= (x - top).mean(axis=-1) * smoothing
     else:
@@ -194,7 +209,9 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
 def against_shares(xp, input, target, weight, reduction, label_smoothing):
     """The kernel for a target of probabilities (N, C), which may itself want a gradient."""
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
-    q = q if weight is None else q * weight.astype(input.dtype)
+    if weight is not None:
+        weight = asked_for(weight, q)
+        q = q * weight
     left_out = ~(q != 0).any(axis=-1, keepdims=True)
     x = input if xp is np and not left_out.any() else xp.where(left_out & ~xp.isfinite(input), 0, input)
     p = xp.empty_like(x)

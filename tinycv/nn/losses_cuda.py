@@ -44,7 +44,8 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
         EACH(j, classes) top = fmax(top, r.live ? A(in[j]) : A(0));
         top = greatest(top);
         EACH(j, classes) {
-            const A below = r.live ? A(in[j]) - top : A(0), share = A(smoothing / classes) * (weight ? A(weight[j]) : A(1));
+            const A below = r.live ? A(in[j]) - top : A(0), even = A(smoothing / classes);
+            const A share = even == 0 || !weight ? even : even * A(weight[j]);      // a weight may be infinite
             total += exp(below);
             if (share != 0) mean += below * share;
         }
@@ -72,7 +73,7 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
         if (count) each /= A(count[0]);
         EACH(j, classes) {
             const A q = A(smoothing / classes) + (j == r.target ? A(1 - smoothing) : A(0));
-            const A asked = weight ? q * A(weight[j]) : q;
+            const A asked = q == 0 || !weight ? q : q * A(weight[j]);
             gx[row * classes + j] = T(r.live ? (exp(A(in[j]) - top) / total * (r.own + r.spread) - asked) * each : A(0));
         }
     }
