@@ -68,7 +68,8 @@ def test_a_choice_is_one_of_those_named():
 
 LEARNS = tinycv.tensor(0.5, requires_grad=True)
 OPTIONS = {
-    "leaky_relu": lambda w: nn.LeakyReLU(w), "layer_norm": lambda w: nn.LayerNorm(2, eps=w), "dropout": lambda w: nn.Dropout(w),
+    "leaky_relu": lambda w: nn.LeakyReLU(w), "layer_norm": lambda w: nn.LayerNorm(2, eps=w),
+    "dropout": lambda w: nn.Dropout(w),
     "batch_norm": lambda w: nn.BatchNorm1d(2, momentum=w), "smoothing": lambda w: nn.CrossEntropyLoss(label_smoothing=w),
     "init": lambda w: nn.init.normal((2,), w), "edm": lambda w: edm_denoiser(abs, sigma_data=w),
     "lr": lambda w: optim.SGD([nn.Parameter([1.0])], lr=w), "weights": lambda w: nn.CrossEntropyLoss(weight=w.expand((3,))),

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import threading
 
 import numpy as np
 import pytest
 
 from tinycv import Tensor, debug, enable_grad, grad, no_grad
+from tinycv.engine.mode import RECORD, entered, mode
 
 
 def leaf(data, device="cpu", dtype="float64"):
@@ -175,3 +178,59 @@ def test_an_asynchronous_generator_is_refused():
         @no_grad()
         async def numbers():
             yield 1
+
+
+# ── one block used by several tasks, and functions that only look like plain ones ────────────────
+
+def test_one_block_entered_by_two_tasks_keeps_their_modes_apart():
+    block, x = no_grad(), leaf(1.0)
+
+    async def first():
+        with block:
+            await asyncio.sleep(0.005)
+        return (x * 2).requires_grad
+
+    async def second():
+        with no_grad():
+            with block:
+                await asyncio.sleep(0.02)
+            return (x * 2).requires_grad
+
+    async def both():
+        return await asyncio.gather(first(), second())
+
+    assert asyncio.run(both()) == [True, False]
+
+
+class Resumed:
+    def __call__(self, x):
+        yield x * 2
+
+
+@pytest.mark.parametrize("function", [staticmethod(lambda x: (yield x * 2)), Resumed()], ids=["staticmethod", "object"])
+def test_generators_are_found_behind_other_callables(function):
+    assert not next(no_grad()(function)(leaf(1.0))).requires_grad
+
+
+def test_a_decorated_function_keeps_its_attributes_and_a_block_can_be_copied():
+    def function():
+        return mode.get()
+
+    function.tag = "kept"
+    assert no_grad()(function).tag == "kept"
+    for copied in (copy.deepcopy(no_grad()), pickle.loads(pickle.dumps(enable_grad()))):
+        with copied:
+            assert mode.get() & RECORD == copied.bit
+        assert mode.get() & RECORD
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_blocks_may_be_left_in_any_order_and_in_a_context_that_never_entered_them(order):
+    token, blocks = mode.set(mode.get()), [no_grad(), enable_grad(), no_grad()]
+    for block in blocks:
+        block.__enter__()
+    for i in order:
+        blocks[i].__exit__(None, None, None)
+    blocks[0].__exit__(None, None, None)        # nothing of it is left in here
+    assert entered.get() == ()
+    mode.reset(token)

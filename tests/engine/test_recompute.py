@@ -218,3 +218,21 @@ def test_a_deep_stack_needs_the_memory_of_one_block():
     array = 64 * 64 * 4
     plain, saved = (peak_of([block] * 10, wrap) for wrap in (lambda f: f, nn.checkpoint))
     assert plain > 100 * array and saved < 45 * array, (plain / array, saved / array)
+
+
+@pytest.mark.parametrize("count", [1, 3, 14])
+def test_functions_that_call_each_other_and_names_without_a_value_are_no_obstacle(count):
+    def each(i):
+        return lambda x: x * 2 if x.size else functions[(i + 1) % count](later)
+
+    functions = [each(i) for i in range(count)]
+    nested = [functions]
+    for _ in range(20):
+        nested = [nested, nested]
+    x = Tensor([1.0], requires_grad=True)
+    y = nn.checkpoint(lambda x: functions[0](x) if nested else later)(x)
+    other = Tensor([1.0])
+    other[0] = 2                                # a write anywhere makes the walk back look at what the closure holds
+    y.backward()
+    assert x.grad.tolist() == [2]
+    later = None

@@ -112,3 +112,43 @@ def test_nothing_is_remembered_of_memory_that_is_gone():
     del x
     gc.collect()
     assert len(watch.MEMORIES) <= before
+
+
+# ── memory that others own ───────────────────────────────────────────────────────────────────────
+
+def mapped(path):
+    m = np.memmap(path, np.float32, "w+", shape=3)
+    m[:] = 1
+    return m
+
+
+@pytest.mark.parametrize("second", [lambda m: m, lambda m: m[:2], lambda m: m.reshape(3, 1), np.asarray],
+                         ids=["whole", "slice", "reshaped", "array"])
+def test_a_write_through_one_tensor_on_a_memory_map_is_noticed_by_another(tmp_path, second):
+    m = mapped(tmp_path / "m")
+    w, x, y = Tensor([1.0, 2.0, 3.0], requires_grad=True), Tensor(m), Tensor(second(m))
+    loss = (w * x).sum()
+    y += 10
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
+class Lender:
+    """Another library's array, which lends its memory to NumPy."""
+
+    def __init__(self):
+        self.own = np.ones(4, np.float32)
+        self.__array_interface__ = self.own.__array_interface__
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(2, 4)])
+def test_so_is_a_write_into_memory_that_was_borrowed_twice(part):
+    lender = Lender()
+    w, x, y = Tensor(np.ones(4, np.float32), requires_grad=True), Tensor(lender), Tensor(np.asarray(lender)[part])
+    loss = (w * x).sum()
+    assert (x.data == 1).all() and (y.data == 1).all()
+    loss.backward()                             # to read is no change
+    loss = (w * x).sum()
+    y += 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()

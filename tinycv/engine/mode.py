@@ -9,16 +9,16 @@ about is set, and put back after it: ``no_grad`` inside ``debug`` still checks.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from functools import wraps
-from inspect import isasyncgenfunction, isclass, iscoroutinefunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isclass, iscoroutinefunction, isfunction, isgeneratorfunction
 from typing import Any
 
 OFF, RECORD, DEBUG = 0, 1, 2                                        # bits: leave Nodes behind; check every result
 
 mode: ContextVar[int] = ContextVar("tinycv_mode", default=RECORD)   # each thread begins with the default
+entered: ContextVar[tuple] = ContextVar("tinycv_entered", default=())       # (block, its RECORD bit from before), ...
 
 
 def recording() -> bool:
@@ -26,8 +26,10 @@ def recording() -> bool:
     return bool(mode.get() & RECORD)
 
 
-class _GradMode(threading.local):
-    """A block inside which the RECORD bit is ``bit``. It may be entered again, also inside itself and by other threads."""
+class _GradMode:
+    """A block inside which the RECORD bit is ``bit``. It may be entered again, also inside itself, by other threads and by
+    other tasks: what was before belongs to the context, not to this object.
+    """
 
     bit = OFF
 
@@ -35,39 +37,41 @@ class _GradMode(threading.local):
         made = super().__new__(cls)
         return made if function is None else made(function)         # @no_grad without parentheses decorates at once
 
-    def __init__(self, function: Callable | None = None):
-        self.before: list[int] = []
-
     def __enter__(self) -> _GradMode:
         now = mode.get()
-        self.before.append(now & RECORD)
+        entered.set((*entered.get(), (self, now & RECORD)))
         mode.set(now & ~RECORD | self.bit)
         return self
 
     def __exit__(self, *_: object) -> None:
-        mode.set(mode.get() & ~RECORD | self.before.pop())
+        blocks = entered.get()
+        for i in reversed(range(len(blocks))):
+            if blocks[i][0] is self:
+                entered.set(blocks[:i] + blocks[i + 1:])
+                mode.set(mode.get() & ~RECORD | blocks[i][1])
+                return
 
     def __call__(self, function: Callable) -> Callable:
         """Decorator: the mode holds while the function runs, and a generator while its own lines run."""
         name = type(self).__name__
         if isclass(function) or not callable(function):
             raise TypeError(f"{name}: the decorator takes a function, not {function!r:.60}; decorate a class's methods")
-        if isgeneratorfunction(function):
+        if is_one(isgeneratorfunction, function):
             @wraps(function)
             def resumed(*args: Any, **options: Any) -> Generator:
                 return self._step_by_step(function(*args, **options))
             return resumed
-        if isasyncgenfunction(function):
+        if is_one(isasyncgenfunction, function):
             raise TypeError(f"{name}: the decorator takes no asynchronous generator, whose lines run between others' lines; "
                             f"put `with {name}():` around the lines of {function.__qualname__} that it is about")
-        if iscoroutinefunction(function):
+        if is_one(iscoroutinefunction, function):
             @wraps(function)
             async def awaited(*args: Any, **options: Any) -> Any:
                 with type(self)():
                     return await function(*args, **options)
             return awaited
 
-        @wraps(function, updated=())
+        @wraps(function, updated=("__dict__",) if isfunction(function) else ())     # no copy of an object's attributes
         def call(*args: Any, **options: Any) -> Any:
             with type(self)():
                 return function(*args, **options)
@@ -92,6 +96,11 @@ class _GradMode(threading.local):
                 step = _bound(generator.throw, error)
             else:
                 step = generator.__next__ if sent is None else _bound(generator.send, sent)
+
+
+def is_one(asked: Callable, function: Callable) -> bool:
+    """Does inspect say so of the function, of the one in a staticmethod, or of an object's __call__?"""
+    return any(map(asked, (function, getattr(function, "__func__", None), type(function).__call__)))
 
 
 def _bound(function: Callable, value: Any) -> Callable:

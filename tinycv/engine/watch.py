@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,28 +28,35 @@ latest = 0                                      # the last event that any Memory
 class Memory:
     """What is known of one piece of memory: when it changed, and what it looked like when its array was handed out."""
 
-    __slots__ = ("changed", "seen", "print", "alive")
+    __slots__ = ("changed", "seen", "prints", "alive")
 
     def __init__(self, alive: Any):
-        self.changed, self.seen, self.print, self.alive = 0, 0, None, alive
+        self.changed, self.seen, self.prints, self.alive = 0, 0, {}, alive
 
 
-MEMORIES: dict[int, Memory] = {}                # by the id of the array that owns it, for as long as that lives
+MEMORIES: dict[int, Memory] = {}                # by the id of the object that owns it, for as long as that lives
 
 
 def root(array: Any) -> Any:
     """The array that owns the memory which ``array`` looks into, or the first one known to look into it."""
     base = array.base
     while base is not None:
-        if type(base) is type(array):
+        if isinstance(base, np.ndarray) or type(base) is type(array):       # np.memmap is an ndarray, too
             array = base
         base = getattr(base, "base", None)      # of as_strided's helper, too, which is no array
     return array
 
 
+def owner_of(array: Any) -> Any:
+    """Its root, or the object from which the root itself has borrowed the memory: a torch tensor, for one."""
+    owner = root(array)
+    lender = owner.base
+    return lender if getattr(type(lender), "__weakrefoffset__", 0) else owner
+
+
 def memory_of(array: Any) -> Memory:
     """The record of an array's memory, made at the first call."""
-    owner = root(array)
+    owner = owner_of(array)
     key = id(owner)
     if key not in MEMORIES:
         MEMORIES[key] = Memory(weakref.ref(owner, lambda _: MEMORIES.pop(key, None)))
@@ -75,21 +82,28 @@ def look(array: Any) -> None:
     global latest
     if type(array) is not np.ndarray:
         return
-    memory, now = memory_of(array), fingerprint(array)
-    if memory.print not in (None, now):
+    memory, part, now = memory_of(array), extent(array), fingerprint(array)
+    if memory.prints.get(part, now) != now:
         memory.changed = max(memory.changed, memory.seen)
-    memory.print = now
+    memory.prints[part] = now
     latest = memory.seen = tick()
 
 
 def changed_since(seq: int, array: Any) -> bool:
     """Was the memory of ``array`` written to after time ``seq``?"""
-    memory = MEMORIES.get(id(root(array)))
+    memory = MEMORIES.get(id(owner_of(array)))
     if memory is None:
         return False
     if memory.changed > seq:
         return True
-    return memory.print is not None and memory.seen > seq and fingerprint(array) != memory.print
+    looked_like = memory.prints.get(extent(array))
+    return looked_like is not None and memory.seen > seq and fingerprint(array) != looked_like
+
+
+def extent(array: np.ndarray) -> tuple[int, int] | None:
+    """Which part of its owner's memory its root is: two arrays may have borrowed different parts."""
+    whole = root(array)
+    return (whole.ctypes.data, whole.nbytes) if isinstance(whole, np.ndarray) else None
 
 
 def fingerprint(array: np.ndarray) -> int:
@@ -97,20 +111,29 @@ def fingerprint(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")))
 
 
-def arrays_in(value: Any, seen: frozenset = frozenset()) -> Iterator[Any]:
+def arrays_in(value: Any) -> Iterator[Any]:
     """The arrays that a saved value holds: itself, or what tuples, lists and the closures of functions hold."""
-    if id(value) in seen:                                           # a function that calls itself
-        return
-    seen = seen | {id(value)}
-    if hasattr(value, "base") and hasattr(value, "strides"):
-        yield value
-    elif hasattr(value, "_data"):                                   # a Tensor
-        yield value._data
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from arrays_in(part, seen)
-    elif isinstance(value, FunctionType):
-        for cell in value.__closure__ or ():
-            yield from arrays_in(cell.cell_contents, seen)
-    elif isinstance(value, partial):
-        yield from arrays_in((value.func, *value.args, *value.keywords.values()), seen)
+    seen, left = set(), [value]                                     # each thing once: functions may call each other
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if hasattr(value, "base") and hasattr(value, "strides"):
+            yield value
+        elif hasattr(value, "_data"):                               # a Tensor
+            yield value._data
+        elif isinstance(value, (tuple, list)):
+            left.extend(value)
+        elif isinstance(value, FunctionType):
+            left.extend(map(contents, value.__closure__ or ()))
+        elif isinstance(value, partial):
+            left.extend((value.func, *value.args, *value.keywords.values()))
+
+
+def contents(cell: CellType) -> Any:
+    """What a closure holds under one name; None where that name has no value yet, or no longer."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
