@@ -290,3 +290,17 @@ def test_padding_wider_than_the_window_reaches_with_few_channels_out(padding):
         f(x, w, None, 1, padding) for f in (conv2d, conv2d.definition))]
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}, {"dilation": 2}], ids=str)
+@pytest.mark.parametrize("transposed, x, w", [(True, (1, 0, 5, 5), (0, 3, 3, 3)), (True, (1, 3, 5, 5), (3, 0, 3, 3)),
+                                              (False, (1, 0, 5, 5), (3, 0, 3, 3)), (False, (1, 3, 5, 5), (0, 3, 3, 3)),
+                                              (False, (0, 3, 5, 5), (2, 3, 3, 3)), (True, (0, 3, 5, 5), (3, 2, 3, 3))])
+def test_no_channels_and_no_images_go_forward_and_back_as_in_the_definition(transposed, x, w, options, device):
+    pair = PAIRS["conv_transpose2d" if transposed else "conv2d"]
+    for function in (pair, pair.definition):
+        a, b = (Tensor(np.ones(shape, "f4"), device=device, requires_grad=True) for shape in (x, w))
+        y = function(a, b, **options)
+        y.sum().backward()
+        assert a.grad.shape == x and b.grad.shape == w
+        assert not (y.numpy().any() or a.grad.numpy().any() or b.grad.numpy().any())

@@ -175,7 +175,7 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
             if groups == 1:
                 times(columns, matrix.T, out=as_rows(y[at]))
             else:
-                y[at, ..., outs] = times(columns, matrix.T).reshape(-1, *size, len(matrix))
+                y[at, ..., outs] = times(columns, matrix.T).reshape(len(y[at]), *size, len(matrix))
     if bias is not None:
         y += bias
     return first(y)
@@ -214,7 +214,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     for ins, outs in parted(c, o // groups, groups):
         matrix, own = matrix_of(w[outs]), None if bias is None else bias[ins]
         for at in some(len(g), prod(size) * matrix.shape[1]):
-            columns = times(g[at, ..., outs].reshape(-1, len(matrix)), matrix)
+            columns = times(as_rows(g[at, ..., outs]), matrix)
             target, count = x[at, ..., ins], len(x[at]) * prod(sides)
             if target.size:
                 walk = walk_of(sides, size, window, c, stride, padding, dilation)

@@ -93,7 +93,7 @@ def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
         z = xp.empty((len(g[at]), *cells, prod(stride) * c), g.dtype)
         for _ in see(xp, z, g[at], taps, (1, 1), around, dilation):
             pass
-        z = z.reshape(-1, *cells, *stride, c).swapaxes(2, 3)                                # (n, cell, a, cell, b, C)
+        z = z.reshape(len(z), *cells, *stride, c).swapaxes(2, 3)                                # (n, cell, a, cell, b, C)
         z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
         x[at] = z[:, cut[0]:cut[0] + sides[0], cut[1]:cut[1] + sides[1]]
         yield at
@@ -102,7 +102,7 @@ def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
 def stamp(xp, x, g, w, stride, padding, dilation):
     """Write x (N, H, W, C), the sum of windows w (O, C, kH, kW), each as strong as its g (N, H', W', O)."""
     (o, c, *window), size, sides = w.shape, g.shape[1:3], [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
-    matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, -1), before(padding)
+    matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), before(padding)
     for at in few(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])
         if is_thin(o, c):                                           # whole images are the longer runs in memory
@@ -145,12 +145,12 @@ def see(xp, y, x, taps, stride, padding, dilation):
 def columns_times(xp, y, x, taps, stride, padding, dilation):
     """``see``, by a product of what the window sees with the taps."""
     (*window, _, o), size = taps.shape, y.shape[1:3]
-    matrix = taps.reshape(-1, o)
+    matrix = taps.reshape(prod(taps.shape[:3]), o)                  # of no channels -1 could be anything
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         if y.flags.c_contiguous:
             xp.matmul(columns, matrix, out=as_rows(y[at]))
         else:
-            y[at] = (columns @ matrix).reshape(-1, *size, o)
+            y[at] = (columns @ matrix).reshape(y[at].shape)
         yield at
 
 
