@@ -1,6 +1,7 @@
 """Shards: the same step as without them, the same bits every time, and nobody is left waiting."""
 from __future__ import annotations
 
+import gc
 import linecache
 import sys
 import threading
@@ -385,6 +386,43 @@ def test_a_closed_group_leaves_no_threads_behind_and_may_be_closed_again():
     group.close()
     group.close()
     assert threading.active_count() == before
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["open", "close", "drop"]), st.integers(0, 3)), max_size=8))
+def test_blas_has_one_thread_while_any_group_is_open_whatever_the_order(moves):
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, running, groups = blas_threads(), threading.active_count(), []
+        for move, i in moves:
+            if move == "open":
+                groups.append(parallel.threads(2))
+            elif groups:
+                group = groups.pop(i % len(groups))
+                if move == "close":
+                    group.close()
+                del group
+            assert blas_threads() == ([1] * len(before) if groups else before)
+        while groups:
+            groups.pop(0).close()
+        assert blas_threads() == before
+        assert in_time(lambda: all_ended(running + 1))
+
+
+def all_ended(running):
+    while threading.active_count() > running:
+        time.sleep(0.001)
+    return True
+
+
+def test_a_group_that_is_dropped_in_a_cycle_ends_its_threads_and_gives_blas_its_own_back():
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, running = blas_threads(), threading.active_count()
+        holder = [parallel.threads(3)]
+        holder.append(holder)
+        holder[0].map(Tensor, np.ones(3))
+        del holder
+        gc.collect()
+        assert blas_threads() == before and in_time(lambda: all_ended(running + 1))
 
 
 def test_none_means_all_cores():

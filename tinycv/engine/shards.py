@@ -241,7 +241,7 @@ class Crew:
     def _end_the_batch(self) -> None:
         """Of a batch that was left early, by Ctrl-C for instance: wait until no thread is at it.
 
-        A second Ctrl-C may end this too. Then the next batch begins here, or ``close`` does.
+        A second Ctrl-C may end this too. Then the next batch begins here.
         """
         if self.under_way is None or self.under_way.process != os.getpid():
             return
@@ -253,14 +253,18 @@ class Crew:
             ended.get()
         self.under_way = None
 
+    def dismiss(self) -> None:
+        """Tell the threads to end, after what they are at."""
+        if self.process == os.getpid():                 # a fork's child has none of them
+            if self.under_way is not None:
+                self.under_way.leave()                  # a shard of it may wait for one that has gone
+            for inbox in self.inboxes:
+                inbox.put(None)
+
     def close(self) -> None:
         """End the threads, after what they are at."""
-        if self.process != os.getpid():                 # none are in this process
-            return
-        self._end_the_batch()
-        for inbox in self.inboxes:
-            inbox.put(None)
-        for thread in self.threads:
+        self.dismiss()
+        for thread in self.threads if self.process == os.getpid() else ():
             thread.join()
 
 
