@@ -3,6 +3,7 @@ gradients set by hand.
 """
 
 import copy
+import json
 import pickle
 from functools import partial
 
@@ -333,3 +334,42 @@ def test_frozen_parameters_generators_and_single_ones_are_taken():
     assert len(SGD(p for p in model.parameters()).parameters()) == 6
     assert len(SGD([{"params": next(model.parameters())}]).parameters()) == 1
     assert len(SGD([Tensor(np.ones(3, np.float32), requires_grad=True)]).parameters()) == 1
+
+
+HOLDERS = {"array": lambda: np.array(0.1), "float32": lambda: np.array(0.1, np.float32), "Tensor": lambda: Tensor(0.1)}
+
+
+@pytest.mark.parametrize("option", ["lr", "weight_decay", "betas"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_an_option_that_changes_in_place_counts_as_one_that_is_set_anew(option, holder, device):
+    ps = [Parameter(to_device(np.ones(3, np.float32), device)) for _ in range(2)]
+    followed, anew = (AdamW([p]) for p in ps)
+    held = HOLDERS[holder]()
+    followed.param_groups[0][option] = (held, 0.9) if option == "betas" else held
+    for factor in (1, 0.5, 0.25):
+        held *= factor
+        anew.param_groups[0][option] = (held.item(), 0.9) if option == "betas" else held.item()
+        for p, optimizer in zip(ps, (followed, anew), strict=True):
+            p.grad = Tensor(to_device(np.arange(1, 4, dtype=np.float32), device))
+            optimizer.step()
+        assert (to_numpy(ps[0]._data) == to_numpy(ps[1]._data)).all()
+
+
+@pytest.mark.parametrize("change", [
+    {"lr": np.float32(0.5)}, {"lr": np.array(0.5)}, {"lr": Tensor(0.5)}, {"lr": np.int64(1)},
+    {"initial_lr": np.array(1.0)}, {"momentum": np.float16(0.5)}, {"nesterov": np.True_, "momentum": np.float32(0.5)}])
+def test_what_an_optimiser_accepts_its_state_dict_holds_as_json_does(change):
+    p = Parameter(np.ones(3, np.float32))
+    optimizer = SGD([p])
+    optimizer.param_groups[0].update(change)
+    p.grad = Tensor(np.ones(3, np.float32))
+    optimizer.step()
+    saved = optimizer.state_dict()["param_groups"]
+    assert json.loads(json.dumps(saved)) == saved
+    assert all(saved[0][name] == value for name, value in change.items())
+
+
+def test_betas_of_numpy_are_saved_as_numbers():
+    optimizer = Adam([Parameter(np.ones(3, np.float32))])
+    optimizer.param_groups[0]["betas"] = (np.float32(0.5), np.array(0.25))
+    assert json.dumps(optimizer.state_dict()["param_groups"][0]["betas"]) == "[0.5, 0.25]"

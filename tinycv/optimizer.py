@@ -25,8 +25,10 @@ from tinycv.optimizer_state import (
     ALWAYS,
     checked_options,
     fitting_state,
+    lasting,
     list_of_parameters,
     named_parameter,
+    plain,
     refuse_unfit,
     wide,
 )
@@ -205,11 +207,13 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params": names]}.
 
-        The arrays share memory with the optimiser. Parameters that have not yet had a gradient have no state.
+        The arrays share memory with the optimiser; options are Python's numbers, as JSON takes them.
+        Parameters that have not yet had a gradient have no state.
         """
         state = {self.names[p]: {"step": slab.steps[i], **{k: views[i] for k, views in slab.views_of_state.items()}}
                  for slab in self._slabs for i, p in enumerate(slab.tensors) if slab.steps[i]}
-        groups = [group | {"params": [self.names[p] for p in group["params"]]} for group in self.param_groups]
+        groups = [{name: [self.names[p] for p in option] if name == "params" else plain(option)
+                   for name, option in group.items()} for group in self.param_groups]
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -287,10 +291,10 @@ class Slab(Flat):
         if any(value is MISSING for value in given):
             raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options "
                              f"{self.names}")
-        if self.given is None or any(new is not old or type(new) is list
-                                     for new, old in zip(given, self.given, strict=True)):
+        if self.given is None or any(new is not old for new, old in zip(given, self.given, strict=True)):
             self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
-            self.given = given
+            # nothing is the same object as MISSING: what may change in place is looked at each time
+            self.given = [value if lasting(value) else MISSING for value in given]
         return self.checked
 
     def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
