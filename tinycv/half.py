@@ -36,10 +36,11 @@ from tinycv.engine.backend import array_module, device_of
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
-from tinycv.optimizer_state import brief, finite, fitting_array
+from tinycv.optimizer_state import brief, fitting_array
 
 LARGEST = 2.0 ** 24                             # of S: it grows no further
 UNCHANGED = "load_state_dict: Half was left unchanged; "
+GREATEST = 2.0 ** 127                           # of S at first, and in a file: a loss of 2 times it is no float32
 SMALLEST = 2.0 ** -64                           # below it no finite gradient can have overflowed
 
 
@@ -222,6 +223,11 @@ class Half:
         plain, found = _without_masters(state_dict, names)
         masters = [fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
                    for array, name, m in zip(found, names, self.masters, strict=True)]
+        with np.errstate(over="ignore"):
+            broken = [name for name, array in zip(names, masters, strict=True)
+                      if not self.xp.isfinite(array.astype("float16")).all()]
+        if broken:
+            raise ValueError(f"{UNCHANGED}master weights of {brief(broken)} are not finite as float16")
         first = state_dict["param_groups"][0]
         scale = positive(first["loss_scale"], f"{UNCHANGED}loss_scale")
         if (good := size(first["good_steps"], f"{UNCHANGED}good_steps")) >= self.interval:
@@ -254,8 +260,8 @@ class Half:
 
 
 def positive(scale: Any, what: str) -> float:
-    """A factor of the loss: finite, and more than 0."""
-    return finite(number(scale, what, above=0), what)
+    """A factor of the loss, with which that neither vanishes nor overflows in float32."""
+    return number(scale, what, SMALLEST / 2, GREATEST)
 
 
 def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any], list[Any]]:

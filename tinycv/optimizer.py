@@ -17,7 +17,7 @@ import numpy as np
 
 from tinycv.engine import capturing
 from tinycv.engine.arguments import shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
@@ -146,7 +146,9 @@ class Optimizer:
         refuse_unfit(self)
         every_option = [slab.options() for slab in self._slabs]
         if any(slab.moved() for slab in self._slabs):
-            self.load_state_dict(self.state_dict())
+            kept = self.state_dict()["state"]
+            self._lay_out()
+            self._put(kept)
         if (recording := capturing.current()) is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
@@ -219,7 +221,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
 
-        ValueError says everything that does not fit; the optimiser is then left as it was.
+        ValueError says everything that does not fit, or that no training goes on from (NaN, infinity, means of squares
+        below 0); the optimiser is then left as it was.
         """
         self.loading(state_dict)()
 
@@ -241,7 +244,7 @@ class Optimizer:
                 saved = kept.get(self.names[p], {"step": 0})
                 slab.steps[i] = saved["step"]
                 for key in self.arrays if saved["step"] else ():
-                    slab.views_of_state[key][i][...] = saved[key]
+                    slab.views_of_state[key][i][...] = to_device(saved[key], slab.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: all but the layout, which is made again around copied parameters."""

@@ -235,6 +235,11 @@ def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> di
                          f"{sorted(map(str, entry))}")
     kept = {key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
             for key in arrays if step}
+    for key, array in kept.items():
+        if not backend.array_module(array).isfinite(array).all():
+            raise ValueError(f"{name}: {key} is not finite")
+        if key == "exp_avg_sq" and (array < 0).any():
+            raise ValueError(f"{name}: {key} has means of squares below 0")
     return {"step": step, **kept}
 
 

@@ -168,7 +168,8 @@ class Run:
             "rng": backend.get_rng_state()})
 
     def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
-        names = (f"model/{name}" for name, _ in self.model.named_parameters())
+        names = [f"model/{name}" for name, _ in self.model.named_parameters()]
+        names += [name for name in tensors if name.partition("/")[0] in self.optimizers]
         broken = [name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))] or with_nan(tensors)
         if broken:
             raise FloatingPointError(
