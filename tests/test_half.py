@@ -208,3 +208,86 @@ def test_on_a_gpu_a_step_waits_once(double):
             half.backward(loss_of(model, x, y))
             half.step()
     assert seen.count == 1
+
+
+# ── what is put into the model later ──
+
+def assigned(model, arrays):
+    for p, a in zip(model.parameters(), arrays, strict=True):
+        p.data = a
+
+
+def in_place(model, arrays):
+    with tinycv.no_grad():
+        for p, a in zip(model.parameters(), arrays, strict=True):
+            p[...] = Tensor(a)
+
+
+def through_data(model, arrays):
+    for p, a in zip(model.parameters(), arrays, strict=True):
+        p.data[...] = a
+
+
+def loaded(model, arrays):
+    model.load_state_dict({name: backend.to_numpy(a) for (name, _), a in
+                           zip(model.named_parameters(), arrays, strict=True)})
+
+
+@pytest.mark.parametrize("put", [assigned, in_place, loaded])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_weights_that_are_put_into_the_model_later_are_trained_on(put, steps, device):
+    model = vit(device)
+    put_and_train(model, put, steps, device)
+
+
+def test_so_are_those_that_are_written_through_data_where_it_can_be_seen():
+    put_and_train(vit(), through_data, 2, "cpu")            # on a GPU nobody can see it: engine/watch.py
+
+
+def put_and_train(model, put, steps, device):
+    half = Half(model, partial(SGD, lr=1e-3), scale=2.0 ** 8)
+    if steps:
+        trained(model, half, steps)
+    fresh = [backend.to_device(np.full(p.shape, 0.25, "float16"), device) for p in model.parameters()]
+    put(model, fresh)
+    saved = half.state_dict()["state"]                      # the masters know already
+    assert all((backend.to_numpy(kept["master"]) == 0.25).all() for kept in saved.values())
+    put(model, [2 * a for a in fresh])
+    trained(model, half, 1)
+    for p, master in zip(model.parameters(), half.masters, strict=True):
+        for t in (p, master):
+            assert np.abs(backend.to_numpy(t._data).astype("float32") - 0.5).max() < 0.01
+
+
+def test_what_is_only_looked_at_averaged_or_put_back_keeps_the_digits_of_its_master():
+    model, other = vit(), vit()
+    half, plain = (Half(m, partial(AdamW, lr=1e-3), scale=2.0 ** 8) for m in (model, other))
+    ema = EMA(model)
+    for _ in range(3):
+        assert trained(model, half, 2) == trained(other, plain, 2)
+        ema.update()
+        with ema.applied():
+            model(Tensor(IMAGES))
+        assert all(p.data.dtype == "float16" for p in model.parameters())
+        model.load_state_dict(model.state_dict())
+        model.to("cpu")
+    for a, b in zip(half.masters, plain.masters, strict=True):
+        assert (a.numpy() == b.numpy()).all()
+
+
+@pytest.mark.parametrize("move", ["float32", "gpu"])
+def test_a_model_that_is_cast_or_moved_after_its_half_was_made_is_named(move, double):
+    model, half = line()
+    model.to(move)
+    with pytest.raises(ValueError, match="Half: a weight of the Linear is of .* now, and was of .*float16.*another Half"):
+        half.step()
+
+
+def test_of_two_halves_of_a_model_the_last_is_used():
+    model, half = line()
+    again = Half(model, partial(SGD, lr=0.1), scale=2.0 ** 10)
+    with pytest.raises(RuntimeError, match="the Linear has another Half since"):
+        half.step()
+    again.backward(model(Tensor(np.ones((1, 1), "float16"))).sum())
+    again.step()
+    assert again.masters[0].item() == pytest.approx(0.9, abs=1e-5)

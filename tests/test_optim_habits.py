@@ -3,6 +3,7 @@ gradients set by hand.
 """
 
 import copy
+import json
 import pickle
 from functools import partial
 
@@ -333,3 +334,153 @@ def test_frozen_parameters_generators_and_single_ones_are_taken():
     assert len(SGD(p for p in model.parameters()).parameters()) == 6
     assert len(SGD([{"params": next(model.parameters())}]).parameters()) == 1
     assert len(SGD([Tensor(np.ones(3, np.float32), requires_grad=True)]).parameters()) == 1
+
+
+HOLDERS = {"array": lambda: np.array(0.1), "float32": lambda: np.array(0.1, np.float32), "Tensor": lambda: Tensor(0.1)}
+
+
+@pytest.mark.parametrize("option", ["lr", "weight_decay", "betas"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_an_option_that_changes_in_place_counts_as_one_that_is_set_anew(option, holder, device):
+    ps = [Parameter(to_device(np.ones(3, np.float32), device)) for _ in range(2)]
+    followed, anew = (AdamW([p]) for p in ps)
+    held = HOLDERS[holder]()
+    followed.param_groups[0][option] = (held, 0.9) if option == "betas" else held
+    for factor in (1, 0.5, 0.25):
+        held *= factor
+        anew.param_groups[0][option] = (held.item(), 0.9) if option == "betas" else held.item()
+        for p, optimizer in zip(ps, (followed, anew), strict=True):
+            p.grad = Tensor(to_device(np.arange(1, 4, dtype=np.float32), device))
+            optimizer.step()
+        assert (to_numpy(ps[0]._data) == to_numpy(ps[1]._data)).all()
+
+
+@pytest.mark.parametrize("change", [
+    {"lr": np.float32(0.5)}, {"lr": np.array(0.5)}, {"lr": Tensor(0.5)}, {"lr": np.int64(1)},
+    {"initial_lr": np.array(1.0)}, {"momentum": np.float16(0.5)}, {"nesterov": np.True_, "momentum": np.float32(0.5)}])
+def test_what_an_optimiser_accepts_its_state_dict_holds_as_json_does(change):
+    p = Parameter(np.ones(3, np.float32))
+    optimizer = SGD([p])
+    optimizer.param_groups[0].update(change)
+    p.grad = Tensor(np.ones(3, np.float32))
+    optimizer.step()
+    saved = optimizer.state_dict()["param_groups"]
+    assert json.loads(json.dumps(saved)) == saved
+    assert all(saved[0][name] == value for name, value in change.items())
+
+
+def test_betas_of_numpy_are_saved_as_numbers():
+    optimizer = Adam([Parameter(np.ones(3, np.float32))])
+    optimizer.param_groups[0]["betas"] = (np.float32(0.5), np.array(0.25))
+    assert json.dumps(optimizer.state_dict()["param_groups"][0]["betas"]) == "[0.5, 0.25]"
+
+
+# ── averages of a model that is not what it was ──
+
+def test_two_weights_of_one_name_are_not_averaged_as_one():
+    class Keys(nn.Module):
+        def __init__(self):
+            self.d = {1: nn.Linear(1, 1), "1": nn.Linear(1, 1)}
+
+    with pytest.raises(ValueError, match="Keys: two tensors have the name 'd.1.weight'"):
+        EMA(Keys())
+
+
+def put_weight(model):
+    model[0].weight = Parameter(np.ones((4, 3), np.float32))
+
+
+def put_layer(model):
+    model[0] = nn.Linear(3, 4, bias=False)
+
+
+def put_more(model):
+    model.append(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(("change", "name"), [(put_weight, "0.weight"), (put_layer, "0.weight"), (put_more, "3.weight")])
+def test_an_average_says_so_where_its_model_has_other_weights_now(change, name):
+    model = network()
+    ema = EMA(model)
+    change(model)
+    before = {key: t.numpy().copy() for key, t in model.state_dict().items()}
+    words = f"the Sequential has other Parameters than it had, and no averages of {name}.*: make another EMA"
+    with pytest.raises(ValueError, match=f"EMA.applied: {words}"), ema.applied():
+        pass
+    with pytest.raises(ValueError, match=f"EMA.state_dict: {words}"):
+        ema.state_dict()
+    assert all((before[key] == t.numpy()).all() for key, t in model.state_dict().items())
+
+
+def test_a_buffer_that_is_replaced_is_no_weight():
+    model = network()
+    ema = EMA(model)
+    model[1].running_mean = Tensor(np.full(4, 7, np.float32))
+    with ema.applied():
+        assert (model[1].running_mean.numpy() == 7).all()
+
+
+def test_an_average_begins_with_what_a_half_has_not_yet_taken_over(device):
+    model = network(device)
+    half = Half(model, partial(SGD, lr=0.1))
+    master = to_numpy(half.masters[1]._data).copy()
+    model[0].weight.data = to_device(np.full((4, 3), 0.5, np.float16), device)
+    averages = EMA(model).state_dict()
+    assert (to_numpy(averages["0.weight"]) == 0.5).all() and averages["0.weight"].dtype == np.float32
+    assert (to_numpy(averages["0.bias"]) == master).all()               # with all its digits
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_optimiser_that_has_diverged_moves_and_copies_but_is_not_loaded(value, double):
+    """What is there is not lost by a move; what comes from outside is looked at."""
+    p = Parameter(np.ones(3, np.float32))
+    optimizer = Adam([p])
+    for _ in range(2):
+        p.grad = Tensor(to_device(np.ones(3, np.float32), p.device))
+        optimizer.step()
+        optimizer.state_dict()["state"]["0"]["exp_avg"][...] = value
+        p.data = to_device(p._data, "gpu:0")
+    assert pickle.loads(pickle.dumps(optimizer)).state_dict()["state"]["0"]["step"] == 2
+    with pytest.raises(ValueError, match="Adam was left unchanged; 0: exp_avg is not finite"):
+        optimizer.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0])
+def test_moments_that_no_training_goes_on_from_are_refused(kind, value):
+    model = network()
+    optimizer = KINDS[kind](list(model.named_parameters()))
+    steps(model, optimizer, EMA(model), 0, 2)
+    names = [key for key in optimizer.arrays if value != -1 or key == "exp_avg_sq"]
+    for key in names:
+        state = copy.deepcopy(optimizer.state_dict())
+        state["state"]["0.bias"][key][1] = value
+        with pytest.raises(ValueError, match=f"left unchanged; 0.bias: {key} (is not finite|has means of squares below 0)"):
+            optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_averages_that_are_not_finite_are_refused_and_buffers_are_taken(value):
+    model = network()
+    ema = EMA(model)
+    with pytest.raises(ValueError, match="EMA was left unchanged; 2.weight is not finite"):
+        ema.load_state_dict({**ema.state_dict(), "2.weight": np.full((2, 4), value, np.float32)})
+    ema.load_state_dict({**ema.state_dict(), "1.running_mean": np.full(4, value, np.float32)})
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("master", np.nan, "0.weight are not finite as float16"), ("master", 1e6, "0.weight are not finite as float16"),
+    ("loss_scale", 1e300, "loss_scale is 1e"), ("loss_scale", 1e-30, "loss_scale is 1e-30"),
+    ("good_steps", -1, "good_steps")])
+def test_a_state_that_no_half_goes_on_from_is_refused(name, value, words):
+    half = Half(network(), partial(SGD, lr=0.1))
+    state = copy.deepcopy(half.state_dict())
+    if name == "master":
+        state["state"]["0.weight"]["master"][...] = value
+    else:
+        state["param_groups"][0][name] = value
+    with pytest.raises(ValueError, match=f"Half was left unchanged; .*{words}"):
+        half.load_state_dict(state)
+    if name == "loss_scale":
+        with pytest.raises(ValueError, match="Half: scale is 1e"):
+            Half(network(), partial(SGD, lr=0.1), scale=value)

@@ -1,6 +1,9 @@
 """Shards: the same step as without them, the same bits every time, and nobody is left waiting."""
 from __future__ import annotations
 
+import gc
+import linecache
+import sys
 import threading
 import time
 
@@ -222,6 +225,73 @@ def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
         assert group.backward(lambda x: Tensor(x, requires_grad=True).mean(), np.arange(3.0)).item() == 1
 
 
+class Interrupts:
+    """Ctrl-C at chosen lines that this thread runs in shards.py: the first of them, the second, ...
+
+    Not at `with` and `try`, where Python does not look for signals.
+    """
+
+    def __init__(self, *lines):
+        self.lines, self.passed = set(lines), 0
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename != shards.__file__:
+            return None
+        line = linecache.getline(shards.__file__, frame.f_lineno).strip()
+        if event == "line" and not line.startswith(("with ", "try:")):
+            self.passed += 1
+            if self.passed in self.lines:
+                raise KeyboardInterrupt
+        return self
+
+
+def in_time(work):
+    """The result of ``work()``; an error if it hangs."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert results, "it hangs, or has failed"
+    return results[0]
+
+
+def interrupted(batch, *lines):
+    """Whether Ctrl-C at these lines came up to the caller of ``batch()``; None if there are not so many lines."""
+    interrupts, before = Interrupts(*lines), sys.gettrace()
+    sys.settrace(interrupts)
+    try:
+        batch()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return None if interrupts.passed < lines[0] else False
+
+
+@pytest.mark.parametrize("again", [(), (1,), (4,), (9,)])
+def test_ctrl_c_anywhere_in_a_batch_leaves_a_group_that_works_and_closes(again):
+    """again: how many lines later somebody presses it a second time."""
+    norm, x = nn.BatchNorm1d(6), np.random.default_rng(0).normal(size=(8, 6)).astype("f4")
+
+    def walk():
+        line, tracked = 0, norm.num_batches_tracked
+        while True:
+            line += 1
+            group = parallel.threads(2)
+
+            def batch(group=group):
+                return group.backward(lambda x: (norm(Tensor(x)) ** 2).mean(), x).item()
+            before = tracked.item()
+            found = interrupted(batch, line, *(line + more for more in again))
+            if line % 2 and found:                      # else it is closed as it was left
+                assert batch() == pytest.approx(1, abs=1e-3) and tracked.item() == before + 1
+            group.close()
+            if found is None:
+                return line
+            assert found
+    assert in_time(walk) > 50
+
+
 def test_grad_is_as_it_was_after_an_error(pair_of_threads):
     w = tinycv.Parameter(np.ones(()))
 
@@ -316,6 +386,43 @@ def test_a_closed_group_leaves_no_threads_behind_and_may_be_closed_again():
     group.close()
     group.close()
     assert threading.active_count() == before
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["open", "close", "drop"]), st.integers(0, 3)), max_size=8))
+def test_blas_has_one_thread_while_any_group_is_open_whatever_the_order(moves):
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, running, groups = blas_threads(), threading.active_count(), []
+        for move, i in moves:
+            if move == "open":
+                groups.append(parallel.threads(2))
+            elif groups:
+                group = groups.pop(i % len(groups))
+                if move == "close":
+                    group.close()
+                del group
+            assert blas_threads() == ([1] * len(before) if groups else before)
+        while groups:
+            groups.pop(0).close()
+        assert blas_threads() == before
+        assert in_time(lambda: all_ended(running + 1))
+
+
+def all_ended(running):
+    while threading.active_count() > running:
+        time.sleep(0.001)
+    return True
+
+
+def test_a_group_that_is_dropped_in_a_cycle_ends_its_threads_and_gives_blas_its_own_back():
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before, running = blas_threads(), threading.active_count()
+        holder = [parallel.threads(3)]
+        holder.append(holder)
+        holder[0].map(Tensor, np.ones(3))
+        del holder
+        gc.collect()
+        assert blas_threads() == before and in_time(lambda: all_ended(running + 1))
 
 
 def test_none_means_all_cores():

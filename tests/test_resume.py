@@ -259,3 +259,43 @@ def test_sgd_without_momentum_loads_its_own_state():
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
     assert optimizer.state_dict()["state"]["0"]["step"] == 1
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("optimizer/0/exp_avg", np.inf, "exp_avg is not finite"), ("optimizer/0/exp_avg_sq", -1, "means of squares below 0"),
+    ("model/1.running_var", -1, "1.running_var: a variance"), ("ema/1.running_var", -5, "1.running_var: a variance"),
+    ("model/1.num_batches_tracked", -3, "1.num_batches_tracked: a variance, or a count"),
+    ("ema/0.weight", np.inf, "0.weight is not finite"), ("ema/2.bias", -np.inf, "2.bias is not finite")])
+def test_numbers_that_no_training_writes_are_refused(saved, name, value, words):
+    half, path, (tensors, state) = saved
+    names = [key for key in tensors if key == name or half and key == name.replace("/0/", "/0.weight/")]
+    wrong = path.with_name("wrong.safetensors")
+    save(wrong, tensors | {key: np.full_like(tensors[key], value) for key in names}, state)
+    training = Training(half, seed=1)
+    before = training.bits()
+    with pytest.raises(CheckpointError, match=words):
+        training.fit(wrong)
+    assert names and training.bits() == before
+
+
+def test_metrics_of_epochs_that_are_still_to_come_are_refused(saved):
+    half, path, (tensors, state) = saved
+    wrong = path.with_name("wrong.safetensors")
+    save(wrong, tensors, {**state, "history": {**state["history"], "metrics": [{"epoch": 99, "one": 1.0}]}})
+    with pytest.raises(CheckpointError, match="metrics of epoch 99, and is at step 4 with 2 an epoch"):
+        Training(half).fit(wrong)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_would_not_be_read_back_is_not_saved(tmp_path):
+    """A gradient of 1e30 has a square beyond float32: its weight would never learn again."""
+    training = Training()
+    training.fit(tmp_path / "c", epochs=1)
+    good = (tmp_path / "c").read_bytes()
+
+    def spike(model, x, y):
+        return loss_of(model, x, y) + 1e30 * (model[0].bias - model[0].bias.detach()).sum()
+    with pytest.raises(FloatingPointError, match="exp_avg_sq is not finite after step 3"):
+        fit(training.model, training.optimizer, spike, DataLoader(X, Y, batch_size=4), 2, ema=training.ema,
+            checkpoint=tmp_path / "c", progress=False)
+    assert (tmp_path / "c").read_bytes() == good

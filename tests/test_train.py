@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from seeds import SEED
 
 from tinycv import progress as progress_module
@@ -322,3 +324,79 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(path, tmp_p
         if path.exists():
             load(path)                                      # whole, at any moment
     assert finished(path, tmp_path)
+
+
+# ── loaders and metrics of one's own ──
+
+class Own:
+    """A loader of 3 batches an epoch that gives ``gives`` of them, whatever the start."""
+
+    def __init__(self, gives, **says):
+        self.gives = gives
+        vars(self).update({"samples": 12, "batch_size": 4} | says)
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, number, start=0):
+        return iter([(X[:4], Y[:4])] * (self.gives - start))
+
+
+def with_own(loader, epochs=2, **options):
+    model = Line()
+    return fit(model, SGD(model.parameters(), lr=0.1), noisy_loss, loader, epochs, progress=False, **options)
+
+
+@pytest.mark.parametrize("gives", [0, 1, 2, 4, 9])
+def test_a_loader_that_gives_other_than_its_length_is_named(gives):
+    gave = gives if gives < 3 else "more than 3"
+    with pytest.raises(RuntimeError, match=rf"epoch\(0, 0\) of the Own gave {gave} batches; with a length of 3"):
+        with_own(Own(gives))
+    assert len(with_own(Own(3)).losses) == 6
+
+
+def test_a_loader_that_begins_anew_where_it_should_go_on_is_named(path):
+    class Anew(Own):
+        def epoch(self, number, start=0):
+            return super().epoch(number)
+
+    with pytest.raises(RuntimeError, match="gave 2 batches"):
+        with_own(Own(2), 1, checkpoint=path, checkpoint_every=1)
+    with pytest.raises(RuntimeError, match="gave more than 1 batches"):
+        with_own(Anew(3, samples=12), 1, checkpoint=path)
+
+
+@pytest.mark.parametrize("says", [{"samples": np.int64(12)}, {"batch_size": np.array(4)}, {"shuffle": np.True_},
+                                  {"seed": np.uint64(2 ** 63)}])
+def test_a_loader_that_counts_in_numpys_numbers_can_be_saved_and_resumed(says, path):
+    with_own(Own(3, **says), 1, checkpoint=path)
+    assert len(with_own(Own(3, **says), 2, checkpoint=path).losses) == 6
+
+
+def test_a_loader_that_no_checkpoint_can_name_is_refused_before_the_first_step(path):
+    loader = Own(3, seed=np.random.default_rng(0))
+    with pytest.raises(TypeError, match="loader's seed is Generator.* must be a number, a word"):
+        with_own(loader, checkpoint=path)
+    assert len(with_own(loader).losses) == 6 and not path.exists()
+
+
+@pytest.mark.parametrize(("answer", "error", "words"), [
+    ({"epoch": 0.5}, ValueError, "epoch, one of the names"), ({1: 0.5}, TypeError, "1 is one of the names"),
+    ({"a": 1j}, TypeError, "a is 1j"), ({"a": np.array(1j)}, TypeError, "a is array"),
+    ({"a": 10 ** 400}, ValueError, "no float can hold"), ({"a": None}, TypeError, "a is None")])
+def test_metrics_that_no_checkpoint_could_give_back_are_refused(answer, error, words, path):
+    with pytest.raises(error, match=f"evaluate must return a dict of numbers by name; .*{words}"):
+        train(1, evaluate=lambda _: answer, checkpoint=path)
+
+
+NUMBERS = st.one_of(st.floats(), st.integers(-2 ** 80, 2 ** 80), st.booleans(), st.floats(width=32).map(np.float32),
+                    st.floats(width=32).map(Tensor), st.floats(width=16).map(lambda x: np.array([x], np.float16)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(st.text(max_size=5).filter(lambda name: name != "epoch"), NUMBERS, max_size=3))
+def test_whatever_metrics_are_taken_the_next_run_reads_them(tmp_path_factory, answer):
+    path = tmp_path_factory.mktemp("metrics") / "c"
+    there = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
+    again = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
+    assert str(again) == str(there) and set(there[0]) == {"epoch", *answer}         # str: NaN is not NaN

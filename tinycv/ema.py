@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tinycv.engine.arguments import number, shown
-from tinycv.engine.backend import device_of
+from tinycv.engine.backend import array_module, device_of, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.tensor import Parameter, wrap
 from tinycv.nn.module import Module, same_values
@@ -39,10 +39,15 @@ class EMA:
         if not isinstance(model, Module):
             raise TypeError(f"EMA: model is {shown(model)}; it must be a Module")
         self.model, self.decay = model, number(decay, "EMA: decay", 0, below=1)
+        model._by_name()                                # ValueError where two have one name
         self.names = {t: name for name, t in model.named_tensors()}
         learned = list(model.parameters())
         self.buffers = {t: t._data.copy() for t in self.names if not isinstance(t, Parameter)}
         self._lay_out(learned)
+        for p, average in self.views.items():           # weights that a Half has not yet taken over are newer
+            if average.dtype != p.dtype:
+                kept = p._data == average.astype(p.dtype)
+                average[...] = array_module(average).where(kept, average, p._data)
 
     def _lay_out(self, learned: list[Any]) -> None:
         exact = {p if p.master is None or p.dtype != "float16" else p.master: p for p in learned}
@@ -77,13 +82,28 @@ class EMA:
                                  f"has shape {average.shape}: "
                                  "make another EMA")
         if any(part.moved() for part in self.parts):
-            saved = self.state_dict()
-            self._lay_out(list(self.views))
-            self.load_state_dict(saved)
+            before = dict(self.views)
+            self._lay_out(list(before))
+            for t, average in self.views.items():
+                average[...] = to_device(before[t], t.device)
+
+    def _refuse_strangers(self, who: str) -> None:
+        """ValueError where the model has Parameters that were not there when it was made: their averages are nowhere.
+
+        ``update`` does not look, as that would cost about as much as the averaging.
+        """
+        strangers = [name for name, p in self.model.named_parameters() if p not in self.views]
+        if strangers:
+            raise ValueError(f"EMA.{who}: the {type(self.model).__name__} has other Parameters than it had, and no averages "
+                             f"of {brief(strangers)}: make another EMA")
 
     @contextmanager
     def applied(self) -> Iterator[Module]:
-        """Inside, the model has the averaged weights, in its own dtype; after, its own again. What trains inside is lost."""
+        """Inside, the model has the averaged weights, in its own dtype; after, its own again. What trains inside is lost.
+
+        ValueError where the model has Parameters that were not there when the averages began.
+        """
+        self._refuse_strangers("applied")
         self._follow()
         own = {t: t._data for t in self.names}
         try:
@@ -95,20 +115,31 @@ class EMA:
                 t.data = array
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages and the buffers' copies, by the model's names; arrays that share memory with this object."""
+        """The averages and the buffers' copies, by the model's names; arrays that share memory with this object.
+
+        ValueError where the model has Parameters that were not there when it was made.
+        """
+        self._refuse_strangers("state_dict")
+        return self._by_name()
+
+    def _by_name(self) -> dict[str, Any]:
         return {self.names[t]: array for t, array in (self.views | self.buffers).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy arrays in by name. ValueError says what does not fit; the averages are then left as they were."""
+        """Copy arrays in by name. ValueError says what does not fit; the averages are then left as they were.
+
+        differs: averages of weights must be finite, where a Module takes NaN: no training goes on from them.
+        """
         self.loading(state)()
 
     def loading(self, state: Mapping[str, Any]) -> Callable[[], None]:
         """The function that loads ``state``, which has been checked whole. Errors as there."""
-        own, arrays, problems = self.state_dict(), {}, []
+        own, arrays, problems = self._by_name(), {}, []
         if not isinstance(state, Mapping):
             raise ValueError(f"load_state_dict: EMA was left unchanged; the state is "
                              f"{shown(state)}, should be a dict")
         first = {name: self.names[t] for name, t in self.model._by_name().items() if t in self.names}
+        learned = {self.names[t] for t in self.views}
         given = {first[name] for name in state if name in first}    # a tied weight has several names
         for what, names in (("missing", [name for name in own if name not in given]),
                             ("unexpected", [name for name in state if name not in first])):
@@ -118,6 +149,8 @@ class EMA:
             average = own[first[name]]
             try:
                 array = fitting_array(state[name], average.shape, average.dtype, device_of(average), name)
+                if first[name] in learned and not array_module(array).isfinite(array).all():
+                    raise ValueError(f"{name} is not finite")
             except ValueError as error:
                 problems.append(str(error))
                 continue

@@ -30,16 +30,17 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import capturing
+from tinycv.engine import capturing, watch
 from tinycv.engine.arguments import number, shown, size
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, device_of
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
-from tinycv.optimizer_state import brief, finite, fitting_array
+from tinycv.optimizer_state import brief, fitting_array
 
 LARGEST = 2.0 ** 24                             # of S: it grows no further
 UNCHANGED = "load_state_dict: Half was left unchanged; "
+GREATEST = 2.0 ** 127                           # of S at first, and in a file: a loss of 2 times it is no float32
 SMALLEST = 2.0 ** -64                           # below it no finite gradient can have overflowed
 
 
@@ -56,7 +57,8 @@ class Half:
     Make it after the model has its weights and its device. Called from here on, the model casts the floats it is given to
     the dtype of its weights, and its answer to float32. scale: S at first; it doubles after ``interval`` good steps.
     ``parameters()`` are the master weights: after ``backward`` they have the gradients, no longer scaled.
-    ``skipped`` counts the steps that were left out.
+    ``skipped`` counts the steps that this object has left out. Weights that are put into the model later, by load_model or
+    by hand, are taken over at the next step; of several Halves of one model only the last may be used.
     ValueError if the parameters are not all on one device.
     pickle and deepcopy copy the model too, which is bound to its Half from both sides.
     """
@@ -117,8 +119,33 @@ class Half:
 
     def write_back(self) -> None:
         """The model's weights anew from the master weights."""
-        for p, part in zip(self.own, self.cut(self.full.astype("float16"), self.own), strict=True):
+        self.halves = self.full.astype("float16")
+        self.parts = self.cut(self.halves, self.own)
+        for p, part in zip(self.own, self.parts, strict=True):
             p.data = part
+        self.written = watch.tick()
+
+    def follow(self) -> None:
+        """Take into the master weights what was put into the model's since they were written.
+
+        It is looked for by identity and by the clock of changes: to compare the numbers would cost as much as a step.
+        Where a half still is its rounded master weight, that stays.
+        """
+        if any(p.master is not master for p, master in zip(self.own, self.masters, strict=True)):
+            raise RuntimeError(f"Half: the {type(self.model).__name__} has another Half since: use that one")
+        if all(p._data is part for p, part in zip(self.own, self.parts, strict=True)) and not watch.changed_since(
+                self.written, self.halves):
+            return
+        for p, part in zip(self.own, self.parts, strict=True):
+            now, before = ((a.shape, str(a.dtype), device_of(a)) for a in (p._data, part))
+            if now != before:
+                raise ValueError(f"Half: a weight of the {type(self.model).__name__} is of {now} now, and was of {before}: "
+                                 "make another Half after a move or a cast")
+        for p, master in zip(self.own, self.masters, strict=True):
+            kept = p._data == master._data.astype("float16")
+            master._data[...] = self.xp.where(kept, master._data, p._data)
+            master.mark_changed()
+        self.write_back()
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the master weights: of the loss times S, divided by S in float32.
@@ -149,6 +176,7 @@ class Half:
         if any(p.grad is not None for p in self.own):
             raise RuntimeError("the model has gradients of its own: with halves call half.backward(loss), not "
                                "loss.backward(), and train on one thread")
+        self.follow()
         if self.overflowed:
             self.scale, self.good, self.skipped = self.scale / 2, 0, self.skipped + 1
             return
@@ -176,6 +204,7 @@ class Half:
 
     def state_dict(self) -> dict[str, Any]:
         """As the optimiser's; each parameter's state has its "master" weights too, and the first group S."""
+        self.follow()
         state = self.optimizer.state_dict()
         for master in self.masters:
             state["state"].setdefault(self.optimizer.names[master], {"step": 0})["master"] = master._data.copy()
@@ -194,9 +223,14 @@ class Half:
         plain, found = _without_masters(state_dict, names)
         masters = [fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
                    for array, name, m in zip(found, names, self.masters, strict=True)]
+        with np.errstate(over="ignore"):
+            broken = [name for name, array in zip(names, masters, strict=True)
+                      if not self.xp.isfinite(array.astype("float16")).all()]
+        if broken:
+            raise ValueError(f"{UNCHANGED}master weights of {brief(broken)} are not finite as float16")
         first = state_dict["param_groups"][0]
-        scale, good = positive(first["loss_scale"], f"{UNCHANGED}loss_scale"), first["good_steps"]
-        if size(good, f"{UNCHANGED}good_steps") >= self.interval:
+        scale = positive(first["loss_scale"], f"{UNCHANGED}loss_scale")
+        if (good := size(first["good_steps"], f"{UNCHANGED}good_steps")) >= self.interval:
             raise ValueError(f"{UNCHANGED}good_steps is {good}; it must be less than the interval "
                              f"of {self.interval}")
         load_optimizer = self.optimizer.loading(plain)
@@ -213,7 +247,8 @@ class Half:
         """For pickle and copy. The master weights go one by one, and are laid side by side
         again.
         """
-        return {name: value for name, value in vars(self).items() if name != "full"}
+        self.follow()
+        return {name: value for name, value in vars(self).items() if name not in ("full", "halves", "parts", "written")}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         vars(self).update(saved)
@@ -221,11 +256,12 @@ class Half:
         for master, part in zip(self.masters, self.cut(self.full, self.own), strict=True):
             master.data = part
         self._know_masters()
+        self.write_back()
 
 
 def positive(scale: Any, what: str) -> float:
-    """A factor of the loss: finite, and more than 0."""
-    return finite(number(scale, what, above=0), what)
+    """A factor of the loss, with which that neither vanishes nor overflows in float32."""
+    return number(scale, what, SMALLEST / 2, GREATEST)
 
 
 def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any], list[Any]]:

@@ -166,6 +166,8 @@ def constant(warmup: int = 0) -> Schedule:
 def warmup_cosine(total: int, warmup: int = 0, final: float = 0.0) -> Schedule:
     """A rise over ``warmup`` steps, then half a cosine from 1 down to ``final`` at step ``total``.
 
+    A warmup that is as long as the total or longer, as in a short trial of a long recipe, leaves no room for the fall:
+    training ends during the rise.
     Loshchilov & Hutter 2017, "SGDR", eq. 5, without restarts.
     """
     return partial(_cosine, **_decay("warmup_cosine", total, warmup, final))

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinycv.engine import capturing
 from tinycv.engine.arguments import shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
@@ -25,8 +25,10 @@ from tinycv.optimizer_state import (
     ALWAYS,
     checked_options,
     fitting_state,
+    lasting,
     list_of_parameters,
     named_parameter,
+    plain,
     refuse_unfit,
     wide,
 )
@@ -144,7 +146,9 @@ class Optimizer:
         refuse_unfit(self)
         every_option = [slab.options() for slab in self._slabs]
         if any(slab.moved() for slab in self._slabs):
-            self.load_state_dict(self.state_dict())
+            kept = self.state_dict()["state"]
+            self._lay_out()
+            self._put(kept)
         if (recording := capturing.current()) is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
@@ -205,17 +209,20 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params": names]}.
 
-        The arrays share memory with the optimiser. Parameters that have not yet had a gradient have no state.
+        The arrays share memory with the optimiser; options are Python's numbers, as JSON takes them.
+        Parameters that have not yet had a gradient have no state.
         """
         state = {self.names[p]: {"step": slab.steps[i], **{k: views[i] for k, views in slab.views_of_state.items()}}
                  for slab in self._slabs for i, p in enumerate(slab.tensors) if slab.steps[i]}
-        groups = [group | {"params": [self.names[p] for p in group["params"]]} for group in self.param_groups]
+        groups = [{name: [self.names[p] for p in option] if name == "params" else plain(option)
+                   for name, option in group.items()} for group in self.param_groups]
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
 
-        ValueError says everything that does not fit; the optimiser is then left as it was.
+        ValueError says everything that does not fit, or that no training goes on from (NaN, infinity, means of squares
+        below 0); the optimiser is then left as it was.
         """
         self.loading(state_dict)()
 
@@ -237,7 +244,7 @@ class Optimizer:
                 saved = kept.get(self.names[p], {"step": 0})
                 slab.steps[i] = saved["step"]
                 for key in self.arrays if saved["step"] else ():
-                    slab.views_of_state[key][i][...] = saved[key]
+                    slab.views_of_state[key][i][...] = to_device(saved[key], slab.device)
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: all but the layout, which is made again around copied parameters."""
@@ -287,10 +294,10 @@ class Slab(Flat):
         if any(value is MISSING for value in given):
             raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options "
                              f"{self.names}")
-        if self.given is None or any(new is not old or type(new) is list
-                                     for new, old in zip(given, self.given, strict=True)):
+        if self.given is None or any(new is not old for new, old in zip(given, self.given, strict=True)):
             self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
-            self.given = given
+            # nothing is the same object as MISSING: what may change in place is looked at each time
+            self.given = [value if lasting(value) else MISSING for value in given]
         return self.checked
 
     def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:

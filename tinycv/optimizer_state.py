@@ -54,6 +54,23 @@ def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def lasting(option: Any) -> bool:
+    """Whether an option cannot change while it is the same object: a number of Python's, or a tuple of such."""
+    return type(option) in (float, int, bool) or type(option) is tuple and all(map(lasting, option))
+
+
+def plain(value: Any) -> Any:
+    """A single number of NumPy's, a Tensor's or an array's as Python's, also inside dicts, lists and tuples; all else as it
+    is. JSON takes it then.
+    """
+    if isinstance(value, dict):
+        return {name: plain(option) for name, option in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    number = getattr(value, "ndim", None) == 0 and hasattr(value, "dtype")
+    return value.item() if number else value
+
+
 def list_of_parameters(kind: str, params: Any, group: bool = False) -> list[Any]:
     """The entries of ``params``: a list, a generator, or in a group also one Parameter alone."""
     if isinstance(params, Tensor) and group:
@@ -218,6 +235,11 @@ def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> di
                          f"{sorted(map(str, entry))}")
     kept = {key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
             for key in arrays if step}
+    for key, array in kept.items():
+        if not backend.array_module(array).isfinite(array).all():
+            raise ValueError(f"{name}: {key} is not finite")
+        if key == "exp_avg_sq" and (array < 0).any():
+            raise ValueError(f"{name}: {key} has means of squares below 0")
     return {"step": step, **kept}
 
 

@@ -22,8 +22,10 @@ in each.   How shards speak to each other: engine/shards.py.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -48,21 +50,49 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Group:
-    """Threads that share out a batch. It may be used by one thread at a time, and not inside a shard."""
+class OneThreadOfBlas:
+    """BLAS has one thread while any group of the process is open; then it has again what it had before the first."""
 
-    def __init__(self, size: int):
+    def __init__(self) -> None:
+        self.open, self.before = 0, None
+        self.lock = RLock()                             # of this kind, as a dropped group may end inside of it
+
+    def enter(self) -> None:
         from threadpoolctl import threadpool_limits  # not at the top: who does not open a group need not load it
 
+        with self.lock:
+            if self.open == 0:
+                self.before = threadpool_limits(limits=1, user_api="blas")      # looks through all loaded libraries
+            self.open += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.open -= 1
+            if self.open == 0:
+                self.before.restore_original_limits()
+
+
+_blas = OneThreadOfBlas()
+
+
+class Group:
+    """Threads that share out a batch. It may be used by one thread at a time, and not inside a shard.
+
+    ``close`` ends them. So does dropping the group, whenever Python collects it.
+    """
+
+    def __init__(self, size: int):
         self.size = arguments.size(size, "threads: size", 1)
         if self.size > MOST:
             raise ValueError(f"threads: size is {self.size}; it must be a whole number, at least 1 and at most {MOST}")
         self._crew = Crew(self.size)
-        self._blas = threadpool_limits(limits=1, user_api="blas")       # once: it looks through all loaded libraries
+        _blas.enter()
+        self._end = weakref.finalize(self, _end, self._crew)
+        self._end.atexit = False                        # a program that ends needs nothing back
 
     def _run(self, works: list[Callable], weights: list[float] | None = None) -> list[Any]:
         """The crew's results. What layers keep (running statistics) is put back if one of the works fails."""
-        if self._blas is None:
+        if not self._end.alive:
             raise RuntimeError("this group of threads is closed: open another one, with parallel.threads()")
         state.refuse_in_checkpoint("a batch cannot be split among threads")
         with state.kept_if_done():
@@ -104,16 +134,21 @@ class Group:
 
     def close(self) -> None:
         """End the threads, and give BLAS back those that it had."""
-        if self._blas is not None:
+        if self._end.alive:
             self._crew.close()
-            self._blas.restore_original_limits()
-            self._blas = None
+            self._end()
 
     def __enter__(self) -> Group:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end(crew: Crew) -> None:
+    """What is left of a group that was closed or dropped."""
+    crew.dismiss()
+    _blas.leave()
 
 
 def shares(batch: tuple, size: int, caller: str = "shares") -> Iterator[tuple[int, list]]:

@@ -17,6 +17,8 @@ import numpy as np
 
 from tinycv.checkpoint import CheckpointError, with_nan
 from tinycv.engine.rng import loading_rng_state
+from tinycv.nn.batch_norm import BatchNorm2d
+from tinycv.nn.module import joined
 from tinycv.optimizer_state import brief, wide
 
 Saved = dict[str, Any]
@@ -34,11 +36,12 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
         _same_training(run, state["training"])
         _exactly(state, {"training", "step", "history", "rng", *run.optimizers}, "it")
         parts = _by_part(run, tensors)
-        step, history = _progress(state)
+        step, history = _progress(state, len(run.loader))
         _same_model(run.model, parts["model"])
         loads = [_loading(run, role, parts[role], state[role], step) for role in run.optimizers]
         if run.ema is not None:
             _dtypes_of(parts["ema"], {name: array.dtype for name, array in run.ema.state_dict().items()})
+            _possible_statistics(run.ema.model, parts["ema"])
             loads.append(run.ema.loading(parts["ema"]))
         if nans := with_nan(tensors):
             raise ValueError(f"NaN in {brief(nans)}")
@@ -95,9 +98,9 @@ def _by_part(run: Any, tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np
     return parts
 
 
-def _progress(state: Saved) -> tuple[int, Saved]:
-    """(step, history): as many losses as steps, all of them numbers, and no time that runs
-    backwards.
+def _progress(state: Saved, length: int) -> tuple[int, Saved]:
+    """(step, history): as many losses as steps, all of them numbers, no metrics of epochs that are
+    still to come, and no time that runs backwards. length: of an epoch, in steps.
     """
     step, history = state["step"], state["history"]
     _exactly(history, {"losses", "metrics", "seconds"}, "its history")
@@ -111,6 +114,8 @@ def _progress(state: Saved) -> tuple[int, Saved]:
         raise ValueError("its losses are not all finite numbers")
     if not (isinstance(metrics, list) and all(_is_metric(entry) for entry in metrics)):
         raise ValueError("its metrics are not dicts of numbers with an epoch each")
+    if late := [entry["epoch"] for entry in metrics if entry["epoch"] > step // length]:
+        raise ValueError(f"it has metrics of epoch {late[0]}, and is at step {step} with {length} an epoch")
     if not (_is_number(seconds) and 0 <= seconds < math.inf):
         raise ValueError(f"it took {seconds!r:.60} seconds")
     return step, history
@@ -139,6 +144,15 @@ def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
     if problems:
         raise ValueError(f"{'; '.join(problems)}; {type(model).__name__} was left unchanged")
     _dtypes_of(arrays, {name: t.dtype for name, t in own.items()})
+    _possible_statistics(model, arrays)
+
+
+def _possible_statistics(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """ValueError where a batch norm would get a variance, or a count of batches, below 0."""
+    names = [joined(path, name) for path, module in model.named_modules(remove_duplicate=False)
+             if isinstance(module, BatchNorm2d) for name in ("running_var", "num_batches_tracked")]
+    if wrong := [name for name in names if name in arrays and (arrays[name] < 0).any()]:
+        raise ValueError(f"{brief(wrong)}: a variance, or a count of batches, is below 0")
 
 
 def _dtypes_of(arrays: Mapping[str, np.ndarray], own: Mapping[str, Any]) -> None:
@@ -169,8 +183,6 @@ def _loading(run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, ste
         state[name][key] = array
         if name in named:
             _dtypes_of({path: array}, {path: wide(named[name].dtype)})
-        if key == "exp_avg_sq" and (array < 0).any():
-            raise ValueError(f"{role}/{path} has means of squares below 0")
     late = [name for name, count in steps.items() if type(count) is int and count > step + made]
     if late:
         raise ValueError(f"{brief(late)} of its {role} had more steps than the training, which is "

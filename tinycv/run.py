@@ -19,12 +19,14 @@ from tinycv.engine.arguments import whole
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
+from tinycv.optimizer_state import plain
 from tinycv.progress import CtrlC, Progress
 from tinycv.resume import resumed
 from tinycv.training_arguments import (
     check_functions,
     check_loop,
     check_parts,
+    check_saved_as_json,
     checkpoint_path,
     metrics_of,
 )
@@ -56,6 +58,8 @@ class Run:
             model, optimizers, loader, seed, ema, path)
         self.first = next(iter(optimizers.values())).parameters()[0]
         self.device = self.first.device
+        if path is not None:
+            check_saved_as_json(self.identity())
         self.history, self.step, self.unread = History(), 0, []
         self.started = time.perf_counter()
 
@@ -100,9 +104,21 @@ class Run:
             self.model.train()
 
     def batches(self, total: int) -> Iterator[tuple]:
-        """From the present step to ``total``; in mid-epoch where the last run stopped there."""
+        """From the present step to ``total``; in mid-epoch where the last run stopped there.
+
+        RuntimeError where the loader gives more or fewer batches than its length says.
+        """
         while self.step < total:
-            yield from self.loader.epoch(*divmod(self.step, len(self.loader)))
+            epoch, start = divmod(self.step, len(self.loader))
+            left, given = len(self.loader) - start, 0
+            for given, batch in enumerate(self.loader.epoch(epoch, start), 1):
+                if given > left:
+                    break
+                yield batch
+            if given != left:
+                gave = f"more than {left}" if given > left else given
+                raise RuntimeError(f"loader: epoch({epoch}, {start}) of the {type(self.loader).__name__} gave {gave} "
+                                   f"batches; with a length of {len(self.loader)} it must give {left}")
 
     def seconds(self) -> float:
         """Time spent so far, noted in the history."""
@@ -129,7 +145,7 @@ class Run:
         """What must be equal for two runs to be the same training."""
         kinds = {"model": type(self.model).__name__, **{key: type(o).__name__ for key, o in self.optimizers.items()},
                  "dtype": str(self.first.dtype), "ema decay": self.ema and self.ema.decay}
-        loader = {f"loader's {name}": getattr(self.loader, name, None)
+        loader = {f"loader's {name}": plain(getattr(self.loader, name, None))
                   for name in ("samples", "batch_size", "shuffle", "seed")}
         return {"seed": self.seed, "batches an epoch": len(self.loader), **kinds, **loader}
 
@@ -152,7 +168,8 @@ class Run:
             "rng": backend.get_rng_state()})
 
     def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
-        names = (f"model/{name}" for name, _ in self.model.named_parameters())
+        names = [f"model/{name}" for name, _ in self.model.named_parameters()]
+        names += [name for name in tensors if name.partition("/")[0] in self.optimizers]
         broken = [name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))] or with_nan(tensors)
         if broken:
             raise FloatingPointError(

@@ -58,6 +58,14 @@ def check_belonging(who: str, model: Module, optimizer: Any, ema: EMA | None) ->
                          f"EMA(model)")
 
 
+def check_saved_as_json(identity: Mapping[str, Any]) -> None:
+    """TypeError where a checkpoint could not say which training it is of."""
+    for what, value in identity.items():
+        if value is not None and type(value) not in (bool, int, float, str):
+            raise TypeError(f"{what} is {shown(value)}; a checkpoint names it, so it must be a number, a word, True, "
+                            "False or None")
+
+
 def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -> None:
     """TypeError unless these are functions, by name; ``perhaps``: or None."""
     for name, function in (needed | perhaps).items():
@@ -93,7 +101,10 @@ def device_name(who: str, device: Any) -> str | None:
 
 
 def metrics_of(answer: Any) -> dict[str, float]:
-    """What ``evaluate`` returned, as Python's floats by name."""
+    """What ``evaluate`` returned, as Python's floats by name.
+
+    NaN and infinity are taken: there are scores of nothing, and of models that have failed.
+    """
     takes = "evaluate must return a dict of numbers by name"
     if not isinstance(answer, Mapping):
         raise TypeError(f"{takes}, not {shown(answer)}")
@@ -101,10 +112,21 @@ def metrics_of(answer: Any) -> dict[str, float]:
     for name, value in answer.items():
         if not isinstance(name, str):
             raise TypeError(f"{takes}; {shown(name)} is one of the names")
-        if getattr(value, "size", 1) != 1 or isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        if name == "epoch":
+            raise ValueError(f"{takes}; epoch, one of the names, is where the history counts epochs: choose another")
+        if getattr(value, "size", 1) != 1 or isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or (
+                getattr(getattr(value, "dtype", None), "kind", None) == "c"):
             raise TypeError(f"{takes}; {name} is {shown(value)}")
-        metrics[name] = float(value)
+        metrics[str(name)] = metric(value, f"{takes}; {name}")
     return metrics
+
+
+def metric(value: Any, what: str) -> float:
+    """One number as Python's float."""
+    try:
+        return float(value.item() if hasattr(value, "item") else value)    # of shape (1,), too
+    except OverflowError:
+        raise ValueError(f"{what} is {shown(value)}, which no float can hold") from None
 
 
 def rate(initial: Any, schedule: Any, step: int) -> float:

@@ -27,7 +27,7 @@ from contextvars import Context, ContextVar, copy_context
 from functools import reduce
 from operator import add
 from queue import SimpleQueue
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, RLock, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,12 +45,13 @@ class Meeting:
         self.brought: list[Any] = [None] * size
         self.rounds, self.here, self.left, self.result = 0, 0, False, None
         self.stranded: set[int] = set()                 # ranks that waited for one who had left
-        self.changed, self.process, self.working = Condition(), os.getpid(), False
+        self.lock = RLock()                             # taken as itself: a Ctrl-C in Condition's __enter__ would keep it
+        self.changed, self.process, self.working = Condition(self.lock), os.getpid(), False
 
     def met(self, rank: int, kind: str, x: Any, work: Callable[[list], Any]) -> Any:
         """Wait for the others, then return ``work(what all have brought)``, which one of them has done."""
         self.refuse_a_fork()
-        with self.changed:
+        with self.lock:
             if self.working:
                 raise RuntimeError(f"{kind} inside a function that one shard runs for all of them: the others wait for it")
             this = self.rounds
@@ -91,7 +92,7 @@ class Meeting:
         """One shard has ended, well or badly: let nobody wait for it."""
         if os.getpid() != self.process:                 # nobody does; and the lock may have been copied while it was held
             return
-        with self.changed:
+        with self.lock:
             self.left = True
             self.changed.notify_all()
 
@@ -172,6 +173,11 @@ class Job:
         finally:
             self.me.meeting.leave()
 
+    def in_thread(self) -> None:
+        """As ``run``, in a thread of the crew."""
+        self.run()
+        self.me.meeting.refuse_a_fork()                 # or the child process would wait for jobs that nobody sends
+
     def _inside(self) -> Any:
         member.set(self.me)
         rng.use(self.streams)
@@ -190,13 +196,14 @@ class Crew:
         self._start()
 
     def _start(self) -> None:
-        self.process = os.getpid()
+        self.under_way: Meeting | None = None           # of the batch whose jobs may still be with the threads
         self.inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(self.size - 1)]
         self.busy = Lock()                              # two batches at once could wait for each other's threads
         self.threads = [Thread(target=_serve, args=(inbox,), name=f"tinycv shard {i}", daemon=True)
                         for i, inbox in enumerate(self.inboxes, 1)]
         for thread in self.threads:
             thread.start()
+        self.process = os.getpid()
 
     def run(self, works: Sequence[Callable], weights: Sequence[float] | None = None) -> list[Any]:
         """The results of the works, at most one a thread, all at the same time; one alone is simply called.
@@ -210,36 +217,65 @@ class Crew:
         if self.process != os.getpid():                 # a fork copies this object, but not its threads
             self._start()
         with self.busy:
+            self._end_the_batch()
             meeting, done = Meeting(len(works)), SimpleQueue()
             members = [Member(i, meeting, None if weights is None else weights[i]) for i in range(len(works))]
             jobs = [Job(work, me, streams)
                     for work, me, streams in zip(works, members, rng.split(len(works)), strict=True)]
-            for inbox, job in zip(self.inboxes, jobs[1:], strict=False):
-                inbox.put((job, done))
-            jobs[0].run()
-            meeting.refuse_a_fork()                     # or this would wait for threads that are not in this process
-            for _ in jobs[1:]:
-                done.get()
+            self.under_way = meeting
+            try:
+                for inbox, job in zip(self.inboxes, jobs[1:], strict=False):
+                    inbox.put((job.in_thread, done))
+                jobs[0].run()
+                meeting.refuse_a_fork()                 # or this would wait for threads that are not in this process
+                for _ in jobs[1:]:
+                    done.get()
+                self.under_way = None
+            finally:
+                self._end_the_batch()
         failed = [job for job in jobs if job.error is not None]
         if failed:                                      # who was left waiting only echoes another's error, if there is one
             raise min(failed, key=lambda job: job.me.rank in meeting.stranded).error
         return [job.result for job in jobs]
 
+    def _end_the_batch(self) -> None:
+        """Of a batch that was left early, by Ctrl-C for instance: wait until no thread is at it.
+
+        A second Ctrl-C may end this too. Then the next batch begins here.
+        """
+        if self.under_way is None or self.under_way.process != os.getpid():
+            return
+        self.under_way.leave()                          # so that no shard waits for one that has gone
+        ended: SimpleQueue = SimpleQueue()
+        for inbox in self.inboxes:                      # a thread that answers has done all that came before
+            inbox.put((nothing, ended))
+        for _ in self.inboxes:
+            ended.get()
+        self.under_way = None
+
+    def dismiss(self) -> None:
+        """Tell the threads to end, after what they are at."""
+        if self.process == os.getpid():                 # a fork's child has none of them
+            if self.under_way is not None:
+                self.under_way.leave()                  # a shard of it may wait for one that has gone
+            for inbox in self.inboxes:
+                inbox.put(None)
+
     def close(self) -> None:
         """End the threads, after what they are at."""
-        if self.process != os.getpid():                 # none are in this process
-            return
-        for inbox in self.inboxes:
-            inbox.put(None)
-        for thread in self.threads:
+        self.dismiss()
+        for thread in self.threads if self.process == os.getpid() else ():
             thread.join()
 
 
+def nothing() -> None:
+    """The work of a thread that is only asked whether it has come so far."""
+
+
 def _serve(inbox: SimpleQueue) -> None:
-    """A thread's life: do the jobs of its inbox until None comes."""
+    """A thread's life: do the work that comes into its inbox until None comes."""
     while (order := inbox.get()) is not None:
-        job, done = order
-        job.run()
-        job.me.meeting.refuse_a_fork()                  # or the child process would wait for jobs that nobody sends
+        work, done = order
+        work()
         done.put(True)
-        del order, job, done                            # or a batch would stay in memory until the next one
+        del order, work, done                           # or a batch would stay in memory until the next one
