@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wrong_calls import riddles
 
 import tinycv
-from tinycv import Tensor, grad
+from tinycv import Tensor, grad, nn
 from tinycv.engine import ops
 
 WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -153,6 +153,77 @@ def test_a_norm_of_halves_whose_squares_overflow_is_right(device):
     x = Tensor(np.array([200.0] * 3), dtype="float16", device=device, requires_grad=True)
     assert x.norm().item() == pytest.approx(346.41, rel=1e-3)
     assert np.allclose(grad(x.norm(), x)[0].numpy(), 3 ** -0.5, rtol=1e-3)
+
+
+ARITHMETIC = {
+    "x + c": lambda x, c: x + c, "c + x": lambda x, c: c + x, "x - c": lambda x, c: x - c, "c - x": lambda x, c: c - x,
+    "x * c": lambda x, c: x * c, "c * x": lambda x, c: c * x, "x / c": lambda x, c: x / c, "c / x": lambda x, c: c / x,
+    "x % c": lambda x, c: x % c, "x // c": lambda x, c: x // c, "c // x": lambda x, c: c // x,
+}
+
+
+@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
+@given(st.sampled_from(sorted(ARITHMETIC)), st.lists(st.floats(-65504, 65504, width=16), min_size=1, max_size=4),
+       st.floats(-1e9, 1e9) | st.floats(-1e-3, 1e-3) | st.integers(-10 ** 6, 10 ** 6),
+       st.sampled_from(["a number", "an array of one float32"]))
+@settings(max_examples=150, deadline=None)
+def test_halves_beside_a_number_are_rounded_once(name, values, c, kind):
+    half = np.array(values, np.float16)
+    right = ARITHMETIC[name](half.astype(np.float32), np.float32(c))
+    found = ARITHMETIC[name](Tensor(half), c if kind == "a number" else Tensor(np.array(c, np.float32)))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found.numpy(), right.astype(np.float16))
+
+
+@pytest.mark.parametrize("c", [65536.0, 1e5, 1e-8, 100000, np.float32(1e5)])
+def test_a_half_beside_a_number_out_of_its_range_keeps_value_and_gradient(c, device):
+    values = np.array([1e-3, -2.0], np.float16)
+    scale = np.float32(1 / c)                                       # brings all of it back into float16's range
+    for function, slope_of in ((lambda x: x * c, c), (lambda x: c * x, c), (lambda x: x / scale, c), (lambda x: x ** 1 * c, c)):
+        x = Tensor(values, device=device, requires_grad=True)
+        y = function(x)
+        g = Tensor(np.full(2, 2.0 ** -14), dtype="float16", device=device)
+        with np.errstate(over="ignore"):
+            expected = (values.astype("f4") * c).astype("f2")
+            expected_slope = np.full(2, slope_of * 2.0 ** -14, "f4").astype("f2")
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-3)
+        for recorded in (True, False):
+            found, = grad(y, x, g, create_graph=recorded, retain_graph=True)
+            np.testing.assert_allclose(found.numpy(), expected_slope, rtol=1e-3)
+            assert y.dtype == found.dtype == np.float16
+
+
+SMOOTH = {"exp": ops.exp, "expm1": ops.expm1, "sigmoid": ops.sigmoid, "softplus": ops.softplus, "tanh": ops.tanh,
+          "erf": ops.erf, "sin": ops.sin, "gelu": nn.functional.gelu, "silu": nn.functional.silu,
+          "leaky_relu": nn.functional.leaky_relu, "log1p of a square": lambda x: ops.log1p(x * x / 16)}
+
+
+@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_function_of_halves_is_that_of_float32_rounded_once(name, device):
+    values = np.concatenate([np.linspace(-17, 17, 137), [-1e-3, 1e-3, 0]]).astype(np.float16)
+    half, single = (Tensor(values.astype(dtype), device=device, requires_grad=True) for dtype in ("float16", "float32"))
+    y, expected = SMOOTH[name](half), SMOOTH[name](single)
+    assert y.dtype == np.float16
+    smallest = 2.0 ** -24                                           # of float16's numbers
+    np.testing.assert_allclose(y.numpy(), expected.numpy().astype(np.float16), rtol=1e-3, atol=smallest)
+    found, wanted = grad(y.sum(), half)[0], grad(expected.sum(), single)[0]
+    assert found.dtype == np.float16                                # atol: a slope may be taken from the rounded result
+    np.testing.assert_allclose(found.numpy(), wanted.numpy().astype(np.float16), rtol=4e-3, atol=1e-3)
+
+
+def test_the_standard_deviation_of_large_halves_is_finite(device):
+    x = Tensor(np.array([60000, -60000, 60000], np.float16), device=device, requires_grad=True)
+    for y in (x.std(), tinycv.std(x, axis=0)):
+        assert y.dtype == np.float16 and y.item() == pytest.approx(56569, rel=1e-3)
+        assert np.allclose(grad(y, x)[0].numpy(), [0.2357, -0.4714, 0.2357], rtol=2e-3)
+    assert tinycv.std(np.array([60000, -60000], np.float16)) == 60000
+
+
+@pytest.mark.parametrize("function", [ops.softplus, ops.relu, ops.sigmoid, ops.tanh, ops.erf, ops.exp, ops.log1p])
+@pytest.mark.parametrize("number", [2.0, 1, 0, True, np.float64(1.5), np.float32(0.5), np.int64(2)])
+def test_a_function_of_one_number_takes_a_number(function, number):
+    assert float(function(number)) == pytest.approx(function(Tensor(float(number))).item(), rel=1e-6)
 
 
 # ── corners ──────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ import numpy as np
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
 from tinycv.engine.index import plain_index, within
-from tinycv.engine.operands import operand
+from tinycv.engine.operands import FLOAT16, operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
 
 
@@ -171,7 +171,10 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
+    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``.
+
+    That of halves is calculated in float32 and rounded once.
+    """
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
     x = x if isinstance(x, Tensor) else operand(x, "std: x")
     if not hasattr(x, "ndim"):
@@ -179,6 +182,8 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
     if wrong:
         raise ValueError(f"std: {wrong} (x has shape {x.shape})")
+    if x.dtype == FLOAT16:                                          # x - mean may leave float16's range
+        return astype(std(astype(x, np.float32), axis, ddof, keepdims), FLOAT16)
     centred = x - ops.mean(x, axis, True)
     degrees = ops.count(x.shape, axis) - ddof
     if degrees <= 0:

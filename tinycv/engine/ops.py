@@ -34,16 +34,17 @@ from tinycv.engine.tensor import bare
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
-add = op(lambda xp, a, b: a + b, a=lambda g: g, b=lambda g: g)
-sub = op(lambda xp, a, b: a - b, a=lambda g: g, b=lambda g: -g)
-mul = op(lambda xp, a, b: a * b, a=lambda g, b: g * b, b=lambda g, a: g * a)
-div = real(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+add = op(lambda xp, a, b: a + b, wide=True, a=lambda g: g, b=lambda g: g)
+sub = op(lambda xp, a, b: a - b, wide=True, a=lambda g: g, b=lambda g: -g)
+mul = op(lambda xp, a, b: a * b, wide=True, a=lambda g, b: g * b, b=lambda g, a: g * a)
+div = real(lambda xp, a, b: a / b, wide=True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
-remainder = op(lambda xp, a, b: a % b, a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))      # a - b floor(a / b)
-power = op(lambda xp, a, b: a ** b,
+remainder = op(lambda xp, a, b: a % b, wide=True,                  # a - b floor(a / b)
+               a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
+power = op(lambda xp, a, b: a ** b, wide=True,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
-pow = op(lambda xp, x, exponent=1.0: x ** exponent,                # a number for exponent: x ** 2 is the common case
+pow = op(lambda xp, x, exponent=1.0: x ** exponent, wide=True,     # a number for exponent: x ** 2 is the common case
           x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)
 
 # ── functions of one number ──────────────────────────────────────────────────────────────────────
@@ -53,10 +54,11 @@ expm1 = real(lambda xp, x: xp.expm1(x), x=lambda g, y: g * (y + 1))
 log = real(lambda xp, x: xp.log(x), x=lambda g, x: g / x)
 log1p = real(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
 sqrt = real(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
-tanh = real(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
-sigmoid = real(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
-softplus = real(lambda xp, x: _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
-erf = real(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+tanh = real(lambda xp, x: xp.tanh(x), wide=True, x=lambda g, y: g * (1 - y * y))
+sigmoid = real(lambda xp, x: _sigmoid(xp, x), wide=True, x=lambda g, y: g * (y * (1 - y)))
+softplus = real(lambda xp, x: _softplus(xp, x), wide=True, x=lambda g, x: g * sigmoid(x))
+erf = real(lambda xp, x: backend.erf(xp, x), wide=True,
+           x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
 sin = real(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
 cos = real(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
 relu = op(lambda xp, x: _positive(xp, x), x=lambda g, y: g * (y > 0))
@@ -85,7 +87,7 @@ max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keep
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
 min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
-logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)), wide=True,
+logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)),
                  x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims))
 norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
             wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
@@ -138,7 +140,7 @@ logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
 sign = op(lambda xp, x: xp.sign(x))
-floor_divide = op(lambda xp, a, b: a // b)
+floor_divide = op(lambda xp, a, b: a // b, wide=True)
 truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
 any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
@@ -171,10 +173,19 @@ def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
 
 def _positive(xp: Any, x: Any) -> Any:
     """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a number."""
-    return xp.clip(x, 0, math.inf) if xp is np and x.dtype.kind == "f" else xp.maximum(x, 0)
+    return xp.clip(x, 0, math.inf) if xp is np and np.asarray(x).dtype.kind == "f" else xp.maximum(x, 0)
+
+
+def _softplus(xp: Any, x: Any) -> Any:
+    """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
+    if getattr(x, "dtype", None) == np.float16:                     # of a half, exp(-16) would be 0
+        return _softplus(xp, x.astype(np.float32)).astype(np.float16)
+    return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
+    if getattr(x, "dtype", None) == np.float16:                     # of a half, exp(12) would be infinity
+        return _sigmoid(xp, x.astype(np.float32)).astype(np.float16)
     with np.errstate(over="ignore"):                                # exp is inf far below 0, and 1 / inf the right answer
         e = xp.exp(-x)
     e += 1
@@ -197,10 +208,10 @@ def _between(x: Any, low: Any, high: Any) -> Any:
 
 
 def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed anew in float32."""
+    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed again in float32."""
     if x.dtype == np.float16:
         wide = astype(x, np.float32)
-        return astype(_shares(wide, logsumexp(wide, axis, True), axis, True), np.float16)
+        return _shares(wide, logsumexp(wide, axis, True), axis, True)
     return exp(x - _subtrahend(spread(y, x.shape, axis, keepdims)))
 
 
