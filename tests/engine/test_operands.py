@@ -95,11 +95,65 @@ def test_the_rule_is_pytorchs_for_numbers_arrays_and_tensors(device):
     assert (whole * 2).dtype == tinycv.pad(whole, 1).dtype == ops.where(yes, 1, 0).dtype == np.int64
 
 
-def test_integers_to_a_negative_power_are_refused_and_numbers_too_large_for_the_dtype():
+def test_integers_to_a_negative_power_are_refused():
     with pytest.raises(ValueError, match="pow: Integers to negative integer powers"):
         Tensor(np.array([1, 2])) ** -1
-    with pytest.raises(ValueError, match="add: .*300 out of bounds for uint8"):
-        Tensor(np.array([1, 2], np.uint8)) + 300
+
+
+TAKING = {"add": ops.add, "sub": ops.sub, "mul": ops.mul, "maximum": ops.maximum, "remainder": ops.remainder,
+          "floor_divide": ops.floor_divide, "where": lambda x, c: ops.where(x > 0, x, c),
+          "pad": lambda x, c: tinycv.pad(x, 1, c)}
+
+
+@given(st.sampled_from(sorted(TAKING)), st.sampled_from(WHOLE[1:]), st.integers(-2 ** 70, 2 ** 70) | st.integers(1, 300))
+@settings(max_examples=150, deadline=None)
+def test_an_integer_beside_integers_fits_into_their_dtype_or_is_refused(name, dtype, number):
+    x, bounds = Tensor(np.array([1, 2], dtype)), np.iinfo(dtype)
+    if bounds.min <= number <= bounds.max:
+        if name not in ("remainder", "floor_divide") or number:
+            assert TAKING[name](x, number).dtype == dtype
+    else:
+        with pytest.raises(ValueError, match=rf"{name}: (b|value) is .*, which is outside of {dtype}, {bounds.min} to"):
+            TAKING[name](x, number)
+        kept = x.clip(number, None) if number < bounds.min else x.clip(None, number)    # a bound that bounds nothing
+        assert kept.dtype == dtype and kept.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("signed", ["int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("name", ["add", "mul", "maximum", "stack", "concatenate", "floor_divide", "remainder"])
+def test_unsigned_and_signed_integers_of_which_no_integer_dtype_holds_both_are_refused(name, signed, device):
+    large, small = (Tensor(np.array([1, 2], dtype), device=device) for dtype in ("uint64", signed))
+    for pair in ((large, small), (small, large)):
+        with pytest.raises(ValueError, match=f"{name}: its inputs are of uint64 and of signed integers"):
+            getattr(ops, name)(*pair)
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+def test_a_sum_of_integers_is_int64(dtype, axis, device):
+    values = np.array([[1, 0, 1], [1, 1, 0]], dtype)
+    x = Tensor(values, device=device)
+    for y in (x.sum(axis), x.sum(axis, keepdims=True), ops.sum(values, axis)):
+        assert y.dtype == np.int64
+    assert np.array_equal((x.sum(axis) - 7).numpy(), values.astype("int64").sum(axis) - 7)
+    if type(axis) is int:
+        assert x.cumsum(axis).dtype == np.int64
+        assert np.array_equal((x.cumsum(axis) - 7).numpy(), values.astype("int64").cumsum(axis) - 7)
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda x: x + 10 ** 400, "add: b is 1000.*larger than any float"),
+    (lambda x: 10 ** 400 - x, "sub: a is 1000.*larger than any float"),
+    (lambda x: x * 2 ** 1024, "mul: b is 1797.*larger than any float"),
+    (lambda x: x ** 10 ** 400, "pow: exponent is 1000.*larger than any float"),
+    (lambda x: x.clip(0, 10 ** 400), "clip: high is 1000.*larger than any float"),
+    (lambda x: tinycv.pad(x, 1, 10 ** 400), "pad: value is 1000.*larger than any float"),
+    (lambda x: (x > 0) - (x > 1), "sub: bools have no difference; a != b"), (lambda x: -(x > 0), "neg: bools have no negative"),
+    *[(lambda x, name=name: getattr(ops, name)(2.0), f"{name}: x is 2.0; it must be a Tensor or an array")
+      for name in ("sum", "mean", "var", "max", "min", "norm", "logsumexp", "cumsum", "argmax")]])
+def test_what_no_float_holds_what_bools_lack_and_what_is_no_array_is_said(call, said, device):
+    with pytest.raises((TypeError, ValueError), match=f"^{said}"):
+        call(Tensor(np.array([1.0, 2.0], np.float32), device=device))
 
 
 def test_mixed_dtypes_keep_their_gradients_at_second_order():

@@ -4,7 +4,10 @@
     integers beside floats          take the dtype of the floats: float32 * int64 is float32 (NumPy would say float64)
     a Python float beside integers  makes float32, and beside floats it takes their dtype
     a 0-d array beside arrays       does not widen arrays that have axes and the same kind of numbers
-    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large
+    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large; uint64 beside
+                                    signed integers is refused, as no integer dtype holds both
+    a Python integer beside them    takes their dtype, and is refused where that cannot hold it
+    sums of integers and bools      are int64, as PyTorch's
     float16                         is summed in float32, and answered in float16; a number beside it that float16 does
                                     not hold exactly (1e5, 1e-8) is not rounded first: only the result is
 
@@ -27,6 +30,7 @@ from tinycv.engine.tensor import Tensor, as_array
 
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
+FITTING = "value", "exponent"          # options that take the dtype of integers beside them; a bound of clip need not
 
 
 def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
@@ -46,12 +50,32 @@ def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
     numbers = [v for v in (options.get(name) for name in row.numbers) if isinstance(v, float)]
     dtype = common([a for a, yes in zip(arrays, counts, strict=True) if yes] + numbers, row.real)
     if dtype is None:
+        refuse_what_does_not_fit(row.name, [a for a, yes in zip(arrays, counts, strict=True) if yes], {
+            **dict(zip(names, arrays, strict=False)), **{name: options[name] for name in row.numbers if name in FITTING}})
         return arrays, row.forward
     run = row.forward
     if row.wide and dtype == FLOAT16 and not all(map(is_half, [*arrays, *[options[name] for name in row.numbers]])):
         dtype, run = FLOAT32, in_halves(row.forward)
     alone = not any(hasattr(a, "dtype") for a, yes in zip(arrays, counts, strict=True) if yes)
     return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)], run
+
+
+def refuse_what_does_not_fit(name: str, values: list, named: dict) -> None:
+    """ValueError where the integers of an op have no integer dtype together, or a number does not fit into theirs."""
+    dtypes = {a.dtype for a in values if hasattr(a, "dtype")}
+    if not dtypes:
+        return
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    if dtype.kind == "f":
+        raise ValueError(f"{name}: its inputs are of uint64 and of signed integers, which no integer dtype holds both; "
+                         "bring them to one, as by x.astype(tinycv.int64)")
+    if dtype.kind == "b":
+        return                                                      # a number beside bools makes int64
+    for which, number in named.items():
+        if type(number) is int and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+            wider = "int64" if dtype.itemsize < 8 else "float64"
+            raise ValueError(f"{name}: {which} is {shown(number)}, which is outside of {dtype}, {np.iinfo(dtype).min} to "
+                             f"{np.iinfo(dtype).max}; widen the tensor first, as by x.astype(tinycv.{wider})")
 
 
 def is_half(a: Any) -> bool:

@@ -92,7 +92,7 @@ logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp
 norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
             wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
-cumsum = op(halves_wide(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis)),
+cumsum = op(halves_wide(lambda xp, x, axis=-1: _cumsum(xp, x, axis)),
             x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────────
@@ -218,6 +218,11 @@ def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
 def _subtrahend(y: Any) -> Any:
     """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a share."""
     return where(y == -math.inf, 0.0, y)
+
+
+def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
+    """Sums of integers are int64, as in ``sum``."""
+    return xp.cumsum(x, axis=axis, dtype="int64" if x.dtype.kind in "biu" else None)
 
 
 def _condition(xp: Any, c: Any) -> Any:
