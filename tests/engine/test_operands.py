@@ -163,6 +163,34 @@ def test_mixed_dtypes_keep_their_gradients_at_second_order():
     assert first.numpy().tolist() == [6, 12] and grad(first.sum(), x)[0].numpy().tolist() == [6, 12]
 
 
+# ── quotients ────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("name", ["floor_divide", "remainder"])
+@pytest.mark.parametrize("a", [[7.5, -7.5], [7, -7]])
+def test_a_whole_quotient_has_the_dtype_of_every_other_op(name, a, device):
+    function, x = getattr(ops, name), Tensor(a, device=device)
+    for b in (2, 2.0, np.float64(2), np.array(2.0), np.array([2, 2]), np.array([2.0, 4.0], "f4"), np.array([2.0, 4.0]), True):
+        b = Tensor(b, device=device) if isinstance(b, np.ndarray) else b
+        y = function(x, b)
+        assert y.dtype == ops.mul(x, b).dtype == function(b, x).dtype
+        np.testing.assert_array_equal(y.numpy(), getattr(np, name)(x.numpy(), b.numpy() if isinstance(b, Tensor) else b))
+
+
+@given(st.sampled_from(["floor_divide", "remainder"]), st.sampled_from(WHOLE),
+       st.lists(st.integers(0, 1), min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_integers_over_0_are_refused_and_floats_are_infinite_or_nan(name, dtype, divisors):
+    function, x, b = getattr(ops, name), Tensor(np.ones(len(divisors), dtype)), np.array(divisors, dtype)
+    if all(divisors):
+        assert function(x, Tensor(b)).tolist() == [name == "floor_divide"] * len(b)
+    else:
+        for pair in ((x, Tensor(b)), (1, Tensor(b)), (x, 0), (x, b)):
+            with pytest.raises(ZeroDivisionError, match=f"{name}: b is 0 somewhere"):
+                function(*pair)
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(function(x.astype("float32"), 0).numpy()).any()
+
+
 # ── halves ───────────────────────────────────────────────────────────────────────────────────────
 
 HALVES = {

@@ -74,6 +74,8 @@ def wrong_inputs(row: Any, args: tuple) -> str:
             return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
         if hasattr(row, "options") and not hasattr(a, "shape") and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
+        if row.name.startswith("bitwise") and (isinstance(a, float) or getattr(getattr(a, "dtype", None), "kind", "") == "f"):
+            return f"{name} is {shown(a)}; & | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
         if type(a) is int and abs(a) > LARGEST:
             return f"{name} is {shown(a)}, which is larger than any float"
         if getattr(getattr(a, "dtype", None), "kind", "f") not in "fiub":
@@ -82,8 +84,8 @@ def wrong_inputs(row: Any, args: tuple) -> str:
 
 
 def kind_of(error: Exception) -> type:
-    """The class of the error that explains another: ValueError, TypeError or IndexError where that was one."""
-    if type(error) in (ValueError, TypeError, IndexError):
+    """The class of the error that explains another: the same one where that is common, or the nearest."""
+    if type(error) in (ValueError, TypeError, IndexError, ZeroDivisionError):
         return type(error)
     if isinstance(error, (ValueError, OverflowError)):
         return ValueError

@@ -37,9 +37,8 @@ def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
     """The inputs of an op in the dtypes in which it takes them, and the function of them that computes its result.
     TypeError for what is no Tensor, array or number."""
     steps = not any(row.pulls)
-    if steps and not row.mixes:                                     # comparisons: NumPy compares what it can
-        return [as_array(a, what=row.name) if hasattr(a, "dtype") and not isinstance(a, np.generic) else a
-                for a in arrays], row.forward
+    if steps and not row.mixes:                                     # comparisons: NumPy knows how, of any dtypes
+        return [compared(a, name, row) for name, a in zip(row.inputs, arrays, strict=True)], row.forward
     counts = [True] * len(arrays) if row.variadic or steps else [pull is not None for pull in row.pulls]
     names = row.inputs * len(arrays) if row.variadic else row.inputs
     for i, a in enumerate(arrays):
@@ -95,6 +94,13 @@ def in_halves(forward: Callable) -> Callable:
         with np.errstate(over="ignore"):                            # infinity is the right answer
             return y.astype(FLOAT16)
     return rounded
+
+
+def compared(a: Any, name: str, row: Any) -> Any:
+    """One side of a comparison, as ``operand``."""
+    if type(a) is np.ndarray and a.dtype.kind in "biuf":
+        return a
+    return as_array(a, what=row.name) if hasattr(a, "shape") and getattr(a, "ndim", 0) else operand(a, f"{row.name}: {name}")
 
 
 def operand(a: Any, what: str) -> Any:

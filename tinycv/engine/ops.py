@@ -39,7 +39,7 @@ sub = op(lambda xp, a, b: a - b, wide=True, a=lambda g: g, b=lambda g: -g)
 mul = op(lambda xp, a, b: a * b, wide=True, a=lambda g, b: g * b, b=lambda g, a: g * a)
 div = real(lambda xp, a, b: a / b, wide=True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
-remainder = op(lambda xp, a, b: a % b, wide=True,                  # a - b floor(a / b)
+remainder = op(lambda xp, a, b: a % _divisor(xp, a, b, "remainder"), wide=True,                  # a - b floor(a / b)
                a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
 power = op(lambda xp, a, b: a ** b, wide=True,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
@@ -139,8 +139,12 @@ less_equal = op(lambda xp, a, b: a <= b)
 logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
+bitwise_and = op(lambda xp, a, b: a & b)                            # the operators & | ^ ~: on bools they are logical,
+bitwise_or = op(lambda xp, a, b: a | b)                             # on integers bit by bit; floats are refused
+bitwise_xor = op(lambda xp, a, b: a ^ b)
+bitwise_not = op(lambda xp, x: xp.invert(x))
 sign = op(lambda xp, x: xp.sign(x))
-floor_divide = op(lambda xp, a, b: a // b, wide=True)
+floor_divide = op(lambda xp, a, b: a // _divisor(xp, a, b, "floor_divide"), wide=True)
 truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
 any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
@@ -223,6 +227,14 @@ def _subtrahend(y: Any) -> Any:
 def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
     """Sums of integers are int64, as in ``sum``."""
     return xp.cumsum(x, axis=axis, dtype="int64" if x.dtype.kind in "biu" else None)
+
+
+def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
+    """b. ZeroDivisionError for integers over 0, of which NumPy makes 0. On a GPU it is 0: to look there is to wait."""
+    if xp is np and np.asarray(b).dtype.kind != "f" and np.asarray(a).dtype.kind != "f" and not np.all(b):
+        raise ZeroDivisionError(f"{name}: b is 0 somewhere, and integers cannot be divided by 0; divide floats, which "
+                                "give infinity or NaN there, or choose with tinycv.where")
+    return b
 
 
 def _condition(xp: Any, c: Any) -> Any:
