@@ -3,7 +3,6 @@ nonsense that must not pass in silence."""
 from __future__ import annotations
 
 import operator
-import re
 
 import numpy as np
 import pytest
@@ -152,7 +151,8 @@ def test_an_operator_asks_the_other_class_for_its_own(name, device):
     if name not in ("eq", "ne"):
         for odd in (None, {}, "a", object(), [1, 2]):
             if name[0] != "i":                                      # a list may be written in place
-                assert re.search("must be a Tensor, an array or a number", sentence(lambda: SYMBOLS[name](x, odd)))
+                with pytest.raises(TypeError, match="must be a Tensor, an array or a number"):
+                    SYMBOLS[name](x, odd)
 
 
 def test_functions_refuse_what_operators_leave_to_others():

@@ -60,7 +60,8 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
 
 def in_words(error: Exception) -> str:
     """What NumPy says, without the word that means its own bounds of an axis, and without its advice on bools."""
-    for word, instead in (("subtract", "difference; a != b says where they differ"), ("negative", "negative; ~x says not x")):
+    lacking = {"subtract": "difference; a != b says where they differ", "negative": "negative; ~x says not x"}
+    for word, instead in lacking.items():
         if f"boolean {word}" in str(error):
             return f"bools have no {instead}, and x.astype(tinycv.int64) makes numbers of them"
     return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
@@ -74,7 +75,8 @@ def wrong_inputs(row: Any, args: tuple) -> str:
             return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
         if hasattr(row, "options") and not hasattr(a, "shape") and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
-        if row.name.startswith("bitwise") and (isinstance(a, float) or getattr(getattr(a, "dtype", None), "kind", "") == "f"):
+        real = isinstance(a, float) or getattr(getattr(a, "dtype", None), "kind", "") == "f"
+        if row.name.startswith("bitwise") and real:
             return f"{name} is {shown(a)}; & | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
         if type(a) is int and abs(a) > LARGEST:
             return f"{name} is {shown(a)}, which is larger than any float"

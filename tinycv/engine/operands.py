@@ -53,7 +53,7 @@ def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
             **dict(zip(names, arrays, strict=False)), **{name: options[name] for name in row.numbers if name in FITTING}})
         return arrays, row.forward
     run = row.forward
-    if row.wide and dtype == FLOAT16 and not all(map(is_half, [*arrays, *[options[name] for name in row.numbers]])):
+    if dtype.char == "e" and row.wide and not all(map(is_half, [*arrays, *[options[name] for name in row.numbers]])):
         dtype, run = FLOAT32, in_halves(row.forward)
     alone = not any(hasattr(a, "dtype") for a, yes in zip(arrays, counts, strict=True) if yes)
     return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)], run

@@ -8,7 +8,8 @@ Where a function has a corner, a convention picks one slope, PyTorch's where it 
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
     relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)      abs at NaN: NaN (differs: PyTorch's is 0)
     max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
-    var where n - ddof is not positive: NaN at the mean, else infinity      logsumexp of infinity: NaN there, 0 elsewhere
+    var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
+    logsumexp of infinity: NaN there, 0 elsewhere
 
 A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as PyTorch's: use float64 there.
 
@@ -27,6 +28,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import flag, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
+from tinycv.engine.operands import FLOAT16
 from tinycv.engine.record import name_rows, op, real
 from tinycv.engine.reduce import as_rows, count, halves_wide, mean_over, sum_over, var_over, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
@@ -169,7 +171,11 @@ def _over(g: Any, n: int) -> Any:
 
 
 def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
-    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive, PyTorch's: NaN at the mean, infinity elsewhere."""
+    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive: NaN at the mean, infinity elsewhere.
+
+    That is what PyTorch has for a variance over all axes. differs: over some of the axes PyTorch's infinity has the sign
+    of x - mean, and where ddof exceeds n its slope is finite; but a variance over no degrees of freedom has no slope, and
+    one rule for all axes shows the mistake everywhere."""
     degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
     g = spread(g, x.shape, axis, keepdims)
     return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
@@ -177,18 +183,18 @@ def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
 
 def _positive(xp: Any, x: Any) -> Any:
     """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a number."""
-    return xp.clip(x, 0, math.inf) if xp is np and np.asarray(x).dtype.kind == "f" else xp.maximum(x, 0)
+    return xp.clip(x, 0, math.inf) if xp is np and type(x) is np.ndarray and x.dtype.kind == "f" else xp.maximum(x, 0)
 
 
 def _softplus(xp: Any, x: Any) -> Any:
     """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
-    if getattr(x, "dtype", None) == np.float16:                     # of a half, exp(-16) would be 0
+    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(-16) would be 0
         return _softplus(xp, x.astype(np.float32)).astype(np.float16)
     return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    if getattr(x, "dtype", None) == np.float16:                     # of a half, exp(12) would be infinity
+    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(12) would be infinity
         return _sigmoid(xp, x.astype(np.float32)).astype(np.float16)
     with np.errstate(over="ignore"):                                # exp is inf far below 0, and 1 / inf the right answer
         e = xp.exp(-x)
