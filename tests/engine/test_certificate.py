@@ -41,7 +41,8 @@ def test_it_is_certified_to_second_order(name, device):
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_an_op_without_a_pull_is_one_that_is_flat(name):
     flat = {"equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or",
-            "logical_not", "sign", "isfinite", "argmax", "argmin", "floor_divide", "truncate", "any", "all"}
+            "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
+            "sign", "isfinite", "argmax", "argmin", "floor_divide", "truncate", "any", "all"}
     pulls = OPS[name].row.pulls
     assert any(pulls) != (name in flat)
     assert all(pulls) or name in flat | {"where"}                   # where's mask is the only input without a slope

@@ -1,6 +1,7 @@
 """Changes in place: refused where they would falsify a gradient, and nowhere else."""
 from __future__ import annotations
 
+import operator
 import re
 
 import numpy as np
@@ -134,6 +135,50 @@ def test_augmented_assignment_works_in_place_where_nothing_is_recorded(device):
     x -= 1
     x /= 2
     assert x is same and x.numpy().tolist() == [1.5, 4.0]
+
+
+IN_PLACE = {"+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv,
+            "//=": operator.ifloordiv, "%=": operator.imod, "**=": operator.ipow, "&=": operator.iand, "|=": operator.ior,
+            "^=": operator.ixor}
+PLAIN = {"+=": operator.add, "-=": operator.sub, "*=": operator.mul, "/=": operator.truediv, "//=": operator.floordiv,
+         "%=": operator.mod, "**=": operator.pow, "&=": operator.and_, "|=": operator.or_, "^=": operator.xor}
+
+
+@pytest.mark.parametrize("symbol", IN_PLACE)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])
+@pytest.mark.parametrize("other", [2, 3.0, 65536.0, 1e-5, True, np.array([2, 3]), np.array([2.0, 3.0], "f4")], ids=str)
+@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
+def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_refuses(symbol, dtype, other, device):
+    values = np.array([1, 5]).astype(dtype)
+    other = Tensor(other, device=device) if isinstance(other, np.ndarray) else other
+    x = Tensor(values.copy(), device=device)
+    view = x[:]
+    try:
+        expected = PLAIN[symbol](x, other)
+    except (TypeError, ValueError):
+        expected = None
+    try:
+        assert IN_PLACE[symbol](view, other) is view
+    except (TypeError, ValueError) as error:
+        assert str(error).startswith(f"x {symbol} value: ") and x.numpy().tolist() == values.tolist()
+        assert expected is None or expected.dtype != dtype
+    else:
+        np.testing.assert_array_equal(x.numpy(), expected.numpy().astype(dtype))
+
+
+@pytest.mark.parametrize("symbol", ["//=", "%="])
+def test_integers_are_not_divided_by_0_in_place(symbol):
+    x = Tensor(np.array([4, 5]))
+    for other in (0, Tensor([1, 0])):
+        with pytest.raises(ZeroDivisionError, match="integers cannot be divided by 0"):
+            IN_PLACE[symbol](x, other)
+    assert x.tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("symbol", IN_PLACE)
+def test_a_leaf_is_told_how_to_write_the_operator_that_makes_a_new_tensor(symbol):
+    with pytest.raises(RuntimeError, match=re.escape(f"write x = x {symbol[:-1]} value for a new tensor")):
+        IN_PLACE[symbol](tensor((2,)), 2)
 
 
 def test_augmented_assignment_of_a_recorded_tensor_makes_a_new_one(device):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wrong_calls import riddles
 
 import tinycv
-from tinycv import Tensor, grad
+from tinycv import Tensor, grad, nn
 from tinycv.engine import ops
 
 WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -95,11 +95,66 @@ def test_the_rule_is_pytorchs_for_numbers_arrays_and_tensors(device):
     assert (whole * 2).dtype == tinycv.pad(whole, 1).dtype == ops.where(yes, 1, 0).dtype == np.int64
 
 
-def test_integers_to_a_negative_power_are_refused_and_numbers_too_large_for_the_dtype():
+def test_integers_to_a_negative_power_are_refused():
     with pytest.raises(ValueError, match="pow: Integers to negative integer powers"):
         Tensor(np.array([1, 2])) ** -1
-    with pytest.raises(ValueError, match="add: .*300 out of bounds for uint8"):
-        Tensor(np.array([1, 2], np.uint8)) + 300
+
+
+TAKING = {"add": ops.add, "sub": ops.sub, "mul": ops.mul, "maximum": ops.maximum, "remainder": ops.remainder,
+          "floor_divide": ops.floor_divide, "where": lambda x, c: ops.where(x > 0, x, c),
+          "pad": lambda x, c: tinycv.pad(x, 1, c)}
+
+
+@given(st.sampled_from(sorted(TAKING)), st.sampled_from(WHOLE[1:]), st.integers(-2 ** 70, 2 ** 70) | st.integers(1, 300))
+@settings(max_examples=150, deadline=None)
+def test_an_integer_beside_integers_fits_into_their_dtype_or_is_refused(name, dtype, number):
+    x, bounds = Tensor(np.array([1, 2], dtype)), np.iinfo(dtype)
+    if bounds.min <= number <= bounds.max:
+        if name not in ("remainder", "floor_divide") or number:
+            assert TAKING[name](x, number).dtype == dtype
+    else:
+        with pytest.raises(ValueError, match=rf"{name}: (b|value) is .*, which is outside of {dtype}, {bounds.min} to"):
+            TAKING[name](x, number)
+        kept = x.clip(number, None) if number < bounds.min else x.clip(None, number)    # a bound that bounds nothing
+        assert kept.dtype == dtype and kept.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("signed", ["int8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("name", ["add", "mul", "maximum", "stack", "concatenate", "floor_divide", "remainder"])
+def test_unsigned_and_signed_integers_of_which_no_integer_dtype_holds_both_are_refused(name, signed, device):
+    large, small = (Tensor(np.array([1, 2], dtype), device=device) for dtype in ("uint64", signed))
+    for pair in ((large, small), (small, large)):
+        with pytest.raises(ValueError, match=f"{name}: its inputs are of uint64 and of signed integers"):
+            getattr(ops, name)(*pair)
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("axis", [None, 0, 1, (0, 1)])
+def test_a_sum_of_integers_is_int64(dtype, axis, device):
+    values = np.array([[1, 0, 1], [1, 1, 0]], dtype)
+    x = Tensor(values, device=device)
+    for y in (x.sum(axis), x.sum(axis, keepdims=True), ops.sum(values, axis)):
+        assert y.dtype == np.int64
+    assert np.array_equal((x.sum(axis) - 7).numpy(), values.astype("int64").sum(axis) - 7)
+    if type(axis) is int:
+        assert x.cumsum(axis).dtype == np.int64
+        assert np.array_equal((x.cumsum(axis) - 7).numpy(), values.astype("int64").cumsum(axis) - 7)
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda x: x + 10 ** 400, "add: b is 1000.*larger than any float"),
+    (lambda x: 10 ** 400 - x, "sub: a is 1000.*larger than any float"),
+    (lambda x: x * 2 ** 1024, "mul: b is 1797.*larger than any float"),
+    (lambda x: x ** 10 ** 400, "pow: exponent is 1000.*larger than any float"),
+    (lambda x: x.clip(0, 10 ** 400), "clip: high is 1000.*larger than any float"),
+    (lambda x: tinycv.pad(x, 1, 10 ** 400), "pad: value is 1000.*larger than any float"),
+    (lambda x: (x > 0) - (x > 1), "sub: bools have no difference; a != b"),
+    (lambda x: -(x > 0), "neg: bools have no negative"),
+    *[(lambda x, name=name: getattr(ops, name)(2.0), f"{name}: x is 2.0; it must be a Tensor or an array")
+      for name in ("sum", "mean", "var", "max", "min", "norm", "logsumexp", "cumsum", "argmax")]])
+def test_what_no_float_holds_what_bools_lack_and_what_is_no_array_is_said(call, said, device):
+    with pytest.raises((TypeError, ValueError), match=f"^{said}"):
+        call(Tensor(np.array([1.0, 2.0], np.float32), device=device))
 
 
 def test_mixed_dtypes_keep_their_gradients_at_second_order():
@@ -107,6 +162,35 @@ def test_mixed_dtypes_keep_their_gradients_at_second_order():
     y = (x ** Tensor(np.array([2, 3])) * Tensor(np.array([3, 1], np.uint8))).sum()
     first, = grad(y, x, create_graph=True)
     assert first.numpy().tolist() == [6, 12] and grad(first.sum(), x)[0].numpy().tolist() == [6, 12]
+
+
+# ── quotients ────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("name", ["floor_divide", "remainder"])
+@pytest.mark.parametrize("a", [[7.5, -7.5], [7, -7]])
+def test_a_whole_quotient_has_the_dtype_of_every_other_op(name, a, device):
+    function, x = getattr(ops, name), Tensor(a, device=device)
+    arrays = np.array(2.0), np.array([2, 2]), np.array([2.0, 4.0], "f4"), np.array([2.0, 4.0])
+    for b in (2, 2.0, np.float64(2), True, *arrays):
+        b = Tensor(b, device=device) if isinstance(b, np.ndarray) else b
+        y = function(x, b)
+        assert y.dtype == ops.mul(x, b).dtype == function(b, x).dtype
+        np.testing.assert_array_equal(y.numpy(), getattr(np, name)(x.numpy(), b.numpy() if isinstance(b, Tensor) else b))
+
+
+@given(st.sampled_from(["floor_divide", "remainder"]), st.sampled_from(WHOLE),
+       st.lists(st.integers(0, 1), min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_integers_over_0_are_refused_and_floats_are_infinite_or_nan(name, dtype, divisors):
+    function, x, b = getattr(ops, name), Tensor(np.ones(len(divisors), dtype)), np.array(divisors, dtype)
+    if all(divisors):
+        assert function(x, Tensor(b)).tolist() == [name == "floor_divide"] * len(b)
+    else:
+        for pair in ((x, Tensor(b)), (1, Tensor(b)), (x, 0), (x, b)):
+            with pytest.raises(ZeroDivisionError, match=f"{name}: b is 0 somewhere"):
+                function(*pair)
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(function(x.astype("float32"), 0).numpy()).any()
 
 
 # ── halves ───────────────────────────────────────────────────────────────────────────────────────
@@ -153,6 +237,77 @@ def test_a_norm_of_halves_whose_squares_overflow_is_right(device):
     x = Tensor(np.array([200.0] * 3), dtype="float16", device=device, requires_grad=True)
     assert x.norm().item() == pytest.approx(346.41, rel=1e-3)
     assert np.allclose(grad(x.norm(), x)[0].numpy(), 3 ** -0.5, rtol=1e-3)
+
+
+ARITHMETIC = {
+    "x + c": lambda x, c: x + c, "c + x": lambda x, c: c + x, "x - c": lambda x, c: x - c, "c - x": lambda x, c: c - x,
+    "x * c": lambda x, c: x * c, "c * x": lambda x, c: c * x, "x / c": lambda x, c: x / c, "c / x": lambda x, c: c / x,
+    "x % c": lambda x, c: x % c, "x // c": lambda x, c: x // c, "c // x": lambda x, c: c // x,
+}
+
+
+@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
+@given(st.sampled_from(sorted(ARITHMETIC)), st.lists(st.floats(-65504, 65504, width=16), min_size=1, max_size=4),
+       st.floats(-1e9, 1e9) | st.floats(-1e-3, 1e-3) | st.integers(-10 ** 6, 10 ** 6),
+       st.sampled_from(["a number", "an array of one float32"]))
+@settings(max_examples=150, deadline=None)
+def test_halves_beside_a_number_are_rounded_once(name, values, c, kind):
+    half = np.array(values, np.float16)
+    right = ARITHMETIC[name](half.astype(np.float32), np.float32(c))
+    found = ARITHMETIC[name](Tensor(half), c if kind == "a number" else Tensor(np.array(c, np.float32)))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found.numpy(), right.astype(np.float16))
+
+
+@pytest.mark.parametrize("c", [65536.0, 1e5, 1e-8, 100000, np.float32(1e5)])
+def test_a_half_beside_a_number_out_of_its_range_keeps_value_and_gradient(c, device):
+    values = np.array([1e-3, -2.0], np.float16)
+    scale = np.float32(1 / c)                                       # brings all of it back into float16's range
+    for function in (lambda x: x * c, lambda x: c * x, lambda x: x / scale, lambda x: x ** 1 * c):
+        x = Tensor(values, device=device, requires_grad=True)
+        y = function(x)
+        g = Tensor(np.full(2, 2.0 ** -14), dtype="float16", device=device)
+        with np.errstate(over="ignore"):
+            expected = (values.astype("f4") * c).astype("f2")
+            expected_slope = np.full(2, c * 2.0 ** -14, "f4").astype("f2")
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-3)
+        for recorded in (True, False):
+            found, = grad(y, x, g, create_graph=recorded, retain_graph=True)
+            np.testing.assert_allclose(found.numpy(), expected_slope, rtol=1e-3)
+            assert y.dtype == found.dtype == np.float16
+
+
+SMOOTH = {"exp": ops.exp, "expm1": ops.expm1, "sigmoid": ops.sigmoid, "softplus": ops.softplus, "tanh": ops.tanh,
+          "erf": ops.erf, "sin": ops.sin, "gelu": nn.functional.gelu, "silu": nn.functional.silu,
+          "leaky_relu": nn.functional.leaky_relu, "log1p of a square": lambda x: ops.log1p(x * x / 16)}
+
+
+@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_function_of_halves_is_that_of_float32_rounded_once(name, device):
+    values = np.concatenate([np.linspace(-17, 17, 137), [-1e-3, 1e-3, 0]]).astype(np.float16)
+    half, single = (Tensor(values.astype(dtype), device=device, requires_grad=True) for dtype in ("float16", "float32"))
+    y, expected = SMOOTH[name](half), SMOOTH[name](single)
+    assert y.dtype == np.float16
+    smallest = 2.0 ** -24                                           # of float16's numbers
+    np.testing.assert_allclose(y.numpy(), expected.numpy().astype(np.float16), rtol=1e-3, atol=smallest)
+    found, wanted = grad(y.sum(), half)[0], grad(expected.sum(), single)[0]
+    assert found.dtype == np.float16                                # atol: a slope may be taken from the rounded result
+    np.testing.assert_allclose(found.numpy(), wanted.numpy().astype(np.float16), rtol=4e-3, atol=1e-3)
+
+
+def test_the_standard_deviation_of_large_halves_is_finite(device):
+    x = Tensor(np.array([60000, -60000, 60000], np.float16), device=device, requires_grad=True)
+    for y in (x.std(), tinycv.std(x, axis=0)):
+        assert y.dtype == np.float16 and y.item() == pytest.approx(56569, rel=1e-3)
+        assert np.allclose(grad(y, x)[0].numpy(), [0.2357, -0.4714, 0.2357], rtol=2e-3)
+    assert tinycv.std(np.array([60000, -60000], np.float16)) == 60000
+
+
+@pytest.mark.parametrize("function", [ops.softplus, ops.relu, ops.sigmoid, ops.tanh, ops.erf, ops.exp, ops.log1p])
+@pytest.mark.parametrize("number", [2.0, 1, 0, True, np.float64(1.5), np.float32(0.5), np.int64(2)])
+def test_a_function_of_one_number_takes_a_number(function, number):
+    assert float(function(number)) == pytest.approx(function(Tensor(float(number))).item(), rel=1e-6)
 
 
 # ── corners ──────────────────────────────────────────────────────────────────────────────────────

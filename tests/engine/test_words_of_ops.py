@@ -2,6 +2,8 @@
 nonsense that must not pass in silence."""
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,6 +105,80 @@ def test_and_or_work_in_both_orders():
     x = square() > 1
     for other in (True, np.bool(True), np.array([True, False])):
         assert (other & x).tolist() == (x & other).tolist() and (other | x).tolist() == (x | other).tolist()
+
+
+BITS = {"&": operator.and_, "|": operator.or_, "^": operator.xor}
+
+
+@given(st.sampled_from(sorted(BITS)), st.lists(st.integers(0, 127), min_size=2, max_size=2),
+       st.lists(st.integers(0, 127), min_size=2, max_size=2), st.sampled_from(["bool", "int8", "uint8", "int32", "int64"]))
+def test_and_or_xor_and_not_are_logical_for_bools_and_bit_by_bit_for_integers(symbol, first, second, dtype):
+    a, b = np.array(first).astype(dtype), np.array(second).astype(dtype)
+    for left, right in ((Tensor(a), Tensor(b)), (Tensor(a), b), (a, Tensor(b))):
+        y = BITS[symbol](left, right)
+        assert y.dtype == dtype and y.tolist() == BITS[symbol](a, b).tolist()
+    assert (~Tensor(a)).tolist() == (~a).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_have_no_bits(dtype, device):
+    x, yes = Tensor(np.ones(2, dtype), device=device), Tensor(np.array([True, False]), device=device)
+    for call in (lambda: x & x, lambda: x | yes, lambda: yes ^ x, lambda: ~x, lambda: yes & 1.0, lambda: True | x):
+        with pytest.raises(TypeError, match="bitwise_(and|or|xor|not): .*take bools and integers: compare first"):
+            call()
+
+
+class Stranger:
+    """A class of somebody else, which says what an operator beside a Tensor means."""
+
+    def answer(self, other):
+        return "answered"
+
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = answer
+    __rand__ = __ror__ = __rxor__ = __gt__ = __lt__ = __ge__ = __le__ = __eq__ = __ne__ = answer
+    __hash__ = object.__hash__
+
+
+SYMBOLS = {name: getattr(operator, name) for name in (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lt", "le", "gt", "ge", "eq",
+    "ne", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor")}
+
+
+@pytest.mark.parametrize("name", SYMBOLS)
+def test_an_operator_asks_the_other_class_for_its_own(name, device):
+    x = Tensor(np.array([1, 2]), device=device)
+    assert SYMBOLS[name](x, Stranger()) == "answered" and x.tolist() == [1, 2]
+    if name not in ("eq", "ne"):
+        for odd in (None, {}, "a", object(), [1, 2]):
+            if name[0] != "i":                                      # a list may be written in place
+                with pytest.raises(TypeError, match="must be a Tensor, an array or a number"):
+                    SYMBOLS[name](x, odd)
+
+
+def test_functions_refuse_what_operators_leave_to_others():
+    x = Tensor(np.ones(2))
+    for function in (OPS["add"], OPS["equal"], OPS["less"], tinycv.maximum, tinycv.power, tinycv.matmul):
+        with pytest.raises(TypeError, match="it must be a Tensor, an array or a number"):
+            function(x, Stranger())
+
+
+@given(st.sampled_from([None, "a", b"a", {}, set(), object(), 1j, len, int]))
+def test_a_tensor_is_unequal_to_what_is_no_number(odd):
+    x = Tensor(np.ones((2, 2)))
+    assert (x == odd) is (odd == x) is False and (x != odd) is (odd != x) is True
+    assert odd not in x and x not in [odd] and x in [odd, x]
+
+
+def test_an_entry_is_in_a_tensor(device):
+    x = Tensor(np.array([[1.0, 2.0], [np.nan, 4.0]]), device=device)
+    assert 2.0 in x and np.float32(4) in x and 3 not in x and np.nan not in x
+    assert Tensor(np.array([9.0, 2.0]), device=device) in x         # one entry equals, as in NumPy and PyTorch
+
+
+def test_lists_are_repeated_a_whole_number_of_times():
+    assert [0] * Tensor(3) == Tensor(3) * [0] == [0, 0, 0] and "ab" * Tensor(2) == "abab"
+    for x in (Tensor(3.0), Tensor([3])):
+        assert "mul: b is [0]" in sentence(lambda x=x: x * [0]) and "mul: a is [0]" in sentence(lambda x=x: [0] * x)
 
 
 def test_flags_of_the_walk_are_flags():

@@ -123,6 +123,9 @@ STEPS = {
     "logical_and": (ops.logical_and, torch.logical_and, [BOOL, OTHER]),
     "logical_or": (ops.logical_or, torch.logical_or, [BOOL, OTHER]),
     "logical_not": (ops.logical_not, torch.logical_not, [BOOL]),
+    **{name: (getattr(ops, name), getattr(torch, name), [BOOL, OTHER]) for name in (
+        "bitwise_and", "bitwise_or", "bitwise_xor")},
+    "bitwise_not": (ops.bitwise_not, torch.bitwise_not, [BOOL]),
     "sign": (ops.sign, torch.sign, [TIES]),
     "floor_divide": (ops.floor_divide, torch.floor_divide, [TIES, POSITIVE]),
     "truncate": (lambda x: x.astype("int64"), lambda x: x.to(torch.int64), [3 * X]),

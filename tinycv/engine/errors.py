@@ -7,6 +7,7 @@ at the inputs and says it in the op's own terms.
 from __future__ import annotations
 
 import re
+import sys
 from operator import index
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from tinycv.engine.arguments import shown
 from tinycv.engine.backend import device_of
 
+LARGEST = int(sys.float_info.max)
 RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
     "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
     "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
@@ -48,6 +50,8 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     if str(error).startswith(said) and not RIDDLE.search(str(error)):
         return kind_of(error)(str(error))                           # an op's own words, which say it all
     reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or in_words(error)
+    if not arrays and "axis" in getattr(row, "options", ()):
+        reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
     if RIDDLE.search(reason):
         reason = "it does not take these inputs"
     given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
@@ -55,7 +59,11 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
 
 
 def in_words(error: Exception) -> str:
-    """What NumPy says, without the word that means its own bounds of an axis."""
+    """What NumPy says, without the word that means its own bounds of an axis, and without its advice on bools."""
+    lacking = {"subtract": "difference; a != b says where they differ", "negative": "negative; ~x says not x"}
+    for word, instead in lacking.items():
+        if f"boolean {word}" in str(error):
+            return f"bools have no {instead}, and x.astype(tinycv.int64) makes numbers of them"
     return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
 
 
@@ -67,14 +75,19 @@ def wrong_inputs(row: Any, args: tuple) -> str:
             return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
         if hasattr(row, "options") and not hasattr(a, "shape") and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
+        real = isinstance(a, float) or getattr(getattr(a, "dtype", None), "kind", "") == "f"
+        if row.name.startswith("bitwise") and real:
+            return f"{name} is {shown(a)}; & | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
+        if type(a) is int and abs(a) > LARGEST:
+            return f"{name} is {shown(a)}, which is larger than any float"
         if getattr(getattr(a, "dtype", None), "kind", "f") not in "fiub":
             return f"{name} is {shown(a)}; it must be of real numbers"
     return ""
 
 
 def kind_of(error: Exception) -> type:
-    """The class of the error that explains another: ValueError, TypeError or IndexError where that was one."""
-    if type(error) in (ValueError, TypeError, IndexError):
+    """The class of the error that explains another: the same one where that is common, or the nearest."""
+    if type(error) in (ValueError, TypeError, IndexError, ZeroDivisionError):
         return type(error)
     if isinstance(error, (ValueError, OverflowError)):
         return ValueError
@@ -96,6 +109,8 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     for name, value in options.items():
         if hasattr(value, "_data"):
             return f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
+        if type(value) is int and abs(value) > LARGEST:
+            return f"{name} is {shown(value)}, which is larger than any float"
         if name == "keepdims" and not isinstance(value, (bool, np.bool)):
             return f"keepdims is {shown(value)}; it must be True or False"
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:

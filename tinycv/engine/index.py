@@ -69,12 +69,12 @@ def not_written(error: Exception, array: Any, *given: Any) -> str:
         if str(error).startswith("only integers"):
             return "the index is no place of x"
         return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
-    value = given[-1]
+    shape = getattr(given[-1], "shape", ())                        # of a list: it was made an array
     target = array.shape if len(given) == 1 else array[given[0]].shape
     try:
-        spreads = np.broadcast_shapes(np.shape(value), target) == target
+        spreads = np.broadcast_shapes(shape, target) == target
     except ValueError:
         spreads = False
     if not spreads:
-        return f"shape {np.shape(value)} does not spread over shape {target}, of what is written"
+        return f"shape {shape} does not spread over shape {target}, of what is written"
     return f"{array.dtype} cannot hold the result, and a write in place keeps the dtype"

@@ -14,8 +14,8 @@ import numpy as np
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
 from tinycv.engine.index import plain_index, within
-from tinycv.engine.operands import operand
-from tinycv.engine.tensor import Tensor, as_array, bare, kind_of
+from tinycv.engine.operands import FLOAT16, operand
+from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -171,7 +171,10 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``."""
+    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``.
+
+    That of halves is calculated in float32 and rounded once.
+    """
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
     x = x if isinstance(x, Tensor) else operand(x, "std: x")
     if not hasattr(x, "ndim"):
@@ -179,6 +182,8 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
     if wrong:
         raise ValueError(f"std: {wrong} (x has shape {x.shape})")
+    if x.dtype == FLOAT16:                                          # x - mean may leave float16's range
+        return astype(std(astype(x, np.float32), axis, ddof, keepdims), FLOAT16)
     centred = x - ops.mean(x, axis, True)
     degrees = ops.count(x.shape, axis) - ddof
     if degrees <= 0:
@@ -202,17 +207,92 @@ def astype(x: Any, dtype: Any = np.float32) -> Any:
     return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
 
 
-def _reversed(function: Callable) -> Callable:
+def _left(function: Callable, mirrored: str) -> Callable:
+    """self op other. Where the function refuses ``other``, Python may ask other's ``mirrored`` method instead."""
+    def operator(self: Tensor, other: Any) -> Any:
+        try:
+            return function(self, other)
+        except TypeError:
+            if _answers(other, mirrored, self):
+                return NotImplemented
+            raise
+    return operator
+
+
+def _right(function: Callable, mirrored: str) -> Callable:
     """other op self, for Python's reflected operators."""
-    return lambda self, other: function(other, self)
+    def operator(self: Tensor, other: Any) -> Any:
+        try:
+            return function(other, self)
+        except TypeError:
+            if _answers(other, mirrored, self):
+                return NotImplemented
+            raise
+    return operator
+
+
+def _same(function: Callable) -> Callable:
+    """== and !=: what is no number, array or list is unequal to every tensor, as None is and "a"."""
+    def operator(self: Tensor, other: Any) -> Any:
+        try:
+            return function(self, other)
+        except TypeError:
+            if _is_array(other) or isinstance(other, (list, tuple)):
+                raise
+            return NotImplemented
+    return operator
+
+
+def _answers(other: Any, mirrored: str, x: Tensor) -> bool:
+    """Has ``other``, which no op takes, a say of its own?  A class written elsewhere may define the operator; and a
+    list or a word can be repeated a whole number of times. What Python brings itself has none: our sentence is clearer."""
+    if isinstance(other, (list, tuple, str, bytes)):
+        return mirrored in ("__mul__", "__rmul__") and not x.ndim and x.dtype.kind in "iu"
+    own = getattr(type(other), mirrored, None)
+    foreign = not _is_array(other) and type(other).__module__ != "builtins"
+    return foreign and own is not None and own is not getattr(object, mirrored, None)
+
+
+def _is_array(value: Any) -> bool:
+    """Is it an array of NumPy's or CuPy's, or a Tensor?"""
+    return isinstance(value, (Tensor, np.ndarray, np.generic)) or backend.array_module(value) is not np
+
+
+def _contains(self: Tensor, value: Any) -> bool:
+    """value in x: does any entry equal it?"""
+    found = self == value
+    return found if isinstance(found, bool) else bool(found.any())
 
 
 def _augmented(symbol: str, name: str, function: Callable) -> Callable:
     """x += y: in place where no graph would be falsified, else a new tensor under the old name."""
+    mirrored = name.replace("__i", "__r")
+
     def operator(self: Tensor, other: Any) -> Tensor:
-        done = self._in_place(symbol, getattr(self._data, name), other)
+        try:
+            done = self._in_place(symbol, _change(self._data, name, function), other)
+        except TypeError:
+            if _answers(other, mirrored, self):
+                return NotImplemented
+            raise
         return function(self, other) if done is None else done
     return operator
+
+
+def _change(data: Any, name: str, function: Callable) -> Callable:
+    """A function of the other operand that changes the array in place: the array's own, where that is exact.
+    With halves and for quotients of integers it is the op, which knows what NumPy does not, and its result is written."""
+    own = getattr(data, name)
+    if data.dtype != FLOAT16 and name not in ("__ifloordiv__", "__imod__"):
+        return own
+
+    def change(other: Any) -> None:
+        y = bare(function(wrap(data, None), other))
+        if y.dtype == data.dtype:
+            data[...] = y
+        else:
+            own(other)                                              # it widens, or says that the result does not fit
+    return change
 
 
 def _shape_args(method: str, name: str, function: Callable) -> Callable:
@@ -234,19 +314,22 @@ def _axes(axes: Any) -> Any:
     return None if isinstance(axes, tuple) and not axes else axes
 
 
+BINARY = {                                                  # __add__, __radd__ and __iadd__ of each
+    "add": ("+", ops.add), "sub": ("-", ops.sub), "mul": ("*", ops.mul), "truediv": ("/", ops.div),
+    "floordiv": ("//", ops.floor_divide), "mod": ("%", ops.remainder), "pow": ("**", power),
+    "and": ("&", ops.bitwise_and), "or": ("|", ops.bitwise_or), "xor": ("^", ops.bitwise_xor),
+}
+ORDERS = {"gt": ("lt", ops.greater), "ge": ("le", ops.greater_equal), "lt": ("gt", ops.less), "le": ("ge", ops.less_equal)}
 OPERATORS = {
-    "__add__": ops.add, "__radd__": ops.add, "__sub__": ops.sub, "__rsub__": _reversed(ops.sub),
-    "__mul__": ops.mul, "__rmul__": ops.mul, "__truediv__": ops.div, "__rtruediv__": _reversed(ops.div),
-    "__pow__": power, "__rpow__": _reversed(ops.power), "__matmul__": matmul, "__rmatmul__": _reversed(matmul),
-    "__iadd__": _augmented("+=", "__iadd__", ops.add), "__isub__": _augmented("-=", "__isub__", ops.sub),
-    "__imul__": _augmented("*=", "__imul__", ops.mul), "__itruediv__": _augmented("/=", "__itruediv__", ops.div),
-    "__floordiv__": ops.floor_divide, "__rfloordiv__": _reversed(ops.floor_divide),
-    "__mod__": ops.remainder, "__rmod__": _reversed(ops.remainder), "__pos__": lambda self: self,
-    "__neg__": ops.neg, "__abs__": ops.abs, "__getitem__": getitem,
-    "__eq__": ops.equal, "__ne__": ops.not_equal, "__gt__": ops.greater, "__ge__": ops.greater_equal,
-    "__lt__": ops.less, "__le__": ops.less_equal,
-    "__and__": ops.logical_and, "__or__": ops.logical_or,
-    "__rand__": _reversed(ops.logical_and), "__ror__": _reversed(ops.logical_or), "__invert__": ops.logical_not,
+    **{f"__{name}__": _left(function, f"__r{name}__") for name, (_, function) in BINARY.items()},
+    **{f"__r{name}__": _right(function, f"__{name}__") for name, (_, function) in BINARY.items()},
+    **{f"__i{name}__": _augmented(f"{symbol}=", f"__i{name}__", function)
+       for name, (symbol, function) in BINARY.items()},
+    **{f"__{name}__": _left(function, f"__{mirrored}__") for name, (mirrored, function) in ORDERS.items()},
+    "__matmul__": _left(matmul, "__rmatmul__"), "__rmatmul__": _right(matmul, "__matmul__"),
+    "__eq__": _same(ops.equal), "__ne__": _same(ops.not_equal), "__contains__": _contains,
+    "__neg__": ops.neg, "__pos__": lambda self: self, "__abs__": ops.abs, "__invert__": ops.bitwise_not,
+    "__getitem__": getitem,
     "__hash__": object.__hash__,                            # == compares values, so identity must be said again
 }
 METHODS = {

@@ -4,8 +4,12 @@
     integers beside floats          take the dtype of the floats: float32 * int64 is float32 (NumPy would say float64)
     a Python float beside integers  makes float32, and beside floats it takes their dtype
     a 0-d array beside arrays       does not widen arrays that have axes and the same kind of numbers
-    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large
-    float16                         is summed in float32, and answered in float16
+    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large; uint64 beside
+                                    signed integers is refused, as no integer dtype holds both
+    a Python integer beside them    takes their dtype, and is refused where that cannot hold it
+    sums of integers and bools      are int64, as PyTorch's
+    float16                         is summed in float32, and answered in float16; a number beside it that float16 does
+                                    not hold exactly (1e5, 1e-8) is not rounded first: only the result is
 
 differs: PyTorch refuses the mean, the norm and the softmax of integers; here they are float32 as all real results are.
 Bare arrays, with no Tensor among them, follow NumPy's rule, but for the first line; np.matrix and masked
@@ -14,6 +18,8 @@ arrays, to which ``*`` and ``where`` mean something else, are refused there too.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,25 +29,78 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor, as_array
 
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
+LARGEST_HALF = 65504
+FITTING = "value", "exponent"          # options that take the dtype of integers beside them; a bound of clip need not
 
 
-def operands(row: Any, arrays: list, options: dict) -> list:
-    """The inputs of an op in the dtypes in which it takes them. TypeError for what is no Tensor, array or number."""
-    if not any(row.pulls):                                          # comparisons: NumPy compares what it can
-        return [as_array(a, what=row.name) if hasattr(a, "dtype") and not isinstance(a, np.generic) else a for a in arrays]
-    counts = [True] * len(arrays) if row.variadic else [pull is not None for pull in row.pulls]
+def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
+    """The inputs of an op in the dtypes in which it takes them, and the function of them that computes its result.
+    TypeError for what is no Tensor, array or number."""
+    steps = not any(row.pulls)
+    if steps and not row.mixes:                                     # comparisons: NumPy knows how, of any dtypes
+        return [compared(a, name, row) for name, a in zip(row.inputs, arrays, strict=True)], row.forward
+    counts = [True] * len(arrays) if row.variadic or steps else [pull is not None for pull in row.pulls]
     names = row.inputs * len(arrays) if row.variadic else row.inputs
     for i, a in enumerate(arrays):
         if type(a) is not np.ndarray or a.dtype.kind not in "biuf":
             arrays[i] = operand(a, f"{row.name}: {names[i]}")
     if not row.mixes:
-        return arrays
+        return arrays, row.forward
     numbers = [v for v in (options.get(name) for name in row.numbers) if isinstance(v, float)]
     dtype = common([a for a, yes in zip(arrays, counts, strict=True) if yes] + numbers, row.real)
     if dtype is None:
-        return arrays
+        refuse_what_does_not_fit(row.name, [a for a, yes in zip(arrays, counts, strict=True) if yes], {
+            **dict(zip(names, arrays, strict=False)), **{name: options[name] for name in row.numbers if name in FITTING}})
+        return arrays, row.forward
+    run = row.forward
+    if dtype.char == "e" and row.wide and not all(map(is_half, [*arrays, *[options[name] for name in row.numbers]])):
+        dtype, run = FLOAT32, in_halves(row.forward)
     alone = not any(hasattr(a, "dtype") for a, yes in zip(arrays, counts, strict=True) if yes)
-    return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)]
+    return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)], run
+
+
+def refuse_what_does_not_fit(name: str, values: list, named: dict) -> None:
+    """ValueError where the integers of an op have no integer dtype together, or a number does not fit into theirs."""
+    dtypes = {a.dtype for a in values if hasattr(a, "dtype")}
+    if not dtypes:
+        return
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
+    if dtype.kind == "f":
+        raise ValueError(f"{name}: its inputs are of uint64 and of signed integers, which no integer dtype holds both; "
+                         "bring them to one, as by x.astype(tinycv.int64)")
+    if dtype.kind == "b":
+        return                                                      # a number beside bools makes int64
+    for which, number in named.items():
+        if type(number) is int and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+            wider = "int64" if dtype.itemsize < 8 else "float64"
+            raise ValueError(f"{name}: {which} is {shown(number)}, which is outside of {dtype}, {np.iinfo(dtype).min} to "
+                             f"{np.iinfo(dtype).max}; widen the tensor first, as by x.astype(tinycv.{wider})")
+
+
+def is_half(a: Any) -> bool:
+    """Is it float16, or a number that float16 holds exactly?  0.5 and 3 are, 0.1 and 1e5 are not."""
+    if hasattr(a, "dtype"):
+        return a.dtype == FLOAT16 or a.dtype.kind == "b"
+    if abs(a) > LARGEST_HALF:
+        return False
+    digits, exponent = math.frexp(a)
+    return (digits * 2 ** 11).is_integer() and exponent > -14       # 11 binary digits, none below the smallest power
+
+
+def in_halves(forward: Callable) -> Callable:
+    """The same function of wider numbers, with its result rounded to float16."""
+    def rounded(xp: Any, *arrays: Any, **options: Any) -> Any:
+        y = forward(xp, *arrays, **options)
+        with np.errstate(over="ignore"):                            # infinity is the right answer
+            return y.astype(FLOAT16)
+    return rounded
+
+
+def compared(a: Any, name: str, row: Any) -> Any:
+    """One side of a comparison, as ``operand``."""
+    if type(a) is np.ndarray and a.dtype.kind in "biuf":
+        return a
+    return as_array(a, what=row.name) if hasattr(a, "shape") and getattr(a, "ndim", 0) else operand(a, f"{row.name}: {name}")
 
 
 def operand(a: Any, what: str) -> Any:

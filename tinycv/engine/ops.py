@@ -8,7 +8,8 @@ Where a function has a corner, a convention picks one slope, PyTorch's where it 
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
     relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)      abs at NaN: NaN (differs: PyTorch's is 0)
     max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
-    var where n - ddof is not positive: NaN at the mean, else infinity      logsumexp of infinity: NaN there, 0 elsewhere
+    var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
+    logsumexp of infinity: NaN there, 0 elsewhere
 
 A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as PyTorch's: use float64 there.
 
@@ -27,6 +28,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import flag, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
+from tinycv.engine.operands import FLOAT16
 from tinycv.engine.record import name_rows, op, real
 from tinycv.engine.reduce import as_rows, count, halves_wide, mean_over, sum_over, var_over, zeros_beside
 from tinycv.engine.shards import all_reduce as _all_reduce
@@ -34,16 +36,17 @@ from tinycv.engine.tensor import bare
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
-add = op(lambda xp, a, b: a + b, a=lambda g: g, b=lambda g: g)
-sub = op(lambda xp, a, b: a - b, a=lambda g: g, b=lambda g: -g)
-mul = op(lambda xp, a, b: a * b, a=lambda g, b: g * b, b=lambda g, a: g * a)
-div = real(lambda xp, a, b: a / b, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
+add = op(lambda xp, a, b: a + b, wide=True, a=lambda g: g, b=lambda g: g)
+sub = op(lambda xp, a, b: a - b, wide=True, a=lambda g: g, b=lambda g: -g)
+mul = op(lambda xp, a, b: a * b, wide=True, a=lambda g, b: g * b, b=lambda g, a: g * a)
+div = real(lambda xp, a, b: a / b, wide=True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
-remainder = op(lambda xp, a, b: a % b, a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))      # a - b floor(a / b)
-power = op(lambda xp, a, b: a ** b,
+remainder = op(lambda xp, a, b: a % _divisor(xp, a, b, "remainder"), wide=True,                  # a - b floor(a / b)
+               a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
+power = op(lambda xp, a, b: a ** b, wide=True,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
-pow = op(lambda xp, x, exponent=1.0: x ** exponent,                # a number for exponent: x ** 2 is the common case
+pow = op(lambda xp, x, exponent=1.0: x ** exponent, wide=True,     # a number for exponent: x ** 2 is the common case
           x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)
 
 # ── functions of one number ──────────────────────────────────────────────────────────────────────
@@ -53,10 +56,11 @@ expm1 = real(lambda xp, x: xp.expm1(x), x=lambda g, y: g * (y + 1))
 log = real(lambda xp, x: xp.log(x), x=lambda g, x: g / x)
 log1p = real(lambda xp, x: xp.log1p(x), x=lambda g, x: g / (1 + x))
 sqrt = real(lambda xp, x: xp.sqrt(x), x=lambda g, y: 0.5 * g / y)
-tanh = real(lambda xp, x: xp.tanh(x), x=lambda g, y: g * (1 - y * y))
-sigmoid = real(lambda xp, x: _sigmoid(xp, x), x=lambda g, y: g * (y * (1 - y)))
-softplus = real(lambda xp, x: _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x))), x=lambda g, x: g * sigmoid(x))
-erf = real(lambda xp, x: backend.erf(xp, x), x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+tanh = real(lambda xp, x: xp.tanh(x), wide=True, x=lambda g, y: g * (1 - y * y))
+sigmoid = real(lambda xp, x: _sigmoid(xp, x), wide=True, x=lambda g, y: g * (y * (1 - y)))
+softplus = real(lambda xp, x: _softplus(xp, x), wide=True, x=lambda g, x: g * sigmoid(x))
+erf = real(lambda xp, x: backend.erf(xp, x), wide=True,
+           x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
 sin = real(lambda xp, x: xp.sin(x), x=lambda g, x: g * cos(x))
 cos = real(lambda xp, x: xp.cos(x), x=lambda g, x: -g * sin(x))
 relu = op(lambda xp, x: _positive(xp, x), x=lambda g, y: g * (y > 0))
@@ -85,12 +89,12 @@ max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keep
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
 min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
-logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)), wide=True,
+logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)),
                  x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims))
 norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
             wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
-cumsum = op(halves_wide(lambda xp, x, axis=-1: xp.cumsum(x, axis=axis)),
+cumsum = op(halves_wide(lambda xp, x, axis=-1: _cumsum(xp, x, axis)),
             x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────────
@@ -137,8 +141,12 @@ less_equal = op(lambda xp, a, b: a <= b)
 logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
+bitwise_and = op(lambda xp, a, b: a & b)                            # the operators & | ^ ~: on bools they are logical,
+bitwise_or = op(lambda xp, a, b: a | b)                             # on integers bit by bit; floats are refused
+bitwise_xor = op(lambda xp, a, b: a ^ b)
+bitwise_not = op(lambda xp, x: xp.invert(x))
 sign = op(lambda xp, x: xp.sign(x))
-floor_divide = op(lambda xp, a, b: a // b)
+floor_divide = op(lambda xp, a, b: a // _divisor(xp, a, b, "floor_divide"), wide=True)
 truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
 any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
@@ -163,7 +171,11 @@ def _over(g: Any, n: int) -> Any:
 
 
 def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
-    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive, PyTorch's: NaN at the mean, infinity elsewhere."""
+    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive: NaN at the mean, infinity elsewhere.
+
+    That is what PyTorch has for a variance over all axes. differs: over some of the axes PyTorch's infinity has the sign
+    of x - mean, and where ddof exceeds n its slope is finite; but a variance over no degrees of freedom has no slope, and
+    one rule for all axes shows the mistake everywhere."""
     degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
     g = spread(g, x.shape, axis, keepdims)
     return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
@@ -171,10 +183,19 @@ def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
 
 def _positive(xp: Any, x: Any) -> Any:
     """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a number."""
-    return xp.clip(x, 0, math.inf) if xp is np and x.dtype.kind == "f" else xp.maximum(x, 0)
+    return xp.clip(x, 0, math.inf) if xp is np and type(x) is np.ndarray and x.dtype.kind == "f" else xp.maximum(x, 0)
+
+
+def _softplus(xp: Any, x: Any) -> Any:
+    """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
+    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(-16) would be 0
+        return _softplus(xp, x.astype(np.float32)).astype(np.float16)
+    return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
+    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(12) would be infinity
+        return _sigmoid(xp, x.astype(np.float32)).astype(np.float16)
     with np.errstate(over="ignore"):                                # exp is inf far below 0, and 1 / inf the right answer
         e = xp.exp(-x)
     e += 1
@@ -197,16 +218,29 @@ def _between(x: Any, low: Any, high: Any) -> Any:
 
 
 def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed anew in float32."""
+    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed again in float32."""
     if x.dtype == np.float16:
         wide = astype(x, np.float32)
-        return astype(_shares(wide, logsumexp(wide, axis, True), axis, True), np.float16)
+        return _shares(wide, logsumexp(wide, axis, True), axis, True)
     return exp(x - _subtrahend(spread(y, x.shape, axis, keepdims)))
 
 
 def _subtrahend(y: Any) -> Any:
     """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a share."""
     return where(y == -math.inf, 0.0, y)
+
+
+def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
+    """Sums of integers are int64, as in ``sum``."""
+    return xp.cumsum(x, axis=axis, dtype="int64" if x.dtype.kind in "biu" else None)
+
+
+def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
+    """b. ZeroDivisionError for integers over 0, of which NumPy makes 0. On a GPU it is 0: to look there is to wait."""
+    if xp is np and np.asarray(b).dtype.kind != "f" and np.asarray(a).dtype.kind != "f" and not np.all(b):
+        raise ZeroDivisionError(f"{name}: b is 0 somewhere, and integers cannot be divided by 0; divide floats, which "
+                                "give infinity or NaN there, or choose with tinycv.where")
+    return b
 
 
 def _condition(xp: Any, c: Any) -> Any:

@@ -11,7 +11,8 @@ g is dL/d(a * b).  A pull's parameter names say what it needs, and that alone is
 
 Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of the result.
 Inputs of different dtypes meet by the rule of operands.py; ``real`` in place of ``op`` says that the result is a real
-number, whatever goes in. ``wide``: the pulls of float16 calculate in float32.
+number, whatever goes in. ``wide``: with float16 the pulls calculate in float32, and so does the op itself where a number
+beside the halves is none that float16 holds exactly; the results are rounded once.
 Inputs without a pull (a mask, indices) get no gradient.  An op without Tensors among its inputs is just its forward
 function, which is why a pull may use the table's own ops: on arrays they compute, on Tensors they record.
 """
@@ -55,7 +56,9 @@ class Row:
         self.always_into = False                                # results of a pair, see fused.py
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
-        self.mixes = bool(real or self.variadic or self.numbers or sum(p is not None for p in self.pulls) > 1)
+        several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
+        self.mixes = bool(real or self.variadic or self.numbers or several)
+        self.widens = wide and any(self.needs)                  # a pull that takes g alone hands it on as it is
         self.savers: dict[int, Callable] = {}
         unknown = set(pulls) - set(self.inputs)
         if unknown:
@@ -110,7 +113,8 @@ class Row:
 
         Where the row has an ``into``, the last member adds the piece into a buffer, and saves a whole array of zeros.
         """
-        g = g.astype(FLOAT32) if self.wide and g.dtype == FLOAT16 else g
+        half = self.widens and g.dtype == FLOAT16
+        g = g.astype(FLOAT32) if half else g
         pulls, intos = (self.pulls * len(node.parents), self.into * len(node.parents)) if self.variadic else (
             self.pulls, self.into)
         for i, parent in enumerate(node.parents):
@@ -122,6 +126,8 @@ class Row:
                 args = arrays
             elif (at := self.wants_result[0 if self.variadic else i]) is not None:
                 args = (*args[:at], wrap(args[at], node), *args[at + 1:])          # y is saved bare: see Node
+            if half:
+                args = [a.astype(FLOAT32) if getattr(a, "dtype", None) == FLOAT16 else a for a in args]
             if intos[i] is not None and (self.always_into or not record):
                 yield parent, None, lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args)
             else:
@@ -195,10 +201,13 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
                     options = {**options, name: setting(options[name], f"{row.name}: {name}")}
             if strange and not tensors:
                 arrays = [of_no_subclass(a, row.name) for a in arrays]
-            if odd and (tensors or real):
-                arrays = operands(row, arrays, options) if tensors else [in_float(a) for a in arrays]
+            run = forward
+            if odd and tensors:
+                arrays, run = operands(row, arrays, options)
+            elif odd and real:
+                arrays = [in_float(a) for a in arrays]
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
-            y = forward(xp, *arrays, **options)
+            y = run(xp, *arrays, **options)
         except Exception as error:
             if any(isinstance(v, np.bool) for v in options.values()):       # NumPy itself refuses its bools as keepdims
                 return call(*args, **{k: bool(v) if isinstance(v, np.bool) else v for k, v in options.items()})

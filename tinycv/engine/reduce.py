@@ -93,8 +93,10 @@ def sum_rows(xp: Any, a: Any) -> Any:
 
 
 def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: Any) -> Any:
-    """a.sum(axis, keepdims). On a GPU, where the axes come first in memory and others after them, by ``sum_rows``; there
-    halves are answered in float32 where dtype="float32" asks for it."""
+    """a.sum(axis, keepdims), which for integers and bools is int64. On a GPU, where the axes come first in memory and
+    others after them, by ``sum_rows``; there halves are answered in float32 where dtype="float32" asks for it."""
+    if a.dtype.kind in "biu":                                       # NumPy's would be uint64, of which - 1 wraps
+        return a.sum(axis=axis, keepdims=keepdims, dtype="int64")
     if a.itemsize == 2 and a.dtype.char == "e" and not wide and (xp is np or axis is None):
         return a.sum(axis=axis, keepdims=keepdims, dtype="float32").astype(a.dtype)
     if xp is np or axis is None or not a.ndim or not suits([a]):

@@ -200,7 +200,7 @@ class Tensor:
         """Change the values where that is safe; None asks the caller to make a new tensor instead."""
         if recording() and (self._node not in (None, LEAF) or (self._node is None and _has_history(other))):
             return None
-        self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[0]} value for a new tensor", other)
+        self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other)
         self._write(f"x {symbol} value", change, self._operand(other, f"x {symbol} value"))
         return self
 
