@@ -18,6 +18,7 @@ FLOORS = [
     ["engine.reduce_cuda"],
     ["engine.reduce"],
     ["engine.index", "engine.mode"],
+    ["engine.door"],
     ["engine.tensor", "engine.state"],
     ["engine.capture"],
     ["engine.errors", "engine.debug", "engine.flat", "engine.operands"],

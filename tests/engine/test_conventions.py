@@ -1,6 +1,8 @@
 """At a corner a convention picks one slope; it is the one that ops.py documents, and never NaN."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,20 @@ def test_equal_inputs_of_maximum_and_minimum_get_half_each(device):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("a", [-8.0, -2, -0.0, 0, 0.0, 0.5, 2, 10.0, math.inf, math.nan, True, np.float64(-8), np.int64(2)])
+@pytest.mark.parametrize("b", [-2, -1.0, -1 / 3, 0, 0.0, 1 / 3, 2, 3.0, 400, math.inf, math.nan, np.float64(0.5)])
+def test_a_power_of_numbers_alone_is_what_it_is_of_arrays(a, b):
+    with np.errstate(all="ignore"):
+        right = (np.array([a], "float64") ** np.array([b], "float64")).item()
+    found = [tinycv.power(a, b), ops.power(a, b), ops.pow(a, exponent=b)]
+    assert all(type(y) in (int, float) for y in found)
+    np.testing.assert_allclose([math.inf if y > 1e308 else float(y) for y in found], right, rtol=1e-15)
+
+
+def test_a_power_of_whole_numbers_is_exact():
+    assert tinycv.power(3, 50) == 3 ** 50 and type(tinycv.power(2, 3)) is int and tinycv.power(2, -1) == 0.5
+
+
 def test_a_power_of_tensors_at_zero(device):
     a, b = (Tensor(np.array(v, float), device=device, requires_grad=True) for v in ([0, 0, 3], [0, 2, 0]))
     y = ops.power(a, b)

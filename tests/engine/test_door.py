@@ -1,7 +1,9 @@
 """What may become a Tensor, by whichever door: arrays of floats, integers and bools, and nothing that would lose a part."""
 
 import array
+import collections
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -13,6 +15,7 @@ from wrong_calls import Odd
 
 import tinycv
 from tinycv import Parameter, Tensor, nn, tensor
+from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
 GOOD = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
@@ -102,6 +105,13 @@ def test_several_numbers_are_no_single_one(call, shape):
         call(Tensor(np.zeros(shape, np.int64)))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("call", [int, round])
+def test_what_has_no_whole_part_says_so(call, value):
+    with pytest.raises(ValueError, match=f"{call.__name__}: the tensor is {value}"):
+        call(Tensor(value))
+
+
 @given(hnp.arrays(np.float64, (4,), elements=st.floats(-9, 9)), st.sampled_from([0.7, 2.0, -1.3]))
 def test_floor_division_and_remainder_follow_pythons_signs(a, b):
     x = Tensor(a, requires_grad=True)
@@ -129,6 +139,57 @@ def test_copies_lose_nothing(way):
         assert type(made) is type(x) and made.requires_grad == x.requires_grad and made.tolist() == x.tolist()
         assert made._data is not x._data and (x.grad is None) == (made.grad is None)
         assert x.grad is None or (made.grad.tolist() == x.grad.tolist() and made.grad is not x.grad)
+
+
+class Plain(Tensor):
+    """A Tensor with attributes in a dictionary, and another way to be made."""
+
+    def __init__(self, name, data):
+        super().__init__(data, requires_grad=True)
+        self.name = name
+
+
+class Named(Parameter):
+    """A Parameter with an attribute in a slot; another is never set."""
+
+    __slots__ = ("name", "other")
+
+    def __init__(self, name, data):
+        super().__init__(data)
+        self.name = name
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("kind", [Plain, Named])
+def test_a_copy_is_of_the_same_class_with_all_its_attributes(way, kind):
+    x = kind("left", np.ones(2, np.float32))
+    x.grad = Tensor([3.0, 4.0])
+    made = way(x)
+    assert type(made) is kind and made.name == "left" and made.requires_grad and made.is_leaf
+    assert made.tolist() == [1, 1] and made.grad.tolist() == [3, 4] and not hasattr(made, "other")
+    assert (made._data is x._data) == (way is copy.copy)
+    (made * made).sum().backward()
+    assert made.grad.tolist() == [5, 6] and x.grad.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("name", sorted({*OPS, *PAIRS}))
+def test_an_op_and_a_pair_are_copied_by_name_as_functions_are(way, name):
+    found = OPS.get(name) or PAIRS[name]
+    assert way(found) is found
+    layer = nn.Linear(1, 1)
+    layer.act = found
+    assert way(layer).act is found
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, copy.copy, pickle.dumps])
+def test_a_leaf_with_a_recorded_gradient_says_why_it_has_no_copy(way):
+    x = Tensor([1.0], requires_grad=True)
+    (x * x * x).sum().backward(create_graph=True)
+    with pytest.raises(RuntimeError, match="its .grad was computed with create_graph=True"):
+        way(x)
+    x.grad = x.grad.detach()
+    assert way(x) is not None
 
 
 @pytest.mark.parametrize("way", [copy.deepcopy, copy.copy, pickle.dumps])
@@ -193,3 +254,177 @@ def test_a_dtype_takes_what_no_dtype_would_refuse():
 
 def test_a_fill_of_none_is_zero():
     assert tinycv.pad(Tensor([1.0]), 1, None).tolist() == [0, 1, 0]         # PyTorch's default
+
+
+# ── in which dtype ───────────────────────────────────────────────────────────────────────────────
+
+def deep(value, holder, depth):
+    return holder([deep(value, holder, depth - 1)]) if depth else value
+
+
+HOLDERS = [list, tuple, collections.deque, collections.UserList]
+MAKERS = [Tensor, tensor]
+
+
+@given(st.sampled_from(GOOD), st.sampled_from(HOLDERS), st.integers(1, 3), st.sampled_from([np.array, Tensor]),
+       st.sampled_from(MAKERS))
+def test_arrays_and_tensors_in_a_list_keep_their_dtype(dtype, holder, depth, kind, make):
+    a = np.array([0, 1] if dtype == "bool" else [3, 100], dtype)
+    made = make(deep(kind(a), holder, depth))
+    assert made.dtype == dtype and made.numpy().ravel().tolist() == a.tolist()
+
+
+@given(st.sampled_from([1e300, -1e39, 3.5e38, 10 ** 200, np.float64(1e300)]), st.sampled_from(HOLDERS), st.integers(0, 2),
+       st.sampled_from(MAKERS))
+def test_a_number_that_float32_would_make_infinite_is_refused(number, holder, depth, make):
+    given_ = deep(number, holder, depth)
+    for dtype in (None, "float32", "float16", *(["int64"] if abs(number) > 2 ** 64 else [])):
+        if isinstance(number, int) and dtype is None:
+            continue                                                # no dtype of integers holds it: see OTHERS
+        with pytest.raises(ValueError, match="does not fit into"):
+            make(given_, dtype=dtype)
+    assert make(given_, dtype="float64").item() == float(number)
+    assert make(deep(np.inf, holder, depth)).item() == np.inf
+
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+ODD_NUMBERS = st.one_of(st.integers(-2 ** 65, 2 ** 65), st.integers(-300, 300), st.floats(-400, 400), st.floats())
+
+
+@given(ODD_NUMBERS, st.sampled_from(INTEGERS), st.sampled_from(["number", "list", "array", "float32", "full"]))
+def test_integers_hold_the_whole_part_or_refuse(number, dtype, given_as):
+    limits = np.iinfo(dtype)
+    if given_as == "float32":                                       # an array is asked for what it holds itself
+        number = float(np.float32(max(min(number, 1e30), -1e30) if number == number else number))
+    fits = number == number and abs(number) != np.inf and limits.min <= math.trunc(number) <= limits.max
+    made = {"number": lambda: Tensor(number, dtype), "list": lambda: Tensor([[number]], dtype),
+            "array": lambda: Tensor(np.array(number), dtype), "float32": lambda: Tensor(np.float32([number]), dtype),
+            "full": lambda: tinycv.full((1,), number, dtype)}[given_as]
+    if given_as == "array" and np.array(number).dtype == object:
+        return
+    if not fits:
+        with pytest.raises(ValueError, match="does not fit into"):
+            made()
+    else:
+        assert made().numpy().ravel().tolist() == [math.trunc(number)]
+
+
+def test_whole_numbers_that_no_integers_hold_together_are_refused():
+    for mixed in ([2 ** 63, -1], [np.uint64(2 ** 63), -1], [np.array(1, np.uint64), np.array(-1)], [[2 ** 63], [-1]]):
+        with pytest.raises(TypeError, match="no dtype of integers holds all of these"):
+            Tensor(mixed)
+        assert Tensor(mixed, dtype="float64").dtype == np.float64
+    assert Tensor([2 ** 63, -1.0]).dtype == Tensor([]).dtype == Tensor([[], []]).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", "<f4", "=f2"])
+def test_no_dtype_brings_in_another_byte_order(dtype, device):
+    for made in (Tensor([1.0], device=device).astype(dtype), Tensor([1.0], dtype, device),
+                 tinycv.zeros(1, dtype=dtype, device=device), Tensor([1.0], device=device).to(dtype)):
+        assert made.dtype.isnative and made.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+class Offers:
+    """An object that gives an array where NumPy asks for one."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Walked:
+    """An object that NumPy walks through, as it has a length and places."""
+
+    def __init__(self, parts):
+        self.parts = list(parts)
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, i):
+        return self.parts[i]
+
+
+@pytest.mark.parametrize("bad", KINDS[:2], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("holder", [*HOLDERS, Walked])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("wrapped", [Offers, lambda a: a])
+def test_what_follows_other_rules_is_found_in_every_container(bad, holder, depth, wrapped):
+    for make in (Tensor, tensor, lambda a: tensor(a, dtype="float64"), lambda a: tinycv.stack([Tensor([1.0]), a])):
+        with pytest.raises(TypeError, match="cannot become a Tensor"):
+            make(deep(wrapped(bad), holder, depth))
+    assert Tensor(deep(Offers(np.array([1e300])), holder, depth)).numpy().ravel().tolist() == [1e300]
+
+
+def test_a_list_in_itself_is_refused():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="nested too deeply"):
+        Tensor(endless)
+
+
+@given(st.sampled_from(["float16", "float32", "float64", "int64"]), st.sampled_from([list, tuple, collections.deque]),
+       st.sampled_from(["cpu", "gpu"]))
+def test_a_list_beside_a_tensor_takes_its_floats(dtype, holder, where):
+    x = Tensor(np.zeros(2, dtype))
+    floats = np.dtype(dtype if dtype != "int64" else "float32")
+    values = [floats.type(0.1).item(), floats.type(0.7).item()]
+    for joined in (tinycv.concatenate([x, holder([0.1, 0.7])]), tinycv.stack([x, holder([0.1, 0.7])])):
+        assert joined.dtype == floats and joined.numpy().ravel()[2:].tolist() == values
+    assert tinycv.stack([Tensor(np.zeros((), dtype)), 0.1]).numpy()[1] == floats.type(0.1)
+    if dtype == "int64":
+        return
+    x[:] = holder([0.1, 0.7])
+    assert x.tolist() == values
+    x += holder([0.1, 0.7])
+    assert x.dtype == floats and x.tolist() == (floats.type(values) + floats.type(values)).tolist()
+    x.data = [0.1, 0.7]
+    assert x.dtype == floats and x.tolist() == values
+
+
+def test_what_float64_holds_is_written_whole_and_float32_refuses_it(device):
+    x = Tensor(np.zeros(2), device=device)
+    x[:] = [0.1, 1e300]
+    assert x.tolist() == [0.1, 1e300]
+    x[0] = 1e300
+    assert x.tolist() == [1e300, 1e300]
+    single = Tensor(np.zeros(2, np.float32), device=device)
+    for value in (1e300, [1e300, 0], np.float64(1e300)):
+        with pytest.raises(ValueError, match="value: .* does not fit into float32"):
+            single[:] = value
+    single[0] = np.inf
+    assert single.tolist() == [np.inf, 0]
+
+
+@pytest.mark.parametrize("share", ["memmap", "buffer", "torch-like"])
+def test_tensor_copies_and_Tensor_shares(share, tmp_path):
+    np.zeros(2, np.float32).tofile(tmp_path / "a")
+    base = np.zeros(2, np.float32)
+    data = {"memmap": lambda: np.memmap(tmp_path / "a", np.float32, "r+"), "buffer": lambda: array.array("f", [0, 0]),
+            "torch-like": lambda: Offers(base[:])}[share]()
+    copied, shared = tensor(data), Tensor(data)
+    (base if share == "torch-like" else data)[0] = 7
+    assert copied.tolist() == [0, 0] and shared.tolist() == [7, 0]
+
+
+# ── NumPy's functions on a Tensor ────────────────────────────────────────────────────────────────
+
+READERS = [np.asarray, lambda x: np.concatenate([x, x]), lambda x: np.stack([x, x]), lambda x: np.where([1, 0], x, 0.0),
+           lambda x: np.dot(x, x), lambda x: np.linalg.norm(x), lambda x: np.clip(x, 0, 1), lambda x: np.sort(x),
+           lambda x: np.einsum("i,i->", x, x), lambda x: np.outer(x, x), lambda x: np.pad(x, 1), lambda x: Tensor([x, x]),
+           lambda x: tensor(collections.deque([x])), lambda x: np.add.reduce([x, x])]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: x * 2], ids=["leaf", "computed"])
+def test_no_gradient_is_lost_to_numpy_without_a_word(read, make, device):
+    x = Tensor([1.0, 2.0], device=device, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"tensor of shape \(2,\) that requires a gradient"):
+        read(make(x))
+    if device == "cpu":
+        with tinycv.no_grad():
+            known = np.asarray(read(make(x)))
+        np.testing.assert_array_equal(known, np.asarray(read(make(x).detach())))
+    assert make(x).numpy().shape == (2,)

@@ -55,6 +55,20 @@ def test_what_is_no_index_is_refused_in_words(index, device):
             call()
 
 
+@pytest.mark.parametrize("part", [0.5, "a", 1.0, Odd(), [1], np.float32(1)], ids=str)
+@pytest.mark.parametrize("place", [lambda s: s, lambda s: (slice(None), s), lambda s: (0, s), lambda s: (..., s)])
+def test_a_slice_goes_between_whole_numbers(part, place, device):
+    x = Tensor(np.zeros((3, 3)), device=device)
+    for wrong in (slice(part, None), slice(None, part), slice(None, None, part)):
+        for call in (lambda wrong=wrong: x[place(wrong)], lambda wrong=wrong: x.__setitem__(place(wrong), 1.0)):
+            with pytest.raises(IndexError, match="a slice goes from a whole number to another"):
+                call()
+    for call in (lambda: x[place(slice(None, None, 0))], lambda: x.__setitem__(place(slice(None, None, 0)), 1.0)):
+        with pytest.raises(ValueError, match="has a step of 0"):
+            call()
+    assert x[place(slice(np.int8(1), Tensor(2), True))].shape == x[place(slice(1, 2))].shape and not x.numpy().any()
+
+
 @pytest.mark.parametrize("index", [3, [3], (0, -4), [0, 5]])
 def test_an_index_outside_is_an_index_error(index):
     x = tensor(np.zeros((3, 3)))
@@ -77,6 +91,24 @@ def test_a_refused_write_says_what_does_not_fit_and_changes_nothing():
         with pytest.raises((TypeError, ValueError), match=r"x.* value: x is int64 of shape \(2, 3\)"):
             change()
     assert not x.numpy().any()
+
+
+@pytest.mark.parametrize("change", [lambda x: x.__setitem__(0, 5), lambda x: x.__iadd__(1), lambda x: x.__imul__([2.0] * 3)])
+@pytest.mark.parametrize("x", [Tensor(2.0).expand((3,)), Tensor(np.broadcast_to(np.float32(1), (3,)))], ids=["op", "array"])
+def test_a_write_into_memory_that_may_not_be_written_says_so(change, x):
+    with pytest.raises(ValueError, match="its memory is read-only"):
+        change(x)
+
+
+def test_a_value_on_another_device_is_refused_and_a_list_has_none(double):
+    x = Tensor(np.zeros(3), device="gpu")
+    for value in (np.ones(3), Tensor(np.ones(3))):
+        for change in (x.__setitem__, lambda _, value: x.__iadd__(value)):
+            with pytest.raises((TypeError, ValueError), match=r"x is on gpu:0, the value on cpu: move it"):
+                change(slice(None), value)
+    x[:] = [1.0, 2.0, 3.0]
+    x += (1, 1, 1)
+    assert x.tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])

@@ -266,10 +266,12 @@ def test_100_000_pieces_are_joined_and_differentiated():
     assert leaf.grad.item() == n
 
 
-@pytest.mark.parametrize("wrong", [np.ones(2, np.float32), Tensor([1.0, 2.0]), Tensor(1.0), "abc", 3])
-def test_a_gradient_set_by_hand_in_another_shape_is_refused_before_any_is_added(wrong):
-    a, b = (Tensor(np.ones((2, 2)), requires_grad=True) for _ in range(2))
+@pytest.mark.parametrize("wrong", [
+    np.ones(2, np.float32), Tensor([1.0, 2.0]), Tensor(1.0), "abc", 3,
+    *[Tensor(np.ones((2, 2), dtype)) for dtype in ("float16", "float64", "int64", "bool")]])
+def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_is_added(wrong):
+    a, b = (Tensor(np.ones((2, 2), np.float32), requires_grad=True) for _ in range(2))
     b.grad = wrong
-    with pytest.raises(ValueError, match=r"the .grad of a leaf of shape \(2, 2\) is"):
+    with pytest.raises(ValueError, match=r"the .grad of a leaf of float32 and shape \(2, 2\) is"):
         (a * b).sum().backward()
     assert a.grad is None and b.grad is wrong

@@ -19,8 +19,8 @@ def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: boo
     """A Tensor with a copy of data (``Tensor(data)`` shares memory with an array)."""
     given = data._data if isinstance(data, Tensor) else data
     array = as_array(data, dtype)
-    return Tensor(backend.to_device(array.copy() if array is given else array, backend.resolve(device)), None, None,
-                  requires_grad)
+    shared = array is given or array.base is not None           # a memory map, a buffer, another library's array
+    return Tensor(backend.to_device(array.copy() if shared else array, backend.resolve(device)), None, None, requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
@@ -35,11 +35,15 @@ def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad
 
 def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
-    """A Tensor of one value everywhere."""
+    """A Tensor of one value everywhere. ValueError for one that dtype cannot hold; 2.7 as an integer is 2."""
     if not isinstance(value, (bool, np.bool, float)):               # a float may be NaN or infinite
         number(value, "full: value")
-    xp, shape = backend.module_for(device), _shape("full", (shape,))
-    return Tensor(xp.full(shape, value, kind_of(dtype)), None, device, requires_grad)
+    xp, shape, dtype = backend.module_for(device), _shape("full", (shape,)), kind_of(dtype)
+    if type(value) is not int or not 0 <= value <= 1:               # 0 and 1 fit everywhere
+        value = as_array(value, dtype, "full: value")
+    if isinstance(value, np.ndarray):
+        value = value.item()
+    return Tensor(xp.full(shape, value, dtype), None, device, requires_grad)
 
 
 def zeros_like(x: Tensor) -> Tensor:

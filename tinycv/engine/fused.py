@@ -62,6 +62,10 @@ class Fused:
         self.whole = {self.names.index(name) for name in whole.split()}
         PAIRS[self.name] = self
 
+    def __reduce__(self) -> str:
+        """Pickle and copy take a pair as they take a function: by its name."""
+        return self.name
+
     def kernel(self, run: Callable) -> Callable:
         """Decorator: ``run(xp, *arguments) -> (y, pull)``, with the definition's arguments in its order."""
         self.run = run

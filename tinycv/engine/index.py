@@ -25,8 +25,10 @@ def plain_index(index: Any, array: Any) -> Any:
     Where CuPy would wrap an index outside without a word, it is checked here, if it comes from the host.
     """
     kind = type(index)
-    if kind is int or kind is slice:
+    if kind is int:
         return index
+    if kind is slice:
+        return _slice(index)
     parts = tuple([_part(i) for i in index]) if kind is tuple else (_part(index),)
     xp = backend.array_module(array)
     if xp is not np:
@@ -38,6 +40,8 @@ def plain_index(index: Any, array: Any) -> Any:
 
 def _part(index: Any) -> Any:
     """One member of an index."""
+    if type(index) is slice:
+        return _slice(index)
     if isinstance(index, PLAIN):
         return index
     if isinstance(index, (list, tuple, range)):
@@ -56,6 +60,19 @@ def _part(index: Any) -> Any:
                          f"not {shown(index)}") from None
 
 
+def _slice(index: slice) -> slice:
+    """The slice itself. IndexError where one of its three parts is no whole number."""
+    for part in (index.start, index.stop, index.step):
+        if part is not None and type(part) is not int:
+            try:
+                whole_number(part)
+            except TypeError:
+                raise IndexError(f"x[index]: a slice goes from a whole number to another, not {shown(index)}") from None
+    if index.step is not None and whole_number(index.step) == 0:
+        raise ValueError(f"x[index]: {shown(index)} has a step of 0; it must lead from start to stop")
+    return index
+
+
 def within(index: np.ndarray, size: int) -> None:
     """IndexError where an index lies outside an axis of this size."""
     low, high = int(index.min()), int(index.max())
@@ -69,7 +86,12 @@ def not_written(error: Exception, array: Any, *given: Any) -> str:
         if str(error).startswith("only integers"):
             return "the index is no place of x"
         return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
-    shape = getattr(given[-1], "shape", ())                        # of a list: it was made an array
+    if not getattr(array.flags, "writeable", True):
+        return "its memory is read-only, as that of x.expand(shape) and of some arrays is; write into a copy"
+    value = given[-1]
+    if hasattr(value, "ndim") and (here := backend.device_of(array)) != (there := backend.device_of(value)):
+        return f"x is on {here}, the value on {there}: move it with to({here!r})"
+    shape = getattr(value, "shape", ())                            # of a list: it was made an array
     target = array.shape if len(given) == 1 else array[given[0]].shape
     try:
         spreads = np.broadcast_shapes(shape, target) == target

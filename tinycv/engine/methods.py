@@ -14,7 +14,7 @@ import numpy as np
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
 from tinycv.engine.index import plain_index, within
-from tinycv.engine.operands import FLOAT16, operand
+from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
 
 
@@ -50,10 +50,13 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
 
 
 def _several(name: str, tensors: Any) -> Sequence[Any]:
-    """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too."""
+    """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too, in the others' dtype."""
     if isinstance(tensors, NOT_SIZES) or not isinstance(tensors, Iterable) or getattr(tensors, "ndim", 1) == 0:
         raise TypeError(f"{name}: tensors is {shown(tensors)}; it must be a list or tuple of Tensors")
-    members = [_array_like(name, t, f"tensors[{i}]") for i, t in enumerate(tensors)]
+    tensors = list(tensors)
+    arrays = [t for t in tensors if isinstance(t, (Tensor, np.ndarray)) or backend.array_module(t) is not np]
+    floats = FLOAT32 if len(arrays) == len(tensors) else common(arrays, real=True)      # for the lists beside them
+    members = [_array_like(name, t, f"tensors[{i}]", floats) for i, t in enumerate(tensors)]
     if not members:
         raise ValueError(f"{name}: there are no tensors to join")
     return members
@@ -101,9 +104,11 @@ def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
     return ops.getitem(x, index=tuple(grid))
 
 
-def _array_like(function: str, x: Any, what: str = "x") -> Any:
-    """x itself if it is a Tensor, an array of an array, a list or a number. TypeError in the function's name."""
-    return x if isinstance(x, Tensor) else as_array(x, what=f"{function}: {what}")
+def _array_like(function: str, x: Any, what: str = "x", floats: np.dtype = FLOAT32) -> Any:
+    """x itself if it is a Tensor, an array of an array, a list or a number. TypeError in the function's name.
+
+    floats: what Python's floats become."""
+    return x if isinstance(x, Tensor) else as_array(x, what=f"{function}: {what}", floats=floats)
 
 
 def along(axis: Any, ndim: int, name: str) -> int:

@@ -43,11 +43,11 @@ div = real(lambda xp, a, b: a / b, wide=True, a=lambda g, b: g / b, b=lambda g, 
 neg = op(lambda xp, x: -x, x=lambda g: -g)
 remainder = op(lambda xp, a, b: a % _divisor(xp, a, b, "remainder"), wide=True,                  # a - b floor(a / b)
                a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
-power = op(lambda xp, a, b: a ** b, wide=True,
+power = op(lambda xp, a, b: a ** b if hasattr(a, "dtype") or hasattr(b, "dtype") else _power_of_numbers(a, b), wide=True,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
-pow = op(lambda xp, x, exponent=1.0: x ** exponent, wide=True,     # a number for exponent: x ** 2 is the common case
-          x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)
+pow = op(lambda xp, x, exponent=1.0: x ** exponent if hasattr(x, "dtype") else _power_of_numbers(x, exponent), wide=True,
+         x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)    # x ** 2, say
 
 # ── functions of one number ──────────────────────────────────────────────────────────────────────
 
@@ -179,6 +179,15 @@ def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
     degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
     g = spread(g, x.shape, axis, keepdims)
     return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
+
+
+def _power_of_numbers(a: Any, b: Any) -> Any:
+    """a ** b of Python's numbers, as arrays have it: NaN where Python would go on to complex numbers, else infinity."""
+    whole = isinstance(a, int) and isinstance(b, int) and b >= 0
+    if whole or not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
+        return a ** b
+    with np.errstate(all="ignore"):
+        return (np.float64(a) ** np.float64(b)).item()
 
 
 def _positive(xp: Any, x: Any) -> Any:

@@ -247,7 +247,8 @@ def number_of(y: Any, args: tuple) -> Any:
 
 
 def name_rows(namespace: dict) -> None:
-    """Give every op of the table the name it is bound to."""
+    """Give every op of the table the name it is bound to, and the module, by which pickle finds it again."""
     for name, value in namespace.items():
         if hasattr(value, "row"):
             value.row.name = value.__name__ = value.__qualname__ = OPS.setdefault(name, value) and name
+            value.__module__ = namespace["__name__"]

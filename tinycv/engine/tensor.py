@@ -16,7 +16,6 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Real
 from operator import index as whole_number
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, watch
 from tinycv.engine.arguments import shown
+from tinycv.engine.door import Holder, as_array, bare, kind_of
 from tinycv.engine.index import not_written, plain_index
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
 from tinycv.engine.watch import tick
@@ -32,18 +32,20 @@ __all__ = ["DEBUG", "LEAF", "OFF", "RECORD", "Node", "Parameter", "Tensor", "as_
            "mode", "no_grad", "recording", "wrap"]
 
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
+LARGEST_HALF = 65504
 
 
-class Tensor:
+class Tensor(Holder):
     """An n-dimensional array that can be differentiated.
 
-    data: array, number or nested list. Python floats become float32; arrays keep their dtype, and share memory.
+    data: array, number or nested list. Python floats become float32; arrays keep their dtype, and share memory. Of a
+        Tensor the values alone are taken. What is refused: door.py.
     dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects, text, dates).
     requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
     device: "cpu", "gpu" or "gpu:1"; None leaves the data where it is.
     """
 
-    __slots__ = ("_data", "_node", "_moved", "grad", "__weakref__")
+    __slots__ = ("_moved", "grad", "__weakref__")
     __array_ufunc__ = None              # array * tensor asks the Tensor, on NumPy and on CuPy alike
     seq, parents = 0, ()                # a leaf stands in the graph for itself: the oldest, made from nothing
 
@@ -86,7 +88,7 @@ class Tensor:
 
     @data.setter
     def data(self, array: Any) -> None:
-        array = as_array(array)
+        array = as_array(array, floats=self.dtype)
         if array is not self._data:
             capturing.refuse("t.data = another array", "write into its memory, t.data[...] = values or t.data -= step")
             self._data, self._moved = array, watch.moved()
@@ -131,6 +133,9 @@ class Tensor:
         return backend.to_numpy(self.data)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self._node is not None and recording():
+            raise RuntimeError(f"a tensor of shape {self.shape} that requires a gradient becomes no NumPy array by itself, "
+                               "as its gradient would be lost: take x.numpy(), or tinycv's own function")
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def item(self) -> Any:
@@ -147,7 +152,7 @@ class Tensor:
         return float(self._one("float"))
 
     def __int__(self) -> int:
-        return int(self._one("int"))
+        return self._whole("int", int)
 
     def __index__(self) -> int:
         if self._data.dtype.kind not in "iu":
@@ -161,7 +166,7 @@ class Tensor:
         whole = hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
         if digits is not None and not whole:
             raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
-        return round(self._one("round"), digits)
+        return self._whole("round", round) if digits is None else round(self._one("round"), digits)
 
     def __format__(self, spec: str) -> str:
         """f"{loss:.3f}" formats a single number; with more values there must be no format."""
@@ -185,6 +190,14 @@ class Tensor:
             raise ValueError(f"{name}: a tensor of shape {self.shape} {what}")
         return self._data.item()
 
+    def _whole(self, name: str, function: Any) -> int:
+        """The one value as a whole number."""
+        value = self._one(name)
+        try:
+            return function(value)
+        except (ValueError, OverflowError):
+            raise ValueError(f"{name}: the tensor is {value}, which is no whole number, nor near one") from None
+
     def _refuse_to_wait(self) -> None:
         if type(self._data) is not np.ndarray:
             capturing.refuse("a number that is read from the GPU", "return the Tensor, and read it after the call")
@@ -193,6 +206,8 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_if_recorded("x[index] = value", "build the result with tinycv.where or concatenate", value)
+        if isinstance(value, float) and abs(value) > LARGEST_HALF and self.dtype.kind == "f":
+            as_array(value, self.dtype, "x[index] = value: the value")              # refuses what would be infinity
         value = self._operand(value, "x[index] = value")
         self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), value)
 
@@ -205,10 +220,11 @@ class Tensor:
         return self
 
     def _operand(self, value: Any, what: str) -> Any:
-        """What is written: a number as it is, everything else as an array."""
+        """What is written: a number as it is, everything else as an array; a list with the floats and device of x."""
         if isinstance(value, (bool, int, float)) or isinstance(value, np.generic) and value.dtype.kind in "biuf":
             return value
-        return as_array(value, what=f"{what}: the value")
+        array = as_array(value, what=f"{what}: the value", floats=self.dtype)
+        return array if hasattr(value, "shape") else backend.from_host(backend.array_module(self._data), array)
 
     def _write(self, what: str, change: Any, *given: Any) -> None:
         """Do it and note it. NumPy changes nothing where it refuses."""
@@ -231,7 +247,13 @@ class Tensor:
         if not self.is_leaf:
             raise RuntimeError(f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled: its graph "
                                "would be cut off. Copy x.detach(), or compute it again")
-        return Tensor, (self._data, None, None, self._node is LEAF), (None, {"grad": self.grad})
+        if self.grad is not None and not getattr(self.grad, "is_leaf", True):
+            raise RuntimeError(f"a leaf of shape {self.shape} cannot be copied or pickled, as its .grad was computed with "
+                               "create_graph=True: set x.grad = None, or x.grad = x.grad.detach()")
+        own = type(self).__mro__[:type(self).__mro__.index(Tensor)]         # a subclass may have attributes of its own
+        slots = ["grad", *[name for kind in own for name in vars(kind).get("__slots__", ())]]
+        state = {name: getattr(self, name) for name in slots if hasattr(self, name)}
+        return _copied, (type(self), self._data, self._node is LEAF), (getattr(self, "__dict__", None), state)
 
 
 class Parameter(Tensor):
@@ -245,9 +267,6 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad=requires_grad)
         self.master: Tensor | None = None
-
-    def __reduce__(self) -> tuple:
-        return Parameter, (self._data, self._node is LEAF), (None, {"grad": self.grad, "master": self.master})
 
 
 class Node:
@@ -264,6 +283,13 @@ class Node:
         self.seq, self.line = tick(), None
 
 
+def _copied(kind: type, array: Any, requires_grad: bool) -> Tensor:
+    """A leaf of that class around an array: the first half of a copy, which then gets its other attributes."""
+    tensor = kind.__new__(kind)
+    tensor._data, tensor._node, tensor._moved, tensor.grad = array, LEAF if requires_grad else None, 0, None
+    return tensor
+
+
 def wrap(array: Any, node: Any) -> Tensor:
     """A Tensor around an array that is known to be good: the fast way in, for ops."""
     if isinstance(array, np.generic):                        # NumPy turns 0-d results into scalars
@@ -271,103 +297,6 @@ def wrap(array: Any, node: Any) -> Tensor:
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._moved, tensor.grad = array, node, 0, None
     return tensor
-
-
-def bare(value: Any) -> Any:
-    """Arrays in place of Tensors, also inside tuples (an index) and lists."""
-    if isinstance(value, Tensor):
-        return value._data
-    if isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, tuple, list)) for v in value):
-        return type(value)(bare(v) for v in value)
-    return value
-
-
-def as_array(data: Any, dtype: Any = None, what: str = "") -> Any:
-    """The one door for arrays: whatever was given as an array of floats, integers or bools, NumPy's or CuPy's.
-
-    An array in the machine's byte order is handed through, and shares memory. Python's floats become float32 unless
-    ``dtype`` says otherwise. TypeError for what would lose a part of itself or multiply by other rules: masked arrays,
-    np.matrix, complex numbers, objects, text, dates. Other libraries' arrays enter as NumPy would take them.
-    what: the function and its argument, "grad: inputs", which begin the sentence.
-    """
-    dtype = None if dtype is None else kind_of(dtype)
-    try:
-        if isinstance(data, Tensor):
-            array = data._data
-        elif type(data) is np.ndarray or backend.array_module(data) is not np:
-            array = _taken(data)
-        elif hasattr(data, "dtype") and hasattr(data, "shape") and not isinstance(data, np.generic):
-            array = _taken(_foreign(data))
-        else:
-            array = _from_python(data, dtype)
-            if dtype is None and array.dtype == np.float64:
-                array = array.astype(np.float32)
-    except TypeError as error:
-        if what:
-            raise TypeError(f"{what}: {error}") from None
-        raise
-    return array if dtype is None or array.dtype == dtype else array.astype(dtype)
-
-
-def kind_of(dtype: Any) -> np.dtype:
-    """``dtype`` as NumPy's object. TypeError unless it is of floats, integers or bools."""
-    try:                                # NumPy would take the dtype of an array or a number for the one that is meant
-        found = None if isinstance(dtype, (np.generic, np.ndarray, Tensor)) else np.dtype(dtype)
-    except (TypeError, ValueError):
-        found = None
-    if found is None or found.kind not in "fiub" or dtype is None:
-        raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
-    return found
-
-
-def _taken(array: Any) -> Any:
-    """The array itself, if its dtype is one that a Tensor may have."""
-    if array.dtype.kind not in "fiub":
-        of = "the rows of a nested list must be equally long" if array.dtype == object else (
-            "take its real and its imaginary part apart" if array.dtype.kind == "c" else "turn it into numbers first")
-        raise TypeError(f"an array of {array.dtype} and shape {array.shape} cannot become a Tensor, which holds floats, "
-                        f"integers or bools: {of}")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _foreign(data: Any) -> np.ndarray:
-    """An array of another kind, as NumPy's own: PyTorch's on the CPU, a memory map, a column of a table."""
-    if isinstance(data, (np.ma.MaskedArray, np.matrix)) or (
-            isinstance(data, np.ndarray) and not isinstance(data, np.memmap)):
-        hint = ("say what stands under the mask with x.filled(value)" if isinstance(data, np.ma.MaskedArray) else
-                "its products follow other rules; pass np.asarray(x)")
-        raise TypeError(f"a {type(data).__name__} of shape {data.shape} cannot become a Tensor: {hint}")
-    try:
-        return np.asarray(data)
-    except Exception as error:
-        raise TypeError(f"a {type(data).__module__}.{type(data).__name__} of shape {tuple(data.shape)} cannot become a "
-                        f"Tensor: {error}") from error
-
-
-def _from_python(data: Any, dtype: Any) -> np.ndarray:
-    """A number, or lists and tuples of numbers, arrays and Tensors."""
-    refuse_masks_in(data)
-    try:
-        array = np.asarray(bare(data))
-        if dtype is not None and (array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
-            array = np.asarray(bare(data), dtype=dtype)             # anew: integers beyond int64, and what is no float
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        array = None
-    if array is None or array.dtype.kind not in "fiub":
-        hint = "; the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""
-        raise TypeError(f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, and "
-                        f"arrays{hint}")
-    return array
-
-
-def refuse_masks_in(data: Any) -> None:
-    """TypeError for a list that holds a masked array, of which NumPy would take what stands under the mask."""
-    if isinstance(data, (list, tuple)):
-        for part in data:
-            if isinstance(part, (list, tuple)):
-                refuse_masks_in(part)
-            elif isinstance(part, np.ma.MaskedArray):
-                _foreign(part)
 
 
 def _has_history(value: Any) -> bool:

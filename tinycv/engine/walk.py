@@ -50,9 +50,10 @@ def accumulate(gradients: dict[Tensor, Tensor]) -> None:
     recording = capturing.current()
     with _accumulating:
         for leaf, g in gradients.items():
-            if leaf.grad is not None and getattr(leaf.grad, "shape", None) != g.shape:
-                raise ValueError(f"backward: the .grad of a leaf of shape {g.shape} is {arguments.shown(leaf.grad)}; "
-                                 "it must be None, or a Tensor of that shape")
+            old = leaf.grad
+            if old is not None and (getattr(old, "shape", None) != g.shape or getattr(old, "dtype", None) != g.dtype):
+                raise ValueError(f"backward: the .grad of a leaf of {g.dtype} and shape {g.shape} is "
+                                 f"{arguments.shown(old)}; it must be None, or a Tensor of that dtype and shape")
         for leaf, g in gradients.items():
             if recording is not None:
                 recording.gradient(leaf)
