@@ -17,7 +17,7 @@ Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width 
 
 from __future__ import annotations
 
-from math import inf, prod, sqrt
+from math import inf, nan, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -131,8 +131,18 @@ class MultiheadAttention(Module):
         return self.answer(q, k, v, mask), (k, v)
 
     def remember(self, memory: Any) -> tuple:
-        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``."""
-        k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
+        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``.
+
+        Which of them a query may see is not known yet. So the key and value of a token that is not finite are NaN, and
+        pass no gradient: to whom it is hidden, it stays so, and it reaches no matrix.
+        """
+        check_tokens("MultiheadAttention.remember", (), memory=memory)
+        own = bare(memory)
+        if array_module(own) is np and all_finite(own):
+            k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
+            return self.apart(k), self.apart(v)
+        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)            # (B, S, 1)
+        k, v = split(where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan), 2, axis=-1)
         return self.apart(k), self.apart(v)
 
     def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:

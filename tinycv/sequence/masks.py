@@ -6,6 +6,7 @@
 
 What a query may not look at is selected away, and never multiplied by a weight of 0: 0 * NaN is NaN. A product of
 matrices multiplies everything by something, so before it numbers that are not finite become 0 (``finite_part``).
+A block of a Transformer also norms its tokens, and there a huge number is as bad as NaN (``NORMED``).
 Afterwards a query that was allowed to see one of them gets NaN, and passes no gradient (``answers``).
 
 Read before: attention.py, which uses this.
@@ -118,26 +119,44 @@ def finite_part(x: Any) -> Any:
     return where(isfinite(x), x, 0.0)
 
 
-def without_lost(x: Any, attn_mask: Any) -> Any:
-    """Tokens x (B, S, E) with 0 in place of NaN and inf where nobody may look: there they would reach the gradients of
-    every matrix that reads x. A mask that does not fit is refused by attention, later."""
+def without_lost(x: Any, attn_mask: Any, most: float = inf) -> Any:
+    """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may look: there they would
+    reach the gradients of every matrix that reads x. A mask that does not fit is refused by attention, later."""
     xp, mask = array_module(bare(x)), bare(attn_mask)
-    if getattr(getattr(mask, "dtype", None), "kind", "") not in ("b", "f") or xp is np and all_finite(bare(x)):
+    if getattr(getattr(mask, "dtype", None), "kind", "") not in ("b", "f") or xp is np and surely_below(most, bare(x)):
         return x
     may_look = from_host(xp, mask if mask.dtype.kind == "b" else mask != -inf)
     if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
         return x
     looked_at = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))                        # (B or 1, S or 1)
-    return where(looked_at[..., None] | isfinite(bare(x)), x, 0.0)
+    return where(looked_at[..., None] | (xp.abs(bare(x)) < limit(x.dtype, most)), x, 0.0)
 
 
 def without_padding(x: Any, ids: Any) -> Any:
-    """Words x (B, T, E) with 0 in place of NaN and inf where ids (B, T) are padding. A decoder reads the padding after an
-    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before."""
+    """Words x (B, T, E) with 0 where ids (B, T) are padding. A decoder reads the padding after an answer, whose loss is
+    ignored; but on the way back, 0 * NaN would reach what was read before. On the host, where nothing in x is so large
+    that a norm of it could overflow, x itself."""
     xp = array_module(bare(x))
-    if xp is np and all_finite(bare(x)):
+    if xp is np and surely_below(NORMED, bare(x)):
         return x
-    return where((from_host(xp, bare(ids)) != PAD)[..., None] | isfinite(bare(x)), x, 0.0)
+    return where((from_host(xp, bare(ids)) != PAD)[..., None], x, 0.0)
+
+
+NORMED = 1e18                                   # the variance of numbers below it is finite in float32
+
+
+def limit(dtype: Any, most: float) -> float:
+    """``most``, or infinity where the dtype holds no number as large."""
+    return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
+
+
+def surely_below(most: float, x: Any) -> bool:
+    """Is an array of the host surely finite, and below ``most``? (Of too many numbers near it, the answer is no.)"""
+    most = limit(x.dtype, most)
+    if most == inf:
+        return all_finite(x)
+    with np.errstate(all="ignore"):
+        return bool(np.vdot(x, x) < most ** 2)
 
 
 def all_finite(*xs: Any) -> bool:

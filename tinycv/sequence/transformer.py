@@ -37,7 +37,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.attention import MultiheadAttention, check_tokens
-from tinycv.sequence.masks import batch_leads, flag, without_lost
+from tinycv.sequence.masks import NORMED, batch_leads, flag, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
@@ -71,7 +71,7 @@ class TransformerEncoderLayer(Module):
     def forward(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
         """x (B, T, E); src_mask as MultiheadAttention's attn_mask. Returns (B, T, E)."""
         check_tokens(type(self).__name__, src=x)
-        x = without_lost(x, src_mask)
+        x = without_lost(x, src_mask, NORMED)
         looked = self.self_attn(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
@@ -117,7 +117,8 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
                 tgt_is_causal: bool = False) -> Any:
         """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S). Returns (B, T, E)."""
         check_tokens(type(self).__name__, tgt=tgt, memory=memory)
-        tgt, memory = without_lost(tgt, tgt_mask), without_lost(memory, memory_mask)
+        tgt = without_lost(tgt, tgt_mask, NORMED)
+        memory = without_lost(memory, memory_mask)
         looked = self.self_attn(self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal)
         x = self.after(self.norm1, tgt + looked)
         return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
