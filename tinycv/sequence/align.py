@@ -168,6 +168,7 @@ class LocationAttention(AdditiveAttention):
         if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
             raise ValueError(f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
                              f"{memory.shape[:2]}, (B, S), as the memory")
+        last = last if mask is None else where(mask, last, 0.0)     # nobody looked at the padding, whatever stands there
         steps = [(memory[:, :0], last[:, None][:, :0])]             # of no queries: none
         for t in range(query.shape[1]):
             steps.append(super().found(query[:, t:t + 1], memory, mask, keys + self.around(last), None))
