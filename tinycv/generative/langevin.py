@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.generative.inputs import answer, answering, batch, every, finite, function, numbers
@@ -50,6 +50,7 @@ class Chain:
 
     def history(self, name: str) -> list[float]:
         """``acceptance`` or ``drift`` as numbers. Waits for the device."""
+        name = choice(name, "Chain.history: name", ("acceptance", "drift"))
         return [float(to_numpy(value)) for value in getattr(self, name)]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import array, kind_of
 from tinycv.data.text import PAD
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, constant, from_host, to_numpy
@@ -39,9 +40,8 @@ def padding_mask(ids: Any, pad: int = PAD) -> Any:
 
     differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is padding.
     """
-    ids = bare(ids)
-    ids = np.asarray(ids) if isinstance(ids, list) else ids
-    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u") or ids.ndim != 2:
+    ids = array(ids, "padding_mask: ids", "integers of shape (B, S)") if isinstance(ids, list) else bare(ids)
+    if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
         raise TypeError(f"padding_mask: ids is {shown(ids)}; it must be integers of shape (B, S)")
     return (ids != size(pad, "padding_mask: pad"))[:, None, None, :]
 
@@ -61,7 +61,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
     values = bare(values)
     if isinstance(values, (list, tuple)):
         values = np.array([size(bare(v), f"{what}[{i}]", -2 ** 63) for i, v in enumerate(values)], np.int64)
-    if getattr(getattr(values, "dtype", None), "kind", "") not in ("i", "u") or values.ndim != 1:
+    if kind_of(values) not in ("i", "u") or values.ndim != 1:
         raise TypeError(f"{what} is {shown(values)}; it must be integers of shape (B,)")
     return to_numpy(values)
 
@@ -77,7 +77,7 @@ def understood(attn_mask: Any, xp: Any, shape: tuple) -> tuple[Any, Any]:
     mask = from_host(xp, bare(attn_mask))
     if mask is None:
         return None, None
-    kind = getattr(getattr(mask, "dtype", None), "kind", "")
+    kind = kind_of(mask)
     if kind not in ("b", "f"):
         what = f"has dtype {mask.dtype}" if kind else f"is {shown(mask)}"
         raise TypeError(f"attn_mask {what}; it must be bool, True where a query may look, or float, which is added to "
@@ -123,7 +123,7 @@ def without_lost(x: Any, attn_mask: Any, most: float = inf) -> Any:
     """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may look: there they would
     reach the gradients of every matrix that reads x. A mask that does not fit is refused by attention, later."""
     xp, mask = array_module(bare(x)), bare(attn_mask)
-    if getattr(getattr(mask, "dtype", None), "kind", "") not in ("b", "f") or xp is np and surely_below(most, bare(x)):
+    if kind_of(mask) not in ("b", "f") or xp is np and surely_below(most, bare(x)):
         return x
     may_look = from_host(xp, mask if mask.dtype.kind == "b" else mask != -inf)
     if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
@@ -194,7 +194,7 @@ def flag(value: Any, what: str) -> bool:
 
 def is_numeric(x: Any) -> bool:
     """Is it an array or Tensor of real numbers?"""
-    return hasattr(x, "shape") and getattr(getattr(x, "dtype", None), "kind", "") in ("f", "i", "u", "b")
+    return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
 
 
 def batch_leads(batch_first: Any, owner: str) -> None:
@@ -207,7 +207,7 @@ def batch_leads(batch_first: Any, owner: str) -> None:
 def some(ids: Any, what: str, least: int = 1) -> None:
     """Refuses ids that are not integers (B, at least 1): without a symbol there is no state to start from, and nothing to
     score."""
-    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u") or len(ids.shape) != 2:
+    if kind_of(ids) not in ("i", "u") or len(ids.shape) != 2:
         raise TypeError(f"{what} is {shown(bare(ids))}; it must be integers of shape (batch, symbols)")
     if ids.shape[1] < least:
         few = "no symbol at all" if least == 1 else "too few symbols"

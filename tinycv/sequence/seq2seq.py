@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import kind_of
 from tinycv.data.text import PAD, SOS, Pairs
 from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
@@ -47,7 +48,7 @@ from tinycv.sequence.align import (
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import flag, some, without_padding
+from tinycv.sequence.masks import flag, is_numeric, some, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -119,6 +120,9 @@ class Decoder(Module):
 
     def start(self, memory: Any, state: Any, mask: Any) -> dict:
         """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
+        if not is_numeric(memory) or len(memory.shape) != 3:
+            raise TypeError(f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), as the encoder "
+                            "leaves it")
         if self.attention is None:
             return {"state": state}
         mask = checked_mask(mask, memory)
@@ -195,6 +199,8 @@ class Seq2Seq(Module):
 
     def step(self, tokens: Any, state: dict) -> tuple:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What decode.py asks for."""
+        if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
+            raise TypeError(f"Seq2Seq.step: tokens is {shown(bare(tokens))}; it must be integers of shape (B,)")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 

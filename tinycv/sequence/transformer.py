@@ -43,11 +43,12 @@ ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class TransformerEncoderLayer(Module):
-    """One encoder block. Names, order and defaults are PyTorch's, so its weights load by name.
+    """One encoder block. The names are PyTorch's, so its weights load by name; the defaults are too.
 
     d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle. activation: "relu" or "gelu".
-    norm_first: pre-norm. differs: always batch first (batch_first=False is refused); a padding mask is a mask like any
-    other, (B, 1, 1, T).
+    norm_first: pre-norm. differs: always batch first (batch_first=False is refused), so batch_first is True; norm_first
+    comes before layer_norm_eps, which PyTorch has in the other order: pass both by name; there is no ``bias``; a padding
+    mask is a mask like any other, (B, 1, 1, T).
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
@@ -161,6 +162,7 @@ class TransformerEncoder(Module):
     def step(self, x: Any, past: list) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
         kept = []
+        one_for_each("TransformerEncoder.step", self.layers, past=past)
         for layer, before in zip(self.layers, past, strict=True):
             x, now = layer.step(x, before)
             kept.append(now)
@@ -197,6 +199,7 @@ class TransformerDecoder(Module):
     def step(self, x: Any, remembered: list, past: list, memory_mask: Any = None) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
         kept = []
+        one_for_each("TransformerDecoder.step", self.layers, remembered=remembered, past=past)
         for layer, memory, before in zip(self.layers, remembered, past, strict=True):
             x, now = layer.step(x, memory, before, memory_mask)
             kept.append(now)
@@ -217,6 +220,14 @@ def last_norm(norm: Any, what: str) -> Module | None:
     if norm is not None and not isinstance(norm, Module):
         raise TypeError(f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None")
     return norm
+
+
+def one_for_each(owner: str, layers: list, **lists: Any) -> None:
+    """TypeError or ValueError for lists, by name, that do not hold one entry for each block."""
+    for name, value in lists.items():
+        if not isinstance(value, (list, tuple)) or len(value) != len(layers):
+            raise (ValueError if isinstance(value, (list, tuple)) else TypeError)(
+                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry for each block")
 
 
 def copies(layer: Module, count: int, what: str) -> list[Module]:
