@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from seeds import SEED
 
-from tinycv.metrics import frechet_distance, kernel_distance, modes_covered, precision_recall, reverse_kl
+from tinycv.metrics import (
+    frechet_distance,
+    kernel_distance,
+    modes_covered,
+    precision_recall,
+    reverse_kl,
+    squared_distances,
+)
 
 RNG = np.random.default_rng(SEED)
 CENTRES = np.array([[x, y] for x in (-2.0, 0, 2) for y in (-2.0, 0, 2)])
@@ -148,6 +155,31 @@ def test_a_generator_of_one_mode_has_precision_but_no_recall_and_noise_has_neith
 def test_the_region_is_made_of_balls_to_the_kth_neighbour():
     real = np.array([[0.0], [1.0], [3.0], [7.0]])               # to the 1st neighbour: 1, 1, 2, 4
     assert precision_recall(real, np.array([[-1.0], [-1.01], [10.9], [11.1]]), k=1)[0] == 0.5
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, 5e4, 1e8])
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("beside", [0.0, 0.05])
+def test_precision_and_recall_are_their_definition_where_one_point_is_far_away(far, which, beside):
+    """Two small clouds, one upon the other or beside it. Only the point's own ball may grow with it."""
+    clouds = 1e-3 * RNG.normal(size=(150, 2)), 1e-3 * RNG.normal(size=(150, 2)) + [beside, 0]
+    clouds[which][0] += [far, 0]
+    real, fake = clouds
+    own = [np.sort(((c[:, None] - c) ** 2).sum(-1), axis=1)[:, 3] for c in clouds]
+    between = ((fake[:, None] - real) ** 2).sum(-1)
+    expected = (between <= own[0]).any(axis=1).mean(), (own[1] >= between.T).any(axis=1).mean()
+    assert precision_recall(real, fake) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e7])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squared_distances_are_right_to_some_digits_however_far_from_0_the_rows_are(offset, dtype):
+    x, y = ((offset + RNG.normal(size=(n, 3)) * 10.0 ** RNG.uniform(-6, 1, size=(n, 1))).astype(dtype) for n in (40, 30))
+    y[:5] = x[:5]
+    wide = (((x[:, None].astype(np.longdouble) - y) ** 2).sum(axis=-1)).astype(np.float64)
+    found = squared_distances(x, y)
+    np.testing.assert_allclose(found, wide, rtol=1e-4 if dtype == np.float32 else 1e-10)
+    assert (found[np.arange(5), np.arange(5)] == 0).all()
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────

@@ -11,8 +11,9 @@ On features φ of images (of a classifier trained on the data), for a set of rea
     kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³          Binkowski et al. 2018
     precision   share of generated ones inside the region of the real; recall: the reverse   Kynkaanniemi et al. 2019
 
-Nothing here measures garbage: arrays that hold NaN or infinity, that are complex or of no numbers, and sets that are
-too small for the figure are refused with a ValueError or a TypeError.
+No figure is made of garbage: arrays that hold NaN or infinity, that are complex or of no numbers, and sets that are
+too small for the figure are refused with a ValueError or a TypeError. (``squared_distances`` is no figure: its answer to
+NaN is NaN.)
 
 "FID" is the Frechet distance in the features of one particular network, Inception-v3; with any other network the number
 has another scale, so nothing here is called by that name.  What it can be compared with is the same distance between
@@ -28,6 +29,7 @@ import numpy as np
 from tinycv.engine.arguments import number, shown, size
 
 BLOCK = 1024                                    # rows whose distances to all others are held at once
+SLACK = 1e-11                                   # of a distance: two products of matrices round the same one differently
 
 
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +101,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth 2020): compare
     distances of equal N and M only. Below some F samples the covariances have no full rank, and it says little.
+    It is a difference of traces: what is smaller than about 1e-15 of the sum of both traces is lost to rounding. So scale
+    a feature down whose variance dwarfs all others.
     """
     a, b = _features(a, b, 2, "frechet_distance")
     difference = a.mean(axis=0) - b.mean(axis=0)
@@ -141,28 +145,41 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
     """
     k = size(k, "precision_recall: k", 1)
     real, fake = _features(real, fake, k + 1, "precision_recall")
-    middle = real.mean(axis=0)
-    real, fake = real - middle, fake - middle                                   # small norms: less is lost in |x - y|²
-    slack = 1e-12 * max(float((x * x).sum(axis=1).max()) for x in (real, fake)) # rounding must not part a point from itself
-    finite_figure(slack, "precision_recall")
-    return _inside(fake, real, k, slack), _inside(real, fake, k, slack)
+    middle = np.median(real, axis=0)
+    real, fake = real - middle, fake - middle                                   # small norms: a product of matrices will do
+    finite_figure(max(float((x * x).sum(axis=1).max()) for x in (real, fake)), "precision_recall")
+    return _inside(fake, real, k), _inside(real, fake, k)
 
 
-def _inside(points: np.ndarray, region: np.ndarray, k: int, slack: float) -> float:
+def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """The share of points that lie in a ball around some point of region."""
     parts = [slice(i, i + BLOCK) for i in range(0, len(region), BLOCK)]
     own = [np.partition(squared_distances(region[at], region), k, axis=1)[:, k] for at in parts]    # the 0-th is itself
-    radius = np.concatenate(own) + slack
+    radius = np.concatenate(own) * (1 + SLACK)
     found = [(squared_distances(points[i:i + BLOCK], region) <= radius).any(axis=1) for i in range(0, len(points), BLOCK)]
     return float(np.concatenate(found).mean())
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in all its distances."""
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in all its distances.
+
+    |x|² + |y|² - 2 x·y loses what is far smaller than the norms. Such pairs are subtracted instead: every distance is
+    right to some digits, however far the two rows are from 0, and between equal rows it is 0.
+    """
     x, y = _matrix(x, "squared_distances: x"), _matrix(y, "squared_distances: y")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"squared_distances: x has shape {x.shape} and y {y.shape}; the rows must have one width")
-    return np.maximum((x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * (x @ y.T), 0)
+    norms = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)                  # (N, M)
+    distances = x @ y.T
+    distances *= -2
+    distances += norms
+    norms *= np.finfo(norms.dtype).eps ** 0.2                                   # 7e-4 in float64, whose eps is 2e-16
+    row, column = np.nonzero(distances < norms)
+    at_once = max(1, BLOCK * BLOCK // max(1, x.shape[1]))
+    for i in range(0, len(row), at_once):
+        n, m = row[i:i + at_once], column[i:i + at_once]
+        distances[n, m] = ((x[n] - y[m]) ** 2).sum(axis=1)
+    return distances
 
 
 def _matrix(x: Any, what: str) -> np.ndarray:

@@ -66,6 +66,26 @@ def test_affine_that_does_nothing_returns_the_same_bits():
     assert (affine(x, *still(3)) == x).all()
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("right, down", [(0, 0), (1, 0), (0, -1), (2, 1)])
+def test_a_neighbour_of_weight_0_is_not_read(lost, right, down):
+    x = images(2, 3, 5, 6)
+    x[0, 1, 2, 3] = lost
+    degrees, _, scale = still(2)
+    moved = affine(x, degrees, np.array([[right, down]] * 2), scale)
+    padded = np.pad(x, ((0, 0), (0, 0), (3, 3), (3, 3)))
+    np.testing.assert_array_equal(moved, padded[:, :, 3 - down:8 - down, 3 - right:9 - right])
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_half_a_pixel_spreads_what_is_lost_to_both_that_read_it_and_no_further(lost):
+    x = images(1, 1, 5, 6)
+    x[0, 0, 2, 3] = lost
+    degrees, _, scale = still(1)
+    bad = ~np.isfinite(affine(x, degrees, np.array([[0.5, 0]]), scale)[0, 0])
+    assert np.argwhere(bad).tolist() == [[2, 3], [2, 4]]
+
+
 def test_a_quarter_turn_is_rot90_clockwise():
     x = images(2, 1, 7, 7)
     _, move, size = still(2)

@@ -134,3 +134,38 @@ def test_an_alpha_that_is_none_is_refused(mix, alpha):
 def test_mixup_of_integers_is_refused():
     with pytest.raises(TypeError, match="float images, not uint8"):
         mixup(X.astype(np.uint8), Y, rng())
+
+
+class Drawn:
+    """A generator that draws this share, and pairs each image with the next."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def beta(self, a, b):
+        return self.share
+
+    def permutation(self, n):
+        return np.roll(np.arange(n), -1)
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
+    monkeypatch.setattr("tinycv.data.doors.generator", lambda value, what: value)
+    x, y = np.ones((3, 1, 2, 2), dtype), np.eye(3, dtype=dtype)
+    x[1], y[1] = lost, lost
+    mixed, labels = mixup(x, y, Drawn(share))
+    source = [0, 1, 2] if share else [1, 2, 0]
+    np.testing.assert_array_equal(mixed, x[source])
+    np.testing.assert_array_equal(labels, y[source])
+    assert mixed.dtype == labels.dtype == dtype
+
+
+def test_a_box_of_nothing_does_not_read_the_other_labels(monkeypatch):
+    monkeypatch.setattr("tinycv.data.doors.generator", lambda value, what: value)
+    monkeypatch.setattr("tinycv.data.mix._stretch", lambda rng, side, length: np.zeros((3, length), bool))
+    y = np.eye(3)
+    y[1] = np.nan
+    np.testing.assert_array_equal(cutmix(np.ones((3, 1, 2, 2)), y, Drawn(0.5))[1], y)

@@ -6,8 +6,9 @@ import pytest
 from wrong_calls import riddles
 
 from tinycv.data.alignment import alignment_error, copies
-from tinycv.data.arithmetic import addition, reversal, sorting
+from tinycv.data.arithmetic import addition, random_pairs, reversal, sorting
 from tinycv.data.dates import dates
+from tinycv.data.lecture import bag_ceiling
 from tinycv.data.pinyin import is_chinese, romanised
 from tinycv.data.text import Pairs, Vocabulary, padded
 
@@ -61,3 +62,44 @@ def test_alignment_of_garbage_is_no_alignment():
             alignment_error(weights, few)
     with pytest.raises(ValueError, match="no figure"):
         alignment_error(np.ones((0, *shape[1:])), train[:0])
+
+
+@pytest.mark.parametrize("slack", [0, 1, 3, 10 ** 18])
+def test_slack_is_a_distance_however_large(slack):
+    few = dates(days=8)[0][:4]
+    weights = np.random.default_rng(0).random((4, few.target.shape[1] - 1, few.source.shape[1]))
+    hits = links = 0
+    for looked, i in zip(weights.argmax(axis=-1), range(4), strict=True):
+        sure, possible = copies(*("".join(text) for text in few.texts(i)))
+        made = {(t, int(looked[t])) for t, _ in sure}
+        for truth in (sure, possible):
+            hits += sum(min(abs(s - place) for right, place in truth if right == t) <= slack for t, s in made)
+        links += len(made) + len(sure)
+    assert alignment_error(weights, few, slack) == pytest.approx(1 - hits / links)
+
+
+LETTERS = Vocabulary("abc")
+FEW = Pairs.of([("ab", "ba"), ("b", "c"), ("ca", "ac")], LETTERS, LETTERS)
+DRAW = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: bag_ceiling(None), "bag_ceiling: pairs is None; it must be Pairs"),
+    (lambda: bag_ceiling(FEW[[]]), "bag_ceiling: pairs holds no sentence"),
+    (lambda: FEW[[[1], [1, 2]]], "Pairs: the index is .* not equally long"),
+    (lambda: FEW[1], "texts\\(i\\) reads one"), (lambda: FEW["a"], "Pairs: the index is 'a'"),
+    (lambda: FEW[[0.5]], "texts\\(i\\) reads one"),
+    (lambda: random_pairs(0, 1, DRAW), "random_pairs: digits is 0"),
+    (lambda: random_pairs(19, 1, DRAW), "random_pairs: digits is 19"),
+    (lambda: random_pairs(1, 2, None), "random_pairs: rng is None"),
+    (lambda: random_pairs(1, 56, DRAW), "random_pairs: count is 56; of 1 digit there are 55 pairs")])
+def test_what_once_hung_or_ended_in_a_riddle_is_named(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_every_pair_of_numbers_can_be_drawn_and_every_kind_of_index_chooses():
+    assert len(random_pairs(1, 55, DRAW)) == 55
+    for index in ([0, 2], np.array([0, 2]), (0, 2), [True, False, True], slice(0, 3, 2)):
+        assert [FEW[index].texts(i) for i in (0, 1)] == [FEW.texts(0), FEW.texts(2)]
+    assert len(FEW[[]]) == len(FEW[np.zeros(3, bool)]) == 0

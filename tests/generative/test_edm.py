@@ -5,6 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from seeds import SEED
 
 import tinycv
@@ -169,3 +171,37 @@ def test_the_whole_chain_learns_a_gaussian(device):
     denoise = edm_denoiser(lambda x, c: layer(x))
     start = Tensor(80 * data.normal(size=(2000, 1)).astype(np.float32), device=device)
     assert sample(partial(heun_step, denoise), start, edm_sigmas(18)).numpy().std() == pytest.approx(0.5, rel=0.2)
+
+
+LEVELS = st.one_of(st.just(0.0), st.floats(1e-3, 6e4))
+
+
+@given(LEVELS, st.floats(0.01, 100), st.sampled_from(["float16", "float32", "float64", "int", "uint8", "int64", "number"]))
+def test_preconditioning_is_its_formula_in_every_dtype(sigma, sigma_data, dtype):
+    """Squares of noise levels leave a half's range, and wrap in whole numbers."""
+    sigma = round(sigma) % 256 if "int" in dtype else sigma
+    value = sigma if dtype in ("int", "number") else np.array([sigma], dtype)
+    sigma = float(np.asarray(value).flat[0])
+    total = sigma ** 2 + sigma_data ** 2
+    exact = sigma_data ** 2 / total, sigma * sigma_data / total ** 0.5, 1 / total ** 0.5
+    for found, right in zip(preconditioning(value, sigma_data), exact, strict=True):
+        rtol, atol = {"float16": (8e-3, 1e-6), "float32": (1e-5, 0)}.get(dtype, (1e-12, 0))
+        np.testing.assert_allclose(np.asarray(found, float).flat[0], right, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("sigma, sigma_data", [
+    (-1.0, 0.5), (np.nan, 0.5), (np.inf, 0.5), (np.array([-1]), 0.5), (np.array([1.0, np.nan]), 0.5), (0, 0), (1.0, -1.0),
+    (1.0, np.nan), (np.matrix([[1.0]]), 0.5), (np.ma.masked_array([1.0], [True]), 0.5), ("a", 0.5), (1.0, np.ones(2))])
+def test_preconditioning_refuses_what_is_no_level(sigma, sigma_data):
+    with pytest.raises((TypeError, ValueError), match="preconditioning: sigma"):
+        preconditioning(sigma, sigma_data)
+
+
+@given(st.integers(2, 30), st.floats(-12, 2), st.floats(1e-9, 6), st.floats(-4, 20))
+def test_sigmas_fall_from_end_to_end_whatever_rho(steps, low, decades, rho):
+    least, most = 10.0 ** low, 10.0 ** (low + decades)
+    if least == most:
+        return
+    *sigmas, zero = edm_sigmas(steps, least, most, 10.0 ** rho)
+    assert len(sigmas) == steps and (sigmas[0], sigmas[-1], zero) == (most, least, 0.0)
+    assert all(np.isfinite(sigmas)) and (np.diff(sigmas) <= 1e-15 * most).all() and min(sigmas) >= least * (1 - 1e-9)

@@ -81,6 +81,15 @@ def test_maxout_is_the_highest_of_its_planes_and_is_certified():
     certify_layer(layer, x)
 
 
+@pytest.mark.parametrize("lead", [(), (4,), (4, 5), (0,), (0, 5), (4, 0, 2)])
+def test_maxout_is_of_each_place_alone_whatever_axes_come_before(lead):
+    layer, x = Maxout(2, 3, 2), RNG.normal(size=(*lead, 2)).astype(np.float32)
+    x = x[None] if not lead else x
+    found = layer(Tensor(x)).numpy()
+    assert found.shape == (*x.shape[:-1], 3)
+    near(found.reshape(-1, 3), layer(Tensor(x.reshape(-1, 2))).numpy())
+
+
 @pytest.mark.parametrize("make, shape", [(lambda: DCGANGenerator(8, 2, 1, width=2), (3, 2)),
                                          (lambda: DCGANDiscriminator(8, 1, width=2), (3, 1, 8, 8))])
 def test_a_network_of_images_is_certified(make, shape):

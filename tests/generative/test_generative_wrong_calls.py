@@ -34,6 +34,7 @@ from tinycv.generative import (
     unet,
 )
 from tinycv.generative.inputs import labels as labels_in
+from tinycv.generative.unrolled import unrolled
 from tinycv.optim import SGD
 
 POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
@@ -275,3 +276,48 @@ def test_labels_are_named_by_the_first_wrong_one():
         with pytest.raises(IndexError, match=f"labels holds {wrong}; it must hold whole numbers from 0 to 2"):
             labels_in(np.array([0, wrong]), "labels", 2)
     assert tinycv.generative is generative
+
+
+MASKED = np.ma.masked_array([1, 2], [True, False])
+TWO = POINTS[:2]
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: gan.Conditional(nn.Linear(2, 2), 3)(TWO, MASKED), "Conditional: labels is MaskedArray"),
+    (lambda: guidance.without_some(MASKED, 3), "without_some: labels is MaskedArray"),
+    (lambda: edm.noise_levels(MASKED / 2, TWO), "noise_levels: sigma is MaskedArray"),
+    (lambda: inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, TWO[:, 0], np.ma.masked_array([True, False])),
+     "inpainting: known is MaskedArray"),
+    (lambda: diffusion.signal_and_noise(ALPHA_BAR, MASKED, TWO), "signal_and_noise: t is "),
+    (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
+    (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
+    (lambda: sde.VP().prior((2,), "abc"), "SDE.prior: like is 'abc'"),
+    (lambda: sde.VP().score_of(lambda x, t: x), "SDE.score_of: density is "),
+    (lambda: ode.solve(same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
+    (lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
+    (lambda: langevin.Chain(TWO).history(None), "Chain.history: name is None"),
+    (lambda: langevin.Chain(TWO).history("path"), "Chain.history: name is 'path'; it must be one of"),
+    (lambda: unet.PixelAttention(4, 2)(None), "PixelAttention: x is None"),
+    (lambda: gan_networks.Maxout(2, 3, 2)(None), "Maxout: x is None"),
+    (lambda: gan_networks.Maxout(2, 3, 2)(MASKED / 2), "Maxout: x is MaskedArray")])
+def test_what_once_passed_or_ended_in_a_riddle_is_named(call, message):
+    with pytest.raises((TypeError, ValueError, IndexError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("device", ["", 0, [], False])
+def test_a_game_is_played_on_a_device(device):
+    g, d, g_adam, d_adam, loader = game()
+    with pytest.raises((TypeError, ValueError), match="fit_gan: .*(device|cpu)"):
+        turns.fit_gan(g, d, g_adam, d_adam, loader, 1, progress=False, device=device)
+
+
+@pytest.mark.parametrize("lr", [-1, -1e-9, np.inf, np.nan])
+def test_one_looks_ahead_down_the_slope(lr):
+    with pytest.raises(ValueError, match="unrolled: lr is"), unrolled(nn.Linear(2, 1), lambda: 0, 1, lr):
+        pass
+
+
+def test_a_score_of_a_density_takes_one_time_for_all():
+    score_of, x = sde.VP().score_of(grid()), TWO
+    assert (score_of(x, 0.5) == score_of(x, np.full(2, 0.5, np.float32))).all()

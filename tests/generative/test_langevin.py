@@ -166,3 +166,5 @@ def test_steps_and_levels_that_lead_nowhere_are_refused(walk, said):
 
 def test_noise_levels_fall_by_equal_fractions():
     np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))
+    np.testing.assert_allclose(langevin.geometric(1e-300, 1e300, 3), [1e-300, 1, 1e300])
+    np.testing.assert_allclose(langevin.geometric(1e300, 1e-300, 5), [1e300, 1e150, 1, 1e-150, 1e-300])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from near import near
 
 import tinycv
-from tinycv import Tensor, nn
+from tinycv import Tensor, data, nn
 from tinycv.generative import diffusion, edm, gan, guidance, langevin, networks, ode, samplers, score, sde
 from tinycv.generative.embedding import TimeAndLabel
 from tinycv.generative.inpaint import inpainting
@@ -138,6 +138,25 @@ def test_on_a_gpu_times_outside_are_nan(cp):
             assert np.isnan(part.numpy()).tolist() == [True, False, True, True]
 
 
+@pytest.mark.parametrize("process", [*PROCESSES, sde.VP(0.1, 80.0), sde.SubVP(0.1, 80.0), sde.VE(1e-3, 3e4)], ids=repr)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_marginal_is_as_exact_as_its_dtype_at_both_ends(process, dtype, device):
+    """Against Python's floats. A half has 11 bits, and the exponent of VP is some units large."""
+    times = np.array([0.0, 1e-3, 0.25, 0.5, 1.0], dtype)
+    for found, exact in zip(process.marginal(Tensor(times, device=device)),
+                            zip(*[process.marginal(float(t)) for t in times], strict=True), strict=True):
+        size = float(np.abs(exact).max())
+        tolerance = {np.float16: 4e-2, np.float32: 1e-4, np.float64: 1e-12}[dtype]
+        np.testing.assert_allclose(found.numpy().astype(float), exact, rtol=tolerance,
+                                   atol=size * (1e-7 if dtype is np.float16 else 0))
+
+
+def test_where_the_score_is_0_nothing_is_corrected(device):
+    x = Tensor(np.ones((3, 2), np.float32), device=device)
+    found = sde.predictor_corrector(sde.VE(), lambda x, t: 0 * x, x, [1.0, 0.9])
+    assert np.isfinite(Tensor(found).numpy()).all()
+
+
 def test_the_less_noisy_process_is_less_noisy_at_every_time_but_0():
     t = np.linspace(0, 1, 101)
     more, less = sde.VP().marginal(t)[1], sde.SubVP().marginal(t)[1]
@@ -174,6 +193,8 @@ def test_langevin_climbs_with_steps_above_0_or_refuses(step, steps, keep_every):
 def test_a_chain_that_could_never_move_is_refused():
     with pytest.raises(ValueError, match="mala: log_density is NaN at 1 of the 2 points"):
         langevin.mala(lambda x: x[:, 0], half, np.array([[0.0], [np.nan]]), 0.1, 3)
+    with pytest.raises(ValueError, match="mala: score is NaN at 1 of the 2 points"):
+        langevin.mala(lambda x: x[:, 0], lambda x: np.where(x > 0, x, np.nan), np.array([[0.0], [1.0]]), 0.1, 3)
     with pytest.raises(ValueError, match="noise levels must not rise"):
         langevin.annealed(half, np.zeros((2, 1)), [1.0, 2.0], 3, 0.1)
 
@@ -274,6 +295,53 @@ def test_on_a_gpu_a_class_out_of_range_is_nan(cp):
     assert told[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(told[1:, 1:]).all()
 
 
+OUTSIDE = [-3, -1, 3, 12, 2 ** 40]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_on_a_gpu_whatever_is_made_of_a_class_out_of_range_is_nan(cp, dtype):
+    """The network's row is NaN, and no other; "nobody said" does not hide a label below 0."""
+    labels = Tensor(np.array([0, *OUTSIDE[:4], 2], dtype), device="gpu")
+    e = TimeAndLabel(2, 2).to("gpu")(tinycv.ones(6, device="gpu"), labels).numpy()
+    assert np.isnan(e).all(axis=1).tolist() == np.isnan(e).any(axis=1).tolist() == [False, *[True] * 4, False]
+    left = guidance.without_some(labels, 2, 1.0).numpy()
+    assert left.tolist() == [2, -3, -1, 2, 2, 2]
+
+
+NOISE = np.array([-1.0, 0.5, np.nan, np.inf, -np.inf, 2.0], np.float32)
+ON_NOISE = {"denoising": lambda x, s: score.denoising(half, x, s), "noise_levels": lambda x, s: edm.noise_levels(s, x)[0],
+            "edm_denoiser": lambda x, s: edm.edm_denoiser(half)(x, s).sum(axis=-1),
+            "preconditioning": lambda x, s: sum(edm.preconditioning(s, 0.5)),
+            "Mixture": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).log_density(x, s),
+            "Mixture.score": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).score(x, s).sum(axis=-1),
+            "Boxes": lambda x, s: data.Boxes([[0.0, 0]], [[1, 1]]).log_density(x, s)}
+
+
+@pytest.mark.parametrize("kind", [Tensor, lambda s, device: Tensor(s, device=device)._data], ids=["Tensor", "array"])
+@pytest.mark.parametrize("name", ON_NOISE)
+def test_a_noise_level_out_of_range_is_refused_on_the_host_and_nan_on_a_gpu(name, kind, cp):
+    x, right = np.full((6, 2), 0.25, np.float32), np.isfinite(NOISE) & (NOISE > 0)
+    for i, noise in enumerate(NOISE):
+        one = kind(np.full(1, noise, np.float32), device="cpu")
+        if right[i]:
+            ON_NOISE[name](Tensor(x[:1]), one)
+        else:
+            with pytest.raises(ValueError, match=r"(sigma|noise) holds"):
+                ON_NOISE[name](Tensor(x[:1]), one)
+    found = ON_NOISE[name](Tensor(x, device="gpu"), kind(NOISE, device="gpu"))
+    assert (np.isnan(Tensor(found).numpy()) == ~right).all()
+
+
+def test_on_a_gpu_the_noise_does_not_tell_an_image_of_which_nothing_is_left(cp):
+    alpha_bar, x = np.array([1.0, 0.5, 0.0]), tinycv.ones(2, 3, device="gpu")
+    t = Tensor(np.array([2, 1]), device="gpu")
+    found = diffusion.clipped(diffusion.denoiser(half, alpha_bar))(x, t).numpy()
+    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
+    for times in (2, np.array([1, 2]), Tensor(np.array([2, 2]))):
+        with pytest.raises(ValueError, match="denoiser: at time .* nothing is left of the image"):
+            diffusion.denoiser(half, alpha_bar)(tinycv.ones(2, 3), times)
+
+
 def test_whole_numbers_as_times_turn_the_same_waves():
     whole, real = np.array([0, 1, 3]), np.array([0, 1, 3], np.float32)
     np.testing.assert_array_equal(networks.fourier_features(whole, 8), networks.fourier_features(real, 8))
@@ -287,6 +355,17 @@ def test_guidance_of_weight_0_does_not_see_the_other_answer(w, poisoned):
         return x + Tensor(np.where(np.asarray(labels)[:, None] == poisoned, np.nan, 1.0).astype(np.float32))
     got = guidance.guided(denoise, np.array([0, 0]), 2, w)(tinycv.zeros(2, 1), 3)
     assert got.numpy().tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_has_no_weight_at_either_end_of_a_schedule_is_not_read(poison, device):
+    alpha_bar, lost = np.array([1.0, 0.5, 0.0]), Tensor(np.full((2, 3), poison, np.float32), device=device)
+    x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device=device)
+    for at_end in (diffusion.diffused(alpha_bar, x, 0, lost), diffusion.diffused(alpha_bar, lost, 2, x),
+                   samplers.ddim_step(lambda *_: x, alpha_bar, lost, 2, 0),
+                   samplers.ddim_step(lambda *_: x, alpha_bar, lost, 1, 0, eta=1.0),
+                   samplers.ddpm_step(lambda *_: x, alpha_bar, lost, 1, 0)):
+        assert (at_end.numpy() == x.numpy()).all() and at_end.dtype == np.float32
 
 
 @quick

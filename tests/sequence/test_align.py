@@ -175,3 +175,16 @@ def test_what_stands_in_the_padding_of_the_memory_reaches_nothing(layer, fill, k
         assert (a is None) == (b is None)
         assert a is None or np.isfinite(b).all()
         assert a is None or np.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 5.0, 3e38])
+def test_where_one_looked_before_is_read_without_the_padding(fill, device):
+    layer, found = LocationAttention(Q, 7, 3).to(device), []
+    for padding in (0.0, fill):
+        query, memory = Tensor(QUERY, device=device), tinycv.ones(B, S, 7, device=device)
+        last = Tensor(np.where(MASK, 1 / S, padding).astype(np.float32), device=device)
+        context, weights = layer(query, memory, Tensor(MASK, device=device), last=last)
+        slopes = tinycv.grad((context ** 2).sum() + (weights ** 2).sum(), list(layer.parameters()))
+        found.append([context.numpy(), weights.numpy(), *(g.numpy() for g in slopes)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 """Decoding: what is found is what a search through all sentences finds, and it ends where it should."""
 
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -242,3 +243,41 @@ def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is
         assert np.array_equal(found, expected)
     with pytest.raises(ValueError, match="step returned NaN for row 0"):
         search([1])
+
+
+@pytest.mark.parametrize("beam", [None, 1, 3])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_sentence_that_no_symbol_may_continue_is_refused(beam, at):
+    """Only PAD and SOS have a probability in sentence 1, from symbol number ``at`` on."""
+    def step(tokens, length):
+        log_p = np.where(np.arange(V) == 4, 0.0, -5.0) + np.zeros((len(tokens), 1))
+        rows = np.repeat([False, True], len(tokens) // 2) & (length >= at)
+        log_p[rows, EOS:] = -np.inf
+        log_p[length < at, EOS] = -np.inf                           # not yet over
+        return log_p, length + 1
+
+    search = greedy if beam is None else beam_search
+    options = {} if beam is None else {"beam": beam}
+    with pytest.raises(ValueError, match=rf"{search.__name__}: step gave -inf .* in sentence 1: no answer"):
+        search(step, np.zeros(2), 2, LONGEST, **options)
+
+
+def test_a_beam_leaves_a_dead_end_for_what_can_end():
+    """After symbol 4, the likeliest, nothing may come; after 3 the sentence may end."""
+    def step(tokens, state):
+        log_p = np.full((len(tokens), V), -np.inf)
+        log_p[tokens == SOS, 3:5] = [-2.0, -0.1]
+        log_p[tokens == 3, EOS] = -0.1
+        return log_p, state
+
+    tokens, scores = beam_search(step, np.zeros(1), 1, LONGEST, beam=2, length_penalty=0.0)
+    assert tokens.tolist() == [[3, EOS]] and scores == pytest.approx([-2.1])
+
+
+def test_a_named_tuple_stays_one():
+    class State(NamedTuple):
+        h: np.ndarray
+        c: np.ndarray | None
+
+    found = reorder(State(np.arange(3), None), np.array([2, 0]))
+    assert isinstance(found, State) and found.h.tolist() == [2, 0] and found.c is None

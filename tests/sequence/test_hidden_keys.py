@@ -143,6 +143,43 @@ def test_nan_in_the_padding_of_a_layers_tokens_reaches_no_parameter(kind, fill, 
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("fill", HUGE)
+@pytest.mark.parametrize("kind", ["encoder", "pre-norm encoder", "decoder", "remembered", "step"])
+def test_what_stands_in_padding_reaches_no_parameter_of_a_block(kind, fill, device):
+    """Its own tokens, those of a memory, and a memory whose mask is known only when it is asked."""
+    mask = length_mask([4, 2], S)
+    inside = mask[:, 0, 0][..., None]                               # (B, S, 1)
+    make = tinycv.sequence.TransformerEncoderLayer if "encoder" in kind else tinycv.sequence.TransformerDecoderLayer
+    layer = make(12, 3, 8, 0.0, norm_first=kind == "pre-norm encoder").to(device)
+    x, tokens = Tensor(draw(2, 3, 12), device=device), draw(2, S, 12, seed=1)
+
+    def run(padding):
+        padded = Tensor(np.where(inside, tokens, padding), dtype="float32", device=device, requires_grad=True)
+        if kind == "decoder":
+            y = layer(x, padded, memory_mask=mask)
+        elif kind == "remembered":
+            y = layer.multihead_attn.recall(x, layer.multihead_attn.remember(padded), mask)
+        elif kind == "step":
+            y, _ = layer.step(x, layer.multihead_attn.remember(padded), memory_mask=mask)
+        else:
+            y = tinycv.where(Tensor(inside, device=device), layer(padded, mask), 0.0)
+        found = tinycv.grad((y ** 2).sum(), [padded, *layer.parameters()], allow_unused=True)
+        return [y.numpy(), *(g.numpy() for g in found if g is not None)]
+
+    for a, b in zip(run(fill), run(0.0), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_remembered_nan_that_is_seen_is_nan_and_its_answer_alone_reads_it(device):
+    layer, tokens = MultiheadAttention(12, 3).to(device), draw(2, S, 12, seed=1)
+    tokens[0, 2, 5] = np.nan
+    mask = length_mask([4, 2], S)
+    y = layer.recall(Tensor(draw(2, 3, 12), device=device), layer.remember(Tensor(tokens, device=device)), mask)
+    assert np.isnan(y.numpy()[0]).all() and np.isfinite(y.numpy()[1]).all()
+    slope, = tinycv.grad((y[1] ** 2).sum(), [layer.in_proj_weight])
+    assert np.isfinite(slope.numpy()).all()
+
+
 # ── masks of floats are added ────────────────────────────────────────────────────────────────────
 
 ADDED = {"relative": (H, T, S), "one head": (T, S), "of keys": (S,), "of all": (B, H, T, S), "of queries": (T, 1)}
@@ -250,7 +287,7 @@ def test_batch_first_is_the_only_order(kind):
         kind(12, 3, batch_first=False)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("build", [
     lambda: tinycv.sequence.Seq2Seq(9, 9, 4, 4),
     lambda: tinycv.sequence.Seq2Seq(9, 9, 4, 4, cell="gru", attention="additive"),

@@ -33,6 +33,15 @@ def test_to_move_is_to_turn_each_pair_by_an_angle_that_does_not_depend_on_the_pl
         np.testing.assert_allclose(here[:, i] @ np.array([[c, -s], [s, c]]), there[:, i], atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int32, np.int64])
+def test_whole_numbers_become_floats_before_the_table_is_added(dtype, device):
+    x = np.ones((1, 5, 6), dtype)
+    expected = SinusoidalPositions()(Tensor(x.astype(np.float64))).numpy()
+    found = SinusoidalPositions()(Tensor(x, device=device)).numpy()
+    assert found.dtype.kind == "f"
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_every_place_of_ten_thousand_is_its_own():
     places = table(0, 10000, 16)
     nearest = [np.linalg.norm(places[:i] - places[i], axis=1).min() for i in range(1, 10000, 301)]

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 from certified import certify_layer
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Tensor
@@ -190,6 +192,35 @@ def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
     wrong[1, 1] = 7 - truth[1, 1]
     for target, expected in ((truth, [True] * 3), (wrong, [True, False, True]), (longer, [False] * 3)):
         assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
+
+
+@pytest.mark.parametrize("answer", [np.full((1, 2), 3), np.full((3, 6), 3), np.full((3, 1, 2), 3), np.full(3, 3),
+                                    np.full((3, 2), 3.0), [[3, 2]] * 3, None, "abc"])
+def test_an_answer_of_another_shape_is_no_answer(answer):
+    class Model(tinycv.nn.Linear):
+        def translate(self, source, max_length, beam=1):
+            return answer
+
+    target, words = np.array([[SOS, 3, 3]] * 3), Vocabulary("abcde")
+    with pytest.raises((TypeError, ValueError), match=r"exact_match: translate returned .*integers \(3, at most 2\)"):
+        exact_match(Model(1, 1), Pairs(SOURCE, target, words, words))
+
+
+@given(st.lists(st.lists(st.sampled_from([PAD, 3, 4]), min_size=5, max_size=5), min_size=1, max_size=3))
+def test_a_source_with_padding_before_a_symbol_is_refused(rows):
+    """Padded on the left, or with a hole: the last symbols would go unread."""
+    source, model = np.array(rows), Seq2Seq(8, 7, 2, 2)
+    ended = all(row == sorted(row, key=lambda symbol: symbol == PAD) for row in rows)       # sorted keeps the order
+    if ended:
+        assert model(source, np.full((len(rows), 1), SOS)).shape == (len(rows), 1, 7)
+        return
+    with pytest.raises(ValueError, match=r"Encoder: source: row \d has PAD \(0\) before its last symbol"):
+        model(source, np.full((len(rows), 1), SOS))
+
+
+def test_so_it_is_on_a_gpu(cp):
+    with pytest.raises(ValueError, match="Encoder: source: row 1 has PAD"):
+        make("dot, lstm, both ways", "gpu").translate(Tensor(np.array([[3, 4, 2], [0, 4, 2]]), device="gpu"), 3)
 
 
 def test_label_smoothing_asks_for_a_share_of_every_symbol_at_every_place_that_counts():

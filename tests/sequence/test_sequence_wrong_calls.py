@@ -197,3 +197,59 @@ def test_a_token_outside_the_vocabulary_is_named(bad):
 def test_a_place_before_the_first_is_refused(kind):
     with pytest.raises(ValueError, match=rf"{type(kind).__name__}: start is -1; it must be a whole number, at least 0"):
         kind(tinycv.ones(1, 2, 4), -1)
+
+
+def blocks(count=2):
+    return sequence.TransformerEncoder(LAYER, count), sequence.TransformerDecoder(DECODER_LAYER, count)
+
+
+PAST = (floats(B, 2, S, 2), floats(B, 2, S, 2))
+TALK = sequence.Seq2Seq(7, 7, 3, 4, attention="dot")
+MASKED = np.ma.masked_array([1, 2], [True, False])
+METHODS = {
+    "MultiheadAttention.follow: past": (lambda past: LAYER.self_attn.follow(floats(B, T, E), past), PAST),
+    "MultiheadAttention.follow: x": (lambda x: LAYER.self_attn.follow(x), floats(B, T, E)),
+    "MultiheadAttention.remember: memory": (lambda memory: LAYER.self_attn.remember(memory), floats(B, T, E)),
+    "TransformerEncoder.step: past": (lambda past: blocks()[0].step(floats(B, T, E), past), [None, PAST]),
+    "TransformerDecoder.step: past": (
+        lambda past: blocks()[1].step(floats(B, T, E), blocks()[1].remember(floats(B, S, E)), past), [None, PAST]),
+    "TransformerDecoder.step: remembered": (
+        lambda remembered: blocks()[1].step(floats(B, T, E), remembered, [None, None]), [PAST, PAST]),
+    "Decoder.start: memory": (lambda memory: TALK.decoder.start(memory, None, None), floats(B, S, 4)),
+    "Seq2Seq.step: tokens": (lambda tokens: TALK.step(tokens, TALK.start(ids(B, S))), np.array([3, 4])),
+    "Transformer.step: tokens": (lambda tokens: CHAT.step(tokens, CHAT.start(ids(B, S))), np.array([3, 4])),
+}
+CHAT = sequence.Transformer(7, 7, 4, 2, 1, 1, 8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("bad", [None, "abc", 2, np.int64(2), [], {}, object(), np.ones((2, 2)), [None], MASKED],
+                         ids=lambda bad: type(bad).__name__)
+def test_what_goes_from_step_to_step_is_named_where_it_is_wrong(name, bad):
+    call, good = METHODS[name]
+    call(good)
+    if bad is None and name.endswith("follow: past"):
+        return                                                      # there is none yet
+    with pytest.raises((TypeError, ValueError), match=f"^{name} "):
+        call(bad)
+
+
+@pytest.mark.parametrize("attention", [sequence.AdditiveAttention(E, E, 3), sequence.GeneralAttention(E, E),
+                                       sequence.DotAttention(), sequence.LocationAttention(E, E, 3)],
+                         ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("keys", ["abc", 2, np.int64(2), np.ones(3), floats(B, S + 1, 3), floats(B + 1, S, 3), []])
+def test_keys_that_are_not_of_this_memory_are_refused(attention, keys):
+    with pytest.raises((TypeError, ValueError), match=f"^{type(attention).__name__}: keys is"):
+        attention(floats(B, T, E), floats(B, S, E), keys=keys)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: sequence.padding_mask([[1, 2], [1]]), "padding_mask: ids is .* not equally long"),
+    (lambda: sequence.padding_mask(MASKED[None]), "padding_mask: ids is MaskedArray"),
+    (lambda: sequence.length_mask(MASKED, 3), "length_mask: lengths is MaskedArray"),
+    (lambda: sequence.LSTM(E, H)(floats(T, B, E), lengths=MASKED), "LSTM: lengths is MaskedArray"),
+    (lambda: sequence.GRU(E, H)(Tensor(np.ones((T, B, E), int))), "gru: x is int64 of shape .*; it must be floats"),
+    (lambda: sequence.RNN(E, H)(Tensor(np.ones((T, B, E), int))), "rnn: x is int64 of shape .*; it must be floats")])
+def test_masked_arrays_and_whole_numbers_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -93,6 +93,14 @@ def test_a_head_that_looks_at_itself_looks_no_distance_and_one_that_looks_at_its
     np.testing.assert_allclose(distances, [[0, 0, 0], [4, 4, 4]])
 
 
+def test_a_map_that_is_lost_has_no_distance():
+    """Of its own head alone."""
+    maps = np.full((2, 2, 5, 5), 0.2, np.float32)
+    maps[1, 0, 1:4] = np.nan
+    found = attention_distance([Tensor(maps)], 2)[0]
+    assert np.isnan(found[0]) and np.isfinite(found[1])
+
+
 def test_what_is_given_to_cls_does_not_count_as_a_distance():
     even, half = np.full((5, 5), 0.2), np.full((5, 5), 0.125)
     half[:, 0] = 0.5

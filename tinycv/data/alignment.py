@@ -104,4 +104,4 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
 
 def near(made: Links, truth: Links, slack: int) -> Links:
     """Those of the links made that are true, or stand at most ``slack`` places of the source beside the truth."""
-    return {(t, s) for t, s in made if any((t, s + step) in truth for step in range(-slack, slack + 1))}
+    return {(t, s) for t, s in made if any(t == right and abs(s - place) <= slack for right, place in truth)}

@@ -19,6 +19,7 @@ import numpy as np
 
 from tinycv.engine.arguments import choice, size, sizes
 
+from .doors import generator, whole
 from .text import Pairs, Vocabulary
 
 QUESTIONS = 50_000                              # of three digits or more, as in Keras's example of it
@@ -50,7 +51,12 @@ def every_pair(n: int) -> np.ndarray:
 
 
 def random_pairs(digits: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 2): no two of them the same numbers, in either order."""
+    """(count, 2): no two of them the same numbers, in either order. digits: of the longer number, at most 18."""
+    digits, count = whole(digits, "random_pairs: digits", 1, 18), size(count, "random_pairs: count")
+    rng, numbers = generator(rng, "random_pairs: rng"), 10 ** digits
+    if count > numbers * (numbers + 1) // 2:
+        raise ValueError(f"random_pairs: count is {count}; of {digits} digit{'s' * (digits > 1)} there are "
+                         f"{numbers * (numbers + 1) // 2} pairs")
     found = np.empty((0, 2), np.int64)
     while len(found) < count:
         most = 10 ** rng.integers(1, digits + 1, size=(count, 2))

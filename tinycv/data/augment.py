@@ -140,7 +140,10 @@ def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:                 # (B
 
 
 def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C, H, W)."""
+    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C, H, W).
+
+    A neighbour of weight 0 is not read: it may be NaN.
+    """
     batch, channels, rows, columns = image.shape
     top, left = np.floor(row), np.floor(column)
     down, right = (row - top)[:, None], (column - left)[:, None]            # (B, 1, H, W), in [0, 1)
@@ -148,6 +151,8 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
     plane = np.arange(batch * channels).reshape(batch, channels, 1, 1) * (rows * columns)
     corner = corner[:, None] + plane                                        # (B, C, H, W), within the batch
     flat = image.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        all_finite = np.isfinite(flat.sum())                                # then 0 times a neighbour is 0
 
     def along_row(offset: int) -> np.ndarray:
         # A neighbour's index is the corner's, seen from a shifted start: no index array is made for it.
@@ -155,12 +160,17 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
         far -= near
         far *= right
         far += near
+        if not all_finite:
+            np.copyto(far, near, where=right == 0)
         return far
 
-    upper, lower = along_row(0), along_row(columns)
-    lower -= upper
-    lower *= down
-    lower += upper
+    with np.errstate(invalid="ignore"):                                     # inf - inf, of neighbours that are infinite
+        upper, lower = along_row(0), along_row(columns)
+        lower -= upper
+        lower *= down
+        lower += upper
+    if not all_finite:
+        np.copyto(lower, upper, where=down == 0)
     return lower
 
 

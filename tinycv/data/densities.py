@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import NOT_PLAIN, kind_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module
@@ -170,8 +171,8 @@ def real_numbers(values: Any, what: str) -> np.ndarray:
         array = np.array(values)
     except (TypeError, ValueError) as error:                        # rows of unequal length
         raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers") from error
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers")
+    if isinstance(values, NOT_PLAIN) or array.dtype.kind not in "fiu":
+        raise TypeError(f"{what} is {shown(values)}; it must be a plain array of real numbers")
     if not np.isfinite(array).all():
         raise ValueError(f"{what} holds NaN or infinity; all of its numbers must be finite")
     return array.astype(np.float64, copy=False)
@@ -195,7 +196,7 @@ def shares(weights: Any, count: int, name: str = "shares") -> np.ndarray:
 
 def check_points(x: Any, dim: int, name: str) -> None:
     """An error unless x is points (N, dim), floats: the means would be cut to whole numbers beside an x of integers."""
-    if getattr(getattr(x, "dtype", None), "kind", None) != "f":
+    if kind_of(x) != "f":
         raise TypeError(f"{name}: x is {shown(x)}; it must be an array or a Tensor of floats (N, {dim})")
     if x.ndim != 2 or x.shape[1] != dim:
         raise ValueError(f"{name}: points of shape {x.shape}; this density takes (N, {dim})")
@@ -220,16 +221,19 @@ def beside(x: Any, array: np.ndarray) -> Any:
 
 
 def squared(x: Any, noise: Any, name: str) -> Any:
-    """s² as a float, or as (N, 1, 1) where every point has its own."""
+    """s² as a float, or as (N, 1, 1) where every point has its own. ValueError for what is no standard deviation (on a
+    GPU, NaN in its place)."""
     if is_one_number(noise) and getattr(noise, "requires_grad", False) is False:
         return number(bare(noise), f"{name}: noise", low=0, below=MOST) ** 2
-    if getattr(getattr(noise, "dtype", None), "kind", None) not in ("f", "i", "u"):
+    if kind_of(noise) not in ("f", "i", "u"):
         raise TypeError(f"{name}: noise is {shown(noise)}; it must be a number, or an array or a Tensor of one per point")
     if noise.size not in (1, len(x)):
         raise ValueError(f"{name}: noise of shape {noise.shape} for {len(x)} points: give one number, or one per point")
     if isinstance(bare(noise), np.ndarray) and not ((bare(noise) >= 0) & (bare(noise) < math.inf)).all():
         raise ValueError(f"{name}: noise holds numbers that are negative, infinite or NaN; it is a standard deviation, at "
                          "least 0")
+    if not isinstance(bare(noise), np.ndarray):                      # on a GPU to look would be to wait: NaN
+        noise = where((bare(noise) >= 0) & (bare(noise) < math.inf), noise, math.nan)
     return noise.reshape((-1, 1, 1)) ** 2
 
 

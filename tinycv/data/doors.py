@@ -15,6 +15,13 @@ import numpy as np
 from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
 
 NUMBERS = "biuf"                                    # NumPy's kinds: bool, signed, unsigned, float
+NOT_PLAIN = np.matrix, np.ma.MaskedArray            # arrays whose * and mean() are other functions
+
+
+def kind_of(value: Any) -> str | None:
+    """The kind of numbers, "f" or "i" for example, in an array of either device or a Tensor. None for what is neither,
+    and for a masked array or np.matrix."""
+    return None if isinstance(value, NOT_PLAIN) else getattr(getattr(value, "dtype", None), "kind", None)
 
 
 def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, ndim: int | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from tinycv.engine.arguments import size
+from tinycv.engine.arguments import shown, size
 
 from .text import Pairs, Vocabulary
 
@@ -73,6 +73,10 @@ def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
 def bag_ceiling(pairs: Pairs) -> float:
     """The share of ``pairs`` that a model could translate at best if it only counted the symbols it reads: of all
     sentences that are one bag, it is right about those that have the commonest translation."""
+    if not isinstance(pairs, Pairs):
+        raise TypeError(f"bag_ceiling: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
+    if not len(pairs):
+        raise ValueError("bag_ceiling: pairs holds no sentence, of which no share could be right")
     answers: dict[tuple, Counter] = defaultdict(Counter)
     for i in range(len(pairs)):
         source, target = pairs.texts(i)

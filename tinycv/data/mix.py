@@ -37,8 +37,7 @@ def mixup(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float =
     """
     x, y = _taken("mixup", x, y, floats=True)
     share, other = _drawn("mixup", x, y, rng, alpha)
-    wide = share.astype(x.dtype)[:, None, None, None]
-    return wide * x + (1 - wide) * x[other], _blend(share, y, other)
+    return _blend(share.astype(x.dtype)[:, None, None, None], x, other), _blend(share[:, None], y, other)
 
 
 def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +52,7 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
     tall, broad = (_stretch(rng, side, length) for length in x.shape[2:])   # (B, H), (B, W)
     box = tall[:, None, :, None] & broad[:, None, None, :]                  # (B, 1, H, W)
     left = 1 - box.mean(axis=(1, 2, 3), dtype=y.dtype)
-    return np.where(box, x[other], x), _blend(left, y, other)
+    return np.where(box, x[other], x), _blend(left[:, None], y, other)
 
 
 def _taken(name: str, x: Any, y: Any, floats: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -72,9 +71,13 @@ def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, al
     return np.full(len(x), rng.beta(alpha, alpha), y.dtype), rng.permutation(len(x))
 
 
-def _blend(share: np.ndarray, y: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Probabilities y (B, K) of each image, by its share (B,), and of image number other (B,), by the rest."""
-    return share[:, None] * y + (1 - share[:, None]) * y[other]
+def _blend(share: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Images or probabilities (B, ...) by their share (B, 1, ...), and those of number other (B,) by the rest. What has
+    no share at all is not read: it may be NaN."""
+    with np.errstate(invalid="ignore"):             # 0 times infinity, which is put right below
+        blend = share * own + (1 - share) * own[other]
+    whole = (share == 0) | (share == 1)
+    return np.where(whole, np.where(share == 1, own, own[other]), blend) if whole.any() else blend
 
 
 def _stretch(rng: np.random.Generator, side: np.ndarray, length: int) -> np.ndarray:

@@ -23,6 +23,8 @@ import numpy as np
 
 from tinycv.engine.arguments import shown, size, sizes
 
+from .doors import array
+
 PAD, SOS, EOS = 0, 1, 2
 FIRST = 3                                       # the number of a vocabulary's first own symbol
 
@@ -121,8 +123,12 @@ class Pairs:
 
     def __getitem__(self, index: np.ndarray | slice) -> Pairs:
         """Those pairs, as wide as before. index: a slice, numbers, or a mask, never one number: texts(i) reads one."""
-        if np.ndim(index) != 1 and not isinstance(index, slice):
-            raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {index!r}; texts(i) reads one")
+        if not isinstance(index, slice):
+            index = array(index, "Pairs: the index", "a slice, or numbers or bools (N,); texts(i) reads one pair")
+            index = index if index.size else index.astype(np.int64)        # an empty list is an array of floats
+            if index.ndim != 1 or index.dtype.kind == "f":
+                raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {shown(index)}; texts(i) reads "
+                                "one")
         return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:

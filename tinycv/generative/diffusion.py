@@ -23,15 +23,17 @@ Shapes: B images, of any shape (B, ...); T steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import kind_of
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.backend import array_module, constant, from_host
-from tinycv.engine.ops import clip
+from tinycv.engine.ops import clip, where
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.inputs import answer as returned
 from tinycv.generative.inputs import answering, batch, finite, reals, whole_time
@@ -101,7 +103,7 @@ def signal_and_noise(alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
 
 def _signal_and_noise(who: str, alpha_bar: np.ndarray, t: Any, x: Any) -> tuple[Any, Any]:
     """The same for who asked for it, which the errors name."""
-    alpha_bar, kind = schedule(alpha_bar, who), getattr(getattr(bare(t), "dtype", None), "kind", None)
+    alpha_bar, kind = schedule(alpha_bar, who), kind_of(t)
     if kind is None or (kind in "iu" and t.ndim == 0 and array_module(bare(t)) is np):
         t = whole_time(t, f"{who}: t", len(alpha_bar) - 1)
         return float(alpha_bar[t] ** 0.5), float((1 - alpha_bar[t]) ** 0.5)
@@ -129,7 +131,10 @@ def diffused(alpha_bar: np.ndarray, x0: Any, t: Any, noise: Any) -> Any:
     """x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) ε: the images x0 (B, ...) at time t, with ``noise`` of their shape."""
     batch(x0, "diffused: x0")
     a, s = _signal_and_noise("diffused", alpha_bar, t, x0)
-    return a * x0 + s * returned(noise, x0.shape, "diffused: what drew the noise")
+    returned(noise, x0.shape, "diffused: what drew the noise")
+    if isinstance(s, float) and 0 in (a, s):                        # one time for all: what has no weight is not read
+        return a * x0 if s == 0 else s * noise
+    return a * x0 + s * noise
 
 
 def normal_like(x: Any) -> Tensor:
@@ -198,9 +203,8 @@ def denoiser(model: Callable, alpha_bar: np.ndarray, predicts: str = "eps") -> D
 
     def denoise(x: Any, t: Any, *condition: Any) -> Any:
         a, s = signal_and_noise(alpha_bar, t, x)
-        if isinstance(a, float) and a == 0 and predicts == "eps":
-            raise ValueError(f"denoiser: at time {t} nothing is left of the image (alpha_bar is 0), so its noise does not "
-                             'tell it; train the model for "v" or "x0"')
+        if predicts == "eps" and alpha_bar[-1] == 0:
+            a = _image_left(a, t)
         times = bare(t)
         if isinstance(a, float):                                    # a number: the same time for all
             times = array_module(bare(x)).full(len(x), int(t))
@@ -208,6 +212,16 @@ def denoiser(model: Callable, alpha_bar: np.ndarray, predicts: str = "eps") -> D
             times = array_module(times).broadcast_to(times, (len(x),))
         return to_x0(predicts, model(x, Tensor(times), *condition), x, a, s)
     return denoise
+
+
+def _image_left(a: Any, t: Any) -> Any:
+    """a, the share of the image that is left at the times t: ValueError where it is 0 (on a GPU, NaN in its place)."""
+    if not isinstance(a, float) and array_module(bare(a)) is not np:
+        return where(bare(a) == 0, math.nan, a)
+    if np.any(a == 0):
+        raise ValueError(f"denoiser: at time {shown(t)} nothing is left of the image (alpha_bar is 0), so its "
+                         'noise does not tell it; train the model for "v" or "x0"')
+    return a
 
 
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:

@@ -37,10 +37,20 @@ from tinycv.nn.losses import mse_loss
 
 
 def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
-    """c_skip, c_out and c_in for noise levels of any shape."""
-    reals("preconditioning", sigma=sigma, sigma_data=sigma_data)
-    total = sigma * sigma + sigma_data * sigma_data
-    return sigma_data * sigma_data / total, sigma * sigma_data / total ** 0.5, 1 / total ** 0.5
+    """c_skip, c_out and c_in for noise levels of any shape: a number, or an array or Tensor. Whole numbers are read as
+    floats. ValueError for a level that is negative, infinite or NaN (on a GPU, NaN in its place)."""
+    reals("preconditioning", sigma=sigma)
+    sigma_data = finite(sigma_data, "preconditioning: sigma_data", above=0)
+    if isinstance(bare(sigma), (int, float, np.generic)):
+        sigma = finite(sigma, "preconditioning: sigma", low=0)
+        most = max(sigma, sigma_data)
+    else:
+        sigma = sigma if sigma.dtype.kind == "f" else sigma.astype("float64")
+        sigma = within(sigma, "preconditioning: sigma", low=0)
+        most = array_module(bare(sigma)).maximum(bare(sigma), sigma_data)
+    noise, data = sigma / most, sigma_data / most                   # squares of at most 1, which no dtype loses
+    total = (noise * noise + data * data) ** 0.5                    # √(σ² + σ_d²) / most
+    return (data / total) ** 2, sigma_data * noise / total, 1 / (most * total)
 
 
 def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
@@ -91,8 +101,10 @@ def edm_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rh
     if steps < 2 or not 0 < sigma_min < sigma_max:
         raise ValueError(f"edm_sigmas: steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < "
                          f"sigma_max={sigma_max}")
-    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return [*(np.linspace(*ends, steps) ** rho).tolist(), 0.0]
+    # Eq. 5 in units of σ_max: (1 + i/(N - 1) (q - 1))^ρ with q = (σ_min/σ_max)^(1/ρ). No power of a σ leaves the floats.
+    share = np.arange(1, steps - 1) / (steps - 1)
+    fall = np.expm1((np.log(sigma_min) - np.log(sigma_max)) / rho)                      # q - 1
+    return [sigma_max, *(sigma_max * np.exp(rho * np.log1p(share * fall))).tolist(), sigma_min, 0.0]
 
 
 def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:

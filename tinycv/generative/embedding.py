@@ -15,7 +15,7 @@ from typing import Any
 from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor
-from tinycv.generative.inputs import labels, times_in
+from tinycv.generative.inputs import known, labels, times_in
 from tinycv.nn.activation import silu
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
@@ -43,7 +43,10 @@ class TimeAndLabel(Module):
         self.table = Embedding(num_classes + 1, dim) if num_classes else None
 
     def forward(self, t: Any, label: Any = None) -> Any:
-        """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim)."""
+        """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim).
+
+        IndexError names a label out of range (on a GPU its row is NaN instead: to look would be to wait).
+        """
         t = times_in(t, "TimeAndLabel: t")
         xp = array_module(t)
         clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))          # (B, E)
@@ -55,4 +58,5 @@ class TimeAndLabel(Module):
             return e
         if label is None:
             return e + self.table(xp.full(len(t), self.num_classes))
-        return e + self.table(Tensor(labels(label, "TimeAndLabel: label", self.num_classes, len(t))))
+        label = labels(label, "TimeAndLabel: label", self.num_classes, len(t))
+        return e + known(label, self.num_classes, self.table(Tensor(label)))

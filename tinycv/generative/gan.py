@@ -27,8 +27,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.arguments import size as whole
@@ -36,7 +34,7 @@ from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.engine.walk import grad
-from tinycv.generative.inputs import batch, finite, function
+from tinycv.generative.inputs import batch, finite, function, known
 from tinycv.generative.inputs import labels as labels_in
 from tinycv.nn.module import Module
 
@@ -205,7 +203,6 @@ class Conditional(Module):
         labels, xp = labels_in(labels, "Conditional: labels", self.classes - 1, len(x)), backend.array_module(bare(x))
         labels = backend.from_host(xp, labels)
         told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)                         # (B, classes)
-        if xp is not np:
-            told = xp.where(((labels < 0) | (labels >= self.classes))[:, None], xp.nan, told).astype(x.dtype)
+        told = known(labels, self.classes - 1, told)
         told = xp.broadcast_to(told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:]))
         return self.network(concatenate([x, Tensor(told)], axis=1))

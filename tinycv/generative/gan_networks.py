@@ -55,12 +55,13 @@ class Maxout(Module):
     def __init__(self, in_features: int, out_features: int, pieces: int):
         in_features, out_features, pieces = whole("Maxout", 1, in_features=in_features, out_features=out_features,
                                                   pieces=pieces)
-        self.linear, self.pieces = Linear(in_features, pieces * out_features), pieces
+        self.linear = Linear(in_features, pieces * out_features)
+        self.pieces, self.out_features = pieces, out_features
 
     def forward(self, x: Any) -> Any:
-        """x (B, in_features). Returns (B, out_features)."""
-        planes = self.linear(x)
-        return planes.reshape((len(x), self.pieces, -1)).max(axis=1)
+        """x (..., in_features). Returns (..., out_features)."""
+        planes = self.linear(batch(x, "Maxout: x"))
+        return planes.reshape((*planes.shape[:-1], self.pieces, self.out_features)).max(axis=-2)
 
 
 class PointDiscriminator(Sequential):
@@ -95,8 +96,8 @@ class PointMLP(Sequential):
 class DCGANGenerator(Module):
     """z (B, latent) to images (B, channels, side, side) in [0, 1]: Radford et al. 2016, section 3.
 
-    The noise becomes a small image of many channels, 4 x 4 for most sides, and convolutions of stride ½ double its side and
-    halve its channels, down to ``width`` before the last; batch norm and ReLU between them.
+    The noise becomes a small image of many channels, 4 x 4 or 3 x 3, and convolutions of stride ½ double its side and halve
+    its channels, down to ``width`` before the last; batch norm and ReLU between them.
     differs: a sigmoid at the end, as images are 0 to 1 here; theirs ends in tanh, which is 2 sigmoid(2x) - 1.
     ValueError if side is less than 5.
     """

@@ -32,7 +32,9 @@ def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
     labels, nobody = labels_of(labels, "without_some", nobody)
     share = number(share, "without_some: share", 0, 1)
     xp = array_module(labels)
-    return Tensor(xp.where(backend.uniform(labels.shape, labels) < share, nobody, labels))
+    # On a GPU nobody has looked for labels below 0: they stay, so that the model makes NaN of each.
+    forgotten = (backend.uniform(labels.shape, labels) < share) & (labels >= 0)
+    return Tensor(xp.where(forgotten, nobody, labels))
 
 
 def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import kind_of
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.ops import where
-from tinycv.engine.tensor import bare
 from tinycv.generative.diffusion import diffused, normal_like, schedule
 from tinycv.generative.inputs import answer, batch, function
 from tinycv.generative.samplers import Step, checked_step
@@ -34,8 +34,7 @@ def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeat
     function(step, "inpainting: step")
     alpha_bar = schedule(alpha_bar, "inpainting")
     batch(image, "inpainting: image")
-    kind = getattr(getattr(bare(known), "dtype", None), "kind", None)
-    if kind != "b":
+    if kind_of(known) != "b":
         raise TypeError(f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True where the "
                         "image is known")
     answer_shape = tuple(image.shape)

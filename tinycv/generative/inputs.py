@@ -14,19 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import kind_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import function, number, shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.tensor import Tensor, bare
 
-NOT_PLAIN = np.matrix, np.ma.MaskedArray        # arrays whose * and mean() are other functions
-
 
 def batch(x: Any, what: str, ndim: int | None = None) -> Any:
     """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim`` axes."""
     array = bare(x)
-    kind = getattr(getattr(array, "dtype", None), "kind", None)
-    if kind != "f" or not hasattr(array, "reshape") or isinstance(array, NOT_PLAIN):
+    if kind_of(x) != "f" or not hasattr(array, "reshape"):
         raise TypeError(f"{what} is {shown(x)}; it must be a Tensor or a plain array of floats")
     if array.ndim < 1 or (ndim is not None and array.ndim != ndim):
         axes = "at least one axis, the batch" if ndim is None else f"{ndim} axes"
@@ -36,7 +34,7 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
 
 def answer(value: Any, shape: Sequence[int], what: str) -> Any:
     """What a function of the user's returned, if it is an array or a Tensor of real numbers in this shape."""
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    kind = kind_of(value)
     if kind not in ("f", "i", "u") or tuple(value.shape) != tuple(shape):
         error = ValueError if kind in ("f", "i", "u") else TypeError
         raise error(f"{what} returned {shown(value)}; it must return real numbers of shape {tuple(shape)}")
@@ -61,9 +59,8 @@ def reals(name: str, **values: Any) -> None:
     """An error unless these arguments of ``name`` are real numbers, or arrays and Tensors that broadcast to each other."""
     shapes = {}
     for argument, value in values.items():
-        dtype = getattr(value, "dtype", None)
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain and getattr(dtype, "kind", None) not in ("f", "i", "u"):
+        if not plain and kind_of(value) not in ("f", "i", "u"):
             raise TypeError(f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
                             "Tensor of such")
         shapes[argument] = tuple(getattr(value, "shape", ()))
@@ -111,7 +108,7 @@ def per_example(value: Any, x: Any, what: str) -> Any:
     xp, count = array_module(own), len(own)
     if not hasattr(array, "dtype"):
         array = value = np.asarray(finite(value, what))
-    if array.dtype.kind not in ("f", "i", "u"):
+    if kind_of(array) not in ("f", "i", "u"):
         raise TypeError(f"{what} is {shown(value)}; it must be a number, or one for each example")
     shape = tuple(array.shape)
     if shape not in ((), (count,)) and (shape[:1] != (count,) or math.prod(shape) != count):
@@ -143,7 +140,7 @@ def within(value: Any, what: str, low: float = -math.inf, high: float = math.inf
 def integers(values: Any, what: str, count: int | None = None) -> Any:
     """A bare integer array (B,), of ``count`` if given."""
     array = bare(values)
-    if getattr(getattr(array, "dtype", None), "kind", None) not in ("i", "u"):
+    if kind_of(array) not in ("i", "u"):
         raise TypeError(f"{what} is {shown(values)}; it must be an array or a Tensor of integers (B,)")
     if array.ndim != 1 or (count is not None and len(array) != count):
         wanted = "(B,)" if count is None else f"({count},), one for each example"
@@ -152,12 +149,24 @@ def integers(values: Any, what: str, count: int | None = None) -> Any:
 
 
 def labels(values: Any, what: str, last: int, count: int | None = None) -> Any:
-    """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on the host."""
+    """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on the host; an integer
+    cannot be NaN, so on a GPU what is made of a wrong one becomes NaN: see ``known``."""
     array = integers(values, what, count)
     if isinstance(array, np.ndarray) and len(array) and not 0 <= array.min() <= array.max() <= last:
         wrong = array[(array < 0) | (array > last)][0]
         raise IndexError(f"{what} holds {wrong}; it must hold whole numbers from 0 to {last}")
     return array
+
+
+def known(labels: Any, last: int, of_them: Any) -> Any:
+    """What was made of labels (B,), (B, ...): NaN on a GPU where a label is not of 0 ... last, in place of another
+    class's. On the host ``labels`` has refused it."""
+    xp = array_module(bare(of_them))
+    if xp is np:
+        return of_them
+    labels = from_host(xp, labels)
+    right = ((labels >= 0) & (labels <= last)).reshape((-1,) + (1,) * (len(of_them.shape) - 1))
+    return ops.where(right, of_them, xp.nan)
 
 
 def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
@@ -174,7 +183,7 @@ def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
 def times_in(t: Any, what: str, gradient: bool = False) -> Any:
     """A bare array of times (B,). gradient: does one pass to t? If not, t may not ask for one."""
     array = bare(t)
-    if getattr(getattr(array, "dtype", None), "kind", None) not in ("f", "i", "u"):
+    if kind_of(array) not in ("f", "i", "u"):
         raise TypeError(f"{what} is {shown(t)}; it must be an array or a Tensor of real numbers (B,)")
     if array.ndim != 1:
         raise ValueError(f"{what} has shape {tuple(array.shape)}; it must be (B,), a time for each example")

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.generative.inputs import answer, answering, batch, every, finite, function, numbers
@@ -50,6 +50,7 @@ class Chain:
 
     def history(self, name: str) -> list[float]:
         """``acceptance`` or ``drift`` as numbers. Waits for the device."""
+        name = choice(name, "Chain.history: name", ("acceptance", "drift"))
         return [float(to_numpy(value)) for value in getattr(self, name)]
 
 
@@ -71,14 +72,16 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
 def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
     chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
-    score, log_density = answering(score, "mala: score"), _log_density(log_density)
-    log_p, slope = bare(log_density(chain.x)), bare(score(chain.x))
+    score, log_density = answering(score, "mala: score"), function(log_density, "mala: log_density")
+    log_p, slope = bare(_log_p(log_density, chain.x)), bare(score(chain.x))
+    _refuse_nan("log_density", log_p)
+    _refuse_nan("score", slope)
     for i in range(steps):
         _keep(chain, i, keep_every)
         drift, noise = step * slope, math.sqrt(2 * step) * _normal(chain.x)
         chain.drift.append(_length(drift) / _length(noise))
         y = chain.x + drift + noise
-        log_p_y, slope_y = bare(log_density(y)), bare(score(y))
+        log_p_y, slope_y = bare(_log_p(log_density, y)), bare(score(y))
         back = chain.x - y - step * slope_y                         # the noise that would lead from y to x
         log_ratio = log_p_y - log_p - ((back * back).sum(axis=-1) - (noise * noise).sum(axis=-1)) / (4 * step)
         xp = array_module(y)
@@ -115,7 +118,8 @@ def geometric(first: float, last: float, count: int) -> list[float]:
     """``count`` noise levels from first to last, each the same fraction of the one before."""
     count = size(count, "geometric: count", 2)
     first, last = finite(first, "geometric: first", above=0), finite(last, "geometric: last", above=0)
-    return [first * (last / first) ** (i / (count - 1)) for i in range(count)]
+    shares = [i / (count - 1) for i in range(count)]
+    return [first ** (1 - share) * last ** share for share in shares]       # their ratio may be beyond every float
 
 
 def _begun(name: str, x: Any, step: Any, steps: Any, keep_every: Any) -> tuple[Chain, float, int, int]:
@@ -125,23 +129,17 @@ def _begun(name: str, x: Any, step: Any, steps: Any, keep_every: Any) -> tuple[C
             size(steps, f"{name}: steps"), every(keep_every, f"{name}: keep_every"))
 
 
-def _log_density(log_density: Callable) -> Callable:
-    """The function, whose answer must be (N,): (N, 1) would compare every walker with every other.
+def _log_p(log_density: Callable, x: Any) -> Any:
+    """log p at x, which must be (N,): (N, 1) would compare every walker with every other."""
+    return answer(log_density(x), x.shape[:1], "mala: log_density")
 
-    On the host it may not begin at NaN: every step from there would be refused, and the walker stand still for ever.
-    """
-    function(log_density, "mala: log_density")
-    started = False
 
-    def checked(x: Any) -> Any:
-        nonlocal started
-        log_p = answer(log_density(x), x.shape[:1], "mala: log_density")
-        if not started and isinstance(bare(log_p), np.ndarray) and np.isnan(bare(log_p)).any():
-            raise ValueError(f"mala: log_density is NaN at {np.isnan(bare(log_p)).sum()} of the {len(x)} points of x; "
-                             "begin where it is a number")
-        started = True
-        return log_p
-    return checked
+def _refuse_nan(name: str, start: Any) -> None:
+    """On the host a chain may not begin where the function is NaN: every step from there would be refused, and the walker
+    stand still for ever."""
+    if isinstance(start, np.ndarray) and np.isnan(start).any():
+        lost = np.isnan(start).reshape((len(start), -1)).any(axis=1)
+        raise ValueError(f"mala: {name} is NaN at {lost.sum()} of the {len(start)} points of x; begin where it is a number")
 
 
 def _keep(chain: Chain, i: int, every: int) -> None:

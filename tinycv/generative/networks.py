@@ -16,6 +16,7 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
+from tinycv.data.doors import kind_of
 from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
@@ -37,7 +38,7 @@ def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: flo
         raise ValueError(f"fourier_features: width is {width}; it must be even, a sine and a cosine for each speed")
     slowest = finite(slowest, "fourier_features: slowest", above=0)
     fastest = finite(fastest, "fourier_features: fastest", above=0)
-    if getattr(getattr(t, "dtype", None), "kind", None) in ("i", "u"):
+    if kind_of(t) in ("i", "u"):
         t = t.astype("float32")
     batch(t, "fourier_features: t")
     own = bare(t)

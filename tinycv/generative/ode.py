@@ -22,7 +22,7 @@ from typing import Any
 from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare, no_grad
-from tinycv.generative.inputs import answering, batch, finite, function, numbers
+from tinycv.generative.inputs import answer, answering, batch, finite, function, numbers
 from tinycv.generative.score import with_divergence, with_slope_along
 from tinycv.generative.sde import SDE
 
@@ -63,7 +63,7 @@ def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) ->
     x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
     v, step = answering(v, "solve: v"), function(step, "solve: step")
     for t, then in zip(times, times[1:], strict=False):
-        x = step(lambda x, t: bare(v(x, t)), x, t, then)
+        x = bare(answer(step(lambda x, t: bare(v(x, t)), x, t, then), x.shape, "solve: step"))
     return x
 
 

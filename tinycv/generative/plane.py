@@ -9,7 +9,7 @@ Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, t
 With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in the paper) Pac4 puts a
 share of 0.019 of its points within 3 sigma, where the paper has 0.936 (demos/gallery/08_gan_2d_full.json).
 differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas
-0 and 0.9, theirs is 1e-4 with beta1 0.8 for a hundred times as many steps. All methods here have the same.
+0 and 0.9, theirs is 1e-4 with beta1 0.8 for 400,000 steps. All methods here have the same.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def ddim_step(denoise: Denoiser, alpha_bar: np.ndarray, x: Any, t: int, s: int, 
     sigma = eta * b_s / b * float((1 - alpha_bar[t] / alpha_bar[s]) ** 0.5)
     x0 = answering(denoise, "ddim_step: denoise")(x, t)
     stays = max(0.0, b_s * b_s - sigma * sigma) ** 0.5              # rounding must not take the root of less than 0
-    kept = a_s * x0 + stays * to_noise(x0, x, a, b)
+    kept = a_s * x0 + stays * to_noise(x0, x, a, b) if stays else a_s * x0              # at time 0 x is not read
     return kept + sigma * normal_like(x) if sigma else kept
 
 

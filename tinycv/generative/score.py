@@ -59,7 +59,7 @@ def denoising(score: Callable, x: Any, sigma: Any, z: Any = None) -> Any:
     level = per_example(sigma, x, "denoising: sigma")
     if is_number(sigma) or tuple(sigma.shape) != (len(x),):         # else the score sees sigma as it was given
         sigma = level if isinstance(level, Tensor) or not isinstance(x, Tensor) else Tensor(level)
-    within(sigma, "denoising: sigma", above=0)
+    sigma = within(sigma, "denoising: sigma", above=0)              # on a GPU NaN stands where it is not
     level = sigma.reshape((-1,) + (1,) * (x.ndim - 1))              # (B, 1, ...)
     error = score(x + level * z, sigma) + z / level                 # -z/σ is the slope of log N(x + σz; x, σ² I)
     return 0.5 * (error * error).reshape((len(x), -1)).sum(axis=-1)

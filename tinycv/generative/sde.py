@@ -24,11 +24,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from tinycv.data.doors import kind_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size, sizes
 from tinycv.engine.backend import array_module, standard_normal
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.generative.inputs import answering, batch, every, finite, function, is_number, numbers, within
+from tinycv.generative.inputs import answering, batch, every, finite, is_number, numbers, within
 
 
 class SDE:
@@ -41,7 +44,7 @@ class SDE:
 
     def drift(self, x: Any, t: float) -> Any:
         """a(t) x."""
-        return self.rate(t) * x
+        return self.rate(t) * batch(x, "SDE.drift: x")
 
     def perturb(self, x: Any, t: Any, z: Any) -> Any:
         """x(t), for x(0) = x (B, ...), t (B,) or a number, and z as x from N(0, I)."""
@@ -58,6 +61,8 @@ class SDE:
 
     def prior(self, shape: tuple, like: Any) -> Any:
         """Points of the noise at t = 1, N(0, std(1)² I), drawn where the array or module ``like`` is."""
+        if isinstance(like, str):
+            raise TypeError(f"SDE.prior: like is {shown(like)}; it must be an array, a Tensor or a Module")
         return self.marginal(1.0)[1] * standard_normal(sizes(shape, "SDE.prior: shape"), like)
 
     def log_prior(self, x: Any) -> Any:
@@ -69,9 +74,13 @@ class SDE:
     def score_of(self, density: Any) -> Callable:
         """grad log p_t, if density.score(x, s) is that of p_0 after noise s was added, exact (data/densities.py) or learned:
         x / scale is a point of p_0 with noise std / scale. So one score serves every process."""
-        function(getattr(density, "score", density), "SDE.score_of: density.score")
+        if not callable(getattr(density, "score", None)):
+            raise TypeError(f"SDE.score_of: density is {shown(density)}; it must have a function score(x, noise); a "
+                            "score of (x, t) is taken as it is")
 
         def score(x: Any, t: Any) -> Any:
+            if is_number(t):
+                t = everywhere(x, t)
             scale, std = self.marginal(t)                           # (B,) each
             return density.score(x / scale[:, None], std / scale) / scale[:, None]
         return score
@@ -106,7 +115,8 @@ class VE(SDE):
         sigma_min, sigma_max = finite(sigma_min, "VE: sigma_min"), finite(sigma_max, "VE: sigma_max")
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"VE: sigma_min={sigma_min} must be above 0 and below sigma_max={sigma_max}")
-        self.sigma_min, self.log_ratio = sigma_min, math.log(sigma_max / sigma_min)
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.log_ratio = math.log(sigma_max) - math.log(sigma_min)
 
     def rate(self, t: float) -> float:
         number(t, "VE.rate: t", 0, 1)
@@ -118,7 +128,8 @@ class VE(SDE):
 
     def marginal(self, t: Any) -> tuple:
         t = clock(t, "VE.marginal: t")
-        return 0 * t + 1.0, self.sigma_min * expm1(2 * self.log_ratio * t) ** 0.5
+        level = self.sigma_max * _exp(self.log_ratio * (t - 1))      # σ(t), never above sigma_max on the way
+        return 0 * t + 1.0, level * (-expm1(-2 * self.log_ratio * t)) ** 0.5
 
 
 class VP(SDE):
@@ -150,7 +161,7 @@ class VP(SDE):
 
     def marginal(self, t: Any) -> tuple:
         t = clock(t, "VP.marginal: t")
-        return 1 + expm1(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
+        return _exp(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
 
 
 class SubVP(VP):
@@ -162,7 +173,7 @@ class SubVP(VP):
 
     def marginal(self, t: Any) -> tuple:
         t = clock(t, "SubVP.marginal: t")
-        return 1 + expm1(-0.5 * self.integral(t)), -expm1(-self.integral(t))
+        return _exp(-0.5 * self.integral(t)), -expm1(-self.integral(t))
 
 
 # -- samplers -----------------------------------------------------------------------------------------------
@@ -190,6 +201,7 @@ def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float
     """A step of the reverse SDE, then Langevin steps at the new noise level, that mend its error; times fall.
 
     Song et al. 2021, algorithms 1, 4 and 5: ε = 2 (snr |z| / |score|)², norms averaged over the batch. Returns the points.
+    Where the score is 0, so that ε would be infinite, no correction is made.
     differs: with VP the paper multiplies ε by 1 - β dt, which is nearly 1.
     """
     if not isinstance(sde, SDE):
@@ -207,7 +219,9 @@ def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float
         for _ in range(corrections):
             slope = bare(score(x, everywhere(x, float(then))))
             z = standard_normal(x.shape, x, x.dtype)
-            step = 2 * (snr * _length(z) / _length(slope)) ** 2
+            with np.errstate(divide="ignore", over="ignore"):
+                step = 2 * (snr * _length(z) / _length(slope)) ** 2
+            step = ops.where(step == math.inf, 0.0, step)
             x = x + step * slope + (2 * step) ** 0.5 * z
     return x
 
@@ -225,7 +239,7 @@ def clock(t: Any, what: str) -> Any:
     """
     if is_number(t) and not (isinstance(t, Tensor) and t.requires_grad):
         return number(bare(t), what, 0, 1)
-    if getattr(getattr(bare(t), "dtype", None), "kind", None) not in ("f", "i", "u"):
+    if kind_of(t) not in ("f", "i", "u"):
         raise TypeError(f"{what} is {shown(t)}; it must be a number from 0 to 1, or an array or a Tensor of such")
     return within(t, what, 0, 1)
 
@@ -233,6 +247,11 @@ def clock(t: Any, what: str) -> Any:
 def expm1(value: Any) -> Any:
     """e^value - 1, exact where value is small, for numbers, arrays and Tensors."""
     return math.expm1(value) if isinstance(value, (int, float)) else ops.expm1(value)
+
+
+def _exp(value: Any) -> Any:
+    """e^value, for numbers, arrays and Tensors."""
+    return math.exp(value) if isinstance(value, (int, float)) else ops.exp(value)
 
 
 def _length(x: Any) -> Any:

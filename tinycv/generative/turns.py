@@ -37,7 +37,7 @@ from tinycv.optim import Schedule
 from tinycv.optimizer import Optimizer
 from tinycv.run import History, Run
 from tinycv.train import scheduled
-from tinycv.training_arguments import checkpoint_path
+from tinycv.training_arguments import checkpoint_path, device_name
 
 
 class Players(Module):
@@ -76,6 +76,7 @@ def fit_gan(generator: Module, discriminator: Module, g_optimizer: Optimizer, d_
         raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
     if not hasattr(loader, "epoch"):
         raise TypeError(f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader")
+    device = device_name("fit_gan", device)
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
     for name, network, optimizer in (("g_optimizer", generator, g_optimizer), ("d_optimizer", discriminator, d_optimizer)):
         if set(optimizer.parameters()) != set(network.parameters()):

@@ -79,7 +79,7 @@ class PixelAttention(Module):
 
     def forward(self, x: Any) -> Any:
         """x (B, C, H, W). Returns the same shape."""
-        b, c, h, w = x.shape
+        b, c, h, w = batch(x, "PixelAttention: x", 4).shape
         tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)                             # (B, H W, C)
         return x + self.attention(tokens).swapaxes(1, 2).reshape(x.shape)
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tinycv.engine.arguments import function, number, shown, size
+from tinycv.engine.arguments import function, shown, size
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter
 from tinycv.engine.walk import grad
+from tinycv.generative.inputs import finite
 from tinycv.nn.module import Module
 from tinycv.nn.parts import exchanged
 
@@ -28,7 +29,7 @@ def unrolled(network: Module, loss_of: Callable[[], Any], steps: int, lr: float)
     that the loss depends on; after, its own again. A weight that stands in several places is one weight in all of them; one
     that is frozen, or that the loss does not depend on, stays as it is."""
     function(loss_of, "unrolled: loss_of")
-    steps, lr = size(steps, "unrolled: steps"), number(lr, "unrolled: lr")
+    steps, lr = size(steps, "unrolled: steps"), finite(lr, "unrolled: lr", low=0)
     if not isinstance(network, Module):
         raise TypeError(f"unrolled: network is {shown(network)}; it must be a Module")
     if member.get() is not None:

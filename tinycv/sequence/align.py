@@ -24,6 +24,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from tinycv.data.doors import kind_of
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate
@@ -83,11 +84,20 @@ def checked_mask(mask: Any, memory: Any) -> Any:
     mask = from_host(array_module(bare(memory)), bare(mask))
     if mask is None:
         return None
-    kind = getattr(getattr(mask, "dtype", None), "kind", "")
+    kind = kind_of(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(
             f"attention's mask is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the memory")
     return mask
+
+
+def check_keys(owner: str, keys: Any, memory: Any) -> None:
+    """TypeError or ValueError for keys that cannot have been made of this memory."""
+    right = is_numeric(keys) and len(keys.shape) == 3
+    if not right or keys.shape[1] != memory.shape[1] or keys.shape[0] not in (1, memory.shape[0]):
+        raise (ValueError if is_numeric(keys) else TypeError)(
+            f"{owner}: keys is {shown(bare(keys))}; it must be what {owner}.keys made of the memory, (B, S, ...) with "
+            f"(B, S) = {tuple(memory.shape[:2])}")
 
 
 class Attention(Module):
@@ -110,6 +120,8 @@ class Attention(Module):
         owner = type(self).__name__
         checked(owner, query, memory)
         mask = checked_mask(mask, memory)
+        if keys is not None:
+            check_keys(owner, keys, memory)
         if mask is not None:
             memory = where(mask[:, :, None], memory, 0.0)
             keys = keys if keys is None else where(mask[:, :, None], keys, 0.0)
@@ -168,6 +180,7 @@ class LocationAttention(AdditiveAttention):
         if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
             raise ValueError(f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
                              f"{memory.shape[:2]}, (B, S), as the memory")
+        last = last if mask is None else where(mask, last, 0.0)     # nobody looked at the padding, whatever stands there
         steps = [(memory[:, :0], last[:, None][:, :0])]             # of no queries: none
         for t in range(query.shape[1]):
             steps.append(super().found(query[:, t:t + 1], memory, mask, keys + self.around(last), None))

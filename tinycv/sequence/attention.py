@@ -17,7 +17,7 @@ Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width 
 
 from __future__ import annotations
 
-from math import inf, prod, sqrt
+from math import inf, nan, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,8 @@ def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, 
     """Average of the values ``v``, weighted by how well keys match queries.
 
     q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may look at keys 0 ... t.
-    attn_mask: of a shape that broadcasts to (B, H, T, S). Bools: True where a query may look. Floats: added to the
+    attn_mask: of a shape that broadcasts to (B, H, T, S), so one of two axes is (T, S), as PyTorch's: padding (B, S) must
+    come as (B, 1, 1, S) (masks.py). Bools: True where a query may look. Floats: added to the
     scores, and learned where they require a gradient; -inf hides a key.
     A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes NaN of it). What is
     hidden from a query does not reach it, even if it is NaN; where there is a mask, a query that may see a key or value
@@ -122,6 +123,8 @@ class MultiheadAttention(Module):
     def follow(self, x: Any, past: tuple | None = None) -> tuple:
         """Causal self-attention of tokens x (B, T, E) that come after others. past: the others' keys and values, each
         (B, H, S, D), or None where there are none. Returns (B, T, E), and past with those of x at its end."""
+        check_tokens("MultiheadAttention.follow", x=x)
+        check_past(past, (x.shape[0], self.num_heads, self.embed_dim // self.num_heads))
         q, k, v = (self.apart(y) for y in self.project(x, None, None))                  # (B, H, T, D)
         if past is None:
             return self.answer(q, k, v, is_causal=True), (k, v)
@@ -131,8 +134,18 @@ class MultiheadAttention(Module):
         return self.answer(q, k, v, mask), (k, v)
 
     def remember(self, memory: Any) -> tuple:
-        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``."""
-        k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
+        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``.
+
+        Which of them a query may see is not known yet. So the key and value of a token that is not finite are NaN, and
+        pass no gradient: to whom it is hidden, it stays so, and it reaches no matrix.
+        """
+        check_tokens("MultiheadAttention.remember", (), memory=memory)
+        own = bare(memory)
+        if array_module(own) is np and all_finite(own):
+            k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
+            return self.apart(k), self.apart(v)
+        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)            # (B, S, 1)
+        k, v = split(where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan), 2, axis=-1)
         return self.apart(k), self.apart(v)
 
     def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
@@ -258,6 +271,20 @@ def check(q: Any, k: Any, v: Any) -> tuple:
     raise (ValueError if numeric else TypeError)(
         f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the axes before the last two "
         "equal or 1, and D, the width of a head, at least 1")
+
+
+def check_past(past: Any, shape: tuple) -> None:
+    """TypeError or ValueError for a past that is not None or (keys, values) of one shape (B, H, S, D). shape: (B, H, D)."""
+    if past is None:
+        return
+    b, h, d = shape
+    pair = isinstance(past, (tuple, list)) and len(past) == 2 and all(is_numeric(part) for part in past)
+    if not pair or any(len(x.shape) != 4 or (*x.shape[:2], x.shape[3]) != shape for x in past) or (
+            past[0].shape != past[1].shape):
+        given = [shown(bare(x)) for x in past] if pair else shown(past)
+        raise (ValueError if pair else TypeError)(
+            f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of the tokens before, "
+            f"({b}, {h}, S, {d}) each")
 
 
 def common_shape(*shapes: tuple) -> tuple | None:

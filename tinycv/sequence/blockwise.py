@@ -8,9 +8,9 @@ when a block of keys brings the maximum from m to m', what was summed so far is 
                                  y = y exp(m - m') + p v
         y / l,  and for the way back two numbers for each query, m and l
 
-The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4, which keep
-m + log l).  So memory grows with T + S, not with T S.  On a CPU it takes about as long as keeping p, once p falls out
-of the cache.
+The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4; FlashAttention-2,
+Dao 2023, keeps one number, m + log l).  So memory grows with T + S, not with T S.  On a CPU it takes about as long as
+keeping p, once p falls out of the cache.
 
 Read before: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D and Dv widths.

@@ -17,7 +17,8 @@ A model is one function, whatever it is made of:
 tokens are NumPy's: the symbols last written, SOS at first. state is what the model carries from symbol to symbol, such
 as hidden states, or keys and values: Tensors or arrays with the batch on axis 0, in lists, tuples and dicts, or None.
 The choosing is done on the host, so a GPU is waited for once a symbol. Nothing is recorded. PAD and SOS are never
-written, however likely a model thinks them: it was never asked for them, so what it says of them means nothing.
+written, however likely a model thinks them: it was never asked for them, so what it says of them means nothing. PAD
+only fills the rows of sentences that are over. A sentence that no symbol may continue is refused (ValueError).
 
 Read before: data/text.py.
 Shapes: B sentences, K beams, V numbers of the vocabulary, L symbols written.
@@ -49,7 +50,9 @@ def greedy(step: Step, state: Any, batch: int, max_length: int) -> np.ndarray:
     with no_grad():
         while going.any() and written.shape[1] < max_length:
             log_probs, state = asked(step, tokens, state)
-            tokens = np.where(going, choices(log_probs, going).argmax(axis=-1), PAD)            # (B,)
+            said = choices(log_probs, going)                                                    # (B, V)
+            refuse_dead_ends("greedy", going & np.isneginf(said.max(axis=1)))
+            tokens = np.where(going, said.argmax(axis=-1), PAD)                                 # (B,)
             written = np.concatenate([written, tokens[:, None]], axis=1)                        # (B, L)
             going &= tokens != EOS
     return written
@@ -89,6 +92,7 @@ def beam_search(step: Step, state: Any, batch: int, max_length: int, beam: int =
             log_p = np.where(tokens == EOS, -np.inf, log_p)
     unended = np.where(np.isneginf(best_score)[:, None], log_p, -np.inf)
     keep_better(best, best_score, written, unended / lp(max_length, length_penalty))
+    refuse_dead_ends("beam_search", np.isneginf(best_score))
     return best[:, :(best != PAD).sum(axis=1).max(initial=0)], best_score
 
 
@@ -144,6 +148,13 @@ def choices(log_probs: Any, going: np.ndarray) -> np.ndarray:
     return host
 
 
+def refuse_dead_ends(owner: str, dead: np.ndarray) -> None:
+    """ValueError for a sentence (B,) that no symbol may continue: none of its answers is possible."""
+    if dead.any():
+        raise ValueError(f"{owner}: step gave -inf to every symbol that may be written next in sentence "
+                         f"{int(dead.argmax())}: no answer is possible")
+
+
 def reorder(state: Any, rows: np.ndarray) -> Any:
     """The same tree with ``rows`` (M,) of axis 0 of each Tensor and array in it, in that order; a row may come twice."""
     if state is None:
@@ -151,7 +162,8 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
     if isinstance(state, dict):
         return {name: reorder(part, rows) for name, part in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)([reorder(part, rows) for part in state])
+        parts = [reorder(part, rows) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)         # a named tuple takes each
     array = bare(state)
     if not getattr(array, "ndim", 0):
         raise TypeError(f"beam_search: the state holds {state!r}; it must be Tensors or arrays with the batch on axis 0, in "

@@ -16,8 +16,9 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-from tinycv.engine.arguments import number, size
-from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.data.doors import kind_of
+from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
@@ -98,6 +99,10 @@ class Transformer(Module):
 
     def step(self, tokens: Any, state: dict) -> tuple:
         """tokens (B,), the last written. Returns log p of the next (B, V), and the state after it."""
+        if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
+            raise TypeError(f"Transformer.step: tokens is {shown(bare(tokens))}; it must be integers of shape (B,)")
+        if not isinstance(state, dict):
+            raise TypeError(f"Transformer.step: state is {shown(state)}; it must be the dict that start(...) returned")
         past = state["past"]
         start = 0 if past[0] is None else past[0][0].shape[2]
         x = self.placed(self.target_embed, tokens[:, None], start)                      # (B, 1, E)

@@ -6,6 +6,7 @@
 
 What a query may not look at is selected away, and never multiplied by a weight of 0: 0 * NaN is NaN. A product of
 matrices multiplies everything by something, so before it numbers that are not finite become 0 (``finite_part``).
+A block of a Transformer also norms its tokens, and there a huge number is as bad as NaN (``NORMED``).
 Afterwards a query that was allowed to see one of them gets NaN, and passes no gradient (``answers``).
 
 Read before: attention.py, which uses this.
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import array, kind_of
 from tinycv.data.text import PAD
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, constant, from_host, to_numpy
@@ -38,9 +40,8 @@ def padding_mask(ids: Any, pad: int = PAD) -> Any:
 
     differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is padding.
     """
-    ids = bare(ids)
-    ids = np.asarray(ids) if isinstance(ids, list) else ids
-    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u") or ids.ndim != 2:
+    ids = array(ids, "padding_mask: ids", "integers of shape (B, S)") if isinstance(ids, list) else bare(ids)
+    if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
         raise TypeError(f"padding_mask: ids is {shown(ids)}; it must be integers of shape (B, S)")
     return (ids != size(pad, "padding_mask: pad"))[:, None, None, :]
 
@@ -60,7 +61,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
     values = bare(values)
     if isinstance(values, (list, tuple)):
         values = np.array([size(bare(v), f"{what}[{i}]", -2 ** 63) for i, v in enumerate(values)], np.int64)
-    if getattr(getattr(values, "dtype", None), "kind", "") not in ("i", "u") or values.ndim != 1:
+    if kind_of(values) not in ("i", "u") or values.ndim != 1:
         raise TypeError(f"{what} is {shown(values)}; it must be integers of shape (B,)")
     return to_numpy(values)
 
@@ -76,7 +77,7 @@ def understood(attn_mask: Any, xp: Any, shape: tuple) -> tuple[Any, Any]:
     mask = from_host(xp, bare(attn_mask))
     if mask is None:
         return None, None
-    kind = getattr(getattr(mask, "dtype", None), "kind", "")
+    kind = kind_of(mask)
     if kind not in ("b", "f"):
         what = f"has dtype {mask.dtype}" if kind else f"is {shown(mask)}"
         raise TypeError(f"attn_mask {what}; it must be bool, True where a query may look, or float, which is added to "
@@ -118,26 +119,44 @@ def finite_part(x: Any) -> Any:
     return where(isfinite(x), x, 0.0)
 
 
-def without_lost(x: Any, attn_mask: Any) -> Any:
-    """Tokens x (B, S, E) with 0 in place of NaN and inf where nobody may look: there they would reach the gradients of
-    every matrix that reads x. A mask that does not fit is refused by attention, later."""
+def without_lost(x: Any, attn_mask: Any, most: float = inf) -> Any:
+    """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may look: there they would
+    reach the gradients of every matrix that reads x. A mask that does not fit is refused by attention, later."""
     xp, mask = array_module(bare(x)), bare(attn_mask)
-    if getattr(getattr(mask, "dtype", None), "kind", "") not in ("b", "f") or xp is np and all_finite(bare(x)):
+    if kind_of(mask) not in ("b", "f") or xp is np and surely_below(most, bare(x)):
         return x
     may_look = from_host(xp, mask if mask.dtype.kind == "b" else mask != -inf)
     if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
         return x
     looked_at = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))                        # (B or 1, S or 1)
-    return where(looked_at[..., None] | isfinite(bare(x)), x, 0.0)
+    return where(looked_at[..., None] | (xp.abs(bare(x)) < limit(x.dtype, most)), x, 0.0)
 
 
 def without_padding(x: Any, ids: Any) -> Any:
-    """Words x (B, T, E) with 0 in place of NaN and inf where ids (B, T) are padding. A decoder reads the padding after an
-    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before."""
+    """Words x (B, T, E) with 0 where ids (B, T) are padding. A decoder reads the padding after an answer, whose loss is
+    ignored; but on the way back, 0 * NaN would reach what was read before. On the host, where nothing in x is so large
+    that a norm of it could overflow, x itself."""
     xp = array_module(bare(x))
-    if xp is np and all_finite(bare(x)):
+    if xp is np and surely_below(NORMED, bare(x)):
         return x
-    return where((from_host(xp, bare(ids)) != PAD)[..., None] | isfinite(bare(x)), x, 0.0)
+    return where((from_host(xp, bare(ids)) != PAD)[..., None], x, 0.0)
+
+
+NORMED = 1e18                                   # the variance of numbers below it is finite in float32
+
+
+def limit(dtype: Any, most: float) -> float:
+    """``most``, or infinity where the dtype holds no number as large."""
+    return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
+
+
+def surely_below(most: float, x: Any) -> bool:
+    """Is an array of the host surely finite, and below ``most``? (Of too many numbers near it, the answer is no.)"""
+    most = limit(x.dtype, most)
+    if most == inf:
+        return all_finite(x)
+    with np.errstate(all="ignore"):
+        return bool(np.vdot(x, x) < most ** 2)
 
 
 def all_finite(*xs: Any) -> bool:
@@ -175,7 +194,7 @@ def flag(value: Any, what: str) -> bool:
 
 def is_numeric(x: Any) -> bool:
     """Is it an array or Tensor of real numbers?"""
-    return hasattr(x, "shape") and getattr(getattr(x, "dtype", None), "kind", "") in ("f", "i", "u", "b")
+    return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
 
 
 def batch_leads(batch_first: Any, owner: str) -> None:
@@ -188,7 +207,7 @@ def batch_leads(batch_first: Any, owner: str) -> None:
 def some(ids: Any, what: str, least: int = 1) -> None:
     """Refuses ids that are not integers (B, at least 1): without a symbol there is no state to start from, and nothing to
     score."""
-    if getattr(getattr(ids, "dtype", None), "kind", "") not in ("i", "u") or len(ids.shape) != 2:
+    if kind_of(ids) not in ("i", "u") or len(ids.shape) != 2:
         raise TypeError(f"{what} is {shown(bare(ids))}; it must be integers of shape (batch, symbols)")
     if ids.shape[1] < least:
         few = "no symbol at all" if least == 1 else "too few symbols"

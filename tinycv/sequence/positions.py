@@ -38,12 +38,12 @@ class SinusoidalPositions(Module):
     """Adds PE to tokens. Nothing to learn, nothing to save, and no greatest length."""
 
     def forward(self, x: Any, start: int = 0) -> Any:
-        """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
+        """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E), whole numbers as floats."""
         start = checked_start("SinusoidalPositions", x, start)
         array = bare(x)
         xp = array_module(array)
         table = sinusoidal(xp, xp.arange(start, start + x.shape[1], dtype="float64"), x.shape[2])
-        return x + table.astype(array.dtype)
+        return x + (table.astype(array.dtype) if array.dtype.kind == "f" else table)
 
 
 class LearnedPositions(Module):

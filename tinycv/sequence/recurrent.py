@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import NOT_PLAIN
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate, stack
@@ -155,6 +156,8 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
     if lengths is None:
         return None
     (steps, batch), given = x.shape[:2], bare(lengths)
+    if isinstance(given, NOT_PLAIN):
+        raise TypeError(f"{owner}: lengths is {shown(given)}; it must be a plain array of integers")
     takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
     try:
         lengths = np.array(given, np.int64 if not given else None) if is_numbers(given) else to_numpy(given)
@@ -221,6 +224,8 @@ def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> 
     for name, a in given.items():
         if not hasattr(a, "shape") and not (a is None and name in ("bias_ih", "bias_hh", "mask")):
             raise TypeError(f"{said}{name} is {shown(a)}; it must be a Tensor or an array")
+    if x.dtype.kind != "f":
+        raise TypeError(f"{said}x is {x.dtype} of shape {tuple(x.shape)}; it must be floats")
     if len(x.shape) != 3 or x.shape[0] == 0:
         raise ValueError(f"{said}x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
     (steps, batch, width), weight_hh = x.shape, weights[1]

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import kind_of
 from tinycv.data.text import PAD, SOS, Pairs
 from tinycv.engine.arguments import choice, number, shown, size
-from tinycv.engine.backend import array_module, from_host
+from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare, no_grad
@@ -47,7 +48,7 @@ from tinycv.sequence.align import (
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import flag, some, without_padding
+from tinycv.sequence.masks import flag, is_numeric, some, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -76,12 +77,13 @@ class Encoder(Module):
                         bidirectional=bidirectional)
 
     def forward(self, source: Any) -> tuple:
-        """source (B, S) ids, PAD after the end. Returns the memory (B, S, H), the state after each one's own last
-        symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
+        """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns the memory (B, S, H), the
+        state after each one's own last symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
         some(source, "Encoder: source")
         mask = bare(source) != PAD
+        lengths = lengths_of(mask, "Encoder: source")
         read = dropout(self.embedding(source), self.dropout, self.training)                             # (B, S, E)
-        memory, state = self.rnn(read, lengths=mask.sum(axis=1))
+        memory, state = self.rnn(read, lengths=lengths)
         return memory, each(state, self.joined), mask
 
     def joined(self, last: Any) -> Any:
@@ -118,6 +120,9 @@ class Decoder(Module):
 
     def start(self, memory: Any, state: Any, mask: Any) -> dict:
         """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
+        if not is_numeric(memory) or len(memory.shape) != 3:
+            raise TypeError(f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), as the encoder "
+                            "leaves it")
         if self.attention is None:
             return {"state": state}
         mask = checked_mask(mask, memory)
@@ -194,6 +199,8 @@ class Seq2Seq(Module):
 
     def step(self, tokens: Any, state: dict) -> tuple:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What decode.py asks for."""
+        if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
+            raise TypeError(f"Seq2Seq.step: tokens is {shown(bare(tokens))}; it must be integers of shape (B,)")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
@@ -248,15 +255,39 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
     for start in range(0, len(pairs), at_once):
         part = slice(start, start + at_once)
         written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
+        check_answers(written, len(pairs.source[part]), longest)
         written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
         right[part] = (written == pairs.target[part, 1:]).all(axis=1)
     return right
+
+
+def check_answers(written: Any, count: int, longest: int) -> None:
+    """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest`` symbols: one row for all would
+    be compared with each."""
+    of_integers = isinstance(written, np.ndarray) and written.dtype.kind in "iu"
+    if not of_integers or written.ndim != 2 or len(written) != count or written.shape[1] > longest:
+        raise (ValueError if of_integers else TypeError)(
+            f"exact_match: translate returned {shown(written)}; it must return a NumPy array of integers ({count}, at most "
+            f"{longest})")
 
 
 def numbers_of(owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any) -> tuple:
     """The sizes of an encoder or decoder as Python's ints."""
     return (size(vocabulary, f"{owner}: vocabulary", 1), size(embedding_dim, f"{owner}: embedding_dim", 1),
             size(hidden_size, f"{owner}: hidden_size", 1), size(num_layers, f"{owner}: num_layers", 1))
+
+
+def lengths_of(mask: Any, what: str) -> np.ndarray:
+    """How many symbols each source has, (B,) on the host, where the recurrent layers read it anyway. ValueError where one
+    has PAD before a symbol: its last symbols would not be read."""
+    xp = array_module(mask)
+    past_last = xp.where(mask, xp.arange(1, mask.shape[1] + 1), 0).max(axis=1)
+    lengths, ends = to_numpy(xp.stack([mask.sum(axis=1), past_last]))                                   # (B,) each
+    if (lengths != ends).any():
+        row = int((lengths != ends).argmax())
+        raise ValueError(f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the end alone, "
+                         "[3, 4, 2, 0, 0]")
+    return lengths
 
 
 def each(state: Any, change: Any) -> Any:

@@ -37,17 +37,18 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.attention import MultiheadAttention, check_tokens
-from tinycv.sequence.masks import batch_leads, flag, without_lost
+from tinycv.sequence.masks import NORMED, batch_leads, flag, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class TransformerEncoderLayer(Module):
-    """One encoder block. Names, order and defaults are PyTorch's, so its weights load by name.
+    """One encoder block. The names are PyTorch's, so its weights load by name; the defaults are too.
 
     d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle. activation: "relu" or "gelu".
-    norm_first: pre-norm. differs: always batch first (batch_first=False is refused); a padding mask is a mask like any
-    other, (B, 1, 1, T).
+    norm_first: pre-norm. differs: always batch first (batch_first=False is refused), so batch_first is True; norm_first
+    comes before layer_norm_eps, which PyTorch has in the other order: pass both by name; there is no ``bias``; a padding
+    mask is a mask like any other, (B, 1, 1, T).
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
@@ -71,7 +72,7 @@ class TransformerEncoderLayer(Module):
     def forward(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
         """x (B, T, E); src_mask as MultiheadAttention's attn_mask. Returns (B, T, E)."""
         check_tokens(type(self).__name__, src=x)
-        x = without_lost(x, src_mask)
+        x = without_lost(x, src_mask, NORMED)
         looked = self.self_attn(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
@@ -117,7 +118,8 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
                 tgt_is_causal: bool = False) -> Any:
         """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S). Returns (B, T, E)."""
         check_tokens(type(self).__name__, tgt=tgt, memory=memory)
-        tgt, memory = without_lost(tgt, tgt_mask), without_lost(memory, memory_mask)
+        tgt = without_lost(tgt, tgt_mask, NORMED)
+        memory = without_lost(memory, memory_mask)
         looked = self.self_attn(self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal)
         x = self.after(self.norm1, tgt + looked)
         return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
@@ -160,6 +162,7 @@ class TransformerEncoder(Module):
     def step(self, x: Any, past: list) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
         kept = []
+        one_for_each("TransformerEncoder.step", self.layers, past=past)
         for layer, before in zip(self.layers, past, strict=True):
             x, now = layer.step(x, before)
             kept.append(now)
@@ -196,6 +199,7 @@ class TransformerDecoder(Module):
     def step(self, x: Any, remembered: list, past: list, memory_mask: Any = None) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
         kept = []
+        one_for_each("TransformerDecoder.step", self.layers, remembered=remembered, past=past)
         for layer, memory, before in zip(self.layers, remembered, past, strict=True):
             x, now = layer.step(x, memory, before, memory_mask)
             kept.append(now)
@@ -216,6 +220,14 @@ def last_norm(norm: Any, what: str) -> Module | None:
     if norm is not None and not isinstance(norm, Module):
         raise TypeError(f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None")
     return norm
+
+
+def one_for_each(owner: str, layers: list, **lists: Any) -> None:
+    """TypeError or ValueError for lists, by name, that do not hold one entry for each block."""
+    for name, value in lists.items():
+        if not isinstance(value, (list, tuple)) or len(value) != len(layers):
+            raise (ValueError if isinstance(value, (list, tuple)) else TypeError)(
+                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry for each block")
 
 
 def copies(layer: Module, count: int, what: str) -> list[Module]:

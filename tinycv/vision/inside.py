@@ -75,7 +75,7 @@ def attention_distance(maps: Sequence[Any], patch_size: int) -> np.ndarray:
 def _mean_distance(attention: np.ndarray, between: np.ndarray) -> np.ndarray:
     """The mean of ``between`` (N, N) under attention (B, H, N, N), over images and queries that look at a patch: (H,)."""
     seen = attention.sum(-1)                                                                # (B, H, N)
-    looks = seen > 0
+    looks = seen != 0                                                                       # NaN stays, and is seen
     far = np.where(looks, (attention * between).sum(-1), 0) / np.where(looks, seen, 1)
     count = looks.sum(axis=(0, 2))
     return np.where(count > 0, far.sum(axis=(0, 2)) / np.maximum(count, 1), np.nan)
