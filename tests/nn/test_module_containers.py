@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Parameter, Tensor, checkpoint, nn
+from tinycv.nn.module import parts_in
 from tinycv.optim import SGD
 
 
@@ -99,9 +102,56 @@ def test_a_parameter_in_a_list_learns_moves_and_is_saved(device):
         "parts.0": [-2, -2], "parts.1.b": [-2, -2]}
 
 
-def test_a_set_of_parts_is_refused():
-    with pytest.raises(TypeError, match="attribute parts of a Module is a set"):
-        list(Holder({nn.Linear(1, 1)}).parameters())
+@dataclass
+class Record:
+    """A part, perhaps in a list, and a word beside it."""
+
+    part: object
+    word: str = "a"
+
+
+OTHERS = {
+    "set": lambda part: {part}, "frozenset": lambda part: frozenset([part]),
+    "UserDict": lambda part: UserDict(a=part), "UserList": lambda part: UserList([part]),
+    "mappingproxy": lambda part: MappingProxyType({"a": part}),
+    "ChainMap": lambda part: ChainMap({"b": 1}, {"a": part}),
+    "dict_values": lambda part: {"a": part}.values(), "dict_items": lambda part: {"a": part}.items(),
+    "SimpleNamespace": lambda part: SimpleNamespace(a=part), "Record": Record,
+    "an array": lambda part: np.array([None, part], object)}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("around", [lambda box: box, lambda box: [box], lambda box: {"x": (box,)}])
+@given(plan=NESTED)
+def test_parts_in_a_container_of_another_kind_are_refused(kind, around, plan):
+    expected = {}
+    content = built(plan, "", expected)
+    if "set" in kind:
+        content = nn.Linear(1, 1) if expected else "word"       # a set takes nothing that changes
+    if kind == "an array" and isinstance(content, list):
+        content = tuple(content)
+    model = Holder(around(OTHERS[kind](content)))
+    if has_part(content):
+        with pytest.raises(TypeError, match=f"attribute parts.* of a Module is (a )?{kind} of parts"):
+            list(model.parameters())
+    else:
+        assert not list(model.parameters())
+
+
+def has_part(content):
+    return any(True for _ in parts_in("", content))
+
+
+@pytest.mark.parametrize("held", [Parameter(np.ones(2)), nn.Linear(1, 1), [nn.ReLU(), nn.Linear(1, 1)],
+                                  {"a": {"b": nn.Linear(1, 1)}}])
+def test_a_part_in_the_body_of_a_class_is_refused(held):
+    with pytest.raises(TypeError, match="Careless: held has Parameters and stands in the body"):
+        type("Careless", (nn.Module,), {"held": held})
+
+
+def test_what_does_not_learn_may_stand_in_the_body_of_a_class():
+    careful = type("Careful", (nn.Module,), {"act": nn.ReLU(), "mean": Tensor([0.5]), "sizes": [1, 2]})
+    assert not list(careful().parameters())
 
 
 def test_two_tensors_of_one_name_are_refused():
