@@ -154,6 +154,12 @@ def test_what_does_not_learn_may_stand_in_the_body_of_a_class():
     assert not list(careful().parameters())
 
 
+def test_a_part_that_knows_its_whole_is_shown():
+    model = Holder([nn.ReLU()])
+    model.me, model.parts[0].whole = model, model
+    assert repr(model) == "Holder(\n  (parts.0): ReLU(\n    (whole): ...\n  )\n  (me): ...\n)"
+
+
 def test_two_tensors_of_one_name_are_refused():
     with pytest.raises(ValueError, match="Holder: two tensors have the name 'parts.1'"):
         Holder({1: Tensor([1.0]), "1": Tensor([2.0])}).state_dict()
@@ -203,6 +209,32 @@ def test_a_slice_is_a_sequential_of_the_same_layers(count, ends, step):
     for layer in layers[slice(*ends, step)]:
         expected = layer(expected)
     assert (part(x).numpy() == expected.numpy()).all()
+
+
+@given(st.integers(1, 5), st.tuples(*[st.none() | st.integers(-6, 6)] * 2), st.sampled_from([None, 1, 2, -1]))
+def test_a_slice_of_layers_is_deleted(count, ends, step):
+    layers = [nn.ReLU() for _ in range(count)]
+    model, kept = nn.Sequential(*layers), list(layers)
+    del model[slice(*ends, step)], kept[slice(*ends, step)]
+    assert list(model) == kept
+
+
+def test_a_slice_takes_no_layer_and_a_bad_one_deletes_none():
+    model = nn.Sequential(nn.ReLU(), nn.Tanh())
+    with pytest.raises(TypeError, match=r"index is slice\(0, 1, None\); a layer takes one place"):
+        model[0:1] = nn.ReLU()
+    with pytest.raises(TypeError, match="Sequential: start of the slice is 0.5; it must be a whole"):
+        del model[0.5:]
+    assert len(model) == 2
+
+
+def test_a_subclass_that_begins_without_its_base_is_told_so():
+    class Hasty(nn.Sequential):
+        def __init__(self):
+            self.append(nn.ReLU())
+
+    with pytest.raises(AttributeError, match=r"Hasty: .* calls super\(\).__init__\(\) before"):
+        Hasty()
 
 
 @given(st.integers(1, 4), st.integers(-6, 6), st.sampled_from([int, np.int64, np.int8, lambda i: np.array(i)]))

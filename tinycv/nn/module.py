@@ -15,6 +15,7 @@ from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from math import prod
 from operator import index
+from reprlib import recursive_repr
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -204,6 +205,7 @@ class Module:
             target.data = array
         return missing, unexpected
 
+    @recursive_repr("...")                      # a part may know its whole
     def __repr__(self) -> str:
         parts = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
         own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor))
@@ -283,6 +285,9 @@ class Sequential(Module):
         """``layers``, the list of the steps, unless a subclass has an attribute of that name: Python asks here last."""
         if name == "layers" and "_steps" in vars(self):
             return self._steps
+        if name == "_steps":
+            raise AttributeError(f"{type(self).__name__}: a subclass of Sequential calls "
+                                 "super().__init__() before its layers are used")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Any) -> Any:
@@ -304,18 +309,17 @@ class Sequential(Module):
     def __getitem__(self, i: Any) -> Any:
         if not isinstance(i, slice):
             return self._steps[self._place(i)]
-        for name, end in (("start", i.start), ("stop", i.stop), ("step", i.step)):
-            if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
-                raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
-        part = Sequential(*self._steps[i])
+        part = Sequential(*self._steps[_slice(i)])
         part.training = self.training
         return part
 
     def __setitem__(self, i: int, layer: Module) -> None:
+        if isinstance(i, slice):
+            raise TypeError(f"Sequential: index is {i}; a layer takes one place, so it must be a whole number")
         self._steps[self._place(i)] = _layer(layer, i)
 
-    def __delitem__(self, i: int) -> None:
-        del self._steps[self._place(i)]
+    def __delitem__(self, i: Any) -> None:
+        del self._steps[_slice(i) if isinstance(i, slice) else self._place(i)]
 
     def _place(self, i: Any) -> int:
         """An index of a layer, from 0 on."""
@@ -326,6 +330,15 @@ class Sequential(Module):
         if not -len(self._steps) <= place < len(self._steps):
             raise IndexError(f"Sequential: index {place} is out of range: there are {len(self._steps)} layers")
         return place % len(self._steps)
+
+
+def _slice(wanted: slice) -> slice:
+    """A slice of whole numbers that leads somewhere."""
+    ends = {"start": wanted.start, "stop": wanted.stop, "step": wanted.step}
+    for name, end in ends.items():
+        if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
+            raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
+    return wanted
 
 
 def _layer(layer: Any, place: Any) -> Module:
