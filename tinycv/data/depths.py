@@ -54,7 +54,8 @@ def _deep(photo: Any, channels: int | None) -> Any:
     values = _from_0_to_1(photo)
     if channels != 3:
         return from_array(values)                   # float32: mode F
-    return from_array(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+    np.rint(np.multiply(values, 255, out=values), out=values)       # a large photo fits once more, but not twice
+    return from_array(values.astype(np.uint8)).convert("RGB")
 
 
 def _from_0_to_1(photo: Any) -> np.ndarray:
