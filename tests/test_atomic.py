@@ -36,7 +36,7 @@ def untouched(path):
 BAD_NAMES = [1, None, ("a",), b"a", "__metadata__", "\ud800"]
 BAD_VALUES = [None, 1.5, 3, "word", [1.0, 2.0], (1,), {"a": 1}, object(), np.array(["a"]), np.array([None]),
               np.ones(2, complex), np.array(["2020-01-01"], "datetime64[D]"), np.ma.masked_array([1.0], [True]),
-              np.ones(2, np.longdouble), np.zeros(2, [("a", "f4")])]
+              np.ones((1, 1)).view(np.matrix), np.ones(2, np.longdouble), np.zeros(2, [("a", "f4")])]
 BAD_STATES = [[], [1], "word", 3, 0, False, {1: 2}, {None: 1}, {"a": {3: 4}}, {"a": [{True: 1}]}, {"a": {1, 2}},
               {"a": np.float32(1)}, {"a": np.ones(2)}, {"a": Tensor(1.0)}, {"a": object()}, {"a": 1j}]
 
@@ -73,7 +73,7 @@ def test_a_state_that_holds_itself_or_is_too_deep_is_refused(path):
     assert untouched(path)
 
 
-@pytest.mark.parametrize("name", ["", "folder/", "a\0b", b"run", None, 3, ["run"]])
+@pytest.mark.parametrize("name", ["", "folder/", "new/.", ".", "..", "a/..", "a\0b", b"run", None, 3, ["run"]])
 def test_a_path_that_names_no_file_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((TypeError, ValueError), match="save: path is"):
@@ -99,6 +99,32 @@ def test_saving_run_leaves_alone_what_saving_another_name_has_begun(path):
     (path.parent / ".run.aaaaaaaa.partial").mkdir()
     save(path, GOOD)
     assert {p.name for p in path.parent.iterdir()} == {"run", ".run.aaaaaaaa.partial", *others}
+
+
+@posix
+@pytest.mark.parametrize("letter", ["a", "ä", "字"])
+@given(short=st.integers(0, 30))
+@settings(max_examples=15, deadline=None)
+def test_a_name_may_be_as_long_as_the_file_system_lets_it(letter, short, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("a")
+    bytes_each = len(letter.encode())
+    path = folder / (letter * ((255 - short) // bytes_each))
+    sibling = path.with_name(path.name[:-1] + "b")                      # as long, and differs at its end
+    begun = atomic._stem(sibling) + ".12345678.partial"
+    abandoned = atomic._stem(path) + ".12345678.partial"
+    for name in (begun, abandoned):
+        (folder / name).write_bytes(b"half")
+    for step in range(2):
+        save(path, GOOD, {"step": step})
+    assert load(path)[1] == {"step": 1}
+    assert {p.name for p in folder.iterdir()} == {path.name, begun}
+
+
+@posix
+def test_a_hard_link_keeps_the_old_content(path):
+    os.link(path, path.with_name("other"))
+    save(path, GOOD, {"step": 2})
+    assert load(path)[1] == {"step": 2} and load(path.with_name("other"))[1] == {"step": 1}
 
 
 @posix

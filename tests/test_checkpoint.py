@@ -1,5 +1,6 @@
 """A checkpoint is there whole or not at all, and a damaged or foreign file is refused in one clear sentence."""
 
+import enum
 import io
 import json
 import os
@@ -248,6 +249,26 @@ def test_weights_that_are_nan_are_refused_by_name_and_nothing_changes(path):
     with pytest.raises(CheckpointError, match="Net was left unchanged; NaN in: weight$"):
         load_model(path, model)
     assert (model.scale._data == 0).all()
+
+
+@pytest.mark.parametrize("name", ["weight", "scale"])
+def test_a_model_with_a_nan_is_not_saved_over_a_good_file(name, path, device):
+    model = Net(2.0).to(device)
+    save_model(path, model)
+    good, array = path.read_bytes(), getattr(model, name).numpy().copy()
+    array.flat[-1] = np.nan
+    model.load_state_dict({name: array}, strict=False)
+    with pytest.raises(ValueError, match=f"^save_model: Net was not saved; NaN in: {name}$"):
+        save_model(path, model)
+    assert path.read_bytes() == good and list(path.parent.iterdir()) == [path]
+
+
+def test_a_tuple_comes_back_as_a_list_and_an_enum_as_its_number(path):
+    class Kind(enum.IntEnum):
+        ONE = 1
+
+    save(path, {}, {"shape": (1, (2, 3)), "kind": Kind.ONE})
+    assert load(path)[1] == {"shape": [1, [2, 3]], "kind": 1} and type(load(path)[1]["kind"]) is int
 
 
 def test_another_models_weights_are_refused_by_name_and_nothing_changes(path):

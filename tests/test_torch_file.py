@@ -56,6 +56,19 @@ def test_tensors_that_shared_a_storage_share_their_memory(load):
     assert np.shares_memory(arrays["a"], arrays["b"])
 
 
+@pytest.mark.parametrize("metadata", [{"neg": True}, {"conj": True}, {"neg": True, "conj": True},
+                                      {"later": 1}, [1], "neg"])
+def test_numbers_that_are_not_those_of_the_storage_are_refused(load, metadata):
+    with pytest.raises(CheckpointError, match="not those in its storage .*resolve_neg"):
+        load(archive({"w": tensor("0", (2, 3), metadata=(metadata,))}, [WEIGHT]))
+
+
+@pytest.mark.parametrize("nothing", [{}, None])
+def test_metadata_that_say_nothing_are_read_over(load, nothing):
+    arrays = load(archive({"w": tensor("0", (2, 3), metadata=(nothing,))}, [WEIGHT]))
+    np.testing.assert_array_equal(arrays["w"], WEIGHT)
+
+
 @pytest.mark.parametrize("name, dtype", [("Float", "f4"), ("Double", "f8"), ("Half", "f2"), ("Long", "i8"), ("Int", "i4"),
                                          ("Short", "i2"), ("Char", "i1"), ("Byte", "u1"), ("Bool", "?")])
 def test_every_storage_has_its_type(name, dtype, load):

@@ -56,10 +56,12 @@ PARAMETER = Function("torch._utils", "_rebuild_parameter")
 ORDERED = Function("collections", "OrderedDict")
 
 
-def tensor(key, shape, strides=None, offset=0, count=None, kind="FloatStorage"):
+def tensor(key, shape, strides=None, offset=0, count=None, kind="FloatStorage", metadata=()):
+    """metadata: a tuple of what torch.save writes behind a tensor's hooks, or none."""
     strides = strides or tuple(int(np.prod(shape[i + 1:])) for i in range(len(shape)))
     count = int(np.prod(shape)) if count is None else count
-    return REBUILD(Storage(key, count, kind), offset, shape, strides, False, ORDERED())
+    return REBUILD(Storage(key, count, kind), offset, shape, strides, False, ORDERED(),
+                   *metadata)
 
 
 def program(tree):

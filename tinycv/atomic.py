@@ -1,6 +1,7 @@
 """Atomic writes: a file is written under another name, forced to disk, and renamed into its place.
 
-The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits. Who writes holds a lock on
+The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits; of a very long NAME only
+its beginning and a checksum. Who writes holds a lock on
 it, so that a file which a killed program left behind can be told from one that another process is
 writing, and only the first is removed.
 """
@@ -13,6 +14,7 @@ import os
 import re
 import stat
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +24,8 @@ try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be removed anyway
     fcntl = None
+
+LONGEST_NAME = 255                              # bytes; the limit of nearly every file system
 
 
 def file_path(path: Any, what: str) -> Path:
@@ -33,13 +37,14 @@ def file_path(path: Any, what: str) -> Path:
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{what} is {shown(path)}; it must be a str or a Path")
-    if not text or "\0" in text or text.endswith(("/", os.sep)):
+    if os.path.basename(text) in ("", ".", "..") or "\0" in text:  # Path("a/.") would be Path("a")
         raise ValueError(f"{what} is {shown(text)}; it must name a file")
     return Path(text)
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the file. A link is written through and stays a link; an old file keeps its permissions.
+    """Write the file. A symbolic link is written through and stays one; an old file keeps its
+    permissions. (A hard link becomes a file of its own: the other names keep the old content.)
 
     OSError when the place or the disk refuses; the old file then stays, with nothing left beside it.
     """
@@ -89,7 +94,7 @@ def _claimed(place: Path, mode: int | None) -> tuple[BinaryIO, Path]:
         return os.open(name, flags, 0o666 if mode is None else mode & 0o600)
 
     while True:
-        partial = place.parent / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
+        partial = place.parent / f"{_stem(place)}.{uuid.uuid4().hex[:8]}.partial"
         file = open(partial, "xb", opener=opener)  # noqa: SIM115 -- its caller closes it
         if fcntl is None:
             return file, partial
@@ -100,9 +105,17 @@ def _claimed(place: Path, mode: int | None) -> tuple[BinaryIO, Path]:
         file.close()
 
 
+def _stem(place: Path) -> str:
+    """How the names of the partial files begin; they have 17 bytes more."""
+    name = os.fsencode(place.name)
+    if len(name) > LONGEST_NAME - 18:
+        name = name[:LONGEST_NAME - 27] + b"~%08x" % zlib.crc32(name)
+    return "." + os.fsdecode(name)
+
+
 def _remove_leftovers(place: Path) -> None:
     """Remove what killed writes of this very file left behind."""
-    leftover = re.compile(re.escape(f".{place.name}.") + r"[0-9a-f]{8}\.partial")
+    leftover = re.compile(re.escape(_stem(place)) + r"\.[0-9a-f]{8}\.partial")
     for name in os.listdir(place.parent):
         if leftover.fullmatch(name) and stat.S_ISREG(_mode(place.parent / name)):
             with contextlib.suppress(OSError):  # locked, so it is being written; or somebody else's

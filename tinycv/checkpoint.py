@@ -47,7 +47,9 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, A
     """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one
     file, atomically.
 
-    Folders are made. A link is written through, and an old file's permissions stay. Leftovers of
+    JSON has one kind of list and one of number: a tuple in the state comes back as a list, and a
+    number of an enum as that number.
+    Folders are made. A symbolic link is written through, and an old file's permissions stay. Leftovers of
     killed writes (".NAME.xxxxxxxx.partial" beside it) are removed first, those that another process
     is writing are not; of two who write one path at the same time the last wins, and the file is
     whole.
@@ -107,10 +109,15 @@ def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]
 
 
 def save_model(path: str | os.PathLike, model: Module) -> None:
-    """Write the model's parameters and buffers, by name. Errors as ``save``."""
+    """Write the model's parameters and buffers, by name. Errors as ``save``, and ValueError for a
+    weight that is NaN, which ``load_model`` would refuse; the old file then stays.
+    """
     _refuse_what_is_no_model("save_model", model)
     path = atomic.file_path(path, "save_model: path")
-    save(path, model.state_dict(), {"model": type(model).__name__})
+    arrays = {name: to_numpy(t._data) for name, t in model.state_dict().items()}
+    if nans := with_nan(arrays):
+        raise ValueError(f"save_model: {type(model).__name__} was not saved; NaN in: {listed(nans)}")
+    save(path, arrays, {"model": type(model).__name__})
 
 
 def load_model(path: str | os.PathLike, model: Module) -> None:
@@ -232,7 +239,7 @@ def _packed(name: str, value: Any) -> np.ndarray:
     """In C order and this machine's byte order: safetensors copies memory as it lies."""
     array = value._data if isinstance(value, Tensor) else value
     known = isinstance(array, (np.ndarray, np.generic)) or array_module(array) is not np
-    if not known or isinstance(array, np.ma.MaskedArray):
+    if not known or isinstance(array, (np.ma.MaskedArray, np.matrix)):
         raise TypeError(f"save: {short(name)} is {type(value).__name__} {shown(value)}; it must be "
                         f"an array or a Tensor")
     array = to_numpy(array)
@@ -242,8 +249,8 @@ def _packed(name: str, value: Any) -> np.ndarray:
 
 
 def _as_json(state: dict[str, Any]) -> str:
-    """The state's text. TypeError or ValueError for what JSON lacks, or would give back as
-    something else.
+    """The state's text. TypeError or ValueError for what JSON lacks, and for keys that it would
+    give back as words.
     """
     try:
         text = json.dumps(state)

@@ -9,7 +9,8 @@
     entry (i, j, ...) of a tensor is number  offset + i strides[0] + j strides[1] + ...  of its storage
 
 differs from torch.load(path, weights_only=True): bfloat16 becomes float32, which holds the same numbers; a view that
-repeats its numbers (``expand``) is refused.  As there, tensors that shared a storage share their memory.
+repeats its numbers (``expand``) is refused, and so is one that PyTorch negates only when it is read (``x.conj().imag``).
+As there, tensors that shared a storage share their memory.
 
 Read before: torch_pickle.py, why this is safe.   Used by checkpoint.load, which tells what a file is by how it begins.
 """

@@ -89,11 +89,20 @@ class Machine:
         if name == ORDERED and not arguments:
             self.push({})
         elif name == TENSOR and len(arguments) in (6, 7):       # then requires_grad, hooks, metadata
+            self.as_stored(*arguments[6:])
             self.push(self.store.view(*arguments[:4]))
         elif name == PARAMETER and len(arguments) == 3 and isinstance(arguments[0], np.ndarray):
             self.push(arguments[0])
         else:
             raise Refused(f"damaged: its pickle calls {name} with arguments that torch.save does not write")
+
+    def as_stored(self, metadata: Any = None) -> None:
+        """Refused unless a tensor's numbers are those of its storage. PyTorch negates or conjugates
+        some views only when they are read, and notes that in the metadata: {"neg": True}.
+        """
+        if metadata:
+            raise Refused(f"refused: a tensor's numbers are not those in its storage "
+                          f"({short(metadata)}): save it after .resolve_neg().resolve_conj()")
 
     def set_items(self, pairs: list | tuple) -> None:
         target = self.stack[-1]

@@ -101,10 +101,7 @@ def test_a_tiff_whose_white_is_0_is_turned_round(tmp_path):
 
 
 def test_a_tiff_of_12_bits_is_divided_by_4095(tmp_path):
-    values = np.rint(RAMP * 4095).astype(int).ravel()
-    pairs = zip(values[::2], values[1::2], strict=True)
-    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
-    (tmp_path / "a.tif").write_bytes(tiff((6, 8, packed), 12, 1))
+    (tmp_path / "a.tif").write_bytes(tiff((6, 8, tiff12(RAMP)), 12, 1))
     np.testing.assert_allclose(pixels(open_photo(tmp_path / "a.tif", 1))[0], RAMP, atol=1 / 4095)
 
 
@@ -132,6 +129,54 @@ def test_a_deep_photo_is_turned_as_its_camera_noted(turn, tmp_path):
         grey.save(tmp_path / f"grey_{name}", exif=exif)
         np.testing.assert_allclose(pixels(open_photo(tmp_path / name, 1)), pixels(open_photo(tmp_path / f"grey_{name}", 1)),
                                    atol=0.51 / 255)
+
+
+def tiff12(values):
+    """The strip of a TIFF of 12 bits: two numbers in three bytes."""
+    whole = np.rint(values * 4095).astype(int).ravel()
+    pairs = zip(whole[::2], whole[1::2], strict=True)
+    return b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+
+
+SIXTEEN = np.rint(RAMP * 65535).astype("<u2").tobytes()
+DEEP = {"12 bits": (tiff12(RAMP), 12, 1, 1), "16 bits": (SIXTEEN, 16, 1, 1), "turned round": (SIXTEEN, 16, 0, 1),
+        "floats": (RAMP.astype("<f4").tobytes(), 32, 1, 3), "floats, turned round": (RAMP.astype("<f4").tobytes(), 32, 0, 3)}
+HANDLED = {"crop": lambda im: im.crop((0, 0, 8, 6)), "copy": lambda im: im.copy(), "resize": lambda im: im.resize((8, 6)),
+           "turned": lambda im: im.rotate(180).rotate(180), "of a copy": lambda im: im.copy().crop((0, 0, 8, 6))}
+
+
+@pytest.mark.parametrize("deep", DEEP)
+@pytest.mark.parametrize("handled", HANDLED)
+def test_a_deep_tiff_that_pillow_handled_is_refused_and_what_open_photo_returns_is_not(handled, deep, tmp_path):
+    body, bits, photometric, kind = DEEP[deep]
+    (tmp_path / "a.tif").write_bytes(tiff((6, 8, body), bits, photometric, kind))
+    want = RAMP if photometric else 1 - RAMP
+    with Image.open(tmp_path / "a.tif") as picture:
+        np.testing.assert_allclose(pixels(picture)[0], want, atol=1 / 4095)
+        for call in (lambda: pixels(HANDLED[handled](picture)), lambda: square(HANDLED[handled](picture), 4)):
+            with pytest.raises(ValueError, match="cut out of a TIFF, and lost the tags .* open_photo"):
+                call()
+    found = pixels(HANDLED[handled](open_photo(tmp_path / "a.tif", 1)))
+    np.testing.assert_allclose(found[0], want, atol=1 / 4095)
+
+
+@pytest.mark.parametrize("mode, kind", [("I;16", "png"), ("L", "tiff"), ("RGB", "tiff"), ("L", "bmp")])
+def test_other_pictures_that_pillow_handled_are_read_as_before(mode, kind, tmp_path):
+    image_of(RAMP, mode).save(tmp_path / "a", kind)
+    with Image.open(tmp_path / "a") as picture:
+        np.testing.assert_array_equal(pixels(picture.copy()), pixels(picture))
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_of_signed_integers_of_any_depth_is_refused(bits, order, tmp_path):
+    body = np.arange(48).astype(f"{order}i{bits // 8}").tobytes()
+    (tmp_path / "a.tif").write_bytes(tiff((6, 8, body), bits, 1, 2, order))
+    for channels in (1, 3):
+        with pytest.raises(ValueError, match="a.tif: it holds signed or 32-bit integers"):
+            open_photo(tmp_path / "a.tif", channels)
+    with Image.open(tmp_path / "a.tif") as picture, pytest.raises(ValueError, match="pixels: photo: it holds signed"):
+        pixels(picture)
 
 
 def test_what_is_drawn_over_white_by_a_filter_is_cut_off():

@@ -1,10 +1,15 @@
 import gzip
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from tinycv.data import idx_folder, read_idx, write_idx
@@ -125,6 +130,113 @@ def test_a_damaged_gzip_stream_is_refused(tmp_path, damage):
     path.write_bytes(damage(gzip.compress(header(8, 1000) + noise)))
     with pytest.raises(ValueError, match=r"a\.gz: the gzip stream is damaged \(.+\); fetch the file again"):
         read_idx(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=4), st.integers(0, 99), st.booleans())
+def test_a_gzip_file_may_have_parts_a_name_and_zeros_behind_it(tmp_path, body, cuts, zeros, named):
+    content = header(8, len(body)) + body
+    places = [0, *sorted(cuts), len(content)]
+    packed = b""
+    for start, stop in zip(places, places[1:], strict=False):
+        part = gzip.compress(content[start:stop])
+        if named:
+            part = part[:3] + b"\x08" + part[4:10] + b"a name\0" + part[10:]
+        packed += part + bytes(zeros)
+    (tmp_path / "a.gz").write_bytes(packed)
+    assert read_idx(tmp_path / "a.gz").tobytes() == body
+    assert gzip.decompress(packed) == content                               # as Python's own reader finds
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.data())
+def test_a_gzip_file_with_any_byte_changed_is_refused_or_the_same(tmp_path, data):
+    body = np.random.default_rng(0).bytes(200)
+    packed = bytearray(gzip.compress(header(8, 200) + body, mtime=0))
+    where = data.draw(st.integers(2, len(packed) - 1))
+    packed[where] ^= 1 << data.draw(st.integers(0, 7))
+    (tmp_path / "a.gz").write_bytes(packed)
+    try:
+        assert read_idx(tmp_path / "a.gz").tobytes() == body
+        assert where < 10                                                   # a flag, the time, the system
+    except ValueError as error:
+        assert "a.gz: " in str(error)                                       # damaged, or too long, or of no type
+
+
+LONG = 30_000_000
+NAMED = b"\x1f\x8b\x08\x08" + bytes(6)                                      # a gzip file whose name follows
+
+
+@pytest.mark.parametrize("content, words", [
+    (gzip.compress(header(8, 1) + b"7") + bytes(LONG), None),
+    (gzip.compress(header(8, 1) + b"7") + bytes(LONG) + b"x", "damaged"),
+    (NAMED + b"a" * LONG, "damaged .it is cut short."),
+    (gzip.compress(b"") * (LONG // 20) + gzip.compress(header(8, 1) + b"7"), "more than 31000 parts")],
+    ids=["zeros", "zeros and one more", "a name", "empty parts"])
+def test_a_long_gzip_file_of_nothing_costs_little_time(content, words, tmp_path):
+    (tmp_path / "a.gz").write_bytes(content)
+    began = time.process_time()
+    if words:
+        with pytest.raises(ValueError, match=words):
+            read_idx(tmp_path / "a.gz")
+    else:
+        assert read_idx(tmp_path / "a.gz").tolist() == [55]
+    assert time.process_time() - began < 3                                  # 8 s before, of a fast machine
+
+
+@pytest.mark.parametrize("code, shape", [(8, (10, 8000, 8000)), (0x0E, (2**25,)), (8, (2**28,))])
+def test_a_small_gzip_file_of_much_is_refused_before_it_is_unpacked(code, shape, tmp_path):
+    squeeze = zlib.compressobj(1, wbits=31)
+    size = int(np.prod(shape)) * (8 if code == 0x0E else 1)
+    packed = squeeze.compress(header(code, *shape))
+    packed += b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(size >> 20))
+    (tmp_path / "a.gz").write_bytes(packed + squeeze.compress(bytes(size % (1 << 20))) + squeeze.flush())
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"a.gz: {size} bytes in a gzip file of .*gunzip if you expect"):
+        read_idx(tmp_path / "a.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_what_read_idx_would_refuse_is_not_written_over_a_good_file(tmp_path):
+    even = np.zeros((2**26 + 1,), np.uint8)
+    write_idx(tmp_path / "a.gz", even[:2**26])
+    good = (tmp_path / "a.gz").read_bytes()
+    assert read_idx(tmp_path / "a.gz").shape == (2**26,)
+    with pytest.raises(ValueError, match="write_idx to a name without .gz"):
+        write_idx(tmp_path / "a.gz", even)
+    assert (tmp_path / "a.gz").read_bytes() == good
+    write_idx(tmp_path / "a", even)
+    assert read_idx(tmp_path / "a").shape == even.shape
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from tinycv.data import write_idx
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_idx(sys.argv[1], np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8))
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_and_no_other(path):
+    write_idx(path, np.arange(9, dtype=np.uint8))
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True)
+    assert done.stdout == "File too large\n", done.stderr
+    assert read_idx(path).tolist() == list(range(9)) and list(path.parent.iterdir()) == [path]
+
+
+def test_one_array_makes_one_file_at_any_time_of_day(path, monkeypatch):
+    write_idx(path, np.arange(9, dtype=np.uint8))
+    first = path.read_bytes()
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    write_idx(path, np.arange(9, dtype=np.uint8))
+    assert path.read_bytes() == first
 
 
 @pytest.mark.parametrize("dtype", ["i8", "u2", "?", "c8"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import deque
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from tinycv.generative import turns as module
 from tinycv.generative.gan import HINGE, NON_SATURATING, R1, WASSERSTEIN, Conditional, GradientPenalty, Packed
 from tinycv.generative.turns import Players, fit_gan, held
 from tinycv.generative.unrolled import unrolled
+from tinycv.nn.module import parts_in
 from tinycv.optim import SGD, Adam, warmup_linear
 
 RATE = 0.1
@@ -362,7 +365,8 @@ class Tied(nn.Module):
         self.frozen.requires_grad = False
         layer = nn.Linear(3, 3, bias=False).to("float64")
         layer.weight = w
-        places = {"attribute": layer, "list": [layer], "dict": {"a": {"b": layer}}, "tuple": ([layer],)}
+        places = {"attribute": layer, "list": [layer], "dict": {"a": {"b": layer}}, "tuple": ([layer],),
+                  "deque": deque([1, (layer,)])}
         self.bias, self.parts = b, places[place]
 
     def forward(self, x):
@@ -370,7 +374,7 @@ class Tied(nn.Module):
         return layer(tinycv.tanh(x @ self.weight + self.bias)) * self.frozen
 
 
-@pytest.mark.parametrize("place", ["attribute", "list", "dict", "tuple"])
+@pytest.mark.parametrize("place", ["attribute", "list", "dict", "tuple", "deque"])
 def test_a_tied_weight_stays_one_weight_in_the_unrolled_network(place):
     network, x = Tied(place), Tensor(np.random.default_rng(1).normal(size=(5, 3)))
     before = {path: dict(vars(part)) for path, part in network.named_modules()}
@@ -385,6 +389,26 @@ def test_a_tied_weight_stays_one_weight_in_the_unrolled_network(place):
         np.testing.assert_allclose((network(x) ** 2).mean().item(), loss_at(w, b).item(), rtol=1e-10)
     for path, part in network.named_modules():
         assert all(value is before[path][name] for name, value in vars(part).items())
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque, lambda held: {"a": held}, lambda held: deque([held]),
+                                  lambda held: {"a": deque(held)}])
+def test_a_parameter_in_any_container_is_unrolled(kind):
+    @dataclass
+    class Holder(nn.Module):                                        # compares by value, so it has no hash
+        held: object
+
+        def forward(self, x):
+            (weight,) = [part for _, part in parts_in("", self.held)]
+            return (x * weight).sum()
+
+    network, x = Holder(kind([tinycv.Parameter(np.ones(1))])), Tensor(np.ones(1), requires_grad=True)
+    network.part = Holder([])
+    with unrolled(network, lambda: network(x), steps=1, lr=0.5):
+        found = network(x)
+        assert found.item() == 0.5                                  # 1 - lr x, times x = 1
+        assert tinycv.grad(found, [x])[0].item() == 0               # of x (1 - lr x): 1 - 2 lr x
+    assert network(x).item() == 1
 
 
 def test_a_network_is_its_own_again_after_an_error_in_the_loss():

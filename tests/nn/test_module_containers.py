@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Parameter, Tensor, checkpoint, nn
+from tinycv.nn.module import parts_in
 from tinycv.optim import SGD
 
 
@@ -99,9 +102,62 @@ def test_a_parameter_in_a_list_learns_moves_and_is_saved(device):
         "parts.0": [-2, -2], "parts.1.b": [-2, -2]}
 
 
-def test_a_set_of_parts_is_refused():
-    with pytest.raises(TypeError, match="attribute parts of a Module is a set"):
-        list(Holder({nn.Linear(1, 1)}).parameters())
+@dataclass
+class Record:
+    """A part, perhaps in a list, and a word beside it."""
+
+    part: object
+    word: str = "a"
+
+
+OTHERS = {
+    "set": lambda part: {part}, "frozenset": lambda part: frozenset([part]),
+    "UserDict": lambda part: UserDict(a=part), "UserList": lambda part: UserList([part]),
+    "mappingproxy": lambda part: MappingProxyType({"a": part}),
+    "ChainMap": lambda part: ChainMap({"b": 1}, {"a": part}),
+    "dict_values": lambda part: {"a": part}.values(), "dict_items": lambda part: {"a": part}.items(),
+    "SimpleNamespace": lambda part: SimpleNamespace(a=part), "Record": Record,
+    "an array": lambda part: np.array([None, part], object)}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("around", [lambda box: box, lambda box: [box], lambda box: {"x": (box,)}])
+@given(plan=NESTED)
+def test_parts_in_a_container_of_another_kind_are_refused(kind, around, plan):
+    expected = {}
+    content = built(plan, "", expected)
+    if "set" in kind:
+        content = nn.Linear(1, 1) if expected else "word"       # a set takes nothing that changes
+    if kind == "an array" and isinstance(content, list):
+        content = tuple(content)
+    model = Holder(around(OTHERS[kind](content)))
+    if has_part(content):
+        with pytest.raises(TypeError, match=f"attribute parts.* of a Module is (a )?{kind} of parts"):
+            list(model.parameters())
+    else:
+        assert not list(model.parameters())
+
+
+def has_part(content):
+    return any(True for _ in parts_in("", content))
+
+
+@pytest.mark.parametrize("held", [Parameter(np.ones(2)), nn.Linear(1, 1), [nn.ReLU(), nn.Linear(1, 1)],
+                                  {"a": {"b": nn.Linear(1, 1)}}])
+def test_a_part_in_the_body_of_a_class_is_refused(held):
+    with pytest.raises(TypeError, match="Careless: held has Parameters and stands in the body"):
+        type("Careless", (nn.Module,), {"held": held})
+
+
+def test_what_does_not_learn_may_stand_in_the_body_of_a_class():
+    careful = type("Careful", (nn.Module,), {"act": nn.ReLU(), "mean": Tensor([0.5]), "sizes": [1, 2]})
+    assert not list(careful().parameters())
+
+
+def test_a_part_that_knows_its_whole_is_shown():
+    model = Holder([nn.ReLU()])
+    model.me, model.parts[0].whole = model, model
+    assert repr(model) == "Holder(\n  (parts.0): ReLU(\n    (whole): ...\n  )\n  (me): ...\n)"
 
 
 def test_two_tensors_of_one_name_are_refused():
@@ -153,6 +209,32 @@ def test_a_slice_is_a_sequential_of_the_same_layers(count, ends, step):
     for layer in layers[slice(*ends, step)]:
         expected = layer(expected)
     assert (part(x).numpy() == expected.numpy()).all()
+
+
+@given(st.integers(1, 5), st.tuples(*[st.none() | st.integers(-6, 6)] * 2), st.sampled_from([None, 1, 2, -1]))
+def test_a_slice_of_layers_is_deleted(count, ends, step):
+    layers = [nn.ReLU() for _ in range(count)]
+    model, kept = nn.Sequential(*layers), list(layers)
+    del model[slice(*ends, step)], kept[slice(*ends, step)]
+    assert list(model) == kept
+
+
+def test_a_slice_takes_no_layer_and_a_bad_one_deletes_none():
+    model = nn.Sequential(nn.ReLU(), nn.Tanh())
+    with pytest.raises(TypeError, match=r"index is slice\(0, 1, None\); a layer takes one place"):
+        model[0:1] = nn.ReLU()
+    with pytest.raises(TypeError, match="Sequential: start of the slice is 0.5; it must be a whole"):
+        del model[0.5:]
+    assert len(model) == 2
+
+
+def test_a_subclass_that_begins_without_its_base_is_told_so():
+    class Hasty(nn.Sequential):
+        def __init__(self):
+            self.append(nn.ReLU())
+
+    with pytest.raises(AttributeError, match=r"Hasty: .* calls super\(\).__init__\(\) before"):
+        Hasty()
 
 
 @given(st.integers(1, 4), st.integers(-6, 6), st.sampled_from([int, np.int64, np.int8, lambda i: np.array(i)]))

@@ -1,6 +1,9 @@
 """Spectral norm: the greatest singular value, its gradient, and when it moves."""
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from certified import certify_layer
@@ -102,7 +105,7 @@ class Box(nn.Module):
 @pytest.mark.parametrize("box", [
     lambda a, b: [a, b], lambda a, b: (a, b), lambda a, b: {"a": a, "b": b}, lambda a, b: [[a], (b,)],
     lambda a, b: {"x": [{"y": (a,)}], "z": Box({"b": b})}, lambda a, b: nn.Sequential(a, Box([b])),
-    lambda a, b: Box((a, [b]))])
+    lambda a, b: Box((a, [b])), lambda a, b: deque([a, b]), lambda a, b: deque([(b,), {"a": deque([a])}], maxlen=2)])
 def test_layers_in_any_container_are_normed_once(box):
     a, b = nn.Linear(3, 3), nn.Conv2d(2, 2, 3)
     parts = box(a, b)
@@ -114,6 +117,18 @@ def test_layers_in_any_container_are_normed_once(box):
     spectral_norm(network)                                          # what is normed stays as it is
     assert names == [n for n, _ in network.named_tensors()]
     assert type(network.parts[0]) is type(parts)
+
+
+def test_a_network_that_compares_by_value_is_normed_too():
+    @dataclass
+    class Pair(nn.Module):
+        first: nn.Module
+        second: nn.Module
+
+    one, other = Pair(nn.Linear(2, 2), nn.ReLU()), Pair(nn.Linear(2, 2), nn.ReLU())
+    assert Pair.__hash__ is None
+    network = spectral_norm(Box([one, other]))
+    assert sum(isinstance(m, SpectralNorm) for m in network.modules()) == 2
 
 
 def test_a_network_whose_parts_know_it_is_normed_too():

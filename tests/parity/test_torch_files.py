@@ -105,3 +105,13 @@ def test_a_file_of_the_old_format_is_refused_with_the_command_that_converts_it(t
     code = str(caught.value).split('python -c "')[1].removesuffix('"')
     exec(code.replace("old.pt", str(tmp_path / "old.pt")).replace("new.pt", str(tmp_path / "new.pt")))
     np.testing.assert_array_equal(checkpoint.load(tmp_path / "new.pt")[0]["a"], BASE.numpy())
+
+
+def test_a_view_that_pytorch_negates_when_it_is_read_is_refused_until_it_is_resolved(tmp_path):
+    negative = torch.view_as_complex(torch.randn(3, 2)).conj().imag
+    assert negative.is_neg()
+    torch.save({"w": negative}, tmp_path / "w.pt")
+    with pytest.raises(checkpoint.CheckpointError, match="resolve_neg"):
+        checkpoint.load(tmp_path / "w.pt")
+    torch.save({"w": negative.resolve_neg()}, tmp_path / "w.pt")
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "w.pt")[0]["w"], negative.numpy(force=True))

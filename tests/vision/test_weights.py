@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -140,6 +142,41 @@ def test_a_config_that_makes_no_sense_is_refused(content, words, path):
     (path.parent / "config.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(CheckpointError, match=words):
         load_vit(path)
+
+
+@pytest.mark.parametrize("content, words", [
+    ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 letters have more values"),
+    (" " * 8_000_001, "it has 8000001 bytes, and 8000000 are the most"),
+    ("[" * 100_000, "RecursionError"), (None, "it is not an ordinary file")])
+def test_a_config_that_would_cost_much_or_be_waited_for_is_refused(content, words, path):
+    foreign(path, "huggingface")
+    beside = path.parent / "config.json"
+    os.mkfifo(beside) if content is None else beside.write_text(content)
+    began = time.process_time()
+    with pytest.raises(CheckpointError, match=f"config.json: not the config.json of a ViT: .*{words}"):
+        load_vit(path)
+    assert time.process_time() - began < 2
+
+
+def test_a_config_with_the_labels_of_imagenet_21k_is_read(path):
+    names = {str(i): f"n{i:08}: a name of some words, and another" for i in range(21_843)}
+    foreign(path, "huggingface", small(num_classes=len(names)))
+    config(path, num_attention_heads=2, id2label=names, label2id={v: k for k, v in names.items()})
+    assert load_vit(path)[1]["labels"] == list(names.values())
+
+
+@LAYOUT
+def test_a_model_with_a_nan_is_not_saved_over_a_good_file(layout, path):
+    model = small()
+    save_vit(path, model, layout)
+    good, array = path.read_bytes(), model.norm.weight.numpy().copy()
+    array[-1] = np.nan
+    model.load_state_dict({"norm.weight": array}, strict=False)
+    with pytest.raises(ValueError, match="^save_vit: the model was not saved; NaN in: norm.weight$"):
+        save_vit(path, model, layout)
+    assert path.read_bytes() == good
+    with pytest.raises(ValueError, match="save_vit: path is .*; it must name a file"):
+        save_vit(f"{path}/", small(), layout)
 
 
 def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):

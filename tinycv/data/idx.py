@@ -10,12 +10,17 @@ Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section on file fo
 """
 
 import gzip
+import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from tinycv import atomic
 
 from . import doors
 
@@ -23,6 +28,10 @@ CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 TYPES = {code: np.dtype(name) for code, name in CODES.items()}
 MOST_AXES = 64                                  # NumPy's own limit
 BLOCK = 1 << 20
+FREE_BYTES, TIMES_PACKED = 1 << 26, 100         # a gzip file may become so many bytes, or times its own
+GZIP = 16 + zlib.MAX_WBITS                      # what zlib calls the format
+PACKED = 1 << 16                                # bytes that are read at a time
+FREE_PARTS, BYTES_EACH = 1000, 1000             # so many parts, and one more for so many bytes of the file
 
 FilePath = str | Path
 
@@ -31,16 +40,17 @@ def read_idx(path: FilePath) -> np.ndarray:
     """The array of one IDX file, in this machine's byte order. Raises ValueError when the file is damaged.
 
     Memory follows what the file really holds, never what its header claims; and of a gzip stream no more is unpacked than
-    the header says. Whoever expects a shape can look at the header alone: ``idx_header``.
+    the header says, nor much more than a hundred times the file. Whoever expects a shape can look at the header alone:
+    ``idx_header``.
     """
     path = doors.file(path, "read_idx: path")
-    try:
-        with _open(path) as stream:
-            dtype, shape = _read_header(path, stream)
-            expected = prod(shape) * dtype.itemsize
-            body = _read_at_most(expected + 1, stream)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+    with _opened(path) as stream:
+        dtype, shape = _read_header(path, stream)
+        expected = prod(shape) * dtype.itemsize
+        if isinstance(stream, _Unpacked):
+            _expect_modest(path, expected, path.stat().st_size, "fetch the file again, or unpack it "
+                           "with gunzip if you expect so many")
+        body = _read_at_most(expected + 1, stream)
     if len(body) != expected:
         state, found = ("cut short", len(body)) if len(body) < expected else ("too long", "more")
         raise ValueError(
@@ -53,16 +63,16 @@ def read_idx(path: FilePath) -> np.ndarray:
 def idx_header(path: FilePath) -> tuple[np.dtype, tuple[int, ...]]:
     """The dtype and shape that one IDX file claims to hold. Reads a few bytes; errors as ``read_idx``."""
     path = doors.file(path, "idx_header: path")
-    try:
-        with _open(path) as stream:
-            return _read_header(path, stream)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+    with _opened(path) as stream:
+        return _read_header(path, stream)
 
 
 def write_idx(path: FilePath, array: np.ndarray) -> None:
-    """Write ``array`` as IDX, gzipped when ``path`` ends in .gz. Raises TypeError for a type IDX lacks."""
-    path = doors.path(path, "write_idx: path")
+    """Write ``array`` as IDX, gzipped when ``path`` ends in .gz. An old file stays until the new one is whole.
+
+    TypeError for a type that IDX lacks; ValueError for an array so even that ``read_idx`` would refuse it gzipped.
+    """
+    path = atomic.file_path(path, "write_idx: path")
     array = doors.array(array, "write_idx: array", kinds=doors.NUMBERS + "c")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"write_idx: path: {path}: " + ("this is a folder" if path.is_dir() else
@@ -73,8 +83,11 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
         names = ", ".join(dtype.name for dtype in TYPES.values())
         raise TypeError(f"write_idx: {path}: IDX has no {array.dtype}, only {names}; convert it with .astype(...)")
     header = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    with (gzip.open if str(path).endswith(".gz") else open)(path, "wb") as file:
-        file.write(header + array.astype(big_endian).tobytes())
+    data = header + array.astype(big_endian).tobytes()
+    if str(path).endswith(".gz"):
+        data = gzip.compress(data, mtime=0)     # one array, one file: no time of day is in it
+        _expect_modest(path, array.nbytes, len(data), "write_idx to a name without .gz")
+    atomic.write(path, data)
 
 
 def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -123,11 +136,65 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
     )
 
 
-def _open(path: FilePath) -> BinaryIO:
-    """The file's bytes, unzipped if they are zipped."""
+@contextmanager
+def _opened(path: Path) -> Iterator["BinaryIO | _Unpacked"]:
+    """The file's bytes, unzipped if they are zipped. ValueError, with the path, for a damaged gzip stream."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"    # the content decides: files get renamed
-    return (gzip.open if zipped else open)(path, "rb")
+        file.seek(0)
+        try:
+            yield _Unpacked(file) if zipped else file
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+
+
+class _Unpacked:
+    """The bytes of a gzip file. zlib tests the checksum of each part.
+
+    Python's gzip takes names, and zeros behind the end, one byte at a time, 4 MB in a second; and
+    a file may have any number of parts that hold nothing.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.packed, self.unpack, self.parts = file, b"", None, 0
+        self.most = FREE_PARTS + os.fstat(file.fileno()).st_size // BYTES_EACH
+
+    def read(self, count: int) -> bytes:
+        """``count`` bytes, or fewer at the end. EOFError or zlib.error where the stream is damaged."""
+        found = bytearray()
+        while len(found) < count and self._goes_on():
+            found += self.unpack.decompress(self.packed, count - len(found))
+            self.packed = self.unpack.unconsumed_tail or self.unpack.unused_data
+            if self.unpack.eof:
+                self.unpack = None
+        return bytes(found)
+
+    def _goes_on(self) -> bool:
+        """Whether there is more: packed bytes at hand, and the part that unpacks them."""
+        while True:
+            if self.unpack is None:
+                self.packed = self.packed.lstrip(b"\0")     # between parts, zeros fill the space
+            if self.packed:
+                break
+            self.packed = self.file.read(PACKED)
+            if not self.packed and self.unpack is None:
+                return False
+            if not self.packed:
+                raise EOFError("it is cut short")
+        if self.unpack is None:
+            self.unpack, self.parts = zlib.decompressobj(GZIP), self.parts + 1
+        if self.parts > self.most:
+            raise zlib.error(f"it has more than {self.most} parts")
+        return True
+
+
+def _expect_modest(path: Path, count: int, packed: int, hint: str) -> None:
+    """ValueError for a gzip file of ``packed`` bytes that would become ``count``: a thousand times
+    as many, at worst.
+    """
+    most = max(FREE_BYTES, TIMES_PACKED * packed)
+    if count > most:
+        raise ValueError(f"{path}: {count} bytes in a gzip file of {packed}; {most} are the most: {hint}")
 
 
 def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int, ...]]:

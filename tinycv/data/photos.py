@@ -6,7 +6,8 @@ Needs Pillow, which matplotlib brings. Images are turned as their camera noted (
 by their depth (depths.py). Of an animation or a file of many pages the first picture is read.
 
 A small file can describe a huge picture. What a picture costs is known from its header, before it is decoded, and one
-that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is one that would be huge after scaling.
+that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is one that would be huge after scaling, or
+unscaled as floats, and one in too many pieces (photo_costs.py).
 """
 
 from math import floor
@@ -20,10 +21,12 @@ from tinycv.engine.arguments import choice, number, shown
 from . import doors
 from .depths import Unreadable, in_mode
 from .extra import import_extra
+from .photo_costs import pieces
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 LARGEST_SIDE = 2 ** 14                              # of a square
+UNSCALED_PIXELS = 2 ** 24                           # of a photo in a folder that is read without a size
 SCALED_PIXELS, SCALED_SQUARES = 2 ** 24, 16         # a scaled photo has at most so many pixels, or times its square
 
 
@@ -33,7 +36,8 @@ def image_folder(
     """Images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, and the names of the classes, in order.
 
     Each folder in ``path`` is a class, and all images below it are its examples. size: the side of the square that each
-    image is cut to (see ``square``); None leaves them as they are, and then all must be of one size.
+    image is cut to (see ``square``); None leaves them as they are, and then all must be of one size, of 16 million
+    pixels at most.
     FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that is broken or differs.
     """
     path = doors.path(path, "image_folder: path")
@@ -42,17 +46,17 @@ def image_folder(
     files, labels, names = _listed(path)
     images = None
     for i, file in enumerate(files):
-        photo = open_photo(file, channels)
-        if size is not None:
-            image = _squared(photo, size, str(file))
-        elif images is not None and photo.size[::-1] != images.shape[2:]:
+        photo = _opened(file, channels, None if size is not None else UNSCALED_PIXELS)
+        sides = photo.size[::-1] if size is None else (size, size)
+        if images is None:
+            images = np.empty((len(files), channels, *sides), np.float32)
+        if sides != images.shape[2:]:
             raise ValueError(f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give size= to "
                              "cut all to one")
+        if size is None:
+            _values(photo, images[i])
         else:
-            image = pixels(photo)
-        if images is None:
-            images = np.empty((len(files), *image.shape), np.float32)
-        images[i] = image
+            images[i] = _squared(photo, size, str(file))
     return images, labels, names
 
 
@@ -61,14 +65,20 @@ def open_photo(path: str | Path, channels: int = 3) -> Any:
 
     ValueError, with the path, for what is no whole image, is huge, or has values that say nothing of brightness.
     """
-    path, channels = doors.path(path, "open_photo: path"), _channels(channels, "open_photo")
+    return _opened(doors.path(path, "open_photo: path"), _channels(channels, "open_photo"))
+
+
+def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
+    """``open_photo``. unscaled: how many pixels a photo may have that is not going to be scaled."""
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
     if not path.is_file():
         raise FileNotFoundError(f"open_photo: {path}: there is no such file"
                                 + (", but a folder" if path.is_dir() else ""))
     try:
+        if problem := pieces(path):
+            raise Unreadable(problem)
         with image.open(path) as photo:
-            _expect_modest(photo, image.MAX_IMAGE_PIXELS)
+            _expect_modest(photo, image.MAX_IMAGE_PIXELS, unscaled)
             photo.load()
             ops.exif_transpose(photo, in_place=True)
             return in_mode(photo, channels)
@@ -98,13 +108,13 @@ def pixels(photo: Any) -> np.ndarray:
     return _values(_plain(photo, "pixels"))
 
 
-def _values(photo: Any) -> np.ndarray:
-    """``pixels`` of an image in one of the modes of depths.READ."""
+def _values(photo: Any, out: np.ndarray | None = None) -> np.ndarray:
+    """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if there is one."""
     values = np.asarray(photo)
     if values.dtype == np.uint8:
         values = values[:, :, None] if values.ndim == 2 else values            # (H, W, C)
-        return np.divide(values.transpose(2, 0, 1), 255, dtype=np.float32)
-    return np.clip(values[None], 0, 1)              # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
+        return np.divide(values.transpose(2, 0, 1), 255, out=out, dtype=np.float32)
+    return np.clip(values[None], 0, 1, out=out)     # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
 
 
 def _squared(photo: Any, size: int, what: str, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
@@ -133,7 +143,7 @@ def _plain(photo: Any, who: str) -> Any:
         raise ValueError(f"{who}: photo: {error}") from error
 
 
-def _expect_modest(photo: Any, most: int | None) -> None:
+def _expect_modest(photo: Any, most: int | None, unscaled: int | None) -> None:
     """Unreadable for an image that would be dear to decode, or that another program would have to run. Reads no pixel."""
     if photo.format == "EPS":
         raise Unreadable("PostScript is a program, not pixels: save it as PNG")
@@ -141,6 +151,9 @@ def _expect_modest(photo: Any, most: int | None) -> None:
     if most is not None and width * height > most:
         raise Unreadable(f"{width} x {height} are more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, {most}: a small file "
                          "can claim any number; raise that limit if the picture is what you expect")
+    if unscaled is not None and width * height > unscaled:
+        raise Unreadable(f"{width} x {height} are more pixels than a photo may have that is not scaled, {unscaled}: give "
+                         "size= to cut all to one")
 
 
 def _side(size: Any, what: str) -> int:

@@ -19,7 +19,7 @@ from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter
 from tinycv.engine.walk import grad
 from tinycv.generative.inputs import finite
-from tinycv.nn.module import Module
+from tinycv.nn.module import Module, parts_in
 from tinycv.nn.parts import exchanged
 
 
@@ -34,17 +34,18 @@ def unrolled(network: Module, loss_of: Callable[[], Any], steps: int, lr: float)
         raise TypeError(f"unrolled: network is {shown(network)}; it must be a Module")
     if member.get() is not None:
         raise RuntimeError("unrolled: inside a shard of a batch, other shards compute with the weights that it exchanges")
-    places = [(module, name, value) for module in network.modules() for name, value in vars(module).items()
-              if isinstance(value, (Parameter, list, tuple, dict))]
+    places = [(module, name, value) for module in network.modules()
+              for name, value in vars(module).items()
+              if any(isinstance(part, Parameter) for _, part in parts_in(name, value))]
     own = [p for p in network.parameters() if p.requires_grad]
-    now = dict(zip(own, own, strict=True))                          # what stands in the place of each of them
+    now = {id(p): p for p in own}                                   # what stands in the place of each of them
     try:
         for _ in range(steps):
             slopes = grad(loss_of(), list(now.values()), create_graph=True, allow_unused=True) if own else ()
             for p, slope in zip(own, slopes, strict=True):
-                now[p] = now[p] if slope is None else now[p] - lr * slope
+                now[id(p)] = now[id(p)] if slope is None else now[id(p)] - lr * slope
             for module, name, value in places:
-                setattr(module, name, exchanged(value, lambda part: now.get(part, part)))
+                setattr(module, name, exchanged(value, lambda part: now.get(id(part), part)))
         yield
     finally:
         for module, name, value in places:

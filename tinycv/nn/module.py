@@ -2,7 +2,8 @@
 
 A Module finds its parameters by looking at its own attributes, so there is nothing to register: a Parameter is
 learned, any other Tensor is a buffer (saved, moved, not learned), and a Module is a part. Lists, tuples and dicts of
-these are searched too. Names are the paths to them, joined by dots, as in PyTorch: ``blocks.0.norm1.weight``.
+these are searched too, and parts in a set or another container are refused. Names are the paths to them, joined by
+dots, as in PyTorch: ``blocks.0.norm1.weight``.
 
 differs: PyTorch does not find Parameters in a plain list or dict, which then never learn; here they are found, under the
 names that ParameterList and ParameterDict give.
@@ -10,23 +11,39 @@ names that ParameterList and ParameterDict give.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap, UserDict, UserList, deque
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from math import prod
 from operator import index
+from reprlib import recursive_repr
+from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend, capturing, state
 from tinycv.engine.arguments import flag, shown, size
-from tinycv.engine.tensor import Parameter, Tensor, as_array
+from tinycv.engine.tensor import Parameter, Tensor
+from tinycv.nn.fitted import Misshaped, fitted, float_type, is_dtype, same_values
 
+PLAIN = {type(None), bool, int, float, str, FunctionType}   # most attributes: nothing is in them
+UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
+              KeysView, ValuesView, ItemsView)
 
 class Module:
     """Base of every layer and model. Set attributes in ``__init__``, compute in ``forward``."""
 
     training = True
+
+    def __init_subclass__(cls, **options: Any):
+        """A layer in the body of a class would be one for all its objects, and never learn."""
+        super().__init_subclass__(**options)
+        for name, value in vars(cls).items():
+            for _, part in parts_in(name, value):
+                learned = part.parameters() if isinstance(part, Module) else [part]
+                if any(isinstance(p, Parameter) for p in learned):
+                    raise TypeError(f"{cls.__name__}: {name} has Parameters and stands in the body "
+                                    "of the class, where it is not found; set it in __init__")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} must define forward()")
@@ -43,7 +60,8 @@ class Module:
     def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
         """What this module holds itself: every Module and Tensor in an attribute, by name."""
         for name, value in vars(self).items():
-            yield from parts_in(name, value)
+            if type(value) not in PLAIN:
+                yield from parts_in(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         return ((name, part) for name, part in self.named_parts() if isinstance(part, Module))
@@ -130,13 +148,16 @@ class Module:
 
     def to(self, target: Any) -> Module:
         """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped."""
-        device = backend.resolve(target) if isinstance(target, str) and not _is_dtype(target) else None
+        device = backend.resolve(target) if isinstance(target, str) and not is_dtype(target) else None
         dtype = float_type(target, type(self).__name__) if device is None else None
         for _, t in self.named_tensors():
+            moved = t._data
             if device is not None:
-                t.data = backend.to_device(t._data, device)
+                moved = backend.to_device(t._data, device)
             elif t.dtype.kind == "f":
-                t.data = t._data.astype(dtype, copy=False)
+                moved = t._data.astype(dtype, copy=False)
+            if moved is not t._data:                    # a graph that saved it may still be walked
+                t.data = moved
             t.grad = None
         return self
 
@@ -187,6 +208,7 @@ class Module:
             target.data = array
         return missing, unexpected
 
+    @recursive_repr("...")                      # a part may know its whole
     def __repr__(self) -> str:
         parts = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
         own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor))
@@ -194,71 +216,54 @@ class Module:
         return f"{type(self).__name__}({own}{inner})"
 
 
-def same_values(a: Any, b: Any) -> bool:
-    """Whether two arrays of either device are equal, NaN to NaN."""
-    a, b = backend.to_device(a, "cpu"), backend.to_device(b, "cpu")
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-
-
 def joined(path: str, name: str) -> str:
     """"blocks" and "0" make "blocks.0"."""
     return f"{path}.{name}" if path and name else path or name
 
 
+def contents(value: Any) -> Iterable[tuple[Any, Any]]:
+    """(key, item) of everything in a container of one of the kinds in which parts are found.
+
+    The one place that says which kinds these are: a list, a tuple, a deque or a dict.
+    """
+    if isinstance(value, (list, tuple, deque)):
+        return enumerate(value)
+    return value.items() if isinstance(value, dict) else ()
+
+
 def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
-    """Modules and Tensors in an attribute by name: itself, or what lists, tuples and dicts hold at any depth."""
+    """Modules and Tensors in an attribute by name: itself, or what containers hold at any depth."""
     if isinstance(value, (Module, Tensor)):
         yield name, value
-    elif isinstance(value, (list, tuple, deque)):
-        for i, item in enumerate(value):
-            yield from parts_in(joined(name, str(i)), item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from parts_in(joined(name, str(key)), item)
-    elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Module, Tensor)) for item in value):
-        raise TypeError(f"the attribute {name} of a Module is a set of parts, which have no order to be named by; "
-                        "make it a list or a dict")
+    elif isinstance(value, (list, tuple, deque, dict)):
+        for key, item in contents(value):
+            if type(item) not in PLAIN:
+                yield from parts_in(joined(name, str(key)), item)
+    elif any(map(_has_part, hidden_in(value))):
+        kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise TypeError(f"the attribute {name} of a Module is {kind} of parts, where they are not "
+                        "found by name; make it a list or a dict")
 
 
-def float_type(target: Any, who: str) -> np.dtype:
-    """The float type that ``to`` is asked for."""
-    try:
-        dtype = np.dtype(target)
-    except (TypeError, ValueError):
-        dtype = None
-    if target is None or dtype is None or dtype.kind != "f":
-        raise TypeError(f"{who}.to: target is {shown(target)}; it must be a device ('cpu', 'gpu') or a float type "
-                        "('float32', tinycv.float64)")
-    return dtype
+def _has_part(value: Any) -> bool:
+    """Is it a part, or a container in which parts are found, with one in it?"""
+    if isinstance(value, (Module, Tensor)):
+        return True
+    return any(_has_part(item) for _, item in contents(value))
 
 
-class Misshaped(ValueError):
-    """Of another shape than the Tensor that it should be loaded into."""
-
-
-def fitted(value: Any, target: Tensor) -> np.ndarray:
-    """A copy of ``value`` on the host, in the shape and dtype of ``target``; ValueError or TypeError if it would lose
-    more than digits."""
-    array = as_array(value)
-    if array.shape != target.shape:
-        raise Misshaped(f"is {array.shape}, should be {target.shape}")
-    array, dtype = np.asarray(backend.to_numpy(array)), target.dtype
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"is an array of {array.dtype}, should be of {dtype}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        copy = np.array(array, dtype=dtype)
-    if dtype.kind == "f":
-        kept = not np.isinf(copy).any() or np.array_equal(np.isinf(copy), np.isinf(array))
-    else:
-        kept = np.array_equal(copy, array)
-    if not kept:
-        raise ValueError(f"has numbers of {array.dtype} that {dtype} cannot hold")
-    return copy
-
-
-def _is_dtype(target: str) -> bool:
-    """Is it the name of a dtype, and not of a device?"""
-    return target.startswith(("float", "int", "uint"))
+def hidden_in(value: Any) -> Iterable[Any]:
+    """What a container of another kind holds, or a dataclass. A look at it must change nothing: no
+    generator is begun. What functions and other objects know is not searched.
+    """
+    if isinstance(value, UNSEARCHED):
+        return value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, np.ndarray):
+        return value.flat if value.dtype == object else ()
+    if isinstance(value, SimpleNamespace):
+        return vars(value).values()
+    names = getattr(type(value), "__dataclass_fields__", ())
+    return [getattr(value, name, None) for name in names]
 
 
 class Sequential(Module):
@@ -276,12 +281,16 @@ class Sequential(Module):
 
     def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
         for name, value in vars(self).items():
-            yield from parts_in("" if name == "_steps" else name, value)
+            if type(value) not in PLAIN:
+                yield from parts_in("" if name == "_steps" else name, value)
 
     def __getattr__(self, name: str) -> Any:
         """``layers``, the list of the steps, unless a subclass has an attribute of that name: Python asks here last."""
         if name == "layers" and "_steps" in vars(self):
             return self._steps
+        if name == "_steps":
+            raise AttributeError(f"{type(self).__name__}: a subclass of Sequential calls "
+                                 "super().__init__() before its layers are used")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Any) -> Any:
@@ -303,18 +312,17 @@ class Sequential(Module):
     def __getitem__(self, i: Any) -> Any:
         if not isinstance(i, slice):
             return self._steps[self._place(i)]
-        for name, end in (("start", i.start), ("stop", i.stop), ("step", i.step)):
-            if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
-                raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
-        part = Sequential(*self._steps[i])
+        part = Sequential(*self._steps[_slice(i)])
         part.training = self.training
         return part
 
     def __setitem__(self, i: int, layer: Module) -> None:
+        if isinstance(i, slice):
+            raise TypeError(f"Sequential: index is {i}; a layer takes one place, so it must be a whole number")
         self._steps[self._place(i)] = _layer(layer, i)
 
-    def __delitem__(self, i: int) -> None:
-        del self._steps[self._place(i)]
+    def __delitem__(self, i: Any) -> None:
+        del self._steps[_slice(i) if isinstance(i, slice) else self._place(i)]
 
     def _place(self, i: Any) -> int:
         """An index of a layer, from 0 on."""
@@ -325,6 +333,15 @@ class Sequential(Module):
         if not -len(self._steps) <= place < len(self._steps):
             raise IndexError(f"Sequential: index {place} is out of range: there are {len(self._steps)} layers")
         return place % len(self._steps)
+
+
+def _slice(wanted: slice) -> slice:
+    """A slice of whole numbers that leads somewhere."""
+    ends = {"start": wanted.start, "stop": wanted.stop, "step": wanted.step}
+    for name, end in ends.items():
+        if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
+            raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
+    return wanted
 
 
 def _layer(layer: Any, place: Any) -> Module:

@@ -1,7 +1,7 @@
 """Exchange the parts of a module: its layers, its Tensors, wherever they lie in its attributes.
 
-A Module finds its parts in its attributes, and in lists, tuples and dicts there at any depth (module.py).  Whoever puts
-other parts in their place has to look in the same places: spectral_norm.py wraps layers, unrolled.py exchanges weights.
+A Module finds its parts in its attributes, and in the containers there at any depth (contents, in module.py).  Whoever
+puts other parts in their place has to look in the same places: spectral_norm.py wraps layers, unrolled.py exchanges weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.module import Module
+from tinycv.nn.module import Module, contents
 
 
 def exchanged(value: Any, new_of: Callable[[Any], Any]) -> Any:
@@ -21,18 +21,13 @@ def exchanged(value: Any, new_of: Callable[[Any], Any]) -> Any:
     """
     if isinstance(value, (Module, Tensor)):
         return new_of(value)
-    if isinstance(value, dict):
-        keys, items = list(value), list(value.values())
-    elif isinstance(value, (list, tuple)):
-        keys, items = range(len(value)), list(value)
-    else:
-        return value
-    new = [exchanged(item, new_of) for item in items]
-    if all(a is b for a, b in zip(items, new, strict=True)):
+    found = list(contents(value))
+    new = [exchanged(item, new_of) for _, item in found]
+    if all(old is item for (_, old), item in zip(found, new, strict=True)):
         return value
     if isinstance(value, tuple):
         return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
     twin = copy.copy(value)                             # an OrderedDict stays one
-    for key, item in zip(keys, new, strict=True):
+    for (key, _), item in zip(found, new, strict=True):
         twin[key] = item
     return twin

@@ -85,17 +85,17 @@ def spectral_norm(network: Module) -> Module:
     """
     if not isinstance(network, Module):
         raise TypeError(f"spectral_norm: network is {shown(network)}; it must be a Module")
-    made: dict[Module, Module] = {}
+    made: dict[int, Module] = {}                # by id: a Module may compare by value, as a dataclass does
 
     def normed(part: Any) -> Any:
         if not isinstance(part, Module) or isinstance(part, SpectralNorm):
             return part
-        if part not in made:
+        if id(part) not in made:
             wrapped = isinstance(part, (Linear, Conv2d))
-            made[part] = SpectralNorm(part) if wrapped else part        # before its parts: one of them may know the whole
+            made[id(part)] = SpectralNorm(part) if wrapped else part    # before its parts: one may know the whole
             for name, value in list(vars(part).items()) if not wrapped else ():
                 setattr(part, name, exchanged(value, normed))
-        return made[part]
+        return made[id(part)]
 
     return normed(network)
 

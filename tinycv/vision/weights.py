@@ -22,17 +22,20 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.atomic import file_path
 from tinycv.checkpoint import CheckpointError, load, save, with_nan
 from tinycv.data import doors
 from tinycv.engine.arguments import choice, size
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.tensor import bare
+from tinycv.safetensors_header import too_many_values
 from tinycv.torch_pickle import listed, short
 from tinycv.vision import taken
 from tinycv.vision.layouts import LAYOUTS, OLDER, amount, depth_of, layout_of, rows, to_ours, to_theirs
 from tinycv.vision.vit import ViT
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)         # mean and spread of ImageNet's red, green and blue
+LONGEST_CONFIG = 8_000_000                      # bytes; one with the 21,843 labels of ImageNet-21k has 2 million
 HEADS = "the rule of timm and torchvision: width / 64, but at most 16"
 
 
@@ -95,8 +98,9 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
     """Write the weights under a library's names, as safetensors. about: labels, mean, std, ...: load_vit gives it back.
 
     That library norms with its own ε: a model with another ε gives slightly other scores there, and the same here.
+    ValueError for a weight that is NaN, which ``load_vit`` would refuse.
     """
-    path, model = doors.path(path, "save_vit: path"), taken.model(model, "save_vit: model", ViT)
+    path, model = file_path(path, "save_vit: path"), taken.model(model, "save_vit: model", ViT)
     choice(layout, "save_vit: layout", LAYOUTS)
     if model.pool != "cls":
         raise ValueError(f"save_vit: pool {model.pool!r}: all layouts read the class off CLS")
@@ -108,6 +112,8 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
     sizes = {"D": width, "N": count, "C": model.channels, "P": model.patch_size, "K": model.head.weight.shape[0],
              "M": model.blocks[0].linear1.weight.shape[0]}
     ours = {name: to_numpy(bare(t)) for name, t in model.state_dict().items()}
+    if nans := with_nan(ours):
+        raise ValueError(f"save_vit: the model was not saved; NaN in: {listed(nans)}")
     note = {"layout": layout, "heads": model.blocks[0].self_attn.num_heads, "layer_norm_eps": model.norm.eps, **about}
     save(path, to_theirs(layout, len(model.blocks), ours, sizes), note)
 
@@ -150,7 +156,8 @@ def config_beside(path: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        text = _modest_text(file)
+        config = json.loads(text)
         said = {"heads": config["num_attention_heads"], "layer_norm_eps": config.get("layer_norm_eps", 1e-12)}
         names = config.get("id2label", {})
         if names:
@@ -162,6 +169,18 @@ def config_beside(path: Path) -> dict[str, Any]:
     if activation != "gelu":
         raise CheckpointError(f"{file}: the MLP's activation is {activation!r}; this ViT has gelu")
     return said
+
+
+def _modest_text(file: Path) -> str:
+    """A JSON file's text; ValueError for one that would be dear to read, or is waited for (a pipe)."""
+    if not file.is_file():
+        raise ValueError("it is not an ordinary file")
+    if file.stat().st_size > LONGEST_CONFIG:
+        raise ValueError(f"it has {file.stat().st_size} bytes, and {LONGEST_CONFIG} are the most")
+    text = file.read_text(encoding="utf-8")
+    if too_many_values(text):
+        raise ValueError(f"its {len(text)} letters have more values than a config needs")
+    return text
 
 
 def heads_of(path: Path, layout: str, sources: Mapping[str, Any], width: int) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""What a photo would cost, from its bytes: of how many pieces it is made, counted before Pillow opens it.
+
+A JPEG may be drawn in many scans, each over the whole picture, and a scan of a few bytes costs as much as another.
+A TIFF may be cut into strips or tiles, and Pillow makes an object of each as soon as the file is opened.
+Sources: ITU-T T.81 (JPEG), B.1.1; TIFF 6.0, section 2; BigTIFF is a TIFF with longer numbers.
+"""
+
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+MOST_SCANS = 32                                 # a progressive JPEG has about 10
+MOST_STRIPS = 2 ** 15
+# of JPEG, all but those without a length: 00 is no marker, 01 and D0 to D8 stand alone
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+STRIP_OFFSETS, TILE_OFFSETS = 273, 324          # tags, of which each has an entry for each piece
+
+
+def pieces(path: Path) -> str:
+    """"" or the sentence about a file of more scans or strips than any picture needs."""
+    with open(path, "rb") as file:
+        start = file.read(3)
+        if start == b"\xff\xd8\xff":
+            found, most, what = _scans(start + file.read()), MOST_SCANS, "scans"
+        elif start[:2] in (b"II", b"MM"):
+            found, most, what = _strips(file), MOST_STRIPS, "strips or tiles"
+        else:
+            return ""
+    return f"it is made of {found} {what}, and {most} are the most: save it again" if found > most else ""
+
+
+def _scans(data: bytes) -> int:
+    """How many scans the first picture of a JPEG file has: a segment is a marker, its length and its content."""
+    count, at = 0, 2
+    while (marker := MARKER.search(data, at)) and marker[0] != END_OF_IMAGE:
+        count += marker[0] == START_OF_SCAN
+        at = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2], "big")
+    return count
+
+
+def _strips(file: BinaryIO) -> int:
+    """How many strips or tiles the first picture of a TIFF claims to have; 0 where the file is cut short."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:3] == b"+"                     # 43, where Pillow looks for it; a TIFF has 42
+    count, entry, place = ("Q", "HHQQ", head[8:16]) if big else ("H", "HHII", head[4:8])
+    try:
+        file.seek(struct.unpack(order + ("Q" if big else "I"), place)[0])
+        entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+        rows = file.read(min(entries, 2 ** 16) * struct.calcsize(order + entry))
+        whole = len(rows) // struct.calcsize(order + entry) * struct.calcsize(order + entry)
+        tags = list(struct.iter_unpack(order + entry, rows[:whole]))
+    except (struct.error, OverflowError, OSError):
+        return 0                                # Pillow says what is wrong with it
+    return max((n for tag, _, n, _ in tags if tag in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)
