@@ -117,7 +117,13 @@ OTHERS = {
     "ChainMap": lambda part: ChainMap({"b": 1}, {"a": part}),
     "dict_values": lambda part: {"a": part}.values(), "dict_items": lambda part: {"a": part}.items(),
     "SimpleNamespace": lambda part: SimpleNamespace(a=part), "Record": Record,
-    "an array": lambda part: np.array([None, part], object)}
+    "an array": lambda part: in_an_array(part)}
+
+
+def in_an_array(part):
+    array = np.full(2, None, object)
+    array[1] = part
+    return array
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -395,3 +401,21 @@ def test_a_move_to_nowhere_leaves_the_module_as_it_was(bad):
 def test_a_mode_is_a_bool(bad):
     with pytest.raises(TypeError, match="train: mode"):
         nn.ReLU().train(bad)
+
+
+@pytest.mark.parametrize("part", [nn.Linear(2, 2), [nn.Linear(2, 2)]], ids=["layer", "list"])
+def test_a_checkpoint_of_a_layer_is_no_place_for_it(part):
+    class Hidden(nn.Module):
+        def __init__(self):
+            self.b = nn.checkpoint(part if isinstance(part, nn.Module) else nn.Sequential(*part))
+
+    with pytest.raises(TypeError, match=r"keep the part, and call nn.checkpoint\(self.b\)"):
+        names_of(Hidden())
+
+
+def test_a_move_to_where_a_model_is_changes_nothing_that_a_graph_has_saved():
+    model = nn.Linear(2, 1)
+    loss = (model(tinycv.tensor([[1.0, 2.0]])) ** 2).sum()
+    model.to("cpu").to("float32")
+    loss.backward()
+    assert model.weight.grad is not None

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tinycv
 from tinycv.data import DataLoader, mixup, one_hot, rand_augment, random_affine, random_crop, random_flip
 from tinycv.vision import ViT, accuracy
 
@@ -37,3 +38,14 @@ def test_what_numpy_cannot_read_is_refused_in_words(x, words):
                        ("ViT: images", lambda: ViT(8, 4, 4, dim=8, depth=1, heads=2)(x))):
         with pytest.raises(TypeError, match=f"(?s){name} is .*({words})"):
             call()
+
+
+@pytest.mark.parametrize("index", [[0, 0], [True, False], [[1], [0]]], ids=str)
+def test_a_torch_tensor_is_an_index_as_an_array_is(index):
+    values = np.array([1.0, 2.0])
+    x = tinycv.tensor(values)
+    assert (x[torch.tensor(index)].numpy() == values[np.array(index)]).all()
+    assert (x[None][:, torch.tensor(index)].numpy() == values[None][:, np.array(index)]).all()
+    x[torch.tensor(index)] = 5.0
+    values[np.array(index)] = 5.0
+    assert (x.numpy() == values).all()

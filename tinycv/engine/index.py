@@ -50,6 +50,8 @@ def _part(index: Any) -> Any:
         except ValueError:
             raise IndexError(f"index {shown(index)}: its rows must be equally long") from None
     if hasattr(index, "dtype") and hasattr(index, "shape"):
+        if not hasattr(index.dtype, "kind"):                        # another library's, torch's for one
+            index = np.asarray(index)
         if index.dtype.kind not in "iub":
             raise IndexError(f"an index must be of whole numbers or of bools, not {shown(index)} ({index.dtype})")
         return index

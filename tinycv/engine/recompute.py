@@ -57,6 +57,7 @@ def checkpoint(function: Callable) -> Callable:
         parts = [next(fresh) if is_inside(part, start) else part for part in y]
         return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
+    call.checkpointed = function
     return call
 
 

@@ -26,7 +26,7 @@ from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.fitted import Misshaped, fitted, float_type, is_dtype, same_values
 
-PLAIN = {type(None), bool, int, float, str, FunctionType}   # most attributes: nothing is in them
+PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in them
 UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
               KeysView, ValuesView, ItemsView)
 
@@ -239,6 +239,10 @@ def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
         for key, item in contents(value):
             if type(item) not in PLAIN:
                 yield from parts_in(joined(name, str(key)), item)
+    elif isinstance(value, FunctionType):
+        if _has_part(getattr(value, "checkpointed", None)):
+            raise TypeError(f"the attribute {name} of a Module is nn.checkpoint of a part, which is not "
+                            f"found in there; keep the part, and call nn.checkpoint(self.{name})(x)")
     elif any(map(_has_part, hidden_in(value))):
         kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
         raise TypeError(f"the attribute {name} of a Module is {kind} of parts, where they are not "
