@@ -138,7 +138,8 @@ def test_on_a_gpu_times_outside_are_nan(cp):
             assert np.isnan(part.numpy()).tolist() == [True, False, True, True]
 
 
-@pytest.mark.parametrize("process", [*PROCESSES, sde.VP(0.1, 80.0), sde.SubVP(0.1, 80.0), sde.VE(1e-3, 3e4)], ids=repr)
+@pytest.mark.parametrize("process", [*PROCESSES, sde.VP(0.1, 80.0), sde.SubVP(0.1, 80.0), sde.VE(1e-3, 3e4)],
+                         ids=lambda process: type(process).__name__)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_marginal_is_as_exact_as_its_dtype_at_both_ends(process, dtype, device):
     """Against Python's floats. A half has 11 bits, and the exponent of VP is some units large."""
