@@ -143,7 +143,7 @@ def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, w
     numbers real ones.
     """
     try:
-        array = as_array(value)
+        array = as_array(value, floats=np.dtype(dtype))
     except (TypeError, ValueError):
         array = None
     known = isinstance(array, np.ndarray) or backend.array_module(array) is not np

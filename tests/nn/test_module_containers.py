@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import tinycv
 from tinycv import Parameter, Tensor, checkpoint, nn
+from tinycv.ema import EMA
 from tinycv.nn.module import parts_in
 from tinycv.optim import SGD
 
@@ -419,3 +420,12 @@ def test_a_move_to_where_a_model_is_changes_nothing_that_a_graph_has_saved():
     model.to("cpu").to("float32")
     loss.backward()
     assert model.weight.grad is not None
+
+
+def test_a_list_loads_in_the_dtype_of_the_weight_it_is_for():
+    layer = nn.Linear(1, 2, bias=False).to("float64")
+    layer.load_state_dict({"weight": [[0.1], [1e300]]})
+    assert layer.weight.tolist() == [[0.1], [1e300]]
+    ema = EMA(layer)
+    ema.load_state_dict({"weight": [[0.3], [1e200]]})
+    assert ema.state_dict()["weight"].tolist() == [[0.3], [1e200]]

@@ -18,7 +18,7 @@ class Misshaped(ValueError):
 def fitted(value: Any, target: Tensor) -> np.ndarray:
     """A copy of ``value`` on the host, in the shape and dtype of ``target``; ValueError or TypeError if it would lose
     more than digits."""
-    array = as_array(value)
+    array = as_array(value, floats=target.dtype)
     if array.shape != target.shape:
         raise Misshaped(f"is {array.shape}, should be {target.shape}")
     array, dtype = np.asarray(backend.to_numpy(array)), target.dtype
