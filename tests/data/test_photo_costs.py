@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -69,6 +69,7 @@ def test_scans_are_counted_outside_of_notes_thumbnails_and_other_pictures(note, 
 @settings(max_examples=100, deadline=None)
 @given(start=st.sampled_from([b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"II", b"MM", b""]),
        rest=st.binary(max_size=100))
+@example(start=b"II+\0", rest=bytes(11) + b"\x80")              # its first picture lies beyond every file
 def test_any_bytes_are_counted_to_an_end(start, rest, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "any"
     file.write_bytes(start + rest)

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tinycv import atomic
+from tinycv.atomic import file_path, write
 
 from . import doors
 
@@ -72,7 +72,7 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
 
     TypeError for a type that IDX lacks; ValueError for an array so even that ``read_idx`` would refuse it gzipped.
     """
-    path = atomic.file_path(path, "write_idx: path")
+    path = file_path(path, "write_idx: path")
     array = doors.array(array, "write_idx: array", kinds=doors.NUMBERS + "c")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"write_idx: path: {path}: " + ("this is a folder" if path.is_dir() else
@@ -87,7 +87,7 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
     if str(path).endswith(".gz"):
         data = gzip.compress(data, mtime=0)     # one array, one file: no time of day is in it
         _expect_modest(path, array.nbytes, len(data), "write_idx to a name without .gz")
-    atomic.write(path, data)
+    write(path, data)
 
 
 def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

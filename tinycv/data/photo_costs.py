@@ -53,6 +53,6 @@ def _strips(file: BinaryIO) -> int:
         rows = file.read(min(entries, 2 ** 16) * struct.calcsize(order + entry))
         whole = len(rows) // struct.calcsize(order + entry) * struct.calcsize(order + entry)
         tags = list(struct.iter_unpack(order + entry, rows[:whole]))
-    except (struct.error, OverflowError, OSError):
+    except (struct.error, ValueError, OverflowError, OSError):      # ValueError: a place beyond every file
         return 0                                # Pillow says what is wrong with it
     return max((n for tag, _, n, _ in tags if tag in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)
