@@ -228,6 +228,7 @@ def test_rows_that_do_not_begin_in_time_are_named(double, monkeypatch, tmp_path)
 
 
 def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, tmp_path):
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)              # of whoever runs this test
     (tmp_path / "test_slow.py").write_text("import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
                                            "def test_b():\n    time.sleep(60)\n")
     found = session.pytest_run([str(tmp_path), "-p", "no:xdist"], 10)
