@@ -192,7 +192,7 @@ def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: Any) -> None:
         return
     low, high, limits = array.min().item(), array.max().item(), np.iinfo(dtype)
     if not (limits.min - 1 < low and high < limits.max + 1):        # NaN compares as outside
-        found = "there is NaN" if low != low else f"these go from {low} to {high}"
+        found = "there is NaN" if low != low else f"it is {low}" if low == high else f"these go from {low} to {high}"
         raise ValueError(f"{shown(data)} does not fit into {dtype}, of whole numbers from {limits.min} to {limits.max}: "
                          f"{found}")
 

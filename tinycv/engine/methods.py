@@ -212,23 +212,14 @@ def astype(x: Any, dtype: Any = np.float32) -> Any:
     return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
 
 
-def _left(function: Callable, mirrored: str) -> Callable:
-    """self op other. Where the function refuses ``other``, Python may ask other's ``mirrored`` method instead."""
+def _operator(function: Callable, mirrored: str, turned: bool = False) -> Callable:
+    """self op other; turned, other op self, for Python's reflected operators.
+
+    Where the function refuses ``other``, Python may ask other's ``mirrored`` method instead.
+    """
     def operator(self: Tensor, other: Any) -> Any:
         try:
-            return function(self, other)
-        except TypeError:
-            if _answers(other, mirrored, self):
-                return NotImplemented
-            raise
-    return operator
-
-
-def _right(function: Callable, mirrored: str) -> Callable:
-    """other op self, for Python's reflected operators."""
-    def operator(self: Tensor, other: Any) -> Any:
-        try:
-            return function(other, self)
+            return function(other, self) if turned else function(self, other)
         except TypeError:
             if _answers(other, mirrored, self):
                 return NotImplemented
@@ -326,12 +317,13 @@ BINARY = {                                                  # __add__, __radd__ 
 }
 ORDERS = {"gt": ("lt", ops.greater), "ge": ("le", ops.greater_equal), "lt": ("gt", ops.less), "le": ("ge", ops.less_equal)}
 OPERATORS = {
-    **{f"__{name}__": _left(function, f"__r{name}__") for name, (_, function) in BINARY.items()},
-    **{f"__r{name}__": _right(function, f"__{name}__") for name, (_, function) in BINARY.items()},
+    **{f"__{name}__": _operator(function, f"__r{name}__") for name, (_, function) in BINARY.items()},
+    **{f"__r{name}__": _operator(function, f"__{name}__", turned=True) for name, (_, function) in BINARY.items()},
     **{f"__i{name}__": _augmented(f"{symbol}=", f"__i{name}__", function)
        for name, (symbol, function) in BINARY.items()},
-    **{f"__{name}__": _left(function, f"__{mirrored}__") for name, (mirrored, function) in ORDERS.items()},
-    "__matmul__": _left(matmul, "__rmatmul__"), "__rmatmul__": _right(matmul, "__matmul__"),
+    **{f"__{name}__": _operator(function, f"__{mirrored}__") for name, (mirrored, function) in ORDERS.items()},
+    "__matmul__": _operator(matmul, "__rmatmul__"),
+    "__rmatmul__": _operator(matmul, "__matmul__", turned=True),
     "__eq__": _same(ops.equal), "__ne__": _same(ops.not_equal), "__contains__": _contains,
     "__neg__": ops.neg, "__pos__": lambda self: self, "__abs__": ops.abs, "__invert__": ops.bitwise_not,
     "__getitem__": getitem,

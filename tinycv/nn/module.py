@@ -30,6 +30,7 @@ PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in
 UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
               KeysView, ValuesView, ItemsView)
 
+
 class Module:
     """Base of every layer and model. Set attributes in ``__init__``, compute in ``forward``."""
 
