@@ -378,8 +378,6 @@ def test_a_list_beside_a_tensor_takes_its_floats(dtype, holder, where):
         return
     x[:] = holder([0.1, 0.7])
     assert x.tolist() == values
-    x += holder([0.1, 0.7])
-    assert x.dtype == floats and x.tolist() == (floats.type(values) + floats.type(values)).tolist()
     x.data = [0.1, 0.7]
     assert x.dtype == floats and x.tolist() == values
 

@@ -1,12 +1,14 @@
 """Changes in place: refused where they would falsify a gradient, and nowhere else."""
 from __future__ import annotations
 
+import collections
 import operator
 import re
 
 import numpy as np
 import pytest
 
+import tinycv
 from tinycv import Tensor, debug, no_grad
 from tinycv.engine.fused import PAIRS
 
@@ -203,3 +205,47 @@ def test_a_result_that_its_own_op_has_saved_may_not_be_changed(change):
     change(y)
     with pytest.raises(RuntimeError, match="saved by 'exp', was changed in place"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("dtype, value, why", [
+    ("uint8", 300, "from 0 to 255"), ("uint8", -1, "from 0 to 255"), ("uint8", [300], "from 0 to 255"),
+    ("uint8", np.array([300]), "from 0 to 255"), ("int8", np.array([np.nan]), "NaN"), ("int64", float("inf"), "from"),
+    ("float16", 70000, "does not fit"), ("float16", [70000.0], "does not fit"),
+    ("float16", np.float32(70000), "does not fit"),
+    ("float16", tinycv.tensor([70000.0]), "does not fit"), ("float32", 10 ** 39, "does not fit"),
+    ("float32", np.array([1e300]), "does not fit")], ids=str)
+def test_what_does_not_fit_is_not_written(dtype, value, why):
+    x = tinycv.ones(3, dtype=dtype)
+    with pytest.raises(ValueError, match=rf"x\[index\] = value: the value: .*{why}"):
+        x[:1] = value
+    assert (x.numpy() == 1).all()
+
+
+@pytest.mark.parametrize("dtype, value, kept", [
+    ("uint8", 255, 255), ("int64", 2.7, 2), ("float16", 65504, 65504), ("float32", float("inf"), float("inf")),
+    ("float16", np.float32("inf"), float("inf")), ("bool", 2, True), ("float32", 2 ** 20, 2 ** 20)], ids=str)
+def test_what_fits_is_written(dtype, value, kept):
+    x = tinycv.zeros(3, dtype=dtype)
+    x[1] = value
+    assert x.tolist() == [0, kept, 0] and x.dtype == dtype
+
+
+@pytest.mark.parametrize("kind", ["int64", "bool"])
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_tensor_that_requires_a_gradient_keeps_floats(kind, computed):
+    x = tinycv.ones(2, requires_grad=True)
+    x = x * 2 if computed else x
+    before = x.detach().numpy().copy()
+    with pytest.raises(TypeError, match=rf"t\.data = array: .* requires a gradient.* the array is of {kind}"):
+        x.data = np.ones(2, kind)
+    assert (x.detach().numpy() == before).all() and x.dtype == "float32"
+
+
+@pytest.mark.parametrize("other", [[1.0, 2.0], (1, 2), collections.deque([1, 2])], ids=str)
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_list_is_no_operand_in_place_as_it_is_none_elsewhere(other, computed):
+    x = tinycv.ones(2, requires_grad=computed) * 1
+    with pytest.raises(TypeError, match=r"must be a Tensor, an array or a number"):
+        x += other
+    with pytest.raises(TypeError, match=r"must be a Tensor, an array or a number"):
+        x + other

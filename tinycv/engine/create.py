@@ -18,7 +18,7 @@ MOST = 2 ** 60                                  # numbers of 8 bytes, beyond whi
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of data (``Tensor(data)`` shares memory with an array)."""
     given = data._data if isinstance(data, Tensor) else data
-    array = as_array(data, dtype)
+    array = as_array(data, dtype, "tensor: data")
     shared = array is given or array.base is not None           # a memory map, a buffer, another library's array
     return Tensor(backend.to_device(array.copy() if shared else array, backend.resolve(device)), None, None, requires_grad)
 

@@ -31,8 +31,8 @@ from tinycv.engine.watch import tick
 __all__ = ["DEBUG", "LEAF", "OFF", "RECORD", "Node", "Parameter", "Tensor", "as_array", "bare", "enable_grad", "kind_of",
            "mode", "no_grad", "recording", "wrap"]
 
+SMALL = 65504                                   # the largest float16: a number up to it fits into all floats
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
-LARGEST_HALF = 65504
 
 
 class Tensor(Holder):
@@ -81,14 +81,21 @@ class Tensor(Holder):
 
     @property
     def data(self) -> Any:
-        """The bare array, NumPy's or CuPy's. A change in place is noticed by ``backward``, and refused there."""
+        """The bare array, NumPy's or CuPy's.
+
+        A later write into it is noticed by ``backward``, and refused there, if this tensor requires a gradient. Otherwise,
+        and through an array that was taken before the op, only ``debug()`` notices.
+        """
         if self._node is not None:
             watch.look(self._data)
         return self._data
 
     @data.setter
     def data(self, array: Any) -> None:
-        array = as_array(array, floats=self.dtype)
+        array = as_array(array, what="t.data = array", floats=self.dtype)
+        if self._node is not None and array.dtype.kind != "f":
+            raise TypeError(f"t.data = array: this tensor requires a gradient, so it holds floats; "
+                            f"the array is of {array.dtype}")
         if array is not self._data:
             capturing.refuse("t.data = another array", "write into its memory, t.data[...] = values or t.data -= step")
             self._data, self._moved = array, watch.moved()
@@ -206,13 +213,16 @@ class Tensor(Holder):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_if_recorded("x[index] = value", "build the result with tinycv.where or concatenate", value)
-        if isinstance(value, float) and abs(value) > LARGEST_HALF and self.dtype.kind == "f":
-            as_array(value, self.dtype, "x[index] = value: the value")              # refuses what would be infinity
         value = self._operand(value, "x[index] = value")
+        small = type(value) in (int, float) and abs(value) <= SMALL and self.dtype.kind == "f"
+        if not small:                                                               # as_array refuses what does not fit
+            as_array(value, self.dtype, "x[index] = value: the value")
         self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), value)
 
     def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
         """Change the values where that is safe; None asks the caller to make a new tensor instead."""
+        if not hasattr(other, "shape") and not isinstance(other, (bool, int, float)):      # a list, as in x + other
+            raise TypeError(f"x {symbol} value: the value is {shown(other)}; it must be a Tensor, an array or a number")
         if recording() and (self._node not in (None, LEAF) or (self._node is None and _has_history(other))):
             return None
         self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other)
