@@ -3,7 +3,7 @@
 A hundred numbers go by, two of them marked; at the end the network is asked for the sum of the two. To say 1, always,
 is wrong by 1/6 in the mean square. A plain recurrent network stays there: the gradient of its error dies out on the way
 back. An LSTM learns to keep the marked numbers; of its 64 units the picture shows the one that does so most clearly.
---full trains three seeds, and MNIST row by row. Cut to one: a GRU, 200 steps, copying after 30, 50 and 100 steps.
+--full trains three seeds, and MNIST row by row. With one seed only: a GRU, 200 steps, copying after 30, 50 and 100 steps.
 Read first: tinycv/sequence/rnn.py, lstm.py, recurrent.py.     Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
 """
 

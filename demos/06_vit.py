@@ -73,7 +73,7 @@ if show.full:
 
 # %% --full: how many digits does it take? As many steps and the same small shifts for all
 counts = 250, 500, 1000, 2000, 4000
-learners = {"ViT": Patches, "ViT with a stem": Stem, "conv net": partial(ConvNet, image_size=28)}
+learners = {"ViT of patches": Patches, "ViT with a stem": Stem, "conv net": partial(ConvNet, image_size=28)}
 known = {name: np.zeros((3, len(counts))) for name in learners}
 for name, kind in learners.items() if show.full else ():
     for seed, i in np.ndindex(known[name].shape):

@@ -2,8 +2,8 @@
 
 A small ViT learns 4,000 digits, each cut into 49 patches, and is opened: where CLS looks, block by block and head by head;
 what flowed to it in all (rollout); what it has learned of places, which nobody told it; what its first layer asks of a
-patch. Beside every figure stands its control: ViTs that have learned nothing, patches painted over in a random order. To
-paint over what the map names first hurts hardly more than the most ink does (0.1692 against 0.1746 of chance left).
+patch. Beside every figure stands its control: ViTs that have learned nothing, patches painted over in a random order.
+Painting over what the map names first hurts about as much as painting over the most ink (chance left: 0.1692, 0.1746).
 Read first: tinycv/vision/inside.py.  Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.
 """
 

@@ -1,6 +1,6 @@
 """08 · Why do GANs forget, and what helps?          python demos/08_gan_2d.py          54 s on two cores
 
-A generator shall fill 25 little Gaussians. The plain game forgets some and wanders; a penalty on the discriminator's slope
+A generator should fill 25 little Gaussians. The plain game forgets some and wanders; a penalty on the discriminator's slope
 (R1) makes it find them all. The picture shows both games over time, on top of what their discriminators believe, and, in one
 dimension, the end that theory promises: nobody can tell. --full fills PacGAN's table 1, and goes on where it was stopped:
 with PacGAN's own networks, in 1.5 % of its steps, Pac4 on the grid reaches a share of 0.019 within 3 sigma (paper: 0.936).

@@ -104,8 +104,8 @@ def test_figures_in_the_prose_of_demos_are_those_of_the_records():
              for name in ("GAN", "diffusion")]
     pacgan = figures("08_gan_2d_full")["PacGAN's networks, grid, Pac4: modes, share within 3 sigma, reverse KL, seconds; "
                                        "standard errors"][1]
-    said = {"07_vit_maps": f"({rollout:.4f} against {ink:.4f}", "08_gan_2d": f"a share of {pacgan:.3f} within",
-            "17_diffusion_digits": "{:.1f} in one run and {:.1f} in another".format(*ddpm),
+    said = {"07_vit_maps": f"(chance left: {rollout:.4f}, {ink:.4f})", "08_gan_2d": f"a share of {pacgan:.3f} within",
+            "17_diffusion_digits": "{:.1f} in one run, {:.1f} in another".format(*ddpm),
             "19_gan_or_diffusion": "{:,.0f} parameters, the\nnetwork of diffusion {:,.0f}".format(*sizes)}
     lost = [text for name, text in said.items() if text not in (ROOT / f"demos/{name}.py").read_text(encoding="utf-8")]
     assert not lost
