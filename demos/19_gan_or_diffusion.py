@@ -95,8 +95,7 @@ for key, target in (("covered", ">= 8"), ("share", ">= 0.96"), ("reverse_kl", "<
     show.measured(f"ring, diffusion: {key}", run[key], "", target)
 
 # %% draw
-figure = draw.figure("GANs sample fast and depend on the seed; diffusion samples slowly, much the same with every seed",
-                     15, 7.5)
+figure = draw.figure("GANs sample fast and depend on the seed; diffusion samples slowly and hardly depends on it", 15, 7.5)
 top, bottom = figure.subfigures(2, 1, height_ratios=(1.8, 1))
 axes = top.subplots(1, 4)
 for ax, (name, tries), colour in zip(axes, runs.items(), draw.LINES, strict=False):
