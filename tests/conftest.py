@@ -14,12 +14,18 @@ from tinycv.engine import backend
 signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell may start background jobs with Ctrl-C ignored
 
 REAL_GPU = backend.gpu_problem() is None
+STARTS: dict = {}                              # of the generators of modules
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
-    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another, whatever ran before."""
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another, whatever ran before.
+
+    A module's own RNG starts for each test where it stood after the import.
+    """
     backend.manual_seed(SEED)
+    if (rng := getattr(request.module, "RNG", None)) is not None:
+        rng.bit_generator.state = STARTS.setdefault(request.module, rng.bit_generator.state)
 
 
 @pytest.fixture
