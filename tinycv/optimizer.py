@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import function, shown
 from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.flat import Flat, alike
+from tinycv.engine.mode import enable_grad
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.optimizer_state import (
@@ -138,12 +139,15 @@ class Optimizer:
         """Gradients of the loss to the parameters. half.py has another way."""
         loss.backward()
 
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient, in place.
 
+        closure: a function that makes the gradients and returns the loss. It is called once, before
+        the change, with recording on also inside ``no_grad``; its loss is returned (None without).
         ValueError or TypeError for a gradient or an option that does not fit; then no parameter is
         changed.
         """
+        loss = loss_of(closure, type(self).__name__)
         refuse_unfit(self)
         every_option = [slab.options() for slab in self._slabs]
         if any(slab.moved() for slab in self._slabs):
@@ -165,6 +169,7 @@ class Optimizer:
             for step, p, g, state in slab.runs():
                 for at in blocks(slab.xp, p.size, size=BLOCK):
                     self.run(slab.xp, p[at], g[at], *[array[at] for array in state], step, **options)
+        return loss
 
     @classmethod
     def kernel(cls, run: Callable[..., None]) -> Callable[..., None]:
@@ -262,6 +267,14 @@ class Optimizer:
         vars(self).update({name: value for name, value in saved.items() if name != "state"})
         self._lay_out()
         self._put(kept)
+
+
+def loss_of(closure: Any, kind: str) -> Any:
+    """What the closure of a step returns, called with recording on; None where there is none."""
+    if closure is None:
+        return None
+    with enable_grad():
+        return function(closure, f"{kind}.step: closure")()
 
 
 def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
