@@ -40,8 +40,8 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     PyTorch's, and the gradient 0.
 
     differs: PyTorch multiplies by 0, so that a class that is masked by a score of -inf makes the loss against
-    probabilities NaN. size_average and reduce, which PyTorch keeps in between, are not arguments. weight is data: it gets
-    no gradient.
+    probabilities NaN. PyTorch's deprecated size_average and reduce are not accepted, so pass ignore_index
+    and what follows it by name. weight is data: it gets no gradient.
     IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
     """
     q, counts, counted = target_distribution(target, bare(input), weight, ignore_index, label_smoothing)
@@ -99,7 +99,11 @@ def check_reduction(reduction: str) -> None:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32."""
+    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32.
+
+    differs: the shapes are equal, and none broadcasts. reduction is the third argument: PyTorch's
+    deprecated size_average and reduce are not accepted, nor is weight.
+    """
     array(input, "mse_loss: input")
     if input.shape != array(target, "mse_loss: target").shape:
         raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
@@ -110,7 +114,10 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy`` with its settings kept; weight is a buffer."""
+    """``cross_entropy`` with its settings kept; weight is a buffer.
+
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by name.
+    """
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
                  label_smoothing: float = 0.0):
@@ -149,7 +156,10 @@ def class_number(value: Any, what: str) -> int:
 
 
 class MSELoss(Module):
-    """``mse_loss`` with its reduction kept."""
+    """``mse_loss`` with its reduction kept.
+
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass reduction by name.
+    """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
