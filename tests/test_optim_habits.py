@@ -548,3 +548,14 @@ def test_an_error_in_a_closure_changes_nothing(kind):
     with pytest.raises(ZeroDivisionError):
         optimizer.step(lambda: 1 / 0)
     assert (p.numpy() == 1).all() and optimizer.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_names_that_are_numbers_are_told_from_words(kind):
+    """PyTorch numbers its parameters 0, 1, ...; here '0', '1' are names."""
+    optimizer = kind([Parameter(np.ones(2, np.float32)) for _ in range(2)])
+    state = optimizer.state_dict()
+    state["param_groups"][0]["params"] = [0, 1]
+    state["state"] = {0: {"step": 1}}
+    with pytest.raises(ValueError, match="group 0 has parameters '0', '1', saved are 0, 1; no parameters are called 0$"):
+        optimizer.load_state_dict(state)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array as buffer
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,9 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     if array is not None and dtype is not None and (
             array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
         return _as_dtype(array, opened, dtype, data)
+    if array is not None and array.dtype == object and has_large_integer(array):
+        raise ValueError(f"{shown(data)} cannot become a Tensor: it does not fit into int64 or uint64, which hold "
+                         "whole numbers from -2**63 to 2**64 - 1; pass a dtype of floats for larger ones")
     if array is None or array.dtype.kind not in "fiub":
         raise _refused(data)
     if array.dtype != np.float64 or any(d.kind == "f" and d.itemsize > 4 for d in inside):
@@ -127,6 +130,13 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     if array.size and not _has_float(opened):               # of int64 and uint64 NumPy makes floats, which would round
         raise _refused(data, "no dtype of integers holds all of these; pass dtype")
     return _cast(array, floats, data)
+
+
+def has_large_integer(array: np.ndarray) -> bool:
+    """Are these objects real numbers, among them an integer that no dtype of integers holds?"""
+    values = list(array.flat)
+    return all(isinstance(v, Real) for v in values) and any(
+        isinstance(v, Integral) and not -2 ** 63 <= v < 2 ** 64 for v in values)
 
 
 def _opened(data: Any, inside: set) -> Any:
