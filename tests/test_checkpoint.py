@@ -141,7 +141,7 @@ FOREIGN = {
     "offsets lie": (header(entry(data_offsets=[0, 80]), bytes(8)), "damaged"),
     "offsets backwards": (header(entry(data_offsets=[8, 0]), bytes(8)), "damaged"),
     "bytes left over": (header(entry(), bytes(16)), "damaged"),
-    "float8": (header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)), "a holds .* F8_E4M3; those that are read are F64"),
+    "float8": (header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)), "a holds .* F8_E4M3; those that are read"),
     "unknown dtype": (header(entry(dtype="F99"), bytes(8)), "damaged"),
 }
 

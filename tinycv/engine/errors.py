@@ -125,7 +125,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
                         "exchanges two")
         if name == "shape" and row.name in ("reshape", "expand"):
             return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
-                    + ("; -1 stands for no size here" if row.name == "expand" and -1 in value else ""))
+                    + ("; -1 stands for no size here" if row.name == "expand" and isinstance(value, tuple) and -1 in value else ""))
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")
