@@ -110,12 +110,11 @@ def test_a_tiff_of_more_strips_or_tiles_is_refused_with_their_number(order, big,
 
 
 @pytest.mark.parametrize("tag", [273, 324])
-@pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 66_009, 200_000])
-def test_a_tiff_of_more_entries_is_refused_with_their_number(entries, order, tag, tmp_path):
+def test_a_tiff_of_more_entries_is_refused_with_their_number(entries, tag, tmp_path):
     """What comes after them would not be seen: 40,000 tiles, for instance."""
     own = 9 if tag == 324 else 8
-    (tmp_path / "a.tif").write_bytes(tiff(40_000, order, True, tag, entries - own))
+    (tmp_path / "a.tif").write_bytes(tiff(40_000, "<", True, tag, entries - own))
     with pytest.raises(ValueError, match=f"its directory has {entries} entries, and {MOST_ENTRIES} are the most"):
         open_photo(tmp_path / "a.tif")
 

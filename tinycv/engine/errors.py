@@ -124,8 +124,10 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
                 return (f"axes is {shown(value)}; it must name each of the {ndim} axes once, and x.swapaxes(0, 1) "
                         "exchanges two")
         if name == "shape" and row.name in ("reshape", "expand"):
+            hint = "; -1 stands for no size here" if (
+                row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
             return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
-                    + ("; -1 stands for no size here" if row.name == "expand" and isinstance(value, tuple) and -1 in value else ""))
+                    f"{hint}")
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")
