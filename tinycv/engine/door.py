@@ -26,6 +26,7 @@ from tinycv.engine.mode import recording
 
 FLOAT32 = np.dtype("float32")
 NUMBERS = frozenset((bool, int, float))
+DEVICES = "cpu", "gpu", "cuda", "auto"                              # and "gpu:N"; NumPy has no dtypes of these names
 NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic    # NumPy takes them as a whole
 
 
@@ -62,6 +63,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
 
 def kind_of(dtype: Any) -> np.dtype:
     """``dtype`` as NumPy's object, in the machine's byte order. TypeError unless it is of floats, integers or bools."""
+    dtype = str(dtype) if isinstance(dtype, np.str_) else dtype
     try:                                # NumPy would take the dtype of an array or a number for the one that is meant
         found = None if isinstance(dtype, (np.generic, np.ndarray, Holder)) else np.dtype(dtype)
     except (TypeError, ValueError):
@@ -69,6 +71,23 @@ def kind_of(dtype: Any) -> np.dtype:
     if found is None or found.kind not in "fiub" or dtype is None:
         raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
     return found if found.isnative else found.newbyteorder("=")
+
+
+def device_named(target: Any, who: str) -> str | None:
+    """The device that ``to`` was given by name, or None where it is for ``kind_of`` to say which dtype it is.
+
+    ValueError for a word that is neither a device's nor a dtype's, of which NumPy knows more than have a name here.
+    """
+    if not isinstance(target, str):
+        return None
+    try:
+        if target.split(":")[0] in DEVICES:
+            return backend.resolve(target)
+        np.dtype(str(target))           # of NumPy's own word it would take the dtype, which is of words
+    except (TypeError, ValueError, SyntaxError):
+        raise ValueError(f"{who}: unknown device or dtype {shown(target)}: choose 'cpu', 'gpu', 'gpu:N' or 'auto', or a "
+                         "dtype such as 'float32'") from None
+    return None
 
 
 def bare(value: Any) -> Any:

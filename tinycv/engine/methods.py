@@ -27,6 +27,7 @@ import numpy as np
 
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
+from tinycv.engine.door import device_named
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
@@ -219,8 +220,7 @@ def to(self: Tensor, target: Any) -> Tensor:
 
     differs: one of them at a call, by position.
     """
-    if isinstance(target, str) and target.split(":")[0] in ("cpu", "gpu", "cuda", "auto"):
-        device = backend.resolve(target)
+    if (device := device_named(target, "to")) is not None:
         return self if self.device == device else ops.to(self, device=device)
     return astype(self, target)
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, state
 from tinycv.engine.arguments import flag, shown, size
+from tinycv.engine.door import device_named
 from tinycv.engine.tensor import Parameter, Tensor
-from tinycv.nn.fitted import Misshaped, fitted, float_type, is_dtype, same_values
+from tinycv.nn.fitted import Misshaped, fitted, float_type, same_values
 
 PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in them
 UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
@@ -156,8 +157,10 @@ class Module:
         return self
 
     def to(self, target: Any) -> Module:
-        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped."""
-        device = backend.resolve(target) if isinstance(target, str) and not is_dtype(target) else None
+        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped. differs: one of them
+        at a call, by position.
+        """
+        device = device_named(target, f"{type(self).__name__}.to")
         dtype = float_type(target, type(self).__name__) if device is None else None
         for _, t in self.named_tensors():
             moved = t._data
