@@ -60,7 +60,8 @@ def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int
     if target.dtype.kind == "f":
         q = target * (1 - label_smoothing) + label_smoothing / classes
         q = q * asked_for(weight, q)
-        counted = (bare(q) != 0).any(axis=-1, keepdims=True)        # the others' scores are only left out if they must be
+        # in a row that counts for nothing only NaN and infinite scores are left out: the target's gradient needs the others
+        counted = (bare(q) != 0).any(axis=-1, keepdims=True)
         return q, scores.shape[0], counted | xp.isfinite(scores)
     target = bare(target)
     counted, there = target != ignore_index, (target >= 0) & (target < classes)
@@ -88,7 +89,7 @@ def not_zero(total: Any) -> Any:
 
 
 def no_gradient() -> None:
-    """TypeError where somebody wants to learn the weights of classes."""
+    """TypeError if the class weights require a gradient."""
     raise TypeError("cross_entropy: weight requires a gradient, but it is data and gets none; give weight.detach()")
 
 
@@ -258,10 +259,10 @@ def check(xp: Any, input: Any, target: Any, weight: Any, ignore_index: int, redu
     array(target, "target", "iuf", "an array of class numbers, or one of probabilities")
     wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]
     if target.shape != wanted:
-        raise ValueError(f"scores of shape {input.shape} want a target of shape {wanted}; it has {target.shape}, "
+        raise ValueError(f"scores of shape {input.shape} need a target of shape {wanted}; it has {target.shape}, "
                          f"{target.dtype}")
     if weight is not None and array(weight, "weight").shape != input.shape[1:]:
-        raise ValueError(f"scores of shape {input.shape} want a weight of shape {input.shape[1:]}, one for each class; it "
+        raise ValueError(f"scores of shape {input.shape} need a weight of shape {input.shape[1:]}, one for each class; it "
                          f"has {weight.shape}")
     if xp is np and target.dtype.kind in "iu":
         bad = ((target < 0) | (target >= input.shape[1])) & (target != ignore_index)
