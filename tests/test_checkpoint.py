@@ -141,7 +141,7 @@ FOREIGN = {
     "offsets lie": (header(entry(data_offsets=[0, 80]), bytes(8)), "damaged"),
     "offsets backwards": (header(entry(data_offsets=[8, 0]), bytes(8)), "damaged"),
     "bytes left over": (header(entry(), bytes(16)), "damaged"),
-    "float8": (header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)), "a holds .* F8_E4M3, which NumPy lacks"),
+    "float8": (header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)), "a holds .* F8_E4M3; those that are read"),
     "unknown dtype": (header(entry(dtype="F99"), bytes(8)), "damaged"),
 }
 
@@ -161,6 +161,26 @@ def test_a_state_that_is_no_json_dict_is_refused(state, path, monkeypatch):
     monkeypatch.setattr(json, "dumps", lambda _: state)
     save(path, ARRAYS)
     with pytest.raises(CheckpointError, match="state is"):
+        load(path)
+
+
+@pytest.mark.parametrize("notes", [
+    {"state": "x"}, {"crc32": "7"}, {"tinycv": "trained with it"}, {"state": "{}", "format": "pt"}, {"state": ""}],
+    ids=["state", "crc32", "tinycv", "state and format", "empty state"])
+def test_a_foreign_file_may_have_a_note_by_one_of_our_names(notes, path):
+    path.parent.mkdir(exist_ok=True)
+    safetensors.numpy.save_file({"a": np.ones(1, np.float32)}, path, notes)
+    arrays, state = load(path)
+    assert state == {} and arrays["a"].tolist() == [1]
+
+
+@pytest.mark.parametrize("key", ["tinycv", "state", "crc32"])
+def test_a_file_of_ours_that_lost_one_of_its_notes_is_damaged(key, path):
+    save(path, ARRAYS, STATE)
+    whole = path.read_bytes()
+    assert whole.count(f'"{key}":'.encode()) == 1
+    path.write_bytes(whole.replace(f'"{key}":'.encode(), f'"{key[:-1]}_":'.encode()))
+    with pytest.raises(CheckpointError, match="damaged"):
         load(path)
 
 

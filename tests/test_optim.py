@@ -1,5 +1,7 @@
 """Optimisers against their papers' rules in plain float64, schedules, clipping, averaged weights."""
 
+import pickle
+
 import cupy_double
 import numpy as np
 import pytest
@@ -51,11 +53,13 @@ def values(params):
 # ── the rules as the papers write them ──
 
 def sgd(w, gradients, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    """momentum: one number, or one for each step; the first b is made where it is not 0."""
     b = None
-    for g in gradients:
+    for g, m in zip(gradients, np.broadcast_to(momentum, len(gradients)), strict=True):
         g = g + weight_decay * w
-        b = g if b is None else momentum * b + (1 - dampening) * g
-        w = w - lr * ((g + momentum * b if nesterov else b) if momentum else g)
+        if m:
+            b = g if b is None else m * b + (1 - dampening) * g
+        w = w - lr * ((g + m * b if nesterov else b) if m else g)
     return w
 
 
@@ -96,6 +100,65 @@ def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
     for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
         wanted = rule(w.astype(np.float64), [g[i] for g in gradients], **({"lr": 1e-3} | options))
         np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
+
+
+MOMENTA = {"late": [0, 0, 0.9, 0.9], "off again": [0.9, 0.9, 0, 0.9], "on, off, on": [0, 0.5, 0, 0.9],
+           "last": [0, 0, 0, 0.9], "never": [0, 0, 0, 0], "always": [0.9, 0.5, 0.3, 0.1]}
+
+
+@pytest.mark.parametrize("how", ["in one go", "saved", "pickled", "moved"])
+@pytest.mark.parametrize("make", ["kernel", "definition"])
+@pytest.mark.parametrize("momenta", MOMENTA)
+def test_momentum_may_be_switched_on_and_off(momenta, make, how, device):
+    """The first b is g itself at the first step with momentum, whenever that is."""
+    momenta, options = MOMENTA[momenta], {"lr": 0.1, "dampening": 0.5, "weight_decay": 0.01}
+    kind = SGD if make == "kernel" else by_definition(SGD)
+    params = parameters(device, np.float64)
+    optimizer, start, gradients = kind(params, **options), values(params), []
+    for step, momentum in enumerate(momenta):
+        optimizer.param_groups[0]["momentum"] = momentum
+        give_gradients(params, step)
+        gradients.append([to_numpy(p.grad._data).copy() for p in params])
+        optimizer.step()
+        if how == "saved":
+            state, optimizer = optimizer.state_dict(), kind(params, **options)
+            optimizer.load_state_dict(state)
+        elif how == "pickled" and make == "kernel":
+            optimizer = pickle.loads(pickle.dumps(optimizer))
+            params = optimizer.parameters()
+        elif how == "moved":
+            params[0].data = params[0]._data.copy()
+    for i, (p, w) in enumerate(zip(values(params), start, strict=True)):
+        wanted = sgd(w, [g[i] for g in gradients], momentum=momenta, **options)
+        np.testing.assert_allclose(p, wanted, rtol=1e-12)
+    state = optimizer.state_dict()["state"]
+    assert {entry["step"] for entry in state.values()} == ({np.count_nonzero(momenta)} if any(momenta) else set())
+
+
+@pytest.mark.parametrize(("momentum", "buffer", "first"), [
+    (0.0, 0.0, 1.0), (0.0, 2.0, 0.9 * 2 + 0.5), (0.9, 0.0, 0.5), (0.9, 2.0, 0.9 * 2 + 0.5)])
+def test_a_state_that_counts_steps_without_momentum_loads(momentum, buffer, first):
+    """A buffer of zeros has begun only where the saved momentum says so."""
+    p = Parameter(np.ones(1))
+    optimizer = SGD([p], lr=0.1, momentum=momentum, dampening=0.5)
+    optimizer.load_state_dict(optimizer.state_dict() | {
+        "state": {"0": {"step": 2, "momentum_buffer": np.full(1, buffer)}}})
+    optimizer.param_groups[0]["momentum"] = 0.9
+    p.grad = Tensor(np.ones(1))
+    optimizer.step()
+    np.testing.assert_allclose(p.numpy(), 1 - 0.1 * first)
+
+
+def test_parameters_that_come_into_one_dtype_are_changed_together():
+    ps = [Parameter(np.ones(2, np.float32)), Parameter(np.ones(3))]
+    optimizer = SGD(ps, lr=0.5, momentum=0.9)
+    for dtype in (None, np.float64, np.float32):
+        for p in ps:
+            p.data = p._data if dtype is None else p._data.astype(dtype)
+            p.grad = Tensor(np.ones_like(p._data))
+        optimizer.step()
+    for p in ps:
+        np.testing.assert_allclose(p.numpy(), 1 - 0.5 * (1 + 1.9 + 2.71), rtol=1e-6)
 
 
 def by_definition(kind):

@@ -258,7 +258,7 @@ def test_sgd_without_momentum_loads_its_own_state():
         p.grad = Tensor(np.ones(p.shape, np.float32))
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
-    assert optimizer.state_dict()["state"]["0"]["step"] == 1
+    assert optimizer.state_dict()["state"] == {}
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [

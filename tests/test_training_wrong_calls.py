@@ -149,14 +149,16 @@ def calls(tmp_path):
                                   "checkpoint_every": 1, "log_every": 1}, ("Run.through", "evaluate must")),
         "History": (run.History, {"losses": []}, ("History",)),
         "add_param_group": (added, {"param_group": {"params": [parameter()]}}, ("SGD",)),
+        "step": (SGD([parameter()]).step, {"closure": lambda: Tensor(1.0)}, ("SGD.step: closure",)),
+        "step of a Half": (Half(model(), SGD).step, {"closure": lambda: Tensor(1.0)}, ("Half.step: closure",)),
         "file_path": (atomic.file_path, {"path": file, "what": "file_path"}, ("file_path",)),
     }
 
 
 # Parts of others, called with what has been checked; sgd, adam and adamw are definitions, to be read.
 INNER = {"sgd", "adam", "adamw", "adam_kernel", "CheckpointError", "CtrlC", "Progress", "Machine", "Refused",
-         "Schedule", "partial", "scheduled", "cast", "write", "Slab", "counting", "Storages", "Opened", "tensors_of",
-         "from_bfloat16", "positive", "with_nan"}
+         "Schedule", "partial", "scheduled", "cast", "write", "Slab", "counting", "loss_of", "Storages", "Opened",
+         "tensors_of", "from_bfloat16", "positive", "with_nan"}
 
 
 def public(module):
@@ -173,7 +175,7 @@ def test_every_public_name_has_a_call(tmp_path):
 
 NAMES = ["save", "load", "save_model", "load_model", "read_torch", "EMA", "Half", "SGD", "Adam", "AdamW", "Optimizer",
          "constant", "warmup_cosine", "warmup_linear", "warmup_inverse_sqrt", "clip_grad_norm_", "clip_grad_value_",
-         "fit", "Run", "Run.through", "add_param_group", "file_path"]
+         "fit", "Run", "Run.through", "add_param_group", "step", "step of a Half", "file_path"]
 
 
 @pytest.mark.filterwarnings("ignore")

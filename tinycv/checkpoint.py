@@ -33,7 +33,7 @@ ZIP = b"PK\x03\x04"
 KNOWN = {b"\x80": "a pickle", b"\x89PNG": "a PNG picture",
          b"\xff\xd8\xff": "a JPEG picture", b"\x93NUMPY": "a .npy array", b"\x89HDF": "an HDF5 file",
          b"\x1f\x8b": "a gzip file", b"GGUF": "a GGUF file", b"{": "JSON text", b"<": "an HTML or XML page"}
-OURS = ("tinycv", "state", "crc32")             # the keys of our metadata; a foreign file has none of them
+OURS = ("tinycv", "state", "crc32")             # the keys of our metadata; a foreign file may have one of them, as a note
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
           "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}            # safetensors' names for them
 VERSION = "1"
@@ -169,8 +169,8 @@ def _array(path: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     code = entry["dtype"]                                       # "F32", "I64", ...
     dtype = DTYPES.get(code)
     if dtype is None:
-        raise CheckpointError(f"{path}: {short(name)} holds numbers of type {code}, which NumPy "
-                              f"lacks")
+        raise CheckpointError(f"{path}: {short(name)} holds numbers of type {code}; those that are "
+                              f"read are {', '.join(DTYPES)}")
     try:
         # writable: the data are a bytearray
         array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
@@ -192,8 +192,8 @@ def _what_it_is(data: bytes) -> str:
 
 def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     found = [key for key in OURS if key in metadata]
-    if not found:
-        return {}                                               # another program's file: there is nothing to check
+    if len(found) < 2:              # another program's file, with nothing to check: one flipped bit takes one key at most
+        return {}
     if len(found) < len(OURS) or metadata["crc32"] != str(_checksum(arrays, metadata["state"])):
         raise CheckpointError(f"{path}: damaged: its checksum does not fit its contents")
     if metadata["tinycv"] != VERSION:

@@ -35,7 +35,7 @@ from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, device_of
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
-from tinycv.optimizer import Optimizer
+from tinycv.optimizer import Optimizer, loss_of
 from tinycv.optimizer_state import brief, fitting_array
 
 LARGEST = 2.0 ** 24                             # of S: it grows no further
@@ -171,20 +171,26 @@ class Half:
         for (p, master), part in zip(found, self.cut(flat, [p for p, _ in found]), strict=True):
             master.grad, p.grad = None if self.overflowed else Tensor(part), None
 
-    def step(self) -> None:
-        """Change the master weights and the model's, or leave both and halve S where the gradients overflowed."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change the master weights and the model's, or leave both and halve S where the gradients overflowed.
+
+        closure: as the optimiser's, but it calls half.backward(loss), which scales, and not
+        loss.backward(). Its loss is returned, not scaled.
+        """
+        loss = loss_of(closure, "Half")
         if any(p.grad is not None for p in self.own):
-            raise RuntimeError("the model has gradients of its own: with halves call half.backward(loss), not "
+            raise RuntimeError("Half.step: the model has gradients of its own: with halves call half.backward(loss), not "
                                "loss.backward(), and train on one thread")
         self.follow()
         if self.overflowed:
             self.scale, self.good, self.skipped = self.scale / 2, 0, self.skipped + 1
-            return
+            return loss
         self.optimizer.step()
         self.write_back()
         self.good += 1
         if self.good == self.interval:
             self.scale, self.good = min(2 * self.scale, LARGEST), 0
+        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, whatever ``set_to_none`` is: the next backward replaces them, and

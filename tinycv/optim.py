@@ -35,7 +35,7 @@ Schedule = Callable[[int], float]               # step, counted from 0 -> factor
 
 def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening: float, weight_decay: float,
         nesterov: bool) -> tuple[Any, Any]:
-    """(new p, new b): see SGD."""
+    """(new p, new b): see SGD. step: the number of this step among those with momentum."""
     g = g + weight_decay * p
     if momentum:
         b = g if step == 1 else momentum * b + (1 - dampening) * g
@@ -69,7 +69,8 @@ class SGD(Optimizer):
 
     nesterov looks one step ahead: g + momentum b in place of b. weight_decay adds weight_decay * w to g.
     Sutskever et al. 2013, "On the importance of initialization and momentum", section 2.
-    differs: as in PyTorch, lr multiplies b and not g, and the first b is g itself, undampened.
+    differs: as in PyTorch, lr multiplies b and not g. The first b, at the first step with momentum,
+    is g itself, undampened; nothing is remembered of a parameter before that step.
     """
 
     arrays, definition = ("momentum_buffer",), staticmethod(sgd)
@@ -79,6 +80,26 @@ class SGD(Optimizer):
                  weight_decay: float = 0.0, nesterov: bool = False):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
                                   "weight_decay": weight_decay, "nesterov": nesterov})
+
+    @staticmethod
+    def counts(options: dict[str, Any]) -> bool:
+        """A step without momentum leaves b as it is, and is not counted."""
+        return bool(options["momentum"])
+
+    def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """The function that loads ``state_dict``. Where there is no momentum, a buffer of zeros
+        has not begun, whatever step is saved beside it.
+        """
+        load = super().loading(state_dict)
+
+        def load_what_has_begun() -> None:
+            load()
+            for slab in self._slabs:
+                if not self.counts(slab.options()):
+                    buffers = slab.views_of_state["momentum_buffer"]
+                    slab.steps = [step if step and b.any() else 0
+                                  for step, b in zip(slab.steps, buffers, strict=True)]
+        return load_what_has_begun
 
 
 class Adam(Optimizer):

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import function, shown
 from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.flat import Flat, alike
+from tinycv.engine.mode import enable_grad
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.optimizer_state import (
@@ -52,7 +53,7 @@ class Optimizer:
 
     A subclass says which ``arrays`` it remembers of each parameter (they begin at 0), and gives a
     ``definition``, (p, g, *arrays, step, **options) -> (p, *arrays), a pure function of flat
-    arrays; step counts from 1.
+    arrays; step counts from 1, and ``counts`` says which steps it counts.
 
     differs: float16 parameters are updated in float32, and what is remembered of them is kept in
     float32. PyTorch does both in float16, where Adam's eps of 1e-8 is 0 and a gradient of 0 makes a
@@ -114,7 +115,8 @@ class Optimizer:
         self._slabs += self._slabs_of(group)
 
     def _slabs_of(self, group: dict[str, Any]) -> list[Slab]:
-        return [Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays)
+        return [Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays,
+                     self.counts)
                 for tensors in alike(group["params"])]
 
     def _lay_out(self) -> None:
@@ -137,18 +139,22 @@ class Optimizer:
         """Gradients of the loss to the parameters. half.py has another way."""
         loss.backward()
 
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient, in place.
 
+        closure: a function that makes the gradients and returns the loss. It is called once, before
+        the change, with recording on also inside ``no_grad``; its loss is returned (None without).
         ValueError or TypeError for a gradient or an option that does not fit; then no parameter is
         changed.
         """
+        loss = loss_of(closure, type(self).__name__)
         refuse_unfit(self)
         every_option = [slab.options() for slab in self._slabs]
         if any(slab.moved() for slab in self._slabs):
             kept = self.state_dict()["state"]
             self._lay_out()
             self._put(kept)
+            every_option = [slab.options() for slab in self._slabs]     # there may be another number of them
         if (recording := capturing.current()) is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
@@ -163,6 +169,7 @@ class Optimizer:
             for step, p, g, state in slab.runs():
                 for at in blocks(slab.xp, p.size, size=BLOCK):
                     self.run(slab.xp, p[at], g[at], *[array[at] for array in state], step, **options)
+        return loss
 
     @classmethod
     def kernel(cls, run: Callable[..., None]) -> Callable[..., None]:
@@ -200,6 +207,11 @@ class Optimizer:
             recording.depends(lambda: (slab.options(), slab in self._slabs,
                                        [min(slab.steps[i], self.steady) for i in places]))
 
+    @staticmethod
+    def counts(options: dict[str, Any]) -> bool:
+        """Whether a step with these options is counted."""
+        return True
+
     @classmethod
     def run(cls, xp: Any, p: Any, g: Any, *rest: Any, **options: Any) -> None:
         """What a subclass without a kernel runs."""
@@ -210,7 +222,7 @@ class Optimizer:
         """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params": names]}.
 
         The arrays share memory with the optimiser; options are Python's numbers, as JSON takes them.
-        Parameters that have not yet had a gradient have no state.
+        Parameters that have no counted step have no state.
         """
         state = {self.names[p]: {"step": slab.steps[i], **{k: views[i] for k, views in slab.views_of_state.items()}}
                  for slab in self._slabs for i, p in enumerate(slab.tensors) if slab.steps[i]}
@@ -257,6 +269,14 @@ class Optimizer:
         self._put(kept)
 
 
+def loss_of(closure: Any, kind: str) -> Any:
+    """What the closure of a step returns, called with recording on; None where there is none."""
+    if closure is None:
+        return None
+    with enable_grad():
+        return function(closure, f"{kind}.step: closure")()
+
+
 def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
     """A function that counts a recorded step before its launch, and says its number. The first time it only says it: the
     call that recorded has counted, perhaps further steps too."""
@@ -276,9 +296,10 @@ class Slab(Flat):
     """Parameters of one group side by side, with what the optimiser remembers of them; the smallest first."""
 
     def __init__(self, kind: str, names: list[str], group: dict[str, Any], tensors: list[Tensor],
-                 arrays: tuple[str, ...]):
+                 arrays: tuple[str, ...], counts: Callable[[dict[str, Any]], bool]):
         super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
         self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
+        self.counts = counts
         self.names, self.given, self.checked = names, None, {}
         self.alone = [i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None for i, t in enumerate(self.tensors)]
         self.state = {name: self.zeros() for name in arrays}
@@ -317,9 +338,10 @@ class Slab(Flat):
         return all(t._data.flags.c_contiguous for t in self.tensors)
 
     def counted(self, places: list[int]) -> None:
+        more = int(self.counts(self.checked))   # the options of this step: ``options`` looked first
         for i in places:
             self.tensors[i].mark_changed()
-            self.steps[i] += 1
+            self.steps[i] += more
 
     def runs(self) -> Iterator[tuple[int, Any, Any, list[Any]]]:
         """(step, p, g, state), flat, of neighbours that have a gradient and the same number of steps behind them.

@@ -191,8 +191,8 @@ def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dic
     for i, (own, group) in enumerate(zip(optimizer.param_groups, saved, strict=False)):
         names = [optimizer.names[p] for p in own["params"]]
         if list_of(group.get("params")) != names:
-            problems.append(f"group {i} has parameters {brief(names)}, saved are "
-                            f"{brief(group.get('params'))}")
+            problems.append(f"group {i} has parameters {quoted(names)}, saved are "
+                            f"{quoted(group.get('params'))}")
         if set(own) - {"initial_lr"} != set(group) - {"initial_lr"}:
             problems.append(f"group {i} has options {sorted(own)}, saved are "
                             f"{sorted(map(str, group))}")
@@ -210,7 +210,7 @@ def _fitting_entries(optimizer: Any, saved: Any, problems: list[str]) -> dict[st
         return {}
     unknown = [name for name in saved if name not in set(optimizer.names.values())]
     if unknown:
-        problems.append(f"no parameters are called {brief(unknown)}")
+        problems.append(f"no parameters are called {quoted(unknown)}")
     kept = {}
     for p, name in optimizer.names.items():
         if name in saved:
@@ -260,3 +260,8 @@ def brief(names: Any) -> str:
     if not isinstance(names, (list, tuple)):
         return shown(names)
     return ", ".join(str(name)[:60] for name in names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+
+
+def quoted(names: Any) -> str:
+    """The same with quotes around words, which tell PyTorch's numbers 0, 1 from the names '0', '1'."""
+    return brief([repr(name) for name in names]) if isinstance(names, (list, tuple)) else shown(names)

@@ -36,7 +36,7 @@ from tinycv.engine.shards import Crew
 from tinycv.engine.tensor import LEAF, Tensor, no_grad, wrap
 from tinycv.engine.walk import accumulate, sweep
 
-MOST = 1024                                             # threads of a group
+MOST = 1024                                             # most threads per group
 
 
 def threads(size: int | None = None) -> Group:
@@ -58,7 +58,7 @@ class OneThreadOfBlas:
         self.lock = RLock()                             # of this kind, as a dropped group may end inside of it
 
     def enter(self) -> None:
-        from threadpoolctl import threadpool_limits  # not at the top: who does not open a group need not load it
+        from threadpoolctl import threadpool_limits  # imported here, so that it is only needed once a group opens
 
         with self.lock:
             if self.open == 0:

@@ -10,6 +10,7 @@ Read next: torch_file.py, which has the file around it.   The instructions: ``py
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable
 from pickletools import genops
@@ -20,6 +21,8 @@ import numpy as np
 STORAGES = {f"torch.{name}Storage": dtype for name, dtype in {
     "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4", "Short": "i2",
     "Char": "i1", "Byte": "u1", "Bool": "?"}.items()}
+READ = "float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 and bool"
+BY_TYPE = "torch._utils._rebuild_tensor_v3"     # of what has no storage of its own: the dtype is an argument
 ORDERED, TENSOR, PARAMETER = "collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"
 
 
@@ -78,6 +81,8 @@ class Machine:
             raise Refused(f"damaged: its pickle takes {kind(module)} and {kind(name)} for a function's name")
         full = f"{module}.{name}"
         if full not in STORAGES and full not in (ORDERED, TENSOR, PARAMETER):
+            if what := other_tensor(full):
+                raise Refused(f"refused: it holds a tensor {what} ({short(full)}); dense tensors of {READ} are read")
             raise Refused(f"refused: its pickle asks for {short(full)}, which is no part of a dict of tensors; nothing was "
                           "run. Save model.state_dict() alone")
         self.push(Named(full))
@@ -153,6 +158,16 @@ STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "REDUCE": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.build(),
 }
+
+
+def other_tensor(name: str) -> str:
+    """Of what kind a tensor is that torch.save writes by a function, or with a storage, of this name; empty if of none."""
+    if name == BY_TYPE:
+        return "of uint16, uint32, uint64, complex32 or of floats of 8 bits or fewer"
+    if re.fullmatch(r"torch\._utils\._rebuild_\w+", name):
+        return "that is sparse, quantised or of a class of its own"
+    storage = re.fullmatch(r"torch\.(\w+)Storage", name)
+    return f"with numbers of type {storage[1]}" if storage else ""
 
 
 def kind(value: Any) -> str:

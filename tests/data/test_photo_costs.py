@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinycv.data import image_folder
-from tinycv.data.photo_costs import MOST_SCANS, MOST_STRIPS, pieces
+from tinycv.data.photo_costs import MOST_ENTRIES, MOST_SCANS, MOST_STRIPS, pieces
 from tinycv.data.photos import UNSCALED_PIXELS, open_photo, pixels
 
 RNG = np.random.default_rng(0)
@@ -78,13 +78,14 @@ def test_any_bytes_are_counted_to_an_end(start, rest, tmp_path_factory):
 
 # ── strips and tiles of a TIFF ───────────────────────────────────────────────────────────────────
 
-def tiff(strips, order="<", big=False, tag=273):
-    """A TIFF of one pixel a row and strip, all strips at one place."""
+def tiff(strips, order="<", big=False, tag=273, others=0):
+    """A TIFF of one pixel a row and strip, all strips at one place. others: entries of its directory that say nothing."""
     entry, number = ("HHQQ", "Q") if big else ("HHII", "I")
     head = struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HI", 42, 8)
     tags = [(256, 1), (257, strips), (258, 8), (259, 1), (262, 1), (273, None), (277, 1), (278, 1)]
     if tag == 324:
         tags = [*tags[:5], (277, 1), (322, 1), (323, 1), (324, None)]
+    tags = [(1, 1)] * others + tags
     start = 2 + len(head) + struct.calcsize(order + ("Q" if big else "H")) + len(tags) * struct.calcsize(order + entry)
     start += struct.calcsize(order + number)
     rows = b"".join(struct.pack(order + entry, which, 4, strips if n is None else 1, start if n is None else n)
@@ -106,6 +107,31 @@ def test_a_tiff_of_more_strips_or_tiles_is_refused_with_their_number(order, big,
     with pytest.raises(ValueError, match=f"it is made of 1000000 strips or tiles, and {MOST_STRIPS} are the most"):
         open_photo(tmp_path / "a.tif")
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("tag", [273, 324])
+@pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 66_009, 200_000])
+def test_a_tiff_of_more_entries_is_refused_with_their_number(entries, tag, tmp_path):
+    """What comes after them would not be seen: 40,000 tiles, for instance."""
+    own = 9 if tag == 324 else 8
+    (tmp_path / "a.tif").write_bytes(tiff(40_000, "<", True, tag, entries - own))
+    with pytest.raises(ValueError, match=f"its directory has {entries} entries, and {MOST_ENTRIES} are the most"):
+        open_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("big, entries", [(False, 2 ** 16 - 1), (True, MOST_ENTRIES)])
+def test_strips_are_counted_behind_as_many_entries_as_there_may_be(big, entries, tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(40_000, big=big, others=entries - 8))
+    with pytest.raises(ValueError, match="it is made of 40000 strips or tiles"):
+        open_photo(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(tiff(5, big=big, others=entries - 8))
+    assert pieces(tmp_path / "a.tif") == ""
+
+
+@pytest.mark.parametrize("entries", [MOST_ENTRIES + 1, 2 ** 40, 2 ** 64 - 1])
+def test_entries_that_a_short_file_claims_are_refused_without_being_read(entries, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II" + struct.pack("<HHHQQ", 43, 8, 0, 16, entries))
+    assert f"its directory has {entries} entries" in pieces(tmp_path / "a.tif")
 
 
 def test_a_tiff_of_a_strip_for_each_row_is_read(tmp_path):

@@ -170,7 +170,7 @@ def test_settings_that_were_sent_are_read_in_place_of_those_given(double):
 
 
 def test_another_optimisers_recording_stands_while_its_options_do(double):
-    optimizer, recorder = recorded(lambda ps: optim.SGD(ps, lr=0.1))
+    optimizer, recorder = recorded(lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9))
     assert not recorder.stands()                                    # the first step is one of its own
     recorder = Recorder()
     with capturing.by(recorder):
@@ -179,6 +179,15 @@ def test_another_optimisers_recording_stands_while_its_options_do(double):
         recorder.changes[0]()
         assert recorder.stands() and optimizer.state_dict()["state"]["0"]["step"] == counted
     optimizer.param_groups[0]["lr"] = 0.2
+    assert not recorder.stands()
+
+
+def test_a_recorded_step_without_momentum_is_not_counted(double):
+    optimizer, recorder = recorded(lambda ps: optim.SGD(ps, lr=0.1))
+    for _ in range(3):
+        recorder.changes[0]()
+        assert recorder.stands() and optimizer.state_dict()["state"] == {}
+    optimizer.param_groups[0]["momentum"] = 0.9
     assert not recorder.stands()
 
 

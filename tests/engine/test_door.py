@@ -41,7 +41,7 @@ def test_what_would_lose_a_part_of_itself_is_refused_in_words(door, bad):
         door(bad)
 
 
-OTHERS = ["word", None, {}, Odd(), [[1.0], [2.0, 3.0]], [1, "a"], [None], 1j, 10 ** 30, {1, 2}, b"1"]
+OTHERS = ["word", None, {}, Odd(), [[1.0], [2.0, 3.0]], [1, "a"], [None], 1j, {1, 2}, b"1", [10 ** 30, None]]
 
 
 @pytest.mark.parametrize("bad", OTHERS, ids=str)
@@ -49,6 +49,19 @@ OTHERS = ["word", None, {}, Odd(), [[1.0], [2.0, 3.0]], [1, "a"], [None], 1j, 10
 def test_other_python_values_are_refused_in_words(make, bad):
     with pytest.raises(TypeError, match="cannot become a Tensor|cannot make an array of numbers"):
         make(bad)
+
+
+LARGE = {"2**64": 2 ** 64, "below": -2 ** 63 - 1, "1e20": 10 ** 20, "beyond floats": -10 ** 400, "list": [10 ** 20],
+         "nested": [[1, 2], [10 ** 20, 3]], "beside a float": (0.5, 10 ** 20), "beside a bool": [True, 10 ** 20]}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("make", [Tensor, tensor])
+def test_an_integer_beyond_all_dtypes_of_integers_is_named_as_that(make, name):
+    with pytest.raises(ValueError, match="cannot become a Tensor: it does not fit into int64 .*; pass a dtype of floats"):
+        make(LARGE[name])
+    if name != "beyond floats":
+        assert make(LARGE[name], dtype="float64").numpy().tolist() == np.array(LARGE[name], dtype="float64").tolist()
 
 
 @pytest.mark.parametrize("a", [np.arange(6.0).astype(">f8").reshape(2, 3), np.arange(6, dtype=">i2")], ids=["f8", "i2"])

@@ -166,3 +166,21 @@ def test_unrolled():
             pass
     good = {"network": network, "loss_of": lambda: (network(x) ** 2).mean(), "steps": 2, "lr": 0.1}
     assert not riddles(look_ahead, good, "unrolled")
+
+
+PYTORCHS = {
+    "transpose": (lambda x: x.transpose(0, 1), r"axes is \(0, 1\); it must name each of the 3 axes once, and x.swapaxes"),
+    "transpose, one": (lambda x: x.transpose((0,)), r"axes is \(0,\); it must name each of the 3 axes once"),
+    "norm": (lambda x: x.norm(5), "axis is 5; .*it is the Euclidean norm, and takes no p"),
+    "norm, a word": (lambda x: x.norm("fro"), "axis is 'fro'; .*it is the Euclidean norm, and takes no p"),
+    "max": (lambda x: x.max(x), "axis is Tensor .*tinycv.maximum compares two arrays"),
+    "min": (lambda x: x.min(x), "axis is Tensor .*tinycv.minimum compares two arrays"),
+    "expand": (lambda x: x.expand(-1, 3, 4), r"shape=\(-1, 3, 4\); -1 stands for no size here"),
+}
+
+
+@pytest.mark.parametrize("name", PYTORCHS)
+def test_a_call_that_is_pytorchs_alone_is_refused_in_words(name, device):
+    call, words = PYTORCHS[name]
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(Tensor(np.ones((2, 3, 4), np.float32), device=device))

@@ -115,7 +115,7 @@ def test_cross_entropy_never_waits_for_the_gpu(double):
 
 @pytest.mark.parametrize("scores, target, message", [
     ((6, 4, 2), CLASSES, r"\(6, 4, 2\).*reshape"),
-    ((6, 4), CLASSES[:5], r"\(6, 4\) want a target of shape \(6,\); it has \(5,\)"),
+    ((6, 4), CLASSES[:5], r"\(6, 4\) need a target of shape \(6,\); it has \(5,\)"),
     ((6, 4), CLASSES[:, None], r"target of shape \(6,\); it has \(6, 1\)"),
     ((6, 4), SHARES[:, :3], r"target of shape \(6, 4\); it has \(6, 3\)"),
 ])

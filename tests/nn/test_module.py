@@ -1,8 +1,12 @@
 """Module: parameters found by looking, named by path; modes, moves, and saved state."""
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from near import near
 
 import tinycv
@@ -226,3 +230,59 @@ def test_a_graph_from_before_a_load_refuses_to_be_walked_back():
     house.load_state_dict(House().state_dict())
     with pytest.raises(RuntimeError, match="changed in place"):
         y.backward()
+
+
+# ── to: a device or a dtype ──
+
+SPELLINGS = {"half": np.float16, "e": np.float16, "f2": np.float16, "single": np.float32, "f": np.float32, "<f4": np.float32,
+             "float": np.float64, "double": np.float64, "d": np.float64, ">f8": np.float64, "=f8": np.float64,
+             "float16": np.float16, "float32": np.float32, "float64": np.float64}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_of_a_float_type_is_one_to_tensor_module_and_functions(spelling, device):
+    wanted = np.dtype(SPELLINGS[spelling])
+    layer = Linear(2, 3).to(device).to(spelling)
+    x = Tensor(np.ones(2, np.float32), device=device).to(spelling)
+    named = np.str_(spelling)
+    assert Linear(2, 3).to(np.str_("cpu")).weight.device == x.to(np.str_("cpu")).device == "cpu"
+    others = Linear(2, 3).to(named).weight, x.to(named), x.astype(spelling), tinycv.zeros(2, dtype=spelling)
+    for made in (layer.weight, x, *others):
+        assert made.dtype == wanted and made.dtype.isnative
+    assert layer.to(np.dtype(spelling)).weight.dtype == wanted and layer.weight.device == x.device
+
+
+@given(st.text(max_size=6) | st.sampled_from([
+    "cpu", "cuda", "gpux", "cpu:0", "float31", "half ", "GPU", "auto:1", "e4", "f,f", "int8", "bool",
+    "U", "complex", "half"]))
+def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(word):
+    """A module takes no integers, and says so; all else is as a tensor has it."""
+    def outcome(thing, t):
+        try:
+            t = thing.to(word) if thing is t else thing.to(word).weight
+            return t.dtype, t.device
+        except (TypeError, ValueError, tinycv.GpuUnavailable) as error:
+            assert "numpy" not in str(error).lower()
+            return type(error)
+
+    x, layer = Tensor(np.ones(2, np.float32)), Linear(2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                             # of NumPy's old spellings; "auto" without a GPU
+        tensor, module = outcome(x, x), outcome(layer, layer.weight)
+    integers = isinstance(tensor, tuple) and tensor[0].kind != "f"
+    assert module == (TypeError if integers else tensor)
+
+
+@pytest.mark.parametrize("word", ["word", "", "gpux", "float31", "cpu:0"])
+def test_what_is_neither_device_nor_dtype_is_called_both(word):
+    for x, who in ((Tensor([1.0]), "to"), (Linear(1, 1), "Linear.to")):
+        with pytest.raises(ValueError, match=f"^{who}: unknown device or dtype '{word}': choose 'cpu'"):
+            x.to(word)
+
+
+@pytest.mark.parametrize("target", [
+    None, 3, Tensor([1.0]), np.ones(2), np.float32(1), "int64", "bool", "U", "complex", "f,f"],
+    ids=["None", "int", "Tensor", "array", "number", "int64", "bool", "U", "complex", "struct"])
+def test_a_module_becomes_floats_alone(target):
+    with pytest.raises(TypeError, match="Linear.to: target is .*; it must be a device"):
+        Linear(1, 1).to(target)

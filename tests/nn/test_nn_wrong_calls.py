@@ -159,3 +159,32 @@ def test_a_size_is_anything_with_an_index(whole):
 def test_a_weight_or_bias_that_does_not_fit_is_named_with_both_shapes(call):
     with pytest.raises(ValueError, match=r"(weight|bias) has shape \(.*it must be \("):
         call()
+
+
+LAYER_NORM = {
+    "tuple": lambda x, w: F.layer_norm(x, (2,), w, w), "list": lambda x, w: F.layer_norm(x, [2]),
+    "number": lambda x, w: F.layer_norm(x, 2), "two axes": lambda x, w: F.layer_norm(x, (3, 2)),
+    "shape": lambda x, w: F.layer_norm(x, x.shape[1:], w, w, 1e-5),
+    "weight by name": lambda x, w: F.layer_norm(x, (2,), weight=w),
+    "by name": lambda x, w: F.layer_norm(x, normalized_shape=(2,)),
+    "all by name": lambda x, w: F.layer_norm(input=x, normalized_shape=(2,), weight=w)}
+
+
+@pytest.mark.parametrize("call", LAYER_NORM)
+def test_pytorchs_call_of_layer_norm_is_refused_in_words(call):
+    x, w = Tensor(np.ones((3, 2), np.float32)), Tensor(np.ones(2, np.float32))
+    with pytest.raises(TypeError, match="^layer_norm: (weight is .*; it must be an array or a Tensor, or None|"
+                                        "normalized_shape was given). The axis is the last, that of weight"):
+        LAYER_NORM[call](x, w)
+
+
+@pytest.mark.parametrize("method", ["named_parameters", "named_buffers"])
+@pytest.mark.parametrize("value", ["layer", "", 1, None], ids=["a prefix", "empty", "number", "None"])
+def test_a_prefix_is_no_answer_to_remove_duplicate(method, value):
+    with pytest.raises(TypeError, match=f"^{method}: remove_duplicate is .*; it must be True or False$"):
+        getattr(nn.Linear(2, 2), method)(value)
+
+
+def test_a_memo_is_no_prefix():
+    with pytest.raises(TypeError, match=r"^named_modules: prefix is set\(\); it must be a string$"):
+        list(nn.Linear(2, 2).named_modules(set()))

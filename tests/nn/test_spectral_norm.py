@@ -156,3 +156,18 @@ def test_sigma_of_a_convolution_is_not_its_norm_as_a_map_of_images():
         x /= np.linalg.norm(x)
         x = normed(Tensor(x)).numpy()
     assert 2.9 < np.linalg.norm(x) < 3
+
+
+def test_the_numbers_at_the_top_of_the_file_are_so():
+    """Nine times 1/3 as a matrix (1, 9), and as a map of 20 x 20 images; and how far the first estimate of sigma is off."""
+    size, kernel = 20, np.full((1, 1, 3, 3), 1 / 3)
+    images = Tensor(np.eye(size * size).reshape(-1, 1, size, size))
+    as_a_map = F.conv2d(images, Tensor(kernel), padding=1).numpy().reshape(size * size, -1)
+    assert np.linalg.svd(kernel.reshape(1, 9), compute_uv=False)[0] == pytest.approx(1)
+    assert round(np.linalg.svd(as_a_map, compute_uv=False)[0], 2) == 2.96
+    exact = []
+    for seed in range(5):
+        tinycv.manual_seed(seed)
+        normed = SpectralNorm(nn.Linear(256, 256))
+        exact.append(np.linalg.svd(normed.layer.weight.numpy(), compute_uv=False)[0] / normed.sigma().item())
+    assert all(1 <= ratio < 1.1 for ratio in exact) and max(exact) > 1.005

@@ -87,8 +87,11 @@ def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
 
 @pytest.mark.parametrize("what, words", [
     (torch.nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear"),
-    ({"a": BASE.to_sparse()}, "asks for torch._utils._rebuild_sparse_tensor"),
-    ({"a": torch.zeros(2, dtype=torch.complex64)}, "asks for torch.ComplexFloatStorage"),
+    ({"a": BASE.to_sparse()}, "holds a tensor that is sparse, quantised"),
+    *[({"a": torch.zeros(2, dtype=dtype)}, "holds a tensor with numbers of type Complex(Float|Double)")
+      for dtype in (torch.complex64, torch.complex128)],
+    *[({"a": torch.zeros(2, dtype=torch.uint8).to(dtype)}, "holds a tensor of uint16, .*; dense tensors of float64, ")
+      for dtype in (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)],
     ({"a": np.float64(1)}, "asks for numpy"),
     ({"a": BASE.expand(2, 3, 4, 5)}, "repeats its storage's 60 numbers"),
     ({"a": BASE, "step": 3}, r"no tensor under a name: step \(a int\)")])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_SCANS = 32                                 # a progressive JPEG has about 10
-MOST_STRIPS = 2 ** 15
+MOST_STRIPS, MOST_ENTRIES = 2 ** 15, 2 ** 16     # of a TIFF; its directory has about 15 entries
 # of JPEG, all but those without a length: 00 is no marker, 01 and D0 to D8 stand alone
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
@@ -19,13 +19,16 @@ STRIP_OFFSETS, TILE_OFFSETS = 273, 324          # tags, of which each has an ent
 
 
 def pieces(path: Path) -> str:
-    """"" or the sentence about a file of more scans or strips than any picture needs."""
+    """"" or the sentence about a file of more scans, strips or entries of a directory than any picture needs."""
     with open(path, "rb") as file:
         start = file.read(3)
         if start == b"\xff\xd8\xff":
             found, most, what = _scans(start + file.read()), MOST_SCANS, "scans"
         elif start[:2] in (b"II", b"MM"):
-            found, most, what = _strips(file), MOST_STRIPS, "strips or tiles"
+            entries, strips = _directory(file)
+            if entries > MOST_ENTRIES:
+                return f"its directory has {entries} entries, and {MOST_ENTRIES} are the most: save it again"
+            found, most, what = strips, MOST_STRIPS, "strips or tiles"
         else:
             return ""
     return f"it is made of {found} {what}, and {most} are the most: save it again" if found > most else ""
@@ -40,8 +43,9 @@ def _scans(data: bytes) -> int:
     return count
 
 
-def _strips(file: BinaryIO) -> int:
-    """How many strips or tiles the first picture of a TIFF claims to have; 0 where the file is cut short."""
+def _directory(file: BinaryIO) -> tuple[int, int]:
+    """How many entries the directory of a TIFF's first picture claims to have, and how many strips or tiles the picture;
+    0 and 0 where the file is cut short. The entries are read only if they are not too many."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -50,9 +54,11 @@ def _strips(file: BinaryIO) -> int:
     try:
         file.seek(struct.unpack(order + ("Q" if big else "I"), place)[0])
         entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
-        rows = file.read(min(entries, 2 ** 16) * struct.calcsize(order + entry))
+        if entries > MOST_ENTRIES:
+            return entries, 0
+        rows = file.read(entries * struct.calcsize(order + entry))
         whole = len(rows) // struct.calcsize(order + entry) * struct.calcsize(order + entry)
         tags = list(struct.iter_unpack(order + entry, rows[:whole]))
     except (struct.error, ValueError, OverflowError, OSError):      # ValueError: a place beyond every file
-        return 0                                # Pillow says what is wrong with it
-    return max((n for tag, _, n, _ in tags if tag in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)
+        return 0, 0                             # Pillow says what is wrong with it
+    return entries, max((n for tag, _, n, _ in tags if tag in (STRIP_OFFSETS, TILE_OFFSETS)), default=0)

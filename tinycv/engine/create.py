@@ -35,7 +35,10 @@ def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad
 
 def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
          requires_grad: bool = False) -> Tensor:
-    """A Tensor of one value everywhere. ValueError for one that dtype cannot hold; 2.7 as an integer is 2."""
+    """A Tensor of one value everywhere. ValueError for one that dtype cannot hold; 2.7 as an integer is 2.
+
+    differs: the names are shape and value, not size and fill_value, and the numbers float32 whatever value is.
+    """
     if not isinstance(value, (bool, np.bool, float)):               # a float may be NaN or infinite
         number(value, "full: value")
     xp, shape, dtype = backend.module_for(device), _shape("full", (shape,)), kind_of(dtype)
@@ -57,7 +60,7 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
-    """The identity matrix (n, n)."""
+    """The identity matrix (n, n). differs: it is square; the second argument is dtype, not a number of columns."""
     n = size(n, "eye: n")
     return Tensor(np.eye(*_shape("eye", (n, n)), dtype=kind_of(dtype)), None, device)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array as buffer
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from tinycv.engine.mode import recording
 
 FLOAT32 = np.dtype("float32")
 NUMBERS = frozenset((bool, int, float))
+DEVICES = "cpu", "gpu", "cuda", "auto"                              # and "gpu:N"; NumPy has no dtypes of these names
 NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic    # NumPy takes them as a whole
 
 
@@ -62,6 +63,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
 
 def kind_of(dtype: Any) -> np.dtype:
     """``dtype`` as NumPy's object, in the machine's byte order. TypeError unless it is of floats, integers or bools."""
+    dtype = str(dtype) if isinstance(dtype, np.str_) else dtype
     try:                                # NumPy would take the dtype of an array or a number for the one that is meant
         found = None if isinstance(dtype, (np.generic, np.ndarray, Holder)) else np.dtype(dtype)
     except (TypeError, ValueError):
@@ -69,6 +71,23 @@ def kind_of(dtype: Any) -> np.dtype:
     if found is None or found.kind not in "fiub" or dtype is None:
         raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
     return found if found.isnative else found.newbyteorder("=")
+
+
+def device_named(target: Any, who: str) -> str | None:
+    """The device that ``to`` was given by name, or None where it is for ``kind_of`` to say which dtype it is.
+
+    ValueError for a word that is neither a device's nor a dtype's, of which NumPy knows more than have a name here.
+    """
+    if not isinstance(target, str):
+        return None
+    try:
+        if target.split(":")[0] in DEVICES:
+            return backend.resolve(target)
+        np.dtype(str(target))           # of NumPy's own word it would take the dtype, which is of words
+    except (TypeError, ValueError, SyntaxError):
+        raise ValueError(f"{who}: unknown device or dtype {shown(target)}: choose 'cpu', 'gpu', 'gpu:N' or 'auto', or a "
+                         "dtype such as 'float32'") from None
+    return None
 
 
 def bare(value: Any) -> Any:
@@ -120,6 +139,9 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     if array is not None and dtype is not None and (
             array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
         return _as_dtype(array, opened, dtype, data)
+    if array is not None and array.dtype == object and has_large_integer(array):
+        raise ValueError(f"{shown(data)} cannot become a Tensor: it does not fit into int64 or uint64, which hold "
+                         "whole numbers from -2**63 to 2**64 - 1; pass a dtype of floats for larger ones")
     if array is None or array.dtype.kind not in "fiub":
         raise _refused(data)
     if array.dtype != np.float64 or any(d.kind == "f" and d.itemsize > 4 for d in inside):
@@ -127,6 +149,13 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     if array.size and not _has_float(opened):               # of int64 and uint64 NumPy makes floats, which would round
         raise _refused(data, "no dtype of integers holds all of these; pass dtype")
     return _cast(array, floats, data)
+
+
+def has_large_integer(array: np.ndarray) -> bool:
+    """Are these objects real numbers, among them an integer that no dtype of integers holds?"""
+    values = list(array.flat)
+    return all(isinstance(v, Real) for v in values) and any(
+        isinstance(v, Integral) and not -2 ** 63 <= v < 2 ** 64 for v in values)
 
 
 def _opened(data: Any, inside: set) -> Any:

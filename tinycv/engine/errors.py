@@ -17,6 +17,8 @@ from tinycv.engine.arguments import shown
 from tinycv.engine.backend import device_of
 
 LARGEST = int(sys.float_info.max)
+MEANT = {"norm": "; it is the Euclidean norm, and takes no p", "max": "; tinycv.maximum compares two arrays",
+         "min": "; tinycv.minimum compares two arrays"}             # where PyTorch's second argument is another
 RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
     "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
     "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
@@ -108,7 +110,8 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     shape, ndim = arrays[0].shape, arrays[0].ndim
     for name, value in options.items():
         if hasattr(value, "_data"):
-            return f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
+            return (f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
+                    + (MEANT.get(row.name, "") if name == "axis" else ""))
         if type(value) is int and abs(value) > LARGEST:
             return f"{name} is {shown(value)}, which is larger than any float"
         if name == "keepdims" and not isinstance(value, (bool, np.bool)):
@@ -116,9 +119,15 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:
             added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
             if found := wrong_axes(name, value, ndim + added):
-                return found
+                return found + MEANT.get(row.name, "")
+            if name == "axes" and (len(value) if isinstance(value, tuple) else 1) != ndim:
+                return (f"axes is {shown(value)}; it must name each of the {ndim} axes once, and x.swapaxes(0, 1) "
+                        "exchanges two")
         if name == "shape" and row.name in ("reshape", "expand"):
-            return f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
+            hint = "; -1 stands for no size here" if (
+                row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
+            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
+                    f"{hint}")
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")

@@ -51,7 +51,7 @@ class Fused:
     """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
 
     def __init__(self, definition: Callable, whole: str = ""):
-        self.read, self.run, self.run_on_gpu = definition, None, None
+        self.read, self.run, self.run_on_gpu, self.doubt = definition, None, None, None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
@@ -75,6 +75,11 @@ class Fused:
         """Decorator: a kernel for CuPy's arrays of one float type, where launches would cost more than the work."""
         self.run_on_gpu = run
         return run
+
+    def doubtful(self, look: Callable) -> Callable:
+        """Decorator: ``look(args, options)`` sees a call that is not as expected, and may refuse it in words of its own."""
+        self.doubt = look
+        return look
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         args, arrays = self.settled(self.bound(args, options))
@@ -106,6 +111,8 @@ class Fused:
         unknown = set(options) - {self.names[i] for i in rest}
         missing = [self.names[i] for i in rest if self.defaults[i] is Kind.empty and self.names[i] not in options]
         if unknown or missing or len(args) > len(self.names):
+            if self.doubt is not None:
+                self.doubt(args, options)
             raise TypeError(f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, missing "
                             f"{missing or 'none'}, {len(args)} given by position")
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
@@ -141,6 +148,8 @@ class Fused:
 
     def unified(self, args: tuple) -> tuple:
         """As ``settled``, whatever the arguments are."""
+        if self.doubt is not None:
+            self.doubt(args, {})
         changed, arrays = list(args), []
         for i, a in enumerate(args):
             if i in self.settings:

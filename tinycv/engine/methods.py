@@ -1,6 +1,20 @@
 """What users type: the table's ops as Tensor operators and methods, and the few functions that need more than a row.
 
 Everything here is composed of rows of ops.py, so nothing here has a derivative of its own.
+
+Names, order and meaning of arguments are NumPy's: axis, keepdims, and low, high of clip. differs: these calls
+mean something else in PyTorch.
+
+    x.transpose(0, 1)      all axes, in their new order     PyTorch exchanges two: x.swapaxes(0, 1)
+    x.split(2)             2 equal sections                 PyTorch: sections of 2
+    x.split([1, 5])        cut before 1 and before 5        PyTorch: a section of 1 and one of 5
+    x.std(), x.var()       divide by n (ddof=0)             PyTorch: by n - 1 (correction=1): ddof=1
+    x.norm(1)              the lengths along axis 1         PyTorch: the 1-norm of all entries
+    x.max(0), x.min(0)     the values                       PyTorch: values and indices: x.argmax(0)
+    x.max(y), x.min(y)     refused                          PyTorch: of each pair: tinycv.maximum(x, y)
+    x.expand(-1, 4)        refused                          PyTorch keeps the size of an axis at -1
+    x.squeeze(0)           refused unless its size is 1     PyTorch then returns x
+    x.flip(0, 1)           refused: x.flip((0, 1))          PyTorch takes both
 """
 
 from __future__ import annotations
@@ -13,6 +27,7 @@ import numpy as np
 
 from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
+from tinycv.engine.door import device_named
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
@@ -63,7 +78,10 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
 
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
-    """Cut into equal sections (a number), or at the given places (as NumPy's split)."""
+    """Cut into equal sections (a number), or at the given places (as NumPy's split).
+
+    differs: PyTorch's number is the size of each section, and its list has the sizes of all.
+    """
     x = _array_like("split", x)
     axis = along(axis, x.ndim, "split")
     n = x.shape[axis]
@@ -178,6 +196,7 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``.
 
+    differs: the squares are divided by n - ddof, and ddof is 0, where PyTorch's correction is 1.
     That of halves is calculated in float32 and rounded once.
     """
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
@@ -197,9 +216,11 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
 
 
 def to(self: Tensor, target: Any) -> Tensor:
-    """To a device ("cpu", "gpu") or a dtype (tinycv.float64). Gradients come back to where the input was."""
-    if isinstance(target, str) and target.split(":")[0] in ("cpu", "gpu", "cuda", "auto"):
-        device = backend.resolve(target)
+    """To a device ("cpu", "gpu") or a dtype (tinycv.float64). Gradients come back to where the input was.
+
+    differs: one of them at a call, by position.
+    """
+    if (device := device_named(target, "to")) is not None:
         return self if self.device == device else ops.to(self, device=device)
     return astype(self, target)
 

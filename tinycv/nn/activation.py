@@ -1,6 +1,7 @@
 """Functions between the layers, which bend what is straight: GELU, SiLU and leaky ReLU.
 
 relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those that are pairs.
+differs: none takes inplace, and softplus takes no beta and no threshold.
 """
 
 from __future__ import annotations

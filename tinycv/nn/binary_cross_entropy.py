@@ -32,8 +32,8 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
     broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
     Entries of weight 0 count for nothing, whatever score and target are: NaN and infinity reach neither loss nor gradient.
     pos_weight may be infinite where target is 0, as none / 0 is where nothing has the target 1.
-    differs: pos_weight is the fourth argument and reduction the fifth; PyTorch has obsolete ones between. A score that is
-    infinite, and right, costs 0, where PyTorch says NaN.
+    differs: pos_weight is the fourth argument and reduction the fifth. PyTorch's deprecated size_average and reduce are
+    not accepted, so pass both by name. A score that is infinite, and right, costs 0, where PyTorch says NaN.
     """
     counted = counted_entries(input, target, weight, pos_weight)
     if counted is not None:
@@ -67,7 +67,10 @@ def without_infinity(surprise: Any, share: Any) -> Any:
 
 
 class BCEWithLogitsLoss(Module):
-    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are buffers."""
+    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are buffers.
+
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by name.
+    """
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
         self.weight = buffer(weight, "BCEWithLogitsLoss: weight")

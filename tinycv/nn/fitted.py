@@ -8,6 +8,7 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
+from tinycv.engine.door import kind_of
 from tinycv.engine.tensor import Tensor, as_array
 
 
@@ -16,14 +17,12 @@ class Misshaped(ValueError):
 
 
 def fitted(value: Any, target: Tensor) -> np.ndarray:
-    """A copy of ``value`` on the host, in the shape and dtype of ``target``; ValueError or TypeError if it would lose
-    more than digits."""
+    """A copy of ``value`` on the host, in the shape and dtype of ``target``. ValueError or TypeError if it overflows, or an
+    integer would change; values below the dtype's range become 0."""
     array = as_array(value, floats=target.dtype)
     if array.shape != target.shape:
         raise Misshaped(f"is {array.shape}, should be {target.shape}")
     array, dtype = np.asarray(backend.to_numpy(array)), target.dtype
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"is an array of {array.dtype}, should be of {dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         copy = np.array(array, dtype=dtype)
     if dtype.kind == "f":
@@ -44,15 +43,10 @@ def same_values(a: Any, b: Any) -> bool:
 def float_type(target: Any, who: str) -> np.dtype:
     """The float type that ``to`` is asked for."""
     try:
-        dtype = np.dtype(target)
-    except (TypeError, ValueError):
+        dtype = kind_of(target)
+    except TypeError:
         dtype = None
-    if target is None or dtype is None or dtype.kind != "f":
+    if dtype is None or dtype.kind != "f":
         raise TypeError(f"{who}.to: target is {shown(target)}; it must be a device ('cpu', 'gpu') or a float type "
                         "('float32', tinycv.float64)")
     return dtype
-
-
-def is_dtype(target: str) -> bool:
-    """Is it the name of a dtype, and not of a device?"""
-    return target.startswith(("float", "int", "uint"))

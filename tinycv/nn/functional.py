@@ -1,4 +1,10 @@
-"""The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from."""
+"""The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from.
+
+differs, in all of them: the first argument is called x (ids of an embedding; input of a loss), and an
+axis is called axis, not dim. There is no inplace. Arguments that PyTorch has after our last one
+(ceil_mode, max_norm, beta, dtype, ...) are left out, and refused. Other differences are said where
+they are.
+"""
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh
 from tinycv.nn.activation import gelu, leaky_relu, silu

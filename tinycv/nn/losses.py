@@ -40,8 +40,8 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     PyTorch's, and the gradient 0.
 
     differs: PyTorch multiplies by 0, so that a class that is masked by a score of -inf makes the loss against
-    probabilities NaN. size_average and reduce, which PyTorch keeps in between, are not arguments. weight is data: it gets
-    no gradient.
+    probabilities NaN. PyTorch's deprecated size_average and reduce are not accepted, so pass ignore_index
+    and what follows it by name. weight is data: it gets no gradient.
     IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be to wait).
     """
     q, counts, counted = target_distribution(target, bare(input), weight, ignore_index, label_smoothing)
@@ -60,7 +60,8 @@ def target_distribution(target: Any, scores: Any, weight: Any, ignore_index: int
     if target.dtype.kind == "f":
         q = target * (1 - label_smoothing) + label_smoothing / classes
         q = q * asked_for(weight, q)
-        counted = (bare(q) != 0).any(axis=-1, keepdims=True)        # the others' scores are only left out if they must be
+        # in a row that counts for nothing only NaN and infinite scores are left out: the target's gradient needs the others
+        counted = (bare(q) != 0).any(axis=-1, keepdims=True)
         return q, scores.shape[0], counted | xp.isfinite(scores)
     target = bare(target)
     counted, there = target != ignore_index, (target >= 0) & (target < classes)
@@ -88,7 +89,7 @@ def not_zero(total: Any) -> Any:
 
 
 def no_gradient() -> None:
-    """TypeError where somebody wants to learn the weights of classes."""
+    """TypeError if the class weights require a gradient."""
     raise TypeError("cross_entropy: weight requires a gradient, but it is data and gets none; give weight.detach()")
 
 
@@ -99,7 +100,11 @@ def check_reduction(reduction: str) -> None:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32."""
+    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32.
+
+    differs: the shapes are equal, and none broadcasts. reduction is the third argument: PyTorch's
+    deprecated size_average and reduce are not accepted, nor is weight.
+    """
     array(input, "mse_loss: input")
     if input.shape != array(target, "mse_loss: target").shape:
         raise ValueError(f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal")
@@ -110,7 +115,10 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy`` with its settings kept; weight is a buffer."""
+    """``cross_entropy`` with its settings kept; weight is a buffer.
+
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by name.
+    """
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
                  label_smoothing: float = 0.0):
@@ -149,7 +157,10 @@ def class_number(value: Any, what: str) -> int:
 
 
 class MSELoss(Module):
-    """``mse_loss`` with its reduction kept."""
+    """``mse_loss`` with its reduction kept.
+
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass reduction by name.
+    """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
@@ -248,10 +259,10 @@ def check(xp: Any, input: Any, target: Any, weight: Any, ignore_index: int, redu
     array(target, "target", "iuf", "an array of class numbers, or one of probabilities")
     wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]
     if target.shape != wanted:
-        raise ValueError(f"scores of shape {input.shape} want a target of shape {wanted}; it has {target.shape}, "
+        raise ValueError(f"scores of shape {input.shape} need a target of shape {wanted}; it has {target.shape}, "
                          f"{target.dtype}")
     if weight is not None and array(weight, "weight").shape != input.shape[1:]:
-        raise ValueError(f"scores of shape {input.shape} want a weight of shape {input.shape[1:]}, one for each class; it "
+        raise ValueError(f"scores of shape {input.shape} need a weight of shape {input.shape[1:]}, one for each class; it "
                          f"has {weight.shape}")
     if xp is np and target.dtype.kind in "iu":
         bad = ((target < 0) | (target >= input.shape[1])) & (target != ignore_index)

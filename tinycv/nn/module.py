@@ -23,8 +23,9 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, state
 from tinycv.engine.arguments import flag, shown, size
+from tinycv.engine.door import device_named
 from tinycv.engine.tensor import Parameter, Tensor
-from tinycv.nn.fitted import Misshaped, fitted, float_type, is_dtype, same_values
+from tinycv.nn.fitted import Misshaped, fitted, float_type, same_values
 
 PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in them
 UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
@@ -73,7 +74,9 @@ class Module:
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all within it, outermost first. A shared one once, or, without remove_duplicate, under each of
-        its names."""
+        its names. differs: PyTorch's first argument is memo, ours prefix."""
+        if not isinstance(prefix, str):
+            raise TypeError(f"named_modules: prefix is {shown(prefix)}; it must be a string")
         seen: set[int] = set()
         stack: list[tuple[str, Module, tuple]] = [(prefix, self, ())]
         while stack:
@@ -88,7 +91,9 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def apply(self, function: Callable[[Module], Any]) -> Module:
-        """Call ``function`` on every module within, innermost first, and on this one. Returns the module."""
+        """Call ``function`` on every module within, innermost first, and on this one. Returns the module. differs: PyTorch's
+        argument is called fn.
+        """
         for module in reversed(list(self.modules())):
             function(module)
         return self
@@ -104,12 +109,16 @@ class Module:
                     yield joined(path, name), value
 
     def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """The Parameters among ``named_tensors``. differs: no prefix and no recurse."""
+        remove_duplicate = flag(remove_duplicate, "named_parameters: remove_duplicate")
         return ((name, t) for name, t in self.named_tensors(remove_duplicate) if isinstance(t, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """The other Tensors among ``named_tensors``. differs: no prefix and no recurse."""
+        remove_duplicate = flag(remove_duplicate, "named_buffers: remove_duplicate")
         return ((name, t) for name, t in self.named_tensors(remove_duplicate) if not isinstance(t, Parameter))
 
     def buffers(self) -> Iterator[Tensor]:
@@ -142,14 +151,16 @@ class Module:
         capturing.forget_gradients(self.parameters())
 
     def requires_grad_(self, wanted: bool = True) -> Module:
-        """Freeze (False) or thaw every parameter."""
+        """Freeze (False) or thaw every parameter. differs: PyTorch's argument is called requires_grad."""
         for p in self.parameters():
             p.requires_grad = wanted
         return self
 
     def to(self, target: Any) -> Module:
-        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped."""
-        device = backend.resolve(target) if isinstance(target, str) and not is_dtype(target) else None
+        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped. differs: one of them
+        at a call, by position.
+        """
+        device = device_named(target, f"{type(self).__name__}.to")
         dtype = float_type(target, type(self).__name__) if device is None else None
         for _, t in self.named_tensors():
             moved = t._data
@@ -177,7 +188,8 @@ class Module:
         return named
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if ``strict``.
+        """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if ``strict``. differs:
+        PyTorch's argument is called state_dict.
 
         A tied weight may be given under all of its names or under some of them. NaN is taken.
         ValueError lists every missing, unexpected, misshaped and inconvertible name; the module is then left as it was.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import size, sizes
+from tinycv.engine.arguments import shown, size, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
 from tinycv.engine.reduce import as_rows, dot_last, few, sum_last, sum_rows
@@ -26,10 +26,16 @@ from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.module import Module
 
+SHAPES = int, tuple, list                       # what PyTorch's normalized_shape may be, and no weight is
+
 
 @fused
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D, not D - 1."""
+    """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D, not D - 1.
+
+    differs: the axis is the last, that of weight. PyTorch's normalized_shape, its second argument, is
+    no argument here; LayerNorm takes a shape of several axes.
+    """
     centred = x - x.mean(axis=-1, keepdims=True)                    # (..., D)
     y = centred / sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
     y = y if weight is None else y * weight
@@ -67,6 +73,7 @@ def grouped(x: Any, num_groups: int) -> tuple:
 class LayerNorm(Module):
     """Layer normalisation over the last axis, of size normalized_shape, or over the last axes, of that shape. weight
     starts at 1, bias at 0; both have that shape.
+    differs: bias is the third argument, where PyTorch has elementwise_affine, which is always True here.
     """
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True):
@@ -109,8 +116,21 @@ class GroupNorm(Module):
 # ── below this line: speed. The definitions above are what it must equal ──────────────────────────
 
 
+@layer_norm.doubtful
+def refuse_shape(args: tuple, options: dict) -> None:
+    """TypeError for PyTorch's call, layer_norm(x, (D,), weight, bias)."""
+    weight = args[1] if len(args) > 1 else options.get("weight")
+    if "normalized_shape" in options or isinstance(weight, SHAPES):
+        given = "normalized_shape was given" if "normalized_shape" in options else (
+            f"weight is {shown(weight)}; it must be an array or a Tensor, or None")
+        raise TypeError(f"layer_norm: {given}. The axis is the last, that of weight, and PyTorch's "
+                        "normalized_shape is no argument here")
+
+
 def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
     """An error for arguments of layer_norm that do not fit."""
+    if isinstance(weight, SHAPES):
+        refuse_shape((x, weight), {})
     if array(x, "x").ndim == 0:
         raise ValueError("x is a single number; it must have an axis of features")
     for name, values in (("weight", weight), ("bias", bias)):

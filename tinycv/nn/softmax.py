@@ -22,7 +22,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
 
     The largest x is subtracted first, which changes nothing but keeps exp from overflowing (Goodfellow, Bengio &
-    Courville 2016, section 4.1).
+    Courville 2016, section 4.1). differs: the axis is the last unless it is given; PyTorch guesses one by the shape.
     """
     if not x.size:                                                  # no numbers, and no largest of them
         return x * 1
@@ -32,7 +32,10 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 @fused
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0."""
+    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0.
+
+    differs: the axis is the last unless it is given, as softmax's.
+    """
     if not x.size:
         return x * 1
     shifted = x - x.max(axis=axis, keepdims=True)
@@ -40,7 +43,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 
 class Softmax(Module):
-    """softmax along one axis."""
+    """softmax along one axis. differs: the last, unless it is given."""
 
     def __init__(self, axis: int = -1):
         self.axis = size(axis, "Softmax: axis", -64)                # NumPy's arrays have at most 64 axes

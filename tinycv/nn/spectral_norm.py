@@ -1,13 +1,14 @@
-"""Spectral norm: a layer's weight is divided by its greatest singular value, so that the layer stretches nothing.
+"""Spectral norm: divides a layer's weight by an estimate of its largest singular value (Miyato et al. 2018).
 
     W_SN = W / σ(W),   σ(W) = max |W h| / |h|                       Miyato et al. 2018, eq. 6-8
     u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v            ibid., algorithm 1: power iteration
 
-A Linear under spectral norm stretches no vector, and a network of such layers and of ReLUs has a slope of at most 1.
-That does not hold for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one window to one pixel,
+With the exact σ a Linear stretches no vector, and a network of such layers and of ReLUs has a slope of at most 1.  The power
+iteration estimates σ from below, by 1 to 5 % at first.
+Neither holds for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one window to one pixel,
 as Miyato et al. chose and PyTorch does; but a pixel lies in up to kH kW windows.  So the convolution as a map of images has
-a norm of up to √(kH kW) σ (stride 1): a 3 x 3 kernel of nine times 1/3 has σ = 1, and triples an image of one grey, but for
-its edges (2.9 on 20 x 20 pixels).  A slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
+a norm of up to √(kH kW) σ (stride 1): a 3 x 3 kernel of nine times 1/3 has σ = 1, but as a map of 20 x 20 images (padding 1)
+a norm of 2.96.  A slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
 
 W changes little from step to step, so u and v are kept, and one iteration per step follows σ.
 Read before: linear.py, conv.py; engine/state.py, how u and v move.
@@ -62,7 +63,7 @@ class SpectralNorm(Module):
         return renew((self.u, self.v), iterated)
 
     def sigma(self) -> Tensor:
-        """The greatest singular value, as well as u and v know it."""
+        """The largest singular value, as u and v estimate it."""
         return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])      # a graph keeps them
 
     def _sigma(self, vectors: Sequence[Any]) -> Tensor:

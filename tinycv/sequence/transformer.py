@@ -103,7 +103,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
     """One decoder block: an encoder block that also asks a memory, by ``multihead_attn``, between its two halves.
 
     Arguments as TransformerEncoderLayer's, names as PyTorch's: norm1, norm2, norm3 belong to self-attention,
-    cross-attention and the MLP.
+    cross-attention and the MLP. differs: in what TransformerEncoderLayer does; pass norm_first and layer_norm_eps by name.
     """
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
