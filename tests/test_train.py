@@ -238,7 +238,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(path):
     train(epochs=1, checkpoint=path)
     model = Line()
     unnamed = AdamW(model.parameters(), lr=0.1)                         # there: "weight", "bias"; here: "0", "1"
-    with pytest.raises(CheckpointError, match="parameters 0, 1, saved are weight, bias"):
+    with pytest.raises(CheckpointError, match="parameters '0', '1', saved are 'weight', 'bias'"):
         fit(model, unnamed, noisy_loss, DataLoader(X, Y, batch_size=4, seed=3), 1, ema=EMA(model, 0.9), checkpoint=path)
     assert (model.weight._data == 0).all() and not unnamed.state_dict()["state"]
 
