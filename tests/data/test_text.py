@@ -94,3 +94,13 @@ def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_ne
     assert len(files) > 5 and "numpy" in imported
     allowed = {"tinycv.engine.arguments", "tinycv.atomic", "tinycv.data.densities"}     # the last is left out here
     assert not [name for name in imported - allowed if name.startswith(("tinycv", "engine", "cupy"))]
+
+
+def test_numbers_under_a_mask_are_no_pairs():
+    ids, words = np.ma.masked_array([[3, 4], [3, 3]], [[False, True]] * 2), Vocabulary("ab")
+    for source, target in ((ids, ids.data), (ids.data, ids)):
+        with pytest.raises(TypeError, match="Pairs: .* is MaskedArray .* a plain array of whole numbers"):
+            Pairs(source, target, words, words)
+    pairs = Pairs(ids.data, ids.data, words, words)
+    with pytest.raises(TypeError, match="split: test is MaskedArray .* a plain array of 2 bools"):
+        pairs.split(np.ma.masked_array([True, False], [True, False]), np.random.default_rng(0))
