@@ -128,3 +128,13 @@ def test_a_path_that_is_too_long_for_every_file_is_named(call, path):
 def test_what_would_never_end_or_fit_is_refused_at_once(call, words):
     with pytest.raises(ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"):
         call(10 ** 12)
+
+
+def test_a_list_that_holds_itself_is_named():
+    loop = []
+    loop.append(loop)
+    for name in ("random_flip", "one_hot", "write_idx"):
+        function, good = GOOD[name]
+        argument = [*good][0] if name != "write_idx" else "array"
+        with pytest.raises(TypeError, match=rf"{name}: {argument} is \[\[...\]\]; .* \(it is nested too deeply\)"):
+            function(**{**good, argument: loop})

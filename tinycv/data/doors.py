@@ -6,13 +6,13 @@ engine/arguments.py, where whole numbers, real numbers and choices are checked. 
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinycv.atomic import refuse_unspeakable
 from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
 
 NUMBERS = "biuf"                                    # NumPy's kinds: bool, signed, unsigned, float
@@ -39,7 +39,8 @@ def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, n
         found = np.asarray(value)
     except Exception as error:                      # each library refuses in its own way: uneven rows, another device
         text = str(error).partition("\n")[0]
-        why = "its rows are not equally long" if "inhomogeneous" in text else f"{type(error).__name__}: {text}"
+        why = "its rows are not equally long" if "inhomogeneous" in text else (
+            "it is nested too deeply" if "maximum number of dim" in text else f"{type(error).__name__}: {text}")
         raise TypeError(f"{what} is {shown(value)}; it must be {takes} ({why})") from error
     if found.dtype.kind not in kinds or (ndim is not None and found.ndim != ndim):
         kind = TypeError if found.dtype.kind not in kinds else ValueError
@@ -102,14 +103,7 @@ def path(value: Any, what: str) -> Path:
         raise TypeError(f"{what} is {shown(value)}; it must be a path, as a text or a pathlib.Path")
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{what} is {shown(value)}, which names no file or folder; it must be a path")
-    try:
-        os.lstat(value)
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} is {shown(value)}, which no file system can spell; it must be a path") from None
-    except OSError as error:                        # what is not there, or not to be looked at, its reader says
-        if error.errno == errno.ENAMETOOLONG:
-            raise ValueError(f"{what} is {shown(value)}, a name of {len(os.fspath(value))} letters, too long for a file or "
-                             "folder; it must be a path") from None
+    refuse_unspeakable(value, what)
     return Path(value)
 
 

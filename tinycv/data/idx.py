@@ -72,7 +72,7 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
 
     TypeError for a type that IDX lacks; ValueError for an array so even that ``read_idx`` would refuse it gzipped.
     """
-    path = doors.path(file_path(path, "write_idx: path"), "write_idx: path")
+    path = file_path(path, "write_idx: path")
     array = doors.array(array, "write_idx: array", kinds=doors.NUMBERS + "c")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"write_idx: path: {path}: " + ("this is a folder" if path.is_dir() else

@@ -129,6 +129,11 @@ class Pairs:
             if index.ndim != 1 or index.dtype.kind == "f":
                 raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {shown(index)}; texts(i) reads "
                                 "one")
+            count = len(self)
+            if index.dtype.kind == "b" and len(index) != count:
+                raise ValueError(f"Pairs: the index has {len(index)} bools; there must be {count}, one for each pair")
+            if index.dtype.kind in "iu" and index.size and not -count <= index.min() <= index.max() < count:
+                raise IndexError(f"Pairs: the index runs from {index.min()} to {index.max()}; there are {count} pairs")
         return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:
