@@ -257,3 +257,9 @@ def test_threads_that_save_to_one_path_all_succeed(tmp_path):
         thread.join()
     arrays, state = load(path)
     assert not errors and (arrays["weight"] == state["by"]).all() and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "d/" * 3000 + "x", "\ud800"], ids=["name", "path", "surrogate"])
+def test_a_path_that_no_file_can_have_is_named(name):
+    with pytest.raises(ValueError, match="save: path is .*; it must be a path"):
+        atomic.file_path(name, "save: path")

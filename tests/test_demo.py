@@ -84,3 +84,12 @@ def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
 def test_every_demo_asks_so():
     demos = sorted((Path(__file__).parent.parent / "demos").glob("[0-9][0-9]_*.py"))
     assert demos and all(".device" in text and "Demo(" in text for text in (d.read_text(encoding="utf-8") for d in demos))
+
+
+def test_a_figure_is_at_least_one_number_and_may_be_nan(tmp_path):
+    show = Demo("00_none", "A title", ["--out", str(tmp_path), "--quick"])
+    for nothing in ([], ()):
+        with pytest.raises(ValueError, match="measured: value"):
+            show.measured("loss", nothing)
+    show.measured("loss", float("nan"))
+    assert len(show.rows) == 1

@@ -612,3 +612,13 @@ def test_no_gradient_of_a_thread_is_lost(monkeypatch):
     for worker in workers:
         worker.join()
     assert leaf.grad.numpy().tolist() == [40.0] * 3
+
+
+@pytest.mark.parametrize("batch", [np.ma.masked_array([1.0, 2.0], [True, False]), np.array(["a", "b"]), np.zeros(2, "M8[s]"),
+                                   np.array([None, 1]), np.zeros(2, "i4,f4"), np.ones(2, complex)],
+                         ids=["masked", "texts", "dates", "objects", "records", "complex"])
+def test_only_numbers_are_shared_out(batch):
+    with parallel.threads(2) as group:
+        for name, call in (("map", group.map), ("backward", group.backward)):
+            with pytest.raises(TypeError, match=rf"Group.{name}: argument 1 of the batch: an? .* cannot become a Tensor"):
+                call(lambda x, y: x, np.ones(2), batch)

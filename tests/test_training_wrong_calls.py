@@ -222,3 +222,64 @@ def test_a_numpy_integer_is_a_size_everywhere():
     fit(epochs=np.int64(1), evaluate_every=np.int32(1), log_every=np.uint8(1), seed=np.int64(3), threads=np.int64(1))
     assert optim.warmup_cosine(np.int64(10), np.int16(2))(0) == pytest.approx(1 / 3)
     tinycv.manual_seed(0)
+
+
+class Batches:
+    """A loader of one batch, whatever it is."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def epoch(self, number, start=0):
+        return iter([self.batch][start:])
+
+
+@pytest.mark.parametrize("batch", [None, [], (), np.ones((4, 3)), 3, "xy", {"x": X}], ids=str)
+def test_a_batch_that_is_no_tuple_of_arrays_gets_a_sentence(batch):
+    with pytest.raises(TypeError, match="(?s)loader: epoch.* gave .* for a batch; it must give tuples of arrays"):
+        fit(loader=Batches(batch))
+    fit(loader=Batches([X, Y]))
+
+
+@pytest.mark.parametrize("value", ["False", 0, 1, None, np.array([True, False])], ids=str)
+def test_set_to_none_is_a_flag(value):
+    for optimiser in (SGD([parameter()]), Half(model(), SGD)):
+        with pytest.raises(TypeError, match=f"{type(optimiser).__name__}.zero_grad: set_to_none is .* True or False"):
+            optimiser.zero_grad(set_to_none=value)
+
+
+@pytest.mark.parametrize("change", [{"losses": 1j}, {"losses": "a"}, {"metrics": None}, {"seconds": "a"}, {"seconds": -1}],
+                         ids=str)
+def test_a_history_is_of_lists(change):
+    with pytest.raises((TypeError, ValueError), match=f"History: {[*change][0]} is"):
+        run.History(**change)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("huge", [1e39, 1e300])
+def test_a_number_that_float32_cannot_hold_is_refused_or_no_bound(huge):
+    for option in ("lr", "eps", "weight_decay"):
+        with pytest.raises(ValueError, match=f"AdamW: {option} is .*, which float32 holds"):
+            AdamW([parameter()], **{option: huge})
+    for clip in (optim.clip_grad_norm_, optim.clip_grad_value_):
+        p = parameter()
+        clip(p, huge)
+        assert (p.grad.numpy() == 1).all()
+    assert optim.clip_grad_norm_(parameter(), 9.0, norm_type=huge) == 1
+    for schedule in (optim.warmup_cosine(10, 2), optim.warmup_linear(10, 2), optim.warmup_inverse_sqrt(3)):
+        assert schedule(10 ** 400) == pytest.approx(0) and schedule(huge) == pytest.approx(0)
+
+
+def test_read_only_memory_is_named():
+    array = np.ones((2, 3), np.float32)
+    array.flags.writeable = False
+    with pytest.raises(ValueError, match="SGD: .* of shape .2, 3., is in read-only memory"):
+        SGD([Parameter(array)])
+    p = parameter()
+    p.grad = Tensor(array)
+    for clip in (optim.clip_grad_norm_, optim.clip_grad_value_):
+        with pytest.raises(ValueError, match=f"{clip.__name__}: .* a gradient in read-only memory"):
+            clip(p, 1.0)

@@ -39,7 +39,20 @@ def file_path(path: Any, what: str) -> Path:
         raise TypeError(f"{what} is {shown(path)}; it must be a str or a Path")
     if os.path.basename(text) in ("", ".", "..") or "\0" in text:  # Path("a/.") would be Path("a")
         raise ValueError(f"{what} is {shown(text)}; it must name a file")
+    refuse_unspeakable(text, what)
     return Path(text)
+
+
+def refuse_unspeakable(path: str | os.PathLike, what: str) -> None:
+    """ValueError for a path that no file can have: longer than the system's names, or of letters that it cannot spell."""
+    try:
+        os.lstat(path)
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is {shown(path)}, which no file system can spell; it must be a path") from None
+    except OSError as error:                            # what is not there, or not to be looked at, its reader says
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{what} is {shown(path)}, a name of {len(os.fspath(path))} letters, too long for a file or "
+                             "folder; it must be a path") from None
 
 
 def write(path: Path, data: bytes) -> None:

@@ -71,12 +71,15 @@ class Demo:
         return quick if self.quick else full if self.full and full is not None else default
 
     def measured(self, metric: str, value: Any, reference: str = "", target: str = "") -> None:
-        """Note a figure. reference: the published figure with its source; target: what it ought to be."""
+        """Note a figure. reference: the published figure with its source; target: what it ought to be.
+        NaN is noted like any other: it says that the demo failed."""
         metric, reference, target = (doors.text(v, f"measured: {what}") for what, v in (
             ("metric", metric), ("reference", reference), ("target", target)))
         found = doors.array(value, "measured: value", "a number or a list of numbers")
         if found.ndim > 1 or (found.ndim and not isinstance(value, (list, tuple)) and found.size != 1):
             raise ValueError(f"measured: value has shape {found.shape}; it must be a number or a list of numbers")
+        if not found.size:
+            raise ValueError(f"measured: value is {shown(value)}; it must be a number or a list of at least one")
         plain = found.astype(float).tolist() if isinstance(value, (list, tuple)) else float(found.reshape(-1)[0])
         self.rows.append({"metric": metric, "value": plain, "reference": reference, "target": target})
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing, watch
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.backend import array_module, device_of
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
@@ -196,6 +196,7 @@ class Half:
         """Forget the gradients, whatever ``set_to_none`` is: the next backward replaces them, and
         adds to none.
         """
+        flag(set_to_none, "Half.zero_grad: set_to_none")
         for p in (*self.own, *self.masters):
             p.grad = None
 

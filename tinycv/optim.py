@@ -220,11 +220,13 @@ def _decay(name: str, total: int, warmup: int, final: float) -> dict[str, Any]:
 # Schedules are partials of these, and not functions in functions, so that pickle can save them.
 
 def _cosine(step: int, total: int, warmup: int, final: float) -> float:
+    step = number(step, "schedule: step", 0)
     return _rise(step, warmup) * (
         final + (1 - final) * 0.5 * (1 + math.cos(math.pi * _passed(step, total, warmup))))
 
 
 def _linear(step: int, total: int, warmup: int, final: float) -> float:
+    step = number(step, "schedule: step", 0)
     return _rise(step, warmup) * (1 + (final - 1) * _passed(step, total, warmup))
 
 
@@ -273,17 +275,22 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
     if error_if_nonfinite and not bool(xp.isfinite(norm)):
         raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so they "
                            "cannot be scaled; `with tinycv.debug():` shows which op made it")
-    factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    factor = xp.minimum(_held(max_norm, norm.dtype) / (norm + 1e-6), 1.0)
     for g in grads:
         g *= factor                                 # by 1 where they are short: a test would wait for the device
     return wrap(norm, None)
+
+
+def _held(value: float, dtype: np.dtype) -> float:
+    """The number, or infinity in place of one that is infinite in this dtype."""
+    return value if value <= float(np.finfo(dtype).max) else math.inf
 
 
 def _length(xp: Any, flat: Any, norm_type: float) -> Any:
     """The p-norm of a flat array, of shape ()."""
     if norm_type == 2 or not flat.size:
         return xp.sqrt((flat * flat).sum())
-    if norm_type == math.inf:
+    if _held(norm_type, flat.dtype) == math.inf:
         return xp.abs(flat).max()
     return (xp.abs(flat) ** norm_type).sum() ** (1 / norm_type)
 
@@ -294,7 +301,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     clip_value = number(clip_value, "clip_grad_value_: clip_value", 0)
     for g in _gradients("clip_grad_value_", parameters):
-        array_module(g).clip(g, -clip_value, clip_value, out=g)
+        most = _held(clip_value, g.dtype)
+        array_module(g).clip(g, -most, most, out=g)
 
 
 def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
@@ -316,6 +324,9 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
         if p.grad is not None and p.grad.dtype.kind != "f":
             raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of "
                             f"{p.grad.dtype}; it must be floats")
+        if p.grad is not None and isinstance(p.grad._data, np.ndarray) and not p.grad._data.flags.writeable:
+            raise ValueError(f"{who}: a parameter of shape {p.shape} has a gradient in read-only memory, which cannot be "
+                             f"changed in place: p.grad = Tensor(array.copy())")
     if (recording := capturing.current()) is not None:
         recording.reads_gradients(parameters)
     return [p.grad._data for p in parameters if p.grad is not None]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing
-from tinycv.engine.arguments import function, shown
+from tinycv.engine.arguments import flag, function, shown
 from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.mode import enable_grad
@@ -128,7 +128,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; with set_to_none=False those that are there become zeros."""
-        if set_to_none:
+        if flag(set_to_none, f"{type(self).__name__}.zero_grad: set_to_none"):
             capturing.forget_gradients(self.names)
             return
         for p in self.names:

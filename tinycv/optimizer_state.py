@@ -18,14 +18,15 @@ from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 MOST_STEPS = 2 ** 53                            # from here on a float64 cannot count them
+MOST = float(np.finfo(np.float32).max)          # of what multiplies weights and gradients
 ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
 
 
 def finite(value: Any, what: str, low: float = -math.inf) -> float:
-    """A real number that is neither NaN nor infinite, and at least ``low``."""
+    """A real number that is neither NaN nor infinite, not in float32 either, and at least ``low``."""
     real = number(value, what, low)
-    if math.isinf(real):
-        raise ValueError(f"{what} is {shown(value)}; it must be a finite number")
+    if abs(real) > MOST:
+        raise ValueError(f"{what} is {shown(value)}; it must be a finite number, at most {MOST:.3g}, which float32 holds")
     return real
 
 
@@ -95,6 +96,8 @@ def named_parameter(kind: str, entry: Any, number: int) -> tuple[str, Tensor]:
         raise TypeError(f"{takes}, not {what}")
     if p.dtype.kind != "f" or not (p.requires_grad or isinstance(p, Parameter)):
         raise TypeError(f"{takes}; this Tensor of {p.dtype} and shape {p.shape} requires none")
+    if isinstance(p._data, np.ndarray) and not p._data.flags.writeable:
+        raise ValueError(f"{takes}; this one, of shape {p.shape}, is in read-only memory: give Parameter(array.copy())")
     return name, p
 
 

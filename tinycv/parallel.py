@@ -33,7 +33,7 @@ import numpy as np
 from tinycv.engine import arguments, backend, state
 from tinycv.engine.methods import concatenate
 from tinycv.engine.shards import Crew
-from tinycv.engine.tensor import LEAF, Tensor, no_grad, wrap
+from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
 from tinycv.engine.walk import accumulate, sweep
 
 MOST = 1024                                             # most threads per group
@@ -172,6 +172,8 @@ def refuse_what_has_no_rows(x: Any, what: str) -> None:
     if not isinstance(x, (Tensor, np.ndarray)) and backend.array_module(x) is np:
         raise TypeError(f"{what} is of type {type(x).__name__}: only arrays and Tensors can be shared out. What is the same "
                         "for all examples belongs inside the function")
+    if isinstance(x, np.ndarray):
+        as_array(x, what=what)                          # masked arrays, texts, dates and objects end at the door
     if isinstance(x, Tensor) and x._node not in (None, LEAF):
         raise ValueError(f"{what}, of shape {x.shape}, was computed by a recorded op: threads cannot walk one graph "
                          "together. Compute it inside the function, or detach() it")

@@ -15,7 +15,7 @@ import numpy as np
 from tinycv.checkpoint import load, save, with_nan
 from tinycv.ema import EMA
 from tinycv.engine import backend
-from tinycv.engine.arguments import whole
+from tinycv.engine.arguments import number, shown, whole
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optimizer import Optimizer
@@ -23,6 +23,7 @@ from tinycv.optimizer_state import plain
 from tinycv.progress import CtrlC, Progress
 from tinycv.resume import resumed
 from tinycv.training_arguments import (
+    arrays_of,
     check_functions,
     check_loop,
     check_parts,
@@ -39,6 +40,12 @@ class History:
     losses: list[Any] = field(default_factory=list)             # of every step; of a game, a list of both sides' losses
     metrics: list[dict[str, float]] = field(default_factory=list)               # one {"epoch": 1, ...} an evaluation
     seconds: float = 0.0                                        # of training, evaluation and saving, over all resumptions
+
+    def __post_init__(self) -> None:
+        for name, value in (("losses", self.losses), ("metrics", self.metrics)):
+            if not isinstance(value, list):
+                raise TypeError(f"History: {name} is {shown(value)}; it must be a list")
+        self.seconds = number(self.seconds, "History: seconds", 0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,7 +83,7 @@ class Run:
                 display.line(f"resumed at step {self.step} of {total} from {self.path}")
             for batch in self.batches(total):
                 backend.manual_seed((self.seed, self.step))
-                self.unread.append(learn([Tensor(array, device=self.device) for array in batch]))
+                self.unread.append(learn([Tensor(array, device=self.device) for array in arrays_of(batch)]))
                 self.step += 1
                 display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))

@@ -42,6 +42,13 @@ def check_parts(who: str, model: Any, optimizers: Any, loader: Any, ema: Any) ->
         raise TypeError(f"{who}: ema is {shown(ema)}; it must be an EMA, or None")
 
 
+def arrays_of(batch: Any) -> Any:
+    """What a loader gave, if it is a tuple or list of at least one array: one array alone would come apart by its rows."""
+    if not isinstance(batch, (tuple, list)) or not batch:
+        raise TypeError(f"loader: epoch(...) gave {shown(batch)} for a batch; it must give tuples of arrays, (x, y) or (x,)")
+    return batch
+
+
 def check_belonging(who: str, model: Module, optimizer: Any, ema: EMA | None) -> None:
     """ValueError where the optimiser, or the average, is of another model than the one that is
     trained.

@@ -96,3 +96,45 @@ def test_no_public_function_is_left_out():
         found |= {name for name, thing in vars(module).items() if inspect.isfunction(thing) or inspect.isclass(thing)
                   if thing.__module__ == module.__name__ and not name.startswith("_")}
     assert found - NOTHING_TO_GIVE == {name for name in GOOD if "." not in name and " " not in name}
+
+
+MASKED = np.ma.masked_array(np.ones((4, 4)), np.eye(4, dtype=bool))
+
+
+@pytest.mark.parametrize("value", [MASKED, [MASKED[0], MASKED[1]], np.matrix(np.ones((4, 4)))],
+                         ids=["masked", "list of masked", "matrix"])
+def test_no_value_under_a_mask_is_read_and_no_matrix(value):
+    for name, argument in (("mixup", "y"), ("cutmix", "y"), ("affine", "translate"), ("write_idx", "array")):
+        function, good = GOOD[name]
+        with pytest.raises(TypeError, match=rf"{name}: {argument} is an? (masked array|np.matrix) of shape"):
+            function(**{**good, argument: value})
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "é" * 200 + ".gz", "b/" * 3000 + "c"], ids=["name", "bytes", "path"])
+@pytest.mark.parametrize("call", ["read_idx", "idx_header", "write_idx", "idx_folder", "cifar_folder", "image_folder",
+                                  "open_photo"])
+def test_a_path_that_is_too_long_for_every_file_is_named(call, path):
+    function, good = GOOD[call]
+    argument = "folder" if "folder" in good else "path"
+    with pytest.raises(ValueError, match=f"{call}: {argument} is .*, too long for a file or folder"):
+        function(**{**good, argument: path})
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda many: data.checkerboard(many), "checkerboard: squares"),
+    (lambda many: data.reversal([3], n=many), "reversal: n"),
+    (lambda many: data.reversal([3, many]), r"reversal: lengths\[1\]"),
+], ids=["checkerboard", "questions", "letters"])
+def test_what_would_never_end_or_fit_is_refused_at_once(call, words):
+    with pytest.raises(ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"):
+        call(10 ** 12)
+
+
+def test_a_list_that_holds_itself_is_named():
+    loop = []
+    loop.append(loop)
+    for name in ("random_flip", "one_hot", "write_idx"):
+        function, good = GOOD[name]
+        argument = [*good][0] if name != "write_idx" else "array"
+        with pytest.raises(TypeError, match=rf"{name}: {argument} is \[\[...\]\]; .* \(it is nested too deeply\)"):
+            function(**{**good, argument: loop})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinycv.data import DataLoader, random_affine
+from tinycv.data import DataLoader, DrawnLoader, random_affine
 
 
 def noisy(x, rng):
@@ -148,3 +148,30 @@ def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start, words):
 def test_the_end_of_an_epoch_is_a_place_to_resume_from():
     loader = DataLoader(np.zeros(10), batch_size=3)
     assert list(loader.epoch(0, start=len(loader))) == []
+
+
+ROWS = np.arange(8.0).reshape(4, 2)
+
+
+@pytest.mark.parametrize("answer", ["ab", 3, [], None, np.float32(2), [ROWS[:2]], np.array([None, None]),
+                                    np.ma.masked_array(ROWS[:2], ROWS[:2] > 1), np.matrix(ROWS[:2])],
+                         ids=["text", "number", "empty list", "None", "0-d", "list", "objects", "masked", "matrix"])
+def test_what_a_function_of_the_user_returns_must_be_an_array(answer):
+    takes = "an array with samples along axis 0"
+    with pytest.raises(TypeError, match=f"(?s)DataLoader: transform returned .*{takes}"):
+        next(iter(DataLoader(ROWS, batch_size=2, transform=lambda x, rng: answer)))
+    for mixed in ((answer, ROWS[:2]), (ROWS[:2], answer)):
+        with pytest.raises(TypeError, match=f"(?s)DataLoader: mix returned .*{takes}"):
+            next(iter(DataLoader(ROWS, ROWS, batch_size=2, mix=lambda x, y, rng, mixed=mixed: mixed)))
+    for drawn in (answer, (ROWS[:2], answer)):
+        if isinstance(drawn, list) and drawn:
+            continue                                                    # a list of arrays is a batch
+        with pytest.raises(TypeError, match="(?s)DrawnLoader: draw returned .*a tuple of arrays, each with 2 samples"):
+            next(DrawnLoader(lambda n, rng, drawn=drawn: drawn, 2, 2).epoch(0))
+
+
+def test_a_drawn_batch_has_as_many_samples_as_were_asked_for():
+    for drawn in ((ROWS[:3],), (ROWS[:2], ROWS[:1]), (ROWS[:1], ROWS[:2])):
+        with pytest.raises(ValueError, match="DrawnLoader: draw returned arrays of .* each with 2 samples"):
+            next(DrawnLoader(lambda n, rng, drawn=drawn: drawn, 2, 2).epoch(0))
+    assert next(DrawnLoader(lambda n, rng: [ROWS[:n], ROWS[:n, 0]], 2, 2).epoch(0))[1].tolist() == [0, 2]

@@ -76,3 +76,10 @@ def test_at_its_seam_a_point_of_the_moebius_band_is_in_the_last_cell_or_upside_d
     band, v = moebius(), np.repeat([-0.3, -0.1, 0.1, 0.3], 20) + np.tile(np.linspace(-0.09, 0.09, 20), 4)
     found, across = band.cell(band.points(np.full(80, 2 * np.pi), v), 20, 4), np.repeat(np.arange(4), 20)
     assert ((found == 19 * 4 + across) | (found == 3 - across)).all()
+
+
+@pytest.mark.parametrize("call", ["nearest", "distance", "cell"])
+def test_points_under_a_mask_are_not_read(call):
+    points = np.ma.masked_array(np.ones((2, 3)), [[True, False, False]] * 2)
+    with pytest.raises(TypeError, match=f"Surface.{call}: x is MaskedArray .* a plain NumPy array"):
+        getattr(moebius(), call)(points, *(3, 4) * (call == "cell"))

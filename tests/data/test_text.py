@@ -94,3 +94,26 @@ def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_ne
     assert len(files) > 5 and "numpy" in imported
     allowed = {"tinycv.engine.arguments", "tinycv.atomic", "tinycv.data.densities"}     # the last is left out here
     assert not [name for name in imported - allowed if name.startswith(("tinycv", "engine", "cupy"))]
+
+
+def test_numbers_under_a_mask_are_no_pairs():
+    ids, words = np.ma.masked_array([[3, 4], [3, 3]], [[False, True]] * 2), Vocabulary("ab")
+    for source, target in ((ids, ids.data), (ids.data, ids)):
+        with pytest.raises(TypeError, match="Pairs: .* is MaskedArray .* a plain array of whole numbers"):
+            Pairs(source, target, words, words)
+    pairs = Pairs(ids.data, ids.data, words, words)
+    with pytest.raises(TypeError, match="split: test is MaskedArray .* a plain array of 2 bools"):
+        pairs.split(np.ma.masked_array([True, False], [True, False]), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("index, words", [
+    ([10 ** 6], "runs from 1000000 to 1000000; there are 2 pairs"), ([-3, 0], "runs from -3 to 0"),
+    ([0, 2], "runs from 0 to 2"),
+    ([True], "has 1 bools; there must be 2"), ([True] * 3, "has 3 bools"),
+], ids=["far", "below", "end", "short mask", "long mask"])
+def test_pairs_that_are_not_there_are_named(index, words):
+    ids, letters = np.full((2, 2), 3), Vocabulary("ab")
+    pairs = Pairs(ids, ids, letters, letters)
+    with pytest.raises((IndexError, ValueError), match=f"Pairs: the index {words}"):
+        pairs[index]
+    assert len(pairs[[1, -2]]) == len(pairs[[True, True]]) == 2 and len(pairs[[]]) == 0

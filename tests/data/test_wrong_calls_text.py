@@ -57,7 +57,8 @@ def test_alignment_of_garbage_is_no_alignment():
     shape = (3, few.target.shape[1] - 1, few.source.shape[1])
     alignment_error(np.ones(shape), few)
     for weights, said in ((np.full(shape, np.nan), "NaN"), (np.ones((3, 1, shape[2])), "alignment_error: weights"),
-                          (np.ones((2, *shape[1:])), "alignment_error: weights"), ("word", "alignment_error: weights")):
+                          (np.ones((2, *shape[1:])), "alignment_error: weights"), ("word", "alignment_error: weights"),
+                          (np.ma.masked_array(np.ones(shape)), "weights is MaskedArray .* a plain array")):
         with pytest.raises((ValueError, TypeError), match=said):
             alignment_error(weights, few)
     with pytest.raises(ValueError, match="no figure"):

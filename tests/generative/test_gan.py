@@ -193,3 +193,10 @@ def test_packs_that_do_not_divide_are_refused():
         Packed(nn.Identity(), 2)(Tensor(X))
     with pytest.raises(ValueError, match="Packed: size is 0; it must be a whole number, at least 1"):
         Packed(nn.Identity(), 0)
+
+
+def test_both_sides_of_a_game_are_functions():
+    for sides in (("a", gan.minimax), (gan.hinge, None), (3, 4)):
+        with pytest.raises(TypeError, match="Game: (discriminator|generator) is .* it must be a function"):
+            gan.Game(*sides)
+    assert gan.Game(gan.hinge, gan.minimax).generator is gan.minimax

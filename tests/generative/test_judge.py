@@ -66,3 +66,12 @@ def test_real_images_are_one_multiple_of_themselves_and_noise_is_far(judge):
 def test_the_multiple_compares_equal_numbers_of_images(judge):
     few = IMAGES[TRAIN][:150]                                   # the distance of 150 images is larger than that of 800
     assert judge.frechet_multiple(few, IMAGES[TRAIN], IMAGES[TEST]) == pytest.approx(1)
+
+
+def test_images_and_labels_under_a_mask_judge_nothing():
+    images, labels = np.zeros((2, 1, 8, 8), np.float32), np.arange(2)
+    mask = np.zeros(images.shape, bool)
+    with pytest.raises(TypeError, match="judge_of: images is MaskedArray .* a plain NumPy array"):
+        judge_of(np.ma.masked_array(images, mask), labels)
+    with pytest.raises(TypeError, match="judge_of: labels are MaskedArray .* a plain NumPy array"):
+        judge_of(images, np.ma.masked_array(labels, [True, False]))

@@ -168,3 +168,12 @@ def test_noise_levels_fall_by_equal_fractions():
     np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))
     np.testing.assert_allclose(langevin.geometric(1e-300, 1e300, 3), [1e-300, 1, 1e300])
     np.testing.assert_allclose(langevin.geometric(1e300, 1e-300, 5), [1e300, 1e150, 1, 1e-150, 1e-300])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_chain_of_no_walkers_goes_nowhere_without_a_warning():
+    none = np.zeros((0, 2), np.float32)
+    for chain in (langevin.ula(lambda x: -x, none, 0.1, 3),
+                  langevin.mala(lambda x: -(x * x).sum(axis=-1), lambda x: -2 * x, none, 0.1, 3),
+                  langevin.annealed(lambda x, sigma: -x, none, [1.0, 0.1], 2, 0.1)):
+        assert chain.x.shape == (0, 2) and np.isnan(chain.drift).all() and np.isnan(chain.acceptance).all()

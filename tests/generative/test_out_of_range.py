@@ -12,9 +12,11 @@ from near import near
 
 import tinycv
 from tinycv import Tensor, data, nn
-from tinycv.generative import diffusion, edm, gan, guidance, langevin, networks, ode, samplers, score, sde
+from tinycv.generative import diffusion, edm, gan, gan_networks, guidance, langevin, networks, ode, samplers, score, sde
+from tinycv.generative.dit import DiT
 from tinycv.generative.embedding import TimeAndLabel
 from tinycv.generative.inpaint import inpainting
+from tinycv.vision import ViT
 
 SCHEDULE = diffusion.linear_schedule(7)
 INTEGERS = ["int8", "uint8", "int32", "int64"]
@@ -406,3 +408,22 @@ def test_samplers_leave_no_graph_behind_whatever_network_they_ask():
 def test_a_penalty_of_weight_0_does_not_see_the_slope(penalty, device):
     x = tinycv.ones(3, 2, device=device)
     assert penalty(lambda x: (x * np.nan).sum(axis=1), x, x).item() == 0.0
+
+
+MANY = 10 ** 12
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: DiT(8, 4, depth=MANY), "DiT: depth"),
+    (lambda: gan_networks.PointGenerator(depth=MANY), "PointGenerator: depth"),
+    (lambda: gan_networks.PointDiscriminator(depth=MANY), "PointDiscriminator: depth"),
+    (lambda: gan_networks.PointMLP(2, 2, depth=MANY), "PointMLP: depth"),
+    (lambda: networks.ScoreMLP(2, depth=MANY), "ScoreMLP: depth"),
+    (lambda: gan_networks.DCGANDiscriminator(MANY), "DCGANDiscriminator: side"),
+    (lambda: gan_networks.DCGANGenerator(MANY), "DCGANGenerator: side"),
+    (lambda: langevin.geometric(1.0, 0.1, MANY), "geometric: count"), (lambda: ViT(8, 4, 3, depth=MANY), "ViT: depth"),
+], ids=["DiT", "PointGenerator", "PointDiscriminator", "PointMLP", "ScoreMLP", "DCGANDiscriminator", "DCGANGenerator",
+        "geometric", "ViT"])
+def test_what_would_never_end_is_refused_at_once(call, words):
+    with pytest.raises(ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"):
+        call()

@@ -8,7 +8,7 @@ import pytest
 from wrong_calls import riddles
 
 import tinycv
-from tinycv import Tensor, nn
+from tinycv import Tensor, nn, sequence
 from tinycv.nn import functional as F
 from tinycv.nn import init
 
@@ -188,3 +188,121 @@ def test_a_prefix_is_no_answer_to_remove_duplicate(method, value):
 def test_a_memo_is_no_prefix():
     with pytest.raises(TypeError, match=r"^named_modules: prefix is set\(\); it must be a string$"):
         list(nn.Linear(2, 2).named_modules(set()))
+
+
+NOT_FLAGS = {"word": "no", "0": 0, "1": 1, "None": None, "array": np.array([True, False]), "list": []}
+
+
+@pytest.mark.parametrize("value", NOT_FLAGS.values(), ids=NOT_FLAGS)
+@pytest.mark.parametrize("call", [
+    lambda layer, flag: layer.load_state_dict({}, strict=flag), lambda layer, flag: layer.named_parameters(flag),
+    lambda layer, flag: layer.named_buffers(flag), lambda layer, flag: layer.named_tensors(flag),
+    lambda layer, flag: layer.named_modules(remove_duplicate=flag), lambda layer, flag: layer.train(flag),
+    lambda layer, flag: layer.requires_grad_(flag),
+], ids=["load_state_dict", "named_parameters", "named_buffers", "named_tensors", "named_modules", "train", "requires_grad_"])
+def test_a_flag_of_a_module_is_true_or_false_when_it_is_called(call, value):
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="it must be True or False"):
+        call(layer, value)
+    assert layer.training and layer.weight.requires_grad
+
+
+def test_what_names_and_functions_a_module_takes():
+    layer = nn.Sequential(nn.Linear(2, 2))
+    assert [name for name, _ in layer.named_modules("a", np.False_)] == ["a", "a.0"]
+    for wrong in (3, None, b"a"):
+        with pytest.raises(TypeError, match="named_modules: prefix is"):
+            layer.named_modules(wrong)
+    for wrong in (None, 3, "word"):
+        with pytest.raises(TypeError, match="apply: function is"):
+            layer.apply(wrong)
+
+
+@pytest.mark.parametrize("value", [np.array(["a", "b"]), np.array([[None]]), np.ones((2, 2), complex), np.zeros(2, "M8[s]"),
+                                   np.ma.masked_array(np.ones((2, 2)), np.eye(2)), np.zeros(2, "i4,f4")],
+                         ids=["texts", "objects", "complex", "dates", "masked", "records"])
+def test_only_numbers_are_flattened(value):
+    with pytest.raises(TypeError, match="Flatten: x: an? .* cannot become a Tensor"):
+        nn.Flatten()(value)
+
+
+class Kind:
+    """As torch.dtype: a dtype without a kind."""
+
+
+class Foreign:
+    """As an array of PyTorch."""
+
+    ndim, dtype, shape = 2, Kind(), (4, 3)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda x: nn.BatchNorm1d(3)(x), "BatchNorm1d: x is Foreign"),
+    (lambda x: F.batch_norm(x, None, None), "batch_norm: x is"),
+    (lambda x: F.batch_norm(floats(4, 3), *[vector(x)] * 2), "batch_norm: running_mean is Foreign"),
+    (lambda x: nn.Flatten()(x), "Flatten: x"), (lambda x: nn.Embedding(5, 3, x), "padding_idx is Foreign"),
+    (lambda x: nn.Sequential(nn.Tanh())[x], "Sequential: index is Foreign"),
+    (lambda x: F.cross_entropy(floats(3, 4), CLASSES, ignore_index=x), "cross_entropy"),
+    (lambda x: sequence.gru(x, *[floats(2, 2)] * 5), "gru: x is"),
+    (lambda x: sequence.rnn(x, *[floats(2, 2)] * 5), "rnn: x is"),
+], ids=["layer", "x", "running", "flatten", "padding_idx", "index", "ignore_index", "gru", "rnn"])
+def test_an_array_of_another_library_gets_a_sentence(call, words):
+    with pytest.raises((TypeError, ValueError), match=words) as error:
+        call(Foreign())
+    assert "has no attribute" not in str(error.value)
+
+
+def vector(x):
+    found = type(x)()
+    found.shape, found.ndim = (3,), 1
+    return found
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: nn.Embedding(5, 3, int), "padding_idx is <class 'int'>"), (lambda: F.softmax(floats(2), int), "axis is <class"),
+    (lambda: nn.Sequential(nn.Tanh())[int], "index is <class 'int'>"),
+    (lambda: nn.CrossEntropyLoss(ignore_index=int), "ignore_index is <class 'int'>"),
+], ids=["padding_idx", "axis", "index", "ignore_index"])
+def test_the_class_of_whole_numbers_is_none(call, words):
+    with pytest.raises(TypeError, match=words + ".* it must be a whole number"):
+        call()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [
+    lambda x: F.mse_loss(x, np.zeros((0, 2), "f4")), lambda x: F.cross_entropy(x, np.zeros(0, int)),
+    lambda x: F.cross_entropy(x, np.zeros((0, 2), "f4")), lambda x: F.cross_entropy(x, np.zeros(0, int), np.ones(2, "f4")),
+    lambda x: F.binary_cross_entropy_with_logits(x, np.zeros((0, 2), "f4")),
+], ids=["mse", "classes", "probabilities", "weights", "binary"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_mean_over_no_examples_is_nan_without_a_warning(loss, dtype):
+    x = Tensor(np.zeros((0, 2), dtype), requires_grad=True)
+    y = loss(x)
+    assert np.isnan(y.numpy()) and y.dtype == dtype and y.shape == ()
+    assert tinycv.grad(y, x)[0].shape == (0, 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_are_all_ignored_have_no_mean_and_no_slope():
+    x = floats(2, 3)
+    x.requires_grad = True
+    y = F.cross_entropy(x, np.array([-100, -100]))
+    y.backward()
+    assert np.isnan(y.numpy()) and not x.grad.numpy().any()
+
+
+@pytest.mark.parametrize("eps", [1e300, 1e39, np.inf])
+@pytest.mark.parametrize("call", [lambda e: nn.LayerNorm(2, e), lambda e: nn.GroupNorm(1, 2, e),
+                                  lambda e: nn.BatchNorm1d(2, e), lambda e: F.layer_norm(floats(2, 2), eps=e)],
+                         ids=["LayerNorm", "GroupNorm", "BatchNorm1d", "layer_norm"])
+def test_an_eps_that_float32_cannot_hold_is_refused(call, eps):
+    with pytest.raises(ValueError, match="eps is .* at most 3.40282e.38"):
+        call(eps)
+
+
+def test_running_statistics_in_read_only_memory_are_named():
+    array = np.ones(3, "f4")
+    array.flags.writeable = False
+    with pytest.raises(ValueError, match="batch_norm: running_mean of shape .* is read-only memory"):
+        F.batch_norm(floats(4, 3), Tensor(array), Tensor(array), training=True)
+    F.batch_norm(floats(4, 3), Tensor(array), Tensor(array))

@@ -281,3 +281,12 @@ def test_a_named_tuple_stays_one():
 
     found = reorder(State(np.arange(3), None), np.array([2, 0]))
     assert isinstance(found, State) and found.h.tolist() == [2, 0] and found.c is None
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_one_nan_among_the_log_probabilities_is_refused_wherever_it_stands(place):
+    said = np.log(np.full((2, 5), 0.2))
+    said[1, place] = np.nan
+    for search in (greedy, beam_search):
+        with pytest.raises(ValueError, match="step returned NaN for row 1"):
+            search(lambda tokens, state: (said[np.arange(len(tokens)) % 2], state), None, 2, 3)

@@ -253,3 +253,98 @@ def test_keys_that_are_not_of_this_memory_are_refused(attention, keys):
 def test_masked_arrays_and_whole_numbers_are_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+MANY = 10 ** 12
+
+
+@pytest.mark.parametrize("call", [
+    lambda: sequence.RNN(E, H, MANY), lambda: sequence.GRU(E, H, num_layers=MANY), lambda: sequence.LSTM(E, H, MANY),
+    lambda: sequence.Seq2Seq(7, 7, 3, 4, MANY), lambda: sequence.Encoder(7, 3, 4, MANY),
+    lambda: sequence.Decoder(7, 3, 4, MANY), lambda: sequence.GPT(7, 8, 4, 2, MANY),
+    lambda: sequence.TransformerEncoder(LAYER, MANY), lambda: sequence.TransformerDecoder(DECODER_LAYER, MANY),
+    lambda: sequence.Transformer(7, 7, 4, 2, MANY, 1), lambda: sequence.Transformer(7, 7, 4, 2, 1, MANY),
+], ids=["RNN", "GRU", "LSTM", "Seq2Seq", "Encoder", "Decoder", "GPT", "TransformerEncoder", "TransformerDecoder",
+        "Transformer's encoder", "Transformer's decoder"])
+def test_more_layers_than_any_machine_runs_are_refused_at_once(call):
+    with pytest.raises(ValueError, match=r"^\w+: num_\w*layers is 10{12}; .*, at least 1 and at most"):
+        call()
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: sequence.causal_mask(MANY), "causal_mask: t"), (lambda: sequence.causal_mask(3, MANY), "causal_mask: s"),
+    (lambda: sequence.length_mask([2], MANY), "length_mask: s"),
+    (lambda: sequence.greedy(log_p, None, MANY, 3), "greedy: batch"),
+    (lambda: sequence.greedy(log_p, None, 2, MANY), "greedy: max_length"),
+    (lambda: sequence.beam_search(log_p, None, 2, 3, MANY), "beam_search: beam"),
+    (lambda: sequence.beam_search(log_p, None, 10 ** 5, 10 ** 5, 10), "beam_search: batch is 100000, max_length 100000"),
+], ids=["causal t", "causal s", "length s", "batch", "max_length", "beam", "all of them"])
+def test_what_fits_into_no_memory_is_refused_at_once(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("value", [0, 1, np.int64(1), "no", None], ids=str)
+@pytest.mark.parametrize("call", [
+    lambda flag: sequence.LSTM(E, H, bias=flag), lambda flag: sequence.GRU(E, H, batch_first=flag),
+    lambda flag: sequence.RNN(E, H, bidirectional=flag), lambda flag: sequence.GRUCell(E, H, bias=flag),
+    lambda flag: sequence.MultiheadAttention(4, 2, bias=flag),
+    lambda flag: sequence.TransformerEncoderLayer(4, 2, norm_first=flag),
+    lambda flag: sequence.Encoder(7, 3, 4, bidirectional=flag),
+    lambda flag: sequence.scaled_dot_product_attention(*[floats(B, 2, T, E)] * 3, is_causal=flag),
+], ids=["LSTM", "GRU", "RNN", "GRUCell", "MultiheadAttention", "TransformerEncoderLayer", "Encoder", "attention"])
+def test_a_flag_is_true_or_false_as_in_nn(call, value):
+    call(np.True_)
+    with pytest.raises(TypeError, match="it must be True or False"):
+        call(value)
+
+
+STATES = {name: model.eval() for name, model in {
+    "plain": sequence.Seq2Seq(7, 7, 3, 4), "general": sequence.Seq2Seq(7, 7, 3, 4, attention="general", cell="gru"),
+    "location": sequence.Seq2Seq(7, 7, 3, 4, attention="location"),
+    "additive": sequence.Seq2Seq(7, 7, 3, 4, attention="additive"),
+    "Transformer": sequence.Transformer(7, 7, 4, 2, 1, 1, 8)}.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(STATES))
+def test_a_state_that_start_did_not_return_gets_a_sentence(name):
+    model, tokens = STATES[name], np.array([1, 1])
+    state = model.start(ids(B, S))
+    model.step(tokens, state)
+    owner = ("Transformer", "MultiheadAttention", "Decoder", "GRU", "gru", "LSTM", "lstm")
+    for entry in state:
+        with pytest.raises(ValueError, match=f"has no '{entry}'; it must be the dict that start"):
+            model.step(tokens, {k: v for k, v in state.items() if k != entry})
+        if entry not in ("mask", "last"):                               # which may be None
+            with pytest.raises((TypeError, ValueError), match="it must be"):
+                model.step(tokens, {**state, entry: None})
+        found = riddles(lambda value, entry=entry: model.step(tokens, {**state, entry: value}), {"value": state[entry]},
+                        *owner, "attention", "Attention", "where", "linear", "matmul", "concatenate", "add")
+        assert not found, "\n".join(found)
+    assert not riddles(lambda state: model.step(tokens, state), {"state": state}, *owner)
+
+
+def test_what_remember_did_not_return_is_not_recalled():
+    layer = sequence.MultiheadAttention(4, 2)
+    remembered, query = layer.remember(floats(B, S, 4)), floats(B, T, 4)
+    layer.recall(query, remembered)
+    k, v = remembered
+    for wrong in (None, (), [1, 2], (k,), (k, None), (k[:, :1], v), (k[0], v[0]), k):
+        with pytest.raises((TypeError, ValueError), match="(?s)recall: remembered is .* that remember.memory. returned"):
+            layer.recall(query, wrong)
+    for wrong in (None, query[None], query[0], "word"):
+        with pytest.raises((TypeError, ValueError), match="MultiheadAttention.recall: query"):
+            layer.recall(wrong, remembered)
+
+
+def test_gpt_steps_from_what_its_blocks_kept():
+    model = sequence.GPT(7, 8, 4, 2, 2).eval()
+    _, past = model.step(np.array([1, 1]), [None, None])
+    model.step(np.array([3, 4]), past)
+    for wrong in (None, [], past[:1], [(), ()], [1, 2], {}):
+        with pytest.raises((TypeError, ValueError), match="past is"):
+            model.step(np.array([3, 4]), wrong)
+    for wrong in (None, 3, "word", np.ones((2, 1), int), np.ones(2)):
+        with pytest.raises(TypeError, match="GPT.step: tokens is"):
+            model.step(wrong, past)

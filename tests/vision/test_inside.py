@@ -209,3 +209,10 @@ def test_a_curve_falls_when_the_patch_that_matters_goes():
 def test_an_order_that_leaves_patches_out_is_refused(order):
     with pytest.raises(ValueError, match=r"order: 3 patches are no square|order of shape \(1, 4\): every row must hold"):
         deletion_curve(brightness_of_one_pixel, np.ones((1, 1, 4, 4), np.float32), np.array([1]), np.array(order))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("a, b", [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2.5, 2.5, 2.5]), ([0, 0], [0, 0])],
+                         ids=["a is equal", "b is equal", "both are equal"])
+def test_the_rank_correlation_with_equals_is_nan_without_a_warning(a, b):
+    assert np.isnan(spearman(a, b))

@@ -73,19 +73,19 @@ def test_sizes_of_numpy_build_the_same_vit():
 
 
 class Says(nn.Module):
-    """Says what it is given, as scores."""
+    """Says what it is given, as scores; of 9 and above it says NaN."""
 
     def __init__(self):
         self.head = nn.Linear(1, 3)
 
     def forward(self, x):
-        return x
+        return tinycv.where(x < 9, x, np.nan)
 
 
 def test_scores_of_nan_are_no_answer():
     scores = np.eye(3, dtype=np.float32)
     assert accuracy(Says(), scores, np.arange(3)) == 1
-    scores[0] = np.nan                                              # argmax would say class 0, which is right
+    scores[0] = 9                                                   # argmax would say class 0, which is right
     assert accuracy(Says(), scores, np.arange(3)) == pytest.approx(2 / 3)
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     model.head.weight.data = np.full(model.head.weight.shape, np.nan, np.float32)
@@ -128,3 +128,14 @@ def test_ranks_of_nan_are_refused():
 def test_no_image_at_all_has_no_probabilities():
     with pytest.raises(ValueError, match="at least one image"):
         probabilities(ViT(8, 4, 3, 2, 8, 1, 2), X[:0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_share_of_images_that_are_not_finite_is_right(value):
+    images = np.eye(3, dtype=np.float32)
+    images[1, 2] = value
+    with pytest.raises(ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them hold NaN or infinity"):
+        accuracy(Says(), images, np.arange(3))
+    huge = np.full((2, 3, 8, 8), np.finfo(np.float64).max)              # their sum is infinite, they are not
+    with pytest.raises(ValueError, match="1 of them hold NaN"):
+        train_classifier(ViT(8, 4, 3, 3, 8, 1, 2), np.where(np.arange(2)[:, None, None, None], huge, value), np.arange(2), 1)

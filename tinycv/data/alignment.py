@@ -23,6 +23,7 @@ import numpy as np
 from tinycv.engine.arguments import shown, size
 
 from .dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
+from .doors import kind_of
 from .text import Pairs
 
 Links = set[tuple[int, int]]                    # (place in the target, place in the source), counted from 0
@@ -80,8 +81,8 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
     slack = size(slack, "alignment_error: slack")
     if not isinstance(pairs, Pairs):
         raise TypeError(f"alignment_error: pairs is {shown(pairs)}; it must be Pairs")
-    if not isinstance(weights, np.ndarray):
-        raise TypeError(f"alignment_error: weights is {shown(weights)}; it must be an array (N, T, S)")
+    if not isinstance(weights, np.ndarray) or kind_of(weights) is None:
+        raise TypeError(f"alignment_error: weights is {shown(weights)}; it must be a plain array (N, T, S)")
     if weights.dtype.kind != "f" or len(weights.shape) != 3 or len(weights) != len(pairs) or not (
             weights.shape[2]):
         raise ValueError(f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "

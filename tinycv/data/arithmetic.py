@@ -22,6 +22,7 @@ from tinycv.engine.arguments import choice, size, sizes
 from .doors import generator, whole
 from .text import Pairs, Vocabulary
 
+MOST, LONGEST = 10 ** 7, 10 ** 6                # questions, and letters of one
 QUESTIONS = 50_000                              # of three digits or more, as in Keras's example of it
 
 
@@ -52,7 +53,7 @@ def every_pair(n: int) -> np.ndarray:
 
 def random_pairs(digits: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """(count, 2): no two of them the same numbers, in either order. digits: of the longer number, at most 18."""
-    digits, count = whole(digits, "random_pairs: digits", 1, 18), size(count, "random_pairs: count")
+    digits, count = whole(digits, "random_pairs: digits", 1, 18), whole(count, "random_pairs: count", 0, MOST)
     rng, numbers = generator(rng, "random_pairs: rng"), 10 ** digits
     if count > numbers * (numbers + 1) // 2:
         raise ValueError(f"random_pairs: count is {count}; of {digits} digit{'s' * (digits > 1)} there are "
@@ -71,10 +72,11 @@ def reversal(lengths: Sequence[int], symbols: int = 10, n: int = 10_000, seed: i
 
     To test, ask for another seed, and for lengths where two draws hardly ever agree (10 letters: 5 and up).
     """
-    symbols, n = size(symbols, "reversal: symbols", 1), size(n, "reversal: n")
+    symbols, n = size(symbols, "reversal: symbols", 1), whole(n, "reversal: n", 0, MOST)
     if symbols > len(ascii_lowercase):
         raise ValueError(f"reversal: symbols={symbols} must be 1 to {len(ascii_lowercase)}: they are letters")
-    lengths = sizes(lengths, "reversal: lengths")
+    lengths = [whole(length, f"reversal: lengths[{i}]", 0, LONGEST) for i, length in enumerate(
+        sizes(lengths, "reversal: lengths"))]
     if not lengths:
         raise ValueError("reversal: lengths=() must be one or more numbers of symbols, such as range(1, 21)")
     rng = np.random.default_rng(size(seed, "reversal: seed"))

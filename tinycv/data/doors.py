@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.atomic import refuse_unspeakable
 from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
 
 NUMBERS = "biuf"                                    # NumPy's kinds: bool, signed, unsigned, float
@@ -27,17 +28,19 @@ def kind_of(value: Any) -> str | None:
 def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, ndim: int | None = None) -> np.ndarray:
     """``value`` as an array of one of the ``kinds`` of numbers, with ``ndim`` axes. takes: those two in words.
 
-    Lists, Tensors and PyTorch tensors on the CPU are read. A masked array is refused: NumPy would show what lies under
-    the mask. So is what NumPy can hold but not count with: texts, dates, complex numbers, objects.
+    Lists, Tensors and PyTorch tensors on the CPU are read. A masked array is refused, also in a list: NumPy would show
+    what lies under the mask. So are np.matrix, and what NumPy can hold but not count with: texts, dates, complex numbers,
+    objects.
     """
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{what} is a masked array of shape {value.shape}; it must be {takes}: say what stands "
-                        "where the mask is, with .filled(...)")
+    refuse_masked(value, what, takes)
+    for part in value if isinstance(value, (list, tuple)) else ():
+        refuse_masked(part, what, takes)
     try:
         found = np.asarray(value)
     except Exception as error:                      # each library refuses in its own way: uneven rows, another device
         text = str(error).partition("\n")[0]
-        why = "its rows are not equally long" if "inhomogeneous" in text else f"{type(error).__name__}: {text}"
+        why = "its rows are not equally long" if "inhomogeneous" in text else (
+            "it is nested too deeply" if "maximum number of dim" in text else f"{type(error).__name__}: {text}")
         raise TypeError(f"{what} is {shown(value)}; it must be {takes} ({why})") from error
     if found.dtype.kind not in kinds or (ndim is not None and found.ndim != ndim):
         kind = TypeError if found.dtype.kind not in kinds else ValueError
@@ -45,6 +48,15 @@ def array(value: Any, what: str, takes: str = "numbers", kinds: str = NUMBERS, n
         held = f"{found.dtype} of shape {found.shape}" if is_array else shown(value)
         raise kind(f"{what} is {held}; it must be {takes}")
     return found
+
+
+def refuse_masked(value: Any, what: str, takes: str) -> None:
+    """TypeError for a masked array and np.matrix."""
+    if isinstance(value, NOT_PLAIN):
+        masked = isinstance(value, np.ma.MaskedArray)
+        raise TypeError(f"{what} is {'a masked array' if masked else 'an np.matrix'} of shape {value.shape}; it must be "
+                        f"{takes}: " + ("say what stands where the mask is, with .filled(...)" if masked else
+                                        "np.asarray(...) makes an array of it"))
 
 
 def images(value: Any, what: str, floats: bool = False) -> np.ndarray:
@@ -91,6 +103,7 @@ def path(value: Any, what: str) -> Path:
         raise TypeError(f"{what} is {shown(value)}; it must be a path, as a text or a pathlib.Path")
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{what} is {shown(value)}, which names no file or folder; it must be a path")
+    refuse_unspeakable(value, what)
     return Path(value)
 
 

@@ -109,7 +109,7 @@ class DrawnLoader:
     def _batches(self, number: int, start: int) -> Iterator[Batch]:
         for batch in range(start, self.batches):
             key = np.random.SeedSequence(self.seed, spawn_key=(number, batch))
-            yield self.draw(self.batch_size, np.random.default_rng(key))
+            yield _whole_batch(self.draw(self.batch_size, np.random.default_rng(key)), self.batch_size)
 
 
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -135,12 +135,30 @@ def _place(who: str, number: Any, start: Any, batches: int) -> tuple[int, int]:
 
 def _as_many(name: str, changed: Any, count: int) -> Any:
     """What a function of the user made of ``count`` samples, if it is as many: else labels would fall to other samples."""
-    if changed is None:
-        raise TypeError(f"DataLoader: {name} returned None; it must return the batch that it made")
-    if len(getattr(changed, "shape", ())) and len(changed) != count:
+    if not _has_rows(changed):
+        raise TypeError(f"DataLoader: {name} returned {shown(changed)}; it must return the batch that it made, an array "
+                        "with samples along axis 0")
+    if len(changed) != count:
         raise ValueError(f"DataLoader: {name} made {len(changed)} samples of {count}; the other arrays "
                          "would no longer belong to them")
     return changed
+
+
+def _has_rows(value: Any) -> bool:
+    """Is it an array of any library, with samples along axis 0? NumPy's objects and masked arrays are none."""
+    return bool(getattr(value, "shape", ())) and not isinstance(value, doors.NOT_PLAIN) and (
+        doors.kind_of(value) != "O")
+
+
+def _whole_batch(drawn: Any, count: int) -> Batch:
+    """What ``draw`` returned, if it is a tuple of arrays with ``count`` samples each."""
+    takes = f"it must return a tuple of arrays, each with {count} samples along axis 0"
+    if not isinstance(drawn, (tuple, list)) or not drawn or not all(map(_has_rows, drawn)):
+        raise TypeError(f"DrawnLoader: draw returned {shown(drawn)}; {takes}")
+    lengths = [len(array) for array in drawn]
+    if set(lengths) != {count}:
+        raise ValueError(f"DrawnLoader: draw returned arrays of {lengths} samples; {takes}")
+    return drawn
 
 
 def _pair(mixed: Any, count: int) -> tuple[Any, Any]:

@@ -21,6 +21,9 @@ import numpy as np
 from tinycv.engine.arguments import number, size
 
 from .densities import MOST, Boxes, Mixture, real_numbers
+from .doors import whole
+
+MOST_SQUARES = 1000                             # on a side: each other one of a million is a box
 
 
 def gaussian(mean: Any, covariance: Any) -> Mixture:
@@ -71,7 +74,8 @@ def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
 
 def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:
     """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to 4."""
-    squares, side = size(squares, "checkerboard: squares", 1), number(side, "checkerboard: side", above=0, below=MOST)
+    squares, side = whole(squares, "checkerboard: squares", 1, MOST_SQUARES), number(
+        side, "checkerboard: side", above=0, below=MOST)
     places = np.array([(i, j) for i in range(squares) for j in range(squares) if (i + j) % 2 == 0])
     low = side * (places - squares / 2)
     return Boxes(low, low + side)

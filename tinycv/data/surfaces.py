@@ -21,6 +21,8 @@ import numpy as np
 from tinycv.data.densities import MOST, drawn
 from tinycv.engine.arguments import number, shown, size
 
+from .doors import kind_of
+
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -109,8 +111,8 @@ class Surface:
 
 def points_in_space(x: np.ndarray, what: str) -> np.ndarray:
     """Points (N, 3) in float64, all finite: the nearest place to NaN would be the first rod."""
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-        raise TypeError(f"{what} is {shown(x)}; it must be a NumPy array of real numbers (N, 3)")
+    if not isinstance(x, np.ndarray) or kind_of(x) not in ("f", "i", "u"):
+        raise TypeError(f"{what} is {shown(x)}; it must be a plain NumPy array of real numbers (N, 3)")
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"{what} has shape {x.shape}; it must be (N, 3)")
     if not np.isfinite(x).all():

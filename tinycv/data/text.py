@@ -23,7 +23,7 @@ import numpy as np
 
 from tinycv.engine.arguments import shown, size, sizes
 
-from .doors import array
+from .doors import array, kind_of
 
 PAD, SOS, EOS = 0, 1, 2
 FIRST = 3                                       # the number of a vocabulary's first own symbol
@@ -96,8 +96,8 @@ class Pairs:
 
     def __post_init__(self) -> None:
         for name, ids, words in (("source", self.source, self.source_words), ("target", self.target, self.target_words)):
-            if getattr(getattr(ids, "dtype", None), "kind", None) not in ("i", "u") or ids.ndim != 2:
-                raise TypeError(f"Pairs: {name} is {shown(ids)}; it must be an array of whole numbers (N, length)")
+            if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
+                raise TypeError(f"Pairs: {name} is {shown(ids)}; it must be a plain array of whole numbers (N, length)")
             if not isinstance(words, Vocabulary):
                 raise TypeError(f"Pairs: {name}_words is {shown(words)}; it must be a Vocabulary")
         if len(self.source) != len(self.target):
@@ -129,6 +129,11 @@ class Pairs:
             if index.ndim != 1 or index.dtype.kind == "f":
                 raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {shown(index)}; texts(i) reads "
                                 "one")
+            count = len(self)
+            if index.dtype.kind == "b" and len(index) != count:
+                raise ValueError(f"Pairs: the index has {len(index)} bools; there must be {count}, one for each pair")
+            if index.dtype.kind in "iu" and index.size and not -count <= index.min() <= index.max() < count:
+                raise IndexError(f"Pairs: the index runs from {index.min()} to {index.max()}; there are {count} pairs")
         return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:
@@ -140,8 +145,8 @@ class Pairs:
 
     def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
-        if getattr(test, "shape", None) != (len(self),) or test.dtype != bool:
-            raise TypeError(f"split: test is {shown(test)}; it must be an array of {len(self)} bools")
+        if kind_of(test) != "b" or test.shape != (len(self),):
+            raise TypeError(f"split: test is {shown(test)}; it must be a plain array of {len(self)} bools")
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"split: rng is {shown(rng)}; it must be np.random.default_rng(seed)")
         return self[rng.permutation(np.flatnonzero(~test))], self[rng.permutation(np.flatnonzero(test))]

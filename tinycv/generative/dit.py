@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.arguments import size
 from tinycv.engine.methods import split
 from tinycv.generative.embedding import TimeAndLabel, check_told
-from tinycv.generative.inputs import batch, reals, whole
+from tinycv.generative.inputs import batch, depth_of, reals, whole
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
 from tinycv.nn.linear import Linear
@@ -73,7 +74,7 @@ class DiT(Module):
                  heads: int = 4, num_classes: int = 0):
         image_size, patch_size, channels, dim, heads = whole(
             "DiT", 1, image_size=image_size, patch_size=patch_size, channels=channels, dim=dim, heads=heads)
-        depth, num_classes = whole("DiT", 0, depth=depth, num_classes=num_classes)
+        depth, num_classes = depth_of(depth, "DiT", 0), size(num_classes, "DiT: num_classes")
         if dim % heads:
             raise ValueError(f"DiT: dim is {dim} and heads {heads}; dim must divide evenly among the heads")
         if image_size % patch_size:

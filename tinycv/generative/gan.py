@@ -25,7 +25,8 @@ Read before: nn/losses.py.   Then: turns.py, unrolled.py, gan_networks.py.   See
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
@@ -41,11 +42,16 @@ from tinycv.nn.module import Module
 # ── what they play for: functions of logits, (B,) or (B, 1) ──────────────────────────────────────
 
 
-class Game(NamedTuple):
+@dataclass(frozen=True)
+class Game:
     """discriminator(real, fake) and generator(fake): the losses of both sides, each a Tensor of one number."""
 
     discriminator: Callable[[Any, Any], Any]
     generator: Callable[[Any], Any]
+
+    def __post_init__(self) -> None:
+        function(self.discriminator, "Game: discriminator")
+        function(self.generator, "Game: generator")
 
 
 def logits(value: Any, what: str) -> Any:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.engine.arguments import choice, shown, size
-from tinycv.generative.inputs import batch, finite, whole
+from tinycv.data.doors import whole as at_most
+from tinycv.engine.arguments import choice, shown
+from tinycv.generative.inputs import batch, depth_of, finite, whole
 from tinycv.nn import init
 from tinycv.nn.activation import LeakyReLU, ReLU, Sigmoid
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Flatten, Module, Sequential
+
+MOST_SIDE = 1024                                # of an image: each halving doubles the channels
 
 
 def start_small(network: Module, std: float = 0.02) -> None:
@@ -40,8 +43,8 @@ class PointGenerator(Sequential):
     """
 
     def __init__(self, latent: int = 2, out: int = 2, width: int = 400, depth: int = 4):
-        latent, out, width, depth = whole("PointGenerator", 1, latent=latent, out=out, width=width, depth=depth)
-        sizes, layers = [latent] + [width] * depth, []
+        latent, out, width = whole("PointGenerator", 1, latent=latent, out=out, width=width)
+        sizes, layers = [latent] + [width] * depth_of(depth, "PointGenerator"), []
         for before, after in zip(sizes, sizes[1:], strict=False):
             layers += [Linear(before, after, bias=False), BatchNorm1d(after), ReLU()]
         super().__init__(*layers, Linear(width, out))
@@ -68,9 +71,8 @@ class PointDiscriminator(Sequential):
     """Points (B, features) to logits (B, 1): three maxout layers of 200 with five pieces, as PacGAN's for 2-D data."""
 
     def __init__(self, features: int = 2, width: int = 200, pieces: int = 5, depth: int = 3):
-        features, width, pieces, depth = whole("PointDiscriminator", 1, features=features, width=width, pieces=pieces,
-                                               depth=depth)
-        sizes = [features] + [width] * depth
+        features, width, pieces = whole("PointDiscriminator", 1, features=features, width=width, pieces=pieces)
+        sizes = [features] + [width] * depth_of(depth, "PointDiscriminator")
         super().__init__(*[Maxout(a, b, pieces) for a, b in zip(sizes, sizes[1:], strict=False)], Linear(width, 1))
         start_small(self)
 
@@ -83,9 +85,9 @@ class PointMLP(Sequential):
     """
 
     def __init__(self, features: int, out: int, width: int = 128, depth: int = 3, slope: float = 0.0):
-        features, out, width, depth = whole("PointMLP", 1, features=features, out=out, width=width, depth=depth)
+        features, out, width = whole("PointMLP", 1, features=features, out=out, width=width)
         slope = finite(slope, "PointMLP: slope")
-        sizes = [features] + [width] * depth
+        sizes = [features] + [width] * depth_of(depth, "PointMLP")
         hidden = [(Linear(a, b), LeakyReLU(slope) if slope else ReLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
         super().__init__(*[layer for pair in hidden for layer in pair], Linear(width, out))
         self.latent = features
@@ -146,7 +148,7 @@ class DCGANDiscriminator(Sequential):
 
 def _sides(side: int, name: str) -> list[int]:
     """A side, halved and rounded up, until it is 4 or 3: 28, 14, 7, 4. Windows of 4 make an even side, of 3 an odd one."""
-    side = size(side, f"{name}: side")
+    side = at_most(side, f"{name}: side", 0, MOST_SIDE)
     if side < 5:
         raise ValueError(f"{name}: a side of {side}: images of 5 x 5 and above can be halved")
     sides = [side]

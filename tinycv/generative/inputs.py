@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.doors import kind_of
+from tinycv.data.doors import whole as at_most
 from tinycv.engine import ops
 from tinycv.engine.arguments import function, number, shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.tensor import Tensor, bare
+from tinycv.nn.checks import MOST_LAYERS
 
 
 def batch(x: Any, what: str, ndim: int | None = None) -> Any:
@@ -84,6 +86,11 @@ def numbers(values: Any, what: str, least: int = 1, **bounds: float) -> list[flo
 def whole(name: str, least: int, **values: Any) -> list[int]:
     """Whole numbers, each at least ``least``: arguments of a class or function that is called ``name``."""
     return [size(value, f"{name}: {argument}", least) for argument, value in values.items()]
+
+
+def depth_of(value: Any, name: str, least: int = 1) -> int:
+    """How many layers or blocks a network has, one behind another."""
+    return at_most(value, f"{name}: depth", least, MOST_LAYERS)
 
 
 def every(value: Any, what: str) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from tinycv.data.augment import random_affine
 from tinycv.data.disk_cache import cached
+from tinycv.data.doors import kind_of
 from tinycv.data.loader import DataLoader
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import get_rng_state, manual_seed, set_rng_state
@@ -75,8 +76,8 @@ class Judge:
 
 def images_in(images: np.ndarray, what: str) -> np.ndarray:
     """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some digit or other."""
-    if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
-        raise TypeError(f"{what} is {shown(images)}; it must be a NumPy array of floats, 0 to 1")
+    if not isinstance(images, np.ndarray) or kind_of(images) != "f":
+        raise TypeError(f"{what} is {shown(images)}; it must be a plain NumPy array of floats, 0 to 1")
     if images.ndim != 4 or not images.size or images.shape[2] != images.shape[3]:
         raise ValueError(f"{what} has shape {images.shape}; it must be (N, C, S, S), with at least one image")
     if not np.isfinite(images).all():
@@ -93,9 +94,9 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
     """
     images, epochs = images_in(images, "judge_of: images"), size(epochs, "judge_of: epochs")
     seed = size(seed, "judge_of: seed")
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape != (len(images),):
-        raise TypeError(f"judge_of: labels are {shown(labels)}; they must be a NumPy array of integers ({len(images)},), "
-                        "one for each image")
+    if not isinstance(labels, np.ndarray) or kind_of(labels) not in ("i", "u") or labels.shape != (len(images),):
+        raise TypeError(f"judge_of: labels are {shown(labels)}; they must be a plain NumPy array of integers "
+                        f"({len(images)},), one for each image")
     if labels.min() < 0:
         raise IndexError(f"judge_of: labels hold {labels.min()}; classes are numbered from 0")
     print_of_data = zlib.crc32(np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images)))

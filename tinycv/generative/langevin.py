@@ -27,10 +27,14 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import whole as at_most
 from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
+from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.generative.inputs import answer, answering, batch, every, finite, function, numbers
+
+MOST_LEVELS = 10 ** 6                           # of noise, in one fall
 
 
 @dataclass
@@ -86,7 +90,7 @@ def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int
         log_ratio = log_p_y - log_p - ((back * back).sum(axis=-1) - (noise * noise).sum(axis=-1)) / (4 * step)
         xp = array_module(y)
         taken = xp.log(1 - uniform(len(y), y, y.dtype)) < log_ratio                     # 1 - u: never log 0
-        chain.acceptance.append(taken.mean())
+        chain.acceptance.append(mean_over(xp, taken))
         chain.x, slope = xp.where(taken[:, None], y, chain.x), xp.where(taken[:, None], slope_y, slope)
         log_p = xp.where(taken, log_p_y, log_p)
     return chain
@@ -116,7 +120,7 @@ def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: 
 
 def geometric(first: float, last: float, count: int) -> list[float]:
     """``count`` noise levels from first to last, each the same fraction of the one before."""
-    count = size(count, "geometric: count", 2)
+    count = at_most(count, "geometric: count", 2, MOST_LEVELS)
     first, last = finite(first, "geometric: first", above=0), finite(last, "geometric: last", above=0)
     shares = [i / (count - 1) for i in range(count)]
     return [first ** (1 - share) * last ** share for share in shares]       # their ratio may be beyond every float
@@ -155,4 +159,4 @@ def _normal(x: Any) -> Any:
 
 def _length(x: Any) -> Any:
     """The root of the mean squared length of vectors (N, D)."""
-    return (x * x).sum(axis=-1).mean() ** 0.5
+    return mean_over(array_module(x), (x * x).sum(axis=-1)) ** 0.5

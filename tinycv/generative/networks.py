@@ -22,7 +22,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import cos, sin
 from tinycv.engine.tensor import bare
-from tinycv.generative.inputs import batch, finite, times_in, whole
+from tinycv.generative.inputs import batch, depth_of, finite, times_in, whole
 from tinycv.nn.activation import SiLU
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module, Sequential
@@ -57,7 +57,7 @@ class ScoreMLP(Module):
 
     def __init__(self, dim: int, hidden: int = 128, depth: int = 3, time_features: int = 16, place_features: int = 0,
                  fastest: float = 64.0):
-        dim, hidden, depth = whole("ScoreMLP", 1, dim=dim, hidden=hidden, depth=depth)
+        dim, hidden = whole("ScoreMLP", 1, dim=dim, hidden=hidden)
         time_features = size(time_features, "ScoreMLP: time_features", 2)
         place_features = size(place_features, "ScoreMLP: place_features")
         if time_features % 2 or place_features % 2:
@@ -65,7 +65,7 @@ class ScoreMLP(Module):
                              "be even, a sine and a cosine for each speed")
         self.time_features, self.place_features = time_features, place_features
         self.dim, self.fastest = dim, finite(fastest, "ScoreMLP: fastest", above=0)
-        widths = [dim * (1 + place_features) + time_features] + [hidden] * depth
+        widths = [dim * (1 + place_features) + time_features] + [hidden] * depth_of(depth, "ScoreMLP")
         layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (Linear(a, b), SiLU())]
         self.layers = Sequential(*layers, Linear(hidden, dim))
 

@@ -60,6 +60,9 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
     for name, r in (("running_mean", running_mean), ("running_var", running_var)):
         if r is not None and not isinstance(r, Tensor):
             raise TypeError(f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must be a Tensor")
+        if r is not None and isinstance(r._data, np.ndarray) and not r._data.flags.writeable:
+            raise ValueError(f"batch_norm: {name} of shape {r.shape} is read-only memory; in training it is changed in "
+                             "place: give Tensor(array.copy())")
     return _in_training(x, (running_mean, running_var), weight, bias, momentum, eps)
 
 
@@ -99,8 +102,8 @@ def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -
             found = f"has shape {given.shape}" if hasattr(given, "shape") else f"is {shown(given)}"
             raise ValueError(f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis "
                              f"1, so it must be ({x.shape[1]},)")
-        if given is not None and given.dtype.kind != "f":
-            raise TypeError(f"batch_norm: {name} is of {given.dtype}; it must be of floats")
+        if given is not None and getattr(given.dtype, "kind", None) != "f":
+            raise TypeError(f"batch_norm: {name} is {shown(given)}; it must be a Tensor or an array of floats")
 
 
 class BatchNorm2d(Module):
@@ -131,8 +134,8 @@ class BatchNorm2d(Module):
         if getattr(x, "ndim", None) not in self.ranks:
             found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
             raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}")
-        if x.dtype.kind != "f":
-            raise TypeError(f"{type(self).__name__}: x is of {x.dtype}; it must be of floats")
+        if getattr(x.dtype, "kind", None) != "f":
+            raise TypeError(f"{type(self).__name__}: x is {shown(x)}; it must be a Tensor or an array of floats")
         if x.shape[1] != self.num_features:
             raise ValueError(f"{type(self).__name__}: x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis 1; "
                              f"num_features is {self.num_features}")

@@ -17,6 +17,7 @@ from tinycv.engine.arguments import choice
 from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import softplus, where
+from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import bare
 from tinycv.nn.checks import array
 from tinycv.nn.losses import asked_for, buffer, check_reduction
@@ -121,10 +122,10 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
     loss -= input * on                                              # before rest is added, which is small beside it
     loss += rest
     full = loss if weight is None else loss * weight
-    y = full if reduction == "none" else full.sum() if reduction == "sum" else full.mean()
+    y = full if reduction == "none" else full.sum() if reduction == "sum" else mean_over(xp, full)
 
     def pull(g):
-        g = g / input.size if reduction == "mean" else g
+        g = g / max(input.size, 1) if reduction == "mean" else g
         h = g if weight is None else g * weight
 
         def along_input():
@@ -155,10 +156,10 @@ def with_infinities(xp, input, target, weight, pos_weight, reduction):
     loss = one * on + other * off
     loss = loss if counted is None else xp.where(counted, loss, 0)
     full = loss if weight is None else loss * weight
-    y = full if reduction == "none" else full.sum() if reduction == "sum" else full.mean()
+    y = full if reduction == "none" else full.sum() if reduction == "sum" else mean_over(xp, full)
 
     def pull(g):
-        g = g / input.size if reduction == "mean" else g
+        g = g / max(input.size, 1) if reduction == "mean" else g
         h = g if weight is None else g * weight
         h = h if counted is None else xp.where(counted, h, 0)
         e = xp.exp(-xp.abs(x))

@@ -5,16 +5,19 @@ Nothing here looks at values: that would be to wait for a GPU.
 
 from __future__ import annotations
 
-import sys
+from operator import index
 from typing import Any
+
+import numpy as np
 
 from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
 
 NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
 
 
-MOST_FLOAT = sys.float_info.max
+MOST_FLOAT = float(np.finfo(np.float32).max)    # numbers up to here are finite in float32 too
 MOST = 2 ** 40                                  # features or channels: more are a mistake, and no memory holds their weights
+MOST_LAYERS = 10_000                            # one behind another: no machine would ever answer through more
 
 
 def count(value: Any, what: str, least: int = 0) -> int:
@@ -42,11 +45,22 @@ def fits(value: Any, what: str, shape: tuple, meaning: str) -> None:
         raise ValueError(f"{what} has shape {tuple(value.shape)}; it must be {shape}, {meaning}")
 
 
+def index_of(value: Any) -> int | None:
+    """A whole number of either sign as Python's; None for all else: a bool, a float, an array with axes, a class."""
+    if isinstance(value, (bool, np.bool)) or getattr(value, "ndim", 0) or (
+            getattr(getattr(value, "dtype", None), "kind", "i") not in "iu"):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
 def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
     """An axis of an array of so many, from 0 on."""
-    if type(axis) is not int and (isinstance(axis, bool) or not hasattr(axis, "__index__") or getattr(axis, "ndim", 0)):
+    place = axis if type(axis) is int else index_of(axis)
+    if place is None:
         raise TypeError(f"{what} is {shown(axis)}; it must be a whole number")
-    place = axis.__index__()
     if not -ndim <= place < ndim:
         raise ValueError(f"{what} is {place}, but x is a single number, which has no axes" if not ndim else
                          f"{what} is {place}; x has {ndim} axes, so it must be at least {-ndim} and at most {ndim - 1}")
@@ -55,4 +69,4 @@ def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
 
 def epsilon(eps: Any, what: str = "eps") -> float:
     """A number that keeps a divisor from being 0: not negative."""
-    return eps if type(eps) is float and 0 <= eps < float("inf") else number(eps, what, 0, MOST_FLOAT)
+    return eps if type(eps) is float and 0 <= eps <= MOST_FLOAT else number(eps, what, 0, MOST_FLOAT)

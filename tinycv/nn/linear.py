@@ -18,7 +18,7 @@ from tinycv.engine.ops import where
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.engine.tensor import Tensor, as_array, bare
 from tinycv.nn import init
-from tinycv.nn.checks import array, count, fits, flag
+from tinycv.nn.checks import array, count, fits, flag, index_of
 from tinycv.nn.module import Module
 
 
@@ -75,10 +75,9 @@ def whole_numbers(ids: Any) -> Any:
 
 def row_of(value: Any, rows: int, what: str) -> int:
     """A row by its number, from 0 on; a negative one counts from the end, as in PyTorch."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) or (
-            getattr(value, "dtype", np.dtype(int)).kind not in "iu"):
+    row = index_of(value)
+    if row is None:
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number, or None")
-    row = value.__index__()
     if not -rows <= row < rows:
         raise ValueError(f"{what} is {row}; it must be a row of the table, at least {-rows} and at most {rows - 1}")
     return row % rows

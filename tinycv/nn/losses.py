@@ -9,7 +9,7 @@ Read next: binary_cross_entropy.py, for two outcomes.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from tinycv.engine.ops import where
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.shards import divisor
 from tinycv.engine.tensor import Parameter, Tensor, as_array, bare
-from tinycv.nn.checks import array
+from tinycv.nn.checks import array, index_of
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 
@@ -84,8 +84,9 @@ def asked_for(weight: Any, q: Any) -> Any:
 
 def not_zero(total: Any) -> Any:
     """What a mean divides by, NaN in place of 0: the sum may be more than 0, by label smoothing, where all weights of the
-    rows' own classes are 0."""
-    return array_module(total).where(total == 0, np.nan, total).astype(total.dtype) if hasattr(total, "dtype") else total
+    rows' own classes are 0. The mean over no rows is NaN too."""
+    xp = array_module(total)
+    return total or nan if xp is np else xp.where(total == 0, np.nan, total).astype(total.dtype)
 
 
 def no_gradient() -> None:
@@ -147,10 +148,9 @@ def buffer(value: Any, what: str) -> Tensor | None:
 
 def class_number(value: Any, what: str) -> int:
     """A whole number of either sign."""
-    if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) or (
-            getattr(value, "dtype", np.dtype(int)).kind not in "iu"):
+    whole = index_of(value)
+    if whole is None:
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number")
-    whole = value.__index__()
     if not -2 ** 63 <= whole < 2 ** 63:
         raise ValueError(f"{what} is {whole}; it must fit into an integer of 64 bits")
     return whole
@@ -201,7 +201,7 @@ def _cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction=
         loss = xp.log(total)[:, 0] * whole - xp.where(own == 0, 0, asked) * own - xp.where(share == 0, 0, x - top) @ share
     loss = loss if every else xp.where(counted, loss, 0)            # (N,)
     counts = divisor(counts) if reduction == "mean" else None
-    counts = not_zero(counts) if weighed and reduction == "mean" else counts
+    counts = not_zero(counts) if (weighed or xp is np) and reduction == "mean" else counts
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):                                                    # softmax - q, and times g
@@ -231,7 +231,7 @@ def against_shares(xp, input, target, weight, reduction, label_smoothing):
     logp = x - top - xp.log(total)
     logp = xp.where((q == 0) & (logp == -inf), 0, logp)             # 0 log 0 = 0
     loss = -(q * logp).sum(axis=-1)                                 # (N,)
-    counts = divisor(len(input)) if reduction == "mean" else None
+    counts = not_zero(divisor(len(input))) if reduction == "mean" else None
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
     def pull(g):

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from math import prod
-from operator import index
 from reprlib import recursive_repr
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any
@@ -23,8 +22,10 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, state
 from tinycv.engine.arguments import flag, shown, size
+from tinycv.engine.arguments import function as taken_function
 from tinycv.engine.door import device_named
-from tinycv.engine.tensor import Parameter, Tensor
+from tinycv.engine.tensor import Parameter, Tensor, as_array
+from tinycv.nn.checks import index_of
 from tinycv.nn.fitted import Misshaped, fitted, float_type, same_values
 
 PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in them
@@ -77,6 +78,9 @@ class Module:
         its names. differs: PyTorch's first argument is memo, ours prefix."""
         if not isinstance(prefix, str):
             raise TypeError(f"named_modules: prefix is {shown(prefix)}; it must be a string")
+        return self._named_modules(prefix, flag(remove_duplicate, "named_modules: remove_duplicate"))
+
+    def _named_modules(self, prefix: str, remove_duplicate: bool) -> Iterator[tuple[str, Module]]:
         seen: set[int] = set()
         stack: list[tuple[str, Module, tuple]] = [(prefix, self, ())]
         while stack:
@@ -94,13 +98,17 @@ class Module:
         """Call ``function`` on every module within, innermost first, and on this one. Returns the module. differs: PyTorch's
         argument is called fn.
         """
+        call = taken_function(function, "apply: function")
         for module in reversed(list(self.modules())):
-            function(module)
+            call(module)
         return self
 
     def named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Parameters and buffers by name. A shared one under the first of its names, or, without remove_duplicate, under
         each of them."""
+        return self._named_tensors(flag(remove_duplicate, "named_tensors: remove_duplicate"))
+
+    def _named_tensors(self, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
         for path, module in self.named_modules(remove_duplicate=remove_duplicate):
             for name, value in module.named_parts():
@@ -110,16 +118,16 @@ class Module:
 
     def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
         """The Parameters among ``named_tensors``. differs: no prefix and no recurse."""
-        remove_duplicate = flag(remove_duplicate, "named_parameters: remove_duplicate")
-        return ((name, t) for name, t in self.named_tensors(remove_duplicate) if isinstance(t, Parameter))
+        tensors = self.named_tensors(flag(remove_duplicate, "named_parameters: remove_duplicate"))
+        return ((name, t) for name, t in tensors if isinstance(t, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
         """The other Tensors among ``named_tensors``. differs: no prefix and no recurse."""
-        remove_duplicate = flag(remove_duplicate, "named_buffers: remove_duplicate")
-        return ((name, t) for name, t in self.named_tensors(remove_duplicate) if not isinstance(t, Parameter))
+        tensors = self.named_tensors(flag(remove_duplicate, "named_buffers: remove_duplicate"))
+        return ((name, t) for name, t in tensors if not isinstance(t, Parameter))
 
     def buffers(self) -> Iterator[Tensor]:
         return (t for _, t in self.named_buffers())
@@ -152,6 +160,7 @@ class Module:
 
     def requires_grad_(self, wanted: bool = True) -> Module:
         """Freeze (False) or thaw every parameter. differs: PyTorch's argument is called requires_grad."""
+        wanted = flag(wanted, "requires_grad_: wanted")
         for p in self.parameters():
             p.requires_grad = wanted
         return self
@@ -196,6 +205,7 @@ class Module:
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: state is {shown(state)}; it must be a dict of arrays by name")
+        strict = flag(strict, "load_state_dict: strict")
         own = self._by_name()
         present = {id(t) for name, t in own.items() if name in state}
         missing = sorted(name for name, t in own.items() if id(t) not in present)
@@ -343,10 +353,9 @@ class Sequential(Module):
 
     def _place(self, i: Any) -> int:
         """An index of a layer, from 0 on."""
-        if isinstance(i, (bool, np.bool)) or not hasattr(i, "__index__") or getattr(
-                i, "dtype", np.dtype(int)).kind not in "iu":
+        place = index_of(i)
+        if place is None:
             raise TypeError(f"Sequential: index is {shown(i)}; it must be a whole number or a slice")
-        place = index(i)
         if not -len(self._steps) <= place < len(self._steps):
             raise IndexError(f"Sequential: index {place} is out of range: there are {len(self._steps)} layers")
         return place % len(self._steps)
@@ -375,6 +384,7 @@ class Flatten(Module):
     def forward(self, x: Any) -> Any:
         if not getattr(x, "ndim", 0):
             raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
+        x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
         return x.reshape((x.shape[0], prod(x.shape[1:])))        # -1 could not be told for a batch of none
 
 

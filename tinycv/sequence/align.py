@@ -59,7 +59,7 @@ def look(score: Any, memory: Any, mask: Any = None) -> tuple:
     if mask is None:
         weights = softmax(score, axis=-1)
     else:
-        mask = checked_mask(mask, memory)[:, None]                                      # (B, 1, S)
+        mask = checked_mask(mask, memory, "look: mask")[:, None]                         # (B, 1, S)
         lowest = array_module(mask).where(mask.any(axis=-1, keepdims=True), -inf, 0.0).astype(score.dtype)
         weights = where(mask, softmax(where(mask, score, lowest), axis=-1), 0.0)
     return weights @ memory, weights
@@ -79,15 +79,15 @@ def checked(owner: str, query: Any, memory: Any) -> None:
                          "needs one symbol at least, if only EOS")
 
 
-def checked_mask(mask: Any, memory: Any) -> Any:
-    """The mask as bools beside the memory, or None."""
+def checked_mask(mask: Any, memory: Any, what: str) -> Any:
+    """The mask as bools beside the memory, or None. what: whose mask it is, for errors."""
     mask = from_host(array_module(bare(memory)), bare(mask))
     if mask is None:
         return None
     kind = kind_of(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(
-            f"attention's mask is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the memory")
+            f"{what} is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the memory")
     return mask
 
 
@@ -96,8 +96,8 @@ def check_keys(owner: str, keys: Any, memory: Any) -> None:
     right = is_numeric(keys) and len(keys.shape) == 3
     if not right or keys.shape[1] != memory.shape[1] or keys.shape[0] not in (1, memory.shape[0]):
         raise (ValueError if is_numeric(keys) else TypeError)(
-            f"{owner}: keys is {shown(bare(keys))}; it must be what {owner}.keys made of the memory, (B, S, ...) with "
-            f"(B, S) = {tuple(memory.shape[:2])}")
+            f"{owner}: keys is {shown(bare(keys))}; it must be what the attention's keys(...) made of the memory, "
+            f"(B, S, ...) with (B, S) = {tuple(memory.shape[:2])}")
 
 
 class Attention(Module):
@@ -119,7 +119,7 @@ class Attention(Module):
         """
         owner = type(self).__name__
         checked(owner, query, memory)
-        mask = checked_mask(mask, memory)
+        mask = checked_mask(mask, memory, f"{owner}: mask")
         if keys is not None:
             check_keys(owner, keys, memory)
         if mask is not None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.backend import array_module, constant
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
@@ -41,7 +41,6 @@ from tinycv.sequence.masks import (
     batch_leads,
     causal_mask,
     finite_part,
-    flag,
     hidden_scores,
     is_numeric,
     sees_one,
@@ -150,6 +149,8 @@ class MultiheadAttention(Module):
 
     def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
         """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the memory projected once."""
+        check_tokens("MultiheadAttention.recall", query=query)
+        check_remembered(remembered, self.num_heads, self.embed_dim // self.num_heads)
         return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
 
     def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
@@ -285,6 +286,17 @@ def check_past(past: Any, shape: tuple) -> None:
         raise (ValueError if pair else TypeError)(
             f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of the tokens before, "
             f"({b}, {h}, S, {d}) each")
+
+
+def check_remembered(remembered: Any, heads: int, width: int) -> None:
+    """TypeError or ValueError for what cannot be the (keys, values) that ``remember`` made of a memory."""
+    pair = isinstance(remembered, (tuple, list)) and len(remembered) == 2 and all(map(is_numeric, remembered))
+    if not pair or any(len(x.shape) != 4 or (x.shape[1], x.shape[3]) != (heads, width) for x in remembered) or (
+            remembered[0].shape != remembered[1].shape):
+        given = [shown(bare(x)) for x in remembered] if pair else shown(remembered)
+        raise (ValueError if pair else TypeError)(
+            f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that remember(memory) "
+            f"returned, (B, {heads}, S, {width}) each")
 
 
 def common_shape(*shapes: tuple) -> tuple | None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from math import prod, sqrt
 
+from tinycv.engine.arguments import flag
 from tinycv.engine.cuda import Kernels, packed
 from tinycv.engine.gemm import times
 from tinycv.sequence.attention import check, scaled_dot_product_attention
 from tinycv.sequence.blockwise import is_large
-from tinycv.sequence.masks import flag, understood
+from tinycv.sequence.masks import understood
 
 kernels = Kernels(r"""
 // ── attention: scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0 ──

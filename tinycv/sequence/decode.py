@@ -31,11 +31,13 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.doors import whole
 from tinycv.data.text import EOS, PAD, SOS
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import Tensor, bare, no_grad
 
+MOST_SYMBOLS = 2 ** 28                          # that a search may write
 Step = Callable[[np.ndarray, Any], tuple[Any, Any]]
 
 
@@ -133,18 +135,18 @@ def asked(step: Step, tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
 
 def choices(log_probs: Any, going: np.ndarray) -> np.ndarray:
     """What a step said, on the host in float64 (rows, V), without PAD and SOS. going: (rows,) bool, which sentences are not
-    over. Of those that are, a step may say anything; ValueError for a NaN about one that is not."""
+    over. Of those that are, a step may say anything; ValueError for a NaN about one that is not, for PAD and SOS too."""
     host, rows = to_numpy(bare(log_probs)), len(going)
     if getattr(host, "ndim", 0) != 2 or len(host) != rows or host.shape[1] <= EOS or host.dtype.kind not in "fiu":
         raise ValueError(f"step returned log_probs of shape {getattr(host, 'shape', None)}, {shown(host)}; it must be "
                          f"({rows}, V), numbers: a row for each of the tokens it was given, and V = len(vocabulary), at "
                          f"least {EOS + 1}")
     host = host.astype(np.float64)
-    host[:, [PAD, SOS]] = -np.inf
     lost = np.isnan(host).any(axis=1) & going
     if lost.any():
         raise ValueError(f"step returned NaN for row {int(lost.argmax())}, whose sentence is not over: which symbol is the "
                          "likeliest cannot be said")
+    host[:, [PAD, SOS]] = -np.inf
     return host
 
 
@@ -181,5 +183,9 @@ def checked(owner: str, step: Any, batch: Any, max_length: Any, beam: Any = 1, l
     unlikely already, and a negative α would punish length twice."""
     if not callable(step):
         raise TypeError(f"{owner}: step is {shown(step)}; it must be a function, (tokens, state) -> (log_probs, state)")
-    return (size(batch, f"{owner}: batch"), size(max_length, f"{owner}: max_length", 1), size(beam, f"{owner}: beam", 1),
-            number(length_penalty, f"{owner}: length_penalty", 0, 100))
+    batch, max_length, beam = (whole(batch, f"{owner}: batch"), whole(max_length, f"{owner}: max_length", 1),
+                               whole(beam, f"{owner}: beam", 1))
+    if batch * max_length * beam > MOST_SYMBOLS:
+        raise ValueError(f"{owner}: batch is {batch}, max_length {max_length} and beam {beam}; all of them multiplied must "
+                         f"be at most {MOST_SYMBOLS}, the symbols that fit into memory")
+    return batch, max_length, beam, number(length_penalty, f"{owner}: length_penalty", 0, 100)

@@ -16,23 +16,25 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-from tinycv.data.doors import kind_of
-from tinycv.engine.arguments import number, shown, size
-from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.data.doors import whole
+from tinycv.engine.arguments import number, size
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn import init
+from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import batch_leads, padding_mask, some, without_padding
+from tinycv.sequence.masks import batch_leads, padding_mask, some, some_last, state_of, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
+    length_of,
 )
 
 
@@ -52,8 +54,8 @@ class Transformer(Module):
         source_words, target_words = size(source_words, "Transformer: source_words", 1), size(
             target_words, "Transformer: target_words", 1)
         d_model, dropout = size(d_model, "Transformer: d_model", 1), number(dropout, "Transformer: dropout", 0, 1)
-        num_encoder_layers = size(num_encoder_layers, "Transformer: num_encoder_layers", 1)
-        num_decoder_layers = size(num_decoder_layers, "Transformer: num_decoder_layers", 1)
+        num_encoder_layers = whole(num_encoder_layers, "Transformer: num_encoder_layers", 1, MOST_LAYERS)
+        num_decoder_layers = whole(num_decoder_layers, "Transformer: num_decoder_layers", 1, MOST_LAYERS)
         block = d_model, nhead, dim_feedforward, dropout, activation, norm_first
         self.source_embed = embedding(source_words, d_model)
         self.target_embed = embedding(target_words, d_model)
@@ -99,12 +101,9 @@ class Transformer(Module):
 
     def step(self, tokens: Any, state: dict) -> tuple:
         """tokens (B,), the last written. Returns log p of the next (B, V), and the state after it."""
-        if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
-            raise TypeError(f"Transformer.step: tokens is {shown(bare(tokens))}; it must be integers of shape (B,)")
-        if not isinstance(state, dict):
-            raise TypeError(f"Transformer.step: state is {shown(state)}; it must be the dict that start(...) returned")
-        past = state["past"]
-        start = 0 if past[0] is None else past[0][0].shape[2]
+        some_last(tokens, "Transformer.step: tokens")
+        past = state_of(state, "Transformer.step: state", "remembered", "mask", "past")["past"]
+        start = length_of("Transformer.step", self.decoder.layers, past, tokens.shape[0])
         x = self.placed(self.target_embed, tokens[:, None], start)                      # (B, 1, E)
         y, past = self.decoder.step(x, state["remembered"], past, state["mask"])
         return log_softmax(self.out(y[:, 0])), {**state, "past": past}

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.data.doors import whole
 from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import no_grad
 from tinycv.nn import init
+from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import some
+from tinycv.sequence.masks import some, some_last
 from tinycv.sequence.positions import LearnedPositions
-from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer
+from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer, length_of
 
 
 class GPT(Module):
@@ -39,7 +41,7 @@ class GPT(Module):
                  dropout: float = 0.1):
         words, max_length = size(words, "GPT: words", 1), size(max_length, "GPT: max_length", 1)
         d_model, dropout = size(d_model, "GPT: d_model", 1), number(dropout, "GPT: dropout", 0, 1)
-        nhead, num_layers = size(nhead, "GPT: nhead", 1), size(num_layers, "GPT: num_layers", 1)
+        nhead, num_layers = size(nhead, "GPT: nhead", 1), whole(num_layers, "GPT: num_layers", 1, MOST_LAYERS)
         block = TransformerEncoderLayer(d_model, nhead, 4 * d_model, dropout, "gelu", norm_first=True)
         self.embed = Embedding(words, d_model)
         self.embed.weight = init.normal((words, d_model), std=0.02)
@@ -69,5 +71,7 @@ class GPT(Module):
     def step(self, tokens: Any, past: list) -> tuple:
         """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p of the next (B, V) and
         the past with this one at its end."""
-        y, past = self.blocks.step(self.placed(tokens[:, None], past[0][0].shape[2]), past)     # (B, 1, E)
+        some_last(tokens, "GPT.step: tokens")
+        start = length_of("GPT.step", self.blocks.layers, past, tokens.shape[0])
+        y, past = self.blocks.step(self.placed(tokens[:, None], start), past)                   # (B, 1, E)
         return log_softmax(linear(y[:, 0], self.embed.weight)), past

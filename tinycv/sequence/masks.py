@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import array, kind_of
+from tinycv.data.doors import array, kind_of, whole
 from tinycv.data.text import PAD
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.backend import array_module, constant, from_host, to_numpy
 from tinycv.engine.ops import isfinite, where
 from tinycv.engine.tensor import bare
@@ -31,8 +31,8 @@ from tinycv.engine.tensor import bare
 
 def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
     """(T, S), True where key s does not come after query t: the future is hidden. past: keys before the first query."""
-    t, past = size(t, "causal_mask: t"), size(past, "causal_mask: past")
-    return np.tri(t, t if s is None else size(s, "causal_mask: s"), past, dtype=bool)
+    t, past = whole(t, "causal_mask: t", 0, LONGEST), size(past, "causal_mask: past")
+    return np.tri(t, t if s is None else whole(s, "causal_mask: s", 0, LONGEST), past, dtype=bool)
 
 
 def padding_mask(ids: Any, pad: int = PAD) -> Any:
@@ -48,7 +48,7 @@ def padding_mask(ids: Any, pad: int = PAD) -> Any:
 
 def length_mask(lengths: Any, s: int) -> np.ndarray:
     """The same from how many tokens each sequence has: lengths (B,), integers of which none is more than s."""
-    s = size(s, "length_mask: s")
+    s = whole(s, "length_mask: s", 0, LONGEST)
     lengths = whole_numbers(lengths, "length_mask: lengths")
     if lengths.size and not 0 <= lengths.min() <= lengths.max() <= s:
         raise ValueError(f"length_mask: lengths run from {lengths.min()} to {lengths.max()}; there are places for 0 to "
@@ -64,6 +64,9 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
     if kind_of(values) not in ("i", "u") or values.ndim != 1:
         raise TypeError(f"{what} is {shown(values)}; it must be integers of shape (B,)")
     return to_numpy(values)
+
+
+LONGEST = 10 ** 6                               # tokens: a mask of more by more fits into no memory
 
 
 # ── what a mask says ─────────────────────────────────────────────────────────────────────────────
@@ -185,13 +188,6 @@ def sees_one(xp: Any, keys: Any, is_causal: bool, t: int) -> Any:
 
 
 
-def flag(value: Any, what: str) -> bool:
-    """True or False, also NumPy's, or 1 or 0."""
-    if not isinstance(value, (bool, int, np.bool, np.integer)) or value not in (0, 1):
-        raise TypeError(f"{what} is {shown(value)}; it must be True or False")
-    return bool(value)
-
-
 def is_numeric(x: Any) -> bool:
     """Is it an array or Tensor of real numbers?"""
     return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
@@ -202,6 +198,23 @@ def batch_leads(batch_first: Any, owner: str) -> None:
     if not flag(batch_first, f"{owner}: batch_first"):
         raise ValueError(f"{owner}: batch_first is False; it must be True: tokens are (B, T, E). Turn (T, B, E) with "
                          "x.swapaxes(0, 1)")
+
+
+def some_last(tokens: Any, what: str) -> None:
+    """Refuses tokens that are not integers (B,), the last written."""
+    if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
+        raise TypeError(f"{what} is {shown(bare(tokens))}; it must be integers of shape (B,)")
+
+
+def state_of(value: Any, what: str, *names: str) -> dict:
+    """What a model carries from symbol to symbol, if it is the dict that ``start`` returned, with these entries."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{what} is {shown(value)}; it must be the dict that start(...) returned")
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise ValueError(f"{what} has no {missing[0]!r}; it must be the dict that start(...) returned, with "
+                         f"{', '.join(map(repr, names))}")
+    return value
 
 
 def some(ids: Any, what: str, least: int = 1) -> None:

@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import NOT_PLAIN
-from tinycv.engine.arguments import number, shown, size
+from tinycv.data.doors import NOT_PLAIN, whole
+from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
 from tinycv.engine.tensor import bare
 from tinycv.engine.walk import grad
 from tinycv.nn import init
+from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
-from tinycv.sequence.masks import flag, is_numeric
+from tinycv.sequence.masks import is_numeric
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -50,7 +51,7 @@ class Recurrent(Module):
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False):
         owner = type(self).__name__
         input_size, hidden_size = size(input_size, f"{owner}: input_size"), size(hidden_size, f"{owner}: hidden_size", 1)
-        num_layers = size(num_layers, f"{owner}: num_layers", 1)
+        num_layers = whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS)
         bias, bidirectional = flag(bias, f"{owner}: bias"), flag(bidirectional, f"{owner}: bidirectional")
         self.hidden_size, self.batch_first = hidden_size, flag(batch_first, f"{owner}: batch_first")
         self.dropout = number(dropout, f"{owner}: dropout", 0, 1)
@@ -224,8 +225,8 @@ def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> 
     for name, a in given.items():
         if not hasattr(a, "shape") and not (a is None and name in ("bias_ih", "bias_hh", "mask")):
             raise TypeError(f"{said}{name} is {shown(a)}; it must be a Tensor or an array")
-    if x.dtype.kind != "f":
-        raise TypeError(f"{said}x is {x.dtype} of shape {tuple(x.shape)}; it must be floats")
+    if getattr(x.dtype, "kind", None) != "f":
+        raise TypeError(f"{said}x is {x.dtype} of shape {tuple(x.shape)}; it must be floats, in a Tensor or an array")
     if len(x.shape) != 3 or x.shape[0] == 0:
         raise ValueError(f"{said}x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
     (steps, batch, width), weight_hh = x.shape, weights[1]
@@ -235,7 +236,7 @@ def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> 
     wrong = [f"{name} is {a.dtype} {a.shape}, should be {x.dtype} {shape}"
              for (name, a), shape in zip(given.items(), wanted, strict=True)
              if a is not None and (a.shape != shape or a.dtype != x.dtype)]
-    if mask is not None and (mask.shape != (steps, batch, 1) or mask.dtype.kind != "b"):
+    if mask is not None and (mask.shape != (steps, batch, 1) or getattr(mask.dtype, "kind", None) != "b"):
         wrong.append(f"mask is {mask.dtype} {mask.shape}, should be bool {(steps, batch, 1)}")
     if wrong:
         raise ValueError(f"{said}x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, ({gates}H, H), so B "

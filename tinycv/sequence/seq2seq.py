@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import kind_of
+from tinycv.data.doors import whole
 from tinycv.data.text import PAD, SOS, Pairs
-from tinycv.engine.arguments import choice, number, shown, size
+from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.losses import cross_entropy
@@ -42,13 +43,14 @@ from tinycv.sequence.align import (
     DotAttention,
     GeneralAttention,
     LocationAttention,
+    check_keys,
     checked_mask,
     nowhere,
 )
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import flag, is_numeric, some, without_padding
+from tinycv.sequence.masks import is_numeric, some, some_last, state_of, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
@@ -125,7 +127,7 @@ class Decoder(Module):
                             "leaves it")
         if self.attention is None:
             return {"state": state}
-        mask = checked_mask(mask, memory)
+        mask = checked_mask(mask, memory, "Decoder.start: mask")
         memory = memory if mask is None else where(mask[:, :, None], memory, 0.0)
         return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask, "last": nowhere(memory)}
 
@@ -133,8 +135,7 @@ class Decoder(Module):
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
         state after them, and where it looked, (B, T, S), or None without attention."""
         some(target, "Decoder: target")
-        if not isinstance(before, dict):
-            raise TypeError(f"Decoder: before is {shown(before)}; it must be the dict that start(...) returned")
+        self.check_state(before, target.shape[0])
         read = without_padding(self.embedding(target), target)
         read = dropout(read, self.dropout, self.training)                                               # (B, T, E)
         state = each(before["state"], batch_second)
@@ -148,6 +149,23 @@ class Decoder(Module):
             before = {**before, "last": weights[:, -1]}                                                 # (B, S)
         y = dropout(y, self.dropout, self.training)
         return self.out(y), {**before, "state": each(state, batch_second)}, weights
+
+    def check_state(self, before: Any, batch: int) -> None:
+        """TypeError or ValueError for what is not the dict that ``start`` returned."""
+        names = ("state",) if self.attention is None else ("state", "memory", "keys", "mask", "last")
+        what = "Decoder: before"
+        state_of(before, what, *names)
+        parts = before["state"] if isinstance(before["state"], tuple) else (before["state"],)
+        if len(parts) != len(self.rnn.parts) or not all(is_numeric(part) and len(part.shape) == 3 for part in parts):
+            raise TypeError(f"{what}: state is {shown(before['state'])}; it must be {', '.join(self.rnn.parts)}, Tensors "
+                            "(B, layers, H)")
+        if self.attention is not None:
+            memory = before["memory"]
+            if not is_numeric(memory) or len(memory.shape) != 3 or memory.shape[0] not in (1, batch):
+                raise (ValueError if is_numeric(memory) else TypeError)(
+                    f"{what}: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), B being {batch}")
+            checked_mask(before["mask"], memory, f"{what}: mask")
+            check_keys(what, before["keys"], memory)
 
     def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
         """Look with the state of the step before, then read the symbol and what was seen: one step at a time."""
@@ -176,8 +194,9 @@ class Seq2Seq(Module):
     def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
                  cell: str = "lstm", bidirectional: bool = False, attention: str | None = None, dropout: float = 0.0):
         for name, value in (("source_size", source_size), ("target_size", target_size), ("embedding_dim", embedding_dim),
-                            ("hidden_size", hidden_size), ("num_layers", num_layers)):
+                            ("hidden_size", hidden_size)):
             size(value, f"Seq2Seq: {name}", 1)
+        whole(num_layers, "Seq2Seq: num_layers", 1, MOST_LAYERS)
         choice(cell, "Seq2Seq: cell", sorted(CELLS))
         choice(attention, "Seq2Seq: attention", (None, *sorted(ATTENTION)))
         flag(bidirectional, "Seq2Seq: bidirectional")
@@ -199,8 +218,7 @@ class Seq2Seq(Module):
 
     def step(self, tokens: Any, state: dict) -> tuple:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What decode.py asks for."""
-        if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
-            raise TypeError(f"Seq2Seq.step: tokens is {shown(bare(tokens))}; it must be integers of shape (B,)")
+        some_last(tokens, "Seq2Seq.step: tokens")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
@@ -274,7 +292,7 @@ def check_answers(written: Any, count: int, longest: int) -> None:
 def numbers_of(owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any) -> tuple:
     """The sizes of an encoder or decoder as Python's ints."""
     return (size(vocabulary, f"{owner}: vocabulary", 1), size(embedding_dim, f"{owner}: embedding_dim", 1),
-            size(hidden_size, f"{owner}: hidden_size", 1), size(num_layers, f"{owner}: num_layers", 1))
+            size(hidden_size, f"{owner}: hidden_size", 1), whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS))
 
 
 def lengths_of(mask: Any, what: str) -> np.ndarray:

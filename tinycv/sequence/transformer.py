@@ -27,17 +27,18 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from tinycv.engine.arguments import choice, number, shown, size
+from tinycv.data.doors import whole
+from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.ops import relu
 from tinycv.nn import init
 from tinycv.nn.activation import gelu
-from tinycv.nn.checks import epsilon
+from tinycv.nn.checks import MOST_LAYERS, epsilon
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
-from tinycv.sequence.attention import MultiheadAttention, check_tokens
-from tinycv.sequence.masks import NORMED, batch_leads, flag, without_lost
+from tinycv.sequence.attention import MultiheadAttention, check_past, check_tokens
+from tinycv.sequence.masks import NORMED, batch_leads, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
@@ -230,11 +231,19 @@ def one_for_each(owner: str, layers: list, **lists: Any) -> None:
                 f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry for each block")
 
 
+def length_of(owner: str, layers: list, past: Any, batch: int) -> int:
+    """How many tokens the blocks have read. past: one entry a block, as their ``step`` returned it, or None at the start."""
+    one_for_each(owner, layers, past=past)
+    first = layers[0].self_attn
+    check_past(past[0], (batch, first.num_heads, first.embed_dim // first.num_heads))
+    return 0 if past[0] is None else past[0][0].shape[2]
+
+
 def copies(layer: Module, count: int, what: str) -> list[Module]:
     """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument, for errors."""
     if not isinstance(layer, Module):
         raise TypeError(f"{what} is {shown(layer)}; it must be a block, such as a TransformerEncoderLayer")
-    stack = [deepcopy(layer) for _ in range(size(count, f"{what.partition(':')[0]}: num_layers", 1))]
+    stack = [deepcopy(layer) for _ in range(whole(count, f"{what.partition(':')[0]}: num_layers", 1, MOST_LAYERS))]
     for block in stack:
         for p in block.parameters():
             if p.ndim > 1:

@@ -18,6 +18,7 @@ Shapes: B images, L blocks, H heads, g patches a side, N = g² patches, T = N + 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,6 +117,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
         raise ValueError(f"spearman: a has {len(a)} numbers and b has {len(b)}; they must be as many, at least 2")
     if np.isnan(a).any() or np.isnan(b).any():
         raise ValueError("spearman: a or b holds NaN, which has no rank")
+    if (a == a[0]).all() or (b == b[0]).all():
+        return math.nan
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 

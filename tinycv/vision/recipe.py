@@ -119,16 +119,26 @@ def scores_of(model: Module, x: Tensor, who: str) -> Tensor:
 def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
     """The share of images whose likeliest class is their label. An image whose probabilities are NaN counts as missed.
 
-    ValueError where labels (N,) are not as many as images, IndexError for a label that is no class of the model.
+    ValueError where labels (N,) are not as many as images, and for an image that is not finite: its class cannot be said,
+    so no share of images can. IndexError for a label that is no class of the model.
     """
     taken.model(model, "accuracy: model")
     images = doors.array(images, "accuracy: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):
         raise ValueError(f"accuracy: images has shape {images.shape}; there must be at least one image")
+    _expect_finite(images, "accuracy: images")
     labels = doors.class_numbers(labels, "accuracy: labels", count=len(images))
     chances = probabilities(model, images)
     doors.class_numbers(labels, "accuracy: labels", chances.shape[1])
     return float(((chances.argmax(axis=1) == labels) & ~np.isnan(chances).any(axis=1)).mean())
+
+
+def _expect_finite(images: np.ndarray, what: str) -> None:
+    """ValueError for images with NaN or infinity in them."""
+    lost = ~np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if lost.any():
+        raise ValueError(f"{what} of shape {images.shape}: {lost.sum()} of them hold NaN or infinity; all pixels must be "
+                         "finite")
 
 
 def _classes(model: Module) -> int:
@@ -144,4 +154,5 @@ def _examples(images: Any, labels: Any, classes: int, what: str) -> tuple[np.nda
     images = doors.images(images, f"{what}images", floats=True)
     if not len(images):
         raise ValueError(f"{what}images has shape {images.shape}; there must be at least one image")
+    _expect_finite(images, f"{what}images")
     return images, doors.class_numbers(labels, f"{what}labels", classes, len(images))

@@ -25,6 +25,7 @@ from tinycv.engine.arguments import choice, number, shown, size, sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import expand
 from tinycv.nn import init
+from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
@@ -76,7 +77,7 @@ class ViT(Module):
                  layer_norm_eps: float = 1e-5, stem: Iterable[int] | None = None):
         image_size, patch_size = whole(image_size, "ViT: image_size", 1), whole(patch_size, "ViT: patch_size", 1)
         num_classes, channels = whole(num_classes, "ViT: num_classes", 1), whole(channels, "ViT: channels", 1)
-        dim, depth = whole(dim, "ViT: dim", 1), whole(depth, "ViT: depth", 1)
+        dim, depth = whole(dim, "ViT: dim", 1), whole(depth, "ViT: depth", 1, MOST_LAYERS)
         heads = whole(heads, "ViT: heads", 1)
         mlp_dim = 4 * dim if mlp_dim is None else whole(mlp_dim, "ViT: mlp_dim", 1)
         dropout = number(dropout, "ViT: dropout", 0, 1)
