@@ -7,6 +7,7 @@
 
 A NumPy float64 scalar counts as a number of Python's here and in every op, or one np.sqrt would widen a whole network.
 differs: PyTorch makes float64 of it, and infinity of a list's 1e300.
+A comparison with a masked array on its left is NumPy's own, which asks no Tensor: its result keeps the mask.
 What would lose a part of itself, or multiplies by other rules, is refused: masked arrays, np.matrix, complex numbers,
 objects, text, dates.
 """
@@ -26,7 +27,7 @@ from tinycv.engine.mode import recording
 
 FLOAT32 = np.dtype("float32")
 NUMBERS = frozenset((bool, int, float))
-NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic    # NumPy takes them as a whole
+NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic, np.dtype  # NumPy takes them as a whole
 
 
 class Holder:
@@ -49,7 +50,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
             array = data._data
         elif type(data) is np.ndarray or backend.array_module(data) is not np:
             array = _taken(data)
-        elif hasattr(data, "__array__") and not isinstance(data, np.generic):
+        elif hasattr(data, "__array__") and not isinstance(data, (np.generic, type)):
             array = _taken(_foreign(data))
         else:
             array = _from_python(data, dtype, floats if floats.kind == "f" else FLOAT32)
@@ -60,14 +61,15 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
         raise
 
 
-def kind_of(dtype: Any) -> np.dtype:
-    """``dtype`` as NumPy's object, in the machine's byte order. TypeError unless it is of floats, integers or bools."""
+def kind_of(dtype: Any, who: str = "Tensor") -> np.dtype:
+    """``dtype`` as NumPy's object, in the machine's byte order. TypeError, in the name of ``who``, unless it is of floats,
+    integers or bools."""
     try:                                # NumPy would take the dtype of an array or a number for the one that is meant
         found = None if isinstance(dtype, (np.generic, np.ndarray, Holder)) else np.dtype(dtype)
     except (TypeError, ValueError):
         found = None
     if found is None or found.kind not in "fiub" or dtype is None:
-        raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
+        raise TypeError(f"{who}: dtype is {shown(dtype)}; it must be one of floats, integers or bools, as tinycv.float32")
     return found if found.isnative else found.newbyteorder("=")
 
 
@@ -118,7 +120,7 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     except (TypeError, ValueError, OverflowError):          # rows of several lengths, or arrays on a GPU
         array = None
     if array is not None and dtype is not None and (
-            array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
+            array.dtype.kind in "fiub" or array.dtype == object and all(isinstance(v, Real) for v in array.flat)):
         return _as_dtype(array, opened, dtype, data)
     if array is None or array.dtype.kind not in "fiub":
         raise _refused(data)
@@ -139,7 +141,7 @@ def _opened(data: Any, inside: set) -> Any:
         return data._data
     if type(data) in NUMBERS or isinstance(data, NO_LISTS):
         return data
-    if hasattr(data, "__array__"):
+    if hasattr(data, "__array__") and not isinstance(data, type):
         array = data if type(data) is np.ndarray or backend.array_module(data) is not np else _foreign(data)
         inside.add(array.dtype)
         return array
