@@ -61,7 +61,9 @@ def write(path: Path, data: bytes) -> None:
 
     OSError when the place or the disk refuses; the old file then stays, with nothing left beside it.
     """
-    place, mode = _place(path)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"write: data is {shown(data)}; it must be bytes")
+    place, mode = _place(file_path(path, "write: path"))
     place.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(place)
     file, partial = _claimed(place, mode)

@@ -10,7 +10,7 @@ import tinycv
 from tinycv import Tensor
 
 X = Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
-DTYPE, DEVICE = "dtype is", "unknown device"
+DTYPE, DEVICE = "dtype is", "device is"
 CALLS = {
     "tensor": (tinycv.tensor, {"data": [1.0], "dtype": "float32", "device": "cpu", "requires_grad": False},
                "become a Tensor", DTYPE, DEVICE, "requires_grad"),

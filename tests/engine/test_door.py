@@ -89,7 +89,7 @@ def test_a_dtype_that_is_none_of_ours_is_refused_in_words(dtype):
     for call in (lambda: Tensor([1.0], dtype), lambda: tensor([1.0], dtype), lambda: Tensor([1.0]).to(dtype),
                  lambda: Tensor([1.0]).astype(dtype), lambda: tinycv.zeros(2, dtype=dtype),
                  lambda: tinycv.arange(3, dtype=dtype), lambda: tinycv.randn(2, dtype=dtype)):
-        with pytest.raises((TypeError, ValueError), match="dtype is|unknown device"):
+        with pytest.raises((TypeError, ValueError), match="dtype is|device is|unknown device or dtype"):
             call()
 
 
@@ -105,13 +105,13 @@ def test_habits_of_single_numbers():
     assert round(Tensor(2.345, dtype="float64"), 2) == round(2.345, 2) and round(Tensor(2.6)) == 3
     assert list(range(Tensor(3))) == [0, 1, 2] and [10, 20, 30][Tensor(np.int8(1))] == 20 and f"{Tensor([1.0, 2.0])}"
     assert Tensor([[1, 2], [3, 4]]).tolist() == [[1, 2], [3, 4]] and Tensor(True).tolist() is True
-    for wrong in (lambda: range(Tensor(3.0)), lambda: range(Tensor(True)), lambda: f"{Tensor([1.0, 2.0]):.2f}",
-                  lambda: len(Tensor(1.0)), lambda: list(Tensor(1.0))):
+    for wrong in (lambda: range(Tensor(3.0)), lambda: range(Tensor(True)), lambda: range(Tensor([1, 2])),
+                  lambda: f"{Tensor([1.0, 2.0]):.2f}", lambda: len(Tensor(1.0)), lambda: list(Tensor(1.0))):
         with pytest.raises(TypeError, match="tensor|format|len"):
             wrong()
 
 
-@pytest.mark.parametrize("call", [float, int, bool, round, lambda x: x.item(), lambda x: range(x)])
+@pytest.mark.parametrize("call", [float, int, bool, round, lambda x: x.item()])
 @pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)])
 def test_several_numbers_are_no_single_one(call, shape):
     with pytest.raises(ValueError, match=r"a tensor of shape .* (is no single number|has no single truth value)"):

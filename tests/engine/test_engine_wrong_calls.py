@@ -1,13 +1,22 @@
-"""Wrong calls of derivatives, checkpoints, threads and seeds end in a sentence that names the function and the argument."""
+"""Wrong calls of ops, derivatives, checkpoints, threads and seeds end in a sentence that names function and argument."""
 from __future__ import annotations
+
+import operator
+import re
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
-from wrong_calls import riddles
+from wrong_calls import RIDDLE, riddles
 
 import tinycv
-from tinycv import Tensor, nn, parallel
-from tinycv.engine import rng
+from tinycv import Tensor, atomic, nn, parallel
+from tinycv.engine import backend, rng
+from tinycv.engine.arguments import shown
+from tinycv.engine.record import OPS
+from tinycv.engine.shards import Crew
 from tinycv.engine.walk import hvp, vjp
 from tinycv.generative.unrolled import unrolled
 from tinycv.nn import functional as F
@@ -184,3 +193,305 @@ def test_a_call_that_is_pytorchs_alone_is_refused_in_words(name, device):
     call, words = PYTORCHS[name]
     with pytest.raises((TypeError, ValueError), match=words):
         call(Tensor(np.ones((2, 3, 4), np.float32), device=device))
+
+
+# ── what ops take ────────────────────────────────────────────────────────────────────────────────
+
+ODD = {"complex": np.array([1j, 2]), "objects": np.array([1, 2], object), "text": np.array(["1", "2"]),
+       "bytes": np.array([b"1", b"2"]), "dates": np.zeros(2, "M8[s]"), "times": np.zeros(2, "m8[s]"),
+       "records": np.zeros(2, "i4,f4"), "none": None, "a list of none": [None, None],
+       "a complex number": 1j, "a word": "word", "complex64": np.complex64(1), "a date": np.datetime64("2020"),
+       "a time": np.timedelta64(2, "s"), "a dict": {},
+       "a masked array": np.ma.masked_array([1.0, 2.0], [True, False]), "numpy": np, "Tensor": Tensor, "a function": len}
+
+
+@pytest.mark.parametrize("odd", sorted(ODD))
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_an_op_of_arrays_alone_refuses_what_it_refuses_beside_a_tensor(name, odd):
+    row = OPS[name].row
+    for place in range(len(row.inputs)):
+        inputs = [np.ones(2, np.float32)] * len(row.inputs)
+        inputs[place] = ODD[odd]
+        with pytest.raises(TypeError, match=f"^{name}: ") as caught:
+            OPS[name](*inputs)
+        assert not RIDDLE.search(str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "float64", ">f4", ">i2"])
+def test_arrays_of_every_real_dtype_go_in_alone(dtype):
+    x = np.array([0, 1, 1]).astype(dtype)
+    assert tinycv.relu(x).tolist() == [0, 1, 1] and tinycv.sum(x) == 2 and tinycv.maximum(x, 1).tolist() == [1, 1, 1]
+    assert tinycv.exp([0.0, 0.0]).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("device", ["gpu"])
+def test_complex_arrays_of_a_gpu_are_refused_alone(double, device):
+    x = backend.to_device(np.array([1j]), device)
+    with pytest.raises(TypeError, match="relu: x is .*complex128"):
+        tinycv.relu(x)
+
+
+@pytest.mark.parametrize("value", [np.complex64(1), np.array(1j), np.datetime64("2020"), np.timedelta64(1, "s"),
+                                   np.str_("a"), np.bytes_(b"a"), 1j, "a"], ids=repr)
+def test_a_setting_is_a_real_number(value):
+    x = tinycv.ones(2)
+    for name, call in (("clip: low", lambda: tinycv.clip(x, value)), ("clip: high", lambda: tinycv.clip(x, 0, value)),
+                       ("pad: value", lambda: tinycv.pad(x, 1, value))):
+        with pytest.raises(TypeError, match=name):
+            call()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int8, np.bool, np.array], ids=lambda kind: kind.__name__)
+def test_a_number_of_numpy_s_is_a_setting_as_python_s_is(kind):
+    y = tinycv.clip(tinycv.zeros(2), kind(1))
+    assert y.dtype == np.float32 and y.tolist() == [1, 1]
+    assert F.cross_entropy(tinycv.zeros(2, 2), np.array([0, 1]), reduction=np.str_("none")).shape == (2,)
+
+
+REDUCTIONS = ["sum", "mean", "var", "std", "max", "min", "norm", "logsumexp"]
+NO_AXES = [True, False, np.True_, "", "a", {}, [], [0], b"", 1.0, (True,), (0, True), ("",), int, 1j]
+
+
+@pytest.mark.parametrize("axis", NO_AXES, ids=repr)
+@pytest.mark.parametrize("name", [*REDUCTIONS, "flip", "unsqueeze", "squeeze", "argmax", "argmin", "cumsum", "any", "all"])
+def test_an_axis_is_a_whole_number(name, axis):
+    function = getattr(tinycv, name, None) or OPS[name]
+    for x in (tinycv.ones(1, 2), np.ones((1, 2), np.float32)):
+        with pytest.raises((TypeError, ValueError), match=f"{name}: axis is ") as caught:
+            function(x, axis=axis)
+        assert not RIDDLE.search(str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("axis", NO_AXES, ids=repr)
+def test_two_axes_and_the_axis_of_a_join_are_whole_numbers(axis):
+    x = tinycv.ones(1, 2)
+    for name, call in (("swapaxes: axis1", lambda: x.swapaxes(axis, 0)), ("swapaxes: axis2", lambda: x.swapaxes(0, axis)),
+                       ("stack: axis", lambda: tinycv.stack([x, x], axis)),
+                       ("concatenate: axis", lambda: tinycv.concatenate([x, x], axis))):
+        with pytest.raises(TypeError, match=f"{name} is "):
+            call()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, Tensor], ids=lambda kind: kind.__name__)
+def test_a_whole_number_of_numpy_s_is_an_axis(kind):
+    x = Tensor(np.arange(6.0).reshape(2, 3))
+    assert x.sum(kind(1)).tolist() == [3, 12] and x.sum((0, kind(1))).tolist() == 15
+    assert tinycv.flip(x, (kind(0),)).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert x.swapaxes(kind(0), kind(1)).shape == (3, 2) and tinycv.stack([x, x], kind(2)).shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("keepdims", [-1, 0, 1, 5, np.int64(7), 1.0, None, "True", [], (), np.zeros(2, bool)], ids=repr)
+@pytest.mark.parametrize("name", [*REDUCTIONS, "any", "all"])
+def test_keepdims_is_true_or_false(name, keepdims):
+    function = getattr(tinycv, name, None) or OPS[name]
+    for x in (tinycv.ones(1, 2), np.ones((1, 2), np.float32)):
+        with pytest.raises(TypeError, match=f"{name}: keepdims is .*; it must be True or False"):
+            function(x, axis=1, keepdims=keepdims)
+        assert function(x, axis=1, keepdims=np.True_).shape == (1, 1)
+
+
+@pytest.mark.parametrize("index", [np.ma.masked_array([0, 1], [True, False]), np.matrix([[0, 1]]),
+                                   np.ma.masked_array([True, False], [True, False])], ids=["masked", "matrix", "bools"])
+def test_masked_arrays_and_matrices_are_no_index(index):
+    x = tinycv.zeros(2, 2)
+    for call in (lambda: x[index], lambda: x[index, 0], lambda: x[:, index], lambda: x.__setitem__(index, 1.0),
+                 lambda: x.__setitem__((0, index), 1.0)):
+        with pytest.raises(TypeError, match=r"x\[index\]"):
+            call()
+    assert not x.numpy().any()
+
+
+def test_a_list_that_holds_itself_is_refused_everywhere():
+    x, endless = tinycv.ones(2, 2), []
+    endless.append(endless)
+    for call in (lambda: x[endless], lambda: x[0, endless], lambda: x.__setitem__(endless, 1),
+                 lambda: Tensor(endless), lambda: x + endless, lambda: tinycv.exp(endless),
+                 lambda: tinycv.stack(endless), lambda: x.reshape(endless)):
+        with pytest.raises((TypeError, ValueError, IndexError), match=r"\[\[\.\.\.\]\]"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["reshape", "transpose", "swapaxes", "getitem", "squeeze", "sum", "flip", "argmax"])
+def test_a_number_is_no_array(name):
+    for x in (3, 2.5, True):
+        with pytest.raises((TypeError, ValueError), match=f"{name}: x is {x}; it must be a Tensor or an array"):
+            OPS[name](x, **{"reshape": {"shape": (3, 2)}, "getitem": {"index": (0,)}, "transpose": {"axes": (1, 0)},
+                            "squeeze": {"axis": 1}, "flip": {"axis": 0}}.get(name, {}))
+
+
+@pytest.mark.parametrize("dtype", [None, "int64", "float32"])
+def test_a_time_is_no_number(dtype):
+    for value in (np.timedelta64(2, "s"), [np.timedelta64(2, "s")], np.datetime64("2020")):
+        with pytest.raises(TypeError, match="cannot become a Tensor"):
+            Tensor(value, dtype=dtype)
+
+
+# ── sentences ────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("value", [np, tinycv, Tensor, np.ndarray, np.float32, int, np.exp, np.dtype("f4")],
+                         ids=["numpy", "tinycv", "Tensor", "ndarray", "float32", "int", "exp", "dtype"])
+def test_modules_classes_and_functions_are_shown_in_every_sentence(value):
+    x, named = tinycv.ones(2, 2), re.escape(shown(value)[:40])
+    for call in (lambda: nn.Linear(value, 2), lambda: tinycv.zeros(value), lambda: tinycv.exp(value),
+                 lambda: x + value, lambda: x > value, lambda: tinycv.matmul(value, x), lambda: x @ value,
+                 lambda: F.gelu(value), lambda: x[value], lambda: x[0, value],
+                 lambda: x.sum(value), lambda: tinycv.std(value), lambda: tinycv.einsum("i", value),
+                 lambda: Tensor(value), lambda: Tensor([value]), lambda: tinycv.stack(value),
+                 lambda: tinycv.stack([value, x]),
+                 lambda: tinycv.pad(x, 1, value), lambda: tinycv.full((2,), value), lambda: tinycv.split(x, value)):
+        with pytest.raises((TypeError, IndexError), match=named) as caught:
+            call()
+        assert not RIDDLE.search(str(caught.value).replace(shown(value), "")), caught.value
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda: tinycv.exp(np.array(["a"])), "exp: x is ndarray of <U1 and shape (1,); it must be of real numbers"),
+    (lambda: F.gelu(lambda: 0), "it must be an array or a Tensor of numbers"),
+    (lambda: tinycv.sum(tinycv.ones(2), axis=lambda: 0), "it must be a whole number, a tuple of whole numbers or None"),
+    (lambda: tinycv.pad(tinycv.ones(2), 1, np.exp), "pad: value is <ufunc 'exp'>; it must be a number"),
+    (lambda: F.softmax(tinycv.ones(2), lambda: 0), "it must be a whole number"),
+    (lambda: tinycv.ones(2).sum(np.dtype("f4")), "sum: axis is dtype('float32')")])
+def test_a_sentence_of_ours_is_not_lost_for_the_value_it_shows(call, said):
+    with pytest.raises(TypeError, match=re.escape(said)):
+        call()
+
+
+@pytest.mark.parametrize("shapes, axis, said", [
+    ([(2, 3), (3,)], 0, "shapes (2, 3) and (3,); they must have equally many axes"),
+    ([(2, 3), (2, 3), (3, 2)], 0, "shapes (2, 3) and (3, 2); they must be equal, but for axis 0"),
+    ([(2, 3), (3, 3), (3, 2)], -2, "shapes (2, 3) and (3, 2); they must be equal, but for axis -2"),
+    ([(), ()], 0, "single number")])
+def test_what_cannot_be_joined_is_named_by_its_shapes(shapes, axis, said, device):
+    members = [Tensor(np.zeros(shape), device=device) for shape in shapes]
+    with pytest.raises(ValueError, match="concatenate: .*" + re.escape(said)):
+        tinycv.concatenate(members, axis)
+    if shapes[0]:
+        with pytest.raises(ValueError, match="stack: the tensors have shapes .* they must be equal"):
+            tinycv.stack(members, axis)
+
+
+class Silent:
+    """A class of somebody else, whose operators have no answer to a Tensor."""
+
+    def __rtruediv__(self, other):
+        return NotImplemented
+
+    __truediv__ = __radd__ = __add__ = __gt__ = __lt__ = __rpow__ = __pow__ = __rmatmul__ = __matmul__ = __rtruediv__
+
+
+@pytest.mark.parametrize("other", [Fraction(1, 2), Decimal("0.5"), Path("a"), Silent()], ids=lambda x: type(x).__name__)
+def test_a_stranger_without_an_answer_gets_our_sentence(other):
+    x = tinycv.ones(2)
+    for call in (lambda: x / other, lambda: other / x, lambda: x + other, lambda: other + x, lambda: x > other,
+                 lambda: x @ other):
+        with pytest.raises(TypeError, match=r"(div|add|greater|matmul): [ab] is .*; it must be a Tensor"):
+            call()
+    for call in (lambda: operator.iadd(x, other), lambda: operator.itruediv(x, other)):
+        with pytest.raises(TypeError, match=r"(div|add): b is|x [+/]= value: the value"):
+            call()
+    assert x.tolist() == [1, 1] and (x == other) is False
+
+
+# ── arrays from nothing ──────────────────────────────────────────────────────────────────────────
+
+MAKERS = {"tensor": lambda **k: tinycv.tensor([1.0], **k), "zeros": lambda **k: tinycv.zeros(2, **k),
+          "ones": lambda **k: tinycv.ones(2, **k), "full": lambda **k: tinycv.full((2,), 1.0, **k),
+          "rand": lambda **k: tinycv.rand(2, **k), "randn": lambda **k: tinycv.randn(2, **k),
+          "Tensor": lambda **k: Tensor([1.0], **k), "eye": lambda **k: tinycv.eye(2, **k),
+          "arange": lambda **k: tinycv.arange(3, **k)}
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_dtype_device_and_requires_grad_are_named_with_the_function(name):
+    for dtype in ("", "word", 0, False, np.zeros(2), "complex64", {}, []):
+        with pytest.raises(TypeError, match=f"^{name}: dtype is "):
+            MAKERS[name](dtype=dtype)
+    for device in ("", "word", 3, [], "gpu:x"):
+        with pytest.raises(ValueError, match=f"^{name}: device is "):
+            MAKERS[name](device=device)
+    for wanted in () if name in ("eye", "arange") else (0, 1, "True", None, [], np.ones(2)):
+        with pytest.raises(TypeError, match=f"^{name}: requires_grad is "):
+            MAKERS[name](requires_grad=wanted)
+
+
+def test_the_dtype_of_a_conversion_is_named():
+    x = tinycv.ones(2)
+    for word in ("word", "gpu:x"):
+        with pytest.raises(ValueError, match=f"^to: unknown device or dtype '{word}'"):
+            x.to(word)
+    for name, call in (("astype: dtype", lambda: x.astype("word")), ("Stopwatch: device", lambda: backend.Stopwatch("word")),
+                       ("synchronize: device", lambda: backend.synchronize("word"))):
+        with pytest.raises((TypeError, ValueError), match=f"^{name} is "):
+            call()
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "rand", "randn", "full"])
+def test_what_no_memory_holds_is_said_in_words(name):
+    shape = (2 ** 30, 2 ** 29)                      # 2 EiB, more than the addresses of any process
+    make = getattr(tinycv, name)
+    with pytest.raises(MemoryError, match=f"^{name}: shape is .*this machine's memory"):
+        make(shape, 1.5) if name == "full" else make(shape)
+    with pytest.raises(MemoryError, match="^arange: limits is"):
+        tinycv.arange(2 ** 58)
+    with pytest.raises(MemoryError, match="^eye: shape is"):
+        tinycv.eye(2 ** 29)
+
+
+@pytest.mark.parametrize("name", ["uniform", "normal", "trunc_normal", "xavier_uniform", "xavier_normal", "kaiming_uniform",
+                                  "kaiming_normal"])
+def test_weights_that_no_memory_holds_are_said_in_words(name, monkeypatch):
+    class Full:
+        def uniform(self, *_):
+            raise MemoryError
+        normal = standard_normal = uniform
+    monkeypatch.setattr(nn.init, "host_generator", Full)
+    with pytest.raises(MemoryError, match=rf"^{name}: shape is \(3, 2\)"):
+        getattr(nn.init, name)(*((3, 2), 1.0)[:2 if name == "uniform" else 1])
+
+
+# ── inside ───────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("name", ["standard_normal", "uniform"])
+def test_noise(name):
+    draw = getattr(backend, name)
+    for shape in (2.0, "a", (2, -1), -1, (2.5,), {}, [[1]], None):
+        with pytest.raises((TypeError, ValueError), match=f"^{name}: shape"):
+            draw(shape)
+    for dtype in (b"bytes", "word", int, "complex64", bool, np.float32(1), Tensor(1.0), np.ones(2)):
+        with pytest.raises(TypeError, match=f"^{name}: dtype is "):
+            draw(2, dtype=dtype)
+    for like in ("a", None, 3.0, np.ndarray, tinycv):
+        with pytest.raises(TypeError, match=f"^{name}: like is "):
+            draw(2, like=like)
+    assert draw(2, dtype="float16").dtype == "float16" and draw((2, 3), np.ones(1), np.float64).shape == (2, 3)
+
+
+def test_crews():
+    assert not riddles(lambda size: Crew(size).close(), {"size": 2}, "Crew")
+    with pytest.raises(ValueError, match="Crew: size is 0"):
+        Crew(0)
+    crew, one = Crew(2), (lambda: 1)
+    for works in (None, [], 3, "a", [1], [one, 2], [one] * 3, {one}):
+        with pytest.raises(TypeError, match="^Crew.run: works"):
+            crew.run(works)
+    for weights in (3, [1.0], [1.0, "a"], "ab", [None, 1.0]):
+        with pytest.raises(TypeError, match="^Crew.run: weights"):
+            crew.run([one, one], weights)
+    assert crew.run([one, one], [0.5, 0.5]) == crew.run([one, one]) == [1, 1]
+    crew.close()
+
+
+@pytest.mark.parametrize("shards", ["a", -1, 2.0, None, True])
+def test_streams_are_split_into_a_whole_number(shards):
+    with pytest.raises((TypeError, ValueError), match="^split: shards is "):
+        rng.split(shards)
+
+
+def test_atomic_write(tmp_path):
+    for path in (None, 3, "", "a\0b", b"a"):
+        with pytest.raises((TypeError, ValueError), match="^write: path is "):
+            atomic.write(path, b"")
+    for data in ("text", None, 3, [1]):
+        with pytest.raises(TypeError, match="^write: data is .*; it must be bytes"):
+            atomic.write(tmp_path / "a", data)
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ TypeError for a value of the wrong kind, ValueError for one of the right kind th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import index
 from typing import Any
 
@@ -107,9 +107,22 @@ def function(value: Any, what: str) -> Any:
     return value
 
 
+def is_array(value: Any) -> bool:
+    """Is it a Tensor or an array, of any library?  (The module numpy has an ``ndim`` too, and so has the class Tensor.)"""
+    return isinstance(getattr(value, "ndim", None), int) and hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def allocated(make: Callable[[], Any], value: Any, what: str) -> Any:
+    """The array that ``make`` makes. MemoryError in our words where its size, ``value``, is too much for this machine."""
+    try:
+        return make()
+    except MemoryError:
+        raise MemoryError(f"{what} is {shown(value)}; so many numbers do not fit into this machine's memory") from None
+
+
 def shown(value: Any) -> str:
     """A value in a sentence: short, and an array by its type, dtype and shape."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+    if is_array(value) and value.ndim:
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

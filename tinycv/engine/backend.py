@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import capturing, rng
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import is_array, shown, sizes
 from tinycv.engine.erf import erf as _host_erf
 from tinycv.engine.erf import normal_cdf as _host_normal_cdf
 from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
@@ -48,16 +48,16 @@ def device_of(array: Any) -> str:
 
 # ── which device does the user mean ───────────────────────────────────────────────────────────────
 
-def resolve(device: str = "cpu") -> str:
+def resolve(device: str = "cpu", who: str = "resolve") -> str:
     """The canonical name of ``device``: "cpu" or "gpu:N".
 
     Takes "cpu", "gpu", "gpu:N", PyTorch's "cuda" and "cuda:N", and "auto": the first GPU, or the CPU with a
     warning that says why. Raises GpuUnavailable when a GPU is named and cannot be used, ValueError for any
-    other word.
+    other word, in the name of ``who``.
     """
     match = re.fullmatch(r"cpu|auto|(?:gpu|cuda)(?::(\d{1,4}))?", device) if isinstance(device, str) else None
     if match is None:
-        raise ValueError(f'unknown device {shown(device)}: choose "cpu", "gpu", "gpu:N" or "auto"')
+        raise ValueError(f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N" or "auto"')
     if device == "cpu":
         return device
     if device == "auto":
@@ -69,9 +69,9 @@ def resolve(device: str = "cpu") -> str:
     return f"gpu:{number}"
 
 
-def module_for(device: str) -> ModuleType:
+def module_for(device: str, who: str = "module_for") -> ModuleType:
     """numpy for "cpu", cupy for a GPU. Errors as ``resolve``."""
-    return np if resolve(device) == "cpu" else sys.modules["cupy"]
+    return np if resolve(device, who) == "cpu" else sys.modules["cupy"]
 
 
 def _gpu_or_cpu() -> str:
@@ -136,7 +136,7 @@ def _gpu(device: str) -> Any:
 
 def synchronize(device: str = "cpu") -> None:
     """Wait until ``device`` has done all its work. The CPU is never behind."""
-    device = resolve(device)
+    device = resolve(device, "synchronize")
     if device != "cpu":
         _gpu(device).synchronize()
 
@@ -153,7 +153,7 @@ class Stopwatch:
     seconds = host_seconds = float("nan")
 
     def __init__(self, device: str = "cpu"):
-        self.device = resolve(device)
+        self.device = resolve(device, "Stopwatch")
 
     def __enter__(self) -> Stopwatch:
         synchronize(self.device)
@@ -181,23 +181,36 @@ class Stopwatch:
 
 def standard_normal(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
     """Draws from N(0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
-    return _noise("standard_normal", shape, like, np.dtype(dtype))
+    return _noise("standard_normal", "standard_normal", shape, like, dtype)
 
 
 def uniform(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
     """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
-    return _noise("random", shape, like, np.dtype(dtype))
+    return _noise("uniform", "random", shape, like, dtype)
 
 
-def _noise(method: str, shape: int | tuple[int, ...], like: Any, dtype: np.dtype) -> Array:
+def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype: Any) -> Array:
     """Draws by a method that both libraries' generators have, in float32 or float64, then cast to ``dtype``."""
+    try:
+        found = None if is_array(dtype) else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.kind != "f":
+        raise TypeError(f"{who}: dtype is {shown(dtype)}; noise is of floats, so it must be float32, float64 or float16")
+    dtype = found
     drawn = dtype if dtype == np.float64 else np.dtype(np.float32)      # the generators know these two only
+    if not (is_array(like) or like is np or like is sys.modules.get("cupy")):
+        raise TypeError(f"{who}: like is {shown(like)}; it must be an array, numpy or cupy")
     if isinstance(like, ModuleType):
         device = "cpu" if like is np else f"gpu:{like.cuda.Device().id}"
     else:
-        device = device_of(like)
+        device = device_of(getattr(like, "_data", like))            # of a Tensor, its array's
     if device == "cpu":
-        return getattr(rng.host_noise(), method)(shape, dtype=drawn).astype(dtype, copy=False)
+        try:
+            return getattr(rng.host_noise(), method)(shape, dtype=drawn).astype(dtype, copy=False)
+        except (TypeError, ValueError, AttributeError):
+            sizes(shape, f"{who}: shape")                           # says what is wrong with it
+            raise
     with _gpu(device):
         return getattr(rng.gpu_noise(device), method)(shape, dtype=drawn).astype(dtype, copy=False)
 

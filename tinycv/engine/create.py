@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import number, shown, size, sizes
+from tinycv.engine.arguments import allocated, flag, number, shown, size, sizes
 from tinycv.engine.tensor import Tensor, as_array, kind_of
 
 MOST = 2 ** 60                                  # numbers of 8 bytes, beyond which no address reaches
@@ -17,20 +17,21 @@ MOST = 2 ** 60                                  # numbers of 8 bytes, beyond whi
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of data (``Tensor(data)`` shares memory with an array)."""
-    given = data._data if isinstance(data, Tensor) else data
-    array = as_array(data, dtype, "tensor: data")
+    given, requires_grad = data._data if isinstance(data, Tensor) else data, flag(requires_grad, "tensor: requires_grad")
+    array = as_array(data, None if dtype is None else kind_of(dtype, "tensor"), "tensor: data")
     shared = array is given or array.base is not None           # a memory map, a buffer, another library's array
-    return Tensor(backend.to_device(array.copy() if shared else array, backend.resolve(device)), None, None, requires_grad)
+    device = backend.resolve(device, "tensor")
+    return Tensor(backend.to_device(array.copy() if shared else array, device), None, None, requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return full(_shape("zeros", shape), 0, dtype, device, requires_grad)
+    return _full("zeros", shape, 0, dtype, device, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A Tensor of ones."""
-    return full(_shape("ones", shape), 1, dtype, device, requires_grad)
+    return _full("ones", shape, 1, dtype, device, requires_grad)
 
 
 def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu",
@@ -41,12 +42,19 @@ def full(shape: tuple, value: float, dtype: Any = "float32", device: str = "cpu"
     """
     if not isinstance(value, (bool, np.bool, float)):               # a float may be NaN or infinite
         number(value, "full: value")
-    xp, shape, dtype = backend.module_for(device), _shape("full", (shape,)), kind_of(dtype)
+    return _full("full", (shape,), value, dtype, device, requires_grad)
+
+
+def _full(name: str, shape: tuple, value: float, dtype: Any, device: str, requires_grad: bool) -> Tensor:
+    """As ``full``, for the function of that name."""
+    requires_grad, dtype = flag(requires_grad, f"{name}: requires_grad"), kind_of(dtype, name)
+    xp, shape = backend.module_for(device, name), _shape(name, shape)
     if type(value) is not int or not 0 <= value <= 1:               # 0 and 1 fit everywhere
         value = as_array(value, dtype, "full: value")
     if isinstance(value, np.ndarray):
         value = value.item()
-    return Tensor(xp.full(shape, value, dtype), None, device, requires_grad)
+    made = allocated(lambda: xp.full(shape, value, dtype), shape, f"{name}: shape")
+    return Tensor(made, None, device, requires_grad)
 
 
 def zeros_like(x: Tensor) -> Tensor:
@@ -62,7 +70,8 @@ def ones_like(x: Tensor) -> Tensor:
 def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     """The identity matrix (n, n). differs: it is square; the second argument is dtype, not a number of columns."""
     n = size(n, "eye: n")
-    return Tensor(np.eye(*_shape("eye", (n, n)), dtype=kind_of(dtype)), None, device)
+    shape, dtype, device = _shape("eye", (n, n)), kind_of(dtype, "eye"), backend.resolve(device, "eye")
+    return Tensor(allocated(lambda: np.eye(*shape, dtype=dtype), shape, "eye: shape"), None, device)
 
 
 def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
@@ -76,8 +85,11 @@ def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
         number(limit, "arange: limit", -MOST, MOST)
     if len(limits) == 3 and not limits[2]:
         raise ValueError("arange: step is 0; it must lead from start to stop")
-    made = np.arange(*[limit.item() if hasattr(limit, "item") else limit for limit in limits])
-    return Tensor(made, dtype or ("float32" if made.dtype.kind == "f" else made.dtype), device)
+    device = backend.resolve(device, "arange")
+    wanted = None if dtype is None else kind_of(dtype, "arange")
+    numbers = [limit.item() if hasattr(limit, "item") else limit for limit in limits]
+    made = allocated(lambda: np.arange(*numbers), limits, "arange: limits")
+    return Tensor(made, wanted or ("float32" if made.dtype.kind == "f" else made.dtype), device)
 
 
 def randn(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False) -> Tensor:
@@ -92,11 +104,13 @@ def rand(*shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad
 
 def _drawn(name: str, method: str, shape: tuple, dtype: Any, device: str, requires_grad: bool) -> Tensor:
     """Numbers by a method of NumPy's Generator, on the host."""
-    wanted = kind_of(dtype)
+    wanted, device = kind_of(dtype, name), backend.resolve(device, name)
     if wanted.kind != "f":
         raise TypeError(f"{name}: dtype is {shown(dtype)}; random numbers are floats, as tinycv.float32")
-    shape = _shape(name, shape)
-    return Tensor(getattr(backend.host_generator(), method)(shape).astype(wanted), None, device, requires_grad)
+    shape, requires_grad = _shape(name, shape), flag(requires_grad, f"{name}: requires_grad")
+    draw = getattr(backend.host_generator(), method)
+    made = allocated(lambda: draw(shape).astype(wanted), shape, f"{name}: shape")
+    return Tensor(made, None, device, requires_grad)
 
 
 def _shape(name: str, shape: tuple) -> tuple[int, ...]:

@@ -7,6 +7,7 @@
 
 A NumPy float64 scalar counts as a number of Python's here and in every op, or one np.sqrt would widen a whole network.
 differs: PyTorch makes float64 of it, and infinity of a list's 1e300.
+A comparison with a masked array on its left is NumPy's own, which asks no Tensor: its result keeps the mask.
 What would lose a part of itself, or multiplies by other rules, is refused: masked arrays, np.matrix, complex numbers,
 objects, text, dates.
 """
@@ -27,7 +28,7 @@ from tinycv.engine.mode import recording
 FLOAT32 = np.dtype("float32")
 NUMBERS = frozenset((bool, int, float))
 DEVICES = "cpu", "gpu", "cuda", "auto"                              # and "gpu:N"; NumPy has no dtypes of these names
-NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic    # NumPy takes them as a whole
+NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic, np.dtype  # NumPy takes them as a whole
 
 
 class Holder:
@@ -50,7 +51,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
             array = data._data
         elif type(data) is np.ndarray or backend.array_module(data) is not np:
             array = _taken(data)
-        elif hasattr(data, "__array__") and not isinstance(data, np.generic):
+        elif hasattr(data, "__array__") and not isinstance(data, (np.generic, type)):
             array = _taken(_foreign(data))
         else:
             array = _from_python(data, dtype, floats if floats.kind == "f" else FLOAT32)
@@ -61,15 +62,17 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
         raise
 
 
-def kind_of(dtype: Any) -> np.dtype:
-    """``dtype`` as NumPy's object, in the machine's byte order. TypeError unless it is of floats, integers or bools."""
+def kind_of(dtype: Any, who: str = "Tensor") -> np.dtype:
+    """``dtype`` as NumPy's object, in the machine's byte order. TypeError, in the name of ``who``, unless it is of floats,
+    integers or bools."""
     dtype = str(dtype) if isinstance(dtype, np.str_) else dtype
     try:                                # NumPy would take the dtype of an array or a number for the one that is meant
         found = None if isinstance(dtype, (np.generic, np.ndarray, Holder)) else np.dtype(dtype)
     except (TypeError, ValueError):
         found = None
     if found is None or found.kind not in "fiub" or dtype is None:
-        raise TypeError(f"dtype is {shown(dtype)}; a tensor has a dtype of floats, integers or bools, as tinycv.float32")
+        raise TypeError(f"{who}: dtype is {shown(dtype)}; it must be one of floats, integers or bools, such as "
+                        "tinycv.float32")
     return found if found.isnative else found.newbyteorder("=")
 
 
@@ -137,7 +140,7 @@ def _from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndar
     except (TypeError, ValueError, OverflowError):          # rows of several lengths, or arrays on a GPU
         array = None
     if array is not None and dtype is not None and (
-            array.dtype.kind in "fiub" or all(isinstance(v, Real) for v in array.flat)):
+            array.dtype.kind in "fiub" or array.dtype == object and all(isinstance(v, Real) for v in array.flat)):
         return _as_dtype(array, opened, dtype, data)
     if array is not None and array.dtype == object and has_large_integer(array):
         raise ValueError(f"{shown(data)} cannot become a Tensor: it does not fit into int64 or uint64, which hold "
@@ -168,7 +171,7 @@ def _opened(data: Any, inside: set) -> Any:
         return data._data
     if type(data) in NUMBERS or isinstance(data, NO_LISTS):
         return data
-    if hasattr(data, "__array__"):
+    if hasattr(data, "__array__") and not isinstance(data, type):
         array = data if type(data) is np.ndarray or backend.array_module(data) is not np else _foreign(data)
         inside.add(array.dtype)
         return array
@@ -222,8 +225,8 @@ def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: Any) -> None:
     low, high, limits = array.min().item(), array.max().item(), np.iinfo(dtype)
     if not (limits.min - 1 < low and high < limits.max + 1):        # NaN compares as outside
         found = "there is NaN" if low != low else f"it is {low}" if low == high else f"these go from {low} to {high}"
-        raise ValueError(f"{shown(data)} does not fit into {dtype}, of whole numbers from {limits.min} to {limits.max}: "
-                         f"{found}")
+        raise ValueError(f"{shown(data)} does not fit into {dtype}, which holds whole numbers from {limits.min} to "
+                         f"{limits.max}: {found}")
 
 
 def _refused(data: Any, why: str = "") -> TypeError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import is_array, shown
 from tinycv.engine.backend import device_of
 
 LARGEST = int(sys.float_info.max)
@@ -22,7 +22,8 @@ MEANT = {"norm": "; it is the Euclidean norm, and takes no p", "max": "; tinycv.
 RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
     "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
     "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
-    "values to unpack", "could not be broadcast", "cannot reshape", "ufunc", "lambda", "real number",
+    "values to unpack", "could not be broadcast", "cannot reshape", "ufunc", "<lambda>\\(\\)",
+    "be real number,", "real number is required",
     "out of bounds for axis", "only integer", "only length-1", "only 0-d", "data type .* not understood",
     "could not convert string", "truth value of", "required positional", "object is not callable",
     "zero-size array", "axes don't match", "casting rule", "invalid literal", "core dimension",
@@ -35,7 +36,7 @@ RIDDLE = re.compile("|".join((                  # sentences of Python's and NumP
 
 def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
     """The error to raise in place of ``error``, which the array library raised inside ``row``'s forward function."""
-    arrays = [getattr(a, "_data", a) for a in args if hasattr(a, "shape")]
+    arrays = [getattr(a, "_data", a) for a in args if is_array(a)]
     devices = [device_of(a) for a in arrays]
     said = f"{row.name}: "
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -49,15 +50,22 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     clash = broadcast_clash(shapes)
     if "broadcast" in str(error) and clash:
         return ValueError(said + clash)
-    if str(error).startswith(said) and not RIDDLE.search(str(error)):
+    words, values = in_words(error), (*args, *options.values())
+    if str(error).startswith(said) and not is_riddle(words, values):
         return kind_of(error)(str(error))                           # an op's own words, which say it all
-    reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or in_words(error)
-    if not arrays and "axis" in getattr(row, "options", ()):
+    reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or (
+        "it does not take these inputs" if is_riddle(words, values) else words)
+    if not arrays and not {"axis", "axis1", "axes", "shape", "index"}.isdisjoint(getattr(row, "options", ())):
         reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
-    if RIDDLE.search(reason):
-        reason = "it does not take these inputs"
     given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
     return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
+
+
+def is_riddle(sentence: str, values: tuple) -> bool:
+    """Does it speak of the insides of Python or NumPy?  Not where only a value that it shows does: <ufunc 'exp'>."""
+    for value in values:
+        sentence = sentence.replace(f" is {shown(value)}", "")
+    return RIDDLE.search(sentence) is not None
 
 
 def in_words(error: Exception) -> str:
@@ -75,14 +83,15 @@ def wrong_inputs(row: Any, args: tuple) -> str:
     for name, a in zip(names, args, strict=False):
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
             return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
-        if hasattr(row, "options") and not hasattr(a, "shape") and not isinstance(a, (bool, int, float)):
+        if hasattr(row, "options") and not is_array(a) and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
-        real = isinstance(a, float) or getattr(getattr(a, "dtype", None), "kind", "") == "f"
+        kind = getattr(a.dtype, "kind", "f") if is_array(a) else ""
+        real = isinstance(a, float) or kind == "f"
         if row.name.startswith("bitwise") and real:
             return f"{name} is {shown(a)}; & | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
         if type(a) is int and abs(a) > LARGEST:
             return f"{name} is {shown(a)}, which is larger than any float"
-        if getattr(getattr(a, "dtype", None), "kind", "f") not in "fiub":
+        if kind and kind not in "fiub":
             return f"{name} is {shown(a)}; it must be of real numbers"
     return ""
 
@@ -93,7 +102,7 @@ def kind_of(error: Exception) -> type:
         return type(error)
     if isinstance(error, (ValueError, OverflowError)):
         return ValueError
-    return TypeError if isinstance(error, (TypeError, AttributeError)) else RuntimeError
+    return TypeError if isinstance(error, (TypeError, AttributeError, KeyError)) else RuntimeError
 
 
 def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
@@ -128,6 +137,9 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
                 row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
             return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
                     f"{hint}")
+    if row.name in ("concatenate", "stack") and (
+            found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))):
+        return found
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")
@@ -155,7 +167,7 @@ def is_whole(value: Any) -> bool:
 
 def listed(args: tuple) -> str:
     """float32 (3, 4) on cpu, 2.0, ..."""
-    return ", ".join(f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}" if hasattr(a, "shape")
+    return ", ".join(f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}" if is_array(a)
                      else f"{a!r:.40}" for a in args)
 
 
@@ -170,6 +182,25 @@ def broadcast_clash(shapes: list[tuple]) -> str:
                 return (f"shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} has sizes "
                         f"{' and '.join(map(str, sizes))}; they must be equal, or one of them 1")
     return ""
+
+
+def unjoinable(name: str, shapes: list[tuple], axis: Any) -> str:
+    """Why tensors of these shapes cannot be concatenated, or stacked, along an axis; empty where nothing is found."""
+    if not is_whole(axis):
+        return f"axis is {shown(axis)}; it must be a whole number"
+    first, may = shapes[0], "be equal"
+    if name == "stack":
+        other = next((s for s in shapes if s != first), None)
+    elif not first:
+        return "the tensors are single numbers, which have no axis to join them along; tinycv.stack takes them"
+    elif {len(s) for s in shapes} != {len(first)}:
+        other, may = next(s for s in shapes if len(s) != len(first)), "have equally many axes"
+    else:
+        along = index(axis) % len(first)
+        other = next((s for s in shapes if any(n != m for i, (n, m) in enumerate(zip(s, first, strict=True)) if i != along)),
+                     None)
+        may = f"be equal, but for axis {axis}"
+    return "" if other is None else f"the tensors have shapes {first} and {other}; they must {may}"
 
 
 def unmultipliable(a: tuple, b: tuple) -> str:

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import debug, errors, ops, watch
+from tinycv.engine.arguments import is_array
 from tinycv.engine.cuda import suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import module_of, op, refuse_changed
@@ -153,8 +154,9 @@ class Fused:
         changed, arrays = list(args), []
         for i, a in enumerate(args):
             if i in self.settings:
-                changed[i] = setting(a, f"{self.name}: {self.names[i]}") if hasattr(a, "dtype") else a
-            elif hasattr(a, "shape") and not isinstance(a, np.generic):
+                changed[i] = str(a) if isinstance(a, np.str_) else (
+                    setting(a, f"{self.name}: {self.names[i]}") if is_array(a) else a)
+            elif is_array(a) and not isinstance(a, np.generic):
                 changed[i] = a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
                 if a.dtype.kind == "f" or i not in self.whole:
                     arrays.append(i)

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import is_array, shown
+from tinycv.engine.door import as_array, bare
 
 PLAIN = (int, slice, EllipsisType, type(None), bool, np.integer, np.bool)
 
 
 def plain_index(index: Any, array: Any) -> Any:
-    """``index`` as the array library takes it: sequences as arrays, on the array's device. IndexError for anything else.
+    """``index`` as the array library takes it: Tensors and sequences as arrays, on the array's device. IndexError for
+    anything else.
 
     Where CuPy would wrap an index outside without a word, it is checked here, if it comes from the host.
     """
@@ -29,6 +31,10 @@ def plain_index(index: Any, array: Any) -> Any:
         return index
     if kind is slice:
         return _slice(index)
+    try:
+        index = bare(index)
+    except RecursionError:
+        raise IndexError(f"x[index]: index is {shown(index)}; it is nested too deeply") from None
     parts = tuple([_part(i) for i in index]) if kind is tuple else (_part(index),)
     xp = backend.array_module(array)
     if xp is not np:
@@ -49,9 +55,11 @@ def _part(index: Any) -> Any:
             index = np.asarray(index) if len(index) else np.zeros(0, np.int64)
         except ValueError:
             raise IndexError(f"index {shown(index)}: its rows must be equally long") from None
-    if hasattr(index, "dtype") and hasattr(index, "shape"):
+    if is_array(index):
         if not hasattr(index.dtype, "kind"):                        # another library's, torch's for one
             index = np.asarray(index)
+        if isinstance(index, np.ndarray) and type(index) is not np.ndarray:
+            index = as_array(index, what="x[index]: index")         # refuses masked arrays and np.matrix
         if index.dtype.kind not in "iub":
             raise IndexError(f"an index must be of whole numbers or of bools, not {shown(index)} ({index.dtype})")
         return index

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import NOT_SIZES, flag, number, shown, size
+from tinycv.engine.arguments import NOT_SIZES, flag, is_array, number, shown, size
 from tinycv.engine.door import device_named
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
@@ -38,7 +38,7 @@ def matmul(a: Any, b: Any) -> Any:
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
         raise ValueError("matmul: " + errors.unmultipliable(np.shape(a), np.shape(b)))
     for name, x in (("a", a), ("b", b)):
-        if not hasattr(x, "ndim"):
+        if not is_array(x):
             operand(x, f"matmul: {name}")                           # refuses it
     if a.ndim > 1 and b.ndim > 1 or not (a.ndim and b.ndim):
         return ops.matmul(a, b)
@@ -98,7 +98,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
 
 def getitem(x: Any, index: Any) -> Any:
     """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean masks."""
-    return ops.getitem(x, index=plain_index(bare(index), bare(x)))
+    return ops.getitem(x, index=plain_index(index, bare(x)))
 
 
 def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
@@ -149,7 +149,7 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     if not isinstance(subscripts, str):
         raise TypeError(f"einsum: subscripts is {shown(subscripts)}; it must be a string such as 'ij,jk->ik'")
     for i, x in enumerate(xs):
-        if not hasattr(x, "ndim"):
+        if not is_array(x):
             raise TypeError(f"einsum: operand {i} is {shown(x)}; it must be a Tensor or an array")
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
@@ -201,7 +201,7 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
     x = x if isinstance(x, Tensor) else operand(x, "std: x")
-    if not hasattr(x, "ndim"):
+    if not is_array(x):
         raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
     wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
     if wrong:
@@ -222,12 +222,12 @@ def to(self: Tensor, target: Any) -> Tensor:
     """
     if (device := device_named(target, "to")) is not None:
         return self if self.device == device else ops.to(self, device=device)
-    return astype(self, target)
+    return astype(self, kind_of(target, "to"))
 
 
 def astype(x: Any, dtype: Any = np.float32) -> Any:
     """In another dtype. Where that is of integers or bools the result is a step function of x: no gradient passes."""
-    dtype = kind_of(dtype)
+    dtype = kind_of(dtype, "astype")
     if dtype == x.dtype:
         return x
     return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
@@ -242,9 +242,14 @@ def _operator(function: Callable, mirrored: str, turned: bool = False) -> Callab
         try:
             return function(other, self) if turned else function(self, other)
         except TypeError:
-            if _answers(other, mirrored, self):
+            if not _answers(other, mirrored, self):
+                raise
+            if isinstance(other, (list, tuple, str, bytes)):
                 return NotImplemented
-            raise
+            answer = getattr(type(other), mirrored)(other, self)    # as Python would ask; but ours is the better sentence
+            if answer is NotImplemented:
+                raise
+            return answer
     return operator
 
 
@@ -262,11 +267,11 @@ def _same(function: Callable) -> Callable:
 
 def _answers(other: Any, mirrored: str, x: Tensor) -> bool:
     """Has ``other``, which no op takes, a say of its own?  A class written elsewhere may define the operator; and a
-    list or a word can be repeated a whole number of times. What Python brings itself has none: our sentence is clearer."""
+    list or a word can be repeated a whole number of times. What Python and NumPy bring has none: our sentence is clearer."""
     if isinstance(other, (list, tuple, str, bytes)):
         return mirrored in ("__mul__", "__rmul__") and not x.ndim and x.dtype.kind in "iu"
     own = getattr(type(other), mirrored, None)
-    foreign = not _is_array(other) and type(other).__module__ != "builtins"
+    foreign = not _is_array(other) and type(other).__module__.partition(".")[0] not in ("builtins", "numpy")
     return foreign and own is not None and own is not getattr(object, mirrored, None)
 
 

@@ -20,16 +20,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import flag, is_array, shown
 from tinycv.engine.backend import array_module
+from tinycv.engine.errors import MEANT
 from tinycv.engine.tensor import Tensor, as_array
 
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
+NUMBERS = "exponent", "value", "low", "high"        # options that are numbers: see ``setting``
 FITTING = "value", "exponent"          # options that take the dtype of integers beside them; a bound of clip need not
 
 
@@ -135,9 +138,15 @@ def cast(a: Any, dtype: np.dtype, alone: bool = False) -> Any:
     return dtype.type(a) if alone else a
 
 
-def of_no_subclass(a: Any, what: str) -> Any:
-    """Bare arrays pass, and np.memmap as one. TypeError for np.matrix and masked arrays."""
-    return as_array(a, what=what) if isinstance(a, np.ndarray) and type(a) is not np.ndarray else a
+def real_numbers(a: Any, what: str) -> Any:
+    """An input of an op that got no Tensor: arrays, numbers and lists of real numbers pass, np.memmap and another
+    library's array as NumPy's. TypeError for complex numbers, text, dates, objects, np.matrix and masked arrays."""
+    kind = getattr(getattr(a, "dtype", None), "kind", None)
+    if kind is None and is_array(a) or isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+        return as_array(a, what=what)
+    if (kind if is_array(a) else np.asarray(a).dtype.kind) not in ("f", "i", "u", "b"):
+        raise TypeError("an input is not of real numbers")          # errors.py says which
+    return a
 
 
 def in_float(a: Any) -> Any:
@@ -151,12 +160,33 @@ def setting(value: Any, what: str) -> Any:
     """An option of an op or a pair, which is no input of the graph: a Tensor there would lose its gradient in silence."""
     if isinstance(value, Tensor):
         raise TypeError(f"{what} is {shown(value)}; it must be a number of Python's: no gradient would reach a Tensor there")
-    if hasattr(value, "dtype") and not isinstance(value, np.generic):
+    if is_array(value) and not isinstance(value, np.generic):
         value = as_array(value, what=what)
-    if isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim:
+    real = is_array(value) and value.dtype.kind in ("b", "i", "u", "f")
+    if real and (isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim):
         return value.item()                                         # NumPy's own kind would promote what it meets
-    if not (value is None or isinstance(value, (bool, int, float)) or getattr(getattr(value, "dtype", None), "kind", "") in (
-            "b", "i", "u", "f")):
+    if not (real or value is None or isinstance(value, (bool, int, float))):
         raise TypeError(f"{what} is {shown(value)}; it must be a number")
     return value
 
+
+def option(value: Any, who: str, name: str) -> Any:
+    """An option of an op as Python's own: a number, True or False, an axis or a tuple of them. TypeError for what NumPy
+    would take for one in silence, as 5 for keepdims and "" for no axes."""
+    if name in NUMBERS:
+        return setting(value, f"{who}: {name}")
+    if name == "keepdims":
+        return flag(value, f"{who}: keepdims")
+    try:
+        return tuple([axis_of(v) for v in value]) if isinstance(value, tuple) else axis_of(value)
+    except TypeError:
+        takes = "a whole number, a tuple of whole numbers or None"
+        hint = MEANT.get(who, "") if name == "axis" else ""
+        raise TypeError(f"{who}: {name} is {shown(value)}; it must be {takes}{hint}") from None
+
+
+def axis_of(value: Any) -> int:
+    """One axis. TypeError for a bool, and for what is no whole number."""
+    if isinstance(value, (bool, np.bool)):
+        raise TypeError
+    return index(value)

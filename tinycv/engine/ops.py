@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import flag, shown
+from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
 from tinycv.engine.operands import FLOAT16
@@ -258,8 +258,6 @@ def _condition(xp: Any, c: Any) -> Any:
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    if type(keepdims) is not bool:
-        keepdims = flag(keepdims, "logsumexp: keepdims")
     top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)    # none has no maximum
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = xp.exp(x - top).sum(axis=axis, keepdims=True)

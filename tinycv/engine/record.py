@@ -30,12 +30,13 @@ import numpy as np
 
 from tinycv.engine import debug, errors, watch
 from tinycv.engine.backend import array_module
-from tinycv.engine.operands import FLOAT16, FLOAT32, in_float, of_no_subclass, operands, setting
+from tinycv.engine.operands import FLOAT16, FLOAT32, NUMBERS, in_float, operands, option, real_numbers
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
 PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
-NUMBERS = "exponent", "value", "low", "high"        # options that are numbers: see ``setting``
-PLAIN = frozenset((int, float, type(None)))
+PLAIN = {"axis": {int, type(None)}, "axis1": {int}, "axis2": {int}, "keepdims": {bool},     # all other types: ``option``
+         **dict.fromkeys(NUMBERS, {int, float, type(None)})}
+REAL = frozenset("fiub")                # kinds of dtype that ops calculate with
 ndarray = np.ndarray
 OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
 
@@ -56,6 +57,8 @@ class Row:
         self.always_into = False                                # results of a pair, see fused.py
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
+        plain = {**PLAIN, "axis": PLAIN["axis"] | {tuple}} if "keepdims" in self.options else PLAIN     # reductions look
+        self.checked = tuple((name, plain[name]) for name in self.options if name in plain)             # into it themselves
         several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
         self.mixes = bool(real or self.variadic or self.numbers or several)
         self.widens = wide and any(self.needs)                  # a pull that takes g alone hands it on as it is
@@ -167,7 +170,7 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
        **pulls: Callable) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
-    n, options_of, learns, numbers = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls), row.numbers
+    n, options_of, learns, checked = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls), row.checked
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of:
@@ -189,18 +192,20 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
                 kind = type(a)
                 if kind is not float and kind is not int:
                     odd = True
-                    if kind is not ndarray:
+                    if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
                         strange = True
                         a = a.item() if isinstance(a, PROMOTING) else a
                 arrays.append(a)
                 parents.append(None)
             bit += bit
         try:
-            for name in numbers:
-                if type(options[name]) not in PLAIN:
-                    options = {**options, name: setting(options[name], f"{row.name}: {name}")}
+            for name, plain in checked:
+                value = options[name]
+                if type(value) not in plain:
+                    taken = option(value, row.name, name)
+                    options = options if taken is value else {**options, name: taken}
             if strange and not tensors:
-                arrays = [of_no_subclass(a, row.name) for a in arrays]
+                arrays = [real_numbers(a, row.name) for a in arrays]
             run = forward
             if odd and tensors:
                 arrays, run = operands(row, arrays, options)
@@ -209,8 +214,6 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = run(xp, *arrays, **options)
         except Exception as error:
-            if any(isinstance(v, np.bool) for v in options.values()):       # NumPy itself refuses its bools as keepdims
-                return call(*args, **{k: bool(v) if isinstance(v, np.bool) else v for k, v in options.items()})
             raise errors.explain(row, args, options, error) from error
         if not tensors:
             return y if type(arrays[0]) is ndarray else number_of(y, args)

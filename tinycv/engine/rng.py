@@ -51,6 +51,7 @@ def _here() -> _Streams:
 
 def split(shards: int) -> list[_Streams]:
     """Streams for each shard of a batch, to be taken up by ``use`` inside the shard."""
+    shards = arguments.size(shards, "split: shards")
     with _splitting:                            # two groups at once must not get the same number, and the same noise
         _streams.splits += 1
         seed, number = _streams.seed, _streams.splits

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinycv.engine import rng
+from tinycv.engine import arguments, rng
 
 
 class Meeting:
@@ -192,7 +192,7 @@ class Crew:
     """
 
     def __init__(self, size: int):
-        self.size = size
+        self.size = arguments.size(size, "Crew: size", 1)
         self._start()
 
     def _start(self) -> None:
@@ -210,6 +210,15 @@ class Crew:
 
         Raises what the first of them raised, after all have ended. weights: see Member.
         """
+        if not isinstance(works, Sequence) or not 0 < len(works) <= self.size:
+            raise TypeError(f"Crew.run: works is {arguments.shown(works)}; it must be a list of 1 to {self.size} functions")
+        for i, work in enumerate(works):
+            arguments.function(work, f"Crew.run: works[{i}]")
+        if weights is not None and (not isinstance(weights, Sequence) or len(weights) != len(works)):
+            raise TypeError(f"Crew.run: weights is {arguments.shown(weights)}; it must be None or a list of {len(works)} "
+                            "numbers, one for each of the works")
+        for i, weight in enumerate(weights or ()):
+            arguments.number(weight, f"Crew.run: weights[{i}]")
         if len(works) == 1:
             return [works[0]()]
         if member.get() is not None:

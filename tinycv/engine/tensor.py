@@ -51,7 +51,7 @@ class Tensor(Holder):
 
     def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False):
         array = as_array(data, dtype)
-        self._data = array if device is None else backend.to_device(array, backend.resolve(device))
+        self._data = array if device is None else backend.to_device(array, backend.resolve(device, "Tensor"))
         self._node, self._moved, self.grad = None, 0, None
         self.requires_grad = requires_grad
 
@@ -64,7 +64,7 @@ class Tensor(Holder):
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         if not isinstance(wanted, (bool, np.bool)):
-            raise TypeError(f"requires_grad is {shown(wanted)}; it must be True or False")
+            raise TypeError(f"Tensor: requires_grad is {shown(wanted)}; it must be True or False")
         if wanted and self._data.dtype.kind != "f":
             raise TypeError(f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary smoothly; "
                             "make it with dtype=tinycv.float32")
@@ -164,6 +164,8 @@ class Tensor(Holder):
     def __index__(self) -> int:
         if self._data.dtype.kind not in "iu":
             raise TypeError(f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers can")
+        if self._data.size != 1:
+            raise TypeError(f"a tensor of shape {self.shape} is no single number, so it cannot be an index or a size")
         return whole_number(self._one("index"))
 
     def __bool__(self) -> bool:
@@ -217,7 +219,7 @@ class Tensor(Holder):
         small = type(value) in (int, float) and abs(value) <= SMALL and self.dtype.kind == "f"
         if not small:                                                               # as_array refuses what does not fit
             as_array(value, self.dtype, "x[index] = value: the value")
-        self._write("x[index] = value", self._data.__setitem__, plain_index(bare(index), self._data), value)
+        self._write("x[index] = value", self._data.__setitem__, plain_index(index, self._data), value)
 
     def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
         """Change the values where that is safe; None asks the caller to make a new tensor instead."""

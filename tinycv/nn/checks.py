@@ -30,7 +30,8 @@ def count(value: Any, what: str, least: int = 0) -> int:
 
 def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers") -> Any:
     """The value; TypeError for one that is no array or Tensor, or of another kind of dtype."""
-    if not hasattr(value, "ndim") or getattr(getattr(value, "dtype", None), "kind", "none") not in kinds:
+    kind = getattr(getattr(value, "dtype", None), "kind", "none")
+    if not isinstance(getattr(value, "ndim", None), int) or kind not in kinds:
         described = shown(value)
         if hasattr(value, "dtype") and not getattr(value, "ndim", 0):
             described = f"{described} of {value.dtype}"

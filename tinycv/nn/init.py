@@ -9,11 +9,12 @@ differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a P
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import number, shown, sizes
+from tinycv.engine.arguments import allocated, number, shown, sizes
 from tinycv.engine.backend import host_generator
 from tinycv.engine.tensor import Parameter
 
@@ -33,26 +34,41 @@ def _number(value: Any, what: str, low: float = -MOST) -> float:
     return number(value, what, low, MOST)
 
 
+def _made(draw: Callable, shape: tuple, who: str) -> Parameter:
+    """The Parameter of what ``draw`` makes of the shape. MemoryError where that is too much for this machine."""
+    return Parameter(allocated(lambda: draw(shape).astype(np.float32, copy=False), shape, f"{who}: shape"))
+
+
 def zeros(shape: tuple) -> Parameter:
     """A Parameter of zeros, for biases."""
-    return Parameter(np.zeros(_shape(shape, "zeros"), np.float32))
+    return _made(lambda shape: np.zeros(shape, np.float32), _shape(shape, "zeros"), "zeros")
 
 
 def ones(shape: tuple) -> Parameter:
     """A Parameter of ones, for the scales of norms."""
-    return Parameter(np.ones(_shape(shape, "ones"), np.float32))
+    return _made(lambda shape: np.ones(shape, np.float32), _shape(shape, "ones"), "ones")
 
 
 def uniform(shape: tuple, bound: float) -> Parameter:
     """U(-bound, bound)."""
-    shape, bound = _shape(shape, "uniform"), _number(bound, "uniform: bound", 0)
-    return Parameter(host_generator().uniform(-bound, bound, shape).astype(np.float32))
+    return _uniform(shape, bound, "uniform")
+
+
+def _uniform(shape: tuple, bound: float, who: str) -> Parameter:
+    """``uniform``, for the function of that name."""
+    shape, bound = _shape(shape, who), _number(bound, f"{who}: bound", 0)
+    return _made(lambda shape: host_generator().uniform(-bound, bound, shape), shape, who)
 
 
 def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
     """N(mean, std²)."""
-    shape, std, mean = _shape(shape, "normal"), _number(std, "normal: std", 0), _number(mean, "normal: mean")
-    return Parameter(host_generator().normal(mean, std, shape).astype(np.float32))
+    return _normal(shape, std, mean, "normal")
+
+
+def _normal(shape: tuple, std: float, mean: float, who: str) -> Parameter:
+    """``normal``, for the function of that name."""
+    shape, std, mean = _shape(shape, who), _number(std, f"{who}: std", 0), _number(mean, f"{who}: mean")
+    return _made(lambda shape: host_generator().normal(mean, std, shape), shape, who)
 
 
 def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Parameter:
@@ -62,10 +78,13 @@ def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Paramet
     """
     shape, std = _shape(shape, "trunc_normal"), _number(std, "trunc_normal: std", 0)
     limit = number(limit, "trunc_normal: limit", 0.1)               # below, next to none of the draws would do
-    draw = host_generator().standard_normal(shape)
-    while (far := np.abs(draw) > limit).any():
-        draw[far] = host_generator().standard_normal(int(far.sum()))
-    return Parameter((draw * std).astype(np.float32))
+
+    def drawn(shape: tuple) -> np.ndarray:
+        draw = host_generator().standard_normal(shape)
+        while (far := np.abs(draw) > limit).any():
+            draw[far] = host_generator().standard_normal(int(far.sum()))
+        return draw * std
+    return _made(drawn, shape, "trunc_normal")
 
 
 def fans(shape: tuple) -> tuple[int, int]:
@@ -85,22 +104,24 @@ def _fans(shape: Any, who: str) -> tuple[int, int]:
 def xavier_uniform(shape: tuple, gain: float = 1.0) -> Parameter:
     """U(-b, b) with b = gain √(6 / (fan_in + fan_out))."""
     gain = _number(gain, "xavier_uniform: gain", 0)
-    return uniform(shape, gain * math.sqrt(6 / sum(_fans(shape, "xavier_uniform"))))
+    return _uniform(shape, gain * math.sqrt(6 / sum(_fans(shape, "xavier_uniform"))), "xavier_uniform")
 
 
 def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
     """N(0, s²) with s = gain √(2 / (fan_in + fan_out))."""
     gain = _number(gain, "xavier_normal: gain", 0)
-    return normal(shape, gain * math.sqrt(2 / sum(_fans(shape, "xavier_normal"))))
+    return _normal(shape, gain * math.sqrt(2 / sum(_fans(shape, "xavier_normal"))), 0.0, "xavier_normal")
 
 
 def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
     """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts Linear with a = √5."""
     a = _number(a, "kaiming_uniform: a")
-    return uniform(shape, math.sqrt(6 / ((1 + a * a) * max(_fans(shape, "kaiming_uniform")[0], 1))))
+    bound = math.sqrt(6 / ((1 + a * a) * max(_fans(shape, "kaiming_uniform")[0], 1)))
+    return _uniform(shape, bound, "kaiming_uniform")
 
 
 def kaiming_normal(shape: tuple, a: float = 0.0) -> Parameter:
     """N(0, s²) with s = √(2 / ((1 + a²) fan_in))."""
     a = _number(a, "kaiming_normal: a")
-    return normal(shape, math.sqrt(2 / ((1 + a * a) * max(_fans(shape, "kaiming_normal")[0], 1))))
+    std = math.sqrt(2 / ((1 + a * a) * max(_fans(shape, "kaiming_normal")[0], 1)))
+    return _normal(shape, std, 0.0, "kaiming_normal")
