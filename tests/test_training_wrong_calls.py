@@ -158,7 +158,8 @@ def calls(tmp_path):
 # Parts of others, called with what has been checked; sgd, adam and adamw are definitions, to be read.
 INNER = {"sgd", "adam", "adamw", "adam_kernel", "CheckpointError", "CtrlC", "Progress", "Machine", "Refused",
          "Schedule", "partial", "scheduled", "cast", "write", "Slab", "counting", "loss_of", "Storages", "Opened",
-         "tensors_of", "from_bfloat16", "positive", "with_nan"}
+         "tensors_of", "from_bfloat16", "positive", "with_nan",
+         "refuse_unspeakable"}
 
 
 def public(module):

@@ -107,8 +107,8 @@ def test_numbers_under_a_mask_are_no_pairs():
 
 
 @pytest.mark.parametrize("index, words", [
-    ([10 ** 6], "runs from 1000000 to 1000000; there are 2 pairs"), ([-3, 0], "runs from -3 to 0"),
-    ([0, 2], "runs from 0 to 2"),
+    ([10 ** 6], "runs from 1000000 to 1000000; there are 2 pairs"),
+    ([-3, 0], "runs from -3 to 0"), ([0, 2], "runs from 0 to 2"),
     ([True], "has 1 bools; there must be 2"), ([True] * 3, "has 3 bools"),
 ], ids=["far", "below", "end", "short mask", "long mask"])
 def test_pairs_that_are_not_there_are_named(index, words):
