@@ -93,7 +93,8 @@ def _drawn(name: str, method: str, shape: tuple, dtype: Any, device: str, requir
     if wanted.kind != "f":
         raise TypeError(f"{name}: dtype is {shown(dtype)}; random numbers are floats, as tinycv.float32")
     shape = _shape(name, shape)
-    return Tensor(getattr(backend.host_generator(), method)(shape).astype(wanted), None, device, requires_grad)
+    drawn = getattr(backend.host_generator(), method)(shape).astype(wanted)
+    return Tensor(backend.below_one(drawn) if method == "random" else drawn, None, device, requires_grad)
 
 
 def _shape(name: str, shape: tuple) -> tuple[int, ...]:
