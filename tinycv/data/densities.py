@@ -105,7 +105,8 @@ class Mixture:
         if axes is None:                                                        # one C for all: the means alone are mixed
             return (share @ means - x) / deviations[:, 0] / deviations[:, 0]
         weak = along / deviations * (least[:, None, None] / deviations)         # times the least: no 0 * inf in axes @
-        pulls = axes @ within_range(weak, -float(np.finfo(weak.dtype).max))[..., None]                        # (N, K, D, 1): C_k⁻¹ (x - m_k) least
+        weak = within_range(weak, -float(np.finfo(weak.dtype).max))
+        pulls = axes @ weak[..., None]                                          # (N, K, D, 1): C_k⁻¹ (x - m_k) least
         return -mixed(share, pulls[..., 0]) / least[:, None]
 
     def _parts(self, x: Any, noise: Any) -> tuple:
@@ -327,8 +328,8 @@ def reach_of(x: Any, centres: np.ndarray, deviations: Any) -> Any:
 def shares_of(rest: Any, along: Any, deviations: Any, reach: Any) -> tuple:
     """For components exp(rest_k - |along_k / deviations|² / 2): their shares in the sum, (N, K), and its log, (N,).
 
-    rest (N or 1, K), along (N, K, D); reach (N, 1): no along / deviations is larger, unless it is beyond the floats. In units
-    of it no square leaves the floats, and the nearest component is subtracted before it is multiplied back.
+    rest (N or 1, K), along (N, K, D); reach (N, 1): no along / deviations is larger, unless it is beyond the floats. In
+    units of it no square leaves the floats, and the nearest component is subtracted before it is multiplied back.
     """
     away = along / (deviations if reach is None else deviations * reach[..., None])             # (N, K, D)
     squares, least = 0.5 * (away * away).sum(axis=-1), 0.0                      # (N, K)
@@ -365,8 +366,10 @@ def noised_box(z: Any, b: Any, log_width: Any) -> tuple:
 
 
 def narrow_box(z: Any, b: Any, log_width: Any) -> tuple:
-    """``noised_box`` as a mean over its width, f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²) for u in [0, 1], by Gauss
-    and Legendre's rule. The slope of f is -2b z φ(z - b) mean_u exp(-2 u z b)."""
+    """``noised_box`` as a mean over its width, for u in [0, 1], by Gauss and Legendre's rule:
+
+        f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²),    its slope -2b z φ(z - b) mean_u exp(-2 u z b)
+    """
     near, fall, square = z - b, -2 * z * b, 2 * b * b
     flat = curved = 0.0
     for u, share in zip(NODES, SHARES, strict=True):

@@ -30,8 +30,7 @@ import numpy as np
 from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.tensor import bare, no_grad
-from tinycv.generative.inputs import (answer, answering, batch, every, finite, function, in_dtype_of,
-                                      in_float32, numbers)
+from tinycv.generative.inputs import answer, answering, batch, every, finite, function, in_dtype_of, in_float32, numbers
 
 
 @dataclass

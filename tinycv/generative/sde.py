@@ -31,8 +31,7 @@ from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size, sizes
 from tinycv.engine.backend import array_module, standard_normal
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.generative.inputs import (answering, batch, every, finite, in_dtype_of, in_float32, is_number,
-                                      numbers, within)
+from tinycv.generative.inputs import answering, batch, every, finite, in_dtype_of, in_float32, is_number, numbers, within
 
 
 class SDE:
