@@ -48,7 +48,7 @@ class Mixture:
         self.means = real_numbers(means, "Mixture: means")
         if self.means.ndim != 2 or not self.means.size or (sigma is None) == (covariance is None):
             raise ValueError(f"Mixture: it takes means (K, D) of at least one component, and either sigma or covariance; "
-                             f"means are {self.means.shape}, sigma is {sigma}, covariance is "
+                             f"means are {self.means.shape}, sigma is {shown(sigma)}, covariance is "
                              f"{'not given' if covariance is None else 'given'}")
         count, self.dim = self.means.shape
         self.weights, self.sigma, self.covariance = shares(weights, count, "Mixture"), sigma, covariance

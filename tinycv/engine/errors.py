@@ -118,7 +118,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
             if found := wrong_axes(name, value, ndim + added):
                 return found
         if name == "shape" and row.name in ("reshape", "expand"):
-            return f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
+            return f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={shown(value)}"
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")
@@ -146,6 +146,8 @@ def is_whole(value: Any) -> bool:
 
 def listed(args: tuple) -> str:
     """float32 (3, 4) on cpu, 2.0, ..."""
+    if len(args) > 8:
+        return f"{listed(args[:8])} and {len(args) - 8} more"
     return ", ".join(f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}" if hasattr(a, "shape")
                      else f"{a!r:.40}" for a in args)
 
