@@ -1,6 +1,8 @@
 """Metrics: what is known of them in advance, before they judge anything."""
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from seeds import SEED
@@ -121,12 +123,34 @@ def test_kernel_distance_of_one_distribution_is_zero_on_average_and_sees_a_shift
     assert kernel_distance(RNG.normal(size=(200, 4)), RNG.normal(size=(200, 4)) + 1) > 10 * np.std(same)
 
 
-def test_blocks_do_not_change_the_kernel_distance(monkeypatch):
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_blocks_change_nothing(monkeypatch, rows):
     a, b = RNG.normal(size=(33, 4)), RNG.normal(size=(20, 4))
-    whole, both = kernel_distance(a, b), precision_recall(a, b)
-    monkeypatch.setattr("tinycv.metrics.BLOCK", 7)
+    whole, both, modes = kernel_distance(a, b), precision_recall(a, b), modes_covered(a, b, 0.4)
+    apart = squared_distances(a, b)
+    monkeypatch.setattr("tinycv.metrics.BLOCK", rows)
     assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-12)
     assert precision_recall(a, b) == both
+    assert modes_covered(a, b, 0.4) == modes
+    np.testing.assert_allclose(squared_distances(a, b), apart, rtol=1e-12)
+
+
+MANY = np.random.default_rng(0).normal(size=(3000, 2))
+
+
+@pytest.mark.parametrize("call, answer", [
+    (lambda: modes_covered(MANY, MANY[:1000], 0.1), 0), (lambda: modes_covered(MANY[:1000], MANY, 0.1), 0),
+    (lambda: kernel_distance(MANY, MANY[:5]), 0), (lambda: kernel_distance(MANY[:3], MANY), 0),
+    (lambda: precision_recall(MANY, MANY[:50]), 0), (lambda: frechet_distance(MANY, MANY), 0),
+    (lambda: squared_distances(MANY, MANY), 3000 * 3000 * 8),
+    (lambda: squared_distances(np.ones((1000, 2)), np.ones((3000, 2))), 1000 * 3000 * 8)], ids=range(8))
+def test_what_is_held_beside_the_answer_does_not_grow_with_the_pairs(call, answer, monkeypatch):
+    monkeypatch.setattr("tinycv.metrics.BLOCK", 64)             # 4 * 64² numbers are 0.13 MB, and all pairs 24 to 72 MB
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - answer < 2e6
 
 
 # ── precision and recall ─────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,15 @@ import cupy_double
 import numpy as np
 import pytest
 
+import tinycv
 from tinycv.engine import backend
+
+
+class Ones:
+    """A generator whose every draw is the largest below 1 that it has."""
+
+    def random(self, shape, dtype=np.float64):
+        return np.full(shape, np.nextafter(np.ones((), dtype), np.zeros((), dtype)))
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +66,24 @@ def test_noise_has_shape_dtype_and_device_of_what_it_is_like(device, draw, dtype
         assert (x.shape, x.dtype, backend.device_of(x)) == ((2, 3), dtype, device)
     assert draw((), like).shape == ()
     assert draw(3, like).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_uniform_draws_stay_below_one_in_every_dtype(dtype, device, monkeypatch):
+    before_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
+    assert backend.to_numpy(backend.uniform(10 ** 5, backend.module_for(device), dtype)).max() <= before_one
+    monkeypatch.setattr(backend, "host_generator", Ones)
+    monkeypatch.setattr(backend.rng, "host_noise", Ones)
+    for drawn in (tinycv.rand(3, dtype=dtype).numpy(), backend.uniform(3, np, dtype)):
+        assert drawn.dtype == dtype and (drawn == before_one).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_that_uniform_draws_stay_below_one_changes_no_other_draw(dtype):
+    backend.manual_seed(0)
+    expected = backend.host_generator().random(1000)
+    backend.manual_seed(0)
+    assert (tinycv.rand(1000, dtype=dtype).numpy() == expected.astype(dtype)).all()
 
 
 def test_noise_is_drawn_on_the_gpu_of_the_array(double):

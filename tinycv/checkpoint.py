@@ -21,13 +21,13 @@ import safetensors.numpy
 from safetensors import SafetensorError, deserialize
 
 from tinycv import atomic
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import listed, shown
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
 from tinycv.safetensors_header import LONGEST_HEADER, BadHeader, notes_of, too_many_values
 from tinycv.torch_file import from_bfloat16, read_torch
-from tinycv.torch_pickle import listed, short
+from tinycv.torch_pickle import short
 
 ZIP = b"PK\x03\x04"
 KNOWN = {b"\x80": "a pickle", b"\x89PNG": "a PNG picture",
@@ -130,7 +130,7 @@ def load_model(path: str | os.PathLike, model: Module) -> None:
     tensors = {name.removeprefix("model/"): a for name, a in tensors.items() if name.startswith("model/")} or tensors
     try:
         if nans := with_nan(tensors):
-            raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {', '.join(nans)}")
+            raise ValueError(f"{type(model).__name__} was left unchanged; NaN in: {listed(nans)}")
         model.load_state_dict(tensors)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -197,7 +197,7 @@ def _state(path: Path, metadata: dict[str, str], arrays: dict[str, np.ndarray]) 
     if len(found) < len(OURS) or metadata["crc32"] != str(_checksum(arrays, metadata["state"])):
         raise CheckpointError(f"{path}: damaged: its checksum does not fit its contents")
     if metadata["tinycv"] != VERSION:
-        raise CheckpointError(f"{path}: written by another version of tinycv (format {metadata['tinycv']!r})")
+        raise CheckpointError(f"{path}: written by another version of tinycv (format {shown(metadata['tinycv'])})")
     if problem := too_many_values(metadata["state"]):
         raise CheckpointError(f"{path}: refused: {problem}")
     try:

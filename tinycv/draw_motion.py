@@ -38,7 +38,7 @@ def save_gif(frames: Iterable[Any], path: Path | str, seconds_per_frame: float =
     sizes = {picture.size for picture in pictures}
     if len(sizes) != 1:
         raise ValueError(f"save_gif: a GIF needs frames of one size; the {len(pictures)} given have "
-                         f"{sorted(sizes) or 'none'} (width, height)")
+                         f"{shown(sorted(sizes)) if sizes else 'none'} (width, height)")
     if not seconds_per_frame >= 0.02:
         raise ValueError(f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tinycv.engine.arguments import number, shown
+from tinycv.engine.arguments import listed, number, shown
 from tinycv.engine.backend import array_module, device_of, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.tensor import Parameter, wrap
@@ -157,7 +157,7 @@ class EMA:
             if not same_values(arrays.setdefault(first[name], array), array):
                 problems.append(f"{first[name]} and {name} are one tied weight, but have two values")
         if problems:
-            raise ValueError(f"load_state_dict: EMA was left unchanged; {'; '.join(problems)}")
+            raise ValueError(f"load_state_dict: EMA was left unchanged; {listed(problems, join='; ')}")
 
         def load() -> None:
             for name, array in own.items():

@@ -15,6 +15,8 @@ No figure is made of garbage: arrays that hold NaN or infinity, that are complex
 too small for the figure are refused with a ValueError or a TypeError. (``squared_distances`` is no figure: its answer to
 NaN is NaN.)
 
+No function holds more than a few million numbers beside its arguments and its answer, however many rows these have.
+
 "FID" is the Frechet distance in the features of one particular network, Inception-v3; with any other network the number
 has another scale, so nothing here is called by that name.  What it can be compared with is the same distance between
 two sets of real images: see ``generative/judge.py``.
@@ -28,7 +30,7 @@ import numpy as np
 
 from tinycv.engine.arguments import number, shown, size
 
-BLOCK = 1024                                    # rows whose distances to all others are held at once
+BLOCK = 1024                                    # rows at once, whose distances to all others are 4 BLOCK² numbers at most
 SLACK = 1e-11                                   # of a distance: two products of matrices round the same one differently
 
 
@@ -57,10 +59,12 @@ def modes_covered(samples: np.ndarray, centres: np.ndarray, sigma: float, shares
     if not right or not len(samples) or not len(centres):
         raise ValueError(f"modes_covered: samples of shape {samples.shape} and centres of shape {centres.shape}: they must "
                          "be (N, D) and (K, D), with one D for both, at least one sample, and at least one centre")
-    distance = np.linalg.norm(samples[:, None] - centres, axis=-1)              # (N, K)
-    finite_figure(distance.max(), "modes_covered")
-    nearest = distance.argmin(axis=1)
-    good = distance.min(axis=1) < 3 * sigma
+    nearest, least, most = np.empty(len(samples), np.intp), np.empty(len(samples)), 0.0
+    for at in _blocks(len(samples), centres.size):
+        distance = np.linalg.norm(samples[at, None] - centres, axis=-1)         # (rows, K)
+        nearest[at], least[at], most = distance.argmin(axis=1), distance.min(axis=1), max(most, distance.max())
+    finite_figure(most, "modes_covered")
+    good = least < 3 * sigma
     counts, within = (np.bincount(n, minlength=len(centres)) for n in (nearest, nearest[good]))
     return Modes(int((within > 0).sum()), float(good.mean()), _divergence(counts, shares, "modes_covered"))
 
@@ -127,7 +131,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     def mean(x, y, others=False):
         """Of k over all pairs, without those of a row with itself where x is y."""
-        total = sum(float((((x[i:i + BLOCK] @ y.T) / x.shape[1] + 1) ** 3).sum()) for i in range(0, len(x), BLOCK))
+        total = sum(float((((x[at] @ y.T) / x.shape[1] + 1) ** 3).sum()) for at in _blocks(len(x), len(y)))
         if not others:
             return total / (len(x) * len(y))
         return (total - float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (len(x) * (len(x) - 1))
@@ -153,11 +157,17 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
 def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """The share of points that lie in a ball around some point of region."""
-    parts = [slice(i, i + BLOCK) for i in range(0, len(region), BLOCK)]
-    own = [np.partition(squared_distances(region[at], region), k, axis=1)[:, k] for at in parts]    # the 0-th is itself
+    own = [np.partition(squared_distances(region[at], region), k, axis=1)[:, k].copy()          # the 0-th is itself
+           for at in _blocks(len(region), len(region))]
     radius = np.concatenate(own) * (1 + SLACK)
-    found = [(squared_distances(points[i:i + BLOCK], region) <= radius).any(axis=1) for i in range(0, len(points), BLOCK)]
+    found = [(squared_distances(points[at], region) <= radius).any(axis=1) for at in _blocks(len(points), len(region))]
     return float(np.concatenate(found).mean())
+
+
+def _blocks(count: int, width: int) -> list[slice]:
+    """``count`` rows in parts, of BLOCK rows or of fewer, where ``width`` numbers for each of them would be too many."""
+    rows = max(1, min(BLOCK, 4 * BLOCK * BLOCK // max(1, width)))
+    return [slice(i, i + rows) for i in range(0, count, rows)]
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -169,8 +179,16 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = _matrix(x, "squared_distances: x"), _matrix(y, "squared_distances: y")
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"squared_distances: x has shape {x.shape} and y {y.shape}; the rows must have one width")
-    norms = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)                  # (N, M)
-    distances = x @ y.T
+    of_x, of_y = (x * x).sum(axis=1), (y * y).sum(axis=1)
+    distances = np.empty((len(x), len(y)), np.result_type(x, y))
+    for at in _blocks(len(x), len(y)):
+        _fill(distances[at], x[at], y, of_x[at, None] + of_y)
+    return distances
+
+
+def _fill(distances: np.ndarray, x: np.ndarray, y: np.ndarray, norms: np.ndarray) -> None:
+    """``squared_distances`` of some rows, written into distances; norms (rows, M): |x_i|² + |y_j|²."""
+    np.matmul(x, y.T, out=distances)
     distances *= -2
     distances += norms
     norms *= np.finfo(norms.dtype).eps ** 0.2                                   # 7e-4 in float64, whose eps is 2e-16
@@ -179,7 +197,6 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for i in range(0, len(row), at_once):
         n, m = row[i:i + at_once], column[i:i + at_once]
         distances[n, m] = ((x[n] - y[m]) ** 2).sum(axis=1)
-    return distances
 
 
 def _matrix(x: Any, what: str) -> np.ndarray:

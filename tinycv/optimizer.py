@@ -96,7 +96,7 @@ class Optimizer:
             raise ValueError(f"{takes}; it is {shown(param_group)}")
         unknown = sorted(str(name) for name in set(param_group) - set(self.defaults) - ALWAYS)
         if unknown:
-            raise ValueError(f"{takes}; unknown: {unknown}")
+            raise ValueError(f"{takes}; unknown: {shown(unknown)}")
         names: dict[Tensor, str] = {}
         for entry in list_of_parameters(kind, param_group["params"], group=True):
             name, p = named_parameter(kind, entry, len(self.names) + len(names))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import listed, number, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
 MOST_STEPS = 2 ** 53                            # from here on a float64 cannot count them
@@ -172,7 +172,7 @@ def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str
     """
     problems: list[str] = []
     if not isinstance(state_dict, Mapping) or set(state_dict) != {"state", "param_groups"}:
-        what = sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else shown(state_dict)
+        what = shown(sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else state_dict)
         problems.append(f'a state dict has "state" and "param_groups", saved is {what}')
         groups, kept = [], {}
     else:
@@ -180,7 +180,7 @@ def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str
         kept = _fitting_entries(optimizer, state_dict["state"], problems)
     if problems:
         raise ValueError(f"load_state_dict: {type(optimizer).__name__} was left unchanged; "
-                         f"{'; '.join(problems)}")
+                         f"{listed(problems, join='; ')}")
     return groups, kept
 
 
@@ -198,7 +198,7 @@ def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dic
                             f"{quoted(group.get('params'))}")
         if set(own) - {"initial_lr"} != set(group) - {"initial_lr"}:
             problems.append(f"group {i} has options {sorted(own)}, saved are "
-                            f"{sorted(map(str, group))}")
+                            f"{shown(sorted(map(str, group)))}")
             continue
         try:
             groups.append(checked_options(f"group {i}", {k: v for k, v in group.items() if k != "params"}))
@@ -235,7 +235,7 @@ def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> di
     wanted = {"step", *arrays} if step else {"step"}
     if set(entry) != wanted:
         raise ValueError(f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are "
-                         f"{sorted(map(str, entry))}")
+                         f"{shown(sorted(map(str, entry)))}")
     kept = {key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
             for key in arrays if step}
     for key, array in kept.items():

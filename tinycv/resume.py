@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.checkpoint import CheckpointError, with_nan
+from tinycv.engine.arguments import listed
 from tinycv.engine.rng import loading_rng_state
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.module import joined
@@ -68,7 +69,7 @@ def _same_training(run: Any, there: Any) -> None:
     differ = [f"{key} is {there.get(key)!r:.60} there and {here.get(key)!r} here"
               for key in here | there if key not in here or there.get(key) != here.get(key)]
     if differ:
-        raise ValueError(f"{'; '.join(differ)}. Choose another path, or remove it to begin anew")
+        raise ValueError(f"{listed(differ, join='; ')}. Choose another path, or remove it to begin anew")
 
 
 def _exactly(saved: Any, wanted: set[str], what: str) -> None:
@@ -142,7 +143,7 @@ def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
     problems += [f"{name} is not finite" for name, array in arrays.items()
                  if name in learned and array.dtype.kind == "f" and not np.isfinite(array).all()]
     if problems:
-        raise ValueError(f"{'; '.join(problems)}; {type(model).__name__} was left unchanged")
+        raise ValueError(f"{listed(problems, join='; ')}; {type(model).__name__} was left unchanged")
     _dtypes_of(arrays, {name: t.dtype for name, t in own.items()})
     _possible_statistics(model, arrays)
 

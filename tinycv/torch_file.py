@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tinycv.torch_pickle import STORAGES, Machine, Named, Refused, kind, listed, short
+from tinycv.engine.arguments import listed
+from tinycv.torch_pickle import STORAGES, Machine, Named, Refused, kind, short
 
 NESTED = "state_dict", "model_state_dict", "model"      # where training scripts put the weights, beside other things
 LONGEST_PICKLE = 4_000_000              # bytes; a ViT-B/16 has 30,000

@@ -180,8 +180,3 @@ def short(value: Any) -> str:
     text = str(value) if isinstance(value, (str, int, Exception)) else reprlib.repr(value)
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def listed(names: list[str]) -> str:
-    """The first eight names, and how many more there are: a message must not be as long as a model."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from seeds import SEED
 
 import tinycv
-from tinycv.data.densities import Boxes, Mixture, entropy, log_tail
+from tinycv.data import densities
+from tinycv.data.densities import Boxes, Mixture, entropy, mills, noised_box
 from tinycv.data.shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
+from tinycv.engine import backend
 from tinycv.engine.backend import to_numpy
 
 RNG = np.random.default_rng(SEED)
@@ -91,10 +94,10 @@ def test_far_away_the_score_of_boxes_still_points_home():
     np.testing.assert_allclose(corners().score(x, 1.0), nearest - x, rtol=1e-3, atol=0.5)
 
 
-def test_the_tail_of_the_normal_distribution_keeps_its_digits():
+def test_mills_ratio_keeps_its_digits():
     from scipy.stats import norm
-    z = np.linspace(-6, 40, 93)
-    np.testing.assert_allclose(log_tail(z), norm.logsf(z), rtol=1e-9, atol=1e-15)
+    z = np.linspace(0, 40, 401)
+    np.testing.assert_allclose(mills(z), np.exp(norm.logsf(z) - norm.logpdf(z)), rtol=1e-11)
 
 
 # ── entropies, each by a second way ──────────────────────────────────────────────────────────────
@@ -176,3 +179,147 @@ def test_a_picture_stands_upright_with_most_points_where_most_ink_is():
 def test_a_wrong_argument_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# ── far from where numbers are comfortable ───────────────────────────────────────────────────────
+
+def box_by_its_integral(x, s):
+    """Log density and score of the box [0, 1] after noise s at x, both (N,), from p_s(x) = ∫ N(x; y, s²) dy in float64."""
+    found = []
+    nodes, shares = np.polynomial.legendre.leggauss(200)
+    for point in x.astype(np.float64):
+        nearest = min(max(point, 0.0), 1.0)
+        low, high = max(0.0, nearest - 14 * s), min(1.0, nearest + 14 * s)      # beyond, the integrand is nothing
+        y = low + (high - low) * (nodes + 1) / 2
+        exponents = -0.5 * ((point - y) / s) ** 2
+        weights = shares * np.exp(exponents - exponents.max())
+        total = weights.sum() * (high - low) / 2
+        found.append((math.log(total) + exponents.max() - math.log(s) - 0.5 * math.log(2 * math.pi),
+                      (weights * (y - point)).sum() / weights.sum() / s / s))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("dtype, bound", [("float32", 2e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize("noise", [1e-6, 0.01, 0.4, 0.5, 0.6, 3.0, 1e3, 1e4, 1e6, 1e8, 1e15, 1e30])
+@pytest.mark.parametrize("kind", ["number", "array"])
+def test_a_noised_box_is_its_integral_whatever_the_noise(dtype, bound, noise, kind, device):
+    spread = np.array([-5, -1, -0.1, 0, 0.01, 0.3, 1, 2.5, 5])
+    x = np.concatenate([0.5 + spread, 0.5 + noise * spread, 1 + noise * spread]).astype(dtype)
+    with np.errstate(over="ignore"):
+        x = x[np.abs((x - x.clip(0, 1)) / noise) < 30]                          # what is further is tested below
+    s = np.full(len(x), noise, dtype)
+    own = backend.to_device(s, device) if kind == "array" else float(s[0])
+    boxes, points = Boxes([[0.0]], [[1.0]]), backend.to_device(x[:, None], device)
+    log_p, score = box_by_its_integral(x, float(s[0]))
+    found = to_numpy(boxes.score(points, own))[:, 0]
+    slack = 1 + np.abs(x) / noise if noise < 1 else 1                           # x - 1 has lost digits of x
+    assert found.dtype == dtype
+    least = np.finfo(dtype).tiny
+    assert (np.abs(found - score) <= bound * slack * (np.abs(score) + min(1, 1 / noise) / noise) + least).all()
+    assert (np.abs(to_numpy(boxes.log_density(points, own)) - log_p) <= bound * slack * (1 + np.abs(log_p))).all()
+
+
+def test_the_gradient_of_a_noised_boxs_log_density_is_its_score_where_formulas_meet():
+    b = np.array([0.3, 0.9, 0.99, 1.0, 1.01, 2.0, 40.0])
+    z = tinycv.Tensor(np.array([0.0, 0.5, 1.0, 3.0, 30.0])[:, None] + 0 * b, requires_grad=True)
+    rest, slope = noised_box(z, tinycv.Tensor(b), np.log(2 * b))
+    found, = tinycv.grad((rest - 0.5 * tinycv.maximum(z - b, 0.0) ** 2).sum(), z)
+    np.testing.assert_allclose(found.numpy(), slope.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype, tiny", [("float32", 1e-20), ("float64", 1e-200)])
+def test_boxes_with_next_to_no_noise_point_home_with_infinite_force(dtype, tiny):
+    boxes = Boxes([[0, 0], [10, 10]], [[1, 1], [11, 11]])
+    x = np.array([[2, 2], [9, 9], [0.5, 0.5], [-1, 0.5], [10.5, 12], [5.5, 5.5]], dtype)
+    with np.errstate(over="ignore"):
+        expected = np.array([[-1, -1], [1, 1], [0, 0], [1, 0], [0, -1], [0, 0]]).astype(dtype) * np.inf
+    expected[np.isnan(expected)] = 0
+    np.testing.assert_array_equal(boxes.score(x, tiny), expected)
+    np.testing.assert_array_equal(boxes.score(x, np.full(6, tiny)), expected)
+    np.testing.assert_allclose(boxes.log_density(x, tiny),
+                               [-np.inf, -np.inf, -np.log(2), -np.inf, -np.inf, -np.inf], rtol=1e-6)
+
+
+TWO_WIDTHS = Mixture([[0, 0], [1, 1]], covariance=[np.eye(2), 100 * np.eye(2)])
+
+
+@pytest.mark.parametrize("density, x, right", [
+    (Mixture([[0, 0], [5, 5]], 1.0, [1, 0]), np.array([[300, 0]], "float16"), [[-300, 0]]),
+    (Mixture([[0, 0], [5, 5]], 1.0, [1, 0]), np.array([[1e20, 0]], "float32"), [[-1e20, 0]]),
+    (Mixture([[0, 0], [5, 5]], 1.0), np.array([[1e200, 3]]), [[-1e200, None]]),
+    (Mixture([[0, 0]], 1e-25), np.zeros((1, 2), "float32"), [[0, 0]]),
+    (Mixture([[0, 0]], 1e-50), np.array([[0, 1]], "float32"), [[0, -np.inf]]),
+    (Mixture([[0, 0], [1, 1]], 1e-6), np.array([[1, 1]], "float16"), [[0, 0]]),
+    (Mixture([[0, 0]], covariance=1e-60 * np.eye(2)), np.array([[0, 1]], "float32"), [[0, -np.inf]]),
+    (Mixture([[0, 0]], 1e30), np.array([[1e30, 0]], "float32"), [[-1e-30, 0]]),
+    (TWO_WIDTHS, np.array([[300, 0]], "float16"), [[-2.99, 0.01]]),
+    (TWO_WIDTHS, np.array([[1e20, 1], [3e38, 1]], "float32"), [[-1e18, 0], [-3e36, 0]]),
+    (TWO_WIDTHS, np.array([[1e200, 1]]), [[-1e198, 0]])], ids=range(11))
+@pytest.mark.parametrize("noise", ["none", "number", "array"])
+def test_a_mixtures_score_is_right_at_the_ends_of_its_dtype(density, x, right, noise, device):
+    points = backend.to_device(x, device)
+    given = {"none": 0.0, "number": 0, "array": backend.to_device(np.zeros(len(x), x.dtype), device)}[noise]
+    found = to_numpy(density.score(points, given))
+    expected = np.array(right, np.float64)
+    known = ~np.isnan(expected)
+    assert found.dtype == x.dtype and not np.isnan(found).any() and not np.isnan(to_numpy(
+        density.log_density(points, given))).any()
+    np.testing.assert_allclose(found[known].astype(np.float64), expected[known], rtol=2e-3 if x.dtype == "float16" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["full", "grid", "checkerboard"])
+def test_halves_are_computed_in_float32_and_rounded_once(name):
+    density, x = NAMED[name], near(NAMED[name]).astype(np.float16)
+    for noise in (0.3, np.full(len(x), 0.3, np.float16)):
+        wide = np.asarray(noise, np.float32) if isinstance(noise, np.ndarray) else noise
+        for function in (density.score, density.log_density):
+            halves = function(x, noise)
+            assert halves.dtype == np.float16
+            np.testing.assert_array_equal(halves, function(x.astype(np.float32), wide).astype(np.float16))
+
+
+def test_the_precision_is_that_of_x_whatever_that_of_the_noise(density):
+    x = near(density, 5).astype(np.float32)
+    for noise in (np.full(5, 0.3), np.ones(5, int), tinycv.Tensor(np.full(5, 0.3)), np.float64(0.3)):
+        assert density.score(x, noise).dtype == density.log_density(x, noise).dtype == np.float32
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────
+
+MANY = np.random.default_rng(0).normal(size=(100_000, 2))
+WIDE = Mixture(MANY[:50], covariance=np.tile(0.1 * np.eye(2), (50, 1, 1)))
+STEEP = Mixture(np.zeros((1, 60)), covariance=np.eye(60))
+MANY_BOXES = Boxes(MANY[:50], MANY[:50] + 0.5)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: Mixture(MANY[:50], 0.1).log_density(MANY), lambda: Mixture(MANY[:50], 0.1).score(MANY),
+    lambda: WIDE.log_density(MANY), lambda: WIDE.score(MANY, np.full(len(MANY), 0.3)), lambda: MANY_BOXES.log_density(MANY),
+    lambda: MANY_BOXES.log_density(MANY[:50_000], 0.1), lambda: MANY_BOXES.score(MANY[:50_000], 0.1),
+    lambda: STEEP.sample(20_000, np.random.default_rng(0)), lambda: entropy(Mixture(MANY[:5], 0.1), 1, 300)], ids=range(9))
+def test_what_is_held_does_not_grow_with_the_points(call):
+    tracemalloc.start()                         # N K D numbers are 80 MB, each time that they are held
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6
+
+
+@pytest.mark.parametrize("noise", ["none", "number", "array"])
+def test_blocks_change_nothing(density, noise, monkeypatch):
+    x = near(density, 50)
+    given = {"none": 0.0, "number": 0.3, "array": np.linspace(0.1, 1, 50)}[noise]
+    functions = [density.log_density] + ([density.score] if noise != "none" else [])
+    expected = [f(x, given) for f in functions]
+    monkeypatch.setattr(densities, "BLOCK", 64)
+    for f, right in zip(functions, expected, strict=True):
+        np.testing.assert_allclose(f(x, given), right, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(f(tinycv.Tensor(x), given).numpy(), right, rtol=1e-12, atol=1e-12)
+        assert f(x[:0], given if noise != "array" else given[:0]).shape == right[:0].shape
+    assert density.sample(0, np.random.default_rng(0)).shape == (0, 2)
+
+
+def test_a_seed_gives_the_same_samples_however_they_are_blocked(monkeypatch):
+    expected = FULL.sample(100, np.random.default_rng(3))
+    monkeypatch.setattr(densities, "BLOCK", 12)
+    np.testing.assert_array_equal(FULL.sample(100, np.random.default_rng(3)), expected)

@@ -1,6 +1,7 @@
 """Sentences as numbers: nothing is lost on the way there and back, and the frame is where a decoder expects it."""
 
 import ast
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_decoding_stops_at_the_first_eos_and_leaves_pad_and_sos_out():
 
 
 def test_an_unknown_symbol_is_named():
-    with pytest.raises(ValueError, match=r"\['c', 'd'\] in .* are not among the vocabulary's 2 symbols"):
+    with pytest.raises(ValueError, match=r"text is \['a', 'd', 'b', 'c'\], and 'c', 'd' not among .* 2 symbols"):
         Vocabulary("ab").encode("adbc")
 
 
@@ -46,8 +47,26 @@ def test_a_number_beyond_the_vocabulary_is_refused(number):
 
 
 def test_a_symbol_given_twice_is_refused():
-    with pytest.raises(ValueError, match=r"\['a'\] stand more than once"):
+    with pytest.raises(ValueError, match="symbols repeats 'a'; a symbol has one number"):
         Vocabulary("aba")
+
+
+@pytest.mark.parametrize("symbols", ["abcdefghij " * 20_000, [f"w{i % 150_000}" for i in range(200_000)],
+                                     ["w" * 100_000] * 3], ids=["letters", "words", "one long word"])
+def test_many_repeats_are_found_at_once_and_named_in_short(symbols):
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match="symbols repeats '") as caught:
+        Vocabulary(symbols)
+    assert time.perf_counter() - began < 5          # counting each symbol in the whole list took hours
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["abcd" * 100_000, [f"w{i}" for i in range(100_000)], ["w" * 100_000]],
+                         ids=["letters", "words", "one long word"])
+def test_a_text_of_unknown_symbols_is_shown_in_short(text):
+    with pytest.raises(ValueError, match="not among the vocabulary's 3 symbols") as caught:
+        Vocabulary("abc").encode(text)
+    assert len(str(caught.value)) < 500
 
 
 @given(st.lists(st.lists(st.integers(3, 9), max_size=6), max_size=5))

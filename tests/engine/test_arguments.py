@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinycv
-from tinycv import nn, optim
-from tinycv.engine.arguments import choice, number, size, sizes
+from tinycv import data, nn, optim, sequence
+from tinycv.data.alignment import day_of
+from tinycv.data.pinyin import romanised
+from tinycv.ema import EMA
+from tinycv.engine.arguments import choice, listed, number, size, sizes
 from tinycv.generative.edm import edm_denoiser
 from tinycv.generative.gan import R1
 
@@ -86,3 +89,51 @@ def test_a_tensor_that_learns_is_no_option_for_it_would_lose_its_gradient(name, 
 
 def test_a_tensor_that_does_not_learn_is_a_number_like_any_other():
     assert number(LEARNS.detach(), "f: x") == 0.5
+
+
+# ── sentences ────────────────────────────────────────────────────────────────────────────────────
+
+def test_a_list_in_a_sentence_has_its_first_few_and_how_many_more():
+    assert listed([]) == "" and listed(["a", 2]) == "a, 2" and listed("abc", 3) == "a, b, c"
+    assert listed("abcde", 3) == "a, b, c and 2 more" and listed(["a b", "c"], join="; ") == "a b; c"
+    assert len(listed(["x" * 1000] * 1000)) < 8 * 210
+
+
+MANY = 300
+DEEP = nn.Sequential(*[nn.Linear(1, 1) for _ in range(MANY)])
+STEPS = optim.SGD(DEEP.parameters(), 0.1)
+ONES = [tinycv.ones(i + 1, requires_grad=True) for i in range(MANY)]
+
+
+def remembered(entry):
+    return {**STEPS.state_dict(), "state": {name: entry for name in STEPS.names.values()}}
+
+
+def saved_to(model):
+    def save(folder):
+        for p in model.parameters():
+            p.data = np.full(p.shape, np.nan, "float32")
+        tinycv.checkpoint.save_model(folder / "model.safetensors", model)
+    return save
+
+
+@pytest.mark.parametrize("call", [
+    lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5000, 2), lengths=[9] * 5000),
+    lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5, 2), lengths=[1.5] * 5000),
+    lambda _: DEEP.load_state_dict({}), lambda _: DEEP.load_state_dict({f"x{i}": np.ones(1) for i in range(5000)}),
+    lambda _: DEEP.load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
+    lambda _: EMA(DEEP).load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
+    lambda _: STEPS.load_state_dict({f"k{i}": 1 for i in range(5000)}),
+    lambda _: STEPS.load_state_dict(remembered({"a": 1})),
+    lambda _: STEPS.load_state_dict(remembered({f"a{i}": 1 for i in range(500)})),
+    lambda _: STEPS.add_param_group({"params": [], **{f"a{i}": 1 for i in range(500)}}),
+    saved_to(nn.Sequential(*[nn.Linear(1, 1) for _ in range(MANY)])),
+    lambda _: data.DataLoader(*[np.zeros(i + 1) for i in range(MANY)], batch_size=2),
+    lambda _: tinycv.stack(ONES), lambda _: tinycv.concatenate([x.reshape(1, -1) for x in ONES]),
+    lambda _: tinycv.grad(ONES[0].sum(), ONES), lambda _: tinycv.ones(3).reshape((2,) * 5000),
+    lambda _: tinycv.einsum("ab" * 5000, tinycv.ones(3)), lambda _: romanised("\u4e02" * 5000),
+    lambda _: day_of("x" * 5000)], ids=range(19))
+def test_a_sentence_does_not_grow_with_what_it_is_about(call, tmp_path):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(tmp_path)
+    assert len(str(caught.value)) < 2000

@@ -55,7 +55,7 @@ def test_halving_the_step_halves_the_bias_of_ula(told):
 @pytest.mark.parametrize("right, wrong", [
     ("noise = math.sqrt(2 * step) * _normal(chain.x)\n        chain.drift.append(_length(drift) / _length(noise))\n"
      "        chain.x = ", "noise = math.sqrt(step) * _normal(chain.x)\n        chain.x = "),
-    ("chain.x = chain.x + drift + noise", "chain.x = chain.x - drift + noise"),
+    ("chain.x = in_dtype_of(chain.x, chain.x + drift", "chain.x = in_dtype_of(chain.x, chain.x - drift"),
     ("drift = step * bare(score(chain.x))", "drift = 0.5 * step * bare(score(chain.x))")])
 def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):
     with pytest.raises(AssertionError), np.errstate(all="ignore"):

@@ -52,7 +52,7 @@ def places(text: str, day: date) -> dict[str, range]:
             names, texts = zip(*fields(form, day), strict=True)
             ends = accumulate(map(len, texts))
             return {name: range(end - len(piece), end) for name, piece, end in zip(names, texts, ends, strict=True) if name}
-    raise ValueError(f"{text!r} is no form of {day} that dates() uses")
+    raise ValueError(f"{shown(text)} is no form of {day} that dates() uses")
 
 
 def day_of(target: str) -> date:
@@ -63,7 +63,7 @@ def day_of(target: str) -> date:
         month, day, year = target.replace(",", "").split()[-3:]
         return date(int(year), months()[month], int(day))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{target!r} is no date as dates() writes it: 2026-03-05, or March 5, 2026") from error
+        raise ValueError(f"{shown(target)} is no date as dates() writes it: 2026-03-05, or March 5, 2026") from error
 
 
 @cache

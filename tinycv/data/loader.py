@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size, whole
+from tinycv.engine.arguments import listed, shown, size, whole
 
 from . import doors
 
@@ -116,7 +116,7 @@ def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """The arrays, if samples lie along axis 0 of each and there are equally many; else an error with all shapes."""
     arrays = tuple(doors.array(a, f"DataLoader: array {i}", "an array with samples along axis 0", ANYTHING)
                    for i, a in enumerate(arrays))
-    shapes = ", ".join(str(array.shape) for array in arrays) or "none"
+    shapes = listed(array.shape for array in arrays) or "none"
     if any(array.ndim == 0 or array.dtype == object for array in arrays):
         raise TypeError(f"a DataLoader takes arrays with samples along axis 0, got shapes {shapes}")
     if len({len(array) for array in arrays}) != 1 or len(arrays[0]) == 0:

@@ -27,5 +27,5 @@ def romanised(text: str) -> str:
         raise TypeError(f"romanised: text is {shown(text)}; it must be a string")
     unknown = [character for character in text if is_chinese(character) and character not in PINYIN]
     if unknown:
-        raise ValueError(f"{unknown} of {text!r} have no entry in PINYIN: add them to the table")
+        raise ValueError(f"{shown(unknown)} of {shown(text)} have no entry in PINYIN: add them to the table")
     return "".join(PINYIN.get(character, character) for character in text)

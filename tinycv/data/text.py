@@ -16,12 +16,13 @@ Shapes: N pairs, S and T widths of the longest source and target with what frame
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tinycv.engine.arguments import shown, size, sizes
+from tinycv.engine.arguments import listed, shown, size, sizes
 
 from .doors import array, kind_of
 
@@ -36,8 +37,9 @@ class Vocabulary:
         self.symbols = strings(symbols, "Vocabulary: symbols")
         self.numbers = {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}
         if len(self.numbers) < len(self.symbols):
-            twice = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
-            raise ValueError(f"a symbol has one number, but {twice} stand more than once in the list: leave them out")
+            twice = [repr(symbol) for symbol, times in Counter(self.symbols).items() if times > 1]
+            raise ValueError(f"Vocabulary: symbols repeats {listed(twice, 4)}; a symbol has one number, so it must be there "
+                             "once")
 
     def __len__(self) -> int:
         """How many numbers there are, with PAD, SOS and EOS: the rows of an embedding, the scores of an output."""
@@ -48,8 +50,9 @@ class Vocabulary:
         text = strings(text, "encode: text")
         unknown = sorted(set(text) - self.numbers.keys())
         if unknown:
-            raise ValueError(f"{unknown} in {text} are not among the vocabulary's {len(self.symbols)} symbols: make "
-                             "the vocabulary from all texts that it is to spell, those of the test as well")
+            raise ValueError(f"encode: text is {shown(text)}, and {listed(map(repr, unknown), 4)} not among the "
+                             f"vocabulary's {len(self.symbols)} symbols; make the vocabulary from all texts that it is to "
+                             "spell, those of the test as well")
         return [self.numbers[symbol] for symbol in text]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:

@@ -126,3 +126,10 @@ def shown(value: Any) -> str:
         return f"{type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(values: Iterable[Any], most: int = 8, join: str = ", ") -> str:
+    """Names, or parts of a sentence: the first few of them, each of at most 200 letters, and how many more there are."""
+    texts = [str(value) for value in values]
+    few = [text if len(text) <= 200 else f"{text[:197]}..." for text in texts[:most]]
+    return join.join(few) + (f" and {len(texts) - most} more" if len(texts) > most else "")

@@ -186,7 +186,13 @@ def standard_normal(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "
 
 def uniform(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
     """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
-    return _noise("uniform", "random", shape, like, dtype)
+    drawn = _noise("uniform", "random", shape, like, dtype)
+    return below_one(drawn) if drawn.dtype.char == "e" else drawn   # the generators' own float32 and float64 are below 1
+
+
+def below_one(draws: Array) -> Array:
+    """Draws from [0, 1) that were rounded to their dtype, where 1 may come of it: the number before 1 stands there."""
+    return draws.clip(None, float(1 - np.finfo(draws.dtype).epsneg))
 
 
 def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype: Any) -> Array:

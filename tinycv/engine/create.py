@@ -110,6 +110,7 @@ def _drawn(name: str, method: str, shape: tuple, dtype: Any, device: str, requir
     shape, requires_grad = _shape(name, shape), flag(requires_grad, f"{name}: requires_grad")
     draw = getattr(backend.host_generator(), method)
     made = allocated(lambda: draw(shape).astype(wanted), shape, f"{name}: shape")
+    made = backend.below_one(made) if method == "random" else made
     return Tensor(made, None, device, requires_grad)
 
 

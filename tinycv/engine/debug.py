@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from tinycv.engine import watch
-from tinycv.engine.arguments import flag
+from tinycv.engine.arguments import flag, listed
 from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import DEBUG, OFF, Node, Tensor, mode
 
@@ -65,7 +65,7 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
     cause = (f"input {already[0]} was not finite before: it did not come from a recorded op, look where it was made"
              if already else "all its inputs are finite")
     raise FloatingPointError(f"forward: {name!r} at {line} made {census(result._data)}; {cause}. "
-                             f"Inputs: {'; '.join(ranges(a) for a in args)}")
+                             f"Inputs: {listed(map(ranges, args), join='; ')}")
 
 
 def check_backward(node: Node, g: Any, piece: Any) -> None:
@@ -78,7 +78,7 @@ def check_backward(node: Node, g: Any, piece: Any) -> None:
     saved = [s for args in node.saved if args for s in args if hasattr(s, "shape")]
     raise FloatingPointError(
         f"backward: the derivative of {node.row.name!r}, recorded at {node.line}, is {census(piece)}, {cause}. "
-        f"Gradient: {ranges(g)}. It had saved: {'; '.join(ranges(s) for s in saved) or 'nothing'}")
+        f"Gradient: {ranges(g)}. It had saved: {listed(map(ranges, saved), join='; ') or 'nothing'}")
 
 
 def finite(x: Any) -> bool:

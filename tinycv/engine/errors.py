@@ -135,7 +135,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         if name == "shape" and row.name in ("reshape", "expand"):
             hint = "; -1 stands for no size here" if (
                 row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
-            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={value!r}"
+            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={shown(value)}"
                     f"{hint}")
     if row.name in ("concatenate", "stack") and (
             found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))):
@@ -167,6 +167,8 @@ def is_whole(value: Any) -> bool:
 
 def listed(args: tuple) -> str:
     """float32 (3, 4) on cpu, 2.0, ..."""
+    if len(args) > 8:
+        return f"{listed(args[:8])} and {len(args) - 8} more"
     return ", ".join(f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}" if is_array(a)
                      else f"{a!r:.40}" for a in args)
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import NOT_SIZES, flag, is_array, number, shown, size
+from tinycv.engine.arguments import NOT_SIZES, flag, is_array, listed, number, shown, size
 from tinycv.engine.door import device_named
 from tinycv.engine.index import plain_index, within
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
@@ -154,7 +154,7 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     inputs, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(xs):
-        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(xs)} were given")
+        raise ValueError(f"einsum: {shown(subscripts)} names {len(terms)} operands, but {len(xs)} were given")
     check_letters(subscripts, terms, out, xs)
     free = [c for c in string.ascii_letters if c not in subscripts]
     ranks = [x.ndim - len(t.replace("...", "")) if "..." in t else 0 for t, x in zip(terms, xs, strict=True)]
@@ -181,16 +181,17 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
         before, dots, after = term.partition("...")
         named = len(before) + len(after)
         if not (before + after).isalpha() and named or (x.ndim < named if dots else x.ndim != named):
-            raise ValueError(f"einsum: {subscripts!r} names the axes {term!r} of operand {i}, which has shape {x.shape}")
+            raise ValueError(f"einsum: {shown(subscripts)} names the axes {shown(term)} of operand {i}, which has shape "
+                             f"{x.shape}")
         letters = [*zip(before, x.shape, strict=False), *zip(after, x.shape[x.ndim - len(after):], strict=False)]
         for letter, n in letters:
             if 1 not in (n, sizes.setdefault(letter, n)) and n != sizes[letter]:
-                raise ValueError(f"einsum: {subscripts!r}: axis {letter!r} has size {sizes[letter]}, and {n} in "
+                raise ValueError(f"einsum: {shown(subscripts)}: axis {letter!r} has size {sizes[letter]}, and {n} in "
                                  f"operand {i}, of shape {x.shape}; they must be equal, or one of them 1")
             sizes[letter] = max(n, sizes[letter])
     stray = sorted(set(out.replace("...", "")) - set(sizes))
     if stray:
-        raise ValueError(f"einsum: {subscripts!r}: the result names {', '.join(stray)}, which no operand has")
+        raise ValueError(f"einsum: {shown(subscripts)}: the result names {listed(stray)}, which no operand has")
 
 
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:

@@ -101,7 +101,8 @@ def _grad(caller: str, outputs: Any, inputs: Any, grad_outputs: Any = None, reta
     found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
     missing = [i for i, t in enumerate(targets) if t not in found]
     if missing and not allow_unused:
-        raise ValueError(f"{caller}: the outputs do not depend on inputs {missing}; pass allow_unused=True for None there")
+        raise ValueError(f"{caller}: the outputs do not depend on inputs {arguments.shown(missing)}; pass allow_unused=True "
+                         "for None there")
     if (recording := capturing.current()) is not None:
         recording.makes(found.values())
     return tuple(found.get(t) for t in targets)

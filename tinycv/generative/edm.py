@@ -32,7 +32,7 @@ from tinycv.engine.arguments import size
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.generative.diffusion import Denoiser, normal_like
-from tinycv.generative.inputs import answering, batch, finite, per_example, reals, within
+from tinycv.generative.inputs import answering, batch, finite, in_dtype_of, per_example, reals, within
 from tinycv.nn.losses import mse_loss
 
 
@@ -115,7 +115,7 @@ def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
     batch(x, "heun_step: x")
     sigma, lower = finite(sigma, "heun_step: sigma", above=0), finite(lower, "heun_step: lower", low=0)
     slope = (x - denoise(x, sigma)) / sigma
-    there = x + (lower - sigma) * slope                             # Euler's step
+    there = in_dtype_of(x, x + (lower - sigma) * slope)             # Euler's step
     if not lower:
         return there                                                # at 0 the slope divides by 0
-    return x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower)
+    return in_dtype_of(x, x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower))

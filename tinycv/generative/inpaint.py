@@ -21,7 +21,7 @@ from tinycv.data.doors import kind_of
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.ops import where
 from tinycv.generative.diffusion import diffused, normal_like, schedule
-from tinycv.generative.inputs import answer, batch, function
+from tinycv.generative.inputs import answer, batch, function, in_dtype_of
 from tinycv.generative.samplers import Step, checked_step
 
 
@@ -49,6 +49,7 @@ def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeat
         for left in reversed(range(repeats)):
             noised = diffused(alpha_bar, image, s, normal_like(x))
             painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
+            painted = in_dtype_of(x, painted)
             if left:
                 keep = float(alpha_bar[t] / alpha_bar[s])           # q(x_t | x_s): all steps from s to t in one
                 x = keep ** 0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)

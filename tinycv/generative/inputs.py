@@ -49,6 +49,16 @@ def answering(call: Any, what: str) -> Callable:
     return lambda x, *rest: answer(call(x, *rest), x.shape, what)
 
 
+def in_dtype_of(x: Any, value: Any) -> Any:
+    """The array or Tensor in the dtype of x: points keep theirs, whatever a score or a denoiser returned."""
+    return value if value.dtype == x.dtype else value.astype(x.dtype)
+
+
+def in_float32(x: Any) -> Any:
+    """Halves in float32, where their squares have room; all others as they are."""
+    return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
+
+
 def finite(value: Any, what: str, **bounds: float) -> float:
     """``arguments.number`` that is not infinite."""
     real = number(value, what, **bounds)

@@ -32,7 +32,7 @@ from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import bare, no_grad
-from tinycv.generative.inputs import answer, answering, batch, every, finite, function, numbers
+from tinycv.generative.inputs import answer, answering, batch, every, finite, function, in_dtype_of, in_float32, numbers
 
 MOST_LEVELS = 10 ** 6                           # of noise, in one fall
 
@@ -68,7 +68,7 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
         drift = step * bare(score(chain.x))
         noise = math.sqrt(2 * step) * _normal(chain.x)
         chain.drift.append(_length(drift) / _length(noise))
-        chain.x = chain.x + drift + noise
+        chain.x = in_dtype_of(chain.x, chain.x + drift + noise)
     return chain
 
 
@@ -77,19 +77,19 @@ def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int
     """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
     chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
     score, log_density = answering(score, "mala: score"), function(log_density, "mala: log_density")
-    log_p, slope = bare(_log_p(log_density, chain.x)), bare(score(chain.x))
+    log_p, slope = _log_p(log_density, chain.x), bare(score(chain.x))
     _refuse_nan("log_density", log_p)
     _refuse_nan("score", slope)
     for i in range(steps):
         _keep(chain, i, keep_every)
         drift, noise = step * slope, math.sqrt(2 * step) * _normal(chain.x)
         chain.drift.append(_length(drift) / _length(noise))
-        y = chain.x + drift + noise
-        log_p_y, slope_y = bare(_log_p(log_density, y)), bare(score(y))
+        y = in_dtype_of(chain.x, chain.x + drift + noise)
+        log_p_y, slope_y = _log_p(log_density, y), bare(score(y))
         back = chain.x - y - step * slope_y                         # the noise that would lead from y to x
-        log_ratio = log_p_y - log_p - ((back * back).sum(axis=-1) - (noise * noise).sum(axis=-1)) / (4 * step)
-        xp = array_module(y)
-        taken = xp.log(1 - uniform(len(y), y, y.dtype)) < log_ratio                     # 1 - u: never log 0
+        log_ratio = log_p_y - log_p - (_squares(back) - _squares(noise)) / (4 * step)
+        xp, dtype = array_module(y), np.promote_types(y.dtype, np.float32)              # 1 - a half is often 0
+        taken = xp.log(1 - uniform(len(y), y, dtype)) < log_ratio                       # 1 - u: never log 0
         chain.acceptance.append(mean_over(xp, taken))
         chain.x, slope = xp.where(taken[:, None], y, chain.x), xp.where(taken[:, None], slope_y, slope)
         log_p = xp.where(taken, log_p_y, log_p)
@@ -135,7 +135,7 @@ def _begun(name: str, x: Any, step: Any, steps: Any, keep_every: Any) -> tuple[C
 
 def _log_p(log_density: Callable, x: Any) -> Any:
     """log p at x, which must be (N,): (N, 1) would compare every walker with every other."""
-    return answer(log_density(x), x.shape[:1], "mala: log_density")
+    return in_float32(bare(answer(log_density(x), x.shape[:1], "mala: log_density")))
 
 
 def _refuse_nan(name: str, start: Any) -> None:
@@ -159,4 +159,10 @@ def _normal(x: Any) -> Any:
 
 def _length(x: Any) -> Any:
     """The root of the mean squared length of vectors (N, D)."""
-    return mean_over(array_module(x), (x * x).sum(axis=-1)) ** 0.5
+    return mean_over(array_module(x), _squares(x)) ** 0.5
+
+
+def _squares(x: Any) -> Any:
+    """The squared length of each of x (N, D): (N,)."""
+    x = in_float32(x)
+    return (x * x).sum(axis=-1)

@@ -22,7 +22,7 @@ from typing import Any
 from tinycv.engine.arguments import shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare, no_grad
-from tinycv.generative.inputs import answer, answering, batch, finite, function, numbers
+from tinycv.generative.inputs import answer, answering, batch, finite, function, in_dtype_of, numbers
 from tinycv.generative.score import with_divergence, with_slope_along
 from tinycv.generative.sde import SDE
 
@@ -30,14 +30,15 @@ from tinycv.generative.sde import SDE
 def euler(v: Callable, x: Any, t: float, then: float) -> Any:
     """One step along v(x, t) from t to ``then``."""
     v, t, then = _ready("euler", v, x, t, then)
-    return x + (then - t) * v(x, t)
+    return in_dtype_of(x, x + (then - t) * v(x, t))
 
 
 def heun(v: Callable, x: Any, t: float, then: float) -> Any:
     """The mean of the slopes here and where Euler's step would end."""
     v, t, then = _ready("heun", v, x, t, then)
     here = v(x, t)
-    return x + (then - t) / 2 * (here + v(x + (then - t) * here, then))
+    there = v(in_dtype_of(x, x + (then - t) * here), then)
+    return in_dtype_of(x, x + (then - t) / 2 * (here + there))
 
 
 def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
@@ -45,10 +46,10 @@ def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
     v, t, then = _ready("rk4", v, x, t, then)
     h, middle = then - t, (t + then) / 2
     k1 = v(x, t)
-    k2 = v(x + h / 2 * k1, middle)
-    k3 = v(x + h / 2 * k2, middle)
-    k4 = v(x + h * k3, then)
-    return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    k2 = v(in_dtype_of(x, x + h / 2 * k1), middle)
+    k3 = v(in_dtype_of(x, x + h / 2 * k2), middle)
+    k4 = v(in_dtype_of(x, x + h * k3), then)
+    return in_dtype_of(x, x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
 
 
 def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Callable, float, float]:
@@ -63,7 +64,8 @@ def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) ->
     x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
     v, step = answering(v, "solve: v"), function(step, "solve: step")
     for t, then in zip(times, times[1:], strict=False):
-        x = bare(answer(step(lambda x, t: bare(v(x, t)), x, t, then), x.shape, "solve: step"))
+        there = answer(step(lambda x, t: bare(v(x, t)), x, t, then), x.shape, "solve: step")
+        x = in_dtype_of(x, bare(there))
     return x
 
 

@@ -30,7 +30,7 @@ import numpy as np
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.generative.diffusion import Denoiser, normal_like, schedule, signal_and_noise, to_noise
-from tinycv.generative.inputs import answer, answering, batch, function, whole_time
+from tinycv.generative.inputs import answer, answering, batch, function, in_dtype_of, whole_time
 
 Step = Callable[[Any, Any, Any], Any]           # (x at time t, t, s) -> x at time s
 
@@ -45,10 +45,10 @@ def ddpm_step(denoise: Denoiser, alpha_bar: np.ndarray, x: Any, t: int, s: int, 
     beta, left = 1 - alpha, (1 - earlier) / (1 - at)                # left: of the noise's variance
     x0 = answering(denoise, "ddpm_step: denoise")(x, t)
     if s == 0:
-        return x0                                                   # nothing of x is left, and no noise comes in
-    x = float(earlier ** 0.5 * beta / (1 - at)) * x0 + float(alpha ** 0.5 * left) * x
+        return in_dtype_of(x, x0)                                   # nothing of x is left, and no noise comes in
+    mean = float(earlier ** 0.5 * beta / (1 - at)) * x0 + float(alpha ** 0.5 * left) * x
     sigma = (beta if variance == "large" else beta * left) ** 0.5
-    return x + float(sigma) * normal_like(x)
+    return in_dtype_of(x, mean + float(sigma) * normal_like(x))
 
 
 def ddim_step(denoise: Denoiser, alpha_bar: np.ndarray, x: Any, t: int, s: int, eta: float = 0.0) -> Any:
@@ -63,7 +63,7 @@ def ddim_step(denoise: Denoiser, alpha_bar: np.ndarray, x: Any, t: int, s: int, 
     x0 = answering(denoise, "ddim_step: denoise")(x, t)
     stays = max(0.0, b_s * b_s - sigma * sigma) ** 0.5              # rounding must not take the root of less than 0
     kept = a_s * x0 + stays * to_noise(x0, x, a, b) if stays else a_s * x0              # at time 0 x is not read
-    return kept + sigma * normal_like(x) if sigma else kept
+    return in_dtype_of(x, kept + sigma * normal_like(x) if sigma else kept)
 
 
 def checked_step(name: str, alpha_bar: Any, x: Any, t: Any, s: Any) -> tuple[np.ndarray, int, int]:
@@ -109,7 +109,7 @@ def _steps(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any,
     yield times[0], x
     for t, s in zip(times, times[1:], strict=False):
         with no_grad():
-            x = answer(step(x, t, s), x.shape, f"{who}: step")
+            x = in_dtype_of(x, answer(step(x, t, s), x.shape, f"{who}: step"))
         yield s, x
 
 

@@ -31,7 +31,7 @@ from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size, sizes
 from tinycv.engine.backend import array_module, standard_normal
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.generative.inputs import answering, batch, every, finite, is_number, numbers, within
+from tinycv.generative.inputs import answering, batch, every, finite, in_dtype_of, in_float32, is_number, numbers, within
 
 
 class SDE:
@@ -57,7 +57,7 @@ class SDE:
         if tuple(getattr(t, "shape", (-1,))) != (len(x),):
             raise ValueError(f"SDE.perturb: t is {shown(t)} for {len(x)} examples; it must be a number, or (B,)")
         scale, std = (part.reshape((-1,) + (1,) * (x.ndim - 1)) for part in self.marginal(t))
-        return scale * x + std * z
+        return in_dtype_of(x, scale * x + std * z)
 
     def prior(self, shape: tuple, like: Any) -> Any:
         """Points of the noise at t = 1, N(0, std(1)² I), drawn where the array or module ``like`` is."""
@@ -191,7 +191,7 @@ def euler_maruyama(process: SDE | Reverse, x: Any, times: Sequence[float], keep_
         if keep_every and i % keep_every == 0:
             path.append(x)
         kick = process.diffusion(t) * math.sqrt(abs(then - t)) * standard_normal(x.shape, x, x.dtype)
-        x = x + process.drift(x, t) * (then - t) + kick
+        x = in_dtype_of(x, x + process.drift(x, t) * (then - t) + kick)
     return x, path
 
 
@@ -222,7 +222,7 @@ def predictor_corrector(sde: SDE, score: Callable, x: Any, times: Sequence[float
             with np.errstate(divide="ignore", over="ignore"):
                 step = 2 * (snr * _length(z) / _length(slope)) ** 2
             step = ops.where(step == math.inf, 0.0, step)
-            x = x + step * slope + (2 * step) ** 0.5 * z
+            x = in_dtype_of(x, x + step * slope + (2 * step) ** 0.5 * z)
     return x
 
 
@@ -256,4 +256,5 @@ def _exp(value: Any) -> Any:
 
 def _length(x: Any) -> Any:
     """The mean length of the points of x (B, ...)."""
+    x = in_float32(x)
     return ((x * x).reshape((len(x), -1)).sum(axis=-1) ** 0.5).mean()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, capturing, state
-from tinycv.engine.arguments import flag, shown, size
+from tinycv.engine.arguments import flag, listed, shown, size
 from tinycv.engine.arguments import function as taken_function
 from tinycv.engine.door import device_named
 from tinycv.engine.tensor import Parameter, Tensor, as_array
@@ -221,7 +221,7 @@ class Module:
             first = tied.setdefault(id(own[name]), name)
             if not same_values(arrays[first], arrays[name]):
                 unfit.append(f"{first} and {name} are one tied weight, but have two values")
-        problems = [f"{what}: {', '.join(names)}" for what, names in (
+        problems = [f"{what}: {listed(names)}" for what, names in (
             ("missing", missing if strict else []), ("unexpected", unexpected if strict else []),
             ("of another shape", misshaped), ("that do not fit", unfit)) if names]
         if problems:

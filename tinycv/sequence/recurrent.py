@@ -165,9 +165,9 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
     except ValueError:                                              # rows that are not equally long
         lengths = None
     if getattr(lengths, "shape", None) != (batch,) or lengths.dtype.kind not in "iu":
-        raise ValueError(f"{owner}: lengths is {given if is_numbers(given) else shown(given)}; {takes}")
+        raise ValueError(f"{owner}: lengths is {shown(given)}; {takes}")
     if ((lengths < 0) | (lengths > steps)).any():
-        raise ValueError(f"{owner}: lengths is {lengths.tolist()}; {takes}")
+        raise ValueError(f"{owner}: lengths is {shown(lengths.tolist())}; {takes}")
     return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
 
 

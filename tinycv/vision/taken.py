@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data import doors
-from tinycv.engine.arguments import shown
+from tinycv.engine.arguments import listed, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module
@@ -53,7 +53,7 @@ def maps(value: Any, who: str) -> list[Tensor]:
         found.append(each if isinstance(each, Tensor) else Tensor(each))
     shapes = {tuple(each.shape) for each in found}
     if len(shapes) > 1:
-        raise ValueError(f"{who}: maps have the shapes {sorted(shapes)}; all blocks must have one")
+        raise ValueError(f"{who}: maps have the shapes {listed(sorted(shapes))}; all blocks must have one")
     return found
 
 

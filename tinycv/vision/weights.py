@@ -25,11 +25,11 @@ import numpy as np
 from tinycv.atomic import file_path
 from tinycv.checkpoint import CheckpointError, load, save, with_nan
 from tinycv.data import doors
-from tinycv.engine.arguments import choice, size
+from tinycv.engine.arguments import choice, listed, size
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.tensor import bare
 from tinycv.safetensors_header import too_many_values
-from tinycv.torch_pickle import listed, short
+from tinycv.torch_pickle import short
 from tinycv.vision import taken
 from tinycv.vision.layouts import LAYOUTS, OLDER, amount, depth_of, layout_of, rows, to_ours, to_theirs
 from tinycv.vision.vit import ViT
