@@ -231,7 +231,7 @@ def test_the_gradient_of_a_noised_boxs_log_density_is_its_score_where_formulas_m
 def test_boxes_with_next_to_no_noise_point_home_with_infinite_force(dtype, tiny):
     boxes = Boxes([[0, 0], [10, 10]], [[1, 1], [11, 11]])
     x = np.array([[2, 2], [9, 9], [0.5, 0.5], [-1, 0.5], [10.5, 12], [5.5, 5.5]], dtype)
-    with np.errstate(over="ignore"):
+    with np.errstate(invalid="ignore"):
         expected = np.array([[-1, -1], [1, 1], [0, 0], [1, 0], [0, -1], [0, 0]]).astype(dtype) * np.inf
     expected[np.isnan(expected)] = 0
     np.testing.assert_array_equal(boxes.score(x, tiny), expected)
