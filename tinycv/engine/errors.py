@@ -135,8 +135,8 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         if name == "shape" and row.name in ("reshape", "expand"):
             hint = "; -1 stands for no size here" if (
                 row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
-            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into shape={shown(value)}"
-                    f"{hint}")
+            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into "
+                    f"shape={shown(value)}{hint}")
     if row.name in ("concatenate", "stack") and (
             found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))):
         return found
