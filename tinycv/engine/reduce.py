@@ -184,7 +184,8 @@ def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: 
 
 
 def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """a.mean(axis, keepdims), where it is long and on a GPU by ``sum_over``; of halves in float32, whose sum may be too large for a half."""
+    """a.mean(axis, keepdims), where it is long and on a GPU by ``sum_over``; of halves in float32, as their sum may be too
+    large for a half."""
     if not a.size:
         with np.errstate(invalid="ignore"):                         # 0 / 0: the mean of none is NaN
             return sum_over(xp, a, axis, keepdims) / count(a.shape, axis)
