@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import tinycv
+from tinycv import nn
 from tinycv.engine import backend, reduce
 from tinycv.engine.backend import array_module, to_device, to_numpy
 from tinycv.engine.reduce import (
@@ -13,9 +15,13 @@ from tinycv.engine.reduce import (
     flat,
     lie,
     max_last,
+    mean_over,
     shaped,
+    sum_first,
     sum_last,
+    sum_over,
     sum_rows,
+    var_over,
 )
 
 SHAPES = [(3, 5), (2, 3, 17), (4, 64), (2, 2, 3, 100), (0, 4), (3, 0), (1, 1)]
@@ -98,3 +104,119 @@ def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shap
     order = lie(x)
     assert (to_numpy(shaped(flat(x, order), x, order)) == to_numpy(x)).all()
     assert device != "cpu" or np.shares_memory(flat(x, order), x) or not x.size
+
+
+# ── long sums: along an axis that is not the fastest NumPy adds one after the other ────────────────────
+
+LAYOUTS = {
+    "plain": lambda a: a, "columns": lambda a: np.asfortranarray(a), "gaps": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "backwards": lambda a: a[::-1, ..., ::-1], "turned": lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
+    "one row": lambda a: np.broadcast_to(a[:1], a.shape), "one number": lambda a: np.broadcast_to(a.ravel()[0], a.shape),
+}
+LONG_AXES = [((3000, 2), 0), ((3000, 2), None), ((2, 3000), -1), ((2, 3000, 3), 1), ((40, 30, 50, 2), (0, 2)),
+             ((40, 30, 50, 2), (2, 1, -4)), ((40, 30, 50, 2), (0, 3)), ((1, 5000, 1, 3), (0, 1, 2)), ((1500, 0), 0)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape, axis", LONG_AXES, ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(shape, axis, layout, dtype):
+    rng = np.random.default_rng(0)
+    a = LAYOUTS[layout]((rng.random(shape) + 0.5).astype(dtype)) if np.prod(shape) else np.zeros(shape, dtype)
+    exact, rtol = a.astype("float64"), {"float16": 1e-3, "float32": 1e-5, "float64": 1e-12}[dtype]
+    for keepdims in (False, True):
+        with np.errstate(over="ignore"):                            # the sum may leave the range of halves
+            total = sum_over(np, a, axis, keepdims)
+            assert total.dtype == dtype
+            np.testing.assert_allclose(total, exact.sum(axis=axis, keepdims=keepdims).astype(dtype), rtol)
+        if a.size:
+            np.testing.assert_allclose(mean_over(np, a, axis, keepdims), exact.mean(axis=axis, keepdims=keepdims), rtol)
+            y = var_over(np, a, axis, 1, keepdims)
+            assert y.dtype == dtype
+            np.testing.assert_allclose(y, exact.var(axis=axis, ddof=1, keepdims=keepdims), 10 * rtol, 1e-7)
+
+
+@pytest.mark.parametrize("n", [0, 1, reduce.TERMS, reduce.TERMS + 1, 2 * reduce.TERMS, 70001])
+@pytest.mark.parametrize("beside", [(), (1,), (3,), (2, 5)], ids=str)
+def test_the_sum_of_rows_in_blocks_takes_every_row_once(n, beside):
+    a = np.random.default_rng(0).integers(-8, 9, size=(n, *beside)).astype("float64")
+    assert (sum_first(a) == a.sum(axis=0)).all() and np.shape(sum_first(a)) == beside
+
+
+@pytest.mark.parametrize("axis", [2, -3, (0, 2), (0, 0), (0, -2), "0", 1.0, (0, 1.0)], ids=repr)
+def test_a_long_sum_over_axes_that_there_are_not_is_refused_as_a_short_one(axis):
+    with pytest.raises((ValueError, TypeError), match="sum: axis is "):
+        tinycv.tensor(np.ones((2000, 2), np.float32)).sum(axis=axis)
+
+
+MILLION, TENTH = 1_000_000, float(np.float32(0.1))
+SUMS = {
+    "sum": (lambda x: x.sum(axis=0), MILLION * TENTH),
+    "mean": (lambda x: x.mean(axis=0), TENTH),
+    "mean of pictures": (lambda x: x.reshape((100, 100, 100, 2)).mean(axis=(0, 1, 2)), TENTH),
+    "of some columns": (lambda x: x[:, :1].sum(), MILLION * TENTH),
+    "norm": (lambda x: x.norm(axis=0), 1000 * TENTH),
+    "logsumexp": (lambda x: tinycv.exp(x.logsumexp(axis=0)), MILLION * np.exp(TENTH)),
+    "cumsum": (lambda x: x.cumsum(0)[-1], MILLION * TENTH),
+    "einsum": (lambda x: tinycv.einsum("ij->j", x), MILLION * TENTH),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_of_a_million_equal_floats_loses_no_digit_that_matters(name):
+    make, true = SUMS[name]
+    y = make(tinycv.tensor(np.full((MILLION, 2), 0.1, np.float32)))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy().astype("float64"), true, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_a_variance_of_a_million_floats_far_from_zero_is_that_of_float64(name):
+    a = (np.random.default_rng(0).normal(size=(MILLION, 2)) * 0.01 + 3).astype(np.float32)
+    y = getattr(tinycv.tensor(a), name)(axis=0).numpy()
+    np.testing.assert_allclose(y, getattr(a.astype("float64"), name)(axis=0), rtol=1e-5)
+
+
+def gradients_of(layer, shape):
+    """What the parameters of a layer get, if each of a million rows sends 0.1."""
+    y = layer(tinycv.tensor(np.resize(np.array([-1, 1], np.float32), shape)))
+    y.backward(tinycv.tensor(np.full(y.shape, 0.1, np.float32)))
+    return {name: p.grad.numpy() for name, p in layer.named_parameters()}
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(2, 2), (MILLION, 2)), "layer norm": (lambda: nn.LayerNorm(2), (MILLION, 2)),
+    "group norm": (lambda: nn.GroupNorm(1, 2), (1, 2, 1000, 1000)),
+    "group norm of many": (lambda: nn.GroupNorm(2, 2), (MILLION // 4, 2, 4)),
+    "batch norm": (lambda: nn.BatchNorm2d(2), (1, 2, 1000, 1000)), "conv": (lambda: nn.Conv2d(2, 2, 1), (1, 2, 1000, 1000)),
+    "transposed conv": (lambda: nn.ConvTranspose2d(2, 2, 1), (1, 2, 1000, 1000)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_bias_that_a_million_rows_share_gets_all_they_send(name):
+    make, shape = LAYERS[name]
+    np.testing.assert_allclose(gradients_of(make(), shape)["bias"], MILLION * TENTH, rtol=1e-5)
+
+
+def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole():
+    row, x = tinycv.tensor(np.zeros(2, np.float32), requires_grad=True), np.full((MILLION, 2), 0.1, np.float32)
+    (tinycv.tensor(x) + row).backward(tinycv.tensor(x))
+    np.testing.assert_allclose(row.grad.numpy(), MILLION * TENTH, rtol=1e-5)
+    first = tinycv.tensor(x, requires_grad=True)
+    first.cumsum(0).backward(tinycv.tensor(x))
+    np.testing.assert_allclose(first.grad.numpy()[0], MILLION * TENTH, rtol=1e-5)
+
+
+# ── the standard deviation of numbers whose squares leave the range of their dtype ───────────────────────
+
+@pytest.mark.parametrize("unit, dtype", [(1e-23, "float32"), (1e-37, "float32"), (1e20, "float32"), (1e37, "float32"),
+                                         (1e-200, "float64"), (1e200, "float64"), (1.0, "float32")])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_std_and_its_slope_know_no_unit(unit, dtype, axis, device):
+    x = tinycv.tensor(np.array([[1, 2], [1, 2]], dtype) * np.dtype(dtype).type(unit), requires_grad=True, device=device)
+    y = x.std(axis=axis)
+    y.sum().backward()
+    np.testing.assert_allclose(y.numpy() / unit, 0.5, rtol=1e-5)
+    n = 4 if axis is None else 2
+    np.testing.assert_allclose(x.grad.numpy(), np.array([[-1, 1], [-1, 1]]) / n, rtol=1e-5)

@@ -275,3 +275,49 @@ def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_
     with pytest.raises(ValueError, match=r"the .grad of a leaf of float32 and shape \(2, 2\) is"):
         (a * b).sum().backward()
     assert a.grad is None and b.grad is wrong
+
+
+# ── halves: gradients that meet are added in float32, and rounded once ───────────────────────────────────
+
+MEETING = {
+    "as it is": lambda x: x * 1.0, "spread": lambda x: x.expand((2, 3))[0], "a part of it": lambda x: x[:3],
+    "one by one": lambda x: tinycv.stack([x[0], x[1], x[2]]), "in float32": lambda x: x.astype("float32").astype("float16"),
+    "both": lambda x: tinycv.where(x > 0, x, x[::-1]),
+}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("inner", [False, True], ids=["leaf", "node"])
+@pytest.mark.parametrize("way", MEETING)
+def test_ones_that_meet_a_2048_in_a_gradient_of_halves_are_all_counted(way, inner, recorded, device):
+    leaf = tinycv.tensor(np.full(3, 0.5, np.float16), requires_grad=True, device=device)
+    x = leaf * 1.0 if inner else leaf
+    uses = tinycv.stack([MEETING[way](x) for _ in range(201)])
+    weights = np.array([[1.0]] * 200 + [[2048.0]], np.float32)      # the last comes first; in halves 2048 + 1 is 2048
+    loss = (uses.astype("float32") * tinycv.tensor(weights, device=device)).sum()
+    g, = tinycv.grad(loss, leaf, create_graph=recorded)
+    assert uses.dtype == g.dtype == np.float16 and (g.numpy() == 2248).all()
+
+
+def test_the_sum_of_a_single_half_that_is_used_often_is_whole_and_may_leave_the_range():
+    x = tinycv.tensor(np.float16(0.5), requires_grad=True)
+    total = x * 0.0
+    for _ in range(3000):
+        total = total + x * 1.0
+    total.backward()
+    assert x.grad.item() == 3000 and x.grad.dtype == np.float16
+    y = x * 40000.0 + x * 40000.0 - x * 40000.0                     # 80000 on the way is no half
+    assert tinycv.grad(y, x)[0].item() == 40000
+
+
+def test_the_weights_of_a_long_recurrent_network_of_halves_get_the_gradients_of_float32():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 8, 3)).astype(np.float16)
+    for kind in (tinycv.sequence.RNN, tinycv.sequence.GRU):
+        half, single = kind(3, 4).to("float16"), kind(3, 4)
+        single.load_state_dict(half.state_dict())
+        for layer in (half, single):
+            (layer(tinycv.tensor(x.astype(layer.weight_ih_l0.dtype)))[0] * 0.1).sum().backward()
+        for (name, p), q in zip(half.named_parameters(), single.parameters(), strict=True):
+            true = q.grad.numpy()
+            assert np.abs(p.grad.numpy() - true).max() < 0.005 * np.abs(true).max(), (kind.__name__, name)

@@ -197,6 +197,7 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``.
 
+    The largest deviation is the unit, so that no square leaves the dtype's range; it is a constant of the graph.
     differs: the squares are divided by n - ddof, and ddof is 0, where PyTorch's correction is 1.
     That of halves is calculated in float32 and rounded once.
     """
@@ -213,7 +214,12 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     degrees = ops.count(x.shape, axis) - ddof
     if degrees <= 0:
         return ops.sqrt(ops.var(x, axis, ddof, keepdims))           # NaN or infinity, and a gradient of NaN, as PyTorch
-    return ops.norm(centred, axis, keepdims) / degrees ** 0.5
+    away = bare(centred)
+    xp = backend.array_module(away)
+    unit = xp.abs(away).max(axis=axis, keepdims=True)
+    unit = xp.where(unit > 0, unit, 1.0)
+    size_of_unit = (unit if keepdims else xp.squeeze(unit, axis)) / degrees ** 0.5
+    return ops.norm(centred / unit, axis, keepdims) * size_of_unit
 
 
 def to(self: Tensor, target: Any) -> Tensor:

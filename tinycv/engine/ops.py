@@ -91,7 +91,7 @@ min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keep
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
 logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)),
                  x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims))
-norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt((x * x).sum(axis=axis, keepdims=keepdims))),
+norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt(sum_over(xp, x * x, axis, keepdims))),
             wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
 cumsum = op(halves_wide(lambda xp, x, axis=-1: _cumsum(xp, x, axis)),
@@ -127,7 +127,7 @@ all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))      # 
 
 matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: times(g, swapaxes(b)),          # two axes or more each
             b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
-einsum = op(halves_wide(lambda xp, *xs, subscripts="": xp.einsum(subscripts, *xs)),
+einsum = op(halves_wide(lambda xp, *xs, subscripts="": _einsum(xp, subscripts, xs)),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
 
 # ── no derivative: steps and choices ─────────────────────────────────────────────────────────────
@@ -240,8 +240,13 @@ def _subtrahend(y: Any) -> Any:
 
 
 def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
-    """Sums of integers are int64, as in ``sum``."""
-    return xp.cumsum(x, axis=axis, dtype="int64" if x.dtype.kind in "biu" else None)
+    """Sums of integers are int64, as in ``sum``. NumPy adds one term after the other, in which float32 would lose digits:
+    it is added in float64, as in PyTorch. CuPy adds in pairs."""
+    if x.dtype.kind in "biu":
+        return xp.cumsum(x, axis=axis, dtype="int64")
+    if xp is np and x.dtype == np.float32:
+        return np.cumsum(x, axis=axis, dtype="float64").astype(np.float32)
+    return xp.cumsum(x, axis=axis)
 
 
 def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
@@ -260,7 +265,7 @@ def _condition(xp: Any, c: Any) -> Any:
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)    # none has no maximum
     top = xp.where(xp.isfinite(top), top, 0.0)
-    total = xp.exp(x - top).sum(axis=axis, keepdims=True)
+    total = sum_over(xp, xp.exp(x - top), axis, True)
     with np.errstate(divide="ignore"):                              # log 0 = -inf is the right answer
         y = xp.log(total) + top
     return y if keepdims else xp.squeeze(y, axis)
@@ -313,6 +318,16 @@ def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     if len(b_shape) == 2 and a.ndim > 2:
         a, g = as_rows(a), as_rows(g)
     return times(swapaxes(a), g)
+
+
+def _einsum(xp: Any, subscripts: str, xs: tuple) -> Any:
+    """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where it is long."""
+    term, _, out = subscripts.partition("->")
+    if xp is not np or len(xs) > 1 or xs[0].dtype.kind != "f" or len(out) == len(term):
+        return xp.einsum(subscripts, *xs)
+    total = sum_over(xp, xs[0], tuple([i for i, letter in enumerate(term) if letter not in out]))
+    kept = [letter for letter in term if letter in out]
+    return total.transpose([kept.index(letter) for letter in out]) if out else total
 
 
 def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:

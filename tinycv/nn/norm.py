@@ -21,7 +21,7 @@ import numpy as np
 from tinycv.engine.arguments import shown, size, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
-from tinycv.engine.reduce import as_rows, dot_last, few, sum_last, sum_rows
+from tinycv.engine.reduce import MANY, as_rows, dot_last, few, sum_first, sum_last, sum_rows
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.module import Module
@@ -192,7 +192,9 @@ def images(xp, a, shape):
 
 def sums(xp, a):
     """(N, S, C) -> (N, C)."""
-    return a.sum(axis=1) if xp is not np else (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0]
+    if xp is not np:
+        return a.sum(axis=1)
+    return (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0] if a.shape[1] <= MANY else sum_first(a.transpose(1, 0, 2))
 
 
 @lru_cache(maxsize=64)
