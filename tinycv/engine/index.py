@@ -46,6 +46,8 @@ def plain_index(index: Any, array: Any) -> Any:
 
 def _part(index: Any) -> Any:
     """One member of an index."""
+    if type(index) is np.ndarray and index.dtype.kind in "iub":
+        return index
     if type(index) is slice:
         return _slice(index)
     if isinstance(index, PLAIN):

@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from tinycv.data.doors import kind_of
 from tinycv.engine import ops
-from tinycv.engine.arguments import number, shown, size, sizes
+from tinycv.engine.arguments import is_array, number, shown, size, sizes
 from tinycv.engine.backend import array_module, standard_normal
 from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.generative.inputs import answering, batch, every, finite, in_dtype_of, in_float32, is_number, numbers, within
@@ -60,9 +61,9 @@ class SDE:
         return in_dtype_of(x, scale * x + std * z)
 
     def prior(self, shape: tuple, like: Any) -> Any:
-        """Points of the noise at t = 1, N(0, std(1)² I), drawn where the array or module ``like`` is."""
-        if isinstance(like, str):
-            raise TypeError(f"SDE.prior: like is {shown(like)}; it must be an array, a Tensor or a Module")
+        """Points of the noise at t = 1, N(0, std(1)² I), drawn where ``like`` is: an array, a Tensor, numpy or cupy."""
+        if not (is_array(like) or isinstance(like, ModuleType)):
+            raise TypeError(f"SDE.prior: like is {shown(like)}; it must be an array, a Tensor, numpy or cupy")
         return self.marginal(1.0)[1] * standard_normal(sizes(shape, "SDE.prior: shape"), like)
 
     def log_prior(self, x: Any) -> Any:
