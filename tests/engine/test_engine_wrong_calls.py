@@ -249,7 +249,7 @@ def test_a_number_of_numpy_s_is_a_setting_as_python_s_is(kind):
 
 
 REDUCTIONS = ["sum", "mean", "var", "std", "max", "min", "norm", "logsumexp"]
-NO_AXES = [True, False, np.True_, "", "a", {}, [], [0], b"", 1.0, (True,), (0, True), ("",), int, 1j]
+NO_AXES = [True, False, np.True_, "", "a", {}, [], [True], b"", 1.0, (True,), (0, True), ("",), int, 1j]
 
 
 @pytest.mark.parametrize("axis", NO_AXES, ids=repr)

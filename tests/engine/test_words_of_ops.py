@@ -217,3 +217,22 @@ def test_shapes_by_name_and_axes_in_an_array():
     assert x.expand(shape=(3, 2, 2)).shape == (3, 2, 2)
     for axes in ((1, 0), [1, 0], np.array([1, 0])):
         assert x.transpose(axes).tolist() == x.transpose(axes=axes).tolist() == x.T.tolist()
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "std", "max", "min", "norm", "logsumexp"])
+def test_axes_may_be_a_list_as_in_pytorch(name):
+    x = Tensor(np.random.default_rng(0).normal(size=(2, 3, 4)))
+    function = getattr(tinycv, name)
+    for axes in ([0], [0, 2], [-1, np.int64(1)]):
+        assert (function(x, axis=axes).numpy() == function(x, axis=tuple(axes)).numpy()).all()
+    assert (tinycv.flip(x, [0, 2]).numpy() == x.numpy()[::-1, :, ::-1]).all()
+
+
+@pytest.mark.parametrize("axes", [(0,), [0], (0, 1)], ids=str)
+def test_some_ops_take_one_axis(axes):
+    x = tinycv.ones(2, 3)
+    calls = {"argmax": x.argmax, "argmin": x.argmin, "cumsum": x.cumsum, "swapaxes": lambda a: x.swapaxes(a, 1),
+             "stack": lambda a: tinycv.stack([x, x], a), "concatenate": lambda a: tinycv.concatenate([x, x], a)}
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{name}: axis1? is .*; it must be a whole number"):
+            call(axes)

@@ -17,6 +17,7 @@ from tinycv.engine.arguments import is_array, shown
 from tinycv.engine.backend import device_of
 
 LARGEST = int(sys.float_info.max)
+ONE_AXIS = "argmax", "argmin", "cumsum", "concatenate", "stack"
 MEANT = {"norm": "; it is the Euclidean norm, and takes no p", "max": "; tinycv.maximum compares two arrays",
          "min": "; tinycv.minimum compares two arrays"}             # where PyTorch's second argument is another
 RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
@@ -125,6 +126,8 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
             return f"{name} is {shown(value)}, which is larger than any float"
         if name == "keepdims" and not isinstance(value, (bool, np.bool)):
             return f"keepdims is {shown(value)}; it must be True or False"
+        if isinstance(value, tuple) and (name in ("axis1", "axis2") or name == "axis" and row.name in ONE_AXIS):
+            return f"{name} is {shown(value)}; it must be a whole number"
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:
             added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
             if found := wrong_axes(name, value, ndim + added):

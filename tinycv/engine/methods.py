@@ -29,7 +29,7 @@ from tinycv.engine import backend, errors, ops
 from tinycv.engine.arguments import NOT_SIZES, flag, is_array, listed, number, shown, size
 from tinycv.engine.door import device_named
 from tinycv.engine.index import plain_index, within
-from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand
+from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, option
 from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
 
 
@@ -205,8 +205,8 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     x = x if isinstance(x, Tensor) else operand(x, "std: x")
     if not is_array(x):
         raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
-    wrong = errors.wrong_axes("axis", axis, x.ndim) if axis is not None else ""
-    if wrong:
+    axis = None if axis is None else option(axis, "std", "axis")
+    if wrong := errors.wrong_axes("axis", axis, x.ndim) if axis is not None else "":
         raise ValueError(f"std: {wrong} (x has shape {x.shape})")
     if x.dtype == FLOAT16:                                          # x - mean may leave float16's range
         return astype(std(astype(x, np.float32), axis, ddof, keepdims), FLOAT16)

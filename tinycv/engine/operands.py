@@ -178,7 +178,8 @@ def option(value: Any, who: str, name: str) -> Any:
     if name == "keepdims":
         return flag(value, f"{who}: keepdims")
     try:
-        return tuple([axis_of(v) for v in value]) if isinstance(value, tuple) else axis_of(value)
+        several = isinstance(value, tuple) or isinstance(value, list) and value     # x.flip([0]), as PyTorch's
+        return tuple([axis_of(v) for v in value]) if several else axis_of(value)
     except TypeError:
         takes = "a whole number, a tuple of whole numbers or None"
         hint = MEANT.get(who, "") if name == "axis" else ""
