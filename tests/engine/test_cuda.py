@@ -140,6 +140,19 @@ def test_a_strip_that_starts_with_a_number_far_from_the_others(double, monkeypat
         assert max(worst(PAIRS[name], [x, option], "float32", {}) for x in (first, last)) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("name, options", [("layer_norm", []), ("group_norm", [2]), ("batch_standard", [5])])
+@pytest.mark.parametrize("lanes", [1, 32])
+def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(double, monkeypatch, name, options, lanes):
+    monkeypatch.setattr(WORLD, "lanes", lanes)
+    x = normal(5, 4)
+    x[0 if name == "layer_norm" else slice(None), :2] *= 1e25
+    y, *_, slope = values_and_gradients(PAIRS[name], [x, *options], "float32", "gpu:0", {})
+    read, *_, read_slope = values_and_gradients(PAIRS[name].definition, [x, *options], "float32", "cpu", {})
+    assert (np.isnan(y) == np.isnan(read)).all() and (np.isnan(slope) == np.isnan(read_slope)).all()
+    assert np.isnan(y).any() and np.isfinite(y).any()
+
+
 SHORT = {                                       # few rows: 32 threads that meet at every sum are slow
     "softmax": ([normal(2, 70)], {}), "log_softmax": ([normal(2, 70)], {}), "layer_norm": ([normal(2, 70), normal(70)], {}),
     "cross_entropy": ([normal(2, 70), np.array([69, 3])], {"label_smoothing": 0.1}), "gelu": ([normal(3, 70)], {}),

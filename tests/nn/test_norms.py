@@ -75,6 +75,31 @@ def test_without_running_statistics_the_batchs_are_used_always():
     assert (layer.eval()(x).numpy() == layer.train()(x).numpy()).all()
 
 
+WHOLE = {                                       # of 4 channels; at once, by definition, and in layers
+    "layer": F.layer_norm, "layer, by definition": PAIRS["layer_norm"].definition, **NORMS,
+    "batch, by definition": lambda x: PAIRS["batch_standard"].definition(x, x.size // 4)[0],
+    "batch, by running statistics": lambda x: F.batch_norm(x, Tensor(np.zeros(4, np.float32)).to(x.device), Tensor(
+        np.where(np.isfinite(x.numpy().var(axis=(0, 2, 3))), 1, np.inf).astype(np.float32)).to(x.device)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("far", [1e20, 1e30, 3e37])
+def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name, far, device):
+    x = RNG.normal(size=(2, 4, 3, 2)).astype(np.float32)
+    whole = WHOLE[name](Tensor(x, device=device)).numpy()
+    assert np.isfinite(whole).all()
+    where = (0, slice(0, 1), 0) if "layer" in name else (0, slice(0, 2)) if "group" in name else (slice(None), 0)
+    x[where] *= far
+    leaf = Tensor(x, device=device, requires_grad=True)
+    y = WHOLE[name](leaf)
+    y.backward(Tensor(RNG.normal(size=y.shape).astype(np.float32), device=device))
+    lost = np.zeros(x.shape, bool)
+    lost[where] = True
+    assert (np.isnan(y.numpy()) == lost).all() and np.isnan(leaf.grad.numpy()[lost]).all()
+
+
 @pytest.mark.parametrize("call, words", [
     (lambda: F.batch_norm(Tensor(np.ones((1, 3))), None, None, training=True), r"shape \(1, 3\) has 1 value a channel"),
     (lambda: F.group_norm(Tensor(np.ones((2, 5))), 2), "C a multiple of num_groups, 2"),

@@ -19,13 +19,13 @@ import numpy as np
 from tinycv.engine import state
 from tinycv.engine.arguments import choice, number, shown, size
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import all_reduce, sqrt
+from tinycv.engine.ops import all_reduce
 from tinycv.engine.reduce import few, sum_rows
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
 from tinycv.nn.module import Module
-from tinycv.nn.norm import each, images, per_channel, pixels, scaled, sums
+from tinycv.nn.norm import each, images, inverse_root, per_channel, pixels, scaled, sums
 
 
 @fused(whole="count")
@@ -38,7 +38,7 @@ def batch_standard(x: Any, count: int, weight: Any = None, bias: Any = None, eps
     mean = all_reduce(x.sum(axis=axes, keepdims=True)) / count      # (1, C, 1, 1)
     centred = x - mean
     var = all_reduce((centred * centred).sum(axis=axes, keepdims=True)) / count
-    return scaled(centred / sqrt(var + eps), weight, bias), mean.reshape((x.shape[1],)), var.reshape((x.shape[1],))
+    return scaled(centred * inverse_root(var + eps), weight, bias), mean.reshape((x.shape[1],)), var.reshape((x.shape[1],))
 
 
 def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
@@ -69,7 +69,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
 def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> Any:
     """``batch_norm`` by the running statistics."""
     mean, var = map(state.seen, running)
-    return scaled((x - per_channel(mean, x)) / sqrt(per_channel(var, x) + eps), weight, bias)
+    return scaled((x - per_channel(mean, x)) * inverse_root(per_channel(var, x) + eps), weight, bias)
 
 
 def _in_training(x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None) -> Any:
@@ -175,7 +175,8 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
 
     mean = all_reduce(over_batch(lambda at: a[at])) / count                             # (1, C)
     var = all_reduce(over_batch(lambda at: xp.square(centred(at)))) / count
-    scale = 1 / xp.sqrt(var + eps)
+    square = var + eps
+    scale = xp.sqrt(square) / square                                # as inverse_root
     slope, y = scale if weight is None else scale * weight, xp.empty_like(a)
     for at in cut:
         out = each(xp, xp.multiply, each(xp, xp.subtract, a[at], mean, out=y[at]), slope, out=y[at])

@@ -48,7 +48,7 @@ KERNEL from_common(Int channels, double count, double own, const A* total, A* me
 KERNEL to_scale(Int channels, double count, double eps, A* var, A* scale) {
     EACH_ENTRY(c, channels) {
         var[c] /= A(count);
-        scale[c] = 1 / sqrt(var[c] + A(eps));
+        scale[c] = inverse_root(var[c] + A(eps));
     }
 }
 

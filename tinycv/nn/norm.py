@@ -37,7 +37,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
     no argument here; LayerNorm takes a shape of several axes.
     """
     centred = x - x.mean(axis=-1, keepdims=True)                    # (..., D)
-    y = centred / sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
@@ -47,8 +47,14 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x. num_groups divides C."""
     rows = x.reshape(grouped(x, num_groups))                        # (N, G, C/G * H * W)
     centred = rows - rows.mean(axis=-1, keepdims=True)
-    y = centred / sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
+    y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
     return scaled(y.reshape(x.shape), weight, bias)
+
+
+def inverse_root(x: Any) -> Any:
+    """1 / √x as √x / x: NaN where x is infinite. There 1 / √x is 0, and a net whose squares left the range of their dtype
+    would go on with zeros, and learn nothing, without a word."""
+    return sqrt(x) / x
 
 
 def scaled(y: Any, weight: Any, bias: Any) -> Any:
@@ -151,7 +157,8 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     width = max(x.shape[-1], 1)                                     # of no features, there is no mean to divide for
     rows = as_rows(x)
     normal = rows - sum_last(xp, rows) * (1 / width)
-    scale = 1 / xp.sqrt(dot_last(xp, normal, normal) * (1 / width) + eps)
+    square = dot_last(xp, normal, normal) * (1 / width) + eps
+    scale = xp.sqrt(square) / square                                # as inverse_root
     normal *= scale
     y = normal.copy() if weight is None else normal * weight
     if bias is not None:
@@ -231,7 +238,8 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         part, out = a[at], y[at]
         mean[at] = over_group(sums(xp, part))
         each(xp, xp.subtract, part, mean[at], out=out)
-        scale[at] = 1 / xp.sqrt(over_group(sums(xp, out * out)) + eps)
+        square = over_group(sums(xp, out * out)) + eps
+        scale[at] = xp.sqrt(square) / square                        # as inverse_root
         each(xp, xp.multiply, out, scale[at] if weight is None else scale[at] * weight, out=out)
         if bias is not None:
             each(xp, xp.add, out, bias[None], out=out)

@@ -70,6 +70,8 @@ __device__ Int group_of(const Share& my, Int by_image, Int own) {
     return my.image * by_image + unsigned(my.channel) / unsigned(own);      // 64 bits would take many times as long
 }
 
+__device__ A inverse_root(A x) { return sqrt(x) / x; }              // NaN of infinity: see norm.py
+
 __device__ Int size_of(const Images& of, Int s) { return s + 1 < of.strips ? of.strip : of.pixels - s * of.strip; }
 """
 
@@ -86,7 +88,7 @@ template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const 
         const A off = (MOST ? held[k] : A(x[j])) - mean;
         square += off * off;
     }
-    const A scale = 1 / sqrt(sum(square) / width + eps);
+    const A scale = inverse_root(sum(square) / width + eps);
     EACH_HELD(k, j, width)
         y[j] = T(((MOST ? held[k] : A(x[j])) - mean) * scale * (weight ? A(weight[j]) : A(1)) + (bias ? A(bias[j]) : A(0)));
     if (threadIdx.x == 0) { *mean_of = mean; *scale_of = scale; }
@@ -174,7 +176,7 @@ KERNEL group_moments(Images of, Int groups, double eps, const A* found, A* means
             square += in[s * apart + of.channels + c] + off * off * size_of(of, s);
         }
         square = sum(square) / (own * of.pixels);
-        if (threadIdx.x == 0) { means[row] = mean; scales[row] = 1 / sqrt(square + A(eps)); }
+        if (threadIdx.x == 0) { means[row] = mean; scales[row] = inverse_root(square + A(eps)); }
     }
 }
 
