@@ -447,3 +447,18 @@ def good_calls():
     pytest.param(*call, id=f"{call[2]}-{i}") for i, call in enumerate(good_calls())])
 def test_no_wrong_call_of_an_op_ends_in_a_riddle(function, good, name):
     assert not riddles(lambda **named: function(*named.values()), good, name, *["pow"][:name == "power"])
+
+
+COUNTED = {"**": lambda a, b: a ** b, "//": lambda a, b: a // b, "%": lambda a, b: a % b}
+
+
+@pytest.mark.parametrize("symbol", COUNTED)
+@pytest.mark.parametrize("other", [1, 2, 200, True, np.array([True, True]), np.array(True)], ids=repr)
+def test_powers_and_quotients_of_bools_are_int64(symbol, other, device):
+    x = Tensor(np.array([True, False]), device=device)
+    y = COUNTED[symbol](x, Tensor(other, device=device) if isinstance(other, np.ndarray) else other)
+    assert y.dtype == np.int64
+    other = other.astype(int) if isinstance(other, np.ndarray) else int(other)
+    assert (y.numpy() == COUNTED[symbol](np.array([1, 0]), other)).all()
+    small = Tensor(np.array([1, 2], np.int8), device=device)
+    assert COUNTED[symbol](x, small).dtype == np.int8 and (x * x).dtype == (x + x).dtype == bool

@@ -2,6 +2,7 @@
 nonsense that must not pass in silence."""
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -236,3 +237,67 @@ def test_some_ops_take_one_axis(axes):
     for name, call in calls.items():
         with pytest.raises(TypeError, match=rf"^{name}: axis1? is .*; it must be a whole number"):
             call(axes)
+
+
+INDICES = {"rows and columns": ([0, 1], [0, 1, 1]), "a mask and rows": (np.array([True, True]), np.array([0, 1, 1])),
+           "matrices": (np.zeros((2, 3), int), np.zeros((3, 2), int))}
+
+
+@pytest.mark.parametrize("index", INDICES)
+def test_arrays_in_an_index_that_do_not_go_together_are_named_when_read_and_when_written(index, device):
+    x, index = Tensor(np.ones((2, 2)), device=device), INDICES[index]
+    with pytest.raises(IndexError, match=r"getitem: the arrays in the index choose entries of shapes \(2,.* and \(3,"):
+        x[index]
+    if device == "cpu":
+        with pytest.raises(IndexError, match=r"value is 1: the arrays in the index choose .* \(2,.* and \(3,"):
+            x[index] = 1
+
+
+@pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.row.inputs in (["x"], ["a", "b"])))
+def test_an_op_that_bools_do_not_have_says_how_to_make_numbers_of_them(name):
+    if name in ("remainder", "floor_divide"):
+        values = [Tensor(np.ones(2, bool))] * 2
+    else:
+        values = [Tensor(np.ones((2, 2), bool))] * len(OPS[name].row.inputs)
+    try:
+        OPS[name](*values)
+    except (TypeError, ValueError, IndexError) as error:
+        assert "x.astype(tinycv.int64) makes numbers" in str(error) or "shape" in str(error), name
+
+
+def test_the_sign_of_bools_is_refused_in_words():
+    with pytest.raises(TypeError, match="sign: bools have no sign, and x.astype"):
+        tinycv.sign(Tensor(np.ones(2, bool)))
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: tinycv.pad(square(), -1), "pad: width is -1; it must not be negative"),
+    (lambda: tinycv.pad(square(), ((1, 2), (0, -2))), "pad: width is .*; it must not be negative"),
+    (lambda: tinycv.pad(square(), (1, 2, 3)), "pad: width is .*a pair for each axis of x, which has 2"),
+    (lambda: tinycv.pad(square(), 1.5), "pad: width is 1.5; it must be a whole number"),
+    (lambda: Tensor([1.0]).unsqueeze(3), "axis is 3; the result has 2 axes, so it must lie between -2 and 1"),
+    (lambda: tinycv.stack([Tensor([1.0])], axis=5), "axis is 5; the result has 2 axes, so it must lie between -2 and 1"),
+    (lambda: square().sum(axis=5), "axis is 5; with 2 axes it must lie between -2 and 1"),
+    (lambda: pow(square(), 2, 3), "pow: a third argument, 3, was given"),
+    (lambda: divmod(square(), "a"), "b is 'a'; it must be a Tensor"),
+    (lambda: divmod("a", square()), "a is 'a'; it must be a Tensor"),
+    (lambda: math.trunc(square()), "trunc: a tensor of shape"),
+    *[(lambda name=name: getattr(np, name)(square()), rf"{name}: there is no argument .*out; .* write x.{name}\(\)")
+      for name in ("sum", "mean", "max", "min", "std", "var")],
+    (lambda: square().std(dim=0), "std: there is no argument dim; it takes x, axis, ddof, keepdims$")])
+def test_what_is_wrong_is_said_and_what_to_do(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
+
+
+@pytest.mark.parametrize("a, b", [(7.5, 2.0), (-7.5, 2.0), ([7.0, -7.0], [2.0, 3.0]), (7, [2, 3])], ids=repr)
+def test_divmod_is_the_quotient_and_the_remainder_as_numpys(a, b):
+    a, b = (np.asarray(v) if isinstance(v, list) else v for v in (a, b))
+    left = Tensor(a) if isinstance(a, np.ndarray) else a
+    right = Tensor(b) if isinstance(b, np.ndarray) or left is a else b
+    for got, true in zip(divmod(left, right), np.divmod(a, b), strict=True):
+        assert isinstance(got, Tensor) and (got.numpy() == true).all()
+
+
+def test_trunc_goes_towards_0():
+    assert [math.trunc(Tensor(v)) for v in (2.7, -2.7, 3)] == [2, -2, 3]

@@ -15,11 +15,13 @@ import numpy as np
 
 from tinycv.engine.arguments import is_array, shown
 from tinycv.engine.backend import device_of
+from tinycv.engine.index import clash as clash_of_index
 
 LARGEST = int(sys.float_info.max)
 ONE_AXIS = "argmax", "argmin", "cumsum", "concatenate", "stack"
 MEANT = {"norm": "; it is the Euclidean norm, and takes no p", "max": "; tinycv.maximum compares two arrays",
          "min": "; tinycv.minimum compares two arrays"}             # where PyTorch's second argument is another
+TO_NUMBERS = "and x.astype(tinycv.int64) makes numbers of them"
 RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
     "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
     "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
@@ -48,14 +50,17 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
     shapes = [a.shape for a in arrays]
     if row.name == "matmul" and len(shapes) == 2 and isinstance(error, ValueError):
         return ValueError(said + unmultipliable(*shapes))
-    clash = broadcast_clash(shapes)
-    if "broadcast" in str(error) and clash:
+    if "broadcast" in str(error) and (clash := broadcast_clash(shapes)):
         return ValueError(said + clash)
+    if "broadcast" in str(error) and (clash := clash_of_index(options.get("index"))):
+        return kind_of(error)(said + clash)
     words, values = in_words(error), (*args, *options.values())
     if str(error).startswith(said) and not is_riddle(words, values):
         return kind_of(error)(str(error))                           # an op's own words, which say it all
-    reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or (
-        "it does not take these inputs" if is_riddle(words, values) else words)
+    if is_riddle(words, values):
+        bools = "did not contain a loop" in str(error) and any(a.dtype.kind == "b" for a in arrays)
+        words = f"bools have no {row.name}, {TO_NUMBERS}" if bools else "it does not take these inputs"
+    reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or words
     if not arrays and not {"axis", "axis1", "axes", "shape", "index"}.isdisjoint(getattr(row, "options", ())):
         reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
     given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
@@ -74,7 +79,7 @@ def in_words(error: Exception) -> str:
     lacking = {"subtract": "difference; a != b says where they differ", "negative": "negative; ~x says not x"}
     for word, instead in lacking.items():
         if f"boolean {word}" in str(error):
-            return f"bools have no {instead}, and x.astype(tinycv.int64) makes numbers of them"
+            return f"bools have no {instead}, {TO_NUMBERS}"
     return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
 
 
@@ -112,7 +117,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     if twice := unknown.intersection(getattr(row, "inputs", ())):
         return f"{', '.join(sorted(twice))} was given twice, by position and by name"
     if unknown:
-        return f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join([*row.inputs, *row.options])}"
+        return unknown_arguments(unknown, row.name, [*row.inputs, *row.options])
     if not getattr(row, "variadic", True) and len(args) != len(row.inputs):
         return f"{len(args)} inputs were given; it takes {', '.join([*row.inputs, *row.options])}"
     if not arrays:
@@ -130,11 +135,13 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
             return f"{name} is {shown(value)}; it must be a whole number"
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:
             added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
-            if found := wrong_axes(name, value, ndim + added):
+            if found := wrong_axes(name, value, ndim + added, f"the result has {ndim + added} axes, so" if added else ""):
                 return found + MEANT.get(row.name, "")
             if name == "axes" and (len(value) if isinstance(value, tuple) else 1) != ndim:
                 return (f"axes is {shown(value)}; it must name each of the {ndim} axes once, and x.swapaxes(0, 1) "
                         "exchanges two")
+        if name == "width" and (found := wrong_width(value, ndim)):
+            return found
         if name == "shape" and row.name in ("reshape", "expand"):
             hint = "; -1 stands for no size here" if (
                 row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
@@ -149,14 +156,37 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     return ""
 
 
-def wrong_axes(name: str, value: Any, ndim: int) -> str:
-    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where nothing is."""
+def unknown_arguments(unknown: Any, name: str, known: list) -> str:
+    """What to say of arguments that a function does not know. np.sum(x) calls x.sum with ``out``."""
+    said = f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
+    of_numpy = not {"out", "dtype"}.isdisjoint(unknown)
+    return said + (f". If NumPy passed it, as np.{name}(x) does, write x.{name}()" if of_numpy else "")
+
+
+def wrong_width(value: Any, ndim: int) -> str:
+    """What is wrong with the widths of padding for an array with ``ndim`` axes; empty where nothing is."""
+    try:
+        widths = np.broadcast_to(np.asarray(value), (ndim, 2))
+    except ValueError:
+        widths = np.zeros(0)
+    if widths.dtype.kind not in "iu":
+        return (f"width is {shown(value)}; it must be a whole number, a pair of them (before, after), or such a pair for "
+                f"each axis of x, which has {ndim}")
+    if (widths < 0).any():
+        return f"width is {shown(value)}; it must not be negative: a slice, as x[1:-1], takes entries away"
+    return ""
+
+
+def wrong_axes(name: str, value: Any, ndim: int, of: str = "") -> str:
+    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where nothing is. of: whose
+    axes they are."""
     axes = value if isinstance(value, tuple) else (value,)
     if not all(map(is_whole, axes)):
         return f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
     if not all(-ndim <= int(a) < ndim for a in axes):
+        of = of or f"with {ndim} axes"
         return f"{name} is {shown(value)}; " + (
-            f"with {ndim} axes it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
+            f"{of} it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
     return f"{name} is {shown(value)}; it names an axis twice" if len({int(a) % ndim for a in axes}) < len(axes) else ""
 
 

@@ -92,11 +92,26 @@ def within(index: np.ndarray, size: int) -> None:
         raise IndexError(f"index {low if low < -size else high} is out of range for an axis of size {size}")
 
 
+def clash(index: Any) -> str:
+    """Why the arrays of an index do not go together; empty where they do."""
+    parts = index if isinstance(index, tuple) else (index,)
+    arrays = [i for i in parts if getattr(i, "ndim", 0)]
+    shapes = [(int(i.sum()),) if i.dtype.kind == "b" else i.shape for i in arrays]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        return (f"the arrays in the index choose entries of shapes {' and '.join(map(str, shapes))}, which do not "
+                "broadcast; for every row with every column write x[rows][:, columns]")
+    return ""
+
+
 def not_written(error: Exception, array: Any, *given: Any) -> str:
     """Why a write into an array was refused: the index, the shapes or the dtypes. given: (index, value) or (value,)."""
     if isinstance(error, IndexError):
         if str(error).startswith("only integers"):
             return "the index is no place of x"
+        if "broadcast" in str(error) and (found := clash(given[0])):
+            return found
         return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
     if not getattr(array.flags, "writeable", True):
         return "its memory is read-only, as that of x.expand(shape) and of some arrays is; write into a copy"

@@ -54,6 +54,19 @@ def power(a: Any, b: Any) -> Any:
     return ops.power(a, b)
 
 
+def _power_operator(self: Tensor, other: Any, modulo: Any = None) -> Any:
+    """self ** other, and pow(self, other); pow's third argument is refused."""
+    if modulo is not None:
+        raise TypeError(f"pow: a third argument, {shown(modulo)}, was given; a Tensor has no power modulo a number, write "
+                        "x ** y % m")
+    return _raised(self, other)
+
+
+def divmod_of(a: Any, b: Any) -> tuple:
+    """(a // b, a % b)"""
+    return ops.floor_divide(a, b), ops.remainder(a, b)
+
+
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join along an existing axis."""
     return ops.concatenate(*_several("concatenate", tensors), axis=axis)
@@ -194,13 +207,15 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
         raise ValueError(f"einsum: {shown(subscripts)}: the result names {listed(stray)}, which no operand has")
 
 
-def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
+def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False, **unknown: Any) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root of ``var``.
 
     The largest deviation is the unit, so that no square leaves the dtype's range; it is a constant of the graph.
     differs: the squares are divided by n - ddof, and ddof is 0, where PyTorch's correction is 1.
     That of halves is calculated in float32 and rounded once.
     """
+    if unknown:
+        raise TypeError(f"std: {errors.unknown_arguments(unknown, 'std', ['x', 'axis', 'ddof', 'keepdims'])}")
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
     x = x if isinstance(x, Tensor) else operand(x, "std: x")
     if not is_array(x):
@@ -348,6 +363,7 @@ BINARY = {                                                  # __add__, __radd__ 
     "floordiv": ("//", ops.floor_divide), "mod": ("%", ops.remainder), "pow": ("**", power),
     "and": ("&", ops.bitwise_and), "or": ("|", ops.bitwise_or), "xor": ("^", ops.bitwise_xor),
 }
+_raised = _operator(power, "__rpow__")
 ORDERS = {"gt": ("lt", ops.greater), "ge": ("le", ops.greater_equal), "lt": ("gt", ops.less), "le": ("ge", ops.less_equal)}
 OPERATORS = {
     **{f"__{name}__": _operator(function, f"__r{name}__") for name, (_, function) in BINARY.items()},
@@ -355,6 +371,8 @@ OPERATORS = {
     **{f"__i{name}__": _augmented(f"{symbol}=", f"__i{name}__", function)
        for name, (symbol, function) in BINARY.items()},
     **{f"__{name}__": _operator(function, f"__{mirrored}__") for name, (mirrored, function) in ORDERS.items()},
+    "__pow__": _power_operator,
+    "__divmod__": _operator(divmod_of, "__rdivmod__"), "__rdivmod__": _operator(divmod_of, "__divmod__", turned=True),
     "__matmul__": _operator(matmul, "__rmatmul__"),
     "__rmatmul__": _operator(matmul, "__matmul__", turned=True),
     "__eq__": _same(ops.equal), "__ne__": _same(ops.not_equal), "__contains__": _contains,

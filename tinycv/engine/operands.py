@@ -7,7 +7,7 @@
     integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large; uint64 beside
                                     signed integers is refused, as no integer dtype holds both
     a Python integer beside them    takes their dtype, and is refused where that cannot hold it
-    sums of integers and bools      are int64, as PyTorch's
+    sums of integers and bools      are int64, as PyTorch's; so are powers, // and % of bools (NumPy's would be int8)
     float16                         is summed in float32, and answered in float16; a number beside it that float16 does
                                     not hold exactly (1e5, 1e-8) is not rounded first: only the result is
 
@@ -33,6 +33,7 @@ from tinycv.engine.tensor import Tensor, as_array
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
 NUMBERS = "exponent", "value", "low", "high"        # options that are numbers: see ``setting``
+COUNTING = "pow", "power", "floor_divide", "remainder"                 # of bools they are numbers
 FITTING = "value", "exponent"          # options that take the dtype of integers beside them; a bound of clip need not
 
 
@@ -52,6 +53,8 @@ def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
     numbers = [v for v in (options.get(name) for name in row.numbers) if isinstance(v, float)]
     dtype = common([a for a, yes in zip(arrays, counts, strict=True) if yes] + numbers, row.real)
     if dtype is None:
+        if row.name in COUNTING and {a.dtype.char for a in arrays if hasattr(a, "dtype")} == {"?"}:
+            arrays = [a.astype(np.int64) if hasattr(a, "dtype") else a for a in arrays]
         refuse_what_does_not_fit(row.name, [a for a, yes in zip(arrays, counts, strict=True) if yes], {
             **dict(zip(names, arrays, strict=False)), **{name: options[name] for name in row.numbers if name in FITTING}})
         return arrays, row.forward

@@ -16,6 +16,7 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import trunc
 from operator import index as whole_number
 from typing import Any
 
@@ -43,6 +44,10 @@ class Tensor(Holder):
     dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects, text, dates).
     requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
     device: "cpu", "gpu" or "gpu:1"; None leaves the data where it is.
+
+    differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's elementwise functions
+    refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because array * tensor has to ask the Tensor and not
+    NumPy: write tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
@@ -170,6 +175,9 @@ class Tensor(Holder):
 
     def __bool__(self) -> bool:
         return bool(self._one("bool"))
+
+    def __trunc__(self) -> int:
+        return self._whole("trunc", trunc)
 
     def __round__(self, digits: int | None = None) -> Any:
         whole = hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
