@@ -28,7 +28,7 @@ CALLS = {
     "split": (tinycv.split, {"x": X, "sections": 1, "axis": 0}, "split"),
     "take_along_axis": (tinycv.take_along_axis, {"x": X, "index": np.array([[0], [1]]), "axis": 1}, "take_along_axis",
                         "getitem", "out of range for an axis"),
-    "to": (lambda target: X.to(target), {"target": "float32"}, "unknown device or dtype"),
+    "to": (lambda target: X.to(target), {"target": "float32"}, DTYPE, "unknown device or dtype"),
     "astype": (lambda dtype: X.astype(dtype), {"dtype": "float32"}, DTYPE),
 }
 
