@@ -29,8 +29,8 @@ def of(x, names):
 
 @given(chains, st.sampled_from(sorted(WRITES)), st.booleans())
 def test_a_write_through_any_chain_of_views_is_noticed(names, write, learns):
-    x = Tensor(np.ones((4, 3), np.float32), requires_grad=learns)
-    w = Tensor(np.ones((4, 3), np.float32), requires_grad=True)
+    x = Tensor(np.ones((12, 3), np.float32), requires_grad=learns)
+    w = Tensor(np.ones((12, 3), np.float32), requires_grad=True)
     loss = (x * w).sum()
     with no_grad():
         WRITES[write](of(x, names))

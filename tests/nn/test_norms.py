@@ -85,7 +85,7 @@ WHOLE = {                                       # of 4 channels; at once, by def
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 @pytest.mark.parametrize("name", WHOLE)
-@pytest.mark.parametrize("far", [1e20, 1e30, 3e37])
+@pytest.mark.parametrize("far", [1e22, 1e30, 3e37])
 def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name, far, device):
     x = RNG.normal(size=(2, 4, 3, 2)).astype(np.float32)
     whole = WHOLE[name](Tensor(x, device=device)).numpy()

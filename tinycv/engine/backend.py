@@ -205,7 +205,7 @@ def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype
         raise TypeError(f"{who}: dtype is {shown(dtype)}; noise is of floats, so it must be float32, float64 or float16")
     dtype = found
     drawn = dtype if dtype == np.float64 else np.dtype(np.float32)      # the generators know these two only
-    if not (is_array(like) or like is np or like is sys.modules.get("cupy")):
+    if not (is_array(like) or like is np or like is sys.modules.get("cupy", np)):
         raise TypeError(f"{who}: like is {shown(like)}; it must be an array, numpy or cupy")
     if isinstance(like, ModuleType):
         device = "cpu" if like is np else f"gpu:{like.cuda.Device().id}"
