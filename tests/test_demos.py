@@ -12,6 +12,7 @@ import pytest
 from tinycv.demo import WITH_HALF
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))                   # demos is no part of the installed package
 DEMOS = sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
 # Runs a demo on the strict double of CuPy, as if it were a GPU: sys.argv is the demo and its flags.
 ON_THE_DOUBLE = "import sys, runpy, cupy_double; cupy_double.install(); sys.argv = sys.argv[1:]; " \

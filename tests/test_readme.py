@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))                   # demos is no part of the installed package
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
