@@ -143,10 +143,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         if name == "width" and (found := wrong_width(value, ndim)):
             return found
         if name == "shape" and row.name in ("reshape", "expand"):
-            hint = "; -1 stands for no size here" if (
-                row.name == "expand" and isinstance(value, tuple) and -1 in value) else ""
-            return (f"an array of shape {shape}, which holds {arrays[0].size} numbers, does not fit into "
-                    f"shape={shown(value)}{hint}")
+            return wrong_shape(row.name, value, arrays[0])
     if row.name in ("concatenate", "stack") and (
             found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))):
         return found
@@ -154,6 +151,13 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
                 "to choose from")
     return ""
+
+
+def wrong_shape(name: str, value: Any, array: Any) -> str:
+    """What to say of a shape that an array does not take."""
+    unsized = name == "expand" and isinstance(value, tuple) and -1 in value
+    return (f"an array of shape {array.shape}, which holds {array.size} numbers, does not fit into "
+            f"shape={shown(value)}" + ("; -1 stands for no size here" if unsized else ""))
 
 
 def unknown_arguments(unknown: Any, name: str, known: list) -> str:

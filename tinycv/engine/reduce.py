@@ -7,7 +7,7 @@ product with a vector of ones is the same sum by BLAS, several times faster at t
 NumPy adds pairwise along the axis that is fastest in memory, and one term after the other along all others. There float32
 loses a digit with every tenfold of terms, and from 16,777,216 on it stops counting. So long sums along other axes are
 added in blocks: the sums within blocks of TERMS rows, then the sum of these sums, and so on. A sum of a million equal
-terms is then right to 5e-6, and narrow arrays take a tenth of NumPy's time or less.
+terms is then right to 5e-6.
 """
 
 from __future__ import annotations

@@ -210,15 +210,7 @@ class Crew:
 
         Raises what the first of them raised, after all have ended. weights: see Member.
         """
-        if not isinstance(works, Sequence) or not 0 < len(works) <= self.size:
-            raise TypeError(f"Crew.run: works is {arguments.shown(works)}; it must be a list of 1 to {self.size} functions")
-        for i, work in enumerate(works):
-            arguments.function(work, f"Crew.run: works[{i}]")
-        if weights is not None and (not isinstance(weights, Sequence) or len(weights) != len(works)):
-            raise TypeError(f"Crew.run: weights is {arguments.shown(weights)}; it must be None or a list of {len(works)} "
-                            "numbers, one for each of the works")
-        for i, weight in enumerate(weights or ()):
-            arguments.number(weight, f"Crew.run: weights[{i}]")
+        self._refuse_odd(works, weights)
         if len(works) == 1:
             return [works[0]()]
         if member.get() is not None:
@@ -246,6 +238,18 @@ class Crew:
         if failed:                                      # who was left waiting only echoes another's error, if there is one
             raise min(failed, key=lambda job: job.me.rank in meeting.stranded).error
         return [job.result for job in jobs]
+
+    def _refuse_odd(self, works: Any, weights: Any) -> None:
+        """TypeError for works or weights that ``run`` does not take."""
+        if not isinstance(works, Sequence) or not 0 < len(works) <= self.size:
+            raise TypeError(f"Crew.run: works is {arguments.shown(works)}; it must be a list of 1 to {self.size} functions")
+        for i, work in enumerate(works):
+            arguments.function(work, f"Crew.run: works[{i}]")
+        if weights is not None and (not isinstance(weights, Sequence) or len(weights) != len(works)):
+            raise TypeError(f"Crew.run: weights is {arguments.shown(weights)}; it must be None or a list of {len(works)} "
+                            "numbers, one for each of the works")
+        for i, weight in enumerate(weights or ()):
+            arguments.number(weight, f"Crew.run: weights[{i}]")
 
     def _end_the_batch(self) -> None:
         """Of a batch that was left early, by Ctrl-C for instance: wait until no thread is at it.
