@@ -188,7 +188,7 @@ def wrong_axes(name: str, value: Any, ndim: int, of: str = "") -> str:
     if not all(map(is_whole, axes)):
         return f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
     if not all(-ndim <= int(a) < ndim for a in axes):
-        of = of or f"with {ndim} axes"
+        of = of or ("with 1 axis" if ndim == 1 else f"with {ndim} axes")
         return f"{name} is {shown(value)}; " + (
             f"{of} it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
     return f"{name} is {shown(value)}; it names an axis twice" if len({int(a) % ndim for a in axes}) < len(axes) else ""
