@@ -1,7 +1,7 @@
 """Can CuPy capture work once, as a CUDA graph, and launch it as one?     python -m benchmarks.capture     (in `session` too)
 
 A training step of a small model is hundreds of launches, and Python needs longer for each than the GPU does. tinycv.captured
-(tinycv/engine/capture.py) makes one launch of them. Here its parts are tried alone: elementwise work, reductions and our
+(tinycv/gpu/capture.py) makes one launch of them. Here its parts are tried alone: elementwise work, reductions and our
 kernels, random numbers, CuPy's product, which CuPy 14.2 refuses ("calling cuBLAS API during stream capture is currently
 unsupported"), the same product asked of cuBLAS past CuPy, and training steps.
 

@@ -17,7 +17,7 @@ from benchmarks.peaks import bandwidth, compute_peak, standing
 from benchmarks.report import compared, ratio
 from benchmarks.statistics import crossings, exponent
 from benchmarks.tables import curves
-from tinycv.draw import BAD, GOOD, INK, LINES, PALE, figure, save
+from tinycv.show.draw import BAD, GOOD, INK, LINES, PALE, figure, save
 
 PAGE = 40                                       # bars on one picture
 MARKS = "os^Dv*P"

@@ -21,17 +21,17 @@ from benchmarks.tasks import Gan, Task
 
 def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True,
               half: bool = False, captured: bool = False) -> Work:
-    """split: the batch is cut into a part for each core (tinycv.parallel). wait: for the device, in every call.
+    """split: the batch is cut into a part for each core (tinycv.training.parallel). wait: for the device, in every call.
     half: in float16, with master weights and a scaled loss. captured: the step is a CUDA graph from its fourth call on."""
     import tinycv
-    from tinycv.half import Half
+    from tinycv.training.half import Half
     lib = tinycv_parts()
     model, examples = networks.build(lib, task).to(device), task.examples()
     batch = [tinycv.Tensor(a, device=device) for a in examples]
     adam = partial(tinycv.optim.Adam, lr=LR)
     group = None
     if split:
-        from tinycv import parallel
+        from tinycv.training import parallel
         group = parallel.threads(threads())
         group.__enter__()                                           # for as long as this process lives
     there_and_back = group.backward if group else backward

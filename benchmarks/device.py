@@ -112,5 +112,5 @@ def same_tf32() -> None:
     """PyTorch rounds factors to TF32 where tinycv does: its own default differs between products and convolutions."""
     import torch
 
-    from tinycv.engine.gemm import tf32_allowed
+    from tinycv.gpu.gemm import tf32_allowed
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32_allowed()

@@ -124,4 +124,4 @@ def signed(records: list[Record]) -> str:
     passed = "passed" if not tests["failed"] else "FAILED"
     place, sizes = last["environment"], f"{len(records)} sessions, the last one"
     return ("Medians, each library in a process of its own, taking turns; intervals of 95 %; **bold**: slower beyond doubt. "
-            f"TF32 off. tests/gpu {passed} in the session. {sizes}: {machine(place)}; {place['when'][:10]}.")
+            f"TF32 off. tests/card {passed} in the session. {sizes}: {machine(place)}; {place['when'][:10]}.")

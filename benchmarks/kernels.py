@@ -7,8 +7,7 @@ bytes do, and the digits' in between. The optimisers' rows change all parameters
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -34,8 +33,16 @@ def rows(quick: bool = False) -> list[Row]:
 
 def with_kernel() -> list[str]:
     """The pairs that have a CUDA kernel of their own, and the two that share convolution's."""
+    from tinycv.engine.dispatch import member
     from tinycv.engine.fused import PAIRS
-    return [*(name for name, pair in PAIRS.items() if pair.run_on_gpu), "conv2d", "conv_transpose2d"]
+    return [*(name for name, pair in PAIRS.items() if member(pair.place)), "conv2d", "conv_transpose2d"]
+
+
+def places() -> list[str]:
+    """Where the CUDA members of pairs, convolutions and optimisers are found: see tinycv/engine/dispatch.py."""
+    from tinycv.engine.fused import PAIRS
+    maps = [f"conv_kernel.{name}" for name in ("forward", "to_input", "to_weight")]
+    return [*(pair.place for pair in PAIRS.values()), *maps, "adam.adam", "adam.adamw"]
 
 
 def pair(name: str, label: str, size: Size) -> Row:
@@ -61,22 +68,10 @@ def optimiser(label: str, shapes: list[tuple]) -> Row:
         bytes=7.0 * 4 * sum(a.size for a in normal(*shapes)))
 
 
-@contextmanager
-def array_calls() -> Iterator[None]:
+def array_calls() -> AbstractContextManager:
     """Inside, no pair, convolution or optimiser takes its CUDA kernel: CuPy runs what NumPy runs."""
-    from tinycv import optim
-    from tinycv.engine.fused import PAIRS
-    from tinycv.nn import conv, conv_kernel
-    changes = [*((pair, "run_on_gpu", None) for pair in PAIRS.values()), (conv, "conv_cuda", conv_kernel),
-               (optim.Adam, "run_on_gpu", None), (optim.AdamW, "run_on_gpu", None)]
-    patches = [mock.patch.object(*change) for change in changes]
-    for patch in patches:
-        patch.start()
-    try:
-        yield
-    finally:
-        for patch in patches:
-            patch.stop()
+    from tinycv.engine import dispatch
+    return mock.patch.dict(dispatch.OVERRIDES, dict.fromkeys(places()))
 
 
 def by_arrays(kernel: bool, work: Work) -> Waited:

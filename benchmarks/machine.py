@@ -23,7 +23,7 @@ VECTORS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "a
 
 def environment() -> dict[str, Any]:
     """What the figures depend on, of this process. Each contender adds its own: ``about``."""
-    from tinycv import doctor
+    from tinycv.show import doctor
     settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith(TELLING) and name != SILENT}
     return {**doctor.report(), "instructions": instructions(), "clock": clock(), "settings": settings,
             "commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain")), "load": load(),

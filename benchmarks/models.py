@@ -1,6 +1,6 @@
 """The suite "models": whole models, trained and used, by tinycv and by what one would pick instead.
 
-"tinycv" is the way that its manual recommends for the model: the batch in a part for each core (tinycv.parallel), or
+"tinycv" is the way that its manual recommends for the model: the batch in a part for each core (tinycv.training.parallel), or
 whole where parts do not pay (is_split). The other way has a row too, so that the advice can be checked. A training step
 is forward, backward and Adam. PyTorch is at its best: all cores, its fused Adam, its own attention and LSTM, for
 convolutions both layouts of memory, and torch.compile, which takes a minute of compiling a row, in a group of its own:

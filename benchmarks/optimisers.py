@@ -36,7 +36,7 @@ def by_kernel(shapes: list[tuple], device: str = "cpu") -> Work:
 def by_definition(shapes: list[tuple]) -> Work:
     from tinycv import Tensor
     from tinycv.nn import Parameter
-    from tinycv.optim import adamw
+    from tinycv.optim.adam import adamw
     params, state, steps = [Parameter(a) for a in normal(*shapes)], [[0.0, 0.0] for _ in shapes], [0]
 
     def step() -> None:

@@ -5,7 +5,7 @@
 
 The parts, the most telling first; PARTS below says how many seconds each may take, together some 19 minutes:
 
-    tests        tests/gpu: is it right?
+    tests        tests/card: is it right?
     reference    training steps of five models beside PyTorch's, in float32, captured, with TF32, and in
                  float16; the GPU's peak rates (roofline)
     sweeps       from which size on does the GPU pay? (backends.py)
@@ -58,7 +58,7 @@ class Visit:
     """One session: its record, its file, and when it must end."""
 
     def __init__(self, folder: Path, minutes: float):
-        from tinycv import doctor
+        from tinycv.show import doctor
         self.ends = time.monotonic() + 60 * minutes
         self.gpu = doctor.report()["gpu"]
         name = re.sub(r"\W+", "_", self.gpu["names"][0])

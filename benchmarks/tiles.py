@@ -25,7 +25,8 @@ SHAPES = ((128, 128, 128, 32, 3, 1, 1), (128, 128, 256, 32, 4, 2, 1), (64, 64, 6
 
 def rows(xp: Any, shapes: Any = SHAPES, calls: int = CALLS, many: int | None = None) -> Iterator[dict[str, Any]]:
     """A row for each shape and map. many: from how many numbers on tiles are taken, if not as the library has it."""
-    from tinycv.nn import conv_cuda, conv_tiles_cuda
+    from tinycv.gpu import conv_kernel as conv_cuda
+    from tinycv.gpu import conv_tiles as conv_tiles_cuda
     from tinycv.nn.conv_kernel import first
     from tinycv.nn.window import walked
     rng, many = np.random.default_rng(0), conv_tiles_cuda.MANY if many is None else many
@@ -72,7 +73,7 @@ def main(file: Path) -> int:
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    from tinycv import doctor
+    from tinycv.show import doctor
     found = []
     for row in rows(backend.module_for("gpu")):
         found.append(row)

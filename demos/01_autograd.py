@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 import tinycv
-from tinycv import draw
-from tinycv.demo import Demo
+from tinycv.show import draw
+from tinycv.show.demo import Demo
 
 show = Demo("01_autograd", __doc__)
 truth = math.log(0.3 / 0.7)

@@ -12,14 +12,15 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv import draw, nn
+from tinycv import nn
 from tinycv.data import DataLoader, DrawnLoader, adding, copying, mnist_5k
 from tinycv.data.memory import ADDING_WITHOUT_MEMORY, copying_without_memory
-from tinycv.demo import Demo
 from tinycv.nn.functional import cross_entropy, mse_loss
 from tinycv.optim import Adam
 from tinycv.sequence import GRU, LSTM, RNN, chrono_start, lstm_gates, state_gradients
-from tinycv.train import fit
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.training.loop import fit
 
 show = Demo("02_rnn_lstm", __doc__)
 SEEDS = range(3) if show.full else [show.seed]

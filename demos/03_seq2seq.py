@@ -10,12 +10,12 @@ Read first: tinycv/sequence/seq2seq.py.     Sutskever et al. 2014, "Sequence to 
 import numpy as np
 
 import tinycv
-from tinycv import draw
 from tinycv.data import DataLoader, addition, reversal
-from tinycv.demo import Demo
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
-from tinycv.train import fit
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.training.loop import fit
 
 show = Demo("03_seq2seq", __doc__)
 SEEDS = range(3) if show.full else [show.seed]

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 import tinycv
-from tinycv import draw
 from tinycv.data import DataLoader, alignment_error, dates, lecture, reversal
-from tinycv.demo import Demo
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
-from tinycv.train import fit
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.training.loop import fit
 
 show = Demo("04_attention", __doc__)
 SEEDS, MEAN = (range(3), ", mean of three seeds") if show.full else ([show.seed], "")

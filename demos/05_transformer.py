@@ -13,13 +13,13 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv import draw
 from tinycv.data import PAD, DataLoader, addition, dates, reversal, sorting
-from tinycv.demo import Demo
-from tinycv.ema import EMA
 from tinycv.optim import AdamW, warmup_inverse_sqrt
+from tinycv.optim.averaged import EMA
 from tinycv.sequence import GPT, Transformer, exact_match, next_symbol_loss
-from tinycv.train import fit
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.training.loop import fit
 
 show = Demo("05_transformer", __doc__)
 SEEDS = range(3) if show.full else [show.seed]

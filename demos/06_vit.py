@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import tinycv
-from tinycv import draw
 from tinycv.data import digits_8x8, idx_folder, mixup, mnist_5k, random_affine, random_shift, stratified_folds
-from tinycv.demo import Demo
+from tinycv.show import draw
+from tinycv.show.demo import Demo
 from tinycv.vision import ConvNet, ViT, accuracy, probabilities, train_classifier
 
 show = Demo("06_vit", __doc__, half=True, data="folder with the four IDX files of (Fashion-)MNIST, to learn those instead")

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv import draw
 from tinycv.data import mnist_5k, random_shift
-from tinycv.demo import Demo
+from tinycv.show import draw
+from tinycv.show.demo import Demo
 from tinycv.vision import ViT, accuracy, inside, patchify, probabilities, train_classifier, unpatchify
 
 show = Demo("07_vit_maps", __doc__)

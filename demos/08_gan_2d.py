@@ -4,20 +4,21 @@ A generator should fill 25 little Gaussians. The plain game forgets some and wan
 (R1) makes it find them all. The picture shows both games over time, on top of what their discriminators believe, and, in one
 dimension, the end that theory promises: nobody can tell. --full fills PacGAN's table 1, and goes on where it was stopped:
 with PacGAN's own networks, in 1.5 % of its steps, Pac4 on the grid reaches a share of 0.019 within 3 sigma (paper: 0.936).
-Read first: tinycv/generative/gan.py, turns.py.   Goodfellow et al. 2014; Lin et al. 2018 (PacGAN); Mescheder et al. 2018.
+Read first: tinycv/adversarial/gan.py, adversarial/turns.py.   Goodfellow et al. 2014; Lin et al. 2018 (PacGAN); Mescheder et al. 2018.
 """
 
 import numpy as np
 
 import tinycv
-from tinycv import draw, nn
+from tinycv import nn
+from tinycv.adversarial import fit_gan
+from tinycv.adversarial.plane import play, tournament
 from tinycv.data import DrawnLoader
 from tinycv.data.shapes import grid
-from tinycv.demo import Demo
-from tinycv.draw_motion import save_gif
-from tinycv.generative import fit_gan
-from tinycv.generative.plane import play, tournament
 from tinycv.optim import Adam, warmup_cosine
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.motion import save_gif
 
 show = Demo("08_gan_2d", __doc__)
 PUBLISHED = {"ring, GAN": "6.3, 0.982, 0.45", "ring, Pac2": "7.9, 0.956, 0.07", "ring, Pac4": "7.8, 0.959, 0.07",
@@ -28,7 +29,7 @@ PUBLISHED = {"ring, GAN": "6.3, 0.982, 0.45", "ring, Pac2": "7.9, 0.956, 0.07", 
 def table(size, steps, trials):
     """A row for each method: means and standard errors of modes, share, reverse KL, seconds; then the best and the goal."""
     found = tournament(steps, trials, show.out / f"08_gan_2d_{size.split()[0]}.json", size != "small networks", show.device)
-    print(f"cut: {size}, {steps} steps (PacGAN: 400,000), {trials} trials (10); what else differs: generative/plane.py")
+    print(f"cut: {size}, {steps} steps (PacGAN: 400,000), {trials} trials (10); what else differs: adversarial/plane.py")
     for row, values in found.items():
         mean, error = np.mean(values, axis=0), np.std(values, axis=0, ddof=1) / trials ** 0.5
         show.measured(f"{size}, {row}: modes, share within 3 sigma, reverse KL, seconds; standard errors", [*mean, *error],

@@ -3,19 +3,20 @@
 A generator of convolutions learns to write from 4,000 real digits. The picture shows the same 16 noises over training, walks
 from one noise to another, and for some of its digits the most similar real ones: it has not copied them. A judge, trained
 on the real digits, says how far the written ones are from them. --full stacks three digits: 1,000 kinds, how many are found?
-Read first: nn/conv.py, generative/gan_networks.py.   Radford et al. 2016 (DCGAN); Goodfellow et al. 2014.
+Read first: nn/conv.py, adversarial/networks.py.   Radford et al. 2016 (DCGAN); Goodfellow et al. 2014.
 """
 
 import numpy as np
 
 import tinycv
-from tinycv import draw
+from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, fit_gan
 from tinycv.data import DataLoader, DrawnLoader, halved, mnist_5k, stacked_digits
-from tinycv.demo import Demo
-from tinycv.ema import EMA
-from tinycv.generative import DCGANDiscriminator, DCGANGenerator, fit_gan, judge_of
-from tinycv.metrics import kernel_distance, precision_recall, reverse_kl, squared_distances
 from tinycv.optim import Adam, warmup_linear
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.judge import judge_of
+from tinycv.show.metrics import kernel_distance, precision_recall, reverse_kl, squared_distances
 
 show = Demo("09_gan_digits", __doc__)
 rng = np.random.default_rng(show.seed)

@@ -4,19 +4,19 @@ A drop of dye spreads in water because every particle is pushed at random: its v
 the ink of a photograph: order becomes a Gaussian. Run the process backwards, up the score, and fresh noise becomes the
 photograph again. Then the same with images of digits, where each pixel is a coordinate. Nothing is learned here: the scores
 are exact, computed from the stored pictures, so what comes back are stored pictures, and no new ones.
-Read first: tinycv/generative/sde.py.     Einstein 1905; Anderson 1982; Song et al. 2021, "Score-Based Generative Modeling".
+Read first: tinycv/diffusion/sde.py.     Einstein 1905; Anderson 1982; Song et al. 2021, "Score-Based Generative Modeling".
 Photograph: danielbuechele, CC BY 2.0, as it ships with scikit-learn.
 """
 
 import numpy as np
 from sklearn.datasets import load_sample_image
 
-from tinycv import draw
 from tinycv.data import Mixture, digits_8x8, picture
-from tinycv.demo import Demo
-from tinycv.draw_motion import save_gif
+from tinycv.diffusion.sde import VP, euler_maruyama
 from tinycv.engine.backend import module_for, to_device, to_numpy, uniform
-from tinycv.generative.sde import VP, euler_maruyama
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.motion import save_gif
 
 show = Demo("13_brownian", __doc__)
 xp, rng = module_for(show.device), np.random.default_rng(show.seed)

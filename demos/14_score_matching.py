@@ -2,22 +2,23 @@
 
 A network sees points of a density and nothing else, and learns its score, the arrows that point to where points are more
 frequent. Here the density is known, so its arrows can be laid under the learned ones, and four ways of learning compared.
-Read first: tinycv/generative/score.py.     Hyvarinen 2005; Vincent 2011; Song et al. 2019; Song & Ermon 2019 (NCSN).
+Read first: tinycv/diffusion/score.py.     Hyvarinen 2005; Vincent 2011; Song et al. 2019; Song & Ermon 2019 (NCSN).
 """
 
 import numpy as np
 
 import tinycv
-from tinycv import Tensor, draw
+from tinycv import Tensor
 from tinycv.data import DrawnLoader, Mixture, gaussian
-from tinycv.demo import Demo
-from tinycv.ema import EMA
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.score import denoising, explicit, sliced, sliced_vr
 from tinycv.engine.backend import standard_normal
-from tinycv.generative import ScoreMLP
-from tinycv.generative.score import denoising, explicit, sliced, sliced_vr
 from tinycv.nn import Linear
 from tinycv.optim import Adam, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.training.loop import fit
 
 show = Demo("14_score_matching", __doc__)
 density = Mixture([[-1.5, -1.0], [1.5, -0.8], [0.0, 1.5]], weights=[0.4, 0.35, 0.25],

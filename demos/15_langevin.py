@@ -3,22 +3,23 @@
 Walkers climb the score and are kicked by noise, and so come to rest as the density wants. Only, of two modes with nothing
 between them, each walker takes the nearer: half of them end in a mode that should hold 80 %. If the noise level starts high
 and falls, they share out rightly; with a learned score too. Below: what a step of finite size does, and how to mend it.
-Read first: tinycv/generative/langevin.py.     Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996.
+Read first: tinycv/diffusion/langevin.py.     Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996.
 """
 
 import numpy as np
 
-from tinycv import Tensor, draw
+from tinycv import Tensor
 from tinycv.data import DrawnLoader, gaussian, two_modes
-from tinycv.demo import Demo
-from tinycv.draw_motion import save_gif
-from tinycv.ema import EMA
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.langevin import annealed, geometric, mala, ula
+from tinycv.diffusion.score import denoising
 from tinycv.engine.backend import manual_seed, module_for, standard_normal, to_device, to_numpy
-from tinycv.generative import ScoreMLP
-from tinycv.generative.langevin import annealed, geometric, mala, ula
-from tinycv.generative.score import denoising
 from tinycv.optim import Adam, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.motion import save_gif
+from tinycv.training.loop import fit
 
 show = Demo("15_langevin", __doc__)
 density, SIGMAS, EPS, REACH = two_modes(), geometric(20, 1, 10), 0.1, 10.0

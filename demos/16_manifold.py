@@ -3,22 +3,23 @@
 Pictures are few among all arrays of pixels: they lie, so the manifold hypothesis, on a sheet of low dimension. Here the
 sheet can be seen: a Moebius band and a Swiss roll in space. A network learns the score of their noised points; up that
 score, points from anywhere are pulled onto the sheet, and are spread over it evenly. The nearer, the stronger the pull.
-Read first: tinycv/data/surfaces.py, tinycv/generative/edm.py.     Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
+Read first: tinycv/data/surfaces.py, tinycv/diffusion/edm.py.     Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
 """
 
 import numpy as np
 
 import tinycv
-from tinycv import Tensor, draw
+from tinycv import Tensor
 from tinycv.data import DrawnLoader, moebius, swiss_roll
-from tinycv.demo import Demo
-from tinycv.draw_motion import save_gif
-from tinycv.ema import EMA
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.engine.backend import manual_seed, module_for, standard_normal, to_numpy
-from tinycv.generative import ScoreMLP
-from tinycv.generative.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.optim import Adam, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.motion import save_gif
+from tinycv.training.loop import fit
 
 show = Demo("16_manifold", __doc__)
 SHEETS = {"Moebius band": moebius(), "Swiss roll": swiss_roll()}
@@ -29,7 +30,7 @@ steps, many, levels = show.choose(20, 4000, 12000), show.choose(300, 4000), np.g
 
 def learn(sheet, size):
     manual_seed(show.seed)
-    model = ScoreMLP(3).to(show.device)                             # one denoiser for all levels: see edm.py
+    model = ScoreMLP(3).to(show.device)                             # one denoiser for all levels: see diffusion/edm.py
     loader, ema = DrawnLoader(lambda n, rng: (sheet.sample(n, rng),), 512, steps, show.seed), EMA(model, decay=0.99)
     fit(model, Adam(model.parameters(), lr=5e-3), lambda model, x: edm_loss(model, x, sigma_data=size, mean=-1.7, std=1.5),
         loader, 1, schedule=warmup_cosine(steps, steps // 20), ema=ema, seed=show.seed)

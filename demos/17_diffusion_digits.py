@@ -3,7 +3,7 @@
 Noise is poured over 4,000 digits, and a small U-Net learns to see what was there. Then it is given noise alone. The picture
 shows the way there and back, new digits and the nearest real ones, halves painted anew, and what few steps cost each sampler
 (DDPM after 20 steps: Frechet multiple 5.7 in one run, 4.8 in another of the same model). --full: up to 1,000 steps.
-Read first: tinycv/generative/diffusion.py, samplers.py, unet.py.     Ho et al. 2020; Song et al. 2021 (DDIM).
+Read first: tinycv/diffusion/denoising.py, diffusion/samplers.py, diffusion/unet.py.     Ho et al. 2020; Song et al. 2021 (DDIM).
 """
 
 from functools import partial
@@ -11,19 +11,23 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv import Tensor, draw, draw_motion, parallel
+from tinycv import Tensor
 from tinycv.data import DataLoader, mnist_5k
-from tinycv.demo import Demo
-from tinycv.ema import EMA
-from tinycv.generative import UNet, judge_of
-from tinycv.generative.diffusion import clipped, cosine_schedule, denoiser, diffused, diffusion_loss
-from tinycv.generative.guidance import guided, without_some
-from tinycv.generative.inpaint import inpainting
-from tinycv.generative.samplers import ddim_step, ddpm_step, sample, times, trajectory
-from tinycv.half import Half
-from tinycv.metrics import precision_recall, squared_distances
+from tinycv.diffusion import UNet
+from tinycv.diffusion.denoising import clipped, cosine_schedule, denoiser, diffused, diffusion_loss
+from tinycv.diffusion.guidance import guided, without_some
+from tinycv.diffusion.inpaint import inpainting
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times, trajectory
 from tinycv.optim import AdamW, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show import motion as draw_motion
+from tinycv.show.demo import Demo
+from tinycv.show.judge import judge_of
+from tinycv.show.metrics import precision_recall, squared_distances
+from tinycv.training import parallel
+from tinycv.training.half import Half
+from tinycv.training.loop import fit
 
 show = Demo("17_diffusion_digits", __doc__, half=True)
 NOBODY, alpha_bar = 10, cosine_schedule(1000)   # the label "nobody said"; how much is left of an image at each time

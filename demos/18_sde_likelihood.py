@@ -3,7 +3,7 @@
 A diffusion model draws samples, and can say how probable each point is: its noisy path has the same densities as a path
 without chance, along which the log-density changes by the divergence of the flow. Here that is held to densities that are
 known, two with sharp edges: three processes, the exact score (right to 0.01 nats) and a learned one (to 0.05).
-Read first: tinycv/generative/sde.py, ode.py.     Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
+Read first: tinycv/diffusion/sde.py, diffusion/ode.py.     Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
 """
 
 from functools import partial
@@ -11,18 +11,18 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tinycv import draw
 from tinycv.data import DrawnLoader, checkerboard, corners, eight_gaussians, entropy, two_moons
-from tinycv.demo import Demo
-from tinycv.ema import EMA
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.edm import edm_denoiser, edm_loss
+from tinycv.diffusion.ode import euler, heun, log_likelihood, rk4, solve
+from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
 from tinycv.engine.backend import manual_seed, standard_normal, to_device, to_numpy
-from tinycv.generative import ScoreMLP
-from tinycv.generative.edm import edm_denoiser, edm_loss
-from tinycv.generative.ode import euler, heun, log_likelihood, rk4, solve
-from tinycv.generative.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
-from tinycv.metrics import modes_covered
 from tinycv.optim import Adam, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.metrics import modes_covered
+from tinycv.training.loop import fit
 
 show = Demo("18_sde_likelihood", __doc__)
 rng = np.random.default_rng(1000 + show.seed)

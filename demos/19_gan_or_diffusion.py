@@ -4,7 +4,7 @@ The lecture's table, measured: which is stable, which forgets nothing, which is 
 best games and diffusion learn a grid of 25 little Gaussians from several seeds. A generator has 33,666 parameters, the
 network of diffusion 39,298. The picture shows the worst seed of each, the KL divergence of every seed while it learned,
 and the table. --full: ten seeds.
-Read first: tinycv/generative/turns.py, edm.py.   Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
+Read first: tinycv/adversarial/turns.py, diffusion/edm.py.   Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """
 
 from functools import partial
@@ -12,19 +12,20 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv import draw
+from tinycv.adversarial import fit_gan
+from tinycv.adversarial.plane import METHODS, learners, networks
 from tinycv.data import DrawnLoader
 from tinycv.data.shapes import grid, ring
-from tinycv.demo import Demo
-from tinycv.ema import EMA
+from tinycv.diffusion import ScoreMLP
+from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
+from tinycv.diffusion.samplers import sample
 from tinycv.engine.backend import Stopwatch
-from tinycv.generative import ScoreMLP, fit_gan
-from tinycv.generative.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
-from tinycv.generative.plane import METHODS, learners, networks
-from tinycv.generative.samplers import sample
-from tinycv.metrics import modes_covered
 from tinycv.optim import Adam, warmup_cosine
-from tinycv.train import fit
+from tinycv.optim.averaged import EMA
+from tinycv.show import draw
+from tinycv.show.demo import Demo
+from tinycv.show.metrics import modes_covered
+from tinycv.training.loop import fit
 
 show = Demo("19_gan_or_diffusion", __doc__)
 seeds, moments, many = show.choose(1, 3, 10), show.choose(2, 5), show.choose(100, 40_000)

@@ -13,26 +13,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tinycv.demo import ascii_only
+from tinycv.show.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "benchmarks/results/{}.json"
 READING = {                                     # chapters, and their files in the order in which they read best
-    "The engine: a Tensor remembers, the walk back differentiates": ("tinycv/engine", "tensor walk ops record fused"),
+    "The engine: a Tensor remembers, the walk back differentiates": ("engine", "tensor walk ops record fused"),
     "What networks share": (
-        "tinycv/nn", "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm"),
-    "How they learn": ("tinycv", "optim train run checkpoint ema parallel engine/shards engine/state engine/recompute"),
-    "Chapter 1, sequences": ("tinycv/sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
+        "nn", "module linear activation softmax norm batch_norm losses conv winograd pool spectral_norm inputs"),
+    "How they learn": ("optim", "sgd adam optimizer schedules clipping averaged ../training/loop ../training/checkpoint "
+                       "../training/parallel ../engine/shards ../engine/state ../engine/recompute"),
+    "Chapter 1, sequences": ("sequence", "rnn lstm gru recurrent align seq2seq decode attention blockwise positions "
                              "transformer encoder_decoder gpt"),
-    "Chapter 2, images read as sentences": ("tinycv/vision", "stem vit convnet recipe inside layouts weights classify"),
-    "Chapter 3, machines that make images: the painter and the teacher": (
-        "tinycv/generative", "gan turns unrolled gan_networks plane judge ../metrics"),
-    "Chapter 3, from noise to images": (
-        "tinycv/generative", "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding networks "
-                             "diffusion samplers guidance inpaint unet dit edm inputs"),
-    "On a GPU": ("tinycv/engine", "backend gpu cuda reduce_cuda gemm cublas capture ../nn/activation_cuda ../nn/linear_cuda "
-                 "../nn/norm_cuda ../nn/batch_norm_cuda ../nn/conv_cuda ../nn/conv_tiles_cuda ../nn/losses_cuda "
-                 "../sequence/attention_cuda ../sequence/lstm_cuda ../optim_cuda ../half"),
+    "Chapter 2, images read as sentences": ("vision", "stem vit convnet recipe inside layouts weights classify"),
+    "Chapter 3, adversarial: the painter and the teacher": (
+        "adversarial", "gan turns unrolled networks plane ../show/judge ../show/metrics"),
+    "Chapter 5, diffusion: from noise to images": (
+        "diffusion", "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding mlp "
+                     "denoising samplers guidance inpaint unet dit edm"),
+    "On a GPU": ("gpu", "../engine/backend ../engine/find_gpu ../engine/dispatch cuda reduce gemm cublas capture activation "
+                 "softmax linear norm batch_norm conv_kernel conv_tiles losses attention lstm parts adam clipping "
+                 "../training/half"),
 }
 
 
@@ -42,7 +43,7 @@ def reading() -> str:
     for title, (folder, names) in READING.items():
         parts += ["", f"**{title}**", "", "| | file | lines | |", "|---|---|---|---|"]
         for name in names.split():
-            i, path = i + 1, posixpath.normpath(f"{folder}/{name}.py")
+            i, path = i + 1, posixpath.normpath(f"tinycv/{folder}/{name}.py")
             text = (ROOT / path).read_text(encoding="utf-8")
             first = ast.get_docstring(ast.parse(text)).splitlines()[0].split("   ")[0].strip()
             parts.append(f"| {i} | [{path.removeprefix('tinycv/')}]({path}) | {len(text.splitlines())} | {first} |")

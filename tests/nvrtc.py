@@ -17,7 +17,7 @@ from cupy_backends.cuda.libs import nvrtc
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tinycv.engine import cuda  # noqa: E402
+from tinycv.gpu import cuda  # noqa: E402
 
 INCLUDE = Path(cupy.__file__).parents[1] / "nvidia" / "cu13" / "include"
 
@@ -32,8 +32,8 @@ def compiled(code: str) -> int:
     return len(nvrtc.getCUBIN(program))
 
 
-for file in sorted((ROOT / "tinycv").rglob("*_cuda.py")):
+for file in sorted((ROOT / "tinycv/gpu").glob("*.py")):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-    kernels = importlib.import_module(name).kernels
+    kernels = getattr(importlib.import_module(name), "kernels", {})
     for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:       # a text for each width
         print(name, label, *(f"{char}: {compiled(cuda.text(each.source, char)):,} B" for char in cuda.TYPES))

@@ -306,7 +306,7 @@ def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
     assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | 500 ms | 0.50 [0.45, 0.45] | 9.00 | 2 GB, 2 GB |" in text
     assert "| geometric mean |  |  | 1.50 |  | 0.50 | 9.00 |  |" in text
     assert "The products of x: 50% of the chip's measured peak in float32, PyTorch's 25%." in text
-    assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/gpu passed" in text
+    assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/card passed" in text
     assert "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from batch 2.8 on | at every batch |" in text
 
 

@@ -16,8 +16,8 @@ import pytest
 import safetensors.numpy
 from torch_archive import archive, tensor
 
-from tinycv import checkpoint, safetensors_header, torch_pickle
-from tinycv.checkpoint import CheckpointError, load, save
+from tinycv.training import checkpoint, safetensors_header, torch_pickle
+from tinycv.training.checkpoint import CheckpointError, load, save
 
 MEGABYTE = 1_000_000
 

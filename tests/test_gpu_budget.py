@@ -13,10 +13,8 @@ from cupy_double import counting
 
 sys.path.insert(0, str(Path(__file__).parent.parent))               # benchmarks is no part of the installed package
 
-from benchmarks import contenders, tasks
-from tinycv import optim
-from tinycv.engine.fused import PAIRS
-from tinycv.nn import conv, conv_kernel
+from benchmarks import contenders, kernels, tasks
+from tinycv.engine import dispatch
 
 # Launches of a training step (forward, backward, Adam) with CUDA kernels, and by array calls alone. Not more than these.
 BUDGETS = {
@@ -50,10 +48,8 @@ def test_a_training_step_waits_for_nothing_and_keeps_to_its_budget(double, name)
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_array_calls_alone_take_more_launches(double, monkeypatch, name):
-    for pair in PAIRS.values():
-        monkeypatch.setattr(pair, "run_on_gpu", None)
-    monkeypatch.setattr(conv, "conv_cuda", conv_kernel)
-    monkeypatch.setattr(optim.Adam, "run_on_gpu", None)
+    for place in kernels.places():
+        monkeypatch.setitem(dispatch.OVERRIDES, place, None)
     task, with_kernels, without = BUDGETS[name]
     _, launched = launches(task)
     assert 0.9 * without <= launched <= without, f"{launched} launches"
@@ -61,6 +57,7 @@ def test_array_calls_alone_take_more_launches(double, monkeypatch, name):
 
 
 def test_a_wait_in_a_step_is_seen(double, monkeypatch):
-    true = PAIRS["cross_entropy"].run_on_gpu
-    monkeypatch.setattr(PAIRS["cross_entropy"], "run_on_gpu", lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1])
+    place = "losses.cross_entropy"
+    true = dispatch.member(place)
+    monkeypatch.setitem(dispatch.OVERRIDES, place, lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1])
     assert launches(BUDGETS["MLP"][0])[0] == 1

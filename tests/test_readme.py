@@ -57,9 +57,9 @@ def test_every_file_that_it_points_to_exists(page):
 
 
 def test_what_there_is_is_there():
-    from tinycv import generative, nn, sequence, vision
+    from tinycv import adversarial, diffusion, nn, sequence, vision
     rows = re.findall(r"^\| (?:layers|norms|activations|models) \| (.*?) \|$", TEXT, re.MULTILINE)
-    names, homes = ", ".join(rows).split(", "), (nn, sequence, vision, generative)
+    names, homes = ", ".join(rows).split(", "), (nn, sequence, vision, adversarial, diffusion)
     assert len(rows) == 4 and not [name for name in names if not any(hasattr(home, name) for home in homes)]
     has = {name for home in homes for name, found in vars(home).items()
            if isinstance(found, type) and issubclass(found, nn.Module) and not name.endswith("Loss")}

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import cublas
+from tinycv.gpu import cublas
 
 from . import blas
 from .array import ndarray, unwrap, wrap

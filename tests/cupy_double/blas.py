@@ -30,7 +30,7 @@ def columns(address: int, kind: int, rows: int, cols: int, down: int, step: int,
 
 
 class Cublas:
-    """tinycv/engine/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in WORLD.products."""
+    """tinycv/gpu/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in WORLD.products."""
 
     def product(self, xp: Any, turned: tuple, shape: tuple, factor: float, a: tuple, b: tuple, y: tuple, kind: int,
                 count: int, sums: int, add: bool = False) -> None:

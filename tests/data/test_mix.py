@@ -153,7 +153,7 @@ class Drawn:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
-    monkeypatch.setattr("tinycv.data.doors.generator", lambda value, what: value)
+    monkeypatch.setattr("tinycv.data.inputs.generator", lambda value, what: value)
     x, y = np.ones((3, 1, 2, 2), dtype), np.eye(3, dtype=dtype)
     x[1], y[1] = lost, lost
     mixed, labels = mixup(x, y, Drawn(share))
@@ -164,7 +164,7 @@ def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
 
 
 def test_a_box_of_nothing_does_not_read_the_other_labels(monkeypatch):
-    monkeypatch.setattr("tinycv.data.doors.generator", lambda value, what: value)
+    monkeypatch.setattr("tinycv.data.inputs.generator", lambda value, what: value)
     monkeypatch.setattr("tinycv.data.mix._stretch", lambda rng, side, length: np.zeros((3, length), bool))
     y = np.eye(3)
     y[1] = np.nan

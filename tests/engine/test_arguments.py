@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 import tinycv
 from tinycv import data, nn, optim, sequence
+from tinycv.adversarial.gan import R1
 from tinycv.data.alignment import day_of
 from tinycv.data.pinyin import romanised
-from tinycv.ema import EMA
+from tinycv.diffusion.edm import edm_denoiser
 from tinycv.engine.arguments import choice, listed, number, size, sizes
-from tinycv.generative.edm import edm_denoiser
-from tinycv.generative.gan import R1
+from tinycv.optim.averaged import EMA
 
 NUMBERS = [int, np.int8, np.int64, np.uint8, np.uint64]
 
@@ -113,7 +113,7 @@ def saved_to(model):
     def save(folder):
         for p in model.parameters():
             p.data = np.full(p.shape, np.nan, "float32")
-        tinycv.checkpoint.save_model(folder / "model.safetensors", model)
+        tinycv.training.checkpoint.save_model(folder / "model.safetensors", model)
     return save
 
 

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinycv.engine import check, methods, ops
-from tinycv.engine.cases import BY_WAY_OF, CASES, COMPOSED, cases, names
+from tinycv.certificate import table
+from tinycv.certificate.cases import BY_WAY_OF, CASES, COMPOSED, cases, names
+from tinycv.certificate.families import between, ladder, normal, positive
+from tinycv.engine import methods, ops
 from tinycv.engine.check import CertificateError, agree, certify, compare
-from tinycv.engine.families import between, ladder, normal, positive
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
@@ -172,18 +173,18 @@ def test_agree_refuses_a_value_a_gradient_and_a_dtype_that_differ():
 
 
 def test_the_command_prints_a_row_an_op_and_ends_well(capsys):
-    assert check.main(["tanh", "softmax", "--device", "cpu"]) == 0
+    assert table.main(["tanh", "softmax", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert text.isascii() and [line.split()[0] for line in text.splitlines()[2:4]] == ["tanh", "softmax"]
 
 
 def test_the_command_ends_with_an_error_where_an_op_fails(capsys, monkeypatch):
     monkeypatch.setattr(OPS["tanh"].row, "pulls", (lambda g, y: -g * (1 - y * y),))
-    assert check.main(["tanh", "--device", "cpu"]) == 1
+    assert table.main(["tanh", "--device", "cpu"]) == 1
     assert "FAILED" in (text := capsys.readouterr().out) and "CertificateError" in text
 
 
 def test_the_command_knows_no_op_by_a_wrong_name(capsys):
     with pytest.raises(SystemExit):
-        check.main(["tahn"])
+        table.main(["tahn"])
     assert "no op or pair is called tahn" in capsys.readouterr().err

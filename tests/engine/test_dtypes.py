@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tinycv import Tensor, grad
+from tinycv.certificate.cases import cases, names
 from tinycv.engine import ops, walk
-from tinycv.engine.cases import cases, names
 
 
 def leaf(data, device="cpu", dtype="float64"):

@@ -12,15 +12,17 @@ import pytest
 from wrong_calls import RIDDLE, riddles
 
 import tinycv
-from tinycv import Tensor, atomic, nn, parallel
+from tinycv import Tensor, nn
+from tinycv.adversarial.unrolled import unrolled
+from tinycv.data import atomic
 from tinycv.engine import backend, rng
 from tinycv.engine.arguments import shown
 from tinycv.engine.record import OPS
 from tinycv.engine.shards import Crew
 from tinycv.engine.walk import hvp, vjp
-from tinycv.generative.unrolled import unrolled
 from tinycv.nn import functional as F
 from tinycv.nn.spectral_norm import SpectralNorm, spectral_norm
+from tinycv.training import parallel
 
 
 def leaf(*values):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tinycv import Tensor
+from tinycv.certificate.cases import cases
 from tinycv.engine import backend, walk
-from tinycv.engine.cases import cases
 from tinycv.engine.check import CertificateError, agree, certify
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS

@@ -8,9 +8,9 @@ import pytest
 
 import tinycv
 from tinycv import Tensor
+from tinycv.certificate.cases import cases
 from tinycv.engine import fused as mechanism
 from tinycv.engine import ops
-from tinycv.engine.cases import cases
 from tinycv.engine.check import agree, compare
 from tinycv.engine.fused import PAIRS, fused
 

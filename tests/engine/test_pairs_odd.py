@@ -12,7 +12,7 @@ import pytest
 
 import tinycv
 from tinycv import Tensor
-from tinycv.engine.cases import cases
+from tinycv.certificate.cases import cases
 from tinycv.engine.fused import PAIRS
 
 inf, nan = float("inf"), float("nan")

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinycv
-from tinycv import Parameter, Tensor, checkpoint, nn
-from tinycv.ema import EMA
+from tinycv import Parameter, Tensor, nn
 from tinycv.nn.module import parts_in
 from tinycv.optim import SGD
+from tinycv.optim.averaged import EMA
+from tinycv.training import checkpoint
 
 
 class Holder(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 
 import tinycv
 from tinycv import Tensor, nn
+from tinycv.certificate.families import ladder
 from tinycv.engine.check import certify
-from tinycv.engine.families import ladder
 from tinycv.nn.functional import avg_pool2d, max_pool2d
 
 RNG = np.random.default_rng(0)

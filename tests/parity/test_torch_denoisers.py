@@ -11,8 +11,8 @@ from torch.nn import functional as F  # noqa: E402
 from twin import DTYPES, agree_as_layers  # noqa: E402
 
 from tinycv import Tensor  # noqa: E402
-from tinycv.generative.dit import DiT, DiTBlock  # noqa: E402
-from tinycv.generative.unet import PixelAttention, ResBlock, UNet  # noqa: E402
+from tinycv.diffusion.dit import DiT, DiTBlock  # noqa: E402
+from tinycv.diffusion.unet import PixelAttention, ResBlock, UNet  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X, E, Z = RNG.normal(size=(2, 8, 4, 4)), RNG.normal(size=(2, 6)), RNG.normal(size=(2, 3, 6))

@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch")
 import safetensors.torch  # noqa: E402
 from twin import equal, randomised  # noqa: E402
 
-from tinycv import Tensor, checkpoint, no_grad  # noqa: E402
+from tinycv import Tensor, no_grad  # noqa: E402
 from tinycv.nn import LayerNorm  # noqa: E402
 from tinycv.sequence import LSTM, TransformerEncoder, TransformerEncoderLayer  # noqa: E402
+from tinycv.training import checkpoint  # noqa: E402
 
 RNG = np.random.default_rng(0)
 

@@ -13,10 +13,10 @@ from twin import DTYPES, agree, equal, randomised  # noqa: E402
 
 import tinycv  # noqa: E402
 from tinycv import nn  # noqa: E402
+from tinycv.adversarial import gan  # noqa: E402
+from tinycv.adversarial.turns import fit_gan  # noqa: E402
 from tinycv.data import DataLoader  # noqa: E402
 from tinycv.engine import backend  # noqa: E402
-from tinycv.generative import gan  # noqa: E402
-from tinycv.generative.turns import fit_gan  # noqa: E402
 from tinycv.nn import functional as F  # noqa: E402
 from tinycv.optim import Adam  # noqa: E402
 

@@ -162,7 +162,7 @@ CORNERS = {
 
 
 def test_every_row_of_the_table_is_compared():
-    ours = {"all_reduce"}                       # of shards, which PyTorch has in torch.distributed: tests/test_parallel.py
+    ours = {"all_reduce"}                       # of shards, which PyTorch has in torch.distributed: tests/training/test_parallel.py
     assert {name.partition(":")[0] for name in (*SMOOTH, *STEPS)} == set(OPS) - ours
 
 

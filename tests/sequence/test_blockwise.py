@@ -9,7 +9,7 @@ import pytest
 
 import tinycv
 from tinycv import Tensor
-from tinycv.engine.cases import cases
+from tinycv.certificate.cases import cases
 from tinycv.engine.check import agree, compare
 from tinycv.engine.fused import PAIRS
 from tinycv.sequence import blockwise, scaled_dot_product_attention

@@ -11,7 +11,7 @@ from tinycv import Tensor
 from tinycv.data import DataLoader, digits_8x8, stratified_folds
 from tinycv.nn.functional import cross_entropy
 from tinycv.optim import Adam
-from tinycv.train import fit
+from tinycv.training.loop import fit
 from tinycv.vision import ConvNet
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 from torch_archive import archive, program, tensor
 
 import tinycv
-from tinycv import checkpoint
-from tinycv.checkpoint import CheckpointError
+from tinycv.training import checkpoint
+from tinycv.training.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
 
 COUNT = 200                                     # damages of each kind of file
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_refused_or_loaded_as_it_was(ending, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_a_damaged_pickle_whose_checksum_is_right_is_refused_or_gives_arrays(tmp_path):
-    """The machine itself is given programs that make no sense. (What a sensible one would run: tests/test_torch_file.py.)"""
+    """The machine itself is given programs that make no sense. (What a sensible one would run: tests/training/test_torch_file.py.)"""
     _, arrays = weights(tmp_path)
     whole = program({name: tensor(str(i), a.shape) for i, (name, a) in enumerate(arrays.items())})
     path, rng, refused = tmp_path / "b.pt", np.random.default_rng(1), 0

@@ -7,9 +7,9 @@ from wrong_calls import riddles
 
 import tinycv
 from tinycv import Tensor
-from tinycv.checkpoint import load_model, save_model
 from tinycv.nn.functional import conv2d, cross_entropy
 from tinycv.optim import AdamW
+from tinycv.training.checkpoint import load_model, save_model
 from tinycv.vision import ConvStem, ViT, patch_filters, patch_rollout, save_vit
 from tinycv.vision.recipe import groups
 

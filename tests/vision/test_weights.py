@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tinycv import Tensor, checkpoint
-from tinycv.checkpoint import CheckpointError
+from tinycv import Tensor
+from tinycv.training import checkpoint
+from tinycv.training.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
 from tinycv.vision.layouts import LAYOUTS, TABLE, rows
 from tinycv.vision.weights import bicubic, resized

@@ -20,7 +20,7 @@
     shapes.py      those with a name: ring, grid, eight_gaussians, two_moons, checkerboard, ...
     surfaces.py    a Moebius band and a Swiss roll in space, and how far a point is from them
 
-    doors.py       what the functions here take: arrays, labels, generators and paths, checked
+    inputs.py       what the functions here take: arrays, labels, generators and paths, checked
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
 
@@ -28,24 +28,24 @@ Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sequences (N, T, .
 Nothing here knows about tensors or GPUs, but for densities.py, which is asked wherever a sampler's points are.
 """
 
-from .alignment import alignment_error, copies
-from .arithmetic import addition, reversal, sorting
-from .augment import affine, random_affine, random_crop, random_flip, random_shift
-from .cifar import cifar_folder
-from .dates import dates
-from .densities import Boxes, Mixture, entropy
-from .digits import digits_8x8, stratified_folds
-from .idx import idx_folder, read_idx, write_idx
-from .lecture import bag_ceiling, lecture
-from .loader import DataLoader, DrawnLoader
-from .memory import adding, copying
-from .mix import cutmix, mixup, one_hot
-from .mnist import halved, mnist_5k, stacked_digits
-from .photos import image_folder
-from .rand_augment import rand_augment
-from .shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
-from .surfaces import moebius, swiss_roll
-from .text import EOS, PAD, SOS, Pairs, Vocabulary, padded
+from tinycv.data.alignment import alignment_error, copies
+from tinycv.data.arithmetic import addition, reversal, sorting
+from tinycv.data.augment import affine, random_affine, random_crop, random_flip, random_shift
+from tinycv.data.cifar import cifar_folder
+from tinycv.data.dates import dates
+from tinycv.data.densities import Boxes, Mixture, entropy
+from tinycv.data.digits import digits_8x8, stratified_folds
+from tinycv.data.idx import idx_folder, read_idx, write_idx
+from tinycv.data.lecture import bag_ceiling, lecture
+from tinycv.data.loader import DataLoader, DrawnLoader
+from tinycv.data.memory import adding, copying
+from tinycv.data.mix import cutmix, mixup, one_hot
+from tinycv.data.mnist import halved, mnist_5k, stacked_digits
+from tinycv.data.photos import image_folder
+from tinycv.data.rand_augment import rand_augment
+from tinycv.data.shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
+from tinycv.data.surfaces import moebius, swiss_roll
+from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary, padded
 
 __all__ = [
     "EOS",

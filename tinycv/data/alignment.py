@@ -20,11 +20,10 @@ from itertools import accumulate
 
 import numpy as np
 
+from tinycv.data.dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
+from tinycv.data.inputs import kind_of
+from tinycv.data.text import Pairs
 from tinycv.engine.arguments import shown, size
-
-from .dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
-from .doors import kind_of
-from .text import Pairs
 
 Links = set[tuple[int, int]]                    # (place in the target, place in the source), counted from 0
 

@@ -17,10 +17,9 @@ from string import ascii_lowercase
 
 import numpy as np
 
+from tinycv.data.inputs import generator, whole
+from tinycv.data.text import Pairs, Vocabulary
 from tinycv.engine.arguments import choice, size, sizes
-
-from .doors import generator, whole
-from .text import Pairs, Vocabulary
 
 MOST, LONGEST = 10 ** 7, 10 ** 6                # questions, and letters of one
 QUESTIONS = 50_000                              # of three digits or more, as in Keras's example of it

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tinycv.data import inputs
 from tinycv.engine.arguments import number, shown, sizes
-
-from . import doors
 
 MOST_PADDING = 2 ** 14                              # pixels; more is a mistake, and would fill any memory
 FAR = 1e9                                           # degrees or pixels, beyond which float32 holds no place
@@ -38,7 +37,7 @@ def random_crop(
     """
     x, rng = _taken("random_crop", x, rng)
     rows, columns = sizes(size, "random_crop: size", 2, 1)
-    padding = doors.whole(padding, "random_crop: padding", 0, MOST_PADDING)
+    padding = inputs.whole(padding, "random_crop: padding", 0, MOST_PADDING)
     return _cropped(x, rng, rows, columns, padding)
 
 
@@ -60,7 +59,7 @@ def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
     x, rng = _taken("random_shift", x, rng)
-    return _cropped(x, rng, *x.shape[2:], padding=doors.whole(pixels, "random_shift: pixels", 0, MOST_PADDING))
+    return _cropped(x, rng, *x.shape[2:], padding=inputs.whole(pixels, "random_shift: pixels", 0, MOST_PADDING))
 
 
 def random_affine(
@@ -98,7 +97,7 @@ def affine(
     by which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of
     torchvision's functional.affine.
     """
-    x = doors.images(x, "affine: x", floats=True)
+    x = inputs.images(x, "affine: x", floats=True)
     degrees = _amounts(degrees, "affine: degrees", (len(x),), FAR)
     translate = _amounts(translate, "affine: translate", (len(x), 2), FAR)
     scale = _amounts(scale, "affine: scale", (len(x),), 1e6)
@@ -176,12 +175,12 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
 
 def _taken(name: str, x: Any, rng: Any, floats: bool = False) -> tuple[np.ndarray, np.random.Generator]:
     """Images (B, C, H, W) and a generator, or an error in the name of ``name``."""
-    return doors.images(x, f"{name}: x", floats), doors.generator(rng, f"{name}: rng")
+    return inputs.images(x, f"{name}: x", floats), inputs.generator(rng, f"{name}: rng")
 
 
 def _increasing(pair: Any, what: str) -> tuple[float, float]:
     """Two sizes, the smaller one first."""
-    found = doors.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
+    found = inputs.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
     if found.shape != (2,) or not 1e-6 <= found[0] <= found[1] <= 1e6:
         raise ValueError(f"{what} is {shown(pair)}; it must be a pair of numbers from 1e-06 to 1e+06, the smaller one first")
     return float(found[0]), float(found[1])
@@ -189,7 +188,7 @@ def _increasing(pair: Any, what: str) -> tuple[float, float]:
 
 def _amounts(values: Any, what: str, shape: tuple[int, ...], most: float) -> np.ndarray:
     """Finite numbers of one shape, each at most ``most`` in size: (B,) or (B, 2)."""
-    found = doors.array(values, what, f"numbers of shape {shape}", "iuf")
+    found = inputs.array(values, what, f"numbers of shape {shape}", "iuf")
     if found.shape != shape:
         raise ValueError(f"{what} has shape {found.shape}; it must have shape {shape}, one for each image")
     if found.size and not (abs(found) <= most).all():               # NaN is refused too

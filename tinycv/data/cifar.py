@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import doors
+from tinycv.data import inputs
 
 IMAGE = 3 * 32 * 32
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]
@@ -27,7 +27,7 @@ def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine ones. FileNotFoundError for
     files that are missing, ValueError for the pickles of the Python version and for damaged files.
     """
-    folder = doors.path(folder, "cifar_folder: folder")
+    folder = inputs.path(folder, "cifar_folder: folder")
     if folder.is_file():
         raise FileNotFoundError(f"cifar_folder: {folder}: this is a file, not a folder; {HINT}")
     classes = 100 if (folder / "train.bin").exists() or (folder / "test.bin").exists() else 10

@@ -24,10 +24,9 @@ from functools import cache
 
 import numpy as np
 
+from tinycv.data.extra import import_extra
+from tinycv.data.text import Pairs, Vocabulary
 from tinycv.engine.arguments import choice, size
-
-from .extra import import_extra
-from .text import Pairs, Vocabulary
 
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2099, 12, 31)
 # (language, pattern): Babel's own four by name, then others that people write.

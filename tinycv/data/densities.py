@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import NOT_PLAIN, kind_of
+from tinycv.data.inputs import NOT_PLAIN, kind_of
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .extra import import_extra
+from tinycv.data.extra import import_extra
 
 READ = ("L", "RGB", "F")
 WHITE = 65535                                       # of 16 bits

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from . import doors
-from .extra import import_extra
+from tinycv.data import inputs
+from tinycv.data.extra import import_extra
 
 
 def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +25,9 @@ def stratified_folds(
 
     labels: class numbers (N,). ValueError where no class has as many members as there are folds.
     """
-    labels = doors.class_numbers(labels, "stratified_folds: labels")
-    folds = doors.whole(folds, "stratified_folds: folds", 2)
-    seed = doors.whole(seed, "stratified_folds: seed", 0, 2 ** 32 - 1)
+    labels = inputs.class_numbers(labels, "stratified_folds: labels")
+    folds = inputs.whole(folds, "stratified_folds: folds", 2)
+    seed = inputs.whole(seed, "stratified_folds: seed", 0, 2 ** 32 - 1)
     largest = np.unique(labels, return_counts=True)[1].max(initial=0)
     if folds > largest:
         raise ValueError(f"stratified_folds: folds is {folds}; the largest class has {largest} members, and "

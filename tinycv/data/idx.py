@@ -20,9 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tinycv.atomic import file_path, write
-
-from . import doors
+from tinycv.data import inputs
+from tinycv.data.atomic import file_path, write
 
 CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 TYPES = {code: np.dtype(name) for code, name in CODES.items()}
@@ -43,7 +42,7 @@ def read_idx(path: FilePath) -> np.ndarray:
     the header says, nor much more than a hundred times the file. Whoever expects a shape can look at the header alone:
     ``idx_header``.
     """
-    path = doors.file(path, "read_idx: path")
+    path = inputs.file(path, "read_idx: path")
     with _opened(path) as stream:
         dtype, shape = _read_header(path, stream)
         expected = prod(shape) * dtype.itemsize
@@ -62,7 +61,7 @@ def read_idx(path: FilePath) -> np.ndarray:
 
 def idx_header(path: FilePath) -> tuple[np.dtype, tuple[int, ...]]:
     """The dtype and shape that one IDX file claims to hold. Reads a few bytes; errors as ``read_idx``."""
-    path = doors.file(path, "idx_header: path")
+    path = inputs.file(path, "idx_header: path")
     with _opened(path) as stream:
         return _read_header(path, stream)
 
@@ -73,7 +72,7 @@ def write_idx(path: FilePath, array: np.ndarray) -> None:
     TypeError for a type that IDX lacks; ValueError for an array so even that ``read_idx`` would refuse it gzipped.
     """
     path = file_path(path, "write_idx: path")
-    array = doors.array(array, "write_idx: array", kinds=doors.NUMBERS + "c")
+    array = inputs.array(array, "write_idx: array", kinds=inputs.NUMBERS + "c")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"write_idx: path: {path}: " + ("this is a folder" if path.is_dir() else
                                                                "its folder is not there; make it first"))
@@ -95,7 +94,7 @@ def idx_folder(folder: FilePath) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
     Images (N, 1, H, W) float32 in [0, 1], labels (N,) int64.
     """
-    folder = doors.folder(folder, "idx_folder: folder")
+    folder = inputs.folder(folder, "idx_folder: folder")
     return *_read_pair(folder, "train"), *_read_pair(folder, "t10k")
 
 

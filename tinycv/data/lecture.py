@@ -25,9 +25,8 @@ from itertools import permutations, product
 
 import numpy as np
 
+from tinycv.data.text import Pairs, Vocabulary
 from tinycv.engine.arguments import shown, size
-
-from .text import Pairs, Vocabulary
 
 CITIES = {"北京": "Beijing", "天津": "Tianjin", "上海": "Shanghai", "南京": "Nanjing", "广州": "Guangzhou", "西安": "Xi'an",
           "成都": "Chengdu", "杭州": "Hangzhou", "重庆": "Chongqing", "武汉": "Wuhan", "苏州": "Suzhou", "深圳": "Shenzhen"}

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data import inputs
 from tinycv.engine.arguments import listed, shown, size, whole
-
-from . import doors
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -40,9 +39,9 @@ class DataLoader:
         self.arrays = _same_length(arrays)
         self.samples = len(self.arrays[0])
         batch_size, seed = size(batch_size, "DataLoader: batch_size", 1), whole(seed, "DataLoader: seed")
-        shuffle, drop_last = doors.flag(shuffle, "DataLoader: shuffle"), doors.flag(drop_last, "DataLoader: drop_last")
-        doors.function(transform, "DataLoader: transform", "of a batch and a generator")
-        doors.function(mix, "DataLoader: mix", "of two batches and a generator")
+        shuffle, drop_last = inputs.flag(shuffle, "DataLoader: shuffle"), inputs.flag(drop_last, "DataLoader: drop_last")
+        inputs.function(transform, "DataLoader: transform", "of a batch and a generator")
+        inputs.function(mix, "DataLoader: mix", "of two batches and a generator")
         if mix is not None and len(self.arrays) < 2:
             raise ValueError("DataLoader: mix blends images and their labels: give the DataLoader both arrays")
         if drop_last and batch_size > self.samples:
@@ -95,8 +94,8 @@ class DrawnLoader:
         if not callable(draw):
             raise TypeError(f"DrawnLoader: draw is {shown(draw)}; it must be a function of a batch size and a generator")
         self.draw, self.seed = draw, whole(seed, "DrawnLoader: seed")
-        self.batch_size = doors.whole(batch_size, "DrawnLoader: batch_size", 1)
-        self.batches = doors.whole(batches, "DrawnLoader: batches", 1)
+        self.batch_size = inputs.whole(batch_size, "DrawnLoader: batch_size", 1)
+        self.batches = inputs.whole(batches, "DrawnLoader: batches", 1)
         self.samples = self.batch_size * self.batches
 
     def __len__(self) -> int:
@@ -114,7 +113,7 @@ class DrawnLoader:
 
 def _same_length(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """The arrays, if samples lie along axis 0 of each and there are equally many; else an error with all shapes."""
-    arrays = tuple(doors.array(a, f"DataLoader: array {i}", "an array with samples along axis 0", ANYTHING)
+    arrays = tuple(inputs.array(a, f"DataLoader: array {i}", "an array with samples along axis 0", ANYTHING)
                    for i, a in enumerate(arrays))
     shapes = listed(array.shape for array in arrays) or "none"
     if any(array.ndim == 0 or array.dtype == object for array in arrays):
@@ -146,8 +145,8 @@ def _as_many(name: str, changed: Any, count: int) -> Any:
 
 def _has_rows(value: Any) -> bool:
     """Is it an array of any library, with samples along axis 0? NumPy's objects and masked arrays are none."""
-    return bool(getattr(value, "shape", ())) and not isinstance(value, doors.NOT_PLAIN) and (
-        doors.kind_of(value) != "O")
+    return bool(getattr(value, "shape", ())) and not isinstance(value, inputs.NOT_PLAIN) and (
+        inputs.kind_of(value) != "O")
 
 
 def _whole_batch(drawn: Any, count: int) -> Batch:

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from . import doors
+from tinycv.data import inputs
 
 ADDING_WITHOUT_MEMORY = 1 / 6                   # the variance of a sum of two numbers from U[0, 1]
 SYMBOLS, RECALLED, GO = 8, 10, 9
@@ -25,8 +25,8 @@ def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
     The two marks fall on any two steps.
     """
-    n, rng = doors.whole(n, "adding: n"), doors.generator(rng, "adding: rng")
-    steps = doors.whole(steps, "adding: steps")
+    n, rng = inputs.whole(n, "adding: n"), inputs.generator(rng, "adding: rng")
+    steps = inputs.whole(steps, "adding: steps")
     if steps < 2:
         raise ValueError(f"adding: steps={steps}: there must be at least 2, for two marked numbers")
     values = rng.uniform(size=(n, steps)).astype(np.float32)
@@ -41,8 +41,8 @@ def adding(n: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """x and y (n, wait + 20) int64: ten symbols from 1 to 8, ``wait`` - 1 zeros, and eleven times 9; y is 0 but for its
     last ten, which are the symbols again. ``wait`` is the papers' T; the first 9 stands at place T + 9, counted from 0."""
-    n, rng = doors.whole(n, "copying: n"), doors.generator(rng, "copying: rng")
-    wait = doors.whole(wait, "copying: wait")
+    n, rng = inputs.whole(n, "copying: n"), inputs.generator(rng, "copying: rng")
+    wait = inputs.whole(wait, "copying: wait")
     if wait < 1:
         raise ValueError(f"copying: wait={wait}: there must be at least 1 step between the symbols and their recall")
     symbols = rng.integers(1, SYMBOLS + 1, size=(n, RECALLED))
@@ -54,5 +54,5 @@ def copying(n: int, wait: int, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 def copying_without_memory(wait: int) -> float:
     """The cross-entropy, in nats a step, of knowing when to speak but not what to say."""
-    wait = doors.whole(wait, "copying_without_memory: wait", 1)
+    wait = inputs.whole(wait, "copying_without_memory: wait", 1)
     return RECALLED * math.log(SYMBOLS) / (wait + 2 * RECALLED)

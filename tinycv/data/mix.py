@@ -14,17 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data import inputs
 from tinycv.engine.arguments import number
-
-from . import doors
 
 MOST_CLASSES = 2 ** 24
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
     """Class numbers (N,) as probabilities (N, classes) float32: all on one. IndexError for a class that is not there."""
-    classes = doors.whole(classes, "one_hot: classes", 1, MOST_CLASSES)
-    labels = doors.class_numbers(labels, "one_hot: labels", classes)
+    classes = inputs.whole(classes, "one_hot: classes", 1, MOST_CLASSES)
+    labels = inputs.class_numbers(labels, "one_hot: labels", classes)
     chances = np.zeros((len(labels), classes), np.float32)
     chances[np.arange(len(labels)), labels] = 1
     return chances
@@ -57,7 +56,7 @@ def cutmix(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float 
 
 def _taken(name: str, x: Any, y: Any, floats: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Images (B, C, H, W) and probabilities (B, K), or an error in the name of ``name``."""
-    x, y = doors.images(x, f"{name}: x", floats), doors.array(y, f"{name}: y", "probabilities (B, K)")
+    x, y = inputs.images(x, f"{name}: x", floats), inputs.array(y, f"{name}: y", "probabilities (B, K)")
     y = y if y.dtype.isnative else y.astype(y.dtype.newbyteorder("="))
     if y.ndim != 2 or len(x) != len(y) or y.dtype.kind != "f":
         raise ValueError(f"{name} takes images (B, C, H, W) and probabilities (B, K), got {x.shape} and {y.dtype} of shape "
@@ -67,7 +66,7 @@ def _taken(name: str, x: Any, y: Any, floats: bool = False) -> tuple[np.ndarray,
 
 def _drawn(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple:
     """Of each image: its share (B,), and the number of the one it meets (B,)."""
-    rng, alpha = doors.generator(rng, f"{name}: rng"), number(alpha, f"{name}: alpha", above=0, high=1e6)
+    rng, alpha = inputs.generator(rng, f"{name}: rng"), number(alpha, f"{name}: alpha", above=0, high=1e6)
     return np.full(len(x), rng.beta(alpha, alpha), y.dtype), rng.permutation(len(x))
 
 

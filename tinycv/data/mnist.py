@@ -6,9 +6,9 @@ Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning app
 
 import numpy as np
 
-from . import doors
-from .disk_cache import cache_folder, cached
-from .extra import import_extra
+from tinycv.data import inputs
+from tinycv.data.disk_cache import cache_folder, cached
+from tinycv.data.extra import import_extra
 
 CLASSES, EACH = 10, 500
 
@@ -20,7 +20,7 @@ def mnist_5k(
 
     The split is stratified: ``test`` images, a tenth of them of each class, both parts in random order.
     """
-    test, seed = doors.whole(test, "mnist_5k: test"), doors.whole(seed, "mnist_5k: seed", most=2 ** 63)
+    test, seed = inputs.whole(test, "mnist_5k: test"), inputs.whole(seed, "mnist_5k: seed", most=2 ** 63)
     if test % CLASSES or not 0 < test < CLASSES * EACH:
         raise ValueError(f"mnist_5k: test={test} must be a multiple of {CLASSES} between 10 and {CLASSES * EACH - 10}")
     shapes = {"images": (CLASSES * EACH, 28, 28), "labels": (CLASSES * EACH,)}
@@ -36,7 +36,7 @@ def mnist_5k(
 
 def halved(images: np.ndarray) -> np.ndarray:
     """Images (N, C, H, W) at half the size, (N, C, H/2, W/2): each pixel is the mean of four. MNIST becomes 14 x 14."""
-    images = doors.images(images, "halved: images")
+    images = inputs.images(images, "halved: images")
     n, c, h, w = images.shape
     if h % 2 or w % 2:
         raise ValueError(f"halved: images of {h} x {w} cannot be halved: both sides must be even")
@@ -52,9 +52,9 @@ def stacked_digits(
     A generator that leaves digits out, or combinations, is found out by counting: Metz et al. 2017 (unrolled GAN),
     appendix D; Srivastava et al. 2017 (VEEGAN), section 5.2.
     """
-    images = doors.images(images, "stacked_digits: images")
-    labels = doors.class_numbers(labels, "stacked_digits: labels", CLASSES, count=len(images))
-    n, rng = doors.whole(n, "stacked_digits: n"), doors.generator(rng, "stacked_digits: rng")
+    images = inputs.images(images, "stacked_digits: images")
+    labels = inputs.class_numbers(labels, "stacked_digits: labels", CLASSES, count=len(images))
+    n, rng = inputs.whole(n, "stacked_digits: n"), inputs.generator(rng, "stacked_digits: rng")
     if images.shape[1] != 1 or not len(images):
         raise ValueError(f"stacked_digits: images has shape {images.shape}; it must be grey images "
                          "(N, 1, H, W), at least one")

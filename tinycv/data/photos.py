@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data import inputs
+from tinycv.data.depths import Unreadable, in_mode
+from tinycv.data.extra import import_extra
+from tinycv.data.photo_costs import pieces
 from tinycv.engine.arguments import choice, number, shown
-
-from . import doors
-from .depths import Unreadable, in_mode
-from .extra import import_extra
-from .photo_costs import pieces
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -40,7 +39,7 @@ def image_folder(
     pixels at most.
     FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that is broken or differs.
     """
-    path = doors.path(path, "image_folder: path")
+    path = inputs.path(path, "image_folder: path")
     size = None if size is None else _side(size, "image_folder: size")
     channels = _channels(channels, "image_folder")
     files, labels, names = _listed(path)
@@ -65,7 +64,7 @@ def open_photo(path: str | Path, channels: int = 3) -> Any:
 
     ValueError, with the path, for what is no whole image, is huge, or has values that say nothing of brightness.
     """
-    return _opened(doors.path(path, "open_photo: path"), _channels(channels, "open_photo"))
+    return _opened(inputs.path(path, "open_photo: path"), _channels(channels, "open_photo"))
 
 
 def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
@@ -158,12 +157,12 @@ def _expect_modest(photo: Any, most: int | None, unscaled: int | None) -> None:
 
 def _side(size: Any, what: str) -> int:
     """The side of a square, from 1 to LARGEST_SIDE."""
-    return doors.whole(size, what, 1, LARGEST_SIDE)
+    return inputs.whole(size, what, 1, LARGEST_SIDE)
 
 
 def _channels(channels: Any, who: str) -> int:
     """1 or 3."""
-    count = doors.whole(channels, f"{who}: channels")
+    count = inputs.whole(channels, f"{who}: channels")
     if count not in (1, 3):
         raise ValueError(f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}")
     return count

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data import inputs
+from tinycv.data.augment import affine
 from tinycv.engine.arguments import number, shown
-
-from . import doors
-from .augment import affine
 
 MOST_CHANGES, ROUNDING = 1000, 1e-3
 
@@ -28,11 +27,11 @@ def rand_augment(
     magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of CHANGES where left out.
     ValueError for pixels outside 0 to 1: they would be cut off.
     """
-    x, rng = doors.images(x, "rand_augment: x", floats=True), doors.generator(rng, "rand_augment: rng")
+    x, rng = inputs.images(x, "rand_augment: x", floats=True), inputs.generator(rng, "rand_augment: rng")
     if x.size and not -ROUNDING <= x.min() <= x.max() <= 1 + ROUNDING:
         raise ValueError(f"rand_augment: x runs from {x.min():g} to {x.max():g}; it takes float images in "
                          "[0, 1]: divide bytes by 255, and subtract means afterwards")
-    n = doors.whole(n, "rand_augment: n", 0, MOST_CHANGES)
+    n = inputs.whole(n, "rand_augment: n", 0, MOST_CHANGES)
     magnitude = number(magnitude, "rand_augment: magnitude", 0, 10)
     x, every = x.copy(), _functions(CHANGES if changes is None else changes)
     for _ in range(n):

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.densities import MOST, Boxes, Mixture, real_numbers
+from tinycv.data.inputs import whole
 from tinycv.engine.arguments import number, size
-
-from .densities import MOST, Boxes, Mixture, real_numbers
-from .doors import whole
 
 MOST_SQUARES = 1000                             # on a side: each other one of a million is a box
 

@@ -19,9 +19,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tinycv.data.densities import MOST, drawn
+from tinycv.data.inputs import kind_of
 from tinycv.engine.arguments import number, shown, size
-
-from .doors import kind_of
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinycv.data.inputs import array, kind_of
 from tinycv.engine.arguments import listed, shown, size, sizes
-
-from .doors import array, kind_of
 
 PAD, SOS, EOS = 0, 1, 2
 FIRST = 3                                       # the number of a vocabulary's first own symbol

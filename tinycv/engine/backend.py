@@ -20,7 +20,7 @@ from tinycv.engine import capturing, rng
 from tinycv.engine.arguments import is_array, shown, sizes
 from tinycv.engine.erf import erf as _host_erf
 from tinycv.engine.erf import normal_cdf as _host_normal_cdf
-from tinycv.engine.gpu import GpuUnavailable, gpu_problem, missing_number
+from tinycv.engine.find_gpu import GpuUnavailable, gpu_problem, missing_number
 from tinycv.engine.rng import get_rng_state, host_generator, manual_seed, set_rng_state
 
 __all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "constant", "device_of", "erf", "forget_probe",

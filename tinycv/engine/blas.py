@@ -50,7 +50,7 @@ def choice() -> tuple[str | None, str]:
 
 
 def choose() -> str:
-    """Set the kernel if there is one to set. Returns what was done, in words, for ``python -m tinycv.doctor``."""
+    """Set the kernel if there is one to set. Returns what was done, in words, for ``python -m tinycv.show.doctor``."""
     kernel, said = choice()
     if kernel is None:
         return said

@@ -1,4 +1,4 @@
-"""What the rest of the package tells a recording in progress (capture.py), and what it must refuse while there is one.
+"""What the rest of the package tells a recording in progress (gpu/capture.py), and what it must refuse while there is one.
 
 ``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's state registers that with
 it; code that a CUDA graph cannot hold calls ``refuse``.
@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tinycv.engine.capture import Recording
     from tinycv.engine.tensor import Tensor
+    from tinycv.gpu.capture import Recording
 
 _current: ContextVar[Recording | None] = ContextVar("tinycv_recording", default=None)
 current = _current.get                          # the Recording that is being made in this thread, or None

@@ -3,9 +3,9 @@
 A model has tens of parameters, most of them small, and what an optimiser does to each is the same. Called once a
 parameter, NumPy spends its time on being called, and a GPU on being launched; laid side by side in one flat array they
 all take one call. The Tensors keep their own memory: values are copied in before the work, and out after it; where
-that costs more than the calls, for large Tensors, optimizer.py leaves them out.
+that costs more than the calls, for large Tensors, optim/optimizer.py leaves them out.
 
-Used by: optimizer.py, ema.py.
+Used by: optim/optimizer.py, optim/averaged.py.
 """
 
 from __future__ import annotations

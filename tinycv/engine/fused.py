@@ -20,7 +20,7 @@ which arguments are not numbers to calculate with: ``@fused(whole="target mask")
 a bool for its default is a setting, and no input of the graph: a Tensor there is refused.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
-A third member, @softmax.cuda, is written as the kernel is, and runs in its place on a GPU: see cuda.py.
+A third member, softmax in gpu/softmax.py, is written as the kernel is, and runs in its place on a GPU: see dispatch.py.
 It calculates with halves (float16) in float32; so do the kernel and the definition, which are given wider copies.
 A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
 """
@@ -37,7 +37,7 @@ import numpy as np
 
 from tinycv.engine import debug, errors, ops, watch
 from tinycv.engine.arguments import is_array
-from tinycv.engine.cuda import suits
+from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import module_of, op, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
@@ -52,12 +52,12 @@ class Fused:
     """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
 
     def __init__(self, definition: Callable, whole: str = ""):
-        self.read, self.run, self.run_on_gpu, self.doubt = definition, None, None, None
+        self.read, self.run, self.doubt = definition, None, None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
         update_wrapper(self, definition)
-        self.name = definition.__name__
+        self.name, self.place = definition.__name__, place(definition)
         self.settings = [i for i, p in enumerate(parameters.values()) if isinstance(p.default, (bool, int, float, str))]
         self.inputs = [i for i in range(len(self.names)) if i not in self.settings]
         self.whole = {self.names.index(name) for name in whole.split()}
@@ -72,11 +72,6 @@ class Fused:
         self.run = run
         return run
 
-    def cuda(self, run: Callable) -> Callable:
-        """Decorator: a kernel for CuPy's arrays of one float type, where launches would cost more than the work."""
-        self.run_on_gpu = run
-        return run
-
     def doubtful(self, look: Callable) -> Callable:
         """Decorator: ``look(args, options)`` sees a call that is not as expected, and may refuse it in words of its own."""
         self.doubt = look
@@ -85,7 +80,7 @@ class Fused:
     def __call__(self, *args: Any, **options: Any) -> Any:
         args, arrays = self.settled(self.bound(args, options))
         xp = module_of(arrays)
-        run = self.run if xp is np or self.run_on_gpu is None or not suits(arrays) else self.run_on_gpu
+        run = self.run if xp is np or not suits(arrays) else member(self.place) or self.run
         if xp is np and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
             run = in_float32(run)
         try:

@@ -21,7 +21,7 @@ GIB, LARGEST = 1 << 30, 32 << 20                                       # LARGEST
 
 
 def keep_freed_memory() -> str:
-    """Set malloc's thresholds. Returns what was done, in words, for ``python -m tinycv.doctor``."""
+    """Set malloc's thresholds. Returns what was done, in words, for ``python -m tinycv.show.doctor``."""
     if os.environ.get("TINYCV_KEEP_MEMORY") == "0":
         return "off (TINYCV_KEEP_MEMORY=0)"
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):

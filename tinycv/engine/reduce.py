@@ -2,7 +2,7 @@
 
 NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at each row.  A
 product with a vector of ones is the same sum by BLAS, several times faster at the sizes of a Transformer
-(benchmarks/ops.py).  CuPy's own reductions are good along the last axes in memory; along the first reduce_cuda.py is.
+(benchmarks/ops.py).  CuPy's own reductions are good along the last axes in memory; along the first gpu/reduce.py is.
 
 NumPy adds pairwise along the axis that is fastest in memory, and one term after the other along all others. There float32
 loses a digit with every tenfold of terms, and from 16,777,216 on it stops counting. So long sums along other axes are
@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine import reduce_cuda
 from tinycv.engine.arguments import number
-from tinycv.engine.cuda import suits
+from tinycv.engine.dispatch import on_gpu, suits
 
 BLOCK = 1 << 15                                 # values: a block, its result and some scratch stay in a core's own cache
 TERMS = 256                                     # so many numbers are added one after the other in a block of a long sum,
@@ -94,10 +93,13 @@ def dot_last(xp: Any, a: Any, b: Any) -> Any:
     return np.vecdot(a, b)[..., None]
 
 
-def sum_rows(xp: Any, a: Any) -> Any:
-    """Sum over the first axis: (N, D) -> (D,)."""
+def sum_rows(xp: Any, a: Any, wide: bool = False) -> Any:
+    """Sum over the first axis: (N, D) -> (D,). wide: on a GPU sums of halves are answered in float32."""
     if xp is not np:
-        return reduce_cuda.sum_rows(xp, a) if suits([a]) and a.shape[-1] > 1 else a.sum(axis=0)
+        run = on_gpu(sum_rows, [a])
+        if run is not None and (wide or a.shape[-1] > 1):
+            return run(xp, a, wide=wide)
+        return a.sum(axis=0, dtype=xp.promote_types(a.dtype, "float32") if wide else None)
     if a.dtype.kind != "f":
         return a.sum(axis=0)
     return _ones(len(a), a.dtype.char) @ a if len(a) <= MANY else sum_first(a)
@@ -178,7 +180,7 @@ def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: 
             a.transpose(lie(a)).flags.c_contiguous):
         return a.sum(axis=axis, keepdims=keepdims, **wide)
     rows = a.transpose(lie(a)).reshape(prod(a.shape[i] for i in first), -1)
-    total = (reduce_cuda.sum_rows(xp, rows, wide=True) if wide else sum_rows(xp, rows)).reshape([a.shape[i] for i in after])
+    total = sum_rows(xp, rows, bool(wide)).reshape([a.shape[i] for i in after])
     total = total.transpose([after.index(i) for i in kept if i in after])           # as the array's own axes are ordered
     return total.reshape([1 if i in summed else n for i, n in enumerate(a.shape) if keepdims or i not in summed])
 

@@ -12,7 +12,7 @@ all_reduce is its own transpose, and a row of ops.py.  Outside of any shard it i
 change what they keep: see state.py.
 
 A way to compute in parallel has to supply an object with ``rank``, ``weight``, ``all_reduce`` and ``once``, put into
-``member``: it may as well speak MPI or NCCL.   Read next: parallel.py, what users type.
+``member``: it may as well speak MPI or NCCL.   Read next: training/parallel.py, what users type.
 
 A fork: the child process has a copy of the group and none of its threads.  A group that the child uses starts threads of
 its own; a child that was forked inside a shard, whose fellow shards it lacks, is told so instead of waiting for them.

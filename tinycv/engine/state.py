@@ -3,7 +3,7 @@
 Batch norm keeps running statistics, spectral norm the vectors u and v of its power iteration.  A forward pass that simply
 wrote to them would be wrong in two places:
 
-    in shards (parallel.py)       every shard runs the layer, so the state would move once per shard, and while other
+    in shards (training/parallel.py)       every shard runs the layer, so the state would move once per shard, and while other
                                   shards compute with it
     in nn.checkpoint              the function runs a second time on the way back, so the state would move twice, and the
                                   second run would compute another function than the first
@@ -19,7 +19,7 @@ So a layer hands over *how* its state moves, and computes with what it gets back
 
 A layer that reads state without changing it, as batch norm does in eval mode, calls ``seen``: in a checkpoint the second
 run then reads what the first one read, whatever was written in between.  No layer sets attributes of itself in ``forward``;
-tests/test_state.py runs every layer of the package in shards and in a checkpoint, and compares.
+tests/engine/test_state.py runs every layer of the package in shards and in a checkpoint, and compares.
 """
 
 from __future__ import annotations

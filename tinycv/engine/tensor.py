@@ -279,7 +279,7 @@ class Tensor(Holder):
 class Parameter(Tensor):
     """A Tensor that a Module learns: it requires a gradient, and ``Module.parameters()`` lists it.
 
-    master: the float32 weights that these are rounded from, where half.py trains them.
+    master: the float32 weights that these are rounded from, where training/half.py trains them.
     """
 
     __slots__ = ("master",)

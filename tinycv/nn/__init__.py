@@ -4,20 +4,12 @@ Read in this order: module.py (how parameters are found), linear.py, activation.
 batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with window.py: where a window looks), pool.py, dropout.py,
 init.py, spectral_norm.py. checks.py: what they refuse. fitted.py: what a Tensor takes when it is loaded.
 ``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time:
-engine/recompute.py. (``tinycv.checkpoint`` is about files.)
+engine/recompute.py. (``tinycv.training.checkpoint`` is about files.)
 """
 
 from tinycv.engine.recompute import checkpoint
 from tinycv.engine.tensor import Parameter
-from tinycv.nn import (  # noqa: F401  the _cuda ones: members of pairs for a GPU
-    activation_cuda,
-    batch_norm_cuda,
-    functional,
-    init,
-    linear_cuda,
-    losses_cuda,
-    norm_cuda,
-)
+from tinycv.nn import functional, init
 from tinycv.nn.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.binary_cross_entropy import BCEWithLogitsLoss

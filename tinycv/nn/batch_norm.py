@@ -47,7 +47,7 @@ def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, 
 
     training: normalise by the batch's statistics, and move the running ones, which are changed in place, towards them:
     r <- (1 - momentum) r + momentum * statistic, with the variance that divides by n - 1. Otherwise: by the running ones.
-    In shards (parallel.py) the batch is the whole batch, so results do not depend on how many there are.
+    In shards (training/parallel.py) the batch is the whole batch, so results do not depend on how many there are.
     ValueError for a batch with one value a channel, whose variance says nothing.
     """
     eps, momentum = epsilon(eps, "batch_norm: eps"), number(momentum, "batch_norm: momentum", 0, 1)

@@ -14,19 +14,20 @@ Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learni
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from tinycv.engine.arguments import choice, size
-from tinycv.engine.cuda import suits
+from tinycv.engine.dispatch import on_gpu
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
-from tinycv.nn import conv_cuda, conv_kernel, init
+from tinycv.nn import init
 from tinycv.nn.checks import array, count, flag
-from tinycv.nn.conv_kernel import last
+from tinycv.nn.conv_kernel import forward, last, to_input, to_weight
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
 
@@ -145,13 +146,14 @@ class ConvTranspose2d(_Convolution):
 @conv2d.kernel
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     groups = check(x, weight, bias, groups, takes=1, gives=0)
-    walk, maps = (*settled(stride, padding, dilation, weight.shape[2:]), groups), maps_for(xp, x, weight)
+    walk = (*settled(stride, padding, dilation, weight.shape[2:]), groups)
 
     def pull(g):
-        return (lambda: maps.to_input(xp, g, weight, x.shape, *walk),
-                lambda: maps.to_weight(xp, g, x, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
+        return (lambda: linear_map(to_input, xp, g, weight, x.shape, *walk),
+                lambda: linear_map(to_weight, xp, g, x, weight.shape, *walk),
+                lambda: sum_rows(xp, as_rows(last(g))))
 
-    return maps.forward(xp, x, weight, *walk, bias), pull
+    return linear_map(forward, xp, x, weight, *walk, bias), pull
 
 
 @conv_transpose2d.kernel
@@ -160,20 +162,23 @@ def _conv_transpose2d(xp, x, weight, bias=None, stride=1, padding=0, output_padd
     steps, (o, *window) = x.shape[2:], weight.shape[1:]
     stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
     sides = stamped(steps, window, stride, padding, two("output_padding", output_padding), dilation)
-    walk, maps = (stride, padding, dilation, groups), maps_for(xp, x, weight)
-    y = maps.to_input(xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
+    walk = (stride, padding, dilation, groups)
+    y = linear_map(to_input, xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
 
     def pull(g):
         # With output_padding a window may find room for a step beyond the last stamp: that is cut off.
-        return (lambda: maps.forward(xp, g, weight, *walk)[..., :steps[0], :steps[1]],
-                lambda: maps.to_weight(xp, x, g, weight.shape, *walk), lambda: sum_rows(xp, as_rows(last(g))))
+        return (lambda: linear_map(forward, xp, g, weight, *walk)[..., :steps[0], :steps[1]],
+                lambda: linear_map(to_weight, xp, x, g, weight.shape, *walk),
+                lambda: sum_rows(xp, as_rows(last(g))))
 
     return y, pull
 
 
-def maps_for(xp: Any, x: Any, weight: Any) -> Any:
-    """The three linear maps for where the arrays are."""
-    return conv_cuda if xp is not np and suits([x, weight]) else conv_kernel
+def linear_map(run: Callable, xp: Any, a: Any, b: Any, *rest: Any) -> Any:
+    """One of conv_kernel.py's three linear maps, or its CUDA member on a GPU."""
+    if xp is not np:
+        run = on_gpu(run, [a, b]) or run
+    return run(xp, a, b, *rest)
 
 
 def check(x: Any, weight: Any, bias: Any, groups: Any, takes: int, gives: int) -> int:

@@ -35,7 +35,7 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, ignore_index: int
     input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. weight: how much each class counts, (C,), or
     None for 1 each. Rows whose class is ignore_index count for nothing, and neither does what has weight 0 or probability
     0: whatever their scores are, NaN and infinity too, they reach neither loss nor gradient (0 log 0 is 0).
-    reduction: "mean" (over the rows that count, those of all shards in parallel.py; with class numbers and weights, the
+    reduction: "mean" (over the rows that count, those of all shards in training/parallel.py; with class numbers and weights, the
     sum divided by the weights of these rows' classes), "sum", or "none" for (N,). Where no row counts, the mean is NaN, as
     PyTorch's, and the gradient 0.
 

@@ -1,7 +1,7 @@
 """Exchange the parts of a module: its layers, its Tensors, wherever they lie in its attributes.
 
 A Module finds its parts in its attributes, and in the containers there at any depth (contents, in module.py).  Whoever
-puts other parts in their place has to look in the same places: spectral_norm.py wraps layers, unrolled.py exchanges weights.
+puts other parts in their place has to look in the same places: spectral_norm.py wraps layers, adversarial/unrolled.py exchanges weights.
 """
 
 from __future__ import annotations

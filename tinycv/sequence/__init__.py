@@ -5,7 +5,6 @@ attention.py (scaled dot-product, multi-head), masks.py (which keys a query may 
 thousands of tokens), positions.py (where a token stands), transformer.py (the blocks and their stacks),
 encoder_decoder.py (the Transformer entire), gpt.py (a decoder alone)."""
 
-from tinycv.sequence import attention_cuda, lstm_cuda  # noqa: F401  the pairs' members for a GPU
 from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
 from tinycv.sequence.attention import MultiheadAttention, scaled_dot_product_attention
 from tinycv.sequence.decode import beam_search, greedy

@@ -24,7 +24,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from tinycv.data.doors import kind_of
+from tinycv.data.inputs import kind_of
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.methods import concatenate

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.data.text import EOS, PAD, SOS
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, to_numpy

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.engine.arguments import number, size
 from tinycv.engine.tensor import no_grad
 from tinycv.nn import init

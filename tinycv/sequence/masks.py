@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import array, kind_of, whole
+from tinycv.data.inputs import array, kind_of, whole
 from tinycv.data.text import PAD
 from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.backend import array_module, constant, from_host, to_numpy

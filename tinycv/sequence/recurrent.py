@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import NOT_PLAIN, whole
+from tinycv.data.inputs import NOT_PLAIN, whole
 from tinycv.engine.arguments import flag, number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy
 from tinycv.engine.methods import concatenate, stack

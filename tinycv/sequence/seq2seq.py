@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.data.text import PAD, SOS, Pairs
 from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.backend import array_module, from_host, to_numpy

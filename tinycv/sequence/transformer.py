@@ -27,7 +27,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.ops import relu
 from tinycv.nn import init

@@ -21,23 +21,23 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import doors
+from tinycv.data import inputs as given
 from tinycv.data.photos import FILTERS, open_photo, square
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
-from tinycv.vision import taken
+from tinycv.vision import inputs
 from tinycv.vision.recipe import scores_of
 from tinycv.vision.weights import HABITS, load_vit
 
 
 def classify(model: Module, image: np.ndarray, top: int = 5, device: str = "cpu") -> list[tuple[int, float]]:
     """The ``top`` likeliest classes of one image (C, H, W), likeliest first: (number, probability)."""
-    taken.model(model, "classify: model")
-    image = doors.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
-    top, device = doors.whole(top, "classify: top", 1), doors.text(device, "classify: device")
+    inputs.model(model, "classify: model")
+    image = given.array(image, "classify: image", "an image (C, H, W) of floats", "f", ndim=3)
+    top, device = given.whole(top, "classify: top", 1), given.text(device, "classify: device")
     with no_grad():
         chances = softmax(scores_of(model, Tensor(image[None], device=device), "classify")).numpy()[0]
     if np.isnan(chances).any():
@@ -47,11 +47,11 @@ def classify(model: Module, image: np.ndarray, top: int = 5, device: str = "cpu"
 
 def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any]) -> np.ndarray:
     """The photo as a model reads it: (channels, size, size) float32. about: crop, resample, mean, std."""
-    size, channels = doors.whole(size, "prepared: size", 1), doors.whole(channels, "prepared: channels", 1)
+    size, channels = given.whole(size, "prepared: size", 1), given.whole(channels, "prepared: channels", 1)
     lacking = [name for name in ("crop", "resample", "mean", "std") if not isinstance(about, Mapping) or name not in about]
     if lacking:
         raise TypeError(f"prepared: about is {shown(about)}; it must be a dictionary that has {', '.join(lacking)}")
-    mean, std = (doors.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(np.float32)
+    mean, std = (given.array(about[name], f"prepared: {name}", "numbers, one per channel").astype(np.float32)
                  for name in ("mean", "std"))
     if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
         raise ValueError(f"prepared: mean {about['mean']} and std {about['std']} must be {channels} numbers each, one per "
@@ -62,7 +62,7 @@ def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any
 
 def read_labels(path: str | Path, classes: int) -> list[str]:
     """The lines of a text file, one per class."""
-    path, classes = doors.file(path, "read_labels: path"), doors.whole(classes, "read_labels: classes", 1)
+    path, classes = given.file(path, "read_labels: path"), given.whole(classes, "read_labels: classes", 1)
     try:
         labels = Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

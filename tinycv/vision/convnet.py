@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.engine.ops import relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Flatten, Module
 from tinycv.nn.pool import max_pool2d
-from tinycv.vision import taken
+from tinycv.vision import inputs
 
 
 class ConvNet(Module):
@@ -52,7 +52,7 @@ class ConvNet(Module):
 
     def features(self, images: Any) -> Any:
         """What the head reads: (B, F), none below 0. Two sets of images can be compared by them (Frechet distance)."""
-        images = taken.images(images, "ConvNet", (self.in_channels, self.image_size, self.image_size))
+        images = inputs.images(images, "ConvNet", (self.in_channels, self.image_size, self.image_size))
         x = max_pool2d(relu(self.norm1(self.conv1(images))), 2)                     # (B, width, S / 2, S / 2)
         x = max_pool2d(relu(self.norm2(self.conv2(x))), 2)                          # (B, 2 width, S / 4, S / 4)
         return relu(self.hidden(self.flatten(x)))                                   # (B, F)

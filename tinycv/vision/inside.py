@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import doors
+from tinycv.data import inputs as given
 from tinycv.engine.arguments import number, shown
 from tinycv.engine.create import eye
-from tinycv.vision import taken
+from tinycv.vision import inputs
 from tinycv.vision.vit import ViT
 
 MOST_PATCHES = 256                                  # on a side, whose squared number of distances fits a memory
@@ -40,7 +40,7 @@ def attention_rollout(maps: Sequence[Any]) -> np.ndarray:
 
     maps: of each block, first to last, Tensors (B, H, T, T); those of the first l blocks tell what came after block l.
     """
-    maps = taken.maps(maps, "attention_rollout")
+    maps = inputs.maps(maps, "attention_rollout")
     keep = eye(maps[0].shape[-1], maps[0].dtype, maps[0].device)
     rolled = keep
     for attention in maps:
@@ -50,7 +50,7 @@ def attention_rollout(maps: Sequence[Any]) -> np.ndarray:
 
 def patch_rollout(model: ViT, images: Any) -> np.ndarray:
     """How much each patch went into what the class is read off, CLS or the mean: (B, N), every row sums to 1."""
-    taken.model(model, "patch_rollout: model", ViT)
+    inputs.model(model, "patch_rollout: model", ViT)
     rolled = attention_rollout(model.attention_maps(images))
     read = rolled[:, 0, 1:] if model.pool == "cls" else rolled[:, 1:, 1:].mean(axis=1)      # (B, N)
     return read / read.sum(axis=1, keepdims=True)
@@ -58,7 +58,7 @@ def patch_rollout(model: ViT, images: Any) -> np.ndarray:
 
 def cls_attention(maps: Sequence[Any]) -> np.ndarray:
     """What CLS asks, block by block and head by head: (L, B, H, T). Place 0 is what it has of itself."""
-    return np.stack([attention[:, :, 0].numpy() for attention in taken.maps(maps, "cls_attention")])
+    return np.stack([attention[:, :, 0].numpy() for attention in inputs.maps(maps, "cls_attention")])
 
 
 def attention_distance(maps: Sequence[Any], patch_size: int) -> np.ndarray:
@@ -66,8 +66,8 @@ def attention_distance(maps: Sequence[Any], patch_size: int) -> np.ndarray:
 
     So is a patch that looks at CLS alone. NaN stands for a head in which all patches do.
     """
-    maps, patch_size = taken.maps(maps, "attention_distance"), doors.whole(patch_size, "attention_distance: patch_size", 1)
-    side = taken.side_of(maps[0].shape[-1] - 1, "attention_distance: maps")
+    maps, patch_size = inputs.maps(maps, "attention_distance"), given.whole(patch_size, "attention_distance: patch_size", 1)
+    side = inputs.side_of(maps[0].shape[-1] - 1, "attention_distance: maps")
     between = patch_size * patch_distance(side)                                             # (N, N)
     among = (attention[:, :, 1:, 1:].numpy() for attention in maps)                         # (B, H, N, N)
     return np.stack([_mean_distance(a, between) for a in among])
@@ -87,14 +87,14 @@ def _mean_distance(attention: np.ndarray, between: np.ndarray) -> np.ndarray:
 
 def patch_distance(side: int) -> np.ndarray:
     """Between the centres of side x side patches, in patches: (N, N)."""
-    side = doors.whole(side, "patch_distance: side", 1, MOST_PATCHES)
+    side = given.whole(side, "patch_distance: side", 1, MOST_PATCHES)
     place = np.stack(np.divmod(np.arange(side * side), side), axis=1)                       # (N, 2): row, column
     return np.sqrt(((place[:, None] - place) ** 2).sum(axis=-1))
 
 
 def position_similarity(model: ViT) -> np.ndarray:
     """Cosine of the position embeddings of every two patches: (N, N), 1 on the diagonal."""
-    taken.model(model, "position_similarity: model", ViT)
+    inputs.model(model, "position_similarity: model", ViT)
     e = model.pos_embed.numpy()[0, 1:]                                                      # (N, D)
     e = e / np.linalg.norm(e, axis=1, keepdims=True)
     return e @ e.T
@@ -102,7 +102,7 @@ def position_similarity(model: ViT) -> np.ndarray:
 
 def nearness_learned(model: ViT) -> float:
     """Spearman's rho of position similarity with minus the patches' distance, over all pairs: 1 where near is alike."""
-    similarity = position_similarity(taken.model(model, "nearness_learned: model", ViT))
+    similarity = position_similarity(inputs.model(model, "nearness_learned: model", ViT))
     pairs = np.triu_indices(len(similarity), k=1)
     return spearman(similarity[pairs], -patch_distance(model.image_size // model.patch_size)[pairs])
 
@@ -112,7 +112,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
     ValueError for NaN, which has no rank. The result is NaN where all of a, or all of b, are equal.
     """
-    a, b = (doors.array(v, f"spearman: {name}", "numbers (n,)", ndim=1) for name, v in (("a", a), ("b", b)))
+    a, b = (given.array(v, f"spearman: {name}", "numbers (n,)", ndim=1) for name, v in (("a", a), ("b", b)))
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(f"spearman: a has {len(a)} numbers and b has {len(b)}; they must be as many, at least 2")
     if np.isnan(a).any() or np.isnan(b).any():
@@ -133,8 +133,8 @@ def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns (count, C, P, P), each of length 1, and (count,).
     """
-    taken.model(model, "patch_filters: model", ViT)
-    count = doors.whole(count, "patch_filters: count")
+    inputs.model(model, "patch_filters: model", ViT)
+    count = given.whole(count, "patch_filters: count")
     if model.has_stem:
         raise ValueError("patch_filters: the model has a convolutional stem, and so no filters of a "
                          "whole patch; build it without stem")
@@ -154,9 +154,9 @@ def enrichment(mass: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     mass (B, N) >= 0, spread evenly within each patch; mask (B, H, W) bool.
     """
-    mass = doors.array(mass, "enrichment: mass", "numbers (B, N)", ndim=2)
-    mask = doors.array(mask, "enrichment: mask", "True and False (B, H, W)", "biu", ndim=3) != 0
-    side = taken.side_of(mass.shape[1], "enrichment: mass")
+    mass = given.array(mass, "enrichment: mass", "numbers (B, N)", ndim=2)
+    mask = given.array(mask, "enrichment: mask", "True and False (B, H, W)", "biu", ndim=3) != 0
+    side = inputs.side_of(mass.shape[1], "enrichment: mass")
     if len(mask) != len(mass) or any(n % side or not n for n in mask.shape[1:]):
         raise ValueError(f"enrichment: a mask of shape {mask.shape} does not divide into the patches of mass {mass.shape}")
     if mass.size and not (mass.min() >= 0 and np.isfinite(mass).all() and (mass.sum(axis=1) > 0).all()):
@@ -178,10 +178,10 @@ def deletion_curve(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
     """
     if not callable(predict):
         raise TypeError(f"deletion_curve: predict is {shown(predict)}; it must be a function of images")
-    images = doors.images(images, "deletion_curve: images", floats=True)
-    labels = doors.class_numbers(labels, "deletion_curve: labels", count=len(images))
-    order = doors.array(order, "deletion_curve: order", "whole numbers (B, N)", "iu", ndim=2)
-    fill, side = number(fill, "deletion_curve: fill"), taken.side_of(order.shape[1], "deletion_curve: order")
+    images = given.images(images, "deletion_curve: images", floats=True)
+    labels = given.class_numbers(labels, "deletion_curve: labels", count=len(images))
+    order = given.array(order, "deletion_curve: order", "whole numbers (B, N)", "iu", ndim=2)
+    fill, side = number(fill, "deletion_curve: fill"), inputs.side_of(order.shape[1], "deletion_curve: order")
     if len(order) != len(images) or not len(order) or any(n % side for n in images.shape[2:]):
         raise ValueError(f"deletion_curve: order of shape {order.shape} does not number the patches of images of shape "
                          f"{images.shape}")
@@ -196,8 +196,8 @@ def deletion_curve(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
 
 def _chance_of(labels: np.ndarray, chances: Any) -> np.ndarray:
     """Of probabilities (B, K), those of the labels: (B,). IndexError for a label that is no class."""
-    chances = doors.array(chances, "deletion_curve: what predict returns", "probabilities (B, K)", "f", ndim=2)
+    chances = given.array(chances, "deletion_curve: what predict returns", "probabilities (B, K)", "f", ndim=2)
     if len(chances) != len(labels):
         raise ValueError(f"deletion_curve: predict returned {chances.shape}; it must be (B, K), for {len(labels)} images")
-    doors.class_numbers(labels, "deletion_curve: labels", chances.shape[1])
+    given.class_numbers(labels, "deletion_curve: labels", chances.shape[1])
     return chances[np.arange(len(labels)), labels]

@@ -7,7 +7,7 @@
     averaged weights are kept                  EMA, over about the last twelfth of the steps
 
 What the images go through on their way, and whether two are mixed, is the caller's: data/augment.py, data/mix.py.
-Read before: train.py, optim.py.
+Read before: training/loop.py, optim/adam.py.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data import doors
+from tinycv.data import inputs as given
 from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
-from tinycv.ema import EMA
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import Tensor, no_grad
-from tinycv.half import Half
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.optim import AdamW, warmup_cosine
-from tinycv.train import History, fit
-from tinycv.vision import taken
+from tinycv.optim.averaged import EMA
+from tinycv.training.half import Half
+from tinycv.training.loop import History, fit
+from tinycv.vision import inputs
 
 
 def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epochs: int, *, seed: int = 0,
@@ -41,22 +41,22 @@ def train_classifier(model: Module, images: np.ndarray, labels: np.ndarray, epoc
     """Train ``model``, whose last layer is ``model.head``, on images (N, C, H, W) and class numbers (N,).
 
     transform, mix: as a DataLoader's. held_out: images and labels by which "accuracy" is measured now and then, for the
-    history alone. checkpoint: as ``fit``'s. half: in float16, which the model stays in (half.py).
+    history alone. checkpoint: as ``fit``'s. half: in float16, which the model stays in (training/half.py).
     Leaves the averaged weights in the model, in eval mode.
     """
-    taken.model(model, "train_classifier: model")
+    inputs.model(model, "train_classifier: model")
     classes = _classes(model)
     images, labels = _examples(images, labels, classes, "train_classifier: ")
-    epochs = doors.whole(epochs, "train_classifier: epochs", 1)
-    seed = doors.whole(seed, "train_classifier: seed", 0, 2 ** 63)
-    batch_size = doors.whole(batch_size, "train_classifier: batch_size", 1)
+    epochs = given.whole(epochs, "train_classifier: epochs", 1)
+    seed = given.whole(seed, "train_classifier: seed", 0, 2 ** 63)
+    batch_size = given.whole(batch_size, "train_classifier: batch_size", 1)
     if batch_size > len(images):
         raise ValueError(f"train_classifier: batch_size is {batch_size}; it must be at most {len(images)}, the number of "
                          "images")
-    doors.function(transform, "train_classifier: transform", "of a batch and a generator")
-    doors.function(mix, "train_classifier: mix", "of two batches and a generator")
-    half = doors.flag(half, "train_classifier: half")
-    checkpoint = None if checkpoint is None else doors.path(checkpoint, "train_classifier: checkpoint")
+    given.function(transform, "train_classifier: transform", "of a batch and a generator")
+    given.function(mix, "train_classifier: mix", "of two batches and a generator")
+    half = given.flag(half, "train_classifier: half")
+    checkpoint = None if checkpoint is None else given.path(checkpoint, "train_classifier: checkpoint")
     if held_out is not None:
         if not isinstance(held_out, (tuple, list)) or len(held_out) != 2:
             raise TypeError(f"train_classifier: held_out is {shown(held_out)}; it must be a pair, images and labels")
@@ -94,9 +94,9 @@ def groups(weights: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
 
 def probabilities(model: Module, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
     """What the model thinks of each image: (N, K). So many at a time, on the model's device, nothing recorded."""
-    taken.model(model, "probabilities: model")
-    images = doors.array(images, "probabilities: images", "images (N, C, H, W)")
-    batch_size = doors.whole(batch_size, "probabilities: batch_size", 1)
+    inputs.model(model, "probabilities: model")
+    images = given.array(images, "probabilities: images", "images (N, C, H, W)")
+    batch_size = given.whole(batch_size, "probabilities: batch_size", 1)
     if not images.ndim or not len(images):
         raise ValueError(f"probabilities: images has shape {images.shape}; there must be at least one image")
     devices = [p.device for p in model.parameters()]
@@ -122,14 +122,14 @@ def accuracy(model: Module, images: np.ndarray, labels: np.ndarray) -> float:
     ValueError where labels (N,) are not as many as images, and for an image that is not finite: its class cannot be said,
     so no share of images can. IndexError for a label that is no class of the model.
     """
-    taken.model(model, "accuracy: model")
-    images = doors.array(images, "accuracy: images", "images (N, C, H, W)")
+    inputs.model(model, "accuracy: model")
+    images = given.array(images, "accuracy: images", "images (N, C, H, W)")
     if not images.ndim or not len(images):
         raise ValueError(f"accuracy: images has shape {images.shape}; there must be at least one image")
     _expect_finite(images, "accuracy: images")
-    labels = doors.class_numbers(labels, "accuracy: labels", count=len(images))
+    labels = given.class_numbers(labels, "accuracy: labels", count=len(images))
     chances = probabilities(model, images)
-    doors.class_numbers(labels, "accuracy: labels", chances.shape[1])
+    given.class_numbers(labels, "accuracy: labels", chances.shape[1])
     return float(((chances.argmax(axis=1) == labels) & ~np.isnan(chances).any(axis=1)).mean())
 
 
@@ -151,8 +151,8 @@ def _classes(model: Module) -> int:
 
 def _examples(images: Any, labels: Any, classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) of floats, at least one, and as many class numbers."""
-    images = doors.images(images, f"{what}images", floats=True)
+    images = given.images(images, f"{what}images", floats=True)
     if not len(images):
         raise ValueError(f"{what}images has shape {images.shape}; there must be at least one image")
     _expect_finite(images, f"{what}images")
-    return images, doors.class_numbers(labels, f"{what}labels", classes, len(images))
+    return images, given.class_numbers(labels, f"{what}labels", classes, len(images))

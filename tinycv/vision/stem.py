@@ -25,7 +25,7 @@ from tinycv.engine.ops import relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.module import Module
-from tinycv.vision import taken
+from tinycv.vision import inputs
 
 
 class ConvStem(Module):
@@ -51,7 +51,7 @@ class ConvStem(Module):
     def forward(self, images: Any) -> Any:
         """images (B, C, H, W). Returns the tokens (B, N, D)."""
         takes = f"(B, {self.channels}, H, W)"
-        x = taken.array_like(images, "ConvStem: images", takes, 4)
+        x = inputs.array_like(images, "ConvStem: images", takes, 4)
         if x.shape[1] != self.channels:
             raise ValueError(f"ConvStem: images of shape {tuple(x.shape)}; it takes {takes}")
         for conv, norm in zip(self.convs, self.norms, strict=True):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tinycv.data.doors import whole
+from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, number, shown, size, sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import expand
@@ -30,7 +30,7 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.sequence.transformer import TransformerEncoderLayer
-from tinycv.vision import taken
+from tinycv.vision import inputs
 from tinycv.vision.stem import ConvStem
 
 
@@ -39,7 +39,7 @@ def patchify(images: Any, patch_size: int) -> Any:
 
     A patch is flattened in the order channel, row, column, as the weights of a convolution of stride P are.
     """
-    images = taken.array_like(images, "patchify: images", "images (B, C, H, W)", 4)
+    images = inputs.array_like(images, "patchify: images", "images (B, C, H, W)", 4)
     p = size(patch_size, "patchify: patch_size", 1)
     b, c, h, w = images.shape
     if h % p or w % p:
@@ -51,7 +51,7 @@ def patchify(images: Any, patch_size: int) -> Any:
 
 def unpatchify(patches: Any, patch_size: int, shape: tuple) -> Any:
     """The way back: patches (B, N, C P P), as ``patchify`` cuts them, to images of ``shape``, (B, C, H, W)."""
-    patches = taken.array_like(patches, "unpatchify: patches", "patches (B, N, C P P)", 3)
+    patches = inputs.array_like(patches, "unpatchify: patches", "patches (B, N, C P P)", 3)
     b, c, h, w = sizes(shape, "unpatchify: shape", 4)
     p = size(patch_size, "unpatchify: patch_size", 1)
     if h % p or w % p or tuple(patches.shape) != (b, (h // p) * (w // p), c * p * p):
@@ -116,7 +116,7 @@ class ViT(Module):
 
     def embed(self, images: Any) -> Any:
         """Patches, projected, with CLS in front and positions added: (B, N + 1, D)."""
-        images = taken.images(images, "ViT", (self.channels, self.image_size, self.image_size))
+        images = inputs.images(images, "ViT", (self.channels, self.image_size, self.image_size))
         x = images if self.has_stem else patchify(images, self.patch_size)
         x = self.patch_embed(x)                                      # (B, N, D)
         cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))    # (B, 1, D)

@@ -7,7 +7,7 @@ A file of weights does not say everything.  How many heads share the width leave
 Nor does the ε of the norms, nor what was done to the pixels: those are the library's habits (HABITS), where neither our
 own note in the file nor a config.json beside it says otherwise.
 
-Read before: layouts.py, what others call the parts; checkpoint.py, which kinds of file are read, and why safely.
+Read before: layouts.py, what others call the parts; training/checkpoint.py, which kinds of file are read, and why safely.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.atomic import file_path
-from tinycv.checkpoint import CheckpointError, load, save, with_nan
-from tinycv.data import doors
+from tinycv.data import inputs as given
+from tinycv.data.atomic import file_path
 from tinycv.engine.arguments import choice, listed, size
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.tensor import bare
-from tinycv.safetensors_header import too_many_values
-from tinycv.torch_pickle import short
-from tinycv.vision import taken
+from tinycv.training.checkpoint import CheckpointError, load, save, with_nan
+from tinycv.training.safetensors_header import too_many_values
+from tinycv.training.torch_pickle import short
+from tinycv.vision import inputs
 from tinycv.vision.layouts import LAYOUTS, OLDER, amount, depth_of, layout_of, rows, to_ours, to_theirs
 from tinycv.vision.vit import ViT
 
@@ -64,9 +64,9 @@ def load_vit(path: str | os.PathLike, heads: int | None = None, image_size: int 
     labels (a list of names, or None), the library's Habits, and what else ``save_vit`` was told.
     CheckpointError lists what is missing, unexpected, misshaped, of integers or NaN.
     """
-    path = doors.path(path, "load_vit: path")
+    path = given.path(path, "load_vit: path")
     heads = None if heads is None else size(heads, "load_vit: heads")
-    image_size = None if image_size is None else doors.whole(image_size, "load_vit: image_size", 0, 2 ** 14)
+    image_size = None if image_size is None else given.whole(image_size, "load_vit: image_size", 0, 2 ** 14)
     tensors, note = load(path)
     layout = layout_of(tensors)
     if layout is None:
@@ -100,13 +100,13 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
     That library norms with its own ε: a model with another ε gives slightly other scores there, and the same here.
     ValueError for a weight that is NaN, which ``load_vit`` would refuse.
     """
-    path, model = file_path(path, "save_vit: path"), taken.model(model, "save_vit: model", ViT)
+    path, model = file_path(path, "save_vit: path"), inputs.model(model, "save_vit: model", ViT)
     choice(layout, "save_vit: layout", LAYOUTS)
     if model.pool != "cls":
         raise ValueError(f"save_vit: pool {model.pool!r}: all layouts read the class off CLS")
     if model.has_stem:
         raise ValueError("save_vit: the model has a convolutional stem, and no layout of "
-                         f"{', '.join(LAYOUTS)} has names for one; tinycv.checkpoint.save_model "
+                         f"{', '.join(LAYOUTS)} has names for one; tinycv.training.checkpoint.save_model "
                          "writes it under our names")
     width, count = model.pos_embed.shape[2], model.pos_embed.shape[1]
     sizes = {"D": width, "N": count, "C": model.channels, "P": model.patch_size, "K": model.head.weight.shape[0],

@@ -1,0 +1,95 @@
+"""What demos have in common: flags, figures, and errors without a traceback."""
+
+import json
+from pathlib import Path
+
+import cupy_double
+import pytest
+
+from tinycv.engine import backend
+from tinycv.show.demo import WITH_HALF, Demo, ascii_only
+
+
+def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
+    show = Demo("00_none", "A title · of one line\nand more", ["--seed", "3", "--out", str(tmp_path), "--quick"])
+    show.measured("share", 0.5, "paper: 0.4", ">= 0.45")
+    show.measured("each", [1, 2.0])
+    record = show.finish()
+    assert record == json.loads((tmp_path / "00_none.json").read_text())
+    assert record["rows"][0] == {"metric": "share", "value": 0.5, "reference": "paper: 0.4", "target": ">= 0.45"}
+    assert record["seed"] == 3 and record["size"] == "quick" and record["versions"]["NumPy"]
+    said = capsys.readouterr().out
+    assert said.isascii() and "A title - of one line" in said and "paper: 0.4" in said and "and more" not in said
+
+
+@pytest.mark.parametrize("flags, value", [([], 2), (["--quick"], 1), (["--full"], 3)])
+def test_a_value_is_chosen_by_the_size_of_the_run(flags, value, capsys):
+    assert Demo("00_none", "x", flags).choose(1, 2, 3) == value
+
+
+def test_quick_and_full_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        Demo("00_none", "x", ["--quick", "--full"])
+
+
+def test_an_unknown_device_is_refused_in_one_sentence(capsys):
+    with pytest.raises(SystemExit) as stop:
+        Demo("00_none", "x", ["--device", "tpu"])
+    assert stop.value.code == 2 and "tpu" in capsys.readouterr().err
+
+
+def test_what_a_console_may_lack_is_replaced():
+    assert ascii_only("a · b → c") == "a - b ? c"
+
+
+def test_a_demo_may_have_a_flag_of_its_own(capsys):
+    assert Demo("00_none", "x", ["--data", "here"], data="a folder").data == "here"
+    assert Demo("00_none", "x", [], data="a folder").data is None
+    with pytest.raises(SystemExit):
+        Demo("00_none", "x", ["--help"], data="a folder")
+    assert "a folder" in capsys.readouterr().out
+
+
+CURES = {"package": "pip install", "driver": "install the driver", "old_driver": 'pip install "cupy-cuda12x[ctk]"',
+         "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
+
+
+@pytest.mark.parametrize("cause", cupy_double.CAUSES)
+def test_whoever_asks_for_a_gpu_that_cannot_be_used_is_told_why_and_what_to_do(cause, capsys):
+    cupy_double.install(cause)
+    backend.forget_probe()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            Demo("00_test", "A story.", ["--device", "gpu"])
+        with pytest.warns(RuntimeWarning, match="uses the CPU"):
+            assert Demo("00_test", "A story.", ["--device", "auto"]).device == "cpu"
+    finally:
+        cupy_double.uninstall()
+        backend.forget_probe()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and CURES[cause] in said and said.count("\n") == 1
+
+
+def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
+    assert Demo("06_vit", "A story.", ["--half"], half=True).half
+    assert not Demo("06_vit", "A story.", [], half=True).half
+    with pytest.raises(SystemExit) as ended:
+        Demo("01_autograd", "A story.", ["--half"])
+    assert ended.value.code == 2
+    assert "float32 alone; --half is a flag of 06_vit and 17_diffusion_digits" in capsys.readouterr().err
+    demos = Path(__file__).parent.parent.parent / "demos"
+    assert [d.stem for d in sorted(demos.glob("*.py")) if "half=True" in d.read_text(encoding="utf-8")] == list(WITH_HALF)
+
+
+def test_every_demo_asks_so():
+    demos = sorted((Path(__file__).parent.parent.parent / "demos").glob("[0-9][0-9]_*.py"))
+    assert demos and all(".device" in text and "Demo(" in text for text in (d.read_text(encoding="utf-8") for d in demos))
+
+
+def test_a_figure_is_at_least_one_number_and_may_be_nan(tmp_path):
+    show = Demo("00_none", "A title", ["--out", str(tmp_path), "--quick"])
+    for nothing in ([], ()):
+        with pytest.raises(ValueError, match="measured: value"):
+            show.measured("loss", nothing)
+    show.measured("loss", float("nan"))
+    assert len(show.rows) == 1

@@ -1,0 +1,308 @@
+"""Every public function and class of adversarial/ and diffusion/: a wrong argument gets a sentence that names it, never a riddle."""
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+from wrong_calls import riddles
+
+from tinycv import Tensor, adversarial, nn
+from tinycv import diffusion as chapter
+from tinycv.adversarial import gan, plane, turns
+from tinycv.adversarial import networks as gan_networks
+from tinycv.adversarial.unrolled import unrolled
+from tinycv.data import DataLoader
+from tinycv.data.shapes import grid
+from tinycv.diffusion import denoising as diffusion
+from tinycv.diffusion import dit, edm, embedding, guidance, inpaint, langevin, ode, samplers, score, sde, unet
+from tinycv.diffusion import mlp as networks
+from tinycv.nn.inputs import labels as labels_in
+from tinycv.optim import SGD
+from tinycv.optim.averaged import EMA
+from tinycv.show import judge
+
+POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
+IMAGES = np.random.default_rng(1).random((4, 1, 8, 8)).astype(np.float32)
+ALPHA_BAR, LABELS, SIGMAS = diffusion.linear_schedule(7), np.array([0, 1, 2, 1]), np.array([0.5, 1, 2, 3], np.float32)
+
+
+def same(x, *_):
+    return 0.5 * x
+
+
+def logit(x, *_):
+    return (x * x).sum(axis=tuple(range(1, x.ndim)))
+
+
+def density(x):
+    return -0.5 * (x * x).sum(axis=-1)
+
+
+X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
+STEP = {"denoise": same, "alpha_bar": ALPHA_BAR, "x": X, "t": 5, "s": 2}
+CALLS = {
+    diffusion.linear_schedule: {"steps": 5, "first": 1e-4, "last": 0.02},
+    diffusion.cosine_schedule: {"steps": 5, "offset": 0.008, "largest": 0.999},
+    diffusion.alpha_bar_of: {"betas": np.array([0.1, 0.2])},
+    diffusion.signal_and_noise: {"alpha_bar": ALPHA_BAR, "t": T, "x": X},
+    diffusion.diffused: {"alpha_bar": ALPHA_BAR, "x0": X, "t": T, "noise": X},
+    diffusion.normal_like: {"x": X},
+    diffusion.random_times: {"alpha_bar": ALPHA_BAR, "x": X},
+    diffusion.diffusion_loss: {"model": same, "x0": X, "alpha_bar": ALPHA_BAR, "predicts": "eps"},
+    diffusion.denoiser: {"model": same, "alpha_bar": ALPHA_BAR, "predicts": "v"},
+    diffusion.asked_for: {"predicts": "v", "x0": X, "noise": X, "a": 0.6, "s": 0.8},
+    diffusion.to_x0: {"predicts": "v", "answer": X, "x": X, "a": 0.6, "s": 0.8},
+    diffusion.to_noise: {"x0": X, "x": X, "a": 0.6, "s": 0.8},
+    edm.preconditioning: {"sigma": SIGMAS, "sigma_data": 0.5},
+    dit.modulated: {"z": X, "shift": X, "scale": X},
+    sde.everywhere: {"x": X, "t": 0.5},
+    diffusion.clipped: {"denoise": same, "low": -1.0, "high": 1.0},
+    samplers.ddpm_step: {**STEP, "variance": "small"},
+    samplers.ddim_step: {**STEP, "eta": 0.5},
+    samplers.times: {"alpha_bar": ALPHA_BAR, "steps": 3},
+    samplers.sample: {"step": same, "x": X, "times": [3, 2, 1]},
+    guidance.without_some: {"labels": LABELS, "nobody": 3, "share": 0.1},
+    guidance.guided: {"denoise": same, "labels": LABELS, "nobody": 3, "w": 1.0},
+    inpaint.inpainting: {"step": same, "alpha_bar": ALPHA_BAR, "image": X, "known": Tensor(POINTS > 0), "repeats": 2},
+    edm.edm_denoiser: {"model": same, "sigma_data": 0.5},
+    edm.noise_levels: {"sigma": SIGMAS, "x": X},
+    edm.edm_loss: {"model": same, "y": X, "sigma_data": 0.5, "mean": -1.2, "std": 1.2},
+    edm.edm_sigmas: {"steps": 5, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
+    edm.heun_step: {"denoise": same, "x": X, "sigma": 2.0, "lower": 1.0},
+    langevin.ula: {"score": same, "x": POINTS, "step": 0.1, "steps": 2, "keep_every": 1},
+    langevin.mala: {"log_density": density, "score": same, "x": POINTS, "step": 0.1, "steps": 2, "keep_every": 1},
+    langevin.annealed: {"score": same, "x": POINTS, "sigmas": [2.0, 1.0], "steps": 2, "eps": 0.1, "keep_every": 1},
+    langevin.geometric: {"first": 20.0, "last": 1.0, "count": 5},
+    score.explicit: {"score": same, "x": X},
+    score.sliced: {"score": same, "x": X, "v": X},
+    score.sliced_vr: {"score": same, "x": X, "v": X},
+    score.denoising: {"score": same, "x": X, "sigma": Tensor(SIGMAS), "z": X},
+    score.with_divergence: {"field": same, "x": X},
+    score.with_slope_along: {"field": same, "x": X, "v": X},
+    ode.euler: {"v": same, "x": X, "t": 0.0, "then": 0.5},
+    ode.heun: {"v": same, "x": X, "t": 0.0, "then": 0.5},
+    ode.rk4: {"v": same, "x": X, "t": 0.0, "then": 0.5},
+    ode.solve: {"v": same, "x": POINTS, "times": [0.0, 0.5, 1.0], "step": ode.heun},
+    ode.log_likelihood: {"sde": sde.VP(), "score": same, "x": POINTS, "times": [0.0, 0.5, 1.0], "along": POINTS,
+                         "step": ode.heun},
+    sde.VE: {"sigma_min": 0.01, "sigma_max": 5.0},
+    sde.VP: {"beta_min": 0.1, "beta_max": 5.0},
+    sde.SubVP: {"beta_min": 0.1, "beta_max": 5.0},
+    sde.Reverse: {"sde": sde.VP(), "score": same},
+    sde.euler_maruyama: {"process": sde.VP(), "x": POINTS, "times": [0.0, 0.5, 1.0], "keep_every": 1},
+    sde.predictor_corrector: {"sde": sde.VP(), "score": same, "x": POINTS, "times": [1.0, 0.5, 0.1], "snr": 0.1,
+                              "corrections": 1},
+    embedding.TimeAndLabel: {"dim": 4, "num_classes": 3},
+    networks.fourier_features: {"t": Tensor(SIGMAS), "width": 4, "slowest": 0.5, "fastest": 4.0},
+    networks.ScoreMLP: {"dim": 2, "hidden": 4, "depth": 1, "time_features": 2, "place_features": 2, "fastest": 4.0},
+    gan.tell_apart: {"real": X, "fake": X}, gan.least_squares: {"real": X, "fake": X}, gan.hinge: {"real": X, "fake": X},
+    gan.difference: {"real": X, "fake": X}, gan.minimax: {"fake": X}, gan.non_saturating: {"fake": X},
+    gan.near_one: {"fake": X}, gan.minus_fake: {"fake": X},
+    gan.GradientPenalty: {"weight": 1.0}, gan.R1: {"weight": 1.0},
+    gan.nothing: {"x": X},
+    gan.slopes: {"discriminator": logit, "x": X},
+    gan.Packed: {"network": logit, "size": 2}, gan.Conditional: {"network": same, "classes": 3},
+    gan_networks.start_small: {"network": nn.Linear(2, 2), "std": 0.02},
+    gan_networks.PointGenerator: {"latent": 2, "out": 2, "width": 3, "depth": 1},
+    gan_networks.Maxout: {"in_features": 2, "out_features": 2, "pieces": 2},
+    gan_networks.PointDiscriminator: {"features": 2, "width": 3, "pieces": 2, "depth": 1},
+    gan_networks.PointMLP: {"features": 2, "out": 2, "width": 3, "depth": 1, "slope": 0.2},
+    gan_networks.DCGANGenerator: {"side": 8, "latent": 2, "channels": 1, "width": 2},
+    gan_networks.DCGANDiscriminator: {"side": 8, "channels": 1, "width": 2, "batch_norm": True},
+    unet.group_norm_of: {"channels": 4}, unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
+    unet.PixelAttention: {"channels": 4, "heads": 2},
+    unet.UNet: {"channels": 1, "widths": (4, 4), "patch_size": 2, "heads": 2, "num_classes": 3, "embed_dim": 4},
+    dit.DiTBlock: {"dim": 4, "heads": 2}, dit.zero_linear: {"inputs": 2, "outputs": 2},
+    dit.DiT: {"image_size": 8, "patch_size": 4, "channels": 1, "dim": 4, "depth": 1, "heads": 2, "num_classes": 3},
+    plane.networks: {"pacgan": False, "pack": 2, "spectral": False},
+    plane.learners: {}, plane.check_density: {"density": grid(), "what": "play"},
+    judge.Judge: {"model": None}, judge.images_in: {"images": IMAGES, "what": "Judge"},
+}
+ELSEWHERE = {                                   # called below in another way, or not by users: why
+    "trajectory", "expm1", "clock",   # sample calls trajectory; the rest are inner helpers
+    "check_told", "real_row", "schedule", "checked_step", "labels_of", "times_in", "logits",
+    "Game", "Chain", "SDE", "Players", "take_turns", "teach", "learn", "held", "fit_gan", "judge_of", "train", "play",
+    "tournament", "unrolled"}
+
+
+def public():
+    names = [f"{folder.__name__}.{info.name}" for folder in (adversarial, chapter)
+             for info in pkgutil.iter_modules(folder.__path__)]
+    for module in map(importlib.import_module, [*names, "tinycv.show.judge"]):
+        yield from (v for n, v in vars(module).items() if callable(v) and not n.startswith("_")
+                    and getattr(v, "__module__", None) == module.__name__)
+
+
+def test_every_public_name_is_called_wrongly_here():
+    left = {f.__name__ for f in public()} - {f.__name__ for f in CALLS} - ELSEWHERE
+    assert not left
+
+
+@pytest.mark.parametrize("function", CALLS, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_wrong_call_gets_a_sentence(function):
+    names = {"sample": ("sample", "trajectory"), "sliced_vr": ("sliced_vr",), "Reverse": ("Reverse", "SDE.reverse"),
+             "SubVP": ("SubVP",), "play": ("play",), "images_in": ("Judge",), "check_density": ("play",),
+             "diffusion_loss": ("diffusion_loss", "random_times"), "diffused": ("diffused", "signal_and_noise"),
+             "edm_loss": ("edm_loss",), "solve": ("solve", "heun")}
+    found = riddles(function, CALLS[function], *names.get(function.__name__, ()))
+    assert not found, "\n".join(found)
+
+
+UNET, DIT = unet.UNet(1, (4, 4), 2, 2, 3, 4), dit.DiT(8, 4, 1, 4, 1, 2, 3)
+FORWARDS = {
+    "UNet": (UNET, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
+    "DiT": (DIT, {"x": Tensor(IMAGES), "t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
+    "TimeAndLabel": (embedding.TimeAndLabel(4, 3), {"t": Tensor(SIGMAS), "label": Tensor(LABELS)}),
+    "ScoreMLP": (networks.ScoreMLP(2, 4, 1, 2), {"x": X, "t": Tensor(SIGMAS)}),
+    "Packed": (gan.Packed(logit, 2), {"x": X}),
+    "Conditional": (gan.Conditional(same, 3), {"x": X, "labels": Tensor(LABELS)}),
+    "DCGANGenerator": (gan_networks.DCGANGenerator(8, 2, 1, 2), {"z": X}),
+    "GradientPenalty": (gan.GradientPenalty(), {"discriminator": logit, "real": X, "fake": X}),
+    "R1": (gan.R1(), {"discriminator": logit, "real": X, "fake": X}),
+    "denoiser": (diffusion.denoiser(same, ALPHA_BAR, "v"), {"x": X, "t": T}),
+    "guided": (guidance.guided(same, LABELS, 3, 1.0), {"x": X, "t": 3}),
+    "edm_denoiser": (edm.edm_denoiser(same), {"x": X, "sigma": Tensor(SIGMAS)}),
+    "SDE.perturb": (sde.VP().perturb, {"x": X, "t": Tensor(SIGMAS / 4), "z": X}),
+    "SDE.prior": (sde.VP().prior, {"shape": (4, 2), "like": np}),
+    "SDE.log_prior": (sde.VP().log_prior, {"x": POINTS}),
+    "VE.marginal": (sde.VE().marginal, {"t": Tensor(SIGMAS / 4)}),
+    "VP.diffusion": (sde.VP().diffusion, {"t": 0.5}),
+    "VE.rate": (sde.VE().rate, {"t": 0.5}),
+    "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
+    "inpainting": (inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, X, Tensor(POINTS > 0)), {"x": X, "t": 5, "s": 2}),
+    "fit_gan": (lambda **options: turns.fit_gan(*game(), **options, progress=False), {
+        "epochs": 1, "game": gan.HINGE, "critic_steps": 1, "unroll": 0, "unroll_lr": 1e-3, "evaluate_every": 1,
+        "penalty": gan.R1(), "schedule": lambda step: 1.0, "evaluate": lambda g: {"looked": 1.0}}),
+    "play": (lambda **options: plane.play(**options), {"density": grid(2), "method": "GAN", "steps": 1, "moments": 1}),
+    "judge_of": (lambda images, labels: judge.judge_of(images, labels, 0), {"images": IMAGES, "labels": LABELS}),
+}
+
+
+def game():
+    g, d = gan_networks.PointMLP(2, 2, 4, 1), gan_networks.PointMLP(2, 1, 4, 1)
+    return g, d, SGD(g.parameters(), lr=0.1), SGD(d.parameters(), lr=0.1), DataLoader(POINTS, batch_size=4)
+
+
+ALSO = {"guided": ("guided", "signal_and_noise"), "denoiser": ("denoiser", "signal_and_noise"),
+        "R1": ("R1", "slopes"), "SDE.perturb": ("SDE.perturb", "VP.marginal"),
+        "DCGANGenerator": ("DCGANGenerator", "batch_norm"), "GradientPenalty": ("GradientPenalty", "slopes"),
+        "play": ("play", "fit_gan"), "judge_of": ("judge_of", "Judge")}
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_networks_and_closures_say_what_they_take(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
+    function, good = FORWARDS[name]
+    function(**good)
+    found = riddles(function, good, *ALSO.get(name, (name,)))
+    assert not found, "\n".join(found)
+
+
+# ── what the user's own functions return ─────────────────────────────────────────────────────────
+
+WRONG = {"None": lambda x, *_: None, "a number": lambda x, *_: 1.0, "another shape": lambda x, *_: x[:, :1],
+         "one axis less": lambda x, *_: x.sum(axis=-1), "complex": lambda x, *_: np.zeros(x.shape, complex)}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("call", [
+    lambda f: langevin.ula(f, POINTS, 0.1, 1), lambda f: langevin.mala(density, f, POINTS, 0.1, 1),
+    lambda f: langevin.annealed(f, POINTS, [1.0], 1, 0.1), lambda f: score.explicit(f, X), lambda f: score.sliced(f, X),
+    lambda f: score.sliced_vr(f, X), lambda f: score.denoising(f, X, 0.5), lambda f: ode.solve(f, POINTS, [0, 1]),
+    lambda f: ode.log_likelihood(sde.VP(), f, POINTS, [0.1, 1]), lambda f: sde.predictor_corrector(
+        sde.VP(), f, POINTS, [1, 0.5]), lambda f: sde.euler_maruyama(sde.VP().reverse(f), POINTS, [1, 0.5]),
+    lambda f: samplers.ddpm_step(f, ALPHA_BAR, X, 5, 2), lambda f: samplers.ddim_step(f, ALPHA_BAR, X, 5, 2),
+    lambda f: samplers.sample(f, X, [2, 1]), lambda f: edm.heun_step(f, X, 2.0, 1.0),
+    lambda f: edm.edm_denoiser(f)(X, 1.0), lambda f: edm.edm_loss(f, X),
+    lambda f: diffusion.diffusion_loss(f, X, alpha_bar=ALPHA_BAR), lambda f: diffusion.denoiser(f, ALPHA_BAR)(X, 3),
+    lambda f: diffusion.clipped(f)(X, 3), lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
+    lambda f: inpaint.inpainting(f, ALPHA_BAR, X, Tensor(POINTS > 0))(X, 5, 2)])
+def test_what_a_function_of_the_users_returns_is_looked_at(call, wrong):
+    with pytest.raises((TypeError, ValueError), match=r"\w: \w+ returned .*; it must return real numbers of shape \(\d"):
+        call(WRONG[wrong])
+
+
+@pytest.mark.parametrize("wrong", ["None", "a number", "another shape", "complex"])
+def test_a_log_density_is_one_number_per_point(wrong):
+    with pytest.raises((TypeError, ValueError), match="mala: log_density returned"):
+        langevin.mala(WRONG[wrong], same, POINTS, 0.1, 1)
+
+
+@pytest.mark.parametrize("penalty", [gan.GradientPenalty(), gan.R1()])
+@pytest.mark.parametrize("wrong", [lambda x: None, lambda x: x.sum(), lambda x: x[:3, 0], lambda x: x.numpy()])
+def test_a_discriminator_returns_a_logit_for_each_example_or_pack(penalty, wrong):
+    with pytest.raises(ValueError, match="slopes: discriminator returned .*; it must return a Tensor with a logit"):
+        penalty(wrong, X, X)
+
+
+def test_the_two_sides_of_a_game_must_fit():
+    g, d, g_adam, d_adam, loader = game()
+    with pytest.raises(ValueError, match="generator made fakes of shape .*they must be equal"):
+        big = gan_networks.PointMLP(2, 3, 4, 1)
+        turns.fit_gan(big, d, SGD(big.parameters(), lr=0.1), d_adam, loader, 1, progress=False)
+    plain = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="generator has no attribute latent"):
+        turns.fit_gan(plain, d, SGD(plain.parameters(), lr=0.1), d_adam, loader, 1, progress=False)
+    with pytest.raises(TypeError, match="fit_gan: generator is 'g'; it must be a Module"):
+        turns.fit_gan("g", d, g_adam, d_adam, loader, 1)
+    with pytest.raises(TypeError, match="(?s)fit_gan: loader is .*; it must be a DataLoader"):
+        turns.fit_gan(g, d, g_adam, d_adam, [(X,)], 1)
+    with pytest.raises(TypeError, match="fit_gan: ema is 3; it must be an EMA"):
+        turns.fit_gan(g, d, g_adam, d_adam, loader, 1, ema=3, progress=False)
+    with pytest.raises(ValueError, match="ema must be of the generator"):
+        turns.fit_gan(g, d, g_adam, d_adam, loader, 1, ema=EMA(d), progress=False)
+
+
+def test_labels_are_named_by_the_first_wrong_one():
+    for wrong in (-1, 3):
+        with pytest.raises(IndexError, match=f"labels holds {wrong}; it must hold whole numbers from 0 to 2"):
+            labels_in(np.array([0, wrong]), "labels", 2)
+
+
+MASKED = np.ma.masked_array([1, 2], [True, False])
+TWO = POINTS[:2]
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: gan.Conditional(nn.Linear(2, 2), 3)(TWO, MASKED), "Conditional: labels is MaskedArray"),
+    (lambda: guidance.without_some(MASKED, 3), "without_some: labels is MaskedArray"),
+    (lambda: edm.noise_levels(MASKED / 2, TWO), "noise_levels: sigma is MaskedArray"),
+    (lambda: inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, TWO[:, 0], np.ma.masked_array([True, False])),
+     "inpainting: known is MaskedArray"),
+    (lambda: diffusion.signal_and_noise(ALPHA_BAR, MASKED, TWO), "signal_and_noise: t is "),
+    (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
+    (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
+    (lambda: sde.VP().prior((2,), "abc"), "SDE.prior: like is 'abc'"),
+    (lambda: sde.VP().score_of(lambda x, t: x), "SDE.score_of: density is "),
+    (lambda: ode.solve(same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
+    (lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
+    (lambda: langevin.Chain(TWO).history(None), "Chain.history: name is None"),
+    (lambda: langevin.Chain(TWO).history("path"), "Chain.history: name is 'path'; it must be one of"),
+    (lambda: unet.PixelAttention(4, 2)(None), "PixelAttention: x is None"),
+    (lambda: gan_networks.Maxout(2, 3, 2)(None), "Maxout: x is None"),
+    (lambda: gan_networks.Maxout(2, 3, 2)(MASKED / 2), "Maxout: x is MaskedArray")])
+def test_what_once_passed_or_ended_in_a_riddle_is_named(call, message):
+    with pytest.raises((TypeError, ValueError, IndexError), match=message):
+        call()
+
+
+@pytest.mark.parametrize("device", ["", 0, [], False])
+def test_a_game_is_played_on_a_device(device):
+    g, d, g_adam, d_adam, loader = game()
+    with pytest.raises((TypeError, ValueError), match="fit_gan: .*(device|cpu)"):
+        turns.fit_gan(g, d, g_adam, d_adam, loader, 1, progress=False, device=device)
+
+
+@pytest.mark.parametrize("lr", [-1, -1e-9, np.inf, np.nan])
+def test_one_looks_ahead_down_the_slope(lr):
+    with pytest.raises(ValueError, match="unrolled: lr is"), unrolled(nn.Linear(2, 1), lambda: 0, 1, lr):
+        pass
+
+
+def test_a_score_of_a_density_takes_one_time_for_all():
+    score_of, x = sde.VP().score_of(grid()), TWO
+    assert (score_of(x, 0.5) == score_of(x, np.full(2, 0.5, np.float32))).all()

@@ -1,0 +1,103 @@
+"""Ordinary differential equations: the flow that carries noise to data with no chance in it, and likelihoods along it.
+
+    dx/dt = v(x, t)                                                                  for diffusion: sde.flow(score)
+    d log p_t(x(t)) / dt = -∇·v(x(t), t)                                             Chen et al. 2018, theorem 1
+    log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt                              Song et al. 2021, eq. 39
+
+A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by one walk back per axis,
+or estimated along a random direction, kept for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
+
+Steps are fixed and written out: Euler's error falls with the step, Heun's with its square, Runge-Kutta's with its fourth
+power; they look at v once, twice and four times a step.
+Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.   Shapes: B points, D axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tinycv.diffusion.score import with_divergence, with_slope_along
+from tinycv.diffusion.sde import SDE
+from tinycv.engine.arguments import shown
+from tinycv.engine.backend import array_module
+from tinycv.engine.tensor import bare, no_grad
+from tinycv.nn.inputs import answer, answering, batch, finite, function, in_dtype_of, numbers
+
+
+def euler(v: Callable, x: Any, t: float, then: float) -> Any:
+    """One step along v(x, t) from t to ``then``."""
+    v, t, then = _ready("euler", v, x, t, then)
+    return in_dtype_of(x, x + (then - t) * v(x, t))
+
+
+def heun(v: Callable, x: Any, t: float, then: float) -> Any:
+    """The mean of the slopes here and where Euler's step would end."""
+    v, t, then = _ready("heun", v, x, t, then)
+    here = v(x, t)
+    there = v(in_dtype_of(x, x + (then - t) * here), then)
+    return in_dtype_of(x, x + (then - t) / 2 * (here + there))
+
+
+def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
+    """Runge and Kutta's: two looks at the middle count twice."""
+    v, t, then = _ready("rk4", v, x, t, then)
+    h, middle = then - t, (t + then) / 2
+    k1 = v(x, t)
+    k2 = v(in_dtype_of(x, x + h / 2 * k1), middle)
+    k3 = v(in_dtype_of(x, x + h / 2 * k2), middle)
+    k4 = v(in_dtype_of(x, x + h * k3), then)
+    return in_dtype_of(x, x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+
+
+def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Callable, float, float]:
+    """The velocity, whose answer must have the shape of x, and both times as floats."""
+    batch(x, f"{name}: x")
+    return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
+
+
+@no_grad()
+def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) -> Any:
+    """x carried along v(x, t) from times[0] to times[-1]; an array."""
+    x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
+    v, step = answering(v, "solve: v"), function(step, "solve: step")
+    for t, then in zip(times, times[1:], strict=False):
+        there = answer(step(lambda x, t: bare(v(x, t)), x, t, then), x.shape, "solve: step")
+        x = in_dtype_of(x, bare(there))
+    return x
+
+
+@no_grad()
+def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], along: Any = None,
+                   step: Callable = rk4) -> Any:
+    """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
+
+    times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise std(t) / scale(t) added.
+    along (B, D), from N(0, I) or random signs: estimate the divergence along these directions, which costs one walk back
+    instead of D, and is right on average. ValueError for times that fall.
+    """
+    if not isinstance(sde, SDE):
+        raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")
+    times = numbers(times, "log_likelihood: times", 2)
+    rise = all(t < then for t, then in pairwise(times))
+    if not rise or times[0] < 0 or abs(times[-1] - 1) > 1e-6:
+        raise ValueError(f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or "
+                         "just above, to the noise at 1, where the density is known")
+    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
+    batch(x, "log_likelihood: x", 2)
+    if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
+        raise ValueError(f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they must be equal")
+    x, v, scale = bare(x), sde.flow(score), sde.marginal(float(times[0]))[0]
+    xp, dim = array_module(x), x.shape[1]
+
+    def both(state: Any, t: float) -> Any:                          # (B, D + 1): x, and the integral of the divergence
+        def here(x: Any) -> Any:
+            return v(x, t)
+        point = state[:, :dim]
+        velocity, spread = with_divergence(here, point) if along is None else with_slope_along(here, point, along)
+        return xp.concatenate([bare(velocity), bare(spread)[:, None]], axis=1)
+
+    end = solve(both, xp.concatenate([scale * x, xp.zeros_like(x[:, :1])], axis=1), times, step)
+    return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(scale)

@@ -1,0 +1,149 @@
+"""sequence/attention.py on a GPU: between its products, the mask and the softmax are one launch each way.
+
+How they are written: cuda.py.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+
+from tinycv.engine.arguments import flag
+from tinycv.engine.gemm import times
+from tinycv.gpu.cuda import Kernels, packed
+from tinycv.sequence import attention as by_arrays
+from tinycv.sequence.attention import check
+from tinycv.sequence.blockwise import is_large
+from tinycv.sequence.masks import understood
+
+kernels = Kernels(r"""
+// ── attention: scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0 ──
+// The mask, and what is added, have steps of their own along batch, head, query and key: 0 where they say the same for all.
+
+// answered and instead, for each query: sequence/masks.py. A row without an answer gets shares of 0, and so passes no gradient.
+template <int MOST, typename May, typename Score> __device__ void attend_row(
+        Int keys, May may, Score score, bool lost_query, const bool* lost_key, bool* answered, T* instead, T* p) {
+    A held[MOST + 1], top = -INFINITY, total = 0, sees = 0, lost = 0;
+    unsigned seen = 0;                                              // a bit for each entry that the lane holds
+    EACH_HELD(k, j, keys) if (may(j)) {
+        if (MOST) seen |= 1u << k;
+        top = fmax(top, held[MOST ? k : 0] = score(j));
+        sees = 1;
+        if (lost_query || (lost_key && lost_key[j])) lost = 1;
+    }
+    top = greatest(top);
+    if (answered) {
+        sees = greatest(sees), lost = greatest(lost);
+        if (threadIdx.x == 0) *answered = sees && !lost, *instead = lost ? T(A(NAN)) : T(A(0));
+    }
+    EACH_HELD(k, j, keys) if (MOST ? seen >> k & 1 : may(j)) total += exp((MOST ? held[k] : score(j)) - top);
+    total = sum(total);
+    const A share = 1 / total;
+    EACH_HELD(k, j, keys) {
+        const bool counts = !lost && (MOST ? seen >> k & 1 : may(j));
+        p[j] = T(counts ? exp((MOST ? held[k] : score(j)) - top) * share : A(0));
+    }
+}
+
+KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const bool* mask, Int by_batch, Int by_head,
+              Int by_query, Int by_key, const T* added, Int add_batch, Int add_head, Int add_query, Int add_key,
+              const bool* lost_query, const bool* lost_key, bool* answered, T* instead, T* score) {
+    EACH_ROW(row, rows) {
+        const Int query = row % queries, n = row / queries, batch = n / heads, head = n % heads;
+        const bool* in = mask ? mask + batch * by_batch + head * by_head + query * by_query : nullptr;
+        const T* more = added ? added + batch * add_batch + head * add_head + query * add_query : nullptr;
+        T* p = score + row * keys;
+        const auto may = [=](Int j) { return (!causal || j <= query) && (!in || in[j * by_key]); };
+        const auto sum_at = [=](Int j) { return more ? A(p[j]) + A(more[j * add_key]) : A(p[j]); };
+        const bool* lost = lost_key ? lost_key + n * keys : nullptr;
+        BY_WIDTH(keys, attend_row, keys, may, sum_at, lost_query && lost_query[row], lost,
+                 answered ? answered + row : nullptr, instead ? instead + row : nullptr, p);
+    }
+}
+
+// The way back, in the place of dp. A share of 0 passes nothing, even where dp is infinite, as the value is huge.
+template <int MOST> __device__ void attend_row_back(Int keys, const T* p, T* dp) {
+    A share[MOST + 1], in[MOST + 1], total = 0;
+    EACH_HELD(k, j, keys) {
+        const A a = share[MOST ? k : 0] = A(p[j]), b = in[MOST ? k : 0] = A(dp[j]);
+        if (a != 0) total += a * b;
+    }
+    total = sum(total);
+    EACH_HELD(k, j, keys) {
+        const A a = MOST ? share[k] : A(p[j]), b = MOST ? in[k] : A(dp[j]);
+        dp[j] = T(a != 0 ? a * (b - total) : A(0));
+    }
+}
+
+KERNEL attend_back(Int rows, Int keys, const T* p, T* dp) {
+    EACH_ROW(row, rows) { BY_WIDTH(keys, attend_row_back, keys, p + row * keys, dp + row * keys); }
+}
+
+// y: x with 0 in place of NaN and inf; lost: has the row one of these? It may have been lost before.
+KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* lost) {
+    EACH_ROW(row, rows) {
+        A gone = before && lost[row];
+        EACH(j, width) {
+            const A value = x[row * width + j];
+            const bool finite = value - value == 0;
+            y[row * width + j] = finite ? T(value) : T(A(0));
+            if (!finite) gone = 1;
+        }
+        gone = greatest(gone);
+        if (threadIdx.x == 0) lost[row] = gone > 0;
+    }
+}
+""")
+
+
+def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
+    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
+    may_look, added = understood(attn_mask, xp, shape)
+    if not shape[-1] or is_large(xp, q, k):
+        return by_arrays.scaled_dot_product_attention.run(xp, q, k, v, attn_mask, is_causal)
+    *lead, queries, keys = shape
+    scale = 1 / sqrt(q.shape[-1])
+    q, k, v = packed(xp, *[xp.broadcast_to(x, (*(lead or (1,)), *x.shape[-2:])) for x in (q, k, v)])
+    lost = None, None, None, None
+    if may_look is not None or is_causal:
+        (q, k, v), lost = finite(xp, q, k, v)
+    p = times(q, k.swapaxes(-1, -2), scale)                         # (B, H, T, S)
+    rows, heads = p.size // max(1, keys), max(1, p.shape[1]) if p.ndim == 4 else max(1, prod(p.shape[:-2]))
+    kernels.attend(p, rows, rows, keys, queries, heads, is_causal, *steps_of(xp, may_look, p.shape),
+                   *steps_of(xp, None if added is None else added.astype(p.dtype, copy=False), p.shape), *lost, p)
+    y = times(p, v)
+    _, _, answered, instead = lost
+    shown = y if answered is None else xp.where(answered, y, instead)
+
+    def pull(g):
+        # d softmax: p (dp - Σ p dp), and dp is no longer needed then (Dao et al. 2022, appendix B).
+        g, = packed(xp, g.reshape(y.shape))
+        g = g if answered is None else xp.where(answered, g, 0.0)
+        ds = times(g, v.swapaxes(-1, -2))
+        kernels.attend_back(p, rows, rows, keys, p, ds)
+        dq, dk = times(ds, k, scale), times(ds.swapaxes(-1, -2), q, scale)
+        return *[d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))], lambda: ds.reshape(
+            shape).astype(added.dtype, copy=False)
+
+    return shown.reshape((*lead, *shown.shape[-2:])), pull
+
+
+def finite(xp, q, k, v):
+    """q, k and v with 0 in place of what is not finite; and for ``attend`` which queries (..., T) and which keys (..., S)
+    held such, with memory for what it finds of each query, (..., T, 1)."""
+    lost_query, lost_key = (xp.empty(x.shape[:-1], bool) for x in (q, k))
+    kept = [xp.empty_like(x) for x in (q, k, v)]
+    for x, y, lost, before in zip((q, k, v), kept, (lost_query, lost_key, lost_key), (False, False, True), strict=True):
+        kernels.keep_finite(x, lost.size, lost.size, x.shape[-1], before, x, y, lost)
+    answered = xp.empty((*q.shape[:-1], 1), bool)
+    return kept, (lost_query, lost_key, answered, xp.empty(answered.shape, q.dtype))
+
+
+def steps_of(xp, x, shape):
+    """A mask, or what is added, as ``attend`` takes it: memory, and its steps along batch, head, query and key."""
+    *lead, queries, keys = shape
+    if x is None:
+        return None, 0, 0, 0, 0
+    x = xp.broadcast_to(x, shape)
+    if len(lead) != 2:
+        x = x.reshape(1, prod(lead), queries, keys)
+    return x.data, *[step // x.itemsize for step in x.strides]

@@ -1,0 +1,48 @@
+"""nn/linear.py on a GPU: the bias is laid out first, and cuBLAS adds the product to it.
+
+A bias that is added afterwards is one more reading and writing of all that came out; laid out before, it is one writing, and
+cuBLAS reads it while it is busy multiplying.  How kernels are written: cuda.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinycv.engine.gemm import times
+from tinycv.engine.reduce import as_rows, sum_rows
+from tinycv.gpu.cuda import Kernels, packed
+from tinycv.nn.linear import refuse_misfit
+
+kernels = Kernels(r"""
+// Every row of y is x: by fours, where x and all rows begin at a multiple of four.
+KERNEL rows_of(Int rows, Int width, const T* x, T* y) {
+    const bool even = width % 4 == 0 && (size_t(x) | size_t(y)) % sizeof(Four) == 0;
+    EACH_ROW(row, rows) {
+        if (even) EACH(j, width / 4) ((Four*)(y + row * width))[j] = ((const Four*)x)[j];
+        else EACH(j, width) y[row * width + j] = x[j];
+    }
+}
+""")
+
+
+def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
+    """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
+    if bias is None:
+        return times(rows, weight.T)
+    if bias.shape != (len(weight),):            # which the kernel would read past its end
+        return times(rows, weight.T) + bias
+    y, (bias,) = xp.empty((len(rows), len(weight)), rows.dtype), packed(xp, bias)
+    kernels.rows_of(y, len(y) if y.size else 0, len(y), y.shape[1], bias, y)
+    return times(rows, weight.T, out=y, add=True)
+
+
+def linear(xp, x, weight, bias=None):
+    refuse_misfit(x, weight, bias)
+    rows = as_rows(x)
+    y = product_and_bias(xp, rows, weight, bias)
+
+    def pull(g):
+        g = as_rows(g)
+        return lambda: times(g, weight).reshape(x.shape), lambda: times(g.T, rows), lambda: sum_rows(xp, g)
+
+    return y.reshape(*x.shape[:-1], weight.shape[0]), pull
