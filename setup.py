@@ -1,7 +1,9 @@
-"""Packaging. numpy, safetensors and threadpoolctl are all that tinycv needs; the extras bring what one use needs.
+"""Packaging. numpy, safetensors and threadpoolctl are all that tinycv needs; the extras bring what
+one use needs.
 
-What is imported is called tinycv. The distribution has a name of its own, because the package that the public index
-calls "tinycv" belongs to somebody else: install this one from its clone, by pip install -e .
+What is imported is called tinycv. The distribution has a name of its own, because the package that
+the public index calls "tinycv" belongs to somebody else: install this one from its clone, by pip
+install -e .
 """
 
 from pathlib import Path
@@ -12,7 +14,8 @@ demos = ["matplotlib", "tqdm", "scikit-learn", "mlxtend", "Babel"]
 setup(
     name="tinycv-from-scratch",
     version="0.1.0",
-    description="The models of modern computer vision, from scratch on NumPy or CuPy: to read, to run, to measure",
+    description="The models of modern computer vision, from scratch on NumPy or CuPy: to read, to "
+    "run, to measure",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -1,4 +1,5 @@
-"""Adam for libraries that come without one that works in place: Kingma & Ba 2015, end of section 2."""
+"""Adam for libraries that come without one that works in place: Kingma & Ba 2015, end of section
+2."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ class Adam:
 
     def step(self, slopes: Mapping[str, np.ndarray]) -> None:
         self.steps += 1
-        correction = math.sqrt(1 - 0.999 ** self.steps)
+        correction = math.sqrt(1 - 0.999**self.steps)
         for name, g in slopes.items():
             m, v = self.m[name], self.v[name]
             m += 0.1 * (g - m)
             v += 0.001 * (g * g - v)
-            self.weights[name] -= self.lr * correction / (1 - 0.9 ** self.steps) * m / (np.sqrt(v) + 1e-8 * correction)
+            self.weights[name] -= (
+                self.lr * correction / (1 - 0.9**self.steps) * m / (np.sqrt(v) + 1e-8 * correction)
+            )

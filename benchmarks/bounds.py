@@ -1,8 +1,9 @@
 """python -m benchmarks bounds      what LSTM and convolution spend their time on, shape by shape (a minute, one thread)
 
-Forward and backward of the kernel, and beside it what can be timed alone: its matrix products, of the same shapes and as
-many; and its calls, by the same kernel on arrays of next to nothing, which is what Python and NumPy cost before they
-compute. The rest is elementwise work and copying. The floor is what the products would take at this machine's best.
+Forward and backward of the kernel, and beside it what can be timed alone: its matrix products, of
+the same shapes and as many; and its calls, by the same kernel on arrays of next to nothing, which
+is what Python and NumPy cost before they compute. The rest is elementwise work and copying. The
+floor is what the products would take at this machine's best.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from benchmarks.inputs import conv_inputs, lstm_inputs, normal
 
 # Steps, batch, input, hidden; and images, channels, side, channels out, window, stride, padding.
 LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
-CONVS = [(64, 32, 28, 32, 3, 1, 1), (64, 64, 14, 64, 3, 1, 1), (32, 128, 16, 128, 3, 1, 1), (64, 1, 28, 32, 4, 2, 1),
-         (64, 32, 16, 64, 4, 2, 1)]
+CONVS = [
+    (64, 32, 28, 32, 3, 1, 1),
+    (64, 64, 14, 64, 3, 1, 1),
+    (32, 128, 16, 128, 3, 1, 1),
+    (64, 1, 28, 32, 4, 2, 1),
+    (64, 32, 16, 64, 4, 2, 1),
+]
 
 
 class Case(NamedTuple):
-    """work: the kernel, forward and backward. products: (rows, inner, columns, how often). calls: the same, tiny."""
+    """work: the kernel, forward and backward. products: (rows, inner, columns, how often). calls:
+    the same, tiny."""
 
     name: str
     work: Callable[[], Any]
@@ -34,47 +41,72 @@ class Case(NamedTuple):
 
 def lstm_case(steps: int, batch: int, width: int, hidden: int) -> Case:
     gates, rows = 4 * hidden, steps * batch
-    products = [(gates, hidden + width + 1, batch, steps), (hidden, gates, batch, steps), (gates, rows, hidden, 1),
-                (gates, rows, width, 1), (rows, gates, width, 1)]
-    return Case(f"LSTM, {steps} steps, batch {batch}, {width} to {hidden}", lstm_work(steps, batch, width, hidden), products,
-                lstm_work(steps, 1, 1, 1))
+    products = [
+        (gates, hidden + width + 1, batch, steps),
+        (hidden, gates, batch, steps),
+        (gates, rows, hidden, 1),
+        (gates, rows, width, 1),
+        (rows, gates, width, 1),
+    ]
+    return Case(
+        f"LSTM, {steps} steps, batch {batch}, {width} to {hidden}",
+        lstm_work(steps, batch, width, hidden),
+        products,
+        lstm_work(steps, 1, 1, 1),
+    )
 
 
 def lstm_work(steps: int, batch: int, width: int, hidden: int) -> Callable[[], Any]:
     from tinycv.sequence.lstm import lstm
+
     inputs, (g,) = lstm_inputs(steps, batch, width, hidden), normal((steps, batch, hidden))
     return there_and_back(lambda: lstm.run(np, *inputs), (g, None))
 
 
-def conv_case(images: int, channels: int, side: int, out: int, window: int, stride: int, padding: int) -> Case:
+def conv_case(
+    images: int, channels: int, side: int, out: int, window: int, stride: int, padding: int
+) -> Case:
     from tinycv.engine import reduce
     from tinycv.nn import winograd
     from tinycv.nn.window import settled, walked
+
     _, pads, _ = settled(stride, padding, 1, (window, window))
     size = walked([side + sum(p) for p in pads], (window, window), (stride, stride), (1, 1))[0]
     taps, steps, often = window * window * channels, size * size, images
     if winograd.pays(np, (window, window), (stride, stride), (1, 1), channels, out, (size, size)):
-        taps, steps, often = channels, winograd.tiled((size, size))[0] ** 2, images * winograd.N ** 2   # fewer products
+        # fewer products
+        taps, steps, often = channels, winograd.tiled((size, size))[0] ** 2, images * winograd.N**2
     products = [(steps, taps, out, often), (taps, steps, out, often), (steps, out, taps, often)]
     tiny = conv_work(images, 1, window, 1, window, stride, padding)
 
     def calls() -> Any:
-        kept, reduce.BLOCK = reduce.BLOCK, 1                        # so that each image is a block of its own
+        # so that each image is a block of its own
+        kept, reduce.BLOCK = reduce.BLOCK, 1
         try:
             return tiny()
         finally:
             reduce.BLOCK = kept
-    return Case(f"conv {window} x {window}, stride {stride}, {images} of {side} x {side}, {channels} to {out}",
-                conv_work(images, channels, side, out, window, stride, padding), products, calls)
+
+    return Case(
+        f"conv {window} x {window}, stride {stride}, {images} of {side} x {side}, {channels} to "
+        f"{out}",
+        conv_work(images, channels, side, out, window, stride, padding),
+        products,
+        calls,
+    )
 
 
-def conv_work(images: int, channels: int, side: int, out: int, window: int, stride: int, padding: int) -> Callable[[], Any]:
+def conv_work(
+    images: int, channels: int, side: int, out: int, window: int, stride: int, padding: int
+) -> Callable[[], Any]:
     from tinycv.nn.conv import conv2d
+
     x = conv_inputs(images, channels, side)[0]
     weight, bias = normal((out, channels, window, window), (out,))
 
     def forward() -> tuple:
         return conv2d.run(np, x, weight, bias, stride, padding)
+
     return there_and_back(forward, np.ones_like(forward()[0]))
 
 
@@ -83,12 +115,16 @@ def there_and_back(forward: Callable[[], tuple], g: Any) -> Callable[[], Any]:
 
 
 def products_work(products: list[tuple[int, int, int, int]]) -> Callable[[], Any]:
-    arrays = [(*normal((m, k), (k, n)), np.empty((m, n), np.float32), often) for m, k, n, often in products]
+    arrays = [
+        (*normal((m, k), (k, n)), np.empty((m, n), np.float32), often)
+        for m, k, n, often in products
+    ]
 
     def work() -> None:
         for a, b, out, often in arrays:
             for _ in range(often):
                 np.matmul(a, b, out=out)
+
     return work
 
 
@@ -110,18 +146,35 @@ def faults(work: Callable[[], Any]) -> int:
 
 
 def measured() -> dict[str, Any]:
-    """{"peak": GFLOP/s of one thread, "rows": [{"shape", "total", "products", "calls", "rest", "floor" (s), "faults"}]}"""
+    """{"peak": GFLOP/s of one thread, "rows": [{"shape", "total", "products", "calls", "rest",
+    "floor" (s), "faults"}]}"""
     from threadpoolctl import threadpool_limits
 
     import tinycv  # noqa: F401  (first: its malloc setting)
+
     with threadpool_limits(1, user_api="blas"):
-        peak = 2 * 1024 ** 3 / min(seconds(products_work([(1024, 1024, 1024, 1)])) for _ in range(3))
+        peak = 2 * 1024**3 / min(seconds(products_work([(1024, 1024, 1024, 1)])) for _ in range(3))
         rows = []
-        for case in [*[lstm_case(*shape) for shape in LSTMS], *[conv_case(*shape) for shape in CONVS]]:
+        for case in [
+            *[lstm_case(*shape) for shape in LSTMS],
+            *[conv_case(*shape) for shape in CONVS],
+        ]:
             total, products = seconds(case.work), seconds(products_work(case.products))
-            calls, flops = seconds(case.calls), sum(2 * m * k * n * often for m, k, n, often in case.products)
-            rows.append({"shape": case.name, "total": total, "products": products, "calls": calls,
-                         "rest": total - products - calls, "floor": flops / peak, "faults": faults(case.work)})
+            calls, flops = (
+                seconds(case.calls),
+                sum(2 * m * k * n * often for m, k, n, often in case.products),
+            )
+            rows.append(
+                {
+                    "shape": case.name,
+                    "total": total,
+                    "products": products,
+                    "calls": calls,
+                    "rest": total - products - calls,
+                    "floor": flops / peak,
+                    "faults": faults(case.work),
+                }
+            )
     return {"peak": peak / 1e9, "rows": rows}
 
 
@@ -133,10 +186,21 @@ def bound(row: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| forward and backward, one thread | takes | products | calls | ufuncs, copies | faults "
-             "| bound by | times the floor |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| forward and backward, one thread | takes | products | calls | ufuncs, copies | faults "
+        "| bound by | times the floor |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in record["rows"]:
         times = [f"{1e3 * row[key]:.2f} ms" for key in ("total", "products", "calls", "rest")]
-        lines.append(f"| {row['shape']} | {' | '.join(times)} | {row['faults']} | {bound(row)} "
-                     f"| {row['total'] / row['floor']:.1f} |")
-    return "\n".join([*lines, "", f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."])
+        lines.append(
+            f"| {row['shape']} | {' | '.join(times)} | {row['faults']} | {bound(row)} "
+            f"| {row['total'] / row['floor']:.1f} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread.",
+        ]
+    )

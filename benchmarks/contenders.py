@@ -1,6 +1,7 @@
 """How each library takes a task's training step, or its inference: the Work that measure.py times.
 
-Called in a process of its own. Every training step is forward, backward and Adam; every inference records nothing.
+Called in a process of its own. Every training step is forward, backward and Adam; every inference
+records nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,22 @@ from benchmarks.ops import LR, threads
 from benchmarks.tasks import Gan, Task
 
 
-def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu", wait: bool = True,
-              half: bool = False, captured: bool = False) -> Work:
-    """split: the batch is cut into a part for each core (tinycv.training.parallel). wait: for the device, in every call.
-    half: in float16, with master weights and a scaled loss. captured: the step is a CUDA graph from its fourth call on."""
+def by_tinycv(
+    task: Task,
+    train: bool,
+    split: bool = False,
+    device: str = "cpu",
+    wait: bool = True,
+    half: bool = False,
+    captured: bool = False,
+) -> Work:
+    """split: the batch is cut into a part for each core (tinycv.training.parallel). wait: for the
+    device, in every call.
+    half: in float16, with master weights and a scaled loss. captured: the step is a CUDA graph from
+    its fourth call on."""
     import tinycv
     from tinycv.training.half import Half
+
     lib = tinycv_parts()
     model, examples = networks.build(lib, task).to(device), task.examples()
     batch = [tinycv.Tensor(a, device=device) for a in examples]
@@ -32,8 +43,10 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu",
     group = None
     if split:
         from tinycv.training import parallel
+
         group = parallel.threads(threads())
-        group.__enter__()                                           # for as long as this process lives
+        # for as long as this process lives
+        group.__enter__()
     there_and_back = group.backward if group else backward
     if not train:
         work = tinycv_inference(model.eval(), batch[0], group)
@@ -43,18 +56,26 @@ def by_tinycv(task: Task, train: bool, split: bool = False, device: str = "cpu",
         loss_of = partial(networks.loss_of(task), lib, model)
         optimizer = Half(model, adam) if half else adam(model.parameters())
         back = partial(backward, back=optimizer.backward) if half else there_and_back
-        named = [] if half else list(model.named_parameters())      # gradients in halves are scaled, by each in its own way
+        # gradients in halves are scaled, by each in its own way
+        named = [] if half else list(model.named_parameters())
         work = networks.train_step(named, optimizer, partial(back, loss_of, *batch))
     if captured:
         work = recorded(work, list(model.named_parameters()), device)
-    return work if device == "cpu" or not wait else on_tinycv(
-        work, lambda: [tinycv.Tensor(a, device=device) for a in examples], device)
+    return (
+        work
+        if device == "cpu" or not wait
+        else on_tinycv(work, lambda: [tinycv.Tensor(a, device=device) for a in examples], device)
+    )
 
 
 def recorded(work: Work, named: list[tuple[str, Any]], device: str) -> Work:
-    """A training step as one CUDA graph. Its gradients are those that the last launch left in the parameters."""
+    """A training step as one CUDA graph. Its gradients are those that the last launch left in the
+    parameters."""
     import tinycv
-    step = tinycv.captured(lambda: {name: value for name, value in work().items() if name.startswith("loss")}, device)
+
+    step = tinycv.captured(
+        lambda: {name: value for name, value in work().items() if name.startswith("loss")}, device
+    )
     return lambda: {**step(), **networks.gradients(named)}
 
 
@@ -62,23 +83,35 @@ def tinycv_inference(model: Any, x: Any, group: Any) -> Work:
     import tinycv
 
     def infer(x: Any) -> Any:
-        with tinycv.no_grad():                                      # of each thread
+        with tinycv.no_grad():  # of each thread
             return model(x)
+
     return lambda: {"result": group.map(infer, x) if group else infer(x)}
 
 
 def backward(loss_of: Callable[..., Any], *batch: Any, back: Callable | None = None) -> Any:
-    """The loss; its gradients are left in the parameters. back(loss): what does that, where loss.backward() does not."""
+    """The loss; its gradients are left in the parameters. back(loss): what does that, where
+    loss.backward() does not."""
     loss = loss_of(*batch)
     (back or type(loss).backward)(loss)
     return loss
 
 
-def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: bool = False, device: str = "cpu",
-             half: bool = False, captured: bool = False) -> Work:
-    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by torch.compile.
-    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss. captured: a CUDA graph."""
+def by_torch(
+    task: Task,
+    train: bool,
+    channels_last: bool = False,
+    compiled: bool = False,
+    device: str = "cpu",
+    half: bool = False,
+    captured: bool = False,
+) -> Work:
+    """channels_last: images and kernels as (B, H, W, C) in memory. compiled: forward and loss by
+    torch.compile.
+    device: "cuda" needs everything waited for. half: autocast to float16, with a scaled loss.
+    captured: a CUDA graph."""
     import torch
+
     torch.set_num_threads(threads())
     lib = torch_parts()
     model, examples = networks.build(lib, task).to(device), task.examples()
@@ -91,9 +124,15 @@ def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: boo
         return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
     loss_of = partial(networks.loss_of(task), lib, model)
     there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
-    work = (networks.gan_step(lib, model, adam, backward, *batch) if isinstance(task, Gan) else
-            by_autocast(adam(model.parameters()), partial(loss_of, *batch), device) if half else
-            networks.train_step(list(model.named_parameters()), adam(model.parameters()), there_and_back))
+    work = (
+        networks.gan_step(lib, model, adam, backward, *batch)
+        if isinstance(task, Gan)
+        else by_autocast(adam(model.parameters()), partial(loss_of, *batch), device)
+        if half
+        else networks.train_step(
+            list(model.named_parameters()), adam(model.parameters()), there_and_back
+        )
+    )
     if device == "cpu":
         return work
     same_tf32()
@@ -102,8 +141,10 @@ def by_torch(task: Task, train: bool, channels_last: bool = False, compiled: boo
 
 
 def recorded_by_torch(work: Work) -> Work:
-    """A training step as one CUDA graph, as PyTorch's manual has it; its first call is the first step all the same."""
+    """A training step as one CUDA graph, as PyTorch's manual has it; its first call is the first
+    step all the same."""
     import torch
+
     first, side = work(), torch.cuda.Stream()
     kept = {name: value.detach().clone() for name, value in first.items()}
     side.wait_stream(torch.cuda.current_stream())
@@ -119,12 +160,15 @@ def recorded_by_torch(work: Work) -> Work:
     def replay() -> dict[str, Any]:
         graph.replay()
         return next(answers, found)
+
     return replay
 
 
 def by_autocast(optimizer: Any, loss_of: Callable[[], Any], device: str) -> Work:
-    """PyTorch's own recipe for float16: weights stay float32, and every op casts what it multiplies."""
+    """PyTorch's own recipe for float16: weights stay float32, and every op casts what it
+    multiplies."""
     import torch
+
     scaler = torch.amp.GradScaler(device)
 
     def work() -> dict[str, Any]:
@@ -135,6 +179,7 @@ def by_autocast(optimizer: Any, loss_of: Callable[[], Any], device: str) -> Work
         scaler.step(optimizer)
         scaler.update()
         return {"loss": loss}
+
     return work
 
 
@@ -144,11 +189,13 @@ def torch_inference(model: Any, x: Any) -> Work:
     def work() -> dict[str, Any]:
         with torch.inference_mode():
             return {"result": model(x)}
+
     return work
 
 
 def by_autograd(task: Task, train: bool) -> Work:
     from autograd import value_and_grad
+
     lib = functional.autograd_parts()
     start, batch = weights(task.shapes()), task.examples()
     if not train:
@@ -160,18 +207,23 @@ def by_autograd(task: Task, train: bool) -> Work:
         loss, slopes = there_and_back(start, *batch)
         adam.step(slopes)
         return {"loss": loss, **{f"gradient of {name}": g for name, g in slopes.items()}}
+
     return work
 
 
 def by_mygrad(task: Task, train: bool) -> Work:
     import mygrad
-    mygrad.turn_memory_guarding_off()                               # as its manual advises where speed counts
+
+    # as its manual advises where speed counts
+    mygrad.turn_memory_guarding_off()
     lib = functional.mygrad_parts()
     start, batch = weights(task.shapes()), task.examples()
     if not train:
+
         def infer() -> dict[str, Any]:
             with mygrad.no_autodiff:
                 return {"result": functional.network(task, lib, leaves, batch[0]).data}
+
         leaves = {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
         return infer
     adam = Adam(start, LR)
@@ -183,4 +235,5 @@ def by_mygrad(task: Task, train: bool) -> Work:
         slopes = {name: leaf.grad for name, leaf in leaves.items()}
         adam.step(slopes)
         return {"loss": loss.data, **{f"gradient of {name}": g for name, g in slopes.items()}}
+
     return work

@@ -1,9 +1,10 @@
-"""What one figure of a GPU hides, told apart: the first call, the copying, what the host and what the device need.
+"""What one figure of a GPU hides, told apart: the first call, the copying, what the host and what
+the device need.
 
-    first        the first call: memory is asked for, and in a new process kernels are compiled or loaded
-    host         until Python has put the work into the device's queue;   device    until it was done, by the device's clock
-    transfer     the inputs from the host;   end to end    inputs there, work, and one result back: what a caller waits for
-    memory       what the pool holds after some calls that began with an empty one, model and inputs included
+first       the first call: memory is asked for, and in a new process kernels are compiled or loaded
+host         until Python has put the work into the device's queue;   device    until it was done, by the device's clock
+transfer     the inputs from the host;   end to end    inputs there, work, and one result back: what a caller waits for
+memory  what the pool holds after some calls that began with an empty one, model and inputs included
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
-CALLS, SECONDS = 10, 0.5                        # at most; and about how long they may take together
+CALLS, SECONDS = 10, 0.5  # at most; and about how long they may take together
 
 
 class Waited:
-    """A Work that is done when the device is. The library's own parts: ``queue`` does not wait, ``send`` copies the inputs
-    to the device again, ``timed(call)`` gives (host, device) seconds, ``held()`` the bytes of the library's pool."""
+    """A Work that is done when the device is. The library's own parts: ``queue`` does not wait,
+    ``send`` copies the inputs to the device again, ``timed(call)`` gives (host, device) seconds,
+    ``held()`` the bytes of the library's pool."""
 
-    def __init__(self, queue: Callable, send: Callable, wait: Callable, timed: Callable, held: Callable):
+    def __init__(
+        self, queue: Callable, send: Callable, wait: Callable, timed: Callable, held: Callable
+    ):
         self.queue, self.send, self.wait, self.timed, self.held = queue, send, wait, timed, held
 
     def __call__(self) -> dict[str, Any]:
@@ -33,17 +37,20 @@ class Waited:
 
     def end_to_end(self) -> Any:
         from benchmarks.worker import array_of
+
         self.send()
         return array_of(next(iter(self.queue().values())))
 
 
 def on_tinycv(queue: Callable, send: Callable, device: str) -> Waited:
-    from tinycv.engine import backend  # not at the top: PyTorch's process must not get tinycv's malloc
+    # not at the top: PyTorch's process must not get tinycv's malloc
+    from tinycv.engine import backend
 
     def timed(call: Callable) -> tuple[float, float]:
         with backend.Stopwatch(device) as watch:
             call()
         return watch.host_seconds, watch.seconds
+
     pool = backend.module_for(device).get_default_memory_pool()
     return Waited(queue, send, lambda: backend.synchronize(device), timed, pool.total_bytes)
 
@@ -61,27 +68,39 @@ def on_torch(queue: Callable, send: Callable) -> Waited:
         host = time.perf_counter() - started
         ended.synchronize()
         return host, begun.elapsed_time(ended) / 1000
+
     return Waited(queue, send, torch.cuda.synchronize, timed, torch.cuda.max_memory_reserved)
 
 
 def apart(work: Waited) -> dict[str, Any]:
-    """Seconds and bytes by the names above; medians of some calls but for the first, which of a new Work is the first."""
+    """Seconds and bytes by the names above; medians of some calls but for the first, which of a new
+    Work is the first."""
     started = time.perf_counter()
     work()
     first = time.perf_counter() - started
-    started = time.perf_counter()               # once more, as kernels were compiled in the first
+    started = time.perf_counter()  # once more, as kernels were compiled in the first
     work()
     calls = max(2, min(CALLS, int(SECONDS / max(time.perf_counter() - started, 1e-6))))
     warm = np.median([work.timed(work.queue) for _ in range(calls)], axis=0)
-    return {"first_s": first, "host_s": float(warm[0]), "device_s": float(warm[1]),
-            "transfer_s": waited(work, work.send, calls), "end_to_end_s": waited(work, work.end_to_end, calls),
-            "memory": {"bytes": work.held(), "how": "the pool's total, model and inputs included"}}
+    return {
+        "first_s": first,
+        "host_s": float(warm[0]),
+        "device_s": float(warm[1]),
+        "transfer_s": waited(work, work.send, calls),
+        "end_to_end_s": waited(work, work.end_to_end, calls),
+        "memory": {"bytes": work.held(), "how": "the pool's total, model and inputs included"},
+    }
 
 
 def forget() -> None:
-    """Give memory that nobody uses back to the device, and forget the peak: the next work begins with empty pools."""
+    """Give memory that nobody uses back to the device, and forget the peak: the next work begins
+    with empty pools."""
     gc.collect()
-    if "cupy" in sys.modules and "tinycv" in sys.modules and sys.modules["tinycv"].engine.backend.gpu_problem() is None:
+    if (
+        "cupy" in sys.modules
+        and "tinycv" in sys.modules
+        and sys.modules["tinycv"].engine.backend.gpu_problem() is None
+    ):
         sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
@@ -102,15 +121,19 @@ def waited(work: Waited, call: Callable, calls: int) -> float:
 def torch_problem() -> str:
     """Why PyTorch cannot be measured on a GPU here; empty where it can."""
     import importlib.util
+
     if not importlib.util.find_spec("torch"):
         return "PyTorch is not installed"
     import torch
+
     return "" if torch.cuda.is_available() else "PyTorch sees no GPU"
 
 
 def same_tf32() -> None:
-    """PyTorch rounds factors to TF32 where tinycv does: its own default differs between products and convolutions."""
+    """PyTorch rounds factors to TF32 where tinycv does: its own default differs between products
+    and convolutions."""
     import torch
 
     from tinycv.gpu.gemm import tf32_allowed
+
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32_allowed()

@@ -1,7 +1,8 @@
-"""The networks for HIPS autograd and MyGrad, written once: functions of a dict of weights, in NumPy's words.
+"""The networks for HIPS autograd and MyGrad, written once: functions of a dict of weights, in
+NumPy's words.
 
-``lib`` has the few words that the two spell differently, each as its library does it best. A token's features are
-multiplied as rows of one matrix, which is what BLAS is quickest at.
+``lib`` has the few words that the two spell differently, each as its library does it best. A
+token's features are multiplied as rows of one matrix, which is what BLAS is quickest at.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from benchmarks import tasks
 
 Weights = dict[str, Any]
-HIDDEN = -1e30                                  # a score that softmax turns into 0
-f32 = np.float32                                # MyGrad takes a Python float for float64, and all that it meets becomes so
+HIDDEN = -1e30  # a score that softmax turns into 0
+# MyGrad takes a Python float for float64, and all that it meets becomes so
+f32 = np.float32
 
 
 def network(task: tasks.Task, lib: Any, w: Weights, x: Any) -> Any:
@@ -45,7 +47,11 @@ def mlp(task: tasks.Mlp, lib: Any, w: Weights, x: Any) -> Any:
 
 
 def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
-    into, across, bias = w["lstm.weight_ih_l0"].T, w["lstm.weight_hh_l0"].T, w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
+    into, across, bias = (
+        w["lstm.weight_ih_l0"].T,
+        w["lstm.weight_hh_l0"].T,
+        w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"],
+    )
     h = c = np.zeros((task.batch, task.hidden), np.float32)
     for t in range(task.steps):
         i, f, g, o = lib.split(x[:, t] @ into + h @ across + bias, 4)
@@ -56,15 +62,21 @@ def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
 
 def layer_norm(lib: Any, w: Weights, name: str, x: Any) -> Any:
     centred = x - lib.mean(x, -1)
-    return centred / lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5)) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    return (
+        centred / lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5)) * w[f"{name}.weight"]
+        + w[f"{name}.bias"]
+    )
 
 
 def attention(lib: Any, w: Weights, name: str, x: Any, heads: int, mask: Any = None) -> Any:
     b, t, e = x.shape
     rows = x.reshape(b * t, e) @ w[f"{name}.in_proj_weight"].T + w[f"{name}.in_proj_bias"]
-    q, k, v = (lib.np.transpose(part.reshape(b, t, heads, e // heads), (0, 2, 1, 3)) for part in lib.split(rows, 3))
+    q, k, v = (
+        lib.np.transpose(part.reshape(b, t, heads, e // heads), (0, 2, 1, 3))
+        for part in lib.split(rows, 3)
+    )
     score = lib.np.matmul(q, lib.np.transpose(k, (0, 1, 3, 2))) * f32(1 / sqrt(e // heads))
-    weight = lib.softmax(score if mask is None else score + mask)           # (B, H, T, T)
+    weight = lib.softmax(score if mask is None else score + mask)  # (B, H, T, T)
     y = lib.np.transpose(lib.np.matmul(weight, v), (0, 2, 1, 3)).reshape(b, t, e)
     return linear(w, f"{name}.out_proj", y)
 
@@ -74,7 +86,9 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
     x = w["embed.weight"][ids] + w["position"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = layer_norm(lib, w, f"{at}.norm1", x + attention(lib, w, f"{at}.self_attn", x, task.heads, mask))
+        x = layer_norm(
+            lib, w, f"{at}.norm1", x + attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
+        )
         thought = linear(w, f"{at}.linear2", lib.relu(linear(w, f"{at}.linear1", x)))
         x = layer_norm(lib, w, f"{at}.norm2", x + thought)
     return linear(w, "head", x)
@@ -82,12 +96,18 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
 
 def vit(task: tasks.Vit, lib: Any, w: Weights, images: Any) -> Any:
     n, p = task.image // task.patch, task.patch
-    patches = images.reshape(task.batch, n, p, n, p).transpose(0, 1, 3, 2, 4).reshape(task.batch, n * n, p * p)
-    cls = w["cls_token"] + np.zeros((task.batch, 1, 1), np.float32)         # one for each image
+    patches = (
+        images.reshape(task.batch, n, p, n, p)
+        .transpose(0, 1, 3, 2, 4)
+        .reshape(task.batch, n * n, p * p)
+    )
+    cls = w["cls_token"] + np.zeros((task.batch, 1, 1), np.float32)  # one for each image
     x = lib.np.concatenate([cls, linear(w, "patch_embed", patches)], axis=1) + w["pos_embed"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = x + attention(lib, w, f"{at}.self_attn", layer_norm(lib, w, f"{at}.norm1", x), task.heads)
+        x = x + attention(
+            lib, w, f"{at}.self_attn", layer_norm(lib, w, f"{at}.norm1", x), task.heads
+        )
         hidden = lib.gelu(linear(w, f"{at}.linear1", layer_norm(lib, w, f"{at}.norm2", x)))
         x = x + linear(w, f"{at}.linear2", hidden)
     return linear(w, "head", layer_norm(lib, w, "norm", x[:, 0]))
@@ -98,7 +118,8 @@ def lenet(task: tasks.LeNet, lib: Any, w: Weights, x: Any) -> Any:
         x = lib.relu(lib.conv(x, w[f"{name}.weight"]) + w[f"{name}.bias"].reshape(1, -1, 1, 1))
         b, c, side, _ = x.shape
         cut = x.reshape(b, c, side // 2, 2, side // 2, 2)
-        x = cut.sum(axis=(3, 5)) * f32(0.25)                                     # the mean of every 2 x 2
+        # the mean of every 2 x 2
+        x = cut.sum(axis=(3, 5)) * f32(0.25)
     x = x.reshape(task.batch, -1)
     return linear(w, "fc3", lib.relu(linear(w, "fc2", lib.relu(linear(w, "fc1", x)))))
 
@@ -108,16 +129,25 @@ def score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
 
 
 def match_score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
-    pull, s = lib.vjp(lambda x: score(task, lib, w, x))(x)                  # (B, 2)
-    trace = sum(pull(np.tile(np.eye(2, dtype=np.float32)[i], (task.batch, 1)))[:, i] for i in range(2))
+    pull, s = lib.vjp(lambda x: score(task, lib, w, x))(x)  # (B, 2)
+    trace = sum(
+        pull(np.tile(np.eye(2, dtype=np.float32)[i], (task.batch, 1)))[:, i] for i in range(2)
+    )
     return ((s * s).sum(axis=-1) * 0.5 + trace).sum() * (1 / task.batch)
 
 
 NETWORKS: dict[type, Callable[[Any, Any, Weights, Any], Any]] = {
-    tasks.Mlp: mlp, tasks.Lstm: lstm, tasks.Transformer: transformer, tasks.Vit: vit, tasks.LeNet: lenet, tasks.Score: score}
+    tasks.Mlp: mlp,
+    tasks.Lstm: lstm,
+    tasks.Transformer: transformer,
+    tasks.Vit: vit,
+    tasks.LeNet: lenet,
+    tasks.Score: score,
+}
 
 
 # ── the two libraries ─────────────────────────────────────────────────────────────────────────────
+
 
 def autograd_parts() -> SimpleNamespace:
     import autograd.numpy as anp
@@ -127,7 +157,7 @@ def autograd_parts() -> SimpleNamespace:
     from autograd.scipy.special import logsumexp
     from scipy import special
 
-    erf = primitive(special.erf)                # its own erf makes gradients float64
+    erf = primitive(special.erf)  # its own erf makes gradients float64
     defvjp(erf, lambda y, x: lambda g: g * (2 / sqrt(np.pi)) * anp.exp(-x * x))
 
     def softmax(x: Any) -> Any:
@@ -138,14 +168,25 @@ def autograd_parts() -> SimpleNamespace:
         rows = np.arange(len(labels))
         return (logsumexp(scores, axis=-1) - scores[rows, labels]).sum() * (1 / len(labels))
 
-    def mean(x: Any, axis: int) -> Any:         # anp.mean divides by an int64 backward, which makes float64 of float32
+    # anp.mean divides by an int64 backward, which makes float64 of float32
+    def mean(x: Any, axis: int) -> Any:
         return anp.sum(x, axis=axis, keepdims=True) * (1 / x.shape[axis])
 
     return SimpleNamespace(
-        np=anp, relu=lambda x: anp.maximum(x, 0), sigmoid=lambda x: 0.5 * anp.tanh(0.5 * x) + 0.5, softmax=softmax,
-        split=lambda x, n: anp.split(x, n, axis=-1), cross_entropy=cross_entropy, mean=mean, vjp=make_vjp,
-        gelu=lambda x: 0.5 * x * (1 + erf(x * (1 / sqrt(2)))), softplus=lambda x: anp.logaddexp(0, x),
-        conv=lambda x, w: convolve(x, w[:, :, ::-1, ::-1], axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid"))
+        np=anp,
+        relu=lambda x: anp.maximum(x, 0),
+        sigmoid=lambda x: 0.5 * anp.tanh(0.5 * x) + 0.5,
+        softmax=softmax,
+        split=lambda x, n: anp.split(x, n, axis=-1),
+        cross_entropy=cross_entropy,
+        mean=mean,
+        vjp=make_vjp,
+        gelu=lambda x: 0.5 * x * (1 + erf(x * (1 / sqrt(2)))),
+        softplus=lambda x: anp.logaddexp(0, x),
+        conv=lambda x, w: convolve(
+            x, w[:, :, ::-1, ::-1], axes=([2, 3], [2, 3]), dot_axes=([1], [1]), mode="valid"
+        ),
+    )
 
 
 def mygrad_parts() -> SimpleNamespace:
@@ -154,9 +195,15 @@ def mygrad_parts() -> SimpleNamespace:
 
     def split(x: Any, n: int) -> list:
         width = x.shape[-1] // n
-        return [x[..., i * width:(i + 1) * width] for i in range(n)]
+        return [x[..., i * width : (i + 1) * width] for i in range(n)]
 
     return SimpleNamespace(
-        np=mygrad, relu=nnet.relu, sigmoid=nnet.sigmoid, softmax=nnet.softmax, split=split,
-        cross_entropy=nnet.softmax_crossentropy, mean=lambda x, axis: x.mean(axis=axis, keepdims=True),
-        conv=lambda x, w: nnet.conv_nd(x, w, stride=1))
+        np=mygrad,
+        relu=nnet.relu,
+        sigmoid=nnet.sigmoid,
+        softmax=nnet.softmax,
+        split=split,
+        cross_entropy=nnet.softmax_crossentropy,
+        mean=lambda x, axis: x.mean(axis=axis, keepdims=True),
+        conv=lambda x, w: nnet.conv_nd(x, w, stride=1),
+    )

@@ -1,4 +1,5 @@
-"""The gate: a row whose contenders disagree gets no figures, for the speed of a wrong answer is no speed."""
+"""The gate: a row whose contenders disagree gets no figures, for the speed of a wrong answer is no
+speed."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-RTOL = 1e-4                                     # of the largest magnitude in an array of float32
+RTOL = 1e-4  # of the largest magnitude in an array of float32
 
 
 class Refused(Exception):
@@ -14,7 +15,8 @@ class Refused(Exception):
 
 
 def gate(results: dict[str, dict[str, np.ndarray]], rtol: float = RTOL) -> None:
-    """Raises Refused unless every contender's outputs and gradients are the first one's, in name, shape, dtype, value."""
+    """Raises Refused unless every contender's outputs and gradients are the first one's, in name,
+    shape, dtype, value."""
     names = list(results)
     for name in names[1:]:
         problem = disagreement(results[names[0]], results[name], rtol)
@@ -30,11 +32,13 @@ def disagreement(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rtol: float
         if (x.shape, x.dtype) != (y.shape, y.dtype):
             return f"{name} is {y.dtype}{list(y.shape)}, not {x.dtype}{list(x.shape)}"
         largest, apart = np.abs(x).max(initial=0.0), np.abs(x - y).max(initial=0.0)
-        if not apart <= rtol * largest:         # so written, NaN is refused too
+        if not apart <= rtol * largest:  # so written, NaN is refused too
             return f"{name} is {apart:.3g} apart, where the largest value is {largest:.3g}"
     return None
 
 
 def array_of(value: Any) -> np.ndarray:
-    value = value.cpu() if hasattr(value, "cpu") else value                                # PyTorch's must be asked to come
-    return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)       # tinycv's and PyTorch's alike
+    # PyTorch's must be asked to come
+    value = value.cpu() if hasattr(value, "cpu") else value
+    # tinycv's and PyTorch's alike
+    return np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)

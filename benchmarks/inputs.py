@@ -12,7 +12,8 @@ import numpy as np
 
 
 class Size(NamedTuple):
-    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that their ops meet."""
+    """A Vision Transformer's, and a convolutional network's with as much to do: the shapes that
+    their ops meet."""
 
     batch: int
     tokens: int
@@ -20,12 +21,15 @@ class Size(NamedTuple):
     heads: int
     mlp: int
     classes: int
-    lstm: tuple[int, int, int, int]             # steps, batch, width of the input, width of the hidden state
-    conv: tuple[int, int, int]                  # images, channels, side
+    # steps, batch, width of the input, width of the hidden state
+    lstm: tuple[int, int, int, int]
+    conv: tuple[int, int, int]  # images, channels, side
 
 
-SIZES = {"MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128), (64, 32, 28)),
-         "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256), (32, 128, 16))}
+SIZES = {
+    "MNIST ViT": Size(128, 17, 64, 4, 256, 10, (28, 128, 28, 128), (64, 32, 28)),
+    "wider ViT": Size(128, 50, 128, 8, 512, 100, (50, 64, 256, 256), (32, 128, 16)),
+}
 TINY = {"tiny": Size(4, 5, 8, 2, 16, 3, (3, 2, 4, 5), (2, 3, 6))}
 
 
@@ -41,28 +45,44 @@ INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
     "gelu": lambda s: normal((s.batch, s.tokens, s.mlp)),
     "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
     "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
-    "scaled_dot_product_attention": lambda s: normal(*[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3),
+    "scaled_dot_product_attention": lambda s: normal(
+        *[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3
+    ),
     "group_norm": lambda s: [*planes(s)[:1], s.heads, *planes(s)[1:]],
     "batch_standard": lambda s: [*planes(s)[:1], s.batch * 49, *planes(s)[1:]],
     "lstm": lambda s: lstm_inputs(*s.lstm),
     "conv2d": lambda s: conv_inputs(*s.conv),
     "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
-    "binary_cross_entropy_with_logits": lambda s: [*pixels(s), np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape)],
-    "leaky_relu": lambda s: pixels(s), "silu": lambda s: pixels(s),
-    "max_pool2d": lambda s: [all_different(conv_inputs(*s.conv)[0])], "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
+    "binary_cross_entropy_with_logits": lambda s: [
+        *pixels(s),
+        np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape),
+    ],
+    "leaky_relu": lambda s: pixels(s),
+    "silu": lambda s: pixels(s),
+    "max_pool2d": lambda s: [all_different(conv_inputs(*s.conv)[0])],
+    "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
 }
-OPTIONS: dict[str, dict] = {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2, "padding": 1},
-                            "max_pool2d": {"kernel_size": 2}, "avg_pool2d": {"kernel_size": 2}}
+OPTIONS: dict[str, dict] = {
+    "conv2d": {"padding": 1},
+    "conv_transpose2d": {"stride": 2, "padding": 1},
+    "max_pool2d": {"kernel_size": 2},
+    "avg_pool2d": {"kernel_size": 2},
+}
 
 
 def pixels(size: Size) -> list[np.ndarray]:
     images, channels, side = size.conv
-    return normal((images, channels, side ** 2))
+    return normal((images, channels, side**2))
 
 
 def all_different(x: np.ndarray) -> np.ndarray:
-    """Numbers of this shape, none twice: entries that tie share max pooling's gradient, which PyTorch gives to one."""
-    return (np.random.default_rng(0).permutation(x.size) / np.float32(x.size)).astype(np.float32).reshape(x.shape)
+    """Numbers of this shape, none twice: entries that tie share max pooling's gradient, which
+    PyTorch gives to one."""
+    return (
+        (np.random.default_rng(0).permutation(x.size) / np.float32(x.size))
+        .astype(np.float32)
+        .reshape(x.shape)
+    )
 
 
 def planes(size: Size) -> list[np.ndarray]:
@@ -74,20 +94,28 @@ def conv_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
 
 
 def conv_transpose_inputs(images: int, channels: int, side: int) -> list[np.ndarray]:
-    return normal((images, 2 * channels, side // 2, side // 2), (2 * channels, channels, 4, 4), (channels,))
+    return normal(
+        (images, 2 * channels, side // 2, side // 2), (2 * channels, channels, 4, 4), (channels,)
+    )
 
 
 def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndarray]:
-    """Weights as small as a layer's: larger ones make the recurrence chaotic, and rounding would decide its gradient."""
+    """Weights as small as a layer's: larger ones make the recurrence chaotic, and rounding would
+    decide its gradient."""
     inputs = normal((steps, batch, width), (batch, hidden), (batch, hidden))
     weights = normal((4 * hidden, width), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,))
-    return [*inputs, *(w / np.float32(hidden ** 0.5) for w in weights)]
+    return [*inputs, *(w / np.float32(hidden**0.5) for w in weights)]
 
 
 def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
     """The same numbers by name for every library; near 1 where a norm scales."""
-    drawn = dict(zip(sorted(shapes), normal(*[shapes[name] for name in sorted(shapes)]), strict=True))
-    return {name: 0.1 * a + np.float32("norm" in name and name.endswith("weight")) for name, a in drawn.items()}
+    drawn = dict(
+        zip(sorted(shapes), normal(*[shapes[name] for name in sorted(shapes)]), strict=True)
+    )
+    return {
+        name: 0.1 * a + np.float32("norm" in name and name.endswith("weight"))
+        for name, a in drawn.items()
+    }
 
 
 def examples(batch: int) -> tuple[np.ndarray, np.ndarray]:

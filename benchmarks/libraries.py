@@ -1,4 +1,5 @@
-"""Where tinycv and PyTorch are spelt differently: the parts that networks.py asks for, under common names."""
+"""Where tinycv and PyTorch are spelt differently: the parts that networks.py asks for, under common
+names."""
 
 from __future__ import annotations
 
@@ -11,12 +12,20 @@ def tinycv_parts() -> SimpleNamespace:
     from tinycv import nn
 
     return SimpleNamespace(
-        nn=nn, F=nn.functional, join=tinycv.concatenate, modules=list, no_grad=tinycv.no_grad,
-        grad=tinycv.grad, leaf=lambda x: tinycv.Tensor(x.detach(), requires_grad=True),
-        parameter=lambda shape: nn.Parameter(tinycv.zeros(shape)), load=lambda model, state: model.load_state_dict(
-            state, strict=False), LSTM=lambda *sizes, **how: tinycv.sequence.LSTM(*sizes, **how),
+        nn=nn,
+        F=nn.functional,
+        join=tinycv.concatenate,
+        modules=list,
+        no_grad=tinycv.no_grad,
+        grad=tinycv.grad,
+        leaf=lambda x: tinycv.Tensor(x.detach(), requires_grad=True),
+        parameter=lambda shape: nn.Parameter(tinycv.zeros(shape)),
+        load=lambda model, state: model.load_state_dict(state, strict=False),
+        LSTM=lambda *sizes, **how: tinycv.sequence.LSTM(*sizes, **how),
         block=lambda d, heads, mlp: tinycv.sequence.TransformerEncoderLayer(d, heads, mlp, 0.0),
-        causal=lambda block, x: block(x, is_causal=True), vit=tinycv.vision.ViT)
+        causal=lambda block, x: block(x, is_causal=True),
+        vit=tinycv.vision.ViT,
+    )
 
 
 def torch_parts() -> SimpleNamespace:
@@ -24,20 +33,35 @@ def torch_parts() -> SimpleNamespace:
     from torch import nn
 
     from benchmarks.torch_vit import TorchViT
+
     masks: dict[int, Any] = {}
 
-    def causal(block: Any, x: Any) -> Any:                          # is_causal lets attention leave the mask unread
+    # is_causal lets attention leave the mask unread
+    def causal(block: Any, x: Any) -> Any:
         t = x.shape[1]
         if t not in masks:
             masks[t] = nn.Transformer.generate_square_subsequent_mask(t, device=x.device)
         return block(x, src_mask=masks[t], is_causal=True)
 
     def load(model: Any, state: dict[str, Any]) -> None:
-        model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, strict=False)
+        model.load_state_dict(
+            {name: torch.from_numpy(a) for name, a in state.items()}, strict=False
+        )
 
     return SimpleNamespace(
-        nn=nn, F=nn.functional, join=torch.cat, modules=nn.ModuleList, no_grad=torch.no_grad,
-        grad=torch.autograd.grad, leaf=lambda x: x.detach().requires_grad_(True),
-        parameter=lambda shape: nn.Parameter(torch.zeros(shape)), load=load, LSTM=nn.LSTM,
-        block=lambda d, heads, mlp: nn.TransformerEncoderLayer(d, heads, mlp, 0.0, batch_first=True), causal=causal,
-        vit=TorchViT)
+        nn=nn,
+        F=nn.functional,
+        join=torch.cat,
+        modules=nn.ModuleList,
+        no_grad=torch.no_grad,
+        grad=torch.autograd.grad,
+        leaf=lambda x: x.detach().requires_grad_(True),
+        parameter=lambda shape: nn.Parameter(torch.zeros(shape)),
+        load=load,
+        LSTM=nn.LSTM,
+        block=lambda d, heads, mlp: nn.TransformerEncoderLayer(
+            d, heads, mlp, 0.0, batch_first=True
+        ),
+        causal=causal,
+        vit=TorchViT,
+    )

@@ -1,4 +1,5 @@
-"""Where it was measured: what figures depend on, and what a reader needs to know before comparing them."""
+"""Where it was measured: what figures depend on, and what a reader needs to know before comparing
+them."""
 
 from __future__ import annotations
 
@@ -14,32 +15,71 @@ import numpy as np
 import threadpoolctl
 
 # Environment variables that begin so change the speed of tinycv, NumPy or PyTorch.
-TELLING = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "NPY_", "NUMPY_", "TORCH_",
-           "TINYCV_")
-SILENT = "KMP_DUPLICATE_LIB_OK"                 # scikit-learn sets it for itself
-VECTORS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
-           "amx_tile", "asimd", "sve")
+TELLING = (
+    "OPENBLAS_",
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "NPY_",
+    "NUMPY_",
+    "TORCH_",
+    "TINYCV_",
+)
+SILENT = "KMP_DUPLICATE_LIB_OK"  # scikit-learn sets it for itself
+VECTORS = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512bw",
+    "avx512dq",
+    "avx512vl",
+    "avx512_vnni",
+    "amx_tile",
+    "asimd",
+    "sve",
+)
 
 
 def environment() -> dict[str, Any]:
     """What the figures depend on, of this process. Each contender adds its own: ``about``."""
     from tinycv.show import doctor
-    settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith(TELLING) and name != SILENT}
-    return {**doctor.report(), "instructions": instructions(), "clock": clock(), "settings": settings,
-            "commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain")), "load": load(),
-            "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+    settings = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(TELLING) and name != SILENT
+    }
+    return {
+        **doctor.report(),
+        "instructions": instructions(),
+        "clock": clock(),
+        "settings": settings,
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain")),
+        "load": load(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def about() -> dict[str, Any]:
     """Versions, threads and BLAS kernels in a contender's process."""
-    kernels = {Path(pool["filepath"]).name: pool.get("architecture", "unknown")
-               for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    kernels = {
+        Path(pool["filepath"]).name: pool.get("architecture", "unknown")
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    }
     facts: dict[str, Any] = {"numpy": np.__version__, "kernels": kernels}
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
         facts |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
     if "tinycv" in sys.modules:
         from tinycv import blas, memory
+
         facts |= {"memory": memory.STATUS, "blas_kernel": blas.STATUS}
     return facts
 
@@ -47,25 +87,36 @@ def about() -> dict[str, Any]:
 def instructions() -> list[str] | str:
     """The vector instruction sets that decide which kernel a BLAS may use."""
     path = Path("/proc/cpuinfo")
-    words = set(path.read_text(encoding="utf-8", errors="replace").split()) if path.exists() else set()
+    words = (
+        set(path.read_text(encoding="utf-8", errors="replace").split()) if path.exists() else set()
+    )
     return sorted(words & set(VECTORS)) or "unknown"
 
 
 def clock() -> dict[str, str]:
-    """The governor of the first core, and whether it may exceed its base clock; "unknown" in most virtual machines."""
+    """The governor of the first core, and whether it may exceed its base clock; "unknown" in most
+    virtual machines."""
     cpu = Path("/sys/devices/system/cpu")
-    places = {"governor": cpu / "cpu0/cpufreq/scaling_governor", "boost": cpu / "cpufreq/boost",
-              "no_turbo": cpu / "intel_pstate/no_turbo"}
-    return {name: path.read_text(encoding="ascii").strip() if path.exists() else "unknown" for name, path in places.items()}
+    places = {
+        "governor": cpu / "cpu0/cpufreq/scaling_governor",
+        "boost": cpu / "cpufreq/boost",
+        "no_turbo": cpu / "intel_pstate/no_turbo",
+    }
+    return {
+        name: path.read_text(encoding="ascii").strip() if path.exists() else "unknown"
+        for name, path in places.items()
+    }
 
 
 def load() -> list[float] | None:
-    """Load averages over 1, 5 and 15 minutes: how busy others keep the machine. None where the system has none."""
+    """Load averages over 1, 5 and 15 minutes: how busy others keep the machine. None where the
+    system has none."""
     return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
 def git(*command: str) -> str | None:
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
     return None

@@ -1,11 +1,13 @@
-"""How a row is measured: each contender in a process of its own, turn by turn, after all were seen to agree.
+"""How a row is measured: each contender in a process of its own, turn by turn, after all were seen
+to agree.
 
-A process each, because threads that one library leaves spinning slow whatever runs next beside them: a pair timed in one
-process came out wrong by 1.4x. Turn by turn (A B C A B C ...), because a machine's speed drifts: what slows one
-contender then slows all. Memory has yet another process each, fresh, for what was freed before hides what is used.
+A process each, because threads that one library leaves spinning slow whatever runs next beside
+them: a pair timed in one process came out wrong by 1.4x. Turn by turn (A B C A B C ...), because a
+machine's speed drifts: what slows one contender then slows all. Memory has yet another process
+each, fresh, for what was freed before hides what is used.
 
-pyperf is the well-kept alternative, and was not taken: it runs one benchmark after the other, each a main script of
-its own, so nothing is turn by turn and no gate can hold results side by side.
+pyperf is the well-kept alternative, and was not taken: it runs one benchmark after the other, each
+a main script of its own, so nothing is turn by turn and no gate can hold results side by side.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ from benchmarks.machine import load
 from benchmarks.statistics import figures
 from benchmarks.worker import Processes, Worker, interleaved, settings
 
-Work = Callable[[], dict[str, Any]]             # does the work once; returns what the gate compares, by name
+# does the work once; returns what the gate compares, by name
+Work = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``make(*args)``, called in the contender's own process, returns its Work. It must be a module's own function.
+    """``make(*args)``, called in the contender's own process, returns its Work. It must be a
+    module's own function.
 
-    env: environment variables for that process; worker.settings may add one. missing: why it cannot be measured here.
+    env: environment variables for that process; worker.settings may add one. missing: why it cannot
+    be measured here.
     on_device: its Work is a device.Waited, whose parts are told apart; its memory is the device's.
     """
 
@@ -66,9 +71,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Effort:
-    """rounds: turns of each contender; a turn warms up for ``warm`` s, then takes ``samples`` of about ``sample`` s each.
+    """rounds: turns of each contender; a turn warms up for ``warm`` s, then takes ``samples`` of
+    about ``sample`` s each.
 
-    settle: s to wait before a turn. OpenMP's threads go on spinning for up to 0.2 s after the last turn.
+    settle: s to wait before a turn. OpenMP's threads go on spinning for up to 0.2 s after the last
+    turn.
     longest: s that a turn should not exceed: where one call takes long, fewer samples are taken.
     """
 
@@ -85,24 +92,46 @@ QUICK = Effort(rounds=2, samples=2, sample=0.001, warm=0.002, settle=0.0)
 
 
 def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dict[str, Any]:
-    """The row's record for the JSON: samples and figures of each contender, or under "refused" why there are none.
+    """The row's record for the JSON: samples and figures of each contender, or under "refused" why
+    there are none.
 
     processes: processes to do it in, which stay for the next row; else each has a new one.
     """
-    record = {"group": row.group, "name": row.name, "of": row.of, "flops": row.flops, "bytes": row.bytes,
-              "point": row.point, "rtol": row.rtol, "dtype": row.dtype, "load": load(), "contenders": [
-        {"name": c.name, "on_device": c.on_device, **({"missing": c.missing} if c.missing else {"env": settings(c)})}
-        for c in row.contenders]}
+    record = {
+        "group": row.group,
+        "name": row.name,
+        "of": row.of,
+        "flops": row.flops,
+        "bytes": row.bytes,
+        "point": row.point,
+        "rtol": row.rtol,
+        "dtype": row.dtype,
+        "load": load(),
+        "contenders": [
+            {
+                "name": c.name,
+                "on_device": c.on_device,
+                **({"missing": c.missing} if c.missing else {"env": settings(c)}),
+            }
+            for c in row.contenders
+        ],
+    }
     present = [entry for entry in record["contenders"] if "missing" not in entry]
     runners = [c for c in row.contenders if not c.missing]
     try:
         with contextlib.ExitStack() as stack:
-            workers = [stack.enter_context(processes.working(c) if processes else Worker(c)) for c in runners]
+            workers = [
+                stack.enter_context(processes.working(c) if processes else Worker(c))
+                for c in runners
+            ]
             results = {worker.name: worker.ask("results") for worker in workers}
             gate(results, row.rtol)
             samples = interleaved(workers, effort)
             for entry, contender, worker in zip(present, runners, workers, strict=True):
-                entry |= {"about": worker.ask("about"), "samples": (samples[contender.name] / row.per).tolist()}
+                entry |= {
+                    "about": worker.ask("about"),
+                    "samples": (samples[contender.name] / row.per).tolist(),
+                }
                 if processes and contender.on_device:
                     entry |= worker.ask("apart again")
     except Refused as reason:

@@ -1,9 +1,10 @@
 """The suite "models": whole models, trained and used, by tinycv and by what one would pick instead.
 
-"tinycv" is the way that its manual recommends for the model: the batch in a part for each core (tinycv.training.parallel), or
-whole where parts do not pay (is_split). The other way has a row too, so that the advice can be checked. A training step
-is forward, backward and Adam. PyTorch is at its best: all cores, its fused Adam, its own attention and LSTM, for
-convolutions both layouts of memory, and torch.compile, which takes a minute of compiling a row, in a group of its own:
+"tinycv" is the way that its manual recommends for the model: the batch in a part for each core
+(tinycv.training.parallel), or whole where parts do not pay (is_split). The other way has a row too,
+so that the advice can be checked. A training step is forward, backward and Adam. PyTorch is at its
+best: all cores, its fused Adam, its own attention and LSTM, for convolutions both layouts of
+memory, and torch.compile, which takes a minute of compiling a row, in a group of its own:
 
     python -m benchmarks run models --only "training step"
     python -m benchmarks run models --only compiled
@@ -20,27 +21,47 @@ from benchmarks.ops import NO_TORCH
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
 
 TASKS: dict[str, Task] = {
-    "MLP 784-256-256-10": Mlp(), "LSTM, 28 steps of 28": Lstm(), "LSTM, 100 steps of 2": Lstm(32, 100, 2),
-    "Transformer, 64 tokens": Transformer(), "ViT, 17 tokens of 64": Vit(),
-    "ViT, 50 tokens of 128": Vit(patch=4, width=128, heads=8), "LeNet": LeNet(), "GAN, 32 x 32": Gan(),
-    "U-Net, 28 x 28": UNet(), "Score matching in the plane": Score(),
+    "MLP 784-256-256-10": Mlp(),
+    "LSTM, 28 steps of 28": Lstm(),
+    "LSTM, 100 steps of 2": Lstm(32, 100, 2),
+    "Transformer, 64 tokens": Transformer(),
+    "ViT, 17 tokens of 64": Vit(),
+    "ViT, 50 tokens of 128": Vit(patch=4, width=128, heads=8),
+    "LeNet": LeNet(),
+    "GAN, 32 x 32": Gan(),
+    "U-Net, 28 x 28": UNet(),
+    "Score matching in the plane": Score(),
 }
 TINY: dict[str, Task] = {
-    "tiny MLP": Mlp(4, (6, 5, 5, 3)), "tiny LSTM": Lstm(4, 3, 2, 5, 3),
-    "tiny Transformer": Transformer(4, 5, 8, 2, 16, 2, 7), "tiny ViT": Vit(4, 4, 2, 8, 2, 2, 3),
-    "tiny LeNet": LeNet(4, (2, 3)), "tiny GAN": Gan(4, 5, 2), "tiny U-Net": UNet(4, 8, 16),
+    "tiny MLP": Mlp(4, (6, 5, 5, 3)),
+    "tiny LSTM": Lstm(4, 3, 2, 5, 3),
+    "tiny Transformer": Transformer(4, 5, 8, 2, 16, 2, 7),
+    "tiny ViT": Vit(4, 4, 2, 8, 2, 2, 3),
+    "tiny LeNet": LeNet(4, (2, 3)),
+    "tiny GAN": Gan(4, 5, 2),
+    "tiny U-Net": UNet(4, 8, 16),
     "tiny score matching": Score(4, 8),
 }
-SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)     # what is quicker in a part for each core, see is_split
-COMPILED = (Mlp, Transformer, Vit, UNet)        # of each kind one: a minute each. The others gain as little or as much
-NO_AUTOGRAD = {Gan: "HIPS autograd has no transposed convolution", UNet: "HIPS autograd has no transposed convolution"}
-NO_MYGRAD = {Gan: "MyGrad has no transposed convolution", UNet: "MyGrad has no transposed convolution",
-             Vit: "MyGrad has no erf, which GELU needs", Score: "MyGrad has no second derivatives"}
+# what is quicker in a part for each core, see is_split
+SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
+# of each kind one: a minute each. The others gain as little or as much
+COMPILED = (Mlp, Transformer, Vit, UNet)
+NO_AUTOGRAD = {
+    Gan: "HIPS autograd has no transposed convolution",
+    UNet: "HIPS autograd has no transposed convolution",
+}
+NO_MYGRAD = {
+    Gan: "MyGrad has no transposed convolution",
+    UNet: "MyGrad has no transposed convolution",
+    Vit: "MyGrad has no erf, which GELU needs",
+    Score: "MyGrad has no second derivatives",
+}
 NO_COMPILER = "" if shutil.which("g++") or shutil.which("clang++") else "no C++ compiler"
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Every row; if quick, a training step and an inference of the tiny MLP, and nothing compiled."""
+    """Every row; if quick, a training step and an inference of the tiny MLP, and nothing
+    compiled."""
     return every(TINY)[:2] if quick else every(TASKS) + compiled(TASKS)
 
 
@@ -49,17 +70,33 @@ def every(of: dict[str, Task]) -> list[Row]:
 
 
 def row(name: str, task: Task, train: bool) -> Row:
-    contenders = [*tinycv_ways(task, train), Contender("PyTorch", by_torch, (task, train), missing=NO_TORCH)]
+    contenders = [
+        *tinycv_ways(task, train),
+        Contender("PyTorch", by_torch, (task, train), missing=NO_TORCH),
+    ]
     if isinstance(task, (LeNet, Gan, UNet)):
-        contenders.append(Contender("PyTorch, channels last", by_torch, (task, train, True), missing=NO_TORCH))
-    contenders += [Contender("HIPS autograd", by_autograd, (task, train), missing=lacks(task, train, "autograd")),
-                   Contender("MyGrad", by_mygrad, (task, train), missing=lacks(task, train, "mygrad"))]
-    return Row(name, f"{'training step' if train else 'inference'}, batch {task.batch}", tuple(contenders),
-               "step" if train else "batch", flops=task.flops(train), memory=train)
+        contenders.append(
+            Contender("PyTorch, channels last", by_torch, (task, train, True), missing=NO_TORCH)
+        )
+    contenders += [
+        Contender(
+            "HIPS autograd", by_autograd, (task, train), missing=lacks(task, train, "autograd")
+        ),
+        Contender("MyGrad", by_mygrad, (task, train), missing=lacks(task, train, "mygrad")),
+    ]
+    return Row(
+        name,
+        f"{'training step' if train else 'inference'}, batch {task.batch}",
+        tuple(contenders),
+        "step" if train else "batch",
+        flops=task.flops(train),
+        memory=train,
+    )
 
 
 def is_split(task: Task) -> bool:
-    """Is it quicker in parts? Not where ops are so small and many that threads mostly wait for Python's lock."""
+    """Is it quicker in parts? Not where ops are so small and many that threads mostly wait for
+    Python's lock."""
     return isinstance(task, SPLIT) and not (isinstance(task, Lstm) and task.batch < 64)
 
 
@@ -67,7 +104,10 @@ def tinycv_ways(task: Task, train: bool) -> list[Contender]:
     """The recommended way first, under the name "tinycv"; then the other."""
     split = is_split(task)
     other = "tinycv, 1 shard" if split else "tinycv, a shard a core"
-    return [Contender("tinycv", by_tinycv, (task, train, split)), Contender(other, by_tinycv, (task, train, not split))]
+    return [
+        Contender("tinycv", by_tinycv, (task, train, split)),
+        Contender(other, by_tinycv, (task, train, not split)),
+    ]
 
 
 def lacks(task: Task, train: bool, library: str) -> str:
@@ -81,12 +121,28 @@ def lacks(task: Task, train: bool, library: str) -> str:
 
 
 def compiled(of: dict[str, Task]) -> list[Row]:
-    """Training steps by torch.compile, for a few: forward and loss, and so their backward, become C++.
+    """Training steps by torch.compile, for a few: forward and loss, and so their backward, become
+    C++.
 
     Their memory is not measured: in a fresh process it would be the compiler's.
     """
-    kinds = {type(task): (name, task) for name, task in of.items() if isinstance(task, COMPILED)}       # the last of each
-    return [Row(f"compiled: {name}", f"training step, batch {task.batch}", (
-        tinycv_ways(task, True)[0],
-        Contender("PyTorch compile", by_torch, (task, True, False, True), missing=NO_TORCH or NO_COMPILER)),
-        "step", flops=task.flops(True)) for name, task in kinds.values()]
+    # the last of each
+    kinds = {type(task): (name, task) for name, task in of.items() if isinstance(task, COMPILED)}
+    return [
+        Row(
+            f"compiled: {name}",
+            f"training step, batch {task.batch}",
+            (
+                tinycv_ways(task, True)[0],
+                Contender(
+                    "PyTorch compile",
+                    by_torch,
+                    (task, True, False, True),
+                    missing=NO_TORCH or NO_COMPILER,
+                ),
+            ),
+            "step",
+            flops=task.flops(True),
+        )
+        for name, task in kinds.values()
+    ]

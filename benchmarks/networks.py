@@ -1,6 +1,7 @@
 """The networks that tinycv and PyTorch are compared on, written once: the two have the same names.
 
-``lib`` is what the text needs of either (libraries.py). Weights and examples are the same numbers in both.
+``lib`` is what the text needs of either (libraries.py). Weights and examples are the same numbers
+in both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 from benchmarks import tasks
 from benchmarks.inputs import weights
 
-Lib = Any                                       # SimpleNamespace: tinycv's or PyTorch's parts under common names
+# SimpleNamespace: tinycv's or PyTorch's parts under common names
+Lib = Any
 
 
 def build(lib: Lib, task: tasks.Task) -> Any:
@@ -25,7 +27,8 @@ def build(lib: Lib, task: tasks.Task) -> Any:
 
 @lru_cache(maxsize=1)
 def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
-    """The last network's are kept: the next row often has the same, and to draw 86 million takes a second."""
+    """The last network's are kept: the next row often has the same, and to draw 86 million takes a
+    second."""
     return weights(dict(shapes))
 
 
@@ -44,7 +47,7 @@ def lstm(lib: Lib, task: tasks.Lstm) -> Any:
             self.head = lib.nn.Linear(task.hidden, task.classes)
 
         def forward(self, x: Any) -> Any:
-            _, (h, _) = self.lstm(x)                                # (1, B, H)
+            _, (h, _) = self.lstm(x)  # (1, B, H)
             return self.head(h[-1])
 
     return Reader()
@@ -56,20 +59,24 @@ def transformer(lib: Lib, task: tasks.Transformer) -> Any:
             super().__init__()
             self.embed = lib.nn.Embedding(task.words, task.width)
             self.position = lib.parameter((1, task.tokens, task.width))
-            self.blocks = lib.modules([lib.block(task.width, task.heads, task.mlp) for _ in range(task.layers)])
+            self.blocks = lib.modules(
+                [lib.block(task.width, task.heads, task.mlp) for _ in range(task.layers)]
+            )
             self.head = lib.nn.Linear(task.width, task.words)
 
         def forward(self, ids: Any) -> Any:
-            x = self.embed(ids) + self.position                     # (B, T, D)
+            x = self.embed(ids) + self.position  # (B, T, D)
             for block in self.blocks:
                 x = lib.causal(block, x)
-            return self.head(x)                                     # (B, T, words)
+            return self.head(x)  # (B, T, words)
 
     return Writer()
 
 
 def vit(lib: Lib, task: tasks.Vit) -> Any:
-    return lib.vit(task.image, task.patch, task.classes, dim=task.width, depth=task.layers, heads=task.heads)
+    return lib.vit(
+        task.image, task.patch, task.classes, dim=task.width, depth=task.layers, heads=task.heads
+    )
 
 
 def lenet(lib: Lib, task: tasks.LeNet) -> Any:
@@ -79,11 +86,15 @@ def lenet(lib: Lib, task: tasks.LeNet) -> Any:
         def __init__(self):
             super().__init__()
             self.conv1, self.conv2 = lib.nn.Conv2d(1, a, 5), lib.nn.Conv2d(a, b, 5)
-            self.fc1, self.fc2, self.fc3 = lib.nn.Linear(16 * b, 120), lib.nn.Linear(120, 84), lib.nn.Linear(84, 10)
+            self.fc1, self.fc2, self.fc3 = (
+                lib.nn.Linear(16 * b, 120),
+                lib.nn.Linear(120, 84),
+                lib.nn.Linear(84, 10),
+            )
 
         def forward(self, x: Any) -> Any:
-            x = F.avg_pool2d(F.relu(self.conv1(x)), 2)                # (B, a, 12, 12)
-            x = F.avg_pool2d(F.relu(self.conv2(x)), 2)                # (B, b, 4, 4)
+            x = F.avg_pool2d(F.relu(self.conv1(x)), 2)  # (B, a, 12, 12)
+            x = F.avg_pool2d(F.relu(self.conv2(x)), 2)  # (B, b, 4, 4)
             x = F.relu(self.fc1(x.reshape(x.shape[0], 16 * b)))
             return self.fc3(F.relu(self.fc2(x)))
 
@@ -94,7 +105,11 @@ def gan(lib: Lib, task: tasks.Gan) -> Any:
     nn, c = lib.nn, task.channels
 
     def up(inputs: int, outputs: int, stride: int, padding: int) -> list:
-        return [nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        return [
+            nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        ]
 
     def down(inputs: int, outputs: int) -> list:
         return [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -103,12 +118,18 @@ def gan(lib: Lib, task: tasks.Gan) -> Any:
         def __init__(self):
             super().__init__()
             self.generator = nn.Sequential(
-                *up(task.latent, 4 * c, 1, 0), *up(4 * c, 2 * c, 2, 1), *up(2 * c, c, 2, 1),
-                nn.ConvTranspose2d(c, 1, 4, 2, 1), nn.Tanh())       # sides 4, 8, 16, 32
-            self.discriminator = nn.Sequential(*down(1, c), *down(c, 2 * c), *down(2 * c, 4 * c), nn.Conv2d(4 * c, 1, 4))
+                *up(task.latent, 4 * c, 1, 0),
+                *up(4 * c, 2 * c, 2, 1),
+                *up(2 * c, c, 2, 1),
+                nn.ConvTranspose2d(c, 1, 4, 2, 1),
+                nn.Tanh(),
+            )  # sides 4, 8, 16, 32
+            self.discriminator = nn.Sequential(
+                *down(1, c), *down(c, 2 * c), *down(2 * c, 4 * c), nn.Conv2d(4 * c, 1, 4)
+            )
 
         def forward(self, z: Any) -> Any:
-            return self.generator(z)                                # (B, 1, 32, 32)
+            return self.generator(z)  # (B, 1, 32, 32)
 
     return Pair()
 
@@ -131,8 +152,8 @@ def unet(lib: Lib, task: tasks.UNet) -> Any:
             self.leave = nn.Conv2d(c, 1, 3, padding=1)
 
         def forward(self, x: Any) -> Any:
-            fine = self.fine(self.enter(x))                         # (B, c, S, S)
-            coarse = self.coarse(self.down(fine))                   # (B, 2 c, S/2, S/2)
+            fine = self.fine(self.enter(x))  # (B, c, S, S)
+            coarse = self.coarse(self.down(fine))  # (B, 2 c, S/2, S/2)
             return self.leave(self.join(lib.join([self.up(coarse), fine], 1)))
 
     return UNet()
@@ -140,15 +161,25 @@ def unet(lib: Lib, task: tasks.UNet) -> Any:
 
 def score(lib: Lib, task: tasks.Score) -> Any:
     nn, h = lib.nn, task.hidden
-    return nn.Sequential(nn.Linear(2, h), nn.Softplus(), nn.Linear(h, h), nn.Softplus(), nn.Linear(h, 2))
+    return nn.Sequential(
+        nn.Linear(2, h), nn.Softplus(), nn.Linear(h, h), nn.Softplus(), nn.Linear(h, 2)
+    )
 
 
 NETWORKS: dict[type, Callable[[Lib, Any], Any]] = {
-    tasks.Mlp: mlp, tasks.Lstm: lstm, tasks.Transformer: transformer, tasks.Vit: vit, tasks.LeNet: lenet,
-    tasks.Gan: gan, tasks.UNet: unet, tasks.Score: score}
+    tasks.Mlp: mlp,
+    tasks.Lstm: lstm,
+    tasks.Transformer: transformer,
+    tasks.Vit: vit,
+    tasks.LeNet: lenet,
+    tasks.Gan: gan,
+    tasks.UNet: unet,
+    tasks.Score: score,
+}
 
 
 # ── losses: of a model and a batch, a mean ────────────────────────────────────────────────────────
+
 
 def classify(lib: Lib, model: Any, x: Any, labels: Any) -> Any:
     return lib.F.cross_entropy(model(x), labels)
@@ -165,41 +196,57 @@ def denoise(lib: Lib, model: Any, noisy: Any, clean: Any) -> Any:
 
 def match_score(lib: Lib, model: Any, x: Any) -> Any:
     x = lib.leaf(x)
-    s = model(x)                                                    # (B, 2)
+    s = model(x)  # (B, 2)
     trace = sum(lib.grad(s[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2))
     return ((s * s).sum(-1) / 2 + trace).mean()
 
 
 def loss_of(task: tasks.Task) -> Callable[..., Any]:
-    return {tasks.Transformer: predict_next, tasks.UNet: denoise, tasks.Score: match_score}.get(type(task), classify)
+    return {tasks.Transformer: predict_next, tasks.UNet: denoise, tasks.Score: match_score}.get(
+        type(task), classify
+    )
 
 
 # ── steps ─────────────────────────────────────────────────────────────────────────────────────────
 
-def train_step(named: list[tuple[str, Any]], optimizer: Any, backward: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
-    """``backward`` computes the loss, leaves gradients in the parameters, and returns it. named: whose are compared."""
+
+def train_step(
+    named: list[tuple[str, Any]], optimizer: Any, backward: Callable[[], Any]
+) -> Callable[[], dict[str, Any]]:
+    """``backward`` computes the loss, leaves gradients in the parameters, and returns it. named:
+    whose are compared."""
+
     def work() -> dict[str, Any]:
         optimizer.zero_grad()
         loss = backward()
         optimizer.step()
         return {"loss": loss, **gradients(named)}
+
     return work
 
 
-def gan_step(lib: Lib, pair: Any, adam: Callable[[Any], Any], backward: Callable[..., Any], noise: Any, images: Any,
-             more_noise: Any) -> Callable[[], dict[str, Any]]:
-    """Goodfellow et al. 2014, algorithm 1: the discriminator learns from images and fakes; then the generator, from fakes
-    of other noise and the discriminator, held still. ``backward(loss_of, *batch)`` returns the loss."""
+def gan_step(
+    lib: Lib,
+    pair: Any,
+    adam: Callable[[Any], Any],
+    backward: Callable[..., Any],
+    noise: Any,
+    images: Any,
+    more_noise: Any,
+) -> Callable[[], dict[str, Any]]:
+    """Goodfellow et al. 2014, algorithm 1: the discriminator learns from images and fakes; then the
+    generator, from fakes of other noise and the discriminator, held still.
+    ``backward(loss_of, *batch)`` returns the loss."""
     generator, judge, softplus = pair.generator, pair.discriminator, lib.F.softplus
     steps = adam(generator.parameters()), adam(judge.parameters())
     named = list(pair.named_parameters())
 
-    def doubt(noise: Any, images: Any) -> Any:                      # -log D(x) - log(1 - D(G(z)))
+    def doubt(noise: Any, images: Any) -> Any:  # -log D(x) - log(1 - D(G(z)))
         with lib.no_grad():
             fakes = generator(noise)
         return softplus(-judge(images)).mean() + softplus(judge(fakes)).mean()
 
-    def failure(noise: Any) -> Any:                                 # -log D(G(z))
+    def failure(noise: Any) -> Any:  # -log D(G(z))
         return softplus(-judge(generator(noise))).mean()
 
     def work() -> dict[str, Any]:
@@ -211,7 +258,12 @@ def gan_step(lib: Lib, pair: Any, adam: Callable[[Any], Any], backward: Callable
         fooled = backward(failure, more_noise)
         judge.requires_grad_(True)
         steps[0].step()
-        return {"loss of the discriminator": judged, "loss of the generator": fooled, **gradients(named)}
+        return {
+            "loss of the discriminator": judged,
+            "loss of the generator": fooled,
+            **gradients(named),
+        }
+
     return work
 
 

@@ -1,7 +1,9 @@
-"""The suite "ops": single ops, the pairs, the reductions that kernels use, and a ViT's training step put together.
+"""The suite "ops": single ops, the pairs, the reductions that kernels use, and a ViT's training
+step put together.
 
-Every row is the speed of tinycv's own way beside what one would write instead: PyTorch, the definition, plain NumPy.
-A kernel or a helper stays only while it wins here. Contenders start from the same numbers, in float32.
+Every row is the speed of tinycv's own way beside what one would write instead: PyTorch, the
+definition, plain NumPy. A kernel or a helper stays only while it wins here. Contenders start from
+the same numbers, in float32.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, examples, norm
 from benchmarks.measure import Contender, Row, Work
 from benchmarks.optimisers import optimisers
 
-CHAIN = 200                                     # ops in a row, so that what surrounds them does not count
+# ops in a row, so that what surrounds them does not count
+CHAIN = 200
 KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
 NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
@@ -26,13 +29,20 @@ NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installe
 def rows(quick: bool = False) -> list[Row]:
     """Every row; if quick, one of each group, of tiny sizes."""
     sizes, batches = (TINY, (2,)) if quick else (SIZES, (64, 128))
-    groups = (one_op(), pairs(sizes), long_attention(quick), reductions(sizes), optimisers(pytorch, quick),
-              train_steps(batches))
+    groups = (
+        one_op(),
+        pairs(sizes),
+        long_attention(quick),
+        reductions(sizes),
+        optimisers(pytorch, quick),
+        train_steps(batches),
+    )
     return [row for group in groups for row in (group[:1] if quick else group)]
 
 
 def threads() -> int:
-    """The threads that OpenBLAS takes too: OMP_NUM_THREADS where the user set it, or all the cores that we may use."""
+    """The threads that OpenBLAS takes too: OMP_NUM_THREADS where the user set it, or all the cores
+    that we may use."""
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return int(os.environ["OMP_NUM_THREADS"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -42,11 +52,20 @@ def pytorch(make: Callable[..., Work], *args: Any) -> Contender:
     return Contender("PyTorch", make, args, missing=NO_TORCH)
 
 
-# ── one op: what recording and walking back cost, where arithmetic costs next to nothing ──────────────
+# ── one op: what recording and walking back cost, where arithmetic costs next to nothing ──────────
+
 
 def one_op() -> list[Row]:
-    return [Row("one op", f"8 x 8, {what}", (Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)),
-                "op", CHAIN) for what, back in (("forward and backward", True), ("forward", False))]
+    return [
+        Row(
+            "one op",
+            f"8 x 8, {what}",
+            (Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)),
+            "op",
+            CHAIN,
+        )
+        for what, back in (("forward and backward", True), ("forward", False))
+    ]
 
 
 def chain(x: Any, w: Any, tanh: Callable) -> Any:
@@ -58,30 +77,45 @@ def chain(x: Any, w: Any, tanh: Callable) -> Any:
 
 def chain_by_tinycv(back: bool) -> Work:
     import tinycv
+
     leaves = [tinycv.Tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
-    return there_and_back(lambda x, w: chain(x, w, tinycv.tanh).sum(), leaves) if back else (
-        lambda: {"result": chain(*leaves, tinycv.tanh)})
+    return (
+        there_and_back(lambda x, w: chain(x, w, tinycv.tanh).sum(), leaves)
+        if back
+        else (lambda: {"result": chain(*leaves, tinycv.tanh)})
+    )
 
 
 def chain_by_torch(back: bool) -> Work:
     import torch
+
     torch.set_num_threads(1)
     leaves = [torch.tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
-    return there_and_back(lambda x, w: chain(x, w, torch.tanh).sum(), leaves) if back else (
-        lambda: {"result": chain(*leaves, torch.tanh)})
+    return (
+        there_and_back(lambda x, w: chain(x, w, torch.tanh).sum(), leaves)
+        if back
+        else (lambda: {"result": chain(*leaves, torch.tanh)})
+    )
 
 
 def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
-    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is empty.
+    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is
+    empty.
 
     Of several results all are compared, and the first goes backward."""
+
     def work() -> dict[str, Any]:
         for leaf in leaves:
             leaf.grad = None
         ys = results(function(*leaves))
         ys[0].backward(weight)
-        return {**{f"result {i}": y for i, y in enumerate(ys)},
-                **{f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None}}
+        return {
+            **{f"result {i}": y for i, y in enumerate(ys)},
+            **{
+                f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None
+            },
+        }
+
     return work
 
 
@@ -89,43 +123,58 @@ def results(y: Any) -> tuple:
     return y if isinstance(y, tuple) else (y,)
 
 
-# ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────────
+# ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────
+
 
 def pairs(sizes: dict[str, Size]) -> list[Row]:
     """For every pair that tinycv has: one without inputs above says so in its row."""
     from tinycv.engine.fused import PAIRS
+
     made = []
     for name in PAIRS:
         missing = "" if name in INPUTS else f"benchmarks/inputs.py has no inputs for {name}"
         for label, size in sizes.items():
-            ours = [Contender(half, pair_by_tinycv, (name, half, size), missing=missing)
-                    for half in ("kernel", "definition")]
+            ours = [
+                Contender(half, pair_by_tinycv, (name, half, size), missing=missing)
+                for half in ("kernel", "definition")
+            ]
             theirs = Contender("PyTorch", pair_by_torch, (name, size), missing=missing or NO_TORCH)
             made.append(Row("pair", f"{name}, {label}", (*ours, theirs)))
     return made
 
 
 def long_attention(quick: bool = False) -> list[Row]:
-    """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too many at 8,192."""
+    """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too
+    many at 8,192."""
     name, made = "scaled_dot_product_attention", []
     for tokens in (5, 7) if quick else (1024, 8192):
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
         halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
         ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
-        made.append(Row("long attention", f"{tokens:,} tokens, 4 heads of 32", (*ours, pytorch(pair_by_torch, name, size)),
-                        memory=True))
+        made.append(
+            Row(
+                "long attention",
+                f"{tokens:,} tokens, 4 heads of 32",
+                (*ours, pytorch(pair_by_torch, name, size)),
+                memory=True,
+            )
+        )
     return made
 
 
 def pair_by_tinycv(name: str, half: str, size: Size) -> Work:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
-    function = partial(PAIRS[name] if half == "kernel" else PAIRS[name].definition, **OPTIONS.get(name, {}))
+
+    function = partial(
+        PAIRS[name] if half == "kernel" else PAIRS[name].definition, **OPTIONS.get(name, {})
+    )
     return pair_by(function, INPUTS[name](size), Tensor)
 
 
 def pair_by_torch(name: str, size: Size) -> Work:
     import torch
+
     torch.set_num_threads(threads())
     return pair_by(torch_function(name), INPUTS[name](size), torch.tensor)
 
@@ -133,36 +182,57 @@ def pair_by_torch(name: str, size: Size) -> Work:
 def torch_function(name: str) -> Callable:
     """PyTorch's function of a pair's name, which takes the pair's arguments."""
     import torch
+
     F = torch.nn.functional
-    spelt = {"softmax": lambda x: F.softmax(x, -1), "log_softmax": lambda x: F.log_softmax(x, -1),
-             "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias), "lstm": torch_lstm,
-             "batch_standard": lambda x, count, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True)}
+    spelt = {
+        "softmax": lambda x: F.softmax(x, -1),
+        "log_softmax": lambda x: F.log_softmax(x, -1),
+        "layer_norm": lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias),
+        "lstm": torch_lstm,
+        "batch_standard": lambda x, count, weight, bias: F.batch_norm(
+            x, None, None, weight, bias, training=True
+        ),
+    }
     return partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
 
 
 def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:
-    """There and back through a function of arrays and whole numbers; of several results through the first."""
-    given = [a if isinstance(a, int) else tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs]
+    """There and back through a function of arrays and whole numbers; of several results through the
+    first."""
+    given = [
+        a if isinstance(a, int) else tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs
+    ]
 
     def first(*_: Any) -> Any:
         y = function(*given)
         return y[0] if isinstance(y, tuple) else y
-    return there_and_back(first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor))
+
+    return there_and_back(
+        first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor)
+    )
 
 
 def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
     """What torch.nn.LSTM calls, with weights that are given."""
     import torch
-    y, _, c = torch._VF.lstm(x, (h0[None], c0[None]), list(weights), True, 1, 0.0, True, False, False)
+
+    y, _, c = torch._VF.lstm(
+        x, (h0[None], c0[None]), list(weights), True, 1, 0.0, True, False, False
+    )
     return y, c[0]
 
 
 def weight_for(y: Any, tensor: Callable) -> Any:
-    """dL/dy for a result that is no single number: not ones, for then softmax's gradient is 0 and hides mistakes."""
-    return tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32)) if y.shape else None
+    """dL/dy for a result that is no single number: not ones, for then softmax's gradient is 0 and
+    hides mistakes."""
+    return (
+        tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32))
+        if y.shape
+        else None
+    )
 
 
-# ── reductions: the helpers of engine/reduce.py against plain NumPy ──────────────────────────────────
+# ── reductions: the helpers of engine/reduce.py against plain NumPy ───────────────────────────────
 
 PLAIN = {
     "sum_last": lambda xp, a: a.sum(axis=-1, keepdims=True),
@@ -177,30 +247,58 @@ def reductions(sizes: dict[str, Size]) -> list[Row]:
     for label, s in sizes.items():
         rows, scores = (s.batch * s.tokens, s.width), (s.batch, s.heads, s.tokens, s.tokens)
         heads = (s.batch, s.heads, s.tokens, s.width // s.heads)
-        used = [("sum_last", rows), ("sum_last", scores), ("dot_last", rows), ("dot_last", heads), ("sum_rows", rows),
-                ("sum_rows", (rows[0], s.mlp)), ("max_last", scores), ("max_last", (s.batch, s.classes))]
-        made += [Row("reduce", f"{name} {'x'.join(map(str, shape))}, {label}", (
-            Contender("helper", reduction, (name, True, shape)),
-            Contender("plain NumPy", reduction, (name, False, shape)))) for name, shape in used]
+        used = [
+            ("sum_last", rows),
+            ("sum_last", scores),
+            ("dot_last", rows),
+            ("dot_last", heads),
+            ("sum_rows", rows),
+            ("sum_rows", (rows[0], s.mlp)),
+            ("max_last", scores),
+            ("max_last", (s.batch, s.classes)),
+        ]
+        made += [
+            Row(
+                "reduce",
+                f"{name} {'x'.join(map(str, shape))}, {label}",
+                (
+                    Contender("helper", reduction, (name, True, shape)),
+                    Contender("plain NumPy", reduction, (name, False, shape)),
+                ),
+            )
+            for name, shape in used
+        ]
     return made
 
 
 def reduction(name: str, helper: bool, shape: tuple) -> Work:
     from tinycv.engine import reduce  # for plain NumPy too: so both have the same malloc
+
     function = getattr(reduce, name) if helper else PLAIN[name]
     arrays = normal(*[shape] * (2 if name == "dot_last" else 1))
     return lambda: {"result": function(np, *arrays)}
 
 
-# ── a training step: forward, backward, AdamW, with the ViT of demos/06_vit.py ────────────────────────
+# ── a training step: forward, backward, AdamW, with the ViT of demos/06_vit.py ────────────────────
 
-LR = 1e-5                                       # so small that training cannot drift into slow, denormal numbers
+# so small that training cannot drift into slow, denormal numbers
+LR = 1e-5
 
 
 def train_steps(batches: tuple[int, ...]) -> list[Row]:
-    return [Row("ViT train step", f"ViT(28, 7, 10), batch {batch}", (
-        Contender("tinycv", step_by_tinycv, (batch,)), pytorch(step_by_torch, batch),
-        Contender("tinycv, KEEP_MEMORY=0", step_by_tinycv, (batch,), KEEPS_NOTHING)), "step") for batch in batches]
+    return [
+        Row(
+            "ViT train step",
+            f"ViT(28, 7, 10), batch {batch}",
+            (
+                Contender("tinycv", step_by_tinycv, (batch,)),
+                pytorch(step_by_torch, batch),
+                Contender("tinycv, KEEP_MEMORY=0", step_by_tinycv, (batch,), KEEPS_NOTHING),
+            ),
+            "step",
+        )
+        for batch in batches
+    ]
 
 
 def step_by_tinycv(batch: int) -> Work:
@@ -208,16 +306,20 @@ def step_by_tinycv(batch: int) -> Work:
     from tinycv.nn.functional import cross_entropy
     from tinycv.optim import AdamW
     from tinycv.vision import ViT
+
     model = ViT(28, 7, 10)
     model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
     images, labels = (tinycv.Tensor(a) for a in examples(batch))
-    return train_step(model, AdamW(model.parameters(), lr=LR, weight_decay=0.05), cross_entropy, images, labels)
+    return train_step(
+        model, AdamW(model.parameters(), lr=LR, weight_decay=0.05), cross_entropy, images, labels
+    )
 
 
 def step_by_torch(batch: int) -> Work:
     import torch
 
     from benchmarks.torch_vit import TorchViT
+
     torch.set_num_threads(threads())
     model = TorchViT(28, 7, 10)
     start = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
@@ -236,5 +338,10 @@ def train_step(model: Any, optimizer: Any, loss_of: Callable, images: Any, label
         loss = loss_of(scores, labels)
         loss.backward()
         optimizer.step()
-        return {"scores": scores, "loss": loss, **{f"gradient of {name}": p.grad for name, p in named}}
+        return {
+            "scores": scores,
+            "loss": loss,
+            **{f"gradient of {name}": p.grad for name, p in named},
+        }
+
     return work

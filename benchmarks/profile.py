@@ -1,6 +1,7 @@
 """Where a training step's time goes on a GPU, kernel by kernel:     python -m benchmarks.profile tinycv   (or torch)
 
-PyTorch's profiler sees every kernel that its process launches, CuPy's too, so both libraries are held to one measure:
+PyTorch's profiler sees every kernel that its process launches, CuPy's too, so both libraries are
+held to one measure:
 
     wall        seconds a step, when steps follow each other unwatched        busy    of these, how long a kernel ran
     host        until Python has queued a step                                launches    kernels, copies and fills of a step
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STEPS, MOST = 3, 12                             # steps that are watched; kernels that are named
+STEPS, MOST = 3, 12  # steps that are watched; kernels that are named
 
 
 def profiled(library: str) -> dict[str, dict[str, Any]]:
@@ -27,12 +28,18 @@ def profiled(library: str) -> dict[str, dict[str, Any]]:
     from benchmarks.backends import REFERENCE
     from benchmarks.contenders import by_tinycv, by_torch
     from benchmarks.device import forget
+
     found = {}
     for name, task in REFERENCE.items():
         try:
-            work = by_tinycv(task, True, device="gpu") if library == "tinycv" else by_torch(task, True, device="cuda")
+            work = (
+                by_tinycv(task, True, device="gpu")
+                if library == "tinycv"
+                else by_torch(task, True, device="cuda")
+            )
             found[name] = watched(work)
-        except Exception as error:                                  # of any kind: the next step is to be watched too
+        # of any kind: the next step is to be watched too
+        except Exception as error:
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         work = None
         forget()
@@ -49,8 +56,13 @@ def watched(work: Any) -> dict[str, Any]:
     host = time.perf_counter() - started
     work.wait()
     kernels = kernels_of(work)
-    return {"wall_s": wall, "host_s": host, "busy_s": sum(seconds for _, _, seconds in kernels),
-            "launches": sum(count for _, count, _ in kernels), "kernels": kernels[:MOST]}
+    return {
+        "wall_s": wall,
+        "host_s": host,
+        "busy_s": sum(seconds for _, _, seconds in kernels),
+        "launches": sum(count for _, count, _ in kernels),
+        "kernels": kernels[:MOST],
+    }
 
 
 def timed(queue: Callable, wait: Callable, calls: int) -> float:
@@ -65,24 +77,34 @@ def kernels_of(work: Any) -> list[tuple[str, float, float]]:
     """(name, launches a step, seconds a step) of everything that ran on the device."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
+
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as watch:
         for _ in range(STEPS):
             work.queue()
         work.wait()
-    seen = [(e.key, e.count / STEPS, 1e-6 * e.self_device_time_total / STEPS) for e in watch.key_averages()
-            if e.device_type == DeviceType.CUDA]
+    seen = [
+        (e.key, e.count / STEPS, 1e-6 * e.self_device_time_total / STEPS)
+        for e in watch.key_averages()
+        if e.device_type == DeviceType.CUDA
+    ]
     return sorted(seen, key=lambda kernel: -kernel[2])
 
 
 def both(seconds: float) -> dict[str, dict[str, Any]]:
-    """Each library in a process of its own, one after the other, for at most so many seconds each."""
+    """Each library in a process of its own, one after the other, for at most so many seconds
+    each."""
     return {library: in_its_own_process(library, seconds) for library in ("tinycv", "torch")}
 
 
 def in_its_own_process(library: str, seconds: float) -> dict[str, Any]:
     try:
-        done = subprocess.run([sys.executable, "-m", "benchmarks.profile", library], cwd=Path(__file__).parent.parent,
-                              capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.profile", library],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"it took more than {seconds:g} s"}
     if done.returncode:
@@ -99,10 +121,14 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
                 made.append(f"{library}, {name}: {step}")
                 continue
             wall, host, busy = (1e3 * step[key] for key in ("wall_s", "host_s", "busy_s"))
-            made.append(f"{library}, {name}: wall {wall:.3g} ms, host {host:.3g} ms, kernels {busy:.3g} ms in "
-                        f"{step['launches']:.0f} launches")
-            made += [f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}"
-                     for kernel, count, seconds in step["kernels"]]
+            made.append(
+                f"{library}, {name}: wall {wall:.3g} ms, host {host:.3g} ms, kernels {busy:.3g} ms "
+                f"in {step['launches']:.0f} launches"
+            )
+            made += [
+                f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}"
+                for kernel, count, seconds in step["kernels"]
+            ]
     return made
 
 

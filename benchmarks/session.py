@@ -1,9 +1,11 @@
-"""A session on a GPU machine: the most useful measurements that fit in the given minutes, in gpu_NAME.json (NAME: the card).
+"""A session on a GPU machine: the most useful measurements that fit in the given minutes, in
+gpu_NAME.json (NAME: the card).
 
     python -m benchmarks session --minutes 6             in the order below, as far as the time goes
     python -m benchmarks session --only demos            a part alone; tests,reference:90: two, the second for 90 seconds
 
-The parts, the most telling first; PARTS below says how many seconds each may take, together some 19 minutes:
+The parts, the most telling first; PARTS below says how many seconds each may take, together some 19
+minutes:
 
     tests        tests/card: is it right?
     reference    training steps of five models beside PyTorch's, in float32, captured, with TF32, and in
@@ -15,9 +17,10 @@ The parts, the most telling first; PARTS below says how many seconds each may ta
     demos        demos 06, 09 and 17 on the GPU, and in float16 where they can: figures and seconds
     suite        every other test of the package that has a device, on the GPU
 
-Each result is written the moment it is there. A part that fails leaves its error, and the others run all the same. Rows that
-an earlier session on the same card measured with the same sources are not measured again; the parts that are no rows (tests,
-profile, graphs, demos, suite) do run again. What needs a package that is not installed is left out, and says so.
+Each result is written the moment it is there. A part that fails leaves its error, and the others
+run all the same. Rows that an earlier session on the same card measured with the same sources are
+not measured again; the parts that are no rows (tests, profile, graphs, demos, suite) do run again.
+What needs a package that is not installed is left out, and says so.
 """
 
 from __future__ import annotations
@@ -44,14 +47,24 @@ from benchmarks.peaks import peaks_of_gpu, standing
 from benchmarks.worker import Processes
 
 ROOT = Path(__file__).parent.parent
-STEADY = Effort(rounds=5, samples=3, sample=0.02, warm=0.02, settle=0.0, longest=0.3)       # of rows on the GPU alone
+# of rows on the GPU alone
+STEADY = Effort(rounds=5, samples=3, sample=0.02, warm=0.02, settle=0.0, longest=0.3)
 SWEEP = Effort(rounds=3, samples=3, sample=0.01, warm=0.02, settle=0.05, longest=0.3)
-GRACE = 10                                      # seconds that tests have to tell what failed, when their time is over
-PATIENCE = 60                                   # seconds that a contender may need for one answer
-DEMOS = (("06_vit", ()), ("06_vit", ("--half",)), ("09_gan_digits", ()), ("17_diffusion_digits", ()),
-         ("17_diffusion_digits", ("--half",)))
-NEEDED = {"09_gan_digits": ("sklearn", "mlxtend"), "17_diffusion_digits": ("sklearn", "mlxtend"),
-          "06_vit": ("sklearn", "mlxtend")}
+# seconds that tests have to tell what failed, when their time is over
+GRACE = 10
+PATIENCE = 60  # seconds that a contender may need for one answer
+DEMOS = (
+    ("06_vit", ()),
+    ("06_vit", ("--half",)),
+    ("09_gan_digits", ()),
+    ("17_diffusion_digits", ()),
+    ("17_diffusion_digits", ("--half",)),
+)
+NEEDED = {
+    "09_gan_digits": ("sklearn", "mlxtend"),
+    "17_diffusion_digits": ("sklearn", "mlxtend"),
+    "06_vit": ("sklearn", "mlxtend"),
+}
 
 
 class Visit:
@@ -59,14 +72,21 @@ class Visit:
 
     def __init__(self, folder: Path, minutes: float):
         from tinycv.show import doctor
+
         self.ends = time.monotonic() + 60 * minutes
         self.gpu = doctor.report()["gpu"]
         name = re.sub(r"\W+", "_", self.gpu["names"][0])
         self.file = folder / f"gpu_{name}.json"
         folder.mkdir(parents=True, exist_ok=True)
         self.record = self.begun() or {
-            "suite": "backends", "quick": False, "effort": vars(STEADY), "sources": sources(),
-            "environment": machine.environment(), "rows": [], "parts": {}}
+            "suite": "backends",
+            "quick": False,
+            "effort": vars(STEADY),
+            "sources": sources(),
+            "environment": machine.environment(),
+            "rows": [],
+            "parts": {},
+        }
         self.record["left_out"] = []
         self.processes = Processes(PATIENCE)
 
@@ -88,7 +108,8 @@ class Visit:
         os.replace(partial, self.file)
 
     def measured(self, rows: list[Row], effort: Effort, seconds: float) -> Iterator[dict[str, Any]]:
-        """The rows that begin within these seconds, each as it is written; those measured before are passed over."""
+        """The rows that begin within these seconds, each as it is written; those measured before
+        are passed over."""
         ends = time.monotonic() + min(seconds, self.left())
         there = {(row["group"], row["name"]) for row in self.record["rows"] if "refused" not in row}
         for row in rows:
@@ -98,7 +119,9 @@ class Visit:
                 self.record["left_out"].append(f"{row.group}: {row.name}")
                 continue
             found = measure(row, effort, self.processes)
-            self.record["rows"] = [r for r in self.record["rows"] if (r["group"], r["name"]) != (row.group, row.name)]
+            self.record["rows"] = [
+                r for r in self.record["rows"] if (r["group"], r["name"]) != (row.group, row.name)
+            ]
             self.record["rows"].append(found)
             self.write()
             print("\n".join(report.row_lines(found)), flush=True)
@@ -107,25 +130,37 @@ class Visit:
     def suite(self, rows: list[Row], effort: Effort, seconds: float) -> dict[str, Any]:
         """How many rows were measured, and which were refused."""
         found = list(self.measured(rows, effort, seconds))
-        return {"measured": len(found), "refused": [f"{r['group']}: {r['name']}" for r in found if "refused" in r]}
+        return {
+            "measured": len(found),
+            "refused": [f"{r['group']}: {r['name']}" for r in found if "refused" in r],
+        }
 
 
 def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
-    """2 without a GPU, or for a part that there is not; 1 where a part failed; 0 else, also where time was too short."""
+    """2 without a GPU, or for a part that there is not; 1 where a part failed; 0 else, also where
+    time was too short."""
     if folder.exists() and not folder.is_dir():
         print(f"--out {folder} is a file: name a folder for the record", file=sys.stderr)
         return 2
     from tinycv.engine import backend
+
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
     words = [word.partition(":") for word in (only or ",".join(PARTS)).split(",")]
     if wrong := [f"{name}:{most}" for name, _, most in words if most and not most.isdigit()]:
-        print(f"--only takes a part's seconds as a whole number, reference:90; not {', '.join(wrong)}", file=sys.stderr)
+        print(
+            "--only takes a part's seconds as a whole number, reference:90; not "
+            f"{', '.join(wrong)}",
+            file=sys.stderr,
+        )
         return 2
     chosen = {name: float(most or "inf") for name, _, most in words}
     if unknown := set(chosen) - set(PARTS):
-        print(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}", file=sys.stderr)
+        print(
+            f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}",
+            file=sys.stderr,
+        )
         return 2
     visit, failed = Visit(folder, minutes), False
     print(report.machine(visit.record["environment"]), flush=True)
@@ -136,7 +171,8 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
             visit.record["left_out"].append(name)
             continue
         if name in ("tests", "profile", "graphs", "demos", "suite"):
-            visit.processes.close()                                 # what these start has the GPU to itself
+            # what these start has the GPU to itself
+            visit.processes.close()
         started = time.monotonic()
         found = outcome(lambda part=part, seconds=seconds: part(visit, seconds))
         visit.record["parts"][name] = found | {"took_s": round(time.monotonic() - started, 1)}
@@ -146,8 +182,12 @@ def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     visit.processes.close()
     visit.record["judged"] = outcome(lambda: judged(visit.record))
     visit.write()
-    print(json.dumps(visit.record["judged"], indent=1), f"left out: {'; '.join(visit.record['left_out']) or 'nothing'}",
-          f"all of it: {visit.file}", sep="\n")
+    print(
+        json.dumps(visit.record["judged"], indent=1),
+        f"left out: {'; '.join(visit.record['left_out']) or 'nothing'}",
+        f"all of it: {visit.file}",
+        sep="\n",
+    )
     return int(failed)
 
 
@@ -155,13 +195,15 @@ def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the step found, or its error."""
     try:
         return step()
-    except Exception as error:                                      # of any kind: the next step is to be tried too
+    # of any kind: the next step is to be tried too
+    except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 def sources() -> str:
-    """A fingerprint of the package and of the benchmarks: figures of other sources are not these."""
+    """A fingerprint of the package and of the benchmarks: figures of other sources are not
+    these."""
     digest = hashlib.sha256()
     for file in sorted([*(ROOT / "tinycv").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
@@ -170,25 +212,46 @@ def sources() -> str:
 
 # ── the parts: of the visit, and how many seconds there are ──────────────────────────────────────
 
+
 def tests(visit: Visit, seconds: float) -> dict[str, Any]:
     return pytest_run([str(ROOT / "tests" / "gpu")], seconds)
 
 
 def suite(visit: Visit, seconds: float) -> dict[str, Any]:
-    return pytest_run([str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "gpu")], seconds)
+    return pytest_run(
+        [str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "gpu")], seconds
+    )
 
 
 def pytest_run(which: list[str], seconds: float) -> dict[str, Any]:
-    """Did they pass, and the end of what they said. On several cores where pytest-xdist is there."""
+    """Did they pass, and the end of what they said. On several cores where pytest-xdist is
+    there."""
     count = min(12, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    spread = ["-n", str(count), "--dist", "worksteal"] if count > 2 and importlib.util.find_spec("xdist") else []
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", "-p", "no:cacheprovider",
-               *spread, *which]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    spread = (
+        ["-n", str(count), "--dist", "worksteal"]
+        if count > 2 and importlib.util.find_spec("xdist")
+        else []
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "--durations=8",
+        "-p",
+        "no:cacheprovider",
+        *spread,
+        *which,
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
         try:
             said, late = run.communicate(timeout=seconds)[0], ""
         except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGINT)                          # pytest then tells what has failed so far
+            # pytest then tells what has failed so far
+            run.send_signal(signal.SIGINT)
             late = f"the tests took more than {seconds:.0f} s\n"
             try:
                 said = run.communicate(timeout=GRACE)[0]
@@ -202,14 +265,21 @@ def pytest_run(which: list[str], seconds: float) -> dict[str, Any]:
 def reference(visit: Visit, seconds: float) -> dict[str, Any]:
     if "peaks" not in visit.record["environment"]:
         visit.record["environment"]["peaks"] = peaks_of_gpu(visit.processes)
-    return visit.suite([row for row in backends.rows() if row.group in backends.REFERENCES], STEADY, seconds)
+    return visit.suite(
+        [row for row in backends.rows() if row.group in backends.REFERENCES], STEADY, seconds
+    )
 
 
 def sweeps(visit: Visit, seconds: float) -> dict[str, Any]:
-    """NumPy beside CuPy; PyTorch's curves are left to python -m benchmarks run backends, for they take as long again."""
-    rows = [replace(row, contenders=tuple(c for c in row.contenders if "PyTorch" not in c.name))
-            for row in backends.rows() if row.group not in backends.REFERENCES]
-    return visit.suite(sorted(rows, key=lambda row: row.of != "step"), SWEEP, seconds)          # models first
+    """NumPy beside CuPy; PyTorch's curves are left to python -m benchmarks run backends, for they
+    take as long again."""
+    rows = [
+        replace(row, contenders=tuple(c for c in row.contenders if "PyTorch" not in c.name))
+        for row in backends.rows()
+        if row.group not in backends.REFERENCES
+    ]
+    # models first
+    return visit.suite(sorted(rows, key=lambda row: row.of != "step"), SWEEP, seconds)
 
 
 def each_kernel(visit: Visit, seconds: float) -> dict[str, Any]:
@@ -237,33 +307,63 @@ def demos(visit: Visit, seconds: float) -> dict[str, Any]:
         absent = [package for package in NEEDED[name] if not importlib.util.find_spec(package)]
         title = " ".join((name, *flags))
         left = ends - time.monotonic()
-        found[title] = ({"missing": f"{' and '.join(absent)} not installed"} if absent else
-                        {"missing": "no time was left"} if left < 5 else demo(visit, name, flags, left))
+        found[title] = (
+            {"missing": f"{' and '.join(absent)} not installed"}
+            if absent
+            else {"missing": "no time was left"}
+            if left < 5
+            else demo(visit, name, flags, left)
+        )
         print(f"{title}: {found[title]}", flush=True)
     return found
 
 
 def demo(visit: Visit, name: str, flags: tuple[str, ...], seconds: float) -> dict[str, Any]:
     out = visit.file.parent / ("half" if flags else "float32")
-    command = [sys.executable, str(ROOT / "demos" / f"{name}.py"), "--device", "gpu", "--out", str(out), *flags]
+    command = [
+        sys.executable,
+        str(ROOT / "demos" / f"{name}.py"),
+        "--device",
+        "gpu",
+        "--out",
+        str(out),
+        *flags,
+    ]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds,
-                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"it took more than {seconds:.0f} s"}
     if done.returncode:
         return {"error": done.stderr[-1500:]}
     record = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-    return {"seconds": record["seconds"], "figures": {row["metric"]: row["value"] for row in record["rows"]}}
+    return {
+        "seconds": record["seconds"],
+        "figures": {row["metric"]: row["value"] for row in record["rows"]},
+    }
 
 
 PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
-    "tests": (tests, 120), "reference": (reference, 150), "sweeps": (sweeps, 100), "kernels": (each_kernel, 90),
-    "profile": (profiles, 60), "graphs": (graphs, 60), "demos": (demos, 240), "suite": (suite, 300)}
+    "tests": (tests, 120),
+    "reference": (reference, 150),
+    "sweeps": (sweeps, 100),
+    "kernels": (each_kernel, 90),
+    "profile": (profiles, 60),
+    "graphs": (graphs, 60),
+    "demos": (demos, 240),
+    "suite": (suite, 300),
+}
 
 
 def judged(record: dict[str, Any]) -> dict[str, Any]:
-    """Of the reference: a step's time as a share of PyTorch eager's, the mean of these, and shares of the roof."""
+    """Of the reference: a step's time as a share of PyTorch eager's, the mean of these, and shares
+    of the roof."""
     made: dict[str, Any] = {}
     for group in backends.REFERENCES:
         times, shares = {}, {}
@@ -274,6 +374,11 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
             shares[row["name"]] = standing(record, row, ours).get("share")
             if "ratio" in (theirs := row["contenders"][1]) and row["of"] == "step":
                 times[row["name"]] = theirs["ratio"]
-        made[group] = {"step / PyTorch eager's": times, "geometric mean": prod(times.values()) ** (1 / len(times)) if times
-                       else None, "share of the roof": shares}
-    return made | {"asked": "in float32 each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"}
+        made[group] = {
+            "step / PyTorch eager's": times,
+            "geometric mean": prod(times.values()) ** (1 / len(times)) if times else None,
+            "share of the roof": shares,
+        }
+    return made | {
+        "asked": "in float32 each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"
+    }

@@ -9,15 +9,23 @@ import numpy as np
 
 
 def figures(samples: list, first: list) -> dict[str, Any]:
-    """Median and quartiles, and the first contender's median over this one's with a 95 % interval (1 is even)."""
+    """Median and quartiles, and the first contender's median over this one's with a 95 % interval
+    (1 is even)."""
     q1, median, q3 = np.quantile(samples, (0.25, 0.5, 0.75))
     low, high = bootstrap(np.array(first), np.array(samples))
-    return {"median": median, "q1": q1, "q3": q3, "n": np.size(samples), "ratio": np.median(first) / median,
-            "interval": [low, high]}
+    return {
+        "median": median,
+        "q1": q1,
+        "q3": q3,
+        "n": np.size(samples),
+        "ratio": np.median(first) / median,
+        "interval": [low, high],
+    }
 
 
 def bootstrap(a: np.ndarray, b: np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """95 % interval of median(a) / median(b). Whole rounds are drawn, the same of both: samples of a round are alike."""
+    """95 % interval of median(a) / median(b). Whole rounds are drawn, the same of both: samples of
+    a round are alike."""
     chosen = np.random.default_rng(0).integers(0, len(a), (draws, len(a)))
     of_a, of_b = (np.median(x[chosen].reshape(draws, -1), axis=1) for x in (a, b))
     low, high = np.quantile(of_a / of_b, (0.025, 0.975))
@@ -25,22 +33,37 @@ def bootstrap(a: np.ndarray, b: np.ndarray, draws: int = 2000) -> tuple[float, f
 
 
 def error_of_median(rounds: np.ndarray, draws: int = 1000) -> float:
-    """Standard error of the median of independent numbers, by drawing them again; made larger as a sample's spread is."""
+    """Standard error of the median of independent numbers, by drawing them again; made larger as a
+    sample's spread is."""
     drawn = np.random.default_rng(0).choice(rounds, (draws, len(rounds)))
     return float(np.median(drawn, axis=1).std() * np.sqrt(len(rounds) / (len(rounds) - 1)))
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """k of y ~ x^k, by least squares on the logarithms. None for fewer than three points, which would fit any line."""
-    return round(float(np.polyfit(np.log(xs), np.log(ys), 1)[0]), 6) + 0.0 if len(set(xs)) > 2 else None     # no -0.0
+    """k of y ~ x^k, by least squares on the logarithms. None for fewer than three points, which
+    would fit any line."""
+    # no -0.0
+    return (
+        round(float(np.polyfit(np.log(xs), np.log(ys), 1)[0]), 6) + 0.0
+        if len(set(xs)) > 2
+        else None
+    )
 
 
-def crossings(xs: Sequence[float], a: Sequence[float], b: Sequence[float]) -> list[tuple[float, float]]:
-    """(x, y) where two curves cross that are straight between their points on logarithmic axes. xs ascend."""
+def crossings(
+    xs: Sequence[float], a: Sequence[float], b: Sequence[float]
+) -> list[tuple[float, float]]:
+    """(x, y) where two curves cross that are straight between their points on logarithmic axes. xs
+    ascend."""
     x, y, gap = np.log(xs), np.log(a), np.log(a) - np.log(b)
     found = []
     for i in range(len(x) - 1):
         if (gap[i] > 0) != (gap[i + 1] > 0):
             t = gap[i] / (gap[i] - gap[i + 1])
-            found.append((float(np.exp(x[i] + t * (x[i + 1] - x[i]))), float(np.exp(y[i] + t * (y[i + 1] - y[i])))))
+            found.append(
+                (
+                    float(np.exp(x[i] + t * (x[i + 1] - x[i]))),
+                    float(np.exp(y[i] + t * (y[i + 1] - y[i]))),
+                )
+            )
     return found

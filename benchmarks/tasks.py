@@ -1,10 +1,13 @@
-"""What the suites of whole models learn: sizes, a batch of examples, parameters by PyTorch's names, and what a step costs.
+"""What the suites of whole models learn: sizes, a batch of examples, parameters by PyTorch's names,
+and what a step costs.
 
-A task imports no library that differentiates, so every contender can be told about it. The network itself stands in
-networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
+A task imports no library that differentiates, so every contender can be told about it. The network
+itself stands in networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
 
-Cost counts matrix products only, a multiplication and an addition as two operations, and only those that cannot be
-avoided: backward, a product of values and weights is pulled to both; the first layer's not to the examples.
+Cost counts matrix products only, a multiplication and an addition as two operations, and only those
+that cannot be
+avoided: backward, a product of values and weights is pulled to both; the first layer's not to the
+examples.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class Product(NamedTuple):
-    """Multiply-adds of one product forward, and how many products of that size its backward needs."""
+    """Multiply-adds of one product forward, and how many products of that size its backward
+    needs."""
 
     terms: int
     pulls: int = 2
@@ -58,7 +62,11 @@ class Mlp(Task):
 
     def shapes(self) -> Shapes:
         pairs = zip(self.widths, self.widths[1:], strict=False)
-        return {name: shape for i, (a, b) in enumerate(pairs) for name, shape in linear(2 * i, a, b).items()}
+        return {
+            name: shape
+            for i, (a, b) in enumerate(pairs)
+            for name, shape in linear(2 * i, a, b).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -71,17 +79,25 @@ class Lstm(Task):
     classes: int = 10
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, self.steps, self.inputs))[0], np.arange(self.batch) % self.classes
+        return normal((self.batch, self.steps, self.inputs))[0], np.arange(
+            self.batch
+        ) % self.classes
 
     def products(self) -> Iterator[Product]:
         yield Product(self.batch * self.steps * self.inputs * 4 * self.hidden, 1)
-        yield Product(self.batch * (self.steps - 1) * self.hidden * 4 * self.hidden)        # the first state is 0
+        # the first state is 0
+        yield Product(self.batch * (self.steps - 1) * self.hidden * 4 * self.hidden)
         yield Product(self.batch * self.hidden * self.classes)
 
     def shapes(self) -> Shapes:
         h = self.hidden
-        return {"lstm.weight_ih_l0": (4 * h, self.inputs), "lstm.weight_hh_l0": (4 * h, h), "lstm.bias_ih_l0": (4 * h,),
-                "lstm.bias_hh_l0": (4 * h,), **linear("head", h, self.classes)}
+        return {
+            "lstm.weight_ih_l0": (4 * h, self.inputs),
+            "lstm.weight_hh_l0": (4 * h, h),
+            "lstm.bias_ih_l0": (4 * h,),
+            "lstm.bias_hh_l0": (4 * h,),
+            **linear("head", h, self.classes),
+        }
 
 
 @dataclass(frozen=True)
@@ -107,8 +123,12 @@ class Transformer(Task):
         yield Product(self.batch * self.tokens * self.width * self.words)
 
     def shapes(self) -> Shapes:
-        return {"embed.weight": (self.words, self.width), "position": (1, self.tokens, self.width),
-                **blocks(self.layers, self.width, self.mlp), **linear("head", self.width, self.words)}
+        return {
+            "embed.weight": (self.words, self.width),
+            "position": (1, self.tokens, self.width),
+            **blocks(self.layers, self.width, self.mlp),
+            **linear("head", self.width, self.words),
+        }
 
 
 @dataclass(frozen=True)
@@ -125,23 +145,35 @@ class Vit(Task):
         return (self.image // self.patch) ** 2
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, 1, self.image, self.image))[0], np.arange(self.batch) % self.classes
+        return normal((self.batch, 1, self.image, self.image))[0], np.arange(
+            self.batch
+        ) % self.classes
 
     def products(self) -> Iterator[Product]:
-        yield Product(self.batch * self.patches * self.patch ** 2 * self.width, 1)
+        yield Product(self.batch * self.patches * self.patch**2 * self.width, 1)
         for _ in range(self.layers):
-            yield from block(self.batch, self.patches + 1, self.width, 4 * self.width, (self.patches + 1) ** 2)
+            yield from block(
+                self.batch, self.patches + 1, self.width, 4 * self.width, (self.patches + 1) ** 2
+            )
         yield Product(self.batch * self.width * self.classes)
 
     def shapes(self) -> Shapes:
         d = self.width
-        return {"cls_token": (1, 1, d), "pos_embed": (1, self.patches + 1, d), **linear("patch_embed", self.patch ** 2, d),
-                **blocks(self.layers, d, 4 * d), "norm.weight": (d,), "norm.bias": (d,), **linear("head", d, self.classes)}
+        return {
+            "cls_token": (1, 1, d),
+            "pos_embed": (1, self.patches + 1, d),
+            **linear("patch_embed", self.patch**2, d),
+            **blocks(self.layers, d, 4 * d),
+            "norm.weight": (d,),
+            "norm.bias": (d,),
+            **linear("head", d, self.classes),
+        }
 
 
 @dataclass(frozen=True)
 class LeNet(Task):
-    """Two 5 x 5 convolutions and three linear layers on 28 x 28 (after LeCun et al. 1998, with ReLU and mean pooling)."""
+    """Two 5 x 5 convolutions and three linear layers on 28 x 28 (after LeCun et al. 1998, with ReLU
+    and mean pooling)."""
 
     channels: tuple[int, int] = (6, 16)
 
@@ -157,17 +189,25 @@ class LeNet(Task):
 
     def shapes(self) -> Shapes:
         a, b = self.channels
-        return {"conv1.weight": (a, 1, 5, 5), "conv1.bias": (a,), "conv2.weight": (b, a, 5, 5), "conv2.bias": (b,),
-                **linear("fc1", 16 * b, 120), **linear("fc2", 120, 84), **linear("fc3", 84, 10)}
+        return {
+            "conv1.weight": (a, 1, 5, 5),
+            "conv1.bias": (a,),
+            "conv2.weight": (b, a, 5, 5),
+            "conv2.bias": (b,),
+            **linear("fc1", 16 * b, 120),
+            **linear("fc2", 120, 84),
+            **linear("fc3", 84, 10),
+        }
 
 
 @dataclass(frozen=True)
 class Gan(Task):
-    """A generator and a discriminator of 32 x 32, each in four strides (after Radford, Metz & Chintala 2016)."""
+    """A generator and a discriminator of 32 x 32, each in four strides (after Radford, Metz &
+    Chintala 2016)."""
 
     batch: int = 64
     latent: int = 64
-    channels: int = 32                          # of the widest maps; twice as many at each halving
+    channels: int = 32  # of the widest maps; twice as many at each halving
 
     def examples(self) -> tuple[np.ndarray, ...]:
         noise = (self.batch, self.latent, 1, 1)
@@ -175,25 +215,34 @@ class Gan(Task):
         return first, np.tanh(images), second
 
     def one_pass(self) -> tuple[list[int], list[int]]:
-        """Multiply-adds of every layer of the generator, and of the discriminator, for one batch."""
+        """Multiply-adds of every layer of the generator, and of the discriminator, for one
+        batch."""
         c = self.channels
-        maps = ((16, 1, c), (8, c, 2 * c), (4, 2 * c, 4 * c))       # side of the smaller map, channels either side
-        middle = [self.batch * side ** 2 * 16 * a * b for side, a, b in maps]
-        return ([self.batch * 16 * self.latent * 4 * c, *reversed(middle)], [*middle, self.batch * 16 * 4 * c])
+        # side of the smaller map, channels either side
+        maps = ((16, 1, c), (8, c, 2 * c), (4, 2 * c, 4 * c))
+        middle = [self.batch * side**2 * 16 * a * b for side, a, b in maps]
+        return (
+            [self.batch * 16 * self.latent * 4 * c, *reversed(middle)],
+            [*middle, self.batch * 16 * 4 * c],
+        )
 
     def flops(self, train: bool) -> float:
         generator, judge = self.one_pass()
         if not train:
             return 2.0 * sum(generator)
-        own = 4 * sum(generator) - generator[0]                     # twice there, once back, but not to the noise
-        learning = 2 * (3 * sum(judge) - judge[0])                  # of real ones and of fakes: weights alone below
-        passing = 2 * sum(judge)                                    # the generator's: to its input, weights left out
+        # twice there, once back, but not to the noise
+        own = 4 * sum(generator) - generator[0]
+        # of real ones and of fakes: weights alone below
+        learning = 2 * (3 * sum(judge) - judge[0])
+        # the generator's: to its input, weights left out
+        passing = 2 * sum(judge)
         return 2.0 * (own + learning + passing)
 
 
 @dataclass(frozen=True)
 class UNet(Task):
-    """3 x 3 convolutions with group norm and SiLU at two scales, one skip connection; it learns to take noise away."""
+    """3 x 3 convolutions with group norm and SiLU at two scales, one skip connection; it learns to
+    take noise away."""
 
     batch: int = 64
     side: int = 28
@@ -203,16 +252,27 @@ class UNet(Task):
         return tuple(normal(*[(self.batch, 1, self.side, self.side)] * 2))
 
     def products(self) -> Iterator[Product]:
-        c, fine, coarse = self.channels, self.batch * self.side ** 2, self.batch * (self.side // 2) ** 2
+        c, fine, coarse = (
+            self.channels,
+            self.batch * self.side**2,
+            self.batch * (self.side // 2) ** 2,
+        )
         yield Product(fine * 9 * c, 1)
-        for terms in (fine * 9 * c * c, coarse * 9 * c * 2 * c, coarse * 9 * 2 * c * 2 * c, coarse * 4 * 2 * c * c,
-                      fine * 9 * 2 * c * c, fine * 9 * c):
+        for terms in (
+            fine * 9 * c * c,
+            coarse * 9 * c * 2 * c,
+            coarse * 9 * 2 * c * 2 * c,
+            coarse * 4 * 2 * c * c,
+            fine * 9 * 2 * c * c,
+            fine * 9 * c,
+        ):
             yield Product(terms)
 
 
 @dataclass(frozen=True)
 class Score(Task):
-    """Implicit score matching in the plane: E[|s|^2 / 2 + tr(ds/dx)], Hyvarinen 2005, theorem 1. Second order."""
+    """Implicit score matching in the plane: E[|s|^2 / 2 + tr(ds/dx)], Hyvarinen 2005, theorem 1.
+    Second order."""
 
     batch: int = 512
     hidden: int = 128
@@ -221,14 +281,23 @@ class Score(Task):
         return tuple(normal((self.batch, 2)))
 
     def products(self) -> Iterator[Product]:
-        """The score; then each of its two coordinates pulled back to x. All of it is pulled to the weights."""
-        first, middle, last = 2 * self.hidden, self.hidden ** 2, self.hidden * 2
-        yield from (Product(self.batch * terms, pulls) for terms, pulls in ((first, 1), (middle, 2), (last, 2)))
+        """The score; then each of its two coordinates pulled back to x. All of it is pulled to the
+        weights."""
+        first, middle, last = 2 * self.hidden, self.hidden**2, self.hidden * 2
+        yield from (
+            Product(self.batch * terms, pulls)
+            for terms, pulls in ((first, 1), (middle, 2), (last, 2))
+        )
         for _ in range(2):
-            yield from (Product(self.batch * terms, pulls) for terms, pulls in ((last, 1), (middle, 2), (first, 2)))
+            yield from (
+                Product(self.batch * terms, pulls)
+                for terms, pulls in ((last, 1), (middle, 2), (first, 2))
+            )
 
     def flops(self, train: bool) -> float:
-        return super().flops(True) if train else 2.0 * self.batch * (4 * self.hidden + self.hidden ** 2)
+        return (
+            super().flops(True) if train else 2.0 * self.batch * (4 * self.hidden + self.hidden**2)
+        )
 
     def shapes(self) -> Shapes:
         h = self.hidden
@@ -240,9 +309,14 @@ def linear(name: str | int, inputs: int, outputs: int) -> Shapes:
 
 
 def blocks(layers: int, width: int, mlp: int) -> Shapes:
-    one = {"self_attn.in_proj_weight": (3 * width, width), "self_attn.in_proj_bias": (3 * width,),
-           **linear("self_attn.out_proj", width, width), **linear("linear1", width, mlp), **linear("linear2", mlp, width),
-           **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")}}
+    one = {
+        "self_attn.in_proj_weight": (3 * width, width),
+        "self_attn.in_proj_bias": (3 * width,),
+        **linear("self_attn.out_proj", width, width),
+        **linear("linear1", width, mlp),
+        **linear("linear2", mlp, width),
+        **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")},
+    }
     return {f"blocks.{i}.{name}": shape for i in range(layers) for name, shape in one.items()}
 
 

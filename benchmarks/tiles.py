@@ -1,7 +1,8 @@
 """Convolution on a GPU by columns and by tiles, map by map:     python -m benchmarks.tiles out/conv_tiles.json
 
-For each shape and each of the three maps: milliseconds (means of ten calls, by CUDA events) and TFLOP/s both ways, the
-largest difference as a share of the largest value, and whether two runs by tiles give the same bits.
+For each shape and each of the three maps: milliseconds (means of ten calls, by CUDA events) and
+TFLOP/s both ways, the largest difference as a share of the largest value, and whether two runs by
+tiles give the same bits.
 """
 
 from __future__ import annotations
@@ -17,47 +18,82 @@ from unittest import mock
 import numpy as np
 
 CALLS, NEVER = 10, 1 << 62
-# images, channels in and out, side, window, stride, padding: large, a U-Net's, small, and such as tiles are not taken for
-SHAPES = ((128, 128, 128, 32, 3, 1, 1), (128, 128, 256, 32, 4, 2, 1), (64, 64, 64, 64, 3, 1, 1), (64, 64, 128, 64, 3, 2, 1),
-          (64, 128, 128, 32, 3, 1, 1), (64, 64, 128, 64, 2, 2, 0), (64, 128, 64, 64, 3, 1, 1), (64, 32, 32, 28, 3, 1, 1),
-          (64, 64, 64, 14, 3, 1, 1), (64, 64, 1, 64, 3, 1, 1), (64, 1, 64, 64, 3, 1, 1))
+# images, channels in and out, side, window, stride, padding: large, a U-Net's, small, and such as
+# tiles are not taken for
+SHAPES = (
+    (128, 128, 128, 32, 3, 1, 1),
+    (128, 128, 256, 32, 4, 2, 1),
+    (64, 64, 64, 64, 3, 1, 1),
+    (64, 64, 128, 64, 3, 2, 1),
+    (64, 128, 128, 32, 3, 1, 1),
+    (64, 64, 128, 64, 2, 2, 0),
+    (64, 128, 64, 64, 3, 1, 1),
+    (64, 32, 32, 28, 3, 1, 1),
+    (64, 64, 64, 14, 3, 1, 1),
+    (64, 64, 1, 64, 3, 1, 1),
+    (64, 1, 64, 64, 3, 1, 1),
+)
 
 
-def rows(xp: Any, shapes: Any = SHAPES, calls: int = CALLS, many: int | None = None) -> Iterator[dict[str, Any]]:
-    """A row for each shape and map. many: from how many numbers on tiles are taken, if not as the library has it."""
+def rows(
+    xp: Any, shapes: Any = SHAPES, calls: int = CALLS, many: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """A row for each shape and map. many: from how many numbers on tiles are taken, if not as the
+    library has it."""
     from tinycv.gpu import conv_kernel as conv_cuda
     from tinycv.gpu import conv_tiles as conv_tiles_cuda
     from tinycv.nn.conv_kernel import first
     from tinycv.nn.window import walked
+
     rng, many = np.random.default_rng(0), conv_tiles_cuda.MANY if many is None else many
 
     def draw(*shape: int) -> Any:
         return xp.asarray(rng.random(shape, dtype=np.float32) - np.float32(0.5))
+
     for n, c, o, side, k, s, p in shapes:
         options = (s, s), ((p, p), (p, p)), (1, 1), 1
         size = walked((side + 2 * p,) * 2, (k, k), (s, s), (1, 1))
         x, g, w = first(draw(n, side, side, c)), first(draw(n, *size, o)), draw(o, c, k, k)
         maps: dict[str, tuple[Callable, tuple]] = {
-            "forward": (conv_cuda.forward, (x, w)), "to_input": (conv_cuda.to_input, (g, w, x.shape)),
-            "to_weight": (conv_cuda.to_weight, (g, x, w.shape))}
+            "forward": (conv_cuda.forward, (x, w)),
+            "to_input": (conv_cuda.to_input, (g, w, x.shape)),
+            "to_weight": (conv_cuda.to_weight, (g, x, w.shape)),
+        }
         flops = 2 * n * size[0] * size[1] * o * c * k * k
         for name, (function, given) in maps.items():
             found, took = {}, {}
             for way, least in (("columns", NEVER), ("tiles", many)):
                 with mock.patch.object(conv_tiles_cuda, "MANY", least):
                     found[way] = function(xp, *given, *options)
-                    again, took[way] = function(xp, *given, *options), milliseconds(
-                        lambda function=function, given=given, options=options: function(xp, *given, *options), calls)
+                    again, took[way] = (
+                        function(xp, *given, *options),
+                        milliseconds(
+                            lambda function=function, given=given, options=options: function(
+                                xp, *given, *options
+                            ),
+                            calls,
+                        ),
+                    )
             error = abs(found["tiles"] - found["columns"]).max() / abs(found["columns"]).max()
-            yield {"images": n, "channels": c, "outputs": o, "side": side, "window": k, "stride": s, "map": name,
-                   **{f"{way}_ms": ms for way, ms in took.items()},
-                   **{f"{way}_tflops": flops / ms * 1e-9 for way, ms in took.items()},
-                   "error": float(error), "same_bits": bool((again == found["tiles"]).all())}
+            yield {
+                "images": n,
+                "channels": c,
+                "outputs": o,
+                "side": side,
+                "window": k,
+                "stride": s,
+                "map": name,
+                **{f"{way}_ms": ms for way, ms in took.items()},
+                **{f"{way}_tflops": flops / ms * 1e-9 for way, ms in took.items()},
+                "error": float(error),
+                "same_bits": bool((again == found["tiles"]).all()),
+            }
 
 
 def milliseconds(call: Callable[[], Any], calls: int) -> float:
     """Of a call, by the device's clock."""
     from tinycv.engine.backend import Stopwatch
+
     with Stopwatch("gpu") as watch:
         for _ in range(calls):
             call()
@@ -70,16 +106,23 @@ def main(file: Path) -> int:
         print(f"{file} is a folder: name a file for the record", file=sys.stderr)
         return 2
     from tinycv.engine import backend
+
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
     from tinycv.show import doctor
+
     found = []
     for row in rows(backend.module_for("gpu")):
         found.append(row)
         print(row, flush=True)
-    record = {"what": "convolution's three maps on a GPU, float32, by columns and by tiles; means of ten calls",
-              "gpu": doctor.report()["gpu"]["names"][0], "when": time.strftime("%Y-%m-%d", time.gmtime()), "rows": found}
+    record = {
+        "what": "convolution's three maps on a GPU, float32, by columns and by tiles; means of ten "
+        "calls",
+        "gpu": doctor.report()["gpu"]["names"][0],
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rows": found,
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0

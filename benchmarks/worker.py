@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from benchmarks.measure import Contender, Effort, Work
 
 
-MOST = 1 << 18                                  # entries of an array that the gate sees
+MOST = 1 << 18  # entries of an array that the gate sees
 
 
 class Processes:
-    """Processes that stay from row to row, one for each contender's name, as starting one takes seconds on a GPU.
+    """Processes that stay from row to row, one for each contender's name, as starting one takes
+    seconds on a GPU.
 
-    Each contender still has a process of its own, and does one row's work at a time. Whoever failed is replaced, and so is
-    whoever needs more than ``patience`` seconds for an answer.
+    Each contender still has a process of its own, and does one row's work at a time. Whoever failed
+    is replaced, and so is whoever needs more than ``patience`` seconds for an answer.
     """
 
     def __init__(self, patience: float | None = None) -> None:
@@ -45,7 +46,8 @@ class Processes:
         try:
             worker.ask("take", contender.make, contender.args)
             yield worker
-            worker.ask("take", contender.make, contender.args)      # so that it holds no memory while others work
+            # so that it holds no memory while others work
+            worker.ask("take", contender.make, contender.args)
         except BaseException:
             worker.__exit__()
             raise
@@ -64,19 +66,22 @@ class Processes:
 
 
 class Worker:
-    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or "about" itself.
+    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or
+    "about" itself.
 
     Tell it to "take" (make, args): from then on it does this work, in the same process.
     """
 
     def __init__(self, contender: Contender, patience: float | None = None):
         self.name, self.patience = contender.name, patience
-        context = multiprocessing.get_context("spawn")          # a fresh Python: a fork would inherit this one's BLAS
+        # a fresh Python: a fork would inherit this one's BLAS
+        context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender), daemon=True)
         with environment_variables(settings(contender)):
             self.process.start()
-        theirs.close()                                          # so that the pipe breaks if the process dies
+        # so that the pipe breaks if the process dies
+        theirs.close()
 
     def ask(self, what: str, *args: Any) -> Any:
         try:
@@ -86,7 +91,9 @@ class Worker:
             answer, error = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            raise Refused(f"the process of {self.name} ended with code {self.process.exitcode}") from None
+            raise Refused(
+                f"the process of {self.name} ended with code {self.process.exitcode}"
+            ) from None
         if error:
             raise Refused(f"{self.name} failed: {error}")
         return answer
@@ -95,17 +102,20 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pipe.close()                                       # serve() ends there
+        self.pipe.close()  # serve() ends there
         self.process.join(timeout=5)
         self.process.kill()
 
 
 def settings(contender: Contender) -> dict[str, str]:
-    """Environment variables of the contender's process: its own, and the BLAS kernel that tinycv chooses for this processor.
+    """Environment variables of the contender's process: its own, and the BLAS kernel that tinycv
+    chooses for this processor.
 
-    Whoever imports tinycv before NumPy gets that kernel. A contender cannot: to be started at all, it needs this file.
+    Whoever imports tinycv before NumPy gets that kernel. A contender cannot: to be started at all,
+    it needs this file.
     """
     from tinycv import blas  # in our process alone, which times nothing
+
     kernel, _ = blas.choice()
     chosen = {blas.VARIABLE: kernel} if kernel and not contender.name.startswith(OUTSIDERS) else {}
     return chosen | contender.env
@@ -130,36 +140,48 @@ def serve(pipe: Any, contender: Contender) -> None:
         nonlocal make
         make = partial(function, *args)
 
-    answers = {"results": lambda: {name: thinned(array_of(value)) for name, value in work().items()},
-               "turn": lambda effort: turn(work, effort), "pace": lambda: pace(work), "about": about, "take": take,
-               "memory": lambda: peak(make), "apart": lambda: apart(make()), "apart again": lambda: apart(work)}
+    answers = {
+        "results": lambda: {name: thinned(array_of(value)) for name, value in work().items()},
+        "turn": lambda effort: turn(work, effort),
+        "pace": lambda: pace(work),
+        "about": about,
+        "take": take,
+        "memory": lambda: peak(make),
+        "apart": lambda: apart(make()),
+        "apart again": lambda: apart(work),
+    }
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                if what in ("take", "memory", "apart"):             # these make their own
+                if what in ("take", "memory", "apart"):  # these make their own
                     work = None
                     forget()
                 elif work is None:
                     work = make()
                 pipe.send((answers[what](*args), None))
-            except Exception as error:                          # of any kind: it is the contender's, not ours
+            # of any kind: it is the contender's, not ours
+            except Exception as error:
                 pipe.send((None, f"{type(error).__name__}: {error}"))
 
 
 def thinned(array: np.ndarray) -> np.ndarray:
-    """Every so manieth entry of a large array: to send all gradients of a large network takes longer than its step."""
-    return array.reshape(-1)[::array.size // MOST] if array.size >= 2 * MOST else array
+    """Every so manieth entry of a large array: to send all gradients of a large network takes
+    longer than its step."""
+    return array.reshape(-1)[:: array.size // MOST] if array.size >= 2 * MOST else array
 
 
 def turn(work: Work, effort: Effort) -> list[float]:
-    """Seconds a call: ``effort.samples`` samples, after a warm-up that also tells how many calls a sample needs.
+    """Seconds a call: ``effort.samples`` samples, after a warm-up that also tells how many calls a
+    sample needs.
 
     A device is waited for at the end of a sample, as nothing waits between the steps of a training.
     """
     queue, wait = getattr(work, "queue", work), getattr(work, "wait", lambda: None)
     calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < effort.warm or calls < min(2, effort.samples):
+    while (elapsed := time.perf_counter() - started) < effort.warm or calls < min(
+        2, effort.samples
+    ):
         queue()
         wait()
         calls += 1
@@ -181,7 +203,8 @@ def pace(work: Work) -> float:
 
 
 def interleaved(workers: list[Worker], effort: Effort) -> dict[str, np.ndarray]:
-    """Seconds a call, (rounds, samples), of each worker; fewer samples where a turn would take more than ``longest``."""
+    """Seconds a call, (rounds, samples), of each worker; fewer samples where a turn would take more
+    than ``longest``."""
     efforts = {worker.name: effort for worker in workers}
     if effort.longest < float("inf"):
         for worker in workers:

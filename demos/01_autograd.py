@@ -1,9 +1,9 @@
 """01 · What is a derivative, to a program?          python demos/01_autograd.py          under 1 s on two cores
 
-A coin shows heads in 3 of 10 throws. How surprised are we by a throw, if we believe in heads with the chance
-sigmoid(x)? By f(x) = softplus(x) - 0.3 x on average (in nats), and f has its minimum where sigmoid(x) = 0.3:
-at x = log(0.3 / 0.7) = -0.8473. The program finds it without ever being told a derivative.
-Read first: tinycv/engine/tensor.py, then walk.py.
+A coin shows heads in 3 of 10 throws. How surprised are we by a throw, if we believe in heads with
+the chance sigmoid(x)? By f(x) = softplus(x) - 0.3 x on average (in nats), and f has its minimum
+where sigmoid(x) = 0.3: at x = log(0.3 / 0.7) = -0.8473. The program finds it without ever being
+told a derivative. Read first: tinycv/engine/tensor.py, then walk.py.
 """
 
 import math
@@ -26,7 +26,9 @@ def f(x):
 
 x = tinycv.tensor(2.0, dtype="float64", device=show.device, requires_grad=True)
 y = f(x)
-figure = draw.figure("An autograd engine records what runs, walks back for slopes, and follows them down", 11, 4.6)
+figure = draw.figure(
+    "An autograd engine records what runs, walks back for slopes, and follows them down", 11, 4.6
+)
 left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
 draw.graph(left, y, {"x": x})
 left.set_title("the graph recorded by  softplus(x) - 0.3 * x", fontsize=11)
@@ -38,7 +40,8 @@ show.measured("f(2)", y.item(), "log(1 + e^2) - 0.6 = 1.526928")
 show.measured("f'(2)", slope.item(), "sigmoid(2) - 0.3 = 0.580797")
 show.measured("f''(2)", bend.item(), "sigmoid(2) (1 - sigmoid(2)) = 0.104994")
 
-# %% descend: step against the slope; with the second derivative too (Newton), each step knows how far to go
+# %% descend: step against the slope; with the second derivative too (Newton), each step knows how
+# far to go
 path = []
 for _ in range(40):
     path.append((x.item(), f(x).item()))
@@ -56,17 +59,39 @@ for _ in range(4):
         w -= slope / bend
     newton.append(w.item())
 
-show.measured("x after 40 steps downhill", x.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.6f} +- 1e-3")
-show.measured("w after 4 Newton steps", w.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.12f} +- 1e-9")
+show.measured(
+    "x after 40 steps downhill", x.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.6f} +- 1e-3"
+)
+show.measured(
+    "w after 4 Newton steps", w.item(), f"log(0.3/0.7) = {truth:.6f}", f"{truth:.12f} +- 1e-9"
+)
 
 # %% draw
 grid = np.linspace(-3.2, 2.6, 200)
 values = f(tinycv.tensor(grid)).numpy()
-draw.curves(right, {"f(x) = softplus(x) - 0.3 x": (grid, values)}, "x (we believe in heads with chance sigmoid(x))",
-            "surprise a throw, nats")
-right.plot(*zip(*path, strict=True), "o-", color=draw.LINES[3], markersize=4, linewidth=0.8, label="downhill, 40 steps")
-right.plot(newton, f(tinycv.tensor(newton, dtype="float64")).numpy(), "s", color=draw.LINES[2], markersize=6,
-           label="Newton, 4 steps", zorder=3)
+draw.curves(
+    right,
+    {"f(x) = softplus(x) - 0.3 x": (grid, values)},
+    "x (we believe in heads with chance sigmoid(x))",
+    "surprise a throw, nats",
+)
+right.plot(
+    *zip(*path, strict=True),
+    "o-",
+    color=draw.LINES[3],
+    markersize=4,
+    linewidth=0.8,
+    label="downhill, 40 steps",
+)
+right.plot(
+    newton,
+    f(tinycv.tensor(newton, dtype="float64")).numpy(),
+    "s",
+    color=draw.LINES[2],
+    markersize=6,
+    label="Newton, 4 steps",
+    zorder=3,
+)
 right.axvline(truth, color=draw.BAD, linewidth=0.9, linestyle="--", label="log(0.3 / 0.7)")
 right.set_ylim(0.55, 2.25)
 right.legend(frameon=False, fontsize=9, loc="upper right")

@@ -1,9 +1,11 @@
-"""09 · Can a GAN learn to write digits?          python demos/09_gan_digits.py          9 min on two cores
+"""09 · Can a GAN learn to write digits?          python demos/09_gan_digits.py   9 min on two cores
 
-A generator of convolutions learns to write from 4,000 real digits. The picture shows the same 16 noises over training, walks
-from one noise to another, and for some of its digits the most similar real ones: it has not copied them. A judge, trained
-on the real digits, says how far the written ones are from them. --full stacks three digits: 1,000 kinds, how many are found?
-Read first: nn/conv.py, adversarial/networks.py.   Radford et al. 2016 (DCGAN); Goodfellow et al. 2014.
+A generator of convolutions learns to write from 4,000 real digits. The picture shows the same 16
+noises over training, walks from one noise to another, and for some of its digits the most similar
+real ones: it has not copied them. A judge, trained on the real digits, says how far the written
+ones are from them. --full stacks three digits: 1,000 kinds, how many are found?
+Read first: nn/conv.py, adversarial/networks.py.
+Radford et al. 2016 (DCGAN); Goodfellow et al. 2014.
 """
 
 import numpy as np
@@ -21,65 +23,115 @@ from tinycv.show.metrics import kernel_distance, precision_recall, reverse_kl, s
 show = Demo("09_gan_digits", __doc__)
 rng = np.random.default_rng(show.seed)
 x, y, test, _ = mnist_5k(seed=show.seed)
-x, y, test = x[:(few := show.choose(256, 4000))], y[:few], test[:few]
-judge = judge_of(x, y, epochs=show.choose(1, 8))            # half a minute the first time
+x, y, test = x[: (few := show.choose(256, 4000))], y[:few], test[:few]
+judge = judge_of(x, y, epochs=show.choose(1, 8))  # half a minute the first time
 
-# %% the game: a DCGAN, the non-saturating loss, rates that fall to 0, and an average of the generator
+# %% the game: a DCGAN, the non-saturating loss, rates that fall to 0, and an average of the
+# generator
 
 
 def write(generator, z):
     """Images (N, C, S, S) as NumPy arrays, from noise (N, latent)."""
     generator.eval()
     with tinycv.no_grad():
-        parts = [generator(tinycv.Tensor(part, device=show.device)).numpy() for part in np.array_split(z, -(-len(z) // 250))]
+        parts = [
+            generator(tinycv.Tensor(part, device=show.device)).numpy()
+            for part in np.array_split(z, -(-len(z) // 250))
+        ]
     return np.concatenate(parts)
 
 
 def play(loader, side, channels, width, epochs, looks, see):
-    """The averaged generator and the history; see(generator) gives figures by name, ``looks`` times."""
+    """The averaged generator and the history; see(generator) gives figures by name, ``looks``
+    times."""
     tinycv.manual_seed(show.seed)
     generator = DCGANGenerator(side, 64, channels, width)
     discriminator = DCGANDiscriminator(side, channels, width)
-    ema, adams = EMA(generator, 0.99), [Adam(s.parameters(), 1e-3, (0.0, 0.9)) for s in (generator, discriminator)]
-    history = fit_gan(generator, discriminator, *adams, loader, epochs, ema=ema, seed=show.seed,
-                      schedule=warmup_linear(epochs * len(loader)), evaluate=see,
-                      evaluate_every=max(1, epochs // looks), device=show.device)
+    ema, adams = (
+        EMA(generator, 0.99),
+        [Adam(s.parameters(), 1e-3, (0.0, 0.9)) for s in (generator, discriminator)],
+    )
+    history = fit_gan(
+        generator,
+        discriminator,
+        *adams,
+        loader,
+        epochs,
+        ema=ema,
+        seed=show.seed,
+        schedule=warmup_linear(epochs * len(loader)),
+        evaluate=see,
+        evaluate_every=max(1, epochs // looks),
+        device=show.device,
+    )
     generator.load_state_dict(ema.state_dict())
     return generator, history
 
 
 # %% 28 x 28 digits: the same noises, looked at again and again
-same, many = rng.normal(size=(16, 64)).astype(np.float32), rng.normal(size=(len(x), 64)).astype(np.float32)
+same, many = (
+    rng.normal(size=(16, 64)).astype(np.float32),
+    rng.normal(size=(len(x), 64)).astype(np.float32),
+)
 scenes = []
 
 
 def see(generator):
     written = write(generator, many)
     scenes.append(write(generator, same))
-    precision, recall = precision_recall(judge.features(test), judge.features(written[:len(test)]))
-    return {"frechet multiple": judge.frechet_multiple(written, x, test), "precision": precision, "recall": recall}
+    precision, recall = precision_recall(judge.features(test), judge.features(written[: len(test)]))
+    return {
+        "frechet multiple": judge.frechet_multiple(written, x, test),
+        "precision": precision,
+        "recall": recall,
+    }
 
 
 loader = DataLoader(x, batch_size=64, drop_last=True, seed=show.seed)
-generator, history = play(loader, 28, 1, show.choose(4, 32), show.choose(2, 60), show.choose(2, 6), see)
+generator, history = play(
+    loader, 28, 1, show.choose(4, 32), show.choose(2, 60), show.choose(2, 6), see
+)
 written, end, seconds = write(generator, many), history.metrics[-1], history.seconds
-show.measured("Frechet distance to held-out digits, as a multiple of the training digits'", end["frechet multiple"],
-              "1: as good as real ones; in our judge's features, so no paper has this scale", "lower is better")
-show.measured("precision: written digits that look real (k = 3)", end["precision"], "real digits: see below")
+show.measured(
+    "Frechet distance to held-out digits, as a multiple of the training digits'",
+    end["frechet multiple"],
+    "1: as good as real ones; in our judge's features, so no paper has this scale",
+    "lower is better",
+)
+show.measured(
+    "precision: written digits that look real (k = 3)", end["precision"], "real digits: see below"
+)
 show.measured("recall: real digits that could have been written", end["recall"])
-real = precision_recall(judge.features(test), judge.features(x[:len(test)]))
+real = precision_recall(judge.features(test), judge.features(x[: len(test)]))
 show.measured("precision and recall of real digits that the judge learned from", list(real))
-show.measured("kernel distance, and that of the training digits", [
-    kernel_distance(judge.features(written[:len(test)]), judge.features(test)),
-    kernel_distance(judge.features(x[:len(test)]), judge.features(test))])
+show.measured(
+    "kernel distance, and that of the training digits",
+    [
+        kernel_distance(judge.features(written[: len(test)]), judge.features(test)),
+        kernel_distance(judge.features(x[: len(test)]), judge.features(test)),
+    ],
+)
 show.measured("seconds to train, with the looks", seconds)
 
-# %% does it copy? the nearest real digit of a written one, and, as a measure, of a held-out real one
-flat, made, held = (a.reshape(len(a), -1).astype(np.float64) for a in (x, written[:len(test)], test))
-gaps, nearest = squared_distances(made, flat), squared_distances(made[:10], flat).argsort(axis=1)[:, :3]
-show.measured("distance to the nearest training digit, in pixels' brightness: written, held-out real (medians)", [
-    float(np.median(gaps.min(axis=1)) ** 0.5), float(np.median(squared_distances(held, flat).min(axis=1)) ** 0.5)],
-    "", "written ones no nearer than real ones")
+# %% does it copy? the nearest real digit of a written one, and, as a measure, of a held-out real
+# one
+flat, made, held = (
+    a.reshape(len(a), -1).astype(np.float64) for a in (x, written[: len(test)], test)
+)
+gaps, nearest = (
+    squared_distances(made, flat),
+    squared_distances(made[:10], flat).argsort(axis=1)[:, :3],
+)
+show.measured(
+    "distance to the nearest training digit, in pixels' brightness: written, held-out real "
+    "(medians)",
+    [
+        float(np.median(gaps.min(axis=1)) ** 0.5),
+        float(np.median(squared_distances(held, flat).min(axis=1)) ** 0.5),
+    ],
+    "",
+    "written ones no nearer than real ones",
+)
 
 # %% --full: three digits stacked as colours, 14 x 14: how many of 1,000 kinds are found?
 if show.full:
@@ -91,23 +143,64 @@ if show.full:
     numbers = reader.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3) @ np.array([100, 10, 1])
     counts = np.bincount(numbers, minlength=1000)
     paper = "PacGAN table 2, 28 x 28 or larger: DCGAN 78.9, PacDCGAN2 1000"
-    show.measured("stacked digits, 14 x 14: kinds found of 1,000, in 25,600", (counts > 0).sum(), paper, ">= 900")
-    show.measured("stacked digits, 14 x 14: reverse KL, nats", reverse_kl(counts), "the same: 4.50, 0.06", "<= 0.5")
+    show.measured(
+        "stacked digits, 14 x 14: kinds found of 1,000, in 25,600",
+        (counts > 0).sum(),
+        paper,
+        ">= 900",
+    )
+    show.measured(
+        "stacked digits, 14 x 14: reverse KL, nats",
+        reverse_kl(counts),
+        "the same: 4.50, 0.06",
+        "<= 0.5",
+    )
     show.measured("stacked digits: seconds to train", last.seconds)
 
 # %% draw
-figure = draw.figure(f"After {seconds:.0f} s of learning, the Frechet distance (a squared one) of written digits to unseen "
-                     f"ones is {end['frechet multiple']:.1f} times that of real ones", 13, 8)
+figure = draw.figure(
+    f"After {seconds:.0f} s of learning, the Frechet distance (a squared one) of written digits to "
+    f"unseen ones is {end['frechet multiple']:.1f} times that of real ones",
+    13,
+    8,
+)
 left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1))
 upper, lower = left.subplots(2, 1, height_ratios=(len(scenes), 4))
-draw.tiles(upper, np.concatenate([scene[:14] for scene in scenes]), 14, "the same noises over training, the last look below")
+draw.tiles(
+    upper,
+    np.concatenate([scene[:14] for scene in scenes]),
+    14,
+    "the same noises over training, the last look below",
+)
 share = np.linspace(0, 1, 14, dtype=np.float32)[:, None]
-walks = np.concatenate([(1 - share) * a + share * b for a, b in zip(same[:4], same[4:8], strict=True)])
-draw.tiles(lower, write(generator, walks), 14, "walks from one noise (left) to another (right), in equal steps")
+walks = np.concatenate(
+    [(1 - share) * a + share * b for a, b in zip(same[:4], same[4:8], strict=True)]
+)
+draw.tiles(
+    lower,
+    write(generator, walks),
+    14,
+    "walks from one noise (left) to another (right), in equal steps",
+)
 top, bottom = right.subfigures(2, 1, height_ratios=(1.5, 1))
 pairs = [image for i in range(10) for image in (written[i], *x[nearest[i]])]
-draw.tiles(top.subplots(), pairs, 8, "columns 1 and 5: written; beside it, the three nearest real digits: akin, not copied")
-for ax, names in zip(bottom.subplots(1, 2), (["frechet multiple"], ["precision", "recall"]), strict=True):
-    draw.curves(ax, {name: ([m["epoch"] for m in history.metrics], [m[name] for m in history.metrics]) for name in names},
-                "epoch", "Frechet distance, in multiples of real" if len(names) == 1 else "share", log=len(names) == 1)
+draw.tiles(
+    top.subplots(),
+    pairs,
+    8,
+    "columns 1 and 5: written; beside it, the three nearest real digits: akin, not copied",
+)
+for ax, names in zip(
+    bottom.subplots(1, 2), (["frechet multiple"], ["precision", "recall"]), strict=True
+):
+    draw.curves(
+        ax,
+        {
+            name: ([m["epoch"] for m in history.metrics], [m[name] for m in history.metrics])
+            for name in names
+        },
+        "epoch",
+        "Frechet distance, in multiples of real" if len(names) == 1 else "share",
+        log=len(names) == 1,
+    )
 show.finish(figure)

@@ -20,12 +20,26 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         print("\n".join(first_line(path) for path in DEMOS) + "\n\n" + __doc__)
         return 0
-    chosen = [p for p in DEMOS if arguments[0] == "all" or p.stem.split("_")[0] == arguments[0] or p.stem == arguments[0]]
+    chosen = [
+        p
+        for p in DEMOS
+        if arguments[0] == "all" or p.stem.split("_")[0] == arguments[0] or p.stem == arguments[0]
+    ]
     if not chosen:
-        print(f"no demo is called {arguments[0]!r}; there are: {', '.join(p.stem for p in DEMOS)}", file=sys.stderr)
+        print(
+            f"no demo is called {arguments[0]!r}; there are: {', '.join(p.stem for p in DEMOS)}",
+            file=sys.stderr,
+        )
         return 2
-    failed = [p.stem for p in chosen if subprocess.run([sys.executable, str(p), *arguments[1:]]).returncode]
-    print(f"{len(chosen) - len(failed)} of {len(chosen)} demos ran" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    failed = [
+        p.stem
+        for p in chosen
+        if subprocess.run([sys.executable, str(p), *arguments[1:]]).returncode
+    ]
+    print(
+        f"{len(chosen) - len(failed)} of {len(chosen)} demos ran"
+        + (f"; failed: {', '.join(failed)}" if failed else "")
+    )
     return 1 if failed else 0
 
 

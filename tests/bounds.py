@@ -1,10 +1,13 @@
-"""How far the bounds of the statistical tests are from what they bound: ``python tests/bounds.py --seeds 5 [files]``.
+"""How far the bounds of the statistical tests are from what they bound:
+``python tests/bounds.py --seeds 5 [files]``.
 
-Runs them under each BLAS kernel of OpenBLAS that is named, with one thread and with two, from each seed, and prints for each
-assertion the mean, the standard deviation, and the extremes of the numbers in it. A bound should be five standard deviations
-away from the mean (a plain share of wrong answers, near 0, has a long tail: look at the extremes there). pytest tells this
-plugin of each comparison, passed or failed, with the numbers written out.
+Runs them under each BLAS kernel of OpenBLAS that is named, with one thread and with two, from each
+seed, and prints for each assertion the mean, the standard deviation, and the extremes of the
+numbers in it. A bound should be five standard deviations away from the mean (a plain share of wrong
+answers, near 0, has a long tail: look at the extremes there). pytest tells this plugin of each
+comparison, passed or failed, with the numbers written out.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -39,7 +42,9 @@ def pytest_runtest_makereport(item, call):
     if call.excinfo is not None and call.excinfo.errisinstance(AssertionError):
         entry = call.excinfo.traceback[-1]
         statement = str(entry.statement).strip()
-        FOUND.append([item.nodeid, entry.lineno + 1, statement, numbers(str(call.excinfo.value)), "failed"])
+        FOUND.append(
+            [item.nodeid, entry.lineno + 1, statement, numbers(str(call.excinfo.value)), "failed"]
+        )
 
 
 def pytest_sessionfinish(session):
@@ -48,38 +53,73 @@ def pytest_sessionfinish(session):
 
 
 def run(kernel: str, threads: int, seed: int, extra: list[str]) -> list:
-    """The assertions of one run. Rewritten modules are kept apart, since these tell of assertions that pass."""
+    """The assertions of one run. Rewritten modules are kept apart, since these tell of assertions
+    that pass."""
     with tempfile.TemporaryDirectory() as room:
-        names = {"TINYCV_TEST_SEED": seed, "OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads,
-                 "TINYCV_BOUNDS": f"{room}/found.json", "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/tinycv-bounds",
-                 "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-        subprocess.run([sys.executable, "-m", "pytest", "-m", "statistical", "-p", "bounds", "-p", "no:cacheprovider",
-                        "-o", "enable_assertion_pass_hook=true", *(extra or [str(HERE)])],
-                       env=os.environ | {k: str(v) for k, v in names.items()}, stdout=subprocess.DEVNULL, check=False)
+        names = {
+            "TINYCV_TEST_SEED": seed,
+            "OPENBLAS_CORETYPE": kernel,
+            "OPENBLAS_NUM_THREADS": threads,
+            "TINYCV_BOUNDS": f"{room}/found.json",
+            "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/tinycv-bounds",
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        }
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-m",
+                "statistical",
+                "-p",
+                "bounds",
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                "enable_assertion_pass_hook=true",
+                *(extra or [str(HERE)]),
+            ],
+            env=os.environ | {k: str(v) for k, v in names.items()},
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
         return json.loads(Path(room, "found.json").read_text())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kernels", default="Prescott,Sandybridge,Haswell,Zen")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seeds", type=int, default=5)
     options, extra = parser.parse_known_args()
     rows = defaultdict(list)
-    runs = itertools.product(options.kernels.split(","), map(int, options.threads.split(",")), range(options.seeds))
+    runs = itertools.product(
+        options.kernels.split(","), map(int, options.threads.split(",")), range(options.seeds)
+    )
     for kernel, threads, seed in runs:
-        turns: Counter = Counter()                                      # an assertion in a loop: a row for each turn
+        # an assertion in a loop: a row for each turn
+        turns: Counter = Counter()
         for node, line, text, values, *failed in run(kernel, threads, seed, extra):
             turns[node, line] += 1
             rows[node, line, turns[node, line], text].append(values)
             if failed:
-                print(f"failed: {node}:{line} {text} {values} ({kernel}, threads {threads}, seed {seed})", flush=True)
+                print(
+                    f"failed: {node}:{line} {text} {values} ({kernel}, threads {threads}, seed "
+                    f"{seed})",
+                    flush=True,
+                )
     for (node, line, turn, text), values in rows.items():
         print(f"{node}:{line} ({turn})  {text}")
         for column in itertools.zip_longest(*values):
             v = np.array([x for x in column if x is not None])
-            if v.std() > 1e-9 * abs(v.mean()):                                                  # a bound does not vary
-                print(f"    n {len(v)}  mean {v.mean():.5g}  sd {v.std():.3g}  from {v.min():.5g} to {v.max():.5g}")
+            # a bound does not vary
+            if v.std() > 1e-9 * abs(v.mean()):
+                print(
+                    f"    n {len(v)}  mean {v.mean():.5g}  sd {v.std():.3g}  from {v.min():.5g} to "
+                    f"{v.max():.5g}"
+                )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Every test starts from one seed. ``device``: a test that takes it runs on the CPU, and on a GPU or CuPy's strict double.
-Never skipped."""
+"""Every test starts from one seed. ``device``: a test that takes it runs on the CPU, and on a GPU
+or CuPy's strict double. Never skipped."""
+
 from __future__ import annotations
 
 import signal
@@ -11,15 +12,17 @@ from seeds import SEED
 
 from tinycv.engine import backend
 
-signal.signal(signal.SIGINT, signal.default_int_handler)      # a shell may start background jobs with Ctrl-C ignored
+# a shell may start background jobs with Ctrl-C ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_GPU = backend.gpu_problem() is None
-STARTS: dict = {}                              # of the generators of modules
+STARTS: dict = {}  # of the generators of modules
 
 
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
-    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another, whatever ran before.
+    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another,
+    whatever ran before.
 
     A module's own RNG starts for each test where it stood after the import.
     """
@@ -45,7 +48,7 @@ def cp(double: object) -> object:
 
 @pytest.fixture(params=["cpu", "gpu"])
 def device(request: pytest.FixtureRequest) -> str:
-    """"cpu", then "gpu:0"."""
+    """ "cpu", then "gpu:0"."""
     if request.param == "cpu":
         return "cpu"
     if not REAL_GPU:

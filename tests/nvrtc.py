@@ -2,9 +2,10 @@
 
     pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime;   python tests/nvrtc.py
 
-Not a test of the suite, which needs neither wheel: g++ reads the same texts there (cupy_double/raw.py), but knows headers
-of C that NVRTC does not.
+Not a test of the suite, which needs neither wheel: g++ reads the same texts there
+(cupy_double/raw.py), but knows headers of C that NVRTC does not.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -17,7 +18,7 @@ from cupy_backends.cuda.libs import nvrtc
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tinycv.gpu import cuda  # noqa: E402
+from tinycv.gpu import cuda
 
 INCLUDE = Path(cupy.__file__).parents[1] / "nvidia" / "cu13" / "include"
 
@@ -35,5 +36,10 @@ def compiled(code: str) -> int:
 for file in sorted((ROOT / "tinycv/gpu").glob("*.py")):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     kernels = getattr(importlib.import_module(name), "kernels", {})
-    for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:       # a text for each width
-        print(name, label, *(f"{char}: {compiled(cuda.text(each.source, char)):,} B" for char in cuda.TYPES))
+    # a text for each width
+    for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:
+        print(
+            name,
+            label,
+            *(f"{char}: {compiled(cuda.text(each.source, char)):,} B" for char in cuda.TYPES),
+        )

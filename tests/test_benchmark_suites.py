@@ -1,4 +1,6 @@
-"""The suites models, scale and backends: their contenders do the same work, and its cost is counted right."""
+"""The suites models, scale and backends: their contenders do the same work, and its cost is counted
+right."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -14,7 +16,8 @@ import pytest
 from cupy_double import blas, counting
 from near import near
 
-sys.path.insert(0, str(Path(__file__).parent.parent))       # benchmarks is no part of the installed package
+# benchmarks is no part of the installed package
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import __main__ as command
 from benchmarks import (
@@ -57,7 +60,8 @@ def test_the_contenders_of_every_tiny_row_agree(row):
 
 
 def numbers(value):
-    return np.array(value.detach().numpy() if hasattr(value, "detach") else value)      # a copy: steps change in place
+    # a copy: steps change in place
+    return np.array(value.detach().numpy() if hasattr(value, "detach") else value)
 
 
 def test_a_row_says_why_a_contender_is_missing(monkeypatch):
@@ -71,14 +75,25 @@ def test_a_row_says_why_a_contender_is_missing(monkeypatch):
 def test_without_a_gpu_its_contenders_say_so():
     from benchmarks.device import torch_problem
     from tinycv.engine.backend import gpu_problem
+
     reasons = {"CuPy": str(gpu_problem() or ""), "PyTorch on the GPU": torch_problem()}
     for row in backends.rows(True):
-        assert [c.name for c in row.contenders] [:4] == ["NumPy", "CuPy", "PyTorch", "PyTorch on the GPU"]
+        assert [c.name for c in row.contenders][:4] == [
+            "NumPy",
+            "CuPy",
+            "PyTorch",
+            "PyTorch on the GPU",
+        ]
         assert reasons.items() <= {c.name: c.missing for c in row.contenders if c.on_device}.items()
 
 
-@pytest.mark.parametrize("make", [partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
-                                  partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(contenders.by_tinycv, models.TINY["tiny ViT"], True, False, "gpu:0"),
+        partial(backends.chain, "matrix product", 8, "tinycv", "gpu:0"),
+    ],
+)
 def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
     found = device.apart(make())
     assert {"first_s", "host_s", "device_s", "transfer_s", "end_to_end_s", "memory"} == set(found)
@@ -87,11 +102,19 @@ def test_what_a_figure_of_a_gpu_hides_is_told_apart(double, make):
 
 
 def test_end_to_end_has_the_copying_and_the_work_in_it():
-    """By sleeps, which are never shorter than they say: medians of two timings would be a matter of luck."""
-    work = device.Waited(lambda: time.sleep(0.02) or {"y": np.zeros(1)}, lambda: time.sleep(0.01), lambda: None,
-                         lambda call: (call() and 0.02, 0.02), lambda: 5)
+    """By sleeps, which are never shorter than they say: medians of two timings would be a matter of
+    luck."""
+    work = device.Waited(
+        lambda: time.sleep(0.02) or {"y": np.zeros(1)},
+        lambda: time.sleep(0.01),
+        lambda: None,
+        lambda call: (call() and 0.02, 0.02),
+        lambda: 5,
+    )
     found = device.apart(work)
-    assert found["end_to_end_s"] >= 0.03 and found["transfer_s"] >= 0.01 and found["first_s"] >= 0.02
+    assert (
+        found["end_to_end_s"] >= 0.03 and found["transfer_s"] >= 0.01 and found["first_s"] >= 0.02
+    )
     assert found["memory"]["bytes"] == 5
 
 
@@ -104,8 +127,12 @@ def test_a_work_on_a_gpu_is_waited_for_and_its_queue_is_not(double):
 
 
 def test_a_record_of_the_double_is_not_published(tmp_path, capsys):
-    record = {"suite": "backends", "quick": False, "rows": [],
-              "environment": {"gpu": {"usable": True, "names": ["strict double of a GPU"]}}}
+    record = {
+        "suite": "backends",
+        "quick": False,
+        "rows": [],
+        "environment": {"gpu": {"usable": True, "names": ["strict double of a GPU"]}},
+    }
     (tmp_path / "double.json").write_text(json.dumps(record))
     assert command.main(["report", str(tmp_path / "double.json")]) == 2
     assert "times mean nothing" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
@@ -127,9 +154,16 @@ CARD = "gpu_strict_double_of_a_GPU.json"
 
 
 def visited(monkeypatch, tmp_path, parts, **options):
-    """(code, record) of a session whose parts are these functions of the seconds that they may take."""
-    monkeypatch.setattr(session, "PARTS", {name: (lambda visit, seconds, part=part: part(seconds), 10.0)
-                                           for name, part in parts.items()})
+    """(code, record) of a session whose parts are these functions of the seconds that they may
+    take."""
+    monkeypatch.setattr(
+        session,
+        "PARTS",
+        {
+            name: (lambda visit, seconds, part=part: part(seconds), 10.0)
+            for name, part in parts.items()
+        },
+    )
     code = session.session(tmp_path, **options)
     return code, json.loads((tmp_path / CARD).read_text())
 
@@ -137,20 +171,31 @@ def visited(monkeypatch, tmp_path, parts, **options):
 PASSED = {"failed": False, "output": "12 passed"}
 
 
-@pytest.mark.parametrize("found, code", [
-    (PASSED, 0), (PASSED | {"failed": True}, 1), ({"measured": 1, "refused": ["a"]}, 1)])
-def test_a_session_names_its_file_after_the_gpu_and_keeps_every_part(double, monkeypatch, tmp_path, found, code):
-    ended, record = visited(monkeypatch, tmp_path, {"tests": lambda _: found, "graphs": lambda _: {"x": 1}})
+@pytest.mark.parametrize(
+    "found, code",
+    [(PASSED, 0), (PASSED | {"failed": True}, 1), ({"measured": 1, "refused": ["a"]}, 1)],
+)
+def test_a_session_names_its_file_after_the_gpu_and_keeps_every_part(
+    double, monkeypatch, tmp_path, found, code
+):
+    ended, record = visited(
+        monkeypatch, tmp_path, {"tests": lambda _: found, "graphs": lambda _: {"x": 1}}
+    )
     assert ended == code and record["rows"] == [] and record["left_out"] == []
-    assert {name: {k: v for k, v in part.items() if k != "took_s"} for name, part in record["parts"].items()} == {
-        "tests": found, "graphs": {"x": 1}}
+    assert {
+        name: {k: v for k, v in part.items() if k != "took_s"}
+        for name, part in record["parts"].items()
+    } == {"tests": found, "graphs": {"x": 1}}
     assert record["judged"] == session.judged({}) and record["sources"] == session.sources()
 
 
 @pytest.mark.parametrize("place", range(2))
-def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(double, monkeypatch, tmp_path, place):
+def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(
+    double, monkeypatch, tmp_path, place
+):
     def fails(_):
         raise OSError("the disk is full")
+
     parts = [lambda _: PASSED, lambda _: {"x": 1}]
     parts[place] = fails
     code, record = visited(monkeypatch, tmp_path, {"tests": parts[0], "graphs": parts[1]})
@@ -159,7 +204,9 @@ def test_a_part_that_fails_leaves_its_error_and_the_others_their_chance(double, 
     assert "error" not in record["parts"][names[1 - place]]
 
 
-def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(double, monkeypatch, tmp_path):
+def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(
+    double, monkeypatch, tmp_path
+):
     given, clock = [], [100.0]
     monkeypatch.setattr(session.time, "monotonic", lambda: clock[0])
 
@@ -167,6 +214,7 @@ def test_a_part_gets_what_is_left_of_the_minutes_and_none_begins_without_time(do
         given.append(seconds)
         clock[0] += 7
         return PASSED
+
     _, record = visited(monkeypatch, tmp_path, dict.fromkeys("abc", part), minutes=16 / 60)
     assert given == [pytest.approx(10), pytest.approx(9)] and record["left_out"] == ["c"]
     given.clear()
@@ -191,13 +239,20 @@ def test_convolution_by_tiles_is_held_against_columns(double):
 
 def test_a_record_has_a_place_before_anything_is_measured(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert session.session(tmp_path / "file") == 2 and "is a file: name a folder" in capsys.readouterr().err
+    assert (
+        session.session(tmp_path / "file") == 2
+        and "is a file: name a folder" in capsys.readouterr().err
+    )
     assert tiles.main(tmp_path) == 2 and "is a folder: name a file" in capsys.readouterr().err
 
 
 def test_without_a_gpu_no_tiles_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(backend, "gpu_problem", lambda: "no driver")
-    assert tiles.main(tmp_path / "a.json") == 2 and "no driver" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert (
+        tiles.main(tmp_path / "a.json") == 2
+        and "no driver" in capsys.readouterr().err
+        and not list(tmp_path.iterdir())
+    )
 
 
 def rows_of(visit, rows):
@@ -209,12 +264,19 @@ def test_what_was_measured_with_these_sources_is_not_measured_again(double, monk
 
     def measured(row, effort, processes):
         asked.append(row.name)
-        return {"group": row.group, "name": row.name, "contenders": [], **({"refused": "no"} if row.name == "b" else {})}
+        return {
+            "group": row.group,
+            "name": row.name,
+            "contenders": [],
+            **({"refused": "no"} if row.name == "b" else {}),
+        }
+
     monkeypatch.setattr(session, "measure", measured)
     rows = [measure.Row("g", name, ()) for name in "abc"]
     rows_of(session.Visit(tmp_path, 1), rows[:2])
     rows_of(session.Visit(tmp_path, 1), rows)
-    assert asked == ["a", "b", "b", "c"]                            # what was refused is tried again
+    # what was refused is tried again
+    assert asked == ["a", "b", "b", "c"]
     monkeypatch.setattr(session, "sources", lambda: "other sources")
     rows_of(session.Visit(tmp_path, 1), rows[:1])
     assert asked[-1] == "a"
@@ -228,43 +290,87 @@ def test_rows_that_do_not_begin_in_time_are_named(double, monkeypatch, tmp_path)
 
 
 def test_tests_that_take_too_long_are_stopped_and_tell_what_failed(monkeypatch, tmp_path):
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)              # of whoever runs this test
-    (tmp_path / "test_slow.py").write_text("import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
-                                           "def test_b():\n    time.sleep(60)\n")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # of whoever runs this test
+    (tmp_path / "test_slow.py").write_text(
+        "import time\n\ndef test_a():\n    assert 0, 'the reason'\n\n"
+        "def test_b():\n    time.sleep(60)\n"
+    )
     found = session.pytest_run([str(tmp_path), "-p", "no:xdist"], 10)
     said = found["output"]
-    assert found["failed"] and said.startswith("the tests took more than 10 s") and "the reason" in said
+    assert (
+        found["failed"]
+        and said.startswith("the tests took more than 10 s")
+        and "the reason" in said
+    )
 
 
 def test_a_demo_says_its_figures_and_its_seconds(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "ROOT", tmp_path)
     (tmp_path / "demos").mkdir()
-    (tmp_path / "demos" / "07_x.py").write_text("import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[4])\n"
-                                            "out.mkdir()\nrows = [{'metric': 'm', 'value': 1.5}]\n"
-                                            "(out / '07_x.json').write_text(json.dumps({'seconds': 2, 'rows': rows}))\n")
+    (tmp_path / "demos" / "07_x.py").write_text(
+        "import json, sys\nfrom pathlib import Path\nout = Path(sys.argv[4])\n"
+        "out.mkdir()\nrows = [{'metric': 'm', 'value': 1.5}]\n"
+        "(out / '07_x.json').write_text(json.dumps({'seconds': 2, 'rows': rows}))\n"
+    )
     visit = SimpleNamespace(file=tmp_path / "record.json")
     assert session.demo(visit, "07_x", (), 60) == {"seconds": 2, "figures": {"m": 1.5}}
     assert "No such file" in session.demo(visit, "08_y", (), 60)["error"]
     monkeypatch.setattr(session, "DEMOS", (("07_x", ()), ("07_x", ("--half",))))
     monkeypatch.setattr(session, "NEEDED", {"07_x": ("nowhere_to_be_found",)})
-    assert session.demos(visit, 60)["07_x --half"] == {"missing": "nowhere_to_be_found not installed"}
+    assert session.demos(visit, 60)["07_x --half"] == {
+        "missing": "nowhere_to_be_found not installed"
+    }
 
 
 def test_a_session_judges_steps_by_pytorch_and_products_by_the_roof():
     def row(name, of, ours, theirs, **more):
-        contenders = [{"name": "CuPy", "on_device": True, "median": ours}, {"name": "PyTorch", "ratio": ours / theirs}]
-        return dict(group="reference", name=name, of=of, flops=1e9, dtype="float32", contenders=contenders) | more
-    peaks = [{"library": f"CuPy, {kind}", "threads": "GPU", "gflops": gflops}
-             for kind, gflops in (("float32", 4), ("tf32", 8))]
-    found = session.judged({"environment": {"peaks": {"products": peaks, "copies": []}}, "rows": [
-        row("ViT-Base", "step", 1.0, 2.0), row("LSTM", "step", 4.0, 2.0), row("products", "call", 0.5, 0.5),
-        row("ViT-Base", "step", 1.0, 9.0, dtype="tf32", group="reference, TF32"),
-        {**row("MLP", "step", 1, 9), "group": "MLP"},
-        {"group": "reference", "name": "refused", "of": "step", "contenders": [{"name": "CuPy"}, {"name": "PyTorch"}]}]})
+        contenders = [
+            {"name": "CuPy", "on_device": True, "median": ours},
+            {"name": "PyTorch", "ratio": ours / theirs},
+        ]
+        return (
+            dict(
+                group="reference",
+                name=name,
+                of=of,
+                flops=1e9,
+                dtype="float32",
+                contenders=contenders,
+            )
+            | more
+        )
+
+    peaks = [
+        {"library": f"CuPy, {kind}", "threads": "GPU", "gflops": gflops}
+        for kind, gflops in (("float32", 4), ("tf32", 8))
+    ]
+    found = session.judged(
+        {
+            "environment": {"peaks": {"products": peaks, "copies": []}},
+            "rows": [
+                row("ViT-Base", "step", 1.0, 2.0),
+                row("LSTM", "step", 4.0, 2.0),
+                row("products", "call", 0.5, 0.5),
+                row("ViT-Base", "step", 1.0, 9.0, dtype="tf32", group="reference, TF32"),
+                {**row("MLP", "step", 1, 9), "group": "MLP"},
+                {
+                    "group": "reference",
+                    "name": "refused",
+                    "of": "step",
+                    "contenders": [{"name": "CuPy"}, {"name": "PyTorch"}],
+                },
+            ],
+        }
+    )
     plain, tf32 = found["reference"], found["reference, TF32"]
-    assert plain["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and plain["geometric mean"] == pytest.approx(1)
+    assert plain["step / PyTorch eager's"] == {"ViT-Base": 0.5, "LSTM": 2.0} and plain[
+        "geometric mean"
+    ] == pytest.approx(1)
     assert plain["share of the roof"] == {"ViT-Base": 0.25, "LSTM": 0.0625, "products": 0.5}
-    assert tf32["share of the roof"] == {"ViT-Base": 0.125} and found["reference, float16"]["geometric mean"] is None
+    assert (
+        tf32["share of the roof"] == {"ViT-Base": 0.125}
+        and found["reference, float16"]["geometric mean"] is None
+    )
 
 
 @pytest.mark.parametrize("row", kernels.rows(True), ids=lambda row: row.group)
@@ -272,14 +378,18 @@ def test_a_cuda_kernel_its_array_calls_and_pytorch_do_the_same(double, row):
     ours = [c for c in row.contenders if not c.name.startswith("PyTorch")]
     assert [c.name for c in ours] == ["CUDA kernel", "array calls"]
     results = {c.name: {name: numbers(a) for name, a in c.make(*c.args)().items()} for c in ours}
-    if importlib.util.find_spec("torch"):                           # PyTorch's on its CPU, that is how it calls things
+    # PyTorch's on its CPU, that is how it calls things
+    if importlib.util.find_spec("torch"):
         make = optimisers.by_torch if row.group == "AdamW" else ops.pair_by_torch
-        results["PyTorch"] = {name: numbers(a) for name, a in make(*row.contenders[2].args)().items()}
+        results["PyTorch"] = {
+            name: numbers(a) for name, a in make(*row.contenders[2].args)().items()
+        }
     measure.gate(results, row.rtol)
 
 
 def test_array_calls_take_no_kernel(double):
     from tinycv.engine.fused import PAIRS
+
     x = Tensor(np.ones((2, 3), "float32"), device="gpu")
     with counting() as with_kernel:
         PAIRS["softmax"](x)
@@ -292,18 +402,33 @@ def test_array_calls_take_no_kernel(double):
 
 
 def test_a_profile_names_what_takes_longest():
-    steps = {"LSTM": {"wall_s": 2e-3, "host_s": 1e-3, "busy_s": 1.5e-3, "launches": 12, "kernels": [("gemm", 3.0, 1e-3)]},
-             "ViT": {"error": "OSError"}}
+    steps = {
+        "LSTM": {
+            "wall_s": 2e-3,
+            "host_s": 1e-3,
+            "busy_s": 1.5e-3,
+            "launches": 12,
+            "kernels": [("gemm", 3.0, 1e-3)],
+        },
+        "ViT": {"error": "OSError"},
+    }
     said = profile.lines({"tinycv": steps})
-    assert said[0] == "tinycv, LSTM: wall 2 ms, host 1 ms, kernels 1.5 ms in 12 launches" and "gemm" in said[1]
+    assert (
+        said[0] == "tinycv, LSTM: wall 2 ms, host 1 ms, kernels 1.5 ms in 12 launches"
+        and "gemm" in said[1]
+    )
     assert said[2] == "tinycv, ViT: {'error': 'OSError'}"
 
 
-PRODUCT = "NumPy", (4, 4, 4), 1                 # a Work that starts at once: contenders of this file would import it first
+# a Work that starts at once: contenders of this file would import it first
+PRODUCT = "NumPy", (4, 4, 4), 1
 
 
 def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure():
-    rows = [measure.Row("g", "x", (measure.Contender("a", peaks.product, args),)) for args in (PRODUCT, PRODUCT, ("NumPy",))]
+    rows = [
+        measure.Row("g", "x", (measure.Contender("a", peaks.product, args),))
+        for args in (PRODUCT, PRODUCT, ("NumPy",))
+    ]
     seen = []
     with worker.Processes(patience=60) as processes:
         for row in rows:
@@ -316,13 +441,18 @@ def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure
 def test_a_contender_that_gives_no_answer_is_given_up():
     with worker.Processes(patience=0.5) as processes:
         row = measure.Row("g", "x", (measure.Contender("a", time.sleep, (60,)),))
-        assert measure.measure(row, measure.QUICK, processes)["refused"] == "a gave no answer within 0.5 s"
+        assert (
+            measure.measure(row, measure.QUICK, processes)["refused"]
+            == "a gave no answer within 0.5 s"
+        )
 
 
 def test_where_a_call_takes_long_fewer_samples_are_taken():
     effort = measure.Effort(rounds=2, samples=5, sample=0.001, warm=0.001, settle=0.0, longest=0.5)
-    with worker.Worker(measure.Contender("slow", partial, (time.sleep, 0.2))) as one, worker.Worker(
-            measure.Contender("fast", partial, (time.sleep, 0))) as other:
+    with (
+        worker.Worker(measure.Contender("slow", partial, (time.sleep, 0.2))) as one,
+        worker.Worker(measure.Contender("fast", partial, (time.sleep, 0))) as other,
+    ):
         found = worker.interleaved([one, other], effort)
     assert found["slow"].shape == (2, 1) and found["fast"].shape == (2, 5)
 
@@ -330,20 +460,29 @@ def test_where_a_call_takes_long_fewer_samples_are_taken():
 @pytest.mark.parametrize("device", ["cpu", "gpu:0"])
 def test_the_products_of_a_block_are_its_forward_and_backward(double, device):
     row, task = backends.products_row("tiny ViT", models.TINY["tiny ViT"]), models.TINY["tiny ViT"]
-    assert row.flops * task.layers < task.flops(True)               # the rest: the patches and the head
+    # the rest: the patches and the head
+    assert row.flops * task.layers < task.flops(True)
     found = {name: numbers(a) for name, a in backends.products(task, "tinycv", device)().items()}
     assert found["weights"].shape == (3 * task.width, task.width) and len(found) == 7
-    measure.gate({"cpu": {n: numbers(a) for n, a in backends.products(task, "tinycv", "cpu")().items()}, device: found})
+    measure.gate(
+        {
+            "cpu": {n: numbers(a) for n, a in backends.products(task, "tinycv", "cpu")().items()},
+            device: found,
+        }
+    )
 
 
 def test_a_step_in_halves_is_near_to_one_in_float32(double):
     task = models.TINY["tiny ViT"]
-    losses = [numbers(contenders.by_tinycv(task, True, device=device, half=half)()["loss"])
-              for device, half in (("cpu", False), ("cpu", True), ("gpu:0", True))]
+    losses = [
+        numbers(contenders.by_tinycv(task, True, device=device, half=half)()["loss"])
+        for device, half in (("cpu", False), ("cpu", True), ("gpu:0", True))
+    ]
     assert len({float(loss) for loss in losses}) > 1 and np.allclose(losses, losses[0], rtol=5e-3)
 
 
 # ── captured steps ───────────────────────────────────────────────────────────────────────────────
+
 
 def not_captured(why):
     found = capture.captured()
@@ -362,13 +501,18 @@ def test_on_the_double_no_capture_is_measured(double):
 
 def sgemm(handle, turn_a, turn_b, m, n, k, alpha, a, down_a, b, down_b, beta, c, down_c):
     """cublasSgemm_v2 on the host, as ctypes hands it over."""
-    left, right = (blas.columns(x.value, 0, *shape, 0, 1) for x, shape in ((a, (m, k, down_a)), (b, (k, n, down_b))))
+    left, right = (
+        blas.columns(x.value, 0, *shape, 0, 1)
+        for x, shape in ((a, (m, k, down_a)), (b, (k, n, down_b)))
+    )
     blas.columns(c.value, 0, m, n, down_c, 0, 1)[...] = alpha._obj.value * left @ right
     assert (turn_a, turn_b, beta._obj.value) == (0, 0, 0)
     return 0
 
 
-CUBLAS = SimpleNamespace(cublasSetStream_v2=lambda *_: 0, cublasSetWorkspace_v2=lambda *_: 0, cublasSgemm_v2=sgemm)
+CUBLAS = SimpleNamespace(
+    cublasSetStream_v2=lambda *_: 0, cublasSetWorkspace_v2=lambda *_: 0, cublasSgemm_v2=sgemm
+)
 
 
 @pytest.mark.parametrize("name", capture.attempts())
@@ -381,6 +525,7 @@ def test_a_replay_is_held_against_the_eager_result(double, monkeypatch, name, re
         run, held = make(xp)
         work.append(run)
         return run, held
+
     graph = SimpleNamespace(launch=lambda: work[0]() if replays else None)
     monkeypatch.setattr(capture, "attempts", lambda: {name: noted})
     monkeypatch.setattr(capture, "SIDE", 16)
@@ -389,7 +534,9 @@ def test_a_replay_is_held_against_the_eager_result(double, monkeypatch, name, re
     monkeypatch.setattr(double.cuda.Stream, "begin_capture", lambda self: None, raising=False)
     monkeypatch.setattr(double.cuda.Stream, "end_capture", lambda self: graph, raising=False)
     found = capture.attempted(name)
-    assert found["agree"] == replays and all(found[how]["device_s"] > 0 for how in ("eager", "replayed"))
+    assert found["agree"] == replays and all(
+        found[how]["device_s"] > 0 for how in ("eager", "replayed")
+    )
     assert ("results agree" if replays else "results DIFFER") in capture.sentence(name, found)
 
 
@@ -406,8 +553,9 @@ def test_the_product_past_cupy_is_the_product(double, monkeypatch):
 
 
 def test_an_attempt_that_crashes_or_hangs_leaves_its_error_and_the_next_one_its_chance(monkeypatch):
-    assert "KeyError: 'no such attempt'" in capture.sentence("x", capture.in_its_own_process("no such attempt")) or (
-        backend.gpu_problem() is not None)
+    assert "KeyError: 'no such attempt'" in capture.sentence(
+        "x", capture.in_its_own_process("no such attempt")
+    ) or (backend.gpu_problem() is not None)
     monkeypatch.setattr(capture, "LIMIT", 0.01)
     assert capture.in_its_own_process("elementwise") == {"error": "it took more than 0.01 s"}
 
@@ -439,16 +587,24 @@ def test_the_cost_of_a_recurrence_and_of_a_causal_mask():
     assert models.TINY["tiny LSTM"].flops(True) == 2 * (2 * into + 3 * across + 3 * head)
     full = Transformer(1, 6, 8, 2, 16, 1, 7).flops(False)
     seen, all_pairs = 6 * 7 // 2, 36
-    assert full == 2 * (6 * 8 * 4 * 8 + 2 * seen * 8 + 2 * 6 * 8 * 16 + 6 * 8 * 7) < full + 2 * 2 * (all_pairs - seen) * 8
+    assert (
+        full
+        == 2 * (6 * 8 * 4 * 8 + 2 * seen * 8 + 2 * 6 * 8 * 16 + 6 * 8 * 7)
+        < full + 2 * 2 * (all_pairs - seen) * 8
+    )
 
 
 def test_the_score_that_is_matched_has_its_exact_divergence():
     """Hyvarinen's loss of a network, beside finite differences of the network itself."""
     from benchmarks.libraries import tinycv_parts
+
     task, lib = Score(4, 8), tinycv_parts()
     model = networks.build(lib, task).to("float64")
     (x,) = (a.astype(np.float64) for a in task.examples())
     score, step = lambda a: model(Tensor(a)).numpy(), 1e-5
-    trace = sum((score(x + step * e)[:, i] - score(x - step * e)[:, i]) / (2 * step) for i, e in enumerate(np.eye(2)))
+    trace = sum(
+        (score(x + step * e)[:, i] - score(x - step * e)[:, i]) / (2 * step)
+        for i, e in enumerate(np.eye(2))
+    )
     expected = ((score(x) ** 2).sum(axis=1) / 2 + trace).mean()
     assert networks.match_score(lib, model, Tensor(x)).item() == pytest.approx(expected, rel=1e-7)

@@ -1,4 +1,6 @@
-"""Two runs of one code pass, a slower one is named; what is drawn and told is what was recorded. Nothing is timed."""
+"""Two runs of one code pass, a slower one is named; what is drawn and told is what was recorded.
+Nothing is timed."""
+
 from __future__ import annotations
 
 import csv
@@ -10,32 +12,51 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
+sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import bounds, charts, measure, memory, ops, peaks, report, statistics, tables  # noqa: E402
 from benchmarks.compare import compare  # noqa: E402
 from benchmarks.measure import Contender, Row  # noqa: E402
 
-# ── synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────────
+# ── synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
 
-PLACE = {"cpu": {"model": "a CPU", "cores": 2}, "settings": {}, "commit": None, "uncommitted_changes": False,
-         "load": [0.1, 0.1, 0.1], "when": "2026-01-01T00:00:00Z", "versions": {"Python": "3", "NumPy": "2"},
-         "blas": {"library": "a BLAS", "version": "1", "kernel": "k", "threads": 2}}
+PLACE = {
+    "cpu": {"model": "a CPU", "cores": 2},
+    "settings": {},
+    "commit": None,
+    "uncommitted_changes": False,
+    "load": [0.1, 0.1, 0.1],
+    "when": "2026-01-01T00:00:00Z",
+    "versions": {"Python": "3", "NumPy": "2"},
+    "blas": {"library": "a BLAS", "version": "1", "kernel": "k", "threads": 2},
+}
 ROWS = 12
 
 
-def synthetic(seed: int, slower: dict[str, float] | None = None, outsiders: bool = True, drift: float = 0.1) -> dict:
-    """A run: the machine drifts, a process has luck, rounds (partly shared by a row's contenders) and samples scatter."""
+def synthetic(
+    seed: int, slower: dict[str, float] | None = None, outsiders: bool = True, drift: float = 0.1
+) -> dict:
+    """A run: the machine drifts, a process has luck, rounds (partly shared by a row's contenders)
+    and samples scatter."""
     rng = np.random.default_rng(seed)
     run, rows = rng.normal(0, drift), []
     for i in range(ROWS):
         shared, entries = rng.normal(0, 0.06, (12, 1)), []
         for name in ("kernel", "definition", *(["PyTorch"] if outsiders else [])):
             luck, own = rng.normal(0, 0.02), rng.normal(0, 0.04, (12, 1))
-            log = run + luck + shared + own + rng.normal(0, 0.04, (12, 5)) + np.log((slower or {}).get(f"op {i}: {name}", 1))
+            log = (
+                run
+                + luck
+                + shared
+                + own
+                + rng.normal(0, 0.04, (12, 5))
+                + np.log((slower or {}).get(f"op {i}: {name}", 1))
+            )
             samples = 1e-3 * np.exp(log)
-            entries.append({"name": name, "samples": samples.tolist(), "median": float(np.median(samples))})
+            entries.append(
+                {"name": name, "samples": samples.tolist(), "median": float(np.median(samples))}
+            )
         rows.append({"group": "pair", "name": f"op {i}", "of": "call", "contenders": entries})
     return {"suite": "ops", "quick": False, "environment": PLACE, "rows": rows}
 
@@ -52,13 +73,17 @@ def test_a_slower_kernel_is_named_and_nothing_else(seed):
     code, lines = compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 0.05)
     slower = [line for line in lines if line.endswith("SLOWER")]
     assert code == 1 and len(slower) == 1 and "pair: op 3: kernel" in slower[0]
-    assert compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 1.0)[0] == 0      # let pass on request
+    # let pass on request
+    assert compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 1.0)[0] == 0
     code, lines = compare(synthetic(seed + 100, {"op 3: kernel": 1.5}), synthetic(seed), 0.05)
     assert code == 0 and sum(line.endswith("faster") for line in lines) == 1
 
 
 def test_a_slowdown_of_30_percent_is_mostly_found():
-    found = [compare(synthetic(seed), synthetic(seed + 100, {"op 7: kernel": 1.3}), 0.05)[0] for seed in range(20)]
+    found = [
+        compare(synthetic(seed), synthetic(seed + 100, {"op 7: kernel": 1.3}), 0.05)[0]
+        for seed in range(20)
+    ]
     assert sum(found) >= 15
 
 
@@ -76,7 +101,12 @@ def test_what_cannot_be_compared_is_told():
     a = synthetic(1)
     other = {**a, "environment": {**PLACE, "cpu": {"model": "another CPU", "cores": 2}}}
     code, lines = compare(a, other, 0.05)
-    assert code == 2 and "NOT THE SAME CPU" in lines[0] and "another CPU" in lines[-1] and "op 3" in "\n".join(lines)
+    assert (
+        code == 2
+        and "NOT THE SAME CPU" in lines[0]
+        and "another CPU" in lines[-1]
+        and "op 3" in "\n".join(lines)
+    )
     assert compare(a, {**a, "suite": "models"}, 0.05)[0] == 2
     assert "2 rounds" in compare(a, {**a, "rows": [few(row) for row in a["rows"]]}, 0.05)[1][-1]
     assert compare(a, {**a, "rows": []}, 0.05)[0] == 2
@@ -97,19 +127,30 @@ def test_a_row_that_is_refused_now_is_a_fault_and_one_that_went_is_told():
 def test_two_real_runs_are_compared(tmp_path, capsys):
     files = [str(tmp_path / name) for name in ("a.json", "b.json")]
     for file in files:
-        assert command.main(["run", "ops", "--quick", "--only", "sum_last", "--rounds", "4", "--out", file]) == 0
+        assert (
+            command.main(
+                ["run", "ops", "--quick", "--only", "sum_last", "--rounds", "4", "--out", file]
+            )
+            == 0
+        )
     capsys.readouterr()
-    assert command.main(["compare", *files, "--threshold", "20"]) == 0     # 21 times slower: not by a busy machine
+    # 21 times slower: not by a busy machine
+    assert command.main(["compare", *files, "--threshold", "20"]) == 0
     printed = capsys.readouterr().out
     assert "helper" in printed and "slower by more than 2000%, beyond doubt (0 of 1)" in printed
-    assert command.main(["compare", files[0], files[0]]) == 0 and "1.00 [" in " ".join(capsys.readouterr().out.split())
+    assert command.main(["compare", files[0], files[0]]) == 0 and "1.00 [" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 # ── memory, peaks ─────────────────────────────────────────────────────────────────────────────────
 
+
 def holds(megabytes: int, made_before: int = 0):
-    """A Work whose call holds so much at its peak. What is made and freed before must not hide it."""
+    """A Work whose call holds so much at its peak. What is made and freed before must not hide
+    it."""
     import tinycv  # noqa: F401  (its malloc keeps what is freed)
+
     np.ones(made_before << 17)
     return lambda: {"sum": np.ones(megabytes << 17).sum()}
 
@@ -117,7 +158,10 @@ def holds(megabytes: int, made_before: int = 0):
 @pytest.mark.parametrize("made_before", [0, 64])
 def test_the_peak_of_a_step_is_what_it_holds(made_before):
     found = measure.asked_afresh(Contender("holds", holds, (16, made_before)), "memory")
-    assert found["how"] and 15.5 * 2 ** 20 < found["bytes"] < (20 if "VmHWM" in found["how"] else 200) * 2 ** 20
+    assert (
+        found["how"]
+        and 15.5 * 2**20 < found["bytes"] < (20 if "VmHWM" in found["how"] else 200) * 2**20
+    )
 
 
 def test_where_the_peak_cannot_be_reset_another_way_is_named(monkeypatch, tmp_path):
@@ -130,38 +174,55 @@ def test_where_the_peak_cannot_be_reset_another_way_is_named(monkeypatch, tmp_pa
 
 def test_the_peaks_are_measured_and_a_row_is_held_against_them():
     found = peaks.peaks(quick=True)
-    assert all(p["gflops"] > 0 for p in found["products"]) and all(c["gbs"] > 0 for c in found["copies"])
+    assert all(p["gflops"] > 0 for p in found["products"]) and all(
+        c["gbs"] > 0 for c in found["copies"]
+    )
     assert {p["library"] for p in found["products"]} >= {"NumPy"}
 
 
 def test_the_floor_is_arithmetic_or_traffic():
     record = {"environment": {"peaks": PEAKS}}
     made = peaks.standing(record, {"flops": 2e9, "bytes": 1e9}, {"median": 0.5})
-    assert made == pytest.approx({"gflops": 4, "share": 0.04, "floor_s": 0.1, "times_floor": 5})       # 1e9 B at 10 GB/s
-    assert peaks.standing(record, {"flops": 2e9, "bytes": 1e6}, {"median": 0.5})["floor_s"] == pytest.approx(0.02)
-    assert peaks.standing(record, {"flops": None, "bytes": 5e4}, {"median": 1})["floor_s"] == pytest.approx(5e4 / 50e9)
+    # 1e9 B at 10 GB/s
+    assert made == pytest.approx({"gflops": 4, "share": 0.04, "floor_s": 0.1, "times_floor": 5})
+    assert peaks.standing(record, {"flops": 2e9, "bytes": 1e6}, {"median": 0.5})[
+        "floor_s"
+    ] == pytest.approx(0.02)
+    assert peaks.standing(record, {"flops": None, "bytes": 5e4}, {"median": 1})[
+        "floor_s"
+    ] == pytest.approx(5e4 / 50e9)
     assert peaks.standing(record, {"flops": None, "bytes": None}, {"median": 1}) == {}
-    on_gpu = {"median": 0.5, "on_device": True}                     # not held against the CPU's roofs
+    # not held against the CPU's roofs
+    on_gpu = {"median": 0.5, "on_device": True}
     assert peaks.standing(record, {"flops": 2e9, "bytes": 1e9}, on_gpu) == {"gflops": 4}
     product = {"library": "CuPy, float32", "threads": peaks.GPU, "gflops": 40.0}
     products = [*PEAKS["products"], product, product | {"library": "CuPy, float16", "gflops": 90.0}]
     roof = {"environment": {"peaks": PEAKS | {"products": products}}}
     assert peaks.standing(roof, {"flops": 2e9, "bytes": 1e9}, on_gpu)["share"] == pytest.approx(0.1)
     assert peaks.standing(roof, {"flops": 2e9, "bytes": 1e9}, {"median": 0.5}) == made
-    assert peaks.standing({"environment": {}}, {"flops": 1e9, "bytes": None}, {"median": 1}) == {"gflops": 1}
+    assert peaks.standing({"environment": {}}, {"flops": 1e9, "bytes": None}, {"median": 1}) == {
+        "gflops": 1
+    }
 
 
-PEAKS = {"products": [{"library": "NumPy", "threads": 2, "shape": [8, 8, 8], "gflops": 100.0},
-                      {"library": "PyTorch", "threads": 2, "shape": [8, 8, 8], "missing": "it failed"}],
-         "copies": [{"how": "scale", "threads": 1, "bytes": 100_000, "gbs": 50.0},
-                    {"how": "memcpy", "threads": 1, "bytes": 10_000_000, "gbs": 10.0}]}
+PEAKS = {
+    "products": [
+        {"library": "NumPy", "threads": 2, "shape": [8, 8, 8], "gflops": 100.0},
+        {"library": "PyTorch", "threads": 2, "shape": [8, 8, 8], "missing": "it failed"},
+    ],
+    "copies": [
+        {"how": "scale", "threads": 1, "bytes": 100_000, "gbs": 50.0},
+        {"how": "memcpy", "threads": 1, "bytes": 10_000_000, "gbs": 10.0},
+    ],
+}
 
 
 # ── reports ───────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_an_exponent_and_a_crossing_are_found():
     xs = [1, 2, 4, 8]
-    assert statistics.exponent(xs, [3 * x ** 1.5 for x in xs]) == pytest.approx(1.5)
+    assert statistics.exponent(xs, [3 * x**1.5 for x in xs]) == pytest.approx(1.5)
     assert statistics.exponent(xs[:2], [1, 2]) is None, "two points lie on any line"
     ((x, y),) = statistics.crossings(xs, [1, 2, 4, 8], [3, 3, 3, 3])
     assert (x, y) == pytest.approx((3, 3))
@@ -170,15 +231,40 @@ def test_an_exponent_and_a_crossing_are_found():
 
 def test_from_which_size_on_a_gpu_pays_is_said_in_words():
     def sweep(group, cupy):
-        return [{"group": group, "name": f"side {n}", "of": "call", "point": ["side", n], "contenders": [
-            {"name": "NumPy", "median": 1e-6 * n ** 2}, {"name": "CuPy", "median": cupy(n)}]} for n in (4, 8, 16)]
-    rows = [*sweep("often", lambda n: 1e-4), *sweep("always", lambda n: 1e-7), *sweep("never", lambda n: 1.0),
-            {"group": "no GPU", "name": "side 4", "of": "call", "point": ["side", 4], "contenders": [
-                {"name": "NumPy", "median": 1.0}, {"name": "CuPy", "missing": "no driver"}]}]
+        return [
+            {
+                "group": group,
+                "name": f"side {n}",
+                "of": "call",
+                "point": ["side", n],
+                "contenders": [
+                    {"name": "NumPy", "median": 1e-6 * n**2},
+                    {"name": "CuPy", "median": cupy(n)},
+                ],
+            }
+            for n in (4, 8, 16)
+        ]
+
+    rows = [
+        *sweep("often", lambda n: 1e-4),
+        *sweep("always", lambda n: 1e-7),
+        *sweep("never", lambda n: 1.0),
+        {
+            "group": "no GPU",
+            "name": "side 4",
+            "of": "call",
+            "point": ["side", 4],
+            "contenders": [
+                {"name": "NumPy", "median": 1.0},
+                {"name": "CuPy", "missing": "no driver"},
+            ],
+        },
+    ]
     assert tables.paying({"rows": rows}) == [
         "often: CuPy is faster than NumPy from side 10 on (side 4 to 16)",
         "always: CuPy is faster than NumPy at every size (side 4 to 16)",
-        "never: CuPy is faster than NumPy at no size measured (side 4 to 16)"]
+        "never: CuPy is faster than NumPy at no size measured (side 4 to 16)",
+    ]
 
 
 def test_no_peak_of_a_gpu_where_there_is_none(monkeypatch):
@@ -188,12 +274,32 @@ def test_no_peak_of_a_gpu_where_there_is_none(monkeypatch):
 
 def curve(suite: str) -> dict:
     """A record with everything in it that a report can hold."""
-    rows = [{"group": "attention", "name": f"T = {t}", "of": "step", "flops": 1e6 * t, "bytes": 1e4 * t,
-             "point": ["sequence length", t], "contenders": [
-                 entry("tinycv", 1e-4 * t ** 2, 1e6 * t, 1e-4 * t ** 2), entry("PyTorch", 1e-3 * t, 2e6, 1e-4 * t ** 2),
-                 {"name": "CuPy", "missing": "no CUDA device"}]} for t in (2, 4, 8, 16)]
-    rows.append({"group": "attention", "name": "T = 32", "of": "step", "point": ["sequence length", 32],
-                 "refused": "they disagree", "contenders": [{"name": "x"}]})
+    rows = [
+        {
+            "group": "attention",
+            "name": f"T = {t}",
+            "of": "step",
+            "flops": 1e6 * t,
+            "bytes": 1e4 * t,
+            "point": ["sequence length", t],
+            "contenders": [
+                entry("tinycv", 1e-4 * t**2, 1e6 * t, 1e-4 * t**2),
+                entry("PyTorch", 1e-3 * t, 2e6, 1e-4 * t**2),
+                {"name": "CuPy", "missing": "no CUDA device"},
+            ],
+        }
+        for t in (2, 4, 8, 16)
+    ]
+    rows.append(
+        {
+            "group": "attention",
+            "name": "T = 32",
+            "of": "step",
+            "point": ["sequence length", 32],
+            "refused": "they disagree",
+            "contenders": [{"name": "x"}],
+        }
+    )
     return {"suite": suite, "quick": False, "environment": {**PLACE, "peaks": PEAKS}, "rows": rows}
 
 
@@ -204,63 +310,118 @@ def entry(name: str, seconds: float, held: float, first: float) -> dict:
 
 def test_a_report_is_written_from_a_record(tmp_path, capsys):
     (tmp_path / "backends.json").write_text(json.dumps(curve("backends")))
-    assert command.main(["report", str(tmp_path / "backends.json"), "--out", str(tmp_path / "to")]) == 0
+    assert (
+        command.main(["report", str(tmp_path / "backends.json"), "--out", str(tmp_path / "to")])
+        == 0
+    )
     names = {path.name for path in (tmp_path / "to").iterdir()}
-    assert names == {"backends.csv", "backends.md", *(f"backends-{n}.png" for n in ("ratios", "roofline", "attention"))}
+    assert names == {
+        "backends.csv",
+        "backends.md",
+        *(f"backends-{n}.png" for n in ("ratios", "roofline", "attention")),
+    }
     with (tmp_path / "to/backends.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 13 and float(lines[0]["median_s"]) == pytest.approx(4e-4)
-    assert lines[0]["memory_bytes"] == "2000000.0" and float(lines[0]["share"]) == pytest.approx(2e6 / 4e-4 / 100e9)
-    assert lines[2]["not_measured"] == "no CUDA device" and lines[-1]["not_measured"] == "refused: they disagree"
+    assert lines[0]["memory_bytes"] == "2000000.0" and float(lines[0]["share"]) == pytest.approx(
+        2e6 / 4e-4 / 100e9
+    )
+    assert (
+        lines[2]["not_measured"] == "no CUDA device"
+        and lines[-1]["not_measured"] == "refused: they disagree"
+    )
     text = (tmp_path / "to/backends.md").read_text()
-    assert "| attention | sequence length | tinycv | 2.00 | 2.00 | 1.00 |" in text and "not measured: no CUDA device" in text
+    assert (
+        "| attention | sequence length | tinycv | 2.00 | 2.00 | 1.00 |" in text
+        and "not measured: no CUDA device" in text
+    )
     assert "![backends-roofline](backends-roofline.png)" in text and "100 GFLOP/s" in text
 
 
 def test_the_pictures_say_what_the_record_holds():
     ax = charts.along(curve("backends"), "attention").axes[0]
     said = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert said == ["tinycv: ~ x^2.00", "PyTorch: ~ x^1.00", "tinycv and PyTorch cross at 10",
-                    "CuPy: not measured (no CUDA device)", "T = 32: refused"]
-    assert [text.get_text() for text in ax.texts] == ["10"]                # where 1e-4 T^2 = 1e-3 T
+    assert said == [
+        "tinycv: ~ x^2.00",
+        "PyTorch: ~ x^1.00",
+        "tinycv and PyTorch cross at 10",
+        "CuPy: not measured (no CUDA device)",
+        "T = 32: refused",
+    ]
+    assert [text.get_text() for text in ax.texts] == ["10"]  # where 1e-4 T^2 = 1e-3 T
     assert len(charts.bars(curve("ops"), report.compared(curve("ops"))).axes[0].patches) == 4
 
 
 def test_the_readme_gets_models_and_the_page_of_benchmarks_growth_and_the_ops_that_lose():
-    text, page = tables.models_table(curve("models")), tables.ops_table(curve("ops"), curve("scale"))
+    text, page = (
+        tables.models_table(curve("models")),
+        tables.ops_table(curve("ops"), curve("scale")),
+    )
     assert page.index("| along x |") < (ops := page.index("| single ops that lose |"))
     assert "/ MyGrad" not in text, "a column for what nobody measured"
     assert "| attention, T = 2 | 400 us | 2 ms | 0.20 [0.20, 0.20] | 2 MB, 2 MB | 5%, 1% |" in text
     assert "| attention, T = 16 | 25.6 ms | 16 ms | **1.60 [1.60, 1.60]** |" in text
-    assert "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA device." in text
+    assert (
+        "geometric mean of 4: 0.57. Beyond doubt, 3 are faster and 1 slower. A dash: no CUDA "
+        "device." in text
+    )
     assert "Refused, because the contenders disagree: attention, T = 32." in text
     assert "Refused, because the contenders disagree: attention, T = 32; attention, T = 32." in page
     assert "| attention, 2 to 16 | 2.00, 1.00 | 1.00, 0.00 | 0.20, 1.60 |" in page
-    assert "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in page[ops:] and "T = 8 |" not in page[ops:]
+    assert (
+        "| attention: T = 16 | 25.6 ms | 16 ms | 1.60 [1.60, 1.60] |" in page[ops:]
+        and "T = 8 |" not in page[ops:]
+    )
     assert page.endswith("commit unknown.") and "ops, scale: a CPU, 2 cores" in page
 
 
 def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_apart():
     record, ours = curve("models"), entry("tinycv", 1.0, 1e6, 1.0)
-    ways = [entry("tinycv, 1 shard", 0.1, 1e6, 1.0), entry("PyTorch", 2.0, 1e6, 1.0),
-            entry("PyTorch, channels last", 0.5, 3e6, 1.0)]
-    record["rows"] = [{"group": "GAN", "name": "training step, batch 8", "of": "step", "contenders": [ours, *ways]},
-                      {"group": "compiled: GAN", "name": "training step, batch 8", "of": "step", "contenders": [
-                          ours, entry("PyTorch compile", 4.0, 1e6, 1.0)]}]
+    ways = [
+        entry("tinycv, 1 shard", 0.1, 1e6, 1.0),
+        entry("PyTorch", 2.0, 1e6, 1.0),
+        entry("PyTorch, channels last", 0.5, 3e6, 1.0),
+    ]
+    record["rows"] = [
+        {
+            "group": "GAN",
+            "name": "training step, batch 8",
+            "of": "step",
+            "contenders": [ours, *ways],
+        },
+        {
+            "group": "compiled: GAN",
+            "name": "training step, batch 8",
+            "of": "step",
+            "contenders": [ours, entry("PyTorch compile", 4.0, 1e6, 1.0)],
+        },
+    ]
     text = tables.models_table(record)
     assert "| GAN, batch 8 | 1 s | 500 ms | **2.00 [2.00, 2.00]** | 1 MB, 3 MB |" in text
-    assert "| torch.compile, training step |" in text and "| GAN, batch 8 | 1 s | 4 s | 0.25 [0.25, 0.25] |" in text
+    assert (
+        "| torch.compile, training step |" in text
+        and "| GAN, batch 8 | 1 s | 4 s | 0.25 [0.25, 0.25] |" in text
+    )
 
 
 def test_a_row_that_asks_for_memory_gets_it():
-    record = measure.measure(Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), measure.QUICK)
+    record = measure.measure(
+        Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), measure.QUICK
+    )
     assert record["contenders"][0]["memory"]["bytes"] > 0
-    assert "peak" in report.row_lines(record)[0] and tables.csv_line({"suite": "s", "environment": {}}, record,
-                                                                     record["contenders"][0])["memory_how"]
-    assert "memory" not in measure.measure(ops.reductions(ops.TINY)[0], measure.QUICK)["contenders"][0]
+    assert (
+        "peak" in report.row_lines(record)[0]
+        and tables.csv_line({"suite": "s", "environment": {}}, record, record["contenders"][0])[
+            "memory_how"
+        ]
+    )
+    assert (
+        "memory" not in measure.measure(ops.reductions(ops.TINY)[0], measure.QUICK)["contenders"][0]
+    )
 
 
-# ── what bounds a kernel ─────────────────────────────────────────────────────────────────────────────
+# ── what bounds a kernel ──────────────────────────────────────────────────────────────────────────
+
 
 def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bounds, "LSTMS", [(3, 2, 4, 5)])
@@ -279,45 +440,103 @@ def test_bounds_tells_products_calls_and_the_rest_apart(monkeypatch, tmp_path, c
 
 # ── what READMEs show of a GPU ───────────────────────────────────────────────────────────────────
 
+
 def session_of(ratios):
     """A session's record with one step, whose times are these shares of PyTorch's second."""
+
     def row(group, name, times, of="step", **more):
         names, first = more.pop("names", ("CuPy", "PyTorch")), times[0]
-        contenders = [{"name": n, "on_device": True, "median": t, "ratio": first / t, "interval": [0.9 * first / t] * 2,
-                       "memory": {"bytes": 2e9}} for n, t in zip(names, times, strict=True)]
-        return {"group": group, "name": name, "of": of, "flops": 1e9, "dtype": "float32", "contenders": contenders, **more}
+        contenders = [
+            {
+                "name": n,
+                "on_device": True,
+                "median": t,
+                "ratio": first / t,
+                "interval": [0.9 * first / t] * 2,
+                "memory": {"bytes": 2e9},
+            }
+            for n, t in zip(names, times, strict=True)
+        ]
+        return {
+            "group": group,
+            "name": name,
+            "of": of,
+            "flops": 1e9,
+            "dtype": "float32",
+            "contenders": contenders,
+            **more,
+        }
+
     names = "NumPy", "CuPy", "CuPy, captured"
-    sweep = [row("MLP training step", f"batch {b}", (n, 1.0, 0.1), point=["batch", b], names=names)
-             for b, n in ((1, 0.5), (8, 2.0))]
-    environment = {"peaks": {"products": [{"library": "CuPy, float32", "threads": "GPU", "gflops": 2.0, "shape": [1]}],
-                             "copies": []}, "cpu": {"model": "a CPU", "cores": 2},
-                   "blas": {"library": "b", "version": "1", "kernel": "k", "threads": 2}, "when": "2026-11-27T00:00:00Z",
-                   "versions": {"Python": "3", "NumPy": "2"}, "commit": None, "uncommitted_changes": False,
-                   "gpu": {"usable": True, "names": ["a card"], "tf32": False}}
-    return {"suite": "backends", "quick": False, "parts": {"tests": {"failed": False}}, "environment": environment, "rows": [
-        *(row(group, "LSTM", (r, 1.0)) for group, r in ratios.items()),
-        row("reference", "products of x", (1.0, 2.0), "call"), *sweep]}
+    sweep = [
+        row("MLP training step", f"batch {b}", (n, 1.0, 0.1), point=["batch", b], names=names)
+        for b, n in ((1, 0.5), (8, 2.0))
+    ]
+    environment = {
+        "peaks": {
+            "products": [
+                {"library": "CuPy, float32", "threads": "GPU", "gflops": 2.0, "shape": [1]}
+            ],
+            "copies": [],
+        },
+        "cpu": {"model": "a CPU", "cores": 2},
+        "blas": {"library": "b", "version": "1", "kernel": "k", "threads": 2},
+        "when": "2026-11-27T00:00:00Z",
+        "versions": {"Python": "3", "NumPy": "2"},
+        "commit": None,
+        "uncommitted_changes": False,
+        "gpu": {"usable": True, "names": ["a card"], "tf32": False},
+    }
+    return {
+        "suite": "backends",
+        "quick": False,
+        "parts": {"tests": {"failed": False}},
+        "environment": environment,
+        "rows": [
+            *(row(group, "LSTM", (r, 1.0)) for group, r in ratios.items()),
+            row("reference", "products of x", (1.0, 2.0), "call"),
+            *sweep,
+        ],
+    }
 
 
 def test_the_table_of_sessions_shows_the_last_one_beside_the_first():
     from benchmarks.gpu_tables import gpu_table
-    text = gpu_table([session_of({"reference": 9.0}), session_of({"reference": 1.5, "reference, captured": 0.5,
-                                                                  "reference, float16": 2.0})])
-    assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | 500 ms | 0.50 [0.45, 0.45] | 9.00 | 2 GB, 2 GB |" in text
+
+    text = gpu_table(
+        [
+            session_of({"reference": 9.0}),
+            session_of({"reference": 1.5, "reference, captured": 0.5, "reference, float16": 2.0}),
+        ]
+    )
+    assert (
+        "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | 500 ms | 0.50 [0.45, 0.45] | 9.00 | 2 GB, "
+        "2 GB |" in text
+    )
     assert "| geometric mean |  |  | 1.50 |  | 0.50 | 9.00 |  |" in text
     assert "The products of x: 50% of the chip's measured peak in float32, PyTorch's 25%." in text
     assert "LSTM, in float16: 2 s, PyTorch's autocast 1 s" in text and "tests/card passed" in text
-    assert "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from batch 2.8 on | at every batch |" in text
+    assert (
+        "| MLP | 500 ms, 2 s | 1 s, 1 s | 100 ms, 100 ms | from batch 2.8 on | at every batch |"
+        in text
+    )
 
 
 def test_a_session_without_captured_steps_shows_dashes():
     from benchmarks.gpu_tables import gpu_table
-    assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | - | - | 1.50 |" in gpu_table([session_of({"reference": 1.5})])
+
+    assert "| LSTM | 1 s | 1.5 s | **1.50 [1.35, 1.35]** | - | - | 1.50 |" in gpu_table(
+        [session_of({"reference": 1.5})]
+    )
 
 
 def test_models_over_the_batch_stand_on_one_picture():
     record = session_of({})
-    record["rows"] += [dict(row, group="LSTM training step") for row in record["rows"] if row["group"].startswith("MLP")]
+    record["rows"] += [
+        dict(row, group="LSTM training step")
+        for row in record["rows"]
+        if row["group"].startswith("MLP")
+    ]
     fig = charts.panels(record)
     shown = [ax for ax in fig.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown] == ["MLP", "LSTM"] and len(shown[0].get_lines()) == 3

@@ -1,7 +1,9 @@
-"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing here is timed.
+"""The benchmark runs, keeps its samples, and refuses to give the speed of a wrong answer. Nothing
+here is timed.
 
 Comparing two runs, what it draws and what it measures of a machine are in test_benchmark_tools.py.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))                   # benchmarks is no part of the installed package
+sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import gate, measure, ops, report, statistics  # noqa: E402
@@ -25,7 +27,8 @@ from tinycv.engine import blas  # noqa: E402
 
 
 def contender(offset: float = 0.0):
-    """A Work whose result is off by ``offset``. The contender's own process finds it here by name."""
+    """A Work whose result is off by ``offset``. The contender's own process finds it here by
+    name."""
     return lambda: {"result": np.arange(3, dtype=np.float32) + np.float32(offset)}
 
 
@@ -43,29 +46,83 @@ def row(*others: Contender) -> Row:
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
+
 def test_the_command_writes_every_sample(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "benchmarks", "run", "ops", "--quick", "--out", tmp_path / "ops.json"],
-                          cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "run",
+            "ops",
+            "--quick",
+            "--out",
+            tmp_path / "ops.json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "ops.json").read_text())
-    assert {"commit", "load", "cpu", "blas", "versions", "settings", "instructions", "clock"} <= set(record["environment"])
+    assert {
+        "commit",
+        "load",
+        "cpu",
+        "blas",
+        "versions",
+        "settings",
+        "instructions",
+        "clock",
+    } <= set(record["environment"])
     assert {row["group"] for row in record["rows"]} == {
-        "one op", "pair", "long attention", "reduce", "optimiser", "ViT train step"}
+        "one op",
+        "pair",
+        "long attention",
+        "reduce",
+        "optimiser",
+        "ViT train step",
+    }
     for entry in (c for row in record["rows"] for c in row["contenders"]):
         if "missing" in entry:
             assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")
             continue
         samples = np.array(entry["samples"])
-        assert samples.shape == (measure.QUICK.rounds, measure.QUICK.samples) and (samples > 0).all()
+        assert (
+            samples.shape == (measure.QUICK.rounds, measure.QUICK.samples) and (samples > 0).all()
+        )
         assert entry["n"] == samples.size and entry["median"] == pytest.approx(np.median(samples))
         assert entry["interval"][0] <= entry["interval"][1]
-        assert entry["about"]["kernels"] and ("blas_kernel" in entry["about"]) == ("memory" in entry["about"])
-        assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), "tinycv's malloc setting must not help PyTorch"
-    assert all(row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row)) for row in record["rows"])
+        assert entry["about"]["kernels"] and ("blas_kernel" in entry["about"]) == (
+            "memory" in entry["about"]
+        )
+        assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), (
+            "tinycv's malloc setting must not help PyTorch"
+        )
+    assert all(
+        row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row))
+        for row in record["rows"]
+    )
 
 
 def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
-    assert command.main(["run", "ops", "--quick", "--only", "reduce", "--rounds", "3", "--out", f"{tmp_path}/a.json"]) == 0
+    assert (
+        command.main(
+            [
+                "run",
+                "ops",
+                "--quick",
+                "--only",
+                "reduce",
+                "--rounds",
+                "3",
+                "--out",
+                f"{tmp_path}/a.json",
+            ]
+        )
+        == 0
+    )
     (only,) = json.loads((tmp_path / "a.json").read_text())["rows"]
     assert only["group"] == "reduce" and np.shape(only["contenders"][0]["samples"])[0] == 3
     assert command.main(["run", "ops", "--quick", "--only", "reduce", "--skip", "REDUCE"]) == 2
@@ -74,6 +131,7 @@ def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
 
 
 # ── the gate ─────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ops, "rows", lambda quick: [row(Contender("wrong", contender, (0.01,)))])
@@ -85,8 +143,13 @@ def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
     assert "REFUSED: wrong disagrees with right" in printed and " us" not in printed
 
 
-@pytest.mark.parametrize("make, said", [(raises, "other failed: ValueError: no such op"),
-                                        (dies, "the process of other ended with code 7")])
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (raises, "other failed: ValueError: no such op"),
+        (dies, "the process of other ended with code 7"),
+    ],
+)
 def test_a_contender_that_fails_is_named(make, said):
     assert measure.measure(row(Contender("other", make)), measure.QUICK)["refused"] == said
 
@@ -94,10 +157,16 @@ def test_a_contender_that_fails_is_named(make, said):
 A = np.array([1.0, -2.0], np.float32)
 
 
-@pytest.mark.parametrize("other, said", [
-    ({"y": A, "g": A + np.float32(1e-3)}, "g is 0.001"), ({"y": A}, "only one of them has ['g']"),
-    ({"y": A, "g": np.full_like(A, np.nan)}, "g is nan"), ({"y": A, "g": A[:1]}, "g is float32[1], not float32[2]"),
-    ({"y": A.astype(np.float64), "g": A}, "y is float64[2], not float32[2]")])
+@pytest.mark.parametrize(
+    "other, said",
+    [
+        ({"y": A, "g": A + np.float32(1e-3)}, "g is 0.001"),
+        ({"y": A}, "only one of them has ['g']"),
+        ({"y": A, "g": np.full_like(A, np.nan)}, "g is nan"),
+        ({"y": A, "g": A[:1]}, "g is float32[1], not float32[2]"),
+        ({"y": A.astype(np.float64), "g": A}, "y is float64[2], not float32[2]"),
+    ],
+)
 def test_the_gate_sees_values_names_shapes_dtypes_and_nan(other, said):
     with pytest.raises(gate.Refused) as refusal:
         gate.gate({"one": {"y": A, "g": A}, "other": other})
@@ -113,26 +182,40 @@ def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
 
 # ── the BLAS kernel ──────────────────────────────────────────────────────────────────────────────
 
-ZEN4 = "vendor_id : AuthenticAMD\nflags : lm avx512f avx512cd avx512bw avx512dq avx512vl avx512_bf16\n"
-OURS, OTHERS = ("tinycv", "kernel", "helper", "NumPy"), ("PyTorch, channels last", "plain NumPy", "HIPS autograd", "MyGrad")
+ZEN4 = (
+    "vendor_id : AuthenticAMD\nflags : lm avx512f avx512cd avx512bw avx512dq avx512vl avx512_bf16\n"
+)
+OURS, OTHERS = (
+    ("tinycv", "kernel", "helper", "NumPy"),
+    ("PyTorch, channels last", "plain NumPy", "HIPS autograd", "MyGrad"),
+)
 
 
 @pytest.fixture
 def zen4(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda path: ZEN4 if str(path) == "/proc/cpuinfo" else 1 / 0)
+    monkeypatch.setattr(
+        Path, "read_text", lambda path: ZEN4 if str(path) == "/proc/cpuinfo" else 1 / 0
+    )
     for name in (blas.VARIABLE, "TINYCV_BLAS_KERNEL"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
 def test_a_contender_of_tinycv_gets_the_kernel_that_tinycv_would_choose(zen4):
-    assert all(settings(Contender(name, None)) == {"OPENBLAS_CORETYPE": "COOPERLAKE"} for name in OURS)
+    assert all(
+        settings(Contender(name, None)) == {"OPENBLAS_CORETYPE": "COOPERLAKE"} for name in OURS
+    )
     assert not any(settings(Contender(name, None)) for name in OTHERS)
-    assert settings(Contender("tinycv", None, env={"A": "1", blas.VARIABLE: "ZEN"})) == {"A": "1", blas.VARIABLE: "ZEN"}
+    assert settings(Contender("tinycv", None, env={"A": "1", blas.VARIABLE: "ZEN"})) == {
+        "A": "1",
+        blas.VARIABLE: "ZEN",
+    }
     assert blas.VARIABLE not in os.environ
 
 
-@pytest.mark.parametrize("name, value", [("OPENBLAS_CORETYPE", "HASWELL"), ("TINYCV_BLAS_KERNEL", "0")])
+@pytest.mark.parametrize(
+    "name, value", [("OPENBLAS_CORETYPE", "HASWELL"), ("TINYCV_BLAS_KERNEL", "0")]
+)
 def test_the_users_own_kernel_is_every_contenders(zen4, name, value):
     zen4.setenv(name, value)
     assert not any(settings(Contender(who, None)) for who in OURS)
@@ -143,7 +226,8 @@ def asked_for():
 
 
 def test_the_kernel_reaches_the_process_and_the_record(zen4):
-    zen4.setattr(blas, "kernel_for", lambda facts: "NEHALEM")               # every x86_64 can run it
+    # every x86_64 can run it
+    zen4.setattr(blas, "kernel_for", lambda facts: "NEHALEM")
     for name, kernel in (("tinycv", "NEHALEM"), ("PyTorch", "none")):
         with Worker(Contender(name, asked_for)) as worker:
             assert worker.ask("results")["kernel"] == kernel
@@ -153,23 +237,37 @@ def test_the_kernel_reaches_the_process_and_the_record(zen4):
 
 # ── the rows ─────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_every_pair_has_a_row_with_inputs():
     import tinycv  # noqa: F401  (its chapters make the pairs)
     from tinycv.engine.fused import PAIRS
-    assert set(ops.INPUTS) == set(PAIRS), "a kernel stays only while a row of benchmarks/ops.py shows that it wins"
+
+    assert set(ops.INPUTS) == set(PAIRS), (
+        "a kernel stays only while a row of benchmarks/ops.py shows that it wins"
+    )
 
 
-ROWS = [*ops.one_op(), *ops.pairs(ops.TINY), *ops.reductions(ops.TINY),
-        *ops.optimisers(ops.pytorch, True), *ops.train_steps((2,))]
+ROWS = [
+    *ops.one_op(),
+    *ops.pairs(ops.TINY),
+    *ops.reductions(ops.TINY),
+    *ops.optimisers(ops.pytorch, True),
+    *ops.train_steps((2,)),
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.group}: {row.name}")
 def test_the_contenders_of_every_row_agree_and_go_backward(row):
     ours = {c.name: c.make(*c.args)() for c in row.contenders if c.name != "PyTorch"}
-    results = {name: {k: gate.array_of(v) for k, v in result.items()} for name, result in ours.items()}
+    results = {
+        name: {k: gate.array_of(v) for k, v in result.items()} for name, result in ours.items()
+    }
     gate.gate(results)
     if row.group not in ("reduce", "optimiser") and row.name.split(", ")[-1] != "forward":
-        assert any(k.startswith("gradient") and np.abs(v).max() > 0 for k, v in next(iter(results.values())).items())
+        assert any(
+            k.startswith("gradient") and np.abs(v).max() > 0
+            for k, v in next(iter(results.values())).items()
+        )
 
 
 def test_without_pytorch_its_rows_say_so(monkeypatch):
@@ -181,9 +279,11 @@ def test_without_pytorch_its_rows_say_so(monkeypatch):
 
 # ── the figures ──────────────────────────────────────────────────────────────────────────────────
 
+
 def test_the_ratio_and_its_interval():
     noisy = np.random.default_rng(0).normal(1.0, 0.05, (12, 5))
-    twice = statistics.figures((2 * noisy).tolist(), noisy.tolist())       # each round drifts alike: no doubt is left
+    # each round drifts alike: no doubt is left
+    twice = statistics.figures((2 * noisy).tolist(), noisy.tolist())
     assert twice["ratio"] == pytest.approx(0.5) and twice["interval"] == pytest.approx([0.5, 0.5])
     low, high = statistics.bootstrap(noisy, noisy[::-1])
     assert low < 1 < high and high - low < 0.1
@@ -191,6 +291,13 @@ def test_the_ratio_and_its_interval():
 
 def test_a_slower_first_contender_is_named_as_a_loser():
     fast, slow = [[1.0, 1.0]] * 4, [[3.0, 3.0]] * 4
-    entries = [{"name": name, **statistics.figures(x, slow)} for name, x in (("helper", slow), ("plain NumPy", fast))]
-    said = report.verdicts({"rows": [{"group": "reduce", "name": "sum_last", "contenders": entries}]})
-    assert "slower (1 of 1 comparisons):" in said and any("helper against plain NumPy: 3.00" in line for line in said)
+    entries = [
+        {"name": name, **statistics.figures(x, slow)}
+        for name, x in (("helper", slow), ("plain NumPy", fast))
+    ]
+    said = report.verdicts(
+        {"rows": [{"group": "reduce", "name": "sum_last", "contenders": entries}]}
+    )
+    assert "slower (1 of 1 comparisons):" in said and any(
+        "helper against plain NumPy: 3.00" in line for line in said
+    )

@@ -1,4 +1,6 @@
-"""The check of layers is checked: it must notice a parameter whose derivative is wrong, and leave the layer whole."""
+"""The check of layers is checked: it must notice a parameter whose derivative is wrong, and leave
+the layer whole."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The double is strict: what CuPy 14.2 refuses or lacks, it refuses."""
+
 from __future__ import annotations
 
 import sys
@@ -17,6 +18,7 @@ def x(cp):
 
 # ── mixing with NumPy ──────────────────────────────────────────────────────────────────────────
 
+
 def test_conversion_to_numpy_must_be_asked_for(x):
     with pytest.raises(TypeError, match="Implicit conversion to a NumPy array is not allowed"):
         np.asarray(x)
@@ -27,15 +29,24 @@ def test_conversion_to_numpy_must_be_asked_for(x):
 
 @pytest.mark.parametrize("host", [HOST, np.array(2.0, np.float32)], ids=["2-D", "0-d"])
 def test_no_operator_mixes_with_a_numpy_array(x, host):
-    for mix in (lambda: x + host, lambda: host + x, lambda: x @ HOST.T, lambda: HOST.T @ x, lambda: x < host):
+    for mix in (
+        lambda: x + host,
+        lambda: host + x,
+        lambda: x @ HOST.T,
+        lambda: HOST.T @ x,
+        lambda: x < host,
+    ):
         with pytest.raises(TypeError):
             mix()
     with pytest.raises(TypeError):
         x += host
 
 
-@pytest.mark.parametrize("call", [np.exp, np.sum, np.add.reduce, lambda x: np.concatenate([x, x]), np.shape],
-                         ids=["ufunc", "function", "reduce", "sequence", "shape"])
+@pytest.mark.parametrize(
+    "call",
+    [np.exp, np.sum, np.add.reduce, lambda x: np.concatenate([x, x]), np.shape],
+    ids=["ufunc", "function", "reduce", "sequence", "shape"],
+)
 def test_a_numpy_function_on_a_double_raises(x, call):
     with pytest.raises(TypeError, match="call the array's own module"):
         call(x)
@@ -68,9 +79,15 @@ def test_a_host_value_cannot_be_assigned(x):
 def test_a_foreign_class_that_opts_out_gets_its_reflected_operator(x):
     class Tensor:
         __array_ufunc__ = None
-        def __radd__(self, other): return "radd"
-        def __rmatmul__(self, other): return "rmatmul"
-        def __gt__(self, other): return "gt"
+
+        def __radd__(self, other):
+            return "radd"
+
+        def __rmatmul__(self, other):
+            return "rmatmul"
+
+        def __gt__(self, other):
+            return "gt"
 
     assert (x + Tensor(), x @ Tensor(), x < Tensor()) == ("radd", "rmatmul", "gt")
 
@@ -87,8 +104,22 @@ def test_a_cupy_function_refuses_a_foreign_class(cp):
 
 # ── names and arguments that CuPy lacks ────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("name", ["errstate", "einsum_path", "vecdot", "matvec", "block", "insert",
-                                  "geomspace", "frompyfunc", "scatter_add", "nothing_of_the_sort"])
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "errstate",
+        "einsum_path",
+        "vecdot",
+        "matvec",
+        "block",
+        "insert",
+        "geomspace",
+        "frompyfunc",
+        "scatter_add",
+        "nothing_of_the_sort",
+    ],
+)
 def test_a_name_that_cupy_lacks_is_missing(cp, name):
     with pytest.raises(AttributeError, match="in CuPy 14.2.0"):
         getattr(cp, name)
@@ -98,7 +129,9 @@ def test_no_public_name_of_the_double_is_unknown_to_cupy(cp):
     for module in ("cupy", "cupy.linalg", "cupy.lib.stride_tricks", "cupyx", "cupyx.scipy.special"):
         offered = {name for name in vars(sys.modules[module]) if not name.startswith("_")}
         assert offered - {"scipy"} <= set(NAMES[module]), module
-    assert {name for name in dir(cp.ndarray) if not name.startswith("_")} <= set(NAMES["cupy.ndarray"])
+    assert {name for name in dir(cp.ndarray) if not name.startswith("_")} <= set(
+        NAMES["cupy.ndarray"]
+    )
 
 
 def test_a_known_but_unsimulated_name_says_so(cp, x):
@@ -160,7 +193,9 @@ def test_matmul_has_no_in_place_form(cp):
         a @= a
 
 
-@pytest.mark.parametrize("name", ["normal", "choice", "permutation", "shuffle", "spawn", "permuted"])
+@pytest.mark.parametrize(
+    "name", ["normal", "choice", "permutation", "shuffle", "spawn", "permuted"]
+)
 def test_the_generator_lacks_what_cupys_lacks(cp, name):
     with pytest.raises(AttributeError):
         getattr(cp.random.Generator(cp.random.Philox4x3210(0)), name)

@@ -1,4 +1,6 @@
-"""The double behaves like CuPy: 0-d results, shared memory, wrapping indices; and it counts every wait."""
+"""The double behaves like CuPy: 0-d results, shared memory, wrapping indices; and it counts every
+wait."""
+
 from __future__ import annotations
 
 import pickle
@@ -19,8 +21,18 @@ def x(cp):
 
 # ── shapes, views, indices ─────────────────────────────────────────────────────────────────────
 
+
 def test_reductions_and_full_indexing_give_0_d_arrays(cp, x):
-    results = (x.sum(), cp.max(x), x.mean(), x[0, 0], x[0][1], x.argmax(), cp.linalg.norm(x), x.sum() * 2)
+    results = (
+        x.sum(),
+        cp.max(x),
+        x.mean(),
+        x[0, 0],
+        x[0][1],
+        x.argmax(),
+        cp.linalg.norm(x),
+        x.sum() * 2,
+    )
     for result in results:
         assert type(result) is cp.ndarray
         assert result.shape == ()
@@ -117,8 +129,13 @@ def test_pure_device_work_never_waits(cp, x):
 
 # ── installing ─────────────────────────────────────────────────────────────────────────────────
 
+
 def cupy_modules():
-    return {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("cupy", "cupyx")}
+    return {
+        name: module
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ("cupy", "cupyx")
+    }
 
 
 def test_uninstalling_restores_what_was_there():

@@ -1,4 +1,5 @@
-"""Demos are tests: each runs with --quick, and leaves a picture that is not blank and a record of its figures."""
+"""Demos are tests: each runs with --quick, and leaves a picture that is not blank and a record of
+its figures."""
 
 import json
 import os
@@ -12,25 +13,40 @@ import pytest
 from tinycv.show.demo import WITH_HALF
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))                   # demos is no part of the installed package
+sys.path.insert(0, str(ROOT))  # demos is no part of the installed package
 DEMOS = sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
 # Runs a demo on the strict double of CuPy, as if it were a GPU: sys.argv is the demo and its flags.
-ON_THE_DOUBLE = "import sys, runpy, cupy_double; cupy_double.install(); sys.argv = sys.argv[1:]; " \
-                "runpy.run_path(sys.argv[0], run_name='__main__')"
+ON_THE_DOUBLE = (
+    "import sys, runpy, cupy_double; cupy_double.install(); sys.argv = sys.argv[1:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 def run(command: list, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, command)], cwd=folder, capture_output=True, timeout=240, env={
-        **os.environ, "PYTHONIOENCODING": "ascii", "MPLCONFIGDIR": str(folder / "mpl"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])})                # the package beside these tests
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        capture_output=True,
+        timeout=240,
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "ascii",
+            "MPLCONFIGDIR": str(folder / "mpl"),
+            # the package beside these tests
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        },
+    )
 
 
 def check_what_it_left(done: subprocess.CompletedProcess, folder: Path, name: str) -> dict:
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     from matplotlib.image import imread
+
     picture = imread(folder / "out" / f"{name}.png")
     assert min(picture.shape[:2]) > 300
-    assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20, "the picture is blank"
+    assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20, (
+        "the picture is blank"
+    )
     record = json.loads((folder / "out" / f"{name}.json").read_text())
     assert record["rows"] and all(np.isfinite(row["value"]).all() for row in record["rows"])
     assert {"seed", "device", "seconds", "peak_memory_mib", "versions"} <= set(record)
@@ -53,23 +69,36 @@ def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
 @pytest.mark.parametrize("how", [[], ["--device", "gpu"]], ids=["cpu", "double"])
 @pytest.mark.parametrize("name", WITH_HALF)
 def test_a_demo_trains_in_halves(name, how, tmp_path):
-    done = run(["-c", ON_THE_DOUBLE, ROOT / "demos" / f"{name}.py", "--quick", "--half", *how], tmp_path)
+    done = run(
+        ["-c", ON_THE_DOUBLE, ROOT / "demos" / f"{name}.py", "--quick", "--half", *how], tmp_path
+    )
     assert check_what_it_left(done, tmp_path, name)["half"] and b"float16" in done.stdout
 
 
 def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path):
     from tinycv.data import write_idx
+
     chance = np.random.default_rng(0)
     for part, count in (("train", 150), ("t10k", 60)):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", chance.integers(0, 256, (count, 28, 28), np.uint8))
+        write_idx(
+            tmp_path / f"{part}-images-idx3-ubyte.gz",
+            chance.integers(0, 256, (count, 28, 28), np.uint8),
+        )
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
-    record = check_what_it_left(run([ROOT / "demos/06_vit.py", "--quick", "--data", tmp_path], tmp_path), tmp_path, "06_vit")
-    assert record["rows"][0]["metric"] == "accuracy on 60 unseen images" and "Fashion" in record["rows"][0]["target"]
+    record = check_what_it_left(
+        run([ROOT / "demos/06_vit.py", "--quick", "--data", tmp_path], tmp_path), tmp_path, "06_vit"
+    )
+    assert (
+        record["rows"][0]["metric"] == "accuracy on 60 unseen images"
+        and "Fashion" in record["rows"][0]["target"]
+    )
 
 
 def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
-    blocked = ("import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "
-               "runpy.run_path(sys.argv[0], run_name='__main__')")
+    blocked = (
+        "import sys, runpy; sys.modules['cupy'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     done = run(["-c", blocked, DEMOS[0], "--device", "gpu"], tmp_path)
     assert done.returncode == 2
     assert b"pip install" in done.stderr and b"Traceback" not in done.stderr
@@ -85,8 +114,14 @@ def test_every_demo_says_in_its_first_line_how_it_is_run_and_how_long_it_takes()
 def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
     from demos.readme import duration  # as the README shows them
 
-    seconds = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))["seconds"]
-    assert demo.read_text(encoding="utf-8").splitlines()[0].endswith(f" {duration(seconds)} on two cores")
+    seconds = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))[
+        "seconds"
+    ]
+    assert (
+        demo.read_text(encoding="utf-8")
+        .splitlines()[0]
+        .endswith(f" {duration(seconds)} on two cores")
+    )
 
 
 def figures(name: str) -> dict:
@@ -96,21 +131,44 @@ def figures(name: str) -> dict:
 
 def test_figures_in_the_prose_of_demos_are_those_of_the_records():
     left = figures("07_vit_maps")
-    rollout, ink = (left[f"chance of the right answer, mean while patches go, first: {name}"]
-                    for name in ("rollout says most", "most ink"))
-    ddpm = [figures(name)[metric][1] for name in ("17_diffusion_digits", "17_diffusion_digits_full")
-            for metric in figures(name) if metric.startswith("DDPM, larger variance")]
-    sizes = [figures("19_gan_or_diffusion")[f"grid, {name}: parameters of what makes points, each seed"][0]
-             for name in ("GAN", "diffusion")]
-    pacgan = figures("08_gan_2d_full")["PacGAN's networks, grid, Pac4: modes, share within 3 sigma, reverse KL, seconds; "
-                                       "standard errors"][1]
-    said = {"07_vit_maps": f"(chance left: {rollout:.4f}, {ink:.4f})", "08_gan_2d": f"a share of {pacgan:.3f} within",
-            "17_diffusion_digits": "{:.1f} in one run, {:.1f} in another".format(*ddpm),
-            "19_gan_or_diffusion": "{:,.0f} parameters, the\nnetwork of diffusion {:,.0f}".format(*sizes)}
-    lost = [text for name, text in said.items() if text not in (ROOT / f"demos/{name}.py").read_text(encoding="utf-8")]
+    rollout, ink = (
+        left[f"chance of the right answer, mean while patches go, first: {name}"]
+        for name in ("rollout says most", "most ink")
+    )
+    ddpm = [
+        figures(name)[metric][1]
+        for name in ("17_diffusion_digits", "17_diffusion_digits_full")
+        for metric in figures(name)
+        if metric.startswith("DDPM, larger variance")
+    ]
+    sizes = [
+        figures("19_gan_or_diffusion")[f"grid, {name}: parameters of what makes points, each seed"][
+            0
+        ]
+        for name in ("GAN", "diffusion")
+    ]
+    pacgan = figures("08_gan_2d_full")[
+        "PacGAN's networks, grid, Pac4: modes, share within 3 sigma, reverse KL, seconds; "
+        "standard errors"
+    ][1]
+    said = {
+        "07_vit_maps": f"(chance left: {rollout:.4f}, {ink:.4f})",
+        "08_gan_2d": f"a share of {pacgan:.3f} within",
+        "17_diffusion_digits": "{:.1f} in one run, {:.1f} in another".format(*ddpm),
+        "19_gan_or_diffusion": "{:,.0f} parameters, the\nnetwork of diffusion {:,.0f}".format(
+            *sizes
+        ),
+    }
+    lost = [
+        text
+        for name, text in said.items()
+        if text not in (ROOT / f"demos/{name}.py").read_text(encoding="utf-8")
+    ]
     assert not lost
 
 
 def test_the_list_of_demos_names_each_with_its_minutes():
-    done = subprocess.run([sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "demos"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert all(demo.name in done.stdout for demo in DEMOS)

@@ -1,4 +1,6 @@
-"""Every public function and class of adversarial/ and diffusion/: a wrong argument gets a sentence that names it, never a riddle."""
+"""Every public function and class of adversarial/ and diffusion/: a wrong argument gets a sentence
+that names it, never a riddle."""
+
 from __future__ import annotations
 
 import importlib
@@ -16,7 +18,19 @@ from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
 from tinycv.data.shapes import grid
 from tinycv.diffusion import denoising as diffusion
-from tinycv.diffusion import dit, edm, embedding, guidance, inpaint, langevin, ode, samplers, score, sde, unet
+from tinycv.diffusion import (
+    dit,
+    edm,
+    embedding,
+    guidance,
+    inpaint,
+    langevin,
+    ode,
+    samplers,
+    score,
+    sde,
+    unet,
+)
 from tinycv.diffusion import mlp as networks
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.optim import SGD
@@ -25,7 +39,11 @@ from tinycv.show import judge
 
 POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
 IMAGES = np.random.default_rng(1).random((4, 1, 8, 8)).astype(np.float32)
-ALPHA_BAR, LABELS, SIGMAS = diffusion.linear_schedule(7), np.array([0, 1, 2, 1]), np.array([0.5, 1, 2, 3], np.float32)
+ALPHA_BAR, LABELS, SIGMAS = (
+    diffusion.linear_schedule(7),
+    np.array([0, 1, 2, 1]),
+    np.array([0.5, 1, 2, 3], np.float32),
+)
 
 
 def same(x, *_):
@@ -65,15 +83,35 @@ CALLS = {
     samplers.sample: {"step": same, "x": X, "times": [3, 2, 1]},
     guidance.without_some: {"labels": LABELS, "nobody": 3, "share": 0.1},
     guidance.guided: {"denoise": same, "labels": LABELS, "nobody": 3, "w": 1.0},
-    inpaint.inpainting: {"step": same, "alpha_bar": ALPHA_BAR, "image": X, "known": Tensor(POINTS > 0), "repeats": 2},
+    inpaint.inpainting: {
+        "step": same,
+        "alpha_bar": ALPHA_BAR,
+        "image": X,
+        "known": Tensor(POINTS > 0),
+        "repeats": 2,
+    },
     edm.edm_denoiser: {"model": same, "sigma_data": 0.5},
     edm.noise_levels: {"sigma": SIGMAS, "x": X},
     edm.edm_loss: {"model": same, "y": X, "sigma_data": 0.5, "mean": -1.2, "std": 1.2},
     edm.edm_sigmas: {"steps": 5, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
     edm.heun_step: {"denoise": same, "x": X, "sigma": 2.0, "lower": 1.0},
     langevin.ula: {"score": same, "x": POINTS, "step": 0.1, "steps": 2, "keep_every": 1},
-    langevin.mala: {"log_density": density, "score": same, "x": POINTS, "step": 0.1, "steps": 2, "keep_every": 1},
-    langevin.annealed: {"score": same, "x": POINTS, "sigmas": [2.0, 1.0], "steps": 2, "eps": 0.1, "keep_every": 1},
+    langevin.mala: {
+        "log_density": density,
+        "score": same,
+        "x": POINTS,
+        "step": 0.1,
+        "steps": 2,
+        "keep_every": 1,
+    },
+    langevin.annealed: {
+        "score": same,
+        "x": POINTS,
+        "sigmas": [2.0, 1.0],
+        "steps": 2,
+        "eps": 0.1,
+        "keep_every": 1,
+    },
     langevin.geometric: {"first": 20.0, "last": 1.0, "count": 5},
     score.explicit: {"score": same, "x": X},
     score.sliced: {"score": same, "x": X, "v": X},
@@ -85,25 +123,56 @@ CALLS = {
     ode.heun: {"v": same, "x": X, "t": 0.0, "then": 0.5},
     ode.rk4: {"v": same, "x": X, "t": 0.0, "then": 0.5},
     ode.solve: {"v": same, "x": POINTS, "times": [0.0, 0.5, 1.0], "step": ode.heun},
-    ode.log_likelihood: {"sde": sde.VP(), "score": same, "x": POINTS, "times": [0.0, 0.5, 1.0], "along": POINTS,
-                         "step": ode.heun},
+    ode.log_likelihood: {
+        "sde": sde.VP(),
+        "score": same,
+        "x": POINTS,
+        "times": [0.0, 0.5, 1.0],
+        "along": POINTS,
+        "step": ode.heun,
+    },
     sde.VE: {"sigma_min": 0.01, "sigma_max": 5.0},
     sde.VP: {"beta_min": 0.1, "beta_max": 5.0},
     sde.SubVP: {"beta_min": 0.1, "beta_max": 5.0},
     sde.Reverse: {"sde": sde.VP(), "score": same},
-    sde.euler_maruyama: {"process": sde.VP(), "x": POINTS, "times": [0.0, 0.5, 1.0], "keep_every": 1},
-    sde.predictor_corrector: {"sde": sde.VP(), "score": same, "x": POINTS, "times": [1.0, 0.5, 0.1], "snr": 0.1,
-                              "corrections": 1},
+    sde.euler_maruyama: {
+        "process": sde.VP(),
+        "x": POINTS,
+        "times": [0.0, 0.5, 1.0],
+        "keep_every": 1,
+    },
+    sde.predictor_corrector: {
+        "sde": sde.VP(),
+        "score": same,
+        "x": POINTS,
+        "times": [1.0, 0.5, 0.1],
+        "snr": 0.1,
+        "corrections": 1,
+    },
     embedding.TimeAndLabel: {"dim": 4, "num_classes": 3},
     networks.fourier_features: {"t": Tensor(SIGMAS), "width": 4, "slowest": 0.5, "fastest": 4.0},
-    networks.ScoreMLP: {"dim": 2, "hidden": 4, "depth": 1, "time_features": 2, "place_features": 2, "fastest": 4.0},
-    gan.tell_apart: {"real": X, "fake": X}, gan.least_squares: {"real": X, "fake": X}, gan.hinge: {"real": X, "fake": X},
-    gan.difference: {"real": X, "fake": X}, gan.minimax: {"fake": X}, gan.non_saturating: {"fake": X},
-    gan.near_one: {"fake": X}, gan.minus_fake: {"fake": X},
-    gan.GradientPenalty: {"weight": 1.0}, gan.R1: {"weight": 1.0},
+    networks.ScoreMLP: {
+        "dim": 2,
+        "hidden": 4,
+        "depth": 1,
+        "time_features": 2,
+        "place_features": 2,
+        "fastest": 4.0,
+    },
+    gan.tell_apart: {"real": X, "fake": X},
+    gan.least_squares: {"real": X, "fake": X},
+    gan.hinge: {"real": X, "fake": X},
+    gan.difference: {"real": X, "fake": X},
+    gan.minimax: {"fake": X},
+    gan.non_saturating: {"fake": X},
+    gan.near_one: {"fake": X},
+    gan.minus_fake: {"fake": X},
+    gan.GradientPenalty: {"weight": 1.0},
+    gan.R1: {"weight": 1.0},
     gan.nothing: {"x": X},
     gan.slopes: {"discriminator": logit, "x": X},
-    gan.Packed: {"network": logit, "size": 2}, gan.Conditional: {"network": same, "classes": 3},
+    gan.Packed: {"network": logit, "size": 2},
+    gan.Conditional: {"network": same, "classes": 3},
     gan_networks.start_small: {"network": nn.Linear(2, 2), "std": 0.02},
     gan_networks.PointGenerator: {"latent": 2, "out": 2, "width": 3, "depth": 1},
     gan_networks.Maxout: {"in_features": 2, "out_features": 2, "pieces": 2},
@@ -111,28 +180,76 @@ CALLS = {
     gan_networks.PointMLP: {"features": 2, "out": 2, "width": 3, "depth": 1, "slope": 0.2},
     gan_networks.DCGANGenerator: {"side": 8, "latent": 2, "channels": 1, "width": 2},
     gan_networks.DCGANDiscriminator: {"side": 8, "channels": 1, "width": 2, "batch_norm": True},
-    unet.group_norm_of: {"channels": 4}, unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
+    unet.group_norm_of: {"channels": 4},
+    unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
     unet.PixelAttention: {"channels": 4, "heads": 2},
-    unet.UNet: {"channels": 1, "widths": (4, 4), "patch_size": 2, "heads": 2, "num_classes": 3, "embed_dim": 4},
-    dit.DiTBlock: {"dim": 4, "heads": 2}, dit.zero_linear: {"inputs": 2, "outputs": 2},
-    dit.DiT: {"image_size": 8, "patch_size": 4, "channels": 1, "dim": 4, "depth": 1, "heads": 2, "num_classes": 3},
+    unet.UNet: {
+        "channels": 1,
+        "widths": (4, 4),
+        "patch_size": 2,
+        "heads": 2,
+        "num_classes": 3,
+        "embed_dim": 4,
+    },
+    dit.DiTBlock: {"dim": 4, "heads": 2},
+    dit.zero_linear: {"inputs": 2, "outputs": 2},
+    dit.DiT: {
+        "image_size": 8,
+        "patch_size": 4,
+        "channels": 1,
+        "dim": 4,
+        "depth": 1,
+        "heads": 2,
+        "num_classes": 3,
+    },
     plane.networks: {"pacgan": False, "pack": 2, "spectral": False},
-    plane.learners: {}, plane.check_density: {"density": grid(), "what": "play"},
-    judge.Judge: {"model": None}, judge.images_in: {"images": IMAGES, "what": "Judge"},
+    plane.learners: {},
+    plane.check_density: {"density": grid(), "what": "play"},
+    judge.Judge: {"model": None},
+    judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
-ELSEWHERE = {                                   # called below in another way, or not by users: why
-    "trajectory", "expm1", "clock",   # sample calls trajectory; the rest are inner helpers
-    "check_told", "real_row", "schedule", "checked_step", "labels_of", "times_in", "logits",
-    "Game", "Chain", "SDE", "Players", "take_turns", "teach", "learn", "held", "fit_gan", "judge_of", "train", "play",
-    "tournament", "unrolled"}
+ELSEWHERE = {  # called below in another way, or not by users: why
+    "trajectory",
+    "expm1",
+    "clock",  # sample calls trajectory; the rest are inner helpers
+    "check_told",
+    "real_row",
+    "schedule",
+    "checked_step",
+    "labels_of",
+    "times_in",
+    "logits",
+    "Game",
+    "Chain",
+    "SDE",
+    "Players",
+    "take_turns",
+    "teach",
+    "learn",
+    "held",
+    "fit_gan",
+    "judge_of",
+    "train",
+    "play",
+    "tournament",
+    "unrolled",
+}
 
 
 def public():
-    names = [f"{folder.__name__}.{info.name}" for folder in (adversarial, chapter)
-             for info in pkgutil.iter_modules(folder.__path__)]
+    names = [
+        f"{folder.__name__}.{info.name}"
+        for folder in (adversarial, chapter)
+        for info in pkgutil.iter_modules(folder.__path__)
+    ]
     for module in map(importlib.import_module, [*names, "tinycv.show.judge"]):
-        yield from (v for n, v in vars(module).items() if callable(v) and not n.startswith("_")
-                    and getattr(v, "__module__", None) == module.__name__)
+        yield from (
+            v
+            for n, v in vars(module).items()
+            if callable(v)
+            and not n.startswith("_")
+            and getattr(v, "__module__", None) == module.__name__
+        )
 
 
 def test_every_public_name_is_called_wrongly_here():
@@ -140,13 +257,24 @@ def test_every_public_name_is_called_wrongly_here():
     assert not left
 
 
-@pytest.mark.parametrize("function", CALLS, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}")
+@pytest.mark.parametrize(
+    "function", CALLS, ids=lambda f: f"{f.__module__.split('.')[-1]}.{f.__name__}"
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_wrong_call_gets_a_sentence(function):
-    names = {"sample": ("sample", "trajectory"), "sliced_vr": ("sliced_vr",), "Reverse": ("Reverse", "SDE.reverse"),
-             "SubVP": ("SubVP",), "play": ("play",), "images_in": ("Judge",), "check_density": ("play",),
-             "diffusion_loss": ("diffusion_loss", "random_times"), "diffused": ("diffused", "signal_and_noise"),
-             "edm_loss": ("edm_loss",), "solve": ("solve", "heun")}
+    names = {
+        "sample": ("sample", "trajectory"),
+        "sliced_vr": ("sliced_vr",),
+        "Reverse": ("Reverse", "SDE.reverse"),
+        "SubVP": ("SubVP",),
+        "play": ("play",),
+        "images_in": ("Judge",),
+        "check_density": ("play",),
+        "diffusion_loss": ("diffusion_loss", "random_times"),
+        "diffused": ("diffused", "signal_and_noise"),
+        "edm_loss": ("edm_loss",),
+        "solve": ("solve", "heun"),
+    }
     found = riddles(function, CALLS[function], *names.get(function.__name__, ()))
     assert not found, "\n".join(found)
 
@@ -172,24 +300,56 @@ FORWARDS = {
     "VP.diffusion": (sde.VP().diffusion, {"t": 0.5}),
     "VE.rate": (sde.VE().rate, {"t": 0.5}),
     "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
-    "inpainting": (inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, X, Tensor(POINTS > 0)), {"x": X, "t": 5, "s": 2}),
-    "fit_gan": (lambda **options: turns.fit_gan(*game(), **options, progress=False), {
-        "epochs": 1, "game": gan.HINGE, "critic_steps": 1, "unroll": 0, "unroll_lr": 1e-3, "evaluate_every": 1,
-        "penalty": gan.R1(), "schedule": lambda step: 1.0, "evaluate": lambda g: {"looked": 1.0}}),
-    "play": (lambda **options: plane.play(**options), {"density": grid(2), "method": "GAN", "steps": 1, "moments": 1}),
-    "judge_of": (lambda images, labels: judge.judge_of(images, labels, 0), {"images": IMAGES, "labels": LABELS}),
+    "inpainting": (
+        inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, X, Tensor(POINTS > 0)),
+        {"x": X, "t": 5, "s": 2},
+    ),
+    "fit_gan": (
+        lambda **options: turns.fit_gan(*game(), **options, progress=False),
+        {
+            "epochs": 1,
+            "game": gan.HINGE,
+            "critic_steps": 1,
+            "unroll": 0,
+            "unroll_lr": 1e-3,
+            "evaluate_every": 1,
+            "penalty": gan.R1(),
+            "schedule": lambda step: 1.0,
+            "evaluate": lambda g: {"looked": 1.0},
+        },
+    ),
+    "play": (
+        lambda **options: plane.play(**options),
+        {"density": grid(2), "method": "GAN", "steps": 1, "moments": 1},
+    ),
+    "judge_of": (
+        lambda images, labels: judge.judge_of(images, labels, 0),
+        {"images": IMAGES, "labels": LABELS},
+    ),
 }
 
 
 def game():
     g, d = gan_networks.PointMLP(2, 2, 4, 1), gan_networks.PointMLP(2, 1, 4, 1)
-    return g, d, SGD(g.parameters(), lr=0.1), SGD(d.parameters(), lr=0.1), DataLoader(POINTS, batch_size=4)
+    return (
+        g,
+        d,
+        SGD(g.parameters(), lr=0.1),
+        SGD(d.parameters(), lr=0.1),
+        DataLoader(POINTS, batch_size=4),
+    )
 
 
-ALSO = {"guided": ("guided", "signal_and_noise"), "denoiser": ("denoiser", "signal_and_noise"),
-        "R1": ("R1", "slopes"), "SDE.perturb": ("SDE.perturb", "VP.marginal"),
-        "DCGANGenerator": ("DCGANGenerator", "batch_norm"), "GradientPenalty": ("GradientPenalty", "slopes"),
-        "play": ("play", "fit_gan"), "judge_of": ("judge_of", "Judge")}
+ALSO = {
+    "guided": ("guided", "signal_and_noise"),
+    "denoiser": ("denoiser", "signal_and_noise"),
+    "R1": ("R1", "slopes"),
+    "SDE.perturb": ("SDE.perturb", "VP.marginal"),
+    "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
+    "GradientPenalty": ("GradientPenalty", "slopes"),
+    "play": ("play", "fit_gan"),
+    "judge_of": ("judge_of", "Judge"),
+}
 
 
 @pytest.mark.parametrize("name", FORWARDS)
@@ -204,25 +364,48 @@ def test_networks_and_closures_say_what_they_take(name, tmp_path, monkeypatch):
 
 # ── what the user's own functions return ─────────────────────────────────────────────────────────
 
-WRONG = {"None": lambda x, *_: None, "a number": lambda x, *_: 1.0, "another shape": lambda x, *_: x[:, :1],
-         "one axis less": lambda x, *_: x.sum(axis=-1), "complex": lambda x, *_: np.zeros(x.shape, complex)}
+WRONG = {
+    "None": lambda x, *_: None,
+    "a number": lambda x, *_: 1.0,
+    "another shape": lambda x, *_: x[:, :1],
+    "one axis less": lambda x, *_: x.sum(axis=-1),
+    "complex": lambda x, *_: np.zeros(x.shape, complex),
+}
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("call", [
-    lambda f: langevin.ula(f, POINTS, 0.1, 1), lambda f: langevin.mala(density, f, POINTS, 0.1, 1),
-    lambda f: langevin.annealed(f, POINTS, [1.0], 1, 0.1), lambda f: score.explicit(f, X), lambda f: score.sliced(f, X),
-    lambda f: score.sliced_vr(f, X), lambda f: score.denoising(f, X, 0.5), lambda f: ode.solve(f, POINTS, [0, 1]),
-    lambda f: ode.log_likelihood(sde.VP(), f, POINTS, [0.1, 1]), lambda f: sde.predictor_corrector(
-        sde.VP(), f, POINTS, [1, 0.5]), lambda f: sde.euler_maruyama(sde.VP().reverse(f), POINTS, [1, 0.5]),
-    lambda f: samplers.ddpm_step(f, ALPHA_BAR, X, 5, 2), lambda f: samplers.ddim_step(f, ALPHA_BAR, X, 5, 2),
-    lambda f: samplers.sample(f, X, [2, 1]), lambda f: edm.heun_step(f, X, 2.0, 1.0),
-    lambda f: edm.edm_denoiser(f)(X, 1.0), lambda f: edm.edm_loss(f, X),
-    lambda f: diffusion.diffusion_loss(f, X, alpha_bar=ALPHA_BAR), lambda f: diffusion.denoiser(f, ALPHA_BAR)(X, 3),
-    lambda f: diffusion.clipped(f)(X, 3), lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
-    lambda f: inpaint.inpainting(f, ALPHA_BAR, X, Tensor(POINTS > 0))(X, 5, 2)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f: langevin.ula(f, POINTS, 0.1, 1),
+        lambda f: langevin.mala(density, f, POINTS, 0.1, 1),
+        lambda f: langevin.annealed(f, POINTS, [1.0], 1, 0.1),
+        lambda f: score.explicit(f, X),
+        lambda f: score.sliced(f, X),
+        lambda f: score.sliced_vr(f, X),
+        lambda f: score.denoising(f, X, 0.5),
+        lambda f: ode.solve(f, POINTS, [0, 1]),
+        lambda f: ode.log_likelihood(sde.VP(), f, POINTS, [0.1, 1]),
+        lambda f: sde.predictor_corrector(sde.VP(), f, POINTS, [1, 0.5]),
+        lambda f: sde.euler_maruyama(sde.VP().reverse(f), POINTS, [1, 0.5]),
+        lambda f: samplers.ddpm_step(f, ALPHA_BAR, X, 5, 2),
+        lambda f: samplers.ddim_step(f, ALPHA_BAR, X, 5, 2),
+        lambda f: samplers.sample(f, X, [2, 1]),
+        lambda f: edm.heun_step(f, X, 2.0, 1.0),
+        lambda f: edm.edm_denoiser(f)(X, 1.0),
+        lambda f: edm.edm_loss(f, X),
+        lambda f: diffusion.diffusion_loss(f, X, alpha_bar=ALPHA_BAR),
+        lambda f: diffusion.denoiser(f, ALPHA_BAR)(X, 3),
+        lambda f: diffusion.clipped(f)(X, 3),
+        lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
+        lambda f: inpaint.inpainting(f, ALPHA_BAR, X, Tensor(POINTS > 0))(X, 5, 2),
+    ],
+)
 def test_what_a_function_of_the_users_returns_is_looked_at(call, wrong):
-    with pytest.raises((TypeError, ValueError), match=r"\w: \w+ returned .*; it must return real numbers of shape \(\d"):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match=r"\w: \w+ returned .*; it must return real numbers of shape \(\d",
+    ):
         call(WRONG[wrong])
 
 
@@ -233,9 +416,13 @@ def test_a_log_density_is_one_number_per_point(wrong):
 
 
 @pytest.mark.parametrize("penalty", [gan.GradientPenalty(), gan.R1()])
-@pytest.mark.parametrize("wrong", [lambda x: None, lambda x: x.sum(), lambda x: x[:3, 0], lambda x: x.numpy()])
+@pytest.mark.parametrize(
+    "wrong", [lambda x: None, lambda x: x.sum(), lambda x: x[:3, 0], lambda x: x.numpy()]
+)
 def test_a_discriminator_returns_a_logit_for_each_example_or_pack(penalty, wrong):
-    with pytest.raises(ValueError, match="slopes: discriminator returned .*; it must return a Tensor with a logit"):
+    with pytest.raises(
+        ValueError, match="slopes: discriminator returned .*; it must return a Tensor with a logit"
+    ):
         penalty(wrong, X, X)
 
 
@@ -259,7 +446,9 @@ def test_the_two_sides_of_a_game_must_fit():
 
 def test_labels_are_named_by_the_first_wrong_one():
     for wrong in (-1, 3):
-        with pytest.raises(IndexError, match=f"labels holds {wrong}; it must hold whole numbers from 0 to 2"):
+        with pytest.raises(
+            IndexError, match=f"labels holds {wrong}; it must hold whole numbers from 0 to 2"
+        ):
             labels_in(np.array([0, wrong]), "labels", 2)
 
 
@@ -267,24 +456,41 @@ MASKED = np.ma.masked_array([1, 2], [True, False])
 TWO = POINTS[:2]
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: gan.Conditional(nn.Linear(2, 2), 3)(TWO, MASKED), "Conditional: labels is MaskedArray"),
-    (lambda: guidance.without_some(MASKED, 3), "without_some: labels is MaskedArray"),
-    (lambda: edm.noise_levels(MASKED / 2, TWO), "noise_levels: sigma is MaskedArray"),
-    (lambda: inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, TWO[:, 0], np.ma.masked_array([True, False])),
-     "inpainting: known is MaskedArray"),
-    (lambda: diffusion.signal_and_noise(ALPHA_BAR, MASKED, TWO), "signal_and_noise: t is "),
-    (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
-    (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
-    (lambda: sde.VP().prior((2,), "abc"), "SDE.prior: like is 'abc'"),
-    (lambda: sde.VP().score_of(lambda x, t: x), "SDE.score_of: density is "),
-    (lambda: ode.solve(same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
-    (lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
-    (lambda: langevin.Chain(TWO).history(None), "Chain.history: name is None"),
-    (lambda: langevin.Chain(TWO).history("path"), "Chain.history: name is 'path'; it must be one of"),
-    (lambda: unet.PixelAttention(4, 2)(None), "PixelAttention: x is None"),
-    (lambda: gan_networks.Maxout(2, 3, 2)(None), "Maxout: x is None"),
-    (lambda: gan_networks.Maxout(2, 3, 2)(MASKED / 2), "Maxout: x is MaskedArray")])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: gan.Conditional(nn.Linear(2, 2), 3)(TWO, MASKED),
+            "Conditional: labels is MaskedArray",
+        ),
+        (lambda: guidance.without_some(MASKED, 3), "without_some: labels is MaskedArray"),
+        (lambda: edm.noise_levels(MASKED / 2, TWO), "noise_levels: sigma is MaskedArray"),
+        (
+            lambda: inpaint.inpainting(
+                lambda x, t, s: x, ALPHA_BAR, TWO[:, 0], np.ma.masked_array([True, False])
+            ),
+            "inpainting: known is MaskedArray",
+        ),
+        (lambda: diffusion.signal_and_noise(ALPHA_BAR, MASKED, TWO), "signal_and_noise: t is "),
+        (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
+        (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
+        (lambda: sde.VP().prior((2,), "abc"), "SDE.prior: like is 'abc'"),
+        (lambda: sde.VP().score_of(lambda x, t: x), "SDE.score_of: density is "),
+        (lambda: ode.solve(same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
+        (
+            lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None),
+            "solve: step returned None",
+        ),
+        (lambda: langevin.Chain(TWO).history(None), "Chain.history: name is None"),
+        (
+            lambda: langevin.Chain(TWO).history("path"),
+            "Chain.history: name is 'path'; it must be one of",
+        ),
+        (lambda: unet.PixelAttention(4, 2)(None), "PixelAttention: x is None"),
+        (lambda: gan_networks.Maxout(2, 3, 2)(None), "Maxout: x is None"),
+        (lambda: gan_networks.Maxout(2, 3, 2)(MASKED / 2), "Maxout: x is MaskedArray"),
+    ],
+)
 def test_what_once_passed_or_ended_in_a_riddle_is_named(call, message):
     with pytest.raises((TypeError, ValueError, IndexError), match=message):
         call()
@@ -299,7 +505,10 @@ def test_a_game_is_played_on_a_device(device):
 
 @pytest.mark.parametrize("lr", [-1, -1e-9, np.inf, np.nan])
 def test_one_looks_ahead_down_the_slope(lr):
-    with pytest.raises(ValueError, match="unrolled: lr is"), unrolled(nn.Linear(2, 1), lambda: 0, 1, lr):
+    with (
+        pytest.raises(ValueError, match="unrolled: lr is"),
+        unrolled(nn.Linear(2, 1), lambda: 0, 1, lr),
+    ):
         pass
 
 

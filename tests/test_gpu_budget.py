@@ -1,8 +1,11 @@
-"""A training step on a GPU waits for nothing, and launches no more than its budget: counted on the double of CuPy.
+"""A training step on a GPU waits for nothing, and launches no more than its budget: counted on the
+double of CuPy.
 
-The double counts what is put into the GPU's queue, at least one launch for each call that computes or copies; CuPy may need
-more for some. So these are figures of the double, not of a GPU; what they are worth in time must be measured on one.
+The double counts what is put into the GPU's queue, at least one launch for each call that computes
+or copies; CuPy may need more for some. So these are figures of the double, not of a GPU; what they
+are worth in time must be measured on one.
 """
+
 from __future__ import annotations
 
 import sys
@@ -11,12 +14,14 @@ from pathlib import Path
 import pytest
 from cupy_double import counting
 
-sys.path.insert(0, str(Path(__file__).parent.parent))               # benchmarks is no part of the installed package
+# benchmarks is no part of the installed package
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import contenders, kernels, tasks
 from tinycv.engine import dispatch
 
-# Launches of a training step (forward, backward, Adam) with CUDA kernels, and by array calls alone. Not more than these.
+# Launches of a training step (forward, backward, Adam) with CUDA kernels, and by array calls alone.
+# Not more than these.
 BUDGETS = {
     "MLP": (tasks.Mlp(4, (6, 5, 5, 3)), 27, 94),
     "LSTM of 10 steps": (tasks.Lstm(4, 10, 2, 5, 3), 75, 297),
@@ -43,7 +48,9 @@ def test_a_training_step_waits_for_nothing_and_keeps_to_its_budget(double, name)
     waits, launched = launches(task)
     assert waits == 0
     assert launched <= most, f"{launched} launches"
-    assert launched > 0.9 * most, f"{launched} launches: better than the budget, which may now be lowered"
+    assert launched > 0.9 * most, (
+        f"{launched} launches: better than the budget, which may now be lowered"
+    )
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -59,5 +66,7 @@ def test_array_calls_alone_take_more_launches(double, monkeypatch, name):
 def test_a_wait_in_a_step_is_seen(double, monkeypatch):
     place = "losses.cross_entropy"
     true = dispatch.member(place)
-    monkeypatch.setitem(dispatch.OVERRIDES, place, lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1])
+    monkeypatch.setitem(
+        dispatch.OVERRIDES, place, lambda xp, x, *rest: (x.sum().item(), true(xp, x, *rest))[1]
+    )
     assert launches(BUDGETS["MLP"][0])[0] == 1

@@ -1,4 +1,5 @@
-"""The house has floors, and a file imports only from floors below its own: read from the imports themselves."""
+"""The house has floors, and a file imports only from floors below its own: read from the imports
+themselves."""
 
 import ast
 import re
@@ -8,11 +9,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
-# A file may import from its own line and from the lines before it. The last part of a name may be a folder.
+# A file may import from its own line and from the lines before it. The last part of a name may be a
+# folder.
 FLOORS = [
     ["engine.arguments", "engine.dispatch"],
-    ["engine.capturing", "engine.blas", "engine.memory", "engine.erf", "engine.find_gpu", "engine.rng", "engine.watch",
-     "engine.shards"],
+    [
+        "engine.capturing",
+        "engine.blas",
+        "engine.memory",
+        "engine.erf",
+        "engine.find_gpu",
+        "engine.rng",
+        "engine.watch",
+        "engine.shards",
+    ],
     ["engine.backend"],
     ["engine.gemm", "engine.reduce"],
     ["engine.mode"],
@@ -35,10 +45,11 @@ FLOORS = [
     ["training"],
     ["sequence"],
     ["vision"],
-    ["show.metrics", "show.judge"],             # of what the next chapters make
+    ["show.metrics", "show.judge"],  # of what the next chapters make
     ["adversarial"],
     ["diffusion"],
-    ["gpu"],                                    # the CUDA members of all of the above, which only engine.dispatch calls
+    # the CUDA members of all of the above, which only engine.dispatch calls
+    ["gpu"],
     ["show"],
 ]
 
@@ -48,23 +59,32 @@ def module_name(path: Path) -> str:
 
 
 def floor_of(name: str) -> int:
-    fits = [i for i, names in enumerate(FLOORS) if any(name == n or name.startswith(n + ".") for n in names)]
+    fits = [
+        i
+        for i, names in enumerate(FLOORS)
+        if any(name == n or name.startswith(n + ".") for n in names)
+    ]
     assert fits, f"tinycv.{name} stands on no floor: add it to FLOORS"
     return fits[0]
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports when it is itself imported (not inside functions)."""
+    """Modules of the package that a file imports when it is itself imported (not inside
+    functions)."""
     found = set()
     here = ["tinycv", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
-            base = here[:len(here) - node.level + 1] if node.level else []
+            base = here[: len(here) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             found |= {f"{module}.{a.name}" for a in node.names} | {module}
         elif isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
-    return {name.removeprefix("tinycv.") for name in found if name.startswith("tinycv.") and exists(name)}
+    return {
+        name.removeprefix("tinycv.")
+        for name in found
+        if name.startswith("tinycv.") and exists(name)
+    }
 
 
 def exists(name: str) -> bool:
@@ -77,15 +97,34 @@ def files() -> list[Path]:
 
 
 def test_every_file_imports_only_from_its_own_floor_or_below():
-    wrong = [f"{module_name(path)} imports {name}" for path in files() for name in imports(path)
-             if floor_of(name) > floor_of(module_name(path))]
+    wrong = [
+        f"{module_name(path)} imports {name}"
+        for path in files()
+        for name in imports(path)
+        if floor_of(name) > floor_of(module_name(path))
+    ]
     assert files() and not wrong, wrong
 
 
 def test_the_engine_has_never_heard_of_networks():
-    upper = "nn", "optim", "training", "sequence", "vision", "adversarial", "diffusion", "data", "show", "gpu"
-    assert not [p for p in files() if module_name(p).startswith("engine.")
-                and any(name.split(".")[0] in upper for name in imports(p))]
+    upper = (
+        "nn",
+        "optim",
+        "training",
+        "sequence",
+        "vision",
+        "adversarial",
+        "diffusion",
+        "data",
+        "show",
+        "gpu",
+    )
+    assert not [
+        p
+        for p in files()
+        if module_name(p).startswith("engine.")
+        and any(name.split(".")[0] in upper for name in imports(p))
+    ]
 
 
 def test_import_brings_only_numpy_and_safetensors():
@@ -96,9 +135,20 @@ def test_import_brings_only_numpy_and_safetensors():
 
 
 def test_every_file_that_a_text_sends_its_reader_to_is_there():
-    rooms = "tinycv|demos|tests|benchmarks|" + "|".join(folder.name for folder in PACKAGE.iterdir() if folder.is_dir())
-    texts = [path for room in ("tinycv", "demos", "tests", "benchmarks") for path in (ROOT / room).rglob("*.py")]
-    lost = [f"{path.relative_to(ROOT)}: {name}" for path in [*texts, ROOT / "README.md"]
-            for name in re.findall(rf"\b(?:{rooms})/[a-z0-9_/]+\.py\b", path.read_text(encoding="utf-8"))
-            if not any((folder / name).exists() for folder in (ROOT, PACKAGE, path.parent))]
+    rooms = "tinycv|demos|tests|benchmarks|" + "|".join(
+        folder.name for folder in PACKAGE.iterdir() if folder.is_dir()
+    )
+    texts = [
+        path
+        for room in ("tinycv", "demos", "tests", "benchmarks")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    lost = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in [*texts, ROOT / "README.md"]
+        for name in re.findall(
+            rf"\b(?:{rooms})/[a-z0-9_/]+\.py\b", path.read_text(encoding="utf-8")
+        )
+        if not any((folder / name).exists() for folder in (ROOT, PACKAGE, path.parent))
+    ]
     assert texts and not lost, lost

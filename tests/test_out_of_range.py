@@ -1,5 +1,6 @@
-"""Times, noise levels, labels and weights out of range: refused in words on the host, NaN on a GPU; never wrapped, never
-complex, and what has the weight 0 is never multiplied."""
+"""Times, noise levels, labels and weights out of range: refused in words on the host, NaN on a GPU;
+never wrapped, never complex, and what has the weight 0 is never multiplied."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -33,8 +34,11 @@ def half(x, *_):
 
 # ── times of a schedule ──────────────────────────────────────────────────────────────────────────
 
+
 @quick
-@given(st.lists(st.integers(-9, 16), min_size=1, max_size=4), st.sampled_from(INTEGERS), st.booleans())
+@given(
+    st.lists(st.integers(-9, 16), min_size=1, max_size=4), st.sampled_from(INTEGERS), st.booleans()
+)
 def test_times_are_those_of_the_schedule_or_refused(times, dtype, as_tensor):
     if dtype == "uint8":
         times = [abs(t) for t in times]
@@ -44,20 +48,40 @@ def test_times_are_those_of_the_schedule_or_refused(times, dtype, as_tensor):
         got = diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x)).numpy()
         np.testing.assert_allclose(got[:, 0], SCHEDULE[t] ** 0.5, rtol=1e-6)
     else:
-        with pytest.raises(IndexError, match="diffused: t holds .*; the schedule has the times 0 to 7"):
+        with pytest.raises(
+            IndexError, match="diffused: t holds .*; the schedule has the times 0 to 7"
+        ):
             diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x))
 
 
 @pytest.mark.parametrize("t", [3, np.int64(3), np.uint8(3), np.array(3)])
 def test_one_time_for_all_may_be_any_whole_number(t):
     x = Tensor(np.ones((2, 2), np.float32))
-    assert diffusion.diffused(SCHEDULE, x, t, 0 * x).numpy()[0, 0] == pytest.approx(SCHEDULE[3] ** 0.5)
+    assert diffusion.diffused(SCHEDULE, x, t, 0 * x).numpy()[0, 0] == pytest.approx(
+        SCHEDULE[3] ** 0.5
+    )
     assert diffusion.denoiser(half, SCHEDULE, "x0")(x, t).shape == (2, 2)
     assert samplers.ddim_step(half, SCHEDULE, x, t, t - 1).shape == (2, 2)
 
 
-@pytest.mark.parametrize("t", [-1, 8, np.int64(-1), 2.0, 0.5, np.float32(2), True, None, "3", np.array([1.0, 2.0]),
-                               np.array([True, False]), np.array([1, 2, 3]), np.array([[1], [2]])])
+@pytest.mark.parametrize(
+    "t",
+    [
+        -1,
+        8,
+        np.int64(-1),
+        2.0,
+        0.5,
+        np.float32(2),
+        True,
+        None,
+        "3",
+        np.array([1.0, 2.0]),
+        np.array([True, False]),
+        np.array([1, 2, 3]),
+        np.array([[1], [2]]),
+    ],
+)
 def test_other_times_are_refused_and_never_counted_from_the_end(t):
     x = Tensor(np.ones((2, 2), np.float32))
     with pytest.raises((IndexError, TypeError, ValueError), match="diffused: t "):
@@ -80,10 +104,19 @@ def test_betas_are_shares_or_refused(betas):
             diffusion.alpha_bar_of(np.array(betas))
 
 
-@pytest.mark.parametrize("alpha_bar", [[1.0], [0.9, 0.5], [1, 0.5, 0.6], [1, -0.1], [1, np.nan], [[1, 0.5]], "x", [1, 0.5j]])
-@pytest.mark.parametrize("use", [lambda a: samplers.times(a), lambda a: diffusion.denoiser(half, a),
-                                 lambda a: samplers.ddim_step(half, a, tinycv.ones(2, 2), 1, 0),
-                                 lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), alpha_bar=a)])
+@pytest.mark.parametrize(
+    "alpha_bar",
+    [[1.0], [0.9, 0.5], [1, 0.5, 0.6], [1, -0.1], [1, np.nan], [[1, 0.5]], "x", [1, 0.5j]],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a: samplers.times(a),
+        lambda a: diffusion.denoiser(half, a),
+        lambda a: samplers.ddim_step(half, a, tinycv.ones(2, 2), 1, 0),
+        lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), alpha_bar=a),
+    ],
+)
 def test_what_is_no_schedule_is_refused(alpha_bar, use):
     with pytest.raises((TypeError, ValueError), match=r"\w+: alpha_bar"):
         use(np.array(alpha_bar) if isinstance(alpha_bar, list) else alpha_bar)
@@ -91,9 +124,14 @@ def test_what_is_no_schedule_is_refused(alpha_bar, use):
 
 def test_a_schedule_of_one_step_and_one_that_ends_in_pure_noise_can_be_walked():
     for alpha_bar in (diffusion.linear_schedule(1), np.array([1.0, 0.5, 0.0])):
-        for step in (partial(samplers.ddpm_step, half), partial(samplers.ddim_step, half),
-                     partial(samplers.ddim_step, half, eta=1.0)):
-            x = samplers.sample(partial(step, alpha_bar), tinycv.ones(3, 2), samplers.times(alpha_bar))
+        for step in (
+            partial(samplers.ddpm_step, half),
+            partial(samplers.ddim_step, half),
+            partial(samplers.ddim_step, half, eta=1.0),
+        ):
+            x = samplers.sample(
+                partial(step, alpha_bar), tinycv.ones(3, 2), samplers.times(alpha_bar)
+            )
             assert np.isfinite(x.numpy()).all() and x.dtype == np.float32
     with pytest.raises(ValueError, match="nothing is left of the image"):
         diffusion.denoiser(half, np.array([1.0, 0.5, 0.0]), "eps")(tinycv.ones(3, 2), 2)
@@ -117,9 +155,21 @@ PROCESSES = [sde.VE(), sde.VP(), sde.SubVP()]
 
 
 @quick
-@given(st.sampled_from(PROCESSES), st.floats(-1, 2) | st.sampled_from([np.nan, np.inf, 0.0, 1.0]),
-       st.sampled_from([float, np.float32, np.float64, np.array, Tensor, lambda t: np.array([t, 0.5]),
-                        lambda t: Tensor(np.array([t, 0.5]))]))
+@given(
+    st.sampled_from(PROCESSES),
+    st.floats(-1, 2) | st.sampled_from([np.nan, np.inf, 0.0, 1.0]),
+    st.sampled_from(
+        [
+            float,
+            np.float32,
+            np.float64,
+            np.array,
+            Tensor,
+            lambda t: np.array([t, 0.5]),
+            lambda t: Tensor(np.array([t, 0.5])),
+        ]
+    ),
+)
 def test_a_process_lives_from_0_to_1_and_is_never_complex(process, t, kind):
     value = kind(t)
     if 0 <= np.asarray(value).flat[0] <= 1:
@@ -144,18 +194,28 @@ def test_on_a_gpu_times_outside_are_nan(cp):
             assert np.isnan(part.numpy()).tolist() == [True, False, True, True]
 
 
-@pytest.mark.parametrize("process", [*PROCESSES, sde.VP(0.1, 80.0), sde.SubVP(0.1, 80.0), sde.VE(1e-3, 3e4)],
-                         ids=lambda process: type(process).__name__)
+@pytest.mark.parametrize(
+    "process",
+    [*PROCESSES, sde.VP(0.1, 80.0), sde.SubVP(0.1, 80.0), sde.VE(1e-3, 3e4)],
+    ids=lambda process: type(process).__name__,
+)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_marginal_is_as_exact_as_its_dtype_at_both_ends(process, dtype, device):
     """Against Python's floats. A half has 11 bits, and the exponent of VP is some units large."""
     times = np.array([0.0, 1e-3, 0.25, 0.5, 1.0], dtype)
-    for found, exact in zip(process.marginal(Tensor(times, device=device)),
-                            zip(*[process.marginal(float(t)) for t in times], strict=True), strict=True):
+    for found, exact in zip(
+        process.marginal(Tensor(times, device=device)),
+        zip(*[process.marginal(float(t)) for t in times], strict=True),
+        strict=True,
+    ):
         size = float(np.abs(exact).max())
         tolerance = {np.float16: 4e-2, np.float32: 1e-4, np.float64: 1e-12}[dtype]
-        np.testing.assert_allclose(found.numpy().astype(float), exact, rtol=tolerance,
-                                   atol=size * (1e-7 if dtype is np.float16 else 0))
+        np.testing.assert_allclose(
+            found.numpy().astype(float),
+            exact,
+            rtol=tolerance,
+            atol=size * (1e-7 if dtype is np.float16 else 0),
+        )
 
 
 def test_where_the_score_is_0_nothing_is_corrected(device):
@@ -170,12 +230,17 @@ def test_the_less_noisy_process_is_less_noisy_at_every_time_but_0():
     assert less[0] == more[0] == 0 and (less[1:] < more[1:]).all()
 
 
-@pytest.mark.parametrize("times", [[], [0.0, np.nan], [0.0, np.inf], "01", None, [[0, 1]], [0.0, 1j]])
+@pytest.mark.parametrize(
+    "times", [[], [0.0, np.nan], [0.0, np.inf], "01", None, [[0, 1]], [0.0, 1j]]
+)
 def test_times_are_finite_numbers(times):
     x = np.zeros((2, 2), np.float32)
-    for walk in (lambda: ode.solve(half, x, times), lambda: sde.euler_maruyama(sde.VP(), x, times),
-                 lambda: sde.predictor_corrector(sde.VP(), half, x, times),
-                 lambda: ode.log_likelihood(sde.VP(), half, x, times)):
+    for walk in (
+        lambda: ode.solve(half, x, times),
+        lambda: sde.euler_maruyama(sde.VP(), x, times),
+        lambda: sde.predictor_corrector(sde.VP(), half, x, times),
+        lambda: ode.log_likelihood(sde.VP(), half, x, times),
+    ):
         with pytest.raises((TypeError, ValueError), match=r"\w+: times"):
             walk()
 
@@ -187,9 +252,16 @@ def test_a_likelihood_goes_all_the_way_to_the_noise(times):
 
 
 @quick
-@given(st.floats(-1, 1) | st.sampled_from([np.nan, np.inf]), st.integers(-2, 2), st.sampled_from([None, -1, 0, 1, 2]))
+@given(
+    st.floats(-1, 1) | st.sampled_from([np.nan, np.inf]),
+    st.integers(-2, 2),
+    st.sampled_from([None, -1, 0, 1, 2]),
+)
 def test_langevin_climbs_with_steps_above_0_or_refuses(step, steps, keep_every):
-    x, right = np.ones((3, 2), np.float32), 0 < step < np.inf and steps >= 0 and (keep_every is None or keep_every > 0)
+    x, right = (
+        np.ones((3, 2), np.float32),
+        0 < step < np.inf and steps >= 0 and (keep_every is None or keep_every > 0),
+    )
     if right:
         assert langevin.ula(half, x, step, steps, keep_every).x.shape == (3, 2)
     else:
@@ -201,17 +273,30 @@ def test_a_chain_that_could_never_move_is_refused():
     with pytest.raises(ValueError, match="mala: log_density is NaN at 1 of the 2 points"):
         langevin.mala(lambda x: x[:, 0], half, np.array([[0.0], [np.nan]]), 0.1, 3)
     with pytest.raises(ValueError, match="mala: score is NaN at 1 of the 2 points"):
-        langevin.mala(lambda x: x[:, 0], lambda x: np.where(x > 0, x, np.nan), np.array([[0.0], [1.0]]), 0.1, 3)
+        langevin.mala(
+            lambda x: x[:, 0],
+            lambda x: np.where(x > 0, x, np.nan),
+            np.array([[0.0], [1.0]]),
+            0.1,
+            3,
+        )
     with pytest.raises(ValueError, match="noise levels must not rise"):
         langevin.annealed(half, np.zeros((2, 1)), [1.0, 2.0], 3, 0.1)
 
 
 # ── noise levels ─────────────────────────────────────────────────────────────────────────────────
 
-LEVELS = {"int": lambda s, n: 2, "float": lambda s, n: s, "float32": lambda s, n: np.float32(s),
-          "0-d array": lambda s, n: np.array(s), "0-d Tensor": lambda s, n: Tensor(s),
-          "(N,)": lambda s, n: np.full(n, s), "(N, 1)": lambda s, n: np.full((n, 1), s, np.float32),
-          "Tensor (N,)": lambda s, n: Tensor(np.full(n, s)), "Tensor (N, 1)": lambda s, n: Tensor(np.full((n, 1), s))}
+LEVELS = {
+    "int": lambda s, n: 2,
+    "float": lambda s, n: s,
+    "float32": lambda s, n: np.float32(s),
+    "0-d array": lambda s, n: np.array(s),
+    "0-d Tensor": lambda s, n: Tensor(s),
+    "(N,)": lambda s, n: np.full(n, s),
+    "(N, 1)": lambda s, n: np.full((n, 1), s, np.float32),
+    "Tensor (N,)": lambda s, n: Tensor(np.full(n, s)),
+    "Tensor (N, 1)": lambda s, n: Tensor(np.full((n, 1), s)),
+}
 
 
 @pytest.mark.parametrize("kind", LEVELS)
@@ -242,8 +327,10 @@ def test_the_gradient_by_a_noise_level_is_kept():
 
 
 @quick
-@given(st.sampled_from([0.0, -1.0, np.nan, np.inf, 0, -2]),
-       st.sampled_from(["float", "0-d array", "(N,)", "(N, 1)", "0-d Tensor"]))
+@given(
+    st.sampled_from([0.0, -1.0, np.nan, np.inf, 0, -2]),
+    st.sampled_from(["float", "0-d array", "(N,)", "(N, 1)", "0-d Tensor"]),
+)
 def test_a_noise_level_that_is_not_above_0_is_refused(value, kind):
     with pytest.raises(ValueError, match="edm_denoiser: sigma "):
         edm.edm_denoiser(half)(tinycv.ones(3, 2), LEVELS[kind](value, 3))
@@ -251,8 +338,19 @@ def test_a_noise_level_that_is_not_above_0_is_refused(value, kind):
         score.denoising(half, tinycv.ones(3, 2), LEVELS[kind](value, 3))
 
 
-@pytest.mark.parametrize("wrong", [{"rho": 0}, {"rho": -1}, {"rho": np.nan}, {"sigma_min": 0}, {"sigma_max": np.inf},
-                                   {"sigma_max": np.nan}, {"steps": 1}, {"steps": 2.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rho": 0},
+        {"rho": -1},
+        {"rho": np.nan},
+        {"sigma_min": 0},
+        {"sigma_max": np.inf},
+        {"sigma_max": np.nan},
+        {"steps": 1},
+        {"steps": 2.0},
+    ],
+)
 def test_edm_sigmas_are_real(wrong):
     with pytest.raises((TypeError, ValueError), match=f"edm_sigmas: .*{next(iter(wrong))}"):
         edm.edm_sigmas(**{"steps": 4, **wrong})
@@ -260,21 +358,28 @@ def test_edm_sigmas_are_real(wrong):
 
 def test_a_float32_array_of_noise_levels_can_be_walked(device):
     sigmas = np.array(edm.edm_sigmas(4), np.float32)
-    x = samplers.sample(partial(edm.heun_step, edm.edm_denoiser(half)), tinycv.ones(3, 2, device=device), sigmas)
+    x = samplers.sample(
+        partial(edm.heun_step, edm.edm_denoiser(half)), tinycv.ones(3, 2, device=device), sigmas
+    )
     assert x.shape == (3, 2) and x.dtype == np.float32
 
 
 # ── labels ───────────────────────────────────────────────────────────────────────────────────────
 
-LABELLED = {"Conditional": lambda labels: gan.Conditional(half, 3)(tinycv.ones(2, 1), labels),
-            "TimeAndLabel": lambda labels: TimeAndLabel(4, 2)(tinycv.ones(2), labels),
-            "guided": lambda labels: guidance.guided(half, labels, 2, 1.0)(tinycv.ones(2, 1), 3),
-            "without_some": lambda labels: guidance.without_some(labels, 2)}
+LABELLED = {
+    "Conditional": lambda labels: gan.Conditional(half, 3)(tinycv.ones(2, 1), labels),
+    "TimeAndLabel": lambda labels: TimeAndLabel(4, 2)(tinycv.ones(2), labels),
+    "guided": lambda labels: guidance.guided(half, labels, 2, 1.0)(tinycv.ones(2, 1), 3),
+    "without_some": lambda labels: guidance.without_some(labels, 2),
+}
 
 
 @quick
-@given(st.sampled_from(sorted(LABELLED)), st.lists(st.integers(-2, 4), min_size=2, max_size=2),
-       st.sampled_from(INTEGERS[::2]))
+@given(
+    st.sampled_from(sorted(LABELLED)),
+    st.lists(st.integers(-2, 4), min_size=2, max_size=2),
+    st.sampled_from(INTEGERS[::2]),
+)
 def test_labels_are_classes_or_refused(name, labels, dtype):
     array = np.array(labels, dtype)
     in_range = min(labels) >= 0 and (max(labels) <= 2 or name in ("guided", "without_some"))
@@ -287,11 +392,22 @@ def test_labels_are_classes_or_refused(name, labels, dtype):
 
 
 @pytest.mark.parametrize("name", LABELLED)
-@pytest.mark.parametrize("labels", [np.array([0.0, 1.0], np.float32), np.array([True, False]), [0, 1], np.array([[0], [1]]),
-                                    np.array(["a", "b"]), None, 1, np.array([0, 1], object)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0.0, 1.0], np.float32),
+        np.array([True, False]),
+        [0, 1],
+        np.array([[0], [1]]),
+        np.array(["a", "b"]),
+        None,
+        1,
+        np.array([0, 1], object),
+    ],
+)
 def test_labels_of_other_kinds_are_refused(name, labels):
     if labels is None and name == "TimeAndLabel":
-        return                                  # "nobody said"
+        return  # "nobody said"
     with pytest.raises((TypeError, ValueError), match=f"{name}: labels? "):
         LABELLED[name](labels)
 
@@ -302,7 +418,7 @@ def test_on_a_gpu_a_class_out_of_range_is_nan(cp):
     assert told[0].tolist() == [0.5, 0.5, 0, 0] and np.isnan(told[1:, 1:]).all()
 
 
-OUTSIDE = [-3, -1, 3, 12, 2 ** 40]
+OUTSIDE = [-3, -1, 3, 12, 2**40]
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
@@ -310,21 +426,30 @@ def test_on_a_gpu_whatever_is_made_of_a_class_out_of_range_is_nan(cp, dtype):
     """The network's row is NaN, and no other; "nobody said" does not hide a label below 0."""
     labels = Tensor(np.array([0, *OUTSIDE[:4], 2], dtype), device="gpu")
     e = TimeAndLabel(2, 2).to("gpu")(tinycv.ones(6, device="gpu"), labels).numpy()
-    assert np.isnan(e).all(axis=1).tolist() == np.isnan(e).any(axis=1).tolist() == [False, *[True] * 4, False]
+    assert (
+        np.isnan(e).all(axis=1).tolist()
+        == np.isnan(e).any(axis=1).tolist()
+        == [False, *[True] * 4, False]
+    )
     left = guidance.without_some(labels, 2, 1.0).numpy()
     assert left.tolist() == [2, -3, -1, 2, 2, 2]
 
 
 NOISE = np.array([-1.0, 0.5, np.nan, np.inf, -np.inf, 2.0], np.float32)
-ON_NOISE = {"denoising": lambda x, s: score.denoising(half, x, s), "noise_levels": lambda x, s: edm.noise_levels(s, x)[0],
-            "edm_denoiser": lambda x, s: edm.edm_denoiser(half)(x, s).sum(axis=-1),
-            "preconditioning": lambda x, s: sum(edm.preconditioning(s, 0.5)),
-            "Mixture": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).log_density(x, s),
-            "Mixture.score": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).score(x, s).sum(axis=-1),
-            "Boxes": lambda x, s: data.Boxes([[0.0, 0]], [[1, 1]]).log_density(x, s)}
+ON_NOISE = {
+    "denoising": lambda x, s: score.denoising(half, x, s),
+    "noise_levels": lambda x, s: edm.noise_levels(s, x)[0],
+    "edm_denoiser": lambda x, s: edm.edm_denoiser(half)(x, s).sum(axis=-1),
+    "preconditioning": lambda x, s: sum(edm.preconditioning(s, 0.5)),
+    "Mixture": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).log_density(x, s),
+    "Mixture.score": lambda x, s: data.Mixture([[0.0, 0], [1, 1]], 0.5).score(x, s).sum(axis=-1),
+    "Boxes": lambda x, s: data.Boxes([[0.0, 0]], [[1, 1]]).log_density(x, s),
+}
 
 
-@pytest.mark.parametrize("kind", [Tensor, lambda s, device: Tensor(s, device=device)._data], ids=["Tensor", "array"])
+@pytest.mark.parametrize(
+    "kind", [Tensor, lambda s, device: Tensor(s, device=device)._data], ids=["Tensor", "array"]
+)
 @pytest.mark.parametrize("name", ON_NOISE)
 def test_a_noise_level_out_of_range_is_refused_on_the_host_and_nan_on_a_gpu(name, kind, cp):
     x, right = np.full((6, 2), 0.25, np.float32), np.isfinite(NOISE) & (NOISE > 0)
@@ -351,27 +476,39 @@ def test_on_a_gpu_the_noise_does_not_tell_an_image_of_which_nothing_is_left(cp):
 
 def test_whole_numbers_as_times_turn_the_same_waves():
     whole, real = np.array([0, 1, 3]), np.array([0, 1, 3], np.float32)
-    np.testing.assert_array_equal(networks.fourier_features(whole, 8), networks.fourier_features(real, 8))
+    np.testing.assert_array_equal(
+        networks.fourier_features(whole, 8), networks.fourier_features(real, 8)
+    )
 
 
 # ── what has the weight 0 is not multiplied ──────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("w, poisoned", [(0.0, 2), (-1.0, 0)])
 def test_guidance_of_weight_0_does_not_see_the_other_answer(w, poisoned):
     def denoise(x, t, labels):
-        return x + Tensor(np.where(np.asarray(labels)[:, None] == poisoned, np.nan, 1.0).astype(np.float32))
+        return x + Tensor(
+            np.where(np.asarray(labels)[:, None] == poisoned, np.nan, 1.0).astype(np.float32)
+        )
+
     got = guidance.guided(denoise, np.array([0, 0]), 2, w)(tinycv.zeros(2, 1), 3)
     assert got.numpy().tolist() == [[1.0], [1.0]]
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_what_has_no_weight_at_either_end_of_a_schedule_is_not_read(poison, device):
-    alpha_bar, lost = np.array([1.0, 0.5, 0.0]), Tensor(np.full((2, 3), poison, np.float32), device=device)
+    alpha_bar, lost = (
+        np.array([1.0, 0.5, 0.0]),
+        Tensor(np.full((2, 3), poison, np.float32), device=device),
+    )
     x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device=device)
-    for at_end in (diffusion.diffused(alpha_bar, x, 0, lost), diffusion.diffused(alpha_bar, lost, 2, x),
-                   samplers.ddim_step(lambda *_: x, alpha_bar, lost, 2, 0),
-                   samplers.ddim_step(lambda *_: x, alpha_bar, lost, 1, 0, eta=1.0),
-                   samplers.ddpm_step(lambda *_: x, alpha_bar, lost, 1, 0)):
+    for at_end in (
+        diffusion.diffused(alpha_bar, x, 0, lost),
+        diffusion.diffused(alpha_bar, lost, 2, x),
+        samplers.ddim_step(lambda *_: x, alpha_bar, lost, 2, 0),
+        samplers.ddim_step(lambda *_: x, alpha_bar, lost, 1, 0, eta=1.0),
+        samplers.ddpm_step(lambda *_: x, alpha_bar, lost, 1, 0),
+    ):
         assert (at_end.numpy() == x.numpy()).all() and at_end.dtype == np.float32
 
 
@@ -381,30 +518,39 @@ def test_what_stands_behind_the_mask_reaches_nothing(value, at):
     known = np.ones(6, bool)
     known[at] = False
     image = np.where(known, 0.5, value).astype(np.float32)[None]
-    step = inpainting(partial(samplers.ddpm_step, half, SCHEDULE), SCHEDULE, Tensor(image), Tensor(known[None]))
+    step = inpainting(
+        partial(samplers.ddpm_step, half, SCHEDULE), SCHEDULE, Tensor(image), Tensor(known[None])
+    )
     x = samplers.sample(step, tinycv.zeros(1, 6), samplers.times(SCHEDULE)).numpy()
     assert np.isfinite(x).all() and (x[0, known] == 0.5).all()
 
 
-@pytest.mark.parametrize("known", [np.ones((1, 6), np.float32), np.ones((1, 6), int), np.ones(6, bool), None])
+@pytest.mark.parametrize(
+    "known", [np.ones((1, 6), np.float32), np.ones((1, 6), int), np.ones(6, bool), None]
+)
 def test_a_mask_is_of_bools_in_the_shape_of_the_image(known):
     with pytest.raises((TypeError, ValueError), match="inpainting: (known is|image has shape)"):
         inpainting(lambda x, t, s: x, SCHEDULE, tinycv.ones(1, 6), known)
 
 
 def test_the_last_step_of_ddpm_returns_the_image_whatever_x_is():
-    x = samplers.ddpm_step(lambda x, t: tinycv.ones(*x.shape), SCHEDULE, Tensor([[np.inf, np.nan]]), 3, 0)
+    x = samplers.ddpm_step(
+        lambda x, t: tinycv.ones(*x.shape), SCHEDULE, Tensor([[np.inf, np.nan]]), 3, 0
+    )
     assert x.numpy().tolist() == [[1.0, 1.0]]
 
 
 # ── debug() sees what samplers do ────────────────────────────────────────────────────────────────
 
+
 def test_samplers_leave_no_graph_behind_whatever_network_they_ask():
     network = nn.Linear(2, 2)
     x = np.ones((3, 2), np.float32)
-    for result in (langevin.ula(lambda x: network(Tensor(x)), x, 0.1, 2).x,
-                   ode.solve(lambda x, t: network(Tensor(x)), x, [0, 1]),
-                   samplers.sample(lambda x, t, s: network(x), Tensor(x), [1, 0])):
+    for result in (
+        langevin.ula(lambda x: network(Tensor(x)), x, 0.1, 2).x,
+        ode.solve(lambda x, t: network(Tensor(x)), x, [0, 1]),
+        samplers.sample(lambda x, t, s: network(x), Tensor(x), [1, 0]),
+    ):
         assert not getattr(result, "requires_grad", False)
 
 
@@ -414,20 +560,36 @@ def test_a_penalty_of_weight_0_does_not_see_the_slope(penalty, device):
     assert penalty(lambda x: (x * np.nan).sum(axis=1), x, x).item() == 0.0
 
 
-MANY = 10 ** 12
+MANY = 10**12
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: DiT(8, 4, depth=MANY), "DiT: depth"),
-    (lambda: gan_networks.PointGenerator(depth=MANY), "PointGenerator: depth"),
-    (lambda: gan_networks.PointDiscriminator(depth=MANY), "PointDiscriminator: depth"),
-    (lambda: gan_networks.PointMLP(2, 2, depth=MANY), "PointMLP: depth"),
-    (lambda: networks.ScoreMLP(2, depth=MANY), "ScoreMLP: depth"),
-    (lambda: gan_networks.DCGANDiscriminator(MANY), "DCGANDiscriminator: side"),
-    (lambda: gan_networks.DCGANGenerator(MANY), "DCGANGenerator: side"),
-    (lambda: langevin.geometric(1.0, 0.1, MANY), "geometric: count"), (lambda: ViT(8, 4, 3, depth=MANY), "ViT: depth"),
-], ids=["DiT", "PointGenerator", "PointDiscriminator", "PointMLP", "ScoreMLP", "DCGANDiscriminator", "DCGANGenerator",
-        "geometric", "ViT"])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: DiT(8, 4, depth=MANY), "DiT: depth"),
+        (lambda: gan_networks.PointGenerator(depth=MANY), "PointGenerator: depth"),
+        (lambda: gan_networks.PointDiscriminator(depth=MANY), "PointDiscriminator: depth"),
+        (lambda: gan_networks.PointMLP(2, 2, depth=MANY), "PointMLP: depth"),
+        (lambda: networks.ScoreMLP(2, depth=MANY), "ScoreMLP: depth"),
+        (lambda: gan_networks.DCGANDiscriminator(MANY), "DCGANDiscriminator: side"),
+        (lambda: gan_networks.DCGANGenerator(MANY), "DCGANGenerator: side"),
+        (lambda: langevin.geometric(1.0, 0.1, MANY), "geometric: count"),
+        (lambda: ViT(8, 4, 3, depth=MANY), "ViT: depth"),
+    ],
+    ids=[
+        "DiT",
+        "PointGenerator",
+        "PointDiscriminator",
+        "PointMLP",
+        "ScoreMLP",
+        "DCGANDiscriminator",
+        "DCGANGenerator",
+        "geometric",
+        "ViT",
+    ],
+)
 def test_what_would_never_end_is_refused_at_once(call, words):
-    with pytest.raises(ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"):
+    with pytest.raises(
+        ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"
+    ):
         call()

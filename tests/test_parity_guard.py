@@ -1,4 +1,6 @@
-"""Parity cannot be skipped in silence: these run whether torch is there or not, on a Python that cannot import it."""
+"""Parity cannot be skipped in silence: these run whether torch is there or not, on a Python that
+cannot import it."""
+
 from __future__ import annotations
 
 import os
@@ -11,9 +13,18 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pytest; sys.exi
 
 
 def parity_without_torch(**variables):
-    kept = {name: value for name, value in os.environ.items() if name not in ("TINYCV_REQUIRE_PARITY", "PYTEST_ADDOPTS")}
-    return subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, env=kept | variables, capture_output=True,
-                          text=True)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("TINYCV_REQUIRE_PARITY", "PYTEST_ADDOPTS")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH],
+        cwd=ROOT,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_without_torch_every_parity_file_is_skipped_and_says_why():
@@ -26,6 +37,6 @@ def test_without_torch_every_parity_file_is_skipped_and_says_why():
 
 def test_where_parity_is_required_a_missing_torch_fails():
     run = parity_without_torch(TINYCV_REQUIRE_PARITY="1")
-    assert run.returncode not in (0, 5)                         # 5: "no tests collected"
+    assert run.returncode not in (0, 5)  # 5: "no tests collected"
     assert "TINYCV_REQUIRE_PARITY=1 asks for parity" in run.stdout + run.stderr
     assert "skipped" not in run.stdout

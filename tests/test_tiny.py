@@ -77,16 +77,22 @@ def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
 def test_a_gan_paints_where_the_data_are():
     from tinycv.adversarial import PointMLP, fit_gan
     from tinycv.data import DrawnLoader
+
     tinycv.manual_seed(SEED)
     generator, discriminator = PointMLP(1, 1, width=16, depth=1), PointMLP(1, 1, width=16, depth=1)
-    loader = DrawnLoader(lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200, SEED)
-    adams = (AdamW(side.parameters(), lr=1e-2, betas=(0.5, 0.9)) for side in (generator, discriminator))
+    loader = DrawnLoader(
+        lambda n, rng: (rng.normal(3, 0.5, (n, 1)).astype(np.float32),), 64, 200, SEED
+    )
+    adams = (
+        AdamW(side.parameters(), lr=1e-2, betas=(0.5, 0.9)) for side in (generator, discriminator)
+    )
     fit_gan(generator, discriminator, *adams, loader, 1, progress=False)
     assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=1)
 
 
 def test_a_model_comes_back_from_a_file(tmp_path):
     from tinycv.training.checkpoint import load_model, save_model
+
     tinycv.manual_seed(SEED)
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
     save_model(tmp_path / "model.safetensors", one)

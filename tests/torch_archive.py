@@ -1,4 +1,5 @@
-"""torch.save by hand: what PyTorch's own classes leave in a .pt file, from classes that pretend to be them.
+"""torch.save by hand: what PyTorch's own classes leave in a .pt file, from classes that pretend to
+be them.
 
 So the tests of the reader need no PyTorch, and can write what PyTorch never would.
 """
@@ -35,7 +36,8 @@ class Storage:
         self.told = (first, Function("torch", kind), key, "cpu", count)
 
 
-class Pickler(pickle._Pickler):                     # the one written in Python: save_global can be replaced
+# the one written in Python: save_global can be replaced
+class Pickler(pickle._Pickler):
     def persistent_id(self, thing):
         return thing.told if isinstance(thing, Storage) else None
 
@@ -58,10 +60,9 @@ ORDERED = Function("collections", "OrderedDict")
 
 def tensor(key, shape, strides=None, offset=0, count=None, kind="FloatStorage", metadata=()):
     """metadata: a tuple of what torch.save writes behind a tensor's hooks, or none."""
-    strides = strides or tuple(int(np.prod(shape[i + 1:])) for i in range(len(shape)))
+    strides = strides or tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
     count = int(np.prod(shape)) if count is None else count
-    return REBUILD(Storage(key, count, kind), offset, shape, strides, False, ORDERED(),
-                   *metadata)
+    return REBUILD(Storage(key, count, kind), offset, shape, strides, False, ORDERED(), *metadata)
 
 
 def program(tree):
@@ -71,8 +72,13 @@ def program(tree):
 
 
 def archive(tree, storages=(), **entries):
-    """The bytes of a .pt file of that tree; entries: further ones, or others in the place of those there are."""
-    names = {"data.pkl": tree if isinstance(tree, bytes) else program(tree), "byteorder": b"little", "version": b"3\n"}
+    """The bytes of a .pt file of that tree; entries: further ones, or others in the place of those
+    there are."""
+    names = {
+        "data.pkl": tree if isinstance(tree, bytes) else program(tree),
+        "byteorder": b"little",
+        "version": b"3\n",
+    }
     names.update({f"data/{i}": array.tobytes() for i, array in enumerate(storages)}, **entries)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as zipped:

@@ -1,8 +1,10 @@
-"""Wrong calls by the hundred: every argument of a good call is replaced, one at a time, by values that do not belong there.
+"""Wrong calls by the hundred: every argument of a good call is replaced, one at a time, by values
+that do not belong there.
 
-A test hands over good calls; ``riddles`` lists the replacements that ended in a sentence of NumPy's or Python's own.
-A wrong call may also return (many a strange value is one that the function can take): what is judged here is only
-that an error names the function, and speaks of its arguments in words.
+A test hands over good calls; ``riddles`` lists the replacements that ended in a sentence of NumPy's
+or Python's own. A wrong call may also return (many a strange value is one that the function can
+take): what is judged here is only that an error names the function, and speaks of its arguments in
+words.
 """
 
 import re
@@ -12,16 +14,54 @@ import numpy as np
 
 import tinycv
 
-RIDDLE = re.compile("|".join((
-    "object has no attribute", "unsupported operand", "not supported between", "cannot be interpreted as an integer",
-    "is not iterable", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack", "not enough values",
-    "too many values", "could not be broadcast", "cannot reshape", "ufunc", "must be real number", "out of bounds for axis",
-    "only integer", "only length-1", "data type .* not understood", "could not convert string", "truth value of",
-    "missing \\d+ required", "object is not callable", "zero-size array to reduction", "axes don't match", "casting rule",
-    "invalid literal", "mismatch in its core dimension", "list index", "tuple index", "must be integers or slices",
-    "can't multiply sequence", "setting an array element", "negative dimensions", "inhomogeneous",
-    "a real number is required",
-    "can only concatenate", "bad operand type", "unhashable", "math domain error", "cannot convert float", "ambiguous")))
+RIDDLE = re.compile(
+    "|".join(
+        (
+            "object has no attribute",
+            "unsupported operand",
+            "not supported between",
+            "cannot be interpreted as an integer",
+            "is not iterable",
+            "not subscriptable",
+            "division by zero",
+            "modulo by zero",
+            "cannot unpack",
+            "not enough values",
+            "too many values",
+            "could not be broadcast",
+            "cannot reshape",
+            "ufunc",
+            "must be real number",
+            "out of bounds for axis",
+            "only integer",
+            "only length-1",
+            "data type .* not understood",
+            "could not convert string",
+            "truth value of",
+            "missing \\d+ required",
+            "object is not callable",
+            "zero-size array to reduction",
+            "axes don't match",
+            "casting rule",
+            "invalid literal",
+            "mismatch in its core dimension",
+            "list index",
+            "tuple index",
+            "must be integers or slices",
+            "can't multiply sequence",
+            "setting an array element",
+            "negative dimensions",
+            "inhomogeneous",
+            "a real number is required",
+            "can only concatenate",
+            "bad operand type",
+            "unhashable",
+            "math domain error",
+            "cannot convert float",
+            "ambiguous",
+        )
+    )
+)
 
 
 class Odd:
@@ -32,16 +72,43 @@ class Odd:
 
 
 def replacements(good: object) -> Iterator[object]:
-    """Values to put in the place of ``good``: of other kinds, other signs, and for arrays other shapes and dtypes."""
-    yield from ("word", Odd(), [], (), {}, -1, 0, 1.5, 2.0, float("nan"), float("inf"), True, None, 1j)
-    yield from (np.int64(2), np.float64(0.5), np.array(2), np.array([1, 2]), [1, "a"], 10 ** 30)
+    """Values to put in the place of ``good``: of other kinds, other signs, and for arrays other
+    shapes and dtypes."""
+    yield from (
+        "word",
+        Odd(),
+        [],
+        (),
+        {},
+        -1,
+        0,
+        1.5,
+        2.0,
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        1j,
+    )
+    yield from (np.int64(2), np.float64(0.5), np.array(2), np.array([1, 2]), [1, "a"], 10**30)
     array = getattr(good, "_data", good)
     if isinstance(array, np.ndarray):
         kind = tinycv.tensor if isinstance(good, tinycv.Tensor) else np.asarray
-        yield from (kind(a) for a in (
-            array[None], array[..., None], array.reshape(-1), np.asarray(array.flat[0] if array.size else 0, array.dtype),
-            array[..., :-1] if array.ndim else array, np.concatenate([array, array]) if array.ndim else array,
-            array[:0] if array.ndim else array, array.astype(bool), array.astype(np.int64), array.astype(np.float64)))
+        yield from (
+            kind(a)
+            for a in (
+                array[None],
+                array[..., None],
+                array.reshape(-1),
+                np.asarray(array.flat[0] if array.size else 0, array.dtype),
+                array[..., :-1] if array.ndim else array,
+                np.concatenate([array, array]) if array.ndim else array,
+                array[:0] if array.ndim else array,
+                array.astype(bool),
+                array.astype(np.int64),
+                array.astype(np.float64),
+            )
+        )
         yield from (array.astype(str), array.astype(object), array.astype(complex))
 
 
@@ -53,7 +120,8 @@ def wrong_calls(function: Callable, good: dict) -> Iterator[tuple[str, dict]]:
 
 
 def riddles(function: Callable, good: dict, *names: str) -> list[str]:
-    """The wrong calls whose error is a riddle. names: what an error may call the function; its own name by default."""
+    """The wrong calls whose error is a riddle. names: what an error may call the function; its own
+    name by default."""
     names = names or (getattr(function, "__name__", type(function).__name__),)
     found = []
     for argument, arguments in wrong_calls(function, good):
@@ -62,5 +130,8 @@ def riddles(function: Callable, good: dict, *names: str) -> list[str]:
         except Exception as error:
             text = str(error)
             if RIDDLE.search(text) or not any(name in text for name in names):
-                found.append(f"{names[0]}({argument}={arguments[argument]!r:.60}): {type(error).__name__}: {text:.160}")
+                found.append(
+                    f"{names[0]}({argument}={arguments[argument]!r:.60}): {type(error).__name__}: "
+                    f"{text:.160}"
+                )
     return found

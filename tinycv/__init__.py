@@ -1,29 +1,83 @@
 """tinycv: the models of modern computer vision, from scratch, on NumPy or CuPy.
 
-The engine differentiates (engine/); layers (nn/), optimisers (optim/) and the training loop (training/) stand on it; on those
-stand the chapters: sequence/, vision/, adversarial/, diffusion/.  gpu/ has the CUDA members of all of them, data/ what they
-learn from, show/ what is seen of it, certificate/ the proof of every derivative.  README.md lists the files in the order in
-which they read best.
+The engine differentiates (engine/); layers (nn/), optimisers (optim/) and the training loop
+(training/) stand on it; on those stand the chapters: sequence/, vision/, adversarial/, diffusion/.
+gpu/ has the CUDA members of all of them, data/ what they learn from, show/ what is seen of it,
+certificate/ the proof of every derivative.  README.md lists the files in the order in which they
+read best.
 
 The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
 """
 
-from tinycv.engine import blas, memory                 # first: they set how NumPy will multiply and allocate
+# first: they set how NumPy will multiply and allocate
+from tinycv.engine import blas, memory
 from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
 from tinycv.gpu.capture import captured
-from tinycv.engine.create import arange, eye, full, ones, ones_like, rand, randn, tensor, zeros, zeros_like
+from tinycv.engine.create import (
+    arange,
+    eye,
+    full,
+    full_like,
+    one_hot,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randn,
+    randn_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
 from tinycv.engine.debug import debug
 from tinycv.gpu.gemm import allow_tf32
-from tinycv.engine.methods import concatenate, einsum, matmul, power, split, stack, std, take_along_axis
+from tinycv.engine.methods import (
+    concatenate,
+    einsum,
+    matmul,
+    power,
+    split,
+    stack,
+    std,
+    take_along_axis,
+)
 from tinycv.engine.ops import (
-    abs, argmax, argmin, clip, cos, cumsum, erf, exp, expm1, flip, log, log1p, logsumexp, max, maximum, mean, min,
-    minimum, norm, pad, relu, sigmoid, sign, sin, softplus, sqrt, sum, tanh, var, where,
+    abs,
+    argmax,
+    argmin,
+    clip,
+    cos,
+    cumsum,
+    erf,
+    exp,
+    expm1,
+    flip,
+    log,
+    log1p,
+    logsumexp,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    norm,
+    pad,
+    relu,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    sum,
+    tanh,
+    var,
+    where,
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.walk import grad, hvp, vjp
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
 
-blas.clear()                                           # NumPy is loaded now, and has read it
+blas.clear()  # NumPy is loaded now, and has read it
 
 float32, float64, int64 = "float32", "float64", "int64"

@@ -1,4 +1,6 @@
-"""The game's losses, its penalties, packing and conditions: against their equations, finite differences and each other."""
+"""The game's losses, its penalties, packing and conditions: against their equations, finite
+differences and each other."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,18 +16,28 @@ from tinycv.engine.check import certify
 
 RNG = np.random.default_rng(SEED)
 REAL, FAKE = RNG.normal(size=(6, 1)), RNG.normal(size=(6, 1))
-GAMES = {"minimax": gan.MINIMAX, "non-saturating": gan.NON_SATURATING, "least squares": gan.LEAST_SQUARES,
-         "hinge": gan.HINGE, "Wasserstein": gan.WASSERSTEIN}
+GAMES = {
+    "minimax": gan.MINIMAX,
+    "non-saturating": gan.NON_SATURATING,
+    "least squares": gan.LEAST_SQUARES,
+    "hinge": gan.HINGE,
+    "Wasserstein": gan.WASSERSTEIN,
+}
 P, Q = (1 / (1 + np.exp(-d)) for d in (REAL, FAKE))
-KNOWN = {                                                           # as the papers write them
+KNOWN = {  # as the papers write them
     "minimax": (-np.log(P).mean() - np.log(1 - Q).mean(), np.log(1 - Q).mean()),
     "non-saturating": (-np.log(P).mean() - np.log(1 - Q).mean(), -np.log(Q).mean()),
-    "least squares": (((REAL - 1) ** 2).mean() / 2 + (FAKE ** 2).mean() / 2, ((FAKE - 1) ** 2).mean() / 2),
+    "least squares": (
+        ((REAL - 1) ** 2).mean() / 2 + (FAKE**2).mean() / 2,
+        ((FAKE - 1) ** 2).mean() / 2,
+    ),
     "hinge": (np.maximum(0, 1 - REAL).mean() + np.maximum(0, 1 + FAKE).mean(), -FAKE.mean()),
-    "Wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean())}
+    "Wasserstein": (FAKE.mean() - REAL.mean(), -FAKE.mean()),
+}
 
 
 # ── losses ───────────────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("name", GAMES)
 def test_a_loss_is_what_its_paper_says(name, device):
@@ -44,21 +56,28 @@ def test_a_loss_is_certified_to_second_order(name):
 @pytest.mark.parametrize("name", ["minimax", "non-saturating"])
 def test_a_discriminator_that_is_very_sure_gives_no_infinity(name):
     sure = Tensor(np.full((3, 1), 500.0, np.float32), requires_grad=True)
-    losses = [GAMES[name].discriminator(-sure, sure), GAMES[name].generator(sure), GAMES[name].generator(-sure)]
+    losses = [
+        GAMES[name].discriminator(-sure, sure),
+        GAMES[name].generator(sure),
+        GAMES[name].generator(-sure),
+    ]
     for loss in losses:
         assert np.isfinite(loss.item()) and np.isfinite(tinycv.grad(loss, sure)[0].numpy()).all()
 
 
 def test_where_the_fakes_are_bad_the_minimax_generator_learns_nothing_and_the_non_saturating_one_does():
     fake = Tensor(np.full((4, 1), -20.0), requires_grad=True)
-    still, moving = (tinycv.grad(GAMES[name].generator(fake), fake)[0].numpy() for name in ("minimax", "non-saturating"))
+    still, moving = (
+        tinycv.grad(GAMES[name].generator(fake), fake)[0].numpy()
+        for name in ("minimax", "non-saturating")
+    )
     assert np.abs(still).sum() < 1e-8 and np.abs(moving).sum() == pytest.approx(1)
 
 
 def test_the_best_discriminator_for_known_densities_has_the_loss_that_theory_says():
     """p and p_G on three symbols: D = p / (p + p_G), and V = -log 4 + 2 JS (theorem 1)."""
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
-    scores = Tensor(np.log(p / q), requires_grad=True)              # the logit of p / (p + q)
+    scores = Tensor(np.log(p / q), requires_grad=True)  # the logit of p / (p + q)
 
     def value(s):
         return (p * tinycv.softplus(-s)).sum() + (q * tinycv.softplus(s)).sum()
@@ -69,6 +88,7 @@ def test_the_best_discriminator_for_known_densities_has_the_loss_that_theory_say
 
 
 # ── penalties ────────────────────────────────────────────────────────────────────────────────────
+
 
 class Plane(nn.Module):
     """d(x) = w · x: its slope is w everywhere."""
@@ -87,8 +107,10 @@ X, Y = RNG.normal(size=(2, 5, 2))
 def test_the_penalties_of_a_plane_are_known(w, device):
     plane, x, y = Plane(*w).to(device), Tensor(X, device=device), Tensor(Y, device=device)
     length = np.hypot(*w)
-    assert GradientPenalty(10)(plane, x, y).item() == pytest.approx(10 * (length - 1) ** 2, abs=1e-9)
-    assert R1(10)(plane, x, y).item() == pytest.approx(5 * length ** 2, abs=1e-9)
+    assert GradientPenalty(10)(plane, x, y).item() == pytest.approx(
+        10 * (length - 1) ** 2, abs=1e-9
+    )
+    assert R1(10)(plane, x, y).item() == pytest.approx(5 * length**2, abs=1e-9)
 
 
 def test_the_gradient_penalty_moves_a_steep_plane_towards_slope_one():
@@ -112,10 +134,15 @@ def test_the_gradient_penalty_looks_between_real_and_fake_and_r1_at_the_real():
 
 
 class Critic(nn.Module):
-    """Two convolutions and a last layer, with a smooth bend: no corner lies in a finite difference's way."""
+    """Two convolutions and a last layer, with a smooth bend: no corner lies in a finite
+    difference's way."""
 
     def __init__(self):
-        self.a, self.b, self.c = nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Conv2d(3, 2, 2), nn.Linear(8, 1)
+        self.a, self.b, self.c = (
+            nn.Conv2d(2, 3, 3, stride=2, padding=1),
+            nn.Conv2d(3, 2, 2),
+            nn.Linear(8, 1),
+        )
         self.flatten = nn.Flatten()
 
     def forward(self, x):
@@ -129,7 +156,8 @@ class Penalised(nn.Module):
         self.critic, self.penalty = critic, penalty
 
     def forward(self, x, y):
-        tinycv.manual_seed(0)                                       # the same points between x and y each time
+        # the same points between x and y each time
+        tinycv.manual_seed(0)
         share = Tensor(np.array([0.2, 0.9]).reshape(2, 1, 1, 1))
         return self.penalty(self.critic, share * x + (1 - share) * y)
 
@@ -161,16 +189,20 @@ def test_a_penalty_trains_every_weight_of_a_conv_net_by_its_finite_differences(p
             p.data = p._data + h * way
             values.append(value().item())
             p.data = p._data - h * way
-        slope = 0.0 if g is None else (g.numpy() * way).sum()       # the last bias does not bend anything
+        # the last bias does not bend anything
+        slope = 0.0 if g is None else (g.numpy() * way).sum()
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
 def test_slopes_of_a_conditional_network_are_by_the_image_alone():
     plane = Conditional(Plane(1.0, 2.0, 5.0, 7.0), 2)
-    np.testing.assert_allclose(slopes(plane, Tensor(X), Tensor(np.array([0, 1, 1, 0, 0]))).numpy(), [[1, 2]] * 5)
+    np.testing.assert_allclose(
+        slopes(plane, Tensor(X), Tensor(np.array([0, 1, 1, 0, 0]))).numpy(), [[1, 2]] * 5
+    )
 
 
 # ── packing and conditions ───────────────────────────────────────────────────────────────────────
+
 
 def test_packs_hold_consecutive_examples_side_by_side(device):
     seen = Packed(nn.Identity(), 3)(Tensor(np.arange(12.0).reshape(6, 2), device=device))
@@ -185,18 +217,25 @@ def test_a_class_is_told_as_one_feature_or_one_bright_channel(device):
     told = Conditional(nn.Identity(), 3)(Tensor(np.array([[5.0], [6]]), device=device), labels)
     assert told.numpy().tolist() == [[5, 0, 0, 1], [6, 1, 0, 0]]
     images = Conditional(nn.Identity(), 3)(tinycv.zeros(2, 1, 2, 2, device=device), labels).numpy()
-    assert images.shape == (2, 4, 2, 2) and images.sum(axis=(2, 3)).tolist() == [[0, 0, 0, 4], [0, 4, 0, 0]]
+    assert images.shape == (2, 4, 2, 2) and images.sum(axis=(2, 3)).tolist() == [
+        [0, 0, 0, 4],
+        [0, 4, 0, 0],
+    ]
 
 
 def test_packs_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="a batch of 5 does not divide into packs of 2"):
         Packed(nn.Identity(), 2)(Tensor(X))
-    with pytest.raises(ValueError, match="Packed: size is 0; it must be a whole number, at least 1"):
+    with pytest.raises(
+        ValueError, match="Packed: size is 0; it must be a whole number, at least 1"
+    ):
         Packed(nn.Identity(), 0)
 
 
 def test_both_sides_of_a_game_are_functions():
     for sides in (("a", gan.minimax), (gan.hinge, None), (3, 4)):
-        with pytest.raises(TypeError, match="Game: (discriminator|generator) is .* it must be a function"):
+        with pytest.raises(
+            TypeError, match="Game: (discriminator|generator) is .* it must be a function"
+        ):
             gan.Game(*sides)
     assert gan.Game(gan.hinge, gan.minimax).generator is gan.minimax

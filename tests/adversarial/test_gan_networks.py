@@ -1,4 +1,6 @@
-"""Generators and discriminators: their shapes, how they start, and that they learn a Gaussian until nobody can tell."""
+"""Generators and discriminators: their shapes, how they start, and that they learn a Gaussian until
+nobody can tell."""
+
 from __future__ import annotations
 
 from math import erf, sqrt
@@ -29,7 +31,10 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("side", [5, 8, 14, 15, 28, 32])
 def test_images_come_out_and_go_in_at_even_and_odd_sides(side, device):
-    generator, discriminator = DCGANGenerator(side, 6, 2, width=4), DCGANDiscriminator(side, 2, width=4)
+    generator, discriminator = (
+        DCGANGenerator(side, 6, 2, width=4),
+        DCGANDiscriminator(side, 2, width=4),
+    )
     images = generator.to(device)(tinycv.randn(3, 6).to(device))
     assert images.shape == (3, 2, side, side)
     assert images.numpy().min() > 0 and images.numpy().max() < 1
@@ -46,12 +51,15 @@ def test_a_side_too_small_to_be_halved_is_refused(side):
 def test_channels_double_as_the_side_halves():
     made = [m for m in DCGANDiscriminator(28, 3, width=8).modules() if isinstance(m, nn.Conv2d)]
     assert [m.weight.shape[:2] for m in made] == [(8, 3), (16, 8), (32, 16)]
-    painted = [m for m in DCGANGenerator(28, 5, 3, width=8).modules() if isinstance(m, nn.ConvTranspose2d)]
+    painted = [
+        m for m in DCGANGenerator(28, 5, 3, width=8).modules() if isinstance(m, nn.ConvTranspose2d)
+    ]
     assert [m.weight.shape[:2] for m in painted] == [(32, 16), (16, 8), (8, 3)]
 
 
 def test_networks_of_points_have_pacgans_sizes():
-    """Three layers of 200 outputs, five pieces each; four layers of 400 without bias, batch norm's scale and shift."""
+    """Three layers of 200 outputs, five pieces each; four layers of 400 without bias, batch norm's
+    scale and shift."""
     assert PointDiscriminator().num_parameters() == (2 + 1) * 1000 + 2 * (200 + 1) * 1000 + 201
     assert PointGenerator().num_parameters() == 2 * 400 + 3 * 400 * 400 + 4 * 2 * 400 + 802
     assert PointDiscriminator()(PointGenerator()(tinycv.randn(5, 2))).shape == (5, 1)
@@ -69,7 +77,10 @@ def test_weights_start_small_and_biases_at_zero():
     network = nn.Sequential(nn.Linear(300, 200), nn.Conv2d(20, 20, 5), nn.Linear(3, 2, bias=False))
     start_small(network)
     for layer in network[:2]:
-        assert layer.weight.numpy().std() == pytest.approx(0.02, rel=0.05) and not layer.bias.numpy().any()
+        assert (
+            layer.weight.numpy().std() == pytest.approx(0.02, rel=0.05)
+            and not layer.bias.numpy().any()
+        )
     assert network[2].bias is None
 
 
@@ -90,12 +101,18 @@ def test_maxout_is_of_each_place_alone_whatever_axes_come_before(lead):
     near(found.reshape(-1, 3), layer(Tensor(x.reshape(-1, 2))).numpy())
 
 
-@pytest.mark.parametrize("make, shape", [(lambda: DCGANGenerator(8, 2, 1, width=2), (3, 2)),
-                                         (lambda: DCGANDiscriminator(8, 1, width=2), (3, 1, 8, 8))])
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda: DCGANGenerator(8, 2, 1, width=2), (3, 2)),
+        (lambda: DCGANDiscriminator(8, 1, width=2), (3, 1, 8, 8)),
+    ],
+)
 def test_a_network_of_images_is_certified(make, shape):
-    # A draw in which no corner of a ReLU lies within the step of a finite difference, as in five of six.
+    # A draw in which no corner of a ReLU lies within the step of a finite difference, as in five of
+    # six.
     network = make()
-    start_small(network, 0.5)                                       # at 0.02 all is nearly linear
+    start_small(network, 0.5)  # at 0.02 all is nearly linear
     certify_layer(network, np.random.default_rng(0).normal(size=shape))
 
 
@@ -113,29 +130,55 @@ def small_discriminator():
 
 @pytest.mark.statistical
 def test_against_a_fixed_generator_the_discriminator_ends_at_p_over_p_plus_p_of_the_generator():
-    """Goodfellow et al. 2014, eq. 2, for p = N(1, 0.5²) and a generator of N(0, 1), whose rate is 0."""
+    """Goodfellow et al. 2014, eq. 2, for p = N(1, 0.5²) and a generator of N(0, 1), whose rate is
+    0."""
     generator = nn.Linear(1, 1)
     generator.latent = 1
-    generator.weight.data, generator.bias.data = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    generator.weight.data, generator.bias.data = (
+        np.ones((1, 1), np.float32),
+        np.zeros(1, np.float32),
+    )
     discriminator = small_discriminator()
-    fit_gan(generator, discriminator, Adam(generator.parameters(), 0.0), Adam(discriminator.parameters(), 1e-2),
-            DrawnLoader(gaussian, 256, 800, SEED), 1, schedule=warmup_cosine(800), progress=False)
-    x = np.linspace(-1, 2, 31)                                     # where there are data
-    p, q = 2 * np.exp(-2 * (x - 1) ** 2), np.exp(-0.5 * x ** 2)     # both times the root of 2 pi
+    fit_gan(
+        generator,
+        discriminator,
+        Adam(generator.parameters(), 0.0),
+        Adam(discriminator.parameters(), 1e-2),
+        DrawnLoader(gaussian, 256, 800, SEED),
+        1,
+        schedule=warmup_cosine(800),
+        progress=False,
+    )
+    x = np.linspace(-1, 2, 31)  # where there are data
+    p, q = 2 * np.exp(-2 * (x - 1) ** 2), np.exp(-0.5 * x**2)  # both times the root of 2 pi
     assert np.abs(chance_of_real(discriminator, x) - p / (p + q)).max() < 0.12
 
 
 @pytest.mark.statistical
 def test_at_the_optimum_of_the_game_nobody_can_tell():
-    """Both learn: Goodfellow et al. 2014, figure 1. The generator finds the Gaussian, and the discriminator, which learns
-    ten times as fast (two time scales), ends near one half wherever there are data."""
+    """Both learn: Goodfellow et al. 2014, figure 1. The generator finds the Gaussian, and the
+    discriminator, which learns ten times as fast (two time scales), ends near one half wherever
+    there are data."""
     generator = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
     generator.latent = 1
-    discriminator = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
-    adams = (Adam(side.parameters(), rate, (0.5, 0.9)) for side, rate in ((generator, 1e-3), (discriminator, 1e-2)))
-    fit_gan(generator, discriminator, *adams, DrawnLoader(gaussian, 256, 1500, SEED), 1, schedule=warmup_cosine(1500),
-            progress=False)
+    discriminator = nn.Sequential(
+        nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+    )
+    adams = (
+        Adam(side.parameters(), rate, (0.5, 0.9))
+        for side, rate in ((generator, 1e-3), (discriminator, 1e-2))
+    )
+    fit_gan(
+        generator,
+        discriminator,
+        *adams,
+        DrawnLoader(gaussian, 256, 1500, SEED),
+        1,
+        schedule=warmup_cosine(1500),
+        progress=False,
+    )
     made = np.sort(generator(tinycv.randn(4000, 1)).numpy()[:, 0])
     below = np.array([0.5 * (1 + erf((x - 1) / 0.5 / sqrt(2))) for x in made])
-    assert np.abs(below - (np.arange(4000) + 0.5) / 4000).max() < 0.1          # Kolmogorov's distance of the two shares
+    # Kolmogorov's distance of the two shares
+    assert np.abs(below - (np.arange(4000) + 0.5) / 4000).max() < 0.1
     assert np.abs(chance_of_real(discriminator, np.linspace(0, 2, 41)) - 0.5).max() < 0.15

@@ -1,4 +1,6 @@
-"""Games in the plane: what each method changes, what is watched, and that a trial can be had again."""
+"""Games in the plane: what each method changes, what is watched, and that a trial can be had
+again."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,8 +16,12 @@ from tinycv.show.metrics import Modes
 def test_each_method_differs_from_the_plain_game_by_what_its_name_says():
     made = {name: options(0.05) for name, options in METHODS.items()}
     assert made["GAN"] == {} and made["Pac2"] == {"pack": 2} and made["Pac4"] == {"pack": 4}
-    assert made["WGAN-GP"]["game"] is WASSERSTEIN and isinstance(made["WGAN-GP"]["penalty"], GradientPenalty)
-    assert isinstance(made["R1"]["penalty"], R1) and made["R1"]["penalty"].weight == pytest.approx(0.05)
+    assert made["WGAN-GP"]["game"] is WASSERSTEIN and isinstance(
+        made["WGAN-GP"]["penalty"], GradientPenalty
+    )
+    assert isinstance(made["R1"]["penalty"], R1) and made["R1"]["penalty"].weight == pytest.approx(
+        0.05
+    )
     assert made["spectral norm"] == {"game": HINGE, "spectral": True}
 
 
@@ -42,7 +48,13 @@ def test_a_trial_is_looked_at_so_often_and_is_the_same_again(method, device):
 def test_noise_that_is_judged_depends_on_the_seed_alone():
     points = {}
     for seed in (0, 1):
-        play(grid(), "GAN", 1, seed=seed, watch=lambda step, p, d, seed=seed: points.update({seed: p}))
+        play(
+            grid(),
+            "GAN",
+            1,
+            seed=seed,
+            watch=lambda step, p, d, seed=seed: points.update({seed: p}),
+        )
     assert not np.allclose(points[0], points[1])
 
 
@@ -50,12 +62,17 @@ def test_a_tournament_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     path = tmp_path / "new" / "trials.json"
     first = tournament(2, 1, path)
     assert set(first) == {f"{name}, {method}" for name in ("grid", "ring") for method in METHODS}
-    monkeypatch.setattr("tinycv.adversarial.plane.play", lambda density, method, steps, moments, trial, *_: (
-        [(steps, Modes(trial, 0.5, 0.25))] if trial else pytest.fail("it was played before")))
+    monkeypatch.setattr(
+        "tinycv.adversarial.plane.play",
+        lambda density, method, steps, moments, trial, *_: (
+            [(steps, Modes(trial, 0.5, 0.25))] if trial else pytest.fail("it was played before")
+        ),
+    )
     second = tournament(2, 2, path)
     for row, values in second.items():
         assert values.shape == (2, 4) and values[1, :3].tolist() == [1, 0.5, 0.25]
         np.testing.assert_array_equal(values[0], first[row][0])
     assert not list(path.parent.glob("*.part"))
-    with pytest.raises(pytest.fail.Exception, match="played before"):       # trials of other networks are not these
+    # trials of other networks are not these
+    with pytest.raises(pytest.fail.Exception, match="played before"):
         tournament(2, 1, path, pacgan=True)

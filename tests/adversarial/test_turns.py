@@ -1,5 +1,6 @@
-"""The alternating loop: it computes what the text book says, no side's bookkeeping leaks into the other's, and the classic
-bugs, planted, are caught by the same comparison."""
+"""The alternating loop: it computes what the text book says, no side's bookkeeping leaks into the
+other's, and the classic bugs, planted, are caught by the same comparison."""
+
 from __future__ import annotations
 
 import copy
@@ -15,7 +16,15 @@ from seeds import SEED
 import tinycv
 from tinycv import Tensor, nn
 from tinycv.adversarial import turns as module
-from tinycv.adversarial.gan import HINGE, NON_SATURATING, R1, WASSERSTEIN, Conditional, GradientPenalty, Packed
+from tinycv.adversarial.gan import (
+    HINGE,
+    NON_SATURATING,
+    R1,
+    WASSERSTEIN,
+    Conditional,
+    GradientPenalty,
+    Packed,
+)
 from tinycv.adversarial.turns import Players, fit_gan, held
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader, DrawnLoader
@@ -56,12 +65,20 @@ def loader(**options):
 
 def play(generator, discriminator, epochs=2, optimizer=SGD, **options):
     rates = {"lr": RATE} if optimizer is SGD else {"lr": 0.01}
-    return fit_gan(generator, discriminator, optimizer(generator.named_parameters(), **rates),
-                   optimizer(discriminator.named_parameters(), **rates), options.pop("loader", loader()), epochs,
-                   progress=False, **options)
+    return fit_gan(
+        generator,
+        discriminator,
+        optimizer(generator.named_parameters(), **rates),
+        optimizer(discriminator.named_parameters(), **rates),
+        options.pop("loader", loader()),
+        epochs,
+        progress=False,
+        **options,
+    )
 
 
 # ── what the loop must compute: each side against a copy of the other, so that nothing can leak ──
+
 
 def by_the_book(generator, discriminator, game=NON_SATURATING, epochs=2, critic_steps=1):
     """Goodfellow et al. 2014, algorithm 1. Returns the losses; moves both networks."""
@@ -96,22 +113,28 @@ def check(run, **options):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg="losses")
     for side, mine, theirs in zip(("generator", "discriminator"), ours, book, strict=True):
         for (name, t), (_, known) in zip(mine.named_tensors(), theirs.named_tensors(), strict=True):
-            np.testing.assert_allclose(t.numpy(), known.numpy(), rtol=1e-4, atol=1e-5, err_msg=f"{side}'s {name}")
+            np.testing.assert_allclose(
+                t.numpy(), known.numpy(), rtol=1e-4, atol=1e-5, err_msg=f"{side}'s {name}"
+            )
 
 
 def losses_of(generator, discriminator, **options):
     return play(generator, discriminator, **options).losses
 
 
-@pytest.mark.parametrize("options", [{}, {"critic_steps": 3}, {"game": HINGE}, {"game": WASSERSTEIN, "critic_steps": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"critic_steps": 3}, {"game": HINGE}, {"game": WASSERSTEIN, "critic_steps": 2}]
+)
 def test_the_loop_does_what_the_book_says(options):
     check(losses_of, **options)
 
 
 # ── the classic bugs, in the loop that everybody writes ──────────────────────────────────────────
 
+
 def classic(bug=None):
     """A loop with backward, zero_grad and detach, right where ``bug`` is None."""
+
     def run(generator, discriminator):
         losses = []
         both = bug == "one optimiser for both"
@@ -138,6 +161,7 @@ def classic(bug=None):
             g_opt.zero_grad()
             losses.append([d_loss.item(), g_loss.item()])
         return losses
+
     return run
 
 
@@ -145,21 +169,41 @@ def test_the_classic_loop_is_right_without_a_bug():
     check(classic())
 
 
-@pytest.mark.parametrize("bug", ["one optimiser for both", "fake not detached", "discriminator's gradient kept",
-                                 "loss overwritten", "statistics leak"])
+@pytest.mark.parametrize(
+    "bug",
+    [
+        "one optimiser for both",
+        "fake not detached",
+        "discriminator's gradient kept",
+        "loss overwritten",
+        "statistics leak",
+    ],
+)
 def test_a_classic_bug_is_caught(bug):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         check(classic(bug))
 
 
 MUTANTS = {
-    "the generator's loss is the discriminator's": ("g_loss = game.generator(discriminator(fake, *told))",
-                                                    "g_loss = -game.generator(discriminator(fake, *told))"),
-    "the discriminator's statistics move in the generator's turn": ("held(discriminator, record=True)", "nullcontext()"),
+    "the generator's loss is the discriminator's": (
+        "g_loss = game.generator(discriminator(fake, *told))",
+        "g_loss = -game.generator(discriminator(fake, *told))",
+    ),
+    "the discriminator's statistics move in the generator's turn": (
+        "held(discriminator, record=True)",
+        "nullcontext()",
+    ),
     "the generator's statistics move in the discriminator's turn": ("held(generator)", "no_grad()"),
-    "the wrong side moves": ('learn(run.optimizers["g_optimizer"], g_loss)', 'learn(run.optimizers["d_optimizer"], g_loss)'),
+    "the wrong side moves": (
+        'learn(run.optimizers["g_optimizer"], g_loss)',
+        'learn(run.optimizers["d_optimizer"], g_loss)',
+    ),
     "the generator paints every time": ("% critic_steps == 0", "% 1 == 0"),
-    "the generator plays against the discriminator of before": ("d_loss if penalty", "0 * d_loss if penalty")}
+    "the generator plays against the discriminator of before": (
+        "d_loss if penalty",
+        "0 * d_loss if penalty",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -175,11 +219,13 @@ def test_a_bug_planted_in_our_own_loop_is_caught(name, monkeypatch):
 
 
 def test_fakes_with_their_history_could_not_harm_our_loop(monkeypatch):
-    monkeypatch.setattr(Tensor, "detach", lambda self: self)        # the gradient is asked for by own weights alone
+    # the gradient is asked for by own weights alone
+    monkeypatch.setattr(Tensor, "detach", lambda self: self)
     check(losses_of)
 
 
 # ── each side's turn leaves the other alone ──────────────────────────────────────────────────────
+
 
 def test_no_gradient_is_left_anywhere():
     generator, discriminator = sides()
@@ -192,7 +238,11 @@ def test_optimisers_that_hold_the_other_sides_weights_or_not_all_of_their_own_ar
     g, d = SGD(generator.parameters()), SGD(discriminator.parameters())
     both = SGD([*generator.parameters(), *discriminator.parameters()])
     few = SGD(list(discriminator.parameters())[:1])
-    for pair, name in (((both, d), "g_optimizer"), ((d, g), "g_optimizer"), ((g, few), "d_optimizer")):
+    for pair, name in (
+        ((both, d), "g_optimizer"),
+        ((d, g), "g_optimizer"),
+        ((g, few), "d_optimizer"),
+    ):
         with pytest.raises(ValueError, match=f"{name} must hold the parameters of the"):
             fit_gan(generator, discriminator, *pair, loader(), 1, progress=False)
 
@@ -214,8 +264,11 @@ def test_what_a_network_keeps_is_put_back_by_held():
 
 # ── penalties, averages, conditions, rates ───────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("penalty", [R1(1.0), GradientPenalty(1.0)])
-def test_a_penalty_changes_the_discriminators_step_and_the_loop_runs_on_every_device(penalty, device):
+def test_a_penalty_changes_the_discriminators_step_and_the_loop_runs_on_every_device(
+    penalty, device
+):
     plain, soft = sides(), sides()
     options = {"device": device, "epochs": 1, "optimizer": Adam}
     first, second = play(*plain, **options), play(*soft, penalty=penalty, **options)
@@ -234,14 +287,24 @@ def test_both_sides_are_told_the_class_and_fakes_follow_it():
     """Real points of class c lie at 3c - 3; a generator that is told c learns to paint there."""
     generator = Conditional(nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 1)), 3)
     generator.latent = 2
-    discriminator = Conditional(nn.Sequential(nn.Linear(4, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1)), 3)
+    discriminator = Conditional(
+        nn.Sequential(nn.Linear(4, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1)), 3
+    )
 
     def draw(n, rng):
         y = rng.integers(3, size=n)
         return (3.0 * y[:, None] - 3 + 0.1 * rng.normal(size=(n, 1))).astype(np.float32), y
 
     adams = (Adam(side.parameters(), 1e-2, (0.5, 0.9)) for side in (generator, discriminator))
-    fit_gan(generator, discriminator, *adams, DrawnLoader(draw, 64, 200, SEED), 1, penalty=R1(0.1), progress=False)
+    fit_gan(
+        generator,
+        discriminator,
+        *adams,
+        DrawnLoader(draw, 64, 200, SEED),
+        1,
+        penalty=R1(0.1),
+        progress=False,
+    )
     for c in range(3):
         made = generator(tinycv.randn(200, 2), Tensor(np.full(200, c))).numpy()
         assert made.mean() == pytest.approx(3 * c - 3, abs=1)
@@ -249,9 +312,15 @@ def test_both_sides_are_told_the_class_and_fakes_follow_it():
 
 def test_the_average_follows_the_generator_once_a_step_of_its_own():
     generator, discriminator = sides()
-    ema = EMA(generator, 0.0)                                       # an average that forgets at once: the generator itself
+    # an average that forgets at once: the generator itself
+    ema = EMA(generator, 0.0)
     seen = []
-    play(generator, discriminator, ema=ema, evaluate=lambda g: seen.append(type(g).__name__) or {"one": 1.0})
+    play(
+        generator,
+        discriminator,
+        ema=ema,
+        evaluate=lambda g: seen.append(type(g).__name__) or {"one": 1.0},
+    )
     assert seen == ["Painter", "Painter"]
     for name, array in ema.state_dict().items():
         np.testing.assert_array_equal(array, generator.state_dict()[name].numpy())
@@ -265,6 +334,7 @@ def test_a_schedule_moves_both_rates():
 
 
 # ── unrolling ────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_looking_no_step_ahead_is_the_plain_game():
     plain, same = sides(), sides()
@@ -293,7 +363,12 @@ def test_the_gradient_through_the_steps_is_that_of_finite_differences():
     real, fake = Tensor(X[:4].astype(np.float64)), X[4:8].astype(np.float64)
 
     def value(fake):
-        with unrolled(teacher, lambda: NON_SATURATING.discriminator(teacher(real), teacher(fake)), steps=2, lr=0.5):
+        with unrolled(
+            teacher,
+            lambda: NON_SATURATING.discriminator(teacher(real), teacher(fake)),
+            steps=2,
+            lr=0.5,
+        ):
             return NON_SATURATING.generator(teacher(fake))
 
     certify(value, fake, order=1)
@@ -307,6 +382,7 @@ def test_an_unrolled_game_is_played(device):
 
 # ── checkpoints ──────────────────────────────────────────────────────────────────────────────────
 
+
 class Stop(Exception):
     pass
 
@@ -318,6 +394,7 @@ def stopping(step):
         if next(calls) == step:
             raise Stop
         return R1(0.5)(discriminator, real, fake)
+
     return penalty
 
 
@@ -325,8 +402,18 @@ def stopping(step):
 def test_a_killed_game_goes_on_and_ends_with_the_same_bits(tmp_path, killed_at):
     def run(path, penalty):
         generator, discriminator = sides()
-        return play(generator, discriminator, epochs=3, optimizer=Adam, critic_steps=2, penalty=penalty,
-                    ema=EMA(generator, 0.9), checkpoint=path, checkpoint_every=1, schedule=warmup_linear(12))
+        return play(
+            generator,
+            discriminator,
+            epochs=3,
+            optimizer=Adam,
+            critic_steps=2,
+            penalty=penalty,
+            ema=EMA(generator, 0.9),
+            checkpoint=path,
+            checkpoint_every=1,
+            schedule=warmup_linear(12),
+        )
 
     whole = run(tmp_path / "whole", stopping(-1))
     with pytest.raises(Stop):
@@ -352,21 +439,34 @@ def test_a_loss_that_is_not_finite_is_reported():
 
 
 def test_players_are_saved_under_their_names():
-    assert {name.split(".")[0] for name in Players(*sides()).state_dict()} == {"generator", "discriminator"}
+    assert {name.split(".")[0] for name in Players(*sides()).state_dict()} == {
+        "generator",
+        "discriminator",
+    }
 
 
 class Tied(nn.Module):
-    """A network whose first weight is also its last, in the containers where a Module finds its parts."""
+    """A network whose first weight is also its last, in the containers where a Module finds its
+    parts."""
 
     def __init__(self, place):
         rng = np.random.default_rng(0)
         w, b = (tinycv.Parameter(rng.normal(size=shape)) for shape in ((3, 3), (3,)))
-        self.weight, self.frozen, self.unused = w, tinycv.Parameter(np.ones(3)), tinycv.Parameter(np.ones(3))
+        self.weight, self.frozen, self.unused = (
+            w,
+            tinycv.Parameter(np.ones(3)),
+            tinycv.Parameter(np.ones(3)),
+        )
         self.frozen.requires_grad = False
         layer = nn.Linear(3, 3, bias=False).to("float64")
         layer.weight = w
-        places = {"attribute": layer, "list": [layer], "dict": {"a": {"b": layer}}, "tuple": ([layer],),
-                  "deque": deque([1, (layer,)])}
+        places = {
+            "attribute": layer,
+            "list": [layer],
+            "dict": {"a": {"b": layer}},
+            "tuple": ([layer],),
+            "deque": deque([1, (layer,)]),
+        }
         self.bias, self.parts = b, places[place]
 
     def forward(self, x):
@@ -380,34 +480,51 @@ def test_a_tied_weight_stays_one_weight_in_the_unrolled_network(place):
     before = {path: dict(vars(part)) for path, part in network.named_modules()}
 
     def loss_at(w, b):
-        return ((tinycv.tanh(x @ w + b) @ w.T) ** 2).mean()         # the same network, written with one weight
+        # the same network, written with one weight
+        return ((tinycv.tanh(x @ w + b) @ w.T) ** 2).mean()
+
     w, b = (Tensor(t.numpy().copy(), requires_grad=True) for t in (network.weight, network.bias))
     for _ in range(3):
         slopes = tinycv.grad(loss_at(w, b), [w, b], create_graph=True)
         w, b = w - 0.3 * slopes[0], b - 0.3 * slopes[1]
     with unrolled(network, lambda: (network(x) ** 2).mean(), steps=3, lr=0.3):
-        np.testing.assert_allclose((network(x) ** 2).mean().item(), loss_at(w, b).item(), rtol=1e-10)
+        np.testing.assert_allclose(
+            (network(x) ** 2).mean().item(), loss_at(w, b).item(), rtol=1e-10
+        )
     for path, part in network.named_modules():
         assert all(value is before[path][name] for name, value in vars(part).items())
 
 
-@pytest.mark.parametrize("kind", [list, tuple, deque, lambda held: {"a": held}, lambda held: deque([held]),
-                                  lambda held: {"a": deque(held)}])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        tuple,
+        deque,
+        lambda held: {"a": held},
+        lambda held: deque([held]),
+        lambda held: {"a": deque(held)},
+    ],
+)
 def test_a_parameter_in_any_container_is_unrolled(kind):
     @dataclass
-    class Holder(nn.Module):                                        # compares by value, so it has no hash
+    # compares by value, so it has no hash
+    class Holder(nn.Module):
         held: object
 
         def forward(self, x):
             (weight,) = [part for _, part in parts_in("", self.held)]
             return (x * weight).sum()
 
-    network, x = Holder(kind([tinycv.Parameter(np.ones(1))])), Tensor(np.ones(1), requires_grad=True)
+    network, x = (
+        Holder(kind([tinycv.Parameter(np.ones(1))])),
+        Tensor(np.ones(1), requires_grad=True),
+    )
     network.part = Holder([])
     with unrolled(network, lambda: network(x), steps=1, lr=0.5):
         found = network(x)
-        assert found.item() == 0.5                                  # 1 - lr x, times x = 1
-        assert tinycv.grad(found, [x])[0].item() == 0               # of x (1 - lr x): 1 - 2 lr x
+        assert found.item() == 0.5  # 1 - lr x, times x = 1
+        assert tinycv.grad(found, [x])[0].item() == 0  # of x (1 - lr x): 1 - 2 lr x
     assert network(x).item() == 1
 
 
@@ -419,6 +536,7 @@ def test_a_network_is_its_own_again_after_an_error_in_the_loss():
         if next(calls) == 2:
             raise ZeroDivisionError
         return (network(Tensor(np.ones((2, 3)))) ** 2).mean()
+
     with pytest.raises(ZeroDivisionError), unrolled(network, loss, steps=3, lr=0.1):
         raise AssertionError
     assert network.weight is weight and network.parts is parts
@@ -430,5 +548,9 @@ def test_a_network_is_not_unrolled_inside_a_shard():
     def work(x):
         with unrolled(network, lambda: (network(x) ** 2).mean(), 1, 0.1):
             return network(x)
-    with tinycv.training.parallel.threads(2) as group, pytest.raises(RuntimeError, match="unrolled: inside a shard"):
+
+    with (
+        tinycv.training.parallel.threads(2) as group,
+        pytest.raises(RuntimeError, match="unrolled: inside a shard"),
+    ):
         group.map(work, Tensor(np.ones((4, 3))))

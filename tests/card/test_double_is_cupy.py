@@ -1,7 +1,10 @@
-"""The double of CuPy tells no lie: what tinycv asks of it, real CuPy is asked too, and must answer alike.
+"""The double of CuPy tells no lie: what tinycv asks of it, real CuPy is asked too, and must answer
+alike.
 
-On a machine without a GPU the double is asked a second time, so that the asking itself is known to work.
+On a machine without a GPU the double is asked a second time, so that the asking itself is known to
+work.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -22,9 +25,16 @@ from tinycv import Tensor
 from tinycv.certificate import cases
 from tinycv.engine import backend
 
-TASKS = {"MLP": tasks.Mlp(4, (6, 5, 3)), "LSTM": tasks.Lstm(3, 3, 2, 4, 3), "Transformer": tasks.Transformer(
-    2, 4, 8, 2, 8, 1, 5), "ViT": tasks.Vit(2, 4, 2, 8, 2, 1, 3), "LeNet": tasks.LeNet(2, (2, 3)), "GAN": tasks.Gan(2, 3, 2),
-    "U-Net": tasks.UNet(2, 4, 8), "score, second order": tasks.Score(3, 4)}
+TASKS = {
+    "MLP": tasks.Mlp(4, (6, 5, 3)),
+    "LSTM": tasks.Lstm(3, 3, 2, 4, 3),
+    "Transformer": tasks.Transformer(2, 4, 8, 2, 8, 1, 5),
+    "ViT": tasks.Vit(2, 4, 2, 8, 2, 1, 3),
+    "LeNet": tasks.LeNet(2, (2, 3)),
+    "GAN": tasks.Gan(2, 3, 2),
+    "U-Net": tasks.UNet(2, 4, 8),
+    "score, second order": tasks.Score(3, 4),
+}
 TRUE = {name: importlib.import_module(name) for name in MODULES} if REAL_GPU else {}
 KINDS = ["training steps", "ops and pairs", "second order"]
 
@@ -57,7 +67,9 @@ def there_and_back(case, second):
     wanted = [x for x in inputs if x.requires_grad]
     if not ys or not wanted:
         return
-    found = tinycv.grad(ys, wanted, [tinycv.ones_like(y) for y in ys], create_graph=second, allow_unused=True)
+    found = tinycv.grad(
+        ys, wanted, [tinycv.ones_like(y) for y in ys], create_graph=second, allow_unused=True
+    )
     if second and (smooth := [g for g in found if g is not None and g.requires_grad]):
         tinycv.grad(smooth, wanted, [tinycv.ones_like(g) for g in smooth], allow_unused=True)
 
@@ -81,14 +93,17 @@ def installed():
 
 
 def test_a_lie_of_the_double_is_found():
-    """A result of another value, dtype or shape, an error in place of a result, and the other way round."""
+    """A result of another value, dtype or shape, an error in place of a result, and the other way
+    round."""
     modules = {name: None for name in installed()} | {"cupy": sys.modules["cupy"]}
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     true = Call("cupy", "sum", (Host(x),), {"axis": 0}, Host(x.sum(0)), (Host(x),), None)
     assert difference(true, modules) == ""
     for lie in (Host(x.sum(0) + 1), Host(x.sum(0).astype("float64")), Host(x.sum(0)[:2]), 3.0):
         assert "the double" in difference(true._replace(result=lie), modules)
-    assert "where the double raised TypeError" in difference(true._replace(error=TypeError), modules)
+    assert "where the double raised TypeError" in difference(
+        true._replace(error=TypeError), modules
+    )
     assert "raised TypeError" in difference(true._replace(words={"no": 1}), modules)
     changed = Call("ndarray", "__iadd__", (Host(x), 1), {}, Host(x + 1), (Host(x), 1), None)
     assert "left argument 0 otherwise" in difference(changed, modules)

@@ -1,14 +1,16 @@
 """A strict double of CuPy 14.2 on NumPy, so that the suite can run a second time without a GPU.
 
-It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's arrays,
-returns 0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU". It is stricter than
-CuPy where CuPy hides mistakes: NumPy's functions on its arrays, in-place @=, and lists as values.
+It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's
+arrays, returns 0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU".
+It is stricter than CuPy where CuPy hides mistakes: NumPy's functions on its arrays, in-place @=,
+and lists as values.
 
-    cupy = install()                # or install(cause="driver"), ... : a machine whose GPU cannot be used
+    cupy = install()          # or install(cause="driver"), ... : a machine whose GPU cannot be used
     with counting() as waits: ...
     waits.count
     uninstall()
 """
+
 from __future__ import annotations
 
 import math
@@ -30,7 +32,8 @@ from .raw import RawModule
 from .world import NAMES, WORLD
 
 CAUSES = ("package", "driver", "old_driver", "device", "library")
-_SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex       # types CuPy takes from NumPy
+# types CuPy takes from NumPy
+_SCALAR_LIKE = np.generic | np.dtype | np.finfo | np.iinfo | np.ndindex
 _displaced: dict[str, ModuleType | None] = {}
 _true_library = cublas.library
 
@@ -40,14 +43,19 @@ class StrictModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name in NAMES.get(self.__name__, {}):
-            raise AttributeError(f"{self.__name__}.{name} exists, but the double does not simulate it")
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} in CuPy {NAMES['version']}")
+            raise AttributeError(
+                f"{self.__name__}.{name} exists, but the double does not simulate it"
+            )
+        raise AttributeError(
+            f"module {self.__name__!r} has no attribute {name!r} in CuPy {NAMES['version']}"
+        )
 
     synchronisations = property(lambda self: WORLD.synchronisations)
 
 
 class _NoKernel:
-    """CuPy's other ways to a kernel: tinycv uses RawModule alone, whose text g++ can compile too."""
+    """CuPy's other ways to a kernel: tinycv uses RawModule alone, whose text g++ can compile
+    too."""
 
     def __init__(self, *_: Any, **__: Any):
         raise NotImplementedError("the double runs CUDA C++ by RawModule only: see raw.py")
@@ -81,11 +89,20 @@ def _build_cupy() -> StrictModule:
     for name in ("ElementwiseKernel", "RawKernel", "ReductionKernel", "fuse"):
         setattr(cupy, name, _NoKernel)
     pool = MemoryPool()
-    cupy.__dict__.update(SPECIAL, __version__=NAMES["version"], ndarray=ndarray, RawModule=RawModule, ufunc=ufunc,
-                         newaxis=None, s_=np.s_, index_exp=np.index_exp, get_default_memory_pool=lambda: pool,
-                         get_default_pinned_memory_pool=lambda: pool,
-                         is_available=lambda: WORLD.cause in (None, "library"),
-                         get_array_module=lambda *args: _owner(cupy, args))
+    cupy.__dict__.update(
+        SPECIAL,
+        __version__=NAMES["version"],
+        ndarray=ndarray,
+        RawModule=RawModule,
+        ufunc=ufunc,
+        newaxis=None,
+        s_=np.s_,
+        index_exp=np.index_exp,
+        get_default_memory_pool=lambda: pool,
+        get_default_pinned_memory_pool=lambda: pool,
+        is_available=lambda: WORLD.cause in (None, "library"),
+        get_array_module=lambda *args: _owner(cupy, args),
+    )
     return cupy
 
 
@@ -95,8 +112,12 @@ def _owner(cupy: ModuleType, args: tuple[Any, ...]) -> ModuleType:
 
 def _build_special() -> StrictModule:
     special = StrictModule("cupyx.scipy.special")
-    for name, act in {"erf": math.erf, "erfc": math.erfc, "gammaln": math.lgamma,
-                      "ndtr": lambda x: 0.5 * math.erfc(-x * 0.5 ** 0.5)}.items():
+    for name, act in {
+        "erf": math.erf,
+        "erfc": math.erfc,
+        "gammaln": math.lgamma,
+        "ndtr": lambda x: 0.5 * math.erfc(-x * 0.5**0.5),
+    }.items():
         each = np.vectorize(act, otypes=[np.float64])
         setattr(special, name, lambda x, out=None, each=each: _special(each, x, out))
     return special
@@ -121,27 +142,49 @@ def _build_cupyx() -> StrictModule:
 
 def _build() -> dict[str, ModuleType]:
     cupy, cupyx, scipy = _build_cupy(), _build_cupyx(), ModuleType("cupyx.scipy")
-    lib, tricks = ModuleType("cupy.lib"), _fill(StrictModule("cupy.lib.stride_tricks"), np.lib.stride_tricks)
-    cupy.linalg, cupy.random, cupy.lib = _fill(StrictModule("cupy.linalg"), np.linalg), random_module(), lib
+    lib, tricks = (
+        ModuleType("cupy.lib"),
+        _fill(StrictModule("cupy.lib.stride_tricks"), np.lib.stride_tricks),
+    )
+    cupy.linalg, cupy.random, cupy.lib = (
+        _fill(StrictModule("cupy.linalg"), np.linalg),
+        random_module(),
+        lib,
+    )
     cuda = cuda_modules()
     cupy.cuda, lib.stride_tricks = cuda["cupy.cuda"], tricks
     cupyx.scipy, scipy.special = scipy, _build_special()
-    return {"cupy": cupy, "cupy.linalg": cupy.linalg, "cupy.random": cupy.random, "cupy.lib": lib,
-            "cupy.lib.stride_tricks": tricks, **cuda, "cupyx": cupyx, "cupyx.scipy": scipy,
-            "cupyx.scipy.special": scipy.special, **blas.modules()}
+    return {
+        "cupy": cupy,
+        "cupy.linalg": cupy.linalg,
+        "cupy.random": cupy.random,
+        "cupy.lib": lib,
+        "cupy.lib.stride_tricks": tricks,
+        **cuda,
+        "cupyx": cupyx,
+        "cupyx.scipy": scipy,
+        "cupyx.scipy.special": scipy.special,
+        **blas.modules(),
+    }
 
 
 _MODULES = _build()
 
 
 def install(cause: str | None = None) -> ModuleType:
-    """Put the double where ``import cupy`` finds it, and return it. ``cause``: why its GPU cannot be used."""
+    """Put the double where ``import cupy`` finds it, and return it. ``cause``: why its GPU cannot
+    be used."""
     if cause is not None and cause not in CAUSES:
         raise ValueError(f"unknown cause {cause!r}: choose from {CAUSES}")
     uninstall()
     WORLD.cause, WORLD.synchronisations, WORLD.device = cause, 0, 0
-    _displaced.update({name: module for name, module in sys.modules.items()
-                       if name.split(".")[0] in ("cupy", "cupyx", "cupy_backends")})
+    _displaced.update(
+        {
+            name: module
+            for name, module in sys.modules.items()
+            if name.split(".")[0] in ("cupy", "cupyx", "cupy_backends")
+        }
+    )
     for name in _displaced:
         del sys.modules[name]
     sys.modules.update({"cupy": None} if cause == "package" else _MODULES)
@@ -163,7 +206,12 @@ def uninstall() -> None:
 
 @contextmanager
 def counting() -> Iterator[SimpleNamespace]:
-    """Counts a block's waits and launches: ``with counting() as waits: ...``, then ``waits.count``, ``waits.launches``."""
-    waits, before, launched = SimpleNamespace(count=0, launches=0), WORLD.synchronisations, WORLD.launches
+    """Counts a block's waits and launches: ``with counting() as waits: ...``, then ``waits.count``,
+    ``waits.launches``."""
+    waits, before, launched = (
+        SimpleNamespace(count=0, launches=0),
+        WORLD.synchronisations,
+        WORLD.launches,
+    )
     yield waits
     waits.count, waits.launches = WORLD.synchronisations - before, WORLD.launches - launched

@@ -1,4 +1,5 @@
 """The array of the strict double: NumPy inside, CuPy's refusals outside."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,7 +11,8 @@ from .world import NAMES, WORLD, Device
 
 
 def unwrap(value: Any) -> Any:
-    """What NumPy may see of an argument: a double's contents, scalars, and words. A host array is refused."""
+    """What NumPy may see of an argument: a double's contents, scalars, and words. A host array is
+    refused."""
     if isinstance(value, ndarray):
         return value._a
     if isinstance(value, tuple | list):
@@ -21,8 +23,9 @@ def unwrap(value: Any) -> Any:
 
 
 def wrap(result: Any, *parents: Any) -> Any:
-    """NumPy's result as CuPy gives it: arrays, 0-d where NumPy has a scalar; a view knows its base. What is no view of a
-    parent was computed, or copied: that counts as one launch, however many CuPy needs."""
+    """NumPy's result as CuPy gives it: arrays, 0-d where NumPy has a scalar; a view knows its base.
+    What is no view of a parent was computed, or copied: that counts as one launch, however many
+    CuPy needs."""
     if isinstance(result, tuple | list):
         return type(result)(wrap(part, *parents) for part in result)
     if not isinstance(result, np.ndarray | np.generic):
@@ -31,7 +34,10 @@ def wrap(result: Any, *parents: Any) -> Any:
     array._a, array._base, array._device = np.asarray(result), None, WORLD.device
     for parent in parents:
         if isinstance(parent, ndarray) and np.may_share_memory(array._a, parent._a):
-            array._base, array._device = parent if parent._base is None else parent._base, parent._device
+            array._base, array._device = (
+                parent if parent._base is None else parent._base,
+                parent._device,
+            )
     WORLD.launches += array._base is None and array.size > 0
     return array
 
@@ -51,7 +57,11 @@ class MemoryPointer:
     """Where an array's memory starts."""
 
     def __init__(self, array: ndarray):
-        self.ptr, self.device_id, self.device = array._a.ctypes.data, array._device, Device(array._device)
+        self.ptr, self.device_id, self.device = (
+            array._a.ctypes.data,
+            array._device,
+            Device(array._device),
+        )
 
 
 class ndarray:
@@ -61,8 +71,14 @@ class ndarray:
     __array_priority__ = 100
     __hash__ = None
 
-    def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None,
-                 order: str = "C"):
+    def __init__(
+        self,
+        shape: Any,
+        dtype: Any = float,
+        memptr: Any = None,
+        strides: Any = None,
+        order: str = "C",
+    ):
         if memptr is not None or strides is not None:
             raise NotImplementedError("the double makes arrays from a shape only")
         self._a, self._base, self._device = np.empty(shape, dtype, order), None, WORLD.device
@@ -70,24 +86,35 @@ class ndarray:
     def __getattr__(self, name: str) -> Any:
         if name in NAMES["cupy.ndarray"]:
             raise AttributeError(f"cupy.ndarray.{name} exists, but the double does not simulate it")
-        raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r} in CuPy {NAMES['version']}")
+        raise AttributeError(
+            f"'cupy.ndarray' object has no attribute {name!r} in CuPy {NAMES['version']}"
+        )
 
     # ── what NumPy must not do with it ──
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. "
-                        "Please use `.get()` to construct a NumPy array explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        # np.float32(2) * array arrives here too, and is fine; np.exp(array) works in CuPy, but by mistake.
+        # np.float32(2) * array arrives here too, and is fine; np.exp(array) works in CuPy, but by
+        # mistake.
         if method == "__call__" and not kwargs and isinstance(inputs[0], np.generic):
             return wrap(ufunc(*(unwrap(part) for part in inputs)))
-        raise TypeError(f"numpy.{ufunc.__name__} was handed a cupy.ndarray: call the array's own module")
+        raise TypeError(
+            f"numpy.{ufunc.__name__} was handed a cupy.ndarray: call the array's own module"
+        )
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
-        raise TypeError(f"numpy.{function.__name__} was handed a cupy.ndarray: call the array's own module")
+        raise TypeError(
+            f"numpy.{function.__name__} was handed a cupy.ndarray: call the array's own module"
+        )
 
     # ── facts ──
-    shape = property(lambda self: self._a.shape, lambda self, shape: setattr(self._a, "shape", shape))
+    shape = property(
+        lambda self: self._a.shape, lambda self, shape: setattr(self._a, "shape", shape)
+    )
     dtype = property(lambda self: self._a.dtype)
     ndim = property(lambda self: self._a.ndim)
     size = property(lambda self: self._a.size)
@@ -116,7 +143,9 @@ class ndarray:
         WORLD.wait()
         return self._a
 
-    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+    def get(
+        self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
+    ) -> np.ndarray:
         host = self._host()
         if out is None:
             return host.copy(order)
@@ -157,8 +186,14 @@ class ndarray:
         return _revived, (self._host(),)
 
     # ── copies and views ──
-    def astype(self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: Any = None,
-               copy: bool = True) -> ndarray:
+    def astype(
+        self,
+        dtype: Any,
+        order: str = "K",
+        casting: str = "unsafe",
+        subok: Any = None,
+        copy: bool = True,
+    ) -> ndarray:
         made = self._a.astype(dtype, order=order, casting=casting, copy=copy)
         return self if made is self._a else wrap(made)
 
@@ -199,7 +234,7 @@ class ndarray:
     def __getitem__(self, index: Any) -> ndarray:
         index = prepared(index, self.shape)
         if any(isinstance(part, np.ndarray) and part.dtype.kind == "b" for part in index):
-            WORLD.wait()                        # how many are True?
+            WORLD.wait()  # how many are True?
         return wrap(self._a[index], self)
 
     def __setitem__(self, index: Any, value: Any) -> None:

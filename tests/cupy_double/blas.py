@@ -1,4 +1,5 @@
 """cuBLAS on the double: products on the host's memory, column by column, as cuBLAS reads it."""
+
 from __future__ import annotations
 
 import ctypes
@@ -9,9 +10,10 @@ import numpy as np
 
 from .world import WORLD
 
-TYPES = {2: np.float16, 0: np.float32, 1: np.float64}               # CUDA_R_16F, _32F, _64F
-SUMS = {68: np.float32, 77: np.float32, 70: np.float64}             # CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F
-DEFAULT, TF32 = 1, 7                                                # CuPy's compute types
+TYPES = {2: np.float16, 0: np.float32, 1: np.float64}  # CUDA_R_16F, _32F, _64F
+# CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F
+SUMS = {68: np.float32, 77: np.float32, 70: np.float64}
+DEFAULT, TF32 = 1, 7  # CuPy's compute types
 
 
 def memory(address: int, kind: int, entries: int) -> np.ndarray:
@@ -20,27 +22,47 @@ def memory(address: int, kind: int, entries: int) -> np.ndarray:
     return np.frombuffer((ctypes.c_char * (entries * dtype.itemsize)).from_address(address), dtype)
 
 
-def columns(address: int, kind: int, rows: int, cols: int, down: int, step: int, count: int) -> np.ndarray:
-    """(count, rows, cols): matrices whose columns begin ``down`` entries apart, and they themselves ``step``."""
+def columns(
+    address: int, kind: int, rows: int, cols: int, down: int, step: int, count: int
+) -> np.ndarray:
+    """(count, rows, cols): matrices whose columns begin ``down`` entries apart, and they themselves
+    ``step``."""
     if down < max(1, rows):
         raise ValueError(f"cuBLAS: a leading dimension of {down} is less than {rows} rows")
     flat = memory(address, kind, (count - 1) * step + (cols - 1) * down + rows)
     size = flat.itemsize
-    return np.lib.stride_tricks.as_strided(flat, (count, rows, cols), (step * size, size, down * size))
+    return np.lib.stride_tricks.as_strided(
+        flat, (count, rows, cols), (step * size, size, down * size)
+    )
 
 
 class Cublas:
-    """tinycv/gpu/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in WORLD.products."""
+    """tinycv/gpu/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in
+    WORLD.products."""
 
-    def product(self, xp: Any, turned: tuple, shape: tuple, factor: float, a: tuple, b: tuple, y: tuple, kind: int,
-                count: int, sums: int, add: bool = False) -> None:
+    def product(
+        self,
+        xp: Any,
+        turned: tuple,
+        shape: tuple,
+        factor: float,
+        a: tuple,
+        b: tuple,
+        y: tuple,
+        kind: int,
+        count: int,
+        sums: int,
+        add: bool = False,
+    ) -> None:
         WORLD.launches += 1
         WORLD.products.append(sums)
         m, n, k = shape
         (turn_a, turn_b), steps = turned, [step if count > 1 else 0 for _, _, step in (a, b, y)]
         left = columns(a[0], kind, *((k, m) if turn_a else (m, k)), a[1], steps[0], count)
         right = columns(b[0], kind, *((n, k) if turn_b else (k, n)), b[1], steps[1], count)
-        left, right = (x.swapaxes(1, 2) if turn else x for x, turn in ((left, turn_a), (right, turn_b)))
+        left, right = (
+            x.swapaxes(1, 2) if turn else x for x, turn in ((left, turn_a), (right, turn_b))
+        )
         target = columns(y[0], kind, m, n, y[1], steps[2], count)
         made = factor * np.matmul(left.astype(SUMS[sums]), right.astype(SUMS[sums]))
         target[...] = target + made if add else made
@@ -52,5 +74,8 @@ def modules() -> dict[str, ModuleType]:
 
     def set_compute_type(dtype: Any, kind: int) -> None:
         WORLD.compute_types[np.dtype(dtype).char] = kind
-    choice.__dict__.update(set_compute_type=set_compute_type, COMPUTE_TYPE_DEFAULT=DEFAULT, COMPUTE_TYPE_TF32=TF32)
+
+    choice.__dict__.update(
+        set_compute_type=set_compute_type, COMPUTE_TYPE_DEFAULT=DEFAULT, COMPUTE_TYPE_TF32=TF32
+    )
     return {"cupy._core": ModuleType("cupy._core"), choice.__name__: choice}

@@ -1,4 +1,6 @@
-"""cupy.cuda and cupy.random of the double, and how each cause of an unusable GPU shows itself there."""
+"""cupy.cuda and cupy.random of the double, and how each cause of an unusable GPU shows itself
+there."""
+
 from __future__ import annotations
 
 import time
@@ -58,7 +60,9 @@ Stream.null = Stream(null=True)
 class Event:
     """cupy.cuda.Event: the host's clock at ``record``."""
 
-    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
+    def __init__(
+        self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
+    ):
         self.at: float | None = None
 
     def record(self, stream: Stream | None = None) -> None:
@@ -92,28 +96,53 @@ class MemoryPool:
 
 def cuda_modules() -> dict[str, ModuleType]:
     """cupy.cuda and cupy.cuda.runtime, by their full names."""
-    runtime, cuda, device = (ModuleType(name) for name in ("cupy.cuda.runtime", "cupy.cuda", "cupy.cuda.device"))
+    runtime, cuda, device = (
+        ModuleType(name) for name in ("cupy.cuda.runtime", "cupy.cuda", "cupy.cuda.device")
+    )
     device.get_cublas_handle = lambda: 0
     runtime.__dict__.update(
-        CUDARuntimeError=CUDARuntimeError, CUDA_R_16F=2, CUDA_R_32F=0, CUDA_R_64F=1,
-        driverGetVersion=driver_version, runtimeGetVersion=lambda: 13000,
-        getDeviceCount=device_count, getDevice=lambda: WORLD.device, deviceSynchronize=WORLD.wait,
-        getDeviceProperties=lambda number: {"name": b"strict double of a GPU", "major": 9, "minor": 0,
-                                            "totalGlobalMem": 2**31})
-    cuda.__dict__.update(runtime=runtime, device=device, Device=Device, Stream=Stream, Event=Event, MemoryPool=MemoryPool,
-                         using_allocator=lambda allocator=None: nullcontext(), get_allocator=lambda: None,
-                         get_elapsed_time=get_elapsed_time, get_current_stream=lambda: Stream.null,
-                         is_available=lambda: WORLD.cause in (None, "library"))
+        CUDARuntimeError=CUDARuntimeError,
+        CUDA_R_16F=2,
+        CUDA_R_32F=0,
+        CUDA_R_64F=1,
+        driverGetVersion=driver_version,
+        runtimeGetVersion=lambda: 13000,
+        getDeviceCount=device_count,
+        getDevice=lambda: WORLD.device,
+        deviceSynchronize=WORLD.wait,
+        getDeviceProperties=lambda number: {
+            "name": b"strict double of a GPU",
+            "major": 9,
+            "minor": 0,
+            "totalGlobalMem": 2**31,
+        },
+    )
+    cuda.__dict__.update(
+        runtime=runtime,
+        device=device,
+        Device=Device,
+        Stream=Stream,
+        Event=Event,
+        MemoryPool=MemoryPool,
+        using_allocator=lambda allocator=None: nullcontext(),
+        get_allocator=lambda: None,
+        get_elapsed_time=get_elapsed_time,
+        get_current_stream=lambda: Stream.null,
+        is_available=lambda: WORLD.cause in (None, "library"),
+    )
     return {"cupy.cuda": cuda, "cupy.cuda.runtime": runtime, "cupy.cuda.device": device}
 
 
-# ── random numbers ─────────────────────────────────────────────────────────────────────────────────
+# ── random numbers ────────────────────────────────────────────────────────────────────────────────
+
 
 class Philox4x3210:
     """A bit generator: holds a seed, and cannot be read."""
 
     def __init__(self, seed: Any = None, *, size: int = 1000 * 256):
-        sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        sequence = (
+            seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        )
         self._host = np.random.PCG64(sequence)
 
 
@@ -121,7 +150,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Generator:
-    """cupy.random.Generator: the methods that CuPy 14.2 has, with its arguments; not NumPy's numbers."""
+    """cupy.random.Generator: the methods that CuPy 14.2 has, with its arguments; not NumPy's
+    numbers."""
 
     def __init__(self, bit_generator: Philox4x3210):
         if not isinstance(bit_generator, Philox4x3210):
@@ -131,22 +161,34 @@ class Generator:
     def __getattr__(self, name: str) -> Any:
         params = NAMES["cupy.random.Generator"].get(name)
         if params is None or not hasattr(np.random.Generator, name):
-            raise AttributeError(f"cupy.random.Generator has no {name!r} in CuPy {NAMES['version']}")
+            raise AttributeError(
+                f"cupy.random.Generator has no {name!r} in CuPy {NAMES['version']}"
+            )
         return self._drawer(name, params[1:])
 
     def _drawer(self, name: str, params: list[str]) -> Any:
         act = getattr(self._host, name)
-        native = name in ("random", "standard_normal", "standard_exponential", "standard_gamma", "integers")
+        native = name in (
+            "random",
+            "standard_normal",
+            "standard_exponential",
+            "standard_gamma",
+            "integers",
+        )
 
         def draw(*args: Any, **kwargs: Any) -> Any:
             given = dict(zip(params, args, strict=False)) | kwargs
             if len(args) > len(params) or set(given) - set(params):
                 raise TypeError(f"cupy.random.Generator.{name} takes {params}, not {args} {kwargs}")
-            if name in ("random", "standard_normal") and np.dtype(given.get("dtype", float)) not in FLOATS:
+            if (
+                name in ("random", "standard_normal")
+                and np.dtype(given.get("dtype", float)) not in FLOATS
+            ):
                 raise TypeError(f"Unsupported dtype {given['dtype']} for {name}")
             out, dtype = given.get("out"), None if native else given.pop("dtype", None)
             result = act(**{key: unwrap(part) for key, part in given.items()})
             return out if out is not None else wrap(np.asarray(result, dtype))
+
         return draw
 
 
@@ -154,15 +196,29 @@ def _legacy(name: str, host: np.random.RandomState) -> Any:
     def draw(*args: Any, **kwargs: Any) -> ndarray:
         dtype = kwargs.pop("dtype", None)
         return wrap(np.asarray(getattr(host, name)(*map(unwrap, args), **kwargs), dtype))
+
     return draw
 
 
 def random_module() -> ModuleType:
     """cupy.random: the generator, and the oldest few of the functions."""
     module, host = ModuleType("cupy.random"), np.random.RandomState(0)
-    module.__dict__.update(Generator=Generator, Philox4x3210=Philox4x3210, seed=host.seed,
-                           default_rng=lambda seed=None: Generator(Philox4x3210(seed)))
-    for name in ("rand", "randn", "randint", "random", "random_sample", "normal", "standard_normal",
-                 "uniform", "permutation"):
+    module.__dict__.update(
+        Generator=Generator,
+        Philox4x3210=Philox4x3210,
+        seed=host.seed,
+        default_rng=lambda seed=None: Generator(Philox4x3210(seed)),
+    )
+    for name in (
+        "rand",
+        "randn",
+        "randint",
+        "random",
+        "random_sample",
+        "normal",
+        "standard_normal",
+        "uniform",
+        "permutation",
+    ):
         setattr(module, name, _legacy(name, host))
     return module

@@ -1,4 +1,6 @@
-"""Indices as CuPy takes them: integer arrays from outside wrap silently, and full indexing gives an array."""
+"""Indices as CuPy takes them: integer arrays from outside wrap silently, and full indexing gives an
+array."""
+
 from __future__ import annotations
 
 import operator
@@ -8,9 +10,11 @@ import numpy as np
 
 
 def prepared(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """``index`` as NumPy should get it: a tuple with an Ellipsis, so that full indexing stays an array.
+    """``index`` as NumPy should get it: a tuple with an Ellipsis, so that full indexing stays an
+    array.
 
-    Integer arrays from outside the axis wrap silently, as on the GPU; Python's integers are checked.
+    Integer arrays from outside the axis wrap silently, as on the GPU; Python's integers are
+    checked.
     """
     parts = index if isinstance(index, tuple) else (index,)
     parts = tuple(_part(part) for part in parts)
@@ -19,7 +23,12 @@ def prepared(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     taken = sum(_axes_taken(part) for part in parts)
     axis, wrapped = 0, []
     for part in parts:
-        if isinstance(part, np.ndarray) and part.dtype.kind in "iu" and axis < len(shape) and shape[axis]:
+        if (
+            isinstance(part, np.ndarray)
+            and part.dtype.kind in "iu"
+            and axis < len(shape)
+            and shape[axis]
+        ):
             part = part % shape[axis]
         wrapped.append(part)
         axis += len(shape) - taken if part is Ellipsis else _axes_taken(part)
@@ -28,7 +37,7 @@ def prepared(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 def _part(part: Any) -> Any:
     if hasattr(part, "_a"):
-        return part._a                          # the double's contents
+        return part._a  # the double's contents
     if isinstance(part, slice):
         edges = (part.start, part.stop, part.step)
         return slice(*(None if edge is None else operator.index(edge) for edge in edges))

@@ -1,4 +1,5 @@
 """The operators of the strict double's array, put onto its class."""
+
 from __future__ import annotations
 
 import math
@@ -15,7 +16,10 @@ def _defers(other: Any) -> bool:
     """Does CuPy leave the operation to ``other``? To a class that says so, as our Tensor does."""
     if isinstance(other, ndarray | np.ndarray | np.generic):
         return False
-    return getattr(other, "__array_ufunc__", 0) is None or getattr(other, "__array_priority__", 0) > 100
+    return (
+        getattr(other, "__array_ufunc__", 0) is None
+        or getattr(other, "__array_priority__", 0) > 100
+    )
 
 
 def operand(value: Any) -> Any:
@@ -26,7 +30,9 @@ def operand(value: Any) -> Any:
 
 
 def _forward(function: Any) -> Any:
-    return lambda self, other: NotImplemented if _defers(other) else wrap(function(self._a, operand(other)))
+    return lambda self, other: (
+        NotImplemented if _defers(other) else wrap(function(self._a, operand(other)))
+    )
 
 
 def _elementwise(function: np.ufunc) -> Any:
@@ -36,6 +42,7 @@ def _elementwise(function: np.ufunc) -> Any:
         if isinstance(other, ndarray) and self.size * other.size > WORLD.memory // 2:
             _reserve(np.broadcast_shapes(self.shape, other.shape), self.itemsize)
         return forward(self, other)
+
     return operator
 
 
@@ -43,7 +50,9 @@ class OutOfMemoryError(MemoryError):
     """cupy.cuda.memory.OutOfMemoryError."""
 
     def __init__(self, size: int, total: int):
-        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+        super().__init__(
+            f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes)."
+        )
 
 
 def _reserve(shape: tuple[int, ...], itemsize: int) -> None:
@@ -53,7 +62,9 @@ def _reserve(shape: tuple[int, ...], itemsize: int) -> None:
 
 
 def _reflected(function: Any) -> Any:
-    return lambda self, other: NotImplemented if _defers(other) else wrap(function(operand(other), self._a))
+    return lambda self, other: (
+        NotImplemented if _defers(other) else wrap(function(operand(other), self._a))
+    )
 
 
 def _in_place(function: np.ufunc) -> Any:
@@ -63,6 +74,7 @@ def _in_place(function: np.ufunc) -> Any:
         function(self._a, operand(other), out=self._a)
         WORLD.launches += 1
         return self
+
     return update
 
 
@@ -72,29 +84,46 @@ def _unary(function: Any) -> Any:
 
 def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if WORLD.cause == "library":
-        raise ImportError("libcublas.so.13: cannot open shared object file: No such file or directory")
+        raise ImportError(
+            "libcublas.so.13: cannot open shared object file: No such file or directory"
+        )
     count_copies(a, b)
     return np.matmul(*widened(a, b)).astype(np.result_type(a, b), copy=False)
 
 
 def widened(*operands: np.ndarray) -> list[np.ndarray]:
-    """Halves as float32, in which cuBLAS adds up their products; and NumPy's own take 100 times as long."""
+    """Halves as float32, in which cuBLAS adds up their products; and NumPy's own take 100 times as
+    long."""
     return [x.astype(np.float32) if x.dtype == np.float16 else x for x in operands]
 
 
 def count_copies(*operands: np.ndarray) -> None:
-    """What CuPy 14.2 copies before a product: of two matrices what lies in pieces, of stacks also what is turned around."""
+    """What CuPy 14.2 copies before a product: of two matrices what lies in pieces, of stacks also
+    what is turned around."""
     stacked = max(x.ndim for x in operands) > 2
     WORLD.launches += sum(not (x.flags.c_contiguous if stacked else x.flags.forc) for x in operands)
 
 
 def _refused_in_place(self: ndarray, other: Any) -> Any:
-    raise TypeError("CuPy has no in-place @=: Python would rebind the name and leave the array as it was")
+    raise TypeError(
+        "CuPy has no in-place @=: Python would rebind the name and leave the array as it was"
+    )
 
 
-_BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
-           "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power, "and": np.bitwise_and,
-           "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift}
+_BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.true_divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "pow": np.power,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
+}
 for _name, _ufunc in _BINARY.items():
     setattr(ndarray, f"__{_name}__", _elementwise(_ufunc))
     setattr(ndarray, f"__r{_name}__", _reflected(_ufunc))

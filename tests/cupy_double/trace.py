@@ -1,10 +1,12 @@
-"""What a program asked of the double, call by call, so that the same can be asked of real CuPy: no lie stays hidden.
+"""What a program asked of the double, call by call, so that the same can be asked of real CuPy: no
+lie stays hidden.
 
-    with traced() as calls:                     one call of every kind: name, and types, axes, layouts of its arguments
-        ...
-    for call in calls:
-        problem = difference(call, cupy)        "" where real CuPy does the same: values, dtypes, shapes, refusals
+with traced() as calls:      one call of every kind: name, and types, axes, layouts of its arguments
+    ...
+for call in calls:
+    problem = difference(call, cupy)        "" where real CuPy does the same: values, dtypes, shapes, refusals
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -21,11 +23,35 @@ from .functions import ufunc
 
 MODULES = ("cupy", "cupy.linalg", "cupyx.scipy.special")
 UFUNC = ("__call__", "reduce", "accumulate", "outer", "at")
-LEFT_OUT = {"__getattr__", "__init__", "__new__", "__array__", "__array_ufunc__", "__array_function__", "__getattribute__",
-            "__setattr__", "__delattr__", "__dir__", "__class__", "__repr__", "__str__", "__format__", "__hash__",
-            "__sizeof__", "__iter__", "__subclasshook__", "__init_subclass__", "__reduce__", "__reduce_ex__", "__getstate__",
-            "get_default_memory_pool", "get_default_pinned_memory_pool", "is_available", "get_array_module"}
-UNSET = {"empty", "empty_like", "ndarray"}      # whose contents mean nothing
+LEFT_OUT = {
+    "__getattr__",
+    "__init__",
+    "__new__",
+    "__array__",
+    "__array_ufunc__",
+    "__array_function__",
+    "__getattribute__",
+    "__setattr__",
+    "__delattr__",
+    "__dir__",
+    "__class__",
+    "__repr__",
+    "__str__",
+    "__format__",
+    "__hash__",
+    "__sizeof__",
+    "__iter__",
+    "__subclasshook__",
+    "__init_subclass__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "get_default_memory_pool",
+    "get_default_pinned_memory_pool",
+    "is_available",
+    "get_array_module",
+}
+UNSET = {"empty", "empty_like", "ndarray"}  # whose contents mean nothing
 RTOL = {"e": 4e-3, "f": 2e-5, "d": 1e-11, "F": 2e-5, "D": 1e-11}
 
 
@@ -37,18 +63,21 @@ class Host:
 
 
 class Call(NamedTuple):
-    """One call: of which module ("ndarray": a method; "ufunc": of the ufunc that comes first), with what, and what came."""
+    """One call: of which module ("ndarray": a method; "ufunc": of the ufunc that comes first), with
+    what, and what came."""
 
     module: str
     name: str
     args: tuple
     words: dict[str, Any]
     result: Any
-    after: tuple                                # the arguments afterwards: some are written to
+    after: tuple  # the arguments afterwards: some are written to
     error: type | None
 
     def __str__(self) -> str:
-        words = [shown(a) for a in self.args] + [f"{key}={shown(a)}" for key, a in self.words.items()]
+        words = [shown(a) for a in self.args] + [
+            f"{key}={shown(a)}" for key, a in self.words.items()
+        ]
         return f"{self.module}.{self.name}({', '.join(words)})"
 
 
@@ -58,21 +87,29 @@ def shown(value: Any) -> str:
         return f"{value.values.dtype}{list(value.values.shape)}{turned}"
     if isinstance(value, tuple | list):
         return f"({', '.join(map(shown, value))})"
-    return f"host {value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    return (
+        f"host {value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    )
 
 
 def kind(value: Any) -> str:
-    """As ``shown``, with 0, 1 and n for the lengths: CuPy compiles for types, axes and layouts, not for sizes."""
+    """As ``shown``, with 0, 1 and n for the lengths: CuPy compiles for types, axes and layouts, not
+    for sizes."""
     if isinstance(value, Host):
         lengths = "".join("01n"[min(n, 2)] for n in value.values.shape)
         return f"{value.values.dtype}[{lengths}]{value.values.flags.c_contiguous}"
     if isinstance(value, tuple | list):
         return f"({', '.join(map(kind, value))})"
-    return shown(value) if isinstance(value, bool | str | np.ndarray) or value is None else type(value).__name__
+    return (
+        shown(value)
+        if isinstance(value, bool | str | np.ndarray) or value is None
+        else type(value).__name__
+    )
 
 
 def held(value: Any, seen: dict[int, Host]) -> Any:
-    """The double's arrays as hosts, also within tuples and lists; copied, what is seen twice once."""
+    """The double's arrays as hosts, also within tuples and lists; copied, what is seen twice
+    once."""
     if isinstance(value, ndarray):
         return seen.setdefault(id(value), Host(np.array(value._a, order="K")))
     if isinstance(value, tuple | list):
@@ -96,7 +133,11 @@ def traced() -> Iterator[list[Call]]:
                 seen: dict[int, Host] = {}
                 given = tuple(a.name if isinstance(a, ufunc) else held(a, seen) for a in args)
                 kept = {key: held(a, seen) for key, a in words.items()}
-                key, result, error = f"{module} {name} {kind(given)} {kind(tuple(kept.items()))}", None, None
+                key, result, error = (
+                    f"{module} {name} {kind(given)} {kind(tuple(kept.items()))}",
+                    None,
+                    None,
+                )
                 try:
                     result = act(*args, **words)
                     return result
@@ -109,13 +150,24 @@ def traced() -> Iterator[list[Call]]:
                         found[key] = Call(module, name, given, kept, held(result, {}), after, error)
             finally:
                 busy[0] = False
+
         return call
 
-    places = [(ndarray, "ndarray", name) for name, act in vars(ndarray).items()
-              if callable(act) and not isinstance(act, type) and name not in LEFT_OUT]
+    places = [
+        (ndarray, "ndarray", name)
+        for name, act in vars(ndarray).items()
+        if callable(act) and not isinstance(act, type) and name not in LEFT_OUT
+    ]
     places += [(ufunc, "ufunc", name) for name in UFUNC]
-    places += [(_MODULES[module], module, name) for module in MODULES for name, act in vars(_MODULES[module]).items()
-               if callable(act) and not isinstance(act, type | ufunc) and name not in LEFT_OUT and name[0] != "_"]
+    places += [
+        (_MODULES[module], module, name)
+        for module in MODULES
+        for name, act in vars(_MODULES[module]).items()
+        if callable(act)
+        and not isinstance(act, type | ufunc)
+        and name not in LEFT_OUT
+        and name[0] != "_"
+    ]
     before = [(home, name, vars(home)[name]) for home, _, name in places]
     for (home, module, name), (_, _, act) in zip(places, before, strict=True):
         setattr(home, name, watched(module, name, act))
@@ -129,7 +181,8 @@ def traced() -> Iterator[list[Call]]:
 
 
 def difference(call: Call, modules: dict[str, Any]) -> str:
-    """How these modules (by the names of MODULES) answer the call otherwise than the double did; "" if they do not."""
+    """How these modules (by the names of MODULES) answer the call otherwise than the double did; ""
+    if they do not."""
     cupy = modules["cupy"]
     seen: dict[int, Any] = {}
     args = tuple(alive(cupy, a, seen) for a in call.args)
@@ -144,16 +197,32 @@ def difference(call: Call, modules: dict[str, Any]) -> str:
             act, rest = getattr(modules[call.module], call.name), args
         result = act(*rest, **words)
     except Exception as problem:
-        return "" if call.error and isinstance(problem, Exception) else f"raised {type(problem).__name__}: {problem}"
+        return (
+            ""
+            if call.error and isinstance(problem, Exception)
+            else f"raised {type(problem).__name__}: {problem}"
+        )
     if call.error:
         return f"gave {shown(host(cupy, result))}, where the double raised {call.error.__name__}"
     if call.name in UNSET:
         return apart(host(cupy, result), call.result, None)
-    scale = max((float(np.max(np.abs(a.values), where=np.isfinite(a.values), initial=0)) for a in seen_in(call.args)
-                 if a.values.dtype.kind in "fc"), default=0.0)      # of a sum that cancels, the terms are large
+    scale = max(
+        (
+            float(np.max(np.abs(a.values), where=np.isfinite(a.values), initial=0))
+            for a in seen_in(call.args)
+            # of a sum that cancels, the terms are large
+            if a.values.dtype.kind in "fc"
+        ),
+        default=0.0,
+    )
     return apart(host(cupy, result), call.result, scale) or next(
-        (f"left argument {i} otherwise: {problem}" for i, (a, b) in enumerate(zip(args, call.after, strict=True))
-         if (problem := apart(host(cupy, a), b, scale))), "")
+        (
+            f"left argument {i} otherwise: {problem}"
+            for i, (a, b) in enumerate(zip(args, call.after, strict=True))
+            if (problem := apart(host(cupy, a), b, scale))
+        ),
+        "",
+    )
 
 
 def seen_in(value: Any) -> list[Host]:
@@ -169,7 +238,9 @@ def alive(cupy: Any, value: Any, seen: dict[int, Any]) -> Any:
         a = value.values
         order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
         there = cupy.array(np.array(a.transpose(order), order="C"))
-        seen[id(value)] = there.transpose(sorted(range(a.ndim), key=order.__getitem__)) if order else there
+        seen[id(value)] = (
+            there.transpose(sorted(range(a.ndim), key=order.__getitem__)) if order else there
+        )
     if isinstance(value, Host):
         return seen[id(value)]
     if isinstance(value, tuple | list):
@@ -181,18 +252,27 @@ def host(cupy: Any, value: Any) -> Any:
     """The device's arrays as hosts."""
     if isinstance(value, cupy.ndarray):
         return Host(cupy.asnumpy(value))
-    return type(value)(host(cupy, part) for part in value) if isinstance(value, tuple | list) else value
+    return (
+        type(value)(host(cupy, part) for part in value)
+        if isinstance(value, tuple | list)
+        else value
+    )
 
 
 def apart(found: Any, expected: Any, scale: float | None) -> str:
-    """In what two results differ; "" if they do not. scale: rounding is in proportion to it; None: values mean nothing."""
+    """In what two results differ; "" if they do not. scale: rounding is in proportion to it; None:
+    values mean nothing."""
     if isinstance(expected, tuple | list):
         if not isinstance(found, tuple | list) or len(found) != len(expected):
             return f"gave {shown(found)}, the double {shown(expected)}"
-        return next((p for a, b in zip(found, expected, strict=True) if (p := apart(a, b, scale))), "")
+        return next(
+            (p for a, b in zip(found, expected, strict=True) if (p := apart(a, b, scale))), ""
+        )
     if not (isinstance(found, Host) and isinstance(expected, Host)):
-        same = type(found) is type(expected) and (not isinstance(found, int | float | np.ndarray) or np.allclose(
-            found, expected, rtol=1e-5, equal_nan=True))
+        same = type(found) is type(expected) and (
+            not isinstance(found, int | float | np.ndarray)
+            or np.allclose(found, expected, rtol=1e-5, equal_nan=True)
+        )
         return "" if same else f"gave {shown(found)}, the double {shown(expected)}"
     a, b = found.values, expected.values
     if (a.shape, a.dtype) != (b.shape, b.dtype):
@@ -203,6 +283,8 @@ def apart(found: Any, expected: Any, scale: float | None) -> str:
         scale = max(scale, float(np.max(np.abs(b), where=np.isfinite(b), initial=0)))
     rtol = RTOL.get(b.dtype.char, 0.0)
     if not np.allclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=b.dtype.kind in "fc"):
-        wrong = np.flatnonzero(~np.isclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=b.dtype.kind in "fc"))[:4]
+        wrong = np.flatnonzero(
+            ~np.isclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=b.dtype.kind in "fc")
+        )[:4]
         return f"gave {a.reshape(-1)[wrong].tolist()} at {wrong.tolist()}, the double {b.reshape(-1)[wrong].tolist()}"
     return ""

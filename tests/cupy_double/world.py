@@ -1,4 +1,6 @@
-"""The simulated machine: CuPy's names, why a GPU may not be usable, which one is current, who waited."""
+"""The simulated machine: CuPy's names, why a GPU may not be usable, which one is current, who
+waited."""
+
 from __future__ import annotations
 
 import json
@@ -11,13 +13,17 @@ class World:
     """What the simulated machine is like, and how often Python had to wait for it."""
 
     synchronisations = 0
-    launches = 0                                # kernels, copies and fills that were put into the GPU's queue, at least
-    products: list[int] = []                    # what each product of stacks was added up in, by cuBLAS's numbers
-    compute_types: dict[str, int] = {}          # what CuPy was told to add products of matrices up in
-    lanes = 1                                   # of a warp, where a CUDA kernel is run: 1, or 32 threads
-    cause: str | None = None                    # the reason why this machine's GPU cannot be used
-    memory = 1 << 31                            # bytes, of which an array may have half
-    device = 0                                  # the current one
+    # kernels, copies and fills that were put into the GPU's queue, at least
+    launches = 0
+    # what each product of stacks was added up in, by cuBLAS's numbers
+    products: list[int] = []
+    # what CuPy was told to add products of matrices up in
+    compute_types: dict[str, int] = {}
+    # of a warp, where a CUDA kernel is run: 1, or 32 threads
+    lanes = 1
+    cause: str | None = None  # the reason why this machine's GPU cannot be used
+    memory = 1 << 31  # bytes, of which an array may have half
+    device = 0  # the current one
     devices = 2
 
     def wait(self) -> None:

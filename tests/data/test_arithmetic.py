@@ -1,4 +1,5 @@
-"""Addition, reversal, sorting: the answers are right, and the test holds nothing that was trained on."""
+"""Addition, reversal, sorting: the answers are right, and the test holds nothing that was trained
+on."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ def test_two_digits_make_all_ten_thousand_sums_each_once_and_right():
     train, test = addition(2)
     asked = texts(train) + texts(test)
     assert (len(train), len(test)) == pytest.approx((9000, 1000), abs=15)
-    assert {question for question, _ in asked} == {f"{a}+{b}" for a in range(100) for b in range(100)}
+    assert {question for question, _ in asked} == {
+        f"{a}+{b}" for a in range(100) for b in range(100)
+    }
     assert len(asked) == 10_000
     assert all(sum(terms(question)) == int(answer) for question, answer in asked)
 
@@ -74,15 +77,18 @@ def test_sorting_asks_each_of_the_729_strings_once_and_holds_a_quarter_out():
     assert all(answer == "".join(sorted(question)) for question, answer in asked)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: addition(0), "addition: digits is 0; .*at least 1"),
-    (lambda: reversal([], n=3), r"lengths=\(\) must be one or more"),
-    (lambda: reversal([-1], n=3), r"lengths\[0\] is -1"),
-    (lambda: reversal([2], symbols=27), "symbols=27 must be 1 to 26"),
-    (lambda: sorting(0), "length=0"),
-    (lambda: sorting(6, symbols=11), "symbols=11"),
-    (lambda: sorting(9, symbols=10), "at most a million"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: addition(0), "addition: digits is 0; .*at least 1"),
+        (lambda: reversal([], n=3), r"lengths=\(\) must be one or more"),
+        (lambda: reversal([-1], n=3), r"lengths\[0\] is -1"),
+        (lambda: reversal([2], symbols=27), "symbols=27 must be 1 to 26"),
+        (lambda: sorting(0), "length=0"),
+        (lambda: sorting(6, symbols=11), "symbols=11"),
+        (lambda: sorting(9, symbols=10), "at most a million"),
+    ],
+)
 def test_what_makes_no_task_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -29,16 +29,50 @@ def path(tmp_path):
 
 def untouched(path):
     arrays, state = load(path)
-    return state == {"step": 1} and (arrays["weight"] == GOOD["weight"]).all() and list(
-        path.parent.iterdir()) == [path]
+    return (
+        state == {"step": 1}
+        and (arrays["weight"] == GOOD["weight"]).all()
+        and list(path.parent.iterdir()) == [path]
+    )
 
 
 BAD_NAMES = [1, None, ("a",), b"a", "__metadata__", "\ud800"]
-BAD_VALUES = [None, 1.5, 3, "word", [1.0, 2.0], (1,), {"a": 1}, object(), np.array(["a"]), np.array([None]),
-              np.ones(2, complex), np.array(["2020-01-01"], "datetime64[D]"), np.ma.masked_array([1.0], [True]),
-              np.ones((1, 1)).view(np.matrix), np.ones(2, np.longdouble), np.zeros(2, [("a", "f4")])]
-BAD_STATES = [[], [1], "word", 3, 0, False, {1: 2}, {None: 1}, {"a": {3: 4}}, {"a": [{True: 1}]}, {"a": {1, 2}},
-              {"a": np.float32(1)}, {"a": np.ones(2)}, {"a": Tensor(1.0)}, {"a": object()}, {"a": 1j}]
+BAD_VALUES = [
+    None,
+    1.5,
+    3,
+    "word",
+    [1.0, 2.0],
+    (1,),
+    {"a": 1},
+    object(),
+    np.array(["a"]),
+    np.array([None]),
+    np.ones(2, complex),
+    np.array(["2020-01-01"], "datetime64[D]"),
+    np.ma.masked_array([1.0], [True]),
+    np.ones((1, 1)).view(np.matrix),
+    np.ones(2, np.longdouble),
+    np.zeros(2, [("a", "f4")]),
+]
+BAD_STATES = [
+    [],
+    [1],
+    "word",
+    3,
+    0,
+    False,
+    {1: 2},
+    {None: 1},
+    {"a": {3: 4}},
+    {"a": [{True: 1}]},
+    {"a": {1, 2}},
+    {"a": np.float32(1)},
+    {"a": np.ones(2)},
+    {"a": Tensor(1.0)},
+    {"a": object()},
+    {"a": 1j},
+]
 
 
 @settings(max_examples=150, deadline=None)
@@ -51,7 +85,9 @@ def test_what_no_file_can_hold_is_refused_before_anything_is_touched(tmp_path_fa
     if what == "name":
         tensors[data.draw(st.sampled_from(BAD_NAMES))] = np.ones(2)
     elif what == "value":
-        tensors[data.draw(st.sampled_from(["weight", "other"]))] = data.draw(st.sampled_from(BAD_VALUES))
+        tensors[data.draw(st.sampled_from(["weight", "other"]))] = data.draw(
+            st.sampled_from(BAD_VALUES)
+        )
     elif what == "state":
         state = data.draw(st.sampled_from(BAD_STATES))
     else:
@@ -73,7 +109,9 @@ def test_a_state_that_holds_itself_or_is_too_deep_is_refused(path):
     assert untouched(path)
 
 
-@pytest.mark.parametrize("name", ["", "folder/", "new/.", ".", "..", "a/..", "a\0b", b"run", None, 3, ["run"]])
+@pytest.mark.parametrize(
+    "name", ["", "folder/", "new/.", ".", "..", "a/..", "a\0b", b"run", None, 3, ["run"]]
+)
 def test_a_path_that_names_no_file_is_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((TypeError, ValueError), match="save: path is"):
@@ -92,8 +130,15 @@ def test_a_folder_is_refused_and_stays(tmp_path):
 
 
 def test_saving_run_leaves_alone_what_saving_another_name_has_begun(path):
-    others = [".run.best.12345678.partial", ".run.12345678.0123abcd.partial", ".run.partial", ".run.1234567g.partial",
-              ".run.1234567.partial", "run.12345678.partial", ".runs.12345678.partial"]
+    others = [
+        ".run.best.12345678.partial",
+        ".run.12345678.0123abcd.partial",
+        ".run.partial",
+        ".run.1234567g.partial",
+        ".run.1234567.partial",
+        "run.12345678.partial",
+        ".runs.12345678.partial",
+    ]
     for name in (*others, ".run.0123abcd.partial"):
         (path.parent / name).write_bytes(b"half")
     (path.parent / ".run.aaaaaaaa.partial").mkdir()
@@ -109,7 +154,8 @@ def test_a_name_may_be_as_long_as_the_file_system_lets_it(letter, short, tmp_pat
     folder = tmp_path_factory.mktemp("a")
     bytes_each = len(letter.encode())
     path = folder / (letter * ((255 - short) // bytes_each))
-    sibling = path.with_name(path.name[:-1] + "b")                      # as long, and differs at its end
+    # as long, and differs at its end
+    sibling = path.with_name(path.name[:-1] + "b")
     begun = atomic._stem(sibling) + ".12345678.partial"
     abandoned = atomic._stem(path) + ".12345678.partial"
     for name in (begun, abandoned):
@@ -173,15 +219,18 @@ def test_an_old_file_keeps_its_permissions_and_a_new_one_follows_the_umask(mode,
 def test_nobody_reads_the_partial_file_of_a_private_one(path, monkeypatch):
     os.chmod(path, 0o600)
     seen, replace = [], os.replace
-    monkeypatch.setattr(os, "fsync", lambda _: seen.extend(
-        stat.S_IMODE(p.stat().st_mode) for p in path.parent.glob(".run.*")))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda _: seen.extend(stat.S_IMODE(p.stat().st_mode) for p in path.parent.glob(".run.*")),
+    )
     monkeypatch.setattr(os, "replace", replace)
     save(path, GOOD)
     assert seen == [0o600]
 
 
 def test_a_protected_file_is_left_whole(path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, how: False)         # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda place, how: False)  # root may write everywhere
     with pytest.raises(PermissionError, match="protected"):
         save(path, GOOD, {"step": 2})
     monkeypatch.undo()
@@ -192,6 +241,7 @@ def test_a_protected_file_is_left_whole(path, monkeypatch):
 def test_a_folder_that_may_not_be_written_to_is_left_whole(refusing, path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
+
     monkeypatch.setattr(os, refusing, refuse)
     with pytest.raises(PermissionError):
         save(path if refusing == "open" else path.parent / "new" / "run", GOOD, {"step": 2})
@@ -203,16 +253,25 @@ def test_a_folder_that_may_not_be_written_to_is_left_whole(refusing, path, monke
 def test_a_disk_that_refuses_leaves_the_old_file_and_no_other(broken, path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
+
     if broken == "write":
         claimed = atomic._claimed
 
         class Full:
             def __init__(self, file):
                 self.file = file
+
             write = refuse
-            def __enter__(self): return self
-            def __exit__(self, *_): self.file.close()
-        monkeypatch.setattr(atomic, "_claimed", lambda *a: (lambda f, p: (Full(f), p))(*claimed(*a)))
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                self.file.close()
+
+        monkeypatch.setattr(
+            atomic, "_claimed", lambda *a: (lambda f, p: (Full(f), p))(*claimed(*a))
+        )
     else:
         monkeypatch.setattr(os, broken, refuse)
     with pytest.raises(OSError, match="No space"):
@@ -231,7 +290,10 @@ for step in range(15):
 
 def test_two_processes_that_save_to_one_path_both_succeed(tmp_path):
     path = tmp_path / "run"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(i)], stderr=subprocess.PIPE) for i in range(2)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(i)], stderr=subprocess.PIPE)
+        for i in range(2)
+    ]
     while any(writer.poll() is None for writer in writers):
         if path.exists():
             arrays, state = load(path)
@@ -250,16 +312,23 @@ def test_threads_that_save_to_one_path_all_succeed(tmp_path):
                 save(path, {"weight": np.full(1000, i, np.float32)}, {"by": i})
         except Exception as error:
             errors.append(error)
+
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     arrays, state = load(path)
-    assert not errors and (arrays["weight"] == state["by"]).all() and list(tmp_path.iterdir()) == [path]
+    assert (
+        not errors
+        and (arrays["weight"] == state["by"]).all()
+        and list(tmp_path.iterdir()) == [path]
+    )
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "d/" * 3000 + "x", "\ud800"], ids=["name", "path", "surrogate"])
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "d/" * 3000 + "x", "\ud800"], ids=["name", "path", "surrogate"]
+)
 def test_a_path_that_no_file_can_have_is_named(name):
     with pytest.raises(ValueError, match="save: path is .*; it must be a path"):
         atomic.file_path(name, "save: path")

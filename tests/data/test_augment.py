@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from tinycv.data import affine, rand_augment, random_affine, random_crop, random_flip, random_shift
 
-CHANGES = [random_affine, random_shift, random_flip,
-           partial(random_crop, size=(9, 7), padding=2), rand_augment]
-each_change = pytest.mark.parametrize("change", CHANGES, ids=lambda f: getattr(f, "func", f).__name__)
+CHANGES = [
+    random_affine,
+    random_shift,
+    random_flip,
+    partial(random_crop, size=(9, 7), padding=2),
+    rand_augment,
+]
+each_change = pytest.mark.parametrize(
+    "change", CHANGES, ids=lambda f: getattr(f, "func", f).__name__
+)
 
 
 def images(*shape, seed=0):
@@ -34,8 +41,10 @@ def plain_bilinear(plane, row, column):
 def plain_affine(plane, degrees, translate, scale, shear):
     """The definition, pixel by pixel: invert output = M (source - centre) + centre + translate."""
     angle = np.deg2rad(degrees)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])   # on (x, y)
-    turn = turn @ [[1, -np.tan(np.deg2rad(shear))], [0, 1]]                                     # y grows downwards
+    # on (x, y)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # y grows downwards
+    turn = turn @ [[1, -np.tan(np.deg2rad(shear))], [0, 1]]
     centre = (np.array(plane.shape[::-1]) - 1) / 2
     out = np.empty(plane.shape)
     for row, column in np.ndindex(plane.shape):
@@ -48,16 +57,29 @@ numbers = st.floats(-1, 1).map(lambda value: round(value, 3))
 
 
 @settings(deadline=None, max_examples=40)
-@given(height=st.integers(1, 7), width=st.integers(1, 7), channels=st.integers(1, 3), turn=numbers,
-       right=numbers, down=numbers, size=st.floats(0.3, 3), lean=numbers)
+@given(
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    channels=st.integers(1, 3),
+    turn=numbers,
+    right=numbers,
+    down=numbers,
+    size=st.floats(0.3, 3),
+    lean=numbers,
+)
 def test_affine_equals_its_plain_definition(height, width, channels, turn, right, down, size, lean):
     x = images(2, channels, height, width)
-    degrees, translate, scale = [180 * turn, 20], [[right * width, down * height], [0.5, -0.25]], [size, 1.2]
+    degrees, translate, scale = (
+        [180 * turn, 20],
+        [[right * width, down * height], [0.5, -0.25]],
+        [size, 1.2],
+    )
     shear = [60 * lean, -10]
     fast = affine(x, np.array(degrees), np.array(translate), np.array(scale), np.array(shear))
     for b, c in np.ndindex(2, channels):
         plain = plain_affine(x[b, c].astype(float), degrees[b], translate[b], scale[b], shear[b])
-        # The plain sum is continuous, so a float32 source position moves it by about its own rounding.
+        # The plain sum is continuous, so a float32 source position moves it by about its own
+        # rounding.
         np.testing.assert_allclose(fast[b, c], plain, atol=2e-4)
 
 
@@ -74,7 +96,7 @@ def test_a_neighbour_of_weight_0_is_not_read(lost, right, down):
     degrees, _, scale = still(2)
     moved = affine(x, degrees, np.array([[right, down]] * 2), scale)
     padded = np.pad(x, ((0, 0), (0, 0), (3, 3), (3, 3)))
-    np.testing.assert_array_equal(moved, padded[:, :, 3 - down:8 - down, 3 - right:9 - right])
+    np.testing.assert_array_equal(moved, padded[:, :, 3 - down : 8 - down, 3 - right : 9 - right])
 
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf])
@@ -89,7 +111,9 @@ def test_half_a_pixel_spreads_what_is_lost_to_both_that_read_it_and_no_further(l
 def test_a_quarter_turn_is_rot90_clockwise():
     x = images(2, 1, 7, 7)
     _, move, size = still(2)
-    np.testing.assert_allclose(affine(x, np.full(2, 90), move, size), np.rot90(x, -1, axes=(2, 3)), atol=1e-5)
+    np.testing.assert_allclose(
+        affine(x, np.full(2, 90), move, size), np.rot90(x, -1, axes=(2, 3)), atol=1e-5
+    )
 
 
 def test_a_whole_number_of_pixels_moves_right_and_down():
@@ -154,13 +178,22 @@ def test_an_array_laid_out_in_another_way_gives_the_same(change):
 
 def test_random_affine_draws_within_its_bounds(monkeypatch):
     drawn = []
-    monkeypatch.setattr("tinycv.data.augment.affine", lambda x, *parameters: drawn.append(parameters))
+    monkeypatch.setattr(
+        "tinycv.data.augment.affine", lambda x, *parameters: drawn.append(parameters)
+    )
     x = images(5000, 1, 10, 20)
-    random_affine(x, np.random.default_rng(0), degrees=30, translate=0.2, scale=(0.5, 0.8), shear=10)
+    random_affine(
+        x, np.random.default_rng(0), degrees=30, translate=0.2, scale=(0.5, 0.8), shear=10
+    )
     degrees, translate, scale, shear = drawn[0]
     right, down = translate.T
-    for values, low, high in [(degrees, -30, 30), (right, -4, 4), (down, -2, 2), (scale, 0.5, 0.8),
-                              (shear, -10, 10)]:
+    for values, low, high in [
+        (degrees, -30, 30),
+        (right, -4, 4),
+        (down, -2, 2),
+        (scale, 0.5, 0.8),
+        (shear, -10, 10),
+    ]:
         assert low <= values.min() < low + 0.01 * (high - low)
         assert high >= values.max() > high - 0.01 * (high - low)
 
@@ -187,7 +220,9 @@ def test_random_shift_by_zero_changes_nothing():
 
 @each_change
 def test_images_without_a_channel_axis_are_refused(change):
-    with pytest.raises(ValueError, match=r"x is float32 of shape \(8, 28, 28\); it must be images \(B, C, H, W\)"):
+    with pytest.raises(
+        ValueError, match=r"x is float32 of shape \(8, 28, 28\); it must be images \(B, C, H, W\)"
+    ):
         change(np.zeros((8, 28, 28), np.float32), np.random.default_rng(0))
 
 
@@ -196,7 +231,14 @@ def test_affine_of_integers_is_refused():
         random_affine(np.zeros((8, 1, 5, 5), np.uint8), np.random.default_rng(0))
 
 
-BOUNDS = [("degrees", -1), ("shear", -1), ("shear", 90), ("translate", -0.1), ("scale", (0, 1)), ("scale", (2, 1))]
+BOUNDS = [
+    ("degrees", -1),
+    ("shear", -1),
+    ("shear", 90),
+    ("translate", -0.1),
+    ("scale", (0, 1)),
+    ("scale", (2, 1)),
+]
 
 
 @pytest.mark.parametrize("name, value", BOUNDS)
@@ -212,6 +254,7 @@ def test_a_negative_shift_is_refused():
 
 # ── flip and crop ────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
     x = images(400, 2, 3, 4)
     y = random_flip(x, np.random.default_rng(0))
@@ -222,7 +265,9 @@ def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
 @pytest.mark.parametrize("chance, mirrored", [(0, False), (1, True)])
 def test_no_image_or_every_image_is_mirrored_where_that_is_asked(chance, mirrored):
     x = images(9, 1, 3, 4)
-    assert (random_flip(x, np.random.default_rng(0), chance) == (x[..., ::-1] if mirrored else x)).all()
+    assert (
+        random_flip(x, np.random.default_rng(0), chance) == (x[..., ::-1] if mirrored else x)
+    ).all()
 
 
 def test_a_crop_is_a_window_of_the_image_at_every_place():
@@ -235,14 +280,24 @@ def test_a_crop_is_a_window_of_the_image_at_every_place():
 
 def test_a_crop_of_the_whole_padded_image_is_that():
     x = images(2, 1, 3, 3)
-    assert (random_crop(x, np.random.default_rng(0), 5, padding=1) == np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))).all()
+    assert (
+        random_crop(x, np.random.default_rng(0), 5, padding=1)
+        == np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    ).all()
 
 
 NO_FIT = "a window of .* does not fit into images of 7 x 7 with padding="
 
 
-@pytest.mark.parametrize("options, words", [({"size": 8}, NO_FIT), ({"size": (2, 10), "padding": 1}, NO_FIT),
-                                            ({"size": 0}, "size is 0"), ({"size": 3, "padding": -1}, "padding is -1")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"size": 8}, NO_FIT),
+        ({"size": (2, 10), "padding": 1}, NO_FIT),
+        ({"size": 0}, "size is 0"),
+        ({"size": 3, "padding": -1}, "padding is -1"),
+    ],
+)
 def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options, words):
     with pytest.raises(ValueError, match=f"random_crop: .*{words}"):
         random_crop(images(2, 1, 7, 7), np.random.default_rng(0), **options)
@@ -250,5 +305,7 @@ def test_a_window_that_does_not_fit_is_refused_with_both_sizes(options, words):
 
 @pytest.mark.parametrize("chance", [-0.1, 1.1])
 def test_a_chance_that_is_none_is_refused(chance):
-    with pytest.raises(ValueError, match=f"random_flip: chance is {chance}; .* at least 0 and at most 1"):
+    with pytest.raises(
+        ValueError, match=f"random_flip: chance is {chance}; .* at least 0 and at most 1"
+    ):
         random_flip(images(2, 1, 3, 3), np.random.default_rng(0), chance)

@@ -9,7 +9,11 @@ TEN = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 
 def write(path, labels, pixels):
     """Rows as the format's page tells: the labels, then 1024 bytes of red, of green, of blue."""
-    path.write_bytes(b"".join(bytes(label) + image.tobytes() for label, image in zip(labels, pixels, strict=True)))
+    path.write_bytes(
+        b"".join(
+            bytes(label) + image.tobytes() for label, image in zip(labels, pixels, strict=True)
+        )
+    )
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def test_cifar_10s_batches_are_joined_in_order_and_the_test_batch_stands_apart(t
     assert (train_x.shape, train_x.dtype, train_y.dtype) == ((20, 3, 32, 32), "f4", "i8")
     np.testing.assert_array_equal(train_x, pixels[:5].reshape(20, 3, 32, 32) / np.float32(255))
     np.testing.assert_array_equal(test_x, pixels[5] / np.float32(255))
-    assert train_y.reshape(5, 4).tolist() == [[i, 9, 0, 5] for i in range(5)] and test_y.tolist() == [5, 9, 0, 5]
+    assert train_y.reshape(5, 4).tolist() == [
+        [i, 9, 0, 5] for i in range(5)
+    ] and test_y.tolist() == [5, 9, 0, 5]
 
 
 def test_cifar_100s_labels_are_the_fine_ones(hundred):
@@ -49,7 +55,10 @@ def test_missing_files_are_named(ten):
     folder, _ = ten
     (folder / TEN[2]).unlink()
     (folder / TEN[5]).unlink()
-    with pytest.raises(FileNotFoundError, match="no data_batch_3.bin, test_batch.bin there; name the folder of the binary"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="no data_batch_3.bin, test_batch.bin there; name the folder of the binary",
+    ):
         cifar_folder(folder)
 
 
@@ -58,20 +67,29 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         cifar_folder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("names", [["data_batch_1", "test_batch", "batches.meta"], ["train", "test", "meta"]])
+@pytest.mark.parametrize(
+    "names", [["data_batch_1", "test_batch", "batches.meta"], ["train", "test", "meta"]]
+)
 def test_the_python_version_is_refused_with_the_version_that_is_read(names, tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"\x80\x02}.")
-    with pytest.raises(ValueError, match=r"Python version, whose pickles could run code .*cifar-10-batches-bin"):
+    with pytest.raises(
+        ValueError, match=r"Python version, whose pickles could run code .*cifar-10-batches-bin"
+    ):
         cifar_folder(tmp_path)
 
 
-@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""])
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-1], lambda data: data + b"\0", lambda data: b""]
+)
 def test_a_file_that_is_no_whole_number_of_rows_is_refused_by_name(change, ten):
     folder, _ = ten
     path = folder / TEN[3]
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"data_batch_4.bin: cut short or another file: .* of 3073-byte rows; fetch"):
+    with pytest.raises(
+        ValueError,
+        match=r"data_batch_4.bin: cut short or another file: .* of 3073-byte rows; fetch",
+    ):
         cifar_folder(folder)
 
 

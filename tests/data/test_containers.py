@@ -1,4 +1,5 @@
-"""What holds the numbers does not matter: lists, Tensors, other layouts and dtypes give the same result or are refused."""
+"""What holds the numbers does not matter: lists, Tensors, other layouts and dtypes give the same
+result or are refused."""
 
 import gzip
 import io
@@ -34,7 +35,8 @@ from tinycv.data import (
 )
 from tinycv.data.disk_cache import cached
 
-X = (np.random.default_rng(0).integers(0, 65, (4, 3, 6, 8)) / 64).astype(np.float32)        # exact in float16 too
+# exact in float16 too
+X = (np.random.default_rng(0).integers(0, 65, (4, 3, 6, 8)) / 64).astype(np.float32)
 Y = np.eye(4, dtype=np.float32)
 
 
@@ -62,20 +64,38 @@ def strided(a):
     return view
 
 
-HOLDERS = {"list": lambda a: a.tolist(), "Tensor": tinycv.tensor, "foreign": Foreign, "Fortran": np.asfortranarray,
-           "strided": strided, "reversed": lambda a: a[::-1].copy()[::-1],
-           "read-only": lambda a: np.broadcast_to(a, a.shape),
-           "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">"))}
-MOVES = {"flip": random_flip, "crop": lambda x, rng: random_crop(x, rng, np.int64(4), np.int8(1)), "shift": random_shift,
-         "halved": lambda x, rng: halved(x),
-         "stacked": lambda x, rng: stacked_digits(np.asarray(x)[:, :1], range(4), 5, rng)[0],
-         "cutmix": lambda x, rng: cutmix(x, Y, rng)[0]}
-BLENDS = {"mixup": lambda x, rng: mixup(x, Y, rng)[0], "affine": random_affine, "rand_augment": rand_augment,
-          "plain affine": lambda x, rng: affine(x, [3] * 4, [[1, 0]] * 4, np.ones(4, int), 2)}
+HOLDERS = {
+    "list": lambda a: a.tolist(),
+    "Tensor": tinycv.tensor,
+    "foreign": Foreign,
+    "Fortran": np.asfortranarray,
+    "strided": strided,
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+}
+MOVES = {
+    "flip": random_flip,
+    "crop": lambda x, rng: random_crop(x, rng, np.int64(4), np.int8(1)),
+    "shift": random_shift,
+    "halved": lambda x, rng: halved(x),
+    "stacked": lambda x, rng: stacked_digits(np.asarray(x)[:, :1], range(4), 5, rng)[0],
+    "cutmix": lambda x, rng: cutmix(x, Y, rng)[0],
+}
+BLENDS = {
+    "mixup": lambda x, rng: mixup(x, Y, rng)[0],
+    "affine": random_affine,
+    "rand_augment": rand_augment,
+    "plain affine": lambda x, rng: affine(x, [3] * 4, [[1, 0]] * 4, np.ones(4, int), 2),
+}
 
 
 @settings(max_examples=60, deadline=None)
-@given(change=st.sampled_from([*MOVES, *BLENDS]), holder=st.sampled_from(list(HOLDERS)), seed=st.integers(0, 99))
+@given(
+    change=st.sampled_from([*MOVES, *BLENDS]),
+    holder=st.sampled_from(list(HOLDERS)),
+    seed=st.integers(0, 99),
+)
 def test_what_holds_the_images_does_not_matter(change, holder, seed):
     function = (MOVES | BLENDS)[change]
     want, found = (function(x, np.random.default_rng(seed)) for x in (X, HOLDERS[holder](X)))
@@ -84,13 +104,18 @@ def test_what_holds_the_images_does_not_matter(change, holder, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(change=st.sampled_from([*MOVES, *BLENDS]), kind=st.sampled_from(["u1", "i2", "i8", "?", "f2", "f4", "f8"]),
-       seed=st.integers(0, 99))
+@given(
+    change=st.sampled_from([*MOVES, *BLENDS]),
+    kind=st.sampled_from(["u1", "i2", "i8", "?", "f2", "f4", "f8"]),
+    seed=st.integers(0, 99),
+)
 def test_no_dtype_wraps(change, kind, seed):
-    """Integers are moved as they are, or refused where pixels are mixed; floats of every width give one result."""
+    """Integers are moved as they are, or refused where pixels are mixed; floats of every width give
+    one result."""
     function = (MOVES | BLENDS)[change]
     if change == "rand_augment" and kind == "f2":
-        return                                                      # posterize rounds down: a half may reach another step
+        # posterize rounds down: a half may reach another step
+        return
     x = X if kind.startswith("f") else np.rint(X * 255)
     x = x > 100 if kind == "?" else x.astype(kind)
     if change in BLENDS and not kind.startswith("f"):
@@ -99,16 +124,23 @@ def test_no_dtype_wraps(change, kind, seed):
         return
     found, want = (function(a, np.random.default_rng(seed)) for a in (x, x.astype(np.float64)))
     assert found.dtype == x.dtype or change == "halved"
-    np.testing.assert_allclose(found.astype(float), want, atol=5e-3 if kind == "f2" else 1e-4 if kind == "f4" else 0)
+    np.testing.assert_allclose(
+        found.astype(float), want, atol=5e-3 if kind == "f2" else 1e-4 if kind == "f4" else 0
+    )
 
 
 @pytest.mark.parametrize("change", [*MOVES, *BLENDS])
 def test_masks_and_arrays_that_cannot_be_read_are_refused(change):
     function = (MOVES | BLENDS)[change]
     if change == "stacked":
-        function = lambda x, rng: stacked_digits(x, range(4), 5, rng)                       # noqa: E731
-    for x, words in ((np.ma.masked_array(X, X > 0.5), "is a masked array"), (Elsewhere(X), "Implicit conversion"),
-                     (X.astype(complex), "complex128"), (X.astype(str), "<U"), (X.astype(object), "object")):
+        function = lambda x, rng: stacked_digits(x, range(4), 5, rng)  # noqa: E731
+    for x, words in (
+        (np.ma.masked_array(X, X > 0.5), "is a masked array"),
+        (Elsewhere(X), "Implicit conversion"),
+        (X.astype(complex), "complex128"),
+        (X.astype(str), "<U"),
+        (X.astype(object), "object"),
+    ):
         with pytest.raises(TypeError, match=words):
             function(x, np.random.default_rng(0))
 
@@ -116,7 +148,11 @@ def test_masks_and_arrays_that_cannot_be_read_are_refused(change):
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_loader_of_anything_that_holds_the_numbers_gives_the_same_batches(holder):
     want = list(DataLoader(X, np.arange(4), batch_size=3).epoch(1))
-    found = list(DataLoader(HOLDERS[holder](X), HOLDERS[holder](np.arange(4)), batch_size=np.int64(3)).epoch(np.int8(1)))
+    found = list(
+        DataLoader(HOLDERS[holder](X), HOLDERS[holder](np.arange(4)), batch_size=np.int64(3)).epoch(
+            np.int8(1)
+        )
+    )
     for a, b in zip(found, want, strict=True):
         assert type(a[0]) is np.ndarray
         np.testing.assert_array_equal(a[0], b[0])
@@ -124,19 +160,26 @@ def test_a_loader_of_anything_that_holds_the_numbers_gives_the_same_batches(hold
 
 
 def test_a_loader_refuses_masks_and_what_cannot_be_read():
-    for x, words in ((np.ma.masked_array(X, X > 0.5), "array 0 is a masked array"), (Elsewhere(X), "Implicit conversion"),
-                     ([[1, 2], [3]], "array 0 is .*its rows are not equally long")):
+    for x, words in (
+        (np.ma.masked_array(X, X > 0.5), "array 0 is a masked array"),
+        (Elsewhere(X), "Implicit conversion"),
+        ([[1, 2], [3]], "array 0 is .*its rows are not equally long"),
+    ):
         with pytest.raises(TypeError, match=words):
             DataLoader(x, np.arange(len(X)), batch_size=2)
 
 
 def test_a_transform_that_loses_samples_or_the_batch_is_refused():
-    for transform, kind, words in ((lambda x, rng: x[1:], ValueError, "transform made 1 samples of 2"),
-                                   (lambda x, rng: None, TypeError, "transform returned None")):
+    for transform, kind, words in (
+        (lambda x, rng: x[1:], ValueError, "transform made 1 samples of 2"),
+        (lambda x, rng: None, TypeError, "transform returned None"),
+    ):
         with pytest.raises(kind, match=words):
             list(DataLoader(X, np.arange(4), batch_size=2, transform=transform))
-    for mix, kind, words in ((lambda x, y, rng: x, TypeError, "mix returned .* a tuple of two"),
-                             (lambda x, y, rng: (x, y[:1]), ValueError, "mix made 1 samples of 2")):
+    for mix, kind, words in (
+        (lambda x, y, rng: x, TypeError, "mix returned .* a tuple of two"),
+        (lambda x, y, rng: (x, y[:1]), ValueError, "mix made 1 samples of 2"),
+    ):
         with pytest.raises(kind, match=words):
             list(DataLoader(X, np.arange(4), batch_size=2, mix=mix))
 
@@ -156,18 +199,24 @@ def test_epochs_read_by_several_threads_are_those_of_one():
     assert batches == {epoch: [x.tobytes() for x, _ in a_loader.epoch(epoch)] for epoch in range(6)}
 
 
-@given(labels=st.lists(st.integers(-3, 9), min_size=1, max_size=6), classes=st.integers(1, 7),
-       kind=st.sampled_from(["i1", "i4", "i8", "u1", "u8"]))
+@given(
+    labels=st.lists(st.integers(-3, 9), min_size=1, max_size=6),
+    classes=st.integers(1, 7),
+    kind=st.sampled_from(["i1", "i4", "i8", "u1", "u8"]),
+)
 def test_classes_that_are_not_there_are_refused_and_never_wrap(labels, classes, kind):
     labels = np.array(labels).astype(kind)
     if labels.min() < 0 or labels.max() >= classes:
-        with pytest.raises(IndexError, match=f"one_hot: labels run from .*; {classes} classes are numbered from 0"):
+        with pytest.raises(
+            IndexError, match=f"one_hot: labels run from .*; {classes} classes are numbered from 0"
+        ):
             one_hot(labels, np.int64(classes))
     else:
         assert (one_hot(labels, np.int64(classes)) == (labels[:, None] == np.arange(classes))).all()
 
 
 # ── a small file, a large cost ───────────────────────────────────────────────────────────────────
+
 
 def grown(call):
     """How many MiB Python and NumPy held at most during the call."""
@@ -176,7 +225,7 @@ def grown(call):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call()
-        return tracemalloc.get_traced_memory()[1] / 2 ** 20
+        return tracemalloc.get_traced_memory()[1] / 2**20
     finally:
         tracemalloc.stop()
 
@@ -202,13 +251,24 @@ def refused(kind, words, call):
 
 def test_of_a_gzip_stream_no_more_is_unpacked_than_its_header_says(zeros, tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(header(8, 2, 3)) + zeros)
-    assert grown(lambda: refused(ValueError, "too long: its header says .2, 3.", lambda: read_idx(tmp_path / "a.gz"))) < 20
+    assert (
+        grown(
+            lambda: refused(
+                ValueError, "too long: its header says .2, 3.", lambda: read_idx(tmp_path / "a.gz")
+            )
+        )
+        < 20
+    )
 
 
-@pytest.mark.parametrize("images, labels, words", [
-    (header(14, 1000, 400, 400), header(8, 1000), "expected uint8 with 3 axes, found float64"),
-    (header(8, 1000, 1000, 1000), header(8, 7), "1000 images and .* holds 7 labels"),
-    (header(8, 10 ** 9), header(8, 10 ** 9), "expected uint8 with 3 axes, found uint8 of shape")])
+@pytest.mark.parametrize(
+    "images, labels, words",
+    [
+        (header(14, 1000, 400, 400), header(8, 1000), "expected uint8 with 3 axes, found float64"),
+        (header(8, 1000, 1000, 1000), header(8, 7), "1000 images and .* holds 7 labels"),
+        (header(8, 10**9), header(8, 10**9), "expected uint8 with 3 axes, found uint8 of shape"),
+    ],
+)
 def test_a_folder_of_idx_files_is_judged_by_their_headers(zeros, images, labels, words, tmp_path):
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images) + zeros)
@@ -219,7 +279,7 @@ def test_a_folder_of_idx_files_is_judged_by_their_headers(zeros, images, labels,
 def test_a_cifar_file_of_a_terabyte_is_refused_by_its_length(tmp_path):
     for name in ("train.bin", "test.bin"):
         with open(tmp_path / name, "wb") as file:
-            file.truncate(3074 * 10 ** 8)           # a hole: no block of the disk is used
+            file.truncate(3074 * 10**8)  # a hole: no block of the disk is used
     words = "100000000 rows, and no file of CIFAR has"
     assert grown(lambda: refused(ValueError, words, lambda: cifar_folder(tmp_path))) < 20
 
@@ -228,7 +288,11 @@ def test_the_pickles_and_the_tar_of_cifar_are_refused_unread(tmp_path):
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(BOOM))
     (tmp_path / "cifar.tar.gz").write_bytes(b"")
     refused(ValueError, "pickles could run code", lambda: cifar_folder(tmp_path))
-    refused(FileNotFoundError, "this is a file, not a folder; .* unpacked", lambda: cifar_folder(tmp_path / "cifar.tar.gz"))
+    refused(
+        FileNotFoundError,
+        "this is a file, not a folder; .* unpacked",
+        lambda: cifar_folder(tmp_path / "cifar.tar.gz"),
+    )
     assert not RAN
 
 
@@ -253,22 +317,33 @@ def npy(array=None, header_bytes=None, version=(1, 0), body=b""):
 
 
 def hostile():
-    """(name, what an .npz says a member is): none of them is a byte array (4,), and each costs if it is believed."""
+    """(name, what an .npz says a member is): none of them is a byte array (4,), and each costs if
+    it is believed."""
     claim = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d,), }\n"
     yield "a pickle in an array of objects", npy(np.array([BOOM], dtype=object))
     yield "a pickle", pickle.dumps(BOOM)
-    yield "a shape that is not expected", npy(header_bytes=(claim % 2 ** 32).encode(), body=bytes(1 << 28))
+    yield (
+        "a shape that is not expected",
+        npy(header_bytes=(claim % 2**32).encode(), body=bytes(1 << 28)),
+    )
     yield "a body that is too long", npy(header_bytes=(claim % 4).encode(), body=bytes(1 << 28))
     yield "a body that is too short", npy(header_bytes=(claim % 4).encode(), body=b"12")
     yield "a header of 256 MiB", npy(header_bytes=b" " * (1 << 28), version=(2, 0))
     yield "a header that nests", npy(header_bytes=b"(" * 9000)
-    yield "Fortran order", npy(header_bytes=claim.replace("False", "True").encode() % 4, body=bytes(4))
+    yield (
+        "Fortran order",
+        npy(header_bytes=claim.replace("False", "True").encode() % 4, body=bytes(4)),
+    )
 
 
 @pytest.mark.parametrize("name, member", hostile(), ids=[name for name, _ in hostile()])
-def test_a_hostile_cache_runs_nothing_costs_nothing_and_is_made_again(name, member, tmp_path, monkeypatch):
+def test_a_hostile_cache_runs_nothing_costs_nothing_and_is_made_again(
+    name, member, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
-    with zipfile.ZipFile(tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(
+        tmp_path / "some.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
         archive.writestr("labels.npy", member)
     del member
     source = {"labels": np.arange(4, dtype=np.uint8)}
@@ -276,10 +351,10 @@ def test_a_hostile_cache_runs_nothing_costs_nothing_and_is_made_again(name, memb
     assert grown(lambda: found.update(cached("some", lambda: source, {"labels": (4,)}))) < 30
     assert (found["labels"] == source["labels"]).all() and not RAN
     with warnings.catch_warnings():
-        warnings.simplefilter("error")                          # the new cache is whole
+        warnings.simplefilter("error")  # the new cache is whole
         again = cached("some", lambda: 1 / 0, {"labels": (4,)})
     assert (again["labels"] == source["labels"]).all()
-    again["labels"][0] = 7                                      # and can be written to
+    again["labels"][0] = 7  # and can be written to
 
 
 def test_a_cache_that_is_a_folder_is_reported(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""Wrong calls of all in tinycv.data that is about images, files and loaders: each ends in one plain sentence."""
+"""Wrong calls of all in tinycv.data that is about images, files and loaders: each ends in one plain
+sentence."""
 
 import inspect
 
@@ -28,50 +29,122 @@ GOOD = {
     "random_flip": (data.random_flip, {"x": X, "rng": RNG, "chance": 0.5}),
     "random_crop": (data.random_crop, {"x": X, "rng": RNG, "size": (5, 6), "padding": 1}),
     "random_shift": (data.random_shift, {"x": X, "rng": RNG, "pixels": 2}),
-    "random_affine": (data.random_affine, {"x": X, "rng": RNG, "degrees": 15, "translate": 0.1, "scale": (0.9, 1.1),
-                                           "shear": 3.0}),
-    "affine": (data.affine, {"x": X, "degrees": np.ones(4), "translate": np.ones((4, 2)), "scale": np.ones(4),
-                             "shear": np.ones(4)}),
-    "rand_augment": (data.rand_augment, {"x": X, "rng": RNG, "n": 2, "magnitude": 3.0, "changes": CHANGES}),
+    "random_affine": (
+        data.random_affine,
+        {"x": X, "rng": RNG, "degrees": 15, "translate": 0.1, "scale": (0.9, 1.1), "shear": 3.0},
+    ),
+    "affine": (
+        data.affine,
+        {
+            "x": X,
+            "degrees": np.ones(4),
+            "translate": np.ones((4, 2)),
+            "scale": np.ones(4),
+            "shear": np.ones(4),
+        },
+    ),
+    "rand_augment": (
+        data.rand_augment,
+        {"x": X, "rng": RNG, "n": 2, "magnitude": 3.0, "changes": CHANGES},
+    ),
     "mixup": (data.mixup, {"x": X, "y": Y, "rng": RNG, "alpha": 0.4}),
     "cutmix": (data.cutmix, {"x": X, "y": Y, "rng": RNG, "alpha": 1.0}),
     "one_hot": (data.one_hot, {"labels": np.arange(4), "classes": 5}),
     "halved": (data.halved, {"images": X}),
-    "stacked_digits": (data.stacked_digits, {"images": X[:, :1], "labels": np.arange(4), "n": 3, "rng": RNG}),
-    "stratified_folds": (data.stratified_folds, {"labels": np.arange(10) % 2, "folds": 2, "seed": 0}),
+    "stacked_digits": (
+        data.stacked_digits,
+        {"images": X[:, :1], "labels": np.arange(4), "n": 3, "rng": RNG},
+    ),
+    "stratified_folds": (
+        data.stratified_folds,
+        {"labels": np.arange(10) % 2, "folds": 2, "seed": 0},
+    ),
     "mnist_5k": (data.mnist_5k, {"test": 10, "seed": 0}),
     "adding": (data.adding, {"n": 3, "steps": 4, "rng": RNG}),
     "copying": (data.copying, {"n": 3, "wait": 4, "rng": RNG}),
     "copying_without_memory": (memory.copying_without_memory, {"wait": 4}),
-    "DataLoader": (lambda array, **options: list(data.DataLoader(array, Y, **options)), {
-        "array": X, "batch_size": 2, "shuffle": True, "seed": 0, "transform": identity, "drop_last": False}),
-    "DataLoader mix": (lambda mix: list(data.DataLoader(X, Y, batch_size=2, mix=mix)), {"mix": data.mixup}),
-    "DataLoader.epoch": (lambda number, start: list(data.DataLoader(X, batch_size=2).epoch(number, start)),
-                         {"number": 1, "start": 1}),
-    "DrawnLoader": (lambda draw, batch_size, batches, seed: len(data.DrawnLoader(draw, batch_size, batches, seed)),
-                    {"draw": draw, "batch_size": 2, "batches": 2, "seed": 0}),
-    "DrawnLoader.epoch": (lambda number, start: list(data.DrawnLoader(draw, 2, 3).epoch(number, start)),
-                          {"number": 1, "start": 1}),
+    "DataLoader": (
+        lambda array, **options: list(data.DataLoader(array, Y, **options)),
+        {
+            "array": X,
+            "batch_size": 2,
+            "shuffle": True,
+            "seed": 0,
+            "transform": identity,
+            "drop_last": False,
+        },
+    ),
+    "DataLoader mix": (
+        lambda mix: list(data.DataLoader(X, Y, batch_size=2, mix=mix)),
+        {"mix": data.mixup},
+    ),
+    "DataLoader.epoch": (
+        lambda number, start: list(data.DataLoader(X, batch_size=2).epoch(number, start)),
+        {"number": 1, "start": 1},
+    ),
+    "DrawnLoader": (
+        lambda draw, batch_size, batches, seed: len(
+            data.DrawnLoader(draw, batch_size, batches, seed)
+        ),
+        {"draw": draw, "batch_size": 2, "batches": 2, "seed": 0},
+    ),
+    "DrawnLoader.epoch": (
+        lambda number, start: list(data.DrawnLoader(draw, 2, 3).epoch(number, start)),
+        {"number": 1, "start": 1},
+    ),
     "image_folder": (data.image_folder, {"path": "photos", "size": 4, "channels": 3}),
     "open_photo": (photos.open_photo, {"path": "photos/a/x.png", "channels": 3}),
-    "square": (photos.square, {"photo": Image.new("RGB", (8, 8)), "size": 4, "crop": 0.9, "resample": "bicubic"}),
+    "square": (
+        photos.square,
+        {"photo": Image.new("RGB", (8, 8)), "size": 4, "crop": 0.9, "resample": "bicubic"},
+    ),
     "pixels": (photos.pixels, {"photo": Image.new("RGB", (8, 8))}),
     "read_idx": (data.read_idx, {"path": "a.idx"}),
     "idx_header": (idx.idx_header, {"path": "a.idx"}),
-    "write_idx": (data.write_idx, {"path": "b.idx", "array": np.arange(6, dtype=np.uint8).reshape(2, 3)}),
+    "write_idx": (
+        data.write_idx,
+        {"path": "b.idx", "array": np.arange(6, dtype=np.uint8).reshape(2, 3)},
+    ),
     "idx_folder": (data.idx_folder, {"folder": "mnist"}),
     "cifar_folder": (data.cifar_folder, {"folder": "cifar"}),
 }
 OTHERS = {  # whose files have tests of their own
-    "EOS", "PAD", "SOS", "Boxes", "Mixture", "Pairs", "Vocabulary", "addition", "alignment_error", "bag_ceiling",
-    "checkerboard", "copies", "corners", "dates", "eight_gaussians", "entropy", "gaussian", "grid", "lecture", "moebius",
-    "padded", "picture", "reversal", "ring", "sorting", "swiss_roll", "two_modes", "two_moons"}
+    "EOS",
+    "PAD",
+    "SOS",
+    "Boxes",
+    "Mixture",
+    "Pairs",
+    "Vocabulary",
+    "addition",
+    "alignment_error",
+    "bag_ceiling",
+    "checkerboard",
+    "copies",
+    "corners",
+    "dates",
+    "eight_gaussians",
+    "entropy",
+    "gaussian",
+    "grid",
+    "lecture",
+    "moebius",
+    "padded",
+    "picture",
+    "reversal",
+    "ring",
+    "sorting",
+    "swiss_roll",
+    "two_modes",
+    "two_moons",
+}
 NOTHING_TO_GIVE = {"digits_8x8", "cache_folder", "cached"}
 
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)                                 # a wrong path may be one that can be written
+    # a wrong path may be one that can be written
+    monkeypatch.chdir(tmp_path)
     for place in ("photos/a", "mnist", "cifar"):
         (tmp_path / place).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("photos/a/x.png")
@@ -93,41 +166,75 @@ def test_every_wrong_call_ends_in_a_sentence_that_names_the_function(name):
 def test_no_public_function_is_left_out():
     found = {name for name in data.__all__ if name not in OTHERS}
     for module in (photos, loader, idx, cifar, mnist, memory, disk_cache):
-        found |= {name for name, thing in vars(module).items() if inspect.isfunction(thing) or inspect.isclass(thing)
-                  if thing.__module__ == module.__name__ and not name.startswith("_")}
+        found |= {
+            name
+            for name, thing in vars(module).items()
+            if inspect.isfunction(thing) or inspect.isclass(thing)
+            if thing.__module__ == module.__name__ and not name.startswith("_")
+        }
     assert found - NOTHING_TO_GIVE == {name for name in GOOD if "." not in name and " " not in name}
 
 
 MASKED = np.ma.masked_array(np.ones((4, 4)), np.eye(4, dtype=bool))
 
 
-@pytest.mark.parametrize("value", [MASKED, [MASKED[0], MASKED[1]], np.matrix(np.ones((4, 4)))],
-                         ids=["masked", "list of masked", "matrix"])
+@pytest.mark.parametrize(
+    "value",
+    [MASKED, [MASKED[0], MASKED[1]], np.matrix(np.ones((4, 4)))],
+    ids=["masked", "list of masked", "matrix"],
+)
 def test_no_value_under_a_mask_is_read_and_no_matrix(value):
-    for name, argument in (("mixup", "y"), ("cutmix", "y"), ("affine", "translate"), ("write_idx", "array")):
+    for name, argument in (
+        ("mixup", "y"),
+        ("cutmix", "y"),
+        ("affine", "translate"),
+        ("write_idx", "array"),
+    ):
         function, good = GOOD[name]
-        with pytest.raises(TypeError, match=rf"{name}: {argument} is an? (masked array|np.matrix) of shape"):
+        with pytest.raises(
+            TypeError, match=rf"{name}: {argument} is an? (masked array|np.matrix) of shape"
+        ):
             function(**{**good, argument: value})
 
 
-@pytest.mark.parametrize("path", ["x" * 300, "é" * 200 + ".gz", "b/" * 3000 + "c"], ids=["name", "bytes", "path"])
-@pytest.mark.parametrize("call", ["read_idx", "idx_header", "write_idx", "idx_folder", "cifar_folder", "image_folder",
-                                  "open_photo"])
+@pytest.mark.parametrize(
+    "path", ["x" * 300, "é" * 200 + ".gz", "b/" * 3000 + "c"], ids=["name", "bytes", "path"]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "read_idx",
+        "idx_header",
+        "write_idx",
+        "idx_folder",
+        "cifar_folder",
+        "image_folder",
+        "open_photo",
+    ],
+)
 def test_a_path_that_is_too_long_for_every_file_is_named(call, path):
     function, good = GOOD[call]
     argument = "folder" if "folder" in good else "path"
-    with pytest.raises(ValueError, match=f"{call}: {argument} is .*, too long for a file or folder"):
+    with pytest.raises(
+        ValueError, match=f"{call}: {argument} is .*, too long for a file or folder"
+    ):
         function(**{**good, argument: path})
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda many: data.checkerboard(many), "checkerboard: squares"),
-    (lambda many: data.reversal([3], n=many), "reversal: n"),
-    (lambda many: data.reversal([3, many]), r"reversal: lengths\[1\]"),
-], ids=["checkerboard", "questions", "letters"])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda many: data.checkerboard(many), "checkerboard: squares"),
+        (lambda many: data.reversal([3], n=many), "reversal: n"),
+        (lambda many: data.reversal([3, many]), r"reversal: lengths\[1\]"),
+    ],
+    ids=["checkerboard", "questions", "letters"],
+)
 def test_what_would_never_end_or_fit_is_refused_at_once(call, words):
-    with pytest.raises(ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"):
-        call(10 ** 12)
+    with pytest.raises(
+        ValueError, match=words + " is 10{12}; it must be a whole number, at least . and at most"
+    ):
+        call(10**12)
 
 
 def test_a_list_that_holds_itself_is_named():
@@ -136,5 +243,7 @@ def test_a_list_that_holds_itself_is_named():
     for name in ("random_flip", "one_hot", "write_idx"):
         function, good = GOOD[name]
         argument = [*good][0] if name != "write_idx" else "array"
-        with pytest.raises(TypeError, match=rf"{name}: {argument} is \[\[...\]\]; .* \(it is nested too deeply\)"):
+        with pytest.raises(
+            TypeError, match=rf"{name}: {argument} is \[\[...\]\]; .* \(it is nested too deeply\)"
+        ):
             function(**{**good, argument: loop})

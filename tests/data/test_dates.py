@@ -1,4 +1,5 @@
-"""Dates: every text means one day, the test's days are new, and what was copied from where is known."""
+"""Dates: every text means one day, the test's days are new, and what was copied from where is
+known."""
 
 import sys
 from datetime import date, timedelta
@@ -31,7 +32,7 @@ def test_no_text_of_a_year_means_two_days(target):
     meanings = {}
     for day in LEAP_YEAR:
         for source, _ in translations(day, target):
-            assert "2024" in source             # so that no text of another year is the same
+            assert "2024" in source  # so that no text of another year is the same
             assert meanings.setdefault(source, day) == day, source
 
 
@@ -43,7 +44,10 @@ def test_a_text_has_one_translation(target):
 
 
 def test_where_day_and_month_can_be_exchanged_figures_alone_are_dropped():
-    kept, dropped = dict(translations(date(2026, 3, 25), "iso")), dict(translations(date(2026, 3, 5), "iso"))
+    kept, dropped = (
+        dict(translations(date(2026, 3, 25), "iso")),
+        dict(translations(date(2026, 3, 5), "iso")),
+    )
     assert kept["3/25/2026"] == kept["25/3/2026"] == "2026-03-25"
     assert "3/5/2026" not in dropped and "2026/3/5" in dropped
     assert "7/7/2026" in dict(translations(date(2026, 7, 7), "iso"))
@@ -76,9 +80,15 @@ def test_the_vocabulary_spells_every_day_of_the_two_centuries(day):
             assert writes.encode(answer)
 
 
-@given(days, st.sampled_from([("zh", "y年M月d日EEEE"), ("zh", "y年MMMMd日"), ("en", "EEE, MMM d, y"), ("en_GB", "d/M/y")]))
+@given(
+    days,
+    st.sampled_from(
+        [("zh", "y年M月d日EEEE"), ("zh", "y年MMMMd日"), ("en", "EEE, MMM d, y"), ("en_GB", "d/M/y")]
+    ),
+)
 def test_a_date_spelled_field_by_field_is_what_babel_makes_of_it(day, form):
     from babel.dates import format_date
+
     assert spell(form, day) == format_date(day, form[1], form[0])
 
 
@@ -87,11 +97,14 @@ def test_a_seed_names_one_set_of_dates():
     assert texts(dates(days=8, seed=1)[1]) != texts(dates(days=8, seed=2)[1])
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: dates(target="french"), "target is 'french'; it must be"),
-    (lambda: dates(days=3), "days=3 must be from 8 to"),
-    (lambda: dates(days=73_000), "days=73000"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: dates(target="french"), "target is 'french'; it must be"),
+        (lambda: dates(days=3), "days=3 must be from 8 to"),
+        (lambda: dates(days=73_000), "days=73000"),
+    ],
+)
 def test_what_makes_no_task_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -100,11 +113,12 @@ def test_what_makes_no_task_is_refused(call, message):
 def test_without_babel_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "babel.dates", None)
     spelled.cache_clear()
-    with pytest.raises(ModuleNotFoundError, match=r'Babel.*pip install Babel'):
+    with pytest.raises(ModuleNotFoundError, match=r"Babel.*pip install Babel"):
         dates(days=8)
 
 
-# -- what was copied from where --------------------------------------------------------------------------
+# -- what was copied from where
+# --------------------------------------------------------------------------
 
 
 def test_units_are_copied_from_units_and_a_padded_zero_from_nowhere():
@@ -165,12 +179,14 @@ def test_attention_one_place_beside_is_wrong_unless_that_is_allowed(split):
 
 def test_a_possible_link_counts_for_half_as_much_as_a_sure_one():
     pairs = dates(days=8)[0]
-    (i, source, target) = next((i, s, t) for i, (s, t) in enumerate(texts(pairs)) if len(set(t[:4])) == 3 and t in s)
-    weights = looking_at(pairs, 0)[i:i + 1]
+    (i, source, target) = next(
+        (i, s, t) for i, (s, t) in enumerate(texts(pairs)) if len(set(t[:4])) == 3 and t in s
+    )
+    weights = looking_at(pairs, 0)[i : i + 1]
     sure, possible = copies(source, target)
     t, s = next(iter(sorted(possible - sure)))
     weights[0, t] = np.eye(weights.shape[-1])[s]
-    assert alignment_error(weights, pairs[i:i + 1]) == pytest.approx(1 / (2 * len(sure)))
+    assert alignment_error(weights, pairs[i : i + 1]) == pytest.approx(1 / (2 * len(sure)))
 
 
 def test_weights_of_another_number_of_pairs_are_refused(split):

@@ -1,4 +1,6 @@
-"""Densities, shapes, surfaces and the lecture's sentences: a wrong argument gets a sentence that names it."""
+"""Densities, shapes, surfaces and the lecture's sentences: a wrong argument gets a sentence that
+names it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -52,15 +54,23 @@ def test_the_nearest_place_to_nan_is_refused():
         BAND.cell(np.array([[0.0, np.nan, 1.0]]), 4, 2)
 
 
-NOISE = {"float": lambda s: s, "float32": lambda s: np.float32(s), "0-d array": lambda s: np.array(s),
-         "(N,)": lambda s: np.full(3, s), "(N, 1)": lambda s: np.full((3, 1), s, np.float32)}
+NOISE = {
+    "float": lambda s: s,
+    "float32": lambda s: np.float32(s),
+    "0-d array": lambda s: np.array(s),
+    "(N,)": lambda s: np.full(3, s),
+    "(N, 1)": lambda s: np.full((3, 1), s, np.float32),
+}
 
 
 DENSITIES = [shapes.ring(), shapes.gaussian([0.0, 1.0], np.eye(2)), shapes.checkerboard()]
 
 
 @pytest.mark.parametrize("density", DENSITIES)
-@pytest.mark.parametrize("x", [np.zeros((3, 2), int), [[0.0, 1.0]], np.zeros((3, 2), complex), None, np.zeros((3, 2), bool)])
+@pytest.mark.parametrize(
+    "x",
+    [np.zeros((3, 2), int), [[0.0, 1.0]], np.zeros((3, 2), complex), None, np.zeros((3, 2), bool)],
+)
 def test_points_beside_which_means_would_be_cut_to_whole_numbers_are_refused(density, x):
     for function in (density.score, density.log_density):
         with pytest.raises(TypeError, match="(Mixture|Boxes): x is"):
@@ -69,30 +79,51 @@ def test_points_beside_which_means_would_be_cut_to_whole_numbers_are_refused(den
 
 @pytest.mark.parametrize("density", DENSITIES)
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from([0.3, 0.0, -0.1, np.nan, np.inf]),
-       st.sampled_from(["float", "float32", "0-d array", "(N,)", "(N, 1)"]))
+@given(
+    st.sampled_from([0.3, 0.0, -0.1, np.nan, np.inf]),
+    st.sampled_from(["float", "float32", "0-d array", "(N,)", "(N, 1)"]),
+)
 def test_noise_is_a_standard_deviation_in_any_container(density, value, kind):
     x, noise = np.array([[0.5, 0.5], [1.0, -1.0], [0.1, 0.2]]), NOISE[kind](value)
     if value == 0.3:
-        np.testing.assert_allclose(density.score(x, noise), density.score(x, 0.3), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(density.log_density(x, noise), density.log_density(x, 0.3), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            density.score(x, noise), density.score(x, 0.3), rtol=1e-5, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            density.log_density(x, noise), density.log_density(x, 0.3), rtol=1e-5, atol=1e-5
+        )
     elif value != 0:
         with pytest.raises(ValueError, match="(Mixture|Boxes): noise"):
             density.log_density(x, noise)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: densities.Mixture([[0.0, np.nan]], 1.0), lambda: densities.Mixture([[0.0, 1.0]], np.nan),
-    lambda: densities.Mixture([[0.0, 1.0]], "1"), lambda: densities.Mixture([[0.0, 1.0]], 1.0, [np.nan]),
-    lambda: densities.Mixture([[0.0, 1.0]], covariance=[[1.0, np.nan], [np.nan, 1.0]]),
-    lambda: densities.Mixture([[0.0, 1.0]], covariance=[[1.0, 0.5], [0.2, 1.0]]), lambda: densities.Mixture([[1j, 0]], 1.0),
-    lambda: densities.Boxes([[0.0, 0.0]], [[1.0, np.inf]]), lambda: densities.Boxes([["a", "b"]], [[1.0, 1.0]]),
-    lambda: shapes.ring(0), lambda: shapes.ring(2.5), lambda: shapes.grid(5, -1.0), lambda: shapes.two_moons(np.nan),
-    lambda: shapes.checkerboard(0), lambda: shapes.picture(np.zeros((3, 3))),
-    lambda: shapes.picture(np.full((3, 3), np.nan)),
-    lambda: shapes.two_modes(weight=1.5), lambda: densities.entropy(shapes.ring(), 0.0),
-    lambda: densities.entropy(shapes.ring(), 1.0, 0), lambda: shapes.ring().sample(2.0, np.random.default_rng(0)),
-    lambda: shapes.ring().sample(2, 0), lambda: shapes.gaussian([0.0], np.eye(2))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: densities.Mixture([[0.0, np.nan]], 1.0),
+        lambda: densities.Mixture([[0.0, 1.0]], np.nan),
+        lambda: densities.Mixture([[0.0, 1.0]], "1"),
+        lambda: densities.Mixture([[0.0, 1.0]], 1.0, [np.nan]),
+        lambda: densities.Mixture([[0.0, 1.0]], covariance=[[1.0, np.nan], [np.nan, 1.0]]),
+        lambda: densities.Mixture([[0.0, 1.0]], covariance=[[1.0, 0.5], [0.2, 1.0]]),
+        lambda: densities.Mixture([[1j, 0]], 1.0),
+        lambda: densities.Boxes([[0.0, 0.0]], [[1.0, np.inf]]),
+        lambda: densities.Boxes([["a", "b"]], [[1.0, 1.0]]),
+        lambda: shapes.ring(0),
+        lambda: shapes.ring(2.5),
+        lambda: shapes.grid(5, -1.0),
+        lambda: shapes.two_moons(np.nan),
+        lambda: shapes.checkerboard(0),
+        lambda: shapes.picture(np.zeros((3, 3))),
+        lambda: shapes.picture(np.full((3, 3), np.nan)),
+        lambda: shapes.two_modes(weight=1.5),
+        lambda: densities.entropy(shapes.ring(), 0.0),
+        lambda: densities.entropy(shapes.ring(), 1.0, 0),
+        lambda: shapes.ring().sample(2.0, np.random.default_rng(0)),
+        lambda: shapes.ring().sample(2, 0),
+        lambda: shapes.gaussian([0.0], np.eye(2)),
+    ],
+)
 def test_what_makes_no_density_is_refused(make):
     with pytest.raises((TypeError, ValueError), match=r"^\w+(\.\w+)?: "):
         make()

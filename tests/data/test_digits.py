@@ -9,7 +9,12 @@ from tinycv.data.extra import import_extra
 
 def test_digits_are_float32_images_from_0_to_1_with_int64_labels():
     images, labels = digits_8x8()
-    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((1797, 1, 8, 8), "f4", (1797,), "i8")
+    assert (images.shape, images.dtype, labels.shape, labels.dtype) == (
+        (1797, 1, 8, 8),
+        "f4",
+        (1797,),
+        "i8",
+    )
     assert (images.min(), images.max()) == (0, 1)
     assert set(labels) == set(range(10))
 
@@ -38,7 +43,7 @@ def test_a_seed_names_one_set_of_folds():
 
 def test_a_missing_package_is_answered_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r'scikit-learn.*pip install scikit-learn'):
+    with pytest.raises(ModuleNotFoundError, match=r"scikit-learn.*pip install scikit-learn"):
         digits_8x8()
 
 

@@ -49,7 +49,9 @@ def flip(content):
     return content[:100] + bytes([content[100] ^ 255]) + content[101:]
 
 
-@pytest.mark.parametrize("damage", [cut, flip, lambda content: b"", lambda content: b"not a zip at all"])
+@pytest.mark.parametrize(
+    "damage", [cut, flip, lambda content: b"", lambda content: b"not a zip at all"]
+)
 def test_a_damaged_cache_is_reported_and_made_again(folder, damage):
     cached("some", source, SHAPES)
     path = folder / "some.npz"
@@ -68,7 +70,9 @@ def test_a_cache_of_other_shapes_is_not_used(folder):
 def test_a_cache_of_another_dtype_is_not_used(folder):
     cached("some", source, SHAPES)
     with pytest.warns(RuntimeWarning, match="uint8.*expected.*float32"):
-        arrays = cached("some", lambda: {k: a.astype("f4") for k, a in source().items()}, SHAPES, "float32")
+        arrays = cached(
+            "some", lambda: {k: a.astype("f4") for k, a in source().items()}, SHAPES, "float32"
+        )
     assert_is_source(arrays)
     assert_is_source(cached("some", never, SHAPES, "float32"))
 

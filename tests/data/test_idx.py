@@ -16,7 +16,7 @@ from tinycv.data import idx_folder, read_idx, write_idx
 
 DTYPES = ["u1", "i1", "i2", "i4", "f4", "f8"]
 FILES = ["train-images.idx3", "train-labels.idx1", "t10k-images.idx3", "t10k-labels.idx1"]
-NAMES = {                                   # MNIST's own names, and those some mirrors unpack to
+NAMES = {  # MNIST's own names, and those some mirrors unpack to
     "dashes": [name.replace(".", "-") + "-ubyte" for name in FILES],
     "dots": [name + "-ubyte" for name in FILES],
 }
@@ -46,9 +46,15 @@ def test_every_type_survives_the_round_trip(path, dtype, order):
     assert (again == array).all()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-@given(arrays_of.arrays(arrays_of.integer_dtypes(endianness=">", sizes=(16, 32)),
-                        arrays_of.array_shapes(min_dims=0, max_dims=5, min_side=0)))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+)
+@given(
+    arrays_of.arrays(
+        arrays_of.integer_dtypes(endianness=">", sizes=(16, 32)),
+        arrays_of.array_shapes(min_dims=0, max_dims=5, min_side=0),
+    )
+)
 def test_every_shape_survives_the_round_trip(path, array):
     write_idx(path, array[..., ::-1] if array.ndim else array)
     again = read_idx(path)
@@ -71,24 +77,34 @@ def test_gzip_is_known_by_its_content_not_its_name(tmp_path):
     assert read_idx(tmp_path / "a").tolist() == [7]
 
 
-@pytest.mark.parametrize("begin", [b"", b"\0\0\x08", b"\x89PNG....", b"\0\0\x0a\x01...", b"\0\0\x08\x41..."])
+@pytest.mark.parametrize(
+    "begin", [b"", b"\0\0\x08", b"\x89PNG....", b"\0\0\x0a\x01...", b"\0\0\x08\x41..."]
+)
 def test_a_wrong_magic_number_is_shown_beside_the_right_one(path, begin):
-    with pytest.raises(ValueError, match=r"a\.idx.*begins with .*, expected 00 00, a type \(08, 09, 0b"):
+    with pytest.raises(
+        ValueError, match=r"a\.idx.*begins with .*, expected 00 00, a type \(08, 09, 0b"
+    ):
         read_idx(put(path, begin))
 
 
 def test_a_header_cut_short_is_refused(path):
-    with pytest.raises(ValueError, match=r"a\.idx.*cut short: 2 axes need 8 bytes of sizes, and it holds 4"):
+    with pytest.raises(
+        ValueError, match=r"a\.idx.*cut short: 2 axes need 8 bytes of sizes, and it holds 4"
+    ):
         read_idx(put(path, header(8, 2, 2)[:-4]))
 
 
 def test_a_body_cut_short_is_refused_with_both_lengths(path):
-    with pytest.raises(ValueError, match=r"cut short.*\(2, 3\) of int16, which is 12 bytes, and it holds 11"):
+    with pytest.raises(
+        ValueError, match=r"cut short.*\(2, 3\) of int16, which is 12 bytes, and it holds 11"
+    ):
         read_idx(put(path, header(0x0B, 2, 3) + bytes(11)))
 
 
 def test_a_body_too_long_is_refused(path):
-    with pytest.raises(ValueError, match=r"too long.*\(2, 3\) of uint8, which is 6 bytes, and it holds more"):
+    with pytest.raises(
+        ValueError, match=r"too long.*\(2, 3\) of uint8, which is 6 bytes, and it holds more"
+    ):
         read_idx(put(path, header(8, 2, 3) + bytes(7)))
 
 
@@ -118,22 +134,34 @@ def test_a_gzip_bomb_is_unpacked_no_further_than_its_header_says(tmp_path):
     assert peak < 8e6
 
 
-@pytest.mark.parametrize("damage", [
-    lambda zipped: zipped[:-9],                                             # cut
-    lambda zipped: zipped[:-8] + b"\0\0\0\0" + zipped[-4:],                 # a wrong checksum
-    lambda zipped: zipped[:300] + bytes(20) + zipped[320:],                 # a damaged body
-    lambda zipped: zipped + b"something after the end",
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda zipped: zipped[:-9],  # cut
+        lambda zipped: zipped[:-8] + b"\0\0\0\0" + zipped[-4:],  # a wrong checksum
+        lambda zipped: zipped[:300] + bytes(20) + zipped[320:],  # a damaged body
+        lambda zipped: zipped + b"something after the end",
+    ],
+)
 def test_a_damaged_gzip_stream_is_refused(tmp_path, damage):
     path = tmp_path / "a.gz"
     noise = np.random.default_rng(0).bytes(1000)
     path.write_bytes(damage(gzip.compress(header(8, 1000) + noise)))
-    with pytest.raises(ValueError, match=r"a\.gz: the gzip stream is damaged \(.+\); fetch the file again"):
+    with pytest.raises(
+        ValueError, match=r"a\.gz: the gzip stream is damaged \(.+\); fetch the file again"
+    ):
         read_idx(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=4), st.integers(0, 99), st.booleans())
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
+@given(
+    st.binary(max_size=300),
+    st.lists(st.integers(0, 400), max_size=4),
+    st.integers(0, 99),
+    st.booleans(),
+)
 def test_a_gzip_file_may_have_parts_a_name_and_zeros_behind_it(tmp_path, body, cuts, zeros, named):
     content = header(8, len(body)) + body
     places = [0, *sorted(cuts), len(content)]
@@ -145,10 +173,13 @@ def test_a_gzip_file_may_have_parts_a_name_and_zeros_behind_it(tmp_path, body, c
         packed += part + bytes(zeros)
     (tmp_path / "a.gz").write_bytes(packed)
     assert read_idx(tmp_path / "a.gz").tobytes() == body
-    assert gzip.decompress(packed) == content                               # as Python's own reader finds
+    # as Python's own reader finds
+    assert gzip.decompress(packed) == content
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
 @given(st.data())
 def test_a_gzip_file_with_any_byte_changed_is_refused_or_the_same(tmp_path, data):
     body = np.random.default_rng(0).bytes(200)
@@ -158,21 +189,31 @@ def test_a_gzip_file_with_any_byte_changed_is_refused_or_the_same(tmp_path, data
     (tmp_path / "a.gz").write_bytes(packed)
     try:
         assert read_idx(tmp_path / "a.gz").tobytes() == body
-        assert where < 10                                                   # a flag, the time, the system
+        # a flag, the time, the system
+        assert where < 10
     except ValueError as error:
-        assert "a.gz: " in str(error)                                       # damaged, or too long, or of no type
+        # damaged, or too long, or of no type
+        assert "a.gz: " in str(error)
 
 
 LONG = 30_000_000
-NAMED = b"\x1f\x8b\x08\x08" + bytes(6)                                      # a gzip file whose name follows
+# a gzip file whose name follows
+NAMED = b"\x1f\x8b\x08\x08" + bytes(6)
 
 
-@pytest.mark.parametrize("content, words", [
-    (gzip.compress(header(8, 1) + b"7") + bytes(LONG), None),
-    (gzip.compress(header(8, 1) + b"7") + bytes(LONG) + b"x", "damaged"),
-    (NAMED + b"a" * LONG, "damaged .it is cut short."),
-    (gzip.compress(b"") * (LONG // 20) + gzip.compress(header(8, 1) + b"7"), "more than 31000 parts")],
-    ids=["zeros", "zeros and one more", "a name", "empty parts"])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (gzip.compress(header(8, 1) + b"7") + bytes(LONG), None),
+        (gzip.compress(header(8, 1) + b"7") + bytes(LONG) + b"x", "damaged"),
+        (NAMED + b"a" * LONG, "damaged .it is cut short."),
+        (
+            gzip.compress(b"") * (LONG // 20) + gzip.compress(header(8, 1) + b"7"),
+            "more than 31000 parts",
+        ),
+    ],
+    ids=["zeros", "zeros and one more", "a name", "empty parts"],
+)
 def test_a_long_gzip_file_of_nothing_costs_little_time(content, words, tmp_path):
     (tmp_path / "a.gz").write_bytes(content)
     began = time.process_time()
@@ -181,7 +222,8 @@ def test_a_long_gzip_file_of_nothing_costs_little_time(content, words, tmp_path)
             read_idx(tmp_path / "a.gz")
     else:
         assert read_idx(tmp_path / "a.gz").tolist() == [55]
-    assert time.process_time() - began < 3                                  # 8 s before, of a fast machine
+    # 8 s before, of a fast machine
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize("code, shape", [(8, (10, 8000, 8000)), (0x0E, (2**25,)), (8, (2**28,))])
@@ -190,9 +232,13 @@ def test_a_small_gzip_file_of_much_is_refused_before_it_is_unpacked(code, shape,
     size = int(np.prod(shape)) * (8 if code == 0x0E else 1)
     packed = squeeze.compress(header(code, *shape))
     packed += b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(size >> 20))
-    (tmp_path / "a.gz").write_bytes(packed + squeeze.compress(bytes(size % (1 << 20))) + squeeze.flush())
+    (tmp_path / "a.gz").write_bytes(
+        packed + squeeze.compress(bytes(size % (1 << 20))) + squeeze.flush()
+    )
     tracemalloc.start()
-    with pytest.raises(ValueError, match=f"a.gz: {size} bytes in a gzip file of .*gunzip if you expect"):
+    with pytest.raises(
+        ValueError, match=f"a.gz: {size} bytes in a gzip file of .*gunzip if you expect"
+    ):
         read_idx(tmp_path / "a.gz")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -201,7 +247,7 @@ def test_a_small_gzip_file_of_much_is_refused_before_it_is_unpacked(code, shape,
 
 def test_what_read_idx_would_refuse_is_not_written_over_a_good_file(tmp_path):
     even = np.zeros((2**26 + 1,), np.uint8)
-    write_idx(tmp_path / "a.gz", even[:2**26])
+    write_idx(tmp_path / "a.gz", even[: 2**26])
     good = (tmp_path / "a.gz").read_bytes()
     assert read_idx(tmp_path / "a.gz").shape == (2**26,)
     with pytest.raises(ValueError, match="write_idx to a name without .gz"):
@@ -241,7 +287,9 @@ def test_one_array_makes_one_file_at_any_time_of_day(path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["i8", "u2", "?", "c8"])
 def test_a_type_that_idx_lacks_is_refused_with_the_types_it_has(path, dtype):
-    with pytest.raises(TypeError, match=rf"no {np.dtype(dtype)}, only uint8, int8, int16, .*astype"):
+    with pytest.raises(
+        TypeError, match=rf"no {np.dtype(dtype)}, only uint8, int8, int16, .*astype"
+    ):
         write_idx(path, np.zeros(3, dtype))
     assert not path.exists()
 
@@ -277,12 +325,16 @@ def test_a_missing_file_is_reported_with_all_the_names_looked_for(tmp_path):
 
 def test_images_and_labels_of_different_number_are_refused_with_both_numbers(tmp_path):
     put_folder(tmp_path, NAMES["dashes"], labels=4)
-    with pytest.raises(ValueError, match=r"train-images.*holds 3 images and .*train-labels.* holds 4 labels"):
+    with pytest.raises(
+        ValueError, match=r"train-images.*holds 3 images and .*train-labels.* holds 4 labels"
+    ):
         idx_folder(tmp_path)
 
 
 def test_labels_in_the_place_of_images_are_refused(tmp_path):
     put_folder(tmp_path, NAMES["dashes"])
     write_idx(tmp_path / "train-images-idx3-ubyte", np.zeros(3, np.uint8))
-    with pytest.raises(ValueError, match=r"expected uint8 with 3 axes, found uint8 of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"expected uint8 with 3 axes, found uint8 of shape \(3,\)"
+    ):
         idx_folder(tmp_path)

@@ -1,4 +1,5 @@
-"""The lecture's sentences: a bag of words cannot tell them apart, and every word was seen where it is asked for."""
+"""The lecture's sentences: a bag of words cannot tell them apart, and every word was seen where it
+is asked for."""
 
 from collections import defaultdict
 
@@ -9,11 +10,15 @@ from tinycv.data.lecture import CITIES, PEOPLE, WATER
 
 
 def texts(pairs):
-    return [("".join(source), " ".join(target)) for source, target in map(pairs.texts, range(len(pairs)))]
+    return [
+        ("".join(source), " ".join(target))
+        for source, target in map(pairs.texts, range(len(pairs)))
+    ]
 
 
 def neighbours(english):
-    """Each word with the one before it: (leaving, Beijing) and (for, Beijing) are its two roles on a journey."""
+    """Each word with the one before it: (leaving, Beijing) and (for, Beijing) are its two roles on
+    a journey."""
     words = english.split()
     return set(zip(["", *words], words, strict=False))
 
@@ -25,10 +30,13 @@ def split(request):
 
 def test_the_lectures_sentences_are_asked_and_never_trained(split):
     train, test = map(dict, map(texts, split))
-    for chinese, english in {"我要离开北京去天津。": "I am leaving Beijing for Tianjin .",
-                             "我要离开天津去北京。": "I am leaving Tianjin for Beijing .",
-                             "上海自来水": "Shanghai tap water", "水来自海上": "water comes from the sea",
-                             "水来自上海": "water comes from Shanghai"}.items():
+    for chinese, english in {
+        "我要离开北京去天津。": "I am leaving Beijing for Tianjin .",
+        "我要离开天津去北京。": "I am leaving Tianjin for Beijing .",
+        "上海自来水": "Shanghai tap water",
+        "水来自海上": "water comes from the sea",
+        "水来自上海": "water comes from Shanghai",
+    }.items():
         assert test[chinese] == english
         assert chinese not in train and english not in train.values()
 
@@ -59,8 +67,14 @@ def test_held_out_words_never_meet_in_training_in_either_order(split):
 
 
 def test_every_word_of_the_test_was_seen_in_training_after_the_same_word(split):
-    train, test = (set().union(*(neighbours(english) for _, english in texts(part))) for part in split)
-    assert {("leaving", "Beijing"), ("for", "Beijing"), ("the", "sea"), ("", "Shanghai")} <= test <= train
+    train, test = (
+        set().union(*(neighbours(english) for _, english in texts(part))) for part in split
+    )
+    assert (
+        {("leaving", "Beijing"), ("for", "Beijing"), ("the", "sea"), ("", "Shanghai")}
+        <= test
+        <= train
+    )
 
 
 def test_every_word_and_character_is_seen_in_training(split):
@@ -71,7 +85,11 @@ def test_every_word_and_character_is_seen_in_training(split):
 
 def test_no_sentence_comes_twice_and_each_has_one_translation(split):
     asked = texts(split[0]) + texts(split[1])
-    assert len({chinese for chinese, _ in asked}) == len({english for _, english in asked}) == len(asked)
+    assert (
+        len({chinese for chinese, _ in asked})
+        == len({english for _, english in asked})
+        == len(asked)
+    )
 
 
 def test_a_seed_chooses_which_other_words_never_meet():

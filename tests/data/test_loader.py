@@ -20,8 +20,12 @@ def seen(batches):
     return [int(sample) for batch in batches for sample in batch[0]]
 
 
-@given(samples=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**64),
-       epoch=st.integers(0, 9))
+@given(
+    samples=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    seed=st.integers(0, 2**64),
+    epoch=st.integers(0, 9),
+)
 def test_every_sample_comes_exactly_once_an_epoch(samples, batch_size, seed, epoch):
     loader = DataLoader(np.arange(samples), batch_size=batch_size, seed=seed)
     batches = list(loader.epoch(epoch))
@@ -66,8 +70,11 @@ def test_asking_for_an_epoch_leaves_the_count_alone():
 
 
 def test_epochs_and_seeds_differ_in_their_order():
-    orders = [seen(DataLoader(np.arange(30), batch_size=9, seed=seed).epoch(epoch))
-              for seed in range(3) for epoch in range(3)]
+    orders = [
+        seen(DataLoader(np.arange(30), batch_size=9, seed=seed).epoch(epoch))
+        for seed in range(3)
+        for epoch in range(3)
+    ]
     assert len({tuple(order) for order in orders}) == 9
 
 
@@ -76,7 +83,8 @@ def test_no_two_random_streams_of_a_training_are_the_same():
     for seed in range(3):
         loader = DataLoader(np.zeros((6, 1)), batch_size=2, seed=seed, transform=noisy)
         drawn += [bits([batch]) for epoch in range(3) for batch in loader.epoch(epoch)]
-        drawn += [[loader._rng(epoch).random((2, 1)).tobytes()] for epoch in range(3)]     # the shuffles' own
+        # the shuffles' own
+        drawn += [[loader._rng(epoch).random((2, 1)).tobytes()] for epoch in range(3)]
     assert len({str(item) for item in drawn}) == 3 * (3 * 3 + 3)
 
 
@@ -87,7 +95,9 @@ def test_without_shuffling_samples_come_in_order():
 
 def test_arrays_stay_aligned_and_only_the_first_is_transformed():
     x = np.arange(20.0)
-    for changed, y, z in DataLoader(x, x * 2, x * 3, batch_size=6, transform=lambda x, rng: x + 100):
+    for changed, y, z in DataLoader(
+        x, x * 2, x * 3, batch_size=6, transform=lambda x, rng: x + 100
+    ):
         assert (changed == y / 2 + 100).all()
         assert (z == y / 2 * 3).all()
 
@@ -106,11 +116,14 @@ def test_a_transform_takes_its_own_arguments_through_partial():
     assert (same == x).all()
 
 
-@pytest.mark.parametrize("arrays, message", [
-    ((), "one length above 0, got shapes none"),
-    ((np.zeros((0, 3)),), r"one length above 0, got shapes \(0, 3\)"),
-    ((np.zeros((4, 3)), np.zeros(5)), r"one length above 0, got shapes \(4, 3\), \(5,\)"),
-])
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ((), "one length above 0, got shapes none"),
+        ((np.zeros((0, 3)),), r"one length above 0, got shapes \(0, 3\)"),
+        ((np.zeros((4, 3)), np.zeros(5)), r"one length above 0, got shapes \(4, 3\), \(5,\)"),
+    ],
+)
 def test_arrays_of_no_or_different_length_are_refused_with_their_shapes(arrays, message):
     with pytest.raises(ValueError, match=message):
         DataLoader(*arrays, batch_size=2)
@@ -134,12 +147,20 @@ def test_a_negative_seed_is_refused():
 
 
 def test_drop_last_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match="batch_size=4 with drop_last=True leaves no batch of 3 samples"):
+    with pytest.raises(
+        ValueError, match="batch_size=4 with drop_last=True leaves no batch of 3 samples"
+    ):
         DataLoader(np.zeros(3), batch_size=4, drop_last=True)
 
 
-@pytest.mark.parametrize("epoch, start, words", [(0, -1, "start is -1"), (-1, 0, "number is -1"),
-                                                 (0, 5, "epoch 0 from batch 5: .* between 0 and 4")])
+@pytest.mark.parametrize(
+    "epoch, start, words",
+    [
+        (0, -1, "start is -1"),
+        (-1, 0, "number is -1"),
+        (0, 5, "epoch 0 from batch 5: .* between 0 and 4"),
+    ],
+)
 def test_an_epoch_or_start_out_of_range_is_refused_at_once(epoch, start, words):
     with pytest.raises(ValueError, match=f"DataLoader.*{words}"):
         DataLoader(np.zeros(10), batch_size=3).epoch(epoch, start)
@@ -153,25 +174,48 @@ def test_the_end_of_an_epoch_is_a_place_to_resume_from():
 ROWS = np.arange(8.0).reshape(4, 2)
 
 
-@pytest.mark.parametrize("answer", ["ab", 3, [], None, np.float32(2), [ROWS[:2]], np.array([None, None]),
-                                    np.ma.masked_array(ROWS[:2], ROWS[:2] > 1), np.matrix(ROWS[:2])],
-                         ids=["text", "number", "empty list", "None", "0-d", "list", "objects", "masked", "matrix"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "ab",
+        3,
+        [],
+        None,
+        np.float32(2),
+        [ROWS[:2]],
+        np.array([None, None]),
+        np.ma.masked_array(ROWS[:2], ROWS[:2] > 1),
+        np.matrix(ROWS[:2]),
+    ],
+    ids=["text", "number", "empty list", "None", "0-d", "list", "objects", "masked", "matrix"],
+)
 def test_what_a_function_of_the_user_returns_must_be_an_array(answer):
     takes = "an array with samples along axis 0"
     with pytest.raises(TypeError, match=f"(?s)DataLoader: transform returned .*{takes}"):
         next(iter(DataLoader(ROWS, batch_size=2, transform=lambda x, rng: answer)))
     for mixed in ((answer, ROWS[:2]), (ROWS[:2], answer)):
         with pytest.raises(TypeError, match=f"(?s)DataLoader: mix returned .*{takes}"):
-            next(iter(DataLoader(ROWS, ROWS, batch_size=2, mix=lambda x, y, rng, mixed=mixed: mixed)))
+            next(
+                iter(DataLoader(ROWS, ROWS, batch_size=2, mix=lambda x, y, rng, mixed=mixed: mixed))
+            )
     for drawn in (answer, (ROWS[:2], answer)):
         if isinstance(drawn, list) and drawn:
-            continue                                                    # a list of arrays is a batch
-        with pytest.raises(TypeError, match="(?s)DrawnLoader: draw returned .*a tuple of arrays, each with 2 samples"):
+            # a list of arrays is a batch
+            continue
+        with pytest.raises(
+            TypeError,
+            match="(?s)DrawnLoader: draw returned .*a tuple of arrays, each with 2 samples",
+        ):
             next(DrawnLoader(lambda n, rng, drawn=drawn: drawn, 2, 2).epoch(0))
 
 
 def test_a_drawn_batch_has_as_many_samples_as_were_asked_for():
     for drawn in ((ROWS[:3],), (ROWS[:2], ROWS[:1]), (ROWS[:1], ROWS[:2])):
-        with pytest.raises(ValueError, match="DrawnLoader: draw returned arrays of .* each with 2 samples"):
+        with pytest.raises(
+            ValueError, match="DrawnLoader: draw returned arrays of .* each with 2 samples"
+        ):
             next(DrawnLoader(lambda n, rng, drawn=drawn: drawn, 2, 2).epoch(0))
-    assert next(DrawnLoader(lambda n, rng: [ROWS[:n], ROWS[:n, 0]], 2, 2).epoch(0))[1].tolist() == [0, 2]
+    assert next(DrawnLoader(lambda n, rng: [ROWS[:n], ROWS[:n, 0]], 2, 2).epoch(0))[1].tolist() == [
+        0,
+        2,
+    ]

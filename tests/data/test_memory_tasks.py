@@ -1,4 +1,5 @@
 """The adding and copying problems are what they say, and can be drawn again."""
+
 from __future__ import annotations
 
 import math
@@ -43,15 +44,26 @@ def test_the_symbols_come_again_after_the_first_nine(wait):
     x, y = copying(300, wait, rng())
     assert x.shape == y.shape == (300, wait + 20) and x.dtype == y.dtype == np.int64
     assert set(np.unique(x[:, :10])) == set(range(1, 9))
-    assert (x[:, 10:wait + 9] == 0).all() and (x[:, wait + 9:] == 9).all() and x[:, wait + 9:].shape[1] == 11
+    assert (
+        (x[:, 10 : wait + 9] == 0).all()
+        and (x[:, wait + 9 :] == 9).all()
+        and x[:, wait + 9 :].shape[1] == 11
+    )
     assert (y[:, -10:] == x[:, :10]).all() and (y[:, :-10] == 0).all()
 
 
 def test_who_knows_when_to_speak_but_not_what_is_surprised_as_much_as_it_says():
     _, y = copying(500, 30, rng())
-    chance = np.where(np.arange(50) < 40, 1.0, 1 / 8)               # of the right symbol, at each step
-    assert -np.log(np.broadcast_to(chance, y.shape)).mean() == pytest.approx(copying_without_memory(30))
-    assert copying_without_memory(1000) == pytest.approx(10 * math.log(8) / 1020) == pytest.approx(0.0204, abs=1e-4)
+    # of the right symbol, at each step
+    chance = np.where(np.arange(50) < 40, 1.0, 1 / 8)
+    assert -np.log(np.broadcast_to(chance, y.shape)).mean() == pytest.approx(
+        copying_without_memory(30)
+    )
+    assert (
+        copying_without_memory(1000)
+        == pytest.approx(10 * math.log(8) / 1020)
+        == pytest.approx(0.0204, abs=1e-4)
+    )
 
 
 def test_too_few_steps_are_refused():
@@ -63,8 +75,11 @@ def test_too_few_steps_are_refused():
 
 # ── data without end ─────────────────────────────────────────────────────────────────────────────
 
+
 def drawn(**options):
-    return DrawnLoader(lambda n, rng: adding(n, 4, rng), **{"batch_size": 3, "batches": 4, "seed": 1, **options})
+    return DrawnLoader(
+        lambda n, rng: adding(n, 4, rng), **{"batch_size": 3, "batches": 4, "seed": 1, **options}
+    )
 
 
 def test_batches_drawn_anew_are_the_same_when_asked_for_again_from_any_place():
@@ -74,8 +89,12 @@ def test_batches_drawn_anew_are_the_same_when_asked_for_again_from_any_place():
 
 
 def test_no_two_batches_epochs_or_seeds_draw_the_same():
-    firsts = [next(loader.epoch(epoch, start))[0].tobytes() for loader in (drawn(), drawn(seed=2))
-              for epoch in (0, 1, 2) for start in (0, 1)]
+    firsts = [
+        next(loader.epoch(epoch, start))[0].tobytes()
+        for loader in (drawn(), drawn(seed=2))
+        for epoch in (0, 1, 2)
+        for start in (0, 1)
+    ]
     assert len(set(firsts)) == 12
 
 

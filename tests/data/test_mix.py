@@ -7,8 +7,10 @@ from seeds import SEED
 from tinycv.data import DataLoader, cutmix, mixup, one_hot
 
 B, K = 300, 300
-X = np.ones((B, 2, 8, 6), np.float32) * np.arange(B, dtype=np.float32)[:, None, None, None]     # image i is all i
-Y = np.eye(K, dtype=np.float32)                                                                 # and of class i
+# image i is all i
+X = np.ones((B, 2, 8, 6), np.float32) * np.arange(B, dtype=np.float32)[:, None, None, None]
+# and of class i
+Y = np.eye(K, dtype=np.float32)
 both = pytest.mark.parametrize("mix", [mixup, cutmix])
 
 
@@ -26,7 +28,9 @@ def test_labels_stay_probabilities(mix):
 @both
 def test_the_mean_of_an_image_is_what_its_labels_say_of_the_two_it_is_made_of(mix):
     x, y = mix(X, Y, rng())
-    np.testing.assert_allclose(x.mean(axis=(1, 2, 3)), y @ np.arange(K, dtype=np.float32), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        x.mean(axis=(1, 2, 3)), y @ np.arange(K, dtype=np.float32), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_a_batch_has_one_share_and_boxes_each_a_place_of_its_own():
@@ -62,21 +66,31 @@ def test_a_batch_of_one_image_meets_itself_and_stays(mix):
 @pytest.mark.statistical
 def test_mixup_with_a_small_alpha_leaves_most_batches_as_they_are_and_with_one_makes_all_shares_equally_likely():
     chance = rng(SEED)
-    even = {alpha: np.array([abs(mixup(X[:2], Y[:2], chance, alpha)[1].max() - 0.5) for _ in range(1600)])
-            for alpha in (0.01, 1.0)}
+    even = {
+        alpha: np.array(
+            [abs(mixup(X[:2], Y[:2], chance, alpha)[1].max() - 0.5) for _ in range(1600)]
+        )
+        for alpha in (0.01, 1.0)
+    }
     assert (even[0.01] > 0.49).mean() > 0.9
-    assert even[1.0][even[1.0] < 0.5].mean() == pytest.approx(0.25, abs=0.03)       # 0.5: an image that met itself
+    # 0.5: an image that met itself
+    assert even[1.0][even[1.0] < 0.5].mean() == pytest.approx(0.25, abs=0.03)
 
 
 def test_cutmix_pastes_one_box_and_never_blends():
     x, y = cutmix(X, Y, rng())
     for i, image in enumerate(x):
-        assert (image[0] == image[1]).all()                                         # the same box in every channel
+        # the same box in every channel
+        assert (image[0] == image[1]).all()
         foreign = image[0] != i
         assert len(np.unique(image[0])) <= 2
         if foreign.any():
             rows, columns = np.flatnonzero(foreign.any(axis=1)), np.flatnonzero(foreign.any(axis=0))
-            assert foreign.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+            assert (
+                foreign.sum()
+                == len(rows) * len(columns)
+                == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+            )
         assert y[i, i] == pytest.approx(1 - foreign.mean(), abs=1e-6)
 
 
@@ -95,7 +109,9 @@ def test_a_loader_mixes_what_it_has_transformed_and_resumes_with_the_same_bits()
     whole, rest = list(loader.epoch(2)), list(loader.epoch(2, start=1))
     for (x, y), (again, labels) in zip(whole[1:], rest, strict=True):
         assert (x == again).all() and (y == labels).all()
-        np.testing.assert_allclose(x.mean(axis=(1, 2, 3)) - 1000, y @ np.arange(K, dtype=np.float32), rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(
+            x.mean(axis=(1, 2, 3)) - 1000, y @ np.arange(K, dtype=np.float32), rtol=1e-3, atol=1e-2
+        )
 
 
 def test_a_loader_without_labels_has_nothing_to_mix():
@@ -108,9 +124,15 @@ def test_one_hot_is_all_on_the_class():
     assert one_hot(np.array([], int), 3).shape == (0, 3)
 
 
-@pytest.mark.parametrize("labels, message", [
-    (np.array([0, 3]), "labels run from 0 to 3; 3 classes are numbered from 0"), (np.array([-1]), "labels run from -1"),
-    (np.array([0.5]), r"is float64 of shape \(1,\)"), (np.eye(3, dtype=int), r"is int64 of shape \(3, 3\)")])
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (np.array([0, 3]), "labels run from 0 to 3; 3 classes are numbered from 0"),
+        (np.array([-1]), "labels run from -1"),
+        (np.array([0.5]), r"is float64 of shape \(1,\)"),
+        (np.eye(3, dtype=int), r"is int64 of shape \(3, 3\)"),
+    ],
+)
 def test_what_are_no_class_numbers_is_refused(labels, message):
     kind = TypeError if labels.dtype.kind == "f" else ValueError if labels.ndim == 2 else IndexError
     with pytest.raises(kind, match=message):
@@ -165,7 +187,9 @@ def test_an_image_without_a_share_is_not_read(share, lost, dtype, monkeypatch):
 
 def test_a_box_of_nothing_does_not_read_the_other_labels(monkeypatch):
     monkeypatch.setattr("tinycv.data.inputs.generator", lambda value, what: value)
-    monkeypatch.setattr("tinycv.data.mix._stretch", lambda rng, side, length: np.zeros((3, length), bool))
+    monkeypatch.setattr(
+        "tinycv.data.mix._stretch", lambda rng, side, length: np.zeros((3, length), bool)
+    )
     y = np.eye(3)
     y[1] = np.nan
     np.testing.assert_array_equal(cutmix(np.ones((3, 1, 2, 2)), y, Drawn(0.5))[1], y)

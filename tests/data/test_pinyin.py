@@ -1,4 +1,5 @@
-"""Chinese in Latin letters: the table has every character that the data uses, and says so of any other."""
+"""Chinese in Latin letters: the table has every character that the data uses, and says so of any
+other."""
 
 import pytest
 
@@ -9,7 +10,11 @@ from tinycv.data.pinyin import PINYIN, is_chinese, romanised
 
 @pytest.fixture
 def used():
-    return {symbol for words in (*of_dates("iso"), *of_dates("english"), *of_the_lecture()) for symbol in words.symbols}
+    return {
+        symbol
+        for words in (*of_dates("iso"), *of_dates("english"), *of_the_lecture())
+        for symbol in words.symbols
+    }
 
 
 def test_every_chinese_character_of_the_data_can_be_written_in_latin_letters(used):

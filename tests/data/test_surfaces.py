@@ -1,4 +1,5 @@
 """Points on a surface lie evenly on it, and the nearest one is the nearest."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,7 +25,9 @@ def test_the_element_of_area_is_that_of_the_points(surface):
     u, v = places(surface, 50)
     h = 1e-6
     along = (surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h)
-    np.testing.assert_allclose(surface.area(u, v), np.linalg.norm(np.cross(along, surface.rod(u)), axis=1), rtol=1e-8)
+    np.testing.assert_allclose(
+        surface.area(u, v), np.linalg.norm(np.cross(along, surface.rod(u)), axis=1), rtol=1e-8
+    )
     np.testing.assert_allclose(np.linalg.norm(surface.rod(u), axis=1), 1)
 
 
@@ -33,14 +36,18 @@ def test_points_lie_evenly_over_the_area(surface):
     n, share = 10_000, surface.cell_shares(20, 4)
     x = surface.sample(n, np.random.default_rng(SEED + 1))
     count = np.bincount(surface.cell(x, 20, 4), minlength=80)
-    assert 31 < ((count - n * share) ** 2 / (n * share)).sum() < 159       # chi-squared, 79 degrees of freedom: 3e-7 outside
+    # chi-squared, 79 degrees of freedom: 3e-7 outside
+    assert 31 < ((count - n * share) ** 2 / (n * share)).sum() < 159
     assert surface.distance(x[:500]).max() < 1e-6
 
 
 @pytest.mark.statistical
 def test_uniform_places_do_not(surface):
     x = surface.points(*places(surface, 10_000))
-    count, expected = np.bincount(surface.cell(x, 20, 4), minlength=80), 10_000 * surface.cell_shares(20, 4)
+    count, expected = (
+        np.bincount(surface.cell(x, 20, 4), minlength=80),
+        10_000 * surface.cell_shares(20, 4),
+    )
     assert ((count - expected) ** 2 / expected).sum() > 150
 
 
@@ -55,9 +62,13 @@ def test_no_point_of_a_fine_mesh_is_nearer_than_the_nearest(surface):
 def test_a_point_beside_the_sheet_is_as_far_as_it_was_moved(surface):
     u, v = places(surface, 200)
     h = 1e-6
-    normal = np.cross((surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h), surface.rod(u))
+    normal = np.cross(
+        (surface.points(u + h, v) - surface.points(u - h, v)) / (2 * h), surface.rod(u)
+    )
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    np.testing.assert_allclose(surface.distance(surface.points(u, v) + 0.05 * normal), 0.05, rtol=1e-4)
+    np.testing.assert_allclose(
+        surface.distance(surface.points(u, v) + 0.05 * normal), 0.05, rtol=1e-4
+    )
 
 
 def test_a_swiss_roll_winds_from_a_third_of_its_outer_radius_2_and_is_2_wide():
@@ -68,13 +79,22 @@ def test_a_swiss_roll_winds_from_a_third_of_its_outer_radius_2_and_is_2_wide():
 def test_a_moebius_band_meets_itself_upside_down():
     band = moebius()
     v = np.linspace(-0.4, 0.4, 5)
-    np.testing.assert_allclose(band.points(np.full(5, 2 * np.pi), v), band.points(np.zeros(5), -v), atol=1e-12)
+    np.testing.assert_allclose(
+        band.points(np.full(5, 2 * np.pi), v), band.points(np.zeros(5), -v), atol=1e-12
+    )
 
 
 def test_at_its_seam_a_point_of_the_moebius_band_is_in_the_last_cell_or_upside_down_in_the_first():
-    """By rounding, the nearest place is found a little before a whole round or a little behind it."""
-    band, v = moebius(), np.repeat([-0.3, -0.1, 0.1, 0.3], 20) + np.tile(np.linspace(-0.09, 0.09, 20), 4)
-    found, across = band.cell(band.points(np.full(80, 2 * np.pi), v), 20, 4), np.repeat(np.arange(4), 20)
+    """By rounding, the nearest place is found a little before a whole round or a little behind
+    it."""
+    band, v = (
+        moebius(),
+        np.repeat([-0.3, -0.1, 0.1, 0.3], 20) + np.tile(np.linspace(-0.09, 0.09, 20), 4),
+    )
+    found, across = (
+        band.cell(band.points(np.full(80, 2 * np.pi), v), 20, 4),
+        np.repeat(np.arange(4), 20),
+    )
     assert ((found == 19 * 4 + across) | (found == 3 - across)).all()
 
 

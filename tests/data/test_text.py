@@ -1,4 +1,5 @@
-"""Sentences as numbers: nothing is lost on the way there and back, and the frame is where a decoder expects it."""
+"""Sentences as numbers: nothing is lost on the way there and back, and the frame is where a decoder
+expects it."""
 
 import ast
 import time
@@ -36,7 +37,9 @@ def test_decoding_stops_at_the_first_eos_and_leaves_pad_and_sos_out():
 
 
 def test_an_unknown_symbol_is_named():
-    with pytest.raises(ValueError, match=r"text is \['a', 'd', 'b', 'c'\], and 'c', 'd' not among .* 2 symbols"):
+    with pytest.raises(
+        ValueError, match=r"text is \['a', 'd', 'b', 'c'\], and 'c', 'd' not among .* 2 symbols"
+    ):
         Vocabulary("ab").encode("adbc")
 
 
@@ -51,18 +54,25 @@ def test_a_symbol_given_twice_is_refused():
         Vocabulary("aba")
 
 
-@pytest.mark.parametrize("symbols", ["abcdefghij " * 20_000, [f"w{i % 150_000}" for i in range(200_000)],
-                                     ["w" * 100_000] * 3], ids=["letters", "words", "one long word"])
+@pytest.mark.parametrize(
+    "symbols",
+    ["abcdefghij " * 20_000, [f"w{i % 150_000}" for i in range(200_000)], ["w" * 100_000] * 3],
+    ids=["letters", "words", "one long word"],
+)
 def test_many_repeats_are_found_at_once_and_named_in_short(symbols):
     began = time.perf_counter()
     with pytest.raises(ValueError, match="symbols repeats '") as caught:
         Vocabulary(symbols)
-    assert time.perf_counter() - began < 5          # counting each symbol in the whole list took hours
+    # counting each symbol in the whole list took hours
+    assert time.perf_counter() - began < 5
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("text", ["abcd" * 100_000, [f"w{i}" for i in range(100_000)], ["w" * 100_000]],
-                         ids=["letters", "words", "one long word"])
+@pytest.mark.parametrize(
+    "text",
+    ["abcd" * 100_000, [f"w{i}" for i in range(100_000)], ["w" * 100_000]],
+    ids=["letters", "words", "one long word"],
+)
 def test_a_text_of_unknown_symbols_is_shown_in_short(text):
     with pytest.raises(ValueError, match="not among the vocabulary's 3 symbols") as caught:
         Vocabulary("abc").encode(text)
@@ -106,30 +116,48 @@ def test_one_pair_by_number_is_refused_and_told_how_to_be_read():
 
 
 def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_network():
-    files = [file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem != "densities"]
-    imported = {name for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]}
+    files = [
+        file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem != "densities"
+    ]
+    imported = {
+        name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+    }
     assert len(files) > 5 and "numpy" in imported
-    above = [name for name in imported - {"tinycv.engine.arguments"} if name.startswith(("tinycv", "cupy"))]
+    above = [
+        name
+        for name in imported - {"tinycv.engine.arguments"}
+        if name.startswith(("tinycv", "cupy"))
+    ]
     assert not [name for name in above if not name.startswith("tinycv.data")]
 
 
 def test_numbers_under_a_mask_are_no_pairs():
     ids, words = np.ma.masked_array([[3, 4], [3, 3]], [[False, True]] * 2), Vocabulary("ab")
     for source, target in ((ids, ids.data), (ids.data, ids)):
-        with pytest.raises(TypeError, match="Pairs: .* is MaskedArray .* a plain array of whole numbers"):
+        with pytest.raises(
+            TypeError, match="Pairs: .* is MaskedArray .* a plain array of whole numbers"
+        ):
             Pairs(source, target, words, words)
     pairs = Pairs(ids.data, ids.data, words, words)
     with pytest.raises(TypeError, match="split: test is MaskedArray .* a plain array of 2 bools"):
         pairs.split(np.ma.masked_array([True, False], [True, False]), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("index, words", [
-    ([10 ** 6], "runs from 1000000 to 1000000; there are 2 pairs"),
-    ([-3, 0], "runs from -3 to 0"), ([0, 2], "runs from 0 to 2"),
-    ([True], "has 1 bools; there must be 2"), ([True] * 3, "has 3 bools"),
-], ids=["far", "below", "end", "short mask", "long mask"])
+@pytest.mark.parametrize(
+    "index, words",
+    [
+        ([10**6], "runs from 1000000 to 1000000; there are 2 pairs"),
+        ([-3, 0], "runs from -3 to 0"),
+        ([0, 2], "runs from 0 to 2"),
+        ([True], "has 1 bools; there must be 2"),
+        ([True] * 3, "has 3 bools"),
+    ],
+    ids=["far", "below", "end", "short mask", "long mask"],
+)
 def test_pairs_that_are_not_there_are_named(index, words):
     ids, letters = np.full((2, 2), 3), Vocabulary("ab")
     pairs = Pairs(ids, ids, letters, letters)

@@ -1,4 +1,6 @@
-"""Wrong calls of the data sets of symbols: the error names who was called and the argument, in words."""
+"""Wrong calls of the data sets of symbols: the error names who was called and the argument, in
+words."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,7 +25,10 @@ GOOD = {
     "encode": (LETTERS.encode, {"text": "ab"}),
     "decode": (LETTERS.decode, {"numbers": [3, 4, 2]}),
     "padded": (padded, {"sequences": [[1, 2], [3]]}),
-    "Pairs.of": (Pairs.of, {"texts": [("ab", "ba")], "source_words": LETTERS, "target_words": LETTERS}),
+    "Pairs.of": (
+        Pairs.of,
+        {"texts": [("ab", "ba")], "source_words": LETTERS, "target_words": LETTERS},
+    ),
     "texts": (PAIRS.texts, {"i": 1}),
     "split": (PAIRS.split, {"test": np.array([True, False]), "rng": np.random.default_rng(0)}),
     "copies": (copies, {"source": "2026-03-05", "target": "2026-03-05"}),
@@ -35,10 +40,16 @@ LARGE = {"n", "lengths", "days"}
 
 def within_reason(function, name):
     """The function, but for numbers that would fill the memory: these are right calls."""
+
     def call(**arguments):
-        if any(isinstance(value, int) and value > 10 ** 6 for key, value in arguments.items() if key in LARGE):
+        if any(
+            isinstance(value, int) and value > 10**6
+            for key, value in arguments.items()
+            if key in LARGE
+        ):
             raise ValueError(name)
         return function(**arguments)
+
     return call
 
 
@@ -56,16 +67,20 @@ def test_alignment_of_garbage_is_no_alignment():
     few = train[:3]
     shape = (3, few.target.shape[1] - 1, few.source.shape[1])
     alignment_error(np.ones(shape), few)
-    for weights, said in ((np.full(shape, np.nan), "NaN"), (np.ones((3, 1, shape[2])), "alignment_error: weights"),
-                          (np.ones((2, *shape[1:])), "alignment_error: weights"), ("word", "alignment_error: weights"),
-                          (np.ma.masked_array(np.ones(shape)), "weights is MaskedArray .* a plain array")):
+    for weights, said in (
+        (np.full(shape, np.nan), "NaN"),
+        (np.ones((3, 1, shape[2])), "alignment_error: weights"),
+        (np.ones((2, *shape[1:])), "alignment_error: weights"),
+        ("word", "alignment_error: weights"),
+        (np.ma.masked_array(np.ones(shape)), "weights is MaskedArray .* a plain array"),
+    ):
         with pytest.raises((ValueError, TypeError), match=said):
             alignment_error(weights, few)
     with pytest.raises(ValueError, match="no figure"):
         alignment_error(np.ones((0, *shape[1:])), train[:0])
 
 
-@pytest.mark.parametrize("slack", [0, 1, 3, 10 ** 18])
+@pytest.mark.parametrize("slack", [0, 1, 3, 10**18])
 def test_slack_is_a_distance_however_large(slack):
     few = dates(days=8)[0][:4]
     weights = np.random.default_rng(0).random((4, few.target.shape[1] - 1, few.source.shape[1]))
@@ -74,7 +89,10 @@ def test_slack_is_a_distance_however_large(slack):
         sure, possible = copies(*("".join(text) for text in few.texts(i)))
         made = {(t, int(looked[t])) for t, _ in sure}
         for truth in (sure, possible):
-            hits += sum(min(abs(s - place) for right, place in truth if right == t) <= slack for t, s in made)
+            hits += sum(
+                min(abs(s - place) for right, place in truth if right == t) <= slack
+                for t, s in made
+            )
         links += len(made) + len(sure)
     assert alignment_error(weights, few, slack) == pytest.approx(1 - hits / links)
 
@@ -84,16 +102,24 @@ FEW = Pairs.of([("ab", "ba"), ("b", "c"), ("ca", "ac")], LETTERS, LETTERS)
 DRAW = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: bag_ceiling(None), "bag_ceiling: pairs is None; it must be Pairs"),
-    (lambda: bag_ceiling(FEW[[]]), "bag_ceiling: pairs holds no sentence"),
-    (lambda: FEW[[[1], [1, 2]]], "Pairs: the index is .* not equally long"),
-    (lambda: FEW[1], "texts\\(i\\) reads one"), (lambda: FEW["a"], "Pairs: the index is 'a'"),
-    (lambda: FEW[[0.5]], "texts\\(i\\) reads one"),
-    (lambda: random_pairs(0, 1, DRAW), "random_pairs: digits is 0"),
-    (lambda: random_pairs(19, 1, DRAW), "random_pairs: digits is 19"),
-    (lambda: random_pairs(1, 2, None), "random_pairs: rng is None"),
-    (lambda: random_pairs(1, 56, DRAW), "random_pairs: count is 56; of 1 digit there are 55 pairs")])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: bag_ceiling(None), "bag_ceiling: pairs is None; it must be Pairs"),
+        (lambda: bag_ceiling(FEW[[]]), "bag_ceiling: pairs holds no sentence"),
+        (lambda: FEW[[[1], [1, 2]]], "Pairs: the index is .* not equally long"),
+        (lambda: FEW[1], "texts\\(i\\) reads one"),
+        (lambda: FEW["a"], "Pairs: the index is 'a'"),
+        (lambda: FEW[[0.5]], "texts\\(i\\) reads one"),
+        (lambda: random_pairs(0, 1, DRAW), "random_pairs: digits is 0"),
+        (lambda: random_pairs(19, 1, DRAW), "random_pairs: digits is 19"),
+        (lambda: random_pairs(1, 2, None), "random_pairs: rng is None"),
+        (
+            lambda: random_pairs(1, 56, DRAW),
+            "random_pairs: count is 56; of 1 digit there are 55 pairs",
+        ),
+    ],
+)
 def test_what_once_hung_or_ended_in_a_riddle_is_named(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()

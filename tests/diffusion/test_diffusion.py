@@ -1,4 +1,6 @@
-"""The forward process, what a network may be asked for, and the loss: against closed forms of a Gaussian."""
+"""The forward process, what a network may be asked for, and the loss: against closed forms of a
+Gaussian."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,17 +26,20 @@ from tinycv.diffusion.denoising import (
 )
 
 RNG = np.random.default_rng(SEED)
-MEAN, VAR = 0.7, 0.3                            # the data's: a Gaussian
-STEPS = alpha_bar_of([0.2, 0.5, 0.9])           # three steps, so far apart that one step too many shows
+MEAN, VAR = 0.7, 0.3  # the data's: a Gaussian
+# three steps, so far apart that one step too many shows
+STEPS = alpha_bar_of([0.2, 0.5, 0.9])
 PREDICTS = ["eps", "x0", "v"]
 
 
 def best(x, a, s):
-    """E[x_0 | x_t = x] for data N(MEAN, VAR): the mean of a Gaussian given another that it is correlated with."""
+    """E[x_0 | x_t = x] for data N(MEAN, VAR): the mean of a Gaussian given another that it is
+    correlated with."""
     return MEAN + a * VAR / (a * a * VAR + s * s) * (x - a * MEAN)
 
 
 # ── schedules ────────────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("schedule", [linear_schedule, cosine_schedule])
 def test_a_schedule_has_the_image_at_time_0_and_one_entry_a_step_after_it(schedule):
@@ -50,8 +55,9 @@ def test_the_linear_schedules_betas_are_those_of_the_paper():
 
 
 def test_after_a_thousand_linear_steps_an_images_pixels_are_noise_to_1e_5_bits():
-    """Ho et al. 2020, section 4: the KL divergence of q(x_T | x_0) from N(0, I) is about 1e-5 bits a dimension."""
-    left = linear_schedule()[-1]                # for a pixel of square 1/4, between black and white
+    """Ho et al. 2020, section 4: the KL divergence of q(x_T | x_0) from N(0, I) is about 1e-5 bits
+    a dimension."""
+    left = linear_schedule()[-1]  # for a pixel of square 1/4, between black and white
     assert 0.5 * (left * 0.25 - left - np.log(1 - left)) / np.log(2) < 1e-5
 
 
@@ -74,6 +80,7 @@ def test_betas_that_are_no_shares_of_variance_are_refused(betas):
 
 # ── there ────────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_one_leap_is_as_all_steps_together():
     """Mean and variance of x_t after t steps of q(x_t | x_{t-1}), carried on one by one."""
     mean, var = 1.0, 0.0
@@ -85,13 +92,18 @@ def test_one_leap_is_as_all_steps_together():
 
 def test_every_image_is_diffused_to_its_own_time(device):
     x0, noise, t = RNG.normal(size=(3, 1, 2, 2)), RNG.normal(size=(3, 1, 2, 2)), np.array([3, 0, 1])
-    got = diffused(STEPS, Tensor(x0, device=device), Tensor(t, device=device), Tensor(noise, device=device)).numpy()
+    got = diffused(
+        STEPS, Tensor(x0, device=device), Tensor(t, device=device), Tensor(noise, device=device)
+    ).numpy()
     for i in range(3):
-        np.testing.assert_allclose(got[i], STEPS[t[i]] ** 0.5 * x0[i] + (1 - STEPS[t[i]]) ** 0.5 * noise[i])
+        np.testing.assert_allclose(
+            got[i], STEPS[t[i]] ** 0.5 * x0[i] + (1 - STEPS[t[i]]) ** 0.5 * noise[i]
+        )
     np.testing.assert_array_equal(got[1], x0[1])
 
 
 # ── what is asked for ────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("predicts", PREDICTS)
 @pytest.mark.parametrize("t", [1, 2, np.array([1, 3, 2])], ids=["early", "late", "each its own"])
@@ -105,12 +117,15 @@ def test_every_answer_gives_back_the_image_and_the_noise(device, predicts, t):
 
 
 def test_v_turns_signal_and_noise_by_a_quarter():
-    """(x_t, v) is (x_0, ε) turned by the angle whose cosine is a: lengths stay (Salimans & Ho 2022, appendix D)."""
+    """(x_t, v) is (x_0, ε) turned by the angle whose cosine is a: lengths stay (Salimans & Ho 2022,
+    appendix D)."""
     x0, noise, (a, s) = 3.0, 4.0, signal_and_noise(STEPS, 2, None)
     assert np.hypot(a * x0 + s * noise, asked_for("v", x0, noise, a, s)) == pytest.approx(5.0)
 
 
-@pytest.mark.parametrize("function", [lambda: asked_for("score", 0, 0, 1, 0), lambda: to_x0("score", 0, 0, 1, 0)])
+@pytest.mark.parametrize(
+    "function", [lambda: asked_for("score", 0, 0, 1, 0), lambda: to_x0("score", 0, 0, 1, 0)]
+)
 def test_a_question_that_there_is_not_is_refused(function):
     with pytest.raises(ValueError, match="predicts is 'score'; it must be one of 'eps', 'x0', 'v'"):
         function()
@@ -118,17 +133,21 @@ def test_a_question_that_there_is_not_is_refused(function):
 
 # ── the loss ─────────────────────────────────────────────────────────────────────────────────────
 
+
 def answering(predicts, error=0.0):
     """A model that knows the best answer for data N(MEAN, VAR), and makes an error if told to."""
+
     def model(x, t):
         a, s = signal_and_noise(STEPS, t, x)
         x0 = best(x, a, s)
         return asked_for(predicts, x0, to_noise(x0, x, a, s), a, s) + error
+
     return model
 
 
 def least(predicts):
-    """The smallest loss there is: x_0 given x_t has variance VAR s²/(a² VAR + s²), whatever x_t is."""
+    """The smallest loss there is: x_0 given x_t has variance VAR s²/(a² VAR + s²), whatever x_t
+    is."""
     a2 = STEPS[1:]
     left = VAR * (1 - a2) / (a2 * VAR + 1 - a2)
     return np.mean({"eps": left * a2 / (1 - a2), "x0": left, "v": left / (1 - a2)}[predicts])
@@ -137,15 +156,16 @@ def least(predicts):
 @pytest.mark.statistical
 @pytest.mark.parametrize("predicts", PREDICTS)
 def test_the_loss_of_the_best_answer_is_the_variance_that_nobody_can_know(device, predicts):
-    x0 = Tensor(MEAN + VAR ** 0.5 * RNG.normal(size=(200_000, 1)), device=device)
+    x0 = Tensor(MEAN + VAR**0.5 * RNG.normal(size=(200_000, 1)), device=device)
     loss = diffusion_loss(answering(predicts), x0, alpha_bar=STEPS, predicts=predicts)
-    assert loss.item() == pytest.approx(least(predicts), rel=0.025)         # 5.2 standard errors of "eps", 7 of the others
+    # 5.2 standard errors of "eps", 7 of the others
+    assert loss.item() == pytest.approx(least(predicts), rel=0.025)
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("predicts", PREDICTS)
 def test_an_answer_that_is_off_by_d_costs_d_squared_more(predicts):
-    x0 = Tensor(MEAN + VAR ** 0.5 * RNG.normal(size=(200_000, 1)))
+    x0 = Tensor(MEAN + VAR**0.5 * RNG.normal(size=(200_000, 1)))
     loss = diffusion_loss(answering(predicts, error=0.5), x0, alpha_bar=STEPS, predicts=predicts)
     assert loss.item() == pytest.approx(least(predicts) + 0.25, rel=0.02)
 
@@ -181,6 +201,7 @@ def test_noise_has_the_shape_dtype_and_device_of_what_it_is_for(device):
 
 # ── the denoiser ─────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("predicts", PREDICTS)
 def test_the_denoiser_is_the_mean_of_what_may_have_been(device, predicts):
     x = Tensor(RNG.normal(size=(3, 1)), device=device)
@@ -190,17 +211,21 @@ def test_the_denoiser_is_the_mean_of_what_may_have_been(device, predicts):
     t = np.array([1, 2, 3])
     each = denoise(x, Tensor(t, device=device)).numpy()
     for i in range(3):
-        np.testing.assert_allclose(each[i], best(x.numpy()[i], *signal_and_noise(STEPS, t[i], None)))
+        np.testing.assert_allclose(
+            each[i], best(x.numpy()[i], *signal_and_noise(STEPS, t[i], None))
+        )
 
 
 def test_the_denoiser_is_the_score_in_other_words():
     """∇ log p_t(x) = (a D(x, t) - x) / s², and p_t is N(a MEAN, a² VAR + s²)."""
     a, s = signal_and_noise(STEPS, 2, None)
     x = RNG.normal(size=5)
-    score = (a * best(x, a, s) - x) / s ** 2
+    score = (a * best(x, a, s) - x) / s**2
     np.testing.assert_allclose(score, -(x - a * MEAN) / (a * a * VAR + s * s))
 
 
 def test_a_clipped_denoiser_stays_in_the_range_of_images(device):
     denoise = clipped(lambda x, t: 3.0 * x)
-    assert denoise(Tensor([-1.0, 0.1, 2.0], device=device), 1).numpy().tolist() == pytest.approx([-1.0, 0.3, 1.0])
+    assert denoise(Tensor([-1.0, 0.1, 2.0], device=device), 1).numpy().tolist() == pytest.approx(
+        [-1.0, 0.3, 1.0]
+    )

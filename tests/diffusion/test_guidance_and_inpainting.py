@@ -1,4 +1,6 @@
-"""Guidance mixes two answers; inpainting keeps what is known, and paints the rest so that it fits."""
+"""Guidance mixes two answers; inpainting keeps what is known, and paints the rest so that it
+fits."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -21,13 +23,18 @@ LABELS = np.array([0, 1, 1])
 
 # ── guidance ─────────────────────────────────────────────────────────────────────────────────────
 
+
 def says(x, t, label):
-    """A denoiser that answers with x + 10 for label 0, x + 20 for 1, and x + 5 where nobody said (2)."""
+    """A denoiser that answers with x + 10 for label 0, x + 20 for 1, and x + 5 where nobody said
+    (2)."""
     shift = np.array([10.0, 20.0, 5.0])[tinycv.Tensor(label).numpy()]
     return x + Tensor(shift[:, None].astype(x.dtype), device=x.device)
 
 
-@pytest.mark.parametrize("w, expected", [(0.0, [10, 20, 20]), (1.0, [15, 35, 35]), (-1.0, [5, 5, 5]), (3.0, [25, 65, 65])])
+@pytest.mark.parametrize(
+    "w, expected",
+    [(0.0, [10, 20, 20]), (1.0, [15, 35, 35]), (-1.0, [5, 5, 5]), (3.0, [25, 65, 65])],
+)
 def test_guidance_goes_w_times_further_from_nobody_said_to_the_label(device, w, expected):
     """w = 0 is the conditional model and w = -1 the unconditional one: the paper's convention."""
     x = Tensor(np.zeros((3, 1)), device=device)
@@ -36,7 +43,8 @@ def test_guidance_goes_w_times_further_from_nobody_said_to_the_label(device, w, 
 
 
 def test_guiding_the_image_is_guiding_the_noise():
-    """(1 + w) D(x, c) - w D(x) is the image for the noise (1 + w) ε(x, c) - w ε(x), the paper's equation 6."""
+    """(1 + w) D(x, c) - w D(x) is the image for the noise (1 + w) ε(x, c) - w ε(x), the paper's
+    equation 6."""
     told, untold, x, w = 0.8, -0.5, Tensor(np.array([[0.3]])), 2.0
 
     def eps(x, t, label):
@@ -63,13 +71,14 @@ def test_no_label_is_forgotten_at_share_0_and_all_at_share_1():
 
 # ── inpainting ───────────────────────────────────────────────────────────────────────────────────
 
-RHO = 0.8                                       # data: pairs from a Gaussian of variance 1 and this correlation
+# data: pairs from a Gaussian of variance 1 and this correlation
+RHO = 0.8
 
 
 def of_pairs(x, t):
     """E[x_0 | x_t = x] for N(0, Σ): a Σ (a² Σ + s² I)^{-1} x."""
     cov, a2 = np.array([[1, RHO], [RHO, 1]]), ALPHA_BAR[t]
-    gain = a2 ** 0.5 * cov @ np.linalg.inv(a2 * cov + (1 - a2) * np.eye(2))
+    gain = a2**0.5 * cov @ np.linalg.inv(a2 * cov + (1 - a2) * np.eye(2))
     return x @ Tensor(gain.T.astype(x.dtype), device=x.device)
 
 
@@ -87,27 +96,36 @@ def painted(device, step, repeats, count=4000, steps=50):
 def test_known_pixels_come_out_as_they_went_in(device, step, repeats):
     x = painted(device, step, repeats, count=5, steps=10)
     assert (x[:, 0] == 1.5).all()
-    assert np.abs(x[:, 1]).max() < 10           # and what stood behind the mask is nowhere
+    assert np.abs(x[:, 1]).max() < 10  # and what stood behind the mask is nowhere
 
 
 @pytest.mark.statistical
 def test_repeated_painting_makes_the_unknown_fit_the_known(device):
-    """Given 1.5, the other of the pair is N(1.5 RHO, 1 - RHO²). Painted once, it falls short of that mean."""
-    once, often = (painted(device, partial(ddpm_step, variance="small"), repeats)[:, 1] for repeats in (1, 10))
+    """Given 1.5, the other of the pair is N(1.5 RHO, 1 - RHO²). Painted once, it falls short of
+    that mean."""
+    once, often = (
+        painted(device, partial(ddpm_step, variance="small"), repeats)[:, 1] for repeats in (1, 10)
+    )
     assert often.mean() == pytest.approx(1.5 * RHO, abs=0.12)
-    assert often.var() == pytest.approx(1 - RHO ** 2, rel=0.35)
+    assert often.var() == pytest.approx(1 - RHO**2, rel=0.35)
     assert once.mean() < often.mean() - 0.3
 
 
 def test_painting_nothing_anew_where_all_is_known_gives_the_image_back():
     image = Tensor(np.array([[0.25, -0.5]]))
-    step = inpainting(partial(ddpm_step, of_pairs, ALPHA_BAR), ALPHA_BAR, image, Tensor(np.ones((1, 2), bool)))
-    assert (sample(step, tinycv.randn(1, 2, dtype="float64"), times(ALPHA_BAR, 10)).numpy() == image.numpy()).all()
+    step = inpainting(
+        partial(ddpm_step, of_pairs, ALPHA_BAR), ALPHA_BAR, image, Tensor(np.ones((1, 2), bool))
+    )
+    assert (
+        sample(step, tinycv.randn(1, 2, dtype="float64"), times(ALPHA_BAR, 10)).numpy()
+        == image.numpy()
+    ).all()
 
 
 @pytest.mark.statistical
 def test_before_a_step_is_repeated_the_noise_of_its_time_is_back(monkeypatch):
-    """The level of noise that the second painting of a step sees is that of the first: a² x_0² + s² = 1 for x_0 of ±1."""
+    """The level of noise that the second painting of a step sees is that of the first: a² x_0² + s²
+    = 1 for x_0 of ±1."""
     seen = []
     rng = np.random.default_rng(SEED)
     monkeypatch.setattr(inpaint, "normal_like", lambda x: Tensor(rng.normal(size=x.shape)))

@@ -1,4 +1,5 @@
 """Langevin samplers on Gaussians, where it is known what they end in, step size and all."""
+
 from __future__ import annotations
 
 import math
@@ -18,16 +19,22 @@ RNG = np.random.default_rng(SEED)
 
 @pytest.fixture
 def told(monkeypatch):
-    """The noise of step i is a one in row i: what comes out is how much each step's noise counts in the end."""
+    """The noise of step i is a one in row i: what comes out is how much each step's noise counts in
+    the end."""
+
     def tell(module):
-        steps = iter(range(10 ** 6))
-        monkeypatch.setattr(module, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps)))
+        steps = iter(range(10**6))
+        monkeypatch.setattr(
+            module, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps))
+        )
         return module
+
     return tell
 
 
 def propagated(run, steps):
-    """What is left of x, and the variance of the noise, after a linear sampler: exactly. The last row is x's."""
+    """What is left of x, and the variance of the noise, after a linear sampler: exactly. The last
+    row is x's."""
     x = np.zeros((steps + 1, 1))
     x[-1] = 1
     x = run(x)[:, 0]
@@ -36,14 +43,18 @@ def propagated(run, steps):
 
 def ula_variance(module, told, sigma, step, steps=400):
     module = told(module)
-    left, variance = propagated(lambda x: module.ula(lambda x: -x / sigma ** 2, x, step, steps).x, steps)
+    left, variance = propagated(
+        lambda x: module.ula(lambda x: -x / sigma**2, x, step, steps).x, steps
+    )
     assert abs(left) < 1e-6
     return variance
 
 
-@pytest.mark.parametrize("sigma, step", [(1.0, 0.1), (1.0, 0.5), (1.0, 1.0), (0.5, 0.2), (3.0, 1.0)])
+@pytest.mark.parametrize(
+    "sigma, step", [(1.0, 0.1), (1.0, 0.5), (1.0, 1.0), (0.5, 0.2), (3.0, 1.0)]
+)
 def test_ula_ends_in_the_variance_that_its_step_size_gives(told, sigma, step):
-    expected = sigma ** 2 / (1 - step / (2 * sigma ** 2))
+    expected = sigma**2 / (1 - step / (2 * sigma**2))
     assert ula_variance(langevin, told, sigma, step) == pytest.approx(expected, rel=1e-6)
 
 
@@ -52,27 +63,42 @@ def test_halving_the_step_halves_the_bias_of_ula(told):
     assert coarse / fine == pytest.approx(2, rel=0.02)
 
 
-@pytest.mark.parametrize("right, wrong", [
-    ("noise = math.sqrt(2 * step) * _normal(chain.x)\n        chain.drift.append(_length(drift) / _length(noise))\n"
-     "        chain.x = ", "noise = math.sqrt(step) * _normal(chain.x)\n        chain.x = "),
-    ("chain.x = in_dtype_of(chain.x, chain.x + drift", "chain.x = in_dtype_of(chain.x, chain.x - drift"),
-    ("drift = step * bare(score(chain.x))", "drift = 0.5 * step * bare(score(chain.x))")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        (
+            "noise = math.sqrt(2 * step) * _normal(chain.x)\n        "
+            "chain.drift.append(_length(drift) / _length(noise))\n        chain.x = ",
+            "noise = math.sqrt(step) * _normal(chain.x)\n        chain.x = ",
+        ),
+        (
+            "chain.x = in_dtype_of(chain.x, chain.x + drift",
+            "chain.x = in_dtype_of(chain.x, chain.x - drift",
+        ),
+        ("drift = step * bare(score(chain.x))", "drift = 0.5 * step * bare(score(chain.x))"),
+    ],
+)
 def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):
     with pytest.raises(AssertionError), np.errstate(all="ignore"):
-        assert ula_variance(mutant(langevin, right, wrong), told, 1.0, 0.1) == pytest.approx(1 / 0.95, rel=1e-6)
+        assert ula_variance(mutant(langevin, right, wrong), told, 1.0, 0.1) == pytest.approx(
+            1 / 0.95, rel=1e-6
+        )
 
 
 def check_annealed(module, told, eps=0.3, sigmas=(3.0, 1.0, 0.5), steps=40):
-    """On data N(0, 1): at level i the step is α/2 with α = ε σ_i² / σ_L², up the score -x / (1 + σ_i²)."""
+    """On data N(0, 1): at level i the step is α/2 with α = ε σ_i² / σ_L², up the score -x / (1 +
+    σ_i²)."""
     module = told(module)
-    left, variance = propagated(lambda x: module.annealed(lambda x, s: -x / (1 + s[:, None] ** 2), x, sigmas, steps, eps).x,
-                                steps * len(sigmas))
+    left, variance = propagated(
+        lambda x: module.annealed(lambda x, s: -x / (1 + s[:, None] ** 2), x, sigmas, steps, eps).x,
+        steps * len(sigmas),
+    )
     mean, expected = 1.0, 0.0
     for sigma in sigmas:
-        alpha = eps * sigma ** 2 / sigmas[-1] ** 2
+        alpha = eps * sigma**2 / sigmas[-1] ** 2
         for _ in range(steps):
-            shrink = 1 - alpha / 2 / (1 + sigma ** 2)
-            mean, expected = shrink * mean, shrink ** 2 * expected + alpha
+            shrink = 1 - alpha / 2 / (1 + sigma**2)
+            mean, expected = shrink * mean, shrink**2 * expected + alpha
     assert (left, variance) == (pytest.approx(mean, abs=1e-12), pytest.approx(expected, rel=1e-9))
 
 
@@ -80,23 +106,29 @@ def test_annealed_langevin_takes_ncsns_steps(told):
     check_annealed(langevin, told)
 
 
-@pytest.mark.parametrize("right, wrong", [("chain.x, alpha / 2, steps", "chain.x, alpha, steps"),
-                                          ("(sigma / float(sigmas[-1])) ** 2", "(sigma / float(sigmas[-1]))"),
-                                          ("float(sigmas[-1])", "float(sigmas[0])"),
-                                          ("in map(float, sigmas):", "in map(float, sigmas[1:]):")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("chain.x, alpha / 2, steps", "chain.x, alpha, steps"),
+        ("(sigma / float(sigmas[-1])) ** 2", "(sigma / float(sigmas[-1]))"),
+        ("float(sigmas[-1])", "float(sigmas[0])"),
+        ("in map(float, sigmas):", "in map(float, sigmas[1:]):"),
+    ],
+)
 def test_a_mistake_in_the_annealing_is_seen(told, right, wrong):
     with pytest.raises(AssertionError):
         check_annealed(mutant(langevin, right, wrong), told)
 
 
 def biased_by(module, step=0.8, n=4000, steps=60, thinned=10):
-    """How many standard errors MALA's variances are off, on a Gaussian with axes of unlike length. Chains begin in it."""
+    """How many standard errors MALA's variances are off, on a Gaussian with axes of unlike length.
+    Chains begin in it."""
     density = gaussian([1.0, -0.5], [[1.0, 0.3], [0.3, 0.5]])
     tinycv.manual_seed(SEED + 1)
     x = density.sample(n, np.random.default_rng(SEED + 5)).astype(np.float64)
     with np.errstate(all="ignore"):
         chain = module.mala(density.log_density, density.score, x, step, steps)
-    square = ((chain.x - [1.0, -0.5]) ** 2)
+    square = (chain.x - [1.0, -0.5]) ** 2
     return chain, (square.mean(axis=0) - [1.0, 0.5]) / (square.std(axis=0) / math.sqrt(n))
 
 
@@ -106,16 +138,25 @@ def test_mala_is_unbiased_where_ula_is_not():
     assert np.abs(errors).max() < 5
     assert 0.4 < np.mean(chain.history("acceptance")) < 0.95
     square = langevin.ula(gaussian([0], [[0.5]]).score, RNG.normal(size=(4000, 1)), 0.8, 60).x ** 2
-    assert square.mean() > 0.5 + 20 * square.std() / math.sqrt(4000)            # 0.5 / (1 - 0.8) = 2.5
+    # 0.5 / (1 - 0.8) = 2.5
+    assert square.mean() > 0.5 + 20 * square.std() / math.sqrt(4000)
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("right, wrong", [
-    ("log_p_y - log_p - (", "log_p_y - log_p + ("), ("/ (4 * step)", "/ (2 * step)"), ("log_p_y - log_p -", "-"),
-    ("back = chain.x - y - step * slope_y", "back = chain.x - y + step * slope_y"), ("< log_ratio", "> log_ratio"),
-    ("log_p = xp.where(taken, log_p_y, log_p)", "log_p = log_p_y")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("log_p_y - log_p - (", "log_p_y - log_p + ("),
+        ("/ (4 * step)", "/ (2 * step)"),
+        ("log_p_y - log_p -", "-"),
+        ("back = chain.x - y - step * slope_y", "back = chain.x - y + step * slope_y"),
+        ("< log_ratio", "> log_ratio"),
+        ("log_p = xp.where(taken, log_p_y, log_p)", "log_p = log_p_y"),
+    ],
+)
 def test_a_mistake_in_the_metropolis_rule_biases_it(right, wrong):
-    assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 8                    # measured: 15 and above
+    # measured: 15 and above
+    assert np.abs(biased_by(mutant(langevin, right, wrong))[1]).max() > 8
 
 
 @pytest.mark.statistical
@@ -123,9 +164,11 @@ def test_mala_with_tiny_steps_takes_nearly_all_of_them():
     assert np.mean(biased_by(langevin, step=1e-3, steps=5)[0].history("acceptance")) > 0.98
 
 
-WALKS = {"ula": lambda d, x: langevin.ula(d.score, x, 0.1, 30, keep_every=10),
-         "mala": lambda d, x: langevin.mala(d.log_density, d.score, x, 0.1, 30, keep_every=10),
-         "annealed": lambda d, x: langevin.annealed(d.score, x, [0.3, 0.2, 0.1], 10, 0.2, keep_every=10)}
+WALKS = {
+    "ula": lambda d, x: langevin.ula(d.score, x, 0.1, 30, keep_every=10),
+    "mala": lambda d, x: langevin.mala(d.log_density, d.score, x, 0.1, 30, keep_every=10),
+    "annealed": lambda d, x: langevin.annealed(d.score, x, [0.3, 0.2, 0.1], 10, 0.2, keep_every=10),
+}
 
 
 @pytest.mark.statistical
@@ -136,14 +179,19 @@ def test_a_chain_tells_its_path_and_whether_it_climbs_or_diffuses(walk, device):
     path, drift = [to_numpy(points) for points in chain.path], chain.history("drift")
     assert len(path) == 3 and (path[0] == 30).all() and len(drift) == 30
     assert drift[0] > 5 > 0.6 > drift[-1]
-    assert path[1].mean() < 20 and (path[1] != path[2]).any() and (path[2] != to_numpy(chain.x)).any()
+    assert (
+        path[1].mean() < 20 and (path[1] != path[2]).any() and (path[2] != to_numpy(chain.x)).any()
+    )
     assert to_numpy(chain.x).dtype == np.float32 and np.abs(to_numpy(chain.x)).max() < 8
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("sampler", ["ula", "annealed"])
 def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(sampler, device):
-    density, x = two_modes(), tinycv.Tensor(RNG.uniform(-8, 8, (2000, 2)), dtype="float32", device=device)
+    density, x = (
+        two_modes(),
+        tinycv.Tensor(RNG.uniform(-8, 8, (2000, 2)), dtype="float32", device=device),
+    )
     if sampler == "ula":
         x = langevin.ula(density.score, x, 0.05, 100).x
     else:
@@ -152,13 +200,35 @@ def test_plain_langevin_stays_in_the_mode_where_it_began_and_annealed_does_not(s
     assert heavy < 0.62 if sampler == "ula" else heavy > 0.68
 
 
-@pytest.mark.parametrize("walk, said", [
-    (lambda x: langevin.ula(lambda x: -x, x, -0.1, 3), "ula: step is -0.1; it must be a number, more than 0"),
-    (lambda x: langevin.mala(lambda x: 0 * x[:, 0], lambda x: -x, x, 0.1, -3), "mala: steps is -3; it must be a whole"),
-    (lambda x: langevin.annealed(lambda x, s: -x, x, [], 3, 0.1), "annealed: sigmas holds 0 numbers"),
-    (lambda x: langevin.annealed(lambda x, s: -x, x, [1.0, 0.0], 3, 0.1), r"annealed: sigmas\[1\] is 0.0; it must"),
-    (lambda x: langevin.geometric(20, 1, 1), "geometric: count is 1; it must be a whole number, at least 2"),
-    (lambda x: langevin.geometric(20, 0, 5), "geometric: last is 0; it must be a number, more than 0")])
+@pytest.mark.parametrize(
+    "walk, said",
+    [
+        (
+            lambda x: langevin.ula(lambda x: -x, x, -0.1, 3),
+            "ula: step is -0.1; it must be a number, more than 0",
+        ),
+        (
+            lambda x: langevin.mala(lambda x: 0 * x[:, 0], lambda x: -x, x, 0.1, -3),
+            "mala: steps is -3; it must be a whole",
+        ),
+        (
+            lambda x: langevin.annealed(lambda x, s: -x, x, [], 3, 0.1),
+            "annealed: sigmas holds 0 numbers",
+        ),
+        (
+            lambda x: langevin.annealed(lambda x, s: -x, x, [1.0, 0.0], 3, 0.1),
+            r"annealed: sigmas\[1\] is 0.0; it must",
+        ),
+        (
+            lambda x: langevin.geometric(20, 1, 1),
+            "geometric: count is 1; it must be a whole number, at least 2",
+        ),
+        (
+            lambda x: langevin.geometric(20, 0, 5),
+            "geometric: last is 0; it must be a number, more than 0",
+        ),
+    ],
+)
 def test_steps_and_levels_that_lead_nowhere_are_refused(walk, said):
     with pytest.raises(ValueError, match=said):
         walk(np.zeros((2, 1)))
@@ -167,13 +237,21 @@ def test_steps_and_levels_that_lead_nowhere_are_refused(walk, said):
 def test_noise_levels_fall_by_equal_fractions():
     np.testing.assert_allclose(langevin.geometric(20, 1, 10), np.geomspace(20, 1, 10))
     np.testing.assert_allclose(langevin.geometric(1e-300, 1e300, 3), [1e-300, 1, 1e300])
-    np.testing.assert_allclose(langevin.geometric(1e300, 1e-300, 5), [1e300, 1e150, 1, 1e-150, 1e-300])
+    np.testing.assert_allclose(
+        langevin.geometric(1e300, 1e-300, 5), [1e300, 1e150, 1, 1e-150, 1e-300]
+    )
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_chain_of_no_walkers_goes_nowhere_without_a_warning():
     none = np.zeros((0, 2), np.float32)
-    for chain in (langevin.ula(lambda x: -x, none, 0.1, 3),
-                  langevin.mala(lambda x: -(x * x).sum(axis=-1), lambda x: -2 * x, none, 0.1, 3),
-                  langevin.annealed(lambda x, sigma: -x, none, [1.0, 0.1], 2, 0.1)):
-        assert chain.x.shape == (0, 2) and np.isnan(chain.drift).all() and np.isnan(chain.acceptance).all()
+    for chain in (
+        langevin.ula(lambda x: -x, none, 0.1, 3),
+        langevin.mala(lambda x: -(x * x).sum(axis=-1), lambda x: -2 * x, none, 0.1, 3),
+        langevin.annealed(lambda x, sigma: -x, none, [1.0, 0.1], 2, 0.1),
+    ):
+        assert (
+            chain.x.shape == (0, 2)
+            and np.isnan(chain.drift).all()
+            and np.isnan(chain.acceptance).all()
+        )

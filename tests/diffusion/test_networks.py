@@ -1,4 +1,5 @@
 """Networks of x and t depend on both, and on each point's own t."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +14,11 @@ def test_a_score_network_is_certified_to_second_order():
     tinycv.manual_seed(0)
     rng = np.random.default_rng(0)
     for places in (0, 2):
-        certify_layer(ScoreMLP(2, 6, 2, time_features=4, place_features=places), rng.normal(size=(3, 2)), rng.normal(size=3))
+        certify_layer(
+            ScoreMLP(2, 6, 2, time_features=4, place_features=places),
+            rng.normal(size=(3, 2)),
+            rng.normal(size=3),
+        )
 
 
 def test_every_point_is_looked_at_alone_and_at_its_own_time(device):
@@ -41,14 +46,19 @@ def test_waves_of_places_run_along_each_axis_from_the_slowest_to_the_fastest():
 
 
 @pytest.mark.parametrize("fastest", [8.0, 64.0])
-def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place(fastest):
+def test_a_score_network_is_its_equations_with_waves_of_the_time_and_faster_ones_of_the_place(
+    fastest,
+):
     def waves(v, slowest, fastest):
         angle = (v[..., None] * np.geomspace(slowest, fastest, 2)).reshape(len(v), -1)
         return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
 
     rng = np.random.default_rng(0)
     x, t, model = rng.normal(size=(3, 2)), rng.normal(size=3), ScoreMLP(2, 5, 3, 4, 4, fastest)
-    h, parameters = np.concatenate([x, waves(t, 0.5, 16), waves(x, 1, fastest)], axis=1), model.to("float64").parameters()
+    h, parameters = (
+        np.concatenate([x, waves(t, 0.5, 16), waves(x, 1, fastest)], axis=1),
+        model.to("float64").parameters(),
+    )
     *hidden, weight, bias = (p.numpy() for p in parameters)
     assert len(hidden) == 2 * 3
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):

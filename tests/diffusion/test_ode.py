@@ -1,4 +1,6 @@
-"""The flow on Gaussians, where its end and its likelihood are formulas; on a mixture beside SciPy's integrator."""
+"""The flow on Gaussians, where its end and its likelihood are formulas; on a mixture beside SciPy's
+integrator."""
+
 from __future__ import annotations
 
 import math
@@ -26,7 +28,7 @@ def sde(request):
 
 def spread(sde, t):
     scale, std = sde.marginal(t)
-    return np.sqrt(scale ** 2 * V + std ** 2)
+    return np.sqrt(scale**2 * V + std**2)
 
 
 def flow(sde, make=sdes):
@@ -42,30 +44,43 @@ def error(sde, step, steps, v=None, m=ode):
 @pytest.mark.parametrize("step, order", [(euler, 1), (heun, 2), (rk4, 4)])
 def test_halving_the_step_divides_the_error_by_two_to_the_order(sde, step, order):
     coarse, fine = error(sde, step, 40), error(sde, step, 80)
-    assert fine < 0.1 ** order * 2
+    assert fine < 0.1**order * 2
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
 def test_a_missing_half_and_a_wrong_sign_in_the_flow_are_seen():
     right = "self.drift(x, t) - 0.5 * self.diffusion(t) ** 2 * score"
-    for wrong in (right.replace("0.5 * ", ""), right.replace("- 0.5", "+ 0.5"), right.replace("self.drift(x, t)", "0 * x")):
+    for wrong in (
+        right.replace("0.5 * ", ""),
+        right.replace("- 0.5", "+ 0.5"),
+        right.replace("self.drift(x, t)", "0 * x"),
+    ):
         assert error(SDES["VP"], rk4, 80, flow(SDES["VP"], mutant(sdes, right, wrong))) > 0.05
 
 
 def test_a_schedule_off_by_one_is_seen():
     right = "zip(times, times[1:], strict=False)"
-    assert error(SDES["VE"], rk4, 80, m=mutant(ode, right, "zip(times[1:], times[2:], strict=False)")) > 1e-3
+    assert (
+        error(SDES["VE"], rk4, 80, m=mutant(ode, right, "zip(times[1:], times[2:], strict=False)"))
+        > 1e-3
+    )
 
 
 DENSITY = gaussian([0.5, -0.3], [[0.8, 0.3], [0.3, 0.5]])
 
 
 def off(m, sde, steps, along=None):
-    """How far the log-likelihood is from the truth, where the prior is not quite p_1: that much is known, and forgiven."""
-    x, times = DENSITY.sample(50, np.random.default_rng(1)).astype(np.float64), np.linspace(0, 1, steps + 1)
+    """How far the log-likelihood is from the truth, where the prior is not quite p_1: that much is
+    known, and forgiven."""
+    x, times = (
+        DENSITY.sample(50, np.random.default_rng(1)).astype(np.float64),
+        np.linspace(0, 1, steps + 1),
+    )
     score, (scale, std) = sde.score_of(DENSITY), sde.marginal(1.0)
     end = solve(sde.flow(score), x, times, rk4)
-    forgiven = sde.log_prior(end) - (DENSITY.log_density(end / scale, std / scale) - 2 * math.log(scale))
+    forgiven = sde.log_prior(end) - (
+        DENSITY.log_density(end / scale, std / scale) - 2 * math.log(scale)
+    )
     return m.log_likelihood(sde, score, x, times, along) - DENSITY.log_density(x) - forgiven
 
 
@@ -80,14 +95,24 @@ def test_the_likelihood_on_any_device_is_the_same(device):
     np.testing.assert_allclose(to_numpy(found), DENSITY.log_density(x.astype(float)), atol=5e-3)
 
 
-@pytest.mark.parametrize("wrong", ["sde.log_prior(end[:, :dim]) - end[:, dim]", "sde.log_prior(x) + end[:, dim]"])
+@pytest.mark.parametrize(
+    "wrong", ["sde.log_prior(end[:, :dim]) - end[:, dim]", "sde.log_prior(x) + end[:, dim]"]
+)
 def test_a_mistake_in_the_likelihood_is_seen(wrong):
-    assert np.abs(off(mutant(ode, "sde.log_prior(end[:, :dim]) + end[:, dim]", wrong), SDES["VE"], 30)).max() > 0.1
+    assert (
+        np.abs(
+            off(mutant(ode, "sde.log_prior(end[:, :dim]) + end[:, dim]", wrong), SDES["VE"], 30)
+        ).max()
+        > 0.1
+    )
 
 
 @pytest.mark.parametrize(("sde", "t"), [(VP(0.1, 20.0), 0.02), (SubVP(0.1, 20.0), 0.08)])
-def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise(sde, t):
-    """At t the points are scale x_0 + std z: x is taken there, and the density brought back to the size of the board."""
+def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise(
+    sde, t
+):
+    """At t the points are scale x_0 + std z: x is taken there, and the density brought back to the
+    size of the board."""
     board, (scale, std) = checkerboard(), sde.marginal(t)
     x = np.array([[1.0, 1.0], [-1.9, -0.3], [0.1, 3.9], [3.95, 2.1], [-0.02, 0.5]])
     found = log_likelihood(sde, sde.score_of(board), x, t + (1 - t) * np.linspace(0, 1, 41) ** 2)
@@ -101,7 +126,8 @@ def test_a_likelihood_asked_for_from_the_noise_to_the_data_is_refused():
 
 
 def test_the_estimate_along_random_directions_is_right_on_average():
-    signs = np.array([[1.0, 1.0], [1.0, -1.0]])                         # with their opposites: all of them
+    # with their opposites: all of them
+    signs = np.array([[1.0, 1.0], [1.0, -1.0]])
     sde = VP(0.1, 12.0)
     exact, both = off(ode, sde, 40), [off(ode, sde, 40, np.tile(v, (50, 1))) for v in signs]
     np.testing.assert_allclose(np.mean(both, axis=0), exact, atol=1e-9)
@@ -110,19 +136,23 @@ def test_the_estimate_along_random_directions_is_right_on_average():
 
 def test_flow_and_likelihood_are_scipys(sde):
     from scipy.integrate import solve_ivp
+
     density = eight_gaussians()
     x, v = density.sample(6, RNG).astype(np.float64), sde.flow(sde.score_of(density))
 
     def both(t, state):
         at = state.reshape(6, 3)[:, :2]
         h = 1e-5
-        div = sum((v(at + h * e, t) - v(at - h * e, t))[:, d] / (2 * h) for d, e in enumerate(np.eye(2)))
+        div = sum(
+            (v(at + h * e, t) - v(at - h * e, t))[:, d] / (2 * h) for d, e in enumerate(np.eye(2))
+        )
         return np.concatenate([v(at, t), div[:, None]], axis=1).ravel()
 
     start = np.concatenate([x, np.zeros((6, 1))], axis=1).ravel()
     end = solve_ivp(both, (0.01, 1), start, rtol=1e-8, atol=1e-8).y[:, -1].reshape(6, 3)
     times = np.linspace(0.01, 1, 161)
     np.testing.assert_allclose(solve(v, x, times, rk4), end[:, :2], rtol=1e-4, atol=1e-4)
-    scale = sde.marginal(0.01)[0]                                       # x is a point at 0.01 here, of the data's size there
+    # x is a point at 0.01 here, of the data's size there
+    scale = sde.marginal(0.01)[0]
     found = log_likelihood(sde, sde.score_of(density), x / scale, times) - 2 * math.log(scale)
     np.testing.assert_allclose(found, sde.log_prior(end[:, :2]) + end[:, 2], atol=1e-3)

@@ -1,4 +1,6 @@
-"""Every sampler returns points of the dtype that it was given, whatever its score or denoiser returns."""
+"""Every sampler returns points of the dtype that it was given, whatever its score or denoiser
+returns."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -25,7 +27,8 @@ def inpainted(f, x, image_dtype):
     return samplers.sample(paint, x, [9, 4])
 
 
-SAMPLERS = {                                    # f(x, anything): what a score, a velocity or a denoiser returns
+# f(x, anything): what a score, a velocity or a denoiser returns
+SAMPLERS = {
     "ula": lambda f, x: langevin.ula(f, x, 0.1, 2).x,
     "mala": mala,
     "annealed": lambda f, x: langevin.annealed(f, x, [2.0, 1.0], 2, 0.1).x,
@@ -35,7 +38,9 @@ SAMPLERS = {                                    # f(x, anything): what a score, 
     "euler": lambda f, x: ode.euler(f, x, 0.0, 0.5),
     "heun": lambda f, x: ode.heun(f, x, 0.0, 0.5),
     "rk4": lambda f, x: ode.rk4(f, x, 0.0, 0.5),
-    "solve": lambda f, x: ode.solve(f, x, [0.0, 0.5], lambda v, x, t, then: x + (then - t) * v(x, t)),
+    "solve": lambda f, x: ode.solve(
+        f, x, [0.0, 0.5], lambda v, x, t, then: x + (then - t) * v(x, t)
+    ),
     "heun_step": lambda f, x: samplers.sample(partial(edm.heun_step, f), x, [2.0, 1.0, 0.0]),
     "ddpm_step": lambda f, x: samplers.ddpm_step(f, ALPHA_BAR, x, 9, 4),
     "ddpm_step to 0": lambda f, x: samplers.ddpm_step(f, ALPHA_BAR, x, 9, 0),
@@ -73,11 +78,13 @@ def test_mala_takes_no_impossible_step(dtype):
 
 
 def test_mala_on_halves_weighs_long_steps_in_float32():
-    x = np.zeros((1000, 3), "float16")          # the squares of such steps are infinite in float16
-    chain = langevin.mala(lambda x: -0.5e-6 * (x.astype("float32") ** 2).sum(axis=-1), lambda x: -1e-6 * x, x, 5e4, 1)
+    x = np.zeros((1000, 3), "float16")  # the squares of such steps are infinite in float16
+    chain = langevin.mala(
+        lambda x: -0.5e-6 * (x.astype("float32") ** 2).sum(axis=-1), lambda x: -1e-6 * x, x, 5e4, 1
+    )
     assert 0.9 < chain.history("acceptance")[0] <= 1 and np.isfinite(chain.history("drift")[0])
 
 
 def test_the_corrector_measures_halves_in_float32():
-    x = np.ones((2, 300_000), "float16")        # their squared lengths are beyond float16
+    x = np.ones((2, 300_000), "float16")  # their squared lengths are beyond float16
     assert np.isfinite(sde.predictor_corrector(VP, lambda x, t: -x, x, [0.5, 0.4])).all()

@@ -1,5 +1,6 @@
-"""Samplers against the law of their samples: with the best denoiser of a Gaussian every step is linear, so that means and
-variances can be carried on exactly."""
+"""Samplers against the law of their samples: with the best denoiser of a Gaussian every step is
+linear, so that means and variances can be carried on exactly."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -14,17 +15,21 @@ from tinycv.diffusion import samplers
 from tinycv.diffusion.denoising import cosine_schedule, linear_schedule
 from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times, trajectory
 
-MEAN, VAR = 0.7, 0.3                            # the data's
+MEAN, VAR = 0.7, 0.3  # the data's
 ALPHA_BAR = cosine_schedule(1000)
-STEPS = {"ddpm, large": partial(ddpm_step, variance="large"), "ddpm, small": partial(ddpm_step, variance="small"),
-         "ddim, eta 0": partial(ddim_step, eta=0.0), "ddim, eta 0.5": partial(ddim_step, eta=0.5),
-         "ddim, eta 1": partial(ddim_step, eta=1.0)}
+STEPS = {
+    "ddpm, large": partial(ddpm_step, variance="large"),
+    "ddpm, small": partial(ddpm_step, variance="small"),
+    "ddim, eta 0": partial(ddim_step, eta=0.0),
+    "ddim, eta 0.5": partial(ddim_step, eta=0.5),
+    "ddim, eta 1": partial(ddim_step, eta=1.0),
+}
 
 
 def best(x, t, var=VAR):
     """E[x_0 | x_t = x] for data N(MEAN, var)."""
     a2 = ALPHA_BAR[t]
-    return MEAN + float(a2 ** 0.5 * var / (a2 * var + 1 - a2)) * (x - float(a2 ** 0.5) * MEAN)
+    return MEAN + float(a2**0.5 * var / (a2 * var + 1 - a2)) * (x - float(a2**0.5) * MEAN)
 
 
 def drawing(monkeypatch, value):
@@ -50,12 +55,16 @@ def carried_on(monkeypatch, step, steps, var=1.0):
 
 # ── one step ─────────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("t, s", [(1000, 999), (500, 499), (2, 1), (700, 300)])
 def test_a_ddpm_step_is_bayes_rule(monkeypatch, t, s):
-    """q(x_s | x_t, x_0): x_s ~ N(√ᾱ_s x_0, 1 - ᾱ_s) was seen through x_t = √α x_s + √β z. Precisions add."""
+    """q(x_s | x_t, x_0): x_s ~ N(√ᾱ_s x_0, 1 - ᾱ_s) was seen through x_t = √α x_s + √β z.
+    Precisions add."""
     alpha, x0, xt = ALPHA_BAR[t] / ALPHA_BAR[s], 0.4, -1.3
     precision = 1 / (1 - ALPHA_BAR[s]) + alpha / (1 - alpha)
-    mean = (np.sqrt(ALPHA_BAR[s]) * x0 / (1 - ALPHA_BAR[s]) + np.sqrt(alpha) * xt / (1 - alpha)) / precision
+    mean = (
+        np.sqrt(ALPHA_BAR[s]) * x0 / (1 - ALPHA_BAR[s]) + np.sqrt(alpha) * xt / (1 - alpha)
+    ) / precision
     step = partial(ddpm_step, lambda x, t: 0 * x + x0, ALPHA_BAR, variance="small")
     m, k, c = linear_parts(monkeypatch, step, t, s)
     assert (m + k * xt, c * c) == pytest.approx((mean, 1 / precision), rel=1e-9)
@@ -63,28 +72,42 @@ def test_a_ddpm_step_is_bayes_rule(monkeypatch, t, s):
 
 def test_the_large_variance_is_beta(monkeypatch):
     step = partial(ddpm_step, best, ALPHA_BAR, variance="large")
-    assert linear_parts(monkeypatch, step, 400, 399)[2] ** 2 == pytest.approx(1 - ALPHA_BAR[400] / ALPHA_BAR[399])
+    assert linear_parts(monkeypatch, step, 400, 399)[2] ** 2 == pytest.approx(
+        1 - ALPHA_BAR[400] / ALPHA_BAR[399]
+    )
 
 
 @pytest.mark.parametrize("t, s", [(1000, 999), (500, 300), (2, 1), (1, 0), (40, 0)])
 def test_ddim_with_eta_1_is_ddpm_with_the_smaller_variance(monkeypatch, t, s):
-    one, other = (linear_parts(monkeypatch, partial(step, best, ALPHA_BAR, **option), t, s)
-                  for step, option in ((ddim_step, {"eta": 1.0}), (ddpm_step, {"variance": "small"})))
+    one, other = (
+        linear_parts(monkeypatch, partial(step, best, ALPHA_BAR, **option), t, s)
+        for step, option in ((ddim_step, {"eta": 1.0}), (ddpm_step, {"variance": "small"}))
+    )
     assert one == pytest.approx(other, abs=1e-9)
 
 
 def test_ddims_noise_is_in_proportion_to_eta(monkeypatch):
-    half, whole = (linear_parts(monkeypatch, partial(ddim_step, best, ALPHA_BAR, eta=eta), 600, 500)[2] for eta in (0.5, 1))
+    half, whole = (
+        linear_parts(monkeypatch, partial(ddim_step, best, ALPHA_BAR, eta=eta), 600, 500)[2]
+        for eta in (0.5, 1)
+    )
     assert half == pytest.approx(whole / 2)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_where_the_image_is_known_every_step_keeps_the_law_of_its_time(monkeypatch, name):
-    """If D is the image, x_t ~ q(x_t | x_0) becomes x_s ~ q(x_s | x_0); DDPM's large variance is too large for that."""
-    m, k, c = linear_parts(monkeypatch, partial(STEPS[name], lambda x, t: 0 * x + 0.4, ALPHA_BAR), 600, 500)
+    """If D is the image, x_t ~ q(x_t | x_0) becomes x_s ~ q(x_s | x_0); DDPM's large variance is
+    too large for that."""
+    m, k, c = linear_parts(
+        monkeypatch, partial(STEPS[name], lambda x, t: 0 * x + 0.4, ALPHA_BAR), 600, 500
+    )
     assert m + k * ALPHA_BAR[600] ** 0.5 * 0.4 == pytest.approx(ALPHA_BAR[500] ** 0.5 * 0.4)
     var = k * k * (1 - ALPHA_BAR[600]) + c * c
-    assert var > 1 - ALPHA_BAR[500] if name == "ddpm, large" else var == pytest.approx(1 - ALPHA_BAR[500])
+    assert (
+        var > 1 - ALPHA_BAR[500]
+        if name == "ddpm, large"
+        else var == pytest.approx(1 - ALPHA_BAR[500])
+    )
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -98,6 +121,7 @@ def test_a_variance_that_there_is_not_is_refused():
 
 
 # ── all steps ────────────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("name", STEPS)
 def test_all_steps_together_give_the_data(monkeypatch, name):
@@ -114,10 +138,11 @@ def test_twice_as_many_steps_leave_half_of_the_error(monkeypatch, name):
 
 
 def test_ddim_without_noise_keeps_each_samples_place_among_the_others():
-    """Its limit is a map x_T -> x_0 that for a Gaussian is the straight line from quantile to quantile."""
+    """Its limit is a map x_T -> x_0 that for a Gaussian is the straight line from quantile to
+    quantile."""
     start = Tensor(np.linspace(-2, 2, 5)[:, None])
     ends = sample(partial(ddim_step, best, ALPHA_BAR), start, times(ALPHA_BAR)).numpy()
-    np.testing.assert_allclose(ends, MEAN + VAR ** 0.5 * start.numpy(), atol=0.01)
+    np.testing.assert_allclose(ends, MEAN + VAR**0.5 * start.numpy(), atol=0.01)
 
 
 @pytest.mark.statistical
@@ -137,11 +162,16 @@ def test_a_seed_gives_the_same_samples_again(device):
     for seed in (1, 1, 2):
         tinycv.manual_seed(seed)
         start = Tensor(np.zeros((4, 1), np.float32), device=device)
-        runs.append(sample(partial(ddpm_step, best, ALPHA_BAR), start, times(ALPHA_BAR, 10)).numpy().tolist())
+        runs.append(
+            sample(partial(ddpm_step, best, ALPHA_BAR), start, times(ALPHA_BAR, 10))
+            .numpy()
+            .tolist()
+        )
     assert runs[0] == runs[1] != runs[2]
 
 
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_times_run_from_the_last_to_0_evenly():
     assert times(ALPHA_BAR, 4).tolist() == [1000, 750, 500, 250, 0]
@@ -151,7 +181,9 @@ def test_times_run_from_the_last_to_0_evenly():
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_more_steps_than_there_are_and_none_are_refused(steps):
-    with pytest.raises(ValueError, match=f"steps is {steps}; a schedule of 1000 steps can be walked in 1 to 1000"):
+    with pytest.raises(
+        ValueError, match=f"steps is {steps}; a schedule of 1000 steps can be walked in 1 to 1000"
+    ):
         times(ALPHA_BAR, steps)
 
 
@@ -165,5 +197,9 @@ def test_a_trajectory_has_every_time_and_ends_with_the_sample():
 
 def test_sampling_leaves_no_graph_behind():
     model = tinycv.nn.Linear(1, 1)
-    x = sample(partial(ddim_step, lambda x, t: model(x), ALPHA_BAR), tinycv.randn(2, 1), times(ALPHA_BAR, 3))
+    x = sample(
+        partial(ddim_step, lambda x, t: model(x), ALPHA_BAR),
+        tinycv.randn(2, 1),
+        times(ALPHA_BAR, 3),
+    )
     assert not x.requires_grad

@@ -1,4 +1,6 @@
-"""Each objective is the Fisher divergence up to a constant, has its minimum where theory says; a mistake is seen."""
+"""Each objective is the Fisher divergence up to a constant, has its minimum where theory says; a
+mistake is seen."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,12 +16,14 @@ from tinycv.engine.check import certify
 
 RNG = np.random.default_rng(0)
 COVARIANCE, SIGMA = np.array([[1.0, 0.5], [0.5, 0.8]]), 0.7
-SIGNS = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])         # mean 0, E v vᵀ = I: exactly
+# mean 0, E v vᵀ = I: exactly
+SIGNS = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 NAMES = ["explicit", "sliced", "sliced_vr", "denoising"]
 
 
 def white(n):
-    """n points of mean 0 and covariance I, exactly: so that the minima over them are those of theory."""
+    """n points of mean 0 and covariance I, exactly: so that the minima over them are those of
+    theory."""
     z = RNG.normal(size=(n, 2))
     z -= z.mean(axis=0)
     return z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / n)).T
@@ -29,17 +33,22 @@ X = white(100) @ np.linalg.cholesky(COVARIANCE).T
 
 
 def objective(module, name, score, x=X):
-    """The mean over all points, and over all four SIGNS for the random vector: nothing is left to chance."""
+    """The mean over all points, and over all four SIGNS for the random vector: nothing is left to
+    chance."""
     if name == "explicit":
         return module.explicit(score, Tensor(x)).mean()
     x, v = Tensor(np.repeat(x, 4, axis=0)), Tensor(np.tile(SIGNS, (len(x), 1)))
     if name == "denoising":
-        return module.denoising(lambda x, sigma: score(x), x, Tensor(np.full(len(x), SIGMA)), v).mean()
+        return module.denoising(
+            lambda x, sigma: score(x), x, Tensor(np.full(len(x), SIGMA)), v
+        ).mean()
     return getattr(module, name)(score, x, v).mean()
 
 
 def check_minimum(module, name):
-    """s(x) = A x + b: the objectives are quadratic in A and b, so one Newton step from 0 ends in the minimum."""
+    """s(x) = A x + b: the objectives are quadratic in A and b, so one Newton step from 0 ends in
+    the minimum."""
+
     def at(w):
         w = Tensor(w, requires_grad=True)
         a, b = w[:4].reshape((2, 2)), w[4:]
@@ -48,10 +57,10 @@ def check_minimum(module, name):
 
     slope = at(np.zeros(6))[1]
     w = np.linalg.solve(np.stack([at(e)[1] - slope for e in np.eye(6)]), -slope)
-    noise = SIGMA ** 2 * np.eye(2) if name == "denoising" else 0 * np.eye(2)
+    noise = SIGMA**2 * np.eye(2) if name == "denoising" else 0 * np.eye(2)
     precision = np.linalg.inv(COVARIANCE + noise)
     np.testing.assert_allclose(w, [*-precision.ravel(), 0, 0], atol=1e-9)
-    expected = -0.5 * np.trace(precision) + (2 / SIGMA ** 2 / 2 if name == "denoising" else 0)
+    expected = -0.5 * np.trace(precision) + (2 / SIGMA**2 / 2 if name == "denoising" else 0)
     assert at(w)[0] == pytest.approx(expected, rel=1e-9)
 
 
@@ -61,19 +70,31 @@ def test_the_best_linear_score_of_a_gaussian_is_minus_its_inverse_covariance(nam
 
 
 MISTAKES = {
-    "explicit": [("0.5 * (s * s).sum(axis=-1) + trace", "(s * s).sum(axis=-1) + trace"),
-                 ("0.5 * (s * s).sum(axis=-1) + trace", "0.5 * (s * s).sum(axis=-1) - trace"),
-                 ("record)[:, d] for", "record)[:, 0] for")],
-    "sliced": [("0.5 * along * along + curved", "along * along + curved"), ("along + curved", "along - curved")],
-    "sliced_vr": [("0.5 * (s * s).sum(axis=-1) + curved", "(s * s).sum(axis=-1) + curved"),
-                  ("(_pulled(s, x, v, record) * v)", "_pulled(s, x, v, record)")],
-    "denoising": [("sigma) + z / level", "sigma) - z / level"), ("sigma) + z / level", "sigma) + z / level ** 2"),
-                  ("x + level * z, sigma", "x + level ** 2 * z, sigma"),
-                  ("0.5 * (error * error)", "(error * error)")],
+    "explicit": [
+        ("0.5 * (s * s).sum(axis=-1) + trace", "(s * s).sum(axis=-1) + trace"),
+        ("0.5 * (s * s).sum(axis=-1) + trace", "0.5 * (s * s).sum(axis=-1) - trace"),
+        ("record)[:, d] for", "record)[:, 0] for"),
+    ],
+    "sliced": [
+        ("0.5 * along * along + curved", "along * along + curved"),
+        ("along + curved", "along - curved"),
+    ],
+    "sliced_vr": [
+        ("0.5 * (s * s).sum(axis=-1) + curved", "(s * s).sum(axis=-1) + curved"),
+        ("(_pulled(s, x, v, record) * v)", "_pulled(s, x, v, record)"),
+    ],
+    "denoising": [
+        ("sigma) + z / level", "sigma) - z / level"),
+        ("sigma) + z / level", "sigma) + z / level ** 2"),
+        ("x + level * z, sigma", "x + level ** 2 * z, sigma"),
+        ("0.5 * (error * error)", "(error * error)"),
+    ],
 }
 
 
-@pytest.mark.parametrize("name, right, wrong", [(name, *pair) for name in NAMES for pair in MISTAKES[name]])
+@pytest.mark.parametrize(
+    "name, right, wrong", [(name, *pair) for name in NAMES for pair in MISTAKES[name]]
+)
 def test_a_wrong_sign_and_a_missing_half_are_seen(name, right, wrong):
     with pytest.raises(AssertionError):
         check_minimum(mutant(matching, right, wrong), name)
@@ -81,7 +102,8 @@ def test_a_wrong_sign_and_a_missing_half_are_seen(name, right, wrong):
 
 @pytest.mark.parametrize("name", ["explicit", "sliced", "sliced_vr"])
 def test_the_objective_is_the_fisher_divergence_up_to_a_constant(name):
-    nodes, weights = np.polynomial.hermite_e.hermegauss(40)                    # integrals over N(0, 1), by quadrature
+    # integrals over N(0, 1), by quadrature
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     z = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
     share = np.outer(weights, weights).ravel() / weights.sum() ** 2
     root = np.linalg.cholesky(COVARIANCE)
@@ -91,20 +113,37 @@ def test_the_objective_is_the_fisher_divergence_up_to_a_constant(name):
     def score(x):
         return (0.5 * x @ w).tanh() + x[:, :1] * x
 
-    value = matching.explicit(score, x).numpy() if name == "explicit" else np.mean(
-        [getattr(matching, name)(score, x, Tensor(np.tile(v, (len(x), 1)))).numpy() for v in SIGNS], axis=0)
+    value = (
+        matching.explicit(score, x).numpy()
+        if name == "explicit"
+        else np.mean(
+            [
+                getattr(matching, name)(score, x, Tensor(np.tile(v, (len(x), 1)))).numpy()
+                for v in SIGNS
+            ],
+            axis=0,
+        )
+    )
     fisher = 0.5 * ((score(Tensor(x)).numpy() - truth) ** 2).sum(axis=1)
-    assert share @ value == pytest.approx(share @ fisher - share @ (0.5 * (truth ** 2).sum(axis=1)), rel=1e-6)
+    assert share @ value == pytest.approx(
+        share @ fisher - share @ (0.5 * (truth**2).sum(axis=1)), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_objective_is_certified_in_the_weights_of_the_score(name):
-    certify(lambda w, b: objective(matching, name, lambda x: (x @ w).tanh() @ b, X[:5]),
-            RNG.normal(size=(2, 3)), RNG.normal(size=(3, 2)), name=name)
+    certify(
+        lambda w, b: objective(matching, name, lambda x: (x @ w).tanh() @ b, X[:5]),
+        RNG.normal(size=(2, 3)),
+        RNG.normal(size=(3, 2)),
+        name=name,
+    )
 
 
 @pytest.mark.parametrize("name", ["sliced", "sliced_vr", "denoising"])
-def test_noise_that_is_not_given_is_drawn_where_the_points_are_from_the_backends_generator(name, device):
+def test_noise_that_is_not_given_is_drawn_where_the_points_are_from_the_backends_generator(
+    name, device
+):
     x, sigma = Tensor(X, device=device), Tensor(np.full(len(X), 0.5), device=device)
     rest = [sigma] if name == "denoising" else []
 
@@ -123,13 +162,17 @@ def test_noise_that_is_not_given_is_drawn_where_the_points_are_from_the_backends
 def test_directions_that_are_not_given_look_along_all_axes_alike(name):
     """At 0 a linear score A x is 0, and what is left is E vᵀ A v = tr A, for E v vᵀ = I."""
     for matrix, trace in ((np.diag([3.0, -1.0]), 2), (np.array([[0, 1.0], [1, 0]]), 0)):
-        value = getattr(matching, name)(lambda x, matrix=matrix: x @ Tensor(matrix), Tensor(np.zeros((40_000, 2)))).numpy()
+        value = getattr(matching, name)(
+            lambda x, matrix=matrix: x @ Tensor(matrix), Tensor(np.zeros((40_000, 2)))
+        ).numpy()
         assert value.mean() == pytest.approx(trace, abs=5 * value.std() / 200)
 
 
 def test_each_image_is_noised_at_its_own_level_and_all_its_pixels_count():
     x, z, sigma = RNG.normal(size=(3, 2, 2)), RNG.normal(size=(3, 2, 2)), np.array([0.1, 1.0, 3.0])
-    value = matching.denoising(lambda x, sigma: -x * sigma.reshape((3, 1, 1)), Tensor(x), Tensor(sigma), Tensor(z)).numpy()
+    value = matching.denoising(
+        lambda x, sigma: -x * sigma.reshape((3, 1, 1)), Tensor(x), Tensor(sigma), Tensor(z)
+    ).numpy()
     by_hand = [0.5 * ((-s * (x[i] + s * z[i]) + z[i] / s) ** 2).sum() for i, s in enumerate(sigma)]
     np.testing.assert_allclose(value, by_hand, rtol=1e-12)
 
@@ -137,20 +180,30 @@ def test_each_image_is_noised_at_its_own_level_and_all_its_pixels_count():
 @pytest.mark.statistical
 def test_noise_that_is_not_given_has_variance_1_on_every_axis():
     seen = []
-    matching.denoising(lambda x, sigma: seen.append(x.numpy()) or x, Tensor(np.zeros((40_000, 2))), Tensor(np.ones(40_000)))
-    np.testing.assert_allclose(np.cov(seen[0].T), np.eye(2), atol=5 * 2 ** 0.5 / 200)
+    matching.denoising(
+        lambda x, sigma: seen.append(x.numpy()) or x,
+        Tensor(np.zeros((40_000, 2))),
+        Tensor(np.ones(40_000)),
+    )
+    np.testing.assert_allclose(np.cov(seen[0].T), np.eye(2), atol=5 * 2**0.5 / 200)
 
 
 def test_the_divergence_is_the_trace_of_the_jacobian_and_its_estimate_is_right_on_average(device):
     density = two_moons(0.3, 20)
     x, h = X[:20], 1e-5
-    by_differences = sum((density.score(x + h * e)[:, d] - density.score(x - h * e)[:, d]) / (2 * h)
-                         for d, e in enumerate(np.eye(2)))
+    by_differences = sum(
+        (density.score(x + h * e)[:, d] - density.score(x - h * e)[:, d]) / (2 * h)
+        for d, e in enumerate(np.eye(2))
+    )
     where = tinycv.Tensor(x, device=device)
     with tinycv.no_grad():
         field, exact = matching.with_divergence(density.score, where)
-        along = [matching.with_slope_along(density.score, where, Tensor(np.tile(v, (20, 1)), device=device))[1].numpy()
-                 for v in SIGNS]
+        along = [
+            matching.with_slope_along(
+                density.score, where, Tensor(np.tile(v, (20, 1)), device=device)
+            )[1].numpy()
+            for v in SIGNS
+        ]
     np.testing.assert_allclose(field.numpy(), density.score(x), rtol=1e-10)
     np.testing.assert_allclose(exact.numpy(), by_differences, rtol=1e-6)
     np.testing.assert_allclose(np.mean(along, axis=0), by_differences, rtol=1e-6)

@@ -1,4 +1,6 @@
-"""Every process and sampler on a Gaussian, N(0, v): what it must end in is a formula; errors fall as orders say."""
+"""Every process and sampler on a Gaussian, N(0, v): what it must end in is a formula; errors fall
+as orders say."""
+
 from __future__ import annotations
 
 import math
@@ -15,8 +17,12 @@ from tinycv.diffusion import sde as module
 from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
 from tinycv.engine.backend import to_numpy
 
-SDES = {"VE": lambda m: m.VE(0.1, 5.0), "VP": lambda m: m.VP(0.1, 8.0), "SubVP": lambda m: m.SubVP(0.1, 8.0)}
-V = 0.6                                                                # the variance of the data
+SDES = {
+    "VE": lambda m: m.VE(0.1, 5.0),
+    "VP": lambda m: m.VP(0.1, 8.0),
+    "SubVP": lambda m: m.SubVP(0.1, 8.0),
+}
+V = 0.6  # the variance of the data
 
 
 @pytest.fixture(params=SDES)
@@ -26,7 +32,7 @@ def name(request):
 
 def variance(sde, t):
     scale, std = sde.marginal(t)
-    return scale ** 2 * V + std ** 2
+    return scale**2 * V + std**2
 
 
 def gaussian_score(sde):
@@ -35,6 +41,7 @@ def gaussian_score(sde):
 
 # ── the processes ────────────────────────────────────────────────────────────────────────────────
 
+
 def check_marginal(m, name):
     """scale' = a scale and (std²)' = 2 a std² + g², from scale(0) = 1 and std(0) = 0."""
     sde, h = SDES[name](m), 1e-5
@@ -42,18 +49,24 @@ def check_marginal(m, name):
     for t in (0.1, 0.5, 0.9):
         (s0, d0), (s, d), (s1, d1) = (sde.marginal(u) for u in (t - h, t, t + h))
         assert (s1 - s0) / (2 * h) == pytest.approx(sde.rate(t) * s, rel=1e-7, abs=1e-9)
-        assert (d1 ** 2 - d0 ** 2) / (2 * h) == pytest.approx(2 * sde.rate(t) * d * d + sde.diffusion(t) ** 2, rel=1e-7)
+        assert (d1**2 - d0**2) / (2 * h) == pytest.approx(
+            2 * sde.rate(t) * d * d + sde.diffusion(t) ** 2, rel=1e-7
+        )
 
 
 def test_scale_and_std_solve_the_equations_of_the_moments(name):
     check_marginal(module, name)
 
 
-@pytest.mark.parametrize("name, right, wrong", [
-    ("VE", "math.sqrt(2 * self.log_ratio)", "math.sqrt(self.log_ratio)"),
-    ("VP", "return -0.5 * self.beta(t)", "return -self.beta(t)"),
-    ("VP", "0.5 * (self.beta_max", "(self.beta_max"),
-    ("SubVP", "-math.expm1(-2 * self.integral(t))", "-math.expm1(-self.integral(t))")])
+@pytest.mark.parametrize(
+    "name, right, wrong",
+    [
+        ("VE", "math.sqrt(2 * self.log_ratio)", "math.sqrt(self.log_ratio)"),
+        ("VP", "return -0.5 * self.beta(t)", "return -self.beta(t)"),
+        ("VP", "0.5 * (self.beta_max", "(self.beta_max"),
+        ("SubVP", "-math.expm1(-2 * self.integral(t))", "-math.expm1(-self.integral(t))"),
+    ],
+)
 def test_a_mistake_in_a_process_is_seen(name, right, wrong):
     with pytest.raises(AssertionError):
         check_marginal(mutant(module, right, wrong), name)
@@ -63,8 +76,11 @@ def test_times_may_be_numbers_or_arrays_or_tensors(name, device):
     sde, t = SDES[name](module), np.array([0.1, 0.6])
     for given in (t, tinycv.Tensor(t, device=device)):
         for i, value in enumerate(t):
-            np.testing.assert_allclose([to_numpy(getattr(p, "data", p))[i] for p in sde.marginal(given)],
-                                       sde.marginal(float(value)), rtol=1e-12)
+            np.testing.assert_allclose(
+                [to_numpy(getattr(p, "data", p))[i] for p in sde.marginal(given)],
+                sde.marginal(float(value)),
+                rtol=1e-12,
+            )
 
 
 def test_what_is_perturbed_has_the_marginals_scale_and_std(name, device):
@@ -75,16 +91,22 @@ def test_what_is_perturbed_has_the_marginals_scale_and_std(name, device):
     near(sde.perturb(x, t, z).numpy()[1], scale * x.numpy()[1] + std * z.numpy()[1])
 
 
-@pytest.mark.parametrize("density", [gaussian([0.5, -1], [[1, 0.4], [0.4, 0.6]]), eight_gaussians(), checkerboard()])
+@pytest.mark.parametrize(
+    "density", [gaussian([0.5, -1], [[1, 0.4], [0.4, 0.6]]), eight_gaussians(), checkerboard()]
+)
 def test_the_score_of_is_that_of_points_that_were_scaled_and_noised(name, density):
     sde = SDES[name](module)
     scale, std = sde.marginal(0.4)
     x, h = np.random.default_rng(0).normal(size=(5, 2)), 1e-6
 
-    def log_p(x):                                                   # the density of scale X + std z, by change of variables
+    # the density of scale X + std z, by change of variables
+    def log_p(x):
         return density.log_density(x / scale, std / scale)
+
     slope = np.stack([(log_p(x + h * e) - log_p(x - h * e)) / (2 * h) for e in np.eye(2)], axis=-1)
-    np.testing.assert_allclose(sde.score_of(density)(x, np.full(5, 0.4)), slope, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        sde.score_of(density)(x, np.full(5, 0.4)), slope, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.statistical
@@ -93,33 +115,43 @@ def test_the_prior_is_where_the_process_ends(name):
     tinycv.manual_seed(SEED)
     x, std = sde.prior((20_000, 2), np), sde.marginal(1.0)[1]
     assert x.std() == pytest.approx(std, rel=0.02)
-    log_p = gaussian([0, 0], std ** 2 * np.eye(2)).log_density(x.astype(float)[:50])
+    log_p = gaussian([0, 0], std**2 * np.eye(2)).log_density(x.astype(float)[:50])
     np.testing.assert_allclose(sde.log_prior(x.astype(float)[:50]), log_p, rtol=1e-9)
 
 
-# ── the samplers: exact, by what becomes of each step's noise ──────────────────────────────────────
+# ── the samplers: exact, by what becomes of each step's noise ─────────────────────────────────────
+
 
 @pytest.fixture
 def run(monkeypatch):
-    """The variance at the end of a linear sampler that began with ``start``. Row i of x is the noise of step i, the last is
-    the beginning."""
+    """The variance at the end of a linear sampler that began with ``start``. Row i of x is the
+    noise of step i, the last is the beginning."""
+
     def run(m, process, times, start):
-        steps = iter(range(10 ** 6))
-        monkeypatch.setattr(m, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps)))
+        steps = iter(range(10**6))
+        monkeypatch.setattr(
+            m, "standard_normal", lambda shape, like, dtype: np.eye(*shape, -next(steps))
+        )
         x = np.zeros((len(times), 1))
         x[-1] = math.sqrt(start)
         return float((m.euler_maruyama(process, x, times)[0] ** 2).sum())
+
     return run
 
 
 def errors(run, m, name, backward, steps):
     sde = SDES[name](m)
     process, a, b = (sde.reverse(gaussian_score(sde)), 0.9, 0.3) if backward else (sde, 0.3, 0.9)
-    return [run(m, process, np.linspace(a, b, n + 1), variance(sde, a)) / variance(sde, b) - 1 for n in steps]
+    return [
+        run(m, process, np.linspace(a, b, n + 1), variance(sde, a)) / variance(sde, b) - 1
+        for n in steps
+    ]
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_euler_maruyama_ends_in_the_right_gaussian_with_half_the_error_at_half_the_step(run, name, backward):
+def test_euler_maruyama_ends_in_the_right_gaussian_with_half_the_error_at_half_the_step(
+    run, name, backward
+):
     coarse, fine = errors(run, module, name, backward, (200, 400))
     assert abs(fine) < 0.05
     assert coarse / fine == pytest.approx(2, rel=0.1)
@@ -139,29 +171,53 @@ def test_every_step_of_the_reverse_sde_is_as_it_is_written(run, name):
     check_steps(run, module, name)
 
 
-@pytest.mark.parametrize("right, wrong", [
-    ("self.sde.drift(x, t) - self.diffusion(t) ** 2", "self.sde.drift(x, t) + self.diffusion(t) ** 2"),
-    ("self.sde.drift(x, t) - self.diffusion(t) ** 2", "-self.sde.drift(x, t) - self.diffusion(t) ** 2"),
-    ("self.sde.drift(x, t) - self.diffusion(t) ** 2", "self.sde.drift(x, t) - 0.5 * self.diffusion(t) ** 2"),
-    ("math.sqrt(abs(then - t)) * standard", "abs(then - t) * standard"),
-    ("    for i, (t, then) in enumerate(zip(times, times[1:], strict=False)):",
-     "    for i, (t, then) in enumerate(zip(times[1:], times[2:], strict=False)):")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        (
+            "self.sde.drift(x, t) - self.diffusion(t) ** 2",
+            "self.sde.drift(x, t) + self.diffusion(t) ** 2",
+        ),
+        (
+            "self.sde.drift(x, t) - self.diffusion(t) ** 2",
+            "-self.sde.drift(x, t) - self.diffusion(t) ** 2",
+        ),
+        (
+            "self.sde.drift(x, t) - self.diffusion(t) ** 2",
+            "self.sde.drift(x, t) - 0.5 * self.diffusion(t) ** 2",
+        ),
+        ("math.sqrt(abs(then - t)) * standard", "abs(then - t) * standard"),
+        (
+            "    for i, (t, then) in enumerate(zip(times, times[1:], strict=False)):",
+            "    for i, (t, then) in enumerate(zip(times[1:], times[2:], strict=False)):",
+        ),
+    ],
+)
 def test_a_wrong_sign_a_missing_half_and_a_schedule_off_by_one_are_seen(run, right, wrong):
     with pytest.raises(AssertionError):
         check_steps(run, mutant(module, right, wrong), "VP")
 
 
 def check_corrector(monkeypatch, m, name):
-    """One step there and one Langevin step at its end, with noise that is known, by algorithm 1 of Song et al. 2021."""
+    """One step there and one Langevin step at its end, with noise that is known, by algorithm 1 of
+    Song et al. 2021."""
     sde, rng, (t, then), snr = SDES[name](m), np.random.default_rng(0), (0.7, 0.5), 0.3
     x, *noise = rng.normal(size=(3, 5, 2))
     drawn = iter(noise)
     monkeypatch.setattr(m, "standard_normal", lambda *_: next(drawn))
     found = m.predictor_corrector(sde, gaussian_score(sde), x, (t, then), snr)
     g2 = sde.diffusion(t) ** 2
-    x = x + (sde.rate(t) * x + g2 * x / variance(sde, t)) * (then - t) + math.sqrt(g2 * (t - then)) * noise[0]
+    x = (
+        x
+        + (sde.rate(t) * x + g2 * x / variance(sde, t)) * (then - t)
+        + math.sqrt(g2 * (t - then)) * noise[0]
+    )
     slope = -x / variance(sde, then)
-    step = 2 * (snr * np.linalg.norm(noise[1], axis=1).mean() / np.linalg.norm(slope, axis=1).mean()) ** 2
+    step = (
+        2
+        * (snr * np.linalg.norm(noise[1], axis=1).mean() / np.linalg.norm(slope, axis=1).mean())
+        ** 2
+    )
     np.testing.assert_allclose(found, x + step * slope + math.sqrt(2 * step) * noise[1], rtol=1e-9)
 
 
@@ -169,10 +225,16 @@ def test_a_predictor_and_a_corrector_step_are_those_of_the_paper(monkeypatch, na
     check_corrector(monkeypatch, module, name)
 
 
-@pytest.mark.parametrize("right, wrong", [
-    ("everywhere(x, float(then))", "everywhere(x, float(t))"), ("step = 2 * (snr", "step = (snr"),
-    ("(2 * step) ** 0.5 * z", "step ** 0.5 * z"), ("_length(z) / _length(slope)", "_length(slope) / _length(z)"),
-    ("sum(axis=-1) ** 0.5).mean()", "sum(axis=-1).mean() ** 0.5)")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("everywhere(x, float(then))", "everywhere(x, float(t))"),
+        ("step = 2 * (snr", "step = (snr"),
+        ("(2 * step) ** 0.5 * z", "step ** 0.5 * z"),
+        ("_length(z) / _length(slope)", "_length(slope) / _length(z)"),
+        ("sum(axis=-1) ** 0.5).mean()", "sum(axis=-1).mean() ** 0.5)"),
+    ],
+)
 def test_a_mistake_in_the_corrector_is_seen(monkeypatch, right, wrong):
     with pytest.raises(AssertionError):
         check_corrector(monkeypatch, mutant(module, right, wrong), "VP")
@@ -185,7 +247,9 @@ def test_corrector_steps_mend_the_predictors_error(name):
     spread = []
     for corrections in (0, 4):
         tinycv.manual_seed(SEED)
-        end = predictor_corrector(sde, gaussian_score(sde), start, np.linspace(1, 0.01, 8), 0.16, corrections)
+        end = predictor_corrector(
+            sde, gaussian_score(sde), start, np.linspace(1, 0.01, 8), 0.16, corrections
+        )
         spread.append(abs(end.var() / variance(sde, 0.01) - 1))
     assert spread[0] - spread[1] > 0.025 and spread[1] < 0.11
 
@@ -195,16 +259,24 @@ def test_the_reverse_sde_brings_noise_back_to_the_data_on_any_device(device):
     density, sde = eight_gaussians(), VE(0.02, 8.0)
     tinycv.manual_seed(SEED)
     x = tinycv.Tensor(sde.prior((600, 2), np), device=device)
-    end, path = euler_maruyama(sde.reverse(sde.score_of(density)), x, np.linspace(1, 0, 120), keep_every=40)
+    end, path = euler_maruyama(
+        sde.reverse(sde.score_of(density)), x, np.linspace(1, 0, 120), keep_every=40
+    )
     end = to_numpy(end)
     assert end.dtype == np.float32 and len(path) == 3 and np.abs(to_numpy(path[0])).max() > 15
     gaps = np.linalg.norm(end[:, None] - density.means, axis=-1)
     assert (gaps.min(axis=1) < 4 * density.sigma).mean() > 0.98
-    assert np.bincount(gaps.argmin(axis=1), minlength=8).min() > 30                 # 75 on average
+    assert np.bincount(gaps.argmin(axis=1), minlength=8).min() > 30  # 75 on average
 
 
-@pytest.mark.parametrize("make, message", [(lambda: VE(1.0, 0.5), "below sigma_max"), (lambda: VP(3, 1), "at most beta_max"),
-                                           (lambda: SubVP(0, 0), "at most beta_max")])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: VE(1.0, 0.5), "below sigma_max"),
+        (lambda: VP(3, 1), "at most beta_max"),
+        (lambda: SubVP(0, 0), "at most beta_max"),
+    ],
+)
 def test_a_process_that_makes_no_noise_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,6 @@
-"""The two networks for images: certified whole, told the time and the label, and refusing what does not fit."""
+"""The two networks for images: certified whole, told the time and the label, and refusing what does
+not fit."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,10 +19,12 @@ from tinycv.vision import patchify, unpatchify
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(3, 1, 4, 4)).astype(np.float32)
-TIMES, LABELS = np.array([1.0, 400.0, 1000.0]), np.array([0, 2, 3])                # 3: nobody said
-NETWORKS = {"unet": lambda **more: UNet(1, (8, 16), 1, heads=2, embed_dim=8, **more),
-            "patches": lambda **more: UNet(1, (8, 8), 2, heads=2, embed_dim=8, **more),
-            "dit": lambda **more: DiT(4, 2, dim=8, depth=2, heads=2, **more)}
+TIMES, LABELS = np.array([1.0, 400.0, 1000.0]), np.array([0, 2, 3])  # 3: nobody said
+NETWORKS = {
+    "unet": lambda **more: UNet(1, (8, 16), 1, heads=2, embed_dim=8, **more),
+    "patches": lambda **more: UNet(1, (8, 8), 2, heads=2, embed_dim=8, **more),
+    "dit": lambda **more: DiT(4, 2, dim=8, depth=2, heads=2, **more),
+}
 
 
 def awake(network):
@@ -37,10 +41,13 @@ def network(request):
 
 
 def answers(network, x=IMAGES, t=TIMES, labels=LABELS, device="cpu"):
-    return network(*(None if a is None else Tensor(a, device=device) for a in (x, t, labels))).numpy()
+    return network(
+        *(None if a is None else Tensor(a, device=device) for a in (x, t, labels))
+    ).numpy()
 
 
 # ── what they must do ────────────────────────────────────────────────────────────────────────────
+
 
 def test_an_image_comes_back_for_every_image_and_starts_as_0(network, device):
     out = answers(network.to(device), device=device)
@@ -50,8 +57,12 @@ def test_an_image_comes_back_for_every_image_and_starts_as_0(network, device):
 
 def test_an_image_does_not_depend_on_its_batch(network, device):
     awake(network.to(device))
-    np.testing.assert_allclose(answers(network, IMAGES[:1], TIMES[:1], LABELS[:1], device),
-                               answers(network, device=device)[:1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        answers(network, IMAGES[:1], TIMES[:1], LABELS[:1], device),
+        answers(network, device=device)[:1],
+        rtol=1e-3,
+        atol=1e-5,
+    )
 
 
 def test_every_pixel_reaches_every_pixel(network):
@@ -60,7 +71,9 @@ def test_every_pixel_reaches_every_pixel(network):
     assert (np.abs(x.grad.numpy()) > 0).all()
 
 
-@pytest.mark.parametrize("what, other", [("t", np.array([2.0, 401.0, 999.0])), ("labels", np.array([1, 0, 2]))])
+@pytest.mark.parametrize(
+    "what, other", [("t", np.array([2.0, 401.0, 999.0])), ("labels", np.array([1, 0, 2]))]
+)
 def test_the_time_and_the_label_of_each_image_matter(network, what, other):
     awake(network)
     moved = np.abs(answers(network) - answers(network, **{what: other})).reshape(3, -1).max(axis=1)
@@ -69,7 +82,9 @@ def test_the_time_and_the_label_of_each_image_matter(network, what, other):
 
 def test_no_label_is_the_label_nobody_said(network):
     awake(network)
-    np.testing.assert_array_equal(answers(network, labels=None), answers(network, labels=np.array([3, 3, 3])))
+    np.testing.assert_array_equal(
+        answers(network, labels=None), answers(network, labels=np.array([3, 3, 3]))
+    )
 
 
 def test_whole_numbers_are_times_too(network):
@@ -80,7 +95,11 @@ def test_whole_numbers_are_times_too(network):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_and_gradients_have_the_dtype_of_images_and_weights(network, device, dtype):
     awake(network.to(device).to(dtype))
-    out = network(Tensor(IMAGES.astype(dtype), device=device), Tensor(TIMES, device=device), Tensor(LABELS, device=device))
+    out = network(
+        Tensor(IMAGES.astype(dtype), device=device),
+        Tensor(TIMES, device=device),
+        Tensor(LABELS, device=device),
+    )
     (out * out).sum().backward()
     assert {t.dtype.name for t in [out, *(p.grad for p in network.parameters())]} == {dtype}
 
@@ -98,9 +117,16 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(network):
 X, E = RNG.normal(size=(2, 8, 2, 2)), RNG.normal(size=(2, 8))
 
 
-@pytest.mark.parametrize("layer, inputs", [
-    (lambda: ResBlock(8, 16, 8), (X, E)), (lambda: ResBlock(8, 8, 8), (X, E)), (lambda: PixelAttention(8, 2), (X,)),
-    (lambda: DiTBlock(8, 2), (RNG.normal(size=(2, 3, 8)), E))], ids=["wider", "as wide", "attention", "DiT block"])
+@pytest.mark.parametrize(
+    "layer, inputs",
+    [
+        (lambda: ResBlock(8, 16, 8), (X, E)),
+        (lambda: ResBlock(8, 8, 8), (X, E)),
+        (lambda: PixelAttention(8, 2), (X,)),
+        (lambda: DiTBlock(8, 2), (RNG.normal(size=(2, 3, 8)), E)),
+    ],
+    ids=["wider", "as wide", "attention", "DiT block"],
+)
 def test_every_block_is_certified(layer, inputs):
     certify_layer(awake(layer()), *inputs)
 
@@ -117,6 +143,7 @@ def test_groups_of_norms_have_four_channels():
 
 # ── the parts ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_blocks_start_as_the_identity(device):
     x, e = Tensor(X.astype(np.float32), device=device), Tensor(E.astype(np.float32), device=device)
     np.testing.assert_array_equal(ResBlock(8, 8, 8).to(device)(x, e).numpy(), x.numpy())
@@ -132,7 +159,8 @@ def test_where_nothing_is_told_the_norm_is_plain_and_scale_and_shift_come_on_top
 
 
 def test_pixels_are_tokens_in_their_own_place():
-    """Attention does not know where a pixel stands: pixels that change places keep their answers."""
+    """Attention does not know where a pixel stands: pixels that change places keep their
+    answers."""
     layer, x, order = PixelAttention(8, 2).to("float64"), X.reshape(2, 8, 4), [2, 0, 3, 1]
     moved = layer(Tensor(x[:, :, order].reshape(X.shape))).numpy().reshape(x.shape)
     np.testing.assert_allclose(moved, layer(Tensor(X)).numpy().reshape(x.shape)[:, :, order])
@@ -140,7 +168,9 @@ def test_pixels_are_tokens_in_their_own_place():
 
 def test_patches_put_together_are_the_image(device):
     images = Tensor(RNG.normal(size=(2, 3, 4, 6)), device=device)
-    np.testing.assert_array_equal(unpatchify(patchify(images, 2), 2, images.shape).numpy(), images.numpy())
+    np.testing.assert_array_equal(
+        unpatchify(patchify(images, 2), 2, images.shape).numpy(), images.numpy()
+    )
 
 
 def test_times_are_told_by_the_transformers_clocks():
@@ -155,16 +185,23 @@ def test_times_are_told_by_the_transformers_clocks():
 
 # ── what does not fit ────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("network, images, text", [
-    (UNet(1, (8, 8), 2), (2, 1, 6, 8), r"\(2, 1, 6, 8\).*must be multiples of 4"),
-    (DiT(4, 2, dim=8), (2, 1, 4, 6), r"\(2, 1, 4, 6\); this DiT takes 4 x 4")])
+
+@pytest.mark.parametrize(
+    "network, images, text",
+    [
+        (UNet(1, (8, 8), 2), (2, 1, 6, 8), r"\(2, 1, 6, 8\).*must be multiples of 4"),
+        (DiT(4, 2, dim=8), (2, 1, 4, 6), r"\(2, 1, 4, 6\); this DiT takes 4 x 4"),
+    ],
+)
 def test_images_of_sides_that_do_not_fit_are_refused(network, images, text):
     with pytest.raises(ValueError, match=text):
         network(tinycv.ones(*images), Tensor([1.0, 1.0]))
 
 
 def test_a_dit_whose_patches_do_not_fill_the_image_is_refused():
-    with pytest.raises(ValueError, match="image_size 28 does not divide into patches of patch_size 5"):
+    with pytest.raises(
+        ValueError, match="image_size 28 does not divide into patches of patch_size 5"
+    ):
         DiT(28, 5)
 
 

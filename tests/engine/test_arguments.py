@@ -1,4 +1,5 @@
-"""Arguments at the door: what is taken comes out as Python's own number, what is not gets one clear sentence."""
+"""Arguments at the door: what is taken comes out as Python's own number, what is not gets one clear
+sentence."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ def test_a_size_takes_whatever_is_a_whole_number(n, kind):
     assert made == n and type(made) is int
 
 
-@pytest.mark.parametrize("value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2]), object()])
+@pytest.mark.parametrize(
+    "value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2]), object()]
+)
 def test_a_size_is_nothing_else(value):
     with pytest.raises(TypeError, match="f: n is .*; it must be a whole number, at least 1"):
         size(value, "f: n", 1)
@@ -35,7 +38,11 @@ def test_a_size_below_the_least_is_a_value_error():
 
 
 def test_sizes_repeat_one_number_and_count_several():
-    assert sizes(3, "f: k", 2) == (3, 3) and sizes(3, "f: k") == (3,) and sizes([np.int64(1), 2], "f: k", 2) == (1, 2)
+    assert (
+        sizes(3, "f: k", 2) == (3, 3)
+        and sizes(3, "f: k") == (3,)
+        and sizes([np.int64(1), 2], "f: k", 2) == (1, 2)
+    )
     with pytest.raises(ValueError, match=r"f: k has 3 numbers; it must have 2"):
         sizes((1, 2, 3), "f: k", 2)
     with pytest.raises(TypeError, match=r"f: k\[1\] is 'a'; it must be a whole number"):
@@ -49,16 +56,23 @@ def test_a_number_takes_every_real_scalar(x, kind):
     assert number(kind(x), "f: x") == float(kind(x)) and type(number(kind(x), "f: x")) is float
 
 
-@pytest.mark.parametrize("value", [True, "1", None, 1j, [1.0], np.array([1.0]), np.array(True), np.complex64(1)])
+@pytest.mark.parametrize(
+    "value", [True, "1", None, 1j, [1.0], np.array([1.0]), np.array(True), np.complex64(1)]
+)
 def test_a_number_is_nothing_else(value):
     with pytest.raises(TypeError, match="f: x is .*; it must be a number, at least 0"):
         number(value, "f: x", 0)
 
 
-@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, np.float64("inf"), 1, 10 ** 400],
-                         ids=lambda v: f"{v:.3g}" if isinstance(v, float) else "int")
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), -0.1, 1.1, np.float64("inf"), 1, 10**400],
+    ids=lambda v: f"{v:.3g}" if isinstance(v, float) else "int",
+)
 def test_a_number_outside_its_bounds_is_a_value_error(value):
-    with pytest.raises(ValueError, match="f: x is .*; it must be a number, at least 0 and less than 1"):
+    with pytest.raises(
+        ValueError, match="f: x is .*; it must be a number, at least 0 and less than 1"
+    ):
         number(value, "f: x", 0, below=1)
 
 
@@ -71,11 +85,15 @@ def test_a_choice_is_one_of_those_named():
 
 LEARNS = tinycv.tensor(0.5, requires_grad=True)
 OPTIONS = {
-    "leaky_relu": lambda w: nn.LeakyReLU(w), "layer_norm": lambda w: nn.LayerNorm(2, eps=w),
+    "leaky_relu": lambda w: nn.LeakyReLU(w),
+    "layer_norm": lambda w: nn.LayerNorm(2, eps=w),
     "dropout": lambda w: nn.Dropout(w),
-    "batch_norm": lambda w: nn.BatchNorm1d(2, momentum=w), "smoothing": lambda w: nn.CrossEntropyLoss(label_smoothing=w),
-    "init": lambda w: nn.init.normal((2,), w), "edm": lambda w: edm_denoiser(abs, sigma_data=w),
-    "lr": lambda w: optim.SGD([nn.Parameter([1.0])], lr=w), "weights": lambda w: nn.CrossEntropyLoss(weight=w.expand((3,))),
+    "batch_norm": lambda w: nn.BatchNorm1d(2, momentum=w),
+    "smoothing": lambda w: nn.CrossEntropyLoss(label_smoothing=w),
+    "init": lambda w: nn.init.normal((2,), w),
+    "edm": lambda w: edm_denoiser(abs, sigma_data=w),
+    "lr": lambda w: optim.SGD([nn.Parameter([1.0])], lr=w),
+    "weights": lambda w: nn.CrossEntropyLoss(weight=w.expand((3,))),
     "penalty": lambda w: R1(w),
 }
 
@@ -83,7 +101,9 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("value", [LEARNS, LEARNS * 1], ids=["leaf", "computed"])
 def test_a_tensor_that_learns_is_no_option_for_it_would_lose_its_gradient(name, value):
-    with pytest.raises(TypeError, match="no gradient would reach a Tensor there|but it is data and gets none"):
+    with pytest.raises(
+        TypeError, match="no gradient would reach a Tensor there|but it is data and gets none"
+    ):
         OPTIONS[name](value)
 
 
@@ -93,9 +113,12 @@ def test_a_tensor_that_does_not_learn_is_a_number_like_any_other():
 
 # ── sentences ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_list_in_a_sentence_has_its_first_few_and_how_many_more():
     assert listed([]) == "" and listed(["a", 2]) == "a, 2" and listed("abc", 3) == "a, b, c"
-    assert listed("abcde", 3) == "a, b, c and 2 more" and listed(["a b", "c"], join="; ") == "a b; c"
+    assert (
+        listed("abcde", 3) == "a, b, c and 2 more" and listed(["a b", "c"], join="; ") == "a b; c"
+    )
     assert len(listed(["x" * 1000] * 1000)) < 8 * 210
 
 
@@ -114,25 +137,35 @@ def saved_to(model):
         for p in model.parameters():
             p.data = np.full(p.shape, np.nan, "float32")
         tinycv.training.checkpoint.save_model(folder / "model.safetensors", model)
+
     return save
 
 
-@pytest.mark.parametrize("call", [
-    lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5000, 2), lengths=[9] * 5000),
-    lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5, 2), lengths=[1.5] * 5000),
-    lambda _: DEEP.load_state_dict({}), lambda _: DEEP.load_state_dict({f"x{i}": np.ones(1) for i in range(5000)}),
-    lambda _: DEEP.load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
-    lambda _: EMA(DEEP).load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
-    lambda _: STEPS.load_state_dict({f"k{i}": 1 for i in range(5000)}),
-    lambda _: STEPS.load_state_dict(remembered({"a": 1})),
-    lambda _: STEPS.load_state_dict(remembered({f"a{i}": 1 for i in range(500)})),
-    lambda _: STEPS.add_param_group({"params": [], **{f"a{i}": 1 for i in range(500)}}),
-    saved_to(nn.Sequential(*[nn.Linear(1, 1) for _ in range(MANY)])),
-    lambda _: data.DataLoader(*[np.zeros(i + 1) for i in range(MANY)], batch_size=2),
-    lambda _: tinycv.stack(ONES), lambda _: tinycv.concatenate([x.reshape(1, -1) for x in ONES]),
-    lambda _: tinycv.grad(ONES[0].sum(), ONES), lambda _: tinycv.ones(3).reshape((2,) * 5000),
-    lambda _: tinycv.einsum("ab" * 5000, tinycv.ones(3)), lambda _: romanised("\u4e02" * 5000),
-    lambda _: day_of("x" * 5000)], ids=range(19))
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5000, 2), lengths=[9] * 5000),
+        lambda _: sequence.LSTM(2, 3)(tinycv.ones(4, 5, 2), lengths=[1.5] * 5000),
+        lambda _: DEEP.load_state_dict({}),
+        lambda _: DEEP.load_state_dict({f"x{i}": np.ones(1) for i in range(5000)}),
+        lambda _: DEEP.load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
+        lambda _: EMA(DEEP).load_state_dict({name: np.ones(7) for name in DEEP.state_dict()}),
+        lambda _: STEPS.load_state_dict({f"k{i}": 1 for i in range(5000)}),
+        lambda _: STEPS.load_state_dict(remembered({"a": 1})),
+        lambda _: STEPS.load_state_dict(remembered({f"a{i}": 1 for i in range(500)})),
+        lambda _: STEPS.add_param_group({"params": [], **{f"a{i}": 1 for i in range(500)}}),
+        saved_to(nn.Sequential(*[nn.Linear(1, 1) for _ in range(MANY)])),
+        lambda _: data.DataLoader(*[np.zeros(i + 1) for i in range(MANY)], batch_size=2),
+        lambda _: tinycv.stack(ONES),
+        lambda _: tinycv.concatenate([x.reshape(1, -1) for x in ONES]),
+        lambda _: tinycv.grad(ONES[0].sum(), ONES),
+        lambda _: tinycv.ones(3).reshape((2,) * 5000),
+        lambda _: tinycv.einsum("ab" * 5000, tinycv.ones(3)),
+        lambda _: romanised("\u4e02" * 5000),
+        lambda _: day_of("x" * 5000),
+    ],
+    ids=range(19),
+)
 def test_a_sentence_does_not_grow_with_what_it_is_about(call, tmp_path):
     with pytest.raises((TypeError, ValueError)) as caught:
         call(tmp_path)

@@ -1,4 +1,5 @@
 """One face over NumPy and CuPy: devices, causes, moves, clocks, add_at."""
+
 from __future__ import annotations
 
 import subprocess
@@ -29,14 +30,20 @@ every_cause = pytest.mark.parametrize("broken", cupy_double.CAUSES, indirect=Tru
 
 # ── devices ────────────────────────────────────────────────────────────────────────────────────
 
-CURES = {"package": 'pip install "cupy-cuda13x[ctk]"', "driver": "install the driver",
-         "old_driver": 'pip install "cupy-cuda12x[ctk]"', "device": "CUDA_VISIBLE_DEVICES",
-         "library": "libcublas"}
+CURES = {
+    "package": 'pip install "cupy-cuda13x[ctk]"',
+    "driver": "install the driver",
+    "old_driver": 'pip install "cupy-cuda12x[ctk]"',
+    "device": "CUDA_VISIBLE_DEVICES",
+    "library": "libcublas",
+}
 
 
 def test_importing_the_engine_does_not_import_cupy():
-    code = ("import sys, tinycv.engine.backend as b; b.array_module([1]); b.resolve('cpu'); "
-            "assert 'cupy' not in sys.modules")
+    code = (
+        "import sys, tinycv.engine.backend as b; b.array_module([1]); b.resolve('cpu'); "
+        "assert 'cupy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -81,15 +88,26 @@ def test_the_probe_is_asked_once(double, monkeypatch):
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(("word", "name"), [("gpu", "gpu:0"), ("gpu:1", "gpu:1"), ("cuda", "gpu:0"),
-                                            ("cuda:1", "gpu:1"), ("auto", "gpu:0"), ("cpu", "cpu")])
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("gpu", "gpu:0"),
+        ("gpu:1", "gpu:1"),
+        ("cuda", "gpu:0"),
+        ("cuda:1", "gpu:1"),
+        ("auto", "gpu:0"),
+        ("cpu", "cpu"),
+    ],
+)
 def test_synonyms_have_one_name(double, word, name):
     assert backend.resolve(word) == name
 
 
 @pytest.mark.parametrize("word", ["tpu", "gpu:", "gpu:x", "GPU", "", "cuda:-1", None, 0])
 def test_an_unknown_device_is_refused_with_the_choices(word):
-    with pytest.raises(ValueError, match='resolve: device is .*; it must be "cpu", "gpu", "gpu:N" or "auto"') as caught:
+    with pytest.raises(
+        ValueError, match='resolve: device is .*; it must be "cpu", "gpu", "gpu:N" or "auto"'
+    ) as caught:
         backend.resolve(word)
     assert repr(word) in str(caught.value)
 
@@ -101,6 +119,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(double):
 
 
 # ── whose array, and moving it ─────────────────────────────────────────────────────────────────
+
 
 def test_arrays_know_their_module_and_device(device):
     x = backend.to_device(np.ones(3), device)
@@ -138,6 +157,7 @@ def test_an_array_moves_between_gpus(double):
 
 # ── clocks ─────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_stopwatch_measures_what_passed(device):
     with backend.Stopwatch(device) as watch:
         time.sleep(0.02)
@@ -146,7 +166,7 @@ def test_a_stopwatch_measures_what_passed(device):
 
 
 def test_a_stopwatch_waits_for_the_gpu_before_and_after(double):
-    backend.resolve("gpu")                      # the probe waits too
+    backend.resolve("gpu")  # the probe waits too
     with cupy_double.counting() as waits:
         watch = backend.Stopwatch("gpu").__enter__()
     assert waits.count == 1
@@ -160,13 +180,14 @@ def test_synchronize_waits_for_a_gpu_only(double):
         backend.synchronize("cpu")
         backend.synchronize()
     assert waits.count == 0
-    backend.resolve("gpu")                      # the probe waits too
+    backend.resolve("gpu")  # the probe waits too
     with cupy_double.counting() as waits:
         backend.synchronize("gpu")
     assert waits.count == 1
 
 
 # ── add_at ─────────────────────────────────────────────────────────────────────────────────────
+
 
 def add_at(device, target, index, value):
     xp = backend.module_for(device)
@@ -176,16 +197,25 @@ def add_at(device, target, index, value):
     return backend.to_numpy(target)
 
 
-@pytest.mark.parametrize("rows", [[0, 2, 2, -1], [], [[1, 1], [3, -4]]], ids=["repeats", "none", "2-D"])
+@pytest.mark.parametrize(
+    "rows", [[0, 2, 2, -1], [], [[1, 1], [3, -4]]], ids=["repeats", "none", "2-D"]
+)
 def test_rows_that_repeat_are_counted(device, rows):
     rows = np.array(rows, dtype=np.int64)
     value = np.random.default_rng(0).standard_normal((*rows.shape, 3)).astype(np.float32)
     expected = np.ones((4, 3), np.float32)
     np.add.at(expected, rows, value)
-    assert np.allclose(add_at(device, np.ones((4, 3), np.float32), rows, value), expected, atol=1e-6)
+    assert np.allclose(
+        add_at(device, np.ones((4, 3), np.float32), rows, value), expected, atol=1e-6
+    )
 
 
-@given(st.integers(1, 5), st.integers(0, 20), st.sampled_from(["int8", "uint8", "int32", "int64"]), st.data())
+@given(
+    st.integers(1, 5),
+    st.integers(0, 20),
+    st.sampled_from(["int8", "uint8", "int32", "int64"]),
+    st.data(),
+)
 def test_the_fast_path_equals_numpys_own(count, width, kind, data):
     low = 0 if kind == "uint8" else -count
     rows = np.array(data.draw(st.lists(st.integers(low, count - 1), max_size=30)), dtype=kind)

@@ -1,4 +1,5 @@
-"""The BLAS kernel is chosen from what the system says of the processor; never one it lacks, and the user's word wins."""
+"""The BLAS kernel is chosen from what the system says of the processor; never one it lacks, and the
+user's word wins."""
 
 import os
 import platform
@@ -22,15 +23,15 @@ def cpuinfo(vendor: str, family: int, flags: str) -> str:
 
 
 TEXTS = {
-    "Zen 3":           (cpuinfo("AuthenticAMD", 25, ZEN3), None),
-    "Zen 4":           (cpuinfo("AuthenticAMD", 25, ZEN4), "COOPERLAKE"),
-    "Zen 5":           (cpuinfo("AuthenticAMD", 26, ZEN4 + " avx_vnni avx512_vp2intersect"), "COOPERLAKE"),
-    "no bfloat16":     (cpuinfo("AuthenticAMD", 26, SKYLAKE), "SKYLAKEX"),
+    "Zen 3": (cpuinfo("AuthenticAMD", 25, ZEN3), None),
+    "Zen 4": (cpuinfo("AuthenticAMD", 25, ZEN4), "COOPERLAKE"),
+    "Zen 5": (cpuinfo("AuthenticAMD", 26, ZEN4 + " avx_vnni avx512_vp2intersect"), "COOPERLAKE"),
+    "no bfloat16": (cpuinfo("AuthenticAMD", 26, SKYLAKE), "SKYLAKEX"),
     "one of five gone": (cpuinfo("AuthenticAMD", 26, ZEN4.replace("avx512vl", "")), None),
-    "Skylake-X":       (cpuinfo("GenuineIntel", 6, SKYLAKE), None),
+    "Skylake-X": (cpuinfo("GenuineIntel", 6, SKYLAKE), None),
     "Sapphire Rapids": (cpuinfo("GenuineIntel", 6, ZEN4 + " amx_bf16 amx_tile"), None),
-    "ARM":             ("processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\n", None),
-    "nonsense":        ("nothing of use", None),
+    "ARM": ("processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\n", None),
+    "nonsense": ("nothing of use", None),
 }
 
 
@@ -39,13 +40,16 @@ def alone(monkeypatch):
     """A process without NumPy and without settings; what is set is undone."""
     monkeypatch.delitem(sys.modules, "numpy")
     monkeypatch.delenv("TINYCV_BLAS_KERNEL", raising=False)
-    monkeypatch.setenv(blas.VARIABLE, "")                      # so that monkeypatch restores it, whatever is set below
+    # so that monkeypatch restores it, whatever is set below
+    monkeypatch.setenv(blas.VARIABLE, "")
     del os.environ[blas.VARIABLE]
     return monkeypatch
 
 
 def reads(monkeypatch, text: str) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda path: text if str(path) == "/proc/cpuinfo" else 1 / 0)
+    monkeypatch.setattr(
+        Path, "read_text", lambda path: text if str(path) == "/proc/cpuinfo" else 1 / 0
+    )
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -96,16 +100,25 @@ def test_after_numpy_it_is_too_late(alone):
 
 # ── whole processes ──────────────────────────────────────────────────────────────────────────────
 
+
 def process(code: str, **settings: str) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_CORETYPE", "TINYCV_"))}
-    return subprocess.run([sys.executable, "-c", code], env={**environment, **settings}, capture_output=True, text=True,
-                          check=True).stdout.strip()
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_CORETYPE", "TINYCV_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
-# As if on a Zen 5. At NumPy's import: tell what was asked for, and load instead a kernel that every x86_64 can run.
+# As if on a Zen 5. At NumPy's import: tell what was asked for, and load instead a kernel that every
+# x86_64 can run.
 ZEN5 = f"""
 import os, pathlib, sys
-pathlib.Path.read_text = lambda path: {TEXTS['Zen 5'][0]!r}
+pathlib.Path.read_text = lambda path: {TEXTS["Zen 5"][0]!r}
 def hook(event, arguments):
     if event == "import" and arguments[0] == "numpy" and "numpy" not in seen:
         seen.add("numpy"), print(os.environ.get("OPENBLAS_CORETYPE"))
@@ -120,7 +133,9 @@ print(threadpoolctl.threadpool_info()[0].get("architecture"), os.environ.get("OP
 
 def obeys() -> bool:
     """Whether this NumPy's BLAS heeds the variable at all."""
-    return platform.machine() == "x86_64" and "Nehalem" in process("import numpy" + USED, OPENBLAS_CORETYPE="NEHALEM")
+    return platform.machine() == "x86_64" and "Nehalem" in process(
+        "import numpy" + USED, OPENBLAS_CORETYPE="NEHALEM"
+    )
 
 
 @pytest.mark.skipif(not obeys(), reason="this NumPy's BLAS knows no OPENBLAS_CORETYPE")

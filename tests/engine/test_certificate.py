@@ -1,4 +1,6 @@
-"""Every derivative against finite differences: the table of cases, and shapes that hypothesis draws."""
+"""Every derivative against finite differences: the table of cases, and shapes that hypothesis
+draws."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -22,6 +24,7 @@ drawn = settings(max_examples=200, deadline=None, derandomize=True)
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_every_op_and_every_pair_has_cases_and_every_case_has_an_op():
     assert set(CASES) == {*OPS, *PAIRS, *COMPOSED}
     assert set(BY_WAY_OF) <= set(OPS) and len(PAIRS) >= 7
@@ -41,15 +44,37 @@ def test_it_is_certified_to_second_order(name, device):
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_an_op_without_a_pull_is_one_that_is_flat(name):
-    flat = {"equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or",
-            "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not",
-            "sign", "isfinite", "argmax", "argmin", "floor_divide", "truncate", "any", "all"}
+    flat = {
+        "equal",
+        "not_equal",
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+        "logical_and",
+        "logical_or",
+        "logical_not",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "bitwise_not",
+        "sign",
+        "isfinite",
+        "argmax",
+        "argmin",
+        "floor_divide",
+        "truncate",
+        "any",
+        "all",
+    }
     pulls = OPS[name].row.pulls
     assert any(pulls) != (name in flat)
-    assert all(pulls) or name in flat | {"where"}                   # where's mask is the only input without a slope
+    # where's mask is the only input without a slope
+    assert all(pulls) or name in flat | {"where"}
 
 
 # ── shapes that nobody thought of ────────────────────────────────────────────────────────────────
+
 
 def laid_out(layout: str, array: np.ndarray) -> np.ndarray:
     """The same numbers in another order of memory."""
@@ -67,39 +92,94 @@ def laid_out(layout: str, array: np.ndarray) -> np.ndarray:
 LAYOUTS = st.sampled_from(["rows", "columns", "backwards", "gaps"])
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 BROADCAST = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3)
-SEEDS = st.integers(0, 2 ** 16)
-ELEMENTWISE = [("add", normal, normal), ("sub", normal, normal), ("mul", normal, normal), ("div", normal, positive),
-               ("power", positive, positive), ("maximum", ladder, between), ("minimum", ladder, between)]
+SEEDS = st.integers(0, 2**16)
+ELEMENTWISE = [
+    ("add", normal, normal),
+    ("sub", normal, normal),
+    ("mul", normal, normal),
+    ("div", normal, positive),
+    ("power", positive, positive),
+    ("maximum", ladder, between),
+    ("minimum", ladder, between),
+]
 
 
 @drawn
 @given(st.sampled_from(ELEMENTWISE), BROADCAST, LAYOUTS, LAYOUTS, SEEDS)
-def test_elementwise_ops_are_certified_on_all_shapes_that_broadcast(op, shapes, first, second, seed):
+def test_elementwise_ops_are_certified_on_all_shapes_that_broadcast(
+    op, shapes, first, second, seed
+):
     (name, draw_a, draw_b), (a, b), rng = op, shapes.input_shapes, np.random.default_rng(seed)
-    certify(OPS[name], laid_out(first, draw_a(rng, *a)), laid_out(second, draw_b(rng, *b)), name=name, seed=seed)
+    certify(
+        OPS[name],
+        laid_out(first, draw_a(rng, *a)),
+        laid_out(second, draw_b(rng, *b)),
+        name=name,
+        seed=seed,
+    )
 
 
 @drawn
-@given(st.sampled_from(["exp", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "neg", "relu", "abs", "sqrt",
-                        "log"]), SHAPES, LAYOUTS, SEEDS)
+@given(
+    st.sampled_from(
+        [
+            "exp",
+            "tanh",
+            "sigmoid",
+            "softplus",
+            "erf",
+            "sin",
+            "cos",
+            "neg",
+            "relu",
+            "abs",
+            "sqrt",
+            "log",
+        ]
+    ),
+    SHAPES,
+    LAYOUTS,
+    SEEDS,
+)
 def test_functions_of_one_number_are_certified_on_all_shapes(name, shape, layout, seed):
     draw = {"sqrt": positive, "log": positive, "relu": ladder, "abs": ladder}.get(name, normal)
-    certify(OPS[name], laid_out(layout, draw(np.random.default_rng(seed), *shape)), name=name, seed=seed)
+    certify(
+        OPS[name], laid_out(layout, draw(np.random.default_rng(seed), *shape)), name=name, seed=seed
+    )
 
 
 @drawn
-@given(st.data(), st.sampled_from(["sum", "mean", "var", "max", "min", "logsumexp", "norm"]), LAYOUTS, SEEDS)
+@given(
+    st.data(),
+    st.sampled_from(["sum", "mean", "var", "max", "min", "logsumexp", "norm"]),
+    LAYOUTS,
+    SEEDS,
+)
 def test_reductions_are_certified_over_all_axes(data, name, layout, seed):
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3))
-    axes = st.none() | st.integers(-len(shape), len(shape) - 1) | hnp.valid_tuple_axes(len(shape), min_size=1)
+    axes = (
+        st.none()
+        | st.integers(-len(shape), len(shape) - 1)
+        | hnp.valid_tuple_axes(len(shape), min_size=1)
+    )
     draw = {"max": ladder, "min": ladder, "norm": positive}.get(name, normal)
-    certify(partial(OPS[name], axis=data.draw(axes), keepdims=data.draw(st.booleans())),
-            laid_out(layout, draw(np.random.default_rng(seed), *shape)), name=name, seed=seed)
+    certify(
+        partial(OPS[name], axis=data.draw(axes), keepdims=data.draw(st.booleans())),
+        laid_out(layout, draw(np.random.default_rng(seed), *shape)),
+        name=name,
+        seed=seed,
+    )
 
 
 @drawn
-@given(hnp.mutually_broadcastable_shapes(signature="(m?,n),(n,p?)->(m?,p?)", max_dims=2, min_side=0, max_side=3),
-       LAYOUTS, LAYOUTS, SEEDS)
+@given(
+    hnp.mutually_broadcastable_shapes(
+        signature="(m?,n),(n,p?)->(m?,p?)", max_dims=2, min_side=0, max_side=3
+    ),
+    LAYOUTS,
+    LAYOUTS,
+    SEEDS,
+)
 def test_matmul_is_certified_on_all_ranks(shapes, first, second, seed):
     rng = np.random.default_rng(seed)
     a, b = (normal(rng, *shape) for shape in shapes.input_shapes)
@@ -110,21 +190,32 @@ def test_matmul_is_certified_on_all_ranks(shapes, first, second, seed):
 @given(st.data(), LAYOUTS, SEEDS)
 def test_indexing_is_certified_with_slices_and_with_arrays_of_integers(data, layout, seed):
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=4))
-    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
-                      | hnp.integer_array_indices(shape) | hnp.arrays(bool, shape))
-    certify(partial(methods.getitem, index=index), laid_out(layout, normal(np.random.default_rng(seed), *shape)),
-            name=f"getitem {index}", seed=seed)
+    index = data.draw(
+        hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True)
+        | hnp.integer_array_indices(shape)
+        | hnp.arrays(bool, shape)
+    )
+    certify(
+        partial(methods.getitem, index=index),
+        laid_out(layout, normal(np.random.default_rng(seed), *shape)),
+        name=f"getitem {index}",
+        seed=seed,
+    )
 
 
 # ── the certificate itself ───────────────────────────────────────────────────────────────────────
 
+
 def test_it_says_which_op_which_direction_and_both_numbers():
     def wrong(x, y):
-        return x * y.detach() + 2 * y                               # forgets a path
+        return x * y.detach() + 2 * y  # forgets a path
 
-    with pytest.raises(CertificateError, match=r"wrong\(float64 \(3,\), float64 \(3,\)\): order 1, along input 1: "
-                                               r"[-\d.]+ is not [-\d.]+; relative error .*, allowed 1e-06"):
-        certify(wrong, np.arange(3.) + 1, np.arange(3.) - 1)
+    with pytest.raises(
+        CertificateError,
+        match=r"wrong\(float64 \(3,\), float64 \(3,\)\): order 1, along input 1: "
+        r"[-\d.]+ is not [-\d.]+; relative error .*, allowed 1e-06",
+    ):
+        certify(wrong, np.arange(3.0) + 1, np.arange(3.0) - 1)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0])
@@ -137,9 +228,9 @@ def test_a_relative_error_of_one_in_ten_thousand_is_found_at_any_scale(scale):
 
 
 def test_a_derivative_that_is_exactly_zero_passes_and_a_false_zero_does_not():
-    certify(lambda x: x.logsumexp() - x.logsumexp() + 0 * x.sum(), np.arange(4.))
+    certify(lambda x: x.logsumexp() - x.logsumexp() + 0 * x.sum(), np.arange(4.0))
     with pytest.raises(CertificateError):
-        certify(lambda x: x.detach() + 0 * x, np.arange(4.))
+        certify(lambda x: x.detach() + 0 * x, np.arange(4.0))
 
 
 def test_masks_and_integers_are_passed_through(device):
@@ -149,14 +240,14 @@ def test_masks_and_integers_are_passed_through(device):
         seen.append((mask.dtype, mask.requires_grad, number))
         return ops.where(mask, x, 0.0)
 
-    certify(function, np.arange(3.), np.array([True, False, True]), 7, device=device)
+    certify(function, np.arange(3.0), np.array([True, False, True]), 7, device=device)
     assert set(seen) == {(np.dtype(bool), False, 7)}
 
 
 def test_a_function_with_several_results_is_certified_in_all_of_them():
-    certify(lambda x: (x.exp(), x.sum()), np.arange(3.))
+    certify(lambda x: (x.exp(), x.sum()), np.arange(3.0))
     with pytest.raises(CertificateError, match="order 1"):
-        certify(lambda x: (x.exp(), x.detach().sum() + 0 * x.sum()), np.arange(3.))
+        certify(lambda x: (x.exp(), x.detach().sum() + 0 * x.sum()), np.arange(3.0))
 
 
 def test_compare_returns_how_far_kernel_and_definition_are_apart(device):
@@ -166,8 +257,11 @@ def test_compare_returns_how_far_kernel_and_definition_are_apart(device):
 
 def test_agree_refuses_a_value_a_gradient_and_a_dtype_that_differ():
     x = np.array([0.3, 0.7])
-    for other, what in ((lambda x: x.tanh() + 1e-8, "result 0"), (lambda x: x.tanh().detach() + 0 * x, "gradient"),
-                        (lambda x: x.tanh().astype(np.float32), "float32")):
+    for other, what in (
+        (lambda x: x.tanh() + 1e-8, "result 0"),
+        (lambda x: x.tanh().detach() + 0 * x, "gradient"),
+        (lambda x: x.tanh().astype(np.float32), "float32"),
+    ):
         with pytest.raises(CertificateError, match=what):
             agree(other, lambda x: x.tanh(), x)
 
@@ -175,7 +269,10 @@ def test_agree_refuses_a_value_a_gradient_and_a_dtype_that_differ():
 def test_the_command_prints_a_row_an_op_and_ends_well(capsys):
     assert table.main(["tanh", "softmax", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
-    assert text.isascii() and [line.split()[0] for line in text.splitlines()[2:4]] == ["tanh", "softmax"]
+    assert text.isascii() and [line.split()[0] for line in text.splitlines()[2:4]] == [
+        "tanh",
+        "softmax",
+    ]
 
 
 def test_the_command_ends_with_an_error_where_an_op_fails(capsys, monkeypatch):

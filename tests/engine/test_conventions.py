@@ -1,4 +1,5 @@
 """At a corner a convention picks one slope; it is the one that ops.py documents, and never NaN."""
+
 from __future__ import annotations
 
 import math
@@ -19,7 +20,7 @@ def slope(function, x, device):
 def bend(function, x, device):
     """d(Σ slopes)/dx: the second derivatives, summed over rows."""
     x = Tensor(np.array(x, float), device=device, requires_grad=True)
-    slopes, = tinycv.grad(function(x).sum(), x, create_graph=True)
+    (slopes,) = tinycv.grad(function(x).sum(), x, create_graph=True)
     return tinycv.grad(slopes.sum(), x, allow_unused=True)[0].numpy()
 
 
@@ -37,10 +38,10 @@ CORNERS = {
     "sqrt at 0": (ops.sqrt, [0, 4], [np.inf, 0.25]),
     "std of equal numbers": (lambda x: x.std(axis=-1), [[2, 2, 2]], [[0, 0, 0]]),
     "var of equal numbers": (lambda x: x.var(), [2, 2], [0, 0]),
-    "x ** 0 at 0": (lambda x: x ** 0, [0, 2], [0, 0]),
-    "x ** 1 at 0": (lambda x: x ** 1, [0, 2], [1, 1]),
-    "x ** 2 at 0": (lambda x: x ** 2, [0, -2], [0, -4]),
-    "x ** 0.5 at 0": (lambda x: x ** 0.5, [0, 4], [np.inf, 0.25]),
+    "x ** 0 at 0": (lambda x: x**0, [0, 2], [0, 0]),
+    "x ** 1 at 0": (lambda x: x**1, [0, 2], [1, 1]),
+    "x ** 2 at 0": (lambda x: x**2, [0, -2], [0, -4]),
+    "x ** 0.5 at 0": (lambda x: x**0.5, [0, 4], [np.inf, 0.25]),
     "max over ties": (lambda x: x.max(), [3, 1, 3, 3], [1 / 3, 0, 1 / 3, 1 / 3]),
     "max over ties in rows": (lambda x: x.max(axis=1), [[2, 2], [1, 0]], [[0.5, 0.5], [1, 0]]),
     "min over ties": (lambda x: x.min(), [1, 3, 1], [0.5, 0, 0.5]),
@@ -53,7 +54,7 @@ CORNERS = {
 
 
 @pytest.mark.parametrize("corner", CORNERS)
-@pytest.mark.filterwarnings("ignore:divide by zero")                # inf is the right answer
+@pytest.mark.filterwarnings("ignore:divide by zero")  # inf is the right answer
 def test_the_documented_slope_is_taken(corner, device):
     function, x, expected = CORNERS[corner]
     np.testing.assert_allclose(slope(function, x, device), expected, rtol=1e-15)
@@ -74,32 +75,55 @@ def test_equal_inputs_of_maximum_and_minimum_get_half_each(device):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("a", [-8.0, -2, -0.0, 0, 0.0, 0.5, 2, 10.0, math.inf, math.nan, True, np.float64(-8), np.int64(2)])
-@pytest.mark.parametrize("b", [-2, -1.0, -1 / 3, 0, 0.0, 1 / 3, 2, 3.0, 400, math.inf, math.nan, np.float64(0.5)])
+@pytest.mark.parametrize(
+    "a",
+    [-8.0, -2, -0.0, 0, 0.0, 0.5, 2, 10.0, math.inf, math.nan, True, np.float64(-8), np.int64(2)],
+)
+@pytest.mark.parametrize(
+    "b", [-2, -1.0, -1 / 3, 0, 0.0, 1 / 3, 2, 3.0, 400, math.inf, math.nan, np.float64(0.5)]
+)
 def test_a_power_of_numbers_alone_is_what_it_is_of_arrays(a, b):
     with np.errstate(all="ignore"):
         right = (np.array([a], "float64") ** np.array([b], "float64")).item()
     found = [tinycv.power(a, b), ops.power(a, b), ops.pow(a, exponent=b)]
     assert all(type(y) in (int, float) for y in found)
-    np.testing.assert_allclose([math.inf if y > 1e308 else float(y) for y in found], right, rtol=1e-15)
+    np.testing.assert_allclose(
+        [math.inf if y > 1e308 else float(y) for y in found], right, rtol=1e-15
+    )
 
 
 def test_a_power_of_whole_numbers_is_exact():
-    assert tinycv.power(3, 50) == 3 ** 50 and type(tinycv.power(2, 3)) is int and tinycv.power(2, -1) == 0.5
+    assert (
+        tinycv.power(3, 50) == 3**50
+        and type(tinycv.power(2, 3)) is int
+        and tinycv.power(2, -1) == 0.5
+    )
 
 
 def test_a_power_of_tensors_at_zero(device):
-    a, b = (Tensor(np.array(v, float), device=device, requires_grad=True) for v in ([0, 0, 3], [0, 2, 0]))
+    a, b = (
+        Tensor(np.array(v, float), device=device, requires_grad=True)
+        for v in ([0, 0, 3], [0, 2, 0])
+    )
     y = ops.power(a, b)
     y.sum().backward()
     assert y.numpy().tolist() == [1, 0, 1]
-    assert a.grad.numpy().tolist() == [0, 0, 0]                     # x**0 is flat; x**2 is flat at 0
-    assert b.grad.numpy().tolist() == [0, 0, np.log(3)]             # 0**b by b: 0
+    # x**0 is flat; x**2 is flat at 0
+    assert a.grad.numpy().tolist() == [0, 0, 0]
+    assert b.grad.numpy().tolist() == [0, 0, np.log(3)]  # 0**b by b: 0
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("function, limits", [(ops.sigmoid, [0, 0]), (ops.tanh, [0, 0]), (ops.softplus, [0, 1]),
-                                              (ops.erf, [0, 0]), (ops.relu, [0, 1])])
+@pytest.mark.parametrize(
+    "function, limits",
+    [
+        (ops.sigmoid, [0, 0]),
+        (ops.tanh, [0, 0]),
+        (ops.softplus, [0, 1]),
+        (ops.erf, [0, 0]),
+        (ops.relu, [0, 1]),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_far_out_slopes_reach_their_limits_without_overflow(function, limits, dtype, device):
     x = Tensor(np.array([-1e4, 1e4], dtype), device=device, requires_grad=True)
@@ -118,4 +142,6 @@ def test_logsumexp_of_nothing_but_minus_infinity_is_minus_infinity_with_no_slope
 
 def test_steps_have_no_gradient_and_leave_no_history(device):
     x = Tensor([0.5, -1.0], device=device, requires_grad=True)
-    assert not any(y.requires_grad for y in (x > 0, x == x, ops.sign(x), ops.isfinite(x), x.argmax(), ~(x > 0)))
+    assert not any(
+        y.requires_grad for y in (x > 0, x == x, ops.sign(x), ops.isfinite(x), x.argmax(), ~(x > 0))
+    )

@@ -1,4 +1,6 @@
-"""tinycv.debug(): the first op, forward or backward, that made a NaN or Inf; the user's line; what went in."""
+"""tinycv.debug(): the first op, forward or backward, that made a NaN or Inf; the user's line; what
+went in."""
+
 from __future__ import annotations
 
 import re
@@ -25,33 +27,57 @@ def silent():
 
 def line_of(mark):
     """The number of this file's line that ends with the mark."""
-    return next(i for i, line in enumerate(open(__file__, encoding="utf-8"), 1) if line.rstrip().endswith("# " + mark))
+    return next(
+        i
+        for i, line in enumerate(open(__file__, encoding="utf-8"), 1)
+        if line.rstrip().endswith("# " + mark)
+    )
 
 
 def test_debug_names_the_first_op_forward_its_line_and_the_ranges_of_its_inputs(silent, device):
     x = Tensor([4.0, -1.0, 0.5], device=device, requires_grad=True)
-    with debug(), pytest.raises(FloatingPointError, match=sentence(
-            "forward: 'log' at ", f"{__file__}:{line_of('made here')}", "1 NaN and 0 Inf among 3 values",
-            "all its inputs are finite", "float32 (3,) in [-1, 4]")):
-        y = x.log()                                                 # made here
+    with (
+        debug(),
+        pytest.raises(
+            FloatingPointError,
+            match=sentence(
+                "forward: 'log' at ",
+                f"{__file__}:{line_of('made here')}",
+                "1 NaN and 0 Inf among 3 values",
+                "all its inputs are finite",
+                "float32 (3,) in [-1, 4]",
+            ),
+        ),
+    ):
+        y = x.log()  # made here
         (y * 0).sum()
 
 
 def test_debug_names_the_first_op_backward_and_the_line_that_recorded_it(silent, device):
     x = Tensor([0.0, 4.0], device=device, requires_grad=True)
     with debug():
-        y = x.sqrt()                                                # recorded here
+        y = x.sqrt()  # recorded here
         z = y.sum()
-        with pytest.raises(FloatingPointError, match=sentence(
-                "backward: the derivative of 'sqrt', recorded at ", f"{__file__}:{line_of('recorded here')}",
-                "0 NaN and 1 Inf", "the gradient that reached it is finite", "Gradient: float32 (2,) in [1, 1]",
-                "It had saved: float32 (2,) in [0, 2]")):
+        with pytest.raises(
+            FloatingPointError,
+            match=sentence(
+                "backward: the derivative of 'sqrt', recorded at ",
+                f"{__file__}:{line_of('recorded here')}",
+                "0 NaN and 1 Inf",
+                "the gradient that reached it is finite",
+                "Gradient: float32 (2,) in [1, 1]",
+                "It had saved: float32 (2,) in [0, 2]",
+            ),
+        ):
             z.backward()
 
 
 def test_debug_finds_what_a_pair_made(silent):
     x = Tensor([[1e30, 1e30]], requires_grad=True)
-    with debug(), pytest.raises(FloatingPointError, match=sentence("forward: 'linear' at ", __file__, "Inf")):
+    with (
+        debug(),
+        pytest.raises(FloatingPointError, match=sentence("forward: 'linear' at ", __file__, "Inf")),
+    ):
         PAIRS["linear"](x, Tensor([[1e30, 1e30]]))
 
 
@@ -59,13 +85,19 @@ def test_debug_finds_what_a_pair_made_on_the_way_back(silent):
     x, weight = Tensor([[1e-30]], requires_grad=True), Tensor([[1e30]])
     with debug():
         y = PAIRS["linear"](x, weight)
-        with pytest.raises(FloatingPointError, match=sentence("backward: the derivative of 'linear'", __file__, "Inf")):
+        with pytest.raises(
+            FloatingPointError,
+            match=sentence("backward: the derivative of 'linear'", __file__, "Inf"),
+        ):
             y.backward(Tensor([[1e30]]))
 
 
 def test_debug_says_when_the_input_was_bad_already(silent):
     x = Tensor([np.nan, 1.0], requires_grad=True)
-    with debug(), pytest.raises(FloatingPointError, match=sentence("'exp'", "input 0 was not finite before")):
+    with (
+        debug(),
+        pytest.raises(FloatingPointError, match=sentence("'exp'", "input 0 was not finite before")),
+    ):
         x.exp()
 
 

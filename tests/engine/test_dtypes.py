@@ -1,4 +1,6 @@
-"""Dtypes and devices: what goes in as float32 stays float32, and gradients come back as what their inputs were."""
+"""Dtypes and devices: what goes in as float32 stays float32, and gradients come back as what their
+inputs were."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,7 +26,10 @@ def test_float32_stays_float32_forward_and_at_every_step_back(name, device, monk
 
     monkeypatch.setattr(walk, "send", watched)
     for case in cases(name):
-        inputs = [Tensor(x, dtype="float32" if x.dtype.kind == "f" else None, device=device) for x in case.inputs]
+        inputs = [
+            Tensor(x, dtype="float32" if x.dtype.kind == "f" else None, device=device)
+            for x in case.inputs
+        ]
         leaves = [x for x in inputs if x.dtype.kind == "f"]
         for x in leaves:
             x.requires_grad = True
@@ -41,8 +46,19 @@ def test_float32_stays_float32_forward_and_at_every_step_back(name, device, monk
 @pytest.mark.parametrize("scalar", [2.0, 2, np.float64(2), np.float32(2), np.int64(2)])
 def test_a_scalar_of_any_kind_does_not_widen_float32(scalar, device):
     x = leaf([1.0, 4.0], device, "float32")
-    results = [x * scalar, scalar * x, x / scalar, scalar / x, x + scalar, scalar - x, x ** scalar, scalar ** x,
-               ops.maximum(x, scalar), ops.where(x > scalar, x, scalar), x.clip(scalar, None)]
+    results = [
+        x * scalar,
+        scalar * x,
+        x / scalar,
+        scalar / x,
+        x + scalar,
+        scalar - x,
+        x**scalar,
+        scalar**x,
+        ops.maximum(x, scalar),
+        ops.where(x > scalar, x, scalar),
+        x.clip(scalar, None),
+    ]
     assert {y.dtype for y in results} == {np.dtype(np.float32)}
     for y in results:
         assert grad(y.sum(), x)[0].dtype == np.float32

@@ -1,4 +1,5 @@
 """erf against math.erf, which is the C library's."""
+
 from __future__ import annotations
 
 import math
@@ -9,9 +10,17 @@ import pytest
 from tinycv.engine import backend
 from tinycv.engine.erf import _BLOCK, erf, normal_cdf
 
-GRID = np.concatenate([np.linspace(-7, 7, 40_001), np.geomspace(1e-300, 1e300, 4001), [0.46875, 4.0, 6.0],
-                       np.nextafter(0.46875, [0, 1])])
-GRID32 = np.concatenate([np.linspace(-5, 5, 200_001), np.geomspace(1e-36, 1e38, 4001)]).astype(np.float32)
+GRID = np.concatenate(
+    [
+        np.linspace(-7, 7, 40_001),
+        np.geomspace(1e-300, 1e300, 4001),
+        [0.46875, 4.0, 6.0],
+        np.nextafter(0.46875, [0, 1]),
+    ]
+)
+GRID32 = np.concatenate([np.linspace(-5, 5, 200_001), np.geomspace(1e-36, 1e38, 4001)]).astype(
+    np.float32
+)
 
 
 def exact(x):
@@ -68,8 +77,13 @@ def test_a_strided_view_gives_the_same_and_stays_as_it_was():
     assert (x == before).all()
 
 
-KINDS = {"float16": "float16", "float32": "float32", "float64": "float64", "int64": "float64",
-         "bool": "float64"}
+KINDS = {
+    "float16": "float16",
+    "float32": "float32",
+    "float64": "float64",
+    "int64": "float64",
+    "bool": "float64",
+}
 
 
 @pytest.mark.parametrize(("given", "got"), KINDS.items())
@@ -92,8 +106,8 @@ def test_every_device_has_erf(device):
 @pytest.mark.parametrize("dtype, bound", [(np.float32, 2e-7), (np.float64, 1e-15)])
 def test_the_normal_distribution_function_is_right(dtype, bound):
     x = np.concatenate([np.linspace(-9, 9, 20_001), [-1e30, -1e4, 1e4, 1e30]]).astype(dtype)
-    true = np.array([0.5 * math.erfc(-value * 0.5 ** 0.5) for value in x.astype(np.float64).tolist()])
+    true = np.array([0.5 * math.erfc(-value * 0.5**0.5) for value in x.astype(np.float64).tolist()])
     with np.errstate(all="raise", under="ignore"):
         assert np.abs(normal_cdf(x) - true).max() <= bound
-        assert np.abs(x * normal_cdf(x) - x * true)[:-4].max() <= 6 * bound      # GELU
+        assert np.abs(x * normal_cdf(x) - x * true)[:-4].max() <= 6 * bound  # GELU
         assert (x * normal_cdf(x))[-4:].tolist() == [0, 0, x[-2], x[-1]]

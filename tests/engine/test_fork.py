@@ -1,4 +1,6 @@
-"""A fork while a group of threads is open: the child computes or is told why not; it never waits for threads it lacks."""
+"""A fork while a group of threads is open: the child computes or is told why not; it never waits
+for threads it lacks."""
+
 from __future__ import annotations
 
 import os
@@ -42,7 +44,9 @@ def batch():
 def run(body: str) -> str:
     """What a program prints to stderr; it must end well within a minute."""
     program = START + textwrap.dedent(body)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -123,7 +127,10 @@ def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(rank):
     with parallel.threads(2) as group:
         assert (group.map(forks, x).numpy() == 2).all()
     """)
-    assert "RuntimeError this process was forked inside a shard" in said and "cannot be split again" in said
+    assert (
+        "RuntimeError this process was forked inside a shard" in said
+        and "cannot be split again" in said
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -1,4 +1,5 @@
 """Grad mode: no_grad and enable_grad, one thread at a time."""
+
 from __future__ import annotations
 
 import asyncio
@@ -47,11 +48,13 @@ def records() -> bool:
 
 def test_a_decorator_sets_the_mode_when_the_function_runs_and_not_when_it_is_decorated():
     with debug():
+
         @no_grad
         def made_inside(x):
             return (x - 2).log(), records()
 
-    assert made_inside(leaf(3.0))[1] is False and np.isnan(made_inside(leaf(1.0))[0].item())     # debug is off again
+    # debug is off again
+    assert made_inside(leaf(3.0))[1] is False and np.isnan(made_inside(leaf(1.0))[0].item())
     with debug(), pytest.raises(FloatingPointError, match="'log'"):
         made_inside(leaf(1.0))
     with no_grad():
@@ -164,7 +167,11 @@ def test_no_grad_is_a_matter_of_one_thread():
     seen["here, meanwhile"] = (x * x).requires_grad
     checked.set()
     thread.join()
-    assert seen == {"started under no_grad": True, "in its own no_grad": False, "here, meanwhile": True}
+    assert seen == {
+        "started under no_grad": True,
+        "in its own no_grad": False,
+        "here, meanwhile": True,
+    }
 
 
 def test_the_walk_itself_records_nothing():
@@ -175,12 +182,14 @@ def test_the_walk_itself_records_nothing():
 
 def test_an_asynchronous_generator_is_refused():
     with pytest.raises(TypeError, match="no_grad: the decorator takes no asynchronous generator"):
+
         @no_grad()
         async def numbers():
             yield 1
 
 
 # ── one block used by several tasks, and functions that only look like plain ones ────────────────
+
 
 def test_one_block_entered_by_two_tasks_keeps_their_modes_apart():
     block, x = no_grad(), leaf(1.0)
@@ -207,7 +216,9 @@ class Resumed:
         yield x * 2
 
 
-@pytest.mark.parametrize("function", [staticmethod(lambda x: (yield x * 2)), Resumed()], ids=["staticmethod", "object"])
+@pytest.mark.parametrize(
+    "function", [staticmethod(lambda x: (yield x * 2)), Resumed()], ids=["staticmethod", "object"]
+)
 def test_generators_are_found_behind_other_callables(function):
     assert not next(no_grad()(function)(leaf(1.0))).requires_grad
 
@@ -231,6 +242,6 @@ def test_blocks_may_be_left_in_any_order_and_in_a_context_that_never_entered_the
         block.__enter__()
     for i in order:
         blocks[i].__exit__(None, None, None)
-    blocks[0].__exit__(None, None, None)        # nothing of it is left in here
+    blocks[0].__exit__(None, None, None)  # nothing of it is left in here
     assert entered.get() == ()
     mode.reset(token)

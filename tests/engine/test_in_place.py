@@ -1,4 +1,5 @@
 """Changes in place: refused where they would falsify a gradient, and nowhere else."""
+
 from __future__ import annotations
 
 import collections
@@ -49,7 +50,8 @@ def write_into_numpy(x):
 
 
 EVERYWHERE = [add_to_data, set_data, write_under_no_grad, subtract_under_no_grad]
-ON_NUMPY = [write_into_data, write_into_numpy]                      # CuPy's array would have to be waited for
+# CuPy's array would have to be waited for
+ON_NUMPY = [write_into_data, write_into_numpy]
 
 
 @pytest.mark.parametrize("change", EVERYWHERE)
@@ -57,7 +59,9 @@ def test_a_change_between_forward_and_backward_is_refused(change, device):
     x = tensor((3,), device)
     loss = (x * x).sum()
     change(x)
-    with pytest.raises(RuntimeError, match=sentence("(3,), saved by 'mul', was changed in place", "after backward")):
+    with pytest.raises(
+        RuntimeError, match=sentence("(3,), saved by 'mul', was changed in place", "after backward")
+    ):
         loss.backward()
 
 
@@ -102,7 +106,8 @@ def test_changes_before_forward_and_after_backward_are_nobody_elses_business(cha
 @pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
 def test_a_change_of_what_no_pull_asks_for_is_allowed(change):
     x = tensor((3,))
-    loss = (x + x).sum()                                            # the slope of a sum does not depend on x
+    # the slope of a sum does not depend on x
+    loss = (x + x).sum()
     change(x)
     loss.backward()
     assert x.grad.numpy().tolist() == [2, 2, 2]
@@ -111,17 +116,29 @@ def test_a_change_of_what_no_pull_asks_for_is_allowed(change):
 def test_reading_is_not_changing():
     x = tensor((3,))
     loss = (x * x).sum()
-    assert x.data.sum() == x.numpy().sum() == np.asarray(x.detach()).sum() == 3 and x.detach().sum().item() == 3
+    assert (
+        x.data.sum() == x.numpy().sum() == np.asarray(x.detach()).sum() == 3
+        and x.detach().sum().item() == 3
+    )
     loss.backward()
     assert x.grad.numpy().tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("change", [
-    lambda x: x.__iadd__(1.0), lambda x: x.__isub__(1.0), lambda x: x.__imul__(2.0), lambda x: x.__itruediv__(2.0),
-    lambda x: x.__setitem__(0, 7.0)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.__iadd__(1.0),
+        lambda x: x.__isub__(1.0),
+        lambda x: x.__imul__(2.0),
+        lambda x: x.__itruediv__(2.0),
+        lambda x: x.__setitem__(0, 7.0),
+    ],
+)
 def test_a_leaf_may_be_changed_in_place_under_no_grad_alone(change, device):
     x = tensor((2,), device)
-    with pytest.raises(RuntimeError, match=sentence("(2,)", "requires a gradient", "with tinycv.no_grad():")):
+    with pytest.raises(
+        RuntimeError, match=sentence("(2,)", "requires a gradient", "with tinycv.no_grad():")
+    ):
         change(x)
     assert x.numpy().tolist() == [1, 1]
     with no_grad():
@@ -139,18 +156,42 @@ def test_augmented_assignment_works_in_place_where_nothing_is_recorded(device):
     assert x is same and x.numpy().tolist() == [1.5, 4.0]
 
 
-IN_PLACE = {"+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv,
-            "//=": operator.ifloordiv, "%=": operator.imod, "**=": operator.ipow, "&=": operator.iand, "|=": operator.ior,
-            "^=": operator.ixor}
-PLAIN = {"+=": operator.add, "-=": operator.sub, "*=": operator.mul, "/=": operator.truediv, "//=": operator.floordiv,
-         "%=": operator.mod, "**=": operator.pow, "&=": operator.and_, "|=": operator.or_, "^=": operator.xor}
+IN_PLACE = {
+    "+=": operator.iadd,
+    "-=": operator.isub,
+    "*=": operator.imul,
+    "/=": operator.itruediv,
+    "//=": operator.ifloordiv,
+    "%=": operator.imod,
+    "**=": operator.ipow,
+    "&=": operator.iand,
+    "|=": operator.ior,
+    "^=": operator.ixor,
+}
+PLAIN = {
+    "+=": operator.add,
+    "-=": operator.sub,
+    "*=": operator.mul,
+    "/=": operator.truediv,
+    "//=": operator.floordiv,
+    "%=": operator.mod,
+    "**=": operator.pow,
+    "&=": operator.and_,
+    "|=": operator.or_,
+    "^=": operator.xor,
+}
 
 
 @pytest.mark.parametrize("symbol", IN_PLACE)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool"])
-@pytest.mark.parametrize("other", [2, 3.0, 65536.0, 1e-5, True, np.array([2, 3]), np.array([2.0, 3.0], "f4")], ids=str)
-@pytest.mark.filterwarnings("ignore")                               # overflow, where infinity is right
-def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_refuses(symbol, dtype, other, device):
+@pytest.mark.parametrize(
+    "other", [2, 3.0, 65536.0, 1e-5, True, np.array([2, 3]), np.array([2.0, 3.0], "f4")], ids=str
+)
+# overflow, where infinity is right
+@pytest.mark.filterwarnings("ignore")
+def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_refuses(
+    symbol, dtype, other, device
+):
     values = np.array([1, 5]).astype(dtype)
     other = Tensor(other, device=device) if isinstance(other, np.ndarray) else other
     x = Tensor(values.copy(), device=device)
@@ -162,7 +203,9 @@ def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_r
     try:
         assert IN_PLACE[symbol](view, other) is view
     except (TypeError, ValueError) as error:
-        assert str(error).startswith(f"x {symbol} value: ") and x.numpy().tolist() == values.tolist()
+        assert (
+            str(error).startswith(f"x {symbol} value: ") and x.numpy().tolist() == values.tolist()
+        )
         assert expected is None or expected.dtype != dtype
     else:
         np.testing.assert_array_equal(x.numpy(), expected.numpy().astype(dtype))
@@ -179,7 +222,9 @@ def test_integers_are_not_divided_by_0_in_place(symbol):
 
 @pytest.mark.parametrize("symbol", IN_PLACE)
 def test_a_leaf_is_told_how_to_write_the_operator_that_makes_a_new_tensor(symbol):
-    with pytest.raises(RuntimeError, match=re.escape(f"write x = x {symbol[:-1]} value for a new tensor")):
+    with pytest.raises(
+        RuntimeError, match=re.escape(f"write x = x {symbol[:-1]} value for a new tensor")
+    ):
         IN_PLACE[symbol](tensor((2,)), 2)
 
 
@@ -201,19 +246,30 @@ def test_a_value_with_a_history_cannot_be_written_into_a_plain_tensor(device):
 @pytest.mark.parametrize("change", [add_to_data, write_under_no_grad, write_into_data])
 def test_a_result_that_its_own_op_has_saved_may_not_be_changed(change):
     x = tensor((3,))
-    y = x.exp()                                                     # saves y: its slope is y
+    y = x.exp()  # saves y: its slope is y
     change(y)
     with pytest.raises(RuntimeError, match="saved by 'exp', was changed in place"):
         y.sum().backward()
 
 
-@pytest.mark.parametrize("dtype, value, why", [
-    ("uint8", 300, "from 0 to 255"), ("uint8", -1, "from 0 to 255"), ("uint8", [300], "from 0 to 255"),
-    ("uint8", np.array([300]), "from 0 to 255"), ("int8", np.array([np.nan]), "NaN"), ("int64", float("inf"), "from"),
-    ("float16", 70000, "does not fit"), ("float16", [70000.0], "does not fit"),
-    ("float16", np.float32(70000), "does not fit"),
-    ("float16", tinycv.tensor([70000.0]), "does not fit"), ("float32", 10 ** 39, "does not fit"),
-    ("float32", np.array([1e300]), "does not fit")], ids=str)
+@pytest.mark.parametrize(
+    "dtype, value, why",
+    [
+        ("uint8", 300, "from 0 to 255"),
+        ("uint8", -1, "from 0 to 255"),
+        ("uint8", [300], "from 0 to 255"),
+        ("uint8", np.array([300]), "from 0 to 255"),
+        ("int8", np.array([np.nan]), "NaN"),
+        ("int64", float("inf"), "from"),
+        ("float16", 70000, "does not fit"),
+        ("float16", [70000.0], "does not fit"),
+        ("float16", np.float32(70000), "does not fit"),
+        ("float16", tinycv.tensor([70000.0]), "does not fit"),
+        ("float32", 10**39, "does not fit"),
+        ("float32", np.array([1e300]), "does not fit"),
+    ],
+    ids=str,
+)
 def test_what_does_not_fit_is_not_written(dtype, value, why):
     x = tinycv.ones(3, dtype=dtype)
     with pytest.raises(ValueError, match=rf"x\[index\] = value: the value: .*{why}"):
@@ -221,9 +277,19 @@ def test_what_does_not_fit_is_not_written(dtype, value, why):
     assert (x.numpy() == 1).all()
 
 
-@pytest.mark.parametrize("dtype, value, kept", [
-    ("uint8", 255, 255), ("int64", 2.7, 2), ("float16", 65504, 65504), ("float32", float("inf"), float("inf")),
-    ("float16", np.float32("inf"), float("inf")), ("bool", 2, True), ("float32", 2 ** 20, 2 ** 20)], ids=str)
+@pytest.mark.parametrize(
+    "dtype, value, kept",
+    [
+        ("uint8", 255, 255),
+        ("int64", 2.7, 2),
+        ("float16", 65504, 65504),
+        ("float32", float("inf"), float("inf")),
+        ("float16", np.float32("inf"), float("inf")),
+        ("bool", 2, True),
+        ("float32", 2**20, 2**20),
+    ],
+    ids=str,
+)
 def test_what_fits_is_written(dtype, value, kept):
     x = tinycv.zeros(3, dtype=dtype)
     x[1] = value
@@ -236,7 +302,9 @@ def test_a_tensor_that_requires_a_gradient_keeps_floats(kind, computed):
     x = tinycv.ones(2, requires_grad=True)
     x = x * 2 if computed else x
     before = x.detach().numpy().copy()
-    with pytest.raises(TypeError, match=rf"t\.data = array: .* requires a gradient.* the array is of {kind}"):
+    with pytest.raises(
+        TypeError, match=rf"t\.data = array: .* requires a gradient.* the array is of {kind}"
+    ):
         x.data = np.ones(2, kind)
     assert (x.detach().numpy() == before).all() and x.dtype == "float32"
 

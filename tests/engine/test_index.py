@@ -1,4 +1,5 @@
-"""Indices: however an index is spelled, the values are NumPy's, and entries that repeat add up on the way back."""
+"""Indices: however an index is spelled, the values are NumPy's, and entries that repeat add up on
+the way back."""
 
 import numpy as np
 import pytest
@@ -8,46 +9,86 @@ from wrong_calls import Odd
 
 from tinycv import Tensor, grad, tensor
 
-SPELLINGS = [list, tuple, np.array, lambda ids: Tensor(np.array(ids)), lambda ids: np.array(ids, np.uint8),
-             lambda ids: [np.int64(i) for i in ids], lambda ids: [Tensor(i) for i in ids]]
-PLACES = [lambda ids: ids, lambda ids: (ids,), lambda ids: (slice(None), ids), lambda ids: (ids, 0), lambda ids: (1, ids),
-          lambda ids: (ids, ids), lambda ids: (None, ids), lambda ids: (..., ids), lambda ids: (slice(1, 3), ids)]
+SPELLINGS = [
+    list,
+    tuple,
+    np.array,
+    lambda ids: Tensor(np.array(ids)),
+    lambda ids: np.array(ids, np.uint8),
+    lambda ids: [np.int64(i) for i in ids],
+    lambda ids: [Tensor(i) for i in ids],
+]
+PLACES = [
+    lambda ids: ids,
+    lambda ids: (ids,),
+    lambda ids: (slice(None), ids),
+    lambda ids: (ids, 0),
+    lambda ids: (1, ids),
+    lambda ids: (ids, ids),
+    lambda ids: (None, ids),
+    lambda ids: (..., ids),
+    lambda ids: (slice(1, 3), ids),
+]
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.sampled_from(SPELLINGS), st.sampled_from(PLACES))
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=5),
+    st.sampled_from(SPELLINGS),
+    st.sampled_from(PLACES),
+)
 def test_repeats_count_in_every_spelling_and_place(ids, spell, place):
     values = np.arange(9.0).reshape(3, 3) + 1
     index, known = spell(ids), place(np.array(ids))
     if isinstance(index, tuple) and place is PLACES[0]:
-        index = (index,)                                            # x[1, 2] is an index of two axes, as everywhere
+        # x[1, 2] is an index of two axes, as everywhere
+        index = (index,)
     x = Tensor(values, requires_grad=True)
     y = x[place(index)]
     np.testing.assert_array_equal(y.numpy(), values[known])
-    (slope,) = grad((y ** 3).sum(), x, create_graph=True)
+    (slope,) = grad((y**3).sum(), x, create_graph=True)
     expected = np.zeros((3, 3))
     np.add.at(expected, known, 3 * values[known] ** 2)
     np.testing.assert_allclose(slope.numpy(), expected)
     (second,) = grad((slope * slope).sum(), x)
     counts = np.zeros((3, 3))
     np.add.at(counts, known, 1.0)
-    np.testing.assert_allclose(second.numpy(), counts ** 2 * 36 * values ** 3)
+    np.testing.assert_allclose(second.numpy(), counts**2 * 36 * values**3)
 
 
 @given(st.integers(-3, 2), st.integers(-3, 2))
 def test_ranges_slices_and_masks_are_numpys(a, b):
     values = np.arange(9.0).reshape(3, 3)
     x = Tensor(values)
-    for index in (range(3), slice(a, b), [True, False, True], (slice(None), [False, True, True]), [], (a, b), values > 4,
-                  Tensor(values > 4), (Tensor(a), slice(None)), [[0, 1], [1, 2]], True, None):
+    for index in (
+        range(3),
+        slice(a, b),
+        [True, False, True],
+        (slice(None), [False, True, True]),
+        [],
+        (a, b),
+        values > 4,
+        Tensor(values > 4),
+        (Tensor(a), slice(None)),
+        [[0, 1], [1, 2]],
+        True,
+        None,
+    ):
         known = np.asarray(index) if isinstance(index, range) else index
         known = np.zeros(0, int) if isinstance(index, list) and not index else known
-        known = tuple(k.numpy() if isinstance(k, Tensor) else k for k in known) if isinstance(known, tuple) else known
+        known = (
+            tuple(k.numpy() if isinstance(k, Tensor) else k for k in known)
+            if isinstance(known, tuple)
+            else known
+        )
         known = known.numpy() if isinstance(known, Tensor) else known
         np.testing.assert_array_equal(x[index].numpy(), values[known])
 
 
-@pytest.mark.parametrize("index", [1.0, "a", [0.5], np.array([1.0]), (0, 1.5), {}, Odd(), Tensor([1.0]), [[0], [0, 1]]],
-                         ids=str)
+@pytest.mark.parametrize(
+    "index",
+    [1.0, "a", [0.5], np.array([1.0]), (0, 1.5), {}, Odd(), Tensor([1.0]), [[0], [0, 1]]],
+    ids=str,
+)
 def test_what_is_no_index_is_refused_in_words(index, device):
     x = Tensor(np.zeros((3, 3)), device=device)
     for call in (lambda: x[index], lambda: x.__setitem__(index, 0.0)):
@@ -56,17 +97,28 @@ def test_what_is_no_index_is_refused_in_words(index, device):
 
 
 @pytest.mark.parametrize("part", [0.5, "a", 1.0, Odd(), [1], np.float32(1)], ids=str)
-@pytest.mark.parametrize("place", [lambda s: s, lambda s: (slice(None), s), lambda s: (0, s), lambda s: (..., s)])
+@pytest.mark.parametrize(
+    "place", [lambda s: s, lambda s: (slice(None), s), lambda s: (0, s), lambda s: (..., s)]
+)
 def test_a_slice_goes_between_whole_numbers(part, place, device):
     x = Tensor(np.zeros((3, 3)), device=device)
     for wrong in (slice(part, None), slice(None, part), slice(None, None, part)):
-        for call in (lambda wrong=wrong: x[place(wrong)], lambda wrong=wrong: x.__setitem__(place(wrong), 1.0)):
+        for call in (
+            lambda wrong=wrong: x[place(wrong)],
+            lambda wrong=wrong: x.__setitem__(place(wrong), 1.0),
+        ):
             with pytest.raises(IndexError, match="a slice goes from a whole number to another"):
                 call()
-    for call in (lambda: x[place(slice(None, None, 0))], lambda: x.__setitem__(place(slice(None, None, 0)), 1.0)):
+    for call in (
+        lambda: x[place(slice(None, None, 0))],
+        lambda: x.__setitem__(place(slice(None, None, 0)), 1.0),
+    ):
         with pytest.raises(ValueError, match="has a step of 0"):
             call()
-    assert x[place(slice(np.int8(1), Tensor(2), True))].shape == x[place(slice(1, 2))].shape and not x.numpy().any()
+    assert (
+        x[place(slice(np.int8(1), Tensor(2), True))].shape == x[place(slice(1, 2))].shape
+        and not x.numpy().any()
+    )
 
 
 @pytest.mark.parametrize("index", [3, [3], (0, -4), [0, 5]])
@@ -87,15 +139,27 @@ def test_values_are_written_where_any_spelling_says(device):
 
 def test_a_refused_write_says_what_does_not_fit_and_changes_nothing():
     x = Tensor(np.zeros((2, 3), np.int64))
-    for change in (lambda: x.__setitem__(0, np.zeros(2)), lambda: x.__iadd__(np.zeros(4)), lambda: x.__iadd__(0.5)):
-        with pytest.raises((TypeError, ValueError), match=r"x.* value: x is int64 of shape \(2, 3\)"):
+    for change in (
+        lambda: x.__setitem__(0, np.zeros(2)),
+        lambda: x.__iadd__(np.zeros(4)),
+        lambda: x.__iadd__(0.5),
+    ):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"x.* value: x is int64 of shape \(2, 3\)"
+        ):
             change()
     assert not x.numpy().any()
 
 
-@pytest.mark.parametrize("change", [lambda x: x.__setitem__(0, 5), lambda x: x.__iadd__(1),
-                                    lambda x: x.__imul__(np.full(3, 2.0))])
-@pytest.mark.parametrize("x", [Tensor(2.0).expand((3,)), Tensor(np.broadcast_to(np.float32(1), (3,)))], ids=["op", "array"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x.__setitem__(0, 5), lambda x: x.__iadd__(1), lambda x: x.__imul__(np.full(3, 2.0))],
+)
+@pytest.mark.parametrize(
+    "x",
+    [Tensor(2.0).expand((3,)), Tensor(np.broadcast_to(np.float32(1), (3,)))],
+    ids=["op", "array"],
+)
 def test_a_write_into_memory_that_may_not_be_written_says_so(change, x):
     with pytest.raises(ValueError, match="its memory is read-only"):
         change(x)
@@ -105,7 +169,9 @@ def test_a_value_on_another_device_is_refused_and_a_list_has_none(double):
     x = Tensor(np.zeros(3), device="gpu")
     for value in (np.ones(3), Tensor(np.ones(3))):
         for change in (x.__setitem__, lambda _, value: x.__iadd__(value)):
-            with pytest.raises((TypeError, ValueError), match=r"x is on gpu:0, the value on cpu: move it"):
+            with pytest.raises(
+                (TypeError, ValueError), match=r"x is on gpu:0, the value on cpu: move it"
+            ):
                 change(slice(None), value)
     x[:] = [1.0, 2.0, 3.0]
     assert x.tolist() == [1, 2, 3]

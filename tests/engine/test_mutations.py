@@ -1,4 +1,5 @@
 """The checks are checked: an engine with one mistake in it must not get its certificate."""
+
 from __future__ import annotations
 
 import heapq
@@ -15,10 +16,15 @@ from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
 PULLS = [(name, i) for name, op in OPS.items() for i, pull in enumerate(op.row.pulls) if pull]
-# Rows whose pull asks for an input only to see on which side of a corner, or on which step, it lies: its own slope is 0.
+# Rows whose pull asks for an input only to see on which side of a corner, or on which step, it
+# lies: its own slope is 0.
 SIDES_ONLY = {"remainder", "relu", "abs", "where", "maximum", "minimum", "clip", "max", "min"}
-CURVED = [(name, i) for name, i in PULLS if name not in SIDES_ONLY | {"einsum"}
-          and any(n == "y" or n in OPS[name].row.inputs for n in OPS[name].row.needs[i])]
+CURVED = [
+    (name, i)
+    for name, i in PULLS
+    if name not in SIDES_ONLY | {"einsum"}
+    and any(n == "y" or n in OPS[name].row.inputs for n in OPS[name].row.needs[i])
+]
 
 
 def certified(name: str, order: int = 2) -> None:
@@ -32,9 +38,10 @@ def refused(name: str, what: str | None = None) -> None:
 
 
 def replace_pull(monkeypatch: pytest.MonkeyPatch, name: str, i: int, mutate) -> None:
-    """mutate(pull) in the place of the row's pull for input i; the row still saves what the true one needs."""
+    """mutate(pull) in the place of the row's pull for input i; the row still saves what the true
+    one needs."""
     pulls = OPS[name].row.pulls
-    monkeypatch.setattr(OPS[name].row, "pulls", (*pulls[:i], mutate(pulls[i]), *pulls[i + 1:]))
+    monkeypatch.setattr(OPS[name].row, "pulls", (*pulls[:i], mutate(pulls[i]), *pulls[i + 1 :]))
 
 
 def detached(x):
@@ -42,6 +49,7 @@ def detached(x):
 
 
 # ── mistakes in the table ────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("name, i", PULLS)
 def test_a_flipped_sign_is_caught(monkeypatch, name, i):
@@ -64,22 +72,33 @@ def test_a_pull_that_cannot_be_differentiated_is_caught_at_order_2(monkeypatch, 
 
 @pytest.mark.parametrize("name, i", CURVED)
 def test_a_saved_value_that_is_taken_for_a_constant_is_caught_at_order_2(monkeypatch, name, i):
-    replace_pull(monkeypatch, name, i, lambda pull: lambda g, *saved: pull(g, *map(detached, saved)))
+    replace_pull(
+        monkeypatch, name, i, lambda pull: lambda g, *saved: pull(g, *map(detached, saved))
+    )
     certified(name, order=1)
     refused(name, "order 2")
 
 
-@pytest.mark.parametrize("name, options", [("mean", "axis"), ("sum", "axis"), ("cumsum", "axis"), ("flip", "axis")])
+@pytest.mark.parametrize(
+    "name, options", [("mean", "axis"), ("sum", "axis"), ("cumsum", "axis"), ("flip", "axis")]
+)
 def test_an_axis_that_is_forgotten_is_caught(monkeypatch, name, options):
     at = OPS[name].row.needs[0].index(options)
-    replace_pull(monkeypatch, name, 0, lambda pull: lambda g, *saved: pull(g, *saved[:at], 0, *saved[at + 1:]))
-    with pytest.raises((CertificateError, ValueError, IndexError)):     # a shape may not even fit
+    replace_pull(
+        monkeypatch,
+        name,
+        0,
+        lambda pull: lambda g, *saved: pull(g, *saved[:at], 0, *saved[at + 1 :]),
+    )
+    with pytest.raises((CertificateError, ValueError, IndexError)):  # a shape may not even fit
         certified(name)
 
 
 def test_a_gradient_added_at_the_wrong_place_is_caught(monkeypatch):
     into = OPS["getitem"].row.into[0]
-    monkeypatch.setattr(OPS["getitem"].row, "into", (lambda buffer, p, g, *saved: into(buffer, p, -g, *saved),))
+    monkeypatch.setattr(
+        OPS["getitem"].row, "into", (lambda buffer, p, g, *saved: into(buffer, p, -g, *saved),)
+    )
     refused("getitem")
 
 
@@ -95,10 +114,14 @@ def test_an_index_that_repeats_and_counts_once_is_caught(monkeypatch):
 
 # ── mistakes in the walk ─────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("name", ["add", "mul", "where", "einsum", "expand", "matmul"])
 def test_broadcasting_that_is_cut_off_and_not_summed_is_caught(monkeypatch, name):
-    monkeypatch.setattr(walk, "unbroadcast", lambda g, shape: g.reshape((-1,))[:prod(shape)].reshape(shape))
-    with pytest.raises((CertificateError, ValueError)):             # nothing can be cut from an empty array
+    monkeypatch.setattr(
+        walk, "unbroadcast", lambda g, shape: g.reshape((-1,))[: prod(shape)].reshape(shape)
+    )
+    # nothing can be cut from an empty array
+    with pytest.raises((CertificateError, ValueError)):
         certified(name)
 
 
@@ -120,7 +143,8 @@ def test_a_walk_that_does_not_visit_the_latest_node_first_is_caught(monkeypatch,
     push, pop = ORDERS[order]
     monkeypatch.setattr(walk, "heappush", push)
     monkeypatch.setattr(walk, "heappop", pop)
-    with pytest.raises((CertificateError, RuntimeError)):           # a node visited twice has released what it saved
+    # a node visited twice has released what it saved
+    with pytest.raises((CertificateError, RuntimeError)):
         certify(diamond, np.array([0.3, -0.2]))
 
 
@@ -137,7 +161,14 @@ def test_a_path_that_is_forgotten_is_caught(monkeypatch):
 
 
 # ── mistakes in a pair ───────────────────────────────────────────────────────────────────────────
-INPUTS = {"linear": 3, "layer_norm": 3, "scaled_dot_product_attention": 3, "cross_entropy": 2, "lstm": 7}   # with a slope
+# with a slope
+INPUTS = {
+    "linear": 3,
+    "layer_norm": 3,
+    "scaled_dot_product_attention": 3,
+    "cross_entropy": 2,
+    "lstm": 7,
+}
 KERNELS = [(name, at) for name in sorted(PAIRS) for at in range(INPUTS.get(name, 1))]
 
 
@@ -164,7 +195,9 @@ def test_a_kernel_with_a_wrong_factor_in_its_pull_is_caught(monkeypatch, name, a
     monkeypatch.setattr(PAIRS[name], "run", mutant)
     refused(name)
     with pytest.raises(CertificateError, match=f"gradient of input {at}, by definition"):
-        for kernel, definition in zip(cases(name), cases(name, PAIRS[name].definition), strict=True):
+        for kernel, definition in zip(
+            cases(name), cases(name, PAIRS[name].definition), strict=True
+        ):
             agree(kernel.call, definition.call, *kernel.inputs)
 
 
@@ -177,5 +210,5 @@ def test_a_definition_that_cannot_be_differentiated_twice_is_caught(monkeypatch,
         return tuple(part + nothing for part in y) if isinstance(y, tuple) else y + nothing
 
     monkeypatch.setattr(PAIRS[name], "definition", mutant)
-    certified(name, order=1)                                        # the kernel does not know
+    certified(name, order=1)  # the kernel does not know
     refused(name, "recorded against plain")

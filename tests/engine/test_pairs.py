@@ -1,4 +1,6 @@
-"""Pairs: the kernel equals the definition, and the definition alone speaks where a gradient is differentiated."""
+"""Pairs: the kernel equals the definition, and the definition alone speaks where a gradient is
+differentiated."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -15,8 +17,25 @@ from tinycv.engine.check import agree, compare
 from tinycv.engine.fused import PAIRS, fused
 
 RNG = np.random.default_rng(0)
-NAMES = ["softmax", "log_softmax", "cross_entropy", "gelu", "linear", "layer_norm", "scaled_dot_product_attention", "lstm"]
-NAMES += ["conv2d", "conv_transpose2d", "binary_cross_entropy_with_logits", "leaky_relu", "silu", "max_pool2d", "avg_pool2d"]
+NAMES = [
+    "softmax",
+    "log_softmax",
+    "cross_entropy",
+    "gelu",
+    "linear",
+    "layer_norm",
+    "scaled_dot_product_attention",
+    "lstm",
+]
+NAMES += [
+    "conv2d",
+    "conv_transpose2d",
+    "binary_cross_entropy_with_logits",
+    "leaky_relu",
+    "silu",
+    "max_pool2d",
+    "avg_pool2d",
+]
 CLASSES = np.array([1, 0, 3])
 
 
@@ -34,6 +53,7 @@ def results(y):
 
 # ── kernel and definition ────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", sorted({*NAMES, *PAIRS}))
 def test_kernel_is_definition_in_every_case(name, dtype, device):
@@ -44,10 +64,16 @@ def test_kernel_is_definition_in_every_case(name, dtype, device):
     assert len(tried) >= 10
 
 
-AROUND = {"binary_cross_entropy_with_logits", "conv_transpose2d", "lstm", "scaled_dot_product_attention"}
+AROUND = {
+    "binary_cross_entropy_with_logits",
+    "conv_transpose2d",
+    "lstm",
+    "scaled_dot_product_attention",
+}
 
 
-@pytest.mark.parametrize("name", sorted(set(PAIRS) - AROUND))       # which also calculate outside their kernels
+# which also calculate outside their kernels
+@pytest.mark.parametrize("name", sorted(set(PAIRS) - AROUND))
 def test_halves_on_the_cpu_are_calculated_in_float32_and_rounded_once(name):
     tried = 0
     for case in cases(name):
@@ -57,31 +83,62 @@ def test_halves_on_the_cpu_are_calculated_in_float32_and_rounded_once(name):
             tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in given]
             ys = results(case.call(*tensors))
             wrt = [t for t in tensors if t.requires_grad]
-            found.append([*ys, *tinycv.grad(ys, wrt, [Tensor(np.ones(y.shape, y.dtype)) for y in ys], allow_unused=True)])
+            found.append(
+                [
+                    *ys,
+                    *tinycv.grad(
+                        ys, wrt, [Tensor(np.ones(y.shape, y.dtype)) for y in ys], allow_unused=True
+                    ),
+                ]
+            )
         for half, single in zip(*found, strict=True):
             assert half is single is None or half.dtype == np.float16
-            assert half is None or np.array_equal(half.numpy(), single.numpy().astype(np.float16), equal_nan=True)
+            assert half is None or np.array_equal(
+                half.numpy(), single.numpy().astype(np.float16), equal_nan=True
+            )
             tried += half is not None and half.size > 0
     assert tried > 10
 
 
 LARGE = {
-    "softmax": ([draw(3, 4, scale=1e4)], {}), "log_softmax": ([draw(3, 4, scale=1e4)], {}),
+    "softmax": ([draw(3, 4, scale=1e4)], {}),
+    "log_softmax": ([draw(3, 4, scale=1e4)], {}),
     "softmax: other axis": ([draw(3, 4, scale=1e4)], {"axis": 0}),
     "cross_entropy": ([draw(3, 4, scale=1e4), CLASSES], {}),
-    "gelu": ([draw(3, 4, scale=1e4)], {}), "gelu: tanh": ([draw(3, 4, scale=1e4)], {"approximate": "tanh"}),
+    "gelu": ([draw(3, 4, scale=1e4)], {}),
+    "gelu: tanh": ([draw(3, 4, scale=1e4)], {"approximate": "tanh"}),
     "linear": ([draw(3, 4, scale=1e4), draw(2, 4, scale=1e4), draw(2)], {}),
     "layer_norm": ([draw(3, 4, scale=1e4), draw(4), draw(4)], {}),
-    "scaled_dot_product_attention": ([draw(1, 2, 3, 4, scale=1e4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)], {}),
-    "lstm": ([draw(3, 2, 4, scale=1e4), draw(2, 3), draw(2, 3), draw(12, 4), draw(12, 3), draw(12), draw(12)], {}),
+    "scaled_dot_product_attention": (
+        [draw(1, 2, 3, 4, scale=1e4), draw(1, 2, 5, 4), draw(1, 2, 5, 4)],
+        {},
+    ),
+    "lstm": (
+        [
+            draw(3, 2, 4, scale=1e4),
+            draw(2, 3),
+            draw(2, 3),
+            draw(12, 4),
+            draw(12, 3),
+            draw(12),
+            draw(12),
+        ],
+        {},
+    ),
     "conv2d": ([draw(2, 3, 4, 4, scale=1e4), draw(2, 3, 3, 3), draw(2)], {"padding": 1}),
     "conv_transpose2d": ([draw(2, 3, 4, 4, scale=1e4), draw(3, 2, 3, 3), draw(2)], {"stride": 2}),
-    "binary_cross_entropy_with_logits": ([draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4))], {"reduction": "none"}),
+    "binary_cross_entropy_with_logits": (
+        [draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4))],
+        {"reduction": "none"},
+    ),
     "binary_cross_entropy_with_logits: weighted": (
-        [draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4)), RNG.uniform(size=4), RNG.uniform(size=4)], {}),
+        [draw(3, 4, scale=1e4), RNG.uniform(size=(3, 4)), RNG.uniform(size=4), RNG.uniform(size=4)],
+        {},
+    ),
     "max_pool2d": ([draw(2, 3, 4, 4, scale=1e4)], {"kernel_size": 3, "stride": 1, "padding": 1}),
     "avg_pool2d": ([draw(2, 3, 4, 4, scale=1e4)], {"kernel_size": 3, "stride": 1, "padding": 1}),
-    "leaky_relu": ([draw(3, 4, scale=1e4)], {}), "silu": ([draw(3, 4, scale=1e4)], {}),
+    "leaky_relu": ([draw(3, 4, scale=1e4)], {}),
+    "silu": ([draw(3, 4, scale=1e4)], {}),
 }
 
 
@@ -92,7 +149,8 @@ def test_kernel_is_definition_on_large_values(label, dtype, device):
     pair = PAIRS[label.split(":")[0]]
     found = results(pair(*[Tensor(x, device=device) for x in floats(dtype, inputs)], **options))
     assert all(np.isfinite(y.numpy()).all() for y in found)
-    # Rounding is relative to a score, but softmax makes a ratio of a difference of scores: 1e4 costs four digits.
+    # Rounding is relative to a score, but softmax makes a ratio of a difference of scores: 1e4
+    # costs four digits.
     rtol = None if "attention" not in label else 1e-2 if dtype == np.float32 else 1e-9
     kernel, definition = partial(pair, **options), partial(pair.definition, **options)
     agree(kernel, definition, *floats(dtype, inputs), device=device, rtol=rtol)
@@ -109,7 +167,9 @@ def test_kernel_is_definition_on_tiny_values(name, dtype, device):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_leaves_its_inputs_as_they_were(name, device):
     for case in cases(name):
-        tensors = [Tensor(x.copy(), device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs]
+        tensors = [
+            Tensor(x.copy(), device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs
+        ]
         ys = results(case.call(*tensors))
         weights = [Tensor(np.ones(y.shape), device=device) for y in ys]
         tinycv.grad(ys, [t for t in tensors if t.requires_grad], weights, allow_unused=True)
@@ -123,8 +183,14 @@ def test_a_kernel_may_be_pulled_twice(name, device):
         tensors = [Tensor(x, device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs]
         ys, leaves = results(case.call(*tensors)), [t for t in tensors if t.requires_grad]
         weights = [Tensor(RNG.normal(size=y.shape), device=device) for y in ys]
-        once, again = (tinycv.grad(ys, leaves, weights, retain_graph=True, allow_unused=True) for _ in range(2))
-        assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(once, again, strict=True) if a is not None)
+        once, again = (
+            tinycv.grad(ys, leaves, weights, retain_graph=True, allow_unused=True) for _ in range(2)
+        )
+        assert all(
+            np.array_equal(a.numpy(), b.numpy())
+            for a, b in zip(once, again, strict=True)
+            if a is not None
+        )
 
 
 def test_compare_holds_both_halves_to_finite_differences(device):
@@ -135,6 +201,7 @@ def test_compare_holds_both_halves_to_finite_differences(device):
 
 # ── attention's rows that see nothing ────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("half", ["kernel", "definition"])
 def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
     pair = PAIRS["scaled_dot_product_attention"]
@@ -142,7 +209,9 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
     mask = np.ones((3, 3), bool)
     mask[1] = False
     y = (pair if half == "kernel" else pair.definition)(q, k, v, Tensor(mask, device=device))
-    dq, dk, dv = (g.numpy() for g in tinycv.grad(y, (q, k, v), Tensor(np.ones(y.shape), device=device)))
+    dq, dk, dv = (
+        g.numpy() for g in tinycv.grad(y, (q, k, v), Tensor(np.ones(y.shape), device=device))
+    )
     assert (y.numpy()[:, :, 1] == 0).all() and (y.numpy()[:, :, 0] != 0).all()
     assert (dq[:, :, 1] == 0).all() and (dq[:, :, 0] != 0).any()
     assert all(np.isfinite(g).all() for g in (dq, dk, dv))
@@ -150,10 +219,11 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
 
 # ── the mechanism ────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.fixture
 def spy(monkeypatch):
     """A pair x² that writes down which half ran."""
-    monkeypatch.setattr(mechanism, "PAIRS", {})                     # its name is nobody's business
+    monkeypatch.setattr(mechanism, "PAIRS", {})  # its name is nobody's business
     log = []
 
     @fused
@@ -178,7 +248,7 @@ def test_first_order_runs_the_kernel_alone(spy, device):
 def test_a_differentiated_gradient_runs_the_definition_and_not_the_pull(spy, device):
     square, log = spy
     x = Tensor([3.0], device=device, requires_grad=True)
-    slope, = tinycv.grad(square(x, scale=2.0), x, create_graph=True)
+    (slope,) = tinycv.grad(square(x, scale=2.0), x, create_graph=True)
     assert log == ["kernel", "definition"] and slope.item() == 12
     assert tinycv.grad(slope, x)[0].item() == 4
 
@@ -186,9 +256,11 @@ def test_a_differentiated_gradient_runs_the_definition_and_not_the_pull(spy, dev
 def test_a_pair_inside_a_graph_passes_on_what_lies_below(spy):
     square, _ = spy
     x = Tensor([0.5], dtype="float64", requires_grad=True)
-    third = square(x.exp()).log()                                   # 2x
-    slope, = tinycv.grad(third, x, create_graph=True)
-    assert slope.item() == pytest.approx(2) and tinycv.grad(slope, x)[0].item() == pytest.approx(0, abs=1e-14)
+    third = square(x.exp()).log()  # 2x
+    (slope,) = tinycv.grad(third, x, create_graph=True)
+    assert slope.item() == pytest.approx(2) and tinycv.grad(slope, x)[0].item() == pytest.approx(
+        0, abs=1e-14
+    )
 
 
 def test_on_arrays_a_pair_is_its_kernel_and_returns_an_array(spy):
@@ -204,8 +276,10 @@ def test_under_no_grad_a_pair_records_nothing(spy):
     assert not square(Tensor([3.0])).requires_grad
 
 
-@pytest.mark.parametrize("args, options", [((), {}), ((1.0, 2.0, 3.0), {}), ((1.0,), {"scael": 2.0}),
-                                           ((1.0,), {"x": 1.0})])
+@pytest.mark.parametrize(
+    "args, options",
+    [((), {}), ((1.0, 2.0, 3.0), {}), ((1.0,), {"scael": 2.0}), ((1.0,), {"x": 1.0})],
+)
 def test_wrong_arguments_are_named(spy, args, options):
     with pytest.raises(TypeError, match=r"square\(x, scale\)"):
         spy[0](*args, **options)
@@ -228,9 +302,12 @@ def polar(monkeypatch):
 
             def part(name, of_product, of_total):
                 asked.append(name)
-                return (0 if product is None else product * of_product) + (0 if total is None else total * of_total)
+                return (0 if product is None else product * of_product) + (
+                    0 if total is None else total * of_total
+                )
 
             return lambda: part("x", y, 1.0), lambda: part("y", x, xp.cos(y))
+
         return (x * y, x + xp.sin(y)), pull
 
     return split_sum, asked
@@ -241,7 +318,13 @@ def test_a_pair_of_several_results_is_certified_in_each_and_in_all(polar, device
     x, y = draw(3), draw(3)
     assert compare(pair, x, y, device=device) < 1e-14
     for i in (0, 1):
-        agree(lambda x, y, i=i: pair(x, y)[i], lambda x, y, i=i: pair.definition(x, y)[i], x, y, device=device)
+        agree(
+            lambda x, y, i=i: pair(x, y)[i],
+            lambda x, y, i=i: pair.definition(x, y)[i],
+            x,
+            y,
+            device=device,
+        )
 
 
 def test_only_wanted_gradients_are_computed(polar):

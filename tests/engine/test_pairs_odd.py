@@ -1,7 +1,10 @@
-"""Pairs on odd inputs: integers, bools, halves, mixed dtypes, NaN and infinity, and Tensors where settings belong.
+"""Pairs on odd inputs: integers, bools, halves, mixed dtypes, NaN and infinity, and Tensors where
+settings belong.
 
-Kernel and definition give the same values, dtypes and gradients, on the CPU and on a GPU, or both refuse.
+Kernel and definition give the same values, dtypes and gradients, on the CPU and on a GPU, or both
+refuse.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -18,12 +21,20 @@ from tinycv.engine.fused import PAIRS
 inf, nan = float("inf"), float("nan")
 NAMES = sorted(PAIRS)
 CLOSE = {"e": 2e-3, "f": 1e-4, "d": 1e-10}
-MOST = 12                                       # cases of each pair
+MOST = 12  # cases of each pair
 
-# Pairs in which something masked or ignored may stand beside NaN and infinity, or where a kernel adds a product with 0
-# that a definition does not have: the tests of those files say which entries stay clean.
-BESIDE_A_MASK = {"cross_entropy", "binary_cross_entropy_with_logits", "scaled_dot_product_attention", "lstm",
-                 "conv_transpose2d", "batch_standard", "conv2d"}
+# Pairs in which something masked or ignored may stand beside NaN and infinity, or where a kernel
+# adds a product with 0 that a definition does not have: the tests of those files say which entries
+# stay clean.
+BESIDE_A_MASK = {
+    "cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "scaled_dot_product_attention",
+    "lstm",
+    "conv_transpose2d",
+    "batch_standard",
+    "conv2d",
+}
 
 
 def real(xs: list, change: Callable) -> list:
@@ -33,28 +44,39 @@ def real(xs: list, change: Callable) -> list:
 
 def whole(dtype: str, most: int) -> Callable:
     """The first inputs as integers of a dtype, all numbers small enough for it."""
+
     def change(i: int, x: np.ndarray) -> np.ndarray:
         rounded = np.round(3 * (np.abs(x) if dtype.startswith("u") else x)).astype("int64")
         return rounded.astype(dtype) if i < most else x.astype("float32")
+
     return lambda xs: real(xs, change)
 
 
 def poisoned(value: float) -> Callable:
     """One entry of the first input is this value."""
+
     def change(i: int, x: np.ndarray) -> np.ndarray:
         x = np.array(x, "f4")
         if i == 0 and x.size:
             x.flat[x.size // 2] = value
         return x
+
     return lambda xs: real(xs, change)
 
 
 KINDS = {
-    **{f"first {d}": whole(d, 1) for d in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16")},
+    **{
+        f"first {d}": whole(d, 1)
+        for d in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16")
+    },
     **{f"all {d}": whole(d, 9) for d in ("int64", "uint8")},
     "halves": lambda xs: real(xs, lambda i, x: x.astype("float16")),
-    "float64 among float32": lambda xs: real(xs, lambda i, x: x.astype("float64" if i % 2 else "float32")),
-    "halves among float32": lambda xs: real(xs, lambda i, x: x.astype("float16" if i % 2 else "float32")),
+    "float64 among float32": lambda xs: real(
+        xs, lambda i, x: x.astype("float64" if i % 2 else "float32")
+    ),
+    "halves among float32": lambda xs: real(
+        xs, lambda i, x: x.astype("float16" if i % 2 else "float32")
+    ),
 }
 
 
@@ -73,11 +95,13 @@ def outcome(call: Callable, inputs: list, device: str = "cpu") -> list | Excepti
 
 
 def refuse_difference(found: list | Exception, wanted: list | Exception, what: str) -> None:
-    """AssertionError where two outcomes differ by more than rounding. What the kernel refuses reaches no definition."""
+    """AssertionError where two outcomes differ by more than rounding. What the kernel refuses
+    reaches no definition."""
     if isinstance(found, Exception):
         return
     assert not isinstance(wanted, Exception), f"{what}: {found!r} and {wanted!r}"
-    close = max((CLOSE[z.dtype.char] for z in wanted if z is not None), default=0.0)     # of the roughest type among them
+    # of the roughest type among them
+    close = max((CLOSE[z.dtype.char] for z in wanted if z is not None), default=0.0)
     for y, z in zip(found, wanted, strict=True):
         assert (y is None) == (z is None), what
         if y is not None:
@@ -104,14 +128,18 @@ def test_kernel_and_definition_agree_on_every_kind_of_number(name, kind):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["first uint8", "first bool", "all int64", "float64 among float32"])
+@pytest.mark.parametrize(
+    "kind", ["first uint8", "first bool", "all int64", "float64 among float32"]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gpu_agrees_with_the_cpu_on_every_kind_of_number(name, kind, double):
     for kernel, definition in halves_of(name)[:5]:
         inputs = KINDS[kind](list(kernel.inputs))
         for call in (kernel.call, definition.call):
             on_gpu, on_cpu = outcome(call, inputs, "gpu"), outcome(call, inputs)
-            assert isinstance(on_gpu, Exception) == isinstance(on_cpu, Exception), f"{name}, {kind}: {on_gpu!r}"
+            assert isinstance(on_gpu, Exception) == isinstance(on_cpu, Exception), (
+                f"{name}, {kind}: {on_gpu!r}"
+            )
             refuse_difference(on_gpu, on_cpu, f"{name}, {kind}")
 
 
@@ -121,21 +149,30 @@ def test_the_gpu_agrees_with_the_cpu_on_every_kind_of_number(name, kind, double)
 def test_kernel_and_definition_pass_nan_and_infinity_on_to_the_same_places(name, value):
     for kernel, definition in halves_of(name):
         inputs = poisoned(value)(list(kernel.inputs))
-        refuse_difference(outcome(kernel.call, inputs), outcome(definition.call, inputs), f"{name}, {value}")
+        refuse_difference(
+            outcome(kernel.call, inputs), outcome(definition.call, inputs), f"{name}, {value}"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_integers_give_the_values_of_the_same_numbers_in_float32(name):
     for kernel, _ in halves_of(name):
         inputs = [x for x in KINDS["first int16"](list(kernel.inputs))]
-        floats = [x.astype("float32") if i == 0 and x.dtype.kind == "i" else x for i, x in enumerate(inputs)]
+        floats = [
+            x.astype("float32") if i == 0 and x.dtype.kind == "i" else x
+            for i, x in enumerate(inputs)
+        ]
         found, wanted = outcome(kernel.call, inputs), outcome(kernel.call, floats)
         if not isinstance(wanted, Exception):
             refuse_difference(found[:1], wanted[:1], name)
 
 
-SETTINGS = [(name, parameter.name) for name in NAMES for parameter in inspect.signature(PAIRS[name]).parameters.values()
-            if isinstance(parameter.default, (bool, int, float, str))]
+SETTINGS = [
+    (name, parameter.name)
+    for name in NAMES
+    for parameter in inspect.signature(PAIRS[name]).parameters.values()
+    if isinstance(parameter.default, (bool, int, float, str))
+]
 
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
@@ -156,14 +193,19 @@ def test_numpys_numbers_as_settings_do_not_widen():
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "float16"])
-@pytest.mark.parametrize("name", ["gelu", "silu", "softmax", "layer_norm", "avg_pool2d", "binary_cross_entropy_with_logits"])
+@pytest.mark.parametrize(
+    "name",
+    ["gelu", "silu", "softmax", "layer_norm", "avg_pool2d", "binary_cross_entropy_with_logits"],
+)
 def test_odd_inputs_pass_through_a_pair_at_second_order(name, dtype):
     """Where another input wants a gradient, the definition is traced with the odd one beside it."""
     first = halves_of(name)[0][0]
     x = Tensor(first.inputs[0].astype("float32"), requires_grad=True)
     odd = Tensor(np.round(first.inputs[0]).astype(dtype))
     y = first.call(x * odd, *map(Tensor, first.inputs[1:]))
-    slope, = tinycv.grad((y * y).sum(), x, create_graph=True)
-    again, = tinycv.grad((slope * slope).sum(), x)
-    plain, = tinycv.grad((first.call(x * odd, *map(Tensor, first.inputs[1:])) ** 2).sum(), x)
-    assert again.dtype == slope.dtype == np.float32 and np.allclose(slope.numpy(), plain.numpy(), rtol=1e-4, atol=1e-5)
+    (slope,) = tinycv.grad((y * y).sum(), x, create_graph=True)
+    (again,) = tinycv.grad((slope * slope).sum(), x)
+    (plain,) = tinycv.grad((first.call(x * odd, *map(Tensor, first.inputs[1:])) ** 2).sum(), x)
+    assert again.dtype == slope.dtype == np.float32 and np.allclose(
+        slope.numpy(), plain.numpy(), rtol=1e-4, atol=1e-5
+    )

@@ -1,4 +1,5 @@
 """nn.checkpoint: the same values and gradients to the bit, at every order, and less memory."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -26,25 +27,32 @@ def leaf(*shape, device="cpu"):
 
 
 def same(function, *leaves, others=()):
-    """Values and gradients must be those of the function itself; where three of them meet in one leaf, they may be added in
-    another order. Returns the gradients."""
+    """Values and gradients must be those of the function itself; where three of them meet in one
+    leaf, they may be added in another order. Returns the gradients."""
     runs = []
     for f in (function, nn.checkpoint(function)):
         tinycv.manual_seed(3)
         y = f(*leaves)
         ys = [part for part in (y if isinstance(y, tuple) else [y]) if isinstance(part, Tensor)]
-        slopes = tinycv.grad(sum((part * part).sum() for part in ys), [*leaves, *others], retain_graph=True)
+        slopes = tinycv.grad(
+            sum((part * part).sum() for part in ys), [*leaves, *others], retain_graph=True
+        )
         runs.append([*ys, *slopes])
     for a, b in zip(*runs, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-13)
-    return runs[1][len(ys):]
+    return runs[1][len(ys) :]
 
 
 def test_gradients_flow_to_arguments_parameters_and_what_a_closure_holds(device):
     layer, seen = nn.Linear(4, 4).to(device), leaf(3, 4, device=device)
-    made = seen.exp()                                               # not a leaf: its gradient goes on to ``seen``
-    gradients = same(lambda x, y: (layer(x) * made + y).tanh(), leaf(3, 4, device=device), leaf(3, 4, device=device),
-                     others=[seen, *layer.parameters()])
+    # not a leaf: its gradient goes on to ``seen``
+    made = seen.exp()
+    gradients = same(
+        lambda x, y: (layer(x) * made + y).tanh(),
+        leaf(3, 4, device=device),
+        leaf(3, 4, device=device),
+        others=[seen, *layer.parameters()],
+    )
     assert len(gradients) == 5 and all(g.numpy().any() for g in gradients)
 
 
@@ -52,7 +60,11 @@ def test_a_module_takes_options_and_its_parameters_get_their_gradients(device):
     # A GPU's noise cannot be set back: inside a checkpoint it is another, of its own (rng.marked).
     block = TransformerEncoderLayer(8, 2, 16, dropout=0.3 if device == "cpu" else 0.0).to(device)
     x = leaf(2, 5, 8, device=device)
-    same(lambda x: nn.checkpoint(block)(x) + block(x, is_causal=True), x, others=list(block.parameters()))
+    same(
+        lambda x: nn.checkpoint(block)(x) + block(x, is_causal=True),
+        x,
+        others=list(block.parameters()),
+    )
     nn.checkpoint(block)(x, is_causal=True).sum().backward()
     assert x.grad is not None and all(p.grad is not None for p in block.parameters())
 
@@ -60,7 +72,7 @@ def test_a_module_takes_options_and_its_parameters_get_their_gradients(device):
 def test_dropout_drops_the_same_again(device):
     x = Tensor(np.ones((5, 200)), device=device, requires_grad=True)
     y = nn.checkpoint(lambda x: dropout(x, 0.5) * 3)(x)
-    tinycv.manual_seed(9)                                           # the stream is another's by now
+    tinycv.manual_seed(9)  # the stream is another's by now
     tinycv.rand(7, device=device)
     y.sum().backward()
     assert (x.grad.numpy() == y.numpy()).all() and 0 < (y.numpy() == 0).mean() < 1
@@ -105,8 +117,13 @@ def test_second_order_is_that_of_the_function(device):
     for f in (lambda x: (x * made).tanh().exp(), nn.checkpoint(lambda x: (x * made).tanh().exp())):
         slopes = tinycv.grad((f(x) ** 2).sum(), [x, w], create_graph=True)
         curved = tinycv.grad(sum((s * s).sum() for s in slopes), [x, w], create_graph=True)
-        found.append([*slopes, *curved,
-                      *tinycv.grad(sum((c * c).sum() for c in curved), [x, w], retain_graph=True)])
+        found.append(
+            [
+                *slopes,
+                *curved,
+                *tinycv.grad(sum((c * c).sum() for c in curved), [x, w], retain_graph=True),
+            ]
+        )
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
 
@@ -125,7 +142,9 @@ def test_several_results_of_which_some_go_unused(device):
     assert type(pair) is Pair and (pair.second.numpy() == (x * w).numpy()).all()
 
 
-@pytest.mark.parametrize("function", [lambda x: x, lambda x: x.detach(), lambda x: 3], ids=["x", "detached", "number"])
+@pytest.mark.parametrize(
+    "function", [lambda x: x, lambda x: x.detach(), lambda x: 3], ids=["x", "detached", "number"]
+)
 def test_what_was_not_computed_inside_is_returned_as_it_is(function):
     x = leaf(3)
     y = nn.checkpoint(function)(x)
@@ -140,8 +159,11 @@ def test_without_recording_it_is_the_function_itself():
 
 def test_only_a_wanted_gradient_is_asked_for():
     x, y = leaf(3), leaf(3)
-    with tinycv.debug():                                            # d sqrt(x) at 0 would be infinite, and refused
-        z = nn.checkpoint(lambda x, y: x.sqrt() + y)(Tensor(np.zeros(3), requires_grad=True), y * 1).sum()
+    # d sqrt(x) at 0 would be infinite, and refused
+    with tinycv.debug():
+        z = nn.checkpoint(lambda x, y: x.sqrt() + y)(
+            Tensor(np.zeros(3), requires_grad=True), y * 1
+        ).sum()
         assert (tinycv.grad(z, y)[0].numpy() == 1).all()
     assert x.grad is None
 
@@ -160,7 +182,8 @@ def test_it_runs_once_forward_and_once_for_each_walk_back():
 
 
 def test_shared_leaves_get_every_share(device):
-    """The boundary is the function's: the walk inside must not go on below it, through what the leaf made before."""
+    """The boundary is the function's: the walk inside must not go on below it, through what the
+    leaf made before."""
     w = leaf(3, device=device)
     same(lambda h: h * w, leaf(3, device=device), others=[w])
     runs = []
@@ -184,15 +207,22 @@ def test_a_change_in_place_before_backward_is_refused(which):
 
 def test_a_function_that_does_not_do_the_same_twice_is_refused():
     runs = []
-    y = nn.checkpoint(lambda x: runs.append(1) or (x * 2 if len(runs) == 1 else x.detach()))(leaf(3)).sum()
-    with pytest.raises(RuntimeError, match="returned 1 results that need a gradient, and 0 when it ran again"):
+    y = nn.checkpoint(lambda x: runs.append(1) or (x * 2 if len(runs) == 1 else x.detach()))(
+        leaf(3)
+    ).sum()
+    with pytest.raises(
+        RuntimeError, match="returned 1 results that need a gradient, and 0 when it ran again"
+    ):
         y.backward()
 
 
 def test_debug_names_the_op_inside():
     with tinycv.debug():
         y = nn.checkpoint(lambda x: x.sqrt())(Tensor(np.zeros(1), requires_grad=True)).sum()
-        with np.errstate(divide="ignore"), pytest.raises(FloatingPointError, match="'sqrt', recorded at .*test_recompute"):
+        with (
+            np.errstate(divide="ignore"),
+            pytest.raises(FloatingPointError, match="'sqrt', recorded at .*test_recompute"),
+        ):
             y.backward()
 
 
@@ -232,7 +262,8 @@ def test_functions_that_call_each_other_and_names_without_a_value_are_no_obstacl
     x = Tensor([1.0], requires_grad=True)
     y = nn.checkpoint(lambda x: functions[0](x) if nested else later)(x)
     other = Tensor([1.0])
-    other[0] = 2                                # a write anywhere makes the walk back look at what the closure holds
+    # a write anywhere makes the walk back look at what the closure holds
+    other[0] = 2
     y.backward()
     assert x.grad.tolist() == [2]
     later = None

@@ -42,10 +42,18 @@ def test_sums_and_products_along_the_last_axis_are_the_librarys(shape, dtype, de
     for a, plain in arrays(shape, device, dtype):
         xp = backend.array_module(a)
         rtol, atol = (1e-5, 1e-5) if dtype == "float32" else (1e-12, 1e-13)
-        np.testing.assert_allclose(backend.to_numpy(sum_last(xp, a)), plain.sum(-1, keepdims=True), rtol, atol)
-        np.testing.assert_allclose(backend.to_numpy(dot_last(xp, a, a)), (plain * plain).sum(-1, keepdims=True), rtol, atol)
-        np.testing.assert_allclose(backend.to_numpy(sum_rows(xp, as_rows(a))), plain.reshape(as_rows(plain).shape).sum(0),
-                                   rtol, atol)
+        np.testing.assert_allclose(
+            backend.to_numpy(sum_last(xp, a)), plain.sum(-1, keepdims=True), rtol, atol
+        )
+        np.testing.assert_allclose(
+            backend.to_numpy(dot_last(xp, a, a)), (plain * plain).sum(-1, keepdims=True), rtol, atol
+        )
+        np.testing.assert_allclose(
+            backend.to_numpy(sum_rows(xp, as_rows(a))),
+            plain.reshape(as_rows(plain).shape).sum(0),
+            rtol,
+            atol,
+        )
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s[-1]], ids=str)
@@ -53,7 +61,9 @@ def test_the_largest_of_a_row_is_found_also_among_infinities(shape, device):
     for a, plain in arrays(shape, device, "float32"):
         plain = np.where(plain < -0.5, -np.inf, plain).astype(np.float32)
         a = backend.to_device(plain, device)
-        assert (backend.to_numpy(max_last(backend.array_module(a), a)) == plain.max(-1, keepdims=True)).all()
+        assert (
+            backend.to_numpy(max_last(backend.array_module(a), a)) == plain.max(-1, keepdims=True)
+        ).all()
 
 
 def test_a_nan_is_not_lost():
@@ -64,7 +74,8 @@ def test_a_nan_is_not_lost():
     assert np.isnan(sum_rows(np, a)).tolist() == [False, False, True, False, False]
 
 
-# ── exp of rows, with one maximum for all of them where that does ────────────────────────────────────
+# ── exp of rows, with one maximum for all of them where that does ─────────────────────────────────
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("apart", [0.0, 5.0, 50.0, 1e4])
@@ -79,8 +90,14 @@ def test_exp_rows_neither_overflows_nor_loses_a_row_that_lies_far_below(apart, d
     own = rows - rows.max(axis=-1, keepdims=True)
     true = np.exp(own.astype(np.float64))
     shares = true / true.sum(axis=-1, keepdims=True)
-    assert np.allclose(to_numpy(out) / total, shares, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-30)
-    assert np.allclose(np.log(total) + top, rows.max(-1, keepdims=True) + np.log(true.sum(-1, keepdims=True)), rtol=1e-6)
+    assert np.allclose(
+        to_numpy(out) / total, shares, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-30
+    )
+    assert np.allclose(
+        np.log(total) + top,
+        rows.max(-1, keepdims=True) + np.log(true.sum(-1, keepdims=True)),
+        rtol=1e-6,
+    )
 
 
 def test_exp_rows_passes_nan_on_and_only_in_its_row():
@@ -97,8 +114,16 @@ def test_blocks_cut_all_rows_once(device):
         assert xp is np or len(cut) <= 1, "a block is a launch"
 
 
-@pytest.mark.parametrize("shape, axes", [((), ()), ((3,), (0,)), ((2, 3, 4, 5), (0, 3, 1, 2)), ((2, 0, 3), (2, 0, 1)),
-                                         ((1, 4, 1), (1, 2, 0))])
+@pytest.mark.parametrize(
+    "shape, axes",
+    [
+        ((), ()),
+        ((3,), (0,)),
+        ((2, 3, 4, 5), (0, 3, 1, 2)),
+        ((2, 0, 3), (2, 0, 1)),
+        ((1, 4, 1), (1, 2, 0)),
+    ],
+)
 def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shape, axes, device):
     x = to_device(np.arange(float(np.prod(shape))).reshape(shape), device).transpose(axes)
     order = lie(x)
@@ -106,34 +131,60 @@ def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shap
     assert device != "cpu" or np.shares_memory(flat(x, order), x) or not x.size
 
 
-# ── long sums: along an axis that is not the fastest NumPy adds one after the other ────────────────────
+# ── long sums: along an axis that is not the fastest NumPy adds one after the other ───────────────
 
 LAYOUTS = {
-    "plain": lambda a: a, "columns": lambda a: np.asfortranarray(a), "gaps": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-    "backwards": lambda a: a[::-1, ..., ::-1], "turned": lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
-    "one row": lambda a: np.broadcast_to(a[:1], a.shape), "one number": lambda a: np.broadcast_to(a.ravel()[0], a.shape),
+    "plain": lambda a: a,
+    "columns": lambda a: np.asfortranarray(a),
+    "gaps": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "backwards": lambda a: a[::-1, ..., ::-1],
+    "turned": lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
+    "one row": lambda a: np.broadcast_to(a[:1], a.shape),
+    "one number": lambda a: np.broadcast_to(a.ravel()[0], a.shape),
 }
-LONG_AXES = [((3000, 2), 0), ((3000, 2), None), ((2, 3000), -1), ((2, 3000, 3), 1), ((40, 30, 50, 2), (0, 2)),
-             ((40, 30, 50, 2), (2, 1, -4)), ((40, 30, 50, 2), (0, 3)), ((1, 5000, 1, 3), (0, 1, 2)), ((1500, 0), 0)]
+LONG_AXES = [
+    ((3000, 2), 0),
+    ((3000, 2), None),
+    ((2, 3000), -1),
+    ((2, 3000, 3), 1),
+    ((40, 30, 50, 2), (0, 2)),
+    ((40, 30, 50, 2), (2, 1, -4)),
+    ((40, 30, 50, 2), (0, 3)),
+    ((1, 5000, 1, 3), (0, 1, 2)),
+    ((1500, 0), 0),
+]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape, axis", LONG_AXES, ids=str)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(shape, axis, layout, dtype):
+def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(
+    shape, axis, layout, dtype
+):
     rng = np.random.default_rng(0)
-    a = LAYOUTS[layout]((rng.random(shape) + 0.5).astype(dtype)) if np.prod(shape) else np.zeros(shape, dtype)
+    a = (
+        LAYOUTS[layout]((rng.random(shape) + 0.5).astype(dtype))
+        if np.prod(shape)
+        else np.zeros(shape, dtype)
+    )
     exact, rtol = a.astype("float64"), {"float16": 1e-3, "float32": 1e-5, "float64": 1e-12}[dtype]
     for keepdims in (False, True):
-        with np.errstate(over="ignore"):                            # the sum may leave the range of halves
+        # the sum may leave the range of halves
+        with np.errstate(over="ignore"):
             total = sum_over(np, a, axis, keepdims)
             assert total.dtype == dtype
-            np.testing.assert_allclose(total, exact.sum(axis=axis, keepdims=keepdims).astype(dtype), rtol)
+            np.testing.assert_allclose(
+                total, exact.sum(axis=axis, keepdims=keepdims).astype(dtype), rtol
+            )
         if a.size:
-            np.testing.assert_allclose(mean_over(np, a, axis, keepdims), exact.mean(axis=axis, keepdims=keepdims), rtol)
+            np.testing.assert_allclose(
+                mean_over(np, a, axis, keepdims), exact.mean(axis=axis, keepdims=keepdims), rtol
+            )
             y = var_over(np, a, axis, 1, keepdims)
             assert y.dtype == dtype
-            np.testing.assert_allclose(y, exact.var(axis=axis, ddof=1, keepdims=keepdims), 10 * rtol, 1e-7)
+            np.testing.assert_allclose(
+                y, exact.var(axis=axis, ddof=1, keepdims=keepdims), 10 * rtol, 1e-7
+            )
 
 
 @pytest.mark.parametrize("n", [0, 1, reduce.TERMS, reduce.TERMS + 1, 2 * reduce.TERMS, 70001])
@@ -185,10 +236,12 @@ def gradients_of(layer, shape):
 
 
 LAYERS = {
-    "linear": (lambda: nn.Linear(2, 2), (MILLION, 2)), "layer norm": (lambda: nn.LayerNorm(2), (MILLION, 2)),
+    "linear": (lambda: nn.Linear(2, 2), (MILLION, 2)),
+    "layer norm": (lambda: nn.LayerNorm(2), (MILLION, 2)),
     "group norm": (lambda: nn.GroupNorm(1, 2), (1, 2, 1000, 1000)),
     "group norm of many": (lambda: nn.GroupNorm(2, 2), (MILLION // 4, 2, 4)),
-    "batch norm": (lambda: nn.BatchNorm2d(2), (1, 2, 1000, 1000)), "conv": (lambda: nn.Conv2d(2, 2, 1), (1, 2, 1000, 1000)),
+    "batch norm": (lambda: nn.BatchNorm2d(2), (1, 2, 1000, 1000)),
+    "conv": (lambda: nn.Conv2d(2, 2, 1), (1, 2, 1000, 1000)),
     "transposed conv": (lambda: nn.ConvTranspose2d(2, 2, 1), (1, 2, 1000, 1000)),
 }
 
@@ -200,7 +253,10 @@ def test_a_bias_that_a_million_rows_share_gets_all_they_send(name):
 
 
 def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole():
-    row, x = tinycv.tensor(np.zeros(2, np.float32), requires_grad=True), np.full((MILLION, 2), 0.1, np.float32)
+    row, x = (
+        tinycv.tensor(np.zeros(2, np.float32), requires_grad=True),
+        np.full((MILLION, 2), 0.1, np.float32),
+    )
     (tinycv.tensor(x) + row).backward(tinycv.tensor(x))
     np.testing.assert_allclose(row.grad.numpy(), MILLION * TENTH, rtol=1e-5)
     first = tinycv.tensor(x, requires_grad=True)
@@ -208,13 +264,28 @@ def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole()
     np.testing.assert_allclose(first.grad.numpy()[0], MILLION * TENTH, rtol=1e-5)
 
 
-# ── the standard deviation of numbers whose squares leave the range of their dtype ───────────────────────
+# ── the standard deviation of numbers whose squares leave the range of their dtype ────────────────
 
-@pytest.mark.parametrize("unit, dtype", [(1e-23, "float32"), (1e-37, "float32"), (1e20, "float32"), (1e37, "float32"),
-                                         (1e-200, "float64"), (1e200, "float64"), (1.0, "float32")])
+
+@pytest.mark.parametrize(
+    "unit, dtype",
+    [
+        (1e-23, "float32"),
+        (1e-37, "float32"),
+        (1e20, "float32"),
+        (1e37, "float32"),
+        (1e-200, "float64"),
+        (1e200, "float64"),
+        (1.0, "float32"),
+    ],
+)
 @pytest.mark.parametrize("axis", [None, 1])
 def test_std_and_its_slope_know_no_unit(unit, dtype, axis, device):
-    x = tinycv.tensor(np.array([[1, 2], [1, 2]], dtype) * np.dtype(dtype).type(unit), requires_grad=True, device=device)
+    x = tinycv.tensor(
+        np.array([[1, 2], [1, 2]], dtype) * np.dtype(dtype).type(unit),
+        requires_grad=True,
+        device=device,
+    )
     y = x.std(axis=axis)
     y.sum().backward()
     np.testing.assert_allclose(y.numpy() / unit, 0.5, rtol=1e-5)

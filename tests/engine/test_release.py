@@ -1,4 +1,5 @@
 """What the walk lets go of: saved arrays as it passes, and everything once nobody asks any more."""
+
 from __future__ import annotations
 
 import gc
@@ -22,14 +23,16 @@ def test_saved_arrays_are_released_as_the_walk_passes():
     seen = []
     spy = op(lambda xp, x: x * 1, x=lambda g: seen.append([ref() is None for ref in refs]) or g)
     x = leaf(np.ones(1000))
-    refs, y = [], spy(x)                                            # the first op is the last to be walked
+    # the first op is the last to be walked
+    refs, y = [], spy(x)
     for _ in range(5):
-        y = y.exp() if len(refs) % 2 else y.tanh()                  # each saves its own result
+        y = y.exp() if len(refs) % 2 else y.tanh()  # each saves its own result
         refs.append(weakref.ref(y._data))
     loss = y.sum()
     del y
     loss.backward()
-    assert seen == [[True] * 5]                                     # all gone, while the walk was still under way
+    # all gone, while the walk was still under way
+    assert seen == [[True] * 5]
 
 
 def test_retain_graph_keeps_what_was_saved():
@@ -44,10 +47,12 @@ def test_retain_graph_keeps_what_was_saved():
 
 
 def left_behind(step, steps):
-    """How many objects of ``steps`` steps only the cycle collector could free, and how many bytes nobody can."""
+    """How many objects of ``steps`` steps only the cycle collector could free, and how many bytes
+    nobody can."""
     for _ in range(50):
         step()
-    gc.collect()                                                    # which empties CPython's free lists as well
+    # which empties CPython's free lists as well
+    gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
@@ -66,7 +71,9 @@ def small_model():
     x, target = Tensor(RNG.normal(size=(8, 4)), dtype="float32"), Tensor(np.arange(8) % 3)
     weights = [leaf(RNG.normal(size=s) / 2, dtype="float32") for s in ((5, 4), (5,), (3, 5))]
     norm, entropy, linear = PAIRS["layer_norm"], PAIRS["cross_entropy"], PAIRS["linear"]
-    return weights, lambda: entropy(linear(norm(linear(x, *weights[:2])).tanh(), weights[2]), target)
+    return weights, lambda: entropy(
+        linear(norm(linear(x, *weights[:2])).tanh(), weights[2]), target
+    )
 
 
 def test_a_thousand_training_steps_leave_nothing_behind():
@@ -82,7 +89,7 @@ def test_a_thousand_training_steps_leave_nothing_behind():
     start = loss().item()
     cycles, size = left_behind(step, 1000)
     assert cycles == 0 and size < 10_000
-    assert loss().item() < start / 2                                # and they did train
+    assert loss().item() < start / 2  # and they did train
 
 
 def test_steps_with_a_differentiated_gradient_leave_nothing_behind():
@@ -105,6 +112,6 @@ def test_a_graph_that_is_never_walked_is_freed_with_its_result():
 def test_the_test_for_cycles_sees_one():
     def step():
         x = leaf(1.0)
-        (x * x).backward(create_graph=True)                         # x -> x.grad -> its graph -> x
+        (x * x).backward(create_graph=True)  # x -> x.grad -> its graph -> x
 
     assert left_behind(step, 10)[0] > 10

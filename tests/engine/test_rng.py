@@ -1,4 +1,6 @@
-"""Random numbers: a function of the seed only, apart for each purpose, drawn where they are used."""
+"""Random numbers: a function of the seed only, apart for each purpose, drawn where they are
+used."""
+
 from __future__ import annotations
 
 import json
@@ -71,7 +73,10 @@ def test_noise_has_shape_dtype_and_device_of_what_it_is_like(device, draw, dtype
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_uniform_draws_stay_below_one_in_every_dtype(dtype, device, monkeypatch):
     before_one = np.nextafter(np.ones((), dtype), np.zeros((), dtype))
-    assert backend.to_numpy(backend.uniform(10 ** 5, backend.module_for(device), dtype)).max() <= before_one
+    assert (
+        backend.to_numpy(backend.uniform(10**5, backend.module_for(device), dtype)).max()
+        <= before_one
+    )
     monkeypatch.setattr(backend, "host_generator", Ones)
     monkeypatch.setattr(backend.rng, "host_noise", Ones)
     for drawn in (tinycv.rand(3, dtype=dtype).numpy(), backend.uniform(3, np, dtype)):
@@ -92,15 +97,20 @@ def test_noise_is_drawn_on_the_gpu_of_the_array(double):
 
 
 def test_two_gpus_draw_different_noise(double):
-    a, b = (backend.standard_normal(5, backend.to_device(np.ones(1), name)) for name in ("gpu:0", "gpu:1"))
+    a, b = (
+        backend.standard_normal(5, backend.to_device(np.ones(1), name))
+        for name in ("gpu:0", "gpu:1")
+    )
     assert (a.get() != b.get()).all()
 
 
 @pytest.mark.statistical
 def test_noise_has_the_moments_it_should(device):
     xp = backend.module_for(device)
-    normal, flat = (backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform))
-    assert abs(normal.mean()) < 0.03                                # 6 standard errors
+    normal, flat = (
+        backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform)
+    )
+    assert abs(normal.mean()) < 0.03  # 6 standard errors
     assert abs(normal.std() - 1) < 0.03
     assert abs(flat.mean() - 0.5) < 0.01
     assert 0 <= flat.min() <= flat.max() < 1
@@ -125,8 +135,10 @@ def test_the_state_survives_json_and_continues_exactly():
     assert (noise("cpu", 4) == expected[1]).all()
 
 
-@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), ((), ValueError), ((1, -2), ValueError),
-                                             (1.5, TypeError), ("7", TypeError)])
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [(-1, ValueError), ((), ValueError), ((1, -2), ValueError), (1.5, TypeError), ("7", TypeError)],
+)
 def test_a_seed_that_is_no_natural_number_is_refused(seed, error):
     with pytest.raises(error):
         backend.manual_seed(seed)

@@ -1,4 +1,6 @@
-"""State moves once per batch: every layer, in shards and in a checkpoint, does what it does alone."""
+"""State moves once per batch: every layer, in shards and in a checkpoint, does what it does
+alone."""
+
 from __future__ import annotations
 
 import copy
@@ -21,7 +23,7 @@ from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
 
 RNG = np.random.default_rng(0)
-B = 7                                                   # rows: uneven among 2 and among 3 shards
+B = 7  # rows: uneven among 2 and among 3 shards
 
 
 def rows(*shape):
@@ -38,62 +40,123 @@ def rnn(kind, **options):
 
 MAP, PIXELS, WORDS = rows(4), rows(2, 5, 5), rows(3, 4)
 LAYERS = {
-    "Sequential": (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), SpectralNorm(nn.Linear(3, 2))), MAP),
+    "Sequential": (
+        lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), SpectralNorm(nn.Linear(3, 2))),
+        MAP,
+    ),
     "PointGenerator": (lambda: gan_networks.PointGenerator(4, 2, width=6), MAP),
     "PointDiscriminator": (lambda: gan_networks.PointDiscriminator(4, width=6), MAP),
     "PointMLP": (lambda: gan_networks.PointMLP(4, 1, width=6), MAP),
     "DCGANDiscriminator": (lambda: gan_networks.DCGANDiscriminator(8, width=3), rows(1, 8, 8)),
     "DCGANGenerator": (lambda: gan_networks.DCGANGenerator(8, latent=4, width=2), MAP),
-    "Flatten": (nn.Flatten, PIXELS), "Identity": (nn.Identity, MAP), "ReLU": (nn.ReLU, MAP), "Tanh": (nn.Tanh, MAP),
-    "Sigmoid": (nn.Sigmoid, MAP), "Softplus": (nn.Softplus, MAP), "LeakyReLU": (nn.LeakyReLU, MAP), "SiLU": (nn.SiLU, MAP),
-    "GELU": (nn.GELU, MAP), "Softmax": (nn.Softmax, MAP),
-    "LayerNorm": (lambda: nn.LayerNorm(4), MAP), "GroupNorm": (lambda: nn.GroupNorm(2, 2), PIXELS),
-    "BatchNorm2d": (lambda: nn.BatchNorm2d(2), PIXELS), "BatchNorm1d": (lambda: nn.BatchNorm1d(4), MAP),
+    "Flatten": (nn.Flatten, PIXELS),
+    "Identity": (nn.Identity, MAP),
+    "ReLU": (nn.ReLU, MAP),
+    "Tanh": (nn.Tanh, MAP),
+    "Sigmoid": (nn.Sigmoid, MAP),
+    "Softplus": (nn.Softplus, MAP),
+    "LeakyReLU": (nn.LeakyReLU, MAP),
+    "SiLU": (nn.SiLU, MAP),
+    "GELU": (nn.GELU, MAP),
+    "Softmax": (nn.Softmax, MAP),
+    "LayerNorm": (lambda: nn.LayerNorm(4), MAP),
+    "GroupNorm": (lambda: nn.GroupNorm(2, 2), PIXELS),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(2), PIXELS),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(4), MAP),
     "BatchNorm1d untracked": (lambda: nn.BatchNorm1d(4, track_running_stats=False), MAP),
-    "Conv2d": (lambda: nn.Conv2d(2, 3, 3), PIXELS), "ConvTranspose2d": (lambda: nn.ConvTranspose2d(2, 3, 3), PIXELS),
-    "Dropout": (lambda: nn.Dropout(0.0), MAP), "Linear": (lambda: nn.Linear(4, 3), MAP),
+    "Conv2d": (lambda: nn.Conv2d(2, 3, 3), PIXELS),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(2, 3, 3), PIXELS),
+    "Dropout": (lambda: nn.Dropout(0.0), MAP),
+    "Linear": (lambda: nn.Linear(4, 3), MAP),
     "Embedding": (lambda: nn.Embedding(5, 3), ids(2)),
-    "MaxPool2d": (lambda: nn.MaxPool2d(2), PIXELS), "AvgPool2d": (lambda: nn.AvgPool2d(2), PIXELS),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2), PIXELS),
+    "AvgPool2d": (lambda: nn.AvgPool2d(2), PIXELS),
     "SpectralNorm": (lambda: SpectralNorm(nn.Linear(4, 3)), MAP),
     "SpectralNorm Conv2d": (lambda: SpectralNorm(nn.Conv2d(2, 3, 3, bias=False)), PIXELS),
     "MultiheadAttention": (lambda: sequence.MultiheadAttention(4, 2), WORDS),
-    "LSTM": (rnn(sequence.LSTM, bidirectional=True, num_layers=2), rows(5, 3)), "GRU": (rnn(sequence.GRU), rows(5, 3)),
+    "LSTM": (rnn(sequence.LSTM, bidirectional=True, num_layers=2), rows(5, 3)),
+    "GRU": (rnn(sequence.GRU), rows(5, 3)),
     "RNN": (rnn(sequence.RNN), rows(5, 3)),
-    "LSTMCell": (lambda: sequence.LSTMCell(4, 3), MAP), "GRUCell": (lambda: sequence.GRUCell(4, 3), MAP),
+    "LSTMCell": (lambda: sequence.LSTMCell(4, 3), MAP),
+    "GRUCell": (lambda: sequence.GRUCell(4, 3), MAP),
     "RNNCell": (lambda: sequence.RNNCell(4, 3), MAP),
     "AdditiveAttention": (lambda: align.AdditiveAttention(4, 3, 5), rows(2, 4), rows(6, 3)),
-    "LocationAttention": (lambda: align.LocationAttention(4, 3, 5, filters=2, reach=3), rows(2, 4), rows(6, 3)),
+    "LocationAttention": (
+        lambda: align.LocationAttention(4, 3, 5, filters=2, reach=3),
+        rows(2, 4),
+        rows(6, 3),
+    ),
     "DotAttention": (align.DotAttention, rows(2, 3), rows(6, 3)),
     "GeneralAttention": (lambda: align.GeneralAttention(4, 3), rows(2, 4), rows(6, 3)),
     "SinusoidalPositions": (positions.SinusoidalPositions, WORDS),
     "LearnedPositions": (lambda: positions.LearnedPositions(9, 4), WORDS),
-    "TransformerEncoderLayer": (lambda: sequence.TransformerEncoderLayer(4, 2, 6, dropout=0.0), WORDS),
-    "TransformerDecoderLayer": (lambda: sequence.TransformerDecoderLayer(4, 2, 6, dropout=0.0), WORDS, rows(2, 4)),
-    "TransformerEncoder": (lambda: sequence.TransformerEncoder(
-        sequence.TransformerEncoderLayer(4, 2, 6, dropout=0.0), 2), WORDS),
-    "TransformerDecoder": (lambda: sequence.TransformerDecoder(
-        sequence.TransformerDecoderLayer(4, 2, 6, dropout=0.0), 2), WORDS, rows(2, 4)),
+    "TransformerEncoderLayer": (
+        lambda: sequence.TransformerEncoderLayer(4, 2, 6, dropout=0.0),
+        WORDS,
+    ),
+    "TransformerDecoderLayer": (
+        lambda: sequence.TransformerDecoderLayer(4, 2, 6, dropout=0.0),
+        WORDS,
+        rows(2, 4),
+    ),
+    "TransformerEncoder": (
+        lambda: sequence.TransformerEncoder(
+            sequence.TransformerEncoderLayer(4, 2, 6, dropout=0.0), 2
+        ),
+        WORDS,
+    ),
+    "TransformerDecoder": (
+        lambda: sequence.TransformerDecoder(
+            sequence.TransformerDecoderLayer(4, 2, 6, dropout=0.0), 2
+        ),
+        WORDS,
+        rows(2, 4),
+    ),
     "Transformer": (lambda: sequence.Transformer(5, 5, 4, 2, 1, 1, 6, dropout=0.0), ids(3), ids(2)),
     "GPT": (lambda: sequence.GPT(5, 6, 4, 2, 1, dropout=0.0), ids(4)),
-    "Seq2Seq": (lambda: seq2seq.Seq2Seq(5, 5, 3, 4, bidirectional=True, attention="location"), ids(4), ids(3)),
+    "Seq2Seq": (
+        lambda: seq2seq.Seq2Seq(5, 5, 3, 4, bidirectional=True, attention="location"),
+        ids(4),
+        ids(3),
+    ),
     "Encoder": (lambda: seq2seq.Encoder(5, 3, 4), ids(4)),
     "TimeAndLabel": (lambda: embedding.TimeAndLabel(8, 5), RNG.uniform(size=B), ids()),
     "ConvNet": (lambda: vision.ConvNet(3, 8, width=2), rows(1, 8, 8)),
     "ViT": (lambda: vision.ViT(8, 4, 3, dim=8, depth=1, heads=2), rows(1, 8, 8)),
     "ConvStem": (lambda: vision.ConvStem(1, [2], 4), rows(1, 8, 8)),
     "DiTBlock": (lambda: dit.DiTBlock(8, 2), rows(3, 8), rows(8)),
-    "DiT": (lambda: diffusion.DiT(8, 4, dim=8, depth=1, heads=2, num_classes=5), rows(1, 8, 8), RNG.uniform(size=B), ids()),
+    "DiT": (
+        lambda: diffusion.DiT(8, 4, dim=8, depth=1, heads=2, num_classes=5),
+        rows(1, 8, 8),
+        RNG.uniform(size=B),
+        ids(),
+    ),
     "Maxout": (lambda: gan_networks.Maxout(4, 3, 2), MAP),
     "ScoreMLP": (lambda: networks.ScoreMLP(4, hidden=6), MAP, RNG.uniform(size=B)),
     "Packed": (lambda: gan.Packed(nn.Linear(4, 1), 1), MAP),
     "Conditional": (lambda: gan.Conditional(nn.Linear(9, 2), 5), MAP, ids()),
     "ResBlock": (lambda: unet.ResBlock(4, 4, 8), rows(4, 4, 4), rows(8)),
     "PixelAttention": (lambda: unet.PixelAttention(4, 2), rows(4, 4, 4)),
-    "UNet": (lambda: unet.UNet(widths=(4, 8), heads=2, embed_dim=8), rows(1, 8, 8), RNG.uniform(size=B)),
+    "UNet": (
+        lambda: unet.UNet(widths=(4, 8), heads=2, embed_dim=8),
+        rows(1, 8, 8),
+        RNG.uniform(size=B),
+    ),
 }
-# These have no forward of their own, or one that needs another part's result: Decoder runs within Seq2Seq.
-ELSEWHERE = {"_Convolution", "Recurrent", "Cell", "Attention", "Players", "Decoder",
-             "CrossEntropyLoss", "BCEWithLogitsLoss", "MSELoss"}          # the losses: tests/training/test_parallel.py
+# These have no forward of their own, or one that needs another part's result: Decoder runs within
+# Seq2Seq.
+ELSEWHERE = {
+    "_Convolution",
+    "Recurrent",
+    "Cell",
+    "Attention",
+    "Players",
+    "Decoder",
+    # the losses: tests/training/test_parallel.py
+    "CrossEntropyLoss",
+    "BCEWithLogitsLoss",
+    "MSELoss",
+}
 
 
 def test_every_layer_of_the_package_is_in_the_table():
@@ -111,23 +174,29 @@ def numbers(result):
     """Every Tensor of a layer's result."""
     if isinstance(result, Tensor):
         return [result]
-    return [t for part in result for t in numbers(part)] if isinstance(result, (tuple, list)) else []
+    return (
+        [t for part in result for t in numbers(part)] if isinstance(result, (tuple, list)) else []
+    )
 
 
 def loss_of(layer):
     """One number that depends on each output differently; the sum over the batch's rows."""
+
     def loss(*inputs):
         floats = [y for y in numbers(layer(*inputs)) if y.dtype.kind == "f"]
-        # RNNs put their last states along axis 1, and shards differ in size: so all entries weigh the same.
+        # RNNs put their last states along axis 1, and shards differ in size: so all entries weigh
+        # the same.
         return sum(((i + 1) * y + y * y * y).sum() for i, y in enumerate(floats))
+
     return loss
 
 
 def measured(layer, run, inputs, group=None):
-    """The loss of ``run`` over the batch, the gradients, and the layer's state afterwards. Its attributes must be the same
-    objects as before."""
+    """The loss of ``run`` over the batch, the gradients, and the layer's state afterwards. Its
+    attributes must be the same objects as before."""
     attributes = {path: dict(vars(module)) for path, module in layer.named_modules()}
-    inputs = [Tensor(x, requires_grad=x.dtype.kind == "f" and x.ndim > 1) for x in inputs]          # not of times
+    # not of times
+    inputs = [Tensor(x, requires_grad=x.dtype.kind == "f" and x.ndim > 1) for x in inputs]
     if group is None:
         loss = run(*inputs)
         loss.backward()
@@ -148,7 +217,8 @@ def state_of(layer):
 def made(make):
     tinycv.manual_seed(0)
     layer = make().to("float64").train()
-    for i, p in enumerate(layer.parameters()):                      # zeros as initial weights would hide gradients
+    # zeros as initial weights would hide gradients
+    for i, p in enumerate(layer.parameters()):
         p.data = p._data + 0.1 * np.random.default_rng(i).normal(size=p.shape)
     return layer
 
@@ -225,26 +295,35 @@ class Swaps(nn.Module):
 def test_the_comparison_catches_a_layer_that_writes_by_itself(layer, how, group, monkeypatch):
     monkeypatch.setitem(LAYERS, "bad", (layer, MAP))
     with pytest.raises(AssertionError):
-        equal(step("bad", "plain" if how == "shards" else how, group if how == "shards" else None), step("bad", "plain"))
+        equal(
+            step("bad", "plain" if how == "shards" else how, group if how == "shards" else None),
+            step("bad", "plain"),
+        )
 
 
 # ── more than one pass, other modes ──
 
+
 def stateful():
-    return nn.Sequential(SpectralNorm(nn.Linear(4, 5)), nn.BatchNorm1d(5), nn.Tanh(), SpectralNorm(nn.Linear(5, 2)))
+    return nn.Sequential(
+        SpectralNorm(nn.Linear(4, 5)), nn.BatchNorm1d(5), nn.Tanh(), SpectralNorm(nn.Linear(5, 2))
+    )
 
 
 def twice(net):
-    """Two passes before one backward: the second one's u, v and running statistics are not the first one's."""
+    """Two passes before one backward: the second one's u, v and running statistics are not the
+    first one's."""
     return lambda x, y: loss_of(net)(x) - 2 * loss_of(net)(y)
 
 
 def with_a_penalty(net):
     """A gradient in the loss: the second derivative goes through the same state."""
+
     def loss(x, y):
         x = Tensor(x.detach(), requires_grad=True)
-        slope, = tinycv.grad(loss_of(net)(x), x, create_graph=True)
+        (slope,) = tinycv.grad(loss_of(net)(x), x, create_graph=True)
         return (slope * slope).sum() + loss_of(net)(y)
+
     return loss
 
 
@@ -262,7 +341,9 @@ def test_two_passes_before_one_backward(run, how, group):
 def test_other_modes_move_state_as_they_do_alone(mode, group):
     nets = [made(stateful) for _ in range(3)]
     ys = []
-    for net, how in zip(nets, (lambda f: f, nn.checkpoint, lambda f: lambda x: group.map(f, x)), strict=True):
+    for net, how in zip(
+        nets, (lambda f: f, nn.checkpoint, lambda f: lambda x: group.map(f, x)), strict=True
+    ):
         net.train("train" in mode)
         before = {n: t.numpy().copy() for n, t in net.state_dict().items()}
         with tinycv.no_grad() if "no_grad" in mode else tinycv.enable_grad():
@@ -287,23 +368,38 @@ def test_a_copy_has_state_of_its_own():
 
 # ── a checkpoint's second run ──
 
-@pytest.mark.parametrize("make, shape", [(lambda: nn.BatchNorm1d(4), (4,)), (lambda: SpectralNorm(nn.Linear(4, 3)), (4,))])
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [(lambda: nn.BatchNorm1d(4), (4,)), (lambda: SpectralNorm(nn.Linear(4, 3)), (4,))],
+)
 def test_state_that_moves_between_the_runs_of_an_eval_layer_is_as_the_first_one_saw_it(make, shape):
     found = []
     for how in (lambda f: f, nn.checkpoint):
         layer, x = made(make).eval(), Tensor(MAP, requires_grad=True)
         y = (how(layer)(x) ** 2).sum()
         for buffer in (t for _, t in layer.named_tensors() if not isinstance(t, tinycv.Parameter)):
-            buffer.data = buffer._data * 3 + 1                      # as another batch, or load_state_dict, would
+            # as another batch, or load_state_dict, would
+            buffer.data = buffer._data * 3 + 1
         y.backward()
         found.append(x.grad.numpy())
     np.testing.assert_allclose(*found, rtol=1e-12)
 
 
-@pytest.mark.parametrize("between, words", [
-    (lambda net: net.eval(), r"mode \(training\) was True .* and is False now"),
-    (lambda net: setattr(net[3].layer, "weight", tinycv.Parameter(np.ones((2, 5)))), "other weights or inputs"),
-    (lambda net: net.requires_grad_(False), "other weights or inputs|results that need a gradient")])
+@pytest.mark.parametrize(
+    "between, words",
+    [
+        (lambda net: net.eval(), r"mode \(training\) was True .* and is False now"),
+        (
+            lambda net: setattr(net[3].layer, "weight", tinycv.Parameter(np.ones((2, 5)))),
+            "other weights or inputs",
+        ),
+        (
+            lambda net: net.requires_grad_(False),
+            "other weights or inputs|results that need a gradient",
+        ),
+    ],
+)
 def test_a_second_run_of_another_function_is_refused(between, words):
     net = made(stateful)
     y = nn.checkpoint(net)(Tensor(MAP, requires_grad=True)).sum()
@@ -319,6 +415,7 @@ def test_a_second_run_that_calls_more_layers_with_state_is_refused():
         runs.append(1)
         y = layer(x)
         return y if len(runs) == 1 else layer(y)
+
     y = nn.checkpoint(function)(Tensor(MAP.astype("f"), requires_grad=True)).sum()
     with pytest.raises(RuntimeError, match="called more layers"):
         y.backward()
@@ -340,6 +437,7 @@ def test_threads_inside_a_checkpoint_are_refused(group):
 
 # ── going wrong ──
 
+
 def kept(net):
     return [(n, t, t.numpy().copy()) for n, t in net.named_tensors()]
 
@@ -350,9 +448,16 @@ def unchanged(net, before):
         np.testing.assert_array_equal(t.numpy(), array, err_msg=name)
 
 
-@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(4), lambda: nn.BatchNorm1d(4, affine=False),
-                                  lambda: nn.BatchNorm2d(2), lambda: SpectralNorm(nn.Linear(4, 3)),
-                                  lambda: SpectralNorm(nn.Conv2d(2, 3, 3))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.BatchNorm1d(4),
+        lambda: nn.BatchNorm1d(4, affine=False),
+        lambda: nn.BatchNorm2d(2),
+        lambda: SpectralNorm(nn.Linear(4, 3)),
+        lambda: SpectralNorm(nn.Conv2d(2, 3, 3)),
+    ],
+)
 @pytest.mark.parametrize("x", [rows(5), rows(1), rows(1, 5, 5), rows(3, 5, 5), np.ones(())])
 def test_a_layer_that_refuses_its_input_is_as_it_was(make, x):
     layer = made(make)
@@ -372,11 +477,15 @@ def test_a_batch_that_fails_in_one_shard_leaves_the_model_as_it_was(culprit, gro
         if culprit in number:
             raise ZeroDivisionError
         return y
+
     with pytest.raises(ZeroDivisionError):
         group.backward(loss, x, np.arange(B), reduction="sum")
     unchanged(net, before)
     assert all(p.grad is None for p in net.parameters())
-    equal(measured(net, loss_of(net), [x], group), measured((alone := made(stateful)), loss_of(alone), [x]))
+    equal(
+        measured(net, loss_of(net), [x], group),
+        measured((alone := made(stateful)), loss_of(alone), [x]),
+    )
 
 
 def test_an_error_in_the_change_itself_is_everybodys(group):
@@ -384,6 +493,7 @@ def test_an_error_in_the_change_itself_is_everybodys(group):
 
     def broken():
         raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
         group.map(lambda x: Tensor(x * state.renew([t], broken)[0]), np.ones(6))
     assert not t.numpy().any()
@@ -394,9 +504,10 @@ def test_all_shards_get_what_one_of_them_wrote_and_none_before_all_have_come(gro
 
     def run(x):
         before = t.numpy().copy()
-        new, = state.renew([t], lambda: ran.append(shards.rank()) or [t._data + 1])
+        (new,) = state.renew([t], lambda: ran.append(shards.rank()) or [t._data + 1])
         assert (before == len(ran) - 1).all() and (t.numpy() == new).all()
         return Tensor(np.full(len(x), new[0]))
+
     for i in range(1, 20):
         assert (group.map(run, np.ones(6)).numpy() == i).all()
     assert ran == [0] * 19
@@ -404,15 +515,29 @@ def test_all_shards_get_what_one_of_them_wrote_and_none_before_all_have_come(gro
 
 def test_shards_that_meet_for_different_things_are_told():
     t = Tensor(np.zeros(2))
-    with parallel.threads(2) as pair, pytest.raises(RuntimeError, match="all_reduce and change of state"):
-        pair.map(lambda x: Tensor(x * (shards.all_reduce(1) if x[0] else state.renew([t], lambda: [t._data])[0][0])),
-                 np.arange(2.0))
-    with parallel.threads(2) as pair, pytest.raises(RuntimeError, match="that one shard runs for all"):
-        pair.map(lambda x: Tensor(x + state.renew([t], lambda: [shards.all_reduce(t._data)])[0][0]), np.arange(2.0))
+    with (
+        parallel.threads(2) as pair,
+        pytest.raises(RuntimeError, match="all_reduce and change of state"),
+    ):
+        pair.map(
+            lambda x: Tensor(
+                x * (shards.all_reduce(1) if x[0] else state.renew([t], lambda: [t._data])[0][0])
+            ),
+            np.arange(2.0),
+        )
+    with (
+        parallel.threads(2) as pair,
+        pytest.raises(RuntimeError, match="that one shard runs for all"),
+    ):
+        pair.map(
+            lambda x: Tensor(x + state.renew([t], lambda: [shards.all_reduce(t._data)])[0][0]),
+            np.arange(2.0),
+        )
 
 
 def test_an_average_that_would_become_infinite_is_not_loaded():
     from tinycv.optim.averaged import EMA
+
     average = EMA(nn.Linear(2, 2))
     state = {name: array.astype(np.float64) for name, array in average.state_dict().items()}
     state["weight"] = state["weight"] + 1e300

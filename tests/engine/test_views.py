@@ -1,4 +1,5 @@
-"""Views share memory, so a write through one of them is a change of all of them: noticed at backward, whoever wrote."""
+"""Views share memory, so a write through one of them is a change of all of them: noticed at
+backward, whoever wrote."""
 
 import gc
 
@@ -11,14 +12,28 @@ from tinycv import Tensor, nn, no_grad
 from tinycv.engine import watch
 
 VIEWS = {
-    "x[:]": lambda x: x[:], "reshape": lambda x: x.reshape(3, 4), "x[1:]": lambda x: x[1:], "detach": lambda x: x.detach(),
-    "transpose": lambda x: x.transpose(), "flip": lambda x: x.flip(0), "expand": lambda x: x.expand((2, 4, 3)),
-    "squeeze": lambda x: x.unsqueeze(0).squeeze(0), "split": lambda x: x.split(2)[1], "x[..., None]": lambda x: x[..., None],
-    "the same dtype": lambda x: x.astype("float32"), "a Tensor of its array": lambda x: Tensor(x._data[::2])}
+    "x[:]": lambda x: x[:],
+    "reshape": lambda x: x.reshape(3, 4),
+    "x[1:]": lambda x: x[1:],
+    "detach": lambda x: x.detach(),
+    "transpose": lambda x: x.transpose(),
+    "flip": lambda x: x.flip(0),
+    "expand": lambda x: x.expand((2, 4, 3)),
+    "squeeze": lambda x: x.unsqueeze(0).squeeze(0),
+    "split": lambda x: x.split(2)[1],
+    "x[..., None]": lambda x: x[..., None],
+    "the same dtype": lambda x: x.astype("float32"),
+    "a Tensor of its array": lambda x: Tensor(x._data[::2]),
+}
 WRITES = {
-    "+=": lambda v: v.__iadd__(1.0), "*=": lambda v: v.__imul__(3.0), "v[0] =": lambda v: v.__setitem__(0, 7.0),
-    "v[...] =": lambda v: v.__setitem__(..., 7.0)}
-chains = st.lists(st.sampled_from(sorted(set(VIEWS) - {"expand", "reshape", "split"})), min_size=1, max_size=3)
+    "+=": lambda v: v.__iadd__(1.0),
+    "*=": lambda v: v.__imul__(3.0),
+    "v[0] =": lambda v: v.__setitem__(0, 7.0),
+    "v[...] =": lambda v: v.__setitem__(..., 7.0),
+}
+chains = st.lists(
+    st.sampled_from(sorted(set(VIEWS) - {"expand", "reshape", "split"})), min_size=1, max_size=3
+)
 
 
 def of(x, names):
@@ -38,7 +53,8 @@ def test_a_write_through_any_chain_of_views_is_noticed(names, write, learns):
         loss.backward()
 
 
-@pytest.mark.parametrize("view", sorted(set(VIEWS) - {"expand"}))          # NumPy makes that one read-only
+# NumPy makes that one read-only
+@pytest.mark.parametrize("view", sorted(set(VIEWS) - {"expand"}))
 def test_a_write_through_a_view_is_noticed_on_both_backends(view, device):
     x = Tensor(np.ones((4, 3), np.float32), device=device)
     w = Tensor(np.ones((4, 3), np.float32), device=device, requires_grad=True)
@@ -48,7 +64,9 @@ def test_a_write_through_a_view_is_noticed_on_both_backends(view, device):
         loss.backward()
 
 
-@pytest.mark.parametrize("make", [lambda x: x.exp(), lambda x: nn.functional.softmax(x), lambda x: x.tanh().reshape(-1)])
+@pytest.mark.parametrize(
+    "make", [lambda x: x.exp(), lambda x: nn.functional.softmax(x), lambda x: x.tanh().reshape(-1)]
+)
 def test_a_result_that_is_kept_is_watched_through_its_views_too(make):
     x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
     y = make(x)
@@ -87,7 +105,8 @@ def test_other_memory_is_nobody_elses_business():
     for other in (Tensor(x._data.copy()), x.detach() + 0, x.detach()[[0, 1]]):
         other += 1
     y = x.detach().reshape(3)
-    y.data = np.zeros(3, np.float32)                                # y looks elsewhere now; x does not
+    # y looks elsewhere now; x does not
+    y.data = np.zeros(3, np.float32)
     loss.backward()
     assert x.grad.tolist() == [2, 2, 2]
 
@@ -116,14 +135,18 @@ def test_nothing_is_remembered_of_memory_that_is_gone():
 
 # ── memory that others own ───────────────────────────────────────────────────────────────────────
 
+
 def mapped(path):
     m = np.memmap(path, np.float32, "w+", shape=3)
     m[:] = 1
     return m
 
 
-@pytest.mark.parametrize("second", [lambda m: m, lambda m: m[:2], lambda m: m.reshape(3, 1), np.asarray],
-                         ids=["whole", "slice", "reshaped", "array"])
+@pytest.mark.parametrize(
+    "second",
+    [lambda m: m, lambda m: m[:2], lambda m: m.reshape(3, 1), np.asarray],
+    ids=["whole", "slice", "reshaped", "array"],
+)
 def test_a_write_through_one_tensor_on_a_memory_map_is_noticed_by_another(tmp_path, second):
     m = mapped(tmp_path / "m")
     w, x, y = Tensor([1.0, 2.0, 3.0], requires_grad=True), Tensor(m), Tensor(second(m))
@@ -144,10 +167,14 @@ class Lender:
 @pytest.mark.parametrize("part", [slice(None), slice(2, 4)])
 def test_so_is_a_write_into_memory_that_was_borrowed_twice(part):
     lender = Lender()
-    w, x, y = Tensor(np.ones(4, np.float32), requires_grad=True), Tensor(lender), Tensor(np.asarray(lender)[part])
+    w, x, y = (
+        Tensor(np.ones(4, np.float32), requires_grad=True),
+        Tensor(lender),
+        Tensor(np.asarray(lender)[part]),
+    )
     loss = (w * x).sum()
     assert (x.data == 1).all() and (y.data == 1).all()
-    loss.backward()                             # to read is no change
+    loss.backward()  # to read is no change
     loss = (w * x).sum()
     y += 1
     with pytest.raises(RuntimeError, match="changed in place"):

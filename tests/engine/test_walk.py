@@ -1,4 +1,5 @@
 """The walk back: which nodes it visits, in which order, and what it hands out."""
+
 from __future__ import annotations
 
 import sys
@@ -24,6 +25,7 @@ def values(tensors):
 
 # ── long, wide and tangled graphs ────────────────────────────────────────────────────────────────
 
+
 def chain(x, length=100_000):
     for _ in range(length):
         x = -x
@@ -40,50 +42,60 @@ def test_a_chain_of_100_000_ops_is_freed_without_recursion():
     x = leaf(3.0)
     y = chain(x)
     first = weakref.ref(y)
-    del y                                                           # never walked: the whole chain hangs on y
+    # never walked: the whole chain hangs on y
+    del y
     assert first() is None and x.grad is None
 
 
 def test_a_long_chain_can_be_differentiated_again():
     x = leaf(3.0)
-    slope, = grad(chain(x, 20_000) * x, x, create_graph=True)
+    (slope,) = grad(chain(x, 20_000) * x, x, create_graph=True)
     assert slope.item() == 6
     assert grad(slope, x)[0].item() == 2
 
 
 def test_sixty_doublings_visit_each_node_once(monkeypatch, device):
     visits, pieces = [], ops.add.row.pieces
-    monkeypatch.setattr(ops.add.row, "pieces", lambda node, *rest: visits.append(node) or pieces(node, *rest))
+    monkeypatch.setattr(
+        ops.add.row, "pieces", lambda node, *rest: visits.append(node) or pieces(node, *rest)
+    )
     x = y = leaf(1.0, device)
     for _ in range(60):
         y = y + y
     y.backward()
-    assert x.grad.item() == 2.0 ** 60 and len(visits) == len(set(visits)) == 60
+    assert x.grad.item() == 2.0**60 and len(visits) == len(set(visits)) == 60
 
 
 def test_a_diamond_sums_its_two_paths(device):
     x = leaf([0.5, 2.0], device)
     y = x * x
     (y.exp() + y * 3).sum().backward()
-    np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy() * (np.exp(x.numpy() ** 2) + 3), rtol=1e-14)
+    np.testing.assert_allclose(
+        x.grad.numpy(), 2 * x.numpy() * (np.exp(x.numpy() ** 2) + 3), rtol=1e-14
+    )
 
 
 def test_an_input_used_by_a_late_op_and_an_early_one_is_complete_before_it_passes_on(device):
     x = leaf(2.0, device)
     y = x * 1.0
-    late = y.exp().log().exp().log() * y                            # y² by a long way and a short one
+    # y² by a long way and a short one
+    late = y.exp().log().exp().log() * y
     late.backward()
     assert x.grad.item() == pytest.approx(4.0, rel=1e-14)
 
 
-def test_a_gradient_that_reaches_two_inputs_is_not_changed_by_what_reaches_one_of_them_later(device):
+def test_a_gradient_that_reaches_two_inputs_is_not_changed_by_what_reaches_one_of_them_later(
+    device,
+):
     a, b, c = (leaf([1.0, 2.0], device) for _ in range(3))
     weight = Tensor([1.0, 10.0], dtype="float64", device=device)
-    (((c + (a + b)) + a) + a).backward(weight)                      # one array g goes to all of them first
+    # one array g goes to all of them first
+    (((c + (a + b)) + a) + a).backward(weight)
     assert values([a.grad, b.grad, c.grad, weight]) == [[3, 30], [1, 10], [1, 10], [1, 10]]
 
 
 # ── what is handed out ───────────────────────────────────────────────────────────────────────────
+
 
 def test_backward_adds_to_grad_and_grad_does_not(device):
     x = leaf([1.0, 2.0], device)
@@ -156,7 +168,9 @@ def test_two_leaves_never_share_a_gradient():
         a.grad = b.grad = None
         make().backward(given)
         arrays = [a.grad.data, b.grad.data, given.data]
-        assert not any(np.shares_memory(p, q) for p, q in zip(arrays, arrays[1:] + arrays[:1], strict=True))
+        assert not any(
+            np.shares_memory(p, q) for p, q in zip(arrays, arrays[1:] + arrays[:1], strict=True)
+        )
         assert all(g.flags.writeable for g in arrays)
         a.grad.data[0] = 99
         assert values([b.grad, given]) == [[1, 1], [1, 1]]
@@ -165,16 +179,19 @@ def test_two_leaves_never_share_a_gradient():
 def test_a_gradient_spread_over_its_input_is_an_array_of_its_own():
     x = leaf(np.zeros((2, 3)))
     x.sum().backward()
-    x.grad.data[0, 0] = 5                                           # a broadcast view would change everywhere
+    # a broadcast view would change everywhere
+    x.grad.data[0, 0] = 5
     assert x.grad.numpy().sum() == 5 + 5
 
 
-# ── a gradient is the leaf's own ─────────────────────────────────────────────────────────────────────
+# ── a gradient is the leaf's own ──────────────────────────────────────────────────────────────────
+
 
 def test_no_two_gradients_share_memory_whoever_made_them(device):
     a, b, c = (Tensor(np.ones((3, 3)), device=device, requires_grad=True) for _ in range(3))
     weight = Tensor(np.full((3, 3), 2.0), device=device)
-    (a + b + c.reshape((9,)).reshape((3, 3))).backward(weight)  # one g for all three, and the caller's
+    # one g for all three, and the caller's
+    (a + b + c.reshape((9,)).reshape((3, 3))).backward(weight)
     for leaf in (a, b, c):
         leaf.grad._data[...] = 7.0
         assert (weight.numpy() == 2).all()
@@ -197,11 +214,13 @@ def test_a_gradient_that_nobody_holds_is_not_copied():
         made = 2 * g
         places.append(made.ctypes.data)
         return made
+
     op(lambda xp, x: 2 * x, x=pull)(x).sum().backward()
     assert x.grad._data.ctypes.data == places[0]
 
 
 # ── wide graphs: the work is linear in the number of ops ──
+
 
 def one_leaf_into_many(n, leaf):
     return tinycv.stack([leaf * 2.0 for _ in range(n)]).sum()
@@ -232,15 +251,19 @@ def many_outputs(n, leaf):
 
 
 def many_leaves(n, leaf):
-    return tinycv.concatenate([tinycv.Parameter(np.ones(1)) for _ in range(n)] + [leaf.reshape((1,))]).sum()
+    return tinycv.concatenate(
+        [tinycv.Parameter(np.ones(1)) for _ in range(n)] + [leaf.reshape((1,))]
+    ).sum()
 
 
 def calls_of(work):
-    """How many Python functions are entered, generators each time: a count of the work that no clock disturbs."""
+    """How many Python functions are entered, generators each time: a count of the work that no
+    clock disturbs."""
     count = [0]
 
     def note(frame, event, argument):
         count[0] += event == "call"
+
     sys.setprofile(note)
     try:
         work()
@@ -249,14 +272,29 @@ def calls_of(work):
     return count[0]
 
 
-@pytest.mark.parametrize("graph", [one_leaf_into_many, concatenated, concatenated_along_the_last_axis, split_and_joined,
-                                   rows_of_one, a_sum_of_many, many_outputs, many_leaves])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        one_leaf_into_many,
+        concatenated,
+        concatenated_along_the_last_axis,
+        split_and_joined,
+        rows_of_one,
+        a_sum_of_many,
+        many_outputs,
+        many_leaves,
+    ],
+)
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_going_back_through_a_wide_graph_is_as_much_work_per_op_as_through_a_narrow_one(graph, create_graph):
+def test_going_back_through_a_wide_graph_is_as_much_work_per_op_as_through_a_narrow_one(
+    graph, create_graph
+):
     per_op = []
     for n in (100, 800):
         leaf = Tensor(np.ones(()), requires_grad=True)
-        per_op.append(calls_of(partial(tinycv.grad, graph(n, leaf), leaf, create_graph=create_graph)) / n)
+        per_op.append(
+            calls_of(partial(tinycv.grad, graph(n, leaf), leaf, create_graph=create_graph)) / n
+        )
     assert per_op[1] < 1.2 * per_op[0], per_op
 
 
@@ -266,9 +304,17 @@ def test_100_000_pieces_are_joined_and_differentiated():
     assert leaf.grad.item() == n
 
 
-@pytest.mark.parametrize("wrong", [
-    np.ones(2, np.float32), Tensor([1.0, 2.0]), Tensor(1.0), "abc", 3,
-    *[Tensor(np.ones((2, 2), dtype)) for dtype in ("float16", "float64", "int64", "bool")]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.ones(2, np.float32),
+        Tensor([1.0, 2.0]),
+        Tensor(1.0),
+        "abc",
+        3,
+        *[Tensor(np.ones((2, 2), dtype)) for dtype in ("float16", "float64", "int64", "bool")],
+    ],
+)
 def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_is_added(wrong):
     a, b = (Tensor(np.ones((2, 2), np.float32), requires_grad=True) for _ in range(2))
     b.grad = wrong
@@ -277,11 +323,14 @@ def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_
     assert a.grad is None and b.grad is wrong
 
 
-# ── halves: gradients that meet are added in float32, and rounded once ───────────────────────────────────
+# ── halves: gradients that meet are added in float32, and rounded once ────────────────────────────
 
 MEETING = {
-    "as it is": lambda x: x * 1.0, "spread": lambda x: x.expand((2, 3))[0], "a part of it": lambda x: x[:3],
-    "one by one": lambda x: tinycv.stack([x[0], x[1], x[2]]), "in float32": lambda x: x.astype("float32").astype("float16"),
+    "as it is": lambda x: x * 1.0,
+    "spread": lambda x: x.expand((2, 3))[0],
+    "a part of it": lambda x: x[:3],
+    "one by one": lambda x: tinycv.stack([x[0], x[1], x[2]]),
+    "in float32": lambda x: x.astype("float32").astype("float16"),
     "both": lambda x: tinycv.where(x > 0, x, x[::-1]),
 }
 
@@ -289,13 +338,16 @@ MEETING = {
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("inner", [False, True], ids=["leaf", "node"])
 @pytest.mark.parametrize("way", MEETING)
-def test_ones_that_meet_a_2048_in_a_gradient_of_halves_are_all_counted(way, inner, recorded, device):
+def test_ones_that_meet_a_2048_in_a_gradient_of_halves_are_all_counted(
+    way, inner, recorded, device
+):
     leaf = tinycv.tensor(np.full(3, 0.5, np.float16), requires_grad=True, device=device)
     x = leaf * 1.0 if inner else leaf
     uses = tinycv.stack([MEETING[way](x) for _ in range(201)])
-    weights = np.array([[1.0]] * 200 + [[2048.0]], np.float32)      # the last comes first; in halves 2048 + 1 is 2048
+    # the last comes first; in halves 2048 + 1 is 2048
+    weights = np.array([[1.0]] * 200 + [[2048.0]], np.float32)
     loss = (uses.astype("float32") * tinycv.tensor(weights, device=device)).sum()
-    g, = tinycv.grad(loss, leaf, create_graph=recorded)
+    (g,) = tinycv.grad(loss, leaf, create_graph=recorded)
     assert uses.dtype == g.dtype == np.float16 and (g.numpy() == 2248).all()
 
 
@@ -306,7 +358,7 @@ def test_the_sum_of_a_single_half_that_is_used_often_is_whole_and_may_leave_the_
         total = total + x * 1.0
     total.backward()
     assert x.grad.item() == 3000 and x.grad.dtype == np.float16
-    y = x * 40000.0 + x * 40000.0 - x * 40000.0                     # 80000 on the way is no half
+    y = x * 40000.0 + x * 40000.0 - x * 40000.0  # 80000 on the way is no half
     assert tinycv.grad(y, x)[0].item() == 40000
 
 
@@ -320,4 +372,7 @@ def test_the_weights_of_a_long_recurrent_network_of_halves_get_the_gradients_of_
             (layer(tinycv.tensor(x.astype(layer.weight_ih_l0.dtype)))[0] * 0.1).sum().backward()
         for (name, p), q in zip(half.named_parameters(), single.parameters(), strict=True):
             true = q.grad.numpy()
-            assert np.abs(p.grad.numpy() - true).max() < 0.005 * np.abs(true).max(), (kind.__name__, name)
+            assert np.abs(p.grad.numpy() - true).max() < 0.005 * np.abs(true).max(), (
+                kind.__name__,
+                name,
+            )

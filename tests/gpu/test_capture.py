@@ -1,8 +1,10 @@
-"""Steps recorded as CUDA graphs: what may not be in one is refused in words; what must be sent or counted, is.
+"""Steps recorded as CUDA graphs: what may not be in one is refused in words; what must be sent or
+counted, is.
 
-Whether a replay does what the step does, only a GPU can tell: tests/card. Here the double plays a GPU whose graph is the
-function itself, called again.
+Whether a replay does what the step does, only a GPU can tell: tests/card. Here the double plays a
+GPU whose graph is the function itself, called again.
 """
+
 from __future__ import annotations
 
 import sys
@@ -22,7 +24,8 @@ from tinycv.optim.averaged import EMA
 
 @pytest.fixture
 def graphs(double, monkeypatch):
-    """Streams that capture: what is done while they do is done once, and again at every launch but the first."""
+    """Streams that capture: what is done while they do is done once, and again at every launch but
+    the first."""
     made = []
 
     class Graph:
@@ -37,6 +40,7 @@ def graphs(double, monkeypatch):
     def end(stream):
         made.append(Graph(stream.again))
         return made[-1]
+
     stream = double.cuda.Stream
     monkeypatch.setattr(stream, "begin_capture", lambda self: None, raising=False)
     monkeypatch.setattr(stream, "end_capture", end, raising=False)
@@ -71,13 +75,14 @@ def test_it_runs_three_times_is_recorded_and_then_launched(graphs):
     def step(x):
         calls.append(x.shape)
         return x + 1
+
     captured = tinycv.captured(step)
     for i in range(6):
         result = captured(moved([i, i]))
         assert len(calls) == min(i + 1, 4) and result.shape == (2,)
     assert graphs[0].launches == 3
     captured(moved([1.0]))
-    assert calls[-1] == (1,) and len(captured.recordings) == 1      # other shapes begin anew
+    assert calls[-1] == (1,) and len(captured.recordings) == 1  # other shapes begin anew
 
 
 def test_arguments_are_copied_to_the_recorded_ones_and_results_are_copies(graphs):
@@ -86,16 +91,25 @@ def test_arguments_are_copied_to_the_recorded_ones_and_results_are_copies(graphs
         found = captured(moved([i]))
     recording = next(iter(captured.recordings.values()))
     assert recording.inputs[0].numpy().tolist() == [4]
-    assert found["y"][0].numpy().tolist() == [4] and found["y"][0]._data is not recording.inputs[0]._data
+    assert (
+        found["y"][0].numpy().tolist() == [4]
+        and found["y"][0]._data is not recording.inputs[0]._data
+    )
     captured(moved([9]))
     assert found["y"][0].numpy().tolist() == [4]
 
 
 REFUSED = {
-    "item": lambda x: x.sum().item(), "float": lambda x: float(x.sum()), "if": lambda x: bool(x.sum() > 0),
-    "numpy": lambda x: x.numpy(), "from the host": lambda x: x + tinycv.Tensor(np.ones(2, "float32"), device="gpu"),
-    "index": lambda x: x[np.array([0, 1])], "list": lambda x: x[[0, 1]], "seed": lambda x: tinycv.manual_seed(1),
-    "host noise": lambda x: tinycv.randn(2), "new noise": lambda x: backend.standard_normal((2,), x._data),
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x.sum()),
+    "if": lambda x: bool(x.sum() > 0),
+    "numpy": lambda x: x.numpy(),
+    "from the host": lambda x: x + tinycv.Tensor(np.ones(2, "float32"), device="gpu"),
+    "index": lambda x: x[np.array([0, 1])],
+    "list": lambda x: x[[0, 1]],
+    "seed": lambda x: tinycv.manual_seed(1),
+    "host noise": lambda x: tinycv.randn(2),
+    "new noise": lambda x: backend.standard_normal((2,), x._data),
 }
 
 
@@ -107,7 +121,9 @@ def test_what_python_would_do_once_is_refused_in_words(graphs, name):
         backend.manual_seed(0)
         captured(x)
     backend.manual_seed(0)
-    with pytest.raises(RuntimeError, match="cannot be part of a step that tinycv.captured records.*: ") as caught:
+    with pytest.raises(
+        RuntimeError, match="cannot be part of a step that tinycv.captured records.*: "
+    ) as caught:
         captured(x)
     assert "capture.py" in caught.value.__notes__[0] and capturing.current() is None
     assert not captured.recordings
@@ -115,7 +131,9 @@ def test_what_python_would_do_once_is_refused_in_words(graphs, name):
 
 def test_a_table_of_the_host_is_kept(graphs):
     table = np.arange(3, dtype="float32")
-    captured = tinycv.captured(lambda x: x + tinycv.Tensor(backend.constant(backend.array_module(x._data), table)))
+    captured = tinycv.captured(
+        lambda x: x + tinycv.Tensor(backend.constant(backend.array_module(x._data), table))
+    )
     for _ in range(5):
         assert captured(moved([1.0, 1, 1])).numpy().tolist() == [1, 2, 3]
     assert len(next(iter(captured.recordings.values())).kept) == 1
@@ -141,7 +159,8 @@ def recorded(make):
 
 @pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
 def test_adam_is_counted_and_its_options_are_sent_before_every_launch(double, make):
-    """The recorded kernel, launched by hand, must do what the same steps do that nobody recorded."""
+    """The recorded kernel, launched by hand, must do what the same steps do that nobody
+    recorded."""
     optimizer, recorder = recorded(lambda ps: make(ps, lr=0.1, weight_decay=0.1))
     twin, _ = recorded(lambda ps: make(ps, lr=0.1, weight_decay=0.1))
     sent = []
@@ -163,7 +182,17 @@ def test_settings_that_were_sent_are_read_in_place_of_those_given(double):
             adam.adamw.send(m, sent, 3, **options)
         wrong = options | {"lr": 9.0, "betas": (0.1, 0.1), "weight_decay": 5.0}
         rule = adam.adam if sending else adam.adamw
-        rule(double, [p], [g], [0], m, v, 7 if sending else 3, sent, **(wrong if sending else options))
+        rule(
+            double,
+            [p],
+            [g],
+            [0],
+            m,
+            v,
+            7 if sending else 3,
+            sent,
+            **(wrong if sending else options),
+        )
         ended.append([a.get() for a in (p, m, v)])
     for a, b in zip(*ended, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -171,7 +200,8 @@ def test_settings_that_were_sent_are_read_in_place_of_those_given(double):
 
 def test_another_optimisers_recording_stands_while_its_options_do(double):
     optimizer, recorder = recorded(lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9))
-    assert not recorder.stands()                                    # the first step is one of its own
+    # the first step is one of its own
+    assert not recorder.stands()
     recorder = Recorder()
     with capturing.by(recorder):
         optimizer.step()
@@ -194,6 +224,7 @@ def test_a_recorded_step_without_momentum_is_not_counted(double):
 def test_a_rule_that_reads_the_number_of_its_step_is_recorded_anew(double):
     class Slower(optim.Optimizer):
         definition = staticmethod(lambda p, g, step, lr: (p - lr / step * g,))
+
     optimizer, recorder = recorded(lambda ps: Slower(ps, {"lr": 0.1}))
     assert not recorder.stands()
 
@@ -214,7 +245,8 @@ def test_adam_of_a_parameter_in_pieces_is_refused(double):
         optimizer.step()
 
 
-# ── what Python keeps, and a launch forgets ─────────────────────────────────────────────────────────
+# ── what Python keeps, and a launch forgets ───────────────────────────────────────────────────────
+
 
 def weights(*values):
     return nn.Parameter(moved(values))
@@ -259,12 +291,13 @@ def test_a_step_that_forgets_its_gradients_itself_is_recorded_once(graphs, last)
     def step(x):
         if not last:
             optimizer.zero_grad()
-        for _ in range(2):                                          # gradients are added up in here
+        for _ in range(2):  # gradients are added up in here
             (p * x).sum().backward()
         optim.clip_grad_norm_([p], 1.0)
         optimizer.step()
         if last:
             optimizer.zero_grad()
+
     captured = tinycv.captured(step)
     for _ in range(7):
         captured(moved([1.0, 2.0]))
@@ -300,7 +333,8 @@ def test_a_module_that_changed_is_recorded_anew(graphs, change):
         answer(moved([[1.0, 2.0]]))
     if change == "cast and back":
         layer.to("cpu").to("gpu")
-    elif change == "loaded twice":                                  # so that the first array's place may be taken again
+    # so that the first array's place may be taken again
+    elif change == "loaded twice":
         state = {name: t.numpy() + 1 for name, t in layer.state_dict().items()}
         layer.load_state_dict(state)
         layer.load_state_dict(state)
@@ -326,7 +360,9 @@ def test_averaged_weights_are_those_that_are_asked(graphs):
 
 
 def test_a_seed_set_between_launches_counts(graphs):
-    draw = tinycv.captured(lambda: tinycv.Tensor(backend.standard_normal((3,), sys.modules["cupy"])), "gpu")
+    draw = tinycv.captured(
+        lambda: tinycv.Tensor(backend.standard_normal((3,), sys.modules["cupy"])), "gpu"
+    )
     tinycv.manual_seed(7)
     first = draw().numpy()
     for _ in range(3):
@@ -336,7 +372,10 @@ def test_a_seed_set_between_launches_counts(graphs):
     assert np.array_equal(draw().numpy(), first)
 
 
-ARRAYS = {"t.data": lambda p, x: setattr(p, "data", p.data - 0.1 * x.data), "given": lambda p, x: setattr(p, "data", x.data)}
+ARRAYS = {
+    "t.data": lambda p, x: setattr(p, "data", p.data - 0.1 * x.data),
+    "given": lambda p, x: setattr(p, "data", x.data),
+}
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -354,6 +393,7 @@ def test_a_tensor_changed_in_its_own_memory_is_no_other_array(graphs):
 
     def step(x):
         p.data -= x.data
+
     captured = tinycv.captured(step)
     for _ in range(5):
         captured(moved([1.0, 2.0]))
@@ -363,6 +403,7 @@ def test_a_tensor_changed_in_its_own_memory_is_no_other_array(graphs):
 def test_an_argument_changed_in_place_is_refused(graphs):
     def step(x):
         x *= 2
+
     captured = tinycv.captured(step)
     for _ in range(3):
         captured(moved([1.0, 2.0]))
@@ -373,8 +414,12 @@ def test_an_argument_changed_in_place_is_refused(graphs):
 def test_arguments_that_a_recording_cannot_take_are_refused_at_the_first_call(graphs):
     p, x = weights(1.0, 2.0), moved([1.0, 2.0])
     captured = tinycv.captured(lambda *args: None)
-    for args, error, words in (((p * 2,), ValueError, "has a history"), ((x, tinycv.tensor([1.0])), ValueError, "lie on"),
-                               ((x, (x, x)), TypeError, "in a tuple"), ((x, [1]), TypeError, "plain values, not list")):
+    for args, error, words in (
+        ((p * 2,), ValueError, "has a history"),
+        ((x, tinycv.tensor([1.0])), ValueError, "lie on"),
+        ((x, (x, x)), TypeError, "in a tuple"),
+        ((x, [1]), TypeError, "plain values, not list"),
+    ):
         with pytest.raises(error, match=words):
             captured(*args)
     with tinycv.no_grad():
@@ -414,7 +459,9 @@ def test_two_steps_in_one_function_are_counted_one_by_one(double, monkeypatch):
     p = weights(1.0, 2.0)
     optimizer, recorder, sent = optim.Adam([p], lr=0.1), Recorder(), []
     p.grad = moved([1.0, 1.0])
-    monkeypatch.setattr(adam.Rule, "send", lambda rule, state, array, step, **options: sent.append(step))
+    monkeypatch.setattr(
+        adam.Rule, "send", lambda rule, state, array, step, **options: sent.append(step)
+    )
     with capturing.by(recorder):
         optimizer.step()
         optimizer.step()
@@ -428,7 +475,7 @@ def test_steps_that_others_made_apart_end_a_recording(double):
     optimizer, recorder = recorded(lambda ps: optim.Adam(ps, lr=0.1))
     first, second = optimizer.parameters()
     kept, first.grad = first.grad, None
-    optimizer.step()                                                # of the second alone
+    optimizer.step()  # of the second alone
     first.grad = kept
     assert not recorder.stands()
 
@@ -452,6 +499,7 @@ def test_a_recorded_step_moves_the_state_of_layers_as_one_that_is_not_recorded(g
         def step(x, net=net):
             net.zero_grad()
             (how(net)(x) ** 2).sum().backward()
+
         run = tinycv.captured(step) if captured else step
         for _ in range(capture.WARM + 1):
             run(moved(x))
@@ -468,10 +516,18 @@ def test_buffers_that_were_moved_or_cast_are_followed_by_their_averages(double):
     ema = EMA(norm)
     for target in ("gpu", "float64", "cpu"):
         norm.to(target)
-        norm(tinycv.Tensor(backend.to_device(np.arange(6.0).reshape(3, 2), norm.weight.device), dtype=norm.weight.dtype))
+        norm(
+            tinycv.Tensor(
+                backend.to_device(np.arange(6.0).reshape(3, 2), norm.weight.device),
+                dtype=norm.weight.dtype,
+            )
+        )
         ema.update()
         kept = ema.state_dict()["running_mean"]
-        assert kept.dtype == norm.running_mean.dtype and backend.device_of(kept) == norm.running_mean.device
+        assert (
+            kept.dtype == norm.running_mean.dtype
+            and backend.device_of(kept) == norm.running_mean.device
+        )
         assert np.array_equal(backend.to_numpy(kept), norm.running_mean.numpy())
 
 
@@ -481,6 +537,7 @@ def test_a_leaf_that_the_step_makes_itself_is_no_reason_to_record_anew(graphs):
         other.requires_grad = True
         (inner * other).sum().backward()
         return inner.grad + other.grad
+
     captured = tinycv.captured(step)
     for _ in range(6):
         assert captured(moved([1.0, 2.0])).numpy().tolist() == [2, 4]

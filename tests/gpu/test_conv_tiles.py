@@ -1,4 +1,6 @@
-"""Convolution by tiles: the CUDA kernels' own text, run by g++, beside conv_kernel.py; and which call takes which way."""
+"""Convolution by tiles: the CUDA kernels' own text, run by g++, beside conv_kernel.py; and which
+call takes which way."""
+
 from __future__ import annotations
 
 from itertools import product
@@ -35,40 +37,71 @@ def close(got, expected):
 
 
 def by_tiles(double, n, c, o, sides, window, stride, padding, dilation, bias=False, extra=(0, 0)):
-    """The three maps by tiles, and by conv_kernel.py in float64: two lists of arrays. extra: rows no window reaches."""
+    """The three maps by tiles, and by conv_kernel.py in float64: two lists of arrays. extra: rows
+    no window reaches."""
     x, w = draw(n, c, *sides), draw(o, c, *window)
-    size = walked([s + sum(p) for s, p in zip(sides, padding, strict=True)], window, stride, dilation)
+    size = walked(
+        [s + sum(p) for s, p in zip(sides, padding, strict=True)], window, stride, dilation
+    )
     g, down, up = draw(n, o, *size), draw(o) if bias else None, draw(c) if bias else None
     sides = sides[0] + extra[0], sides[1] + extra[1]
-    far, (gx, gg, gw) = stride, (double.asarray(np.ascontiguousarray(a)) for a in (last(x), last(g), w))
+    far, (gx, gg, gw) = (
+        stride,
+        (double.asarray(np.ascontiguousarray(a)) for a in (last(x), last(g), w)),
+    )
     gdown, gup = (None if a is None else double.asarray(a) for a in (down, up))
-    got = [first(tiles.forward(double, gx, gw, size, far, padding, dilation, gdown)),
-           first(tiles.to_input(double, gg, gw, sides, far, padding, dilation, gup)),
-           tiles.to_weight(double, gg, gx, w.shape, far, padding, dilation)]
+    got = [
+        first(tiles.forward(double, gx, gw, size, far, padding, dilation, gdown)),
+        first(tiles.to_input(double, gg, gw, sides, far, padding, dilation, gup)),
+        tiles.to_weight(double, gg, gx, w.shape, far, padding, dilation),
+    ]
     x, w, g, down, up = (None if a is None else a.astype("float64") for a in (x, w, g, down, up))
     options = stride, padding, dilation, 1
-    return [a.get() for a in got], [conv_kernel.forward(np, x, w, *options, down),
-                                    conv_kernel.to_input(np, g, w, (n, c, *sides), *options, up),
-                                    conv_kernel.to_weight(np, g, x, w.shape, *options)]
+    return [a.get() for a in got], [
+        conv_kernel.forward(np, x, w, *options, down),
+        conv_kernel.to_input(np, g, w, (n, c, *sides), *options, up),
+        conv_kernel.to_weight(np, g, x, w.shape, *options),
+    ]
 
 
 # ── what they compute ────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("window, stride, padding, dilation", [
-    *product([(3, 3), (2, 4)], [(1, 1), (2, 2), (3, 3), (1, 2)], [((0, 0), (0, 0)), ((1, 1), (2, 0))], [(1, 1), (2, 1)]),
-    ((1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1)), ((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
-    ((5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)), ((5, 1), (4, 1), ((3, 0), (0, 3)), (1, 1)),
-    ((3, 3), (4, 2), ((2, 2), (2, 2)), (2, 2)), ((4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1)),
-    ((2, 2), (3, 4), ((0, 1), (5, 0)), (2, 3))], ids=str)
+
+@pytest.mark.parametrize(
+    "window, stride, padding, dilation",
+    [
+        *product(
+            [(3, 3), (2, 4)],
+            [(1, 1), (2, 2), (3, 3), (1, 2)],
+            [((0, 0), (0, 0)), ((1, 1), (2, 0))],
+            [(1, 1), (2, 1)],
+        ),
+        ((1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1)),
+        ((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)),
+        ((5, 5), (1, 1), ((2, 2), (2, 2)), (1, 1)),
+        ((5, 1), (4, 1), ((3, 0), (0, 3)), (1, 1)),
+        ((3, 3), (4, 2), ((2, 2), (2, 2)), (2, 2)),
+        ((4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+        ((2, 2), (3, 4), ((0, 1), (5, 0)), (2, 3)),
+    ],
+    ids=str,
+)
 def test_all_walks(double, window, stride, padding, dilation):
-    for got, expected in zip(*by_tiles(double, 2, 8, 16, (9, 7), window, stride, padding, dilation, bias=True), strict=True):
+    for got, expected in zip(
+        *by_tiles(double, 2, 8, 16, (9, 7), window, stride, padding, dilation, bias=True),
+        strict=True,
+    ):
         close(got, expected)
 
 
-@pytest.mark.parametrize("c, o", [(8, 8), (8, 40), (24, 72), (64, 32), (40, 136), (136, 24), (16, 200)])
+@pytest.mark.parametrize(
+    "c, o", [(8, 8), (8, 40), (24, 72), (64, 32), (40, 136), (136, 24), (16, 200)]
+)
 def test_tiles_that_are_partly_full(double, c, o):
     for n, sides in ((1, (3, 2)), (3, (11, 12))):
-        for got, expected in zip(*by_tiles(double, n, c, o, sides, (3, 2), (1, 1), AROUND, (1, 1)), strict=True):
+        for got, expected in zip(
+            *by_tiles(double, n, c, o, sides, (3, 2), (1, 1), AROUND, (1, 1)), strict=True
+        ):
             close(got, expected)
 
 
@@ -76,20 +109,30 @@ def test_tiles_that_are_partly_full(double, c, o):
 def test_tiles_of_each_width(double, monkeypatch, wide):
     monkeypatch.setattr(tiles, "width", lambda *_: wide)
     for stride in ((1, 1), (2, 2)):
-        for got, expected in zip(*by_tiles(double, 2, 40, 136, (9, 10), (3, 3), stride, AROUND, (1, 1), bias=True),
-                                 strict=True):
+        for got, expected in zip(
+            *by_tiles(double, 2, 40, 136, (9, 10), (3, 3), stride, AROUND, (1, 1), bias=True),
+            strict=True,
+        ):
             close(got, expected)
 
 
 def test_one_long_row_and_many_short_ones(double):
     none = PLAIN["padding"]
-    for sides, window, padding in (((1, 300), (1, 3), AROUND), ((300, 1), (3, 1), AROUND), ((2, 2), (2, 2), none)):
-        for got, expected in zip(*by_tiles(double, 3, 8, 8, sides, window, (1, 1), padding, (1, 1)), strict=True):
+    for sides, window, padding in (
+        ((1, 300), (1, 3), AROUND),
+        ((300, 1), (3, 1), AROUND),
+        ((2, 2), (2, 2), none),
+    ):
+        for got, expected in zip(
+            *by_tiles(double, 3, 8, 8, sides, window, (1, 1), padding, (1, 1)), strict=True
+        ):
             close(got, expected)
 
 
 def test_rows_that_no_window_reaches_get_the_bias_alone(double):
-    got, expected = by_tiles(double, 1, 8, 8, (5, 5), (2, 2), (3, 3), PLAIN["padding"], (1, 1), bias=True, extra=(2, 1))
+    got, expected = by_tiles(
+        double, 1, 8, 8, (5, 5), (2, 2), (3, 3), PLAIN["padding"], (1, 1), bias=True, extra=(2, 1)
+    )
     close(got[1], expected[1])
 
 
@@ -99,31 +142,57 @@ def test_weights_are_summed_over_the_pixels_in_shares(double, monkeypatch):
     launch = tiles.launch
     monkeypatch.setattr(tiles, "launch", lambda *a: (spans.append(a[3:6]), launch(*a)))
     x, g = draw(4, 50, 22, 8), draw(4, 50, 22, 8)
-    got = tiles.to_weight(double, double.asarray(g), double.asarray(x), (8, 8, 3, 3), (1, 1), AROUND, (1, 1))
+    got = tiles.to_weight(
+        double, double.asarray(g), double.asarray(x), (8, 8, 3, 3), (1, 1), AROUND, (1, 1)
+    )
     assert [(grid, span) for grid, _, span in spans] == [((1, 18), 256)]
-    close(got.get(), conv_kernel.to_weight(np, *(first(a.astype("float64")) for a in (g, x)), (8, 8, 3, 3), (1, 1), AROUND,
-                                           (1, 1), 1))
+    close(
+        got.get(),
+        conv_kernel.to_weight(
+            np,
+            *(first(a.astype("float64")) for a in (g, x)),
+            (8, 8, 3, 3),
+            (1, 1),
+            AROUND,
+            (1, 1),
+            1,
+        ),
+    )
 
 
 def test_two_runs_give_the_same_bits(double):
-    x, g, w = (double.asarray(draw(*shape)) for shape in ((3, 20, 20, 16), (3, 20, 20, 24), (24, 16, 3, 3)))
-    maps = (lambda: tiles.forward(double, x, w, (20, 20), (1, 1), AROUND, (1, 1)),
-            lambda: tiles.to_input(double, g, w, (20, 20), (1, 1), AROUND, (1, 1)),
-            lambda: tiles.to_weight(double, g, x, w.shape, (1, 1), AROUND, (1, 1)))
+    x, g, w = (
+        double.asarray(draw(*shape)) for shape in ((3, 20, 20, 16), (3, 20, 20, 24), (24, 16, 3, 3))
+    )
+    maps = (
+        lambda: tiles.forward(double, x, w, (20, 20), (1, 1), AROUND, (1, 1)),
+        lambda: tiles.to_input(double, g, w, (20, 20), (1, 1), AROUND, (1, 1)),
+        lambda: tiles.to_weight(double, g, x, w.shape, (1, 1), AROUND, (1, 1)),
+    )
     for one in maps:
         assert one().get().tobytes() == one().get().tobytes()
 
 
 def test_what_is_not_finite_stays_where_it_is_seen(double):
-    """Numbers of the next image, or share, are not multiplied by 0 where they are not wanted: 0 x inf would be no number."""
+    """Numbers of the next image, or share, are not multiplied by 0 where they are not wanted: 0 x
+    inf would be no number."""
     x, w = draw(2, 8, 4, 5), draw(16, 8, 3, 3)
     x[1] = np.inf
-    y = first(tiles.forward(double, double.asarray(np.ascontiguousarray(last(x))), double.asarray(w), (4, 5), (1, 1), AROUND,
-                            (1, 1))).get()
+    y = first(
+        tiles.forward(
+            double,
+            double.asarray(np.ascontiguousarray(last(x))),
+            double.asarray(w),
+            (4, 5),
+            (1, 1),
+            AROUND,
+            (1, 1),
+        )
+    ).get()
     assert np.isfinite(y[0]).all()
 
 
-# ── through conv_cuda: layouts, and which way ──────────────────────────────────────────────────────
+# ── through conv_cuda: layouts, and which way ─────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -136,12 +205,18 @@ def small(monkeypatch):
 
 
 def three(xp, module, x, g, w, options, bias=None):
-    return [module.forward(xp, x, w, *options, bias), module.to_weight(xp, g, x, w.shape, *options),
-            module.to_input(xp, g, w, x.shape, *options)]
+    return [
+        module.forward(xp, x, w, *options, bias),
+        module.to_weight(xp, g, x, w.shape, *options),
+        module.to_input(xp, g, w, x.shape, *options),
+    ]
 
 
-LAYOUTS = {"channels first": lambda a: a, "channels last": lambda a: first(np.ascontiguousarray(last(a))),
-           "columns": np.asfortranarray}
+LAYOUTS = {
+    "channels first": lambda a: a,
+    "channels last": lambda a: first(np.ascontiguousarray(last(a))),
+    "columns": np.asfortranarray,
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -149,32 +224,62 @@ def test_the_axes_may_lie_as_they_like(double, small, layout):
     x, g, w, bias = draw(2, 40, 6, 7), draw(2, 16, 6, 7), draw(16, 40, 3, 3), draw(16)
     options = (1, 1), AROUND, (1, 1), 1
     lies = LAYOUTS[layout]
-    got = three(double, conv_cuda, *(double.asarray(lies(a)) for a in (x, g, w)), options, double.asarray(bias))
+    got = three(
+        double,
+        conv_cuda,
+        *(double.asarray(lies(a)) for a in (x, g, w)),
+        options,
+        double.asarray(bias),
+    )
     for a, b in zip(got, three(np, conv_kernel, x, g, w, options, bias), strict=True):
         np.testing.assert_allclose(a.get(), b, rtol=1e-4, atol=1e-4)
     assert small == ["tiles"] * 3
 
 
-@pytest.mark.parametrize("c, o, window, stride, padding, dilation, groups, ways", [
-    (16, 24, 3, 1, 1, 1, 1, ["tiles"] * 3), (16, 24, 3, 2, 1, 1, 1, ["tiles"] * 3), (16, 24, 2, 4, 0, 1, 1, ["tiles"] * 3),
-    (16, 24, 2, 5, 0, 1, 1, ["columns"] * 3),                                       # a stride with too many classes
-    (16, 24, 1, 1, 0, 1, 1, ["columns"] * 3 + ["columns"]),                         # a linear layer at every pixel: and back
-    (16, 24, 1, 2, 0, 1, 1, ["columns"] * 3),
-    (12, 24, 3, 1, 1, 1, 1, ["columns"] * 3), (16, 20, 3, 1, 1, 1, 1, ["columns"] * 3),
-    (1, 24, 3, 1, 1, 1, 1, ["columns"] * 3), (16, 32, 3, 1, 1, 1, 2, ["columns"] * 3),
-    (64, 1, 3, 1, 1, 1, 1, ["turned", "columns"] * 3), (64, 8, 3, 1, (0, 2), 2, 1, ["turned", "columns"] * 3),
-    (64, 1, 3, 2, 1, 1, 1, ["columns"] * 3), (64, 1, 3, 1, 3, 1, 1, ["columns"] * 3)])
-def test_each_call_takes_its_way_and_is_right(double, small, c, o, window, stride, padding, dilation, groups, ways):
+@pytest.mark.parametrize(
+    "c, o, window, stride, padding, dilation, groups, ways",
+    [
+        (16, 24, 3, 1, 1, 1, 1, ["tiles"] * 3),
+        (16, 24, 3, 2, 1, 1, 1, ["tiles"] * 3),
+        (16, 24, 2, 4, 0, 1, 1, ["tiles"] * 3),
+        # a stride with too many classes
+        (16, 24, 2, 5, 0, 1, 1, ["columns"] * 3),
+        # a linear layer at every pixel: and back
+        (16, 24, 1, 1, 0, 1, 1, ["columns"] * 3 + ["columns"]),
+        (16, 24, 1, 2, 0, 1, 1, ["columns"] * 3),
+        (12, 24, 3, 1, 1, 1, 1, ["columns"] * 3),
+        (16, 20, 3, 1, 1, 1, 1, ["columns"] * 3),
+        (1, 24, 3, 1, 1, 1, 1, ["columns"] * 3),
+        (16, 32, 3, 1, 1, 1, 2, ["columns"] * 3),
+        (64, 1, 3, 1, 1, 1, 1, ["turned", "columns"] * 3),
+        (64, 8, 3, 1, (0, 2), 2, 1, ["turned", "columns"] * 3),
+        (64, 1, 3, 2, 1, 1, 1, ["columns"] * 3),
+        (64, 1, 3, 1, 3, 1, 1, ["columns"] * 3),
+    ],
+)
+def test_each_call_takes_its_way_and_is_right(
+    double, small, c, o, window, stride, padding, dilation, groups, ways
+):
     padding = ((padding, padding),) * 2 if isinstance(padding, int) else (padding, padding[::-1])
     options = (stride,) * 2, padding, (dilation,) * 2, groups
     x, w = draw(2, c, 9, 8), draw(o, c // groups, window, window)
-    g = draw(2, o, *walked([s + sum(p) for s, p in zip((9, 8), padding, strict=True)], (window,) * 2, (stride,) * 2,
-                           (dilation,) * 2))
+    g = draw(
+        2,
+        o,
+        *walked(
+            [s + sum(p) for s, p in zip((9, 8), padding, strict=True)],
+            (window,) * 2,
+            (stride,) * 2,
+            (dilation,) * 2,
+        ),
+    )
     bias = draw(o)
     got = three(double, conv_cuda, *map(double.asarray, (x, g, w)), options, double.asarray(bias))
     expected = three(np, conv_kernel, x, g, w, options, bias)
     padded = np.pad(x, ((0, 0), (0, 0), *padding))
-    expected[0] = conv_kernel.forward(np, padded, w, options[0], ((0, 0), (0, 0)), *options[2:], bias)
+    expected[0] = conv_kernel.forward(
+        np, padded, w, options[0], ((0, 0), (0, 0)), *options[2:], bias
+    )
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a.get(), b, rtol=1e-4, atol=1e-4)
     assert small == ways
@@ -206,34 +311,60 @@ def test_little_work_and_too_long_arrays_are_not_for_tiles():
 
 def test_an_empty_batch(double, small):
     options = (1, 1), AROUND, (1, 1), 1
-    monkey = three(double, conv_cuda, *(double.asarray(draw(*s)) for s in ((0, 16, 5, 5), (0, 16, 5, 5), (16, 16, 3, 3))),
-                   options)
+    monkey = three(
+        double,
+        conv_cuda,
+        *(double.asarray(draw(*s)) for s in ((0, 16, 5, 5), (0, 16, 5, 5), (16, 16, 3, 3))),
+        options,
+    )
     assert [a.shape for a in monkey] == [(0, 16, 5, 5), (16, 16, 3, 3), (0, 16, 5, 5)]
     assert not monkey[1].get().any() and "tiles" not in small
 
 
-@pytest.mark.parametrize("count, wide, shares", [(9, 128, 29), (5, 64, 105), (1000, 128, 1), (144, 128, 7), (264, 128, 1)])
+@pytest.mark.parametrize(
+    "count, wide, shares",
+    [(9, 128, 29), (5, 64, 105), (1000, 128, 1), (144, 128, 7), (264, 128, 1)],
+)
 def test_shares_fill_the_gpu(count, wide, shares):
     assert tiles.shares_of(count, wide) == shares
 
 
-@pytest.mark.parametrize("outputs, tall, wide", [(128, 1000, 128), (128, 100, 64), (64, 1000, 64), (192, 1000, 64),
-                                                 (32, 1000, 32), (256, 140, 128), (8, 9999, 32), (96, 1000, 128)])
+@pytest.mark.parametrize(
+    "outputs, tall, wide",
+    [
+        (128, 1000, 128),
+        (128, 100, 64),
+        (64, 1000, 64),
+        (192, 1000, 64),
+        (32, 1000, 32),
+        (256, 140, 128),
+        (8, 9999, 32),
+        (96, 1000, 128),
+    ],
+)
 def test_tiles_are_as_wide_as_is_cheapest(outputs, tall, wide):
     assert tiles.width(outputs, tall) == wide
 
 
 def test_each_pixel_is_in_one_class_and_hears_from_whoever_saw_it():
-    for side, taps, stride, pad, dilation in product((1, 2, 7), (1, 2, 5), (1, 2, 3, 4), (0, 1, 4), (1, 2, 3)):
+    for side, taps, stride, pad, dilation in product(
+        (1, 2, 7), (1, 2, 5), (1, 2, 3, 4), (0, 1, 4), (1, 2, 3)
+    ):
         heard = {}
         for axis in tiles.seen_from(side, taps, stride, (pad, pad), dilation):
             begin, every, count, step, shift, move, tap, after, many = axis
             assert step == 1
             for q in range(count):
-                heard[begin + q * every] = {(tap + t * after, q + shift + t * move) for t in range(many)}
+                heard[begin + q * every] = {
+                    (tap + t * after, q + shift + t * move) for t in range(many)
+                }
         assert sorted(heard) == list(range(side))
         for h, pairs in heard.items():
-            steps = {(t, (h + pad - t * dilation) // stride) for t in range(taps) if (h + pad - t * dilation) % stride == 0}
+            steps = {
+                (t, (h + pad - t * dilation) // stride)
+                for t in range(taps)
+                if (h + pad - t * dilation) % stride == 0
+            }
             assert pairs == steps
 
 
@@ -280,16 +411,24 @@ def test_threads_that_have_left_are_not_waited_for_and_a_warp_that_is_not_whole_
     x, y = double.ones(64, "float32"), double.zeros(64, "float32")
     run(double, "leave_early", 1, 32, x, y)
     assert y.get().tolist() == [32] * 32 + [0] * 32
-    with pytest.raises(RuntimeError, match="leave_early: threads of a block wait for each other for ever"):
+    with pytest.raises(
+        RuntimeError, match="leave_early: threads of a block wait for each other for ever"
+    ):
         run(double, "leave_early", 1, 40, x, y)
 
 
 # ── the checks are checked ───────────────────────────────────────────────────────────────────────
 
-MISTAKES = [("h < l.height && v >= 0", "h <= l.height && v >= 0"), ("seen[slab % 2], taps[slab % 2]", "seen[0], taps[0]"),
-            ("i * down.next", "i"), ("h * down.every", "h"), ("[4 * q + e] + more[e]", "[4 * q + e]"),
-            ("image[r]++", "image[r] += 2"), ("threadIdx.x % 32 / 16 * 2", "threadIdx.x % 32 / 16"),
-            ("total += shares[s * entries + i]", "total = shares[s * entries + i]")]
+MISTAKES = [
+    ("h < l.height && v >= 0", "h <= l.height && v >= 0"),
+    ("seen[slab % 2], taps[slab % 2]", "seen[0], taps[0]"),
+    ("i * down.next", "i"),
+    ("h * down.every", "h"),
+    ("[4 * q + e] + more[e]", "[4 * q + e]"),
+    ("image[r]++", "image[r] += 2"),
+    ("threadIdx.x % 32 / 16 * 2", "threadIdx.x % 32 / 16"),
+    ("total += shares[s * entries + i]", "total = shares[s * entries + i]"),
+]
 
 
 @pytest.mark.parametrize("right, wrong", MISTAKES, ids=[right for right, _ in MISTAKES])
@@ -298,4 +437,6 @@ def test_a_mistake_in_a_kernel_is_seen(double, monkeypatch, right, wrong):
         assert right in kernels.source
         monkeypatch.setattr(kernels, "source", kernels.source.replace(right, wrong))
     got, expected = by_tiles(double, 3, 16, 24, (19, 10), (4, 3), (2, 1), AROUND, (1, 1), bias=True)
-    assert any(np.isnan(a).any() or np.abs(a - b).max() > 1e-3 for a, b in zip(got, expected, strict=True))
+    assert any(
+        np.isnan(a).any() or np.abs(a - b).max() > 1e-3 for a, b in zip(got, expected, strict=True)
+    )

@@ -1,4 +1,6 @@
-"""CUDA kernels without a GPU: their own text, compiled by g++, beside the definitions; in warps of one lane and of 32."""
+"""CUDA kernels without a GPU: their own text, compiled by g++, beside the definitions; in warps of
+one lane and of 32."""
+
 from __future__ import annotations
 
 import shutil
@@ -14,10 +16,22 @@ from tinycv import Tensor, optim
 from tinycv.certificate.cases import cases
 from tinycv.engine.dispatch import OVERRIDES, member, suits
 from tinycv.engine.fused import PAIRS
-from tinycv.gpu import activation, adam, attention, clipping, conv_kernel, cuda, losses, lstm, norm, softmax
+from tinycv.gpu import (
+    activation,
+    adam,
+    attention,
+    clipping,
+    conv_kernel,
+    cuda,
+    losses,
+    lstm,
+    norm,
+    softmax,
+)
 
 NAMES = sorted(name for name, pair in PAIRS.items() if member(pair.place))
-# of the largest entry; float32 is off by 1.1e-6 at most, under four kernels of OpenBLAS: room for more
+# of the largest entry; float32 is off by 1.1e-6 at most, under four kernels of OpenBLAS: room for
+# more
 ALLOWED = {"float32": 5e-6, "float16": 2e-3, "float64": 1e-14}
 
 
@@ -31,68 +45,165 @@ def attention_inputs(b, h, t, s, d, scale=1.0):
 
 def lstm_inputs(t, b, i, h, scale=1.0):
     shapes = (t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)
-    return [normal(*shape, scale=scale if k == 0 else 0.5, seed=k) for k, shape in enumerate(shapes)]
+    return [
+        normal(*shape, scale=scale if k == 0 else 0.5, seed=k) for k, shape in enumerate(shapes)
+    ]
 
 
 BLIND = np.random.default_rng(1).random((2, 1, 33, 40)) > 0.5
-BLIND[0, 0, 3] = BLIND[1] = False                                   # queries that may look nowhere
-MORE = {                                        # beside certificate/cases.py: long rows, huge, tiny, one, none
-    "softmax": [([normal(5, 257)], {}), ([normal(3, 70, scale=1e4)], {}), ([normal(3, 70, scale=1e-30)], {}),
-                ([normal(1, 1)], {}), ([normal(0, 5)], {}), ([np.full((2, 9), -3e38)], {}),
-                ([normal(33, 3, 2)], {"axis": 0})],
-    "log_softmax": [([normal(5, 257)], {}), ([normal(3, 70, scale=1e4)], {}), ([normal(1, 1)], {}), ([normal(0, 5)], {})],
-    "cross_entropy": [([normal(40, 100), np.arange(40)], {"label_smoothing": 0.1}),
-                      ([normal(40, 100, scale=1e4), np.arange(40)], {}),
-                      ([normal(4, 33), np.array([-100, 3, -100, 32])], {}),
-                      ([normal(1, 1), np.array([0])], {}), ([normal(0, 3), np.zeros(0, int)], {"reduction": "sum"})],
-    "linear": [([normal(7, 5), normal(8, 5, seed=1), normal(8, seed=2)], {}),
-               ([normal(2, 3, 5), normal(7, 5, seed=1), normal(7, seed=2)], {}), ([normal(4, 3), normal(9, 3)], {}),
-               ([normal(0, 3), normal(4, 3), normal(4)], {}), ([normal(2, 0), normal(4, 0), normal(4)], {})],
-    "layer_norm": [([normal(7, 300), normal(300, seed=1), normal(300, seed=2)], {}),
-                   ([normal(3, 50, scale=1e4), normal(50, seed=1)], {}), ([normal(1, 1)], {}), ([normal(0, 4)], {})],
-    "group_norm": [([normal(*shape), groups], {}) for shape, groups in (((2, 4, 33), 2), ((1, 1), 1), ((0, 4, 2), 2))]
-                  + [([normal(2, 4, 9, scale=1e4), 4], {}), ([normal(3, 5, 7, 12).swapaxes(1, 3), 3, normal(12)], {}),
-                     ([normal(2, 12, 5, 7), 4, normal(12, seed=1), normal(12, seed=2)], {}),
-                     ([normal(1, 4, 1100), 2, normal(4)], {}),                              # several strips, channels first
-                     ([normal(2, 9, 5, 40).transpose(0, 3, 1, 2), 4, None, normal(40)], {})],       # and last
-    "batch_standard": [([normal(4, 3, 5, 7), 140, normal(3, seed=1), normal(3, seed=2)], {}), ([normal(9, 4), 9], {}),
-                       ([normal(4, 5, 6, 3).transpose(0, 3, 1, 2), 120, None, normal(3)], {"eps": 0.1}),
-                       ([normal(5, 2, 3, scale=100.0), 15], {}), ([1 + normal(2, 3, 700), 1400, normal(3)], {}),
-                       ([normal(2, 9, 5, 40).transpose(0, 3, 1, 2), 90, normal(40), normal(40, seed=1)], {})],
-    "conv2d": [([normal(3, 4, 9, 8), normal(6, 4, 3, 3, seed=1), normal(6, seed=2)], options) for options in (
-                   {}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2})]
-              + [([normal(2, 9, 8, 4).transpose(0, 3, 1, 2), normal(6, 2, 2, 3, seed=1)], {"groups": 2, "stride": (2, 3)}),
-                 ([normal(0, 2, 4, 4), normal(3, 2, 1, 1)], {})],
-    "conv_transpose2d": [([normal(3, 4, 5, 4), normal(4, 6, 4, 4, seed=1), normal(6, seed=2)], options) for options in (
-                             {}, {"stride": 2, "padding": 1}, {"dilation": 2, "stride": 3, "output_padding": 1})]
-                        + [([normal(2, 4, 3, 3), normal(4, 2, 2, 3, seed=1), normal(4)], {"groups": 2, "stride": (2, 1)})],
-    "silu": [([normal(1000, scale=4.0)], {}), ([normal(5, scale=1e4)], {}), ([normal(2, 3, 4).T], {})],
-    "leaky_relu": [([normal(1000)], {"negative_slope": 0.2}), ([normal(2, 3, 4).swapaxes(0, 1)], {})],
+BLIND[0, 0, 3] = BLIND[1] = False  # queries that may look nowhere
+# beside certificate/cases.py: long rows, huge, tiny, one, none
+MORE = {
+    "softmax": [
+        ([normal(5, 257)], {}),
+        ([normal(3, 70, scale=1e4)], {}),
+        ([normal(3, 70, scale=1e-30)], {}),
+        ([normal(1, 1)], {}),
+        ([normal(0, 5)], {}),
+        ([np.full((2, 9), -3e38)], {}),
+        ([normal(33, 3, 2)], {"axis": 0}),
+    ],
+    "log_softmax": [
+        ([normal(5, 257)], {}),
+        ([normal(3, 70, scale=1e4)], {}),
+        ([normal(1, 1)], {}),
+        ([normal(0, 5)], {}),
+    ],
+    "cross_entropy": [
+        ([normal(40, 100), np.arange(40)], {"label_smoothing": 0.1}),
+        ([normal(40, 100, scale=1e4), np.arange(40)], {}),
+        ([normal(4, 33), np.array([-100, 3, -100, 32])], {}),
+        ([normal(1, 1), np.array([0])], {}),
+        ([normal(0, 3), np.zeros(0, int)], {"reduction": "sum"}),
+    ],
+    "linear": [
+        ([normal(7, 5), normal(8, 5, seed=1), normal(8, seed=2)], {}),
+        ([normal(2, 3, 5), normal(7, 5, seed=1), normal(7, seed=2)], {}),
+        ([normal(4, 3), normal(9, 3)], {}),
+        ([normal(0, 3), normal(4, 3), normal(4)], {}),
+        ([normal(2, 0), normal(4, 0), normal(4)], {}),
+    ],
+    "layer_norm": [
+        ([normal(7, 300), normal(300, seed=1), normal(300, seed=2)], {}),
+        ([normal(3, 50, scale=1e4), normal(50, seed=1)], {}),
+        ([normal(1, 1)], {}),
+        ([normal(0, 4)], {}),
+    ],
+    "group_norm": [
+        ([normal(*shape), groups], {})
+        for shape, groups in (((2, 4, 33), 2), ((1, 1), 1), ((0, 4, 2), 2))
+    ]
+    + [
+        ([normal(2, 4, 9, scale=1e4), 4], {}),
+        ([normal(3, 5, 7, 12).swapaxes(1, 3), 3, normal(12)], {}),
+        ([normal(2, 12, 5, 7), 4, normal(12, seed=1), normal(12, seed=2)], {}),
+        # several strips, channels first
+        ([normal(1, 4, 1100), 2, normal(4)], {}),
+        # and last
+        ([normal(2, 9, 5, 40).transpose(0, 3, 1, 2), 4, None, normal(40)], {}),
+    ],
+    "batch_standard": [
+        ([normal(4, 3, 5, 7), 140, normal(3, seed=1), normal(3, seed=2)], {}),
+        ([normal(9, 4), 9], {}),
+        ([normal(4, 5, 6, 3).transpose(0, 3, 1, 2), 120, None, normal(3)], {"eps": 0.1}),
+        ([normal(5, 2, 3, scale=100.0), 15], {}),
+        ([1 + normal(2, 3, 700), 1400, normal(3)], {}),
+        ([normal(2, 9, 5, 40).transpose(0, 3, 1, 2), 90, normal(40), normal(40, seed=1)], {}),
+    ],
+    "conv2d": [
+        ([normal(3, 4, 9, 8), normal(6, 4, 3, 3, seed=1), normal(6, seed=2)], options)
+        for options in ({}, {"stride": 2, "padding": 1}, {"padding": "same", "dilation": 2})
+    ]
+    + [
+        (
+            [normal(2, 9, 8, 4).transpose(0, 3, 1, 2), normal(6, 2, 2, 3, seed=1)],
+            {"groups": 2, "stride": (2, 3)},
+        ),
+        ([normal(0, 2, 4, 4), normal(3, 2, 1, 1)], {}),
+    ],
+    "conv_transpose2d": [
+        ([normal(3, 4, 5, 4), normal(4, 6, 4, 4, seed=1), normal(6, seed=2)], options)
+        for options in (
+            {},
+            {"stride": 2, "padding": 1},
+            {"dilation": 2, "stride": 3, "output_padding": 1},
+        )
+    ]
+    + [
+        (
+            [normal(2, 4, 3, 3), normal(4, 2, 2, 3, seed=1), normal(4)],
+            {"groups": 2, "stride": (2, 1)},
+        )
+    ],
+    "silu": [
+        ([normal(1000, scale=4.0)], {}),
+        ([normal(5, scale=1e4)], {}),
+        ([normal(2, 3, 4).T], {}),
+    ],
+    "leaky_relu": [
+        ([normal(1000)], {"negative_slope": 0.2}),
+        ([normal(2, 3, 4).swapaxes(0, 1)], {}),
+    ],
     "gelu": [([normal(1000, scale=4.0)], {"approximate": how}) for how in ("none", "tanh")]
-            + [([normal(5, scale=1e4)], {}), ([normal(5, scale=1e-30)], {}), ([normal(0)], {}), ([np.array(0.3)], {})],
+    + [
+        ([normal(5, scale=1e4)], {}),
+        ([normal(5, scale=1e-30)], {}),
+        ([normal(0)], {}),
+        ([np.array(0.3)], {}),
+    ],
     "scaled_dot_product_attention": [
-        *[([*attention_inputs(2, 3, 33, 40, 8), *mask], {"is_causal": causal})
-          for mask in ([], [BLIND]) for causal in (False, True)],
-        ([*[a[:, 0] for a in attention_inputs(2, 1, 33, 40, 8)], BLIND[:, 0]], {}), (attention_inputs(1, 1, 1, 1, 1), {}),
-        ([*[a[0] for a in attention_inputs(1, 3, 4, 5, 2)], np.zeros((4, 5), bool)], {})],
-    "lstm": [(lstm_inputs(5, 3, 7, 40), {}), (lstm_inputs(3, 2, 4, 5, scale=10.0), {}), (lstm_inputs(1, 1, 1, 1), {}),
-             ([*lstm_inputs(4, 3, 2, 5), np.arange(4)[:, None, None] < np.array([4, 0, 2])[:, None]], {})],
+        *[
+            ([*attention_inputs(2, 3, 33, 40, 8), *mask], {"is_causal": causal})
+            for mask in ([], [BLIND])
+            for causal in (False, True)
+        ],
+        ([*[a[:, 0] for a in attention_inputs(2, 1, 33, 40, 8)], BLIND[:, 0]], {}),
+        (attention_inputs(1, 1, 1, 1, 1), {}),
+        ([*[a[0] for a in attention_inputs(1, 3, 4, 5, 2)], np.zeros((4, 5), bool)], {}),
+    ],
+    "lstm": [
+        (lstm_inputs(5, 3, 7, 40), {}),
+        (lstm_inputs(3, 2, 4, 5, scale=10.0), {}),
+        (lstm_inputs(1, 1, 1, 1), {}),
+        (
+            [*lstm_inputs(4, 3, 2, 5), np.arange(4)[:, None, None] < np.array([4, 0, 2])[:, None]],
+            {},
+        ),
+    ],
 }
 
 
 def values_and_gradients(function, inputs, dtype, device, options):
-    """Results and the gradients of every float input, for weights that are the same wherever it is computed."""
-    tensors = [Tensor(x, dtype=dtype if x.dtype.kind == "f" else None, device=device, requires_grad=x.dtype.kind == "f")
-               if isinstance(x, np.ndarray) else x for x in inputs]
+    """Results and the gradients of every float input, for weights that are the same wherever it is
+    computed."""
+    tensors = [
+        Tensor(
+            x,
+            dtype=dtype if x.dtype.kind == "f" else None,
+            device=device,
+            requires_grad=x.dtype.kind == "f",
+        )
+        if isinstance(x, np.ndarray)
+        else x
+        for x in inputs
+    ]
     y = function(*tensors, **options)
     ys = y if isinstance(y, tuple) else (y,)
-    weights = [Tensor(normal(*y.shape, seed=9 + i), dtype=dtype, device=device) for i, y in enumerate(ys)]
-    found = tinycv.grad(list(ys), [t for t in tensors if getattr(t, "requires_grad", False)], weights, allow_unused=True)
+    weights = [
+        Tensor(normal(*y.shape, seed=9 + i), dtype=dtype, device=device) for i, y in enumerate(ys)
+    ]
+    found = tinycv.grad(
+        list(ys),
+        [t for t in tensors if getattr(t, "requires_grad", False)],
+        weights,
+        allow_unused=True,
+    )
     return [None if t is None else t.numpy().astype("float64") for t in (*ys, *found)]
 
 
 def rounded(x, dtype):
-    """As the kernel gets it, so that the comparison is of what is calculated, not of what was rounded on the way in."""
+    """As the kernel gets it, so that the comparison is of what is calculated, not of what was
+    rounded on the way in."""
     return x.astype(dtype).astype("float64") if is_float(x) else x
 
 
@@ -101,24 +212,34 @@ def is_float(x):
 
 
 def worst(pair, inputs, dtype, options):
-    """The greatest difference from the definition in float64, relative to the greatest entry of what is compared."""
+    """The greatest difference from the definition in float64, relative to the greatest entry of
+    what is compared."""
     got = values_and_gradients(pair, inputs, dtype, "gpu:0", options)
-    expected = values_and_gradients(pair.definition, [rounded(x, dtype) for x in inputs], "float64", "cpu", options)
-    return max(float(np.abs(a - b).max(initial=0.0) / max(np.abs(b).max(initial=0.0), 1e-30))
-               for a, b in zip(got, expected, strict=True) if b is not None)
+    expected = values_and_gradients(
+        pair.definition, [rounded(x, dtype) for x in inputs], "float64", "cpu", options
+    )
+    return max(
+        float(np.abs(a - b).max(initial=0.0) / max(np.abs(b).max(initial=0.0), 1e-30))
+        for a, b in zip(got, expected, strict=True)
+        if b is not None
+    )
 
 
 def test_every_pair_with_a_member_for_the_gpu_is_tried_here():
-    assert set(MORE) == {*NAMES, "conv2d", "conv_transpose2d"}     # whose linear maps alone are of two kinds
+    # whose linear maps alone are of two kinds
+    assert set(MORE) == {*NAMES, "conv2d", "conv_transpose2d"}
 
 
 @pytest.mark.parametrize("dtype", ALLOWED)
-@pytest.mark.parametrize("name, i", [(name, i) for name, tried in MORE.items() for i in range(len(tried))])
+@pytest.mark.parametrize(
+    "name, i", [(name, i) for name, tried in MORE.items() for i in range(len(tried))]
+)
 def test_a_kernel_is_its_definition(double, name, i, dtype):
     inputs, options = MORE[name][i]
-    if dtype == "float16":                                          # its numbers end at 65504
+    if dtype == "float16":  # its numbers end at 65504
         inputs = [np.asarray(np.clip(x, -1e3, 1e3)) if is_float(x) else x for x in inputs]
-    steps = 5 if dtype == "float16" and name in ("lstm", "conv2d", "conv_transpose2d") else 1   # NumPy adds halves in halves
+    # NumPy adds halves in halves
+    steps = 5 if dtype == "float16" and name in ("lstm", "conv2d", "conv_transpose2d") else 1
     assert worst(PAIRS[name], inputs, dtype, options) < ALLOWED[dtype] * steps
 
 
@@ -126,12 +247,15 @@ def test_a_kernel_is_its_definition(double, name, i, dtype):
 @pytest.mark.parametrize("start", [0, 1, 3])
 def test_arrays_that_start_anywhere_and_end_anywhere(double, name, start):
     x = normal(1030).astype("float32")
-    whole, part = (PAIRS[name](Tensor(a)).numpy() for a in (double.asarray(x), double.asarray(x)[start:1027]))
+    whole, part = (
+        PAIRS[name](Tensor(a)).numpy() for a in (double.asarray(x), double.asarray(x)[start:1027])
+    )
     assert (part == whole[start:1027]).all()
 
 
 def test_a_strip_that_starts_with_a_number_far_from_the_others(double, monkeypatch):
-    monkeypatch.setattr(WORLD, "lanes", 32)                         # one lane alone would go by that number
+    # one lane alone would go by that number
+    monkeypatch.setattr(WORLD, "lanes", 32)
     first = 100 + normal(2, 4, 20, 30)
     first[..., 0, 0] = 0
     last = np.moveaxis(np.ascontiguousarray(np.moveaxis(first, 1, -1)), -1, 1)
@@ -140,23 +264,34 @@ def test_a_strip_that_starts_with_a_number_far_from_the_others(double, monkeypat
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
-@pytest.mark.parametrize("name, options", [("layer_norm", []), ("group_norm", [2]), ("batch_standard", [5])])
+@pytest.mark.parametrize(
+    "name, options", [("layer_norm", []), ("group_norm", [2]), ("batch_standard", [5])]
+)
 @pytest.mark.parametrize("lanes", [1, 32])
-def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(double, monkeypatch, name, options, lanes):
+def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(
+    double, monkeypatch, name, options, lanes
+):
     monkeypatch.setattr(WORLD, "lanes", lanes)
     x = normal(5, 4)
     x[0 if name == "layer_norm" else slice(None), :2] *= 1e25
     y, *_, slope = values_and_gradients(PAIRS[name], [x, *options], "float32", "gpu:0", {})
-    read, *_, read_slope = values_and_gradients(PAIRS[name].definition, [x, *options], "float32", "cpu", {})
+    read, *_, read_slope = values_and_gradients(
+        PAIRS[name].definition, [x, *options], "float32", "cpu", {}
+    )
     assert (np.isnan(y) == np.isnan(read)).all() and (np.isnan(slope) == np.isnan(read_slope)).all()
     assert np.isnan(y).any() and np.isfinite(y).any()
 
 
-SHORT = {                                       # few rows: 32 threads that meet at every sum are slow
-    "softmax": ([normal(2, 70)], {}), "log_softmax": ([normal(2, 70)], {}), "layer_norm": ([normal(2, 70), normal(70)], {}),
-    "cross_entropy": ([normal(2, 70), np.array([69, 3])], {"label_smoothing": 0.1}), "gelu": ([normal(3, 70)], {}),
+# few rows: 32 threads that meet at every sum are slow
+SHORT = {
+    "softmax": ([normal(2, 70)], {}),
+    "log_softmax": ([normal(2, 70)], {}),
+    "layer_norm": ([normal(2, 70), normal(70)], {}),
+    "cross_entropy": ([normal(2, 70), np.array([69, 3])], {"label_smoothing": 0.1}),
+    "gelu": ([normal(3, 70)], {}),
     "group_norm": ([normal(1, 4, 40), 2, normal(4)], {}),
-    "batch_standard": ([normal(9, 4), 9], {}), "conv2d": ([normal(1, 5, 3, 3), normal(2, 5, 3, 3)], {"padding": 1}),
+    "batch_standard": ([normal(9, 4), 9], {}),
+    "conv2d": ([normal(1, 5, 3, 3), normal(2, 5, 3, 3)], {"padding": 1}),
     "scaled_dot_product_attention": (attention_inputs(1, 1, 2, 40, 3), {"is_causal": True}),
     "lstm": (lstm_inputs(2, 2, 3, 20), {}),
 }
@@ -176,43 +311,65 @@ MISTAKES = [
     ("softmax", softmax, "a * (b - total)", "a * (b + total)"),
     ("cross_entropy", losses, "j == r.target ? A(1 - smoothing)", "j == r.target ? A(1)"),
     ("layer_norm", norm, "across += h * n;", "across += h;"),
-    ("group_norm", norm, "keep(of, my, total, dots * scales[group], found)", "keep(of, my, total, dots, found)"),
+    (
+        "group_norm",
+        norm,
+        "keep(of, my, total, dots * scales[group], found)",
+        "keep(of, my, total, dots, found)",
+    ),
     ("conv2d", conv_kernel, "up / w.stride_down >= w.rows", "up / w.stride_down > w.rows"),
     ("conv2d", conv_kernel, "right + tap % across * w.step_across", "right + tap % across"),
     ("gelu", activation, "v * A(0.3989422804014327)", "A(0.3989422804014327)"),
-    ("scaled_dot_product_attention", attention, "j <= query) && (!in || in[j * by_key])",
-     "j < query) && (!in || in[j * by_key])"),
+    (
+        "scaled_dot_product_attention",
+        attention,
+        "j <= query) && (!in || in[j * by_key])",
+        "j < query) && (!in || in[j * by_key])",
+    ),
     ("lstm", lstm, "to_cell * A(c[now]) * f", "to_cell * A(c[now + n]) * f"),
     ("lstm", lstm, "carried[at] = T(going ? A(0) : dh)", "carried[at] = T(A(0))"),
 ]
 
 
-@pytest.mark.parametrize("name, module, right, wrong", MISTAKES, ids=[f"{m[0]}: {m[3][:30]}" for m in MISTAKES])
+@pytest.mark.parametrize(
+    "name, module, right, wrong", MISTAKES, ids=[f"{m[0]}: {m[3][:30]}" for m in MISTAKES]
+)
 def test_a_mistake_in_a_kernel_is_seen(double, monkeypatch, name, module, right, wrong):
     assert module.kernels.source.count(right) == 1
     monkeypatch.setattr(module.kernels, "source", module.kernels.source.replace(right, wrong))
-    assert max(worst(PAIRS[name], inputs, "float64", options) for inputs, options in MORE[name]) > 1e-3
+    assert (
+        max(worst(PAIRS[name], inputs, "float64", options) for inputs, options in MORE[name]) > 1e-3
+    )
 
 
 # ── Adam and clipping, of many parameters at once ────────────────────────────────────────────────
 
-SHAPES = [(3, 4), (1,), (), (0, 2), (1024,), (1025,), (40, 70)] + [(2,)] * 100      # more than one launch takes
+# more than one launch takes
+SHAPES = [(3, 4), (1,), (), (0, 2), (1024,), (1025,), (40, 70)] + [(2,)] * 100
 
 
 def trained(kind, device, dtype, steps=3, **options):
     rng = np.random.default_rng(0)
-    params = [Tensor(rng.normal(size=s), dtype=dtype, device=device, requires_grad=True) for s in SHAPES]
+    params = [
+        Tensor(rng.normal(size=s), dtype=dtype, device=device, requires_grad=True) for s in SHAPES
+    ]
     optimizer = getattr(optim, kind)(params, lr=0.01, **options)
     for step in range(steps):
         for i, p in enumerate(params):
             g = Tensor(rng.normal(size=p.shape), dtype=dtype, device=device)
-            p.grad = None if (i, step) == (4, 1) else g             # this one falls a step behind the others
+            # this one falls a step behind the others
+            p.grad = None if (i, step) == (4, 1) else g
         optimizer.step()
     states = optimizer.state_dict()["state"]
-    return [p.numpy() for p in params] + [tinycv.Tensor(s[k]).numpy() for s in states.values() for k in optimizer.arrays]
+    return [p.numpy() for p in params] + [
+        tinycv.Tensor(s[k]).numpy() for s in states.values() for k in optimizer.arrays
+    ]
 
 
-@pytest.mark.parametrize("kind, options", [("Adam", {}), ("Adam", {"weight_decay": 0.1}), ("AdamW", {"weight_decay": 0.1})])
+@pytest.mark.parametrize(
+    "kind, options",
+    [("Adam", {}), ("Adam", {"weight_decay": 0.1}), ("AdamW", {"weight_decay": 0.1})],
+)
 @pytest.mark.parametrize("dtype, rtol", [("float32", 2e-6), ("float64", 1e-13)])
 def test_adam_at_once_is_adam_of_each(double, kind, options, dtype, rtol):
     read = trained(kind, "cpu", "float64", **options)
@@ -253,7 +410,9 @@ def clipped(device, max_norm, dtype="float32"):
 @pytest.mark.parametrize("max_norm, lanes", [(0.5, 1), (1e9, 1), (0.5, 32)])
 def test_clipping_at_once_is_clipping_of_each(double, monkeypatch, max_norm, lanes):
     monkeypatch.setattr(WORLD, "lanes", lanes)
-    for got, expected in zip(clipped("gpu", max_norm), clipped("cpu", max_norm, "float64"), strict=True):
+    for got, expected in zip(
+        clipped("gpu", max_norm), clipped("cpu", max_norm, "float64"), strict=True
+    ):
         near(got, expected, rtol=2e-6)
 
 
@@ -263,24 +422,40 @@ def test_gradients_that_are_all_empty_have_norm_0(double):
     assert optim.clip_grad_norm_([p], 1.0).item() == 0
 
 
-@pytest.mark.parametrize("right, wrong", [("A(s.eps * s.bend)", "A(s.eps)"), ("first <= row", "first < row"),
-                                          ("sums[row] = total", "sums[row] = 0"), ("* A(s.shrink)", "")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("A(s.eps * s.bend)", "A(s.eps)"),
+        ("first <= row", "first < row"),
+        ("sums[row] = total", "sums[row] = 0"),
+        ("* A(s.shrink)", ""),
+    ],
+)
 def test_a_mistake_for_many_parameters_is_seen(double, monkeypatch, right, wrong):
     assert [each.kernels.source.count(right) for each in (adam, clipping)].count(1) >= 1
     for each in (adam, clipping):
         monkeypatch.setattr(each.kernels, "source", each.kernels.source.replace(right, wrong))
     decay = {"eps": 1e-2, "weight_decay": 0.1}
-    found = [*zip(trained("AdamW", "gpu", "float64", **decay), trained("AdamW", "cpu", "float64", **decay), strict=True),
-             *zip(clipped("gpu", 0.5, "float64"), clipped("cpu", 0.5, "float64"), strict=True)]
+    found = [
+        *zip(
+            trained("AdamW", "gpu", "float64", **decay),
+            trained("AdamW", "cpu", "float64", **decay),
+            strict=True,
+        ),
+        *zip(clipped("gpu", 0.5, "float64"), clipped("cpu", 0.5, "float64"), strict=True),
+    ]
     assert not all(np.allclose(got, expected) for got, expected in found)
 
 
 # ── which member runs ────────────────────────────────────────────────────────────────────────────
 
+
 def test_arrays_of_two_float_types_come_to_the_kernel_in_the_wider_one(double, monkeypatch):
     pair, given = PAIRS["layer_norm"], []
     run = member(pair.place)
-    monkeypatch.setitem(OVERRIDES, pair.place, lambda xp, *arrays: given.extend(arrays) or run(xp, *arrays))
+    monkeypatch.setitem(
+        OVERRIDES, pair.place, lambda xp, *arrays: given.extend(arrays) or run(xp, *arrays)
+    )
     x = Tensor(np.ones((2, 3), "float32"), device="gpu")
     assert pair(x, Tensor(np.ones(3), dtype="float64", device="gpu")).dtype == "float64"
     assert [a.dtype for a in given[:2]] == ["float64", "float64"]
@@ -291,8 +466,17 @@ def test_the_cpu_never_sees_a_kernel_for_the_gpu(monkeypatch):
     assert PAIRS["softmax"](Tensor([[1.0, 1.0]])).numpy().tolist() == [[0.5, 0.5]]
 
 
-@pytest.mark.parametrize("arrays, answer", [(["f"], True), (["f", "f"], True), (["f", "d"], False), ([], False),
-                                            (["g"], False), (["f", "i"], True)])
+@pytest.mark.parametrize(
+    "arrays, answer",
+    [
+        (["f"], True),
+        (["f", "f"], True),
+        (["f", "d"], False),
+        ([], False),
+        (["g"], False),
+        (["f", "i"], True),
+    ],
+)
 def test_one_float_type_suits(arrays, answer):
     assert suits([np.ones(2, char) for char in arrays] + [None, 3, np.float64(2.0)]) is answer
 
@@ -306,17 +490,35 @@ KERNEL copy(Int n, double factor, bool yes, const T* x, const Int* order, T* y) 
 
 
 def test_a_kernel_of_ones_own_runs(double):
-    x, order, y = double.arange(40, dtype="float32"), double.arange(39, -1, -1), double.empty(40, "float32")
+    x, order, y = (
+        double.arange(40, dtype="float32"),
+        double.arange(39, -1, -1),
+        double.empty(40, "float32"),
+    )
     PLAIN.copy(x, cuda.warps_for(40), 40, 2.0, True, x, order, y)
     assert y.get().tolist() == (2 * np.arange(40)[::-1]).tolist()
 
 
-@pytest.mark.parametrize("change, error", [
-    ({0: 4.0}, "arrives as double where C has Int"), ({1: 2}, "arrives as Int where C has double"),
-    ({3: 1}, r"arrives as Int where C has const T\*"), ({0: np.int64(3)}, "Unsupported type"),
-    ({4: "float32"}, "float32 stands where C has const Int"), ({3: "pieces"}, "lies in pieces")])
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({0: 4.0}, "arrives as double where C has Int"),
+        ({1: 2}, "arrives as Int where C has double"),
+        ({3: 1}, r"arrives as Int where C has const T\*"),
+        ({0: np.int64(3)}, "Unsupported type"),
+        ({4: "float32"}, "float32 stands where C has const Int"),
+        ({3: "pieces"}, "lies in pieces"),
+    ],
+)
 def test_a_wrong_argument_is_named(double, change, error):
-    arguments = [4, 1.0, True, double.ones(4, "float32"), double.arange(4), double.ones(4, "float32")]
+    arguments = [
+        4,
+        1.0,
+        True,
+        double.ones(4, "float32"),
+        double.arange(4),
+        double.ones(4, "float32"),
+    ]
     named = {"float32": double.ones(4, "float32"), "pieces": double.ones(8, "float32")[::2]}
     for i, value in change.items():
         arguments[i] = named[value] if isinstance(value, str) else value

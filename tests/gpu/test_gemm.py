@@ -1,4 +1,6 @@
-"""Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32, TF32 only if asked for."""
+"""Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32,
+TF32 only if asked for."""
+
 from __future__ import annotations
 
 import ctypes
@@ -23,11 +25,14 @@ def stack(rng, lead, rows, columns, layout, dtype):
     """A stack (*lead, rows, columns) that lies in memory as its layout says."""
     if layout == "turned":
         return rng.normal(size=(*lead, columns, rows)).astype(dtype).swapaxes(-1, -2)
-    if layout == "cut":                                             # out of a wider one, as q, k and v
-        return rng.normal(size=(*lead, rows, 3 * columns)).astype(dtype)[..., columns:2 * columns]
-    if layout == "scattered":                                       # every second entry: no flag can say this
+    # out of a wider one, as q, k and v
+    if layout == "cut":
+        return rng.normal(size=(*lead, rows, 3 * columns)).astype(dtype)[..., columns : 2 * columns]
+    # every second entry: no flag can say this
+    if layout == "scattered":
         return rng.normal(size=(*lead, rows, 2 * columns)).astype(dtype)[..., ::2]
-    if layout == "heads" and lead:                                           # (B, T, H, D) seen as (B, H, T, D)
+    # (B, T, H, D) seen as (B, H, T, D)
+    if layout == "heads" and lead:
         *outer, heads = lead
         return rng.normal(size=(*outer, rows, heads, columns)).astype(dtype).swapaxes(-2, -3)
     return rng.normal(size=(*lead, rows, columns)).astype(dtype)
@@ -48,10 +53,17 @@ def on_gpu(xp, host):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.integers(1, 3), max_size=3), *[st.integers(1, 4)] * 3, layouts, layouts,
-       st.sampled_from("efd"), st.integers(0, 99))
+@given(
+    st.lists(st.integers(1, 3), max_size=3),
+    *[st.integers(1, 4)] * 3,
+    layouts,
+    layouts,
+    st.sampled_from("efd"),
+    st.integers(0, 99),
+)
 def test_a_product_is_numpys_however_its_factors_lie(lead, m, k, n, of_a, of_b, char, seed):
     import cupy_double
+
     xp, rng = cupy_double.install(), np.random.default_rng(seed)
     try:
         a, b = stack(rng, lead, m, k, of_a, char), stack(rng, lead, k, n, of_b, char)
@@ -59,12 +71,24 @@ def test_a_product_is_numpys_however_its_factors_lie(lead, m, k, n, of_a, of_b, 
     finally:
         cupy_double.uninstall()
     expected = a.astype("float64") @ b.astype("float64")
-    assert y.dtype == char and np.allclose(y.get(), expected, rtol=RTOL[char], atol=RTOL[char] * 4 * k)
+    assert y.dtype == char and np.allclose(
+        y.get(), expected, rtol=RTOL[char], atol=RTOL[char] * 4 * k
+    )
 
 
-@pytest.mark.parametrize(("of_a", "of_b", "launches"), [
-    ("plain", "plain", 1), ("turned", "plain", 1), ("plain", "turned", 1), ("turned", "turned", 1), ("cut", "cut", 1),
-    ("scattered", "plain", 2), ("heads", "plain", 2), ("heads", "heads", 3)])
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "launches"),
+    [
+        ("plain", "plain", 1),
+        ("turned", "plain", 1),
+        ("plain", "turned", 1),
+        ("turned", "turned", 1),
+        ("cut", "cut", 1),
+        ("scattered", "plain", 2),
+        ("heads", "plain", 2),
+        ("heads", "heads", 3),
+    ],
+)
 def test_only_what_cublas_cannot_say_is_copied(double, of_a, of_b, launches):
     rng = np.random.default_rng(0)
     a, b = (on_gpu(double, stack(rng, (2, 3), 4, 5, *of)) for of in ((of_a, "f"), (of_b, "f")))
@@ -80,8 +104,14 @@ def test_one_matrix_for_a_whole_stack_is_not_copied(double):
 
 
 def test_nothing_to_add_is_zero_and_nothing_to_fill_is_empty(double):
-    assert (times(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get() == 0).all()
-    assert times(double.ones((2, 0, 3), "float32"), double.ones((2, 3, 4), "float32")).shape == (2, 0, 4)
+    assert (
+        times(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get() == 0
+    ).all()
+    assert times(double.ones((2, 0, 3), "float32"), double.ones((2, 3, 4), "float32")).shape == (
+        2,
+        0,
+        4,
+    )
 
 
 def test_shapes_that_do_not_fit_are_named(double):
@@ -92,12 +122,17 @@ def test_shapes_that_do_not_fit_are_named(double):
 def test_without_the_library_cupys_own_product_does_it(double, monkeypatch):
     monkeypatch.setattr(cublas, "library", lambda xp: None)
     WORLD.products.clear()
-    assert (times(double.ones((2, 3, 4), "float32"), double.ones((2, 4, 3), "float32")).get() == 4).all()
+    assert (
+        times(double.ones((2, 3, 4), "float32"), double.ones((2, 4, 3), "float32")).get() == 4
+    ).all()
     assert not WORLD.products
 
 
 def test_a_product_of_tensors_and_its_gradients_go_by_cublas_alone(double):
-    q, k = (tinycv.Tensor(np.ones((2, 3, 4, 5), "float32"), device="gpu", requires_grad=True) for _ in range(2))
+    q, k = (
+        tinycv.Tensor(np.ones((2, 3, 4, 5), "float32"), device="gpu", requires_grad=True)
+        for _ in range(2)
+    )
     WORLD.products.clear()
     (q @ k.swapaxes(-1, -2)).sum().backward()
     assert len(WORLD.products) == 3 and q.grad.shape == k.grad.shape == (2, 3, 4, 5)
@@ -105,7 +140,8 @@ def test_a_product_of_tensors_and_its_gradients_go_by_cublas_alone(double):
 
 # ── TF32 ───────────────────────────────────────────────────────────────────────────────────────
 
-FLOAT32, TF32 = 68, 77                          # CUBLAS_COMPUTE_32F and CUBLAS_COMPUTE_32F_FAST_TF32
+# CUBLAS_COMPUTE_32F and CUBLAS_COMPUTE_32F_FAST_TF32
+FLOAT32, TF32 = 68, 77
 
 
 @pytest.fixture
@@ -128,9 +164,9 @@ def test_tf32_is_used_only_after_it_was_asked_for(choice):
 
 def test_asking_for_tf32_tells_cupys_own_products_too(choice):
     tinycv.allow_tf32(True)
-    assert WORLD.compute_types == {"f": 7}      # COMPUTE_TYPE_TF32
+    assert WORLD.compute_types == {"f": 7}  # COMPUTE_TYPE_TF32
     tinycv.allow_tf32(False)
-    assert WORLD.compute_types == {"f": 1}      # COMPUTE_TYPE_DEFAULT
+    assert WORLD.compute_types == {"f": 1}  # COMPUTE_TYPE_DEFAULT
 
 
 def test_the_environment_is_asked_where_nobody_has_said(choice, monkeypatch):
@@ -157,8 +193,10 @@ def test_without_a_gpu_the_choice_is_remembered(monkeypatch):
 
 # ── cuBLAS itself: what it is handed, played on the host ─────────────────────────────────────────
 
+
 class Played:
-    """libcublas as ctypes calls it. cublasGemmEx and its sister do what they say, by tests/cupy_double/blas.py."""
+    """libcublas as ctypes calls it. cublasGemmEx and its sister do what they say, by
+    tests/cupy_double/blas.py."""
 
     def __init__(self):
         self.calls = []
@@ -169,15 +207,66 @@ class Played:
         *start, a, kind, row_a, b, kind_b, row_b, beta, y, kind_y, row_y, sums, how = given
         assert kind == kind_b == kind_y and how == cublas.DEFAULT
         none = ctypes.c_longlong(0)
-        return self.cublasGemmStridedBatchedEx(*start, a, kind, row_a, none, b, kind, row_b, none, beta, y, kind, row_y,
-                                               none, 1, sums, how)
+        return self.cublasGemmStridedBatchedEx(
+            *start,
+            a,
+            kind,
+            row_a,
+            none,
+            b,
+            kind,
+            row_b,
+            none,
+            beta,
+            y,
+            kind,
+            row_y,
+            none,
+            1,
+            sums,
+            how,
+        )
 
-    def cublasGemmStridedBatchedEx(self, handle, turn_a, turn_b, m, n, k, alpha, a, kind, row_a, step_a, b, _, row_b, step_b,
-                                   beta, y, __, row_y, step_y, count, sums, how):
+    def cublasGemmStridedBatchedEx(
+        self,
+        handle,
+        turn_a,
+        turn_b,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        kind,
+        row_a,
+        step_a,
+        b,
+        _,
+        row_b,
+        step_b,
+        beta,
+        y,
+        __,
+        row_y,
+        step_y,
+        count,
+        sums,
+        how,
+    ):
         self.calls.append(("product", (count, sums)))
-        blas.Cublas().product(None, (turn_a, turn_b), (m, n, k), alpha._obj.value, (a.value, row_a, step_a.value),
-                              (b.value, row_b, step_b.value), (y.value, row_y, step_y.value), kind, count, sums,
-                              bool(beta._obj.value))
+        blas.Cublas().product(
+            None,
+            (turn_a, turn_b),
+            (m, n, k),
+            alpha._obj.value,
+            (a.value, row_a, step_a.value),
+            (b.value, row_b, step_b.value),
+            (y.value, row_y, step_y.value),
+            kind,
+            count,
+            sums,
+            bool(beta._obj.value),
+        )
         return 0
 
 
@@ -197,7 +286,9 @@ def test_cublas_is_handed_a_product_as_its_manual_has_it(double, played, char, l
     a, b, y = (rng.normal(size=(*lead, *shape)).astype(char) for shape in ((4, 5), (3, 5), (4, 3)))
     out = double.asarray(y)
     found = times(double.asarray(a), double.asarray(b).swapaxes(-1, -2), 0.5, out, add=True)
-    assert found is out and np.allclose(found.get(), y + 0.5 * a @ b.swapaxes(-1, -2), rtol=RTOL[char], atol=10 * RTOL[char])
+    assert found is out and np.allclose(
+        found.get(), y + 0.5 * a @ b.swapaxes(-1, -2), rtol=RTOL[char], atol=10 * RTOL[char]
+    )
     assert played.calls[-1] == ("product", (3 if lead else 1, gemm.SUMS[char]))
 
 
@@ -222,6 +313,7 @@ def test_what_cublas_cannot_do_is_said():
 def test_where_there_is_no_library_products_are_cupys(double, monkeypatch):
     def missing(file):
         raise OSError(file)
+
     monkeypatch.setattr(ctypes, "CDLL", missing)
     cupy_double = sys.modules["cupy_double"]
     assert cupy_double._true_library.__wrapped__(double) is None
@@ -229,8 +321,12 @@ def test_where_there_is_no_library_products_are_cupys(double, monkeypatch):
 
 def test_a_sum_over_nothing_adds_nothing_whatever_lies_in_fresh_memory(double, monkeypatch):
     empty = double.empty
-    monkeypatch.setattr(double, "empty", lambda *args: double.full(*args[:1], np.nan, *args[1:]) if args else empty())
-    out = double.ones((3, 2), "float32").T                          # in pieces
+    monkeypatch.setattr(
+        double,
+        "empty",
+        lambda *args: double.full(*args[:1], np.nan, *args[1:]) if args else empty(),
+    )
+    out = double.ones((3, 2), "float32").T  # in pieces
     times(double.ones((2, 0), "float32"), double.ones((0, 3), "float32"), out=out, add=True)
     assert (out.get() == 1).all()
 
@@ -243,10 +339,10 @@ def test_an_out_that_does_not_fit_is_refused(double):
 
 
 def test_what_cublas_cannot_count_is_refused_and_not_cut_to_32_bits():
-    for a, b in (((2 ** 31, 1), (1, 1)), ((1, 2 ** 31), (2 ** 31, 1)), ((2 ** 16, 2 ** 15, 1, 1), (1, 1))):
+    for a, b in (((2**31, 1), (1, 1)), ((1, 2**31), (2**31, 1)), ((2**16, 2**15, 1, 1), (1, 1))):
         with pytest.raises(ValueError, match="32 bits"):
             gemm.fitted(a, b)
-    assert gemm.lies((2, 2), (4 * 2 ** 31, 4), (), 4) is None       # a copy lies closer
+    assert gemm.lies((2, 2), (4 * 2**31, 4), (), 4) is None  # a copy lies closer
 
 
 def test_a_bias_of_another_shape_is_refused_and_not_read_past_its_end(double):
@@ -254,4 +350,6 @@ def test_a_bias_of_another_shape_is_refused_and_not_read_past_its_end(double):
     for shape in ((), (1,), (1, 4), (2, 4), (2, 1)):
         bias = np.arange(np.prod(shape), dtype="float32").reshape(shape)
         with pytest.raises(ValueError, match=r"linear: bias has shape .*; it must be \(4,\)"):
-            tinycv.nn.functional.linear(*(tinycv.Tensor(a, device="gpu") for a in (x, weight, bias)))
+            tinycv.nn.functional.linear(
+                *(tinycv.Tensor(a, device="gpu") for a in (x, weight, bias))
+            )

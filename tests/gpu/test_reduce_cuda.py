@@ -1,4 +1,6 @@
-"""Sums over the first axes on a GPU: NumPy's, however the array lies, in one or two launches, the same bits every time."""
+"""Sums over the first axes on a GPU: NumPy's, however the array lies, in one or two launches, the
+same bits every time."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,17 +18,25 @@ ALLOWED = {"e": 5e-3, "f": 5e-6, "d": 1e-14}
 
 @pytest.mark.parametrize("char", ALLOWED)
 @pytest.mark.parametrize("lanes", [1, 32])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (16, 33), (17, 64), (200, 40), (5000, 3), (0, 4)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (3, 5), (16, 33), (17, 64), (200, 40), (5000, 3), (0, 4)]
+)
 def test_the_sum_of_rows_and_of_their_products(double, monkeypatch, char, lanes, shape):
     from cupy_double.world import WORLD
+
     monkeypatch.setattr(WORLD, "lanes", lanes)
-    monkeypatch.setattr(reduce_cuda, "WORK", 8)                     # so that there are several strips
+    # so that there are several strips
+    monkeypatch.setattr(reduce_cuda, "WORK", 8)
     rng = np.random.default_rng(0)
     x, y = (rng.uniform(-1, 1, shape).astype(char) for _ in range(2))
     for other in (None, y):
         terms = x.astype("float64") if other is None else x.astype("float64") * y.astype("float64")
-        found = reduce_cuda.sum_rows(double, double.asarray(x), None if other is None else double.asarray(other))
-        again = reduce_cuda.sum_rows(double, double.asarray(x), None if other is None else double.asarray(other))
+        found = reduce_cuda.sum_rows(
+            double, double.asarray(x), None if other is None else double.asarray(other)
+        )
+        again = reduce_cuda.sum_rows(
+            double, double.asarray(x), None if other is None else double.asarray(other)
+        )
         scale = np.abs(terms).sum(axis=0).max(initial=1.0)
         assert found.dtype == char and found.shape == shape[1:] and (found == again).all()
         assert np.abs(found.get() - terms.sum(axis=0)).max(initial=0) <= ALLOWED[char] * scale
@@ -35,41 +45,65 @@ def test_the_sum_of_rows_and_of_their_products(double, monkeypatch, char, lanes,
 def test_halves_are_added_up_in_float32_and_can_be_answered_so(double):
     x = double.full((5000, 2), 0.1, "float16")
     wide = reduce_cuda.sum_rows(double, x, wide=True)
-    assert wide.dtype == "float32" and np.allclose(wide.get(), 5000 * float(np.float16(0.1)), rtol=1e-5)
+    assert wide.dtype == "float32" and np.allclose(
+        wide.get(), 5000 * float(np.float16(0.1)), rtol=1e-5
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_sum_over_any_axes_is_numpys(data):
     import cupy_double
+
     xp = cupy_double.install()
     try:
         shape = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
         order = data.draw(st.permutations(range(len(shape))))
         axes = data.draw(st.lists(st.sampled_from(range(len(shape))), unique=True))
-        axis = data.draw(st.sampled_from([None, tuple(axes), tuple(a - len(shape) for a in axes), axes[0] if axes else 0]))
+        axis = data.draw(
+            st.sampled_from(
+                [None, tuple(axes), tuple(a - len(shape) for a in axes), axes[0] if axes else 0]
+            )
+        )
         keepdims, char = data.draw(st.booleans()), data.draw(st.sampled_from("fdi"))
         host = np.random.default_rng(0).integers(-9, 9, [shape[i] for i in order]).astype(char)
         back = tuple(int(i) for i in np.argsort(order))
         a = xp.asarray(host).transpose(back)
         for function, expected in ((reduce.sum_over, np.sum), (reduce.mean_over, np.mean)):
-            if function is reduce.mean_over and 0 in shape:         # NumPy warns of means of nothing, CuPy gives NaN too
+            # NumPy warns of means of nothing, CuPy gives NaN too
+            if function is reduce.mean_over and 0 in shape:
                 continue
-            found, right = function(xp, a, axis, keepdims), expected(host.transpose(back), axis=axis, keepdims=keepdims)
+            found, right = (
+                function(xp, a, axis, keepdims),
+                expected(host.transpose(back), axis=axis, keepdims=keepdims),
+            )
             assert (found.shape, found.dtype) == (right.shape, right.dtype)
             assert np.allclose(found.get(), right, rtol=1e-5)
     finally:
         cupy_double.uninstall()
 
 
-@pytest.mark.parametrize(("order", "axis", "by_rows"), [
-    ((0, 1, 2, 3), 0, True), ((0, 1, 2, 3), (0, 1), True), ((0, 1, 2, 3), (1, 0), True), ((0, 1, 2, 3), -1, False),
-    ((0, 1, 2, 3), (0, 2), False), ((0, 2, 3, 1), (0, 2, 3), True), ((0, 2, 3, 1), 1, False), ((0, 1, 2, 3), None, False)])
+@pytest.mark.parametrize(
+    ("order", "axis", "by_rows"),
+    [
+        ((0, 1, 2, 3), 0, True),
+        ((0, 1, 2, 3), (0, 1), True),
+        ((0, 1, 2, 3), (1, 0), True),
+        ((0, 1, 2, 3), -1, False),
+        ((0, 1, 2, 3), (0, 2), False),
+        ((0, 2, 3, 1), (0, 2, 3), True),
+        ((0, 2, 3, 1), 1, False),
+        ((0, 1, 2, 3), None, False),
+    ],
+)
 def test_which_sums_go_by_rows(double, monkeypatch, order, axis, by_rows):
-    """order: of the axes in memory. Channels last, a sum over images and pixels is one over rows too."""
+    """order: of the axes in memory. Channels last, a sum over images and pixels is one over rows
+    too."""
     asked, true = [], reduce_cuda.sum_rows
     monkeypatch.setitem(
-        OVERRIDES, "reduce.sum_rows", lambda *args, **options: asked.append(1) or true(*args, **options)
+        OVERRIDES,
+        "reduce.sum_rows",
+        lambda *args, **options: asked.append(1) or true(*args, **options),
     )
     shape = [(2, 3, 4, 5)[i] for i in order]
     a = double.ones(shape, "float32").transpose([order.index(i) for i in range(4)])
@@ -84,7 +118,13 @@ def test_a_mean_of_halves_does_not_overflow_where_their_sum_would(double, shape)
     for axis in (0, 1, (0, 1)):
         found = reduce.mean_over(double, a, axis)
         assert found.dtype == "float16" and (found.get() == 100).all()
-    assert abs(float(reduce.mean_over(double, double.full((100000, 2), 0.1, "float16"), 0)[0].get()) - 0.1) < 1e-4
+    assert (
+        abs(
+            float(reduce.mean_over(double, double.full((100000, 2), 0.1, "float16"), 0)[0].get())
+            - 0.1
+        )
+        < 1e-4
+    )
 
 
 def test_axes_are_refused_as_numpy_refuses_them(double):
@@ -99,4 +139,4 @@ def test_axes_are_refused_as_numpy_refuses_them(double):
 def test_few_rows_take_one_launch(double):
     with counting() as seen:
         reduce_cuda.sum_rows(double, double.ones((16, 8), "float32"))
-    assert seen.launches == 2                                       # the ones are the other
+    assert seen.launches == 2  # the ones are the other

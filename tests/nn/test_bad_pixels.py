@@ -1,4 +1,6 @@
-"""One NaN or infinity in an image stays where the definition has it; and arrays without numbers, ids and rows of padding."""
+"""One NaN or infinity in an image stays where the definition has it; and arrays without numbers,
+ids and rows of padding."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,10 +11,19 @@ from tinycv import Tensor, nn
 from tinycv.engine.fused import PAIRS
 from tinycv.nn import functional as F
 
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero", "ignore:Mean of empty slice")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:invalid value", "ignore:divide by zero", "ignore:Mean of empty slice"
+)
 BAD = [np.nan, np.inf, -np.inf]
-WALKS = [((32, 32), {}), ((3, 4), {"stride": (2, 3)}), ((16, 16), {"stride": 2, "groups": 2}), ((9, 1), {}), ((1, 9), {}),
-         ((20, 2), {"padding": 0})]             # Winograd, taps filled up with 0, groups, thin channels
+WALKS = [
+    ((32, 32), {}),
+    ((3, 4), {"stride": (2, 3)}),
+    ((16, 16), {"stride": 2, "groups": 2}),
+    ((9, 1), {}),
+    ((1, 9), {}),
+    # Winograd, taps filled up with 0, groups, thin channels
+    ((20, 2), {"padding": 0}),
+]
 
 
 def poisoned(rng, bad, *shape):
@@ -37,13 +48,23 @@ def test_a_bad_pixel_spoils_what_it_spoils_by_the_definition(name, bad, channels
     rng, (c, o) = np.random.default_rng(0), channels
     options = {"padding": 1, **options}
     groups = options.get("groups", 1)
-    weight = rng.normal(size=(o, c // groups, 3, 3) if name == "conv2d" else (c, o // groups, 3, 3)).astype("f4")
-    x = poisoned(rng, bad, 2, c, 9, 10) if place == "image" else rng.normal(size=(2, c, 9, 10)).astype("f4")
+    weight = rng.normal(
+        size=(o, c // groups, 3, 3) if name == "conv2d" else (c, o // groups, 3, 3)
+    ).astype("f4")
+    x = (
+        poisoned(rng, bad, 2, c, 9, 10)
+        if place == "image"
+        else rng.normal(size=(2, c, 9, 10)).astype("f4")
+    )
     to_y = bad if place == "gradient" else None
     got = results(PAIRS[name], (x, weight), 1, to_y, options)
-    for a, b in zip(got, results(PAIRS[name].definition, (x, weight), 1, to_y, options), strict=True):
+    for a, b in zip(
+        got, results(PAIRS[name].definition, (x, weight), 1, to_y, options), strict=True
+    ):
         assert (np.isfinite(a) == np.isfinite(b)).all()
-        np.testing.assert_allclose(np.where(np.isfinite(b), a, 0), np.where(np.isfinite(b), b, 0), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            np.where(np.isfinite(b), a, 0), np.where(np.isfinite(b), b, 0), rtol=1e-3, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
@@ -56,33 +77,69 @@ def test_a_nan_wins_its_windows_and_takes_their_gradient_alone(half, window, str
     assert np.isfinite(g).all() and g[0, 0, 3, 3] != 0 and np.isnan(y).any()
 
 
-@pytest.mark.parametrize("f, shapes", [
-    (F.softmax, [(3, 0)]), (F.log_softmax, [(3, 0)]), (F.softmax, [(0, 3)]), (F.layer_norm, [(3, 0), (0,), (0,)]),
-    (F.layer_norm, [(0, 3), (3,), (3,)]), (lambda x, w, b: F.group_norm(x, 2, w, b), [(2, 0, 3), (0,), (0,)]),
-    (lambda x, w, b: F.group_norm(x, 2, w, b), [(2, 4, 0), (4,), (4,)]), (F.linear, [(2, 0), (3, 0), (3,)])])
+@pytest.mark.parametrize(
+    "f, shapes",
+    [
+        (F.softmax, [(3, 0)]),
+        (F.log_softmax, [(3, 0)]),
+        (F.softmax, [(0, 3)]),
+        (F.layer_norm, [(3, 0), (0,), (0,)]),
+        (F.layer_norm, [(0, 3), (3,), (3,)]),
+        (lambda x, w, b: F.group_norm(x, 2, w, b), [(2, 0, 3), (0,), (0,)]),
+        (lambda x, w, b: F.group_norm(x, 2, w, b), [(2, 4, 0), (4,), (4,)]),
+        (F.linear, [(2, 0), (3, 0), (3,)]),
+    ],
+)
 def test_arrays_without_numbers_give_such_and_zeros_as_gradients(device, f, shapes):
     tensors = [tinycv.ones(*s, device=device, requires_grad=True) for s in shapes]
     y = f(*tensors)
     y.sum().backward()
     assert y.shape[0] == shapes[0][0]
-    assert all(t.grad.shape == t.shape and (t.grad.numpy() == (2 if t.shape == (3,) and f is F.linear else 0)).all()
-               for t in tensors)
+    assert all(
+        t.grad.shape == t.shape
+        and (t.grad.numpy() == (2 if t.shape == (3,) and f is F.linear else 0)).all()
+        for t in tensors
+    )
 
 
 # ── Embedding and LayerNorm ──────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("ids", [True, None, 1.0, slice(0, 2), [True, False], (0.0, 1.0), "word", {1}, [None], [[1], [1, 2]],
-                                 np.array([0.0, 1.0]), np.array([True] * 3), Tensor([True, False, True]), np.array([1j])])
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        True,
+        None,
+        1.0,
+        slice(0, 2),
+        [True, False],
+        (0.0, 1.0),
+        "word",
+        {1},
+        [None],
+        [[1], [1, 2]],
+        np.array([0.0, 1.0]),
+        np.array([True] * 3),
+        Tensor([True, False, True]),
+        np.array([1j]),
+    ],
+)
 def test_what_is_no_id_is_refused(ids):
     for call in (lambda: nn.Embedding(3, 2)(ids), lambda: F.embedding(ids, tinycv.ones(3, 2))):
-        with pytest.raises(TypeError, match="embedding: ids is .*; it must be an array of integers"):
+        with pytest.raises(
+            TypeError, match="embedding: ids is .*; it must be an array of integers"
+        ):
             call()
 
 
-@pytest.mark.parametrize("ids", [2, (2, 0), [[2], [0]], range(3), [], np.uint8([2]), np.uint64([1]), Tensor([1])])
+@pytest.mark.parametrize(
+    "ids", [2, (2, 0), [[2], [0]], range(3), [], np.uint8([2]), np.uint64([1]), Tensor([1])]
+)
 def test_ids_are_whole_numbers_in_any_container(ids):
     table = nn.Embedding(3, 2)
-    plain = np.asarray(list(ids) if isinstance(ids, range) else ids.numpy() if isinstance(ids, Tensor) else ids).astype(int)
+    plain = np.asarray(
+        list(ids) if isinstance(ids, range) else ids.numpy() if isinstance(ids, Tensor) else ids
+    ).astype(int)
     assert (table(ids).numpy() == table.weight.numpy()[plain]).all()
 
 
@@ -94,7 +151,11 @@ def test_the_row_of_padding_starts_at_0_and_gets_no_gradient(device, padding):
     g[np.array([0, 1, 2, 2]) == padding % 3] = np.nan
     y.backward(Tensor(g, device=device))
     grad, row = table.weight.grad.numpy(), padding % 3
-    assert (table.weight.numpy()[row] == 0).all() and (grad[row] == 0).all() and np.isfinite(grad).all()
+    assert (
+        (table.weight.numpy()[row] == 0).all()
+        and (grad[row] == 0).all()
+        and np.isfinite(grad).all()
+    )
     assert (grad[[i for i in range(3) if i != row]] != 0).all()
 
 
@@ -104,5 +165,7 @@ def test_layer_norm_over_several_axes_is_over_them_as_one(device):
     assert several.weight.shape == several.bias.shape == (4, 5)
     expected = one(Tensor(x.reshape(2, 20), device=device)).numpy().reshape(x.shape)
     assert (several(Tensor(x, device=device)).numpy() == expected).all()
-    with pytest.raises(ValueError, match=r"LayerNorm: x has shape \(2, 5, 4\); its last axes must be \(4, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"LayerNorm: x has shape \(2, 5, 4\); its last axes must be \(4, 5\)"
+    ):
         several(tinycv.ones(2, 5, 4, device=device))

@@ -1,4 +1,5 @@
 """Binary cross-entropy of scores: by its formula, where float32 would fail it, and its slope."""
+
 from __future__ import annotations
 
 import math
@@ -13,22 +14,33 @@ from tinycv.nn import BCEWithLogitsLoss
 from tinycv.nn.functional import binary_cross_entropy_with_logits
 
 RNG = np.random.default_rng(0)
-SCORES, TARGET = RNG.normal(size=(5, 3)).astype(np.float32), RNG.uniform(size=(5, 3)).astype(np.float32)
+SCORES, TARGET = (
+    RNG.normal(size=(5, 3)).astype(np.float32),
+    RNG.uniform(size=(5, 3)).astype(np.float32),
+)
 
 
 def loss_of(device, *arrays, **options):
-    return binary_cross_entropy_with_logits(*(Tensor(a, device=device) for a in arrays), **options).numpy()
+    return binary_cross_entropy_with_logits(
+        *(Tensor(a, device=device) for a in arrays), **options
+    ).numpy()
 
 
 def test_it_is_the_cross_entropy_of_two_outcomes(device):
     p = 1 / (1 + np.exp(-SCORES.astype(float)))
     expected = -(TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))
-    for reduction, result in (("none", expected), ("sum", expected.sum()), ("mean", expected.mean())):
+    for reduction, result in (
+        ("none", expected),
+        ("sum", expected.sum()),
+        ("mean", expected.mean()),
+    ):
         near(loss_of(device, SCORES, TARGET, reduction=reduction), result)
 
 
 def test_a_score_of_0_costs_one_bit(device):
-    assert loss_of(device, np.zeros(4), np.array([0., 1, 0.5, 0.2])) == pytest.approx(math.log(2), rel=1e-12)
+    assert loss_of(device, np.zeros(4), np.array([0.0, 1, 0.5, 0.2])) == pytest.approx(
+        math.log(2), rel=1e-12
+    )
 
 
 def test_weights_scale_the_entries_and_those_of_target_1(device):
@@ -41,8 +53,15 @@ def test_weights_scale_the_entries_and_those_of_target_1(device):
 @pytest.mark.parametrize("half", ["kernel", "definition"])
 def test_what_is_all_but_sure_keeps_its_digits(device, half):
     """-log sigmoid(20) = log(1 + exp(-20)): 1 + exp(-20) is 1 in float32. And nothing overflows."""
-    f = binary_cross_entropy_with_logits if half == "kernel" else binary_cross_entropy_with_logits.definition
-    scores, target = np.array([20., -20, 1e4, -1e4, 1e4], np.float32), np.array([1, 0, 1, 0, 0], np.float32)
+    f = (
+        binary_cross_entropy_with_logits
+        if half == "kernel"
+        else binary_cross_entropy_with_logits.definition
+    )
+    scores, target = (
+        np.array([20.0, -20, 1e4, -1e4, 1e4], np.float32),
+        np.array([1, 0, 1, 0, 0], np.float32),
+    )
     x = Tensor(scores, device=device, requires_grad=True)
     y = f(x, Tensor(target, device=device), reduction="none")
     y.sum().backward()
@@ -53,19 +72,25 @@ def test_what_is_all_but_sure_keeps_its_digits(device, half):
 def test_the_slope_is_what_was_predicted_minus_what_was_wanted(device):
     x = Tensor(SCORES, device=device, requires_grad=True)
     binary_cross_entropy_with_logits(x, Tensor(TARGET, device=device)).backward()
-    np.testing.assert_allclose(x.grad.numpy(), (1 / (1 + np.exp(-SCORES)) - TARGET) / 15, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        x.grad.numpy(), (1 / (1 + np.exp(-SCORES)) - TARGET) / 15, rtol=1e-5, atol=1e-8
+    )
 
 
 def test_the_layer_keeps_its_settings(device):
-    pos = Tensor([1., 2, 3], device=device)
+    pos = Tensor([1.0, 2, 3], device=device)
     layer = BCEWithLogitsLoss(reduction="sum", pos_weight=pos)
     assert set(layer.state_dict()) == {"pos_weight"} and not list(layer.parameters())
-    assert layer(Tensor(SCORES, device=device), Tensor(TARGET, device=device)).item() == pytest.approx(
-        float(loss_of(device, SCORES, TARGET, pos_weight=pos, reduction="sum")))
+    assert layer(
+        Tensor(SCORES, device=device), Tensor(TARGET, device=device)
+    ).item() == pytest.approx(
+        float(loss_of(device, SCORES, TARGET, pos_weight=pos, reduction="sum"))
+    )
 
 
 def test_it_never_waits_for_the_gpu(double):
     import cupy_double
+
     scores, target = Tensor(SCORES, device="gpu", requires_grad=True), Tensor(TARGET, device="gpu")
     with cupy_double.counting() as waits:
         binary_cross_entropy_with_logits(scores, target).backward()

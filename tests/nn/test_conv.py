@@ -1,4 +1,6 @@
-"""Convolution: by its formula, its sizes, its transpose, and what it refuses. Derivatives: test_certificate.py."""
+"""Convolution: by its formula, its sizes, its transpose, and what it refuses. Derivatives:
+test_certificate.py."""
+
 from __future__ import annotations
 
 import math
@@ -27,25 +29,40 @@ def draw(*shape):
 
 
 def by_formula(x, weight, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    """y[n, o, h, w] = Σ_c Σ_i Σ_j K[o, c, i, j] x[n, c, s h + d i - p, s w + d j - p], each number for itself."""
+    """y[n, o, h, w] = Σ_c Σ_i Σ_j K[o, c, i, j] x[n, c, s h + d i - p, s w + d j - p], each number
+    for itself."""
     (n, _, height, width), (o, c, *window) = x.shape, weight.shape
-    size = [(side + 2 * p - d * (k - 1) - 1) // s + 1
-            for side, k, s, p, d in zip((height, width), window, stride, padding, dilation, strict=True)]
+    size = [
+        (side + 2 * p - d * (k - 1) - 1) // s + 1
+        for side, k, s, p, d in zip((height, width), window, stride, padding, dilation, strict=True)
+    ]
     y = np.zeros((n, o, *size))
     for b, to, h, w, fro, i, j in np.ndindex(*y.shape, c, *window):
         row = stride[0] * h + dilation[0] * i - padding[0]
         column = stride[1] * w + dilation[1] * j - padding[1]
         if 0 <= row < height and 0 <= column < width:
-            y[b, to, h, w] += weight[to, fro, i, j] * x[b, to // (o // groups) * c + fro, row, column]
+            y[b, to, h, w] += (
+                weight[to, fro, i, j] * x[b, to // (o // groups) * c + fro, row, column]
+            )
     return y
 
 
 # ── what it computes ─────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("half", ["kernel", "definition"])
-@pytest.mark.parametrize("options", [
-    {}, {"stride": (2, 3)}, {"padding": (2, 1)}, {"dilation": (2, 1)}, {"groups": 2},
-    {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": (2, 3)},
+        {"padding": (2, 1)},
+        {"dilation": (2, 1)},
+        {"groups": 2},
+        {"stride": (2, 1), "padding": (1, 3), "dilation": (1, 2), "groups": 2},
+    ],
+    ids=str,
+)
 def test_it_is_the_formula(device, half, options):
     x, weight = draw(2, 4, 6, 7), draw(6, 4 // options.get("groups", 1), 3, 2)
     f = conv2d if half == "kernel" else conv2d.definition
@@ -54,11 +71,18 @@ def test_it_is_the_formula(device, half, options):
 
 
 def test_the_window_is_not_turned_round(device):
-    x, weight = np.zeros((1, 1, 3, 3), np.float32), np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    x, weight = (
+        np.zeros((1, 1, 3, 3), np.float32),
+        np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3),
+    )
     x[0, 0, 1, 1] = 1
     y = conv2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy()
-    assert (y[0, 0] == weight[0, 0, ::-1, ::-1]).all()              # what a point leaves behind is the window upside down
-    assert (conv_transpose2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy() == weight).all()
+    # what a point leaves behind is the window upside down
+    assert (y[0, 0] == weight[0, 0, ::-1, ::-1]).all()
+    assert (
+        conv_transpose2d(Tensor(x, device=device), Tensor(weight, device=device), padding=1).numpy()
+        == weight
+    ).all()
 
 
 def test_a_window_of_one_pixel_is_a_linear_layer_at_every_pixel(device):
@@ -68,15 +92,21 @@ def test_a_window_of_one_pixel_is_a_linear_layer_at_every_pixel(device):
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("window, dilation", [((3, 3), 1), ((2, 4), 1), ((2, 3), (3, 2)), ((1, 1), 5)])
+@pytest.mark.parametrize(
+    "window, dilation", [((3, 3), 1), ((2, 4), 1), ((2, 3), (3, 2)), ((1, 1), 5)]
+)
 def test_same_keeps_the_size_and_pads_more_at_the_end(device, window, dilation):
     x, weight = draw(1, 2, 5, 6), draw(3, 2, *window)
-    y = conv2d(Tensor(x, device=device), Tensor(weight, device=device), padding="same", dilation=dilation).numpy()
+    y = conv2d(
+        Tensor(x, device=device), Tensor(weight, device=device), padding="same", dilation=dilation
+    ).numpy()
     down, across = (dilation, dilation) if isinstance(dilation, int) else dilation
     reach = down * (window[0] - 1), across * (window[1] - 1)
     padded = np.pad(x, ((0, 0), (0, 0), *[(n // 2, n - n // 2) for n in reach]))
     assert y.shape == (1, 3, 5, 6)
-    np.testing.assert_allclose(y, by_formula(padded, weight, dilation=(down, across)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        y, by_formula(padded, weight, dilation=(down, across)), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_valid_is_no_padding():
@@ -92,55 +122,99 @@ def test_a_shifted_image_gives_a_shifted_answer(device):
 
 # ── the transpose ────────────────────────────────────────────────────────────────────────────────
 
-walks = st.fixed_dictionaries({
-    "stride": st.tuples(*[st.integers(1, 3)] * 2), "padding": st.tuples(*[st.integers(0, 2)] * 2),
-    "dilation": st.tuples(*[st.integers(1, 2)] * 2), "groups": st.integers(1, 3)})
+walks = st.fixed_dictionaries(
+    {
+        "stride": st.tuples(*[st.integers(1, 3)] * 2),
+        "padding": st.tuples(*[st.integers(0, 2)] * 2),
+        "dilation": st.tuples(*[st.integers(1, 2)] * 2),
+        "groups": st.integers(1, 3),
+    }
+)
 sides, windows = st.tuples(*[st.integers(1, 7)] * 2), st.tuples(*[st.integers(1, 3)] * 2)
 
 
 def fits(side, window, walk):
-    return all(n + 2 * p > d * (k - 1) for n, k, p, d in zip(side, window, walk["padding"], walk["dilation"], strict=True))
+    return all(
+        n + 2 * p > d * (k - 1)
+        for n, k, p, d in zip(side, window, walk["padding"], walk["dilation"], strict=True)
+    )
 
 
 @drawn
 @given(st.integers(0, 2), sides, windows, walks)
 def test_conv_transpose2d_is_the_transpose(n, side, window, walk):
-    """<conv2d(x), y> = <x, conv_transpose2d(y)>, once output_padding says which of the sizes x has."""
+    """<conv2d(x), y> = <x, conv_transpose2d(y)>, once output_padding says which of the sizes x
+    has."""
     if not fits(side, window, walk):
         with pytest.raises(ValueError, match="do not fit"):
-            conv2d(Tensor(draw(n, walk["groups"], *side)), Tensor(draw(walk["groups"], 1, *window)), **walk)
+            conv2d(
+                Tensor(draw(n, walk["groups"], *side)),
+                Tensor(draw(walk["groups"], 1, *window)),
+                **walk,
+            )
         return
     x, weight = draw(n, 2 * walk["groups"], *side), draw(walk["groups"], 2, *window)
     y = conv2d(Tensor(x), Tensor(weight), **walk).numpy()
     g = draw(*y.shape)
-    extra = tuple((m + 2 * p - d * (k - 1) - 1) % s for m, k, s, p, d in zip(
-        side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True))
+    extra = tuple(
+        (m + 2 * p - d * (k - 1) - 1) % s
+        for m, k, s, p, d in zip(
+            side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True
+        )
+    )
     z = conv_transpose2d(Tensor(g), Tensor(weight), output_padding=extra, **walk).numpy()
     assert z.shape == x.shape
     assert (y * g).sum() == pytest.approx((x * z).sum(), rel=1e-11, abs=1e-11)
 
 
 @drawn
-@given(st.integers(0, 2), sides, windows, walks, st.sampled_from(["rows", "columns", "backwards"]),
-       st.sampled_from([np.float32, np.float64]))
+@given(
+    st.integers(0, 2),
+    sides,
+    windows,
+    walks,
+    st.sampled_from(["rows", "columns", "backwards"]),
+    st.sampled_from([np.float32, np.float64]),
+)
 def test_kernel_is_definition_on_all_shapes(n, side, window, walk, layout, dtype):
     groups = walk["groups"]
     arrays = draw(n, 2 * groups, *side), draw(groups, 2, *window), draw(groups)
-    order = {"rows": np.ascontiguousarray, "columns": np.asfortranarray, "backwards": np.flip}[layout]
+    order = {"rows": np.ascontiguousarray, "columns": np.asfortranarray, "backwards": np.flip}[
+        layout
+    ]
     x, weight, bias = (order(a.astype(dtype)) for a in arrays)
     if fits(side, window, walk):
-        agree(lambda *a: conv2d(*a, **walk), lambda *a: conv2d.definition(*a, **walk), x, weight, bias, name="conv2d")
+        agree(
+            lambda *a: conv2d(*a, **walk),
+            lambda *a: conv2d.definition(*a, **walk),
+            x,
+            weight,
+            bias,
+            name="conv2d",
+        )
     x = order(draw(n, groups, *side).astype(dtype))
     bias = order(draw(2 * groups).astype(dtype))
     transposed = PAIRS["conv_transpose2d"]
-    if all((m - 1) * s + d * (k - 1) + 1 > 2 * p for m, k, s, p, d in zip(
-            side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True)):
-        agree(lambda *a: transposed(*a, **walk), lambda *a: transposed.definition(*a, **walk), x, weight, bias,
-              name="conv_transpose2d")
+    if all(
+        (m - 1) * s + d * (k - 1) + 1 > 2 * p
+        for m, k, s, p, d in zip(
+            side, window, walk["stride"], walk["padding"], walk["dilation"], strict=True
+        )
+    ):
+        agree(
+            lambda *a: transposed(*a, **walk),
+            lambda *a: transposed.definition(*a, **walk),
+            x,
+            weight,
+            bias,
+            name="conv_transpose2d",
+        )
 
 
-@pytest.mark.parametrize("n, k, s, p, extra, d", [(14, 4, 2, 1, 0, 1), (5, 3, 2, 1, 1, 1), (4, 3, 1, 0, 1, 2),
-                                                  (1, 1, 1, 0, 0, 1)])
+@pytest.mark.parametrize(
+    "n, k, s, p, extra, d",
+    [(14, 4, 2, 1, 0, 1), (5, 3, 2, 1, 1, 1), (4, 3, 1, 0, 1, 2), (1, 1, 1, 0, 0, 1)],
+)
 def test_a_transposed_image_has_the_size_of_the_formula(n, k, s, p, extra, d):
     y = conv_transpose2d(tinycv.ones(1, 1, n, n), tinycv.ones(1, 1, k, k), None, s, p, extra, 1, d)
     side = s * (n - 1) + d * (k - 1) + 1 - 2 * p + extra
@@ -149,17 +223,27 @@ def test_a_transposed_image_has_the_size_of_the_formula(n, k, s, p, extra, d):
 
 # ── layers ───────────────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("layer, shape", [
-    (nn.Conv2d(4, 6, (3, 2), 2, 1, groups=2), (2, 4, 5, 5)), (nn.Conv2d(3, 2, 3, padding="same", bias=False), (1, 3, 4, 4)),
-    (nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, 1, 2), (2, 4, 3, 3)),
-    (nn.ConvTranspose2d(3, 2, 2, 2, bias=False), (1, 3, 3, 3))], ids=repr)
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (nn.Conv2d(4, 6, (3, 2), 2, 1, groups=2), (2, 4, 5, 5)),
+        (nn.Conv2d(3, 2, 3, padding="same", bias=False), (1, 3, 4, 4)),
+        (nn.ConvTranspose2d(4, 6, (3, 2), 2, 1, 1, 2), (2, 4, 3, 3)),
+        (nn.ConvTranspose2d(3, 2, 2, 2, bias=False), (1, 3, 3, 3)),
+    ],
+    ids=repr,
+)
 def test_a_layer_is_certified(layer, shape):
     certify_layer(layer, draw(*shape))
 
 
 def test_layers_take_the_shapes_that_they_say(device):
     x = tinycv.ones(2, 6, 8, 8, device=device)
-    down, up = nn.Conv2d(6, 9, 3, stride=2, padding=1, groups=3).to(device), nn.ConvTranspose2d(9, 6, 4, 2, 1).to(device)
+    down, up = (
+        nn.Conv2d(6, 9, 3, stride=2, padding=1, groups=3).to(device),
+        nn.ConvTranspose2d(9, 6, 4, 2, 1).to(device),
+    )
     assert down.weight.shape == (9, 2, 3, 3) and up.weight.shape == (9, 6, 4, 4)
     assert down(x).shape == (2, 9, 4, 4) and up(down(x)).shape == (2, 6, 8, 8)
 
@@ -169,12 +253,14 @@ def test_weights_start_within_one_over_the_root_of_what_they_sum():
     for layer in (nn.Conv2d(32, 64, 5, groups=2), nn.ConvTranspose2d(64, 32, 5, groups=2)):
         bound = 1 / math.sqrt(16 * 25)
         for p in (layer.weight, layer.bias):
-            reached = bound * (1 - 20 / p.size)                     # the largest of n draws is below it once in e^20 times
+            # the largest of n draws is below it once in e^20 times
+            reached = bound * (1 - 20 / p.size)
             assert reached < np.abs(p.numpy()).max() <= bound
 
 
 def test_a_convolution_never_waits_for_the_gpu(double):
     import cupy_double
+
     x = tinycv.ones(2, 3, 6, 6, device="gpu", requires_grad=True)
     layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ConvTranspose2d(4, 3, 4, 2, 1)).to("gpu")
     weight = tinycv.ones(2, 3, 6, 6, device="gpu")
@@ -185,33 +271,80 @@ def test_a_convolution_never_waits_for_the_gpu(double):
 
 # ── what it refuses ──────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("shapes, options, message", [
-    (((2, 3, 4, 4), (6, 2, 3, 3)), {}, r"\(2, 3, 4, 4\) has 3 channels.*\(6, 2, 3, 3\) in 1 groups takes 2"),
-    (((2, 4, 4, 4), (6, 2, 3, 3)), {"groups": 4}, r"groups is 4; it must divide axis 0 .*\(6, 2, 3, 3\)"),
-    (((3, 4, 4), (6, 3, 3, 3)), {}, r"\(3, 4, 4\) and weight of shape \(6, 3, 3, 3\).*four axes"),
-    (((2, 3, 4, 4), (6, 3, 3, 3), (5,)), {}, r"bias has shape \(5,\); .*\(6, 3, 3, 3\) it must be \(6,\)"),
-    (((2, 3, 4, 4), (6, 3, 5, 5)), {}, r"window of \(5, 5\).*\(4, 4\)"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"dilation": 2}, r"reaches over \(5, 5\) pixels.*\(4, 4\).*pad more"),
-    (((2, 3, 4, 4), (6, 3, 0, 1)), {}, r"\(6, 3, 0, 1\) has no taps"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 0}, "stride is 0; .* 1 or more"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": (1, -1)}, r"padding is \(1, -1\); .* 0 or more"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"dilation": (1, 2, 3)}, r"dilation is \(1, 2, 3\)"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 1.5}, "stride is 1.5"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": "some"}, "padding is 'some'; it must be 'same', 'valid'"),
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": "same", "stride": 2}, r"'same'.*stride \(2, 2\)"),
-])
+
+@pytest.mark.parametrize(
+    "shapes, options, message",
+    [
+        (
+            ((2, 3, 4, 4), (6, 2, 3, 3)),
+            {},
+            r"\(2, 3, 4, 4\) has 3 channels.*\(6, 2, 3, 3\) in 1 groups takes 2",
+        ),
+        (
+            ((2, 4, 4, 4), (6, 2, 3, 3)),
+            {"groups": 4},
+            r"groups is 4; it must divide axis 0 .*\(6, 2, 3, 3\)",
+        ),
+        (
+            ((3, 4, 4), (6, 3, 3, 3)),
+            {},
+            r"\(3, 4, 4\) and weight of shape \(6, 3, 3, 3\).*four axes",
+        ),
+        (
+            ((2, 3, 4, 4), (6, 3, 3, 3), (5,)),
+            {},
+            r"bias has shape \(5,\); .*\(6, 3, 3, 3\) it must be \(6,\)",
+        ),
+        (((2, 3, 4, 4), (6, 3, 5, 5)), {}, r"window of \(5, 5\).*\(4, 4\)"),
+        (
+            ((2, 3, 4, 4), (6, 3, 3, 3)),
+            {"dilation": 2},
+            r"reaches over \(5, 5\) pixels.*\(4, 4\).*pad more",
+        ),
+        (((2, 3, 4, 4), (6, 3, 0, 1)), {}, r"\(6, 3, 0, 1\) has no taps"),
+        (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 0}, "stride is 0; .* 1 or more"),
+        (((2, 3, 4, 4), (6, 3, 3, 3)), {"padding": (1, -1)}, r"padding is \(1, -1\); .* 0 or more"),
+        (((2, 3, 4, 4), (6, 3, 3, 3)), {"dilation": (1, 2, 3)}, r"dilation is \(1, 2, 3\)"),
+        (((2, 3, 4, 4), (6, 3, 3, 3)), {"stride": 1.5}, "stride is 1.5"),
+        (
+            ((2, 3, 4, 4), (6, 3, 3, 3)),
+            {"padding": "some"},
+            "padding is 'some'; it must be 'same', 'valid'",
+        ),
+        (
+            ((2, 3, 4, 4), (6, 3, 3, 3)),
+            {"padding": "same", "stride": 2},
+            r"'same'.*stride \(2, 2\)",
+        ),
+    ],
+)
 def test_conv2d_names_what_does_not_fit(device, shapes, options, message):
     with pytest.raises(ValueError, match="conv2d: .*" + message):
         conv2d(*(tinycv.ones(*s, device=device) for s in shapes), **options)
 
 
-@pytest.mark.parametrize("shapes, options, message", [
-    (((2, 3, 4, 4), (6, 3, 3, 3)), {}, r"\(2, 3, 4, 4\) has 3 channels.*\(6, 3, 3, 3\) in 1 groups takes 6"),
-    (((2, 6, 4, 4), (6, 3, 3, 3), (3,)), {"groups": 2}, r"bias has shape \(3,\).* \(6,\)"),
-    (((2, 6, 4, 4), (6, 3, 3, 3)), {"output_padding": 1}, r"output_padding is \(1, 1\); .*stride \(1, 1\)"),
-    (((2, 6, 1, 1), (6, 3, 2, 2)), {"padding": 1}, r"padding .* cuts .*\(1, 1\) stamps of \(2, 2\) taps down to \(0, 0\)"),
-    (((2, 6, 4, 4), (6, 3, 3, 3)), {"padding": "same"}, "padding is 'same'; it must be an int"),
-])
+@pytest.mark.parametrize(
+    "shapes, options, message",
+    [
+        (
+            ((2, 3, 4, 4), (6, 3, 3, 3)),
+            {},
+            r"\(2, 3, 4, 4\) has 3 channels.*\(6, 3, 3, 3\) in 1 groups takes 6",
+        ),
+        (((2, 6, 4, 4), (6, 3, 3, 3), (3,)), {"groups": 2}, r"bias has shape \(3,\).* \(6,\)"),
+        (
+            ((2, 6, 4, 4), (6, 3, 3, 3)),
+            {"output_padding": 1},
+            r"output_padding is \(1, 1\); .*stride \(1, 1\)",
+        ),
+        (
+            ((2, 6, 1, 1), (6, 3, 2, 2)),
+            {"padding": 1},
+            r"padding .* cuts .*\(1, 1\) stamps of \(2, 2\) taps down to \(0, 0\)",
+        ),
+        (((2, 6, 4, 4), (6, 3, 3, 3)), {"padding": "same"}, "padding is 'same'; it must be an int"),
+    ],
+)
 def test_conv_transpose2d_names_what_does_not_fit(device, shapes, options, message):
     with pytest.raises(ValueError, match="conv_transpose2d: .*" + message):
         conv_transpose2d(*(tinycv.ones(*s, device=device) for s in shapes), **options)
@@ -224,79 +357,151 @@ def test_groups_that_do_not_divide_the_channels_are_refused(layer, groups):
         layer(4, 3, 1, groups=groups)
 
 
-# ── each way through the kernels, against the definition ─────────────────────────────────────────────
+# ── each way through the kernels, against the definition ──────────────────────────────────────────
+
 
 @pytest.mark.parametrize("images", [1, 5])
-@pytest.mark.parametrize("channels, window, side", [(1, 2, 9), (1, 3, 12), (4, 3, 5), (6, 2, 4)], ids=str)
-def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same(channels, window, side, images, device,
-                                                                                 monkeypatch):
+@pytest.mark.parametrize(
+    "channels, window, side", [(1, 2, 9), (1, 3, 12), (4, 3, 5), (6, 2, 4)], ids=str
+)
+def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same(
+    channels, window, side, images, device, monkeypatch
+):
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(images, channels, side, side)), rng.normal(size=(3, channels, window, window))
-    for block in (1, 60, 1 << 15):                              # one image at a time, some and a rest, all
+    x, w = (
+        rng.normal(size=(images, channels, side, side)),
+        rng.normal(size=(3, channels, window, window)),
+    )
+    # one image at a time, some and a rest, all
+    for block in (1, 60, 1 << 15):
         monkeypatch.setattr(reduce, "BLOCK", block)
-        agree(partial(PAIRS["conv2d"], padding=1), partial(PAIRS["conv2d"].definition, padding=1), x, w, device=device)
+        agree(
+            partial(PAIRS["conv2d"], padding=1),
+            partial(PAIRS["conv2d"].definition, padding=1),
+            x,
+            w,
+            device=device,
+        )
 
 
-@pytest.mark.parametrize("channels, out, padding, side", [
-    (64, 64, 1, (4, 8)), (64, 64, 0, (10, 9)), (64, 64, "same", (8, 7)), (80, 48, 2, (6, 6))], ids=str)
+@pytest.mark.parametrize(
+    "channels, out, padding, side",
+    [(64, 64, 1, (4, 8)), (64, 64, 0, (10, 9)), (64, 64, "same", (8, 7)), (80, 48, 2, (6, 6))],
+    ids=str,
+)
 def test_fewer_products_say_the_same(channels, out, padding, side, monkeypatch):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(5, channels, *side)), rng.normal(size=(out, channels, 3, 3))
     options, taken = {"padding": padding}, []
-    monkeypatch.setattr(winograd, "windows", lambda *a, way=winograd.windows: taken.append(1) or way(*a))
-    for block in (1, 1 << 12, 1 << 15):                         # one image at a time, some and a rest, all
+    monkeypatch.setattr(
+        winograd, "windows", lambda *a, way=winograd.windows: taken.append(1) or way(*a)
+    )
+    # one image at a time, some and a rest, all
+    for block in (1, 1 << 12, 1 << 15):
         monkeypatch.setattr(winograd, "BLOCK", block)
         monkeypatch.setattr(reduce, "BLOCK", block)
-        agree(partial(PAIRS["conv2d"], **options), partial(PAIRS["conv2d"].definition, **options), x, w, device="cpu")
+        agree(
+            partial(PAIRS["conv2d"], **options),
+            partial(PAIRS["conv2d"].definition, **options),
+            x,
+            w,
+            device="cpu",
+        )
     assert len(taken) >= 2 * 3
 
 
 def test_fewer_products_lose_little_in_float32():
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(4, 64, 16, 16)).astype("float32"), rng.normal(size=(64, 64, 3, 3)).astype("float32")
+    x, w = (
+        rng.normal(size=(4, 64, 16, 16)).astype("float32"),
+        rng.normal(size=(64, 64, 3, 3)).astype("float32"),
+    )
     assert winograd.pays(np, (3, 3), (1, 1), (1, 1), 64, 64, (16, 16))
     exact = conv2d(Tensor(x.astype("float64")), Tensor(w.astype("float64")), padding=1).numpy()
     error = conv2d(Tensor(x), Tensor(w), padding=1).numpy() - exact
-    assert np.abs(error).max() < 3e-6 * np.abs(exact).max()         # 1.91e-6 to 2.03e-6, by the BLAS kernel of the CPU
+    # 1.91e-6 to 2.03e-6, by the BLAS kernel of the CPU
+    assert np.abs(error).max() < 3e-6 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("window, size, pays", [
-    ((3, 3), (8, 8), True), ((4, 4), (8, 8), False), ((3, 3), (2, 2), False), ((5, 5), (8, 8), False),
-    ((2, 3), (8, 8), False)], ids=str)
+@pytest.mark.parametrize(
+    "window, size, pays",
+    [
+        ((3, 3), (8, 8), True),
+        ((4, 4), (8, 8), False),
+        ((3, 3), (2, 2), False),
+        ((5, 5), (8, 8), False),
+        ((2, 3), (8, 8), False),
+    ],
+    ids=str,
+)
 def test_fewer_products_only_where_they_are_fewer(window, size, pays):
     assert winograd.pays(np, window, (1, 1), (1, 1), 64, 128, size) == pays
-    assert not winograd.pays(np, window, (1, 1), (2, 2), 64, 128, size)         # dilated
-    assert not winograd.pays(np, window, (2, 2), (1, 1), 64, 128, size)         # with a stride
-    assert not winograd.pays(np, window, (1, 1), (1, 1), 4, 128, size)          # too few channels to be worth it
+    assert not winograd.pays(np, window, (1, 1), (2, 2), 64, 128, size)  # dilated
+    assert not winograd.pays(np, window, (2, 2), (1, 1), 64, 128, size)  # with a stride
+    # too few channels to be worth it
+    assert not winograd.pays(np, window, (1, 1), (1, 1), 4, 128, size)
 
 
-@pytest.mark.parametrize("stride, padding, dilation", [
-    (1, 0, 1), (2, 1, 1), (3, 2, 1), (1, 1, 2), ((1, 2), (0, 1), 1), (2, 2, 2), (2, 1, 3), (4, 1, 1)])
+@pytest.mark.parametrize(
+    "stride, padding, dilation",
+    [
+        (1, 0, 1),
+        (2, 1, 1),
+        (3, 2, 1),
+        (1, 1, 2),
+        ((1, 2), (0, 1), 1),
+        (2, 2, 2),
+        (2, 1, 3),
+        (4, 1, 1),
+    ],
+)
 def test_one_channel_out_of_many_and_many_out_of_one(stride, padding, dilation, device):
     rng = np.random.default_rng(0)
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     for channels, out in ((16, 1), (1, 16), (4, 6)):
         x, w = rng.normal(size=(3, channels, 9, 8)), rng.normal(size=(out, channels, 3, 3))
-        agree(partial(PAIRS["conv2d"], **options), partial(PAIRS["conv2d"].definition, **options), x, w, device=device)
+        agree(
+            partial(PAIRS["conv2d"], **options),
+            partial(PAIRS["conv2d"].definition, **options),
+            x,
+            w,
+            device=device,
+        )
 
 
 @pytest.mark.parametrize("padding", [2, 3, 4])
 def test_padding_wider_than_the_window_reaches_with_few_channels_out(padding):
-    """Pixels that no window of the image's own touches, where the quick way for few channels would look outside."""
+    """Pixels that no window of the image's own touches, where the quick way for few channels would
+    look outside."""
     rng = np.random.default_rng(0)
-    x, w = (Tensor(rng.normal(size=shape), requires_grad=True) for shape in ((2, 64, 9, 8), (1, 64, 3, 3)))
+    x, w = (
+        Tensor(rng.normal(size=shape), requires_grad=True)
+        for shape in ((2, 64, 9, 8), (1, 64, 3, 3))
+    )
     weight = rng.normal(size=(2, 1, 7 + 2 * padding, 6 + 2 * padding))
-    found = [(y, *tinycv.grad(y, (x, w), Tensor(weight))) for y in (
-        f(x, w, None, 1, padding) for f in (conv2d, conv2d.definition))]
+    found = [
+        (y, *tinycv.grad(y, (x, w), Tensor(weight)))
+        for y in (f(x, w, None, 1, padding) for f in (conv2d, conv2d.definition))
+    ]
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}, {"dilation": 2}], ids=str)
-@pytest.mark.parametrize("transposed, x, w", [(True, (1, 0, 5, 5), (0, 3, 3, 3)), (True, (1, 3, 5, 5), (3, 0, 3, 3)),
-                                              (False, (1, 0, 5, 5), (3, 0, 3, 3)), (False, (1, 3, 5, 5), (0, 3, 3, 3)),
-                                              (False, (0, 3, 5, 5), (2, 3, 3, 3)), (True, (0, 3, 5, 5), (3, 2, 3, 3))])
-def test_no_channels_and_no_images_go_forward_and_back_as_in_the_definition(transposed, x, w, options, device):
+@pytest.mark.parametrize(
+    "transposed, x, w",
+    [
+        (True, (1, 0, 5, 5), (0, 3, 3, 3)),
+        (True, (1, 3, 5, 5), (3, 0, 3, 3)),
+        (False, (1, 0, 5, 5), (3, 0, 3, 3)),
+        (False, (1, 3, 5, 5), (0, 3, 3, 3)),
+        (False, (0, 3, 5, 5), (2, 3, 3, 3)),
+        (True, (0, 3, 5, 5), (3, 2, 3, 3)),
+    ],
+)
+def test_no_channels_and_no_images_go_forward_and_back_as_in_the_definition(
+    transposed, x, w, options, device
+):
     pair = PAIRS["conv_transpose2d" if transposed else "conv2d"]
     for function in (pair, pair.definition):
         a, b = (Tensor(np.ones(shape, "f4"), device=device, requires_grad=True) for shape in (x, w))

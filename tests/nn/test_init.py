@@ -1,4 +1,5 @@
 """How parameters start: bounds, variances, and the same seed for the same weights."""
+
 from __future__ import annotations
 
 import math
@@ -11,8 +12,8 @@ import tinycv
 from tinycv.nn import Embedding, LayerNorm, Linear, init
 from tinycv.sequence import MultiheadAttention
 
-SHAPE = (200, 100)                              # fan_in 100, fan_out 200; 20,000 draws
-KERNEL = (50, 20, 4, 5)                         # fan_in 400, fan_out 1000; 20,000 draws
+SHAPE = (200, 100)  # fan_in 100, fan_out 200; 20,000 draws
+KERNEL = (50, 20, 4, 5)  # fan_in 400, fan_out 1000; 20,000 draws
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +30,12 @@ def has_variance(parameter, expected, kurtosis=3.0):
 
 
 def is_uniform_within(parameter, bound):
-    """Inside the bound, and reaching up to it: the largest of n draws misses it by 20 bound / n once in e^20 times."""
+    """Inside the bound, and reaching up to it: the largest of n draws misses it by 20 bound / n
+    once in e^20 times."""
     largest = np.abs(parameter.numpy()).max()
     return bound * (1 - 20 / parameter.size) < largest <= bound * (1 + 1e-6) and has_variance(
-        parameter, bound ** 2 / 3, kurtosis=1.8)
+        parameter, bound**2 / 3, kurtosis=1.8
+    )
 
 
 @pytest.mark.statistical
@@ -41,7 +44,9 @@ def test_variance_follows_from_the_fans(shape, fan_in, fan_out):
     assert has_variance(init.xavier_normal(shape, gain=3.0), 9 * 2 / (fan_in + fan_out))
     assert has_variance(init.kaiming_normal(shape), 2 / fan_in)
     assert has_variance(init.kaiming_normal(shape, a=2.0), 2 / (5 * fan_in))
-    assert is_uniform_within(init.xavier_uniform(shape, gain=3.0), 3 * math.sqrt(6 / (fan_in + fan_out)))
+    assert is_uniform_within(
+        init.xavier_uniform(shape, gain=3.0), 3 * math.sqrt(6 / (fan_in + fan_out))
+    )
     assert is_uniform_within(init.kaiming_uniform(shape), math.sqrt(6 / fan_in))
     assert is_uniform_within(init.kaiming_uniform(shape, a=2.0), math.sqrt(6 / (5 * fan_in)))
 
@@ -57,7 +62,8 @@ def test_normal_has_the_mean_and_deviation_asked_for():
 def test_a_truncated_normal_ends_at_the_limit_and_is_not_clipped_to_it():
     drawn = np.abs(init.trunc_normal(SHAPE, std=0.5, limit=2.0).numpy())
     assert 0.99 < drawn.max() <= 1.0
-    assert (drawn == drawn.max()).sum() <= 3                    # clipping would pile up 4.6 % of the draws here: 910
+    # clipping would pile up 4.6 % of the draws here: 910
+    assert (drawn == drawn.max()).sum() <= 3
 
 
 @pytest.mark.statistical
@@ -106,7 +112,14 @@ def test_attention_starts_as_pytorchs_does():
 
 
 def test_parameters_start_in_float32_and_want_gradients():
-    for make in (init.zeros, init.ones, init.normal, init.trunc_normal, init.xavier_uniform, init.kaiming_uniform):
+    for make in (
+        init.zeros,
+        init.ones,
+        init.normal,
+        init.trunc_normal,
+        init.xavier_uniform,
+        init.kaiming_uniform,
+    ):
         assert make((2, 2)).dtype == np.float32
         assert make((2, 2)).requires_grad
 

@@ -1,4 +1,6 @@
-"""The layers that networks share: what each computes, what it refuses, and that its derivatives are right."""
+"""The layers that networks share: what each computes, what it refuses, and that its derivatives are
+right."""
+
 from __future__ import annotations
 
 import math
@@ -18,11 +20,14 @@ def draw(*shape, seed=0):
 
 # ── Linear ───────────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 5, 3), (2, 4, 5, 3), (0, 3)])
 def test_linear_is_a_product_with_the_transposed_weight_plus_the_bias(device, shape):
     layer, x = nn.Linear(3, 4).to(device), draw(*shape)
     expected = x @ layer.weight.numpy().T + layer.bias.numpy()
-    np.testing.assert_allclose(layer(Tensor(x, device=device)).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        layer(Tensor(x, device=device)).numpy(), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_linear_without_bias_maps_zero_to_zero(device):
@@ -44,6 +49,7 @@ def test_linear_is_certified(shape, bias):
 
 # ── Embedding ────────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("ids", [np.array(2), np.array([1, 0]), np.array([[4, 4, 0], [1, 2, 3]])])
 def test_embedding_looks_up_rows_for_ids_of_any_shape(device, ids):
     table = nn.Embedding(5, 3).to(device)
@@ -59,13 +65,15 @@ def test_embedding_names_the_id_that_is_out_of_range(bad):
 
 def test_an_id_that_repeats_gets_the_sum_of_its_gradients(device):
     table = nn.Embedding(4, 2).to(device)
-    weight = np.array([[1., 10], [2, 20], [3, 30]], np.float32)
+    weight = np.array([[1.0, 10], [2, 20], [3, 30]], np.float32)
     (table(np.array([1, 3, 1])) * Tensor(weight, device=device)).sum().backward()
     assert table.weight.grad.numpy().tolist() == [[0, 0], [4, 40], [0, 0], [2, 20]]
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
-def test_on_a_gpu_an_id_out_of_range_is_nan_and_gets_no_gradient_nor_does_another_row(double, dtype):
+def test_on_a_gpu_an_id_out_of_range_is_nan_and_gets_no_gradient_nor_does_another_row(
+    double, dtype
+):
     table = nn.Embedding(3, 2).to("gpu")
     ids = np.array([[1, 3], [2, 200 if dtype == "uint8" else -1]], dtype)
     y = table(tinycv.Tensor(ids, device="gpu"))
@@ -80,6 +88,7 @@ def test_embedding_is_certified():
 
 # ── LayerNorm ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_layer_norm_gives_every_row_mean_0_and_variance_1(device):
     y = nn.LayerNorm(64).to(device)(Tensor(5 * draw(3, 7, 64) + 2, device=device)).numpy()
     np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-6)
@@ -88,25 +97,30 @@ def test_layer_norm_gives_every_row_mean_0_and_variance_1(device):
 
 def test_layer_norm_does_not_see_the_scale_or_the_offset_of_a_row():
     x, layer = draw(4, 16).astype(np.float64), nn.LayerNorm(16, eps=0.0).to("float64")
-    np.testing.assert_allclose(layer(Tensor(3 * x + 100)).numpy(), layer(Tensor(x)).numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        layer(Tensor(3 * x + 100)).numpy(), layer(Tensor(x)).numpy(), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_layer_norm_of_a_constant_row_is_the_bias_with_finite_gradients(device):
     layer, x = nn.LayerNorm(4).to(device), tinycv.ones(2, 4, device=device, requires_grad=True)
-    layer.bias.data = Tensor([1., 2, 3, 4], device=device).data
+    layer.bias.data = Tensor([1.0, 2, 3, 4], device=device).data
     y = layer(x)
     y[:, 0].sum().backward()
     assert y.numpy().tolist() == [[1, 2, 3, 4]] * 2
     assert np.isfinite(x.grad.numpy()).all()
 
 
-@pytest.mark.parametrize("layer", [nn.LayerNorm(5), nn.LayerNorm(5, bias=False)], ids=["bias", "no bias"])
+@pytest.mark.parametrize(
+    "layer", [nn.LayerNorm(5), nn.LayerNorm(5, bias=False)], ids=["bias", "no bias"]
+)
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 5)])
 def test_layer_norm_is_certified(layer, shape):
     certify_layer(layer, draw(*shape))
 
 
 # ── Dropout ──────────────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -168,6 +182,7 @@ def test_dropout_keeps_the_dtype(device, dtype):
 
 # ── Sequential, Flatten, Identity ────────────────────────────────────────────────────────────────
 
+
 def test_sequential_runs_its_layers_in_order(device):
     first, last = nn.Linear(3, 4).to(device), nn.Linear(4, 2).to(device)
     x = Tensor(draw(5, 3), device=device)
@@ -193,26 +208,37 @@ def test_identity_returns_its_input():
 
 
 def test_sequential_is_certified_through_every_layer():
-    certify_layer(nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 2)), draw(3, 6))
+    certify_layer(
+        nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 2)),
+        draw(3, 6),
+    )
 
 
 # ── activations ──────────────────────────────────────────────────────────────────────────────────
+
 
 def normal_cdf(x):
     return 0.5 * (1 + math.erf(x / math.sqrt(2)))
 
 
 FORMULAS = {
-    nn.ReLU: lambda x: max(x, 0.0), nn.Tanh: math.tanh, nn.Sigmoid: lambda x: 1 / (1 + math.exp(-x)),
-    nn.Softplus: lambda x: math.log(1 + math.exp(x)), nn.GELU: lambda x: x * normal_cdf(x),
-    nn.LeakyReLU: lambda x: x if x > 0 else 0.01 * x, nn.SiLU: lambda x: x / (1 + math.exp(-x))}
+    nn.ReLU: lambda x: max(x, 0.0),
+    nn.Tanh: math.tanh,
+    nn.Sigmoid: lambda x: 1 / (1 + math.exp(-x)),
+    nn.Softplus: lambda x: math.log(1 + math.exp(x)),
+    nn.GELU: lambda x: x * normal_cdf(x),
+    nn.LeakyReLU: lambda x: x if x > 0 else 0.01 * x,
+    nn.SiLU: lambda x: x / (1 + math.exp(-x)),
+}
 
 
 @pytest.mark.parametrize("layer", FORMULAS)
 def test_an_activation_follows_its_formula(device, layer):
     x = np.linspace(-6, 6, 41, dtype=np.float32)
     expected = [FORMULAS[layer](float(v)) for v in x]
-    np.testing.assert_allclose(layer()(Tensor(x, device=device)).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        layer()(Tensor(x, device=device)).numpy(), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("layer", [*FORMULAS, nn.Softmax])
@@ -243,12 +269,26 @@ def test_softmax_makes_positive_numbers_that_sum_to_1_along_its_axis(device, axi
 
 
 def test_log_softmax_is_right_where_the_log_of_softmax_would_be_minus_infinity(device):
-    y = F.log_softmax(Tensor([[0., 1000.]], device=device)).numpy()
+    y = F.log_softmax(Tensor([[0.0, 1000.0]], device=device)).numpy()
     assert y.tolist() == [[-1000, 0]]
 
 
-@pytest.mark.parametrize("layer", [nn.Tanh(), nn.Sigmoid(), nn.Softplus(), nn.GELU(), nn.GELU("tanh"), nn.Softmax(),
-                                   nn.Softmax(0), nn.ReLU(), nn.LeakyReLU(0.2), nn.SiLU()], ids=repr)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Tanh(),
+        nn.Sigmoid(),
+        nn.Softplus(),
+        nn.GELU(),
+        nn.GELU("tanh"),
+        nn.Softmax(),
+        nn.Softmax(0),
+        nn.ReLU(),
+        nn.LeakyReLU(0.2),
+        nn.SiLU(),
+    ],
+    ids=repr,
+)
 def test_an_activation_is_certified(layer):
     x = draw(4, 5)
-    certify_layer(layer, x + np.sign(x) * 0.1)                  # a step aside of relu's corner
+    certify_layer(layer, x + np.sign(x) * 0.1)  # a step aside of relu's corner

@@ -1,4 +1,5 @@
 """Losses: cross-entropy in all its forms, and squared error."""
+
 from __future__ import annotations
 
 import math
@@ -26,13 +27,18 @@ def by_hand(scores, shares):
 
 
 def loss_of(device, scores, target, **options):
-    return cross_entropy(Tensor(scores, device=device), Tensor(target, device=device), **options).numpy()
+    return cross_entropy(
+        Tensor(scores, device=device), Tensor(target, device=device), **options
+    ).numpy()
 
 
 # ── cross-entropy ────────────────────────────────────────────────────────────────────────────────
 
+
 def test_the_loss_of_even_scores_is_the_log_of_the_number_of_classes(device):
-    assert loss_of(device, np.zeros((3, 10)), np.array([0, 5, 9])) == pytest.approx(math.log(10), rel=1e-6)
+    assert loss_of(device, np.zeros((3, 10)), np.array([0, 5, 9])) == pytest.approx(
+        math.log(10), rel=1e-6
+    )
 
 
 def test_cross_entropy_is_the_surprise_at_the_class(device):
@@ -47,7 +53,9 @@ def test_cross_entropy_takes_probabilities_too(device):
 
 def test_a_one_hot_target_is_a_class(device):
     one_hot = np.eye(4, dtype=np.float32)[CLASSES]
-    assert loss_of(device, SCORES, one_hot) == pytest.approx(loss_of(device, SCORES, CLASSES), rel=1e-6)
+    assert loss_of(device, SCORES, one_hot) == pytest.approx(
+        loss_of(device, SCORES, CLASSES), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("target", [CLASSES, SHARES], ids=["classes", "shares"])
@@ -61,7 +69,9 @@ def test_smoothing_mixes_the_target_with_the_even_distribution(device, target):
 def test_ignored_rows_count_for_nothing(device, smoothing):
     target = np.where(np.arange(6) % 2, -100, CLASSES)
     expected = loss_of(device, SCORES[::2], CLASSES[::2], label_smoothing=smoothing)
-    assert loss_of(device, SCORES, target, label_smoothing=smoothing) == pytest.approx(expected, rel=1e-6)
+    assert loss_of(device, SCORES, target, label_smoothing=smoothing) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_an_ignored_row_gets_no_gradient_and_the_others_do(device):
@@ -74,7 +84,9 @@ def test_reductions_are_the_sum_and_the_mean_of_the_rows(device):
     rows = loss_of(device, SCORES, CLASSES, reduction="none")
     assert rows.shape == (6,)
     assert loss_of(device, SCORES, CLASSES, reduction="sum") == pytest.approx(rows.sum(), rel=1e-6)
-    assert loss_of(device, SCORES, CLASSES, reduction="mean") == pytest.approx(rows.mean(), rel=1e-6)
+    assert loss_of(device, SCORES, CLASSES, reduction="mean") == pytest.approx(
+        rows.mean(), rel=1e-6
+    )
 
 
 def test_the_gradient_is_what_was_predicted_minus_what_was_wanted(device):
@@ -85,7 +97,9 @@ def test_the_gradient_is_what_was_predicted_minus_what_was_wanted(device):
 
 
 def test_huge_scores_give_the_exact_loss_and_finite_gradients(device):
-    scores = Tensor(np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32), device=device, requires_grad=True)
+    scores = Tensor(
+        np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32), device=device, requires_grad=True
+    )
     loss = cross_entropy(scores, Tensor(np.array([0, 0]), device=device), reduction="none")
     loss.sum().backward()
     assert loss.numpy().tolist() == [0, 2e4]
@@ -94,7 +108,9 @@ def test_huge_scores_give_the_exact_loss_and_finite_gradients(device):
 
 @pytest.mark.parametrize("bad", [4, -1])
 def test_on_the_cpu_a_class_out_of_range_is_named_with_its_row(bad):
-    with pytest.raises(IndexError, match=f"class {bad} in row 2 is out of range: there are 4 classes"):
+    with pytest.raises(
+        IndexError, match=f"class {bad} in row 2 is out of range: there are 4 classes"
+    ):
         cross_entropy(Tensor(SCORES), np.array([0, 1, bad, 0, 0, 0]))
 
 
@@ -107,18 +123,22 @@ def test_on_a_gpu_a_class_out_of_range_makes_the_loss_nan(double, bad):
 
 def test_cross_entropy_never_waits_for_the_gpu(double):
     import cupy_double
+
     scores, target = Tensor(SCORES, device="gpu", requires_grad=True), Tensor(CLASSES, device="gpu")
     with cupy_double.counting() as waits:
         cross_entropy(scores, target).backward()
     assert waits.count == 0
 
 
-@pytest.mark.parametrize("scores, target, message", [
-    ((6, 4, 2), CLASSES, r"\(6, 4, 2\).*reshape"),
-    ((6, 4), CLASSES[:5], r"\(6, 4\) need a target of shape \(6,\); it has \(5,\)"),
-    ((6, 4), CLASSES[:, None], r"target of shape \(6,\); it has \(6, 1\)"),
-    ((6, 4), SHARES[:, :3], r"target of shape \(6, 4\); it has \(6, 3\)"),
-])
+@pytest.mark.parametrize(
+    "scores, target, message",
+    [
+        ((6, 4, 2), CLASSES, r"\(6, 4, 2\).*reshape"),
+        ((6, 4), CLASSES[:5], r"\(6, 4\) need a target of shape \(6,\); it has \(5,\)"),
+        ((6, 4), CLASSES[:, None], r"target of shape \(6,\); it has \(6, 1\)"),
+        ((6, 4), SHARES[:, :3], r"target of shape \(6, 4\); it has \(6, 3\)"),
+    ],
+)
 def test_wrong_shapes_are_named(scores, target, message):
     with pytest.raises(ValueError, match=message):
         cross_entropy(tinycv.zeros(*scores), target)
@@ -129,8 +149,17 @@ def test_an_unknown_reduction_is_refused_by_name():
         cross_entropy(Tensor(SCORES), CLASSES, reduction="median")
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 1}, {"reduction": "sum"},
-                                     {"reduction": "none"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"label_smoothing": 0.1},
+        {"ignore_index": 1},
+        {"reduction": "sum"},
+        {"reduction": "none"},
+    ],
+    ids=str,
+)
 def test_cross_entropy_with_classes_is_certified(options):
     certify(lambda scores: cross_entropy(scores, CLASSES, **options), SCORES)
 
@@ -141,16 +170,23 @@ def test_cross_entropy_with_probabilities_is_certified_in_both_arguments(options
 
 
 def test_cross_entropy_loss_keeps_its_settings():
-    kept = CrossEntropyLoss(label_smoothing=0.1, reduction="sum", ignore_index=1)(Tensor(SCORES), CLASSES)
-    given = cross_entropy(Tensor(SCORES), CLASSES, label_smoothing=0.1, reduction="sum", ignore_index=1)
+    kept = CrossEntropyLoss(label_smoothing=0.1, reduction="sum", ignore_index=1)(
+        Tensor(SCORES), CLASSES
+    )
+    given = cross_entropy(
+        Tensor(SCORES), CLASSES, label_smoothing=0.1, reduction="sum", ignore_index=1
+    )
     assert kept.item() == given.item()
 
 
 # ── squared error ────────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("reduction, expected", [("none", [[0, 4], [1, 9]]), ("sum", 14), ("mean", 3.5)])
+
+@pytest.mark.parametrize(
+    "reduction, expected", [("none", [[0, 4], [1, 9]]), ("sum", 14), ("mean", 3.5)]
+)
 def test_squared_error_by_hand(device, reduction, expected):
-    x, y = Tensor([[1., 2], [3, 4]], device=device), Tensor([[1., 4], [2, 1]], device=device)
+    x, y = Tensor([[1.0, 2], [3, 4]], device=device), Tensor([[1.0, 4], [2, 1]], device=device)
     assert mse_loss(x, y, reduction).numpy().tolist() == expected
     assert MSELoss(reduction)(x, y).numpy().tolist() == expected
 
@@ -179,8 +215,15 @@ def test_mse_of_integers_does_not_wrap(dtype):
 
 
 @pytest.mark.parametrize("function", [cross_entropy, cross_entropy.definition], ids=["run", "read"])
-def test_a_mean_by_weights_of_zero_is_nan_in_every_half_though_smoothing_makes_the_sum_positive(function, device):
+def test_a_mean_by_weights_of_zero_is_nan_in_every_half_though_smoothing_makes_the_sum_positive(
+    function, device
+):
     x = Tensor(np.ones((2, 3), np.float32), device=device, requires_grad=True)
-    loss = function(x, Tensor(np.array([1, 1]), device=device), Tensor([1.0, 0.0, 2.0], device=device), label_smoothing=0.1)
+    loss = function(
+        x,
+        Tensor(np.array([1, 1]), device=device),
+        Tensor([1.0, 0.0, 2.0], device=device),
+        label_smoothing=0.1,
+    )
     loss.backward()
-    assert np.isnan(loss.item()) and np.isnan(x.grad.numpy()).all()             # PyTorch 2.13's
+    assert np.isnan(loss.item()) and np.isnan(x.grad.numpy()).all()  # PyTorch 2.13's

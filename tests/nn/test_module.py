@@ -1,4 +1,5 @@
 """Module: parameters found by looking, named by path; modes, moves, and saved state."""
+
 from __future__ import annotations
 
 import warnings
@@ -21,9 +22,9 @@ class House(Module):
         self.door = Linear(2, 3)
         self.floors = [Linear(3, 3), [Linear(3, 3, bias=False)]]
         self.rooms = {"left": Linear(3, 1), "right": Dropout(0.5)}
-        self.scale = Tensor(np.ones(3))                         # a buffer
+        self.scale = Tensor(np.ones(3))  # a buffer
         self.gain = Parameter(np.ones(3, np.float32))
-        self.visits = Tensor(np.array(7))                       # a buffer of integers
+        self.visits = Tensor(np.array(7))  # a buffer of integers
         self.address = "no tensor at all"
 
     def forward(self, x):
@@ -33,8 +34,16 @@ class House(Module):
         return self.rooms["left"](x)
 
 
-NAMES = {"door.weight", "door.bias", "floors.0.weight", "floors.0.bias", "floors.1.0.weight", "rooms.left.weight",
-         "rooms.left.bias", "gain"}
+NAMES = {
+    "door.weight",
+    "door.bias",
+    "floors.0.weight",
+    "floors.0.bias",
+    "floors.1.0.weight",
+    "rooms.left.weight",
+    "rooms.left.bias",
+    "gain",
+}
 
 
 def values(model):
@@ -46,6 +55,7 @@ def same(one, other):
 
 
 # ── parts, by name ───────────────────────────────────────────────────────────────────────────────
+
 
 def test_parameters_are_named_by_their_path_through_attributes_lists_and_dicts():
     assert {name for name, _ in House().named_parameters()} == NAMES
@@ -59,7 +69,13 @@ def test_a_tensor_that_is_no_parameter_is_saved_but_not_learned():
 
 def test_modules_are_listed_outermost_first_in_the_order_of_their_making():
     assert [name for name, _ in House().named_modules()] == [
-        "", "door", "floors.0", "floors.1.0", "rooms.left", "rooms.right"]
+        "",
+        "door",
+        "floors.0",
+        "floors.1.0",
+        "rooms.left",
+        "rooms.right",
+    ]
 
 
 def test_a_layer_used_in_two_places_is_listed_once_under_its_first_name():
@@ -75,8 +91,9 @@ def test_a_weight_tied_between_two_layers_is_listed_once_and_collects_both_gradi
     assert [name for name, _ in model.named_parameters()] == ["table.weight"]
     model.out(model.table(np.array([1]))).sum().backward()
     table = model.table.weight.numpy()
-    expected = np.tile(table[1], (5, 1))                        # from the product: once for every class
-    expected[1] += table.sum(axis=0)                            # from the look-up: row 1 alone
+    # from the product: once for every class
+    expected = np.tile(table[1], (5, 1))
+    expected[1] += table.sum(axis=0)  # from the look-up: row 1 alone
     near(model.table.weight.grad.numpy(), expected)
 
 
@@ -86,7 +103,12 @@ def test_the_number_of_parameters_counts_entries_and_leaves_buffers_out():
 
 def test_sequential_names_its_layers_by_place():
     model = Sequential(Linear(2, 3), Dropout(), Linear(3, 1))
-    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert [name for name, _ in model.named_parameters()] == [
+        "0.weight",
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    ]
 
 
 def test_a_module_without_forward_says_so():
@@ -96,12 +118,17 @@ def test_a_module_without_forward_says_so():
 
 def test_repr_shows_every_part_with_its_name_and_shapes():
     text = repr(House())
-    for part in ("House(scale(3,), gain(3,)", "(door): Linear(weight(3, 2), bias(3,))",
-                 "(floors.1.0): Linear(weight(3, 3))", "(rooms.right): Dropout()"):
+    for part in (
+        "House(scale(3,), gain(3,)",
+        "(door): Linear(weight(3, 2), bias(3,))",
+        "(floors.1.0): Linear(weight(3, 3))",
+        "(rooms.right): Dropout()",
+    ):
         assert part in text
 
 
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_eval_and_train_reach_every_part():
     house = House()
@@ -135,6 +162,7 @@ def test_zero_grad_forgets_every_gradient():
 
 # ── moves ────────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_to_a_dtype_casts_floats_and_leaves_integers():
     house = House().to(tinycv.float64)
     assert {name for name, t in house.state_dict().items() if t.dtype != np.float64} == {"visits"}
@@ -162,6 +190,7 @@ def test_moving_drops_gradients():
 
 # ── saved state ──────────────────────────────────────────────────────────────────────────────────
 
+
 def test_state_dict_shares_memory_with_the_model():
     house = House()
     saved = house.state_dict()
@@ -188,7 +217,9 @@ def test_loading_copies_so_that_the_models_stay_apart():
 
 def test_loading_keeps_the_models_own_dtype_and_device(device):
     house = House().to(device)
-    house.load_state_dict({name: array.astype(np.float64) for name, array in values(House()).items()})
+    house.load_state_dict(
+        {name: array.astype(np.float64) for name, array in values(House()).items()}
+    )
     assert (house.gain.dtype, house.gain.device) == (np.float32, device)
 
 
@@ -201,7 +232,12 @@ def broken(state):
 def test_loading_what_does_not_fit_lists_every_misfit():
     with pytest.raises(ValueError) as caught:
         House().load_state_dict(broken(values(House())))
-    for part in ("House", "missing: door.bias", "unexpected: attic.weight", "gain is (3, 1), should be (3,)"):
+    for part in (
+        "House",
+        "missing: door.bias",
+        "unexpected: attic.weight",
+        "gain is (3, 1), should be (3,)",
+    ):
         assert part in str(caught.value)
 
 
@@ -234,9 +270,22 @@ def test_a_graph_from_before_a_load_refuses_to_be_walked_back():
 
 # ── to: a device or a dtype ──
 
-SPELLINGS = {"half": np.float16, "e": np.float16, "f2": np.float16, "single": np.float32, "f": np.float32, "<f4": np.float32,
-             "float": np.float64, "double": np.float64, "d": np.float64, ">f8": np.float64, "=f8": np.float64,
-             "float16": np.float16, "float32": np.float32, "float64": np.float64}
+SPELLINGS = {
+    "half": np.float16,
+    "e": np.float16,
+    "f2": np.float16,
+    "single": np.float32,
+    "f": np.float32,
+    "<f4": np.float32,
+    "float": np.float64,
+    "double": np.float64,
+    "d": np.float64,
+    ">f8": np.float64,
+    "=f8": np.float64,
+    "float16": np.float16,
+    "float32": np.float32,
+    "float64": np.float64,
+}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -246,17 +295,42 @@ def test_every_spelling_of_a_float_type_is_one_to_tensor_module_and_functions(sp
     x = Tensor(np.ones(2, np.float32), device=device).to(spelling)
     named = np.str_(spelling)
     assert Linear(2, 3).to(np.str_("cpu")).weight.device == x.to(np.str_("cpu")).device == "cpu"
-    others = Linear(2, 3).to(named).weight, x.to(named), x.astype(spelling), tinycv.zeros(2, dtype=spelling)
+    others = (
+        Linear(2, 3).to(named).weight,
+        x.to(named),
+        x.astype(spelling),
+        tinycv.zeros(2, dtype=spelling),
+    )
     for made in (layer.weight, x, *others):
         assert made.dtype == wanted and made.dtype.isnative
     assert layer.to(np.dtype(spelling)).weight.dtype == wanted and layer.weight.device == x.device
 
 
-@given(st.text(max_size=6) | st.sampled_from([
-    "cpu", "cuda", "gpux", "cpu:0", "float31", "half ", "GPU", "auto:1", "e4", "f,f", "int8", "bool",
-    "U", "complex", "half"]))
+@given(
+    st.text(max_size=6)
+    | st.sampled_from(
+        [
+            "cpu",
+            "cuda",
+            "gpux",
+            "cpu:0",
+            "float31",
+            "half ",
+            "GPU",
+            "auto:1",
+            "e4",
+            "f,f",
+            "int8",
+            "bool",
+            "U",
+            "complex",
+            "half",
+        ]
+    )
+)
 def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(word):
     """A module takes no integers, and says so; all else is as a tensor has it."""
+
     def outcome(thing, t):
         try:
             t = thing.to(word) if thing is t else thing.to(word).weight
@@ -267,7 +341,8 @@ def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(w
 
     x, layer = Tensor(np.ones(2, np.float32)), Linear(2, 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                             # of NumPy's old spellings; "auto" without a GPU
+        # of NumPy's old spellings; "auto" without a GPU
+        warnings.simplefilter("ignore")
         tensor, module = outcome(x, x), outcome(layer, layer.weight)
     integers = isinstance(tensor, tuple) and tensor[0].kind != "f"
     assert module == (TypeError if integers else tensor)
@@ -276,13 +351,17 @@ def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(w
 @pytest.mark.parametrize("word", ["word", "", "gpux", "float31", "cpu:0"])
 def test_what_is_neither_device_nor_dtype_is_called_both(word):
     for x, who in ((Tensor([1.0]), "to"), (Linear(1, 1), "Linear.to")):
-        with pytest.raises(ValueError, match=f"^{who}: unknown device or dtype '{word}': choose 'cpu'"):
+        with pytest.raises(
+            ValueError, match=f"^{who}: unknown device or dtype '{word}': choose 'cpu'"
+        ):
             x.to(word)
 
 
-@pytest.mark.parametrize("target", [
-    None, 3, Tensor([1.0]), np.ones(2), np.float32(1), "int64", "bool", "U", "complex", "f,f"],
-    ids=["None", "int", "Tensor", "array", "number", "int64", "bool", "U", "complex", "struct"])
+@pytest.mark.parametrize(
+    "target",
+    [None, 3, Tensor([1.0]), np.ones(2), np.float32(1), "int64", "bool", "U", "complex", "f,f"],
+    ids=["None", "int", "Tensor", "array", "number", "int64", "bool", "U", "complex", "struct"],
+)
 def test_a_module_becomes_floats_alone(target):
     with pytest.raises(TypeError, match="Linear.to: target is .*; it must be a device"):
         Linear(1, 1).to(target)

@@ -1,4 +1,6 @@
-"""What a Module finds in its attributes, tied weights under all their names, and loading that is whole or not at all."""
+"""What a Module finds in its attributes, tied weights under all their names, and loading that is
+whole or not at all."""
+
 from __future__ import annotations
 
 import copy
@@ -62,24 +64,40 @@ def values(model):
 
 def same(one, other):
     return set(one) == set(other) and all(
-        one[n].dtype == other[n].dtype and one[n].tobytes() == other[n].tobytes() for n in one)
+        one[n].dtype == other[n].dtype and one[n].tobytes() == other[n].tobytes() for n in one
+    )
 
 
 # ── what is found ────────────────────────────────────────────────────────────────────────────────
 
 LEAVES = st.sampled_from(["parameter", "buffer", "module", "word", "number"])
-NESTED = st.recursive(LEAVES, lambda inner: st.one_of(
-    st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple), st.lists(inner, max_size=3).map(deque),
-    st.dictionaries(st.sampled_from("abc"), inner, max_size=3)), max_leaves=8)
+NESTED = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.lists(inner, max_size=3).map(deque),
+        st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
 
 
 def built(plan, path, expected):
     """The plan with real parts in place of their names, which are noted with their paths."""
     if isinstance(plan, str):
-        expected.update({"parameter": {path: True}, "buffer": {path: False},
-                         "module": {f"{path}.weight": True}}.get(plan, {}))
-        return {"parameter": lambda: Parameter(np.ones(2)), "buffer": lambda: Tensor(np.ones(2)),
-                "module": lambda: nn.Linear(1, 1, bias=False)}.get(plan, lambda: plan)()
+        expected.update(
+            {
+                "parameter": {path: True},
+                "buffer": {path: False},
+                "module": {f"{path}.weight": True},
+            }.get(plan, {})
+        )
+        return {
+            "parameter": lambda: Parameter(np.ones(2)),
+            "buffer": lambda: Tensor(np.ones(2)),
+            "module": lambda: nn.Linear(1, 1, bias=False),
+        }.get(plan, lambda: plan)()
     if isinstance(plan, dict):
         return {key: built(item, f"{path}.{key}", expected) for key, item in plan.items()}
     return type(plan)(built(item, f"{path}.{i}", expected) for i, item in enumerate(plan))
@@ -101,7 +119,9 @@ def test_a_parameter_in_a_list_learns_moves_and_is_saved(device):
     sum((p * 3.0).sum() for p in model.parameters()).backward()
     SGD(model.parameters(), lr=1.0).step()
     assert {name: t.numpy().tolist() for name, t in model.state_dict().items()} == {
-        "parts.0": [-2, -2], "parts.1.b": [-2, -2]}
+        "parts.0": [-2, -2],
+        "parts.1.b": [-2, -2],
+    }
 
 
 @dataclass
@@ -113,13 +133,18 @@ class Record:
 
 
 OTHERS = {
-    "set": lambda part: {part}, "frozenset": lambda part: frozenset([part]),
-    "UserDict": lambda part: UserDict(a=part), "UserList": lambda part: UserList([part]),
+    "set": lambda part: {part},
+    "frozenset": lambda part: frozenset([part]),
+    "UserDict": lambda part: UserDict(a=part),
+    "UserList": lambda part: UserList([part]),
     "mappingproxy": lambda part: MappingProxyType({"a": part}),
     "ChainMap": lambda part: ChainMap({"b": 1}, {"a": part}),
-    "dict_values": lambda part: {"a": part}.values(), "dict_items": lambda part: {"a": part}.items(),
-    "SimpleNamespace": lambda part: SimpleNamespace(a=part), "Record": Record,
-    "an array": lambda part: in_an_array(part)}
+    "dict_values": lambda part: {"a": part}.values(),
+    "dict_items": lambda part: {"a": part}.items(),
+    "SimpleNamespace": lambda part: SimpleNamespace(a=part),
+    "Record": Record,
+    "an array": lambda part: in_an_array(part),
+}
 
 
 def in_an_array(part):
@@ -135,12 +160,14 @@ def test_parts_in_a_container_of_another_kind_are_refused(kind, around, plan):
     expected = {}
     content = built(plan, "", expected)
     if "set" in kind:
-        content = nn.Linear(1, 1) if expected else "word"       # a set takes nothing that changes
+        content = nn.Linear(1, 1) if expected else "word"  # a set takes nothing that changes
     if kind == "an array" and isinstance(content, list):
         content = tuple(content)
     model = Holder(around(OTHERS[kind](content)))
     if has_part(content):
-        with pytest.raises(TypeError, match=f"attribute parts.* of a Module is (a )?{kind} of parts"):
+        with pytest.raises(
+            TypeError, match=f"attribute parts.* of a Module is (a )?{kind} of parts"
+        ):
             list(model.parameters())
     else:
         assert not list(model.parameters())
@@ -150,15 +177,24 @@ def has_part(content):
     return any(True for _ in parts_in("", content))
 
 
-@pytest.mark.parametrize("held", [Parameter(np.ones(2)), nn.Linear(1, 1), [nn.ReLU(), nn.Linear(1, 1)],
-                                  {"a": {"b": nn.Linear(1, 1)}}])
+@pytest.mark.parametrize(
+    "held",
+    [
+        Parameter(np.ones(2)),
+        nn.Linear(1, 1),
+        [nn.ReLU(), nn.Linear(1, 1)],
+        {"a": {"b": nn.Linear(1, 1)}},
+    ],
+)
 def test_a_part_in_the_body_of_a_class_is_refused(held):
     with pytest.raises(TypeError, match="Careless: held has Parameters and stands in the body"):
         type("Careless", (nn.Module,), {"held": held})
 
 
 def test_what_does_not_learn_may_stand_in_the_body_of_a_class():
-    careful = type("Careful", (nn.Module,), {"act": nn.ReLU(), "mean": Tensor([0.5]), "sizes": [1, 2]})
+    careful = type(
+        "Careful", (nn.Module,), {"act": nn.ReLU(), "mean": Tensor([0.5]), "sizes": [1, 2]}
+    )
     assert not list(careful().parameters())
 
 
@@ -195,10 +231,18 @@ def test_children_apply_and_buffers():
 
 # ── Sequential ───────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_subclass_of_sequential_keeps_its_own_layers():
     model = Classifier()
-    assert names_of(model) == ["offset", "0.weight", "0.bias", "head.weight", "head.bias", "others.0.weight",
-                               "others.0.bias"]
+    assert names_of(model) == [
+        "offset",
+        "0.weight",
+        "0.bias",
+        "head.weight",
+        "head.bias",
+        "others.0.weight",
+        "others.0.bias",
+    ]
     assert len(model) == 2 and model(tinycv.ones(4, 2)).shape == (4, 1)
     model.eval()
     assert not model.head.training and not model.others[0].training
@@ -207,7 +251,11 @@ def test_a_subclass_of_sequential_keeps_its_own_layers():
     assert same(values(fresh), values(model))
 
 
-@given(st.integers(1, 5), st.tuples(*[st.none() | st.integers(-6, 6)] * 2), st.sampled_from([None, 1, 2, -1]))
+@given(
+    st.integers(1, 5),
+    st.tuples(*[st.none() | st.integers(-6, 6)] * 2),
+    st.sampled_from([None, 1, 2, -1]),
+)
 def test_a_slice_is_a_sequential_of_the_same_layers(count, ends, step):
     layers = [nn.Linear(2, 2) for _ in range(count)]
     part = nn.Sequential(*layers)[slice(*ends, step)]
@@ -219,7 +267,11 @@ def test_a_slice_is_a_sequential_of_the_same_layers(count, ends, step):
     assert (part(x).numpy() == expected.numpy()).all()
 
 
-@given(st.integers(1, 5), st.tuples(*[st.none() | st.integers(-6, 6)] * 2), st.sampled_from([None, 1, 2, -1]))
+@given(
+    st.integers(1, 5),
+    st.tuples(*[st.none() | st.integers(-6, 6)] * 2),
+    st.sampled_from([None, 1, 2, -1]),
+)
 def test_a_slice_of_layers_is_deleted(count, ends, step):
     layers = [nn.ReLU() for _ in range(count)]
     model, kept = nn.Sequential(*layers), list(layers)
@@ -231,7 +283,9 @@ def test_a_slice_takes_no_layer_and_a_bad_one_deletes_none():
     model = nn.Sequential(nn.ReLU(), nn.Tanh())
     with pytest.raises(TypeError, match=r"index is slice\(0, 1, None\); a layer takes one place"):
         model[0:1] = nn.ReLU()
-    with pytest.raises(TypeError, match="Sequential: start of the slice is 0.5; it must be a whole"):
+    with pytest.raises(
+        TypeError, match="Sequential: start of the slice is 0.5; it must be a whole"
+    ):
         del model[0.5:]
     assert len(model) == 2
 
@@ -245,18 +299,24 @@ def test_a_subclass_that_begins_without_its_base_is_told_so():
         Hasty()
 
 
-@given(st.integers(1, 4), st.integers(-6, 6), st.sampled_from([int, np.int64, np.int8, lambda i: np.array(i)]))
+@given(
+    st.integers(1, 4),
+    st.integers(-6, 6),
+    st.sampled_from([int, np.int64, np.int8, lambda i: np.array(i)]),
+)
 def test_an_index_is_any_whole_number_in_range(count, i, kind):
     layers = [nn.Identity() for _ in range(count)]
     model = nn.Sequential(*layers)
     if -count <= i < count:
         assert model[kind(i)] is layers[i]
         model[kind(i)] = other = nn.ReLU()
-        assert list(model) == [*layers[:i % count], other, *layers[i % count + 1:]]
+        assert list(model) == [*layers[: i % count], other, *layers[i % count + 1 :]]
         del model[kind(i)]
         assert len(model) == count - 1
     else:
-        with pytest.raises(IndexError, match=f"Sequential: index {i} is out of range: there are {count} layers"):
+        with pytest.raises(
+            IndexError, match=f"Sequential: index {i} is out of range: there are {count} layers"
+        ):
             model[kind(i)]
 
 
@@ -294,6 +354,7 @@ def test_the_list_of_layers_is_there_and_a_subclass_may_have_another():
 
 # ── tied weights ─────────────────────────────────────────────────────────────────────────────────
 
+
 def test_a_tied_weight_has_all_its_names_in_the_state_and_counts_once():
     model = Tied()
     assert set(model.state_dict()) == {"embed.weight", "head.weight"}
@@ -303,10 +364,17 @@ def test_a_tied_weight_has_all_its_names_in_the_state_and_counts_once():
 
 def test_a_shared_layer_has_all_its_names_in_the_state():
     layer = nn.Linear(2, 2)
-    assert set(nn.Sequential(layer, nn.ReLU(), layer).state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert set(nn.Sequential(layer, nn.ReLU(), layer).state_dict()) == {
+        "0.weight",
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    }
 
 
-@pytest.mark.parametrize("names", [["embed.weight"], ["head.weight"], ["embed.weight", "head.weight"]])
+@pytest.mark.parametrize(
+    "names", [["embed.weight"], ["head.weight"], ["embed.weight", "head.weight"]]
+)
 def test_a_tied_weight_loads_under_any_of_its_names(names):
     model, array = Tied(), np.arange(15, dtype="f4").reshape(5, 3)
     array[0, 0] = np.nan
@@ -318,7 +386,9 @@ def test_a_tied_weight_loads_under_any_of_its_names(names):
 def test_two_values_for_one_tied_weight_are_refused():
     model = Tied()
     before, array = values(model), np.ones((5, 3), "f4")
-    with pytest.raises(ValueError, match="embed.weight and head.weight are one tied weight, but have two values"):
+    with pytest.raises(
+        ValueError, match="embed.weight and head.weight are one tied weight, but have two values"
+    ):
         model.load_state_dict({"embed.weight": array, "head.weight": array + 1})
     assert same(values(model), before)
 
@@ -327,7 +397,9 @@ def test_a_tied_weight_that_is_nowhere_is_missing_under_all_its_names():
     assert Tied().load_state_dict({}, strict=False)[0] == ["embed.weight", "head.weight"]
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
 def test_copies_keep_their_ties(copied):
     other = copied(Tied())
     assert other.head.weight is other.embed.weight
@@ -345,6 +417,7 @@ def test_a_tied_model_goes_through_a_file(tmp_path):
 
 # ── all or nothing ───────────────────────────────────────────────────────────────────────────────
 
+
 class Every(nn.Module):
     """A parameter, a buffer of floats, one of whole numbers and one of truth values."""
 
@@ -354,22 +427,36 @@ class Every(nn.Module):
 
 
 WRONG = [
-    ("a", np.ones((2, 3)), r"a is \(2, 3\), should be \(2, 2\)"), ("a", np.ones((2, 2), complex), "a .*complex128"),
-    ("a", np.array([["1", "2"], ["3", "4"]]), "a .*"), ("a", np.ones((2, 2), object), "a .*"), ("a", None, "a .*"),
+    ("a", np.ones((2, 3)), r"a is \(2, 3\), should be \(2, 2\)"),
+    ("a", np.ones((2, 2), complex), "a .*complex128"),
+    ("a", np.array([["1", "2"], ["3", "4"]]), "a .*"),
+    ("a", np.ones((2, 2), object), "a .*"),
+    ("a", None, "a .*"),
     ("a", np.full((2, 2), 1e300), "a has numbers of float64 that float32 cannot hold"),
-    ("a", np.zeros((2, 2), "datetime64[s]"), "a .*"), ("a", [[1, 2], [3]], "a .*"), ("a", "word", "a .*"),
+    ("a", np.zeros((2, 2), "datetime64[s]"), "a .*"),
+    ("a", [[1, 2], [3]], "a .*"),
+    ("a", "word", "a .*"),
     ("b", np.full(3, 1e6), "b has numbers of float64 that float16 cannot hold"),
     ("c", np.array(7.5), "c has numbers of float64 that int64 cannot hold"),
     ("c", np.array(np.nan), "c has numbers of float64 that int64 cannot hold"),
-    ("d", np.array([2, 0]), "d has numbers of int64 that bool cannot hold"), ("e", np.ones(1), "unexpected: e"),
-    (3, np.ones(1), "unexpected: 3")]
+    ("d", np.array([2, 0]), "d has numbers of int64 that bool cannot hold"),
+    ("e", np.ones(1), "unexpected: e"),
+    (3, np.ones(1), "unexpected: 3"),
+]
 
 
-@pytest.mark.parametrize("name, array, words", WRONG, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "name, array, words", WRONG, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(WRONG)]
+)
 def test_after_an_error_the_module_is_what_it_was(name, array, words):
     model = Every()
     before = values(model)
-    state = {"a": np.zeros((2, 2)), "b": np.zeros(3), "c": np.array(0), "d": np.array([False, False])} | {name: array}
+    state = {
+        "a": np.zeros((2, 2)),
+        "b": np.zeros(3),
+        "c": np.array(0),
+        "d": np.array([False, False]),
+    } | {name: array}
     with pytest.raises(ValueError, match=f"Every was left unchanged; .*{words}"):
         model.load_state_dict(state)
     assert same(values(model), before)
@@ -377,8 +464,14 @@ def test_after_an_error_the_module_is_what_it_was(name, array, words):
 
 def test_nan_infinity_and_other_types_that_lose_nothing_are_taken():
     model = Every()
-    model.load_state_dict({"a": np.array([[np.nan, np.inf], [-np.inf, 1]]), "b": np.array([1, 2, 3]), "c": np.array(5.0),
-                           "d": np.array([1, 0])})
+    model.load_state_dict(
+        {
+            "a": np.array([[np.nan, np.inf], [-np.inf, 1]]),
+            "b": np.array([1, 2, 3]),
+            "c": np.array(5.0),
+            "d": np.array([1, 0]),
+        }
+    )
     assert np.isnan(model.a.numpy()[0, 0]) and model.a.numpy()[1].tolist() == [-np.inf, 1]
     assert model.b.numpy().tolist() == [1, 2, 3] and model.b.dtype == np.float16
     assert model.c.item() == 5 and model.d.numpy().tolist() == [True, False]

@@ -1,4 +1,6 @@
-"""Group and batch normalisation: what is particular to them. Derivatives are the certificate's, parity is PyTorch's."""
+"""Group and batch normalisation: what is particular to them. Derivatives are the certificate's,
+parity is PyTorch's."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +15,8 @@ from tinycv.nn import functional as F
 
 RNG = np.random.default_rng(0)
 NORMS = {
-    "group": lambda x: F.group_norm(x, 2), "batch": lambda x: F.batch_norm(x, None, None, training=True),
+    "group": lambda x: F.group_norm(x, 2),
+    "batch": lambda x: F.batch_norm(x, None, None, training=True),
     "group, by definition": lambda x: PAIRS["group_norm"].definition(x, 2),
     "batch, by definition": lambda x: PAIRS["batch_standard"].definition(x, 8 * 36)[0],
 }
@@ -24,7 +27,7 @@ NORMS = {
 def test_float32_with_a_mean_far_from_0_loses_no_more_than_the_numbers_had(name, far, device):
     x = (far + RNG.normal(size=(8, 4, 6, 6))).astype(np.float32)
     y = NORMS[name](Tensor(x, device=device)).numpy()
-    exact = NORMS[name](Tensor(x.astype(np.float64))).numpy()        # of the same rounded numbers
+    exact = NORMS[name](Tensor(x.astype(np.float64))).numpy()  # of the same rounded numbers
     assert y.dtype == np.float32 and np.abs(y - exact).max() < 1e-5 + 4e-7 * abs(far)
 
 
@@ -35,6 +38,7 @@ def test_the_size_of_the_cache_changes_nothing_but_rounding(slab, monkeypatch):
         results = [F.group_norm(x, 2, w, b), F.batch_norm(x, None, None, w, b, True)]
         (results[0] * results[1] ** 2).sum().backward()
         return [r.detach().numpy() for r in results] + [t.grad.numpy() for t in (x, w, b)]
+
     X = RNG.normal(size=(7, 4, 5))
     whole = run()
     monkeypatch.setattr(reduce, "BLOCK", slab)
@@ -42,9 +46,15 @@ def test_the_size_of_the_cache_changes_nothing_but_rounding(slab, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer, shape", [
-    (lambda: nn.GroupNorm(2, 4), (2, 4, 3)), (lambda: nn.BatchNorm2d(3), (2, 3, 2, 2)),
-    (lambda: nn.BatchNorm1d(3).eval(), (4, 3)), (lambda: nn.BatchNorm1d(3, affine=False), (4, 3))])
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (lambda: nn.GroupNorm(2, 4), (2, 4, 3)),
+        (lambda: nn.BatchNorm2d(3), (2, 3, 2, 2)),
+        (lambda: nn.BatchNorm1d(3).eval(), (4, 3)),
+        (lambda: nn.BatchNorm1d(3, affine=False), (4, 3)),
+    ],
+)
 def test_a_norm_layer_is_certified(layer, shape):
     certify_layer(layer(), RNG.normal(size=shape))
 
@@ -59,14 +69,21 @@ def test_running_statistics_become_those_of_the_data_and_are_used_in_evaluation(
     near(layer.running_var.numpy(), values.var(axis=0, ddof=1))
     assert layer.num_batches_tracked.item() == 30 and layer.running_mean.device == device
     before = layer.running_mean.numpy().copy()
-    np.testing.assert_allclose(layer.eval()(x).numpy(), y.numpy(), rtol=0.02, atol=0.02)        # n - 1 instead of n
+    # n - 1 instead of n
+    np.testing.assert_allclose(layer.eval()(x).numpy(), y.numpy(), rtol=0.02, atol=0.02)
     assert (layer.running_mean.numpy() == before).all() and layer.num_batches_tracked.item() == 30
 
 
 def test_buffers_are_saved_and_not_learned():
     layer = nn.BatchNorm2d(3)
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
-    assert list(layer.state_dict()) == ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert list(layer.state_dict()) == [
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    ]
     assert list(nn.BatchNorm2d(3, affine=False, track_running_stats=False).state_dict()) == []
 
 
@@ -75,11 +92,19 @@ def test_without_running_statistics_the_batchs_are_used_always():
     assert (layer.eval()(x).numpy() == layer.train()(x).numpy()).all()
 
 
-WHOLE = {                                       # of 4 channels; at once, by definition, and in layers
-    "layer": F.layer_norm, "layer, by definition": PAIRS["layer_norm"].definition, **NORMS,
+# of 4 channels; at once, by definition, and in layers
+WHOLE = {
+    "layer": F.layer_norm,
+    "layer, by definition": PAIRS["layer_norm"].definition,
+    **NORMS,
     "batch, by definition": lambda x: PAIRS["batch_standard"].definition(x, x.size // 4)[0],
-    "batch, by running statistics": lambda x: F.batch_norm(x, Tensor(np.zeros(4, np.float32)).to(x.device), Tensor(
-        np.where(np.isfinite(x.numpy().var(axis=(0, 2, 3))), 1, np.inf).astype(np.float32)).to(x.device)),
+    "batch, by running statistics": lambda x: F.batch_norm(
+        x,
+        Tensor(np.zeros(4, np.float32)).to(x.device),
+        Tensor(
+            np.where(np.isfinite(x.numpy().var(axis=(0, 2, 3))), 1, np.inf).astype(np.float32)
+        ).to(x.device),
+    ),
 }
 
 
@@ -90,7 +115,13 @@ def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name,
     x = RNG.normal(size=(2, 4, 3, 2)).astype(np.float32)
     whole = WHOLE[name](Tensor(x, device=device)).numpy()
     assert np.isfinite(whole).all()
-    where = (0, slice(0, 1), 0) if "layer" in name else (0, slice(0, 2)) if "group" in name else (slice(None), 0)
+    where = (
+        (0, slice(0, 1), 0)
+        if "layer" in name
+        else (0, slice(0, 2))
+        if "group" in name
+        else (slice(None), 0)
+    )
     x[where] *= far
     leaf = Tensor(x, device=device, requires_grad=True)
     y = WHOLE[name](leaf)
@@ -100,14 +131,27 @@ def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name,
     assert (np.isnan(y.numpy()) == lost).all() and np.isnan(leaf.grad.numpy()[lost]).all()
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: F.batch_norm(Tensor(np.ones((1, 3))), None, None, training=True), r"shape \(1, 3\) has 1 value a channel"),
-    (lambda: F.group_norm(Tensor(np.ones((2, 5))), 2), "C a multiple of num_groups, 2"),
-    (lambda: F.group_norm(Tensor(np.ones(4)), 2), r"must be \(N, C"),
-    (lambda: nn.GroupNorm(2, 5), "num_channels 5 must be a multiple of num_groups 2"),
-    (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))), r"BatchNorm2d takes 4 axes, x has shape \(2, 3\)"),
-    (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 3, 4, 4)))), "takes 2 or 3 axes"),
-    (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))), "has 4 channels along axis 1; num_features is 3")])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (
+            lambda: F.batch_norm(Tensor(np.ones((1, 3))), None, None, training=True),
+            r"shape \(1, 3\) has 1 value a channel",
+        ),
+        (lambda: F.group_norm(Tensor(np.ones((2, 5))), 2), "C a multiple of num_groups, 2"),
+        (lambda: F.group_norm(Tensor(np.ones(4)), 2), r"must be \(N, C"),
+        (lambda: nn.GroupNorm(2, 5), "num_channels 5 must be a multiple of num_groups 2"),
+        (
+            lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3)))),
+            r"BatchNorm2d takes 4 axes, x has shape \(2, 3\)",
+        ),
+        (lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 3, 4, 4)))), "takes 2 or 3 axes"),
+        (
+            lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4)))),
+            "has 4 channels along axis 1; num_features is 3",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()

@@ -1,4 +1,6 @@
-"""What does not count is selected away: NaN and infinity in it reach neither value nor gradient, whichever half runs."""
+"""What does not count is selected away: NaN and infinity in it reach neither value nor gradient,
+whichever half runs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,16 +18,19 @@ HALVES = ["kernel", "definition", "gpu"]
 
 
 def results(pair, half, inputs, options):
-    """Value, gradient along the first input, and the gradient of that gradient's square, which the definition makes."""
+    """Value, gradient along the first input, and the gradient of that gradient's square, which the
+    definition makes."""
     function = pair.definition if half == "definition" else pair
-    x, *rest = (a if a is None else Tensor(a, device="gpu" if half == "gpu" else "cpu") for a in inputs)
+    x, *rest = (
+        a if a is None else Tensor(a, device="gpu" if half == "gpu" else "cpu") for a in inputs
+    )
     x.requires_grad = True
     y = function(x, *rest, **options)
     weights = Tensor(1 + np.arange(y.size, dtype=x.dtype).reshape(y.shape), device=x.device)
-    first, = tinycv.grad(y, x, weights)
+    (first,) = tinycv.grad(y, x, weights)
     y = function(x, *rest, **options)
-    traced, = tinycv.grad(y, x, weights, create_graph=True)
-    second, = tinycv.grad((traced ** 2).sum(), x)
+    (traced,) = tinycv.grad(y, x, weights, create_graph=True)
+    (second,) = tinycv.grad((traced**2).sum(), x)
     return [t.numpy().copy() for t in (y, first, traced, second)]
 
 
@@ -34,10 +39,13 @@ def the_same(pair, half, poisoned, clean, options, dtype):
     names = "value", "gradient", "traced gradient", "second derivative"
     found, right = results(pair, half, poisoned, options), results(pair, "kernel", clean, options)
     for name, got, expected in zip(names, found, right, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol, err_msg=f"{name}, {half}, {options}")
+        np.testing.assert_allclose(
+            got, expected, rtol=rtol, atol=rtol, err_msg=f"{name}, {half}, {options}"
+        )
 
 
 # ── cross-entropy ────────────────────────────────────────────────────────────────────────────────
+
 
 def a_batch(seed, dtype):
     """(poisoned scores, the same with numbers in place of the poison, target, weight, options)."""
@@ -51,21 +59,27 @@ def a_batch(seed, dtype):
     if rng.random() < 0.5:
         options["ignore_index"] = int(rng.integers(0, classes))
     target[rng.random(n) < 0.3] = options.get("ignore_index", -100)
-    if rng.random() < 0.4:                                          # shares of classes, some of them 0
+    # shares of classes, some of them 0
+    if rng.random() < 0.4:
         q = rng.dirichlet(np.ones(classes), n) * (rng.random((n, classes)) < 0.6)
         target, options = q.astype(dtype), {k: v for k, v in options.items() if k != "ignore_index"}
     else:
-        q = np.eye(classes)[np.clip(target, 0, classes - 1)] * (target != options.get("ignore_index", -100))[:, None]
+        q = (
+            np.eye(classes)[np.clip(target, 0, classes - 1)]
+            * (target != options.get("ignore_index", -100))[:, None]
+        )
     counts = q.any(axis=1) if target.ndim == 1 else np.ones(n, bool)
-    q = (q * (1 - smoothing) + counts[:, None] * smoothing / classes) * (1 if weight is None else weight)
+    q = (q * (1 - smoothing) + counts[:, None] * smoothing / classes) * (
+        1 if weight is None else weight
+    )
     poisoned = scores.copy()
     nothing = ~(q != 0).any(axis=1)
     poisoned[nothing] = rng.choice(POISON, (n, classes))[nothing]
     scores[nothing] = 0
     masked = (q == 0) & ~nothing[:, None] & (rng.random((n, classes)) < 0.7)
-    poisoned[masked], scores[masked] = -INF, -1e4                   # whose exp is 0
+    poisoned[masked], scores[masked] = -INF, -1e4  # whose exp is 0
     if target.ndim == 1 and weight is not None and not weight[target[counts]].sum():
-        options["reduction"] = "sum"                                # a mean would divide by 0
+        options["reduction"] = "sum"  # a mean would divide by 0
     return poisoned, scores, target, weight, options
 
 
@@ -74,7 +88,14 @@ def a_batch(seed, dtype):
 def test_cross_entropy_does_not_see_the_scores_of_what_does_not_count(double, half, dtype):
     for seed in range(120 if half != "gpu" else 60):
         poisoned, clean, target, weight, options = a_batch(seed, dtype)
-        the_same(F.cross_entropy, half, (poisoned, target, weight), (clean, target, weight), options, dtype)
+        the_same(
+            F.cross_entropy,
+            half,
+            (poisoned, target, weight),
+            (clean, target, weight),
+            options,
+            dtype,
+        )
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -91,7 +112,9 @@ def test_an_ignored_row_is_as_if_it_were_not_there(double, half, bad):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_where_no_row_counts_the_mean_is_nan_and_the_gradient_0(double, half):
-    value, first, traced, _ = results(F.cross_entropy, half, (np.ones((2, 3), "f4"), np.array([-100, -100])), {})
+    value, first, traced, _ = results(
+        F.cross_entropy, half, (np.ones((2, 3), "f4"), np.array([-100, -100])), {}
+    )
     assert np.isnan(value) and (first == 0).all() and (traced == 0).all()
 
 
@@ -105,8 +128,12 @@ def test_a_class_of_weight_0_counts_for_nothing_even_as_a_target(double, half):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_smoothing_over_a_masked_class_is_infinite_with_a_finite_gradient(double, half):
-    value, first, *_ = results(F.cross_entropy, half, (np.array([[-INF, 0.0, 1.0]]), np.array([2])),
-                               {"label_smoothing": 0.3})
+    value, first, *_ = results(
+        F.cross_entropy,
+        half,
+        (np.array([[-INF, 0.0, 1.0]]), np.array([2])),
+        {"label_smoothing": 0.3},
+    )
     assert value == INF
     np.testing.assert_allclose(first, [[-0.1, 0.2689414 - 0.1, 0.7310586 - 0.8]], atol=1e-6)
 
@@ -115,7 +142,12 @@ def test_smoothing_over_a_masked_class_is_infinite_with_a_finite_gradient(double
 @pytest.mark.parametrize("bad", POISON)
 def test_what_counts_is_not_hidden(double, half, bad):
     for target in (np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])):
-        value = results(F.cross_entropy, half, (np.array([[0.0, 1.0], [0.0, bad]]), target), {"reduction": "none"})[0]
+        value = results(
+            F.cross_entropy,
+            half,
+            (np.array([[0.0, 1.0], [0.0, bad]]), target),
+            {"reduction": "none"},
+        )[0]
         assert np.isfinite(value[0]) and not np.isfinite(value[1])
 
 
@@ -127,20 +159,42 @@ def test_the_weight_of_a_class_that_nobody_asks_for_is_not_seen(double, half, ba
     poisoned, clean = (np.array([0.5, 2.0, w], "f4") for w in (bad, 1.0))
     shares = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "f4")
     for target in (np.array([0, 1, 0]), np.array([0, -100, 1]), shares):
-        the_same(F.cross_entropy, half, (scores, target, poisoned), (scores, target, clean), {"reduction": reduction},
-                 "float32")
+        the_same(
+            F.cross_entropy,
+            half,
+            (scores, target, poisoned),
+            (scores, target, clean),
+            {"reduction": reduction},
+            "float32",
+        )
     target = np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.0, 0.0, 0.0]], "f4")
-    the_same(F.binary_cross_entropy_with_logits, half, (scores, target, None, poisoned), (scores, target, None, clean),
-             {"reduction": reduction}, "float32")
+    the_same(
+        F.binary_cross_entropy_with_logits,
+        half,
+        (scores, target, None, poisoned),
+        (scores, target, None, clean),
+        {"reduction": reduction},
+        "float32",
+    )
 
 
 @pytest.mark.parametrize("half", HALVES)
 def test_all_of_a_label_may_be_smoothed_away(double, half):
     for target in (np.array([1]), np.array([[0.0, 1.0]])):
         for weight in (None, np.ones(2)):
-            value = results(F.cross_entropy, half, (np.array([[0.0, 1.0]]), target, weight), {"label_smoothing": 1.0})[0]
+            value = results(
+                F.cross_entropy,
+                half,
+                (np.array([[0.0, 1.0]]), target, weight),
+                {"label_smoothing": 1.0},
+            )[0]
             assert value == pytest.approx(np.log(1 + np.e) - 0.5, rel=1e-6)
-            value = results(F.cross_entropy, half, (np.array([[0.0, -INF]]), target, weight), {"label_smoothing": 1.0})[0]
+            value = results(
+                F.cross_entropy,
+                half,
+                (np.array([[0.0, -INF]]), target, weight),
+                {"label_smoothing": 1.0},
+            )[0]
             assert value == INF
 
 
@@ -148,11 +202,14 @@ def test_all_of_a_label_may_be_smoothed_away(double, half):
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_weights_of_classes_are_data(target, create_graph):
     x, weight = Tensor(np.zeros((2, 2)), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
-    with pytest.raises(TypeError, match="cross_entropy: weight requires a gradient, but it is data"):
+    with pytest.raises(
+        TypeError, match="cross_entropy: weight requires a gradient, but it is data"
+    ):
         tinycv.grad(F.cross_entropy(x, target, weight), (x, weight), create_graph=create_graph)
 
 
 # ── binary cross-entropy ─────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -161,36 +218,54 @@ def test_binary_cross_entropy_does_not_see_entries_of_weight_0(double, half, dty
     for seed in range(40):
         rng = np.random.default_rng(seed)
         n, m = rng.integers(1, 6, 2)
-        scores, target = rng.normal(size=(n, m)).astype(dtype), rng.choice([0.0, 1.0, 0.3], (n, m)).astype(dtype)
-        weight = rng.choice([0.0, 1.5], (n, 1) if seed % 2 else (n, m)).astype(dtype) if seed % 3 else None
+        scores, target = (
+            rng.normal(size=(n, m)).astype(dtype),
+            rng.choice([0.0, 1.0, 0.3], (n, m)).astype(dtype),
+        )
+        weight = (
+            rng.choice([0.0, 1.5], (n, 1) if seed % 2 else (n, m)).astype(dtype)
+            if seed % 3
+            else None
+        )
         pos = rng.choice([0.0, 2.0], m).astype(dtype) if seed % 5 < 3 else None
         left_out = np.broadcast_to(np.False_ if weight is None else weight == 0, (n, m)).copy()
         if pos is not None:
             left_out |= (target == 1) & (pos == 0)
         poisoned, clean = scores.copy(), np.where(left_out, 0, scores)
         poisoned[left_out] = rng.choice(POISON, (n, m))[left_out]
-        spoilt = np.where(left_out & (rng.random((n, m)) < 0.5) & (pos is None), NAN, target).astype(dtype)
-        the_same(F.binary_cross_entropy_with_logits, half, (poisoned, spoilt, weight, pos), (clean, target, weight, pos),
-                 {"reduction": reduction}, dtype)
+        spoilt = np.where(
+            left_out & (rng.random((n, m)) < 0.5) & (pos is None), NAN, target
+        ).astype(dtype)
+        the_same(
+            F.binary_cross_entropy_with_logits,
+            half,
+            (poisoned, spoilt, weight, pos),
+            (clean, target, weight, pos),
+            {"reduction": reduction},
+            dtype,
+        )
 
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("pos", [None, np.array([2.0])])
 def test_a_score_that_is_infinite_costs_0_or_infinity(double, half, pos):
     scores, target = np.array([INF, -INF, INF, -INF, 0.0]), np.array([1.0, 0.0, 0.0, 1.0, 0.0])
-    value, first, *_ = results(F.binary_cross_entropy_with_logits, half, (scores, target, None, pos), {"reduction": "none"})
+    value, first, *_ = results(
+        F.binary_cross_entropy_with_logits, half, (scores, target, None, pos), {"reduction": "none"}
+    )
     np.testing.assert_allclose(value, [0, 0, INF, INF, np.log(2)])
     assert np.isfinite(first).all() and (first[:2] == 0).all()
 
 
 # ── dropout ──────────────────────────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.statistical
 @pytest.mark.parametrize("bad", POISON)
 def test_what_dropout_forgets_is_0_whatever_it_was(device, bad):
     x = Tensor(np.full((40, 40), bad, "f4"), device=device, requires_grad=True)
     y = F.dropout(x, 0.5)
-    g, = tinycv.grad(y, x, Tensor(np.full((40, 40), bad, "f4"), device=device))
+    (g,) = tinycv.grad(y, x, Tensor(np.full((40, 40), bad, "f4"), device=device))
     forgotten = y.numpy() == 0
     assert 0.4 < forgotten.mean() < 0.6 and not np.isfinite(y.numpy()[~forgotten]).any()
     assert (g.numpy()[forgotten] == 0).all()

@@ -1,4 +1,5 @@
 """Spectral norm: the greatest singular value, its gradient, and when it moves."""
+
 from __future__ import annotations
 
 from collections import deque
@@ -24,12 +25,17 @@ def greatest(layer):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_sigma_is_the_greatest_singular_value_within_one_percent_while_the_weight_moves(name, device):
+def test_sigma_is_the_greatest_singular_value_within_one_percent_while_the_weight_moves(
+    name, device
+):
     normed = SpectralNorm(LAYERS[name]()).to(device)
     x = tinycv.zeros(*((2, 30) if name == "Linear" else (2, 6, 5, 5)), device=device)
-    for _ in range(60):                                             # a step of training now and then: W drifts
+    # a step of training now and then: W drifts
+    for _ in range(60):
         w = normed.layer.weight
-        w.data = w.data + 0.002 * Tensor(RNG.normal(size=w.shape).astype(np.float32), device=device).data
+        w.data = (
+            w.data + 0.002 * Tensor(RNG.normal(size=w.shape).astype(np.float32), device=device).data
+        )
         normed(x)
     assert normed.sigma().item() == pytest.approx(greatest(normed.layer), rel=0.01)
 
@@ -41,7 +47,9 @@ def test_a_normed_layer_has_norm_one_whatever_its_scale(name):
     for _ in range(200):
         normed._iterate()
     ones = normed.layer.weight / normed.sigma()
-    assert np.linalg.svd(ones.numpy().reshape(len(ones), -1), compute_uv=False)[0] == pytest.approx(1, rel=1e-3)
+    assert np.linalg.svd(ones.numpy().reshape(len(ones), -1), compute_uv=False)[0] == pytest.approx(
+        1, rel=1e-3
+    )
 
 
 def test_a_linear_layer_stretches_nothing():
@@ -56,7 +64,8 @@ def test_a_linear_layer_stretches_nothing():
 def test_the_gradient_goes_through_sigma_and_is_certified(name):
     layer = nn.Linear(4, 3) if name == "Linear" else nn.Conv2d(2, 3, 2)
     shape = (2, 4) if name == "Linear" else (2, 2, 3, 3)
-    normed = SpectralNorm(layer).eval()                             # u and v stand still, as in the gradient
+    # u and v stand still, as in the gradient
+    normed = SpectralNorm(layer).eval()
     certify_layer(normed, RNG.normal(size=shape))
 
 
@@ -91,21 +100,34 @@ def test_every_layer_of_a_network_is_wrapped_and_its_slope_is_then_at_most_one()
 
 
 def test_a_layer_of_another_kind_is_refused():
-    with pytest.raises(TypeError, match="SpectralNorm: layer is ConvTranspose2d.*must be a Linear or a Conv2d"):
+    with pytest.raises(
+        TypeError, match="SpectralNorm: layer is ConvTranspose2d.*must be a Linear or a Conv2d"
+    ):
         SpectralNorm(nn.ConvTranspose2d(2, 3, 2))
 
 
 # ── spectral_norm(network): every place where a Module finds its parts ──
+
 
 class Box(nn.Module):
     def __init__(self, parts):
         self.parts = parts
 
 
-@pytest.mark.parametrize("box", [
-    lambda a, b: [a, b], lambda a, b: (a, b), lambda a, b: {"a": a, "b": b}, lambda a, b: [[a], (b,)],
-    lambda a, b: {"x": [{"y": (a,)}], "z": Box({"b": b})}, lambda a, b: nn.Sequential(a, Box([b])),
-    lambda a, b: Box((a, [b])), lambda a, b: deque([a, b]), lambda a, b: deque([(b,), {"a": deque([a])}], maxlen=2)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        lambda a, b: [a, b],
+        lambda a, b: (a, b),
+        lambda a, b: {"a": a, "b": b},
+        lambda a, b: [[a], (b,)],
+        lambda a, b: {"x": [{"y": (a,)}], "z": Box({"b": b})},
+        lambda a, b: nn.Sequential(a, Box([b])),
+        lambda a, b: Box((a, [b])),
+        lambda a, b: deque([a, b]),
+        lambda a, b: deque([(b,), {"a": deque([a])}], maxlen=2),
+    ],
+)
 def test_layers_in_any_container_are_normed_once(box):
     a, b = nn.Linear(3, 3), nn.Conv2d(2, 2, 3)
     parts = box(a, b)
@@ -114,7 +136,7 @@ def test_layers_in_any_container_are_normed_once(box):
     found = [m for m in network.modules() if isinstance(m, SpectralNorm)]
     assert {id(m.layer) for m in found} == {id(a), id(b)} and len(found) == 2
     names = [n for n, _ in network.named_tensors()]
-    spectral_norm(network)                                          # what is normed stays as it is
+    spectral_norm(network)  # what is normed stays as it is
     assert names == [n for n, _ in network.named_tensors()]
     assert type(network.parts[0]) is type(parts)
 
@@ -141,6 +163,7 @@ def test_a_layer_of_ones_own_kind_runs_its_own_forward_under_spectral_norm():
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
+
     layer, x = Doubled(4, 3), Tensor(RNG.normal(size=(7, 4)).astype("f"))
     normed = SpectralNorm(layer).eval()
     want = 2 * F.linear(x, layer.weight / normed.sigma(), layer.bias)
@@ -152,14 +175,16 @@ def test_sigma_of_a_convolution_is_not_its_norm_as_a_map_of_images():
     layer.weight.data = np.full((1, 1, 3, 3), 1 / 3, "f")
     normed, x = SpectralNorm(layer).eval(), np.ones((1, 1, 20, 20), "f")
     assert normed.sigma().item() == pytest.approx(1, rel=1e-5)
-    for _ in range(60):                                             # power iteration: this window is its own transpose
+    # power iteration: this window is its own transpose
+    for _ in range(60):
         x /= np.linalg.norm(x)
         x = normed(Tensor(x)).numpy()
     assert 2.9 < np.linalg.norm(x) < 3
 
 
 def test_the_numbers_at_the_top_of_the_file_are_so():
-    """Nine times 1/3 as a matrix (1, 9), and as a map of 20 x 20 images; and how far the first estimate of sigma is off."""
+    """Nine times 1/3 as a matrix (1, 9), and as a map of 20 x 20 images; and how far the first
+    estimate of sigma is off."""
     size, kernel = 20, np.full((1, 1, 3, 3), 1 / 3)
     images = Tensor(np.eye(size * size).reshape(-1, 1, size, size))
     as_a_map = F.conv2d(images, Tensor(kernel), padding=1).numpy().reshape(size * size, -1)
@@ -169,5 +194,7 @@ def test_the_numbers_at_the_top_of_the_file_are_so():
     for seed in range(5):
         tinycv.manual_seed(seed)
         normed = SpectralNorm(nn.Linear(256, 256))
-        exact.append(np.linalg.svd(normed.layer.weight.numpy(), compute_uv=False)[0] / normed.sigma().item())
+        exact.append(
+            np.linalg.svd(normed.layer.weight.numpy(), compute_uv=False)[0] / normed.sigma().item()
+        )
     assert all(1 <= ratio < 1.1 for ratio in exact) and max(exact) > 1.005

@@ -1,4 +1,5 @@
-"""Optimisers against their papers' rules in plain float64, schedules, clipping, averaged weights."""
+"""Optimisers against their papers' rules in plain float64, schedules, clipping, averaged
+weights."""
 
 import pickle
 
@@ -36,7 +37,10 @@ class Net(Module):
 
 def parameters(device="cpu", dtype=np.float64):
     rng = np.random.default_rng(1)
-    return [Parameter(to_device(np.asarray(rng.standard_normal(shape), dtype), device)) for shape in SHAPES]
+    return [
+        Parameter(to_device(np.asarray(rng.standard_normal(shape), dtype), device))
+        for shape in SHAPES
+    ]
 
 
 def give_gradients(params, step):
@@ -51,6 +55,7 @@ def values(params):
 
 
 # ── the rules as the papers write them ──
+
 
 def sgd(w, gradients, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
     """momentum: one number, or one for each step; the first b is made where it is not 0."""
@@ -102,8 +107,14 @@ def test_twenty_steps_follow_the_rule(kind, rule, options, dtype, rtol, device):
         np.testing.assert_allclose(p, wanted, rtol=rtol, atol=rtol * np.abs(w).max())
 
 
-MOMENTA = {"late": [0, 0, 0.9, 0.9], "off again": [0.9, 0.9, 0, 0.9], "on, off, on": [0, 0.5, 0, 0.9],
-           "last": [0, 0, 0, 0.9], "never": [0, 0, 0, 0], "always": [0.9, 0.5, 0.3, 0.1]}
+MOMENTA = {
+    "late": [0, 0, 0.9, 0.9],
+    "off again": [0.9, 0.9, 0, 0.9],
+    "on, off, on": [0, 0.5, 0, 0.9],
+    "last": [0, 0, 0, 0.9],
+    "never": [0, 0, 0, 0],
+    "always": [0.9, 0.5, 0.3, 0.1],
+}
 
 
 @pytest.mark.parametrize("how", ["in one go", "saved", "pickled", "moved"])
@@ -132,17 +143,23 @@ def test_momentum_may_be_switched_on_and_off(momenta, make, how, device):
         wanted = sgd(w, [g[i] for g in gradients], momentum=momenta, **options)
         np.testing.assert_allclose(p, wanted, rtol=1e-12)
     state = optimizer.state_dict()["state"]
-    assert {entry["step"] for entry in state.values()} == ({np.count_nonzero(momenta)} if any(momenta) else set())
+    assert {entry["step"] for entry in state.values()} == (
+        {np.count_nonzero(momenta)} if any(momenta) else set()
+    )
 
 
-@pytest.mark.parametrize(("momentum", "buffer", "first"), [
-    (0.0, 0.0, 1.0), (0.0, 2.0, 0.9 * 2 + 0.5), (0.9, 0.0, 0.5), (0.9, 2.0, 0.9 * 2 + 0.5)])
+@pytest.mark.parametrize(
+    ("momentum", "buffer", "first"),
+    [(0.0, 0.0, 1.0), (0.0, 2.0, 0.9 * 2 + 0.5), (0.9, 0.0, 0.5), (0.9, 2.0, 0.9 * 2 + 0.5)],
+)
 def test_a_state_that_counts_steps_without_momentum_loads(momentum, buffer, first):
     """A buffer of zeros has begun only where the saved momentum says so."""
     p = Parameter(np.ones(1))
     optimizer = SGD([p], lr=0.1, momentum=momentum, dampening=0.5)
-    optimizer.load_state_dict(optimizer.state_dict() | {
-        "state": {"0": {"step": 2, "momentum_buffer": np.full(1, buffer)}}})
+    optimizer.load_state_dict(
+        optimizer.state_dict()
+        | {"state": {"0": {"step": 2, "momentum_buffer": np.full(1, buffer)}}}
+    )
     optimizer.param_groups[0]["momentum"] = 0.9
     p.grad = Tensor(np.ones(1))
     optimizer.step()
@@ -168,22 +185,38 @@ def by_definition(kind):
 @pytest.mark.parametrize(("block", "large"), [(1 << 18, 1 << 15), (7, 4)])
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize(("kind", "rule", "options"), RULES)
-def test_kernel_and_definition_agree(kind, rule, options, dtype, rtol, block, large, device, monkeypatch):
+def test_kernel_and_definition_agree(
+    kind, rule, options, dtype, rtol, block, large, device, monkeypatch
+):
     monkeypatch.setattr(shared, "BLOCK", block)
     monkeypatch.setattr(shared, "LARGE", large)
     assert "run" in vars(kind), "it has a kernel of its own"
-    sides = [(params := parameters(device, dtype), make(params, **options)) for make in (kind, by_definition(kind))]
+    sides = [
+        (params := parameters(device, dtype), make(params, **options))
+        for make in (kind, by_definition(kind))
+    ]
     for step in range(STEPS):
         for params, optimizer in sides:
             give_gradients(params, step)
             given = values([p.grad for p in params])
             optimizer.step()
-            np.testing.assert_equal(values([p.grad for p in params]), given)        # the gradients stay as they were
-    kernel, definition = ([*values(params), *(to_numpy(entry[name]) for entry in optimizer.state_dict()["state"].values()
-                                             for name in kind.arrays)] for params, optimizer in sides)
+            # the gradients stay as they were
+            np.testing.assert_equal(values([p.grad for p in params]), given)
+    kernel, definition = (
+        [
+            *values(params),
+            *(
+                to_numpy(entry[name])
+                for entry in optimizer.state_dict()["state"].values()
+                for name in kind.arrays
+            ),
+        ]
+        for params, optimizer in sides
+    )
     for a, b in zip(kernel, definition, strict=True):
         assert a.dtype == b.dtype == dtype
-        if options.get("momentum") or kind is not SGD or a.any():                   # SGD alone remembers nothing
+        # SGD alone remembers nothing
+        if options.get("momentum") or kind is not SGD or a.any():
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
 
 
@@ -221,13 +254,18 @@ def test_a_parameter_without_gradient_rests_and_its_steps_are_not_counted():
         together.step()
         single.step()
     np.testing.assert_array_equal(params[1]._data, alone[1]._data)
-    assert together.state_dict()["state"]["1"]["step"] == 3 and together.state_dict()["state"]["0"]["step"] == 6
+    assert (
+        together.state_dict()["state"]["1"]["step"] == 3
+        and together.state_dict()["state"]["0"]["step"] == 6
+    )
 
 
 def test_groups_have_their_own_options():
     params = parameters()
     before = values(params)
-    optimizer = AdamW([{"params": params[:2]}, {"params": params[2:], "lr": 0.0, "weight_decay": 0.0}], lr=0.1)
+    optimizer = AdamW(
+        [{"params": params[:2]}, {"params": params[2:], "lr": 0.0, "weight_decay": 0.0}], lr=0.1
+    )
     give_gradients(params, 0)
     optimizer.step()
     changed = [bool((a != b).any()) for a, b in zip(before, values(params), strict=True)]
@@ -259,6 +297,7 @@ def test_state_dict_continues_with_the_same_bits(kind, device):
             give_gradients(model.parameters(), step)
             optimizer.step()
         return values(model.parameters())
+
     for a, b in zip(trained(None), trained(5), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -280,7 +319,11 @@ def test_a_model_cast_or_moved_after_the_first_step_trains_on(double):
         give_gradients(model.parameters(), step)
         optimizer.step()
     state = optimizer.state_dict()["state"]["0"]
-    assert state["step"] == 3 and state["exp_avg"].dtype == np.float64 and not isinstance(state["exp_avg"], np.ndarray)
+    assert (
+        state["step"] == 3
+        and state["exp_avg"].dtype == np.float64
+        and not isinstance(state["exp_avg"], np.ndarray)
+    )
 
 
 def broken(state):
@@ -288,7 +331,11 @@ def broken(state):
     group = state["param_groups"][0]
     yield "parameters", {**state, "param_groups": [{**group, "params": group["params"][::-1]}]}
     yield "options", {**state, "param_groups": [{k: v for k, v in group.items() if k != "eps"}]}
-    changes = {"shape": {"exp_avg": np.zeros(9)}, "missing": {"exp_avg_sq": None}, "step": {"step": 1.5}}
+    changes = {
+        "shape": {"exp_avg": np.zeros(9)},
+        "missing": {"exp_avg_sq": None},
+        "step": {"step": 1.5},
+    }
     for name, change in changes.items():
         entry = {k: v for k, v in {**state["state"]["1"], **change}.items() if v is not None}
         yield name, {**state, "state": {**state["state"], "1": entry}}
@@ -300,27 +347,40 @@ def test_a_state_that_does_not_fit_changes_nothing():
     give_gradients(params, 0)
     optimizer.step()
     for what, wrong in broken(optimizer.state_dict()):
-        before = {name: kept["exp_avg"].copy() for name, kept in optimizer.state_dict()["state"].items()}
+        before = {
+            name: kept["exp_avg"].copy() for name, kept in optimizer.state_dict()["state"].items()
+        }
         with pytest.raises(ValueError, match="left unchanged"):
             optimizer.load_state_dict(wrong)
         after = optimizer.state_dict()["state"]
         assert all((before[name] == after[name]["exp_avg"]).all() for name in before), what
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda p: SGD([]), ValueError, "no parameters"),
-    (lambda p: SGD(p), TypeError, "iterable"),
-    (lambda p: SGD([np.ones(3)]), TypeError, "not ndarray"),
-    (lambda p: SGD([p * 2]), TypeError, "computed"),
-    (lambda p: SGD([p, p]), ValueError, "twice"),
-    (lambda p: SGD([("w", p), ("w", Parameter(np.ones(2, np.float32)))]), ValueError, "same name"),
-    (lambda p: SGD([p], lr=-1), ValueError, "SGD: lr is -1; it must be a number, at least 0"),
-    (lambda p: SGD([p], lr=float("nan")), ValueError, "SGD: lr is nan"),
-    (lambda p: SGD([p], nesterov=True), ValueError, "nesterov"),
-    (lambda p: Adam([p], betas=(0.9, 1.0)), ValueError, "betas"),
-    (lambda p: Adam([{"params": [p], "momentum": 0.9}]), ValueError, "unknown: \\['momentum'\\]"),
-    (lambda p: Adam([{"lr": 0.1}]), ValueError, "params"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda p: SGD([]), ValueError, "no parameters"),
+        (lambda p: SGD(p), TypeError, "iterable"),
+        (lambda p: SGD([np.ones(3)]), TypeError, "not ndarray"),
+        (lambda p: SGD([p * 2]), TypeError, "computed"),
+        (lambda p: SGD([p, p]), ValueError, "twice"),
+        (
+            lambda p: SGD([("w", p), ("w", Parameter(np.ones(2, np.float32)))]),
+            ValueError,
+            "same name",
+        ),
+        (lambda p: SGD([p], lr=-1), ValueError, "SGD: lr is -1; it must be a number, at least 0"),
+        (lambda p: SGD([p], lr=float("nan")), ValueError, "SGD: lr is nan"),
+        (lambda p: SGD([p], nesterov=True), ValueError, "nesterov"),
+        (lambda p: Adam([p], betas=(0.9, 1.0)), ValueError, "betas"),
+        (
+            lambda p: Adam([{"params": [p], "momentum": 0.9}]),
+            ValueError,
+            "unknown: \\['momentum'\\]",
+        ),
+        (lambda p: Adam([{"lr": 0.1}]), ValueError, "params"),
+    ],
+)
 def test_mistakes_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make(Parameter(np.ones(3, np.float32)))
@@ -351,7 +411,9 @@ def test_schedules():
 def test_the_transformers_schedule_is_its_papers_equation_3(d_model, warmup):
     schedule, lr = warmup_inverse_sqrt(warmup), (d_model * warmup) ** -0.5
     for step in (1, 2, warmup, warmup + 1, 4 * warmup, 100_000):
-        assert lr * schedule(step - 1) == pytest.approx(d_model ** -0.5 * min(step ** -0.5, step * warmup ** -1.5))
+        assert lr * schedule(step - 1) == pytest.approx(
+            d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        )
     assert schedule(warmup - 1) == 1 and schedule(4 * warmup - 1) == pytest.approx(0.5)
 
 
@@ -384,7 +446,7 @@ def test_ema_follows_its_equation_and_copies_buffers(device):
         ema.update()
         wanted = 0.9 * wanted + 0.1 * to_numpy(model.weight._data)
     np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), wanted, rtol=1e-12)
-    assert float(to_numpy(ema.state_dict()["count"])) == 7 * 2 ** 5
+    assert float(to_numpy(ema.state_dict()["count"])) == 7 * 2**5
 
 
 def test_ema_keeps_a_buffer_of_its_own():
@@ -403,7 +465,7 @@ def test_applied_gives_the_weights_back_even_after_an_error(device):
     ema.update()
     with pytest.raises(KeyError), ema.applied() as inside:
         np.testing.assert_allclose(to_numpy(inside.weight._data), start + 1, rtol=1e-6)
-        inside.weight.data = inside.weight._data * 0        # thrown away
+        inside.weight.data = inside.weight._data * 0  # thrown away
         raise KeyError
     assert model.weight._data is own
     np.testing.assert_allclose(to_numpy(ema.state_dict()["weight"]), start + 1, rtol=1e-6)
@@ -415,7 +477,11 @@ def test_ema_state_fits_whole_or_not_at_all():
     other.update()
     ema.load_state_dict(other.state_dict())
     np.testing.assert_array_equal(ema.state_dict()["weight"], other.state_dict()["weight"])
-    for wrong in ({}, {**ema.state_dict(), "bias": np.ones(9)}, {**ema.state_dict(), "more": np.ones(1)}):
+    for wrong in (
+        {},
+        {**ema.state_dict(), "bias": np.ones(9)},
+        {**ema.state_dict(), "more": np.ones(1)},
+    ):
         with pytest.raises(ValueError, match="left unchanged"):
             ema.load_state_dict(wrong)
     with pytest.raises(ValueError, match="decay"):

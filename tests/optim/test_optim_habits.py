@@ -21,8 +21,12 @@ from tinycv.optim import SGD, Adam, AdamW, clip_grad_norm_, clip_grad_value_
 from tinycv.optim.averaged import EMA
 from tinycv.training.half import Half
 
-KINDS = {"SGD": partial(SGD, lr=0.1), "momentum": partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
-         "Adam": partial(Adam, lr=0.1, weight_decay=0.1), "AdamW": partial(AdamW, lr=0.1)}
+KINDS = {
+    "SGD": partial(SGD, lr=0.1),
+    "momentum": partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "Adam": partial(Adam, lr=0.1, weight_decay=0.1),
+    "AdamW": partial(AdamW, lr=0.1),
+}
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda value: pickle.loads(pickle.dumps(value))}
 
 
@@ -45,7 +49,8 @@ def steps(model, optimizer, ema, start, stop):
         optimizer.step()
         ema.update()
     return [to_numpy(t._data).copy() for _, t in model.named_tensors()] + [
-        to_numpy(array).copy() for array in ema.state_dict().values()]
+        to_numpy(array).copy() for array in ema.state_dict().values()
+    ]
 
 
 def same(a, b):
@@ -54,8 +59,12 @@ def same(a, b):
 
 # ── pickle and deepcopy ──
 
-@pytest.mark.parametrize("make", [*KINDS.values(), lambda named: Half(named, partial(Adam, lr=0.1), scale=64.0)],
-                         ids=[*KINDS, "Half"])
+
+@pytest.mark.parametrize(
+    "make",
+    [*KINDS.values(), lambda named: Half(named, partial(Adam, lr=0.1), scale=64.0)],
+    ids=[*KINDS, "Half"],
+)
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_of_model_optimiser_and_average_trains_on_by_itself(make, how):
     model = network()
@@ -65,7 +74,9 @@ def test_a_copy_of_model_optimiser_and_average_trains_on_by_itself(make, how):
     twin, its_optimizer, its_ema = COPIES[how]((model, optimizer, ema))
     assert its_ema.model is twin
     own = set(twin.parameters())
-    assert set(getattr(its_optimizer, "own", its_optimizer.parameters())) == own and own.isdisjoint(model.parameters())
+    assert set(getattr(its_optimizer, "own", its_optimizer.parameters())) == own and own.isdisjoint(
+        model.parameters()
+    )
     kept = steps(model, optimizer, ema, 3, 3)
     ended = steps(twin, its_optimizer, its_ema, 3, 6)
     assert same(kept, steps(model, optimizer, ema, 3, 3)) and not same(kept, ended)
@@ -81,9 +92,15 @@ def test_a_copy_of_an_optimiser_or_an_average_alone_has_parameters_of_its_own(ho
         if not isinstance(part, EMA):
             assert set(copied.parameters()).isdisjoint(part.parameters())
             assert copied.param_groups[0]["lr"] == part.param_groups[0]["lr"]
-            assert all(a is b for a, b in zip(copied.param_groups[0]["params"], copied.parameters(), strict=True))
+            assert all(
+                a is b
+                for a, b in zip(copied.param_groups[0]["params"], copied.parameters(), strict=True)
+            )
         else:
-            assert copied.model is not part.model and copied.state_dict().keys() == part.state_dict().keys()
+            assert (
+                copied.model is not part.model
+                and copied.state_dict().keys() == part.state_dict().keys()
+            )
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -97,14 +114,22 @@ def test_a_model_in_halves_is_copied_with_its_half(how):
     assert its_half is not None and all(its_half is not master for master in half.masters)
 
 
-@pytest.mark.parametrize("make", [partial(optim.constant, 3), partial(optim.warmup_cosine, 10, 2, 0.1),
-                                  partial(optim.warmup_linear, 10, 2), partial(optim.warmup_inverse_sqrt, 4)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(optim.constant, 3),
+        partial(optim.warmup_cosine, 10, 2, 0.1),
+        partial(optim.warmup_linear, 10, 2),
+        partial(optim.warmup_inverse_sqrt, 4),
+    ],
+)
 @pytest.mark.parametrize("how", COPIES)
 def test_a_schedule_is_copied(make, how):
     assert [COPIES[how](make())(i) for i in range(12)] == [make()(i) for i in range(12)]
 
 
 # ── groups that come later ──
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_that_are_added_train_as_if_made_then(kind, device):
@@ -125,19 +150,40 @@ def test_parameters_that_are_added_train_as_if_made_then(kind, device):
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         np.testing.assert_allclose(to_numpy(p._data), to_numpy(q._data), rtol=1e-5, atol=1e-6)
     joined.load_state_dict(joined.state_dict())
-    assert len(joined.parameters()) == len(list(model.parameters())) and joined.param_groups[1]["lr"] == 0.5
+    assert (
+        len(joined.parameters()) == len(list(model.parameters()))
+        and joined.param_groups[1]["lr"] == 0.5
+    )
 
 
-@pytest.mark.parametrize("group", [None, {}, {"lr": 1}, {"params": []  , "lr": -1}, {"params": "ab"}, {"params": [3]},
-                                   {"params": [], "momentum": 1}])
+@pytest.mark.parametrize(
+    "group",
+    [
+        None,
+        {},
+        {"lr": 1},
+        {"params": [], "lr": -1},
+        {"params": "ab"},
+        {"params": [3]},
+        {"params": [], "momentum": 1},
+    ],
+)
 def test_a_group_that_cannot_be_added_changes_nothing(group):
     p = Parameter(np.ones(2, np.float32))
     optimizer = Adam([p])
-    for wrong in (group, {"params": [p]}, {"params": [("0", Parameter(np.ones(2, np.float32)))]},
-                  {"params": [Parameter(np.ones(2, np.float32)), p]}):
+    for wrong in (
+        group,
+        {"params": [p]},
+        {"params": [("0", Parameter(np.ones(2, np.float32)))]},
+        {"params": [Parameter(np.ones(2, np.float32)), p]},
+    ):
         with pytest.raises((TypeError, ValueError), match="Adam: "):
             optimizer.add_param_group(wrong)
-    assert optimizer.parameters() == [p] and len(optimizer.param_groups) == 1 and len(optimizer._slabs) == 1
+    assert (
+        optimizer.parameters() == [p]
+        and len(optimizer.param_groups) == 1
+        and len(optimizer._slabs) == 1
+    )
 
 
 def test_parameters_that_are_put_into_a_group_by_hand_are_noticed():
@@ -160,6 +206,7 @@ def test_zero_grad_can_leave_zeros(device):
 
 # ── float16 ──
 
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_float16_weights_follow_float32_ones(kind, device):
     rng = np.random.default_rng(0)
@@ -170,14 +217,22 @@ def test_float16_weights_follow_float32_ones(kind, device):
     for _ in range(10):
         for p, q in zip(halves, full, strict=True):
             g = (rng.normal(size=p.shape) * 10.0 ** rng.uniform(-7, 1, p.shape)).astype(np.float16)
-            p.grad, q.grad = Tensor(to_device(g, device)), Tensor(to_device(g.astype(np.float32), device))
+            p.grad, q.grad = (
+                Tensor(to_device(g, device)),
+                Tensor(to_device(g.astype(np.float32), device)),
+            )
         mine.step()
         other.step()
     for p, q in zip(halves, full, strict=True):
         assert p.dtype == np.float16
         np.testing.assert_allclose(to_numpy(p._data), to_numpy(q._data), rtol=2e-3, atol=1e-2)
-    assert {array.dtype for entry in mine.state_dict()["state"].values() for key, array in entry.items() if key != "step"
-            } == (set() if kind == "SGD" else {np.dtype("float32")})        # plain SGD remembers nothing
+    assert {
+        array.dtype
+        for entry in mine.state_dict()["state"].values()
+        for key, array in entry.items()
+        if key != "step"
+        # plain SGD remembers nothing
+    } == (set() if kind == "SGD" else {np.dtype("float32")})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,19 +252,24 @@ def test_the_average_of_float16_weights_moves_by_less_than_a_half_can_tell(devic
     model.weight.data[...] = 2.0
     for _ in range(100):
         ema.update()
-    assert float(to_numpy(ema.state_dict()["weight"]).item()) == pytest.approx(2 - 0.9999 ** 100, abs=1e-4)
+    assert float(to_numpy(ema.state_dict()["weight"]).item()) == pytest.approx(
+        2 - 0.9999**100, abs=1e-4
+    )
     with ema.applied():
         assert model.weight.dtype == np.float16
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 300), st.floats(-3e4, 3e4)), min_size=1, max_size=4), st.floats(0.01, 1e6))
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.floats(-3e4, 3e4)), min_size=1, max_size=4),
+    st.floats(0.01, 1e6),
+)
 def test_float16_gradients_are_clipped_by_their_true_length(pieces, most):
     ps = [Parameter(np.zeros(n, np.float16)) for n, _ in pieces]
     for p, (n, value) in zip(ps, pieces, strict=True):
         p.grad = Tensor(np.full(n, value, np.float16))
     given = np.concatenate([p.grad.numpy() for p in ps]).astype(np.float64)
-    length = np.sqrt((given ** 2).sum())
+    length = np.sqrt((given**2).sum())
     found = clip_grad_norm_(ps, most)
     assert found.item() == pytest.approx(length, rel=1e-5) and np.isfinite(found.item())
     after = np.concatenate([p.grad.numpy() for p in ps]).astype(np.float64)
@@ -225,14 +285,16 @@ def test_float16_gradients_are_clipped_alike_on_a_device(device):
 
 # ── clipping ──
 
+
 @pytest.mark.parametrize("value", [np.inf, np.nan, -np.inf])
 def test_a_length_that_is_not_finite_is_refused_where_asked(value, device):
     p = Parameter(to_device(np.zeros(3, np.float32), device))
     before = np.array([1, value, 2], np.float32)
     p.grad = Tensor(to_device(before, device))
-    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match="clip_grad_norm_: the "
-                                                                      "gradients are (inf|nan) "
-                                                                      "long"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(RuntimeError, match="clip_grad_norm_: the gradients are (inf|nan) long"),
+    ):
         clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
     np.testing.assert_array_equal(to_numpy(p.grad._data), before)
     p.grad = Tensor(to_device(np.array([3, 4, 0], np.float32), device))
@@ -262,9 +324,22 @@ def test_clipped_values_lie_within(dtype, device):
 
 # ── parameters and gradients that a user has changed ──
 
-@pytest.mark.parametrize("grad", [np.ones(3, np.float32), 1.0, [1, 2, 3], Tensor(np.ones(4, np.float32)), "word",
-                                  Tensor(np.ones((3, 1), np.float32)), Tensor(np.ones(3)), Tensor(np.ones(3, np.float16)),
-                                  Tensor(np.ones(3, np.int64)), Tensor(1.0)])
+
+@pytest.mark.parametrize(
+    "grad",
+    [
+        np.ones(3, np.float32),
+        1.0,
+        [1, 2, 3],
+        Tensor(np.ones(4, np.float32)),
+        "word",
+        Tensor(np.ones((3, 1), np.float32)),
+        Tensor(np.ones(3)),
+        Tensor(np.ones(3, np.float16)),
+        Tensor(np.ones(3, np.int64)),
+        Tensor(1.0),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_that_does_not_fit_is_refused_and_nothing_changes(grad, kind):
     ps = [Parameter(np.ones(3, np.float32)) for _ in range(2)]
@@ -303,7 +378,9 @@ def test_the_average_of_a_tied_weight_loads_under_any_of_its_names_but_not_with_
     for i, names in enumerate([["0.weight"], ["1.weight"], ["0.weight", "1.weight"]], 2):
         ema.load_state_dict({name: i * array for name in names})
         assert [(average == i).all() for average in ema.state_dict().values()] == [True]
-    with pytest.raises(ValueError, match="0.weight and 1.weight are one tied weight, but have two values"):
+    with pytest.raises(
+        ValueError, match="0.weight and 1.weight are one tied weight, but have two values"
+    ):
         ema.load_state_dict({"0.weight": array, "1.weight": 9 * array})
     with pytest.raises(ValueError, match="missing: 0.weight"):
         ema.load_state_dict({})
@@ -320,9 +397,29 @@ def test_a_rate_that_is_set_by_hand_counts_at_once():
     assert (p.numpy() == q.numpy()).all() and p.dtype == np.float32
 
 
-@pytest.mark.parametrize("params", [[], (), iter(()), {}, None, 3, "ab", np.ones(3), [np.ones(3)], [1.0], [None],
-                                    [Tensor(np.ones(3, np.float32))], [Tensor(np.ones(3, np.int64))],
-                                    [("a", 3)], [("a",)], [(1, Tensor(1.0))], [{"params": []}, 3], {1, 2}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        [],
+        (),
+        iter(()),
+        {},
+        None,
+        3,
+        "ab",
+        np.ones(3),
+        [np.ones(3)],
+        [1.0],
+        [None],
+        [Tensor(np.ones(3, np.float32))],
+        [Tensor(np.ones(3, np.int64))],
+        [("a", 3)],
+        [("a",)],
+        [(1, Tensor(1.0))],
+        [{"params": []}, 3],
+        {1, 2},
+    ],
+)
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
 def test_what_is_no_list_of_parameters_is_refused_in_words(kind, params):
     with pytest.raises((TypeError, ValueError), match=f"^{kind.__name__}: "):
@@ -337,7 +434,11 @@ def test_frozen_parameters_generators_and_single_ones_are_taken():
     assert len(SGD([Tensor(np.ones(3, np.float32), requires_grad=True)]).parameters()) == 1
 
 
-HOLDERS = {"array": lambda: np.array(0.1), "float32": lambda: np.array(0.1, np.float32), "Tensor": lambda: Tensor(0.1)}
+HOLDERS = {
+    "array": lambda: np.array(0.1),
+    "float32": lambda: np.array(0.1, np.float32),
+    "Tensor": lambda: Tensor(0.1),
+}
 
 
 @pytest.mark.parametrize("option", ["lr", "weight_decay", "betas"])
@@ -356,9 +457,18 @@ def test_an_option_that_changes_in_place_counts_as_one_that_is_set_anew(option, 
         assert (to_numpy(ps[0]._data) == to_numpy(ps[1]._data)).all()
 
 
-@pytest.mark.parametrize("change", [
-    {"lr": np.float32(0.5)}, {"lr": np.array(0.5)}, {"lr": Tensor(0.5)}, {"lr": np.int64(1)},
-    {"initial_lr": np.array(1.0)}, {"momentum": np.float16(0.5)}, {"nesterov": np.True_, "momentum": np.float32(0.5)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": np.float32(0.5)},
+        {"lr": np.array(0.5)},
+        {"lr": Tensor(0.5)},
+        {"lr": np.int64(1)},
+        {"initial_lr": np.array(1.0)},
+        {"momentum": np.float16(0.5)},
+        {"nesterov": np.True_, "momentum": np.float32(0.5)},
+    ],
+)
 def test_what_an_optimiser_accepts_its_state_dict_holds_as_json_does(change):
     p = Parameter(np.ones(3, np.float32))
     optimizer = SGD([p])
@@ -377,6 +487,7 @@ def test_betas_of_numpy_are_saved_as_numbers():
 
 
 # ── averages of a model that is not what it was ──
+
 
 def test_two_weights_of_one_name_are_not_averaged_as_one():
     class Keys(nn.Module):
@@ -399,7 +510,9 @@ def put_more(model):
     model.append(nn.Linear(2, 2))
 
 
-@pytest.mark.parametrize(("change", "name"), [(put_weight, "0.weight"), (put_layer, "0.weight"), (put_more, "3.weight")])
+@pytest.mark.parametrize(
+    ("change", "name"), [(put_weight, "0.weight"), (put_layer, "0.weight"), (put_more, "3.weight")]
+)
 def test_an_average_says_so_where_its_model_has_other_weights_now(change, name):
     model = network()
     ema = EMA(model)
@@ -427,8 +540,10 @@ def test_an_average_begins_with_what_a_half_has_not_yet_taken_over(device):
     master = to_numpy(half.masters[1]._data).copy()
     model[0].weight.data = to_device(np.full((4, 3), 0.5, np.float16), device)
     averages = EMA(model).state_dict()
-    assert (to_numpy(averages["0.weight"]) == 0.5).all() and averages["0.weight"].dtype == np.float32
-    assert (to_numpy(averages["0.bias"]) == master).all()               # with all its digits
+    assert (to_numpy(averages["0.weight"]) == 0.5).all() and averages[
+        "0.weight"
+    ].dtype == np.float32
+    assert (to_numpy(averages["0.bias"]) == master).all()  # with all its digits
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -446,7 +561,8 @@ def test_an_optimiser_that_has_diverged_moves_and_copies_but_is_not_loaded(value
         optimizer.load_state_dict(optimizer.state_dict())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "SGD"])       # which remembers nothing
+# which remembers nothing
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "SGD"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0])
 def test_moments_that_no_training_goes_on_from_are_refused(kind, value):
     model = network()
@@ -456,7 +572,10 @@ def test_moments_that_no_training_goes_on_from_are_refused(kind, value):
     for key in names:
         state = copy.deepcopy(optimizer.state_dict())
         state["state"]["0.bias"][key][1] = value
-        with pytest.raises(ValueError, match=f"left unchanged; 0.bias: {key} (is not finite|has means of squares below 0)"):
+        with pytest.raises(
+            ValueError,
+            match=f"left unchanged; 0.bias: {key} (is not finite|has means of squares below 0)",
+        ):
             optimizer.load_state_dict(state)
 
 
@@ -469,10 +588,16 @@ def test_averages_that_are_not_finite_are_refused_and_buffers_are_taken(value):
     ema.load_state_dict({**ema.state_dict(), "1.running_mean": np.full(4, value, np.float32)})
 
 
-@pytest.mark.parametrize(("name", "value", "words"), [
-    ("master", np.nan, "0.weight are not finite as float16"), ("master", 1e6, "0.weight are not finite as float16"),
-    ("loss_scale", 1e300, "loss_scale is 1e"), ("loss_scale", 1e-30, "loss_scale is 1e-30"),
-    ("good_steps", -1, "good_steps")])
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("master", np.nan, "0.weight are not finite as float16"),
+        ("master", 1e6, "0.weight are not finite as float16"),
+        ("loss_scale", 1e300, "loss_scale is 1e"),
+        ("loss_scale", 1e-30, "loss_scale is 1e-30"),
+        ("good_steps", -1, "good_steps"),
+    ],
+)
 def test_a_state_that_no_half_goes_on_from_is_refused(name, value, words):
     half = Half(network(), partial(SGD, lr=0.1))
     state = copy.deepcopy(half.state_dict())
@@ -489,6 +614,7 @@ def test_a_state_that_no_half_goes_on_from_is_refused(name, value, words):
 
 # ── closures ──
 
+
 def closure_of(model, optimizer, x, log, backward=None):
     def closure():
         log.append(recording())
@@ -496,6 +622,7 @@ def closure_of(model, optimizer, x, log, backward=None):
         loss = (model(x) ** 2).mean()
         (backward or Tensor.backward)(loss)
         return loss
+
     return closure
 
 
@@ -506,7 +633,10 @@ def test_a_step_calls_its_closure_once_with_recording_on_and_returns_its_loss(ki
     x, log = Tensor(np.random.default_rng(0).normal(size=(5, 3)).astype("float32")), []
     models = [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    ours, plain = (Half(model, KINDS[kind], scale=64.0) if half else KINDS[kind](model.parameters()) for model in models)
+    ours, plain = (
+        Half(model, KINDS[kind], scale=64.0) if half else KINDS[kind](model.parameters())
+        for model in models
+    )
     for _ in range(3):
         plain.zero_grad()
         wanted = (models[1](x) ** 2).mean()
@@ -522,16 +652,20 @@ def test_a_step_calls_its_closure_once_with_recording_on_and_returns_its_loss(ki
 
 def test_a_closure_that_does_not_scale_is_refused_by_a_half_and_one_that_overflows_is_left_out():
     model = nn.Linear(3, 1)
-    half, x = Half(model, partial(SGD, lr=0.1), scale=2.0 ** 100), Tensor(np.ones((2, 3), "float32"))
+    half, x = Half(model, partial(SGD, lr=0.1), scale=2.0**100), Tensor(np.ones((2, 3), "float32"))
     before, log = model.weight.numpy().copy(), []
     loss = half.step(closure_of(model, half, x, log, half.backward))
-    assert half.skipped == 1 and np.isfinite(loss.item()) and half.scale == 2.0 ** 99
-    with pytest.raises(RuntimeError, match=r"Half.step: .* call half.backward\(loss\), not loss.backward\(\)"):
+    assert half.skipped == 1 and np.isfinite(loss.item()) and half.scale == 2.0**99
+    with pytest.raises(
+        RuntimeError, match=r"Half.step: .* call half.backward\(loss\), not loss.backward\(\)"
+    ):
         half.step(closure_of(model, half, x, log))
     assert len(log) == 2 and (model.weight.numpy() == before).all()
 
 
-@pytest.mark.parametrize("closure", [3, "loss", Tensor(1.0), [len]], ids=["int", "str", "Tensor", "list"])
+@pytest.mark.parametrize(
+    "closure", [3, "loss", Tensor(1.0), [len]], ids=["int", "str", "Tensor", "list"]
+)
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "Half"])
 def test_what_is_no_closure_is_refused_in_words(half, closure):
     model = nn.Linear(3, 1)
@@ -557,5 +691,8 @@ def test_names_that_are_numbers_are_told_from_words(kind):
     state = optimizer.state_dict()
     state["param_groups"][0]["params"] = [0, 1]
     state["state"] = {0: {"step": 1}}
-    with pytest.raises(ValueError, match="group 0 has parameters '0', '1', saved are 0, 1; no parameters are called 0$"):
+    with pytest.raises(
+        ValueError,
+        match="group 0 has parameters '0', '1', saved are 0, 1; no parameters are called 0$",
+    ):
         optimizer.load_state_dict(state)

@@ -1,4 +1,6 @@
-"""Without torch these tests are skipped; with TINYCV_REQUIRE_PARITY=1, as in CI, its absence is a failure."""
+"""Without torch these tests are skipped; with TINYCV_REQUIRE_PARITY=1, as in CI, its absence is a
+failure."""
+
 from __future__ import annotations
 
 import os
@@ -9,8 +11,10 @@ try:
     import torch
 except ImportError as error:
     if os.environ.get("TINYCV_REQUIRE_PARITY") == "1":
-        raise RuntimeError("TINYCV_REQUIRE_PARITY=1 asks for parity with PyTorch, and torch cannot be imported: "
-                           "pip install -e '.[parity]'") from error
+        raise RuntimeError(
+            "TINYCV_REQUIRE_PARITY=1 asks for parity with PyTorch, and torch cannot be imported: "
+            "pip install -e '.[parity]'"
+        ) from error
 
 
 @pytest.fixture(autouse=True)

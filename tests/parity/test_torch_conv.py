@@ -1,4 +1,6 @@
-"""Convolution, pooling, binary cross-entropy and their layers against PyTorch's, forward and backward."""
+"""Convolution, pooling, binary cross-entropy and their layers against PyTorch's, forward and
+backward."""
+
 from __future__ import annotations
 
 import itertools
@@ -8,11 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, agree_as_layers, equal, twins  # noqa: E402
+from twin import DTYPES, agree, agree_as_layers, equal, twins
 
-import tinycv  # noqa: E402
-from tinycv import nn  # noqa: E402
-from tinycv.nn import functional as F  # noqa: E402
+import tinycv
+from tinycv import nn
+from tinycv.nn import functional as F
 
 TF = torch.nn.functional
 RNG = np.random.default_rng(0)
@@ -21,21 +23,42 @@ X, SCORES, TARGET = RNG.normal(size=(2, 4, 7, 6)), RNG.normal(size=(5, 4)), RNG.
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
 CONV = [
-    {}, {"stride": 2}, {"stride": (3, 1)}, {"padding": 2}, {"padding": (0, 3)}, {"dilation": (1, 2)}, {"groups": 2},
-    {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}, {"padding": "same"}, {"padding": "same", "dilation": (3, 2)},
-    {"padding": "valid", "stride": 2}]
+    {},
+    {"stride": 2},
+    {"stride": (3, 1)},
+    {"padding": 2},
+    {"padding": (0, 3)},
+    {"dilation": (1, 2)},
+    {"groups": 2},
+    {"stride": 2, "padding": 1, "dilation": 2, "groups": 2},
+    {"padding": "same"},
+    {"padding": "same", "dilation": (3, 2)},
+    {"padding": "valid", "stride": 2},
+]
 TRANSPOSED = [
-    {}, {"stride": 2}, {"stride": (3, 1), "output_padding": (2, 0)}, {"padding": 1}, {"dilation": 2, "output_padding": 1},
-    {"groups": 2}, {"stride": 2, "padding": (1, 0), "output_padding": 1, "groups": 2, "dilation": (1, 2)}]
+    {},
+    {"stride": 2},
+    {"stride": (3, 1), "output_padding": (2, 0)},
+    {"padding": 1},
+    {"dilation": 2, "output_padding": 1},
+    {"groups": 2},
+    {"stride": 2, "padding": (1, 0), "output_padding": 1, "groups": 2, "dilation": (1, 2)},
+]
 LAYERS = {
     "Conv2d": (lambda n: n.Conv2d(4, 6, 3, 2, 1), X),
     "Conv2d of groups, pairs": (lambda n: n.Conv2d(4, 6, (3, 2), (1, 2), (2, 1), (1, 2), 2), X),
     "Conv2d same, without bias": (lambda n: n.Conv2d(4, 3, 4, padding="same", bias=False), X),
     "ConvTranspose2d": (lambda n: n.ConvTranspose2d(4, 3, 4, 2, 1), X),
-    "ConvTranspose2d of groups, pairs": (lambda n: n.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, True, 2), X),
-    "MaxPool2d": (lambda n: n.MaxPool2d(2), X), "MaxPool2d overlapping": (lambda n: n.MaxPool2d(3, 2, 1), X),
-    "AvgPool2d": (lambda n: n.AvgPool2d((2, 3)), X), "AvgPool2d overlapping": (lambda n: n.AvgPool2d(3, (2, 1), (1, 0)), X),
-    "LeakyReLU": (lambda n: n.LeakyReLU(), X), "LeakyReLU of 0.2": (lambda n: n.LeakyReLU(0.2), X),
+    "ConvTranspose2d of groups, pairs": (
+        lambda n: n.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, True, 2),
+        X,
+    ),
+    "MaxPool2d": (lambda n: n.MaxPool2d(2), X),
+    "MaxPool2d overlapping": (lambda n: n.MaxPool2d(3, 2, 1), X),
+    "AvgPool2d": (lambda n: n.AvgPool2d((2, 3)), X),
+    "AvgPool2d overlapping": (lambda n: n.AvgPool2d(3, (2, 1), (1, 0)), X),
+    "LeakyReLU": (lambda n: n.LeakyReLU(), X),
+    "LeakyReLU of 0.2": (lambda n: n.LeakyReLU(0.2), X),
     "SiLU": (lambda n: n.SiLU(), 20 * X),
 }
 
@@ -45,7 +68,12 @@ LAYERS = {
 @pytest.mark.parametrize("options", CONV, ids=str)
 def test_conv2d_is_pytorchs(options, window, dtype):
     weight, bias = RNG.normal(size=(6, 4 // options.get("groups", 1), *window)), RNG.normal(size=6)
-    agree(lambda *a: F.conv2d(*a, **options), lambda *a: TF.conv2d(*a, **options), [X, weight, bias], dtype)
+    agree(
+        lambda *a: F.conv2d(*a, **options),
+        lambda *a: TF.conv2d(*a, **options),
+        [X, weight, bias],
+        dtype,
+    )
 
 
 @pytest.mark.parametrize("window", [(3, 2), (4, 4)], ids=str)
@@ -53,8 +81,12 @@ def test_conv2d_is_pytorchs(options, window, dtype):
 def test_conv_transpose2d_is_pytorchs(options, window, dtype):
     weight = RNG.normal(size=(4, 3, *window))
     bias = RNG.normal(size=3 * options.get("groups", 1))
-    agree(lambda *a: F.conv_transpose2d(*a, **options), lambda *a: TF.conv_transpose2d(*a, **options),
-          [X, weight, bias], dtype)
+    agree(
+        lambda *a: F.conv_transpose2d(*a, **options),
+        lambda *a: TF.conv_transpose2d(*a, **options),
+        [X, weight, bias],
+        dtype,
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -63,8 +95,14 @@ def test_a_layer_with_pytorchs_weights_has_its_value_and_gradients(name, dtype):
     agree_as_layers(make(nn), make(torch.nn), [x], dtype)
 
 
-@pytest.mark.parametrize("make", [lambda n: n.Conv2d(32, 64, 5, groups=2), lambda n: n.ConvTranspose2d(64, 32, 5, groups=2),
-                                  lambda n: n.ConvTranspose2d(16, 48, 3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: n.Conv2d(32, 64, 5, groups=2),
+        lambda n: n.ConvTranspose2d(64, 32, 5, groups=2),
+        lambda n: n.ConvTranspose2d(16, 48, 3),
+    ],
+)
 def test_layers_start_within_pytorchs_bounds_and_reach_them(make, dtype):
     ours, theirs = make(nn).to(dtype), make(torch.nn).to(getattr(torch, dtype))
     for name in ("weight", "bias"):
@@ -72,26 +110,42 @@ def test_layers_start_within_pytorchs_bounds_and_reach_them(make, dtype):
         assert a == pytest.approx(b, rel=0.2 if name == "bias" else 0.01)
 
 
-@pytest.mark.parametrize("reduction, weight, pos", list(itertools.product(
-    ["mean", "sum", "none"], [None, (5, 1)], [None, (4,)])))
+@pytest.mark.parametrize(
+    "reduction, weight, pos",
+    list(itertools.product(["mean", "sum", "none"], [None, (5, 1)], [None, (4,)])),
+)
 def test_binary_cross_entropy_is_pytorchs_in_both_arguments(reduction, weight, pos, dtype):
     weights = [None if s is None else RNG.uniform(0.5, 2, s).astype(dtype) for s in (weight, pos)]
-    ours, theirs = ([None if w is None else make(w) for w in weights] for make in (tinycv.Tensor, torch.tensor))
-    agree(lambda x, t: F.binary_cross_entropy_with_logits(x, t, *ours, reduction),
-          lambda x, t: TF.binary_cross_entropy_with_logits(x, t, theirs[0], reduction=reduction, pos_weight=theirs[1]),
-          [20 * SCORES, TARGET], dtype)
+    ours, theirs = (
+        [None if w is None else make(w) for w in weights] for make in (tinycv.Tensor, torch.tensor)
+    )
+    agree(
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, *ours, reduction),
+        lambda x, t: TF.binary_cross_entropy_with_logits(
+            x, t, theirs[0], reduction=reduction, pos_weight=theirs[1]
+        ),
+        [20 * SCORES, TARGET],
+        dtype,
+    )
 
 
 def test_the_gradient_of_a_gradient_is_pytorchs(dtype):
     """As in the gradient penalty of a critic that convolves (Gulrajani et al. 2017)."""
+
     def penalty(x, w, v, conv2d, leaky_relu, gradient):
-        (g,) = gradient(leaky_relu(conv2d(leaky_relu(conv2d(x, w, padding=1), 0.2), v, stride=2), 0.2).sum(), x)
+        (g,) = gradient(
+            leaky_relu(conv2d(leaky_relu(conv2d(x, w, padding=1), 0.2), v, stride=2), 0.2).sum(), x
+        )
         return ((g * g).sum() - 1) ** 2
 
-    leaves = [twins(a, dtype) for a in (X, RNG.normal(size=(3, 4, 3, 3)), RNG.normal(size=(2, 3, 2, 2)))]
+    leaves = [
+        twins(a, dtype) for a in (X, RNG.normal(size=(3, 4, 3, 3)), RNG.normal(size=(2, 3, 2, 2)))
+    ]
     a, b = zip(*leaves, strict=True)
     y = penalty(*a, F.conv2d, F.leaky_relu, lambda y, x: tinycv.grad(y, x, create_graph=True))
-    z = penalty(*b, TF.conv2d, TF.leaky_relu, lambda y, x: torch.autograd.grad(y, x, create_graph=True))
+    z = penalty(
+        *b, TF.conv2d, TF.leaky_relu, lambda y, x: torch.autograd.grad(y, x, create_graph=True)
+    )
     equal(y, z)
     for ours, theirs in zip(tinycv.grad(y, a[1:]), torch.autograd.grad(z, b[1:]), strict=True):
         equal(ours, theirs)

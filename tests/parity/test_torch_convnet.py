@@ -1,4 +1,6 @@
-"""ConvNet against the same network built of PyTorch's layers, with weights and running statistics loaded by name."""
+"""ConvNet against the same network built of PyTorch's layers, with weights and running statistics
+loaded by name."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,11 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree_as_layers, equal  # noqa: E402
+from twin import DTYPES, agree_as_layers, equal
 
-from tinycv.vision import ConvNet  # noqa: E402
+from tinycv.vision import ConvNet
 
-IMAGES = np.random.default_rng(0).normal(size=(4, 2, 11, 11))           # 11 is halved to 5, and to 2: edges are left out
+# 11 is halved to 5, and to 2: edges are left out
+IMAGES = np.random.default_rng(0).normal(size=(4, 2, 11, 11))
 
 
 class Twin(torch.nn.Module):
@@ -33,7 +36,8 @@ class Twin(torch.nn.Module):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "after"])
 def test_a_conv_net_is_pytorchs_layers_in_a_row(training, dtype):
     ours, theirs = ConvNet(3, 11, 2, 4).train(training), Twin(3, 11, 2, 4).train(training)
-    for _ in range(2):                                                  # the second time the buffers have moved
+    # the second time the buffers have moved
+    for _ in range(2):
         agree_as_layers(ours, theirs, [IMAGES], dtype)
         ours.zero_grad()
         theirs.zero_grad()

@@ -1,4 +1,5 @@
 """The costs that benchmarks count with are those that PyTorch counts."""
+
 from __future__ import annotations
 
 import sys
@@ -7,20 +8,27 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parent.parent.parent))        # benchmarks is no part of the installed package
+# benchmarks is no part of the installed package
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from benchmarks import models  # noqa: E402
-from benchmarks.contenders import by_torch  # noqa: E402
-from benchmarks.tasks import Lstm, Score, Task, Transformer  # noqa: E402
+from benchmarks import models
+from benchmarks.contenders import by_torch
+from benchmarks.tasks import Lstm, Score, Task, Transformer
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("task", [t for t in models.TINY.values() if not isinstance(t, (Lstm, Transformer))],
-                         ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize(
+    "task",
+    [t for t in models.TINY.values() if not isinstance(t, (Lstm, Transformer))],
+    ids=lambda task: type(task).__name__,
+)
 def test_the_cost_is_what_pytorch_counts(task: Task, train: bool, monkeypatch):
-    """Not the LSTM's, which PyTorch does not count, nor a causal attention's, of which it does twice what is needed."""
-    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)      # a whole block as one op, not counted
-    to_x = 2 * task.batch * 2 * task.hidden if isinstance(task, Score) and train else 0     # it fills x.grad too
+    """Not the LSTM's, which PyTorch does not count, nor a causal attention's, of which it does
+    twice what is needed."""
+    # a whole block as one op, not counted
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)
+    # it fills x.grad too
+    to_x = 2 * task.batch * 2 * task.hidden if isinstance(task, Score) and train else 0
     assert task.flops(train) + to_x == counted_by_torch(by_torch(task, train))
 
 
@@ -28,6 +36,7 @@ def counted_by_torch(work) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
+
     counted = []
 
     class Count(TorchDispatchMode):
@@ -35,12 +44,16 @@ def counted_by_torch(work) -> int:
             kwargs = kwargs or {}
             if function._overloadpacket in flop_registry:
                 result = function(*args, **kwargs)
-                counted.append(flop_registry[function._overloadpacket](*args, **kwargs, out_val=result))
+                counted.append(
+                    flop_registry[function._overloadpacket](*args, **kwargs, out_val=result)
+                )
                 return result
-            with self:                              # what an op is made of is counted, where it is made of others
+            # what an op is made of is counted, where it is made of others
+            with self:
                 result = function.decompose(*args, **kwargs)
             return function(*args, **kwargs) if result is NotImplemented else result
 
-    with sdpa_kernel(SDPBackend.MATH), Count():     # the flash kernel computes its scores again on the way back
+    # the flash kernel computes its scores again on the way back
+    with sdpa_kernel(SDPBackend.MATH), Count():
         work()
     return sum(counted)

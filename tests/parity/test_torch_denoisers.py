@@ -1,4 +1,6 @@
-"""U-Net and DiT, their blocks and the whole, against the same written in PyTorch, with weights loaded by name."""
+"""U-Net and DiT, their blocks and the whole, against the same written in PyTorch, with weights
+loaded by name."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,17 +8,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-from twin import DTYPES, agree_as_layers  # noqa: E402
+from torch import nn
+from torch.nn import functional as F
+from twin import DTYPES, agree_as_layers
 
-from tinycv import Tensor  # noqa: E402
-from tinycv.diffusion.dit import DiT, DiTBlock  # noqa: E402
-from tinycv.diffusion.unet import PixelAttention, ResBlock, UNet  # noqa: E402
+from tinycv import Tensor
+from tinycv.diffusion.dit import DiT, DiTBlock
+from tinycv.diffusion.unet import PixelAttention, ResBlock, UNet
 
 RNG = np.random.default_rng(0)
 X, E, Z = RNG.normal(size=(2, 8, 4, 4)), RNG.normal(size=(2, 6)), RNG.normal(size=(2, 3, 6))
-IMAGES, TIMES, LABELS = RNG.normal(size=(2, 1, 8, 8)), np.array([3.0, 700.0]), np.array([0, 3])       # 3: nobody said
+# 3: nobody said
+IMAGES, TIMES, LABELS = RNG.normal(size=(2, 1, 8, 8)), np.array([3.0, 700.0]), np.array([0, 3])
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -24,7 +27,10 @@ pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 class TorchResBlock(nn.Module):
     def __init__(self, channels_in, channels_out, embed_dim):
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(channels_in // 4, channels_in), nn.GroupNorm(channels_out // 4, channels_out)
+        self.norm1, self.norm2 = (
+            nn.GroupNorm(channels_in // 4, channels_in),
+            nn.GroupNorm(channels_out // 4, channels_out),
+        )
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.embed = nn.Linear(embed_dim, channels_out)
@@ -76,15 +82,22 @@ def test_a_dit_block_is_pytorchs(dtype):
 
 # ── the whole ────────────────────────────────────────────────────────────────────────────────────
 
+
 class TorchTimeAndLabel(nn.Module):
     def __init__(self, dim, classes):
         super().__init__()
-        self.linear1, self.linear2, self.table = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Embedding(classes + 1, dim)
+        self.linear1, self.linear2, self.table = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+            nn.Embedding(classes + 1, dim),
+        )
 
     def forward(self, t, label):
         dim = self.linear1.in_features
         angle = t[:, None] / 10000 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        clocks = torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(self.linear1.weight.dtype)
+        clocks = (
+            torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(self.linear1.weight.dtype)
+        )
         return F.silu(self.linear2(F.silu(self.linear1(clocks))) + self.table(label))
 
 
@@ -99,11 +112,14 @@ class TorchUNet(nn.Module):
         self.middle = nn.ModuleList([TorchResBlock(12, 12, 6) for _ in range(2)])
         self.attention = TorchPixelAttention(12, 2)
         self.up = nn.ModuleList([TorchResBlock(2 * width, width, 6) for width in (4, 8, 12)])
-        self.double = nn.ModuleList([nn.ConvTranspose2d(8, 4, 2, 2), nn.ConvTranspose2d(12, 8, 2, 2)])
+        self.double = nn.ModuleList(
+            [nn.ConvTranspose2d(8, 4, 2, 2), nn.ConvTranspose2d(12, 8, 2, 2)]
+        )
         self.norm, self.head = nn.GroupNorm(1, 4), nn.ConvTranspose2d(4, 1, 2, 2)
 
     def forward(self, x, t, label):
-        e, double = self.embed(t, label), self._modules["double"]       # .double is a method of torch's Module
+        # .double is a method of torch's Module
+        e, double = self.embed(t, label), self._modules["double"]
         large = self.down[0](self.stem(x), e)
         middling = self.down[1](self.halve[0](large), e)
         small = self.down[2](self.halve[1](middling), e)
@@ -132,10 +148,21 @@ class TorchDiT(nn.Module):
         return F.fold(self.head(z).mT, (8, 8), 2, stride=2)
 
 
-@pytest.mark.parametrize("ours, theirs", [
-    (lambda: UNet(1, (4, 8, 12), 2, heads=2, num_classes=3, embed_dim=6), TorchUNet),
-    (lambda: DiT(8, 2, dim=6, depth=2, heads=2, num_classes=3), TorchDiT)], ids=["U-Net", "DiT"])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (lambda: UNet(1, (4, 8, 12), 2, heads=2, num_classes=3, embed_dim=6), TorchUNet),
+        (lambda: DiT(8, 2, dim=6, depth=2, heads=2, num_classes=3), TorchDiT),
+    ],
+    ids=["U-Net", "DiT"],
+)
 def test_the_whole_network_is_pytorchs_in_images_and_in_every_gradient(ours, theirs, dtype):
     ours, theirs = ours(), theirs()
-    agree_as_layers(ours, theirs, [IMAGES], dtype, lambda x: ours(x, Tensor(TIMES), Tensor(LABELS)),
-                    lambda x: theirs(x, torch.tensor(TIMES), torch.tensor(LABELS)))
+    agree_as_layers(
+        ours,
+        theirs,
+        [IMAGES],
+        dtype,
+        lambda x: ours(x, Tensor(TIMES), Tensor(LABELS)),
+        lambda x: theirs(x, torch.tensor(TIMES), torch.tensor(LABELS)),
+    )

@@ -1,17 +1,31 @@
-"""PyTorch's tensors at tinycv's doors: read where NumPy can read them, refused in words where it cannot."""
+"""PyTorch's tensors at tinycv's doors: read where NumPy can read them, refused in words where it
+cannot."""
 
 import numpy as np
 import pytest
 
 import tinycv
-from tinycv.data import DataLoader, mixup, one_hot, rand_augment, random_affine, random_crop, random_flip
+from tinycv.data import (
+    DataLoader,
+    mixup,
+    one_hot,
+    rand_augment,
+    random_affine,
+    random_crop,
+    random_flip,
+)
 from tinycv.vision import ViT, accuracy
 
 torch = pytest.importorskip("torch")
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-CHANGES = [random_flip, random_affine, rand_augment, lambda x, rng: random_crop(x, rng, 5),
-           lambda x, rng: mixup(x, torch.eye(4), rng)[0]]
+CHANGES = [
+    random_flip,
+    random_affine,
+    rand_augment,
+    lambda x, rng: random_crop(x, rng, 5),
+    lambda x, rng: mixup(x, torch.eye(4), rng)[0],
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -30,12 +44,21 @@ def test_a_loader_a_model_and_labels_take_them_too():
     assert accuracy(model, X, torch.arange(4)) == accuracy(model, X.numpy(), np.arange(4))
 
 
-@pytest.mark.parametrize("x, words", [(X.clone().requires_grad_(), "requires grad"), (X.bfloat16(), "BFloat16"),
-                                      (X.to_sparse(), "sparse|layout"), (X.to("meta"), "meta")])
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (X.clone().requires_grad_(), "requires grad"),
+        (X.bfloat16(), "BFloat16"),
+        (X.to_sparse(), "sparse|layout"),
+        (X.to("meta"), "meta"),
+    ],
+)
 def test_what_numpy_cannot_read_is_refused_in_words(x, words):
-    for name, call in (("random_flip: x", lambda: random_flip(x, np.random.default_rng(0))),
-                       ("DataLoader: array 0", lambda: DataLoader(x, batch_size=2)),
-                       ("ViT: images", lambda: ViT(8, 4, 4, dim=8, depth=1, heads=2)(x))):
+    for name, call in (
+        ("random_flip: x", lambda: random_flip(x, np.random.default_rng(0))),
+        ("DataLoader: array 0", lambda: DataLoader(x, batch_size=2)),
+        ("ViT: images", lambda: ViT(8, 4, 4, dim=8, depth=1, heads=2)(x)),
+    ):
         with pytest.raises(TypeError, match=f"(?s){name} is .*({words})"):
             call()
 

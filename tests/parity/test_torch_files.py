@@ -1,4 +1,6 @@
-"""Files of weights go from PyTorch to tinycv and back, by name: .pt and safetensors, nn.LSTM and nn.TransformerEncoder."""
+"""Files of weights go from PyTorch to tinycv and back, by name: .pt and safetensors, nn.LSTM and
+nn.TransformerEncoder."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,13 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import safetensors.torch  # noqa: E402
-from twin import equal, randomised  # noqa: E402
+import safetensors.torch
+from twin import equal, randomised
 
-from tinycv import Tensor, no_grad  # noqa: E402
-from tinycv.nn import LayerNorm  # noqa: E402
-from tinycv.sequence import LSTM, TransformerEncoder, TransformerEncoderLayer  # noqa: E402
-from tinycv.training import checkpoint  # noqa: E402
+from tinycv import Tensor, no_grad
+from tinycv.nn import LayerNorm
+from tinycv.sequence import LSTM, TransformerEncoder, TransformerEncoderLayer
+from tinycv.training import checkpoint
 
 RNG = np.random.default_rng(0)
 
@@ -23,9 +25,15 @@ def lstms():
 
 
 def encoders():
-    theirs = torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True)
-    return (TransformerEncoder(TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", norm_first=True), 2, LayerNorm(12)),
-            torch.nn.TransformerEncoder(theirs, 2, torch.nn.LayerNorm(12), enable_nested_tensor=False))
+    theirs = torch.nn.TransformerEncoderLayer(
+        12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True
+    )
+    return (
+        TransformerEncoder(
+            TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", norm_first=True), 2, LayerNorm(12)
+        ),
+        torch.nn.TransformerEncoder(theirs, 2, torch.nn.LayerNorm(12), enable_nested_tensor=False),
+    )
 
 
 def outputs(ours, theirs):
@@ -59,11 +67,30 @@ def test_what_we_saved_pytorch_loads_as_it_is(make, tmp_path):
 # ── every kind of tensor that torch.save writes ──────────────────────────────────────────────────
 
 BASE = torch.arange(60.0).reshape(3, 4, 5)
-KINDS = {f"{d}".removeprefix("torch."): torch.tensor([[0, 1, 1], [1, 0, 1]]).to(d) for d in (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool)}
-VIEWS = {"permuted": BASE.permute(2, 0, 1), "every second": BASE[::2, :, 1::2], "a part": BASE[1, 2:], "one": BASE[2, 3, 4],
-         "none": BASE[:0], "parameter": torch.nn.Parameter(BASE), "flat": BASE.reshape(-1)[3:]}
+KINDS = {
+    f"{d}".removeprefix("torch."): torch.tensor([[0, 1, 1], [1, 0, 1]]).to(d)
+    for d in (
+        torch.float32,
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
+}
+VIEWS = {
+    "permuted": BASE.permute(2, 0, 1),
+    "every second": BASE[::2, :, 1::2],
+    "a part": BASE[1, 2:],
+    "one": BASE[2, 3, 4],
+    "none": BASE[:0],
+    "parameter": torch.nn.Parameter(BASE),
+    "flat": BASE.reshape(-1)[3:],
+}
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -82,20 +109,43 @@ def test_weights_are_found_in_what_a_training_script_saved(tmp_path):
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    torch.save({"epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    torch.save(
+        {"epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict()},
+        tmp_path / "a.pt",
+    )
     assert checkpoint.load(tmp_path / "a.pt")[0].keys() == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("what, words", [
-    (torch.nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear"),
-    ({"a": BASE.to_sparse()}, "holds a tensor that is sparse, quantised"),
-    *[({"a": torch.zeros(2, dtype=dtype)}, "holds a tensor with numbers of type Complex(Float|Double)")
-      for dtype in (torch.complex64, torch.complex128)],
-    *[({"a": torch.zeros(2, dtype=torch.uint8).to(dtype)}, "holds a tensor of uint16, .*; dense tensors of float64, ")
-      for dtype in (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)],
-    ({"a": np.float64(1)}, "asks for numpy"),
-    ({"a": BASE.expand(2, 3, 4, 5)}, "repeats its storage's 60 numbers"),
-    ({"a": BASE, "step": 3}, r"no tensor under a name: step \(a int\)")])
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        (torch.nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear"),
+        ({"a": BASE.to_sparse()}, "holds a tensor that is sparse, quantised"),
+        *[
+            (
+                {"a": torch.zeros(2, dtype=dtype)},
+                "holds a tensor with numbers of type Complex(Float|Double)",
+            )
+            for dtype in (torch.complex64, torch.complex128)
+        ],
+        *[
+            (
+                {"a": torch.zeros(2, dtype=torch.uint8).to(dtype)},
+                "holds a tensor of uint16, .*; dense tensors of float64, ",
+            )
+            for dtype in (
+                torch.uint16,
+                torch.uint32,
+                torch.uint64,
+                torch.float8_e4m3fn,
+                torch.float8_e5m2,
+            )
+        ],
+        ({"a": np.float64(1)}, "asks for numpy"),
+        ({"a": BASE.expand(2, 3, 4, 5)}, "repeats its storage's 60 numbers"),
+        ({"a": BASE, "step": 3}, r"no tensor under a name: step \(a int\)"),
+    ],
+)
 def test_what_is_no_dict_of_tensors_is_refused(what, words, tmp_path):
     torch.save(what, tmp_path / "a.pt")
     with pytest.raises(checkpoint.CheckpointError, match=words):
@@ -104,10 +154,14 @@ def test_what_is_no_dict_of_tensors_is_refused(what, words, tmp_path):
 
 def test_a_file_of_the_old_format_is_refused_with_the_command_that_converts_it(tmp_path):
     torch.save({"a": BASE}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(checkpoint.CheckpointError, match="run code when loaded. PyTorch's old files .* python -c") as caught:
+    with pytest.raises(
+        checkpoint.CheckpointError, match="run code when loaded. PyTorch's old files .* python -c"
+    ) as caught:
         checkpoint.load(tmp_path / "old.pt")
     code = str(caught.value).split('python -c "')[1].removesuffix('"')
-    exec(code.replace("old.pt", str(tmp_path / "old.pt")).replace("new.pt", str(tmp_path / "new.pt")))
+    exec(
+        code.replace("old.pt", str(tmp_path / "old.pt")).replace("new.pt", str(tmp_path / "new.pt"))
+    )
     np.testing.assert_array_equal(checkpoint.load(tmp_path / "new.pt")[0]["a"], BASE.numpy())
 
 
@@ -118,4 +172,6 @@ def test_a_view_that_pytorch_negates_when_it_is_read_is_refused_until_it_is_reso
     with pytest.raises(checkpoint.CheckpointError, match="resolve_neg"):
         checkpoint.load(tmp_path / "w.pt")
     torch.save({"w": negative.resolve_neg()}, tmp_path / "w.pt")
-    np.testing.assert_array_equal(checkpoint.load(tmp_path / "w.pt")[0]["w"], negative.numpy(force=True))
+    np.testing.assert_array_equal(
+        checkpoint.load(tmp_path / "w.pt")[0]["w"], negative.numpy(force=True)
+    )

@@ -1,4 +1,6 @@
-"""A ViT's weights, in from the layouts of timm, torchvision and Hugging Face, and out to them: the same scores."""
+"""A ViT's weights, in from the layouts of timm, torchvision and Hugging Face, and out to them: the
+same scores."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,15 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import safetensors.torch  # noqa: E402
-from torch_vits import SMALL, TWINS, small  # noqa: E402
-from twin import randomised  # noqa: E402
+import safetensors.torch
+from torch_vits import SMALL, TWINS, small
+from twin import randomised
 
-import tinycv  # noqa: E402
-from tinycv import Tensor, no_grad  # noqa: E402
-from tinycv.engine.backend import resolve  # noqa: E402
-from tinycv.vision import ViT, load_vit, save_vit  # noqa: E402
-from tinycv.vision.weights import resized  # noqa: E402
+import tinycv
+from tinycv import Tensor, no_grad
+from tinycv.engine.backend import resolve
+from tinycv.vision import ViT, load_vit, save_vit
+from tinycv.vision.weights import resized
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 24, 24)).astype(np.float32)
 LAYOUT = pytest.mark.parametrize("layout", TWINS)
@@ -32,7 +34,8 @@ def theirs_say(model, images=IMAGES):
 
 
 def assert_close(a, b):
-    """Within CLOSE, of scores that are large enough for that to mean something, and that differ from image to image."""
+    """Within CLOSE, of scores that are large enough for that to mean something, and that differ
+    from image to image."""
     assert np.abs(b).max() > 0.5 and b.std(axis=0).min() > 0.05
     assert np.abs(a - b).max() < CLOSE
 
@@ -53,7 +56,9 @@ def test_a_vit_with_their_weights_says_what_theirs_says(layout, ending, tmp_path
 @LAYOUT
 def test_pytorch_loads_our_weights_by_name_and_says_what_ours_says(layout, tmp_path):
     tinycv.manual_seed(0)
-    model = ViT(24, 4, 5, 3, 16, 3, 2, 24, layer_norm_eps=1e-12 if layout == "huggingface" else 1e-6).eval()
+    model = ViT(
+        24, 4, 5, 3, 16, 3, 2, 24, layer_norm_eps=1e-12 if layout == "huggingface" else 1e-6
+    ).eval()
     for p in model.parameters():
         p.data = p.data + np.random.default_rng(p.size).normal(0, 0.3, p.shape).astype(np.float32)
     save_vit(tmp_path / "a.safetensors", model, layout)
@@ -61,7 +66,9 @@ def test_pytorch_loads_our_weights_by_name_and_says_what_ours_says(layout, tmp_p
     theirs.load_state_dict(safetensors.torch.load_file(tmp_path / "a.safetensors"), strict=True)
     assert_close(ours_say(model), theirs_say(theirs))
     again, about = load_vit(tmp_path / "a.safetensors")
-    assert (ours_say(again) == ours_say(model)).all() and about["heads_from"] == "a note in the file"
+    assert (ours_say(again) == ours_say(model)).all() and about[
+        "heads_from"
+    ] == "a note in the file"
 
 
 @pytest.mark.parametrize("source", TWINS)
@@ -74,7 +81,9 @@ def test_weights_pass_from_every_library_to_every_other(source, target, tmp_path
     assert_close(theirs_say(others), theirs_say(theirs))
 
 
-@pytest.mark.parametrize("layout, eps", [("timm", 1e-6), ("torchvision", 1e-6), ("huggingface", 1e-12)])
+@pytest.mark.parametrize(
+    "layout, eps", [("timm", 1e-6), ("torchvision", 1e-6), ("huggingface", 1e-12)]
+)
 def test_each_library_norms_with_its_own_epsilon(layout, eps, tmp_path):
     """Seen where the numbers that are normed are as small as epsilon."""
     theirs = small[layout]()
@@ -105,7 +114,11 @@ def test_for_another_image_size_positions_are_resized_as_by_hugging_face(layout,
 def test_positions_are_interpolated_as_pytorchs_bicubic(old, new):
     known = np.random.default_rng(0).normal(size=(1, 1 + old * old, 6))
     grid = torch.tensor(known[:, 1:]).unflatten(1, (old, old)).permute(0, 3, 1, 2)
-    theirs = torch.nn.functional.interpolate(grid, size=(new, new), mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
+    theirs = (
+        torch.nn.functional.interpolate(grid, size=(new, new), mode="bicubic")
+        .permute(0, 2, 3, 1)
+        .flatten(1, 2)
+    )
     ours = resized(known, new)
     np.testing.assert_allclose(ours[:, 1:], theirs.numpy(), atol=1e-12)
     np.testing.assert_array_equal(ours[:, 0], known[:, 0])
@@ -113,8 +126,10 @@ def test_positions_are_interpolated_as_pytorchs_bicubic(old, new):
 
 def test_torchvisions_older_names_are_known(tmp_path):
     theirs = randomised(small["torchvision"]())
-    older = {name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t
-             for name, t in theirs.state_dict().items()}
+    older = {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t
+        for name, t in theirs.state_dict().items()
+    }
     assert older.keys() != theirs.state_dict().keys()
     torch.save(older, tmp_path / "a.pth")
     assert_close(ours_say(load_vit(tmp_path / "a.pth", heads=2)[0]), theirs_say(theirs))
@@ -132,6 +147,13 @@ def test_half_and_bfloat16_weights_are_read(tmp_path):
 def test_the_size_of_the_model_is_read_off_the_file(tmp_path):
     torch.save(small["huggingface"]().state_dict(), tmp_path / "a.pt")
     model, _ = load_vit(tmp_path / "a.pt", heads=2)
-    assert {"image": model.image_size, "patch": model.patch_size, "channels": model.channels,
-            "dim": model.cls_token.shape[2], "depth": len(model.blocks), "heads": model.blocks[0].self_attn.num_heads,
-            "mlp": model.blocks[0].linear1.weight.shape[0], "classes": model.head.weight.shape[0]} == SMALL
+    assert {
+        "image": model.image_size,
+        "patch": model.patch_size,
+        "channels": model.channels,
+        "dim": model.cls_token.shape[2],
+        "depth": len(model.blocks),
+        "heads": model.blocks[0].self_attn.num_heads,
+        "mlp": model.blocks[0].linear1.weight.shape[0],
+        "classes": model.head.weight.shape[0],
+    } == SMALL

@@ -1,4 +1,5 @@
 """Group and batch normalisation against PyTorch's: values, gradients, running statistics, names."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,15 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, agree_as_layers, equal, twins  # noqa: E402
+from twin import DTYPES, agree, agree_as_layers, equal, twins
 
-import tinycv  # noqa: E402
-from tinycv import Tensor, nn  # noqa: E402
-from tinycv.nn import functional as F  # noqa: E402
+import tinycv
+from tinycv import Tensor, nn
+from tinycv.nn import functional as F
 
 TF = torch.nn.functional
 RNG = np.random.default_rng(0)
-ROWS, SERIES, IMAGES = (2 + 3 * RNG.normal(size=shape) for shape in ((5, 6), (4, 6, 7), (3, 6, 9, 8)))
+ROWS, SERIES, IMAGES = (
+    2 + 3 * RNG.normal(size=shape) for shape in ((5, 6), (4, 6, 7), (3, 6, 9, 8))
+)
 WEIGHT, BIAS = RNG.normal(size=6), RNG.normal(size=6)
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
@@ -33,8 +36,14 @@ LAYERS = {
 }
 FUNCTIONS = {
     "group_norm": (lambda F, x, w, b: F.group_norm(x, 2, w, b), [IMAGES, WEIGHT, BIAS]),
-    "batch_norm in training": (lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True), [IMAGES, WEIGHT, BIAS]),
-    "batch_norm after": (lambda F, x, w, b: F.batch_norm(x, b.detach(), (w * w).detach(), w, b), [IMAGES, WEIGHT, BIAS]),
+    "batch_norm in training": (
+        lambda F, x, w, b: F.batch_norm(x, None, None, w, b, True),
+        [IMAGES, WEIGHT, BIAS],
+    ),
+    "batch_norm after": (
+        lambda F, x, w, b: F.batch_norm(x, b.detach(), (w * w).detach(), w, b),
+        [IMAGES, WEIGHT, BIAS],
+    ),
 }
 
 
@@ -43,7 +52,8 @@ FUNCTIONS = {
 def test_a_norm_has_pytorchs_value_gradients_and_buffers(name, mode, dtype):
     make, x = LAYERS[name]
     ours, theirs = getattr(make(nn), mode)(), getattr(make(torch.nn), mode)()
-    for _ in range(2):                                              # the second time the buffers have moved
+    # the second time the buffers have moved
+    for _ in range(2):
         agree_as_layers(ours, theirs, [x], dtype)
         theirs.zero_grad()
         ours.zero_grad()
@@ -65,16 +75,27 @@ def test_the_gradient_of_a_norms_gradient_is_pytorchs(name, dtype):
     pairs, cube = [twins(x, dtype) for x in inputs], RNG.normal(size=IMAGES.shape).astype(dtype)
     (a, *ours), (b, *theirs) = zip(*pairs, strict=True)
     (g,) = tinycv.grad(((function(F, a, *ours) * cube) ** 2).sum(), a, create_graph=True)
-    (h,) = torch.autograd.grad(((function(TF, b, *theirs) * torch.tensor(cube)) ** 2).sum(), b, create_graph=True)
+    (h,) = torch.autograd.grad(
+        ((function(TF, b, *theirs) * torch.tensor(cube)) ** 2).sum(), b, create_graph=True
+    )
     equal(g, h)
-    again = zip(tinycv.grad((g ** 2).sum(), [a, ours[0]]), torch.autograd.grad((h ** 2).sum(), [b, theirs[0]]), strict=True)
+    again = zip(
+        tinycv.grad((g**2).sum(), [a, ours[0]]),
+        torch.autograd.grad((h**2).sum(), [b, theirs[0]]),
+        strict=True,
+    )
     for mine, other in again:
         scale = np.abs(other.numpy()).max()
-        assert np.abs(mine.numpy() - other.numpy()).max() <= {"float32": 2e-4, "float64": 1e-10}[dtype] * scale
+        assert (
+            np.abs(mine.numpy() - other.numpy()).max()
+            <= {"float32": 2e-4, "float64": 1e-10}[dtype] * scale
+        )
 
 
 def test_running_statistics_may_be_given_to_the_function(dtype):
-    (mean, mean_), (var, var_) = ([Tensor(a.astype(dtype)), torch.tensor(a.astype(dtype))] for a in (BIAS, WEIGHT ** 2))
+    (mean, mean_), (var, var_) = (
+        [Tensor(a.astype(dtype)), torch.tensor(a.astype(dtype))] for a in (BIAS, WEIGHT**2)
+    )
     F.batch_norm(Tensor(IMAGES.astype(dtype)), mean, var, training=True, momentum=0.25)
     TF.batch_norm(torch.tensor(IMAGES.astype(dtype)), mean_, var_, training=True, momentum=0.25)
     equal(mean, mean_)

@@ -1,4 +1,6 @@
-"""Every row of the derivative table against PyTorch: values, gradients, dtypes, and the conventions at corners."""
+"""Every row of the derivative table against PyTorch: values, gradients, dtypes, and the conventions
+at corners."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,17 +8,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, equal, twins  # noqa: E402
+from twin import DTYPES, agree, equal, twins
 
-import tinycv  # noqa: E402
-from tinycv.engine import ops  # noqa: E402
-from tinycv.engine.record import OPS  # noqa: E402
+import tinycv
+from tinycv.engine import ops
+from tinycv.engine.record import OPS
 
 RNG = np.random.default_rng(0)
 X, Z = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4))
 ROW, COLUMN, CUBE = RNG.normal(size=4), RNG.normal(size=(3, 1)), RNG.normal(size=(2, 3, 4))
 POSITIVE = np.abs(Z) + 0.5
-TIES = np.array([[2., 1, 2, 0], [0, 0, 0, 0], [-1, 3, 3, 3]])
+TIES = np.array([[2.0, 1, 2, 0], [0, 0, 0, 0], [-1, 3, 3, 3]])
 BOOL, OTHER = X > 0, Z > 0
 IDS = np.array([2, 0, 2])
 A, C = RNG.normal(size=(2, 1, 3, 4)), RNG.normal(size=(5, 4, 2))
@@ -34,9 +36,9 @@ SMOOTH = {
     "neg": (ops.neg, torch.neg, [X]),
     "remainder": (ops.remainder, torch.remainder, [X, POSITIVE]),
     "power": (ops.power, torch.pow, [POSITIVE, X]),
-    "power: number first": (lambda x: 2.5 ** x, lambda x: 2.5 ** x, [X]),
-    "pow": (lambda x: x ** 3, lambda x: x ** 3, [X]),
-    "pow: root": (lambda x: x ** -0.5, lambda x: x ** -0.5, [POSITIVE]),
+    "power: number first": (lambda x: 2.5**x, lambda x: 2.5**x, [X]),
+    "pow": (lambda x: x**3, lambda x: x**3, [X]),
+    "pow: root": (lambda x: x**-0.5, lambda x: x**-0.5, [POSITIVE]),
     "exp": (ops.exp, torch.exp, [X]),
     "expm1": (ops.expm1, torch.expm1, [X]),
     "log": (ops.log, torch.log, [POSITIVE]),
@@ -44,22 +46,34 @@ SMOOTH = {
     "sqrt": (ops.sqrt, torch.sqrt, [POSITIVE]),
     "tanh": (ops.tanh, torch.tanh, [X]),
     "sigmoid": (ops.sigmoid, torch.sigmoid, [X]),
-    "sigmoid: far out": (ops.sigmoid, torch.sigmoid, [np.array([-200., -30, 30, 200])]),
+    "sigmoid: far out": (ops.sigmoid, torch.sigmoid, [np.array([-200.0, -30, 30, 200])]),
     "softplus": (ops.softplus, torch.nn.functional.softplus, [X]),
     "erf": (ops.erf, torch.erf, [3 * X]),
     "sin": (ops.sin, torch.sin, [X]),
     "cos": (ops.cos, torch.cos, [X]),
     "relu": (ops.relu, torch.relu, [X]),
     "abs": (ops.abs, torch.abs, [X]),
-    "where": (lambda x, z: ops.where(BOOL, x, z), lambda x, z: torch.where(torch.tensor(BOOL), x, z), [X, COLUMN]),
-    "where: a number": (lambda x: ops.where(BOOL, x, 0.5), lambda x: torch.where(torch.tensor(BOOL), x, 0.5), [X]),
+    "where": (
+        lambda x, z: ops.where(BOOL, x, z),
+        lambda x, z: torch.where(torch.tensor(BOOL), x, z),
+        [X, COLUMN],
+    ),
+    "where: a number": (
+        lambda x: ops.where(BOOL, x, 0.5),
+        lambda x: torch.where(torch.tensor(BOOL), x, 0.5),
+        [X],
+    ),
     "maximum": (ops.maximum, torch.maximum, [X, ROW]),
     "minimum": (ops.minimum, torch.minimum, [X, ROW]),
     "clip": (lambda x: ops.clip(x, -0.5, 0.8), lambda x: torch.clamp(x, -0.5, 0.8), [X]),
     "clip: below only": (lambda x: ops.clip(x, 0.1), lambda x: torch.clamp(x, 0.1), [X]),
     "sum": (ops.sum, torch.sum, [X]),
     "sum: two axes": (lambda x: x.sum(axis=(0, -1)), lambda x: x.sum((0, -1)), [CUBE]),
-    "sum: keepdims": (lambda x: x.sum(axis=1, keepdims=True), lambda x: x.sum(1, keepdim=True), [CUBE]),
+    "sum: keepdims": (
+        lambda x: x.sum(axis=1, keepdims=True),
+        lambda x: x.sum(1, keepdim=True),
+        [CUBE],
+    ),
     "mean": (ops.mean, torch.mean, [X]),
     "mean: axes": (lambda x: x.mean(axis=(0, 2)), lambda x: x.mean((0, 2)), [CUBE]),
     "var": (ops.var, lambda x: torch.var(x, correction=0), [X]),
@@ -69,8 +83,11 @@ SMOOTH = {
     "logsumexp": (lambda x: x.logsumexp(axis=1), lambda x: x.logsumexp(1), [CUBE]),
     "logsumexp: large": (lambda x: x.logsumexp(), lambda x: x.logsumexp((0, 1, 2)), [1e3 * CUBE]),
     "norm": (ops.norm, torch.linalg.vector_norm, [X]),
-    "norm: axes": (lambda x: x.norm(axis=(1, 2), keepdims=True),
-                   lambda x: torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True), [CUBE]),
+    "norm: axes": (
+        lambda x: x.norm(axis=(1, 2), keepdims=True),
+        lambda x: torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True),
+        [CUBE],
+    ),
     "cumsum": (lambda x: x.cumsum(axis=1), lambda x: x.cumsum(1), [CUBE]),
     "reshape": (lambda x: x.reshape(4, 6), lambda x: x.reshape(4, 6), [CUBE]),
     "transpose": (lambda x: x.transpose(2, 0, 1), lambda x: x.permute(2, 0, 1), [CUBE]),
@@ -80,17 +97,35 @@ SMOOTH = {
     "squeeze": (lambda x: x.squeeze(1), lambda x: x.squeeze(1), [COLUMN]),
     "unsqueeze": (lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(-1), [X]),
     "flip": (lambda x: ops.flip(x, (0, 2)), lambda x: x.flip((0, 2)), [CUBE]),
-    "pad": (lambda x: ops.pad(x, ((0, 0), (1, 2)), 0.5), lambda x: torch.nn.functional.pad(x, (1, 2), value=0.5), [X]),
+    "pad": (
+        lambda x: ops.pad(x, ((0, 0), (1, 2)), 0.5),
+        lambda x: torch.nn.functional.pad(x, (1, 2), value=0.5),
+        [X],
+    ),
     "getitem": (lambda x: x[:, 1, ::2], lambda x: x[:, 1, ::2], [CUBE]),
     "getitem: repeated rows": (lambda x: x[IDS], lambda x: x[torch.tensor(IDS)], [X]),
     "getitem: pairs": (lambda x: x[IDS, [1, 1, 1]], lambda x: x[torch.tensor(IDS), [1, 1, 1]], [X]),
     "getitem: mask": (lambda x: x[BOOL], lambda x: x[torch.tensor(BOOL)], [X]),
-    "getitem: mixed": (lambda x: x[..., None, IDS], lambda x: x[..., None, torch.tensor(IDS)], [CUBE]),
-    "scatter": (lambda x: ops.scatter(x, index=IDS, shape=(5, 4)),
-                lambda x: torch.zeros(5, 4, dtype=x.dtype).index_add(0, torch.tensor(IDS), x), [X]),
-    "concatenate": (lambda x, z: tinycv.concatenate([x, z, x], axis=1), lambda x, z: torch.cat([x, z, x], 1),
-                    [X, COLUMN]),
-    "stack": (lambda x, z: tinycv.stack([x, z], axis=-1), lambda x, z: torch.stack([x, z], -1), [X, Z]),
+    "getitem: mixed": (
+        lambda x: x[..., None, IDS],
+        lambda x: x[..., None, torch.tensor(IDS)],
+        [CUBE],
+    ),
+    "scatter": (
+        lambda x: ops.scatter(x, index=IDS, shape=(5, 4)),
+        lambda x: torch.zeros(5, 4, dtype=x.dtype).index_add(0, torch.tensor(IDS), x),
+        [X],
+    ),
+    "concatenate": (
+        lambda x, z: tinycv.concatenate([x, z, x], axis=1),
+        lambda x, z: torch.cat([x, z, x], 1),
+        [X, COLUMN],
+    ),
+    "stack": (
+        lambda x, z: tinycv.stack([x, z], axis=-1),
+        lambda x, z: torch.stack([x, z], -1),
+        [X, Z],
+    ),
     "alias": (ops.alias, torch.clone, [X]),
     "astype": (lambda x: x.astype(np.float64), lambda x: x.double(), [X]),
     "to": (lambda x: x.to("cpu"), lambda x: x.to("cpu"), [X]),
@@ -101,16 +136,31 @@ SMOOTH = {
     "matmul: many by one": (tinycv.matmul, torch.matmul, [CUBE, C[0]]),
     "matmul: one by many": (tinycv.matmul, torch.matmul, [X, C]),
     "matmul: broadcast": (tinycv.matmul, torch.matmul, [A, C]),
-    "einsum": (lambda *xs: tinycv.einsum("bij,jk->bik", *xs), lambda *xs: torch.einsum("bij,jk->bik", *xs),
-               [CUBE, C[0]]),
-    "einsum: three": (lambda *xs: tinycv.einsum("bij,kj,i->bk", *xs), lambda *xs: torch.einsum("bij,kj,i->bk", *xs),
-                      [CUBE, X, RNG.normal(size=3)]),
-    "einsum: a letter summed in one": (lambda *xs: tinycv.einsum("ij,kl->i", *xs),
-                                       lambda *xs: torch.einsum("ij,kl->i", *xs), [X, C[0]]),
-    "einsum: diagonal": (lambda x: tinycv.einsum("bii->bi", x), lambda x: torch.einsum("bii->bi", x),
-                         [RNG.normal(size=(2, 3, 3))]),
-    "einsum: dots": (lambda *xs: tinycv.einsum("...ij,...jk->...ik", *xs),
-                     lambda *xs: torch.einsum("...ij,...jk->...ik", *xs), [A, C]),
+    "einsum": (
+        lambda *xs: tinycv.einsum("bij,jk->bik", *xs),
+        lambda *xs: torch.einsum("bij,jk->bik", *xs),
+        [CUBE, C[0]],
+    ),
+    "einsum: three": (
+        lambda *xs: tinycv.einsum("bij,kj,i->bk", *xs),
+        lambda *xs: torch.einsum("bij,kj,i->bk", *xs),
+        [CUBE, X, RNG.normal(size=3)],
+    ),
+    "einsum: a letter summed in one": (
+        lambda *xs: tinycv.einsum("ij,kl->i", *xs),
+        lambda *xs: torch.einsum("ij,kl->i", *xs),
+        [X, C[0]],
+    ),
+    "einsum: diagonal": (
+        lambda x: tinycv.einsum("bii->bi", x),
+        lambda x: torch.einsum("bii->bi", x),
+        [RNG.normal(size=(2, 3, 3))],
+    ),
+    "einsum: dots": (
+        lambda *xs: tinycv.einsum("...ij,...jk->...ik", *xs),
+        lambda *xs: torch.einsum("...ij,...jk->...ik", *xs),
+        [A, C],
+    ),
 }
 
 STEPS = {
@@ -123,8 +173,10 @@ STEPS = {
     "logical_and": (ops.logical_and, torch.logical_and, [BOOL, OTHER]),
     "logical_or": (ops.logical_or, torch.logical_or, [BOOL, OTHER]),
     "logical_not": (ops.logical_not, torch.logical_not, [BOOL]),
-    **{name: (getattr(ops, name), getattr(torch, name), [BOOL, OTHER]) for name in (
-        "bitwise_and", "bitwise_or", "bitwise_xor")},
+    **{
+        name: (getattr(ops, name), getattr(torch, name), [BOOL, OTHER])
+        for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
+    },
     "bitwise_not": (ops.bitwise_not, torch.bitwise_not, [BOOL]),
     "sign": (ops.sign, torch.sign, [TIES]),
     "floor_divide": (ops.floor_divide, torch.floor_divide, [TIES, POSITIVE]),
@@ -142,19 +194,23 @@ CORNERS = {
     "relu at 0": (ops.relu, torch.relu, [TIES]),
     "abs at 0": (ops.abs, torch.abs, [TIES]),
     "clip at its bounds": (lambda x: ops.clip(x, 0, 2), lambda x: torch.clamp(x, 0, 2), [TIES]),
-    "maximum of equals": (ops.maximum, torch.maximum, [TIES, np.array([2., 0, 3, 0])]),
-    "minimum of equals": (ops.minimum, torch.minimum, [TIES, np.array([2., 0, 3, 0])]),
+    "maximum of equals": (ops.maximum, torch.maximum, [TIES, np.array([2.0, 0, 3, 0])]),
+    "minimum of equals": (ops.minimum, torch.minimum, [TIES, np.array([2.0, 0, 3, 0])]),
     "max over ties": (lambda x: x.max(axis=1), lambda x: x.amax(1), [TIES]),
     "max over ties of all": (lambda x: x.max(), lambda x: x.amax(), [TIES]),
-    "min over ties": (lambda x: x.min(axis=0, keepdims=True), lambda x: x.amin(0, keepdim=True), [TIES]),
+    "min over ties": (
+        lambda x: x.min(axis=0, keepdims=True),
+        lambda x: x.amin(0, keepdim=True),
+        [TIES],
+    ),
     "norm at 0": (lambda x: x.norm(axis=1), lambda x: torch.linalg.vector_norm(x, dim=1), [TIES]),
     "sqrt at 0": (ops.sqrt, torch.sqrt, [np.abs(TIES)]),
-    "0 ** 0": (lambda x: x ** 0, lambda x: x ** 0, [TIES]),
-    "0 ** 1": (lambda x: x ** 1, lambda x: x ** 1, [TIES]),
-    "0 ** 2": (lambda x: x ** 2, lambda x: x ** 2, [TIES]),
-    "0 ** 0.5": (lambda x: x ** 0.5, lambda x: x ** 0.5, [np.abs(TIES)]),
-    "0 ** b, by both": (ops.power, torch.pow, [ZEROS, np.array([0., 1, 2])]),
-    "negative ** whole": (ops.power, torch.pow, [X, np.array([0., 1, 2, 3])]),
+    "0 ** 0": (lambda x: x**0, lambda x: x**0, [TIES]),
+    "0 ** 1": (lambda x: x**1, lambda x: x**1, [TIES]),
+    "0 ** 2": (lambda x: x**2, lambda x: x**2, [TIES]),
+    "0 ** 0.5": (lambda x: x**0.5, lambda x: x**0.5, [np.abs(TIES)]),
+    "0 ** b, by both": (ops.power, torch.pow, [ZEROS, np.array([0.0, 1, 2])]),
+    "negative ** whole": (ops.power, torch.pow, [X, np.array([0.0, 1, 2, 3])]),
     "sum of nothing": (lambda x: x.sum(axis=0), lambda x: x.sum(0), [np.zeros((0, 3))]),
     "log at 0": (ops.log, torch.log, [np.abs(TIES)]),
     "std of equals": (lambda x: x.std(axis=1), lambda x: torch.std(x, 1, correction=0), [ZEROS]),
@@ -162,7 +218,8 @@ CORNERS = {
 
 
 def test_every_row_of_the_table_is_compared():
-    ours = {"all_reduce"}                       # of shards, which PyTorch has in torch.distributed: tests/training/test_parallel.py
+    # of shards, which PyTorch has in torch.distributed: tests/training/test_parallel.py
+    ours = {"all_reduce"}
     assert {name.partition(":")[0] for name in (*SMOOTH, *STEPS)} == set(OPS) - ours
 
 
@@ -201,6 +258,9 @@ def test_a_row_of_minus_infinities_has_slope_zero_where_pytorchs_logsumexp_makes
 def test_the_gradient_of_a_gradient_is_pytorchs(dtype):
     (x, theirs) = twins(X, dtype)
     y, z = (x.tanh() * x.exp()).norm(axis=1).sum(), (theirs.tanh() * theirs.exp()).norm(dim=1).sum()
-    (g,), (h,) = tinycv.grad(y, x, create_graph=True), torch.autograd.grad(z, theirs, create_graph=True)
+    (g,), (h,) = (
+        tinycv.grad(y, x, create_graph=True),
+        torch.autograd.grad(z, theirs, create_graph=True),
+    )
     equal(g, h)
     equal(*tinycv.grad((g * g).sum(), x), *torch.autograd.grad((h * h).sum(), theirs))

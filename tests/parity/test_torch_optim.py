@@ -1,4 +1,5 @@
 """Twenty steps of every optimiser against PyTorch's, from the same start, on the same batches."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,10 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, equal, randomised  # noqa: E402
+from twin import DTYPES, equal, randomised
 
-from tinycv import Tensor, nn, optim  # noqa: E402
-from tinycv.nn.functional import mse_loss  # noqa: E402
+from tinycv import Tensor, nn, optim
+from tinycv.nn.functional import mse_loss
 
 RNG = np.random.default_rng(0)
 BATCHES = RNG.normal(size=(20, 8, 3))
@@ -34,7 +35,9 @@ pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def both_models(dtype):
-    theirs = randomised(torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 8)))
+    theirs = randomised(
+        torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 8))
+    )
     theirs = theirs.to(getattr(torch, dtype))
     ours = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 8)).to(dtype)
     ours.load_state_dict(theirs.state_dict())
@@ -46,13 +49,18 @@ def backward(ours, theirs, i, dtype):
     x, y = BATCHES[i].astype(dtype), TARGETS[i].astype(dtype)
     ours.zero_grad()
     theirs.zero_grad()
-    losses = mse_loss(ours(Tensor(x)), Tensor(y)), torch.nn.functional.mse_loss(theirs(torch.tensor(x)), torch.tensor(y))
+    losses = (
+        mse_loss(ours(Tensor(x)), Tensor(y)),
+        torch.nn.functional.mse_loss(theirs(torch.tensor(x)), torch.tensor(y)),
+    )
     for loss in losses:
         loss.backward()
     return losses
 
 
-def train(ours, theirs, name, dtype, between=lambda step: None, parts=lambda model: model.parameters()):
+def train(
+    ours, theirs, name, dtype, between=lambda step: None, parts=lambda model: model.parameters()
+):
     kind, options = OPTIMISERS[name]
     mine = getattr(optim, kind)(parts(ours), **options)
     yours = getattr(torch.optim, kind)(parts(theirs), **options)
@@ -82,7 +90,8 @@ def test_twenty_steps_end_where_pytorchs_end(name, dtype):
 def test_a_parameter_without_gradient_stays_and_is_counted_apart(name, dtype):
     ours, theirs = both_models(dtype)
 
-    def forget(step):                           # the first layer has no gradient in every third step
+    # the first layer has no gradient in every third step
+    def forget(step):
         if step % 3 == 0:
             for model in (ours, theirs):
                 for p in model[0].parameters():
@@ -94,9 +103,16 @@ def test_a_parameter_without_gradient_stays_and_is_counted_apart(name, dtype):
 
 def test_groups_keep_their_own_options(dtype):
     ours, theirs = both_models(dtype)
-    train(ours, theirs, "AdamW", dtype, parts=lambda model: [
-        {"params": [model[0].weight, model[2].weight], "weight_decay": 0.3, "lr": 0.03},
-        {"params": [model[0].bias, model[2].bias], "weight_decay": 0.0}])
+    train(
+        ours,
+        theirs,
+        "AdamW",
+        dtype,
+        parts=lambda model: [
+            {"params": [model[0].weight, model[2].weight], "weight_decay": 0.3, "lr": 0.03},
+            {"params": [model[0].bias, model[2].bias], "weight_decay": 0.0},
+        ],
+    )
     all_equal(ours, theirs)
 
 

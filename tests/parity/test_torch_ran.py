@@ -1,4 +1,5 @@
 """That parity was tried at all, and against which PyTorch."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,14 +7,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, equal  # noqa: E402
+from twin import DTYPES, agree, equal
 
-from tinycv import Tensor  # noqa: E402
+from tinycv import Tensor
 
 
 def test_pytorch_itself_ran_and_differentiated(capsys):
     x = torch.tensor([3.0], requires_grad=True)
-    (x ** 2).sum().backward()
+    (x**2).sum().backward()
     with capsys.disabled():
         print(f"\nparity against PyTorch {torch.__version__}, {torch.__file__}")
     assert x.grad.item() == 6.0
@@ -26,7 +27,9 @@ def test_a_value_that_is_off_is_noticed(dtype):
         equal(Tensor(x * (1 + (4e-5 if dtype == "float32" else 4e-10))), torch.tensor(x))
 
 
-@pytest.mark.parametrize("wrong", [np.ones(3), np.ones((2, 1)), np.ones(2, np.float32), np.array([1.0, np.nan])])
+@pytest.mark.parametrize(
+    "wrong", [np.ones(3), np.ones((2, 1)), np.ones(2, np.float32), np.array([1.0, np.nan])]
+)
 def test_another_shape_dtype_or_a_nan_is_noticed(wrong):
     with pytest.raises(AssertionError):
         equal(Tensor(wrong), torch.ones(2, dtype=torch.float64))

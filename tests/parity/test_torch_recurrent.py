@@ -1,4 +1,6 @@
-"""RNN, GRU and LSTM against PyTorch's, with weights loaded by name; ``lengths`` against its packed sequences."""
+"""RNN, GRU and LSTM against PyTorch's, with weights loaded by name; ``lengths`` against its packed
+sequences."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
-from twin import DTYPES, agree_as_layers  # noqa: E402
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from twin import DTYPES, agree_as_layers
 
-from tinycv import concatenate  # noqa: E402
-from tinycv.sequence import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell  # noqa: E402
+from tinycv import concatenate
+from tinycv.sequence import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 RNG = np.random.default_rng(0)
 T, B, WIDTH, H = 6, 4, 3, 5
@@ -18,14 +20,21 @@ X = RNG.normal(size=(T, B, WIDTH))
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 KINDS = pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
-LAYERS = {"plain": {}, "two layers": {"num_layers": 2}, "no bias": {"bias": False}, "both ways": {"bidirectional": True},
-          "all": {"num_layers": 3, "batch_first": True, "bidirectional": True}}
+LAYERS = {
+    "plain": {},
+    "two layers": {"num_layers": 2},
+    "no bias": {"bias": False},
+    "both ways": {"bidirectional": True},
+    "all": {"num_layers": 3, "batch_first": True, "bidirectional": True},
+}
 GIVEN = pytest.mark.parametrize("given", [False, True], ids=["no state", "state"])
 
 
 def joined(concatenate, y, state):
     """y and every part of the state in one array, so that all carry a gradient."""
-    return concatenate([part.reshape((-1,)) for part in (y, *(state if isinstance(state, tuple) else (state,)))])
+    return concatenate(
+        [part.reshape((-1,)) for part in (y, *(state if isinstance(state, tuple) else (state,)))]
+    )
 
 
 def inputs(kind, options, given):
@@ -52,9 +61,14 @@ def state_of(parts):
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
 def test_the_layer_is_pytorchs(kind, options, given, dtype):
     ours, theirs = kind(WIDTH, H, **options), getattr(torch.nn, kind.__name__)(WIDTH, H, **options)
-    agree_as_layers(ours, theirs, inputs(kind, options, given), dtype,
-                    lambda x, *state: joined(concatenate, *ours(x, state_of(state))),
-                    lambda x, *state: joined(torch.cat, *theirs(x, state_of(state))))
+    agree_as_layers(
+        ours,
+        theirs,
+        inputs(kind, options, given),
+        dtype,
+        lambda x, *state: joined(concatenate, *ours(x, state_of(state))),
+        lambda x, *state: joined(torch.cat, *theirs(x, state_of(state))),
+    )
 
 
 @KINDS
@@ -63,23 +77,36 @@ def test_the_layer_is_pytorchs(kind, options, given, dtype):
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
 def test_lengths_are_pytorchs_packed_sequences(kind, options, lengths, given, dtype):
     ours, theirs = kind(WIDTH, H, **options), getattr(torch.nn, kind.__name__)(WIDTH, H, **options)
-    agree_as_layers(ours, theirs, inputs(kind, options, given), dtype,
-                    lambda x, *state: joined(concatenate, *ours(x, state_of(state), lengths)),
-                    lambda x, *state: joined(torch.cat, *packed(theirs, x, state_of(state), lengths)))
+    agree_as_layers(
+        ours,
+        theirs,
+        inputs(kind, options, given),
+        dtype,
+        lambda x, *state: joined(concatenate, *ours(x, state_of(state), lengths)),
+        lambda x, *state: joined(torch.cat, *packed(theirs, x, state_of(state), lengths)),
+    )
 
 
 @KINDS
 @pytest.mark.parametrize("steps, batch", [(1, 3), (6, 1), (1, 1), (60, 2)])
 def test_few_steps_many_and_small_batches_are_pytorchs(kind, steps, batch, dtype):
     ours, theirs = kind(WIDTH, H), getattr(torch.nn, kind.__name__)(WIDTH, H)
-    agree_as_layers(ours, theirs, [RNG.normal(size=(steps, batch, WIDTH))], dtype,
-                    lambda x: joined(concatenate, *ours(x)), lambda x: joined(torch.cat, *theirs(x)))
+    agree_as_layers(
+        ours,
+        theirs,
+        [RNG.normal(size=(steps, batch, WIDTH))],
+        dtype,
+        lambda x: joined(concatenate, *ours(x)),
+        lambda x: joined(torch.cat, *theirs(x)),
+    )
 
 
 @pytest.mark.parametrize("result", [0, 1], ids=["h_n", "c_n"])
 def test_the_gradient_of_the_lstms_last_state_alone_is_pytorchs(result, dtype):
     ours, theirs = LSTM(WIDTH, H, 2), torch.nn.LSTM(WIDTH, H, 2)
-    agree_as_layers(ours, theirs, [X], dtype, lambda x: ours(x)[1][result], lambda x: theirs(x)[1][result])
+    agree_as_layers(
+        ours, theirs, [X], dtype, lambda x: ours(x)[1][result], lambda x: theirs(x)[1][result]
+    )
 
 
 @GIVEN
@@ -92,7 +119,14 @@ def test_the_cell_is_pytorchs(cell, bias, given, dtype):
         def run(x, *state):
             result = layer(x, state_of(state))
             return concatenate(result if isinstance(result, tuple) else (result,))
+
         return run
 
-    agree_as_layers(ours, theirs, [X[0], *RNG.normal(size=(given * len(ours.layer.parts), B, H))], dtype,
-                    stepped(concatenate, ours), stepped(torch.cat, theirs))
+    agree_as_layers(
+        ours,
+        theirs,
+        [X[0], *RNG.normal(size=(given * len(ours.layer.parts), B, H))],
+        dtype,
+        stepped(concatenate, ours),
+        stepped(torch.cat, theirs),
+    )

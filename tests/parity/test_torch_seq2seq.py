@@ -1,4 +1,5 @@
 """Attention and Seq2Seq against the same sums in PyTorch's parts, with weights loaded by name."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,12 +7,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
-from twin import DTYPES, agree, agree_as_layers  # noqa: E402
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from twin import DTYPES, agree, agree_as_layers
 
-from tinycv.data.text import EOS, PAD, SOS  # noqa: E402
-from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention, Seq2Seq  # noqa: E402
+from tinycv.data.text import EOS, PAD, SOS
+from tinycv.sequence import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    LocationAttention,
+    Seq2Seq,
+)
 
 RNG = np.random.default_rng(0)
 QUERY, MEMORY = RNG.normal(size=(3, 4, 6)), RNG.normal(size=(3, 5, 6))
@@ -29,16 +36,23 @@ def looked(score, memory, mask):
 
 def ours(layer):
     from tinycv import concatenate
+
     return lambda query, memory: concatenate(layer(query, memory, MASK), axis=-1)
 
 
 class Additive(nn.Module):
     def __init__(self):
         super().__init__()
-        self.W, self.U, self.v = nn.Linear(6, 7, bias=False), nn.Linear(6, 7, bias=False), nn.Parameter(torch.rand(7))
+        self.W, self.U, self.v = (
+            nn.Linear(6, 7, bias=False),
+            nn.Linear(6, 7, bias=False),
+            nn.Parameter(torch.rand(7)),
+        )
 
     def score(self, query, memory):
-        return torch.einsum("btsa,a->bts", torch.tanh(self.W(query)[:, :, None] + self.U(memory)[:, None]), self.v)
+        return torch.einsum(
+            "btsa,a->bts", torch.tanh(self.W(query)[:, :, None] + self.U(memory)[:, None]), self.v
+        )
 
 
 class Location(Additive):
@@ -50,9 +64,9 @@ class Location(Additive):
         seen, last = [], torch.zeros(memory.shape[:2], dtype=memory.dtype)
         for t in range(query.shape[1]):
             told = self.V(nn.functional.conv1d(last[:, None], self.F.weight[:, :, 0], padding=2).mT)
-            hidden = torch.tanh(self.W(query[:, t:t + 1]) + self.U(memory) + told)
+            hidden = torch.tanh(self.W(query[:, t : t + 1]) + self.U(memory) + told)
             seen.append(looked((hidden @ self.v)[:, None], memory, mask))
-            last = seen[-1][:, 0, memory.shape[-1]:]
+            last = seen[-1][:, 0, memory.shape[-1] :]
         return torch.cat(seen, 1)
 
 
@@ -65,28 +79,49 @@ class General(nn.Module):
         return torch.einsum("btq,qm,bsm->bts", query, self.weight, memory)
 
 
-@pytest.mark.parametrize("layer, theirs", [(lambda: AdditiveAttention(6, 6, 7), Additive),
-                                           (lambda: GeneralAttention(6, 6), General)], ids=["additive", "general"])
+@pytest.mark.parametrize(
+    "layer, theirs",
+    [(lambda: AdditiveAttention(6, 6, 7), Additive), (lambda: GeneralAttention(6, 6), General)],
+    ids=["additive", "general"],
+)
 def test_additive_and_general_attention_are_the_same_sums_in_pytorch(layer, theirs, dtype):
     layer, theirs = layer(), theirs()
-    agree_as_layers(layer, theirs, [QUERY, MEMORY], dtype, ours(layer),
-                    lambda query, memory: looked(theirs.score(query, memory), memory, torch.tensor(MASK)))
+    agree_as_layers(
+        layer,
+        theirs,
+        [QUERY, MEMORY],
+        dtype,
+        ours(layer),
+        lambda query, memory: looked(theirs.score(query, memory), memory, torch.tensor(MASK)),
+    )
 
 
 def test_location_aware_attention_is_the_same_sums_in_pytorch(dtype):
     layer, theirs = LocationAttention(6, 6, 7, filters=3), Location()
-    agree_as_layers(layer, theirs, [QUERY, MEMORY], dtype, ours(layer),
-                    lambda query, memory: theirs(query, memory, torch.tensor(MASK)))
+    agree_as_layers(
+        layer,
+        theirs,
+        [QUERY, MEMORY],
+        dtype,
+        ours(layer),
+        lambda query, memory: theirs(query, memory, torch.tensor(MASK)),
+    )
 
 
 def test_dot_attention_is_pytorchs_scaled_attention_with_a_scale_of_one(dtype):
-    agree(lambda query, memory: DotAttention()(query, memory, MASK)[0],
-          lambda query, memory: nn.functional.scaled_dot_product_attention(
-              query, memory, memory, torch.tensor(MASK)[:, None], scale=1.0), [QUERY, MEMORY], dtype)
+    agree(
+        lambda query, memory: DotAttention()(query, memory, MASK)[0],
+        lambda query, memory: nn.functional.scaled_dot_product_attention(
+            query, memory, memory, torch.tensor(MASK)[:, None], scale=1.0
+        ),
+        [QUERY, MEMORY],
+        dtype,
+    )
 
 
 class Reader(nn.Module):
-    """PyTorch's embedding and LSTM over packed sequences, its last states of both directions joined."""
+    """PyTorch's embedding and LSTM over packed sequences, its last states of both directions
+    joined."""
 
     def __init__(self, ways, layers):
         super().__init__()
@@ -95,7 +130,9 @@ class Reader(nn.Module):
 
     def forward(self, source):
         lengths = (source != PAD).sum(1)
-        packed = pack_padded_sequence(self.embedding(source), lengths, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(
+            self.embedding(source), lengths, batch_first=True, enforce_sorted=False
+        )
         memory, state = self.rnn(packed)
         ways = 1 + self.rnn.bidirectional
         state = [torch.cat([part[way::ways] for way in range(ways)], -1) for part in state]

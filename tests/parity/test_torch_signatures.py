@@ -4,6 +4,7 @@ A function whose arguments are the first of PyTorch's needs no word: what is lef
 name. One whose arguments are in another order, or have other defaults, would take a call of
 PyTorch's for something else.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -14,19 +15,34 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import tinycv  # noqa: E402
-from tinycv import nn, optim, sequence  # noqa: E402
-from tinycv.engine import methods  # noqa: E402
-from tinycv.nn import functional  # noqa: E402
+import tinycv
+from tinycv import nn, optim, sequence
+from tinycv.engine import methods
+from tinycv.nn import functional
 
 EMPTY = inspect.Parameter.empty
 # by PyTorch's name; the top of functional.py and of methods.py says so for all
-SAME = {"input": ("x", "ids", "a", "c"), "dim": ("axis",), "dims": ("axis",), "keepdim": ("keepdims",), "min": ("low",),
-        "max": ("high",), "axis0": ("axis1",), "axis1": ("axis2",), "other": ("b", "x"),
-        "condition": ("c",), "tensor": ("x",)}
-IN_C = {torch.nn.functional.max_pool2d: torch.nn.functional.max_pool2d_with_indices,
-        torch.nn.LSTM: torch.nn.RNNBase, torch.nn.GRU: torch.nn.RNNBase, torch.nn.RNN: torch.nn.RNNBase}
-UNKNOWN = {"nn.Module", "nn.Parameter", "nn.Sequential", "tinycv.einsum"}      # PyTorch's have (*args) alone
+SAME = {
+    "input": ("x", "ids", "a", "c"),
+    "dim": ("axis",),
+    "dims": ("axis",),
+    "keepdim": ("keepdims",),
+    "min": ("low",),
+    "max": ("high",),
+    "axis0": ("axis1",),
+    "axis1": ("axis2",),
+    "other": ("b", "x"),
+    "condition": ("c",),
+    "tensor": ("x",),
+}
+IN_C = {
+    torch.nn.functional.max_pool2d: torch.nn.functional.max_pool2d_with_indices,
+    torch.nn.LSTM: torch.nn.RNNBase,
+    torch.nn.GRU: torch.nn.RNNBase,
+    torch.nn.RNN: torch.nn.RNNBase,
+}
+# PyTorch's have (*args) alone
+UNKNOWN = {"nn.Module", "nn.Parameter", "nn.Sequential", "tinycv.einsum"}
 
 
 def arguments(function):
@@ -34,7 +50,9 @@ def arguments(function):
     if hasattr(function, "row"):
         return [(name, EMPTY) for name in function.row.inputs] + list(function.row.options.items())
     if inspect.isclass(function):
-        function = function.__init__ if function.__init__ is not object.__init__ else lambda self: None
+        function = (
+            function.__init__ if function.__init__ is not object.__init__ else lambda self: None
+        )
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -43,7 +61,8 @@ def arguments(function):
     for p in parameters:
         if p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY, p.VAR_KEYWORD):
             break
-        if p.name not in ("self", "mode"):                          # mode: of RNNBase alone, "LSTM" or another
+        # mode: of RNNBase alone, "LSTM" or another
+        if p.name not in ("self", "mode"):
             found.append((p.name, p.default))
     return found
 
@@ -56,7 +75,9 @@ def of_a_docstring(function):
     for part in parts:
         if part.startswith("*"):
             break
-        made.append((re.split("[:= ]", part)[0], eval(part.partition("=")[2] or "EMPTY", {"EMPTY": EMPTY})))
+        made.append(
+            (re.split("[:= ]", part)[0], eval(part.partition("=")[2] or "EMPTY", {"EMPTY": EMPTY}))
+        )
     return made
 
 
@@ -66,8 +87,11 @@ def differences(ours, theirs):
     for (name, default), (other, theirs_default) in zip(ours, theirs, strict=False):
         if name != other and name not in SAME.get(other, ()):
             found.append(f"{name} stands where PyTorch has {other}")
-        elif default != theirs_default and default != getattr(theirs_default, "__name__", None) and (
-                name != "retain_graph" and EMPTY is not theirs_default):
+        elif (
+            default != theirs_default
+            and default != getattr(theirs_default, "__name__", None)
+            and (name != "retain_graph" and EMPTY is not theirs_default)
+        ):
             found.append(f"{name} is {default}, PyTorch's is {theirs_default}")
     return found
 
@@ -75,7 +99,11 @@ def differences(ours, theirs):
 def pairs():
     for name in functional.__all__:
         if hasattr(torch.nn.functional, name):
-            yield f"functional.{name}", getattr(functional, name), getattr(torch.nn.functional, name)
+            yield (
+                f"functional.{name}",
+                getattr(functional, name),
+                getattr(torch.nn.functional, name),
+            )
     for chapter in (nn, sequence):
         for name, ours in vars(chapter).items():
             theirs = getattr(torch.nn, name, None)
@@ -85,11 +113,21 @@ def pairs():
         yield f"optim.{name}", getattr(optim, name), getattr(torch.optim, name)
     for name in ("clip_grad_norm_", "clip_grad_value_"):
         yield f"optim.{name}", getattr(optim, name), getattr(torch.nn.utils, name)
-    for kind, other in ((tinycv.Tensor, torch.Tensor), (tinycv, torch), (nn.Module, torch.nn.Module)):
+    for kind, other in (
+        (tinycv.Tensor, torch.Tensor),
+        (tinycv, torch),
+        (nn.Module, torch.nn.Module),
+    ):
         for name in dir(kind):
             ours, theirs = getattr(kind, name), getattr(other, name, None)
             is_method_too = kind is tinycv and hasattr(tinycv.Tensor, name)
-            if name[0] != "_" and not inspect.isclass(ours) and callable(ours) and callable(theirs) and not is_method_too:
+            if (
+                name[0] != "_"
+                and not inspect.isclass(ours)
+                and callable(ours)
+                and callable(theirs)
+                and not is_method_too
+            ):
                 yield f"{kind.__name__}.{name}", ours, theirs
 
 
@@ -101,7 +139,9 @@ def test_arguments_stand_in_pytorchs_order_or_the_docstring_says_so(name):
     ours, theirs = PAIRS[name]
     mine, other = arguments(ours), arguments(IN_C.get(theirs, theirs))
     if name.startswith("Tensor."):
-        mine, other = ([p for i, p in enumerate(a) if i or p[0] not in ("x", "self")] for a in (mine, other))
+        mine, other = (
+            [p for i, p in enumerate(a) if i or p[0] not in ("x", "self")] for a in (mine, other)
+        )
     said = f"{ours.__doc__} {getattr(ours, '__init__', None).__doc__}"
     listed = name.startswith("Tensor.") and f"x.{name[7:]}(" in methods.__doc__
     assert not differences(mine, other) or "differs:" in said or listed, differences(mine, other)
@@ -109,7 +149,9 @@ def test_arguments_stand_in_pytorchs_order_or_the_docstring_says_so(name):
 
 def test_calls_are_compared_in_earnest():
     assert len(PAIRS) > 100
-    assert [n for n, (o, t) in PAIRS.items() if differences(arguments(o), arguments(IN_C.get(t, t)))] != []
+    assert [
+        n for n, (o, t) in PAIRS.items() if differences(arguments(o), arguments(IN_C.get(t, t)))
+    ] != []
 
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6) % 7
@@ -124,7 +166,8 @@ TABLE = {
     "transpose": (lambda x: x.transpose(0, 1), lambda x: x.swapaxes(0, 1)),
     "split, a number": (lambda x: x.split(2), lambda x: [x[0:2], x[2:4]]),
     "split, a list": (lambda x: x.split([1, 3]), lambda x: [x[0:1], x[1:4]]),
-    "std": (lambda x: x.std(), lambda x: x.std(ddof=1)), "var": (lambda x: x.var(), lambda x: x.var(ddof=1)),
+    "std": (lambda x: x.std(), lambda x: x.std(ddof=1)),
+    "var": (lambda x: x.var(), lambda x: x.var(ddof=1)),
     "norm": (lambda x: x.norm(1), lambda x: abs(x).sum()),
     "max": (lambda x: x.max(0), lambda x: [x.max(0), x.argmax(0)]),
     "min": (lambda x: x.min(0), lambda x: [x.min(0), x.argmin(0)]),
@@ -135,11 +178,18 @@ TABLE = {
 def test_what_the_table_says_of_pytorch_is_so(name):
     call, meant = TABLE[name]
     ours, theirs = tinycv.Tensor(X), torch.tensor(X)
-    if name == "split, a list":                                     # sizes that sum to 4, and NumPy's cut before 1
-        assert [tuple(v.shape) for v in theirs.split([1, 3])] == [tuple(v.shape) for v in meant(ours)]
+    # sizes that sum to 4, and NumPy's cut before 1
+    if name == "split, a list":
+        assert [tuple(v.shape) for v in theirs.split([1, 3])] == [
+            tuple(v.shape) for v in meant(ours)
+        ]
         assert len(call(ours)) == 3
     elif name == "split, a number":
-        assert [tuple(v.shape) for v in theirs.split(3)] == [(3, 6), (1, 6)] and len(call(ours)) == 2
+        assert [tuple(v.shape) for v in theirs.split(3)] == [(3, 6), (1, 6)] and len(
+            call(ours)
+        ) == 2
     else:
-        np.testing.assert_allclose(np.asarray(listed(call(theirs))), np.asarray(listed(meant(ours))), rtol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(listed(call(theirs))), np.asarray(listed(meant(ours))), rtol=1e-5
+        )
         assert listed(call(ours)) != listed(call(theirs))

@@ -1,4 +1,6 @@
-"""Attention, the encoder block and a whole ViT against PyTorch's, with weights loaded by name, both ways."""
+"""Attention, the encoder block and a whole ViT against PyTorch's, with weights loaded by name, both
+ways."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,84 +8,147 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from twin import DTYPES, agree, agree_as_layers, equal, randomised  # noqa: E402
+from twin import DTYPES, agree, agree_as_layers, equal, randomised
 
-from tinycv import Tensor  # noqa: E402
-from tinycv.nn.functional import cross_entropy  # noqa: E402
-from tinycv.sequence import MultiheadAttention, TransformerEncoderLayer, scaled_dot_product_attention  # noqa: E402
-from tinycv.vision import ViT  # noqa: E402
+from tinycv import Tensor
+from tinycv.nn.functional import cross_entropy
+from tinycv.sequence import (
+    MultiheadAttention,
+    TransformerEncoderLayer,
+    scaled_dot_product_attention,
+)
+from tinycv.vision import ViT
 
 RNG = np.random.default_rng(0)
-Q, K, V = RNG.normal(size=(2, 3, 5, 4)), RNG.normal(size=(2, 3, 7, 4)), RNG.normal(size=(2, 3, 7, 6))
+Q, K, V = (
+    RNG.normal(size=(2, 3, 5, 4)),
+    RNG.normal(size=(2, 3, 7, 4)),
+    RNG.normal(size=(2, 3, 7, 6)),
+)
 X, MEMORY = RNG.normal(size=(2, 5, 12)), RNG.normal(size=(2, 7, 12))
 MASK = RNG.random((5, 7)) < 0.6
-MASK[:, 0] = True                               # a query that sees nothing is NaN in PyTorch, and 0 here
+# a query that sees nothing is NaN in PyTorch, and 0 here
+MASK[:, 0] = True
 SQUARE = MASK[:, :5]
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES)
 
-# PyTorch has two conventions: in scaled_dot_product_attention True means "may look", as here; in MultiheadAttention and
-# TransformerEncoderLayer True means "may not look". Hence the ~ below, and nowhere else.
+# PyTorch has two conventions: in scaled_dot_product_attention True means "may look", as here; in
+# MultiheadAttention and TransformerEncoderLayer True means "may not look". Hence the ~ below, and
+# nowhere else.
 HIDDEN, HIDDEN_SQUARE = ~torch.tensor(MASK), ~torch.tensor(SQUARE)
 FUTURE = ~torch.ones(5, 5, dtype=torch.bool).tril()
 
 
 # ── attention ────────────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("mask, causal", [(None, False), (MASK, False), (None, True)], ids=["all", "mask", "causal"])
+
+@pytest.mark.parametrize(
+    "mask, causal", [(None, False), (MASK, False), (None, True)], ids=["all", "mask", "causal"]
+)
 def test_scaled_dot_product_attention_is_pytorchs(mask, causal, dtype):
     theirs = torch.nn.functional.scaled_dot_product_attention
-    agree(lambda q, k, v: scaled_dot_product_attention(q, k, v, mask, causal),
-          lambda q, k, v: theirs(q, k, v, None if mask is None else torch.tensor(mask), is_causal=causal),
-          [Q, K, V], dtype)
+    agree(
+        lambda q, k, v: scaled_dot_product_attention(q, k, v, mask, causal),
+        lambda q, k, v: theirs(
+            q, k, v, None if mask is None else torch.tensor(mask), is_causal=causal
+        ),
+        [Q, K, V],
+        dtype,
+    )
 
 
 def test_alibi_a_mask_of_floats_that_is_added_to_the_scores_is_pytorchs(dtype):
     slopes = 2.0 ** -np.arange(1, 4)
-    added = -slopes[:, None, None] * np.abs(np.arange(5)[:, None] - np.arange(7))         # (heads, T, S)
+    # (heads, T, S)
+    added = -slopes[:, None, None] * np.abs(np.arange(5)[:, None] - np.arange(7))
     theirs = torch.nn.functional.scaled_dot_product_attention
-    agree(scaled_dot_product_attention, lambda q, k, v, mask: theirs(q, k, v, attn_mask=mask), [Q, K, V, added], dtype)
+    agree(
+        scaled_dot_product_attention,
+        lambda q, k, v, mask: theirs(q, k, v, attn_mask=mask),
+        [Q, K, V, added],
+        dtype,
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("options, theirs_options", [
-    ({}, {}), ({"attn_mask": SQUARE}, {"attn_mask": HIDDEN_SQUARE}), ({"is_causal": True}, {"attn_mask": FUTURE}),
-    ({"attn_mask": SQUARE, "is_causal": True}, {"attn_mask": HIDDEN_SQUARE | FUTURE})],
-    ids=["all", "mask", "causal", "both"])
+@pytest.mark.parametrize(
+    "options, theirs_options",
+    [
+        ({}, {}),
+        ({"attn_mask": SQUARE}, {"attn_mask": HIDDEN_SQUARE}),
+        ({"is_causal": True}, {"attn_mask": FUTURE}),
+        ({"attn_mask": SQUARE, "is_causal": True}, {"attn_mask": HIDDEN_SQUARE | FUTURE}),
+    ],
+    ids=["all", "mask", "causal", "both"],
+)
 def test_self_attention_is_pytorchs(bias, options, theirs_options, dtype):
-    ours, theirs = MultiheadAttention(12, 3, bias=bias), torch.nn.MultiheadAttention(12, 3, bias=bias, batch_first=True)
-    agree_as_layers(ours, theirs, [X], dtype, lambda x: ours(x, **options),
-                    lambda x: theirs(x, x, x, **theirs_options)[0])
+    ours, theirs = (
+        MultiheadAttention(12, 3, bias=bias),
+        torch.nn.MultiheadAttention(12, 3, bias=bias, batch_first=True),
+    )
+    agree_as_layers(
+        ours,
+        theirs,
+        [X],
+        dtype,
+        lambda x: ours(x, **options),
+        lambda x: theirs(x, x, x, **theirs_options)[0],
+    )
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "mask"])
 def test_cross_attention_is_pytorchs(mask, dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
     hidden = None if mask is None else HIDDEN
-    agree_as_layers(ours, theirs, [X, MEMORY, MEMORY + 1], dtype, lambda q, k, v: ours(q, k, v, mask),
-                    lambda q, k, v: theirs(q, k, v, attn_mask=hidden)[0])
+    agree_as_layers(
+        ours,
+        theirs,
+        [X, MEMORY, MEMORY + 1],
+        dtype,
+        lambda q, k, v: ours(q, k, v, mask),
+        lambda q, k, v: theirs(q, k, v, attn_mask=hidden)[0],
+    )
 
 
 def test_the_weights_for_pictures_are_pytorchs(dtype):
     ours, theirs = MultiheadAttention(12, 3), torch.nn.MultiheadAttention(12, 3, batch_first=True)
-    agree_as_layers(ours, theirs, [X, MEMORY], dtype, lambda q, k: ours.weights(q, k, MASK),
-                    lambda q, k: theirs(q, k, k, attn_mask=HIDDEN, average_attn_weights=False)[1])
+    agree_as_layers(
+        ours,
+        theirs,
+        [X, MEMORY],
+        dtype,
+        lambda q, k: ours.weights(q, k, MASK),
+        lambda q, k: theirs(q, k, k, attn_mask=HIDDEN, average_attn_weights=False)[1],
+    )
 
 
 # ── the encoder block ────────────────────────────────────────────────────────────────────────────
 
+
 def blocks(norm_first, activation):
-    return (TransformerEncoderLayer(12, 3, 20, 0.0, activation, norm_first),
-            torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, activation, norm_first=norm_first, batch_first=True))
+    return (
+        TransformerEncoderLayer(12, 3, 20, 0.0, activation, norm_first),
+        torch.nn.TransformerEncoderLayer(
+            12, 3, 20, 0.0, activation, norm_first=norm_first, batch_first=True
+        ),
+    )
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
-@pytest.mark.parametrize("options, hidden", [({}, None), ({"src_mask": SQUARE}, HIDDEN_SQUARE),
-                                             ({"is_causal": True}, FUTURE)], ids=["all", "mask", "causal"])
-def test_the_encoder_block_with_pytorchs_weights_is_pytorchs(activation, norm_first, options, hidden, dtype):
+@pytest.mark.parametrize(
+    "options, hidden",
+    [({}, None), ({"src_mask": SQUARE}, HIDDEN_SQUARE), ({"is_causal": True}, FUTURE)],
+    ids=["all", "mask", "causal"],
+)
+def test_the_encoder_block_with_pytorchs_weights_is_pytorchs(
+    activation, norm_first, options, hidden, dtype
+):
     ours, theirs = blocks(norm_first, activation)
-    agree_as_layers(ours, theirs, [X], dtype, lambda x: ours(x, **options), lambda x: theirs(x, src_mask=hidden))
+    agree_as_layers(
+        ours, theirs, [X], dtype, lambda x: ours(x, **options), lambda x: theirs(x, src_mask=hidden)
+    )
 
 
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post", "pre"])
@@ -91,12 +156,16 @@ def test_pytorchs_encoder_block_with_our_weights_is_ours(norm_first, dtype):
     ours, theirs = blocks(norm_first, "gelu")
     ours.to(dtype)
     theirs.to(getattr(torch, dtype)).load_state_dict(
-        {name: torch.tensor(t.numpy()) for name, t in ours.state_dict().items()}, strict=True)
+        {name: torch.tensor(t.numpy()) for name, t in ours.state_dict().items()}, strict=True
+    )
     mine = dict(ours.named_parameters())
-    agree(ours, theirs, [X], dtype, [(name, (mine[name], p)) for name, p in theirs.named_parameters()])
+    agree(
+        ours, theirs, [X], dtype, [(name, (mine[name], p)) for name, p in theirs.named_parameters()]
+    )
 
 
 # ── the whole network ────────────────────────────────────────────────────────────────────────────
+
 
 class TorchViT(torch.nn.Module):
     """The network of Dosovitskiy et al. 2021 from PyTorch's own parts, under tinycv's names."""
@@ -107,21 +176,31 @@ class TorchViT(torch.nn.Module):
         self.patch_embed = torch.nn.Linear(channels * patch * patch, dim)
         self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = torch.nn.Parameter(torch.zeros(1, count + 1, dim))
-        self.blocks = torch.nn.ModuleList(torch.nn.TransformerEncoderLayer(
-            dim, heads, mlp_dim, 0.0, "gelu", norm_first=True, batch_first=True) for _ in range(depth))
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.TransformerEncoderLayer(
+                dim, heads, mlp_dim, 0.0, "gelu", norm_first=True, batch_first=True
+            )
+            for _ in range(depth)
+        )
         self.norm = torch.nn.LayerNorm(dim)
         self.head = torch.nn.Linear(dim, classes)
 
     def forward(self, images):
-        patches = torch.nn.functional.unfold(images, self.patch, stride=self.patch).transpose(1, 2)     # (B, N, C P P)
-        x = torch.cat([self.cls_token.expand(len(images), 1, -1), self.patch_embed(patches)], 1) + self.pos_embed
+        # (B, N, C P P)
+        patches = torch.nn.functional.unfold(images, self.patch, stride=self.patch).transpose(1, 2)
+        x = (
+            torch.cat([self.cls_token.expand(len(images), 1, -1), self.patch_embed(patches)], 1)
+            + self.pos_embed
+        )
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x)[:, 0])
 
 
 def both_vits():
-    ours = ViT(image_size=12, patch_size=4, num_classes=5, channels=3, dim=16, depth=3, heads=4, mlp_dim=24)
+    ours = ViT(
+        image_size=12, patch_size=4, num_classes=5, channels=3, dim=16, depth=3, heads=4, mlp_dim=24
+    )
     return ours, TorchViT(4, 9, 3, 16, 3, 4, 24, 5)
 
 
@@ -135,8 +214,14 @@ def test_a_whole_vit_is_pytorchs_in_scores_and_in_every_gradient(dtype):
 def test_the_loss_of_a_whole_vit_and_its_gradients_are_pytorchs(dtype):
     ours, theirs = both_vits()
     labels = torch.tensor(LABELS)
-    agree_as_layers(ours, theirs, [IMAGES], dtype, lambda x: cross_entropy(ours(x), LABELS, label_smoothing=0.1),
-                    lambda x: torch.nn.functional.cross_entropy(theirs(x), labels, label_smoothing=0.1))
+    agree_as_layers(
+        ours,
+        theirs,
+        [IMAGES],
+        dtype,
+        lambda x: cross_entropy(ours(x), LABELS, label_smoothing=0.1),
+        lambda x: torch.nn.functional.cross_entropy(theirs(x), labels, label_smoothing=0.1),
+    )
 
 
 def test_a_vit_in_evaluation_is_pytorchs_fast_path(dtype):

@@ -1,8 +1,11 @@
-"""The ViTs of timm, torchvision and Hugging Face from PyTorch's own layers: their names, their order, their epsilons.
+"""The ViTs of timm, torchvision and Hugging Face from PyTorch's own layers: their names, their
+order, their epsilons.
 
 Written from timm/models/vision_transformer.py, torchvision/models/vision_transformer.py and
-transformers/models/vit/modeling_vit.py; all three are one network, which keeps its parts in other boxes.
+transformers/models/vit/modeling_vit.py; all three are one network, which keeps its parts in other
+boxes.
 """
+
 from __future__ import annotations
 
 from collections import OrderedDict
@@ -28,7 +31,7 @@ def attend(q, k, v, heads):
 
 
 def cut(projection, images):
-    return projection(images).flatten(2).transpose(1, 2)            # (B, N, D)
+    return projection(images).flatten(2).transpose(1, 2)  # (B, N, D)
 
 
 def with_cls(cls, x):
@@ -70,7 +73,9 @@ class TorchvisionBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(dim, eps)
         self.self_attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.ln_2 = nn.LayerNorm(dim, eps)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp), nn.GELU(), nn.Dropout(0), nn.Linear(mlp, dim), nn.Dropout(0))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, mlp), nn.GELU(), nn.Dropout(0), nn.Linear(mlp, dim), nn.Dropout(0)
+        )
 
     def forward(self, x):
         y = self.ln_1(x)
@@ -81,11 +86,16 @@ class TorchvisionBlock(nn.Module):
 class Torchvision(nn.Module):
     def __init__(self, image, patch, channels, dim, depth, heads, mlp, classes, eps=1e-6):
         super().__init__()
-        blocks = OrderedDict((f"encoder_layer_{i}", TorchvisionBlock(dim, heads, mlp, eps)) for i in range(depth))
+        blocks = OrderedDict(
+            (f"encoder_layer_{i}", TorchvisionBlock(dim, heads, mlp, eps)) for i in range(depth)
+        )
         self.conv_proj = nn.Conv2d(channels, dim, patch, patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.encoder = Box(pos_embedding=nn.Parameter(torch.zeros(1, 1 + (image // patch) ** 2, dim)),
-                           layers=nn.Sequential(blocks), ln=nn.LayerNorm(dim, eps))
+        self.encoder = Box(
+            pos_embedding=nn.Parameter(torch.zeros(1, 1 + (image // patch) ** 2, dim)),
+            layers=nn.Sequential(blocks),
+            ln=nn.LayerNorm(dim, eps),
+        )
         self.heads = nn.Sequential(OrderedDict(head=nn.Linear(dim, classes)))
 
     def forward(self, images):
@@ -97,8 +107,12 @@ class HuggingFaceLayer(nn.Module):
     def __init__(self, dim, heads, mlp, eps):
         super().__init__()
         self.heads = heads
-        self.attention = Box(attention=Box(query=nn.Linear(dim, dim), key=nn.Linear(dim, dim), value=nn.Linear(dim, dim)),
-                             output=Box(dense=nn.Linear(dim, dim)))
+        self.attention = Box(
+            attention=Box(
+                query=nn.Linear(dim, dim), key=nn.Linear(dim, dim), value=nn.Linear(dim, dim)
+            ),
+            output=Box(dense=nn.Linear(dim, dim)),
+        )
         self.intermediate = Box(dense=nn.Linear(dim, mlp))
         self.output = Box(dense=nn.Linear(mlp, dim))
         self.layernorm_before = nn.LayerNorm(dim, eps)
@@ -106,7 +120,9 @@ class HuggingFaceLayer(nn.Module):
 
     def forward(self, x):
         ask, y = self.attention.attention, self.layernorm_before(x)
-        x = x + self.attention.output.dense(attend(ask.query(y), ask.key(y), ask.value(y), self.heads))
+        x = x + self.attention.output.dense(
+            attend(ask.query(y), ask.key(y), ask.value(y), self.heads)
+        )
         return x + self.output.dense(gelu(self.intermediate.dense(self.layernorm_after(x))))
 
 
@@ -116,15 +132,21 @@ class HuggingFace(nn.Module):
         self.patch = patch
         layers = nn.ModuleList(HuggingFaceLayer(dim, heads, mlp, eps) for _ in range(depth))
         self.vit = Box(
-            embeddings=Box(cls_token=nn.Parameter(torch.zeros(1, 1, dim)),
-                           position_embeddings=nn.Parameter(torch.zeros(1, 1 + (image // patch) ** 2, dim)),
-                           patch_embeddings=Box(projection=nn.Conv2d(channels, dim, patch, patch))),
-            encoder=Box(layer=layers), layernorm=nn.LayerNorm(dim, eps))
+            embeddings=Box(
+                cls_token=nn.Parameter(torch.zeros(1, 1, dim)),
+                position_embeddings=nn.Parameter(torch.zeros(1, 1 + (image // patch) ** 2, dim)),
+                patch_embeddings=Box(projection=nn.Conv2d(channels, dim, patch, patch)),
+            ),
+            encoder=Box(layer=layers),
+            layernorm=nn.LayerNorm(dim, eps),
+        )
         self.classifier = nn.Linear(dim, classes)
 
     def forward(self, images):
         there = self.vit.embeddings
-        x = with_cls(there.cls_token, cut(there.patch_embeddings.projection, images)) + self.positions(images.shape[-1])
+        x = with_cls(
+            there.cls_token, cut(there.patch_embeddings.projection, images)
+        ) + self.positions(images.shape[-1])
         for layer in self.vit.encoder.layer:
             x = layer(x)
         return self.classifier(self.vit.layernorm(x)[:, 0])
@@ -134,10 +156,21 @@ class HuggingFace(nn.Module):
         known = self.vit.embeddings.position_embeddings
         side = int((known.shape[1] - 1) ** 0.5)
         grid = known[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        grid = interpolate(grid, size=(image // self.patch,) * 2, mode="bicubic", align_corners=False)
+        grid = interpolate(
+            grid, size=(image // self.patch,) * 2, mode="bicubic", align_corners=False
+        )
         return torch.cat([known[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 TWINS = {"timm": Timm, "torchvision": Torchvision, "huggingface": HuggingFace}
-SMALL = {"image": 24, "patch": 4, "channels": 3, "dim": 16, "depth": 3, "heads": 2, "mlp": 24, "classes": 5}
+SMALL = {
+    "image": 24,
+    "patch": 4,
+    "channels": 3,
+    "dim": 16,
+    "depth": 3,
+    "heads": 2,
+    "mlp": 24,
+    "classes": 5,
+}
 small = {layout: partial(twin, **SMALL) for layout, twin in TWINS.items()}

@@ -1,4 +1,6 @@
-"""The same computation twice, by tinycv and by PyTorch, from the same numbers; and when the results count as equal."""
+"""The same computation twice, by tinycv and by PyTorch, from the same numbers; and when the results
+count as equal."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,7 +11,8 @@ import torch
 
 from tinycv import Tensor
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}                 # of the largest magnitude in the array
+# of the largest magnitude in the array
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 DTYPES = list(TOLERANCE)
 
 
@@ -25,7 +28,9 @@ def equal(ours: Any, theirs: torch.Tensor, what: str = "value") -> None:
     np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=what)
     largest = np.abs(b[finite]).max(initial=0.0)
     apart = np.abs(a[finite] - b[finite]).max(initial=0.0)
-    assert apart <= TOLERANCE[a.dtype.name] * largest, f"{what}: {apart:.3g} apart, the largest is {largest:.3g}"
+    assert apart <= TOLERANCE[a.dtype.name] * largest, (
+        f"{what}: {apart:.3g} apart, the largest is {largest:.3g}"
+    )
 
 
 def twins(array: np.ndarray, dtype: str) -> tuple[Any, Any]:
@@ -36,8 +41,11 @@ def twins(array: np.ndarray, dtype: str) -> tuple[Any, Any]:
     return Tensor(array.copy(), requires_grad=True), torch.tensor(array, requires_grad=True)
 
 
-def agree(ours: Callable, theirs: Callable, inputs: list[np.ndarray], dtype: str, parameters: Any = ()) -> None:
-    """Both functions of the inputs have one value, and one gradient for every float input and pair of parameters."""
+def agree(
+    ours: Callable, theirs: Callable, inputs: list[np.ndarray], dtype: str, parameters: Any = ()
+) -> None:
+    """Both functions of the inputs have one value, and one gradient for every float input and pair
+    of parameters."""
     pairs = {f"input {i}": twins(x, dtype) for i, x in enumerate(inputs)}
     y, z = ours(*(a for a, _ in pairs.values())), theirs(*(b for _, b in pairs.values()))
     equal(y, z)
@@ -50,8 +58,14 @@ def agree(ours: Callable, theirs: Callable, inputs: list[np.ndarray], dtype: str
             equal(a.grad, b.grad, f"gradient of {name}")
 
 
-def agree_as_layers(ours: Any, theirs: torch.nn.Module, inputs: list[np.ndarray], dtype: str,
-                    run_ours: Callable | None = None, run_theirs: Callable | None = None) -> None:
+def agree_as_layers(
+    ours: Any,
+    theirs: torch.nn.Module,
+    inputs: list[np.ndarray],
+    dtype: str,
+    run_ours: Callable | None = None,
+    run_theirs: Callable | None = None,
+) -> None:
     """As ``agree``, for every parameter too, with PyTorch's own weights, loaded by name."""
     theirs = randomised(theirs.to(getattr(torch, dtype)))
     ours.to(dtype).load_state_dict(theirs.state_dict())

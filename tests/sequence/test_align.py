@@ -1,4 +1,6 @@
-"""Additive, location-aware, dot and general attention: their sums by hand, what padding hides, and what they refuse."""
+"""Additive, location-aware, dot and general attention: their sums by hand, what padding hides, and
+what they refuse."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -15,10 +17,17 @@ from tinycv.sequence.align import look
 
 B, T, S, Q, M = 2, 3, 5, 4, 4
 RNG = np.random.default_rng(0)
-QUERY, MEMORY = RNG.normal(size=(B, T, Q)).astype(np.float32), RNG.normal(size=(B, S, M)).astype(np.float32)
+QUERY, MEMORY = (
+    RNG.normal(size=(B, T, Q)).astype(np.float32),
+    RNG.normal(size=(B, S, M)).astype(np.float32),
+)
 MASK = np.array([[True] * 5, [True, True, False, True, False]])
-KINDS = {"additive": lambda: AdditiveAttention(Q, M, 6), "location": lambda: LocationAttention(Q, M, 6, filters=3),
-         "dot": DotAttention, "general": lambda: GeneralAttention(Q, M)}
+KINDS = {
+    "additive": lambda: AdditiveAttention(Q, M, 6),
+    "location": lambda: LocationAttention(Q, M, 6, filters=3),
+    "dot": DotAttention,
+    "general": lambda: GeneralAttention(Q, M),
+}
 UNORDERED = sorted(set(KINDS) - {"location"})
 
 
@@ -31,14 +40,21 @@ def score_by_hand(layer, s, h, last, j):
     """s (Q,), h (M,), the state of place j; last (S,): the weights of the query before."""
     if isinstance(layer, AdditiveAttention):
         W, U, v = layer.W.weight.numpy(), layer.U.weight.numpy(), layer.v.numpy()
-        told = around_by_hand(layer, last, j) if isinstance(layer, LocationAttention) else np.zeros(len(v))
+        told = (
+            around_by_hand(layer, last, j)
+            if isinstance(layer, LocationAttention)
+            else np.zeros(len(v))
+        )
         return sum(v[a] * np.tanh(W[a] @ s + U[a] @ h + told[a]) for a in range(len(v)))
     return s @ (layer.weight.numpy() if isinstance(layer, GeneralAttention) else np.eye(len(s))) @ h
 
 
 def around_by_hand(layer, last, j):
-    F, reach = layer.F.weight.numpy()[:, 0, 0], 2                   # a window of 5: two places on either side
-    f = sum(F[:, reach + k] * last[j + k] for k in range(-reach, reach + 1) if 0 <= j + k < len(last))
+    # a window of 5: two places on either side
+    F, reach = layer.F.weight.numpy()[:, 0, 0], 2
+    f = sum(
+        F[:, reach + k] * last[j + k] for k in range(-reach, reach + 1) if 0 <= j + k < len(last)
+    )
     return layer.V.weight.numpy() @ f + layer.V.bias.numpy()
 
 
@@ -47,19 +63,31 @@ def test_weights_and_context_are_the_sums_of_the_papers(layer):
     for b in range(B):
         expected = np.zeros(S)
         for t in range(T):
-            e = [np.exp(score_by_hand(layer, QUERY[b, t], MEMORY[b, j], expected, j)) * MASK[b, j] for j in range(S)]
+            e = [
+                np.exp(score_by_hand(layer, QUERY[b, t], MEMORY[b, j], expected, j)) * MASK[b, j]
+                for j in range(S)
+            ]
             expected = np.array(e) / sum(e)
             np.testing.assert_allclose(weights.numpy()[b, t], expected, rtol=1e-4, atol=1e-6)
-            np.testing.assert_allclose(context.numpy()[b, t], expected @ MEMORY[b], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                context.numpy()[b, t], expected @ MEMORY[b], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(device, layer):
     layer.to(device)
     other = np.where(MASK[..., None], MEMORY, 100).astype(np.float32)
-    query, memory, changed = (Tensor(a, device=device, requires_grad=True) for a in (QUERY, MEMORY, other))
-    (context, weights), (context_2, weights_2) = layer(query, memory, MASK), layer(query, changed, MASK)
+    query, memory, changed = (
+        Tensor(a, device=device, requires_grad=True) for a in (QUERY, MEMORY, other)
+    )
+    (context, weights), (context_2, weights_2) = (
+        layer(query, memory, MASK),
+        layer(query, changed, MASK),
+    )
     np.testing.assert_allclose(context.numpy(), context_2.numpy(), rtol=1e-5, atol=1e-6)
-    assert (weights.numpy()[1, :, [2, 4]] == 0).all() and (weights_2.numpy()[1, :, [2, 4]] == 0).all()
+    assert (weights.numpy()[1, :, [2, 4]] == 0).all() and (
+        weights_2.numpy()[1, :, [2, 4]] == 0
+    ).all()
     (slope,) = tinycv.grad((context_2 * context_2).sum(), changed)
     assert (slope.numpy()[~MASK] == 0).all() and slope.numpy()[MASK].all()
 
@@ -80,7 +108,7 @@ def test_keys_made_once_serve_every_step(device, layer):
     query, memory = Tensor(QUERY, device=device), Tensor(MEMORY, device=device)
     keys, (context, weights), last = layer.keys(memory), layer(query, memory, MASK), None
     for t in range(T):
-        one, at = layer(query[:, t:t + 1], memory, MASK, keys, last)
+        one, at = layer(query[:, t : t + 1], memory, MASK, keys, last)
         last = at[:, 0]
         np.testing.assert_allclose(one.numpy()[:, 0], context.numpy()[:, t], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(at.numpy()[:, 0], weights.numpy()[:, t], rtol=1e-5, atol=1e-6)
@@ -97,28 +125,44 @@ def test_attention_by_content_knows_no_order_but_what_the_memory_says(order, kin
 
 
 def test_location_aware_attention_can_walk_from_place_to_place_whatever_is_written_there(device):
-    """F sees whether the place before was looked at; V and v make that a high score. Nowhere before: all places alike."""
+    """F sees whether the place before was looked at; V and v make that a high score. Nowhere
+    before: all places alike."""
     layer = LocationAttention(Q, M, 1, filters=1, reach=3)
-    for weight, value in ((layer.W.weight, 0), (layer.U.weight, 0), (layer.v, 30), (layer.V.weight, 1), (layer.V.bias, 0),
-                          (layer.F.weight, [[[[1, 0, 0]]]])):
+    for weight, value in (
+        (layer.W.weight, 0),
+        (layer.U.weight, 0),
+        (layer.v, 30),
+        (layer.V.weight, 1),
+        (layer.V.bias, 0),
+        (layer.F.weight, [[[[1, 0, 0]]]]),
+    ):
         weight.data = np.full_like(weight.data, value)
     layer.to(device)
     start = Tensor(np.eye(S, dtype=np.float32)[[0, 1]], device=device)
     query, memory = Tensor(QUERY, device=device), Tensor(MEMORY, device=device)
     walked = layer(query, memory, last=start)[1].numpy()
-    assert walked.argmax(axis=-1).tolist() == [[1, 2, 3], [2, 3, 4]] and walked.max(axis=-1).min() > 0.99
+    assert (
+        walked.argmax(axis=-1).tolist() == [[1, 2, 3], [2, 3, 4]]
+        and walked.max(axis=-1).min() > 0.99
+    )
     np.testing.assert_allclose(layer(query[:, :1], memory)[1].numpy(), 1 / S, rtol=1e-6)
 
 
 def test_general_attention_whose_matrix_is_the_identity_is_dot_attention():
     general = GeneralAttention(Q, M)
     general.weight.data = np.eye(Q, dtype=np.float32)
-    for a, b in zip(general(Tensor(QUERY), Tensor(MEMORY)), DotAttention()(Tensor(QUERY), Tensor(MEMORY)), strict=True):
+    for a, b in zip(
+        general(Tensor(QUERY), Tensor(MEMORY)),
+        DotAttention()(Tensor(QUERY), Tensor(MEMORY)),
+        strict=True,
+    ):
         near(a.numpy(), b.numpy())
 
 
 def test_scores_far_beyond_what_exp_can_hold_choose_one_place():
-    weights = look(Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3]))[1].numpy()
+    weights = look(Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3]))[
+        1
+    ].numpy()
     assert (weights == [[[1, 0, 0]]]).all()
 
 
@@ -135,7 +179,9 @@ def test_an_empty_memory_is_refused(layer):
 
 
 def test_a_mask_that_is_not_bool_or_of_another_shape_is_refused(layer):
-    with pytest.raises(TypeError, match=r"mask is ndarray of float32 .*must be bool of shape \(2, 5\)"):
+    with pytest.raises(
+        TypeError, match=r"mask is ndarray of float32 .*must be bool of shape \(2, 5\)"
+    ):
         layer(Tensor(QUERY), Tensor(MEMORY), MASK.astype(np.float32))
     with pytest.raises(ValueError, match=r"shape \(2, 4\); it must be bool of shape \(2, 5\)"):
         layer(Tensor(QUERY), Tensor(MEMORY), MASK[:, :4])
@@ -159,18 +205,25 @@ def test_each_is_certified_to_second_order(layer, mask):
 
 # ── what stands in the padding ───────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("keys", ["made here", "given"])
 @pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, 3e38])
 def test_what_stands_in_the_padding_of_the_memory_reaches_nothing(layer, fill, keys):
     found = []
     for padding in (0.0, fill):
-        memory = Tensor(np.where(MASK[..., None], MEMORY, padding), dtype="float32", requires_grad=True)
+        memory = Tensor(
+            np.where(MASK[..., None], MEMORY, padding), dtype="float32", requires_grad=True
+        )
         query = Tensor(QUERY, requires_grad=True)
         made = np.where(MASK[..., None], layer.keys(Tensor(MEMORY)).numpy(), padding)
         given = None if keys == "made here" else Tensor(made, dtype="float32")
         context, weights = layer(query, memory, MASK, given)
-        slopes = tinycv.grad((context ** 2).sum(), [query, memory, *layer.parameters()], allow_unused=True)
-        found.append([context.numpy(), weights.numpy(), *(None if g is None else g.numpy() for g in slopes)])
+        slopes = tinycv.grad(
+            (context**2).sum(), [query, memory, *layer.parameters()], allow_unused=True
+        )
+        found.append(
+            [context.numpy(), weights.numpy(), *(None if g is None else g.numpy() for g in slopes)]
+        )
     for a, b in zip(*found, strict=True):
         assert (a is None) == (b is None)
         assert a is None or np.isfinite(b).all()
@@ -184,7 +237,7 @@ def test_where_one_looked_before_is_read_without_the_padding(fill, device):
         query, memory = Tensor(QUERY, device=device), tinycv.ones(B, S, 7, device=device)
         last = Tensor(np.where(MASK, 1 / S, padding).astype(np.float32), device=device)
         context, weights = layer(query, memory, Tensor(MASK, device=device), last=last)
-        slopes = tinycv.grad((context ** 2).sum() + (weights ** 2).sum(), list(layer.parameters()))
+        slopes = tinycv.grad((context**2).sum() + (weights**2).sum(), list(layer.parameters()))
         found.append([context.numpy(), weights.numpy(), *(g.numpy() for g in slopes)])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)

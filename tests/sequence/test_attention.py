@@ -1,4 +1,6 @@
-"""Attention: masks, permutations, and what the weights say. Its equations, worked out by hand in loops of NumPy."""
+"""Attention: masks, permutations, and what the weights say. Its equations, worked out by hand in
+loops of NumPy."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,9 +19,9 @@ RNG = np.random.default_rng(0)
 Q, K, V = (RNG.normal(size=(B, H, n, D)).astype(np.float32) for n in (T, S, S))
 X, MEMORY = (RNG.normal(size=(B, n, 12)).astype(np.float32) for n in (T, S))
 MASK = RNG.random((T, S)) < 0.6
-MASK[:, 0] = True                               # every query sees something
+MASK[:, 0] = True  # every query sees something
 BLIND = MASK.copy()
-BLIND[2] = False                                # query 2 sees nothing
+BLIND[2] = False  # query 2 sees nothing
 
 
 def attend(device, q=Q, k=K, v=V, mask=None, **options):
@@ -38,6 +40,7 @@ def by_hand(mask):
 
 
 # ── the function ─────────────────────────────────────────────────────────────────────────────────
+
 
 def test_attention_is_an_average_of_values_weighted_by_softmax_of_scores(device):
     np.testing.assert_allclose(attend(device), by_hand(np.ones((T, S), bool)), rtol=1e-4, atol=1e-6)
@@ -68,7 +71,8 @@ def test_the_past_does_not_depend_on_the_future(device):
 
 
 def test_a_mask_may_differ_from_image_to_image(device):
-    masks = np.stack([MASK, ~MASK | np.eye(T, S, dtype=bool)])[:, None]                 # (B, 1, T, S)
+    # (B, 1, T, S)
+    masks = np.stack([MASK, ~MASK | np.eye(T, S, dtype=bool)])[:, None]
     y = attend(device, mask=masks)
     for b in range(B):
         np.testing.assert_allclose(y[b], attend(device, mask=masks[b, 0])[b], rtol=1e-5, atol=1e-6)
@@ -81,17 +85,23 @@ def test_a_query_that_sees_nothing_returns_zeros(device):
 
 
 @pytest.mark.parametrize("create_graph", [False, True], ids=["kernel", "definition"])
-def test_a_query_that_sees_nothing_gives_a_zero_gradient_and_leaves_the_others_finite(device, create_graph):
+def test_a_query_that_sees_nothing_gives_a_zero_gradient_and_leaves_the_others_finite(
+    device, create_graph
+):
     q, k, v = (Tensor(x, device=device, requires_grad=True) for x in (Q, K, V))
     y = scaled_dot_product_attention(q, k, v, BLIND)
-    gq, gk, gv = (g.numpy() for g in tinycv.grad(((1 + y) ** 2).sum(), [q, k, v], create_graph=create_graph))
+    gq, gk, gv = (
+        g.numpy() for g in tinycv.grad(((1 + y) ** 2).sum(), [q, k, v], create_graph=create_graph)
+    )
     assert ((gq == 0).all(axis=(0, 1, 3)) == (np.arange(T) == 2)).all()
     assert all(np.isfinite(g).all() and g.any() for g in (gk, gv))
 
 
 def test_permuting_keys_together_with_their_values_changes_nothing(device):
     order = RNG.permutation(S)
-    np.testing.assert_allclose(attend(device, k=K[:, :, order], v=V[:, :, order]), attend(device), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        attend(device, k=K[:, :, order], v=V[:, :, order]), attend(device), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_permuting_keys_alone_changes_the_result(device):
@@ -104,8 +114,10 @@ def test_scores_of_ten_thousand_choose_one_value_and_stay_finite(device):
     near(y, np.take_along_axis(V, chosen[..., None], axis=2))
 
 
-@pytest.mark.parametrize("q, k, v", [((2, 4, 6), (2, 5, 7), (2, 5, 6)), ((2, 4, 6), (2, 5, 6), (2, 4, 6)),
-                                     ((6,), (5, 6), (5, 6))])
+@pytest.mark.parametrize(
+    "q, k, v",
+    [((2, 4, 6), (2, 5, 7), (2, 5, 6)), ((2, 4, 6), (2, 5, 6), (2, 4, 6)), ((6,), (5, 6), (5, 6))],
+)
 def test_shapes_that_do_not_belong_together_are_named(q, k, v):
     with pytest.raises(ValueError) as caught:
         scaled_dot_product_attention(tinycv.ones(*q), tinycv.ones(*k), tinycv.ones(*v))
@@ -114,7 +126,9 @@ def test_shapes_that_do_not_belong_together_are_named(q, k, v):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 def test_a_mask_of_integers_is_refused(device, dtype):
-    with pytest.raises(TypeError, match=f"attn_mask has dtype {np.dtype(dtype)}; it must be bool.*, or float"):
+    with pytest.raises(
+        TypeError, match=f"attn_mask has dtype {np.dtype(dtype)}; it must be bool.*, or float"
+    ):
         attend(device, mask=MASK.astype(dtype))
 
 
@@ -125,6 +139,7 @@ def test_attention_is_certified_in_queries_keys_and_values(mask):
 
 # ── the layer ────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_self_attention_is_cross_attention_with_the_same_tokens(device):
     layer, x = MultiheadAttention(12, 3).to(device), Tensor(X, device=device)
     alone = layer(x).numpy()
@@ -133,21 +148,28 @@ def test_self_attention_is_cross_attention_with_the_same_tokens(device):
 
 
 def test_cross_attention_has_a_token_for_each_query(device):
-    layer, x, memory = MultiheadAttention(12, 3).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    layer, x, memory = (
+        MultiheadAttention(12, 3).to(device),
+        Tensor(X, device=device),
+        Tensor(MEMORY, device=device),
+    )
     assert layer(x, memory).shape == (B, T, 12)
     assert layer.weights(x, memory).shape == (B, 3, T, S)
 
 
 def test_a_head_works_on_its_own_part_of_the_width():
     layer = MultiheadAttention(12, 3).to("float64")
-    x, part = Tensor(X.astype(float)), slice(4, 8)              # head 1 of 3
-    rows = [layer.in_proj_weight.numpy()[12 * i:12 * i + 12][part] for i in range(3)]
-    q, k, v = (Tensor(X @ w.T) for w in rows)                   # (B, T, 4)
+    x, part = Tensor(X.astype(float)), slice(4, 8)  # head 1 of 3
+    rows = [layer.in_proj_weight.numpy()[12 * i : 12 * i + 12][part] for i in range(3)]
+    q, k, v = (Tensor(X @ w.T) for w in rows)  # (B, T, 4)
     before = np.zeros((B, T, 12))
     before[..., part] = scaled_dot_product_attention(q, k, v).numpy()
-    layer.in_proj_weight.data[24:24 + 4] = 0                    # the values of heads 0 and 2 fall silent
-    layer.in_proj_weight.data[24 + 8:] = 0
-    np.testing.assert_allclose(layer(x).numpy(), layer.out_proj(Tensor(before)).numpy(), rtol=1e-9, atol=1e-12)
+    # the values of heads 0 and 2 fall silent
+    layer.in_proj_weight.data[24 : 24 + 4] = 0
+    layer.in_proj_weight.data[24 + 8 :] = 0
+    np.testing.assert_allclose(
+        layer(x).numpy(), layer.out_proj(Tensor(before)).numpy(), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
@@ -158,12 +180,20 @@ def test_weights_are_probabilities_that_are_zero_where_no_query_may_look(device,
     assert ((w > 0) == (np.ones((T, S), bool) if mask is None else mask)).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"attn_mask": MASK}, {"is_causal": True}], ids=["all", "mask", "causal"])
+@pytest.mark.parametrize(
+    "options", [{}, {"attn_mask": MASK}, {"is_causal": True}], ids=["all", "mask", "causal"]
+)
 def test_the_weights_times_the_values_are_the_output(device, options):
-    layer, x, memory = MultiheadAttention(12, 3).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    layer, x, memory = (
+        MultiheadAttention(12, 3).to(device),
+        Tensor(X, device=device),
+        Tensor(MEMORY, device=device),
+    )
     v = layer.apart(layer.project(x, memory, None)[2])
     seen = layer.out_proj(layer.together(layer.weights(x, memory, **options) @ v))
-    np.testing.assert_allclose(layer(x, memory, **options).numpy(), seen.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        layer(x, memory, **options).numpy(), seen.numpy(), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_heads_must_divide_the_width():

@@ -1,4 +1,6 @@
-"""Attention for writing token by token: what is kept gives the same as all at once. And the masks that hide padding."""
+"""Attention for writing token by token: what is kept gives the same as all at once. And the masks
+that hide padding."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,12 +24,13 @@ def close(ours, wanted):
 
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────────
 
+
 def test_token_by_token_is_causal_attention_at_once(device):
     layer, x, past = MultiheadAttention(12, 3).to(device), Tensor(X, device=device), None
     whole = layer(x, is_causal=True)
     for t in range(6):
-        y, past = layer.follow(x[:, t:t + 1], past)
-        close(y, whole[:, t:t + 1])
+        y, past = layer.follow(x[:, t : t + 1], past)
+        close(y, whole[:, t : t + 1])
     assert [part.shape for part in past] == [(2, 3, 6, 4)] * 2
 
 
@@ -37,7 +40,7 @@ def test_however_many_tokens_come_at_a_time(sizes):
     layer, past, parts = MultiheadAttention(12, 3), None, []
     x = Tensor(np.random.default_rng(1).normal(size=(2, sum(sizes), 12)).astype(np.float32))
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        y, past = layer.follow(x[:, end - size:end], past)
+        y, past = layer.follow(x[:, end - size : end], past)
         parts.append(y)
     close(tinycv.concatenate(parts, axis=1), layer(x, is_causal=True))
 
@@ -51,7 +54,11 @@ def test_what_is_kept_is_handed_back_and_what_was_given_stays(device):
 
 @pytest.mark.parametrize("mask", [None, length_mask(LENGTHS, 5)], ids=["all", "padding"])
 def test_a_memory_projected_once_answers_as_cross_attention_does(device, mask):
-    layer, x, memory = MultiheadAttention(12, 3).to(device), Tensor(X, device=device), Tensor(MEMORY, device=device)
+    layer, x, memory = (
+        MultiheadAttention(12, 3).to(device),
+        Tensor(X, device=device),
+        Tensor(MEMORY, device=device),
+    )
     close(layer.recall(x, layer.remember(memory), mask), layer(x, memory, attn_mask=mask))
 
 
@@ -80,11 +87,16 @@ def test_what_is_kept_is_certified():
 
 # ── padding ──────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_the_padding_mask_shows_tokens_and_hides_padding(device):
     ids = Tensor(np.array([[5, 3, 2, 0], [2, 0, 0, 0], [0, 0, 0, 0]]), device=device)
     mask = Tensor(padding_mask(ids), device=device).numpy()
     assert mask.shape == (3, 1, 1, 4) and mask.dtype == bool
-    assert mask[:, 0, 0].tolist() == [[True, True, True, False], [True, False, False, False], [False] * 4]
+    assert mask[:, 0, 0].tolist() == [
+        [True, True, True, False],
+        [True, False, False, False],
+        [False] * 4,
+    ]
     assert (length_mask([3, 1, 0], 4) == mask).all()
     assert (padding_mask(ids.numpy(), pad=2)[0] == [[[True, True, False, True]]]).all()
 
@@ -94,13 +106,15 @@ def test_a_padded_batch_equals_its_sequences_one_by_one(device):
     x[1, 3:] = 100.0
     together = layer(Tensor(x, device=device), attn_mask=mask).numpy()
     for i, n in enumerate(LENGTHS):
-        alone = layer(Tensor(x[i:i + 1, :n], device=device)).numpy()
+        alone = layer(Tensor(x[i : i + 1, :n], device=device)).numpy()
         np.testing.assert_allclose(together[i, :n], alone[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [[2, 5], [-1, 2]])
 def test_a_length_that_does_not_fit_is_named(lengths):
-    with pytest.raises(ValueError, match=f"from {min(lengths)} to {max(lengths)}; there are places for 0 to 4"):
+    with pytest.raises(
+        ValueError, match=f"from {min(lengths)} to {max(lengths)}; there are places for 0 to 4"
+    ):
         length_mask(lengths, 4)
 
 

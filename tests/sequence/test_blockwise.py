@@ -1,4 +1,6 @@
-"""Attention in blocks: the same values and gradients as the definition, whatever the blocks, in memory that is small."""
+"""Attention in blocks: the same values and gradients as the definition, whatever the blocks, in
+memory that is small."""
+
 from __future__ import annotations
 
 import tracemalloc
@@ -38,25 +40,44 @@ def test_blocks_are_the_definition_in_every_case(dtype, device, blocks):
         agree(kernel.call, definition.call, *inputs, name="blockwise", device=device)
 
 
-SHAPES = {"T is not S": ((2, 2, 7, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
-          "values are wider": ((1, 2, 5, 3), (1, 2, 7, 3), (1, 2, 7, 6)),
-          "no heads": ((5, 3), (4, 3), (4, 2)), "one head": ((3, 5, 3), (3, 6, 3), (3, 6, 3)),
-          "no batch": ((0, 2, 5, 3), (0, 2, 5, 3), (0, 2, 5, 3)), "shared keys": ((2, 3, 5, 4), (1, 1, 6, 4), (1, 3, 6, 4))}
+SHAPES = {
+    "T is not S": ((2, 2, 7, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
+    "values are wider": ((1, 2, 5, 3), (1, 2, 7, 3), (1, 2, 7, 6)),
+    "no heads": ((5, 3), (4, 3), (4, 2)),
+    "one head": ((3, 5, 3), (3, 6, 3), (3, 6, 3)),
+    "no batch": ((0, 2, 5, 3), (0, 2, 5, 3), (0, 2, 5, 3)),
+    "shared keys": ((2, 3, 5, 4), (1, 1, 6, 4), (1, 3, 6, 4)),
+}
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("label", SHAPES)
 def test_blocks_are_certified_whatever_the_shape(label, is_causal, device, blocks):
-    assert compare(PAIR, *[draw(*shape) for shape in SHAPES[label]], device=device, is_causal=is_causal) < 1e-12
+    assert (
+        compare(
+            PAIR, *[draw(*shape) for shape in SHAPES[label]], device=device, is_causal=is_causal
+        )
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
-@pytest.mark.parametrize("shape", [(7, 5), (1, 5), (7, 1), (2, 1, 7, 5), (2, 3, 1, 5), (1, 3, 7, 5), (1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(7, 5), (1, 5), (7, 1), (2, 1, 7, 5), (2, 3, 1, 5), (1, 3, 7, 5), (1, 1)]
+)
 def test_a_mask_of_any_shape_that_broadcasts(shape, is_causal, device, blocks):
     mask = RNG.random(shape) > 0.5
-    mask[..., 0, :] = False                                         # a query, or all of them, that may look nowhere
+    # a query, or all of them, that may look nowhere
+    mask[..., 0, :] = False
     q, k, v = draw(2, 3, 7, 4), draw(2, 3, 5, 4), draw(2, 3, 5, 4)
-    agree(lambda *x: PAIR(*x, mask, is_causal), lambda *x: PAIR.definition(*x, mask, is_causal), q, k, v, device=device)
+    agree(
+        lambda *x: PAIR(*x, mask, is_causal),
+        lambda *x: PAIR.definition(*x, mask, is_causal),
+        q,
+        k,
+        v,
+        device=device,
+    )
 
 
 def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient_in_blocks(device, blocks):
@@ -80,7 +101,8 @@ def test_a_pull_of_blocks_may_be_called_twice_and_leaves_its_gradient_alone(bloc
     q, k, v, g = (draw(2, 5, 4) for _ in range(4))
     before = g.copy()
     _, pull = blockwise.blockwise(np, q, k, v)
-    for once, again in zip(pull(g)[:3], pull(g)[:3], strict=True):     # of q, k and v; there is no mask to learn
+    # of q, k and v; there is no mask to learn
+    for once, again in zip(pull(g)[:3], pull(g)[:3], strict=True):
         assert (once == again).all()
     assert (g == before).all()
 
@@ -94,7 +116,13 @@ def test_blocks_of_the_real_size_agree_with_keeping_all_scores(monkeypatch):
     q, k, v = (draw(2, n, 8).astype(np.float32) for n in (700, 1100, 1100))
     monkeypatch.setattr(blockwise, "CPU_LARGE", -1)
     for is_causal in (False, True):
-        agree(partial(PAIR, is_causal=is_causal), partial(PAIR.definition, is_causal=is_causal), q, k, v)
+        agree(
+            partial(PAIR, is_causal=is_causal),
+            partial(PAIR.definition, is_causal=is_causal),
+            q,
+            k,
+            v,
+        )
 
 
 def test_parts_cut_the_batch_without_a_gap_or_an_overlap():
@@ -116,4 +144,4 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 << 20 < 2050 * 2050 * 4, peak                   # scores of all pairs: 16 MB
+    assert peak < 4 << 20 < 2050 * 2050 * 4, peak  # scores of all pairs: 16 MB

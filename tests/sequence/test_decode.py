@@ -1,4 +1,5 @@
-"""Decoding: what is found is what a search through all sentences finds, and it ends where it should."""
+"""Decoding: what is found is what a search through all sentences finds, and it ends where it
+should."""
 
 from itertools import product
 from typing import NamedTuple
@@ -15,18 +16,23 @@ from tinycv.engine.tensor import recording
 from tinycv.sequence import beam_search, greedy
 from tinycv.sequence.decode import reorder, the_best
 
-V, LONGEST = 6, 4                               # PAD, SOS, EOS and three symbols
+V, LONGEST = 6, 4  # PAD, SOS, EOS and three symbols
 seeds, alphas = st.integers(0, 10_000), st.sampled_from([0.0, 0.6, 2.0])
 
 
 class Oracle:
-    """A model without sense: what comes next depends at random on all that was written, and on whose sentence it is."""
+    """A model without sense: what comes next depends at random on all that was written, and on
+    whose sentence it is."""
 
     def __init__(self, seed, batch, device="cpu", spread=2.0):
-        scores = spread * np.random.default_rng(seed).standard_normal((batch, V ** (LONGEST + 1), V))
+        scores = spread * np.random.default_rng(seed).standard_normal(
+            (batch, V ** (LONGEST + 1), V)
+        )
         self.log_p = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
-        self.state = {"who": tinycv.Tensor(np.arange(batch, dtype=np.float32), device=device),
-                      "seen": (np.zeros(batch, np.int64), None)}
+        self.state = {
+            "who": tinycv.Tensor(np.arange(batch, dtype=np.float32), device=device),
+            "seen": (np.zeros(batch, np.int64), None),
+        }
 
     def step(self, tokens, state):
         who, (seen, nothing) = state["who"], state["seen"]
@@ -55,7 +61,9 @@ def symbols(row):
 @given(seeds, alphas, st.integers(1, LONGEST))
 def test_a_beam_that_holds_everything_finds_the_best_of_all_sentences(seed, alpha, max_length):
     oracle = Oracle(seed, batch=3)
-    tokens, scores = beam_search(oracle.step, oracle.state, 3, max_length, beam=81, length_penalty=alpha)
+    tokens, scores = beam_search(
+        oracle.step, oracle.state, 3, max_length, beam=81, length_penalty=alpha
+    )
     for i in range(3):
         score, best = oracle.best(i, max_length, alpha)
         assert symbols(tokens[i]) == best
@@ -83,8 +91,8 @@ def test_a_sentence_is_decoded_alike_alone_and_among_others(seed, beam):
 
 def test_greedy_takes_the_likeliest_symbol_each_time_and_beam_search_can_do_better():
     table = np.log(np.full((9, V), 1e-9))
-    table[SOS, [3, 4]] = np.log([0.6, 0.4])                     # first 3 looks better ...
-    table[3, [3, 4, EOS]] = np.log([0.4, 0.35, 0.25])           # ... but then nothing is likely
+    table[SOS, [3, 4]] = np.log([0.6, 0.4])  # first 3 looks better ...
+    table[3, [3, 4, EOS]] = np.log([0.4, 0.35, 0.25])  # ... but then nothing is likely
     table[4, EOS] = 0.0
 
     def step(tokens, state):
@@ -128,7 +136,9 @@ def test_pad_fills_what_ended_early_and_a_model_is_not_asked_longer_than_needed(
     def step(tokens, state):
         asked.append(tokens.tolist())
         log_probs = np.full((2, V), -9.0)
-        log_probs[0, EOS if len(asked) > 1 else 3] = log_probs[1, EOS if len(asked) > 2 else 4] = 0.0
+        log_probs[0, EOS if len(asked) > 1 else 3] = log_probs[1, EOS if len(asked) > 2 else 4] = (
+            0.0
+        )
         return log_probs, state
 
     assert greedy(step, None, 2, 9).tolist() == [[3, EOS, PAD], [4, 4, EOS]]
@@ -148,10 +158,14 @@ def test_a_beam_stops_when_none_of_its_unfinished_sentences_can_still_overtake()
 
 
 def test_a_beam_goes_on_while_a_likelier_end_may_still_be_reached():
-    """Of 0.3 and 0.5 the first is worth more after nine symbols, if all that follows is certain: α is 2."""
+    """Of 0.3 and 0.5 the first is worth more after nine symbols, if all that follows is certain: α
+    is 2."""
+
     def step(tokens, state):
         first = (tokens == SOS)[:, None]
-        return np.log(np.where(first, [0, 0, 0.5, 0.3, 0.2, 0], np.eye(V)[3 if state[0] < 9 else EOS]) + 1e-9), state + 1
+        return np.log(
+            np.where(first, [0, 0, 0.5, 0.3, 0.2, 0], np.eye(V)[3 if state[0] < 9 else EOS]) + 1e-9
+        ), state + 1
 
     (found,), (score,) = beam_search(step, np.ones(1), 1, 9, beam=2, length_penalty=2.0)
     assert symbols(found) == (3,) * 8 + (EOS,)
@@ -192,14 +206,22 @@ def test_nothing_is_recorded_while_decoding():
 
 def test_decoding_is_the_same_on_every_device(device):
     here, there = Oracle(3, batch=2), Oracle(3, batch=2, device=device)
-    np.testing.assert_array_equal(greedy(here.step, here.state, 2, LONGEST), greedy(there.step, there.state, 2, LONGEST))
-    for one, other in zip(beam_search(here.step, here.state, 2, LONGEST, beam=3),
-                          beam_search(there.step, there.state, 2, LONGEST, beam=3), strict=True):
+    np.testing.assert_array_equal(
+        greedy(here.step, here.state, 2, LONGEST), greedy(there.step, there.state, 2, LONGEST)
+    )
+    for one, other in zip(
+        beam_search(here.step, here.state, 2, LONGEST, beam=3),
+        beam_search(there.step, there.state, 2, LONGEST, beam=3),
+        strict=True,
+    ):
         near(one, other)
 
 
 def test_a_state_is_reordered_wherever_it_has_a_batch(device):
-    state = {"h": [tinycv.Tensor(np.arange(3.0), device=device), None], "mask": (np.eye(3, dtype=bool),)}
+    state = {
+        "h": [tinycv.Tensor(np.arange(3.0), device=device), None],
+        "mask": (np.eye(3, dtype=bool),),
+    }
     taken = reorder(state, np.array([2, 0, 0, 1]))
     assert taken["h"][0].numpy().tolist() == [2, 0, 0, 1]
     assert taken["h"][0].device == device and taken["h"][1] is None
@@ -219,17 +241,25 @@ def test_log_probabilities_of_another_shape_are_refused(shape):
         greedy(lambda tokens, state: (np.zeros(shape), state), None, 2, 3)
 
 
-@pytest.mark.parametrize("options", [{"max_length": 0}, {"max_length": 3, "beam": 0},
-                                     {"max_length": 3, "length_penalty": -1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"max_length": 0}, {"max_length": 3, "beam": 0}, {"max_length": 3, "length_penalty": -1.0}],
+)
 def test_a_search_for_nothing_is_refused(options):
-    with pytest.raises(ValueError, match=r"beam_search: (max_length is 0|beam is 0|length_penalty is -1.0); .*at least"):
+    with pytest.raises(
+        ValueError,
+        match=r"beam_search: (max_length is 0|beam is 0|length_penalty is -1.0); .*at least",
+    ):
         beam_search(pytest.fail, None, 1, **options)
 
 
 # ── what a model says of sentences that are over ─────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("beam", [1, 3])
-def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is_not_is_refused(beam):
+def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is_not_is_refused(
+    beam,
+):
     table = np.log(np.random.default_rng(0).dirichlet(np.ones(6), size=6))
 
     def search(poison):
@@ -237,9 +267,11 @@ def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is
             said = table[tokens].copy()
             said[np.isin(tokens, poison)] = np.nan
             return said, state
+
         return (greedy(step, None, 4, 5), 0) if beam == 1 else beam_search(step, None, 4, 5, beam)
 
-    for found, expected in zip(search([0, 2]), search([]), strict=True):            # after PAD and EOS
+    # after PAD and EOS
+    for found, expected in zip(search([0, 2]), search([]), strict=True):
         assert np.array_equal(found, expected)
     with pytest.raises(ValueError, match="step returned NaN for row 0"):
         search([1])
@@ -249,21 +281,25 @@ def test_nan_about_a_sentence_that_is_over_changes_nothing_and_about_one_that_is
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_sentence_that_no_symbol_may_continue_is_refused(beam, at):
     """Only PAD and SOS have a probability in sentence 1, from symbol number ``at`` on."""
+
     def step(tokens, length):
         log_p = np.where(np.arange(V) == 4, 0.0, -5.0) + np.zeros((len(tokens), 1))
         rows = np.repeat([False, True], len(tokens) // 2) & (length >= at)
         log_p[rows, EOS:] = -np.inf
-        log_p[length < at, EOS] = -np.inf                           # not yet over
+        log_p[length < at, EOS] = -np.inf  # not yet over
         return log_p, length + 1
 
     search = greedy if beam is None else beam_search
     options = {} if beam is None else {"beam": beam}
-    with pytest.raises(ValueError, match=rf"{search.__name__}: step gave -inf .* in sentence 1: no answer"):
+    with pytest.raises(
+        ValueError, match=rf"{search.__name__}: step gave -inf .* in sentence 1: no answer"
+    ):
         search(step, np.zeros(2), 2, LONGEST, **options)
 
 
 def test_a_beam_leaves_a_dead_end_for_what_can_end():
     """After symbol 4, the likeliest, nothing may come; after 3 the sentence may end."""
+
     def step(tokens, state):
         log_p = np.full((len(tokens), V), -np.inf)
         log_p[tokens == SOS, 3:5] = [-2.0, -0.1]

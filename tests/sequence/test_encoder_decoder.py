@@ -1,4 +1,6 @@
-"""The Transformer entire: padding changes nothing, word by word is as all at once, and it learns."""
+"""The Transformer entire: padding changes nothing, word by word is as all at once, and it
+learns."""
+
 from __future__ import annotations
 
 from itertools import product
@@ -31,7 +33,9 @@ def test_a_padded_batch_equals_its_sequences_one_by_one(device, norm_first):
     model = small(norm_first).to(device)
     together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
     for i, n in enumerate(LENGTHS):
-        alone = model(Tensor(SOURCE[i:i + 1, :n], device=device), Tensor(TARGET[i:i + 1], device=device)).numpy()
+        alone = model(
+            Tensor(SOURCE[i : i + 1, :n], device=device), Tensor(TARGET[i : i + 1], device=device)
+        ).numpy()
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -45,11 +49,17 @@ def test_padding_of_the_target_changes_no_word_before_it():
 
 @both_orders
 def test_word_by_word_is_as_all_at_once(device, norm_first):
-    model, source, target = small(norm_first).to(device), Tensor(SOURCE, device=device), Tensor(TARGET, device=device)
+    model, source, target = (
+        small(norm_first).to(device),
+        Tensor(SOURCE, device=device),
+        Tensor(TARGET, device=device),
+    )
     whole, state = model(source, target).numpy(), model.start(source)
     for t in range(4):
         scores, state = model.step(target[:, t], state)
-        np.testing.assert_allclose(scores.numpy(), log_softmax(Tensor(whole[:, t])).numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            scores.numpy(), log_softmax(Tensor(whole[:, t])).numpy(), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_greedy_writes_the_likeliest_word_each_time(device):
@@ -58,7 +68,7 @@ def test_greedy_writes_the_likeliest_word_each_time(device):
     assert isinstance(written, np.ndarray) and written.dtype == np.int64 and written.shape[1] <= 6
     read = np.concatenate([np.ones((3, 1), np.int64), written[:, :-1]], axis=1)
     scores = model(source, Tensor(read, device=device)).numpy()
-    best = scores[:, :, 2:].argmax(axis=-1) + 2                     # PAD and SOS are never written
+    best = scores[:, :, 2:].argmax(axis=-1) + 2  # PAD and SOS are never written
     for row, words in zip(written, best, strict=True):
         end = int((row == 2).argmax()) + 1 if (row == 2).any() else len(row)
         assert (row[:end] == words[:end]).all() and (row[end:] == 0).all()
@@ -69,29 +79,46 @@ def test_a_beam_of_all_sentences_finds_the_likeliest(device):
     found = tuple(model.translate(Tensor(SOURCE[:1], device=device), 3, beam=100)[0].tolist())
     sentences = [(*words, 2) for n in range(3) for words in product((3, 4, 5), repeat=n)]
     read = np.array([(1, *words, 0, 0)[:3] for words in sentences])
-    log_p = log_softmax(model(Tensor(np.repeat(SOURCE[:1], len(read), axis=0), device=device), Tensor(read, device=device)))
-    penalties = [((5 + len(words)) / 6) ** 0.6 for words in sentences]                          # Wu et al. 2016, eq. 14
-    scores = [sum(row[t, word] for t, word in enumerate(words)) / penalty
-              for row, words, penalty in zip(log_p.numpy(), sentences, penalties, strict=True)]
+    log_p = log_softmax(
+        model(
+            Tensor(np.repeat(SOURCE[:1], len(read), axis=0), device=device),
+            Tensor(read, device=device),
+        )
+    )
+    # Wu et al. 2016, eq. 14
+    penalties = [((5 + len(words)) / 6) ** 0.6 for words in sentences]
+    scores = [
+        sum(row[t, word] for t, word in enumerate(words)) / penalty
+        for row, words, penalty in zip(log_p.numpy(), sentences, penalties, strict=True)
+    ]
     assert found == sentences[int(np.argmax(scores))]
 
 
 def test_maps_are_probabilities_that_see_no_padding_and_no_future(device):
-    maps = small().to(device).attention_maps(Tensor(SOURCE, device=device), Tensor(TARGET, device=device))
+    maps = (
+        small()
+        .to(device)
+        .attention_maps(Tensor(SOURCE, device=device), Tensor(TARGET, device=device))
+    )
     sizes = {"encoder": (3, 2, 5, 5), "decoder": (3, 2, 4, 4), "cross": (3, 2, 4, 5)}
-    assert {name: [m.shape for m in found] for name, found in maps.items()} == {n: [s, s] for n, s in sizes.items()}
+    assert {name: [m.shape for m in found] for name, found in maps.items()} == {
+        n: [s, s] for n, s in sizes.items()
+    }
     for found in maps.values():
         for m in found:
             np.testing.assert_allclose(m.numpy().sum(axis=-1), 1, rtol=1e-5)
     for name in ("encoder", "cross"):
-        assert all((m.numpy()[i, :, :, n:] == 0).all() for m in maps[name] for i, n in enumerate(LENGTHS))
+        assert all(
+            (m.numpy()[i, :, :, n:] == 0).all() for m in maps[name] for i, n in enumerate(LENGTHS)
+        )
     assert all((np.triu(m.numpy(), 1) == 0).all() for m in maps["decoder"])
 
 
 @both_orders
 def test_the_maps_of_the_last_block_make_its_output(norm_first):
     model = small(norm_first, depth=1)
-    for p in model.parameters():                                    # norms that start alike are told apart
+    # norms that start alike are told apart
+    for p in model.parameters():
         p.data = p.data + 0.3 * tinycv.randn(*p.shape).data
     (cross,), layer = model.attention_maps(SOURCE, TARGET)["cross"], model.decoder.layers[0]
     memory, mask = model.encode(SOURCE)
@@ -103,7 +130,9 @@ def test_the_maps_of_the_last_block_make_its_output(norm_first):
     np.testing.assert_allclose(found.numpy(), asked.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("source, target", [((0, 3), (0, 2)), ((2, 0), (2, 2)), ((2, 3), (2, 0)), ((2, 1), (2, 1))])
+@pytest.mark.parametrize(
+    "source, target", [((0, 3), (0, 2)), ((2, 0), (2, 2)), ((2, 3), (2, 0)), ((2, 1), (2, 1))]
+)
 def test_no_sentences_empty_sources_empty_targets_and_single_words(device, source, target):
     model = small().to(device)
     source, target = (Tensor(np.full(shape, 3), device=device) for shape in (source, target))
@@ -121,7 +150,9 @@ def test_dropout_falls_in_training_alone():
 
 def test_dropout_falls_on_words_with_their_places_on_either_side(monkeypatch):
     fallen = []
-    monkeypatch.setattr(encoder_decoder, "dropout", lambda x, *options: fallen.append((x.shape, *options)) or x)
+    monkeypatch.setattr(
+        encoder_decoder, "dropout", lambda x, *options: fallen.append((x.shape, *options)) or x
+    )
     small(dropout=0.25).train()(SOURCE, TARGET)
     assert fallen == [((3, 5, 8), 0.25, True), ((3, 4, 8), 0.25, True)]
 
@@ -131,11 +162,16 @@ def test_words_start_as_large_as_the_places_that_are_added_to_them():
     """N(0, 1/d) times √d has variance 1; sines and cosines have 1/2."""
     model = Transformer(500, 400, 64, 2, 1, 1, 8)
     for embed in (model.source_embed, model.target_embed):
-        assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.025)        # 5.6 standard errors
+        # 5.6 standard errors
+        assert (8 * embed.weight.numpy()).std() == pytest.approx(1, rel=0.025)
 
 
 def test_no_two_blocks_start_alike():
-    weights = [layer.linear1.weight.numpy() for stack in (small().encoder, small().decoder) for layer in stack.layers]
+    weights = [
+        layer.linear1.weight.numpy()
+        for stack in (small().encoder, small().decoder)
+        for layer in stack.layers
+    ]
     assert all((a != b).any() for i, a in enumerate(weights) for b in weights[:i])
 
 
@@ -144,14 +180,20 @@ def test_it_learns_to_reverse_three_words(device):
     rng = np.random.default_rng(SEED)
     words = rng.integers(3, 6, (27 * 2, 3))
     source = np.concatenate([words, np.full((54, 1), 2)], axis=1)
-    target = np.concatenate([np.ones((54, 1), np.int64), words[:, ::-1], np.full((54, 1), 2)], axis=1)
+    target = np.concatenate(
+        [np.ones((54, 1), np.int64), words[:, ::-1], np.full((54, 1), 2)], axis=1
+    )
     model = Transformer(6, 6, 16, 2, 1, 1, 32, 0.0, norm_first=True).to(device)
     optimizer, schedule = Adam(model.parameters(), lr=1e-2), warmup_inverse_sqrt(20)
     source = Tensor(source, device=device)
     for step in range(80):
         optimizer.param_groups[0]["lr"] = 1e-2 * schedule(step)
         scores = model(source, Tensor(target[:, :-1], device=device))
-        loss = cross_entropy(scores.reshape((-1, 6)), Tensor(target[:, 1:].reshape(-1), device=device), ignore_index=0)
+        loss = cross_entropy(
+            scores.reshape((-1, 6)),
+            Tensor(target[:, 1:].reshape(-1), device=device),
+            ignore_index=0,
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,6 @@
-"""GPT: it knows nothing of the future, and goes on from a question as if question and answer were one text."""
+"""GPT: it knows nothing of the future, and goes on from a question as if question and answer were
+one text."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -57,7 +59,9 @@ def test_no_texts_and_one_word(device):
 
 def test_dropout_falls_on_words_with_their_places(monkeypatch):
     fallen = []
-    monkeypatch.setattr(gpt, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x)
+    monkeypatch.setattr(
+        gpt, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x
+    )
     small(dropout=0.25).train()(IDS)
     assert fallen == [((2, 6, 8), 0.25, True)]
 

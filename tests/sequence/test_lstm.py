@@ -1,4 +1,6 @@
-"""LSTM: its equations by hand, gates wide open and shut, and what it refuses. Layers and lengths: test_recurrent.py."""
+"""LSTM: its equations by hand, gates wide open and shut, and what it refuses. Layers and lengths:
+test_recurrent.py."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,6 +24,7 @@ def tensors(device, arrays=ARRAYS, requires_grad=False):
 
 def by_hand(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
     """One sequence, one step, one unit at a time."""
+
     def sigma(z):
         return 1 / (1 + np.exp(-z))
 
@@ -32,8 +35,13 @@ def by_hand(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
         for t in range(x.shape[0]):
             before, n = hidden.copy(), len(hidden)
             for u in range(n):
-                i, f, g, o = (weight_ih[k * n + u] @ x[t, b] + bias_ih[k * n + u] + weight_hh[k * n + u] @ before
-                              + bias_hh[k * n + u] for k in range(4))
+                i, f, g, o = (
+                    weight_ih[k * n + u] @ x[t, b]
+                    + bias_ih[k * n + u]
+                    + weight_hh[k * n + u] @ before
+                    + bias_hh[k * n + u]
+                    for k in range(4)
+                )
                 last[b, u] = sigma(f) * last[b, u] + sigma(i) * np.tanh(g)
                 hidden[u] = sigma(o) * np.tanh(last[b, u])
             y[t, b] = hidden
@@ -41,6 +49,7 @@ def by_hand(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
 
 
 # ── the function ─────────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("t, b", [(T, B), (1, B), (T, 1), (1, 1)])
 def test_it_is_its_equations(device, t, b):
@@ -54,10 +63,15 @@ def test_a_batch_of_none_gives_none_and_gradients_of_zero(device):
     y, c_n = lstm(x, h, c, *weights)
     assert (y.shape, c_n.shape) == ((T, 0, H), (0, H))
     found = tinycv.grad([y.sum(), c_n.sum()], [x, *weights])
-    assert all(g.shape == a.shape and not g.numpy().any() for g, a in zip(found, [x, *weights], strict=True))
+    assert all(
+        g.shape == a.shape and not g.numpy().any()
+        for g, a in zip(found, [x, *weights], strict=True)
+    )
 
 
-def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(device):
+def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(
+    device,
+):
     x, h, c, *weights = leaves = tensors(device, requires_grad=True)
     y, c_n = lstm(*leaves)
     first, between = lstm(x[:2], h, c, *weights)
@@ -78,7 +92,8 @@ def test_a_step_sees_nothing_of_later_steps(device):
 
 
 def test_gates_wide_open_and_shut(device):
-    """Forget gate open, input gate shut: the cell is kept, whatever is read. The other way round: it is replaced."""
+    """Forget gate open, input gate shut: the cell is kept, whatever is read. The other way round:
+    it is replaced."""
     gate = np.repeat(np.array([-1, 1, 0, 0], np.float32), H)
     zeros = [np.zeros_like(w) for w in WEIGHTS]
     kept = lstm(*tensors(device, [X, H0, C0, *zeros[:2], 100 * gate, zeros[3]]))[1].numpy()
@@ -92,13 +107,15 @@ def test_long_sequences_stay_finite_there_and_back(device, steps):
     leaves = tensors(device, [x, H0[:2], C0[:2], *WEIGHTS], requires_grad=True)
     y, c_n = lstm(*leaves)
     found = tinycv.grad([y.sum(), c_n.sum()], leaves)
-    assert np.isfinite(y.numpy()).all() and all(np.isfinite(g.numpy()).all() and g.numpy().any() for g in found)
+    assert np.isfinite(y.numpy()).all() and all(
+        np.isfinite(g.numpy()).all() and g.numpy().any() for g in found
+    )
 
 
 def test_through_open_forget_gates_a_gradient_lives_for_500_steps(device):
     layer = LSTM(WIDTH, H).to(device)
-    layer.bias_ih_l0.data[H:2 * H] = 100.0
-    layer.weight_hh_l0.data[...] = 0                            # so that the cell is the only path
+    layer.bias_ih_l0.data[H : 2 * H] = 100.0
+    layer.weight_hh_l0.data[...] = 0  # so that the cell is the only path
     c0 = tinycv.zeros(1, B, H, device=device)
     c0.requires_grad = True
     x = tinycv.randn(500, B, WIDTH, device=device)
@@ -107,14 +124,19 @@ def test_through_open_forget_gates_a_gradient_lives_for_500_steps(device):
     assert (slope.numpy() == 1).all()
 
 
-@pytest.mark.parametrize("place, shape, named", [
-    (1, (B, H + 1), "h0 is float32 (3, 7), should be float32 (3, 6)"),
-    (2, (B + 1, H), "c0 is float32 (4, 6), should be float32 (3, 6)"),
-    (0, (T, B, WIDTH + 1), "weight_ih is float32 (24, 4), should be float32 (24, 5)"),
-    (4, (4 * H + 1, H), "weight_hh is float32 (25, 6), should be float32 (24, 6)"),
-    (5, (H,), "bias_ih is float32 (6,), should be float32 (24,)"),
-    (6, (1,), "bias_hh is float32 (1,), should be float32 (24,)"),
-    (0, (T, WIDTH), "x has shape (5, 4)"), (0, (0, B, WIDTH), "at least one step")])
+@pytest.mark.parametrize(
+    "place, shape, named",
+    [
+        (1, (B, H + 1), "h0 is float32 (3, 7), should be float32 (3, 6)"),
+        (2, (B + 1, H), "c0 is float32 (4, 6), should be float32 (3, 6)"),
+        (0, (T, B, WIDTH + 1), "weight_ih is float32 (24, 4), should be float32 (24, 5)"),
+        (4, (4 * H + 1, H), "weight_hh is float32 (25, 6), should be float32 (24, 6)"),
+        (5, (H,), "bias_ih is float32 (6,), should be float32 (24,)"),
+        (6, (1,), "bias_hh is float32 (1,), should be float32 (24,)"),
+        (0, (T, WIDTH), "x has shape (5, 4)"),
+        (0, (0, B, WIDTH), "at least one step"),
+    ],
+)
 def test_an_array_of_another_shape_is_named(device, place, shape, named):
     arrays = list(ARRAYS)
     arrays[place] = np.zeros(shape, np.float32)
@@ -128,21 +150,28 @@ def test_an_array_of_another_float_type_widens_all(device):
     assert y.dtype == np.float64 and c.dtype == np.float64
 
 
-@pytest.mark.parametrize("used", [lambda y, c: y, lambda y, c: c, lambda y, c: y[-1], lambda y, c: y[1] + c],
-                         ids=["y", "c_n", "last y", "both"])
+@pytest.mark.parametrize(
+    "used",
+    [lambda y, c: y, lambda y, c: c, lambda y, c: y[-1], lambda y, c: y[1] + c],
+    ids=["y", "c_n", "last y", "both"],
+)
 def test_it_is_certified_whichever_result_is_used(used):
     certify(lambda *inputs: used(*lstm(*inputs)), *ARRAYS)
 
 
 # ── sequences of several lengths ─────────────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("half", ["kernel", "definition"])
 def test_where_a_sequence_is_over_both_its_states_stay_as_they_are(half, device):
-    mask = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)[:, :, None]     # (T, B, 1)
+    # (T, B, 1)
+    mask = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]], bool)[:, :, None]
     run = lstm if half == "kernel" else lstm.definition
     y, c = (part.numpy() for part in run(*tensors(device, [*ARRAYS, mask])))
     before = np.concatenate([H0[None], y[:-1]])
-    assert (y[~mask[..., 0]] == before[~mask[..., 0]]).all() and (y[mask[..., 0]] != before[mask[..., 0]]).all()
+    assert (y[~mask[..., 0]] == before[~mask[..., 0]]).all() and (
+        y[mask[..., 0]] != before[mask[..., 0]]
+    ).all()
     alone = lstm(*tensors(device, [X[:2, :1], H0[:1], C0[:1], *WEIGHTS]))[1].numpy()
     np.testing.assert_allclose(c[:1], alone, rtol=1e-5, atol=1e-6)
 
@@ -152,11 +181,12 @@ def test_a_mask_of_ones_is_no_mask(device):
     ones = Tensor(np.ones((T, B, 1), bool), device=device)
     for a, b in zip(lstm(*leaves), lstm(*leaves, ones), strict=True):
         assert (a.numpy() == b.numpy()).all()
-        slopes, same = (tinycv.grad((part ** 2).sum(), leaves, retain_graph=True) for part in (a, b))
+        slopes, same = (tinycv.grad((part**2).sum(), leaves, retain_graph=True) for part in (a, b))
         assert all((g.numpy() == h.numpy()).all() for g, h in zip(slopes, same, strict=True))
 
 
 # ── what the gates do ────────────────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_the_gates_that_are_shown_are_those_of_the_lstm(device, batch_first):
@@ -168,15 +198,27 @@ def test_the_gates_that_are_shown_are_those_of_the_lstm(device, batch_first):
     y, (_, c) = first(x)
     if batch_first:
         shown = {name: gate.swapaxes(0, 1) for name, gate in shown.items()}
-    np.testing.assert_allclose(shown["hidden"], y.numpy().swapaxes(0, 1) if batch_first else y.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        shown["hidden"],
+        y.numpy().swapaxes(0, 1) if batch_first else y.numpy(),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     np.testing.assert_allclose(shown["cell"][-1], c.numpy()[0], rtol=1e-5, atol=1e-6)
     before = np.concatenate([np.zeros((1, B, H), np.float32), shown["cell"][:-1]])
-    np.testing.assert_allclose(shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"], shown["cell"],
-                               rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        shown["forget_gate"] * before + shown["input_gate"] * shown["candidate"],
+        shown["cell"],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        shown["output_gate"] * np.tanh(shown["cell"]), shown["hidden"], rtol=1e-5, atol=1e-6
+    )
 
 
 # ── gates that start open ────────────────────────────────────────────────────────────────────────
+
 
 def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(device):
     layer = LSTM(WIDTH, 400, 2, bidirectional=True).to(device)
@@ -185,8 +227,13 @@ def test_a_chrono_start_gives_every_cell_a_time_of_its_own_to_keep_its_content(d
     after = {name: p.numpy() for name, p in layer.named_parameters()}
     for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
         bias = after["bias_ih" + suffix] + after["bias_hh" + suffix]
-        kept = np.exp(bias[400:800])                                # f / (1 - f), the steps that a cell keeps
-        assert 1 <= kept.min() < 3 and 49 < kept.max() <= 51 and kept.mean() == pytest.approx(26, abs=3)
+        # f / (1 - f), the steps that a cell keeps
+        kept = np.exp(bias[400:800])
+        assert (
+            1 <= kept.min() < 3
+            and 49 < kept.max() <= 51
+            and kept.mean() == pytest.approx(26, abs=3)
+        )
         np.testing.assert_allclose(bias[:400], -bias[400:800])
         assert (after["bias_ih" + suffix][800:] == before["bias_ih" + suffix][800:]).all()
     assert all((after[name] == before[name]).all() for name in after if "weight" in name)
@@ -205,7 +252,7 @@ def test_a_loss_that_looks_at_some_steps_alone_has_the_definitions_gradients(loo
     for function in (lstm, lstm.definition):
         arguments = tensors(device, [a.astype(np.float64) for a in ARRAYS], requires_grad=True)
         y, c_n = function(*arguments)
-        loss = sum(((y[t] ** 2).sum() for t in looked_at), (c_n ** 3).sum())
+        loss = sum(((y[t] ** 2).sum() for t in looked_at), (c_n**3).sum())
         found.append(tinycv.grad(loss, arguments))
     for kernel, definition in zip(*found, strict=True):
         np.testing.assert_allclose(kernel.numpy(), definition.numpy(), rtol=1e-9, atol=1e-12)

@@ -1,4 +1,5 @@
 """Positions: the paper's formula, what it is good for, and tables that end."""
+
 from __future__ import annotations
 
 import math
@@ -23,14 +24,18 @@ def test_the_table_is_the_papers_formula():
     for pos, row in enumerate(table(0, 30, 6)):
         for i in range(3):
             angle = pos / 10000 ** (2 * i / 6)
-            assert row[2 * i:2 * i + 2] == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-12)
+            assert row[2 * i : 2 * i + 2] == pytest.approx(
+                [math.sin(angle), math.cos(angle)], abs=1e-12
+            )
 
 
 def test_to_move_is_to_turn_each_pair_by_an_angle_that_does_not_depend_on_the_place():
     here, there = (table(start, 40, 8).reshape(40, 4, 2) for start in (0, 7))
     for i in range(4):
         s, c = math.sin(7 / 10000 ** (i / 4)), math.cos(7 / 10000 ** (i / 4))
-        np.testing.assert_allclose(here[:, i] @ np.array([[c, -s], [s, c]]), there[:, i], atol=1e-12)
+        np.testing.assert_allclose(
+            here[:, i] @ np.array([[c, -s], [s, c]]), there[:, i], atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int32, np.int64])
@@ -53,7 +58,9 @@ def test_an_odd_width_ends_with_a_sine():
     np.testing.assert_allclose(table(0, 4, 5)[:, 4], np.sin(np.arange(4) / 10000 ** (4 / 5)))
 
 
-@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(9, 8)], ids=["sinusoidal", "learned"])
+@pytest.mark.parametrize(
+    "make", [SinusoidalPositions, lambda: LearnedPositions(9, 8)], ids=["sinusoidal", "learned"]
+)
 def test_a_sequence_in_two_pieces_gets_the_positions_of_the_whole(device, make):
     position, x = make(), Tensor(X, device=device)
     position.to(device)
@@ -73,6 +80,8 @@ def test_beyond_the_last_learned_place_there_is_an_error_with_both_numbers():
         LearnedPositions(6, 8)(Tensor(X), 2)
 
 
-@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(7, 8)], ids=["sinusoidal", "learned"])
+@pytest.mark.parametrize(
+    "make", [SinusoidalPositions, lambda: LearnedPositions(7, 8)], ids=["sinusoidal", "learned"]
+)
 def test_positions_are_certified(make):
     certify_layer(make(), X)

@@ -1,4 +1,6 @@
-"""What RNN, GRU and LSTM share: parameters, layers, directions, state, and batches of sequences of several lengths."""
+"""What RNN, GRU and LSTM share: parameters, layers, directions, state, and batches of sequences of
+several lengths."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -26,10 +28,13 @@ def parts(state):
 
 
 def same(a, b, rtol=1e-5, atol=1e-6):
-    np.testing.assert_allclose(a.numpy() if hasattr(a, "numpy") else a, b.numpy() if hasattr(b, "numpy") else b, rtol, atol)
+    np.testing.assert_allclose(
+        a.numpy() if hasattr(a, "numpy") else a, b.numpy() if hasattr(b, "numpy") else b, rtol, atol
+    )
 
 
 # ── parameters, layers, directions ───────────────────────────────────────────────────────────────
+
 
 @pytest.mark.statistical
 @KINDS
@@ -37,19 +42,36 @@ def test_parameters_have_pytorchs_names_and_shapes_and_start_within_their_bound(
     found = dict(kind(WIDTH, 16, 2, bidirectional=True).named_parameters())
     rows, ways = kind.gates * 16, ("_l0", "_l0_reverse", "_l1", "_l1_reverse")
     assert {name: p.shape for name, p in found.items()} == {
-        name + way: shape for way in ways for name, shape in {
-            "weight_ih": (rows, WIDTH if "0" in way else 32), "weight_hh": (rows, 16), "bias_ih": (rows,),
-            "bias_hh": (rows,)}.items()}
-    for name, p in found.items():                                   # a bias of 16 draws is below a fifth of it once in 5^16
-        assert (0.15 if "weight" in name else 0.05) < np.abs(p.numpy()).max() <= 16 ** -0.5
+        name + way: shape
+        for way in ways
+        for name, shape in {
+            "weight_ih": (rows, WIDTH if "0" in way else 32),
+            "weight_hh": (rows, 16),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }.items()
+    }
+    # a bias of 16 draws is below a fifth of it once in 5^16
+    for name, p in found.items():
+        assert (0.15 if "weight" in name else 0.05) < np.abs(p.numpy()).max() <= 16**-0.5
 
 
 @KINDS
-@pytest.mark.parametrize("options, width, places", [
-    ({}, H, 1), ({"num_layers": 3}, H, 3), ({"bidirectional": True}, 2 * H, 2), (ALL, 2 * H, 4), ({"bias": False}, H, 1)])
+@pytest.mark.parametrize(
+    "options, width, places",
+    [
+        ({}, H, 1),
+        ({"num_layers": 3}, H, 3),
+        ({"bidirectional": True}, 2 * H, 2),
+        (ALL, 2 * H, 4),
+        ({"bias": False}, H, 1),
+    ],
+)
 def test_shapes(device, kind, options, width, places):
     y, state = kind(WIDTH, H, **options).to(device)(Tensor(X, device=device), lengths=LENGTHS)
-    assert y.shape == (T, B, width) and [part.shape for part in parts(state)] == [(places, B, H)] * len(kind.parts)
+    assert y.shape == (T, B, width) and [part.shape for part in parts(state)] == [
+        (places, B, H)
+    ] * len(kind.parts)
 
 
 @KINDS
@@ -68,13 +90,20 @@ def test_dropout_falls_between_layers_in_training_alone(device, kind):
     layer, single = (kind(WIDTH, H, n, dropout=0.5).to(device) for n in (2, 1))
     assert (layer(x)[0].numpy() != layer(x)[0].numpy()).any()
     assert (layer.eval()(x)[0].numpy() == layer(x)[0].numpy()).all()
-    assert (single(x)[0].numpy() == single(x)[0].numpy()).all()             # between one layer and nothing there is none
+    # between one layer and nothing there is none
+    assert (single(x)[0].numpy() == single(x)[0].numpy()).all()
 
 
 @KINDS
 def test_the_second_direction_is_the_first_on_the_sequence_turned_round(device, kind):
     both, alone = kind(WIDTH, H, bidirectional=True).to(device), kind(WIDTH, H).to(device)
-    alone.load_state_dict({name.removesuffix("_reverse"): p for name, p in both.state_dict().items() if "reverse" in name})
+    alone.load_state_dict(
+        {
+            name.removesuffix("_reverse"): p
+            for name, p in both.state_dict().items()
+            if "reverse" in name
+        }
+    )
     y, state = both(Tensor(X, device=device))
     z, other = alone(Tensor(X[::-1].copy(), device=device))
     same(y[..., H:], z.numpy()[::-1])
@@ -84,8 +113,11 @@ def test_the_second_direction_is_the_first_on_the_sequence_turned_round(device, 
 
 # ── the state is passed, and never hidden ────────────────────────────────────────────────────────
 
+
 @KINDS
-def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(device, kind):
+def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequence_read_at_once(
+    device, kind
+):
     layer, x = kind(WIDTH, H, 2).to(device), Tensor(X, device=device)
     y, state = layer(x)
     first, between = layer(x[:2])
@@ -117,20 +149,31 @@ def test_a_cell_step_by_step_is_the_layer(device, kind, cell):
 def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
     good, bad = tinycv.zeros(2, B, H, device=device), tinycv.zeros(1, B, H, device=device)
     x, many = Tensor(X, device=device), len(kind.parts)
-    with pytest.raises(ValueError, match=rf"{kind.parts[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers"):
+    with pytest.raises(
+        ValueError, match=rf"{kind.parts[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers"
+    ):
         kind(WIDTH, H, 2).to(device)(x, bad if many == 1 else (good, bad))
-    with pytest.raises(ValueError, match=rf"{kind.__name__}.* must be" if many == 2 else "h_0 is a tuple"):
+    with pytest.raises(
+        ValueError, match=rf"{kind.__name__}.* must be" if many == 2 else "h_0 is a tuple"
+    ):
         kind(WIDTH, H, 2).to(device)(x, good if many == 2 else (good, good))
-    with pytest.raises(ValueError, match=rf"{kind.parts[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"):
+    with pytest.raises(
+        ValueError, match=rf"{kind.parts[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"
+    ):
         cell(WIDTH, H).to(device)(x[0], good if many == 1 else (good, good))
     with pytest.raises(ValueError, match="num_layers is 0"):
         kind(WIDTH, H, 0)
 
 
 @KINDS
-@pytest.mark.parametrize("shape, said", [
-    ((T, B, WIDTH + 1), r"weight_ih is float32 \(\d+, 4\), should be float32 \(\d+, 5\)"), ((T, WIDTH), "x has shape"),
-    ((0, B, WIDTH), "at least one step")])
+@pytest.mark.parametrize(
+    "shape, said",
+    [
+        ((T, B, WIDTH + 1), r"weight_ih is float32 \(\d+, 4\), should be float32 \(\d+, 5\)"),
+        ((T, WIDTH), "x has shape"),
+        ((0, B, WIDTH), "at least one step"),
+    ],
+)
 def test_an_input_of_another_shape_is_refused(device, kind, shape, said):
     with pytest.raises(ValueError, match=said):
         kind(WIDTH, H).to(device)(tinycv.zeros(*shape, device=device))
@@ -138,19 +181,24 @@ def test_an_input_of_another_shape_is_refused(device, kind, shape, said):
 
 @KINDS
 def test_a_batch_of_none_gives_none(device, kind):
-    y, state = kind(WIDTH, H, **ALL).to(device)(tinycv.zeros(T, 0, WIDTH, device=device), lengths=np.zeros(0, int))
+    y, state = kind(WIDTH, H, **ALL).to(device)(
+        tinycv.zeros(T, 0, WIDTH, device=device), lengths=np.zeros(0, int)
+    )
     assert y.shape == (T, 0, 2 * H) and parts(state)[0].shape == (4, 0, H)
 
 
 # ── lengths ──────────────────────────────────────────────────────────────────────────────────────
 
+
 @KINDS
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, ALL], ids=["plain", "both ways", "all"])
+@pytest.mark.parametrize(
+    "options", [{}, {"bidirectional": True}, ALL], ids=["plain", "both ways", "all"]
+)
 def test_a_padded_batch_is_its_sequences_one_by_one(device, kind, options):
     layer, x = kind(WIDTH, H, **options).to(device), Tensor(X, device=device)
     y, state = layer(x, lengths=LENGTHS)
     for b, length in enumerate(LENGTHS):
-        alone, own = layer(x[:length, b:b + 1])
+        alone, own = layer(x[:length, b : b + 1])
         same(y[:length, b], alone[:, 0])
         assert (y[length:, b].numpy() == 0).all()
         for a, c in zip(parts(state), parts(own), strict=True):
@@ -168,7 +216,7 @@ def test_what_stands_in_the_padding_changes_nothing_and_gets_no_gradient(kind, l
     for padding in (0, 100):
         leaf = Tensor(np.where(inside[..., None], x, padding), dtype="float32", requires_grad=True)
         y, state = layer(leaf, lengths=lengths)
-        (slope,) = tinycv.grad((y ** 2).sum() + sum((part ** 2).sum() for part in parts(state)), leaf)
+        (slope,) = tinycv.grad((y**2).sum() + sum((part**2).sum() for part in parts(state)), leaf)
         results.append([y.numpy(), slope.numpy(), *(part.numpy() for part in parts(state))])
     assert all((a == b).all() for a, b in zip(*results, strict=True))
     assert not results[0][1][~inside].any() and (results[0][1][inside] != 0).any() == inside.any()
@@ -178,29 +226,54 @@ PADDING = [np.nan, np.inf, -np.inf, 3e38]
 
 
 @KINDS
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_nothing(kind, device, data):
-    """Forward, every gradient, and (on the CPU) a gradient of gradients; layers, directions, initial states."""
+def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_nothing(
+    kind, device, data
+):
+    """Forward, every gradient, and (on the CPU) a gradient of gradients; layers, directions,
+    initial states."""
     lengths = data.draw(st.lists(st.integers(0, T), min_size=1, max_size=4))
-    options = {"num_layers": data.draw(st.integers(1, 2)), "bidirectional": data.draw(st.booleans())}
+    options = {
+        "num_layers": data.draw(st.integers(1, 2)),
+        "bidirectional": data.draw(st.booleans()),
+    }
     fill, bent = data.draw(st.sampled_from(PADDING)), data.draw(st.booleans()) and device == "cpu"
     layer, rng = kind(2, 3, **options).to(device), np.random.default_rng(len(lengths))
     inside = np.arange(T)[:, None] < np.array(lengths)
-    x, starts = rng.normal(size=(T, len(lengths), 2)), rng.normal(size=(2, len(layer.suffixes[0]) * options["num_layers"],
-                                                                        len(lengths), 3))
+    x, starts = (
+        rng.normal(size=(T, len(lengths), 2)),
+        rng.normal(size=(2, len(layer.suffixes[0]) * options["num_layers"], len(lengths), 3)),
+    )
     runs = []
     for padding in (0.0, fill):
-        leaf = Tensor(np.where(inside[..., None], x, padding), dtype="float32", device=device, requires_grad=True)
-        given = [Tensor(np.where(inside.any(axis=0)[:, None], part, padding), dtype="float32", device=device,
-                        requires_grad=True) for part in starts[:len(kind.parts)]]
+        leaf = Tensor(
+            np.where(inside[..., None], x, padding),
+            dtype="float32",
+            device=device,
+            requires_grad=True,
+        )
+        given = [
+            Tensor(
+                np.where(inside.any(axis=0)[:, None], part, padding),
+                dtype="float32",
+                device=device,
+                requires_grad=True,
+            )
+            for part in starts[: len(kind.parts)]
+        ]
         y, state = layer(leaf, tuple(given) if len(given) > 1 else given[0], lengths=lengths)
-        ends = [tinycv.where(Tensor(inside.any(axis=0)[:, None], device=device), part, 0.0) for part in parts(state)]
-        loss = (y ** 2).sum() + sum((end ** 2).sum() for end in ends)
+        ends = [
+            tinycv.where(Tensor(inside.any(axis=0)[:, None], device=device), part, 0.0)
+            for part in parts(state)
+        ]
+        loss = (y**2).sum() + sum((end**2).sum() for end in ends)
         leaves = [leaf, *given, *layer.parameters()]
         slopes = tinycv.grad(loss, leaves, create_graph=bent)
         if bent:
-            slopes = [*slopes, *tinycv.grad(sum((s ** 2).sum() for s in slopes), leaves)]
+            slopes = [*slopes, *tinycv.grad(sum((s**2).sum() for s in slopes), leaves)]
         runs.append([part.numpy() for part in (y, *ends, *slopes)])
     for a, b in zip(*runs, strict=True):
         assert np.isfinite(b).all()
@@ -214,52 +287,87 @@ def test_a_sequence_of_no_steps_keeps_the_state_it_was_given(device, kind):
     y, state = layer(x, given if len(given) > 1 else given[0], lengths=[0, 5, 1])
     assert not y.numpy()[:, 0].any()
     for before, after in zip(given, parts(state), strict=True):
-        assert (before.numpy()[:, 0] == after.numpy()[:, 0]).all() and (before.numpy()[:, 1:] != after.numpy()[:, 1:]).all()
+        assert (before.numpy()[:, 0] == after.numpy()[:, 0]).all() and (
+            before.numpy()[:, 1:] != after.numpy()[:, 1:]
+        ).all()
 
 
 @KINDS
 def test_full_lengths_are_no_lengths(device, kind):
     layer, x = kind(WIDTH, H, **ALL).to(device), Tensor(X, device=device)
     full = Tensor(np.array([T] * B), device=device)
-    for a, b in zip(parts(layer(x, lengths=full)[1]) + [layer(x, lengths=full)[0]], parts(layer(x)[1]) + [layer(x)[0]],
-                    strict=True):
+    for a, b in zip(
+        parts(layer(x, lengths=full)[1]) + [layer(x, lengths=full)[0]],
+        parts(layer(x)[1]) + [layer(x)[0]],
+        strict=True,
+    ):
         same(a, b, 0, 0)
 
 
 @pytest.mark.parametrize("lengths", [[2, 5], [2, 5, 6], [-1, 5, 5], [1.0, 2.0, 3.0], 5], ids=str)
 def test_lengths_that_do_not_fit_are_named(device, lengths):
-    with pytest.raises(ValueError, match=rf"lengths is .*{lengths if lengths == 5 else lengths[0]}.*3 integers from 0 to 5"):
+    with pytest.raises(
+        ValueError,
+        match=rf"lengths is .*{lengths if lengths == 5 else lengths[0]}.*3 integers from 0 to 5",
+    ):
         GRU(WIDTH, H).to(device)(Tensor(X, device=device), lengths=lengths)
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3), (lstm, 4)])
 def test_a_mask_of_another_shape_or_dtype_is_named(device, function, gates):
-    shapes = [(B, H)] * (2 if function is lstm else 1) + [(gates * H, WIDTH), (gates * H, H), (gates * H,), (gates * H,)]
+    shapes = [(B, H)] * (2 if function is lstm else 1) + [
+        (gates * H, WIDTH),
+        (gates * H, H),
+        (gates * H,),
+        (gates * H,),
+    ]
     arrays = [Tensor(np.zeros(shape, np.float32), device=device) for shape in shapes]
     for mask in (np.ones((T, B), bool), np.ones((T, B, 1), np.float32)):
-        with pytest.raises(ValueError, match=r"mask is (bool \(5, 3\)|float32 \(5, 3, 1\)), should be bool \(5, 3, 1\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"mask is (bool \(5, 3\)|float32 \(5, 3, 1\)), should be bool \(5, 3, 1\)",
+        ):
             function(Tensor(X, device=device), *arrays, Tensor(mask, device=device))
 
 
 # ── the certificate ──────────────────────────────────────────────────────────────────────────────
+
 
 @KINDS
 @pytest.mark.parametrize("lengths", [None, [3, 1, 0]], ids=["whole", "of several lengths"])
 def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_parameters(kind, lengths):
     class Joined(kind):
         def forward(self, x, state):
-            y, last = super().forward(x, state if len(kind.parts) == 1 else (state, 0.5 * state), lengths)
-            return tinycv.concatenate([tinycv.concatenate(parts(last), axis=-1).reshape((-1,)), y.reshape((-1,))])
+            y, last = super().forward(
+                x, state if len(kind.parts) == 1 else (state, 0.5 * state), lengths
+            )
+            return tinycv.concatenate(
+                [tinycv.concatenate(parts(last), axis=-1).reshape((-1,)), y.reshape((-1,))]
+            )
 
     certify_layer(Joined(2, 2, **ALL), RNG.normal(size=(3, 3, 2)), RNG.normal(size=(4, 3, 2)))
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3)])
-@pytest.mark.parametrize("steps, batch, width, hidden", [(1, 1, 1, 1), (3, 2, 3, 2), (2, 0, 2, 2), (2, 2, 0, 2)])
+@pytest.mark.parametrize(
+    "steps, batch, width, hidden", [(1, 1, 1, 1), (3, 2, 3, 2), (2, 0, 2, 2), (2, 2, 0, 2)]
+)
 def test_the_function_is_certified(function, gates, steps, batch, width, hidden):
     rows = gates * hidden
-    certify(function, *(RNG.normal(size=s) for s in (
-        (steps, batch, width), (batch, hidden), (rows, width), (rows, hidden), (rows,), (rows,))))
+    certify(
+        function,
+        *(
+            RNG.normal(size=s)
+            for s in (
+                (steps, batch, width),
+                (batch, hidden),
+                (rows, width),
+                (rows, hidden),
+                (rows,),
+                (rows,),
+            )
+        ),
+    )
 
 
 @CELLS

@@ -1,4 +1,5 @@
 """RNN and GRU: their equations by hand, why the first forgets, and how the second need not."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -39,7 +40,9 @@ def gru_by_hand(x, h, w, v, b, c):
         for t in range(T):
             before = now.copy()
             for u in range(H):
-                reset, update = (sigma(w[k] @ x[t, n] + b[k] + v[k] @ before + c[k]) for k in (u, H + u))
+                reset, update = (
+                    sigma(w[k] @ x[t, n] + b[k] + v[k] @ before + c[k]) for k in (u, H + u)
+                )
                 k = 2 * H + u
                 candidate = np.tanh(w[k] @ x[t, n] + b[k] + reset * (v[k] @ before + c[k]))
                 now[u] = (1 - update) * candidate + update * before[u]
@@ -71,8 +74,12 @@ def slope_along(layer, steps, device):
     return np.abs(tinycv.grad(h.sum(), h0)[0].numpy()).max()
 
 
-@pytest.mark.parametrize("stretch, bounds", [(0.5, (0, 1e-8)), (1.0, (0.9, 1.1)), (1.5, (1e4, np.inf))])
-def test_a_plain_networks_gradient_vanishes_lives_or_explodes_with_its_matrix(device, stretch, bounds):
+@pytest.mark.parametrize(
+    "stretch, bounds", [(0.5, (0, 1e-8)), (1.0, (0.9, 1.1)), (1.5, (1e4, np.inf))]
+)
+def test_a_plain_networks_gradient_vanishes_lives_or_explodes_with_its_matrix(
+    device, stretch, bounds
+):
     layer = RNN(WIDTH, H, bias=False)
     layer.weight_hh_l0.data = stretch * np.eye(H, dtype=np.float32)
     assert bounds[0] <= slope_along(layer, 30, device) <= bounds[1]
@@ -80,14 +87,17 @@ def test_a_plain_networks_gradient_vanishes_lives_or_explodes_with_its_matrix(de
 
 def test_an_open_update_gate_keeps_state_and_gradient_for_500_steps(device):
     layer = GRU(WIDTH, H)
-    layer.bias_ih_l0.data[H:2 * H] = 100.0
+    layer.bias_ih_l0.data[H : 2 * H] = 100.0
     assert slope_along(layer, 500, device) == 1
 
 
 # ── where the error at the end is felt ───────────────────────────────────────────────────────────
 
+
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slopes(device, batch_first):
+def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slopes(
+    device, batch_first
+):
     layer = RNN(WIDTH, H, batch_first=batch_first).to(device)
     x = RNG.normal(size=(T, B, WIDTH)).astype(np.float32)
     given = Tensor(x.swapaxes(0, 1) if batch_first else x, device=device)
@@ -102,15 +112,23 @@ def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slop
 
 def test_the_gradients_along_a_network_that_reads_from_both_ends_are_refused():
     with pytest.raises(ValueError, match="reads from both ends; make it with bidirectional=False"):
-        state_gradients(RNN(WIDTH, H, bidirectional=True), tinycv.zeros(T, B, WIDTH), lambda y: y.sum())
+        state_gradients(
+            RNN(WIDTH, H, bidirectional=True), tinycv.zeros(T, B, WIDTH), lambda y: y.sum()
+        )
 
 
 @pytest.mark.parametrize("kind, parts", [(GRU, 1), (LSTM, 2)])
-def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(device, kind, parts):
+def test_the_gradients_along_a_network_are_those_of_every_part_of_every_layers_state(
+    device, kind, parts
+):
     layer, x = kind(WIDTH, H, 2).to(device), tinycv.randn(T, B, WIDTH, device=device)
     found = state_gradients(layer, x, lambda y: y.sum()).numpy()
     between = layer(x[:2])[1]
-    leaves = [Tensor(part.numpy(), device=device, requires_grad=True) for part in (between if parts == 2 else (between,))]
+    leaves = [
+        Tensor(part.numpy(), device=device, requires_grad=True)
+        for part in (between if parts == 2 else (between,))
+    ]
     y, _ = layer(x[2:], tuple(leaves) if parts == 2 else leaves[0])
-    slopes = np.concatenate([g.numpy() for g in tinycv.grad(y[-1].sum(), leaves)])          # (parts * layers, B, H)
-    np.testing.assert_allclose(found[1], np.sqrt((slopes ** 2).sum((0, 2))), rtol=1e-4)
+    # (parts * layers, B, H)
+    slopes = np.concatenate([g.numpy() for g in tinycv.grad(y[-1].sum(), leaves)])
+    np.testing.assert_allclose(found[1], np.sqrt((slopes**2).sum((0, 2))), rtol=1e-4)

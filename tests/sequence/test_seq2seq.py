@@ -1,4 +1,6 @@
-"""Seq2Seq: padding changes nothing, teacher forcing is the free run step by step, and a small one learns to reverse."""
+"""Seq2Seq: padding changes nothing, teacher forcing is the free run step by step, and a small one
+learns to reverse."""
+
 from __future__ import annotations
 
 import sys
@@ -19,10 +21,23 @@ from tinycv.sequence.decode import beam_search
 
 SOURCES = [[3, 4, 5, 6, EOS], [7, EOS], [4, 4, 3, EOS]]
 TARGETS = [[SOS, 5, EOS], [SOS, 3, 4, 5, 6, EOS], [SOS, 6, 6, EOS]]
-KINDS = {f"{attention}, {cell}{', both ways' * both}": {"attention": attention, "cell": cell, "bidirectional": both}
-         for attention, cell, both in [(None, "lstm", False), (None, "gru", True), ("additive", "gru", True),
-                                       ("additive", "lstm", False), ("location", "gru", True), ("location", "lstm", False),
-                                       ("dot", "lstm", True), ("general", "gru", False)]}
+KINDS = {
+    f"{attention}, {cell}{', both ways' * both}": {
+        "attention": attention,
+        "cell": cell,
+        "bidirectional": both,
+    }
+    for attention, cell, both in [
+        (None, "lstm", False),
+        (None, "gru", True),
+        ("additive", "gru", True),
+        ("additive", "lstm", False),
+        ("location", "gru", True),
+        ("location", "lstm", False),
+        ("dot", "lstm", True),
+        ("general", "gru", False),
+    ]
+}
 LOOKING = [name for name in KINDS if "None" not in name]
 
 
@@ -49,30 +64,39 @@ def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
     together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
     assert together.shape == (*TARGET.shape, 7)
     for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
-        alone = model(Tensor(np.array([source]), device=device), Tensor(np.array([target]), device=device)).numpy()
-        near(together[i, :len(target)], alone[0])
+        alone = model(
+            Tensor(np.array([source]), device=device), Tensor(np.array([target]), device=device)
+        ).numpy()
+        near(together[i, : len(target)], alone[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(device, kind):
     model, slopes = make(kind, device), []
     for more in (0, 3):
-        source, target = (Tensor(np.pad(a, ((0, 0), (0, more))), device=device) for a in (SOURCE, TARGET))
+        source, target = (
+            Tensor(np.pad(a, ((0, 0), (0, more))), device=device) for a in (SOURCE, TARGET)
+        )
         loss = next_symbol_loss(model, source, target)
-        slopes.append([loss.numpy()] + [g.numpy() for g in tinycv.grad(loss, list(model.parameters()))])
+        slopes.append(
+            [loss.numpy()] + [g.numpy() for g in tinycv.grad(loss, list(model.parameters()))]
+        )
     for a, b in zip(*slopes, strict=True):
         near(a, b)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(device, kind):
+def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(
+    device, kind
+):
     model = make(kind, device, num_layers=2)
     source, target = Tensor(SOURCE, device=device), Tensor(TARGET, device=device)
     scores, state = model(source, target), model.start(source)
     for t in range(TARGET.shape[1]):
         log_probs, after = model.step(target[:, t], state)
         again, _ = model.step(target[:, t], state)
-        assert (log_probs.numpy() == again.numpy()).all()           # the step before was not remembered
+        # the step before was not remembered
+        assert (log_probs.numpy() == again.numpy()).all()
         near(log_probs.numpy(), log_softmax(scores[:, t]).numpy())
         state = after
 
@@ -82,8 +106,10 @@ def test_a_score_knows_nothing_of_later_target_symbols_but_all_of_the_source(kin
     model, later, other = make(kind), TARGET.copy(), SOURCE.copy()
     later[:, 2:] = 4
     other[:, 0] = 5
-    before, after, elsewhere = (model(Tensor(s), Tensor(t)).numpy() for s, t in (
-        (SOURCE, TARGET), (SOURCE, later), (other, TARGET)))
+    before, after, elsewhere = (
+        model(Tensor(s), Tensor(t)).numpy()
+        for s, t in ((SOURCE, TARGET), (SOURCE, later), (other, TARGET))
+    )
     near(before[:, :2], after[:, :2])
     assert (before[:, 2:] != after[:, 2:]).any() and (before != elsewhere).any(axis=-1).all()
 
@@ -95,15 +121,17 @@ def test_running_free_it_reads_what_it_wrote(device, kind):
     for i, row in enumerate(written):
         read, expected = [SOS], []
         while len(expected) < 9 and EOS not in expected:
-            scores = model(source[i:i + 1], Tensor(np.array([read]), device=device)).numpy()
-            expected.append(EOS + int(scores[0, -1, EOS:].argmax()))            # PAD and SOS are never written
+            scores = model(source[i : i + 1], Tensor(np.array([read]), device=device)).numpy()
+            # PAD and SOS are never written
+            expected.append(EOS + int(scores[0, -1, EOS:].argmax()))
             read.append(expected[-1])
         assert row.tolist() == expected + [PAD] * (len(row) - len(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_beam_finds_is_as_likely_as_it_says(device, kind):
-    """So each unfinished answer was continued from its own state, whichever place in the beam it had moved to."""
+    """So each unfinished answer was continued from its own state, whichever place in the beam it
+    had moved to."""
     model, source = make(kind, device, num_layers=2), Tensor(SOURCE, device=device)
     found, likely = beam_search(model.step, model.start(source), 3, 5, beam=3, length_penalty=0.0)
     read = np.concatenate([np.full((3, 1), SOS), found[:, :-1]], axis=1)
@@ -125,7 +153,7 @@ def test_alignments_are_the_weights_of_the_free_run_and_never_fall_on_padding(de
     for t in range(written.shape[1]):
         _, state, at = model.decoder(Tensor(read, device=device), state)
         near(at.numpy()[:, 0], weights[:, t])
-        read = written[:, t:t + 1]
+        read = written[:, t : t + 1]
 
 
 def test_location_aware_attention_is_told_where_it_looked_one_step_before():
@@ -134,8 +162,10 @@ def test_location_aware_attention_is_told_where_it_looked_one_step_before():
     _, state, weights = model.decoder(sos, model.start(source))
     assert not model.start(source)["last"].numpy().any()
     assert (state["last"].numpy() == weights.numpy()[:, 0]).all()
-    scores, elsewhere = (model.decoder(sos, {**state, "last": last})[0].numpy()
-                         for last in (state["last"], model.start(source)["last"]))
+    scores, elsewhere = (
+        model.decoder(sos, {**state, "last": last})[0].numpy()
+        for last in (state["last"], model.start(source)["last"])
+    )
     assert (scores != elsewhere).all()
 
 
@@ -153,7 +183,10 @@ def test_two_directions_share_the_width_and_hand_over_the_last_state_of_each():
     model = Seq2Seq(8, 7, 4, 6, bidirectional=True, attention="dot")
     memory, (h, _), _ = model.encoder(Tensor(SOURCE))
     for i, source in enumerate(SOURCES):
-        near(h.numpy()[i, 0], np.concatenate([memory.numpy()[i, len(source) - 1, :3], memory.numpy()[i, 0, 3:]]))
+        near(
+            h.numpy()[i, 0],
+            np.concatenate([memory.numpy()[i, len(source) - 1, :3], memory.numpy()[i, 0, 3:]]),
+        )
 
 
 @pytest.mark.statistical
@@ -172,13 +205,26 @@ def test_a_small_one_learns_to_reverse(device):
         assert written.shape == (27, 4) and (written == target[:, 1:]).mean() > 0.9
 
 
-@pytest.mark.parametrize("make", [lambda: Seq2Seq(8, 7, 4, 6), lambda: GPT(8, 20, 8, 2),
-                                  lambda: Transformer(8, 7, 8, 2, 1, 1, 8)], ids=["Seq2Seq", "GPT", "Transformer"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Seq2Seq(8, 7, 4, 6),
+        lambda: GPT(8, 20, 8, 2),
+        lambda: Transformer(8, 7, 8, 2, 1, 1, 8),
+    ],
+    ids=["Seq2Seq", "GPT", "Transformer"],
+)
 def test_a_beam_is_as_wide_as_it_was_asked_to_be(make, monkeypatch):
     model = make().eval()
-    monkeypatch.setattr(sys.modules["tinycv.sequence.decode"], "beam_search", lambda *asked: (asked[2:], None))
+    monkeypatch.setattr(
+        sys.modules["tinycv.sequence.decode"], "beam_search", lambda *asked: (asked[2:], None)
+    )
     assert model.translate(Tensor(SOURCE), 5, beam=7) == (3, 5, 7)
-    monkeypatch.setattr(type(model), "translate", lambda model, source, longest, beam: np.full((len(source), 1), beam))
+    monkeypatch.setattr(
+        type(model),
+        "translate",
+        lambda model, source, longest, beam: np.full((len(source), 1), beam),
+    )
     pairs = Pairs(SOURCE, np.array([[SOS, 7, PAD]] * 3), Vocabulary("abcde"), Vocabulary("abcd"))
     assert exact_match(model, pairs, beam=7).all() and not exact_match(model, pairs, beam=6).any()
 
@@ -190,44 +236,76 @@ def test_an_answer_counts_as_right_only_to_its_last_symbol(device):
     longer, wrong = truth.copy(), truth.copy()
     longer[:, -1] = EOS if written.shape[1] < 6 else 7 - truth[:, -1]
     wrong[1, 1] = 7 - truth[1, 1]
-    for target, expected in ((truth, [True] * 3), (wrong, [True, False, True]), (longer, [False] * 3)):
-        assert exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
+    for target, expected in (
+        (truth, [True] * 3),
+        (wrong, [True, False, True]),
+        (longer, [False] * 3),
+    ):
+        assert (
+            exact_match(model, Pairs(SOURCE, target, words, words), at_once=2).tolist() == expected
+        )
 
 
-@pytest.mark.parametrize("answer", [np.full((1, 2), 3), np.full((3, 6), 3), np.full((3, 1, 2), 3), np.full(3, 3),
-                                    np.full((3, 2), 3.0), [[3, 2]] * 3, None, "abc"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.full((1, 2), 3),
+        np.full((3, 6), 3),
+        np.full((3, 1, 2), 3),
+        np.full(3, 3),
+        np.full((3, 2), 3.0),
+        [[3, 2]] * 3,
+        None,
+        "abc",
+    ],
+)
 def test_an_answer_of_another_shape_is_no_answer(answer):
     class Model(tinycv.nn.Linear):
         def translate(self, source, max_length, beam=1):
             return answer
 
     target, words = np.array([[SOS, 3, 3]] * 3), Vocabulary("abcde")
-    with pytest.raises((TypeError, ValueError), match=r"exact_match: translate returned .*integers \(3, at most 2\)"):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match=r"exact_match: translate returned .*integers \(3, at most 2\)",
+    ):
         exact_match(Model(1, 1), Pairs(SOURCE, target, words, words))
 
 
-@given(st.lists(st.lists(st.sampled_from([PAD, 3, 4]), min_size=5, max_size=5), min_size=1, max_size=3))
+@given(
+    st.lists(st.lists(st.sampled_from([PAD, 3, 4]), min_size=5, max_size=5), min_size=1, max_size=3)
+)
 def test_a_source_with_padding_before_a_symbol_is_refused(rows):
     """Padded on the left, or with a hole: the last symbols would go unread."""
     source, model = np.array(rows), Seq2Seq(8, 7, 2, 2)
-    ended = all(row == sorted(row, key=lambda symbol: symbol == PAD) for row in rows)       # sorted keeps the order
+    # sorted keeps the order
+    ended = all(row == sorted(row, key=lambda symbol: symbol == PAD) for row in rows)
     if ended:
         assert model(source, np.full((len(rows), 1), SOS)).shape == (len(rows), 1, 7)
         return
-    with pytest.raises(ValueError, match=r"Encoder: source: row \d has PAD \(0\) before its last symbol"):
+    with pytest.raises(
+        ValueError, match=r"Encoder: source: row \d has PAD \(0\) before its last symbol"
+    ):
         model(source, np.full((len(rows), 1), SOS))
 
 
 def test_so_it_is_on_a_gpu(cp):
     with pytest.raises(ValueError, match="Encoder: source: row 1 has PAD"):
-        make("dot, lstm, both ways", "gpu").translate(Tensor(np.array([[3, 4, 2], [0, 4, 2]]), device="gpu"), 3)
+        make("dot, lstm, both ways", "gpu").translate(
+            Tensor(np.array([[3, 4, 2], [0, 4, 2]]), device="gpu"), 3
+        )
 
 
 def test_label_smoothing_asks_for_a_share_of_every_symbol_at_every_place_that_counts():
     model, counted = make("dot, lstm, both ways"), TARGET[:, 1:] != PAD
     log_p = log_softmax(model(Tensor(SOURCE), Tensor(TARGET[:, :-1]))).numpy()
-    plain, smooth = (next_symbol_loss(model, Tensor(SOURCE), Tensor(TARGET), share).item() for share in (0.0, 0.1))
-    assert smooth == pytest.approx(0.9 * plain - 0.1 * log_p.mean(axis=-1)[counted].mean(), rel=1e-5)
+    plain, smooth = (
+        next_symbol_loss(model, Tensor(SOURCE), Tensor(TARGET), share).item()
+        for share in (0.0, 0.1)
+    )
+    assert smooth == pytest.approx(
+        0.9 * plain - 0.1 * log_p.mean(axis=-1)[counted].mean(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["additive, lstm", "location, lstm"])
@@ -235,7 +313,7 @@ def test_where_to_look_is_asked_with_the_state_of_the_last_layer(kind):
     model, sos = make(kind, num_layers=2), Tensor(np.full((3, 1), SOS))
     before, looked = model.start(Tensor(SOURCE)), []
     for moved in ([0, 0], [1, 0], [0, 1]):
-        h, c = before["state"]                                      # (B, L, H)
+        h, c = before["state"]  # (B, L, H)
         h = h + np.array(moved, np.float32)[:, None]
         looked.append(model.decoder(sos, {**before, "state": (h, c)})[2].numpy())
     assert (looked[0] == looked[1]).all() and (looked[0] != looked[2])[:1].all()
@@ -243,7 +321,11 @@ def test_where_to_look_is_asked_with_the_state_of_the_last_layer(kind):
 
 def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made_of(monkeypatch):
     fallen = []
-    monkeypatch.setattr(seq2seq, "dropout", lambda x, share, training: fallen.append((x.shape, share, training)) or x)
+    monkeypatch.setattr(
+        seq2seq,
+        "dropout",
+        lambda x, share, training: fallen.append((x.shape, share, training)) or x,
+    )
     model = make("dot, lstm, both ways", num_layers=2, dropout=0.25)
     model(Tensor(SOURCE), Tensor(TARGET))
     assert fallen == [((3, 5, 4), 0.25, True), ((3, 6, 4), 0.25, True), ((3, 6, 6), 0.25, True)]
@@ -252,7 +334,10 @@ def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dropout_changes_the_scores_in_training_alone(device, kind):
-    model, inputs = make(kind, device, dropout=0.5), (Tensor(SOURCE, device=device), Tensor(TARGET, device=device))
+    model, inputs = (
+        make(kind, device, dropout=0.5),
+        (Tensor(SOURCE, device=device), Tensor(TARGET, device=device)),
+    )
     assert (model(*inputs).numpy() != model(*inputs).numpy()).any()
     model.eval()
     assert (model(*inputs).numpy() == model(*inputs).numpy()).all()
@@ -261,12 +346,20 @@ def test_dropout_changes_the_scores_in_training_alone(device, kind):
 def test_no_sentences_give_no_scores_and_a_single_symbol_is_enough():
     for attention in (None, "additive", "location", "general"):
         model = Seq2Seq(8, 7, 4, 6, attention=attention)
-        assert model(Tensor(np.zeros((0, 3), int)), Tensor(np.zeros((0, 2), int))).shape == (0, 2, 7)
-        assert np.isfinite(model(Tensor(np.array([[EOS]])), Tensor(np.array([[SOS]]))).numpy()).all()
+        assert model(Tensor(np.zeros((0, 3), int)), Tensor(np.zeros((0, 2), int))).shape == (
+            0,
+            2,
+            7,
+        )
+        assert np.isfinite(
+            model(Tensor(np.array([[EOS]])), Tensor(np.array([[SOS]]))).numpy()
+        ).all()
 
 
 def test_what_it_cannot_do_it_refuses_by_name():
-    with pytest.raises(ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general', 'location'"):
+    with pytest.raises(
+        ValueError, match=r"attention is 'cosine'.*'additive', 'dot', 'general', 'location'"
+    ):
         Seq2Seq(8, 7, 4, 6, attention="cosine")
     with pytest.raises(ValueError, match=r"cell is 'rnn'.*'gru', 'lstm'"):
         Seq2Seq(8, 7, 4, 6, cell="rnn")

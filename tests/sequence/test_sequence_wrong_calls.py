@@ -1,4 +1,6 @@
-"""Wrong calls of everything public in tinycv.sequence: the error names who was called and the argument, in words."""
+"""Wrong calls of everything public in tinycv.sequence: the error names who was called and the
+argument, in words."""
+
 from __future__ import annotations
 
 import inspect
@@ -28,123 +30,311 @@ def log_p(tokens, state):
 
 
 def weights(gates):
-    return {"weight_ih": floats(gates * H, E), "weight_hh": floats(gates * H, H), "bias_ih": floats(gates * H),
-            "bias_hh": floats(gates * H)}
+    return {
+        "weight_ih": floats(gates * H, E),
+        "weight_hh": floats(gates * H, H),
+        "bias_ih": floats(gates * H),
+        "bias_hh": floats(gates * H),
+    }
 
 
-RECURRENT = {"input_size": E, "hidden_size": H, "num_layers": 2, "bias": True, "batch_first": False, "dropout": 0.1,
-             "bidirectional": True}
+RECURRENT = {
+    "input_size": E,
+    "hidden_size": H,
+    "num_layers": 2,
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0.1,
+    "bidirectional": True,
+}
 CELL = {"input_size": E, "hidden_size": H, "bias": True}
-BLOCK = {"d_model": 4, "nhead": 2, "dim_feedforward": 8, "dropout": 0.1, "activation": "relu", "norm_first": False,
-         "layer_norm_eps": 1e-5, "batch_first": True}
+BLOCK = {
+    "d_model": 4,
+    "nhead": 2,
+    "dim_feedforward": 8,
+    "dropout": 0.1,
+    "activation": "relu",
+    "norm_first": False,
+    "layer_norm_eps": 1e-5,
+    "batch_first": True,
+}
 LETTERS = Vocabulary("abcd")
 MASK = np.ones((T, B, 1), bool)
-LAYER, DECODER_LAYER = sequence.TransformerEncoderLayer(4, 2, 8), sequence.TransformerDecoderLayer(4, 2, 8)
+LAYER, DECODER_LAYER = (
+    sequence.TransformerEncoderLayer(4, 2, 8),
+    sequence.TransformerDecoderLayer(4, 2, 8),
+)
 
 # A good call of each, which every argument of is then replaced in.
 GOOD = {
     "AdditiveAttention": {"query_size": 3, "memory_size": 4, "attention_size": 5},
-    "Decoder": {"vocabulary": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
-                "attention": "additive", "dropout": 0.1},
+    "Decoder": {
+        "vocabulary": 7,
+        "embedding_dim": 3,
+        "hidden_size": 4,
+        "num_layers": 1,
+        "cell": "gru",
+        "attention": "additive",
+        "dropout": 0.1,
+    },
     "DotAttention": {},
-    "Encoder": {"vocabulary": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
-                "bidirectional": True, "dropout": 0.1},
+    "Encoder": {
+        "vocabulary": 7,
+        "embedding_dim": 3,
+        "hidden_size": 4,
+        "num_layers": 1,
+        "cell": "gru",
+        "bidirectional": True,
+        "dropout": 0.1,
+    },
     "GPT": {"words": 7, "max_length": 8, "d_model": 4, "nhead": 2, "num_layers": 1, "dropout": 0.1},
-    "GRU": RECURRENT, "GRUCell": CELL, "LSTM": RECURRENT, "LSTMCell": CELL, "RNN": RECURRENT, "RNNCell": CELL,
+    "GRU": RECURRENT,
+    "GRUCell": CELL,
+    "LSTM": RECURRENT,
+    "LSTMCell": CELL,
+    "RNN": RECURRENT,
+    "RNNCell": CELL,
     "GeneralAttention": {"query_size": 3, "memory_size": 4},
     "LearnedPositions": {"max_length": 8, "d_model": 4},
-    "LocationAttention": {"query_size": 3, "memory_size": 4, "attention_size": 5, "filters": 2, "reach": 3},
-    "MultiheadAttention": {"embed_dim": 4, "num_heads": 2, "dropout": 0.1, "bias": True, "batch_first": True},
-    "Seq2Seq": {"source_size": 7, "target_size": 7, "embedding_dim": 3, "hidden_size": 4, "num_layers": 1, "cell": "gru",
-                "bidirectional": True, "attention": "dot", "dropout": 0.1},
+    "LocationAttention": {
+        "query_size": 3,
+        "memory_size": 4,
+        "attention_size": 5,
+        "filters": 2,
+        "reach": 3,
+    },
+    "MultiheadAttention": {
+        "embed_dim": 4,
+        "num_heads": 2,
+        "dropout": 0.1,
+        "bias": True,
+        "batch_first": True,
+    },
+    "Seq2Seq": {
+        "source_size": 7,
+        "target_size": 7,
+        "embedding_dim": 3,
+        "hidden_size": 4,
+        "num_layers": 1,
+        "cell": "gru",
+        "bidirectional": True,
+        "attention": "dot",
+        "dropout": 0.1,
+    },
     "SinusoidalPositions": {},
-    "Transformer": {"source_words": 7, "target_words": 7, "d_model": 4, "nhead": 2, "num_encoder_layers": 1,
-                    "num_decoder_layers": 1, "dim_feedforward": 8, "dropout": 0.1, "activation": "relu",
-                    "norm_first": False, "batch_first": True},
+    "Transformer": {
+        "source_words": 7,
+        "target_words": 7,
+        "d_model": 4,
+        "nhead": 2,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 1,
+        "dim_feedforward": 8,
+        "dropout": 0.1,
+        "activation": "relu",
+        "norm_first": False,
+        "batch_first": True,
+    },
     "TransformerDecoder": {"decoder_layer": DECODER_LAYER, "num_layers": 2, "norm": None},
     "TransformerDecoderLayer": BLOCK,
     "TransformerEncoder": {"encoder_layer": LAYER, "num_layers": 2, "norm": None},
     "TransformerEncoderLayer": BLOCK,
-    "beam_search": {"step": log_p, "state": None, "batch": B, "max_length": 3, "beam": 2, "length_penalty": 0.6},
+    "beam_search": {
+        "step": log_p,
+        "state": None,
+        "batch": B,
+        "max_length": 3,
+        "beam": 2,
+        "length_penalty": 0.6,
+    },
     "causal_mask": {"t": 3, "s": 4, "past": 1},
     "chrono_start": {"layer": sequence.LSTM(E, H), "steps": 5},
-    "exact_match": {"model": sequence.Seq2Seq(7, 7, 3, 4).eval(), "beam": 1, "at_once": 2,
-                    "pairs": Pairs.of([("ab", "ba"), ("c", "d")], LETTERS, LETTERS)},
+    "exact_match": {
+        "model": sequence.Seq2Seq(7, 7, 3, 4).eval(),
+        "beam": 1,
+        "at_once": 2,
+        "pairs": Pairs.of([("ab", "ba"), ("c", "d")], LETTERS, LETTERS),
+    },
     "greedy": {"step": log_p, "state": None, "batch": B, "max_length": 3},
     "gru": {"x": floats(T, B, E), "h0": floats(B, H), **weights(3), "mask": MASK},
     "length_mask": {"lengths": [2, 3], "s": 4},
-    "lstm": {"x": floats(T, B, E), "h0": floats(B, H), "c0": floats(B, H), **weights(4), "mask": MASK},
+    "lstm": {
+        "x": floats(T, B, E),
+        "h0": floats(B, H),
+        "c0": floats(B, H),
+        **weights(4),
+        "mask": MASK,
+    },
     "lstm_gates": {"layer": sequence.LSTM(E, H), "x": floats(T, B, E)},
-    "next_symbol_loss": {"model": sequence.Seq2Seq(7, 7, 3, 4), "source": ids(B, S), "target": ids(B, T),
-                         "label_smoothing": 0.1},
+    "next_symbol_loss": {
+        "model": sequence.Seq2Seq(7, 7, 3, 4),
+        "source": ids(B, S),
+        "target": ids(B, T),
+        "label_smoothing": 0.1,
+    },
     "padding_mask": {"ids": ids(B, S), "pad": 0},
     "rnn": {"x": floats(T, B, E), "h0": floats(B, H), **weights(1), "mask": MASK},
-    "scaled_dot_product_attention": {"q": floats(B, 2, T, E), "k": floats(B, 2, S, E), "v": floats(B, 2, S, E),
-                                     "attn_mask": np.ones((T, S), bool), "is_causal": True},
-    "state_gradients": {"layer": sequence.LSTM(E, H), "x": floats(T, B, E), "loss": lambda y: (y * y).sum()},
+    "scaled_dot_product_attention": {
+        "q": floats(B, 2, T, E),
+        "k": floats(B, 2, S, E),
+        "v": floats(B, 2, S, E),
+        "attn_mask": np.ones((T, S), bool),
+        "is_causal": True,
+    },
+    "state_gradients": {
+        "layer": sequence.LSTM(E, H),
+        "x": floats(T, B, E),
+        "loss": lambda y: (y * y).sum(),
+    },
 }
 # What an error may be named by, where an argument is passed on to another that refuses it.
-ALSO = {"Seq2Seq": ("Encoder", "Decoder"), "GPT": ("TransformerEncoderLayer", "MultiheadAttention", "num_layers"),
-        "Transformer": ("MultiheadAttention", "num_layers"), "TransformerEncoderLayer": ("MultiheadAttention",),
-        "TransformerDecoderLayer": ("MultiheadAttention",), "TransformerEncoder": ("a stack",),
-        "TransformerDecoder": ("a stack",), "exact_match": ("Encoder",), "next_symbol_loss": ("Encoder", "Decoder"),
-        "lstm_gates": ("linear", "matmul"), "state_gradients": ("LSTM", "lstm", "backward", "grad")}
+ALSO = {
+    "Seq2Seq": ("Encoder", "Decoder"),
+    "GPT": ("TransformerEncoderLayer", "MultiheadAttention", "num_layers"),
+    "Transformer": ("MultiheadAttention", "num_layers"),
+    "TransformerEncoderLayer": ("MultiheadAttention",),
+    "TransformerDecoderLayer": ("MultiheadAttention",),
+    "TransformerEncoder": ("a stack",),
+    "TransformerDecoder": ("a stack",),
+    "exact_match": ("Encoder",),
+    "next_symbol_loss": ("Encoder", "Decoder"),
+    "lstm_gates": ("linear", "matmul"),
+    "state_gradients": ("LSTM", "lstm", "backward", "grad"),
+}
 
 
 def within_reason(function, name):
-    """The function, but for numbers that would keep it busy for ever, or fill the memory: these are right calls."""
+    """The function, but for numbers that would keep it busy for ever, or fill the memory: these are
+    right calls."""
+
     def call(**arguments):
-        if any(isinstance(value, int) and value > 10 ** 9 for value in arguments.values()):
+        if any(isinstance(value, int) and value > 10**9 for value in arguments.values()):
             raise ValueError(name)
         return function(**arguments)
+
     return call
 
 
 def test_every_public_name_has_a_good_call_here():
     assert set(GOOD) == set(sequence.__all__)
     for name, arguments in GOOD.items():
-        given = set(inspect.signature(getattr(sequence, name)).parameters) - {"args", "options", "arguments"}
+        given = set(inspect.signature(getattr(sequence, name)).parameters) - {
+            "args",
+            "options",
+            "arguments",
+        }
         assert set(arguments) == given, name
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
 @pytest.mark.filterwarnings("ignore")
 def test_a_wrong_argument_gets_a_sentence(name):
-    found = riddles(within_reason(getattr(sequence, name), name), GOOD[name], name, *ALSO.get(name, ()))
+    found = riddles(
+        within_reason(getattr(sequence, name), name), GOOD[name], name, *ALSO.get(name, ())
+    )
     assert not found, "\n".join(found)
 
 
 CALLS = {
-    "RNN": (sequence.RNN(E, H, 2), {"x": floats(T, B, E), "state": floats(2, B, H), "lengths": [2, 3]}),
-    "GRU": (sequence.GRU(E, H, batch_first=True), {
-        "x": floats(B, T, E), "state": floats(1, B, H), "lengths": np.array([2, 3])}),
-    "LSTM": (sequence.LSTM(E, H), {"x": floats(T, B, E), "state": (floats(1, B, H), floats(1, B, H)), "lengths": (2, 3)}),
-    "LSTMCell": (sequence.LSTMCell(E, H), {"x": floats(B, E), "state": (floats(B, H), floats(B, H))}),
+    "RNN": (
+        sequence.RNN(E, H, 2),
+        {"x": floats(T, B, E), "state": floats(2, B, H), "lengths": [2, 3]},
+    ),
+    "GRU": (
+        sequence.GRU(E, H, batch_first=True),
+        {"x": floats(B, T, E), "state": floats(1, B, H), "lengths": np.array([2, 3])},
+    ),
+    "LSTM": (
+        sequence.LSTM(E, H),
+        {"x": floats(T, B, E), "state": (floats(1, B, H), floats(1, B, H)), "lengths": (2, 3)},
+    ),
+    "LSTMCell": (
+        sequence.LSTMCell(E, H),
+        {"x": floats(B, E), "state": (floats(B, H), floats(B, H))},
+    ),
     "GRUCell": (sequence.GRUCell(E, H), {"x": floats(B, E), "state": floats(B, H)}),
-    "MultiheadAttention": (sequence.MultiheadAttention(4, 2), {
-        "query": floats(B, T, 4), "key": floats(B, S, 4), "value": floats(B, S, 4), "attn_mask": np.ones((T, S), bool),
-        "is_causal": False}),
-    "TransformerEncoderLayer": (LAYER, {"x": floats(B, T, 4), "src_mask": np.ones((T, T), bool), "is_causal": False}),
-    "TransformerDecoderLayer": (DECODER_LAYER, {
-        "tgt": floats(B, T, 4), "memory": floats(B, S, 4), "tgt_mask": np.ones((T, T), bool),
-        "memory_mask": np.ones((B, 1, 1, S), bool), "tgt_is_causal": True}),
-    "TransformerEncoder": (sequence.TransformerEncoder(LAYER, 1), {"src": floats(B, T, 4), "mask": np.ones((T, T), bool)}),
-    "TransformerDecoder": (sequence.TransformerDecoder(DECODER_LAYER, 1), {
-        "tgt": floats(B, T, 4), "memory": floats(B, S, 4)}),
-    "Transformer": (sequence.Transformer(7, 7, 4, 2, 1, 1, 8), {"source": ids(B, S), "target": ids(B, T)}),
-    "Seq2Seq": (sequence.Seq2Seq(7, 7, 3, 4, attention="general"), {"source": ids(B, S), "target": ids(B, T)}),
+    "MultiheadAttention": (
+        sequence.MultiheadAttention(4, 2),
+        {
+            "query": floats(B, T, 4),
+            "key": floats(B, S, 4),
+            "value": floats(B, S, 4),
+            "attn_mask": np.ones((T, S), bool),
+            "is_causal": False,
+        },
+    ),
+    "TransformerEncoderLayer": (
+        LAYER,
+        {"x": floats(B, T, 4), "src_mask": np.ones((T, T), bool), "is_causal": False},
+    ),
+    "TransformerDecoderLayer": (
+        DECODER_LAYER,
+        {
+            "tgt": floats(B, T, 4),
+            "memory": floats(B, S, 4),
+            "tgt_mask": np.ones((T, T), bool),
+            "memory_mask": np.ones((B, 1, 1, S), bool),
+            "tgt_is_causal": True,
+        },
+    ),
+    "TransformerEncoder": (
+        sequence.TransformerEncoder(LAYER, 1),
+        {"src": floats(B, T, 4), "mask": np.ones((T, T), bool)},
+    ),
+    "TransformerDecoder": (
+        sequence.TransformerDecoder(DECODER_LAYER, 1),
+        {"tgt": floats(B, T, 4), "memory": floats(B, S, 4)},
+    ),
+    "Transformer": (
+        sequence.Transformer(7, 7, 4, 2, 1, 1, 8),
+        {"source": ids(B, S), "target": ids(B, T)},
+    ),
+    "Seq2Seq": (
+        sequence.Seq2Seq(7, 7, 3, 4, attention="general"),
+        {"source": ids(B, S), "target": ids(B, T)},
+    ),
     "GPT": (sequence.GPT(7, 8, 4, 2, 1), {"ids": ids(B, T)}),
     "LearnedPositions": (sequence.LearnedPositions(8, 4), {"x": floats(B, T, 4), "start": 2}),
     "SinusoidalPositions": (sequence.SinusoidalPositions(), {"x": floats(B, T, 4), "start": 2}),
-    "AdditiveAttention": (sequence.AdditiveAttention(4, 4, 5), {
-        "query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool)}),
-    "LocationAttention": (sequence.LocationAttention(4, 4, 5), {
-        "query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool), "last": floats(B, S)}),
-    "DotAttention": (sequence.DotAttention(), {"query": floats(B, T, 4), "memory": floats(B, S, 4)}),
-    "GeneralAttention": (sequence.GeneralAttention(4, 4), {"query": floats(B, T, 4), "memory": floats(B, S, 4)}),
+    "AdditiveAttention": (
+        sequence.AdditiveAttention(4, 4, 5),
+        {"query": floats(B, T, 4), "memory": floats(B, S, 4), "mask": np.ones((B, S), bool)},
+    ),
+    "LocationAttention": (
+        sequence.LocationAttention(4, 4, 5),
+        {
+            "query": floats(B, T, 4),
+            "memory": floats(B, S, 4),
+            "mask": np.ones((B, S), bool),
+            "last": floats(B, S),
+        },
+    ),
+    "DotAttention": (
+        sequence.DotAttention(),
+        {"query": floats(B, T, 4), "memory": floats(B, S, 4)},
+    ),
+    "GeneralAttention": (
+        sequence.GeneralAttention(4, 4),
+        {"query": floats(B, T, 4), "memory": floats(B, S, 4)},
+    ),
 }
-CALLED = ("linear", "matmul", "layer_norm", "embedding", "attention", "lstm", "gru", "rnn", "add", "Encoder", "Decoder",
-          "lengths", "concatenate", "h_0", "c_0")
+CALLED = (
+    "linear",
+    "matmul",
+    "layer_norm",
+    "embedding",
+    "attention",
+    "lstm",
+    "gru",
+    "rnn",
+    "add",
+    "Encoder",
+    "Decoder",
+    "lengths",
+    "concatenate",
+    "h_0",
+    "c_0",
+)
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
@@ -161,7 +351,15 @@ def test_a_wrong_call_of_a_layer_gets_a_sentence(name):
 def test_a_wrong_translation_gets_a_sentence(name):
     layer, _ = CALLS[name]
     good = {"question" if name == "GPT" else "source": ids(B, T), "max_length": 2, "beam": 2}
-    found = riddles(within_reason(layer.eval().translate, name), good, name, "translate", "beam_search", "greedy", *CALLED)
+    found = riddles(
+        within_reason(layer.eval().translate, name),
+        good,
+        name,
+        "translate",
+        "beam_search",
+        "greedy",
+        *CALLED,
+    )
     assert not found, "\n".join(found)
 
 
@@ -195,115 +393,220 @@ def test_a_token_outside_the_vocabulary_is_named(bad):
 
 @pytest.mark.parametrize("kind", [sequence.LearnedPositions(8, 4), sequence.SinusoidalPositions()])
 def test_a_place_before_the_first_is_refused(kind):
-    with pytest.raises(ValueError, match=rf"{type(kind).__name__}: start is -1; it must be a whole number, at least 0"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{type(kind).__name__}: start is -1; it must be a whole number, at least 0",
+    ):
         kind(tinycv.ones(1, 2, 4), -1)
 
 
 def blocks(count=2):
-    return sequence.TransformerEncoder(LAYER, count), sequence.TransformerDecoder(DECODER_LAYER, count)
+    return sequence.TransformerEncoder(LAYER, count), sequence.TransformerDecoder(
+        DECODER_LAYER, count
+    )
 
 
 PAST = (floats(B, 2, S, 2), floats(B, 2, S, 2))
 TALK = sequence.Seq2Seq(7, 7, 3, 4, attention="dot")
 MASKED = np.ma.masked_array([1, 2], [True, False])
 METHODS = {
-    "MultiheadAttention.follow: past": (lambda past: LAYER.self_attn.follow(floats(B, T, E), past), PAST),
+    "MultiheadAttention.follow: past": (
+        lambda past: LAYER.self_attn.follow(floats(B, T, E), past),
+        PAST,
+    ),
     "MultiheadAttention.follow: x": (lambda x: LAYER.self_attn.follow(x), floats(B, T, E)),
-    "MultiheadAttention.remember: memory": (lambda memory: LAYER.self_attn.remember(memory), floats(B, T, E)),
-    "TransformerEncoder.step: past": (lambda past: blocks()[0].step(floats(B, T, E), past), [None, PAST]),
+    "MultiheadAttention.remember: memory": (
+        lambda memory: LAYER.self_attn.remember(memory),
+        floats(B, T, E),
+    ),
+    "TransformerEncoder.step: past": (
+        lambda past: blocks()[0].step(floats(B, T, E), past),
+        [None, PAST],
+    ),
     "TransformerDecoder.step: past": (
-        lambda past: blocks()[1].step(floats(B, T, E), blocks()[1].remember(floats(B, S, E)), past), [None, PAST]),
+        lambda past: blocks()[1].step(floats(B, T, E), blocks()[1].remember(floats(B, S, E)), past),
+        [None, PAST],
+    ),
     "TransformerDecoder.step: remembered": (
-        lambda remembered: blocks()[1].step(floats(B, T, E), remembered, [None, None]), [PAST, PAST]),
-    "Decoder.start: memory": (lambda memory: TALK.decoder.start(memory, None, None), floats(B, S, 4)),
-    "Seq2Seq.step: tokens": (lambda tokens: TALK.step(tokens, TALK.start(ids(B, S))), np.array([3, 4])),
-    "Transformer.step: tokens": (lambda tokens: CHAT.step(tokens, CHAT.start(ids(B, S))), np.array([3, 4])),
+        lambda remembered: blocks()[1].step(floats(B, T, E), remembered, [None, None]),
+        [PAST, PAST],
+    ),
+    "Decoder.start: memory": (
+        lambda memory: TALK.decoder.start(memory, None, None),
+        floats(B, S, 4),
+    ),
+    "Seq2Seq.step: tokens": (
+        lambda tokens: TALK.step(tokens, TALK.start(ids(B, S))),
+        np.array([3, 4]),
+    ),
+    "Transformer.step: tokens": (
+        lambda tokens: CHAT.step(tokens, CHAT.start(ids(B, S))),
+        np.array([3, 4]),
+    ),
 }
 CHAT = sequence.Transformer(7, 7, 4, 2, 1, 1, 8)
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("bad", [None, "abc", 2, np.int64(2), [], {}, object(), np.ones((2, 2)), [None], MASKED],
-                         ids=lambda bad: type(bad).__name__)
+@pytest.mark.parametrize(
+    "bad",
+    [None, "abc", 2, np.int64(2), [], {}, object(), np.ones((2, 2)), [None], MASKED],
+    ids=lambda bad: type(bad).__name__,
+)
 def test_what_goes_from_step_to_step_is_named_where_it_is_wrong(name, bad):
     call, good = METHODS[name]
     call(good)
     if bad is None and name.endswith("follow: past"):
-        return                                                      # there is none yet
+        return  # there is none yet
     with pytest.raises((TypeError, ValueError), match=f"^{name} "):
         call(bad)
 
 
-@pytest.mark.parametrize("attention", [sequence.AdditiveAttention(E, E, 3), sequence.GeneralAttention(E, E),
-                                       sequence.DotAttention(), sequence.LocationAttention(E, E, 3)],
-                         ids=lambda a: type(a).__name__)
-@pytest.mark.parametrize("keys", ["abc", 2, np.int64(2), np.ones(3), floats(B, S + 1, 3), floats(B + 1, S, 3), []])
+@pytest.mark.parametrize(
+    "attention",
+    [
+        sequence.AdditiveAttention(E, E, 3),
+        sequence.GeneralAttention(E, E),
+        sequence.DotAttention(),
+        sequence.LocationAttention(E, E, 3),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+@pytest.mark.parametrize(
+    "keys", ["abc", 2, np.int64(2), np.ones(3), floats(B, S + 1, 3), floats(B + 1, S, 3), []]
+)
 def test_keys_that_are_not_of_this_memory_are_refused(attention, keys):
     with pytest.raises((TypeError, ValueError), match=f"^{type(attention).__name__}: keys is"):
         attention(floats(B, T, E), floats(B, S, E), keys=keys)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: sequence.padding_mask([[1, 2], [1]]), "padding_mask: ids is .* not equally long"),
-    (lambda: sequence.padding_mask(MASKED[None]), "padding_mask: ids is MaskedArray"),
-    (lambda: sequence.length_mask(MASKED, 3), "length_mask: lengths is MaskedArray"),
-    (lambda: sequence.LSTM(E, H)(floats(T, B, E), lengths=MASKED), "LSTM: lengths is MaskedArray"),
-    (lambda: sequence.GRU(E, H)(Tensor(np.ones((T, B, E), int))), "gru: x is int64 of shape .*; it must be floats"),
-    (lambda: sequence.RNN(E, H)(Tensor(np.ones((T, B, E), int))), "rnn: x is int64 of shape .*; it must be floats")])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: sequence.padding_mask([[1, 2], [1]]), "padding_mask: ids is .* not equally long"),
+        (lambda: sequence.padding_mask(MASKED[None]), "padding_mask: ids is MaskedArray"),
+        (lambda: sequence.length_mask(MASKED, 3), "length_mask: lengths is MaskedArray"),
+        (
+            lambda: sequence.LSTM(E, H)(floats(T, B, E), lengths=MASKED),
+            "LSTM: lengths is MaskedArray",
+        ),
+        (
+            lambda: sequence.GRU(E, H)(Tensor(np.ones((T, B, E), int))),
+            "gru: x is int64 of shape .*; it must be floats",
+        ),
+        (
+            lambda: sequence.RNN(E, H)(Tensor(np.ones((T, B, E), int))),
+            "rnn: x is int64 of shape .*; it must be floats",
+        ),
+    ],
+)
 def test_masked_arrays_and_whole_numbers_are_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()
 
 
-MANY = 10 ** 12
+MANY = 10**12
 
 
-@pytest.mark.parametrize("call", [
-    lambda: sequence.RNN(E, H, MANY), lambda: sequence.GRU(E, H, num_layers=MANY), lambda: sequence.LSTM(E, H, MANY),
-    lambda: sequence.Seq2Seq(7, 7, 3, 4, MANY), lambda: sequence.Encoder(7, 3, 4, MANY),
-    lambda: sequence.Decoder(7, 3, 4, MANY), lambda: sequence.GPT(7, 8, 4, 2, MANY),
-    lambda: sequence.TransformerEncoder(LAYER, MANY), lambda: sequence.TransformerDecoder(DECODER_LAYER, MANY),
-    lambda: sequence.Transformer(7, 7, 4, 2, MANY, 1), lambda: sequence.Transformer(7, 7, 4, 2, 1, MANY),
-], ids=["RNN", "GRU", "LSTM", "Seq2Seq", "Encoder", "Decoder", "GPT", "TransformerEncoder", "TransformerDecoder",
-        "Transformer's encoder", "Transformer's decoder"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sequence.RNN(E, H, MANY),
+        lambda: sequence.GRU(E, H, num_layers=MANY),
+        lambda: sequence.LSTM(E, H, MANY),
+        lambda: sequence.Seq2Seq(7, 7, 3, 4, MANY),
+        lambda: sequence.Encoder(7, 3, 4, MANY),
+        lambda: sequence.Decoder(7, 3, 4, MANY),
+        lambda: sequence.GPT(7, 8, 4, 2, MANY),
+        lambda: sequence.TransformerEncoder(LAYER, MANY),
+        lambda: sequence.TransformerDecoder(DECODER_LAYER, MANY),
+        lambda: sequence.Transformer(7, 7, 4, 2, MANY, 1),
+        lambda: sequence.Transformer(7, 7, 4, 2, 1, MANY),
+    ],
+    ids=[
+        "RNN",
+        "GRU",
+        "LSTM",
+        "Seq2Seq",
+        "Encoder",
+        "Decoder",
+        "GPT",
+        "TransformerEncoder",
+        "TransformerDecoder",
+        "Transformer's encoder",
+        "Transformer's decoder",
+    ],
+)
 def test_more_layers_than_any_machine_runs_are_refused_at_once(call):
-    with pytest.raises(ValueError, match=r"^\w+: num_\w*layers is 10{12}; .*, at least 1 and at most"):
+    with pytest.raises(
+        ValueError, match=r"^\w+: num_\w*layers is 10{12}; .*, at least 1 and at most"
+    ):
         call()
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: sequence.causal_mask(MANY), "causal_mask: t"), (lambda: sequence.causal_mask(3, MANY), "causal_mask: s"),
-    (lambda: sequence.length_mask([2], MANY), "length_mask: s"),
-    (lambda: sequence.greedy(log_p, None, MANY, 3), "greedy: batch"),
-    (lambda: sequence.greedy(log_p, None, 2, MANY), "greedy: max_length"),
-    (lambda: sequence.beam_search(log_p, None, 2, 3, MANY), "beam_search: beam"),
-    (lambda: sequence.beam_search(log_p, None, 10 ** 5, 10 ** 5, 10), "beam_search: batch is 100000, max_length 100000"),
-], ids=["causal t", "causal s", "length s", "batch", "max_length", "beam", "all of them"])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: sequence.causal_mask(MANY), "causal_mask: t"),
+        (lambda: sequence.causal_mask(3, MANY), "causal_mask: s"),
+        (lambda: sequence.length_mask([2], MANY), "length_mask: s"),
+        (lambda: sequence.greedy(log_p, None, MANY, 3), "greedy: batch"),
+        (lambda: sequence.greedy(log_p, None, 2, MANY), "greedy: max_length"),
+        (lambda: sequence.beam_search(log_p, None, 2, 3, MANY), "beam_search: beam"),
+        (
+            lambda: sequence.beam_search(log_p, None, 10**5, 10**5, 10),
+            "beam_search: batch is 100000, max_length 100000",
+        ),
+    ],
+    ids=["causal t", "causal s", "length s", "batch", "max_length", "beam", "all of them"],
+)
 def test_what_fits_into_no_memory_is_refused_at_once(call, words):
     with pytest.raises(ValueError, match=words):
         call()
 
 
 @pytest.mark.parametrize("value", [0, 1, np.int64(1), "no", None], ids=str)
-@pytest.mark.parametrize("call", [
-    lambda flag: sequence.LSTM(E, H, bias=flag), lambda flag: sequence.GRU(E, H, batch_first=flag),
-    lambda flag: sequence.RNN(E, H, bidirectional=flag), lambda flag: sequence.GRUCell(E, H, bias=flag),
-    lambda flag: sequence.MultiheadAttention(4, 2, bias=flag),
-    lambda flag: sequence.TransformerEncoderLayer(4, 2, norm_first=flag),
-    lambda flag: sequence.Encoder(7, 3, 4, bidirectional=flag),
-    lambda flag: sequence.scaled_dot_product_attention(*[floats(B, 2, T, E)] * 3, is_causal=flag),
-], ids=["LSTM", "GRU", "RNN", "GRUCell", "MultiheadAttention", "TransformerEncoderLayer", "Encoder", "attention"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda flag: sequence.LSTM(E, H, bias=flag),
+        lambda flag: sequence.GRU(E, H, batch_first=flag),
+        lambda flag: sequence.RNN(E, H, bidirectional=flag),
+        lambda flag: sequence.GRUCell(E, H, bias=flag),
+        lambda flag: sequence.MultiheadAttention(4, 2, bias=flag),
+        lambda flag: sequence.TransformerEncoderLayer(4, 2, norm_first=flag),
+        lambda flag: sequence.Encoder(7, 3, 4, bidirectional=flag),
+        lambda flag: sequence.scaled_dot_product_attention(
+            *[floats(B, 2, T, E)] * 3, is_causal=flag
+        ),
+    ],
+    ids=[
+        "LSTM",
+        "GRU",
+        "RNN",
+        "GRUCell",
+        "MultiheadAttention",
+        "TransformerEncoderLayer",
+        "Encoder",
+        "attention",
+    ],
+)
 def test_a_flag_is_true_or_false_as_in_nn(call, value):
     call(np.True_)
     with pytest.raises(TypeError, match="it must be True or False"):
         call(value)
 
 
-STATES = {name: model.eval() for name, model in {
-    "plain": sequence.Seq2Seq(7, 7, 3, 4), "general": sequence.Seq2Seq(7, 7, 3, 4, attention="general", cell="gru"),
-    "location": sequence.Seq2Seq(7, 7, 3, 4, attention="location"),
-    "additive": sequence.Seq2Seq(7, 7, 3, 4, attention="additive"),
-    "Transformer": sequence.Transformer(7, 7, 4, 2, 1, 1, 8)}.items()}
+STATES = {
+    name: model.eval()
+    for name, model in {
+        "plain": sequence.Seq2Seq(7, 7, 3, 4),
+        "general": sequence.Seq2Seq(7, 7, 3, 4, attention="general", cell="gru"),
+        "location": sequence.Seq2Seq(7, 7, 3, 4, attention="location"),
+        "additive": sequence.Seq2Seq(7, 7, 3, 4, attention="additive"),
+        "Transformer": sequence.Transformer(7, 7, 4, 2, 1, 1, 8),
+    }.items()
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -316,11 +619,21 @@ def test_a_state_that_start_did_not_return_gets_a_sentence(name):
     for entry in state:
         with pytest.raises(ValueError, match=f"has no '{entry}'; it must be the dict that start"):
             model.step(tokens, {k: v for k, v in state.items() if k != entry})
-        if entry not in ("mask", "last"):                               # which may be None
+        if entry not in ("mask", "last"):  # which may be None
             with pytest.raises((TypeError, ValueError), match="it must be"):
                 model.step(tokens, {**state, entry: None})
-        found = riddles(lambda value, entry=entry: model.step(tokens, {**state, entry: value}), {"value": state[entry]},
-                        *owner, "attention", "Attention", "where", "linear", "matmul", "concatenate", "add")
+        found = riddles(
+            lambda value, entry=entry: model.step(tokens, {**state, entry: value}),
+            {"value": state[entry]},
+            *owner,
+            "attention",
+            "Attention",
+            "where",
+            "linear",
+            "matmul",
+            "concatenate",
+            "add",
+        )
         assert not found, "\n".join(found)
     assert not riddles(lambda state: model.step(tokens, state), {"state": state}, *owner)
 
@@ -331,7 +644,10 @@ def test_what_remember_did_not_return_is_not_recalled():
     layer.recall(query, remembered)
     k, v = remembered
     for wrong in (None, (), [1, 2], (k,), (k, None), (k[:, :1], v), (k[0], v[0]), k):
-        with pytest.raises((TypeError, ValueError), match="(?s)recall: remembered is .* that remember.memory. returned"):
+        with pytest.raises(
+            (TypeError, ValueError),
+            match="(?s)recall: remembered is .* that remember.memory. returned",
+        ):
             layer.recall(query, wrong)
     for wrong in (None, query[None], query[0], "word"):
         with pytest.raises((TypeError, ValueError), match="MultiheadAttention.recall: query"):

@@ -1,4 +1,6 @@
-"""The blocks and their stacks: where the norms stand, what masks hide, when dropout drops, what a step keeps."""
+"""The blocks and their stacks: where the norms stand, what masks hide, when dropout drops, what a
+step keeps."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -35,7 +37,8 @@ def decoder_block(norm_first=False, activation="relu", dropout=0.0):
 
 
 def told_apart(layer):
-    """All norms start as 1 and 0: now each has numbers of its own, so that it shows which of them stands where."""
+    """All norms start as 1 and 0: now each has numbers of its own, so that it shows which of them
+    stands where."""
     for p in layer.parameters():
         p.data = p.data + 0.3 * tinycv.randn(*p.shape).data
     return layer
@@ -44,7 +47,10 @@ def told_apart(layer):
 def test_post_norm_normalises_each_sum(device):
     layer, x = told_apart(block()).to(device), Tensor(X, device=device)
     middle = layer.norm1(x + layer.self_attn(x))
-    assert (layer(x).numpy() == layer.norm2(middle + layer.linear2(layer.linear1(middle).relu())).numpy()).all()
+    assert (
+        layer(x).numpy()
+        == layer.norm2(middle + layer.linear2(layer.linear1(middle).relu())).numpy()
+    ).all()
 
 
 def test_pre_norm_normalises_inside_the_branch(device):
@@ -84,8 +90,12 @@ def test_the_causal_mask_given_as_a_mask_does_the_same(device, norm_first):
 
 def test_without_a_mask_permuting_tokens_permutes_the_result(device):
     layer, order = block().to(device), [3, 0, 4, 1, 2]
-    np.testing.assert_allclose(layer(Tensor(X[:, order], device=device)).numpy(),
-                               layer(Tensor(X, device=device)).numpy()[:, order], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        layer(Tensor(X[:, order], device=device)).numpy(),
+        layer(Tensor(X, device=device)).numpy()[:, order],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_dropout_changes_the_result_in_training_alone(device):
@@ -95,12 +105,21 @@ def test_dropout_changes_the_result_in_training_alone(device):
     assert (layer(x).numpy() == layer(x).numpy()).all()
 
 
-@pytest.mark.parametrize("make, widths", [(block, [8, 16, 8]), (decoder_block, [8, 8, 16, 8])], ids=["encoder", "decoder"])
+@pytest.mark.parametrize(
+    "make, widths",
+    [(block, [8, 16, 8]), (decoder_block, [8, 8, 16, 8])],
+    ids=["encoder", "decoder"],
+)
 def test_dropout_falls_on_every_branch_and_on_the_middle_of_the_mlp(monkeypatch, make, widths):
-    """Vaswani et al. 2017, section 5.4: before a branch is added. The middle of the MLP is PyTorch's."""
+    """Vaswani et al. 2017, section 5.4: before a branch is added. The middle of the MLP is
+    PyTorch's."""
     fallen = []
     for module in (attention, transformer):
-        monkeypatch.setattr(module, "dropout", lambda x, share, training: fallen.append((x.shape[-1], share, training)) or x)
+        monkeypatch.setattr(
+            module,
+            "dropout",
+            lambda x, share, training: fallen.append((x.shape[-1], share, training)) or x,
+        )
     layer, memory = make(dropout=0.25), [] if make is block else [Tensor(MEMORY)]
     layer(Tensor(X), *memory)
     assert fallen == [(width, 0.25, True) for width in widths]
@@ -127,7 +146,9 @@ def decoder(norm_first=False):
 
 
 def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
-    layer, x, memory = (t.to(device) for t in (told_apart(decoder_block()), Tensor(X), Tensor(MEMORY)))
+    layer, x, memory = (
+        t.to(device) for t in (told_apart(decoder_block()), Tensor(X), Tensor(MEMORY))
+    )
     first = layer.norm1(x + layer.self_attn(x, is_causal=True))
     second = layer.norm2(first + layer.multihead_attn(first, memory, attn_mask=PADDING))
     third = layer.norm3(second + layer.linear2(layer.linear1(second).relu()))
@@ -136,7 +157,10 @@ def test_a_post_norm_decoder_block_normalises_each_of_three_sums(device):
 
 
 def test_a_pre_norm_decoder_block_normalises_inside_each_of_three_branches(device):
-    layer, x, memory = (t.to(device) for t in (told_apart(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY)))
+    layer, x, memory = (
+        t.to(device)
+        for t in (told_apart(decoder_block(norm_first=True)), Tensor(X), Tensor(MEMORY))
+    )
     first = x + layer.self_attn(layer.norm1(x))
     second = first + layer.multihead_attn(layer.norm2(first), memory)
     third = second + layer.linear2(layer.linear1(layer.norm3(second)).relu())
@@ -149,14 +173,19 @@ def test_a_decoder_asks_its_memory_and_not_the_padding_of_it(device, norm_first)
     hidden, shown = MEMORY.copy(), MEMORY.copy()
     hidden[1, 2:] += SHIFT[1]
     shown[1, :2] += SHIFT[1]
-    first, second, third = (layer(x, Tensor(m, device=device), memory_mask=PADDING).numpy() for m in (MEMORY, hidden, shown))
+    first, second, third = (
+        layer(x, Tensor(m, device=device), memory_mask=PADDING).numpy()
+        for m in (MEMORY, hidden, shown)
+    )
     np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
     assert not np.allclose(first[1], third[1])
 
 
 @both_orders
 def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
-    stack, x, memory = (t.to(device) for t in (told_apart(decoder(norm_first)), Tensor(X), Tensor(MEMORY)))
+    stack, x, memory = (
+        t.to(device) for t in (told_apart(decoder(norm_first)), Tensor(X), Tensor(MEMORY))
+    )
     whole = stack(x, memory, memory_mask=PADDING, tgt_is_causal=True).numpy()
     remembered, past = stack.remember(memory), [None] * 3
     for start, end in ((0, 1), (1, 2), (2, 5)):
@@ -166,17 +195,24 @@ def test_a_stack_step_by_step_is_the_stack_at_once(device, norm_first):
 
 @both_orders
 def test_a_causal_encoder_step_by_step_is_the_encoder_at_once(device, norm_first):
-    stack, x = told_apart(TransformerEncoder(block(norm_first), 2)).to(device), Tensor(X, device=device)
+    stack, x = (
+        told_apart(TransformerEncoder(block(norm_first), 2)).to(device),
+        Tensor(X, device=device),
+    )
     whole, past = stack(x, is_causal=True).numpy(), [None, None]
     for t in range(5):
-        y, past = stack.step(x[:, t:t + 1], past)
-        np.testing.assert_allclose(y.numpy(), whole[:, t:t + 1], rtol=1e-4, atol=1e-5)
+        y, past = stack.step(x[:, t : t + 1], past)
+        np.testing.assert_allclose(y.numpy(), whole[:, t : t + 1], rtol=1e-4, atol=1e-5)
 
 
 @both_orders
 def test_the_maps_of_a_block_are_of_what_the_blocks_before_it_made(norm_first):
     stack, x = told_apart(TransformerEncoder(block(norm_first), 2)), Tensor(X)
-    for found, shown in zip(stack.attention_maps(x, is_causal=True), (x, stack.layers[0](x, is_causal=True)), strict=True):
+    for found, shown in zip(
+        stack.attention_maps(x, is_causal=True),
+        (x, stack.layers[0](x, is_causal=True)),
+        strict=True,
+    ):
         layer = stack.layers[0 if shown is x else 1]
         near(found.numpy(), layer.weights(shown, is_causal=True).numpy())
 
@@ -188,8 +224,13 @@ def test_every_norm_of_a_block_has_the_eps_that_was_asked_for():
 
 def test_names_in_a_stack_are_pytorchs():
     names = set(decoder().state_dict())
-    assert {"layers.0.self_attn.in_proj_weight", "layers.2.multihead_attn.out_proj.bias", "layers.1.norm3.weight",
-            "layers.0.linear2.bias", "norm.weight"} <= names and len(names) == 3 * (4 + 4 + 4 + 6) + 2
+    assert {
+        "layers.0.self_attn.in_proj_weight",
+        "layers.2.multihead_attn.out_proj.bias",
+        "layers.1.norm3.weight",
+        "layers.0.linear2.bias",
+        "norm.weight",
+    } <= names and len(names) == 3 * (4 + 4 + 4 + 6) + 2
 
 
 def test_a_stack_leaves_the_block_that_it_was_made_from_alone():
@@ -201,7 +242,9 @@ def test_a_stack_leaves_the_block_that_it_was_made_from_alone():
     assert all((t.numpy() == before[name]).all() for name, t in original.state_dict().items())
 
 
-@pytest.mark.parametrize("stack, layer", [(TransformerEncoder, block), (TransformerDecoder, decoder_block)])
+@pytest.mark.parametrize(
+    "stack, layer", [(TransformerEncoder, block), (TransformerDecoder, decoder_block)]
+)
 def test_a_stack_of_no_blocks_is_refused(stack, layer):
     with pytest.raises(ValueError, match="num_layers is 0"):
         stack(layer(), 0)
@@ -210,20 +253,26 @@ def test_a_stack_of_no_blocks_is_refused(stack, layer):
 @pytest.mark.statistical
 def test_at_the_start_gradients_of_the_last_post_norm_block_do_not_shrink_with_depth_and_of_pre_norm_do():
     """Xiong et al. 2020, theorem 1 and figure 3: the reason for the warm-up."""
+
     def length(norm_first, depth, draw):
         rng = np.random.default_rng(draw)
         x, weight = rng.normal(size=(2, 16, 8, 32)).astype(np.float32)
         tinycv.manual_seed(draw)
-        stack = TransformerEncoder(TransformerEncoderLayer(32, 4, 64, 0.0, "relu", norm_first), depth,
-                                   LayerNorm(32) if norm_first else None)
+        stack = TransformerEncoder(
+            TransformerEncoderLayer(32, 4, 64, 0.0, "relu", norm_first),
+            depth,
+            LayerNorm(32) if norm_first else None,
+        )
         (stack(Tensor(x)) * weight).sum().backward()
         return float(np.linalg.norm(stack.layers[-1].linear2.weight.grad.numpy()))
 
     draws = range(8 * SEED, 8 * SEED + 8)
-    post, pre = (np.mean([length(norm_first, 16, draw) / length(norm_first, 2, draw) for draw in draws])
-                 for norm_first in (False, True))
+    post, pre = (
+        np.mean([length(norm_first, 16, draw) / length(norm_first, 2, draw) for draw in draws])
+        for norm_first in (False, True)
+    )
     assert 0.65 < post < 1.35
-    assert 0.33 < pre < 0.52                                          # √(2 / 16) is 0.35
+    assert 0.33 < pre < 0.52  # √(2 / 16) is 0.35
 
 
 @both_orders
@@ -234,7 +283,9 @@ def test_the_decoder_block_is_certified(norm_first):
 def test_a_decoder_step_after_a_past_is_certified():
     class Steps(Module):
         def __init__(self):
-            self.stack = TransformerDecoder(TransformerDecoderLayer(8, 2, 8, 0.0, "gelu", norm_first=True), 1, LayerNorm(8))
+            self.stack = TransformerDecoder(
+                TransformerDecoderLayer(8, 2, 8, 0.0, "gelu", norm_first=True), 1, LayerNorm(8)
+            )
 
         def forward(self, x, memory):
             remembered = self.stack.remember(memory)

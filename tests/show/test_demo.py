@@ -11,15 +11,29 @@ from tinycv.show.demo import WITH_HALF, Demo, ascii_only
 
 
 def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
-    show = Demo("00_none", "A title · of one line\nand more", ["--seed", "3", "--out", str(tmp_path), "--quick"])
+    show = Demo(
+        "00_none",
+        "A title · of one line\nand more",
+        ["--seed", "3", "--out", str(tmp_path), "--quick"],
+    )
     show.measured("share", 0.5, "paper: 0.4", ">= 0.45")
     show.measured("each", [1, 2.0])
     record = show.finish()
     assert record == json.loads((tmp_path / "00_none.json").read_text())
-    assert record["rows"][0] == {"metric": "share", "value": 0.5, "reference": "paper: 0.4", "target": ">= 0.45"}
+    assert record["rows"][0] == {
+        "metric": "share",
+        "value": 0.5,
+        "reference": "paper: 0.4",
+        "target": ">= 0.45",
+    }
     assert record["seed"] == 3 and record["size"] == "quick" and record["versions"]["NumPy"]
     said = capsys.readouterr().out
-    assert said.isascii() and "A title - of one line" in said and "paper: 0.4" in said and "and more" not in said
+    assert (
+        said.isascii()
+        and "A title - of one line" in said
+        and "paper: 0.4" in said
+        and "and more" not in said
+    )
 
 
 @pytest.mark.parametrize("flags, value", [([], 2), (["--quick"], 1), (["--full"], 3)])
@@ -50,8 +64,13 @@ def test_a_demo_may_have_a_flag_of_its_own(capsys):
     assert "a folder" in capsys.readouterr().out
 
 
-CURES = {"package": "pip install", "driver": "install the driver", "old_driver": 'pip install "cupy-cuda12x[ctk]"',
-         "device": "CUDA_VISIBLE_DEVICES", "library": "libcublas"}
+CURES = {
+    "package": "pip install",
+    "driver": "install the driver",
+    "old_driver": 'pip install "cupy-cuda12x[ctk]"',
+    "device": "CUDA_VISIBLE_DEVICES",
+    "library": "libcublas",
+}
 
 
 @pytest.mark.parametrize("cause", cupy_double.CAUSES)
@@ -76,14 +95,22 @@ def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
     with pytest.raises(SystemExit) as ended:
         Demo("01_autograd", "A story.", ["--half"])
     assert ended.value.code == 2
-    assert "float32 alone; --half is a flag of 06_vit and 17_diffusion_digits" in capsys.readouterr().err
+    assert (
+        "float32 alone; --half is a flag of 06_vit and 17_diffusion_digits"
+        in capsys.readouterr().err
+    )
     demos = Path(__file__).parent.parent.parent / "demos"
-    assert [d.stem for d in sorted(demos.glob("*.py")) if "half=True" in d.read_text(encoding="utf-8")] == list(WITH_HALF)
+    assert [
+        d.stem for d in sorted(demos.glob("*.py")) if "half=True" in d.read_text(encoding="utf-8")
+    ] == list(WITH_HALF)
 
 
 def test_every_demo_asks_so():
     demos = sorted((Path(__file__).parent.parent.parent / "demos").glob("[0-9][0-9]_*.py"))
-    assert demos and all(".device" in text and "Demo(" in text for text in (d.read_text(encoding="utf-8") for d in demos))
+    assert demos and all(
+        ".device" in text and "Demo(" in text
+        for text in (d.read_text(encoding="utf-8") for d in demos)
+    )
 
 
 def test_a_figure_is_at_least_one_number_and_may_be_nan(tmp_path):

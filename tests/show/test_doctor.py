@@ -1,4 +1,5 @@
 """The doctor tells facts, in ASCII, and words its advice as something to measure."""
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -18,8 +19,13 @@ from tinycv.engine import backend, blas
 from tinycv.show import doctor
 
 AVX512 = ["avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"]
-HASWELL = {"library": "openblas", "version": "0.3", "kernel": "Haswell", "threads": 2,
-           "source": "threadpoolctl"}
+HASWELL = {
+    "library": "openblas",
+    "version": "0.3",
+    "kernel": "Haswell",
+    "threads": 2,
+    "source": "threadpoolctl",
+}
 
 
 def test_the_command_prints_ascii_and_names_the_versions():
@@ -63,12 +69,15 @@ def test_of_a_blas_that_threadpoolctl_does_not_know_numpy_tells_the_name(monkeyp
     monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
     facts = doctor.report()
     assert facts["blas"]["source"] == "numpy.show_config"
-    assert facts["blas"]["library"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    assert (
+        facts["blas"]["library"]
+        == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    )
     assert facts["blas"]["kernel"] == "unknown"
 
 
 def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure(monkeypatch):
-    monkeypatch.setattr(blas, "STATUS", "left to OpenBLAS")     # whatever this machine's is
+    monkeypatch.setattr(blas, "STATUS", "left to OpenBLAS")  # whatever this machine's is
     [lead] = doctor._leads(HASWELL, AVX512)
     assert "OPENBLAS_CORETYPE=SKYLAKEX" in lead
     assert "before Python starts" in lead
@@ -77,15 +86,24 @@ def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure(monkeypatch):
 
 
 def test_numpy_imported_before_tinycv_is_told_with_the_cure(monkeypatch):
-    monkeypatch.setattr(blas, "STATUS", f"{blas.LATE} for COOPERLAKE: NumPy was imported before tinycv")
+    monkeypatch.setattr(
+        blas, "STATUS", f"{blas.LATE} for COOPERLAKE: NumPy was imported before tinycv"
+    )
     [lead] = doctor._leads(HASWELL, AVX512)
     assert "import tinycv before numpy, or set OPENBLAS_CORETYPE=" in lead
 
 
-@pytest.mark.parametrize(("blas", "flags"), [
-    (HASWELL, AVX512[:-1]), (HASWELL, []), (HASWELL | {"kernel": "SkylakeX"}, AVX512),
-    (HASWELL | {"library": "mkl"}, AVX512), (HASWELL | {"kernel": "neoversen1"}, [])],
-    ids=["one instruction set short", "no flags", "kernel fits", "no OpenBLAS", "ARM"])
+@pytest.mark.parametrize(
+    ("blas", "flags"),
+    [
+        (HASWELL, AVX512[:-1]),
+        (HASWELL, []),
+        (HASWELL | {"kernel": "SkylakeX"}, AVX512),
+        (HASWELL | {"library": "mkl"}, AVX512),
+        (HASWELL | {"kernel": "neoversen1"}, []),
+    ],
+    ids=["one instruction set short", "no flags", "kernel fits", "no OpenBLAS", "ARM"],
+)
 def test_no_kernel_is_suggested_that_is_in_use_or_cannot_run(blas, flags):
     assert doctor._leads(blas, flags) == []
 
@@ -108,8 +126,10 @@ def test_tinycv_run_from_its_source_says_so(monkeypatch):
 # ── the name ─────────────────────────────────────────────────────────────────────────────────────
 
 ROOT = Path(__file__).parent.parent.parent
-OF_INDEX = re.compile(r"""(pip3? +install|uv +(pip +install|add|tool +install)|conda +install|poetry +add)"""
-                      r"""[^\n;|&`]*?[ \t"'\\=]tinycv(\[|["'\s`.,;)<>=~!]|$)""")
+OF_INDEX = re.compile(
+    r"""(pip3? +install|uv +(pip +install|add|tool +install)|conda +install|poetry +add)"""
+    r"""[^\n;|&`]*?[ \t"'\\=]tinycv(\[|["'\s`.,;)<>=~!]|$)"""
+)
 
 
 def hints(text):
@@ -117,15 +137,54 @@ def hints(text):
 
 
 def test_no_file_tells_anyone_to_install_the_tinycv_of_the_public_index():
-    name = "tiny" + "cv"                                            # so that this file is none of those it finds
-    assert all(map(hints, (f"pip install '{name}[gpu]'", f"pip install -U {name}", f'pip install \\"{name}[a]',
-                           f"uv add {name}")))
-    assert not any(map(hints, ('pip install -e ".[gpu]" && python -m tinycv.show.doctor', "pip install mlxtend\ntinycv")))
-    kinds = [".py", ".md", ".toml", ".json", ".cfg", ".cff", ".yml", ".yaml", ".txt", ".sh", ".ipynb"]
-    files = [path for path in ROOT.rglob("*") if (path.suffix in kinds or not path.suffix) and path.is_file()
-             and not {".git", "venv", ".venv"} & set(path.relative_to(ROOT).parts)]
+    # so that this file is none of those it finds
+    name = "tiny" + "cv"
+    assert all(
+        map(
+            hints,
+            (
+                f"pip install '{name}[gpu]'",
+                f"pip install -U {name}",
+                f'pip install \\"{name}[a]',
+                f"uv add {name}",
+            ),
+        )
+    )
+    assert not any(
+        map(
+            hints,
+            (
+                'pip install -e ".[gpu]" && python -m tinycv.show.doctor',
+                "pip install mlxtend\ntinycv",
+            ),
+        )
+    )
+    kinds = [
+        ".py",
+        ".md",
+        ".toml",
+        ".json",
+        ".cfg",
+        ".cff",
+        ".yml",
+        ".yaml",
+        ".txt",
+        ".sh",
+        ".ipynb",
+    ]
+    files = [
+        path
+        for path in ROOT.rglob("*")
+        if (path.suffix in kinds or not path.suffix)
+        and path.is_file()
+        and not {".git", "venv", ".venv"} & set(path.relative_to(ROOT).parts)
+    ]
     assert len(files) > 200
-    wrong = [f"{path}: {hint}" for path in files for hint in hints(path.read_bytes().decode("utf-8", "replace"))]
+    wrong = [
+        f"{path}: {hint}"
+        for path in files
+        for hint in hints(path.read_bytes().decode("utf-8", "replace"))
+    ]
     assert not wrong, wrong
 
 

@@ -22,17 +22,20 @@ def test_a_picture_is_written_without_a_screen_or_pyplot(tmp_path, monkeypatch):
 
 def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_path, monkeypatch):
     from matplotlib.image import imread
+
     figure = draw.figure("noise", 4, 4)
     draw.image(figure.subplots(), np.random.default_rng(0).random((3, 64, 64)))
     plain = draw.save(figure, tmp_path / "plain.png")
     monkeypatch.setattr(draw, "LARGE", 1000)
     small = draw.save(figure, tmp_path / "small.png")
     assert small.stat().st_size < 0.6 * plain.stat().st_size
-    assert np.abs(imread(small)[..., :3] - imread(plain)[..., :3]).mean() < 0.05        # of noise, the worst there is
+    # of noise, the worst there is
+    assert np.abs(imread(small)[..., :3] - imread(plain)[..., :3]).mean() < 0.05
 
 
 def test_a_density_is_darkest_at_its_modes_and_arrows_are_no_longer_than_asked():
     from tinycv.data import two_modes
+
     density, figure = two_modes(), draw.figure("field")
     ax = figure.subplots()
     draw.density(ax, density.log_density, 9.0)
@@ -41,7 +44,9 @@ def test_a_density_is_darkest_at_its_modes_and_arrows_are_no_longer_than_asked()
     draw.arrows(ax, points, density.score(points), draw.INK, 0.5)
     arrows = ax.collections[-1]
     assert np.hypot(arrows.U, arrows.V).max() == pytest.approx(0.5)
-    assert np.allclose(arrows.U * density.score(points)[:, 1], arrows.V * density.score(points)[:, 0], atol=1e-5)
+    assert np.allclose(
+        arrows.U * density.score(points)[:, 1], arrows.V * density.score(points)[:, 0], atol=1e-5
+    )
 
 
 def test_the_graph_shows_every_op_once_and_leaves_by_name():
@@ -56,7 +61,12 @@ def test_a_node_stands_to_the_right_of_everything_it_came_from():
     x = tinycv.tensor(2.0, requires_grad=True)
     y = tinycv.exp(tinycv.tanh(x)) + x
     level = draw.levels(y)
-    assert all(level[parent] < level[node] for node in level for parent in node.parents if parent is not None)
+    assert all(
+        level[parent] < level[node]
+        for node in level
+        for parent in node.parents
+        if parent is not None
+    )
 
 
 def test_a_tensor_without_a_graph_cannot_be_drawn():
@@ -87,7 +97,11 @@ def test_maps_stand_in_rows_with_a_gap_between_them():
     shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
     assert shown.shape == (5, 8) and words(figure) == []
     np.testing.assert_array_equal(shown[3:, 3:5], pictures[1, 1])
-    assert np.isnan(shown[2]).all() and np.isnan(shown[:, [2, 5]]).all() and np.isfinite(shown).sum() == 24
+    assert (
+        np.isnan(shown[2]).all()
+        and np.isnan(shown[:, [2, 5]]).all()
+        and np.isfinite(shown).sum() == 24
+    )
 
 
 def test_an_overlay_covers_the_whole_picture_whatever_the_size_of_the_heat():
@@ -105,7 +119,9 @@ def test_tiles_stand_row_by_row_with_a_white_gap_around_each():
     assert sheet.shape == (3 * 4, 2 * 5)
     for i in range(5):
         row, column = divmod(i, 2)
-        np.testing.assert_allclose(sheet[4 * row + 1:4 * row + 3, 5 * column + 1:5 * column + 4], i / 10, atol=1e-6)
+        np.testing.assert_allclose(
+            sheet[4 * row + 1 : 4 * row + 3, 5 * column + 1 : 5 * column + 4], i / 10, atol=1e-6
+        )
     assert (sheet[::4] == 1).all() and (sheet[8:, 5:] == 1).all()
 
 
@@ -118,7 +134,8 @@ def test_rows_of_pictures_have_their_names_beside_them_and_captions_above(tmp_pa
     assert [t.get_text() for t in ax.get_yticklabels()] == ["there", "back"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
     sheet = ax.images[0].get_array()
-    np.testing.assert_allclose(sheet[8:13, 1:8], pictures[2, 0], rtol=1e-6)             # the first of the second row
+    # the first of the second row
+    np.testing.assert_allclose(sheet[8:13, 1:8], pictures[2, 0], rtol=1e-6)
     assert list(ax.get_yticks()) == [3.5, 10.5]
 
 
@@ -128,5 +145,9 @@ def test_a_short_logarithmic_axis_names_numbers_in_full(top, in_full):
     ax = figure.subplots()
     draw.curves(ax, {"": ([0, 1], [5.5, top])}, "", "", log=True)
     figure.canvas.draw()
-    labels = {label.get_text() for which in (True, False) for label in ax.get_yticklabels(minor=which)}
-    assert ({"6", "10", "20"} <= labels) == in_full and any("10^" in label for label in labels) != in_full
+    labels = {
+        label.get_text() for which in (True, False) for label in ax.get_yticklabels(minor=which)
+    }
+    assert ({"6", "10", "20"} <= labels) == in_full and any(
+        "10^" in label for label in labels
+    ) != in_full

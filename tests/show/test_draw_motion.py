@@ -1,4 +1,5 @@
 """GIFs: frames, times, sizes, and what is refused."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,7 +12,10 @@ from tinycv.show.motion import save_gif
 
 def read(path):
     with Image.open(path) as gif:
-        frames = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(gif)]
+        frames = [
+            (np.asarray(frame.convert("RGB")), frame.info["duration"])
+            for frame in ImageSequence.Iterator(gif)
+        ]
         return frames, gif.info.get("loop")
 
 
@@ -19,7 +23,7 @@ def squares(n=6):
     """A white square that walks over black, four pixels a frame."""
     frames = np.zeros((n, 40, 40))
     for i in range(n):
-        frames[i, 10:20, 4 * i:4 * i + 10] = 1
+        frames[i, 10:20, 4 * i : 4 * i + 10] = 1
     return frames
 
 
@@ -37,7 +41,11 @@ def test_colours_are_those_of_the_arrays(tmp_path):
     frames, _ = read(save_gif([picture, picture[::-1]], tmp_path / "a.gif"))
     assert (frames[0][0] == 255 * np.moveaxis(picture, 0, -1)).all()
     assert (frames[1][0] == 255 * np.moveaxis(picture[::-1], 0, -1)).all()
-    grey, _ = read(save_gif([picture[:1], (255 * np.moveaxis(picture, 0, -1)).astype(np.uint8)], tmp_path / "b.gif"))
+    grey, _ = read(
+        save_gif(
+            [picture[:1], (255 * np.moveaxis(picture, 0, -1)).astype(np.uint8)], tmp_path / "b.gif"
+        )
+    )
     assert (grey[0][0] == 255 * picture[0][..., None]).all()
     assert (grey[1][0] == frames[0][0]).all()
 
@@ -59,9 +67,14 @@ def test_a_figure_that_changes_gives_a_frame_each_time(tmp_path):
     assert path.stat().st_size < 60_000
 
 
-@pytest.mark.parametrize("frames, message", [
-    ([], "0 given have none"), ([np.zeros((4, 4)), np.zeros((4, 5))], r"2 given have \[\(4, 4\), \(5, 4\)\]"),
-    ([np.zeros((2, 4, 4))], r"a frame of shape \(2, 4, 4\), float64")])
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        ([], "0 given have none"),
+        ([np.zeros((4, 4)), np.zeros((4, 5))], r"2 given have \[\(4, 4\), \(5, 4\)\]"),
+        ([np.zeros((2, 4, 4))], r"a frame of shape \(2, 4, 4\), float64"),
+    ],
+)
 def test_frames_that_make_no_gif_are_refused(frames, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         save_gif(frames, tmp_path / "no.gif")

@@ -1,4 +1,5 @@
-"""Pictures with words on both axes: every word stands at its row or column, as this machine can draw it."""
+"""Pictures with words on both axes: every word stands at its row or column, as this machine can
+draw it."""
 
 import warnings
 
@@ -10,7 +11,8 @@ from tinycv.show import draw
 from tinycv.show import words as draw_words
 
 SOURCE, TARGET = list("3月5日"), ["March", " ", "5"]
-WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 3, 3))       # (layers, heads, T, S)
+# (layers, heads, T, S)
+WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 3, 3))
 
 
 def labels(axis):
@@ -37,7 +39,8 @@ def test_without_a_chinese_font_the_words_are_romanised_and_all_can_be_drawn(no_
     assert labels(ax.yaxis) == ["March", "\u2423", "5"]
     assert [text.get_rotation() for text in ax.get_xticklabels()] == [0, 90, 0, 0]
     assert ax.get_title() == "caption"
-    assert not warnings_of(figure, tmp_path / "a.png")                          # a missing glyph would warn
+    # a missing glyph would warn
+    assert not warnings_of(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 4000
 
 
@@ -50,8 +53,10 @@ def test_with_a_chinese_font_the_words_are_drawn_in_it(monkeypatch):
     assert "SimHei" not in ax.get_yticklabels()[0].get_fontfamily()
 
 
-@pytest.mark.parametrize("known, chosen", [(["DejaVu Sans", "SimHei", "PingFang SC"], "PingFang SC"),
-                                           (["DejaVu Sans"], None)])
+@pytest.mark.parametrize(
+    "known, chosen",
+    [(["DejaVu Sans", "SimHei", "PingFang SC"], "PingFang SC"), (["DejaVu Sans"], None)],
+)
 def test_a_chinese_font_is_one_that_matplotlib_knows(monkeypatch, known, chosen):
     monkeypatch.setattr(draw_words.font_manager, "get_font_names", lambda: known)
     assert draw_words.chinese_font.__wrapped__() == chosen
@@ -73,7 +78,9 @@ def test_a_row_is_what_was_written_and_a_column_what_was_read():
 def test_heads_stand_in_a_grid_of_layers_by_heads(no_font):
     figure = draw.figure("title")
     draw.heads(figure, WEIGHTS, SOURCE, TARGET)
-    shown = np.array([np.asarray(ax.images[0].get_array()) for ax in figure.axes]).reshape(WEIGHTS.shape)
+    shown = np.array([np.asarray(ax.images[0].get_array()) for ax in figure.axes]).reshape(
+        WEIGHTS.shape
+    )
     np.testing.assert_array_equal(shown, WEIGHTS)
     assert [ax.get_title() for ax in figure.axes] == ["head 1", "head 2", "head 3", "", "", ""]
     assert [ax.get_ylabel() for ax in figure.axes] == ["layer 1", "", "", "layer 2", "", ""]
@@ -82,7 +89,9 @@ def test_heads_stand_in_a_grid_of_layers_by_heads(no_font):
 
 def test_a_matrix_that_does_not_fit_its_words_is_refused():
     ax = draw.figure("title").subplots()
-    with pytest.raises(ValueError, match=r"a matrix \(3, 4\) has no place for 3 symbols written and 5 read"):
+    with pytest.raises(
+        ValueError, match=r"a matrix \(3, 4\) has no place for 3 symbols written and 5 read"
+    ):
         draw.alignment(ax, WEIGHTS[0, 0], [*SOURCE, "!"], TARGET)
 
 

@@ -1,4 +1,5 @@
-"""Wrong calls of the pictures, the demos' common part, the doctor and the progress bar: each ends in one plain sentence."""
+"""Wrong calls of the pictures, the demos' common part, the doctor and the progress bar: each ends
+in one plain sentence."""
 
 import inspect
 
@@ -24,14 +25,19 @@ RESULT = tinycv.tanh(LEAF) * LEAF
 
 
 def fresh(function):
-    """``function`` with a figure of its own as ``place``, where the one that was given is a figure."""
+    """``function`` with a figure of its own as ``place``, where the one that was given is a
+    figure."""
+
     def call(place, **options):
-        return function(draw.figure("b") if isinstance(place, type(AX.figure)) else place, **options)
+        return function(
+            draw.figure("b") if isinstance(place, type(AX.figure)) else place, **options
+        )
+
     return call
 
 
 def log_density(points):
-    return -(points ** 2).sum(axis=1)
+    return -(points**2).sum(axis=1)
 
 
 def begun(**options):
@@ -46,46 +52,127 @@ GOOD = {
     "figure": (draw.figure, {"title": "a", "width": 3, "height": 2.0}),
     "save": (draw.save, {"fig": draw.figure("c", 1, 1), "path": "a.png", "dpi": 20}),
     "image": (draw.image, {"ax": AX, "picture": RED, "caption": "a", "colour": draw.INK}),
-    "image_grid": (fresh(draw.image_grid), {"place": AX.figure, "pictures": [GREY, RED], "captions": ["a", "b"],
-                                            "colours": ["red", draw.INK], "columns": 2}),
-    "tiles": (draw.tiles, {"ax": AX, "pictures": np.stack([RED, RED]), "columns": 2, "caption": "a"}),
-    "image_rows": (draw.image_rows, {"ax": AX, "rows": {"a": [RED, RED], "b": [RED, RED]}, "captions": ["c", "d"]}),
+    "image_grid": (
+        fresh(draw.image_grid),
+        {
+            "place": AX.figure,
+            "pictures": [GREY, RED],
+            "captions": ["a", "b"],
+            "colours": ["red", draw.INK],
+            "columns": 2,
+        },
+    ),
+    "tiles": (
+        draw.tiles,
+        {"ax": AX, "pictures": np.stack([RED, RED]), "columns": 2, "caption": "a"},
+    ),
+    "image_rows": (
+        draw.image_rows,
+        {"ax": AX, "rows": {"a": [RED, RED], "b": [RED, RED]}, "captions": ["c", "d"]},
+    ),
     "patches": (fresh(draw.patches), {"place": AX.figure, "picture": RED, "patch_size": 4}),
-    "curves": (draw.curves, {"ax": AX, "lines": {"a": ([1, 2], [3, 4])}, "x": "x", "y": "y", "log": False}),
-    "overlay": (draw.overlay, {"ax": AX, "picture": RED, "heat": GREY, "caption": "a", "most": 1.0}),
-    "maps": (draw.maps, {"ax": AX, "values": GREY.reshape(2, 2, 4, 4), "caption": "a", "cmap": "viridis"}),
+    "curves": (
+        draw.curves,
+        {"ax": AX, "lines": {"a": ([1, 2], [3, 4])}, "x": "x", "y": "y", "log": False},
+    ),
+    "overlay": (
+        draw.overlay,
+        {"ax": AX, "picture": RED, "heat": GREY, "caption": "a", "most": 1.0},
+    ),
+    "maps": (
+        draw.maps,
+        {"ax": AX, "values": GREY.reshape(2, 2, 4, 4), "caption": "a", "cmap": "viridis"},
+    ),
     "note": (draw.note, {"ax": AX, "text": "a", "corner": "upper left"}),
     "graph": (draw.graph, {"ax": AX, "result": RESULT, "names": {"x": LEAF}}),
     "levels": (draw.levels, {"result": RESULT}),
     "plane": (draw.plane, {"reach": 2.0, "side": 3}),
-    "density": (draw.density, {"ax": AX, "log_density": log_density, "reach": 2.0, "floor": 9.0, "side": 8}),
-    "arrows": (draw.arrows, {"ax": AX, "points": POINTS, "vectors": POINTS, "colour": "red", "longest": 1.0, "label": "a",
-                             "width": 0.01}),
-    "scatter": (draw.scatter, {"ax": AX, "points": POINTS, "reach": 2.0, "colour": "red", "title": "a", "size": 2.0}),
-    "alignment": (draw.alignment, {"ax": AX, "matrix": GREY[:2, :3], "source": ["a", "b", "c"], "target": ["d", "e"],
-                                   "caption": "a"}),
-    "heads": (fresh(draw.heads), {"place": AX.figure, "weights": GREY[:2, :3][None, None], "source": ["a", "b", "c"],
-                                  "target": ["d", "e"]}),
-    "heat": (draw_words.heat, {"ax": AX, "matrix": GREY[:2, :3], "source": ["a", "b", "c"], "target": ["d", "e"],
-                              "size": 8}),
+    "density": (
+        draw.density,
+        {"ax": AX, "log_density": log_density, "reach": 2.0, "floor": 9.0, "side": 8},
+    ),
+    "arrows": (
+        draw.arrows,
+        {
+            "ax": AX,
+            "points": POINTS,
+            "vectors": POINTS,
+            "colour": "red",
+            "longest": 1.0,
+            "label": "a",
+            "width": 0.01,
+        },
+    ),
+    "scatter": (
+        draw.scatter,
+        {"ax": AX, "points": POINTS, "reach": 2.0, "colour": "red", "title": "a", "size": 2.0},
+    ),
+    "alignment": (
+        draw.alignment,
+        {
+            "ax": AX,
+            "matrix": GREY[:2, :3],
+            "source": ["a", "b", "c"],
+            "target": ["d", "e"],
+            "caption": "a",
+        },
+    ),
+    "heads": (
+        fresh(draw.heads),
+        {
+            "place": AX.figure,
+            "weights": GREY[:2, :3][None, None],
+            "source": ["a", "b", "c"],
+            "target": ["d", "e"],
+        },
+    ),
+    "heat": (
+        draw_words.heat,
+        {
+            "ax": AX,
+            "matrix": GREY[:2, :3],
+            "source": ["a", "b", "c"],
+            "target": ["d", "e"],
+            "size": 8,
+        },
+    ),
     "readable": (draw_words.readable, {"symbols": ["a", "b"]}),
-    "save_gif": (draw_motion.save_gif, {"frames": [GREY, GREY], "path": "a.gif", "seconds_per_frame": 0.1, "last": 1.0,
-                                        "colours": 16}),
+    "save_gif": (
+        draw_motion.save_gif,
+        {
+            "frames": [GREY, GREY],
+            "path": "a.gif",
+            "seconds_per_frame": 0.1,
+            "last": 1.0,
+            "colours": 16,
+        },
+    ),
     "pixels": (draw_motion.pixels, {"frame": RED}),
     "Demo": (begun, {"name": "00_none", "story": "A story.", "arguments": [], "half": False}),
-    "measured": (demo.Demo("00_none", "A story.", []).measured, {"metric": "a", "value": 1.0, "reference": "b",
-                                                                 "target": "c"}),
+    "measured": (
+        demo.Demo("00_none", "A story.", []).measured,
+        {"metric": "a", "value": 1.0, "reference": "b", "target": "c"},
+    ),
     "ascii_only": (demo.ascii_only, {"text": "a"}),
     "Progress": (progress.Progress, {"total": 3, "done": 1}),
 }
-GOOD["Progress"] = (lambda total, done: progress.Progress(total, done, False), {"total": 3, "done": 1})
+GOOD["Progress"] = (
+    lambda total, done: progress.Progress(total, done, False),
+    {"total": 3, "done": 1},
+)
 WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette"}
-ALSO = {"pixels": ("save_gif",), "image_grid": ("image:",), "tiles": ("image:",), "image_rows": ("tiles:",)}
+ALSO = {
+    "pixels": ("save_gif",),
+    "image_grid": ("image:",),
+    "tiles": ("image:",),
+    "image_rows": ("tiles:",),
+}
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)                                 # a wrong path may be one that can be written
+    # a wrong path may be one that can be written
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -100,21 +187,34 @@ def test_every_wrong_call_ends_in_a_sentence_that_names_the_function(name):
 def test_no_public_function_is_left_out():
     found = set()
     for module in (draw, draw_fields, draw_motion, draw_words, demo, progress):
-        found |= {name for name, thing in vars(module).items() if inspect.isfunction(thing) or inspect.isclass(thing)
-                  if thing.__module__ == module.__name__ and not name.startswith("_")}
+        found |= {
+            name
+            for name, thing in vars(module).items()
+            if inspect.isfunction(thing) or inspect.isclass(thing)
+            if thing.__module__ == module.__name__ and not name.startswith("_")
+        }
     assert found - WITHOUT_ARGUMENTS == set(GOOD) - {"measured"}
 
 
 # ── values that would be drawn as something else ─────────────────────────────────────────────────
 
+
 @settings(max_examples=40, deadline=None)
-@given(kind=st.sampled_from(["u1", "i4", "i8", "?", "f2", "f4", "f8"]), most=st.sampled_from([1, 255]))
+@given(
+    kind=st.sampled_from(["u1", "i4", "i8", "?", "f2", "f4", "f8"]), most=st.sampled_from([1, 255])
+)
 def test_pictures_of_any_dtype_are_drawn_as_they_are_or_refused(kind, most):
-    values = (np.random.default_rng(0).integers(0, 2, (4, 4)) * (1 if kind == "?" else most)).astype(kind)
+    values = (
+        np.random.default_rng(0).integers(0, 2, (4, 4)) * (1 if kind == "?" else most)
+    ).astype(kind)
     ax = draw.figure("a").subplots()
     if most == 255 and kind[0] in "ui":
-        for call in (lambda: draw.image(ax, values), lambda: draw.tiles(ax, values[None, None], 1),
-                     lambda: draw_motion.pixels(values), lambda: draw.overlay(ax, values, np.ones((2, 2)))):
+        for call in (
+            lambda: draw.image(ax, values),
+            lambda: draw.tiles(ax, values[None, None], 1),
+            lambda: draw_motion.pixels(values),
+            lambda: draw.overlay(ax, values, np.ones((2, 2))),
+        ):
             with pytest.raises(ValueError, match="divide bytes by 255"):
                 call()
         return
@@ -125,8 +225,12 @@ def test_pictures_of_any_dtype_are_drawn_as_they_are_or_refused(kind, most):
 
 def test_masks_and_nan_are_refused_where_they_would_be_drawn_as_something():
     masked = np.ma.masked_array(GREY, GREY > 0.5)
-    for call in (lambda: draw.image(AX, masked), lambda: draw.tiles(AX, masked[None, None], 1),
-                 lambda: draw_motion.pixels(masked), lambda: draw.curves(AX, {"a": (masked[0], masked[1])}, "x", "y")):
+    for call in (
+        lambda: draw.image(AX, masked),
+        lambda: draw.tiles(AX, masked[None, None], 1),
+        lambda: draw_motion.pixels(masked),
+        lambda: draw.curves(AX, {"a": (masked[0], masked[1])}, "x", "y"),
+    ):
         with pytest.raises(TypeError, match="is a masked array"):
             call()
     with pytest.raises(ValueError, match="NaN"):
@@ -165,6 +269,8 @@ def test_a_seed_that_is_none_ends_a_demo_in_one_line(seed, capsys):
 
 
 def test_a_gif_of_numpy_sizes_is_read_back(tmp_path):
-    path = draw_motion.save_gif([GREY > 0.5] * 2, tmp_path / "a.gif", np.float64(0.1), colours=np.int64(4))
+    path = draw_motion.save_gif(
+        [GREY > 0.5] * 2, tmp_path / "a.gif", np.float64(0.1), colours=np.int64(4)
+    )
     with Image.open(path) as found:
         assert found.size == (8, 8)

@@ -1,4 +1,6 @@
-"""The judge: what it reads off digits, how it is kept, and that it leaves no trace in random numbers."""
+"""The judge: what it reads off digits, how it is kept, and that it leaves no trace in random
+numbers."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -33,18 +35,29 @@ def test_it_names_digits_that_it_has_not_seen(judge):
 
 
 def test_an_image_is_judged_alone(judge):
-    np.testing.assert_allclose(judge.features(IMAGES[:300])[7], judge.features(IMAGES[7:8])[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        judge.features(IMAGES[:300])[7], judge.features(IMAGES[7:8])[0], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_it_is_trained_once_for_the_same_data_and_again_for_others(judge, monkeypatch):
     def never(*_):
         raise AssertionError("it was trained again")
+
     monkeypatch.setattr(judge_module, "train", never)
     again = judge_of(IMAGES[TRAIN], LABELS[TRAIN], epochs=4, seed=SEED)
     np.testing.assert_array_equal(again.features(IMAGES[:9]), judge.features(IMAGES[:9]))
-    for changed in ({"seed": SEED + 1}, {"epochs": 9}, {"labels": LABELS[TRAIN][::-1]}, {"images": IMAGES[TRAIN][::-1]}):
+    for changed in (
+        {"seed": SEED + 1},
+        {"epochs": 9},
+        {"labels": LABELS[TRAIN][::-1]},
+        {"images": IMAGES[TRAIN][::-1]},
+    ):
         with pytest.raises(AssertionError, match="trained again"):
-            judge_of(**{"images": IMAGES[TRAIN], "labels": LABELS[TRAIN], "epochs": 4, "seed": SEED} | changed)
+            judge_of(
+                **{"images": IMAGES[TRAIN], "labels": LABELS[TRAIN], "epochs": 4, "seed": SEED}
+                | changed
+            )
 
 
 def test_random_numbers_go_on_as_if_no_judge_had_been_trained(tmp_path, monkeypatch):
@@ -60,11 +73,17 @@ def test_random_numbers_go_on_as_if_no_judge_had_been_trained(tmp_path, monkeypa
 def test_real_images_are_one_multiple_of_themselves_and_noise_is_far(judge):
     train, test = IMAGES[TRAIN], IMAGES[TEST]
     assert judge.frechet_multiple(train, train, test) == pytest.approx(1)
-    assert judge.frechet_multiple(np.random.default_rng(SEED).random(train.shape, np.float32), train, test) > 10
+    assert (
+        judge.frechet_multiple(
+            np.random.default_rng(SEED).random(train.shape, np.float32), train, test
+        )
+        > 10
+    )
 
 
 def test_the_multiple_compares_equal_numbers_of_images(judge):
-    few = IMAGES[TRAIN][:150]                                   # the distance of 150 images is larger than that of 800
+    # the distance of 150 images is larger than that of 800
+    few = IMAGES[TRAIN][:150]
     assert judge.frechet_multiple(few, IMAGES[TRAIN], IMAGES[TEST]) == pytest.approx(1)
 
 

@@ -1,4 +1,6 @@
-"""No metric calls garbage perfect: NaN, infinity, overflow, wrong kinds and too few points are refused in words."""
+"""No metric calls garbage perfect: NaN, infinity, overflow, wrong kinds and too few points are
+refused in words."""
+
 from __future__ import annotations
 
 import inspect
@@ -24,8 +26,11 @@ SETS = [name for name in ("frechet_distance", "kernel_distance", "precision_reca
 
 
 def test_every_metric_is_called_wrongly_here():
-    public = {name for name, f in inspect.getmembers(metrics, inspect.isfunction)
-              if not name.startswith("_") and f.__module__ == "tinycv.show.metrics"}
+    public = {
+        name
+        for name, f in inspect.getmembers(metrics, inspect.isfunction)
+        if not name.startswith("_") and f.__module__ == "tinycv.show.metrics"
+    }
     assert public == {f.__name__ for f in CALLS} | {"real_array", "finite_figure"}
 
 
@@ -44,7 +49,10 @@ places = st.tuples(st.integers(0, 8), st.integers(0, 2), st.booleans())
 def test_one_bad_number_among_the_features_is_refused(value, place, name, dtype):
     (row, column, first), sets = place, [A.astype(dtype), B.astype(dtype)]
     sets[0 if first else 1][row, column] = value
-    with pytest.raises(ValueError, match=f"{name}: the {'first' if first else 'second'} features .*all must be finite"):
+    with pytest.raises(
+        ValueError,
+        match=f"{name}: the {'first' if first else 'second'} features .*all must be finite",
+    ):
         getattr(metrics, name)(*sets)
 
 
@@ -62,12 +70,21 @@ def test_one_bad_number_among_the_modes_is_refused(value, row, name):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5),
-       st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5))
+@given(
+    st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5),
+    st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5),
+)
 def test_a_kl_is_of_two_distributions_or_refused(counts, shares):
     c, p = np.array(counts), np.array(shares)
-    right = (len(c) == len(p) and np.isfinite(c).all() and np.isfinite(p).all() and c.min() >= 0 and p.min() >= 0
-             and c.sum() > 0 and p.sum() > 0)
+    right = (
+        len(c) == len(p)
+        and np.isfinite(c).all()
+        and np.isfinite(p).all()
+        and c.min() >= 0
+        and p.min() >= 0
+        and c.sum() > 0
+        and p.sum() > 0
+    )
     if not right:
         with pytest.raises(ValueError, match="reverse_kl: "):
             metrics.reverse_kl(c, p)
@@ -79,17 +96,34 @@ def test_a_kl_is_of_two_distributions_or_refused(counts, shares):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(-3, 20), st.integers(1, 12), st.integers(1, 12))
 def test_k_is_a_neighbour_that_there_is(k, n, m):
-    real, fake = A[:1].repeat(n, 0) + np.arange(n)[:, None], B[:1].repeat(m, 0) + np.arange(m)[:, None]
+    real, fake = (
+        A[:1].repeat(n, 0) + np.arange(n)[:, None],
+        B[:1].repeat(m, 0) + np.arange(m)[:, None],
+    )
     if 1 <= k < min(n, m):
         assert all(0 <= share <= 1 for share in metrics.precision_recall(real, fake, k))
     else:
-        with pytest.raises(ValueError, match=f"precision_recall: (k is {k}|.*at least {k + 1} rows each)"):
+        with pytest.raises(
+            ValueError, match=f"precision_recall: (k is {k}|.*at least {k + 1} rows each)"
+        ):
             metrics.precision_recall(real, fake, k)
 
 
 @pytest.mark.parametrize("name", SETS)
-@pytest.mark.parametrize("values", [A + 0j, A.astype(object), A.astype(str), np.ma.masked_less(A, 0), np.asmatrix(A),
-                                    A > 0, [[1.0, 2.0], [3.0]], None, "word"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        A + 0j,
+        A.astype(object),
+        A.astype(str),
+        np.ma.masked_less(A, 0),
+        np.asmatrix(A),
+        A > 0,
+        [[1.0, 2.0], [3.0]],
+        None,
+        "word",
+    ],
+)
 def test_what_are_no_real_numbers_are_refused(name, values):
     with pytest.raises((TypeError, ValueError), match=f"{name}: "):
         getattr(metrics, name)(values, B)

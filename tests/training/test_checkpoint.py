@@ -1,4 +1,5 @@
-"""A checkpoint is there whole or not at all, and a damaged or foreign file is refused in one clear sentence."""
+"""A checkpoint is there whole or not at all, and a damaged or foreign file is refused in one clear
+sentence."""
 
 import enum
 import io
@@ -17,11 +18,24 @@ from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
 from tinycv.training.checkpoint import CheckpointError, load, load_model, save, save_model
 
-ARRAYS = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "mean": np.array(0.1), "half": np.ones(3, np.float16),
-          "none": np.zeros((0, 4), np.float32), "labels": np.arange(5), "mask": np.array([True, False]),
-          "turned": np.arange(6.0).reshape(2, 3).T, "strided": np.arange(9)[::2],
-          "foreign order": np.arange(3, dtype=">f4")}
-STATE = {"step": 3, "rng": 2**127, "loss": [0.1, 1e-300, float("inf")], "name": "Zürich", "nested": {"a": [None, True]}}
+ARRAYS = {
+    "weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "mean": np.array(0.1),
+    "half": np.ones(3, np.float16),
+    "none": np.zeros((0, 4), np.float32),
+    "labels": np.arange(5),
+    "mask": np.array([True, False]),
+    "turned": np.arange(6.0).reshape(2, 3).T,
+    "strided": np.arange(9)[::2],
+    "foreign order": np.arange(3, dtype=">f4"),
+}
+STATE = {
+    "step": 3,
+    "rng": 2**127,
+    "loss": [0.1, 1e-300, float("inf")],
+    "name": "Zürich",
+    "nested": {"a": [None, True]},
+}
 
 
 class Net(Module):
@@ -32,8 +46,11 @@ class Net(Module):
 
 def same(arrays, others):
     return arrays.keys() == others.keys() and all(
-        a.dtype == others[name].dtype and a.shape == others[name].shape and a.tobytes() == others[name].tobytes()
-        for name, a in arrays.items())
+        a.dtype == others[name].dtype
+        and a.shape == others[name].shape
+        and a.tobytes() == others[name].tobytes()
+        for name, a in arrays.items()
+    )
 
 
 @pytest.fixture
@@ -44,8 +61,11 @@ def path(tmp_path):
 def test_what_is_saved_is_loaded_bit_for_bit(path):
     save(path, ARRAYS, STATE)
     arrays, state = load(path)
-    assert same(arrays, {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()}) and state == STATE
-    arrays["weight"][0] = 1                                     # and may be written to
+    assert (
+        same(arrays, {name: a.astype(a.dtype.newbyteorder("=")) for name, a in ARRAYS.items()})
+        and state == STATE
+    )
+    arrays["weight"][0] = 1  # and may be written to
 
 
 def test_arrays_of_a_device_and_tensors_are_saved(path, device):
@@ -63,8 +83,14 @@ def test_other_programs_read_our_files_and_we_theirs(path):
     assert same(arrays, {"weight": ARRAYS["weight"]}) and state == {}
 
 
-@pytest.mark.parametrize(("arrays", "state", "words"), [
-    ({"a": np.ones(2, complex)}, {}, "complex128"), ({"a": np.array(["x"])}, {}, "a "), ({}, {"a": {1, 2}}, "set")])
+@pytest.mark.parametrize(
+    ("arrays", "state", "words"),
+    [
+        ({"a": np.ones(2, complex)}, {}, "complex128"),
+        ({"a": np.array(["x"])}, {}, "a "),
+        ({}, {"a": {1, 2}}, "set"),
+    ],
+)
 def test_what_the_format_cannot_hold_is_refused_and_the_old_file_stays(arrays, state, words, path):
     save(path, ARRAYS, STATE)
     with pytest.raises(TypeError, match=words):
@@ -74,7 +100,9 @@ def test_what_the_format_cannot_hold_is_refused_and_the_old_file_stays(arrays, s
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(path, monkeypatch):
     save(path, ARRAYS, STATE)
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         save(path, {}, {})
     assert load(path)[1] == STATE and [p.name for p in path.parent.iterdir()] == [path.name]
@@ -85,14 +113,19 @@ def test_the_bytes_reach_the_disk_before_the_name_and_the_folder_after(path, mon
     calls = []
     for name in ("fsync", "replace"):
         true = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, name=name, true=true: (calls.append(name), true(*a)))
+        monkeypatch.setattr(
+            os, name, lambda *a, name=name, true=true: (calls.append(name), true(*a))
+        )
     save(path, ARRAYS)
     assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_leftovers_of_killed_writes_are_removed_and_other_files_are_not(path):
     path.parent.mkdir()
-    keep = [path.parent / ".other.safetensors.12345678.partial", path.parent / f"{path.name}.partial"]
+    keep = [
+        path.parent / ".other.safetensors.12345678.partial",
+        path.parent / f"{path.name}.partial",
+    ]
     for leftover in (path.parent / f".{path.name}.12345678.partial", *keep):
         leftover.write_bytes(b"half")
     save(path, ARRAYS)
@@ -100,6 +133,7 @@ def test_leftovers_of_killed_writes_are_removed_and_other_files_are_not(path):
 
 
 # ── files that are not what they should be ──
+
 
 def archive(write):
     buffer = io.BytesIO()
@@ -123,9 +157,15 @@ def entry(**change):
 FOREIGN = {
     "pickle": (pickle.dumps({"a": 1}), "refused: it is a pickle.*run code"),
     "old pickle": (pickle.dumps({"weights": [1.0] * 9}, protocol=2), "refused: it is a pickle"),
-    "old torch file": (bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"), "old files are; convert one by python -c"),
+    "old torch file": (
+        bytes.fromhex("80028a0a6cfc9c46f9206aa850192e"),
+        "old files are; convert one by python -c",
+    ),
     "empty torch file": (archive(zipped), "damaged: pop from empty list"),
-    "npz": (archive(lambda b: np.savez(b, a=np.ones(2))), "a zip file, but none that torch.save wrote"),
+    "npz": (
+        archive(lambda b: np.savez(b, a=np.ones(2))),
+        "a zip file, but none that torch.save wrote",
+    ),
     "npy": (archive(lambda b: np.save(b, np.ones(2))), "not a safetensors file, but a .npy array"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(40), "not a safetensors file, but a PNG picture"),
     "html": (b"<!DOCTYPE html><html>404</html>", "HTML"),
@@ -141,7 +181,10 @@ FOREIGN = {
     "offsets lie": (header(entry(data_offsets=[0, 80]), bytes(8)), "damaged"),
     "offsets backwards": (header(entry(data_offsets=[8, 0]), bytes(8)), "damaged"),
     "bytes left over": (header(entry(), bytes(16)), "damaged"),
-    "float8": (header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)), "a holds .* F8_E4M3; those that are read"),
+    "float8": (
+        header(entry(dtype="F8_E4M3", data_offsets=[0, 2]), bytes(2)),
+        "a holds .* F8_E4M3; those that are read",
+    ),
     "unknown dtype": (header(entry(dtype="F99"), bytes(8)), "damaged"),
 }
 
@@ -164,9 +207,17 @@ def test_a_state_that_is_no_json_dict_is_refused(state, path, monkeypatch):
         load(path)
 
 
-@pytest.mark.parametrize("notes", [
-    {"state": "x"}, {"crc32": "7"}, {"tinycv": "trained with it"}, {"state": "{}", "format": "pt"}, {"state": ""}],
-    ids=["state", "crc32", "tinycv", "state and format", "empty state"])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"state": "x"},
+        {"crc32": "7"},
+        {"tinycv": "trained with it"},
+        {"state": "{}", "format": "pt"},
+        {"state": ""},
+    ],
+    ids=["state", "crc32", "tinycv", "state and format", "empty state"],
+)
 def test_a_foreign_file_may_have_a_note_by_one_of_our_names(notes, path):
     path.parent.mkdir(exist_ok=True)
     safetensors.numpy.save_file({"a": np.ones(1, np.float32)}, path, notes)
@@ -217,7 +268,7 @@ def damaged(whole, rng):
         if kind == 0:
             data[place] ^= 1 << int(rng.integers(8))
         elif kind == 1:
-            data[part] = random[:len(data[part])]
+            data[part] = random[: len(data[part])]
         elif kind == 2:
             del data[part]
         else:
@@ -243,11 +294,13 @@ def test_a_damaged_file_is_refused_and_never_loaded_as_something_else(seed, path
 
 def test_bfloat16_becomes_the_float32_of_the_same_value(path):
     path.parent.mkdir()
-    path.write_bytes(header(entry(dtype="BF16", data_offsets=[0, 4]), bytes.fromhex("c03f 00c0")))     # 0x3fc0, 0xc000
+    # 0x3fc0, 0xc000
+    path.write_bytes(header(entry(dtype="BF16", data_offsets=[0, 4]), bytes.fromhex("c03f 00c0")))
     assert same(load(path)[0], {"a": np.array([1.5, -2], np.float32)})
 
 
 # ── models ──
+
 
 def test_a_model_comes_back(path):
     save_model(path, Net(2.0))
@@ -257,7 +310,14 @@ def test_a_model_comes_back(path):
 
 
 def test_weights_come_out_of_a_training_checkpoint(path):
-    save(path, {"model/weight": np.ones((2, 3)), "model/scale": np.ones(1), "optimizer/weight/exp_avg": np.zeros(1)})
+    save(
+        path,
+        {
+            "model/weight": np.ones((2, 3)),
+            "model/scale": np.ones(1),
+            "optimizer/weight/exp_avg": np.zeros(1),
+        },
+    )
     model = Net(0.0)
     load_model(path, model)
     assert (model.weight._data == 1).all()

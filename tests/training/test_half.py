@@ -1,4 +1,6 @@
-"""Half precision learns as float32 does, by master weights and a scaled loss; and without either it does not."""
+"""Half precision learns as float32 does, by master weights and a scaled loss; and without either it
+does not."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -34,7 +36,11 @@ def loss_of(model, x, y):
 
 
 def trained(model, optimizer, steps=40):
-    x, y, losses = Tensor(IMAGES, device=model.head.weight.device), Tensor(LABELS, device=model.head.weight.device), []
+    x, y, losses = (
+        Tensor(IMAGES, device=model.head.weight.device),
+        Tensor(LABELS, device=model.head.weight.device),
+        [],
+    )
     for _ in range(steps):
         optimizer.zero_grad()
         loss = loss_of(model, x, y)
@@ -49,13 +55,13 @@ def trained(model, optimizer, steps=40):
 def test_a_vit_in_halves_learns_as_one_in_float32(device):
     model, other = vit(device), vit(device)
     full = trained(model, AdamW(model.parameters(), lr=3e-3))
-    half = trained(other, Half(other, partial(AdamW, lr=3e-3), scale=2.0 ** 8))
+    half = trained(other, Half(other, partial(AdamW, lr=3e-3), scale=2.0**8))
     assert {p.dtype for p in other.parameters()} == {np.dtype("float16")}
     assert full[-1] / full[0] < 0.5
     assert np.abs(np.subtract(half, full)).max() < 0.02
 
 
-def line(scale=2.0 ** 10, lr=0.1, start=1.0, interval=2000, device="cpu"):
+def line(scale=2.0**10, lr=0.1, start=1.0, interval=2000, device="cpu"):
     """A model of one weight, and its Half."""
     model = nn.Linear(1, 1, bias=False).to(device)
     model.weight.data[...] = start
@@ -69,12 +75,18 @@ def step(model, half, factor=1.0):
 
 
 def test_an_overflow_skips_the_step_and_halves_the_scale(device):
-    model, half = line(scale=2.0 ** 20, device=device)              # 2**20 is no float16
+    model, half = line(scale=2.0**20, device=device)  # 2**20 is no float16
     for i in range(5):
         step(model, half)
-        assert model.weight.item() == 1.0 and half.skipped == i + 1 and half.scale == 2.0 ** (19 - i)
+        assert (
+            model.weight.item() == 1.0 and half.skipped == i + 1 and half.scale == 2.0 ** (19 - i)
+        )
     step(model, half)
-    assert half.skipped == 5 and half.scale == 2.0 ** 15 and model.weight.item() == pytest.approx(0.9, abs=1e-3)
+    assert (
+        half.skipped == 5
+        and half.scale == 2.0**15
+        and model.weight.item() == pytest.approx(0.9, abs=1e-3)
+    )
 
 
 def test_the_scale_doubles_after_so_many_good_steps():
@@ -86,19 +98,21 @@ def test_the_scale_doubles_after_so_many_good_steps():
 
 def test_small_gradients_become_0_unless_the_loss_is_scaled():
     moved = {}
-    for scale in (1.0, 2.0 ** 12):
+    for scale in (1.0, 2.0**12):
         model, half = line(scale=scale, lr=1e7, start=0.0)
-        step(model, half, factor=1e-8)                              # float16 ends at 6e-8
+        step(model, half, factor=1e-8)  # float16 ends at 6e-8
         moved[scale] = -half.masters[0].item()
-    assert moved[1.0] == 0 and moved[2.0 ** 12] == pytest.approx(0.1, rel=1e-3)
+    assert moved[1.0] == 0 and moved[2.0**12] == pytest.approx(0.1, rel=1e-3)
 
 
 def test_small_steps_add_up_in_the_master_weights_alone():
     model, half = line(lr=1e-4, scale=1.0)
     for _ in range(100):
         step(model, half)
-    assert half.masters[0].item() == pytest.approx(0.99, abs=1e-5) and model.weight.item() == pytest.approx(0.99, abs=1e-3)
-    assert np.float16(1.0) - np.float16(1e-4) == 1                  # a hundred times over
+    assert half.masters[0].item() == pytest.approx(
+        0.99, abs=1e-5
+    ) and model.weight.item() == pytest.approx(0.99, abs=1e-3)
+    assert np.float16(1.0) - np.float16(1e-4) == 1  # a hundred times over
 
 
 def test_gradients_that_were_not_scaled_are_refused():
@@ -110,11 +124,14 @@ def test_gradients_that_were_not_scaled_are_refused():
 
 def test_a_parameter_without_a_gradient_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
-    half = Half(model, partial(AdamW, lr=0.1), scale=2.0 ** 8)
+    half = Half(model, partial(AdamW, lr=0.1), scale=2.0**8)
     before = [p.numpy().copy() for p in model.parameters()]
     half.backward(model[1](Tensor(np.ones((3, 2), "float16"))).to("float32").sum())
     half.step()
-    same = [np.allclose(p.numpy(), b, rtol=1e-3) for p, b in zip(model.parameters(), before, strict=True)]
+    same = [
+        np.allclose(p.numpy(), b, rtol=1e-3)
+        for p, b in zip(model.parameters(), before, strict=True)
+    ]
     assert same == [True, True, False, False]
 
 
@@ -141,7 +158,9 @@ def test_a_model_in_halves_takes_floats_of_any_kind_and_answers_in_float32(devic
             self.layer = nn.Linear(2, 3)
 
         def forward(self, pair, number, scale):
-            assert {pair[0].dtype, scale.dtype} == {self.layer.weight.dtype} and number.dtype == np.int64
+            assert {pair[0].dtype, scale.dtype} == {
+                self.layer.weight.dtype
+            } and number.dtype == np.int64
             return self.layer(pair[0]) * scale, [number]
 
     model = Both().to(device)
@@ -167,7 +186,8 @@ def test_what_is_averaged_is_the_master_weights(first, device):
         weight -= 1e-4
         average = 0.99 * average + 0.01 * weight
     kept = backend.to_numpy(ema.state_dict()["weight"])
-    assert kept.dtype == np.float32 and kept.item() == pytest.approx(average, abs=1e-6)         # of halves: 1, or 5e-4 off
+    # of halves: 1, or 5e-4 off
+    assert kept.dtype == np.float32 and kept.item() == pytest.approx(average, abs=1e-6)
     with ema.applied():
         assert model.weight.dtype == np.float16 and model.weight.item() == np.float16(average)
     assert model.weight.item() == np.float16(weight)
@@ -177,22 +197,49 @@ def test_fit_resumes_in_halves_with_the_same_bits(tmp_path, device):
     def ended(file, *stops):
         for epochs, every in stops:
             model = vit(device)
-            half, ema = Half(model, partial(AdamW, lr=3e-3), scale=2.0 ** 30), EMA(model, 0.9)      # some steps overflow
-            fit(model, half, loss_of, DataLoader(IMAGES, LABELS, batch_size=8), epochs, clip=1.0, ema=ema, progress=False,
-                checkpoint=tmp_path / file, checkpoint_every=every)
+            # some steps overflow
+            half, ema = Half(model, partial(AdamW, lr=3e-3), scale=2.0**30), EMA(model, 0.9)
+            fit(
+                model,
+                half,
+                loss_of,
+                DataLoader(IMAGES, LABELS, batch_size=8),
+                epochs,
+                clip=1.0,
+                ema=ema,
+                progress=False,
+                checkpoint=tmp_path / file,
+                checkpoint_every=every,
+            )
         return load(tmp_path / file)
 
     (at_once, state), (twice, other) = ended("once", (3, None)), ended("twice", (1, 3), (3, None))
-    assert len(state["history"]["losses"]) == 12 and state["history"]["losses"] == other["history"]["losses"]
-    assert at_once.keys() == twice.keys() and all((at_once[name] == twice[name]).all() for name in at_once)
+    assert (
+        len(state["history"]["losses"]) == 12
+        and state["history"]["losses"] == other["history"]["losses"]
+    )
+    assert at_once.keys() == twice.keys() and all(
+        (at_once[name] == twice[name]).all() for name in at_once
+    )
     assert {name.split("/")[0]: a.dtype for name, a in at_once.items()} == {
-        "model": np.float16, "ema": np.float32, "optimizer": np.float32}
-    assert 2.0 ** 16 < state["optimizer"]["param_groups"][0]["loss_scale"] < 2.0 ** 30
+        "model": np.float16,
+        "ema": np.float32,
+        "optimizer": np.float32,
+    }
+    assert 2.0**16 < state["optimizer"]["param_groups"][0]["loss_scale"] < 2.0**30
 
 
 def test_a_training_in_float32_does_not_go_on_in_halves(tmp_path):
     model, loader = vit(), DataLoader(IMAGES, LABELS, batch_size=32)
-    fit(model, AdamW(model.parameters()), loss_of, loader, 1, progress=False, checkpoint=tmp_path / "a")
+    fit(
+        model,
+        AdamW(model.parameters()),
+        loss_of,
+        loader,
+        1,
+        progress=False,
+        checkpoint=tmp_path / "a",
+    )
     half = Half(model, AdamW)
     with pytest.raises(CheckpointError, match="optimizer is 'AdamW' there and 'Half' here"):
         fit(model, half, loss_of, loader, 2, progress=False, checkpoint=tmp_path / "a")
@@ -212,6 +259,7 @@ def test_on_a_gpu_a_step_waits_once(double):
 
 # ── what is put into the model later ──
 
+
 def assigned(model, arrays):
     for p, a in zip(model.parameters(), arrays, strict=True):
         p.data = a
@@ -229,8 +277,12 @@ def through_data(model, arrays):
 
 
 def loaded(model, arrays):
-    model.load_state_dict({name: backend.to_numpy(a) for (name, _), a in
-                           zip(model.named_parameters(), arrays, strict=True)})
+    model.load_state_dict(
+        {
+            name: backend.to_numpy(a)
+            for (name, _), a in zip(model.named_parameters(), arrays, strict=True)
+        }
+    )
 
 
 @pytest.mark.parametrize("put", [assigned, in_place, loaded])
@@ -241,16 +293,19 @@ def test_weights_that_are_put_into_the_model_later_are_trained_on(put, steps, de
 
 
 def test_so_are_those_that_are_written_through_data_where_it_can_be_seen():
-    put_and_train(vit(), through_data, 2, "cpu")            # on a GPU nobody can see it: engine/watch.py
+    # on a GPU nobody can see it: engine/watch.py
+    put_and_train(vit(), through_data, 2, "cpu")
 
 
 def put_and_train(model, put, steps, device):
-    half = Half(model, partial(SGD, lr=1e-3), scale=2.0 ** 8)
+    half = Half(model, partial(SGD, lr=1e-3), scale=2.0**8)
     if steps:
         trained(model, half, steps)
-    fresh = [backend.to_device(np.full(p.shape, 0.25, "float16"), device) for p in model.parameters()]
+    fresh = [
+        backend.to_device(np.full(p.shape, 0.25, "float16"), device) for p in model.parameters()
+    ]
     put(model, fresh)
-    saved = half.state_dict()["state"]                      # the masters know already
+    saved = half.state_dict()["state"]  # the masters know already
     assert all((backend.to_numpy(kept["master"]) == 0.25).all() for kept in saved.values())
     put(model, [2 * a for a in fresh])
     trained(model, half, 1)
@@ -261,7 +316,7 @@ def put_and_train(model, put, steps, device):
 
 def test_what_is_only_looked_at_averaged_or_put_back_keeps_the_digits_of_its_master():
     model, other = vit(), vit()
-    half, plain = (Half(m, partial(AdamW, lr=1e-3), scale=2.0 ** 8) for m in (model, other))
+    half, plain = (Half(m, partial(AdamW, lr=1e-3), scale=2.0**8) for m in (model, other))
     ema = EMA(model)
     for _ in range(3):
         assert trained(model, half, 2) == trained(other, plain, 2)
@@ -279,13 +334,16 @@ def test_what_is_only_looked_at_averaged_or_put_back_keeps_the_digits_of_its_mas
 def test_a_model_that_is_cast_or_moved_after_its_half_was_made_is_named(move, double):
     model, half = line()
     model.to(move)
-    with pytest.raises(ValueError, match="Half: a weight of the Linear is of .* now, and was of .*float16.*another Half"):
+    with pytest.raises(
+        ValueError,
+        match="Half: a weight of the Linear is of .* now, and was of .*float16.*another Half",
+    ):
         half.step()
 
 
 def test_of_two_halves_of_a_model_the_last_is_used():
     model, half = line()
-    again = Half(model, partial(SGD, lr=0.1), scale=2.0 ** 10)
+    again = Half(model, partial(SGD, lr=0.1), scale=2.0**10)
     with pytest.raises(RuntimeError, match="the Linear has another Half since"):
         half.step()
     again.backward(model(Tensor(np.ones((1, 1), "float16"))).sum())

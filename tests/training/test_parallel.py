@@ -1,4 +1,5 @@
 """Shards: the same step as without them, the same bits every time, and nobody is left waiting."""
+
 from __future__ import annotations
 
 import gc
@@ -51,7 +52,10 @@ def entropy_of(model):
 
 
 def gradients(model):
-    return {name: None if p.grad is None else p.grad.numpy().copy() for name, p in model.named_parameters()}
+    return {
+        name: None if p.grad is None else p.grad.numpy().copy()
+        for name, p in model.named_parameters()
+    }
 
 
 def near(ours, theirs, rtol=1e-12):
@@ -62,6 +66,7 @@ def near(ours, theirs, rtol=1e-12):
 
 # ── the same step ──
 
+
 @pytest.mark.parametrize("n", [1, 2, 4, 7])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_the_step_of_a_vit_is_that_of_the_whole_batch(group, n, reduction):
@@ -70,7 +75,9 @@ def test_the_step_of_a_vit_is_that_of_the_whole_batch(group, n, reduction):
     whole.backward()
     expected = gradients(model)
     model.zero_grad()
-    loss = group.backward(lambda x, y: F.cross_entropy(model(x), y, reduction=reduction), x, y, reduction=reduction)
+    loss = group.backward(
+        lambda x, y: F.cross_entropy(model(x), y, reduction=reduction), x, y, reduction=reduction
+    )
     assert loss.shape == () and loss.dtype == np.float64 and not loss.requires_grad
     assert loss.item() == pytest.approx(whole.item(), rel=1e-13)
     near(gradients(model), expected)
@@ -84,18 +91,21 @@ def test_gradients_accumulate_as_backwards_do(group):
     near(gradients(model), {name: 2 * g for name, g in once.items()})
 
 
-def test_a_parameter_that_plays_no_part_keeps_no_gradient_and_one_of_a_single_shard_gets_its_own(pair_of_threads):
+def test_a_parameter_that_plays_no_part_keeps_no_gradient_and_one_of_a_single_shard_gets_its_own(
+    pair_of_threads,
+):
     unused, late = (tinycv.Parameter(np.ones(())) for _ in range(2))
 
     def loss_of(x):
         return (x * late).mean() if x[0] > 1 else Tensor(x, requires_grad=True).mean()
+
     pair_of_threads.backward(loss_of, np.array([0.0, 0, 2, 4]))
     assert unused.grad is None and late.grad.item() == 1.5
 
 
 def test_a_batch_that_wants_a_gradient_gets_it(group):
     x = Tensor(RNG.normal(size=(7, 2)), requires_grad=True)
-    group.backward(lambda x: (x ** 3).sum(axis=1).mean(), x)
+    group.backward(lambda x: (x**3).sum(axis=1).mean(), x)
     np.testing.assert_allclose(x.grad.numpy(), 3 * x.numpy() ** 2 / 7, rtol=1e-14)
 
 
@@ -115,15 +125,17 @@ def test_map_is_the_function_without_recording(group):
 
 
 def test_threads_compute_at_the_same_time(pair_of_threads):
-    together = threading.Barrier(2, timeout=30)                     # breaks unless both are inside
+    together = threading.Barrier(2, timeout=30)  # breaks unless both are inside
 
     def loss_of(x):
         together.wait()
         return Tensor(x, requires_grad=True).mean()
+
     assert pair_of_threads.backward(loss_of, np.arange(4.0)).item() == 1.5
 
 
 # ── the same bits ──
+
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_two_runs_with_dropout_have_the_same_bits_and_another_seed_or_step_has_not(size):
@@ -134,12 +146,16 @@ def test_two_runs_with_dropout_have_the_same_bits_and_another_seed_or_step_has_n
             for _ in range(3):
                 group.backward(entropy_of(model), IMAGES.astype("f"), LABELS)
         return b"".join(g.tobytes() for g in gradients(model).values())
+
     assert run((1, 2)) == run((1, 2)) != run((1, 3))
 
 
-def test_each_shard_and_each_split_draws_its_own_noise_and_the_process_keeps_its_stream(pair_of_threads):
+def test_each_shard_and_each_split_draws_its_own_noise_and_the_process_keeps_its_stream(
+    pair_of_threads,
+):
     def noise(x):
         return Tensor(backend.standard_normal(x.shape, x))
+
     tinycv.manual_seed(5)
     expected = backend.standard_normal(3, np)
     tinycv.manual_seed(5)
@@ -153,6 +169,7 @@ def test_each_shard_and_each_split_draws_its_own_noise_and_the_process_keeps_its
 def test_the_number_of_splits_is_part_of_the_random_state(pair_of_threads):
     def noise(x):
         return Tensor(backend.uniform(x.shape, x))
+
     tinycv.manual_seed(5)
     pair_of_threads.map(noise, np.zeros(4))
     state = backend.get_rng_state()
@@ -168,6 +185,7 @@ def test_seeding_inside_a_shard_is_refused(pair_of_threads):
 
 # ── training ──
 
+
 class Stop(Exception):
     """Raised by a loss, in place of a crash."""
 
@@ -180,8 +198,19 @@ def train(path=None, threads=2, stop=None):
         if stop is not None and stop():
             raise Stop
         return F.cross_entropy(model(x), y)
-    history = fit(model, optimizer, loss_fn, DataLoader(IMAGES.astype("f"), LABELS, batch_size=3, seed=1), 3, seed=4,
-                  checkpoint=path, checkpoint_every=2, progress=False, threads=threads)
+
+    history = fit(
+        model,
+        optimizer,
+        loss_fn,
+        DataLoader(IMAGES.astype("f"), LABELS, batch_size=3, seed=1),
+        3,
+        seed=4,
+        checkpoint=path,
+        checkpoint_every=2,
+        progress=False,
+        threads=threads,
+    )
     return history.losses, [p.numpy().copy() for p in model.parameters()]
 
 
@@ -211,6 +240,7 @@ def test_a_training_that_fails_gives_blas_its_threads_back():
 
 # ── going wrong ──
 
+
 @pytest.mark.parametrize("culprit", [0, 1, 2])
 @pytest.mark.parametrize("meets", [False, True])
 def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
@@ -219,11 +249,15 @@ def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
             raise ZeroDivisionError(f"in {culprit}")
         y = Tensor(x, requires_grad=True).mean()
         return ops.all_reduce(y) if meets else y
+
     with parallel.threads(3) as group:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError, match=f"in {culprit}"):
                 group.backward(loss_of, np.arange(3.0))
-        assert group.backward(lambda x: Tensor(x, requires_grad=True).mean(), np.arange(3.0)).item() == 1
+        assert (
+            group.backward(lambda x: Tensor(x, requires_grad=True).mean(), np.arange(3.0)).item()
+            == 1
+        )
 
 
 class Interrupts:
@@ -257,7 +291,8 @@ def in_time(work):
 
 
 def interrupted(batch, *lines):
-    """Whether Ctrl-C at these lines came up to the caller of ``batch()``; None if there are not so many lines."""
+    """Whether Ctrl-C at these lines came up to the caller of ``batch()``; None if there are not so
+    many lines."""
     interrupts, before = Interrupts(*lines), sys.gettrace()
     sys.settrace(interrupts)
     try:
@@ -282,14 +317,16 @@ def test_ctrl_c_anywhere_in_a_batch_leaves_a_group_that_works_and_closes(again):
 
             def batch(group=group):
                 return group.backward(lambda x: (norm(Tensor(x)) ** 2).mean(), x).item()
+
             before = tracked.item()
             found = interrupted(batch, line, *(line + more for more in again))
-            if line % 2 and found:                      # else it is closed as it was left
+            if line % 2 and found:  # else it is closed as it was left
                 assert batch() == pytest.approx(1, abs=1e-3) and tracked.item() == before + 1
             group.close()
             if found is None:
                 return line
             assert found
+
     assert in_time(walk) > 50
 
 
@@ -300,6 +337,7 @@ def test_grad_is_as_it_was_after_an_error(pair_of_threads):
         if x[0]:
             raise ValueError("no")
         return (x * w).mean()
+
     with pytest.raises(ValueError, match="no"):
         pair_of_threads.backward(loss_of, np.array([0.0, 1]))
     assert w.grad is None
@@ -308,6 +346,7 @@ def test_grad_is_as_it_was_after_an_error(pair_of_threads):
 def test_a_shard_that_meets_more_often_than_the_others_is_told(pair_of_threads):
     def unequal(x):
         return Tensor(shards.all_reduce(x) if x[0] else x)
+
     with pytest.raises(RuntimeError, match="equally often"):
         pair_of_threads.map(unequal, np.array([0.0, 1]))
 
@@ -317,17 +356,25 @@ def test_shapes_that_depend_on_the_share_are_refused(pair_of_threads):
         pair_of_threads.map(lambda x: Tensor(shards.all_reduce(x)), np.arange(3.0))
 
 
-@pytest.mark.parametrize("batch, error, words", [
-    ((np.ones(3), 2.0), TypeError, "argument 1 of the batch is of type float"),
-    ((np.ones(3), [1, 2, 3]), TypeError, "of type list"), ((np.ones(()),), TypeError, "single number"),
-    ((np.ones(3), np.ones((4, 2))), ValueError, r"\[3, 4\] examples"), ((), ValueError, "one array at least"),
-    ((Tensor(np.ones(3), requires_grad=True) * 2,), ValueError, "detach")])
+@pytest.mark.parametrize(
+    "batch, error, words",
+    [
+        ((np.ones(3), 2.0), TypeError, "argument 1 of the batch is of type float"),
+        ((np.ones(3), [1, 2, 3]), TypeError, "of type list"),
+        ((np.ones(()),), TypeError, "single number"),
+        ((np.ones(3), np.ones((4, 2))), ValueError, r"\[3, 4\] examples"),
+        ((), ValueError, "one array at least"),
+        ((Tensor(np.ones(3), requires_grad=True) * 2,), ValueError, "detach"),
+    ],
+)
 def test_what_cannot_be_shared_out_is_named(group, batch, error, words):
     with pytest.raises(error, match=words):
         group.backward(lambda *xs: Tensor(1.0, requires_grad=True), *batch)
 
 
-@pytest.mark.parametrize("made, words", [(lambda x: 1.0, "not float"), (lambda x: Tensor(x), r"shape \(2,\)")])
+@pytest.mark.parametrize(
+    "made, words", [(lambda x: 1.0, "not float"), (lambda x: Tensor(x), r"shape \(2,\)")]
+)
 def test_a_loss_that_is_no_number_is_named(pair_of_threads, made, words):
     with pytest.raises(TypeError, match=words):
         pair_of_threads.backward(made, np.ones(4))
@@ -351,8 +398,10 @@ def test_a_gpu_is_fed_by_one_thread(pair_of_threads, double):
             pair_of_threads.backward(lambda x: x.mean(), x)
 
 
-@pytest.mark.parametrize("size, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError),
-                                         (True, TypeError)])
+@pytest.mark.parametrize(
+    "size, error",
+    [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)],
+)
 def test_a_group_has_one_thread_at_least(size, error):
     with pytest.raises(error, match="threads: size is .*; it must be a whole number, at least 1"):
         parallel.threads(size)
@@ -362,8 +411,13 @@ def test_a_group_has_one_thread_at_least(size, error):
 
 # ── what surrounds it ──
 
+
 def blas_threads():
-    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return [
+        pool["num_threads"]
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
 
 
 @pytest.mark.parametrize("error", [None, Stop])
@@ -390,7 +444,9 @@ def test_a_closed_group_leaves_no_threads_behind_and_may_be_closed_again():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["open", "close", "drop"]), st.integers(0, 3)), max_size=8))
+@given(
+    st.lists(st.tuples(st.sampled_from(["open", "close", "drop"]), st.integers(0, 3)), max_size=8)
+)
 def test_blas_has_one_thread_while_any_group_is_open_whatever_the_order(moves):
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before, running, groups = blas_threads(), threading.active_count(), []
@@ -437,11 +493,14 @@ def test_debug_and_no_grad_hold_inside_the_threads(pair_of_threads):
     def note(x):
         seen.append((mode.get(), recording()))
         return Tensor(x)
+
     with tinycv.debug():
         pair_of_threads.map(note, np.ones(2))
         expected = mode.get()
         with pytest.raises(FloatingPointError, match="forward: 'log'"), np.errstate(all="ignore"):
-            pair_of_threads.backward(lambda x: tinycv.log(Tensor(x, requires_grad=True)).mean(), np.array([1.0, 1, 1, 0]))
+            pair_of_threads.backward(
+                lambda x: tinycv.log(Tensor(x, requires_grad=True)).mean(), np.array([1.0, 1, 1, 0])
+            )
     with tinycv.no_grad(), pytest.raises(RuntimeError, match="no_grad"):
         pair_of_threads.backward(lambda x: (tinycv.Parameter(np.ones(())) * x).mean(), np.ones(4))
     assert len(seen) == 2 and all(not on and now & ~1 == expected & ~1 for now, on in seen)
@@ -449,11 +508,13 @@ def test_debug_and_no_grad_hold_inside_the_threads(pair_of_threads):
 
 # ── all_reduce ──
 
+
 def test_every_shard_gets_the_sum_and_a_copy_of_its_own(group):
     def run(x):
         total = shards.all_reduce(x.sum(keepdims=True) * 1.0)
-        total += shards.rank()                                      # must not be seen by the others
+        total += shards.rank()  # must not be seen by the others
         return Tensor(np.full(len(x), total[0] - shards.rank()))
+
     assert (group.map(run, np.arange(6.0)).numpy() == 15).all()
 
 
@@ -463,13 +524,16 @@ def test_outside_of_shards_it_is_the_identity():
 
 
 def penalty_of(w, total):
-    """A loss with a gradient in it: Σ_i |d(Σ_j f_j)/dx_i|², where each f_j depends on the whole batch's sum."""
+    """A loss with a gradient in it: Σ_i |d(Σ_j f_j)/dx_i|², where each f_j depends on the whole
+    batch's sum."""
+
     def loss_of(x):
         x = Tensor(x, requires_grad=True)
-        sums = total((x * x).sum(axis=0))                            # of the whole batch
+        sums = total((x * x).sum(axis=0))  # of the whole batch
         f = (tinycv.tanh(x * w) * sums).sum()
-        slope, = tinycv.grad(f, x, create_graph=True)
+        (slope,) = tinycv.grad(f, x, create_graph=True)
         return f + (slope * slope).sum()
+
     return loss_of
 
 
@@ -485,10 +549,17 @@ def test_its_derivatives_of_both_orders_are_those_of_the_whole_batch(group):
 
 # ── batch normalisation in shards ──
 
+
 def normed(seed=0):
     tinycv.manual_seed(seed)
-    return nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 9, 4), nn.BatchNorm1d(4, affine=False), nn.Tanh(),
-                         nn.Linear(4, 3)).to("float64")
+    return nn.Sequential(
+        nn.BatchNorm2d(2),
+        nn.Flatten(),
+        nn.Linear(2 * 9, 4),
+        nn.BatchNorm1d(4, affine=False),
+        nn.Tanh(),
+        nn.Linear(4, 3),
+    ).to("float64")
 
 
 @pytest.mark.parametrize("n", [2, 7])
@@ -501,7 +572,10 @@ def test_batch_norm_in_shards_is_that_of_the_whole_batch_with_its_running_statis
         loss = group.backward(entropy_of(shared), Tensor(x), y)
         assert loss.item() == pytest.approx(whole.item(), rel=1e-13)
     near(gradients(shared), gradients(alone))
-    near({k: v.numpy() for k, v in shared.state_dict().items()}, {k: v.numpy() for k, v in alone.state_dict().items()})
+    near(
+        {k: v.numpy() for k, v in shared.state_dict().items()},
+        {k: v.numpy() for k, v in alone.state_dict().items()},
+    )
     assert shared[0].num_batches_tracked.item() == 2
 
 
@@ -512,8 +586,9 @@ def test_a_gradient_penalty_through_batch_norm_in_shards_is_that_of_the_whole_ba
     def loss_of(x):
         x = Tensor(x, requires_grad=True)
         f = (F.batch_norm(x, None, None, weight, bias, training=True) ** 3).sum()
-        slope, = tinycv.grad(f, x, create_graph=True)
+        (slope,) = tinycv.grad(f, x, create_graph=True)
         return f + (slope * slope).sum()
+
     loss_of(x).backward()
     expected = weight.grad.numpy(), bias.grad.numpy()
     weight.grad = bias.grad = None
@@ -525,7 +600,10 @@ def test_a_gradient_penalty_through_batch_norm_in_shards_is_that_of_the_whole_ba
 def test_a_closed_group_is_no_longer_used():
     group = parallel.threads(2)
     group.close()
-    for call in (lambda: group.map(Tensor, np.ones(4)), lambda: group.backward(entropy_of(vit()), IMAGES, LABELS)):
+    for call in (
+        lambda: group.map(Tensor, np.ones(4)),
+        lambda: group.backward(entropy_of(vit()), IMAGES, LABELS),
+    ):
         with pytest.raises(RuntimeError, match="this group of threads is closed"):
             call()
 
@@ -535,15 +613,24 @@ def test_a_closed_group_is_no_longer_used():
 SCORES, CLASSES = RNG.normal(size=(8, 4)), RNG.integers(0, 4, 8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ignored=st.lists(st.booleans(), min_size=8, max_size=8), smoothing=st.sampled_from([0.0, 0.2]))
-def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(group, ignored, smoothing):
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    ignored=st.lists(st.booleans(), min_size=8, max_size=8), smoothing=st.sampled_from([0.0, 0.2])
+)
+def test_cross_entropy_over_the_rows_that_count_is_that_of_the_whole_batch(
+    group, ignored, smoothing
+):
     w, y = tinycv.Parameter(np.eye(4)), np.where(ignored, -100, CLASSES)
-    with np.errstate(invalid="ignore", divide="ignore"):            # no row counts: NaN, as without shards
+    # no row counts: NaN, as without shards
+    with np.errstate(invalid="ignore", divide="ignore"):
         whole = F.cross_entropy(Tensor(SCORES) @ w, y, label_smoothing=smoothing)
         whole.backward()
         expected, w.grad = w.grad.numpy(), None
-        loss = group.backward(lambda x, y: F.cross_entropy(x @ w, y, label_smoothing=smoothing), Tensor(SCORES), y)
+        loss = group.backward(
+            lambda x, y: F.cross_entropy(x @ w, y, label_smoothing=smoothing), Tensor(SCORES), y
+        )
     np.testing.assert_allclose(loss.numpy(), whole.numpy(), rtol=1e-12)
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 
@@ -554,10 +641,13 @@ def test_cross_entropy_of_rows_that_the_loss_selects_is_that_of_the_whole_batch(
 
     def loss_of(x, y, chosen):
         return F.cross_entropy((x @ w)[chosen], Tensor(y)[chosen] if y.ndim == 2 else y[chosen])
+
     whole = loss_of(Tensor(SCORES), target, chosen)
     whole.backward()
     expected, w.grad = w.grad.numpy(), None
-    assert group.backward(loss_of, Tensor(SCORES), target, chosen).item() == pytest.approx(whole.item(), rel=1e-12)
+    assert group.backward(loss_of, Tensor(SCORES), target, chosen).item() == pytest.approx(
+        whole.item(), rel=1e-12
+    )
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10, atol=1e-14)
 
 
@@ -567,46 +657,63 @@ def test_its_definition_agrees_in_shards_and_a_second_derivative_goes_through_it
     def penalty(loss):
         def loss_of(x, y):
             x = Tensor(x, requires_grad=True)
-            slope, = tinycv.grad(loss(x @ w, y), x, create_graph=True)
+            (slope,) = tinycv.grad(loss(x @ w, y), x, create_graph=True)
             return (slope * slope).sum()
+
         return loss_of
+
     expected = []
     for loss in (F.cross_entropy, F.cross_entropy.definition):
         penalty(loss)(SCORES, y).backward()
         expected.append(w.grad.numpy())
         w.grad = None
     np.testing.assert_allclose(*expected, rtol=1e-9)
-    with parallel.threads(2) as two:                                # the first shard is ignored: its slopes are 0
+    # the first shard is ignored: its slopes are 0
+    with parallel.threads(2) as two:
         two.backward(lambda x, y: penalty(F.cross_entropy)(x, y), SCORES, y)
     assert np.isfinite(w.grad.numpy()).all()
 
 
-@pytest.mark.parametrize("loss_of", [
-    lambda w: lambda x, y: F.mse_loss(x @ w, Tensor(np.eye(4)[y])),
-    lambda w: lambda x, y: F.binary_cross_entropy_with_logits(x @ w, Tensor(np.eye(4)[y]), Tensor(np.arange(4.0)))])
+@pytest.mark.parametrize(
+    "loss_of",
+    [
+        lambda w: lambda x, y: F.mse_loss(x @ w, Tensor(np.eye(4)[y])),
+        lambda w: (
+            lambda x, y: F.binary_cross_entropy_with_logits(
+                x @ w, Tensor(np.eye(4)[y]), Tensor(np.arange(4.0))
+            )
+        ),
+    ],
+)
 def test_other_means_are_those_of_the_whole_batch(group, loss_of):
     w = tinycv.Parameter(np.eye(4))
     whole = loss_of(w)(Tensor(SCORES), CLASSES)
     whole.backward()
     expected, w.grad = w.grad.numpy(), None
-    assert group.backward(loss_of(w), Tensor(SCORES), CLASSES).item() == pytest.approx(whole.item(), rel=1e-12)
+    assert group.backward(loss_of(w), Tensor(SCORES), CLASSES).item() == pytest.approx(
+        whole.item(), rel=1e-12
+    )
     np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-10)
 
 
 # ── many threads, one leaf ──
 
+
 def test_no_gradient_of_a_thread_is_lost(monkeypatch):
-    """Each thread reads .grad, and is made to wait before it writes the sum: without a lock the others' would be lost."""
+    """Each thread reads .grad, and is made to wait before it writes the sum: without a lock the
+    others' would be lost."""
     leaf, lost = tinycv.Parameter(np.zeros(3)), tinycv.Tensor.__add__
 
     def slow(self, other):
         time.sleep(0.002)
         return lost(self, other)
+
     monkeypatch.setattr(tinycv.Tensor, "__add__", slow)
 
     def work():
         for _ in range(10):
             (leaf * 1.0).sum().backward()
+
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
         worker.start()
@@ -615,11 +722,23 @@ def test_no_gradient_of_a_thread_is_lost(monkeypatch):
     assert leaf.grad.numpy().tolist() == [40.0] * 3
 
 
-@pytest.mark.parametrize("batch", [np.ma.masked_array([1.0, 2.0], [True, False]), np.array(["a", "b"]), np.zeros(2, "M8[s]"),
-                                   np.array([None, 1]), np.zeros(2, "i4,f4"), np.ones(2, complex)],
-                         ids=["masked", "texts", "dates", "objects", "records", "complex"])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        np.ma.masked_array([1.0, 2.0], [True, False]),
+        np.array(["a", "b"]),
+        np.zeros(2, "M8[s]"),
+        np.array([None, 1]),
+        np.zeros(2, "i4,f4"),
+        np.ones(2, complex),
+    ],
+    ids=["masked", "texts", "dates", "objects", "records", "complex"],
+)
 def test_only_numbers_are_shared_out(batch):
     with parallel.threads(2) as group:
         for name, call in (("map", group.map), ("backward", group.backward)):
-            with pytest.raises(TypeError, match=rf"Group.{name}: argument 1 of the batch: an? .* cannot become a Tensor"):
+            with pytest.raises(
+                TypeError,
+                match=rf"Group.{name}: argument 1 of the batch: an? .* cannot become a Tensor",
+            ):
                 call(lambda x, y: x, np.ones(2), batch)

@@ -1,4 +1,5 @@
-"""A .pt file is read without being run: what is no dict of tensors is refused, with its name, and nothing happens."""
+"""A .pt file is read without being run: what is no dict of tensors is refused, with its name, and
+nothing happens."""
 
 import io
 import os
@@ -24,17 +25,19 @@ def load(tmp_path):
         arrays, state = checkpoint.load(tmp_path / "a.pt")
         assert state == {}
         return arrays
+
     return write_and_load
 
 
 # ── what is read ─────────────────────────────────────────────────────────────────────────────────
+
 
 def test_tensors_and_parameters_are_read_by_name(load):
     arrays = load(archive(SMALL, [WEIGHT, BIAS]))
     assert arrays.keys() == {"weight", "bias"}
     np.testing.assert_array_equal(arrays["weight"], WEIGHT)
     np.testing.assert_array_equal(arrays["bias"], BIAS)
-    arrays["bias"][0] = 1                                       # and may be written to
+    arrays["bias"][0] = 1  # and may be written to
 
 
 def test_a_file_of_the_other_byte_order_says_so_and_is_read(load):
@@ -44,7 +47,11 @@ def test_a_file_of_the_other_byte_order_says_so_and_is_read(load):
 
 
 def test_the_numbers_of_a_view_are_found_by_its_offset_and_strides(load):
-    tree = {"turned": tensor("0", (3, 2), (1, 3)), "column": tensor("0", (2,), (3,), 1, 6), "one": tensor("0", (), (), 5, 6)}
+    tree = {
+        "turned": tensor("0", (3, 2), (1, 3)),
+        "column": tensor("0", (2,), (3,), 1, 6),
+        "one": tensor("0", (), (), 5, 6),
+    }
     arrays = load(archive(tree, [WEIGHT]))
     assert arrays["turned"].tolist() == WEIGHT.T.tolist()
     assert arrays["column"].tolist() == WEIGHT[:, 1].tolist()
@@ -56,8 +63,10 @@ def test_tensors_that_shared_a_storage_share_their_memory(load):
     assert np.shares_memory(arrays["a"], arrays["b"])
 
 
-@pytest.mark.parametrize("metadata", [{"neg": True}, {"conj": True}, {"neg": True, "conj": True},
-                                      {"later": 1}, [1], "neg"])
+@pytest.mark.parametrize(
+    "metadata",
+    [{"neg": True}, {"conj": True}, {"neg": True, "conj": True}, {"later": 1}, [1], "neg"],
+)
 def test_numbers_that_are_not_those_of_the_storage_are_refused(load, metadata):
     with pytest.raises(CheckpointError, match="not those in its storage .*resolve_neg"):
         load(archive({"w": tensor("0", (2, 3), metadata=(metadata,))}, [WEIGHT]))
@@ -69,8 +78,20 @@ def test_metadata_that_say_nothing_are_read_over(load, nothing):
     np.testing.assert_array_equal(arrays["w"], WEIGHT)
 
 
-@pytest.mark.parametrize("name, dtype", [("Float", "f4"), ("Double", "f8"), ("Half", "f2"), ("Long", "i8"), ("Int", "i4"),
-                                         ("Short", "i2"), ("Char", "i1"), ("Byte", "u1"), ("Bool", "?")])
+@pytest.mark.parametrize(
+    "name, dtype",
+    [
+        ("Float", "f4"),
+        ("Double", "f8"),
+        ("Half", "f2"),
+        ("Long", "i8"),
+        ("Int", "i4"),
+        ("Short", "i2"),
+        ("Char", "i1"),
+        ("Byte", "u1"),
+        ("Bool", "?"),
+    ],
+)
 def test_every_storage_has_its_type(name, dtype, load):
     numbers = np.array([0, 1, 1], dtype)
     array = load(archive({"a": tensor("0", (3,), kind=f"{name}Storage")}, [numbers]))["a"]
@@ -91,6 +112,7 @@ def test_weights_are_found_beside_what_else_a_training_saved(name, load):
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────
 
+
 class Runs:
     """Pickled, it makes a folder when it is unpickled: harmless, and seen."""
 
@@ -102,12 +124,17 @@ class Runs:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_pickle_that_would_run_a_function_is_refused_by_its_name_and_does_not_run_it(protocol, load, tmp_path):
+def test_a_pickle_that_would_run_a_function_is_refused_by_its_name_and_does_not_run_it(
+    protocol, load, tmp_path
+):
     code = pickle.dumps({"weight": Runs(tmp_path / "it ran")}, protocol)
-    with pytest.raises(CheckpointError, match=r"a\.pt: refused: its pickle (asks for (posix|nt)\.mkdir|uses )"):
+    with pytest.raises(
+        CheckpointError, match=r"a\.pt: refused: its pickle (asks for (posix|nt)\.mkdir|uses )"
+    ):
         load(archive(code))
     assert not (tmp_path / "it ran").exists()
-    pickle.loads(code)                                          # the same code does run where it is let
+    # the same code does run where it is let
+    pickle.loads(code)
     assert (tmp_path / "it ran").exists()
 
 
@@ -115,77 +142,118 @@ def test_os_system_is_refused_by_its_name(load):
     class Shell:
         def __reduce__(self):
             return os.system, ("exit 1",)
-    with pytest.raises(CheckpointError, match=r"asks for (posix|nt)\.system, which is no part .*; nothing was run"):
+
+    with pytest.raises(
+        CheckpointError, match=r"asks for (posix|nt)\.system, which is no part .*; nothing was run"
+    ):
         load(archive(pickle.dumps({"weight": Shell()}, 2)))
 
 
-@pytest.mark.parametrize("code, words", [
-    (b"cbuiltins\neval\n(X\x01\x00\x00\x001tR.", "asks for builtins.eval"),
-    (b"(cos\nsystem\nX\x01\x00\x00\x00xo.", "asks for os.system"),
-    (b"(X\x01\x00\x00\x00xios\nsystem\n.", "uses INST"),
-    (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for os.system"),
-    (b"\x80\x04]\x8c\x06system\x93.", "takes a list and a str for a function's name"),
-    (b"\x82\x01.", "uses EXT1"),
-    (b"ccollections\nOrderedDict\n)\x81.", "uses NEWOBJ"),
-    (b"ccollections\nOrderedDict\n(]tR.", "calls collections.OrderedDict with arguments that"),
-    (b"ccollections\nOrderedDict\n]R.", "damaged: its pickle calls the name collections.OrderedDict"),
-    (b"]]R.", "damaged: its pickle calls a list"),
-    (b"ctorch._utils\n_rebuild_parameter\n(}\x88}tR.", "_rebuild_parameter with arguments that"),
-    (b"ctorch._utils\n_rebuild_tensor_v2\n(]K\x00))\x89}tR.", "damaged: a tensor of shape"),
-    (b"]}b.", "sets attributes of a list"),
-    (b"}))s.", "a tuple is a key"),
-    (b"]K\x01K\x01s.", "sets items of a list"),
-    (b"}K\x01a.", "appends to a dict"),
-    (b"}(K\x01u.", "damaged"),
-    (b"h\x07.", "damaged"),
-    (b"e.", "damaged"),
-    (b"}", "damaged: pickle exhausted"),
-    (b"", "damaged: pickle exhausted"),
-    (b"\xff\xff", "damaged"),
-    (b"X\xff\xff\xff\xffa.", "damaged"),
-    (b"]Q.", "speaks of a storage in a way"),
-    (b"].", "holds a list that is no dict of tensors"),
-    (b"}.", "holds a dict that is no dict of tensors"),
-    (b"K\x07.", "holds a int that"),
-    (b"ctorch\nFloatStorage\n.", "holds the name torch.FloatStorage that"),
-    (b"}r\xff\xff\xff\x7f.", "holds a dict"),                  # a memo of two thousand million places costs nothing
-])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        (b"cbuiltins\neval\n(X\x01\x00\x00\x001tR.", "asks for builtins.eval"),
+        (b"(cos\nsystem\nX\x01\x00\x00\x00xo.", "asks for os.system"),
+        (b"(X\x01\x00\x00\x00xios\nsystem\n.", "uses INST"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for os.system"),
+        (b"\x80\x04]\x8c\x06system\x93.", "takes a list and a str for a function's name"),
+        (b"\x82\x01.", "uses EXT1"),
+        (b"ccollections\nOrderedDict\n)\x81.", "uses NEWOBJ"),
+        (b"ccollections\nOrderedDict\n(]tR.", "calls collections.OrderedDict with arguments that"),
+        (
+            b"ccollections\nOrderedDict\n]R.",
+            "damaged: its pickle calls the name collections.OrderedDict",
+        ),
+        (b"]]R.", "damaged: its pickle calls a list"),
+        (
+            b"ctorch._utils\n_rebuild_parameter\n(}\x88}tR.",
+            "_rebuild_parameter with arguments that",
+        ),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n(]K\x00))\x89}tR.", "damaged: a tensor of shape"),
+        (b"]}b.", "sets attributes of a list"),
+        (b"}))s.", "a tuple is a key"),
+        (b"]K\x01K\x01s.", "sets items of a list"),
+        (b"}K\x01a.", "appends to a dict"),
+        (b"}(K\x01u.", "damaged"),
+        (b"h\x07.", "damaged"),
+        (b"e.", "damaged"),
+        (b"}", "damaged: pickle exhausted"),
+        (b"", "damaged: pickle exhausted"),
+        (b"\xff\xff", "damaged"),
+        (b"X\xff\xff\xff\xffa.", "damaged"),
+        (b"]Q.", "speaks of a storage in a way"),
+        (b"].", "holds a list that is no dict of tensors"),
+        (b"}.", "holds a dict that is no dict of tensors"),
+        (b"K\x07.", "holds a int that"),
+        (b"ctorch\nFloatStorage\n.", "holds the name torch.FloatStorage that"),
+        # a memo of two thousand million places costs nothing
+        (b"}r\xff\xff\xff\x7f.", "holds a dict"),
+    ],
+)
 def test_an_instruction_that_no_dict_of_tensors_has_is_refused(code, words, load):
     with pytest.raises(CheckpointError, match=words):
         load(archive(code))
 
 
-@pytest.mark.parametrize("tree, words", [
-    ({"epoch": 3, "weight": tensor("0", (2, 3))}, r"no tensor under a name: epoch \(a int\); save model.state_dict"),
-    ({f"{i}": None for i in range(20)}, "0 .* and 12 more"),
-    ({7: tensor("0", (2, 3))}, r"no tensor under a name: 7 \(a ndarray\)"),
-    ([tensor("0", (2, 3))], "a list that is no dict of tensors"),
-    ({"a": Function("__main__", "Net")()}, "asks for __main__.Net"),
-    ({"a": tensor("0", (3,), kind="ComplexFloatStorage")}, "numbers of type ComplexFloat .*; dense"),
-    ({"a": tensor("9", (2, 3))}, "storage 9 should hold 6 numbers of 4 bytes, and is not there"),
-    ({"a": tensor("../0", (2, 3))}, "storage ../0 should hold"),
-    ({"a": tensor("0", (2, 4))}, "storage 0 should hold 8 numbers of 4 bytes, and has 24 bytes"),
-    ({"a": tensor("0", (6,), kind="DoubleStorage")}, "6 numbers of 8 bytes, and has 24 bytes"),
-    ({"a": tensor("0", (2, 3), (3, 2), count=6)}, r"shape \(2, 3\), strides \(3, 2\), from 0, looks beyond"),
-    ({"a": tensor("0", (2, 3), offset=1)}, "from 1, looks beyond its storage's 6 numbers"),
-    ({"a": tensor("0", (6,), offset=-1)}, r"damaged: a tensor of shape \(6,\), strides \(1,\), from -1"),
-    ({"a": tensor("0", (2, -3), (3, 1), count=6)}, r"damaged: a tensor of shape \(2, -3\)"),
-    ({"a": tensor("0", (2, 3), (3,))}, "damaged: a tensor"),
-    ({"a": tensor("0", (2.0, 3), (3, 1))}, "damaged: a tensor"),
-    ({"a": tensor("0", (1,) * 65, (1,) * 65, count=6)}, "damaged: a tensor"),
-    ({"a": tensor("0", (10**9, 10**9), (0, 0), count=6)}, "repeats its storage's 6 numbers"),
-    ({"a": tensor("0", (0, 2**61, 2**61, 2**61), (1, 1, 1, 1), count=6)}, "damaged"),
-    ({"a": tensor("0", (2**63, 0), (1, 1), count=6)}, "damaged: a tensor"),
-])
+@pytest.mark.parametrize(
+    "tree, words",
+    [
+        (
+            {"epoch": 3, "weight": tensor("0", (2, 3))},
+            r"no tensor under a name: epoch \(a int\); save model.state_dict",
+        ),
+        ({f"{i}": None for i in range(20)}, "0 .* and 12 more"),
+        ({7: tensor("0", (2, 3))}, r"no tensor under a name: 7 \(a ndarray\)"),
+        ([tensor("0", (2, 3))], "a list that is no dict of tensors"),
+        ({"a": Function("__main__", "Net")()}, "asks for __main__.Net"),
+        (
+            {"a": tensor("0", (3,), kind="ComplexFloatStorage")},
+            "numbers of type ComplexFloat .*; dense",
+        ),
+        (
+            {"a": tensor("9", (2, 3))},
+            "storage 9 should hold 6 numbers of 4 bytes, and is not there",
+        ),
+        ({"a": tensor("../0", (2, 3))}, "storage ../0 should hold"),
+        (
+            {"a": tensor("0", (2, 4))},
+            "storage 0 should hold 8 numbers of 4 bytes, and has 24 bytes",
+        ),
+        ({"a": tensor("0", (6,), kind="DoubleStorage")}, "6 numbers of 8 bytes, and has 24 bytes"),
+        (
+            {"a": tensor("0", (2, 3), (3, 2), count=6)},
+            r"shape \(2, 3\), strides \(3, 2\), from 0, looks beyond",
+        ),
+        ({"a": tensor("0", (2, 3), offset=1)}, "from 1, looks beyond its storage's 6 numbers"),
+        (
+            {"a": tensor("0", (6,), offset=-1)},
+            r"damaged: a tensor of shape \(6,\), strides \(1,\), from -1",
+        ),
+        ({"a": tensor("0", (2, -3), (3, 1), count=6)}, r"damaged: a tensor of shape \(2, -3\)"),
+        ({"a": tensor("0", (2, 3), (3,))}, "damaged: a tensor"),
+        ({"a": tensor("0", (2.0, 3), (3, 1))}, "damaged: a tensor"),
+        ({"a": tensor("0", (1,) * 65, (1,) * 65, count=6)}, "damaged: a tensor"),
+        ({"a": tensor("0", (10**9, 10**9), (0, 0), count=6)}, "repeats its storage's 6 numbers"),
+        ({"a": tensor("0", (0, 2**61, 2**61, 2**61), (1, 1, 1, 1), count=6)}, "damaged"),
+        ({"a": tensor("0", (2**63, 0), (1, 1), count=6)}, "damaged: a tensor"),
+    ],
+)
 def test_a_dict_that_is_none_of_tensors_or_whose_tensors_are_nowhere_is_refused(tree, words, load):
     with pytest.raises(CheckpointError, match=words):
         load(archive(tree, [WEIGHT]))
 
 
-@pytest.mark.parametrize("where", [b"%s\x8c\x01x\x93.", b"ctorch._utils\n_rebuild_tensor_v2\n(}K\x00%s)\x89}tR.",
-                                   b"(\x8c\x07storagectorch\nFloatStorage\n\x8c\x010\x8c\x03cpu%stQ."])
+@pytest.mark.parametrize(
+    "where",
+    [
+        b"%s\x8c\x01x\x93.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(}K\x00%s)\x89}tR.",
+        b"(\x8c\x07storagectorch\nFloatStorage\n\x8c\x010\x8c\x03cpu%stQ.",
+    ],
+)
 def test_a_tuple_that_holds_itself_a_billion_times_over_costs_no_time(where, load):
-    laughs = b")" + b"q\x00h\x00\x86" * 60                    # (), ((), ()), ... : 2 ** 60 of them in a few hundred bytes
+    # (), ((), ()), ... : 2 ** 60 of them in a few hundred bytes
+    laughs = b")" + b"q\x00h\x00\x86" * 60
     with pytest.raises(CheckpointError, match="damaged"):
         load(archive(where % laughs, [WEIGHT]))
 
@@ -200,6 +268,7 @@ def test_a_persistent_name_that_is_no_storage_is_refused(load):
     class Other(Storage):
         def __init__(self):
             super().__init__("0", 6, first="module")
+
     with pytest.raises(CheckpointError, match="speaks of a storage in a way"):
         load(archive({"a": REBUILD(Other(), 0, (6,), (1,), False, ORDERED())}, [WEIGHT]))
 
@@ -208,14 +277,17 @@ def test_compressed_entries_are_refused_before_they_are_unpacked(load):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("archive/data.pkl", bytes(10_000_000))
-    with pytest.raises(CheckpointError, match="does not compress .* these entries are: archive/data.pkl"):
+    with pytest.raises(
+        CheckpointError, match="does not compress .* these entries are: archive/data.pkl"
+    ):
         load(file.getvalue())
 
 
 def test_entries_that_claim_more_than_the_file_has_are_refused(load):
     whole = bytearray(archive(SMALL, [WEIGHT, BIAS]))
     directory = whole.rindex(b"PK\x01\x02")
-    whole[directory + 20:directory + 28] = struct.pack("<II", 2**31, 2**31)      # the last entry's sizes
+    # the last entry's sizes
+    whole[directory + 20 : directory + 28] = struct.pack("<II", 2**31, 2**31)
     with pytest.raises(CheckpointError, match="claim more bytes than the file has"):
         load(bytes(whole))
 
@@ -229,8 +301,13 @@ def test_two_entries_of_one_name_are_refused(load):
         load(file.getvalue())
 
 
-@pytest.mark.parametrize("entries, words", [({"byteorder": b"middle"}, "byteorder is b'middle', neither little nor big"),
-                                            ({"data.pkl": bytes(4_000_001)}, "its pickle has 4000001 bytes; 4000000 are")])
+@pytest.mark.parametrize(
+    "entries, words",
+    [
+        ({"byteorder": b"middle"}, "byteorder is b'middle', neither little nor big"),
+        ({"data.pkl": bytes(4_000_001)}, "its pickle has 4000001 bytes; 4000000 are"),
+    ],
+)
 def test_an_entry_that_makes_no_sense_is_refused(entries, words, load):
     with pytest.raises(CheckpointError, match=words):
         load(archive(SMALL, [WEIGHT, BIAS], **entries))

@@ -1,4 +1,5 @@
-"""The training loop: what a step sees, what is measured and when, and that a killed training loses nothing."""
+"""The training loop: what a step sees, what is measured and when, and that a killed training loses
+nothing."""
 
 import json
 import os
@@ -28,7 +29,7 @@ from tinycv.training.loop import fit
 rng = np.random.default_rng(0)
 X = rng.standard_normal((22, 3)).astype(np.float32)
 Y = X @ np.array([[1.0], [-2.0], [0.5]], np.float32)
-BATCHES = 6                                     # an epoch: 22 samples in batches of 4
+BATCHES = 6  # an epoch: 22 samples in batches of 4
 
 
 class Line(Module):
@@ -50,7 +51,12 @@ def train(epochs=3, model=None, loss_fn=noisy_loss, seed=0, device="cpu", **opti
     model = (model or Line()).to(device)
     optimizer = AdamW(model.named_parameters(), lr=0.1)
     loader = DataLoader(X, Y, batch_size=4, seed=3)
-    options = {"schedule": warmup_cosine(18, warmup=4), "clip": 1.0, "ema": EMA(model, 0.9), "progress": False} | options
+    options = {
+        "schedule": warmup_cosine(18, warmup=4),
+        "clip": 1.0,
+        "ema": EMA(model, 0.9),
+        "progress": False,
+    } | options
     return model, fit(model, optimizer, loss_fn, loader, epochs, seed=seed, **options)
 
 
@@ -58,8 +64,11 @@ def same_but_seconds(a, b):
     (arrays, state), (others, other) = load(a), load(b)
     for s in (state, other):
         s["history"].pop("seconds")
-    return state == other and arrays.keys() == others.keys() and all(
-        x.tobytes() == others[name].tobytes() for name, x in arrays.items())
+    return (
+        state == other
+        and arrays.keys() == others.keys()
+        and all(x.tobytes() == others[name].tobytes() for name, x in arrays.items())
+    )
 
 
 class Stop(Exception):
@@ -67,12 +76,13 @@ class Stop(Exception):
 
 
 def stopping_at(step):
-    calls = iter(range(10 ** 6))
+    calls = iter(range(10**6))
 
     def loss_fn(model, x, y):
         if next(calls) == step:
             raise Stop
         return noisy_loss(model, x, y)
+
     return loss_fn
 
 
@@ -83,11 +93,12 @@ def path(tmp_path):
 
 # ── learning ──
 
+
 @pytest.mark.statistical
 def test_a_line_is_learnt(device):
     model, history = train(epochs=30, schedule=None, seed=SEED, device=device)
     assert len(history.losses) == 30 * BATCHES
-    assert np.mean(history.losses[-2 * BATCHES:]) < 0.15 < history.losses[0]
+    assert np.mean(history.losses[-2 * BATCHES :]) < 0.15 < history.losses[0]
     assert json.loads(json.dumps(history.to_dict())) == history.to_dict() and history.seconds > 0
 
 
@@ -102,6 +113,7 @@ def test_steps_between_two_looks_at_the_loss_do_not_wait_for_the_gpu(double):
     def loss_fn(model, x, y):
         waits.append(double.synchronisations)
         return ((model(x) - y) ** 2).mean()
+
     train(epochs=1, loss_fn=loss_fn, device="gpu", log_every=4)
     assert waits[0] == waits[3] and waits[4] == waits[5] == waits[3] + 1
 
@@ -113,19 +125,35 @@ def test_noise_is_a_function_of_seed_and_step():
 def test_the_schedule_sets_each_groups_rate():
     model = Line()
     optimizer = SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 0.5}], lr=0.1)
-    fit(model, optimizer, noisy_loss, DataLoader(X, Y, batch_size=4), 1, schedule=lambda step: 1 / (1 + step),
-        progress=False)
+    fit(
+        model,
+        optimizer,
+        noisy_loss,
+        DataLoader(X, Y, batch_size=4),
+        1,
+        schedule=lambda step: 1 / (1 + step),
+        progress=False,
+    )
     assert [group["lr"] for group in optimizer.param_groups] == [0.1 / 6, 0.5 / 6]
 
 
 def test_the_model_is_moved_to_the_device_named(double):
     model = Line()
-    fit(model, SGD(model.parameters(), lr=0.1), noisy_loss, DataLoader(X, Y, batch_size=4), 1, device="gpu",
-        ema=EMA(model), progress=False)
+    fit(
+        model,
+        SGD(model.parameters(), lr=0.1),
+        noisy_loss,
+        DataLoader(X, Y, batch_size=4),
+        1,
+        device="gpu",
+        ema=EMA(model),
+        progress=False,
+    )
     assert model.weight.device == "gpu:0"
 
 
 # ── measuring ──
+
 
 def test_evaluation_sees_the_averaged_weights_in_eval_mode_without_recording():
     seen = []
@@ -133,6 +161,7 @@ def test_evaluation_sees_the_averaged_weights_in_eval_mode_without_recording():
     def evaluate(model):
         seen.append((model.training, (model.weight * 2).requires_grad, model.weight._data.copy()))
         return {"error": Tensor(np.float32(0.5)), "steps": 7}
+
     model = Line()
     ema = EMA(model, 0.9)
     _, history = train(epochs=1, model=model, ema=ema, evaluate=evaluate)
@@ -159,9 +188,11 @@ def test_there_is_a_line_an_epoch_with_tqdm_and_without(tqdm, capsys, monkeypatc
 
 # ── going wrong ──
 
+
 def test_a_loss_that_is_not_finite_is_named_by_its_step_and_not_saved(path):
     def loss_fn(model, x, y):
         return noisy_loss(model, x, y) * float("nan" if len(seen) == 8 else seen.append(0) or 1)
+
     seen = []
     with pytest.raises(FloatingPointError, match=r"nan at step 8 \(epoch 2, batch 2\).*debug"):
         train(loss_fn=loss_fn, checkpoint=path, checkpoint_every=1, log_every=1000)
@@ -170,8 +201,13 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step_and_not_saved(path):
 
 def test_weights_that_are_not_finite_are_not_saved(path):
     def loss_fn(model, x, y):
-        return ((model.weight * 0) ** 0.5).sum()             # its value is 0, its derivative is not a number
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="weight is not finite after step 0"):
+        # its value is 0, its derivative is not a number
+        return ((model.weight * 0) ** 0.5).sum()
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(FloatingPointError, match="weight is not finite after step 0"),
+    ):
         train(loss_fn=loss_fn, clip=None, checkpoint=path, checkpoint_every=1)
     assert not path.exists()
 
@@ -183,15 +219,19 @@ def test_a_loss_that_is_no_tensor_is_explained():
 
 # ── stopping and going on ──
 
+
 @pytest.mark.parametrize("stop", [1, 5, 6, 7, 13, 17])
 @pytest.mark.parametrize("every", [1, 4, None])
 def test_a_stopped_training_ends_with_the_same_bits(stop, every, tmp_path):
     def evaluate(model):
         return {"noise": backend.standard_normal(1)[0] + model.weight._data.sum()}
+
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(checkpoint=whole, evaluate=evaluate)
     with pytest.raises(Stop):
-        train(checkpoint=parts, evaluate=evaluate, checkpoint_every=every, loss_fn=stopping_at(stop))
+        train(
+            checkpoint=parts, evaluate=evaluate, checkpoint_every=every, loss_fn=stopping_at(stop)
+        )
     train(checkpoint=parts, evaluate=evaluate, checkpoint_every=every)
     assert same_but_seconds(whole, parts)
 
@@ -202,7 +242,9 @@ def test_a_training_resumes_on_the_device_too(path, device):
         train(device=device, checkpoint=path, checkpoint_every=5, loss_fn=stopping_at(8))
     model, resumed = train(device=device, checkpoint=path)
     assert resumed.losses == history.losses
-    np.testing.assert_array_equal(backend.to_numpy(model.weight._data), backend.to_numpy(whole.weight._data))
+    np.testing.assert_array_equal(
+        backend.to_numpy(model.weight._data), backend.to_numpy(whole.weight._data)
+    )
 
 
 def test_a_finished_training_returns_at_once_with_its_weights_and_its_history(path):
@@ -225,9 +267,14 @@ def test_load_model_reads_the_trained_weights(path):
     np.testing.assert_array_equal(other.weight._data, model.weight._data)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"seed": 1}, "seed is 0 there and 1 here"), ({"ema": None}, "ema decay is 0.9 there and None here"),
-    ({"model": Line(width=2)}, r"weight is \(3, 1\), should be \(2, 1\)")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"ema": None}, "ema decay is 0.9 there and None here"),
+        ({"model": Line(width=2)}, r"weight is \(3, 1\), should be \(2, 1\)"),
+    ],
+)
 def test_another_trainings_checkpoint_is_refused(change, words, path):
     train(epochs=1, checkpoint=path)
     with pytest.raises(CheckpointError, match=words):
@@ -237,9 +284,18 @@ def test_another_trainings_checkpoint_is_refused(change, words, path):
 def test_a_checkpoint_that_does_not_fit_changes_nothing(path):
     train(epochs=1, checkpoint=path)
     model = Line()
-    unnamed = AdamW(model.parameters(), lr=0.1)                         # there: "weight", "bias"; here: "0", "1"
+    # there: "weight", "bias"; here: "0", "1"
+    unnamed = AdamW(model.parameters(), lr=0.1)
     with pytest.raises(CheckpointError, match="parameters '0', '1', saved are 'weight', 'bias'"):
-        fit(model, unnamed, noisy_loss, DataLoader(X, Y, batch_size=4, seed=3), 1, ema=EMA(model, 0.9), checkpoint=path)
+        fit(
+            model,
+            unnamed,
+            noisy_loss,
+            DataLoader(X, Y, batch_size=4, seed=3),
+            1,
+            ema=EMA(model, 0.9),
+            checkpoint=path,
+        )
     assert (model.weight._data == 0).all() and not unnamed.state_dict()["state"]
 
 
@@ -249,10 +305,13 @@ def test_ctrl_c_saves_a_whole_step_before_leaving(path):
             signal.raise_signal(signal.SIGINT)
         seen.append(0)
         return noisy_loss(model, x, y)
+
     seen = []
     with pytest.raises(KeyboardInterrupt, match="after step 8 of 18"):
         train(checkpoint=path, loss_fn=loss_fn)
-    assert load(path)[1]["step"] == 8 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (
+        load(path)[1]["step"] == 8 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
     assert train(checkpoint=path)[1].losses == train()[1].losses
 
 
@@ -260,6 +319,7 @@ def test_ctrl_c_pressed_twice_stops_at_once(path):
     def loss_fn(model, x, y):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
         train(checkpoint=path, loss_fn=loss_fn)
     assert not path.exists()
@@ -287,12 +347,16 @@ t.train(checkpoint=sys.argv[2], checkpoint_every=2, loss_fn=slow_loss)
 
 def started(path, hangs_at=0):
     """A training in a process of its own, whose ``hangs_at``-th fsync never ends."""
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(Path(__file__).parent), path, str(hangs_at)],
-                            stdout=subprocess.PIPE, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), path, str(hangs_at)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
 
 
 def killed(process):
-    process.kill()                              # SIGKILL: nothing in the process gets to react
+    process.kill()  # SIGKILL: nothing in the process gets to react
     process.wait()
     process.stdout.close()
 
@@ -303,14 +367,18 @@ def finished(path, tmp_path):
     return same_but_seconds(path, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("writes", [1, 2, 4])               # fsync runs twice a write: of the file, of its folder
+# fsync runs twice a write: of the file, of its folder
+@pytest.mark.parametrize("writes", [1, 2, 4])
 def test_a_training_killed_inside_a_write_loses_nothing(writes, path, tmp_path):
     process = started(path, hangs_at=2 * writes - 1)
     for _ in range(2 * writes - 1):
         assert process.stdout.readline() == "writing\n"
     killed(process)
-    assert len(list(tmp_path.glob(".run.safetensors.*.partial"))) == 1      # half a file was left behind
-    assert path.exists() == (writes > 1) and (writes == 1 or load(path)[1]["step"] == 2 * writes - 2)
+    # half a file was left behind
+    assert len(list(tmp_path.glob(".run.safetensors.*.partial"))) == 1
+    assert path.exists() == (writes > 1) and (
+        writes == 1 or load(path)[1]["step"] == 2 * writes - 2
+    )
     assert finished(path, tmp_path) and not list(tmp_path.glob("*.partial"))
 
 
@@ -318,15 +386,16 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(path, tmp_p
     moments = random.Random(5)
     for _ in range(4):
         process = started(path)
-        process.stdout.readline()                           # it has got as far as its first write
+        process.stdout.readline()  # it has got as far as its first write
         time.sleep(moments.uniform(0, 0.1))
         killed(process)
         if path.exists():
-            load(path)                                      # whole, at any moment
+            load(path)  # whole, at any moment
     assert finished(path, tmp_path)
 
 
 # ── loaders and metrics of one's own ──
+
 
 class Own:
     """A loader of 3 batches an epoch that gives ``gives`` of them, whatever the start."""
@@ -344,13 +413,23 @@ class Own:
 
 def with_own(loader, epochs=2, **options):
     model = Line()
-    return fit(model, SGD(model.parameters(), lr=0.1), noisy_loss, loader, epochs, progress=False, **options)
+    return fit(
+        model,
+        SGD(model.parameters(), lr=0.1),
+        noisy_loss,
+        loader,
+        epochs,
+        progress=False,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("gives", [0, 1, 2, 4, 9])
 def test_a_loader_that_gives_other_than_its_length_is_named(gives):
     gave = gives if gives < 3 else "more than 3"
-    with pytest.raises(RuntimeError, match=rf"epoch\(0, 0\) of the Own gave {gave} batches; with a length of 3"):
+    with pytest.raises(
+        RuntimeError, match=rf"epoch\(0, 0\) of the Own gave {gave} batches; with a length of 3"
+    ):
         with_own(Own(gives))
     assert len(with_own(Own(3)).losses) == 6
 
@@ -366,8 +445,15 @@ def test_a_loader_that_begins_anew_where_it_should_go_on_is_named(path):
         with_own(Anew(3, samples=12), 1, checkpoint=path)
 
 
-@pytest.mark.parametrize("says", [{"samples": np.int64(12)}, {"batch_size": np.array(4)}, {"shuffle": np.True_},
-                                  {"seed": np.uint64(2 ** 63)}])
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"samples": np.int64(12)},
+        {"batch_size": np.array(4)},
+        {"shuffle": np.True_},
+        {"seed": np.uint64(2**63)},
+    ],
+)
 def test_a_loader_that_counts_in_numpys_numbers_can_be_saved_and_resumed(says, path):
     with_own(Own(3, **says), 1, checkpoint=path)
     assert len(with_own(Own(3, **says), 2, checkpoint=path).losses) == 6
@@ -380,23 +466,39 @@ def test_a_loader_that_no_checkpoint_can_name_is_refused_before_the_first_step(p
     assert len(with_own(loader).losses) == 6 and not path.exists()
 
 
-@pytest.mark.parametrize(("answer", "error", "words"), [
-    ({"epoch": 0.5}, ValueError, "epoch, one of the names"), ({1: 0.5}, TypeError, "1 is one of the names"),
-    ({"a": 1j}, TypeError, "a is 1j"), ({"a": np.array(1j)}, TypeError, "a is array"),
-    ({"a": 10 ** 400}, ValueError, "no float can hold"), ({"a": None}, TypeError, "a is None")])
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ({"epoch": 0.5}, ValueError, "epoch, one of the names"),
+        ({1: 0.5}, TypeError, "1 is one of the names"),
+        ({"a": 1j}, TypeError, "a is 1j"),
+        ({"a": np.array(1j)}, TypeError, "a is array"),
+        ({"a": 10**400}, ValueError, "no float can hold"),
+        ({"a": None}, TypeError, "a is None"),
+    ],
+)
 def test_metrics_that_no_checkpoint_could_give_back_are_refused(answer, error, words, path):
     with pytest.raises(error, match=f"evaluate must return a dict of numbers by name; .*{words}"):
         train(1, evaluate=lambda _: answer, checkpoint=path)
 
 
-NUMBERS = st.one_of(st.floats(), st.integers(-2 ** 80, 2 ** 80), st.booleans(), st.floats(width=32).map(np.float32),
-                    st.floats(width=32).map(Tensor), st.floats(width=16).map(lambda x: np.array([x], np.float16)))
+NUMBERS = st.one_of(
+    st.floats(),
+    st.integers(-(2**80), 2**80),
+    st.booleans(),
+    st.floats(width=32).map(np.float32),
+    st.floats(width=32).map(Tensor),
+    st.floats(width=16).map(lambda x: np.array([x], np.float16)),
+)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.dictionaries(st.text(max_size=5).filter(lambda name: name != "epoch"), NUMBERS, max_size=3))
+@given(
+    st.dictionaries(st.text(max_size=5).filter(lambda name: name != "epoch"), NUMBERS, max_size=3)
+)
 def test_whatever_metrics_are_taken_the_next_run_reads_them(tmp_path_factory, answer):
     path = tmp_path_factory.mktemp("metrics") / "c"
     there = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
     again = train(1, evaluate=lambda _: answer, checkpoint=path)[1].metrics
-    assert str(again) == str(there) and set(there[0]) == {"epoch", *answer}         # str: NaN is not NaN
+    # str: NaN is not NaN
+    assert str(again) == str(there) and set(there[0]) == {"epoch", *answer}

@@ -47,6 +47,7 @@ def stopping(function):
         if next(calls, None) is None:
             raise RuntimeError("fit and Run.through were stopped")
         return function(*args)
+
     return limited if callable(function) else function
 
 
@@ -56,18 +57,39 @@ def one(model):
 
 def fit(**change):
     network = model()
-    good = {"model": network, "optimizer": SGD(network.parameters()), "loss_fn": loss_of, "schedule": None,
-            "loader": DataLoader(X, Y, batch_size=2), "epochs": 1, "clip": 1.0, "ema": EMA(network), "evaluate": None,
-            "evaluate_every": 1, "checkpoint": None, "checkpoint_every": 1, "seed": 0, "device": "cpu",
-            "progress": False, "log_every": 1, "threads": 1}
+    good = {
+        "model": network,
+        "optimizer": SGD(network.parameters()),
+        "loss_fn": loss_of,
+        "schedule": None,
+        "loader": DataLoader(X, Y, batch_size=2),
+        "epochs": 1,
+        "clip": 1.0,
+        "ema": EMA(network),
+        "evaluate": None,
+        "evaluate_every": 1,
+        "checkpoint": None,
+        "checkpoint_every": 1,
+        "seed": 0,
+        "device": "cpu",
+        "progress": False,
+        "log_every": 1,
+        "threads": 1,
+    }
     arguments = {**good, **change}
     return train.fit(**{**arguments, "loss_fn": stopping(arguments["loss_fn"])})
 
 
 def new_run(**change):
     network = model()
-    good = {"model": network, "optimizers": {"optimizer": SGD(network.parameters())},
-            "loader": DataLoader(X, Y, batch_size=2), "seed": 0, "ema": EMA(network), "path": None}
+    good = {
+        "model": network,
+        "optimizers": {"optimizer": SGD(network.parameters())},
+        "loader": DataLoader(X, Y, batch_size=2),
+        "seed": 0,
+        "ema": EMA(network),
+        "path": None,
+    }
     return Run(**{**good, **change})
 
 
@@ -76,8 +98,15 @@ def learn(batch):
 
 
 def through(**change):
-    good = {"epochs": 1, "learn": learn, "evaluate": None, "evaluate_every": 1,
-            "checkpoint_every": 1, "progress": False, "log_every": 1}
+    good = {
+        "epochs": 1,
+        "learn": learn,
+        "evaluate": None,
+        "evaluate_every": 1,
+        "checkpoint_every": 1,
+        "progress": False,
+        "log_every": 1,
+    }
     arguments = {**good, **change}
     return new_run().through(**{**arguments, "learn": stopping(arguments["learn"])})
 
@@ -89,17 +118,26 @@ def added(param_group):
 def loaded(kind):
     def load(state):
         network = model()
-        made = EMA(network) if kind is EMA else Half(network, SGD) if kind is Half else SGD(network.parameters())
+        made = (
+            EMA(network)
+            if kind is EMA
+            else Half(network, SGD)
+            if kind is Half
+            else SGD(network.parameters())
+        )
         return made.load_state_dict(state)
+
     return load
 
 
 def group_changed(name):
     """A step after an option of the group was set to another value."""
+
     def step(value):
         optimiser = (SGD if name in ("momentum", "dampening", "nesterov") else AdamW)([parameter()])
         optimiser.param_groups[0][name] = value
         optimiser.step()
+
     return step
 
 
@@ -124,63 +162,195 @@ def calls(tmp_path):
     decaying = {"total": 10, "warmup": 2, "final": 0.0}
     options = {"params": [parameter()], "lr": 0.1}
     return {
-        "save": (checkpoint.save, {"path": file, "tensors": arrays, "state": {"a": 1}}, ("save: ",)),
+        "save": (
+            checkpoint.save,
+            {"path": file, "tensors": arrays, "state": {"a": 1}},
+            ("save: ",),
+        ),
         "load": (checkpoint.load, {"path": file}, names),
-        "save_model": (checkpoint.save_model, {"path": file, "model": model()}, ("save: ", "save_model: ")),
-        "load_model": (checkpoint.load_model, {"path": file, "model": model()}, (*names, "load_model: ")),
+        "save_model": (
+            checkpoint.save_model,
+            {"path": file, "model": model()},
+            ("save: ", "save_model: "),
+        ),
+        "load_model": (
+            checkpoint.load_model,
+            {"path": file, "model": model()},
+            (*names, "load_model: "),
+        ),
         "read_torch": (torch_file.read_torch, {"path": file}, ("read_torch: ", "damaged")),
         "EMA": (EMA, {"model": model(), "decay": 0.9}, ("EMA",)),
         "Half": (Half, {"model": model(), "make": SGD, "scale": 2.0, "interval": 2}, ("Half",)),
-        "SGD": (SGD, {**options, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.1, "nesterov": True}, ("SGD",)),
-        "Adam": (Adam, {**options, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}, ("Adam",)),
-        "AdamW": (AdamW, {**options, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}, ("AdamW",)),
-        "Optimizer": (optimizer.Optimizer, {"params": [parameter()], "defaults": {"lr": 0.1}}, ("Optimizer",)),
+        "SGD": (
+            SGD,
+            {**options, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.1, "nesterov": True},
+            ("SGD",),
+        ),
+        "Adam": (
+            Adam,
+            {**options, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1},
+            ("Adam",),
+        ),
+        "AdamW": (
+            AdamW,
+            {**options, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1},
+            ("AdamW",),
+        ),
+        "Optimizer": (
+            optimizer.Optimizer,
+            {"params": [parameter()], "defaults": {"lr": 0.1}},
+            ("Optimizer",),
+        ),
         "constant": (optim.constant, {"warmup": 3}, ("constant",)),
         "warmup_cosine": (optim.warmup_cosine, decaying, ("warmup_cosine",)),
         "warmup_linear": (optim.warmup_linear, decaying, ("warmup_linear",)),
         "warmup_inverse_sqrt": (optim.warmup_inverse_sqrt, {"warmup": 3}, ("warmup_inverse_sqrt",)),
-        "clip_grad_norm_": (optim.clip_grad_norm_, {"parameters": [parameter()], "max_norm": 1.0,
-                                                    "norm_type": 2.0}, ("clip_grad_norm_",)),
-        "clip_grad_value_": (optim.clip_grad_value_, {"parameters": [parameter()], "clip_value": 1.0},
-                             ("clip_grad_value_",)),
-        "fit": (fit, {"model": model(), "optimizer": None, "loss_fn": loss_of, "schedule": optim.constant(),
-                      "loader": DataLoader(X, Y, batch_size=2), "epochs": 1, "clip": 1.0, "ema": None,
-                      "evaluate": one, "evaluate_every": 1, "checkpoint": file, "checkpoint_every": 1, "seed": 0,
-                      "device": "cpu", "log_every": 1, "threads": 1}, ("fit", "schedule(", "evaluate must")),
-        "Run": (new_run, {"model": model(), "optimizers": {}, "loader": None, "seed": 0, "ema": None, "path": file},
-                ("Run",)),
-        "Run.through": (through, {"epochs": 1, "learn": learn, "evaluate": one, "evaluate_every": 1,
-                                  "checkpoint_every": 1, "log_every": 1}, ("Run.through", "evaluate must")),
+        "clip_grad_norm_": (
+            optim.clip_grad_norm_,
+            {"parameters": [parameter()], "max_norm": 1.0, "norm_type": 2.0},
+            ("clip_grad_norm_",),
+        ),
+        "clip_grad_value_": (
+            optim.clip_grad_value_,
+            {"parameters": [parameter()], "clip_value": 1.0},
+            ("clip_grad_value_",),
+        ),
+        "fit": (
+            fit,
+            {
+                "model": model(),
+                "optimizer": None,
+                "loss_fn": loss_of,
+                "schedule": optim.constant(),
+                "loader": DataLoader(X, Y, batch_size=2),
+                "epochs": 1,
+                "clip": 1.0,
+                "ema": None,
+                "evaluate": one,
+                "evaluate_every": 1,
+                "checkpoint": file,
+                "checkpoint_every": 1,
+                "seed": 0,
+                "device": "cpu",
+                "log_every": 1,
+                "threads": 1,
+            },
+            ("fit", "schedule(", "evaluate must"),
+        ),
+        "Run": (
+            new_run,
+            {
+                "model": model(),
+                "optimizers": {},
+                "loader": None,
+                "seed": 0,
+                "ema": None,
+                "path": file,
+            },
+            ("Run",),
+        ),
+        "Run.through": (
+            through,
+            {
+                "epochs": 1,
+                "learn": learn,
+                "evaluate": one,
+                "evaluate_every": 1,
+                "checkpoint_every": 1,
+                "log_every": 1,
+            },
+            ("Run.through", "evaluate must"),
+        ),
         "History": (run.History, {"losses": []}, ("History",)),
         "add_param_group": (added, {"param_group": {"params": [parameter()]}}, ("SGD",)),
         "step": (SGD([parameter()]).step, {"closure": lambda: Tensor(1.0)}, ("SGD.step: closure",)),
-        "step of a Half": (Half(model(), SGD).step, {"closure": lambda: Tensor(1.0)}, ("Half.step: closure",)),
+        "step of a Half": (
+            Half(model(), SGD).step,
+            {"closure": lambda: Tensor(1.0)},
+            ("Half.step: closure",),
+        ),
         "file_path": (atomic.file_path, {"path": file, "what": "file_path"}, ("file_path",)),
     }
 
 
-# Parts of others, called with what has been checked; sgd, adam and adamw are definitions, to be read.
-INNER = {"sgd", "adam", "adamw", "adam_kernel", "CheckpointError", "CtrlC", "Progress", "Machine", "Refused",
-         "Schedule", "partial", "scheduled", "cast", "write", "Slab", "counting", "loss_of", "Storages", "Opened",
-         "tensors_of", "from_bfloat16", "positive", "with_nan",
-         "refuse_unspeakable"}
+# Parts of others, called with what has been checked; sgd, adam and adamw are definitions, to be
+# read.
+INNER = {
+    "sgd",
+    "adam",
+    "adamw",
+    "adam_kernel",
+    "CheckpointError",
+    "CtrlC",
+    "Progress",
+    "Machine",
+    "Refused",
+    "Schedule",
+    "partial",
+    "scheduled",
+    "cast",
+    "write",
+    "Slab",
+    "counting",
+    "loss_of",
+    "Storages",
+    "Opened",
+    "tensors_of",
+    "from_bfloat16",
+    "positive",
+    "with_nan",
+    "refuse_unspeakable",
+}
 
 
 def public(module):
-    return {name for name, value in vars(module).items()
-            if not name.startswith("_") and callable(value) and getattr(value, "__module__", "") == module.__name__}
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", "") == module.__name__
+    }
 
 
 def test_every_public_name_has_a_call(tmp_path):
     known = calls(tmp_path).keys() | INNER
-    missing = {f"{module.__name__}.{name}" for module in MODULES for name in public(module) if name not in known}
+    missing = {
+        f"{module.__name__}.{name}"
+        for module in MODULES
+        for name in public(module)
+        if name not in known
+    }
     assert not missing
     assert all(hasattr(module, "__doc__") and inspect.getdoc(module) for module in MODULES)
 
 
-NAMES = ["save", "load", "save_model", "load_model", "read_torch", "EMA", "Half", "SGD", "Adam", "AdamW", "Optimizer",
-         "constant", "warmup_cosine", "warmup_linear", "warmup_inverse_sqrt", "clip_grad_norm_", "clip_grad_value_",
-         "fit", "Run", "Run.through", "add_param_group", "step", "step of a Half", "file_path"]
+NAMES = [
+    "save",
+    "load",
+    "save_model",
+    "load_model",
+    "read_torch",
+    "EMA",
+    "Half",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "constant",
+    "warmup_cosine",
+    "warmup_linear",
+    "warmup_inverse_sqrt",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "fit",
+    "Run",
+    "Run.through",
+    "add_param_group",
+    "step",
+    "step of a Half",
+    "file_path",
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -194,13 +364,19 @@ def test_a_wrong_call_gets_a_sentence(name, tmp_path, monkeypatch, capsys):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [SGD, EMA, Half])
 def test_a_wrong_state_gets_a_sentence(kind):
-    assert not riddles(loaded(kind), {"state": {"state": {}, "param_groups": []}}, "load_state_dict: ")
+    assert not riddles(
+        loaded(kind), {"state": {"state": {}, "param_groups": []}}, "load_state_dict: "
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["lr", "momentum", "dampening", "nesterov", "weight_decay", "betas", "eps"])
+@pytest.mark.parametrize(
+    "name", ["lr", "momentum", "dampening", "nesterov", "weight_decay", "betas", "eps"]
+)
 def test_a_wrong_option_that_is_set_between_steps_gets_a_sentence(name):
-    assert not riddles(group_changed(name), {"value": (0.9, 0.99) if name == "betas" else 0.1}, f": {name}")
+    assert not riddles(
+        group_changed(name), {"value": (0.9, 0.99) if name == "betas" else 0.1}, f": {name}"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -224,7 +400,13 @@ def test_parts_that_belong_to_another_model_are_refused():
 
 
 def test_a_numpy_integer_is_a_size_everywhere():
-    fit(epochs=np.int64(1), evaluate_every=np.int32(1), log_every=np.uint8(1), seed=np.int64(3), threads=np.int64(1))
+    fit(
+        epochs=np.int64(1),
+        evaluate_every=np.int32(1),
+        log_every=np.uint8(1),
+        seed=np.int64(3),
+        threads=np.int64(1),
+    )
     assert optim.warmup_cosine(np.int64(10), np.int16(2))(0) == pytest.approx(1 / 3)
     tinycv.manual_seed(0)
 
@@ -244,7 +426,9 @@ class Batches:
 
 @pytest.mark.parametrize("batch", [None, [], (), np.ones((4, 3)), 3, "xy", {"x": X}], ids=str)
 def test_a_batch_that_is_no_tuple_of_arrays_gets_a_sentence(batch):
-    with pytest.raises(TypeError, match="(?s)loader: epoch.* gave .* for a batch; it must give tuples of arrays"):
+    with pytest.raises(
+        TypeError, match="(?s)loader: epoch.* gave .* for a batch; it must give tuples of arrays"
+    ):
         fit(loader=Batches(batch))
     fit(loader=Batches([X, Y]))
 
@@ -252,12 +436,18 @@ def test_a_batch_that_is_no_tuple_of_arrays_gets_a_sentence(batch):
 @pytest.mark.parametrize("value", ["False", 0, 1, None, np.array([True, False])], ids=str)
 def test_set_to_none_is_a_flag(value):
     for optimiser in (SGD([parameter()]), Half(model(), SGD)):
-        with pytest.raises(TypeError, match=f"{type(optimiser).__name__}.zero_grad: set_to_none is .* True or False"):
+        with pytest.raises(
+            TypeError,
+            match=f"{type(optimiser).__name__}.zero_grad: set_to_none is .* True or False",
+        ):
             optimiser.zero_grad(set_to_none=value)
 
 
-@pytest.mark.parametrize("change", [{"losses": 1j}, {"losses": "a"}, {"metrics": None}, {"seconds": "a"}, {"seconds": -1}],
-                         ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"losses": 1j}, {"losses": "a"}, {"metrics": None}, {"seconds": "a"}, {"seconds": -1}],
+    ids=str,
+)
 def test_a_history_is_of_lists(change):
     with pytest.raises((TypeError, ValueError), match=f"History: {[*change][0]} is"):
         run.History(**change)
@@ -274,8 +464,12 @@ def test_a_number_that_float32_cannot_hold_is_refused_or_no_bound(huge):
         clip(p, huge)
         assert (p.grad.numpy() == 1).all()
     assert optim.clip_grad_norm_(parameter(), 9.0, norm_type=huge) == 1
-    for schedule in (optim.warmup_cosine(10, 2), optim.warmup_linear(10, 2), optim.warmup_inverse_sqrt(3)):
-        assert schedule(10 ** 400) == pytest.approx(0) and schedule(huge) == pytest.approx(0)
+    for schedule in (
+        optim.warmup_cosine(10, 2),
+        optim.warmup_linear(10, 2),
+        optim.warmup_inverse_sqrt(3),
+    ):
+        assert schedule(10**400) == pytest.approx(0) and schedule(huge) == pytest.approx(0)
 
 
 def test_read_only_memory_is_named():

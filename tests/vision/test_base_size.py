@@ -1,10 +1,12 @@
-"""The size that real weights have: ViT-B/16 reads an image of 224 x 224 pixels in less than 1 GB."""
+"""The size that real weights have: ViT-B/16 reads an image of 224 x 224 pixels in less than 1
+GB."""
+
 import subprocess
 import sys
 
 import pytest
 
-pytest.importorskip("resource")                 # Windows tells no peak of memory
+pytest.importorskip("resource")  # Windows tells no peak of memory
 
 LOOK = """
 import resource, sys
@@ -25,5 +27,5 @@ print(model.num_parameters(), int(peaks[0]) * 1024 if peaks else usage * (1 if s
 def test_vit_b_16_has_its_published_number_of_parameters_and_looks_at_an_image_in_less_than_1_gb():
     done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
     parameters, peak = map(int, done.stdout.split())
-    assert parameters == 86_567_656             # torchvision's ViT_B_16_Weights, "num_params"
+    assert parameters == 86_567_656  # torchvision's ViT_B_16_Weights, "num_params"
     assert peak < 1e9

@@ -1,4 +1,5 @@
-"""The convolutional network: its sizes, its certificate, what it knows of neighbours, and that it learns."""
+"""The convolutional network: its sizes, its certificate, what it knows of neighbours, and that it
+learns."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ def small():
 
 
 @pytest.mark.parametrize("image_size", [4, 8, 14, 28])
-def test_every_image_gets_a_score_for_every_class_and_features_that_are_not_negative(device, image_size):
+def test_every_image_gets_a_score_for_every_class_and_features_that_are_not_negative(
+    device, image_size
+):
     model = ConvNet(10, image_size, width=3).to(device).eval()
     images = Tensor(np.ones((2, 1, image_size, image_size), np.float32), device=device)
     assert model(images).shape == (2, 10)
@@ -38,10 +41,12 @@ def test_scores_are_a_linear_function_of_the_features(device):
 
 def test_after_training_an_image_does_not_depend_on_its_batch(device):
     model = small().to(device)
-    model(Tensor(IMAGES, device=device))                        # moves the running statistics
+    model(Tensor(IMAGES, device=device))  # moves the running statistics
     model.eval()
     together = model(Tensor(IMAGES, device=device)).numpy()
-    np.testing.assert_allclose(model(Tensor(IMAGES[:1], device=device)).numpy(), together[:1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        model(Tensor(IMAGES[:1], device=device)).numpy(), together[:1], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_pixel_far_away_changes_no_answer_of_the_first_convolution():
@@ -49,37 +54,58 @@ def test_a_pixel_far_away_changes_no_answer_of_the_first_convolution():
     moved[:, :, 8, 8] += 1
     before, after = model.conv1(Tensor(IMAGES)).numpy(), model.conv1(Tensor(moved)).numpy()
     changed = np.argwhere((before != after).any(axis=(0, 1)))
-    assert changed.min() == 7                                   # rows and columns 7 and 8: the window's reach
+    # rows and columns 7 and 8: the window's reach
+    assert changed.min() == 7
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "after"])
 def test_the_whole_network_is_certified(training):
-    # Drawn so that no corner of a ReLU or a maximum lies within the step of a finite difference, as for 9 draws in 10.
+    # Drawn so that no corner of a ReLU or a maximum lies within the step of a finite difference, as
+    # for 9 draws in 10.
     model = ConvNet(num_classes=3, image_size=5, in_channels=2, width=1)
     certify_layer(model.train(training), np.random.default_rng(0).normal(size=(3, 2, 5, 5)))
 
 
 def learn(model, images, labels, epochs):
     loader = DataLoader(images, labels, batch_size=64, seed=SEED)
-    fit(model, Adam(model.parameters(), lr=1e-2), lambda m, x, y: cross_entropy(m(x), y), loader, epochs, progress=False)
+    fit(
+        model,
+        Adam(model.parameters(), lr=1e-2),
+        lambda m, x, y: cross_entropy(m(x), y),
+        loader,
+        epochs,
+        progress=False,
+    )
     return model.eval()
 
 
 def accuracy(model, images, labels):
-    return (model(Tensor(images, device=model.head.bias.device)).numpy().argmax(axis=1) == labels).mean()
+    return (
+        model(Tensor(images, device=model.head.bias.device)).numpy().argmax(axis=1) == labels
+    ).mean()
 
 
 @pytest.mark.statistical
 def test_it_learns_128_digits_by_heart(device):
     images, labels = (a[:128] for a in digits_8x8())
-    assert accuracy(learn(ConvNet(10, 8, width=4).to(device), images, labels, 30), images, labels) > 0.95
+    assert (
+        accuracy(learn(ConvNet(10, 8, width=4).to(device), images, labels, 30), images, labels)
+        > 0.95
+    )
 
 
 @pytest.mark.statistical
 def test_it_reads_digits_that_it_has_not_seen():
     images, labels = digits_8x8()
     train, held = next(iter(stratified_folds(labels, folds=5, seed=SEED)))
-    assert accuracy(learn(ConvNet(10, 8, width=8), images[train], labels[train], 3), images[held], labels[held]) > 0.8
+    assert (
+        accuracy(
+            learn(ConvNet(10, 8, width=8), images[train], labels[train], 3),
+            images[held],
+            labels[held],
+        )
+        > 0.8
+    )
 
 
 def test_an_image_too_small_to_be_halved_twice_is_refused():

@@ -1,4 +1,6 @@
-"""Files of weights that were damaged at random: a clear error, or the weights as they were; no crash, no hang."""
+"""Files of weights that were damaged at random: a clear error, or the weights as they were; no
+crash, no hang."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +14,7 @@ from tinycv.training import checkpoint
 from tinycv.training.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
 
-COUNT = 200                                     # damages of each kind of file
+COUNT = 200  # damages of each kind of file
 
 
 def weights(folder):
@@ -21,7 +23,10 @@ def weights(folder):
     save_vit(folder / "a.safetensors", ViT(4, 2, 3, 1, 4, 1, 2, 5))
     arrays, _ = checkpoint.load(folder / "a.safetensors")
     tree = {name: tensor(str(i), a.shape) for i, (name, a) in enumerate(arrays.items())}
-    return {"safetensors": (folder / "a.safetensors").read_bytes(), "pt": archive(tree, list(arrays.values()))}, arrays
+    return {
+        "safetensors": (folder / "a.safetensors").read_bytes(),
+        "pt": archive(tree, list(arrays.values())),
+    }, arrays
 
 
 def flipped(data, rng):
@@ -32,24 +37,27 @@ def flipped(data, rng):
 
 
 def cut(data, rng):
-    return data[:int(rng.integers(len(data)))]
+    return data[: int(rng.integers(len(data)))]
 
 
 def overwritten(data, rng):
     start = place(data, rng)
     part = slice(start, start + int(rng.integers(1, 9)))
-    data[part] = rng.choice([bytes(8), b"\xff" * 8, rng.bytes(8)])[:len(data[part])]
+    data[part] = rng.choice([bytes(8), b"\xff" * 8, rng.bytes(8)])[: len(data[part])]
     return data
 
 
 def inserted_or_taken_out(data, rng):
     start, length = place(data, rng), int(rng.integers(1, 9))
-    data[start:start + (length if rng.random() < 0.5 else 0)] = rng.bytes(length) if rng.random() < 0.5 else b""
+    data[start : start + (length if rng.random() < 0.5 else 0)] = (
+        rng.bytes(length) if rng.random() < 0.5 else b""
+    )
     return data
 
 
 def place(data, rng):
-    """In the first or last 1500 bytes two times of three: there are header, pickle and directory."""
+    """In the first or last 1500 bytes two times of three: there are header, pickle and
+    directory."""
     anywhere, near = int(rng.integers(len(data))), int(rng.integers(min(1500, len(data))))
     return (anywhere, near, len(data) - 1 - near)[rng.integers(3)]
 
@@ -57,7 +65,7 @@ def place(data, rng):
 def swapped_in_safetensors(data, rng):
     """Two entries of the header change places, sizes, types, or names."""
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:8 + length])
+    header = json.loads(data[8 : 8 + length])
     a, b = rng.choice([name for name in header if name != "__metadata__"], 2, replace=False)
     what = rng.choice(["data_offsets", "shape", "dtype", "all"])
     if what == "all":
@@ -67,7 +75,7 @@ def swapped_in_safetensors(data, rng):
     else:
         header[a][what], header[b][what] = header[b][what], header[a][what]
     text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + data[8 + length:]
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def swapped_in_pt(data, rng):
@@ -75,12 +83,14 @@ def swapped_in_pt(data, rng):
     names = [f"archive/data/{i}".encode() for i in rng.choice(10, 2, replace=False)]
     places = [data.rindex(name) if rng.random() < 0.5 else data.index(name) for name in names]
     for at, name in zip(places, reversed(names), strict=True):
-        data[at:at + len(name)] = name
+        data[at : at + len(name)] = name
     return data
 
 
-DAMAGES = {"safetensors": [flipped, cut, overwritten, inserted_or_taken_out, swapped_in_safetensors],
-           "pt": [flipped, cut, overwritten, inserted_or_taken_out, swapped_in_pt]}
+DAMAGES = {
+    "safetensors": [flipped, cut, overwritten, inserted_or_taken_out, swapped_in_safetensors],
+    "pt": [flipped, cut, overwritten, inserted_or_taken_out, swapped_in_pt],
+}
 
 
 def outcome(path, data):
@@ -89,7 +99,9 @@ def outcome(path, data):
     try:
         model, _ = load_vit(path, heads=2)
     except CheckpointError as error:
-        assert str(error).startswith(f"{path}: ") and "\n" not in str(error) and len(str(error)) < 4000, error
+        assert (
+            str(error).startswith(f"{path}: ") and "\n" not in str(error) and len(str(error)) < 4000
+        ), error
         return None
     return {name: t.numpy() for name, t in model.state_dict().items()}
 
@@ -106,21 +118,27 @@ def test_a_damaged_file_is_refused_or_loaded_as_it_was(ending, tmp_path):
         loaded = outcome(path, bytes(kind(bytearray(whole), rng)))
         refused += loaded is None
         for name in loaded or ():
-            np.testing.assert_array_equal(loaded[name], true[name], f"{name}, after damage {i}, {kind.__name__}")
+            np.testing.assert_array_equal(
+                loaded[name], true[name], f"{name}, after damage {i}, {kind.__name__}"
+            )
     assert refused > COUNT * 2 / 3
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_a_damaged_pickle_whose_checksum_is_right_is_refused_or_gives_arrays(tmp_path):
-    """The machine itself is given programs that make no sense. (What a sensible one would run: tests/training/test_torch_file.py.)"""
+    """The machine itself is given programs that make no sense. (What a sensible one would run:
+    tests/training/test_torch_file.py.)"""
     _, arrays = weights(tmp_path)
     whole = program({name: tensor(str(i), a.shape) for i, (name, a) in enumerate(arrays.items())})
     path, rng, refused = tmp_path / "b.pt", np.random.default_rng(1), 0
     for i in range(COUNT):
-        path.write_bytes(archive(bytes(DAMAGES["pt"][i % 4](bytearray(whole), rng)), list(arrays.values())))
+        path.write_bytes(
+            archive(bytes(DAMAGES["pt"][i % 4](bytearray(whole), rng)), list(arrays.values()))
+        )
         try:
             loaded, _ = checkpoint.load(path)
-            assert all(len(a.tobytes()) == a.nbytes for a in loaded.values())                   # every number is in reach
+            # every number is in reach
+            assert all(len(a.tobytes()) == a.nbytes for a in loaded.values())
         except CheckpointError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)

@@ -25,16 +25,32 @@ IMAGES = RNG.normal(size=(3, 2, 6, 6)).astype(np.float32)
 
 
 def small(**options):
-    return ViT(image_size=6, patch_size=2, num_classes=3, channels=2, dim=8, depth=2, heads=2, mlp_dim=12, **options)
+    return ViT(
+        image_size=6,
+        patch_size=2,
+        num_classes=3,
+        channels=2,
+        dim=8,
+        depth=2,
+        heads=2,
+        mlp_dim=12,
+        **options,
+    )
 
 
 def as_maps(device, *matrices, images=2, heads=3):
     """Every head of every image with the same map (T, T), block by block."""
-    return [Tensor(np.broadcast_to(np.asarray(m, np.float32), (images, heads, *np.shape(m))).copy(), device=device)
-            for m in matrices]
+    return [
+        Tensor(
+            np.broadcast_to(np.asarray(m, np.float32), (images, heads, *np.shape(m))).copy(),
+            device=device,
+        )
+        for m in matrices
+    ]
 
 
 # ── rollout ──────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_where_every_token_looks_at_itself_nothing_moves(device):
     rolled = attention_rollout(as_maps(device, *[np.eye(5)] * 3))
@@ -42,19 +58,24 @@ def test_where_every_token_looks_at_itself_nothing_moves(device):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 30])
-def test_where_every_token_looks_everywhere_the_half_that_stays_is_halved_by_every_block(device, depth):
-    stays = 0.5 ** depth
+def test_where_every_token_looks_everywhere_the_half_that_stays_is_halved_by_every_block(
+    device, depth
+):
+    stays = 0.5**depth
     rolled = attention_rollout(as_maps(device, *[np.full((5, 5), 0.2)] * depth))
-    np.testing.assert_allclose(rolled, np.broadcast_to((1 - stays) * 0.2 + stays * np.eye(5), (2, 5, 5)), rtol=1e-5)
+    np.testing.assert_allclose(
+        rolled, np.broadcast_to((1 - stays) * 0.2 + stays * np.eye(5), (2, 5, 5)), rtol=1e-5
+    )
 
 
 def test_what_flowed_first_is_what_the_next_block_passes_on(device):
     from_one, from_two = np.eye(3), np.eye(3)
-    from_one[2], from_two[0] = [0, 1, 0], [0, 0, 1]             # block 1: token 2 reads 1; block 2: token 0 reads 2
+    # block 1: token 2 reads 1; block 2: token 0 reads 2
+    from_one[2], from_two[0] = [0, 1, 0], [0, 0, 1]
     rolled = attention_rollout(as_maps(device, from_one, from_two))[0]
     np.testing.assert_allclose(rolled, [[0.5, 0.25, 0.25], [0, 1, 0], [0, 0.5, 0.5]])
     backwards = attention_rollout(as_maps(device, from_two, from_one))[0]
-    np.testing.assert_allclose(backwards[0], [0.5, 0, 0.5])     # then token 2 had nothing of 1 yet
+    np.testing.assert_allclose(backwards[0], [0.5, 0, 0.5])  # then token 2 had nothing of 1 yet
 
 
 def test_heads_count_equally():
@@ -69,7 +90,9 @@ def test_the_rollout_of_a_model_is_what_its_head_reads_shared_out_among_the_patc
     rolled = attention_rollout(model.attention_maps(images))
     np.testing.assert_allclose(rolled.sum(axis=2), 1, rtol=1e-5)
     read = rolled[:, 0] if pool == "cls" else rolled[:, 1:].mean(axis=1)
-    np.testing.assert_allclose(patch_rollout(model, images), read[:, 1:] / (1 - read[:, :1]), rtol=1e-4)
+    np.testing.assert_allclose(
+        patch_rollout(model, images), read[:, 1:] / (1 - read[:, :1]), rtol=1e-4
+    )
 
 
 def test_a_rollout_of_no_block_is_refused():
@@ -79,6 +102,7 @@ def test_a_rollout_of_no_block_is_refused():
 
 # ── where it looks ───────────────────────────────────────────────────────────────────────────────
 
+
 def test_cls_attention_is_the_first_row_of_every_map(device):
     model, images = small().to(device), Tensor(IMAGES, device=device)
     asked, maps = cls_attention(model.attention_maps(images)), model.attention_maps(images)
@@ -86,9 +110,12 @@ def test_cls_attention_is_the_first_row_of_every_map(device):
     assert all((asked[i] == m.numpy()[:, :, 0]).all() for i, m in enumerate(maps))
 
 
-def test_a_head_that_looks_at_itself_looks_no_distance_and_one_that_looks_at_its_neighbour_looks_a_patch(device):
+def test_a_head_that_looks_at_itself_looks_no_distance_and_one_that_looks_at_its_neighbour_looks_a_patch(
+    device,
+):
     right = np.zeros((10, 10))
-    right[np.arange(10), [0, 2, 1, 2, 5, 4, 5, 8, 7, 8]] = 1    # patches 0 1 2 / 3 4 5 / 6 7 8 are tokens 1 to 9
+    # patches 0 1 2 / 3 4 5 / 6 7 8 are tokens 1 to 9
+    right[np.arange(10), [0, 2, 1, 2, 5, 4, 5, 8, 7, 8]] = 1
     distances = attention_distance(as_maps(device, np.eye(10), right), patch_size=4)
     np.testing.assert_allclose(distances, [[0, 0, 0], [4, 4, 4]])
 
@@ -104,32 +131,45 @@ def test_a_map_that_is_lost_has_no_distance():
 def test_what_is_given_to_cls_does_not_count_as_a_distance():
     even, half = np.full((5, 5), 0.2), np.full((5, 5), 0.125)
     half[:, 0] = 0.5
-    expected = (0 + 1 + 1 + 2 ** 0.5) / 4
-    np.testing.assert_allclose(attention_distance(as_maps("cpu", even, half), 1), expected, rtol=1e-6)
+    expected = (0 + 1 + 1 + 2**0.5) / 4
+    np.testing.assert_allclose(
+        attention_distance(as_maps("cpu", even, half), 1), expected, rtol=1e-6
+    )
 
 
 def test_distances_between_patches_are_those_of_their_centres():
-    assert patch_distance(2).tolist() == [[0, 1, 1, 2 ** 0.5], [1, 0, 2 ** 0.5, 1], [1, 2 ** 0.5, 0, 1], [2 ** 0.5, 1, 1, 0]]
+    assert patch_distance(2).tolist() == [
+        [0, 1, 1, 2**0.5],
+        [1, 0, 2**0.5, 1],
+        [1, 2**0.5, 0, 1],
+        [2**0.5, 1, 1, 0],
+    ]
 
 
 # ── what it has learned ──────────────────────────────────────────────────────────────────────────
 
+
 def with_positions(device, positions):
     model = ViT(image_size=6, patch_size=2, num_classes=3, dim=9, heads=3).to(device)
-    full = np.concatenate([np.full((1, 9), 7.0), positions])[None].astype(np.float32)      # CLS has no place
+    # CLS has no place
+    full = np.concatenate([np.full((1, 9), 7.0), positions])[None].astype(np.float32)
     model.load_state_dict({**model.state_dict(), "pos_embed": full})
     return model
 
 
 def test_positions_at_right_angles_are_alike_to_themselves_alone_however_long(device):
     lengths = RNG.uniform(0.5, 2, (9, 1))
-    np.testing.assert_allclose(position_similarity(with_positions(device, lengths * np.eye(9))), np.eye(9), atol=1e-6)
+    np.testing.assert_allclose(
+        position_similarity(with_positions(device, lengths * np.eye(9))), np.eye(9), atol=1e-6
+    )
 
 
 @pytest.mark.statistical
 def test_positions_whose_cosine_falls_with_distance_have_rho_one_and_shuffled_ones_none():
-    positions = np.linalg.cholesky(np.exp(-patch_distance(3) ** 2 / 8))     # rows whose products are just that
-    assert nearness_learned(with_positions("cpu", positions)) > 0.98        # rounding tells equals apart
+    # rows whose products are just that
+    positions = np.linalg.cholesky(np.exp(-(patch_distance(3) ** 2) / 8))
+    # rounding tells equals apart
+    assert nearness_learned(with_positions("cpu", positions)) > 0.98
     rhos = [nearness_learned(with_positions("cpu", RNG.permutation(positions))) for _ in range(60)]
     assert abs(np.mean(rhos)) < 0.15
 
@@ -141,18 +181,20 @@ def test_an_untrained_model_has_learned_nothing_of_places():
 
 def test_spearman_is_one_for_any_rising_function_and_minus_one_for_a_falling_one():
     x = RNG.normal(size=50)
-    assert spearman(x, np.exp(x)) == pytest.approx(1) and spearman(x, -x ** 3) == pytest.approx(-1)
+    assert spearman(x, np.exp(x)) == pytest.approx(1) and spearman(x, -(x**3)) == pytest.approx(-1)
 
 
 def test_spearman_with_ties_is_scipys():
     from scipy.stats import spearmanr  # scikit-learn brings it
+
     a, b = RNG.integers(5, size=80), RNG.integers(7, size=80)
     assert spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, rel=1e-12)
 
 
 def test_filters_that_differ_in_one_direction_have_one_component(device):
     model, way = small().to(device), RNG.normal(size=8)
-    weight = np.outer(RNG.normal(size=8), way) + RNG.normal(size=8)         # and a common part, which is none of it
+    # and a common part, which is none of it
+    weight = np.outer(RNG.normal(size=8), way) + RNG.normal(size=8)
     model.load_state_dict({**model.state_dict(), "patch_embed.weight": weight.astype(np.float32)})
     filters, shares = patch_filters(model, 3)
     assert filters.shape == (3, 2, 2, 2) and shares == pytest.approx([1, 0, 0], abs=1e-5)
@@ -167,6 +209,7 @@ def test_more_components_than_there_are_are_refused(count):
 
 # ── whether it matters ───────────────────────────────────────────────────────────────────────────
 
+
 def quarter():
     """Masks of 4 x 6 pixels, whose left upper quarter is True: with patches of 2 x 3, patch 0."""
     mask = np.zeros((1, 4, 6), bool)
@@ -174,7 +217,9 @@ def quarter():
     return mask
 
 
-@pytest.mark.parametrize("mass, times", [([1, 1, 1, 1], 1), ([5, 0, 0, 0], 4), ([0, 1, 1, 1], 0), ([1, 1, 0, 0], 2)])
+@pytest.mark.parametrize(
+    "mass, times", [([1, 1, 1, 1], 1), ([5, 0, 0, 0], 4), ([0, 1, 1, 1], 0), ([1, 1, 0, 0], 2)]
+)
 def test_enrichment_is_the_share_of_mass_over_the_share_of_area(mass, times):
     assert enrichment(np.array([mass]), quarter()).tolist() == [times]
 
@@ -182,7 +227,8 @@ def test_enrichment_is_the_share_of_mass_over_the_share_of_area(mass, times):
 def test_a_patch_that_is_half_covered_counts_half():
     mask = quarter()
     mask[:, 1] = False
-    assert enrichment(np.array([[1.0, 0, 0, 0]]), mask).tolist() == [4]      # half the mass, on an eighth of the area
+    # half the mass, on an eighth of the area
+    assert enrichment(np.array([[1.0, 0, 0, 0]]), mask).tolist() == [4]
 
 
 def test_a_mask_of_nothing_is_refused_with_the_images_numbers():
@@ -198,21 +244,35 @@ def brightness_of_one_pixel(images):
 
 def test_a_curve_falls_when_the_patch_that_matters_goes():
     images, ones = np.full((2, 1, 4, 4), 0.75, np.float32), np.array([1, 1])
-    order = np.array([[2, 0, 1, 3], [0, 1, 2, 3]])                          # pixel (3, 1) lies in patch 2
+    # pixel (3, 1) lies in patch 2
+    order = np.array([[2, 0, 1, 3], [0, 1, 2, 3]])
     curve = deletion_curve(brightness_of_one_pixel, images, ones, order, fill=0.25)
     assert curve.tolist() == [0.75, 0.5, 0.5, 0.25, 0.25]
     assert (images == 0.75).all()
-    assert (deletion_curve(brightness_of_one_pixel, images, 1 - ones, order, fill=0.25) == 1 - curve).all()
+    assert (
+        deletion_curve(brightness_of_one_pixel, images, 1 - ones, order, fill=0.25) == 1 - curve
+    ).all()
 
 
 @pytest.mark.parametrize("order", [[[0, 1, 2]], [[0, 1, 2, 2]], [[1, 2, 3, 4]]])
 def test_an_order_that_leaves_patches_out_is_refused(order):
-    with pytest.raises(ValueError, match=r"order: 3 patches are no square|order of shape \(1, 4\): every row must hold"):
-        deletion_curve(brightness_of_one_pixel, np.ones((1, 1, 4, 4), np.float32), np.array([1]), np.array(order))
+    with pytest.raises(
+        ValueError,
+        match=r"order: 3 patches are no square|order of shape \(1, 4\): every row must hold",
+    ):
+        deletion_curve(
+            brightness_of_one_pixel,
+            np.ones((1, 1, 4, 4), np.float32),
+            np.array([1]),
+            np.array(order),
+        )
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("a, b", [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2.5, 2.5, 2.5]), ([0, 0], [0, 0])],
-                         ids=["a is equal", "b is equal", "both are equal"])
+@pytest.mark.parametrize(
+    "a, b",
+    [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2.5, 2.5, 2.5]), ([0, 0], [0, 0])],
+    ids=["a is equal", "b is equal", "both are equal"],
+)
 def test_the_rank_correlation_with_equals_is_nan_without_a_warning(a, b):
     assert np.isnan(spearman(a, b))

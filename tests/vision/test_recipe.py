@@ -1,4 +1,5 @@
-"""The recipe by which small classifiers are trained: which weights decay, what is left at the end, and that it learns."""
+"""The recipe by which small classifiers are trained: which weights decay, what is left at the end,
+and that it learns."""
 
 from functools import partial
 
@@ -22,10 +23,15 @@ both = pytest.mark.parametrize("make", [SMALL_CONV, SMALL_VIT], ids=["conv net",
 def test_matrices_and_windows_decay_and_nothing_else_and_nothing_is_left_out(make):
     model = make()
     names = {p: name for name, p in model.named_parameters()}
-    decay, others = ([names[p] for p in group["params"]] for group in groups(list(model.parameters()), 0.05))
+    decay, others = (
+        [names[p] for p in group["params"]] for group in groups(list(model.parameters()), 0.05)
+    )
     assert sorted(decay + others) == sorted(names.values())
     assert all(name.endswith("weight") and "norm" not in name for name in decay)
-    assert all(name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed") for name in others)
+    assert all(
+        name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
+        for name in others
+    )
 
 
 @pytest.mark.statistical
@@ -53,7 +59,9 @@ def test_in_halves_it_learns_as_well(make):
 def test_it_learns_from_images_that_are_changed_and_mixed():
     transform = partial(random_affine, degrees=5, translate=0.05)
     model = SMALL_CONV(width=8)
-    train_classifier(model, IMAGES, LABELS, 12, seed=SEED, transform=transform, mix=mixup, batch_size=16)
+    train_classifier(
+        model, IMAGES, LABELS, 12, seed=SEED, transform=transform, mix=mixup, batch_size=16
+    )
     assert accuracy(model, IMAGES, LABELS) > 0.7
 
 
@@ -61,10 +69,13 @@ def test_a_training_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_
     def trained(epochs, name):
         tinycv.manual_seed(0)
         model = SMALL_CONV()
-        train_classifier(model, IMAGES, LABELS, 2, mix=mixup, checkpoint=tmp_path / name if name else None)
+        train_classifier(
+            model, IMAGES, LABELS, 2, mix=mixup, checkpoint=tmp_path / name if name else None
+        )
         return model.state_dict()
 
-    at_once, twice = trained(2, None), [trained(2, "kept") for _ in range(2)][1]            # the second finds all done
+    # the second finds all done
+    at_once, twice = trained(2, None), [trained(2, "kept") for _ in range(2)][1]
     assert (tmp_path / "kept").exists()
     for name, tensor in at_once.items():
         assert (tensor.numpy() == twice[name].numpy()).all(), name

@@ -16,18 +16,31 @@ from tinycv.vision.recipe import groups
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(4, 2, 10, 10)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 1])
-TOKENS = 3 * 3                                                      # 10 pixels, halved twice: 5, then 3
+# 10 pixels, halved twice: 5, then 3
+TOKENS = 3 * 3
 
 
 def small(**options):
-    return ViT(image_size=10, patch_size=4, num_classes=3, channels=2, dim=8, depth=2, heads=2,
-               mlp_dim=12, stem=(3, 4), **options)
+    return ViT(
+        image_size=10,
+        patch_size=4,
+        num_classes=3,
+        channels=2,
+        dim=8,
+        depth=2,
+        heads=2,
+        mlp_dim=12,
+        stem=(3, 4),
+        **options,
+    )
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("height, width, tokens", [
-    (28, 28, 16), (32, 32, 16), (8, 8, 1), (1, 9, 2), (33, 8, 5)])
+
+@pytest.mark.parametrize(
+    "height, width, tokens", [(28, 28, 16), (32, 32, 16), (8, 8, 1), (1, 9, 2), (33, 8, 5)]
+)
 def test_three_halvings_leave_one_token_per_eight_pixels_rounded_up(device, height, width, tokens):
     stem = ConvStem(1, (2, 3, 4), dim=5).to(device)
     images = Tensor(np.ones((2, 1, height, width), np.float32), device=device)
@@ -37,16 +50,20 @@ def test_three_halvings_leave_one_token_per_eight_pixels_rounded_up(device, heig
 def test_a_stem_is_convolutions_norms_and_relus_and_then_a_projection(device):
     stem = ConvStem(2, (3, 4), dim=5).to(device).eval()
     for norm in stem.norms:
-        norm.running_mean.data = norm.running_mean.data + 0.1       # from 0
-        norm.running_var.data = norm.running_var.data * 4           # from 1
+        norm.running_mean.data = norm.running_mean.data + 0.1  # from 0
+        norm.running_var.data = norm.running_var.data * 4  # from 1
     x = IMAGES
     for conv in stem.convs:
         x = conv2d(Tensor(x), Tensor(conv.weight.numpy()), stride=2, padding=1).numpy()
-        x = np.maximum((x - 0.1) / np.sqrt(4 + 1e-5), 0)            # weights are 1, biases 0
+        x = np.maximum((x - 0.1) / np.sqrt(4 + 1e-5), 0)  # weights are 1, biases 0
     matrix = stem.project.weight.numpy()[:, :, 0, 0]
     tokens = np.einsum("bchw,dc->bhwd", x, matrix) + stem.project.bias.numpy()
-    np.testing.assert_allclose(stem(Tensor(IMAGES, device=device)).numpy(),
-                               tokens.reshape(4, TOKENS, 5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        stem(Tensor(IMAGES, device=device)).numpy(),
+        tokens.reshape(4, TOKENS, 5),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_a_token_sees_a_window_that_overlaps_with_those_of_its_neighbours_and_nothing_beyond():
@@ -55,12 +72,13 @@ def test_a_token_sees_a_window_that_overlaps_with_those_of_its_neighbours_and_no
     stem.eval()(image).reshape((2, 4, 4, 3))[0, 1, 2].sum().backward()
     seen = image.grad.numpy()[0, 0] != 0
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    assert 8 - 7 <= rows[0] < rows[-1] <= 8 + 7                     # its centre: row 8, column 16
+    assert 8 - 7 <= rows[0] < rows[-1] <= 8 + 7  # its centre: row 8, column 16
     assert 16 - 7 <= columns[0] < columns[-1] <= 16 + 7
     assert len(rows) > 8 and len(columns) > 8
 
 
 # ── a ViT that begins with one ───────────────────────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_every_image_gets_a_score_for_every_class_and_a_map_for_every_token(device, pool):
@@ -73,7 +91,7 @@ def test_every_image_gets_a_score_for_every_class_and_a_map_for_every_token(devi
 
 def test_after_training_an_image_does_not_depend_on_its_batch(device):
     model, images = small().to(device), Tensor(IMAGES, device=device)
-    model(images)                                                   # moves the running statistics
+    model(images)  # moves the running statistics
     alone = model.eval()(Tensor(IMAGES[:1], device=device)).numpy()
     np.testing.assert_allclose(alone, model(images).numpy()[:1], rtol=1e-4, atol=1e-6)
 
@@ -81,8 +99,15 @@ def test_after_training_an_image_does_not_depend_on_its_batch(device):
 def test_without_a_stem_the_names_of_the_weights_are_as_they_were():
     plain = ViT(image_size=6, patch_size=2, num_classes=3, depth=1)
     assert {name for name in plain.state_dict() if not name.startswith("blocks.0.")} == {
-        "patch_embed.weight", "patch_embed.bias", "cls_token", "pos_embed", "norm.weight", "norm.bias",
-        "head.weight", "head.bias"}
+        "patch_embed.weight",
+        "patch_embed.bias",
+        "cls_token",
+        "pos_embed",
+        "norm.weight",
+        "norm.bias",
+        "head.weight",
+        "head.bias",
+    }
     with pytest.raises(ValueError, match="patch_embed"):
         small().load_state_dict(plain.state_dict())
 
@@ -98,11 +123,16 @@ def test_its_weights_are_saved_and_loaded_by_name_with_the_running_statistics(tm
 def test_windows_and_matrices_of_the_stem_decay_and_its_norms_do_not():
     model = small()
     names = {p: name for name, p in model.named_parameters() if name.startswith("patch_embed")}
-    decay, others = ({names[p] for p in group["params"] if p in names}
-                     for group in groups(list(model.parameters()), 0.05))
-    assert decay == {"patch_embed.convs.0.weight", "patch_embed.convs.1.weight",
-                     "patch_embed.project.weight"}
-    assert len(others) == 2 * 2 + 1                                 # of two norms, and one bias
+    decay, others = (
+        {names[p] for p in group["params"] if p in names}
+        for group in groups(list(model.parameters()), 0.05)
+    )
+    assert decay == {
+        "patch_embed.convs.0.weight",
+        "patch_embed.convs.1.weight",
+        "patch_embed.project.weight",
+    }
+    assert len(others) == 2 * 2 + 1  # of two norms, and one bias
 
 
 def test_steps_on_a_fixed_batch_lower_the_loss_and_every_parameter_gets_a_gradient(device):
@@ -124,24 +154,33 @@ def test_steps_on_a_fixed_batch_lower_the_loss_and_every_parameter_gets_a_gradie
 def test_the_stem_is_certified(training):
     # Drawn so that no corner of a ReLU lies within a finite difference, as for 5 draws in 6.
     tinycv.manual_seed(2)
-    certify_layer(ConvStem(2, (2, 2), dim=2).train(training),
-                  np.random.default_rng(2).normal(size=(3, 2, 3, 3)))
+    certify_layer(
+        ConvStem(2, (2, 2), dim=2).train(training),
+        np.random.default_rng(2).normal(size=(3, 2, 3, 3)),
+    )
 
 
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────
 
-@pytest.mark.parametrize("patch_size, stem, message", [
-    (7, (4, 8, 16), r"ViT: patch_size is 7, and stem=\(4, 8, 16\) .* must then be 8"),
-    (4, (4, 8, 16), "patch_size must then be 8"), (4, (4, 0), r"ViT: stem\[1\] is 0"),
-    (4, (4, 2.5), r"ViT: stem\[1\] is 2.5"), (4, "word", "ViT: stem is 'word'"),
-    (1, (), "widths is empty")])
+
+@pytest.mark.parametrize(
+    "patch_size, stem, message",
+    [
+        (7, (4, 8, 16), r"ViT: patch_size is 7, and stem=\(4, 8, 16\) .* must then be 8"),
+        (4, (4, 8, 16), "patch_size must then be 8"),
+        (4, (4, 0), r"ViT: stem\[1\] is 0"),
+        (4, (4, 2.5), r"ViT: stem\[1\] is 2.5"),
+        (4, "word", "ViT: stem is 'word'"),
+        (1, (), "widths is empty"),
+    ],
+)
 def test_widths_that_do_not_fit_are_refused_in_words(patch_size, stem, message):
     with pytest.raises((TypeError, ValueError), match=message):
         ViT(image_size=28, patch_size=patch_size, num_classes=10, stem=stem)
 
 
 def test_wrong_arguments_of_a_stem_get_a_sentence():
-    too_large = "Maximum allowed dimension exceeded"                # by NumPy, of 10^30 channels
+    too_large = "Maximum allowed dimension exceeded"  # by NumPy, of 10^30 channels
     assert not riddles(ConvStem, {"channels": 1, "widths": (2, 3), "dim": 4}, "ConvStem", too_large)
 
 
@@ -153,7 +192,9 @@ def test_images_of_other_channels_are_refused_with_both_shapes(shape):
 
 
 def test_save_vit_and_patch_filters_refuse_a_stem(tmp_path):
-    with pytest.raises(ValueError, match="save_vit: the model has a convolutional stem, .*save_model"):
+    with pytest.raises(
+        ValueError, match="save_vit: the model has a convolutional stem, .*save_model"
+    ):
         save_vit(tmp_path / "a.safetensors", small())
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="patch_filters: the model has a convolutional stem"):

@@ -1,4 +1,5 @@
-"""What the chapter takes: anything that holds the images; labels that are classes; no NaN that counts as an answer."""
+"""What the chapter takes: anything that holds the images; labels that are classes; no NaN that
+counts as an answer."""
 
 import numpy as np
 import pytest
@@ -24,9 +25,14 @@ from tinycv.vision import (
 from tinycv.vision.classify import classify
 
 X = np.random.default_rng(0).random((3, 2, 8, 8), np.float32)
-HOLDERS = {"list": lambda a: a.tolist(), "Tensor": tinycv.tensor, "Fortran": np.asfortranarray,
-           "reversed": lambda a: a[::-1, ::-1], "read-only": lambda a: np.broadcast_to(a, a.shape),
-           "float64": lambda a: a.astype(float)}
+HOLDERS = {
+    "list": lambda a: a.tolist(),
+    "Tensor": tinycv.tensor,
+    "Fortran": np.asfortranarray,
+    "reversed": lambda a: a[::-1, ::-1],
+    "read-only": lambda a: np.broadcast_to(a, a.shape),
+    "float64": lambda a: a.astype(float),
+}
 MODELS = {"ViT": lambda: ViT(8, 4, 3, 2, 8, 1, 2), "ConvNet": lambda: ConvNet(3, 8, 2, 2)}
 both = pytest.mark.parametrize("name", MODELS)
 
@@ -35,20 +41,33 @@ both = pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_what_holds_the_images_does_not_matter(name, holder):
     model, held = MODELS[name]().eval(), HOLDERS[holder](X)
-    np.testing.assert_allclose(model(held).numpy(), model(tinycv.tensor(np.array(held, np.float32))).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        model(held).numpy(), model(tinycv.tensor(np.array(held, np.float32))).numpy(), atol=1e-5
+    )
 
 
 @both
 def test_masked_images_and_bytes_are_refused(name):
     model = MODELS[name]()
-    for x, words in ((np.ma.masked_array(X, X > 0.5), "masked array"), ((255 * X).astype(np.uint8), "divide bytes by 255"),
-                     (X.astype(complex), "complex"), (X > 0.5, "bool; it takes floats"), (X.astype(str), "<U32")):
+    for x, words in (
+        (np.ma.masked_array(X, X > 0.5), "masked array"),
+        ((255 * X).astype(np.uint8), "divide bytes by 255"),
+        (X.astype(complex), "complex"),
+        (X > 0.5, "bool; it takes floats"),
+        (X.astype(str), "<U32"),
+    ):
         with pytest.raises(TypeError, match=f"{name}: images .*{words}"):
             model(x)
 
 
-@given(b=st.integers(0, 3), c=st.integers(1, 3), rows=st.integers(1, 3), columns=st.integers(1, 3), p=st.integers(1, 4),
-       kind=st.sampled_from(["u1", "i8", "f2", "f4", "?"]))
+@given(
+    b=st.integers(0, 3),
+    c=st.integers(1, 3),
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 3),
+    p=st.integers(1, 4),
+    kind=st.sampled_from(["u1", "i8", "f2", "f4", "?"]),
+)
 def test_patches_of_any_dtype_are_cut_and_put_together(b, c, rows, columns, p, kind):
     x = np.random.default_rng(0).integers(0, 200, (b, c, rows * p, columns * p)).astype(kind)
     patches = patchify(x, np.int64(p))
@@ -56,10 +75,25 @@ def test_patches_of_any_dtype_are_cut_and_put_together(b, c, rows, columns, p, k
     assert (unpatchify(patches, np.int8(p), x.shape) == x).all()
 
 
-@pytest.mark.parametrize("options", [{"depth": 0}, {"mlp_dim": 0}, {"heads": 0}, {"heads": 3}, {"dropout": 1.5},
-                                     {"dropout": -0.1}, {"patch_size": 0}, {"patch_size": 3}, {"dim": 0}, {"dim": 8.0},
-                                     {"num_classes": 0}, {"channels": True},
-                                     {"layer_norm_eps": -1.0}, {"dropout": float("nan")}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"depth": 0},
+        {"mlp_dim": 0},
+        {"heads": 0},
+        {"heads": 3},
+        {"dropout": 1.5},
+        {"dropout": -0.1},
+        {"patch_size": 0},
+        {"patch_size": 3},
+        {"dim": 0},
+        {"dim": 8.0},
+        {"num_classes": 0},
+        {"channels": True},
+        {"layer_norm_eps": -1.0},
+        {"dropout": float("nan")},
+    ],
+)
 def test_a_vit_that_cannot_be_built_is_refused_by_the_name_of_its_argument(options):
     sizes = {"image_size": 8, "patch_size": 4, "num_classes": 3, "dim": 8, "heads": 2, **options}
     with pytest.raises((TypeError, ValueError), match=f"ViT: .*{next(iter(options))}"):
@@ -85,7 +119,8 @@ class Says(nn.Module):
 def test_scores_of_nan_are_no_answer():
     scores = np.eye(3, dtype=np.float32)
     assert accuracy(Says(), scores, np.arange(3)) == 1
-    scores[0] = 9                                                   # argmax would say class 0, which is right
+    # argmax would say class 0, which is right
+    scores[0] = 9
     assert accuracy(Says(), scores, np.arange(3)) == pytest.approx(2 / 3)
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     model.head.weight.data = np.full(model.head.weight.shape, np.nan, np.float32)
@@ -93,17 +128,26 @@ def test_scores_of_nan_are_no_answer():
         classify(model, X[0])
 
 
-@pytest.mark.parametrize("labels, kind, words", [
-    (np.array([[0], [1], [2]]), ValueError, r"is int64 of shape \(3, 1\)"), (np.arange(2), ValueError, "each of 3 images"),
-    (np.array([0, 1, 3]), IndexError, "run from 0 to 3; 3 classes"), (np.array([0, 1, -1]), IndexError, "run from -1 to 1"),
-    (np.array([0.0, 1, 2]), TypeError, "float64"), (np.eye(3), TypeError, "class numbers")])
+@pytest.mark.parametrize(
+    "labels, kind, words",
+    [
+        (np.array([[0], [1], [2]]), ValueError, r"is int64 of shape \(3, 1\)"),
+        (np.arange(2), ValueError, "each of 3 images"),
+        (np.array([0, 1, 3]), IndexError, "run from 0 to 3; 3 classes"),
+        (np.array([0, 1, -1]), IndexError, "run from -1 to 1"),
+        (np.array([0.0, 1, 2]), TypeError, "float64"),
+        (np.eye(3), TypeError, "class numbers"),
+    ],
+)
 def test_labels_that_are_no_classes_of_the_images_are_refused(labels, kind, words):
     model = ViT(8, 4, 3, 2, 8, 1, 2)
     order = np.tile(np.arange(4), (3, 1))
-    for call in (lambda: accuracy(Says(), np.eye(3, dtype=np.float32), labels),
-                 lambda: train_classifier(model, X, labels, 1, batch_size=2),
-                 lambda: train_classifier(model, X, np.arange(3), 1, batch_size=2, held_out=(X, labels)),
-                 lambda: deletion_curve(lambda x: np.full((len(x), 3), 1 / 3), X, labels, order)):
+    for call in (
+        lambda: accuracy(Says(), np.eye(3, dtype=np.float32), labels),
+        lambda: train_classifier(model, X, labels, 1, batch_size=2),
+        lambda: train_classifier(model, X, np.arange(3), 1, batch_size=2, held_out=(X, labels)),
+        lambda: deletion_curve(lambda x: np.full((len(x), 3), 1 / 3), X, labels, order),
+    ):
         with pytest.raises(kind, match=words):
             call()
 
@@ -113,8 +157,9 @@ def test_maps_may_be_arrays_and_patches_that_look_at_cls_alone_have_no_distance(
     for function in (attention_rollout, cls_attention, lambda maps: attention_distance(maps, 4)):
         np.testing.assert_array_equal(function([maps]), function([tinycv.tensor(maps)]))
     plain = attention_distance([maps], 4)
-    maps[:, 0, 2] = [1, 0, 0, 0, 0]                                 # in head 0 one patch sees no other
-    maps[:, 1] = [1, 0, 0, 0, 0]                                    # in head 1 none does
+    # in head 0 one patch sees no other
+    maps[:, 0, 2] = [1, 0, 0, 0, 0]
+    maps[:, 1] = [1, 0, 0, 0, 0]  # in head 1 none does
     found = attention_distance([maps], 4)
     assert found[0, 0] == pytest.approx(plain[0, 0]) and np.isnan(found[0, 1])
 
@@ -134,8 +179,16 @@ def test_no_image_at_all_has_no_probabilities():
 def test_no_share_of_images_that_are_not_finite_is_right(value):
     images = np.eye(3, dtype=np.float32)
     images[1, 2] = value
-    with pytest.raises(ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them hold NaN or infinity"):
+    with pytest.raises(
+        ValueError, match=r"accuracy: images of shape \(3, 3\): 1 of them hold NaN or infinity"
+    ):
         accuracy(Says(), images, np.arange(3))
-    huge = np.full((2, 3, 8, 8), np.finfo(np.float64).max)              # their sum is infinite, they are not
+    # their sum is infinite, they are not
+    huge = np.full((2, 3, 8, 8), np.finfo(np.float64).max)
     with pytest.raises(ValueError, match="1 of them hold NaN"):
-        train_classifier(ViT(8, 4, 3, 3, 8, 1, 2), np.where(np.arange(2)[:, None, None, None], huge, value), np.arange(2), 1)
+        train_classifier(
+            ViT(8, 4, 3, 3, 8, 1, 2),
+            np.where(np.arange(2)[:, None, None, None], huge, value),
+            np.arange(2),
+            1,
+        )

@@ -1,5 +1,5 @@
-"""Wrong calls of everything public in tinycv.vision: each ends in one plain sentence; and what holds the images does not
-matter."""
+"""Wrong calls of everything public in tinycv.vision: each ends in one plain sentence; and what
+holds the images does not matter."""
 
 import inspect
 
@@ -19,12 +19,28 @@ ABOUT = {"mean": [0.5], "std": [0.5], "crop": 0.9, "resample": "bicubic"}
 
 
 def vit(**options):
-    return vision.ViT(**({"image_size": 8, "patch_size": 4, "num_classes": 3, "dim": 8, "depth": 1, "heads": 2} | options))
+    return vision.ViT(
+        **(
+            {"image_size": 8, "patch_size": 4, "num_classes": 3, "dim": 8, "depth": 1, "heads": 2}
+            | options
+        )
+    )
 
 
 MODEL = vit().eval()
-SIZES = {"image_size": 8, "patch_size": 4, "num_classes": 3, "channels": 1, "dim": 8, "depth": 1, "heads": 2, "mlp_dim": 16,
-         "dropout": 0.1, "pool": "cls", "layer_norm_eps": 1e-5}
+SIZES = {
+    "image_size": 8,
+    "patch_size": 4,
+    "num_classes": 3,
+    "channels": 1,
+    "dim": 8,
+    "depth": 1,
+    "heads": 2,
+    "mlp_dim": 16,
+    "dropout": 0.1,
+    "pool": "cls",
+    "layer_norm_eps": 1e-5,
+}
 
 
 def equal_chances(images):
@@ -32,10 +48,21 @@ def equal_chances(images):
 
 
 def trained(model, images, labels, epochs, seed, transform, mix, batch_size, held_out, half):
-    """train_classifier; a model that was given is built anew, as half precision would stay in it."""
+    """train_classifier; a model that was given is built anew, as half precision would stay in
+    it."""
     model = vit() if model is MODEL else model
-    return vision.train_classifier(model, images, labels, min(epochs, 1) if type(epochs) is int else epochs, seed=seed,
-                                   transform=transform, mix=mix, batch_size=batch_size, held_out=held_out, half=half)
+    return vision.train_classifier(
+        model,
+        images,
+        labels,
+        min(epochs, 1) if type(epochs) is int else epochs,
+        seed=seed,
+        transform=transform,
+        mix=mix,
+        batch_size=batch_size,
+        held_out=held_out,
+        half=half,
+    )
 
 
 GOOD = {
@@ -47,7 +74,10 @@ GOOD = {
     "ConvNet": (vision.ConvNet, {"num_classes": 3, "image_size": 8, "in_channels": 1, "width": 2}),
     "ConvNet ": (lambda images: vision.ConvNet(3, 8, 1, 2).eval()(images), {"images": IMAGES}),
     "patchify": (vision.patchify, {"images": tinycv.tensor(IMAGES), "patch_size": 4}),
-    "unpatchify": (vision.unpatchify, {"patches": np.zeros((2, 4, 16)), "patch_size": 4, "shape": (2, 1, 8, 8)}),
+    "unpatchify": (
+        vision.unpatchify,
+        {"patches": np.zeros((2, 4, 16)), "patch_size": 4, "shape": (2, 1, 8, 8)},
+    ),
     "attention_rollout": (vision.attention_rollout, {"maps": MAPS}),
     "cls_attention": (vision.cls_attention, {"maps": MAPS}),
     "attention_distance": (vision.attention_distance, {"maps": MAPS, "patch_size": 4}),
@@ -58,23 +88,52 @@ GOOD = {
     "nearness_learned": (vision.nearness_learned, {"model": MODEL}),
     "spearman": (vision.spearman, {"a": np.arange(4.0), "b": np.arange(4.0)}),
     "enrichment": (vision.enrichment, {"mass": np.ones((2, 4)), "mask": np.ones((2, 8, 8), bool)}),
-    "deletion_curve": (vision.deletion_curve, {"predict": equal_chances, "images": IMAGES, "labels": LABELS,
-                                               "order": np.tile(np.arange(4), (4, 1)), "fill": 0.5}),
+    "deletion_curve": (
+        vision.deletion_curve,
+        {
+            "predict": equal_chances,
+            "images": IMAGES,
+            "labels": LABELS,
+            "order": np.tile(np.arange(4), (4, 1)),
+            "fill": 0.5,
+        },
+    ),
     "probabilities": (vision.probabilities, {"model": MODEL, "images": IMAGES, "batch_size": 3}),
     "accuracy": (vision.accuracy, {"model": MODEL, "images": IMAGES, "labels": LABELS}),
-    "train_classifier": (trained, {
-        "model": MODEL, "images": IMAGES, "labels": LABELS, "epochs": 1, "seed": 0, "transform": None, "mix": None,
-        "batch_size": 2, "held_out": (IMAGES, LABELS), "half": False}),
+    "train_classifier": (
+        trained,
+        {
+            "model": MODEL,
+            "images": IMAGES,
+            "labels": LABELS,
+            "epochs": 1,
+            "seed": 0,
+            "transform": None,
+            "mix": None,
+            "batch_size": 2,
+            "held_out": (IMAGES, LABELS),
+            "half": False,
+        },
+    ),
     "load_vit": (vision.load_vit, {"path": "a.safetensors", "heads": 2, "image_size": 8}),
     "save_vit": (vision.save_vit, {"path": "b.safetensors", "model": MODEL, "layout": "timm"}),
-    "classify": (classify.classify, {"model": MODEL, "image": IMAGES[0], "top": 2, "device": "cpu"}),
+    "classify": (
+        classify.classify,
+        {"model": MODEL, "image": IMAGES[0], "top": 2, "device": "cpu"},
+    ),
     "prepared": (classify.prepared, {"path": "a.png", "size": 4, "channels": 1, "about": ABOUT}),
     "read_labels": (classify.read_labels, {"path": "names.txt", "classes": 3}),
 }
 FOR_THE_COMMAND = {"main", "report", "parser"}
-ALSO = {"train_classifier": ("ViT",), "patch_rollout": ("ViT",), "accuracy": ("ViT",), "probabilities": ("ViT",),
-        "classify": ("ViT", "device"),
-        "prepared": ("open_photo", "square"), "load_vit": ("a.safetensors", ".safetensors", "word")}
+ALSO = {
+    "train_classifier": ("ViT",),
+    "patch_rollout": ("ViT",),
+    "accuracy": ("ViT",),
+    "probabilities": ("ViT",),
+    "classify": ("ViT", "device"),
+    "prepared": ("open_photo", "square"),
+    "load_vit": ("a.safetensors", ".safetensors", "word"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +152,9 @@ def test_every_wrong_call_ends_in_a_sentence_that_names_the_function(name):
 
 
 def test_no_public_function_is_left_out():
-    own = {name for name, thing in vars(classify).items() if inspect.isfunction(thing)
-           and thing.__module__ == classify.__name__}
+    own = {
+        name
+        for name, thing in vars(classify).items()
+        if inspect.isfunction(thing) and thing.__module__ == classify.__name__
+    }
     assert set(vision.__all__) | own - FOR_THE_COMMAND == {name.strip() for name in GOOD}

@@ -1,4 +1,5 @@
 """The Vision Transformer: the order of patches, what CLS reads, and that it learns."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -17,21 +18,39 @@ LABELS = np.array([0, 1, 2, 1])
 
 
 def small(**options):
-    return ViT(image_size=6, patch_size=2, num_classes=3, channels=2, dim=8, depth=2, heads=2, mlp_dim=12, **options)
+    return ViT(
+        image_size=6,
+        patch_size=2,
+        num_classes=3,
+        channels=2,
+        dim=8,
+        depth=2,
+        heads=2,
+        mlp_dim=12,
+        **options,
+    )
 
 
 # ── patches ──────────────────────────────────────────────────────────────────────────────────────
 
+
 def test_patches_are_read_row_by_row_from_the_top_left(device):
-    image = np.array([[[[0, 1, 2, 3],
-                        [4, 5, 6, 7]]]], np.float32)
-    assert patchify(Tensor(image, device=device), 2).numpy().tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]]]
+    image = np.array([[[[0, 1, 2, 3], [4, 5, 6, 7]]]], np.float32)
+    assert patchify(Tensor(image, device=device), 2).numpy().tolist() == [
+        [[0, 1, 4, 5], [2, 3, 6, 7]]
+    ]
 
 
 def test_a_patch_is_flattened_by_channel_then_row_then_column(device):
     images = RNG.normal(size=(2, 3, 4, 6)).astype(np.float32)
-    slow = [[[images[b, c, y + i, x + j] for c in range(3) for i in range(2) for j in range(2)]
-             for y in range(0, 4, 2) for x in range(0, 6, 2)] for b in range(2)]
+    slow = [
+        [
+            [images[b, c, y + i, x + j] for c in range(3) for i in range(2) for j in range(2)]
+            for y in range(0, 4, 2)
+            for x in range(0, 6, 2)
+        ]
+        for b in range(2)
+    ]
     assert patchify(Tensor(images, device=device), 2).numpy().tolist() == np.array(slow).tolist()
 
 
@@ -41,6 +60,7 @@ def test_an_image_that_does_not_divide_into_patches_is_refused_with_both_sizes()
 
 
 # ── sizes ────────────────────────────────────────────────────────────────────────────────────────
+
 
 def test_a_vit_whose_patches_do_not_fill_the_image_is_refused_with_both_sizes():
     with pytest.raises(ValueError, match="image_size 28 .* patch_size 5: 3 pixels"):
@@ -62,15 +82,24 @@ def test_every_image_gets_a_score_for_every_class(device, batch):
 
 def test_an_image_does_not_depend_on_its_batch(device):
     model = small().to(device)
-    np.testing.assert_allclose(model(Tensor(IMAGES[:1], device=device)).numpy(),
-                               model(Tensor(IMAGES, device=device)).numpy()[:1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        model(Tensor(IMAGES[:1], device=device)).numpy(),
+        model(Tensor(IMAGES, device=device)).numpy()[:1],
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 # ── what CLS reads ───────────────────────────────────────────────────────────────────────────────
 
+
 def rearranged(images, order):
     """The 2 x 2 patches of 6 x 6 images in another order."""
-    cut = images.reshape(-1, 2, 3, 2, 3, 2).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 9, 2, 2, 2)[:, order]
+    cut = (
+        images.reshape(-1, 2, 3, 2, 3, 2)
+        .transpose(0, 2, 4, 1, 3, 5)
+        .reshape(-1, 9, 2, 2, 2)[:, order]
+    )
     return cut.reshape(-1, 3, 3, 2, 2, 2).transpose(0, 3, 1, 4, 2, 5).reshape(images.shape)
 
 
@@ -78,15 +107,23 @@ def test_patches_that_move_together_with_their_positions_leave_cls_as_it_was(dev
     model, order = small().to(device), RNG.permutation(9)
     before = model(Tensor(IMAGES, device=device)).numpy()
     model.pos_embed.data = model.pos_embed.data[:, [0, *(1 + order)]]
-    np.testing.assert_allclose(model(Tensor(rearranged(IMAGES, order), device=device)).numpy(), before, rtol=1e-4,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        model(Tensor(rearranged(IMAGES, order), device=device)).numpy(),
+        before,
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_patches_that_move_without_their_positions_change_the_scores(device):
     model, order = small().to(device), RNG.permutation(9)
-    model.pos_embed.data = 50 * model.pos_embed.data            # positions start at 0.02, too quiet to be sure
-    assert not np.allclose(model(Tensor(IMAGES, device=device)).numpy(),
-                           model(Tensor(rearranged(IMAGES, order), device=device)).numpy(), atol=1e-3)
+    # positions start at 0.02, too quiet to be sure
+    model.pos_embed.data = 50 * model.pos_embed.data
+    assert not np.allclose(
+        model(Tensor(IMAGES, device=device)).numpy(),
+        model(Tensor(rearranged(IMAGES, order), device=device)).numpy(),
+        atol=1e-3,
+    )
 
 
 def test_every_patch_reaches_the_scores(device):
@@ -100,7 +137,8 @@ def test_the_mean_of_the_patches_is_read_where_it_is_asked_for(device):
     mean = model.tokens(images)[:, 1:].mean(axis=1)
     near(model(images).numpy(), model.head(mean).numpy())
     by_cls = small().to(device)
-    by_cls.load_state_dict(model.state_dict())                  # the same parameters, another place to read
+    # the same parameters, another place to read
+    by_cls.load_state_dict(model.state_dict())
     assert not np.allclose(model(images).numpy(), by_cls(images).numpy(), atol=1e-3)
 
 
@@ -135,9 +173,16 @@ def test_attention_maps_are_the_weights_that_the_values_were_averaged_with(devic
 
 # ── learning ─────────────────────────────────────────────────────────────────────────────────────
 
+
 def steps(model, device, count, rate, dtype="float32"):
-    """The losses before each step of plain gradient descent on one batch, and the squared lengths of its gradients."""
-    x, labels, losses, squares = Tensor(IMAGES.astype(dtype), device=device), Tensor(LABELS, device=device), [], []
+    """The losses before each step of plain gradient descent on one batch, and the squared lengths
+    of its gradients."""
+    x, labels, losses, squares = (
+        Tensor(IMAGES.astype(dtype), device=device),
+        Tensor(LABELS, device=device),
+        [],
+        [],
+    )
     for _ in range(count + 1):
         loss = cross_entropy(model(x), labels)
         losses.append(loss.item())
@@ -150,13 +195,19 @@ def steps(model, device, count, rate, dtype="float32"):
 
 
 def test_a_small_step_lowers_the_loss_by_its_rate_times_the_square_of_the_gradient(device):
-    losses, squares = steps(small().to(device).to("float64"), device, count=5, rate=1e-5, dtype="float64")
+    losses, squares = steps(
+        small().to(device).to("float64"), device, count=5, rate=1e-5, dtype="float64"
+    )
     np.testing.assert_allclose(losses[:-1] - losses[1:], 1e-5 * squares[:-1], rtol=0.02)
 
 
 @pytest.mark.statistical
 def test_it_learns_with_dropout_too_and_then_answers_steadily(device):
-    model, x, labels = small(dropout=0.1).to(device), Tensor(IMAGES, device=device), Tensor(LABELS, device=device)
+    model, x, labels = (
+        small(dropout=0.1).to(device),
+        Tensor(IMAGES, device=device),
+        Tensor(LABELS, device=device),
+    )
     before = cross_entropy(model.eval()(x), labels).item()
     steps(model.train(), device, count=60, rate=0.02)
     after = [cross_entropy(model.eval()(x), labels).item() for _ in range(2)]
@@ -188,6 +239,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(device):
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_the_whole_network_is_certified(pool):
     model = small(pool=pool)
-    for p in (model.cls_token, model.pos_embed):                # away from 0.02, where everything is nearly linear
+    # away from 0.02, where everything is nearly linear
+    for p in (model.cls_token, model.pos_embed):
         p.data = 20 * p.data
     certify_layer(model, IMAGES)

@@ -1,4 +1,6 @@
-"""Weights of other libraries: what is wrong with a file is said in its own names, and nothing half-loaded comes out."""
+"""Weights of other libraries: what is wrong with a file is said in its own names, and nothing
+half-loaded comes out."""
+
 from __future__ import annotations
 
 import json
@@ -21,8 +23,19 @@ HEAD = {"timm": "head", "torchvision": "heads.head", "huggingface": "classifier"
 
 
 def small(**options):
-    return ViT(**{"image_size": 6, "patch_size": 2, "num_classes": 3, "channels": 2, "dim": 8, "depth": 2, "heads": 2,
-                  "mlp_dim": 12} | options)
+    return ViT(
+        **{
+            "image_size": 6,
+            "patch_size": 2,
+            "num_classes": 3,
+            "channels": 2,
+            "dim": 8,
+            "depth": 2,
+            "heads": 2,
+            "mlp_dim": 12,
+        }
+        | options
+    )
 
 
 @pytest.fixture
@@ -44,10 +57,13 @@ def foreign(path, layout="timm", model=None, **change):
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
 
+
 @LAYOUT
 def test_the_table_has_a_row_for_every_weight_of_a_vit(layout):
     model = small()
-    assert [name for name, _, _ in rows(layout, 2)] and {name for name, _, _ in rows(layout, 2)} == set(model.state_dict())
+    assert [name for name, _, _ in rows(layout, 2)] and {
+        name for name, _, _ in rows(layout, 2)
+    } == set(model.state_dict())
 
 
 @LAYOUT
@@ -62,6 +78,7 @@ def test_the_table_has_five_columns():
 
 # ── there and back ───────────────────────────────────────────────────────────────────────────────
 
+
 @LAYOUT
 def test_a_model_comes_back_bit_for_bit_with_what_was_noted(layout, path):
     model, labels = small(layer_norm_eps=1e-3), ["cat", "dog", "Zebra ü"]
@@ -70,7 +87,11 @@ def test_a_model_comes_back_bit_for_bit_with_what_was_noted(layout, path):
     for name, t in model.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name].numpy(), t.numpy(), name)
     assert about["labels"] == labels and about["mean"] == [0.1, 0.2] and about["layout"] == layout
-    assert not again.training and again.blocks[1].norm2.eps == 1e-3 and again.blocks[0].self_attn.num_heads == 2
+    assert (
+        not again.training
+        and again.blocks[1].norm2.eps == 1e-3
+        and again.blocks[0].self_attn.num_heads == 2
+    )
 
 
 def test_a_model_on_a_device_is_saved(path, device):
@@ -79,18 +100,23 @@ def test_a_model_on_a_device_is_saved(path, device):
 
 
 @LAYOUT
-def test_a_model_that_reads_the_mean_of_the_patches_is_not_saved_as_one_that_reads_cls(layout, path):
+def test_a_model_that_reads_the_mean_of_the_patches_is_not_saved_as_one_that_reads_cls(
+    layout, path
+):
     with pytest.raises(ValueError, match="pool 'mean': .* read the class off CLS"):
         save_vit(path, small(pool="mean"), layout)
     assert not path.exists()
 
 
 def test_a_layout_that_is_not_in_the_table_is_refused(path):
-    with pytest.raises(ValueError, match="layout is 'keras'.* one of 'timm', 'torchvision', 'huggingface'"):
+    with pytest.raises(
+        ValueError, match="layout is 'keras'.* one of 'timm', 'torchvision', 'huggingface'"
+    ):
         save_vit(path, small(), "keras")
 
 
 # ── what no shape tells: heads, epsilon, labels ──────────────────────────────────────────────────
+
 
 @pytest.mark.parametrize("layout", ["timm", "torchvision"])
 @pytest.mark.parametrize("dim, heads", [(64, 1), (192, 3), (1280, 16)])
@@ -103,19 +129,25 @@ def test_heads_follow_the_rule_where_nobody_says(layout, dim, heads, path):
 
 @pytest.mark.parametrize("layout, dim", [("timm", 8), ("torchvision", 8), ("huggingface", 64)])
 def test_where_no_rule_holds_heads_are_asked_for(layout, dim, path):
-    with pytest.raises(CheckpointError, match=rf"how many heads share the width of {dim}: give heads="):
+    with pytest.raises(
+        CheckpointError, match=rf"how many heads share the width of {dim}: give heads="
+    ):
         load_vit(foreign(path, layout, small(dim=dim)))
 
 
 @pytest.mark.parametrize("heads", [-2, 2.0, True, "2"])
 def test_heads_that_are_no_number_of_heads_are_refused(heads, path):
-    with pytest.raises((TypeError, ValueError), match="load_vit: heads is .* whole number, at least 0"):
+    with pytest.raises(
+        (TypeError, ValueError), match="load_vit: heads is .* whole number, at least 0"
+    ):
         load_vit(foreign(path), heads=heads)
 
 
 @pytest.mark.parametrize("heads", [3, 0, np.int64(3)])
 def test_heads_that_do_not_divide_the_width_are_refused(heads, path):
-    with pytest.raises(CheckpointError, match=rf"{heads} heads \(from the argument\) cannot share a width of 8"):
+    with pytest.raises(
+        CheckpointError, match=rf"{heads} heads \(from the argument\) cannot share a width of 8"
+    ):
         load_vit(foreign(path), heads=heads)
 
 
@@ -125,36 +157,66 @@ def config(path, **content):
 
 def test_hugging_faces_config_beside_the_file_says_heads_epsilon_and_labels(path):
     foreign(path, "huggingface")
-    config(path, num_attention_heads=4, layer_norm_eps=1e-5, id2label={"1": "b", "0": "a", "2": "c"}, hidden_act="gelu")
+    config(
+        path,
+        num_attention_heads=4,
+        layer_norm_eps=1e-5,
+        id2label={"1": "b", "0": "a", "2": "c"},
+        hidden_act="gelu",
+    )
     model, about = load_vit(path)
     assert (about["heads"], model.norm.eps, about["labels"]) == (4, 1e-5, ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("content, words", [
-    ({}, "not the config.json of a ViT: KeyError: 'num_attention_heads'"), ([1], "not the config"), ("{", "not the config"),
-    ({"num_attention_heads": 3}, "3 heads .from config.json. cannot share"),
-    ({"num_attention_heads": "2"}, "'2' heads"),
-    ({"num_attention_heads": 2, "hidden_act": "relu"}, "activation is 'relu'; this ViT has gelu"),
-    ({"num_attention_heads": 2, "layer_norm_eps": "no"}, "layer_norm_eps is no, no small number"),
-    ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels are no list of 3 words"),
-    ({"num_attention_heads": 2, "id2label": {"a": "0"}}, "not the config.json of a ViT: KeyError: '0'")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({}, "not the config.json of a ViT: KeyError: 'num_attention_heads'"),
+        ([1], "not the config"),
+        ("{", "not the config"),
+        ({"num_attention_heads": 3}, "3 heads .from config.json. cannot share"),
+        ({"num_attention_heads": "2"}, "'2' heads"),
+        (
+            {"num_attention_heads": 2, "hidden_act": "relu"},
+            "activation is 'relu'; this ViT has gelu",
+        ),
+        (
+            {"num_attention_heads": 2, "layer_norm_eps": "no"},
+            "layer_norm_eps is no, no small number",
+        ),
+        ({"num_attention_heads": 2, "id2label": {"0": "a"}}, "labels are no list of 3 words"),
+        (
+            {"num_attention_heads": 2, "id2label": {"a": "0"}},
+            "not the config.json of a ViT: KeyError: '0'",
+        ),
+    ],
+)
 def test_a_config_that_makes_no_sense_is_refused(content, words, path):
     foreign(path, "huggingface")
-    (path.parent / "config.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    (path.parent / "config.json").write_text(
+        content if isinstance(content, str) else json.dumps(content)
+    )
     with pytest.raises(CheckpointError, match=words):
         load_vit(path)
 
 
-@pytest.mark.parametrize("content, words", [
-    ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 letters have more values"),
-    (" " * 8_000_001, "it has 8000001 bytes, and 8000000 are the most"),
-    ("[" * 100_000, "RecursionError"), (None, "it is not an ordinary file")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("[" + "[]," * 2_000_000 + "[]]", "its 6000004 letters have more values"),
+        (" " * 8_000_001, "it has 8000001 bytes, and 8000000 are the most"),
+        ("[" * 100_000, "RecursionError"),
+        (None, "it is not an ordinary file"),
+    ],
+)
 def test_a_config_that_would_cost_much_or_be_waited_for_is_refused(content, words, path):
     foreign(path, "huggingface")
     beside = path.parent / "config.json"
     os.mkfifo(beside) if content is None else beside.write_text(content)
     began = time.process_time()
-    with pytest.raises(CheckpointError, match=f"config.json: not the config.json of a ViT: .*{words}"):
+    with pytest.raises(
+        CheckpointError, match=f"config.json: not the config.json of a ViT: .*{words}"
+    ):
         load_vit(path)
     assert time.process_time() - began < 2
 
@@ -173,7 +235,9 @@ def test_a_model_with_a_nan_is_not_saved_over_a_good_file(layout, path):
     good, array = path.read_bytes(), model.norm.weight.numpy().copy()
     array[-1] = np.nan
     model.load_state_dict({"norm.weight": array}, strict=False)
-    with pytest.raises(ValueError, match="^save_vit: the model was not saved; NaN in: norm.weight$"):
+    with pytest.raises(
+        ValueError, match="^save_vit: the model was not saved; NaN in: norm.weight$"
+    ):
         save_vit(path, model, layout)
     assert path.read_bytes() == good
     with pytest.raises(ValueError, match="save_vit: path is .*; it must name a file"):
@@ -186,11 +250,18 @@ def test_a_config_beside_a_file_of_another_layout_is_not_asked(path):
     assert load_vit(path, heads=2)[1]["heads"] == 2
 
 
-@pytest.mark.parametrize("note, words", [
-    ({"labels": ["a"]}, "labels are no list of 3 words"), ({"labels": "abc"}, "labels are no list"),
-    ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"), ({"heads": 3}, "3 heads .from a note in the file. cannot"),
-    ({"mean": 0.5}, "crop, mean, std are .* two lists"), ({"std": ["1"]}, "crop, mean, std are"),
-    ({"crop": "all"}, "crop, mean, std are")])
+@pytest.mark.parametrize(
+    "note, words",
+    [
+        ({"labels": ["a"]}, "labels are no list of 3 words"),
+        ({"labels": "abc"}, "labels are no list"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0"),
+        ({"heads": 3}, "3 heads .from a note in the file. cannot"),
+        ({"mean": 0.5}, "crop, mean, std are .* two lists"),
+        ({"std": ["1"]}, "crop, mean, std are"),
+        ({"crop": "all"}, "crop, mean, std are"),
+    ],
+)
 def test_a_note_that_does_not_fit_is_refused(note, words, path):
     save_vit(path, small())
     arrays, state = checkpoint.load(path)
@@ -201,6 +272,7 @@ def test_a_note_that_does_not_fit_is_refused(note, words, path):
 
 # ── files that hold something else ───────────────────────────────────────────────────────────────
 
+
 def grown(a):
     return np.concatenate([a, a])
 
@@ -208,13 +280,26 @@ def grown(a):
 @LAYOUT
 def test_everything_that_is_wrong_is_listed_at_once_in_the_files_own_names(layout, path):
     head = HEAD[layout]
-    foreign(path, layout, **{f"{head}.bias": None, f"{head}.weight": lambda a: a[:, :5], "stranger": lambda a: a,
-                             "counter": lambda a: np.arange(3)})
+    foreign(
+        path,
+        layout,
+        **{
+            f"{head}.bias": None,
+            f"{head}.weight": lambda a: a[:, :5],
+            "stranger": lambda a: a,
+            "counter": lambda a: np.arange(3),
+        },
+    )
     with pytest.raises(CheckpointError) as caught:
         load_vit(path, heads=2)
     said = str(caught.value)
-    assert said.startswith(f"{path}: no whole ViT in {layout}'s layout; missing: {head}.bias; unexpected: ")
-    assert "stranger" in said and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in said
+    assert said.startswith(
+        f"{path}: no whole ViT in {layout}'s layout; missing: {head}.bias; unexpected: "
+    )
+    assert (
+        "stranger" in said
+        and f"of another shape: {head}.weight is (3, 5), should be (3, 8)" in said
+    )
     assert "not of real numbers: counter (int64)" in said
 
 
@@ -246,15 +331,34 @@ def test_a_nan_is_refused_by_the_name_of_its_tensor(layout, path):
         load_vit(path, heads=2)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"patch_embed.proj.weight": lambda a: a[:, :, :1]}, r"proj.weight is \(8, 2, 1, 2\), should be \(8, 2, 2, 2\)"),
-    ({"patch_embed.proj.weight": lambda a: a[0]}, r"patch_embed.proj.weight is \(2, 2, 2\), should be \(8, \?, \?, \?\)"),
-    ({"patch_embed.proj.weight": lambda a: a[:, :0]}, "not a square of patches: D = 8, N = 10, C = 0"),
-    ({"pos_embed": lambda a: a[:, :9]}, "not a square of patches: D = 8, N = 9"),
-    ({"pos_embed": lambda a: a[:, :1]}, "not a square of patches: D = 8, N = 1"),
-    ({"blocks.1.attn.qkv.weight": lambda a: a[:16]}, r"blocks.1.attn.qkv.weight is \(16, 8\), should be \(24, 8\)"),
-    ({"blocks.7.norm1.weight": lambda a: a}, "missing: blocks.2.norm1.weight.* and 4 more; unexpected: blocks.7"),
-    ({"head.bias": lambda a: a.astype(np.int32)}, r"not of real numbers: head.bias \(int32\)")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"patch_embed.proj.weight": lambda a: a[:, :, :1]},
+            r"proj.weight is \(8, 2, 1, 2\), should be \(8, 2, 2, 2\)",
+        ),
+        (
+            {"patch_embed.proj.weight": lambda a: a[0]},
+            r"patch_embed.proj.weight is \(2, 2, 2\), should be \(8, \?, \?, \?\)",
+        ),
+        (
+            {"patch_embed.proj.weight": lambda a: a[:, :0]},
+            "not a square of patches: D = 8, N = 10, C = 0",
+        ),
+        ({"pos_embed": lambda a: a[:, :9]}, "not a square of patches: D = 8, N = 9"),
+        ({"pos_embed": lambda a: a[:, :1]}, "not a square of patches: D = 8, N = 1"),
+        (
+            {"blocks.1.attn.qkv.weight": lambda a: a[:16]},
+            r"blocks.1.attn.qkv.weight is \(16, 8\), should be \(24, 8\)",
+        ),
+        (
+            {"blocks.7.norm1.weight": lambda a: a},
+            "missing: blocks.2.norm1.weight.* and 4 more; unexpected: blocks.7",
+        ),
+        ({"head.bias": lambda a: a.astype(np.int32)}, r"not of real numbers: head.bias \(int32\)"),
+    ],
+)
 def test_a_file_that_is_nearly_a_vit_is_refused_with_what_is_wrong(change, words, path):
     with pytest.raises(CheckpointError, match=words):
         load_vit(foreign(path, "timm", **change), heads=2)
@@ -262,23 +366,32 @@ def test_a_file_that_is_nearly_a_vit_is_refused_with_what_is_wrong(change, words
 
 def test_a_file_of_another_model_is_refused_with_names_of_what_it_holds(path):
     safetensors.numpy.save_file({f"layer{i}.weight": np.ones(2) for i in range(10)}, path)
-    with pytest.raises(CheckpointError, match="a layout of timm, torchvision, huggingface; it holds layer0.weight, .* and 2 "
-                                              "more"):
+    with pytest.raises(
+        CheckpointError,
+        match="a layout of timm, torchvision, huggingface; it holds layer0.weight, .* and 2 more",
+    ):
         load_vit(path)
 
 
 def test_our_own_names_are_answered_with_how_to_load_them(path):
     checkpoint.save_model(path, small())
-    with pytest.raises(CheckpointError, match=r"a file of save_model goes into a model that you build, by load_model"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"a file of save_model goes into a model that you build, by load_model",
+    ):
         load_vit(path)
 
 
 def test_a_shape_that_no_memory_holds_costs_none(path):
     with pytest.raises(CheckpointError, match="of another shape"):
-        load_vit(foreign(path, "timm", **{"cls_token": lambda a: np.zeros((1, 1, 100_000), np.float32)}), heads=2)
+        load_vit(
+            foreign(path, "timm", **{"cls_token": lambda a: np.zeros((1, 1, 100_000), np.float32)}),
+            heads=2,
+        )
 
 
 # ── another image size ───────────────────────────────────────────────────────────────────────────
+
 
 def test_a_model_for_another_image_size_reads_images_of_that_size(path):
     save_vit(path, small())
@@ -286,8 +399,15 @@ def test_a_model_for_another_image_size_reads_images_of_that_size(path):
     assert model(Tensor(np.zeros((1, 2, 10, 10), np.float32))).shape == (1, 3)
 
 
-@pytest.mark.parametrize("image_size, words", [(7, "7 does not divide .* patches of 2 x 2"), (0, "0 does not divide"),
-                                               (1, "1 does not divide"), (-2, "is -2; .* at least 0")])
+@pytest.mark.parametrize(
+    "image_size, words",
+    [
+        (7, "7 does not divide .* patches of 2 x 2"),
+        (0, "0 does not divide"),
+        (1, "1 does not divide"),
+        (-2, "is -2; .* at least 0"),
+    ],
+)
 def test_an_image_size_that_patches_do_not_fill_is_refused(image_size, words, path):
     save_vit(path, small())
     with pytest.raises(ValueError, match=f"load_vit: image_size {words}"):
@@ -300,7 +420,8 @@ def test_resizing_keeps_a_constant_and_inside_the_edges_a_ramp(old, new):
     np.testing.assert_allclose(mix.sum(axis=1), 1, rtol=1e-12)
     places = (np.arange(new) + 0.5) * old / new - 0.5
     inside = (places >= 1) & (places <= old - 2)
-    np.testing.assert_allclose((mix @ np.arange(old))[inside], places[inside], atol=1 / 4)      # a = -0.75 is near linear
+    # a = -0.75 is near linear
+    np.testing.assert_allclose((mix @ np.arange(old))[inside], places[inside], atol=1 / 4)
     np.testing.assert_allclose(bicubic(old, old), np.eye(old), atol=1e-12)
 
 

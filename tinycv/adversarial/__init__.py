@@ -14,4 +14,11 @@ from tinycv.adversarial.networks import (
 )
 from tinycv.adversarial.turns import fit_gan
 
-__all__ = ["DCGANDiscriminator", "DCGANGenerator", "PointDiscriminator", "PointGenerator", "PointMLP", "fit_gan"]
+__all__ = [
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "PointDiscriminator",
+    "PointGenerator",
+    "PointMLP",
+    "fit_gan",
+]

@@ -1,25 +1,28 @@
-"""Generative adversarial networks: a painter learns from an art teacher, who learns to tell paintings from real things.
+"""Generative adversarial networks: a painter learns from an art teacher, who learns to tell
+paintings from real things.
 
-    min_G max_D  V = E_x log D(x) + E_z log (1 - D(G(z)))             Goodfellow et al. 2014, eq. 1
-    for a fixed G, the best D(x) = p(x) / (p(x) + p_G(x))             ibid., eq. 2: 1/2 everywhere once p_G = p
-    and then V = -log 4 + 2 JS(p, p_G)                                ibid., theorem 1
+    min_G max_D  V = E_x log D(x) + E_z log (1 - D(G(z)))  Goodfellow et al. 2014, eq. 1
+    for a fixed G, the best D(x) = p(x) / (p(x) + p_G(x))  ibid., eq. 2: 1/2 everywhere once p_G = p
+    and then V = -log 4 + 2 JS(p, p_G)                     ibid., theorem 1
 
-The generator G makes an image of a noise z.  The discriminator D answers with a number for an image, here always the
-logit d: D(x) = sigmoid(d).  Both take turns; turns.py holds the loop.  What they play for is a pair of functions of
-logits, one for each side, both to be minimised (real = d(x), fake = d(G(z))):
+The generator G makes an image of a noise z.  The discriminator D answers with a number for an
+image, here always the logit d: D(x) = sigmoid(d).  Both take turns; turns.py holds the loop.  What
+they play for is a pair of functions of logits, one for each side, both to be minimised (real =
+d(x), fake = d(G(z))):
 
                        the discriminator's                         the generator's
-    minimax            -log σ(real) - log (1 - σ(fake))            log (1 - σ(fake))         ibid., eq. 1
-    non-saturating     the same                                    -log σ(fake)              ibid., section 3
+    minimax            -log σ(real) - log (1 - σ(fake))            log (1 - σ(fake))    ibid., eq. 1
+    non-saturating     the same                                    -log σ(fake)     ibid., section 3
     least squares      ½ (real - 1)² + ½ fake²                     ½ (fake - 1)²             Mao et al. 2017, eq. 9
     hinge              max(0, 1 - real) + max(0, 1 + fake)         -fake                     Miyato et al. 2018, eq. 16, 17
-    Wasserstein        fake - real                                 -fake                     Arjovsky et al. 2017
+    Wasserstein        fake - real                                 -fake        Arjovsky et al. 2017
 
-A D that is too sure has a slope of zero, or one that explodes, and G learns nothing from it; penalties on its slope and
-spectral norm (nn/spectral_norm.py) keep it soft.  A G that paints one picture for ever can fool a D that sees one at a
-time; packing shows D several.
+A D that is too sure has a slope of zero, or one that explodes, and G learns nothing from it;
+penalties on its slope and spectral norm (nn/spectral_norm.py) keep it soft.  A G that paints one
+picture for ever can fool a D that sees one at a time; packing shows D several.
 
-Read before: nn/losses.py.   Then: turns.py, unrolled.py, networks.py.   See at work: demos/08_gan_2d.py.
+Read before: nn/losses.py.   Then: turns.py, unrolled.py, networks.py.
+See at work: demos/08_gan_2d.py.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ from tinycv.nn.module import Module
 
 @dataclass(frozen=True)
 class Game:
-    """discriminator(real, fake) and generator(fake): the losses of both sides, each a Tensor of one number."""
+    """discriminator(real, fake) and generator(fake): the losses of both sides, each a Tensor of one
+    number."""
 
     discriminator: Callable[[Any, Any], Any]
     generator: Callable[[Any], Any]
@@ -60,7 +64,8 @@ def logits(value: Any, what: str) -> Any:
 
 
 def tell_apart(real: Any, fake: Any) -> Any:
-    """-V. softplus(-d) is -log σ(d), and softplus(d) is -log (1 - σ(d)), where σ itself would round to 0 or 1."""
+    """-V. softplus(-d) is -log σ(d), and softplus(d) is -log (1 - σ(d)), where σ itself would round
+    to 0 or 1."""
     logits(real, "tell_apart: real")
     return softplus(-real).mean() + softplus(logits(fake, "tell_apart: fake")).mean()
 
@@ -112,11 +117,13 @@ WASSERSTEIN = Game(difference, minus_fake)
 
 # ── what keeps the discriminator soft: added to its loss, as penalty(D, real, fake, *conditions) ─
 
+
 class GradientPenalty:
     """weight E (|dD/dx| - 1)², at points on straight lines between real and fake examples.
 
-    A function whose slope is 1 there is what the Wasserstein distance asks for: Gulrajani et al. 2017, eq. 3 (weight 10
-    there; 0.1 for the toy data of its code). It has to be differentiated once more to train D.
+    A function whose slope is 1 there is what the Wasserstein distance asks for: Gulrajani et al.
+    2017, eq. 3 (weight 10 there; 0.1 for the toy data of its code). It has to be differentiated
+    once more to train D.
     """
 
     def __init__(self, weight: float = 10.0):
@@ -124,18 +131,25 @@ class GradientPenalty:
 
     def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
         if batch(real, "GradientPenalty: real").shape != batch(fake, "GradientPenalty: fake").shape:
-            raise ValueError(f"GradientPenalty: real has shape {tuple(real.shape)} and fake {tuple(fake.shape)}; points on "
-                             "lines between them need equal shapes")
+            raise ValueError(
+                f"GradientPenalty: real has shape {tuple(real.shape)} and fake "
+                f"{tuple(fake.shape)}; points on lines between them need equal shapes"
+            )
         if not self.weight:
             return nothing(real)
-        share = Tensor(backend.uniform((len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype))
-        slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)       # (B, all of x)
+        share = Tensor(
+            backend.uniform(
+                (len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype
+            )
+        )
+        # (B, all of x)
+        slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)
         return self.weight * ((norm(slope, axis=-1) - 1) ** 2).mean()
 
 
 class R1:
-    """½ weight E |dD/dx|², at the real examples: Mescheder et al. 2018, eq. 9. At the optimum D is flat where the data are.
-    """
+    """½ weight E |dD/dx|², at the real examples: Mescheder et al. 2018, eq. 9. At the optimum D is
+    flat where the data are."""
 
     def __init__(self, weight: float = 10.0):
         self.weight = finite(weight, "R1: weight", low=0)
@@ -148,67 +162,92 @@ class R1:
 
 
 def nothing(x: Any) -> Tensor:
-    """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather than multiplied by 0."""
+    """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather
+    than multiplied by 0."""
     own = bare(batch(x, "nothing: x"))
     return Tensor(backend.array_module(own).zeros((), own.dtype))
 
 
 def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
-    """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's weights."""
+    """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's
+    weights."""
     if not len(batch(x, "slopes: x")):
-        raise ValueError(f"slopes: x has shape {tuple(x.shape)}; there must be at least one example")
+        raise ValueError(
+            f"slopes: x has shape {tuple(x.shape)}; there must be at least one example"
+        )
     x = Tensor(x.detach() if isinstance(x, Tensor) else x, requires_grad=True)
     judged = function(discriminator, "slopes: discriminator")(x, *conditions)
     if not isinstance(judged, Tensor) or judged.ndim < 1 or not len(judged) or len(x) % len(judged):
-        raise ValueError(f"slopes: discriminator returned {shown(judged)} for x of shape {x.shape}; it must return a Tensor "
-                         "with a logit for each example, or for each pack of examples")
+        raise ValueError(
+            f"slopes: discriminator returned {shown(judged)} for x of shape {x.shape}; it must "
+            "return a Tensor with a logit for each example, or for each pack of examples"
+        )
     (slope,) = grad(judged.sum(), x, create_graph=True)
     return slope.reshape((len(x), -1))
 
 
 # ── packing: the teacher sees several at once ────────────────────────────────────────────────────
 
-class Packed(Module):
-    """A discriminator that judges ``size`` examples together, all real or all fake: PacGAN (Lin et al. 2018).
 
-    Of one painting nobody can tell that the painter always paints the same; of several on one table anybody can.
-    The network takes the examples' features, or channels, side by side: size times as many as one example has.
+class Packed(Module):
+    """A discriminator that judges ``size`` examples together, all real or all fake: PacGAN (Lin et
+    al. 2018).
+
+    Of one painting nobody can tell that the painter always paints the same; of several on one table
+    anybody can. The network takes the examples' features, or channels, side by side: size times as
+    many as one example has.
     """
 
     def __init__(self, network: Module, size: int):
-        self.network, self.size = function(network, "Packed: network"), whole(size, "Packed: size", 1)
+        self.network, self.size = (
+            function(network, "Packed: network"),
+            whole(size, "Packed: size", 1),
+        )
 
     def forward(self, x: Any) -> Any:
         """x (B, C, ...). Returns the logits of B / size packs."""
         if batch(x, "Packed: x").ndim < 2:
             raise ValueError(f"Packed: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
         if len(x) % self.size:
-            raise ValueError(f"Packed: a batch of {len(x)} does not divide into packs of {self.size}")
+            raise ValueError(
+                f"Packed: a batch of {len(x)} does not divide into packs of {self.size}"
+            )
         return self.network(x.reshape((len(x) // self.size, self.size * x.shape[1], *x.shape[2:])))
 
 
 # ── conditional: both are told what it is to be ──────────────────────────────────────────────────
 
+
 class Conditional(Module):
     """A generator or a discriminator that is told the class: Mirza & Osindero 2014.
 
-    The class comes as ``classes`` more features, or channels that are the same everywhere: one of them 1, all others 0.
-    The network takes them after those of its input.
+    The class comes as ``classes`` more features, or channels that are the same everywhere: one of
+    them 1, all others 0. The network takes them after those of its input.
     """
 
     def __init__(self, network: Module, classes: int):
-        self.network, self.classes = function(network, "Conditional: network"), whole(classes, "Conditional: classes", 1)
+        self.network, self.classes = (
+            function(network, "Conditional: network"),
+            whole(classes, "Conditional: classes", 1),
+        )
 
     def forward(self, x: Any, labels: Any) -> Any:
         """x (B, C, ...) and labels (B,), integers from 0 to classes - 1.
 
-        IndexError names a label out of range (on a GPU its features are NaN instead: to look would be to wait).
+        IndexError names a label out of range (on a GPU its features are NaN instead: to look would
+        be to wait).
         """
         if batch(x, "Conditional: x").ndim < 2:
             raise ValueError(f"Conditional: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
-        labels, xp = labels_in(labels, "Conditional: labels", self.classes - 1, len(x)), backend.array_module(bare(x))
+        labels, xp = (
+            labels_in(labels, "Conditional: labels", self.classes - 1, len(x)),
+            backend.array_module(bare(x)),
+        )
         labels = backend.from_host(xp, labels)
-        told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)                         # (B, classes)
+        # (B, classes)
+        told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)
         told = known(labels, self.classes - 1, told)
-        told = xp.broadcast_to(told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:]))
+        told = xp.broadcast_to(
+            told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:])
+        )
         return self.network(concatenate([x, Tensor(told)], axis=1))

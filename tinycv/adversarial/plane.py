@@ -1,15 +1,19 @@
-"""Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that tables give it.
+"""Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that
+tables give it.
 
     data       eight Gaussians on a ring or 25 on a grid (data/shapes.py); a mode is covered by one sample within 3 sigma
     PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200; batches of 100
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
-A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are drawn.
+A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are
+drawn.
 Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
-With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in the paper) Pac4 puts a
-share of 0.019 of its points within 3 sigma, where the paper has 0.936 (demos/gallery/08_gan_2d_full.json).
-differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along a cosine, with betas
-0 and 0.9, theirs is 1e-4 with beta1 0.8 for 400,000 steps. All methods here have the same.
+With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in
+the paper) Pac4 puts a share of 0.019 of its points within 3 sigma, where the paper has 0.936
+(demos/gallery/08_gan_2d_full.json).
+differs: points are drawn anew, theirs are 100,000 kept ones; Adam's rate falls from 2e-3 to 0 along
+a cosine, with betas 0 and 0.9, theirs is 1e-4 with beta1 0.8 for 400,000 steps. All methods here
+have the same.
 """
 
 from __future__ import annotations
@@ -37,12 +41,14 @@ from tinycv.nn.spectral_norm import spectral_norm
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.show.metrics import Modes, modes_covered
 
-METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the modes -> what differs from the plain game
+# sigma of the modes -> what differs from the plain game
+METHODS: dict[str, Callable[[float], dict[str, Any]]] = {
     "GAN": lambda sigma: {},
     "Pac2": lambda sigma: {"pack": 2},
     "Pac4": lambda sigma: {"pack": 4},
     "WGAN-GP": lambda sigma: {"game": WASSERSTEIN, "penalty": GradientPenalty(0.1)},
-    "R1": lambda sigma: {"penalty": R1(20 * sigma ** 2)},       # slopes by the width of a mode: sigma ∇D is penalised
+    # slopes by the width of a mode: sigma ∇D is penalised
+    "R1": lambda sigma: {"penalty": R1(20 * sigma**2)},
     "spectral norm": lambda sigma: {"game": HINGE, "spectral": True},
 }
 
@@ -50,8 +56,10 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {       # sigma of the m
 def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Module, Module]:
     """A generator and a discriminator: PacGAN's, or small ones."""
     pack = size(pack, "networks: pack", 1)
-    pacgan, spectral = (choice(flag, f"networks: {name}", (True, False)) for name, flag in (
-        ("pacgan", pacgan), ("spectral", spectral)))
+    pacgan, spectral = (
+        choice(flag, f"networks: {name}", (True, False))
+        for name, flag in (("pacgan", pacgan), ("spectral", spectral))
+    )
     generator = PointGenerator() if pacgan else PointMLP(2, 2)
     discriminator = PointDiscriminator(2 * pack) if pacgan else PointMLP(2 * pack, 1, slope=0.2)
     discriminator = spectral_norm(discriminator) if spectral else discriminator
@@ -66,16 +74,29 @@ def learners(*sides: Module) -> list[Adam]:
     return [Adam(side.parameters(), lr=2e-3, betas=(0.0, 0.9)) for side in sides]
 
 
-def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0, pacgan: bool = False, device: str = "cpu",
-         progress: bool = False, watch: Callable[[int, np.ndarray, Module], None] | None = None) -> list[tuple[int, Modes]]:
-    """One trial of a METHOD on a density (``ring()``, ``grid()``). Returns (step, Modes) at so many moments.
+def play(
+    density: Any,
+    method: str,
+    steps: int,
+    moments: int = 1,
+    seed: int = 0,
+    pacgan: bool = False,
+    device: str = "cpu",
+    progress: bool = False,
+    watch: Callable[[int, np.ndarray, Module], None] | None = None,
+) -> list[tuple[int, Modes]]:
+    """One trial of a METHOD on a density (``ring()``, ``grid()``). Returns (step, Modes) at so many
+    moments.
 
-    watch(step, points (2500, 2), discriminator) is called at each of them. Every method has equally many steps.
+    watch(step, points (2500, 2), discriminator) is called at each of them. Every method has equally
+    many steps.
     """
     steps, moments = whole("play", 1, steps=steps, moments=moments)
     seed, method = size(seed, "play: seed"), choice(method, "play: method", METHODS)
     if moments > steps:
-        raise ValueError(f"play: steps is {steps} and moments {moments}; there can be no more looks than steps")
+        raise ValueError(
+            f"play: steps is {steps} and moments {moments}; there can be no more looks than steps"
+        )
     check_density(density, "play: density")
     manual_seed(seed)
     options = METHODS[method](density.sigma)
@@ -91,30 +112,54 @@ def play(density: Any, method: str, steps: int, moments: int = 1, seed: int = 0,
             watch(seen[-1][0], points, discriminator)
         return seen[-1][1]._asdict()
 
-    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed)
-    fit_gan(generator, discriminator, *learners(generator, discriminator), loader, moments, seed=seed, evaluate=judged,
-            schedule=warmup_cosine(every * moments), device=device, progress=progress, **options)
+    loader = DrawnLoader(
+        lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed
+    )
+    fit_gan(
+        generator,
+        discriminator,
+        *learners(generator, discriminator),
+        loader,
+        moments,
+        seed=seed,
+        evaluate=judged,
+        schedule=warmup_cosine(every * moments),
+        device=device,
+        progress=progress,
+        **options,
+    )
     return seen
 
 
 def check_density(density: Any, what: str) -> None:
-    """TypeError unless it is a mixture of modes with one width, such as ``ring()`` and ``grid()``."""
+    """TypeError unless it is a mixture of modes with one width, such as ``ring()`` and
+    ``grid()``."""
     width, means = getattr(density, "sigma", None), getattr(density, "means", None)
     if not callable(getattr(density, "sample", None)) or width is None or means is None:
-        raise TypeError(f"{what} is {shown(density)}; it must be a Mixture with one sigma, such as ring() or grid()")
+        raise TypeError(
+            f"{what} is {shown(density)}; it must be a Mixture with one sigma, such as ring() or "
+            "grid()"
+        )
 
 
-def tournament(steps: int, trials: int, path: Path, pacgan: bool = False, device: str = "cpu") -> dict[str, np.ndarray]:
-    """``trials`` of every METHOD on grid and ring: {"grid, R1": (trials, 4), ...}, modes, share, reverse KL, seconds.
+def tournament(
+    steps: int, trials: int, path: Path, pacgan: bool = False, device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """``trials`` of every METHOD on grid and ring: {"grid, R1": (trials, 4), ...}, modes, share,
+    reverse KL, seconds.
 
-    Every trial is written to ``path`` as soon as it is done; those that are there already are not played again.
+    Every trial is written to ``path`` as soon as it is done; those that are there already are not
+    played again.
     """
     steps, trials = whole("tournament", 1, steps=steps, trials=trials)
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept, rows = json.loads(path.read_text()) if path.exists() else {}, list(product((grid, ring), METHODS))
+    kept, rows = (
+        json.loads(path.read_text()) if path.exists() else {},
+        list(product((grid, ring), METHODS)),
+    )
     size = "PacGAN's networks" if pacgan else "small networks"
 
     def named(density: Callable, method: str, trial: int) -> str:
@@ -123,10 +168,15 @@ def tournament(steps: int, trials: int, path: Path, pacgan: bool = False, device
     for trial, (density, method) in product(range(trials), rows):
         if (key := named(density, method, trial)) not in kept:
             with Stopwatch(device) as watch:
-                (_, modes), = play(density(), method, steps, 1, trial, pacgan, device)
+                ((_, modes),) = play(density(), method, steps, 1, trial, pacgan, device)
             kept[key] = [*modes, watch.seconds]
             path.with_suffix(".part").write_text(json.dumps(kept, indent=0))
-            path.with_suffix(".part").replace(path)                 # whole or not at all, should it be killed meanwhile
+            # whole or not at all, should it be killed meanwhile
+            path.with_suffix(".part").replace(path)
             print(key, kept[key], flush=True)
-    return {f"{density.__name__}, {method}": np.array([kept[named(density, method, trial)] for trial in range(trials)])
-            for density, method in rows}
+    return {
+        f"{density.__name__}, {method}": np.array(
+            [kept[named(density, method, trial)] for trial in range(trials)]
+        )
+        for density, method in rows
+    }

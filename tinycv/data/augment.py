@@ -1,6 +1,7 @@
 """Random changes that leave the label true, to a whole batch at once. Images are (B, C, H, W).
 
-Every function takes the generator that decides, so a DataLoader can repeat any batch. With arguments:
+Every function takes the generator that decides, so a DataLoader can repeat any batch. With
+arguments:
 
     DataLoader(x, y, batch_size=128, transform=partial(random_affine, degrees=10))
 """
@@ -13,12 +14,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tinycv.data import inputs
 from tinycv.engine.arguments import number, shown, sizes
 
-MOST_PADDING = 2 ** 14                              # pixels; more is a mistake, and would fill any memory
-FAR = 1e9                                           # degrees or pixels, beyond which float32 holds no place
+# pixels; more is a mistake, and would fill any memory
+MOST_PADDING = 2**14
+# degrees or pixels, beyond which float32 holds no place
+FAR = 1e9
 
 
 def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) -> np.ndarray:
-    """Mirror each image, left for right, or leave it. Not for what is read: a mirrored 2 is no digit.
+    """Mirror each image, left for right, or leave it. Not for what is read: a mirrored 2 is no
+    digit.
 
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
@@ -31,9 +35,11 @@ def random_flip(x: np.ndarray, rng: np.random.Generator, chance: float = 0.5) ->
 def random_crop(
     x: np.ndarray, rng: np.random.Generator, size: int | tuple[int, int], padding: int = 0
 ) -> np.ndarray:
-    """Cut a window out of each image at a random place, after ``padding`` pixels of zeros were put around it.
+    """Cut a window out of each image at a random place, after ``padding`` pixels of zeros were put
+    around it.
 
-    x (B, C, H, W) of any type; size: height and width of the window, or one number for both. Returns (B, C, *size).
+    x (B, C, H, W) of any type; size: height and width of the window, or one number for both.
+    Returns (B, C, *size).
     """
     x, rng = _taken("random_crop", x, rng)
     rows, columns = sizes(size, "random_crop: size", 2, 1)
@@ -41,16 +47,21 @@ def random_crop(
     return _cropped(x, rng, rows, columns, padding)
 
 
-def _cropped(x: np.ndarray, rng: np.random.Generator, rows: int, columns: int, padding: int) -> np.ndarray:
+def _cropped(
+    x: np.ndarray, rng: np.random.Generator, rows: int, columns: int, padding: int
+) -> np.ndarray:
     """``random_crop`` of what was checked."""
     spare_rows, spare_columns = x.shape[2] + 2 * padding - rows, x.shape[3] + 2 * padding - columns
     if min(spare_rows, spare_columns) < 0:
-        raise ValueError(f"random_crop: size: a window of {shown(rows)} x {shown(columns)} does not fit into "
-                         f"images of {x.shape[2]} x {x.shape[3]} with padding={padding}")
+        raise ValueError(
+            f"random_crop: size: a window of {shown(rows)} x {shown(columns)} does not fit into "
+            f"images of {x.shape[2]} x {x.shape[3]} with padding={padding}"
+        )
     top, left = rng.integers(0, spare_rows + 1, len(x)), rng.integers(0, spare_columns + 1, len(x))
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = sliding_window_view(padded, (rows, columns), axis=(2, 3))     # (B, C, spare + 1, spare + 1, rows, columns)
-    return windows[np.arange(len(x)), :, top, left]                         # (B, C, rows, columns)
+    # (B, C, spare + 1, spare + 1, rows, columns)
+    windows = sliding_window_view(padded, (rows, columns), axis=(2, 3))
+    return windows[np.arange(len(x)), :, top, left]  # (B, C, rows, columns)
 
 
 def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np.ndarray:
@@ -59,7 +70,9 @@ def random_shift(x: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np
     x (B, C, H, W) of any type. Returns the same shape and type.
     """
     x, rng = _taken("random_shift", x, rng)
-    return _cropped(x, rng, *x.shape[2:], padding=inputs.whole(pixels, "random_shift: pixels", 0, MOST_PADDING))
+    return _cropped(
+        x, rng, *x.shape[2:], padding=inputs.whole(pixels, "random_shift: pixels", 0, MOST_PADDING)
+    )
 
 
 def random_affine(
@@ -70,11 +83,12 @@ def random_affine(
     scale: tuple[float, float] = (0.9, 1.1),
     shear: float = 0,
 ) -> np.ndarray:
-    """Turn, move, scale and slant each image by amounts drawn uniformly. x (B, C, H, W) float; same shape returned.
+    """Turn, move, scale and slant each image by amounts drawn uniformly. x (B, C, H, W) float; same
+    shape returned.
 
-    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves within +-translate of
-    the width and height, sizes within scale, slants within +-shear degrees. Unlike there, sampling is bilinear, not
-    nearest, and moves are not rounded to whole pixels.
+    Arguments mean what they mean in torchvision's RandomAffine: angles within +-degrees, moves
+    within +-translate of the width and height, sizes within scale, slants within +-shear degrees.
+    Unlike there, sampling is bilinear, not nearest, and moves are not rounded to whole pixels.
     """
     x, rng = _taken("random_affine", x, rng, floats=True)
     degrees = number(degrees, "random_affine: degrees", 0, FAR)
@@ -89,13 +103,18 @@ def random_affine(
 
 
 def affine(
-    x: np.ndarray, degrees: np.ndarray, translate: np.ndarray, scale: np.ndarray, shear: np.ndarray | float = 0
+    x: np.ndarray,
+    degrees: np.ndarray,
+    translate: np.ndarray,
+    scale: np.ndarray,
+    shear: np.ndarray | float = 0,
 ) -> np.ndarray:
-    """Scale each image about its centre, slant it, turn it clockwise, then move it; bilinear, zeros outside.
+    """Scale each image about its centre, slant it, turn it clockwise, then move it; bilinear, zeros
+    outside.
 
-    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,); shear (B,) degrees,
-    by which upright lines lean to the right. Returns (B, C, H, W). Names, order and directions are those of
-    torchvision's functional.affine.
+    x (B, C, H, W) float; degrees (B,); translate (B, 2) in pixels, right and down; scale (B,);
+    shear (B,) degrees, by which upright lines lean to the right. Returns (B, C, H, W). Names, order
+    and directions are those of torchvision's functional.affine.
     """
     x = inputs.images(x, "affine: x", floats=True)
     degrees = _amounts(degrees, "affine: degrees", (len(x),), FAR)
@@ -108,7 +127,8 @@ def affine(
     height, width = x.shape[2:]
     slant = np.broadcast_to(np.tan(np.deg2rad(shear)), len(x))
     row, column = _sources(height, width, np.deg2rad(degrees), translate, scale, slant)
-    # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask is needed.
+    # One ring of zeros, two at the far ends: a source clipped to the ring reads zeros, and no mask
+    # is needed.
     padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (1, 2)))
     np.clip(row, 0, height + 1, out=row)
     np.clip(column, 0, width + 1, out=column)
@@ -116,45 +136,56 @@ def affine(
 
 
 def _sources(
-    height: int, width: int, angle: np.ndarray, translate: np.ndarray, scale: np.ndarray, slant: np.ndarray
+    height: int,
+    width: int,
+    angle: np.ndarray,
+    translate: np.ndarray,
+    scale: np.ndarray,
+    slant: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row and column, (B, H, W) each, of the padded image that every output pixel looks at.
 
-    source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring, where S^-1 adds
-    slant times the row to the column. Each is a function of the output's row plus one of its column, so
-    trigonometry touches H + W numbers, not H W.
+    source = centre + S^-1 R(angle)^-1 (output - centre - translate) / scale, and 1 for the ring,
+    where S^-1 adds slant times the row to the column. Each is a function of the output's row plus
+    one of its column, so trigonometry touches H + W numbers, not H W.
     """
     cos, sin = (np.cos(angle) / scale)[:, None], (np.sin(angle) / scale)[:, None]
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
-    down = np.arange(height) - middle_row - translate[:, 1:]                # (B, H)
-    right = np.arange(width) - middle_column - translate[:, :1]             # (B, W)
+    down = np.arange(height) - middle_row - translate[:, 1:]  # (B, H)
+    right = np.arange(width) - middle_column - translate[:, :1]  # (B, W)
     row = _outer_sum(1 + middle_row + cos * down, -sin * right)
     slant = slant[:, None]
     column = _outer_sum(1 + middle_column + (sin + slant * cos) * down, (cos - slant * sin) * right)
     return row, column
 
 
-def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:                 # (B, H), (B, W) -> (B, H, W)
+# (B, H), (B, W) -> (B, H, W)
+def _outer_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a.astype(np.float32)[:, :, None] + b.astype(np.float32)[:, None, :]
 
 
 def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C, H, W).
+    """Sample image (B, C, P, Q) at row and column (B, H, W), at least 1 from its far ends. (B, C,
+    H, W).
 
     A neighbour of weight 0 is not read: it may be NaN.
     """
     batch, channels, rows, columns = image.shape
     top, left = np.floor(row), np.floor(column)
-    down, right = (row - top)[:, None], (column - left)[:, None]            # (B, 1, H, W), in [0, 1)
-    corner = top.astype(np.intp) * columns + left.astype(np.intp)           # within one plane
+    # (B, 1, H, W), in [0, 1)
+    down, right = (row - top)[:, None], (column - left)[:, None]
+    corner = top.astype(np.intp) * columns + left.astype(np.intp)  # within one plane
     plane = np.arange(batch * channels).reshape(batch, channels, 1, 1) * (rows * columns)
-    corner = corner[:, None] + plane                                        # (B, C, H, W), within the batch
+    # (B, C, H, W), within the batch
+    corner = corner[:, None] + plane
     flat = image.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        all_finite = np.isfinite(flat.sum())                                # then 0 times a neighbour is 0
+        # then 0 times a neighbour is 0
+        all_finite = np.isfinite(flat.sum())
 
     def along_row(offset: int) -> np.ndarray:
-        # A neighbour's index is the corner's, seen from a shifted start: no index array is made for it.
+        # A neighbour's index is the corner's, seen from a shifted start: no index array is made for
+        # it.
         near, far = flat[offset:].take(corner), flat[offset + 1 :].take(corner)
         far -= near
         far *= right
@@ -163,7 +194,8 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
             np.copyto(far, near, where=right == 0)
         return far
 
-    with np.errstate(invalid="ignore"):                                     # inf - inf, of neighbours that are infinite
+    # inf - inf, of neighbours that are infinite
+    with np.errstate(invalid="ignore"):
         upper, lower = along_row(0), along_row(columns)
         lower -= upper
         lower *= down
@@ -173,7 +205,9 @@ def _bilinear(image: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndar
     return lower
 
 
-def _taken(name: str, x: Any, rng: Any, floats: bool = False) -> tuple[np.ndarray, np.random.Generator]:
+def _taken(
+    name: str, x: Any, rng: Any, floats: bool = False
+) -> tuple[np.ndarray, np.random.Generator]:
     """Images (B, C, H, W) and a generator, or an error in the name of ``name``."""
     return inputs.images(x, f"{name}: x", floats), inputs.generator(rng, f"{name}: rng")
 
@@ -182,7 +216,10 @@ def _increasing(pair: Any, what: str) -> tuple[float, float]:
     """Two sizes, the smaller one first."""
     found = inputs.array(pair, what, "a pair of numbers, the smaller one first", "iuf")
     if found.shape != (2,) or not 1e-6 <= found[0] <= found[1] <= 1e6:
-        raise ValueError(f"{what} is {shown(pair)}; it must be a pair of numbers from 1e-06 to 1e+06, the smaller one first")
+        raise ValueError(
+            f"{what} is {shown(pair)}; it must be a pair of numbers from 1e-06 to 1e+06, the "
+            "smaller one first"
+        )
     return float(found[0]), float(found[1])
 
 
@@ -190,7 +227,9 @@ def _amounts(values: Any, what: str, shape: tuple[int, ...], most: float) -> np.
     """Finite numbers of one shape, each at most ``most`` in size: (B,) or (B, 2)."""
     found = inputs.array(values, what, f"numbers of shape {shape}", "iuf")
     if found.shape != shape:
-        raise ValueError(f"{what} has shape {found.shape}; it must have shape {shape}, one for each image")
-    if found.size and not (abs(found) <= most).all():               # NaN is refused too
+        raise ValueError(
+            f"{what} has shape {found.shape}; it must have shape {shape}, one for each image"
+        )
+    if found.size and not (abs(found) <= most).all():  # NaN is refused too
         raise ValueError(f"{what} must lie between {-most:g} and {most:g}, all of them")
     return found

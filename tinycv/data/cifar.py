@@ -1,10 +1,12 @@
-"""CIFAR-10 and CIFAR-100: your own files, of the binary version, from https://www.cs.toronto.edu/~kriz/cifar.html
+"""CIFAR-10 and CIFAR-100: your own files, of the binary version, from
+https://www.cs.toronto.edu/~kriz/cifar.html
 
     CIFAR-10     data_batch_1.bin ... data_batch_5.bin, test_batch.bin      a row: 1 byte of label, 3072 of image
-    CIFAR-100    train.bin, test.bin                                        a row: coarse label, fine label, image
+    CIFAR-100    train.bin, test.bin                          a row: coarse label, fine label, image
 
 An image is 3 x 32 x 32: all of red, then green, then blue, each row by row.
-Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; the format: that page.
+Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; the format:
+that page.
 """
 
 from pathlib import Path
@@ -15,17 +17,21 @@ from tinycv.data import inputs
 
 IMAGE = 3 * 32 * 32
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]
-KINDS = {10: (TRAIN, TEST, 1), 100: (["train.bin"], ["test.bin"], 2)}           # files, and bytes of label in a row
-MOST_ROWS = 50_000                                                              # in one file: CIFAR-100's train.bin
+# files, and bytes of label in a row
+KINDS = {10: (TRAIN, TEST, 1), 100: (["train.bin"], ["test.bin"], 2)}
+# in one file: CIFAR-100's train.bin
+MOST_ROWS = 50_000
 PICKLED = ("data_batch_1", "test_batch", "batches.meta", "train", "test", "meta")
 HINT = "name the folder of the binary version (cifar-10-batches-bin, cifar-100-binary), unpacked"
 
 
 def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """train_x, train_y, test_x, test_y of a folder that holds CIFAR-10's or CIFAR-100's files; the files say which.
+    """train_x, train_y, test_x, test_y of a folder that holds CIFAR-10's or CIFAR-100's files; the
+    files say which.
 
-    Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine ones. FileNotFoundError for
-    files that are missing, ValueError for the pickles of the Python version and for damaged files.
+    Images (N, 3, 32, 32) float32 in [0, 1], labels (N,) int64: 10 classes, or the 100 fine ones.
+    FileNotFoundError for files that are missing, ValueError for the pickles of the Python version
+    and for damaged files.
     """
     folder = inputs.path(folder, "cifar_folder: folder")
     if folder.is_file():
@@ -34,30 +40,45 @@ def cifar_folder(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
     train, test, label_bytes = KINDS[classes]
     missing = [name for name in train + test if not (folder / name).is_file()]
     if missing and any((folder / name).is_file() for name in PICKLED):
-        raise ValueError(f"cifar_folder: {folder}: this is CIFAR's Python version, whose pickles could run code when "
-                         f"loaded; {HINT}")
+        raise ValueError(
+            f"cifar_folder: {folder}: this is CIFAR's Python version, whose pickles could run code "
+            f"when loaded; {HINT}"
+        )
     if missing:
         raise FileNotFoundError(f"cifar_folder: {folder}: no {', '.join(missing)} there; {HINT}")
     return *_read(folder, train, label_bytes, classes), *_read(folder, test, label_bytes, classes)
 
 
-def _read(folder: Path, names: list[str], label_bytes: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) float32, 0 to 1, and labels (N,) of some files together; ValueError for a label too large."""
-    rows = np.concatenate([_rows(folder / name, label_bytes) for name in names])            # (N, label_bytes + 3072)
-    labels = rows[:, label_bytes - 1].astype(np.int64)                                      # the last is the fine one
+def _read(
+    folder: Path, names: list[str], label_bytes: int, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3, 32, 32) float32, 0 to 1, and labels (N,) of some files together; ValueError for
+    a label too large."""
+    # (N, label_bytes + 3072)
+    rows = np.concatenate([_rows(folder / name, label_bytes) for name in names])
+    # the last is the fine one
+    labels = rows[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:
-        raise ValueError(f"{folder / names[0]}: damaged, or not CIFAR-{classes}: a label is {labels.max()}; fetch it again")
+        raise ValueError(
+            f"{folder / names[0]}: damaged, or not CIFAR-{classes}: a label is {labels.max()}; "
+            "fetch it again"
+        )
     images = rows[:, label_bytes:].reshape(-1, 3, 32, 32)
     return np.divide(images, 255, dtype=np.float32), labels
 
 
 def _rows(path: Path, label_bytes: int) -> np.ndarray:
-    """A file as bytes (N, label_bytes + 3072); ValueError, before it is read, where its length cannot be right."""
+    """A file as bytes (N, label_bytes + 3072); ValueError, before it is read, where its length
+    cannot be right."""
     row, length = label_bytes + IMAGE, path.stat().st_size
     if not length or length % row:
-        raise ValueError(f"{path}: cut short or another file: its {length} bytes are no whole number of {row}-byte rows; "
-                         "fetch it again")
+        raise ValueError(
+            f"{path}: cut short or another file: its {length} bytes are no whole number of "
+            f"{row}-byte rows; fetch it again"
+        )
     if length > MOST_ROWS * row:
-        raise ValueError(f"{path}: another file: its {length} bytes are {length // row} rows, and no file of CIFAR has more "
-                         f"than {MOST_ROWS}")
+        raise ValueError(
+            f"{path}: another file: its {length} bytes are {length // row} rows, and no file of "
+            f"CIFAR has more than {MOST_ROWS}"
+        )
     return np.fromfile(path, np.uint8).reshape(-1, row)

@@ -1,17 +1,21 @@
-"""Dates: the same day written in many ways, to be written in one. The smallest translation whose truth is known.
+"""Dates: the same day written in many ways, to be written in one. The smallest translation whose
+truth is known.
 
-    2026年3月5日星期四    ->  2026-03-05                        dates(): Chinese and English forms to ISO
-    2026年3月5日星期四    ->  Thursday, March 5, 2026           dates(target="english"): Chinese to English
+    2026年3月5日星期四    ->  2026-03-05                       dates(): Chinese and English forms to ISO
+    2026年3月5日星期四    ->  Thursday, March 5, 2026          dates(target="english"): Chinese to English
 
-Babel spells the days, by the Unicode consortium's patterns for each language (https://cldr.unicode.org): y, M, d and E
-stand for year, month, day of the month and day of the week, MMMM and EEEE for full names. The day of the week is
-written in English only where it stands in Chinese: nobody has to compute it.
+Babel spells the days, by the Unicode consortium's patterns for each language
+(https://cldr.unicode.org): y, M, d and E stand for year, month, day of the month and day of the
+week, MMMM and EEEE for full names. The day of the week is written in English only where it stands
+in Chinese: nobody has to compute it.
 
-What is ambiguous is left out. A year of two digits may be of either century, so such patterns (3/5/26, the usual short
-form in America) are never used. And 3/5/2026 is March in America and May in Britain: where day and month may be
-exchanged, that text is dropped; 3/25/2026 stays. So no text stands for two days.
+What is ambiguous is left out. A year of two digits may be of either century, so such patterns
+(3/5/26, the usual short form in America) are never used. And 3/5/2026 is March in America and May
+in Britain: where day and month may be exchanged, that text is dropped; 3/25/2026 stays. So no text
+stands for two days.
 
-The test's days are never seen in training, in no form. Needs Babel; another version of it may spell a day otherwise.
+The test's days are never seen in training, in no form. Needs Babel; another version of it may spell
+a day otherwise.
 
 Read before: text.py.   Read next: alignment.py, which knows what was copied from where.
 """
@@ -30,31 +34,59 @@ from tinycv.engine.arguments import choice, size
 
 FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2099, 12, 31)
 # (language, pattern): Babel's own four by name, then others that people write.
-CHINESE = [*(("zh", name) for name in ("short", "medium", "long", "full")),
-           ("zh", "y年MM月dd日"), ("zh", "y年MMMMd日"), ("zh", "y年M月d日（EEE）"), ("zh", "EEEE，y年M月d日"),
-           ("zh", "y/MM/dd"), ("zh", "y.M.d"), ("zh", "y-MM-dd")]
-ENGLISH = [*((language, name) for language in ("en", "en_GB") for name in ("short", "medium", "long", "full")),
-           ("en", "EEE, MMM d, y"), ("en", "M/d/y"), ("en", "MM/dd/y"), ("en_GB", "d/M/y"), ("en_GB", "dd/MM/y")]
+CHINESE = [
+    *(("zh", name) for name in ("short", "medium", "long", "full")),
+    ("zh", "y年MM月dd日"),
+    ("zh", "y年MMMMd日"),
+    ("zh", "y年M月d日（EEE）"),
+    ("zh", "EEEE，y年M月d日"),
+    ("zh", "y/MM/dd"),
+    ("zh", "y.M.d"),
+    ("zh", "y-MM-dd"),
+]
+ENGLISH = [
+    *(
+        (language, name)
+        for language in ("en", "en_GB")
+        for name in ("short", "medium", "long", "full")
+    ),
+    ("en", "EEE, MMM d, y"),
+    ("en", "M/d/y"),
+    ("en", "MM/dd/y"),
+    ("en_GB", "d/M/y"),
+    ("en_GB", "dd/MM/y"),
+]
 ISO, IN_ENGLISH, WITH_WEEKDAY = ("en", "y-MM-dd"), ("en", "long"), ("en", "full")
-# Any day of the same year, month, day of the month or of the week is spelled alike: so few that each is asked for once.
-ALIKE = {"y": lambda day: date(day.year, 1, 1), "M": lambda day: date(2000, day.month, 1),
-         "d": lambda day: date(2000, 1, day.day), "E": lambda day: date(2001, 1, 1 + day.weekday())}
+# Any day of the same year, month, day of the month or of the week is spelled alike: so few that
+# each is asked for once.
+ALIKE = {
+    "y": lambda day: date(day.year, 1, 1),
+    "M": lambda day: date(2000, day.month, 1),
+    "d": lambda day: date(2000, 1, day.day),
+    "E": lambda day: date(2001, 1, 1 + day.weekday()),
+}
 
 
 def dates(seed: int = 0, target: str = "iso", days: int = 2000) -> tuple[Pairs, Pairs]:
-    """(train, test): ``days`` random days of 1900 to 2099 in every form, and an eighth as many other days to test.
+    """(train, test): ``days`` random days of 1900 to 2099 in every form, and an eighth as many
+    other days to test.
 
-    target: "iso", from Chinese and English forms, or "english", from Chinese ones. Symbols are characters.
+    target: "iso", from Chinese and English forms, or "english", from Chinese ones. Symbols are
+    characters.
     """
     choice(target, "dates: target", ("iso", "english"))
     days = size(days, "dates: days")
     calendar = (LAST_DAY - FIRST_DAY).days + 1
     held = days // 8
     if not 8 <= days <= calendar - held:
-        raise ValueError(f"dates: days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are held out, and "
-                         f"1900 to 2099 has {calendar}")
+        raise ValueError(
+            f"dates: days={days} must be from 8 to {calendar * 8 // 9}: an eighth as many are held "
+            f"out, and 1900 to 2099 has {calendar}"
+        )
     rng = np.random.default_rng(size(seed, "dates: seed"))
-    chosen = [FIRST_DAY + timedelta(days=int(n)) for n in rng.choice(calendar, days + held, replace=False)]
+    chosen = [
+        FIRST_DAY + timedelta(days=int(n)) for n in rng.choice(calendar, days + held, replace=False)
+    ]
     texts, tested = [], []
     for number, day in enumerate(chosen):
         of_day = translations(day, target)
@@ -67,7 +99,10 @@ def translations(day: date, target: str) -> list[tuple[str, str]]:
     """Every (source, target) text of one day."""
     if target == "iso":
         return [(text, spell(ISO, day)) for text in forms(day, (*CHINESE, *ENGLISH))]
-    return [(text, spell(WITH_WEEKDAY if weekday else IN_ENGLISH, day)) for text, weekday in forms(day, CHINESE).items()]
+    return [
+        (text, spell(WITH_WEEKDAY if weekday else IN_ENGLISH, day))
+        for text, weekday in forms(day, CHINESE).items()
+    ]
 
 
 def forms(day: date, patterns: tuple | list) -> dict[str, bool]:
@@ -83,12 +118,18 @@ def forms(day: date, patterns: tuple | list) -> dict[str, bool]:
 
 @cache
 def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
-    """Characters of the sources and of the targets: those of one year, which has every digit, month and weekday."""
-    year = [pair for n in range(366) for pair in translations(date(2024, 1, 1) + timedelta(days=n), target)]
+    """Characters of the sources and of the targets: those of one year, which has every digit, month
+    and weekday."""
+    year = [
+        pair
+        for n in range(366)
+        for pair in translations(date(2024, 1, 1) + timedelta(days=n), target)
+    ]
     return tuple(Vocabulary(sorted(set("".join(texts)))) for texts in zip(*year, strict=True))
 
 
-# -- one day, one pattern --------------------------------------------------------------------------------
+# -- one day, one pattern
+# --------------------------------------------------------------------------------
 
 
 def spell(form: tuple[str, str], day: date) -> str:
@@ -99,8 +140,12 @@ def spell(form: tuple[str, str], day: date) -> str:
 def fields(form: tuple[str, str], day: date) -> list[tuple[str, str]]:
     """The text in pieces, each with its field: [("y", "2026"), ("", "年"), ("M", "3"), ...]."""
     language, _ = form
-    return [(token[0], spelled(language, token, ALIKE[token[0]](day))) if token[0] in ALIKE else ("", token)
-            for token in tokens(form)]
+    return [
+        (token[0], spelled(language, token, ALIKE[token[0]](day)))
+        if token[0] in ALIKE
+        else ("", token)
+        for token in tokens(form)
+    ]
 
 
 @cache

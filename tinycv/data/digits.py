@@ -1,6 +1,7 @@
 """The 8x8 digits that ship with scikit-learn: small enough to train on in seconds.
 
-Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test
+part).
 """
 
 from collections.abc import Iterator
@@ -14,24 +15,27 @@ from tinycv.data.extra import import_extra
 def digits_8x8() -> tuple[np.ndarray, np.ndarray]:
     """Images (1797, 1, 8, 8) float32 in [0, 1] and labels (1797,) int64."""
     digits = import_extra("sklearn.datasets", "scikit-learn").load_digits()
-    images = np.divide(digits.images[:, None], 16, dtype=np.float32)        # pixels count 0 ... 16
+    images = np.divide(digits.images[:, None], 16, dtype=np.float32)  # pixels count 0 ... 16
     return images, digits.target.astype(np.int64)
 
 
 def stratified_folds(
     labels: np.ndarray, folds: int = 5, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test sets.
+    """Yield (train_index, test_index), ``folds`` times; each class is spread evenly over the test
+    sets.
 
     labels: class numbers (N,). ValueError where no class has as many members as there are folds.
     """
     labels = inputs.class_numbers(labels, "stratified_folds: labels")
     folds = inputs.whole(folds, "stratified_folds: folds", 2)
-    seed = inputs.whole(seed, "stratified_folds: seed", 0, 2 ** 32 - 1)
+    seed = inputs.whole(seed, "stratified_folds: seed", 0, 2**32 - 1)
     largest = np.unique(labels, return_counts=True)[1].max(initial=0)
     if folds > largest:
-        raise ValueError(f"stratified_folds: folds is {folds}; the largest class has {largest} members, and "
-                         "every fold needs one of them")
+        raise ValueError(
+            f"stratified_folds: folds is {folds}; the largest class has {largest} members, and "
+            "every fold needs one of them"
+        )
     selection = import_extra("sklearn.model_selection", "scikit-learn")
     splitter = selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
     return splitter.split(np.zeros(len(labels)), labels)

@@ -1,4 +1,5 @@
-"""The lecture's sentences, and more of their kind: the words are the same, and only their order tells the meaning.
+"""The lecture's sentences, and more of their kind: the words are the same, and only their order
+tells the meaning.
 
     我要离开北京去天津。     I am leaving Beijing for Tianjin .
     我要离开天津去北京。     I am leaving Tianjin for Beijing .
@@ -7,12 +8,12 @@
     水来自海上               water comes from the sea
     水来自上海               water comes from Shanghai
 
-Each group is one bag of characters. So a model that only counts what it reads must answer all of a group alike, and is
-right about one of them at most; a model that reads in order can have all.
+Each group is one bag of characters. So a model that only counts what it reads must answer all of a
+group alike, and is right about one of them at most; a model that reads in order can have all.
 
-Held out are combinations: a few pairs of cities and of people never meet in a training sentence, in either order, and
-the three sentences on water are never seen. But every word has stood in each of its places beside others. Beijing and
-Tianjin are always such a pair.
+Held out are combinations: a few pairs of cities and of people never meet in a training sentence, in
+either order, and the three sentences on water are never seen. But every word has stood in each of
+its places beside others. Beijing and Tianjin are always such a pair.
 
 Chinese is read character by character, English is written word by word.   Read before: text.py.
 """
@@ -28,18 +29,55 @@ import numpy as np
 from tinycv.data.text import Pairs, Vocabulary
 from tinycv.engine.arguments import shown, size
 
-CITIES = {"北京": "Beijing", "天津": "Tianjin", "上海": "Shanghai", "南京": "Nanjing", "广州": "Guangzhou", "西安": "Xi'an",
-          "成都": "Chengdu", "杭州": "Hangzhou", "重庆": "Chongqing", "武汉": "Wuhan", "苏州": "Suzhou", "深圳": "Shenzhen"}
-PEOPLE = {"小明": "Xiaoming", "小红": "Xiaohong", "小丽": "Xiaoli", "老师": "the teacher", "医生": "the doctor",
-          "学生": "the student", "司机": "the driver", "孩子": "the child", "狗": "the dog", "猫": "the cat"}
+CITIES = {
+    "北京": "Beijing",
+    "天津": "Tianjin",
+    "上海": "Shanghai",
+    "南京": "Nanjing",
+    "广州": "Guangzhou",
+    "西安": "Xi'an",
+    "成都": "Chengdu",
+    "杭州": "Hangzhou",
+    "重庆": "Chongqing",
+    "武汉": "Wuhan",
+    "苏州": "Suzhou",
+    "深圳": "Shenzhen",
+}
+PEOPLE = {
+    "小明": "Xiaoming",
+    "小红": "Xiaohong",
+    "小丽": "Xiaoli",
+    "老师": "the teacher",
+    "医生": "the doctor",
+    "学生": "the student",
+    "司机": "the driver",
+    "孩子": "the child",
+    "狗": "the dog",
+    "猫": "the cat",
+}
 PLACES = {"海上": "the sea", "山上": "the mountain", "河里": "the river", "井里": "the well"}
 
-TRAVELLERS = {"我": "I am", "你": "you are", "他": "he is", "她": "she is", "我们": "we are", "他们": "they are"}
+TRAVELLERS = {
+    "我": "I am",
+    "你": "you are",
+    "他": "he is",
+    "她": "she is",
+    "我们": "we are",
+    "他们": "they are",
+}
 VEHICLES = {"火车": "train", "飞机": "plane", "汽车": "bus"}
 PRAISE = {"很快": "is fast", "很贵": "is expensive"}
 VERBS = {"爱": "loves", "等": "waits for", "帮": "helps", "找": "looks for", "怕": "fears"}
 QUALITIES = {"高": "taller", "快": "faster", "老": "older", "忙": "busier", "瘦": "thinner"}
-THINGS = {"水": "water", "鱼": "fish", "盐": "salt", "雨": "rain", "风": "the wind", "鸟": "the bird", "船": "the ship"}
+THINGS = {
+    "水": "water",
+    "鱼": "fish",
+    "盐": "salt",
+    "雨": "rain",
+    "风": "the wind",
+    "鸟": "the bird",
+    "船": "the ship",
+}
 TASTES = {"很好喝": "tastes good", "很贵": "is expensive", "很干净": "is clean"}
 
 # {a} and {b} are the two that change places; {x} and {y} fill up.
@@ -49,16 +87,20 @@ SENTENCES = [
     ("{a}{x}{b}。", "{a} {x} {b} .", PEOPLE, VERBS, {"": ""}),
     ("{a}比{b}{x}。", "{a} is {x} than {b} .", PEOPLE, QUALITIES, {"": ""}),
 ]
-LECTURE = {"北京", "天津"}                                     # always held out, and so are
-WATER = ["上海自来水", "水来自海上", "水来自上海"]              # these three, made of 上 海 自 来 水
+LECTURE = {"北京", "天津"}  # always held out, and so are
+WATER = ["上海自来水", "水来自海上", "水来自上海"]  # these three, made of 上 海 自 来 水
 
 
 def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
-    """(train, test). ``held`` pairs of cities, Beijing and Tianjin among them, and as many of people, are held out in all
-    sentences; so are the three on water. No word is in two such pairs: it still meets all others but one."""
+    """(train, test). ``held`` pairs of cities, Beijing and Tianjin among them, and as many of
+    people, are held out in all sentences; so are the three on water. No word is in two such pairs:
+    it still meets all others but one."""
     seed, held = size(seed, "lecture: seed"), size(held, "lecture: held")
     if not 1 <= held <= len(PEOPLE) // 2:
-        raise ValueError(f"lecture: held={held} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make no more pairs")
+        raise ValueError(
+            f"lecture: held={held} must be 1 to {len(PEOPLE) // 2}: {len(PEOPLE)} people make no "
+            "more pairs"
+        )
     rng = np.random.default_rng(seed)
     others = [city for city in CITIES if city not in LECTURE]
     never = [LECTURE, *strangers(others, held - 1, rng), *strangers(list(PEOPLE), held, rng)]
@@ -70,8 +112,9 @@ def lecture(seed: int = 0, held: int = 5) -> tuple[Pairs, Pairs]:
 
 
 def bag_ceiling(pairs: Pairs) -> float:
-    """The share of ``pairs`` that a model could translate at best if it only counted the symbols it reads: of all
-    sentences that are one bag, it is right about those that have the commonest translation."""
+    """The share of ``pairs`` that a model could translate at best if it only counted the symbols it
+    reads: of all sentences that are one bag, it is right about those that have the commonest
+    translation."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"bag_ceiling: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
     if not len(pairs):
@@ -85,24 +128,31 @@ def bag_ceiling(pairs: Pairs) -> float:
 
 def strangers(words: list[str], count: int, rng: np.random.Generator) -> list[set[str]]:
     """``count`` random pairs of words, none in two."""
-    return [set(pair) for pair in rng.permutation(words)[:2 * count].reshape(count, 2).tolist()]
+    return [set(pair) for pair in rng.permutation(words)[: 2 * count].reshape(count, 2).tolist()]
 
 
 def sentences() -> Iterator[tuple[str, str, set[str]]]:
     """(Chinese, English, the two words that may change places), all there are."""
     for chinese, english, words, xs, ys in SENTENCES:
         for (a, b), x, y in product(permutations(words, 2), xs, ys):
-            yield (chinese.format(a=a, b=b, x=x, y=y),
-                   english.format(a=words[a], b=words[b], x=xs[x], y=ys[y]), {a, b})
+            yield (
+                chinese.format(a=a, b=b, x=x, y=y),
+                english.format(a=words[a], b=words[b], x=xs[x], y=ys[y]),
+                {a, b},
+            )
     for city in CITIES:
         yield f"{city}自来水", f"{CITIES[city]} tap water", {city}
         for taste in TASTES:
             yield f"{city}自来水{taste}。", f"{CITIES[city]} tap water {TASTES[taste]} .", {city}
-    for (who, english), (place, there) in product((THINGS | PEOPLE).items(), (CITIES | PLACES).items()):
+    for (who, english), (place, there) in product(
+        (THINGS | PEOPLE).items(), (CITIES | PLACES).items()
+    ):
         yield f"{who}来自{place}", f"{english} comes from {there}", {place}
 
 
 def vocabularies() -> tuple[Vocabulary, Vocabulary]:
     """Chinese characters and English words, of all sentences."""
     chinese, english, _ = zip(*sentences(), strict=True)
-    return Vocabulary(sorted(set("".join(chinese)))), Vocabulary(sorted({word for text in english for word in text.split()}))
+    return Vocabulary(sorted(set("".join(chinese)))), Vocabulary(
+        sorted({word for text in english for word in text.split()})
+    )

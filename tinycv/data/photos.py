@@ -1,13 +1,16 @@
-"""Photos of your own: a folder with one folder per class, and what brings a photo to the square that a model reads.
+"""Photos of your own: a folder with one folder per class, and what brings a photo to the square
+that a model reads.
 
     pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg   ->   images, labels, names = image_folder("pets", size=64)
 
-Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB as asked, and scaled
-by their depth (depths.py). Of an animation or a file of many pages the first picture is read.
+Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB
+as asked, and scaled by their depth (depths.py). Of an animation or a file of many pages the first
+picture is read.
 
-A small file can describe a huge picture. What a picture costs is known from its header, before it is decoded, and one
-that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is one that would be huge after scaling, or
-unscaled as floats, and one in too many pieces (photo_costs.py).
+A small file can describe a huge picture. What a picture costs is known from its header, before it
+is decoded, and one that Pillow warns of (more than PIL.Image.MAX_IMAGE_PIXELS) is refused; so is
+one that would be huge after scaling, or unscaled as floats, and one in too many pieces
+(photo_costs.py).
 """
 
 from math import floor
@@ -24,20 +27,24 @@ from tinycv.engine.arguments import choice, number, shown
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
-LARGEST_SIDE = 2 ** 14                              # of a square
-UNSCALED_PIXELS = 2 ** 24                           # of a photo in a folder that is read without a size
-SCALED_PIXELS, SCALED_SQUARES = 2 ** 24, 16         # a scaled photo has at most so many pixels, or times its square
+LARGEST_SIDE = 2**14  # of a square
+# of a photo in a folder that is read without a size
+UNSCALED_PIXELS = 2**24
+# a scaled photo has at most so many pixels, or times its square
+SCALED_PIXELS, SCALED_SQUARES = 2**24, 16
 
 
 def image_folder(
     path: str | Path, size: int | None = None, channels: int = 3
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, and the names of the classes, in order.
+    """Images (N, channels, H, W) float32 in [0, 1], labels (N,) int64, and the names of the
+    classes, in order.
 
-    Each folder in ``path`` is a class, and all images below it are its examples. size: the side of the square that each
-    image is cut to (see ``square``); None leaves them as they are, and then all must be of one size, of 16 million
-    pixels at most.
-    FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that is broken or differs.
+    Each folder in ``path`` is a class, and all images below it are its examples. size: the side of
+    the square that each image is cut to (see ``square``); None leaves them as they are, and then
+    all must be of one size, of 16 million pixels at most.
+    FileNotFoundError where there is nothing to read; ValueError, with its path, for an image that
+    is broken or differs.
     """
     path = inputs.path(path, "image_folder: path")
     size = None if size is None else _side(size, "image_folder: size")
@@ -50,8 +57,10 @@ def image_folder(
         if images is None:
             images = np.empty((len(files), channels, *sides), np.float32)
         if sides != images.shape[2:]:
-            raise ValueError(f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give size= to "
-                             "cut all to one")
+            raise ValueError(
+                f"{file} is {_size(photo.size)}, {files[0]} is {_size(images.shape[:1:-1])}: give "
+                "size= to cut all to one"
+            )
         if size is None:
             _values(photo, images[i])
         else:
@@ -60,9 +69,11 @@ def image_folder(
 
 
 def open_photo(path: str | Path, channels: int = 3) -> Any:
-    """The Pillow image in a file, in 1 channel (mode L, or F for 16 bits and floats) or 3 (mode RGB).
+    """The Pillow image in a file, in 1 channel (mode L, or F for 16 bits and floats) or 3 (mode
+    RGB).
 
-    ValueError, with the path, for what is no whole image, is huge, or has values that say nothing of brightness.
+    ValueError, with the path, for what is no whole image, is huge, or has values that say nothing
+    of brightness.
     """
     return _opened(inputs.path(path, "open_photo: path"), _channels(channels, "open_photo"))
 
@@ -71,8 +82,10 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
     """``open_photo``. unscaled: how many pixels a photo may have that is not going to be scaled."""
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
     if not path.is_file():
-        raise FileNotFoundError(f"open_photo: {path}: there is no such file"
-                                + (", but a folder" if path.is_dir() else ""))
+        raise FileNotFoundError(
+            f"open_photo: {path}: there is no such file"
+            + (", but a folder" if path.is_dir() else "")
+        )
     try:
         if problem := pieces(path):
             raise Unreadable(problem)
@@ -82,20 +95,26 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
             ops.exif_transpose(photo, in_place=True)
             return in_mode(photo, channels)
     except image.UnidentifiedImageError as error:
-        raise ValueError(f"open_photo: {path}: not an image, or of a kind that Pillow does not know") from error
+        raise ValueError(
+            f"open_photo: {path}: not an image, or of a kind that Pillow does not know"
+        ) from error
     except (Unreadable, image.DecompressionBombError, image.DecompressionBombWarning) as error:
         raise ValueError(f"open_photo: {path}: {error}") from error
     except MemoryError:
-        raise                                   # says nothing about the file
-    except Exception as error:                  # a damaged image raises whatever its format's reader stumbles on
-        raise ValueError(f"open_photo: {path}: a broken image: {type(error).__name__}: {error}") from error
+        raise  # says nothing about the file
+    # a damaged image raises whatever its format's reader stumbles on
+    except Exception as error:
+        raise ValueError(
+            f"open_photo: {path}: a broken image: {type(error).__name__}: {error}"
+        ) from error
 
 
 def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
-    """A Pillow image as (C, size, size) float32 in [0, 1]: scaled, then the square in the middle is cut out of it.
+    """A Pillow image as (C, size, size) float32 in [0, 1]: scaled, then the square in the middle is
+    cut out of it.
 
-    crop: how much of the shorter side the square shows; 0 squeezes the whole photo into it. resample: one of FILTERS.
-    Rounding is torchvision's (Resize, CenterCrop), which timm uses too.
+    crop: how much of the shorter side the square shows; 0 squeezes the whole photo into it.
+    resample: one of FILTERS. Rounding is torchvision's (Resize, CenterCrop), which timm uses too.
     """
     size, crop = _side(size, "square: size"), number(crop, "square: crop", 0, 1)
     choice(resample, "square: resample", FILTERS)
@@ -108,24 +127,32 @@ def pixels(photo: Any) -> np.ndarray:
 
 
 def _values(photo: Any, out: np.ndarray | None = None) -> np.ndarray:
-    """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if there is one."""
+    """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if there is
+    one."""
     values = np.asarray(photo)
     if values.dtype == np.uint8:
-        values = values[:, :, None] if values.ndim == 2 else values            # (H, W, C)
+        values = values[:, :, None] if values.ndim == 2 else values  # (H, W, C)
         return np.divide(values.transpose(2, 0, 1), 255, out=out, dtype=np.float32)
-    return np.clip(values[None], 0, 1, out=out)     # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
+    # mode F; bicubic and lanczos overshoot at edges, and 8 bits clip too
+    return np.clip(values[None], 0, 1, out=out)
 
 
-def _squared(photo: Any, size: int, what: str, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
-    """``square`` of an image in one of the modes of depths.READ. what: how the sentence of an error begins."""
+def _squared(
+    photo: Any, size: int, what: str, crop: float = 1.0, resample: str = "bicubic"
+) -> np.ndarray:
+    """``square`` of an image in one of the modes of depths.READ. what: how the sentence of an error
+    begins."""
     how = import_extra("PIL.Image", "Pillow").Resampling[resample.upper()]
     if not crop:
         return _values(photo.resize((size, size), how))
     short, long = min(photo.size), max(photo.size)
-    scaled = (size / crop) ** 2 * long / short      # how many pixels, about
-    if scaled > max(SCALED_PIXELS, SCALED_SQUARES * size ** 2):
-        raise ValueError(f"{what} is {_size(photo.size)}: with its shorter side scaled to {size / crop:g} it would have "
-                         f"{scaled:.1e} pixels, of which size={size} keeps {size ** 2}: cut it to a squarer one first")
+    scaled = (size / crop) ** 2 * long / short  # how many pixels, about
+    if scaled > max(SCALED_PIXELS, SCALED_SQUARES * size**2):
+        raise ValueError(
+            f"{what} is {_size(photo.size)}: with its shorter side scaled to {size / crop:g} it "
+            f"would have {scaled:.1e} pixels, of which size={size} keeps {size**2}: cut it to a "
+            "squarer one first"
+        )
     shorter = floor(size / crop)
     width, height = (int(shorter * side / short) for side in photo.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -133,9 +160,12 @@ def _squared(photo: Any, size: int, what: str, crop: float = 1.0, resample: str 
 
 
 def _plain(photo: Any, who: str) -> Any:
-    """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what is none."""
+    """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what
+    is none."""
     if not isinstance(photo, import_extra("PIL.Image", "Pillow").Image):
-        raise TypeError(f"{who}: photo is {shown(photo)}; it must be a Pillow image, as open_photo returns it")
+        raise TypeError(
+            f"{who}: photo is {shown(photo)}; it must be a Pillow image, as open_photo returns it"
+        )
     try:
         return in_mode(photo)
     except Unreadable as error:
@@ -143,16 +173,21 @@ def _plain(photo: Any, who: str) -> Any:
 
 
 def _expect_modest(photo: Any, most: int | None, unscaled: int | None) -> None:
-    """Unreadable for an image that would be dear to decode, or that another program would have to run. Reads no pixel."""
+    """Unreadable for an image that would be dear to decode, or that another program would have to
+    run. Reads no pixel."""
     if photo.format == "EPS":
         raise Unreadable("PostScript is a program, not pixels: save it as PNG")
     width, height = photo.size
     if most is not None and width * height > most:
-        raise Unreadable(f"{width} x {height} are more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, {most}: a small file "
-                         "can claim any number; raise that limit if the picture is what you expect")
+        raise Unreadable(
+            f"{width} x {height} are more pixels than PIL.Image.MAX_IMAGE_PIXELS allows, {most}: a "
+            "small file can claim any number; raise that limit if the picture is what you expect"
+        )
     if unscaled is not None and width * height > unscaled:
-        raise Unreadable(f"{width} x {height} are more pixels than a photo may have that is not scaled, {unscaled}: give "
-                         "size= to cut all to one")
+        raise Unreadable(
+            f"{width} x {height} are more pixels than a photo may have that is not scaled, "
+            f"{unscaled}: give size= to cut all to one"
+        )
 
 
 def _side(size: Any, what: str) -> int:
@@ -164,31 +199,49 @@ def _channels(channels: Any, who: str) -> int:
     """1 or 3."""
     count = inputs.whole(channels, f"{who}: channels")
     if count not in (1, 3):
-        raise ValueError(f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}")
+        raise ValueError(
+            f"{who}: channels is {count}; a photo has 1 channel (grey) or 3 (RGB), not {count}"
+        )
     return count
 
 
 def _listed(path: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """The files below a folder of folders, the class number of each, and the names of the classes."""
+    """The files below a folder of folders, the class number of each, and the names of the
+    classes."""
     if not path.is_dir():
-        raise FileNotFoundError(f"image_folder: {path}: there is no such folder; name the one that holds a folder for each "
-                                "class")
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+        raise FileNotFoundError(
+            f"image_folder: {path}: there is no such folder; name the one that holds a folder for "
+            "each class"
+        )
+    folders = sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+    )
     if not folders:
-        raise FileNotFoundError(f"image_folder: {path}: it holds no folders; expected one of images for each class: "
-                                f"{path}/cat/1.jpg")
+        raise FileNotFoundError(
+            f"image_folder: {path}: it holds no folders; expected one of images for each class: "
+            f"{path}/cat/1.jpg"
+        )
     classes = [_images_in(folder) for folder in folders]
     labels = np.repeat(np.arange(len(folders)), [len(members) for members in classes])
-    return [file for members in classes for file in members], labels, [folder.name for folder in folders]
+    return (
+        [file for members in classes for file in members],
+        labels,
+        [folder.name for folder in folders],
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:
     """All images at any depth, in order of their names; FileNotFoundError where there is none."""
-    found = sorted(file for file in folder.rglob("*")
-                   if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and not file.is_dir())
+    found = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and not file.is_dir()
+    )
     if not found:
-        raise FileNotFoundError(f"image_folder: {folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder is a "
-                                "class: fill it or move it away")
+        raise FileNotFoundError(
+            f"image_folder: {folder}: no image there ({', '.join(sorted(ENDINGS))}); each folder "
+            "is a class: fill it or move it away"
+        )
     return found
 
 

@@ -1,8 +1,11 @@
-"""How the Chinese characters of dates.py and lecture.py are said, for pictures where no font can draw them."""
+"""How the Chinese characters of dates.py and lecture.py are said, for pictures where no font can
+draw them."""
 
 from tinycv.engine.arguments import shown
 
-PINYIN = dict(pair.split() for pair in """
+PINYIN = dict(
+    pair.split()
+    for pair in """
 一 yī, 七 qī, 三 sān, 上 shàng, 丽 lì, 九 jiǔ, 二 èr, 五 wǔ, 井 jǐng, 京 jīng, 从 cóng, 他 tā, 们 men, 你 nǐ,
 八 bā, 六 liù, 净 jìng, 到 dào, 北 běi, 医 yī, 十 shí, 南 nán, 去 qù, 周 zhōu, 喝 hē, 四 sì, 天 tiān, 她 tā,
 好 hǎo, 子 zǐ, 孩 hái, 安 ān, 小 xiǎo, 山 shān, 州 zhōu, 师 shī, 帮 bāng, 干 gān, 年 nián, 广 guǎng, 开 kāi, 很 hěn,
@@ -11,21 +14,30 @@ PINYIN = dict(pair.split() for pair in """
 红 hóng, 老 lǎo, 自 zì, 西 xī, 要 yào, 贵 guì, 车 chē, 都 dū, 里 lǐ, 飞 fēi, 高 gāo, 鱼 yú,
 雨 yǔ, 风 fēng, 鸟 niǎo, 船 chuán, 重 chóng, 庆 qìng, 武 wǔ, 汉 hàn, 苏 sū, 深 shēn, 圳 zhèn,
 学 xué, 司 sī, 忙 máng, 瘦 shòu
-""".strip().replace("\n", " ").split(", ")) | {"。": ".", "，": ",", "（": "(", "）": ")"}
+""".strip()
+    .replace("\n", " ")
+    .split(", ")
+) | {"。": ".", "，": ",", "（": "(", "）": ")"}
 
 
 def is_chinese(text: str) -> bool:
-    """Does the text hold a Chinese character, or a mark of the same width, which other fonts may not have?"""
+    """Does the text hold a Chinese character, or a mark of the same width, which other fonts may
+    not have?"""
     if not isinstance(text, str):
         raise TypeError(f"is_chinese: text is {shown(text)}; it must be a string")
-    return any("\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text)
+    return any(
+        "\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text
+    )
 
 
 def romanised(text: str) -> str:
-    """Each Chinese character as it is said, in Latin letters; ValueError names those that the table lacks."""
+    """Each Chinese character as it is said, in Latin letters; ValueError names those that the table
+    lacks."""
     if not isinstance(text, str):
         raise TypeError(f"romanised: text is {shown(text)}; it must be a string")
     unknown = [character for character in text if is_chinese(character) and character not in PINYIN]
     if unknown:
-        raise ValueError(f"{shown(unknown)} of {shown(text)} have no entry in PINYIN: add them to the table")
+        raise ValueError(
+            f"{shown(unknown)} of {shown(text)} have no entry in PINYIN: add them to the table"
+        )
     return "".join(PINYIN.get(character, character) for character in text)

@@ -1,8 +1,10 @@
 """RandAugment: some changes out of a list, drawn anew for each image, all of one strength.
 
-Cubuk et al. 2020.  Its point: how strongly is one number to choose, and which changes need not be learned.  A change is a
-function of a batch and of one strength an image, from -1 to 1; the sign turns it round where it has two directions.
-differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] in place of bytes.
+Cubuk et al. 2020.  Its point: how strongly is one number to choose, and which changes need not be
+learned.  A change is a function of a batch and of one strength an image, from -1 to 1; the sign
+turns it round where it has two directions.
+differs: no equalize; strengths follow torchvision's RandAugment, with images in [0, 1] in place of
+bytes.
 """
 
 from collections.abc import Callable
@@ -20,17 +22,27 @@ Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def rand_augment(
-    x: np.ndarray, rng: np.random.Generator, n: int = 2, magnitude: float = 3, changes: dict[str, Change] | None = None
+    x: np.ndarray,
+    rng: np.random.Generator,
+    n: int = 2,
+    magnitude: float = 3,
+    changes: dict[str, Change] | None = None,
 ) -> np.ndarray:
-    """Apply ``n`` changes, drawn with replacement, to each image. x (B, C, H, W) float in [0, 1]; so is the result.
+    """Apply ``n`` changes, drawn with replacement, to each image. x (B, C, H, W) float in [0, 1];
+    so is the result.
 
-    magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of CHANGES where left out.
-    ValueError for pixels outside 0 to 1: they would be cut off.
+    magnitude: 0 (none) to 10, which torchvision calls 30. changes: those to draw from; all of
+    CHANGES where left out. ValueError for pixels outside 0 to 1: they would be cut off.
     """
-    x, rng = inputs.images(x, "rand_augment: x", floats=True), inputs.generator(rng, "rand_augment: rng")
+    x, rng = (
+        inputs.images(x, "rand_augment: x", floats=True),
+        inputs.generator(rng, "rand_augment: rng"),
+    )
     if x.size and not -ROUNDING <= x.min() <= x.max() <= 1 + ROUNDING:
-        raise ValueError(f"rand_augment: x runs from {x.min():g} to {x.max():g}; it takes float images in "
-                         "[0, 1]: divide bytes by 255, and subtract means afterwards")
+        raise ValueError(
+            f"rand_augment: x runs from {x.min():g} to {x.max():g}; it takes float images in "
+            "[0, 1]: divide bytes by 255, and subtract means afterwards"
+        )
     n = inputs.whole(n, "rand_augment: n", 0, MOST_CHANGES)
     magnitude = number(magnitude, "rand_augment: magnitude", 0, 10)
     x, every = x.copy(), _functions(CHANGES if changes is None else changes)
@@ -47,18 +59,24 @@ def rand_augment(
 def _functions(changes: Any) -> list[Change]:
     """The functions of a dictionary like CHANGES."""
     if not isinstance(changes, dict) or not changes or not all(map(callable, changes.values())):
-        raise TypeError(f"rand_augment: changes is {shown(changes)}; it must be a dictionary of functions by "
-                        "their names, at least one")
+        raise TypeError(
+            f"rand_augment: changes is {shown(changes)}; it must be a dictionary of functions by "
+            "their names, at least one"
+        )
     return list(changes.values())
 
 
 # ── where things are: strengths are shares of the most that is done ──────────────────────────────
 
 
-def _moved(x: np.ndarray, degrees: float = 0, right: float = 0, down: float = 0, shear: float = 0) -> np.ndarray:
+def _moved(
+    x: np.ndarray, degrees: float = 0, right: float = 0, down: float = 0, shear: float = 0
+) -> np.ndarray:
     """Images turned and slanted by degrees, moved by pixels: numbers for all, or arrays (B,)."""
     zero = np.zeros(len(x))
-    return affine(x, zero + degrees, np.stack([zero + right, zero + down], axis=1), zero + 1, zero + shear)
+    return affine(
+        x, zero + degrees, np.stack([zero + right, zero + down], axis=1), zero + 1, zero + shear
+    )
 
 
 def _turn(x: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -85,7 +103,8 @@ def _move_y(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _away(x: np.ndarray, poorer: np.ndarray | float, s: np.ndarray) -> np.ndarray:
-    """At s = -1 a tenth of the image is left and the poorer one is the rest; at 0 it is itself; at 1 nearly twice as far."""
+    """At s = -1 a tenth of the image is left and the poorer one is the rest; at 0 it is itself; at
+    1 nearly twice as far."""
     return poorer + (1 + 0.9 * _wide(x, s)) * (x - poorer)
 
 
@@ -107,7 +126,8 @@ def _contrast(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _sharp(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """The poorer image is a blurred one: each pixel a mean of 3 x 3, its own weight 5; the border stays."""
+    """The poorer image is a blurred one: each pixel a mean of 3 x 3, its own weight 5; the border
+    stays."""
     blurred, (h, w) = x.copy(), x.shape[2:]
     around = sum(x[..., i : h - 2 + i, j : w - 2 + j] for i in range(3) for j in range(3))
     blurred[..., 1:-1, 1:-1] = (around + 4 * x[..., 1:-1, 1:-1]) / 13
@@ -133,13 +153,24 @@ def _solarise(x: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _full_range(x: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Each channel is stretched until its darkest pixel is 0 and its brightest 1; s does not matter."""
+    """Each channel is stretched until its darkest pixel is 0 and its brightest 1; s does not
+    matter."""
     low, high = x.min(axis=(2, 3), keepdims=True), x.max(axis=(2, 3), keepdims=True)
     return np.where(high > low, (x - low) / np.where(high > low, high - low, 1), x)
 
 
 CHANGES: dict[str, Change] = {
-    "identity": lambda x, s: x, "rotate": _turn, "shear x": _slant_x, "shear y": _slant_y, "translate x": _move_x,
-    "translate y": _move_y, "brightness": _bright, "color": _colour, "contrast": _contrast, "sharpness": _sharp,
-    "posterize": _few_levels, "solarize": _solarise, "autocontrast": _full_range,
+    "identity": lambda x, s: x,
+    "rotate": _turn,
+    "shear x": _slant_x,
+    "shear y": _slant_y,
+    "translate x": _move_x,
+    "translate y": _move_y,
+    "brightness": _bright,
+    "color": _colour,
+    "contrast": _contrast,
+    "sharpness": _sharp,
+    "posterize": _few_levels,
+    "solarize": _solarise,
+    "autocontrast": _full_range,
 }

@@ -1,14 +1,15 @@
-"""Densities with a name: those on which papers draw their samplers.  All are exact: see densities.py.
+"""Densities with a name: those on which papers draw their samplers.  All are exact: see
+densities.py.
 
-    name                  p                                                  entropy, nats
-    gaussian              N(mean, covariance)                                ½ log det(2πe C)
-    two_modes             0.8 N((5, 5), I) + 0.2 N((-5, -5), I)              Song & Ermon 2019, section 3.2.2
-    ring, grid            8 and 25 small Gaussians                           Lin et al. 2018 (PacGAN), section 4.1
-    eight_gaussians       8 larger ones                                      2.832     Grathwohl et al. 2019 (FFJORD)
-    checkerboard          every other square of a board                      log 32    ibid.
-    corners               four right angles                                  2.947     Nielsen et al. 2020 (SurVAE)
-    two_moons             two half circles that reach into each other, blurred
-    picture               the ink of a picture, a small Gaussian at each pixel
+name                  p                                                  entropy, nats
+gaussian              N(mean, covariance)                                ½ log det(2πe C)
+two_modes             0.8 N((5, 5), I) + 0.2 N((-5, -5), I)         Song & Ermon 2019, section 3.2.2
+ring, grid            8 and 25 small Gaussians                 Lin et al. 2018 (PacGAN), section 4.1
+eight_gaussians       8 larger ones                                      2.832     Grathwohl et al. 2019 (FFJORD)
+checkerboard          every other square of a board                      log 32    ibid.
+corners               four right angles                                  2.947     Nielsen et al. 2020 (SurVAE)
+two_moons             two half circles that reach into each other, blurred
+picture               the ink of a picture, a small Gaussian at each pixel
 """
 
 from __future__ import annotations
@@ -22,20 +23,26 @@ from tinycv.data.densities import MOST, Boxes, Mixture, real_numbers
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import number, size
 
-MOST_SQUARES = 1000                             # on a side: each other one of a million is a box
+MOST_SQUARES = 1000  # on a side: each other one of a million is a box
 
 
 def gaussian(mean: Any, covariance: Any) -> Mixture:
     """One Gaussian: mean (D,), covariance (D, D)."""
-    mean, covariance = real_numbers(mean, "gaussian: mean"), real_numbers(covariance, "gaussian: covariance")
+    mean, covariance = (
+        real_numbers(mean, "gaussian: mean"),
+        real_numbers(covariance, "gaussian: covariance"),
+    )
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(f"gaussian: mean has shape {mean.shape} and covariance {covariance.shape}; they must be (D,) and "
-                         "(D, D)")
+        raise ValueError(
+            f"gaussian: mean has shape {mean.shape} and covariance {covariance.shape}; they must "
+            "be (D,) and (D, D)"
+        )
     return Mixture([mean], covariance=covariance)
 
 
 def two_modes(distance: float = 5.0, weight: float = 0.8) -> Mixture:
-    """A heavy Gaussian at (distance, distance) and a light one opposite, both of sigma 1, with nothing between them."""
+    """A heavy Gaussian at (distance, distance) and a light one opposite, both of sigma 1, with
+    nothing between them."""
     distance = number(distance, "two_modes: distance", low=0, below=MOST)
     weight = number(weight, "two_modes: weight", 0, 1)
     return Mixture([[distance, distance], [-distance, -distance]], 1.0, [weight, 1 - weight])
@@ -50,7 +57,8 @@ def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01) -> Mixture:
 
 
 def grid(side: int = 5, step: float = 2.0, sigma: float = 0.05) -> Mixture:
-    """side x side Gaussians, ``step`` apart, about the origin: at -4, -2, 0, 2 and 4 each way as they come."""
+    """side x side Gaussians, ``step`` apart, about the origin: at -4, -2, 0, 2 and 4 each way as
+    they come."""
     side, sigma = size(side, "grid: side", 1), number(sigma, "grid: sigma", above=0, below=MOST)
     step = number(step, "grid: step", above=0, below=MOST)
     ticks = step * (np.arange(side) - (side - 1) / 2)
@@ -63,25 +71,32 @@ def eight_gaussians() -> Mixture:
 
 
 def two_moons(sigma: float = 0.1, points: int = 100) -> Mixture:
-    """Half circles about (0, 0) and (1, 1/2), blurred; as many points along each, which at this sigma nobody can tell
-    from a line: they stand closer than a third of it."""
-    sigma, points = number(sigma, "two_moons: sigma", above=0, below=MOST), size(points, "two_moons: points", 1)
+    """Half circles about (0, 0) and (1, 1/2), blurred; as many points along each, which at this
+    sigma nobody can tell from a line: they stand closer than a third of it."""
+    sigma, points = (
+        number(sigma, "two_moons: sigma", above=0, below=MOST),
+        size(points, "two_moons: points", 1),
+    )
     angle = math.pi * (np.arange(points) + 0.5) / points
     moon = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return Mixture(np.concatenate([moon, [1.0, 0.5] - moon]), sigma)
 
 
 def checkerboard(squares: int = 4, side: float = 2.0) -> Boxes:
-    """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to 4."""
-    squares, side = whole(squares, "checkerboard: squares", 1, MOST_SQUARES), number(
-        side, "checkerboard: side", above=0, below=MOST)
+    """Every other square of squares x squares, about the origin; FFJORD's board reaches from -4 to
+    4."""
+    squares, side = (
+        whole(squares, "checkerboard: squares", 1, MOST_SQUARES),
+        number(side, "checkerboard: side", above=0, below=MOST),
+    )
     places = np.array([(i, j) for i in range(squares) for j in range(squares) if (i + j) % 2 == 0])
     low = side * (places - squares / 2)
     return Boxes(low, low + side)
 
 
 def corners() -> Boxes:
-    """Four right angles that face the origin from 1 to 4: each an upright and a level bar of 3 x 1, laid over each other."""
+    """Four right angles that face the origin from 1 to 4: each an upright and a level bar of 3 x 1,
+    laid over each other."""
     signs = np.array([(i, j) for i in (-1, 1) for j in (-1, 1)], np.float64)
     ends = [(signs * near, signs * far) for near, far in (((1, 1), (4, 2)), ((1, 1), (2, 4)))]
     near, far = (np.concatenate(parts) for parts in zip(*ends, strict=True))
@@ -89,13 +104,17 @@ def corners() -> Boxes:
 
 
 def picture(ink: np.ndarray, width: float = 6.0, blur: float = 0.5) -> Mixture:
-    """Points lie where a picture (H, W), values >= 0, has ink: a Gaussian at each inked pixel, of sigma ``blur`` pixels.
+    """Points lie where a picture (H, W), values >= 0, has ink: a Gaussian at each inked pixel, of
+    sigma ``blur`` pixels.
 
     The picture is ``width`` wide, upright, about the origin.
     """
     ink = real_numbers(ink, "picture: ink")
     if ink.ndim != 2 or not (ink >= 0).all() or not ink.any():
-        raise ValueError(f"picture: ink has shape {ink.shape}; it must be (H, W), of values at least 0, and not all 0")
+        raise ValueError(
+            f"picture: ink has shape {ink.shape}; it must be (H, W), of values at least 0, and not "
+            "all 0"
+        )
     width = number(width, "picture: width", above=0, below=MOST)
     blur = number(blur, "picture: blur", above=0, below=MOST)
     rows, columns = np.nonzero(ink)

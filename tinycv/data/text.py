@@ -3,12 +3,13 @@
     source   (N, S)   23+7     ->  [symbols ..., EOS, PAD ...]           what the encoder reads
     target   (N, T)   30       ->  [SOS, symbols ..., EOS, PAD ...]      what the decoder writes
 
-Three numbers are taken in every vocabulary. PAD fills a short row up, and means nothing. SOS, start of sequence, is what
-a decoder reads before it has written anything. EOS, end of sequence, says that the sentence is over: a decoder that
-writes it has finished, and so its answers may be longer or shorter than the question (Sutskever et al. 2014, section 2).
+Three numbers are taken in every vocabulary. PAD fills a short row up, and means nothing. SOS, start
+of sequence, is what a decoder reads before it has written anything. EOS, end of sequence, says that
+the sentence is over: a decoder that writes it has finished, and so its answers may be longer or
+shorter than the question (Sutskever et al. 2014, section 2).
 
-Teacher forcing: the decoder reads target[:, :-1], the truth so far, and at each place is asked for the next symbol,
-target[:, 1:]. The loss leaves PAD out: cross_entropy(..., ignore_index=PAD).
+Teacher forcing: the decoder reads target[:, :-1], the truth so far, and at each place is asked for
+the next symbol, target[:, 1:]. The loss leaves PAD out: cross_entropy(..., ignore_index=PAD).
 
 Read next: arithmetic.py, dates.py and lecture.py, which make such pairs.
 Shapes: N pairs, S and T widths of the longest source and target with what frames them.
@@ -26,7 +27,7 @@ from tinycv.data.inputs import array, kind_of
 from tinycv.engine.arguments import listed, shown, size, sizes
 
 PAD, SOS, EOS = 0, 1, 2
-FIRST = 3                                       # the number of a vocabulary's first own symbol
+FIRST = 3  # the number of a vocabulary's first own symbol
 
 
 class Vocabulary:
@@ -37,11 +38,14 @@ class Vocabulary:
         self.numbers = {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}
         if len(self.numbers) < len(self.symbols):
             twice = [repr(symbol) for symbol, times in Counter(self.symbols).items() if times > 1]
-            raise ValueError(f"Vocabulary: symbols repeats {listed(twice, 4)}; a symbol has one number, so it must be there "
-                             "once")
+            raise ValueError(
+                f"Vocabulary: symbols repeats {listed(twice, 4)}; a symbol has one number, so it "
+                "must be there once"
+            )
 
     def __len__(self) -> int:
-        """How many numbers there are, with PAD, SOS and EOS: the rows of an embedding, the scores of an output."""
+        """How many numbers there are, with PAD, SOS and EOS: the rows of an embedding, the scores
+        of an output."""
         return FIRST + len(self.symbols)
 
     def encode(self, text: Iterable[str]) -> list[int]:
@@ -49,19 +53,24 @@ class Vocabulary:
         text = strings(text, "encode: text")
         unknown = sorted(set(text) - self.numbers.keys())
         if unknown:
-            raise ValueError(f"encode: text is {shown(text)}, and {listed(map(repr, unknown), 4)} not among the "
-                             f"vocabulary's {len(self.symbols)} symbols; make the vocabulary from all texts that it is to "
-                             "spell, those of the test as well")
+            raise ValueError(
+                f"encode: text is {shown(text)}, and {listed(map(repr, unknown), 4)} not among the "
+                f"vocabulary's {len(self.symbols)} symbols; make the vocabulary from all texts "
+                "that it is to spell, those of the test as well"
+            )
         return [self.numbers[symbol] for symbol in text]
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
         """The symbols up to the first EOS; PAD and SOS are left out."""
         symbols = []
-        for number in sizes(numbers, "decode: numbers", least=-2 ** 63):
+        for number in sizes(numbers, "decode: numbers", least=-(2**63)):
             if number == EOS:
                 break
             if not 0 <= number < len(self):
-                raise ValueError(f"{number} is no symbol of this vocabulary: its numbers are 0 to {len(self) - 1}")
+                raise ValueError(
+                    f"{number} is no symbol of this vocabulary: its numbers are 0 to "
+                    f"{len(self) - 1}"
+                )
             if number >= FIRST:
                 symbols.append(self.symbols[number - FIRST])
         return symbols
@@ -77,13 +86,20 @@ def strings(values: Iterable[str], what: str) -> list[str]:
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of unequal length as one array (N, T) int64: T is the longest one's, and PAD fills the rest."""
-    if not isinstance(sequences, (list, tuple)) or not all(hasattr(s, "__len__") for s in sequences):
-        raise TypeError(f"padded: sequences is {shown(sequences)}; it must be a list of lists of whole numbers")
-    sequences = [sizes(s, f"padded: sequences[{i}]", least=-2 ** 63) for i, s in enumerate(sequences)]
+    """Rows of unequal length as one array (N, T) int64: T is the longest one's, and PAD fills the
+    rest."""
+    if not isinstance(sequences, (list, tuple)) or not all(
+        hasattr(s, "__len__") for s in sequences
+    ):
+        raise TypeError(
+            f"padded: sequences is {shown(sequences)}; it must be a list of lists of whole numbers"
+        )
+    sequences = [
+        sizes(s, f"padded: sequences[{i}]", least=-(2**63)) for i, s in enumerate(sequences)
+    ]
     rows = np.full((len(sequences), max(map(len, sequences), default=0)), PAD, np.int64)
     for row, sequence in zip(rows, sequences, strict=True):
-        row[:len(sequence)] = sequence
+        row[: len(sequence)] = sequence
     return rows
 
 
@@ -97,25 +113,41 @@ class Pairs:
     target_words: Vocabulary
 
     def __post_init__(self) -> None:
-        for name, ids, words in (("source", self.source, self.source_words), ("target", self.target, self.target_words)):
+        for name, ids, words in (
+            ("source", self.source, self.source_words),
+            ("target", self.target, self.target_words),
+        ):
             if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
-                raise TypeError(f"Pairs: {name} is {shown(ids)}; it must be a plain array of whole numbers (N, length)")
+                raise TypeError(
+                    f"Pairs: {name} is {shown(ids)}; it must be a plain array of whole numbers (N, "
+                    "length)"
+                )
             if not isinstance(words, Vocabulary):
                 raise TypeError(f"Pairs: {name}_words is {shown(words)}; it must be a Vocabulary")
         if len(self.source) != len(self.target):
-            raise ValueError(f"Pairs: source has {len(self.source)} rows and target {len(self.target)}; they must be "
-                             "equally many")
+            raise ValueError(
+                f"Pairs: source has {len(self.source)} rows and target {len(self.target)}; they "
+                "must be equally many"
+            )
 
     @classmethod
-    def of(cls, texts: Sequence[tuple[Iterable[str], Iterable[str]]], source_words: Vocabulary,
-           target_words: Vocabulary) -> Pairs:
+    def of(
+        cls,
+        texts: Sequence[tuple[Iterable[str], Iterable[str]]],
+        source_words: Vocabulary,
+        target_words: Vocabulary,
+    ) -> Pairs:
         """From (source, target) texts, each a string of characters or a list of words."""
         for name, words in (("source_words", source_words), ("target_words", target_words)):
             if not isinstance(words, Vocabulary):
                 raise TypeError(f"Pairs.of: {name} is {shown(words)}; it must be a Vocabulary")
-        pairs = isinstance(texts, (list, tuple)) and all(isinstance(t, (tuple, list)) and len(t) == 2 for t in texts)
+        pairs = isinstance(texts, (list, tuple)) and all(
+            isinstance(t, (tuple, list)) and len(t) == 2 for t in texts
+        )
         if not pairs:
-            raise TypeError(f"Pairs.of: texts is {shown(texts)}; it must be a list of (source, target)")
+            raise TypeError(
+                f"Pairs.of: texts is {shown(texts)}; it must be a list of (source, target)"
+            )
         source = padded([[*source_words.encode(source), EOS] for source, _ in texts])
         target = padded([[SOS, *target_words.encode(target), EOS] for _, target in texts])
         return cls(source, target, source_words, target_words)
@@ -124,18 +156,36 @@ class Pairs:
         return len(self.source)
 
     def __getitem__(self, index: np.ndarray | slice) -> Pairs:
-        """Those pairs, as wide as before. index: a slice, numbers, or a mask, never one number: texts(i) reads one."""
+        """Those pairs, as wide as before. index: a slice, numbers, or a mask, never one number:
+        texts(i) reads one."""
         if not isinstance(index, slice):
-            index = array(index, "Pairs: the index", "a slice, or numbers or bools (N,); texts(i) reads one pair")
-            index = index if index.size else index.astype(np.int64)        # an empty list is an array of floats
+            index = array(
+                index,
+                "Pairs: the index",
+                "a slice, or numbers or bools (N,); texts(i) reads one pair",
+            )
+            # an empty list is an array of floats
+            index = index if index.size else index.astype(np.int64)
             if index.ndim != 1 or index.dtype.kind == "f":
-                raise TypeError(f"Pairs are chosen by a slice or an array of numbers, not by {shown(index)}; texts(i) reads "
-                                "one")
+                raise TypeError(
+                    f"Pairs are chosen by a slice or an array of numbers, not by {shown(index)}; "
+                    "texts(i) reads one"
+                )
             count = len(self)
             if index.dtype.kind == "b" and len(index) != count:
-                raise ValueError(f"Pairs: the index has {len(index)} bools; there must be {count}, one for each pair")
-            if index.dtype.kind in "iu" and index.size and not -count <= index.min() <= index.max() < count:
-                raise IndexError(f"Pairs: the index runs from {index.min()} to {index.max()}; there are {count} pairs")
+                raise ValueError(
+                    f"Pairs: the index has {len(index)} bools; there must be {count}, one for each "
+                    "pair"
+                )
+            if (
+                index.dtype.kind in "iu"
+                and index.size
+                and not -count <= index.min() <= index.max() < count
+            ):
+                raise IndexError(
+                    f"Pairs: the index runs from {index.min()} to {index.max()}; there are {count} "
+                    "pairs"
+                )
         return Pairs(self.source[index], self.target[index], self.source_words, self.target_words)
 
     def texts(self, i: int) -> tuple[list[str], list[str]]:
@@ -148,7 +198,11 @@ class Pairs:
     def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
         if kind_of(test) != "b" or test.shape != (len(self),):
-            raise TypeError(f"split: test is {shown(test)}; it must be a plain array of {len(self)} bools")
+            raise TypeError(
+                f"split: test is {shown(test)}; it must be a plain array of {len(self)} bools"
+            )
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"split: rng is {shown(rng)}; it must be np.random.default_rng(seed)")
-        return self[rng.permutation(np.flatnonzero(~test))], self[rng.permutation(np.flatnonzero(test))]
+        return self[rng.permutation(np.flatnonzero(~test))], self[
+            rng.permutation(np.flatnonzero(test))
+        ]

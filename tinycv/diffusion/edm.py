@@ -1,23 +1,27 @@
-"""EDM: diffusion with one knob, the noise level σ. The network is wrapped so that its task is equally hard at every σ.
+"""EDM: diffusion with one knob, the noise level σ. The network is wrapped so that its task is
+equally hard at every σ.
 
-    x = y + σ n,  n ~ N(0, I)                                        the noised data; no signal is taken away
+    x = y + σ n,  n ~ N(0, I)                               the noised data; no signal is taken away
     D(x; σ) = c_skip(σ) x + c_out(σ) F(c_in(σ) x; c_noise(σ))       Karras et al. 2022, eq. 7, and table 1, column "Ours"
     c_skip = σ_d²/(σ² + σ_d²)    c_out = σ σ_d/√(σ² + σ_d²)    c_in = 1/√(σ² + σ_d²)    c_noise = ¼ ln σ
-    E λ(σ) |D(y + σ n; σ) - y|²,   λ = 1/c_out²,   ln σ ~ N(-1.2, 1.2²)                                      eq. 8
+    E λ(σ) |D(y + σ n; σ) - y|²,   λ = 1/c_out²,   ln σ ~ N(-1.2, 1.2²)                        eq. 8
 
-σ_d is the standard deviation of the data.  F sees numbers of variance 1 and is asked for numbers of variance 1.  Where
-there is little noise D is x and a small correction; where there is much, F paints all of it.
+σ_d is the standard deviation of the data.  F sees numbers of variance 1 and is asked for numbers of
+variance 1.  Where there is little noise D is x and a small correction; where there is much, F
+paints all of it.
 
     dx/dσ = (x - D(x; σ)) / σ                                        eq. 1 with σ(t) = t, and eq. 3
-    σ_i = (σ_max^(1/ρ) + i/(N - 1) (σ_min^(1/ρ) - σ_max^(1/ρ)))^ρ,   σ_N = 0,  ρ = 7                         eq. 5
+    σ_i = (σ_max^(1/ρ) + i/(N - 1) (σ_min^(1/ρ) - σ_max^(1/ρ)))^ρ,   σ_N = 0,  ρ = 7           eq. 5
 
-is the way back: an ordinary differential equation, along which Heun's method (the mean of the slopes at both ends of a
-step) is of second order, for two calls of D.  Large steps at much noise, small ones near the image.
+is the way back: an ordinary differential equation, along which Heun's method (the mean of the
+slopes at both ends of a step) is of second order, for two calls of D.  Large steps at much noise,
+small ones near the image.
 
-Variance preserving diffusion is the same thing in other units: x/√(1 + σ²) has a = 1/√(1 + σ²) and s = σ/√(1 + σ²), and
-for σ_d = 1 F is asked for -v.
+Variance preserving diffusion is the same thing in other units: x/√(1 + σ²) has a = 1/√(1 + σ²) and
+s = σ/√(1 + σ²), and for σ_d = 1 F is asked for -v.
 
-Read before: denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.   Shapes: x, y (B, ...); σ (B,).
+Read before: denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.
+Shapes: x, y (B, ...); σ (B,).
 """
 
 from __future__ import annotations
@@ -37,8 +41,9 @@ from tinycv.nn.losses import mse_loss
 
 
 def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
-    """c_skip, c_out and c_in for noise levels of any shape: a number, or an array or Tensor. Whole numbers are read as
-    floats. ValueError for a level that is negative, infinite or NaN (on a GPU, NaN in its place)."""
+    """c_skip, c_out and c_in for noise levels of any shape: a number, or an array or Tensor. Whole
+    numbers are read as floats. ValueError for a level that is negative, infinite or NaN (on a GPU,
+    NaN in its place)."""
     reals("preconditioning", sigma=sigma)
     sigma_data = finite(sigma_data, "preconditioning: sigma_data", above=0)
     if isinstance(bare(sigma), (int, float, np.generic)):
@@ -48,43 +53,60 @@ def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
         sigma = sigma if sigma.dtype.kind == "f" else sigma.astype("float64")
         sigma = within(sigma, "preconditioning: sigma", low=0)
         most = array_module(bare(sigma)).maximum(bare(sigma), sigma_data)
-    noise, data = sigma / most, sigma_data / most                   # squares of at most 1, which no dtype loses
-    total = (noise * noise + data * data) ** 0.5                    # √(σ² + σ_d²) / most
+    # squares of at most 1, which no dtype loses
+    noise, data = sigma / most, sigma_data / most
+    total = (noise * noise + data * data) ** 0.5  # √(σ² + σ_d²) / most
     return (data / total) ** 2, sigma_data * noise / total, 1 / (most * total)
 
 
 def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
-    """D(x, σ, *condition) by a network F(c_in x, c_noise, *condition): σ a number, or one for each of x (B, ...)."""
+    """D(x, σ, *condition) by a network F(c_in x, c_noise, *condition): σ a number, or one for each
+    of x (B, ...)."""
     model = answering(model, "edm_denoiser: model")
     sigma_data = finite(sigma_data, "edm_denoiser: sigma_data", above=0)
 
     def denoise(x: Any, sigma: Any, *condition: Any) -> Any:
         level, beside = noise_levels(sigma, x, "edm_denoiser")
         c_skip, c_out, c_in = preconditioning(beside, sigma_data)
-        c_noise = ops.log(level) / 4                                # (B,)
-        answer = model(c_in * x, c_noise if isinstance(c_noise, Tensor) else Tensor(c_noise), *condition)
+        c_noise = ops.log(level) / 4  # (B,)
+        answer = model(
+            c_in * x, c_noise if isinstance(c_noise, Tensor) else Tensor(c_noise), *condition
+        )
         return c_skip * x + c_out * answer
+
     return denoise
 
 
 def noise_levels(sigma: Any, x: Any, name: str = "noise_levels") -> tuple[Any, Any]:
-    """σ on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x. A Tensor keeps its history.
+    """σ on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x. A Tensor keeps its
+    history.
 
-    ValueError for a σ that is not above 0 (on a GPU the results are NaN instead: to look would be to wait).
+    ValueError for a σ that is not above 0 (on a GPU the results are NaN instead: to look would be
+    to wait).
     """
     batch(x, f"{name}: x")
     level = within(per_example(sigma, x, f"{name}: sigma"), f"{name}: sigma", above=0)
     return level, level.reshape((len(x),) + (1,) * (x.ndim - 1))
 
 
-def edm_loss(model: Callable, y: Any, *condition: Any, sigma_data: float = 0.5, mean: float = -1.2,
-             std: float = 1.2) -> Tensor:
-    """Mean squared error of F against what would make D the data: (y - c_skip x)/c_out (Karras et al. 2022, eq. 8).
+def edm_loss(
+    model: Callable,
+    y: Any,
+    *condition: Any,
+    sigma_data: float = 0.5,
+    mean: float = -1.2,
+    std: float = 1.2,
+) -> Tensor:
+    """Mean squared error of F against what would make D the data: (y - c_skip x)/c_out (Karras et
+    al. 2022, eq. 8).
 
     Equal to the error of D, weighted by λ = 1/c_out². ln σ ~ N(mean, std²).
     """
     model = answering(model, "edm_loss: model")
-    sigma_data, std = finite(sigma_data, "edm_loss: sigma_data", above=0), finite(std, "edm_loss: std", low=0)
+    sigma_data, std = (
+        finite(sigma_data, "edm_loss: sigma_data", above=0),
+        finite(std, "edm_loss: std", low=0),
+    )
     xp, mean = array_module(bare(batch(y, "edm_loss: y"))), finite(mean, "edm_loss: mean")
     sigma = xp.exp(mean + std * backend.standard_normal(len(y), bare(y), y.dtype))
     level, beside = noise_levels(sigma, y, "edm_loss")
@@ -94,28 +116,42 @@ def edm_loss(model: Callable, y: Any, *condition: Any, sigma_data: float = 0.5, 
     return mse_loss(answer, (y - c_skip * x) / c_out)
 
 
-def edm_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
+def edm_sigmas(
+    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> list[float]:
     """σ_0 = sigma_max ... σ_{N-1} = sigma_min, σ_N = 0, for N = steps: N + 1 numbers (eq. 5)."""
     steps, rho = size(steps, "edm_sigmas: steps"), finite(rho, "edm_sigmas: rho", above=0)
-    sigma_min, sigma_max = finite(sigma_min, "edm_sigmas: sigma_min"), finite(sigma_max, "edm_sigmas: sigma_max")
+    sigma_min, sigma_max = (
+        finite(sigma_min, "edm_sigmas: sigma_min"),
+        finite(sigma_max, "edm_sigmas: sigma_max"),
+    )
     if steps < 2 or not 0 < sigma_min < sigma_max:
-        raise ValueError(f"edm_sigmas: steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < "
-                         f"sigma_max={sigma_max}")
-    # Eq. 5 in units of σ_max: (1 + i/(N - 1) (q - 1))^ρ with q = (σ_min/σ_max)^(1/ρ). No power of a σ leaves the floats.
+        raise ValueError(
+            f"edm_sigmas: steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < "
+            f"sigma_max={sigma_max}"
+        )
+    # Eq. 5 in units of σ_max: (1 + i/(N - 1) (q - 1))^ρ with q = (σ_min/σ_max)^(1/ρ). No power of a
+    # σ leaves the floats.
     share = np.arange(1, steps - 1) / (steps - 1)
-    fall = np.expm1((np.log(sigma_min) - np.log(sigma_max)) / rho)                      # q - 1
+    fall = np.expm1((np.log(sigma_min) - np.log(sigma_max)) / rho)  # q - 1
     return [sigma_max, *(sigma_max * np.exp(rho * np.log1p(share * fall))).tolist(), sigma_min, 0.0]
 
 
 def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
-    """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of both ends' slopes.
+    """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of
+    both ends' slopes.
 
     For samplers.sample, with edm_sigmas as times, from x = sigma_max n."""
     denoise = answering(denoise, "heun_step: denoise")
     batch(x, "heun_step: x")
-    sigma, lower = finite(sigma, "heun_step: sigma", above=0), finite(lower, "heun_step: lower", low=0)
+    sigma, lower = (
+        finite(sigma, "heun_step: sigma", above=0),
+        finite(lower, "heun_step: lower", low=0),
+    )
     slope = (x - denoise(x, sigma)) / sigma
-    there = in_dtype_of(x, x + (lower - sigma) * slope)             # Euler's step
+    there = in_dtype_of(x, x + (lower - sigma) * slope)  # Euler's step
     if not lower:
-        return there                                                # at 0 the slope divides by 0
-    return in_dtype_of(x, x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower))
+        return there  # at 0 the slope divides by 0
+    return in_dtype_of(
+        x, x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower)
+    )

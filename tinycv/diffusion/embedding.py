@@ -1,8 +1,10 @@
-"""What a denoiser must be told beside the image: how noisy it is (the time), and what it shows (the label).
+"""What a denoiser must be told beside the image: how noisy it is (the time), and what it shows (the
+label).
 
-    e = W_2 s(W_1 PE(t) + b_1) + b_2 + table[label]                 s is SiLU; PE as the Transformer's positions
+    e = W_2 s(W_1 PE(t) + b_1) + b_2 + table[label]     s is SiLU; PE as the Transformer's positions
 
-One number t would be lost among hundreds of features; its sines and cosines at many speeds are told apart by a linear map.
+One number t would be lost among hundreds of features; its sines and cosines at many speeds are told
+apart by a linear map.
 Ho et al. 2020, appendix B;   Peebles & Xie 2023, section 3.2 (the label's table).
 
 Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B images, E width.
@@ -23,15 +25,19 @@ from tinycv.sequence.positions import sinusoidal
 
 
 def check_told(name: str, x: Any, t: Any, label: Any, num_classes: int) -> None:
-    """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the network's."""
+    """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the
+    network's."""
     if times_in(t, f"{name}: t").shape != (len(x),):
-        raise ValueError(f"{name}: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+        raise ValueError(
+            f"{name}: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)"
+        )
     if label is not None and num_classes:
         labels(label, f"{name}: label", num_classes, len(x))
 
 
 class TimeAndLabel(Module):
-    """The embedding (B, dim) of times (B,), of size 1 to 1000 or so, and of labels (B,) if there are classes.
+    """The embedding (B, dim) of times (B,), of size 1 to 1000 or so, and of labels (B,) if there
+    are classes.
 
     Row ``num_classes`` of the table means "nobody said", and stands in where no label is given.
     """
@@ -45,16 +51,21 @@ class TimeAndLabel(Module):
     def forward(self, t: Any, label: Any = None) -> Any:
         """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim).
 
-        IndexError names a label out of range (on a GPU its row is NaN instead: to look would be to wait).
+        IndexError names a label out of range (on a GPU its row is NaN instead: to look would be to
+        wait).
         """
         t = times_in(t, "TimeAndLabel: t")
         xp = array_module(t)
-        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))          # (B, E)
-        e = self.linear2(silu(self.linear1(clocks)))                                            # (B, E)
+        # (B, E)
+        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))
+        # (B, E)
+        e = self.linear2(silu(self.linear1(clocks)))
         if self.table is None:
             if label is not None:
-                raise ValueError("TimeAndLabel: a label was given to a model that was built without classes: give it "
-                                 "num_classes")
+                raise ValueError(
+                    "TimeAndLabel: a label was given to a model that was built without classes: "
+                    "give it num_classes"
+                )
             return e
         if label is None:
             return e + self.table(xp.full(len(t), self.num_classes))

@@ -2,12 +2,14 @@
 
     ε̃(x, c) = (1 + w) ε(x, c) - w ε(x)                               Ho & Salimans 2022, eq. 6
 
-One network learns both: in training, a label is now and then replaced by "nobody said" (algorithm 1), and then it learns
-all images together.  The difference of its two answers points to what makes an image look like its label; guidance goes
-that way further.  Of p(x | c) it makes roughly p(x | c) p(c | x)^w: surer examples, and fewer kinds of them.
+One network learns both: in training, a label is now and then replaced by "nobody said" (algorithm
+1), and then it learns all images together.  The difference of its two answers points to what makes
+an image look like its label; guidance goes that way further.  Of p(x | c) it makes roughly p(x | c)
+p(c | x)^w: surer examples, and fewer kinds of them.
 
-w = 0 is the plain conditional model, as in the paper. (Others write s = 1 + w, where 1 is plain: Imagen, Stable Diffusion.)
-ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same weights may mix the images D(x, c) and D(x), as here.
+w = 0 is the plain conditional model, as in the paper. (Others write s = 1 + w, where 1 is plain:
+Imagen, Stable Diffusion.) ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same
+weights may mix the images D(x, c) and D(x), as here.
 
 Read before: denoising.py, samplers.py.   Shapes: x (B, ...), labels (B,).
 """
@@ -28,7 +30,8 @@ from tinycv.nn.inputs import answering, batch, finite, integers
 
 
 def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
-    """The labels (B,), of which each is replaced by ``nobody``, the number of "nobody said", with probability ``share``."""
+    """The labels (B,), of which each is replaced by ``nobody``, the number of "nobody said", with
+    probability ``share``."""
     labels, nobody = labels_of(labels, "without_some", nobody)
     share = number(share, "without_some: share", 0, 1)
     xp = array_module(labels)
@@ -38,35 +41,45 @@ def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
 
 
 def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:
-    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional denoise(x, t, labels).
+    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional
+    denoise(x, t, labels).
 
-    An answer that has the weight 0 (the one without the label at w = 0, the one with it at w = -1) is not asked for.
+    An answer that has the weight 0 (the one without the label at w = 0, the one with it at w = -1)
+    is not asked for.
     """
     labels, nobody = labels_of(labels, "guided", nobody)
     denoise, w = answering(denoise, "guided: denoise"), finite(w, "guided: w")
     xp = array_module(labels)
     untold = xp.full_like(labels, nobody)
-    both = Tensor(xp.concatenate([labels, untold]))                                             # (2 B,)
+    # (2 B,)
+    both = Tensor(xp.concatenate([labels, untold]))
 
     def denoise_guided(x: Any, t: Any) -> Any:
         batch(x, "guided: x")
         if len(x) != len(labels):
-            raise ValueError(f"guided: x has shape {tuple(x.shape)}, but there are {len(labels)} labels; one for each of x")
+            raise ValueError(
+                f"guided: x has shape {tuple(x.shape)}, but there are {len(labels)} labels; one "
+                "for each of x"
+            )
         if w in (0, -1):
             return denoise(x, t, Tensor(labels if w == 0 else untold))
-        with_label, without = split(denoise(concatenate([x, x]), t, both), 2)                   # one pass for both
+        # one pass for both
+        with_label, without = split(denoise(concatenate([x, x]), t, both), 2)
         return (1 + w) * with_label - w * without
 
     return denoise_guided
 
 
 def labels_of(labels: Any, name: str, nobody: Any) -> tuple[Any, int]:
-    """Labels (B,) as a bare integer array, and the number of "nobody said", which they must be able to hold."""
+    """Labels (B,) as a bare integer array, and the number of "nobody said", which they must be able
+    to hold."""
     labels, nobody = integers(labels, f"{name}: labels"), size(nobody, f"{name}: nobody")
     most = np.iinfo(labels.dtype).max
     if nobody > most:
-        raise ValueError(f"{name}: nobody is {nobody}, and labels of {labels.dtype} hold numbers up to {most}; "
-                         "give labels of int64")
+        raise ValueError(
+            f"{name}: nobody is {nobody}, and labels of {labels.dtype} hold numbers up to {most}; "
+            "give labels of int64"
+        )
     if isinstance(labels, np.ndarray) and len(labels) and labels.min() < 0:
         raise IndexError(f"{name}: labels hold {labels.min()}; classes are numbered from 0")
     return labels, nobody

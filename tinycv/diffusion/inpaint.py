@@ -1,14 +1,16 @@
-"""Inpainting: a part of the image is known, and the rest is to fit it. No training for that is needed.
+"""Inpainting: a part of the image is known, and the rest is to fit it. No training for that is
+needed.
 
-    x_s = m ⊙ x_s^known + (1 - m) ⊙ x_s^unknown                      Lugmayr et al. 2022 ("RePaint"), eq. 8
+    x_s = m ⊙ x_s^known + (1 - m) ⊙ x_s^unknown               Lugmayr et al. 2022 ("RePaint"), eq. 8
     x_s^known   ~ q(x_s | x_0), the known pixels with the noise of time s
     x_s^unknown ~ p(x_s | x_t), an ordinary step of any sampler
 
-What was just painted did not know what the known pixels would be at time s, and the two do not quite fit.  So one goes back,
-x_t ~ q(x_t | x_s), and paints again; with each repetition the two halves speak to each other once more (ibid.,
-algorithm 1, with jumps of one step).
+What was just painted did not know what the known pixels would be at time s, and the two do not
+quite fit.  So one goes back, x_t ~ q(x_t | x_s), and paints again; with each repetition the two
+halves speak to each other once more (ibid., algorithm 1, with jumps of one step).
 
-Read before: samplers.py.   See at work: demos/17_diffusion_digits.py.   Shapes: x, image, known (B, ...).
+Read before: samplers.py.   See at work: demos/17_diffusion_digits.py.
+Shapes: x, image, known (B, ...).
 """
 
 from __future__ import annotations
@@ -28,31 +30,40 @@ from tinycv.nn.inputs import answer, batch, function, in_dtype_of
 def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeats: int = 5) -> Step:
     """The sampler's step made into one that keeps ``image`` where ``known`` is True.
 
-    image, known: of x's shape, on its device; known is bool. repeats: how often each step is painted.
-    What stands in ``image`` where nothing is known is never looked at: it may be NaN.
+    image, known: of x's shape, on its device; known is bool. repeats: how often each step is
+    painted. What stands in ``image`` where nothing is known is never looked at: it may be NaN.
     """
     function(step, "inpainting: step")
     alpha_bar = schedule(alpha_bar, "inpainting")
     batch(image, "inpainting: image")
     if kind_of(known) != "b":
-        raise TypeError(f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True where the "
-                        "image is known")
+        raise TypeError(
+            f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True "
+            "where the image is known"
+        )
     answer_shape = tuple(image.shape)
     if tuple(known.shape) != answer_shape:
-        raise ValueError(f"inpainting: image has shape {answer_shape}, known {tuple(known.shape)}; they must be equal")
+        raise ValueError(
+            f"inpainting: image has shape {answer_shape}, known {tuple(known.shape)}; they must be "
+            "equal"
+        )
     repeats = size(repeats, "inpainting: repeats", 1)
 
     def paint(x: Any, t: int, s: int) -> Any:
         _, t, s = checked_step("inpainting", alpha_bar, x, t, s)
         if tuple(x.shape) != answer_shape:
-            raise ValueError(f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be equal")
+            raise ValueError(
+                f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be "
+                "equal"
+            )
         for left in reversed(range(repeats)):
             noised = diffused(alpha_bar, image, s, normal_like(x))
             painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
             painted = in_dtype_of(x, painted)
             if left:
-                keep = float(alpha_bar[t] / alpha_bar[s])           # q(x_t | x_s): all steps from s to t in one
-                x = keep ** 0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)
+                # q(x_t | x_s): all steps from s to t in one
+                keep = float(alpha_bar[t] / alpha_bar[s])
+                x = keep**0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)
         return painted
 
     return paint

@@ -2,19 +2,22 @@
 
     x <- x + ε grad log p(x) + √(2ε) z,   z ~ N(0, I)                       unadjusted (ULA)     Roberts & Tweedie 1996
 
-Steps of finite size end beside p: on N(0, σ²) with the variance σ² / (1 - ε / (2σ²)).  Metropolis adjustment (MALA, ibid.)
-takes a step from x to y only with the probability
+Steps of finite size end beside p: on N(0, σ²) with the variance σ² / (1 - ε / (2σ²)).  Metropolis
+adjustment (MALA, ibid.) takes a step from x to y only with the probability
 
     min(1, p(y) q(x|y) / (p(x) q(y|x))),   q(y|x) = N(y; x + ε grad log p(x), 2ε I)
 
-and ends exactly at p.  Both hardly ever cross a region where p is nothing, so how many points end in which mode is a
-matter of where they began.  Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1) begins where the noised density p_σ
-has one mode, and lets σ fall, with steps that fall with it:
+and ends exactly at p.  Both hardly ever cross a region where p is nothing, so how many points end
+in which mode is a matter of where they began.  Annealed Langevin dynamics (Song & Ermon 2019,
+algorithm 1) begins where the noised density p_σ has one mode, and lets σ fall, with steps that fall
+with it:
 
     α_i = ε σ_i² / σ_L²,     x <- x + (α_i / 2) grad log p_σi(x) + √α_i z
 
-Mind the half: NCSN's α is 2ε of the first line.  Nothing here knows whether a score was learned or is exact.
-Read before: score.py.   Read next: sde.py.   See at work: demos/15_langevin.py.   Shapes: N points, D axes.
+Mind the half: NCSN's α is 2ε of the first line.  Nothing here knows whether a score was learned or
+is exact.
+Read before: score.py.   Read next: sde.py.   See at work: demos/15_langevin.py.
+Shapes: N points, D axes.
 """
 
 from __future__ import annotations
@@ -32,9 +35,19 @@ from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import array_module, standard_normal, to_numpy, uniform
 from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import bare, no_grad
-from tinycv.nn.inputs import answer, answering, batch, every, finite, function, in_dtype_of, in_float32, numbers
+from tinycv.nn.inputs import (
+    answer,
+    answering,
+    batch,
+    every,
+    finite,
+    function,
+    in_dtype_of,
+    in_float32,
+    numbers,
+)
 
-MOST_LEVELS = 10 ** 6                           # of noise, in one fall
+MOST_LEVELS = 10**6  # of noise, in one fall
 
 
 @dataclass
@@ -42,9 +55,9 @@ class Chain:
     """Where N walkers are, and how they came there.
 
     x: the points now (N, D), an array. path: the points before every step that was kept.
-    acceptance: the share of steps taken, step by step (MALA). drift: how far the score moved the points, beside how
-    far the noise did, as a ratio of root mean square lengths, step by step: far above 1 it only climbs, far below it only
-    diffuses.
+    acceptance: the share of steps taken, step by step (MALA). drift: how far the score moved the
+    points, beside how far the noise did, as a ratio of root mean square lengths, step by step: far
+    above 1 it only climbs, far below it only diffuses.
     """
 
     x: Any
@@ -73,8 +86,16 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
 
 
 @no_grad()
-def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
-    """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a constant."""
+def mala(
+    log_density: Callable,
+    score: Callable,
+    x: Any,
+    step: float,
+    steps: int,
+    keep_every: int | None = None,
+) -> Chain:
+    """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a
+    constant."""
     chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
     score, log_density = answering(score, "mala: score"), function(log_density, "mala: log_density")
     log_p, slope = _log_p(log_density, chain.x), bare(score(chain.x))
@@ -86,20 +107,33 @@ def mala(log_density: Callable, score: Callable, x: Any, step: float, steps: int
         chain.drift.append(_length(drift) / _length(noise))
         y = in_dtype_of(chain.x, chain.x + drift + noise)
         log_p_y, slope_y = _log_p(log_density, y), bare(score(y))
-        back = chain.x - y - step * slope_y                         # the noise that would lead from y to x
+        # the noise that would lead from y to x
+        back = chain.x - y - step * slope_y
         log_ratio = log_p_y - log_p - (_squares(back) - _squares(noise)) / (4 * step)
-        xp, dtype = array_module(y), np.promote_types(y.dtype, np.float32)              # 1 - a half is often 0
-        taken = xp.log(1 - uniform(len(y), y, dtype)) < log_ratio                       # 1 - u: never log 0
+        # 1 - a half is often 0
+        xp, dtype = array_module(y), np.promote_types(y.dtype, np.float32)
+        # 1 - u: never log 0
+        taken = xp.log(1 - uniform(len(y), y, dtype)) < log_ratio
         chain.acceptance.append(mean_over(xp, taken))
-        chain.x, slope = xp.where(taken[:, None], y, chain.x), xp.where(taken[:, None], slope_y, slope)
+        chain.x, slope = (
+            xp.where(taken[:, None], y, chain.x),
+            xp.where(taken[:, None], slope_y, slope),
+        )
         log_p = xp.where(taken, log_p_y, log_p)
     return chain
 
 
 @no_grad()
-def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: float,
-             keep_every: int | None = None) -> Chain:
-    """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ (N,)). eps is the paper's
+def annealed(
+    score: Callable,
+    x: Any,
+    sigmas: Sequence[float],
+    steps: int,
+    eps: float,
+    keep_every: int | None = None,
+) -> Chain:
+    """Annealed Langevin: ``steps`` at each noise level of ``sigmas``, which fall, up score(x, σ
+    (N,)). eps is the paper's
     ε: the step α at the last level."""
     sigmas = numbers(sigmas, "annealed: sigmas", above=0)
     if any(lower > upper for upper, lower in zip(sigmas, sigmas[1:], strict=False)):
@@ -121,16 +155,26 @@ def annealed(score: Callable, x: Any, sigmas: Sequence[float], steps: int, eps: 
 def geometric(first: float, last: float, count: int) -> list[float]:
     """``count`` noise levels from first to last, each the same fraction of the one before."""
     count = at_most(count, "geometric: count", 2, MOST_LEVELS)
-    first, last = finite(first, "geometric: first", above=0), finite(last, "geometric: last", above=0)
+    first, last = (
+        finite(first, "geometric: first", above=0),
+        finite(last, "geometric: last", above=0),
+    )
     shares = [i / (count - 1) for i in range(count)]
-    return [first ** (1 - share) * last ** share for share in shares]       # their ratio may be beyond every float
+    # their ratio may be beyond every float
+    return [first ** (1 - share) * last**share for share in shares]
 
 
-def _begun(name: str, x: Any, step: Any, steps: Any, keep_every: Any) -> tuple[Chain, float, int, int]:
+def _begun(
+    name: str, x: Any, step: Any, steps: Any, keep_every: Any
+) -> tuple[Chain, float, int, int]:
     """A chain at x, and the other arguments as plain numbers, after they were looked at."""
     what = "eps" if name == "annealed" else "step"
-    return (Chain(bare(batch(x, f"{name}: x", 2))), finite(step, f"{name}: {what}", above=0),
-            size(steps, f"{name}: steps"), every(keep_every, f"{name}: keep_every"))
+    return (
+        Chain(bare(batch(x, f"{name}: x", 2))),
+        finite(step, f"{name}: {what}", above=0),
+        size(steps, f"{name}: steps"),
+        every(keep_every, f"{name}: keep_every"),
+    )
 
 
 def _log_p(log_density: Callable, x: Any) -> Any:
@@ -139,11 +183,14 @@ def _log_p(log_density: Callable, x: Any) -> Any:
 
 
 def _refuse_nan(name: str, start: Any) -> None:
-    """On the host a chain may not begin where the function is NaN: every step from there would be refused, and the walker
-    stand still for ever."""
+    """On the host a chain may not begin where the function is NaN: every step from there would be
+    refused, and the walker stand still for ever."""
     if isinstance(start, np.ndarray) and np.isnan(start).any():
         lost = np.isnan(start).reshape((len(start), -1)).any(axis=1)
-        raise ValueError(f"mala: {name} is NaN at {lost.sum()} of the {len(start)} points of x; begin where it is a number")
+        raise ValueError(
+            f"mala: {name} is NaN at {lost.sum()} of the {len(start)} points of x; begin where it "
+            "is a number"
+        )
 
 
 def _keep(chain: Chain, i: int, every: int) -> None:

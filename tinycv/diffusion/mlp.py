@@ -3,10 +3,11 @@
     h_0 = [x, γ(t), φ(x)],   h_l = SiLU(W_l h_{l-1} + b_l),   out = W h_L + b
     γ(t) = [sin(ω_i t), cos(ω_i t)],   ω_i from 1/2 to 16 in equal ratios                 Fourier features of the time
 
-One number for the time would enter a network as one more coordinate among many, and be outvoted; a vector of waves of it
-cannot be (Vaswani et al. 2017, section 3.5, for places in a sentence; Tancik et al. 2020).  t is a time in [0, 1] or the
-log of a noise level, some units wide.  And waves of the places, φ(x), where the density has detail that is much finer than
-the whole: a network learns slow functions of its inputs first, and the fast waves are there already (Tancik et al. 2020).
+One number for the time would enter a network as one more coordinate among many, and be outvoted; a
+vector of waves of it cannot be (Vaswani et al. 2017, section 3.5, for places in a sentence; Tancik
+et al. 2020).  t is a time in [0, 1] or the log of a noise level, some units wide.  And waves of the
+places, φ(x), where the density has detail that is much finer than the whole: a network learns slow
+functions of its inputs first, and the fast waves are there already (Tancik et al. 2020).
 
 Read before: nn/linear.py, nn/activation.py.   Read next: score.py.   Shapes: B points, D axes.
 """
@@ -29,52 +30,81 @@ from tinycv.nn.module import Module, Sequential
 
 
 def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: float = 16.0) -> Any:
-    """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width is even.
+    """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width
+    is even.
 
     Whole numbers become float32: waves of whole speeds alone would tell few of them apart.
     """
     width = size(width, "fourier_features: width", 2)
     if width % 2:
-        raise ValueError(f"fourier_features: width is {width}; it must be even, a sine and a cosine for each speed")
+        raise ValueError(
+            f"fourier_features: width is {width}; it must be even, a sine and a cosine for each "
+            "speed"
+        )
     slowest = finite(slowest, "fourier_features: slowest", above=0)
     fastest = finite(fastest, "fourier_features: fastest", above=0)
     if kind_of(t) in ("i", "u"):
         t = t.astype("float32")
     batch(t, "fourier_features: t")
     own = bare(t)
-    turns = 2.0 ** array_module(own).linspace(log2(slowest), log2(fastest), width // 2, dtype=own.dtype)
+    turns = 2.0 ** array_module(own).linspace(
+        log2(slowest), log2(fastest), width // 2, dtype=own.dtype
+    )
     angle = (t[..., None] * turns).reshape((len(t), prod(t.shape[1:]) * len(turns)))
-    return concatenate([sin(angle), cos(angle)], axis=-1)           # (B, width)
+    return concatenate([sin(angle), cos(angle)], axis=-1)  # (B, width)
 
 
 class ScoreMLP(Module):
-    """Points x (B, dim) at times t (B,) to vectors (B, dim): a multilayer perceptron with ``depth`` hidden layers.
+    """Points x (B, dim) at times t (B,) to vectors (B, dim): a multilayer perceptron with ``depth``
+    hidden layers.
 
-    What the vectors mean is the loss's business: a score, the noise that was added, or the point without it.
-    place_features: waves of each axis, from 1 to ``fastest``, for points within a few units of 0; 0: the points themselves
-    suffice. Faster waves show finer detail, and make a rougher network: its divergence, for a likelihood, is noisier.
+    What the vectors mean is the loss's business: a score, the noise that was added, or the point
+    without it.
+    place_features: waves of each axis, from 1 to ``fastest``, for points within a few units of 0;
+    0: the points themselves suffice. Faster waves show finer detail, and make a rougher network:
+    its divergence, for a likelihood, is noisier.
     """
 
-    def __init__(self, dim: int, hidden: int = 128, depth: int = 3, time_features: int = 16, place_features: int = 0,
-                 fastest: float = 64.0):
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 128,
+        depth: int = 3,
+        time_features: int = 16,
+        place_features: int = 0,
+        fastest: float = 64.0,
+    ):
         dim, hidden = whole("ScoreMLP", 1, dim=dim, hidden=hidden)
         time_features = size(time_features, "ScoreMLP: time_features", 2)
         place_features = size(place_features, "ScoreMLP: place_features")
         if time_features % 2 or place_features % 2:
-            raise ValueError(f"ScoreMLP: time_features is {time_features} and place_features {place_features}; both must "
-                             "be even, a sine and a cosine for each speed")
+            raise ValueError(
+                f"ScoreMLP: time_features is {time_features} and place_features {place_features}; "
+                "both must be even, a sine and a cosine for each speed"
+            )
         self.time_features, self.place_features = time_features, place_features
         self.dim, self.fastest = dim, finite(fastest, "ScoreMLP: fastest", above=0)
-        widths = [dim * (1 + place_features) + time_features] + [hidden] * depth_of(depth, "ScoreMLP")
-        layers = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (Linear(a, b), SiLU())]
+        widths = [dim * (1 + place_features) + time_features] + [hidden] * depth_of(
+            depth, "ScoreMLP"
+        )
+        layers = [
+            layer
+            for a, b in zip(widths, widths[1:], strict=False)
+            for layer in (Linear(a, b), SiLU())
+        ]
         self.layers = Sequential(*layers, Linear(hidden, dim))
 
     def forward(self, x: Any, t: Any) -> Any:
         """x (B, dim), t (B,). Returns (B, dim)."""
         if batch(x, "ScoreMLP: x", 2).shape[1] != self.dim:
-            raise ValueError(f"ScoreMLP: x has shape {tuple(x.shape)}; this network takes points (B, {self.dim})")
+            raise ValueError(
+                f"ScoreMLP: x has shape {tuple(x.shape)}; this network takes points (B, {self.dim})"
+            )
         if times_in(t, "ScoreMLP: t", gradient=True).shape != (len(x),):
-            raise ValueError(f"ScoreMLP: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be ({len(x)},)")
+            raise ValueError(
+                f"ScoreMLP: t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be "
+                f"({len(x)},)"
+            )
         seen = [x, fourier_features(t, self.time_features)]
         if self.place_features:
             seen.append(fourier_features(x, self.place_features, slowest=1.0, fastest=self.fastest))

@@ -1,15 +1,18 @@
-"""Ordinary differential equations: the flow that carries noise to data with no chance in it, and likelihoods along it.
+"""Ordinary differential equations: the flow that carries noise to data with no chance in it, and
+likelihoods along it.
 
-    dx/dt = v(x, t)                                                                  for diffusion: sde.flow(score)
-    d log p_t(x(t)) / dt = -∇·v(x(t), t)                                             Chen et al. 2018, theorem 1
-    log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt                              Song et al. 2021, eq. 39
+    dx/dt = v(x, t)                                                   for diffusion: sde.flow(score)
+    d log p_t(x(t)) / dt = -∇·v(x(t), t)                              Chen et al. 2018, theorem 1
+    log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt               Song et al. 2021, eq. 39
 
-A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by one walk back per axis,
-or estimated along a random direction, kept for the whole way (Hutchinson; Grathwohl et al. 2019, eq. 7).
+A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by
+one walk back per axis, or estimated along a random direction, kept for the whole way (Hutchinson;
+Grathwohl et al. 2019, eq. 7).
 
-Steps are fixed and written out: Euler's error falls with the step, Heun's with its square, Runge-Kutta's with its fourth
-power; they look at v once, twice and four times a step.
-Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.   Shapes: B points, D axes.
+Steps are fixed and written out: Euler's error falls with the step, Heun's with its square,
+Runge-Kutta's with its fourth power; they look at v once, twice and four times a step.
+Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
+Shapes: B points, D axes.
 """
 
 from __future__ import annotations
@@ -70,33 +73,49 @@ def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) ->
 
 
 @no_grad()
-def log_likelihood(sde: SDE, score: Callable, x: Any, times: Sequence[float], along: Any = None,
-                   step: Callable = rk4) -> Any:
+def log_likelihood(
+    sde: SDE,
+    score: Callable,
+    x: Any,
+    times: Sequence[float],
+    along: Any = None,
+    step: Callable = rk4,
+) -> Any:
     """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
 
-    times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise std(t) / scale(t) added.
-    along (B, D), from N(0, I) or random signs: estimate the divergence along these directions, which costs one walk back
-    instead of D, and is right on average. ValueError for times that fall.
+    times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise
+    std(t) / scale(t) added. along (B, D), from N(0, I) or random signs: estimate the divergence
+    along these directions, which costs one walk back instead of D, and is right on average.
+    ValueError for times that fall.
     """
     if not isinstance(sde, SDE):
         raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")
     times = numbers(times, "log_likelihood: times", 2)
     rise = all(t < then for t, then in pairwise(times))
     if not rise or times[0] < 0 or abs(times[-1] - 1) > 1e-6:
-        raise ValueError(f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the data, at 0 or "
-                         "just above, to the noise at 1, where the density is known")
+        raise ValueError(
+            f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the "
+            "data, at 0 or just above, to the noise at 1, where the density is known"
+        )
     score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
     batch(x, "log_likelihood: x", 2)
     if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
-        raise ValueError(f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they must be equal")
+        raise ValueError(
+            f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they "
+            "must be equal"
+        )
     x, v, scale = bare(x), sde.flow(score), sde.marginal(float(times[0]))[0]
     xp, dim = array_module(x), x.shape[1]
 
-    def both(state: Any, t: float) -> Any:                          # (B, D + 1): x, and the integral of the divergence
+    # (B, D + 1): x, and the integral of the divergence
+    def both(state: Any, t: float) -> Any:
         def here(x: Any) -> Any:
             return v(x, t)
+
         point = state[:, :dim]
-        velocity, spread = with_divergence(here, point) if along is None else with_slope_along(here, point, along)
+        velocity, spread = (
+            with_divergence(here, point) if along is None else with_slope_along(here, point, along)
+        )
         return xp.concatenate([bare(velocity), bare(spread)[:, None]], axis=1)
 
     end = solve(both, xp.concatenate([scale * x, xp.zeros_like(x[:, :1])], axis=1), times, step)

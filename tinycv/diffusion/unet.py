@@ -1,17 +1,21 @@
-"""U-Net: an image is made small and large again, and what was seen on the way down is laid beside what comes up.
+"""U-Net: an image is made small and large again, and what was seen on the way down is laid beside
+what comes up.
 
-    h = W_2 * s(GN(W_1 * s(GN(x)) + U e))                    a residual block; s is SiLU, e says how noisy x is
+    h = W_2 * s(GN(W_1 * s(GN(x)) + U e))         a residual block; s is SiLU, e says how noisy x is
     y = x + h                                                Ho, Jain & Abbeel 2020, appendix B
     pixels look at each other where there are fewest         ibid., self-attention at 16 x 16
 
-The small end sees the whole digit, the large end its edges; a denoiser needs both.  Ronneberger et al. 2015, "U-Net".
+The small end sees the whole digit, the large end its edges; a denoiser needs both.  Ronneberger et
+al. 2015, "U-Net".
 
-differs from Ho et al.: the image is cut into patches first, and the answer put together from such, as at the large sizes of
-Hoogeboom et al. 2023 ("simple diffusion"): most of a convolution's work is at the largest side, and patches of 2 x 2 pixels
-make that a quarter.  Halving and doubling are convolutions whose windows touch and do not overlap.  One block a level.
+differs from Ho et al.: the image is cut into patches first, and the answer put together from such,
+as at the large sizes of Hoogeboom et al. 2023 ("simple diffusion"): most of a convolution's work is
+at the largest side, and patches of 2 x 2 pixels make that a quarter.  Halving and doubling are
+convolutions whose windows touch and do not overlap.  One block a level.
 
 Read before: nn/conv.py, nn/norm.py, sequence/attention.py, embedding.py.   Read next: dit.py.
-See at work: demos/17_diffusion_digits.py.   Shapes: B images, C channels, H x W pixels, E width of the embedding.
+See at work: demos/17_diffusion_digits.py.
+Shapes: B images, C channels, H x W pixels, E width of the embedding.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ from tinycv.sequence.attention import MultiheadAttention
 
 
 def group_norm_of(channels: int) -> GroupNorm:
-    """Groups of four channels. A group of one would take away again what the embedding has added to its channel."""
+    """Groups of four channels. A group of one would take away again what the embedding has added to
+    its channel."""
     channels = _of_four(channels, "group_norm_of: channels")
     return GroupNorm(channels // 4, channels)
 
@@ -46,62 +51,87 @@ def _of_four(channels: int, what: str) -> int:
 
 
 class ResBlock(Module):
-    """Two convolutions, between which the embedding comes in, and a way round them. The second starts at 0."""
+    """Two convolutions, between which the embedding comes in, and a way round them. The second
+    starts at 0."""
 
     def __init__(self, channels_in: int, channels_out: int, embed_dim: int):
         embed_dim = size(embed_dim, "ResBlock: embed_dim", 1)
-        channels_in, channels_out = (_of_four(channels, f"ResBlock: {name}") for name, channels in (
-            ("channels_in", channels_in), ("channels_out", channels_out)))
+        channels_in, channels_out = (
+            _of_four(channels, f"ResBlock: {name}")
+            for name, channels in (("channels_in", channels_in), ("channels_out", channels_out))
+        )
         self.norm1, self.norm2 = group_norm_of(channels_in), group_norm_of(channels_out)
         self.conv1 = Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv2 = Conv2d(channels_out, channels_out, 3, padding=1)
-        self.conv2.weight, self.conv2.bias = init.zeros(self.conv2.weight.shape), init.zeros((channels_out,))
+        self.conv2.weight, self.conv2.bias = (
+            init.zeros(self.conv2.weight.shape),
+            init.zeros((channels_out,)),
+        )
         self.embed = Linear(embed_dim, channels_out)
         self.skip = None if channels_in == channels_out else Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Any, e: Any) -> Any:
         """x (B, channels_in, H, W), e (B, E) after its SiLU. Returns (B, channels_out, H, W)."""
-        h = self.conv1(silu(self.norm1(x)))                         # (B, channels_out, H, W)
+        h = self.conv1(silu(self.norm1(x)))  # (B, channels_out, H, W)
         h = h + self.embed(e)[:, :, None, None]
         h = self.conv2(silu(self.norm2(h)))
         return h + (x if self.skip is None else self.skip(x))
 
 
 class PixelAttention(Module):
-    """Every pixel looks at every other: x + MSA(GN(x)), with pixels for tokens and channels for features."""
+    """Every pixel looks at every other: x + MSA(GN(x)), with pixels for tokens and channels for
+    features."""
 
     def __init__(self, channels: int, heads: int):
-        channels, heads = _of_four(channels, "PixelAttention: channels"), size(heads, "PixelAttention: heads", 1)
+        channels, heads = (
+            _of_four(channels, "PixelAttention: channels"),
+            size(heads, "PixelAttention: heads", 1),
+        )
         if channels % heads:
-            raise ValueError(f"PixelAttention: channels is {channels} and heads {heads}; the channels must divide evenly "
-                             "among the heads")
+            raise ValueError(
+                f"PixelAttention: channels is {channels} and heads {heads}; the channels must "
+                "divide evenly among the heads"
+            )
         self.norm, self.attention = group_norm_of(channels), MultiheadAttention(channels, heads)
 
     def forward(self, x: Any) -> Any:
         """x (B, C, H, W). Returns the same shape."""
         b, c, h, w = batch(x, "PixelAttention: x", 4).shape
-        tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)                             # (B, H W, C)
+        # (B, H W, C)
+        tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)
         return x + self.attention(tokens).swapaxes(1, 2).reshape(x.shape)
 
 
 class UNet(Module):
-    """Noised images (B, C, H, W), their times (B,) and labels (B,) to what was asked for: "eps", "x0" or "v".
+    """Noised images (B, C, H, W), their times (B,) and labels (B,) to what was asked for: "eps",
+    "x0" or "v".
 
-    widths: channels at each level, multiples of 4; the image is cut into patches of patch_size, and halved between levels,
-    so H and W must be multiples of patch_size 2^(levels - 1). embed_dim E. num_classes: 0 for no labels.
+    widths: channels at each level, multiples of 4; the image is cut into patches of patch_size, and
+    halved between levels, so H and W must be multiples of patch_size 2^(levels - 1). embed_dim E.
+    num_classes: 0 for no labels.
     """
 
-    def __init__(self, channels: int = 1, widths: tuple[int, ...] = (32, 64), patch_size: int = 2, heads: int = 4,
-                 num_classes: int = 0, embed_dim: int = 128):
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (32, 64),
+        patch_size: int = 2,
+        heads: int = 4,
+        num_classes: int = 0,
+        embed_dim: int = 128,
+    ):
         channels, patch_size, heads, embed_dim = whole(
-            "UNet", 1, channels=channels, patch_size=patch_size, heads=heads, embed_dim=embed_dim)
+            "UNet", 1, channels=channels, patch_size=patch_size, heads=heads, embed_dim=embed_dim
+        )
         num_classes = size(num_classes, "UNet: num_classes")
         widths = tuple(_of_four(width, "UNet: widths") for width in sizes(widths, "UNet: widths"))
         if not widths or widths[-1] % heads:
-            raise ValueError(f"UNet: widths are {widths} and heads {heads}; there must be at least one width, and the last "
-                             "must divide evenly among the heads")
+            raise ValueError(
+                f"UNet: widths are {widths} and heads {heads}; there must be at least one width, "
+                "and the last must divide evenly among the heads"
+            )
         self.channels = channels
-        levels = list(zip(widths, widths[1:], strict=False))        # (above, below)
+        levels = list(zip(widths, widths[1:], strict=False))  # (above, below)
         self.unit = patch_size * 2 ** len(levels)
         self.embed = TimeAndLabel(embed_dim, num_classes)
         self.stem = Conv2d(channels, widths[0], patch_size, stride=patch_size)
@@ -113,18 +143,28 @@ class UNet(Module):
         self.double = [ConvTranspose2d(below, above, 2, stride=2) for above, below in levels]
         self.norm = group_norm_of(widths[0])
         self.head = ConvTranspose2d(widths[0], channels, patch_size, stride=patch_size)
-        self.head.weight, self.head.bias = init.zeros(self.head.weight.shape), init.zeros((channels,))
+        self.head.weight, self.head.bias = (
+            init.zeros(self.head.weight.shape),
+            init.zeros((channels,)),
+        )
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
         if batch(x, "UNet: x", 4).shape[1] != self.channels:
-            raise ValueError(f"UNet: images of shape {tuple(x.shape)}; this network takes {self.channels} channels")
+            raise ValueError(
+                f"UNet: images of shape {tuple(x.shape)}; this network takes {self.channels} "
+                "channels"
+            )
         check_told("UNet", x, t, label, self.embed.num_classes)
         if x.shape[2] % self.unit or x.shape[3] % self.unit:
-            raise ValueError(f"UNet: images of shape {x.shape}: this U-Net halves both sides to 1 / {self.unit}, so they "
-                             f"must be multiples of {self.unit}; pad them, or build it with fewer widths")
-        e = silu(self.embed(t, label))                              # (B, E)
-        x = self.down[0](self.stem(x), e)                           # (B, widths[0], H / patch, W / patch)
+            raise ValueError(
+                f"UNet: images of shape {x.shape}: this U-Net halves both sides to 1 / "
+                f"{self.unit}, so they must be multiples of {self.unit}; pad them, or build it "
+                "with fewer widths"
+            )
+        e = silu(self.embed(t, label))  # (B, E)
+        # (B, widths[0], H / patch, W / patch)
+        x = self.down[0](self.stem(x), e)
         seen = [x]
         for halve, block in zip(self.halve, self.down[1:], strict=True):
             x = block(halve(x), e)

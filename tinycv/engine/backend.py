@@ -1,8 +1,10 @@
 """NumPy and CuPy behind one small face: detect, move, draw random numbers, wait, time.
 
-Both live in one process, so that CPU and GPU can be compared in one run. Nothing here imports CuPy until
-somebody asks for a GPU; who owns an array is read off the array. Devices are written "cpu", "gpu:0", "gpu:1".
+Both live in one process, so that CPU and GPU can be compared in one run. Nothing here imports CuPy
+until somebody asks for a GPU; who owns an array is read off the array. Devices are written "cpu",
+"gpu:0", "gpu:1".
 """
+
 from __future__ import annotations
 
 import importlib
@@ -23,21 +25,44 @@ from tinycv.engine.erf import normal_cdf as _host_normal_cdf
 from tinycv.engine.find_gpu import GpuUnavailable, gpu_problem, missing_number
 from tinycv.engine.rng import get_rng_state, host_generator, manual_seed, set_rng_state
 
-__all__ = ["GpuUnavailable", "Stopwatch", "add_at", "array_module", "constant", "device_of", "erf", "forget_probe",
-           "from_host", "get_rng_state", "gpu_problem", "host_generator", "log1p", "manual_seed",
-           "module_for", "normal_cdf", "resolve", "set_rng_state", "standard_normal", "synchronize",
-           "to_device", "to_numpy", "uniform"]
+__all__ = [
+    "GpuUnavailable",
+    "Stopwatch",
+    "add_at",
+    "array_module",
+    "constant",
+    "device_of",
+    "erf",
+    "forget_probe",
+    "from_host",
+    "get_rng_state",
+    "gpu_problem",
+    "host_generator",
+    "log1p",
+    "manual_seed",
+    "module_for",
+    "normal_cdf",
+    "resolve",
+    "set_rng_state",
+    "standard_normal",
+    "synchronize",
+    "to_device",
+    "to_numpy",
+    "uniform",
+]
 
-Array = Any                                     # np.ndarray or cupy.ndarray: the second exists only with CuPy
+# np.ndarray or cupy.ndarray: the second exists only with CuPy
+Array = Any
 
 
 # ── whose array is this ───────────────────────────────────────────────────────────────────────────
+
 
 def array_module(array: Any) -> ModuleType:
     """The module that owns ``array``: numpy, or cupy. Scalars and lists belong to numpy."""
     if type(array) is np.ndarray:
         return np
-    cupy = sys.modules.get("cupy")              # never imported here: no CuPy, no CuPy array
+    cupy = sys.modules.get("cupy")  # never imported here: no CuPy, no CuPy array
     return cupy if isinstance(array, getattr(cupy, "ndarray", ())) else np
 
 
@@ -48,16 +73,23 @@ def device_of(array: Any) -> str:
 
 # ── which device does the user mean ───────────────────────────────────────────────────────────────
 
+
 def resolve(device: str = "cpu", who: str = "resolve") -> str:
     """The canonical name of ``device``: "cpu" or "gpu:N".
 
-    Takes "cpu", "gpu", "gpu:N", PyTorch's "cuda" and "cuda:N", and "auto": the first GPU, or the CPU with a
-    warning that says why. Raises GpuUnavailable when a GPU is named and cannot be used, ValueError for any
-    other word, in the name of ``who``.
+    Takes "cpu", "gpu", "gpu:N", PyTorch's "cuda" and "cuda:N", and "auto": the first GPU, or the
+    CPU with a warning that says why. Raises GpuUnavailable when a GPU is named and cannot be used,
+    ValueError for any other word, in the name of ``who``.
     """
-    match = re.fullmatch(r"cpu|auto|(?:gpu|cuda)(?::(\d{1,4}))?", device) if isinstance(device, str) else None
+    match = (
+        re.fullmatch(r"cpu|auto|(?:gpu|cuda)(?::(\d{1,4}))?", device)
+        if isinstance(device, str)
+        else None
+    )
     if match is None:
-        raise ValueError(f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N" or "auto"')
+        raise ValueError(
+            f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N" or "auto"'
+        )
     if device == "cpu":
         return device
     if device == "auto":
@@ -65,7 +97,8 @@ def resolve(device: str = "cpu", who: str = "resolve") -> str:
     number = int(match[1] or 0)
     problem = gpu_problem() or missing_number(number)
     if problem is not None:
-        raise problem.with_traceback(None)      # the instance is kept: it must not drag old frames along
+        # the instance is kept: it must not drag old frames along
+        raise problem.with_traceback(None)
     return f"gpu:{number}"
 
 
@@ -79,24 +112,31 @@ def _gpu_or_cpu() -> str:
     problem = gpu_problem()
     if problem is None:
         return "gpu:0"
-    warnings.warn(f'device "auto" uses the CPU: {problem}.', RuntimeWarning, stacklevel=3)     # our caller
+    # our caller
+    warnings.warn(f'device "auto" uses the CPU: {problem}.', RuntimeWarning, stacklevel=3)
     return "cpu"
 
 
 def forget_probe() -> None:
-    """Ask again at the next use of a GPU. For tests, and after something was mended in a running session."""
+    """Ask again at the next use of a GPU. For tests, and after something was mended in a running
+    session."""
     gpu_problem.cache_clear()
-    rng.forget_gpu_noise()                      # generators of a CuPy that may be another one next time
+    # generators of a CuPy that may be another one next time
+    rng.forget_gpu_noise()
 
 
 # ── move ──────────────────────────────────────────────────────────────────────────────────────────
 
+
 def to_numpy(array: Any) -> np.ndarray:
-    """``array`` on the host. Waits for the GPU when it lives there; no copy when it is NumPy's already."""
+    """``array`` on the host. Waits for the GPU when it lives there; no copy when it is NumPy's
+    already."""
     xp = array_module(array)
     if xp is np:
         return np.asarray(array)
-    capturing.refuse("an array that is read from the GPU", "return the Tensor, and read it after the call")
+    capturing.refuse(
+        "an array that is read from the GPU", "return the Tensor, and read it after the call"
+    )
     return xp.asnumpy(array)
 
 
@@ -108,23 +148,32 @@ def to_device(array: Any, device: str) -> Array:
     xp = array_module(array)
     if xp is not np and device_of(array) == device:
         return array
-    capturing.refuse("an array that is copied to the GPU", "make it a Tensor there before, and pass it as an argument")
-    with _gpu(device):                          # both land on the current GPU
+    capturing.refuse(
+        "an array that is copied to the GPU",
+        "make it a Tensor there before, and pass it as an argument",
+    )
+    with _gpu(device):  # both land on the current GPU
         return sys.modules["cupy"].asarray(array) if xp is np else array.copy()
 
 
 def from_host(xp: ModuleType, array: Any) -> Any:
-    """A NumPy array among xp's arrays, on its current device; all else as it is. A step that is recorded refuses it."""
+    """A NumPy array among xp's arrays, on its current device; all else as it is. A step that is
+    recorded refuses it."""
     if xp is np or not isinstance(array, np.ndarray):
         return array
-    capturing.refuse("an array of the host", "make it a Tensor on the GPU before, and pass it as an argument")
+    capturing.refuse(
+        "an array of the host", "make it a Tensor on the GPU before, and pass it as an argument"
+    )
     return xp.asarray(array)
 
 
 def constant(xp: ModuleType, array: np.ndarray) -> Array:
-    """The same for a table that will be the same at every step: a step that is recorded keeps it."""
+    """The same for a table that will be the same at every step: a step that is recorded keeps
+    it."""
     recording = capturing.current()
-    return array if xp is np else xp.asarray(array) if recording is None else recording.constant(array)
+    return (
+        array if xp is np else xp.asarray(array) if recording is None else recording.constant(array)
+    )
 
 
 def _gpu(device: str) -> Any:
@@ -133,6 +182,7 @@ def _gpu(device: str) -> Any:
 
 
 # ── wait, time ────────────────────────────────────────────────────────────────────────────────────
+
 
 def synchronize(device: str = "cpu") -> None:
     """Wait until ``device`` has done all its work. The CPU is never behind."""
@@ -144,10 +194,10 @@ def synchronize(device: str = "cpu") -> None:
 class Stopwatch:
     """Times a block truly: waits before it reads a clock, and asks the GPU's own events.
 
-        with Stopwatch("gpu") as watch:
-            y = model(x)
-        watch.seconds            # s, until the device had finished
-        watch.host_seconds       # s, until Python had queued the work; equals ``seconds`` on the CPU
+    with Stopwatch("gpu") as watch:
+        y = model(x)
+    watch.seconds            # s, until the device had finished
+    watch.host_seconds       # s, until Python had queued the work; equals ``seconds`` on the CPU
     """
 
     seconds = host_seconds = float("nan")
@@ -162,7 +212,9 @@ class Stopwatch:
         self._started = time.perf_counter()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.seconds = self.host_seconds = time.perf_counter() - self._started
         if self.device != "cpu":
             ended = self._event()
@@ -179,43 +231,52 @@ class Stopwatch:
 
 # ── randomness ────────────────────────────────────────────────────────────────────────────────────
 
+
 def standard_normal(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
     """Draws from N(0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
     return _noise("standard_normal", "standard_normal", shape, like, dtype)
 
 
 def uniform(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
-    """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
+    """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an
+    array."""
     drawn = _noise("uniform", "random", shape, like, dtype)
-    return below_one(drawn) if drawn.dtype.char == "e" else drawn   # the generators' own float32 and float64 are below 1
+    # the generators' own float32 and float64 are below 1
+    return below_one(drawn) if drawn.dtype.char == "e" else drawn
 
 
 def below_one(draws: Array) -> Array:
-    """Draws from [0, 1) that were rounded to their dtype, where 1 may come of it: the number before 1 stands there."""
+    """Draws from [0, 1) that were rounded to their dtype, where 1 may come of it: the number before
+    1 stands there."""
     return draws.clip(None, float(1 - np.finfo(draws.dtype).epsneg))
 
 
 def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype: Any) -> Array:
-    """Draws by a method that both libraries' generators have, in float32 or float64, then cast to ``dtype``."""
+    """Draws by a method that both libraries' generators have, in float32 or float64, then cast to
+    ``dtype``."""
     try:
         found = None if is_array(dtype) else np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or found.kind != "f":
-        raise TypeError(f"{who}: dtype is {shown(dtype)}; noise is of floats, so it must be float32, float64 or float16")
+        raise TypeError(
+            f"{who}: dtype is {shown(dtype)}; noise is of floats, so it must be float32, float64 "
+            "or float16"
+        )
     dtype = found
-    drawn = dtype if dtype == np.float64 else np.dtype(np.float32)      # the generators know these two only
+    # the generators know these two only
+    drawn = dtype if dtype == np.float64 else np.dtype(np.float32)
     if not (is_array(like) or like is np or like is sys.modules.get("cupy", np)):
         raise TypeError(f"{who}: like is {shown(like)}; it must be an array, numpy or cupy")
     if isinstance(like, ModuleType):
         device = "cpu" if like is np else f"gpu:{like.cuda.Device().id}"
     else:
-        device = device_of(getattr(like, "_data", like))            # of a Tensor, its array's
+        device = device_of(getattr(like, "_data", like))  # of a Tensor, its array's
     if device == "cpu":
         try:
             return getattr(rng.host_noise(), method)(shape, dtype=drawn).astype(dtype, copy=False)
         except (TypeError, ValueError, AttributeError):
-            sizes(shape, f"{who}: shape")                           # says what is wrong with it
+            sizes(shape, f"{who}: shape")  # says what is wrong with it
             raise
     with _gpu(device):
         return getattr(rng.gpu_noise(device), method)(shape, dtype=drawn).astype(dtype, copy=False)
@@ -223,33 +284,38 @@ def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype
 
 # ── what the two libraries spell differently ──────────────────────────────────────────────────────
 
+
 def erf(xp: ModuleType, x: Array) -> Array:
-    """erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x, elementwise, in the float type of ``x``."""
+    """erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x, elementwise, in the float type of
+    ``x``."""
     return _host_erf(x) if xp is np else importlib.import_module("cupyx.scipy.special").erf(x)
 
 
 def normal_cdf(xp: ModuleType, x: Array) -> Array:
     """The share of N(0, 1) below x, elementwise, in the float type of ``x``."""
-    return _host_normal_cdf(x) if xp is np else importlib.import_module("cupyx.scipy.special").ndtr(x)
+    return (
+        _host_normal_cdf(x) if xp is np else importlib.import_module("cupyx.scipy.special").ndtr(x)
+    )
 
 
 def log1p(xp: ModuleType, x: Array) -> Array:
-    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's own takes twice as long as this: log(u) x / (u - 1) with u = 1 + x
-    rounded, whose two errors cancel (Goldberg 1991, theorem 4)."""
+    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's own takes twice as long as this: log(u) x / (u
+    - 1) with u = 1 + x rounded, whose two errors cancel (Goldberg 1991, theorem 4)."""
     if xp is not np or x.dtype != np.float32:
         return xp.log1p(x)
     u = 1 + x
     d = u - 1
-    with np.errstate(invalid="ignore"):         # 0 / 0 where x is lost in 1 + x: there the answer is x
+    # 0 / 0 where x is lost in 1 + x: there the answer is x
+    with np.errstate(invalid="ignore"):
         return np.where(d == 0, x, np.log(u) * x / d)
 
 
 def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:
     """target[index] += value in place, where an index that repeats counts each time.
 
-    On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy adds in any
-    order, so float sums vary in their last digits, and an index outside wraps silently: check on the host.
-    Halves are added up in float32, and rounded once.
+    On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy
+    adds in any order, so float sums vary in their last digits, and an index outside wraps silently:
+    check on the host. Halves are added up in float32, and rounded once.
     """
     if target.dtype.char == "e":
         wide = target.astype("float32")
@@ -268,12 +334,17 @@ def _is_rows(index: Any) -> bool:
 
 
 def _add_rows(target: np.ndarray, rows: np.ndarray, value: Any) -> None:
-    """add_at for rows of an array in one piece, by their flat positions; IndexError for a row outside."""
-    # np.add.at is fast in one dimension only, so the rows become flat positions. Measured on an embedding's
-    # gradient (4096 of 1000 rows, width 128): rows 6.5 ms, stable argsort and np.add.reduceat 2.6, flat 1.2.
+    """add_at for rows of an array in one piece, by their flat positions; IndexError for a row
+    outside."""
+    # np.add.at is fast in one dimension only, so the rows become flat positions. Measured on an
+    # embedding's gradient (4096 of 1000 rows, width 128): rows 6.5 ms, stable argsort and
+    # np.add.reduceat 2.6, flat 1.2.
     count, width = len(target), math.prod(target.shape[1:])
     if rows.size and not -count <= rows.min() <= rows.max() < count:
-        raise IndexError(f"rows {rows.min()} to {rows.max()} are asked for, but the target has {count}")
+        raise IndexError(
+            f"rows {rows.min()} to {rows.max()} are asked for, but the target has {count}"
+        )
     value = np.broadcast_to(np.asarray(value, target.dtype), rows.shape + target.shape[1:])
-    position = rows.reshape(-1, 1).astype(np.intp) * width + np.arange(width)     # row -1: -width to -1
+    # row -1: -width to -1
+    position = rows.reshape(-1, 1).astype(np.intp) * width + np.arange(width)
     np.add.at(target.reshape(-1), position.reshape(-1), value.reshape(-1))

@@ -1,7 +1,8 @@
-"""What the rest of the package tells a recording in progress (gpu/capture.py), and what it must refuse while there is one.
+"""What the rest of the package tells a recording in progress (gpu/capture.py), and what it must
+refuse while there is one.
 
-``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's state registers that with
-it; code that a CUDA graph cannot hold calls ``refuse``.
+``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's
+state registers that with it; code that a CUDA graph cannot hold calls ``refuse``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from tinycv.gpu.capture import Recording
 
 _current: ContextVar[Recording | None] = ContextVar("tinycv_recording", default=None)
-current = _current.get                          # the Recording that is being made in this thread, or None
+# the Recording that is being made in this thread, or None
+current = _current.get
 
 
 @contextmanager
@@ -39,7 +41,10 @@ def forget_gradients(leaves: Iterable[Tensor]) -> None:
 
 
 def refuse(what: str, instead: str) -> None:
-    """RuntimeError while a step is recorded: ``what`` would happen once, and not at every launch."""
+    """RuntimeError while a step is recorded: ``what`` would happen once, and not at every
+    launch."""
     if current() is not None:
-        raise RuntimeError(f"{what} cannot be part of a step that tinycv.captured records, which keeps what the GPU does "
-                           f"and forgets what Python does: {instead}")
+        raise RuntimeError(
+            f"{what} cannot be part of a step that tinycv.captured records, which keeps what the "
+            f"GPU does and forgets what Python does: {instead}"
+        )

@@ -1,10 +1,12 @@
-"""NaN hunting: the first op, forward or backward, whose result is not finite although its inputs are.
+"""NaN hunting: the first op, forward or backward, whose result is not finite although its inputs
+are.
 
     with tinycv.debug():                 # or tinycv.debug() alone, to leave it on
         loss = model(x); loss.backward()
 
-Every op waits for its result and reads it twice, so this is for hunting, not for training. It also fingerprints what
-ops save, and so notices writes into an array that plain mode cannot see (through a NumPy view made earlier).
+Every op waits for its result and reads it twice, so this is for hunting, not for training. It also
+fingerprints what ops save, and so notices writes into an array that plain mode cannot see (through
+a NumPy view made earlier).
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class debug:
-    """Check every op until the block ends (``with tinycv.debug():``), or from now on (``tinycv.debug()``;
-    ``tinycv.debug(False)`` stops it), in this thread and in the shards of its batches. Raises FloatingPointError at the
-    first result that is NaN or infinite. One object may be entered again."""
+    """Check every op until the block ends (``with tinycv.debug():``), or from now on
+    (``tinycv.debug()``; ``tinycv.debug(False)`` stops it), in this thread and in the shards of its
+    batches. Raises FloatingPointError at the first result that is NaN or infinite. One object may
+    be entered again."""
 
     def __init__(self, on: bool = True):
         on = flag(on, "debug: on")
         self.bit, self.before = DEBUG if on else OFF, [mode.get() & DEBUG]
-        self.fresh = True                               # made just now, for the block that may follow
+        # made just now, for the block that may follow
+        self.fresh = True
         mode.set(mode.get() & ~DEBUG | self.bit)
 
     def __enter__(self) -> debug:
@@ -46,13 +50,16 @@ class debug:
 def caller_line() -> str:
     """file:line of the nearest frame outside the package: the user's line."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE):
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(
+        PACKAGE
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def check_forward(name: str, args: tuple, result: Tensor) -> None:
-    """Raise FloatingPointError if an op's result is not finite; note the user's line for the walk back."""
+    """Raise FloatingPointError if an op's result is not finite; note the user's line for the walk
+    back."""
     line = caller_line()
     if result._node is not None:
         result._node.line = line
@@ -62,10 +69,16 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
     if finite(result._data):
         return
     already = [i for i, a in enumerate(args) if not finite(getattr(a, "_data", a))]
-    cause = (f"input {already[0]} was not finite before: it did not come from a recorded op, look where it was made"
-             if already else "all its inputs are finite")
-    raise FloatingPointError(f"forward: {name!r} at {line} made {census(result._data)}; {cause}. "
-                             f"Inputs: {listed(map(ranges, args), join='; ')}")
+    cause = (
+        f"input {already[0]} was not finite before: it did not come from a recorded op, look where "
+        "it was made"
+        if already
+        else "all its inputs are finite"
+    )
+    raise FloatingPointError(
+        f"forward: {name!r} at {line} made {census(result._data)}; {cause}. "
+        f"Inputs: {listed(map(ranges, args), join='; ')}"
+    )
 
 
 def check_backward(node: Node, g: Any, piece: Any) -> None:
@@ -74,11 +87,17 @@ def check_backward(node: Node, g: Any, piece: Any) -> None:
     if piece is None or finite(piece):
         return
     g = getattr(g, "_data", g)
-    cause = "although the gradient that reached it is finite" if finite(g) else "from a gradient that was not finite"
+    cause = (
+        "although the gradient that reached it is finite"
+        if finite(g)
+        else "from a gradient that was not finite"
+    )
     saved = [s for args in node.saved if args for s in args if hasattr(s, "shape")]
     raise FloatingPointError(
-        f"backward: the derivative of {node.row.name!r}, recorded at {node.line}, is {census(piece)}, {cause}. "
-        f"Gradient: {ranges(g)}. It had saved: {listed(map(ranges, saved), join='; ') or 'nothing'}")
+        f"backward: the derivative of {node.row.name!r}, recorded at {node.line}, is "
+        f"{census(piece)}, {cause}. Gradient: {ranges(g)}. It had saved: "
+        f"{listed(map(ranges, saved), join='; ') or 'nothing'}"
+    )
 
 
 def finite(x: Any) -> bool:

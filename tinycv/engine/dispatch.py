@@ -1,11 +1,14 @@
-"""Which member of a function runs on a GPU: the CUDA kernel in tinycv/gpu/ where there is one, else the calls of arrays.
+"""Which member of a function runs on a GPU: the CUDA kernel in tinycv/gpu/ where there is one, else
+the calls of arrays.
 
-One rule finds it.  The CUDA member of ``layer_norm`` in nn/norm.py is ``layer_norm`` in gpu/norm.py: the same file name,
-the same function name.  It is looked for when CuPy's arrays first come by, so a CPU never loads those files.
+One rule finds it.  The CUDA member of ``layer_norm`` in nn/norm.py is ``layer_norm`` in
+gpu/norm.py: the same file name, the same function name.  It is looked for when CuPy's arrays first
+come by, so a CPU never loads those files.
 
     run = on_gpu(layer_norm, arrays) or kernel
 
-A test or a benchmark puts another member in its place: ``OVERRIDES["norm.layer_norm"] = None`` takes it away.
+A test or a benchmark puts another member in its place: ``OVERRIDES["norm.layer_norm"] = None``
+takes it away.
 """
 
 from __future__ import annotations
@@ -17,23 +20,29 @@ from typing import Any
 
 import numpy as np
 
-KINDS = frozenset("efd")                        # float16, float32, float64: what CUDA members are written for
-OVERRIDES: dict[str, Callable | None] = {}      # by place, "norm.layer_norm"; None: there is none
+# float16, float32, float64: what CUDA members are written for
+KINDS = frozenset("efd")
+OVERRIDES: dict[str, Callable | None] = {}  # by place, "norm.layer_norm"; None: there is none
 
 
 def on_gpu(function: Callable, arrays: Iterable[Any]) -> Callable | None:
-    """The CUDA member of ``function`` for these arrays of CuPy's; None where array calls must do."""
+    """The CUDA member of ``function`` for these arrays of CuPy's; None where array calls must
+    do."""
     return member(place(function)) if suits(arrays) else None
 
 
 def suits(arrays: Iterable[Any]) -> bool:
     """Have all arrays one float type (or none), and one that kernels are written for?"""
-    kinds = {a.dtype.char for a in arrays if hasattr(a, "dtype") and a.dtype.kind == "f" and not isinstance(a, np.generic)}
+    kinds = {
+        a.dtype.char
+        for a in arrays
+        if hasattr(a, "dtype") and a.dtype.kind == "f" and not isinstance(a, np.generic)
+    }
     return len(kinds) == 1 and kinds <= KINDS
 
 
 def place(function: Callable) -> str | None:
-    """"norm.layer_norm" for a function of tinycv; None for a function of somebody else's."""
+    """ "norm.layer_norm" for a function of tinycv; None for a function of somebody else's."""
     folder, _, file = function.__module__.rpartition(".")
     return f"{file}.{function.__name__}" if folder.partition(".")[0] == "tinycv" else None
 
@@ -55,4 +64,5 @@ def _written(file: str, name: str) -> Callable | None:
         if error.name != path:
             raise
         return None
-    return found if getattr(found, "__module__", None) == path else None      # not one that the file has imported
+    # not one that the file has imported
+    return found if getattr(found, "__module__", None) == path else None

@@ -1,64 +1,110 @@
-"""The error function for NumPy, which has none: erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x.
-And the normal distribution function, (1 + erf(x / sqrt(2))) / 2.
+"""The error function for NumPy, which has none: erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to
+x. And the normal distribution function, (1 + erf(x / sqrt(2))) / 2.
 
-float64: rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for the error
-function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His third region,
-x > 4, is for erfc; 1 - erf is below 2e-8 there, and the second region's formula is right to 1e-12 of that
-up to 6, where erf is 1. Relative error below 1e-15.
+float64: rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for the
+error function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His
+third region, x > 4, is for erfc; 1 - erf is below 2e-8 there, and the second region's formula is
+right to 1e-12 of that up to 6, where erf is 1. Relative error below 1e-15.
 
-float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4, weighted so
-that the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and nearly 1.13 x + 0.10 x^3,
-hence a short polynomial does; and NumPy's float32 tanh is vectorised. With rounding, the error is below
-2e-7 absolute and 3e-7 relative. The normal distribution function is 1 / (1 + exp(-2 z)) of the same z = x P(x^2) at
-x / sqrt(2), since (1 + tanh z) / 2 is that: exp takes half of tanh's time.
+float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4,
+weighted so that the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and
+nearly 1.13 x + 0.10 x^3, hence a short polynomial does; and NumPy's float32 tanh is vectorised.
+With rounding, the error is below 2e-7 absolute and 3e-7 relative. The normal distribution function
+is 1 / (1 + exp(-2 z)) of the same z = x P(x^2) at x / sqrt(2), since (1 + tanh z) / 2 is that: exp
+takes half of tanh's time.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
 
-# Highest power first. |x| <= 0.46875: erf = x A(x^2) / B(x^2). Beyond: 1 - erf = exp(-x^2) C(x) / D(x).
-_A = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
-      3.20937758913846947e3)
-_B = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
-_C = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-      2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
-      1.23033935479799725e3)
-_D = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
-      3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
-_P = (1.418522723689683e-07, -5.668476449452544e-06, 8.763733252414747e-05, -6.197846729234105e-04,
-      -1.9183078548891202e-04, 1.0276905578488951e-01, 1.1283792743070953e0)
+# Highest power first. |x| <= 0.46875: erf = x A(x^2) / B(x^2). Beyond: 1 - erf = exp(-x^2) C(x) /
+# D(x).
+_A = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
+_B = (
+    1.0,
+    2.36012909523441209e1,
+    2.44024637934444173e2,
+    1.28261652607737228e3,
+    2.84423683343917062e3,
+)
+_C = (
+    2.15311535474403846e-8,
+    5.64188496988670089e-1,
+    8.88314979438837594e0,
+    6.61191906371416295e1,
+    2.98635138197400131e2,
+    8.81952221241769090e2,
+    1.71204761263407058e3,
+    2.05107837782607147e3,
+    1.23033935479799725e3,
+)
+_D = (
+    1.0,
+    1.57449261107098347e1,
+    1.17693950891312499e2,
+    5.37181101862009858e2,
+    1.62138957456669019e3,
+    3.29079923573345963e3,
+    4.36261909014324716e3,
+    3.43936767414372164e3,
+    1.23033935480374942e3,
+)
+_P = (
+    1.418522723689683e-07,
+    -5.668476449452544e-06,
+    8.763733252414747e-05,
+    -6.197846729234105e-04,
+    -1.9183078548891202e-04,
+    1.0276905578488951e-01,
+    1.1283792743070953e0,
+)
 
-# -2 z(x / sqrt(2)) / x as a polynomial in x^2: its power k has 2^-k from the square, and all have -2 / sqrt(2).
-_Z = tuple(-(2 ** 0.5) * c * 0.5 ** (len(_P) - 1 - i) for i, c in enumerate(_P))
+# -2 z(x / sqrt(2)) / x as a polynomial in x^2: its power k has 2^-k from the square, and all have
+# -2 / sqrt(2).
+_Z = tuple(-(2**0.5) * c * 0.5 ** (len(_P) - 1 - i) for i, c in enumerate(_P))
 
-_BLOCK = 32768                                  # elements: a block and its scratch stay in a core's own cache
+# elements: a block and its scratch stay in a core's own cache
+_BLOCK = 32768
 
 
 def erf(x: np.ndarray) -> np.ndarray:
-    """erf of ``x``, elementwise, same shape. Floats keep their type; anything else becomes float64."""
+    """erf of ``x``, elementwise, same shape. Floats keep their type; anything else becomes
+    float64."""
     return _in_blocks(x, _erf32, _erf64)
 
 
 def normal_cdf(x: np.ndarray) -> np.ndarray:
     """The share of N(0, 1) below ``x``, elementwise. Types as ``erf``."""
-    with np.errstate(over="ignore"):            # exp(-2 z) is inf far below 0, and 1 / inf the right answer
+    # exp(-2 z) is inf far below 0, and 1 / inf the right answer
+    with np.errstate(over="ignore"):
         return _in_blocks(x, _cdf32, _cdf64)
 
 
 def _in_blocks(x: np.ndarray, rule32: Callable, rule64: Callable) -> np.ndarray:
-    """One of the rules over blocks that stay in cache, in float32 or float64, back to x's shape and dtype."""
+    """One of the rules over blocks that stay in cache, in float32 or float64, back to x's shape and
+    dtype."""
     x = np.asarray(x)
     if x.dtype.kind == "c":
         raise TypeError(f"erf of {x.dtype} is not written: only real numbers")
     single = x.dtype in (np.float16, np.float32)
     flat = np.ascontiguousarray(x, np.float32 if single else np.float64).reshape(-1)
     out = np.empty_like(flat)
-    rule, scratch = (rule32 if single else rule64), np.empty((3, min(_BLOCK, flat.size)), flat.dtype)
+    rule, scratch = (
+        (rule32 if single else rule64),
+        np.empty((3, min(_BLOCK, flat.size)), flat.dtype),
+    )
     for start in range(0, flat.size, _BLOCK):
-        part = flat[start:start + _BLOCK]
-        rule(part, out[start:start + _BLOCK], *scratch[:, :part.size])
+        part = flat[start : start + _BLOCK]
+        rule(part, out[start : start + _BLOCK], *scratch[:, : part.size])
     return out.reshape(x.shape).astype(x.dtype if x.dtype.kind == "f" else np.float64, copy=False)
 
 
@@ -72,9 +118,12 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray)
     return out
 
 
-def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray) -> None:
+def _erf32(
+    x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray
+) -> None:
     """tanh of an odd polynomial: the coefficients _P were fitted for it."""
-    np.clip(x, -4.5, 4.5, out=out)              # x^2 must not overflow; by 4.5 the result is exactly 1
+    # x^2 must not overflow; by 4.5 the result is exactly 1
+    np.clip(x, -4.5, 4.5, out=out)
     np.square(out, out=square)
     out *= _polynomial(_P, square, p)
     np.tanh(out, out=out)
@@ -82,7 +131,7 @@ def _erf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _:
 
 def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
     """Two fractions of polynomials, one for |x| below 0.47, where 1 - erfc would lose digits."""
-    np.clip(np.abs(x, out=y), 0, 6, out=y)      # 1 - erf(6) is 2e-17
+    np.clip(np.abs(x, out=y), 0, 6, out=y)  # 1 - erf(6) is 2e-17
     np.divide(_polynomial(_C, y, p), _polynomial(_D, y, q), out=out)
     np.square(y, out=p)
     out *= np.exp(np.negative(p, out=q), out=q)
@@ -98,7 +147,8 @@ def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.n
 def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -> None:
     """1 / (1 + exp(-z)) with z a fitted odd polynomial: one exp, no erf."""
     np.square(x, out=square)
-    _polynomial(_Z, square, out)                # beyond the fit it goes on falling, to where exp is 0 or inf
+    # beyond the fit it goes on falling, to where exp is 0 or inf
+    _polynomial(_Z, square, out)
     out *= x
     np.exp(out, out=out)
     out += 1
@@ -107,6 +157,6 @@ def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -
 
 def _cdf64(x: np.ndarray, out: np.ndarray, *scratch: np.ndarray) -> None:
     """(1 + erf(x / √2)) / 2."""
-    _erf64(x * 0.5 ** 0.5, out, *scratch)
+    _erf64(x * 0.5**0.5, out, *scratch)
     out += 1
     out *= 0.5

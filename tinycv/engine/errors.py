@@ -1,7 +1,7 @@
 """Errors that teach: what was wrong, with which values, and what to do.
 
-Ops do not check their inputs beforehand, which would cost every call; when NumPy or CuPy refuses, ``explain`` looks
-at the inputs and says it in the op's own terms.
+Ops do not check their inputs beforehand, which would cost every call; when NumPy or CuPy refuses,
+``explain`` looks at the inputs and says it in the op's own terms.
 """
 
 from __future__ import annotations
@@ -19,34 +19,96 @@ from tinycv.engine.index import clash as clash_of_index
 
 LARGEST = int(sys.float_info.max)
 ONE_AXIS = "argmax", "argmin", "cumsum", "concatenate", "stack"
-MEANT = {"norm": "; it is the Euclidean norm, and takes no p", "max": "; tinycv.maximum compares two arrays",
-         "min": "; tinycv.minimum compares two arrays"}             # where PyTorch's second argument is another
+MEANT = {
+    "norm": "; it is the Euclidean norm, and takes no p",
+    "max": "; tinycv.maximum compares two arrays",
+    # where PyTorch's second argument is another
+    "min": "; tinycv.minimum compares two arrays",
+}
 TO_NUMBERS = "and x.astype(tinycv.int64) makes numbers of them"
-RIDDLE = re.compile("|".join((                  # sentences of Python's and NumPy's own, which speak of their insides
-    "object has no attribute", "unsupported operand", "not supported between", "is not iterable",
-    "interpreted as an integer", "not subscriptable", "division by zero", "modulo by zero", "cannot unpack",
-    "values to unpack", "could not be broadcast", "cannot reshape", "ufunc", "<lambda>\\(\\)",
-    "be real number,", "real number is required",
-    "out of bounds for axis", "only integer", "only length-1", "only 0-d", "data type .* not understood",
-    "could not convert string", "truth value of", "required positional", "object is not callable",
-    "zero-size array", "axes don't match", "casting rule", "invalid literal", "core dimension",
-    "index out of range", "must be integers or slices", "multiply sequence", "setting an array element",
-    "negative dimensions", "inhomogeneous", "can only concatenate", "bad operand type", "unhashable",
-    "math domain", "cannot convert float", "ambiguous", "argument must be", "did not contain a loop",
-    "too large", "dtypes are not", "not aligned", "DType", "integer argument expected", "expected a sequence",
-    "Maximum allowed", "Python int too", "dtype\\('")))
+# sentences of Python's and NumPy's own, which speak of their insides
+RIDDLE = re.compile(
+    "|".join(
+        (
+            "object has no attribute",
+            "unsupported operand",
+            "not supported between",
+            "is not iterable",
+            "interpreted as an integer",
+            "not subscriptable",
+            "division by zero",
+            "modulo by zero",
+            "cannot unpack",
+            "values to unpack",
+            "could not be broadcast",
+            "cannot reshape",
+            "ufunc",
+            "<lambda>\\(\\)",
+            "be real number,",
+            "real number is required",
+            "out of bounds for axis",
+            "only integer",
+            "only length-1",
+            "only 0-d",
+            "data type .* not understood",
+            "could not convert string",
+            "truth value of",
+            "required positional",
+            "object is not callable",
+            "zero-size array",
+            "axes don't match",
+            "casting rule",
+            "invalid literal",
+            "core dimension",
+            "index out of range",
+            "must be integers or slices",
+            "multiply sequence",
+            "setting an array element",
+            "negative dimensions",
+            "inhomogeneous",
+            "can only concatenate",
+            "bad operand type",
+            "unhashable",
+            "math domain",
+            "cannot convert float",
+            "ambiguous",
+            "argument must be",
+            "did not contain a loop",
+            "too large",
+            "dtypes are not",
+            "not aligned",
+            "DType",
+            "integer argument expected",
+            "expected a sequence",
+            "Maximum allowed",
+            "Python int too",
+            "dtype\\('",
+        )
+    )
+)
 
 
 def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
-    """The error to raise in place of ``error``, which the array library raised inside ``row``'s forward function."""
+    """The error to raise in place of ``error``, which the array library raised inside ``row``'s
+    forward function."""
     arrays = [getattr(a, "_data", a) for a in args if is_array(a)]
     devices = [device_of(a) for a in arrays]
     said = f"{row.name}: "
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return MemoryError(f"{said}out of memory on {devices[0] if devices else 'cpu'} with {listed(args)}: {error}")
+        return MemoryError(
+            f"{said}out of memory on {devices[0] if devices else 'cpu'} with {listed(args)}: "
+            f"{error}"
+        )
     foreign = ("nsupported type", "mplicit conversion", "was handed a cupy", "Only cupy arrays")
-    if len(set(devices)) > 1 and isinstance(error, TypeError) and any(words in str(error) for words in foreign):
-        return ValueError(f"{said}inputs live on different devices ({listed(args)}); move one: x.to({devices[0]!r})")
+    if (
+        len(set(devices)) > 1
+        and isinstance(error, TypeError)
+        and any(words in str(error) for words in foreign)
+    ):
+        return ValueError(
+            f"{said}inputs live on different devices ({listed(args)}); move one: "
+            f"x.to({devices[0]!r})"
+        )
     shapes = [a.shape for a in arrays]
     if row.name == "matmul" and len(shapes) == 2 and isinstance(error, ValueError):
         return ValueError(said + unmultipliable(*shapes))
@@ -56,36 +118,56 @@ def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception
         return kind_of(error)(said + clash)
     words, values = in_words(error), (*args, *options.values())
     if str(error).startswith(said) and not is_riddle(words, values):
-        return kind_of(error)(str(error))                           # an op's own words, which say it all
+        # an op's own words, which say it all
+        return kind_of(error)(str(error))
     if is_riddle(words, values):
         bools = "did not contain a loop" in str(error) and any(a.dtype.kind == "b" for a in arrays)
-        words = f"bools have no {row.name}, {TO_NUMBERS}" if bools else "it does not take these inputs"
+        words = (
+            f"bools have no {row.name}, {TO_NUMBERS}" if bools else "it does not take these inputs"
+        )
     reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or words
-    if not arrays and not {"axis", "axis1", "axes", "shape", "index"}.isdisjoint(getattr(row, "options", ())):
+    if not arrays and not {"axis", "axis1", "axes", "shape", "index"}.isdisjoint(
+        getattr(row, "options", ())
+    ):
         reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
-    given = "".join(f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray))
+    given = "".join(
+        f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray)
+    )
     return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
 
 
 def is_riddle(sentence: str, values: tuple) -> bool:
-    """Does it speak of the insides of Python or NumPy?  Not where only a value that it shows does: <ufunc 'exp'>."""
+    """Does it speak of the insides of Python or NumPy?  Not where only a value that it shows does:
+    <ufunc 'exp'>."""
     for value in values:
         sentence = sentence.replace(f" is {shown(value)}", "")
     return RIDDLE.search(sentence) is not None
 
 
 def in_words(error: Exception) -> str:
-    """What NumPy says, without the word that means its own bounds of an axis, and without its advice on bools."""
-    lacking = {"subtract": "difference; a != b says where they differ", "negative": "negative; ~x says not x"}
+    """What NumPy says, without the word that means its own bounds of an axis, and without its
+    advice on bools."""
+    lacking = {
+        "subtract": "difference; a != b says where they differ",
+        "negative": "negative; ~x says not x",
+    }
     for word, instead in lacking.items():
         if f"boolean {word}" in str(error):
             return f"bools have no {instead}, {TO_NUMBERS}"
-    return re.sub("is out of bounds for axis (\\d+) with size", r"is out of range: axis \1 has size", str(error))
+    return re.sub(
+        "is out of bounds for axis (\\d+) with size",
+        r"is out of range: axis \1 has size",
+        str(error),
+    )
 
 
 def wrong_inputs(row: Any, args: tuple) -> str:
     """Which input is none that an op takes; empty where all are."""
-    names = [row.inputs[0]] * len(args) if getattr(row, "variadic", False) else getattr(row, "names", row.inputs)
+    names = (
+        [row.inputs[0]] * len(args)
+        if getattr(row, "variadic", False)
+        else getattr(row, "names", row.inputs)
+    )
     for name, a in zip(names, args, strict=False):
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
             return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
@@ -103,7 +185,8 @@ def wrong_inputs(row: Any, args: tuple) -> str:
 
 
 def kind_of(error: Exception) -> type:
-    """The class of the error that explains another: the same one where that is common, or the nearest."""
+    """The class of the error that explains another: the same one where that is common, or the
+    nearest."""
     if type(error) in (ValueError, TypeError, IndexError, ZeroDivisionError):
         return type(error)
     if isinstance(error, (ValueError, OverflowError)):
@@ -125,73 +208,110 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     shape, ndim = arrays[0].shape, arrays[0].ndim
     for name, value in options.items():
         if hasattr(value, "_data"):
-            return (f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it there"
-                    + (MEANT.get(row.name, "") if name == "axis" else ""))
+            return (
+                f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it "
+                "there" + (MEANT.get(row.name, "") if name == "axis" else "")
+            )
         if type(value) is int and abs(value) > LARGEST:
             return f"{name} is {shown(value)}, which is larger than any float"
         if name == "keepdims" and not isinstance(value, (bool, np.bool)):
             return f"keepdims is {shown(value)}; it must be True or False"
-        if isinstance(value, tuple) and (name in ("axis1", "axis2") or name == "axis" and row.name in ONE_AXIS):
+        if isinstance(value, tuple) and (
+            name in ("axis1", "axis2") or name == "axis" and row.name in ONE_AXIS
+        ):
             return f"{name} is {shown(value)}; it must be a whole number"
         if name in ("axis", "axis1", "axis2", "axes") and value is not None:
-            added = 0 if row.name not in ("stack", "unsqueeze") else len(value) if isinstance(value, tuple) else 1
-            if found := wrong_axes(name, value, ndim + added, f"the result has {ndim + added} axes, so" if added else ""):
+            added = (
+                0
+                if row.name not in ("stack", "unsqueeze")
+                else len(value)
+                if isinstance(value, tuple)
+                else 1
+            )
+            if found := wrong_axes(
+                name,
+                value,
+                ndim + added,
+                f"the result has {ndim + added} axes, so" if added else "",
+            ):
                 return found + MEANT.get(row.name, "")
             if name == "axes" and (len(value) if isinstance(value, tuple) else 1) != ndim:
-                return (f"axes is {shown(value)}; it must name each of the {ndim} axes once, and x.swapaxes(0, 1) "
-                        "exchanges two")
+                return (
+                    f"axes is {shown(value)}; it must name each of the {ndim} axes once, and "
+                    "x.swapaxes(0, 1) exchanges two"
+                )
         if name == "width" and (found := wrong_width(value, ndim)):
             return found
         if name == "shape" and row.name in ("reshape", "expand"):
             return wrong_shape(row.name, value, arrays[0])
     if row.name in ("concatenate", "stack") and (
-            found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))):
+        found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
+    ):
         return found
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
-        return (f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there is nothing "
-                "to choose from")
+        return (
+            f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there "
+            "is nothing to choose from"
+        )
     return ""
 
 
 def wrong_shape(name: str, value: Any, array: Any) -> str:
     """What to say of a shape that an array does not take."""
     unsized = name == "expand" and isinstance(value, tuple) and -1 in value
-    return (f"an array of shape {array.shape}, which holds {array.size} numbers, does not fit into "
-            f"shape={shown(value)}" + ("; -1 stands for no size here" if unsized else ""))
+    return (
+        f"an array of shape {array.shape}, which holds {array.size} numbers, does not fit into "
+        f"shape={shown(value)}" + ("; -1 stands for no size here" if unsized else "")
+    )
 
 
 def unknown_arguments(unknown: Any, name: str, known: list) -> str:
-    """What to say of arguments that a function does not know. np.sum(x) calls x.sum with ``out``."""
+    """What to say of arguments that a function does not know. np.sum(x) calls x.sum with
+    ``out``."""
     said = f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
     of_numpy = not {"out", "dtype"}.isdisjoint(unknown)
-    return said + (f". If NumPy passed it, as np.{name}(x) does, write x.{name}()" if of_numpy else "")
+    return said + (
+        f". If NumPy passed it, as np.{name}(x) does, write x.{name}()" if of_numpy else ""
+    )
 
 
 def wrong_width(value: Any, ndim: int) -> str:
-    """What is wrong with the widths of padding for an array with ``ndim`` axes; empty where nothing is."""
+    """What is wrong with the widths of padding for an array with ``ndim`` axes; empty where nothing
+    is."""
     try:
         widths = np.broadcast_to(np.asarray(value), (ndim, 2))
     except ValueError:
         widths = np.zeros(0)
     if widths.dtype.kind not in "iu":
-        return (f"width is {shown(value)}; it must be a whole number, a pair of them (before, after), or such a pair for "
-                f"each axis of x, which has {ndim}")
+        return (
+            f"width is {shown(value)}; it must be a whole number, a pair of them (before, after), "
+            f"or such a pair for each axis of x, which has {ndim}"
+        )
     if (widths < 0).any():
         return f"width is {shown(value)}; it must not be negative: a slice, as x[1:-1], takes entries away"
     return ""
 
 
 def wrong_axes(name: str, value: Any, ndim: int, of: str = "") -> str:
-    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where nothing is. of: whose
-    axes they are."""
+    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where
+    nothing is. of: whose axes they are."""
     axes = value if isinstance(value, tuple) else (value,)
     if not all(map(is_whole, axes)):
-        return f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
+        return (
+            f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
+        )
     if not all(-ndim <= int(a) < ndim for a in axes):
         of = of or ("with 1 axis" if ndim == 1 else f"with {ndim} axes")
         return f"{name} is {shown(value)}; " + (
-            f"{of} it must lie between {-ndim} and {ndim - 1}" if ndim else "a single number has no axis")
-    return f"{name} is {shown(value)}; it names an axis twice" if len({int(a) % ndim for a in axes}) < len(axes) else ""
+            f"{of} it must lie between {-ndim} and {ndim - 1}"
+            if ndim
+            else "a single number has no axis"
+        )
+    return (
+        f"{name} is {shown(value)}; it names an axis twice"
+        if len({int(a) % ndim for a in axes}) < len(axes)
+        else ""
+    )
 
 
 def is_whole(value: Any) -> bool:
@@ -206,8 +326,12 @@ def listed(args: tuple) -> str:
     """float32 (3, 4) on cpu, 2.0, ..."""
     if len(args) > 8:
         return f"{listed(args[:8])} and {len(args) - 8} more"
-    return ", ".join(f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}" if is_array(a)
-                     else f"{a!r:.40}" for a in args)
+    return ", ".join(
+        f"{a.dtype} {tuple(a.shape)} on {device_of(getattr(a, '_data', a))}"
+        if is_array(a)
+        else f"{a!r:.40}"
+        for a in args
+    )
 
 
 def broadcast_clash(shapes: list[tuple]) -> str:
@@ -218,13 +342,16 @@ def broadcast_clash(shapes: list[tuple]) -> str:
         for axis in range(-1, -max(map(len, shapes)) - 1, -1):
             sizes = [s[axis] for s in shapes if len(s) >= -axis]
             if len({n for n in sizes if n != 1}) > 1:
-                return (f"shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} has sizes "
-                        f"{' and '.join(map(str, sizes))}; they must be equal, or one of them 1")
+                return (
+                    f"shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} has "
+                    f"sizes {' and '.join(map(str, sizes))}; they must be equal, or one of them 1"
+                )
     return ""
 
 
 def unjoinable(name: str, shapes: list[tuple], axis: Any) -> str:
-    """Why tensors of these shapes cannot be concatenated, or stacked, along an axis; empty where nothing is found."""
+    """Why tensors of these shapes cannot be concatenated, or stacked, along an axis; empty where
+    nothing is found."""
     if not is_whole(axis):
         return f"axis is {shown(axis)}; it must be a whole number"
     first, may = shapes[0], "be equal"
@@ -236,8 +363,14 @@ def unjoinable(name: str, shapes: list[tuple], axis: Any) -> str:
         other, may = next(s for s in shapes if len(s) != len(first)), "have equally many axes"
     else:
         along = index(axis) % len(first)
-        other = next((s for s in shapes if any(n != m for i, (n, m) in enumerate(zip(s, first, strict=True)) if i != along)),
-                     None)
+        other = next(
+            (
+                s
+                for s in shapes
+                if any(n != m for i, (n, m) in enumerate(zip(s, first, strict=True)) if i != along)
+            ),
+            None,
+        )
         may = f"be equal, but for axis {axis}"
     return "" if other is None else f"the tensors have shapes {first} and {other}; they must {may}"
 
@@ -248,13 +381,17 @@ def unmultipliable(a: tuple, b: tuple) -> str:
         return f"shapes {a} @ {b}: a single number cannot be matrix-multiplied; use *"
     rows = -2 if len(b) > 1 else -1
     if a[-1] != b[rows]:
-        return (f"shapes {a} @ {b} do not multiply: axis -1 of the first has {a[-1]}, axis {rows} of the second has "
-                f"{b[rows]}; they must be equal")
+        return (
+            f"shapes {a} @ {b} do not multiply: axis -1 of the first has {a[-1]}, axis {rows} of "
+            f"the second has {b[rows]}; they must be equal"
+        )
     return f"shapes {a} @ {b} do not multiply: " + broadcast_clash([a[:-2], b[:-2]])
 
 
 def changed_in_place(node: Any, tensor: Any) -> str:
     """What to say where a saved array is no longer what it was."""
-    return (f"backward: a tensor of shape {tensor.shape}, saved by {node.row.name!r}, was changed in place after the "
-            "op ran, so the derivative would be of other values. Change it after backward, or change a copy "
-            "(x.detach().numpy().copy())")
+    return (
+        f"backward: a tensor of shape {tensor.shape}, saved by {node.row.name!r}, was changed in "
+        "place after the op ran, so the derivative would be of other values. Change it after "
+        "backward, or change a copy (x.detach().numpy().copy())"
+    )

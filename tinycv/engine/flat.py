@@ -1,9 +1,10 @@
 """Many small arrays as one large one.
 
-A model has tens of parameters, most of them small, and what an optimiser does to each is the same. Called once a
-parameter, NumPy spends its time on being called, and a GPU on being launched; laid side by side in one flat array they
-all take one call. The Tensors keep their own memory: values are copied in before the work, and out after it; where
-that costs more than the calls, for large Tensors, optim/optimizer.py leaves them out.
+A model has tens of parameters, most of them small, and what an optimiser does to each is the same.
+Called once a parameter, NumPy spends its time on being called, and a GPU on being launched; laid
+side by side in one flat array they all take one call. The Tensors keep their own memory: values are
+copied in before the work, and out after it; where that costs more than the calls, for large
+Tensors, optim/optimizer.py leaves them out.
 
 Used by: optim/optimizer.py, optim/averaged.py.
 """
@@ -30,12 +31,15 @@ class Flat:
         first = self.tensors[0]._data
         self.xp, self.dtype, self.device = array_module(first), first.dtype, device_of(first)
         self.wide = self.dtype if wide is None else wide
-        self.bounds = [0, *accumulate(t.size for t in self.tensors)]       # Tensor i lies at bounds[i]:bounds[i + 1]
+        # Tensor i lies at bounds[i]:bounds[i + 1]
+        self.bounds = [0, *accumulate(t.size for t in self.tensors)]
         self.size = self.bounds[-1]
 
     def moved(self) -> bool:
         """Have Tensors gone to another device or dtype since?"""
-        return any(t._data.dtype != self.dtype or device_of(t._data) != self.device for t in self.tensors)
+        return any(
+            t._data.dtype != self.dtype or device_of(t._data) != self.device for t in self.tensors
+        )
 
     def zeros(self) -> Any:
         return self.xp.zeros(self.size, self.wide)

@@ -1,28 +1,30 @@
 """The pair: a definition to read, a kernel to run, and one rule for which of them runs.
 
     @fused
-    def softmax(x, axis=-1):                    # the definition: differentiable ops, numerically stable, no state
+    def softmax(x, axis=-1):      # the definition: differentiable ops, numerically stable, no state
         ...
 
-    @softmax.kernel                             # the kernel: arrays in, (y, pull) out
+    @softmax.kernel                     # the kernel: arrays in, (y, pull) out
     def _(xp, x, axis=-1):
         ...
-        def pull(g): ...                        # dL/dy -> (dL/dx, ...), one for each leading array argument
+        def pull(g): ...                # dL/dy -> (dL/dx, ...), one for each leading array argument
         return y, pull
 
-The kernel runs forward, and its pull backward.  Only when the backward pass is itself being recorded does the
-definition run: it is traced again from the saved inputs, and that trace is differentiated.  So a kernel needs no
-second derivative, and cannot get one wrong.  tests/engine/test_pairs.py holds kernel, definition and finite differences
-to each other.
+The kernel runs forward, and its pull backward.  Only when the backward pass is itself being
+recorded does the definition run: it is traced again from the saved inputs, and that trace is
+differentiated.  So a kernel needs no second derivative, and cannot get one wrong.
+tests/engine/test_pairs.py holds kernel, definition and finite differences to each other.
 
-The arrays come to both halves in one float dtype (operands.py): integers and bools as float32, unless the pair says
-which arguments are not numbers to calculate with: ``@fused(whole="target mask")``.  An argument with a number, a word or
-a bool for its default is a setting, and no input of the graph: a Tensor there is refused.
+The arrays come to both halves in one float dtype (operands.py): integers and bools as float32,
+unless the pair says which arguments are not numbers to calculate with:
+``@fused(whole="target mask")``.  An argument with a number, a word or a bool for its default is a
+setting, and no input of the graph: a Tensor there is refused.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
-A third member, softmax in gpu/softmax.py, is written as the kernel is, and runs in its place on a GPU: see dispatch.py.
-It calculates with halves (float16) in float32; so do the kernel and the definition, which are given wider copies.
-A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result nobody used.
+A third member, softmax in gpu/softmax.py, is written as the kernel is, and runs in its place on a
+GPU: see dispatch.py. It calculates with halves (float16) in float32; so do the kernel and the
+definition, which are given wider copies. A pair may have several results (y, pull with y a tuple);
+then g is a tuple, with None for a result nobody used.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ PLAIN = {bool, int, float, str, tuple, list, type(None)}
 
 
 class Fused:
-    """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is read."""
+    """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is
+    read."""
 
     def __init__(self, definition: Callable, whole: str = ""):
         self.read, self.run, self.doubt = definition, None, None
@@ -58,7 +61,11 @@ class Fused:
         self.defaults = tuple(p.default for p in parameters.values())
         update_wrapper(self, definition)
         self.name, self.place = definition.__name__, place(definition)
-        self.settings = [i for i, p in enumerate(parameters.values()) if isinstance(p.default, (bool, int, float, str))]
+        self.settings = [
+            i
+            for i, p in enumerate(parameters.values())
+            if isinstance(p.default, (bool, int, float, str))
+        ]
         self.inputs = [i for i in range(len(self.names)) if i not in self.settings]
         self.whole = {self.names.index(name) for name in whole.split()}
         PAIRS[self.name] = self
@@ -68,12 +75,14 @@ class Fused:
         return self.name
 
     def kernel(self, run: Callable) -> Callable:
-        """Decorator: ``run(xp, *arguments) -> (y, pull)``, with the definition's arguments in its order."""
+        """Decorator: ``run(xp, *arguments) -> (y, pull)``, with the definition's arguments in its
+        order."""
         self.run = run
         return run
 
     def doubtful(self, look: Callable) -> Callable:
-        """Decorator: ``look(args, options)`` sees a call that is not as expected, and may refuse it in words of its own."""
+        """Decorator: ``look(args, options)`` sees a call that is not as expected, and may refuse it
+        in words of its own."""
         self.doubt = look
         return look
 
@@ -90,9 +99,14 @@ class Fused:
         if not any(isinstance(a, Tensor) for a in args):
             return y
         now = mode.get()
-        parents = tuple([None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args])
-        node = None if not now & RECORD or not any(p is not None for p in parents) else Node(
-            self, parents, ((pull,), args), None, None)
+        parents = tuple(
+            [None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args]
+        )
+        node = (
+            None
+            if not now & RECORD or not any(p is not None for p in parents)
+            else Node(self, parents, ((pull,), args), None, None)
+        )
         result = several(y, node) if isinstance(y, tuple) else single(y, node)
         if now & DEBUG:
             for part in result if isinstance(result, tuple) else (result,):
@@ -105,16 +119,23 @@ class Fused:
         """All arguments by position, with the definition's defaults."""
         rest = range(len(args), len(self.names))
         unknown = set(options) - {self.names[i] for i in rest}
-        missing = [self.names[i] for i in rest if self.defaults[i] is Kind.empty and self.names[i] not in options]
+        missing = [
+            self.names[i]
+            for i in rest
+            if self.defaults[i] is Kind.empty and self.names[i] not in options
+        ]
         if unknown or missing or len(args) > len(self.names):
             if self.doubt is not None:
                 self.doubt(args, options)
-            raise TypeError(f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, missing "
-                            f"{missing or 'none'}, {len(args)} given by position")
+            raise TypeError(
+                f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, "
+                f"missing {missing or 'none'}, {len(args)} given by position"
+            )
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
     def settled(self, args: tuple) -> tuple[tuple, list]:
-        """The arguments with all inputs in one float dtype, and their arrays. TypeError for a Tensor as a setting."""
+        """The arguments with all inputs in one float dtype, and their arrays. TypeError for a
+        Tensor as a setting."""
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
         if not self.uniform(arrays):
             args = self.unified(args)
@@ -122,14 +143,15 @@ class Fused:
         return args, arrays
 
     def uniform(self, arrays: list) -> bool:
-        """Have all inputs one float dtype, and all settings a plain value? (A loop, as this runs at every call.)"""
+        """Have all inputs one float dtype, and all settings a plain value? (A loop, as this runs at
+        every call.)"""
         dtype = None
         for i in self.inputs:
             a = arrays[i]
             if a is not None:
                 if type(a) is np.ndarray:
                     own = a.dtype
-                elif isinstance(a, np.ndarray):                         # a matrix, or masked
+                elif isinstance(a, np.ndarray):  # a matrix, or masked
                     return False
                 else:
                     own = getattr(a, "dtype", dtype)
@@ -140,7 +162,9 @@ class Fused:
         for i in self.settings:
             if type(arrays[i]) not in PLAIN:
                 return False
-        return dtype is FLOAT32 or dtype is None or isinstance(dtype, np.dtype) and dtype.kind == "f"
+        return (
+            dtype is FLOAT32 or dtype is None or isinstance(dtype, np.dtype) and dtype.kind == "f"
+        )
 
     def unified(self, args: tuple) -> tuple:
         """As ``settled``, whatever the arguments are."""
@@ -149,13 +173,19 @@ class Fused:
         changed, arrays = list(args), []
         for i, a in enumerate(args):
             if i in self.settings:
-                changed[i] = str(a) if isinstance(a, np.str_) else (
-                    setting(a, f"{self.name}: {self.names[i]}") if is_array(a) else a)
+                changed[i] = (
+                    str(a)
+                    if isinstance(a, np.str_)
+                    else (setting(a, f"{self.name}: {self.names[i]}") if is_array(a) else a)
+                )
             elif is_array(a) and not isinstance(a, np.generic):
-                changed[i] = a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
+                changed[i] = (
+                    a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
+                )
                 if a.dtype.kind == "f" or i not in self.whole:
                     arrays.append(i)
-        deciding = [i for i in arrays if i not in self.whole] or arrays     # a mask or a target takes the others' dtype
+        # a mask or a target takes the others' dtype
+        deciding = [i for i in arrays if i not in self.whole] or arrays
         dtype = common([changed[i] for i in deciding], real=True)
         for i in arrays:
             if changed[i].dtype != dtype:
@@ -168,15 +198,26 @@ class Fused:
         halves = [getattr(a, "dtype", None) == HALF for a in args]
         if not any(halves):
             return self.read(*args)
-        y = self.read(*[ops.astype(a, dtype=FLOAT32) if half else a for a, half in zip(args, halves, strict=True)])
-        return tuple(ops.astype(part, dtype=HALF) for part in y) if isinstance(y, tuple) else ops.astype(y, dtype=HALF)
+        y = self.read(
+            *[
+                ops.astype(a, dtype=FLOAT32) if half else a
+                for a, half in zip(args, halves, strict=True)
+            ]
+        )
+        return (
+            tuple(ops.astype(part, dtype=HALF) for part in y)
+            if isinstance(y, tuple)
+            else ops.astype(y, dtype=HALF)
+        )
 
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
-        """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced again."""
+        """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced
+        again."""
         (pull,), args = node.saved
         wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
         if watch.latest > node.seq:
-            refuse_changed((*args, pull), node)                 # also what the pull keeps: its result, perhaps
+            # also what the pull keeps: its result, perhaps
+            refuse_changed((*args, pull), node)
         if record:
             found = self.retraced(args, wanted, g)
         else:
@@ -189,26 +230,38 @@ class Fused:
                     yield parent, piece, None
 
     def retraced(self, args: tuple, wanted: list[bool], g: Any) -> list:
-        """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this op's inputs."""
+        """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this
+        op's inputs."""
         aliased = [ops.alias(a) if want else a for a, want in zip(args, wanted, strict=True)]
         y = self.definition(*aliased)
-        outputs, weights = ([y], [g]) if isinstance(y, Tensor) else zip(
-            *[(part, w) for part, w in zip(y, g, strict=True) if w is not None], strict=True)
+        outputs, weights = (
+            ([y], [g])
+            if isinstance(y, Tensor)
+            else zip(
+                *[(part, w) for part, w in zip(y, g, strict=True) if w is not None], strict=True
+            )
+        )
         inputs = [a for a, want in zip(aliased, wanted, strict=True) if want]
-        found = iter(grad(list(outputs), inputs, list(weights), create_graph=True, allow_unused=True))
+        found = iter(
+            grad(list(outputs), inputs, list(weights), create_graph=True, allow_unused=True)
+        )
         return [next(found) if want else None for want in wanted]
 
 
 def fused(definition: Callable | None = None, whole: str = "") -> Any:
-    """Make a pair of a definition; see the top of this file. whole: names of arguments that may be integers or bools."""
+    """Make a pair of a definition; see the top of this file. whole: names of arguments that may be
+    integers or bools."""
     return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
 
 
 def in_float32(run: Callable) -> Callable:
-    """A kernel for halves on the CPU. Nor would NumPy multiply matrices of halves in less than 100 times the time."""
+    """A kernel for halves on the CPU. Nor would NumPy multiply matrices of halves in less than 100
+    times the time."""
+
     def wide(xp: Any, *arrays: Any) -> tuple:
         y, pull = run(xp, *_cast(arrays, "float32"))
         return _cast(y, "float16"), lambda g: _cast(pull(_cast(g, "float32")), "float16")
+
     return wide
 
 
@@ -218,7 +271,11 @@ def _cast(value: Any, dtype: str) -> Any:
         return tuple([_cast(v, dtype) for v in value])
     if callable(value):
         return lambda: _cast(value(), dtype)
-    return value.astype(dtype) if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f" else value
+    return (
+        value.astype(dtype)
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+        else value
+    )
 
 
 def single(y: Any, node: Node | None) -> Tensor:
@@ -230,10 +287,14 @@ def single(y: Any, node: Node | None) -> Tensor:
 
 
 def several(ys: tuple, node: Node | None) -> tuple:
-    """A Tensor for each result; each sends its gradient to its own place in the pair's list of gradients."""
+    """A Tensor for each result; each sends its gradient to its own place in the pair's list of
+    gradients."""
     if node is None:
         return tuple(wrap(y, None) for y in ys)
-    return tuple(wrap(y, Node(part.row, (node,), ((i, len(ys)),), y.shape, y.dtype)) for i, y in enumerate(ys))
+    return tuple(
+        wrap(y, Node(part.row, (node,), ((i, len(ys)),), y.shape, y.dtype))
+        for i, y in enumerate(ys)
+    )
 
 
 def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> list:
@@ -243,5 +304,8 @@ def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> l
     return gradients
 
 
-part = op(lambda xp, x: x, into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)})
+part = op(
+    lambda xp, x: x,
+    into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)},
+)
 part.row.name, part.row.always_into = "part", True

@@ -1,4 +1,5 @@
-"""Matrix products (GEMM): NumPy's BLAS on a CPU; on a GPU cuBLAS by gpu/gemm.py, without copies of what is transposed."""
+"""Matrix products (GEMM): NumPy's BLAS on a CPU; on a GPU cuBLAS by gpu/gemm.py, without copies of
+what is transposed."""
 
 from __future__ import annotations
 

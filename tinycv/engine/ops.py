@@ -1,8 +1,10 @@
-"""The derivative table: what every op computes, and how a gradient passes back through it. One row an op.
+"""The derivative table: what every op computes, and how a gradient passes back through it. One row
+an op.
 
-A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns dL/d(input), in the shape
-of the result where that is easier (the walk sums what broadcasting spread).  Pulls are written with operators and with
-this table's own ops, so they can be differentiated in turn, to any order.
+A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns
+dL/d(input), in the shape of the result where that is easier (the walk sums what broadcasting
+spread).  Pulls are written with operators and with this table's own ops, so they can be
+differentiated in turn, to any order.
 
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
@@ -11,9 +13,11 @@ Where a function has a corner, a convention picks one slope, PyTorch's where it 
     var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
     logsumexp of infinity: NaN there, 0 elsewhere
 
-A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as PyTorch's: use float64 there.
+A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as
+PyTorch's: use float64 there.
 
-Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this file, as in numpy.
+Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this
+file, as in numpy.
 """
 
 from __future__ import annotations
@@ -30,9 +34,19 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.gemm import times
 from tinycv.engine.operands import FLOAT16
 from tinycv.engine.record import name_rows, op, real
-from tinycv.engine.reduce import as_rows, count, halves_wide, mean_over, sum_over, var_over, zeros_beside
+from tinycv.engine.reduce import (
+    as_rows,
+    count,
+    halves_wide,
+    mean_over,
+    sum_over,
+    var_over,
+    zeros_beside,
+)
 from tinycv.engine.shards import all_reduce as _all_reduce
 from tinycv.engine.tensor import bare
+
+# fmt: off
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
@@ -41,13 +55,13 @@ sub = op(lambda xp, a, b: a - b, wide=True, a=lambda g: g, b=lambda g: -g)
 mul = op(lambda xp, a, b: a * b, wide=True, a=lambda g, b: g * b, b=lambda g, a: g * a)
 div = real(lambda xp, a, b: a / b, wide=True, a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 neg = op(lambda xp, x: -x, x=lambda g: -g)
-remainder = op(lambda xp, a, b: a % _divisor(xp, a, b, "remainder"), wide=True,                  # a - b floor(a / b)
+remainder = op(lambda xp, a, b: a % _divisor(xp, a, b, "remainder"), wide=True,
                a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
-power = op(lambda xp, a, b: a ** b if hasattr(a, "dtype") or hasattr(b, "dtype") else _power_of_numbers(a, b), wide=True,
+power = op(lambda xp, a, b: _power(a, b), wide=True,
            a=lambda g, a, b: where(b == 0, 0.0, g * b * a ** where(b == 0, 1.0, b - 1)),
            b=lambda g, y, a: where(a == 0, 0.0, g * y * log(where(a == 0, 1.0, a))))
-pow = op(lambda xp, x, exponent=1.0: x ** exponent if hasattr(x, "dtype") else _power_of_numbers(x, exponent), wide=True,
-         x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)    # x ** 2, say
+pow = op(lambda xp, x, exponent=1.0: _power(x, exponent), wide=True,
+         x=lambda g, x, exponent: g * (exponent * x ** (exponent - 1)) if exponent else 0.0 * g)
 
 # ── functions of one number ──────────────────────────────────────────────────────────────────────
 
@@ -82,17 +96,23 @@ clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high),
 sum = op(lambda xp, x, axis=None, keepdims=False: sum_over(xp, x, axis, keepdims),
          x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
 mean = real(lambda xp, x, axis=None, keepdims=False: mean_over(xp, x, axis, keepdims), wide=True,
-            x=lambda g, x_shape, axis, keepdims: spread(_over(g, count(x_shape, axis)), x_shape, axis, keepdims))
-var = real(lambda xp, x, axis=None, ddof=0, keepdims=False: var_over(xp, x, axis, ddof, keepdims), wide=True,
+            x=lambda g, x_shape, axis, keepdims: spread(
+                _over(g, count(x_shape, axis)), x_shape, axis, keepdims))
+var = real(lambda xp, x, axis=None, ddof=0, keepdims=False: var_over(xp, x, axis, ddof, keepdims),
+           wide=True,
            x=lambda g, x, axis, ddof, keepdims: _pull_var(g, x, axis, ddof, keepdims))
 max = op(lambda xp, x, axis=None, keepdims=False: x.max(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
 min = op(lambda xp, x, axis=None, keepdims=False: x.min(axis=axis, keepdims=keepdims), wide=True,
          x=lambda g, x, y, axis, keepdims: _to_winners(g, x, y, axis, keepdims))
-logsumexp = real(halves_wide(lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)),
-                 x=lambda g, x, y, axis, keepdims: spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims))
-norm = real(halves_wide(lambda xp, x, axis=None, keepdims=False: xp.sqrt(sum_over(xp, x * x, axis, keepdims))),
-            wide=True, x=lambda g, x, y, axis, keepdims: x * spread(
+logsumexp = real(halves_wide(
+                    lambda xp, x, axis=None, keepdims=False: _logsumexp(xp, x, axis, keepdims)),
+                 x=lambda g, x, y, axis, keepdims: (
+                    spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims)))
+norm = real(halves_wide(
+                lambda xp, x, axis=None, keepdims=False: xp.sqrt(sum_over(xp, x * x, axis, keepdims))),
+            wide=True,
+            x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
 cumsum = op(halves_wide(lambda xp, x, axis=-1: _cumsum(xp, x, axis)),
             x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
@@ -101,31 +121,37 @@ cumsum = op(halves_wide(lambda xp, x, axis=-1: _cumsum(xp, x, axis)),
 
 reshape = op(lambda xp, x, shape=(-1,): x.reshape(shape), x=lambda g, x_shape: g.reshape(x_shape))
 transpose = op(lambda xp, x, axes=None: xp.transpose(x, axes),
-               x=lambda g, axes: transpose(g, axes and tuple(np.argsort(np.asarray(axes) % len(axes)))))
+               x=lambda g, axes: transpose(
+                   g, axes and tuple(np.argsort(np.asarray(axes) % len(axes)))))
 swapaxes = op(lambda xp, x, axis1=-2, axis2=-1: x.swapaxes(axis1, axis2),
               x=lambda g, axis1, axis2: g.swapaxes(axis1, axis2))
 expand = op(lambda xp, x, shape=(): xp.broadcast_to(x, shape), x=lambda g: g)
 squeeze = op(lambda xp, x, axis=None: xp.squeeze(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
-unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis), x=lambda g, x_shape: g.reshape(x_shape))
+unsqueeze = op(lambda xp, x, axis=0: xp.expand_dims(x, axis),
+               x=lambda g, x_shape: g.reshape(x_shape))
 flip = op(lambda xp, x, axis=None: xp.flip(x, axis), x=lambda g, axis: flip(g, axis))
 pad = op(lambda xp, x, width=0, value=0: _padded(xp, x, width, value),
          x=lambda g, x_shape, width: g[_inside(width, x_shape)])
 getitem = op(lambda xp, x, index=(): x[index],
              x=lambda g, x_shape, index: scatter(g, index, x_shape),
-             into={"x": lambda buffer, parent, g, x_shape, index: _add_into(buffer, parent, g, index)})
+             into={"x": lambda buffer, parent, g, x_shape, index: _add_into(
+                 buffer, parent, g, index)})
 scatter = op(lambda xp, x, index=(), shape=(): _add_into(xp.zeros(shape, x.dtype), None, x, index),
              x=lambda g, index: getitem(g, index))
 concatenate = op(lambda xp, *xs, axis=0: xp.concatenate(xs, axis),
                  xs=lambda g, i, axis, xs_shapes: g[_part(xs_shapes, i, axis)])
-stack = op(lambda xp, *xs, axis=0: xp.stack(xs, axis), xs=lambda g, i, axis: getitem(g, _along(axis, g.ndim, i)))
+stack = op(lambda xp, *xs, axis=0: xp.stack(xs, axis),
+           xs=lambda g, i, axis: getitem(g, _along(axis, g.ndim, i)))
 alias = op(lambda xp, x: x, x=lambda g: g)
-astype = op(lambda xp, x, dtype=np.float32: xp.asarray(x, dtype), x=lambda g: g)          # no copy where it has it
-to = op(lambda xp, x, device="cpu": backend.to_device(x, device), x=lambda g, x_device: to(g, x_device))
-all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))      # over the shards of a batch: see shards.py
+astype = op(lambda xp, x, dtype=np.float32: xp.asarray(x, dtype), x=lambda g: g)
+to = op(lambda xp, x, device="cpu": backend.to_device(x, device),
+        x=lambda g, x_device: to(g, x_device))
+all_reduce = op(lambda xp, x: _all_reduce(x), x=lambda g: all_reduce(g))        # see shards.py
 
 # ── products of matrices ─────────────────────────────────────────────────────────────────────────
 
-matmul = op(lambda xp, a, b: _matmul(a, b), a=lambda g, b: times(g, swapaxes(b)),          # two axes or more each
+matmul = op(lambda xp, a, b: _matmul(a, b),                             # two axes or more each
+            a=lambda g, b: times(g, swapaxes(b)),
             b=lambda g, a, b_shape: _pull_b(g, a, b_shape))
 einsum = op(halves_wide(lambda xp, *xs, subscripts="": _einsum(xp, subscripts, xs)),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
@@ -141,24 +167,28 @@ less_equal = op(lambda xp, a, b: a <= b)
 logical_and = op(lambda xp, a, b: xp.logical_and(a, b))
 logical_or = op(lambda xp, a, b: xp.logical_or(a, b))
 logical_not = op(lambda xp, x: xp.logical_not(x))
-bitwise_and = op(lambda xp, a, b: a & b)                            # the operators & | ^ ~: on bools they are logical,
-bitwise_or = op(lambda xp, a, b: a | b)                             # on integers bit by bit; floats are refused
+# The operators & | ^ ~: on bools they are logical, on integers bit by bit; floats are refused.
+bitwise_and = op(lambda xp, a, b: a & b)
+bitwise_or = op(lambda xp, a, b: a | b)
 bitwise_xor = op(lambda xp, a, b: a ^ b)
 bitwise_not = op(lambda xp, x: xp.invert(x))
 sign = op(lambda xp, x: xp.sign(x))
 floor_divide = op(lambda xp, a, b: a // _divisor(xp, a, b, "floor_divide"), wide=True)
-truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))           # astype, where it leaves the floats
+truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))       # astype out of the floats
 any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
 isfinite = op(lambda xp, x: xp.isfinite(x))
 argmax = op(lambda xp, x, axis=None: x.argmax(axis))
 argmin = op(lambda xp, x, axis=None: x.argmin(axis))
 
+# fmt: on
+
 # ── what the rows above call ─────────────────────────────────────────────────────────────────────
 
 
 def spread(g: Any, shape: tuple, axis: Any, keepdims: bool) -> Any:
-    """g, the gradient of a reduction, copied along the axes that were reduced. The opposite of ``sum``."""
+    """g, the gradient of a reduction, copied along the axes that were reduced. The opposite of
+    ``sum``."""
     if axis is not None and not keepdims:
         axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
         g = g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
@@ -171,41 +201,56 @@ def _over(g: Any, n: int) -> Any:
 
 
 def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
-    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive: NaN at the mean, infinity elsewhere.
+    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive: NaN at the mean, infinity
+    elsewhere.
 
-    That is what PyTorch has for a variance over all axes. differs: over some of the axes PyTorch's infinity has the sign
-    of x - mean, and where ddof exceeds n its slope is finite; but a variance over no degrees of freedom has no slope, and
-    one rule for all axes shows the mistake everywhere."""
+    That is what PyTorch has for a variance over all axes. differs: over some of the axes PyTorch's
+    infinity has the sign of x - mean, and where ddof exceeds n its slope is finite; but a variance
+    over no degrees of freedom has no slope, and one rule for all axes shows the mistake
+    everywhere."""
     degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
     g = spread(g, x.shape, axis, keepdims)
     return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
 
 
+def _power(a: Any, b: Any) -> Any:
+    """a ** b, of arrays or of Python's numbers alone."""
+    return a**b if hasattr(a, "dtype") or hasattr(b, "dtype") else _power_of_numbers(a, b)
+
+
 def _power_of_numbers(a: Any, b: Any) -> Any:
-    """a ** b of Python's numbers, as arrays have it: NaN where Python would go on to complex numbers, else infinity."""
+    """a ** b of Python's numbers, as arrays have it: NaN where Python would go on to complex
+    numbers, else infinity."""
     whole = isinstance(a, int) and isinstance(b, int) and b >= 0
     if whole or not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
-        return a ** b
+        return a**b
     with np.errstate(all="ignore"):
         return (np.float64(a) ** np.float64(b)).item()
 
 
 def _positive(xp: Any, x: Any) -> Any:
-    """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a number."""
-    return xp.clip(x, 0, math.inf) if xp is np and type(x) is np.ndarray and x.dtype.kind == "f" else xp.maximum(x, 0)
+    """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a
+    number."""
+    return (
+        xp.clip(x, 0, math.inf)
+        if xp is np and type(x) is np.ndarray and x.dtype.kind == "f"
+        else xp.maximum(x, 0)
+    )
 
 
 def _softplus(xp: Any, x: Any) -> Any:
     """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
-    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(-16) would be 0
+    if getattr(x, "dtype", None) == FLOAT16:  # of a half, exp(-16) would be 0
         return _softplus(xp, x.astype(np.float32)).astype(np.float16)
     return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    if getattr(x, "dtype", None) == FLOAT16:                        # of a half, exp(12) would be infinity
+    # of a half, exp(12) would be infinity
+    if getattr(x, "dtype", None) == FLOAT16:
         return _sigmoid(xp, x.astype(np.float32)).astype(np.float16)
-    with np.errstate(over="ignore"):                                # exp is inf far below 0, and 1 / inf the right answer
+    # exp is inf far below 0, and 1 / inf the right answer
+    with np.errstate(over="ignore"):
         e = xp.exp(-x)
     e += 1
     return 1 / e
@@ -216,7 +261,8 @@ def _share(g: Any, won: Any, tied: Any) -> Any:
 
 
 def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)      # a NaN wins, though it equals nothing
+    # a NaN wins, though it equals nothing
+    won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)
     return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
 
 
@@ -227,7 +273,8 @@ def _between(x: Any, low: Any, high: Any) -> Any:
 
 
 def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is summed again in float32."""
+    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is
+    summed again in float32."""
     if x.dtype == np.float16:
         wide = astype(x, np.float32)
         return _shares(wide, logsumexp(wide, axis, True), axis, True)
@@ -235,13 +282,14 @@ def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _subtrahend(y: Any) -> Any:
-    """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a share."""
+    """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a
+    share."""
     return where(y == -math.inf, 0.0, y)
 
 
 def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
-    """Sums of integers are int64, as in ``sum``. NumPy adds one term after the other, in which float32 would lose digits:
-    it is added in float64, as in PyTorch. CuPy adds in pairs."""
+    """Sums of integers are int64, as in ``sum``. NumPy adds one term after the other, in which
+    float32 would lose digits: it is added in float64, as in PyTorch. CuPy adds in pairs."""
     if x.dtype.kind in "biu":
         return xp.cumsum(x, axis=axis, dtype="int64")
     if xp is np and x.dtype == np.float32:
@@ -250,10 +298,18 @@ def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
 
 
 def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
-    """b. ZeroDivisionError for integers over 0, of which NumPy makes 0. On a GPU it is 0: to look there is to wait."""
-    if xp is np and np.asarray(b).dtype.kind != "f" and np.asarray(a).dtype.kind != "f" and not np.all(b):
-        raise ZeroDivisionError(f"{name}: b is 0 somewhere, and integers cannot be divided by 0; divide floats, which "
-                                "give infinity or NaN there, or choose with tinycv.where")
+    """b. ZeroDivisionError for integers over 0, of which NumPy makes 0. On a GPU it is 0: to look
+    there is to wait."""
+    if (
+        xp is np
+        and np.asarray(b).dtype.kind != "f"
+        and np.asarray(a).dtype.kind != "f"
+        and not np.all(b)
+    ):
+        raise ZeroDivisionError(
+            f"{name}: b is 0 somewhere, and integers cannot be divided by 0; divide floats, which "
+            "give infinity or NaN there, or choose with tinycv.where"
+        )
     return b
 
 
@@ -263,10 +319,12 @@ def _condition(xp: Any, c: Any) -> Any:
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)    # none has no maximum
+    # none has no maximum
+    top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = sum_over(xp, xp.exp(x - top), axis, True)
-    with np.errstate(divide="ignore"):                              # log 0 = -inf is the right answer
+    # log 0 = -inf is the right answer
+    with np.errstate(divide="ignore"):
         y = xp.log(total) + top
     return y if keepdims else xp.squeeze(y, axis)
 
@@ -275,14 +333,18 @@ def _padded(xp: Any, x: Any, width: Any, value: Any) -> Any:
     if getattr(value, "ndim", 0):
         raise TypeError(f"pad: value is {shown(value)}; it must be a number")
     if isinstance(width, dict):
-        raise TypeError(f"pad: width is {shown(width)}; it must be a whole number, or pairs (before, after)")
+        raise TypeError(
+            f"pad: width is {shown(width)}; it must be a whole number, or pairs (before, after)"
+        )
     return xp.pad(x, width, constant_values=0 if value is None else value)
 
 
 def _inside(width: Any, shape: tuple) -> tuple:
     """The slices that take padding off again."""
     pairs = np.broadcast_to(np.asarray(width), (len(shape), 2))
-    return tuple(slice(int(before), int(before) + n) for (before, _), n in zip(pairs, shape, strict=True))
+    return tuple(
+        slice(int(before), int(before) + n) for (before, _), n in zip(pairs, shape, strict=True)
+    )
 
 
 def _along(axis: int, ndim: int, i: Any) -> tuple:
@@ -296,12 +358,15 @@ def _part(shapes: Any, i: int, axis: int) -> tuple:
 
 
 def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
-    """buffer[index] += g, with repeated indices counted; a new buffer of zeros where there is none yet."""
+    """buffer[index] += g, with repeated indices counted; a new buffer of zeros where there is none
+    yet."""
     xp = array_module(g)
     if buffer is None:
         buffer = zeros_beside(xp, g, parent.shape, parent.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if builtins.any(getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts):
+    if builtins.any(
+        getattr(p, "dtype", None) is not None and p.dtype.kind in "iu" and p.ndim for p in parts
+    ):
         backend.add_at(xp, buffer, index, g)
     else:
         buffer[index] += g
@@ -309,7 +374,8 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    if b.ndim == 2 and a.ndim > 2:                                  # one large product, not a loop of small ones
+    # one large product, not a loop of small ones
+    if b.ndim == 2 and a.ndim > 2:
         return times(as_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return times(a, b)
 
@@ -321,7 +387,8 @@ def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
 
 
 def _einsum(xp: Any, subscripts: str, xs: tuple) -> Any:
-    """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where it is long."""
+    """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where
+    it is long."""
     term, _, out = subscripts.partition("->")
     if xp is not np or len(xs) > 1 or xs[0].dtype.kind != "f" or len(out) == len(term):
         return xp.einsum(subscripts, *xs)
@@ -333,15 +400,22 @@ def _einsum(xp: Any, subscripts: str, xs: tuple) -> Any:
 def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:
     """dL/dx_i is an einsum too: of g and the other inputs, onto the letters of x_i.
 
-    A letter that was summed, and that x_i alone has (the others not at all, or as 1): a vector of ones stands in."""
+    A letter that was summed, and that x_i alone has (the others not at all, or as 1): a vector of
+    ones stands in."""
     inputs, out = subscripts.split("->")
     terms = inputs.split(",")
     others = [(t, x) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i] + [(out, g)]
     known: dict[str, int] = {}
     for term, x in others:
-        known.update((c, builtins.max(n, known.get(c, 0))) for c, n in zip(term, x.shape, strict=True))
+        known.update(
+            (c, builtins.max(n, known.get(c, 0))) for c, n in zip(term, x.shape, strict=True)
+        )
     xp = array_module(bare(g))
-    ones = [(c, xp.ones(n, g.dtype)) for c, n in zip(terms[i], xs[i].shape, strict=True) if known.get(c, -1) < n]
+    ones = [
+        (c, xp.ones(n, g.dtype))
+        for c, n in zip(terms[i], xs[i].shape, strict=True)
+        if known.get(c, -1) < n
+    ]
     letters, arrays = zip(*others, *ones, strict=True)
     return einsum(*arrays, subscripts=",".join(letters) + "->" + terms[i])
 

@@ -2,15 +2,17 @@
 
     y = nn.checkpoint(block)(x)         # the values and gradients of block(x); kept until backward: x alone
 
-What a training step keeps is mostly what layers hold for their derivatives.  With every block of n a checkpoint, the
-n inputs are kept and one inside at a time: the memory of a block, not of n, for one more forward pass
-(Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.1).
+What a training step keeps is mostly what layers hold for their derivatives.  With every block of n
+a checkpoint, the n inputs are kept and one inside at a time: the memory of a block, not of n, for
+one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost", section
+4.1).
 
-The function runs once, recorded.  Its graph is walked for the Nodes and leaves it reaches outside (arguments,
-parameters, whatever a closure holds), and dropped; one Node stands in its place, with those as parents.  When the walk
-back comes there, the function runs again with the same noise and the same state (state.py: running statistics and the
-like move in the first run only), and the walk goes on through the new graph as far as that outside.  So derivatives of any
-order follow: a differentiated gradient keeps the second graph as its own.
+The function runs once, recorded.  Its graph is walked for the Nodes and leaves it reaches outside
+(arguments, parameters, whatever a closure holds), and dropped; one Node stands in its place, with
+those as parents.  When the walk back comes there, the function runs again with the same noise and
+the same state (state.py: running statistics and the like move in the first run only), and the walk
+goes on through the new graph as far as that outside.  So derivatives of any order follow: a
+differentiated gradient keeps the second graph as its own.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from tinycv.engine.watch import tick
 
 
 def checkpoint(function: Callable) -> Callable:
-    """A function (or a Module) that computes the same, and keeps its inputs only; see the top of this file.
+    """A function (or a Module) that computes the same, and keeps its inputs only; see the top of
+    this file.
 
-    It may take anything, and return a Tensor or a tuple of Tensors and other things. It runs twice, so it must do the
-    same both times: dropout, batch norm and spectral norm are fine, counting its calls is not. RuntimeError in backward
-    where the second run is of another function: an argument or parameter was changed in place, train() or eval() was
-    called in between, another weight was put in the place of one. Other arrays that it reads are not watched.
+    It may take anything, and return a Tensor or a tuple of Tensors and other things. It runs twice,
+    so it must do the same both times: dropout, batch norm and spectral norm are fine, counting its
+    calls is not. RuntimeError in backward where the second run is of another function: an argument
+    or parameter was changed in place, train() or eval() was called in between, another weight was
+    put in the place of one. Other arrays that it reads are not watched.
     """
     arguments.function(function, "checkpoint: function")
 
@@ -48,7 +52,13 @@ def checkpoint(function: Callable) -> Callable:
         if not inside:
             return y
         tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
-        node = Node(ROW, reached(inside, start), (tensors, (function, args, options, mark, journal)), None, None)
+        node = Node(
+            ROW,
+            reached(inside, start),
+            (tensors, (function, args, options, mark, journal)),
+            None,
+            None,
+        )
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
@@ -62,7 +72,8 @@ def checkpoint(function: Callable) -> Callable:
 
 
 def is_inside(y: Any, start: int) -> bool:
-    """Did a recorded op make it since ``start``? An input that was handed through needs no other Node than its own."""
+    """Did a recorded op make it since ``start``? An input that was handed through needs no other
+    Node than its own."""
     return isinstance(y, Tensor) and not y.is_leaf and y._node.seq > start
 
 
@@ -94,18 +105,26 @@ class Recomputed:
 
     def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
         tensors, (function, args, options, mark, journal) = node.saved
-        if watch.latest > node.seq:                                 # also what the function's closure holds
-            refuse_changed((*tensors, *[p for p in node.parents if isinstance(p, Tensor)], function), node)
+        # also what the function's closure holds
+        if watch.latest > node.seq:
+            refuse_changed(
+                (*tensors, *[p for p in node.parents if isinstance(p, Tensor)], function), node
+            )
         start = tick()
         with enable_grad(), rng.replayed(mark), state.replayed(journal):
             inside = results(function(*args, **options), start)
         weights = g if isinstance(g, list) else [g]
         if len(inside) != len(weights):
-            raise RuntimeError(f"checkpoint: the function returned {len(weights)} results that need a gradient, and "
-                               f"{len(inside)} when it ran again; it must do the same both times")
+            raise RuntimeError(
+                f"checkpoint: the function returned {len(weights)} results that need a gradient, "
+                f"and {len(inside)} when it ran again; it must do the same both times"
+            )
         if set(reached(inside, start)) != set(node.parents):
-            raise RuntimeError("checkpoint: when the function ran again for its gradient, it computed with other weights or "
-                               "inputs that need a gradient than in the first run. Put them back before backward")
+            raise RuntimeError(
+                "checkpoint: when the function ran again for its gradient, it computed with other "
+                "weights or inputs that need a gradient than in the first run. Put them back "
+                "before backward"
+            )
         pairs = [(y, w) for y, w in zip(inside, weights, strict=True) if w is not None]
         return sweep([y for y, _ in pairs], [w for _, w in pairs], wanted, record, record, start)
 

@@ -2,19 +2,21 @@
 
     mul = op(lambda xp, a, b: a * b,    a=lambda g, b: g * b,    b=lambda g, a: g * a)
 
-reads: mul takes arrays a and b; it computes a * b with xp (NumPy or CuPy); dL/da is g * b, and dL/db is g * a, where
-g is dL/d(a * b).  A pull's parameter names say what it needs, and that alone is kept until the walk back:
+reads: mul takes arrays a and b; it computes a * b with xp (NumPy or CuPy); dL/da is g * b, and
+dL/db is g * a, where g is dL/d(a * b).  A pull's parameter names say what it needs, and that alone
+is kept until the walk back:
 
     a, b, ...      an input                      y          the op's own result
     x_shape        the shape of input x          axis, ...  an option of the forward function (it has a default)
     x_device       where input x lives
 
-Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of the result.
-Inputs of different dtypes meet by the rule of operands.py; ``real`` in place of ``op`` says that the result is a real
-number, whatever goes in. ``wide``: with float16 the pulls calculate in float32, and so does the op itself where a number
-beside the halves is none that float16 holds exactly; the results are rounded once.
-Inputs without a pull (a mask, indices) get no gradient.  An op without Tensors among its inputs is just its forward
-function, which is why a pull may use the table's own ops: on arrays they compute, on Tensors they record.
+Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of
+the result. Inputs of different dtypes meet by the rule of operands.py; ``real`` in place of ``op``
+says that the result is a real number, whatever goes in. ``wide``: with float16 the pulls calculate
+in float32, and so does the op itself where a number beside the halves is none that float16 holds
+exactly; the results are rounded once. Inputs without a pull (a mask, indices) get no gradient.  An
+op without Tensors among its inputs is just its forward function, which is why a pull may use the
+table's own ops: on arrays they compute, on Tensors they record.
 """
 
 from __future__ import annotations
@@ -30,45 +32,78 @@ import numpy as np
 
 from tinycv.engine import debug, errors, watch
 from tinycv.engine.backend import array_module
-from tinycv.engine.operands import FLOAT16, FLOAT32, NUMBERS, in_float, operands, option, real_numbers
+from tinycv.engine.operands import (
+    FLOAT16,
+    FLOAT32,
+    NUMBERS,
+    in_float,
+    operands,
+    option,
+    real_numbers,
+)
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
 
-PROMOTING = np.float64, np.integer      # NumPy scalars that would make float64 of float32: Python's numbers do not
-PLAIN = {"axis": {int, type(None)}, "axis1": {int}, "axis2": {int}, "keepdims": {bool},     # all other types: ``option``
-         **dict.fromkeys(NUMBERS, {int, float, type(None)})}
-REAL = frozenset("fiub")                # kinds of dtype that ops calculate with
+# NumPy scalars that would make float64 of float32: Python's numbers do not
+PROMOTING = np.float64, np.integer
+# all other types: ``option``
+PLAIN = {
+    "axis": {int, type(None)},
+    "axis1": {int},
+    "axis2": {int},
+    "keepdims": {bool},
+    **dict.fromkeys(NUMBERS, {int, float, type(None)}),
+}
+REAL = frozenset("fiub")  # kinds of dtype that ops calculate with
 ndarray = np.ndarray
-OPS: dict[str, Any] = {}                # every op by name: filled by ``name_rows`` at the end of ops.py
+# every op by name: filled by ``name_rows`` at the end of ops.py
+OPS: dict[str, Any] = {}
 
 
 class Row:
     """What the table says of one op."""
 
-    def __init__(self, forward: Callable, pulls: dict[str, Callable], into: dict[str, Callable], real: bool, wide: bool):
-        parameters = list(signature(forward).parameters.values())[1:]               # without xp
+    def __init__(
+        self,
+        forward: Callable,
+        pulls: dict[str, Callable],
+        into: dict[str, Callable],
+        real: bool,
+        wide: bool,
+    ):
+        parameters = list(signature(forward).parameters.values())[1:]  # without xp
         self.name, self.forward = "unnamed", forward
         self.variadic = any(p.kind is Kind.VAR_POSITIONAL for p in parameters)
-        self.inputs = [p.name for p in parameters if p.default is Kind.empty and p.kind is not Kind.KEYWORD_ONLY]
+        self.inputs = [
+            p.name
+            for p in parameters
+            if p.default is Kind.empty and p.kind is not Kind.KEYWORD_ONLY
+        ]
         self.options = {p.name: p.default for p in parameters if p.name not in self.inputs}
         self.pulls = tuple(pulls.get(name) for name in self.inputs)
         self.into = tuple(into.get(name) for name in self.inputs)
-        self.needs = [[] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls]
+        self.needs = [
+            [] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls
+        ]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
-        self.always_into = False                                # results of a pair, see fused.py
+        self.always_into = False  # results of a pair, see fused.py
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
-        plain = {**PLAIN, "axis": PLAIN["axis"] | {tuple}} if "keepdims" in self.options else PLAIN     # reductions look
-        self.checked = tuple((name, plain[name]) for name in self.options if name in plain)             # into it themselves
+        # reductions look
+        plain = {**PLAIN, "axis": PLAIN["axis"] | {tuple}} if "keepdims" in self.options else PLAIN
+        # into it themselves
+        self.checked = tuple((name, plain[name]) for name in self.options if name in plain)
         several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
         self.mixes = bool(real or self.variadic or self.numbers or several)
-        self.widens = wide and any(self.needs)                  # a pull that takes g alone hands it on as it is
+        # a pull that takes g alone hands it on as it is
+        self.widens = wide and any(self.needs)
         self.savers: dict[int, Callable] = {}
         unknown = set(pulls) - set(self.inputs)
         if unknown:
             raise TypeError(f"op: pulls for {sorted(unknown)}, but the inputs are {self.inputs}")
 
     def saver(self, mask: int) -> Callable:
-        """A function (y, inputs..., options...) -> for each input in ``mask``, the tuple its pull needs.
+        """A function (y, inputs..., options...) -> for each input in ``mask``, the tuple its pull
+        needs.
 
         It is written out as source, as namedtuple's is, because it runs at every recorded op.
         """
@@ -85,24 +120,36 @@ class Row:
         return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
 
     def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
-        """Options given by position (x.sum(-1)) put under their names, those not given at their defaults, and inputs
-        given by name (relu(x=t)) put in their places."""
+        """Options given by position (x.sum(-1)) put under their names, those not given at their
+        defaults, and inputs given by name (relu(x=t)) put in their places."""
         n = len(args) if self.variadic else len(self.inputs)
         if len(args) < n:
             args, options = self.placed(args, options)
         by_place = dict(zip(self.options, args[n:], strict=False))
-        if not 0 <= len(args) - n <= len(by_place) or options and not by_place.keys().isdisjoint(options):
-            raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments were given by "
-                            f"position, and by name {', '.join(options) or 'none'}")
+        if (
+            not 0 <= len(args) - n <= len(by_place)
+            or options
+            and not by_place.keys().isdisjoint(options)
+        ):
+            raise TypeError(
+                f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments "
+                f"were given by position, and by name {', '.join(options) or 'none'}"
+            )
         return args[:n], {**self.options, **by_place, **options}
 
     def placed(self, args: tuple, options: dict) -> tuple[tuple, dict]:
-        """All inputs by position, and the options that are left. TypeError where an input is missing."""
-        rest = self.inputs[len(args):]
+        """All inputs by position, and the options that are left. TypeError where an input is
+        missing."""
+        rest = self.inputs[len(args) :]
         missing = [name for name in rest if name not in options]
         if missing:
-            raise TypeError(f"{self.name}({', '.join([*self.inputs, *self.options])}): missing {', '.join(missing)}")
-        return (*args, *[options[name] for name in rest]), {k: v for k, v in options.items() if k not in rest}
+            raise TypeError(
+                f"{self.name}({', '.join([*self.inputs, *self.options])}): missing "
+                f"{', '.join(missing)}"
+            )
+        return (*args, *[options[name] for name in rest]), {
+            k: v for k, v in options.items() if k not in rest
+        }
 
     def save_all(self, inputs: tuple, options: dict) -> tuple:
         """For a row of any number of inputs, which has one pull: pull(g, i, options..., *xs)."""
@@ -114,12 +161,16 @@ class Row:
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         """(parent, its piece of the gradient, None) for each parent that wants one.
 
-        Where the row has an ``into``, the last member adds the piece into a buffer, and saves a whole array of zeros.
+        Where the row has an ``into``, the last member adds the piece into a buffer, and saves a
+        whole array of zeros.
         """
         half = self.widens and g.dtype == FLOAT16
         g = g.astype(FLOAT32) if half else g
-        pulls, intos = (self.pulls * len(node.parents), self.into * len(node.parents)) if self.variadic else (
-            self.pulls, self.into)
+        pulls, intos = (
+            (self.pulls * len(node.parents), self.into * len(node.parents))
+            if self.variadic
+            else (self.pulls, self.into)
+        )
         for i, parent in enumerate(node.parents):
             args = node.saved[i]
             if parent is None or args is None or (needed is not None and parent not in needed):
@@ -128,11 +179,18 @@ class Row:
             if not record:
                 args = arrays
             elif (at := self.wants_result[0 if self.variadic else i]) is not None:
-                args = (*args[:at], wrap(args[at], node), *args[at + 1:])          # y is saved bare: see Node
+                # y is saved bare: see Node
+                args = (*args[:at], wrap(args[at], node), *args[at + 1 :])
             if half:
-                args = [a.astype(FLOAT32) if getattr(a, "dtype", None) == FLOAT16 else a for a in args]
+                args = [
+                    a.astype(FLOAT32) if getattr(a, "dtype", None) == FLOAT16 else a for a in args
+                ]
             if intos[i] is not None and (self.always_into or not record):
-                yield parent, None, lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args)
+                yield (
+                    parent,
+                    None,
+                    lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args),
+                )
             else:
                 yield parent, pulls[i](g, *args), None
 
@@ -141,8 +199,9 @@ class Shapes(tuple):
     """The shapes of the inputs of a row that takes any number of them."""
 
     def edges(self, axis: int) -> list[int]:
-        """Where each input begins along the axis, if they lie one after the other, and where the last one ends. It is worked
-        out once, not once per input: of 100,000 inputs each would count up all those before it."""
+        """Where each input begins along the axis, if they lie one after the other, and where the
+        last one ends. It is worked out once, not once per input: of 100,000 inputs each would count
+        up all those before it."""
         found = vars(self).setdefault("found", {})
         if axis not in found:
             found[axis] = [0, *accumulate(shape[axis] for shape in self)]
@@ -166,11 +225,21 @@ def refuse_changed(saved: Any, node: Node) -> None:
                 raise RuntimeError(errors.changed_in_place(node, array))
 
 
-def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = False, wide: bool = False,
-       **pulls: Callable) -> Callable:
+def op(
+    forward: Callable,
+    into: dict[str, Callable] | None = None,
+    real: bool = False,
+    wide: bool = False,
+    **pulls: Callable,
+) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
-    n, options_of, learns, checked = (None if row.variadic else len(row.inputs)), row.options, any(row.pulls), row.checked
+    n, options_of, learns, checked = (
+        (None if row.variadic else len(row.inputs)),
+        row.options,
+        any(row.pulls),
+        row.checked,
+    )
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of:
@@ -222,8 +291,11 @@ def op(forward: Callable, into: dict[str, Callable] | None = None, real: bool = 
             result = wrap(y, None)
         else:
             y = np.asarray(y) if type(y) is not ndarray and isinstance(y, np.generic) else y
-            saved = row.save_all(args, options) if n is None else (row.savers.get(mask) or row.saver(mask))(
-                y, *args, **options)
+            saved = (
+                row.save_all(args, options)
+                if n is None
+                else (row.savers.get(mask) or row.saver(mask))(y, *args, **options)
+            )
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
         if now & DEBUG:
             debug.check_forward(row.name, args, result)
@@ -245,13 +317,21 @@ def module_of(arrays: list) -> Any:
 
 
 def number_of(y: Any, args: tuple) -> Any:
-    """Of Python numbers alone an op makes a Python number, not NumPy's, which would promote what it is used with."""
-    return y.item() if getattr(y, "ndim", None) == 0 and not any(hasattr(a, "shape") for a in args) else y
+    """Of Python numbers alone an op makes a Python number, not NumPy's, which would promote what it
+    is used with."""
+    return (
+        y.item()
+        if getattr(y, "ndim", None) == 0 and not any(hasattr(a, "shape") for a in args)
+        else y
+    )
 
 
 def name_rows(namespace: dict) -> None:
-    """Give every op of the table the name it is bound to, and the module, by which pickle finds it again."""
+    """Give every op of the table the name it is bound to, and the module, by which pickle finds it
+    again."""
     for name, value in namespace.items():
         if hasattr(value, "row"):
-            value.row.name = value.__name__ = value.__qualname__ = OPS.setdefault(name, value) and name
+            value.row.name = value.__name__ = value.__qualname__ = (
+                OPS.setdefault(name, value) and name
+            )
             value.__module__ = namespace["__name__"]

@@ -4,12 +4,14 @@ Reverse-mode differentiation.  If y = f(x) and L is a number computed from y, th
 
     dL/dx = (dy/dx)ᵀ dL/dy                        (the chain rule, read from the result backwards)
 
-so every op needs one thing only: a ``pull`` that turns dL/dy, written ``g``, into dL/dx.  Running an op
-on Tensors leaves a ``Node`` behind: the op, its inputs' nodes, and the few values its pulls will ask for.
-``backward`` visits the nodes from the last made to the first, which is an order in which every node has
-its whole gradient before it is asked for its inputs' (a node can only be made after its inputs were).
+so every op needs one thing only: a ``pull`` that turns dL/dy, written ``g``, into dL/dx.  Running
+an op on Tensors leaves a ``Node`` behind: the op, its inputs' nodes, and the few values its pulls
+will ask for. ``backward`` visits the nodes from the last made to the first, which is an order in
+which every node has its whole gradient before it is asked for its inputs' (a node can only be made
+after its inputs were).
 
-Read next: walk.py (the walk back), ops.py (the pulls, one row an op), record.py (how a row leaves Nodes behind).
+Read next: walk.py (the walk back), ops.py (the pulls, one row an op), record.py (how a row leaves
+Nodes behind).
 See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives", chapter 3.
 """
 
@@ -29,38 +31,64 @@ from tinycv.engine.index import not_written, plain_index
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
 from tinycv.engine.watch import tick
 
-__all__ = ["DEBUG", "LEAF", "OFF", "RECORD", "Node", "Parameter", "Tensor", "as_array", "bare", "enable_grad", "kind_of",
-           "mode", "no_grad", "recording", "wrap"]
+__all__ = [
+    "DEBUG",
+    "LEAF",
+    "OFF",
+    "RECORD",
+    "Node",
+    "Parameter",
+    "Tensor",
+    "as_array",
+    "bare",
+    "enable_grad",
+    "kind_of",
+    "mode",
+    "no_grad",
+    "recording",
+    "wrap",
+]
 
-SMALL = 65504                                   # the largest float16: a number up to it fits into all floats
-LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()   # in place of a node: "start recording here"
+# the largest float16: a number up to it fits into all floats
+SMALL = 65504
+# in place of a node: "start recording here"
+LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()
 
 
 class Tensor(Holder):
     """An n-dimensional array that can be differentiated.
 
-    data: array, number or nested list. Python floats become float32; arrays keep their dtype, and share memory. Of a
+    data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
+    share memory. Of a
         Tensor the values alone are taken. What is refused: door.py.
-    dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects, text, dates).
+    dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects,
+    text, dates).
     requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
     device: "cpu", "gpu" or "gpu:1"; None leaves the data where it is.
 
-    differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's elementwise functions
-    refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because array * tensor has to ask the Tensor and not
+    differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's
+    elementwise functions refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because
+    array * tensor has to ask the Tensor and not
     NumPy: write tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
-    __array_ufunc__ = None              # array * tensor asks the Tensor, on NumPy and on CuPy alike
-    seq, parents = 0, ()                # a leaf stands in the graph for itself: the oldest, made from nothing
+    __array_ufunc__ = None  # array * tensor asks the Tensor, on NumPy and on CuPy alike
+    # a leaf stands in the graph for itself: the oldest, made from nothing
+    seq, parents = 0, ()
 
-    def __init__(self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False):
+    def __init__(
+        self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    ):
         array = as_array(data, dtype)
-        self._data = array if device is None else backend.to_device(array, backend.resolve(device, "Tensor"))
+        self._data = (
+            array if device is None else backend.to_device(array, backend.resolve(device, "Tensor"))
+        )
         self._node, self._moved, self.grad = None, 0, None
         self.requires_grad = requires_grad
 
-    # -- what it is -----------------------------------------------------------------------------------
+    # -- what it is
+    # -----------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
@@ -71,14 +99,19 @@ class Tensor(Holder):
         if not isinstance(wanted, (bool, np.bool)):
             raise TypeError(f"Tensor: requires_grad is {shown(wanted)}; it must be True or False")
         if wanted and self._data.dtype.kind != "f":
-            raise TypeError(f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary smoothly; "
-                            "make it with dtype=tinycv.float32")
+            raise TypeError(
+                f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary "
+                "smoothly; make it with dtype=tinycv.float32"
+            )
         if wanted and self._node is None and (recording := capturing.current()) is not None:
-            recording.cleared.add(self)                     # a leaf of the step's own: no gradient waits in it
+            # a leaf of the step's own: no gradient waits in it
+            recording.cleared.add(self)
         if self.is_leaf:
             self._node = LEAF if wanted else None
         elif not wanted:
-            raise ValueError("this tensor was computed by a recorded op; use detach() to cut it off its graph")
+            raise ValueError(
+                "this tensor was computed by a recorded op; use detach() to cut it off its graph"
+            )
 
     @property
     def is_leaf(self) -> bool:
@@ -88,8 +121,9 @@ class Tensor(Holder):
     def data(self) -> Any:
         """The bare array, NumPy's or CuPy's.
 
-        A later write into it is noticed by ``backward``, and refused there, if this tensor requires a gradient. Otherwise,
-        and through an array that was taken before the op, only ``debug()`` notices.
+        A later write into it is noticed by ``backward``, and refused there, if this tensor requires
+        a gradient. Otherwise, and through an array that was taken before the op, only ``debug()``
+        notices.
         """
         if self._node is not None:
             watch.look(self._data)
@@ -99,10 +133,15 @@ class Tensor(Holder):
     def data(self, array: Any) -> None:
         array = as_array(array, what="t.data = array", floats=self.dtype)
         if self._node is not None and array.dtype.kind != "f":
-            raise TypeError(f"t.data = array: this tensor requires a gradient, so it holds floats; "
-                            f"the array is of {array.dtype}")
+            raise TypeError(
+                f"t.data = array: this tensor requires a gradient, so it holds floats; "
+                f"the array is of {array.dtype}"
+            )
         if array is not self._data:
-            capturing.refuse("t.data = another array", "write into its memory, t.data[...] = values or t.data -= step")
+            capturing.refuse(
+                "t.data = another array",
+                "write into its memory, t.data[...] = values or t.data -= step",
+            )
             self._data, self._moved = array, watch.moved()
         else:
             self.mark_changed()
@@ -119,22 +158,34 @@ class Tensor(Holder):
 
     def __len__(self) -> int:
         if not self._data.ndim:
-            raise TypeError("len: a tensor of shape (), a single number, has no axis to count along")
+            raise TypeError(
+                "len: a tensor of shape (), a single number, has no axis to count along"
+            )
         return len(self._data)
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._data.ndim:
-            raise TypeError("iteration over a tensor of shape (): it is a single number; use x.item()")
+            raise TypeError(
+                "iteration over a tensor of shape (): it is a single number; use x.item()"
+            )
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        text = np.array2string(backend.to_numpy(self._data), separator=", ", prefix="tensor(", precision=4)
+        text = np.array2string(
+            backend.to_numpy(self._data), separator=", ", prefix="tensor(", precision=4
+        )
         made = "" if self.is_leaf else f", op={self._node.row.name}"
         extras = ("" if self._data.dtype == np.float32 else f", dtype={self._data.dtype}") + (
-            ", requires_grad=True" if self._node is LEAF else made)
-        return f"tensor({text}{extras}" + ("" if self.device == "cpu" else f", device='{self.device}'") + ")"
+            ", requires_grad=True" if self._node is LEAF else made
+        )
+        return (
+            f"tensor({text}{extras}"
+            + ("" if self.device == "cpu" else f", device='{self.device}'")
+            + ")"
+        )
 
-    # -- out of the graph -----------------------------------------------------------------------------
+    # -- out of the graph
+    # -----------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
         """The same values (shared memory), with no history."""
@@ -146,8 +197,11 @@ class Tensor(Holder):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self._node is not None and recording():
-            raise RuntimeError(f"a tensor of shape {self.shape} that requires a gradient becomes no NumPy array by itself, "
-                               "as its gradient would be lost: take x.numpy(), or tinycv's own function")
+            raise RuntimeError(
+                f"a tensor of shape {self.shape} that requires a gradient becomes no NumPy array "
+                "by itself, as its gradient would be lost: take x.numpy(), or tinycv's own "
+                "function"
+            )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def item(self) -> Any:
@@ -168,9 +222,15 @@ class Tensor(Holder):
 
     def __index__(self) -> int:
         if self._data.dtype.kind not in "iu":
-            raise TypeError(f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers can")
+            raise TypeError(
+                f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers "
+                "can"
+            )
         if self._data.size != 1:
-            raise TypeError(f"a tensor of shape {self.shape} is no single number, so it cannot be an index or a size")
+            raise TypeError(
+                f"a tensor of shape {self.shape} is no single number, so it cannot be an index or "
+                "a size"
+            )
         return whole_number(self._one("index"))
 
     def __bool__(self) -> bool:
@@ -180,7 +240,9 @@ class Tensor(Holder):
         return self._whole("trunc", trunc)
 
     def __round__(self, digits: int | None = None) -> Any:
-        whole = hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
+        whole = (
+            hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
+        )
         if digits is not None and not whole:
             raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
         return self._whole("round", round) if digits is None else round(self._one("round"), digits)
@@ -191,10 +253,14 @@ class Tensor(Holder):
             try:
                 return format(self._one("format"), spec)
             except ValueError:
-                raise ValueError(f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is") from None
+                raise ValueError(
+                    f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is"
+                ) from None
         if spec:
-            raise TypeError(f"format: {spec!r} is for a single number, and this tensor has shape {self.shape}; format "
-                            "x.mean(), or the items of x.tolist()")
+            raise TypeError(
+                f"format: {spec!r} is for a single number, and this tensor has shape {self.shape}; "
+                "format x.mean(), or the items of x.tolist()"
+            )
         return repr(self)
 
     def _one(self, name: str) -> Any:
@@ -202,8 +268,14 @@ class Tensor(Holder):
         if capturing.current() is not None:
             self._refuse_to_wait()
         if self._data.size != 1:
-            what = "has no single truth value; ask (x > 0).all() or .any()" if name == "bool" else (
-                "is no single number; reduce it first (.sum(), .mean(), .max()), or take x.tolist()")
+            what = (
+                "has no single truth value; ask (x > 0).all() or .any()"
+                if name == "bool"
+                else (
+                    "is no single number; reduce it first (.sum(), .mean(), .max()), or take "
+                    "x.tolist()"
+                )
+            )
             raise ValueError(f"{name}: a tensor of shape {self.shape} {what}")
         return self._data.item()
 
@@ -213,38 +285,67 @@ class Tensor(Holder):
         try:
             return function(value)
         except (ValueError, OverflowError):
-            raise ValueError(f"{name}: the tensor is {value}, which is no whole number, nor near one") from None
+            raise ValueError(
+                f"{name}: the tensor is {value}, which is no whole number, nor near one"
+            ) from None
 
     def _refuse_to_wait(self) -> None:
         if type(self._data) is not np.ndarray:
-            capturing.refuse("a number that is read from the GPU", "return the Tensor, and read it after the call")
+            capturing.refuse(
+                "a number that is read from the GPU",
+                "return the Tensor, and read it after the call",
+            )
 
-    # -- in place: allowed where no graph would be falsified ---------------------------------------------
+    # -- in place: allowed where no graph would be falsified
+    # ---------------------------------------------
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._refuse_if_recorded("x[index] = value", "build the result with tinycv.where or concatenate", value)
+        self._refuse_if_recorded(
+            "x[index] = value", "build the result with tinycv.where or concatenate", value
+        )
         value = self._operand(value, "x[index] = value")
         small = type(value) in (int, float) and abs(value) <= SMALL and self.dtype.kind == "f"
-        if not small:                                                               # as_array refuses what does not fit
+        # as_array refuses what does not fit
+        if not small:
             as_array(value, self.dtype, "x[index] = value: the value")
-        self._write("x[index] = value", self._data.__setitem__, plain_index(index, self._data), value)
+        self._write(
+            "x[index] = value", self._data.__setitem__, plain_index(index, self._data), value
+        )
 
     def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
-        """Change the values where that is safe; None asks the caller to make a new tensor instead."""
-        if not hasattr(other, "shape") and not isinstance(other, (bool, int, float)):      # a list, as in x + other
-            raise TypeError(f"x {symbol} value: the value is {shown(other)}; it must be a Tensor, an array or a number")
-        if recording() and (self._node not in (None, LEAF) or (self._node is None and _has_history(other))):
+        """Change the values where that is safe; None asks the caller to make a new tensor
+        instead."""
+        # a list, as in x + other
+        if not hasattr(other, "shape") and not isinstance(other, (bool, int, float)):
+            raise TypeError(
+                f"x {symbol} value: the value is {shown(other)}; it must be a Tensor, an array or "
+                "a number"
+            )
+        if recording() and (
+            self._node not in (None, LEAF) or (self._node is None and _has_history(other))
+        ):
             return None
-        self._refuse_if_recorded(f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other)
+        self._refuse_if_recorded(
+            f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other
+        )
         self._write(f"x {symbol} value", change, self._operand(other, f"x {symbol} value"))
         return self
 
     def _operand(self, value: Any, what: str) -> Any:
-        """What is written: a number as it is, everything else as an array; a list with the floats and device of x."""
-        if isinstance(value, (bool, int, float)) or isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        """What is written: a number as it is, everything else as an array; a list with the floats
+        and device of x."""
+        if (
+            isinstance(value, (bool, int, float))
+            or isinstance(value, np.generic)
+            and value.dtype.kind in "biuf"
+        ):
             return value
         array = as_array(value, what=f"{what}: the value", floats=self.dtype)
-        return array if hasattr(value, "shape") else backend.from_host(backend.array_module(self._data), array)
+        return (
+            array
+            if hasattr(value, "shape")
+            else backend.from_host(backend.array_module(self._data), array)
+        )
 
     def _write(self, what: str, change: Any, *given: Any) -> None:
         """Do it and note it. NumPy changes nothing where it refuses."""
@@ -252,28 +353,42 @@ class Tensor(Holder):
             change(*given)
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             kind = next((k for k in (IndexError, TypeError) if isinstance(error, k)), ValueError)
-            raise kind(f"{what}: x is {self.dtype} of shape {self.shape}, the value is {shown(given[-1])}: "
-                       f"{not_written(error, self._data, *given)}") from error
+            raise kind(
+                f"{what}: x is {self.dtype} of shape {self.shape}, the value is "
+                f"{shown(given[-1])}: {not_written(error, self._data, *given)}"
+            ) from error
         self.mark_changed()
 
     def _refuse_if_recorded(self, what: str, instead: str, value: Any) -> None:
         if recording() and (self._node is not None or _has_history(value)):
-            raise RuntimeError(f"{what} would change a tensor of shape {self.shape} that requires a gradient, behind "
-                               f"its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}")
+            raise RuntimeError(
+                f"{what} would change a tensor of shape {self.shape} that requires a gradient, "
+                f"behind its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}"
+            )
 
-    # -- copies: deepcopy and pickle ------------------------------------------------------------------------
+    # -- copies: deepcopy and pickle
+    # ------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple:
         if not self.is_leaf:
-            raise RuntimeError(f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled: its graph "
-                               "would be cut off. Copy x.detach(), or compute it again")
+            raise RuntimeError(
+                f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled: "
+                "its graph would be cut off. Copy x.detach(), or compute it again"
+            )
         if self.grad is not None and not getattr(self.grad, "is_leaf", True):
-            raise RuntimeError(f"a leaf of shape {self.shape} cannot be copied or pickled, as its .grad was computed with "
-                               "create_graph=True: set x.grad = None, or x.grad = x.grad.detach()")
-        own = type(self).__mro__[:type(self).__mro__.index(Tensor)]         # a subclass may have attributes of its own
+            raise RuntimeError(
+                f"a leaf of shape {self.shape} cannot be copied or pickled, as its .grad was "
+                "computed with create_graph=True: set x.grad = None, or x.grad = x.grad.detach()"
+            )
+        # a subclass may have attributes of its own
+        own = type(self).__mro__[: type(self).__mro__.index(Tensor)]
         slots = ["grad", *[name for kind in own for name in vars(kind).get("__slots__", ())]]
         state = {name: getattr(self, name) for name in slots if hasattr(self, name)}
-        return _copied, (type(self), self._data, self._node is LEAF), (getattr(self, "__dict__", None), state)
+        return (
+            _copied,
+            (type(self), self._data, self._node is LEAF),
+            (getattr(self, "__dict__", None), state),
+        )
 
 
 class Parameter(Tensor):
@@ -290,29 +405,43 @@ class Parameter(Tensor):
 
 
 class Node:
-    """One recorded op: ``row`` knows its pulls, ``saved`` is what they will ask for, ``parents`` come before it.
+    """One recorded op: ``row`` knows its pulls, ``saved`` is what they will ask for, ``parents``
+    come before it.
 
-    A parent is the Node that made an input, the input itself where it is a leaf, or None where no gradient goes.
-    Inputs are saved as Tensors, the op's own result as a bare array: its Tensor holds this Node, and would make a cycle.
+    A parent is the Node that made an input, the input itself where it is a leaf, or None where no
+    gradient goes. Inputs are saved as Tensors, the op's own result as a bare array: its Tensor
+    holds this Node, and would make a cycle.
     """
 
     __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
 
     def __init__(self, row: Any, parents: tuple, saved: Any, shape: tuple, dtype: Any):
-        self.row, self.parents, self.saved, self.shape, self.dtype = row, parents, saved, shape, dtype
+        self.row, self.parents, self.saved, self.shape, self.dtype = (
+            row,
+            parents,
+            saved,
+            shape,
+            dtype,
+        )
         self.seq, self.line = tick(), None
 
 
 def _copied(kind: type, array: Any, requires_grad: bool) -> Tensor:
-    """A leaf of that class around an array: the first half of a copy, which then gets its other attributes."""
+    """A leaf of that class around an array: the first half of a copy, which then gets its other
+    attributes."""
     tensor = kind.__new__(kind)
-    tensor._data, tensor._node, tensor._moved, tensor.grad = array, LEAF if requires_grad else None, 0, None
+    tensor._data, tensor._node, tensor._moved, tensor.grad = (
+        array,
+        LEAF if requires_grad else None,
+        0,
+        None,
+    )
     return tensor
 
 
 def wrap(array: Any, node: Any) -> Tensor:
     """A Tensor around an array that is known to be good: the fast way in, for ops."""
-    if isinstance(array, np.generic):                        # NumPy turns 0-d results into scalars
+    if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
         array = np.asarray(array)
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._moved, tensor.grad = array, node, 0, None

@@ -1,12 +1,15 @@
-"""Has memory changed since a graph saved it? If so, a derivative would be of other values, and must be refused.
+"""Has memory changed since a graph saved it? If so, a derivative would be of other values, and must
+be refused.
 
-A view (x[:], x.reshape(...), x.detach(), a state dict) is another Tensor on the same memory. So the time of the last
-change belongs to the memory, and all its views share it, as PyTorch's version counter does. Here the counter is the
-clock on which Nodes are numbered: what changed after a Node was made is no longer what that Node saved.
+A view (x[:], x.reshape(...), x.detach(), a state dict) is another Tensor on the same memory. So the
+time of the last change belongs to the memory, and all its views share it, as PyTorch's version
+counter does. Here the counter is the clock on which Nodes are numbered: what changed after a Node
+was made is no longer what that Node saved.
 
-Only writes through a Tensor (x += 1, x[0] = 1, x.data = a) can be noticed this way. Reading ``x.data`` hands out the
-array itself, so a fingerprint of the memory is taken at that moment; if it is another one at the walk back, somebody
-wrote into the array. (CuPy arrays are not fingerprinted, since that would wait for the GPU.)
+Only writes through a Tensor (x += 1, x[0] = 1, x.data = a) can be noticed this way. Reading
+``x.data`` hands out the array itself, so a fingerprint of the memory is taken at that moment; if it
+is another one at the walk back, somebody wrote into the array. (CuPy arrays are not fingerprinted,
+since that would wait for the GPU.)
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from typing import Any
 
 import numpy as np
 
-tick = count(1).__next__                        # one clock for nodes and for changes
-latest = 0                                      # the last event that any Memory knows: a Node made later need not ask
+tick = count(1).__next__  # one clock for nodes and for changes
+# the last event that any Memory knows: a Node made later need not ask
+latest = 0
 
 
 class Memory:
-    """What is known of one piece of memory: when it changed, and what it looked like when its array was handed out."""
+    """What is known of one piece of memory: when it changed, and what it looked like when its array
+    was handed out."""
 
     __slots__ = ("changed", "seen", "prints", "alive")
 
@@ -34,21 +39,25 @@ class Memory:
         self.changed, self.seen, self.prints, self.alive = 0, 0, {}, alive
 
 
-MEMORIES: dict[int, Memory] = {}                # by the id of the object that owns it, for as long as that lives
+# by the id of the object that owns it, for as long as that lives
+MEMORIES: dict[int, Memory] = {}
 
 
 def root(array: Any) -> Any:
-    """The array that owns the memory which ``array`` looks into, or the first one known to look into it."""
+    """The array that owns the memory which ``array`` looks into, or the first one known to look
+    into it."""
     base = array.base
     while base is not None:
-        if isinstance(base, np.ndarray) or type(base) is type(array):       # np.memmap is an ndarray, too
+        # np.memmap is an ndarray, too
+        if isinstance(base, np.ndarray) or type(base) is type(array):
             array = base
-        base = getattr(base, "base", None)      # of as_strided's helper, too, which is no array
+        base = getattr(base, "base", None)  # of as_strided's helper, too, which is no array
     return array
 
 
 def owner_of(array: Any) -> Any:
-    """Its root, or the object from which the root itself has borrowed the memory: a torch tensor, for one."""
+    """Its root, or the object from which the root itself has borrowed the memory: a torch tensor,
+    for one."""
     owner = root(array)
     lender = owner.base
     return lender if getattr(type(lender), "__weakrefoffset__", 0) else owner
@@ -78,7 +87,8 @@ def moved() -> int:
 
 
 def look(array: Any) -> None:
-    """Note what the memory holds now. What was written since the last look is dated to that look."""
+    """Note what the memory holds now. What was written since the last look is dated to that
+    look."""
     global latest
     if type(array) is not np.ndarray:
         return
@@ -101,19 +111,23 @@ def changed_since(seq: int, array: Any) -> bool:
 
 
 def extent(array: np.ndarray) -> tuple[int, int] | None:
-    """Which part of its owner's memory its root is: two arrays may have borrowed different parts."""
+    """Which part of its owner's memory its root is: two arrays may have borrowed different
+    parts."""
     whole = root(array)
     return (whole.ctypes.data, whole.nbytes) if isinstance(whole, np.ndarray) else None
 
 
 def fingerprint(array: np.ndarray) -> int:
-    """A number of the whole memory that ``array`` looks into; it almost surely differs where one bit does."""
+    """A number of the whole memory that ``array`` looks into; it almost surely differs where one
+    bit does."""
     return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")))
 
 
 def arrays_in(value: Any) -> Iterator[Any]:
-    """The arrays that a saved value holds: itself, or what tuples, lists and the closures of functions hold."""
-    seen, left = set(), [value]                                     # each thing once: functions may call each other
+    """The arrays that a saved value holds: itself, or what tuples, lists and the closures of
+    functions hold."""
+    # each thing once: functions may call each other
+    seen, left = set(), [value]
     while left:
         value = left.pop()
         if id(value) in seen:
@@ -121,7 +135,7 @@ def arrays_in(value: Any) -> Iterator[Any]:
         seen.add(id(value))
         if hasattr(value, "base") and hasattr(value, "strides"):
             yield value
-        elif hasattr(value, "_data"):                               # a Tensor
+        elif hasattr(value, "_data"):  # a Tensor
             yield value._data
         elif isinstance(value, (tuple, list)):
             left.extend(value)

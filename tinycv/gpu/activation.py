@@ -1,4 +1,5 @@
-"""nn/activation.py on a GPU: GELU and the like are one launch each way, in which memory is read and written once.
+"""nn/activation.py on a GPU: GELU and the like are one launch each way, in which memory is read and
+written once.
 
 How they are written: cuda.py.
 """
@@ -62,13 +63,16 @@ def silu(xp, x):
 
 
 def leaky_relu(xp, x, negative_slope=0.01):
-    return _of_entries(xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope))
+    return _of_entries(
+        xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope)
+    )
 
 
 def _of_entries(xp, x, forward, back, option=0.0):
-    """y and pull of a function that takes every entry alone, in the order in which x lies in memory."""
-    order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))    # four entries a lane
-    values, = packed(xp, flat(x, order))
+    """y and pull of a function that takes every entry alone, in the order in which x lies in
+    memory."""
+    order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))  # four entries a lane
+    (values,) = packed(xp, flat(x, order))
     y = xp.empty_like(values)
     forward(values, warps, n, float(option), values, y)
 

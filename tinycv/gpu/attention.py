@@ -1,4 +1,5 @@
-"""sequence/attention.py on a GPU: between its products, the mask and the softmax are one launch each way.
+"""sequence/attention.py on a GPU: between its products, the mask and the softmax are one launch
+each way.
 
 How they are written: cuda.py.
 """
@@ -106,40 +107,58 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     lost = None, None, None, None
     if may_look is not None or is_causal:
         (q, k, v), lost = finite(xp, q, k, v)
-    p = times(q, k.swapaxes(-1, -2), scale)                         # (B, H, T, S)
-    rows, heads = p.size // max(1, keys), max(1, p.shape[1]) if p.ndim == 4 else max(1, prod(p.shape[:-2]))
-    kernels.attend(p, rows, rows, keys, queries, heads, is_causal, *steps_of(xp, may_look, p.shape),
-                   *steps_of(xp, None if added is None else added.astype(p.dtype, copy=False), p.shape), *lost, p)
+    p = times(q, k.swapaxes(-1, -2), scale)  # (B, H, T, S)
+    rows, heads = (
+        p.size // max(1, keys),
+        max(1, p.shape[1]) if p.ndim == 4 else max(1, prod(p.shape[:-2])),
+    )
+    kernels.attend(
+        p,
+        rows,
+        rows,
+        keys,
+        queries,
+        heads,
+        is_causal,
+        *steps_of(xp, may_look, p.shape),
+        *steps_of(xp, None if added is None else added.astype(p.dtype, copy=False), p.shape),
+        *lost,
+        p,
+    )
     y = times(p, v)
     _, _, answered, instead = lost
     shown = y if answered is None else xp.where(answered, y, instead)
 
     def pull(g):
         # d softmax: p (dp - Σ p dp), and dp is no longer needed then (Dao et al. 2022, appendix B).
-        g, = packed(xp, g.reshape(y.shape))
+        (g,) = packed(xp, g.reshape(y.shape))
         g = g if answered is None else xp.where(answered, g, 0.0)
         ds = times(g, v.swapaxes(-1, -2))
         kernels.attend_back(p, rows, rows, keys, p, ds)
         dq, dk = times(ds, k, scale), times(ds.swapaxes(-1, -2), q, scale)
-        return *[d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))], lambda: ds.reshape(
-            shape).astype(added.dtype, copy=False)
+        return *[
+            d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))
+        ], lambda: ds.reshape(shape).astype(added.dtype, copy=False)
 
     return shown.reshape((*lead, *shown.shape[-2:])), pull
 
 
 def finite(xp, q, k, v):
-    """q, k and v with 0 in place of what is not finite; and for ``attend`` which queries (..., T) and which keys (..., S)
-    held such, with memory for what it finds of each query, (..., T, 1)."""
+    """q, k and v with 0 in place of what is not finite; and for ``attend`` which queries (..., T)
+    and which keys (..., S) held such, with memory for what it finds of each query, (..., T, 1)."""
     lost_query, lost_key = (xp.empty(x.shape[:-1], bool) for x in (q, k))
     kept = [xp.empty_like(x) for x in (q, k, v)]
-    for x, y, lost, before in zip((q, k, v), kept, (lost_query, lost_key, lost_key), (False, False, True), strict=True):
+    for x, y, lost, before in zip(
+        (q, k, v), kept, (lost_query, lost_key, lost_key), (False, False, True), strict=True
+    ):
         kernels.keep_finite(x, lost.size, lost.size, x.shape[-1], before, x, y, lost)
     answered = xp.empty((*q.shape[:-1], 1), bool)
     return kept, (lost_query, lost_key, answered, xp.empty(answered.shape, q.dtype))
 
 
 def steps_of(xp, x, shape):
-    """A mask, or what is added, as ``attend`` takes it: memory, and its steps along batch, head, query and key."""
+    """A mask, or what is added, as ``attend`` takes it: memory, and its steps along batch, head,
+    query and key."""
     *lead, queries, keys = shape
     if x is None:
         return None, 0, 0, 0, 0

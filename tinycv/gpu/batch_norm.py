@@ -1,4 +1,5 @@
-"""nn/batch_norm.py on a GPU: two walks over x forward and two back (norm.py), and small launches between them.
+"""nn/batch_norm.py on a GPU: two walks over x forward and two back (norm.py), and small launches
+between them.
 
 How they are written: cuda.py.
 """
@@ -12,7 +13,9 @@ from tinycv.gpu import norm
 from tinycv.gpu.cuda import Kernels, packed, warps_for
 from tinycv.gpu.norm import WALK, Images, axes_back, channels_last, laid
 
-kernels = Kernels(WALK + r"""
+kernels = Kernels(
+    WALK
+    + r"""
 // ── a shard's mean and squares of each channel, from those of its strips; then those of all shards ──
 
 KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares) {
@@ -61,13 +64,24 @@ KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, con
         shifts[c] = ((by_mean ? A(by_mean[c]) : A(0)) - slope * total[c]) / A(count);
     }
 }
-""")
+"""
+)
 
 
 def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    (n, channels, *_), pixels, last, count = x.shape, prod(x.shape[2:]), channels_last(x), float(count)
+    (n, channels, *_), pixels, last, count = (
+        x.shape,
+        prod(x.shape[2:]),
+        channels_last(x),
+        float(count),
+    )
     walk = Images(last, 1, channels, n * pixels) if last else Images(last, n, channels, pixels)
-    (weight, bias), x, few, steps = packed(xp, weight, bias), laid(xp, x, last), warps_for(channels), (walk.of, 0, 1)
+    (weight, bias), x, few, steps = (
+        packed(xp, weight, bias),
+        laid(xp, x, last),
+        warps_for(channels),
+        (walk.of, 0, 1),
+    )
     y, wide = xp.empty_like(x), xp.promote_types(x.dtype, "float32")
     found, (total, mean, var, scale) = xp.empty(walk.found, wide), xp.empty((4, channels), wide)
 
@@ -80,18 +94,43 @@ def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
 
     def pull(g):
         gy, by_mean, by_var = g
-        gy, found = xp.zeros_like(x) if gy is None else laid(xp, gy, last), xp.empty(walk.found, wide)
+        gy, found = (
+            xp.zeros_like(x) if gy is None else laid(xp, gy, last),
+            xp.empty(walk.found, wide),
+        )
         norm.kernels.sums(x, walk.warps, *steps, x, mean, scale, gy, found)
         total, dots = walk.totals(xp, x, found)
 
         def along_x():
-            sent = [None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)]
+            sent = [
+                None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)
+            ]
             gx, (bends, shifts) = xp.empty_like(x), xp.empty((2, channels), wide)
-            kernels.to_bends(x, few, channels, count, weight, scale, all_reduce(total), all_reduce(dots), *sent,
-                             bends, shifts)
+            kernels.to_bends(
+                x,
+                few,
+                channels,
+                count,
+                weight,
+                scale,
+                all_reduce(total),
+                all_reduce(dots),
+                *sent,
+                bends,
+                shifts,
+            )
             norm.kernels.back(x, walk.warps, *steps, x, weight, mean, scale, bends, shifts, gy, gx)
             return axes_back(xp, gx, last)
 
-        return along_x, None, lambda: dots.astype(x.dtype, copy=False), lambda: total.astype(x.dtype, copy=False)
+        return (
+            along_x,
+            None,
+            lambda: dots.astype(x.dtype, copy=False),
+            lambda: total.astype(x.dtype, copy=False),
+        )
 
-    return (axes_back(xp, y, last), mean.astype(x.dtype, copy=False), var.astype(x.dtype, copy=False)), pull
+    return (
+        axes_back(xp, y, last),
+        mean.astype(x.dtype, copy=False),
+        var.astype(x.dtype, copy=False),
+    ), pull

@@ -1,4 +1,5 @@
-"""optim/clipping.py on a GPU: a clipped gradient norm takes two launches for up to 96 gradients (parts.py).
+"""optim/clipping.py on a GPU: a clipped gradient norm takes two launches for up to 96 gradients
+(parts.py).
 
 How they are written: cuda.py.
 """
@@ -12,7 +13,9 @@ from typing import Any
 from tinycv.gpu.cuda import Kernels
 from tinycv.gpu.parts import PARTED, tables
 
-kernels = Kernels(PARTED + r"""
+kernels = Kernels(
+    PARTED
+    + r"""
 KERNEL square_sums(Int rows, const Parts parts, Int count, A* sums) {
     EACH_ROW(row, rows) {
         const Part& part = of(row, parts, count);
@@ -29,7 +32,8 @@ KERNEL scale(Int rows, const Parts parts, Int count, const A* factor) {
         EACH_WEIGHT(i, row, part) part.g[i] = T(A(part.g[i]) * factor[0]);
     }
 }
-""")
+"""
+)
 
 
 def scaled_down(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
@@ -42,8 +46,10 @@ def scaled_down(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
     wide = xp.promote_types(gs[0].dtype, "float32")
     made = list(tables(gs, gs, [0] * len(gs)))
     sums = xp.zeros(max(1, sum(rows for rows, _, _ in made)), wide)
-    for (rows, table, count), start in zip(made, accumulate((rows for rows, _, _ in made), initial=0), strict=False):
-        kernels.square_sums(gs[0], rows, rows, table, count, sums[start:start + rows])
+    for (rows, table, count), start in zip(
+        made, accumulate((rows for rows, _, _ in made), initial=0), strict=False
+    ):
+        kernels.square_sums(gs[0], rows, rows, table, count, sums[start : start + rows])
     norm = xp.sqrt(sums.sum())
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
     for rows, table, count in made:

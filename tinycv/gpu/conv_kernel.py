@@ -1,17 +1,20 @@
-"""Convolution's three linear maps on a GPU.  They must equal nn/conv_kernel.py's, with another aim: not few values in a cache,
-but few launches, and little that is written to memory.  Three ways, and ``way`` says which:
+"""Convolution's three linear maps on a GPU.  They must equal nn/conv_kernel.py's, with another aim:
+not few values in a cache, but few launches, and little that is written to memory.  Three ways, and
+``way`` says which:
 
     tiles      with many channels: conv_tiles.py, which writes no columns at all
     columns    with few, in groups, or where tensor cores may multiply: one launch writes out what the windows see, and one
-               product does the rest.  ``unfold`` writes the columns of all images at once; ``fold`` adds overlapping stamps
-               up by letting every pixel ask who stamped it, so that nothing is written twice and sums come out the same in
-               every run
+               product does the rest.  ``unfold`` writes the columns of all images at once; ``fold``
+               adds overlapping stamps up by letting every pixel ask who stamped it, so that nothing
+               is written twice and sums come out the same in every run
     turned     from many channels to very few, as where a U-Net ends: columns of what comes out are less than of what goes in
 
-Where x holds NaN or infinity, "turned" gives NaN as dL/dw of taps too that do not see these pixels: it multiplies them by
-the padding of g, and which way to go must not depend on values, which would have to be waited for.
+Where x holds NaN or infinity, "turned" gives NaN as dL/dw of taps too that do not see these pixels:
+it multiplies them by the padding of g, and which way to go must not depend on values, which would
+have to be waited for.
 
-All read and write channels last, wherever the array's own axes lie.  How kernels are written: cuda.py.
+All read and write channels last, wherever the array's own axes lie.  How kernels are written:
+cuda.py.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from tinycv.gpu.cuda import Kernels, by_value, warps_for
 from tinycv.nn.conv_kernel import first, last, parted
 from tinycv.nn.window import walked
 
-MOST = 1 << 28                                  # entries of the columns at a time: 1 GiB of float32
-FEW = 8                                         # channels of which columns are little, and a tile would be empty
+MOST = 1 << 28  # entries of the columns at a time: 1 GiB of float32
+# channels of which columns are little, and a tile would be empty
+FEW = 8
 
 kernels = Kernels(r"""
 struct Walk { int height, width, rows, columns, taps_down, taps_across, channels, stride_down, stride_across, top, left,
@@ -73,42 +77,83 @@ KERNEL fold(Int count, const Walk w, const T* columns, const T* bias, T* x, Int 
 """)
 
 
-WALK = np.dtype([(name, "i4") for name in (
-    "height", "width", "rows", "columns", "taps_down", "taps_across", "channels", "stride_down", "stride_across", "top",
-    "left", "step_down", "step_across")])
+WALK = np.dtype(
+    [
+        (name, "i4")
+        for name in (
+            "height",
+            "width",
+            "rows",
+            "columns",
+            "taps_down",
+            "taps_across",
+            "channels",
+            "stride_down",
+            "stride_across",
+            "top",
+            "left",
+            "step_down",
+            "step_across",
+        )
+    ]
+)
 
 
 # ── which way ────────────────────────────────────────────────────────────────────────────────────
 
 
 def way(like, w_shape, sides, size, outputs, stride, padding, dilation, groups):
-    """"tiles", "columns" or "turned": see above.
+    """ "tiles", "columns" or "turned": see above.
 
-    like: an array of the float type. sides: (N, H, W). size: (H', W'). outputs: how many numbers come out; of dL/dw, how
-    many go in, with g.
+    like: an array of the float type. sides: (N, H, W). size: (H', W'). outputs: how many numbers
+    come out; of dL/dw, how many go in, with g.
     """
     (o, c, *window), images = w_shape, sides[0]
-    if groups == 1 and o <= FEW and 8 * o <= c and can_turn(window, sides[1:], size, stride, padding, dilation):
+    if (
+        groups == 1
+        and o <= FEW
+        and 8 * o <= c
+        and can_turn(window, sides[1:], size, stride, padding, dilation)
+    ):
         return "turned"
     most = max(prod(sides) * c, images * prod(size) * o, prod(w_shape))
-    return "tiles" if min(o, c) > FEW and tiles.suits(like.dtype, c, o, window, stride, groups, outputs, most) else "columns"
+    return (
+        "tiles"
+        if min(o, c) > FEW and tiles.suits(like.dtype, c, o, window, stride, groups, outputs, most)
+        else "columns"
+    )
 
 
 def can_turn(window, sides, size, stride, padding, dilation):
-    """Is this the transpose of another convolution? Yes with stride 1, if its padding is not less than none. And if there
-    are no rows that no window reaches, as output_padding makes them.
+    """Is this the transpose of another convolution? Yes with stride 1, if its padding is not less
+    than none. And if there are no rows that no window reaches, as output_padding makes them.
 
-    The other one has the window turned round: pixel h sees what saw it, through the last tap what saw it through the first.
-    A window of one pixel is its own, and gains nothing.
+    The other one has the window turned round: pixel h sees what saw it, through the last tap what
+    saw it through the first. A window of one pixel is its own, and gains nothing.
     """
-    return prod(window) > 1 and max(stride) == 1 and all(
-        min(before) >= 0 and side == n + sum(before) - d * (k - 1) for side, n, before, d, k in zip(
-            sides, size, turned_padding(window, padding, dilation), dilation, window, strict=True))
+    return (
+        prod(window) > 1
+        and max(stride) == 1
+        and all(
+            min(before) >= 0 and side == n + sum(before) - d * (k - 1)
+            for side, n, before, d, k in zip(
+                sides,
+                size,
+                turned_padding(window, padding, dilation),
+                dilation,
+                window,
+                strict=True,
+            )
+        )
+    )
 
 
 def turned_padding(window, padding, dilation):
     """The other one's."""
-    return tuple((d * (k - 1) - p, d * (k - 1) - q) for k, d, (p, q) in zip(window, dilation, padding, strict=True))
+    return tuple(
+        (d * (k - 1) - p, d * (k - 1) - q)
+        for k, d, (p, q) in zip(window, dilation, padding, strict=True)
+    )
 
 
 def turned(w):
@@ -117,7 +162,8 @@ def turned(w):
 
 
 def is_plain(window, stride, padding):
-    """Does each step see one pixel, and each pixel one step? Then what the windows see is the image itself."""
+    """Does each step see one pixel, and each pixel one step? Then what the windows see is the image
+    itself."""
     return prod(window) == 1 and max(stride) == 1 and max(map(max, padding)) == 0
 
 
@@ -126,11 +172,17 @@ def is_plain(window, stride, padding):
 
 def walk_of(sides, size, window, channels, stride, padding, dilation):
     """The kernels' struct Walk."""
-    return by_value(np.array([(*sides, *size, *window, channels, *stride, padding[0][0], padding[1][0], *dilation)], WALK))
+    return by_value(
+        np.array(
+            [(*sides, *size, *window, channels, *stride, padding[0][0], padding[1][0], *dilation)],
+            WALK,
+        )
+    )
 
 
 def unfolded(xp, x, size, window, *walk):
-    """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C). x (N, H, W, C)."""
+    """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C).
+    x (N, H, W, C)."""
     (n, h, w, c), seen = x.shape, prod(window) * x.shape[3]
     for at in some(n, prod(size) * seen):
         part = x[at]
@@ -140,7 +192,9 @@ def unfolded(xp, x, size, window, *walk):
         count, steps = len(part) * prod(size), [s // x.itemsize for s in x.strides]
         columns = xp.empty((count, seen), x.dtype)
         if columns.size:
-            kernels.unfold(x, count, count, walk_of((h, w), size, window, c, *walk), part.data, *steps, columns)
+            kernels.unfold(
+                x, count, count, walk_of((h, w), size, window, c, *walk), part.data, *steps, columns
+            )
         yield at, columns
 
 
@@ -161,13 +215,19 @@ def matrix_of(w):
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
     (o, c, *window), x = w.shape, last(x)
-    size = walked([n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation)
-    how = way(x, w.shape, x.shape[:3], size, len(x) * prod(size) * o, stride, padding, dilation, groups)
+    size = walked(
+        [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
+    )
+    how = way(
+        x, w.shape, x.shape[:3], size, len(x) * prod(size) * o, stride, padding, dilation, groups
+    )
     if how == "tiles":
         return first(tiles.forward(xp, x, w, size, stride, padding, dilation, bias))
     if how == "turned":
         around = turned_padding(window, padding, dilation)
-        return to_input(xp, first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias)
+        return to_input(
+            xp, first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias
+        )
     y = xp.empty((len(x), *size, o), x.dtype)
     for ins, outs in parted(c, o // groups, groups):
         matrix = matrix_of(w[outs])
@@ -182,18 +242,23 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
-    """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H, W)."""
+    """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H,
+    W)."""
     (o, c, *window), x, g = w_shape, last(x), last(g)
     how = way(g, w_shape, x.shape[:3], g.shape[1:3], g.size, stride, padding, dilation, groups)
     if how == "tiles":
         return tiles.to_weight(xp, g, x, w_shape, stride, padding, dilation)
     if how == "turned":
         around = turned_padding(window, padding, dilation)
-        return turned(to_weight(xp, first(x), first(g), (c, o, *window), stride, around, dilation, 1))
+        return turned(
+            to_weight(xp, first(x), first(g), (c, o, *window), stride, around, dilation, 1)
+        )
     made = []
     for ins, outs in parted(c, o // groups, groups):
         total = None
-        for at, columns in unfolded(xp, x[..., ins], g.shape[1:3], window, stride, padding, dilation):
+        for at, columns in unfolded(
+            xp, x[..., ins], g.shape[1:3], window, stride, padding, dilation
+        ):
             part = times(g[at, ..., outs].reshape(len(columns), o // groups).T, columns)
             total = part if total is None else total + part
         made.append(xp.zeros((o // groups, prod(window) * c), g.dtype) if total is None else total)
@@ -202,14 +267,29 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
 
 
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
-    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's way forward too."""
+    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's
+    way forward too."""
     (o, c, *window), g, sides = w.shape, last(g), x_shape[2:]
     size = g.shape[1:3]
     how = way(g, w.shape, (len(g), *sides), size, prod(x_shape), stride, padding, dilation, groups)
     if how == "tiles":
         return first(tiles.to_input(xp, g, w, sides, stride, padding, dilation, bias))
-    if how == "turned" or is_plain(window, stride, padding) and groups == 1 and tuple(sides) == size:
-        return forward(xp, first(g), turned(w), stride, turned_padding(window, padding, dilation), dilation, 1, bias)
+    if (
+        how == "turned"
+        or is_plain(window, stride, padding)
+        and groups == 1
+        and tuple(sides) == size
+    ):
+        return forward(
+            xp,
+            first(g),
+            turned(w),
+            stride,
+            turned_padding(window, padding, dilation),
+            dilation,
+            1,
+            bias,
+        )
     x = xp.empty((len(g), *sides, c * groups), g.dtype)
     for ins, outs in parted(c, o // groups, groups):
         matrix, own = matrix_of(w[outs]), None if bias is None else bias[ins]
@@ -218,5 +298,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
             target, count = x[at, ..., ins], len(x[at]) * prod(sides)
             if target.size:
                 walk = walk_of(sides, size, window, c, stride, padding, dilation)
-                kernels.fold(x, warps_for(count * c), count, walk, columns, own, target.data, c * groups)
+                kernels.fold(
+                    x, warps_for(count * c), count, walk, columns, own, target.data, c * groups
+                )
     return first(x)

@@ -1,28 +1,34 @@
-"""Convolution's three linear maps on a GPU as products of matrices of which one is never written out: implicit GEMM.
+"""Convolution's three linear maps on a GPU as products of matrices of which one is never written
+out: implicit GEMM.
 
-What the windows see, written out as columns, is nine times the image where a window has nine taps, and to write and read it
-takes longer than the product.  Here the product's own kernel looks the numbers up, as it comes to need them:
+What the windows see, written out as columns, is nine times the image where a window has nine taps,
+and to write and read it takes longer than the product.  Here the product's own kernel looks the
+numbers up, as it comes to need them:
 
     y[p, o] = Σ_k seen[p, k] w[k, o]      p: a pixel of all images;  k: a tap and a channel;  o: a channel that comes out
     seen[p, (tap, c)] = x[p moved by tap, c], or 0 outside the image
 
-A block of threads makes a tile of y, 128 pixels by 128 channels (64 or 32 where there are few), and goes along k in slabs
-of 8.  Every slab is fetched once, into memory that the block shares; there each number is wanted 128 times.  A thread
-has 8 x 8 of the tile's sums in its registers: for each k it reads 8 + 8 numbers, and multiplies 64 pairs.  Meanwhile the
-next slab is on its way.
+A block of threads makes a tile of y, 128 pixels by 128 channels (64 or 32 where there are few), and
+goes along k in slabs of 8.  Every slab is fetched once, into memory that the block shares; there
+each number is wanted 128 times.  A thread has 8 x 8 of the tile's sums in its registers: for each k
+it reads 8 + 8 numbers, and multiplies 64 pairs.  Meanwhile the next slab is on its way.
 
     look     y from x. Also x's gradient from y's, since a pixel hears from the windows that saw it: there a stride parts
-             the pixels into classes, (even, odd) x (even, odd) for 2, that were seen through different taps.
+             the pixels into classes, (even, odd) x (even, odd) for 2, that were seen through
+             different taps.
     weigh    dL/dw[k, o] = Σ_p seen[p, k] g[p, o]: a long sum for a small answer, so every block takes a share of the pixels,
-             and ``add_up`` adds the shares in a fixed order: no atomics, so two runs give the same bits.
+             and ``add_up`` adds the shares in a fixed order: no atomics, so two runs give the same
+             bits.
 
-Only for float32, one group, channels in eights (a slab has one tap, and a thread reads 4 channels, 16 bytes, at a time), and
-so much work that it fills a GPU: ``suits``.  Everything else is left to conv_kernel.py.  Images lie channels last.
+Only for float32, one group, channels in eights (a slab has one tap, and a thread reads 4 channels,
+16 bytes, at a time), and so much work that it fills a GPU: ``suits``.  Everything else is left to
+conv_kernel.py.  Images lie channels last.
 
-Chetlur et al. 2014, "cuDNN: Efficient primitives for deep learning", arXiv 1410.0759, section 3.  Tiles of blocks, of warps
-and of threads: NVIDIA, "Efficient GEMM in CUDA", in CUTLASS's documentation.  How kernels are written: cuda.py.
-On an H100, where the images fill it, 33 to 43 TFLOP/s in all three maps, and columns 12 to 39; small images reach 7 to 10
-and 5 to 8 (python -m benchmarks.tiles, benchmarks/results/gpu/conv_tiles.json).
+Chetlur et al. 2014, "cuDNN: Efficient primitives for deep learning", arXiv 1410.0759, section 3.
+Tiles of blocks, of warps and of threads: NVIDIA, "Efficient GEMM in CUDA", in CUTLASS's
+documentation.  How kernels are written: cuda.py. On an H100, where the images fill it, 33 to 43
+TFLOP/s in all three maps, and columns 12 to 39; small images reach 7 to 10 and 5 to 8 (python -m
+benchmarks.tiles, benchmarks/results/gpu/conv_tiles.json).
 """
 
 from __future__ import annotations
@@ -36,14 +42,18 @@ import numpy as np
 from tinycv.gpu.cuda import Kernels, by_value, compiled, warps_for
 from tinycv.gpu.gemm import tf32_allowed
 
-TILE, SLAB = 128, 8                             # pixels, or terms, of a tile; of the sum that is fetched at a time
-SHAPES = {128: (2, 2), 64: (1, 2), 32: (1, 1)}  # channels of a tile: warps across it, and a thread's groups of 4 channels
-DEARER = {128: 1.0, 64: 1.02, 32: 1.4}          # what a channel costs in such a tile: a guess
-AT_ONCE = 264                                   # blocks of 256 threads that an H100 works at together: 2 on each of 132
-MANY = 3 << 18                                  # numbers of an answer, from which on its tiles fill a GPU: a guess
-SHORTEST = 256                                  # pixels of a share, at least
-MOST = 1 << 31                                  # entries of an array: the kernels count in 32 bits
-CLASSES = 4                                     # the largest stride, see look
+# pixels, or terms, of a tile; of the sum that is fetched at a time
+TILE, SLAB = 128, 8
+# channels of a tile: warps across it, and a thread's groups of 4 channels
+SHAPES = {128: (2, 2), 64: (1, 2), 32: (1, 1)}
+DEARER = {128: 1.0, 64: 1.02, 32: 1.4}  # what a channel costs in such a tile: a guess
+# blocks of 256 threads that an H100 works at together: 2 on each of 132
+AT_ONCE = 264
+# numbers of an answer, from which on its tiles fill a GPU: a guess
+MANY = 3 << 18
+SHORTEST = 256  # pixels of a share, at least
+MOST = 1 << 31  # entries of an array: the kernels count in 32 bits
+CLASSES = 4  # the largest stride, see look
 
 TEXT = r"""
 // One axis of what a block makes. Its outputs are first, first + every, ..., count of them. The q-th looks through its t-th
@@ -269,47 +279,97 @@ KERNEL turn(Int channels, Int pixels, const float* x, float* y) {
 }
 """
 
-kernels = {wide: Kernels(f"constexpr int ACROSS = {across}, QUADS = {quads};\n{TEXT}", contracted=True)
-           for wide, (across, quads) in SHAPES.items()}
+kernels = {
+    wide: Kernels(f"constexpr int ACROSS = {across}, QUADS = {quads};\n{TEXT}", contracted=True)
+    for wide, (across, quads) in SHAPES.items()
+}
 
-AXIS = np.dtype([(name, "i4") for name in ("first", "every", "count", "stride", "shift", "move", "tap", "next", "taps")])
-LOOK = np.dtype([*((name, "i4") for name in ("images", "height", "width", "channels", "rows", "columns", "outputs", "across",
-                                             "classes")), ("down", AXIS, CLASSES), ("right", AXIS, CLASSES)])
+AXIS = np.dtype(
+    [
+        (name, "i4")
+        for name in ("first", "every", "count", "stride", "shift", "move", "tap", "next", "taps")
+    ]
+)
+LOOK = np.dtype(
+    [
+        *(
+            (name, "i4")
+            for name in (
+                "images",
+                "height",
+                "width",
+                "channels",
+                "rows",
+                "columns",
+                "outputs",
+                "across",
+                "classes",
+            )
+        ),
+        ("down", AXIS, CLASSES),
+        ("right", AXIS, CLASSES),
+    ]
+)
 
 
 # ── which way ────────────────────────────────────────────────────────────────────────────────────
 
 
-def suits(dtype: Any, channels: int, outputs: int, window: Any, stride: tuple, groups: int, numbers: int, most: int) -> bool:
-    """Is this a call for tiles? numbers: of the answer, or for dL/dw of g. most: entries of the largest array.
+def suits(
+    dtype: Any,
+    channels: int,
+    outputs: int,
+    window: Any,
+    stride: tuple,
+    groups: int,
+    numbers: int,
+    most: int,
+) -> bool:
+    """Is this a call for tiles? numbers: of the answer, or for dL/dw of g. most: entries of the
+    largest array.
 
-    A window of one pixel has no columns to save, and cuBLAS is the better at plain products, with tensor cores at all.
+    A window of one pixel has no columns to save, and cuBLAS is the better at plain products, with
+    tensor cores at all.
     """
-    return (dtype == "float32" and not tf32_allowed() and groups == 1 and channels % 8 == 0 and outputs % 8 == 0
-            and prod(window) > 1 and max(stride) <= CLASSES and numbers >= MANY and most < MOST)
+    return (
+        dtype == "float32"
+        and not tf32_allowed()
+        and groups == 1
+        and channels % 8 == 0
+        and outputs % 8 == 0
+        and prod(window) > 1
+        and max(stride) <= CLASSES
+        and numbers >= MANY
+        and most < MOST
+    )
 
 
 def width(outputs: int, tiles: int) -> int:
-    """How wide to make tiles for so many channels, and so many tiles one above the other: the cheapest, if they suffice."""
+    """How wide to make tiles for so many channels, and so many tiles one above the other: the
+    cheapest, if they suffice."""
     enough = [wide for wide in SHAPES if wide < 128 or tiles * -(-outputs // wide) >= AT_ONCE]
     return min(enough, key=lambda wide: -(-outputs // wide) * wide * DEARER[wide])
 
 
-# ── the three maps: arrays lie channels last; w is (O, C, kH, kW) ──────────────────────────────────
+# ── the three maps: arrays lie channels last; w is (O, C, kH, kW) ─────────────────────────────────
 
 
 def forward(xp, x, w, size, stride, padding, dilation, bias=None):
     """y (N, H', W', O) of x (N, H, W, C); size is (H', W')."""
     (n, *sides, c), (o, _, *window) = x.shape, w.shape
     axes = [(walk,) for walk in walks(size, window, stride, padding, dilation)]
-    return looked(xp, x, w.transpose(2, 3, 1, 0), look_of(n, *sides, c, *size, o, window[1], *axes), bias)
+    return looked(
+        xp, x, w.transpose(2, 3, 1, 0), look_of(n, *sides, c, *size, o, window[1], *axes), bias
+    )
 
 
 def to_input(xp, g, w, sides, stride, padding, dilation, bias=None):
     """dL/dx (N, H, W, C) from g = dL/dy (N, H', W', O); sides is (H, W)."""
     (n, *size, o), (_, c, *window) = g.shape, w.shape
     axes = [seen_from(*each) for each in zip(sides, window, stride, padding, dilation, strict=True)]
-    return looked(xp, g, w.transpose(2, 3, 0, 1), look_of(n, *size, o, *sides, c, window[1], *axes), bias)
+    return looked(
+        xp, g, w.transpose(2, 3, 0, 1), look_of(n, *size, o, *sides, c, window[1], *axes), bias
+    )
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation):
@@ -322,15 +382,26 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation):
     shares = xp.empty((-(-pixels // span), terms, o), "float32")
     axes = [(walk,) for walk in walks(size, window, stride, padding, dilation)]
     look = look_of(n, *sides, c, *size, o, window[1], *axes)
-    launch(xp, wide, "weigh", (tiles, len(shares)), by_value(look), span, flat(xp, x), flat(xp, g), shares)
+    launch(
+        xp,
+        wide,
+        "weigh",
+        (tiles, len(shares)),
+        by_value(look),
+        span,
+        flat(xp, x),
+        flat(xp, g),
+        shares,
+    )
     gw = xp.empty(w_shape, "float32")
     kernels[wide].add_up(shares, warps_for(gw.size), len(shares), prod(window), c, o, shares, gw)
     return gw
 
 
 def shares_of(tiles, wide):
-    """Into how many shares the pixels are parted, so that the GPU is full to the end: the fewer rounds of blocks the better,
-    where a round takes as long as a share. Few shares where there are many tiles: each is written out and read."""
+    """Into how many shares the pixels are parted, so that the GPU is full to the end: the fewer
+    rounds of blocks the better, where a round takes as long as a share. Few shares where there are
+    many tiles: each is written out and read."""
     together = AT_ONCE * 256 // threads(wide)
     most = max(1, together // tiles, min(8, 4 * together // tiles))
     return min(range(1, most + 1), key=lambda shares: -(-tiles * shares // together) / shares)
@@ -338,43 +409,88 @@ def shares_of(tiles, wide):
 
 def looked(xp, x, w, look, bias):
     """What ``look`` describes, by w (kH, kW, channels in, channels out)."""
-    images, rows, columns, outputs = (int(look[name]) for name in ("images", "rows", "columns", "outputs"))
+    images, rows, columns, outputs = (
+        int(look[name]) for name in ("images", "rows", "columns", "outputs")
+    )
     classes = [axis[axis["every"] > 0] for axis in (look["down"], look["right"])]
     pixels = images * prod(int(axis["count"].max()) for axis in classes)
     tiles, y = -(-pixels // TILE), xp.empty((images, rows, columns, outputs), "float32")
     wide = width(outputs, tiles * prod(map(len, classes)))
-    launch(xp, wide, "look", (tiles * -(-outputs // wide), 1, prod(map(len, classes))), by_value(look), flat(xp, x),
-           xp.ascontiguousarray(w), bias if bias is None else xp.ascontiguousarray(bias, "float32"), y)
+    launch(
+        xp,
+        wide,
+        "look",
+        (tiles * -(-outputs // wide), 1, prod(map(len, classes))),
+        by_value(look),
+        flat(xp, x),
+        xp.ascontiguousarray(w),
+        bias if bias is None else xp.ascontiguousarray(bias, "float32"),
+        y,
+    )
     return y
 
 
-# ── how a window walks, for struct Axis ──────────────────────────────────────────────────────────────
+# ── how a window walks, for struct Axis ───────────────────────────────────────────────────────────
 
 
 def walks(size, window, stride, padding, dilation):
     """Axis by axis: the q-th output looks through tap t at q stride - padding + t dilation."""
-    return [(0, 1, n, s, -p, d, 0, 1, k) for n, k, s, (p, _), d in zip(size, window, stride, padding, dilation, strict=True)]
+    return [
+        (0, 1, n, s, -p, d, 0, 1, k)
+        for n, k, s, (p, _), d in zip(size, window, stride, padding, dilation, strict=True)
+    ]
 
 
 @lru_cache(maxsize=256)
 def seen_from(side, taps, stride, padding, dilation):
-    """Which steps saw the pixels of one axis: the step q that sees pixel h through tap t has q stride - padding + t dilation
-    = h. One class for each remainder of h by the stride, since h + padding - t dilation must be a multiple of it; of the
-    taps that are left in it, every ``next``-th. Those with most taps come first, since they take longest."""
+    """Which steps saw the pixels of one axis: the step q that sees pixel h through tap t has q
+    stride - padding + t dilation = h. One class for each remainder of h by the stride, since h +
+    padding - t dilation must be a multiple of it; of the taps that are left in it, every
+    ``next``-th. Those with most taps come first, since they take longest."""
     made, after = [], stride // gcd(stride, dilation)
     for first in range(min(stride, side)):
-        fits = [t for t in range(min(taps, after)) if (first + padding[0] - t * dilation) % stride == 0]
+        fits = [
+            t for t in range(min(taps, after)) if (first + padding[0] - t * dilation) % stride == 0
+        ]
         tap = fits[0] if fits else 0
-        made.append((first, stride, -(-(side - first) // stride), 1, (first + padding[0] - tap * dilation) // stride,
-                     -after * dilation // stride, tap, after, len(range(tap, taps, after)) if fits else 0))
+        made.append(
+            (
+                first,
+                stride,
+                -(-(side - first) // stride),
+                1,
+                (first + padding[0] - tap * dilation) // stride,
+                -after * dilation // stride,
+                tap,
+                after,
+                len(range(tap, taps, after)) if fits else 0,
+            )
+        )
     return tuple(sorted(made, key=lambda axis: -axis[-1]))
 
 
 @lru_cache(maxsize=256)
 def look_of(images, height, width, channels, rows, columns, outputs, across, down, right):
     """The kernels' struct Look."""
-    all_down, all_right = ([*axes, *[(0,) * len(AXIS)] * (CLASSES - len(axes))] for axes in (down, right))
-    return np.array((images, height, width, channels, rows, columns, outputs, across, len(right), all_down, all_right), LOOK)
+    all_down, all_right = (
+        [*axes, *[(0,) * len(AXIS)] * (CLASSES - len(axes))] for axes in (down, right)
+    )
+    return np.array(
+        (
+            images,
+            height,
+            width,
+            channels,
+            rows,
+            columns,
+            outputs,
+            across,
+            len(right),
+            all_down,
+            all_right,
+        ),
+        LOOK,
+    )
 
 
 # ── launching ────────────────────────────────────────────────────────────────────────────────────
@@ -391,11 +507,13 @@ def launch(xp, wide, name, grid, *arguments):
 
 
 def flat(xp, x):
-    """x (N, H, W, C) in one piece of memory, in the order of its axes, and where 16 bytes can be read at once."""
+    """x (N, H, W, C) in one piece of memory, in the order of its axes, and where 16 bytes can be
+    read at once."""
     if x.flags.c_contiguous and x.data.ptr % 16 == 0:
         return x
     n, h, w, c = x.shape
-    before = x.transpose(0, 3, 1, 2)                                # as it lies, if it came from elsewhere
+    # as it lies, if it came from elsewhere
+    before = x.transpose(0, 3, 1, 2)
     if not before.flags.c_contiguous:
         return x.copy(order="C")
     y = xp.empty(x.shape, x.dtype)

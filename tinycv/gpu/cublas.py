@@ -1,11 +1,13 @@
-"""cuBLAS, NVIDIA's library of matrix products, called by ctypes, so that a product can be part of a CUDA graph.
+"""cuBLAS, NVIDIA's library of matrix products, called by ctypes, so that a product can be part of a
+CUDA graph.
 
-CuPy has bindings of its own, but they refuse while a stream is captured (CuPy 14.2: "calling cuBLAS API during stream
-capture is currently unsupported").  The library itself allows it as long as it need not allocate memory.  So each thread has
-one handle per device and stream, with a workspace of its own of 32 MiB.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
+CuPy has bindings of its own, but they refuse while a stream is captured (CuPy 14.2: "calling cuBLAS
+API during stream capture is currently unsupported").  The library itself allows it as long as it
+need not allocate memory.  So each thread has one handle per device and stream, with a workspace of
+its own of 32 MiB.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
 
-The library is opened by its file name, and the system's loader returns the copy that CuPy has loaded.  Where there is none,
-``library`` is None, and engine/gemm.py leaves products to CuPy.
+The library is opened by its file name, and the system's loader returns the copy that CuPy has
+loaded.  Where there is none, ``library`` is None, and engine/gemm.py leaves products to CuPy.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from typing import Any
 from tinycv.engine import capturing
 from tinycv.engine.find_gpu import gpu_problem
 
-WORKSPACE = 32 << 20                            # bytes, as the manual advises for Hopper; less would exclude some kernels
-FLOAT16, FLOAT32, FLOAT64 = 2, 0, 1             # cudaDataType: CUDA_R_16F, CUDA_R_32F, CUDA_R_64F
-SUMS_32F, SUMS_TF32, SUMS_64F = 68, 77, 70      # cublasComputeType. TF32 rounds the factors, and still adds in float32
-DEFAULT = -1                                    # cublasGemmAlgo: cuBLAS chooses the kernel
+# bytes, as the manual advises for Hopper; less would exclude some kernels
+WORKSPACE = 32 << 20
+FLOAT16, FLOAT32, FLOAT64 = 2, 0, 1  # cudaDataType: CUDA_R_16F, CUDA_R_32F, CUDA_R_64F
+# cublasComputeType. TF32 rounds the factors, and still adds in float32
+SUMS_32F, SUMS_TF32, SUMS_64F = 68, 77, 70
+DEFAULT = -1  # cublasGemmAlgo: cuBLAS chooses the kernel
 POINTER, LONG = ctypes.c_void_p, ctypes.c_longlong
 
 
@@ -34,7 +38,8 @@ class Handles(threading.local):
 
 
 class Cublas:
-    """The library's two products. Of a thread and stream its own handle, since a handle serves one at a time."""
+    """The library's two products. Of a thread and stream its own handle, since a handle serves one
+    at a time."""
 
     def __init__(self, file: str):
         opened = ctypes.CDLL(file)
@@ -44,30 +49,83 @@ class Cublas:
 
     def handle(self, xp: Any) -> Any:
         """For the current device and stream of this thread."""
-        at, made = (xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream().ptr), self.handles.made
+        at, made = (
+            (xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream().ptr),
+            self.handles.made,
+        )
         if at not in made:
             handle, workspace = POINTER(), xp.empty(WORKSPACE, "uint8")
             checked(self.create(ctypes.byref(handle)))
             checked(self.set_stream(handle, POINTER(at[1])))
-            checked(self.set_workspace(handle, POINTER(workspace.data.ptr), ctypes.c_size_t(WORKSPACE)))
+            checked(
+                self.set_workspace(handle, POINTER(workspace.data.ptr), ctypes.c_size_t(WORKSPACE))
+            )
             made[at] = handle, workspace
         handle, workspace = made[at]
         if (recording := capturing.current()) is not None:
-            recording.kept.append(workspace)    # the graph writes there, when this thread has long ended too
+            # the graph writes there, when this thread has long ended too
+            recording.kept.append(workspace)
         return handle
 
-    def product(self, xp: Any, turned: tuple[bool, bool], shape: tuple[int, int, int], factor: float, a: tuple, b: tuple,
-                y: tuple, kind: int, count: int, sums: int, add: bool = False) -> None:
-        """y = factor * a @ b (add: += that) in cuBLAS's columns: turned, (m, n, k), and (memory, row, step) of a, b, y."""
+    def product(
+        self,
+        xp: Any,
+        turned: tuple[bool, bool],
+        shape: tuple[int, int, int],
+        factor: float,
+        a: tuple,
+        b: tuple,
+        y: tuple,
+        kind: int,
+        count: int,
+        sums: int,
+        add: bool = False,
+    ) -> None:
+        """y = factor * a @ b (add: += that) in cuBLAS's columns: turned, (m, n, k), and (memory,
+        row, step) of a, b, y."""
         (turn_a, turn_b), (m, n, k), exact = turned, shape, sums == SUMS_64F
         start = self.handle(xp), int(turn_a), int(turn_b), m, n, k, number(factor, exact)
         old = number(float(add), exact)
         if count == 1:
-            checked(self.one(*start, POINTER(a[0]), kind, a[1], POINTER(b[0]), kind, b[1], old, POINTER(y[0]), kind, y[1],
-                             sums, DEFAULT))
+            checked(
+                self.one(
+                    *start,
+                    POINTER(a[0]),
+                    kind,
+                    a[1],
+                    POINTER(b[0]),
+                    kind,
+                    b[1],
+                    old,
+                    POINTER(y[0]),
+                    kind,
+                    y[1],
+                    sums,
+                    DEFAULT,
+                )
+            )
         else:
-            checked(self.many(*start, POINTER(a[0]), kind, a[1], LONG(a[2]), POINTER(b[0]), kind, b[1], LONG(b[2]), old,
-                              POINTER(y[0]), kind, y[1], LONG(y[2]), count, sums, DEFAULT))
+            checked(
+                self.many(
+                    *start,
+                    POINTER(a[0]),
+                    kind,
+                    a[1],
+                    LONG(a[2]),
+                    POINTER(b[0]),
+                    kind,
+                    b[1],
+                    LONG(b[2]),
+                    old,
+                    POINTER(y[0]),
+                    kind,
+                    y[1],
+                    LONG(y[2]),
+                    count,
+                    sums,
+                    DEFAULT,
+                )
+            )
 
 
 @lru_cache(maxsize=256)
@@ -77,9 +135,13 @@ def number(value: float, exact: bool) -> Any:
 
 
 def checked(status: int) -> None:
-    """RuntimeError where cuBLAS could not do it: its numbers are cublasStatus_t, in section 2.2.2 of the manual."""
+    """RuntimeError where cuBLAS could not do it: its numbers are cublasStatus_t, in section 2.2.2
+    of the manual."""
     if status:
-        raise RuntimeError(f"cuBLAS answered with status {status}" + " (often: no memory is left)" * (status in (1, 3)))
+        raise RuntimeError(
+            f"cuBLAS answered with status {status}"
+            + " (often: no memory is left)" * (status in (1, 3))
+        )
 
 
 @cache
@@ -89,6 +151,8 @@ def library(xp: Any) -> Cublas | None:
         return None
     major = xp.cuda.runtime.runtimeGetVersion() // 1000
     try:
-        return Cublas(f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}")
+        return Cublas(
+            f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
+        )
     except OSError:
         return None

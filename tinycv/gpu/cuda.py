@@ -1,7 +1,9 @@
-"""Kernels in CUDA C++: what a pair's third member is written in, for a GPU, where every call is a launch.
+"""Kernels in CUDA C++: what a pair's third member is written in, for a GPU, where every call is a
+launch.
 
-A launch costs a few microseconds, whatever it does, and a layer norm by array calls is a dozen of them.  So the members
-of a pair that a model meets at every layer have one launch each way (norm.py and its like), written so:
+A launch costs a few microseconds, whatever it does, and a layer norm by array calls is a dozen of
+them.  So the members of a pair that a model meets at every layer have one launch each way (norm.py
+and its like), written so:
 
     kernels = Kernels(r'''
     KERNEL double_rows(Int rows, Int width, const T* x, T* y) {
@@ -11,12 +13,12 @@ of a pair that a model meets at every layer have one launch each way (norm.py an
     }''')
     kernels.double_rows(x, rows, rows, width, x, y)         # whose float type, how many rows; then the parameters
 
-T is the arrays' float type, A the type to calculate in: float for halves.  Python's integers arrive as Int, its floats as
-double, None as a null pointer.  Arrays must be contiguous: see ``packed``.
+T is the arrays' float type, A the type to calculate in: float for halves.  Python's integers arrive
+as Int, its floats as double, None as a null pointer.  Arrays must be contiguous: see ``packed``.
 
-The same text compiles with g++: tests/cupy_double runs it with warps of one lane, or of 32 threads, so that a machine
-without a GPU checks every kernel; tests/nvrtc.py gives it to NVIDIA's compiler.  Where to read on: CUDA C++ Programming
-Guide, sections 2 and 7.
+The same text compiles with g++: tests/cupy_double runs it with warps of one lane, or of 32 threads,
+so that a machine without a GPU checks every kernel; tests/nvrtc.py gives it to NVIDIA's compiler.
+Where to read on: CUDA C++ Programming Guide, sections 2 and 7.
 
 A whole training step can be launched at once: capture.py.
 """
@@ -30,7 +32,8 @@ import numpy as np
 
 from tinycv.engine.backend import array_module
 
-LANES, WARPS = 32, 4                            # threads of a warp, which run in step; warps of a block
+# threads of a warp, which run in step; warps of a block
+LANES, WARPS = 32, 4
 TYPES = {"e": ("__half", "float"), "f": ("float", "float"), "d": ("double", "double")}
 
 PRELUDE = r"""
@@ -85,22 +88,25 @@ template <typename F, typename... X> __device__ void of_entries(Int n, F f, T* y
 
 
 class Kernels:
-    """The kernels of one source text. ``kernels.name(like, rows, *arguments)`` launches one, over that many rows."""
+    """The kernels of one source text. ``kernels.name(like, rows, *arguments)`` launches one, over
+    that many rows."""
 
     def __init__(self, source: str, contracted: bool = False):
-        """contracted: a * b + c may be rounded once in place of twice, which is faster where arithmetic decides, and makes
-        h - 1 * h something else than 0 where the compiler sees the product in it."""
+        """contracted: a * b + c may be rounded once in place of twice, which is faster where
+        arithmetic decides, and makes h - 1 * h something else than 0 where the compiler sees the
+        product in it."""
         self.source, self.contracted = source, contracted
 
     def __getattr__(self, name: str) -> Any:
-        vars(self)[name] = launch = partial(self.launch, name)      # found at once the next time
+        vars(self)[name] = launch = partial(self.launch, name)  # found at once the next time
         return launch
 
     def launch(self, name: str, like: Any, rows: int, *arguments: Any) -> None:
         """A warp for each row; nothing where there are none. T is the float type of ``like``."""
         if rows:
             compiled(array_module(like), self.source, like.dtype.char, name, self.contracted)(
-                (-(-rows // WARPS),), (LANES, WARPS), arguments)
+                (-(-rows // WARPS),), (LANES, WARPS), arguments
+            )
 
 
 @lru_cache(maxsize=256)
@@ -111,8 +117,12 @@ def compiled(xp: Any, source: str, char: str, name: str, contracted: bool = Fals
 
 @lru_cache(maxsize=64)
 def module(xp: Any, source: str, char: str, contracted: bool) -> Any:
-    """All kernels of a text for one float type. CuPy compiles at the first launch, and keeps the result on disk."""
-    return xp.RawModule(code=text(source, char), options=("-std=c++17", f"--fmad={'true' if contracted else 'false'}"))
+    """All kernels of a text for one float type. CuPy compiles at the first launch, and keeps the
+    result on disk."""
+    return xp.RawModule(
+        code=text(source, char),
+        options=("-std=c++17", f"--fmad={'true' if contracted else 'false'}"),
+    )
 
 
 def text(source: str, char: str) -> str:
@@ -127,8 +137,8 @@ def warps_for(n: int) -> int:
 
 
 def by_value(struct: np.ndarray) -> np.ndarray:
-    """One record of NumPy's, as a kernel's argument. Plain bytes: else, to say where they lie, NumPy describes every field
-    at every launch, which takes as long as three launches."""
+    """One record of NumPy's, as a kernel's argument. Plain bytes: else, to say where they lie,
+    NumPy describes every field at every launch, which takes as long as three launches."""
     return struct.view(f"V{struct.itemsize}")
 
 

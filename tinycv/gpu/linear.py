@@ -1,7 +1,8 @@
 """nn/linear.py on a GPU: the bias is laid out first, and cuBLAS adds the product to it.
 
-A bias that is added afterwards is one more reading and writing of all that came out; laid out before, it is one writing, and
-cuBLAS reads it while it is busy multiplying.  How kernels are written: cuda.py.
+A bias that is added afterwards is one more reading and writing of all that came out; laid out
+before, it is one writing, and cuBLAS reads it while it is busy multiplying.  How kernels are
+written: cuda.py.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
     """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
     if bias is None:
         return times(rows, weight.T)
-    if bias.shape != (len(weight),):            # which the kernel would read past its end
+    if bias.shape != (len(weight),):  # which the kernel would read past its end
         return times(rows, weight.T) + bias
     y, (bias,) = xp.empty((len(rows), len(weight)), rows.dtype), packed(xp, bias)
     kernels.rows_of(y, len(y) if y.size else 0, len(y), y.shape[1], bias, y)
@@ -43,6 +44,10 @@ def linear(xp, x, weight, bias=None):
 
     def pull(g):
         g = as_rows(g)
-        return lambda: times(g, weight).reshape(x.shape), lambda: times(g.T, rows), lambda: sum_rows(xp, g)
+        return (
+            lambda: times(g, weight).reshape(x.shape),
+            lambda: times(g.T, rows),
+            lambda: sum_rows(xp, g),
+        )
 
     return y.reshape(*x.shape[:-1], weight.shape[0]), pull

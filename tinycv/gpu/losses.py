@@ -1,4 +1,5 @@
-"""nn/losses.py on a GPU: cross-entropy against class numbers is one launch each way, and three small sums.
+"""nn/losses.py on a GPU: cross-entropy against class numbers is one launch each way, and three
+small sums.
 
 How they are written: cuda.py.
 """
@@ -81,22 +82,39 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
 """)
 
 
-def cross_entropy(xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+def cross_entropy(
+    xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
+):
     ignored, smoothing = check(xp, input, target, weight, ignore_index, reduction, label_smoothing)
     if target.dtype.kind == "f":
         return against_shares(xp, input, target, weight, reduction, smoothing)
     x, classes, weight = packed(xp, input, target.astype("int64", copy=False), weight)
     rows, width = x.shape
     loss, counted = xp.empty(rows, x.dtype), xp.empty(rows, x.dtype)
-    kernels.cross_entropy(x, rows, rows, width, x, classes, weight, smoothing, ignored, loss, counted)
+    kernels.cross_entropy(
+        x, rows, rows, width, x, classes, weight, smoothing, ignored, loss, counted
+    )
     count = divisor(counted.sum()) if reduction == "mean" else None
     count = count if weight is None or count is None else not_zero(count)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / count
 
     def pull(g):
         (g,), gx = packed(xp, g), xp.empty_like(x)
-        kernels.cross_entropy_back(x, rows, rows, width, x, classes, weight, smoothing, ignored, g,
-                                   int(reduction == "none"), count, gx)
+        kernels.cross_entropy_back(
+            x,
+            rows,
+            rows,
+            width,
+            x,
+            classes,
+            weight,
+            smoothing,
+            ignored,
+            g,
+            int(reduction == "none"),
+            count,
+            gx,
+        )
         return gx, None, no_gradient
 
     return y, pull

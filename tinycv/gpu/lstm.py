@@ -57,11 +57,12 @@ KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, cons
 def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
-    here, = packed(xp, mask)
-    x = x if here is None else xp.where(here, x, 0)                 # NaN there would reach the weights' gradients
+    (here,) = packed(xp, mask)
+    # NaN there would reach the weights' gradients
+    x = x if here is None else xp.where(here, x, 0)
     rows = x.reshape(steps * batch, width)
     bias = bias_hh if bias_ih is None else bias_ih if bias_hh is None else bias_ih + bias_hh
-    gates = product_and_bias(xp, rows, weight_ih, bias)             # of all steps: what x says
+    gates = product_and_bias(xp, rows, weight_ih, bias)  # of all steps: what x says
     gates, from_h = gates.reshape(steps, batch, 4 * hidden), xp.empty((batch, 4 * hidden), x.dtype)
     h, c = xp.empty((2, steps + 1, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0
@@ -72,16 +73,25 @@ def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=N
 
     def pull(g):
         dy, dc_n = g
-        dy, = packed(xp, dy)
+        (dy,) = packed(xp, dy)
         dc, d = xp.zeros_like(c[0]) if dc_n is None else dc_n.copy(), xp.empty_like(gates)
         room, by_h, carried = xp.empty_like(dc), None, None if here is None else xp.zeros_like(dc)
         for t in reversed(range(steps)):
-            kernels.lstm_step_back(x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d)
+            kernels.lstm_step_back(
+                x, warps_for(n), n, hidden, t, gates, c, here, dy, by_h, carried, dc, d
+            )
             by_h = times(d[t], weight_hh, out=room)
         past = h[:-1] if here is None else xp.where(here, h[:-1], 0)
         flat, past = d.reshape(steps * batch, 4 * hidden), past.reshape(steps * batch, hidden)
         bias = sum_rows(xp, flat)
-        return (lambda: times(flat, weight_ih).reshape(x.shape), by_h if carried is None else by_h + carried, dc,
-                lambda: times(flat.T, rows), lambda: times(flat.T, past), bias, bias)
+        return (
+            lambda: times(flat, weight_ih).reshape(x.shape),
+            by_h if carried is None else by_h + carried,
+            dc,
+            lambda: times(flat.T, rows),
+            lambda: times(flat.T, past),
+            bias,
+            bias,
+        )
 
     return (h[1:], c[-1].copy()), pull

@@ -1,13 +1,15 @@
-"""nn/norm.py on a GPU. Layer norm is one launch forward; back it is one for x, and two for both parameters.
+"""nn/norm.py on a GPU. Layer norm is one launch forward; back it is one for x, and two for both
+parameters.
 
-Group norm is three launches each way, and one more for the parameters.  An image's group may be large, and images few: a
-warp for each group would leave most of the GPU idle.  So each image is cut into strips of pixels.
+Group norm is three launches each way, and one more for the parameters.  An image's group may be
+large, and images few: a warp for each group would leave most of the GPU idle.  So each image is cut
+into strips of pixels.
 
     forward     mean and squares of every strip and channel  →  mean and scale of every group  →  y
     back        sums of g and g x̂, likewise                  →  what g may not pass on         →  dL/dx, and the parameters'
 
-The same walk over the strips is batch norm's (batch_norm.py).  Images may lie channels last, as convolutions leave
-them, or channels first: in both, neighbouring lanes take neighbouring numbers.
+The same walk over the strips is batch norm's (batch_norm.py).  Images may lie channels last, as
+convolutions leave them, or channels first: in both, neighbouring lanes take neighbouring numbers.
 
 Not done: channels last and fewer than 32 leave lanes idle.   How they are written: cuda.py.
 """
@@ -21,8 +23,10 @@ import numpy as np
 from tinycv.gpu.cuda import LANES, Kernels, by_value, packed
 from tinycv.nn.norm import check_group_norm, check_layer_norm, grouped
 
-WORK = 1 << 12                                  # warps that keep a GPU busy, and no strip is cut for more
-SHORTEST, LONGEST = 16, 512                     # numbers that a lane takes of a strip: sums of more would lose digits
+# warps that keep a GPU busy, and no strip is cut for more
+WORK = 1 << 12
+# numbers that a lane takes of a strip: sums of more would lose digits
+SHORTEST, LONGEST = 16, 512
 
 WALK = r"""
 // Images of channels of pixels, each image cut into strips of pixels.  last: the channels lie side by side in memory, and a
@@ -75,7 +79,9 @@ __device__ A inverse_root(A x) { return sqrt(x) / x; }              // NaN of in
 __device__ Int size_of(const Images& of, Int s) { return s + 1 < of.strips ? of.strip : of.pixels - s * of.strip; }
 """
 
-kernels = Kernels(WALK + r"""
+kernels = Kernels(
+    WALK
+    + r"""
 // ── layer norm: mean and scale of a row are kept for the way back ──
 
 template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const T* weight, const T* bias, A eps,
@@ -248,13 +254,17 @@ KERNEL back(Images of, Int by_image, Int own, const T* x, const T* weight, const
         of_share(my, [=](A v, A g) { return slope * g + (v - mean) * bend + shift; }, gx, x, g);
     });
 }
-""")
+"""
+)
 
-IMAGES = np.dtype([(name, "i8") for name in ("last", "images", "channels", "pixels", "strips", "strip")])
+IMAGES = np.dtype(
+    [(name, "i8") for name in ("last", "images", "channels", "pixels", "strips", "strip")]
+)
 
 
 class Images:
-    """How images lie, and in which strips warps walk over them: ``of`` is the kernels' struct Images, for ``warps`` rows."""
+    """How images lie, and in which strips warps walk over them: ``of`` is the kernels' struct
+    Images, for ``warps`` rows."""
 
     def __init__(self, last, images, channels, pixels):
         self.last, stripes = last, -(-channels // LANES) if last else channels
@@ -265,7 +275,8 @@ class Images:
         self.warps, self.found = images * stripes * self.strips, (images, self.strips, 2, channels)
 
     def totals(self, xp, like, found):
-        """Both sums of every channel, over all images and strips: (C,) and (C,), in float32 at least."""
+        """Both sums of every channel, over all images and strips: (C,) and (C,), in float32 at
+        least."""
         total, dots = xp.empty(self.found[-1], found.dtype), xp.empty(self.found[-1], found.dtype)
         kernels.totals(like, self.found[-1], self.of, found, total, dots)
         return total, dots
@@ -286,7 +297,11 @@ def layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
             found = xp.empty(walk.found, means.dtype)
             kernels.layer_norm_sums(x, walk.warps, walk.of, x, means, scales, g, found)
             total, dots = walk.totals(xp, x, found)
-        return gx, lambda: dots.astype(x.dtype, copy=False), lambda: total.astype(x.dtype, copy=False)
+        return (
+            gx,
+            lambda: dots.astype(x.dtype, copy=False),
+            lambda: total.astype(x.dtype, copy=False),
+        )
 
     return y, pull
 
@@ -297,7 +312,10 @@ def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     last, rows, channels = channels_last(x), n * num_groups if width else 0, x.shape[1]
     (weight, bias), walk = packed(xp, weight, bias), Images(last, n, channels, prod(x.shape[2:]))
     x, steps = laid(xp, x, last), (walk.of, num_groups, max(1, channels // num_groups))
-    y, (means, scales) = xp.empty_like(x), xp.empty((2, n * num_groups), xp.promote_types(x.dtype, "float32"))
+    y, (means, scales) = (
+        xp.empty_like(x),
+        xp.empty((2, n * num_groups), xp.promote_types(x.dtype, "float32")),
+    )
     found = xp.empty(walk.found, means.dtype)
     kernels.strips(x, walk.warps, walk.of, x, found)
     kernels.group_moments(x, rows, walk.of, num_groups, float(eps), found, means, scales)
@@ -305,26 +323,35 @@ def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
 
     def pull(g):
         g, gx, total, dots = laid(xp, g, last), xp.empty_like(x), None, None
-        found, (bends, shifts) = xp.empty(walk.found, means.dtype), xp.empty((2, n * num_groups), means.dtype)
+        found, (bends, shifts) = (
+            xp.empty(walk.found, means.dtype),
+            xp.empty((2, n * num_groups), means.dtype),
+        )
         kernels.sums(x, walk.warps, *steps, x, means, scales, g, found)
         kernels.group_bends(x, rows, walk.of, num_groups, weight, scales, found, bends, shifts)
         kernels.back(x, walk.warps, *steps, x, weight, means, scales, bends, shifts, g, gx)
         if weight is not None or bias is not None:
             total, dots = walk.totals(xp, x, found)
-        return (axes_back(xp, gx, last), None, lambda: dots.astype(x.dtype, copy=False),
-                lambda: total.astype(x.dtype, copy=False))
+        return (
+            axes_back(xp, gx, last),
+            None,
+            lambda: dots.astype(x.dtype, copy=False),
+            lambda: total.astype(x.dtype, copy=False),
+        )
 
     return axes_back(xp, y, last), pull
 
 
 def channels_last(x):
-    """Do the channels of x (N, C, ...) lie side by side in memory? If there's one channel, say no: its pixels do."""
+    """Do the channels of x (N, C, ...) lie side by side in memory? If there's one channel, say no:
+    its pixels do."""
     last = x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
     return last and (not x.flags.c_contiguous or prod(x.shape[2:]) == 1)
 
 
 def laid(xp, x, last):
-    """x (N, C, ...) with its axes as they lie, channels last or not: in one piece, without a copy if it is so already."""
+    """x (N, C, ...) with its axes as they lie, channels last or not: in one piece, without a copy
+    if it is so already."""
     return xp.ascontiguousarray(xp.moveaxis(x, 1, -1) if last else x)
 
 

@@ -1,6 +1,8 @@
-"""Many arrays in one launch: the kernel is handed where each of up to 96 lies, as a table among its arguments.
+"""Many arrays in one launch: the kernel is handed where each of up to 96 lies, as a table among its
+arguments.
 
-A warp looks its stretch of 1024 numbers up in the table.  By array calls every array would have launches of its own, or all
+A warp looks its stretch of 1024 numbers up in the table.  By array calls every array would have
+launches of its own, or all
 would have to be copied side by side first (engine/flat.py).   Used by: adam.py, clipping.py.   How they are written: cuda.py.
 """
 
@@ -14,11 +16,14 @@ import numpy as np
 
 from tinycv.gpu.cuda import by_value
 
-MOST, STRETCH = 96, 1024                        # of 40 bytes each: 4 KB is what a kernel's arguments may have in all
+# of 40 bytes each: 4 KB is what a kernel's arguments may have in all
+MOST, STRETCH = 96, 1024
 PART = np.dtype([("p", "u8"), ("g", "u8"), ("size", "i8"), ("offset", "i8"), ("first", "i8")])
 PARTS = np.dtype([("part", PART, MOST)])
 
-PARTED = f"#define MOST {MOST}\n#define STRETCH {STRETCH}\n" + r"""
+PARTED = (
+    f"#define MOST {MOST}\n#define STRETCH {STRETCH}\n"
+    + r"""
 struct Part { T *p, *g; Int size, offset, first; };     // offset: into m and v; first: the row of its first stretch
 struct Parts { Part part[MOST]; };
 
@@ -35,15 +40,19 @@ __device__ const Part& of(Int row, const Parts& parts, Int count) {
 #define EACH_WEIGHT(i, row, part) for (Int i = (row - part.first) * STRETCH + threadIdx.x; \
                                        i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
 """
+)
 
 
 def tables(ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int]) -> Any:
-    """(rows, table, how many) for each MOST parameters. p, g: arrays in one piece; an empty one takes no part."""
+    """(rows, table, how many) for each MOST parameters. p, g: arrays in one piece; an empty one
+    takes no part."""
     kept = [(p, g, offset) for p, g, offset in zip(ps, gs, offsets, strict=True) if g.size]
     for start in range(0, len(kept), MOST):
-        some = kept[start:start + MOST]
+        some = kept[start : start + MOST]
         firsts = [0, *accumulate(-(-g.size // STRETCH) for _, g, _ in some)]
         table = np.zeros(1, PARTS)
-        table["part"][0, :len(some)] = [(p.data.ptr, g.data.ptr, g.size, offset, first)
-                                        for (p, g, offset), first in zip(some, firsts, strict=False)]
+        table["part"][0, : len(some)] = [
+            (p.data.ptr, g.data.ptr, g.size, offset, first)
+            for (p, g, offset), first in zip(some, firsts, strict=False)
+        ]
         yield firsts[-1], by_value(table), len(some)

@@ -1,10 +1,12 @@
 """engine/reduce.py on a GPU: the sum of the rows of a matrix, at the speed of memory.
 
-Rows lie one after the other, so neighbouring threads read neighbouring columns: a warp takes 32 columns of a strip of the
-rows, and the sums of the strips, a few hundred, are added up in a second launch.  No atomics: two runs give the same bits.
+Rows lie one after the other, so neighbouring threads read neighbouring columns: a warp takes 32
+columns of a strip of the rows, and the sums of the strips, a few hundred, are added up in a second
+launch.  No atomics: two runs give the same bits.
 
-CuPy 14.2 sums along the last axis as fast as memory allows, and along the first many times slower: in a ViT-Base's
-training step on an H100 that took 30 of 205 ms, in a U-Net's 81 of 119 (benchmarks/results/gpu/first_visit_H100.json).
+CuPy 14.2 sums along the last axis as fast as memory allows, and along the first many times slower:
+in a ViT-Base's training step on an H100 that took 30 of 205 ms, in a U-Net's 81 of 119
+(benchmarks/results/gpu/first_visit_H100.json).
 
 How kernels are written: cuda.py.
 """
@@ -15,8 +17,9 @@ from typing import Any
 
 from tinycv.gpu.cuda import LANES, Kernels, packed
 
-WORK = 1 << 12                                  # warps that keep a GPU busy: more strips than that gain nothing
-SHORTEST = 16                                   # rows of a strip, at least
+# warps that keep a GPU busy: more strips than that gain nothing
+WORK = 1 << 12
+SHORTEST = 16  # rows of a strip, at least
 
 kernels = Kernels(r"""
 // totals[s, j]: the sum of x[i, j], times y[i, j] where there is a y, over the rows i of strip s.
@@ -56,7 +59,8 @@ KERNEL sum_strips(Int strips, Int width, const A* totals, T* narrow, A* wide) {
 
 
 def sum_rows(xp: Any, x: Any, y: Any = None, wide: bool = False) -> Any:
-    """Sum over the first axis of x, or of x * y: (N, D) -> (D,). Adds up in float32 at least; ``wide``: answers so too."""
+    """Sum over the first axis of x, or of x * y: (N, D) -> (D,). Adds up in float32 at least;
+    ``wide``: answers so too."""
     x, y = packed(xp, x, y)
     (rows, width), dtype = x.shape, xp.promote_types(x.dtype, "float32")
     made = xp.empty(width, dtype if wide else x.dtype)
@@ -66,9 +70,12 @@ def sum_rows(xp: Any, x: Any, y: Any = None, wide: bool = False) -> Any:
     stripes = -(-width // LANES)
     strip = max(SHORTEST, -(-rows * stripes // WORK))
     strips = -(-rows // strip)
-    alone = strips == 1 and made.dtype == dtype                     # few rows: the strip's sums are the answer
+    # few rows: the strip's sums are the answer
+    alone = strips == 1 and made.dtype == dtype
     totals = made if alone else xp.empty((strips, width), dtype)
     kernels.sum_rows(x, strips * stripes, strips, strip, rows, width, x, y, totals)
     if not alone:
-        kernels.sum_strips(x, width, strips, width, totals, None if wide else made, made if wide else None)
+        kernels.sum_strips(
+            x, width, strips, width, totals, None if wide else made, made if wide else None
+        )
     return made

@@ -61,7 +61,7 @@ def log_softmax(xp, x, axis=-1):
 
 def _of_rows(xp, x, axis, logarithm):
     """softmax or its logarithm along an axis: a warp for each row."""
-    x, = packed(xp, checked(x, axis).swapaxes(axis, -1))
+    (x,) = packed(xp, checked(x, axis).swapaxes(axis, -1))
     y, rows, width = xp.empty_like(x), x.size // max(1, x.shape[-1]), x.shape[-1]
     kernels.softmax(x, rows, rows, width, logarithm, x, y)
 

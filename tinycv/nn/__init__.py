@@ -1,10 +1,11 @@
 """nn: what networks share.
 
-Read in this order: module.py (how parameters are found), linear.py, activation.py (gelu), softmax.py, norm.py,
-batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with window.py: where a window looks), pool.py, dropout.py,
-init.py, spectral_norm.py. checks.py: what they refuse. fitted.py: what a Tensor takes when it is loaded.
-``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time:
-engine/recompute.py. (``tinycv.training.checkpoint`` is about files.)
+Read in this order: module.py (how parameters are found), linear.py, activation.py (gelu),
+softmax.py, norm.py, batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with window.py:
+where a window looks), pool.py, dropout.py, init.py, spectral_norm.py. checks.py: what they refuse.
+fitted.py: what a Tensor takes when it is loaded. ``tinycv.nn.functional`` has the functions under
+PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time: engine/recompute.py.
+(``tinycv.training.checkpoint`` is about files.)
 """
 
 from tinycv.engine.recompute import checkpoint
@@ -23,7 +24,36 @@ from tinycv.nn.pool import AvgPool2d, MaxPool2d
 from tinycv.nn.softmax import Softmax
 from tinycv.nn.spectral_norm import SpectralNorm
 
-__all__ = ["AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "CrossEntropyLoss",
-           "Dropout", "Embedding", "Flatten", "GELU", "GroupNorm", "Identity", "LayerNorm", "LeakyReLU", "Linear", "MSELoss",
-           "MaxPool2d", "Module", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
-           "SpectralNorm", "Tanh", "checkpoint", "functional", "init"]
+__all__ = [
+    "AvgPool2d",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GELU",
+    "GroupNorm",
+    "Identity",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "SpectralNorm",
+    "Tanh",
+    "checkpoint",
+    "functional",
+    "init",
+]

@@ -1,6 +1,7 @@
 """Functions between the layers, which bend what is straight: GELU, SiLU and leaky ReLU.
 
-relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those that are pairs.
+relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those
+that are pairs.
 differs: none takes inplace, and softplus takes no beta and no threshold.
 """
 
@@ -19,7 +20,7 @@ from tinycv.engine.reduce import blocks, flat, lie, shaped
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
 
-MOST = 1e30                                     # a slope beyond is a mistake
+MOST = 1e30  # a slope beyond is a mistake
 
 
 @fused
@@ -31,12 +32,13 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     """
     if approximate == "none":
         return 0.5 * x * (1 + erf(x / sqrt(2)))
-    return 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))
+    return 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
 
 
 @fused
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """x where it is positive, negative_slope * x elsewhere: no unit is ever quite without a gradient. At 0: the latter.
+    """x where it is positive, negative_slope * x elsewhere: no unit is ever quite without a
+    gradient. At 0: the latter.
 
     Maas, Hannun & Ng 2013, eq. 2.
     """
@@ -45,7 +47,8 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
 @fused
 def silu(x: Any) -> Any:
-    """x sigmoid(x), also named swish: GELU's shape without its error function (Elfwing, Uchibe & Doya 2018, eq. 2)."""
+    """x sigmoid(x), also named swish: GELU's shape without its error function (Elfwing, Uchibe &
+    Doya 2018, eq. 2)."""
     return x * sigmoid(x)
 
 
@@ -118,7 +121,7 @@ def _gelu(xp, x, approximate="none"):
         return _gelu_tanh(xp, x)
     order = lie(x)
     values = flat(x, order)
-    share = backend.normal_cdf(xp, values)                          # Φ(x)
+    share = backend.normal_cdf(xp, values)  # Φ(x)
 
     def pull(g):
         g, slope = flat(g, order), xp.empty_like(values)
@@ -126,7 +129,7 @@ def _gelu(xp, x, approximate="none"):
             s = xp.multiply(values[at], values[at], out=slope[at])
             s *= -0.5
             xp.exp(s, out=s)
-            s *= 1 / sqrt(2 * pi)                                   # φ(x)
+            s *= 1 / sqrt(2 * pi)  # φ(x)
             s *= values[at]
             s += share[at]
             s *= g[at]
@@ -173,9 +176,10 @@ def _leaky_relu(xp, x, negative_slope=0.01):
     y, larger = xp.empty_like(values), xp.maximum if negative_slope <= 1 else xp.minimum
     for at in blocks(xp, x.size):
         bent = xp.multiply(values[at], negative_slope, out=y[at])
-        larger(values[at], bent, out=bent)                          # where would take many times as long
+        # where would take many times as long
+        larger(values[at], bent, out=bent)
         if not negative_slope:
-            bent[...] = xp.where(values[at] == inf, inf, bent)      # not NaN, which 0 * inf is
+            bent[...] = xp.where(values[at] == inf, inf, bent)  # not NaN, which 0 * inf is
 
     def pull(g):
         g, slope = flat(g, order), xp.empty_like(values)
@@ -195,17 +199,18 @@ def _silu(xp, x):
     order = lie(array(x, "x"))
     values = flat(x, order)
     share, y = xp.empty_like(values), xp.empty_like(values)
-    with np.errstate(over="ignore"):                                # exp is inf where the share is 0
+    # exp is inf where the share is 0
+    with np.errstate(over="ignore"):
         for at in blocks(xp, x.size):
             s = xp.negative(values[at], out=share[at])
             xp.exp(s, out=s)
             s += 1
-            xp.reciprocal(s, out=s)                                 # σ(x)
+            xp.reciprocal(s, out=s)  # σ(x)
             xp.multiply(values[at], s, out=y[at])
 
     def pull(g):
         g, slope = flat(g, order), xp.empty_like(values)
-        for at in blocks(xp, x.size):                               # σ + y (1 - σ), and times g
+        for at in blocks(xp, x.size):  # σ + y (1 - σ), and times g
             s = xp.subtract(1, share[at], out=slope[at])
             s *= y[at]
             s += share[at]

@@ -1,9 +1,11 @@
-"""Batch normalisation: each channel has mean 0 and variance 1 over all images of the batch, then what is learned.
+"""Batch normalisation: each channel has mean 0 and variance 1 over all images of the batch, then
+what is learned.
 
-    y = γ (x - E[x]) / √(Var[x] + ε) + β                            Ioffe & Szegedy 2015, algorithm 1
+    y = γ (x - E[x]) / √(Var[x] + ε) + β                           Ioffe & Szegedy 2015, algorithm 1
 
-It ties the examples of a batch to each other; so after training, where a result may depend on one example alone, it goes
-by running statistics (algorithm 2), and in shards of a batch it has to ask the other shards: all_reduce, forward for the
+It ties the examples of a batch to each other; so after training, where a result may depend on one
+example alone, it goes by running statistics (algorithm 2), and in shards of a batch it has to ask
+the other shards: all_reduce, forward for the
 count, the mean and the variance, and once backward.   Read before: norm.py, engine/shards.py.
 Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
 """
@@ -29,54 +31,86 @@ from tinycv.nn.norm import each, images, inverse_root, per_channel, pixels, scal
 
 
 @fused(whole="count")
-def batch_standard(x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> tuple:
-    """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch, all shards of it.
+def batch_standard(
+    x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> tuple:
+    """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch,
+    all shards of it.
 
-    Returns y of the shape of x, and the whole batch's mean (C,) and variance (C,), which divides by count.
+    Returns y of the shape of x, and the whole batch's mean (C,) and variance (C,), which divides by
+    count.
     """
     axes = (0, *range(2, x.ndim))
-    mean = all_reduce(x.sum(axis=axes, keepdims=True)) / count      # (1, C, 1, 1)
+    mean = all_reduce(x.sum(axis=axes, keepdims=True)) / count  # (1, C, 1, 1)
     centred = x - mean
     var = all_reduce((centred * centred).sum(axis=axes, keepdims=True)) / count
-    return scaled(centred * inverse_root(var + eps), weight, bias), mean.reshape((x.shape[1],)), var.reshape((x.shape[1],))
+    return (
+        scaled(centred * inverse_root(var + eps), weight, bias),
+        mean.reshape((x.shape[1],)),
+        var.reshape((x.shape[1],)),
+    )
 
 
-def batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
-               momentum: float = 0.1, eps: float = 1e-5) -> Any:
+def batch_norm(
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
     """x (N, C, *spatial), all others (C,) or None. Returns the shape of x.
 
-    training: normalise by the batch's statistics, and move the running ones, which are changed in place, towards them:
-    r <- (1 - momentum) r + momentum * statistic, with the variance that divides by n - 1. Otherwise: by the running ones.
-    In shards (training/parallel.py) the batch is the whole batch, so results do not depend on how many there are.
-    ValueError for a batch with one value a channel, whose variance says nothing.
+    training: normalise by the batch's statistics, and move the running ones, which are changed in
+    place, towards them: r <- (1 - momentum) r + momentum * statistic, with the variance that
+    divides by n - 1. Otherwise: by the running ones. In shards (training/parallel.py) the batch is
+    the whole batch, so results do not depend on how many there are. ValueError for a batch with one
+    value a channel, whose variance says nothing.
     """
     eps, momentum = epsilon(eps, "batch_norm: eps"), number(momentum, "batch_norm: momentum", 0, 1)
     choice(training, "batch_norm: training", (True, False))
     check(x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None:
-            raise ValueError("batch_norm: running_mean and running_var are None; without training=True they are needed")
+            raise ValueError(
+                "batch_norm: running_mean and running_var are None; without training=True they are "
+                "needed"
+            )
         return _by_running(x, (running_mean, running_var), weight, bias, eps)
     for name, r in (("running_mean", running_mean), ("running_var", running_var)):
         if r is not None and not isinstance(r, Tensor):
-            raise TypeError(f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must be a Tensor")
+            raise TypeError(
+                f"batch_norm: {name} is {shown(r)}; in training it is changed in place, so it must "
+                "be a Tensor"
+            )
         if r is not None and isinstance(r._data, np.ndarray) and not r._data.flags.writeable:
-            raise ValueError(f"batch_norm: {name} of shape {r.shape} is read-only memory; in training it is changed in "
-                             "place: give Tensor(array.copy())")
+            raise ValueError(
+                f"batch_norm: {name} of shape {r.shape} is read-only memory; in training it is "
+                "changed in place: give Tensor(array.copy())"
+            )
     return _in_training(x, (running_mean, running_var), weight, bias, momentum, eps)
 
 
 def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> Any:
     """``batch_norm`` by the running statistics."""
     mean, var = map(state.seen, running)
-    return scaled((x - per_channel(mean, x)) * inverse_root(per_channel(var, x) + eps), weight, bias)
+    return scaled(
+        (x - per_channel(mean, x)) * inverse_root(per_channel(var, x) + eps), weight, bias
+    )
 
 
-def _in_training(x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None) -> Any:
+def _in_training(
+    x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None
+) -> Any:
     """``batch_norm`` by the batch's statistics. tracked: counts the batches, or None."""
     count = all_reduce(x.shape[0] * prod(x.shape[2:]))
     if count < 2:
-        raise ValueError(f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs at least 2")
+        raise ValueError(
+            f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs "
+            "at least 2"
+        )
     y, mean, var = batch_standard(x, count, weight, bias, eps)
 
     def moved() -> list:
@@ -90,36 +124,59 @@ def _in_training(x: Any, running: tuple, weight: Any, bias: Any, momentum: float
 
 
 def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
-    """TypeError or ValueError for arguments that do not fit. Each would broadcast, or end in a riddle."""
+    """TypeError or ValueError for arguments that do not fit. Each would broadcast, or end in a
+    riddle."""
     if getattr(getattr(x, "dtype", None), "kind", None) != "f":
         raise TypeError(f"batch_norm: x is {shown(x)}; it must be a Tensor or an array of floats")
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x has shape {x.shape}; it must be (N, C, ...)")
     if (running_mean is None) != (running_var is None):
-        raise ValueError("batch_norm: one of running_mean and running_var is None; give both or neither")
-    for name, given in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        raise ValueError(
+            "batch_norm: one of running_mean and running_var is None; give both or neither"
+        )
+    for name, given in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
         if given is not None and getattr(given, "shape", None) != x.shape[1:2]:
             found = f"has shape {given.shape}" if hasattr(given, "shape") else f"is {shown(given)}"
-            raise ValueError(f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis "
-                             f"1, so it must be ({x.shape[1]},)")
+            raise ValueError(
+                f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} "
+                f"channels along axis 1, so it must be ({x.shape[1]},)"
+            )
         if given is not None and getattr(given.dtype, "kind", None) != "f":
-            raise TypeError(f"batch_norm: {name} is {shown(given)}; it must be a Tensor or an array of floats")
+            raise TypeError(
+                f"batch_norm: {name} is {shown(given)}; it must be a Tensor or an array of floats"
+            )
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation of (N, num_features, H, W): by the batch's statistics while training, by running ones after.
+    """Batch normalisation of (N, num_features, H, W): by the batch's statistics while training, by
+    running ones after.
 
-    Buffers as PyTorch's: running_mean, from 0, running_var, from 1, and num_batches_tracked, which only counts.
-    track_running_stats=False: no buffers, and the batch's statistics always. differs: momentum is always a number.
+    Buffers as PyTorch's: running_mean, from 0, running_var, from 1, and num_batches_tracked, which
+    only counts. track_running_stats=False: no buffers, and the batch's statistics always. differs:
+    momentum is always a number.
     """
 
     ranks: tuple[int, ...] = (4,)
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
-                 track_running_stats: bool = True):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ):
         name = type(self).__name__
         self.num_features = num_features = size(num_features, f"{name}: num_features")
-        self.eps, self.momentum = epsilon(eps, f"{name}: eps"), number(momentum, f"{name}: momentum", 0, 1)
+        self.eps, self.momentum = (
+            epsilon(eps, f"{name}: eps"),
+            number(momentum, f"{name}: momentum", 0, 1),
+        )
         for option, value in (("affine", affine), ("track_running_stats", track_running_stats)):
             choice(value, f"{name}: {option}", (True, False))
         self.weight = init.ones((num_features,)) if affine else None
@@ -133,15 +190,29 @@ class BatchNorm2d(Module):
         """x (N, num_features, ...). Returns the same shape."""
         if getattr(x, "ndim", None) not in self.ranks:
             found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
-            raise ValueError(f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}")
+            raise ValueError(
+                f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}"
+            )
         if getattr(x.dtype, "kind", None) != "f":
-            raise TypeError(f"{type(self).__name__}: x is {shown(x)}; it must be a Tensor or an array of floats")
+            raise TypeError(
+                f"{type(self).__name__}: x is {shown(x)}; it must be a Tensor or an array of floats"
+            )
         if x.shape[1] != self.num_features:
-            raise ValueError(f"{type(self).__name__}: x of shape {tuple(x.shape)} has {x.shape[1]} channels along axis 1; "
-                             f"num_features is {self.num_features}")
+            raise ValueError(
+                f"{type(self).__name__}: x of shape {tuple(x.shape)} has {x.shape[1]} channels "
+                f"along axis 1; num_features is {self.num_features}"
+            )
         running = self.running_mean, self.running_var
         if self.training or self.running_mean is None:
-            return _in_training(x, running, self.weight, self.bias, self.momentum, self.eps, self.num_batches_tracked)
+            return _in_training(
+                x,
+                running,
+                self.weight,
+                self.bias,
+                self.momentum,
+                self.eps,
+                self.num_batches_tracked,
+            )
         return _by_running(x, running, self.weight, self.bias, self.eps)
 
 
@@ -155,7 +226,8 @@ class BatchNorm1d(BatchNorm2d):
 
 
 def summed(xp, cut, channels, dtype, *of):
-    """(len(of), C): what each function makes of a block of the batch, summed over blocks and pixels."""
+    """(len(of), C): what each function makes of a block of the batch, summed over blocks and
+    pixels."""
     total = xp.zeros((len(of), channels), dtype)
     for at in cut:
         for row, make in zip(total, of, strict=True):
@@ -173,10 +245,10 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     def centred(at):
         return each(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
 
-    mean = all_reduce(over_batch(lambda at: a[at])) / count                             # (1, C)
+    mean = all_reduce(over_batch(lambda at: a[at])) / count  # (1, C)
     var = all_reduce(over_batch(lambda at: xp.square(centred(at)))) / count
     square = var + eps
-    scale = xp.sqrt(square) / square                                # as inverse_root
+    scale = xp.sqrt(square) / square  # as inverse_root
     slope, y = scale if weight is None else scale * weight, xp.empty_like(a)
     for at in cut:
         out = each(xp, xp.multiply, each(xp, xp.subtract, a[at], mean, out=y[at]), slope, out=y[at])
@@ -189,9 +261,12 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
         own = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
 
         def along_x():
-            # y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x - mean) b + c.
-            to_mean, to_var = (xp.zeros(channels, x.dtype) if part is None else part for part in (gmean, gvar))
-            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))[:, None]     # (4, 1, C)
+            # y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x -
+            # mean) b + c.
+            to_mean, to_var = (
+                xp.zeros(channels, x.dtype) if part is None else part for part in (gmean, gvar)
+            )
+            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))[:, None]  # (4, 1, C)
             b = (2 * total[3] - slope * scale * scale * total[1]) / count
             c = (total[2] - slope * total[0]) / count
             gx = xp.empty_like(a)

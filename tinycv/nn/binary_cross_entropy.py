@@ -25,16 +25,20 @@ from tinycv.nn.module import Module
 
 
 @fused
-def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, pos_weight: Any = None,
-                                     reduction: str = "mean") -> Any:
-    """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's losses, with 0 and 1.
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's
+    losses, with 0 and 1.
 
-    input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of target 1; both
-    broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
-    Entries of weight 0 count for nothing, whatever score and target are: NaN and infinity reach neither loss nor gradient.
-    pos_weight may be infinite where target is 0, as none / 0 is where nothing has the target 1.
-    differs: pos_weight is the fourth argument and reduction the fifth. PyTorch's deprecated size_average and reduce are
-    not accepted, so pass both by name. A score that is infinite, and right, costs 0, where PyTorch says NaN.
+    input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of
+    target 1; both broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
+    Entries of weight 0 count for nothing, whatever score and target are: NaN and infinity reach
+    neither loss nor gradient. pos_weight may be infinite where target is 0, as none / 0 is where
+    nothing has the target 1.
+    differs: pos_weight is the fourth argument and reduction the fifth. PyTorch's deprecated
+    size_average and reduce are not accepted, so pass both by name. A score that is infinite, and
+    right, costs 0, where PyTorch says NaN.
     """
     counted = counted_entries(input, target, weight, pos_weight)
     if counted is not None:
@@ -43,7 +47,8 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
         one, other = target, 1 - target
     else:
         one, other = target * asked_for(pos_weight, target), 1 - target
-    on, off = without_infinity(softplus(-input), one), without_infinity(softplus(input), other)     # -log p, -log (1 - p)
+    # -log p, -log (1 - p)
+    on, off = without_infinity(softplus(-input), one), without_infinity(softplus(input), other)
     loss = one * on + other * off
     loss = loss if counted is None else where(counted, loss, 0.0)
     loss = loss if weight is None else loss * weight
@@ -51,7 +56,8 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
 
 
 def counted_entries(input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
-    """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or target is not finite."""
+    """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or
+    target is not finite."""
     input, target, weight, pos_weight = map(bare, (input, target, weight, pos_weight))
     if weight is None and pos_weight is None:
         return None
@@ -68,9 +74,11 @@ def without_infinity(surprise: Any, share: Any) -> Any:
 
 
 class BCEWithLogitsLoss(Module):
-    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are buffers.
+    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are
+    buffers.
 
-    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by name.
+    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by
+    name.
     """
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
@@ -79,14 +87,18 @@ class BCEWithLogitsLoss(Module):
         self.reduction = choice(reduction, "BCEWithLogitsLoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Any, target: Any) -> Any:
-        return binary_cross_entropy_with_logits(input, target, self.weight, self.pos_weight, self.reduction)
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, self.pos_weight, self.reduction
+        )
 
 
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 
 
 @binary_cross_entropy_with_logits.kernel
-def _binary_cross_entropy_with_logits(xp, input, target, weight=None, pos_weight=None, reduction="mean"):
+def _binary_cross_entropy_with_logits(
+    xp, input, target, weight=None, pos_weight=None, reduction="mean"
+):
     check_binary(input, target, weight, pos_weight, reduction)
     if xp is np:
         y, pull = binary_loss(xp, input, target, weight, pos_weight, reduction)
@@ -99,7 +111,9 @@ def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reductio
     """An error for arguments of binary_cross_entropy_with_logits that do not fit."""
     check_reduction(reduction)
     if array(input, "input").shape != array(target, "target").shape:
-        raise ValueError(f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal")
+        raise ValueError(
+            f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal"
+        )
     for name, w in (("weight", weight), ("pos_weight", pos_weight)):
         if w is not None and array(w, name).shape not in ((), input.shape):
             try:
@@ -107,19 +121,25 @@ def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reductio
             except ValueError:
                 broadcasts = False
             if not broadcasts:
-                raise ValueError(f"{name} has shape {w.shape}, which does not broadcast to the scores' {input.shape}")
+                raise ValueError(
+                    f"{name} has shape {w.shape}, which does not broadcast to the scores' "
+                    f"{input.shape}"
+                )
 
 
 def binary_loss(xp, input, target, weight, pos_weight, reduction):
     """The kernel for finite scores and targets."""
-    e = xp.exp(-xp.abs(input))                                      # never overflows; loss and gradient are made of it
+    # never overflows; loss and gradient are made of it
+    e = xp.exp(-xp.abs(input))
     loss, rest, on, total = xp.maximum(input, 0), backend.log1p(xp, e), target, None
-    if pos_weight is not None:                                      # on, total: what an entry of target 1, and any, weighs
+    # on, total: what an entry of target 1, and any, weighs
+    if pos_weight is not None:
         on = target * pos_weight
         total = on + (1 - target)
         loss *= total
         rest *= total
-    loss -= input * on                                              # before rest is added, which is small beside it
+    # before rest is added, which is small beside it
+    loss -= input * on
     loss += rest
     full = loss if weight is None else loss * weight
     y = full if reduction == "none" else full.sum() if reduction == "sum" else mean_over(xp, full)
@@ -130,7 +150,7 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
 
         def along_input():
             slope = xp.where(input >= 0, 1.0, e)
-            slope /= 1 + e                                          # sigmoid(input)
+            slope /= 1 + e  # sigmoid(input)
             if total is not None:
                 slope *= total
             slope -= on
@@ -138,7 +158,11 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
             return slope
 
         def along_target():
-            return -input * h if pos_weight is None else (pos_weight * softplus(-input) - softplus(input)) * h
+            return (
+                -input * h
+                if pos_weight is None
+                else (pos_weight * softplus(-input) - softplus(input)) * h
+            )
 
         return along_input, along_target, lambda: loss * g, lambda: target * softplus(-input) * h
 
@@ -146,13 +170,16 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
 
 
 def with_infinities(xp, input, target, weight, pos_weight, reduction):
-    """The kernel for scores and targets that may be infinite or NaN: these are left out where they have no weight."""
+    """The kernel for scores and targets that may be infinite or NaN: these are left out where they
+    have no weight."""
     counted = counted_entries(input, target, weight, pos_weight)
     x, t = (a if counted is None else xp.where(counted, a, 0) for a in (input, target))
     pos_weight = None if pos_weight is None else asked_for(pos_weight, t)
     one, other = t if pos_weight is None else t * pos_weight, 1 - t
-    on, off = (xp.where((share == 0) & (surprise == inf), 0, surprise) for share, surprise in (
-        (one, softplus(-x)), (other, softplus(x))))
+    on, off = (
+        xp.where((share == 0) & (surprise == inf), 0, surprise)
+        for share, surprise in ((one, softplus(-x)), (other, softplus(x)))
+    )
     loss = one * on + other * off
     loss = loss if counted is None else xp.where(counted, loss, 0)
     full = loss if weight is None else loss * weight
@@ -163,9 +190,12 @@ def with_infinities(xp, input, target, weight, pos_weight, reduction):
         h = g if weight is None else g * weight
         h = h if counted is None else xp.where(counted, h, 0)
         e = xp.exp(-xp.abs(x))
-        share = xp.where(x >= 0, 1, e) / (1 + e)                    # sigmoid(x)
-        return (lambda: (share * (one + other) - one) * h,
-                lambda: ((on if pos_weight is None else pos_weight * on) - off) * h,
-                lambda: loss * g, lambda: t * on * h)
+        share = xp.where(x >= 0, 1, e) / (1 + e)  # sigmoid(x)
+        return (
+            lambda: (share * (one + other) - one) * h,
+            lambda: ((on if pos_weight is None else pos_weight * on) - off) * h,
+            lambda: loss * g,
+            lambda: t * on * h,
+        )
 
     return y, pull

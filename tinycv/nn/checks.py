@@ -1,4 +1,5 @@
-"""What the functions of nn ask of their arrays, in the words of an error. Numbers and sizes: engine/arguments.py.
+"""What the functions of nn ask of their arrays, in the words of an error. Numbers and sizes:
+engine/arguments.py.
 
 Nothing here looks at values: that would be to wait for a GPU.
 """
@@ -12,12 +13,14 @@ import numpy as np
 
 from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
 
-NUMBERS = "fiub"                                # NumPy's letters for kinds of dtype: floats, integers, truth values
+NUMBERS = "fiub"  # NumPy's letters for kinds of dtype: floats, integers, truth values
 
 
-MOST_FLOAT = float(np.finfo(np.float32).max)    # numbers up to here are finite in float32 too
-MOST = 2 ** 40                                  # features or channels: more are a mistake, and no memory holds their weights
-MOST_LAYERS = 10_000                            # one behind another: no machine would ever answer through more
+MOST_FLOAT = float(np.finfo(np.float32).max)  # numbers up to here are finite in float32 too
+# features or channels: more are a mistake, and no memory holds their weights
+MOST = 2**40
+# one behind another: no machine would ever answer through more
+MOST_LAYERS = 10_000
 
 
 def count(value: Any, what: str, least: int = 0) -> int:
@@ -28,7 +31,9 @@ def count(value: Any, what: str, least: int = 0) -> int:
     return whole
 
 
-def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers") -> Any:
+def array(
+    value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers"
+) -> Any:
     """The value; TypeError for one that is no array or Tensor, or of another kind of dtype."""
     kind = getattr(getattr(value, "dtype", None), "kind", "none")
     if not isinstance(getattr(value, "ndim", None), int) or kind not in kinds:
@@ -41,15 +46,21 @@ def array(value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or
 
 def fits(value: Any, what: str, shape: tuple, meaning: str) -> None:
     """An array of this shape, or None. meaning: what the numbers are for."""
-    if value is not None and (getattr(value, "shape", None) != shape or value.dtype.kind not in NUMBERS):
+    if value is not None and (
+        getattr(value, "shape", None) != shape or value.dtype.kind not in NUMBERS
+    ):
         array(value, what)
         raise ValueError(f"{what} has shape {tuple(value.shape)}; it must be {shape}, {meaning}")
 
 
 def index_of(value: Any) -> int | None:
-    """A whole number of either sign as Python's; None for all else: a bool, a float, an array with axes, a class."""
-    if isinstance(value, (bool, np.bool)) or getattr(value, "ndim", 0) or (
-            getattr(getattr(value, "dtype", None), "kind", "i") not in "iu"):
+    """A whole number of either sign as Python's; None for all else: a bool, a float, an array with
+    axes, a class."""
+    if (
+        isinstance(value, (bool, np.bool))
+        or getattr(value, "ndim", 0)
+        or (getattr(getattr(value, "dtype", None), "kind", "i") not in "iu")
+    ):
         return None
     try:
         return index(value)
@@ -63,11 +74,17 @@ def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
     if place is None:
         raise TypeError(f"{what} is {shown(axis)}; it must be a whole number")
     if not -ndim <= place < ndim:
-        raise ValueError(f"{what} is {place}, but x is a single number, which has no axes" if not ndim else
-                         f"{what} is {place}; x has {ndim} axes, so it must be at least {-ndim} and at most {ndim - 1}")
+        raise ValueError(
+            f"{what} is {place}, but x is a single number, which has no axes"
+            if not ndim
+            else f"{what} is {place}; x has {ndim} axes, so it must be at least {-ndim} and at "
+            f"most {ndim - 1}"
+        )
     return place % ndim
 
 
 def epsilon(eps: Any, what: str = "eps") -> float:
     """A number that keeps a divisor from being 0: not negative."""
-    return eps if type(eps) is float and 0 <= eps <= MOST_FLOAT else number(eps, what, 0, MOST_FLOAT)
+    return (
+        eps if type(eps) is float and 0 <= eps <= MOST_FLOAT else number(eps, what, 0, MOST_FLOAT)
+    )

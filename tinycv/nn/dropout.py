@@ -1,4 +1,5 @@
-"""Dropout: while training, forget a random part of every layer's output, so that no unit can rely on one other."""
+"""Dropout: while training, forget a random part of every layer's output, so that no unit can rely
+on one other."""
 
 from __future__ import annotations
 
@@ -13,9 +14,11 @@ from tinycv.nn.module import Module
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
-    """Set each entry to 0 with probability p, and divide the others by 1 - p, so that the mean stays.
+    """Set each entry to 0 with probability p, and divide the others by 1 - p, so that the mean
+    stays.
 
-    Srivastava et al. 2014. differs: they multiply by 1 - p at test time instead, which is the same in the mean.
+    Srivastava et al. 2014. differs: they multiply by 1 - p at test time instead, which is the same
+    in the mean.
     """
     p = number(p, "dropout: p", 0, 1)
     values = array(bare(x), "dropout: x")

@@ -17,8 +17,9 @@ class Misshaped(ValueError):
 
 
 def fitted(value: Any, target: Tensor) -> np.ndarray:
-    """A copy of ``value`` on the host, in the shape and dtype of ``target``. ValueError or TypeError if it overflows, or an
-    integer would change; values below the dtype's range become 0."""
+    """A copy of ``value`` on the host, in the shape and dtype of ``target``. ValueError or
+    TypeError if it overflows, or an integer would change; values below the dtype's range become
+    0."""
     array = as_array(value, floats=target.dtype)
     if array.shape != target.shape:
         raise Misshaped(f"is {array.shape}, should be {target.shape}")
@@ -47,6 +48,8 @@ def float_type(target: Any, who: str) -> np.dtype:
     except TypeError:
         dtype = None
     if dtype is None or dtype.kind != "f":
-        raise TypeError(f"{who}.to: target is {shown(target)}; it must be a device ('cpu', 'gpu') or a float type "
-                        "('float32', tinycv.float64)")
+        raise TypeError(
+            f"{who}.to: target is {shown(target)}; it must be a device ('cpu', 'gpu') or a float "
+            "type ('float32', tinycv.float64)"
+        )
     return dtype

@@ -1,7 +1,7 @@
 """The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from.
 
-differs, in all of them: the first argument is called x (ids of an embedding; input of a loss), and an
-axis is called axis, not dim. There is no inplace. Arguments that PyTorch has after our last one
+differs, in all of them: the first argument is called x (ids of an embedding; input of a loss), and
+an axis is called axis, not dim. There is no inplace. Arguments that PyTorch has after our last one
 (ceil_mode, max_norm, beta, dtype, ...) are left out, and refused. Other differences are said where
 they are.
 """
@@ -18,6 +18,27 @@ from tinycv.nn.norm import group_norm, layer_norm
 from tinycv.nn.pool import avg_pool2d, max_pool2d
 from tinycv.nn.softmax import log_softmax, softmax
 
-__all__ = ["avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "conv_transpose2d", "cross_entropy",
-           "dropout", "embedding", "gelu", "group_norm", "layer_norm", "leaky_relu", "linear", "log_softmax", "max_pool2d",
-           "mse_loss", "relu", "sigmoid", "silu", "softmax", "softplus", "tanh"]
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "conv2d",
+    "conv_transpose2d",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "group_norm",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]

@@ -1,6 +1,8 @@
-"""How parameters start. Drawn by NumPy's generator on the host, so that every backend starts from the same numbers.
+"""How parameters start. Drawn by NumPy's generator on the host, so that every backend starts from
+the same numbers.
 
-A sum of n numbers of variance v has variance n v; so a weight's variance goes with 1 / fan_in, lest signals grow or
+A sum of n numbers of variance v has variance n v; so a weight's variance goes with 1 / fan_in, lest
+signals grow or
 die with depth.   Glorot & Bengio 2010, eq. 16 (xavier);   He et al. 2015, eq. 10 (kaiming).
 
 differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a Parameter of a shape.
@@ -18,7 +20,7 @@ from tinycv.engine.arguments import allocated, number, shown, sizes
 from tinycv.engine.backend import host_generator
 from tinycv.engine.tensor import Parameter
 
-MOST = 2 ** 40                                  # numbers: 4 TiB, which are a mistake
+MOST = 2**40  # numbers: 4 TiB, which are a mistake
 
 
 def _shape(shape: Any, who: str) -> tuple[int, ...]:
@@ -35,8 +37,11 @@ def _number(value: Any, what: str, low: float = -MOST) -> float:
 
 
 def _made(draw: Callable, shape: tuple, who: str) -> Parameter:
-    """The Parameter of what ``draw`` makes of the shape. MemoryError where that is too much for this machine."""
-    return Parameter(allocated(lambda: draw(shape).astype(np.float32, copy=False), shape, f"{who}: shape"))
+    """The Parameter of what ``draw`` makes of the shape. MemoryError where that is too much for
+    this machine."""
+    return Parameter(
+        allocated(lambda: draw(shape).astype(np.float32, copy=False), shape, f"{who}: shape")
+    )
 
 
 def zeros(shape: tuple) -> Parameter:
@@ -67,7 +72,11 @@ def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
 
 def _normal(shape: tuple, std: float, mean: float, who: str) -> Parameter:
     """``normal``, for the function of that name."""
-    shape, std, mean = _shape(shape, who), _number(std, f"{who}: std", 0), _number(mean, f"{who}: mean")
+    shape, std, mean = (
+        _shape(shape, who),
+        _number(std, f"{who}: std", 0),
+        _number(mean, f"{who}: mean"),
+    )
     return _made(lambda shape: host_generator().normal(mean, std, shape), shape, who)
 
 
@@ -77,13 +86,15 @@ def trunc_normal(shape: tuple, std: float = 0.02, limit: float = 2.0) -> Paramet
     differs: PyTorch cuts at ±2 in absolute terms, which at std 0.02 is no cut at all.
     """
     shape, std = _shape(shape, "trunc_normal"), _number(std, "trunc_normal: std", 0)
-    limit = number(limit, "trunc_normal: limit", 0.1)               # below, next to none of the draws would do
+    # below, next to none of the draws would do
+    limit = number(limit, "trunc_normal: limit", 0.1)
 
     def drawn(shape: tuple) -> np.ndarray:
         draw = host_generator().standard_normal(shape)
         while (far := np.abs(draw) > limit).any():
             draw[far] = host_generator().standard_normal(int(far.sum()))
         return draw * std
+
     return _made(drawn, shape, "trunc_normal")
 
 
@@ -96,7 +107,9 @@ def _fans(shape: Any, who: str) -> tuple[int, int]:
     """``fans``, for the function of that name."""
     shape = _shape(shape, who)
     if len(shape) < 2:
-        raise ValueError(f"{who}: fan in and out need a weight of at least two axes, not shape {shape}")
+        raise ValueError(
+            f"{who}: fan in and out need a weight of at least two axes, not shape {shape}"
+        )
     field = math.prod(shape[2:])
     return shape[1] * field, shape[0] * field
 
@@ -104,17 +117,22 @@ def _fans(shape: Any, who: str) -> tuple[int, int]:
 def xavier_uniform(shape: tuple, gain: float = 1.0) -> Parameter:
     """U(-b, b) with b = gain √(6 / (fan_in + fan_out))."""
     gain = _number(gain, "xavier_uniform: gain", 0)
-    return _uniform(shape, gain * math.sqrt(6 / sum(_fans(shape, "xavier_uniform"))), "xavier_uniform")
+    return _uniform(
+        shape, gain * math.sqrt(6 / sum(_fans(shape, "xavier_uniform"))), "xavier_uniform"
+    )
 
 
 def xavier_normal(shape: tuple, gain: float = 1.0) -> Parameter:
     """N(0, s²) with s = gain √(2 / (fan_in + fan_out))."""
     gain = _number(gain, "xavier_normal: gain", 0)
-    return _normal(shape, gain * math.sqrt(2 / sum(_fans(shape, "xavier_normal"))), 0.0, "xavier_normal")
+    return _normal(
+        shape, gain * math.sqrt(2 / sum(_fans(shape, "xavier_normal"))), 0.0, "xavier_normal"
+    )
 
 
 def kaiming_uniform(shape: tuple, a: float = 0.0) -> Parameter:
-    """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts Linear with a = √5."""
+    """U(-b, b) with b = √(6 / ((1 + a²) fan_in)), for a leaky ReLU of slope a. PyTorch starts
+    Linear with a = √5."""
     a = _number(a, "kaiming_uniform: a")
     bound = math.sqrt(6 / ((1 + a * a) * max(_fans(shape, "kaiming_uniform")[0], 1)))
     return _uniform(shape, bound, "kaiming_uniform")

@@ -1,7 +1,9 @@
-"""What enters the functions of this chapter, checked at the door: batches, times, noise levels, labels, answers.
+"""What enters the functions of this chapter, checked at the door: batches, times, noise levels,
+labels, answers.
 
-Each check costs a few microseconds.  Values are looked at on the host only: to look at those on a GPU would be
-to wait for it.  A value out of range there becomes NaN, as cross_entropy's does, and no later number can hide it.
+Each check costs a few microseconds.  Values are looked at on the host only: to look at those on a
+GPU would be to wait for it.  A value out of range there becomes NaN, as cross_entropy's does, and
+no later number can hide it.
 
 Read before: engine/arguments.py.   Shapes: B examples.
 """
@@ -24,7 +26,8 @@ from tinycv.nn.checks import MOST_LAYERS
 
 
 def batch(x: Any, what: str, ndim: int | None = None) -> Any:
-    """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim`` axes."""
+    """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim``
+    axes."""
     array = bare(x)
     if kind_of(x) != "f" or not hasattr(array, "reshape"):
         raise TypeError(f"{what} is {shown(x)}; it must be a Tensor or a plain array of floats")
@@ -35,11 +38,14 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
 
 
 def answer(value: Any, shape: Sequence[int], what: str) -> Any:
-    """What a function of the user's returned, if it is an array or a Tensor of real numbers in this shape."""
+    """What a function of the user's returned, if it is an array or a Tensor of real numbers in this
+    shape."""
     kind = kind_of(value)
     if kind not in ("f", "i", "u") or tuple(value.shape) != tuple(shape):
         error = ValueError if kind in ("f", "i", "u") else TypeError
-        raise error(f"{what} returned {shown(value)}; it must return real numbers of shape {tuple(shape)}")
+        raise error(
+            f"{what} returned {shown(value)}; it must return real numbers of shape {tuple(shape)}"
+        )
     return value
 
 
@@ -50,7 +56,8 @@ def answering(call: Any, what: str) -> Callable:
 
 
 def in_dtype_of(x: Any, value: Any) -> Any:
-    """The array or Tensor in the dtype of x: points keep theirs, whatever a score or a denoiser returned."""
+    """The array or Tensor in the dtype of x: points keep theirs, whatever a score or a denoiser
+    returned."""
     return value if value.dtype == x.dtype else value.astype(x.dtype)
 
 
@@ -68,13 +75,16 @@ def finite(value: Any, what: str, **bounds: float) -> float:
 
 
 def reals(name: str, **values: Any) -> None:
-    """An error unless these arguments of ``name`` are real numbers, or arrays and Tensors that broadcast to each other."""
+    """An error unless these arguments of ``name`` are real numbers, or arrays and Tensors that
+    broadcast to each other."""
     shapes = {}
     for argument, value in values.items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not plain and kind_of(value) not in ("f", "i", "u"):
-            raise TypeError(f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
-                            "Tensor of such")
+            raise TypeError(
+                f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
+                "Tensor of such"
+            )
         shapes[argument] = tuple(getattr(value, "shape", ()))
     try:
         np.broadcast_shapes(*shapes.values())
@@ -94,7 +104,8 @@ def numbers(values: Any, what: str, least: int = 1, **bounds: float) -> list[flo
 
 
 def whole(name: str, least: int, **values: Any) -> list[int]:
-    """Whole numbers, each at least ``least``: arguments of a class or function that is called ``name``."""
+    """Whole numbers, each at least ``least``: arguments of a class or function that is called
+    ``name``."""
     return [size(value, f"{name}: {argument}", least) for argument, value in values.items()]
 
 
@@ -129,7 +140,10 @@ def per_example(value: Any, x: Any, what: str) -> Any:
         raise TypeError(f"{what} is {shown(value)}; it must be a number, or one for each example")
     shape = tuple(array.shape)
     if shape not in ((), (count,)) and (shape[:1] != (count,) or math.prod(shape) != count):
-        raise ValueError(f"{what} has shape {shape} for {count} examples; it must be one number, or one for each example")
+        raise ValueError(
+            f"{what} has shape {shape} for {count} examples; it must be one number, or one for "
+            "each example"
+        )
     if isinstance(value, Tensor) and value.requires_grad:
         value = value.astype(own.dtype) if value.dtype != own.dtype else value
         return ops.expand(value, (count,)) if shape == () else value.reshape((count,))
@@ -139,17 +153,24 @@ def per_example(value: Any, x: Any, what: str) -> Any:
     return xp.broadcast_to(array, (count,)) if shape == () else array.reshape((count,))
 
 
-def within(value: Any, what: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> Any:
-    """An array or Tensor (B,) whose values are in these bounds: ValueError on the host, NaN in their place on a GPU."""
+def within(
+    value: Any, what: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+) -> Any:
+    """An array or Tensor (B,) whose values are in these bounds: ValueError on the host, NaN in
+    their place on a GPU."""
     array = bare(value)
     xp = array_module(array)
-    right = (array >= low) & (array <= high) & (array > above) & (abs(array) < math.inf)            # NaN is not right
+    # NaN is not right
+    right = (array >= low) & (array <= high) & (array > above) & (abs(array) < math.inf)
     if xp is not np:
         return ops.where(right, value, xp.nan)
     if not right.all():
         wrong = array[~right].flat[0]
-        bounds = [f"{words} {bound:g}" for words, bound in (("at least", low), ("more than", above), ("at most", high))
-                  if math.isfinite(bound)]
+        bounds = [
+            f"{words} {bound:g}"
+            for words, bound in (("at least", low), ("more than", above), ("at most", high))
+            if math.isfinite(bound)
+        ]
         raise ValueError(f"{what} holds {wrong}; each must be finite, {' and '.join(bounds)}")
     return value
 
@@ -158,7 +179,9 @@ def integers(values: Any, what: str, count: int | None = None) -> Any:
     """A bare integer array (B,), of ``count`` if given."""
     array = bare(values)
     if kind_of(array) not in ("i", "u"):
-        raise TypeError(f"{what} is {shown(values)}; it must be an array or a Tensor of integers (B,)")
+        raise TypeError(
+            f"{what} is {shown(values)}; it must be an array or a Tensor of integers (B,)"
+        )
     if array.ndim != 1 or (count is not None and len(array) != count):
         wanted = "(B,)" if count is None else f"({count},), one for each example"
         raise ValueError(f"{what} has shape {tuple(array.shape)}; it must be {wanted}")
@@ -166,8 +189,9 @@ def integers(values: Any, what: str, count: int | None = None) -> Any:
 
 
 def labels(values: Any, what: str, last: int, count: int | None = None) -> Any:
-    """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on the host; an integer
-    cannot be NaN, so on a GPU what is made of a wrong one becomes NaN: see ``known``."""
+    """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on
+    the host; an integer cannot be NaN, so on a GPU what is made of a wrong one becomes NaN: see
+    ``known``."""
     array = integers(values, what, count)
     if isinstance(array, np.ndarray) and len(array) and not 0 <= array.min() <= array.max() <= last:
         wrong = array[(array < 0) | (array > last)][0]
@@ -176,8 +200,8 @@ def labels(values: Any, what: str, last: int, count: int | None = None) -> Any:
 
 
 def known(labels: Any, last: int, of_them: Any) -> Any:
-    """What was made of labels (B,), (B, ...): NaN on a GPU where a label is not of 0 ... last, in place of another
-    class's. On the host ``labels`` has refused it."""
+    """What was made of labels (B,), (B, ...): NaN on a GPU where a label is not of 0 ... last, in
+    place of another class's. On the host ``labels`` has refused it."""
     xp = array_module(bare(of_them))
     if xp is np:
         return of_them
@@ -187,11 +211,12 @@ def known(labels: Any, last: int, of_them: Any) -> Any:
 
 
 def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
-    """A time of a schedule that has the times 0 ... last: TypeError for a float, IndexError for one out of range."""
+    """A time of a schedule that has the times 0 ... last: TypeError for a float, IndexError for one
+    out of range."""
     try:
         whole = size(t, what)
     except ValueError:
-        whole = -1                              # negative: it would count from the end
+        whole = -1  # negative: it would count from the end
     if not first <= whole <= last:
         raise IndexError(f"{what} is {shown(t)}; it must be a whole number from {first} to {last}")
     return whole
@@ -201,9 +226,15 @@ def times_in(t: Any, what: str, gradient: bool = False) -> Any:
     """A bare array of times (B,). gradient: does one pass to t? If not, t may not ask for one."""
     array = bare(t)
     if kind_of(array) not in ("f", "i", "u"):
-        raise TypeError(f"{what} is {shown(t)}; it must be an array or a Tensor of real numbers (B,)")
+        raise TypeError(
+            f"{what} is {shown(t)}; it must be an array or a Tensor of real numbers (B,)"
+        )
     if array.ndim != 1:
-        raise ValueError(f"{what} has shape {tuple(array.shape)}; it must be (B,), a time for each example")
+        raise ValueError(
+            f"{what} has shape {tuple(array.shape)}; it must be (B,), a time for each example"
+        )
     if not gradient and isinstance(t, Tensor) and t.requires_grad:
-        raise ValueError(f"{what} requires a gradient, and the embedding of a time gives none; pass t.detach()")
+        raise ValueError(
+            f"{what} requires a gradient, and the embedding of a time gives none; pass t.detach()"
+        )
     return array

@@ -1,12 +1,12 @@
 """Module: an object that holds parameters and knows how to run forward.
 
-A Module finds its parameters by looking at its own attributes, so there is nothing to register: a Parameter is
-learned, any other Tensor is a buffer (saved, moved, not learned), and a Module is a part. Lists, tuples and dicts of
-these are searched too, and parts in a set or another container are refused. Names are the paths to them, joined by
-dots, as in PyTorch: ``blocks.0.norm1.weight``.
+A Module finds its parameters by looking at its own attributes, so there is nothing to register: a
+Parameter is learned, any other Tensor is a buffer (saved, moved, not learned), and a Module is a
+part. Lists, tuples and dicts of these are searched too, and parts in a set or another container are
+refused. Names are the paths to them, joined by dots, as in PyTorch: ``blocks.0.norm1.weight``.
 
-differs: PyTorch does not find Parameters in a plain list or dict, which then never learn; here they are found, under the
-names that ParameterList and ParameterDict give.
+differs: PyTorch does not find Parameters in a plain list or dict, which then never learn; here they
+are found, under the names that ParameterList and ParameterDict give.
 """
 
 from __future__ import annotations
@@ -28,9 +28,18 @@ from tinycv.engine.tensor import Parameter, Tensor, as_array
 from tinycv.nn.checks import index_of
 from tinycv.nn.fitted import Misshaped, fitted, float_type, same_values
 
-PLAIN = {type(None), bool, int, float, str}     # most attributes: nothing is in them
-UNSEARCHED = (set, frozenset, UserDict, UserList, ChainMap, MappingProxyType,
-              KeysView, ValuesView, ItemsView)
+PLAIN = {type(None), bool, int, float, str}  # most attributes: nothing is in them
+UNSEARCHED = (
+    set,
+    frozenset,
+    UserDict,
+    UserList,
+    ChainMap,
+    MappingProxyType,
+    KeysView,
+    ValuesView,
+    ItemsView,
+)
 
 
 class Module:
@@ -45,8 +54,10 @@ class Module:
             for _, part in parts_in(name, value):
                 learned = part.parameters() if isinstance(part, Module) else [part]
                 if any(isinstance(p, Parameter) for p in learned):
-                    raise TypeError(f"{cls.__name__}: {name} has Parameters and stands in the body "
-                                    "of the class, where it is not found; set it in __init__")
+                    raise TypeError(
+                        f"{cls.__name__}: {name} has Parameters and stands in the body "
+                        "of the class, where it is not found; set it in __init__"
+                    )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} must define forward()")
@@ -58,7 +69,8 @@ class Module:
         state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
-    # -- parts, by name -----------------------------------------------------------------------------------
+    # -- parts, by name
+    # -----------------------------------------------------------------------------------
 
     def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
         """What this module holds itself: every Module and Tensor in an attribute, by name."""
@@ -73,30 +85,40 @@ class Module:
         """The parts that are Modules; a shared one once."""
         return iter({id(module): module for _, module in self.named_children()}.values())
 
-    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
-        """This module and all within it, outermost first. A shared one once, or, without remove_duplicate, under each of
-        its names. differs: PyTorch's first argument is memo, ours prefix."""
+    def named_modules(
+        self, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all within it, outermost first. A shared one once, or, without
+        remove_duplicate, under each of its names. differs: PyTorch's first argument is memo, ours
+        prefix."""
         if not isinstance(prefix, str):
             raise TypeError(f"named_modules: prefix is {shown(prefix)}; it must be a string")
-        return self._named_modules(prefix, flag(remove_duplicate, "named_modules: remove_duplicate"))
+        return self._named_modules(
+            prefix, flag(remove_duplicate, "named_modules: remove_duplicate")
+        )
 
     def _named_modules(self, prefix: str, remove_duplicate: bool) -> Iterator[tuple[str, Module]]:
         seen: set[int] = set()
         stack: list[tuple[str, Module, tuple]] = [(prefix, self, ())]
         while stack:
             path, module, outer = stack.pop()
-            if id(module) not in (seen if remove_duplicate else outer):         # outer: a part may know its whole
+            # outer: a part may know its whole
+            if id(module) not in (seen if remove_duplicate else outer):
                 seen.add(id(module))
                 yield path, module
                 outer = (*outer, id(module))
-                stack.extend(reversed([(joined(path, name), m, outer) for name, m in module.named_children()]))
+                stack.extend(
+                    reversed(
+                        [(joined(path, name), m, outer) for name, m in module.named_children()]
+                    )
+                )
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
     def apply(self, function: Callable[[Module], Any]) -> Module:
-        """Call ``function`` on every module within, innermost first, and on this one. Returns the module. differs: PyTorch's
-        argument is called fn.
+        """Call ``function`` on every module within, innermost first, and on this one. Returns the
+        module. differs: PyTorch's argument is called fn.
         """
         call = taken_function(function, "apply: function")
         for module in reversed(list(self.modules())):
@@ -104,8 +126,8 @@ class Module:
         return self
 
     def named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers by name. A shared one under the first of its names, or, without remove_duplicate, under
-        each of them."""
+        """Parameters and buffers by name. A shared one under the first of its names, or, without
+        remove_duplicate, under each of them."""
         return self._named_tensors(flag(remove_duplicate, "named_tensors: remove_duplicate"))
 
     def _named_tensors(self, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
@@ -133,17 +155,24 @@ class Module:
         return (t for _, t in self.named_buffers())
 
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
-        """The same as ``self.name = tensor``, for a Tensor that is saved and moved but not learned."""
+        """The same as ``self.name = tensor``, for a Tensor that is saved and moved but not
+        learned."""
         if not isinstance(name, str) or not name.isidentifier():
-            raise TypeError(f"register_buffer: name is {shown(name)}; it must be a name, such as 'mask'")
+            raise TypeError(
+                f"register_buffer: name is {shown(name)}; it must be a name, such as 'mask'"
+            )
         if tensor is not None and (not isinstance(tensor, Tensor) or isinstance(tensor, Parameter)):
-            raise TypeError(f"register_buffer: {name} is {shown(tensor)}; it must be a Tensor that is no Parameter, or None")
+            raise TypeError(
+                f"register_buffer: {name} is {shown(tensor)}; it must be a Tensor that is no "
+                "Parameter, or None"
+            )
         setattr(self, name, tensor)
 
     def num_parameters(self) -> int:
         return sum(p.size for p in self.parameters())
 
-    # -- modes, moves -------------------------------------------------------------------------------------
+    # -- modes, moves
+    # -------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
         """Training behaviour (dropout drops) or, with False, evaluation."""
@@ -159,15 +188,16 @@ class Module:
         capturing.forget_gradients(self.parameters())
 
     def requires_grad_(self, wanted: bool = True) -> Module:
-        """Freeze (False) or thaw every parameter. differs: PyTorch's argument is called requires_grad."""
+        """Freeze (False) or thaw every parameter. differs: PyTorch's argument is called
+        requires_grad."""
         wanted = flag(wanted, "requires_grad_: wanted")
         for p in self.parameters():
             p.requires_grad = wanted
         return self
 
     def to(self, target: Any) -> Module:
-        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are dropped. differs: one of them
-        at a call, by position.
+        """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are
+        dropped. differs: one of them at a call, by position.
         """
         device = device_named(target, f"{type(self).__name__}.to")
         dtype = float_type(target, type(self).__name__) if device is None else None
@@ -177,34 +207,45 @@ class Module:
                 moved = backend.to_device(t._data, device)
             elif t.dtype.kind == "f":
                 moved = t._data.astype(dtype, copy=False)
-            if moved is not t._data:                    # a graph that saved it may still be walked
+            if moved is not t._data:  # a graph that saved it may still be walked
                 t.data = moved
             t.grad = None
         return self
 
-    # -- saved state --------------------------------------------------------------------------------------
+    # -- saved state
+    # --------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by name, sharing memory with the module. A tied weight has all its names here."""
+        """Every parameter and buffer by name, sharing memory with the module. A tied weight has all
+        its names here."""
         return {name: t.detach() for name, t in self._by_name().items()}
 
     def _by_name(self) -> dict[str, Tensor]:
-        """Every Tensor under each of its names; ValueError where two have one name and one would be lost."""
+        """Every Tensor under each of its names; ValueError where two have one name and one would be
+        lost."""
         named: dict[str, Tensor] = {}
         for name, t in self.named_tensors(remove_duplicate=False):
             if named.setdefault(name, t) is not t:
-                raise ValueError(f"{type(self).__name__}: two tensors have the name {name!r}; give their dict other keys")
+                raise ValueError(
+                    f"{type(self).__name__}: two tensors have the name {name!r}; give their dict "
+                    "other keys"
+                )
         return named
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if ``strict``. differs:
-        PyTorch's argument is called state_dict.
+    def load_state_dict(
+        self, state: Mapping[str, Any], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if
+        ``strict``. differs: PyTorch's argument is called state_dict.
 
         A tied weight may be given under all of its names or under some of them. NaN is taken.
-        ValueError lists every missing, unexpected, misshaped and inconvertible name; the module is then left as it was.
+        ValueError lists every missing, unexpected, misshaped and inconvertible name; the module is
+        then left as it was.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"load_state_dict: state is {shown(state)}; it must be a dict of arrays by name")
+            raise TypeError(
+                f"load_state_dict: state is {shown(state)}; it must be a dict of arrays by name"
+            )
         strict = flag(strict, "load_state_dict: strict")
         own = self._by_name()
         present = {id(t) for name, t in own.items() if name in state}
@@ -221,26 +262,39 @@ class Module:
             first = tied.setdefault(id(own[name]), name)
             if not same_values(arrays[first], arrays[name]):
                 unfit.append(f"{first} and {name} are one tied weight, but have two values")
-        problems = [f"{what}: {listed(names)}" for what, names in (
-            ("missing", missing if strict else []), ("unexpected", unexpected if strict else []),
-            ("of another shape", misshaped), ("that do not fit", unfit)) if names]
+        problems = [
+            f"{what}: {listed(names)}"
+            for what, names in (
+                ("missing", missing if strict else []),
+                ("unexpected", unexpected if strict else []),
+                ("of another shape", misshaped),
+                ("that do not fit", unfit),
+            )
+            if names
+        ]
         if problems:
-            raise ValueError(f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems))
-        loaded = [(own[name], backend.to_device(arrays[name], own[name].device)) for name in tied.values()]
+            raise ValueError(
+                f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems)
+            )
+        loaded = [
+            (own[name], backend.to_device(arrays[name], own[name].device)) for name in tied.values()
+        ]
         for target, array in loaded:
             target.data = array
         return missing, unexpected
 
-    @recursive_repr("...")                      # a part may know its whole
+    @recursive_repr("...")  # a part may know its whole
     def __repr__(self) -> str:
         parts = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
-        own = ", ".join(f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor))
+        own = ", ".join(
+            f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor)
+        )
         inner = "".join(f"\n  {line}" for line in parts) + ("\n" if parts else "")
         return f"{type(self).__name__}({own}{inner})"
 
 
 def joined(path: str, name: str) -> str:
-    """"blocks" and "0" make "blocks.0"."""
+    """ "blocks" and "0" make "blocks.0"."""
     return f"{path}.{name}" if path and name else path or name
 
 
@@ -264,12 +318,16 @@ def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
                 yield from parts_in(joined(name, str(key)), item)
     elif isinstance(value, FunctionType):
         if _has_part(getattr(value, "checkpointed", None)):
-            raise TypeError(f"the attribute {name} of a Module is nn.checkpoint of a part, which is not "
-                            f"found in there; keep the part, and call nn.checkpoint(self.{name})(x)")
+            raise TypeError(
+                f"the attribute {name} of a Module is nn.checkpoint of a part, which is not "
+                f"found in there; keep the part, and call nn.checkpoint(self.{name})(x)"
+            )
     elif any(map(_has_part, hidden_in(value))):
         kind = "an array" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        raise TypeError(f"the attribute {name} of a Module is {kind} of parts, where they are not "
-                        "found by name; make it a list or a dict")
+        raise TypeError(
+            f"the attribute {name} of a Module is {kind} of parts, where they are not "
+            "found by name; make it a list or a dict"
+        )
 
 
 def _has_part(value: Any) -> bool:
@@ -297,8 +355,8 @@ class Sequential(Module):
     """Layers one after another. Names are their places, as in PyTorch: ``0.weight``, ``2.bias``.
 
     ``model[:-1]`` is a Sequential of the same layers, which share their parameters with this one.
-    differs: a subclass may have layers of its own (``self.head``). They are found like those of any Module, but they are
-    no steps: PyTorch would run them after the others.
+    differs: a subclass may have layers of its own (``self.head``). They are found like those of any
+    Module, but they are no steps: PyTorch would run them after the others.
     """
 
     def __init__(self, *layers: Module):
@@ -312,12 +370,15 @@ class Sequential(Module):
                 yield from parts_in("" if name == "_steps" else name, value)
 
     def __getattr__(self, name: str) -> Any:
-        """``layers``, the list of the steps, unless a subclass has an attribute of that name: Python asks here last."""
+        """``layers``, the list of the steps, unless a subclass has an attribute of that name:
+        Python asks here last."""
         if name == "layers" and "_steps" in vars(self):
             return self._steps
         if name == "_steps":
-            raise AttributeError(f"{type(self).__name__}: a subclass of Sequential calls "
-                                 "super().__init__() before its layers are used")
+            raise AttributeError(
+                f"{type(self).__name__}: a subclass of Sequential calls "
+                "super().__init__() before its layers are used"
+            )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Any) -> Any:
@@ -345,7 +406,9 @@ class Sequential(Module):
 
     def __setitem__(self, i: int, layer: Module) -> None:
         if isinstance(i, slice):
-            raise TypeError(f"Sequential: index is {i}; a layer takes one place, so it must be a whole number")
+            raise TypeError(
+                f"Sequential: index is {i}; a layer takes one place, so it must be a whole number"
+            )
         self._steps[self._place(i)] = _layer(layer, i)
 
     def __delitem__(self, i: Any) -> None:
@@ -355,9 +418,13 @@ class Sequential(Module):
         """An index of a layer, from 0 on."""
         place = index_of(i)
         if place is None:
-            raise TypeError(f"Sequential: index is {shown(i)}; it must be a whole number or a slice")
+            raise TypeError(
+                f"Sequential: index is {shown(i)}; it must be a whole number or a slice"
+            )
         if not -len(self._steps) <= place < len(self._steps):
-            raise IndexError(f"Sequential: index {place} is out of range: there are {len(self._steps)} layers")
+            raise IndexError(
+                f"Sequential: index {place} is out of range: there are {len(self._steps)} layers"
+            )
         return place % len(self._steps)
 
 
@@ -365,7 +432,11 @@ def _slice(wanted: slice) -> slice:
     """A slice of whole numbers that leads somewhere."""
     ends = {"start": wanted.start, "stop": wanted.stop, "step": wanted.step}
     for name, end in ends.items():
-        if end is not None and size(end, f"Sequential: {name} of the slice", -2 ** 62) == 0 and name == "step":
+        if (
+            end is not None
+            and size(end, f"Sequential: {name} of the slice", -(2**62)) == 0
+            and name == "step"
+        ):
             raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
     return wanted
 
@@ -373,8 +444,10 @@ def _slice(wanted: slice) -> slice:
 def _layer(layer: Any, place: Any) -> Module:
     """TypeError for what is no layer."""
     if not isinstance(layer, Module):
-        raise TypeError(f"Sequential: layer {place} is {shown(layer)}; it must be a Module (a list of layers is given with "
-                        "a star: Sequential(*layers))")
+        raise TypeError(
+            f"Sequential: layer {place} is {shown(layer)}; it must be a Module (a list of layers "
+            "is given with a star: Sequential(*layers))"
+        )
     return layer
 
 
@@ -385,7 +458,8 @@ class Flatten(Module):
         if not getattr(x, "ndim", 0):
             raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
-        return x.reshape((x.shape[0], prod(x.shape[1:])))        # -1 could not be told for a batch of none
+        # -1 could not be told for a batch of none
+        return x.reshape((x.shape[0], prod(x.shape[1:])))
 
 
 class Identity(Module):

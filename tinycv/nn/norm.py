@@ -2,12 +2,14 @@
 
     y = γ (x - E[x]) / √(Var[x] + ε) + β
 
-Of which numbers? Of one example's alone here, so that training and evaluation do the same, whatever the batch:
+Of which numbers? Of one example's alone here, so that training and evaluation do the same, whatever
+the batch:
 
     layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
     group norm     C / G channels of one image         Wu & He 2018, eq. 7.    G = C is instance norm (Ulyanov et al. 2016)
 
-Read next: batch_norm.py, where they are one channel's in all images.   Shapes: N images of C channels, G groups.
+Read next: batch_norm.py, where they are one channel's in all images.
+Shapes: N images of C channels, G groups.
 """
 
 from __future__ import annotations
@@ -26,34 +28,39 @@ from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.module import Module
 
-SHAPES = int, tuple, list                       # what PyTorch's normalized_shape may be, and no weight is
+# what PyTorch's normalized_shape may be, and no weight is
+SHAPES = int, tuple, list
 
 
 @fused
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D, not D - 1.
+    """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D,
+    not D - 1.
 
-    differs: the axis is the last, that of weight. PyTorch's normalized_shape, its second argument, is
-    no argument here; LayerNorm takes a shape of several axes.
+    differs: the axis is the last, that of weight. PyTorch's normalized_shape, its second argument,
+    is no argument here; LayerNorm takes a shape of several axes.
     """
-    centred = x - x.mean(axis=-1, keepdims=True)                    # (..., D)
+    centred = x - x.mean(axis=-1, keepdims=True)  # (..., D)
     y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
 
 @fused(whole="num_groups")
-def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
-    """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x. num_groups divides C."""
-    rows = x.reshape(grouped(x, num_groups))                        # (N, G, C/G * H * W)
+def group_norm(
+    x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x.
+    num_groups divides C."""
+    rows = x.reshape(grouped(x, num_groups))  # (N, G, C/G * H * W)
     centred = rows - rows.mean(axis=-1, keepdims=True)
     y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
     return scaled(y.reshape(x.shape), weight, bias)
 
 
 def inverse_root(x: Any) -> Any:
-    """1 / √x as √x / x: NaN where x is infinite. There 1 / √x is 0, and a net whose squares left the range of their dtype
-    would go on with zeros, and learn nothing, without a word."""
+    """1 / √x as √x / x: NaN where x is infinite. There 1 / √x is 0, and a net whose squares left
+    the range of their dtype would go on with zeros, and learn nothing, without a word."""
     return sqrt(x) / x
 
 
@@ -72,17 +79,23 @@ def grouped(x: Any, num_groups: int) -> tuple:
     """(N, G, C/G * H * W)"""
     num_groups = size(num_groups, "num_groups", 1)
     if array(x, "x").ndim < 2 or x.shape[1] % num_groups:
-        raise ValueError(f"x of shape {x.shape} must be (N, C, *spatial), with C a multiple of num_groups, {num_groups}")
+        raise ValueError(
+            f"x of shape {x.shape} must be (N, C, *spatial), with C a multiple of num_groups, "
+            f"{num_groups}"
+        )
     return x.shape[0], num_groups, x.shape[1] // num_groups * prod(x.shape[2:])
 
 
 class LayerNorm(Module):
-    """Layer normalisation over the last axis, of size normalized_shape, or over the last axes, of that shape. weight
-    starts at 1, bias at 0; both have that shape.
-    differs: bias is the third argument, where PyTorch has elementwise_affine, which is always True here.
+    """Layer normalisation over the last axis, of size normalized_shape, or over the last axes, of
+    that shape. weight starts at 1, bias at 0; both have that shape.
+    differs: bias is the third argument, where PyTorch has elementwise_affine, which is always True
+    here.
     """
 
-    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True):
+    def __init__(
+        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True
+    ):
         self.normalized_shape = sizes(normalized_shape, "LayerNorm: normalized_shape")
         if not self.normalized_shape:
             raise ValueError("LayerNorm: normalized_shape is (); it must have at least one axis")
@@ -95,10 +108,13 @@ class LayerNorm(Module):
         shape = self.normalized_shape
         if len(shape) == 1:
             return layer_norm(x, self.weight, self.bias, self.eps)
-        if array(x, "LayerNorm: x").ndim < len(shape) or tuple(x.shape[-len(shape):]) != shape:
+        if array(x, "LayerNorm: x").ndim < len(shape) or tuple(x.shape[-len(shape) :]) != shape:
             raise ValueError(f"LayerNorm: x has shape {x.shape}; its last axes must be {shape}")
-        rows = x.reshape((*x.shape[:x.ndim - len(shape)], prod(shape)))             # the axes are joined to one
-        weight, bias = (None if p is None else p.reshape((prod(shape),)) for p in (self.weight, self.bias))
+        # the axes are joined to one
+        rows = x.reshape((*x.shape[: x.ndim - len(shape)], prod(shape)))
+        weight, bias = (
+            None if p is None else p.reshape((prod(shape),)) for p in (self.weight, self.bias)
+        )
         return layer_norm(rows, weight, bias, self.eps).reshape(x.shape)
 
 
@@ -109,7 +125,10 @@ class GroupNorm(Module):
         self.num_groups = size(num_groups, "GroupNorm: num_groups", 1)
         channels = count(num_channels, "GroupNorm: num_channels")
         if channels % self.num_groups:
-            raise ValueError(f"GroupNorm: num_channels {channels} must be a multiple of num_groups {self.num_groups}")
+            raise ValueError(
+                f"GroupNorm: num_channels {channels} must be a multiple of num_groups "
+                f"{self.num_groups}"
+            )
         self.eps, affine = epsilon(eps, "GroupNorm: eps"), flag(affine, "GroupNorm: affine")
         self.weight = init.ones((channels,)) if affine else None
         self.bias = init.zeros((channels,)) if affine else None
@@ -127,10 +146,15 @@ def refuse_shape(args: tuple, options: dict) -> None:
     """TypeError for PyTorch's call, layer_norm(x, (D,), weight, bias)."""
     weight = args[1] if len(args) > 1 else options.get("weight")
     if "normalized_shape" in options or isinstance(weight, SHAPES):
-        given = "normalized_shape was given" if "normalized_shape" in options else (
-            f"weight is {shown(weight)}; it must be an array or a Tensor, or None")
-        raise TypeError(f"layer_norm: {given}. The axis is the last, that of weight, and PyTorch's "
-                        "normalized_shape is no argument here")
+        given = (
+            "normalized_shape was given"
+            if "normalized_shape" in options
+            else (f"weight is {shown(weight)}; it must be an array or a Tensor, or None")
+        )
+        raise TypeError(
+            f"layer_norm: {given}. The axis is the last, that of weight, and PyTorch's "
+            "normalized_shape is no argument here"
+        )
 
 
 def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
@@ -154,11 +178,12 @@ def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
 @layer_norm.kernel
 def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     check_layer_norm(x, weight, bias, eps)
-    width = max(x.shape[-1], 1)                                     # of no features, there is no mean to divide for
+    # of no features, there is no mean to divide for
+    width = max(x.shape[-1], 1)
     rows = as_rows(x)
     normal = rows - sum_last(xp, rows) * (1 / width)
     square = dot_last(xp, normal, normal) * (1 / width) + eps
-    scale = xp.sqrt(square) / square                                # as inverse_root
+    scale = xp.sqrt(square) / square  # as inverse_root
     normal *= scale
     y = normal.copy() if weight is None else normal * weight
     if bias is not None:
@@ -168,7 +193,8 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
         g = g.reshape(rows.shape)
 
         def along_x():
-            # x̂ has mean 0 and square 1 along a row: what g has of these two directions cannot pass.
+            # x̂ has mean 0 and square 1 along a row: what g has of these two directions cannot
+            # pass.
             h = g.copy() if weight is None else g * weight
             across = dot_last(xp, h, normal) * (1 / width)
             h -= sum_last(xp, h) * (1 / width)
@@ -181,15 +207,20 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     return y.reshape(x.shape), pull
 
 
-# Images are taken channels last, (N, S, C) with S = H W pixels, as convolutions leave them in memory (conv_kernel.py), and a
-# few at a time, so that they stay in the cache from one pass to the next. Sums over pixels are products with ones.
+# Images are taken channels last, (N, S, C) with S = H W pixels, as convolutions leave them in
+# memory (conv_kernel.py), and a few at a time, so that they stay in the cache from one pass to the
+# next. Sums over pixels are products with ones.
 
-WIDE = 1024                                     # numbers: NumPy is slow where it starts a row anew after fewer
+# numbers: NumPy is slow where it starts a row anew after fewer
+WIDE = 1024
 
 
 def pixels(xp, x):
-    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x is channels last already."""
-    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(len(x), prod(x.shape[2:]), x.shape[1])
+    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x is channels last
+    already."""
+    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(
+        len(x), prod(x.shape[2:]), x.shape[1]
+    )
 
 
 def images(xp, a, shape):
@@ -201,7 +232,11 @@ def sums(xp, a):
     """(N, S, C) -> (N, C)."""
     if xp is not np:
         return a.sum(axis=1)
-    return (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0] if a.shape[1] <= MANY else sum_first(a.transpose(1, 0, 2))
+    return (
+        (np.ones((1, a.shape[1]), a.dtype) @ a)[:, 0]
+        if a.shape[1] <= MANY
+        else sum_first(a.transpose(1, 0, 2))
+    )
 
 
 @lru_cache(maxsize=64)
@@ -211,14 +246,19 @@ def joinable(pixels, channels):
 
 
 def each(xp, ufunc, a, values, out):
-    """ufunc(a, values) of a (N, S, C) and values (N or 1, C), one a channel. Rows of C are joined to longer ones first."""
+    """ufunc(a, values) of a (N, S, C) and values (N or 1, C), one a channel. Rows of C are joined
+    to longer ones first."""
     if xp is not np:
         return ufunc(a, values[:, None], out=out)
     n, s, c = a.shape
     k = joinable(s, c)
     wide = xp.empty((len(values), k, c), values.dtype)
     wide[...] = values[:, None]
-    ufunc(a.reshape(n, s // k, k * c), wide.reshape(len(values), 1, k * c), out=out.reshape(n, s // k, k * c))
+    ufunc(
+        a.reshape(n, s // k, k * c),
+        wide.reshape(len(values), 1, k * c),
+        out=out.reshape(n, s // k, k * c),
+    )
     return out
 
 
@@ -228,10 +268,17 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     check_group_norm(x, weight, bias, eps)
     width = max(width, 1)
     a, channels = pixels(xp, x), x.shape[1]
-    y, mean, scale = xp.empty_like(a), xp.empty((n, channels), x.dtype), xp.empty((n, channels), x.dtype)
+    y, mean, scale = (
+        xp.empty_like(a),
+        xp.empty((n, channels), x.dtype),
+        xp.empty((n, channels), x.dtype),
+    )
 
-    def over_group(of_channels):                                    # (n, C) -> (n, C): each channel gets its group's mean
-        of_groups = of_channels.reshape(len(of_channels), num_groups, channels // num_groups).sum(axis=-1) * (1 / width)
+    # (n, C) -> (n, C): each channel gets its group's mean
+    def over_group(of_channels):
+        of_groups = of_channels.reshape(len(of_channels), num_groups, channels // num_groups).sum(
+            axis=-1
+        ) * (1 / width)
         return of_groups.repeat(channels // num_groups, axis=1)
 
     for at in few(xp, n, prod(a.shape[1:])):
@@ -239,14 +286,14 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         mean[at] = over_group(sums(xp, part))
         each(xp, xp.subtract, part, mean[at], out=out)
         square = over_group(sums(xp, out * out)) + eps
-        scale[at] = xp.sqrt(square) / square                        # as inverse_root
+        scale[at] = xp.sqrt(square) / square  # as inverse_root
         each(xp, xp.multiply, out, scale[at] if weight is None else scale[at] * weight, out=out)
         if bias is not None:
             each(xp, xp.add, out, bias[None], out=out)
 
     def pull(g):
-        # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two directions:
-        # dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
+        # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two
+        # directions: dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
         g, gx = pixels(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
         for at in few(xp, n, prod(a.shape[1:])):
@@ -256,6 +303,11 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
             each(xp, xp.multiply, out, -s * s * over_group(dots[at] * gamma), out=out)
             each(xp, xp.add, out, -s * over_group(total[at] * gamma), out=out)
             out += each(xp, xp.multiply, g[at], s * gamma, out=xp.empty_like(out))
-        return images(xp, gx, x.shape), None, lambda: sum_rows(xp, dots), lambda: sum_rows(xp, total)
+        return (
+            images(xp, gx, x.shape),
+            None,
+            lambda: sum_rows(xp, dots),
+            lambda: sum_rows(xp, total),
+        )
 
     return images(xp, y, x.shape), pull

@@ -1,7 +1,8 @@
 """Exchange the parts of a module: its layers, its Tensors, wherever they lie in its attributes.
 
-A Module finds its parts in its attributes, and in the containers there at any depth (contents, in module.py).  Whoever
-puts other parts in their place has to look in the same places: spectral_norm.py wraps layers, adversarial/unrolled.py exchanges weights.
+A Module finds its parts in its attributes, and in the containers there at any depth (contents, in
+module.py).  Whoever puts other parts in their place has to look in the same places:
+spectral_norm.py wraps layers, adversarial/unrolled.py exchanges weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from tinycv.nn.module import Module, contents
 
 
 def exchanged(value: Any, new_of: Callable[[Any], Any]) -> Any:
-    """``value`` with ``new_of(part)`` in the place of each Module and Tensor in it, in containers of its kind.
+    """``value`` with ``new_of(part)`` in the place of each Module and Tensor in it, in containers
+    of its kind.
 
     The containers given stay as they are. ``value`` itself where ``new_of`` changes nothing.
     """
@@ -27,7 +29,7 @@ def exchanged(value: Any, new_of: Callable[[Any], Any]) -> Any:
         return value
     if isinstance(value, tuple):
         return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
-    twin = copy.copy(value)                             # an OrderedDict stays one
+    twin = copy.copy(value)  # an OrderedDict stays one
     for (key, _), item in zip(found, new, strict=True):
         twin[key] = item
     return twin

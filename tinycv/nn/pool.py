@@ -1,4 +1,5 @@
-"""Pooling: a window walks over each channel and keeps one number of what it sees, its largest or its mean.
+"""Pooling: a window walks over each channel and keeps one number of what it sees, its largest or
+its mean.
 
 LeCun et al. 1998, section II.B (mean); Ranzato et al. 2007 (max).
 """
@@ -40,15 +41,25 @@ def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -
 
 
 def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, list[tuple]]:
-    """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it sees, (N, C, H', W')."""
+    """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it
+    sees, (N, C, H', W')."""
     array(x, "x")
     window = two("kernel_size", kernel_size, 1)
-    stride, margins, dilation = settled(window if stride is None else stride, two("padding", padding), 1, window)
+    stride, margins, dilation = settled(
+        window if stride is None else stride, two("padding", padding), 1, window
+    )
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
-        raise ValueError(f"pooling of x of shape {x.shape}, window {window}, padding {padding}: x must have four axes "
-                         "(N, C, H, W), and padding be at most half the window, lest one see nothing else")
-    size = walked([n + sum(p) for n, p in zip(x.shape[2:], margins, strict=True)], window, stride, dilation)
-    return ((0, 0), (0, 0), *margins), [seen_by(tap, size, stride, dilation) for tap in taps(window)]
+        raise ValueError(
+            f"pooling of x of shape {x.shape}, window {window}, padding {padding}: x must have "
+            "four axes (N, C, H, W), and padding be at most half the window, lest one see nothing "
+            "else"
+        )
+    size = walked(
+        [n + sum(p) for n, p in zip(x.shape[2:], margins, strict=True)], window, stride, dilation
+    )
+    return ((0, 0), (0, 0), *margins), [
+        seen_by(tap, size, stride, dilation) for tap in taps(window)
+    ]
 
 
 def walk_of(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple:
@@ -56,20 +67,30 @@ def walk_of(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple:
     window = two(f"{name}: kernel_size", kernel_size, 1)
     padding = two(f"{name}: padding", padding)
     if any(2 * p > k for p, k in zip(padding, window, strict=True)):
-        raise ValueError(f"{name}: padding is {padding}; it must be at most half the window, {window}")
+        raise ValueError(
+            f"{name}: padding is {padding}; it must be at most half the window, {window}"
+        )
     return window, window if stride is None else two(f"{name}: stride", stride, 1), padding
 
 
 def lowest(dtype: Any) -> Any:
     """What loses against every number of a dtype."""
-    return float("-inf") if dtype.kind == "f" else dtype.type(0) if dtype.kind == "b" else int(np.iinfo(dtype).min)
+    return (
+        float("-inf")
+        if dtype.kind == "f"
+        else dtype.type(0)
+        if dtype.kind == "b"
+        else int(np.iinfo(dtype).min)
+    )
 
 
 class MaxPool2d(Module):
     """``max_pool2d`` with its settings kept."""
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
-        self.kernel_size, self.stride, self.padding = walk_of("MaxPool2d", kernel_size, stride, padding)
+        self.kernel_size, self.stride, self.padding = walk_of(
+            "MaxPool2d", kernel_size, stride, padding
+        )
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W). Returns (N, C, H', W')."""
@@ -80,7 +101,9 @@ class AvgPool2d(Module):
     """``avg_pool2d`` with its settings kept."""
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
-        self.kernel_size, self.stride, self.padding = walk_of("AvgPool2d", kernel_size, stride, padding)
+        self.kernel_size, self.stride, self.padding = walk_of(
+            "AvgPool2d", kernel_size, stride, padding
+        )
 
     def forward(self, x: Any) -> Any:
         """x (N, C, H, W). Returns (N, C, H', W')."""
@@ -101,10 +124,13 @@ def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
     def pull(g):
         won = [canvas[view] == y for view in views]
         finite = xp is np and np.isfinite(y.sum() + g.sum())
-        if not finite:                                              # a NaN wins, though it equals nothing
+        # a NaN wins, though it equals nothing
+        if not finite:
             won = [w | (canvas[view] != canvas[view]) for w, view in zip(won, views, strict=True)]
         share = g / sum(won[1:], won[0].astype(g.dtype))
-        return spread(xp, x, margins, views, (share * w if finite else xp.where(w, share, 0) for w in won))
+        return spread(
+            xp, x, margins, views, (share * w if finite else xp.where(w, share, 0) for w in won)
+        )
 
     return y, pull
 
@@ -116,13 +142,19 @@ def _avg_pool2d(xp, x, kernel_size, stride=None, padding=0):
     y = canvas[views[0]].copy(order="K")
     for view in views[1:]:
         y += canvas[view]
-    return y * (1 / len(views)), lambda g: spread(xp, x, margins, views, [g * (1 / len(views))] * len(views))
+    return y * (1 / len(views)), lambda g: spread(
+        xp, x, margins, views, [g * (1 / len(views))] * len(views)
+    )
 
 
 def spread(xp, x, margins, views, gradients):
     """dL/dx: to what each tap saw, its gradients."""
-    canvas = zeros_beside(xp, x, [n + sum(p) for n, p in zip(x.shape, margins, strict=True)], x.dtype)
-    meet = any(last.start >= first.step for last, first in zip(views[-1][1:], views[0][1:], strict=True))
+    canvas = zeros_beside(
+        xp, x, [n + sum(p) for n, p in zip(x.shape, margins, strict=True)], x.dtype
+    )
+    meet = any(
+        last.start >= first.step for last, first in zip(views[-1][1:], views[0][1:], strict=True)
+    )
     for view, g in zip(views, gradients, strict=True):
         canvas[view] = canvas[view] + g if meet else g
     return canvas[inside(x.shape[2:], margins[2:])]

@@ -2,7 +2,8 @@
 
     softmax(x)_i = exp(x_i) / Σ_j exp(x_j)
 
-Read before: engine/fused.py.   Read next: losses.py, which wants its logarithm.   Seen at work: sequence/attention.py.
+Read before: engine/fused.py.   Read next: losses.py, which wants its logarithm.
+Seen at work: sequence/attention.py.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from tinycv.nn.module import Module
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
 
-    The largest x is subtracted first, which changes nothing but keeps exp from overflowing (Goodfellow, Bengio &
-    Courville 2016, section 4.1). differs: the axis is the last unless it is given; PyTorch guesses one by the shape.
+    The largest x is subtracted first, which changes nothing but keeps exp from overflowing
+    (Goodfellow, Bengio & Courville 2016, section 4.1). differs: the axis is the last unless it is
+    given; PyTorch guesses one by the shape.
     """
-    if not x.size:                                                  # no numbers, and no largest of them
+    # no numbers, and no largest of them
+    if not x.size:
         return x * 1
     e = exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
@@ -32,7 +35,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 @fused
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that underflowed to 0.
+    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that
+    underflowed to 0.
 
     differs: the axis is the last unless it is given, as softmax's.
     """
@@ -46,7 +50,8 @@ class Softmax(Module):
     """softmax along one axis. differs: the last, unless it is given."""
 
     def __init__(self, axis: int = -1):
-        self.axis = size(axis, "Softmax: axis", -64)                # NumPy's arrays have at most 64 axes
+        # NumPy's arrays have at most 64 axes
+        self.axis = size(axis, "Softmax: axis", -64)
 
     def forward(self, x: Any) -> Any:
         return softmax(x, self.axis)

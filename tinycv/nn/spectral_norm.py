@@ -1,14 +1,16 @@
-"""Spectral norm: divides a layer's weight by an estimate of its largest singular value (Miyato et al. 2018).
+"""Spectral norm: divides a layer's weight by an estimate of its largest singular value (Miyato et
+al. 2018).
 
-    W_SN = W / σ(W),   σ(W) = max |W h| / |h|                       Miyato et al. 2018, eq. 6-8
-    u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v            ibid., algorithm 1: power iteration
+    W_SN = W / σ(W),   σ(W) = max |W h| / |h|                    Miyato et al. 2018, eq. 6-8
+    u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v         ibid., algorithm 1: power iteration
 
-With the exact σ a Linear stretches no vector, and a network of such layers and of ReLUs has a slope of at most 1.  The power
-iteration estimates σ from below, by 1 to 5 % at first.
-Neither holds for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one window to one pixel,
-as Miyato et al. chose and PyTorch does; but a pixel lies in up to kH kW windows.  So the convolution as a map of images has
-a norm of up to √(kH kW) σ (stride 1): a 3 x 3 kernel of nine times 1/3 has σ = 1, but as a map of 20 x 20 images (padding 1)
-a norm of 2.96.  A slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
+With the exact σ a Linear stretches no vector, and a network of such layers and of ReLUs has a slope
+of at most 1.  The power iteration estimates σ from below, by 1 to 5 % at first.
+Neither holds for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one
+window to one pixel, as Miyato et al. chose and PyTorch does; but a pixel lies in up to kH kW
+windows.  So the convolution as a map of images has a norm of up to √(kH kW) σ (stride 1): a 3 x 3
+kernel of nine times 1/3 has σ = 1, but as a map of 20 x 20 images (padding 1) a norm of 2.96.  A
+slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
 
 W changes little from step to step, so u and v are kept, and one iteration per step follows σ.
 Read before: linear.py, conv.py; engine/state.py, how u and v move.
@@ -29,27 +31,32 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.parts import exchanged
 
-FIRST = 15                                      # iterations before the first step, as PyTorch
+FIRST = 15  # iterations before the first step, as PyTorch
 
 
 class SpectralNorm(Module):
-    """``layer``, a Linear or a Conv2d, with its weight W as a matrix (out, all the rest) divided by σ(W).
+    """``layer``, a Linear or a Conv2d, with its weight W as a matrix (out, all the rest) divided by
+    σ(W).
 
-    The gradient goes through σ too, with u and v taken as constants. A step of the power iteration is made once per batch
-    while training, none after. differs: PyTorch's spectral_norm changes the layer itself; here it is wrapped.
+    The gradient goes through σ too, with u and v taken as constants. A step of the power iteration
+    is made once per batch while training, none after. differs: PyTorch's spectral_norm changes the
+    layer itself; here it is wrapped.
     """
 
     def __init__(self, layer: Module):
         if not isinstance(layer, (Linear, Conv2d)):
-            raise TypeError(f"SpectralNorm: layer is {shown(layer)}; it must be a Linear or a Conv2d, whose weight is "
-                            "(out, in, ...)")
+            raise TypeError(
+                f"SpectralNorm: layer is {shown(layer)}; it must be a Linear or a Conv2d, whose "
+                "weight is (out, in, ...)"
+            )
         self.layer = layer
         self.u, self.v = (Tensor(init.normal((n,)).detach()) for n in _matrix(layer.weight).shape)
         for _ in range(FIRST):
             self._iterate()
 
     def _iterate(self) -> Sequence[Any]:
-        """One step of the power iteration, once per batch. Returns the arrays u and v as they are then."""
+        """One step of the power iteration, once per batch. Returns the arrays u and v as they are
+        then."""
         w, u = bare(_matrix(self.layer.weight.detach())), self.u
         xp = array_module(w)
 
@@ -64,7 +71,8 @@ class SpectralNorm(Module):
 
     def sigma(self) -> Tensor:
         """The largest singular value, as u and v estimate it."""
-        return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])      # a graph keeps them
+        # a graph keeps them
+        return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])
 
     def _sigma(self, vectors: Sequence[Any]) -> Tensor:
         u, v = map(Tensor, vectors)
@@ -72,28 +80,34 @@ class SpectralNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """As the layer's, with W / σ(W)."""
-        with kept_if_done():                            # an x that the layer refuses leaves u and v as they were
+        # an x that the layer refuses leaves u and v as they were
+        with kept_if_done():
             sigma = self._sigma(self._iterate()) if self.training else self.sigma()
-            layer = object.__new__(type(self.layer))    # a layer for this call only: the other threads' one keeps W
+            # a layer for this call only: the other threads' one keeps W
+            layer = object.__new__(type(self.layer))
             vars(layer).update(vars(self.layer), weight=self.layer.weight / sigma)
             return layer(x)
 
 
 def spectral_norm(network: Module) -> Module:
-    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or the wrapped layer.
+    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or
+    the wrapped layer.
 
-    A layer that stands in several places is wrapped once; what is under spectral norm already stays as it is.
+    A layer that stands in several places is wrapped once; what is under spectral norm already stays
+    as it is.
     """
     if not isinstance(network, Module):
         raise TypeError(f"spectral_norm: network is {shown(network)}; it must be a Module")
-    made: dict[int, Module] = {}                # by id: a Module may compare by value, as a dataclass does
+    # by id: a Module may compare by value, as a dataclass does
+    made: dict[int, Module] = {}
 
     def normed(part: Any) -> Any:
         if not isinstance(part, Module) or isinstance(part, SpectralNorm):
             return part
         if id(part) not in made:
             wrapped = isinstance(part, (Linear, Conv2d))
-            made[id(part)] = SpectralNorm(part) if wrapped else part    # before its parts: one may know the whole
+            # before its parts: one may know the whole
+            made[id(part)] = SpectralNorm(part) if wrapped else part
             for name, value in list(vars(part).items()) if not wrapped else ():
                 setattr(part, name, exchanged(value, normed))
         return made[id(part)]

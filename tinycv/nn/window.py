@@ -1,8 +1,10 @@
-"""A window that walks over an image, as convolution and pooling have it: where it looks, and how many steps it takes.
+"""A window that walks over an image, as convolution and pooling have it: where it looks, and how
+many steps it takes.
 
-A walk is described by stride and dilation, pairs (down, across), and padding ((top, bottom), (left, right)).
-Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships 15 (``walked``) and
-14 (``stamped``, here with dilation too).
+A walk is described by stride and dilation, pairs (down, across), and padding ((top, bottom), (left,
+right)).
+Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships
+15 (``walked``) and 14 (``stamped``, here with dilation too).
 """
 
 from __future__ import annotations
@@ -20,33 +22,60 @@ def taps(window: Iterable[int]) -> Iterable[tuple]:
 
 
 def seen_by(tap: tuple, size: Any, stride: tuple, dilation: tuple) -> tuple:
-    """Where one tap of the window looks while the window takes its H' x W' steps: an index (..., rows, columns)."""
-    return (..., *[slice(t * d, t * d + n * s, s) for t, n, s, d in zip(tap, size, stride, dilation, strict=True)])
+    """Where one tap of the window looks while the window takes its H' x W' steps: an index (...,
+    rows, columns)."""
+    return (
+        ...,
+        *[
+            slice(t * d, t * d + n * s, s)
+            for t, n, s, d in zip(tap, size, stride, dilation, strict=True)
+        ],
+    )
 
 
 def inside(sides: Any, padding: tuple) -> tuple:
     """Where the image lies in its padding: an index (..., rows, columns)."""
-    return (..., *[slice(before, before + n) for n, (before, _) in zip(sides, padding, strict=True)])
+    return (
+        ...,
+        *[slice(before, before + n) for n, (before, _) in zip(sides, padding, strict=True)],
+    )
 
 
 def walked(sides: Any, window: Any, stride: tuple, dilation: tuple) -> tuple:
     """H', W': how many steps a window takes over a padded image."""
-    size = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(sides, window, stride, dilation, strict=True))
+    size = tuple(
+        (n - d * (k - 1) - 1) // s + 1
+        for n, k, s, d in zip(sides, window, stride, dilation, strict=True)
+    )
     if min(size) < 1:
         reach = tuple(d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True))
-        raise ValueError(f"a window of {tuple(window)} taps, dilation {dilation}, reaches over {reach} pixels, which do not "
-                         f"fit in an image of {tuple(sides)}, its padding included; pad more, or take a smaller window")
+        raise ValueError(
+            f"a window of {tuple(window)} taps, dilation {dilation}, reaches over {reach} pixels, "
+            f"which do not fit in an image of {tuple(sides)}, its padding included; pad more, or "
+            "take a smaller window"
+        )
     return size
 
 
-def stamped(size: Any, window: Any, stride: tuple, padding: tuple, extra: tuple, dilation: tuple) -> tuple:
-    """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the padding."""
+def stamped(
+    size: Any, window: Any, stride: tuple, padding: tuple, extra: tuple, dilation: tuple
+) -> tuple:
+    """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the
+    padding."""
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        raise ValueError(f"output_padding is {extra}; it must be smaller than the stride {stride} or dilation {dilation}")
-    sides = tuple((n - 1) * s + d * (k - 1) + 1 + e - sum(p) for n, k, s, p, e, d in zip(
-        size, window, stride, padding, extra, dilation, strict=True))
+        raise ValueError(
+            f"output_padding is {extra}; it must be smaller than the stride {stride} or dilation "
+            f"{dilation}"
+        )
+    sides = tuple(
+        (n - 1) * s + d * (k - 1) + 1 + e - sum(p)
+        for n, k, s, p, e, d in zip(size, window, stride, padding, extra, dilation, strict=True)
+    )
     if min(sides) < 1:
-        raise ValueError(f"padding {padding} cuts an image of {tuple(size)} stamps of {tuple(window)} taps down to {sides}")
+        raise ValueError(
+            f"padding {padding} cuts an image of {tuple(size)} stamps of {tuple(window)} taps down "
+            f"to {sides}"
+        )
     return sides
 
 
@@ -58,16 +87,20 @@ def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
     if padding == "valid":
         return stride, ((0, 0), (0, 0)), dilation
     if padding != "same":
-        raise ValueError(f"padding is {padding!r}; it must be 'same', 'valid', an int or a pair of ints")
+        raise ValueError(
+            f"padding is {padding!r}; it must be 'same', 'valid', an int or a pair of ints"
+        )
     if stride != (1, 1):
-        raise ValueError(f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1")
+        raise ValueError(
+            f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1"
+        )
     reach = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
     return stride, tuple((n // 2, n - n // 2) for n in reach), dilation
 
 
 def two(name: str, value: Any, least: int = 0) -> tuple:
     """3 is (3, 3), a pair is itself."""
-    if type(value) is int and least <= value < 2 ** 63:
+    if type(value) is int and least <= value < 2**63:
         return value, value
     try:
         if isinstance(value, (tuple, list, int)) or getattr(value, "ndim", 2) < 2:
@@ -75,4 +108,6 @@ def two(name: str, value: Any, least: int = 0) -> tuple:
         reason = None
     except (TypeError, ValueError) as error:
         reason = error
-    raise ValueError(f"{name} is {shown(value)}; it must be an int or a pair of ints, {least} or more") from reason
+    raise ValueError(
+        f"{name} is {shown(value)}; it must be an int or a pair of ints, {least} or more"
+    ) from reason

@@ -3,7 +3,8 @@
     Adam:    w <- w - lr m / (sqrt(v) + eps)                 m, v: running means of g and of g squared, bias corrected
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
-Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in place.
+Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which
+changes them in place.
 Read before: sgd.py.   Read next: optimizer.py (groups, state), averaged.py (averaged weights).
 """
 
@@ -16,22 +17,41 @@ from typing import Any
 from tinycv.optim.optimizer import Optimizer
 
 
-def adam(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
-         weight_decay: float) -> tuple[Any, Any, Any]:
+def adam(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> tuple[Any, Any, Any]:
     """(new p, new m, new v): see Adam."""
     beta1, beta2 = betas
-    g = g + weight_decay * p                    # the gradient of weight_decay/2 |p|²
+    g = g + weight_decay * p  # the gradient of weight_decay/2 |p|²
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
-    m_hat = m / (1 - beta1 ** step)             # both began at 0: this takes that share out of the means
-    v_hat = v / (1 - beta2 ** step)
-    return p - lr * m_hat / (v_hat ** 0.5 + eps), m, v
+    # both began at 0: this takes that share out of the means
+    m_hat = m / (1 - beta1**step)
+    v_hat = v / (1 - beta2**step)
+    return p - lr * m_hat / (v_hat**0.5 + eps), m, v
 
 
-def adamw(p: Any, g: Any, m: Any, v: Any, step: int, lr: float, betas: tuple[float, float], eps: float,
-          weight_decay: float) -> tuple[Any, Any, Any]:
+def adamw(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> tuple[Any, Any, Any]:
     """(new p, new m, new v): see AdamW."""
-    p = p - lr * weight_decay * p               # not through g, which Adam divides by sqrt(v)
+    p = p - lr * weight_decay * p  # not through g, which Adam divides by sqrt(v)
     return adam(p, g, m, v, step, lr, betas, eps, weight_decay=0.0)
 
 
@@ -43,26 +63,43 @@ class Adam(Optimizer):
 
     arrays, definition = ("exp_avg", "exp_avg_sq"), staticmethod(adam)
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: every weight shrinks at the same rate, however large its gradients.
+    """Adam with decoupled weight decay: every weight shrinks at the same rate, however large its
+    gradients.
 
     Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2.
-    differs: as in PyTorch, the decay is lr * weight_decay, where the paper's lambda stands apart from alpha.
+    differs: as in PyTorch, the decay is lr * weight_decay, where the paper's lambda stands apart
+    from alpha.
     """
 
     definition = staticmethod(adamw)
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 1e-2):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──────────────
+# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──
+
 
 @Adam.kernel
 def adam_kernel(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
@@ -76,11 +113,11 @@ def adam_kernel(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
     xp.multiply(g, g, out=spare)
     spare *= 1 - beta2
     v += spare
-    correction = math.sqrt(1 - beta2 ** step)
+    correction = math.sqrt(1 - beta2**step)
     xp.sqrt(v, out=spare)
     spare += eps * correction
     xp.divide(m, spare, out=spare)
-    spare *= lr * correction / (1 - beta1 ** step)
+    spare *= lr * correction / (1 - beta1**step)
     p -= spare
 
 

@@ -16,8 +16,12 @@ from tinycv.engine.tensor import Tensor, wrap
 from tinycv.optim.state import wide
 
 
-def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
-                    norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
     """Scale all gradients in place by one factor, so that together, as one vector, they are at most
     ``max_norm`` long.
 
@@ -37,7 +41,10 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
         return Tensor(0.0)
     xp = array_module(grads[0])
     if error_if_nonfinite:
-        capturing.refuse("clip_grad_norm_ with error_if_nonfinite, which waits for the GPU,", "leave it out there")
+        capturing.refuse(
+            "clip_grad_norm_ with error_if_nonfinite, which waits for the GPU,",
+            "leave it out there",
+        )
     elif norm_type == 2 and xp is not np and all(g.flags.c_contiguous for g in grads):
         run = on_gpu(scaled_down, grads)
         if run is not None:
@@ -45,16 +52,25 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float,
     return wrap(scaled_down(xp, grads, max_norm, norm_type, error_if_nonfinite), None)
 
 
-def scaled_down(xp: Any, grads: list[Any], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Any:
+def scaled_down(
+    xp: Any,
+    grads: list[Any],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Any:
     """clip_grad_norm_ of arrays, in place. Returns their length before, of shape ()."""
     flat = xp.concatenate([g.reshape(-1) for g in grads])
     norm = _length(xp, flat.astype(wide(flat.dtype), copy=False), norm_type)
     if error_if_nonfinite and not bool(xp.isfinite(norm)):
-        raise RuntimeError(f"clip_grad_norm_: the gradients are {float(norm)} long together, so they "
-                           "cannot be scaled; `with tinycv.debug():` shows which op made it")
+        raise RuntimeError(
+            f"clip_grad_norm_: the gradients are {float(norm)} long together, so they "
+            "cannot be scaled; `with tinycv.debug():` shows which op made it"
+        )
     factor = xp.minimum(_held(max_norm, norm.dtype) / (norm + 1e-6), 1.0)
     for g in grads:
-        g *= factor                                 # by 1 where they are short: a test would wait for the device
+        # by 1 where they are short: a test would wait for the device
+        g *= factor
     return norm
 
 
@@ -88,22 +104,34 @@ def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
     """
     takes = f"{who}: parameters must be a Tensor or several, such as model.parameters()"
     if not isinstance(parameters, Tensor) and (
-            not isinstance(parameters, Iterable) or isinstance(parameters, (str, dict)) or hasattr(parameters, "dtype")):
+        not isinstance(parameters, Iterable)
+        or isinstance(parameters, (str, dict))
+        or hasattr(parameters, "dtype")
+    ):
         raise TypeError(f"{takes}; it is {shown(parameters)}")
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in parameters:
         if not isinstance(p, Tensor):
             raise TypeError(f"{takes}; one of them is {shown(p)}")
         if p.grad is not None and not isinstance(p.grad, Tensor):
-            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient that is "
-                            f"{shown(p.grad)}; it must be a "
-                            "Tensor, or None")
+            raise TypeError(
+                f"{who}: a parameter of shape {p.shape} has a gradient that is {shown(p.grad)}; it "
+                "must be a Tensor, or None"
+            )
         if p.grad is not None and p.grad.dtype.kind != "f":
-            raise TypeError(f"{who}: a parameter of shape {p.shape} has a gradient of "
-                            f"{p.grad.dtype}; it must be floats")
-        if p.grad is not None and isinstance(p.grad._data, np.ndarray) and not p.grad._data.flags.writeable:
-            raise ValueError(f"{who}: a parameter of shape {p.shape} has a gradient in read-only memory, which cannot be "
-                             f"changed in place: p.grad = Tensor(array.copy())")
+            raise TypeError(
+                f"{who}: a parameter of shape {p.shape} has a gradient of "
+                f"{p.grad.dtype}; it must be floats"
+            )
+        if (
+            p.grad is not None
+            and isinstance(p.grad._data, np.ndarray)
+            and not p.grad._data.flags.writeable
+        ):
+            raise ValueError(
+                f"{who}: a parameter of shape {p.shape} has a gradient in read-only memory, which "
+                "cannot be changed in place: p.grad = Tensor(array.copy())"
+            )
     if (recording := capturing.current()) is not None:
         recording.reads_gradients(parameters)
     return [p.grad._data for p in parameters if p.grad is not None]

@@ -1,8 +1,10 @@
-"""What every optimiser shares: groups of parameters, their options, the state of each, and its saving.
+"""What every optimiser shares: groups of parameters, their options, the state of each, and its
+saving.
 
-The rules themselves are in sgd.py and adam.py. They run on flat arrays, for which engine/flat.py has the reason, and over one
-block after the other: a rule passes a dozen times over its weights, which should not leave the cache meanwhile. Its
-calls cost about as much as 10,000 weights each, so that cache is the one that cores share, and the blocks are long.
+The rules themselves are in sgd.py and adam.py. They run on flat arrays, for which engine/flat.py
+has the reason, and over one block after the other: a rule passes a dozen times over its weights,
+which should not leave the cache meanwhile. Its calls cost about as much as 10,000 weights each, so
+that cache is the one that cores share, and the blocks are long.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ from tinycv.optim.state import (
     wide,
 )
 
-BLOCK = 1 << 18                                 # weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
-SENT = 8                                        # float64 numbers that a recorded step may read
+# weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
+BLOCK = 1 << 18
+SENT = 8  # float64 numbers that a recorded step may read
 MISSING = object()
-LARGE = 1 << 15                                 # weights. From here on copying costs more than calls of its own
+# weights. From here on copying costs more than calls of its own
+LARGE = 1 << 15
 
 
 class Optimizer:
@@ -61,9 +65,10 @@ class Optimizer:
     weight NaN.
     """
 
-    arrays: tuple[str, ...] = ()                # by PyTorch's names
+    arrays: tuple[str, ...] = ()  # by PyTorch's names
     definition: Callable[..., tuple]
-    steady = math.inf                           # from how many steps on their number plays no part in the definition
+    # from how many steps on their number plays no part in the definition
+    steady = math.inf
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         kind = type(self).__name__
@@ -71,7 +76,7 @@ class Optimizer:
             raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
         self.defaults = checked_options(kind, defaults)
         self.param_groups: list[dict[str, Any]] = []
-        self.names: dict[Tensor, str] = {}      # in the order given
+        self.names: dict[Tensor, str] = {}  # in the order given
         self.shapes: list[tuple[int, ...]] = []
         self._slabs: list[Slab] = []
         groups = list_of_parameters(kind, params)
@@ -80,8 +85,10 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
         if not self.names:
-            raise ValueError(f"{kind}: params has no parameters: does the model keep its "
-                             f"Parameters as attributes?")
+            raise ValueError(
+                f"{kind}: params has no parameters: does the model keep its "
+                f"Parameters as attributes?"
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by
@@ -104,9 +111,10 @@ class Optimizer:
             names[p] = name
         every = [*self.names.values(), *names.values()]
         if len(set(every)) < len(every):
-            raise ValueError(f"{kind}: two parameters have the same name: give "
-                             f"model.named_parameters(), or parameters "
-                             "alone")
+            raise ValueError(
+                f"{kind}: two parameters have the same name: give model.named_parameters(), or "
+                "parameters alone"
+            )
         group = checked_options(kind, {**self.defaults, **param_group}) | {"params": list(names)}
         self.param_groups.append(group)
         self.names |= names
@@ -114,9 +122,10 @@ class Optimizer:
         self._slabs += self._slabs_of(group)
 
     def _slabs_of(self, group: dict[str, Any]) -> list[Slab]:
-        return [Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays,
-                     self.counts)
-                for tensors in alike(group["params"])]
+        return [
+            Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays, self.counts)
+            for tensors in alike(group["params"])
+        ]
 
     def _lay_out(self) -> None:
         self._slabs = [slab for group in self.param_groups for slab in self._slabs_of(group)]
@@ -153,7 +162,8 @@ class Optimizer:
             kept = self.state_dict()["state"]
             self._lay_out()
             self._put(kept)
-            every_option = [slab.options() for slab in self._slabs]     # there may be another number of them
+            # there may be another number of them
+            every_option = [slab.options() for slab in self._slabs]
         if (recording := capturing.current()) is not None:
             recording.reads(self.names)
             recording.reads_gradients(self.names)
@@ -161,46 +171,64 @@ class Optimizer:
         for slab, options in zip(self._slabs, every_option, strict=True):
             if slab.xp is not np and (at_once := self._at_once()) and slab.whole():
                 for places, step, ps, gs, offsets in slab.at_once():
-                    more = {} if capturing.current() is None else {"sent": self._sent_at_each_launch(slab, places)}
+                    more = (
+                        {}
+                        if capturing.current() is None
+                        else {"sent": self._sent_at_each_launch(slab, places)}
+                    )
                     at_once(slab.xp, ps, gs, offsets, *slab.state.values(), step, **more, **options)
                 continue
             self._note_what_is_recorded(slab)
             for step, p, g, state in slab.runs():
                 for at in blocks(slab.xp, p.size, size=BLOCK):
-                    self.run(slab.xp, p[at], g[at], *[array[at] for array in state], step, **options)
+                    self.run(
+                        slab.xp, p[at], g[at], *[array[at] for array in state], step, **options
+                    )
         return loss
 
     @classmethod
     def kernel(cls, run: Callable[..., None]) -> Callable[..., None]:
-        """Decorator: ``run(xp, p, g, *arrays, step, **options)`` does in place what the definition says, all but g."""
+        """Decorator: ``run(xp, p, g, *arrays, step, **options)`` does in place what the definition
+        says, all but g."""
         cls.run = staticmethod(run)
         return run
 
     def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
-        """Of a step that is being recorded: where it reads what changes. Before each launch this is counted and sent."""
+        """Of a step that is being recorded: where it reads what changes. Before each launch this is
+        counted and sent."""
         recording, state = capturing.current(), next(iter(slab.state.values()))
         sent, step, rule = recording.room(SENT, "float64"), counting(slab, places), self._at_once()
 
         def send() -> None:
             rule.send(state, sent, step(), **slab.options())
+
         recording.before_launch(send)
         recording.depends(lambda: (slab in self._slabs, len({slab.steps[i] for i in places})))
         return sent
 
     def _note_what_is_recorded(self, slab: Slab) -> None:
-        """Of a step that is being recorded by array calls: it has its options for good, and stands while they are these."""
+        """Of a step that is being recorded by array calls: it has its options for good, and stands
+        while they are these."""
         if (recording := capturing.current()) is not None:
             if self._at_once():
-                raise RuntimeError(f"{type(self).__name__}: a step can be recorded only where each parameter lies in one "
-                                   "piece of memory: p.data = p.data.copy() before")
+                raise RuntimeError(
+                    f"{type(self).__name__}: a step can be recorded only where each parameter lies "
+                    "in one piece of memory: p.data = p.data.copy() before"
+                )
             places = [i for i, t in enumerate(slab.tensors) if t.grad is not None]
             recording.before_launch(counting(slab, places))
-            recording.depends(lambda: (slab.options(), slab in self._slabs,
-                                       [min(slab.steps[i], self.steady) for i in places]))
+            recording.depends(
+                lambda: (
+                    slab.options(),
+                    slab in self._slabs,
+                    [min(slab.steps[i], self.steady) for i in places],
+                )
+            )
 
     @classmethod
     def _at_once(cls) -> Any:
-        """The CUDA member of the definition, which takes many parameters at once: gpu/adam.py's; None if there is none."""
+        """The CUDA member of the definition, which takes many parameters at once: gpu/adam.py's;
+        None if there is none."""
         return member(place(cls.definition))
 
     @staticmethod
@@ -215,22 +243,35 @@ class Optimizer:
             array[...] = new
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params": names]}.
+        """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params":
+        names]}.
 
-        The arrays share memory with the optimiser; options are Python's numbers, as JSON takes them.
-        Parameters that have no counted step have no state.
+        The arrays share memory with the optimiser; options are Python's numbers, as JSON takes
+        them. Parameters that have no counted step have no state.
         """
-        state = {self.names[p]: {"step": slab.steps[i], **{k: views[i] for k, views in slab.views_of_state.items()}}
-                 for slab in self._slabs for i, p in enumerate(slab.tensors) if slab.steps[i]}
-        groups = [{name: [self.names[p] for p in option] if name == "params" else plain(option)
-                   for name, option in group.items()} for group in self.param_groups]
+        state = {
+            self.names[p]: {
+                "step": slab.steps[i],
+                **{k: views[i] for k, views in slab.views_of_state.items()},
+            }
+            for slab in self._slabs
+            for i, p in enumerate(slab.tensors)
+            if slab.steps[i]
+        }
+        groups = [
+            {
+                name: [self.names[p] for p in option] if name == "params" else plain(option)
+                for name, option in group.items()
+            }
+            for group in self.param_groups
+        ]
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
 
-        ValueError says everything that does not fit, or that no training goes on from (NaN, infinity, means of squares
-        below 0); the optimiser is then left as it was.
+        ValueError says everything that does not fit, or that no training goes on from (NaN,
+        infinity, means of squares below 0); the optimiser is then left as it was.
         """
         self.loading(state_dict)()
 
@@ -243,6 +284,7 @@ class Optimizer:
                 group.update(saved)
             self._lay_out()
             self._put(kept)
+
         return load
 
     def _put(self, kept: dict[str, dict]) -> None:
@@ -274,8 +316,8 @@ def loss_of(closure: Any, kind: str) -> Any:
 
 
 def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
-    """A function that counts a recorded step before its launch, and says its number. The first time it only says it: the
-    call that recorded has counted, perhaps further steps too."""
+    """A function that counts a recorded step before its launch, and says its number. The first time
+    it only says it: the call that recorded has counted, perhaps further steps too."""
     first = slab.steps[places[0]] + 1 if places else 0
 
     def count() -> int:
@@ -285,23 +327,36 @@ def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
             slab.counted(places)
             step = slab.steps[places[0]] if places else 0
         return step
+
     return count
 
 
 class Slab(Flat):
-    """Parameters of one group side by side, with what the optimiser remembers of them; the smallest first."""
+    """Parameters of one group side by side, with what the optimiser remembers of them; the smallest
+    first."""
 
-    def __init__(self, kind: str, names: list[str], group: dict[str, Any], tensors: list[Tensor],
-                 arrays: tuple[str, ...], counts: Callable[[dict[str, Any]], bool]):
+    def __init__(
+        self,
+        kind: str,
+        names: list[str],
+        group: dict[str, Any],
+        tensors: list[Tensor],
+        arrays: tuple[str, ...],
+        counts: Callable[[dict[str, Any]], bool],
+    ):
         super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
         self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
         self.counts = counts
         self.names, self.given, self.checked = names, None, {}
-        self.alone = [i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None for i, t in enumerate(self.tensors)]
+        self.alone = [
+            i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None
+            for i, t in enumerate(self.tensors)
+        ]
         self.state = {name: self.zeros() for name in arrays}
         self.views_of_state = {name: self.views(array) for name, array in self.state.items()}
 
-    p = cached_property(lambda self: self.zeros())                  # not needed where a GPU does all at once
+    # not needed where a GPU does all at once
+    p = cached_property(lambda self: self.zeros())
     g = cached_property(lambda self: self.zeros())
     views_of_p = cached_property(lambda self: self.views(self.p))
 
@@ -309,24 +364,33 @@ class Slab(Flat):
         """The group's options as Python's numbers; checked again where one was set anew."""
         given = [self.group.get(name, MISSING) for name in self.names]
         if any(value is MISSING for value in given):
-            raise ValueError(f"{self.kind}: a group of param_groups lacks one of its options "
-                             f"{self.names}")
-        if self.given is None or any(new is not old for new, old in zip(given, self.given, strict=True)):
+            raise ValueError(
+                f"{self.kind}: a group of param_groups lacks one of its options {self.names}"
+            )
+        if self.given is None or any(
+            new is not old for new, old in zip(given, self.given, strict=True)
+        ):
             self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
             # nothing is the same object as MISSING: what may change in place is looked at each time
             self.given = [value if lasting(value) else MISSING for value in given]
         return self.checked
 
     def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
-        """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many steps behind them."""
+        """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many
+        steps behind them."""
         by_step: dict[int, list[int]] = {}
         for i, t in enumerate(self.tensors):
             if t.grad is not None:
                 by_step.setdefault(self.steps[i], []).append(i)
         for step, places in by_step.items():
             some = [self.tensors[i] for i in places]
-            yield (places, step + 1, [t._data for t in some], [t.grad._data for t in some],
-                   [self.bounds[i] for i in places])
+            yield (
+                places,
+                step + 1,
+                [t._data for t in some],
+                [t.grad._data for t in some],
+                [self.bounds[i] for i in places],
+            )
             self.counted(places)
 
     def whole(self) -> bool:
@@ -334,19 +398,22 @@ class Slab(Flat):
         return all(t._data.flags.c_contiguous for t in self.tensors)
 
     def counted(self, places: list[int]) -> None:
-        more = int(self.counts(self.checked))   # the options of this step: ``options`` looked first
+        more = int(self.counts(self.checked))  # the options of this step: ``options`` looked first
         for i in places:
             self.tensors[i].mark_changed()
             self.steps[i] += more
 
     def runs(self) -> Iterator[tuple[int, Any, Any, list[Any]]]:
-        """(step, p, g, state), flat, of neighbours that have a gradient and the same number of steps behind them.
+        """(step, p, g, state), flat, of neighbours that have a gradient and the same number of
+        steps behind them.
 
-        All small parameters together in an ordinary training; a frozen part splits them. A large one comes alone, and
-        is changed where it lies.
+        All small parameters together in an ordinary training; a frozen part splits them. A large
+        one comes alone, and is changed where it lies.
         """
+
         def key(i: int) -> tuple | None:
             return None if self.tensors[i].grad is None else (self.steps[i], self.alone[i])
+
         for shared, places in groupby(range(len(self.tensors)), key):
             if shared is not None:
                 places = list(places)
@@ -358,8 +425,10 @@ class Slab(Flat):
     def load(self, places: list[int], here: slice) -> tuple[Any, Any]:
         tensors = [self.tensors[i] for i in places]
         if len(tensors) == 1:  # a copy too, if its memory is not in order, or of halves
-            return tuple(array.reshape(-1).astype(self.wide, copy=False)
-                         for array in (tensors[0]._data, tensors[0].grad._data))
+            return tuple(
+                array.reshape(-1).astype(self.wide, copy=False)
+                for array in (tensors[0]._data, tensors[0].grad._data)
+            )
         self.gather([t._data for t in tensors], self.p[here])
         self.gather([t.grad._data for t in tensors], self.g[here])
         return self.p[here], self.g[here]

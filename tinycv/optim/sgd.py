@@ -1,8 +1,8 @@
 """Stochastic gradient descent:   w <- w - lr g   and with momentum g becomes a running sum of gradients.
 
-An optimiser is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which changes them in
-place.  Names, defaults and results follow PyTorch; float16 weights are updated in float32, see optimizer.py.
-Read next: adam.py, optimizer.py (groups, state).
+An optimiser is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel,
+which changes them in place.  Names, defaults and results follow PyTorch; float16 weights are
+updated in float32, see optimizer.py. Read next: adam.py, optimizer.py (groups, state).
 """
 
 from __future__ import annotations
@@ -13,8 +13,17 @@ from typing import Any
 from tinycv.optim.optimizer import Optimizer
 
 
-def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening: float, weight_decay: float,
-        nesterov: bool) -> tuple[Any, Any]:
+def sgd(
+    p: Any,
+    g: Any,
+    b: Any,
+    step: int,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Any, Any]:
     """(new p, new b): see SGD. step: the number of this step among those with momentum."""
     g = g + weight_decay * p
     if momentum:
@@ -24,21 +33,37 @@ def sgd(p: Any, g: Any, b: Any, step: int, lr: float, momentum: float, dampening
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked:  b <- momentum b + (1 - dampening) g,  w <- w - lr b.
+    """Stochastic gradient descent, with momentum if asked:  b <- momentum b + (1 - dampening) g,  w
+    <- w - lr b.
 
-    nesterov looks one step ahead: g + momentum b in place of b. weight_decay adds weight_decay * w to g.
-    Sutskever et al. 2013, "On the importance of initialization and momentum", section 2.
+    nesterov looks one step ahead: g + momentum b in place of b. weight_decay adds weight_decay * w
+    to g. Sutskever et al. 2013, "On the importance of initialization and momentum", section 2.
     differs: as in PyTorch, lr multiplies b and not g. The first b, at the first step with momentum,
     is g itself, undampened; nothing is remembered of a parameter before that step.
     """
 
     arrays, definition = ("momentum_buffer",), staticmethod(sgd)
-    steady = 1                                  # only the first step is another
+    steady = 1  # only the first step is another
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
-                 weight_decay: float = 0.0, nesterov: bool = False):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
-                                  "weight_decay": weight_decay, "nesterov": nesterov})
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ):
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+        )
 
     @staticmethod
     def counts(options: dict[str, Any]) -> bool:
@@ -56,12 +81,16 @@ class SGD(Optimizer):
             for slab in self._slabs:
                 if not self.counts(slab.options()):
                     buffers = slab.views_of_state["momentum_buffer"]
-                    slab.steps = [step if step and b.any() else 0
-                                  for step, b in zip(slab.steps, buffers, strict=True)]
+                    slab.steps = [
+                        step if step and b.any() else 0
+                        for step, b in zip(slab.steps, buffers, strict=True)
+                    ]
+
         return load_what_has_begun
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──────────────
+# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──
+
 
 @SGD.kernel
 def _(xp, p, g, b, step, lr, momentum, dampening, weight_decay, nesterov):

@@ -17,16 +17,20 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import listed, number, shown, size
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
-MOST_STEPS = 2 ** 53                            # from here on a float64 cannot count them
-MOST = float(np.finfo(np.float32).max)          # of what multiplies weights and gradients
+MOST_STEPS = 2**53  # from here on a float64 cannot count them
+MOST = float(np.finfo(np.float32).max)  # of what multiplies weights and gradients
 ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
 
 
 def finite(value: Any, what: str, low: float = -math.inf) -> float:
-    """A real number that is neither NaN nor infinite, not in float32 either, and at least ``low``."""
+    """A real number that is neither NaN nor infinite, not in float32 either, and at least
+    ``low``."""
     real = number(value, what, low)
     if abs(real) > MOST:
-        raise ValueError(f"{what} is {shown(value)}; it must be a finite number, at most {MOST:.3g}, which float32 holds")
+        raise ValueError(
+            f"{what} is {shown(value)}; it must be a finite number, at most {MOST:.3g}, which "
+            "float32 holds"
+        )
     return real
 
 
@@ -49,20 +53,22 @@ def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(nesterov, (bool, np.bool)):
             raise TypeError(f"{kind}: nesterov is {shown(nesterov)}; it must be True or False")
         if nesterov and not (checked["momentum"] > 0 and checked["dampening"] == 0):
-            raise ValueError(f"{kind}: nesterov needs momentum above 0 and dampening 0; momentum "
-                             f"is "
-                             f"{checked['momentum']}, dampening is {checked['dampening']}")
+            raise ValueError(
+                f"{kind}: nesterov needs momentum above 0 and dampening 0; momentum is "
+                f"{checked['momentum']}, dampening is {checked['dampening']}"
+            )
     return checked
 
 
 def lasting(option: Any) -> bool:
-    """Whether an option cannot change while it is the same object: a number of Python's, or a tuple of such."""
+    """Whether an option cannot change while it is the same object: a number of Python's, or a tuple
+    of such."""
     return type(option) in (float, int, bool) or type(option) is tuple and all(map(lasting, option))
 
 
 def plain(value: Any) -> Any:
-    """A single number of NumPy's, a Tensor's or an array's as Python's, also inside dicts, lists and tuples; all else as it
-    is. JSON takes it then.
+    """A single number of NumPy's, a Tensor's or an array's as Python's, also inside dicts, lists
+    and tuples; all else as it is. JSON takes it then.
     """
     if isinstance(value, dict):
         return {name: plain(option) for name, option in value.items()}
@@ -78,10 +84,15 @@ def list_of_parameters(kind: str, params: Any, group: bool = False) -> list[Any]
         return [params]
     if isinstance(params, Tensor):
         raise TypeError(f"{kind}: params is one Tensor; an optimiser takes an iterable: [tensor]")
-    if isinstance(params, (str, dict, set, frozenset)) or not isinstance(params, Iterable) or hasattr(params, "dtype"):
-        raise TypeError(f"{kind}: params is {shown(params)}; it must be a list of Parameters, of "
-                        f"(name, Parameter) pairs or "
-                        "of groups: model.parameters()")
+    if (
+        isinstance(params, (str, dict, set, frozenset))
+        or not isinstance(params, Iterable)
+        or hasattr(params, "dtype")
+    ):
+        raise TypeError(
+            f"{kind}: params is {shown(params)}; it must be a list of Parameters, of (name, "
+            "Parameter) pairs or of groups: model.parameters()"
+        )
     return list(params)
 
 
@@ -92,12 +103,17 @@ def named_parameter(kind: str, entry: Any, number: int) -> tuple[str, Tensor]:
     name, p = entry if isinstance(entry, tuple) else (str(number), entry)
     takes = f"{kind}: an optimiser changes Parameters (or leaf Tensors that require a gradient)"
     if not isinstance(p, Tensor) or not p.is_leaf:
-        what = f"a computed tensor of shape {p.shape}" if isinstance(p, Tensor) else type(p).__name__
+        what = (
+            f"a computed tensor of shape {p.shape}" if isinstance(p, Tensor) else type(p).__name__
+        )
         raise TypeError(f"{takes}, not {what}")
     if p.dtype.kind != "f" or not (p.requires_grad or isinstance(p, Parameter)):
         raise TypeError(f"{takes}; this Tensor of {p.dtype} and shape {p.shape} requires none")
     if isinstance(p._data, np.ndarray) and not p._data.flags.writeable:
-        raise ValueError(f"{takes}; this one, of shape {p.shape}, is in read-only memory: give Parameter(array.copy())")
+        raise ValueError(
+            f"{takes}; this one, of shape {p.shape}, is in read-only memory: give "
+            "Parameter(array.copy())"
+        )
     return name, p
 
 
@@ -107,33 +123,49 @@ def refuse_unfit(optimizer: Any) -> None:
     """
     kind = type(optimizer).__name__
     if sum(len(group["params"]) for group in optimizer.param_groups) != len(optimizer.shapes):
-        raise ValueError(f"{kind}.step: param_groups has other parameters than the optimiser was "
-                         f"given: "
-                         "add_param_group adds some")
+        raise ValueError(
+            f"{kind}.step: param_groups has other parameters than the optimiser was given: "
+            "add_param_group adds some"
+        )
     for p, shape in zip(optimizer.names, optimizer.shapes, strict=True):
         data, g = p._data, p.grad
-        if data.shape == shape and data.dtype.kind == "f" and (g is None or isinstance(g, Tensor) and (
-                g._data.shape == shape and g._data.dtype == data.dtype
-                and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray))):
+        if (
+            data.shape == shape
+            and data.dtype.kind == "f"
+            and (
+                g is None
+                or isinstance(g, Tensor)
+                and (
+                    g._data.shape == shape
+                    and g._data.dtype == data.dtype
+                    and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray)
+                )
+            )
+        ):
             continue
         which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
         if data.shape != shape:
-            raise ValueError(f"{which} had shape {shape} when the optimiser was made: make another "
-                             f"optimiser")
+            raise ValueError(
+                f"{which} had shape {shape} when the optimiser was made: make another optimiser"
+            )
         if data.dtype.kind != "f":
             raise TypeError(f"{which} is of {data.dtype} now; an optimiser changes floats")
         if not isinstance(g, Tensor):
-            raise TypeError(f"{which} has a gradient that is {shown(g)}; it must be a Tensor of "
-                            f"that shape, or None")
-        raise ValueError(f"{which} is {p.dtype} on {p.device}, and has a gradient of shape "
-                         f"{g.shape}, {g.dtype} on "
-                         f"{g.device}: they must be equal")
+            raise TypeError(
+                f"{which} has a gradient that is {shown(g)}; it must be a Tensor of "
+                f"that shape, or None"
+            )
+        raise ValueError(
+            f"{which} is {p.dtype} on {p.device}, and has a gradient of shape {g.shape}, {g.dtype} "
+            f"on {g.device}: they must be equal"
+        )
 
 
 def _pair(betas: Any, what: str) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"{what} is {shown(betas)}; it must be two numbers, each at least 0 and "
-                        f"less than 1")
+        raise TypeError(
+            f"{what} is {shown(betas)}; it must be two numbers, each at least 0 and less than 1"
+        )
     first, second = (number(beta, f"{what}[{i}]", 0, below=1) for i, beta in enumerate(betas))
     return first, second
 
@@ -158,8 +190,12 @@ def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, w
         raise ValueError(f"{what} is of {array.dtype}, which does not fit into {dtype}")
     with np.errstate(over="ignore"):
         made = array.astype(dtype, copy=False)
-    if isinstance(array, np.ndarray) and array.dtype.itemsize > made.dtype.itemsize and made.dtype.kind == "f" and (
-            np.isinf(made) & np.isfinite(array)).any():
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype.itemsize > made.dtype.itemsize
+        and made.dtype.kind == "f"
+        and (np.isinf(made) & np.isfinite(array)).any()
+    ):
         raise ValueError(f"{what} has numbers of {array.dtype} that {made.dtype} cannot hold")
     return backend.to_device(made, device)
 
@@ -172,20 +208,26 @@ def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str
     """
     problems: list[str] = []
     if not isinstance(state_dict, Mapping) or set(state_dict) != {"state", "param_groups"}:
-        what = shown(sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else state_dict)
+        what = shown(
+            sorted(map(str, state_dict)) if isinstance(state_dict, Mapping) else state_dict
+        )
         problems.append(f'a state dict has "state" and "param_groups", saved is {what}')
         groups, kept = [], {}
     else:
         groups = _fitting_groups(optimizer, state_dict["param_groups"], problems)
         kept = _fitting_entries(optimizer, state_dict["state"], problems)
     if problems:
-        raise ValueError(f"load_state_dict: {type(optimizer).__name__} was left unchanged; "
-                         f"{listed(problems, join='; ')}")
+        raise ValueError(
+            f"load_state_dict: {type(optimizer).__name__} was left unchanged; "
+            f"{listed(problems, join='; ')}"
+        )
     return groups, kept
 
 
 def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dict]:
-    if not isinstance(saved, (list, tuple)) or not all(isinstance(group, Mapping) for group in saved):
+    if not isinstance(saved, (list, tuple)) or not all(
+        isinstance(group, Mapping) for group in saved
+    ):
         problems.append(f"param_groups is {shown(saved)}; it must be a list of dicts")
         return []
     if len(saved) != len(optimizer.param_groups):
@@ -194,14 +236,18 @@ def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dic
     for i, (own, group) in enumerate(zip(optimizer.param_groups, saved, strict=False)):
         names = [optimizer.names[p] for p in own["params"]]
         if list_of(group.get("params")) != names:
-            problems.append(f"group {i} has parameters {quoted(names)}, saved are "
-                            f"{quoted(group.get('params'))}")
+            problems.append(
+                f"group {i} has parameters {quoted(names)}, saved are {quoted(group.get('params'))}"
+            )
         if set(own) - {"initial_lr"} != set(group) - {"initial_lr"}:
-            problems.append(f"group {i} has options {sorted(own)}, saved are "
-                            f"{shown(sorted(map(str, group)))}")
+            problems.append(
+                f"group {i} has options {sorted(own)}, saved are {shown(sorted(map(str, group)))}"
+            )
             continue
         try:
-            groups.append(checked_options(f"group {i}", {k: v for k, v in group.items() if k != "params"}))
+            groups.append(
+                checked_options(f"group {i}", {k: v for k, v in group.items() if k != "params"})
+            )
         except (TypeError, ValueError) as error:
             problems.append(str(error))
     return groups
@@ -227,17 +273,23 @@ def _fitting_entries(optimizer: Any, saved: Any, problems: list[str]) -> dict[st
 def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> dict[str, Any]:
     """What is remembered of one parameter: its step, and unless that is 0 all arrays."""
     if not isinstance(entry, Mapping) or "step" not in entry:
-        raise ValueError(f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is "
-                         f"{shown(entry)}")
+        raise ValueError(
+            f"{name} of shape {p.shape} needs a step and {list(arrays)}, saved is {shown(entry)}"
+        )
     step = size(entry["step"], f"{name}: step")
     if step > MOST_STEPS:
         raise ValueError(f"{name}: step is {step}; it must be at most {MOST_STEPS}")
     wanted = {"step", *arrays} if step else {"step"}
     if set(entry) != wanted:
-        raise ValueError(f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are "
-                         f"{shown(sorted(map(str, entry)))}")
-    kept = {key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
-            for key in arrays if step}
+        raise ValueError(
+            f"{name} of shape {p.shape} needs {sorted(wanted)}, saved are "
+            f"{shown(sorted(map(str, entry)))}"
+        )
+    kept = {
+        key: fitting_array(entry[key], p.shape, wide(p.dtype), p.device, f"{name}: {key}")
+        for key in arrays
+        if step
+    }
     for key, array in kept.items():
         if not backend.array_module(array).isfinite(array).all():
             raise ValueError(f"{name}: {key} is not finite")
@@ -262,9 +314,14 @@ def brief(names: Any) -> str:
     """The first four names in a sentence, and how many there are."""
     if not isinstance(names, (list, tuple)):
         return shown(names)
-    return ", ".join(str(name)[:60] for name in names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+    return ", ".join(str(name)[:60] for name in names[:4]) + (
+        f", ... ({len(names)})" if len(names) > 4 else ""
+    )
 
 
 def quoted(names: Any) -> str:
-    """The same with quotes around words, which tell PyTorch's numbers 0, 1 from the names '0', '1'."""
-    return brief([repr(name) for name in names]) if isinstance(names, (list, tuple)) else shown(names)
+    """The same with quotes around words, which tell PyTorch's numbers 0, 1 from the names '0',
+    '1'."""
+    return (
+        brief([repr(name) for name in names]) if isinstance(names, (list, tuple)) else shown(names)
+    )

@@ -1,11 +1,17 @@
-"""Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that is read and written
-step by step), gru.py (the same with two gates), recurrent.py (what these three share: layers, directions, lengths),
-align.py (a decoder that looks back at its encoder), seq2seq.py (encoder and decoder), decode.py (greedy and beam search),
-attention.py (scaled dot-product, multi-head), masks.py (which keys a query may look at), blockwise.py (attention over
-thousands of tokens), positions.py (where a token stands), transformer.py (the blocks and their stacks),
+"""Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that
+is read and written step by step), gru.py (the same with two gates), recurrent.py (what these three
+share: layers, directions, lengths), align.py (a decoder that looks back at its encoder), seq2seq.py
+(encoder and decoder), decode.py (greedy and beam search), attention.py (scaled dot-product,
+multi-head), masks.py (which keys a query may look at), blockwise.py (attention over thousands of
+tokens), positions.py (where a token stands), transformer.py (the blocks and their stacks),
 encoder_decoder.py (the Transformer entire), gpt.py (a decoder alone)."""
 
-from tinycv.sequence.align import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
+from tinycv.sequence.align import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    LocationAttention,
+)
 from tinycv.sequence.attention import MultiheadAttention, scaled_dot_product_attention
 from tinycv.sequence.decode import beam_search, greedy
 from tinycv.sequence.encoder_decoder import Transformer
@@ -24,9 +30,41 @@ from tinycv.sequence.transformer import (
     TransformerEncoderLayer,
 )
 
-__all__ = ["AdditiveAttention", "Decoder", "DotAttention", "Encoder", "GPT", "GRU", "GRUCell", "GeneralAttention", "LSTM",
-           "LSTMCell", "LearnedPositions", "LocationAttention", "MultiheadAttention", "RNN", "RNNCell", "Seq2Seq",
-           "SinusoidalPositions", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
-           "TransformerEncoderLayer", "beam_search", "causal_mask", "chrono_start", "exact_match", "greedy", "gru",
-           "length_mask", "lstm", "lstm_gates", "next_symbol_loss", "padding_mask", "rnn", "scaled_dot_product_attention",
-           "state_gradients"]
+__all__ = [
+    "AdditiveAttention",
+    "Decoder",
+    "DotAttention",
+    "Encoder",
+    "GPT",
+    "GRU",
+    "GRUCell",
+    "GeneralAttention",
+    "LSTM",
+    "LSTMCell",
+    "LearnedPositions",
+    "LocationAttention",
+    "MultiheadAttention",
+    "RNN",
+    "RNNCell",
+    "Seq2Seq",
+    "SinusoidalPositions",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "beam_search",
+    "causal_mask",
+    "chrono_start",
+    "exact_match",
+    "greedy",
+    "gru",
+    "length_mask",
+    "lstm",
+    "lstm_gates",
+    "next_symbol_loss",
+    "padding_mask",
+    "rnn",
+    "scaled_dot_product_attention",
+    "state_gradients",
+]

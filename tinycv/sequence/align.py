@@ -1,22 +1,25 @@
 """Attention before the Transformer: a decoder that looks back at all the states of its encoder.
 
     e_ij = v^T tanh(W s_{i-1} + U h_j)                  additive        Bahdanau et al. 2015, appendix A.1.2
-    e_ij = v^T tanh(W s_{i-1} + U h_j + V f_ij + b)     location        Chorowski et al. 2015, section 2.2
-    f_i  = F * α_{i-1}                                                  ibid.; * is convolution along j
-    e_ij = s_i^T h_j                                    dot             Luong et al. 2015, section 3.1
+    e_ij = v^T tanh(W s_{i-1} + U h_j + V f_ij + b)     location  Chorowski et al. 2015, section 2.2
+    f_i  = F * α_{i-1}                                               ibid.; * is convolution along j
+    e_ij = s_i^T h_j                                    dot           Luong et al. 2015, section 3.1
     e_ij = s_i^T W h_j                                  general         ibid.
     α_ij = exp(e_ij) / Σ_k exp(e_ik)                    the weights     Bahdanau et al. 2015, eq. 6
     c_i  = Σ_j α_ij h_j                                 the context     ibid., eq. 5
 
-h_j is what the encoder knew after symbol j of the source, s_i the decoder's state at symbol i of its answer. The score
-e_ij says how well they match; the context c_i is an average of the h_j, most of it from where the match is best. So
-the sentence need not fit into one vector: its states stay where they are, and are fetched when they are wanted.
-A score of s and h alone finds a place by what stands there. f_ij says how near to place j it looked one step before, and
-so "the next one" can be found too, in a sentence of any length.
-attention.py does the same with queries, keys and values, divides the dot by √d, and needs no recurrence around it.
+h_j is what the encoder knew after symbol j of the source, s_i the decoder's state at symbol i of
+its answer. The score e_ij says how well they match; the context c_i is an average of the h_j, most
+of it from where the match is best. So the sentence need not fit into one vector: its states stay
+where they are, and are fetched when they are wanted. A score of s and h alone finds a place by what
+stands there. f_ij says how near to place j it looked one step before, and so "the next one" can be
+found too, in a sentence of any length. attention.py does the same with queries, keys and values,
+divides the dot by √d, and needs no recurrence around it.
 
-Read before: softmax in nn/softmax.py.   Read next: seq2seq.py.   Seen at work: demos/04_attention.py.
-Shapes: B batch, T steps of the decoder, S of the encoder, Q width of a query s, M of the memory h, A of the match.
+Read before: softmax in nn/softmax.py.   Read next: seq2seq.py.
+Seen at work: demos/04_attention.py.
+Shapes: B batch, T steps of the decoder, S of the encoder, Q width of a query s, M of the memory h,
+A of the match.
 """
 
 from __future__ import annotations
@@ -39,44 +42,56 @@ from tinycv.sequence.masks import is_numeric
 
 
 def additive_score(query: Any, key: Any, v: Any) -> Any:
-    """query W s (B, T, A), key U h (B, S, A), v (A,): the score (B, T, S) of a network with one hidden layer."""
-    hidden = tanh(query[:, :, None] + key[:, None])                 # (B, T, S, A)
-    return hidden @ v                                               # (B, T, S)
+    """query W s (B, T, A), key U h (B, S, A), v (A,): the score (B, T, S) of a network with one
+    hidden layer."""
+    hidden = tanh(query[:, :, None] + key[:, None])  # (B, T, S, A)
+    return hidden @ v  # (B, T, S)
 
 
 def dot_score(query: Any, key: Any) -> Any:
     """query s (B, T, Q), key h or W h (B, S, Q): the score (B, T, S), all of it in one product."""
-    return query @ key.swapaxes(-1, -2)                             # (B, T, S)
+    return query @ key.swapaxes(-1, -2)  # (B, T, S)
 
 
 def look(score: Any, memory: Any, mask: Any = None) -> tuple:
-    """From scores (B, T, S) to the context (B, T, M) and the weights (B, T, S), which sum to 1 along S.
+    """From scores (B, T, S) to the context (B, T, M) and the weights (B, T, S), which sum to 1
+    along S.
 
-    memory (B, S, M); mask: bool (B, S), True where one may look, False on padding (the opposite of PyTorch's
-    key_padding_mask). Where a whole source is padding, weights and context are 0. What stands in the padding of the
-    memory must be finite: 0 * NaN is NaN. ``Attention.forward`` makes it so.
+    memory (B, S, M); mask: bool (B, S), True where one may look, False on padding (the opposite of
+    PyTorch's key_padding_mask). Where a whole source is padding, weights and context are 0. What
+    stands in the padding of the memory must be finite: 0 * NaN is NaN. ``Attention.forward`` makes
+    it so.
     """
     if mask is None:
         weights = softmax(score, axis=-1)
     else:
-        mask = checked_mask(mask, memory, "look: mask")[:, None]                         # (B, 1, S)
-        lowest = array_module(mask).where(mask.any(axis=-1, keepdims=True), -inf, 0.0).astype(score.dtype)
+        mask = checked_mask(mask, memory, "look: mask")[:, None]  # (B, 1, S)
+        lowest = (
+            array_module(mask)
+            .where(mask.any(axis=-1, keepdims=True), -inf, 0.0)
+            .astype(score.dtype)
+        )
         weights = where(mask, softmax(where(mask, score, lowest), axis=-1), 0.0)
     return weights @ memory, weights
 
 
 def checked(owner: str, query: Any, memory: Any) -> None:
-    """TypeError or ValueError for a query or memory that is not (B, T, Q) and (B, S, M), S at least 1: no weights over
-    nothing sum to 1."""
+    """TypeError or ValueError for a query or memory that is not (B, T, Q) and (B, S, M), S at least
+    1: no weights over nothing sum to 1."""
     for name, x, letters in (("query", query, "(B, T, Q)"), ("memory", memory, "(B, S, M)")):
         if not is_numeric(x) or len(x.shape) != 3:
             raise (ValueError if is_numeric(x) else TypeError)(
-                f"{owner}: {name} is {shown(bare(x))}; it must be a Tensor {letters}")
+                f"{owner}: {name} is {shown(bare(x))}; it must be a Tensor {letters}"
+            )
     if query.shape[0] != memory.shape[0] and 1 not in (query.shape[0], memory.shape[0]):
-        raise ValueError(f"{owner}: query is {query.shape} and memory {memory.shape}; both must be of one batch")
+        raise ValueError(
+            f"{owner}: query is {query.shape} and memory {memory.shape}; both must be of one batch"
+        )
     if memory.shape[1] == 0:
-        raise ValueError(f"{owner}: attention over a memory of shape {memory.shape}: there is nothing to look at; a source "
-                         "needs one symbol at least, if only EOS")
+        raise ValueError(
+            f"{owner}: attention over a memory of shape {memory.shape}: there is nothing to look "
+            "at; a source needs one symbol at least, if only EOS"
+        )
 
 
 def checked_mask(mask: Any, memory: Any, what: str) -> Any:
@@ -87,7 +102,9 @@ def checked_mask(mask: Any, memory: Any, what: str) -> Any:
     kind = kind_of(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(
-            f"{what} is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the memory")
+            f"{what} is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the "
+            "memory"
+        )
     return mask
 
 
@@ -96,26 +113,32 @@ def check_keys(owner: str, keys: Any, memory: Any) -> None:
     right = is_numeric(keys) and len(keys.shape) == 3
     if not right or keys.shape[1] != memory.shape[1] or keys.shape[0] not in (1, memory.shape[0]):
         raise (ValueError if is_numeric(keys) else TypeError)(
-            f"{owner}: keys is {shown(bare(keys))}; it must be what the attention's keys(...) made of the memory, "
-            f"(B, S, ...) with (B, S) = {tuple(memory.shape[:2])}")
+            f"{owner}: keys is {shown(bare(keys))}; it must be what the attention's keys(...) made "
+            f"of the memory, (B, S, ...) with (B, S) = {tuple(memory.shape[:2])}"
+        )
 
 
 class Attention(Module):
-    """What the four have in common. A subclass defines ``score``, and ``keys`` where the memory is projected first."""
+    """What the four have in common. A subclass defines ``score``, and ``keys`` where the memory is
+    projected first."""
 
     def keys(self, memory: Any) -> Any:
-        """What queries are compared with, (B, S, ...). It depends on the source alone: once a sentence is enough."""
+        """What queries are compared with, (B, S, ...). It depends on the source alone: once a
+        sentence is enough."""
         return memory
 
     def score(self, query: Any, keys: Any) -> Any:
         raise TypeError(f"{type(self).__name__} must define score()")
 
-    def forward(self, query: Any, memory: Any, mask: Any = None, keys: Any = None, last: Any = None) -> tuple:
-        """query (B, T, Q) looks at memory (B, S, M). keys: ``self.keys(memory)`` where it is known already. last (B, S):
-        where the query before the first one looked; LocationAttention asks that, the others do not.
+    def forward(
+        self, query: Any, memory: Any, mask: Any = None, keys: Any = None, last: Any = None
+    ) -> tuple:
+        """query (B, T, Q) looks at memory (B, S, M). keys: ``self.keys(memory)`` where it is known
+        already. last (B, S): where the query before the first one looked; LocationAttention asks
+        that, the others do not.
 
-        Returns the context (B, T, M) and the weights (B, T, S); see ``look`` for the mask. What stands in the padding
-        reaches neither of them, nor any gradient.
+        Returns the context (B, T, M) and the weights (B, T, S); see ``look`` for the mask. What
+        stands in the padding reaches neither of them, nor any gradient.
         """
         owner = type(self).__name__
         checked(owner, query, memory)
@@ -133,28 +156,33 @@ class Attention(Module):
 
 
 class AdditiveAttention(Attention):
-    """v^T tanh(W s + U h). Parameters W.weight (A, Q), U.weight (A, M), v (A,), started as a Linear's.
+    """v^T tanh(W s + U h). Parameters W.weight (A, Q), U.weight (A, M), v (A,), started as a
+    Linear's.
 
     differs: Bahdanau et al. start W and U from N(0, 0.001²) and v at 0 (appendix B.1).
     """
 
     def __init__(self, query_size: int, memory_size: int, attention_size: int):
         owner = type(self).__name__
-        query_size, memory_size = size(query_size, f"{owner}: query_size", 1), size(memory_size, f"{owner}: memory_size", 1)
+        query_size, memory_size = (
+            size(query_size, f"{owner}: query_size", 1),
+            size(memory_size, f"{owner}: memory_size", 1),
+        )
         attention_size = size(attention_size, f"{owner}: attention_size", 1)
         self.W = Linear(query_size, attention_size, bias=False)
         self.U = Linear(memory_size, attention_size, bias=False)
-        self.v = init.uniform((attention_size,), 1 / attention_size ** 0.5)
+        self.v = init.uniform((attention_size,), 1 / attention_size**0.5)
 
     def keys(self, memory: Any) -> Any:
-        return self.U(memory)                                       # (B, S, A)
+        return self.U(memory)  # (B, S, A)
 
     def score(self, query: Any, keys: Any) -> Any:
         return additive_score(self.W(query), keys, self.v)
 
 
 class DotAttention(Attention):
-    """s^T h: nothing to learn here, so encoder and decoder must learn to speak of the same things. Q equals M."""
+    """s^T h: nothing to learn here, so encoder and decoder must learn to speak of the same things.
+    Q equals M."""
 
     def score(self, query: Any, keys: Any) -> Any:
         one_width(self, query, keys, "make them equal, or take GeneralAttention")
@@ -162,15 +190,28 @@ class DotAttention(Attention):
 
 
 class LocationAttention(AdditiveAttention):
-    """v^T tanh(W s + U h + V f + b): also asks where it looked one step before, in a window of ``reach`` places around each.
+    """v^T tanh(W s + U h + V f + b): also asks where it looked one step before, in a window of
+    ``reach`` places around each.
 
-    Besides W, U and v: F.weight (filters, 1, 1, reach), V.weight (A, filters), V.bias (A,), which is b.
-    differs: the letters are Bahdanau's, and V is the new one; Chorowski et al. write w, W, V, U for v, W, U, V.
+    Besides W, U and v: F.weight (filters, 1, 1, reach), V.weight (A, filters), V.bias (A,), which
+    is b.
+    differs: the letters are Bahdanau's, and V is the new one; Chorowski et al. write w, W, V, U for
+    v, W, U, V.
     """
 
-    def __init__(self, query_size: int, memory_size: int, attention_size: int, filters: int = 8, reach: int = 5):
+    def __init__(
+        self,
+        query_size: int,
+        memory_size: int,
+        attention_size: int,
+        filters: int = 8,
+        reach: int = 5,
+    ):
         super().__init__(query_size, memory_size, attention_size)
-        filters, reach = size(filters, "LocationAttention: filters", 1), size(reach, "LocationAttention: reach", 1)
+        filters, reach = (
+            size(filters, "LocationAttention: filters", 1),
+            size(reach, "LocationAttention: reach", 1),
+        )
         self.F = Conv2d(1, filters, (1, reach), padding="same", bias=False)
         self.V = Linear(filters, attention_size)
 
@@ -178,19 +219,25 @@ class LocationAttention(AdditiveAttention):
         """One query after another. last None: it has looked nowhere before."""
         last = nowhere(memory) if last is None else last
         if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
-            raise ValueError(f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
-                             f"{memory.shape[:2]}, (B, S), as the memory")
-        last = last if mask is None else where(mask, last, 0.0)     # nobody looked at the padding, whatever stands there
-        steps = [(memory[:, :0], last[:, None][:, :0])]             # of no queries: none
+            raise ValueError(
+                f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
+                f"{memory.shape[:2]}, (B, S), as the memory"
+            )
+        # nobody looked at the padding, whatever stands there
+        last = last if mask is None else where(mask, last, 0.0)
+        steps = [(memory[:, :0], last[:, None][:, :0])]  # of no queries: none
         for t in range(query.shape[1]):
-            steps.append(super().found(query[:, t:t + 1], memory, mask, keys + self.around(last), None))
-            last = steps[-1][1][:, 0]                               # (B, S)
+            steps.append(
+                super().found(query[:, t : t + 1], memory, mask, keys + self.around(last), None)
+            )
+            last = steps[-1][1][:, 0]  # (B, S)
         return tuple(concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
 
     def around(self, last: Any) -> Any:
-        """V (F * α) + b, of weights (B, S): what the score (B, S, A) is told of them at each place."""
-        f = self.F(last[:, None, None])                             # (B, filters, 1, S)
-        return self.V(f[:, :, 0].swapaxes(1, 2))                    # (B, S, A)
+        """V (F * α) + b, of weights (B, S): what the score (B, S, A) is told of them at each
+        place."""
+        f = self.F(last[:, None, None])  # (B, filters, 1, S)
+        return self.V(f[:, :, 0].swapaxes(1, 2))  # (B, S, A)
 
 
 def nowhere(memory: Any) -> Any:
@@ -199,15 +246,16 @@ def nowhere(memory: Any) -> Any:
 
 
 class GeneralAttention(Attention):
-    """s^T W h: W translates what the encoder says into what the decoder asks. Parameter weight (Q, M)."""
+    """s^T W h: W translates what the encoder says into what the decoder asks. Parameter weight (Q,
+    M)."""
 
     def __init__(self, query_size: int, memory_size: int):
         query_size = size(query_size, "GeneralAttention: query_size", 1)
         memory_size = size(memory_size, "GeneralAttention: memory_size", 1)
-        self.weight = init.kaiming_uniform((query_size, memory_size), a=5 ** 0.5)
+        self.weight = init.kaiming_uniform((query_size, memory_size), a=5**0.5)
 
     def keys(self, memory: Any) -> Any:
-        return linear(memory, self.weight)                          # (B, S, Q)
+        return linear(memory, self.weight)  # (B, S, Q)
 
     def score(self, query: Any, keys: Any) -> Any:
         one_width(self, query, keys, "that is this layer's query_size")
@@ -217,5 +265,7 @@ class GeneralAttention(Attention):
 def one_width(owner: Attention, query: Any, keys: Any, cure: str) -> None:
     """ValueError for a query and keys whose dot product has no meaning."""
     if query.shape[-1] != keys.shape[-1]:
-        raise ValueError(f"{type(owner).__name__}: the query is {query.shape[-1]} wide and the memory {keys.shape[-1]}; "
-                         f"their dot product needs one width: {cure}")
+        raise ValueError(
+            f"{type(owner).__name__}: the query is {query.shape[-1]} wide and the memory "
+            f"{keys.shape[-1]}; their dot product needs one width: {cure}"
+        )

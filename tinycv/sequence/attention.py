@@ -4,13 +4,15 @@
     MultiHead(Q, K, V) = Concat(head_1 ... head_h) Wᴼ               ibid., section 3.2.2
     head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
 
-The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and softmax of large
-scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
+The division by √d keeps scores of variance 1: a sum of d products of variance 1 has variance d, and
+softmax of large scores is nearly an argmax, whose gradient is nearly 0 (ibid., section 3.2.1).
 
-A decoder writes token by token, and what a token offers to those after it, its key and value, never changes.  So they
-are kept: step t then costs one query over t keys, in place of t queries.  What is kept is passed in and handed back.
+A decoder writes token by token, and what a token offers to those after it, its key and value, never
+changes.  So they are kept: step t then costs one query over t keys, in place of t queries.  What is
+kept is passed in and handed back.
 
-Read before: softmax in nn/softmax.py.   Read next: masks.py, transformer.py, or blockwise.py for thousands of tokens.
+Read before: softmax in nn/softmax.py.
+Read next: masks.py, transformer.py, or blockwise.py for thousands of tokens.
 Seen at work: demos/05_transformer.py, demos/06_vit.py.
 Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width of the model.
 """
@@ -51,30 +53,34 @@ from tinycv.sequence.masks import (
 
 
 @fused(whole="attn_mask")
-def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
+def scaled_dot_product_attention(
+    q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False
+) -> Any:
     """Average of the values ``v``, weighted by how well keys match queries.
 
-    q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may look at keys 0 ... t.
-    attn_mask: of a shape that broadcasts to (B, H, T, S), so one of two axes is (T, S), as PyTorch's: padding (B, S) must
-    come as (B, 1, 1, S) (masks.py). Bools: True where a query may look. Floats: added to the
-    scores, and learned where they require a gradient; -inf hides a key.
-    A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes NaN of it). What is
-    hidden from a query does not reach it, even if it is NaN; where there is a mask, a query that may see a key or value
-    that is not finite gets NaN, and passes no gradient (differs: in PyTorch a hidden NaN reaches every query).
+    q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may
+    look at keys 0 ... t.
+    attn_mask: of a shape that broadcasts to (B, H, T, S), so one of two axes is (T, S), as
+    PyTorch's: padding (B, S) must come as (B, 1, 1, S) (masks.py). Bools: True where a query may
+    look. Floats: added to the scores, and learned where they require a gradient; -inf hides a key.
+    A query that may look nowhere gets zeros, and a zero gradient (differs: PyTorch's softmax makes
+    NaN of it). What is hidden from a query does not reach it, even if it is NaN; where there is a
+    mask, a query that may see a key or value that is not finite gets NaN, and passes no gradient
+    (differs: in PyTorch a hidden NaN reaches every query).
     """
     xp, shape, is_causal = array_module(bare(q)), check(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:
-        return q @ k.swapaxes(-1, -2) @ v                           # no keys: zeros
+        return q @ k.swapaxes(-1, -2) @ v  # no keys: zeros
     may_look, added = understood(attn_mask, xp, shape)
     mask = together_with(may_look, is_causal, xp, shape)
     if mask is not None:
         answered, instead = answers(xp, bare(q), bare(k), bare(v), may_look, is_causal)
         q, k, v = where(answered, q, 0.0), finite_part(k), finite_part(v)
-    score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])              # (B, H, T, S)
+    score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])  # (B, H, T, S)
     if added is not None:
         score = score + astype(attn_mask if isinstance(attn_mask, Tensor) else added, score.dtype)
     if mask is None:
-        return softmax(score, axis=-1) @ v                          # (B, H, T, Dv)
+        return softmax(score, axis=-1) @ v  # (B, H, T, Dv)
     weight = softmax(where(mask, score, hidden_scores(xp, mask, score.dtype)), axis=-1)
     return where(answered, where(mask, weight, 0.0) @ v, instead)
 
@@ -82,18 +88,29 @@ def scaled_dot_product_attention(q: Any, k: Any, v: Any, attn_mask: Any = None, 
 class MultiheadAttention(Module):
     """H attentions side by side, each on its own D = E / H dimensions of the width.
 
-    Parameters as PyTorch's: in_proj_weight (3E, E) and in_proj_bias (3E,) make q, k, v in that order; out_proj.
-    differs: always batch first (batch_first=False is refused); a mask of bools is True where a query *may* look, and
-    padding is a mask like any other, (B, 1, 1, S); dropout falls on the output, not the weights.
+    Parameters as PyTorch's: in_proj_weight (3E, E) and in_proj_bias (3E,) make q, k, v in that
+    order; out_proj.
+    differs: always batch first (batch_first=False is refused); a mask of bools is True where a
+    query *may* look, and padding is a mask like any other, (B, 1, 1, S); dropout falls on the
+    output, not the weights.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, *,
-                 batch_first: bool = True):
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        batch_first: bool = True,
+    ):
         embed_dim = size(embed_dim, "MultiheadAttention: embed_dim", 1)
         num_heads = size(num_heads, "MultiheadAttention: num_heads", 1)
         if embed_dim % num_heads:
-            raise ValueError(f"MultiheadAttention: embed_dim {embed_dim} must divide into num_heads {num_heads}: "
-                             f"{embed_dim} / {num_heads} leaves {embed_dim % num_heads}")
+            raise ValueError(
+                f"MultiheadAttention: embed_dim {embed_dim} must divide into num_heads "
+                f"{num_heads}: {embed_dim} / {num_heads} leaves {embed_dim % num_heads}"
+            )
         batch_leads(batch_first, "MultiheadAttention")
         bias = flag(bias, "MultiheadAttention: bias")
         self.embed_dim, self.num_heads = embed_dim, num_heads
@@ -104,61 +121,80 @@ class MultiheadAttention(Module):
         if bias:
             self.out_proj.bias = init.zeros((embed_dim,))
 
-    def forward(self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None,
-                is_causal: bool = False) -> Any:
-        """query (B, T, E) looks at key and value (B, S, E); both are the query where left out (self-attention). attn_mask:
-        bools or floats that broadcast to (B, H, T, S), as in scaled_dot_product_attention. Returns (B, T, E)."""
+    def forward(
+        self,
+        query: Any,
+        key: Any = None,
+        value: Any = None,
+        attn_mask: Any = None,
+        is_causal: bool = False,
+    ) -> Any:
+        """query (B, T, E) looks at key and value (B, S, E); both are the query where left out
+        (self-attention). attn_mask: bools or floats that broadcast to (B, H, T, S), as in
+        scaled_dot_product_attention. Returns (B, T, E)."""
         check_tokens("MultiheadAttention", ("key", "value"), query=query, key=key, value=value)
         if key is None and value is None:
             query = without_lost(query, attn_mask)
         key, value = (x if x is None else without_lost(x, attn_mask) for x in (key, value))
-        q, k, v = (self.apart(x) for x in self.project(query, key, value))              # (B, H, T or S, D)
+        # (B, H, T or S, D)
+        q, k, v = (self.apart(x) for x in self.project(query, key, value))
         return self.answer(q, k, v, attn_mask, is_causal)
 
     def answer(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)                 # (B, H, T, D)
-        return dropout(self.out_proj(self.together(y)), self.dropout, self.training)    # (B, T, E)
+        # (B, H, T, D)
+        y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)
+        return dropout(self.out_proj(self.together(y)), self.dropout, self.training)  # (B, T, E)
 
     def follow(self, x: Any, past: tuple | None = None) -> tuple:
-        """Causal self-attention of tokens x (B, T, E) that come after others. past: the others' keys and values, each
-        (B, H, S, D), or None where there are none. Returns (B, T, E), and past with those of x at its end."""
+        """Causal self-attention of tokens x (B, T, E) that come after others. past: the others'
+        keys and values, each (B, H, S, D), or None where there are none. Returns (B, T, E), and
+        past with those of x at its end."""
         check_tokens("MultiheadAttention.follow", x=x)
         check_past(past, (x.shape[0], self.num_heads, self.embed_dim // self.num_heads))
-        q, k, v = (self.apart(y) for y in self.project(x, None, None))                  # (B, H, T, D)
+        # (B, H, T, D)
+        q, k, v = (self.apart(y) for y in self.project(x, None, None))
         if past is None:
             return self.answer(q, k, v, is_causal=True), (k, v)
-        k, v = (concatenate([old, new], axis=2) for old, new in zip(past, (k, v), strict=True))     # (B, H, S + T, D)
+        # (B, H, S + T, D)
+        k, v = (concatenate([old, new], axis=2) for old, new in zip(past, (k, v), strict=True))
         t, s = x.shape[1], k.shape[2]
-        mask = causal_mask(t, s, past=s - t) if t > 1 else None                         # the last token may see all
+        # the last token may see all
+        mask = causal_mask(t, s, past=s - t) if t > 1 else None
         return self.answer(q, k, v, mask), (k, v)
 
     def remember(self, memory: Any) -> tuple:
-        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see ``recall``.
+        """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see
+        ``recall``.
 
-        Which of them a query may see is not known yet. So the key and value of a token that is not finite are NaN, and
-        pass no gradient: to whom it is hidden, it stays so, and it reaches no matrix.
+        Which of them a query may see is not known yet. So the key and value of a token that is not
+        finite are NaN, and pass no gradient: to whom it is hidden, it stays so, and it reaches no
+        matrix.
         """
         check_tokens("MultiheadAttention.remember", (), memory=memory)
         own = bare(memory)
         if array_module(own) is np and all_finite(own):
             k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
             return self.apart(k), self.apart(v)
-        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)            # (B, S, 1)
+        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)  # (B, S, 1)
         k, v = split(where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan), 2, axis=-1)
         return self.apart(k), self.apart(v)
 
     def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
-        """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the memory projected once."""
+        """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the
+        memory projected once."""
         check_tokens("MultiheadAttention.recall", query=query)
         check_remembered(remembered, self.num_heads, self.embed_dim // self.num_heads)
         return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
 
-    def weights(self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False) -> Any:
-        """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may look nowhere.
-        For pictures: attention itself never keeps it."""
+    def weights(
+        self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False
+    ) -> Any:
+        """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may
+        look nowhere. For pictures: attention itself never keeps it."""
         check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
         q, k, _ = (self.apart(x) for x in self.project(query, key, key))
-        every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])   # the values: which key
+        # the values: which key
+        every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])
         return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
 
     def project(self, query: Any, key: Any, value: Any) -> list:
@@ -175,11 +211,11 @@ class MultiheadAttention(Module):
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         return linear(x, self.in_proj_weight[rows], bias)
 
-    def apart(self, x: Any) -> Any:                                 # (B, T, E) -> (B, H, T, D)
+    def apart(self, x: Any) -> Any:  # (B, T, E) -> (B, H, T, D)
         b, t, e = x.shape
         return x.reshape((b, t, self.num_heads, e // self.num_heads)).swapaxes(1, 2)
 
-    def together(self, x: Any) -> Any:                              # (B, H, T, D) -> (B, T, E)
+    def together(self, x: Any) -> Any:  # (B, H, T, D) -> (B, T, E)
         b, h, t, d = x.shape
         return x.swapaxes(1, 2).reshape((b, t, h * d))
 
@@ -190,41 +226,55 @@ class MultiheadAttention(Module):
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
     shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
-    if not shape[-1]:                                               # no keys: zeros
+    if not shape[-1]:  # no keys: zeros
         y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
         return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
     may_look, added = understood(attn_mask, xp, shape)
     if may_look is None and not is_causal:
         return attend(xp, q, k, v, None, added, False)
-    if xp is np and all_finite(q, k, v) and (may_look is None or sees_one(xp, may_look, is_causal, shape[-2]).all()):
-        return attend(xp, q, k, v, may_look, added, is_causal)      # a GPU is not asked: that would wait
+    if (
+        xp is np
+        and all_finite(q, k, v)
+        and (may_look is None or sees_one(xp, may_look, is_causal, shape[-2]).all())
+    ):
+        # a GPU is not asked: that would wait
+        return attend(xp, q, k, v, may_look, added, is_causal)
     answered, instead = answers(xp, q, k, v, may_look, is_causal)
     asked, keys, values = xp.where(answered, q, 0.0), finite_part(k), finite_part(v)
-    y, pull = attend(xp, asked, keys, values, may_look, added, is_causal, xp.where(answered, -inf, 0.0))
+    y, pull = attend(
+        xp, asked, keys, values, may_look, added, is_causal, xp.where(answered, -inf, 0.0)
+    )
     return xp.where(answered, y, instead), lambda g: pull(xp.where(answered, g, 0.0))
 
 
 def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
-    """(y, pull) of queries, keys and values that are finite. hidden (..., T, 1): the score of what may not be seen, 0 in
-    rows without an answer, which are left as they come: their gradient is 0. None: every row sees something, and no
-    number is so large that a product overflows."""
-    if is_large(xp, q, k):                                          # no (T, S) array at all
+    """(y, pull) of queries, keys and values that are finite. hidden (..., T, 1): the score of what
+    may not be seen, 0 in rows without an answer, which are left as they come: their gradient is 0.
+    None: every row sees something, and no number is so large that a product overflows."""
+    if is_large(xp, q, k):  # no (T, S) array at all
         return blockwise(xp, q, k, v, may_look, added, is_causal, hidden is not None)
-    lead, scale = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]), 1 / sqrt(q.shape[-1])
+    lead, scale = (
+        np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]),
+        1 / sqrt(q.shape[-1]),
+    )
     q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
-    p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))         # (B, H, T, S)
+    p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))  # (B, H, T, S)
     y = across_heads(xp, q.shape[:-1], v.shape[-1], p.dtype)
     mask = together_with(may_look, is_causal, xp, p.shape)
-    most = None                                                     # no score may be above: inf, or what hides it
+    # no score may be above: inf, or what hides it
+    most = None
     if mask is not None:
-        most = xp.broadcast_to(xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype), p.shape)
+        most = xp.broadcast_to(
+            xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype), p.shape
+        )
     added = None if added is None else xp.broadcast_to(added, p.shape)
     for at in few(xp, len(p), prod(p.shape[1:])):
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
         if added is not None:
             score += added[at]
         if most is not None:
-            xp.fmin(score, most[at], out=score)                     # of NaN, where scores overflowed, and -inf: -inf
+            # of NaN, where scores overflowed, and -inf: -inf
+            xp.fmin(score, most[at], out=score)
         rows = as_rows(p[at])
         rows /= exp_rows(xp, as_rows(score), out=rows)[0]
         xp.matmul(p[at], v[at], out=y[at])
@@ -234,26 +284,32 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
         ds = g[at] @ v[at].swapaxes(-1, -2)
         ds -= dot_last(xp, g[at], y[at])
         if hidden is not None:
-            xp.copyto(ds, 0, where=p[at] == 0)                      # dp may be infinite where the value is huge
+            # dp may be infinite where the value is huge
+            xp.copyto(ds, 0, where=p[at] == 0)
         ds *= p[at]
         return ds
 
     def pull(g):
-        g, (dq, dk, dv) = g.reshape(y.shape), [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)]
+        g, (dq, dk, dv) = (
+            g.reshape(y.shape),
+            [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)],
+        )
         for at in few(xp, len(p), prod(p.shape[1:])):
             ds = slopes(g, at)
             ds *= scale
             xp.matmul(ds, k[at], out=dq[at])
             xp.matmul(ds.swapaxes(-1, -2), q[at], out=dk[at])
             xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
-        return *[d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)], lambda: slopes(g, slice(None)).reshape(
-            lead + p.shape[-2:]).astype(added.dtype)
+        return *[
+            d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)
+        ], lambda: slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added.dtype)
 
     return y.reshape(lead + y.shape[-2:]), pull
 
 
 def across_heads(xp, lead, width, dtype):
-    """Memory for (B, H, T, D), in the order (B, T, H, D): so the heads lie together where they are joined again."""
+    """Memory for (B, H, T, D), in the order (B, T, H, D): so the heads lie together where they are
+    joined again."""
     if len(lead) < 3:
         return xp.empty((*lead, width), dtype)
     *b, h, t = lead
@@ -261,42 +317,65 @@ def across_heads(xp, lead, width, dtype):
 
 
 def check(q: Any, k: Any, v: Any) -> tuple:
-    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong together."""
+    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong
+    together."""
     fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
     if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
         lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
         if lead is not None:
             return *lead, q.shape[-2], k.shape[-2]
     numeric = all(is_numeric(x) for x in (q, k, v))
-    given = ", ".join(f"{name} {x.shape if numeric else shown(x)}" for name, x in zip("qkv", (q, k, v), strict=True))
+    given = ", ".join(
+        f"{name} {x.shape if numeric else shown(x)}"
+        for name, x in zip("qkv", (q, k, v), strict=True)
+    )
     raise (ValueError if numeric else TypeError)(
-        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the axes before the last two "
-        "equal or 1, and D, the width of a head, at least 1")
+        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the "
+        "axes before the last two equal or 1, and D, the width of a head, at least 1"
+    )
 
 
 def check_past(past: Any, shape: tuple) -> None:
-    """TypeError or ValueError for a past that is not None or (keys, values) of one shape (B, H, S, D). shape: (B, H, D)."""
+    """TypeError or ValueError for a past that is not None or (keys, values) of one shape (B, H, S,
+    D). shape: (B, H, D)."""
     if past is None:
         return
     b, h, d = shape
-    pair = isinstance(past, (tuple, list)) and len(past) == 2 and all(is_numeric(part) for part in past)
-    if not pair or any(len(x.shape) != 4 or (*x.shape[:2], x.shape[3]) != shape for x in past) or (
-            past[0].shape != past[1].shape):
+    pair = (
+        isinstance(past, (tuple, list))
+        and len(past) == 2
+        and all(is_numeric(part) for part in past)
+    )
+    if (
+        not pair
+        or any(len(x.shape) != 4 or (*x.shape[:2], x.shape[3]) != shape for x in past)
+        or (past[0].shape != past[1].shape)
+    ):
         given = [shown(bare(x)) for x in past] if pair else shown(past)
         raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of the tokens before, "
-            f"({b}, {h}, S, {d}) each")
+            f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of "
+            f"the tokens before, ({b}, {h}, S, {d}) each"
+        )
 
 
 def check_remembered(remembered: Any, heads: int, width: int) -> None:
-    """TypeError or ValueError for what cannot be the (keys, values) that ``remember`` made of a memory."""
-    pair = isinstance(remembered, (tuple, list)) and len(remembered) == 2 and all(map(is_numeric, remembered))
-    if not pair or any(len(x.shape) != 4 or (x.shape[1], x.shape[3]) != (heads, width) for x in remembered) or (
-            remembered[0].shape != remembered[1].shape):
+    """TypeError or ValueError for what cannot be the (keys, values) that ``remember`` made of a
+    memory."""
+    pair = (
+        isinstance(remembered, (tuple, list))
+        and len(remembered) == 2
+        and all(map(is_numeric, remembered))
+    )
+    if (
+        not pair
+        or any(len(x.shape) != 4 or (x.shape[1], x.shape[3]) != (heads, width) for x in remembered)
+        or (remembered[0].shape != remembered[1].shape)
+    ):
         given = [shown(bare(x)) for x in remembered] if pair else shown(remembered)
         raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that remember(memory) "
-            f"returned, (B, {heads}, S, {width}) each")
+            f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that "
+            f"remember(memory) returned, (B, {heads}, S, {width}) each"
+        )
 
 
 def common_shape(*shapes: tuple) -> tuple | None:
@@ -315,6 +394,10 @@ def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
         if x is None and name in may_be_none:
             continue
         if not is_numeric(x):
-            raise TypeError(f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)")
+            raise TypeError(
+                f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)"
+            )
         if len(x.shape) != 3:
-            raise ValueError(f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)")
+            raise ValueError(
+                f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)"
+            )

@@ -1,16 +1,18 @@
-"""Attention without its N x N matrix: block by block, each block of scores small enough to stay in a cache.
+"""Attention without its N x N matrix: block by block, each block of scores small enough to stay in
+a cache.
 
-Softmax needs a maximum and a sum over all keys, but both can be carried along (Milakov & Gimelshein 2018, algorithm 3):
-when a block of keys brings the maximum from m to m', what was summed so far is worth exp(m - m') of what it was.
+Softmax needs a maximum and a sum over all keys, but both can be carried along (Milakov & Gimelshein
+2018, algorithm 3): when a block of keys brings the maximum from m to m', what was summed so far is
+worth exp(m - m') of what it was.
 
     for each block of queries:   m, l, y = -inf, 0, 0
         for each block of keys:  m' = max(m, max s)    p = exp(s - m')    l = l exp(m - m') + Σ p
                                  y = y exp(m - m') + p v
         y / l,  and for the way back two numbers for each query, m and l
 
-The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4; FlashAttention-2,
-Dao 2023, keeps one number, m + log l).  So memory grows with T + S, not with T S.  On a CPU it takes about as long as
-keeping p, once p falls out of the cache.
+The way back computes p = exp(s - m) / l again (Dao et al. 2022, FlashAttention, algorithms 1 and 4;
+FlashAttention-2, Dao 2023, keeps one number, m + log l).  So memory grows with T + S, not with T S.
+On a CPU it takes about as long as keeping p, once p falls out of the cache.
 
 Read before: attention.py, whose definition this must equal.
 Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
@@ -27,32 +29,48 @@ import numpy as np
 
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
-# From this many bytes of scores on (batch and heads together), blocks take about as long as keeping p: measured on
-# a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there it is a question of memory alone.
+# From this many bytes of scores on (batch and heads together), blocks take about as long as keeping
+# p: measured on a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there
+# it is a question of memory alone.
 CPU_LARGE, GPU_LARGE = 16 << 20, 1 << 30
-# Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a GPU wants much work.
+# Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a
+# GPU wants much work.
 CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
 
 
 def is_large(xp: Any, q: Any, k: Any) -> bool:
     """Would all the scores of q and k together fill so much memory that blocks are better?"""
-    return q.size // max(1, q.shape[-1]) * k.shape[-2] * q.itemsize > (CPU_LARGE if xp is np else GPU_LARGE)
+    return q.size // max(1, q.shape[-1]) * k.shape[-2] * q.itemsize > (
+        CPU_LARGE if xp is np else GPU_LARGE
+    )
 
 
 class Blocks:
-    """How the scores (..., T, S) are cut: parts of the batch, blocks of queries, and the keys each of these may see."""
+    """How the scores (..., T, S) are cut: parts of the batch, blocks of queries, and the keys each
+    of these may see."""
 
-    def __init__(self, xp: Any, q: Any, k: Any, v: Any, mask: Any, added: Any, is_causal: bool, guarded: bool):
+    def __init__(
+        self, xp: Any, q: Any, k: Any, v: Any, mask: Any, added: Any, is_causal: bool, guarded: bool
+    ):
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        self.xp, self.is_causal, self.guarded, self.scale = xp, is_causal, guarded, 1 / sqrt(q.shape[-1])
+        self.xp, self.is_causal, self.guarded, self.scale = (
+            xp,
+            is_causal,
+            guarded,
+            1 / sqrt(q.shape[-1]),
+        )
         self.q, self.k, self.v = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
         self.t, self.s = q.shape[-2], k.shape[-2]
         shape = *lead, self.t, self.s
-        self.mask, self.added = (None if x is None else xp.broadcast_to(x, shape) for x in (mask, added))
+        self.mask, self.added = (
+            None if x is None else xp.broadcast_to(x, shape) for x in (mask, added)
+        )
         self.dtype = xp.result_type(q, k, v)
         self.queries, self.keys = CPU_BLOCK if xp is np else GPU_BLOCK
         most = self.queries * self.keys
-        self.parts = list(parts(lead, most // max(1, min(self.t, self.queries) * min(self.s, self.keys))))
+        self.parts = list(
+            parts(lead, most // max(1, min(self.t, self.queries) * min(self.s, self.keys)))
+        )
         self.most = most
 
     def rows(self) -> Iterator[slice]:
@@ -66,14 +84,18 @@ class Blocks:
         return self.xp.empty(self.most, self.dtype)
 
     def finish(self, score: Any, part: tuple, rows: slice, columns: slice) -> None:
-        """What is added to the scores of one block; and -inf in place of those that must not be seen."""
+        """What is added to the scores of one block; and -inf in place of those that must not be
+        seen."""
         xp = self.xp
         if self.added is not None:
             score += self.added[part][..., rows, columns]
         if self.mask is not None:
             xp.copyto(score, -inf, where=~self.mask[part][..., rows, columns])
-        if self.is_causal and columns.stop - 1 > rows.start:                # else the whole block is in the past
-            later = xp.arange(columns.start, columns.stop) > xp.arange(rows.start, rows.stop)[:, None]
+        # else the whole block is in the past
+        if self.is_causal and columns.stop - 1 > rows.start:
+            later = (
+                xp.arange(columns.start, columns.stop) > xp.arange(rows.start, rows.stop)[:, None]
+            )
             xp.copyto(score, -inf, where=later)
 
 
@@ -94,20 +116,30 @@ def parts(lead: tuple, most: int) -> Iterator[tuple]:
 def times(xp: Any, a: Any, b: Any, scratch: Any) -> Any:
     """a @ bᵀ, (..., N, D), (..., M, D) -> (..., N, M), in the memory of ``scratch``."""
     shape = (*a.shape[:-1], b.shape[-2])
-    return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[:prod(shape)].reshape(shape))
+    return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[: prod(shape)].reshape(shape))
 
 
-def blockwise(xp: Any, q: Any, k: Any, v: Any, mask: Any = None, added: Any = None, is_causal: bool = False,
-              guarded: bool = False) -> tuple:
-    """(y, pull), as a kernel of scaled_dot_product_attention; mask (bools) and added on the device of q. All of q, k and v
-    are finite (masks.py); guarded: they may be so large that products of them overflow."""
+def blockwise(
+    xp: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    added: Any = None,
+    is_causal: bool = False,
+    guarded: bool = False,
+) -> tuple:
+    """(y, pull), as a kernel of scaled_dot_product_attention; mask (bools) and added on the device
+    of q. All of q, k and v are finite (masks.py); guarded: they may be so large that products of
+    them overflow."""
     blocks = Blocks(xp, q, k, v, mask, added, is_causal, guarded)
     y, top, total = forward(xp, blocks)
     return y, lambda g: backward(xp, blocks, y, top, total, g)
 
 
 def forward(xp: Any, blocks: Blocks) -> tuple:
-    """y (..., T, Dv), each query's greatest score and its sum of exp(score - greatest), (..., T, 1) each."""
+    """y (..., T, Dv), each query's greatest score and its sum of exp(score - greatest), (..., T, 1)
+    each."""
     q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
     y, tops, totals = (xp.empty((*q.shape[:-1], n), blocks.dtype) for n in (v.shape[-1], 1, 1))
     for part in blocks.parts:
@@ -118,7 +150,8 @@ def forward(xp: Any, blocks: Blocks) -> tuple:
                 p = times(xp, asked, k[part][..., columns, :], scratch)
                 blocks.finish(p, part, rows, columns)
                 before, top = top, xp.maximum(top, max_last(xp, p))
-                below = xp.where(top == -inf, 0.0, top)             # of a row that has seen nothing: exp(-inf - 0) is 0
+                # of a row that has seen nothing: exp(-inf - 0) is 0
+                below = xp.where(top == -inf, 0.0, top)
                 p -= below
                 xp.exp(p, out=p)
                 fade = xp.exp(before - below)
@@ -131,8 +164,8 @@ def forward(xp: Any, blocks: Blocks) -> tuple:
 
 
 def backward(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) -> tuple:
-    """dq, dk, dv, and a function that returns the gradient of what was added.  The division by l is g's.  Two subtractions
-    ride along in products that are made anyway, of vectors one longer:
+    """dq, dk, dv, and a function that returns the gradient of what was added.  The division by l is
+    g's.  Two subtractions ride along in products that are made anyway, of vectors one longer:
 
         s - m = [q, -m] · [k, 1]          dp - Σ g y = [g, -Σ g y] · [v, 1]
     """
@@ -148,12 +181,18 @@ def backward(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) ->
     return dq, dk, dv, lambda: to_added(xp, blocks, y, tops, totals, g)
 
 
-def walk(xp: Any, blocks: Blocks, part: tuple, y: Any, tops: Any, totals: Any, g: Any) -> Iterator[tuple]:
-    """Block by block of one part: its rows and columns, p l, dL/d(score), and of its queries g / l and q scaled."""
+def walk(
+    xp: Any, blocks: Blocks, part: tuple, y: Any, tops: Any, totals: Any, g: Any
+) -> Iterator[tuple]:
+    """Block by block of one part: its rows and columns, p l, dL/d(score), and of its queries g / l
+    and q scaled."""
     scratch, other = blocks.scratch(), blocks.scratch()
     keys, values = (longer(xp, x[part], 1.0) for x in (blocks.k, blocks.v))
     for rows in blocks.rows():
-        asked, got = blocks.q[part][..., rows, :] * blocks.scale, g[part][..., rows, :] / totals[part][..., rows, :]
+        asked, got = (
+            blocks.q[part][..., rows, :] * blocks.scale,
+            g[part][..., rows, :] / totals[part][..., rows, :],
+        )
         asked_longer = longer(xp, asked, -tops[part][..., rows, :])
         got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
         for columns in blocks.columns(rows):

@@ -1,19 +1,23 @@
 """GRU: an LSTM with two gates in place of three, and no cell beside the hidden state.
 
-    r = σ(W_ir x_t + b_ir + W_hr h + b_hr)              reset gate: how much of the past the candidate sees
+    r = σ(W_ir x_t + b_ir + W_hr h + b_hr)       reset gate: how much of the past the candidate sees
     z = σ(W_iz x_t + b_iz + W_hz h + b_hz)              update gate: how much of the past is kept
     n = tanh(W_in x_t + b_in + r (W_hn h + b_hn))       candidate: what there is to write
     h' = (1 - z) n + z h                                what is kept and what is written add up to 1
 
-Cho et al. 2014, eq. 5 to 8. r and z are the paper's names; n is PyTorch's, for the paper's h with a tilde.
+Cho et al. 2014, eq. 5 to 8. r and z are the paper's names; n is PyTorch's, for the paper's h with a
+tilde.
 
-Where z is near 1 the state, and with it the gradient, passes the step unchanged, as along the cell of an LSTM.
+Where z is near 1 the state, and with it the gradient, passes the step unchanged, as along the cell
+of an LSTM.
 
-differs: in the paper's last version the reset gate falls on h before the product, tanh(W x + U (r h)); here it falls on
-what the product gave, as in the paper's first version and in PyTorch, so that all gates of a step are one product.
+differs: in the paper's last version the reset gate falls on h before the product, tanh(W x + U (r
+h)); here it falls on what the product gave, as in the paper's first version and in PyTorch, so that
+all gates of a step are one product.
 
 Read before: lstm.py.
-Shapes: T steps, B batch, I width of the input, H width of the hidden state; 3H: the gates r, z, n one after another.
+Shapes: T steps, B batch, I width of the input, H width of the hidden state; 3H: the gates r, z, n
+one after another.
 """
 
 from __future__ import annotations
@@ -26,20 +30,32 @@ from tinycv.nn.linear import linear
 from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read
 
 
-def gru_step(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
+def gru_step(
+    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
+) -> Any:
     """x (B, I), h (B, H). Returns the next h."""
-    r_x, z_x, n_x = split(linear(x, weight_ih, bias_ih), 3, axis=-1)                    # (B, H) each
-    r_h, z_h, n_h = split(linear(h, weight_hh, bias_hh), 3, axis=-1)                    # (B, H) each
+    # (B, H) each
+    r_x, z_x, n_x = split(linear(x, weight_ih, bias_ih), 3, axis=-1)
+    # (B, H) each
+    r_h, z_h, n_h = split(linear(h, weight_hh, bias_hh), 3, axis=-1)
     reset_gate, update_gate = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
     candidate = tanh(n_x + reset_gate * n_h)
-    return (1 - update_gate) * candidate + update_gate * h                              # (B, H)
+    return (1 - update_gate) * candidate + update_gate * h  # (B, H)
 
 
-def gru(x: Any, h0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None,
-        mask: Any = None) -> Any:
+def gru(
+    x: Any,
+    h0: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    mask: Any = None,
+) -> Any:
     """Read x (T, B, I), T at least 1, from the hidden state h0 (B, H).
 
-    weight_ih (3H, I), weight_hh (3H, H), biases (3H,) or None; mask: None, or (T, B, 1), True where a sequence is not
+    weight_ih (3H, I), weight_hh (3H, H), biases (3H,) or None; mask: None, or (T, B, 1), True where
+    a sequence is not
     over: where it is, h stays as it is, and what x holds reaches nothing, even if it is NaN.
     Returns every hidden state, y (T, B, H); the last is y[-1].
     """
@@ -47,9 +63,10 @@ def gru(x: Any, h0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bi
     check(3, x, {"h0": h0}, weights, mask)
     h, y = h0, []
     for t in range(x.shape[0]):
-        h = going_on(mask, t, gru_step(read(mask, t, x[t]), read(mask, t, h), *weights), h)             # (B, H)
+        # (B, H)
+        h = going_on(mask, t, gru_step(read(mask, t, x[t]), read(mask, t, h), *weights), h)
         y.append(h)
-    return stack(y)                                                                     # (T, B, H)
+    return stack(y)  # (T, B, H)
 
 
 class GRU(Recurrent):

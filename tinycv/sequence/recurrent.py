@@ -1,13 +1,15 @@
-"""What RNN, GRU and LSTM share: layers, directions, dropout between layers, the state, and sequences that end early.
+"""What RNN, GRU and LSTM share: layers, directions, dropout between layers, the state, and
+sequences that end early.
 
-    one step        state' = step(x_t, state)                     rnn.py, gru.py and lstm.py say which step
+    one step        state' = step(x_t, state)              rnn.py, gru.py and lstm.py say which step
     backward        the same from the last element to the first; both hidden states are joined
     layers          layer l + 1 reads what layer l shows
 
-Two directions: Schuster & Paliwal 1997.  Dropout on what passes from layer to layer, and not from step to step:
-Zaremba, Sutskever & Vinyals 2014.  A batch holds sequences of several lengths, filled up at the end to one length T.
-Where a sequence is over, its state stays as it is.  That is all: the last state is then each one's own last state, and
-read from the back, where the padding comes first, each one starts at its own end.
+Two directions: Schuster & Paliwal 1997.  Dropout on what passes from layer to layer, and not from
+step to step: Zaremba, Sutskever & Vinyals 2014.  A batch holds sequences of several lengths, filled
+up at the end to one length T. Where a sequence is over, its state stays as it is.  That is all: the
+last state is then each one's own last state, and read from the back, where the padding comes first,
+each one starts at its own end.
 
 Read before: lstm.py, which shows one step.
 Shapes: T steps, B batch, I width of the input, H width of the hidden state, G gates of one step.
@@ -38,21 +40,36 @@ NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 class Recurrent(Module):
     """Layers: the first reads x, each other the hidden states of the one below.
 
-    dropout: on what a layer reads of the layer below, while training. bidirectional: a second one reads each sequence
-    from its end, and their hidden states are joined. Parameters are PyTorch's: weight_ih_l0 (G H, I), weight_hh_l0
-    (G H, H), bias_ih_l0 (G H,), bias_hh_l0 (G H,), then _l0_reverse, _l1, ..., started from U(-1/√H, 1/√H).
+    dropout: on what a layer reads of the layer below, while training. bidirectional: a second one
+    reads each sequence from its end, and their hidden states are joined. Parameters are PyTorch's:
+    weight_ih_l0 (G H, I), weight_hh_l0 (G H, H), bias_ih_l0 (G H,), bias_hh_l0 (G H,), then
+    _l0_reverse, _l1, ..., started from U(-1/√H, 1/√H).
     differs: x always has a batch axis; ``lengths`` takes the place of packed sequences.
     """
 
-    gates = 1                                   # G
-    parts: tuple = ("h_0",)                     # what the state is made of
+    gates = 1  # G
+    parts: tuple = ("h_0",)  # what the state is made of
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False):
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ):
         owner = type(self).__name__
-        input_size, hidden_size = size(input_size, f"{owner}: input_size"), size(hidden_size, f"{owner}: hidden_size", 1)
+        input_size, hidden_size = (
+            size(input_size, f"{owner}: input_size"),
+            size(hidden_size, f"{owner}: hidden_size", 1),
+        )
         num_layers = whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS)
-        bias, bidirectional = flag(bias, f"{owner}: bias"), flag(bidirectional, f"{owner}: bidirectional")
+        bias, bidirectional = (
+            flag(bias, f"{owner}: bias"),
+            flag(bidirectional, f"{owner}: bidirectional"),
+        )
         self.hidden_size, self.batch_first = hidden_size, flag(batch_first, f"{owner}: batch_first")
         self.dropout = number(dropout, f"{owner}: dropout", 0, 1)
         ways = ("", "_reverse") if bidirectional else ("",)
@@ -64,40 +81,49 @@ class Recurrent(Module):
 
     @staticmethod
     def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
-        """One layer, one direction: from x (T, B, I) and the parts of the state, (B, H) each, to (y (T, B, H), the parts
-        of the last state)."""
+        """One layer, one direction: from x (T, B, I) and the parts of the state, (B, H) each, to (y
+        (T, B, H), the parts of the last state)."""
         raise TypeError("a recurrent layer must define read()")
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple:
-        """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each (layers * directions, B, H),
-        or None for zeros. lengths: how many steps of each sequence count, B integers, best on the host; None: all T.
+        """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each
+        (layers * directions, B, H), or None for zeros. lengths: how many steps of each sequence
+        count, B integers, best on the host; None: all T.
 
-        Returns y (T, B, directions * H), or (B, T, ...), of the last layer, and the state after each one's last step.
-        Beyond a sequence's end y is 0.
+        Returns y (T, B, directions * H), or (B, T, ...), of the last layer, and the state after
+        each one's last step. Beyond a sequence's end y is 0.
         """
         check_axes(type(self).__name__, x, "(B, T, I)" if self.batch_first else "(T, B, I)")
         x = x.swapaxes(0, 1) if self.batch_first else x
         places, mask = sum(map(len, self.suffixes)), until(lengths, x, type(self).__name__)
-        state = started(type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x)
-        last = []                                                                       # of each layer and direction
+        state = started(
+            type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x
+        )
+        # of each layer and direction
+        last = []
         for depth, layer in enumerate(self.suffixes):
             x = dropout(x, self.dropout, self.training) if depth else x
             shown = []
             for backward, suffix in enumerate(layer):
-                first = tuple(part[len(last)] for part in state)                        # (B, H) each
-                y, end = self.read(turned(x, backward), first, weights(self, suffix), turned(mask, backward))
+                # (B, H) each
+                first = tuple(part[len(last)] for part in state)
+                y, end = self.read(
+                    turned(x, backward), first, weights(self, suffix), turned(mask, backward)
+                )
                 last.append(end)
-                shown.append(turned(y, backward))                                       # (T, B, H)
-            x = concatenate(shown, axis=-1) if len(shown) > 1 else y                    # (T, B, directions * H)
+                shown.append(turned(y, backward))  # (T, B, H)
+            # (T, B, directions * H)
+            x = concatenate(shown, axis=-1) if len(shown) > 1 else y
             x = x if mask is None else where(mask, x, 0.0)
         state = tuple(stack(part) for part in zip(*last, strict=True))
         return x.swapaxes(0, 1) if self.batch_first else x, state if len(state) > 1 else state[0]
 
 
 class Cell(Module):
-    """One step, for what is decided step by step. Parameters weight_ih, weight_hh, bias_ih, bias_hh."""
+    """One step, for what is decided step by step. Parameters weight_ih, weight_hh, bias_ih,
+    bias_hh."""
 
-    layer: type[Recurrent]                      # whose step it is
+    layer: type[Recurrent]  # whose step it is
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True):
         owner = type(self).__name__
@@ -106,39 +132,62 @@ class Cell(Module):
         start(self, self.layer.gates, input_size, hidden_size, flag(bias, f"{owner}: bias"))
 
     def forward(self, x: Any, state: Any = None) -> Any:
-        """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the next state."""
+        """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the
+        next state."""
         check_axes(type(self).__name__, x, "(B, I)")
-        state = started(type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x)
+        state = started(
+            type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x
+        )
         _, state = self.layer.read(x[None], state, weights(self))
         return state if len(state) > 1 else state[0]
 
 
 def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
-    """How strongly the end feels each step: |dL/d(state after step t)| for every t and sequence, (T, B), for pictures.
+    """How strongly the end feels each step: |dL/d(state after step t)| for every t and sequence,
+    (T, B), for pictures.
 
-    x (T, B, I), or (B, T, I) if batch_first; loss(y) makes L of what the last layer shows at the last step, (B, H).
-    Of an LSTM's state both parts count, h and c; of several layers, all. ValueError for a layer of two directions.
+    x (T, B, I), or (B, T, I) if batch_first; loss(y) makes L of what the last layer shows at the
+    last step, (B, H). Of an LSTM's state both parts count, h and c; of several layers, all.
+    ValueError for a layer of two directions.
     """
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"state_gradients: layer is {shown(layer)}; it must be an LSTM, a GRU or an RNN")
+        raise TypeError(
+            f"state_gradients: layer is {shown(layer)}; it must be an LSTM, a GRU or an RNN"
+        )
     check_axes("state_gradients", x, "(B, T, I)" if layer.batch_first else "(T, B, I)")
     if not callable(loss):
-        raise TypeError(f"state_gradients: loss is {shown(loss)}; it must be a function of what the last layer shows")
+        raise TypeError(
+            f"state_gradients: loss is {shown(loss)}; it must be a function of what the last layer "
+            "shows"
+        )
     if len(layer.suffixes[0]) > 1:
-        raise ValueError("state_gradients reads step by step, from the first to the last, and this layer reads from both "
-                         "ends; make it with bidirectional=False")
+        raise ValueError(
+            "state_gradients reads step by step, from the first to the last, and this layer reads "
+            "from both ends; make it with bidirectional=False"
+        )
     x = x.swapaxes(0, 1) if layer.batch_first else x
     if not x.shape[0]:
         raise ValueError(f"state_gradients: x has shape {x.shape}; it must have at least one step")
     states, state = [], None
     for t in range(x.shape[0]):
-        now = x[t:t + 1].swapaxes(0, 1) if layer.batch_first else x[t:t + 1]
+        now = x[t : t + 1].swapaxes(0, 1) if layer.batch_first else x[t : t + 1]
         state = layer(now, state)[1]
         states.append(state if isinstance(state, tuple) else (state,))
-    found = iter(grad(loss(states[-1][0][-1]), [part for parts in states for part in parts], allow_unused=True))
+    found = iter(
+        grad(
+            loss(states[-1][0][-1]), [part for parts in states for part in parts], allow_unused=True
+        )
+    )
     # The last c shows in nothing, so its gradient is None.
-    return stack([norm(concatenate([g for g in [next(found) for _ in parts] if g is not None], axis=-1), axis=(0, -1))
-                  for parts in states])                                                 # (T, B)
+    return stack(
+        [
+            norm(
+                concatenate([g for g in [next(found) for _ in parts] if g is not None], axis=-1),
+                axis=(0, -1),
+            )
+            for parts in states
+        ]
+    )  # (T, B)
 
 
 def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
@@ -147,13 +196,14 @@ def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
 
 
 def read(mask: Any, t: int, part: Any) -> Any:
-    """What step t reads, of x or the state: zeros where a sequence is over. A NaN there would reach the weights' gradients,
-    though no state is made of it: 0 * NaN is NaN."""
+    """What step t reads, of x or the state: zeros where a sequence is over. A NaN there would reach
+    the weights' gradients, though no state is made of it: 0 * NaN is NaN."""
     return part if mask is None else where(mask[t], part, 0.0)
 
 
 def until(lengths: Any, x: Any, owner: str) -> Any:
-    """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all run to the end."""
+    """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all
+    run to the end."""
     if lengths is None:
         return None
     (steps, batch), given = x.shape[:2], bare(lengths)
@@ -161,8 +211,12 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
         raise TypeError(f"{owner}: lengths is {shown(given)}; it must be a plain array of integers")
     takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
     try:
-        lengths = np.array(given, np.int64 if not given else None) if is_numbers(given) else to_numpy(given)
-    except ValueError:                                              # rows that are not equally long
+        lengths = (
+            np.array(given, np.int64 if not given else None)
+            if is_numbers(given)
+            else to_numpy(given)
+        )
+    except ValueError:  # rows that are not equally long
         lengths = None
     if getattr(lengths, "shape", None) != (batch,) or lengths.dtype.kind not in "iu":
         raise ValueError(f"{owner}: lengths is {shown(given)}; {takes}")
@@ -173,7 +227,9 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
 
 def is_numbers(value: Any) -> bool:
     """Is it a list or tuple of nothing but numbers?"""
-    return isinstance(value, (list, tuple)) and all(isinstance(v, (int, float, np.number)) for v in value)
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(v, (int, float, np.number)) for v in value
+    )
 
 
 def check_axes(owner: str, x: Any, letters: str) -> None:
@@ -191,26 +247,37 @@ def turned(x: Any, backward: int) -> Any:
 
 
 def started(owner: str, names: tuple, state: Any, shape: tuple, x: Any) -> tuple:
-    """The parts of the state, zeros where none was given. ValueError names a part of another shape."""
+    """The parts of the state, zeros where none was given. ValueError names a part of another
+    shape."""
     if state is None:
         return (array_module(bare(x)).zeros(shape, x.dtype),) * len(names)
     state = (state,) if len(names) == 1 else state
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
-        raise ValueError(f"{owner}: the state is a {type(state).__name__}; it must be ({', '.join(names)})")
+        raise ValueError(
+            f"{owner}: the state is a {type(state).__name__}; it must be ({', '.join(names)})"
+        )
     for name, part in zip(names, state, strict=True):
         if not hasattr(part, "shape") or part.shape != shape:
             what = getattr(part, "shape", f"a {type(part).__name__}")
-            raise ValueError(f"{owner}: {name} is {what}; it must be {shape}: "
-                             f"({'layers * directions, ' if len(shape) > 2 else ''}B, H)")
+            raise ValueError(
+                f"{owner}: {name} is {what}; it must be {shape}: "
+                f"({'layers * directions, ' if len(shape) > 2 else ''}B, H)"
+            )
     return tuple(state)
 
 
-def start(module: Module, gates: int, width: int, hidden: int, bias: bool, suffix: str = "") -> None:
+def start(
+    module: Module, gates: int, width: int, hidden: int, bias: bool, suffix: str = ""
+) -> None:
     """Give the module the parameters of one layer in one direction, under PyTorch's names."""
     rows = gates * hidden
     for name, shape in zip(NAMES, ((rows, width), (rows, hidden), (rows,), (rows,)), strict=True):
         wanted = bias or len(shape) > 1
-        setattr(module, name + suffix, init.uniform(shape, 1 / max(hidden, 1) ** 0.5) if wanted else None)
+        setattr(
+            module,
+            name + suffix,
+            init.uniform(shape, 1 / max(hidden, 1) ** 0.5) if wanted else None,
+        )
 
 
 def weights(module: Module, suffix: str = "") -> list:
@@ -219,25 +286,37 @@ def weights(module: Module, suffix: str = "") -> list:
 
 
 def check(gates: int, x: Any, state: dict, weights: tuple, mask: Any = None) -> None:
-    """ValueError where the shapes or dtypes do not belong together. state and weights: arrays by name, and in order."""
-    said = {1: "rnn: ", 3: "gru: "}.get(gates, "")                  # fused.py names lstm
+    """ValueError where the shapes or dtypes do not belong together. state and weights: arrays by
+    name, and in order."""
+    said = {1: "rnn: ", 3: "gru: "}.get(gates, "")  # fused.py names lstm
     given = {"x": x, **state, **dict(zip(NAMES, weights, strict=True)), "mask": mask}
     for name, a in given.items():
         if not hasattr(a, "shape") and not (a is None and name in ("bias_ih", "bias_hh", "mask")):
             raise TypeError(f"{said}{name} is {shown(a)}; it must be a Tensor or an array")
     if getattr(x.dtype, "kind", None) != "f":
-        raise TypeError(f"{said}x is {x.dtype} of shape {tuple(x.shape)}; it must be floats, in a Tensor or an array")
+        raise TypeError(
+            f"{said}x is {x.dtype} of shape {tuple(x.shape)}; it must be floats, in a Tensor or an "
+            "array"
+        )
     if len(x.shape) != 3 or x.shape[0] == 0:
-        raise ValueError(f"{said}x has shape {x.shape}; it must be (T, B, I), time first, with at least one step")
+        raise ValueError(
+            f"{said}x has shape {x.shape}; it must be (T, B, I), time first, with at least one step"
+        )
     (steps, batch, width), weight_hh = x.shape, weights[1]
     hidden = weight_hh.shape[-1] if weight_hh.shape else 0
     rows, given = (gates * hidden,), {**state, **dict(zip(NAMES, weights, strict=True))}
     wanted = [(batch, hidden)] * len(state) + [(*rows, width), (*rows, hidden), rows, rows]
-    wrong = [f"{name} is {a.dtype} {a.shape}, should be {x.dtype} {shape}"
-             for (name, a), shape in zip(given.items(), wanted, strict=True)
-             if a is not None and (a.shape != shape or a.dtype != x.dtype)]
-    if mask is not None and (mask.shape != (steps, batch, 1) or getattr(mask.dtype, "kind", None) != "b"):
+    wrong = [
+        f"{name} is {a.dtype} {a.shape}, should be {x.dtype} {shape}"
+        for (name, a), shape in zip(given.items(), wanted, strict=True)
+        if a is not None and (a.shape != shape or a.dtype != x.dtype)
+    ]
+    if mask is not None and (
+        mask.shape != (steps, batch, 1) or getattr(mask.dtype, "kind", None) != "b"
+    ):
         wrong.append(f"mask is {mask.dtype} {mask.shape}, should be bool {(steps, batch, 1)}")
     if wrong:
-        raise ValueError(f"{said}x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, ({gates}H, H), so B "
-                         f"is {batch}, I {width}, H {hidden}; but " + "; ".join(wrong))
+        raise ValueError(
+            f"{said}x is {x.dtype} {x.shape}, (T, B, I), and weight_hh {weight_hh.shape}, "
+            f"({gates}H, H), so B is {batch}, I {width}, H {hidden}; but " + "; ".join(wrong)
+        )

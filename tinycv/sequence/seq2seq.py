@@ -1,22 +1,27 @@
-"""Seq2Seq: one recurrent network reads a sentence to its end, another writes the answer, symbol by symbol.
+"""Seq2Seq: one recurrent network reads a sentence to its end, another writes the answer, symbol by
+symbol.
 
     p(y | x) = Π_t p(y_t | x, y_1 ... y_{t-1})                          Sutskever et al. 2014, eq. 1
 
-The lengths of x and y need not be equal: the decoder begins when it reads SOS and ends when it writes EOS. In training
-it reads the right answer, whatever it would have written itself (teacher forcing); running free, it reads its own.
+The lengths of x and y need not be equal: the decoder begins when it reads SOS and ends when it
+writes EOS. In training it reads the right answer, whatever it would have written itself (teacher
+forcing); running free, it reads its own.
 
     no attention    s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state          Sutskever et al. 2014
     dot, general    the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])           Luong et al. 2015, eq. 5
     additive        c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t          Bahdanau et al. 2015, section 3.1
-    location        the same, and c_t from α_{t-1} too                                  Chorowski et al. 2015, section 2.2
-    the answer      p(y_t | ...) = softmax(W_s s~_t + b)                                Luong et al. 2015, eq. 6
+    location        the same, and c_t from α_{t-1} too            Chorowski et al. 2015, section 2.2
+    the answer      p(y_t | ...) = softmax(W_s s~_t + b)                    Luong et al. 2015, eq. 6
 
-Without attention all that the decoder will ever know of x is one vector. Luong's attention comes after the recurrence,
-so in training the recurrence runs over the whole answer at once, and all of attention is one product. In Bahdanau's
-the recurrence reads the context, so each step must wait for the one before.
+Without attention all that the decoder will ever know of x is one vector. Luong's attention comes
+after the recurrence, so in training the recurrence runs over the whole answer at once, and all of
+attention is one product. In Bahdanau's the recurrence reads the context, so each step must wait for
+the one before.
 
-Read before: lstm.py, align.py.   Read next: decode.py, transformer.py.   Seen at work: demos/03_seq2seq.py, 04_attention.py.
-Shapes: B batch, S source symbols, T target symbols, E width of an embedding, H of a state, V target vocabulary.
+Read before: lstm.py, align.py.   Read next: decode.py, transformer.py.
+Seen at work: demos/03_seq2seq.py, 04_attention.py.
+Shapes: B batch, S source symbols, T target symbols, E width of an embedding, H of a state, V target
+vocabulary.
 """
 
 from __future__ import annotations
@@ -53,45 +58,70 @@ from tinycv.sequence.lstm import LSTM
 from tinycv.sequence.masks import is_numeric, some, some_last, state_of, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
-ATTENTION = {"additive": lambda width: AdditiveAttention(width, width, width),
-             "location": lambda width: LocationAttention(width, width, width),
-             "dot": lambda width: DotAttention(), "general": lambda width: GeneralAttention(width, width)}
+ATTENTION = {
+    "additive": lambda width: AdditiveAttention(width, width, width),
+    "location": lambda width: LocationAttention(width, width, width),
+    "dot": lambda width: DotAttention(),
+    "general": lambda width: GeneralAttention(width, width),
+}
 
 
 class Encoder(Module):
     """Reads the source. What it leaves: a state for every symbol, and the state after the last.
 
-    hidden_size H: the width of what it leaves. bidirectional: two networks of width H / 2 read from either end.
+    hidden_size H: the width of what it leaves. bidirectional: two networks of width H / 2 read from
+    either end.
     """
 
-    def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
-                 bidirectional: bool = False, dropout: float = 0.0):
-        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of("Encoder", vocabulary, embedding_dim, hidden_size,
-                                                                        num_layers)
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ):
+        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of(
+            "Encoder", vocabulary, embedding_dim, hidden_size, num_layers
+        )
         dropout = number(dropout, "Encoder: dropout", 0, 1)
         bidirectional = flag(bidirectional, "Encoder: bidirectional")
         if bidirectional and hidden_size % 2:
-            raise ValueError(f"Encoder: hidden_size is {hidden_size}; two directions share it equally, so it must be even")
+            raise ValueError(
+                f"Encoder: hidden_size is {hidden_size}; two directions share it equally, so it "
+                "must be even"
+            )
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.ways, self.dropout = 1 + bidirectional, dropout
         cell = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
-        self.rnn = cell(embedding_dim, hidden_size // self.ways, num_layers, batch_first=True, dropout=dropout,
-                        bidirectional=bidirectional)
+        self.rnn = cell(
+            embedding_dim,
+            hidden_size // self.ways,
+            num_layers,
+            batch_first=True,
+            dropout=dropout,
+            bidirectional=bidirectional,
+        )
 
     def forward(self, source: Any) -> tuple:
-        """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns the memory (B, S, H), the
-        state after each one's own last symbol, for the decoder to start from, and the mask (B, S), True on symbols."""
+        """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns
+        the memory (B, S, H), the state after each one's own last symbol, for the decoder to start
+        from, and the mask (B, S), True on symbols."""
         some(source, "Encoder: source")
         mask = bare(source) != PAD
         lengths = lengths_of(mask, "Encoder: source")
-        read = dropout(self.embedding(source), self.dropout, self.training)                             # (B, S, E)
+        # (B, S, E)
+        read = dropout(self.embedding(source), self.dropout, self.training)
         memory, state = self.rnn(read, lengths=lengths)
         return memory, each(state, self.joined), mask
 
     def joined(self, last: Any) -> Any:
         """(L * ways, B, H / ways) -> (B, L, H): the last states of both directions side by side.
 
-        differs: Bahdanau et al. start from s_0 = tanh(W h), h the last state of the direction that ends at symbol 1.
+        differs: Bahdanau et al. start from s_0 = tanh(W h), h the last state of the direction that
+        ends at symbol 1.
         """
         depth, batch, width = last.shape
         last = last.reshape((depth // self.ways, self.ways, batch, width)).transpose((2, 0, 1, 3))
@@ -101,14 +131,24 @@ class Encoder(Module):
 class Decoder(Module):
     """Writes the target. It keeps nothing between calls: its state goes in and comes out.
 
-    differs: where there is attention, s~ is Luong's whatever the score (Bahdanau et al. have a maxout layer there);
-    Luong's input feeding, s~_{t-1} read at step t, is left out: it would make training wait for each step.
+    differs: where there is attention, s~ is Luong's whatever the score (Bahdanau et al. have a
+    maxout layer there); Luong's input feeding, s~_{t-1} read at step t, is left out: it would make
+    training wait for each step.
     """
 
-    def __init__(self, vocabulary: int, embedding_dim: int, hidden_size: int, num_layers: int = 1, cell: str = "lstm",
-                 attention: str | None = None, dropout: float = 0.0):
-        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of("Decoder", vocabulary, embedding_dim, hidden_size,
-                                                                        num_layers)
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        attention: str | None = None,
+        dropout: float = 0.0,
+    ):
+        vocabulary, embedding_dim, hidden_size, num_layers = numbers_of(
+            "Decoder", vocabulary, embedding_dim, hidden_size, num_layers
+        )
         dropout = number(dropout, "Decoder: dropout", 0, 1)
         choice(attention, "Decoder: attention", (None, *sorted(ATTENTION)))
         self.embedding = Embedding(vocabulary, embedding_dim)
@@ -117,99 +157,155 @@ class Decoder(Module):
         cell = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
         self.rnn = cell(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
         self.attention = attention and ATTENTION[attention](hidden_size)
-        self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None             # W_c
-        self.out = Linear(hidden_size, vocabulary)                                                      # W_s
+        # W_c
+        self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None
+        # W_s
+        self.out = Linear(hidden_size, vocabulary)
 
     def start(self, memory: Any, state: Any, mask: Any) -> dict:
-        """The state before the first symbol, of what the encoder left. Everything in it has the batch on axis 0."""
+        """The state before the first symbol, of what the encoder left. Everything in it has the
+        batch on axis 0."""
         if not is_numeric(memory) or len(memory.shape) != 3:
-            raise TypeError(f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), as the encoder "
-                            "leaves it")
+            raise TypeError(
+                f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), "
+                "as the encoder leaves it"
+            )
         if self.attention is None:
             return {"state": state}
         mask = checked_mask(mask, memory, "Decoder.start: mask")
         memory = memory if mask is None else where(mask[:, :, None], memory, 0.0)
-        return {"state": state, "memory": memory, "keys": self.attention.keys(memory), "mask": mask, "last": nowhere(memory)}
+        return {
+            "state": state,
+            "memory": memory,
+            "keys": self.attention.keys(memory),
+            "mask": mask,
+            "last": nowhere(memory),
+        }
 
     def forward(self, target: Any, before: dict) -> tuple:
-        """target (B, T) ids, each the symbol that was written last. Returns the scores of the next ones (B, T, V), the
-        state after them, and where it looked, (B, T, S), or None without attention."""
+        """target (B, T) ids, each the symbol that was written last. Returns the scores of the next
+        ones (B, T, V), the state after them, and where it looked, (B, T, S), or None without
+        attention."""
         some(target, "Decoder: target")
         self.check_state(before, target.shape[0])
         read = without_padding(self.embedding(target), target)
-        read = dropout(read, self.dropout, self.training)                                               # (B, T, E)
+        # (B, T, E)
+        read = dropout(read, self.dropout, self.training)
         state = each(before["state"], batch_second)
         if self.looks_first:
             y, state, context, weights = self.stepwise(read, state, before)
         else:
-            y, state = self.rnn(read, state)                                                            # (B, T, H)
+            # (B, T, H)
+            y, state = self.rnn(read, state)
             context, weights = self.look(y, before) if self.attention else (None, None)
         if context is not None:
-            y = tanh(self.join(concatenate([context, y], axis=-1)))                                     # (B, T, H)
-            before = {**before, "last": weights[:, -1]}                                                 # (B, S)
+            # (B, T, H)
+            y = tanh(self.join(concatenate([context, y], axis=-1)))
+            # (B, S)
+            before = {**before, "last": weights[:, -1]}
         y = dropout(y, self.dropout, self.training)
         return self.out(y), {**before, "state": each(state, batch_second)}, weights
 
     def check_state(self, before: Any, batch: int) -> None:
         """TypeError or ValueError for what is not the dict that ``start`` returned."""
-        names = ("state",) if self.attention is None else ("state", "memory", "keys", "mask", "last")
+        names = (
+            ("state",) if self.attention is None else ("state", "memory", "keys", "mask", "last")
+        )
         what = "Decoder: before"
         state_of(before, what, *names)
         parts = before["state"] if isinstance(before["state"], tuple) else (before["state"],)
-        if len(parts) != len(self.rnn.parts) or not all(is_numeric(part) and len(part.shape) == 3 for part in parts):
-            raise TypeError(f"{what}: state is {shown(before['state'])}; it must be {', '.join(self.rnn.parts)}, Tensors "
-                            "(B, layers, H)")
+        if len(parts) != len(self.rnn.parts) or not all(
+            is_numeric(part) and len(part.shape) == 3 for part in parts
+        ):
+            raise TypeError(
+                f"{what}: state is {shown(before['state'])}; it must be "
+                f"{', '.join(self.rnn.parts)}, Tensors (B, layers, H)"
+            )
         if self.attention is not None:
             memory = before["memory"]
-            if not is_numeric(memory) or len(memory.shape) != 3 or memory.shape[0] not in (1, batch):
+            if (
+                not is_numeric(memory)
+                or len(memory.shape) != 3
+                or memory.shape[0] not in (1, batch)
+            ):
                 raise (ValueError if is_numeric(memory) else TypeError)(
-                    f"{what}: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), B being {batch}")
+                    f"{what}: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), B "
+                    f"being {batch}"
+                )
             checked_mask(before["mask"], memory, f"{what}: mask")
             check_keys(what, before["keys"], memory)
 
     def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
-        """Look with the state of the step before, then read the symbol and what was seen: one step at a time."""
+        """Look with the state of the step before, then read the symbol and what was seen: one step
+        at a time."""
         steps = []
         for t in range(read.shape[1]):
-            h = state[0] if isinstance(state, tuple) else state                                         # (L, B, H)
-            context, weights = self.look(h[-1][:, None], before)                                        # (B, 1, H)
-            y, state = self.rnn(concatenate([read[:, t:t + 1], context], axis=-1), state)               # (B, 1, H)
+            # (L, B, H)
+            h = state[0] if isinstance(state, tuple) else state
+            # (B, 1, H)
+            context, weights = self.look(h[-1][:, None], before)
+            # (B, 1, H)
+            y, state = self.rnn(concatenate([read[:, t : t + 1], context], axis=-1), state)
             steps.append((y, context, weights))
-            before = {**before, "last": weights[:, 0]}                                                  # (B, S)
+            # (B, S)
+            before = {**before, "last": weights[:, 0]}
         y, context, weights = (concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
         return y, state, context, weights
 
     def look(self, query: Any, before: dict) -> tuple:
-        return self.attention.found(query, before["memory"], before["mask"], before["keys"], before["last"])
+        return self.attention.found(
+            query, before["memory"], before["mask"], before["keys"], before["last"]
+        )
 
 
 class Seq2Seq(Module):
     """An encoder and a decoder of one width H.
 
-    attention: None, "additive", "location", "dot" or "general". cell: "lstm" or "gru". A bidirectional encoder has H / 2
-    units each way, so that memory and state are H wide whatever the choices. dropout: while training, on what the
-    recurrent layers read and on what the scores are made of; never from step to step.
+    attention: None, "additive", "location", "dot" or "general". cell: "lstm" or "gru". A
+    bidirectional encoder has H / 2 units each way, so that memory and state are H wide whatever the
+    choices. dropout: while training, on what the recurrent layers read and on what the scores are
+    made of; never from step to step.
     """
 
-    def __init__(self, source_size: int, target_size: int, embedding_dim: int, hidden_size: int, num_layers: int = 1,
-                 cell: str = "lstm", bidirectional: bool = False, attention: str | None = None, dropout: float = 0.0):
-        for name, value in (("source_size", source_size), ("target_size", target_size), ("embedding_dim", embedding_dim),
-                            ("hidden_size", hidden_size)):
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        bidirectional: bool = False,
+        attention: str | None = None,
+        dropout: float = 0.0,
+    ):
+        for name, value in (
+            ("source_size", source_size),
+            ("target_size", target_size),
+            ("embedding_dim", embedding_dim),
+            ("hidden_size", hidden_size),
+        ):
             size(value, f"Seq2Seq: {name}", 1)
         whole(num_layers, "Seq2Seq: num_layers", 1, MOST_LAYERS)
         choice(cell, "Seq2Seq: cell", sorted(CELLS))
         choice(attention, "Seq2Seq: attention", (None, *sorted(ATTENTION)))
         flag(bidirectional, "Seq2Seq: bidirectional")
         number(dropout, "Seq2Seq: dropout", 0, 1)
-        self.encoder = Encoder(source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional, dropout)
-        self.decoder = Decoder(target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout)
+        self.encoder = Encoder(
+            source_size, embedding_dim, hidden_size, num_layers, cell, bidirectional, dropout
+        )
+        self.decoder = Decoder(
+            target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout
+        )
 
     def forward(self, source: Any, target: Any) -> Any:
-        """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V): those at t are for the
-        symbol that follows target[:, t]."""
+        """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V):
+        those at t are for the symbol that follows target[:, t]."""
         if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
-            raise ValueError(f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both must be "
-                             "integers of one batch, (B, S) and (B, T)")
+            raise ValueError(
+                f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both "
+                "must be integers of one batch, (B, S) and (B, T)"
+            )
         return self.decoder(target, self.start(source))[0]
 
     def start(self, source: Any) -> dict:
@@ -217,25 +313,31 @@ class Seq2Seq(Module):
         return self.decoder.start(*self.encoder(source))
 
     def step(self, tokens: Any, state: dict) -> tuple:
-        """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What decode.py asks for."""
+        """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What
+        decode.py asks for."""
         some_last(tokens, "Seq2Seq.step: tokens")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
     def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
-        """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam 1 takes the likeliest
-        symbol each time, more keep so many unfinished answers in view (decode.py). Call ``eval()`` before."""
+        """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam
+        1 takes the likeliest symbol each time, more keep so many unfinished answers in view
+        (decode.py). Call ``eval()`` before."""
         some(source, "translate: source")
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
     def alignments(self, source: Any, written: Any) -> np.ndarray:
-        """Where it looked for each symbol of an answer, its own (from ``translate``) or a given one: (B, T, S).
+        """Where it looked for each symbol of an answer, its own (from ``translate``) or a given
+        one: (B, T, S).
 
         written (B, T), without SOS. Row t holds the weights from which symbol t was chosen.
         """
         if self.decoder.attention is None:
-            raise ValueError("this Seq2Seq has no attention, so it looks nowhere; make it with attention='general'")
+            raise ValueError(
+                "this Seq2Seq has no attention, so it looks nowhere; make it with "
+                "attention='general'"
+            )
         some(source, "alignments: source")
         some(written, "alignments: written")
         xp = array_module(bare(source))
@@ -246,30 +348,48 @@ class Seq2Seq(Module):
 
 
 def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
-    """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing. Padding is not
-    counted. For any model whose ``forward(source, target)`` gives scores of the next symbols."""
+    """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing.
+    Padding is not counted. For any model whose ``forward(source, target)`` gives scores of the next
+    symbols."""
     if not callable(model):
-        raise TypeError(f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, target)")
+        raise TypeError(
+            f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, "
+            "target)"
+        )
     some(source, "next_symbol_loss: source")
     some(target, "next_symbol_loss: target", 2)
     if source.shape[0] != target.shape[0]:
-        raise ValueError(f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both must be of one "
-                         "batch")
+        raise ValueError(
+            f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both "
+            "must be of one batch"
+        )
     label_smoothing = number(label_smoothing, "next_symbol_loss: label_smoothing", 0, 1)
-    scores = model(source, target[:, :-1])                                                              # (B, T, V)
-    return cross_entropy(scores.reshape((-1, scores.shape[-1])), target[:, 1:].reshape((-1,)), ignore_index=PAD,
-                         label_smoothing=label_smoothing)
+    # (B, T, V)
+    scores = model(source, target[:, :-1])
+    return cross_entropy(
+        scores.reshape((-1, scores.shape[-1])),
+        target[:, 1:].reshape((-1,)),
+        ignore_index=PAD,
+        label_smoothing=label_smoothing,
+    )
 
 
 def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
-    """(N,) bool: which answers are right to the last symbol, running free. For any model with ``translate``."""
+    """(N,) bool: which answers are right to the last symbol, running free. For any model with
+    ``translate``."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
     if not isinstance(model, Module) or not hasattr(model, "translate"):
-        raise TypeError(f"exact_match: model is {shown(model)}; it must be a Module with translate(source, max_length, "
-                        "beam)")
+        raise TypeError(
+            f"exact_match: model is {shown(model)}; it must be a Module with translate(source, "
+            "max_length, beam)"
+        )
     at_once, beam = size(at_once, "exact_match: at_once", 1), size(beam, "exact_match: beam", 1)
-    device, longest, right = next(model.parameters()).device, pairs.target.shape[1] - 1, np.zeros(len(pairs), bool)
+    device, longest, right = (
+        next(model.parameters()).device,
+        pairs.target.shape[1] - 1,
+        np.zeros(len(pairs), bool),
+    )
     for start in range(0, len(pairs), at_once):
         part = slice(start, start + at_once)
         written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
@@ -280,31 +400,41 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
 
 
 def check_answers(written: Any, count: int, longest: int) -> None:
-    """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest`` symbols: one row for all would
-    be compared with each."""
+    """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest``
+    symbols: one row for all would be compared with each."""
     of_integers = isinstance(written, np.ndarray) and written.dtype.kind in "iu"
     if not of_integers or written.ndim != 2 or len(written) != count or written.shape[1] > longest:
         raise (ValueError if of_integers else TypeError)(
-            f"exact_match: translate returned {shown(written)}; it must return a NumPy array of integers ({count}, at most "
-            f"{longest})")
+            f"exact_match: translate returned {shown(written)}; it must return a NumPy array of "
+            f"integers ({count}, at most {longest})"
+        )
 
 
-def numbers_of(owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any) -> tuple:
+def numbers_of(
+    owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any
+) -> tuple:
     """The sizes of an encoder or decoder as Python's ints."""
-    return (size(vocabulary, f"{owner}: vocabulary", 1), size(embedding_dim, f"{owner}: embedding_dim", 1),
-            size(hidden_size, f"{owner}: hidden_size", 1), whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS))
+    return (
+        size(vocabulary, f"{owner}: vocabulary", 1),
+        size(embedding_dim, f"{owner}: embedding_dim", 1),
+        size(hidden_size, f"{owner}: hidden_size", 1),
+        whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS),
+    )
 
 
 def lengths_of(mask: Any, what: str) -> np.ndarray:
-    """How many symbols each source has, (B,) on the host, where the recurrent layers read it anyway. ValueError where one
-    has PAD before a symbol: its last symbols would not be read."""
+    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
+    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
     xp = array_module(mask)
     past_last = xp.where(mask, xp.arange(1, mask.shape[1] + 1), 0).max(axis=1)
-    lengths, ends = to_numpy(xp.stack([mask.sum(axis=1), past_last]))                                   # (B,) each
+    # (B,) each
+    lengths, ends = to_numpy(xp.stack([mask.sum(axis=1), past_last]))
     if (lengths != ends).any():
         row = int((lengths != ends).argmax())
-        raise ValueError(f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the end alone, "
-                         "[3, 4, 2, 0, 0]")
+        raise ValueError(
+            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
+            "end alone, [3, 4, 2, 0, 0]"
+        )
     return lengths
 
 

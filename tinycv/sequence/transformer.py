@@ -1,22 +1,26 @@
-"""The blocks of the Transformer and their stacks: tokens look at each other, then each thinks by itself.
+"""The blocks of the Transformer and their stacks: tokens look at each other, then each thinks by
+itself.
 
-    post-norm    x = LN(x + f(x))                                               Vaswani et al. 2017, section 3.1
-    pre-norm     x = x + f(LN(x))                                               Dosovitskiy et al. 2021, eq. 2 and 3
-    MLP(x) = W_2 σ(W_1 x + b_1) + b_2                                           Vaswani et al. 2017, eq. 2
+    post-norm    x = LN(x + f(x))                               Vaswani et al. 2017, section 3.1
+    pre-norm     x = x + f(LN(x))                               Dosovitskiy et al. 2021, eq. 2 and 3
+    MLP(x) = W_2 σ(W_1 x + b_1) + b_2                           Vaswani et al. 2017, eq. 2
 
     an encoder block:    f is self-attention, then the MLP
     a decoder block:     f is self-attention on what is written so far, then cross-attention to the memory (what the
                          encoder made of the source), then the MLP
 
-Where the norm stands decides how deep stacks start.  Post-norm has a LayerNorm on the path from the last block to the
-first: at the start, gradients of the last blocks are large whatever the depth, and large steps break the training; hence
-the warm-up of the paper's learning rate.  With the norm inside the branch that path is a plain sum, the gradients shrink
-as 1/√depth, and pre-norm trains without warm-up (Xiong et al. 2020, theorem 1).  But then nothing has normalised the
-sum itself: so a pre-norm stack ends with one more norm.
+Where the norm stands decides how deep stacks start.  Post-norm has a LayerNorm on the path from the
+last block to the
+first: at the start, gradients of the last blocks are large whatever the depth, and large steps
+break the training; hence the warm-up of the paper's learning rate.  With the norm inside the branch
+that path is a plain sum, the gradients shrink as 1/√depth, and pre-norm trains without warm-up
+(Xiong et al. 2020, theorem 1).  But then nothing has normalised the sum itself: so a pre-norm stack
+ends with one more norm.
 
-A stack runs in two ways that give the same numbers.  ``forward`` sees all tokens at once, under a mask: for training.
-``step`` sees the next token and what was kept of those before (attention.py): for writing.  Where memory is short,
-``nn.checkpoint(block)(x)`` keeps of each block its input alone.
+A stack runs in two ways that give the same numbers.  ``forward`` sees all tokens at once, under a
+mask: for training. ``step`` sees the next token and what was kept of those before (attention.py):
+for writing.  Where memory is short, ``nn.checkpoint(block)(x)`` keeps of each block its input
+alone.
 
 Read before: attention.py, nn/norm.py.   Read next: encoder_decoder.py, gpt.py, vision/vit.py.
 Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as in attention.py.
@@ -44,17 +48,28 @@ ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
 class TransformerEncoderLayer(Module):
-    """One encoder block. The names are PyTorch's, so its weights load by name; the defaults are too.
+    """One encoder block. The names are PyTorch's, so its weights load by name; the defaults are
+    too.
 
-    d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle. activation: "relu" or "gelu".
-    norm_first: pre-norm. differs: always batch first (batch_first=False is refused), so batch_first is True; norm_first
-    comes before layer_norm_eps, which PyTorch has in the other order: pass both by name; there is no ``bias``; a padding
-    mask is a mask like any other, (B, 1, 1, T).
+    d_model: width E. nhead: attention heads. dim_feedforward: width of the MLP's middle.
+    activation: "relu" or "gelu".
+    norm_first: pre-norm. differs: always batch first (batch_first=False is refused), so batch_first
+    is True; norm_first comes before layer_norm_eps, which PyTorch has in the other order: pass both
+    by name; there is no ``bias``; a padding mask is a mask like any other, (B, 1, 1, T).
     """
 
-    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
-                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5, *,
-                 batch_first: bool = True):
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        norm_first: bool = False,
+        layer_norm_eps: float = 1e-5,
+        *,
+        batch_first: bool = True,
+    ):
         owner = type(self).__name__
         choice(activation, f"{owner}: activation", sorted(ACTIVATIONS))
         norm_first = flag(norm_first, f"{owner}: norm_first")
@@ -79,55 +94,89 @@ class TransformerEncoderLayer(Module):
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
 
     def step(self, x: Any, past: tuple | None = None) -> tuple:
-        """As a causal ``forward`` of tokens x (B, T, E) that come after others: (y, past) as MultiheadAttention.follow."""
+        """As a causal ``forward`` of tokens x (B, T, E) that come after others: (y, past) as
+        MultiheadAttention.follow."""
         looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x))), past
 
     def weights(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
         """Where each token looks: (B, H, T, T)."""
-        return self.self_attn.weights(self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal)
+        return self.self_attn.weights(
+            self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal
+        )
 
-    def before(self, norm: Module, x: Any) -> Any:                  # what a branch reads
+    def before(self, norm: Module, x: Any) -> Any:  # what a branch reads
         return norm(x) if self.norm_first else x
 
-    def after(self, norm: Module, x: Any) -> Any:                   # what becomes of the sum
+    def after(self, norm: Module, x: Any) -> Any:  # what becomes of the sum
         return x if self.norm_first else norm(x)
 
-    def think(self, x: Any) -> Any:                                 # the MLP: each token by itself
-        hidden = ACTIVATIONS[self.activation](self.linear1(x))      # (B, T, dim_feedforward)
+    def think(self, x: Any) -> Any:  # the MLP: each token by itself
+        hidden = ACTIVATIONS[self.activation](self.linear1(x))  # (B, T, dim_feedforward)
         hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.linear2(hidden), self.dropout, self.training)
 
 
 class TransformerDecoderLayer(TransformerEncoderLayer):
-    """One decoder block: an encoder block that also asks a memory, by ``multihead_attn``, between its two halves.
+    """One decoder block: an encoder block that also asks a memory, by ``multihead_attn``, between
+    its two halves.
 
-    Arguments as TransformerEncoderLayer's, names as PyTorch's: norm1, norm2, norm3 belong to self-attention,
-    cross-attention and the MLP. differs: in what TransformerEncoderLayer does; pass norm_first and layer_norm_eps by name.
+    Arguments as TransformerEncoderLayer's, names as PyTorch's: norm1, norm2, norm3 belong to
+    self-attention, cross-attention and the MLP. differs: in what TransformerEncoderLayer does; pass
+    norm_first and layer_norm_eps by name.
     """
 
-    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
-                 activation: str = "relu", norm_first: bool = False, layer_norm_eps: float = 1e-5, *,
-                 batch_first: bool = True):
-        super().__init__(d_model, nhead, dim_feedforward, dropout, activation, norm_first, layer_norm_eps,
-                         batch_first=batch_first)
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        norm_first: bool = False,
+        layer_norm_eps: float = 1e-5,
+        *,
+        batch_first: bool = True,
+    ):
+        super().__init__(
+            d_model,
+            nhead,
+            dim_feedforward,
+            dropout,
+            activation,
+            norm_first,
+            layer_norm_eps,
+            batch_first=batch_first,
+        )
         self.multihead_attn = MultiheadAttention(d_model, nhead, dropout)
         self.norm3 = LayerNorm(d_model, layer_norm_eps)
 
-    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
-                tgt_is_causal: bool = False) -> Any:
-        """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S). Returns (B, T, E)."""
+    def forward(
+        self,
+        tgt: Any,
+        memory: Any,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        tgt_is_causal: bool = False,
+    ) -> Any:
+        """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S).
+        Returns (B, T, E)."""
         check_tokens(type(self).__name__, tgt=tgt, memory=memory)
         tgt = without_lost(tgt, tgt_mask, NORMED)
         memory = without_lost(memory, memory_mask)
-        looked = self.self_attn(self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal)
+        looked = self.self_attn(
+            self.before(self.norm1, tgt), attn_mask=tgt_mask, is_causal=tgt_is_causal
+        )
         x = self.after(self.norm1, tgt + looked)
         return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
 
-    def step(self, x: Any, remembered: tuple, past: tuple | None = None, memory_mask: Any = None) -> tuple:
-        """As a causal ``forward`` of tokens x (B, T, E) that come after others. remembered: ``multihead_attn.remember``
-        of the memory; past as MultiheadAttention.follow. Returns (y (B, T, E), past)."""
+    def step(
+        self, x: Any, remembered: tuple, past: tuple | None = None, memory_mask: Any = None
+    ) -> tuple:
+        """As a causal ``forward`` of tokens x (B, T, E) that come after others. remembered:
+        ``multihead_attn.remember`` of the memory; past as MultiheadAttention.follow. Returns (y (B,
+        T, E), past)."""
         looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
         return self.ask_and_think(self.after(self.norm1, x + looked), remembered, memory_mask), past
 
@@ -138,20 +187,27 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
 
     def cross_weights(self, tgt: Any, memory: Any, memory_mask: Any = None) -> Any:
         """Where each token of a causal ``forward`` looks in the memory: (B, H, T, S)."""
-        x = self.after(self.norm1, tgt + self.self_attn(self.before(self.norm1, tgt), is_causal=True))
-        return self.multihead_attn.weights(self.before(self.norm2, x), memory, attn_mask=memory_mask)
+        x = self.after(
+            self.norm1, tgt + self.self_attn(self.before(self.norm1, tgt), is_causal=True)
+        )
+        return self.multihead_attn.weights(
+            self.before(self.norm2, x), memory, attn_mask=memory_mask
+        )
 
 
 class TransformerEncoder(Module):
-    """``num_layers`` blocks like encoder_layer, one after another, then ``norm`` if there is one (pre-norm needs it).
+    """``num_layers`` blocks like encoder_layer, one after another, then ``norm`` if there is one
+    (pre-norm needs it).
 
-    differs: each copy draws its matrices anew; PyTorch's all start as the same block, and its torch.nn.Transformer alone
-    draws them apart.
+    differs: each copy draws its matrices anew; PyTorch's all start as the same block, and its
+    torch.nn.Transformer alone draws them apart.
     """
 
     def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"), last_norm(
-            norm, "TransformerEncoder: norm")
+        self.layers, self.norm = (
+            copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"),
+            last_norm(norm, "TransformerEncoder: norm"),
+        )
 
     def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
@@ -161,7 +217,8 @@ class TransformerEncoder(Module):
         return src if self.norm is None else self.norm(src)
 
     def step(self, x: Any, past: list) -> tuple:
-        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
+        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
+        at the start."""
         kept = []
         one_for_each("TransformerEncoder.step", self.layers, past=past)
         for layer, before in zip(self.layers, past, strict=True):
@@ -179,15 +236,25 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if there is one."""
+    """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if
+    there is one."""
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"), last_norm(
-            norm, "TransformerDecoder: norm")
+        self.layers, self.norm = (
+            copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"),
+            last_norm(norm, "TransformerDecoder: norm"),
+        )
 
-    def forward(self, tgt: Any, memory: Any, tgt_mask: Any = None, memory_mask: Any = None,
-                tgt_is_causal: bool = False) -> Any:
-        """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T, E)."""
+    def forward(
+        self,
+        tgt: Any,
+        memory: Any,
+        tgt_mask: Any = None,
+        memory_mask: Any = None,
+        tgt_is_causal: bool = False,
+    ) -> Any:
+        """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T,
+        E)."""
         check_tokens("TransformerDecoder", tgt=tgt, memory=memory)
         for layer in self.layers:
             tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_is_causal)
@@ -198,7 +265,8 @@ class TransformerDecoder(Module):
         return [layer.multihead_attn.remember(memory) for layer in self.layers]
 
     def step(self, x: Any, remembered: list, past: list, memory_mask: Any = None) -> tuple:
-        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None at the start."""
+        """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
+        at the start."""
         kept = []
         one_for_each("TransformerDecoder.step", self.layers, remembered=remembered, past=past)
         for layer, memory, before in zip(self.layers, remembered, past, strict=True):
@@ -207,7 +275,8 @@ class TransformerDecoder(Module):
         return x if self.norm is None else self.norm(x), kept
 
     def attention_maps(self, tgt: Any, memory: Any, memory_mask: Any = None) -> tuple[list, list]:
-        """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the memory (B, H, T, S)."""
+        """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the
+        memory (B, H, T, S)."""
         own, cross = [], []
         for layer in self.layers:
             own.append(layer.weights(tgt, is_causal=True))
@@ -219,7 +288,9 @@ class TransformerDecoder(Module):
 def last_norm(norm: Any, what: str) -> Module | None:
     """What comes after the last block: a Module, or None."""
     if norm is not None and not isinstance(norm, Module):
-        raise TypeError(f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None")
+        raise TypeError(
+            f"{what} is {shown(norm)}; it must be a Module, such as a LayerNorm, or None"
+        )
     return norm
 
 
@@ -228,11 +299,14 @@ def one_for_each(owner: str, layers: list, **lists: Any) -> None:
     for name, value in lists.items():
         if not isinstance(value, (list, tuple)) or len(value) != len(layers):
             raise (ValueError if isinstance(value, (list, tuple)) else TypeError)(
-                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry for each block")
+                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry "
+                "for each block"
+            )
 
 
 def length_of(owner: str, layers: list, past: Any, batch: int) -> int:
-    """How many tokens the blocks have read. past: one entry a block, as their ``step`` returned it, or None at the start."""
+    """How many tokens the blocks have read. past: one entry a block, as their ``step`` returned it,
+    or None at the start."""
     one_for_each(owner, layers, past=past)
     first = layers[0].self_attn
     check_past(past[0], (batch, first.num_heads, first.embed_dim // first.num_heads))
@@ -240,10 +314,16 @@ def length_of(owner: str, layers: list, past: Any, batch: int) -> int:
 
 
 def copies(layer: Module, count: int, what: str) -> list[Module]:
-    """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument, for errors."""
+    """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument,
+    for errors."""
     if not isinstance(layer, Module):
-        raise TypeError(f"{what} is {shown(layer)}; it must be a block, such as a TransformerEncoderLayer")
-    stack = [deepcopy(layer) for _ in range(whole(count, f"{what.partition(':')[0]}: num_layers", 1, MOST_LAYERS))]
+        raise TypeError(
+            f"{what} is {shown(layer)}; it must be a block, such as a TransformerEncoderLayer"
+        )
+    stack = [
+        deepcopy(layer)
+        for _ in range(whole(count, f"{what.partition(':')[0]}: num_layers", 1, MOST_LAYERS))
+    ]
     for block in stack:
         for p in block.parameters():
             if p.ndim > 1:

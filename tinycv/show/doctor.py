@@ -1,8 +1,9 @@
 """What does this machine compute with?           python -m tinycv.show.doctor
 
-Prints the facts that decide speed and that a bug report needs; ``report()`` gives the same to benchmarks.
-Looking changes nothing: no setting is made here.
+Prints the facts that decide speed and that a bug report needs; ``report()`` gives the same to
+benchmarks. Looking changes nothing: no setting is made here.
 """
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -19,16 +20,26 @@ from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
 from tinycv.gpu.gemm import tf32_allowed
 
-DISTRIBUTION = "tinycv-from-scratch"            # the name in setup.py: "tinycv" on the public index is not this package
-_OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")     # none uses AVX-512
+# the name in setup.py: "tinycv" on the public index is not this package
+DISTRIBUTION = "tinycv-from-scratch"
+# none uses AVX-512
+_OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")
 
 
 def report() -> dict[str, Any]:
     """Facts as JSON can hold them: device, gpu, blas, versions, cpu, and leads worth measuring."""
     cpu, blas = _cpu(), _blas()
     flags = cpu.pop("flags")
-    return {"device": "cpu" if gpu_problem() else "gpu:0", "gpu": _gpu(), "blas": blas, "cpu": cpu,
-            "blas_kernel": kernels.STATUS, "memory": memory.STATUS, "versions": _versions(), "leads": _leads(blas, flags)}
+    return {
+        "device": "cpu" if gpu_problem() else "gpu:0",
+        "gpu": _gpu(),
+        "blas": blas,
+        "cpu": cpu,
+        "blas_kernel": kernels.STATUS,
+        "memory": memory.STATUS,
+        "versions": _versions(),
+        "leads": _leads(blas, flags),
+    }
 
 
 def main() -> None:
@@ -38,13 +49,18 @@ def main() -> None:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     gpu, blas, cpu = facts["gpu"], facts["blas"], facts["cpu"]
-    gpus = [*gpu["names"], "TF32 allowed" if gpu["tf32"] else "float32 without TF32"] if gpu["usable"] else [
-        f"{gpu['cause']}: {gpu['cure']}"]
-    lines = ["backend     " + ("NumPy and CuPy" if gpu["usable"] else "NumPy only"),
-             "GPU         " + ", ".join(gpus),
-             f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
-             f"threads {blas['threads']}",
-             f"CPU         {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}"]
+    gpus = (
+        [*gpu["names"], "TF32 allowed" if gpu["tf32"] else "float32 without TF32"]
+        if gpu["usable"]
+        else [f"{gpu['cause']}: {gpu['cure']}"]
+    )
+    lines = [
+        "backend     " + ("NumPy and CuPy" if gpu["usable"] else "NumPy only"),
+        "GPU         " + ", ".join(gpus),
+        f"BLAS        {blas['library']} {blas['version']}, kernel {blas['kernel']}, "
+        f"threads {blas['threads']}",
+        f"CPU         {cpu['model']}, {cpu['cores']} cores usable, {cpu['machine']}",
+    ]
     lines += [f"BLAS kernel {facts['blas_kernel']}", f"memory      {facts['memory']}"]
     lines += [f"{name:<11} {version}" for name, version in facts["versions"].items()]
     lines += [f"lead        {lead}" for lead in facts["leads"]]
@@ -53,43 +69,67 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────
 
+
 def _gpu() -> dict[str, Any]:
     problem = gpu_problem()
     if problem is not None:
         return {"usable": False, "cause": problem.cause, "cure": str(problem)}
     runtime = sys.modules["cupy"].cuda.runtime
-    names = [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
-    return {"usable": True, "names": names, "driver": runtime.driverGetVersion(),
-            "cuda": runtime.runtimeGetVersion(), "tf32": tf32_allowed()}
+    names = [
+        runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())
+    ]
+    return {
+        "usable": True,
+        "names": names,
+        "driver": runtime.driverGetVersion(),
+        "cuda": runtime.runtimeGetVersion(),
+        "tf32": tf32_allowed(),
+    }
 
 
 def _blas() -> dict[str, Any]:
     """The library that NumPy multiplies matrices with, its kernel and threads."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    if pools:                                   # SciPy may have brought its own
+    if pools:  # SciPy may have brought its own
         pool = next((pool for pool in pools if "numpy" in pool["filepath"]), pools[0])
-        return {"library": pool["internal_api"], "version": pool["version"], "threads": pool["num_threads"],
-                "kernel": pool.get("architecture", "unknown"), "source": "threadpoolctl"}
+        return {
+            "library": pool["internal_api"],
+            "version": pool["version"],
+            "threads": pool["num_threads"],
+            "kernel": pool.get("architecture", "unknown"),
+            "source": "threadpoolctl",
+        }
     # A BLAS that threadpoolctl does not know, such as Apple's Accelerate.
     built = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-    return {"library": built.get("name", "unknown"), "version": built.get("version", "unknown"),
-            "kernel": "unknown", "threads": "unknown", "source": "numpy.show_config"}
+    return {
+        "library": built.get("name", "unknown"),
+        "version": built.get("version", "unknown"),
+        "kernel": "unknown",
+        "threads": "unknown",
+        "source": "numpy.show_config",
+    }
 
 
 def _cpu() -> dict[str, Any]:
     """Model, cores that this process may use, and on Linux the instruction sets."""
     told = kernels.processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"model": told.get("model name") or platform.processor() or "unknown", "cores": cores,
-            "machine": f"{platform.system()} {platform.machine()}", "flags": told.get("flags", "").split()}
+    return {
+        "model": told.get("model name") or platform.processor() or "unknown",
+        "cores": cores,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "flags": told.get("flags", "").split(),
+    }
 
 
 def _versions() -> dict[str, str]:
     versions = {"Python": platform.python_version(), "NumPy": np.__version__}
-    cupy = sys.modules.get("cupy")              # gpu_problem() has imported it if it can be
+    cupy = sys.modules.get("cupy")  # gpu_problem() has imported it if it can be
     versions["CuPy"] = cupy.__version__ if cupy else "not installed"
-    for name, distribution, absent in (("safetensors", "safetensors", "not installed"),
-                                       ("tinycv", DISTRIBUTION, "not installed, run from its source")):
+    for name, distribution, absent in (
+        ("safetensors", "safetensors", "not installed"),
+        ("tinycv", DISTRIBUTION, "not installed, run from its source"),
+    ):
         try:
             versions[name] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -99,18 +139,29 @@ def _versions() -> dict[str, str]:
 
 # ── leads: settings that may pay, to be measured ──────────────────────────────────────────────────
 
+
 def _leads(blas: dict[str, Any], flags: list[str]) -> list[str]:
     leads = []
     if _avx512_unused(blas, flags):
-        cure = "import tinycv before numpy, or set" if kernels.STATUS.startswith(kernels.LATE) else "set"
-        leads.append(f"this CPU has AVX-512 and OpenBLAS does not use it: {cure} OPENBLAS_CORETYPE=SKYLAKEX "
-                     "before Python starts; it may be faster, measure it")
+        cure = (
+            "import tinycv before numpy, or set"
+            if kernels.STATUS.startswith(kernels.LATE)
+            else "set"
+        )
+        leads.append(
+            f"this CPU has AVX-512 and OpenBLAS does not use it: {cure} OPENBLAS_CORETYPE=SKYLAKEX "
+            "before Python starts; it may be faster, measure it"
+        )
     return leads
 
 
 def _avx512_unused(blas: dict[str, Any], flags: list[str]) -> bool:
     # SKYLAKEX kernels need these five; a CPU that lacks one would stop at an illegal instruction.
-    return set(flags) >= kernels.AVX512 and blas["library"] == "openblas" and blas["kernel"].lower() in _OLDER_KERNELS
+    return (
+        set(flags) >= kernels.AVX512
+        and blas["library"] == "openblas"
+        and blas["kernel"].lower() in _OLDER_KERNELS
+    )
 
 
 if __name__ == "__main__":

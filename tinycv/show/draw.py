@@ -31,13 +31,17 @@ LARGE = 200_000
 MOST_INCHES, MOST_DPI, MOST_PANELS = 200, 2400, 1000
 CORNERS = tuple(f"{up} {side}" for up in ("upper", "lower") for side in ("left", "right"))
 INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"
-LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")        # told apart in print and by the colour-blind
+# told apart in print and by the colour-blind
+LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")
 
 
 def figure(title: str, width: float = 10, height: float = 5) -> Figure:
     """A figure with a title that says what one should see. Sizes in inches."""
     title = given.text(title, "figure: title")
-    width, height = (number(n, f"figure: {side}", 0.1, MOST_INCHES) for side, n in (("width", width), ("height", height)))
+    width, height = (
+        number(n, f"figure: {side}", 0.1, MOST_INCHES)
+        for side, n in (("width", width), ("height", height))
+    )
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     fig.suptitle(title, fontsize=14, color=INK)
@@ -47,7 +51,8 @@ def figure(title: str, width: float = 10, height: float = 5) -> Figure:
 def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
     """Write the figure (its folder is made if need be). Returns the path.
 
-    A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size, and hardly seen.
+    A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size,
+    and hardly seen.
     """
     if not isinstance(fig, Figure):
         raise TypeError(f"save: fig is {shown(fig)}; it must be a figure, as draw.figure makes it")
@@ -63,7 +68,8 @@ def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
 
 
 def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
-    """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above it."""
+    """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above
+    it."""
     ax, caption = inputs.axes(ax, "image"), given.text(caption, "image: caption")
     colour = inputs.colour(colour, "image: colour")
     a = inputs.picture(picture, "image: picture")
@@ -74,16 +80,33 @@ def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
         ax.set_title(caption, fontsize=9, color=colour)
 
 
-def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = None,
-               colours: Sequence[str] | None = None, columns: int = 8) -> None:
+def image_grid(
+    place: Any,
+    pictures: Sequence,
+    captions: Sequence[str] | None = None,
+    colours: Sequence[str] | None = None,
+    columns: int = 8,
+) -> None:
     """Pictures in rows. place: a figure or subfigure that is free."""
-    place, columns = inputs.place(place, "image_grid"), given.whole(columns, "image_grid: columns", 1, MOST_PANELS)
-    if isinstance(pictures, np.ndarray) and pictures.shape[:1] == (0,):    # nobody was wrong: there is nothing to show
+    place, columns = (
+        inputs.place(place, "image_grid"),
+        given.whole(columns, "image_grid: columns", 1, MOST_PANELS),
+    )
+    # nobody was wrong: there is nothing to show
+    if isinstance(pictures, np.ndarray) and pictures.shape[:1] == (0,):
         return
     pictures = _pictures(pictures, "image_grid: pictures", MOST_PANELS)
-    captions = None if captions is None else inputs.names(captions, "image_grid: captions", len(pictures))
-    colours = None if colours is None else [inputs.colour(c, "image_grid: colours") for c in
-                                            inputs.names(colours, "image_grid: colours", len(pictures))]
+    captions = (
+        None if captions is None else inputs.names(captions, "image_grid: captions", len(pictures))
+    )
+    colours = (
+        None
+        if colours is None
+        else [
+            inputs.colour(c, "image_grid: colours")
+            for c in inputs.names(colours, "image_grid: colours", len(pictures))
+        ]
+    )
     rows = max(1, -(-len(pictures) // columns))
     axes = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
     for i, ax in enumerate(axes):
@@ -94,36 +117,63 @@ def image_grid(place: Any, pictures: Sequence, captions: Sequence[str] | None = 
 
 
 def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
-    """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser than an axis for each."""
-    ax, columns = inputs.axes(ax, "tiles"), given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS)
-    a = inputs.from_0_to_1(pictures, "tiles: pictures", "pictures (N, C, H, W)", 4).astype(np.float32)
+    """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser
+    than an axis for each."""
+    ax, columns = (
+        inputs.axes(ax, "tiles"),
+        given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS),
+    )
+    a = inputs.from_0_to_1(pictures, "tiles: pictures", "pictures (N, C, H, W)", 4).astype(
+        np.float32
+    )
     n, c, h, w = a.shape
     if not n or not h or not w or c not in (1, 3):
-        raise ValueError(f"tiles: pictures has shape {a.shape}; it must be (N, C, H, W), at least one, of 1 channel or 3")
+        raise ValueError(
+            f"tiles: pictures has shape {a.shape}; it must be (N, C, H, W), at least one, of 1 "
+            "channel or 3"
+        )
     caption = given.text(caption, "tiles: caption")
     rows = -(-n // columns)
     sheet = np.ones((rows * columns, c, h + 2, w + 2), np.float32)
     sheet[:n, :, 1:-1, 1:-1] = a
-    sheet = sheet.reshape(rows, columns, c, h + 2, w + 2).transpose(2, 0, 3, 1, 4).reshape(c, rows * (h + 2), -1)
+    sheet = (
+        sheet.reshape(rows, columns, c, h + 2, w + 2)
+        .transpose(2, 0, 3, 1, 4)
+        .reshape(c, rows * (h + 2), -1)
+    )
     image(ax, sheet, caption)
     ax.axis("off")
 
 
 def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
-    """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions stand above the columns."""
+    """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions
+    stand above the columns."""
     ax, rows = inputs.axes(ax, "image_rows"), inputs.named(rows, "image_rows: rows", "pictures")
-    rows = {name: _pictures(row, f"image_rows: rows[{name!r}]", MOST_PANELS) for name, row in rows.items()}
-    kinds = {(len(row), *(tuple(np.shape(picture)) for picture in row[:1])) for row in rows.values()}
+    rows = {
+        name: _pictures(row, f"image_rows: rows[{name!r}]", MOST_PANELS)
+        for name, row in rows.items()
+    }
+    kinds = {
+        (len(row), *(tuple(np.shape(picture)) for picture in row[:1])) for row in rows.values()
+    }
     if len(kinds) != 1:
-        raise ValueError(f"image_rows: rows have the lengths {[len(row) for row in rows.values()]} and pictures of shape "
-                         f"{[np.shape(row[0]) for row in rows.values()]}; all rows must be alike")
+        raise ValueError(
+            f"image_rows: rows have the lengths {[len(row) for row in rows.values()]} and pictures "
+            f"of shape {[np.shape(row[0]) for row in rows.values()]}; all rows must be alike"
+        )
     pictures = [picture for row in rows.values() for picture in row]
     columns, (height, width) = len(pictures) // len(rows), np.shape(pictures[0])[-2:]
     captions = inputs.names(captions, "image_rows: captions")
     if len(captions) not in (0, columns):
-        raise ValueError(f"image_rows: captions has {len(captions)} texts; it must have one for each of {columns} columns")
+        raise ValueError(
+            f"image_rows: captions has {len(captions)} texts; it must have one for each of "
+            f"{columns} columns"
+        )
     if np.ndim(pictures[0]) != 3:
-        raise ValueError(f"image_rows: rows hold pictures of shape {np.shape(pictures[0])}; they must be (C, H, W)")
+        raise ValueError(
+            f"image_rows: rows hold pictures of shape {np.shape(pictures[0])}; they must be (C, H, "
+            "W)"
+        )
     tiles(ax, pictures, columns)
     ax.axis("on")
     ax.spines[:].set_visible(False)
@@ -133,26 +183,45 @@ def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ())
 
 
 def patches(place: Any, picture: Any, patch_size: int) -> None:
-    """The picture cut apart: every patch in its place, with gaps between and its number in the corner."""
-    place, patch_size = inputs.place(place, "patches"), given.whole(patch_size, "patches: patch_size", 1)
+    """The picture cut apart: every patch in its place, with gaps between and its number in the
+    corner."""
+    place, patch_size = (
+        inputs.place(place, "patches"),
+        given.whole(patch_size, "patches: patch_size", 1),
+    )
     a = inputs.picture(picture, "patches: picture")
     side = a.shape[0] // patch_size
     if a.shape[0] != a.shape[1] or a.shape[0] % patch_size or side > 64:
-        raise ValueError(f"patches: a picture of {a.shape[0]} x {a.shape[1]} is not cut into a square of patches, at "
-                         f"most 64 x 64, by patch_size={patch_size}")
+        raise ValueError(
+            f"patches: a picture of {a.shape[0]} x {a.shape[1]} is not cut into a square of "
+            f"patches, at most 64 x 64, by patch_size={patch_size}"
+        )
     axes = place.subplots(side, side, squeeze=False, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
     for i, ax in enumerate(axes.ravel()):
         r, c = divmod(i, side)
-        cut = a[r * patch_size:(r + 1) * patch_size, c * patch_size:(c + 1) * patch_size]
+        cut = a[r * patch_size : (r + 1) * patch_size, c * patch_size : (c + 1) * patch_size]
         image(ax, cut if cut.ndim == 2 else np.moveaxis(cut, -1, 0))
-        ax.text(0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color="#e08214")
+        ax.text(
+            0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color="#e08214"
+        )
 
 
-def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str, log: bool = False) -> None:
+def curves(
+    ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str, log: bool = False
+) -> None:
     """Lines by name, each (xs, ys), axes named; a legend where there is more than one."""
-    ax, lines = inputs.axes(ax, "curves"), {name: _line(name, line) for name, line in
-                                           inputs.named(lines, "curves: lines", "lines (xs, ys)").items()}
-    x, y, log = given.text(x, "curves: x"), given.text(y, "curves: y"), given.flag(log, "curves: log")
+    ax, lines = (
+        inputs.axes(ax, "curves"),
+        {
+            name: _line(name, line)
+            for name, line in inputs.named(lines, "curves: lines", "lines (xs, ys)").items()
+        },
+    )
+    x, y, log = (
+        given.text(x, "curves: x"),
+        given.text(y, "curves: y"),
+        given.flag(log, "curves: log"),
+    )
     for (name, (xs, ys)), colour in zip(lines.items(), LINES * len(lines), strict=False):
         ax.plot(xs, ys, label=name, color=colour, linewidth=1.6)
     ax.set_xlabel(x)
@@ -160,7 +229,8 @@ def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str,
     if log:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
-        if high < 100 * low:                                # few powers of ten: other numbers are named too, all in full
+        # few powers of ten: other numbers are named too, all in full
+        if high < 100 * low:
             for of_some in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
                 of_some(LogFormatter(minor_thresholds=(2, 0.5)))
     if len(lines) > 1:
@@ -170,28 +240,47 @@ def curves(ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str,
 
 
 def overlay(ax: Any, picture: Any, heat: Any, caption: str = "", most: float | None = None) -> None:
-    """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that is drawn brightest."""
+    """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that
+    is drawn brightest."""
     ax, a = inputs.axes(ax, "overlay"), inputs.picture(picture, "overlay: picture")
-    caption, heat = given.text(caption, "overlay: caption"), inputs.numbers(heat, "overlay: heat", 2)
+    caption, heat = (
+        given.text(caption, "overlay: caption"),
+        inputs.numbers(heat, "overlay: heat", 2),
+    )
     most = None if most is None else number(most, "overlay: most")
     if not heat.size or np.nanmin(heat) < 0:
         raise ValueError(f"overlay: heat of shape {heat.shape} must hold values of at least 0")
     height, width = a.shape[:2]
     image(ax, a if a.ndim == 2 else np.moveaxis(a, -1, 0), caption)
-    ax.imshow(heat, cmap="inferno", alpha=0.55, extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-              interpolation="bilinear", vmin=0, vmax=most)
+    ax.imshow(
+        heat,
+        cmap="inferno",
+        alpha=0.55,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="bilinear",
+        vmin=0,
+        vmax=most,
+    )
 
 
 def maps(ax: Any, values: Any, caption: str = "", cmap: str = "viridis") -> None:
-    """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours, gaps between."""
+    """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours,
+    gaps between."""
     ax, caption = inputs.axes(ax, "maps"), given.text(caption, "maps: caption")
     values = inputs.numbers(values, "maps: values", 4)
     if not values.size:
-        raise ValueError(f"maps: values has shape {values.shape}; there must be at least one map (rows, columns, H, W)")
+        raise ValueError(
+            f"maps: values has shape {values.shape}; there must be at least one map (rows, "
+            "columns, H, W)"
+        )
     choice(cmap, "maps: cmap", colormaps)
     a = np.pad(values, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     rows, columns, height, width = a.shape
-    ax.imshow(a.swapaxes(1, 2).reshape(rows * height, columns * width)[:-1, :-1], cmap=cmap, interpolation="nearest")
+    ax.imshow(
+        a.swapaxes(1, 2).reshape(rows * height, columns * width)[:-1, :-1],
+        cmap=cmap,
+        interpolation="nearest",
+    )
     ax.axis("off")
     ax.set_title(caption, fontsize=10, color=INK)
 
@@ -201,21 +290,35 @@ def note(ax: Any, text: str, corner: str = "upper left") -> None:
     ax, text = inputs.axes(ax, "note"), given.text(text, "note: text")
     choice(corner, "note: corner", CORNERS)
     x, y = 0.98 if "right" in corner else 0.02, 0.96 if "upper" in corner else 0.04
-    ax.text(x, y, text, transform=ax.transAxes, ha="right" if "right" in corner else "left",
-            va="top" if "upper" in corner else "bottom", fontsize=10, color=INK,
-            bbox={"facecolor": "white", "edgecolor": PALE, "boxstyle": "round"})
+    ax.text(
+        x,
+        y,
+        text,
+        transform=ax.transAxes,
+        ha="right" if "right" in corner else "left",
+        va="top" if "upper" in corner else "bottom",
+        fontsize=10,
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": PALE, "boxstyle": "round"},
+    )
 
 
-# -- the recorded graph, without Graphviz ----------------------------------------------------------------
+# -- the recorded graph, without Graphviz
+# ----------------------------------------------------------------
 
 
 def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> None:
-    """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time, arrows with the data.
+    """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time,
+    arrows with the data.
 
     Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
     """
     ax, level = inputs.axes(ax, "graph"), _levels(result, "graph")
-    names = {} if names is None or isinstance(names, dict) and not names else inputs.named(names, "graph: names", "Tensors")
+    names = (
+        {}
+        if names is None or isinstance(names, dict) and not names
+        else inputs.named(names, "graph: names", "Tensors")
+    )
     called = {id(t): name for name, t in names.items()}
     place, used = {}, {}
     for spot in sorted(level, key=lambda s: s.seq):
@@ -225,14 +328,36 @@ def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> No
     tallest = max(used.values())
     place = {s: (x, y + (used[x] - 1) / 2) for s, (x, y) in place.items()}
     text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
-    room = {s: 11 + 3.6 * len(text[s]) for s in place}                     # half a box's width, in points
+    # half a box's width, in points
+    room = {s: 11 + 3.6 * len(text[s]) for s in place}
     for spot, (x, y) in place.items():
-        ax.text(x, y, text[spot], ha="center", va="center", fontsize=10, zorder=3, bbox={
-            "boxstyle": "round,pad=0.4", "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
-            "edgecolor": INK})
+        ax.text(
+            x,
+            y,
+            text[spot],
+            ha="center",
+            va="center",
+            fontsize=10,
+            zorder=3,
+            bbox={
+                "boxstyle": "round,pad=0.4",
+                "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+                "edgecolor": INK,
+            },
+        )
         for parent in dict.fromkeys(p for p in spot.parents if p is not None):
-            ax.annotate("", (x, y), place[parent], zorder=2, arrowprops={
-                "arrowstyle": "-|>", "color": INK, "shrinkA": room[parent], "shrinkB": room[spot]})
+            ax.annotate(
+                "",
+                (x, y),
+                place[parent],
+                zorder=2,
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": INK,
+                    "shrinkA": room[parent],
+                    "shrinkB": room[spot],
+                },
+            )
     ax.set_xlim(-0.6, max(level.values()) + 0.6)
     ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
     ax.axis("off")
@@ -245,9 +370,13 @@ def levels(result: Tensor) -> dict[Node | Tensor, int]:
 
 def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
     if not isinstance(result, Tensor):
-        raise TypeError(f"{who}: result is {shown(result)}; it must be a Tensor that an op computed")
+        raise TypeError(
+            f"{who}: result is {shown(result)}; it must be a Tensor that an op computed"
+        )
     if result._node is None or result._node is LEAF:
-        raise ValueError(f"{who}: this tensor was not computed by a recorded op: there is no graph to draw")
+        raise ValueError(
+            f"{who}: this tensor was not computed by a recorded op: there is no graph to draw"
+        )
     reached, stack = set(), [result._node]
     while stack:
         spot = stack.pop()
@@ -255,12 +384,14 @@ def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
             reached.add(spot)
             stack.extend(p for p in spot.parents if p is not None)
     level: dict[Node | Tensor, int] = {}
-    for spot in sorted(reached, key=lambda s: s.seq):              # parents are older, so they come first
+    # parents are older, so they come first
+    for spot in sorted(reached, key=lambda s: s.seq):
         level[spot] = 1 + max((level[p] for p in spot.parents if p is not None), default=-1)
     return level
 
 
-# -- what was given ----------------------------------------------------------------------------------------
+# -- what was given
+# ----------------------------------------------------------------------------------------
 
 
 def _pictures(values: Any, what: str, most: int) -> list:
@@ -271,16 +402,24 @@ def _pictures(values: Any, what: str, most: int) -> list:
         raise TypeError(f"{what} is {shown(values)}; it must be a list or array of pictures")
     if not 0 < len(values) <= most:
         raise ValueError(f"{what} has {len(values)} pictures; there must be 1 to {most}")
-    return [inputs.from_0_to_1(picture, f"{what}[{i}]", "a picture (H, W) or (C, H, W)") for i, picture in enumerate(values)]
+    return [
+        inputs.from_0_to_1(picture, f"{what}[{i}]", "a picture (H, W) or (C, H, W)")
+        for i, picture in enumerate(values)
+    ]
 
 
 def _line(name: str, line: Any) -> tuple[np.ndarray, np.ndarray]:
     """xs and ys, equally many."""
     if not isinstance(line, (tuple, list)) or len(line) != 2:
         raise TypeError(f"curves: lines[{name!r}] is {shown(line)}; it must be a pair (xs, ys)")
-    xs, ys = (inputs.numbers(v, f"curves: lines[{name!r}] {which}") for which, v in zip(("xs", "ys"), line, strict=True))
+    xs, ys = (
+        inputs.numbers(v, f"curves: lines[{name!r}] {which}")
+        for which, v in zip(("xs", "ys"), line, strict=True)
+    )
     if len(xs) != len(ys):
-        raise ValueError(f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must be as many")
+        raise ValueError(
+            f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must be as many"
+        )
     return xs, ys
 
 
@@ -288,4 +427,7 @@ def _expect_ending(fig: Figure, path: Path) -> None:
     """ValueError for a kind of file that matplotlib does not write, or a folder."""
     kinds = fig.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in kinds or path.is_dir():
-        raise ValueError(f"save: path is {str(path)!r}; it must be a file that ends in one of {', '.join(sorted(kinds))}")
+        raise ValueError(
+            f"save: path is {str(path)!r}; it must be a file that ends in one of "
+            f"{', '.join(sorted(kinds))}"
+        )

@@ -1,4 +1,5 @@
-"""Densities and vector fields on the plane: what a score looks like, where a sampler goes. Names come through draw.py."""
+"""Densities and vector fields on the plane: what a score looks like, where a sampler goes. Names
+come through draw.py."""
 
 from __future__ import annotations
 
@@ -13,51 +14,101 @@ from tinycv.show import inputs
 
 
 def plane(reach: float, side: int) -> np.ndarray:
-    """side x side points that fill [-reach, reach]², row by row from the lowest: (side * side, 2) float32."""
-    reach, side = number(reach, "plane: reach", above=0, high=1e30), given.whole(side, "plane: side", 1, 2 ** 13)
+    """side x side points that fill [-reach, reach]², row by row from the lowest: (side * side, 2)
+    float32."""
+    reach, side = (
+        number(reach, "plane: reach", above=0, high=1e30),
+        given.whole(side, "plane: side", 1, 2**13),
+    )
     ticks = np.linspace(-reach, reach, side, dtype=np.float32)
     return np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
 
 
-def density(ax: Any, log_density: Callable, reach: float, floor: float = 9.0, side: int = 160) -> None:
-    """log p as shades of blue, a step every eighth of ``floor`` nats below its greatest value; below all of them, white."""
+def density(
+    ax: Any, log_density: Callable, reach: float, floor: float = 9.0, side: int = 160
+) -> None:
+    """log p as shades of blue, a step every eighth of ``floor`` nats below its greatest value;
+    below all of them, white."""
     ax, reach = inputs.axes(ax, "density"), number(reach, "density: reach", above=0, high=1e30)
-    floor, side = number(floor, "density: floor", above=0, high=1e30), given.whole(side, "density: side", 2, 2 ** 13)
+    floor, side = (
+        number(floor, "density: floor", above=0, high=1e30),
+        given.whole(side, "density: side", 2, 2**13),
+    )
     if not callable(log_density):
-        raise TypeError(f"density: log_density is {shown(log_density)}; it must be a function of points (N, 2)")
-    log_p = given.array(log_density(plane(reach, side)), "density: what log_density returns", "log p (N,)")
+        raise TypeError(
+            f"density: log_density is {shown(log_density)}; it must be a function of points (N, 2)"
+        )
+    log_p = given.array(
+        log_density(plane(reach, side)), "density: what log_density returns", "log p (N,)"
+    )
     if log_p.size != side * side or not (log_p < np.inf).all() or not np.isfinite(log_p.max()):
-        raise ValueError(f"density: log_density returned {log_p.shape} with a maximum of {log_p.max():g}; it must be "
-                         f"a finite log p, or -inf, of each of {side * side} points")
+        raise ValueError(
+            f"density: log_density returned {log_p.shape} with a maximum of {log_p.max():g}; it "
+            f"must be a finite log p, or -inf, of each of {side * side} points"
+        )
     log_p = log_p.reshape(side, side)
     ticks = np.linspace(-reach, reach, side)
-    ax.contourf(ticks, ticks, log_p - log_p.max(), np.linspace(-floor, 1e-6, 9), cmap="Blues", vmin=-1.1 * floor,
-                vmax=0.8 * floor)
+    ax.contourf(
+        ticks,
+        ticks,
+        log_p - log_p.max(),
+        np.linspace(-floor, 1e-6, 9),
+        cmap="Blues",
+        vmin=-1.1 * floor,
+        vmax=0.8 * floor,
+    )
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
 
 
-def arrows(ax: Any, points: np.ndarray, vectors: np.ndarray, colour: str, longest: float, label: str = "",
-           width: float = 0.004) -> None:
-    """Arrows from points (N, 2) along vectors (N, 2): lengths grow as the square root, up to ``longest``.
+def arrows(
+    ax: Any,
+    points: np.ndarray,
+    vectors: np.ndarray,
+    colour: str,
+    longest: float,
+    label: str = "",
+    width: float = 0.004,
+) -> None:
+    """Arrows from points (N, 2) along vectors (N, 2): lengths grow as the square root, up to
+    ``longest``.
 
     The root lets weak and strong pulls be seen at once; directions are true.
     """
     ax, points = inputs.axes(ax, "arrows"), inputs.points(points, "arrows: points")
     vectors = inputs.points(vectors, "arrows: vectors")
     if len(points) != len(vectors) or not len(points) or not np.isfinite(vectors).all():
-        raise ValueError(f"arrows: points {points.shape} and vectors {vectors.shape} must be as many, at least one, and "
-                         "finite")
-    longest, width = number(longest, "arrows: longest", above=0, high=1e30), number(width, "arrows: width", above=0, high=1)
+        raise ValueError(
+            f"arrows: points {points.shape} and vectors {vectors.shape} must be as many, at least "
+            "one, and finite"
+        )
+    longest, width = (
+        number(longest, "arrows: longest", above=0, high=1e30),
+        number(width, "arrows: width", above=0, high=1),
+    )
     colour, label = inputs.colour(colour, "arrows: colour"), given.text(label, "arrows: label")
     size = np.linalg.norm(vectors, axis=-1, keepdims=True)
     shown = longest * vectors / np.sqrt(np.maximum(size, 1e-12) * max(size.max(), 1e-12))
-    ax.quiver(*points.T, *shown.T, color=colour, angles="xy", scale_units="xy", scale=1, width=width, label=label)
+    ax.quiver(
+        *points.T,
+        *shown.T,
+        color=colour,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=width,
+        label=label,
+    )
 
 
-def scatter(ax: Any, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0) -> None:
+def scatter(
+    ax: Any, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0
+) -> None:
     """Points (N, 2) on [-reach, reach]²."""
     ax, points = inputs.axes(ax, "scatter"), inputs.points(points, "scatter: points")
-    reach, size = number(reach, "scatter: reach", above=0, high=1e30), number(size, "scatter: size", 0, 1e6)
+    reach, size = (
+        number(reach, "scatter: reach", above=0, high=1e30),
+        number(size, "scatter: size", 0, 1e6),
+    )
     colour, title = inputs.colour(colour, "scatter: colour"), given.text(title, "scatter: title")
     ax.scatter(points[:, 0], points[:, 1], s=size, color=colour, linewidths=0)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")

@@ -1,4 +1,5 @@
-"""What the pictures take: axes, figures, images of values 0 to 1, numbers to plot. Checked at the door, in one sentence."""
+"""What the pictures take: axes, figures, images of values 0 to 1, numbers to plot. Checked at the
+door, in one sentence."""
 
 from __future__ import annotations
 
@@ -17,14 +18,18 @@ from tinycv.engine.arguments import shown
 def axes(value: Any, who: str) -> Axes:
     """One set of axes, as figure.subplots() makes them."""
     if not isinstance(value, Axes):
-        raise TypeError(f"{who}: ax is {shown(value)}; it must be axes of matplotlib: figure(...).subplots()")
+        raise TypeError(
+            f"{who}: ax is {shown(value)}; it must be axes of matplotlib: figure(...).subplots()"
+        )
     return value
 
 
 def place(value: Any, who: str) -> FigureBase:
     """A figure or subfigure that axes can be put on."""
     if not isinstance(value, FigureBase):
-        raise TypeError(f"{who}: place is {shown(value)}; it must be a figure or subfigure of matplotlib")
+        raise TypeError(
+            f"{who}: place is {shown(value)}; it must be a figure or subfigure of matplotlib"
+        )
     return value
 
 
@@ -32,8 +37,10 @@ def from_0_to_1(values: Any, what: str, takes: str, ndim: int | None = None) -> 
     """Pixels as they are; whole numbers only where all are 0 or 1, as bytes would all be white."""
     found = inputs.array(values, what, takes, ndim=ndim)
     if found.dtype.kind in "iu" and found.size and not 0 <= found.min() <= found.max() <= 1:
-        raise ValueError(f"{what} is {found.dtype} from {found.min()} to {found.max()}; it must be {takes}, of values "
-                         "0 to 1: divide bytes by 255")
+        raise ValueError(
+            f"{what} is {found.dtype} from {found.min()} to {found.max()}; it must be {takes}, of "
+            "values 0 to 1: divide bytes by 255"
+        )
     return found if found.dtype.kind == "f" else found.astype(np.float32)
 
 
@@ -41,7 +48,11 @@ def picture(value: Any, what: str) -> np.ndarray:
     """One picture as (H, W), or (H, W, 3) in colour."""
     takes = "a picture (H, W), (1, H, W) or (3, H, W)"
     found = from_0_to_1(value, what, takes)
-    if found.ndim not in (2, 3) or 0 in found.shape or (found.ndim == 3 and len(found) not in (1, 3)):
+    if (
+        found.ndim not in (2, 3)
+        or 0 in found.shape
+        or (found.ndim == 3 and len(found) not in (1, 3))
+    ):
         raise ValueError(f"{what} has shape {found.shape}; it must be {takes}")
     if found.ndim == 2:
         return found
@@ -51,7 +62,9 @@ def picture(value: Any, what: str) -> np.ndarray:
 def colour(value: Any, what: str) -> Any:
     """Something that matplotlib knows as a colour."""
     if not isinstance(value, (str, tuple)) or not is_color_like(value):
-        raise ValueError(f"{what} is {shown(value)}; it must be a colour, such as '#222222' or 'red'")
+        raise ValueError(
+            f"{what} is {shown(value)}; it must be a colour, such as '#222222' or 'red'"
+        )
     return value
 
 
@@ -62,7 +75,9 @@ def numbers(values: Any, what: str, ndim: int = 1, finite: bool = False) -> np.n
         values = [np.nan if v is None else v for v in values]
     found = inputs.array(values, what, takes, ndim=ndim).astype(float)
     if finite and not np.isfinite(found).all():
-        raise ValueError(f"{what} of shape {found.shape} holds NaN or infinity; it must be finite {takes}")
+        raise ValueError(
+            f"{what} of shape {found.shape} holds NaN or infinity; it must be finite {takes}"
+        )
     return found
 
 
@@ -89,8 +104,15 @@ def names(values: Any, what: str, count: int | None = None) -> list[str]:
 
 def named(values: Any, what: str, of: str) -> Mapping[str, Any]:
     """A dictionary with at least one entry, each by its name."""
-    if not isinstance(values, Mapping) or not values or not all(isinstance(name, str) for name in values):
-        raise TypeError(f"{what} is {shown(values)}; it must be a dictionary of {of} by their names, at least one")
+    if (
+        not isinstance(values, Mapping)
+        or not values
+        or not all(isinstance(name, str) for name in values)
+    ):
+        raise TypeError(
+            f"{what} is {shown(values)}; it must be a dictionary of {of} by their names, at least "
+            "one"
+        )
     return values
 
 

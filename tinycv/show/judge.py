@@ -1,13 +1,16 @@
-"""A judge of generated digits: a classifier that was trained on the real ones, and what it makes of an image.
+"""A judge of generated digits: a classifier that was trained on the real ones, and what it makes of
+an image.
 
-Pixels are a poor measure: a digit moved by one pixel is far from itself.  So images are compared by what a classifier
-reads off them on its last layer but one, its features; there, metrics.py measures distances between sets.  It is the
-recipe of the Frechet Inception distance (Heusel et al. 2017) with a network of our own, so the scale is ours too, and a
-distance alone says nothing.  It becomes a figure that can be read as a multiple of what two sets of real images have:
+Pixels are a poor measure: a digit moved by one pixel is far from itself.  So images are compared by
+what a classifier reads off them on its last layer but one, its features; there, metrics.py measures
+distances between sets.  It is the recipe of the Frechet Inception distance (Heusel et al. 2017)
+with a network of our own, so the scale is ours too, and a distance alone says nothing.  It becomes
+a figure that can be read as a multiple of what two sets of real images have:
 
     frechet multiple = frechet(generated, held-out) / frechet(training, held-out)         1: as good as the real thing
 
-The judge saw the training images while it learned, the held-out ones never; both quantities have the latter on one side.
+The judge saw the training images while it learned, the held-out ones never; both quantities have
+the latter on one side.
 Read before: metrics.py, vision/convnet.py.   See at work: demos/09_gan_digits.py.
 """
 
@@ -31,7 +34,8 @@ from tinycv.show.metrics import frechet_distance
 from tinycv.training.loop import fit
 from tinycv.vision.convnet import ConvNet
 
-RECIPE = 1                                      # raise it with any change of how a judge learns: then kept ones are not used
+# raise it with any change of how a judge learns: then kept ones are not used
+RECIPE = 1
 
 
 class Judge:
@@ -55,51 +59,77 @@ class Judge:
         return self.probabilities(images).argmax(axis=1)
 
     def frechet_multiple(self, fake: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-        """Frechet distance of fake to test, by that of train to test: of equally many, since it depends on how many."""
+        """Frechet distance of fake to test, by that of train to test: of equally many, since it
+        depends on how many."""
         fake, train = images_in(fake, "Judge: fake"), images_in(train, "Judge: train")
         n, held = min(len(fake), len(train)), self.features(test)
-        generated, real = (frechet_distance(self.features(images[:n]), held) for images in (fake, train))
+        generated, real = (
+            frechet_distance(self.features(images[:n]), held) for images in (fake, train)
+        )
         if real == 0:
-            raise ValueError("Judge: train and test have the Frechet distance 0, of which nothing is a multiple; are they "
-                             "the same images?")
+            raise ValueError(
+                "Judge: train and test have the Frechet distance 0, of which nothing is a "
+                "multiple; are they the same images?"
+            )
         return generated / real
 
     def _in_parts(self, function, images: np.ndarray) -> np.ndarray:
         images = images_in(images, "Judge: images")
         channels, side = self.model.in_channels, self.model.image_size
         if images.shape[1:] != (channels, side, side):
-            raise ValueError(f"Judge: images have shape {images.shape}; this judge takes (N, {channels}, {side}, {side})")
-        parts = np.array_split(images, -(-len(images) // 256))                  # all at once would want gigabytes
+            raise ValueError(
+                f"Judge: images have shape {images.shape}; this judge takes (N, {channels}, "
+                f"{side}, {side})"
+            )
+        # all at once would want gigabytes
+        parts = np.array_split(images, -(-len(images) // 256))
         with no_grad():
             return np.concatenate([function(Tensor(part)).numpy() for part in parts])
 
 
 def images_in(images: np.ndarray, what: str) -> np.ndarray:
-    """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some digit or other."""
+    """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some
+    digit or other."""
     if not isinstance(images, np.ndarray) or kind_of(images) != "f":
-        raise TypeError(f"{what} is {shown(images)}; it must be a plain NumPy array of floats, 0 to 1")
+        raise TypeError(
+            f"{what} is {shown(images)}; it must be a plain NumPy array of floats, 0 to 1"
+        )
     if images.ndim != 4 or not images.size or images.shape[2] != images.shape[3]:
-        raise ValueError(f"{what} has shape {images.shape}; it must be (N, C, S, S), with at least one image")
+        raise ValueError(
+            f"{what} has shape {images.shape}; it must be (N, C, S, S), with at least one image"
+        )
     if not np.isfinite(images).all():
-        raise ValueError(f"{what} of shape {images.shape} holds {(~np.isfinite(images)).sum()} numbers that are NaN or "
-                         "infinite; all must be finite")
+        raise ValueError(
+            f"{what} of shape {images.shape} holds {(~np.isfinite(images)).sum()} numbers that are "
+            "NaN or infinite; all must be finite"
+        )
     return images
 
 
 def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int = 0) -> Judge:
-    """A judge trained on images (N, C, S, S) float32 in [0, 1] and labels (N,); half a minute for MNIST's 4,000.
+    """A judge trained on images (N, C, S, S) float32 in [0, 1] and labels (N,); half a minute for
+    MNIST's 4,000.
 
-    Kept in the cache folder and loaded from there next time, if data, seed and recipe are the same. The streams of random
-    numbers stand afterwards where they stood, whether it was loaded or trained.
+    Kept in the cache folder and loaded from there next time, if data, seed and recipe are the same.
+    The streams of random numbers stand afterwards where they stood, whether it was loaded or
+    trained.
     """
     images, epochs = images_in(images, "judge_of: images"), size(epochs, "judge_of: epochs")
     seed = size(seed, "judge_of: seed")
-    if not isinstance(labels, np.ndarray) or kind_of(labels) not in ("i", "u") or labels.shape != (len(images),):
-        raise TypeError(f"judge_of: labels are {shown(labels)}; they must be a plain NumPy array of integers "
-                        f"({len(images)},), one for each image")
+    if (
+        not isinstance(labels, np.ndarray)
+        or kind_of(labels) not in ("i", "u")
+        or labels.shape != (len(images),)
+    ):
+        raise TypeError(
+            f"judge_of: labels are {shown(labels)}; they must be a plain NumPy array of integers "
+            f"({len(images)},), one for each image"
+        )
     if labels.min() < 0:
         raise IndexError(f"judge_of: labels hold {labels.min()}; classes are numbered from 0")
-    print_of_data = zlib.crc32(np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images)))
+    print_of_data = zlib.crc32(
+        np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images))
+    )
     before = get_rng_state()
     try:
         manual_seed(seed)
@@ -119,8 +149,22 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
 
 def train(model: ConvNet, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int) -> None:
     """On digits that are turned, moved and scaled a little anew each time."""
-    loader = DataLoader(images, labels, batch_size=64, seed=seed, drop_last=len(images) >= 64,
-                        transform=lambda x, rng: random_affine(x, rng, degrees=10, translate=0.07))
+    loader = DataLoader(
+        images,
+        labels,
+        batch_size=64,
+        seed=seed,
+        drop_last=len(images) >= 64,
+        transform=lambda x, rng: random_affine(x, rng, degrees=10, translate=0.07),
+    )
     optimizer = AdamW(model.parameters(), lr=3e-3)
-    fit(model, optimizer, lambda m, x, y: cross_entropy(m(x), y, label_smoothing=0.05), loader, epochs, seed=seed,
-        schedule=warmup_cosine(max(epochs, 1) * len(loader), warmup=len(loader) // 4), progress=False)
+    fit(
+        model,
+        optimizer,
+        lambda m, x, y: cross_entropy(m(x), y, label_smoothing=0.05),
+        loader,
+        epochs,
+        seed=seed,
+        schedule=warmup_cosine(max(epochs, 1) * len(loader), warmup=len(loader) // 4),
+        progress=False,
+    )

@@ -1,25 +1,28 @@
-"""Metrics: how near the samples of a generator are to real data. NumPy arrays on the host in, plain numbers out.
+"""Metrics: how near the samples of a generator are to real data. NumPy arrays on the host in, plain
+numbers out.
 
 In the plane, where the modes are known:
 
-    modes, share within 3 σ, reverse KL                             Lin et al. 2018 (PacGAN), section 4.1
-    KL(q || p) = Σ_k q_k log (q_k / p_k)                            q_k: generated, p_k: real share of mode k
+    modes, share within 3 σ, reverse KL                    Lin et al. 2018 (PacGAN), section 4.1
+    KL(q || p) = Σ_k q_k log (q_k / p_k)                   q_k: generated, p_k: real share of mode k
 
-On features φ of images (of a classifier trained on the data), for a set of real and a set of generated ones:
+On features φ of images (of a classifier trained on the data), for a set of real and a set of
+generated ones:
 
     Frechet     |μ - μ'|² + tr (C + C' - 2 (C C')^(1/2))            Heusel et al. 2017, eq. 6; Dowson & Landau 1982
     kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³          Binkowski et al. 2018
     precision   share of generated ones inside the region of the real; recall: the reverse   Kynkaanniemi et al. 2019
 
-No figure is made of garbage: arrays that hold NaN or infinity, that are complex or of no numbers, and sets that are
-too small for the figure are refused with a ValueError or a TypeError. (``squared_distances`` is no figure: its answer to
-NaN is NaN.)
+No figure is made of garbage: arrays that hold NaN or infinity, that are complex or of no numbers,
+and sets that are too small for the figure are refused with a ValueError or a TypeError.
+(``squared_distances`` is no figure: its answer to NaN is NaN.)
 
-No function holds more than a few million numbers beside its arguments and its answer, however many rows these have.
+No function holds more than a few million numbers beside its arguments and its answer, however many
+rows these have.
 
-"FID" is the Frechet distance in the features of one particular network, Inception-v3; with any other network the number
-has another scale, so nothing here is called by that name.  What it can be compared with is the same distance between
-two sets of real images: see ``judge.py``.
+"FID" is the Frechet distance in the features of one particular network, Inception-v3; with any
+other network the number has another scale, so nothing here is called by that name.  What it can be
+compared with is the same distance between two sets of real images: see ``judge.py``.
 """
 
 from __future__ import annotations
@@ -30,51 +33,74 @@ import numpy as np
 
 from tinycv.engine.arguments import number, shown, size
 
-BLOCK = 1024                                    # rows at once, whose distances to all others are 4 BLOCK² numbers at most
-SLACK = 1e-11                                   # of a distance: two products of matrices round the same one differently
+# rows at once, whose distances to all others are 4 BLOCK² numbers at most
+BLOCK = 1024
+# of a distance: two products of matrices round the same one differently
+SLACK = 1e-11
 
 
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────
 
+
 class Modes(NamedTuple):
-    """How samples fall on known modes: how many are reached, the share of good samples, and how unevenly they fall."""
+    """How samples fall on known modes: how many are reached, the share of good samples, and how
+    unevenly they fall."""
 
-    covered: int                                # modes with at least one sample within three sigma
-    share: float                                # of the samples that lie within three sigma of any mode
-    reverse_kl: float                           # nats; 0 where every mode gets its due, log K where one gets all
+    covered: int  # modes with at least one sample within three sigma
+    # of the samples that lie within three sigma of any mode
+    share: float
+    # nats; 0 where every mode gets its due, log K where one gets all
+    reverse_kl: float
 
 
-def modes_covered(samples: np.ndarray, centres: np.ndarray, sigma: float, shares: np.ndarray | None = None) -> Modes:
-    """PacGAN's three figures for samples (N, D) of a mixture with centres (K, D) and one standard deviation sigma.
+def modes_covered(
+    samples: np.ndarray, centres: np.ndarray, sigma: float, shares: np.ndarray | None = None
+) -> Modes:
+    """PacGAN's three figures for samples (N, D) of a mixture with centres (K, D) and one standard
+    deviation sigma.
 
-    shares: what part of the real data each mode holds (K,); None: all the same. A sample belongs to the nearest mode;
-    for the reverse KL it counts there at any distance, for the other two within three sigma only.
-    differs: the histogram of their published code, of which it logs the entropy (log K less that is the reverse KL), holds
-    samples within three sigma alone. The two are equal where stray samples fall on the modes alike.
-    In the plane, exp(-9/2) of the real data lie further out: a share above 0.989 says that the modes are too narrow.
+    shares: what part of the real data each mode holds (K,); None: all the same. A sample belongs to
+    the nearest mode; for the reverse KL it counts there at any distance, for the other two within
+    three sigma only.
+    differs: the histogram of their published code, of which it logs the entropy (log K less that is
+    the reverse KL), holds samples within three sigma alone. The two are equal where stray samples
+    fall on the modes alike. In the plane, exp(-9/2) of the real data lie further out: a share above
+    0.989 says that the modes are too narrow.
     """
-    samples, centres = real_array(samples, "modes_covered: samples"), real_array(centres, "modes_covered: centres")
+    samples, centres = (
+        real_array(samples, "modes_covered: samples"),
+        real_array(centres, "modes_covered: centres"),
+    )
     sigma = number(sigma, "modes_covered: sigma", above=0, below=np.finfo(np.float64).max)
     right = samples.ndim == centres.ndim == 2 and samples.shape[1] == centres.shape[1] > 0
     if not right or not len(samples) or not len(centres):
-        raise ValueError(f"modes_covered: samples of shape {samples.shape} and centres of shape {centres.shape}: they must "
-                         "be (N, D) and (K, D), with one D for both, at least one sample, and at least one centre")
+        raise ValueError(
+            f"modes_covered: samples of shape {samples.shape} and centres of shape "
+            f"{centres.shape}: they must be (N, D) and (K, D), with one D for both, at least one "
+            "sample, and at least one centre"
+        )
     nearest, least, most = np.empty(len(samples), np.intp), np.empty(len(samples)), 0.0
     for at in _blocks(len(samples), centres.size):
-        distance = np.linalg.norm(samples[at, None] - centres, axis=-1)         # (rows, K)
-        nearest[at], least[at], most = distance.argmin(axis=1), distance.min(axis=1), max(most, distance.max())
+        distance = np.linalg.norm(samples[at, None] - centres, axis=-1)  # (rows, K)
+        nearest[at], least[at], most = (
+            distance.argmin(axis=1),
+            distance.min(axis=1),
+            max(most, distance.max()),
+        )
     finite_figure(most, "modes_covered")
     good = least < 3 * sigma
     counts, within = (np.bincount(n, minlength=len(centres)) for n in (nearest, nearest[good]))
-    return Modes(int((within > 0).sum()), float(good.mean()), _divergence(counts, shares, "modes_covered"))
+    return Modes(
+        int((within > 0).sum()), float(good.mean()), _divergence(counts, shares, "modes_covered")
+    )
 
 
 def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
-    """KL(generated || real) over modes, in nats. counts (K,): generated samples in each; shares (K,): the real ones'
-    probabilities, or any numbers in proportion to them; None: all the same.
+    """KL(generated || real) over modes, in nats. counts (K,): generated samples in each; shares
+    (K,): the real ones' probabilities, or any numbers in proportion to them; None: all the same.
 
-    Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a perfect generator.
-    It is infinite where a sample falls on a mode that the real data do not have.
+    Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a
+    perfect generator. It is infinite where a sample falls on a mode that the real data do not have.
     """
     return _divergence(counts, shares, "reverse_kl")
 
@@ -83,13 +109,17 @@ def _divergence(counts: Any, shares: Any, name: str) -> float:
     """``reverse_kl``, asked for by the function that is called ``name``."""
     counts = real_array(counts, f"{name}: counts")
     shares = np.ones_like(counts) if shares is None else real_array(shares, f"{name}: shares")
-    right = counts.ndim == 1 and shares.shape == counts.shape and counts.sum() > 0 and shares.sum() > 0
+    right = (
+        counts.ndim == 1 and shares.shape == counts.shape and counts.sum() > 0 and shares.sum() > 0
+    )
     if not right or counts.min() < 0 or shares.min() < 0:
-        raise ValueError(f"{name}: counts of shape {counts.shape} and shares of shape {shares.shape}: both must be "
-                         "(K,), none negative, there must be a sample, and not all shares may be 0")
+        raise ValueError(
+            f"{name}: counts of shape {counts.shape} and shares of shape {shares.shape}: both must "
+            "be (K,), none negative, there must be a sample, and not all shares may be 0"
+        )
     finite_figure(counts.sum() + shares.sum(), name)
     q, p = counts / counts.sum(), shares / shares.sum()
-    met = q > 0                                                                 # 0 log 0 is 0
+    met = q > 0  # 0 log 0 is 0
     with np.errstate(divide="ignore"):
         kl = float(np.sum(q[met] * np.log(q[met] / p[met])))
     return max(0.0, finite_figure(kl, name, infinity=True))
@@ -97,23 +127,26 @@ def _divergence(counts: Any, shares: Any, name: str) -> float:
 
 # ── distances between sets of features ───────────────────────────────────────────────────────────
 
+
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between the Gaussians that have the mean and covariance of a (N, F) and of b (M, F): a squared distance, >= 0.
+    """Between the Gaussians that have the mean and covariance of a (N, F) and of b (M, F): a
+    squared distance, >= 0.
 
-    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C^(1/2) C' C^(1/2), which is symmetric: so eigenvalues
-    are real, and those that rounding makes negative are zeros.
+    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C^(1/2) C' C^(1/2), which is
+    symmetric: so eigenvalues are real, and those that rounding makes negative are zeros.
 
-    It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth 2020): compare
-    distances of equal N and M only. Below some F samples the covariances have no full rank, and it says little.
-    It is a difference of traces: what is smaller than about 1e-15 of the sum of both traces is lost to rounding. So scale
-    a feature down whose variance dwarfs all others.
+    It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth
+    2020): compare distances of equal N and M only. Below some F samples the covariances have no
+    full rank, and it says little. It is a difference of traces: what is smaller than about 1e-15 of
+    the sum of both traces is lost to rounding. So scale a feature down whose variance dwarfs all
+    others.
     """
     a, b = _features(a, b, 2, "frechet_distance")
     difference = a.mean(axis=0) - b.mean(axis=0)
     c, d = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     finite_figure(np.abs(c).max() + np.abs(d).max(), "frechet_distance")
     values, vectors = np.linalg.eigh(c)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T               # C^(1/2)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T  # C^(1/2)
     product = root @ d @ root
     finite_figure(np.abs(product).max(), "frechet_distance")
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0)).sum()
@@ -124,61 +157,82 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F), under a kernel of degree three.
 
-    Unbiased: 0 on average for two samples of one distribution, whatever N, and so it is often below 0.
+    Unbiased: 0 on average for two samples of one distribution, whatever N, and so it is often below
+    0.
     differs: over all pairs at once, where the paper averages over random blocks.
     """
     a, b = _features(a, b, 2, "kernel_distance")
 
     def mean(x, y, others=False):
         """Of k over all pairs, without those of a row with itself where x is y."""
-        total = sum(float((((x[at] @ y.T) / x.shape[1] + 1) ** 3).sum()) for at in _blocks(len(x), len(y)))
+        total = sum(
+            float((((x[at] @ y.T) / x.shape[1] + 1) ** 3).sum()) for at in _blocks(len(x), len(y))
+        )
         if not others:
             return total / (len(x) * len(y))
-        return (total - float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (len(x) * (len(x) - 1))
+        return (total - float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())) / (
+            len(x) * (len(x) - 1)
+        )
 
-    return finite_figure(mean(a, a, others=True) + mean(b, b, others=True) - 2 * mean(a, b), "kernel_distance")
+    return finite_figure(
+        mean(a, a, others=True) + mean(b, b, others=True) - 2 * mean(a, b), "kernel_distance"
+    )
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
     """(precision, recall) of fake (M, F) against real (N, F).
 
-    A set's region is the union of balls around its points, each as large as the distance to its k-th nearest neighbour
-    in the set. Precision: the share of fake points in the region of the real (are they good?); recall: of real points
-    in the region of the fake (is anything left out?). Both grow with k, and depend on N and M: keep them equal.
+    A set's region is the union of balls around its points, each as large as the distance to its
+    k-th nearest neighbour in the set. Precision: the share of fake points in the region of the real
+    (are they good?); recall: of real points in the region of the fake (is anything left out?). Both
+    grow with k, and depend on N and M: keep them equal.
     k: from 1 to one less than the smaller set has points.
     """
     k = size(k, "precision_recall: k", 1)
     real, fake = _features(real, fake, k + 1, "precision_recall")
     middle = np.median(real, axis=0)
-    real, fake = real - middle, fake - middle                                   # small norms: a product of matrices will do
+    # small norms: a product of matrices will do
+    real, fake = real - middle, fake - middle
     finite_figure(max(float((x * x).sum(axis=1).max()) for x in (real, fake)), "precision_recall")
     return _inside(fake, real, k), _inside(real, fake, k)
 
 
 def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """The share of points that lie in a ball around some point of region."""
-    own = [np.partition(squared_distances(region[at], region), k, axis=1)[:, k].copy()          # the 0-th is itself
-           for at in _blocks(len(region), len(region))]
+    # the 0-th is itself
+    own = [
+        np.partition(squared_distances(region[at], region), k, axis=1)[:, k].copy()
+        for at in _blocks(len(region), len(region))
+    ]
     radius = np.concatenate(own) * (1 + SLACK)
-    found = [(squared_distances(points[at], region) <= radius).any(axis=1) for at in _blocks(len(points), len(region))]
+    found = [
+        (squared_distances(points[at], region) <= radius).any(axis=1)
+        for at in _blocks(len(points), len(region))
+    ]
     return float(np.concatenate(found).mean())
 
 
 def _blocks(count: int, width: int) -> list[slice]:
-    """``count`` rows in parts, of BLOCK rows or of fewer, where ``width`` numbers for each of them would be too many."""
+    """``count`` rows in parts, of BLOCK rows or of fewer, where ``width`` numbers for each of them
+    would be too many."""
     rows = max(1, min(BLOCK, 4 * BLOCK * BLOCK // max(1, width)))
     return [slice(i, i + rows) for i in range(0, count, rows)]
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in all its distances.
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in
+    all its distances.
 
-    |x|² + |y|² - 2 x·y loses what is far smaller than the norms. Such pairs are subtracted instead: every distance is
-    right to some digits, however far the two rows are from 0, and between equal rows it is 0.
+    |x|² + |y|² - 2 x·y loses what is far smaller than the norms. Such pairs are subtracted instead:
+    every distance is right to some digits, however far the two rows are from 0, and between equal
+    rows it is 0.
     """
     x, y = _matrix(x, "squared_distances: x"), _matrix(y, "squared_distances: y")
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"squared_distances: x has shape {x.shape} and y {y.shape}; the rows must have one width")
+        raise ValueError(
+            f"squared_distances: x has shape {x.shape} and y {y.shape}; the rows must have one "
+            "width"
+        )
     of_x, of_y = (x * x).sum(axis=1), (y * y).sum(axis=1)
     distances = np.empty((len(x), len(y)), np.result_type(x, y))
     for at in _blocks(len(x), len(y)):
@@ -187,53 +241,70 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _fill(distances: np.ndarray, x: np.ndarray, y: np.ndarray, norms: np.ndarray) -> None:
-    """``squared_distances`` of some rows, written into distances; norms (rows, M): |x_i|² + |y_j|²."""
+    """``squared_distances`` of some rows, written into distances; norms (rows, M): |x_i|² +
+    |y_j|²."""
     np.matmul(x, y.T, out=distances)
     distances *= -2
     distances += norms
-    norms *= np.finfo(norms.dtype).eps ** 0.2                                   # 7e-4 in float64, whose eps is 2e-16
+    # 7e-4 in float64, whose eps is 2e-16
+    norms *= np.finfo(norms.dtype).eps ** 0.2
     row, column = np.nonzero(distances < norms)
     at_once = max(1, BLOCK * BLOCK // max(1, x.shape[1]))
     for i in range(0, len(row), at_once):
-        n, m = row[i:i + at_once], column[i:i + at_once]
+        n, m = row[i : i + at_once], column[i : i + at_once]
         distances[n, m] = ((x[n] - y[m]) ** 2).sum(axis=1)
 
 
 def _matrix(x: Any, what: str) -> np.ndarray:
-    """An array of real numbers with two axes. Whole numbers become float64, so that squares of bytes cannot wrap."""
+    """An array of real numbers with two axes. Whole numbers become float64, so that squares of
+    bytes cannot wrap."""
     if type(x) is not np.ndarray or x.dtype.kind not in "fiub" or x.ndim != 2:
         raise (ValueError if type(x) is np.ndarray and x.dtype.kind in "fiub" else TypeError)(
-            f"{what} is {shown(x)}; it must be a NumPy array of real numbers with two axes")
+            f"{what} is {shown(x)}; it must be a NumPy array of real numbers with two axes"
+        )
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
 def _features(a: Any, b: Any, least: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Both in float64; ValueError unless they are two sets of features of one width."""
-    a, b = real_array(a, f"{name}: the first features"), real_array(b, f"{name}: the second features")
+    a, b = (
+        real_array(a, f"{name}: the first features"),
+        real_array(b, f"{name}: the second features"),
+    )
     right = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] > 0
     if not right or min(len(a), len(b)) < least:
-        raise ValueError(f"{name}: features of shapes {a.shape} and {b.shape}: they must be (N, F) and (M, F), with one F "
-                         f"and at least {least} rows each")
+        raise ValueError(
+            f"{name}: features of shapes {a.shape} and {b.shape}: they must be (N, F) and (M, F), "
+            f"with one F and at least {least} rows each"
+        )
     return a, b
 
 
 def real_array(values: Any, what: str) -> np.ndarray:
-    """Real, finite numbers as a float64 array. TypeError for other kinds, ValueError for NaN and infinity."""
+    """Real, finite numbers as a float64 array. TypeError for other kinds, ValueError for NaN and
+    infinity."""
     try:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    except (TypeError, ValueError) as error:                        # rows of unequal length, an array on a GPU
-        raise TypeError(f"{what} is {shown(values)}; it must be an array of real numbers on the host") from error
+    # rows of unequal length, an array on a GPU
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} is {shown(values)}; it must be an array of real numbers on the host"
+        ) from error
     if array.dtype.kind not in "fiu" or isinstance(array, (np.matrix, np.ma.MaskedArray)):
         raise TypeError(f"{what} is {shown(values)}; it must be a plain array of real numbers")
     array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
-        raise ValueError(f"{what} of shape {array.shape} hold {np.isnan(array).sum()} NaN and {np.isinf(array).sum()} "
-                         "infinite numbers; all must be finite")
+        raise ValueError(
+            f"{what} of shape {array.shape} hold {np.isnan(array).sum()} NaN and "
+            f"{np.isinf(array).sum()} infinite numbers; all must be finite"
+        )
     return array
 
 
 def finite_figure(value: float, name: str, infinity: bool = False) -> float:
     """The figure, unless it overflowed on the way: max(0, NaN) would be 0, and look perfect."""
     if np.isnan(value) or (np.isinf(value) and not infinity):
-        raise ValueError(f"{name}: the numbers are too large, their products overflow float64; scale them down")
+        raise ValueError(
+            f"{name}: the numbers are too large, their products overflow float64; scale them down"
+        )
     return value

@@ -1,7 +1,7 @@
 """Moving pictures: a GIF from figures or arrays, small enough for a README.
 
-All frames share one palette, so what stands still keeps its colour; and a frame stores only what has changed.
-Needs Pillow, which matplotlib brings.
+All frames share one palette, so what stands still keeps its colour; and a frame stores only what
+has changed. Needs Pillow, which matplotlib brings.
 """
 
 from __future__ import annotations
@@ -19,17 +19,34 @@ from tinycv.engine.arguments import number, shown
 from tinycv.show import inputs
 
 
-def save_gif(frames: Iterable[Any], path: Path | str, seconds_per_frame: float = 0.1, last: float = 2.0,
-             colours: int = 64) -> Path:
-    """Write an animated GIF that plays for ever, and rests ``last`` seconds on its last frame. Returns the path.
+def save_gif(
+    frames: Iterable[Any],
+    path: Path | str,
+    seconds_per_frame: float = 0.1,
+    last: float = 2.0,
+    colours: int = 64,
+) -> Path:
+    """Write an animated GIF that plays for ever, and rests ``last`` seconds on its last frame.
+    Returns the path.
 
-    frames: figures (drawn at their own dpi), or arrays (H, W), (1, H, W) or (3, H, W), values 0 to 1, as images are in
-    this library; (H, W, 3) of uint8 as well. All of one size. A figure that is changed between two frames can be given
-    again and again by a generator: each frame is read when it comes.
+    frames: figures (drawn at their own dpi), or arrays (H, W), (1, H, W) or (3, H, W), values 0 to
+    1, as images are in this library; (H, W, 3) of uint8 as well. All of one size. A figure that is
+    changed between two frames can be given again and again by a generator: each frame is read when
+    it comes.
     """
-    if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable) or getattr(frames, "ndim", 1) == 0:
-        raise TypeError(f"save_gif: frames is {shown(frames)}; it must be figures or arrays, one after the other")
-    path, colours = given.path(path, "save_gif: path"), given.whole(colours, "save_gif: colours", 2, 256)
+    if (
+        isinstance(frames, (str, bytes, dict))
+        or not isinstance(frames, Iterable)
+        or getattr(frames, "ndim", 1) == 0
+    ):
+        raise TypeError(
+            f"save_gif: frames is {shown(frames)}; it must be figures or arrays, one after the "
+            "other"
+        )
+    path, colours = (
+        given.path(path, "save_gif: path"),
+        given.whole(colours, "save_gif: colours", 2, 256),
+    )
     if path.suffix.lower() != ".gif" or path.is_dir():
         raise ValueError(f"save_gif: path is {str(path)!r}; it must be a file that ends in .gif")
     seconds_per_frame = number(seconds_per_frame, "save_gif: seconds_per_frame", high=600)
@@ -37,15 +54,23 @@ def save_gif(frames: Iterable[Any], path: Path | str, seconds_per_frame: float =
     pictures = [Image.fromarray(pixels(frame)) for frame in frames]
     sizes = {picture.size for picture in pictures}
     if len(sizes) != 1:
-        raise ValueError(f"save_gif: a GIF needs frames of one size; the {len(pictures)} given have "
-                         f"{shown(sorted(sizes)) if sizes else 'none'} (width, height)")
+        raise ValueError(
+            f"save_gif: a GIF needs frames of one size; the {len(pictures)} given have "
+            f"{shown(sorted(sizes)) if sizes else 'none'} (width, height)"
+        )
     if not seconds_per_frame >= 0.02:
-        raise ValueError(f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02")
+        raise ValueError(
+            f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     palette = shared_palette(pictures, colours)
     flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    times = [round(1000 * seconds_per_frame)] * (len(flat) - 1) + [round(1000 * max(last, seconds_per_frame))]
-    flat[0].save(path, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=False)
+    times = [round(1000 * seconds_per_frame)] * (len(flat) - 1) + [
+        round(1000 * max(last, seconds_per_frame))
+    ]
+    flat[0].save(
+        path, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=False
+    )
     return path
 
 
@@ -58,13 +83,21 @@ def pixels(frame: Any) -> np.ndarray:
     if 0 not in a.shape and a.ndim == 3 and a.shape[-1] == 3 and a.dtype == np.uint8:
         return a
     if 0 in a.shape or a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[0] not in (1, 3)):
-        raise ValueError(f"save_gif: a frame of shape {a.shape}, {a.dtype}: it must be a figure, (H, W), (1, H, W) or "
-                         "(3, H, W) of values 0 to 1, or (H, W, 3) of uint8")
+        raise ValueError(
+            f"save_gif: a frame of shape {a.shape}, {a.dtype}: it must be a figure, (H, W), (1, H, "
+            "W) or (3, H, W) of values 0 to 1, or (H, W, 3) of uint8"
+        )
     a = inputs.from_0_to_1(a, "a frame of save_gif", "pixels")
     if np.isnan(a).any():
-        raise ValueError(f"a frame of save_gif, of shape {a.shape}, holds NaN, which is no brightness")
+        raise ValueError(
+            f"a frame of save_gif, of shape {a.shape}, holds NaN, which is no brightness"
+        )
     a = np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8)
-    return np.stack([a] * 3, -1) if a.ndim == 2 else np.moveaxis(np.broadcast_to(a, (3, *a.shape[1:])), 0, -1)
+    return (
+        np.stack([a] * 3, -1)
+        if a.ndim == 2
+        else np.moveaxis(np.broadcast_to(a, (3, *a.shape[1:])), 0, -1)
+    )
 
 
 def shared_palette(pictures: list[Image.Image], colours: int) -> Image.Image:

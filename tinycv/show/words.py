@@ -1,6 +1,8 @@
-"""Pictures with words on both axes: where a model looked while it wrote. Used as draw.alignment and draw.heads.
+"""Pictures with words on both axes: where a model looked while it wrote. Used as draw.alignment and
+draw.heads.
 
-Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said: 年 becomes nián.
+Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said: 年
+becomes nián.
 """
 
 from __future__ import annotations
@@ -17,14 +19,36 @@ from tinycv.engine.arguments import number
 from tinycv.show import inputs
 
 # Fonts with Chinese characters that systems ship: Linux, macOS, Windows.
-CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
-                 "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "AR PL UMing CN", "Noto Serif CJK SC",
-                 "PingFang SC", "PingFang HK", "Hiragino Sans GB", "Heiti SC", "Heiti TC", "STHeiti", "Arial Unicode MS",
-                 "Microsoft YaHei", "SimHei", "DengXian", "SimSun")
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "AR PL UMing CN",
+    "Noto Serif CJK SC",
+    "PingFang SC",
+    "PingFang HK",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "Heiti TC",
+    "STHeiti",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "SimHei",
+    "DengXian",
+    "SimSun",
+)
 
 
-def alignment(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], caption: str = "") -> None:
-    """Heat map of attention: each row is a symbol written, and shows which symbols read it looked at.
+def alignment(
+    ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], caption: str = ""
+) -> None:
+    """Heat map of attention: each row is a symbol written, and shows which symbols read it looked
+    at.
 
     matrix (T, S): row t sums to 1; source: the S symbols read; target: the T symbols written.
     """
@@ -38,15 +62,18 @@ def alignment(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str]
 
 
 def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]) -> None:
-    """One heat map for each head (columns) of each layer (rows), words at the left and the top of the grid only.
+    """One heat map for each head (columns) of each layer (rows), words at the left and the top of
+    the grid only.
 
     weights (layers, heads, T, S). place: a figure or subfigure that is free.
     """
     place = inputs.place(place, "heads")
     weights = given.array(weights, "heads: weights", "numbers (layers, heads, T, S)")
     if weights.ndim != 4 or 0 in weights.shape[:2] or max(weights.shape[:2]) > 100:
-        raise ValueError(f"heads: weights have shape {weights.shape}; they must be (layers, heads, T, S), one to a hundred "
-                         "of each")
+        raise ValueError(
+            f"heads: weights have shape {weights.shape}; they must be (layers, heads, T, S), one "
+            "to a hundred of each"
+        )
     axes = place.subplots(*weights.shape[:2], squeeze=False)
     for layer, row in enumerate(axes):
         for head, ax in enumerate(row):
@@ -58,34 +85,47 @@ def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]
                 ax.set_ylabel(f"layer {layer + 1}", fontsize=10)
 
 
-def heat(ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], size: float = 8) -> None:
-    """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where their numbers differ."""
+def heat(
+    ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], size: float = 8
+) -> None:
+    """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where
+    their numbers differ."""
     _heat(ax, matrix, source, target, number(size, "heat: size", 0.1, 1000), "heat")
 
 
 def _heat(ax: Any, matrix: Any, source: Any, target: Any, size: float, who: str) -> None:
     """``heat``, whose errors name ``who``."""
-    ax, matrix = inputs.axes(ax, who), inputs.from_0_to_1(matrix, f"{who}: matrix", "numbers (written, read)", 2)
+    ax, matrix = (
+        inputs.axes(ax, who),
+        inputs.from_0_to_1(matrix, f"{who}: matrix", "numbers (written, read)", 2),
+    )
     source, target = inputs.names(source, f"{who}: source"), inputs.names(target, f"{who}: target")
     if matrix.shape != (len(target), len(source)):
-        raise ValueError(f"{who}: a matrix {matrix.shape} has no place for {len(target)} symbols written and "
-                         f"{len(source)} read; it must be (written, read): cut off what belongs to PAD")
+        raise ValueError(
+            f"{who}: a matrix {matrix.shape} has no place for {len(target)} symbols written and "
+            f"{len(source)} read; it must be (written, read): cut off what belongs to PAD"
+        )
     ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
     across, family = readable(source)
     down, also = readable(target)
     ax.set_xticks(range(len(across)), across, fontsize=size, fontfamily=family)
     ax.set_yticks(range(len(down)), down, fontsize=size, fontfamily=also)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2)
-    for label in ax.get_xticklabels():                                       # those at the top, now
+    for label in ax.get_xticklabels():  # those at the top, now
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
 
 
 def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The symbols as this machine can draw them, and the fonts to use. A blank is shown as an open box."""
+    """The symbols as this machine can draw them, and the fonts to use. A blank is shown as an open
+    box."""
     symbols = inputs.names(symbols, "readable: symbols")
     shown, font = ["\u2423" if symbol == " " else symbol for symbol in symbols], chinese_font()
     if any(map(is_chinese, shown)):
-        return (shown, ["DejaVu Sans", font]) if font else ([romanised(symbol) for symbol in shown], ["DejaVu Sans"])
+        return (
+            (shown, ["DejaVu Sans", font])
+            if font
+            else ([romanised(symbol) for symbol in shown], ["DejaVu Sans"])
+        )
     return shown, ["DejaVu Sans"]
 
 

@@ -1,25 +1,29 @@
-"""Half precision: weights and activations of 16 bits, half the memory, and tensor cores where a GPU has them.
+"""Half precision: weights and activations of 16 bits, half the memory, and tensor cores where a GPU
+has them.
 
-float16 has 10 bits of fraction, and its numbers end at 65504 and at 6e-8.  Three things keep a training with it on the way
-of one in float32 (Micikevicius et al. 2018, "Mixed Precision Training", section 3):
+float16 has 10 bits of fraction, and its numbers end at 65504 and at 6e-8.  Three things keep a
+training with it on the way of one in float32 (Micikevicius et al. 2018, "Mixed Precision Training",
+section 3):
 
     master weights    kept in float32: a step is often less than a thousandth of a weight, which float16 would round away
     a scaled loss     L times S has gradients times S, so that small ones do not become 0; they are divided by S in float32
     sums in float32   in products (cuBLAS does), and in softmax and norms (the kernels for the GPU do: gpu/cuda.py)
 
-S begins large. A step whose gradients overflowed is left out and S halved; after many good ones S doubles.
+S begins large. A step whose gradients overflowed is left out and S halved; after many good ones S
+doubles.
 
     half = Half(model, partial(AdamW, lr=1e-3))             model is in float16 from here on; half stands for the optimiser
-    loss = cross_entropy(model(x), labels)                  it takes floats of any kind, and answers in float32
+    loss = cross_entropy(model(x), labels)       it takes floats of any kind, and answers in float32
     half.zero_grad(); half.backward(loss); half.step()      or train.fit(model, half, ...)
 
-It is meant for a GPU, where a ViT-Base's step took 42 ms in place of 174 (H100): NumPy converts every half to float32 and
-back, which is slow.
+It is meant for a GPU, where a ViT-Base's step took 42 ms in place of 174 (H100): NumPy converts
+every half to float32 and back, which is slow.
 See at work: demos/06_vit.py --half, demos/17_diffusion_digits.py --half.
 differs: every layer's weights are halves, norms' too.
-No bfloat16, though ml_dtypes brings it and CuPy 14 takes it: to NumPy (2.4) it is a foreign type, so that of bfloat16 arrays
-a * 2.0 and a @ b are float32 and where(c, a, 0.0) is float64. One definition would mean two things on CPU and GPU, and no
-test without a GPU could tell; and CuPy 14.2's own product of stacks fails on it (cupy/cupy, pull request 10317).
+No bfloat16, though ml_dtypes brings it and CuPy 14 takes it: to NumPy (2.4) it is a foreign type,
+so that of bfloat16 arrays a * 2.0 and a @ b are float32 and where(c, a, 0.0) is float64. One
+definition would mean two things on CPU and GPU, and no test without a GPU could tell; and CuPy
+14.2's own product of stacks fails on it (cupy/cupy, pull request 10317).
 """
 
 from __future__ import annotations
@@ -38,10 +42,11 @@ from tinycv.nn.module import Module
 from tinycv.optim.optimizer import Optimizer, loss_of
 from tinycv.optim.state import brief, fitting_array
 
-LARGEST = 2.0 ** 24                             # of S: it grows no further
+LARGEST = 2.0**24  # of S: it grows no further
 UNCHANGED = "load_state_dict: Half was left unchanged; "
-GREATEST = 2.0 ** 127                           # of S at first, and in a file: a loss of 2 times it is no float32
-SMALLEST = 2.0 ** -64                           # below it no finite gradient can have overflowed
+# of S at first, and in a file: a loss of 2 times it is no float32
+GREATEST = 2.0**127
+SMALLEST = 2.0**-64  # below it no finite gradient can have overflowed
 
 
 def cast(value: Any, dtype: Any) -> Any:
@@ -52,45 +57,63 @@ def cast(value: Any, dtype: Any) -> Any:
 
 
 class Half:
-    """``model`` in float16, trained by ``make(named parameters)``, an optimiser of its float32 master weights.
+    """``model`` in float16, trained by ``make(named parameters)``, an optimiser of its float32
+    master weights.
 
-    Make it after the model has its weights and its device. Called from here on, the model casts the floats it is given to
-    the dtype of its weights, and its answer to float32. scale: S at first; it doubles after ``interval`` good steps.
-    ``parameters()`` are the master weights: after ``backward`` they have the gradients, no longer scaled.
-    ``skipped`` counts the steps that this object has left out. Weights that are put into the model later, by load_model or
-    by hand, are taken over at the next step; of several Halves of one model only the last may be used.
-    ValueError if the parameters are not all on one device.
-    pickle and deepcopy copy the model too, which is bound to its Half from both sides.
+    Make it after the model has its weights and its device. Called from here on, the model casts the
+    floats it is given to the dtype of its weights, and its answer to float32. scale: S at first; it
+    doubles after ``interval`` good steps. ``parameters()`` are the master weights: after
+    ``backward`` they have the gradients, no longer scaled. ``skipped`` counts the steps that this
+    object has left out. Weights that are put into the model later, by load_model or by hand, are
+    taken over at the next step; of several Halves of one model only the last may be used.
+    ValueError if the parameters are not all on one device. pickle and deepcopy copy the model too,
+    which is bound to its Half from both sides.
     """
 
-    def __init__(self, model: Module, make: Callable[[Any], Optimizer], scale: float = 2.0 ** 16, interval: int = 2000):
+    def __init__(
+        self,
+        model: Module,
+        make: Callable[[Any], Optimizer],
+        scale: float = 2.0**16,
+        interval: int = 2000,
+    ):
         if not isinstance(model, Module):
             raise TypeError(f"Half: model is {shown(model)}; it must be a Module")
         if not callable(make):
-            raise TypeError(f"Half: make is {shown(make)}; it must make an optimiser of (name, "
-                            f"parameter) pairs, as "
-                            "partial(AdamW, lr=1e-3) does")
+            raise TypeError(
+                f"Half: make is {shown(make)}; it must make an optimiser of (name, parameter) "
+                "pairs, as partial(AdamW, lr=1e-3) does"
+            )
         self.scale = positive(scale, "Half: scale")
         self.interval = size(interval, "Half: interval", 1)
         named = list(model.named_parameters())
         devices = sorted({p.device for _, p in named})
         if len(devices) != 1:
-            problem = (f"its parameters are on {devices}: move it to one device" if named
-                       else "it has no parameters")
+            problem = (
+                f"its parameters are on {devices}: move it to one device"
+                if named
+                else "it has no parameters"
+            )
             raise ValueError(f"Half: model is a {type(model).__name__}, and {problem}")
         self.model, self.good, self.skipped, self.overflowed = model, 0, 0, False
         self.own = [p for _, p in named]
-        self.full = self.side_by_side([p._data for p in self.own])                  # all master weights in one array
+        # all master weights in one array
+        self.full = self.side_by_side([p._data for p in self.own])
         self.masters = [Tensor(part, requires_grad=True) for part in self.cut(self.full, self.own)]
-        self.optimizer = make([(name, master) for (name, _), master in zip(named, self.masters, strict=True)])
-        if not isinstance(self.optimizer, Optimizer) or set(self.optimizer.names) != set(self.masters):
-            raise TypeError(f"Half: make returned {shown(self.optimizer)}; it must return an "
-                            f"optimiser of all the "
-                            "parameters that it is given")
+        self.optimizer = make(
+            [(name, master) for (name, _), master in zip(named, self.masters, strict=True)]
+        )
+        if not isinstance(self.optimizer, Optimizer) or set(self.optimizer.names) != set(
+            self.masters
+        ):
+            raise TypeError(
+                f"Half: make returned {shown(self.optimizer)}; it must return an optimiser of all "
+                "the parameters that it is given"
+            )
         model.to("float16")
         self.write_back()
         self._know_masters()
-        self.before = vars(model).get("forward")                    # None: what its class says
+        self.before = vars(model).get("forward")  # None: what its class says
         model.forward = self.at_the_door
 
     def _know_masters(self) -> None:
@@ -128,19 +151,24 @@ class Half:
     def follow(self) -> None:
         """Take into the master weights what was put into the model's since they were written.
 
-        It is looked for by identity and by the clock of changes: to compare the numbers would cost as much as a step.
-        Where a half still is its rounded master weight, that stays.
+        It is looked for by identity and by the clock of changes: to compare the numbers would cost
+        as much as a step. Where a half still is its rounded master weight, that stays.
         """
         if any(p.master is not master for p, master in zip(self.own, self.masters, strict=True)):
-            raise RuntimeError(f"Half: the {type(self.model).__name__} has another Half since: use that one")
-        if all(p._data is part for p, part in zip(self.own, self.parts, strict=True)) and not watch.changed_since(
-                self.written, self.halves):
+            raise RuntimeError(
+                f"Half: the {type(self.model).__name__} has another Half since: use that one"
+            )
+        if all(
+            p._data is part for p, part in zip(self.own, self.parts, strict=True)
+        ) and not watch.changed_since(self.written, self.halves):
             return
         for p, part in zip(self.own, self.parts, strict=True):
             now, before = ((a.shape, str(a.dtype), device_of(a)) for a in (p._data, part))
             if now != before:
-                raise ValueError(f"Half: a weight of the {type(self.model).__name__} is of {now} now, and was of {before}: "
-                                 "make another Half after a move or a cast")
+                raise ValueError(
+                    f"Half: a weight of the {type(self.model).__name__} is of {now} now, and was "
+                    f"of {before}: make another Half after a move or a cast"
+                )
         for p, master in zip(self.own, self.masters, strict=True):
             kept = p._data == master._data.astype("float16")
             master._data[...] = self.xp.where(kept, master._data, p._data)
@@ -148,23 +176,34 @@ class Half:
         self.write_back()
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of the loss to the master weights: of the loss times S, divided by S in float32.
+        """Gradients of the loss to the master weights: of the loss times S, divided by S in
+        float32.
 
         FloatingPointError where they still overflow with an S that is far too small for that.
-        There are none if they overflowed. To know that is to wait for the device, the one wait of a step: optimisers count
-        their steps on the host (Adam's corrections need the number), and a step that is left out does not count.
+        There are none if they overflowed. To know that is to wait for the device, the one wait of a
+        step: optimisers count their steps on the host (Adam's corrections need the number), and a
+        step that is left out does not count.
         """
         if not isinstance(loss, Tensor):
-            raise TypeError(f"Half.backward: loss is {shown(loss)}; it must be a Tensor of one "
-                            f"number")
+            raise TypeError(
+                f"Half.backward: loss is {shown(loss)}; it must be a Tensor of one number"
+            )
         if self.scale < SMALLEST:
-            raise FloatingPointError(f"Half.backward: the gradients overflowed {self.skipped} "
-                                     f"times, down to a scale of "
-                                     f"{self.scale:g}: look for a NaN with `with tinycv.debug():`")
-        capturing.refuse("Half.backward, which waits to know whether gradients overflowed,", "record the forward pass alone")
+            raise FloatingPointError(
+                f"Half.backward: the gradients overflowed {self.skipped} times, down to a scale of "
+                f"{self.scale:g}: look for a NaN with `with tinycv.debug():`"
+            )
+        capturing.refuse(
+            "Half.backward, which waits to know whether gradients overflowed,",
+            "record the forward pass alone",
+        )
         with np.errstate(over="ignore", invalid="ignore"):
             (loss * self.scale).backward()
-            found = [(p, master) for p, master in zip(self.own, self.masters, strict=True) if p.grad is not None]
+            found = [
+                (p, master)
+                for p, master in zip(self.own, self.masters, strict=True)
+                if p.grad is not None
+            ]
             flat = self.side_by_side([p.grad._data for p, _ in found]) if found else self.full[:0]
             self.overflowed = not bool(self.xp.isfinite(flat.sum()))
         flat *= 1 / self.scale
@@ -172,15 +211,18 @@ class Half:
             master.grad, p.grad = None if self.overflowed else Tensor(part), None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Change the master weights and the model's, or leave both and halve S where the gradients overflowed.
+        """Change the master weights and the model's, or leave both and halve S where the gradients
+        overflowed.
 
         closure: as the optimiser's, but it calls half.backward(loss), which scales, and not
         loss.backward(). Its loss is returned, not scaled.
         """
         loss = loss_of(closure, "Half")
         if any(p.grad is not None for p in self.own):
-            raise RuntimeError("Half.step: the model has gradients of its own: with halves call half.backward(loss), not "
-                               "loss.backward(), and train on one thread")
+            raise RuntimeError(
+                "Half.step: the model has gradients of its own: with halves call "
+                "half.backward(loss), not loss.backward(), and train on one thread"
+            )
         self.follow()
         if self.overflowed:
             self.scale, self.good, self.skipped = self.scale / 2, 0, self.skipped + 1
@@ -210,16 +252,20 @@ class Half:
         return self.optimizer.param_groups
 
     def state_dict(self) -> dict[str, Any]:
-        """As the optimiser's; each parameter's state has its "master" weights too, and the first group S."""
+        """As the optimiser's; each parameter's state has its "master" weights too, and the first
+        group S."""
         self.follow()
         state = self.optimizer.state_dict()
         for master in self.masters:
-            state["state"].setdefault(self.optimizer.names[master], {"step": 0})["master"] = master._data.copy()
+            state["state"].setdefault(self.optimizer.names[master], {"step": 0})["master"] = (
+                master._data.copy()
+            )
         state["param_groups"][0] |= {"loss_scale": self.scale, "good_steps": self.good}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from ``state_dict``. ValueError says what does not fit; all is then left as it was."""
+        """Continue from ``state_dict``. ValueError says what does not fit; all is then left as it
+        was."""
         self.loading(state_dict)()
 
     def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
@@ -228,18 +274,27 @@ class Half:
         """
         names = [self.optimizer.names[master] for master in self.masters]
         plain, found = _without_masters(state_dict, names)
-        masters = [fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
-                   for array, name, m in zip(found, names, self.masters, strict=True)]
+        masters = [
+            fitting_array(array, m.shape, m.dtype, m.device, f"{UNCHANGED}{name}: master")
+            for array, name, m in zip(found, names, self.masters, strict=True)
+        ]
         with np.errstate(over="ignore"):
-            broken = [name for name, array in zip(names, masters, strict=True)
-                      if not self.xp.isfinite(array.astype("float16")).all()]
+            broken = [
+                name
+                for name, array in zip(names, masters, strict=True)
+                if not self.xp.isfinite(array.astype("float16")).all()
+            ]
         if broken:
-            raise ValueError(f"{UNCHANGED}master weights of {brief(broken)} are not finite as float16")
+            raise ValueError(
+                f"{UNCHANGED}master weights of {brief(broken)} are not finite as float16"
+            )
         first = state_dict["param_groups"][0]
         scale = positive(first["loss_scale"], f"{UNCHANGED}loss_scale")
         if (good := size(first["good_steps"], f"{UNCHANGED}good_steps")) >= self.interval:
-            raise ValueError(f"{UNCHANGED}good_steps is {good}; it must be less than the interval "
-                             f"of {self.interval}")
+            raise ValueError(
+                f"{UNCHANGED}good_steps is {good}; it must be less than the interval "
+                f"of {self.interval}"
+            )
         load_optimizer = self.optimizer.loading(plain)
 
         def load() -> None:
@@ -248,6 +303,7 @@ class Half:
                 master._data[...] = array
             self.scale, self.good = scale, good
             self.write_back()
+
         return load
 
     def __getstate__(self) -> dict[str, Any]:
@@ -255,7 +311,11 @@ class Half:
         again.
         """
         self.follow()
-        return {name: value for name, value in vars(self).items() if name not in ("full", "halves", "parts", "written")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("full", "halves", "parts", "written")
+        }
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         vars(self).update(saved)
@@ -280,9 +340,13 @@ def _without_masters(state_dict: Any, names: list[str]) -> tuple[dict[str, Any],
             raise TypeError
         first, *groups = state_dict["param_groups"]
         kept = {name: dict(entry) for name, entry in state_dict["state"].items()}
-        own = {key: value for key, value in first.items() if key not in ("loss_scale", "good_steps")}
+        own = {
+            key: value for key, value in first.items() if key not in ("loss_scale", "good_steps")
+        }
     except (TypeError, ValueError, KeyError, AttributeError, IndexError):
-        raise ValueError(f"{UNCHANGED}saved is {shown(state_dict)}, which no Half has written") from None
+        raise ValueError(
+            f"{UNCHANGED}saved is {shown(state_dict)}, which no Half has written"
+        ) from None
     missing = [name for name in names if "master" not in kept.get(name, {})]
     if missing:
         raise ValueError(f"{UNCHANGED}no master weights of {brief(missing)}")

@@ -26,16 +26,24 @@ def check_parts(who: str, model: Any, optimizers: Any, loader: Any, ema: Any) ->
     if not isinstance(model, Module):
         raise TypeError(f"{who}: model is {shown(model)}; it must be a Module")
     if not isinstance(optimizers, Mapping) or not optimizers:
-        raise TypeError(f"{who}: optimizers is {shown(optimizers)}; it must be a dict of "
-                        f"optimisers by name")
+        raise TypeError(
+            f"{who}: optimizers is {shown(optimizers)}; it must be a dict of optimisers by name"
+        )
     for role, optimizer in optimizers.items():
         if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in OPTIMIZER):
-            raise TypeError(f"{who}: {role} is {shown(optimizer)}; it must be an optimiser, as "
-                            f"AdamW(model.parameters())")
-    if not callable(getattr(loader, "epoch", None)) or not hasattr(loader, "__len__") or isinstance(loader, type):
-        raise TypeError(f"{who}: loader is {shown(loader)}; it must have a length and "
-                        f"epoch(number, start), as "
-                        "tinycv.data.DataLoader has")
+            raise TypeError(
+                f"{who}: {role} is {shown(optimizer)}; it must be an optimiser, as "
+                f"AdamW(model.parameters())"
+            )
+    if (
+        not callable(getattr(loader, "epoch", None))
+        or not hasattr(loader, "__len__")
+        or isinstance(loader, type)
+    ):
+        raise TypeError(
+            f"{who}: loader is {shown(loader)}; it must have a length and epoch(number, start), as "
+            "tinycv.data.DataLoader has"
+        )
     if len(loader) < 1:
         raise ValueError(f"{who}: loader has no batches")
     if ema is not None and not isinstance(ema, EMA):
@@ -43,9 +51,13 @@ def check_parts(who: str, model: Any, optimizers: Any, loader: Any, ema: Any) ->
 
 
 def arrays_of(batch: Any) -> Any:
-    """What a loader gave, if it is a tuple or list of at least one array: one array alone would come apart by its rows."""
+    """What a loader gave, if it is a tuple or list of at least one array: one array alone would
+    come apart by its rows."""
     if not isinstance(batch, (tuple, list)) or not batch:
-        raise TypeError(f"loader: epoch(...) gave {shown(batch)} for a batch; it must give tuples of arrays, (x, y) or (x,)")
+        raise TypeError(
+            f"loader: epoch(...) gave {shown(batch)} for a batch; it must give tuples of arrays, "
+            "(x, y) or (x,)"
+        )
     return batch
 
 
@@ -57,20 +69,24 @@ def check_belonging(who: str, model: Module, optimizer: Any, ema: EMA | None) ->
     own = getattr(optimizer, "own", None) or optimizer.parameters()
     learned = set(model.parameters())
     if learned.isdisjoint(own):
-        raise ValueError(f"{who}: optimizer has none of the model's parameters, so the "
-                         f"{type(model).__name__} would not "
-                         "learn: make it of model.parameters()")
+        raise ValueError(
+            f"{who}: optimizer has none of the model's parameters, so the {type(model).__name__} "
+            "would not learn: make it of model.parameters()"
+        )
     if ema is not None and ema.model is not model:
-        raise ValueError(f"{who}: ema is of another {type(ema.model).__name__} than the model: "
-                         f"EMA(model)")
+        raise ValueError(
+            f"{who}: ema is of another {type(ema.model).__name__} than the model: EMA(model)"
+        )
 
 
 def check_saved_as_json(identity: Mapping[str, Any]) -> None:
     """TypeError where a checkpoint could not say which training it is of."""
     for what, value in identity.items():
         if value is not None and type(value) not in (bool, int, float, str):
-            raise TypeError(f"{what} is {shown(value)}; a checkpoint names it, so it must be a number, a word, True, "
-                            "False or None")
+            raise TypeError(
+                f"{what} is {shown(value)}; a checkpoint names it, so it must be a number, a word, "
+                "True, False or None"
+            )
 
 
 def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -> None:
@@ -81,14 +97,20 @@ def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -
             raise TypeError(f"{who}: {name} is {shown(function)}; it must be a function{ending}")
 
 
-def check_loop(who: str, epochs: Any, evaluate: Any, evaluate_every: Any, checkpoint_every: Any, log_every: Any
-               ) -> tuple[int, int, int | None, int]:
+def check_loop(
+    who: str, epochs: Any, evaluate: Any, evaluate_every: Any, checkpoint_every: Any, log_every: Any
+) -> tuple[int, int, int | None, int]:
     """(epochs, evaluate_every, checkpoint_every, log_every) as Python's ints."""
     check_functions(who, {}, {"evaluate": evaluate})
-    every = None if checkpoint_every is None else size(checkpoint_every, f"{who}: "
-                                                                         f"checkpoint_every", 1)
-    return (size(epochs, f"{who}: epochs"), size(evaluate_every, f"{who}: evaluate_every", 1), every,
-            size(log_every, f"{who}: log_every", 1))
+    every = (
+        None if checkpoint_every is None else size(checkpoint_every, f"{who}: checkpoint_every", 1)
+    )
+    return (
+        size(epochs, f"{who}: epochs"),
+        size(evaluate_every, f"{who}: evaluate_every", 1),
+        every,
+        size(log_every, f"{who}: log_every", 1),
+    )
 
 
 def checkpoint_path(who: str, path: str | os.PathLike | None) -> Path | None:
@@ -99,8 +121,9 @@ def checkpoint_path(who: str, path: str | os.PathLike | None) -> Path | None:
 def device_name(who: str, device: Any) -> str | None:
     """The device's whole name, or None. GpuUnavailable where it names a GPU that cannot be used."""
     if device is not None and not isinstance(device, str):
-        raise TypeError(f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N", '
-                        f'"auto" or None')
+        raise TypeError(
+            f'{who}: device is {shown(device)}; it must be "cpu", "gpu", "gpu:N", "auto" or None'
+        )
     try:
         return None if device is None else backend.resolve(device)
     except ValueError as error:
@@ -120,9 +143,16 @@ def metrics_of(answer: Any) -> dict[str, float]:
         if not isinstance(name, str):
             raise TypeError(f"{takes}; {shown(name)} is one of the names")
         if name == "epoch":
-            raise ValueError(f"{takes}; epoch, one of the names, is where the history counts epochs: choose another")
-        if getattr(value, "size", 1) != 1 or isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or (
-                getattr(getattr(value, "dtype", None), "kind", None) == "c"):
+            raise ValueError(
+                f"{takes}; epoch, one of the names, is where the history counts epochs: choose "
+                "another"
+            )
+        if (
+            getattr(value, "size", 1) != 1
+            or isinstance(value, (str, bytes))
+            or not hasattr(value, "__float__")
+            or (getattr(getattr(value, "dtype", None), "kind", None) == "c")
+        ):
             raise TypeError(f"{takes}; {name} is {shown(value)}")
         metrics[str(name)] = metric(value, f"{takes}; {name}")
     return metrics
@@ -131,7 +161,7 @@ def metrics_of(answer: Any) -> dict[str, float]:
 def metric(value: Any, what: str) -> float:
     """One number as Python's float."""
     try:
-        return float(value.item() if hasattr(value, "item") else value)    # of shape (1,), too
+        return float(value.item() if hasattr(value, "item") else value)  # of shape (1,), too
     except OverflowError:
         raise ValueError(f"{what} is {shown(value)}, which no float can hold") from None
 

@@ -17,6 +17,7 @@ class Progress:
         self.wanted, self.bar = wanted, None
         if wanted and find_spec("tqdm"):
             from tqdm import tqdm
+
             self.bar = tqdm(total=total, initial=done, unit="step", disable=None, leave=False)
 
     def __enter__(self) -> Progress:
@@ -41,12 +42,16 @@ class Progress:
 
 
 class CtrlC:
-    """Ctrl-C waits for the end of the step, so that a whole one is saved; pressed again, it stops at once."""
+    """Ctrl-C waits for the end of the step, so that a whole one is saved; pressed again, it stops
+    at once."""
 
     def __init__(self, wanted: bool):
         self.pressed = False
-        self.ours = (wanted and threading.current_thread() is threading.main_thread()
-                     and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        self.ours = (
+            wanted
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
 
     def __enter__(self) -> CtrlC:
         if self.ours:

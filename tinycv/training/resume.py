@@ -23,7 +23,7 @@ from tinycv.optim.state import brief, wide
 from tinycv.training.checkpoint import CheckpointError, with_nan
 
 Saved = dict[str, Any]
-LARGEST = 2 ** 1023
+LARGEST = 2**1023
 
 
 def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[[], None]:
@@ -31,8 +31,9 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
     does not fit.
     """
     if "training" not in state:
-        raise CheckpointError(f"{run.path} is no training's checkpoint; weights alone go through "
-                              f"load_model")
+        raise CheckpointError(
+            f"{run.path} is no training's checkpoint; weights alone go through load_model"
+        )
     try:
         _same_training(run, state["training"])
         _exactly(state, {"training", "step", "history", "rng", *run.optimizers}, "it")
@@ -41,7 +42,9 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
         _same_model(run.model, parts["model"])
         loads = [_loading(run, role, parts[role], state[role], step) for role in run.optimizers]
         if run.ema is not None:
-            _dtypes_of(parts["ema"], {name: array.dtype for name, array in run.ema.state_dict().items()})
+            _dtypes_of(
+                parts["ema"], {name: array.dtype for name, array in run.ema.state_dict().items()}
+            )
             _possible_statistics(run.ema.model, parts["ema"])
             loads.append(run.ema.loading(parts["ema"]))
         if nans := with_nan(tensors):
@@ -59,6 +62,7 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
         for load in loads:
             load()
         run.step, run.history = step, type(run.history)(**history)
+
     return go_on
 
 
@@ -66,24 +70,32 @@ def _same_training(run: Any, there: Any) -> None:
     if not isinstance(there, dict):
         raise ValueError("what it says of its training is no dict")
     here = json.loads(json.dumps(run.identity()))
-    differ = [f"{key} is {there.get(key)!r:.60} there and {here.get(key)!r} here"
-              for key in here | there if key not in here or there.get(key) != here.get(key)]
+    differ = [
+        f"{key} is {there.get(key)!r:.60} there and {here.get(key)!r} here"
+        for key in here | there
+        if key not in here or there.get(key) != here.get(key)
+    ]
     if differ:
-        raise ValueError(f"{listed(differ, join='; ')}. Choose another path, or remove it to begin anew")
+        raise ValueError(
+            f"{listed(differ, join='; ')}. Choose another path, or remove it to begin anew"
+        )
 
 
 def _exactly(saved: Any, wanted: set[str], what: str) -> None:
     """ValueError unless ``saved`` is a dict with these keys and no others."""
     if not isinstance(saved, dict):
-        raise ValueError(f"{what} should be a dict with {sorted(wanted)}, and is a "
-                         f"{type(saved).__name__}")
+        raise ValueError(
+            f"{what} should be a dict with {sorted(wanted)}, and is a {type(saved).__name__}"
+        )
     if set(saved) != wanted:
         raise ValueError(f"{what} should have {sorted(wanted)}, and has {brief(sorted(saved))}")
 
 
 def _by_part(run: Any, tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """The tensors of the model, the averages and each optimiser, by the rest of their names."""
-    parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in ("model", "ema", *run.optimizers)}
+    parts: dict[str, dict[str, np.ndarray]] = {
+        part: {} for part in ("model", "ema", *run.optimizers)
+    }
     if run.ema is None:
         del parts["ema"]
     unknown = []
@@ -94,8 +106,9 @@ def _by_part(run: Any, tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np
         else:
             unknown.append(path)
     if unknown:
-        raise ValueError(f"it has tensors that belong to no part of this training: "
-                         f"{brief(unknown)}")
+        raise ValueError(
+            f"it has tensors that belong to no part of this training: {brief(unknown)}"
+        )
     return parts
 
 
@@ -107,16 +120,24 @@ def _progress(state: Saved, length: int) -> tuple[int, Saved]:
     _exactly(history, {"losses", "metrics", "seconds"}, "its history")
     losses, metrics, seconds = history["losses"], history["metrics"], history["seconds"]
     if type(step) is not int or not isinstance(losses, list) or step != len(losses):
-        raise ValueError(f"it is at step {step!r:.60}, and has "
-                         f"{len(losses) if isinstance(losses, list) else 'no'} losses")
+        raise ValueError(
+            f"it is at step {step!r:.60}, and has "
+            f"{len(losses) if isinstance(losses, list) else 'no'} losses"
+        )
     widths = {len(loss) if isinstance(loss, list) else None for loss in losses}
-    flat = losses if widths <= {None} else [number for loss in losses for number in (loss if isinstance(loss, list) else [])]
+    flat = (
+        losses
+        if widths <= {None}
+        else [number for loss in losses for number in (loss if isinstance(loss, list) else [])]
+    )
     if len(widths) > 1 or not all(_is_number(loss) and math.isfinite(loss) for loss in flat):
         raise ValueError("its losses are not all finite numbers")
     if not (isinstance(metrics, list) and all(_is_metric(entry) for entry in metrics)):
         raise ValueError("its metrics are not dicts of numbers with an epoch each")
     if late := [entry["epoch"] for entry in metrics if entry["epoch"] > step // length]:
-        raise ValueError(f"it has metrics of epoch {late[0]}, and is at step {step} with {length} an epoch")
+        raise ValueError(
+            f"it has metrics of epoch {late[0]}, and is at step {step} with {length} an epoch"
+        )
     if not (_is_number(seconds) and 0 <= seconds < math.inf):
         raise ValueError(f"it took {seconds!r:.60} seconds")
     return step, history
@@ -128,8 +149,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_metric(entry: Any) -> bool:
-    return isinstance(entry, dict) and all(map(_is_number, entry.values())) and type(entry.get("epoch")) is int \
+    return (
+        isinstance(entry, dict)
+        and all(map(_is_number, entry.values()))
+        and type(entry.get("epoch")) is int
         and entry["epoch"] >= 1
+    )
 
 
 def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -138,20 +163,32 @@ def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
     """
     own = model.state_dict()
     learned = {name for name, _ in model.named_parameters()}
-    problems = [f"{name} is {array.shape}, should be {own[name].shape}" for name, array in arrays.items()
-                if name in own and array.shape != own[name].shape]
-    problems += [f"{name} is not finite" for name, array in arrays.items()
-                 if name in learned and array.dtype.kind == "f" and not np.isfinite(array).all()]
+    problems = [
+        f"{name} is {array.shape}, should be {own[name].shape}"
+        for name, array in arrays.items()
+        if name in own and array.shape != own[name].shape
+    ]
+    problems += [
+        f"{name} is not finite"
+        for name, array in arrays.items()
+        if name in learned and array.dtype.kind == "f" and not np.isfinite(array).all()
+    ]
     if problems:
-        raise ValueError(f"{listed(problems, join='; ')}; {type(model).__name__} was left unchanged")
+        raise ValueError(
+            f"{listed(problems, join='; ')}; {type(model).__name__} was left unchanged"
+        )
     _dtypes_of(arrays, {name: t.dtype for name, t in own.items()})
     _possible_statistics(model, arrays)
 
 
 def _possible_statistics(model: Any, arrays: Mapping[str, np.ndarray]) -> None:
     """ValueError where a batch norm would get a variance, or a count of batches, below 0."""
-    names = [joined(path, name) for path, module in model.named_modules(remove_duplicate=False)
-             if isinstance(module, BatchNorm2d) for name in ("running_var", "num_batches_tracked")]
+    names = [
+        joined(path, name)
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, BatchNorm2d)
+        for name in ("running_var", "num_batches_tracked")
+    ]
     if wrong := [name for name in names if name in arrays and (arrays[name] < 0).any()]:
         raise ValueError(f"{brief(wrong)}: a variance, or a count of batches, is below 0")
 
@@ -160,13 +197,18 @@ def _dtypes_of(arrays: Mapping[str, np.ndarray], own: Mapping[str, Any]) -> None
     """ValueError where numbers are of another type: they would be rounded, and the training would
     not be the same.
     """
-    wrong = [f"{name} is {array.dtype}, should be {own[name]}" for name, array in arrays.items()
-             if name in own and array.dtype != own[name]]
+    wrong = [
+        f"{name} is {array.dtype}, should be {own[name]}"
+        for name, array in arrays.items()
+        if name in own and array.dtype != own[name]
+    ]
     if wrong:
         raise ValueError(brief(wrong))
 
 
-def _loading(run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, step: int) -> Callable[[], None]:
+def _loading(
+    run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, step: int
+) -> Callable[[], None]:
     """The function that loads one optimiser, whose steps are not more than the training's."""
     optimizer = run.optimizers[role]
     _exactly(saved, {"steps", "param_groups"}, f"its {role}")
@@ -186,6 +228,7 @@ def _loading(run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, ste
             _dtypes_of({path: array}, {path: wide(named[name].dtype)})
     late = [name for name, count in steps.items() if type(count) is int and count > step + made]
     if late:
-        raise ValueError(f"{brief(late)} of its {role} had more steps than the training, which is "
-                         f"at step {step}")
+        raise ValueError(
+            f"{brief(late)} of its {role} had more steps than the training, which is at step {step}"
+        )
     return optimizer.loading({"state": state, "param_groups": saved["param_groups"]})

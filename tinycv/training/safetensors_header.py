@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from json.decoder import scanstring
 
-LONGEST_HEADER = 100_000_000                    # bytes; the limit of the safetensors library
+LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 # so many tensors, and one more for every 256 bytes of the file
 FREE_TENSORS, BYTES_EACH = 10_000, 256
 MOST_NOTES = 10_000
@@ -41,7 +41,7 @@ def notes_of(header: bytes, file_size: int) -> dict[str, str]:
     names: set[str] = set()
     notes: dict[str, str] = {}
     at = _after(text, 0, "{")
-    while text[at:at + 1] != "}":
+    while text[at : at + 1] != "}":
         if names:
             at = _after(text, at, ",")
         name, at = _string(text, at)
@@ -57,26 +57,32 @@ def notes_of(header: bytes, file_size: int) -> dict[str, str]:
                 raise _no_json()
             at = _skip(text, found.end())
         if len(names) > most:
-            raise BadHeader(f"refused: it names more than {most} tensors, which a file of "
-                            f"{file_size} bytes does not hold")
+            raise BadHeader(
+                f"refused: it names more than {most} tensors, which a file of "
+                f"{file_size} bytes does not hold"
+            )
     if _skip(text, at + 1) < len(text):
         raise _no_json()
     return notes
 
 
 def too_many_values(state: str) -> str:
-    """"" or the sentence about a state whose JSON has so many values that it would take many times
+    """ "" or the sentence about a state whose JSON has so many values that it would take many times
     its length to read.
     """
     values = sum(state.count(sign) for sign in ",[{")
     most = FREE_VALUES + len(state) // LETTERS_EACH
-    return f"its state has {values} values in {len(state)} letters; {most} are the most" if values > most else ""
+    return (
+        f"its state has {values} values in {len(state)} letters; {most} are the most"
+        if values > most
+        else ""
+    )
 
 
 def _notes(text: str, at: int) -> tuple[dict[str, str], int]:
     notes: dict[str, str] = {}
     at = _after(text, at, "{")
-    while text[at:at + 1] != "}":
+    while text[at : at + 1] != "}":
         if notes:
             at = _after(text, at, ",")
         name, at = _string(text, at)
@@ -88,7 +94,7 @@ def _notes(text: str, at: int) -> tuple[dict[str, str], int]:
 
 def _string(text: str, at: int) -> tuple[str, int]:
     """(the string that begins here, where the next sign is)."""
-    if text[at:at + 1] != '"':
+    if text[at : at + 1] != '"':
         raise _no_json()
     try:
         string, at = scanstring(text, at + 1)
@@ -98,7 +104,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
 
 
 def _after(text: str, at: int, sign: str) -> int:
-    if text[at:at + 1] != sign:
+    if text[at : at + 1] != sign:
         raise _no_json()
     return _skip(text, at + 1)
 

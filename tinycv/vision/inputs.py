@@ -19,7 +19,8 @@ from tinycv.nn.module import Module
 
 
 def array_like(value: Any, what: str, takes: str, ndim: int) -> Any:
-    """A Tensor or an array of either device, with ``ndim`` axes, as it was given; lists become NumPy arrays."""
+    """A Tensor or an array of either device, with ``ndim`` axes, as it was given; lists become
+    NumPy arrays."""
     if not isinstance(value, Tensor) and array_module(value) is np:
         value = inputs.array(value, what, takes, ndim=ndim)
     if len(value.shape) != ndim:
@@ -41,19 +42,25 @@ def images(value: Any, what: str, expected: tuple[int, int, int]) -> Any:
 def maps(value: Any, who: str) -> list[Tensor]:
     """Attention maps, block by block: Tensors (B, H, T, T) of one shape, at least one."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{who}: maps is {shown(value)}; it must be a list, the map (B, H, T, T) of each block")
+        raise TypeError(
+            f"{who}: maps is {shown(value)}; it must be a list, the map (B, H, T, T) of each block"
+        )
     if not len(value):
         raise ValueError(f"{who} needs the map of one block at least")
     found = []
     for i, each in enumerate(value):
         each = array_like(each, f"{who}: maps[{i}]", "attention (B, H, T, T)", 4)
         if each.dtype.kind != "f" or each.shape[2] != each.shape[3] or 0 in each.shape[1:]:
-            raise ValueError(f"{who}: maps[{i}] is {each.dtype} of shape {tuple(each.shape)}; it must be floats "
-                             "(B, H, T, T), H and T at least 1")
+            raise ValueError(
+                f"{who}: maps[{i}] is {each.dtype} of shape {tuple(each.shape)}; it must be floats "
+                "(B, H, T, T), H and T at least 1"
+            )
         found.append(each if isinstance(each, Tensor) else Tensor(each))
     shapes = {tuple(each.shape) for each in found}
     if len(shapes) > 1:
-        raise ValueError(f"{who}: maps have the shapes {listed(sorted(shapes))}; all blocks must have one")
+        raise ValueError(
+            f"{who}: maps have the shapes {listed(sorted(shapes))}; all blocks must have one"
+        )
     return found
 
 

@@ -6,12 +6,12 @@
     shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS, M middle of the MLP, K
                         classes
 
-Two things change besides names.  Their patch projection is a convolution of stride P, (D, C, P, P), ours a Linear of
-flattened patches, (D, C P P): the same numbers in the same order (vit.patchify).  And Hugging Face keeps the projections
-to queries, keys and values apart.
+Two things change besides names.  Their patch projection is a convolution of stride P, (D, C, P, P),
+ours a Linear of flattened patches, (D, C P P): the same numbers in the same order (vit.patchify).
+And Hugging Face keeps the projections to queries, keys and values apart.
 
-Names: timm's vision_transformer.py, torchvision's models/vision_transformer.py, transformers' models/vit/modeling_vit.py.
-Read next: weights.py.
+Names: timm's vision_transformer.py, torchvision's models/vision_transformer.py, transformers'
+models/vit/modeling_vit.py. Read next: weights.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ blocks.#.             -       blocks.#.          encoder.layers.encoder_layer_#.
 norm.*                D       norm.*             encoder.ln.*                    vit.layernorm.*
 head.*                K,D     head.*             heads.head.*                    classifier.*
 """
-OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}      # torchvision 0.12's names, which it still reads
+# torchvision 0.12's names, which it still reads
+OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}
 
 COLUMNS, *ROWS = TABLE.strip().splitlines()
 COLUMNS = COLUMNS.split()
@@ -63,14 +64,14 @@ def rows(layout: str, depth: int) -> Iterator[tuple[str, tuple[str, ...], list[s
 
 
 def apart(name: str) -> list[str]:
-    """"a.{b,c}.d" to ["a.b.d", "a.c.d"]."""
+    """ "a.{b,c}.d" to ["a.b.d", "a.c.d"]."""
     before, brace, rest = name.partition("{")
     choices, _, after = rest.partition("}")
     return [before + choice + after for choice in choices.split(",")] if brace else [name]
 
 
 def amount(text: str, sizes: Mapping[str, int]) -> int | str:
-    """"3D" to 3 times what D is; "?" where nothing has told yet."""
+    """ "3D" to 3 times what D is; "?" where nothing has told yet."""
     times, letter = re.fullmatch(r"(\d*)([A-Z]?)", text).groups()
     if letter and letter not in sizes:
         return "?"
@@ -80,7 +81,9 @@ def amount(text: str, sizes: Mapping[str, int]) -> int | str:
 def layout_of(names: Mapping[str, object]) -> str | None:
     """The library whose name for the patch projection is there."""
     for layout in LAYOUTS:
-        patches = next(theirs for ours, _, (theirs, *_) in rows(layout, 0) if ours == "patch_embed.weight")
+        patches = next(
+            theirs for ours, _, (theirs, *_) in rows(layout, 0) if ours == "patch_embed.weight"
+        )
         if patches in names:
             return layout
     return None
@@ -96,12 +99,19 @@ def to_ours(layout: str, depth: int, theirs: Mapping[str, np.ndarray]) -> dict[s
     """Their tensors, all of which must be there, under our names and in our shapes."""
     ours = {}
     for name, _, parts in rows(layout, depth):
-        whole = theirs[parts[0]] if len(parts) == 1 else np.concatenate([theirs[part] for part in parts])
-        ours[name] = whole.reshape(len(whole), -1) if name == "patch_embed.weight" else whole       # (D, C P P)
+        whole = (
+            theirs[parts[0]]
+            if len(parts) == 1
+            else np.concatenate([theirs[part] for part in parts])
+        )
+        # (D, C P P)
+        ours[name] = whole.reshape(len(whole), -1) if name == "patch_embed.weight" else whole
     return ours
 
 
-def to_theirs(layout: str, depth: int, ours: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+def to_theirs(
+    layout: str, depth: int, ours: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """Our tensors under their names and in their shapes. sizes: what each letter stands for."""
     theirs = {}
     for name, shape, parts in rows(layout, depth):

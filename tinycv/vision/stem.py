@@ -10,7 +10,8 @@ convolutional network do. A ViT with a stem needs fewer epochs, and its accuracy
 learning rate.
 
 Xiao et al. 2021, "Early convolutions help transformers see better", section 4; norms and ReLU as
-there. differs: Xiao et al. leave out one encoder block to pay for the stem; here the caller decides.
+there. differs: Xiao et al. leave out one encoder block to pay for the stem; here the caller
+decides.
 Read before: nn/conv.py, nn/batch_norm.py.   Read next: vit.py.   See at work: demos/06_vit.py.
 Shapes: B images, C channels, H x W pixels, D width of the tokens, N tokens.
 """
@@ -43,8 +44,10 @@ class ConvStem(Module):
             raise ValueError("ConvStem: widths is empty; it must hold one number at least")
         before = (channels, *widths[:-1])
         self.channels = channels
-        self.convs = [Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False)   # a norm has a bias
-                      for c_in, c_out in zip(before, widths, strict=True)]
+        self.convs = [
+            Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False)  # a norm has a bias
+            for c_in, c_out in zip(before, widths, strict=True)
+        ]
         self.norms = [BatchNorm2d(width) for width in widths]
         self.project = Conv2d(widths[-1], dim, 1)
 
@@ -55,7 +58,7 @@ class ConvStem(Module):
         if x.shape[1] != self.channels:
             raise ValueError(f"ConvStem: images of shape {tuple(x.shape)}; it takes {takes}")
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = relu(norm(conv(x)))                                 # (B, width, ⌈H / 2⌉, ⌈W / 2⌉)
-        x = self.project(x)                                         # (B, D, ⌈H / 2^n⌉, ⌈W / 2^n⌉)
+            x = relu(norm(conv(x)))  # (B, width, ⌈H / 2⌉, ⌈W / 2⌉)
+        x = self.project(x)  # (B, D, ⌈H / 2^n⌉, ⌈W / 2^n⌉)
         b, d, h, w = x.shape
-        return x.reshape((b, d, h * w)).transpose((0, 2, 1))        # (B, N, D)
+        return x.reshape((b, d, h * w)).transpose((0, 2, 1))  # (B, N, D)
