@@ -17,7 +17,7 @@ See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Deriva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import trunc
 from operator import index as whole_number
 from typing import Any
@@ -32,6 +32,7 @@ from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, r
 from tinycv.engine.watch import tick
 
 __all__ = [
+    "ArrayLike",
     "DEBUG",
     "LEAF",
     "OFF",
@@ -59,8 +60,7 @@ class Tensor(Holder):
     """An n-dimensional array that can be differentiated.
 
     data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
-    share memory. Of a
-        Tensor the values alone are taken. What is refused: door.py.
+    share memory. Of a Tensor the values alone are taken. What is refused: door.py.
     dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects,
     text, dates).
     requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
@@ -68,8 +68,7 @@ class Tensor(Holder):
 
     differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's
     elementwise functions refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because
-    array * tensor has to ask the Tensor and not
-    NumPy: write tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
+    array * tensor has to ask the Tensor and not NumPy: write tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
@@ -87,8 +86,7 @@ class Tensor(Holder):
         self._node, self._moved, self.grad = None, 0, None
         self.requires_grad = requires_grad
 
-    # -- what it is
-    # -----------------------------------------------------------------------------------
+    # -- what it is -------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
@@ -184,8 +182,7 @@ class Tensor(Holder):
             + ")"
         )
 
-    # -- out of the graph
-    # -----------------------------------------------------------------------------
+    # -- out of the graph -------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
         """The same values (shared memory), with no history."""
@@ -296,8 +293,7 @@ class Tensor(Holder):
                 "return the Tensor, and read it after the call",
             )
 
-    # -- in place: allowed where no graph would be falsified
-    # ---------------------------------------------
+    # -- in place: allowed where no graph would be falsified --------------------------------------
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_if_recorded(
@@ -366,8 +362,7 @@ class Tensor(Holder):
                 f"behind its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}"
             )
 
-    # -- copies: deepcopy and pickle
-    # ------------------------------------------------------------------------
+    # -- copies: deepcopy and pickle --------------------------------------------------------------
 
     def __reduce__(self) -> tuple:
         if not self.is_leaf:
@@ -402,6 +397,11 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad=requires_grad)
         self.master: Tensor | None = None
+
+
+# What functions take where they calculate: a Tensor, an array, or what NumPy makes an array of.
+# (CuPy's arrays too; its types are not known where it is not installed.)
+ArrayLike = Tensor | np.ndarray | np.generic | bool | int | float | Sequence
 
 
 class Node:
