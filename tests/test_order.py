@@ -32,6 +32,7 @@ FLOORS = [
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.operands"],
     ["engine.record", "engine.walk"],
+    ["engine.products"],
     ["engine.ops"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],

@@ -25,7 +25,7 @@ from tinycv.engine import arguments, debug, rng, state, watch
 from tinycv.engine.fused import several, single
 from tinycv.engine.record import refuse_changed
 from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
-from tinycv.engine.walk import sweep
+from tinycv.engine.walk import Parts, sweep
 from tinycv.engine.watch import tick
 
 
@@ -101,7 +101,7 @@ class Recomputed:
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         wanted = [p for p in node.parents if needed is None or p in needed]
         for parent, piece in self.again(node, g, wanted, record).items():
-            yield parent, piece if record else piece._data, None
+            yield parent, piece if record else piece._data
 
     def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
         tensors, (function, args, options, mark, journal) = node.saved
@@ -113,7 +113,7 @@ class Recomputed:
         start = tick()
         with enable_grad(), rng.replayed(mark), state.replayed(journal):
             inside = results(function(*args, **options), start)
-        weights = g if isinstance(g, list) else [g]
+        weights = g if isinstance(g, Parts) else [g]
         if len(inside) != len(weights):
             raise RuntimeError(
                 f"checkpoint: the function returned {len(weights)} results that need a gradient, "

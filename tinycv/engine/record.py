@@ -21,7 +21,7 @@ table's own ops: on arrays they compute, on Tensors they record.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from inspect import Parameter as Kind
 from inspect import signature
@@ -85,7 +85,6 @@ class Row:
             [] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls
         ]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
-        self.always_into = False  # results of a pair, see fused.py
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
         # reductions look
@@ -158,41 +157,43 @@ class Row:
         xs = inputs if self.inputs[0] in self.needs[0] else ()
         return tuple((i, *common, *xs) for i in range(len(inputs)))
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
-        """(parent, its piece of the gradient, None) for each parent that wants one.
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+        """(parent, its piece of the gradient) for each parent that wants one: see walk.py.
 
-        Where the row has an ``into``, the last member adds the piece into a buffer, and saves a
-        whole array of zeros.
+        Where the row has an ``into``, the piece is a function that adds it into a buffer, which
+        saves a whole array of zeros.
         """
         half = self.widens and g.dtype == FLOAT16
         g = g.astype(FLOAT32) if half else g
-        pulls, intos = (
-            (self.pulls * len(node.parents), self.into * len(node.parents))
-            if self.variadic
-            else (self.pulls, self.into)
-        )
         for i, parent in enumerate(node.parents):
             args = node.saved[i]
             if parent is None or args is None or (needed is not None and parent not in needed):
                 continue
+            # a row of any number of inputs has one pull for all
+            place = 0 if self.variadic else i
             arrays = unwrapped(args, node) if args else args
             if not record:
                 args = arrays
-            elif (at := self.wants_result[0 if self.variadic else i]) is not None:
+            elif (at := self.wants_result[place]) is not None:
                 # y is saved bare: see Node
                 args = (*args[:at], wrap(args[at], node), *args[at + 1 :])
             if half:
-                args = [
-                    a.astype(FLOAT32) if getattr(a, "dtype", None) == FLOAT16 else a for a in args
-                ]
-            if intos[i] is not None and (self.always_into or not record):
-                yield (
-                    parent,
-                    None,
-                    lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args),
-                )
+                args = [a.astype(FLOAT32) if is_half(a) else a for a in args]
+            into = self.into[place]
+            if into is None or record:
+                yield parent, self.pulls[place](g, *args)
             else:
-                yield parent, pulls[i](g, *args), None
+                yield parent, adding(into, g, args)
+
+
+def is_half(a: Any) -> bool:
+    """Is it an array or a Tensor of float16?"""
+    return getattr(a, "dtype", None) == FLOAT16
+
+
+def adding(into: Callable, g: Any, args: Sequence) -> Callable:
+    """A piece that adds itself: (buffer or None, parent) -> buffer."""
+    return lambda buffer, parent: into(buffer, parent, g, *args)
 
 
 class Shapes(tuple):
