@@ -101,22 +101,38 @@ class Row:
             raise TypeError(f"op: pulls for {sorted(unknown)}, but the inputs are {self.inputs}")
 
     def saver(self, mask: int) -> Callable:
-        """A function (y, inputs..., options...) -> for each input in ``mask``, the tuple its pull
-        needs.
+        """A function (y, inputs, options) -> for each input in ``mask`` the tuple that its pull
+        needs, None for the others. It is kept, for it runs at every recorded op."""
+        wanted = [bool(mask >> i & 1 and pull) for i, pull in enumerate(self.pulls)]
+        found = together(
+            [
+                together([self.getter(name) for name in names]) if want else nothing
+                for names, want in zip(self.needs, wanted, strict=True)
+            ]
+        )
+        return self.savers.setdefault(mask, found)
 
-        It is written out as source, as namedtuple's is, because it runs at every recorded op.
-        """
-        kept = []
-        for i, names in enumerate(self.needs):
-            wanted = "".join(self.source_of(n) + "," for n in names)
-            kept.append(f"({wanted})" if mask >> i & 1 and self.pulls[i] else "None")
-        source = f"lambda {', '.join(['y', *self.inputs, *self.options])}: ({', '.join(kept)},)"
-        return self.savers.setdefault(mask, eval(source))
-
-    def source_of(self, name: str) -> str:
-        """x_shape is x.shape and x_device is x.device; any other name is itself."""
+    def getter(self, name: str) -> Callable:
+        """(y, inputs, options) -> what a pull calls by this name."""
+        if name == "y":
+            return lambda y, inputs, options: y
+        if name in self.options:
+            return lambda y, inputs, options: options[name]
         owner, _, what = name.rpartition("_")
-        return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
+        at = self.inputs.index(name if name in self.inputs else owner)
+        if name in self.inputs:
+            return lambda y, inputs, options: inputs[at]
+        if what == "shape":
+            return lambda y, inputs, options: inputs[at].shape
+        return lambda y, inputs, options: inputs[at].device
+
+    def common(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
+        """(The arrays in one dtype, the function to run on them), by the rule of operands.py."""
+        if tensors:
+            return operands(self, arrays, options)
+        if strange:
+            arrays = [real_numbers(a, self.name) for a in arrays]
+        return ([in_float(a) for a in arrays] if self.real else arrays), self.forward
 
     def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
         """Options given by position (x.sum(-1)) put under their names, those not given at their
@@ -226,6 +242,23 @@ def refuse_changed(saved: Any, node: Node) -> None:
                 raise RuntimeError(errors.changed_in_place(node, array))
 
 
+def nothing(y: Any, inputs: tuple, options: dict) -> None:
+    """What is saved for an input that gets no gradient."""
+
+
+def together(getters: list[Callable]) -> Callable:
+    """A function (y, inputs, options) -> the tuple of what each getter finds."""
+    if not getters:
+        return lambda y, inputs, options: ()
+    if len(getters) == 1:
+        (only,) = getters
+        return lambda y, inputs, options: (only(y, inputs, options),)
+    if len(getters) == 2:
+        first, second = getters
+        return lambda y, inputs, options: (first(y, inputs, options), second(y, inputs, options))
+    return lambda y, inputs, options: tuple([get(y, inputs, options) for get in getters])
+
+
 def op(
     forward: Callable,
     into: dict[str, Callable] | None = None,
@@ -235,12 +268,8 @@ def op(
 ) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
-    n, options_of, learns, checked = (
-        (None if row.variadic else len(row.inputs)),
-        row.options,
-        any(row.pulls),
-        row.checked,
-    )
+    n = None if row.variadic else len(row.inputs)
+    options_of, checked, learns = row.options, row.checked, any(row.pulls)
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of:
@@ -248,39 +277,14 @@ def op(
                 args, options = row.settled(args, options)
         elif len(args) < n:
             args, options = row.placed(args, options)
-        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
-        for a in args:
-            if isinstance(a, Tensor):
-                tensors, node, array = True, a._node, a._data
-                arrays.append(array)
-                parents.append(a if node is LEAF else node)
-                if node is not None:
-                    mask |= bit
-                if array.dtype is not FLOAT32:
-                    odd = True
-            else:
-                kind = type(a)
-                if kind is not float and kind is not int:
-                    odd = True
-                    if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
-                        strange = True
-                        a = a.item() if isinstance(a, PROMOTING) else a
-                arrays.append(a)
-                parents.append(None)
-            bit += bit
+        arrays, parents, mask, tensors, odd, strange = looked_at(args)
         try:
             for name, plain in checked:
-                value = options[name]
-                if type(value) not in plain:
-                    taken = option(value, row.name, name)
-                    options = options if taken is value else {**options, name: taken}
-            if strange and not tensors:
-                arrays = [real_numbers(a, row.name) for a in arrays]
+                if type(options[name]) not in plain:
+                    options = {**options, name: option(options[name], row.name, name)}
             run = forward
-            if odd and tensors:
-                arrays, run = operands(row, arrays, options)
-            elif odd and real:
-                arrays = [in_float(a) for a in arrays]
+            if odd:
+                arrays, run = row.common(arrays, options, tensors, strange)
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = run(xp, *arrays, **options)
         except Exception as error:
@@ -288,22 +292,48 @@ def op(
         if not tensors:
             return y if type(arrays[0]) is ndarray else number_of(y, args)
         now = mode.get()
-        if mask == 0 or not now & RECORD or not learns:
-            result = wrap(y, None)
-        else:
-            y = np.asarray(y) if type(y) is not ndarray and isinstance(y, np.generic) else y
-            saved = (
-                row.save_all(args, options)
-                if n is None
-                else (row.savers.get(mask) or row.saver(mask))(y, *args, **options)
-            )
+        if mask and learns and now & RECORD:
+            if isinstance(y, np.generic):
+                y = np.asarray(y)
+            if n is None:
+                saved = row.save_all(args, options)
+            else:
+                saved = (row.savers.get(mask) or row.saver(mask))(y, args, options)
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
+        else:
+            result = wrap(y, None)
         if now & DEBUG:
             debug.check_forward(row.name, args, result)
         return result
 
     call.row = row
     return call
+
+
+def looked_at(args: tuple) -> tuple:
+    """(their arrays, their parents, which of them require a gradient as bits of a number; is any a
+    Tensor? is any neither float32 nor a plain number? is any strange: no array of numbers?)"""
+    arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
+    for a in args:
+        if isinstance(a, Tensor):
+            tensors, node, array = True, a._node, a._data
+            arrays.append(array)
+            parents.append(a if node is LEAF else node)
+            if node is not None:
+                mask |= bit
+            if array.dtype is not FLOAT32:
+                odd = True
+        else:
+            kind = type(a)
+            if kind is not float and kind is not int:
+                odd = True
+                if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
+                    strange = True
+                    a = a.item() if isinstance(a, PROMOTING) else a
+            arrays.append(a)
+            parents.append(None)
+        bit += bit
+    return arrays, parents, mask, tensors, odd, strange
 
 
 real = partial(op, real=True)
