@@ -123,8 +123,8 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     outside = (own < 0) | (own >= num_classes)
     if xp is np and outside.any():
         raise IndexError(
-            f"one_hot: labels holds {own[outside][0]}; {num_classes} classes are numbered from 0 to "
-            f"{num_classes - 1}"
+            f"one_hot: labels holds {own[outside][0]}; {num_classes} classes are numbered from 0 "
+            f"to {num_classes - 1}"
         )
     made = (own[..., None] == xp.arange(num_classes)).astype("float32")
     return Tensor(

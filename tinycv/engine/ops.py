@@ -1,5 +1,4 @@
-"""The derivative table: what every op computes, and how a gradient passes back through it. One row
-an op.
+"""The derivative table: what every op computes, and how a gradient passes back. One row an op.
 
 A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns
 dL/d(input), in the shape of the result where that is easier (the walk sums what broadcasting
@@ -8,8 +7,9 @@ differentiated in turn, to any order.
 
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
-    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)      abs at NaN: NaN (differs: PyTorch's is 0)
-    max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)
+    abs at NaN: NaN (differs: PyTorch's is 0)      max, min over ties: shared equally
+    norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
     var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
     logsumexp of infinity: NaN there, 0 elsewhere
 
@@ -110,7 +110,8 @@ logsumexp = real(halves_wide(
                  x=lambda g, x, y, axis, keepdims: (
                     spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims)))
 norm = real(halves_wide(
-                lambda xp, x, axis=None, keepdims=False: xp.sqrt(sum_over(xp, x * x, axis, keepdims))),
+                lambda xp, x, axis=None, keepdims=False: xp.sqrt(
+                    sum_over(xp, x * x, axis, keepdims))),
             wide=True,
             x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))

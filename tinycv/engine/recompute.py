@@ -1,6 +1,6 @@
 """checkpoint: keep nothing of a function's inside, and compute it again on the way back.
 
-    y = nn.checkpoint(block)(x)         # the values and gradients of block(x); kept until backward: x alone
+    y = nn.checkpoint(block)(x)         # block(x) and its gradients; kept until backward: x alone
 
 What a training step keeps is mostly what layers hold for their derivatives.  With every block of n
 a checkpoint, the n inputs are kept and one inside at a time: the memory of a block, not of n, for

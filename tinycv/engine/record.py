@@ -7,7 +7,7 @@ dL/db is g * a, where g is dL/d(a * b).  A pull's parameter names say what it ne
 is kept until the walk back:
 
     a, b, ...      an input                      y          the op's own result
-    x_shape        the shape of input x          axis, ...  an option of the forward function (it has a default)
+    x_shape        the shape of input x          axis, ...  an option (it has a default)
     x_device       where input x lives
 
 Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of

@@ -202,7 +202,10 @@ def get_rng_state() -> dict[str, Any]:
     }
 
 
-DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; the random streams stay as they are"
+DAMAGED = (
+    "set_rng_state: state is damaged, it is not what get_rng_state gives; "
+    "the random streams stay as they are"
+)
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
