@@ -12,7 +12,7 @@ PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a
 # folder.
 FLOORS = [
-    ["engine.arguments", "engine.dispatch"],
+    ["engine.arguments", "engine.dispatch", "engine.signatures"],
     [
         "engine.capturing",
         "engine.blas",

@@ -160,7 +160,8 @@ def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
         raise ValueError("arange: step is 0; it must lead from start to stop")
     device = backend.resolve(device, "arange")
     wanted = None if dtype is None else kind_of(dtype, "arange")
-    numbers = [limit.item() if hasattr(limit, "item") else limit for limit in limits]
+    given: list[Any] = list(limits)
+    numbers = [limit.item() if hasattr(limit, "item") else limit for limit in given]
     made = allocated(lambda: np.arange(*numbers), limits, "arange: limits")
     return Tensor(made, wanted or ("float32" if made.dtype.kind == "f" else made.dtype), device)
 

@@ -177,7 +177,7 @@ def wrong_inputs(row: Any, args: tuple) -> str:
             )
         if hasattr(row, "options") and not is_array(a) and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
-        kind = getattr(a.dtype, "kind", "f") if is_array(a) else ""
+        kind = getattr(getattr(a, "dtype", None), "kind", "f") if is_array(a) else ""
         real = isinstance(a, float) or kind == "f"
         if row.name.startswith("bitwise") and real:
             takes = "& | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"

@@ -55,7 +55,10 @@ class Fused:
     read."""
 
     def __init__(self, definition: Callable, whole: str = ""):
-        self.read, self.run, self.doubt = definition, None, None
+        self.read = definition
+        # ``kernel`` puts it here: a pair without one is none
+        self.run: Any = None
+        self.doubt: Callable | None = None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
@@ -105,7 +108,7 @@ class Fused:
         node = (
             None
             if not now & RECORD or not any(p is not None for p in parents)
-            else Node(self, parents, ((pull,), args), None, None)
+            else Node(self, parents, ((pull,), args))
         )
         result = several(y, node) if isinstance(y, tuple) else single(y, node)
         if now & DEBUG:

@@ -387,13 +387,13 @@ def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     return times(swapaxes(a), g)
 
 
-def _einsum(xp: Any, subscripts: str, xs: tuple) -> Any:
+def _einsum(xp: Any, subscripts: str, xs: tuple[Any, ...]) -> Any:
     """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where
     it is long."""
-    term, _, out = subscripts.partition("->")
-    if xp is not np or len(xs) > 1 or xs[0].dtype.kind != "f" or len(out) == len(term):
+    (term, _, out), first = subscripts.partition("->"), xs[0]
+    if xp is not np or len(xs) > 1 or first.dtype.kind != "f" or len(out) == len(term):
         return xp.einsum(subscripts, *xs)
-    total = sum_over(xp, xs[0], tuple([i for i, letter in enumerate(term) if letter not in out]))
+    total = sum_over(xp, first, tuple([i for i, letter in enumerate(term) if letter not in out]))
     kept = [letter for letter in term if letter in out]
     return total.transpose([kept.index(letter) for letter in out]) if out else total
 

@@ -52,13 +52,8 @@ def checkpoint(function: Callable) -> Callable:
         if not inside:
             return y
         tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
-        node = Node(
-            ROW,
-            reached(inside, start),
-            (tensors, (function, args, options, mark, journal)),
-            None,
-            None,
-        )
+        again = function, args, options, mark, journal
+        node = Node(ROW, reached(inside, start), (tensors, again))
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
@@ -67,7 +62,7 @@ def checkpoint(function: Callable) -> Callable:
         parts = [next(fresh) if is_inside(part, start) else part for part in y]
         return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
-    call.checkpointed = function
+    vars(call)["checkpointed"] = function
     return call
 
 

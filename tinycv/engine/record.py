@@ -195,11 +195,11 @@ class Row:
                 args = (*args[:at], wrap(args[at], node), *args[at + 1 :])
             if half:
                 args = [a.astype(FLOAT32) if is_half(a) else a for a in args]
-            into = self.into[place]
-            if into is None or record:
-                yield parent, self.pulls[place](g, *args)
-            else:
+            pull, into = self.pulls[place], self.into[place]
+            if into is not None and not record:
                 yield parent, adding(into, g, args)
+            elif pull is not None:  # it is there: without it nothing would have been saved
+                yield parent, pull(g, *args)
 
 
 def is_half(a: Any) -> bool:
@@ -268,7 +268,7 @@ def op(
 ) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
-    n = None if row.variadic else len(row.inputs)
+    n: Any = None if row.variadic else len(row.inputs)
     options_of, checked, learns = row.options, row.checked, any(row.pulls)
 
     def call(*args: Any, **options: Any) -> Any:
