@@ -16,10 +16,11 @@ import tinycv
 from tinycv import Tensor
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.diffusion import UNet
-from tinycv.diffusion.denoising import clipped, cosine_schedule, denoiser, diffused, diffusion_loss
+from tinycv.diffusion.denoising import clipped, denoiser, diffusion_loss
 from tinycv.diffusion.guidance import guided, without_some
 from tinycv.diffusion.inpaint import inpainting
-from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times, trajectory
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, trajectory
+from tinycv.diffusion.schedule import cosine_schedule
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.optim.averaged import EMA
 from tinycv.show import draw
@@ -32,8 +33,8 @@ from tinycv.training.half import Half
 from tinycv.training.loop import fit
 
 show = Demo("17_diffusion_digits", __doc__, half=True)
-# the label "nobody said"; how much is left of an image at each time
-NOBODY, alpha_bar = 10, cosine_schedule(1000)
+NOBODY = 10  # the label "nobody said"
+schedule = cosine_schedule(1000)  # how much is left of an image at each time
 cores = None if show.device == "cpu" and not show.half else 1  # None: all of them
 
 # %% data: pixels from -1 to 1; model; training
@@ -47,7 +48,7 @@ history = fit(
     model,
     optimizer,
     lambda model, images, labels: diffusion_loss(
-        model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v"
+        model, images, without_some(labels, NOBODY, 0.1), schedule=schedule, predicts="v"
     ),
     loader,
     epochs,
@@ -65,7 +66,7 @@ history = fit(
 def believed(labels, w=0.0, most=1.0):
     """D(x, t) for images of these labels, with guidance w; no pixel is believed to be beyond
     ``most``."""
-    return clipped(guided(denoiser(model, alpha_bar, "v"), labels, NOBODY, w), -most, most)
+    return clipped(guided(denoiser(model, schedule, "v"), labels, NOBODY, w), -most, most)
 
 
 def noise(count):
@@ -82,9 +83,9 @@ def generated(labels, steps, w=0.0, most=1.0, kind=ddim_step, **options):
 
     def part(start, labels):
         return sample(
-            partial(kind, believed(labels, w, most), alpha_bar, **options),
+            partial(kind, believed(labels, w, most), schedule, **options),
             start,
-            times(alpha_bar, steps),
+            schedule.times(steps),
         )
 
     tinycv.manual_seed(show.seed)
@@ -111,7 +112,7 @@ with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
     path = [
         (t, seen(xt), seen(denoise(xt, t)) if t else seen(xt))
         for t, xt in trajectory(
-            partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * usual)
+            partial(ddim_step, denoise, schedule), noise(10), schedule.times(2 * usual)
         )
     ]
     given, half = (
@@ -119,12 +120,12 @@ with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
         np.broadcast_to(np.arange(28)[:, None] < 14, (9, 1, 28, 28)),
     )
     step = inpainting(
-        partial(ddpm_step, believed(np.full(9, NOBODY)), alpha_bar),
-        alpha_bar,
+        partial(ddpm_step, believed(np.full(9, NOBODY)), schedule),
+        schedule,
         *(Tensor(a, device=show.device) for a in (2 * given - 1, half)),
         repeats=5,
     )
-    painted = seen(sample(step, noise(9), times(alpha_bar, usual)))
+    painted = seen(sample(step, noise(9), schedule.times(usual)))
 
 # %% measure: a judge that learned from the training digits names the new ones, and compares them
 # with unseen ones
@@ -183,7 +184,7 @@ draw.image_rows(
     axes["ways"],
     {
         "there:\nt = 0 to 1000": [
-            diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]
+            schedule.perturb(digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]
         ],
         "back:\nt = 1000 to 0": [xt[5] for _, xt, _ in some],
         "what it believes\nto be in it": [x0[5] for *_, x0 in some],
