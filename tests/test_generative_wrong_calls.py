@@ -214,6 +214,8 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "euler_maruyama_step",
     "corrector_step",
     "langevin_step",
+    "points",
+    "to_points",
     "expm1",
     "clock",
     "fitting",

@@ -68,7 +68,7 @@ def test_halving_the_step_halves_the_bias_of_ula(told):
     [
         ("math.sqrt(2 * step) * _normal(x)", "math.sqrt(step) * _normal(x)"),
         ("in_dtype_of(x, x + drift", "in_dtype_of(x, x - drift"),
-        ("drift = step * bare(score(x))", "drift = 0.5 * step * bare(score(x))"),
+        ("drift = step * score(x)", "drift = 0.5 * step * score(x)"),
     ],
 )
 def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):

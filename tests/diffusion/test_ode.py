@@ -106,7 +106,7 @@ def test_a_mistake_in_the_likelihood_is_seen(wrong):
 
 
 @pytest.mark.parametrize(("sde", "t"), [(VP(0.1, 20.0), 0.02), (SubVP(0.1, 20.0), 0.08)])
-def test_from_a_little_noise_on_the_likelihood_of_a_checkerboard_is_that_of_the_board_with_that_noise(
+def test_from_a_little_noise_on_the_likelihood_of_a_board_is_that_of_the_board_with_that_noise(
     sde, t
 ):
     """At t the points are scale x_0 + std z: x is taken there, and the density brought back to the

@@ -1,5 +1,5 @@
-"""All six schedules speak one language: times, signal and noise, training and sampling; and Tweedie's
-formula holds on each, both ways, beside the exact score and the exact denoiser of a mixture."""
+"""All six schedules speak one language: times, signal and noise, training and sampling; and
+Tweedie's formula holds on each, both ways, beside the exact score and denoiser of a mixture."""
 
 from __future__ import annotations
 

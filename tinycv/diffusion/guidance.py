@@ -7,9 +7,9 @@ One network learns both: in training, a label is now and then replaced by "nobod
 an image look like its label; guidance goes that way further.  Of p(x | c) it makes roughly p(x | c)
 p(c | x)^w: surer examples, and fewer kinds of them.
 
-w = 0 is the plain conditional model, as in the paper. (Imagen and Stable Diffusion write 1 + w, where
-1 is plain.) ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same weights may mix the
-images D(x, c) and D(x), as here.
+w = 0 is the plain conditional model, as in the paper.  (Imagen and Stable Diffusion count from 1:
+their scale is 1 + w.)  ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same weights
+may mix the images D(x, c) and D(x), as here.
 
 Read before: denoising.py, samplers.py.   See at work: demos/17_diffusion_digits.py.
 Shapes: x (B, ...), labels and times (B,).

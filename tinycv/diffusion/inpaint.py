@@ -1,10 +1,10 @@
-"""Inpainting: a part of the image is known, and the rest is to fit it. No training for that is
-needed.
+"""Inpainting by RePaint: a part of the image is known, and any sampler paints a rest that fits it.
 
     x_s = m ⊙ x_s^known + (1 - m) ⊙ x_s^unknown               Lugmayr et al. 2022 ("RePaint"), eq. 8
     x_s^known   ~ q(x_s | x_0), the known pixels with the noise of time s
     x_s^unknown ~ p(x_s | x_t), an ordinary step of any sampler
 
+No network is trained for that.
 What was just painted did not know what the known pixels would be at time s, and the two do not
 quite fit.  So one goes back, x_t ~ q(x_t | x_s), and paints again; with each repetition the two
 halves speak to each other once more (ibid., algorithm 1, with jumps of one step).

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.inputs import whole as at_most
-from tinycv.diffusion.samplers import sample, sample_and_keep
+from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine.arguments import choice, shown, size
 from tinycv.engine.backend import standard_normal, to_numpy, uniform
@@ -39,8 +39,6 @@ from tinycv.engine.ops import log, mean, where
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.nn.inputs import (
     answer,
-    answering,
-    batch,
     every,
     finite,
     function,
@@ -76,8 +74,8 @@ class Chain:
 
 def langevin_step(score: Callable, x: Any, step: float, drifts: list) -> Any:
     """x + ε score(x) + √(2ε) z, for ε = ``step``. How far the score moved the points, beside how
-    far the noise did, is added to ``drifts``."""
-    drift = step * bare(score(x))
+    far the noise did, is added to ``drifts``. x and the score: arrays."""
+    drift = step * score(x)
     noise = math.sqrt(2 * step) * _normal(x)
     drifts.append(_length(drift) / _length(noise))
     return in_dtype_of(x, x + drift + noise)
@@ -86,7 +84,7 @@ def langevin_step(score: Callable, x: Any, step: float, drifts: list) -> Any:
 def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
     """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
     chain, step, steps, keep_every = _begun("ula", x, step, steps, keep_every)
-    score = answering(score, "ula: score")
+    score = to_points(score, "ula: score")
 
     def climb(x: Any, t: int, s: int) -> Any:
         return langevin_step(score, x, step, chain.drift)
@@ -107,8 +105,9 @@ def mala(
     """Metropolis-adjusted Langevin: as ``ula``, and unbiased. log_density(x): (N,), up to a
     constant."""
     chain, step, steps, keep_every = _begun("mala", x, step, steps, keep_every)
-    score, log_density = answering(score, "mala: score"), function(log_density, "mala: log_density")
-    log_p, slope = _log_p(log_density, chain.x), bare(score(chain.x))
+    score = to_points(score, "mala: score")
+    function(log_density, "mala: log_density")
+    log_p, slope = _log_p(log_density, chain.x), score(chain.x)
     _refuse_nan("log_density", log_p)
     _refuse_nan("score", slope)
     for i in range(steps):
@@ -117,7 +116,7 @@ def mala(
         drift, noise = step * slope, math.sqrt(2 * step) * _normal(chain.x)
         chain.drift.append(_length(drift) / _length(noise))
         y = in_dtype_of(chain.x, chain.x + drift + noise)
-        log_p_y, slope_y = _log_p(log_density, y), bare(score(y))
+        log_p_y, slope_y = _log_p(log_density, y), score(y)
         # the noise that would lead from y to x
         back = chain.x - y - step * slope_y
         log_ratio = log_p_y - log_p - (_squares(back) - _squares(noise)) / (4 * step)
@@ -179,7 +178,7 @@ def _begun(
     """A chain at x, and the other arguments as plain numbers, after they were looked at."""
     what = "eps" if name == "annealed" else "step"
     return (
-        Chain(bare(batch(x, f"{name}: x", 2))),
+        Chain(points(x, f"{name}: x", 2)),
         finite(step, f"{name}: {what}", above=0),
         size(steps, f"{name}: steps"),
         every(keep_every, f"{name}: keep_every"),

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tinycv.diffusion.samplers import sample
+from tinycv.diffusion.samplers import points, sample, to_points
 from tinycv.diffusion.score import with_divergence, with_slope_along
 from tinycv.diffusion.sde import SDE
 from tinycv.engine.arguments import shown
@@ -63,14 +63,11 @@ def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Calla
 
 def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) -> Any:
     """x carried along v(x, t) from times[0] to times[-1]; an array."""
-    x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
-    v, step = answering(v, "solve: v"), function(step, "solve: step")
+    x, times = points(x, "solve: x"), numbers(times, "solve: times")
+    v, step = to_points(v, "solve: v"), function(step, "solve: step")
 
-    def velocity(x: Any, t: float) -> Any:
-        return bare(v(x, t))
-
-    def along(x: Any, t: float, s: float) -> Any:
-        return bare(answer(step(velocity, x, t, s), x.shape, "solve: step"))
+    def along(x: Any, t: float, then: float) -> Any:
+        return bare(answer(step(v, x, t, then), x.shape, "solve: step"))
 
     return sample(along, x, times)
 
@@ -93,13 +90,13 @@ def log_likelihood(
     """
     sde, times = _checked(sde, times)
     score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
-    batch(x, "log_likelihood: x", 2)
+    x = points(x, "log_likelihood: x", 2)
     if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
         raise ValueError(
             f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they "
             "must be equal"
         )
-    x, v, a, dim = bare(x), sde.flow(score), sde.signal(times[0]), x.shape[1]
+    v, a, dim = sde.flow(score), sde.signal(times[0]), x.shape[1]
 
     # (B, D + 1): x, and the integral of the divergence
     def both(state: Any, t: float) -> Any:

@@ -3,31 +3,32 @@
 A step is a function (x, t, s) -> x: it takes x from time t to an earlier time s.  ``sample`` walks
 along the times, and ``trajectory`` shows every x on the way.  The steps are
 
-    ddpm_step, ddim_step               here
-    heun_step                          edm.py
-    euler_maruyama_step, ...           sde.py, up a score
-    langevin_step                      langevin.py, up a score at one noise level
-    euler, heun, rk4                   ode.py, along the flow
+    ddpm_step, ddim_step                       by a denoiser      here
+    heun_step                                  by a denoiser      edm.py
+    of euler_maruyama, predictor_corrector     up a score         sde.py
+    of ula, annealed                           up a score         langevin.py
+    of solve                                   along a flow       ode.py
 
 The two here ask a denoiser for the image D(x, t) that may be in x, and differ in how much new noise
-they put in.  With α and β of q(x_t | x_s) = N(α x_s, β I) (schedule.py), a_s, s_s the signal and the
-noise at time s, and s_t the noise at time t:
+they put in.  With a_t, s_t and a_s, s_s the signal and the noise at both times, and α, β of
+q(x_t | x_s) = N(α x_s, β I) (schedule.py):
 
-    x_s ~ N( a_s β / s_t² D + α s_s² / s_t² x,  σ² I ),   σ² = β  or  β s_s² / s_t²         (DDPM)
-                                               Ho, Jain & Abbeel 2020, eq. 6, 7 and section 3.2
-    x_s = a_s D + √(s_s² - σ²) ε̂ + σ z,   ε̂ = (x - a_t D) / s_t,   σ² = η² β s_s² / s_t²    (DDIM)
-                                               Song, Meng & Ermon 2021, eq. 12 and 16
+    x_s ~ N( a_s β / s_t² D + α s_s² / s_t² x,  σ² I ),   σ² = β  or  β s_s² / s_t²     (DDPM)
+                                           Ho, Jain & Abbeel 2020, eq. 6, 7 and section 3.2
+    x_s = a_s D + √(s_s² - σ²) ε̂ + σ z,   ε̂ = (x - a_t D) / s_t,   σ² = η² β s_s² / s_t²  (DDIM)
+                                           Song, Meng & Ermon 2021, eq. 12 and 16
 
 DDIM reproduces q(x_s | x_0) for every σ if the denoiser is exact; DDPM does only with the smaller
-variance, which is that of the posterior q(x_s | x_t, x_0).  With η = 1 DDIM is DDPM with the smaller
-variance.  With η = 0 only the start is random: each noise belongs to one image, and a few long steps
-are enough.  DDPM's formulas are written for s = t - 1; here s may be any earlier time, as if the
-schedule had these times only.
+variance, which is that of the posterior q(x_s | x_t, x_0).  With η = 1 DDIM is DDPM with the
+smaller variance.  With η = 0 only the start is random: each noise belongs to one image, and a few
+long steps are enough.  DDPM's formulas are written for s = t - 1; here s may be any earlier time,
+as if the schedule had these times only.
 
     step = partial(ddim_step, clipped(denoiser(model, schedule, "v")), schedule)
     images = sample(step, tinycv.randn(64, 1, 28, 28), schedule.times(50))
 
-Read before: denoising.py.   Read next: guidance.py, inpaint.py, edm.py, sde.py.   Shapes: x (B, ...).
+Read before: schedule.py, denoising.py.   Read next: guidance.py, inpaint.py, edm.py, langevin.py.
+Shapes: x (B, ...); t and s are numbers, and a denoiser gets t (B,).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tinycv.diffusion.schedule import Schedule, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown
 from tinycv.engine.create import randn_like
-from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.inputs import answer, answering, batch, function, in_dtype_of
 
 Step = Callable[[Any, Any, Any], Any]  # (x at time t, t, s) -> x at time s
@@ -87,6 +88,17 @@ def sample_and_keep(step: Step, x: Any, times: Sequence, every: int) -> tuple[An
         if every and i % every == 0 and i + 1 < len(times):
             path.append(last)
     return last, path
+
+
+def points(x: Any, what: str, ndim: int | None = None) -> Any:
+    """Points (B, ...) as an array of their device: what samplers up a score walk with."""
+    return bare(batch(x, what, ndim))
+
+
+def to_points(call: Callable, what: str) -> Callable:
+    """A score or another function of points, whose answer has their shape, and becomes an array."""
+    call = answering(call, what)
+    return lambda x, *rest: bare(call(x, *rest))
 
 
 def times(schedule: Schedule, steps: int | None = None) -> Sequence:

@@ -19,8 +19,8 @@ time s to a later time t,
     q(x_t | x_s) = N(α x_s, β I),   α = a(t) / a(s),   β = s(t)² - α² s(s)²
 
 DDPM's ᾱ_t is Π_{i <= t} (1 - β_i): each step keeps 1 - β_i of the variance (Ho, Jain & Abbeel 2020,
-eq. 4).  The VE, VP and sub-VP schedules are those of Song et al. 2021, section 3.4, the EDM one that
-of Karras et al. 2022.
+eq. 4).  The VE, VP and sub-VP schedules are those of Song et al. 2021, section 3.4; EDM is that of
+Karras et al. 2022.
 
 Read next: tweedie.py, denoising.py, samplers.py.   Shapes: x (B, ...), times (B,), T steps.
 """
@@ -75,7 +75,7 @@ class Schedule:
         return a.reshape(shape), s.reshape(shape)
 
     def each(self, x: Any, t: Any) -> Any:
-        """The time of each of x (B, ...), (B,): in its dtype, on its device. t: a number, or (B,)."""
+        """The time of each of x (B, ...): (B,), in its dtype, on its device. t: one, or (B,)."""
         what = f"{type(self).__name__}.each"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         return like(x, per_example(t, x, f"{what}: t"))
@@ -83,7 +83,7 @@ class Schedule:
     def perturb(self, x0: Any, t: Any, z: Any) -> Any:
         """x_t = a x_0 + s z, for x0 (B, ...), t a number or (B,), and z as x0, from N(0, I).
 
-        What has the weight 0 is not read: at time 0 the noise, and the data where no signal is left.
+        What has the weight 0 is not read: the noise at time 0, the data where no signal is left.
         """
         what = f"{type(self).__name__}.perturb"
         fitting(t, batch(x0, f"{what}: x0"), f"{what}: t")
@@ -95,7 +95,7 @@ class Schedule:
         return in_dtype_of(x0, weighted(a, x0) + weighted(s, z))
 
     def between(self, t: Any, s: Any) -> tuple[float, float]:
-        """α and β of q(x_t | x_s) = N(α x_s, β I), for an earlier time s at which signal is left."""
+        """α and β of q(x_t | x_s) = N(α x_s, β I), for an earlier time s with signal in it."""
         (a_t, s_t), (a_s, s_s) = self.marginal(t), self.marginal(s)
         alpha = a_t / a_s
         return alpha, max(0.0, s_t * s_t - alpha * alpha * s_s * s_s)  # rounding
@@ -128,8 +128,8 @@ class Schedule:
         return -0.5 * (x * x).sum(axis=-1) / s**2 - peak
 
     def score_of(self, density: Any) -> Callable:
-        """∇ log p_t, (x, t) -> (B, D), by a density whose score(x, noise) is that of p_0 after noise
-        was added, exact (data/densities.py) or learned.
+        """∇ log p_t, (x, t) -> (B, D), by a density whose score(x, noise) is that of p_0 with noise
+        added, exact (data/densities.py) or learned.
 
         x_t / a is a point of p_0 with noise s / a added, so one score serves every schedule.
         """
@@ -150,8 +150,8 @@ def schedule_in(value: Any, who: str) -> Schedule:
     """The argument ``schedule`` of the function ``who``, if it is a schedule."""
     if not isinstance(value, Schedule):
         raise TypeError(
-            f"{who}: schedule is {shown(value)}; it must be a Schedule: cosine_schedule(1000), VP() "
-            "or EDM() make one"
+            f"{who}: schedule is {shown(value)}; it must be a Schedule, as cosine_schedule(1000), "
+            "VP() and EDM() make one"
         )
     return value
 
@@ -179,8 +179,8 @@ def weighted(weight: Any, x: Any) -> Any:
 
 
 class DDPM(Schedule):
-    """a = √ᾱ_t and s = √(1 - ᾱ_t), at the times 0 ... T. alpha_bar (T + 1,): from 1, at time 0, down
-    to no less than 0."""
+    """a = √ᾱ_t and s = √(1 - ᾱ_t), at the times 0 ... T. alpha_bar (T + 1,): from 1, at time 0,
+    down to no less than 0."""
 
     keeps_variance = True
 

@@ -2,11 +2,11 @@
 
     forward     dx = f(t) x dt + g(t) dw,   t from 0 (data) to 1 (noise)   Song et al. 2021, eq. 5
     reverse     dx = [f(t) x - g(t)² ∇ log p_t(x)] dt + g(t) dw,   t from 1 to 0      ibid., eq. 6
-    flow        dx = [f(t) x - ½ g(t)² ∇ log p_t(x)] dt             ibid., eq. 13: no noise at all
+    flow        dx = [f(t) x - ½ g(t)² ∇ log p_t(x)] dt            ibid., eq. 13: no noise at all
 
 All three have the same p_t at every t (the reverse: Anderson 1982).  Given x(0), x(t) is Gaussian,
 a(t) x(0) + s(t) z, in one step: so each process is a noise schedule (schedule.py), and a score of
-p_t is learned by denoising (score.py) at a random t.  Three choices of f and g (ibid., section 3.4):
+p_t is learned by denoising (score.py) at a random t.  Three choices of f and g (ibid., sec. 3.4):
 
     VE        f = 0          g = σ(t) √(2 log(σ_max / σ_min)),   σ(t) = σ_min (σ_max / σ_min)^t
     VP        f = -½ β(t)    g = √β(t),   β(t) = β_min + t (β_max - β_min)
@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.inputs import kind_of
-from tinycv.diffusion.samplers import sample, sample_and_keep
+from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
 from tinycv.diffusion.schedule import Schedule
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import standard_normal
-from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.inputs import (
     answering,
     batch,
@@ -90,9 +90,8 @@ class Reverse:
     def __init__(self, sde: SDE, score: Score):
         if not isinstance(sde, SDE):
             raise TypeError(f"Reverse: sde is {shown(sde)}; it must be an SDE, such as VP()")
-        self.sde = sde
-        self.score = answering(score, "SDE.reverse: score")
-        self.diffusion = sde.diffusion
+        self.sde, self.diffusion = sde, sde.diffusion
+        self.score = to_points(score, "SDE.reverse: score")
 
     def drift(self, x: Any, t: float) -> Any:
         """f(t) x - g(t)² score(x, t)."""
@@ -188,7 +187,7 @@ def euler_maruyama_step(process: SDE | Reverse, x: Any, t: float, s: float) -> A
     """x <- x + drift dt + g √|dt| z, either way in time. x: an array."""
     dt = s - t
     kick = process.diffusion(t) * math.sqrt(abs(dt)) * standard_normal(x.shape, x, x.dtype)
-    return in_dtype_of(x, x + bare(process.drift(x, t)) * dt + kick)
+    return in_dtype_of(x, x + process.drift(x, t) * dt + kick)
 
 
 def euler_maruyama(
@@ -202,18 +201,18 @@ def euler_maruyama(
             f"euler_maruyama: process is {shown(process)}; it must be an SDE, or sde.reverse(score)"
         )
     keep_every = every(keep_every, "euler_maruyama: keep_every")
-    x = bare(batch(x, "euler_maruyama: x"))
+    x = points(x, "euler_maruyama: x")
     times = numbers(times, "euler_maruyama: times")
     return sample_and_keep(partial(euler_maruyama_step, process), x, times, keep_every)
 
 
 def corrector_step(sde: SDE, score: Score, snr: float, x: Any, t: float) -> Any:
-    """One Langevin step at the time t, whose length ε = 2 (snr |z| / |score|)² is by norms averaged
-    over the batch (Song et al. 2021, algorithms 4 and 5). x: an array.
+    """One Langevin step at the time t, whose length is ε = 2 (snr |z| / |score|)², by norms
+    averaged over the batch (Song et al. 2021, algorithms 4 and 5). x: an array; so is the score.
 
     Where the score is 0, so that ε would be infinite, no correction is made.
     """
-    slope = bare(score(x, sde.each(x, t)))
+    slope = score(x, sde.each(x, t))
     z = standard_normal(x.shape, x, x.dtype)
     with np.errstate(divide="ignore", over="ignore"):
         step = 2 * (snr * _length(z) / _length(slope)) ** 2
@@ -239,8 +238,8 @@ def predictor_corrector(
         raise TypeError(
             f"predictor_corrector: sde is {shown(sde)}; it must be an SDE, such as VP()"
         )
-    score = answering(score, "predictor_corrector: score")
-    back, x = sde.reverse(score), bare(batch(x, "predictor_corrector: x"))
+    score = to_points(score, "predictor_corrector: score")
+    back, x = sde.reverse(score), points(x, "predictor_corrector: x")
     times = numbers(times, "predictor_corrector: times")
     snr = finite(snr, "predictor_corrector: snr", above=0)
     corrections = size(corrections, "predictor_corrector: corrections")
@@ -270,7 +269,7 @@ def clock(t: Any, what: str) -> Any:
     it becomes NaN).
     """
     if is_number(t) and not (isinstance(t, Tensor) and t.requires_grad):
-        return number(bare(t), what, 0, 1)
+        return number(t.item() if isinstance(t, Tensor) else t, what, 0, 1)
     if kind_of(t) not in ("f", "i", "u"):
         raise TypeError(
             f"{what} is {shown(t)}; it must be a number from 0 to 1, or an array or a Tensor of "

@@ -1,11 +1,11 @@
-"""Tweedie's formula: the best denoiser is the score in other words, and the score the best denoiser.
+"""Tweedie's formula: the score is the best denoiser in other words, and the other way round.
 
-    ∇ log p_t(x) = (a D(x, t) - x) / s²                                     Efron 2011, eq. 1.4
+    ∇ log p_t(x) = (a D(x, t) - x) / s²                                  Efron 2011, eq. 1.4
     D(x, t) = E[x_0 | x_t = x] = (x + s² ∇ log p_t(x)) / a
 
-for x_t = a x_0 + s ε.  The noise that D finds in x is ε̂ = (x - a D) / s, and so the score is -ε̂ / s:
-a network that is asked for the image, for the noise or for the score learns one thing.  So a model
-of denoising.py can drive the reverse SDE (sde.py), and an exact score can drive DDPM (samplers.py).
+for x_t = a x_0 + s ε.  The noise that D finds in x is ε̂ = (x - a D) / s, so the score is -ε̂ / s:
+a network that is asked for the image, for the noise or for the score learns one thing.  A model of
+denoising.py can drive the reverse SDE (sde.py), and an exact score can drive DDPM (samplers.py).
 
 Read before: schedule.py.   Read next: denoising.py, score.py.   Shapes: x (B, ...), times (B,).
 """
