@@ -2,8 +2,8 @@
 
 Noise is poured over 4,000 digits, and a small U-Net learns to see what was there. Then it is given
 noise alone. The picture shows the way there and back, new digits and the nearest real ones, halves
-painted anew, and what few steps cost each sampler (DDPM after 20 steps: Frechet multiple 5.7 in one
-run, 4.8 in another of the same model). --full: up to 1,000 steps.
+painted anew, and what few steps cost each sampler (DDPM after 20 steps: Frechet multiple
+5.7 in one run, 4.8 in another of the same model). --full: up to 1,000 steps.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020; Song et al. 2021 (DDIM).
 """
