@@ -13,16 +13,16 @@ The two here ask a denoiser for the image D(x, t) that may be in x, and differ i
 they put in.  With a_t, s_t and a_s, s_s the signal and the noise at both times, and α, β of
 q(x_t | x_s) = N(α x_s, β I) (schedule.py):
 
-    x_s ~ N( a_s β / s_t² D + α s_s² / s_t² x,  σ² I ),   σ² = β  or  β s_s² / s_t²     (DDPM)
+    x_s ~ N( a_s β / s_t² D + α s_s² / s_t² x,  r² I ),   r² = β  or  β s_s² / s_t²     (DDPM)
                                            Ho, Jain & Abbeel 2020, eq. 6, 7 and section 3.2
-    x_s = a_s D + √(s_s² - σ²) ε̂ + σ z,   ε̂ = (x - a_t D) / s_t,   σ² = η² β s_s² / s_t²  (DDIM)
+    x_s = a_s D + √(s_s² - r²) ε̂ + r z,   ε̂ = (x - a_t D) / s_t,   r² = η² β s_s² / s_t²  (DDIM)
                                            Song, Meng & Ermon 2021, eq. 12 and 16
 
-DDIM reproduces q(x_s | x_0) for every σ if the denoiser is exact; DDPM does only with the smaller
-variance, which is that of the posterior q(x_s | x_t, x_0).  With η = 1 DDIM is DDPM with the
-smaller variance.  With η = 0 only the start is random: each noise belongs to one image, and a few
-long steps are enough.  DDPM's formulas are written for s = t - 1; here s may be any earlier time,
-as if the schedule had these times only.
+The new noise r is σ in both papers.  DDIM reproduces q(x_s | x_0) for every r if the denoiser is
+exact; DDPM does only with the smaller variance, which is that of the posterior q(x_s | x_t, x_0).
+With η = 1 DDIM is DDPM with the smaller variance.  With η = 0 only the start is random: each noise
+belongs to one image, and a few long steps are enough.  DDPM's formulas are written for s = t - 1;
+here s may be any earlier time, as if the schedule had these times only.
 
     step = partial(ddim_step, clipped(denoiser(model, schedule, "v")), schedule)
     images = sample(step, tinycv.randn(64, 1, 28, 28), schedule.times(50))
@@ -54,30 +54,34 @@ def trajectory(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]
 
     The arguments are checked at once; the steps are taken one at a time, as they are asked for.
     """
-    function(step, "trajectory: step")
-    batch(x, "trajectory: x")
-    is_sequence = hasattr(times, "__len__") and not isinstance(times, NOT_SIZES)
-    if not is_sequence or getattr(times, "ndim", 1) != 1 or not len(times):
-        raise (ValueError if is_sequence else TypeError)(
-            f"trajectory: times is {shown(times)}; it must be a sequence of at least one time"
-        )
-    return _steps(step, x, times)
-
-
-def _steps(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
-    yield times[0], x
-    for t, s in zip(times, times[1:], strict=False):
-        with no_grad():
-            x = in_dtype_of(x, answer(step(x, t, s), x.shape, "trajectory: step"))
-        yield s, x
+    return _walked("trajectory", step, x, times)
 
 
 def sample(step: Step, x: Any, times: Sequence) -> Any:
     """Where the trajectory ends: x at the last of ``times``."""
     last = x
-    for _, reached in trajectory(step, x, times):
+    for _, reached in _walked("sample", step, x, times):
         last = reached  # the earlier ones are let go
     return last
+
+
+def _walked(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+    """``trajectory``, for the function that the errors name."""
+    function(step, f"{who}: step")
+    batch(x, f"{who}: x")
+    is_sequence = hasattr(times, "__len__") and not isinstance(times, NOT_SIZES)
+    if not is_sequence or getattr(times, "ndim", 1) != 1 or not len(times):
+        error = ValueError if is_sequence else TypeError
+        raise error(f"{who}: times is {shown(times)}; it must be a sequence of at least one time")
+    return _steps(who, step, x, times)
+
+
+def _steps(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+    yield times[0], x
+    for t, s in zip(times, times[1:], strict=False):
+        with no_grad():
+            x = in_dtype_of(x, answer(step(x, t, s), x.shape, f"{who}: step"))
+        yield s, x
 
 
 def sample_and_keep(step: Step, x: Any, times: Sequence, every: int) -> tuple[Any, list]:
@@ -127,8 +131,8 @@ def ddpm_step(
     s_t = schedule.noise(t)
     left = (s_s / s_t) ** 2  # of the noise's variance
     mean = a_s * beta / s_t**2 * x0 + alpha * left * x
-    sigma = (beta if variance == "large" else beta * left) ** 0.5
-    return in_dtype_of(x, mean + sigma * randn_like(Tensor(x)))
+    fresh = (beta if variance == "large" else beta * left) ** 0.5
+    return in_dtype_of(x, mean + fresh * randn_like(Tensor(x)))
 
 
 def ddim_step(
@@ -144,12 +148,15 @@ def ddim_step(
     x0 = answering(denoise, "ddim_step: denoise")(x, schedule.each(x, t))
     (a_t, s_t), (a_s, s_s) = schedule.marginal(t), schedule.marginal(s)
     _, beta = schedule.between(t, s)
-    sigma = eta * s_s / s_t * beta**0.5
+    fresh = eta * s_s / s_t * beta**0.5
     # rounding must not take the root of less than 0
-    stays = max(0.0, s_s * s_s - sigma * sigma) ** 0.5
-    # at time 0 x is not read
-    kept = a_s * x0 + stays * to_noise(x0, x, a_t, s_t) if stays else a_s * x0
-    return in_dtype_of(x, kept + sigma * randn_like(Tensor(x)) if sigma else kept)
+    stays = max(0.0, s_s * s_s - fresh * fresh) ** 0.5
+    new = a_s * x0
+    if stays:  # at time 0 x is not read
+        new = new + stays * to_noise(x0, x, a_t, s_t)
+    if fresh:
+        new = new + fresh * randn_like(Tensor(x))
+    return in_dtype_of(x, new)
 
 
 def checked_step(who: str, schedule: Any, x: Any, t: Any, s: Any) -> tuple[float, float]:

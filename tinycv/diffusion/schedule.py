@@ -69,7 +69,8 @@ class Schedule:
         its device. t: a number, or times (B,)."""
         what = f"{type(self).__name__}.beside"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
-        a, s = self.marginal(t)
+        has_history = isinstance(t, Tensor) and t.requires_grad
+        a, s = self.marginal(t if has_history else bare(t))
         shape = (len(x),) + (1,) * (x.ndim - 1)
         a, s = per_example(a, x, f"{what}: t"), per_example(s, x, f"{what}: t")
         return a.reshape(shape), s.reshape(shape)
@@ -140,7 +141,7 @@ class Schedule:
             )
 
         def score(x: Any, t: Any) -> Any:
-            a, s = self.beside(x, self.each(x, t))
+            a, s = self.beside(x, self.each(x, t) if is_number(t) else t)
             return density.score(x / a, (s / a).reshape((len(x),))) / a
 
         return score
