@@ -199,10 +199,6 @@ class DDPM(Schedule):
         ends_in_nan = np.append(alpha_bar, np.nan)  # for a wrong time on a GPU
         self._table = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5  # (2, T + 2)
 
-    def __len__(self) -> int:
-        """The number of steps, T."""
-        return self.last
-
     def time(self, t: Any, what: str) -> int:
         return whole_time(t, what, self.last)
 
