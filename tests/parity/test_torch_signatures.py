@@ -40,6 +40,8 @@ IN_C = {
     torch.nn.LSTM: torch.nn.RNNBase,
     torch.nn.GRU: torch.nn.RNNBase,
     torch.nn.RNN: torch.nn.RNNBase,
+    # its docstring has no signature that Python can read
+    torch.full_like: lambda input, fill_value: None,
 }
 # PyTorch's have (*args) alone
 UNKNOWN = {"nn.Module", "nn.Parameter", "nn.Sequential", "tinycv.einsum"}

@@ -90,7 +90,10 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def full_like(x: Tensor, value: float) -> Tensor:
-    """One value everywhere, in the shape and dtype of x, on its device."""
+    """One value everywhere, in the shape and dtype of x, on its device.
+
+    differs: the names are x and value, not input and fill_value.
+    """
     return _like(x, "full_like", value)
 
 
