@@ -277,7 +277,28 @@ def op(
                 args, options = row.settled(args, options)
         elif len(args) < n:
             args, options = row.placed(args, options)
-        arrays, parents, mask, tensors, odd, strange = looked_at(args)
+        # What are they? mask: which require a gradient, as bits. odd: is any neither float32 nor a
+        # plain number? strange: no array of numbers? (A loop in place: it runs at every op.)
+        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
+        for a in args:
+            if isinstance(a, Tensor):
+                tensors, node, array = True, a._node, a._data
+                arrays.append(array)
+                parents.append(a if node is LEAF else node)
+                if node is not None:
+                    mask |= bit
+                if array.dtype is not FLOAT32:
+                    odd = True
+            else:
+                kind = type(a)
+                if kind is not float and kind is not int:
+                    odd = True
+                    if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
+                        strange = True
+                        a = a.item() if isinstance(a, PROMOTING) else a
+                arrays.append(a)
+                parents.append(None)
+            bit += bit
         try:
             for name, plain in checked:
                 if type(options[name]) not in plain:
@@ -308,32 +329,6 @@ def op(
 
     call.row = row
     return call
-
-
-def looked_at(args: tuple) -> tuple:
-    """(their arrays, their parents, which of them require a gradient as bits of a number; is any a
-    Tensor? is any neither float32 nor a plain number? is any strange: no array of numbers?)"""
-    arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
-    for a in args:
-        if isinstance(a, Tensor):
-            tensors, node, array = True, a._node, a._data
-            arrays.append(array)
-            parents.append(a if node is LEAF else node)
-            if node is not None:
-                mask |= bit
-            if array.dtype is not FLOAT32:
-                odd = True
-        else:
-            kind = type(a)
-            if kind is not float and kind is not int:
-                odd = True
-                if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
-                    strange = True
-                    a = a.item() if isinstance(a, PROMOTING) else a
-            arrays.append(a)
-            parents.append(None)
-        bit += bit
-    return arrays, parents, mask, tensors, odd, strange
 
 
 real = partial(op, real=True)
