@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.densities import MOST, Boxes, Mixture, real_numbers
-from tinycv.data.inputs import whole
+from tinycv.data.densities import Boxes, Mixture
+from tinycv.data.inputs import MOST, real_numbers, whole
 from tinycv.engine.arguments import number, size
 
 MOST_SQUARES = 1000  # on a side: each other one of a million is a box

@@ -19,8 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinycv.data.densities import MOST, drawn
-from tinycv.data.inputs import kind_of
+from tinycv.data.inputs import MOST, drawn, kind_of
 from tinycv.engine.arguments import number, shown, size
 
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from tinycv.engine.arguments import number, size
-from tinycv.optim.state import finite
+from tinycv.optim.inputs import finite
 
 # step, counted from 0 -> factor of the learning rate
 Schedule = Callable[[int], float]

@@ -1,5 +1,5 @@
-"""What a training is given, checked before its first step: train.fit, Run, and the rates that a
-schedule says.
+"""Checks for the training loop: what fit and Run are given, before the first step, and what
+loaders, schedules and evaluate return, when they return it.
 
 ``who`` is the function that the user called; it begins the sentence of an error.
 """
@@ -17,7 +17,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import shown, size
 from tinycv.nn.module import Module
 from tinycv.optim.averaged import EMA
-from tinycv.optim.state import finite
+from tinycv.optim.inputs import finite
 
 OPTIMIZER = "parameters", "param_groups", "zero_grad", "backward", "step", "state_dict", "loading"
 
