@@ -11,6 +11,7 @@ Shapes: N points, K components, D axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from tinycv.engine.arguments import number, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, logsumexp, where
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import ArrayLike, bare
 
 BLOCK = 2**18  # numbers (N, K, D) that are held at once
 
@@ -81,7 +82,7 @@ def is_zero(noise: Any) -> bool:
     return is_one_number(noise) and float(bare(noise)) == 0
 
 
-def shares(weights: Any, count: int, name: str = "shares") -> np.ndarray:
+def shares(weights: ArrayLike | None, count: int, name: str = "shares") -> np.ndarray:
     """Weights (K,) that sum to 1; equal ones for None."""
     weights = np.ones(count) if weights is None else real_numbers(weights, f"{name}: weights")
     if weights.shape != (count,) or not (weights >= 0).all() or not weights.sum() > 0:
@@ -98,7 +99,7 @@ def beside(x: Any, array: np.ndarray) -> Any:
     return array_module(own).asarray(array, dtype=own.dtype)
 
 
-def in_blocks(function: Any, x: Any, noise: Any, width: int) -> Any:
+def in_blocks(function: Callable[[Any, Any], Any], x: Any, noise: Any, width: int) -> Any:
     """function(x, noise), with so many points at once that ``width`` numbers for each of them fill
     a block.
 

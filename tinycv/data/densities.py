@@ -4,7 +4,8 @@ added or without.
     p_s(x) = ∫ p(y) N(x; y, s² I) dy                p, after noise of standard deviation s was added
 
     of Gaussians    p_s(x) = Σ_k w_k N(x; m_k, C_k + s² I)
-                    grad log p_s(x) = Σ_k r_k (C_k + s² I)⁻¹ (m_k - x),         r_k the share of component k in p_s(x)
+                    grad log p_s(x) = Σ_k r_k (C_k + s² I)⁻¹ (m_k - x)
+                    r_k: the share of component k in p_s(x)
     of boxes        p_s(x) = Σ_k w_k Π_d [Φ((x_d - a_kd) / s) - Φ((x_d - b_kd) / s)] / (b_kd - a_kd)
 
 They are what learned scores, samplers and likelihoods are held to.  ``log_density(x, noise)`` and
@@ -24,7 +25,7 @@ Shapes: N points, K components, D axes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -48,7 +49,10 @@ from tinycv.data.noised_box import HALF_LOG_2PI, noised_box
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.ops import log, logsumexp, where
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import ArrayLike, Tensor, bare
+
+# points, and what is said of them, which is of the same kind (CuPy's arrays too)
+Points = TypeVar("Points", Tensor, np.ndarray)
 
 
 class Mixture:
@@ -60,7 +64,11 @@ class Mixture:
     """
 
     def __init__(
-        self, means: Any, sigma: float | None = None, weights: Any = None, covariance: Any = None
+        self,
+        means: ArrayLike,
+        sigma: float | None = None,
+        weights: ArrayLike | None = None,
+        covariance: ArrayLike | None = None,
     ):
         self.means = real_numbers(means, "Mixture: means")
         if self.means.ndim != 2 or not self.means.size or (sigma is None) == (covariance is None):
@@ -76,8 +84,8 @@ class Mixture:
             covariance,
         )
         if covariance is None:
-            number(sigma, "Mixture: sigma", low=0, below=MOST)
-            self.axes, self.deviations = None, np.full((1, 1), float(sigma))
+            deviation = number(sigma, "Mixture: sigma", low=0, below=MOST)
+            self.axes, self.deviations = None, np.full((1, 1), deviation)
         # C_k = Q_k diag(v_k) Q_kᵀ, and noise adds to v_k
         else:
             self.covariance = real_numbers(covariance, "Mixture: covariance")
@@ -111,12 +119,12 @@ class Mixture:
                 )
         return (self.means[chosen] + z).astype(np.float32)
 
-    def log_density(self, x: Any, noise: Any = 0.0) -> Any:
+    def log_density(self, x: Points, noise: ArrayLike = 0.0) -> Points:
         """log p_s(x) in nats: (N,), for x (N, D)."""
         check_points(x, self.dim, "Mixture")
         return in_blocks(self._log_density, x, self._noise(x, noise), self.means.size)
 
-    def score(self, x: Any, noise: Any = 0.0) -> Any:
+    def score(self, x: Points, noise: ArrayLike = 0.0) -> Points:
         """grad log p_s(x): (N, D), for x (N, D)."""
         check_points(x, self.dim, "Mixture")
         return in_blocks(self._score, x, self._noise(x, noise), self.means.size)
@@ -180,7 +188,7 @@ class Boxes:
     """Uniform densities on boxes that reach from ``low`` to ``high``, both (K, D); weights (K,) as
     a Mixture's."""
 
-    def __init__(self, low: Any, high: Any, weights: Any = None):
+    def __init__(self, low: ArrayLike, high: ArrayLike, weights: ArrayLike | None = None):
         self.low, self.high = real_numbers(low, "Boxes: low"), real_numbers(high, "Boxes: high")
         if (
             self.low.ndim != 2
@@ -200,12 +208,12 @@ class Boxes:
         chosen = rng.choice(len(self.low), size=n, p=self.weights)
         return rng.uniform(self.low[chosen], self.high[chosen]).astype(np.float32)
 
-    def log_density(self, x: Any, noise: Any = 0.0) -> Any:
+    def log_density(self, x: Points, noise: ArrayLike = 0.0) -> Points:
         """log p_s(x) in nats: (N,), for x (N, D). Without noise it is -inf outside the boxes."""
         check_points(x, self.dim, "Boxes")
         return in_blocks(self._log_density, x, checked_noise(x, noise, "Boxes"), self.low.size)
 
-    def score(self, x: Any, noise: Any) -> Any:
+    def score(self, x: Points, noise: ArrayLike) -> Points:
         """grad log p_s(x): (N, D), for x (N, D). There must be noise: the density itself jumps at
         its edges."""
         check_points(x, self.dim, "Boxes")
@@ -264,7 +272,7 @@ class Boxes:
         )
 
 
-def entropy(density: Any, reach: float, cells: int = 1000) -> float:
+def entropy(density: Mixture | Boxes, reach: float, cells: int = 1000) -> float:
     """-∫ p log p in nats, of a density on the plane that is 0 outside [-reach, reach]²: a sum over
     cells x cells midpoints.
 

@@ -212,7 +212,7 @@ def _whole_batch(drawn: Any, count: int) -> Batch:
     lengths = [len(array) for array in drawn]
     if set(lengths) != {count}:
         raise ValueError(f"DrawnLoader: draw returned arrays of {lengths} samples; {takes}")
-    return drawn
+    return tuple(drawn)
 
 
 def _pair(mixed: Any, count: int) -> tuple[Any, Any]:

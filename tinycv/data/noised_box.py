@@ -49,7 +49,8 @@ def noised_box(z: Any, b: Any, log_width: Any) -> tuple:
 def narrow_box(z: Any, b: Any, log_width: Any) -> tuple:
     """``noised_box`` as a mean over its width, for u in [0, 1], by Gauss and Legendre's rule:
 
-    f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²),    its slope -2b z φ(z - b) mean_u exp(-2 u z b)
+    f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²)
+    its slope: -2b z φ(z - b) mean_u exp(-2 u z b)
     """
     near, fall, square = z - b, -2 * z * b, 2 * b * b
     flat = curved = 0.0

@@ -14,6 +14,8 @@ from tinycv.engine.arguments import number, shown
 from tinycv.engine.tensor import Parameter, Tensor
 
 MOST = float(np.finfo(np.float32).max)  # of what multiplies weights and gradients
+# what an optimiser takes: parameters, pairs of a name and one, or groups with options of their own
+Parameters = Tensor | tuple[str, Tensor] | dict[str, Any]
 ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
 
 

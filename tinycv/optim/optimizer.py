@@ -25,6 +25,7 @@ from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.optim.inputs import (
     ALWAYS,
+    Parameters,
     checked_options,
     list_of_parameters,
     named_parameter,
@@ -63,7 +64,7 @@ class Optimizer:
     # from how many steps on their number plays no part in the definition
     steady = math.inf
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Parameters], defaults: dict[str, Any]):
         kind = type(self).__name__
         if not isinstance(defaults, dict):
             raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
@@ -140,7 +141,7 @@ class Optimizer:
         """Gradients of the loss to the parameters. training/half.py has another way."""
         loss.backward()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Change every parameter that has a gradient, in place.
 
         closure: a function that makes the gradients and returns the loss. It is called once, before
@@ -189,7 +190,8 @@ class Optimizer:
     def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
         """Of a step that is being recorded: where it reads what changes. Before each launch this is
         counted and sent."""
-        recording, state = capturing.current(), next(iter(slab.state.values()))
+        recording: Any = capturing.current()
+        state = next(iter(slab.state.values()))
         sent, step, rule = recording.room(SENT, "float64"), counting(slab, places), self._at_once()
 
         def send() -> None:
@@ -202,7 +204,8 @@ class Optimizer:
     def _note_what_is_recorded(self, slab: Slab) -> None:
         """Of a step that is being recorded by array calls: it has its options for good, and stands
         while they are these."""
-        if (recording := capturing.current()) is not None:
+        recording: Any = capturing.current()
+        if recording is not None:
             if self._at_once():
                 raise RuntimeError(
                     f"{type(self).__name__}: a step can be recorded only where each parameter lies "
@@ -300,7 +303,7 @@ class Optimizer:
         self._put(kept)
 
 
-def loss_of(closure: Any, kind: str) -> Any:
+def loss_of(closure: Callable[[], Tensor] | None, kind: str) -> Tensor | None:
     """What the closure of a step returns, called with recording on; None where there is none."""
     if closure is None:
         return None

@@ -13,6 +13,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from tinycv.engine.flat import Flat
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
@@ -68,7 +70,9 @@ class Slab(Flat):
             self.given = [value if lasting(value) else MISSING for value in given]
         return self.checked
 
-    def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
+    def at_once(
+        self,
+    ) -> Iterator[tuple[list[int], int, list[np.ndarray], list[np.ndarray], list[int]]]:
         """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many
         steps behind them."""
         by_step: dict[int, list[int]] = {}
@@ -81,7 +85,7 @@ class Slab(Flat):
                 places,
                 step + 1,
                 [t._data for t in some],
-                [t.grad._data for t in some],
+                [t.grad._data for t in some if t.grad is not None],
                 [self.bounds[i] for i in places],
             )
             self.counted(places)
@@ -96,7 +100,7 @@ class Slab(Flat):
             self.tensors[i].mark_changed()
             self.steps[i] += more
 
-    def runs(self) -> Iterator[tuple[int, Any, Any, list[Any]]]:
+    def runs(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, list[np.ndarray]]]:
         """(step, p, g, state), flat, of neighbours that have a gradient and the same number of
         steps behind them.
 
@@ -115,18 +119,18 @@ class Slab(Flat):
                 yield shared[0] + 1, p, g, [array[here] for array in self.state.values()]
                 self.store(places, p)
 
-    def load(self, places: list[int], here: slice) -> tuple[Any, Any]:
+    def load(self, places: list[int], here: slice) -> tuple[np.ndarray, np.ndarray]:
         tensors = [self.tensors[i] for i in places]
+        weights = [t._data for t in tensors]
+        gradients = [t.grad._data for t in tensors if t.grad is not None]
         if len(tensors) == 1:  # a copy too, if its memory is not in order, or of halves
-            return tuple(
-                array.reshape(-1).astype(self.wide, copy=False)
-                for array in (tensors[0]._data, tensors[0].grad._data)
-            )
-        self.gather([t._data for t in tensors], self.p[here])
-        self.gather([t.grad._data for t in tensors], self.g[here])
+            p, g = weights[0].reshape(-1), gradients[0].reshape(-1)
+            return p.astype(self.wide, copy=False), g.astype(self.wide, copy=False)
+        self.gather(weights, self.p[here])
+        self.gather(gradients, self.g[here])
         return self.p[here], self.g[here]
 
-    def store(self, places: list[int], p: Any) -> None:
+    def store(self, places: list[int], p: np.ndarray) -> None:
         for i in places:
             t = self.tensors[i]
             if len(places) > 1:

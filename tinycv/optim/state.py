@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import listed, shown, size
@@ -31,13 +32,16 @@ def plain(value: Any) -> Any:
     return value.item() if number else value
 
 
-def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, what: str) -> Any:
+def fitting_array(
+    value: Any, shape: tuple[int, ...], dtype: DTypeLike, device: str, what: str
+) -> np.ndarray:
     """``value`` as an array of this dtype on this device. ValueError if its shape or its kind of
     numbers is another.
 
     Integers become floats where floats are needed. Floats do not become integers, nor complex
     numbers real ones.
     """
+    array: Any
     try:
         array = as_array(value, floats=np.dtype(dtype))
     except (TypeError, ValueError):
@@ -159,7 +163,7 @@ def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> di
     return {"step": step, **kept}
 
 
-def wide(dtype: Any) -> np.dtype:
+def wide(dtype: DTypeLike) -> np.dtype:
     """The dtype that sums of such numbers are kept in: float32 for float16, else the dtype
     itself.
     """

@@ -7,11 +7,12 @@ Needs matplotlib:  pip install matplotlib
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
@@ -57,7 +58,7 @@ def figure(title: str, width: float = 10, height: float = 5) -> Figure:
     return fig
 
 
-def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
+def save(fig: Figure, path: Path | str, dpi: float = 110) -> Path:
     """Write the figure (its folder is made if need be). Returns the path.
 
     A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size,
@@ -77,7 +78,11 @@ def save(fig: Figure, path: Path | str, dpi: int = 110) -> Path:
 
 
 def curves(
-    ax: Any, lines: dict[str, tuple[Sequence, Sequence]], x: str, y: str, log: bool = False
+    ax: Axes,
+    lines: Mapping[str, tuple[Sequence | np.ndarray, Sequence | np.ndarray]],
+    x: str,
+    y: str,
+    log: bool = False,
 ) -> None:
     """Lines by name, each (xs, ys), axes named; a legend where there is more than one."""
     ax, lines = (
@@ -109,7 +114,7 @@ def curves(
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def note(ax: Any, text: str, corner: str = "upper left") -> None:
+def note(ax: Axes, text: str, corner: str = "upper left") -> None:
     """The measured figure, in a corner where no line runs."""
     ax, text = inputs.axes(ax, "note"), given.text(text, "note: text")
     choice(corner, "note: corner", CORNERS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from matplotlib.axes import Axes
 
 from tinycv.engine.arguments import shown
 from tinycv.engine.tensor import LEAF, Node, Tensor
@@ -10,19 +13,17 @@ from tinycv.show import inputs
 from tinycv.show.colours import INK
 
 
-def graph(ax: Any, result: Tensor, names: dict[str, Tensor] | None = None) -> None:
+def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -> None:
     """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time,
     arrows with the data.
 
     Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
     """
     ax, level = inputs.axes(ax, "graph"), _levels(result, "graph")
-    names = (
-        {}
-        if names is None or isinstance(names, dict) and not names
-        else inputs.named(names, "graph: names", "Tensors")
-    )
-    called = {id(t): name for name, t in names.items()}
+    called: dict[int, str] = {}
+    is_empty = names is None or (isinstance(names, dict) and not names)
+    if not is_empty:
+        called = {id(t): name for name, t in inputs.named(names, "graph: names", "Tensors").items()}
     place, used = {}, {}
     for spot in sorted(level, key=lambda s: s.seq):
         x = level[spot]

@@ -6,21 +6,24 @@ Images are (H, W), (1, H, W) or (3, H, W), values 0 to 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 
 from tinycv.data import inputs as given
 from tinycv.engine.arguments import choice, number, shown
+from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
 from tinycv.show.colours import INK
 
 MOST_PANELS = 1000
 
 
-def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
+def image(ax: Axes, picture: ArrayLike, caption: str = "", colour: str = INK) -> None:
     """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above
     it."""
     ax, caption = inputs.axes(ax, "image"), given.text(caption, "image: caption")
@@ -34,8 +37,8 @@ def image(ax: Any, picture: Any, caption: str = "", colour: str = INK) -> None:
 
 
 def image_grid(
-    place: Any,
-    pictures: Sequence,
+    place: FigureBase,
+    pictures: Sequence | np.ndarray,
     captions: Sequence[str] | None = None,
     colours: Sequence[str] | None = None,
     columns: int = 8,
@@ -69,7 +72,7 @@ def image_grid(
             ax.axis("off")
 
 
-def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
+def tiles(ax: Axes, pictures: Sequence | np.ndarray, columns: int, caption: str = "") -> None:
     """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser
     than an axis for each."""
     ax, columns = (
@@ -98,7 +101,9 @@ def tiles(ax: Any, pictures: Sequence, columns: int, caption: str = "") -> None:
     ax.axis("off")
 
 
-def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ()) -> None:
+def image_rows(
+    ax: Axes, rows: Mapping[str, Sequence | np.ndarray], captions: Sequence[str] = ()
+) -> None:
     """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions
     stand above the columns."""
     ax, rows = inputs.axes(ax, "image_rows"), inputs.named(rows, "image_rows: rows", "pictures")
@@ -135,7 +140,7 @@ def image_rows(ax: Any, rows: dict[str, Sequence], captions: Sequence[str] = ())
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
 
 
-def patches(place: Any, picture: Any, patch_size: int) -> None:
+def patches(place: FigureBase, picture: ArrayLike, patch_size: int) -> None:
     """The picture cut apart: every patch in its place, with gaps between and its number in the
     corner."""
     place, patch_size = (
@@ -159,7 +164,9 @@ def patches(place: Any, picture: Any, patch_size: int) -> None:
         )
 
 
-def overlay(ax: Any, picture: Any, heat: Any, caption: str = "", most: float | None = None) -> None:
+def overlay(
+    ax: Axes, picture: ArrayLike, heat: ArrayLike, caption: str = "", most: float | None = None
+) -> None:
     """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that
     is drawn brightest."""
     ax, a = inputs.axes(ax, "overlay"), inputs.picture(picture, "overlay: picture")
@@ -183,7 +190,7 @@ def overlay(ax: Any, picture: Any, heat: Any, caption: str = "", most: float | N
     )
 
 
-def maps(ax: Any, values: Any, caption: str = "", cmap: str = "viridis") -> None:
+def maps(ax: Axes, values: ArrayLike, caption: str = "", cmap: str = "viridis") -> None:
     """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours,
     gaps between."""
     ax, caption = inputs.axes(ax, "maps"), given.text(caption, "maps: caption")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -162,7 +162,7 @@ class History:
     """What happened in a training. JSON holds it."""
 
     # of every step; of a game, a list of both sides' losses
-    losses: list[Any] = field(default_factory=list)
+    losses: list = field(default_factory=list)
     # one {"epoch": 1, ...} per evaluation
     metrics: list[dict[str, float]] = field(default_factory=list)
     # of training, evaluation and saving, over all resumptions
@@ -308,7 +308,7 @@ class Run:
             self._check_finite(losses, first)
         return self.history.losses[-1]
 
-    def _check_finite(self, losses: Sequence[np.ndarray], first: int) -> None:
+    def _check_finite(self, losses: np.ndarray, first: int) -> None:
         """Losses of the steps from number ``first`` on."""
         for step, loss in enumerate(losses, first):
             if not np.isfinite(loss).all():

@@ -292,8 +292,8 @@ def _loading(run: Run, role: str, arrays: Arrays, saved: Any, step: int) -> Call
     steps = saved["steps"]
     if not isinstance(steps, dict):
         raise ValueError(f"the steps of its {role} are no dict")
-    # a Half has one inside
-    named = {name: p for p, name in getattr(optimizer, "optimizer", optimizer).names.items()}
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # a Half has one inside
+    named = {name: p for p, name in inner.names.items()}
     made = max((entry["step"] for entry in optimizer.state_dict()["state"].values()), default=0)
     state: dict[str, Saved] = {name: {"step": count} for name, count in steps.items()}
     for path, array in arrays.items():
