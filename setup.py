@@ -21,6 +21,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tinycv", "tinycv.*"]),
+    package_data={"tinycv": ["py.typed"]},
     install_requires=["numpy>=2.0", "safetensors>=0.4", "threadpoolctl>=3.0"],
     extras_require={
         "demos": demos,

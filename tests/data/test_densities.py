@@ -11,8 +11,9 @@ import pytest
 from seeds import SEED
 
 import tinycv
-from tinycv.data import densities
-from tinycv.data.densities import Boxes, Mixture, entropy, mills, noised_box
+from tinycv.data import components
+from tinycv.data.densities import Boxes, Mixture, entropy
+from tinycv.data.noised_box import mills, noised_box
 from tinycv.data.shapes import (
     checkerboard,
     corners,
@@ -443,7 +444,7 @@ def test_blocks_change_nothing(density, noise, monkeypatch):
     given = {"none": 0.0, "number": 0.3, "array": np.linspace(0.1, 1, 50)}[noise]
     functions = [density.log_density] + ([density.score] if noise != "none" else [])
     expected = [f(x, given) for f in functions]
-    monkeypatch.setattr(densities, "BLOCK", 64)
+    monkeypatch.setattr(components, "BLOCK", 64)
     for f, right in zip(functions, expected, strict=True):
         np.testing.assert_allclose(f(x, given), right, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(
@@ -455,5 +456,5 @@ def test_blocks_change_nothing(density, noise, monkeypatch):
 
 def test_a_seed_gives_the_same_samples_however_they_are_blocked(monkeypatch):
     expected = FULL.sample(100, np.random.default_rng(3))
-    monkeypatch.setattr(densities, "BLOCK", 12)
+    monkeypatch.setattr(components, "BLOCK", 12)
     np.testing.assert_array_equal(FULL.sample(100, np.random.default_rng(3)), expected)

@@ -16,6 +16,7 @@ from tinycv.optim import (
     AdamW,
     clip_grad_norm_,
     constant,
+    slab,
     warmup_cosine,
     warmup_inverse_sqrt,
     warmup_linear,
@@ -189,7 +190,7 @@ def test_kernel_and_definition_agree(
     kind, rule, options, dtype, rtol, block, large, device, monkeypatch
 ):
     monkeypatch.setattr(shared, "BLOCK", block)
-    monkeypatch.setattr(shared, "LARGE", large)
+    monkeypatch.setattr(slab, "LARGE", large)
     assert "run" in vars(kind), "it has a kernel of its own"
     sides = [
         (params := parameters(device, dtype), make(params, **options))
@@ -221,7 +222,7 @@ def test_kernel_and_definition_agree(
 
 
 def test_a_large_parameter_out_of_order_in_memory_is_changed_in_place(monkeypatch):
-    monkeypatch.setattr(shared, "LARGE", 4)
+    monkeypatch.setattr(slab, "LARGE", 4)
     memory = np.arange(12, dtype=np.float32).reshape(4, 3)
     for array in (memory, memory.T):
         p, start = Parameter(array), memory.copy()
@@ -387,7 +388,7 @@ def test_mistakes_are_named(make, error, words):
 
 
 def test_a_gradient_of_another_shape_is_refused_before_anything_changes(monkeypatch):
-    monkeypatch.setattr(shared, "LARGE", 4)
+    monkeypatch.setattr(slab, "LARGE", 4)
     params = [Parameter(np.ones(shape, np.float32)) for shape in ((3,), (2, 3))]
     for p in params:
         p.grad = Tensor(np.ones(p.shape[::-1], np.float32))

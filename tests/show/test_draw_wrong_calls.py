@@ -13,6 +13,8 @@ from wrong_calls import riddles
 import tinycv
 from tinycv.show import demo, draw
 from tinycv.show import fields as draw_fields
+from tinycv.show import graph as draw_graph
+from tinycv.show import images as draw_images
 from tinycv.show import motion as draw_motion
 from tinycv.show import words as draw_words
 from tinycv.training import progress
@@ -186,7 +188,16 @@ def test_every_wrong_call_ends_in_a_sentence_that_names_the_function(name):
 
 def test_no_public_function_is_left_out():
     found = set()
-    for module in (draw, draw_fields, draw_motion, draw_words, demo, progress):
+    for module in (
+        draw,
+        draw_fields,
+        draw_graph,
+        draw_images,
+        draw_motion,
+        draw_words,
+        demo,
+        progress,
+    ):
         found |= {
             name
             for name, thing in vars(module).items()

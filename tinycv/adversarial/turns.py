@@ -125,13 +125,13 @@ def fit_gan(
     )
     look_ahead = partial(unrolled, discriminator, steps=unroll, lr=unroll_lr)
     return run.through(
-        epochs,
         partial(take_turns, run, game, penalty, critic_steps, look_ahead, schedule),
-        evaluate and (lambda players: evaluate(players.generator)),
-        evaluate_every,
-        checkpoint_every,
-        progress,
-        log_every,
+        epochs,
+        evaluate=evaluate and (lambda players: evaluate(players.generator)),
+        evaluate_every=evaluate_every,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+        log_every=log_every,
     )
 
 

@@ -1,8 +1,8 @@
 """Inputs for the certificate: families of functions that are tried in the same ways.
 
-A family is a generator: (function, random numbers) -> cases.  Shapes that broadcast, axes in every
-spelling, arrays
-that are empty, single, transposed, strided or backwards in memory, indices that repeat.   Read next: cases.py.
+A family is a generator: (function, random numbers) -> cases. Shapes that broadcast, axes in every
+spelling, arrays that are empty, single, transposed, strided or backwards in memory, indices that
+repeat. Read next: cases.py.
 """
 
 from __future__ import annotations

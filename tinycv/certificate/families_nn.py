@@ -75,7 +75,9 @@ def transposed_convolutions(f: Callable, rng: np.random.Generator) -> Iterator[C
         ((1, 1, 1, 1), (1, 1, 1, 1), {}),
         ((0, 2, 2, 2), (2, 1, 2, 2), {"stride": 2}),
     ):
-        outputs = weight[1] * options.get("groups", 1)
+        groups = options.get("groups", 1)
+        assert isinstance(groups, int)
+        outputs = weight[1] * groups
         yield Case(partial(f, **options), (normal(rng, *image), normal(rng, *weight)))
         yield Case(
             partial(f, **options), (normal(rng, *image), normal(rng, *weight), normal(rng, outputs))

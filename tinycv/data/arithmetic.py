@@ -1,7 +1,8 @@
 """Addition, reversal, sorting: tasks that a child understands, whose answer is right or wrong, and
 never half right.
 
-    addition   23+7   -> 30          source and target differ in length, and every digit written depends on all read
+    addition   23+7   -> 30          source and target differ in length, and every digit written
+                                     depends on all digits read
     reversal   abcd   -> dcba        nothing to compute; all must be remembered
     sorting    201100 -> 000112      minGPT's
 

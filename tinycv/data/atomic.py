@@ -1,9 +1,8 @@
 """Atomic writes: a file is written under another name, forced to disk, and renamed into its place.
 
 The other name is ".NAME.xxxxxxxx.partial" with eight hexadecimal digits; of a very long NAME only
-its beginning and a checksum. Who writes holds a lock on
-it, so that a file which a killed program left behind can be told from one that another process is
-writing, and only the first is removed.
+its beginning and a checksum. Who writes holds a lock on it, so that a file which a killed program
+left behind can be told from one that another process is writing, and only the first is removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """CIFAR-10 and CIFAR-100: your own files, of the binary version, from
 https://www.cs.toronto.edu/~kriz/cifar.html
 
-    CIFAR-10     data_batch_1.bin ... data_batch_5.bin, test_batch.bin      a row: 1 byte of label, 3072 of image
-    CIFAR-100    train.bin, test.bin                          a row: coarse label, fine label, image
+    CIFAR-10     data_batch_1.bin ... data_batch_5.bin, test_batch.bin
+                 a row: 1 byte of label, 3072 bytes of image
+    CIFAR-100    train.bin, test.bin
+                 a row: coarse label, fine label, image
 
 An image is 3 x 32 x 32: all of red, then green, then blue, each row by row.
 Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009; the format:

@@ -125,7 +125,11 @@ def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
         for n in range(366)
         for pair in translations(date(2024, 1, 1) + timedelta(days=n), target)
     ]
-    return tuple(Vocabulary(sorted(set("".join(texts)))) for texts in zip(*year, strict=True))
+    sources, targets = zip(*year, strict=True)
+    return (
+        Vocabulary(sorted(set("".join(sources)))),
+        Vocabulary(sorted(set("".join(targets)))),
+    )
 
 
 # -- one day, one pattern

@@ -1,8 +1,10 @@
 """What white is: Pillow's images of every mode and depth, as the three modes that photos.py goes on
 with.
 
-    L, RGB    8 bits: 255 is white. Palettes, CMYK, YCbCr, 1 bit and alpha become one of these, as Pillow converts them
-    F         floats: 1 is white. Grey of 16 bits is divided by 65535 (of 12 bits, by 4095) and keeps its precision
+    L, RGB    8 bits: 255 is white. Palettes, CMYK, YCbCr, 1 bit and alpha become one of these, as
+              Pillow converts them
+    F         floats: 1 is white. Grey of 16 bits is divided by 65535 (of 12 bits, by 4095) and
+              keeps its precision
 
 Pillow's own convert("L") cuts 16-bit, 32-bit and float values off at 255, which turns such a
 picture white or black.

@@ -110,7 +110,7 @@ def _write_atomically(path: Path, arrays: Arrays) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too: leave no litter behind
         os.unlink(temporary)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -180,7 +180,8 @@ class _Unpacked:
     """
 
     def __init__(self, file: BinaryIO):
-        self.file, self.packed, self.unpack, self.parts = file, b"", None, 0
+        self.file, self.packed, self.parts = file, b"", 0
+        self.unpack: Any = None  # zlib's decompressor of the present part
         self.most = FREE_PARTS + os.fstat(file.fileno()).st_size // BYTES_EACH
 
     def read(self, count: int) -> bytes:
@@ -224,7 +225,9 @@ def _expect_modest(path: Path, count: int, packed: int, hint: str) -> None:
         )
 
 
-def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int, ...]]:
+def _read_header(
+    path: FilePath, stream: "BinaryIO | _Unpacked"
+) -> tuple[np.dtype, tuple[int, ...]]:
     """The dtype and shape of what follows; ValueError says where the header is wrong."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] > MOST_AXES:
@@ -248,7 +251,7 @@ def _read_header(path: FilePath, stream: BinaryIO) -> tuple[np.dtype, tuple[int,
     return dtype, shape
 
 
-def _read_at_most(count: int, stream: BinaryIO) -> bytearray:
+def _read_at_most(count: int, stream: "BinaryIO | _Unpacked") -> bytearray:
     """``count`` bytes, or as many as there are: a header that promises too much costs no memory."""
     body = bytearray()
     while len(body) < count and (block := stream.read(min(BLOCK, count - len(body)))):

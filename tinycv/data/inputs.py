@@ -1,5 +1,4 @@
-"""What the functions of data and vision take: arrays, images, labels, generators and paths, checked
-at the door.
+"""Checks for the functions of data, show and vision: arrays, images, labels, generators and paths.
 
 Each function takes the value and ``what`` it is, "random_flip: x", which begins the sentence of its
 error, as in engine/arguments.py, where whole numbers, real numbers and choices are checked. What
@@ -18,6 +17,7 @@ from tinycv.data.atomic import refuse_unspeakable
 from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
 
 NUMBERS = "biuf"  # NumPy's kinds: bool, signed, unsigned, float
+MOST = np.finfo(np.float64).max  # numbers below it are finite
 NOT_PLAIN = np.matrix, np.ma.MaskedArray  # arrays whose * and mean() are other functions
 
 
@@ -65,6 +65,31 @@ def array(
         held = f"{found.dtype} of shape {found.shape}" if is_array else shown(value)
         raise kind(f"{what} is {held}; it must be {takes}")
     return found
+
+
+def real_numbers(values: Any, what: str) -> np.ndarray:
+    """A float64 array of its own, of finite real numbers."""
+    try:
+        array = np.array(values)
+    except (TypeError, ValueError) as error:  # rows of unequal length
+        raise TypeError(
+            f"{what} is {shown(values)}; it must be an array of real numbers"
+        ) from error
+    if isinstance(values, NOT_PLAIN) or array.dtype.kind not in "fiu":
+        raise TypeError(f"{what} is {shown(values)}; it must be a plain array of real numbers")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinity; all of its numbers must be finite")
+    return array.astype(np.float64, copy=False)
+
+
+def drawn(name: str, n: Any, rng: Any) -> int:
+    """How many points to draw, with a generator to draw them by."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"{name}: rng is {shown(rng)}; it must be a NumPy Generator, "
+            "np.random.default_rng(seed)"
+        )
+    return size(n, f"{name}: n")
 
 
 def refuse_masked(value: Any, what: str, takes: str) -> None:

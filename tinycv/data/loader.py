@@ -6,7 +6,7 @@ never stopped.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,18 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # a loader does not count with them; objects are refused with all shapes
 ANYTHING = "biufcOSUMmV"
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+class Loader(Protocol):
+    """What a training takes its batches from: either class below, or another with these two."""
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def epoch(self, number: int, start: int = 0, /) -> Iterator[Batch]:
+        """The batches of epoch ``number`` from batch ``start`` on."""
+        ...
 
 
 class DataLoader:
@@ -200,7 +212,7 @@ def _whole_batch(drawn: Any, count: int) -> Batch:
     lengths = [len(array) for array in drawn]
     if set(lengths) != {count}:
         raise ValueError(f"DrawnLoader: draw returned arrays of {lengths} samples; {takes}")
-    return drawn
+    return tuple(drawn)
 
 
 def _pair(mixed: Any, count: int) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """Two tests of memory: what must be known at the end was said long before.
 
-    adding     0.31 0.82 0.47 ... 0.65 0.12      which two of these numbers are marked, and what is their sum?
-                 0    1    0  ...   1    0
+    adding     0.31 0.82 0.47 ... 0.65 0.12      which two of these numbers are marked,
+                 0    1    0  ...   1    0       and what is their sum?
     copying    3 7 1 5 ... 0 0 0 ... 9 9 9       say the first ten symbols again when the 9 comes
 
 The first is experiment 4 of Hochreiter & Schmidhuber 1997, who draw from U[-1, 1], mark otherwise,

@@ -1,8 +1,10 @@
 """Two images in one, and their labels in the same shares: between the classes, too, a network
 should be smooth.
 
-    mixup     x = s x_i + (1 - s) x_j,           y = s y_i + (1 - s) y_j,      s ~ Beta(a, a)    Zhang et al. 2018, section 2
-    cutmix    x = x_i with a box out of x_j,     y likewise, s the share of x_i that is left     Yun et al. 2019, section 3.1
+    mixup     x = s x_i + (1 - s) x_j,   y = s y_i + (1 - s) y_j,   s ~ Beta(a, a)
+              Zhang et al. 2018, section 2
+    cutmix    x = x_i with a box out of x_j,   y likewise, s the share of x_i that is left
+              Yun et al. 2019, section 3.1
 
 Labels are probabilities (B, K), which cross_entropy takes as well as class numbers.  A loader mixes
 what it has transformed:

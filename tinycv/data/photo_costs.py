@@ -30,7 +30,10 @@ def pieces(path: Path) -> str:
         elif start[:2] in (b"II", b"MM"):
             entries, strips = _directory(file)
             if entries > MOST_ENTRIES:
-                return f"its directory has {entries} entries, and {MOST_ENTRIES} are the most: save it again"
+                return (
+                    f"its directory has {entries} entries, and {MOST_ENTRIES} are the most: "
+                    "save it again"
+                )
             found, most, what = strips, MOST_STRIPS, "strips or tiles"
         else:
             return ""

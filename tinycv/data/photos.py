@@ -1,7 +1,8 @@
 """Photos of your own: a folder with one folder per class, and what brings a photo to the square
 that a model reads.
 
-    pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg   ->   images, labels, names = image_folder("pets", size=64)
+    pets/cat/1.jpg, pets/cat/2.png, pets/dog/a/3.jpg
+    images, labels, names = image_folder("pets", size=64)
 
 Needs Pillow, which matplotlib brings. Images are turned as their camera noted (EXIF), grey or RGB
 as asked, and scaled by their depth (depths.py). Of an animation or a file of many pages the first
@@ -50,7 +51,7 @@ def image_folder(
     size = None if size is None else _side(size, "image_folder: size")
     channels = _channels(channels, "image_folder")
     files, labels, names = _listed(path)
-    images = None
+    images: np.ndarray | None = None
     for i, file in enumerate(files):
         photo = _opened(file, channels, None if size is not None else UNSCALED_PIXELS)
         sides = photo.size[::-1] if size is None else (size, size)
@@ -65,6 +66,7 @@ def image_folder(
             _values(photo, images[i])
         else:
             images[i] = _squared(photo, size, str(file))
+    assert images is not None  # _listed refuses a folder without photos
     return images, labels, names
 
 

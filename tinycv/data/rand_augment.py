@@ -69,8 +69,11 @@ def _functions(changes: Any) -> list[Change]:
 # ── where things are: strengths are shares of the most that is done ──────────────────────────────
 
 
+Each = float | np.ndarray  # one number for all images, or (B,)
+
+
 def _moved(
-    x: np.ndarray, degrees: float = 0, right: float = 0, down: float = 0, shear: float = 0
+    x: np.ndarray, degrees: Each = 0, right: Each = 0, down: Each = 0, shear: Each = 0
 ) -> np.ndarray:
     """Images turned and slanted by degrees, moved by pixels: numbers for all, or arrays (B,)."""
     zero = np.zeros(len(x))

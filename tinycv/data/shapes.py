@@ -1,32 +1,34 @@
 """Densities with a name: those on which papers draw their samplers.  All are exact: see
 densities.py.
 
-name                  p                                                  entropy, nats
-gaussian              N(mean, covariance)                                ½ log det(2πe C)
-two_modes             0.8 N((5, 5), I) + 0.2 N((-5, -5), I)         Song & Ermon 2019, section 3.2.2
-ring, grid            8 and 25 small Gaussians                 Lin et al. 2018 (PacGAN), section 4.1
-eight_gaussians       8 larger ones                                      2.832     Grathwohl et al. 2019 (FFJORD)
-checkerboard          every other square of a board                      log 32    ibid.
-corners               four right angles                                  2.947     Nielsen et al. 2020 (SurVAE)
-two_moons             two half circles that reach into each other, blurred
-picture               the ink of a picture, a small Gaussian at each pixel
+name              p                                     entropy, nats      source
+gaussian          N(mean, covariance)                   ½ log det(2πe C)
+two_modes         0.8 N((5, 5), I) + 0.2 N((-5, -5), I)                    Song & Ermon 2019, 3.2.2
+ring, grid        8 and 25 small Gaussians                                 Lin et al. 2018 (PacGAN)
+eight_gaussians   8 larger ones                         2.832              FFJORD
+checkerboard      every other square of a board         log 32             FFJORD
+corners           four right angles                     2.947              SurVAE
+two_moons         two half circles that reach into each other, blurred
+picture           the ink of a picture, a small Gaussian at each pixel
+
+PacGAN: section 4.1. FFJORD: Grathwohl et al. 2019. SurVAE: Nielsen et al. 2020.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from tinycv.data.densities import MOST, Boxes, Mixture, real_numbers
-from tinycv.data.inputs import whole
+from tinycv.data.densities import Boxes, Mixture
+from tinycv.data.inputs import MOST, real_numbers, whole
 from tinycv.engine.arguments import number, size
+from tinycv.engine.tensor import ArrayLike
 
 MOST_SQUARES = 1000  # on a side: each other one of a million is a box
 
 
-def gaussian(mean: Any, covariance: Any) -> Mixture:
+def gaussian(mean: ArrayLike, covariance: ArrayLike) -> Mixture:
     """One Gaussian: mean (D,), covariance (D, D)."""
     mean, covariance = (
         real_numbers(mean, "gaussian: mean"),

@@ -1,10 +1,13 @@
 """Surfaces in space: data that fill no volume, as the manifold hypothesis has it of pictures.
 
-    X(u, v) = c(u) + v d(u),   |d| = 1,   u in [0, turn],   |v| <= half            a ruled surface: a rod that moves
-    dA = |X_u × X_v| du dv                                                       its element of area
+    X(u, v) = c(u) + v d(u),   |d| = 1,   u in [0, turn],   |v| <= half
+                                                            a ruled surface: a rod that moves
+    dA = |X_u × X_v| du dv                                  its element of area
 
-    moebius      c = (cos u, sin u, 0)         d = (cos(u/2) cos u, cos(u/2) sin u, sin(u/2))       half a turn in each round
-    swiss_roll   c = (u cos u, 0, u sin u) / 7.07   d = (0, 1, 0)                u from 3π/2 to 9π/2
+    moebius      c = (cos u, sin u, 0)              half a turn in each round
+                 d = (cos(u/2) cos u, cos(u/2) sin u, sin(u/2))
+    swiss_roll   c = (u cos u, 0, u sin u) / 7.07   u from 3π/2 to 9π/2
+                 d = (0, 1, 0)
 
 Points are drawn evenly over the area, which uniform u and v would not do.  Because d has length 1,
 the nearest place to x on the rod of u is v = (x - c(u)) · d(u), held within the rod: what is left
@@ -19,8 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinycv.data.densities import MOST, drawn
-from tinycv.data.inputs import kind_of
+from tinycv.data.inputs import MOST, drawn, kind_of
 from tinycv.engine.arguments import number, shown, size
 
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -1,8 +1,13 @@
 """optim: from gradients to better weights.
 
-sgd.py, adam.py: the rules;  optimizer.py: what all optimisers do around them (groups, state);
-schedules.py: the learning rate over a training;  clipping.py: gradients that are too long;
-averaged.py: averaged weights.
+sgd.py, adam.py   the rules: SGD with momentum, Adam, AdamW
+optimizer.py      what all optimisers do around them: groups, steps, state
+slab.py           parameters of one group side by side, with what is remembered of them
+schedules.py      the learning rate over a training: warmup, cosine
+clipping.py       gradients that are too long
+averaged.py       EMA: averaged weights
+state.py          saved states, checked whole before they are loaded
+inputs.py         checks of the parameters, options and gradients that optimisers are given
 """
 
 from tinycv.optim.adam import Adam, AdamW

@@ -1,6 +1,7 @@
 """Adam and AdamW: each weight has its own step length, from what its gradients were like.
 
-    Adam:    w <- w - lr m / (sqrt(v) + eps)                 m, v: running means of g and of g squared, bias corrected
+    Adam:    w <- w - lr m / (sqrt(v) + eps)
+             m, v: running means of g and of g squared, bias corrected
     AdamW:   as Adam, and each step shrinks w by lr * weight_decay, apart from the gradient
 
 Each is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel, which
@@ -14,6 +15,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from tinycv.optim.inputs import Parameters
 from tinycv.optim.optimizer import Optimizer
 
 
@@ -65,7 +67,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Iterable[Parameters],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -89,7 +91,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Iterable[Parameters],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -98,7 +100,7 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──
+# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ─
 
 
 @Adam.kernel

@@ -10,9 +10,7 @@ that cache is the one that cores share, and the blocks are long.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from itertools import groupby
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,28 +19,24 @@ from tinycv.engine import capturing
 from tinycv.engine.arguments import flag, function, shown
 from tinycv.engine.backend import array_module, to_device
 from tinycv.engine.dispatch import member, place
-from tinycv.engine.flat import Flat, alike
+from tinycv.engine.flat import alike
 from tinycv.engine.mode import enable_grad
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
-from tinycv.optim.state import (
+from tinycv.optim.inputs import (
     ALWAYS,
+    Parameters,
     checked_options,
-    fitting_state,
-    lasting,
     list_of_parameters,
     named_parameter,
-    plain,
     refuse_unfit,
-    wide,
 )
+from tinycv.optim.slab import Slab, counting
+from tinycv.optim.state import fitting_state, plain
 
 # weights. 4 million in AdamW: 11.6 ms, in one piece 16; fewer: no difference
 BLOCK = 1 << 18
 SENT = 8  # float64 numbers that a recorded step may read
-MISSING = object()
-# weights. From here on copying costs more than calls of its own
-LARGE = 1 << 15
 
 
 class Optimizer:
@@ -70,7 +64,7 @@ class Optimizer:
     # from how many steps on their number plays no part in the definition
     steady = math.inf
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Parameters], defaults: dict[str, Any]):
         kind = type(self).__name__
         if not isinstance(defaults, dict):
             raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
@@ -147,7 +141,7 @@ class Optimizer:
         """Gradients of the loss to the parameters. training/half.py has another way."""
         loss.backward()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Change every parameter that has a gradient, in place.
 
         closure: a function that makes the gradients and returns the loss. It is called once, before
@@ -196,7 +190,8 @@ class Optimizer:
     def _sent_at_each_launch(self, slab: Slab, places: list[int]) -> Any:
         """Of a step that is being recorded: where it reads what changes. Before each launch this is
         counted and sent."""
-        recording, state = capturing.current(), next(iter(slab.state.values()))
+        recording: Any = capturing.current()
+        state = next(iter(slab.state.values()))
         sent, step, rule = recording.room(SENT, "float64"), counting(slab, places), self._at_once()
 
         def send() -> None:
@@ -209,7 +204,8 @@ class Optimizer:
     def _note_what_is_recorded(self, slab: Slab) -> None:
         """Of a step that is being recorded by array calls: it has its options for good, and stands
         while they are these."""
-        if (recording := capturing.current()) is not None:
+        recording: Any = capturing.current()
+        if recording is not None:
             if self._at_once():
                 raise RuntimeError(
                     f"{type(self).__name__}: a step can be recorded only where each parameter lies "
@@ -307,137 +303,9 @@ class Optimizer:
         self._put(kept)
 
 
-def loss_of(closure: Any, kind: str) -> Any:
+def loss_of(closure: Callable[[], Tensor] | None, kind: str) -> Tensor | None:
     """What the closure of a step returns, called with recording on; None where there is none."""
     if closure is None:
         return None
     with enable_grad():
         return function(closure, f"{kind}.step: closure")()
-
-
-def counting(slab: Slab, places: list[int]) -> Callable[[], int]:
-    """A function that counts a recorded step before its launch, and says its number. The first time
-    it only says it: the call that recorded has counted, perhaps further steps too."""
-    first = slab.steps[places[0]] + 1 if places else 0
-
-    def count() -> int:
-        nonlocal first
-        step, first = first, None
-        if step is None:
-            slab.counted(places)
-            step = slab.steps[places[0]] if places else 0
-        return step
-
-    return count
-
-
-class Slab(Flat):
-    """Parameters of one group side by side, with what the optimiser remembers of them; the smallest
-    first."""
-
-    def __init__(
-        self,
-        kind: str,
-        names: list[str],
-        group: dict[str, Any],
-        tensors: list[Tensor],
-        arrays: tuple[str, ...],
-        counts: Callable[[dict[str, Any]], bool],
-    ):
-        super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
-        self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
-        self.counts = counts
-        self.names, self.given, self.checked = names, None, {}
-        self.alone = [
-            i if len(blocks(self.xp, t.size, size=LARGE)) > 1 else None
-            for i, t in enumerate(self.tensors)
-        ]
-        self.state = {name: self.zeros() for name in arrays}
-        self.views_of_state = {name: self.views(array) for name, array in self.state.items()}
-
-    # not needed where a GPU does all at once
-    p = cached_property(lambda self: self.zeros())
-    g = cached_property(lambda self: self.zeros())
-    views_of_p = cached_property(lambda self: self.views(self.p))
-
-    def options(self) -> dict[str, Any]:
-        """The group's options as Python's numbers; checked again where one was set anew."""
-        given = [self.group.get(name, MISSING) for name in self.names]
-        if any(value is MISSING for value in given):
-            raise ValueError(
-                f"{self.kind}: a group of param_groups lacks one of its options {self.names}"
-            )
-        if self.given is None or any(
-            new is not old for new, old in zip(given, self.given, strict=True)
-        ):
-            self.checked = checked_options(self.kind, dict(zip(self.names, given, strict=True)))
-            # nothing is the same object as MISSING: what may change in place is looked at each time
-            self.given = [value if lasting(value) else MISSING for value in given]
-        return self.checked
-
-    def at_once(self) -> Iterator[tuple[int, list[Any], list[Any], list[int]]]:
-        """(places, step, ps, gs, offsets into the state) of all that have a gradient and as many
-        steps behind them."""
-        by_step: dict[int, list[int]] = {}
-        for i, t in enumerate(self.tensors):
-            if t.grad is not None:
-                by_step.setdefault(self.steps[i], []).append(i)
-        for step, places in by_step.items():
-            some = [self.tensors[i] for i in places]
-            yield (
-                places,
-                step + 1,
-                [t._data for t in some],
-                [t.grad._data for t in some],
-                [self.bounds[i] for i in places],
-            )
-            self.counted(places)
-
-    def whole(self) -> bool:
-        """Does each parameter lie in one piece of memory?"""
-        return all(t._data.flags.c_contiguous for t in self.tensors)
-
-    def counted(self, places: list[int]) -> None:
-        more = int(self.counts(self.checked))  # the options of this step: ``options`` looked first
-        for i in places:
-            self.tensors[i].mark_changed()
-            self.steps[i] += more
-
-    def runs(self) -> Iterator[tuple[int, Any, Any, list[Any]]]:
-        """(step, p, g, state), flat, of neighbours that have a gradient and the same number of
-        steps behind them.
-
-        All small parameters together in an ordinary training; a frozen part splits them. A large
-        one comes alone, and is changed where it lies.
-        """
-
-        def key(i: int) -> tuple | None:
-            return None if self.tensors[i].grad is None else (self.steps[i], self.alone[i])
-
-        for shared, places in groupby(range(len(self.tensors)), key):
-            if shared is not None:
-                places = list(places)
-                here = slice(self.bounds[places[0]], self.bounds[places[-1] + 1])
-                p, g = self.load(places, here)
-                yield shared[0] + 1, p, g, [array[here] for array in self.state.values()]
-                self.store(places, p)
-
-    def load(self, places: list[int], here: slice) -> tuple[Any, Any]:
-        tensors = [self.tensors[i] for i in places]
-        if len(tensors) == 1:  # a copy too, if its memory is not in order, or of halves
-            return tuple(
-                array.reshape(-1).astype(self.wide, copy=False)
-                for array in (tensors[0]._data, tensors[0].grad._data)
-            )
-        self.gather([t._data for t in tensors], self.p[here])
-        self.gather([t.grad._data for t in tensors], self.g[here])
-        return self.p[here], self.g[here]
-
-    def store(self, places: list[int], p: Any) -> None:
-        for i in places:
-            t = self.tensors[i]
-            if len(places) > 1:
-                t._data[...] = self.views_of_p[i]
-            elif not t._data.flags.c_contiguous or self.wide != self.dtype:
-                t._data[...] = p.reshape(t.shape)
-        self.counted(places)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from tinycv.engine.arguments import number, size
-from tinycv.optim.state import finite
+from tinycv.optim.inputs import finite
 
 # step, counted from 0 -> factor of the learning rate
 Schedule = Callable[[int], float]
@@ -66,27 +66,27 @@ def _decay(name: str, total: int, warmup: int, final: float) -> dict[str, Any]:
 
 
 def _cosine(step: int, total: int, warmup: int, final: float) -> float:
-    step = number(step, "schedule: step", 0)
-    return _rise(step, warmup) * (
-        final + (1 - final) * 0.5 * (1 + math.cos(math.pi * _passed(step, total, warmup)))
+    at = number(step, "schedule: step", 0)
+    return _rise(at, warmup) * (
+        final + (1 - final) * 0.5 * (1 + math.cos(math.pi * _passed(at, total, warmup)))
     )
 
 
 def _linear(step: int, total: int, warmup: int, final: float) -> float:
-    step = number(step, "schedule: step", 0)
-    return _rise(step, warmup) * (1 + (final - 1) * _passed(step, total, warmup))
+    at = number(step, "schedule: step", 0)
+    return _rise(at, warmup) * (1 + (final - 1) * _passed(at, total, warmup))
 
 
 def _inverse_sqrt(step: int, warmup: int) -> float:
-    step = number(step, "schedule: step", 0)
-    return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+    at = number(step, "schedule: step", 0)
+    return min((at + 1) / warmup, math.sqrt(warmup / (at + 1)))
 
 
-def _rise(step: int, warmup: int) -> float:
-    step = number(step, "schedule: step", 0)
+def _rise(step: float, warmup: int) -> float:
+    at = number(step, "schedule: step", 0)
     # the first step learns too, and the first after warmup is at 1
-    return min(1.0, (step + 1) / (warmup + 1))
+    return min(1.0, (at + 1) / (warmup + 1))
 
 
-def _passed(step: int, total: int, warmup: int) -> float:
+def _passed(step: float, total: int, warmup: int) -> float:
     return min(max((step - warmup) / max(total - warmup, 1), 0.0), 1.0)

@@ -1,4 +1,6 @@
-"""Stochastic gradient descent:   w <- w - lr g   and with momentum g becomes a running sum of gradients.
+"""SGD, stochastic gradient descent:   w <- w - lr g
+
+With momentum, g becomes a running sum of gradients.
 
 An optimiser is a pair, as in engine/fused.py: a definition, which gives new arrays, and a kernel,
 which changes them in place.  Names, defaults and results follow PyTorch; float16 weights are
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinycv.optim.inputs import Parameters
 from tinycv.optim.optimizer import Optimizer
 
 
@@ -47,7 +50,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Iterable[Parameters],
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -89,7 +92,7 @@ class SGD(Optimizer):
         return load_what_has_begun
 
 
-# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ──
+# ── the kernel: the same in place, for a block of weights that stays in cache; g is left as it is ─
 
 
 @SGD.kernel

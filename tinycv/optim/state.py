@@ -1,69 +1,23 @@
-"""Options and saved states of optimisers and averages: checked whole, before anything is changed.
+"""Saved states of optimisers and averages: checked whole, before anything is changed.
 
-``checked_options`` looks at the options of one group of parameters, as a user, a schedule or a file
-gives them. ``fitting_state`` looks at a state dict, and lists everything in it that does not fit.
+``fitting_state`` looks at a state dict, and lists everything in it that does not fit.
 Used by: optimizer.py, training/half.py, averaged.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend
-from tinycv.engine.arguments import listed, number, shown, size
-from tinycv.engine.tensor import Parameter, Tensor, as_array
+from tinycv.engine.arguments import listed, shown, size
+from tinycv.engine.tensor import as_array
+from tinycv.optim.inputs import checked_options
 
 MOST_STEPS = 2**53  # from here on a float64 cannot count them
-MOST = float(np.finfo(np.float32).max)  # of what multiplies weights and gradients
-ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
-
-
-def finite(value: Any, what: str, low: float = -math.inf) -> float:
-    """A real number that is neither NaN nor infinite, not in float32 either, and at least
-    ``low``."""
-    real = number(value, what, low)
-    if abs(real) > MOST:
-        raise ValueError(
-            f"{what} is {shown(value)}; it must be a finite number, at most {MOST:.3g}, which "
-            "float32 holds"
-        )
-    return real
-
-
-def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as Python's own numbers. kind: the optimiser's name, which begins the sentence of
-    an error.
-
-    An option that only a subclass knows is left as it is.
-    """
-    checked = dict(options)
-    for name in ("lr", "initial_lr", "momentum", "eps", "weight_decay"):
-        if name in options:
-            checked[name] = finite(options[name], f"{kind}: {name}", 0)
-    if "dampening" in options:
-        checked["dampening"] = finite(options["dampening"], f"{kind}: dampening")
-    if "betas" in options:
-        checked["betas"] = _pair(options["betas"], f"{kind}: betas")
-    if "nesterov" in options:
-        nesterov = options["nesterov"]
-        if not isinstance(nesterov, (bool, np.bool)):
-            raise TypeError(f"{kind}: nesterov is {shown(nesterov)}; it must be True or False")
-        if nesterov and not (checked["momentum"] > 0 and checked["dampening"] == 0):
-            raise ValueError(
-                f"{kind}: nesterov needs momentum above 0 and dampening 0; momentum is "
-                f"{checked['momentum']}, dampening is {checked['dampening']}"
-            )
-    return checked
-
-
-def lasting(option: Any) -> bool:
-    """Whether an option cannot change while it is the same object: a number of Python's, or a tuple
-    of such."""
-    return type(option) in (float, int, bool) or type(option) is tuple and all(map(lasting, option))
 
 
 def plain(value: Any) -> Any:
@@ -78,105 +32,16 @@ def plain(value: Any) -> Any:
     return value.item() if number else value
 
 
-def list_of_parameters(kind: str, params: Any, group: bool = False) -> list[Any]:
-    """The entries of ``params``: a list, a generator, or in a group also one Parameter alone."""
-    if isinstance(params, Tensor) and group:
-        return [params]
-    if isinstance(params, Tensor):
-        raise TypeError(f"{kind}: params is one Tensor; an optimiser takes an iterable: [tensor]")
-    if (
-        isinstance(params, (str, dict, set, frozenset))
-        or not isinstance(params, Iterable)
-        or hasattr(params, "dtype")
-    ):
-        raise TypeError(
-            f"{kind}: params is {shown(params)}; it must be a list of Parameters, of (name, "
-            "Parameter) pairs or of groups: model.parameters()"
-        )
-    return list(params)
-
-
-def named_parameter(kind: str, entry: Any, number: int) -> tuple[str, Tensor]:
-    """(name, parameter) of what a user gave; a parameter without a name is called by its number."""
-    if isinstance(entry, tuple) and (len(entry) != 2 or not isinstance(entry[0], str)):
-        raise TypeError(f"{kind}: params holds {shown(entry)}; a pair is (name, Parameter)")
-    name, p = entry if isinstance(entry, tuple) else (str(number), entry)
-    takes = f"{kind}: an optimiser changes Parameters (or leaf Tensors that require a gradient)"
-    if not isinstance(p, Tensor) or not p.is_leaf:
-        what = (
-            f"a computed tensor of shape {p.shape}" if isinstance(p, Tensor) else type(p).__name__
-        )
-        raise TypeError(f"{takes}, not {what}")
-    if p.dtype.kind != "f" or not (p.requires_grad or isinstance(p, Parameter)):
-        raise TypeError(f"{takes}; this Tensor of {p.dtype} and shape {p.shape} requires none")
-    if isinstance(p._data, np.ndarray) and not p._data.flags.writeable:
-        raise ValueError(
-            f"{takes}; this one, of shape {p.shape}, is in read-only memory: give "
-            "Parameter(array.copy())"
-        )
-    return name, p
-
-
-def refuse_unfit(optimizer: Any) -> None:
-    """ValueError or TypeError where a user set a gradient, or a parameter's array, that cannot be
-    right.
-    """
-    kind = type(optimizer).__name__
-    if sum(len(group["params"]) for group in optimizer.param_groups) != len(optimizer.shapes):
-        raise ValueError(
-            f"{kind}.step: param_groups has other parameters than the optimiser was given: "
-            "add_param_group adds some"
-        )
-    for p, shape in zip(optimizer.names, optimizer.shapes, strict=True):
-        data, g = p._data, p.grad
-        if (
-            data.shape == shape
-            and data.dtype.kind == "f"
-            and (
-                g is None
-                or isinstance(g, Tensor)
-                and (
-                    g._data.shape == shape
-                    and g._data.dtype == data.dtype
-                    and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray)
-                )
-            )
-        ):
-            continue
-        which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
-        if data.shape != shape:
-            raise ValueError(
-                f"{which} had shape {shape} when the optimiser was made: make another optimiser"
-            )
-        if data.dtype.kind != "f":
-            raise TypeError(f"{which} is of {data.dtype} now; an optimiser changes floats")
-        if not isinstance(g, Tensor):
-            raise TypeError(
-                f"{which} has a gradient that is {shown(g)}; it must be a Tensor of "
-                f"that shape, or None"
-            )
-        raise ValueError(
-            f"{which} is {p.dtype} on {p.device}, and has a gradient of shape {g.shape}, {g.dtype} "
-            f"on {g.device}: they must be equal"
-        )
-
-
-def _pair(betas: Any, what: str) -> tuple[float, float]:
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(
-            f"{what} is {shown(betas)}; it must be two numbers, each at least 0 and less than 1"
-        )
-    first, second = (number(beta, f"{what}[{i}]", 0, below=1) for i, beta in enumerate(betas))
-    return first, second
-
-
-def fitting_array(value: Any, shape: tuple[int, ...], dtype: Any, device: str, what: str) -> Any:
+def fitting_array(
+    value: Any, shape: tuple[int, ...], dtype: DTypeLike, device: str, what: str
+) -> np.ndarray:
     """``value`` as an array of this dtype on this device. ValueError if its shape or its kind of
     numbers is another.
 
     Integers become floats where floats are needed. Floats do not become integers, nor complex
     numbers real ones.
     """
+    array: Any
     try:
         array = as_array(value, floats=np.dtype(dtype))
     except (TypeError, ValueError):
@@ -298,7 +163,7 @@ def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> di
     return {"step": step, **kept}
 
 
-def wide(dtype: Any) -> np.dtype:
+def wide(dtype: DTypeLike) -> np.dtype:
     """The dtype that sums of such numbers are kept in: float32 for float16, else the dtype
     itself.
     """

@@ -4,9 +4,9 @@ come through draw.py."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from tinycv.data import inputs as given
 from tinycv.engine.arguments import number, shown
@@ -25,7 +25,11 @@ def plane(reach: float, side: int) -> np.ndarray:
 
 
 def density(
-    ax: Any, log_density: Callable, reach: float, floor: float = 9.0, side: int = 160
+    ax: Axes,
+    log_density: Callable[[np.ndarray], np.ndarray],
+    reach: float,
+    floor: float = 9.0,
+    side: int = 160,
 ) -> None:
     """log p as shades of blue, a step every eighth of ``floor`` nats below its greatest value;
     below all of them, white."""
@@ -61,7 +65,7 @@ def density(
 
 
 def arrows(
-    ax: Any,
+    ax: Axes,
     points: np.ndarray,
     vectors: np.ndarray,
     colour: str,
@@ -101,7 +105,7 @@ def arrows(
 
 
 def scatter(
-    ax: Any, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0
+    ax: Axes, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0
 ) -> None:
     """Points (N, 2) on [-reach, reach]²."""
     ax, points = inputs.axes(ax, "scatter"), inputs.points(points, "scatter: points")

@@ -1,5 +1,4 @@
-"""What the pictures take: axes, figures, images of values 0 to 1, numbers to plot. Checked at the
-door, in one sentence."""
+"""Checks for the pictures: axes, figures, images of values 0 to 1, numbers to plot."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ distances between sets.  It is the recipe of the Frechet Inception distance (Heu
 with a network of our own, so the scale is ours too, and a distance alone says nothing.  It becomes
 a figure that can be read as a multiple of what two sets of real images have:
 
-    frechet multiple = frechet(generated, held-out) / frechet(training, held-out)         1: as good as the real thing
+    frechet multiple = frechet(generated, held-out) / frechet(training, held-out)
+                       1: as good as the real thing
 
 The judge saw the training images while it learned, the held-out ones never; both quantities have
 the latter on one side.
@@ -17,6 +18,7 @@ Read before: metrics.py, vision/convnet.py.   See at work: demos/09_gan_digits.p
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -44,7 +46,8 @@ class Judge:
     def __init__(self, model: ConvNet):
         if not isinstance(model, ConvNet):
             raise TypeError(f"Judge: model is {shown(model)}; it must be a ConvNet")
-        self.model = model.eval()
+        model.eval()
+        self.model = model
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """(N, F): what the last layer but one says."""
@@ -73,7 +76,7 @@ class Judge:
             )
         return generated / real
 
-    def _in_parts(self, function, images: np.ndarray) -> np.ndarray:
+    def _in_parts(self, function: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
         images = images_in(images, "Judge: images")
         channels, side = self.model.in_channels, self.model.image_size
         if images.shape[1:] != (channels, side, side):
@@ -127,9 +130,8 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
         )
     if labels.min() < 0:
         raise IndexError(f"judge_of: labels hold {labels.min()}; classes are numbered from 0")
-    print_of_data = zlib.crc32(
-        np.ascontiguousarray(labels), zlib.crc32(np.ascontiguousarray(images))
-    )
+    print_of_images = zlib.crc32(np.ascontiguousarray(images).data)
+    print_of_data = zlib.crc32(np.ascontiguousarray(labels).data, print_of_images)
     before = get_rng_state()
     try:
         manual_seed(seed)
@@ -140,7 +142,8 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
             return {name: t.numpy().astype(np.float32) for name, t in model.state_dict().items()}
 
         shapes = {name: t.shape for name, t in model.state_dict().items()}
-        name = f"judge-{RECIPE}-{images.shape[-1]}-{epochs}-{seed}-{print_of_data:08x}-numpy{np.__version__}"
+        made_with = f"{images.shape[-1]}-{epochs}-{seed}-{print_of_data:08x}"
+        name = f"judge-{RECIPE}-{made_with}-numpy{np.__version__}"
         model.load_state_dict(cached(name, learn, shapes, "float32"))
     finally:
         set_rng_state(before)

@@ -9,9 +9,12 @@ In the plane, where the modes are known:
 On features φ of images (of a classifier trained on the data), for a set of real and a set of
 generated ones:
 
-    Frechet     |μ - μ'|² + tr (C + C' - 2 (C C')^(1/2))            Heusel et al. 2017, eq. 6; Dowson & Landau 1982
-    kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³          Binkowski et al. 2018
-    precision   share of generated ones inside the region of the real; recall: the reverse   Kynkaanniemi et al. 2019
+    Frechet     |μ - μ'|² + tr (C + C' - 2 (C C')^(1/2))
+                Heusel et al. 2017, eq. 6; Dowson & Landau 1982
+    kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³
+                Binkowski et al. 2018
+    precision   share of generated ones inside the region of the real; recall: the reverse
+                Kynkaanniemi et al. 2019
 
 No figure is made of garbage: arrays that hold NaN or infinity, that are complex or of no numbers,
 and sets that are too small for the figure are refused with a ValueError or a TypeError.

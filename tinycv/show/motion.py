@@ -20,7 +20,7 @@ from tinycv.show import inputs
 
 
 def save_gif(
-    frames: Iterable[Any],
+    frames: Iterable[Figure | np.ndarray],
     path: Path | str,
     seconds_per_frame: float = 0.1,
     last: float = 2.0,
@@ -78,7 +78,8 @@ def pixels(frame: Any) -> np.ndarray:
     """(H, W, 3) uint8 of a figure or an array."""
     if isinstance(frame, Figure):
         frame.canvas.draw()
-        return np.asarray(frame.canvas.buffer_rgba())[..., :3].copy()
+        canvas: Any = frame.canvas
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
     a = given.array(frame, "a frame of save_gif", "a figure or an array of pixels")
     if 0 not in a.shape and a.ndim == 3 and a.shape[-1] == 3 and a.dtype == np.uint8:
         return a

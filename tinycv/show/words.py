@@ -12,10 +12,13 @@ from functools import cache
 from typing import Any
 
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 
 from tinycv.data import inputs as given
 from tinycv.data.pinyin import is_chinese, romanised
 from tinycv.engine.arguments import number
+from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
 
 # Fonts with Chinese characters that systems ship: Linux, macOS, Windows.
@@ -45,7 +48,7 @@ CHINESE_FONTS = (
 
 
 def alignment(
-    ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], caption: str = ""
+    ax: Axes, matrix: ArrayLike, source: Sequence[str], target: Sequence[str], caption: str = ""
 ) -> None:
     """Heat map of attention: each row is a symbol written, and shows which symbols read it looked
     at.
@@ -61,7 +64,9 @@ def alignment(
         ax.set_title(caption, fontsize=10)
 
 
-def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]) -> None:
+def heads(
+    place: FigureBase, weights: ArrayLike, source: Sequence[str], target: Sequence[str]
+) -> None:
     """One heat map for each head (columns) of each layer (rows), words at the left and the top of
     the grid only.
 
@@ -86,14 +91,14 @@ def heads(place: Any, weights: Any, source: Sequence[str], target: Sequence[str]
 
 
 def heat(
-    ax: Any, matrix: Any, source: Sequence[str], target: Sequence[str], size: float = 8
+    ax: Axes, matrix: ArrayLike, source: Sequence[str], target: Sequence[str], size: float = 8
 ) -> None:
     """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where
     their numbers differ."""
     _heat(ax, matrix, source, target, number(size, "heat: size", 0.1, 1000), "heat")
 
 
-def _heat(ax: Any, matrix: Any, source: Any, target: Any, size: float, who: str) -> None:
+def _heat(ax: Axes, matrix: ArrayLike, source: Any, target: Any, size: float, who: str) -> None:
     """``heat``, whose errors name ``who``."""
     ax, matrix = (
         inputs.axes(ax, who),

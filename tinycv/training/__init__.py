@@ -1,9 +1,16 @@
-"""Training: the loop, and what keeps it.
+"""Training: the loop, its checkpoints, half precision, all cores at one batch.
 
-loop.py         one loop for every model that learns from one loss;   progress.py: how far it is;   inputs.py: what it takes
-checkpoint.py   arrays and a small state in one safetensors file;   resume.py: what must fit to go on from it
-half.py         half precision;   parallel.py: all cores at one batch
-torch_file.py   other people's weights, from .pt files (torch_pickle.py reads their pickles);   safetensors_header.py
+loop.py         fit: one loop for every model that learns from one loss
+resume.py       what is saved of a training, and what must fit to go on from it
+checkpoint.py   arrays and a small state in one safetensors file
+half.py         half precision: float16 weights, float32 master weights, a scaled loss
+parallel.py     all cores at one batch: threads
+progress.py     how far a training is, and Ctrl-C
+inputs.py       checks of what fit and Run are given
+
+Other people's weights:
+torch_file.py   .pt files; torch_pickle.py reads their pickles without running code
+safetensors_header.py   headers of safetensors files, read with suspicion
 """
 
 from tinycv.training import checkpoint, parallel

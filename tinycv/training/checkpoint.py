@@ -70,7 +70,9 @@ class CheckpointError(ValueError):
 
 
 def save(
-    path: str | os.PathLike, tensors: Mapping[str, Any], state: dict[str, Any] | None = None
+    path: str | os.PathLike,
+    tensors: Mapping[str, Tensor | np.ndarray],
+    state: dict[str, Any] | None = None,
 ) -> None:
     """Write arrays (NumPy's, CuPy's or Tensors) and ``state``, anything that JSON holds, to one
     file, atomically.
@@ -273,7 +275,7 @@ def _checksum(arrays: dict[str, np.ndarray], text: str) -> int:
         crc = zlib.crc32(
             f"{name} {a.dtype.name} {a.shape}".encode("utf-8", "backslashreplace"), crc
         )
-        crc = zlib.crc32(np.ascontiguousarray(a), crc)
+        crc = zlib.crc32(np.ascontiguousarray(a).data, crc)
     return crc
 
 

@@ -5,16 +5,21 @@ float16 has 10 bits of fraction, and its numbers end at 65504 and at 6e-8.  Thre
 training with it on the way of one in float32 (Micikevicius et al. 2018, "Mixed Precision Training",
 section 3):
 
-    master weights    kept in float32: a step is often less than a thousandth of a weight, which float16 would round away
-    a scaled loss     L times S has gradients times S, so that small ones do not become 0; they are divided by S in float32
-    sums in float32   in products (cuBLAS does), and in softmax and norms (the kernels for the GPU do: gpu/cuda.py)
+    master weights    kept in float32: a step is often less than a thousandth of a weight, which
+                      float16 would round away
+    a scaled loss     L times S has gradients times S, so that small ones do not become 0; they are
+                      divided by S in float32
+    sums in float32   in products (cuBLAS does), and in softmax and norms (the kernels for the GPU
+                      do: gpu/cuda.py)
 
 S begins large. A step whose gradients overflowed is left out and S halved; after many good ones S
 doubles.
 
-    half = Half(model, partial(AdamW, lr=1e-3))             model is in float16 from here on; half stands for the optimiser
-    loss = cross_entropy(model(x), labels)       it takes floats of any kind, and answers in float32
-    half.zero_grad(); half.backward(loss); half.step()      or train.fit(model, half, ...)
+    half = Half(model, partial(AdamW, lr=1e-3))     # the model is in float16 from here on
+    loss = cross_entropy(model(x), labels)          # it takes floats of any kind, returns float32
+    half.zero_grad()                                # half stands for the optimiser,
+    half.backward(loss)                             # also in fit(model, half, ...)
+    half.step()
 
 It is meant for a GPU, where a ViT-Base's step took 42 ms in place of 174 (H100): NumPy converts
 every half to float32 and back, which is slow.
@@ -28,11 +33,12 @@ definition would mean two things on CPU and GPU, and no test without a GPU could
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import capturing, watch
 from tinycv.engine.arguments import flag, number, shown, size
@@ -49,7 +55,7 @@ GREATEST = 2.0**127
 SMALLEST = 2.0**-64  # below it no finite gradient can have overflowed
 
 
-def cast(value: Any, dtype: Any) -> Any:
+def cast(value: Any, dtype: DTypeLike) -> Any:
     """A Tensor of floats in another dtype, alone or within tuples and lists; all else as it is."""
     if isinstance(value, (tuple, list)):
         return type(value)(cast(v, dtype) for v in value)
@@ -73,7 +79,7 @@ class Half:
     def __init__(
         self,
         model: Module,
-        make: Callable[[Any], Optimizer],
+        make: Callable[[list[tuple[str, Tensor]]], Optimizer],
         scale: float = 2.0**16,
         interval: int = 2000,
     ):
@@ -132,10 +138,10 @@ class Half:
         forward = self.before or type(self.model).forward.__get__(self.model)
         return cast(forward(*cast(args, kept), **given), "float32")
 
-    def side_by_side(self, arrays: list[Any]) -> Any:
+    def side_by_side(self, arrays: list[np.ndarray]) -> np.ndarray:
         return self.xp.concatenate([a.reshape(-1) for a in arrays]).astype("float32")
 
-    def cut(self, flat: Any, like: list[Tensor]) -> list[Any]:
+    def cut(self, flat: np.ndarray, like: Sequence[Tensor]) -> list[np.ndarray]:
         """Parts of a flat array in the shapes of some Tensors; they share its memory."""
         ends = list(accumulate((t.size for t in like), initial=0))
         return [flat[a:b].reshape(t.shape) for a, b, t in zip(ends, ends[1:], like, strict=False)]
@@ -204,13 +210,17 @@ class Half:
                 for p, master in zip(self.own, self.masters, strict=True)
                 if p.grad is not None
             ]
-            flat = self.side_by_side([p.grad._data for p, _ in found]) if found else self.full[:0]
+            flat = (
+                self.side_by_side([p.grad._data for p, _ in found if p.grad is not None])
+                if found
+                else self.full[:0]
+            )
             self.overflowed = not bool(self.xp.isfinite(flat.sum()))
         flat *= 1 / self.scale
         for (p, master), part in zip(found, self.cut(flat, [p for p, _ in found]), strict=True):
             master.grad, p.grad = None if self.overflowed else Tensor(part), None
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Change the master weights and the model's, or leave both and halve S where the gradients
         overflowed.
 

@@ -1,5 +1,5 @@
-"""What a training is given, checked before its first step: train.fit, Run, and the rates that a
-schedule says.
+"""Checks for the training loop: what fit and Run are given, before the first step, and what
+loaders, schedules and evaluate return, when they return it.
 
 ``who`` is the function that the user called; it begins the sentence of an error.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import shown, size
 from tinycv.nn.module import Module
 from tinycv.optim.averaged import EMA
-from tinycv.optim.state import finite
+from tinycv.optim.inputs import finite
 
 OPTIMIZER = "parameters", "param_groups", "zero_grad", "backward", "step", "state_dict", "loading"
 
@@ -97,19 +98,28 @@ def check_functions(who: str, needed: dict[str, Any], perhaps: dict[str, Any]) -
             raise TypeError(f"{who}: {name} is {shown(function)}; it must be a function{ending}")
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long a training is, and how often the loop looks up from it."""
+
+    epochs: int
+    evaluate_every: int  # epochs
+    checkpoint_every: int | None  # steps; None: once per epoch
+    log_every: int  # steps
+
+
 def check_loop(
-    who: str, epochs: Any, evaluate: Any, evaluate_every: Any, checkpoint_every: Any, log_every: Any
-) -> tuple[int, int, int | None, int]:
-    """(epochs, evaluate_every, checkpoint_every, log_every) as Python's ints."""
-    check_functions(who, {}, {"evaluate": evaluate})
-    every = (
-        None if checkpoint_every is None else size(checkpoint_every, f"{who}: checkpoint_every", 1)
-    )
-    return (
-        size(epochs, f"{who}: epochs"),
-        size(evaluate_every, f"{who}: evaluate_every", 1),
-        every,
-        size(log_every, f"{who}: log_every", 1),
+    who: str, epochs: int, evaluate_every: int, checkpoint_every: int | None, log_every: int
+) -> Pace:
+    """All of these as Python's ints."""
+    every = checkpoint_every
+    if every is not None:
+        every = size(every, f"{who}: checkpoint_every", 1)
+    return Pace(
+        epochs=size(epochs, f"{who}: epochs"),
+        evaluate_every=size(evaluate_every, f"{who}: evaluate_every", 1),
+        checkpoint_every=every,
+        log_every=size(log_every, f"{who}: log_every", 1),
     )
 
 

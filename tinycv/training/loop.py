@@ -1,22 +1,22 @@
 """The training loop: one for every model that learns from one loss.
 
     history = fit(model, optimizer, loss_fn, loader, epochs=10, evaluate=accuracy,
-    checkpoint="out/vit.safetensors")
+                  checkpoint="out/vit.safetensors")
+
+``fit`` says what a step is. ``Run`` is the loop around the steps, whatever a step may be: progress,
+evaluation, the history of the losses, checkpoints. (GANs, which alternate two losses, make other
+steps in the same loop: adversarial/turns.py.)
 
 What a step computes is a function of the weights, the seed and the step's number: batches come from
-``loader.epoch(number, start)``, noise from ``manual_seed((seed, step))``.  So a training that was
-killed goes on from its checkpoint and ends with the same bits as one that was not.
-
-``fit`` says what a step is; ``Run`` is what is done around the steps, whatever a step may be.
-(GANs, which alternate two losses, make other steps in the same loop: adversarial/turns.py.)
+``loader.epoch(number, start)``, noise from ``manual_seed((seed, step))``. So a training that was
+killed goes on from its checkpoint and ends with the same bits as one that was not (resume.py).
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.data.loader import Batch, Loader
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, number, shown, size, whole
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.module import Module
 from tinycv.optim import EMA, Optimizer, Schedule, clip_grad_norm_
-from tinycv.optim.state import plain
 from tinycv.training import parallel
-from tinycv.training.checkpoint import load, save, with_nan
+from tinycv.training.half import Half
 from tinycv.training.inputs import (
     arrays_of,
     check_belonging,
@@ -46,20 +46,25 @@ from tinycv.training.inputs import (
     rate,
 )
 from tinycv.training.progress import CtrlC, Progress
-from tinycv.training.resume import resumed
+from tinycv.training.resume import identity, resume_run, save_run
+
+Evaluate = Callable[[Any], Mapping[str, float]]  # of the model, whatever class it has
+
+
+# -- one step: a loss, its gradients, a change of the weights -------------------------------------
 
 
 def fit(
     model: Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Half,
     loss_fn: Callable[..., Tensor],
-    loader: Any,
+    loader: Loader,
     epochs: int,
     *,
     schedule: Schedule | None = None,
     clip: float | None = None,
     ema: EMA | None = None,
-    evaluate: Callable[[Module], dict[str, Any]] | None = None,
+    evaluate: Evaluate | None = None,
     evaluate_every: int = 1,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
@@ -88,37 +93,40 @@ def fit(
     check_parts("fit", model, {"optimizer": optimizer}, loader, ema)
     check_belonging("fit", model, optimizer, ema)
     check_functions("fit", {"loss_fn": loss_fn}, {"schedule": schedule, "evaluate": evaluate})
-    epochs, evaluate_every, checkpoint_every, log_every = check_loop(
-        "fit", epochs, evaluate, evaluate_every, checkpoint_every, log_every
-    )
-    seed, checkpoint = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
+    check_loop("fit", epochs, evaluate_every, checkpoint_every, log_every)
+    seed, path = whole(seed, "fit: seed"), checkpoint_path("fit", checkpoint)
     device, progress = device_name("fit", device), flag(progress, "fit: progress")
     threads = None if threads is None else size(threads, "fit: threads", 1)
     clip = None if clip is None else number(clip, "fit: clip", above=0)
+
     model.to(device or optimizer.parameters()[0].device)
-    run = Run(model, {"optimizer": optimizer}, loader, seed, ema, checkpoint)
+    run = Run(model, {"optimizer": optimizer}, loader, seed, ema, path)
     with nullcontext() if threads == 1 else parallel.threads(threads) as group:
+        learn = partial(
+            _learn, run, optimizer, loss_fn=loss_fn, schedule=schedule, clip=clip, group=group
+        )
         return run.through(
+            learn,
             epochs,
-            partial(_learn, run, optimizer, loss_fn, schedule, clip, group),
-            evaluate,
-            evaluate_every,
-            checkpoint_every,
-            progress,
-            log_every,
+            evaluate=evaluate,
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
+            progress=progress,
+            log_every=log_every,
         )
 
 
 def _learn(
     run: Run,
-    optimizer: Optimizer,
-    loss_fn: Callable,
+    optimizer: Optimizer | Half,
+    batch: list[Tensor],
+    *,
+    loss_fn: Callable[..., Tensor],
     schedule: Schedule | None,
     clip: float | None,
-    group: Any,
-    batch: list[Tensor],
-) -> Any:
-    """One step; returns its loss. Nothing in it waits for the device."""
+    group: parallel.Group | None,
+) -> np.ndarray:
+    """One step. Returns its loss, an array on the device; nothing here waits for the device."""
     scheduled(optimizer, schedule, run.step)
     optimizer.zero_grad()
     if group is None:
@@ -139,20 +147,23 @@ def _learn(
     return loss._data.reshape(())
 
 
-def scheduled(optimizer: Optimizer, schedule: Schedule | None, step: int) -> None:
+def scheduled(optimizer: Optimizer | Half, schedule: Schedule | None, step: int) -> None:
     """Set every group's lr to what the schedule makes of it at this step."""
     if schedule is not None:
         for group in optimizer.param_groups:
             group["lr"] = rate(group.setdefault("initial_lr", group["lr"]), schedule, step)
 
 
+# -- the loop around the steps --------------------------------------------------------------------
+
+
 @dataclass
 class History:
-    """What happened. JSON holds it."""
+    """What happened in a training. JSON holds it."""
 
     # of every step; of a game, a list of both sides' losses
-    losses: list[Any] = field(default_factory=list)
-    # one {"epoch": 1, ...} an evaluation
+    losses: list = field(default_factory=list)
+    # one {"epoch": 1, ...} per evaluation
     metrics: list[dict[str, float]] = field(default_factory=list)
     # of training, evaluation and saving, over all resumptions
     seconds: float = 0.0
@@ -168,54 +179,53 @@ class History:
 
 
 class Run:
-    """A training under way: all that a checkpoint holds, and what every loop does around its steps.
+    """A training under way: what takes part in it, and how far it has got.
 
-    optimizers: by the names that they have in the checkpoint. ``through`` is the loop.
+    optimizers: by the names that they have in the checkpoint. path: of the checkpoint, or None.
     """
 
     def __init__(
         self,
         model: Module,
-        optimizers: dict[str, Optimizer],
-        loader: Any,
+        optimizers: Mapping[str, Optimizer | Half],
+        loader: Loader,
         seed: int,
         ema: EMA | None,
-        path: Path | None,
+        path: str | os.PathLike | None,
     ):
         check_parts("Run", model, optimizers, loader, ema)
-        seed, path = whole(seed, "Run: seed"), checkpoint_path("Run", path)
-        self.model, self.optimizers, self.loader, self.seed, self.ema, self.path = (
-            model,
-            optimizers,
-            loader,
-            seed,
-            ema,
-            path,
-        )
+        self.model = model
+        self.optimizers = optimizers
+        self.loader = loader
+        self.seed = whole(seed, "Run: seed")
+        self.ema = ema
+        self.path: Path | None = checkpoint_path("Run", path)
         self.first = next(iter(optimizers.values())).parameters()[0]
         self.device = self.first.device
-        if path is not None:
-            check_saved_as_json(self.identity())
-        self.history, self.step, self.unread = History(), 0, []
+        if self.path is not None:
+            check_saved_as_json(identity(self))
+        self.step = 0
+        self.history = History()
+        self.unread: list[np.ndarray] = []  # losses that are still on the device
         self.started = time.perf_counter()
 
     def through(
         self,
+        learn: Callable[[list[Tensor]], np.ndarray],
         epochs: int,
-        learn: Callable[[list[Tensor]], Any],
-        evaluate: Callable | None,
-        evaluate_every: int,
-        checkpoint_every: int | None,
-        progress: bool,
-        log_every: int,
+        *,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int = 1,
+        checkpoint_every: int | None = None,
+        progress: bool = True,
+        log_every: int = 10,
     ) -> History:
-        """All steps that are left: learn(batch) makes one, and returns its losses, an array on the
-        device."""
-        check_functions("Run.through", {"learn": learn}, {})
-        epochs, evaluate_every, checkpoint_every, log_every = check_loop(
-            "Run.through", epochs, evaluate, evaluate_every, checkpoint_every, log_every
-        )
-        total, has_resumed = epochs * len(self.loader), self.resume()
+        """Make all steps that are left: learn(batch) makes one, and returns its losses, an array on
+        the device. All else as in ``fit``."""
+        check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
+        pace = check_loop("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
+        total = pace.epochs * len(self.loader)
+        has_resumed = resume_run(self)
         self.model.train()
         with (
             Progress(total, self.step, progress) as display,
@@ -224,22 +234,19 @@ class Run:
             if has_resumed:
                 display.line(f"resumed at step {self.step} of {total} from {self.path}")
             for batch in self.batches(total):
-                backend.manual_seed((self.seed, self.step))
-                self.unread.append(
-                    learn([Tensor(array, device=self.device) for array in arrays_of(batch)])
-                )
-                self.step += 1
+                self.take_step(learn, batch)
                 display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))
-                if self.step % log_every == 0 or rest == 0:
+                ends_epoch, ends_training = rest == 0, self.step == total
+                if ends_epoch or self.step % pace.log_every == 0:
                     display.loss(self.read_losses())
-                if rest == 0:
-                    if evaluate and (epoch % evaluate_every == 0 or self.step == total):
-                        self.history.metrics.append({"epoch": epoch, **self.evaluated(evaluate)})
-                    display.line(_epoch_line(self, epoch, epochs))
-                due = self.step % (checkpoint_every or len(self.loader)) == 0 or self.step == total
-                if self.path and (due or ctrl_c.pressed):
-                    self.save()
+                if ends_epoch:
+                    if evaluate and (epoch % pace.evaluate_every == 0 or ends_training):
+                        self.measure(evaluate, epoch)
+                    display.line(f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}")
+                save_every = pace.checkpoint_every or len(self.loader)
+                if self.path and (self.step % save_every == 0 or ends_training or ctrl_c.pressed):
+                    save_run(self, self.path)
                 if ctrl_c.pressed:
                     raise KeyboardInterrupt(
                         f"stopped after step {self.step} of {total}, saved to {self.path}"
@@ -247,17 +254,14 @@ class Run:
         self.seconds()
         return self.history
 
-    def evaluated(self, evaluate: Callable) -> dict[str, float]:
-        """What evaluate says of the model, in eval mode, without recording, with the EMA's weights
-        if there is one."""
-        self.model.eval()
-        try:
-            with no_grad(), self.ema.applied() if self.ema else nullcontext():
-                return metrics_of(evaluate(self.model))
-        finally:
-            self.model.train()
+    def take_step(self, learn: Callable[[list[Tensor]], np.ndarray], batch: Batch) -> None:
+        """One step, whose noise is a function of the seed and its number."""
+        backend.manual_seed((self.seed, self.step))
+        tensors = [Tensor(array, device=self.device) for array in arrays_of(batch)]
+        self.unread.append(learn(tensors))
+        self.step += 1
 
-    def batches(self, total: int) -> Iterator[tuple]:
+    def batches(self, total: int) -> Iterator[Batch]:
         """From the present step to ``total``; in mid-epoch where the last run stopped there.
 
         RuntimeError where the loader gives more or fewer batches than its length says.
@@ -276,102 +280,57 @@ class Run:
                     f"{gave} batches; with a length of {len(self.loader)} it must give {left}"
                 )
 
-    def seconds(self) -> float:
-        """Time spent so far, noted in the history."""
-        self.history.seconds, self.started = (
-            self.history.seconds + time.perf_counter() - self.started,
-            time.perf_counter(),
-        )
-        return self.history.seconds
+    # -- evaluation -------------------------------------------------------------------------------
 
-    def read_losses(self) -> Any:
-        """Wait for the losses that are still on the device. Returns the last of all."""
+    def measure(self, evaluate: Evaluate, epoch: int) -> None:
+        """Note what ``evaluate`` says of the model, in eval mode, without recording, with the EMA's
+        weights if there is one."""
+        self.model.eval()
+        try:
+            with no_grad(), self.ema.applied() if self.ema else nullcontext():
+                metrics = metrics_of(evaluate(self.model))
+        finally:
+            self.model.train()
+        self.history.metrics.append({"epoch": epoch, **metrics})
+
+    # -- history ----------------------------------------------------------------------------------
+
+    def read_losses(self) -> float | list[float]:
+        """Wait for the losses that are still on the device. Returns the last of all.
+
+        FloatingPointError where one of them is not finite.
+        """
         if self.unread:
             losses = backend.to_numpy(backend.array_module(self.unread[0]).stack(self.unread))
             self.unread.clear()
             first = len(self.history.losses)
             self.history.losses += losses.tolist()
-            for step, loss in enumerate(losses, first):
-                if not np.isfinite(loss).all():
-                    epoch, batch = divmod(step, len(self.loader))
-                    raise FloatingPointError(
-                        f"the loss is {loss} at step {step} (epoch {epoch + 1}, batch {batch}): "
-                        "run it again inside `with tinycv.debug():` to see which op made it; a "
-                        "lower lr, warmup or clip often helps"
-                    )
+            self._check_finite(losses, first)
         return self.history.losses[-1]
 
-    def identity(self) -> dict[str, Any]:
-        """What must be equal for two runs to be the same training."""
-        kinds = {
-            "model": type(self.model).__name__,
-            **{key: type(o).__name__ for key, o in self.optimizers.items()},
-            "dtype": str(self.first.dtype),
-            "ema decay": self.ema and self.ema.decay,
-        }
-        loader = {
-            f"loader's {name}": plain(getattr(self.loader, name, None))
-            for name in ("samples", "batch_size", "shuffle", "seed")
-        }
-        return {"seed": self.seed, "batches an epoch": len(self.loader), **kinds, **loader}
+    def _check_finite(self, losses: np.ndarray, first: int) -> None:
+        """Losses of the steps from number ``first`` on."""
+        for step, loss in enumerate(losses, first):
+            if not np.isfinite(loss).all():
+                epoch, batch = divmod(step, len(self.loader))
+                raise FloatingPointError(
+                    f"the loss is {loss} at step {step} (epoch {epoch + 1}, batch {batch}): "
+                    "run it again inside `with tinycv.debug():` to see which op made it; a "
+                    "lower lr, warmup or clip often helps"
+                )
 
-    def save(self) -> None:
-        # before all else: a NaN must not replace a good checkpoint
-        self.read_losses()
-        tensors = {f"model/{name}": t._data for name, t in self.model.state_dict().items()}
-        if self.ema is not None:
-            tensors |= {f"ema/{name}": array for name, array in self.ema.state_dict().items()}
-        optimizers = {}
-        for role, state in ((role, o.state_dict()) for role, o in self.optimizers.items()):
-            for name, kept in state["state"].items():
-                tensors |= {f"{role}/{name}/{key}": kept[key] for key in kept if key != "step"}
-            optimizers[role] = {
-                "steps": {name: kept["step"] for name, kept in state["state"].items()},
-                "param_groups": state["param_groups"],
-            }
-        tensors = {name: backend.to_numpy(array) for name, array in tensors.items()}
-        self._refuse_broken_weights(tensors)
-        self.seconds()
-        save(
-            self.path,
-            tensors,
-            {
-                "training": self.identity(),
-                "step": self.step,
-                "history": self.history.to_dict(),
-                **optimizers,
-                "rng": backend.get_rng_state(),
-            },
-        )
+    def seconds(self) -> float:
+        """Time spent so far, noted in the history."""
+        now = time.perf_counter()
+        self.history.seconds += now - self.started
+        self.started = now
+        return self.history.seconds
 
-    def _refuse_broken_weights(self, tensors: dict[str, Any]) -> None:
-        names = [f"model/{name}" for name, _ in self.model.named_parameters()]
-        names += [name for name in tensors if name.partition("/")[0] in self.optimizers]
-        broken = [
-            name for name in names if not math.isfinite(tensors[name].sum(dtype="float64"))
-        ] or with_nan(tensors)
-        if broken:
-            raise FloatingPointError(
-                f"{broken[0].removeprefix('model/')} is not finite after step {self.step - 1}, "
-                "though the loss was: nothing was saved. Run it again inside `with "
-                "tinycv.debug():` to see which derivative made it"
-            )
-
-    def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing
-        is changed then."""
-        if self.path is None or not self.path.exists():
-            return False
-        resumed(self, *load(self.path))()
-        return True
-
-
-def _epoch_line(run: Run, epoch: int, epochs: int) -> str:
-    losses = np.atleast_1d(np.mean(run.history.losses[-len(run.loader) :], axis=0))
-    metrics = run.history.metrics[-1] if run.history.metrics else {}
-    measured = "".join(
-        f"  {name} {value:.4g}"
-        for name, value in metrics.items()
-        if name != "epoch" and metrics["epoch"] == epoch
-    )
-    return f"epoch {epoch}/{epochs}  loss {', '.join(f'{loss:.4g}' for loss in losses)}{measured}  {run.seconds():.1f} s"
+    def described(self, epoch: int) -> str:
+        """An epoch's mean loss, what was measured at its end, and the time until then, in words."""
+        of_epoch = np.mean(self.history.losses[-len(self.loader) :], axis=0)
+        words = ["loss " + ", ".join(f"{loss:.4g}" for loss in np.atleast_1d(of_epoch))]
+        metrics = self.history.metrics[-1] if self.history.metrics else {}
+        if metrics.get("epoch") == epoch:
+            words += [f"{name} {value:.4g}" for name, value in metrics.items() if name != "epoch"]
+        return "  ".join([*words, f"{self.seconds():.1f} s"])

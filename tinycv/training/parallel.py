@@ -18,8 +18,7 @@ other random numbers in dropout.
 
 BLAS can use all cores too, and does where nobody stops it, but only inside one product of matrices;
 what lies between two products then has one core.  Shards keep all cores at work all the time; while
-a group is open, BLAS has one thread
-in each.   How shards speak to each other: engine/shards.py.
+a group is open, BLAS has one thread in each.   How shards speak to each other: engine/shards.py.
 """
 
 from __future__ import annotations
@@ -60,7 +59,8 @@ class OneThreadOfBlas:
     before the first."""
 
     def __init__(self) -> None:
-        self.open, self.before = 0, None
+        self.open = 0
+        self.before: Any = None
         # of this kind, as a dropped group may end inside of it
         self.lock = RLock()
 
@@ -115,7 +115,7 @@ class Group:
             return self._crew.run(works, weights)
 
     def backward(
-        self, loss_of: Callable[..., Tensor], *batch: Any, reduction: str = "mean"
+        self, loss_of: Callable[..., Tensor], *batch: Tensor | np.ndarray, reduction: str = "mean"
     ) -> Tensor:
         """As ``loss = loss_of(*batch); loss.backward()``, by all threads. Returns the loss, without
         history.
@@ -145,7 +145,7 @@ class Group:
             accumulate(_summed([gradients for _, gradients in done]))
         return wrap(sum(loss * w for (loss, _), w in zip(done, weights, strict=True)), None)
 
-    def map(self, function: Callable, *batch: Any) -> Tensor:
+    def map(self, function: Callable[..., Tensor], *batch: Tensor | np.ndarray) -> Tensor:
         """As ``function(*batch)``, by all threads and without recording: a result for each example,
         joined along axis 0."""
         arguments.function(function, "Group.map: function")

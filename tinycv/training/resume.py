@@ -1,9 +1,11 @@
-"""Resuming a training: all of its checkpoint is checked and converted before any of it is loaded.
+"""A training's checkpoint: what is saved, and what must fit to go on from it.
 
 A checkpoint holds the model, the averages, the optimisers, the random streams, and how far the
-training had got. If one of them does not fit, or cannot be what a training wrote, all of them stay,
-bit for bit, what they were.
-Used by: run.py, which writes what is read here.
+training had got. Nothing broken is saved: weights that are not finite do not replace a good
+checkpoint. When a training resumes, all of its checkpoint is checked and converted before any of it
+is loaded. If one part does not fit, or cannot be what a training wrote, all parts stay, bit for
+bit, what they were.
+Used by: loop.py, whose Run is saved and resumed here. The file itself: checkpoint.py.
 """
 
 from __future__ import annotations
@@ -11,22 +13,101 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinycv.engine import backend
 from tinycv.engine.arguments import listed
 from tinycv.engine.rng import loading_rng_state
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.module import joined
-from tinycv.optim.state import brief, wide
+from tinycv.optim.state import brief, plain, wide
+from tinycv.training import checkpoint
 from tinycv.training.checkpoint import CheckpointError, with_nan
 
+if TYPE_CHECKING:
+    from tinycv.training.loop import Run
+
 Saved = dict[str, Any]
+Arrays = dict[str, np.ndarray]
 LARGEST = 2**1023
 
 
-def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[[], None]:
+def identity(run: Run) -> Saved:
+    """What must be equal for two runs to be the same training."""
+    kinds = {
+        "model": type(run.model).__name__,
+        **{role: type(optimizer).__name__ for role, optimizer in run.optimizers.items()},
+        "dtype": str(run.first.dtype),
+        "ema decay": run.ema and run.ema.decay,
+    }
+    loader = {
+        f"loader's {name}": plain(getattr(run.loader, name, None))
+        for name in ("samples", "batch_size", "shuffle", "seed")
+    }
+    return {"seed": run.seed, "batches an epoch": len(run.loader), **kinds, **loader}
+
+
+# -- saving ---------------------------------------------------------------------------------------
+
+
+def save_run(run: Run, path: Path) -> None:
+    """Write the checkpoint. FloatingPointError, and no file is touched, where the training is
+    broken."""
+    run.read_losses()  # before all else: a NaN must not replace a good checkpoint
+    arrays = {f"model/{name}": t._data for name, t in run.model.state_dict().items()}
+    if run.ema is not None:
+        arrays |= {f"ema/{name}": array for name, array in run.ema.state_dict().items()}
+    optimizers = {}
+    for role, optimizer in run.optimizers.items():
+        state = optimizer.state_dict()
+        for name, kept in state["state"].items():
+            arrays |= {f"{role}/{name}/{key}": kept[key] for key in kept if key != "step"}
+        optimizers[role] = {
+            "steps": {name: kept["step"] for name, kept in state["state"].items()},
+            "param_groups": state["param_groups"],
+        }
+    arrays = {name: backend.to_numpy(array) for name, array in arrays.items()}
+    _refuse_broken_weights(run, arrays)
+    run.seconds()
+    state = {
+        "training": identity(run),
+        "step": run.step,
+        "history": run.history.to_dict(),
+        **optimizers,
+        "rng": backend.get_rng_state(),
+    }
+    checkpoint.save(path, arrays, state)
+
+
+def _refuse_broken_weights(run: Run, arrays: Arrays) -> None:
+    """FloatingPointError for weights, and what optimisers remember of them, that are not finite."""
+    names = [f"model/{name}" for name, _ in run.model.named_parameters()]
+    names += [name for name in arrays if name.partition("/")[0] in run.optimizers]
+    broken = [name for name in names if not math.isfinite(arrays[name].sum(dtype="float64"))]
+    if broken := broken or with_nan(arrays):
+        raise FloatingPointError(
+            f"{broken[0].removeprefix('model/')} is not finite after step {run.step - 1}, "
+            "though the loss was: nothing was saved. Run it again inside `with "
+            "tinycv.debug():` to see which derivative made it"
+        )
+
+
+# -- resuming -------------------------------------------------------------------------------------
+
+
+def resume_run(run: Run) -> bool:
+    """Go on from the checkpoint, if there is one. CheckpointError if it does not fit; nothing is
+    changed then."""
+    if run.path is None or not run.path.exists():
+        return False
+    resumed(run, *checkpoint.load(run.path))()
+    return True
+
+
+def resumed(run: Run, tensors: Arrays, state: Saved) -> Callable[[], None]:
     """The function that brings a Run to where the checkpoint was written. CheckpointError says what
     does not fit.
     """
@@ -66,10 +147,10 @@ def resumed(run: Any, tensors: dict[str, np.ndarray], state: Saved) -> Callable[
     return go_on
 
 
-def _same_training(run: Any, there: Any) -> None:
+def _same_training(run: Run, there: Any) -> None:
     if not isinstance(there, dict):
         raise ValueError("what it says of its training is no dict")
-    here = json.loads(json.dumps(run.identity()))
+    here = json.loads(json.dumps(identity(run)))
     differ = [
         f"{key} is {there.get(key)!r:.60} there and {here.get(key)!r} here"
         for key in here | there
@@ -91,11 +172,9 @@ def _exactly(saved: Any, wanted: set[str], what: str) -> None:
         raise ValueError(f"{what} should have {sorted(wanted)}, and has {brief(sorted(saved))}")
 
 
-def _by_part(run: Any, tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _by_part(run: Run, tensors: Arrays) -> dict[str, Arrays]:
     """The tensors of the model, the averages and each optimiser, by the rest of their names."""
-    parts: dict[str, dict[str, np.ndarray]] = {
-        part: {} for part in ("model", "ema", *run.optimizers)
-    }
+    parts: dict[str, Arrays] = {part: {} for part in ("model", "ema", *run.optimizers)}
     if run.ema is None:
         del parts["ema"]
     unknown = []
@@ -157,7 +236,7 @@ def _is_metric(entry: Any) -> bool:
     )
 
 
-def _same_model(model: Any, arrays: dict[str, np.ndarray]) -> None:
+def _same_model(model: Any, arrays: Arrays) -> None:
     """ValueError where a shape or a dtype is another, or a weight is not finite. Names are left to
     load_state_dict.
     """
@@ -206,17 +285,15 @@ def _dtypes_of(arrays: Mapping[str, np.ndarray], own: Mapping[str, Any]) -> None
         raise ValueError(brief(wrong))
 
 
-def _loading(
-    run: Any, role: str, arrays: dict[str, np.ndarray], saved: Any, step: int
-) -> Callable[[], None]:
+def _loading(run: Run, role: str, arrays: Arrays, saved: Any, step: int) -> Callable[[], None]:
     """The function that loads one optimiser, whose steps are not more than the training's."""
     optimizer = run.optimizers[role]
     _exactly(saved, {"steps", "param_groups"}, f"its {role}")
     steps = saved["steps"]
     if not isinstance(steps, dict):
         raise ValueError(f"the steps of its {role} are no dict")
-    # a Half has one inside
-    named = {name: p for p, name in getattr(optimizer, "optimizer", optimizer).names.items()}
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # a Half has one inside
+    named = {name: p for p, name in inner.names.items()}
     made = max((entry["step"] for entry in optimizer.state_dict()["state"].values()), default=0)
     state: dict[str, Saved] = {name: {"step": count} for name, count in steps.items()}
     for path, array in arrays.items():

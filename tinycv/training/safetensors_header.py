@@ -11,7 +11,7 @@ sane.
 from __future__ import annotations
 
 import re
-from json.decoder import scanstring
+from json.decoder import scanstring  # pyright: ignore[reportAttributeAccessIssue]
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 # so many tensors, and one more for every 256 bytes of the file
@@ -110,7 +110,8 @@ def _after(text: str, at: int, sign: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    return SPACE.match(text, at).end()
+    spaces = SPACE.match(text, at)
+    return at if spaces is None else spaces.end()
 
 
 def _no_json() -> BadHeader:

@@ -2,7 +2,8 @@
 
 ``torch.save`` writes a zip file (since PyTorch 1.6):
 
-    NAME/data.pkl       a pickle: which tensor, by name, looks at which storage, from where, with which shape and strides
+    NAME/data.pkl       a pickle: which tensor, by name, looks at which storage, from where, with
+                        which shape and strides
     NAME/data/0 ...     the storages: numbers as they lay in memory, not compressed
     NAME/byteorder      "little" or "big"; not in files of old, which are little
 
@@ -185,7 +186,10 @@ class Storages:
                 + ("and is not there" if entry is None else f"and has {entry.file_size} bytes")
             )
         if key not in self.made:
-            raw = np.frombuffer(bytearray(self.file.read(entry)), dtype.newbyteorder(self.order))
+            raw = np.frombuffer(
+                bytearray(self.file.read(entry)),
+                dtype.newbyteorder("<" if self.order == "<" else ">"),
+            )
             # in this machine's byte order
             numbers = raw.astype(dtype, copy=False)
             self.made[key] = name, from_bfloat16(numbers) if is_bfloat16 else numbers

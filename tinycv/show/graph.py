@@ -1,0 +1,94 @@
+"""The recorded graph behind a Tensor, drawn without Graphviz. Used as draw.graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from tinycv.engine.arguments import shown
+from tinycv.engine.tensor import LEAF, Node, Tensor
+from tinycv.show import inputs
+from tinycv.show.colours import INK
+
+
+def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -> None:
+    """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time,
+    arrows with the data.
+
+    Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
+    """
+    ax, level = inputs.axes(ax, "graph"), _levels(result, "graph")
+    called: dict[int, str] = {}
+    is_empty = names is None or (isinstance(names, dict) and not names)
+    if not is_empty:
+        called = {id(t): name for name, t in inputs.named(names, "graph: names", "Tensors").items()}
+    place, used = {}, {}
+    for spot in sorted(level, key=lambda s: s.seq):
+        x = level[spot]
+        place[spot] = (x, -used.setdefault(x, 0))
+        used[x] += 1
+    tallest = max(used.values())
+    place = {s: (x, y + (used[x] - 1) / 2) for s, (x, y) in place.items()}
+    text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
+    # half a box's width, in points
+    room = {s: 11 + 3.6 * len(text[s]) for s in place}
+    for spot, (x, y) in place.items():
+        ax.text(
+            x,
+            y,
+            text[spot],
+            ha="center",
+            va="center",
+            fontsize=10,
+            zorder=3,
+            bbox={
+                "boxstyle": "round,pad=0.4",
+                "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+                "edgecolor": INK,
+            },
+        )
+        for parent in dict.fromkeys(p for p in spot.parents if p is not None):
+            ax.annotate(
+                "",
+                (x, y),
+                place[parent],
+                zorder=2,
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": INK,
+                    "shrinkA": room[parent],
+                    "shrinkB": room[spot],
+                },
+            )
+    ax.set_xlim(-0.6, max(level.values()) + 0.6)
+    ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
+    ax.axis("off")
+
+
+def levels(result: Tensor) -> dict[Node | Tensor, int]:
+    """How many ops lie between each Node and the leaves, at most."""
+    return _levels(result, "levels")
+
+
+def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
+    if not isinstance(result, Tensor):
+        raise TypeError(
+            f"{who}: result is {shown(result)}; it must be a Tensor that an op computed"
+        )
+    if result._node is None or result._node is LEAF:
+        raise ValueError(
+            f"{who}: this tensor was not computed by a recorded op: there is no graph to draw"
+        )
+    reached, stack = set(), [result._node]
+    while stack:
+        spot = stack.pop()
+        if spot not in reached:
+            reached.add(spot)
+            stack.extend(p for p in spot.parents if p is not None)
+    level: dict[Node | Tensor, int] = {}
+    # parents are older, so they come first
+    for spot in sorted(reached, key=lambda s: s.seq):
+        level[spot] = 1 + max((level[p] for p in spot.parents if p is not None), default=-1)
+    return level
