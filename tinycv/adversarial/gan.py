@@ -10,12 +10,12 @@ image, here always the logit d: D(x) = sigmoid(d).  Both take turns; turns.py ho
 they play for is a pair of functions of logits, one for each side, both to be minimised (real =
 d(x), fake = d(G(z))):
 
-                       the discriminator's                         the generator's
-    minimax            -log σ(real) - log (1 - σ(fake))            log (1 - σ(fake))    ibid., eq. 1
-    non-saturating     the same                                    -log σ(fake)     ibid., section 3
-    least squares      ½ (real - 1)² + ½ fake²                     ½ (fake - 1)²             Mao et al. 2017, eq. 9
-    hinge              max(0, 1 - real) + max(0, 1 + fake)         -fake                     Miyato et al. 2018, eq. 16, 17
-    Wasserstein        fake - real                                 -fake        Arjovsky et al. 2017
+                     the discriminator's                   the generator's
+    minimax          -log σ(real) - log (1 - σ(fake))      log (1 - σ(fake))   ibid., eq. 1
+    non-saturating   the same                              -log σ(fake)        ibid., section 3
+    least squares    ½ (real - 1)² + ½ fake²               ½ (fake - 1)²       Mao et al. 2017, eq. 9
+    hinge            max(0, 1 - real) + max(0, 1 + fake)   -fake     Miyato et al. 2018, eq. 16, 17
+    Wasserstein      fake - real                           -fake     Arjovsky et al. 2017
 
 A D that is too sure has a slope of zero, or one that explodes, and G learns nothing from it;
 penalties on its slope and spectral norm (nn/spectral_norm.py) keep it soft.  A G that paints one

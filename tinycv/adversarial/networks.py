@@ -2,7 +2,8 @@
 
     noise z (B, latent)  ->  generator  ->  x  ->  discriminator  ->  logit (B, 1)
 
-A generator has ``latent``, the size of the noise that it wants.   Read before: nn/conv.py, nn/batch_norm.py.
+A generator has ``latent``, the size of the noise that it takes.
+Read before: nn/conv.py, nn/batch_norm.py.
 """
 
 from __future__ import annotations

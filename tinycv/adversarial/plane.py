@@ -1,13 +1,16 @@
 """Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that
 tables give it.
 
-    data       eight Gaussians on a ring or 25 on a grid (data/shapes.py); a mode is covered by one sample within 3 sigma
-    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200; batches of 100
+    data       eight Gaussians on a ring or 25 on a grid (data/shapes.py);
+               a mode is covered by one sample within 3 sigma
+    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200;
+               batches of 100
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
 A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are
 drawn.
-Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
+Lin et al. 2018, section 4.1; 2,500 samples are judged.
+Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
 With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in
 the paper) Pac4 puts a share of 0.019 of its points within 3 sigma, where the paper has 0.936
 (demos/gallery/08_gan_2d_full.json).

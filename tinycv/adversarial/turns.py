@@ -1,16 +1,18 @@
 """The two sides of a GAN take turns, and neither touches what is the other's.
 
-    for each batch x:   D learns from x and from fakes G(z), which are constants to it             ``critic_steps`` times
-                        then G learns from D(G(z)), where D's weights are constants
+    for each batch x:   D learns from x and from fakes G(z), which are constants to it
+                        after ``critic_steps`` batches, G learns from D(G(z)), where D's weights
+                        are constants
 
 What goes wrong in such loops goes wrong silently, so here it cannot happen:
 - each side asks for the gradient of its own loss by its own weights alone (``grad``, not
-``backward``): nothing is left
-  behind in the other's ``.grad``, and its optimiser is refused if it holds a weight of the other;
+  ``backward``): nothing is left behind in the other's ``.grad``, and its optimiser is refused if it
+  holds a weight of the other;
 - D sees fakes without their history (``detach``);
 - batch norm's running statistics, and whatever else a network keeps, move in its own turn only.
 
-Goodfellow et al. 2014, algorithm 1.   Two time scales (Heusel et al. 2017): give the optimisers different rates.
+Goodfellow et al. 2014, algorithm 1.
+Two time scales (Heusel et al. 2017): give the optimisers different rates.
 Read before: gan.py, training/loop.py.
 Test: tests/adversarial/test_turns.py plants those bugs and sees them caught.
 """

@@ -2,7 +2,8 @@
 
 Read in this order: module.py (how parameters are found), linear.py, activation.py (gelu),
 softmax.py, norm.py, batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with window.py:
-where a window looks), pool.py, dropout.py, init.py, spectral_norm.py. checks.py: what they refuse.
+where a window looks), pool.py, dropout.py, init.py, spectral_norm.py. checks.py: what they refuse;
+inputs.py: what the generative chapters refuse. layout.py: how kernels see images in memory.
 fitted.py: what a Tensor takes when it is loaded. ``tinycv.nn.functional`` has the functions under
 PyTorch's names. ``nn.checkpoint(block)(x)`` saves memory for time: engine/recompute.py.
 (``tinycv.training.checkpoint`` is about files.)

@@ -16,8 +16,9 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import choice, number
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
-from tinycv.engine.reduce import blocks, flat, lie, shaped
+from tinycv.engine.reduce import blocks, lie
 from tinycv.nn.checks import array
+from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.module import Module
 
 MOST = 1e30  # a slope beyond is a mistake
@@ -120,11 +121,11 @@ def _gelu(xp, x, approximate="none"):
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
     order = lie(x)
-    values = flat(x, order)
+    values = flattened(x, order)
     share = backend.normal_cdf(xp, values)  # Φ(x)
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):
             s = xp.multiply(values[at], values[at], out=slope[at])
             s *= -0.5
@@ -133,9 +134,9 @@ def _gelu(xp, x, approximate="none"):
             s *= values[at]
             s += share[at]
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(values * share, x, order), pull
+    return unflattened(values * share, x, order), pull
 
 
 def _gelu_tanh(xp, x):
@@ -172,7 +173,7 @@ def slope_of(x: Any, negative_slope: Any) -> float:
 def _leaky_relu(xp, x, negative_slope=0.01):
     negative_slope = slope_of(x, negative_slope)
     order = lie(x)
-    values = flat(x, order)
+    values = flattened(x, order)
     y, larger = xp.empty_like(values), xp.maximum if negative_slope <= 1 else xp.minimum
     for at in blocks(xp, x.size):
         bent = xp.multiply(values[at], negative_slope, out=y[at])
@@ -182,22 +183,22 @@ def _leaky_relu(xp, x, negative_slope=0.01):
             bent[...] = xp.where(values[at] == inf, inf, bent)  # not NaN, which 0 * inf is
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):
             s = slope[at]
             s[...] = values[at] > 0
             s *= 1 - negative_slope
             s += negative_slope
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(y, x, order), pull
+    return unflattened(y, x, order), pull
 
 
 @silu.kernel
 def _silu(xp, x):
     order = lie(array(x, "x"))
-    values = flat(x, order)
+    values = flattened(x, order)
     share, y = xp.empty_like(values), xp.empty_like(values)
     # exp is inf where the share is 0
     with np.errstate(over="ignore"):
@@ -209,12 +210,12 @@ def _silu(xp, x):
             xp.multiply(values[at], s, out=y[at])
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):  # σ + y (1 - σ), and times g
             s = xp.subtract(1, share[at], out=slope[at])
             s *= y[at]
             s += share[at]
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(y, x, order), pull
+    return unflattened(y, x, order), pull

@@ -26,8 +26,9 @@ from tinycv.engine.reduce import few, sum_rows
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
+from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
-from tinycv.nn.norm import each, images, inverse_root, per_channel, pixels, scaled, sums
+from tinycv.nn.norm import each, inverse_root, per_channel, scaled, sums
 
 
 @fused(whole="count")
@@ -237,7 +238,7 @@ def summed(xp, cut, channels, dtype, *of):
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    a, channels = pixels(xp, x), x.shape[1]
+    a, channels = pixel_rows(xp, x), x.shape[1]
     cut = few(xp, len(a), prod(a.shape[1:]))
 
     over_batch = partial(summed, xp, cut, channels, x.dtype)
@@ -257,7 +258,7 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
 
     def pull(g):
         gy, gmean, gvar = g
-        gy = xp.zeros_like(a) if gy is None else pixels(xp, gy)
+        gy = xp.zeros_like(a) if gy is None else pixel_rows(xp, gy)
         own = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
 
         def along_x():
@@ -274,8 +275,8 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
                 out = each(xp, xp.multiply, gy[at], slope, out=gx[at])
                 out += each(xp, xp.multiply, part := centred(at), b, out=part)
                 each(xp, xp.add, out, c, out=out)
-            return images(xp, gx, x.shape)
+            return from_pixel_rows(xp, gx, x.shape)
 
         return along_x, None, lambda: own[1] * scale[0], lambda: own[0]
 
-    return (images(xp, y, x.shape), mean[0], var[0]), pull
+    return (from_pixel_rows(xp, y, x.shape), mean[0], var[0]), pull

@@ -1,7 +1,8 @@
 """Convolution: one small window of weights looks at every place of an image, and answers with an
 image of its own.
 
-    y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]            x is 0 outside
+    y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]
+    x is 0 outside
     side of y  = ⌊(side of x + 2p - d (k - 1) - 1) / s⌋ + 1
 
 with a window of k x k taps (papers say kernel, which in this library is the fast half of a pair),
@@ -30,7 +31,8 @@ from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, flag
-from tinycv.nn.conv_kernel import forward, last, to_input, to_weight
+from tinycv.nn.conv_kernel import forward, to_input, to_weight
+from tinycv.nn.layout import channels_last
 from tinycv.nn.module import Module
 from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
 
@@ -237,7 +239,7 @@ def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
         return (
             lambda: linear_map(to_input, xp, g, weight, x.shape, *walk),
             lambda: linear_map(to_weight, xp, g, x, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(last(g))),
+            lambda: sum_rows(xp, as_rows(channels_last(g))),
         )
 
     return linear_map(forward, xp, x, weight, *walk, bias), pull
@@ -260,7 +262,7 @@ def _conv_transpose2d(
         return (
             lambda: linear_map(forward, xp, g, weight, *walk)[..., : steps[0], : steps[1]],
             lambda: linear_map(to_weight, xp, x, g, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(last(g))),
+            lambda: sum_rows(xp, as_rows(channels_last(g))),
         )
 
     return y, pull

@@ -6,7 +6,8 @@ Of which numbers? Of one example's alone here, so that training and evaluation d
 the batch:
 
     layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
-    group norm     C / G channels of one image         Wu & He 2018, eq. 7.    G = C is instance norm (Ulyanov et al. 2016)
+    group norm     C / G channels of one image         Wu & He 2018, eq. 7
+                   G = C: instance norm                Ulyanov et al. 2016
 
 Read next: batch_norm.py, where they are one channel's in all images.
 Shapes: N images of C channels, G groups.
@@ -26,6 +27,7 @@ from tinycv.engine.ops import sqrt
 from tinycv.engine.reduce import MANY, as_rows, dot_last, few, sum_first, sum_last, sum_rows
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
+from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
 
 # what PyTorch's normalized_shape may be, and no weight is
@@ -215,19 +217,6 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 WIDE = 1024
 
 
-def pixels(xp, x):
-    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x is channels last
-    already."""
-    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(
-        len(x), prod(x.shape[2:]), x.shape[1]
-    )
-
-
-def images(xp, a, shape):
-    """(N, S, C) -> (N, C, *spatial), without a copy."""
-    return xp.moveaxis(a.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
 def sums(xp, a):
     """(N, S, C) -> (N, C)."""
     if xp is not np:
@@ -267,7 +256,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)
     width = max(width, 1)
-    a, channels = pixels(xp, x), x.shape[1]
+    a, channels = pixel_rows(xp, x), x.shape[1]
     y, mean, scale = (
         xp.empty_like(a),
         xp.empty((n, channels), x.dtype),
@@ -294,7 +283,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     def pull(g):
         # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two
         # directions: dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
-        g, gx = pixels(xp, g), xp.empty_like(a)
+        g, gx = pixel_rows(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
         for at in few(xp, n, prod(a.shape[1:])):
             out, s, gamma = gx[at], scale[at], 1 if weight is None else weight
@@ -304,10 +293,10 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
             each(xp, xp.add, out, -s * over_group(total[at] * gamma), out=out)
             out += each(xp, xp.multiply, g[at], s * gamma, out=xp.empty_like(out))
         return (
-            images(xp, gx, x.shape),
+            from_pixel_rows(xp, gx, x.shape),
             None,
             lambda: sum_rows(xp, dots),
             lambda: sum_rows(xp, total),
         )
 
-    return images(xp, y, x.shape), pull
+    return from_pixel_rows(xp, y, x.shape), pull

@@ -1,12 +1,12 @@
 """Attention before the Transformer: a decoder that looks back at all the states of its encoder.
 
-    e_ij = v^T tanh(W s_{i-1} + U h_j)                  additive        Bahdanau et al. 2015, appendix A.1.2
-    e_ij = v^T tanh(W s_{i-1} + U h_j + V f_ij + b)     location  Chorowski et al. 2015, section 2.2
-    f_i  = F * α_{i-1}                                               ibid.; * is convolution along j
-    e_ij = s_i^T h_j                                    dot           Luong et al. 2015, section 3.1
-    e_ij = s_i^T W h_j                                  general         ibid.
-    α_ij = exp(e_ij) / Σ_k exp(e_ik)                    the weights     Bahdanau et al. 2015, eq. 6
-    c_i  = Σ_j α_ij h_j                                 the context     ibid., eq. 5
+    e_ij = v^T tanh(W s_{i-1} + U h_j)               additive     Bahdanau et al. 2015, app. A.1.2
+    e_ij = v^T tanh(W s_{i-1} + U h_j + V f_ij + b)  location     Chorowski et al. 2015, section 2.2
+    f_i  = F * α_{i-1}                                            ibid.; * is convolution along j
+    e_ij = s_i^T h_j                                 dot          Luong et al. 2015, section 3.1
+    e_ij = s_i^T W h_j                               general      ibid.
+    α_ij = exp(e_ij) / Σ_k exp(e_ik)                 the weights  Bahdanau et al. 2015, eq. 6
+    c_i  = Σ_j α_ij h_j                              the context  ibid., eq. 5
 
 h_j is what the encoder knew after symbol j of the source, s_i the decoder's state at symbol i of
 its answer. The score e_ij says how well they match; the context c_i is an average of the h_j, most

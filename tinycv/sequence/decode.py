@@ -2,7 +2,8 @@
 search.
 
     greedy         y_t = argmax log p(y | y_1 ... y_{t-1}, x)        the best next symbol, each time
-    beam search    keep the K best beginnings; extend each by every symbol; of these keep the K best again
+    beam search    keep the K best beginnings; extend each by every symbol;
+                   of these keep the K best again
 
     score(Y) = log P(Y | x) / lp(Y)      lp(Y) = ((5 + |Y|) / (5 + 1))^α      Wu et al. 2016, eq. 14
 

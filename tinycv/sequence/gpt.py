@@ -2,7 +2,8 @@
 guessed from those before.
 
     p(x_1 ... x_T) = Π_t p(x_t | x_1 ... x_(t-1))                   Radford et al. 2018, eq. 1
-    p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2; pre-norm as Radford et al. 2019
+    p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2
+                                                                    pre-norm: Radford et al. 2019
 
 The blocks are encoder blocks under a causal mask: what makes a decoder is the mask.  What the
 blocks look at to answer is the question itself, so there is no cross-attention.

@@ -6,7 +6,8 @@ step, and each gate lies in one piece of memory, through which NumPy runs severa
 through pieces of rows. The product is of [W_h W_x b] with the column [h; x; 1]: no sum is left to
 do, forward or back. A step's block of memory holds
 
-    o, i, f, g, c        g the candidate, c the cell before: then i g and f c are one product, of [i; f] and [g; c]
+    o, i, f, g, c        g the candidate, c the cell before:
+                         then i g and f c are one product, of [i; f] and [g; c]
 
 PyTorch's order, i, f, g, o, is rolled on by one. One tanh makes all gates, since σ(z) = (1 + tanh(z
 / 2)) / 2: the weights of o, i and f are halved.

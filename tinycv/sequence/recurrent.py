@@ -209,7 +209,10 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
     (steps, batch), given = x.shape[:2], bare(lengths)
     if isinstance(given, NOT_PLAIN):
         raise TypeError(f"{owner}: lengths is {shown(given)}; it must be a plain array of integers")
-    takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
+    takes = (
+        f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to "
+        f"{steps}"
+    )
     try:
         lengths = (
             np.array(given, np.int64 if not given else None)

@@ -7,11 +7,14 @@ The lengths of x and y need not be equal: the decoder begins when it reads SOS a
 writes EOS. In training it reads the right answer, whatever it would have written itself (teacher
 forcing); running free, it reads its own.
 
-    no attention    s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state          Sutskever et al. 2014
-    dot, general    the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])           Luong et al. 2015, eq. 5
-    additive        c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t          Bahdanau et al. 2015, section 3.1
-    location        the same, and c_t from α_{t-1} too            Chorowski et al. 2015, section 2.2
-    the answer      p(y_t | ...) = softmax(W_s s~_t + b)                    Luong et al. 2015, eq. 6
+    no attention   s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state
+                                                              Sutskever et al. 2014
+    dot, general   the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])
+                                                              Luong et al. 2015, eq. 5
+    additive       c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t
+                                                              Bahdanau et al. 2015, section 3.1
+    location       the same, and c_t from α_{t-1} too         Chorowski et al. 2015, section 2.2
+    the answer     p(y_t | ...) = softmax(W_s s~_t + b)       Luong et al. 2015, eq. 6
 
 Without attention all that the decoder will ever know of x is one vector. Luong's attention comes
 after the recurrence, so in training the recurrence runs over the whole answer at once, and all of

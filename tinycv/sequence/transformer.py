@@ -6,13 +6,12 @@ itself.
     MLP(x) = W_2 σ(W_1 x + b_1) + b_2                           Vaswani et al. 2017, eq. 2
 
     an encoder block:    f is self-attention, then the MLP
-    a decoder block:     f is self-attention on what is written so far, then cross-attention to the memory (what the
-                         encoder made of the source), then the MLP
+    a decoder block:     f is self-attention on what is written so far, then cross-attention to the
+                         memory (what the encoder made of the source), then the MLP
 
 Where the norm stands decides how deep stacks start.  Post-norm has a LayerNorm on the path from the
-last block to the
-first: at the start, gradients of the last blocks are large whatever the depth, and large steps
-break the training; hence the warm-up of the paper's learning rate.  With the norm inside the branch
+last block to the first: at the start, gradients of the last blocks are large whatever the depth,
+and large steps break the training; hence the warm-up of the paper's learning rate.  With the norm inside the branch
 that path is a plain sum, the gradients shrink as 1/√depth, and pre-norm trains without warm-up
 (Xiong et al. 2020, theorem 1).  But then nothing has normalised the sum itself: so a pre-norm stack
 ends with one more norm.

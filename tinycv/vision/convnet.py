@@ -1,15 +1,15 @@
 """A small convolutional network: the classifier that knows, before it has seen anything, that
 images are local.
 
-    a window walks over the image and asks the same question everywhere   (conv2d: LeCun et al. 1998, section II.A)
-    then only the strongest answer of each 2 x 2 is kept                (max pooling: half the side)
+    convolution    the same small window of weights at every place     LeCun et al. 1998, II.A
+    max pooling    the largest answer of each 2 x 2 is kept, so half the side is left
     twice that; what is left is read by two layers that see all of it
 
 Built into it, and not into a ViT: neighbours belong together, and a stroke means the same wherever
 it lies.  Dosovitskiy et al. 2021 (section 3.1) call this inductive bias: with few images it stands
-in for what would have to be learned, and
-with many it is no longer needed.   Read before: nn/conv.py, nn/pool.py, nn/batch_norm.py.   See at work:
-demos/06_vit.py --full.   differs: batch norm and ReLU, where the network of 1998 had neither.
+in for what would have to be learned, and with many it is no longer needed.
+differs: batch norm and ReLU, where the network of 1998 had neither.
+Read before: nn/conv.py, nn/pool.py, nn/batch_norm.py.   See at work: demos/06_vit.py --full.
 Shapes: B images, C channels, side S, F features.
 """
 

@@ -1,19 +1,19 @@
 """Inside a ViT: where it looks, what it has learned of places, what it first looks for, and whether
 that matters.
 
-    attention rollout    R = A_L A_{L-1} ... A_1,   A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
-                                                                    Abnar & Zuidema 2020, eq. 1 and
-                                                                    section 3
-    attention distance   mean distance of what a query looks at, in pixels            Dosovitskiy et al. 2021, fig. 7 right
-    position similarity  cosine of the position embeddings of two patches       ibid., fig. 7 middle
-    patch filters        principal components of the patch projection             ibid., fig. 7 left
-    deletion             paint the patches over, those that should matter most first  Petsiuk et al. 2018 (RISE)
+    attention rollout    R = A_L A_{L-1} ... A_1                Abnar & Zuidema 2020, eq. 1, section 3
+                         A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
+    attention distance   mean distance of what a query looks at, in pixels
+                                                                Dosovitskiy et al. 2021, fig. 7 right
+    position similarity  cosine of the position embeddings of two patches        ibid., fig. 7 middle
+    patch filters        principal components of the patch projection            ibid., fig. 7 left
+    deletion             paint the patches over, those that should matter most first
+                                                                Petsiuk et al. 2018 (RISE)
 
 A map of one block says where its tokens look, but after block 1 a token holds more than its own
 patch: rollout follows what flowed where.  The I is the residual path, by which a token keeps what
-it has.  A picture proves nothing, so there is
-deletion: if the patches that are pointed at are the ones that matter, the answer goes first when
-they go first.
+it has.  A picture proves nothing, so there is deletion: if the patches that are pointed at are the
+ones that matter, the answer goes first when they go first.
 
 Maps are those of the weights that run: ViT.attention_maps.  What comes back is for pictures: NumPy
 arrays, on the host.

@@ -3,8 +3,8 @@
     #                   the number of a block, from 0; indented rows are within a block
     *                   "weight", and "bias", whose shape is the first of the weight's sizes
     {query,key,value}   three tensors, which lie one under the other in ours
-    shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS, M middle of the MLP, K
-                        classes
+    shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS,
+                        M middle of the MLP, K classes
 
 Two things change besides names.  Their patch projection is a convolution of stride P, (D, C, P, P),
 ours a Linear of flattened patches, (D, C P P): the same numbers in the same order (vit.patchify).
