@@ -18,7 +18,8 @@ from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.inputs import batch, depth_of, finite, whole
 from tinycv.nn.linear import Linear
-from tinycv.nn.module import Flatten, Module, Sequential
+from tinycv.nn.module import Module
+from tinycv.nn.sequential import Flatten, Sequential
 
 MOST_SIDE = 1024  # of an image: each halving doubles the channels
 

@@ -22,8 +22,9 @@ from tinycv.engine.ops import relu
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear
-from tinycv.nn.module import Flatten, Module
+from tinycv.nn.module import Module
 from tinycv.nn.pool import max_pool2d
+from tinycv.nn.sequential import Flatten
 from tinycv.vision import inputs
 
 
