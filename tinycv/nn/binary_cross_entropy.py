@@ -14,13 +14,11 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice
-from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import softplus, where
+from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import mean_over
-from tinycv.engine.tensor import bare
-from tinycv.nn.checks import array
-from tinycv.nn.losses import asked_for, buffer, check_reduction
+from tinycv.nn.loss_checks import buffer, check_binary
+from tinycv.nn.losses import asked_for
 from tinycv.nn.module import Module
 
 
@@ -58,19 +56,17 @@ def binary_cross_entropy_with_logits(
 def counted_entries(input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
     """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or
     target is not finite."""
-    input, target, weight, pos_weight = map(bare, (input, target, weight, pos_weight))
     if weight is None and pos_weight is None:
         return None
-    xp = array_module(input)
     counts = True if weight is None else weight != 0
     if pos_weight is not None:
         counts = counts & ((target != 1) | (target * pos_weight != 0))
-    return counts | (xp.isfinite(input) & xp.isfinite(target))
+    return counts | (isfinite(input) & isfinite(target))
 
 
 def without_infinity(surprise: Any, share: Any) -> Any:
     """0 where the surprise is infinite at something that has no share: 0 log 0 = 0."""
-    return where((bare(share) == 0) & (bare(surprise) == inf), 0.0, surprise)
+    return where((share == 0) & (surprise == inf), 0.0, surprise)
 
 
 class BCEWithLogitsLoss(Module):
@@ -105,26 +101,6 @@ def _binary_cross_entropy_with_logits(
         if np.isfinite(y.sum()):
             return y, pull
     return with_infinities(xp, input, target, weight, pos_weight, reduction)
-
-
-def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> None:
-    """An error for arguments of binary_cross_entropy_with_logits that do not fit."""
-    check_reduction(reduction)
-    if array(input, "input").shape != array(target, "target").shape:
-        raise ValueError(
-            f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal"
-        )
-    for name, w in (("weight", weight), ("pos_weight", pos_weight)):
-        if w is not None and array(w, name).shape not in ((), input.shape):
-            try:
-                broadcasts = np.broadcast_shapes(w.shape, input.shape) == input.shape
-            except ValueError:
-                broadcasts = False
-            if not broadcasts:
-                raise ValueError(
-                    f"{name} has shape {w.shape}, which does not broadcast to the scores' "
-                    f"{input.shape}"
-                )
 
 
 def binary_loss(xp, input, target, weight, pos_weight, reduction):
