@@ -24,21 +24,21 @@ A of the match.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 from tinycv.data.inputs import kind_of
 from tinycv.engine.arguments import shown, size
-from tinycv.engine.backend import array_module, from_host
+from tinycv.engine.create import zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
-from tinycv.sequence.masks import is_numeric
+from tinycv.sequence.inputs import is_numeric
+from tinycv.sequence.masks import beside, hidden_scores
 
 
 def additive_score(query: Any, key: Any, v: Any) -> Any:
@@ -66,12 +66,8 @@ def look(score: Any, memory: Any, mask: Any = None) -> tuple:
         weights = softmax(score, axis=-1)
     else:
         mask = checked_mask(mask, memory, "look: mask")[:, None]  # (B, 1, S)
-        lowest = (
-            array_module(mask)
-            .where(mask.any(axis=-1, keepdims=True), -inf, 0.0)
-            .astype(score.dtype)
-        )
-        weights = where(mask, softmax(where(mask, score, lowest), axis=-1), 0.0)
+        shown_scores = where(mask, score, hidden_scores(mask, score.dtype))
+        weights = where(mask, softmax(shown_scores, axis=-1), 0.0)
     return weights @ memory, weights
 
 
@@ -81,7 +77,7 @@ def checked(owner: str, query: Any, memory: Any) -> None:
     for name, x, letters in (("query", query, "(B, T, Q)"), ("memory", memory, "(B, S, M)")):
         if not is_numeric(x) or len(x.shape) != 3:
             raise (ValueError if is_numeric(x) else TypeError)(
-                f"{owner}: {name} is {shown(bare(x))}; it must be a Tensor {letters}"
+                f"{owner}: {name} is {shown(x)}; it must be a Tensor {letters}"
             )
     if query.shape[0] != memory.shape[0] and 1 not in (query.shape[0], memory.shape[0]):
         raise ValueError(
@@ -96,9 +92,9 @@ def checked(owner: str, query: Any, memory: Any) -> None:
 
 def checked_mask(mask: Any, memory: Any, what: str) -> Any:
     """The mask as bools beside the memory, or None. what: whose mask it is, for errors."""
-    mask = from_host(array_module(bare(memory)), bare(mask))
     if mask is None:
         return None
+    mask = beside(memory, mask)
     kind = kind_of(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(
@@ -113,7 +109,7 @@ def check_keys(owner: str, keys: Any, memory: Any) -> None:
     right = is_numeric(keys) and len(keys.shape) == 3
     if not right or keys.shape[1] != memory.shape[1] or keys.shape[0] not in (1, memory.shape[0]):
         raise (ValueError if is_numeric(keys) else TypeError)(
-            f"{owner}: keys is {shown(bare(keys))}; it must be what the attention's keys(...) made "
+            f"{owner}: keys is {shown(keys)}; it must be what the attention's keys(...) made "
             f"of the memory, (B, S, ...) with (B, S) = {tuple(memory.shape[:2])}"
         )
 
@@ -220,7 +216,7 @@ class LocationAttention(AdditiveAttention):
         last = nowhere(memory) if last is None else last
         if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
             raise ValueError(
-                f"LocationAttention: last is {shown(bare(last))}; it must be weights of shape "
+                f"LocationAttention: last is {shown(last)}; it must be weights of shape "
                 f"{memory.shape[:2]}, (B, S), as the memory"
             )
         # nobody looked at the padding, whatever stands there
@@ -242,7 +238,8 @@ class LocationAttention(AdditiveAttention):
 
 def nowhere(memory: Any) -> Any:
     """The weights (B, S) of one that has not looked yet."""
-    return Tensor(array_module(bare(memory)).zeros(memory.shape[:2], bare(memory).dtype))
+    like = Tensor(memory)
+    return zeros(like.shape[:2], dtype=like.dtype, device=like.device)
 
 
 class GeneralAttention(Attention):

@@ -25,27 +25,33 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.backend import array_module, constant
+from tinycv.engine.create import eye
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.ops import astype, where
+from tinycv.engine.ops import isfinite, where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
-from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.sequence.blockwise import blockwise, is_large
+from tinycv.sequence.inputs import (
+    batch_leads,
+    check_past,
+    check_remembered,
+    check_tokens,
+    is_numeric,
+)
 from tinycv.sequence.masks import (
     all_finite,
     answers,
-    batch_leads,
     causal_mask,
     finite_part,
     hidden_scores,
-    is_numeric,
+    in_view,
     sees_one,
+    surely_below,
     together_with,
     understood,
     without_lost,
@@ -68,20 +74,18 @@ def scaled_dot_product_attention(
     mask, a query that may see a key or value that is not finite gets NaN, and passes no gradient
     (differs: in PyTorch a hidden NaN reaches every query).
     """
-    xp, shape, is_causal = array_module(bare(q)), check(q, k, v), flag(is_causal, "is_causal")
+    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:
         return q @ k.swapaxes(-1, -2) @ v  # no keys: zeros
-    may_look, added = understood(attn_mask, xp, shape)
-    mask = together_with(may_look, is_causal, xp, shape)
+    mask, added, answered, instead = in_view(q, k, v, attn_mask, is_causal, shape)
     if mask is not None:
-        answered, instead = answers(xp, bare(q), bare(k), bare(v), may_look, is_causal)
         q, k, v = where(answered, q, 0.0), finite_part(k), finite_part(v)
     score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])  # (B, H, T, S)
     if added is not None:
-        score = score + astype(attn_mask if isinstance(attn_mask, Tensor) else added, score.dtype)
+        score = score + added
     if mask is None:
         return softmax(score, axis=-1) @ v  # (B, H, T, Dv)
-    weight = softmax(where(mask, score, hidden_scores(xp, mask, score.dtype)), axis=-1)
+    weight = softmax(where(mask, score, hidden_scores(mask, score.dtype)), axis=-1)
     return where(answered, where(mask, weight, 0.0) @ v, instead)
 
 
@@ -171,12 +175,12 @@ class MultiheadAttention(Module):
         matrix.
         """
         check_tokens("MultiheadAttention.remember", (), memory=memory)
-        own = bare(memory)
-        if array_module(own) is np and all_finite(own):
-            k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
-            return self.apart(k), self.apart(v)
-        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)  # (B, S, 1)
-        k, v = split(where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan), 2, axis=-1)
+        if surely_below(inf, memory):
+            both = self.made_of(memory, 1, 3)  # (B, S, 2E)
+        else:
+            finite = isfinite(memory).all(axis=-1, keepdims=True)  # (B, S, 1)
+            both = where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan)
+        k, v = split(both, 2, axis=-1)
         return self.apart(k), self.apart(v)
 
     def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
@@ -194,7 +198,7 @@ class MultiheadAttention(Module):
         check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
         q, k, _ = (self.apart(x) for x in self.project(query, key, key))
         # the values: which key
-        every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])
+        every_key = eye(k.shape[2], dtype=q.dtype, device=k.device)[None, None]
         return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
 
     def project(self, query: Any, key: Any, value: Any) -> list:
@@ -253,22 +257,15 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
     None: every row sees something, and no number is so large that a product overflows."""
     if is_large(xp, q, k):  # no (T, S) array at all
         return blockwise(xp, q, k, v, may_look, added, is_causal, hidden is not None)
-    lead, scale = (
-        np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]),
-        1 / sqrt(q.shape[-1]),
-    )
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
-    p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))  # (B, H, T, S)
-    y = across_heads(xp, q.shape[:-1], v.shape[-1], p.dtype)
-    mask = together_with(may_look, is_causal, xp, p.shape)
-    # no score may be above: inf, or what hides it
-    most = None
-    if mask is not None:
-        most = xp.broadcast_to(
-            xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype), p.shape
-        )
+    scale, dtype = 1 / sqrt(q.shape[-1]), xp.result_type(q, k, v)
+    p = xp.empty((*q.shape[:-1], k.shape[-2]), dtype)  # (B, H, T, S)
+    y = across_heads(xp, q.shape[:-1], v.shape[-1], dtype)
+    most = greatest_scores(xp, together_with(may_look, is_causal, xp, p.shape), hidden, p)
     added = None if added is None else xp.broadcast_to(added, p.shape)
-    for at in few(xp, len(p), prod(p.shape[1:])):
+    batches = few(xp, len(p), prod(p.shape[1:]))
+    for at in batches:
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
         if added is not None:
             score += added[at]
@@ -280,31 +277,43 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
         xp.matmul(p[at], v[at], out=y[at])
 
     def slopes(g, at):
-        # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y (Dao et al. 2022, appendix B).
-        ds = g[at] @ v[at].swapaxes(-1, -2)
-        ds -= dot_last(xp, g[at], y[at])
-        if hidden is not None:
-            # dp may be infinite where the value is huge
-            xp.copyto(ds, 0, where=p[at] == 0)
-        ds *= p[at]
-        return ds
+        return to_scores(xp, g[at], v[at], y[at], p[at], guarded=hidden is not None)
 
     def pull(g):
-        g, (dq, dk, dv) = (
-            g.reshape(y.shape),
-            [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)],
-        )
-        for at in few(xp, len(p), prod(p.shape[1:])):
+        g = g.reshape(y.shape)
+        dq, dk, dv = (across_heads(xp, x.shape[:-1], x.shape[-1], dtype) for x in (q, k, v))
+        for at in batches:
             ds = slopes(g, at)
             ds *= scale
             xp.matmul(ds, k[at], out=dq[at])
             xp.matmul(ds.swapaxes(-1, -2), q[at], out=dk[at])
             xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
-        return *[
-            d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)
-        ], lambda: slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added.dtype)
+
+        def to_added():
+            return slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added.dtype)
+
+        return *[d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)], to_added
 
     return y.reshape(lead + y.shape[-2:]), pull
+
+
+def greatest_scores(xp, mask, hidden, p):
+    """What no score of p's shape may be above: inf, or what hides it. None without a mask."""
+    if mask is None:
+        return None
+    most = xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype)
+    return xp.broadcast_to(most, p.shape)
+
+
+def to_scores(xp, g, v, y, p, guarded):
+    """dL/d(score) of softmax(score) = p and y = p v, from g = dL/dy: p (dp - Σ p dp), and Σ p dp is
+    Σ g y (Dao et al. 2022, appendix B). guarded: dp may be infinite where the value is huge."""
+    ds = g @ v.swapaxes(-1, -2)
+    ds -= dot_last(xp, g, y)
+    if guarded:
+        xp.copyto(ds, 0, where=p == 0)
+    ds *= p
+    return ds
 
 
 def across_heads(xp, lead, width, dtype):
@@ -335,49 +344,6 @@ def check(q: Any, k: Any, v: Any) -> tuple:
     )
 
 
-def check_past(past: Any, shape: tuple) -> None:
-    """TypeError or ValueError for a past that is not None or (keys, values) of one shape (B, H, S,
-    D). shape: (B, H, D)."""
-    if past is None:
-        return
-    b, h, d = shape
-    pair = (
-        isinstance(past, (tuple, list))
-        and len(past) == 2
-        and all(is_numeric(part) for part in past)
-    )
-    if (
-        not pair
-        or any(len(x.shape) != 4 or (*x.shape[:2], x.shape[3]) != shape for x in past)
-        or (past[0].shape != past[1].shape)
-    ):
-        given = [shown(bare(x)) for x in past] if pair else shown(past)
-        raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of "
-            f"the tokens before, ({b}, {h}, S, {d}) each"
-        )
-
-
-def check_remembered(remembered: Any, heads: int, width: int) -> None:
-    """TypeError or ValueError for what cannot be the (keys, values) that ``remember`` made of a
-    memory."""
-    pair = (
-        isinstance(remembered, (tuple, list))
-        and len(remembered) == 2
-        and all(map(is_numeric, remembered))
-    )
-    if (
-        not pair
-        or any(len(x.shape) != 4 or (x.shape[1], x.shape[3]) != (heads, width) for x in remembered)
-        or (remembered[0].shape != remembered[1].shape)
-    ):
-        given = [shown(bare(x)) for x in remembered] if pair else shown(remembered)
-        raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that "
-            f"remember(memory) returned, (B, {heads}, S, {width}) each"
-        )
-
-
 def common_shape(*shapes: tuple) -> tuple | None:
     """What the shapes broadcast to, or None."""
     if shapes.count(shapes[0]) == len(shapes):
@@ -386,18 +352,3 @@ def common_shape(*shapes: tuple) -> tuple | None:
         return np.broadcast_shapes(*shapes)
     except ValueError:
         return None
-
-
-def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
-    """TypeError or ValueError for tokens, by name, that are not (B, N, E)."""
-    for name, x in tokens.items():
-        if x is None and name in may_be_none:
-            continue
-        if not is_numeric(x):
-            raise TypeError(
-                f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)"
-            )
-        if len(x.shape) != 3:
-            raise ValueError(
-                f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)"
-            )

@@ -30,14 +30,8 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import (
-    batch_leads,
-    padding_mask,
-    some,
-    some_last,
-    state_of,
-    without_padding,
-)
+from tinycv.sequence.inputs import batch_leads, some, some_last, state_of
+from tinycv.sequence.masks import padding_mask, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,

@@ -27,7 +27,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import some, some_last
+from tinycv.sequence.inputs import some, some_last
 from tinycv.sequence.positions import LearnedPositions
 from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer, length_of
 

@@ -30,12 +30,12 @@ from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
 from tinycv.nn.linear import linear
+from tinycv.sequence.inputs import check_axes
 from tinycv.sequence.lstm_kernel import back, forward, to_arguments
 from tinycv.sequence.recurrent import (
     Cell,
     Recurrent,
     check,
-    check_axes,
     going_on,
     read,
     started,

@@ -24,7 +24,7 @@ from tinycv.engine.backend import array_module
 from tinycv.engine.tensor import bare
 from tinycv.nn import init
 from tinycv.nn.module import Module
-from tinycv.sequence.masks import is_numeric
+from tinycv.sequence.inputs import is_numeric
 
 
 def sinusoidal(xp: Any, places: Any, width: int) -> Any:

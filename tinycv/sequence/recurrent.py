@@ -23,16 +23,18 @@ import numpy as np
 
 from tinycv.data.inputs import NOT_PLAIN, whole
 from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.backend import array_module, from_host, to_numpy
+from tinycv.engine.backend import to_numpy
+from tinycv.engine.create import zeros
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import Tensor
 from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
-from tinycv.sequence.masks import is_numeric
+from tinycv.sequence.inputs import check_axes
+from tinycv.sequence.masks import beside
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -206,7 +208,8 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
     run to the end."""
     if lengths is None:
         return None
-    (steps, batch), given = x.shape[:2], bare(lengths)
+    steps, batch = x.shape[:2]
+    given = lengths.numpy() if isinstance(lengths, Tensor) else lengths
     if isinstance(given, NOT_PLAIN):
         raise TypeError(f"{owner}: lengths is {shown(given)}; it must be a plain array of integers")
     takes = (
@@ -225,7 +228,7 @@ def until(lengths: Any, x: Any, owner: str) -> Any:
         raise ValueError(f"{owner}: lengths is {shown(given)}; {takes}")
     if ((lengths < 0) | (lengths > steps)).any():
         raise ValueError(f"{owner}: lengths is {shown(lengths.tolist())}; {takes}")
-    return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
+    return beside(x, np.arange(steps)[:, None, None] < lengths[:, None])
 
 
 def is_numbers(value: Any) -> bool:
@@ -233,15 +236,6 @@ def is_numbers(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(
         isinstance(v, (int, float, np.number)) for v in value
     )
-
-
-def check_axes(owner: str, x: Any, letters: str) -> None:
-    """TypeError or ValueError for an x that has not as many axes as there are letters."""
-    if not is_numeric(x):
-        raise TypeError(f"{owner}: x is {shown(x)}; it must be a Tensor of numbers, {letters}")
-    if len(x.shape) != letters.count(",") + 1:
-        named = {2: "two", 3: "three"}[letters.count(",") + 1]
-        raise ValueError(f"{owner}: x has shape {x.shape}; it must have {named} axes, {letters}")
 
 
 def turned(x: Any, backward: int) -> Any:
@@ -253,7 +247,8 @@ def started(owner: str, names: tuple, state: Any, shape: tuple, x: Any) -> tuple
     """The parts of the state, zeros where none was given. ValueError names a part of another
     shape."""
     if state is None:
-        return (array_module(bare(x)).zeros(shape, x.dtype),) * len(names)
+        zero = zeros(shape, dtype=x.dtype, device=Tensor(x).device)
+        return (zero,) * len(names)
     state = (state,) if len(names) == 1 else state
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         raise ValueError(

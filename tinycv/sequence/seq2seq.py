@@ -34,16 +34,15 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.inputs import whole
-from tinycv.data.text import PAD, SOS, Pairs
+from tinycv.data.text import PAD, SOS
 from tinycv.engine.arguments import choice, flag, number, shown, size
-from tinycv.engine.backend import array_module, from_host, to_numpy
-from tinycv.engine.methods import concatenate
+from tinycv.engine.create import arange, full_like
+from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import tanh, where
-from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
-from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.align import (
@@ -57,8 +56,9 @@ from tinycv.sequence.align import (
 )
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
+from tinycv.sequence.inputs import is_numeric, numbers_of, some, some_last, state_of
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import is_numeric, some, some_last, state_of, without_padding
+from tinycv.sequence.masks import without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {
@@ -113,7 +113,8 @@ class Encoder(Module):
         the memory (B, S, H), the state after each one's own last symbol, for the decoder to start
         from, and the mask (B, S), True on symbols."""
         some(source, "Encoder: source")
-        mask = bare(source) != PAD
+        source = source if isinstance(source, Tensor) else Tensor(source)
+        mask = source != PAD
         lengths = lengths_of(mask, "Encoder: source")
         # (B, S, E)
         read = dropout(self.embedding(source), self.dropout, self.training)
@@ -170,7 +171,7 @@ class Decoder(Module):
         batch on axis 0."""
         if not is_numeric(memory) or len(memory.shape) != 3:
             raise TypeError(
-                f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), "
+                f"Decoder.start: memory is {shown(memory)}; it must be a Tensor (B, S, H), "
                 "as the encoder leaves it"
             )
         if self.attention is None:
@@ -232,7 +233,7 @@ class Decoder(Module):
                 or memory.shape[0] not in (1, batch)
             ):
                 raise (ValueError if is_numeric(memory) else TypeError)(
-                    f"{what}: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), B "
+                    f"{what}: memory is {shown(memory)}; it must be a Tensor (B, S, H), B "
                     f"being {batch}"
                 )
             checked_mask(before["mask"], memory, f"{what}: mask")
@@ -306,7 +307,7 @@ class Seq2Seq(Module):
         those at t are for the symbol that follows target[:, t]."""
         if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
             raise ValueError(
-                f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both "
+                f"Seq2Seq: source is {shown(source)} and target {shown(target)}; both "
                 "must be integers of one batch, (B, S) and (B, T)"
             )
         return self.decoder(target, self.start(source))[0]
@@ -343,95 +344,20 @@ class Seq2Seq(Module):
             )
         some(source, "alignments: source")
         some(written, "alignments: written")
-        xp = array_module(bare(source))
-        written = from_host(xp, bare(written))
-        read = xp.concatenate([xp.full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
+        source = source if isinstance(source, Tensor) else Tensor(source)
+        written = Tensor(written, device=source.device)
+        read = concatenate([full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
         with no_grad():
             return self.decoder(read, self.start(source))[2].numpy()
-
-
-def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
-    """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing.
-    Padding is not counted. For any model whose ``forward(source, target)`` gives scores of the next
-    symbols."""
-    if not callable(model):
-        raise TypeError(
-            f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, "
-            "target)"
-        )
-    some(source, "next_symbol_loss: source")
-    some(target, "next_symbol_loss: target", 2)
-    if source.shape[0] != target.shape[0]:
-        raise ValueError(
-            f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both "
-            "must be of one batch"
-        )
-    label_smoothing = number(label_smoothing, "next_symbol_loss: label_smoothing", 0, 1)
-    # (B, T, V)
-    scores = model(source, target[:, :-1])
-    return cross_entropy(
-        scores.reshape((-1, scores.shape[-1])),
-        target[:, 1:].reshape((-1,)),
-        ignore_index=PAD,
-        label_smoothing=label_smoothing,
-    )
-
-
-def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
-    """(N,) bool: which answers are right to the last symbol, running free. For any model with
-    ``translate``."""
-    if not isinstance(pairs, Pairs):
-        raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
-    if not isinstance(model, Module) or not hasattr(model, "translate"):
-        raise TypeError(
-            f"exact_match: model is {shown(model)}; it must be a Module with translate(source, "
-            "max_length, beam)"
-        )
-    at_once, beam = size(at_once, "exact_match: at_once", 1), size(beam, "exact_match: beam", 1)
-    device, longest, right = (
-        next(model.parameters()).device,
-        pairs.target.shape[1] - 1,
-        np.zeros(len(pairs), bool),
-    )
-    for start in range(0, len(pairs), at_once):
-        part = slice(start, start + at_once)
-        written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
-        check_answers(written, len(pairs.source[part]), longest)
-        written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
-        right[part] = (written == pairs.target[part, 1:]).all(axis=1)
-    return right
-
-
-def check_answers(written: Any, count: int, longest: int) -> None:
-    """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest``
-    symbols: one row for all would be compared with each."""
-    of_integers = isinstance(written, np.ndarray) and written.dtype.kind in "iu"
-    if not of_integers or written.ndim != 2 or len(written) != count or written.shape[1] > longest:
-        raise (ValueError if of_integers else TypeError)(
-            f"exact_match: translate returned {shown(written)}; it must return a NumPy array of "
-            f"integers ({count}, at most {longest})"
-        )
-
-
-def numbers_of(
-    owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any
-) -> tuple:
-    """The sizes of an encoder or decoder as Python's ints."""
-    return (
-        size(vocabulary, f"{owner}: vocabulary", 1),
-        size(embedding_dim, f"{owner}: embedding_dim", 1),
-        size(hidden_size, f"{owner}: hidden_size", 1),
-        whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS),
-    )
 
 
 def lengths_of(mask: Any, what: str) -> np.ndarray:
     """How many symbols each source has, (B,) on the host, where the recurrent layers read it
     anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
-    xp = array_module(mask)
-    past_last = xp.where(mask, xp.arange(1, mask.shape[1] + 1), 0).max(axis=1)
+    places = arange(1, mask.shape[1] + 1, device=mask.device)
+    past_last = where(mask, places, 0).max(axis=1)
     # (B,) each
-    lengths, ends = to_numpy(xp.stack([mask.sum(axis=1), past_last]))
+    lengths, ends = stack([mask.sum(axis=1), past_last]).numpy()
     if (lengths != ends).any():
         row = int((lengths != ends).argmax())
         raise ValueError(

@@ -40,8 +40,9 @@ from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
-from tinycv.sequence.attention import MultiheadAttention, check_past, check_tokens
-from tinycv.sequence.masks import NORMED, batch_leads, without_lost
+from tinycv.sequence.attention import MultiheadAttention
+from tinycv.sequence.inputs import batch_leads, check_past, check_tokens
+from tinycv.sequence.masks import NORMED, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
