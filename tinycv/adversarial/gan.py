@@ -31,14 +31,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.arguments import size as whole
+from tinycv.engine.create import one_hot, rand_like, zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import Tensor
 from tinycv.engine.walk import grad
-from tinycv.nn.inputs import batch, finite, function, known
+from tinycv.nn.inputs import batch, finite, function
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.nn.module import Module
 
@@ -137,13 +137,10 @@ class GradientPenalty:
             )
         if not self.weight:
             return nothing(real)
-        share = Tensor(
-            backend.uniform(
-                (len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype
-            )
-        )
-        # (B, all of x)
-        slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)
+        one_each = (slice(None), *[slice(1)] * (real.ndim - 1))  # (B, 1, ...)
+        share = rand_like(Tensor(real)[one_each])
+        between = share * real + (1 - share) * fake
+        slope = slopes(discriminator, between, *conditions)  # (B, all of x)
         return self.weight * ((norm(slope, axis=-1) - 1) ** 2).mean()
 
 
@@ -164,8 +161,8 @@ class R1:
 def nothing(x: Any) -> Tensor:
     """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather
     than multiplied by 0."""
-    own = bare(batch(x, "nothing: x"))
-    return Tensor(backend.array_module(own).zeros((), own.dtype))
+    own = Tensor(batch(x, "nothing: x"))
+    return zeros((), dtype=own.dtype, device=own.device)
 
 
 def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
@@ -239,15 +236,9 @@ class Conditional(Module):
         """
         if batch(x, "Conditional: x").ndim < 2:
             raise ValueError(f"Conditional: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
-        labels, xp = (
-            labels_in(labels, "Conditional: labels", self.classes - 1, len(x)),
-            backend.array_module(bare(x)),
-        )
-        labels = backend.from_host(xp, labels)
-        # (B, classes)
-        told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)
-        told = known(labels, self.classes - 1, told)
-        told = xp.broadcast_to(
-            told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:])
-        )
-        return self.network(concatenate([x, Tensor(told)], axis=1))
+        labels = labels_in(labels, "Conditional: labels", self.classes - 1, len(x))
+        labels = Tensor(labels, device=Tensor(x).device)
+        told = one_hot(labels, self.classes).astype(x.dtype)  # (B, classes)
+        told = told.reshape((*told.shape, *[1] * (x.ndim - 2)))
+        told = told.expand((len(x), self.classes, *x.shape[2:]))
+        return self.network(concatenate([x, told], axis=1))

@@ -31,8 +31,9 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import flag, size
 from tinycv.engine.arguments import shown as say
 from tinycv.engine.arguments import whole as whole_number
+from tinycv.engine.methods import stack
 from tinycv.engine.shards import member
-from tinycv.engine.tensor import Parameter, Tensor, no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.engine.walk import grad
 from tinycv.nn.inputs import finite, function, whole
 from tinycv.nn.module import Module
@@ -176,7 +177,7 @@ def take_turns(
     real, *told = batch
     for optimizer in run.optimizers.values():
         scheduled(optimizer, schedule, run.step)
-    z = Tensor(backend.standard_normal((len(real), generator.latent), like=real._data))
+    z = Tensor(backend.standard_normal((len(real), generator.latent), like=real.data))
     # is it the generator's turn too?
     paints = (run.step + 1) % critic_steps == 0
     with nullcontext() if paints else held(generator):
@@ -205,7 +206,7 @@ def take_turns(
         learn(run.optimizers["g_optimizer"], g_loss)
         if run.ema is not None:
             run.ema.update()
-    return backend.array_module(real._data).stack([d_loss._data, g_loss._data])
+    return stack([d_loss.detach(), g_loss.detach()]).data
 
 
 def teach(
@@ -237,11 +238,11 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
         raise RuntimeError(
             "held: inside a shard of a batch, other shards compute with the state that it puts back"
         )
-    kept = [(t, t._data.copy()) for _, t in network.named_tensors() if not isinstance(t, Parameter)]
+    kept = [(t, t.data.copy()) for t in network.buffers()]
     try:
         with nullcontext() if record else no_grad():
             yield
     finally:
         for t, array in kept:
-            t._data[...] = array  # in place, so that a recorded step puts it back too
+            t.data[...] = array  # in place, so that a recorded step puts it back too
             t.mark_changed()

@@ -114,6 +114,17 @@ def check_keys(owner: str, keys: Any, memory: Any) -> None:
         )
 
 
+def check_memory(owner: str, memory: Any, keys: Any, mask: Any, batch: int) -> None:
+    """TypeError or ValueError for what a decoder of ``batch`` sentences cannot look at."""
+    right = is_numeric(memory) and len(memory.shape) == 3
+    if not right or memory.shape[0] not in (1, batch):
+        raise (ValueError if is_numeric(memory) else TypeError)(
+            f"{owner}: memory is {shown(memory)}; it must be a Tensor (B, S, H), B being {batch}"
+        )
+    checked_mask(mask, memory, f"{owner}: mask")
+    check_keys(owner, keys, memory)
+
+
 class Attention(Module):
     """What the four have in common. A subclass defines ``score``, and ``keys`` where the memory is
     projected first."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import flag, number, shown, size
+from tinycv.engine.arguments import flag, number, size
 from tinycv.engine.create import eye
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
@@ -41,7 +41,7 @@ from tinycv.sequence.inputs import (
     check_past,
     check_remembered,
     check_tokens,
-    is_numeric,
+    score_shape,
 )
 from tinycv.sequence.masks import (
     all_finite,
@@ -74,7 +74,7 @@ def scaled_dot_product_attention(
     mask, a query that may see a key or value that is not finite gets NaN, and passes no gradient
     (differs: in PyTorch a hidden NaN reaches every query).
     """
-    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
+    shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:
         return q @ k.swapaxes(-1, -2) @ v  # no keys: zeros
     mask, added, answered, instead = in_view(q, k, v, attn_mask, is_causal, shape)
@@ -229,7 +229,7 @@ class MultiheadAttention(Module):
 
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
+    shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:  # no keys: zeros
         y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
         return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
@@ -323,32 +323,3 @@ def across_heads(xp, lead, width, dtype):
         return xp.empty((*lead, width), dtype)
     *b, h, t = lead
     return xp.empty((*b, t, h, width), dtype).swapaxes(-2, -3)
-
-
-def check(q: Any, k: Any, v: Any) -> tuple:
-    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong
-    together."""
-    fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
-    if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
-        lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        if lead is not None:
-            return *lead, q.shape[-2], k.shape[-2]
-    numeric = all(is_numeric(x) for x in (q, k, v))
-    given = ", ".join(
-        f"{name} {x.shape if numeric else shown(x)}"
-        for name, x in zip("qkv", (q, k, v), strict=True)
-    )
-    raise (ValueError if numeric else TypeError)(
-        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the "
-        "axes before the last two equal or 1, and D, the width of a head, at least 1"
-    )
-
-
-def common_shape(*shapes: tuple) -> tuple | None:
-    """What the shapes broadcast to, or None."""
-    if shapes.count(shapes[0]) == len(shapes):
-        return shapes[0]
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        return None

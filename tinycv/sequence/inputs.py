@@ -36,6 +36,35 @@ def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
             )
 
 
+def score_shape(q: Any, k: Any, v: Any) -> tuple:
+    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong
+    together."""
+    fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
+    if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
+        lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        if lead is not None:
+            return *lead, q.shape[-2], k.shape[-2]
+    numeric = all(is_numeric(x) for x in (q, k, v))
+    given = ", ".join(
+        f"{name} {x.shape if numeric else shown(x)}"
+        for name, x in zip("qkv", (q, k, v), strict=True)
+    )
+    raise (ValueError if numeric else TypeError)(
+        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the "
+        "axes before the last two equal or 1, and D, the width of a head, at least 1"
+    )
+
+
+def common_shape(*shapes: tuple) -> tuple | None:
+    """What the shapes broadcast to, or None."""
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
+
+
 def check_axes(owner: str, x: Any, letters: str) -> None:
     """TypeError or ValueError for an x that has not as many axes as there are letters."""
     if not is_numeric(x):

@@ -27,6 +27,8 @@ from tinycv.data.inputs import array, kind_of, whole
 from tinycv.data.text import PAD
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module, constant, from_host
+from tinycv.engine.create import arange
+from tinycv.engine.methods import stack
 from tinycv.engine.ops import astype, isfinite, where
 from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare
 from tinycv.sequence.inputs import whole_numbers
@@ -66,6 +68,22 @@ def length_mask(lengths: Any, s: int) -> np.ndarray:
             f"for 0 to {s} tokens"
         )
     return (np.arange(s) < lengths[:, None])[:, None, None, :]
+
+
+def lengths_of(mask: Tensor, what: str) -> np.ndarray:
+    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
+    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
+    places = arange(1, mask.shape[1] + 1, device=mask.device)
+    past_last = where(mask, places, 0).max(axis=1)
+    # (B,) each
+    lengths, ends = stack([mask.sum(axis=1), past_last]).numpy()
+    if (lengths != ends).any():
+        row = int((lengths != ends).argmax())
+        raise ValueError(
+            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
+            "end alone, [3, 4, 2, 0, 0]"
+        )
+    return lengths
 
 
 # ── what is kept away ────────────────────────────────────────────────────────────────────────────

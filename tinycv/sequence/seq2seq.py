@@ -36,8 +36,8 @@ import numpy as np
 from tinycv.data.inputs import whole
 from tinycv.data.text import PAD, SOS
 from tinycv.engine.arguments import choice, flag, number, shown, size
-from tinycv.engine.create import arange, full_like
-from tinycv.engine.methods import concatenate, stack
+from tinycv.engine.create import full_like
+from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.checks import MOST_LAYERS
@@ -50,7 +50,7 @@ from tinycv.sequence.align import (
     DotAttention,
     GeneralAttention,
     LocationAttention,
-    check_keys,
+    check_memory,
     checked_mask,
     nowhere,
 )
@@ -58,7 +58,7 @@ from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
 from tinycv.sequence.inputs import is_numeric, numbers_of, some, some_last, state_of
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import without_padding
+from tinycv.sequence.masks import lengths_of, without_padding
 
 CELLS = {"lstm": LSTM, "gru": GRU}
 ATTENTION = {
@@ -226,18 +226,7 @@ class Decoder(Module):
                 f"{', '.join(self.rnn.parts)}, Tensors (B, layers, H)"
             )
         if self.attention is not None:
-            memory = before["memory"]
-            if (
-                not is_numeric(memory)
-                or len(memory.shape) != 3
-                or memory.shape[0] not in (1, batch)
-            ):
-                raise (ValueError if is_numeric(memory) else TypeError)(
-                    f"{what}: memory is {shown(memory)}; it must be a Tensor (B, S, H), B "
-                    f"being {batch}"
-                )
-            checked_mask(before["mask"], memory, f"{what}: mask")
-            check_keys(what, before["keys"], memory)
+            check_memory(what, before["memory"], before["keys"], before["mask"], batch)
 
     def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
         """Look with the state of the step before, then read the symbol and what was seen: one step
@@ -349,22 +338,6 @@ class Seq2Seq(Module):
         read = concatenate([full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
         with no_grad():
             return self.decoder(read, self.start(source))[2].numpy()
-
-
-def lengths_of(mask: Any, what: str) -> np.ndarray:
-    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
-    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
-    places = arange(1, mask.shape[1] + 1, device=mask.device)
-    past_last = where(mask, places, 0).max(axis=1)
-    # (B,) each
-    lengths, ends = stack([mask.sum(axis=1), past_last]).numpy()
-    if (lengths != ends).any():
-        row = int((lengths != ends).argmax())
-        raise ValueError(
-            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
-            "end alone, [3, 4, 2, 0, 0]"
-        )
-    return lengths
 
 
 def each(state: Any, change: Any) -> Any:

@@ -28,8 +28,6 @@ import numpy as np
 from tinycv.data import inputs as given
 from tinycv.data.atomic import file_path
 from tinycv.engine.arguments import choice, listed, size
-from tinycv.engine.backend import to_numpy
-from tinycv.engine.tensor import bare
 from tinycv.training.checkpoint import CheckpointError, load, save, with_nan
 from tinycv.training.safetensors_header import too_many_values
 from tinycv.training.torch_pickle import short
@@ -160,7 +158,7 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
         "K": model.head.weight.shape[0],
         "M": model.blocks[0].linear1.weight.shape[0],
     }
-    ours = {name: to_numpy(bare(t)) for name, t in model.state_dict().items()}
+    ours = {name: t.numpy() for name, t in model.state_dict().items()}
     if nans := with_nan(ours):
         raise ValueError(f"save_vit: the model was not saved; NaN in: {listed(nans)}")
     note = {
