@@ -56,7 +56,9 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {
 }
 
 
-def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Module, Module]:
+def networks(
+    pacgan: bool, pack: int = 1, spectral: bool = False
+) -> tuple[PointGenerator | PointMLP, Module]:
     """A generator and a discriminator: PacGAN's, or small ones."""
     pack = size(pack, "networks: pack", 1)
     pacgan, spectral = (
@@ -118,10 +120,12 @@ def play(
     loader = DrawnLoader(
         lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed
     )
+    g_optimizer, d_optimizer = learners(generator, discriminator)
     fit_gan(
         generator,
         discriminator,
-        *learners(generator, discriminator),
+        g_optimizer,
+        d_optimizer,
         loader,
         moments,
         seed=seed,
@@ -159,10 +163,8 @@ def tournament(
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept, rows = (
-        json.loads(path.read_text()) if path.exists() else {},
-        list(product((grid, ring), METHODS)),
-    )
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    rows = list(product((grid, ring), METHODS))
     size = "PacGAN's networks" if pacgan else "small networks"
 
     def named(density: Callable, method: str, trial: int) -> str:

@@ -17,6 +17,7 @@ from tinycv.engine.arguments import choice, number
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
 from tinycv.engine.reduce import blocks, lie
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
 from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.module import Module
@@ -25,7 +26,7 @@ MOST = 1e30  # a slope beyond is a mistake
 
 
 @fused
-def gelu(x: Any, approximate: str = "none") -> Any:
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function: x is kept in the measure that it exceeds others.
 
     Hendrycks & Gimpel 2016, section 2; with approximate="tanh", their approximation
@@ -37,7 +38,7 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
 
 @fused
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, negative_slope * x elsewhere: no unit is ever quite without a
     gradient. At 0: the latter.
 
@@ -47,7 +48,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
 
 @fused
-def silu(x: Any) -> Any:
+def silu(x: Tensor) -> Tensor:
     """x sigmoid(x), also named swish: GELU's shape without its error function (Elfwing, Uchibe &
     Doya 2018, eq. 2)."""
     return x * sigmoid(x)
@@ -56,7 +57,7 @@ def silu(x: Any) -> Any:
 class ReLU(Module):
     """max(x, 0), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """max(x, 0)."""
         return relu(x)
 
@@ -64,14 +65,14 @@ class ReLU(Module):
 class Tanh(Module):
     """tanh x, as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return tanh(x)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x)), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """1 / (1 + exp(-x))."""
         return sigmoid(x)
 
@@ -79,7 +80,7 @@ class Sigmoid(Module):
 class Softplus(Module):
     """log(1 + exp x), as a layer: a relu without its corner."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """log(1 + exp x): a relu without its corner."""
         return softplus(x)
 
@@ -90,14 +91,14 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", -MOST, MOST)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(x, self.negative_slope)
 
 
 class SiLU(Module):
     """x sigmoid(x), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return silu(x)
 
 
@@ -107,7 +108,7 @@ class GELU(Module):
     def __init__(self, approximate: str = "none"):
         self.approximate = choice(approximate, "GELU: approximate", ("none", "tanh"))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return gelu(x, self.approximate)
 
 

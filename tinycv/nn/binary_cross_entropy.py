@@ -8,7 +8,6 @@ Read before: losses.py.
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tinycv.engine.arguments import choice
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import mean_over
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.loss_checks import buffer, check_binary
 from tinycv.nn.losses import asked_for
 from tinycv.nn.module import Module
@@ -24,8 +24,12 @@ from tinycv.nn.module import Module
 
 @fused
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
-) -> Any:
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's
     losses, with 0 and 1.
 
@@ -53,7 +57,9 @@ def binary_cross_entropy_with_logits(
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
-def counted_entries(input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
+def counted_entries(
+    input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
+) -> Tensor | None:
     """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or
     target is not finite."""
     if weight is None and pos_weight is None:
@@ -64,7 +70,7 @@ def counted_entries(input: Any, target: Any, weight: Any, pos_weight: Any) -> An
     return counts | (isfinite(input) & isfinite(target))
 
 
-def without_infinity(surprise: Any, share: Any) -> Any:
+def without_infinity(surprise: Tensor, share: Tensor) -> Tensor:
     """0 where the surprise is infinite at something that has no share: 0 log 0 = 0."""
     return where((share == 0) & (surprise == inf), 0.0, surprise)
 
@@ -77,12 +83,17 @@ class BCEWithLogitsLoss(Module):
     name.
     """
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+    ):
         self.weight = buffer(weight, "BCEWithLogitsLoss: weight")
         self.pos_weight = buffer(pos_weight, "BCEWithLogitsLoss: pos_weight")
         self.reduction = choice(reduction, "BCEWithLogitsLoss: reduction", ("mean", "sum", "none"))
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction
         )

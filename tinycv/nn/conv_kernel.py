@@ -151,11 +151,9 @@ def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
 def stamp(xp, x, g, w, stride, padding, dilation):
     """Write x (N, H, W, C), the sum of windows w (O, C, kH, kW), each as strong as its g (N, H',
     W', O)."""
-    (o, c, *window), size, sides = (
-        w.shape,
-        g.shape[1:3],
-        [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)],
-    )
+    o, c, *window = w.shape
+    size = g.shape[1:3]
+    sides = [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
     matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), before(padding)
     for at in few(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])

@@ -1,5 +1,5 @@
-"""Checks for the generative chapters (adversarial, diffusion): batches, times, noise levels, labels,
-and what the user's own functions return.
+"""Checks for the generative chapters (adversarial, diffusion): batches, times, noise levels,
+labels, and what the user's own functions return.
 
 checks.py has the checks of layers, which look at shape and dtype alone.  Here values are looked at
 too, but on the host only: to look at those on a GPU would be to wait for it.  A value out of range

@@ -5,7 +5,7 @@ last, (N, H, W, C): the C channels of a pixel are neighbours.  NumPy's elementwi
 order.  So a kernel that takes an array as it lies runs along the memory, and copies nothing:
 
     channels_last, channels_first    views with the axes the other way round     conv_kernel.py
-    pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      norm.py, batch_norm.py
+    pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      norm.py
     as_it_lies, axes_back            the same without joining the pixels          gpu/norm.py
     flattened, unflattened           all values in memory order, and back         activation.py
 

@@ -1,4 +1,4 @@
-"""Checks for the losses: targets, class weights, reduction, and the settings of both cross-entropies.
+"""Checks for the losses: targets, class weights, reduction, settings of both cross-entropies.
 
 Read before: checks.py.   Used in: losses.py, binary_cross_entropy.py, gpu/losses.py.
 """

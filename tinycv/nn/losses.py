@@ -10,7 +10,6 @@ Read next: binary_cross_entropy.py, for two outcomes.
 from __future__ import annotations
 
 from math import inf, nan
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,13 @@ from tinycv.nn.softmax import log_softmax
 
 @fused(whole="target")
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Tensor:
     """How surprised softmax(input) is by target, in nats: -Σ_c w_c q_c log p_c for each row.
 
     input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. weight: how much each
@@ -117,7 +116,7 @@ def not_zero(total: ArrayLike) -> ArrayLike:
     return where(total == 0, nan, total)
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """Mean squared error of two arrays of one shape. Integers and bools are taken as float32.
 
     differs: the shapes are equal, and none broadcasts. reduction is the third argument: PyTorch's
@@ -144,7 +143,7 @@ class CrossEntropyLoss(Module):
 
     def __init__(
         self,
-        weight: Any = None,
+        weight: ArrayLike | None = None,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
@@ -159,7 +158,7 @@ class CrossEntropyLoss(Module):
         self.reduction = choice(reduction, "CrossEntropyLoss: reduction", ("mean", "sum", "none"))
         self.label_smoothing = number(label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1)
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
@@ -174,7 +173,7 @@ class MSELoss(Module):
     def __init__(self, reduction: str = "mean"):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return mse_loss(input, target, self.reduction)
 
 

@@ -111,7 +111,7 @@ class Module:
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def apply(self, function: Callable[[Module], Any]) -> Module:
+    def apply(self, function: Callable[[Module], object]) -> Module:
         """Call ``function`` on every module within, innermost first, and on this one. Returns the
         module. differs: PyTorch's argument is called fn.
         """
@@ -189,7 +189,7 @@ class Module:
             p.requires_grad = wanted
         return self
 
-    def to(self, target: Any) -> Module:
+    def to(self, target: str | type | np.dtype) -> Module:
         """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are
         dropped. differs: one of them at a call, by position.
         """

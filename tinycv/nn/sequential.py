@@ -42,7 +42,7 @@ class Sequential(Module):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         for layer in self._steps:
             x = layer(x)
         return x
@@ -115,7 +115,7 @@ def _layer(layer: Any, place: Any) -> Module:
 class Flatten(Module):
     """(B, ...) to (B, all the rest)."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         if not getattr(x, "ndim", 0):
             raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
@@ -126,5 +126,5 @@ class Flatten(Module):
 class Identity(Module):
     """The layer that changes nothing: a place to put another."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return x

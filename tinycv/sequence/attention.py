@@ -20,7 +20,6 @@ Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width 
 from __future__ import annotations
 
 from math import inf, nan, prod, sqrt
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import isfinite, where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
@@ -60,8 +60,8 @@ from tinycv.sequence.masks import (
 
 @fused(whole="attn_mask")
 def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False
-) -> Any:
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None = None, is_causal: bool = False
+) -> Tensor:
     """Average of the values ``v``, weighted by how well keys match queries.
 
     q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may
@@ -127,12 +127,12 @@ class MultiheadAttention(Module):
 
     def forward(
         self,
-        query: Any,
-        key: Any = None,
-        value: Any = None,
-        attn_mask: Any = None,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        attn_mask: ArrayLike | None = None,
         is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """query (B, T, E) looks at key and value (B, S, E); both are the query where left out
         (self-attention). attn_mask: bools or floats that broadcast to (B, H, T, S), as in
         scaled_dot_product_attention. Returns (B, T, E)."""
@@ -144,12 +144,19 @@ class MultiheadAttention(Module):
         q, k, v = (self.apart(x) for x in self.project(query, key, value))
         return self.answer(q, k, v, attn_mask, is_causal)
 
-    def answer(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
+    def answer(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attn_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         # (B, H, T, D)
         y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)
         return dropout(self.out_proj(self.together(y)), self.dropout, self.training)  # (B, T, E)
 
-    def follow(self, x: Any, past: tuple | None = None) -> tuple:
+    def follow(self, x: Tensor, past: tuple | None = None) -> tuple:
         """Causal self-attention of tokens x (B, T, E) that come after others. past: the others'
         keys and values, each (B, H, S, D), or None where there are none. Returns (B, T, E), and
         past with those of x at its end."""
@@ -166,7 +173,7 @@ class MultiheadAttention(Module):
         mask = causal_mask(t, s, past=s - t) if t > 1 else None
         return self.answer(q, k, v, mask), (k, v)
 
-    def remember(self, memory: Any) -> tuple:
+    def remember(self, memory: Tensor) -> tuple:
         """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see
         ``recall``.
 
@@ -183,16 +190,23 @@ class MultiheadAttention(Module):
         k, v = split(both, 2, axis=-1)
         return self.apart(k), self.apart(v)
 
-    def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
+    def recall(
+        self, query: Tensor, remembered: tuple, attn_mask: ArrayLike | None = None
+    ) -> Tensor:
         """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the
         memory projected once."""
         check_tokens("MultiheadAttention.recall", query=query)
         check_remembered(remembered, self.num_heads, self.embed_dim // self.num_heads)
-        return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
+        k, v = remembered
+        return self.answer(self.apart(self.made_of(query, 0, 1)), k, v, attn_mask)
 
     def weights(
-        self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False
-    ) -> Any:
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        attn_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may
         look nowhere. For pictures: attention itself never keeps it."""
         check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
@@ -201,7 +215,7 @@ class MultiheadAttention(Module):
         every_key = eye(k.shape[2], dtype=q.dtype, device=k.device)[None, None]
         return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
 
-    def project(self, query: Any, key: Any, value: Any) -> list:
+    def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> list:
         """q, k, v (B, T or S, E) by one product where all three are made of the same tokens."""
         if key is None and value is None:
             return split(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
@@ -209,17 +223,17 @@ class MultiheadAttention(Module):
         value = key if value is None else value
         return [self.made_of(x, i, i + 1) for i, x in enumerate((query, key, value))]
 
-    def made_of(self, x: Any, first: int, last: int) -> Any:
+    def made_of(self, x: Tensor, first: int, last: int) -> Tensor:
         """Those of q, k, v from number ``first`` to before ``last``, side by side."""
         rows = slice(first * self.embed_dim, last * self.embed_dim)
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         return linear(x, self.in_proj_weight[rows], bias)
 
-    def apart(self, x: Any) -> Any:  # (B, T, E) -> (B, H, T, D)
+    def apart(self, x: Tensor) -> Tensor:  # (B, T, E) -> (B, H, T, D)
         b, t, e = x.shape
         return x.reshape((b, t, self.num_heads, e // self.num_heads)).swapaxes(1, 2)
 
-    def together(self, x: Any) -> Any:  # (B, H, T, D) -> (B, T, E)
+    def together(self, x: Tensor) -> Tensor:  # (B, H, T, D) -> (B, T, E)
         b, h, t, d = x.shape
         return x.swapaxes(1, 2).reshape((b, t, h * d))
 
@@ -263,6 +277,7 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
     p = xp.empty((*q.shape[:-1], k.shape[-2]), dtype)  # (B, H, T, S)
     y = across_heads(xp, q.shape[:-1], v.shape[-1], dtype)
     most = greatest_scores(xp, together_with(may_look, is_causal, xp, p.shape), hidden, p)
+    added_dtype = getattr(added, "dtype", None)
     added = None if added is None else xp.broadcast_to(added, p.shape)
     batches = few(xp, len(p), prod(p.shape[1:]))
     for at in batches:
@@ -290,7 +305,8 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
             xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
 
         def to_added():
-            return slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added.dtype)
+            # asked for only where something was added
+            return slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added_dtype)
 
         return *[d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)], to_added
 

@@ -1,4 +1,4 @@
-"""Checks for the sequence chapter: tokens (B, T, E), ids (B, T), and what is kept from step to step.
+"""Checks for the sequence chapter: tokens (B, T, E), ids (B, T), and what steps hand on.
 
 Only types, shapes and dtypes are looked at, so a GPU is never waited for.
 Shapes: B batch, T tokens, S of the memory, E width, H heads, D width of a head.
@@ -15,18 +15,21 @@ from tinycv.engine.arguments import flag, shown, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import MOST_LAYERS
 
+Ids = Tensor | np.ndarray  # numbers of symbols
+State = Tensor | tuple[Tensor, ...]  # of recurrent layers: h, or for an LSTM (h, c)
+
 
 def is_numeric(x: Any) -> bool:
     """Is it an array or Tensor of real numbers?"""
     return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
 
 
-def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
+def check_tokens(owner: str, may_be_none: tuple[str, ...] = (), **tokens: Any) -> None:
     """TypeError or ValueError for tokens, by name, that are not (B, N, E)."""
     for name, x in tokens.items():
         if x is None and name in may_be_none:
             continue
-        if not is_numeric(x):
+        if x is None or not is_numeric(x):
             raise TypeError(
                 f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)"
             )
@@ -36,7 +39,7 @@ def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
             )
 
 
-def score_shape(q: Any, k: Any, v: Any) -> tuple:
+def score_shape(q: Any, k: Any, v: Any) -> tuple[int, ...]:
     """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong
     together."""
     fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
@@ -159,6 +162,25 @@ def check_remembered(remembered: Any, heads: int, width: int) -> None:
             f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that "
             f"remember(memory) returned, (B, {heads}, S, {width}) each"
         )
+
+
+def one_for_each(owner: str, layers: list, **lists: Any) -> None:
+    """TypeError or ValueError for lists, by name, that do not hold one entry for each block."""
+    for name, value in lists.items():
+        if not isinstance(value, (list, tuple)) or len(value) != len(layers):
+            raise (ValueError if isinstance(value, (list, tuple)) else TypeError)(
+                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry "
+                "for each block"
+            )
+
+
+def length_of(owner: str, layers: list, past: Any, batch: int) -> int:
+    """How many tokens the blocks have read. past: one entry a block, as their ``step`` returned it,
+    or None at the start."""
+    one_for_each(owner, layers, past=past)
+    first = layers[0].self_attn
+    check_past(past[0], (batch, first.num_heads, first.embed_dim // first.num_heads))
+    return 0 if past[0] is None else past[0][0].shape[2]
 
 
 def batch_leads(batch_first: Any, owner: str) -> None:

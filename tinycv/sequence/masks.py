@@ -43,21 +43,22 @@ def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
     return np.tri(t, t if s is None else whole(s, "causal_mask: s", 0, LONGEST), past, dtype=bool)
 
 
-def padding_mask(ids: Any, pad: int = PAD) -> Any:
+def padding_mask(ids: ArrayLike, pad: int = PAD) -> np.ndarray:
     """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S);
     pad: the id that fills.
 
     differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is
     padding.
     """
+    found: Any = ids
     if isinstance(ids, list):
-        ids = array(ids, "padding_mask: ids", "integers of shape (B, S)")
-    if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
-        raise TypeError(f"padding_mask: ids is {shown(ids)}; it must be integers of shape (B, S)")
-    return (as_array(ids) != size(pad, "padding_mask: pad"))[:, None, None, :]
+        found = array(ids, "padding_mask: ids", "integers of shape (B, S)")
+    if kind_of(found) not in ("i", "u") or found.ndim != 2:
+        raise TypeError(f"padding_mask: ids is {shown(found)}; it must be integers of shape (B, S)")
+    return (as_array(found) != size(pad, "padding_mask: pad"))[:, None, None, :]
 
 
-def length_mask(lengths: Any, s: int) -> np.ndarray:
+def length_mask(lengths: ArrayLike, s: int) -> np.ndarray:
     """The same from how many tokens each sequence has: lengths (B,), integers of which none is more
     than s."""
     s = whole(s, "length_mask: s", 0, LONGEST)
@@ -89,12 +90,12 @@ def lengths_of(mask: Tensor, what: str) -> np.ndarray:
 # ── what is kept away ────────────────────────────────────────────────────────────────────────────
 
 
-def finite_part(x: ArrayLike) -> ArrayLike:
+def finite_part(x: Tensor) -> Tensor:
     """x with 0 in place of NaN and inf, whose gradient is 0."""
     return where(isfinite(x), x, 0.0)
 
 
-def hidden_scores(mask: ArrayLike, dtype: Any) -> ArrayLike:
+def hidden_scores(mask: Tensor, dtype: np.dtype) -> Tensor:
     """What hides a score, (..., T, 1): -inf, which softmax turns into 0; but 0 in a row that may
     look nowhere."""
     return astype(where(mask.any(axis=-1, keepdims=True), -inf, 0.0), dtype)
@@ -134,27 +135,27 @@ def limit(dtype: np.dtype, most: float) -> float:
     return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
 
 
-def surely_below(most: float, x: ArrayLike) -> bool:
+def surely_below(most: float, x: Tensor) -> bool:
     """Is x known to be finite, and below ``most``? Not on a GPU, which would have to be waited for.
     (Of too many numbers near it, the answer is no.)"""
-    x = as_array(x)
-    if array_module(x) is not np:
+    array = as_array(x)
+    if array_module(array) is not np:
         return False
-    most = limit(x.dtype, most)
+    most = limit(array.dtype, most)
     if most == inf:
-        return all_finite(x)
+        return all_finite(array)
     with np.errstate(all="ignore"):
-        return bool(np.vdot(x, x) < most**2)
+        return bool(np.vdot(array, array) < most**2)
 
 
-def beside(x: ArrayLike, values: Any) -> Any:
+def beside(x: ArrayLike, values: Any) -> Tensor:
     """A mask, or ids, as an array on the device of x: masks are often made on the host."""
     return from_host(array_module(bare(x)), bare(values))
 
 
 def in_view(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None, is_causal: bool, shape: tuple
-) -> tuple[Any, Any, Any, Any]:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """What the definition of attention is told of a mask: (mask, added, answered, instead).
 
     mask: bool, may query t look at key s, or None for always. added: to the scores, or None; it is
@@ -180,7 +181,7 @@ def all_finite(*xs: Any) -> bool:
         return all([isfinite_number(x.sum()) for x in xs])
 
 
-def understood(attn_mask: Any, xp: Any, shape: tuple) -> tuple[Any, Any]:
+def understood(attn_mask: ArrayLike | None, xp: Any, shape: tuple) -> tuple[Any, Any]:
     """(may_look, added), each an array of xp's or None: a mask of bools is the first, a mask of
     floats both.
 
@@ -217,7 +218,7 @@ def spreads(shape: tuple, to: tuple) -> bool:
     )
 
 
-def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Any:
+def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Tensor:
     """One mask for both reasons not to look; None where every query may look everywhere."""
     if not is_causal:
         return may_look

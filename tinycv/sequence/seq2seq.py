@@ -29,6 +29,7 @@ vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.create import full_like
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
-from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.engine.tensor import ArrayLike, Tensor, no_grad
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
@@ -47,6 +48,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.align import (
     AdditiveAttention,
+    Attention,
     DotAttention,
     GeneralAttention,
     LocationAttention,
@@ -56,12 +58,13 @@ from tinycv.sequence.align import (
 )
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
-from tinycv.sequence.inputs import is_numeric, numbers_of, some, some_last, state_of
+from tinycv.sequence.inputs import Ids, State, is_numeric, numbers_of, some, some_last, state_of
 from tinycv.sequence.lstm import LSTM
 from tinycv.sequence.masks import lengths_of, without_padding
+from tinycv.sequence.recurrent import Recurrent, batch_second, each
 
-CELLS = {"lstm": LSTM, "gru": GRU}
-ATTENTION = {
+CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU}
+ATTENTION: dict[str, Callable[[int], Attention]] = {
     "additive": lambda width: AdditiveAttention(width, width, width),
     "location": lambda width: LocationAttention(width, width, width),
     "dot": lambda width: DotAttention(),
@@ -98,8 +101,8 @@ class Encoder(Module):
             )
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.ways, self.dropout = 1 + bidirectional, dropout
-        cell = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
-        self.rnn = cell(
+        layers = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
+        self.rnn = layers(
             embedding_dim,
             hidden_size // self.ways,
             num_layers,
@@ -108,7 +111,7 @@ class Encoder(Module):
             bidirectional=bidirectional,
         )
 
-    def forward(self, source: Any) -> tuple:
+    def forward(self, source: Ids) -> tuple:
         """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns
         the memory (B, S, H), the state after each one's own last symbol, for the decoder to start
         from, and the mask (B, S), True on symbols."""
@@ -121,7 +124,7 @@ class Encoder(Module):
         memory, state = self.rnn(read, lengths=lengths)
         return memory, each(state, self.joined), mask
 
-    def joined(self, last: Any) -> Any:
+    def joined(self, last: Tensor) -> Tensor:
         """(L * ways, B, H / ways) -> (B, L, H): the last states of both directions side by side.
 
         differs: Bahdanau et al. start from s_0 = tanh(W h), h the last state of the direction that
@@ -158,15 +161,15 @@ class Decoder(Module):
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.looks_first, self.dropout = attention in ("additive", "location"), dropout
         width = embedding_dim + hidden_size * self.looks_first
-        cell = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
-        self.rnn = cell(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
-        self.attention = attention and ATTENTION[attention](hidden_size)
+        layers = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
+        self.rnn = layers(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
+        self.attention = None if attention is None else ATTENTION[attention](hidden_size)
         # W_c
         self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None
         # W_s
         self.out = Linear(hidden_size, vocabulary)
 
-    def start(self, memory: Any, state: Any, mask: Any) -> dict:
+    def start(self, memory: Tensor, state: State, mask: ArrayLike | None) -> dict:
         """The state before the first symbol, of what the encoder left. Everything in it has the
         batch on axis 0."""
         if not is_numeric(memory) or len(memory.shape) != 3:
@@ -186,7 +189,7 @@ class Decoder(Module):
             "last": nowhere(memory),
         }
 
-    def forward(self, target: Any, before: dict) -> tuple:
+    def forward(self, target: Ids, before: dict) -> tuple:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next
         ones (B, T, V), the state after them, and where it looked, (B, T, S), or None without
         attention."""
@@ -201,8 +204,8 @@ class Decoder(Module):
         else:
             # (B, T, H)
             y, state = self.rnn(read, state)
-            context, weights = self.look(y, before) if self.attention else (None, None)
-        if context is not None:
+            context, weights = self.look(y, before)
+        if self.join is not None:
             # (B, T, H)
             y = tanh(self.join(concatenate([context, y], axis=-1)))
             # (B, S)
@@ -228,7 +231,7 @@ class Decoder(Module):
         if self.attention is not None:
             check_memory(what, before["memory"], before["keys"], before["mask"], batch)
 
-    def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
+    def stepwise(self, read: Tensor, state: State, before: dict) -> tuple:
         """Look with the state of the step before, then read the symbol and what was seen: one step
         at a time."""
         steps = []
@@ -245,7 +248,11 @@ class Decoder(Module):
         y, context, weights = (concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
         return y, state, context, weights
 
-    def look(self, query: Any, before: dict) -> tuple:
+    def look(self, query: Tensor, before: dict) -> tuple:
+        """The context (B, T, H) and the weights (B, T, S) of a query; None each without
+        attention."""
+        if self.attention is None:
+            return None, None
         return self.attention.found(
             query, before["memory"], before["mask"], before["keys"], before["last"]
         )
@@ -291,7 +298,7 @@ class Seq2Seq(Module):
             target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout
         )
 
-    def forward(self, source: Any, target: Any) -> Any:
+    def forward(self, source: Ids, target: Ids) -> Tensor:
         """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V):
         those at t are for the symbol that follows target[:, t]."""
         if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
@@ -301,18 +308,18 @@ class Seq2Seq(Module):
             )
         return self.decoder(target, self.start(source))[0]
 
-    def start(self, source: Any) -> dict:
+    def start(self, source: Ids) -> dict:
         """The decoder's state when the source (B, S) has been read."""
         return self.decoder.start(*self.encoder(source))
 
-    def step(self, tokens: Any, state: dict) -> tuple:
+    def step(self, tokens: Ids, state: dict) -> tuple:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What
         decode.py asks for."""
         some_last(tokens, "Seq2Seq.step: tokens")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
-    def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
+    def translate(self, source: Ids, max_length: int, beam: int = 1) -> np.ndarray:
         """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam
         1 takes the likeliest symbol each time, more keep so many unfinished answers in view
         (decode.py). Call ``eval()`` before."""
@@ -320,7 +327,7 @@ class Seq2Seq(Module):
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
-    def alignments(self, source: Any, written: Any) -> np.ndarray:
+    def alignments(self, source: Ids, written: ArrayLike) -> np.ndarray:
         """Where it looked for each symbol of an answer, its own (from ``translate``) or a given
         one: (B, T, S).
 
@@ -338,13 +345,3 @@ class Seq2Seq(Module):
         read = concatenate([full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
         with no_grad():
             return self.decoder(read, self.start(source))[2].numpy()
-
-
-def each(state: Any, change: Any) -> Any:
-    """change(h), or for an LSTM (change(h), change(c))."""
-    return tuple(change(part) for part in state) if isinstance(state, tuple) else change(state)
-
-
-def batch_second(part: Any) -> Any:
-    """(B, L, H) to (L, B, H) and back: recurrent layers keep their states layer by layer."""
-    return part.swapaxes(0, 1)

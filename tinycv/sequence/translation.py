@@ -11,8 +11,6 @@ Shapes: B batch, S source symbols, T target symbols, V target vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinycv.data.text import PAD, Pairs
@@ -20,10 +18,12 @@ from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
-from tinycv.sequence.inputs import some
+from tinycv.sequence.inputs import Ids, some
 
 
-def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
+def next_symbol_loss(
+    model: Module, source: Ids, target: Ids, label_smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing.
     Padding is not counted. For any model whose ``forward(source, target)`` gives scores of the next
     symbols."""
@@ -55,7 +55,8 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
     ``translate``."""
     if not isinstance(pairs, Pairs):
         raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
-    if not isinstance(model, Module) or not hasattr(model, "translate"):
+    translate = getattr(model, "translate", None)
+    if not isinstance(model, Module) or translate is None:
         raise TypeError(
             f"exact_match: model is {shown(model)}; it must be a Module with translate(source, "
             "max_length, beam)"
@@ -65,14 +66,14 @@ def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) 
     right = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), at_once):
         part = slice(start, start + at_once)
-        written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
+        written = translate(Tensor(pairs.source[part], device=device), longest, beam)
         check_answers(written, len(pairs.source[part]), longest)
         written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
         right[part] = (written == pairs.target[part, 1:]).all(axis=1)
     return right
 
 
-def check_answers(written: Any, count: int, longest: int) -> None:
+def check_answers(written: Ids, count: int, longest: int) -> None:
     """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest``
     symbols: one row for all would be compared with each."""
     of_integers = isinstance(written, np.ndarray) and written.dtype.kind in "iu"

@@ -15,10 +15,9 @@ Shapes: B images, C channels, side S, F features.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.data.inputs import whole
 from tinycv.engine.ops import relu
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.linear import Linear
@@ -37,14 +36,10 @@ class ConvNet(Module):
     """
 
     def __init__(self, num_classes: int, image_size: int, in_channels: int = 1, width: int = 16):
-        num_classes, image_size = (
-            whole(num_classes, "ConvNet: num_classes", 1),
-            whole(image_size, "ConvNet: image_size"),
-        )
-        in_channels, width = (
-            whole(in_channels, "ConvNet: in_channels", 1),
-            whole(width, "ConvNet: width", 1),
-        )
+        num_classes = whole(num_classes, "ConvNet: num_classes", 1)
+        image_size = whole(image_size, "ConvNet: image_size")
+        in_channels = whole(in_channels, "ConvNet: in_channels", 1)
+        width = whole(width, "ConvNet: width", 1)
         if image_size < 4:
             raise ValueError(
                 f"ConvNet: image_size {image_size}: nothing is left of an image below 4 x 4, "
@@ -60,12 +55,12 @@ class ConvNet(Module):
         self.hidden = Linear(2 * width * (image_size // 4) ** 2, 4 * width)
         self.head = Linear(4 * width, num_classes)
 
-    def forward(self, images: Any) -> Any:
+    def forward(self, images: ArrayLike) -> Tensor:
         """images (B, C, S, S). Returns the scores (B, num_classes); softmax makes them
         probabilities."""
         return self.head(self.features(images))
 
-    def features(self, images: Any) -> Any:
+    def features(self, images: ArrayLike) -> Tensor:
         """What the head reads: (B, F), none below 0. Two sets of images can be compared by them
         (Frechet distance)."""
         images = inputs.images(
