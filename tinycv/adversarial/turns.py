@@ -141,10 +141,10 @@ def _check_sides(
     ):
         if not isinstance(value, kind):
             raise TypeError(f"fit_gan: {name} is {say(value)}; it must be a {kind.__name__}")
-    latent_of(generator)
+    _latent_of(generator)
 
 
-def latent_of(generator: Module) -> int:
+def _latent_of(generator: Module) -> int:
     """The size of the noise that the generator takes."""
     latent = getattr(generator, "latent", None)
     if latent is None:
@@ -199,7 +199,7 @@ def take_turns(
     real, *told = batch
     for optimizer in run.optimizers.values():
         scheduled(optimizer, schedule, run.step)
-    z = Tensor(backend.standard_normal((len(real), latent_of(generator)), like=real.data))
+    z = Tensor(backend.standard_normal((len(real), _latent_of(generator)), like=real.data))
     # is it the generator's turn too?
     paints = (run.step + 1) % critic_steps == 0
     with nullcontext() if paints else held(generator):

@@ -1,6 +1,6 @@
 """Checks for the sequence chapter: tokens (B, T, E), ids (B, T), and what steps hand on.
 
-Only types, shapes and dtypes are looked at, so a GPU is never waited for.
+Only types, shapes and dtypes are looked at, so a GPU is not waited for (but by whole_numbers).
 Shapes: B batch, T tokens, S of the memory, E width, H heads, D width of a head.
 """
 
