@@ -14,7 +14,8 @@ import tinycv
 from tinycv import Tensor
 from tinycv.data import DrawnLoader, moebius, swiss_roll
 from tinycv.diffusion import ScoreMLP
-from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
+from tinycv.diffusion.edm import EDM, edm_denoiser, edm_loss, edm_sigmas, heun_step
+from tinycv.diffusion.tweedie import score_of
 from tinycv.engine.backend import manual_seed, module_for, standard_normal, to_numpy
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.optim.averaged import EMA
@@ -59,7 +60,7 @@ def learn(sheet, size):
 
 def score(denoise, x, sigma):
     x = Tensor(x.astype(np.float32), device=show.device)
-    return (denoise(x, float(sigma)) - x).numpy() / sigma**2
+    return score_of(denoise, EDM())(x, float(sigma)).numpy()
 
 
 def pulled(denoise):

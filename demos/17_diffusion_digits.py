@@ -1,14 +1,15 @@
-"""17 · How does a digit come out of noise?          python demos/17_diffusion_digits.py          5 min on two cores
+"""17 · How does a digit come out of noise?   python demos/17_diffusion_digits.py   5 min on two cores
 
 Noise is poured over 4,000 digits, and a small U-Net learns to see what was there. Then it is given
 noise alone. The picture shows the way there and back, new digits and the nearest real ones, halves
-painted anew, and what few steps cost each sampler (DDPM after 20 steps: Frechet multiple 5.7 in one
-run, 4.8 in another of the same model). --full: up to 1,000 steps.
-Read first: tinycv/diffusion/denoising.py, diffusion/samplers.py, diffusion/unet.py.
+painted anew, and what few steps cost each sampler (DDPM after 20 steps: Frechet multiple
+5.7 in one run, 4.8 in another of the same model). --full: up to 1,000 steps.
+Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020; Song et al. 2021 (DDIM).
 """
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,200 +17,238 @@ import tinycv
 from tinycv import Tensor
 from tinycv.data import DataLoader, mnist_5k
 from tinycv.diffusion import UNet
-from tinycv.diffusion.denoising import clipped, cosine_schedule, denoiser, diffused, diffusion_loss
+from tinycv.diffusion.denoising import clipped, denoiser, diffusion_loss
 from tinycv.diffusion.guidance import guided, without_some
 from tinycv.diffusion.inpaint import inpainting
-from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times, trajectory
-from tinycv.optim import AdamW, warmup_cosine
-from tinycv.optim.averaged import EMA
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, trajectory
+from tinycv.diffusion.schedule import cosine_schedule
+from tinycv.engine.backend import Stopwatch
+from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_cosine
 from tinycv.show import draw
-from tinycv.show import motion as draw_motion
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
 from tinycv.show.metrics import precision_recall, squared_distances
+from tinycv.show.motion import save_gif
 from tinycv.training import parallel
 from tinycv.training.half import Half
-from tinycv.training.loop import fit
 
 show = Demo("17_diffusion_digits", __doc__, half=True)
-# the label "nobody said"; how much is left of an image at each time
-NOBODY, alpha_bar = 10, cosine_schedule(1000)
-cores = None if show.device == "cpu" and not show.half else 1  # None: all of them
+RATE = 2e-3
+NOBODY = 10  # the label "nobody said"
+STEPS = show.choose(5, 50)  # of a sampler, where nothing else is said
+# a GPU, and halves, are fed by one thread
+all_cores = show.device == "cpu" and not show.half
+group = parallel.threads() if all_cores else None
 
-# %% data: pixels from -1 to 1; model; training
-few, epochs = show.choose((64, 2), (4000, 50))
-x, y, test, test_y = (part[:few] for part in mnist_5k())
-model = UNet(1, show.choose((8, 8), (32, 64)), patch_size=2, num_classes=10).to(show.device)
+# %% Data: digits with pixels from -1 to 1
+few = show.choose(64, 4000)
+epochs = show.choose(2, 50)
+x, y, test, test_y = (part[:few] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
 loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
-adam, ema = partial(AdamW, lr=2e-3, weight_decay=0.0), EMA(model, decay=0.998)
+
+# %% Model: how much signal and how much noise there is at each time; a U-Net that is asked for v
+schedule = cosine_schedule(1000)
+widths = show.choose((8, 8), (32, 64))
+model = UNet(1, widths, patch_size=2, num_classes=10).to(show.device)
+ema = EMA(model, decay=0.998)
+adam = partial(AdamW, lr=RATE, weight_decay=0.0)
 optimizer = Half(model, adam) if show.half else adam(model.parameters())
-history = fit(
-    model,
-    optimizer,
-    lambda model, images, labels: diffusion_loss(
-        model, images, without_some(labels, NOBODY, 0.1), alpha_bar=alpha_bar, predicts="v"
-    ),
-    loader,
-    epochs,
-    clip=1.0,
-    ema=ema,
-    schedule=warmup_cosine(epochs * len(loader), 50),
-    seed=show.seed,
-    threads=cores,
-    # a second run need not train again
-    checkpoint=show.out / f"{show.name}_{few}{'_half' * show.half}.safetensors",
-)
+rate = warmup_cosine(epochs * len(loader), 50)
 
 
-# %% what the trained model can be asked for
+def loss_of(images, labels):
+    """The squared error of v, at random times; one label in ten is not told."""
+    labels = without_some(labels, NOBODY, 0.1)
+    return diffusion_loss(model, images, labels, schedule=schedule, predicts="v")
+
+
+# %% Training: the whole loop
+step = 0
+with Stopwatch(show.device) as watch:
+    for epoch in range(epochs):
+        for batch in loader.epoch(epoch):
+            tinycv.manual_seed((show.seed, step))
+            images, labels = (Tensor(part, device=show.device) for part in batch)
+            optimizer.param_groups[0]["lr"] = RATE * rate(step)
+            optimizer.zero_grad()
+            if all_cores:
+                loss = group.backward(loss_of, images, labels)  # each core takes a share
+            else:
+                loss = loss_of(images, labels)
+                optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
+            clip_grad_norm_(optimizer.parameters(), 1.0)
+            optimizer.step()
+            ema.update()
+            step += 1
+        print(f"epoch {epoch + 1}/{epochs}  loss {loss.item():.4f}", flush=True)
+model.load_state_dict(ema.state_dict())
+
+
+# %% Sampling: from noise, step by step to earlier times, by what the model believes to be there
 def believed(labels, w=0.0, most=1.0):
-    """D(x, t) for images of these labels, with guidance w; no pixel is believed to be beyond
-    ``most``."""
-    return clipped(guided(denoiser(model, alpha_bar, "v"), labels, NOBODY, w), -most, most)
+    """D(x, t) for images of these labels, with guidance w; no pixel is beyond ``most``."""
+    return clipped(guided(denoiser(model, schedule, "v"), labels, NOBODY, w), -most, most)
 
 
 def noise(count):
     return tinycv.randn(count, 1, 28, 28, device=show.device)
 
 
-def seen(images):
+def to_pixels(images):
     """From the model's range to pictures: NumPy, 0 to 1."""
     return images.numpy() / 2 + 0.5
 
 
-def generated(labels, steps, w=0.0, most=1.0, kind=ddim_step, **options):
+def generated(labels, steps, w=0.0, most=1.0, one_step=ddim_step):
     """Digits of these labels, from the same noise whatever else is asked: (N, 1, 28, 28)."""
 
-    def part(start, labels):
-        return sample(
-            partial(kind, believed(labels, w, most), alpha_bar, **options),
-            start,
-            times(alpha_bar, steps),
-        )
+    def half_of_them(x, labels):
+        denoise = believed(labels, w, most)
+        for t, s in pairwise(schedule.times(steps)):
+            x = one_step(denoise, schedule, x, t, s)
+        return x
 
     tinycv.manual_seed(show.seed)
-    cut = [
-        (noise(len(part)), Tensor(part, device=show.device)) for part in np.array_split(labels, 2)
-    ]
-    return np.concatenate([seen(part(*b) if cores else group.map(part, *b)) for b in cut])
+    halves = [Tensor(part, device=show.device) for part in np.array_split(labels, 2)]
+    starts = [noise(len(part)) for part in halves]
+    made = []
+    for start, part in zip(starts, halves, strict=True):
+        x = group.map(half_of_them, start, part) if all_cores else half_of_them(start, part)
+        made.append(to_pixels(x))
+    return np.concatenate(made)
 
 
 asked = np.arange(show.choose(20, 500)) % 10
-kinds = {
-    "DDIM, eta 0": {},
-    "DDIM, eta 1": {"eta": 1.0},
-    "DDPM, larger variance": {"kind": ddpm_step},
+with tinycv.no_grad():
+    digits = generated(asked, STEPS, w=1.0)
+    plain = generated(asked, STEPS)
+
+# %% The same by other samplers, in few steps and in many
+SAMPLERS = {
+    "DDIM, eta 0": ddim_step,
+    "DDIM, eta 1": partial(ddim_step, eta=1.0),
+    "DDPM, larger variance": ddpm_step,
 }
-walks, usual = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000)), show.choose(5, 50)
-with ema.applied(), tinycv.no_grad(), parallel.threads(cores) as group:
-    digits, plain = generated(asked, usual, w=1.0), generated(asked, usual)
-    walked = {
-        k: [generated(asked, steps, most=np.inf, **options) for steps in walks]
-        for k, options in kinds.items()
-    }
+walks = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000))
+walked = {name: [] for name in SAMPLERS}
+with tinycv.no_grad():
+    for name, one_step in SAMPLERS.items():
+        for steps in walks:
+            found = generated(asked, steps, most=np.inf, one_step=one_step)
+            walked[name].append(found)
+
+# %% On the way: x at each time, and the image that the model believes to be in it
+with tinycv.no_grad():
     denoise = believed(np.arange(10), w=1.0)
-    path = [
-        (t, seen(xt), seen(denoise(xt, t)) if t else seen(xt))
-        for t, xt in trajectory(
-            partial(ddim_step, denoise, alpha_bar), noise(10), times(alpha_bar, 2 * usual)
-        )
-    ]
-    given, half = (
-        np.repeat(test[:3], 3, axis=0),
-        np.broadcast_to(np.arange(28)[:, None] < 14, (9, 1, 28, 28)),
-    )
-    step = inpainting(
-        partial(ddpm_step, believed(np.full(9, NOBODY)), alpha_bar),
-        alpha_bar,
-        *(Tensor(a, device=show.device) for a in (2 * given - 1, half)),
+    path = []
+    back = partial(ddim_step, denoise, schedule)
+    for t, xt in trajectory(back, noise(10), schedule.times(2 * STEPS)):
+        x0 = denoise(xt, t) if t else xt
+        path.append((t, to_pixels(xt), to_pixels(x0)))
+
+# %% Inpainting: the upper half is given, the lower half is painted, three times
+given = np.repeat(test[:3], 3, axis=0)  # (9, 1, 28, 28)
+upper = np.broadcast_to(np.arange(28)[:, None] < 14, given.shape)
+with tinycv.no_grad():
+    paint = inpainting(
+        partial(ddpm_step, believed(np.full(9, NOBODY)), schedule),
+        schedule,
+        Tensor(2 * given - 1, device=show.device),
+        Tensor(upper, device=show.device),
         repeats=5,
     )
-    painted = seen(sample(step, noise(9), times(alpha_bar, usual)))
+    painted = to_pixels(sample(paint, noise(9), schedule.times(STEPS)))
+if all_cores:
+    group.close()
 
-# %% measure: a judge that learned from the training digits names the new ones, and compares them
+# %% Measure: a judge that learned from the training digits names the new ones, and compares them
 # with unseen ones
-judge, n = judge_of(x, y, epochs=show.choose(1, 8)), len(asked)
-real = precision_recall(*map(judge.features, (test[:n], x[:n])))
-for name, d, labels in (
-    ("w = 1", digits, asked),
-    ("w = 0", plain, asked),
-    ("real, unseen", test, test_y),
-):
+judge = judge_of(x, y, epochs=show.choose(1, 8))
+n = len(asked)
+unseen = judge.features(test[:n])
+real = precision_recall(unseen, judge.features(x[:n]))
+
+
+def measured_names(name, images, labels):
+    right = (judge.labels(images) == labels).mean()
+    sure = judge.probabilities(images).max(axis=1).mean()
+    show.measured(f"{name}: share named as asked; how sure the judge is, on average", [right, sure])
+
+
+for name, images in {"w = 1": digits, "w = 0": plain}.items():
+    measured_names(name, images, asked)
+    multiple = judge.frechet_multiple(images, x, test)
+    show.measured(f"{name}: Frechet multiple", multiple, "training digits: 1")
     show.measured(
-        f"{name}: share named as asked; how sure the judge is, on average",
-        [(judge.labels(d) == labels).mean(), judge.probabilities(d).max(axis=1).mean()],
+        f"{name}: precision, recall",
+        precision_recall(unseen, judge.features(images)),
+        "training digits: {:.2f}, {:.2f}".format(*real),
     )
-    if d is not test:
-        show.measured(
-            f"{name}: Frechet multiple", judge.frechet_multiple(d, x, test), "training digits: 1"
-        )
-        show.measured(
-            f"{name}: precision, recall",
-            precision_recall(*map(judge.features, (test[:n], d))),
-            "training digits: {:.2f}, {:.2f}".format(*real),
-        )
-multiples = {
-    name: [judge.frechet_multiple(d, x, test) for d in sets] for name, sets in walked.items()
+measured_names("real, unseen", test, test_y)
+
+PAPER = {
+    "DDIM, eta 0": "13.4, 6.84, 4.67, 4.16, 4.04",
+    "DDIM, eta 1": "41.1, 18.4, 8.01, 5.78, 4.73",
+    "DDPM, larger variance": "367, 133, 32.7, 9.99, 3.17",
 }
-paper = iter(
-    ("13.4, 6.84, 4.67, 4.16, 4.04", "41.1, 18.4, 8.01, 5.78, 4.73", "367, 133, 32.7, 9.99, 3.17")
-)
-for name, values in multiples.items():
+multiples = {}
+for name, sets in walked.items():
+    multiples[name] = [judge.frechet_multiple(images, x, test) for images in sets]
     show.measured(
         f"{name}: Frechet multiple after {', '.join(map(str, walks))} steps",
-        values,
-        f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {next(paper)}",
+        multiples[name],
+        f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {PAPER[name]}",
         "the same order",
     )
-apart = squared_distances(np.concatenate([digits, test]).reshape(-1, 784), x.reshape(-1, 784))
-near = [np.median(part.min(axis=1) ** 0.5) for part in np.split(apart, [len(digits)])]
+
+both = np.concatenate([digits, test]).reshape(-1, 784)
+distances = squared_distances(both, x.reshape(-1, 784))  # to each training digit
+nearest = distances.min(axis=1) ** 0.5
 show.measured(
     "distance to the nearest training digit, by that of real ones",
-    near[0] / near[1],
+    np.median(nearest[: len(digits)]) / np.median(nearest[len(digits) :]),
     "",
     "not near 0",
 )
-show.measured("seconds of training", history.seconds, target="<= 240")
+show.measured("seconds of training", watch.seconds, target="<= 240")
 
-# %% draw
+# %% Draw
 figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 10)
 axes = figure.subplot_mosaic(
     [["ways"] * 2, ["new", "halves"], ["beside", "chart"]],
     width_ratios=(1.25, 1),
     height_ratios=(3.1, 3.2, 2),
 )
-some, one, digit = path[:: len(path) // 10], noise(1).numpy()[0], 2 * test[0] - 1
-draw.image_rows(
-    axes["ways"],
-    {
-        "there:\nt = 0 to 1000": [
-            diffused(alpha_bar, digit, t, one) / 2 + 0.5 for t, *_ in some[::-1]
-        ],
-        "back:\nt = 1000 to 0": [xt[5] for _, xt, _ in some],
-        "what it believes\nto be in it": [x0[5] for *_, x0 in some],
-    },
-)
+some = path[:: len(path) // 10]
+one_noise = noise(1).numpy()[0]
+one_digit = 2 * test[0] - 1
+there = [schedule.perturb(one_digit, t, one_noise) / 2 + 0.5 for t, _, _ in some[::-1]]
+ways = {
+    "there:\nt = 0 to 1000": there,
+    "back:\nt = 1000 to 0": [xt[5] for _, xt, _ in some],
+    "what it believes\nto be in it": [x0[5] for _, _, x0 in some],
+}
+draw.image_rows(axes["ways"], ways)
 draw.tiles(axes["new"], digits[:50], 10, "asked for by label, with guidance w = 1")
-draw.image_rows(
-    axes["beside"], {"new": digits[:10], "nearest of\nthe learned": x[apart[:10].argmin(axis=1)]}
-)
-draw.tiles(
-    axes["halves"],
-    [d for i in (0, 3, 6) for d in (given[i] * half[0], *painted[i : i + 3], given[i])],
-    5,
-    "upper half given, lower half painted, three times; last: the real one",
-)
-ax = axes["chart"]
-draw.curves(
-    ax, {k: (walks, m) for k, m in multiples.items()}, "steps", "Frechet multiple", log=True
-)
-ax.set(
-    xscale="log", xticks=walks, xticklabels=walks, yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10)
-)
-ax.minorticks_off()
+nearest_ten = x[distances[:10].argmin(axis=1)]
+draw.image_rows(axes["beside"], {"new": digits[:10], "nearest of\nthe learned": nearest_ten})
+
+tiles = []
+for i in (0, 3, 6):
+    tiles += [given[i] * upper[0], *painted[i : i + 3], given[i]]
+title = "upper half given, lower half painted, three times; last: the real one"
+draw.tiles(axes["halves"], tiles, 5, title)
+
+chart = axes["chart"]
+lines = {name: (walks, values) for name, values in multiples.items()}
+draw.curves(chart, lines, "steps", "Frechet multiple", log=True)
+chart.set(xscale="log", xticks=walks, xticklabels=walks)
+chart.set(yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10))
+chart.minorticks_off()
 show.finish(figure)
-frames = [
-    np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1).repeat(3, 0).repeat(3, 1)
-    for _, xt, _ in path[::5]
-]
-draw_motion.save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)
+
+frames = []
+for _, xt, _ in path[::5]:
+    row = np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1)
+    frames.append(row.repeat(3, axis=0).repeat(3, axis=1))
+save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)

@@ -15,9 +15,10 @@ import numpy as np
 
 from tinycv.data import DrawnLoader, checkerboard, corners, eight_gaussians, entropy, two_moons
 from tinycv.diffusion import ScoreMLP
-from tinycv.diffusion.edm import edm_denoiser, edm_loss
+from tinycv.diffusion.edm import EDM, edm_denoiser, edm_loss
 from tinycv.diffusion.ode import euler, heun, log_likelihood, rk4, solve
 from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
+from tinycv.diffusion.tweedie import score_of
 from tinycv.engine.backend import manual_seed, standard_normal, to_device, to_numpy
 from tinycv.optim import Adam, warmup_cosine
 from tinycv.optim.averaged import EMA
@@ -65,10 +66,12 @@ def learn(density):
         seed=show.seed,
     )
     model.load_state_dict(ema.state_dict())
-    denoise = edm_denoiser(model)
-    return SimpleNamespace(
-        score=lambda x, s: (unit * denoise(x / unit, s / unit) - x) / (s * s)[:, None]
-    )
+    in_units = edm_denoiser(model)
+
+    def denoise(x, sigma):
+        return unit * in_units(x / unit, sigma / unit)
+
+    return SimpleNamespace(score=score_of(denoise, EDM()))
 
 
 def clock(first, n):

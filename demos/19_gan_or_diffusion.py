@@ -1,9 +1,10 @@
 """19 · A GAN or diffusion?          python demos/19_gan_or_diffusion.py          4 min on two cores
 
 The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN,
-one of demo 08's best games and diffusion learn a grid of 25 little Gaussians from several seeds. A
-generator has 33,666 parameters, the network of diffusion 39,298. The picture shows the worst seed
-of each, the KL divergence of every seed while it learned, and the table. --full: ten seeds.
+one of demo 08's best games and diffusion learn a grid of 25 little Gaussians
+from several seeds. A generator has 33,666 parameters, the
+network of diffusion 39,298. The picture shows the worst seed of each, the KL divergence of every
+seed while it learned, and the table. --full: ten seeds.
 Read first: tinycv/adversarial/turns.py, diffusion/edm.py.
 Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """
@@ -132,7 +133,10 @@ table = {
     }
     for name, tries in runs.items()
 }
-PACGAN = "PacGAN table 1, 400,000 steps, 10 trials: GAN 17.3 modes, 94.8 %, KL 0.70; Pac4 24.8, 93.6 %, 0.04"
+PACGAN = (
+    "PacGAN table 1, 400,000 steps, 10 trials: GAN 17.3 modes, 94.8 %, KL 0.70; "
+    "Pac4 24.8, 93.6 %, 0.04"
+)
 WANTED = {
     "covered": ("modes of 25", ">= 25"),
     "share": ("share within three sigma", ">= 0.96"),

@@ -49,8 +49,8 @@ READING = {
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",
-        "../data/densities ../data/shapes ../data/surfaces score langevin sde ode embedding mlp "
-        "denoising samplers guidance inpaint unet dit edm",
+        "../data/densities ../data/shapes ../data/surfaces schedule tweedie score denoising "
+        "samplers langevin sde ode edm guidance inpaint embedding mlp unet dit",
     ),
     "On a GPU": (
         "gpu",

@@ -27,8 +27,10 @@ from tinycv.diffusion import (
     langevin,
     ode,
     samplers,
+    schedule,
     score,
     sde,
+    tweedie,
     unet,
 )
 from tinycv.diffusion import mlp as networks
@@ -39,11 +41,9 @@ from tinycv.show import judge
 
 POINTS = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
 IMAGES = np.random.default_rng(1).random((4, 1, 8, 8)).astype(np.float32)
-ALPHA_BAR, LABELS, SIGMAS = (
-    diffusion.linear_schedule(7),
-    np.array([0, 1, 2, 1]),
-    np.array([0.5, 1, 2, 3], np.float32),
-)
+SCHEDULE = schedule.linear_schedule(7)
+LABELS = np.array([0, 1, 2, 1])
+SIGMAS = np.array([0.5, 1, 2, 3], np.float32)
 
 
 def same(x, *_):
@@ -59,40 +59,39 @@ def density(x):
 
 
 X, T = Tensor(POINTS), np.array([1, 2, 3, 7])
-STEP = {"denoise": same, "alpha_bar": ALPHA_BAR, "x": X, "t": 5, "s": 2}
+STEP = {"denoise": same, "schedule": SCHEDULE, "x": X, "t": 5, "s": 2}
 CALLS = {
-    diffusion.linear_schedule: {"steps": 5, "first": 1e-4, "last": 0.02},
-    diffusion.cosine_schedule: {"steps": 5, "offset": 0.008, "largest": 0.999},
-    diffusion.alpha_bar_of: {"betas": np.array([0.1, 0.2])},
-    diffusion.signal_and_noise: {"alpha_bar": ALPHA_BAR, "t": T, "x": X},
-    diffusion.diffused: {"alpha_bar": ALPHA_BAR, "x0": X, "t": T, "noise": X},
-    diffusion.normal_like: {"x": X},
-    diffusion.random_times: {"alpha_bar": ALPHA_BAR, "x": X},
-    diffusion.diffusion_loss: {"model": same, "x0": X, "alpha_bar": ALPHA_BAR, "predicts": "eps"},
-    diffusion.denoiser: {"model": same, "alpha_bar": ALPHA_BAR, "predicts": "v"},
+    schedule.linear_schedule: {"steps": 5, "first": 1e-4, "last": 0.02},
+    schedule.cosine_schedule: {"steps": 5, "offset": 0.008, "largest": 0.999},
+    schedule.alpha_bar_of: {"betas": np.array([0.1, 0.2])},
+    schedule.DDPM: {"alpha_bar": SCHEDULE.alpha_bar},
+    tweedie.score_of: {"denoiser": same, "schedule": SCHEDULE},
+    tweedie.denoiser_of: {"score": same, "schedule": SCHEDULE},
+    diffusion.diffusion_loss: {"model": same, "x0": X, "schedule": SCHEDULE, "predicts": "eps"},
+    diffusion.denoiser: {"model": same, "schedule": SCHEDULE, "predicts": "v"},
     diffusion.asked_for: {"predicts": "v", "x0": X, "noise": X, "a": 0.6, "s": 0.8},
     diffusion.to_x0: {"predicts": "v", "answer": X, "x": X, "a": 0.6, "s": 0.8},
     diffusion.to_noise: {"x0": X, "x": X, "a": 0.6, "s": 0.8},
     edm.preconditioning: {"sigma": SIGMAS, "sigma_data": 0.5},
     dit.modulated: {"z": X, "shift": X, "scale": X},
-    sde.everywhere: {"x": X, "t": 0.5},
     diffusion.clipped: {"denoise": same, "low": -1.0, "high": 1.0},
     samplers.ddpm_step: {**STEP, "variance": "small"},
     samplers.ddim_step: {**STEP, "eta": 0.5},
-    samplers.times: {"alpha_bar": ALPHA_BAR, "steps": 3},
+    samplers.times: {"schedule": SCHEDULE, "steps": 3},
     samplers.sample: {"step": same, "x": X, "times": [3, 2, 1]},
     guidance.without_some: {"labels": LABELS, "nobody": 3, "share": 0.1},
     guidance.guided: {"denoise": same, "labels": LABELS, "nobody": 3, "w": 1.0},
     inpaint.inpainting: {
         "step": same,
-        "alpha_bar": ALPHA_BAR,
+        "schedule": SCHEDULE,
         "image": X,
         "known": Tensor(POINTS > 0),
         "repeats": 2,
     },
     edm.edm_denoiser: {"model": same, "sigma_data": 0.5},
     edm.noise_levels: {"sigma": SIGMAS, "x": X},
-    edm.edm_loss: {"model": same, "y": X, "sigma_data": 0.5, "mean": -1.2, "std": 1.2},
+    edm.EDM: {"sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
+    edm.edm_loss: {"model": same, "x0": X, "sigma_data": 0.5, "mean": -1.2, "std": 1.2},
     edm.edm_sigmas: {"steps": 5, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
     edm.heun_step: {"denoise": same, "x": X, "sigma": 2.0, "lower": 1.0},
     langevin.ula: {"score": same, "x": POINTS, "step": 0.1, "steps": 2, "keep_every": 1},
@@ -209,12 +208,23 @@ CALLS = {
     judge.images_in: {"images": IMAGES, "what": "Judge"},
 }
 ELSEWHERE = {  # called below in another way, or not by users: why
+    # sample calls trajectory, ula and euler_maruyama the steps; the rest are inner helpers
     "trajectory",
+    "sample_and_keep",
+    "euler_maruyama_step",
+    "corrector_step",
+    "langevin_step",
+    "points",
+    "to_points",
     "expm1",
-    "clock",  # sample calls trajectory; the rest are inner helpers
+    "clock",
+    "fitting",
+    "like",
+    "weighted",
+    "schedule_in",
     "check_told",
     "real_row",
-    "schedule",
+    "Schedule",
     "checked_step",
     "labels_of",
     "times_in",
@@ -270,8 +280,6 @@ def test_a_wrong_call_gets_a_sentence(function):
         "play": ("play",),
         "images_in": ("Judge",),
         "check_density": ("play",),
-        "diffusion_loss": ("diffusion_loss", "random_times"),
-        "diffused": ("diffused", "signal_and_noise"),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
     }
@@ -290,18 +298,29 @@ FORWARDS = {
     "DCGANGenerator": (gan_networks.DCGANGenerator(8, 2, 1, 2), {"z": X}),
     "GradientPenalty": (gan.GradientPenalty(), {"discriminator": logit, "real": X, "fake": X}),
     "R1": (gan.R1(), {"discriminator": logit, "real": X, "fake": X}),
-    "denoiser": (diffusion.denoiser(same, ALPHA_BAR, "v"), {"x": X, "t": T}),
+    "denoiser": (diffusion.denoiser(same, SCHEDULE, "v"), {"x": X, "t": T}),
+    "score_of": (tweedie.score_of(same, SCHEDULE), {"x": X, "t": T}),
+    "denoiser_of": (tweedie.denoiser_of(same, SCHEDULE), {"x": X, "t": T}),
+    "DDPM.perturb": (SCHEDULE.perturb, {"x0": X, "t": T, "z": X}),
+    "DDPM.marginal": (SCHEDULE.marginal, {"t": T}),
+    "DDPM.times": (SCHEDULE.times, {"steps": 3}),
+    "DDPM.random_times": (SCHEDULE.random_times, {"x": X}),
+    "VP.times": (sde.VP().times, {"steps": 3}),
+    "VP.random_times": (sde.VP().random_times, {"x": X}),
+    "EDM.marginal": (edm.EDM().marginal, {"t": Tensor(SIGMAS)}),
+    "EDM.perturb": (edm.EDM().perturb, {"x0": X, "t": Tensor(SIGMAS), "z": X}),
+    "EDM.random_times": (edm.EDM().random_times, {"x": X}),
     "guided": (guidance.guided(same, LABELS, 3, 1.0), {"x": X, "t": 3}),
     "edm_denoiser": (edm.edm_denoiser(same), {"x": X, "sigma": Tensor(SIGMAS)}),
-    "SDE.perturb": (sde.VP().perturb, {"x": X, "t": Tensor(SIGMAS / 4), "z": X}),
-    "SDE.prior": (sde.VP().prior, {"shape": (4, 2), "like": np}),
-    "SDE.log_prior": (sde.VP().log_prior, {"x": POINTS}),
+    "VP.perturb": (sde.VP().perturb, {"x0": X, "t": Tensor(SIGMAS / 4), "z": X}),
+    "VP.prior": (sde.VP().prior, {"shape": (4, 2), "like": np}),
+    "VP.log_prior": (sde.VP().log_prior, {"x": POINTS}),
     "VE.marginal": (sde.VE().marginal, {"t": Tensor(SIGMAS / 4)}),
     "VP.diffusion": (sde.VP().diffusion, {"t": 0.5}),
     "VE.rate": (sde.VE().rate, {"t": 0.5}),
     "SubVP.diffusion": (sde.SubVP().diffusion, {"t": 0.5}),
     "inpainting": (
-        inpaint.inpainting(lambda x, t, s: x, ALPHA_BAR, X, Tensor(POINTS > 0)),
+        inpaint.inpainting(lambda x, t, s: x, SCHEDULE, X, Tensor(POINTS > 0)),
         {"x": X, "t": 5, "s": 2},
     ),
     "fit_gan": (
@@ -341,10 +360,14 @@ def game():
 
 
 ALSO = {
-    "guided": ("guided", "signal_and_noise"),
-    "denoiser": ("denoiser", "signal_and_noise"),
+    "denoiser": ("denoiser", "DDPM."),
+    "score_of": ("score_of", "DDPM."),
+    "denoiser_of": ("denoiser_of", "DDPM."),
+    "DDPM.times": ("times: steps",),
     "R1": ("R1", "slopes"),
-    "SDE.perturb": ("SDE.perturb", "VP.marginal"),
+    "VP.perturb": ("VP.perturb", "VP.marginal"),
+    "EDM.perturb": ("EDM.perturb", "EDM.marginal"),
+    "DDPM.perturb": ("DDPM.perturb", "DDPM.marginal"),
     "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
     "GradientPenalty": ("GradientPenalty", "slopes"),
     "play": ("play", "fit_gan"),
@@ -388,17 +411,17 @@ WRONG = {
         lambda f: ode.log_likelihood(sde.VP(), f, POINTS, [0.1, 1]),
         lambda f: sde.predictor_corrector(sde.VP(), f, POINTS, [1, 0.5]),
         lambda f: sde.euler_maruyama(sde.VP().reverse(f), POINTS, [1, 0.5]),
-        lambda f: samplers.ddpm_step(f, ALPHA_BAR, X, 5, 2),
-        lambda f: samplers.ddim_step(f, ALPHA_BAR, X, 5, 2),
+        lambda f: samplers.ddpm_step(f, SCHEDULE, X, 5, 2),
+        lambda f: samplers.ddim_step(f, SCHEDULE, X, 5, 2),
         lambda f: samplers.sample(f, X, [2, 1]),
         lambda f: edm.heun_step(f, X, 2.0, 1.0),
         lambda f: edm.edm_denoiser(f)(X, 1.0),
         lambda f: edm.edm_loss(f, X),
-        lambda f: diffusion.diffusion_loss(f, X, alpha_bar=ALPHA_BAR),
-        lambda f: diffusion.denoiser(f, ALPHA_BAR)(X, 3),
+        lambda f: diffusion.diffusion_loss(f, X, schedule=SCHEDULE),
+        lambda f: diffusion.denoiser(f, SCHEDULE)(X, 3),
         lambda f: diffusion.clipped(f)(X, 3),
         lambda f: guidance.guided(f, LABELS, 3, 1.0)(X, 3),
-        lambda f: inpaint.inpainting(f, ALPHA_BAR, X, Tensor(POINTS > 0))(X, 5, 2),
+        lambda f: inpaint.inpainting(f, SCHEDULE, X, Tensor(POINTS > 0))(X, 5, 2),
     ],
 )
 def test_what_a_function_of_the_users_returns_is_looked_at(call, wrong):
@@ -467,15 +490,15 @@ TWO = POINTS[:2]
         (lambda: edm.noise_levels(MASKED / 2, TWO), "noise_levels: sigma is MaskedArray"),
         (
             lambda: inpaint.inpainting(
-                lambda x, t, s: x, ALPHA_BAR, TWO[:, 0], np.ma.masked_array([True, False])
+                lambda x, t, s: x, SCHEDULE, TWO[:, 0], np.ma.masked_array([True, False])
             ),
             "inpainting: known is MaskedArray",
         ),
-        (lambda: diffusion.signal_and_noise(ALPHA_BAR, MASKED, TWO), "signal_and_noise: t is "),
+        (lambda: SCHEDULE.beside(TWO, MASKED), "DDPM.marginal: t is "),
         (lambda: sde.VP().marginal(MASKED / 2), "VP.marginal: t is MaskedArray"),
         (lambda: sde.VP().drift(None, 0.5), "SDE.drift: x is None"),
-        (lambda: sde.VP().prior((2,), "abc"), "SDE.prior: like is 'abc'"),
-        (lambda: sde.VP().score_of(lambda x, t: x), "SDE.score_of: density is "),
+        (lambda: sde.VP().prior((2,), "abc"), "VP.prior: like is 'abc'"),
+        (lambda: sde.VP().score_of(lambda x, t: x), "VP.score_of: density is "),
         (lambda: ode.solve(same, TWO, [0, 1], step=lambda *_: None), "solve: step returned None"),
         (
             lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None),

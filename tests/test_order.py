@@ -12,7 +12,7 @@ PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a
 # folder.
 FLOORS = [
-    ["engine.arguments", "engine.dispatch"],
+    ["engine.arguments", "engine.dispatch", "engine.signatures"],
     [
         "engine.capturing",
         "engine.blas",
@@ -32,6 +32,7 @@ FLOORS = [
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.operands"],
     ["engine.record", "engine.walk"],
+    ["engine.products"],
     ["engine.ops"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],

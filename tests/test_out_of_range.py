@@ -16,14 +16,15 @@ from tinycv import Tensor, data, nn
 from tinycv.adversarial import gan
 from tinycv.adversarial import networks as gan_networks
 from tinycv.diffusion import denoising as diffusion
-from tinycv.diffusion import edm, guidance, langevin, ode, samplers, score, sde
+from tinycv.diffusion import edm, guidance, langevin, ode, samplers, schedule, score, sde
 from tinycv.diffusion import mlp as networks
 from tinycv.diffusion.dit import DiT
 from tinycv.diffusion.embedding import TimeAndLabel
 from tinycv.diffusion.inpaint import inpainting
 from tinycv.vision import ViT
 
-SCHEDULE = diffusion.linear_schedule(7)
+SCHEDULE = schedule.linear_schedule(7)
+ENDS_IN_NOISE = schedule.DDPM(np.array([1.0, 0.5, 0.0]))
 INTEGERS = ["int8", "uint8", "int32", "int64"]
 quick = settings(max_examples=40, deadline=None)
 
@@ -45,21 +46,20 @@ def test_times_are_those_of_the_schedule_or_refused(times, dtype, as_tensor):
     t, x = np.array(times, dtype), np.ones((len(times), 2), np.float32)
     given_t = Tensor(t) if as_tensor else t
     if min(times) >= 0 and max(times) <= 7:
-        got = diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x)).numpy()
-        np.testing.assert_allclose(got[:, 0], SCHEDULE[t] ** 0.5, rtol=1e-6)
+        got = SCHEDULE.perturb(Tensor(x), given_t, Tensor(0 * x)).numpy()
+        np.testing.assert_allclose(got[:, 0], SCHEDULE.alpha_bar[t] ** 0.5, rtol=1e-6)
     else:
         with pytest.raises(
-            IndexError, match="diffused: t holds .*; the schedule has the times 0 to 7"
+            IndexError, match="DDPM.marginal: t holds .*; the schedule has the times 0 to 7"
         ):
-            diffusion.diffused(SCHEDULE, Tensor(x), given_t, Tensor(0 * x))
+            SCHEDULE.perturb(Tensor(x), given_t, Tensor(0 * x))
 
 
 @pytest.mark.parametrize("t", [3, np.int64(3), np.uint8(3), np.array(3)])
 def test_one_time_for_all_may_be_any_whole_number(t):
     x = Tensor(np.ones((2, 2), np.float32))
-    assert diffusion.diffused(SCHEDULE, x, t, 0 * x).numpy()[0, 0] == pytest.approx(
-        SCHEDULE[3] ** 0.5
-    )
+    left = SCHEDULE.perturb(x, t, 0 * x).numpy()
+    assert left[0, 0] == pytest.approx(SCHEDULE.alpha_bar[3] ** 0.5)
     assert diffusion.denoiser(half, SCHEDULE, "x0")(x, t).shape == (2, 2)
     assert samplers.ddim_step(half, SCHEDULE, x, t, t - 1).shape == (2, 2)
 
@@ -84,57 +84,60 @@ def test_one_time_for_all_may_be_any_whole_number(t):
 )
 def test_other_times_are_refused_and_never_counted_from_the_end(t):
     x = Tensor(np.ones((2, 2), np.float32))
-    with pytest.raises((IndexError, TypeError, ValueError), match="diffused: t "):
-        diffusion.diffused(SCHEDULE, x, t, 0 * x)
+    with pytest.raises((IndexError, TypeError, ValueError), match=r"DDPM\.\w+: t "):
+        SCHEDULE.perturb(x, t, 0 * x)
 
 
 def test_on_a_gpu_a_time_out_of_range_is_nan_and_the_others_are_right(cp):
     x = Tensor(np.ones((3, 2), np.float32), device="gpu")
-    got = diffusion.diffused(SCHEDULE, x, Tensor(np.array([-1, 3, 8]), device="gpu"), 0 * x).numpy()
-    assert np.isnan(got[[0, 2]]).all() and got[1] == pytest.approx(SCHEDULE[3] ** 0.5)
+    got = SCHEDULE.perturb(x, Tensor(np.array([-1, 3, 8]), device="gpu"), 0 * x).numpy()
+    assert np.isnan(got[[0, 2]]).all() and got[1] == pytest.approx(SCHEDULE.alpha_bar[3] ** 0.5)
 
 
 @quick
 @given(st.lists(st.floats(-0.5, 1.5) | st.sampled_from([np.nan, np.inf, 0.0, 1.0]), max_size=4))
 def test_betas_are_shares_or_refused(betas):
     if betas and all(0 < beta < 1 for beta in betas):
-        assert (np.diff(diffusion.alpha_bar_of(np.array(betas))) <= 0).all()
+        assert (np.diff(schedule.alpha_bar_of(np.array(betas))) <= 0).all()
     else:
         with pytest.raises((TypeError, ValueError), match="alpha_bar_of: betas"):
-            diffusion.alpha_bar_of(np.array(betas))
+            schedule.alpha_bar_of(np.array(betas))
 
 
 @pytest.mark.parametrize(
     "alpha_bar",
     [[1.0], [0.9, 0.5], [1, 0.5, 0.6], [1, -0.1], [1, np.nan], [[1, 0.5]], "x", [1, 0.5j]],
 )
+def test_what_is_no_schedule_is_refused(alpha_bar):
+    with pytest.raises((TypeError, ValueError), match="DDPM: alpha_bar"):
+        schedule.DDPM(np.array(alpha_bar) if isinstance(alpha_bar, list) else alpha_bar)
+
+
 @pytest.mark.parametrize(
     "use",
     [
         lambda a: samplers.times(a),
         lambda a: diffusion.denoiser(half, a),
         lambda a: samplers.ddim_step(half, a, tinycv.ones(2, 2), 1, 0),
-        lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), alpha_bar=a),
+        lambda a: diffusion.diffusion_loss(half, tinycv.ones(2, 2), schedule=a),
     ],
 )
-def test_what_is_no_schedule_is_refused(alpha_bar, use):
-    with pytest.raises((TypeError, ValueError), match=r"\w+: alpha_bar"):
-        use(np.array(alpha_bar) if isinstance(alpha_bar, list) else alpha_bar)
+def test_a_bare_array_is_no_schedule(use):
+    with pytest.raises(TypeError, match=r"\w+: schedule is .*; it must be a Schedule"):
+        use(SCHEDULE.alpha_bar)
 
 
 def test_a_schedule_of_one_step_and_one_that_ends_in_pure_noise_can_be_walked():
-    for alpha_bar in (diffusion.linear_schedule(1), np.array([1.0, 0.5, 0.0])):
+    for noise in (schedule.linear_schedule(1), ENDS_IN_NOISE):
         for step in (
             partial(samplers.ddpm_step, half),
             partial(samplers.ddim_step, half),
             partial(samplers.ddim_step, half, eta=1.0),
         ):
-            x = samplers.sample(
-                partial(step, alpha_bar), tinycv.ones(3, 2), samplers.times(alpha_bar)
-            )
+            x = samplers.sample(partial(step, noise), tinycv.ones(3, 2), noise.times())
             assert np.isfinite(x.numpy()).all() and x.dtype == np.float32
     with pytest.raises(ValueError, match="nothing is left of the image"):
-        diffusion.denoiser(half, np.array([1.0, 0.5, 0.0]), "eps")(tinycv.ones(3, 2), 2)
+        diffusion.denoiser(half, ENDS_IN_NOISE, "eps")(tinycv.ones(3, 2), 2)
 
 
 @quick
@@ -465,13 +468,13 @@ def test_a_noise_level_out_of_range_is_refused_on_the_host_and_nan_on_a_gpu(name
 
 
 def test_on_a_gpu_the_noise_does_not_tell_an_image_of_which_nothing_is_left(cp):
-    alpha_bar, x = np.array([1.0, 0.5, 0.0]), tinycv.ones(2, 3, device="gpu")
+    x = tinycv.ones(2, 3, device="gpu")
     t = Tensor(np.array([2, 1]), device="gpu")
-    found = diffusion.clipped(diffusion.denoiser(half, alpha_bar))(x, t).numpy()
+    found = diffusion.clipped(diffusion.denoiser(half, ENDS_IN_NOISE))(x, t).numpy()
     assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
     for times in (2, np.array([1, 2]), Tensor(np.array([2, 2]))):
         with pytest.raises(ValueError, match="denoiser: at time .* nothing is left of the image"):
-            diffusion.denoiser(half, alpha_bar)(tinycv.ones(2, 3), times)
+            diffusion.denoiser(half, ENDS_IN_NOISE)(tinycv.ones(2, 3), times)
 
 
 def test_whole_numbers_as_times_turn_the_same_waves():
@@ -497,17 +500,14 @@ def test_guidance_of_weight_0_does_not_see_the_other_answer(w, poisoned):
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_what_has_no_weight_at_either_end_of_a_schedule_is_not_read(poison, device):
-    alpha_bar, lost = (
-        np.array([1.0, 0.5, 0.0]),
-        Tensor(np.full((2, 3), poison, np.float32), device=device),
-    )
+    lost = Tensor(np.full((2, 3), poison, np.float32), device=device)
     x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device=device)
     for at_end in (
-        diffusion.diffused(alpha_bar, x, 0, lost),
-        diffusion.diffused(alpha_bar, lost, 2, x),
-        samplers.ddim_step(lambda *_: x, alpha_bar, lost, 2, 0),
-        samplers.ddim_step(lambda *_: x, alpha_bar, lost, 1, 0, eta=1.0),
-        samplers.ddpm_step(lambda *_: x, alpha_bar, lost, 1, 0),
+        ENDS_IN_NOISE.perturb(x, 0, lost),
+        ENDS_IN_NOISE.perturb(lost, 2, x),
+        samplers.ddim_step(lambda *_: x, ENDS_IN_NOISE, lost, 2, 0),
+        samplers.ddim_step(lambda *_: x, ENDS_IN_NOISE, lost, 1, 0, eta=1.0),
+        samplers.ddpm_step(lambda *_: x, ENDS_IN_NOISE, lost, 1, 0),
     ):
         assert (at_end.numpy() == x.numpy()).all() and at_end.dtype == np.float32
 

@@ -74,7 +74,8 @@ from tinycv.engine.ops import (
     where,
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
-from tinycv.engine.walk import grad, hvp, vjp
+from tinycv.engine.products import hvp, vjp
+from tinycv.engine.walk import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
 

@@ -21,7 +21,8 @@ MEAN, STD = 0.7, 0.5  # the data's
 
 
 def best(x, sigma):
-    """E[y | y + σ n = x] for y ~ N(MEAN, STD²)."""
+    """E[y | y + σ n = x] for y ~ N(MEAN, STD²), σ (B,) for x (B, 1), or (B, 1)."""
+    sigma = sigma.reshape((len(x), 1))
     return MEAN + STD**2 / (STD**2 + sigma**2) * (x - MEAN)
 
 

@@ -12,12 +12,13 @@ from seeds import SEED
 import tinycv
 from tinycv import Tensor
 from tinycv.diffusion import guidance, inpaint, samplers
-from tinycv.diffusion.denoising import cosine_schedule, denoiser
+from tinycv.diffusion.denoising import denoiser
 from tinycv.diffusion.guidance import guided, without_some
 from tinycv.diffusion.inpaint import inpainting
 from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times
+from tinycv.diffusion.schedule import cosine_schedule
 
-ALPHA_BAR = cosine_schedule(1000)
+SCHEDULE = cosine_schedule(1000)
 LABELS = np.array([0, 1, 1])
 
 
@@ -39,7 +40,8 @@ def test_guidance_goes_w_times_further_from_nobody_said_to_the_label(device, w, 
     """w = 0 is the conditional model and w = -1 the unconditional one: the paper's convention."""
     x = Tensor(np.zeros((3, 1)), device=device)
     denoise = guided(says, Tensor(LABELS, device=device), nobody=2, w=w)
-    assert denoise(x, 7).numpy().ravel().tolist() == expected
+    for t in (7, Tensor(np.array([7, 8, 9]), device=device)):
+        assert denoise(x, t).numpy().ravel().tolist() == expected
 
 
 def test_guiding_the_image_is_guiding_the_noise():
@@ -50,8 +52,8 @@ def test_guiding_the_image_is_guiding_the_noise():
     def eps(x, t, label):
         return 0 * x + Tensor(np.where(np.asarray(label) == 0, told, untold)[:, None])
 
-    got = guided(denoiser(eps, ALPHA_BAR, "eps"), np.array([0]), nobody=1, w=w)(x, 300)
-    mixed = denoiser(lambda x, t: 0 * x + (1 + w) * told - w * untold, ALPHA_BAR, "eps")(x, 300)
+    got = guided(denoiser(eps, SCHEDULE, "eps"), np.array([0]), nobody=1, w=w)(x, 300)
+    mixed = denoiser(lambda x, t: 0 * x + (1 + w) * told - w * untold, SCHEDULE, "eps")(x, 300)
     assert got.item() == pytest.approx(mixed.item())
 
 
@@ -77,7 +79,7 @@ RHO = 0.8
 
 def of_pairs(x, t):
     """E[x_0 | x_t = x] for N(0, Σ): a Σ (a² Σ + s² I)^{-1} x."""
-    cov, a2 = np.array([[1, RHO], [RHO, 1]]), ALPHA_BAR[t]
+    cov, a2 = np.array([[1, RHO], [RHO, 1]]), SCHEDULE.alpha_bar[int(t[0].item())]
     gain = a2**0.5 * cov @ np.linalg.inv(a2 * cov + (1 - a2) * np.eye(2))
     return x @ Tensor(gain.T.astype(x.dtype), device=x.device)
 
@@ -87,8 +89,8 @@ def painted(device, step, repeats, count=4000, steps=50):
     known = Tensor(np.tile([True, False], (count, 1)), device=device)
     image = Tensor(np.tile([1.5, 99.0], (count, 1)), device=device)
     start = Tensor(np.random.default_rng(SEED).normal(size=(count, 2)), device=device)
-    step = inpainting(partial(step, of_pairs, ALPHA_BAR), ALPHA_BAR, image, known, repeats)
-    return sample(step, start, times(ALPHA_BAR, steps)).numpy()
+    step = inpainting(partial(step, of_pairs, SCHEDULE), SCHEDULE, image, known, repeats)
+    return sample(step, start, times(SCHEDULE, steps)).numpy()
 
 
 @pytest.mark.parametrize("step", [ddpm_step, ddim_step])
@@ -114,10 +116,10 @@ def test_repeated_painting_makes_the_unknown_fit_the_known(device):
 def test_painting_nothing_anew_where_all_is_known_gives_the_image_back():
     image = Tensor(np.array([[0.25, -0.5]]))
     step = inpainting(
-        partial(ddpm_step, of_pairs, ALPHA_BAR), ALPHA_BAR, image, Tensor(np.ones((1, 2), bool))
+        partial(ddpm_step, of_pairs, SCHEDULE), SCHEDULE, image, Tensor(np.ones((1, 2), bool))
     )
     assert (
-        sample(step, tinycv.randn(1, 2, dtype="float64"), times(ALPHA_BAR, 10)).numpy()
+        sample(step, tinycv.randn(1, 2, dtype="float64"), times(SCHEDULE, 10)).numpy()
         == image.numpy()
     ).all()
 
@@ -128,18 +130,18 @@ def test_before_a_step_is_repeated_the_noise_of_its_time_is_back(monkeypatch):
     = 1 for x_0 of ±1."""
     seen = []
     rng = np.random.default_rng(SEED)
-    monkeypatch.setattr(inpaint, "normal_like", lambda x: Tensor(rng.normal(size=x.shape)))
+    monkeypatch.setattr(inpaint, "randn_like", lambda x: Tensor(rng.normal(size=x.shape)))
 
     def watched(x, t, s):
         seen.append(x.numpy().std())
         return x
 
     image = Tensor(np.tile([[1.0], [-1.0]], (20_000, 1)))
-    step = inpainting(watched, ALPHA_BAR, image, Tensor(np.ones(image.shape, bool)), repeats=3)
+    step = inpainting(watched, SCHEDULE, image, Tensor(np.ones(image.shape, bool)), repeats=3)
     step(image, 500, 300)
     assert seen[1:] == pytest.approx([1, 1], rel=0.02)
 
 
 def test_all_noise_comes_from_the_backends_generator():
     assert guidance.backend is tinycv.engine.backend
-    assert inpaint.normal_like is samplers.normal_like
+    assert inpaint.randn_like is samplers.randn_like is tinycv.randn_like

@@ -66,16 +66,9 @@ def test_halving_the_step_halves_the_bias_of_ula(told):
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        (
-            "noise = math.sqrt(2 * step) * _normal(chain.x)\n        "
-            "chain.drift.append(_length(drift) / _length(noise))\n        chain.x = ",
-            "noise = math.sqrt(step) * _normal(chain.x)\n        chain.x = ",
-        ),
-        (
-            "chain.x = in_dtype_of(chain.x, chain.x + drift",
-            "chain.x = in_dtype_of(chain.x, chain.x - drift",
-        ),
-        ("drift = step * bare(score(chain.x))", "drift = 0.5 * step * bare(score(chain.x))"),
+        ("math.sqrt(2 * step) * _normal(x)", "math.sqrt(step) * _normal(x)"),
+        ("in_dtype_of(x, x + drift", "in_dtype_of(x, x - drift"),
+        ("drift = step * score(x)", "drift = 0.5 * step * score(x)"),
     ],
 )
 def test_a_wrong_half_and_a_wrong_sign_in_ula_are_seen(told, right, wrong):
@@ -109,10 +102,10 @@ def test_annealed_langevin_takes_ncsns_steps(told):
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        ("chain.x, alpha / 2, steps", "chain.x, alpha, steps"),
-        ("(sigma / float(sigmas[-1])) ** 2", "(sigma / float(sigmas[-1]))"),
-        ("float(sigmas[-1])", "float(sigmas[0])"),
-        ("in map(float, sigmas):", "in map(float, sigmas[1:]):"),
+        ("x, alpha / 2, steps", "x, alpha, steps"),
+        ("(sigma / sigmas[-1]) ** 2", "(sigma / sigmas[-1])"),
+        ("(sigma / sigmas[-1])", "(sigma / sigmas[0])"),
+        ("[*sigmas, 0.0]", "[*sigmas[1:], 0.0]"),
     ],
 )
 def test_a_mistake_in_the_annealing_is_seen(told, right, wrong):
@@ -151,7 +144,7 @@ def test_mala_is_unbiased_where_ula_is_not():
         ("log_p_y - log_p -", "-"),
         ("back = chain.x - y - step * slope_y", "back = chain.x - y + step * slope_y"),
         ("< log_ratio", "> log_ratio"),
-        ("log_p = xp.where(taken, log_p_y, log_p)", "log_p = log_p_y"),
+        ("log_p = where(taken, log_p_y, log_p)", "log_p = log_p_y"),
     ],
 )
 def test_a_mistake_in_the_metropolis_rule_biases_it(right, wrong):

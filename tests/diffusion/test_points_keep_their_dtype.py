@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tinycv.diffusion import edm, inpaint, langevin, ode, samplers, sde
-from tinycv.diffusion.denoising import linear_schedule
+from tinycv.diffusion.schedule import linear_schedule
 from tinycv.engine import backend
 from tinycv.engine.tensor import bare
 
-ALPHA_BAR = linear_schedule(10, 0.01, 0.5)
+SCHEDULE = linear_schedule(10, 0.01, 0.5)
 VP = sde.VP()
 
 
@@ -22,8 +22,8 @@ def mala(f, x):
 
 
 def inpainted(f, x, image_dtype):
-    step = partial(samplers.ddim_step, f, ALPHA_BAR)
-    paint = inpaint.inpainting(step, ALPHA_BAR, x.astype(image_dtype), x > 0, repeats=2)
+    step = partial(samplers.ddim_step, f, SCHEDULE)
+    paint = inpaint.inpainting(step, SCHEDULE, x.astype(image_dtype), x > 0, repeats=2)
     return samplers.sample(paint, x, [9, 4])
 
 
@@ -42,10 +42,10 @@ SAMPLERS = {
         f, x, [0.0, 0.5], lambda v, x, t, then: x + (then - t) * v(x, t)
     ),
     "heun_step": lambda f, x: samplers.sample(partial(edm.heun_step, f), x, [2.0, 1.0, 0.0]),
-    "ddpm_step": lambda f, x: samplers.ddpm_step(f, ALPHA_BAR, x, 9, 4),
-    "ddpm_step to 0": lambda f, x: samplers.ddpm_step(f, ALPHA_BAR, x, 9, 0),
-    "ddim_step": lambda f, x: samplers.ddim_step(f, ALPHA_BAR, x, 9, 4, eta=0.5),
-    "ddim_step to 0": lambda f, x: samplers.ddim_step(f, ALPHA_BAR, x, 9, 0),
+    "ddpm_step": lambda f, x: samplers.ddpm_step(f, SCHEDULE, x, 9, 4),
+    "ddpm_step to 0": lambda f, x: samplers.ddpm_step(f, SCHEDULE, x, 9, 0),
+    "ddim_step": lambda f, x: samplers.ddim_step(f, SCHEDULE, x, 9, 4, eta=0.5),
+    "ddim_step to 0": lambda f, x: samplers.ddim_step(f, SCHEDULE, x, 9, 0),
     "sample": lambda f, x: samplers.sample(lambda x, t, s: f(x), x, [9, 4, 0]),
     "inpainting": partial(inpainted, image_dtype="float64"),
 }

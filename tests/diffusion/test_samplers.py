@@ -12,11 +12,12 @@ from seeds import SEED
 import tinycv
 from tinycv import Tensor
 from tinycv.diffusion import samplers
-from tinycv.diffusion.denoising import cosine_schedule, linear_schedule
 from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times, trajectory
+from tinycv.diffusion.schedule import cosine_schedule, linear_schedule
 
 MEAN, VAR = 0.7, 0.3  # the data's
-ALPHA_BAR = cosine_schedule(1000)
+SCHEDULE = cosine_schedule(1000)
+ALPHA_BAR = SCHEDULE.alpha_bar
 STEPS = {
     "ddpm, large": partial(ddpm_step, variance="large"),
     "ddpm, small": partial(ddpm_step, variance="small"),
@@ -28,12 +29,12 @@ STEPS = {
 
 def best(x, t, var=VAR):
     """E[x_0 | x_t = x] for data N(MEAN, var)."""
-    a2 = ALPHA_BAR[t]
-    return MEAN + float(a2**0.5 * var / (a2 * var + 1 - a2)) * (x - float(a2**0.5) * MEAN)
+    a, s = SCHEDULE.beside(x, t)
+    return MEAN + a * var / (a * a * var + s * s) * (x - a * MEAN)
 
 
 def drawing(monkeypatch, value):
-    monkeypatch.setattr(samplers, "normal_like", lambda x: Tensor(np.full(x.shape, value)))
+    monkeypatch.setattr(samplers, "randn_like", lambda x: Tensor(np.full(x.shape, value)))
 
 
 def linear_parts(monkeypatch, step, t, s):
@@ -46,7 +47,7 @@ def linear_parts(monkeypatch, step, t, s):
 
 def carried_on(monkeypatch, step, steps, var=1.0):
     """Mean and variance of what the sampler ends with, from N(0, var)."""
-    mean, path = 0.0, times(ALPHA_BAR, steps)
+    mean, path = 0.0, times(SCHEDULE, steps)
     for t, s in zip(path, path[1:], strict=False):
         m, k, c = linear_parts(monkeypatch, step, t, s)
         mean, var = m + k * mean, k * k * var + c * c
@@ -65,13 +66,13 @@ def test_a_ddpm_step_is_bayes_rule(monkeypatch, t, s):
     mean = (
         np.sqrt(ALPHA_BAR[s]) * x0 / (1 - ALPHA_BAR[s]) + np.sqrt(alpha) * xt / (1 - alpha)
     ) / precision
-    step = partial(ddpm_step, lambda x, t: 0 * x + x0, ALPHA_BAR, variance="small")
+    step = partial(ddpm_step, lambda x, t: 0 * x + x0, SCHEDULE, variance="small")
     m, k, c = linear_parts(monkeypatch, step, t, s)
     assert (m + k * xt, c * c) == pytest.approx((mean, 1 / precision), rel=1e-9)
 
 
 def test_the_large_variance_is_beta(monkeypatch):
-    step = partial(ddpm_step, best, ALPHA_BAR, variance="large")
+    step = partial(ddpm_step, best, SCHEDULE, variance="large")
     assert linear_parts(monkeypatch, step, 400, 399)[2] ** 2 == pytest.approx(
         1 - ALPHA_BAR[400] / ALPHA_BAR[399]
     )
@@ -80,7 +81,7 @@ def test_the_large_variance_is_beta(monkeypatch):
 @pytest.mark.parametrize("t, s", [(1000, 999), (500, 300), (2, 1), (1, 0), (40, 0)])
 def test_ddim_with_eta_1_is_ddpm_with_the_smaller_variance(monkeypatch, t, s):
     one, other = (
-        linear_parts(monkeypatch, partial(step, best, ALPHA_BAR, **option), t, s)
+        linear_parts(monkeypatch, partial(step, best, SCHEDULE, **option), t, s)
         for step, option in ((ddim_step, {"eta": 1.0}), (ddpm_step, {"variance": "small"}))
     )
     assert one == pytest.approx(other, abs=1e-9)
@@ -88,7 +89,7 @@ def test_ddim_with_eta_1_is_ddpm_with_the_smaller_variance(monkeypatch, t, s):
 
 def test_ddims_noise_is_in_proportion_to_eta(monkeypatch):
     half, whole = (
-        linear_parts(monkeypatch, partial(ddim_step, best, ALPHA_BAR, eta=eta), 600, 500)[2]
+        linear_parts(monkeypatch, partial(ddim_step, best, SCHEDULE, eta=eta), 600, 500)[2]
         for eta in (0.5, 1)
     )
     assert half == pytest.approx(whole / 2)
@@ -99,7 +100,7 @@ def test_where_the_image_is_known_every_step_keeps_the_law_of_its_time(monkeypat
     """If D is the image, x_t ~ q(x_t | x_0) becomes x_s ~ q(x_s | x_0); DDPM's large variance is
     too large for that."""
     m, k, c = linear_parts(
-        monkeypatch, partial(STEPS[name], lambda x, t: 0 * x + 0.4, ALPHA_BAR), 600, 500
+        monkeypatch, partial(STEPS[name], lambda x, t: 0 * x + 0.4, SCHEDULE), 600, 500
     )
     assert m + k * ALPHA_BAR[600] ** 0.5 * 0.4 == pytest.approx(ALPHA_BAR[500] ** 0.5 * 0.4)
     var = k * k * (1 - ALPHA_BAR[600]) + c * c
@@ -112,12 +113,12 @@ def test_where_the_image_is_known_every_step_keeps_the_law_of_its_time(monkeypat
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_to_time_0_draws_nothing(monkeypatch, name):
-    assert linear_parts(monkeypatch, partial(STEPS[name], best, ALPHA_BAR), 30, 0)[2] == 0
+    assert linear_parts(monkeypatch, partial(STEPS[name], best, SCHEDULE), 30, 0)[2] == 0
 
 
 def test_a_variance_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="variance is 'huge'; it must be one of 'large', 'small'"):
-        ddpm_step(best, ALPHA_BAR, Tensor([0.0]), 2, 1, variance="huge")
+        ddpm_step(best, SCHEDULE, Tensor([0.0]), 2, 1, variance="huge")
 
 
 # ── all steps ────────────────────────────────────────────────────────────────────────────────────
@@ -125,14 +126,14 @@ def test_a_variance_that_there_is_not_is_refused():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_all_steps_together_give_the_data(monkeypatch, name):
-    mean, var = carried_on(monkeypatch, partial(STEPS[name], best, ALPHA_BAR), 1000)
+    mean, var = carried_on(monkeypatch, partial(STEPS[name], best, SCHEDULE), 1000)
     assert mean == pytest.approx(MEAN, rel=0.005)
     assert var == pytest.approx(VAR, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["ddpm, small", "ddim, eta 0", "ddim, eta 1"])
 def test_twice_as_many_steps_leave_half_of_the_error(monkeypatch, name):
-    step = partial(STEPS[name], best, ALPHA_BAR)
+    step = partial(STEPS[name], best, SCHEDULE)
     errors = [abs(carried_on(monkeypatch, step, steps)[1] - VAR) for steps in (50, 100, 200)]
     assert [errors[0] / errors[1], errors[1] / errors[2]] == pytest.approx([2, 2], rel=0.15)
 
@@ -141,17 +142,17 @@ def test_ddim_without_noise_keeps_each_samples_place_among_the_others():
     """Its limit is a map x_T -> x_0 that for a Gaussian is the straight line from quantile to
     quantile."""
     start = Tensor(np.linspace(-2, 2, 5)[:, None])
-    ends = sample(partial(ddim_step, best, ALPHA_BAR), start, times(ALPHA_BAR)).numpy()
+    ends = sample(partial(ddim_step, best, SCHEDULE), start, times(SCHEDULE)).numpy()
     np.testing.assert_allclose(ends, MEAN + VAR**0.5 * start.numpy(), atol=0.01)
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", STEPS)
 def test_samples_have_the_mean_and_the_variance_that_were_carried_on(monkeypatch, device, name):
-    step = partial(STEPS[name], best, ALPHA_BAR)
+    step = partial(STEPS[name], best, SCHEDULE)
     tinycv.manual_seed(SEED + 3)
     start = Tensor(np.random.default_rng(SEED).normal(size=(20_000, 1)), device=device)
-    got = sample(step, start, times(ALPHA_BAR, 25)).numpy()
+    got = sample(step, start, times(SCHEDULE, 25)).numpy()
     mean, var = carried_on(monkeypatch, step, 25)
     assert got.mean() == pytest.approx(mean, abs=5 * (var / 20_000) ** 0.5)
     assert got.var() == pytest.approx(var, rel=5 * (2 / 20_000) ** 0.5)
@@ -163,9 +164,7 @@ def test_a_seed_gives_the_same_samples_again(device):
         tinycv.manual_seed(seed)
         start = Tensor(np.zeros((4, 1), np.float32), device=device)
         runs.append(
-            sample(partial(ddpm_step, best, ALPHA_BAR), start, times(ALPHA_BAR, 10))
-            .numpy()
-            .tolist()
+            sample(partial(ddpm_step, best, SCHEDULE), start, times(SCHEDULE, 10)).numpy().tolist()
         )
     assert runs[0] == runs[1] != runs[2]
 
@@ -174,9 +173,9 @@ def test_a_seed_gives_the_same_samples_again(device):
 
 
 def test_times_run_from_the_last_to_0_evenly():
-    assert times(ALPHA_BAR, 4).tolist() == [1000, 750, 500, 250, 0]
+    assert times(SCHEDULE, 4).tolist() == [1000, 750, 500, 250, 0]
     assert times(linear_schedule(7)).tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert len(set(times(ALPHA_BAR, 333).tolist())) == 334
+    assert len(set(times(SCHEDULE, 333).tolist())) == 334
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
@@ -184,22 +183,22 @@ def test_more_steps_than_there_are_and_none_are_refused(steps):
     with pytest.raises(
         ValueError, match=f"steps is {steps}; a schedule of 1000 steps can be walked in 1 to 1000"
     ):
-        times(ALPHA_BAR, steps)
+        times(SCHEDULE, steps)
 
 
 def test_a_trajectory_has_every_time_and_ends_with_the_sample():
-    step, start = partial(ddim_step, best, ALPHA_BAR), Tensor(np.array([[0.3], [-1.0]]))
-    path = list(trajectory(step, start, times(ALPHA_BAR, 5)))
+    step, start = partial(ddim_step, best, SCHEDULE), Tensor(np.array([[0.3], [-1.0]]))
+    path = list(trajectory(step, start, times(SCHEDULE, 5)))
     assert [t for t, _ in path] == [1000, 800, 600, 400, 200, 0]
     assert path[0][1] is start
-    assert (path[-1][1].numpy() == sample(step, start, times(ALPHA_BAR, 5)).numpy()).all()
+    assert (path[-1][1].numpy() == sample(step, start, times(SCHEDULE, 5)).numpy()).all()
 
 
 def test_sampling_leaves_no_graph_behind():
     model = tinycv.nn.Linear(1, 1)
     x = sample(
-        partial(ddim_step, lambda x, t: model(x), ALPHA_BAR),
+        partial(ddim_step, lambda x, t: model(x), SCHEDULE),
         tinycv.randn(2, 1),
-        times(ALPHA_BAR, 3),
+        times(SCHEDULE, 3),
     )
     assert not x.requires_grad

@@ -13,6 +13,7 @@ from seeds import SEED
 
 import tinycv
 from tinycv.data.shapes import checkerboard, eight_gaussians, gaussian
+from tinycv.diffusion import samplers
 from tinycv.diffusion import sde as module
 from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
 from tinycv.engine.backend import to_numpy
@@ -186,16 +187,21 @@ def test_every_step_of_the_reverse_sde_is_as_it_is_written(run, name):
             "self.sde.drift(x, t) - self.diffusion(t) ** 2",
             "self.sde.drift(x, t) - 0.5 * self.diffusion(t) ** 2",
         ),
-        ("math.sqrt(abs(then - t)) * standard", "abs(then - t) * standard"),
-        (
-            "    for i, (t, then) in enumerate(zip(times, times[1:], strict=False)):",
-            "    for i, (t, then) in enumerate(zip(times[1:], times[2:], strict=False)):",
-        ),
+        ("math.sqrt(abs(dt)) * standard", "abs(dt) * standard"),
+        ("process.drift(x, t) * dt", "process.drift(x, s) * dt"),
+        ("process.diffusion(t) * math", "process.diffusion(s) * math"),
     ],
 )
-def test_a_wrong_sign_a_missing_half_and_a_schedule_off_by_one_are_seen(run, right, wrong):
+def test_a_wrong_sign_a_missing_half_and_a_time_off_by_one_are_seen(run, right, wrong):
     with pytest.raises(AssertionError):
         check_steps(run, mutant(module, right, wrong), "VP")
+
+
+def test_a_schedule_off_by_one_is_seen(run, monkeypatch):
+    right, wrong = "zip(times, times[1:], strict", "zip(times[1:], times[2:], strict"
+    monkeypatch.setattr(module, "sample_and_keep", mutant(samplers, right, wrong).sample_and_keep)
+    with pytest.raises(AssertionError):
+        check_steps(run, module, "VP")
 
 
 def check_corrector(monkeypatch, m, name):
@@ -228,7 +234,7 @@ def test_a_predictor_and_a_corrector_step_are_those_of_the_paper(monkeypatch, na
 @pytest.mark.parametrize(
     "right, wrong",
     [
-        ("everywhere(x, float(then))", "everywhere(x, float(t))"),
+        ("corrector_step(sde, score, snr, x, s)", "corrector_step(sde, score, snr, x, t)"),
         ("step = 2 * (snr", "step = (snr"),
         ("(2 * step) ** 0.5 * z", "step ** 0.5 * z"),
         ("_length(z) / _length(slope)", "_length(slope) / _length(z)"),

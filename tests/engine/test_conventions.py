@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinycv
 from tinycv import Tensor
-from tinycv.engine import ops
+from tinycv.engine import methods, ops, signatures
 
 
 def slope(function, x, device):
@@ -145,3 +147,9 @@ def test_steps_have_no_gradient_and_leave_no_history(device):
     assert not any(
         y.requires_grad for y in (x > 0, x == x, ops.sign(x), ops.isfinite(x), x.argmax(), ~(x > 0))
     )
+
+
+def test_editors_are_told_of_every_operator_and_method_of_a_tensor():
+    tree = ast.parse(Path(signatures.__file__).read_text(encoding="utf-8"))
+    told = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert told == {*methods.OPERATORS, *methods.METHODS, "backward"}

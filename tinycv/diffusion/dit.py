@@ -1,13 +1,12 @@
-"""DiT: a Transformer over patches as denoiser. How noisy the image is, and what it shows, set the
-scale of every norm.
+"""DiT: a Transformer over patches as denoiser. The time and the label set the scale of every norm.
 
-    (β_1, γ_1, α_1, β_2, γ_2, α_2) = W s(e) + b                     adaLN-Zero: Peebles & Xie 2023, section 3.2, figure 3
-    z = z + α_1 MSA((1 + γ_1) LN(z) + β_1)
+    (β_1, γ_1, α_1, β_2, γ_2, α_2) = W s(e) + b          adaLN-Zero: Peebles & Xie 2023, section 3.2
+    z = z + α_1 MSA((1 + γ_1) LN(z) + β_1)                                                  figure 3
     z = z + α_2 MLP((1 + γ_2) LN(z) + β_2)
 
-e is the embedding of the time and of the label.  W and b start at 0, so that every block starts as
-the identity, and a deep stack trains from the first step.  LN has no scale and no shift of its own:
-e gives both.
+e is the embedding of the time and of the label, s is SiLU.  W and b start at 0, so that every block
+starts as the identity, and a deep stack trains from the first step.  LN has no scale and no shift
+of its own: e gives both.
 
 The image goes in as ViT's do, patch by patch with positions; what comes out is a patch for each
 token.
@@ -50,8 +49,7 @@ class DiTBlock(Module):
 
     def forward(self, z: Any, e: Any) -> Any:
         """z (B, N, D), e (B, D) after its SiLU. Returns (B, N, D)."""
-        # (B, 1, 6 D)
-        parts = self.modulation(e)[:, None]
+        parts = self.modulation(e)[:, None]  # (B, 1, 6 D)
         # (B, 1, D) each
         shift1, scale1, gate1, shift2, scale2, gate2 = split(parts, 6, axis=-1)
         z = z + gate1 * self.attention(modulated(z, shift1, scale1))
@@ -109,8 +107,8 @@ class DiT(Module):
                 f"DiT: image_size {image_size} does not divide into patches of patch_size "
                 f"{patch_size}"
             )
-        self.channels = channels
-        self.image_size, self.patch_size, patch = image_size, patch_size, channels * patch_size**2
+        self.channels, self.image_size, self.patch_size = channels, image_size, patch_size
+        patch = channels * patch_size**2
         self.embed = TimeAndLabel(dim, num_classes)
         self.patch_embed = Linear(patch, dim)
         self.pos_embed = init.trunc_normal((1, (image_size // patch_size) ** 2, dim))
@@ -120,20 +118,15 @@ class DiT(Module):
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
-        if tuple(batch(x, "DiT: x", 4).shape[1:]) != (
-            self.channels,
-            self.image_size,
-            self.image_size,
-        ):
+        takes = self.channels, self.image_size, self.image_size
+        if tuple(batch(x, "DiT: x", 4).shape[1:]) != takes:
             raise ValueError(
                 f"DiT: images of shape {x.shape}; this DiT takes {self.image_size} x "
                 f"{self.image_size} pixels in {self.channels} channels"
             )
         check_told("DiT", x, t, label, self.embed.num_classes)
-        # (B, D)
-        e = silu(self.embed(t, label))
-        # (B, N, D)
-        z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed
+        e = silu(self.embed(t, label))  # (B, D)
+        z = self.patch_embed(patchify(x, self.patch_size)) + self.pos_embed  # (B, N, D)
         for block in self.blocks:
             z = block(z, e)
         shift, scale = split(self.modulation(e)[:, None], 2, axis=-1)

@@ -1,27 +1,28 @@
-"""EDM: diffusion with one knob, the noise level σ. The network is wrapped so that its task is
-equally hard at every σ.
+"""EDM: diffusion with one knob, the noise level σ (Karras et al. 2022). The network is wrapped so
+that its task is equally hard at every σ.
 
-    x = y + σ n,  n ~ N(0, I)                               the noised data; no signal is taken away
-    D(x; σ) = c_skip(σ) x + c_out(σ) F(c_in(σ) x; c_noise(σ))       Karras et al. 2022, eq. 7, and table 1, column "Ours"
-    c_skip = σ_d²/(σ² + σ_d²)    c_out = σ σ_d/√(σ² + σ_d²)    c_in = 1/√(σ² + σ_d²)    c_noise = ¼ ln σ
-    E λ(σ) |D(y + σ n; σ) - y|²,   λ = 1/c_out²,   ln σ ~ N(-1.2, 1.2²)                        eq. 8
+    x = x_0 + σ ε,  ε ~ N(0, I)                  the noised data: a = 1, s = σ, and σ is the time
+    D(x; σ) = c_skip x + c_out F(c_in x; c_noise)                      Karras et al. 2022, eq. 7
+    c_skip = σ_d²/(σ² + σ_d²)             c_out = σ σ_d/√(σ² + σ_d²)     table 1, column "Ours"
+    c_in   = 1/√(σ² + σ_d²)               c_noise = ¼ ln σ
+    E λ(σ) |D(x_0 + σ ε; σ) - x_0|²,   λ = 1/c_out²,   ln σ ~ N(-1.2, 1.2²)               eq. 8
 
 σ_d is the standard deviation of the data.  F sees numbers of variance 1 and is asked for numbers of
 variance 1.  Where there is little noise D is x and a small correction; where there is much, F
 paints all of it.
 
-    dx/dσ = (x - D(x; σ)) / σ                                        eq. 1 with σ(t) = t, and eq. 3
-    σ_i = (σ_max^(1/ρ) + i/(N - 1) (σ_min^(1/ρ) - σ_max^(1/ρ)))^ρ,   σ_N = 0,  ρ = 7           eq. 5
+    dx/dσ = (x - D(x; σ)) / σ = ε̂                             eq. 1 with σ(t) = t, and eq. 3
+    σ_i = (σ_max^(1/ρ) + i/(N - 1) (σ_min^(1/ρ) - σ_max^(1/ρ)))^ρ,   σ_N = 0,  ρ = 7      eq. 5
 
-is the way back: an ordinary differential equation, along which Heun's method (the mean of the
-slopes at both ends of a step) is of second order, for two calls of D.  Large steps at much noise,
-small ones near the image.
+is the way back: an ordinary differential equation, whose slope is the noise that D finds in x.
+Heun's method (the mean of the slopes at both ends of a step) is of second order along it, for two
+calls of D.  Large steps at much noise, small ones near the image.
 
 Variance preserving diffusion is the same thing in other units: x/√(1 + σ²) has a = 1/√(1 + σ²) and
 s = σ/√(1 + σ²), and for σ_d = 1 F is asked for -v.
 
-Read before: denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.
-Shapes: x, y (B, ...); σ (B,).
+Read before: schedule.py, denoising.py, samplers.py.   See at work: demos/19_gan_or_diffusion.py.
+Shapes: x, x0 (B, ...); σ (B,).
 """
 
 from __future__ import annotations
@@ -31,13 +32,59 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.diffusion.denoising import Denoiser, normal_like
-from tinycv.engine import backend, ops
-from tinycv.engine.arguments import size
-from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import Tensor, bare
-from tinycv.nn.inputs import answering, batch, finite, in_dtype_of, per_example, reals, within
+from tinycv.data.inputs import kind_of
+from tinycv.diffusion.denoising import to_noise
+from tinycv.diffusion.schedule import Schedule, like
+from tinycv.diffusion.tweedie import Denoiser
+from tinycv.engine import ops
+from tinycv.engine.arguments import shown, size
+from tinycv.engine.backend import standard_normal
+from tinycv.engine.create import randn_like
+from tinycv.engine.tensor import Tensor
+from tinycv.nn.inputs import (
+    answering,
+    batch,
+    finite,
+    in_dtype_of,
+    is_number,
+    per_example,
+    reals,
+    within,
+)
 from tinycv.nn.losses import mse_loss
+
+
+class EDM(Schedule):
+    """a = 1 and s = σ: the time is the noise level itself. Its times for sampling are Karras'."""
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
+        sigma_min = finite(sigma_min, "EDM: sigma_min", above=0)
+        sigma_max = finite(sigma_max, "EDM: sigma_max", above=sigma_min)
+        self.sigma_min, self.last = sigma_min, sigma_max
+        self.rho = finite(rho, "EDM: rho", above=0)
+
+    def time(self, t: Any, what: str) -> float:
+        return finite(t, what, low=0)
+
+    def marginal(self, t: Any) -> tuple[Any, Any]:
+        if is_number(t) and not isinstance(t, Tensor):
+            return 1.0, self.time(t, "EDM.marginal: t")
+        if kind_of(t) not in ("f", "i", "u"):
+            raise TypeError(
+                f"EDM.marginal: t is {shown(t)}; it must be a noise level, or an array or a Tensor "
+                "of such"
+            )
+        sigma = within(t, "EDM.marginal: t", low=0)
+        return 0 * sigma + 1.0, sigma
+
+    def random_times(self, x: Any, mean: float = -1.2, std: float = 1.2) -> Any:
+        """A noise level for each of x (B, ...), on its device: ln σ ~ N(mean, std²)."""
+        z = standard_normal(len(batch(x, "EDM.random_times: x")), x, x.dtype)
+        return like(x, ops.exp(mean + std * z))
+
+    def times(self, steps: int) -> list[float]:
+        """``edm_sigmas``: steps + 1 noise levels, down to 0."""
+        return edm_sigmas(steps, self.sigma_min, self.last, self.rho)
 
 
 def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
@@ -46,13 +93,14 @@ def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
     NaN in its place)."""
     reals("preconditioning", sigma=sigma)
     sigma_data = finite(sigma_data, "preconditioning: sigma_data", above=0)
-    if isinstance(bare(sigma), (int, float, np.generic)):
+    if isinstance(sigma, (int, float, np.generic)):
         sigma = finite(sigma, "preconditioning: sigma", low=0)
         most = max(sigma, sigma_data)
     else:
         sigma = sigma if sigma.dtype.kind == "f" else sigma.astype("float64")
         sigma = within(sigma, "preconditioning: sigma", low=0)
-        most = array_module(bare(sigma)).maximum(bare(sigma), sigma_data)
+        # a unit, and so a constant: its derivatives cancel
+        most = ops.maximum(sigma.detach() if isinstance(sigma, Tensor) else sigma, sigma_data)
     # squares of at most 1, which no dtype loses
     noise, data = sigma / most, sigma_data / most
     total = (noise * noise + data * data) ** 0.5  # √(σ² + σ_d²) / most
@@ -69,9 +117,9 @@ def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
         level, beside = noise_levels(sigma, x, "edm_denoiser")
         c_skip, c_out, c_in = preconditioning(beside, sigma_data)
         c_noise = ops.log(level) / 4  # (B,)
-        answer = model(
-            c_in * x, c_noise if isinstance(c_noise, Tensor) else Tensor(c_noise), *condition
-        )
+        if not isinstance(c_noise, Tensor):
+            c_noise = Tensor(c_noise)
+        answer = model(c_in * x, c_noise, *condition)
         return c_skip * x + c_out * answer
 
     return denoise
@@ -91,29 +139,26 @@ def noise_levels(sigma: Any, x: Any, name: str = "noise_levels") -> tuple[Any, A
 
 def edm_loss(
     model: Callable,
-    y: Any,
+    x0: Any,
     *condition: Any,
     sigma_data: float = 0.5,
     mean: float = -1.2,
     std: float = 1.2,
 ) -> Tensor:
-    """Mean squared error of F against what would make D the data: (y - c_skip x)/c_out (Karras et
+    """Mean squared error of F against what would make D the data: (x_0 - c_skip x)/c_out (Karras et
     al. 2022, eq. 8).
 
     Equal to the error of D, weighted by λ = 1/c_out². ln σ ~ N(mean, std²).
     """
     model = answering(model, "edm_loss: model")
-    sigma_data, std = (
-        finite(sigma_data, "edm_loss: sigma_data", above=0),
-        finite(std, "edm_loss: std", low=0),
-    )
-    xp, mean = array_module(bare(batch(y, "edm_loss: y"))), finite(mean, "edm_loss: mean")
-    sigma = xp.exp(mean + std * backend.standard_normal(len(y), bare(y), y.dtype))
-    level, beside = noise_levels(sigma, y, "edm_loss")
+    sigma_data = finite(sigma_data, "edm_loss: sigma_data", above=0)
+    mean, std = finite(mean, "edm_loss: mean"), finite(std, "edm_loss: std", low=0)
+    sigma = EDM().random_times(batch(x0, "edm_loss: x0"), mean, std)
+    level, beside = noise_levels(sigma, x0, "edm_loss")
     c_skip, c_out, c_in = preconditioning(beside, sigma_data)
-    x = y + beside * normal_like(y)
-    answer = model(c_in * x, Tensor(xp.log(level) / 4), *condition)
-    return mse_loss(answer, (y - c_skip * x) / c_out)
+    x = x0 + beside * randn_like(Tensor(x0))
+    answer = model(c_in * x, Tensor(ops.log(level) / 4), *condition)
+    return mse_loss(answer, (x0 - c_skip * x) / c_out)
 
 
 def edm_sigmas(
@@ -121,10 +166,8 @@ def edm_sigmas(
 ) -> list[float]:
     """σ_0 = sigma_max ... σ_{N-1} = sigma_min, σ_N = 0, for N = steps: N + 1 numbers (eq. 5)."""
     steps, rho = size(steps, "edm_sigmas: steps"), finite(rho, "edm_sigmas: rho", above=0)
-    sigma_min, sigma_max = (
-        finite(sigma_min, "edm_sigmas: sigma_min"),
-        finite(sigma_max, "edm_sigmas: sigma_max"),
-    )
+    sigma_min = finite(sigma_min, "edm_sigmas: sigma_min")
+    sigma_max = finite(sigma_max, "edm_sigmas: sigma_max")
     if steps < 2 or not 0 < sigma_min < sigma_max:
         raise ValueError(
             f"edm_sigmas: steps={steps} must be at least 2, and 0 < sigma_min={sigma_min} < "
@@ -141,17 +184,20 @@ def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
     """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of
     both ends' slopes.
 
-    For samplers.sample, with edm_sigmas as times, from x = sigma_max n."""
+    For samplers.sample, with edm_sigmas as times, from x = sigma_max ε."""
     denoise = answering(denoise, "heun_step: denoise")
     batch(x, "heun_step: x")
-    sigma, lower = (
-        finite(sigma, "heun_step: sigma", above=0),
-        finite(lower, "heun_step: lower", low=0),
-    )
-    slope = (x - denoise(x, sigma)) / sigma
+    sigma = finite(sigma, "heun_step: sigma", above=0)
+    lower = finite(lower, "heun_step: lower", low=0)
+    slope = _slope(denoise, x, sigma)
     there = in_dtype_of(x, x + (lower - sigma) * slope)  # Euler's step
     if not lower:
         return there  # at 0 the slope divides by 0
-    return in_dtype_of(
-        x, x + (lower - sigma) * 0.5 * (slope + (there - denoise(there, lower)) / lower)
-    )
+    mean = 0.5 * (slope + _slope(denoise, there, lower))
+    return in_dtype_of(x, x + (lower - sigma) * mean)
+
+
+def _slope(denoise: Denoiser, x: Any, sigma: float) -> Any:
+    """dx/dσ: the noise that the denoiser finds in x."""
+    level = like(x, per_example(sigma, x, "heun_step: sigma"))
+    return to_noise(denoise(x, level), x, 1.0, sigma)

@@ -1,5 +1,4 @@
-"""What a denoiser must be told beside the image: how noisy it is (the time), and what it shows (the
-label).
+"""Time and label embedding: tells a denoiser how noisy the image is, and what it shows.
 
     e = W_2 s(W_1 PE(t) + b_1) + b_2 + table[label]     s is SiLU; PE as the Transformer's positions
 
@@ -56,10 +55,8 @@ class TimeAndLabel(Module):
         """
         t = times_in(t, "TimeAndLabel: t")
         xp = array_module(t)
-        # (B, E)
-        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))
-        # (B, E)
-        e = self.linear2(silu(self.linear1(clocks)))
+        clocks = Tensor(sinusoidal(xp, t, self.dim).astype(self.linear1.weight.dtype))  # (B, E)
+        e = self.linear2(silu(self.linear1(clocks)))  # (B, E)
         if self.table is None:
             if label is not None:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Guidance: an image of what was asked for, and more so than chance would have it.
+"""Classifier-free guidance: an image of what was asked for, and more so than chance would have it.
 
     ε̃(x, c) = (1 + w) ε(x, c) - w ε(x)                               Ho & Salimans 2022, eq. 6
 
@@ -7,11 +7,12 @@ One network learns both: in training, a label is now and then replaced by "nobod
 an image look like its label; guidance goes that way further.  Of p(x | c) it makes roughly p(x | c)
 p(c | x)^w: surer examples, and fewer kinds of them.
 
-w = 0 is the plain conditional model, as in the paper. (Others write s = 1 + w, where 1 is plain:
-Imagen, Stable Diffusion.) ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same
-weights may mix the images D(x, c) and D(x), as here.
+w = 0 is the plain conditional model, as in the paper.  (Imagen and Stable Diffusion count from 1:
+their scale is 1 + w.)  ε and x_0 are tied by x_t = a x_0 + s ε with x_t known, so the same weights
+may mix the images D(x, c) and D(x), as here.
 
-Read before: denoising.py, samplers.py.   Shapes: x (B, ...), labels (B,).
+Read before: denoising.py, samplers.py.   See at work: demos/17_diffusion_digits.py.
+Shapes: x (B, ...), labels and times (B,).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.diffusion.denoising import Denoiser
+from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import backend
 from tinycv.engine.arguments import number, size
-from tinycv.engine.backend import array_module
+from tinycv.engine.create import full_like
 from tinycv.engine.methods import concatenate, split
+from tinycv.engine.ops import where
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.inputs import answering, batch, finite, integers
+from tinycv.nn.inputs import answering, batch, finite, integers, is_number
 
 
 def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
@@ -34,25 +36,23 @@ def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
     probability ``share``."""
     labels, nobody = labels_of(labels, "without_some", nobody)
     share = number(share, "without_some: share", 0, 1)
-    xp = array_module(labels)
     # On a GPU nobody has looked for labels below 0: they stay, so that the model makes NaN of each.
     forgotten = (backend.uniform(labels.shape, labels) < share) & (labels >= 0)
-    return Tensor(xp.where(forgotten, nobody, labels))
+    return where(forgotten, nobody, Tensor(labels))
 
 
 def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:
-    """D(x, t), t a number, for images of these labels (B,), with guidance w, by the conditional
-    denoise(x, t, labels).
+    """D(x, t) for images of these labels (B,), with guidance w, by the conditional denoise(x, t,
+    labels). t: a number, or times (B,).
 
     An answer that has the weight 0 (the one without the label at w = 0, the one with it at w = -1)
     is not asked for.
     """
     labels, nobody = labels_of(labels, "guided", nobody)
     denoise, w = answering(denoise, "guided: denoise"), finite(w, "guided: w")
-    xp = array_module(labels)
-    untold = xp.full_like(labels, nobody)
-    # (2 B,)
-    both = Tensor(xp.concatenate([labels, untold]))
+    with_label = Tensor(labels)
+    without = full_like(with_label, nobody)
+    both = concatenate([with_label, without])  # (2 B,)
 
     def denoise_guided(x: Any, t: Any) -> Any:
         batch(x, "guided: x")
@@ -62,10 +62,11 @@ def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoi
                 "for each of x"
             )
         if w in (0, -1):
-            return denoise(x, t, Tensor(labels if w == 0 else untold))
+            return denoise(x, t, with_label if w == 0 else without)
         # one pass for both
-        with_label, without = split(denoise(concatenate([x, x]), t, both), 2)
-        return (1 + w) * with_label - w * without
+        t = t if is_number(t) or not getattr(t, "shape", ()) else concatenate([t, t])
+        told, untold = split(denoise(concatenate([x, x]), t, both), 2)
+        return (1 + w) * told - w * untold
 
     return denoise_guided
 

@@ -1,10 +1,10 @@
-"""Inpainting: a part of the image is known, and the rest is to fit it. No training for that is
-needed.
+"""Inpainting by RePaint: a part of the image is known, and any sampler paints a rest that fits it.
 
     x_s = m ⊙ x_s^known + (1 - m) ⊙ x_s^unknown               Lugmayr et al. 2022 ("RePaint"), eq. 8
     x_s^known   ~ q(x_s | x_0), the known pixels with the noise of time s
     x_s^unknown ~ p(x_s | x_t), an ordinary step of any sampler
 
+No network is trained for that.
 What was just painted did not know what the known pixels would be at time s, and the two do not
 quite fit.  So one goes back, x_t ~ q(x_t | x_s), and paints again; with each repetition the two
 halves speak to each other once more (ibid., algorithm 1, with jumps of one step).
@@ -17,24 +17,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinycv.data.inputs import kind_of
-from tinycv.diffusion.denoising import diffused, normal_like, schedule
 from tinycv.diffusion.samplers import Step, checked_step
+from tinycv.diffusion.schedule import Schedule, schedule_in
 from tinycv.engine.arguments import shown, size
+from tinycv.engine.create import randn_like
 from tinycv.engine.ops import where
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.inputs import answer, batch, function, in_dtype_of
 
 
-def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeats: int = 5) -> Step:
+def inpainting(step: Step, schedule: Schedule, image: Any, known: Any, repeats: int = 5) -> Step:
     """The sampler's step made into one that keeps ``image`` where ``known`` is True.
 
     image, known: of x's shape, on its device; known is bool. repeats: how often each step is
     painted. What stands in ``image`` where nothing is known is never looked at: it may be NaN.
     """
     function(step, "inpainting: step")
-    alpha_bar = schedule(alpha_bar, "inpainting")
+    schedule = schedule_in(schedule, "inpainting")
     batch(image, "inpainting: image")
     if kind_of(known) != "b":
         raise TypeError(
@@ -49,21 +49,21 @@ def inpainting(step: Step, alpha_bar: np.ndarray, image: Any, known: Any, repeat
         )
     repeats = size(repeats, "inpainting: repeats", 1)
 
-    def paint(x: Any, t: int, s: int) -> Any:
-        _, t, s = checked_step("inpainting", alpha_bar, x, t, s)
+    def paint(x: Any, t: float, s: float) -> Any:
+        t, s = checked_step("inpainting", schedule, x, t, s)
         if tuple(x.shape) != answer_shape:
             raise ValueError(
                 f"inpainting: x has shape {tuple(x.shape)}, image {answer_shape}; they must be "
                 "equal"
             )
+        alpha, beta = schedule.between(t, s)
         for left in reversed(range(repeats)):
-            noised = diffused(alpha_bar, image, s, normal_like(x))
+            noised = schedule.perturb(image, s, randn_like(Tensor(x)))
             painted = where(known, noised, answer(step(x, t, s), x.shape, "inpainting: step"))
             painted = in_dtype_of(x, painted)
             if left:
                 # q(x_t | x_s): all steps from s to t in one
-                keep = float(alpha_bar[t] / alpha_bar[s])
-                x = keep**0.5 * painted + (1 - keep) ** 0.5 * normal_like(x)
+                x = alpha * painted + beta**0.5 * randn_like(Tensor(x))
         return painted
 
     return paint

@@ -1,7 +1,7 @@
-"""Networks that are told the time: how noisy what they look at is.
+"""ScoreMLP: a multilayer perceptron that takes the time, or the noise level, as Fourier features.
 
     h_0 = [x, γ(t), φ(x)],   h_l = SiLU(W_l h_{l-1} + b_l),   out = W h_L + b
-    γ(t) = [sin(ω_i t), cos(ω_i t)],   ω_i from 1/2 to 16 in equal ratios                 Fourier features of the time
+    γ(t) = [sin(ω_i t), cos(ω_i t)],   ω_i from 1/2 to 16 in equal ratios       Fourier features
 
 One number for the time would enter a network as one more coordinate among many, and be outvoted; a
 vector of waves of it cannot be (Vaswani et al. 2017, section 3.5, for places in a sentence; Tancik
@@ -85,14 +85,10 @@ class ScoreMLP(Module):
             )
         self.time_features, self.place_features = time_features, place_features
         self.dim, self.fastest = dim, finite(fastest, "ScoreMLP: fastest", above=0)
-        widths = [dim * (1 + place_features) + time_features] + [hidden] * depth_of(
-            depth, "ScoreMLP"
-        )
-        layers = [
-            layer
-            for a, b in zip(widths, widths[1:], strict=False)
-            for layer in (Linear(a, b), SiLU())
-        ]
+        width, layers = dim * (1 + place_features) + time_features, []
+        for _ in range(depth_of(depth, "ScoreMLP")):
+            layers += [Linear(width, hidden), SiLU()]
+            width = hidden
         self.layers = Sequential(*layers, Linear(hidden, dim))
 
     def forward(self, x: Any, t: Any) -> Any:

@@ -1,9 +1,8 @@
-"""Ordinary differential equations: the flow that carries noise to data with no chance in it, and
-likelihoods along it.
+"""Probability flow ODE: from noise to data with no chance on the way, and likelihoods along it.
 
-    dx/dt = v(x, t)                                                   for diffusion: sde.flow(score)
-    d log p_t(x(t)) / dt = -∇·v(x(t), t)                              Chen et al. 2018, theorem 1
-    log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt               Song et al. 2021, eq. 39
+    dx/dt = v(x, t)                                           for diffusion: sde.flow(score)
+    d log p_t(x(t)) / dt = -∇·v(x(t), t)                      Chen et al. 2018, theorem 1
+    log p_0(x(0)) = log p_1(x(1)) + ∫₀¹ ∇·v(x(t), t) dt       Song et al. 2021, eq. 39
 
 A flow that spreads points thins their density, and ∇·v says how fast.  The divergence is exact, by
 one walk back per axis, or estimated along a random direction, kept for the whole way (Hutchinson;
@@ -12,7 +11,7 @@ Grathwohl et al. 2019, eq. 7).
 Steps are fixed and written out: Euler's error falls with the step, Heun's with its square,
 Runge-Kutta's with its fourth power; they look at v once, twice and four times a step.
 Read before: sde.py, with_divergence in score.py.   See at work: demos/18_sde_likelihood.py.
-Shapes: B points, D axes.
+Shapes: B points, D axes; t and then are numbers, the times at both ends of a step.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from tinycv.diffusion.samplers import points, sample, to_points
 from tinycv.diffusion.score import with_divergence, with_slope_along
 from tinycv.diffusion.sde import SDE
 from tinycv.engine.arguments import shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.methods import concatenate
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.nn.inputs import answer, answering, batch, finite, function, in_dtype_of, numbers
 
@@ -61,15 +61,15 @@ def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Calla
     return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
 
 
-@no_grad()
 def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) -> Any:
     """x carried along v(x, t) from times[0] to times[-1]; an array."""
-    x, times = bare(batch(x, "solve: x")), numbers(times, "solve: times")
-    v, step = answering(v, "solve: v"), function(step, "solve: step")
-    for t, then in zip(times, times[1:], strict=False):
-        there = answer(step(lambda x, t: bare(v(x, t)), x, t, then), x.shape, "solve: step")
-        x = in_dtype_of(x, bare(there))
-    return x
+    x, times = points(x, "solve: x"), numbers(times, "solve: times")
+    v, step = to_points(v, "solve: v"), function(step, "solve: step")
+
+    def along(x: Any, t: float, then: float) -> Any:
+        return bare(answer(step(v, x, t, then), x.shape, "solve: step"))
+
+    return sample(along, x, times)
 
 
 @no_grad()
@@ -84,10 +84,39 @@ def log_likelihood(
     """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
 
     times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise
-    std(t) / scale(t) added. along (B, D), from N(0, I) or random signs: estimate the divergence
+    s(t) / a(t) added. along (B, D), from N(0, I) or random signs: estimate the divergence
     along these directions, which costs one walk back instead of D, and is right on average.
     ValueError for times that fall.
     """
+    sde, times = _checked(sde, times)
+    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
+    x = points(x, "log_likelihood: x", 2)
+    if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
+        raise ValueError(
+            f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they "
+            "must be equal"
+        )
+    v, a, dim = sde.flow(score), sde.signal(times[0]), x.shape[1]
+
+    # (B, D + 1): x, and the integral of the divergence
+    def both(state: Any, t: float) -> Any:
+        def here(x: Any) -> Any:
+            return v(x, t)
+
+        point = state[:, :dim]
+        if along is None:
+            velocity, spread = with_divergence(here, point)
+        else:
+            velocity, spread = with_slope_along(here, point, along)
+        return concatenate([velocity, spread[:, None]], axis=1)
+
+    start = concatenate([a * x, 0 * x[:, :1]], axis=1)
+    end = solve(both, start, times, step)
+    return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(a)
+
+
+def _checked(sde: Any, times: Any) -> tuple[SDE, list[float]]:
+    """The process, and times that rise from the data to the noise."""
     if not isinstance(sde, SDE):
         raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")
     times = numbers(times, "log_likelihood: times", 2)
@@ -97,26 +126,4 @@ def log_likelihood(
             f"log_likelihood: times run from {times[0]} to {times[-1]}; they must rise, from the "
             "data, at 0 or just above, to the noise at 1, where the density is known"
         )
-    score, step = answering(score, "log_likelihood: score"), function(step, "log_likelihood: step")
-    batch(x, "log_likelihood: x", 2)
-    if along is not None and tuple(batch(along, "log_likelihood: along").shape) != tuple(x.shape):
-        raise ValueError(
-            f"log_likelihood: along has shape {tuple(along.shape)} and x {tuple(x.shape)}; they "
-            "must be equal"
-        )
-    x, v, scale = bare(x), sde.flow(score), sde.marginal(float(times[0]))[0]
-    xp, dim = array_module(x), x.shape[1]
-
-    # (B, D + 1): x, and the integral of the divergence
-    def both(state: Any, t: float) -> Any:
-        def here(x: Any) -> Any:
-            return v(x, t)
-
-        point = state[:, :dim]
-        velocity, spread = (
-            with_divergence(here, point) if along is None else with_slope_along(here, point, along)
-        )
-        return xp.concatenate([bare(velocity), bare(spread)[:, None]], axis=1)
-
-    end = solve(both, xp.concatenate([scale * x, xp.zeros_like(x[:, :1])], axis=1), times, step)
-    return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(scale)
+    return sde, times

@@ -1,8 +1,7 @@
-"""Score matching: learn grad log p from points of p alone, without knowing p, or what it integrates
-to.
+"""Score matching: learn ∇ log p from points of p alone (explicit, sliced and denoising).
 
-What one would like to make small is the Fisher divergence ½ E |s(x) - grad log p(x)|², but nobody
-knows grad log p.  Up to a constant that the score s cannot change, the first three of these are
+What one would like to make small is the Fisher divergence ½ E |s(x) - ∇ log p(x)|², but nobody
+knows ∇ log p.  Up to a constant that the score s cannot change, the first three of these are
 equal to it, and all four need points only:
 
     explicit    E [½ |s(x)|² + tr ∇s(x)]                             Hyvärinen 2005, eq. 4
@@ -28,10 +27,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinycv.engine.backend import standard_normal
-from tinycv.engine.create import eye
+from tinycv.engine.create import eye, randn_like, zeros_like
 from tinycv.engine.ops import expand
-from tinycv.engine.tensor import Tensor, enable_grad, recording, wrap
+from tinycv.engine.tensor import Tensor, enable_grad, recording
 from tinycv.engine.walk import grad
 from tinycv.nn.inputs import answering, batch, is_number, per_example, within
 
@@ -63,10 +61,8 @@ def sliced_vr(score: Callable, x: Any, v: Any = None) -> Any:
 def denoising(score: Callable, x: Any, sigma: Any, z: Any = None) -> Any:
     """½ |s(x + σz, σ) + z/σ|² at each of x (B, ...): (B,). sigma (B,), or one number; z as x, from
     N(0, I) where left out."""
-    z, score = (
-        _drawn(batch(x, "denoising: x"), z, "denoising: z"),
-        answering(score, "denoising: score"),
-    )
+    z = _drawn(batch(x, "denoising: x"), z, "denoising: z")
+    score = answering(score, "denoising: score")
     level = per_example(sigma, x, "denoising: sigma")
     # else the score sees sigma as it was given
     if is_number(sigma) or tuple(sigma.shape) != (len(x),):
@@ -79,8 +75,7 @@ def denoising(score: Callable, x: Any, sigma: Any, z: Any = None) -> Any:
     return 0.5 * (error * error).reshape((len(x), -1)).sum(axis=-1)
 
 
-# -- derivatives of a vector field, for these and for likelihoods (ode.py)
-# ----------------------------------
+# ── derivatives of a vector field, for these and for likelihoods (ode.py) ────────────────────────
 
 
 def with_divergence(field: Callable, x: Any) -> tuple:
@@ -90,9 +85,8 @@ def with_divergence(field: Callable, x: Any) -> tuple:
     Each point's vector must depend on that point alone. Recorded, so differentiable, if ops are
     being recorded.
     """
-    s, x, record = _at_leaf(
-        answering(field, "with_divergence: field"), batch(x, "with_divergence: x", 2)
-    )
+    field = answering(field, "with_divergence: field")
+    s, x, record = _at_leaf(field, batch(x, "with_divergence: x", 2))
     axes = eye(x.shape[1], x.dtype, x.device)
     trace = sum(_pulled(s, x, expand(axes[d], x.shape), record)[:, d] for d in range(x.shape[1]))
     return (s, trace) if record else (s.detach(), trace)
@@ -102,9 +96,8 @@ def with_slope_along(field: Callable, x: Any, v: Any) -> tuple:
     """The field at x (B, D), (B, D), and vᵀ ∇field v, (B,), for directions v (B, D). Over v ~ N(0,
     I) or random signs its mean is the divergence (Hutchinson 1990); it takes one walk back,
     whatever D is."""
-    s, x, record = _at_leaf(
-        answering(field, "with_slope_along: field"), batch(x, "with_slope_along: x", 2)
-    )
+    field = answering(field, "with_slope_along: field")
+    s, x, record = _at_leaf(field, batch(x, "with_slope_along: x", 2))
     v = _drawn(x, v, "with_slope_along: v")
     slope = (_pulled(s, x, v, record) * v).sum(axis=-1)
     return (s, slope) if record else (s.detach(), slope)
@@ -113,26 +106,26 @@ def with_slope_along(field: Callable, x: Any, v: Any) -> tuple:
 def _at_leaf(field: Callable, x: Any) -> tuple:
     """(field(x), x as a leaf that nothing came before, is anybody recording): so a walk back ends
     at x."""
-    x, record = Tensor(x.detach() if isinstance(x, Tensor) else x, requires_grad=True), recording()
+    x = Tensor(x, requires_grad=True)  # the values alone
+    record = recording()
     with enable_grad():
         return field(x), x, record
 
 
 def _pulled(y: Any, x: Tensor, v: Any, record: bool) -> Any:
     """vᵀ dy/dx, 0 where y does not depend on x."""
-    if y._node is None:
-        return wrap(0 * x._data, None)
+    if not y.requires_grad:
+        return zeros_like(x)
     with enable_grad():
         (g,) = grad(y, x, v, retain_graph=True, create_graph=record, allow_unused=True)
-    return wrap(0 * x._data, None) if g is None else g
+    return zeros_like(x) if g is None else g
 
 
 def _drawn(x: Any, z: Any, what: str) -> Any:
     """z, which must have the shape of x, or where it was left out N(0, I) of the shape, dtype and
     device of x."""
-    own = x._data if isinstance(x, Tensor) else x
     if z is None:
-        return Tensor(standard_normal(own.shape, own, own.dtype))
+        return randn_like(Tensor(x))
     if tuple(batch(z, what).shape) != tuple(x.shape):
         raise ValueError(
             f"{what} has shape {tuple(z.shape)} and x {tuple(x.shape)}; they must be equal"

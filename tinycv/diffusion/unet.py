@@ -1,5 +1,4 @@
-"""U-Net: an image is made small and large again, and what was seen on the way down is laid beside
-what comes up.
+"""U-Net: an image is made small and large again, with skip connections between equal sizes.
 
     h = W_2 * s(GN(W_1 * s(GN(x)) + U e))         a residual block; s is SiLU, e says how noisy x is
     y = x + h                                                Ho, Jain & Abbeel 2020, appendix B
@@ -63,10 +62,8 @@ class ResBlock(Module):
         self.norm1, self.norm2 = group_norm_of(channels_in), group_norm_of(channels_out)
         self.conv1 = Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv2 = Conv2d(channels_out, channels_out, 3, padding=1)
-        self.conv2.weight, self.conv2.bias = (
-            init.zeros(self.conv2.weight.shape),
-            init.zeros((channels_out,)),
-        )
+        self.conv2.weight = init.zeros(self.conv2.weight.shape)
+        self.conv2.bias = init.zeros((channels_out,))
         self.embed = Linear(embed_dim, channels_out)
         self.skip = None if channels_in == channels_out else Conv2d(channels_in, channels_out, 1)
 
@@ -83,10 +80,8 @@ class PixelAttention(Module):
     features."""
 
     def __init__(self, channels: int, heads: int):
-        channels, heads = (
-            _of_four(channels, "PixelAttention: channels"),
-            size(heads, "PixelAttention: heads", 1),
-        )
+        channels = _of_four(channels, "PixelAttention: channels")
+        heads = size(heads, "PixelAttention: heads", 1)
         if channels % heads:
             raise ValueError(
                 f"PixelAttention: channels is {channels} and heads {heads}; the channels must "
@@ -97,8 +92,7 @@ class PixelAttention(Module):
     def forward(self, x: Any) -> Any:
         """x (B, C, H, W). Returns the same shape."""
         b, c, h, w = batch(x, "PixelAttention: x", 4).shape
-        # (B, H W, C)
-        tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)
+        tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)  # (B, H W, C)
         return x + self.attention(tokens).swapaxes(1, 2).reshape(x.shape)
 
 
@@ -143,10 +137,8 @@ class UNet(Module):
         self.double = [ConvTranspose2d(below, above, 2, stride=2) for above, below in levels]
         self.norm = group_norm_of(widths[0])
         self.head = ConvTranspose2d(widths[0], channels, patch_size, stride=patch_size)
-        self.head.weight, self.head.bias = (
-            init.zeros(self.head.weight.shape),
-            init.zeros((channels,)),
-        )
+        self.head.weight = init.zeros(self.head.weight.shape)
+        self.head.bias = init.zeros((channels,))
 
     def forward(self, x: Any, t: Any, label: Any = None) -> Any:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
@@ -163,8 +155,7 @@ class UNet(Module):
                 "with fewer widths"
             )
         e = silu(self.embed(t, label))  # (B, E)
-        # (B, widths[0], H / patch, W / patch)
-        x = self.down[0](self.stem(x), e)
+        x = self.down[0](self.stem(x), e)  # (B, widths[0], H / patch, W / patch)
         seen = [x]
         for halve, block in zip(self.halve, self.down[1:], strict=True):
             x = block(halve(x), e)

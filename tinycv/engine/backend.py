@@ -63,7 +63,7 @@ def array_module(array: Any) -> ModuleType:
     if type(array) is np.ndarray:
         return np
     cupy = sys.modules.get("cupy")  # never imported here: no CuPy, no CuPy array
-    return cupy if isinstance(array, getattr(cupy, "ndarray", ())) else np
+    return cupy if cupy and isinstance(array, getattr(cupy, "ndarray", ())) else np
 
 
 def device_of(array: Any) -> str:

@@ -5,8 +5,8 @@
 
 Along a direction v, for the number L(x, u) = Σ u · f(x) with random weights u:
 
-    order 1    v · dL/dx                          against     (L(x + hv) - L(x - hv)) / 2h, refined to order h⁴
-    order 2    w · d(v · dL/dx)/d(x, u)           against     the same difference of v · dL/dx, a first-order gradient
+    order 1    v · dL/dx                     against   (L(x + hv) - L(x - hv)) / 2h, refined to h⁴
+    order 2    w · d(v · dL/dx)/d(x, u)      against   the same difference of v · dL/dx
 
 u is differentiated in order 2 because every pull is a function of it: so a linear f, with no second
 derivative in x, has something to prove too.  Nothing but f is asked of the engine: sums and weights
@@ -233,7 +233,7 @@ class Trial:
                     f"order 1, along input {i}",
                     np.sum(g * v),
                     about,
-                    np.linalg.norm(g * v),
+                    float(np.linalg.norm(g * v)),
                     rtol,
                     noise,
                 ),
@@ -266,7 +266,7 @@ class Trial:
                     f"order 2, along {where}",
                     np.sum(h * w),
                     about,
-                    np.linalg.norm(h * w),
+                    float(np.linalg.norm(h * w)),
                     rtol,
                     noise,
                 ),

@@ -123,8 +123,8 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     outside = (own < 0) | (own >= num_classes)
     if xp is np and outside.any():
         raise IndexError(
-            f"one_hot: labels holds {own[outside][0]}; {num_classes} classes are numbered from 0 to "
-            f"{num_classes - 1}"
+            f"one_hot: labels holds {own[outside][0]}; {num_classes} classes are numbered from 0 "
+            f"to {num_classes - 1}"
         )
     made = (own[..., None] == xp.arange(num_classes)).astype("float32")
     return Tensor(
@@ -160,7 +160,8 @@ def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
         raise ValueError("arange: step is 0; it must lead from start to stop")
     device = backend.resolve(device, "arange")
     wanted = None if dtype is None else kind_of(dtype, "arange")
-    numbers = [limit.item() if hasattr(limit, "item") else limit for limit in limits]
+    given: list[Any] = list(limits)
+    numbers = [limit.item() if hasattr(limit, "item") else limit for limit in given]
     made = allocated(lambda: np.arange(*numbers), limits, "arange: limits")
     return Tensor(made, wanted or ("float32" if made.dtype.kind == "f" else made.dtype), device)
 

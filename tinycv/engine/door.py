@@ -38,6 +38,8 @@ class Holder:
     """What holds an array: the Tensor, as this file needs to know it."""
 
     __slots__ = ("_data", "_node")
+    _data: Any
+    _node: Any
 
 
 def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FLOAT32) -> Any:
@@ -201,7 +203,7 @@ def has_large_integer(array: np.ndarray) -> bool:
     """Are these objects real numbers, among them an integer that no dtype of integers holds?"""
     values = list(array.flat)
     return all(isinstance(v, Real) for v in values) and any(
-        isinstance(v, Integral) and not -(2**63) <= v < 2**64 for v in values
+        isinstance(v, Integral) and not -(2**63) <= int(v) < 2**64 for v in values
     )
 
 
@@ -219,7 +221,9 @@ def _opened(data: Any, inside: set) -> Any:
         return data._data
     if type(data) in NUMBERS or isinstance(data, NO_LISTS):
         return data
-    if hasattr(data, "__array__") and not isinstance(data, type):
+    if isinstance(data, type):
+        return data
+    if hasattr(data, "__array__"):
         array = (
             data
             if type(data) is np.ndarray or backend.array_module(data) is not np

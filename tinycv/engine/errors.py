@@ -170,13 +170,18 @@ def wrong_inputs(row: Any, args: tuple) -> str:
     )
     for name, a in zip(names, args, strict=False):
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
-            return f"{name} is a {type(a).__name__} of shape {a.shape}, which follows other rules; pass np.asarray(x)"
+            kind = type(a).__name__
+            return (
+                f"{name} is a {kind} of shape {a.shape}, which follows other rules; "
+                "pass np.asarray(x)"
+            )
         if hasattr(row, "options") and not is_array(a) and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
-        kind = getattr(a.dtype, "kind", "f") if is_array(a) else ""
+        kind = getattr(getattr(a, "dtype", None), "kind", "f") if is_array(a) else ""
         real = isinstance(a, float) or kind == "f"
         if row.name.startswith("bitwise") and real:
-            return f"{name} is {shown(a)}; & | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
+            takes = "& | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
+            return f"{name} is {shown(a)}; {takes}"
         if type(a) is int and abs(a) > LARGEST:
             return f"{name} is {shown(a)}, which is larger than any float"
         if kind and kind not in "fiub":
@@ -288,7 +293,8 @@ def wrong_width(value: Any, ndim: int) -> str:
             f"or such a pair for each axis of x, which has {ndim}"
         )
     if (widths < 0).any():
-        return f"width is {shown(value)}; it must not be negative: a slice, as x[1:-1], takes entries away"
+        takes = "it must not be negative: a slice, as x[1:-1], takes entries away"
+        return f"width is {shown(value)}; {takes}"
     return ""
 
 
@@ -358,7 +364,10 @@ def unjoinable(name: str, shapes: list[tuple], axis: Any) -> str:
     if name == "stack":
         other = next((s for s in shapes if s != first), None)
     elif not first:
-        return "the tensors are single numbers, which have no axis to join them along; tinycv.stack takes them"
+        return (
+            "the tensors are single numbers, which have no axis to join them along; "
+            "tinycv.stack takes them"
+        )
     elif {len(s) for s in shapes} != {len(first)}:
         other, may = next(s for s in shapes if len(s) != len(first)), "have equally many axes"
     else:

@@ -29,7 +29,7 @@ then g is a tuple, with None for a result nobody used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, update_wrapper
 from inspect import Parameter as Kind
 from inspect import signature
@@ -41,9 +41,9 @@ from tinycv.engine import debug, errors, ops, watch
 from tinycv.engine.arguments import is_array
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
-from tinycv.engine.record import module_of, op, refuse_changed
+from tinycv.engine.record import module_of, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
-from tinycv.engine.walk import grad
+from tinycv.engine.walk import Parts, grad
 
 PAIRS: dict[str, Fused] = {}
 HALF = FLOAT16
@@ -55,7 +55,10 @@ class Fused:
     read."""
 
     def __init__(self, definition: Callable, whole: str = ""):
-        self.read, self.run, self.doubt = definition, None, None
+        self.read = definition
+        # ``kernel`` puts it here: a pair without one is none
+        self.run: Any = None
+        self.doubt: Callable | None = None
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
@@ -105,7 +108,7 @@ class Fused:
         node = (
             None
             if not now & RECORD or not any(p is not None for p in parents)
-            else Node(self, parents, ((pull,), args), None, None)
+            else Node(self, parents, ((pull,), args))
         )
         result = several(y, node) if isinstance(y, tuple) else single(y, node)
         if now & DEBUG:
@@ -210,7 +213,7 @@ class Fused:
             else ops.astype(y, dtype=HALF)
         )
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
         """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced
         again."""
         (pull,), args = node.saved
@@ -221,13 +224,13 @@ class Fused:
         if record:
             found = self.retraced(args, wanted, g)
         else:
-            found = pull(tuple(g) if isinstance(g, list) else g)
+            found = pull(tuple(g) if isinstance(g, Parts) else g)
             found = found if isinstance(found, tuple) else (found,)
         for parent, piece, want in zip(node.parents, found, wanted, strict=False):
             if want:
-                piece = piece() if callable(piece) and not isinstance(piece, Tensor) else piece
+                piece = piece() if callable(piece) else piece
                 if piece is not None:
-                    yield parent, piece, None
+                    yield parent, piece
 
     def retraced(self, args: tuple, wanted: list[bool], g: Any) -> list:
         """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this
@@ -287,25 +290,25 @@ def single(y: Any, node: Node | None) -> Tensor:
 
 
 def several(ys: tuple, node: Node | None) -> tuple:
-    """A Tensor for each result; each sends its gradient to its own place in the pair's list of
-    gradients."""
-    if node is None:
-        return tuple(wrap(y, None) for y in ys)
+    """A Tensor for each result. Each has a Node of its own, which comes from the pair's."""
+    count = len(ys)
     return tuple(
-        wrap(y, Node(part.row, (node,), ((i, len(ys)),), y.shape, y.dtype))
-        for i, y in enumerate(ys)
+        wrap(y, None if node is None else Node(ONE_OF, (node,), (place, count), y.shape, y.dtype))
+        for place, y in enumerate(ys)
     )
 
 
-def _to_place(gradients: list | None, parent: Node, g: Any, i: int, n: int) -> list:
-    """The list of gradients of a pair's results, with ``g`` added at place i."""
-    gradients = gradients or [None] * n
-    gradients[i] = g if gradients[i] is None else gradients[i] + g
-    return gradients
+class OneOf:
+    """The row of a Node that stands for one of several results: it lays its gradient in the place
+    that this result has among them."""
+
+    name = "one of several results"
+
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+        place, count = node.saved
+        parts = Parts([None] * count)
+        parts[place] = g
+        yield node.parents[0], parts
 
 
-part = op(
-    lambda xp, x: x,
-    into={"x": lambda gradients, parent, g, i, n: _to_place(gradients, parent, g, i, n)},
-)
-part.row.name, part.row.always_into = "part", True
+ONE_OF = OneOf()

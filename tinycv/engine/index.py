@@ -140,7 +140,10 @@ def not_written(error: Exception, array: Any, *given: Any) -> str:
             str(error),
         )
     if not getattr(array.flags, "writeable", True):
-        return "its memory is read-only, as that of x.expand(shape) and of some arrays is; write into a copy"
+        return (
+            "its memory is read-only, as that of x.expand(shape) and of some arrays is; "
+            "write into a copy"
+        )
     value = given[-1]
     if hasattr(value, "ndim") and (here := backend.device_of(array)) != (
         there := backend.device_of(value)

@@ -104,7 +104,9 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
         if isinstance(t, (Tensor, np.ndarray)) or backend.array_module(t) is not np
     ]
     # for the lists beside them
-    floats = FLOAT32 if len(arrays) == len(tensors) else common(arrays, real=True)
+    floats = FLOAT32
+    if len(arrays) < len(tensors):
+        floats = common(arrays, real=True) or FLOAT32
     members = [_array_like(name, t, f"tensors[{i}]", floats) for i, t in enumerate(tensors)]
     if not members:
         raise ValueError(f"{name}: there are no tensors to join")
@@ -271,7 +273,7 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
         )
 
 
-def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False, **unknown: Any) -> Any:
+def std(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root
     of ``var``.
 

@@ -1,17 +1,20 @@
-"""What goes into an op or a pair: one rule for numbers of different kinds. It is PyTorch's, as
-float32 is the default.
+"""What goes into an op or a pair: one rule for numbers of different kinds, PyTorch's.
 
     exp, mean, every pair, ...      results are real numbers: integers and bools go in as float32
-    integers beside floats          take the dtype of the floats: float32 * int64 is float32 (NumPy would say float64)
+    integers beside floats          take the dtype of the floats: float32 * int64 is float32
+                                    (NumPy would say float64)
     a Python float beside integers  makes float32, and beside floats it takes their dtype
-    a 0-d array beside arrays      does not widen arrays that have axes and the same kind of numbers
-    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too large; uint64 beside
-                                    signed integers is refused, as no integer dtype holds both
+    a 0-d array beside arrays       does not widen arrays that have axes, of the same kind of
+                                    numbers
+    integers among themselves       NumPy's rule: they stay integers, and wrap where they grow too
+                                    large; uint64 beside signed integers is refused, as no integer
+                                    dtype holds both
     a Python integer beside them    takes their dtype, and is refused where that cannot hold it
-    sums of integers and bools      are int64, as PyTorch's; so are powers, // and % of bools (NumPy's would be int8)
-    float16      is summed in float32, and answered in float16; a number beside it that float16 does
-                                    not hold exactly (1e5, 1e-8) is not rounded first: only the
-                                    result is
+    sums of integers and bools      are int64, as PyTorch's; so are powers, // and % of bools
+                                    (NumPy's would be int8)
+    float16                         is summed in float32, and answered in float16; a number beside
+                                    it that float16 does not hold exactly (1e5, 1e-8) is not
+                                    rounded first: only the result is
 
 differs: PyTorch refuses the mean, the norm and the softmax of integers; here they are float32 as
 all real results are. Bare arrays, with no Tensor among them, follow NumPy's rule, but for the first

@@ -1,5 +1,4 @@
-"""The derivative table: what every op computes, and how a gradient passes back through it. One row
-an op.
+"""The derivative table: what every op computes, and how a gradient passes back. One row an op.
 
 A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns
 dL/d(input), in the shape of the result where that is easier (the walk sums what broadcasting
@@ -8,8 +7,9 @@ differentiated in turn, to any order.
 
 Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
-    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)      abs at NaN: NaN (differs: PyTorch's is 0)
-    max, min over ties: shared equally      norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)
+    abs at NaN: NaN (differs: PyTorch's is 0)      max, min over ties: shared equally
+    norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
     var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
     logsumexp of infinity: NaN there, 0 elsewhere
 
@@ -110,7 +110,8 @@ logsumexp = real(halves_wide(
                  x=lambda g, x, y, axis, keepdims: (
                     spread(g, x.shape, axis, keepdims) * _shares(x, y, axis, keepdims)))
 norm = real(halves_wide(
-                lambda xp, x, axis=None, keepdims=False: xp.sqrt(sum_over(xp, x * x, axis, keepdims))),
+                lambda xp, x, axis=None, keepdims=False: xp.sqrt(
+                    sum_over(xp, x * x, axis, keepdims))),
             wide=True,
             x=lambda g, x, y, axis, keepdims: x * spread(
                 where(y == 0, 0.0, g / where(y == 0, 1.0, y)), x.shape, axis, keepdims))
@@ -386,13 +387,13 @@ def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
     return times(swapaxes(a), g)
 
 
-def _einsum(xp: Any, subscripts: str, xs: tuple) -> Any:
+def _einsum(xp: Any, subscripts: str, xs: tuple[Any, ...]) -> Any:
     """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where
     it is long."""
-    term, _, out = subscripts.partition("->")
-    if xp is not np or len(xs) > 1 or xs[0].dtype.kind != "f" or len(out) == len(term):
+    (term, _, out), first = subscripts.partition("->"), xs[0]
+    if xp is not np or len(xs) > 1 or first.dtype.kind != "f" or len(out) == len(term):
         return xp.einsum(subscripts, *xs)
-    total = sum_over(xp, xs[0], tuple([i for i, letter in enumerate(term) if letter not in out]))
+    total = sum_over(xp, first, tuple([i for i, letter in enumerate(term) if letter not in out]))
     kept = [letter for letter in term if letter in out]
     return total.transpose([kept.index(letter) for letter in out]) if out else total
 

@@ -1,6 +1,6 @@
 """checkpoint: keep nothing of a function's inside, and compute it again on the way back.
 
-    y = nn.checkpoint(block)(x)         # the values and gradients of block(x); kept until backward: x alone
+    y = nn.checkpoint(block)(x)         # block(x) and its gradients; kept until backward: x alone
 
 What a training step keeps is mostly what layers hold for their derivatives.  With every block of n
 a checkpoint, the n inputs are kept and one inside at a time: the memory of a block, not of n, for
@@ -25,7 +25,7 @@ from tinycv.engine import arguments, debug, rng, state, watch
 from tinycv.engine.fused import several, single
 from tinycv.engine.record import refuse_changed
 from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
-from tinycv.engine.walk import sweep
+from tinycv.engine.walk import Parts, sweep
 from tinycv.engine.watch import tick
 
 
@@ -52,13 +52,8 @@ def checkpoint(function: Callable) -> Callable:
         if not inside:
             return y
         tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
-        node = Node(
-            ROW,
-            reached(inside, start),
-            (tensors, (function, args, options, mark, journal)),
-            None,
-            None,
-        )
+        again = function, args, options, mark, journal
+        node = Node(ROW, reached(inside, start), (tensors, again))
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
@@ -67,7 +62,7 @@ def checkpoint(function: Callable) -> Callable:
         parts = [next(fresh) if is_inside(part, start) else part for part in y]
         return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
-    call.checkpointed = function
+    vars(call)["checkpointed"] = function
     return call
 
 
@@ -101,7 +96,7 @@ class Recomputed:
     def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
         wanted = [p for p in node.parents if needed is None or p in needed]
         for parent, piece in self.again(node, g, wanted, record).items():
-            yield parent, piece if record else piece._data, None
+            yield parent, piece if record else piece._data
 
     def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
         tensors, (function, args, options, mark, journal) = node.saved
@@ -113,7 +108,7 @@ class Recomputed:
         start = tick()
         with enable_grad(), rng.replayed(mark), state.replayed(journal):
             inside = results(function(*args, **options), start)
-        weights = g if isinstance(g, list) else [g]
+        weights = g if isinstance(g, Parts) else [g]
         if len(inside) != len(weights):
             raise RuntimeError(
                 f"checkpoint: the function returned {len(weights)} results that need a gradient, "

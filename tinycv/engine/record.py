@@ -7,7 +7,7 @@ dL/db is g * a, where g is dL/d(a * b).  A pull's parameter names say what it ne
 is kept until the walk back:
 
     a, b, ...      an input                      y          the op's own result
-    x_shape        the shape of input x          axis, ...  an option of the forward function (it has a default)
+    x_shape        the shape of input x          axis, ...  an option (it has a default)
     x_device       where input x lives
 
 Broadcasting is undone, and dtypes are restored, by the walk: a pull may return g in the shape of
@@ -21,7 +21,7 @@ table's own ops: on arrays they compute, on Tensors they record.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from inspect import Parameter as Kind
 from inspect import signature
@@ -85,7 +85,6 @@ class Row:
             [] if pull is None else list(signature(pull).parameters)[1:] for pull in self.pulls
         ]
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
-        self.always_into = False  # results of a pair, see fused.py
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
         # reductions look
@@ -102,22 +101,38 @@ class Row:
             raise TypeError(f"op: pulls for {sorted(unknown)}, but the inputs are {self.inputs}")
 
     def saver(self, mask: int) -> Callable:
-        """A function (y, inputs..., options...) -> for each input in ``mask``, the tuple its pull
-        needs.
+        """A function (y, inputs, options) -> for each input in ``mask`` the tuple that its pull
+        needs, None for the others. It is kept, for it runs at every recorded op."""
+        wanted = [bool(mask >> i & 1 and pull) for i, pull in enumerate(self.pulls)]
+        found = together(
+            [
+                together([self.getter(name) for name in names]) if want else nothing
+                for names, want in zip(self.needs, wanted, strict=True)
+            ]
+        )
+        return self.savers.setdefault(mask, found)
 
-        It is written out as source, as namedtuple's is, because it runs at every recorded op.
-        """
-        kept = []
-        for i, names in enumerate(self.needs):
-            wanted = "".join(self.source_of(n) + "," for n in names)
-            kept.append(f"({wanted})" if mask >> i & 1 and self.pulls[i] else "None")
-        source = f"lambda {', '.join(['y', *self.inputs, *self.options])}: ({', '.join(kept)},)"
-        return self.savers.setdefault(mask, eval(source))
-
-    def source_of(self, name: str) -> str:
-        """x_shape is x.shape and x_device is x.device; any other name is itself."""
+    def getter(self, name: str) -> Callable:
+        """(y, inputs, options) -> what a pull calls by this name."""
+        if name == "y":
+            return lambda y, inputs, options: y
+        if name in self.options:
+            return lambda y, inputs, options: options[name]
         owner, _, what = name.rpartition("_")
-        return f"{owner}.{what}" if owner in self.inputs and what in ("shape", "device") else name
+        at = self.inputs.index(name if name in self.inputs else owner)
+        if name in self.inputs:
+            return lambda y, inputs, options: inputs[at]
+        if what == "shape":
+            return lambda y, inputs, options: inputs[at].shape
+        return lambda y, inputs, options: inputs[at].device
+
+    def common(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
+        """(The arrays in one dtype, the function to run on them), by the rule of operands.py."""
+        if tensors:
+            return operands(self, arrays, options)
+        if strange:
+            arrays = [real_numbers(a, self.name) for a in arrays]
+        return ([in_float(a) for a in arrays] if self.real else arrays), self.forward
 
     def settled(self, args: tuple, options: dict) -> tuple[tuple, dict]:
         """Options given by position (x.sum(-1)) put under their names, those not given at their
@@ -158,41 +173,43 @@ class Row:
         xs = inputs if self.inputs[0] in self.needs[0] else ()
         return tuple((i, *common, *xs) for i in range(len(inputs)))
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
-        """(parent, its piece of the gradient, None) for each parent that wants one.
+    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+        """(parent, its piece of the gradient) for each parent that wants one: see walk.py.
 
-        Where the row has an ``into``, the last member adds the piece into a buffer, and saves a
-        whole array of zeros.
+        Where the row has an ``into``, the piece is a function that adds it into a buffer, which
+        saves a whole array of zeros.
         """
         half = self.widens and g.dtype == FLOAT16
         g = g.astype(FLOAT32) if half else g
-        pulls, intos = (
-            (self.pulls * len(node.parents), self.into * len(node.parents))
-            if self.variadic
-            else (self.pulls, self.into)
-        )
         for i, parent in enumerate(node.parents):
             args = node.saved[i]
             if parent is None or args is None or (needed is not None and parent not in needed):
                 continue
+            # a row of any number of inputs has one pull for all
+            place = 0 if self.variadic else i
             arrays = unwrapped(args, node) if args else args
             if not record:
                 args = arrays
-            elif (at := self.wants_result[0 if self.variadic else i]) is not None:
+            elif (at := self.wants_result[place]) is not None:
                 # y is saved bare: see Node
                 args = (*args[:at], wrap(args[at], node), *args[at + 1 :])
             if half:
-                args = [
-                    a.astype(FLOAT32) if getattr(a, "dtype", None) == FLOAT16 else a for a in args
-                ]
-            if intos[i] is not None and (self.always_into or not record):
-                yield (
-                    parent,
-                    None,
-                    lambda buffer, p, into=intos[i], args=args: into(buffer, p, g, *args),
-                )
-            else:
-                yield parent, pulls[i](g, *args), None
+                args = [a.astype(FLOAT32) if is_half(a) else a for a in args]
+            pull, into = self.pulls[place], self.into[place]
+            if into is not None and not record:
+                yield parent, adding(into, g, args)
+            elif pull is not None:  # it is there: without it nothing would have been saved
+                yield parent, pull(g, *args)
+
+
+def is_half(a: Any) -> bool:
+    """Is it an array or a Tensor of float16?"""
+    return getattr(a, "dtype", None) == FLOAT16
+
+
+def adding(into: Callable, g: Any, args: Sequence) -> Callable:
+    """A piece that adds itself: (buffer or None, parent) -> buffer."""
+    return lambda buffer, parent: into(buffer, parent, g, *args)
 
 
 class Shapes(tuple):
@@ -225,6 +242,23 @@ def refuse_changed(saved: Any, node: Node) -> None:
                 raise RuntimeError(errors.changed_in_place(node, array))
 
 
+def nothing(y: Any, inputs: tuple, options: dict) -> None:
+    """What is saved for an input that gets no gradient."""
+
+
+def together(getters: list[Callable]) -> Callable:
+    """A function (y, inputs, options) -> the tuple of what each getter finds."""
+    if not getters:
+        return lambda y, inputs, options: ()
+    if len(getters) == 1:
+        (only,) = getters
+        return lambda y, inputs, options: (only(y, inputs, options),)
+    if len(getters) == 2:
+        first, second = getters
+        return lambda y, inputs, options: (first(y, inputs, options), second(y, inputs, options))
+    return lambda y, inputs, options: tuple([get(y, inputs, options) for get in getters])
+
+
 def op(
     forward: Callable,
     into: dict[str, Callable] | None = None,
@@ -234,12 +268,8 @@ def op(
 ) -> Callable:
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
-    n, options_of, learns, checked = (
-        (None if row.variadic else len(row.inputs)),
-        row.options,
-        any(row.pulls),
-        row.checked,
-    )
+    n: Any = None if row.variadic else len(row.inputs)
+    options_of, checked, learns = row.options, row.checked, any(row.pulls)
 
     def call(*args: Any, **options: Any) -> Any:
         if options_of:
@@ -247,39 +277,14 @@ def op(
                 args, options = row.settled(args, options)
         elif len(args) < n:
             args, options = row.placed(args, options)
-        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
-        for a in args:
-            if isinstance(a, Tensor):
-                tensors, node, array = True, a._node, a._data
-                arrays.append(array)
-                parents.append(a if node is LEAF else node)
-                if node is not None:
-                    mask |= bit
-                if array.dtype is not FLOAT32:
-                    odd = True
-            else:
-                kind = type(a)
-                if kind is not float and kind is not int:
-                    odd = True
-                    if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
-                        strange = True
-                        a = a.item() if isinstance(a, PROMOTING) else a
-                arrays.append(a)
-                parents.append(None)
-            bit += bit
+        arrays, parents, mask, tensors, odd, strange = looked_at(args)
         try:
             for name, plain in checked:
-                value = options[name]
-                if type(value) not in plain:
-                    taken = option(value, row.name, name)
-                    options = options if taken is value else {**options, name: taken}
-            if strange and not tensors:
-                arrays = [real_numbers(a, row.name) for a in arrays]
+                if type(options[name]) not in plain:
+                    options = {**options, name: option(options[name], row.name, name)}
             run = forward
-            if odd and tensors:
-                arrays, run = operands(row, arrays, options)
-            elif odd and real:
-                arrays = [in_float(a) for a in arrays]
+            if odd:
+                arrays, run = row.common(arrays, options, tensors, strange)
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = run(xp, *arrays, **options)
         except Exception as error:
@@ -287,22 +292,48 @@ def op(
         if not tensors:
             return y if type(arrays[0]) is ndarray else number_of(y, args)
         now = mode.get()
-        if mask == 0 or not now & RECORD or not learns:
-            result = wrap(y, None)
-        else:
-            y = np.asarray(y) if type(y) is not ndarray and isinstance(y, np.generic) else y
-            saved = (
-                row.save_all(args, options)
-                if n is None
-                else (row.savers.get(mask) or row.saver(mask))(y, *args, **options)
-            )
+        if mask and learns and now & RECORD:
+            if isinstance(y, np.generic):
+                y = np.asarray(y)
+            if n is None:
+                saved = row.save_all(args, options)
+            else:
+                saved = (row.savers.get(mask) or row.saver(mask))(y, args, options)
             result = wrap(y, Node(row, tuple(parents), saved, y.shape, y.dtype))
+        else:
+            result = wrap(y, None)
         if now & DEBUG:
             debug.check_forward(row.name, args, result)
         return result
 
     call.row = row
     return call
+
+
+def looked_at(args: tuple) -> tuple:
+    """(their arrays, their parents, which of them require a gradient as bits of a number; is any a
+    Tensor? is any neither float32 nor a plain number? is any strange: no array of numbers?)"""
+    arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
+    for a in args:
+        if isinstance(a, Tensor):
+            tensors, node, array = True, a._node, a._data
+            arrays.append(array)
+            parents.append(a if node is LEAF else node)
+            if node is not None:
+                mask |= bit
+            if array.dtype is not FLOAT32:
+                odd = True
+        else:
+            kind = type(a)
+            if kind is not float and kind is not int:
+                odd = True
+                if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
+                    strange = True
+                    a = a.item() if isinstance(a, PROMOTING) else a
+            arrays.append(a)
+            parents.append(None)
+        bit += bit
+    return arrays, parents, mask, tensors, odd, strange
 
 
 real = partial(op, real=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -37,7 +37,9 @@ class _Streams:
         self.host: np.random.Generator | None = None
         self.host_noise: np.random.Generator | None = None
         self.gpu_noise: dict[str, Any] = {}  # "gpu:0" -> cupy.random.Generator
-        self.blocks, self.block = 0, ()  # blocks marked so far; which one we are in, if any
+        # blocks marked so far; which one we are in, if any
+        self.blocks = 0
+        self.block: tuple[int, ...] = ()
 
     def sequence(self, *stream: int) -> np.random.SeedSequence:
         # The length goes in first: SeedSequence pads with zeros, and 7 and (7, 0) would be the same
@@ -202,7 +204,10 @@ def get_rng_state() -> dict[str, Any]:
     }
 
 
-DAMAGED = "set_rng_state: state is damaged, it is not what get_rng_state gives; the random streams stay as they are"
+DAMAGED = (
+    "set_rng_state: state is damaged, it is not what get_rng_state gives; "
+    "the random streams stay as they are"
+)
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
@@ -261,11 +266,11 @@ def _seed_numbers(seed: Any, what: str) -> tuple[int, ...]:
     return tuple(arguments.whole(part, f"{what}[{i}]") for i, part in enumerate(seed))
 
 
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     """SFC64's state with its array of four uint64 as a list, which JSON holds exactly."""
-    return state | {"state": {"state": state["state"]["state"].tolist()}}
+    return dict(state) | {"state": {"state": state["state"]["state"].tolist()}}
 
 
 def _packed(state: dict[str, Any]) -> dict[str, Any]:
     """The inverse of _plain."""
-    return state | {"state": {"state": np.array(state["state"]["state"], np.uint64)}}
+    return dict(state) | {"state": {"state": np.array(state["state"]["state"], np.uint64)}}

@@ -283,7 +283,8 @@ class Crew:
         failed = [job for job in jobs if job.error is not None]
         # who was left waiting only echoes another's error, if there is one
         if failed:
-            raise min(failed, key=lambda job: job.me.rank in meeting.stranded).error
+            first: Any = min(failed, key=lambda job: job.me.rank in meeting.stranded)
+            raise first.error
         return [job.result for job in jobs]
 
     def _refuse_odd(self, works: Any, weights: Any) -> None:

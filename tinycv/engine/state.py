@@ -1,22 +1,26 @@
-"""State that a layer keeps from batch to batch, and the one way in which a forward pass may change
-it.
+"""State that a layer keeps from batch to batch, and the one way in which it may change.
 
 Batch norm keeps running statistics, spectral norm the vectors u and v of its power iteration.  A
 forward pass that simply wrote to them would be wrong in two places:
 
-    in shards (training/parallel.py)       every shard runs the layer, so the state would move once per shard, and while other
-                                  shards compute with it
-    in nn.checkpoint              the function runs a second time on the way back, so the state would move twice, and the
-                                  second run would compute another function than the first
+    in shards (training/parallel.py)   every shard runs the layer, so the state would move once per
+                                       shard, and while other shards compute with it
+    in nn.checkpoint                   the function runs a second time on the way back, so the state
+                                       would move twice, and the second run would compute another
+                                       function than the first
 
 So a layer hands over *how* its state moves, and computes with what it gets back:
 
-    u, v = renew((self.u, self.v), next_u_and_v)        # next_u_and_v() returns the new arrays and writes nothing
+    u, v = renew((self.u, self.v), next_u_and_v)
 
-    once per batch                the shards meet; when all have come, one of them runs next_u_and_v and writes the result;
-                                  all of them leave with the same arrays
-    the second run in a checkpoint writes nothing, and gets the arrays that the first run got
-    an error in any shard         puts the state back as it was before the batch (parallel.Group, through ``kept_if_done``)
+where next_u_and_v() returns the new arrays and writes nothing.
+
+    once per batch                   the shards meet; when all have come, one of them runs
+                                     next_u_and_v and writes the result; all of them leave with the
+                                     same arrays
+    the second run in a checkpoint   writes nothing, and gets the arrays that the first run got
+    an error in any shard            puts the state back as it was before the batch (parallel.Group,
+                                     through ``kept_if_done``)
 
 A layer that reads state without changing it, as batch norm does in eval mode, calls ``seen``: in a
 checkpoint the second run then reads what the first one read, whatever was written in between.  No

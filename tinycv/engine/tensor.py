@@ -29,6 +29,7 @@ from tinycv.engine.arguments import shown
 from tinycv.engine.door import Holder, as_array, bare, kind_of
 from tinycv.engine.index import not_written, plain_index
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
+from tinycv.engine.signatures import Signatures
 from tinycv.engine.watch import tick
 
 __all__ = [
@@ -56,7 +57,7 @@ SMALL = 65504
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()
 
 
-class Tensor(Holder):
+class Tensor(Holder, Signatures):
     """An n-dimensional array that can be differentiated.
 
     data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
@@ -68,10 +69,13 @@ class Tensor(Holder):
 
     differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's
     elementwise functions refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because
-    array * tensor has to ask the Tensor and not NumPy: write tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
+    array * tensor has to ask the Tensor and not NumPy: write
+    tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
+    _moved: int
+    grad: Tensor | None
     __array_ufunc__ = None  # array * tensor asks the Tensor, on NumPy and on CuPy alike
     # a leaf stands in the graph for itself: the oldest, made from nothing
     seq, parents = 0, ()
@@ -415,18 +419,15 @@ class Node:
 
     __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
 
-    def __init__(self, row: Any, parents: tuple, saved: Any, shape: tuple, dtype: Any):
-        self.row, self.parents, self.saved, self.shape, self.dtype = (
-            row,
-            parents,
-            saved,
-            shape,
-            dtype,
-        )
-        self.seq, self.line = tick(), None
+    def __init__(self, row: Any, parents: tuple, saved: Any, shape: Any = None, dtype: Any = None):
+        self.row, self.parents, self.saved = row, parents, saved
+        # of the result; None where there are several, which have Nodes of their own
+        self.shape, self.dtype = shape, dtype
+        self.seq = tick()
+        self.line: str | None = None
 
 
-def _copied(kind: type, array: Any, requires_grad: bool) -> Tensor:
+def _copied(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
     """A leaf of that class around an array: the first half of a copy, which then gets its other
     attributes."""
     tensor = kind.__new__(kind)

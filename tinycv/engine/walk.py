@@ -1,19 +1,33 @@
 """The walk back: from a result, through the Nodes it came from, to the gradients.
 
-Always visit the latest Node next.  An op can only run after its inputs exist, so "latest first" is
-a reverse topological order: when a Node's turn comes, everything computed from it has already sent
-its share of the gradient. (Without that order a Node would be visited once a path instead of once:
-x -> x+x -> ... doubles at every step.) A heap keeps the order, so nothing here is recursive, and a
-chain of 100,000 ops is as easy as one of ten.
+Its definition is ``gradients``: visit the Nodes, the latest first, and let each send its gradient
+to its parents.  An op can only run after its inputs exist, so "latest first" is a reverse
+topological order: when a Node's turn comes, everything computed from it has sent its share.
+(Without that order a Node would be visited once a path instead of once: x -> x+x -> ... doubles
+at every step.)
 
-First order works on bare arrays.  When the backward pass is itself to be differentiated
-(``create_graph``), the same pulls run on Tensors and are recorded like anything else.
+What runs is ``sweep``, below the ruled line: the same walk, which visits only what is on the way
+to what was asked for, adds in place, and frees what it has passed.  tests/engine/test_walk.py
+holds the two to each other on random graphs.
+
+A Node's row gives the pieces: ``row.pieces(node, g, needed, record)`` yields (parent, piece) for
+each parent that wants one.  A piece is
+
+    an array             dL/d(parent), or a part of it; it may have a shape that broadcast
+    a Tensor             the same, where the walk is recorded (``create_graph``), to be walked again
+    Parts                of a function with several results: the gradient of one of them
+    a function           add(buffer or None, parent) -> buffer, which adds the piece in place: for
+                         an index, whose gradient is zeros but for a few entries (never recorded)
+
+First order works on bare arrays.  When the backward pass is itself to be differentiated, the same
+pulls run on Tensors and are recorded like anything else.
+Read before: tensor.py.   Read next: ops.py, record.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from threading import RLock
@@ -22,18 +36,80 @@ from typing import Any
 from tinycv.engine import arguments, backend, capturing, debug
 from tinycv.engine.operands import FLOAT16, FLOAT32
 from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import (
-    DEBUG,
-    LEAF,
-    OFF,
-    RECORD,
-    Node,
-    Tensor,
-    as_array,
-    enable_grad,
-    mode,
-    wrap,
-)
+from tinycv.engine.tensor import DEBUG, LEAF, OFF, RECORD, Node, Tensor, as_array, mode, wrap
+
+
+def gradients(outputs: Sequence[Tensor], weights: Sequence[Any], record: bool = False) -> dict:
+    """The definition: dL/d(spot) for every Node and leaf that the outputs came from, where
+    L = sum of weight * output.
+
+    weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded.
+    """
+    found: dict[Any, Any] = {}
+    for y, weight in zip(outputs, weights, strict=True):
+        add(found, spot(y), weight)
+    for node in latest_first(outputs):
+        if node in found:  # else its part in the results had no derivative
+            for parent, piece in node.row.pieces(node, found[node], None, record):
+                add(found, parent, piece)
+    return found
+
+
+def add(found: dict, parent: Any, piece: Any) -> None:
+    """found[parent] += piece, in the parent's shape and dtype."""
+    if callable(piece):
+        piece = piece(None, parent)
+    if piece.shape != parent.shape:
+        piece = unbroadcast(piece, parent.shape)
+    if piece.dtype != parent.dtype:
+        piece = piece.astype(parent.dtype)
+    found[parent] = found[parent] + piece if parent in found else piece
+
+
+def latest_first(outputs: Sequence[Tensor]) -> list[Node]:
+    """Every Node that the outputs came from; one that was made later stands before one that was
+    made earlier."""
+    seen, ahead = set(), [spot(y) for y in outputs]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead.extend(node.parents)
+    return sorted((s for s in seen if isinstance(s, Node)), key=lambda node: -node.seq)
+
+
+def spot(x: Tensor) -> Any:
+    """Where x stands in the graph: its Node, or itself where it is a leaf."""
+    return x if x._node is LEAF else x._node
+
+
+def unbroadcast(g: Any, shape: tuple) -> Any:
+    """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this
+    axis" is "sum"."""
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
+    )
+    total = (
+        g.sum(axis=axes, keepdims=True)
+        if isinstance(g, Tensor)
+        else sum_over(backend.array_module(g), g, axes, True)
+    )
+    return total.reshape(shape)
+
+
+class Parts(list):
+    """The gradient of a function with several results: one place for each, None where nobody used
+    that result. It is added as an array is."""
+
+    shape = dtype = None
+
+    def __add__(self, other: list) -> Parts:
+        pairs = zip(self, other, strict=True)
+        return Parts(a if b is None else b if a is None else a + b for a, b in pairs)
+
+
+# ── what users call ──────────────────────────────────────────────────────────────────────────────
 
 
 def backward(
@@ -69,38 +145,6 @@ def backward(
 Tensor.backward = backward
 
 
-def accumulate(gradients: dict[Tensor, Tensor]) -> None:
-    """Add to the ``.grad`` of leaves, one thread at a time: of two that read the same sum and each
-    wrote theirs, one would be lost."""
-    recording = capturing.current()
-    with _accumulating:
-        for leaf, g in gradients.items():
-            old = leaf.grad
-            if old is not None and (
-                getattr(old, "shape", None) != g.shape or getattr(old, "dtype", None) != g.dtype
-            ):
-                raise ValueError(
-                    f"backward: the .grad of a leaf of {g.dtype} and shape {g.shape} is "
-                    f"{arguments.shown(old)}; it must be None, or a Tensor of that dtype and shape"
-                )
-        for leaf, g in gradients.items():
-            if recording is not None:
-                recording.gradient(leaf)
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
-
-
-def _new_lock() -> None:
-    """Also in a forked process, where nobody would ever release the one that another thread
-    held."""
-    global _accumulating
-    _accumulating = RLock()
-
-
-_new_lock()
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_new_lock)
-
-
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -116,10 +160,10 @@ def grad(
     create_graph: the gradients can be differentiated in turn. allow_unused: None where an input
     plays no part.
     """
-    return _grad("grad", outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused)
+    return grad_for("grad", outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused)
 
 
-def _grad(
+def grad_for(
     caller: str,
     outputs: Any,
     inputs: Any,
@@ -161,62 +205,6 @@ def _grad(
     return tuple(found.get(t) for t in targets)
 
 
-def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False) -> tuple:
-    """(function(*inputs), vᵀ J): the vector-Jacobian product, J = d(function)/d(inputs), without
-    building J."""
-    inputs, single = fresh(inputs, "vjp")
-    with enable_grad():
-        y = arguments.function(function, "vjp: function")(*inputs)
-    outputs = tensors(y, "vjp: what function returned")
-    pulled = _grad("vjp", outputs, inputs, v, create_graph=create_graph, allow_unused=True)
-    if not create_graph:
-        y = y.detach() if isinstance(y, Tensor) else tuple(part.detach() for part in outputs)
-    return y, pulled[0] if single else pulled
-
-
-def hvp(function: Callable, inputs: Any, v: Any) -> tuple:
-    """(function(*inputs), H v) for a function with one number as result; H, its matrix of second
-    derivatives, is never built: H v = d/dx (dL/dx · v)  (Pearlmutter 1994). A result linear in its
-    inputs has H v = 0."""
-    inputs, single = fresh(inputs, "hvp")
-    vs = [v] if single else list(v) if isinstance(v, (list, tuple)) else [v]
-    if len(vs) != len(inputs):
-        raise ValueError(
-            f"hvp: {len(inputs)} inputs but {len(vs)} vectors in v; there must be one per input"
-        )
-    vs = [weight_for(x, w, False, "hvp: v") for x, w in zip(inputs, vs, strict=True)]
-    with enable_grad():
-        y = arguments.function(function, "hvp: function")(*inputs)
-        if not isinstance(y, Tensor):
-            raise TypeError(
-                f"hvp: function returned {arguments.shown(y)}; it must return a Tensor of one "
-                "number"
-            )
-        slopes = _grad("hvp", y, inputs, create_graph=True, allow_unused=True)
-        slopes = [
-            (s, w) for s, w in zip(slopes, vs, strict=True) if s is not None and s._node is not None
-        ]
-        curved = _grad(
-            "hvp", [s for s, _ in slopes], inputs, [w for _, w in slopes], allow_unused=True
-        )
-    product = tuple(
-        wrap(0.0 * x._data, None) if h is None else h for x, h in zip(inputs, curved, strict=True)
-    )
-    return y.detach(), product[0] if single else product
-
-
-def fresh(inputs: Any, caller: str) -> tuple[list[Tensor], bool]:
-    """Leaves with the same values, so that the products above leave the caller's graph alone."""
-    leaves = []
-    for i, x in enumerate(tensors(inputs, f"{caller}: inputs")):
-        if x.dtype.kind != "f":
-            raise TypeError(f"{caller}: input {i} is of {x.dtype}; only floats have a derivative")
-        leaves.append(Tensor(x.detach(), requires_grad=True))
-    if not leaves:
-        raise ValueError(f"{caller}: inputs is empty; it must have at least one Tensor")
-    return leaves, isinstance(inputs, Tensor)
-
-
 def tensors(given: Any, what: str) -> list[Tensor]:
     """One Tensor, or several, as a list."""
     found = [given] if isinstance(given, Tensor) else given
@@ -233,139 +221,6 @@ def tensors(given: Any, what: str) -> list[Tensor]:
         if not isinstance(x, Tensor):
             raise TypeError(f"{what}[{i}] is {arguments.shown(x)}; it must be a Tensor")
     return found
-
-
-def spot(x: Tensor) -> Any:
-    """Where x stands in the graph: its Node, or itself where it is a leaf."""
-    return x if x._node is LEAF else x._node
-
-
-def sweep(
-    outputs: list[Tensor],
-    weights: list,
-    targets: Any,
-    keep: bool,
-    record: bool,
-    floor: int = 0,
-    caller: str = "backward",
-) -> dict:
-    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
-
-    floor: Nodes made before that tick count as leaves: the walk ends there (recompute.py). caller:
-    for the errors.
-    """
-    # a set asks for identity; a list would ask ==
-    targets = None if targets is None else set(targets)
-    needed = None if targets is None else on_the_way(outputs, targets, floor)
-    found, grads, ours, heap = {}, {}, set(), []
-    for y, weight in zip(outputs, weights, strict=True):
-        send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
-    before = mode.get()
-    checking = before & DEBUG
-    # as no_grad does, without its cost
-    mode.set(before & ~RECORD | (RECORD if record else OFF))
-    try:
-        while heap:
-            node = heappop(heap)[1]
-            g = grads.pop(node)
-            if node in ours:
-                ours.discard(node)
-                g = narrowed(g, node)
-            if targets is not None and node in targets:
-                found[node] = g
-            if node.saved is None:
-                raise released(node)
-            for parent, piece, into in node.row.pieces(node, g, needed, record):
-                if checking:
-                    debug.check_backward(node, g, piece)
-                send(piece, parent, grads, ours, heap, record, floor, into)
-            # another thread came by in the meantime
-            if node.saved is None:
-                raise released(node)
-            if not keep:
-                node.saved, node.parents = None, ()
-    finally:
-        mode.set(before)
-    for leaf in [*grads] if targets is None else [leaf for leaf in grads if leaf in targets]:
-        found[leaf] = narrowed(grads.pop(leaf), leaf)
-    # or ``finished`` would count them as references
-    g = piece = None
-    return {spot: finished(found, spot, record) for spot in found}
-
-
-def released(node: Node) -> RuntimeError:
-    """The error for a graph whose saved values an earlier backward has freed."""
-    return RuntimeError(
-        f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "
-        "it had saved. Pass retain_graph=True there, or compute the result again"
-    )
-
-
-def send(
-    piece: Any,
-    parent: Any,
-    grads: dict,
-    ours: set,
-    heap: list,
-    record: bool,
-    floor: int,
-    into: Any = None,
-) -> None:
-    """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
-
-    ``ours`` holds parents whose sum was allocated here: only such an array may be added to in
-    place, since any other may also be somebody else's gradient (addition hands the same g to both
-    its inputs). Of halves the sum is float32, which ``narrowed`` rounds once: in halves, 5,000
-    pieces of 1 would add up to 2,048.
-    """
-    old = grads.get(parent)
-    if old is None and parent.seq > floor:
-        heappush(heap, (-parent.seq, parent))
-    if into is not None:
-        old = old if old is None or parent in ours else old + 0
-        if old is not None and parent.dtype == FLOAT16:
-            old = old.astype(FLOAT32, copy=False)
-        grads[parent] = into(old, parent)
-        ours.add(parent)
-        return
-    # asked of a leaf's array, as asking a Tensor is slow
-    like = parent if parent.seq else parent._data
-    if piece.shape != like.shape:
-        piece = unbroadcast(piece, like.shape)
-    if (
-        piece.dtype is not like.dtype
-        and piece.dtype != like.dtype
-        and (old is None or like.dtype != FLOAT16)
-    ):
-        piece = piece.astype(like.dtype)  # promotion widened it
-    if old is None:
-        grads[parent] = piece
-    elif record or parent not in ours or not old.shape or old.dtype == FLOAT16:
-        grads[parent] = (old.astype(FLOAT32) if old.dtype == FLOAT16 else old) + piece
-        ours.add(parent)
-    else:
-        old += piece
-
-
-def narrowed(g: Any, spot: Any) -> Any:
-    """The gradient of ``spot`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
-    is rounded."""
-    return g.astype(FLOAT16) if spot.dtype == FLOAT16 and g.dtype != FLOAT16 else g
-
-
-def unbroadcast(g: Any, shape: tuple) -> Any:
-    """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this
-    axis" is "sum"."""
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
-    )
-    total = (
-        g.sum(axis=axes, keepdims=True)
-        if isinstance(g, Tensor)
-        else sum_over(backend.array_module(g), g, axes, True)
-    )
-    return total.reshape(shape)
 
 
 def seed(y: Tensor, weight: Any, record: bool, caller: str) -> Any:
@@ -408,20 +263,177 @@ def weight_for(y: Tensor, weight: Any, record: bool, what: str) -> Any:
     return weight if record else weight._data
 
 
-def finished(found: dict, spot: Any, record: bool) -> Tensor:
-    """A gradient to hand out. Two leaves never share one: it is copied, unless this dict alone
-    knows the array (one of two references, the other being getrefcount's own argument) and the
-    array is no view of another's memory."""
-    if record and isinstance(found[spot], Tensor):
-        return found[spot]
+def accumulate(gradients: dict[Tensor, Tensor]) -> None:
+    """Add to the ``.grad`` of leaves, one thread at a time: of two that read the same sum and each
+    wrote theirs, one would be lost."""
+    recording = capturing.current()
+    with _accumulating:
+        for leaf, g in gradients.items():
+            old = leaf.grad
+            if old is not None and (
+                getattr(old, "shape", None) != g.shape or getattr(old, "dtype", None) != g.dtype
+            ):
+                raise ValueError(
+                    f"backward: the .grad of a leaf of {g.dtype} and shape {g.shape} is "
+                    f"{arguments.shown(old)}; it must be None, or a Tensor of that dtype and shape"
+                )
+        for leaf, g in gradients.items():
+            if recording is not None:
+                recording.gradient(leaf)
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def _new_lock() -> None:
+    """Also in a forked process, where nobody would ever release the one that another thread
+    held."""
+    global _accumulating
+    _accumulating = RLock()
+
+
+_new_lock()
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+# ── the kernel: the same walk, with all its savings ──────────────────────────────────────────────
+
+
+def sweep(
+    outputs: list[Tensor],
+    weights: list,
+    targets: Iterable | None,
+    keep: bool,
+    record: bool,
+    floor: int = 0,
+    caller: str = "backward",
+) -> dict:
+    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
+
+    keep: what the graph has saved, for another walk. floor: Nodes made before that tick count as
+    leaves: the walk ends there (recompute.py). caller: for the errors.
+    """
+    # a set asks for identity; a list would ask ==
+    targets = None if targets is None else set(targets)
+    needed = None if targets is None else on_the_way(outputs, targets, floor)
+    grads, ours, heap = {}, set(), []
+    for y, weight in zip(outputs, weights, strict=True):
+        send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
+    before = mode.get()
+    # as no_grad does, without its cost
+    mode.set(before & ~RECORD | (RECORD if record else OFF))
+    try:
+        found = visited(grads, ours, heap, targets, needed, keep, record, floor, before & DEBUG)
+    finally:
+        mode.set(before)
+    for leaf in [leaf for leaf in grads if targets is None or leaf in targets]:
+        found[leaf] = narrowed(grads.pop(leaf), leaf)
+    return {at: own(found, at, record) for at in found}
+
+
+def visited(
+    grads: dict,
+    ours: set,
+    heap: list,
+    targets: set | None,
+    needed: set | None,
+    keep: bool,
+    record: bool,
+    floor: int,
+    checking: int,
+) -> dict:
+    """Visit all Nodes; what leaves have got is in ``grads`` then. Returns {target: its gradient}.
+
+    A heap keeps the Nodes in order, so nothing is recursive, and a chain of 100,000 ops is as easy
+    as one of ten.
+    """
+    found = {}
+    while heap:
+        node = heappop(heap)[1]
+        g = grads.pop(node)
+        if node in ours:
+            ours.discard(node)
+            g = narrowed(g, node)
+        if targets is not None and node in targets:
+            found[node] = g
+        if node.saved is None:
+            raise released(node)
+        for parent, piece in node.row.pieces(node, g, needed, record):
+            if checking:
+                debug.check_backward(node, g, piece)
+            send(piece, parent, grads, ours, heap, record, floor)
+        # another thread came by in the meantime
+        if node.saved is None:
+            raise released(node)
+        if not keep:
+            node.saved, node.parents = None, ()
+    return found
+
+
+def send(
+    piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int
+) -> None:
+    """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
+
+    ``ours`` holds parents whose sum was allocated here: only such an array may be added to in
+    place, since any other may also be somebody else's gradient (addition hands the same g to both
+    its inputs). Of halves the sum is float32, which ``narrowed`` rounds once: in halves, 5,000
+    pieces of 1 would add up to 2,048.
+    """
+    old = grads.get(parent)
+    if old is None and parent.seq > floor:
+        heappush(heap, (-parent.seq, parent))
+    if callable(piece):
+        buffer = old if old is None or parent in ours else old + 0
+        if buffer is not None and parent.dtype == FLOAT16:
+            buffer = buffer.astype(FLOAT32, copy=False)
+        grads[parent] = piece(buffer, parent)
+        ours.add(parent)
+        return
+    # asked of a leaf's array, as asking a Tensor is slow
+    like = parent if parent.seq else parent._data
+    if piece.shape != like.shape:
+        piece = unbroadcast(piece, like.shape)
     if (
-        not isinstance(found[spot], Tensor)
-        and getrefcount(found[spot]) == 2
-        and found[spot].base is None
+        piece.dtype is not like.dtype
+        and piece.dtype != like.dtype
+        and (old is None or like.dtype != FLOAT16)
     ):
-        return wrap(found[spot], None)
-    array = found[spot]._data if isinstance(found[spot], Tensor) else found[spot]
-    return wrap(array.copy(), None)
+        piece = piece.astype(like.dtype)  # promotion widened it
+    if old is None:
+        grads[parent] = piece
+    elif record or parent not in ours or not old.shape or old.dtype == FLOAT16:
+        grads[parent] = (old.astype(FLOAT32) if old.dtype == FLOAT16 else old) + piece
+        ours.add(parent)
+    else:
+        old += piece
+
+
+def narrowed(g: Any, spot: Any) -> Any:
+    """The gradient of ``spot`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
+    is rounded."""
+    return g.astype(FLOAT16) if spot.dtype == FLOAT16 and g.dtype != FLOAT16 else g
+
+
+def own(found: dict, at: Any, record: bool) -> Tensor:
+    """A gradient to hand out, in memory that nobody else knows.
+
+    A pull may have handed on the gradient that came to it (add does, to both its inputs), or a view
+    of it, or an array that a kernel goes on holding. Only Python knows who else has an array: it is
+    copied unless it has two references alone, that of ``found`` and that of getrefcount's argument.
+    """
+    if isinstance(found[at], Tensor):
+        return found[at] if record else wrap(found[at]._data.copy(), None)
+    if getrefcount(found[at]) == 2 and found[at].base is None:
+        return wrap(found[at], None)
+    return wrap(found[at].copy(), None)
+
+
+def released(node: Node) -> RuntimeError:
+    """The error for a graph whose saved values an earlier backward has freed."""
+    return RuntimeError(
+        f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "
+        "it had saved. Pass retain_graph=True there, or compute the result again"
+    )
 
 
 def on_the_way(outputs: list[Tensor], targets: set, floor: int) -> set:

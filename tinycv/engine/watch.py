@@ -120,7 +120,7 @@ def extent(array: np.ndarray) -> tuple[int, int] | None:
 def fingerprint(array: np.ndarray) -> int:
     """A number of the whole memory that ``array`` looks into; it almost surely differs where one
     bit does."""
-    return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")))
+    return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")).data)
 
 
 def arrays_in(value: Any) -> Iterator[Any]:

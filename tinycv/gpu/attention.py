@@ -129,6 +129,8 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     _, _, answered, instead = lost
     shown = y if answered is None else xp.where(answered, y, instead)
 
+    like = p if added is None else added
+
     def pull(g):
         # d softmax: p (dp - Σ p dp), and dp is no longer needed then (Dao et al. 2022, appendix B).
         (g,) = packed(xp, g.reshape(y.shape))
@@ -138,7 +140,7 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
         dq, dk = times(ds, k, scale), times(ds.swapaxes(-1, -2), q, scale)
         return *[
             d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))
-        ], lambda: ds.reshape(shape).astype(added.dtype, copy=False)
+        ], lambda: ds.reshape(shape).astype(like.dtype, copy=False)
 
     return shown.reshape((*lead, *shown.shape[-2:])), pull
 

@@ -473,7 +473,7 @@ def seen_from(side, taps, stride, padding, dilation):
 def look_of(images, height, width, channels, rows, columns, outputs, across, down, right):
     """The kernels' struct Look."""
     all_down, all_right = (
-        [*axes, *[(0,) * len(AXIS)] * (CLASSES - len(axes))] for axes in (down, right)
+        [*axes, *[(0,) * len(AXIS.names or ())] * (CLASSES - len(axes))] for axes in (down, right)
     )
     return np.array(
         (

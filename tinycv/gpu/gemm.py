@@ -62,7 +62,7 @@ def times(xp: Any, a: Any, b: Any, scale: float = 1.0, out: Any = None, add: boo
     library = cublas.library(xp) if a.dtype == b.dtype and min(a.ndim, b.ndim) > 1 else None
     if not library:
         return by_arrays(a, b, scale, out, add)
-    char, size = a.dtype.char, a.itemsize
+    char = a.dtype.char
     lead, m, n, k = fitted(a.shape, b.shape)
     if out is not None and (out.shape != (*lead, m, n) or out.dtype != a.dtype):
         raise ValueError(
@@ -73,12 +73,8 @@ def times(xp: Any, a: Any, b: Any, scale: float = 1.0, out: Any = None, add: boo
         if y is not out or not add:
             y[...] = 0
     else:
-        if (of_a := lies(a.shape, a.strides, lead, size)) is None:
-            a = in_order(xp, xp.broadcast_to(a, (*lead, m, k)))
-            of_a = lies(a.shape, a.strides, lead, size)
-        if (of_b := lies(b.shape, b.strides, lead, size)) is None:
-            b = in_order(xp, xp.broadcast_to(b, (*lead, k, n)))
-            of_b = lies(b.shape, b.strides, lead, size)
+        a, of_a = laid_out(xp, a, (*lead, m, k))
+        b, of_b = laid_out(xp, b, (*lead, k, n))
         sums = SUMS[char] if char != "f" or not tf32_allowed() else cublas.SUMS_TF32
         library.product(
             xp,
@@ -144,6 +140,16 @@ def lies(
     if any(s != inner * n for (_, s), (n, inner) in zip(moves, moves[1:], strict=False)):
         return None
     return turned, row, moves[-1][1] if moves else 0
+
+
+def laid_out(xp: Any, a: Any, shape: tuple[int, ...]) -> tuple[Any, tuple]:
+    """a, or a copy of it in this shape that ``lies`` can describe, and what that says."""
+    found = lies(a.shape, a.strides, shape[:-2], a.itemsize)
+    if found is None:
+        a = in_order(xp, xp.broadcast_to(a, shape))
+        found = lies(a.shape, a.strides, shape[:-2], a.itemsize)
+    assert found is not None  # of a copy it always can
+    return a, found
 
 
 def in_order(xp: Any, a: Any) -> Any:

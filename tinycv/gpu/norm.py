@@ -17,6 +17,7 @@ Not done: channels last and fewer than 32 leave lanes idle.   How they are writt
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -291,7 +292,9 @@ def layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     kernels.layer_norm(x, rows, rows, width, x, weight, bias, float(eps), y, means, scales)
 
     def pull(g):
-        (g,), gx, total, dots = packed(xp, g), xp.empty_like(x), None, None
+        (g,), gx = packed(xp, g), xp.empty_like(x)
+        total: Any = None
+        dots: Any = None
         kernels.layer_norm_back(x, rows, rows, width, x, weight, means, scales, g, gx)
         if weight is not None or bias is not None:
             walk = Images(True, 1, width, rows)
@@ -323,7 +326,9 @@ def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     kernels.normalise(x, walk.warps, *steps, x, weight, bias, means, scales, y)
 
     def pull(g):
-        g, gx, total, dots = as_it_lies(xp, g, last), xp.empty_like(x), None, None
+        g, gx = as_it_lies(xp, g, last), xp.empty_like(x)
+        total: Any = None
+        dots: Any = None
         found, (bends, shifts) = (
             xp.empty(walk.found, means.dtype),
             xp.empty((2, n * num_groups), means.dtype),

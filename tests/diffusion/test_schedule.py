@@ -1,0 +1,182 @@
+"""All six schedules speak one language: times, signal and noise, training and sampling; and
+Tweedie's formula holds on each, both ways, beside the exact score and denoiser of a mixture."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from seeds import SEED
+
+import tinycv
+from tinycv import Tensor
+from tinycv.data import Mixture
+from tinycv.diffusion.denoising import denoiser, diffusion_loss
+from tinycv.diffusion.edm import EDM, edm_sigmas, heun_step
+from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times
+from tinycv.diffusion.schedule import cosine_schedule, linear_schedule
+from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
+from tinycv.diffusion.tweedie import denoiser_of, score_of
+
+SCHEDULES = {
+    "linear": linear_schedule(1000),
+    "cosine": cosine_schedule(1000),
+    "VE": VE(0.01, 20.0),
+    "VP": VP(),
+    "SubVP": SubVP(),
+    "EDM": EDM(sigma_max=20.0),
+}
+DENSITY = Mixture([[-1.0, 0.5], [1.2, -0.3]], sigma=0.3, weights=[0.3, 0.7])
+
+
+@pytest.fixture(params=SCHEDULES)
+def schedule(request):
+    return SCHEDULES[request.param]
+
+
+def middle(schedule):
+    """A time at which there is both signal and noise."""
+    return schedule.times(10)[5]
+
+
+def exact_denoiser(x, t, schedule):
+    """E[x_0 | x_t = x] for the mixture, by Bayes' rule: of each component the mean of a Gaussian
+    given another, by the share of the component."""
+    a, s = schedule.marginal(t)
+    variance = a * a * 0.3**2 + s * s
+    away = x[:, None] - a * DENSITY.means  # (N, K, D)
+    share = DENSITY.weights * np.exp(-0.5 * (away**2).sum(axis=-1) / variance)
+    share /= share.sum(axis=1, keepdims=True)
+    means = DENSITY.means + a * 0.3**2 / variance * away
+    return (share[..., None] * means).sum(axis=1)
+
+
+# ── Tweedie's formula ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", [np.asarray, Tensor], ids=["array", "Tensor"])
+def test_the_score_of_the_exact_denoiser_is_the_exact_score(schedule, kind):
+    x, t = np.random.default_rng(SEED).normal(size=(6, 2)), middle(schedule)
+    found = score_of(lambda x, t: kind(exact_denoiser(x_of(x), one(t), schedule)), schedule)
+    exact = schedule.score_of(DENSITY)(x, t)
+    np.testing.assert_allclose(x_of(found(kind(x), t)), exact, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, Tensor], ids=["array", "Tensor"])
+def test_the_denoiser_of_the_exact_score_is_the_exact_denoiser(schedule, kind):
+    x, t = np.random.default_rng(SEED).normal(size=(6, 2)), middle(schedule)
+    found = denoiser_of(schedule.score_of(DENSITY), schedule)(kind(x), t)
+    np.testing.assert_allclose(x_of(found), exact_denoiser(x, t, schedule), rtol=1e-8, atol=1e-10)
+
+
+def test_there_and_back_is_where_one_began(schedule, device):
+    x = Tensor(np.random.default_rng(SEED).normal(size=(4, 3)), device=device)
+    t = schedule.each(x, middle(schedule))
+    again = score_of(denoiser_of(lambda x, t: -0.7 * x, schedule), schedule)(x, t)
+    np.testing.assert_allclose(again.numpy(), -0.7 * x.numpy(), rtol=1e-9)
+
+
+def x_of(value):
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+def one(t):
+    """The time of all, by the times (B,)."""
+    return x_of(t)[0].item()
+
+
+# ── one language ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_times_fall_from_the_noise_to_the_data(schedule):
+    walk = times(schedule, 7)
+    assert len(walk) == 8 and walk[0] == schedule.last and walk[-1] == 0
+    assert (np.diff(walk) < 0).all()
+    assert schedule.marginal(walk[-1]) == (1.0, 0.0)
+
+
+def test_karras_levels_are_the_times_of_edm():
+    assert EDM(0.01, 5.0, 3.0).times(9) == edm_sigmas(9, 0.01, 5.0, 3.0)
+
+
+def test_signal_and_noise_are_the_same_for_a_number_and_beside_a_batch(schedule, device):
+    x, t = Tensor(np.zeros((3, 1, 2)), device=device), middle(schedule)
+    for given in (t, schedule.each(x, t)):
+        a, s = (Tensor(part).numpy() for part in schedule.beside(x, given))
+        assert a.shape == s.shape == (3, 1, 1)
+        np.testing.assert_allclose(a.ravel(), schedule.signal(t), rtol=1e-12)
+        np.testing.assert_allclose(s.ravel(), schedule.noise(t), rtol=1e-12)
+
+
+def test_two_leaps_are_one(schedule):
+    """q(x_t | x_s) after q(x_s | x_0) is q(x_t | x_0)."""
+    t, s = schedule.times(10)[2], schedule.times(10)[6]
+    alpha, beta = schedule.between(t, s)
+    assert alpha * schedule.signal(s) == pytest.approx(schedule.signal(t))
+    variance = alpha**2 * schedule.noise(s) ** 2 + beta
+    assert variance == pytest.approx(schedule.noise(t) ** 2)
+
+
+@pytest.mark.statistical
+def test_random_times_are_times_of_the_schedule_with_noise_in_them(schedule, device):
+    x = Tensor(np.zeros((2000, 1), np.float32), device=device)
+    drawn = schedule.random_times(x).numpy()
+    assert drawn.shape == (2000,) and (drawn >= 0).all()
+    assert (schedule.noise(drawn[drawn > 0]) > 0).all()
+
+
+def test_the_loss_and_the_denoiser_read_one_schedule(schedule, device):
+    """A model that knows the data, and is asked for the noise, has the loss 0 and gives them
+    back."""
+    tinycv.manual_seed(SEED)
+    x0 = Tensor(np.random.default_rng(SEED).normal(size=(1, 4)) * np.ones((8, 1)), device=device)
+
+    def model(x, t):
+        a, s = schedule.beside(x, t)
+        return (x - a * x0) / s
+
+    assert diffusion_loss(model, x0, schedule=schedule).item() < 1e-10
+    t = middle(schedule)
+    x = schedule.perturb(x0, t, tinycv.randn_like(x0))
+    found = denoiser(model, schedule)(x, t).numpy()
+    np.testing.assert_allclose(found, x0.numpy(), rtol=1e-6)
+
+
+STEPS = {
+    "ddim": ddim_step,
+    "ddim, eta 1": partial(ddim_step, eta=1.0),
+    "ddpm, small": partial(ddpm_step, variance="small"),
+}
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_by_a_denoiser_samples_on_every_schedule(schedule, name):
+    """With the exact denoiser: the shares of the two components, and their spread."""
+    tinycv.manual_seed(SEED)
+    start = Tensor(schedule.prior((4000, 2), np))
+    denoise = denoiser_of(schedule.score_of(DENSITY), schedule)
+    x = sample(partial(STEPS[name], denoise, schedule), start, schedule.times(100)).numpy()
+    right = x[:, 0] > 0.1
+    assert right.mean() == pytest.approx(0.7, abs=0.06)
+    assert x[right].mean(axis=0) == pytest.approx([1.2, -0.3], abs=0.08)
+    assert x[right].std(axis=0) == pytest.approx([0.3, 0.3], rel=0.15)
+
+
+@pytest.mark.statistical
+def test_samplers_of_the_sde_and_of_edm_end_in_the_same_density():
+    """Up the score and along the denoiser, which are one."""
+    tinycv.manual_seed(SEED)
+    vp, edm = SCHEDULES["VP"], SCHEDULES["EDM"]
+    score, clock = vp.score_of(DENSITY), np.linspace(1, 0.001, 201)
+    start = vp.prior((4000, 2), np)
+    ends = {
+        "euler_maruyama": euler_maruyama(vp.reverse(score), start, clock)[0],
+        "predictor_corrector": predictor_corrector(vp, score, start, clock[::2]),
+    }
+    denoise = denoiser_of(edm.score_of(DENSITY), edm)
+    start = Tensor(edm.prior((4000, 2), np))
+    ends["heun"] = sample(partial(heun_step, denoise), start, edm.times(30)).numpy()
+    for x in ends.values():
+        assert (x[:, 0] > 0.1).mean() == pytest.approx(0.7, abs=0.06)
