@@ -42,7 +42,7 @@ def rows(
     library has it."""
     from tinycv.gpu import conv_kernel as conv_cuda
     from tinycv.gpu import conv_tiles as conv_tiles_cuda
-    from tinycv.nn.conv_kernel import first
+    from tinycv.nn.layout import channels_first
     from tinycv.nn.window import walked
 
     rng, many = np.random.default_rng(0), conv_tiles_cuda.MANY if many is None else many
@@ -53,7 +53,11 @@ def rows(
     for n, c, o, side, k, s, p in shapes:
         options = (s, s), ((p, p), (p, p)), (1, 1), 1
         size = walked((side + 2 * p,) * 2, (k, k), (s, s), (1, 1))
-        x, g, w = first(draw(n, side, side, c)), first(draw(n, *size, o)), draw(o, c, k, k)
+        x, g, w = (
+            channels_first(draw(n, side, side, c)),
+            channels_first(draw(n, *size, o)),
+            draw(o, c, k, k),
+        )
         maps: dict[str, tuple[Callable, tuple]] = {
             "forward": (conv_cuda.forward, (x, w)),
             "to_input": (conv_cuda.to_input, (g, w, x.shape)),

@@ -12,11 +12,8 @@ from tinycv.engine.reduce import (
     blocks,
     dot_last,
     exp_rows,
-    flat,
-    lie,
     max_last,
     mean_over,
-    shaped,
     sum_first,
     sum_last,
     sum_over,
@@ -112,23 +109,6 @@ def test_blocks_cut_all_rows_once(device):
         cut = blocks(xp, rows, width)
         assert [i for s in cut for i in range(rows)[s]] == list(range(rows))
         assert xp is np or len(cut) <= 1, "a block is a launch"
-
-
-@pytest.mark.parametrize(
-    "shape, axes",
-    [
-        ((), ()),
-        ((3,), (0,)),
-        ((2, 3, 4, 5), (0, 3, 1, 2)),
-        ((2, 0, 3), (2, 0, 1)),
-        ((1, 4, 1), (1, 2, 0)),
-    ],
-)
-def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shape, axes, device):
-    x = to_device(np.arange(float(np.prod(shape))).reshape(shape), device).transpose(axes)
-    order = lie(x)
-    assert (to_numpy(shaped(flat(x, order), x, order)) == to_numpy(x)).all()
-    assert device != "cpu" or np.shares_memory(flat(x, order), x) or not x.size
 
 
 # ── long sums: along an axis that is not the fastest NumPy adds one after the other ───────────────

@@ -14,7 +14,7 @@ from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu import gemm
 from tinycv.gpu.cuda import Kernels, compiled
 from tinycv.nn import conv_kernel
-from tinycv.nn.conv_kernel import first, last
+from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import stamped, walked
 
 RNG = np.random.default_rng(0)
@@ -47,12 +47,12 @@ def by_tiles(double, n, c, o, sides, window, stride, padding, dilation, bias=Fal
     sides = sides[0] + extra[0], sides[1] + extra[1]
     far, (gx, gg, gw) = (
         stride,
-        (double.asarray(np.ascontiguousarray(a)) for a in (last(x), last(g), w)),
+        (double.asarray(np.ascontiguousarray(a)) for a in (channels_last(x), channels_last(g), w)),
     )
     gdown, gup = (None if a is None else double.asarray(a) for a in (down, up))
     got = [
-        first(tiles.forward(double, gx, gw, size, far, padding, dilation, gdown)),
-        first(tiles.to_input(double, gg, gw, sides, far, padding, dilation, gup)),
+        channels_first(tiles.forward(double, gx, gw, size, far, padding, dilation, gdown)),
+        channels_first(tiles.to_input(double, gg, gw, sides, far, padding, dilation, gup)),
         tiles.to_weight(double, gg, gx, w.shape, far, padding, dilation),
     ]
     x, w, g, down, up = (None if a is None else a.astype("float64") for a in (x, w, g, down, up))
@@ -150,7 +150,7 @@ def test_weights_are_summed_over_the_pixels_in_shares(double, monkeypatch):
         got.get(),
         conv_kernel.to_weight(
             np,
-            *(first(a.astype("float64")) for a in (g, x)),
+            *(channels_first(a.astype("float64")) for a in (g, x)),
             (8, 8, 3, 3),
             (1, 1),
             AROUND,
@@ -178,10 +178,10 @@ def test_what_is_not_finite_stays_where_it_is_seen(double):
     inf would be no number."""
     x, w = draw(2, 8, 4, 5), draw(16, 8, 3, 3)
     x[1] = np.inf
-    y = first(
+    y = channels_first(
         tiles.forward(
             double,
-            double.asarray(np.ascontiguousarray(last(x))),
+            double.asarray(np.ascontiguousarray(channels_last(x))),
             double.asarray(w),
             (4, 5),
             (1, 1),
@@ -214,7 +214,7 @@ def three(xp, module, x, g, w, options, bias=None):
 
 LAYOUTS = {
     "channels first": lambda a: a,
-    "channels last": lambda a: first(np.ascontiguousarray(last(a))),
+    "channels last": lambda a: channels_first(np.ascontiguousarray(channels_last(a))),
     "columns": np.asfortranarray,
 }
 

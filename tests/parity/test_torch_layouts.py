@@ -16,7 +16,7 @@ import tinycv
 from tinycv import Tensor, no_grad
 from tinycv.engine.backend import resolve
 from tinycv.vision import ViT, load_vit, save_vit
-from tinycv.vision.weights import resized
+from tinycv.vision.resize import resized
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 24, 24)).astype(np.float32)
 LAYOUT = pytest.mark.parametrize("layout", TWINS)

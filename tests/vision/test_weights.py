@@ -16,7 +16,7 @@ from tinycv.training import checkpoint
 from tinycv.training.checkpoint import CheckpointError
 from tinycv.vision import ViT, load_vit, save_vit
 from tinycv.vision.layouts import LAYOUTS, TABLE, rows
-from tinycv.vision.weights import bicubic, resized
+from tinycv.vision.resize import bicubic, resized
 
 LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 HEAD = {"timm": "head", "torchvision": "heads.head", "huggingface": "classifier"}

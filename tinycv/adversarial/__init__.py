@@ -1,8 +1,10 @@
 """Chapter 3, adversarial: a painter and an art teacher, and what is done with what they learned.
 
-gan.py         the game of two networks: losses, penalties, packing;   turns.py: the loop in which they take turns
+gan.py         the game of two networks: losses, penalties, packing
+turns.py       the training loop, in which they take turns
 unrolled.py    a generator that thinks ahead
-networks.py    generators and discriminators, of points and of images;   plane.py: games in the plane, by PacGAN's protocol
+networks.py    generators and discriminators, of points and of images
+plane.py       games in the plane, by PacGAN's protocol
 """
 
 from tinycv.adversarial.networks import (

@@ -10,12 +10,12 @@ image, here always the logit d: D(x) = sigmoid(d).  Both take turns; turns.py ho
 they play for is a pair of functions of logits, one for each side, both to be minimised (real =
 d(x), fake = d(G(z))):
 
-                       the discriminator's                         the generator's
-    minimax            -log σ(real) - log (1 - σ(fake))            log (1 - σ(fake))    ibid., eq. 1
-    non-saturating     the same                                    -log σ(fake)     ibid., section 3
-    least squares      ½ (real - 1)² + ½ fake²                     ½ (fake - 1)²             Mao et al. 2017, eq. 9
-    hinge              max(0, 1 - real) + max(0, 1 + fake)         -fake                     Miyato et al. 2018, eq. 16, 17
-    Wasserstein        fake - real                                 -fake        Arjovsky et al. 2017
+                     the discriminator's                   the generator's
+    minimax          -log σ(real) - log (1 - σ(fake))      log (1 - σ(fake))  ibid., eq. 1
+    non-saturating   the same                              -log σ(fake)       ibid., section 3
+    least squares    ½ (real - 1)² + ½ fake²               ½ (fake - 1)²      Mao et al. 2017, eq. 9
+    hinge            max(0, 1 - real) + max(0, 1 + fake)   -fake     Miyato et al. 2018, eq. 16, 17
+    Wasserstein      fake - real                           -fake     Arjovsky et al. 2017
 
 A D that is too sure has a slope of zero, or one that explodes, and G learns nothing from it;
 penalties on its slope and spectral norm (nn/spectral_norm.py) keep it soft.  A G that paints one
@@ -29,16 +29,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from tinycv.engine import backend
 from tinycv.engine.arguments import shown
 from tinycv.engine.arguments import size as whole
+from tinycv.engine.create import one_hot, rand_like, zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.engine.walk import grad
-from tinycv.nn.inputs import batch, finite, function, known
+from tinycv.nn.inputs import batch, finite, function
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.nn.module import Module
 
@@ -50,60 +49,60 @@ class Game:
     """discriminator(real, fake) and generator(fake): the losses of both sides, each a Tensor of one
     number."""
 
-    discriminator: Callable[[Any, Any], Any]
-    generator: Callable[[Any], Any]
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
         function(self.discriminator, "Game: discriminator")
         function(self.generator, "Game: generator")
 
 
-def logits(value: Any, what: str) -> Any:
+def logits(value: Tensor, what: str) -> Tensor:
     """What a discriminator answered, if it is one real number per example, (B,) or (B, ...)."""
     return batch(value, what)
 
 
-def tell_apart(real: Any, fake: Any) -> Any:
+def tell_apart(real: Tensor, fake: Tensor) -> Tensor:
     """-V. softplus(-d) is -log σ(d), and softplus(d) is -log (1 - σ(d)), where σ itself would round
     to 0 or 1."""
     logits(real, "tell_apart: real")
     return softplus(-real).mean() + softplus(logits(fake, "tell_apart: fake")).mean()
 
 
-def minimax(fake: Any) -> Any:
+def minimax(fake: Tensor) -> Tensor:
     """log (1 - σ(fake)): the generator's side of V."""
     return -softplus(logits(fake, "minimax: fake")).mean()
 
 
-def non_saturating(fake: Any) -> Any:
+def non_saturating(fake: Tensor) -> Tensor:
     """-log σ(fake): the same end, and a slope where the discriminator is sure."""
     return softplus(-logits(fake, "non_saturating: fake")).mean()
 
 
-def least_squares(real: Any, fake: Any) -> Any:
+def least_squares(real: Tensor, fake: Tensor) -> Tensor:
     """½ (real - 1)² + ½ fake²."""
     logits(real, "least_squares: real")
     return 0.5 * ((real - 1) ** 2).mean() + 0.5 * (logits(fake, "least_squares: fake") ** 2).mean()
 
 
-def near_one(fake: Any) -> Any:
+def near_one(fake: Tensor) -> Tensor:
     """½ (fake - 1)²."""
     return 0.5 * ((logits(fake, "near_one: fake") - 1) ** 2).mean()
 
 
-def hinge(real: Any, fake: Any) -> Any:
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
     """max(0, 1 - real) + max(0, 1 + fake)."""
     logits(real, "hinge: real")
     return relu(1 - real).mean() + relu(1 + logits(fake, "hinge: fake")).mean()
 
 
-def difference(real: Any, fake: Any) -> Any:
+def difference(real: Tensor, fake: Tensor) -> Tensor:
     """fake - real: minus the Wasserstein distance, for the best D of slope 1."""
     logits(real, "difference: real")
     return logits(fake, "difference: fake").mean() - real.mean()
 
 
-def minus_fake(fake: Any) -> Any:
+def minus_fake(fake: Tensor) -> Tensor:
     """-fake."""
     return -logits(fake, "minus_fake: fake").mean()
 
@@ -129,7 +128,9 @@ class GradientPenalty:
     def __init__(self, weight: float = 10.0):
         self.weight = finite(weight, "GradientPenalty: weight", low=0)
 
-    def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
+    def __call__(
+        self, discriminator: Callable, real: Tensor, fake: Tensor, *conditions: Tensor
+    ) -> Tensor:
         if batch(real, "GradientPenalty: real").shape != batch(fake, "GradientPenalty: fake").shape:
             raise ValueError(
                 f"GradientPenalty: real has shape {tuple(real.shape)} and fake "
@@ -137,13 +138,10 @@ class GradientPenalty:
             )
         if not self.weight:
             return nothing(real)
-        share = Tensor(
-            backend.uniform(
-                (len(real),) + (1,) * (real.ndim - 1), like=bare(real), dtype=real.dtype
-            )
-        )
-        # (B, all of x)
-        slope = slopes(discriminator, share * real + (1 - share) * fake, *conditions)
+        one_each = (slice(None), *[slice(1)] * (real.ndim - 1))  # (B, 1, ...)
+        share = rand_like(Tensor(real)[one_each])
+        between = share * real + (1 - share) * fake
+        slope = slopes(discriminator, between, *conditions)  # (B, all of x)
         return self.weight * ((norm(slope, axis=-1) - 1) ** 2).mean()
 
 
@@ -154,21 +152,23 @@ class R1:
     def __init__(self, weight: float = 10.0):
         self.weight = finite(weight, "R1: weight", low=0)
 
-    def __call__(self, discriminator: Callable, real: Any, fake: Any, *conditions: Any) -> Any:
+    def __call__(
+        self, discriminator: Callable, real: Tensor, fake: Tensor, *conditions: Tensor
+    ) -> Tensor:
         if not self.weight:
             return nothing(real)
         slope = slopes(discriminator, real, *conditions)
         return 0.5 * self.weight * (slope * slope).sum(axis=-1).mean()
 
 
-def nothing(x: Any) -> Tensor:
+def nothing(x: Tensor) -> Tensor:
     """The penalty of weight 0: a slope that does not count, NaN perhaps, is not looked at rather
     than multiplied by 0."""
-    own = bare(batch(x, "nothing: x"))
-    return Tensor(backend.array_module(own).zeros((), own.dtype))
+    own = Tensor(batch(x, "nothing: x"))
+    return zeros((), dtype=own.dtype, device=own.device)
 
 
-def slopes(discriminator: Callable, x: Any, *conditions: Any) -> Any:
+def slopes(discriminator: Callable, x: Tensor, *conditions: Tensor) -> Tensor:
     """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's
     weights."""
     if not len(batch(x, "slopes: x")):
@@ -199,12 +199,10 @@ class Packed(Module):
     """
 
     def __init__(self, network: Module, size: int):
-        self.network, self.size = (
-            function(network, "Packed: network"),
-            whole(size, "Packed: size", 1),
-        )
+        self.network = function(network, "Packed: network")
+        self.size = whole(size, "Packed: size", 1)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (B, C, ...). Returns the logits of B / size packs."""
         if batch(x, "Packed: x").ndim < 2:
             raise ValueError(f"Packed: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
@@ -226,12 +224,10 @@ class Conditional(Module):
     """
 
     def __init__(self, network: Module, classes: int):
-        self.network, self.classes = (
-            function(network, "Conditional: network"),
-            whole(classes, "Conditional: classes", 1),
-        )
+        self.network = function(network, "Conditional: network")
+        self.classes = whole(classes, "Conditional: classes", 1)
 
-    def forward(self, x: Any, labels: Any) -> Any:
+    def forward(self, x: Tensor, labels: ArrayLike) -> Tensor:
         """x (B, C, ...) and labels (B,), integers from 0 to classes - 1.
 
         IndexError names a label out of range (on a GPU its features are NaN instead: to look would
@@ -239,15 +235,9 @@ class Conditional(Module):
         """
         if batch(x, "Conditional: x").ndim < 2:
             raise ValueError(f"Conditional: x has shape {tuple(x.shape)}; it must be (B, C, ...)")
-        labels, xp = (
-            labels_in(labels, "Conditional: labels", self.classes - 1, len(x)),
-            backend.array_module(bare(x)),
-        )
-        labels = backend.from_host(xp, labels)
-        # (B, classes)
-        told = (xp.arange(self.classes) == labels[:, None]).astype(x.dtype)
-        told = known(labels, self.classes - 1, told)
-        told = xp.broadcast_to(
-            told.reshape(*told.shape, *[1] * (x.ndim - 2)), (*told.shape, *x.shape[2:])
-        )
-        return self.network(concatenate([x, Tensor(told)], axis=1))
+        labels = labels_in(labels, "Conditional: labels", self.classes - 1, len(x))
+        labels = Tensor(labels, device=Tensor(x).device)
+        told = one_hot(labels, self.classes).astype(x.dtype)  # (B, classes)
+        told = told.reshape((*told.shape, *[1] * (x.ndim - 2)))
+        told = told.expand((len(x), self.classes, *x.shape[2:]))
+        return self.network(concatenate([x, told], axis=1))

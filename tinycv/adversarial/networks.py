@@ -2,22 +2,23 @@
 
     noise z (B, latent)  ->  generator  ->  x  ->  discriminator  ->  logit (B, 1)
 
-A generator has ``latent``, the size of the noise that it wants.   Read before: nn/conv.py, nn/batch_norm.py.
+A generator has ``latent``, the size of the noise that it takes.
+Read before: nn/conv.py, nn/batch_norm.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.data.inputs import whole as at_most
 from tinycv.engine.arguments import choice, shown
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.activation import LeakyReLU, ReLU, Sigmoid
 from tinycv.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
 from tinycv.nn.inputs import batch, depth_of, finite, whole
 from tinycv.nn.linear import Linear
-from tinycv.nn.module import Flatten, Module, Sequential
+from tinycv.nn.module import Module
+from tinycv.nn.sequential import Flatten, Sequential
 
 MOST_SIDE = 1024  # of an image: each halving doubles the channels
 
@@ -66,7 +67,7 @@ class Maxout(Module):
         self.linear = Linear(in_features, pieces * out_features)
         self.pieces, self.out_features = pieces, out_features
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., in_features). Returns (..., out_features)."""
         planes = self.linear(batch(x, "Maxout: x"))
         return planes.reshape((*planes.shape[:-1], self.pieces, self.out_features)).max(axis=-2)
@@ -144,7 +145,7 @@ class DCGANGenerator(Module):
         self.layers = Sequential(*layers, BatchNorm2d(width), ReLU(), last, Sigmoid())
         start_small(self)
 
-    def forward(self, z: Any) -> Any:
+    def forward(self, z: Tensor) -> Tensor:
         """z (B, latent) to images (B, channels, side, side), 0 to 1."""
         if tuple(batch(z, "DCGANGenerator: z").shape[1:]) != (self.latent,):
             raise ValueError(

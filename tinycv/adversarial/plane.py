@@ -1,13 +1,16 @@
 """Games in the plane, by PacGAN's protocol: each cure for forgetful generators under the name that
 tables give it.
 
-    data       eight Gaussians on a ring or 25 on a grid (data/shapes.py); a mode is covered by one sample within 3 sigma
-    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200; batches of 100
+    data       eight Gaussians on a ring or 25 on a grid (data/shapes.py);
+               a mode is covered by one sample within 3 sigma
+    PacGAN     its networks: four layers of 400 with batch norm against three maxout layers of 200;
+               batches of 100
     small      three layers of 128 with ReLUs (D's leaky), and no batch norm; batches of 256
 
 A batch is of so many packs, as PacGAN's: where D sees four points at once, four times as many are
 drawn.
-Lin et al. 2018, section 4.1; 2,500 samples are judged.   Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
+Lin et al. 2018, section 4.1; 2,500 samples are judged.
+Read before: gan.py, turns.py.   See at work: demos/08_gan_2d.py.
 With PacGAN's networks the grid is not reproduced: in the 6,000 steps of demo 08 --full (400,000 in
 the paper) Pac4 puts a share of 0.019 of its points within 3 sigma, where the paper has 0.936
 (demos/gallery/08_gan_2d_full.json).
@@ -53,7 +56,9 @@ METHODS: dict[str, Callable[[float], dict[str, Any]]] = {
 }
 
 
-def networks(pacgan: bool, pack: int = 1, spectral: bool = False) -> tuple[Module, Module]:
+def networks(
+    pacgan: bool, pack: int = 1, spectral: bool = False
+) -> tuple[PointGenerator | PointMLP, Module]:
     """A generator and a discriminator: PacGAN's, or small ones."""
     pack = size(pack, "networks: pack", 1)
     pacgan, spectral = (
@@ -115,10 +120,12 @@ def play(
     loader = DrawnLoader(
         lambda n, rng: (density.sample(n, rng),), pack * (100 if pacgan else 256), every, seed
     )
+    g_optimizer, d_optimizer = learners(generator, discriminator)
     fit_gan(
         generator,
         discriminator,
-        *learners(generator, discriminator),
+        g_optimizer,
+        d_optimizer,
         loader,
         moments,
         seed=seed,
@@ -156,10 +163,8 @@ def tournament(
         raise TypeError(f"tournament: path is {shown(path)}; it must be the path of a JSON file")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept, rows = (
-        json.loads(path.read_text()) if path.exists() else {},
-        list(product((grid, ring), METHODS)),
-    )
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    rows = list(product((grid, ring), METHODS))
     size = "PacGAN's networks" if pacgan else "small networks"
 
     def named(density: Callable, method: str, trial: int) -> str:

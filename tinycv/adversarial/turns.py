@@ -1,16 +1,18 @@
 """The two sides of a GAN take turns, and neither touches what is the other's.
 
-    for each batch x:   D learns from x and from fakes G(z), which are constants to it             ``critic_steps`` times
-                        then G learns from D(G(z)), where D's weights are constants
+    for each batch x:   D learns from x and from fakes G(z), which are constants to it
+                        after ``critic_steps`` batches, G learns from D(G(z)), where D's weights
+                        are constants
 
 What goes wrong in such loops goes wrong silently, so here it cannot happen:
 - each side asks for the gradient of its own loss by its own weights alone (``grad``, not
-``backward``): nothing is left
-  behind in the other's ``.grad``, and its optimiser is refused if it holds a weight of the other;
+  ``backward``): nothing is left behind in the other's ``.grad``, and its optimiser is refused if it
+  holds a weight of the other;
 - D sees fakes without their history (``detach``);
 - batch norm's running statistics, and whatever else a network keeps, move in its own turn only.
 
-Goodfellow et al. 2014, algorithm 1.   Two time scales (Heusel et al. 2017): give the optimisers different rates.
+Goodfellow et al. 2014, algorithm 1.
+Two time scales (Heusel et al. 2017): give the optimisers different rates.
 Read before: gan.py, training/loop.py.
 Test: tests/adversarial/test_turns.py plants those bugs and sees them caught.
 """
@@ -25,12 +27,14 @@ from typing import Any
 
 from tinycv.adversarial.gan import NON_SATURATING, Game
 from tinycv.adversarial.unrolled import unrolled
+from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, size
 from tinycv.engine.arguments import shown as say
 from tinycv.engine.arguments import whole as whole_number
+from tinycv.engine.methods import stack
 from tinycv.engine.shards import member
-from tinycv.engine.tensor import Parameter, Tensor, no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.engine.walk import grad
 from tinycv.nn.inputs import finite, function, whole
 from tinycv.nn.module import Module
@@ -54,7 +58,7 @@ def fit_gan(
     discriminator: Module,
     g_optimizer: Optimizer,
     d_optimizer: Optimizer,
-    loader: Any,
+    loader: DataLoader | DrawnLoader,
     epochs: int,
     *,
     game: Game = NON_SATURATING,
@@ -93,26 +97,11 @@ def fit_gan(
     seed, progress = whole_number(seed, "fit_gan: seed"), flag(progress, "fit_gan: progress")
     checkpoint = checkpoint_path("fit_gan", checkpoint)
     _check_sides(generator, discriminator, g_optimizer, d_optimizer, game)
-    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
-        if value is not None:
-            function(value, f"fit_gan: {name}")
-    if ema is not None and not isinstance(ema, EMA):
-        raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
-    if not hasattr(loader, "epoch"):
-        raise TypeError(
-            f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader"
-        )
+    _check_extras(loader, penalty, schedule, evaluate, ema)
     device = device_name("fit_gan", device)
     players = Players(generator, discriminator).to(device or d_optimizer.parameters()[0].device)
-    for name, network, optimizer in (
-        ("g_optimizer", generator, g_optimizer),
-        ("d_optimizer", discriminator, d_optimizer),
-    ):
-        if set(optimizer.parameters()) != set(network.parameters()):
-            raise ValueError(
-                f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it "
-                "is for, all of them and no others"
-            )
+    _check_weights("g_optimizer", g_optimizer, generator)
+    _check_weights("d_optimizer", d_optimizer, discriminator)
     if ema is not None and ema.model is not generator:
         raise ValueError("fit_gan: ema must be of the generator: EMA(generator)")
     run = Run(
@@ -152,12 +141,46 @@ def _check_sides(
     ):
         if not isinstance(value, kind):
             raise TypeError(f"fit_gan: {name} is {say(value)}; it must be a {kind.__name__}")
-    if not hasattr(generator, "latent"):
+    _latent_of(generator)
+
+
+def _latent_of(generator: Module) -> int:
+    """The size of the noise that the generator takes."""
+    latent = getattr(generator, "latent", None)
+    if latent is None:
         raise ValueError(
             "fit_gan: generator has no attribute latent, the size of its noise; set "
             "generator.latent = 64, for example"
         )
-    size(generator.latent, "fit_gan: generator.latent", 1)
+    return size(latent, "fit_gan: generator.latent", 1)
+
+
+def _check_extras(
+    loader: DataLoader | DrawnLoader,
+    penalty: Callable | None,
+    schedule: Schedule | None,
+    evaluate: Callable | None,
+    ema: EMA | None,
+) -> None:
+    """Are the batches, and what may be left out, what ``fit_gan`` takes them for?"""
+    for name, value in (("penalty", penalty), ("schedule", schedule), ("evaluate", evaluate)):
+        if value is not None:
+            function(value, f"fit_gan: {name}")
+    if ema is not None and not isinstance(ema, EMA):
+        raise TypeError(f"fit_gan: ema is {say(ema)}; it must be an EMA of the generator, or None")
+    if not hasattr(loader, "epoch"):
+        raise TypeError(
+            f"fit_gan: loader is {say(loader)}; it must be a DataLoader, or a DrawnLoader"
+        )
+
+
+def _check_weights(name: str, optimizer: Optimizer, network: Module) -> None:
+    """ValueError for an optimiser that misses a weight of its side, or holds another's."""
+    if set(optimizer.parameters()) != set(network.parameters()):
+        raise ValueError(
+            f"fit_gan: {name} must hold the parameters of the {type(network).__name__} that it "
+            "is for, all of them and no others"
+        )
 
 
 def take_turns(
@@ -168,13 +191,15 @@ def take_turns(
     look_ahead: Callable,
     schedule: Schedule | None,
     batch: list[Tensor],
-) -> Any:
+) -> Tensor:
     """One batch. Returns both losses, an array (2,) on the device."""
-    generator, discriminator = run.model.generator, run.model.discriminator
+    players = run.model
+    assert isinstance(players, Players)
+    generator, discriminator = players.generator, players.discriminator
     real, *told = batch
     for optimizer in run.optimizers.values():
         scheduled(optimizer, schedule, run.step)
-    z = Tensor(backend.standard_normal((len(real), generator.latent), like=real._data))
+    z = Tensor(backend.standard_normal((len(real), _latent_of(generator)), like=real.data))
     # is it the generator's turn too?
     paints = (run.step + 1) % critic_steps == 0
     with nullcontext() if paints else held(generator):
@@ -203,7 +228,7 @@ def take_turns(
         learn(run.optimizers["g_optimizer"], g_loss)
         if run.ema is not None:
             run.ema.update()
-    return backend.array_module(real._data).stack([d_loss._data, g_loss._data])
+    return stack([d_loss.detach(), g_loss.detach()]).data
 
 
 def teach(
@@ -235,11 +260,11 @@ def held(network: Module, record: bool = False) -> Iterator[None]:
         raise RuntimeError(
             "held: inside a shard of a batch, other shards compute with the state that it puts back"
         )
-    kept = [(t, t._data.copy()) for _, t in network.named_tensors() if not isinstance(t, Parameter)]
+    kept = [(t, t.data.copy()) for t in network.buffers()]
     try:
         with nullcontext() if record else no_grad():
             yield
     finally:
         for t, array in kept:
-            t._data[...] = array  # in place, so that a recorded step puts it back too
+            t.data[...] = array  # in place, so that a recorded step puts it back too
             t.mark_changed()

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tinycv.engine.arguments import function, shown, size
 from tinycv.engine.shards import member
-from tinycv.engine.tensor import Parameter
+from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.engine.walk import grad
 from tinycv.nn.inputs import finite
 from tinycv.nn.module import Module, parts_in
@@ -27,7 +26,9 @@ from tinycv.nn.parts import exchanged
 
 
 @contextmanager
-def unrolled(network: Module, loss_of: Callable[[], Any], steps: int, lr: float) -> Iterator[None]:
+def unrolled(
+    network: Module, loss_of: Callable[[], Tensor], steps: int, lr: float
+) -> Iterator[None]:
     """Inside, ``network`` has the weights that it would have after ``steps`` steps down
     ``loss_of()``, as functions of all that the loss depends on; after, its own again. A weight that
     stands in several places is one weight in all of them; one that is frozen, or that the loss does

@@ -26,7 +26,8 @@ from tinycv.engine.tensor import bare
 from tinycv.nn.activation import SiLU
 from tinycv.nn.inputs import batch, depth_of, finite, times_in, whole
 from tinycv.nn.linear import Linear
-from tinycv.nn.module import Module, Sequential
+from tinycv.nn.module import Module
+from tinycv.nn.sequential import Sequential
 
 
 def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: float = 16.0) -> Any:

@@ -58,18 +58,6 @@ def lie(x: Any) -> tuple[int, ...]:
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
 
 
-def flat(x: Any, order: tuple[int, ...]) -> Any:
-    """All values of x, in that order of its axes: a view where ``order`` is ``lie(x)`` and x has no
-    gaps."""
-    return x.transpose(order).reshape(-1)
-
-
-def shaped(values: Any, like: Any, order: tuple[int, ...]) -> Any:
-    """The opposite of ``flat``: in the shape of ``like``."""
-    back = sorted(range(like.ndim), key=order.__getitem__)
-    return values.reshape([like.shape[axis] for axis in order]).transpose(back)
-
-
 def zeros_beside(xp: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     """Zeros, whose axes lie in memory as x's do where there are as many: so passes over both run
     along both."""

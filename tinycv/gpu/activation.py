@@ -7,9 +7,10 @@ How they are written: cuda.py.
 from __future__ import annotations
 
 from tinycv.engine.arguments import choice
-from tinycv.engine.reduce import flat, lie, shaped
+from tinycv.engine.reduce import lie
 from tinycv.gpu.cuda import Kernels, packed, warps_for
 from tinycv.nn.activation import slope_of
+from tinycv.nn.layout import flattened, unflattened
 
 kernels = Kernels(r"""
 __device__ A inner(A v) { return A(0.7978845608028654) * (v + A(0.044715) * v * v * v); }
@@ -72,13 +73,13 @@ def _of_entries(xp, x, forward, back, option=0.0):
     """y and pull of a function that takes every entry alone, in the order in which x lies in
     memory."""
     order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))  # four entries a lane
-    (values,) = packed(xp, flat(x, order))
+    (values,) = packed(xp, flattened(x, order))
     y = xp.empty_like(values)
     forward(values, warps, n, float(option), values, y)
 
     def pull(g):
-        (g,), gx = packed(xp, flat(g, order)), xp.empty_like(values)
+        (g,), gx = packed(xp, flattened(g, order)), xp.empty_like(values)
         back(values, warps, n, float(option), values, g, gx)
-        return shaped(gx, x, order)
+        return unflattened(gx, x, order)
 
-    return shaped(y, x, order), pull
+    return unflattened(y, x, order), pull

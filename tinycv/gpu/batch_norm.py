@@ -11,7 +11,8 @@ from math import prod
 from tinycv.engine.shards import all_reduce
 from tinycv.gpu import norm
 from tinycv.gpu.cuda import Kernels, packed, warps_for
-from tinycv.gpu.norm import WALK, Images, axes_back, channels_last, laid
+from tinycv.gpu.norm import WALK, Images
+from tinycv.nn.layout import as_it_lies, axes_back, lies_channels_last
 
 kernels = Kernels(
     WALK
@@ -72,13 +73,13 @@ def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     (n, channels, *_), pixels, last, count = (
         x.shape,
         prod(x.shape[2:]),
-        channels_last(x),
+        lies_channels_last(x),
         float(count),
     )
     walk = Images(last, 1, channels, n * pixels) if last else Images(last, n, channels, pixels)
     (weight, bias), x, few, steps = (
         packed(xp, weight, bias),
-        laid(xp, x, last),
+        as_it_lies(xp, x, last),
         warps_for(channels),
         (walk.of, 0, 1),
     )
@@ -95,7 +96,7 @@ def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     def pull(g):
         gy, by_mean, by_var = g
         gy, found = (
-            xp.zeros_like(x) if gy is None else laid(xp, gy, last),
+            xp.zeros_like(x) if gy is None else as_it_lies(xp, gy, last),
             xp.empty(walk.found, wide),
         )
         norm.kernels.sums(x, walk.warps, *steps, x, mean, scale, gy, found)

@@ -27,7 +27,8 @@ from tinycv.engine.gemm import times
 from tinycv.engine.reduce import as_rows
 from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu.cuda import Kernels, by_value, warps_for
-from tinycv.nn.conv_kernel import first, last, parted
+from tinycv.nn.conv_kernel import parted
+from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import walked
 
 MOST = 1 << 28  # entries of the columns at a time: 1 GiB of float32
@@ -214,7 +215,7 @@ def matrix_of(w):
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
-    (o, c, *window), x = w.shape, last(x)
+    (o, c, *window), x = w.shape, channels_last(x)
     size = walked(
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
     )
@@ -222,11 +223,11 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
         x, w.shape, x.shape[:3], size, len(x) * prod(size) * o, stride, padding, dilation, groups
     )
     if how == "tiles":
-        return first(tiles.forward(xp, x, w, size, stride, padding, dilation, bias))
+        return channels_first(tiles.forward(xp, x, w, size, stride, padding, dilation, bias))
     if how == "turned":
         around = turned_padding(window, padding, dilation)
         return to_input(
-            xp, first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias
+            xp, channels_first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias
         )
     y = xp.empty((len(x), *size, o), x.dtype)
     for ins, outs in parted(c, o // groups, groups):
@@ -238,20 +239,29 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
                 y[at, ..., outs] = times(columns, matrix.T).reshape(len(y[at]), *size, len(matrix))
     if bias is not None:
         y += bias
-    return first(y)
+    return channels_first(y)
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
     """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H,
     W)."""
-    (o, c, *window), x, g = w_shape, last(x), last(g)
+    (o, c, *window), x, g = w_shape, channels_last(x), channels_last(g)
     how = way(g, w_shape, x.shape[:3], g.shape[1:3], g.size, stride, padding, dilation, groups)
     if how == "tiles":
         return tiles.to_weight(xp, g, x, w_shape, stride, padding, dilation)
     if how == "turned":
         around = turned_padding(window, padding, dilation)
         return turned(
-            to_weight(xp, first(x), first(g), (c, o, *window), stride, around, dilation, 1)
+            to_weight(
+                xp,
+                channels_first(x),
+                channels_first(g),
+                (c, o, *window),
+                stride,
+                around,
+                dilation,
+                1,
+            )
         )
     made = []
     for ins, outs in parted(c, o // groups, groups):
@@ -269,11 +279,11 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's
     way forward too."""
-    (o, c, *window), g, sides = w.shape, last(g), x_shape[2:]
+    (o, c, *window), g, sides = w.shape, channels_last(g), x_shape[2:]
     size = g.shape[1:3]
     how = way(g, w.shape, (len(g), *sides), size, prod(x_shape), stride, padding, dilation, groups)
     if how == "tiles":
-        return first(tiles.to_input(xp, g, w, sides, stride, padding, dilation, bias))
+        return channels_first(tiles.to_input(xp, g, w, sides, stride, padding, dilation, bias))
     if (
         how == "turned"
         or is_plain(window, stride, padding)
@@ -282,7 +292,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     ):
         return forward(
             xp,
-            first(g),
+            channels_first(g),
             turned(w),
             stride,
             turned_padding(window, padding, dilation),
@@ -301,4 +311,4 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
                 kernels.fold(
                     x, warps_for(count * c), count, walk, columns, own, target.data, c * groups
                 )
-    return first(x)
+    return channels_first(x)

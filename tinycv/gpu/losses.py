@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from tinycv.engine.shards import divisor
 from tinycv.gpu.cuda import Kernels, packed
-from tinycv.nn.losses import against_shares, check, no_gradient, not_zero
+from tinycv.nn.loss_checks import check_cross_entropy, no_gradient
+from tinycv.nn.losses import against_shares, not_zero
 
 kernels = Kernels(r"""
 // ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own x[target] - sum share x:
@@ -85,7 +86,9 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
 def cross_entropy(
     xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
 ):
-    ignored, smoothing = check(xp, input, target, weight, ignore_index, reduction, label_smoothing)
+    ignored, smoothing = check_cross_entropy(
+        xp, input, target, weight, ignore_index, reduction, label_smoothing
+    )
     if target.dtype.kind == "f":
         return against_shares(xp, input, target, weight, reduction, smoothing)
     x, classes, weight = packed(xp, input, target.astype("int64", copy=False), weight)

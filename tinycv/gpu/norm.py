@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.gpu.cuda import LANES, Kernels, by_value, packed
+from tinycv.nn.layout import as_it_lies, axes_back, lies_channels_last
 from tinycv.nn.norm import check_group_norm, check_layer_norm, grouped
 
 # warps that keep a GPU busy, and no strip is cut for more
@@ -312,9 +313,9 @@ def layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)
-    last, rows, channels = channels_last(x), n * num_groups if width else 0, x.shape[1]
+    last, rows, channels = lies_channels_last(x), n * num_groups if width else 0, x.shape[1]
     (weight, bias), walk = packed(xp, weight, bias), Images(last, n, channels, prod(x.shape[2:]))
-    x, steps = laid(xp, x, last), (walk.of, num_groups, max(1, channels // num_groups))
+    x, steps = as_it_lies(xp, x, last), (walk.of, num_groups, max(1, channels // num_groups))
     y, (means, scales) = (
         xp.empty_like(x),
         xp.empty((2, n * num_groups), xp.promote_types(x.dtype, "float32")),
@@ -325,7 +326,7 @@ def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     kernels.normalise(x, walk.warps, *steps, x, weight, bias, means, scales, y)
 
     def pull(g):
-        g, gx = laid(xp, g, last), xp.empty_like(x)
+        g, gx = as_it_lies(xp, g, last), xp.empty_like(x)
         total: Any = None
         dots: Any = None
         found, (bends, shifts) = (
@@ -345,21 +346,3 @@ def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
         )
 
     return axes_back(xp, y, last), pull
-
-
-def channels_last(x):
-    """Do the channels of x (N, C, ...) lie side by side in memory? If there's one channel, say no:
-    its pixels do."""
-    last = x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
-    return last and (not x.flags.c_contiguous or prod(x.shape[2:]) == 1)
-
-
-def laid(xp, x, last):
-    """x (N, C, ...) with its axes as they lie, channels last or not: in one piece, without a copy
-    if it is so already."""
-    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1) if last else x)
-
-
-def axes_back(xp, x, last):
-    """The opposite of ``laid``."""
-    return xp.moveaxis(x, -1, 1) if last else x

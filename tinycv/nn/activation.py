@@ -16,15 +16,17 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import choice, number
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import erf, relu, sigmoid, softplus, tanh, where
-from tinycv.engine.reduce import blocks, flat, lie, shaped
+from tinycv.engine.reduce import blocks, lie
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
+from tinycv.nn.layout import flattened, unflattened
 from tinycv.nn.module import Module
 
 MOST = 1e30  # a slope beyond is a mistake
 
 
 @fused
-def gelu(x: Any, approximate: str = "none") -> Any:
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), Φ the normal distribution function: x is kept in the measure that it exceeds others.
 
     Hendrycks & Gimpel 2016, section 2; with approximate="tanh", their approximation
@@ -36,7 +38,7 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
 
 @fused
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, negative_slope * x elsewhere: no unit is ever quite without a
     gradient. At 0: the latter.
 
@@ -46,7 +48,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
 
 
 @fused
-def silu(x: Any) -> Any:
+def silu(x: Tensor) -> Tensor:
     """x sigmoid(x), also named swish: GELU's shape without its error function (Elfwing, Uchibe &
     Doya 2018, eq. 2)."""
     return x * sigmoid(x)
@@ -55,7 +57,7 @@ def silu(x: Any) -> Any:
 class ReLU(Module):
     """max(x, 0), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """max(x, 0)."""
         return relu(x)
 
@@ -63,14 +65,14 @@ class ReLU(Module):
 class Tanh(Module):
     """tanh x, as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return tanh(x)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x)), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """1 / (1 + exp(-x))."""
         return sigmoid(x)
 
@@ -78,7 +80,7 @@ class Sigmoid(Module):
 class Softplus(Module):
     """log(1 + exp x), as a layer: a relu without its corner."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """log(1 + exp x): a relu without its corner."""
         return softplus(x)
 
@@ -89,14 +91,14 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope: float = 0.01):
         self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", -MOST, MOST)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return leaky_relu(x, self.negative_slope)
 
 
 class SiLU(Module):
     """x sigmoid(x), as a layer."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return silu(x)
 
 
@@ -106,7 +108,7 @@ class GELU(Module):
     def __init__(self, approximate: str = "none"):
         self.approximate = choice(approximate, "GELU: approximate", ("none", "tanh"))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return gelu(x, self.approximate)
 
 
@@ -120,11 +122,11 @@ def _gelu(xp, x, approximate="none"):
     if approximate == "tanh":
         return _gelu_tanh(xp, x)
     order = lie(x)
-    values = flat(x, order)
+    values = flattened(x, order)
     share = backend.normal_cdf(xp, values)  # Φ(x)
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):
             s = xp.multiply(values[at], values[at], out=slope[at])
             s *= -0.5
@@ -133,9 +135,9 @@ def _gelu(xp, x, approximate="none"):
             s *= values[at]
             s += share[at]
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(values * share, x, order), pull
+    return unflattened(values * share, x, order), pull
 
 
 def _gelu_tanh(xp, x):
@@ -172,7 +174,7 @@ def slope_of(x: Any, negative_slope: Any) -> float:
 def _leaky_relu(xp, x, negative_slope=0.01):
     negative_slope = slope_of(x, negative_slope)
     order = lie(x)
-    values = flat(x, order)
+    values = flattened(x, order)
     y, larger = xp.empty_like(values), xp.maximum if negative_slope <= 1 else xp.minimum
     for at in blocks(xp, x.size):
         bent = xp.multiply(values[at], negative_slope, out=y[at])
@@ -182,22 +184,22 @@ def _leaky_relu(xp, x, negative_slope=0.01):
             bent[...] = xp.where(values[at] == inf, inf, bent)  # not NaN, which 0 * inf is
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):
             s = slope[at]
             s[...] = values[at] > 0
             s *= 1 - negative_slope
             s += negative_slope
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(y, x, order), pull
+    return unflattened(y, x, order), pull
 
 
 @silu.kernel
 def _silu(xp, x):
     order = lie(array(x, "x"))
-    values = flat(x, order)
+    values = flattened(x, order)
     share, y = xp.empty_like(values), xp.empty_like(values)
     # exp is inf where the share is 0
     with np.errstate(over="ignore"):
@@ -209,12 +211,12 @@ def _silu(xp, x):
             xp.multiply(values[at], s, out=y[at])
 
     def pull(g):
-        g, slope = flat(g, order), xp.empty_like(values)
+        g, slope = flattened(g, order), xp.empty_like(values)
         for at in blocks(xp, x.size):  # σ + y (1 - σ), and times g
             s = xp.subtract(1, share[at], out=slope[at])
             s *= y[at]
             s += share[at]
             s *= g[at]
-        return shaped(slope, x, order)
+        return unflattened(slope, x, order)
 
-    return shaped(y, x, order), pull
+    return unflattened(y, x, order), pull

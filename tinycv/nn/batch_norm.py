@@ -26,13 +26,18 @@ from tinycv.engine.reduce import few, sum_rows
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn import init
 from tinycv.nn.checks import epsilon
+from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
-from tinycv.nn.norm import each, images, inverse_root, per_channel, pixels, scaled, sums
+from tinycv.nn.norm import each, inverse_root, per_channel, scaled, sums
 
 
 @fused(whole="count")
 def batch_standard(
-    x: Any, count: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    x: Tensor,
+    count: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> tuple:
     """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch,
     all shards of it.
@@ -52,15 +57,15 @@ def batch_standard(
 
 
 def batch_norm(
-    x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
+) -> Tensor:
     """x (N, C, *spatial), all others (C,) or None. Returns the shape of x.
 
     training: normalise by the batch's statistics, and move the running ones, which are changed in
@@ -93,7 +98,9 @@ def batch_norm(
     return _in_training(x, (running_mean, running_var), weight, bias, momentum, eps)
 
 
-def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> Any:
+def _by_running(
+    x: Tensor, running: tuple, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
     """``batch_norm`` by the running statistics."""
     mean, var = map(state.seen, running)
     return scaled(
@@ -102,8 +109,14 @@ def _by_running(x: Any, running: tuple, weight: Any, bias: Any, eps: float) -> A
 
 
 def _in_training(
-    x: Any, running: tuple, weight: Any, bias: Any, momentum: float, eps: float, tracked: Any = None
-) -> Any:
+    x: Tensor,
+    running: tuple,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+    tracked: Tensor | None = None,
+) -> Tensor:
     """``batch_norm`` by the batch's statistics. tracked: counts the batches, or None."""
     count = all_reduce(x.shape[0] * prod(x.shape[2:]))
     if count < 2:
@@ -173,10 +186,8 @@ class BatchNorm2d(Module):
     ):
         name = type(self).__name__
         self.num_features = num_features = size(num_features, f"{name}: num_features")
-        self.eps, self.momentum = (
-            epsilon(eps, f"{name}: eps"),
-            number(momentum, f"{name}: momentum", 0, 1),
-        )
+        self.eps = epsilon(eps, f"{name}: eps")
+        self.momentum = number(momentum, f"{name}: momentum", 0, 1)
         for option, value in (("affine", affine), ("track_running_stats", track_running_stats)):
             choice(value, f"{name}: {option}", (True, False))
         self.weight = init.ones((num_features,)) if affine else None
@@ -186,7 +197,7 @@ class BatchNorm2d(Module):
         self.running_var = Tensor(np.ones(num_features, np.float32)) if tracked else None
         self.num_batches_tracked = Tensor(np.zeros((), np.int64)) if tracked else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, num_features, ...). Returns the same shape."""
         if getattr(x, "ndim", None) not in self.ranks:
             found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
@@ -237,7 +248,7 @@ def summed(xp, cut, channels, dtype, *of):
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    a, channels = pixels(xp, x), x.shape[1]
+    a, channels = pixel_rows(xp, x), x.shape[1]
     cut = few(xp, len(a), prod(a.shape[1:]))
 
     over_batch = partial(summed, xp, cut, channels, x.dtype)
@@ -257,7 +268,7 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
 
     def pull(g):
         gy, gmean, gvar = g
-        gy = xp.zeros_like(a) if gy is None else pixels(xp, gy)
+        gy = xp.zeros_like(a) if gy is None else pixel_rows(xp, gy)
         own = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
 
         def along_x():
@@ -274,8 +285,8 @@ def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
                 out = each(xp, xp.multiply, gy[at], slope, out=gx[at])
                 out += each(xp, xp.multiply, part := centred(at), b, out=part)
                 each(xp, xp.add, out, c, out=out)
-            return images(xp, gx, x.shape)
+            return from_pixel_rows(xp, gx, x.shape)
 
         return along_x, None, lambda: own[1] * scale[0], lambda: own[0]
 
-    return (images(xp, y, x.shape), mean[0], var[0]), pull
+    return (from_pixel_rows(xp, y, x.shape), mean[0], var[0]), pull

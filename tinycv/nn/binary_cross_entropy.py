@@ -8,26 +8,28 @@ Read before: losses.py.
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import choice
-from tinycv.engine.backend import array_module
 from tinycv.engine.fused import fused
-from tinycv.engine.ops import softplus, where
+from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import mean_over
-from tinycv.engine.tensor import bare
-from tinycv.nn.checks import array
-from tinycv.nn.losses import asked_for, buffer, check_reduction
+from tinycv.engine.tensor import ArrayLike, Tensor
+from tinycv.nn.loss_checks import buffer, check_binary
+from tinycv.nn.losses import asked_for
 from tinycv.nn.module import Module
 
 
 @fused
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
-) -> Any:
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's
     losses, with 0 and 1.
 
@@ -55,22 +57,22 @@ def binary_cross_entropy_with_logits(
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
-def counted_entries(input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
+def counted_entries(
+    input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
+) -> Tensor | None:
     """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or
     target is not finite."""
-    input, target, weight, pos_weight = map(bare, (input, target, weight, pos_weight))
     if weight is None and pos_weight is None:
         return None
-    xp = array_module(input)
     counts = True if weight is None else weight != 0
     if pos_weight is not None:
         counts = counts & ((target != 1) | (target * pos_weight != 0))
-    return counts | (xp.isfinite(input) & xp.isfinite(target))
+    return counts | (isfinite(input) & isfinite(target))
 
 
-def without_infinity(surprise: Any, share: Any) -> Any:
+def without_infinity(surprise: Tensor, share: Tensor) -> Tensor:
     """0 where the surprise is infinite at something that has no share: 0 log 0 = 0."""
-    return where((bare(share) == 0) & (bare(surprise) == inf), 0.0, surprise)
+    return where((share == 0) & (surprise == inf), 0.0, surprise)
 
 
 class BCEWithLogitsLoss(Module):
@@ -81,12 +83,17 @@ class BCEWithLogitsLoss(Module):
     name.
     """
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None):
+    def __init__(
+        self,
+        weight: ArrayLike | None = None,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | None = None,
+    ):
         self.weight = buffer(weight, "BCEWithLogitsLoss: weight")
         self.pos_weight = buffer(pos_weight, "BCEWithLogitsLoss: pos_weight")
         self.reduction = choice(reduction, "BCEWithLogitsLoss: reduction", ("mean", "sum", "none"))
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction
         )
@@ -105,26 +112,6 @@ def _binary_cross_entropy_with_logits(
         if np.isfinite(y.sum()):
             return y, pull
     return with_infinities(xp, input, target, weight, pos_weight, reduction)
-
-
-def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> None:
-    """An error for arguments of binary_cross_entropy_with_logits that do not fit."""
-    check_reduction(reduction)
-    if array(input, "input").shape != array(target, "target").shape:
-        raise ValueError(
-            f"scores of shape {input.shape} and target of shape {target.shape}: they must be equal"
-        )
-    for name, w in (("weight", weight), ("pos_weight", pos_weight)):
-        if w is not None and array(w, name).shape not in ((), input.shape):
-            try:
-                broadcasts = np.broadcast_shapes(w.shape, input.shape) == input.shape
-            except ValueError:
-                broadcasts = False
-            if not broadcasts:
-                raise ValueError(
-                    f"{name} has shape {w.shape}, which does not broadcast to the scores' "
-                    f"{input.shape}"
-                )
 
 
 def binary_loss(xp, input, target, weight, pos_weight, reduction):

@@ -1,5 +1,7 @@
-"""What the functions of nn ask of their arrays, in the words of an error. Numbers and sizes:
-engine/arguments.py.
+"""Checks for layers and functions of nn: dtype, shape, axis, size, epsilon.
+
+Each raises an error that names the argument. Numbers and words are checked in engine/arguments.py;
+batches, times and labels of the generative chapters in inputs.py.
 
 Nothing here looks at values: that would be to wait for a GPU.
 """
@@ -14,8 +16,6 @@ import numpy as np
 from tinycv.engine.arguments import flag, number, shown, size  # noqa: F401  flag: for the layers
 
 NUMBERS = "fiub"  # NumPy's letters for kinds of dtype: floats, integers, truth values
-
-
 MOST_FLOAT = float(np.finfo(np.float32).max)  # numbers up to here are finite in float32 too
 # features or channels: more are a mistake, and no memory holds their weights
 MOST = 2**40

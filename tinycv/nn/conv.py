@@ -1,7 +1,8 @@
 """Convolution: one small window of weights looks at every place of an image, and answers with an
 image of its own.
 
-    y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]            x is 0 outside
+    y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]
+    x is 0 outside
     side of y  = ⌊(side of x + 2p - d (k - 1) - 1) / s⌋ + 1
 
 with a window of k x k taps (papers say kernel, which in this library is the fast half of a pair),
@@ -28,23 +29,25 @@ from tinycv.engine.dispatch import on_gpu
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
 from tinycv.engine.reduce import as_rows, sum_rows
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, flag
-from tinycv.nn.conv_kernel import forward, last, to_input, to_weight
+from tinycv.nn.conv_kernel import forward, to_input, to_weight
+from tinycv.nn.layout import channels_last
 from tinycv.nn.module import Module
-from tinycv.nn.window import inside, seen_by, settled, stamped, taps, two, walked
+from tinycv.nn.window import Pair, inside, seen_by, settled, stamped, taps, two, walked
 
 
 @fused
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
     groups: int = 1,
-) -> Any:
+) -> Tensor:
     """x (N, C, H, W), weight (O, C / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
 
     Each tap of the window is a matrix from channels to channels; it is applied to all that the tap
@@ -55,14 +58,14 @@ def conv2d(
     groups that do not see each other.
     differs: a single image is a batch of one; (C, H, W) is refused.
     """
-    stride, padding, dilation = settled(stride, padding, dilation, weight.shape[2:])
-    x = pad(x, ((0, 0), (0, 0), *padding))
+    walk = settled(stride, padding, dilation, weight.shape[2:])
+    x = pad(x, ((0, 0), (0, 0), *walk.padding))
     (n, c, *sides), (o, _, *window) = x.shape, weight.shape
-    size = walked(sides, window, stride, dilation)  # H', W'
+    size = walked(sides, window, walk.stride, walk.dilation)  # H', W'
     weight = weight.reshape((groups, o // groups, c // groups, *window))
-    y = 0.0
+    y: Any = 0.0
     for i, j in taps(window):
-        seen = x[seen_by((i, j), size, stride, dilation)]  # (N, C, H', W')
+        seen = x[seen_by((i, j), size, walk.stride, walk.dilation)]  # (N, C, H', W')
         y = y + weight[..., i, j] @ seen.reshape((n, groups, c // groups, prod(size)))
     # from (N, groups, O / groups, H' W')
     y = y.reshape((n, o, *size))
@@ -71,15 +74,15 @@ def conv2d(
 
 @fused
 def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
     groups: int = 1,
-    dilation: Any = 1,
-) -> Any:
+    dilation: Pair = 1,
+) -> Tensor:
     """x (N, C, H, W), weight (C, O / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
 
     Every pixel stamps the window on a canvas, as strongly as it is bright; stamps lie ``stride``
@@ -92,20 +95,19 @@ def conv_transpose2d(
     by conv2d.
     """
     (n, c, *size), (_, o, *window) = x.shape, weight.shape
-    stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
-    # H', W'
-    sides = stamped(size, window, stride, padding, two("output_padding", output_padding), dilation)
-    canvas = n, groups * o, *[side + sum(p) for side, p in zip(sides, padding, strict=True)]
+    walk = settled(stride, two("padding", padding), dilation, window)
+    extra = two("output_padding", output_padding)
+    sides = stamped(size, window, walk.stride, walk.padding, extra, walk.dilation)  # H', W'
+    canvas = n, groups * o, *[side + sum(p) for side, p in zip(sides, walk.padding, strict=True)]
     weight = weight.reshape((groups, c // groups, o, *window))
     x = x.reshape((n, groups, c // groups, prod(size)))
-    y = 0.0
+    y: Any = 0.0
     for i, j in taps(window):
         # (N, groups, O / groups, H W)
         stamps = weight[..., i, j].swapaxes(-1, -2) @ x
-        y = y + scatter(
-            stamps.reshape((n, groups * o, *size)), seen_by((i, j), size, stride, dilation), canvas
-        )
-    y = y[inside(sides, padding)]
+        lands = seen_by((i, j), size, walk.stride, walk.dilation)
+        y = y + scatter(stamps.reshape((n, groups * o, *size)), lands, canvas)
+    y = y[inside(sides, walk.padding)]
     return y if bias is None else y + bias.reshape((groups * o, 1, 1))
 
 
@@ -117,19 +119,17 @@ class _Convolution(Module):
 
     def __init__(
         self,
-        window: Any,
+        window: Pair,
         channels: tuple,
         bias: bool,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
+        stride: Pair,
+        padding: Pair | str,
+        dilation: Pair,
         groups: int,
     ):
         name, transposed = type(self).__name__, isinstance(self, ConvTranspose2d)
-        ins, outs = (
-            count(channels[0], f"{name}: in_channels"),
-            count(channels[1], f"{name}: out_channels"),
-        )
+        ins = count(channels[0], f"{name}: in_channels")
+        outs = count(channels[1], f"{name}: out_channels")
         self.groups = groups = size(groups, f"{name}: groups")
         if groups < 1 or ins % groups or outs % groups:
             raise ValueError(
@@ -145,10 +145,8 @@ class _Convolution(Module):
         self.weight = init.kaiming_uniform(shape, a=5**0.5)
         bound = 1 / max(init.fans(shape)[0], 1) ** 0.5
         self.bias = init.uniform((outs,), bound) if flag(bias, f"{name}: bias") else None
-        self.stride, self.dilation = (
-            two(f"{name}: stride", stride, 1),
-            two(f"{name}: dilation", dilation, 1),
-        )
+        self.stride = two(f"{name}: stride", stride, 1)
+        self.dilation = two(f"{name}: dilation", dilation, 1)
         if not isinstance(padding, str) or transposed:
             padding = two(f"{name}: padding", padding)
         else:
@@ -172,10 +170,10 @@ class Conv2d(_Convolution):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
     ):
@@ -183,7 +181,7 @@ class Conv2d(_Convolution):
             kernel_size, (in_channels, out_channels), bias, stride, padding, dilation, groups
         )
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
         return conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
@@ -198,20 +196,20 @@ class ConvTranspose2d(_Convolution):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        output_padding: Pair = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: Any = 1,
+        dilation: Pair = 1,
     ):
         super().__init__(
             kernel_size, (in_channels, out_channels), bias, stride, padding, dilation, groups
         )
         self.output_padding = two("ConvTranspose2d: output_padding", output_padding)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
         return conv_transpose2d(
             x,
@@ -237,7 +235,7 @@ def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
         return (
             lambda: linear_map(to_input, xp, g, weight, x.shape, *walk),
             lambda: linear_map(to_weight, xp, g, x, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(last(g))),
+            lambda: sum_rows(xp, as_rows(channels_last(g))),
         )
 
     return linear_map(forward, xp, x, weight, *walk, bias), pull
@@ -260,13 +258,13 @@ def _conv_transpose2d(
         return (
             lambda: linear_map(forward, xp, g, weight, *walk)[..., : steps[0], : steps[1]],
             lambda: linear_map(to_weight, xp, x, g, weight.shape, *walk),
-            lambda: sum_rows(xp, as_rows(last(g))),
+            lambda: sum_rows(xp, as_rows(channels_last(g))),
         )
 
     return y, pull
 
 
-def linear_map(run: Callable, xp: Any, a: Any, b: Any, *rest: Any) -> Any:
+def linear_map(run: Callable, xp: Any, a: Any, b: Any, *rest: Any) -> Tensor:
     """One of conv_kernel.py's three linear maps, or its CUDA member on a GPU."""
     if xp is not np:
         run = on_gpu(run, [a, b]) or run

@@ -4,13 +4,15 @@ What a window sees is written out as the columns of a matrix, so that the sum ov
 is one product of matrices (Chellapilla, Puri & Simard 2006, section 2.1).  Two things make that
 fast on a CPU:
 
-    channels last    (N, H, W, C) in memory: then a window is kH pieces of kW C neighbours, and what is copied is long
-    few images       at a time: the columns of all would be k² times the batch; those of one or two stay in the cache
+    channels last    (N, H, W, C) in memory: then a window is kH pieces of kW C neighbours, and
+                     what is copied is long
+    few images       at a time: the columns of all would be k² times the batch; those of one or
+                     two stay in the cache
 
 With many channels, winograd.py takes fewer products; with one channel out of many, ``stamp`` makes
-no columns at all. Results are (N, C, H, W) as everywhere, but lie channels last in memory; NumPy's
-elementwise ops keep that order, so from
-one convolution to the next nothing has to be turned round.   g is dL/dy; a walk's description is window.py's.
+no columns at all. Results are (N, C, H, W) as everywhere, but lie channels last in memory
+(layout.py); NumPy's elementwise ops keep that order, so from one convolution to the next nothing
+has to be turned round.   g is dL/dy. What describes a walk of the window: window.py.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ import numpy as np
 
 from tinycv.engine.reduce import BLOCK, as_rows, blocks, few
 from tinycv.nn import winograd
+from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import seen_by, walked
 from tinycv.nn.window import taps as places
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
     """y (N, O, H', W') of x (N, C, H, W) and w (O, C / groups, kH, kW)."""
-    (o, c, *window), x = w.shape, last(x)
+    (o, c, *window), x = w.shape, channels_last(x)
     size = walked(
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
     )
@@ -38,13 +41,18 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
         ):
             if bias is not None:
                 y[at, ..., outs] += bias[outs]  # now, while it is in the cache
-    return first(y)
+    return channels_first(y)
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
     """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H,
     W)."""
-    (o, c, *window), x, g, gw = w_shape, last(x), last(g), xp.empty(w_shape, g.dtype)
+    (o, c, *window), x, g, gw = (
+        w_shape,
+        channels_last(x),
+        channels_last(g),
+        xp.empty(w_shape, g.dtype),
+    )
     for ins, outs in parted(c, o // groups, groups):
         gw[outs] = seen(xp, g[..., outs], x[..., ins], window, stride, padding, dilation).transpose(
             3, 2, 0, 1
@@ -60,7 +68,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
     pixel of x looks at the g whose windows it was in: that is a convolution again, by taps turned
     round, and has nothing to add up.
     """
-    x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), last(g)
+    x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), channels_last(g)
     look = (
         looking(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
         if xp is np
@@ -81,7 +89,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
                     pass
             if bias is not None:
                 x[at, ..., ins] += bias[ins]
-    return first(x)
+    return channels_first(x)
 
 
 def looking(w_shape, size, sides, stride, padding, dilation):
@@ -143,11 +151,9 @@ def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
 def stamp(xp, x, g, w, stride, padding, dilation):
     """Write x (N, H, W, C), the sum of windows w (O, C, kH, kW), each as strong as its g (N, H',
     W', O)."""
-    (o, c, *window), size, sides = (
-        w.shape,
-        g.shape[1:3],
-        [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)],
-    )
+    o, c, *window = w.shape
+    size = g.shape[1:3]
+    sides = [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
     matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), before(padding)
     for at in few(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])
@@ -170,7 +176,8 @@ def is_thin(many, few):
     return 8 * few <= many
 
 
-# ── one group's convolution, channels last: y (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O) ──
+# ── one group's convolution, channels last ───────────────────────────────────────────────────────
+# Shapes here: y (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O).
 
 
 def see(xp, y, x, taps, stride, padding, dilation):
@@ -250,17 +257,7 @@ def seen(xp, g, x, window, stride, padding, dilation):
     return total.reshape(*window, c, o)
 
 
-# ── layout ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def last(x):
-    """(N, C, H, W) -> (N, H, W, C), without a copy."""
-    return x.transpose(0, 2, 3, 1)
-
-
-def first(x):
-    """(N, H, W, C) -> (N, C, H, W), without a copy."""
-    return x.transpose(0, 3, 1, 2)
+# ── pieces ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def before(padding):

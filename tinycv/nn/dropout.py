@@ -3,17 +3,15 @@ on one other."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.engine import backend
 from tinycv.engine.arguments import number
 from tinycv.engine.ops import where
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.checks import array, flag
 from tinycv.nn.module import Module
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each entry to 0 with probability p, and divide the others by 1 - p, so that the mean
     stays.
 
@@ -34,5 +32,5 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5):
         self.p = number(p, "Dropout: p", 0, 1)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)

@@ -11,8 +11,7 @@ differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a P
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from tinycv.engine.tensor import Parameter
 MOST = 2**40  # numbers: 4 TiB, which are a mistake
 
 
-def _shape(shape: Any, who: str) -> tuple[int, ...]:
+def _shape(shape: int | Sequence[int], who: str) -> tuple[int, ...]:
     """A shape; one number is a shape of one axis."""
     wanted = sizes(shape, f"{who}: shape")
     if math.prod(wanted) > MOST:
@@ -31,7 +30,7 @@ def _shape(shape: Any, who: str) -> tuple[int, ...]:
     return wanted
 
 
-def _number(value: Any, what: str, low: float = -MOST) -> float:
+def _number(value: float, what: str, low: float = -MOST) -> float:
     """A number, within bounds wide enough for anything that a network starts with."""
     return number(value, what, low, MOST)
 
@@ -72,11 +71,9 @@ def normal(shape: tuple, std: float = 1.0, mean: float = 0.0) -> Parameter:
 
 def _normal(shape: tuple, std: float, mean: float, who: str) -> Parameter:
     """``normal``, for the function of that name."""
-    shape, std, mean = (
-        _shape(shape, who),
-        _number(std, f"{who}: std", 0),
-        _number(mean, f"{who}: mean"),
-    )
+    shape = _shape(shape, who)
+    std = _number(std, f"{who}: std", 0)
+    mean = _number(mean, f"{who}: mean")
     return _made(lambda shape: host_generator().normal(mean, std, shape), shape, who)
 
 
@@ -103,7 +100,7 @@ def fans(shape: tuple) -> tuple[int, int]:
     return _fans(shape, "fans")
 
 
-def _fans(shape: Any, who: str) -> tuple[int, int]:
+def _fans(shape: int | Sequence[int], who: str) -> tuple[int, int]:
     """``fans``, for the function of that name."""
     shape = _shape(shape, who)
     if len(shape) < 2:

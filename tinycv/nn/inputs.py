@@ -1,9 +1,10 @@
-"""What enters the functions of this chapter, checked at the door: batches, times, noise levels,
-labels, answers.
+"""Checks for the generative chapters (adversarial, diffusion): batches, times, noise levels,
+labels, and what the user's own functions return.
 
-Each check costs a few microseconds.  Values are looked at on the host only: to look at those on a
-GPU would be to wait for it.  A value out of range there becomes NaN, as cross_entropy's does, and
-no later number can hide it.
+checks.py has the checks of layers, which look at shape and dtype alone.  Here values are looked at
+too, but on the host only: to look at those on a GPU would be to wait for it.  A value out of range
+there becomes NaN, as in cross_entropy, and no later number can hide it.  Each check costs a few
+microseconds.
 
 Read before: engine/arguments.py.   Shapes: B examples.
 """

@@ -17,20 +17,20 @@ from tinycv.engine.fused import fused
 from tinycv.engine.methods import getitem
 from tinycv.engine.ops import where
 from tinycv.engine.reduce import as_rows, sum_rows
-from tinycv.engine.tensor import Tensor, as_array, bare
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, fits, flag, index_of
 from tinycv.nn.module import Module
 
 
 @fused
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., in), weight (out, in), bias (out,) or None. Returns (..., out)."""
     y = x @ weight.swapaxes(0, 1)  # (..., out)
     return y if bias is None else y + bias
 
 
-def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
+def embedding(ids: ArrayLike, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """Rows of weight (n, d) by number: ids, integers of any shape S, give (*S, d).
 
     ids: a Tensor, an array, or lists and tuples of whole numbers. IndexError names an id outside 0
@@ -39,7 +39,7 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
     masks, slices, floats, None.
     padding_idx: the row that stands for padding, which gets no gradient.
     """
-    ids = whole_numbers(ids)
+    index = whole_numbers(ids)
     if array(weight, "embedding: weight").ndim != 2:
         raise ValueError(
             f"embedding: weight has shape {tuple(weight.shape)}; it must be a table (rows, "
@@ -47,21 +47,21 @@ def embedding(ids: Any, weight: Any, padding_idx: int | None = None) -> Any:
         )
     rows = weight.shape[0]
     # ids on a GPU are not looked at: that would wait
-    if isinstance(ids, np.ndarray):
-        bad = ids[(ids < 0) | (ids >= rows)]
+    if isinstance(index, np.ndarray):
+        bad = index[(index < 0) | (index >= rows)]
         if bad.size:
             raise IndexError(
                 f"embedding: id {bad.flat[0]} is out of range: the table has {rows} rows, 0 to "
                 f"{rows - 1}"
             )
-    found = getitem(weight, ids)
-    if not isinstance(ids, np.ndarray) and backend.array_module(ids) is not np:
-        unsigned = ids.view(f"u{ids.dtype.itemsize}")  # -1 is a large number now
+    found = getitem(weight, index)
+    if not isinstance(index, np.ndarray) and backend.array_module(index) is not np:
+        unsigned = index.view(f"u{index.dtype.itemsize}")  # -1 is a large number now
         found = where((unsigned >= rows)[..., None], nan, found)
     if padding_idx is None or not isinstance(weight, Tensor):
         return found
     row = row_of(padding_idx, rows, "embedding: padding_idx")
-    padding = backend.from_host(backend.array_module(bare(weight)), ids) == row
+    padding = backend.from_host(backend.array_module(bare(weight)), index) == row
     return where(padding[..., None], found.detach(), found)
 
 
@@ -70,7 +70,7 @@ class NoIds(TypeError, IndexError):
     that is none."""
 
 
-def whole_numbers(ids: Any) -> Any:
+def whole_numbers(ids: ArrayLike) -> Any:
     """An array of integers. NoIds for all that NumPy would take as an index besides: masks, slices,
     None, floats."""
     try:
@@ -106,15 +106,13 @@ class Linear(Module):
     starts them."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        in_features, out_features = (
-            count(in_features, "Linear: in_features"),
-            count(out_features, "Linear: out_features"),
-        )
+        in_features = count(in_features, "Linear: in_features")
+        out_features = count(out_features, "Linear: out_features")
         self.weight = init.kaiming_uniform((out_features, in_features), a=5**0.5)
         bound = 1 / max(in_features, 1) ** 0.5
         self.bias = init.uniform((out_features,), bound) if flag(bias, "Linear: bias") else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., in_features). Returns (..., out_features)."""
         return linear(x, self.weight, self.bias)
 
@@ -136,7 +134,7 @@ class Embedding(Module):
         if padding_idx is not None:
             self.weight._data[self.padding_idx] = 0
 
-    def forward(self, ids: Any) -> Any:
+    def forward(self, ids: ArrayLike) -> Tensor:
         """ids, integers of any shape S. Returns (*S, embedding_dim)."""
         return embedding(ids, self.weight, self.padding_idx)
 

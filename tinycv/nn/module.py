@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from math import prod
 from reprlib import recursive_repr
 from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import Any
@@ -21,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import backend, capturing, state
-from tinycv.engine.arguments import flag, listed, shown, size
+from tinycv.engine.arguments import flag, shown
 from tinycv.engine.arguments import function as taken_function
 from tinycv.engine.door import device_named
-from tinycv.engine.tensor import Parameter, Tensor, as_array
-from tinycv.nn.checks import index_of
-from tinycv.nn.fitted import Misshaped, fitted, float_type, same_values
+from tinycv.engine.tensor import ArrayLike, Parameter, Tensor
+from tinycv.nn.loading import float_type, load_by_name
 
 PLAIN = {type(None), bool, int, float, str}  # most attributes: nothing is in them
 UNSEARCHED = (
@@ -69,8 +67,7 @@ class Module:
         state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
-    # -- parts, by name
-    # -----------------------------------------------------------------------------------
+    # -- parts, by name ---------------------------------------------------------------------------
 
     def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
         """What this module holds itself: every Module and Tensor in an attribute, by name."""
@@ -99,24 +96,22 @@ class Module:
 
     def _named_modules(self, prefix: str, remove_duplicate: bool) -> Iterator[tuple[str, Module]]:
         seen: set[int] = set()
-        stack: list[tuple[str, Module, tuple]] = [(prefix, self, ())]
+        stack: list[tuple[str, Module, tuple[int, ...]]] = [(prefix, self, ())]
         while stack:
             path, module, outer = stack.pop()
-            # outer: a part may know its whole
-            if id(module) not in (seen if remove_duplicate else outer):
-                seen.add(id(module))
-                yield path, module
-                outer = (*outer, id(module))
-                stack.extend(
-                    reversed(
-                        [(joined(path, name), m, outer) for name, m in module.named_children()]
-                    )
-                )
+            # outer: the modules around this one, as a part may know its whole
+            if id(module) in (seen if remove_duplicate else outer):
+                continue
+            seen.add(id(module))
+            yield path, module
+            around = (*outer, id(module))
+            children = [(joined(path, name), m, around) for name, m in module.named_children()]
+            stack.extend(reversed(children))
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def apply(self, function: Callable[[Module], Any]) -> Module:
+    def apply(self, function: Callable[[Module], object]) -> Module:
         """Call ``function`` on every module within, innermost first, and on this one. Returns the
         module. differs: PyTorch's argument is called fn.
         """
@@ -171,8 +166,7 @@ class Module:
     def num_parameters(self) -> int:
         return sum(p.size for p in self.parameters())
 
-    # -- modes, moves
-    # -------------------------------------------------------------------------------------
+    # -- modes, moves -----------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
         """Training behaviour (dropout drops) or, with False, evaluation."""
@@ -195,7 +189,7 @@ class Module:
             p.requires_grad = wanted
         return self
 
-    def to(self, target: Any) -> Module:
+    def to(self, target: str | type | np.dtype) -> Module:
         """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are
         dropped. differs: one of them at a call, by position.
         """
@@ -212,8 +206,7 @@ class Module:
             t.grad = None
         return self
 
-    # -- saved state
-    # --------------------------------------------------------------------------------------
+    # -- saved state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every parameter and buffer by name, sharing memory with the module. A tied weight has all
@@ -233,7 +226,7 @@ class Module:
         return named
 
     def load_state_dict(
-        self, state: Mapping[str, Any], strict: bool = True
+        self, state: Mapping[str, ArrayLike], strict: bool = True
     ) -> tuple[list[str], list[str]]:
         """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if
         ``strict``. differs: PyTorch's argument is called state_dict.
@@ -247,41 +240,7 @@ class Module:
                 f"load_state_dict: state is {shown(state)}; it must be a dict of arrays by name"
             )
         strict = flag(strict, "load_state_dict: strict")
-        own = self._by_name()
-        present = {id(t) for name, t in own.items() if name in state}
-        missing = sorted(name for name, t in own.items() if id(t) not in present)
-        unexpected = sorted(str(name) for name in state if name not in own)
-        arrays, misshaped, unfit = {}, [], []
-        for name in (name for name in own if name in state):
-            try:
-                arrays[name] = fitted(state[name], own[name])
-            except (TypeError, ValueError) as error:
-                (misshaped if isinstance(error, Misshaped) else unfit).append(f"{name} {error}")
-        tied: dict[int, str] = {}
-        for name in arrays:
-            first = tied.setdefault(id(own[name]), name)
-            if not same_values(arrays[first], arrays[name]):
-                unfit.append(f"{first} and {name} are one tied weight, but have two values")
-        problems = [
-            f"{what}: {listed(names)}"
-            for what, names in (
-                ("missing", missing if strict else []),
-                ("unexpected", unexpected if strict else []),
-                ("of another shape", misshaped),
-                ("that do not fit", unfit),
-            )
-            if names
-        ]
-        if problems:
-            raise ValueError(
-                f"load_state_dict: {type(self).__name__} was left unchanged; " + "; ".join(problems)
-            )
-        loaded = [
-            (own[name], backend.to_device(arrays[name], own[name].device)) for name in tied.values()
-        ]
-        for target, array in loaded:
-            target.data = array
-        return missing, unexpected
+        return load_by_name(self._by_name(), state, strict, type(self).__name__)
 
     @recursive_repr("...")  # a part may know its whole
     def __repr__(self) -> str:
@@ -349,121 +308,3 @@ def hidden_in(value: Any) -> Iterable[Any]:
         return vars(value).values()
     names = getattr(type(value), "__dataclass_fields__", ())
     return [getattr(value, name, None) for name in names]
-
-
-class Sequential(Module):
-    """Layers one after another. Names are their places, as in PyTorch: ``0.weight``, ``2.bias``.
-
-    ``model[:-1]`` is a Sequential of the same layers, which share their parameters with this one.
-    differs: a subclass may have layers of its own (``self.head``). They are found like those of any
-    Module, but they are no steps: PyTorch would run them after the others.
-    """
-
-    def __init__(self, *layers: Module):
-        self._steps: list[Module] = []
-        for layer in layers:
-            self.append(layer)
-
-    def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
-        for name, value in vars(self).items():
-            if type(value) not in PLAIN:
-                yield from parts_in("" if name == "_steps" else name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """``layers``, the list of the steps, unless a subclass has an attribute of that name:
-        Python asks here last."""
-        if name == "layers" and "_steps" in vars(self):
-            return self._steps
-        if name == "_steps":
-            raise AttributeError(
-                f"{type(self).__name__}: a subclass of Sequential calls "
-                "super().__init__() before its layers are used"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def forward(self, x: Any) -> Any:
-        for layer in self._steps:
-            x = layer(x)
-        return x
-
-    def append(self, layer: Module) -> Sequential:
-        """Add a layer behind the last one. Returns the Sequential."""
-        self._steps.append(_layer(layer, len(self._steps)))
-        return self
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._steps)
-
-    def __getitem__(self, i: Any) -> Any:
-        if not isinstance(i, slice):
-            return self._steps[self._place(i)]
-        part = Sequential(*self._steps[_slice(i)])
-        part.training = self.training
-        return part
-
-    def __setitem__(self, i: int, layer: Module) -> None:
-        if isinstance(i, slice):
-            raise TypeError(
-                f"Sequential: index is {i}; a layer takes one place, so it must be a whole number"
-            )
-        self._steps[self._place(i)] = _layer(layer, i)
-
-    def __delitem__(self, i: Any) -> None:
-        del self._steps[_slice(i) if isinstance(i, slice) else self._place(i)]
-
-    def _place(self, i: Any) -> int:
-        """An index of a layer, from 0 on."""
-        place = index_of(i)
-        if place is None:
-            raise TypeError(
-                f"Sequential: index is {shown(i)}; it must be a whole number or a slice"
-            )
-        if not -len(self._steps) <= place < len(self._steps):
-            raise IndexError(
-                f"Sequential: index {place} is out of range: there are {len(self._steps)} layers"
-            )
-        return place % len(self._steps)
-
-
-def _slice(wanted: slice) -> slice:
-    """A slice of whole numbers that leads somewhere."""
-    ends = {"start": wanted.start, "stop": wanted.stop, "step": wanted.step}
-    for name, end in ends.items():
-        if (
-            end is not None
-            and size(end, f"Sequential: {name} of the slice", -(2**62)) == 0
-            and name == "step"
-        ):
-            raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
-    return wanted
-
-
-def _layer(layer: Any, place: Any) -> Module:
-    """TypeError for what is no layer."""
-    if not isinstance(layer, Module):
-        raise TypeError(
-            f"Sequential: layer {place} is {shown(layer)}; it must be a Module (a list of layers "
-            "is given with a star: Sequential(*layers))"
-        )
-    return layer
-
-
-class Flatten(Module):
-    """(B, ...) to (B, all the rest)."""
-
-    def forward(self, x: Any) -> Any:
-        if not getattr(x, "ndim", 0):
-            raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
-        x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
-        # -1 could not be told for a batch of none
-        return x.reshape((x.shape[0], prod(x.shape[1:])))
-
-
-class Identity(Module):
-    """The layer that changes nothing: a place to put another."""
-
-    def forward(self, x: Any) -> Any:
-        return x

@@ -6,7 +6,8 @@ Of which numbers? Of one example's alone here, so that training and evaluation d
 the batch:
 
     layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
-    group norm     C / G channels of one image         Wu & He 2018, eq. 7.    G = C is instance norm (Ulyanov et al. 2016)
+    group norm     C / G channels of one image         Wu & He 2018, eq. 7
+                   G = C: instance norm                Ulyanov et al. 2016
 
 Read next: batch_norm.py, where they are one channel's in all images.
 Shapes: N images of C channels, G groups.
@@ -14,7 +15,7 @@ Shapes: N images of C channels, G groups.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any
 
@@ -24,8 +25,10 @@ from tinycv.engine.arguments import shown, size, sizes
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import sqrt
 from tinycv.engine.reduce import MANY, as_rows, dot_last, few, sum_first, sum_last, sum_rows
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import array, count, epsilon, fits, flag
+from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
 
 # what PyTorch's normalized_shape may be, and no weight is
@@ -33,7 +36,9 @@ SHAPES = int, tuple, list
 
 
 @fused
-def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D,
     not D - 1.
 
@@ -48,8 +53,12 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) 
 
 @fused(whole="num_groups")
 def group_norm(
-    x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Any:
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """x (N, C, *spatial), weight γ (C,) or None, bias β (C,) or None. Returns the shape of x.
     num_groups divides C."""
     rows = x.reshape(grouped(x, num_groups))  # (N, G, C/G * H * W)
@@ -58,24 +67,24 @@ def group_norm(
     return scaled(y.reshape(x.shape), weight, bias)
 
 
-def inverse_root(x: Any) -> Any:
+def inverse_root(x: Tensor) -> Tensor:
     """1 / √x as √x / x: NaN where x is infinite. There 1 / √x is 0, and a net whose squares left
     the range of their dtype would go on with zeros, and learn nothing, without a word."""
     return sqrt(x) / x
 
 
-def scaled(y: Any, weight: Any, bias: Any) -> Any:
+def scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """γ y + β, one of each a channel."""
     y = y if weight is None else y * per_channel(weight, y)
     return y if bias is None else y + per_channel(bias, y)
 
 
-def per_channel(values: Any, x: Any) -> Any:
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """(C,) -> (C, 1, 1), to stand beside x (N, C, H, W)."""
     return values.reshape((x.shape[1],) + (1,) * (x.ndim - 2))
 
 
-def grouped(x: Any, num_groups: int) -> tuple:
+def grouped(x: Tensor, num_groups: int) -> tuple:
     """(N, G, C/G * H * W)"""
     num_groups = size(num_groups, "num_groups", 1)
     if array(x, "x").ndim < 2 or x.shape[1] % num_groups:
@@ -103,7 +112,7 @@ class LayerNorm(Module):
         self.weight, self.eps = init.ones(self.normalized_shape), epsilon(eps, "LayerNorm: eps")
         self.bias = init.zeros(self.normalized_shape) if flag(bias, "LayerNorm: bias") else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., *normalized_shape). Returns the same shape."""
         shape = self.normalized_shape
         if len(shape) == 1:
@@ -133,7 +142,7 @@ class GroupNorm(Module):
         self.weight = init.ones((channels,)) if affine else None
         self.bias = init.zeros((channels,)) if affine else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, num_channels, *spatial). Returns the same shape."""
         return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
@@ -215,19 +224,6 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 WIDE = 1024
 
 
-def pixels(xp, x):
-    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x is channels last
-    already."""
-    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1)).reshape(
-        len(x), prod(x.shape[2:]), x.shape[1]
-    )
-
-
-def images(xp, a, shape):
-    """(N, S, C) -> (N, C, *spatial), without a copy."""
-    return xp.moveaxis(a.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
 def sums(xp, a):
     """(N, S, C) -> (N, C)."""
     if xp is not np:
@@ -262,25 +258,25 @@ def each(xp, ufunc, a, values, out):
     return out
 
 
+def group_means(of_channels, num_groups, width):
+    """(n, C) -> (n, C): sums of channels; each channel gets its group's, divided by the group's
+    ``width``."""
+    n, channels = of_channels.shape
+    of_groups = of_channels.reshape(n, num_groups, channels // num_groups).sum(axis=-1)
+    return (of_groups * (1 / width)).repeat(channels // num_groups, axis=1)
+
+
 @group_norm.kernel
 def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)
     width = max(width, 1)
-    a, channels = pixels(xp, x), x.shape[1]
-    y, mean, scale = (
-        xp.empty_like(a),
-        xp.empty((n, channels), x.dtype),
-        xp.empty((n, channels), x.dtype),
-    )
+    a, channels = pixel_rows(xp, x), x.shape[1]
+    y = xp.empty_like(a)
+    mean = xp.empty((n, channels), x.dtype)
+    scale = xp.empty((n, channels), x.dtype)
 
-    # (n, C) -> (n, C): each channel gets its group's mean
-    def over_group(of_channels):
-        of_groups = of_channels.reshape(len(of_channels), num_groups, channels // num_groups).sum(
-            axis=-1
-        ) * (1 / width)
-        return of_groups.repeat(channels // num_groups, axis=1)
-
+    over_group = partial(group_means, num_groups=num_groups, width=width)
     for at in few(xp, n, prod(a.shape[1:])):
         part, out = a[at], y[at]
         mean[at] = over_group(sums(xp, part))
@@ -294,7 +290,7 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     def pull(g):
         # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two
         # directions: dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
-        g, gx = pixels(xp, g), xp.empty_like(a)
+        g, gx = pixel_rows(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
         for at in few(xp, n, prod(a.shape[1:])):
             out, s, gamma = gx[at], scale[at], 1 if weight is None else weight
@@ -304,10 +300,10 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
             each(xp, xp.add, out, -s * over_group(total[at] * gamma), out=out)
             out += each(xp, xp.multiply, g[at], s * gamma, out=xp.empty_like(out))
         return (
-            images(xp, gx, x.shape),
+            from_pixel_rows(xp, gx, x.shape),
             None,
             lambda: sum_rows(xp, dots),
             lambda: sum_rows(xp, total),
         )
 
-    return images(xp, y, x.shape), pull
+    return from_pixel_rows(xp, y, x.shape), pull

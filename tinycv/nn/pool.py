@@ -6,21 +6,22 @@ LeCun et al. 1998, section II.B (mean); Ranzato et al. 2007 (max).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import pad
 from tinycv.engine.reduce import zeros_beside
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
-from tinycv.nn.window import inside, seen_by, settled, taps, two, walked
+from tinycv.nn.window import Pair, inside, seen_by, settled, taps, two, walked
 
 
 @fused(whole="kernel_size stride")
-def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+def max_pool2d(
+    x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
+) -> Tensor:
     """The largest entry in each window: x (N, C, H, W) gives (N, C, H', W'), with conv2d's sizes.
 
     kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given.
@@ -33,14 +34,18 @@ def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -
 
 
 @fused(whole="kernel_size stride")
-def avg_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+def avg_pool2d(
+    x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
+) -> Tensor:
     """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
     margins, views = walk(x, kernel_size, stride, padding)
     x = pad(x, margins)
     return sum((x[view] for view in views[1:]), x[views[0]]) * (1 / len(views))
 
 
-def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, list[tuple]]:
+def walk(
+    x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Pair
+) -> tuple[tuple, list[tuple]]:
     """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it
     sees, (N, C, H', W')."""
     array(x, "x")
@@ -62,7 +67,7 @@ def walk(x: Any, kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple, li
     ]
 
 
-def walk_of(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple:
+def walk_of(name: str, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple:
     """kernel_size, stride and padding of a layer as pairs (down, across)."""
     window = two(f"{name}: kernel_size", kernel_size, 1)
     padding = two(f"{name}: padding", padding)
@@ -73,7 +78,7 @@ def walk_of(name: str, kernel_size: Any, stride: Any, padding: Any) -> tuple:
     return window, window if stride is None else two(f"{name}: stride", stride, 1), padding
 
 
-def lowest(dtype: Any) -> Any:
+def lowest(dtype: np.dtype) -> float | np.generic:
     """What loses against every number of a dtype."""
     return (
         float("-inf")
@@ -87,12 +92,12 @@ def lowest(dtype: Any) -> Any:
 class MaxPool2d(Module):
     """``max_pool2d`` with its settings kept."""
 
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0):
         self.kernel_size, self.stride, self.padding = walk_of(
             "MaxPool2d", kernel_size, stride, padding
         )
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W). Returns (N, C, H', W')."""
         return max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
@@ -100,12 +105,12 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """``avg_pool2d`` with its settings kept."""
 
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0):
         self.kernel_size, self.stride, self.padding = walk_of(
             "AvgPool2d", kernel_size, stride, padding
         )
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W). Returns (N, C, H', W')."""
         return avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
@@ -149,9 +154,8 @@ def _avg_pool2d(xp, x, kernel_size, stride=None, padding=0):
 
 def spread(xp, x, margins, views, gradients):
     """dL/dx: to what each tap saw, its gradients."""
-    canvas = zeros_beside(
-        xp, x, [n + sum(p) for n, p in zip(x.shape, margins, strict=True)], x.dtype
-    )
+    sides = tuple(n + sum(p) for n, p in zip(x.shape, margins, strict=True))
+    canvas = zeros_beside(xp, x, sides, x.dtype)
     meet = any(
         last.start >= first.step for last, first in zip(views[-1][1:], views[0][1:], strict=True)
     )

@@ -14,12 +14,13 @@ from tinycv.engine.arguments import size
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import exp, log
 from tinycv.engine.reduce import as_rows, blocks, exp_rows, sum_last
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array, axis_of
 from tinycv.nn.module import Module
 
 
 @fused
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
 
     The largest x is subtracted first, which changes nothing but keeps exp from overflowing
@@ -34,7 +35,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 @fused
-def log_softmax(x: Any, axis: int = -1) -> Any:
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that
     underflowed to 0.
 
@@ -53,14 +54,14 @@ class Softmax(Module):
         # NumPy's arrays have at most 64 axes
         self.axis = size(axis, "Softmax: axis", -64)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return softmax(x, self.axis)
 
 
 # ── below this line: speed. The definitions above are what it must equal ─────────────────────────
 
 
-def checked(x: Any, axis: Any) -> Any:
+def checked(x: Any, axis: Any) -> Tensor:
     """x; an error for one that is no array, or has no such axis."""
     axis_of(axis, array(x, "x").ndim)
     return x

@@ -60,7 +60,7 @@ class SpectralNorm(Module):
         w, u = bare(_matrix(self.layer.weight.detach())), self.u
         xp = array_module(w)
 
-        def unit(x: Any) -> Any:
+        def unit(x: Tensor) -> Tensor:
             return x / (xp.sqrt((x * x).sum()) + 1e-12)
 
         def iterated() -> tuple:
@@ -78,7 +78,7 @@ class SpectralNorm(Module):
         u, v = map(Tensor, vectors)
         return u @ (_matrix(self.layer.weight) @ v)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """As the layer's, with W / σ(W)."""
         # an x that the layer refuses leaves u and v as they were
         with kept_if_done():
@@ -115,6 +115,6 @@ def spectral_norm(network: Module) -> Module:
     return normed(network)
 
 
-def _matrix(weight: Any) -> Any:
+def _matrix(weight: Tensor) -> Tensor:
     """A weight (out, ...) as a matrix (out, all the rest)."""
     return weight.reshape((weight.shape[0], -1))

@@ -9,11 +9,24 @@ Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learni
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinycv.engine.arguments import shown, sizes
+
+Pair = int | tuple[int, int]  # of a window: (down, across), or one number for both
+
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+
+
+class Walk(NamedTuple):
+    """How a window walks over an image."""
+
+    stride: tuple[int, int]  # (down, across)
+    padding: Pads
+    dilation: tuple[int, int]
 
 
 def taps(window: Iterable[int]) -> Iterable[tuple]:
@@ -21,7 +34,7 @@ def taps(window: Iterable[int]) -> Iterable[tuple]:
     return product(*map(range, window))
 
 
-def seen_by(tap: tuple, size: Any, stride: tuple, dilation: tuple) -> tuple:
+def seen_by(tap: tuple, size: Sequence[int], stride: tuple, dilation: tuple) -> tuple:
     """Where one tap of the window looks while the window takes its H' x W' steps: an index (...,
     rows, columns)."""
     return (
@@ -33,7 +46,7 @@ def seen_by(tap: tuple, size: Any, stride: tuple, dilation: tuple) -> tuple:
     )
 
 
-def inside(sides: Any, padding: tuple) -> tuple:
+def inside(sides: Sequence[int], padding: tuple) -> tuple:
     """Where the image lies in its padding: an index (..., rows, columns)."""
     return (
         ...,
@@ -41,7 +54,7 @@ def inside(sides: Any, padding: tuple) -> tuple:
     )
 
 
-def walked(sides: Any, window: Any, stride: tuple, dilation: tuple) -> tuple:
+def walked(sides: Sequence[int], window: Sequence[int], stride: tuple, dilation: tuple) -> tuple:
     """H', W': how many steps a window takes over a padded image."""
     size = tuple(
         (n - d * (k - 1) - 1) // s + 1
@@ -58,7 +71,12 @@ def walked(sides: Any, window: Any, stride: tuple, dilation: tuple) -> tuple:
 
 
 def stamped(
-    size: Any, window: Any, stride: tuple, padding: tuple, extra: tuple, dilation: tuple
+    size: Sequence[int],
+    window: Sequence[int],
+    stride: tuple,
+    padding: tuple,
+    extra: tuple,
+    dilation: tuple,
 ) -> tuple:
     """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the
     padding."""
@@ -79,13 +97,15 @@ def stamped(
     return sides
 
 
-def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
+def settled(stride: Pair, padding: Pair | str, dilation: Pair, window: Sequence[int]) -> Walk:
     """stride and dilation as pairs (down, across), padding as ((top, bottom), (left, right))."""
-    stride, dilation = two("stride", stride, 1), two("dilation", dilation, 1)
+    stride = two("stride", stride, 1)
+    dilation = two("dilation", dilation, 1)
     if not isinstance(padding, str):
-        return stride, tuple((p, p) for p in two("padding", padding)), dilation
+        down, across = two("padding", padding)
+        return Walk(stride, ((down, down), (across, across)), dilation)
     if padding == "valid":
-        return stride, ((0, 0), (0, 0)), dilation
+        return Walk(stride, ((0, 0), (0, 0)), dilation)
     if padding != "same":
         raise ValueError(
             f"padding is {padding!r}; it must be 'same', 'valid', an int or a pair of ints"
@@ -94,17 +114,19 @@ def settled(stride: Any, padding: Any, dilation: Any, window: Any) -> tuple:
         raise ValueError(
             f"padding 'same' keeps an image's size, which stride {stride} does not: it must be 1"
         )
-    reach = [d * (k - 1) for k, d in zip(window, dilation, strict=True)]
-    return stride, tuple((n // 2, n - n // 2) for n in reach), dilation
+    down, across = (d * (k - 1) for k, d in zip(window, dilation, strict=True))
+    around = (down // 2, down - down // 2), (across // 2, across - across // 2)
+    return Walk(stride, around, dilation)
 
 
-def two(name: str, value: Any, least: int = 0) -> tuple:
+def two(name: str, value: Any, least: int = 0) -> tuple[int, int]:
     """3 is (3, 3), a pair is itself."""
     if type(value) is int and least <= value < 2**63:
         return value, value
     try:
         if isinstance(value, (tuple, list, int)) or getattr(value, "ndim", 2) < 2:
-            return sizes(value, name, 2, least)
+            down, across = sizes(value, name, 2, least)
+            return down, across
         reason = None
     except (TypeError, ValueError) as error:
         reason = error

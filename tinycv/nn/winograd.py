@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -76,11 +77,9 @@ def convolved(xp, x, taps, before, size):
     before: rows and columns of padding above and to the left; there is as much below and to the
     right as ``size`` asks for.
     """
-    (_, _, c, o), (down, across), (answer, enlarge, _) = (
-        taps.shape,
-        tiled(size),
-        squared(x.dtype.char),
-    )
+    _, _, c, o = taps.shape
+    down, across = tiled(size)
+    answer, enlarge, _ = squared(x.dtype.char)
     u = (enlarge @ taps.reshape(R * R, c * o)).reshape(N * N, c, o)
     for at, v in windows(xp, x, before, size):
         products = v @ u  # (n², T, O)
@@ -91,7 +90,9 @@ def convolved(xp, x, taps, before, size):
 
 def to_taps(xp, g, x, before):
     """dL/dtaps, (r, r, C, O), from g = dL/dy (N, *size, O): every product is pulled back."""
-    (_, *size, o), (answer, enlarge, _), total = g.shape, squared(x.dtype.char), 0.0
+    _, *size, o = g.shape
+    answer, enlarge, _ = squared(x.dtype.char)
+    total: Any = 0.0
     down, across = tiled(size)
     for at, v in windows(xp, x, before, size):
         # y that was cut off has no gradient
@@ -105,12 +106,10 @@ def to_taps(xp, g, x, before):
 
 def windows(xp, x, before, size):
     """Yields (at, Bᵀ d), (n², T, C), of a few images at a time: so few that it stays in a cache."""
-    (_, h, w, c), (top, left), (down, across), (*_, differences) = (
-        x.shape,
-        before,
-        tiled(size),
-        squared(x.dtype.char),
-    )
+    _, h, w, c = x.shape
+    top, left = before
+    down, across = tiled(size)
+    *_, differences = squared(x.dtype.char)
     frame = None
     for at in blocks(xp, len(x), N * N * down * across * c, 8 * BLOCK):
         part = x[at]

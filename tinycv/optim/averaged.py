@@ -18,7 +18,8 @@ from tinycv.engine.arguments import listed, number, shown
 from tinycv.engine.backend import array_module, device_of, to_device
 from tinycv.engine.flat import Flat, alike
 from tinycv.engine.tensor import Parameter, wrap
-from tinycv.nn.module import Module, same_values
+from tinycv.nn.loading import same_values
+from tinycv.nn.module import Module
 from tinycv.optim.state import brief, fitting_array, wide
 
 

@@ -1,10 +1,11 @@
 """Chapter 1, sequences: rnn.py (one matrix that carries what is remembered), lstm.py (a memory that
 is read and written step by step), gru.py (the same with two gates), recurrent.py (what these three
 share: layers, directions, lengths), align.py (a decoder that looks back at its encoder), seq2seq.py
-(encoder and decoder), decode.py (greedy and beam search), attention.py (scaled dot-product,
-multi-head), masks.py (which keys a query may look at), blockwise.py (attention over thousands of
-tokens), positions.py (where a token stands), transformer.py (the blocks and their stacks),
-encoder_decoder.py (the Transformer entire), gpt.py (a decoder alone)."""
+(encoder and decoder), translation.py (how such models are trained and judged), decode.py (greedy
+and beam search), attention.py (scaled dot-product, multi-head), masks.py (which keys a query may
+look at), blockwise.py (attention over thousands of tokens), positions.py (where a token stands),
+transformer.py (the blocks and their stacks), encoder_decoder.py (the Transformer entire), gpt.py (a
+decoder alone). inputs.py: what they refuse."""
 
 from tinycv.sequence.align import (
     AdditiveAttention,
@@ -22,13 +23,14 @@ from tinycv.sequence.masks import causal_mask, length_mask, padding_mask
 from tinycv.sequence.positions import LearnedPositions, SinusoidalPositions
 from tinycv.sequence.recurrent import state_gradients
 from tinycv.sequence.rnn import RNN, RNNCell, rnn
-from tinycv.sequence.seq2seq import Decoder, Encoder, Seq2Seq, exact_match, next_symbol_loss
+from tinycv.sequence.seq2seq import Decoder, Encoder, Seq2Seq
 from tinycv.sequence.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from tinycv.sequence.translation import exact_match, next_symbol_loss
 
 __all__ = [
     "AdditiveAttention",

@@ -20,32 +20,38 @@ Shapes: B batch, H heads, T queries, S keys, D width of one head, E = H D width 
 from __future__ import annotations
 
 from math import inf, nan, prod, sqrt
-from typing import Any
 
 import numpy as np
 
-from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.backend import array_module, constant
+from tinycv.engine.arguments import flag, number, size
+from tinycv.engine.create import eye
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import concatenate, split
-from tinycv.engine.ops import astype, where
+from tinycv.engine.ops import isfinite, where
 from tinycv.engine.reduce import as_rows, dot_last, exp_rows, few
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn import init
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.sequence.blockwise import blockwise, is_large
+from tinycv.sequence.inputs import (
+    batch_leads,
+    check_past,
+    check_remembered,
+    check_tokens,
+    score_shape,
+)
 from tinycv.sequence.masks import (
     all_finite,
     answers,
-    batch_leads,
     causal_mask,
     finite_part,
     hidden_scores,
-    is_numeric,
+    in_view,
     sees_one,
+    surely_below,
     together_with,
     understood,
     without_lost,
@@ -54,8 +60,8 @@ from tinycv.sequence.masks import (
 
 @fused(whole="attn_mask")
 def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False
-) -> Any:
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None = None, is_causal: bool = False
+) -> Tensor:
     """Average of the values ``v``, weighted by how well keys match queries.
 
     q (B, H, T, D), k (B, H, S, D), v (B, H, S, Dv). Returns (B, H, T, Dv). is_causal: query t may
@@ -68,20 +74,18 @@ def scaled_dot_product_attention(
     mask, a query that may see a key or value that is not finite gets NaN, and passes no gradient
     (differs: in PyTorch a hidden NaN reaches every query).
     """
-    xp, shape, is_causal = array_module(bare(q)), check(q, k, v), flag(is_causal, "is_causal")
+    shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:
         return q @ k.swapaxes(-1, -2) @ v  # no keys: zeros
-    may_look, added = understood(attn_mask, xp, shape)
-    mask = together_with(may_look, is_causal, xp, shape)
+    mask, added, answered, instead = in_view(q, k, v, attn_mask, is_causal, shape)
     if mask is not None:
-        answered, instead = answers(xp, bare(q), bare(k), bare(v), may_look, is_causal)
         q, k, v = where(answered, q, 0.0), finite_part(k), finite_part(v)
     score = q @ k.swapaxes(-1, -2) / sqrt(q.shape[-1])  # (B, H, T, S)
     if added is not None:
-        score = score + astype(attn_mask if isinstance(attn_mask, Tensor) else added, score.dtype)
+        score = score + added
     if mask is None:
         return softmax(score, axis=-1) @ v  # (B, H, T, Dv)
-    weight = softmax(where(mask, score, hidden_scores(xp, mask, score.dtype)), axis=-1)
+    weight = softmax(where(mask, score, hidden_scores(mask, score.dtype)), axis=-1)
     return where(answered, where(mask, weight, 0.0) @ v, instead)
 
 
@@ -123,12 +127,12 @@ class MultiheadAttention(Module):
 
     def forward(
         self,
-        query: Any,
-        key: Any = None,
-        value: Any = None,
-        attn_mask: Any = None,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        attn_mask: ArrayLike | None = None,
         is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """query (B, T, E) looks at key and value (B, S, E); both are the query where left out
         (self-attention). attn_mask: bools or floats that broadcast to (B, H, T, S), as in
         scaled_dot_product_attention. Returns (B, T, E)."""
@@ -140,12 +144,19 @@ class MultiheadAttention(Module):
         q, k, v = (self.apart(x) for x in self.project(query, key, value))
         return self.answer(q, k, v, attn_mask, is_causal)
 
-    def answer(self, q: Any, k: Any, v: Any, attn_mask: Any = None, is_causal: bool = False) -> Any:
+    def answer(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attn_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         # (B, H, T, D)
         y = scaled_dot_product_attention(q, k, v, attn_mask, is_causal)
         return dropout(self.out_proj(self.together(y)), self.dropout, self.training)  # (B, T, E)
 
-    def follow(self, x: Any, past: tuple | None = None) -> tuple:
+    def follow(self, x: Tensor, past: tuple | None = None) -> tuple:
         """Causal self-attention of tokens x (B, T, E) that come after others. past: the others'
         keys and values, each (B, H, S, D), or None where there are none. Returns (B, T, E), and
         past with those of x at its end."""
@@ -162,7 +173,7 @@ class MultiheadAttention(Module):
         mask = causal_mask(t, s, past=s - t) if t > 1 else None
         return self.answer(q, k, v, mask), (k, v)
 
-    def remember(self, memory: Any) -> tuple:
+    def remember(self, memory: Tensor) -> tuple:
         """Keys and values, each (B, H, S, D), of a memory (B, S, E) that many queries will ask: see
         ``recall``.
 
@@ -171,33 +182,40 @@ class MultiheadAttention(Module):
         matrix.
         """
         check_tokens("MultiheadAttention.remember", (), memory=memory)
-        own = bare(memory)
-        if array_module(own) is np and all_finite(own):
-            k, v = split(self.made_of(memory, 1, 3), 2, axis=-1)
-            return self.apart(k), self.apart(v)
-        finite = array_module(own).isfinite(own).all(axis=-1, keepdims=True)  # (B, S, 1)
-        k, v = split(where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan), 2, axis=-1)
+        if surely_below(inf, memory):
+            both = self.made_of(memory, 1, 3)  # (B, S, 2E)
+        else:
+            finite = isfinite(memory).all(axis=-1, keepdims=True)  # (B, S, 1)
+            both = where(finite, self.made_of(where(finite, memory, 0.0), 1, 3), nan)
+        k, v = split(both, 2, axis=-1)
         return self.apart(k), self.apart(v)
 
-    def recall(self, query: Any, remembered: tuple, attn_mask: Any = None) -> Any:
+    def recall(
+        self, query: Tensor, remembered: tuple, attn_mask: ArrayLike | None = None
+    ) -> Tensor:
         """What query (B, T, E) finds in ``remember(memory)``: as ``self(query, memory)``, the
         memory projected once."""
         check_tokens("MultiheadAttention.recall", query=query)
         check_remembered(remembered, self.num_heads, self.embed_dim // self.num_heads)
-        return self.answer(self.apart(self.made_of(query, 0, 1)), *remembered, attn_mask)
+        k, v = remembered
+        return self.answer(self.apart(self.made_of(query, 0, 1)), k, v, attn_mask)
 
     def weights(
-        self, query: Any, key: Any = None, attn_mask: Any = None, is_causal: bool = False
-    ) -> Any:
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        attn_mask: ArrayLike | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """Where each query looks: (B, H, T, S). Each row sums to 1, or is 0 where the query may
         look nowhere. For pictures: attention itself never keeps it."""
         check_tokens("MultiheadAttention.weights", ("key",), query=query, key=key)
         q, k, _ = (self.apart(x) for x in self.project(query, key, key))
         # the values: which key
-        every_key = constant(array_module(bare(k)), np.eye(k.shape[2], dtype=q.dtype)[None, None])
+        every_key = eye(k.shape[2], dtype=q.dtype, device=k.device)[None, None]
         return scaled_dot_product_attention(q, k, every_key, attn_mask, is_causal)
 
-    def project(self, query: Any, key: Any, value: Any) -> list:
+    def project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> list:
         """q, k, v (B, T or S, E) by one product where all three are made of the same tokens."""
         if key is None and value is None:
             return split(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
@@ -205,17 +223,17 @@ class MultiheadAttention(Module):
         value = key if value is None else value
         return [self.made_of(x, i, i + 1) for i, x in enumerate((query, key, value))]
 
-    def made_of(self, x: Any, first: int, last: int) -> Any:
+    def made_of(self, x: Tensor, first: int, last: int) -> Tensor:
         """Those of q, k, v from number ``first`` to before ``last``, side by side."""
         rows = slice(first * self.embed_dim, last * self.embed_dim)
         bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
         return linear(x, self.in_proj_weight[rows], bias)
 
-    def apart(self, x: Any) -> Any:  # (B, T, E) -> (B, H, T, D)
+    def apart(self, x: Tensor) -> Tensor:  # (B, T, E) -> (B, H, T, D)
         b, t, e = x.shape
         return x.reshape((b, t, self.num_heads, e // self.num_heads)).swapaxes(1, 2)
 
-    def together(self, x: Any) -> Any:  # (B, H, T, D) -> (B, T, E)
+    def together(self, x: Tensor) -> Tensor:  # (B, H, T, D) -> (B, T, E)
         b, h, t, d = x.shape
         return x.swapaxes(1, 2).reshape((b, t, h * d))
 
@@ -225,7 +243,7 @@ class MultiheadAttention(Module):
 
 @scaled_dot_product_attention.kernel
 def _attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    shape, is_causal = check(q, k, v), flag(is_causal, "is_causal")
+    shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     if not shape[-1]:  # no keys: zeros
         y = xp.zeros((*shape[:-1], v.shape[-1]), xp.result_type(q, k, v))
         return y, lambda g: tuple(xp.zeros_like(x) for x in (q, k, v))
@@ -253,22 +271,16 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
     None: every row sees something, and no number is so large that a product overflows."""
     if is_large(xp, q, k):  # no (T, S) array at all
         return blockwise(xp, q, k, v, may_look, added, is_causal, hidden is not None)
-    lead, scale = (
-        np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]),
-        1 / sqrt(q.shape[-1]),
-    )
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (xp.broadcast_to(x, (lead or (1,)) + x.shape[-2:]) for x in (q, k, v))
-    p = xp.empty((*q.shape[:-1], k.shape[-2]), xp.result_type(q, k, v))  # (B, H, T, S)
-    y = across_heads(xp, q.shape[:-1], v.shape[-1], p.dtype)
-    mask = together_with(may_look, is_causal, xp, p.shape)
-    # no score may be above: inf, or what hides it
-    most = None
-    if mask is not None:
-        most = xp.broadcast_to(
-            xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype), p.shape
-        )
+    scale, dtype = 1 / sqrt(q.shape[-1]), xp.result_type(q, k, v)
+    p = xp.empty((*q.shape[:-1], k.shape[-2]), dtype)  # (B, H, T, S)
+    y = across_heads(xp, q.shape[:-1], v.shape[-1], dtype)
+    most = greatest_scores(xp, together_with(may_look, is_causal, xp, p.shape), hidden, p)
+    added_dtype = getattr(added, "dtype", None)
     added = None if added is None else xp.broadcast_to(added, p.shape)
-    for at in few(xp, len(p), prod(p.shape[1:])):
+    batches = few(xp, len(p), prod(p.shape[1:]))
+    for at in batches:
         score = (q[at] * scale) @ k[at].swapaxes(-1, -2)
         if added is not None:
             score += added[at]
@@ -280,31 +292,44 @@ def attend(xp, q, k, v, may_look, added, is_causal, hidden=None):
         xp.matmul(p[at], v[at], out=y[at])
 
     def slopes(g, at):
-        # d softmax: p (dp - Σ p dp), and Σ p dp = Σ g y (Dao et al. 2022, appendix B).
-        ds = g[at] @ v[at].swapaxes(-1, -2)
-        ds -= dot_last(xp, g[at], y[at])
-        if hidden is not None:
-            # dp may be infinite where the value is huge
-            xp.copyto(ds, 0, where=p[at] == 0)
-        ds *= p[at]
-        return ds
+        return to_scores(xp, g[at], v[at], y[at], p[at], guarded=hidden is not None)
 
     def pull(g):
-        g, (dq, dk, dv) = (
-            g.reshape(y.shape),
-            [across_heads(xp, x.shape[:-1], x.shape[-1], p.dtype) for x in (q, k, v)],
-        )
-        for at in few(xp, len(p), prod(p.shape[1:])):
+        g = g.reshape(y.shape)
+        dq, dk, dv = (across_heads(xp, x.shape[:-1], x.shape[-1], dtype) for x in (q, k, v))
+        for at in batches:
             ds = slopes(g, at)
             ds *= scale
             xp.matmul(ds, k[at], out=dq[at])
             xp.matmul(ds.swapaxes(-1, -2), q[at], out=dk[at])
             xp.matmul(p[at].swapaxes(-1, -2), g[at], out=dv[at])
-        return *[
-            d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)
-        ], lambda: slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added.dtype)
+
+        def to_added():
+            # asked for only where something was added
+            return slopes(g, slice(None)).reshape(lead + p.shape[-2:]).astype(added_dtype)
+
+        return *[d.reshape(lead + d.shape[-2:]) for d in (dq, dk, dv)], to_added
 
     return y.reshape(lead + y.shape[-2:]), pull
+
+
+def greatest_scores(xp, mask, hidden, p):
+    """What no score of p's shape may be above: inf, or what hides it. None without a mask."""
+    if mask is None:
+        return None
+    most = xp.where(mask, inf, -inf if hidden is None else hidden).astype(p.dtype)
+    return xp.broadcast_to(most, p.shape)
+
+
+def to_scores(xp, g, v, y, p, guarded):
+    """dL/d(score) of softmax(score) = p and y = p v, from g = dL/dy: p (dp - Σ p dp), and Σ p dp is
+    Σ g y (Dao et al. 2022, appendix B). guarded: dp may be infinite where the value is huge."""
+    ds = g @ v.swapaxes(-1, -2)
+    ds -= dot_last(xp, g, y)
+    if guarded:
+        xp.copyto(ds, 0, where=p == 0)
+    ds *= p
+    return ds
 
 
 def across_heads(xp, lead, width, dtype):
@@ -314,90 +339,3 @@ def across_heads(xp, lead, width, dtype):
         return xp.empty((*lead, width), dtype)
     *b, h, t = lead
     return xp.empty((*b, t, h, width), dtype).swapaxes(-2, -3)
-
-
-def check(q: Any, k: Any, v: Any) -> tuple:
-    """The shape of the scores, (..., T, S); ValueError where queries, keys and values do not belong
-    together."""
-    fit = all([is_numeric(x) and len(x.shape) > 1 for x in (q, k, v)])
-    if fit and q.shape[-1] == k.shape[-1] > 0 and k.shape[-2] == v.shape[-2]:
-        lead = common_shape(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        if lead is not None:
-            return *lead, q.shape[-2], k.shape[-2]
-    numeric = all(is_numeric(x) for x in (q, k, v))
-    given = ", ".join(
-        f"{name} {x.shape if numeric else shown(x)}"
-        for name, x in zip("qkv", (q, k, v), strict=True)
-    )
-    raise (ValueError if numeric else TypeError)(
-        f"{given}: they must be Tensors of numbers, (..., T, D), (..., S, D) and (..., S, Dv), the "
-        "axes before the last two equal or 1, and D, the width of a head, at least 1"
-    )
-
-
-def check_past(past: Any, shape: tuple) -> None:
-    """TypeError or ValueError for a past that is not None or (keys, values) of one shape (B, H, S,
-    D). shape: (B, H, D)."""
-    if past is None:
-        return
-    b, h, d = shape
-    pair = (
-        isinstance(past, (tuple, list))
-        and len(past) == 2
-        and all(is_numeric(part) for part in past)
-    )
-    if (
-        not pair
-        or any(len(x.shape) != 4 or (*x.shape[:2], x.shape[3]) != shape for x in past)
-        or (past[0].shape != past[1].shape)
-    ):
-        given = [shown(bare(x)) for x in past] if pair else shown(past)
-        raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.follow: past is {given}; it must be None, or (keys, values) of "
-            f"the tokens before, ({b}, {h}, S, {d}) each"
-        )
-
-
-def check_remembered(remembered: Any, heads: int, width: int) -> None:
-    """TypeError or ValueError for what cannot be the (keys, values) that ``remember`` made of a
-    memory."""
-    pair = (
-        isinstance(remembered, (tuple, list))
-        and len(remembered) == 2
-        and all(map(is_numeric, remembered))
-    )
-    if (
-        not pair
-        or any(len(x.shape) != 4 or (x.shape[1], x.shape[3]) != (heads, width) for x in remembered)
-        or (remembered[0].shape != remembered[1].shape)
-    ):
-        given = [shown(bare(x)) for x in remembered] if pair else shown(remembered)
-        raise (ValueError if pair else TypeError)(
-            f"MultiheadAttention.recall: remembered is {given}; it must be the (keys, values) that "
-            f"remember(memory) returned, (B, {heads}, S, {width}) each"
-        )
-
-
-def common_shape(*shapes: tuple) -> tuple | None:
-    """What the shapes broadcast to, or None."""
-    if shapes.count(shapes[0]) == len(shapes):
-        return shapes[0]
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        return None
-
-
-def check_tokens(owner: str, may_be_none: tuple = (), **tokens: Any) -> None:
-    """TypeError or ValueError for tokens, by name, that are not (B, N, E)."""
-    for name, x in tokens.items():
-        if x is None and name in may_be_none:
-            continue
-        if not is_numeric(x):
-            raise TypeError(
-                f"{owner}: {name} is {shown(x)}; it must be a Tensor of numbers, (B, T, E)"
-            )
-        if len(x.shape) != 3:
-            raise ValueError(
-                f"{owner}: {name} has shape {x.shape}; it must have three axes, (B, T, E)"
-            )

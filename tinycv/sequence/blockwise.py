@@ -53,18 +53,15 @@ class Blocks:
         self, xp: Any, q: Any, k: Any, v: Any, mask: Any, added: Any, is_causal: bool, guarded: bool
     ):
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        self.xp, self.is_causal, self.guarded, self.scale = (
-            xp,
-            is_causal,
-            guarded,
-            1 / sqrt(q.shape[-1]),
-        )
+        self.xp = xp
+        self.is_causal = is_causal
+        self.guarded = guarded
+        self.scale = 1 / sqrt(q.shape[-1])
         self.q, self.k, self.v = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
         self.t, self.s = q.shape[-2], k.shape[-2]
         shape = *lead, self.t, self.s
-        self.mask, self.added = (
-            None if x is None else xp.broadcast_to(x, shape) for x in (mask, added)
-        )
+        self.mask: Any = None if mask is None else xp.broadcast_to(mask, shape)
+        self.added: Any = None if added is None else xp.broadcast_to(added, shape)
         self.dtype = xp.result_type(q, k, v)
         self.queries, self.keys = CPU_BLOCK if xp is np else GPU_BLOCK
         most = self.queries * self.keys
@@ -189,10 +186,8 @@ def walk(
     scratch, other = blocks.scratch(), blocks.scratch()
     keys, values = (longer(xp, x[part], 1.0) for x in (blocks.k, blocks.v))
     for rows in blocks.rows():
-        asked, got = (
-            blocks.q[part][..., rows, :] * blocks.scale,
-            g[part][..., rows, :] / totals[part][..., rows, :],
-        )
+        asked = blocks.q[part][..., rows, :] * blocks.scale
+        got = g[part][..., rows, :] / totals[part][..., rows, :]
         asked_longer = longer(xp, asked, -tops[part][..., rows, :])
         got_longer = longer(xp, got, -dot_last(xp, got, y[part][..., rows, :]))
         for columns in blocks.columns(rows):

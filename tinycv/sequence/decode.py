@@ -2,7 +2,8 @@
 search.
 
     greedy         y_t = argmax log p(y | y_1 ... y_{t-1}, x)        the best next symbol, each time
-    beam search    keep the K best beginnings; extend each by every symbol; of these keep the K best again
+    beam search    keep the K best beginnings; extend each by every symbol;
+                   of these keep the K best again
 
     score(Y) = log P(Y | x) / lp(Y)      lp(Y) = ((5 + |Y|) / (5 + 1))^α      Wu et al. 2016, eq. 14
 
@@ -39,7 +40,7 @@ from tinycv.data.inputs import whole
 from tinycv.data.text import EOS, PAD, SOS
 from tinycv.engine.arguments import number, shown, size
 from tinycv.engine.backend import array_module, to_numpy
-from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 
 MOST_SYMBOLS = 2**28  # that a search may write
 Step = Callable[[np.ndarray, Any], tuple[Any, Any]]
@@ -163,7 +164,8 @@ def choices(log_probs: Any, going: np.ndarray) -> np.ndarray:
     """What a step said, on the host in float64 (rows, V), without PAD and SOS. going: (rows,) bool,
     which sentences are not over. Of those that are, a step may say anything; ValueError for a NaN
     about one that is not, for PAD and SOS too."""
-    host, rows = to_numpy(bare(log_probs)), len(going)
+    host = log_probs.numpy() if isinstance(log_probs, Tensor) else to_numpy(log_probs)
+    rows = len(going)
     if (
         getattr(host, "ndim", 0) != 2
         or len(host) != rows
@@ -207,7 +209,7 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
         parts = [reorder(part, rows) for part in state]
         # a named tuple takes each
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
-    array = bare(state)
+    array: Any = state.data if isinstance(state, Tensor) else state
     if not getattr(array, "ndim", 0):
         raise TypeError(
             f"beam_search: the state holds {state!r}; it must be Tensors or arrays with the batch "
@@ -216,7 +218,7 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
         )
     if len(array) <= rows.max(initial=-1):
         raise ValueError(
-            f"beam_search: the state holds {shown(bare(state))}; its axis 0 must be the batch, "
+            f"beam_search: the state holds {shown(state)}; its axis 0 must be the batch, "
             f"with at least {rows.max() + 1} rows"
         )
     xp = array_module(array)
@@ -234,11 +236,9 @@ def checked(
             f"{owner}: step is {shown(step)}; it must be a function, (tokens, state) -> "
             "(log_probs, state)"
         )
-    batch, max_length, beam = (
-        whole(batch, f"{owner}: batch"),
-        whole(max_length, f"{owner}: max_length", 1),
-        whole(beam, f"{owner}: beam", 1),
-    )
+    batch = whole(batch, f"{owner}: batch")
+    max_length = whole(max_length, f"{owner}: max_length", 1)
+    beam = whole(beam, f"{owner}: beam", 1)
     if batch * max_length * beam > MOST_SYMBOLS:
         raise ValueError(
             f"{owner}: batch is {batch}, max_length {max_length} and beam {beam}; all of them "

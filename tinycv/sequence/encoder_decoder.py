@@ -17,7 +17,8 @@ Shapes: B batch, S source tokens, T target tokens, E width, V words of the targe
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
+
+import numpy as np
 
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import number, size
@@ -30,21 +31,14 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import (
-    batch_leads,
-    padding_mask,
-    some,
-    some_last,
-    state_of,
-    without_padding,
-)
+from tinycv.sequence.inputs import Ids, batch_leads, length_of, some, some_last, state_of
+from tinycv.sequence.masks import padding_mask, without_padding
 from tinycv.sequence.positions import SinusoidalPositions
 from tinycv.sequence.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
-    length_of,
 )
 
 
@@ -75,14 +69,10 @@ class Transformer(Module):
         batch_first: bool = True,
     ):
         batch_leads(batch_first, "Transformer")
-        source_words, target_words = (
-            size(source_words, "Transformer: source_words", 1),
-            size(target_words, "Transformer: target_words", 1),
-        )
-        d_model, dropout = (
-            size(d_model, "Transformer: d_model", 1),
-            number(dropout, "Transformer: dropout", 0, 1),
-        )
+        source_words = size(source_words, "Transformer: source_words", 1)
+        target_words = size(target_words, "Transformer: target_words", 1)
+        d_model = size(d_model, "Transformer: d_model", 1)
+        dropout = number(dropout, "Transformer: dropout", 0, 1)
         num_encoder_layers = whole(
             num_encoder_layers, "Transformer: num_encoder_layers", 1, MOST_LAYERS
         )
@@ -102,7 +92,7 @@ class Transformer(Module):
         self.out = Linear(d_model, target_words)
         self.dropout = dropout
 
-    def forward(self, source: Any, target: Any) -> Any:
+    def forward(self, source: Ids, target: Ids) -> Tensor:
         """Returns (B, T, V): row t is about the word after target[:, t]. Padding is 0, at the end,
         on both sides.
 
@@ -116,13 +106,13 @@ class Transformer(Module):
             )
         )
 
-    def encode(self, source: Any) -> tuple:
+    def encode(self, source: Ids) -> tuple:
         """The memory (B, S, E), and the mask (B, 1, 1, S) of where it is not padding."""
         some(source, "Transformer: source", 0)
         mask = padding_mask(source)
         return self.encoder(self.placed(self.source_embed, source), mask), mask
 
-    def placed(self, embed: Embedding, ids: Any, start: int = 0) -> Any:
+    def placed(self, embed: Embedding, ids: Ids, start: int = 0) -> Tensor:
         """What a stack reads: a vector for each word, with its place written in. (B, T, E)"""
         x = without_padding(embed(ids), ids)
         return dropout(self.position(sqrt(x.shape[-1]) * x, start), self.dropout, self.training)
@@ -130,7 +120,7 @@ class Transformer(Module):
     # -- writing, word by word
     # ----------------------------------------------------------------------------
 
-    def translate(self, source: Any, max_length: int, beam: int = 1) -> Any:
+    def translate(self, source: Ids, max_length: int, beam: int = 1) -> np.ndarray:
         """The target's ids (B, <= max_length), NumPy, with EOS and without SOS: the likeliest word
         each time, or the likeliest of ``beam`` sentences that are kept. To be called in evaluation
         (``model.eval()``): dropout is no help.
@@ -138,7 +128,7 @@ class Transformer(Module):
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
-    def start(self, source: Any) -> dict:
+    def start(self, source: Ids) -> dict:
         """What is known before the first word: the memory, as each block keeps it, and nothing
         written."""
         memory, mask = self.encode(source)
@@ -148,7 +138,7 @@ class Transformer(Module):
             "past": [None] * len(self.decoder.layers),
         }
 
-    def step(self, tokens: Any, state: dict) -> tuple:
+    def step(self, tokens: Ids, state: dict) -> tuple:
         """tokens (B,), the last written. Returns log p of the next (B, V), and the state after
         it."""
         some_last(tokens, "Transformer.step: tokens")
@@ -161,7 +151,7 @@ class Transformer(Module):
     # -- for pictures
     # -------------------------------------------------------------------------------------
 
-    def attention_maps(self, source: Any, target: Any) -> dict[str, list[Tensor]]:
+    def attention_maps(self, source: Ids, target: Ids) -> dict[str, list[Tensor]]:
         """Where each head of each block looks, query by key: "encoder" (B, H, S, S), "decoder" (B,
         H, T, T) and "cross" (B, H, T, S), which is what the word after target[:, t] was made
         from."""

@@ -2,7 +2,8 @@
 guessed from those before.
 
     p(x_1 ... x_T) = Π_t p(x_t | x_1 ... x_(t-1))                   Radford et al. 2018, eq. 1
-    p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2; pre-norm as Radford et al. 2019
+    p(x_t | ...) = softmax(LN(blocks(W[x_<t] + positions)) Wᵀ)      ibid., eq. 2
+                                                                    pre-norm: Radford et al. 2019
 
 The blocks are encoder blocks under a causal mask: what makes a decoder is the mask.  What the
 blocks look at to answer is the question itself, so there is no cross-attention.
@@ -13,11 +14,11 @@ Shapes: B batch, T tokens, E width, V words.
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import number, size
-from tinycv.engine.tensor import no_grad
+from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn import init
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
@@ -26,9 +27,9 @@ from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.decode import written
-from tinycv.sequence.masks import some, some_last
+from tinycv.sequence.inputs import Ids, length_of, some, some_last
 from tinycv.sequence.positions import LearnedPositions
-from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer, length_of
+from tinycv.sequence.transformer import TransformerEncoder, TransformerEncoderLayer
 
 
 class GPT(Module):
@@ -50,10 +51,8 @@ class GPT(Module):
     ):
         words, max_length = size(words, "GPT: words", 1), size(max_length, "GPT: max_length", 1)
         d_model, dropout = size(d_model, "GPT: d_model", 1), number(dropout, "GPT: dropout", 0, 1)
-        nhead, num_layers = (
-            size(nhead, "GPT: nhead", 1),
-            whole(num_layers, "GPT: num_layers", 1, MOST_LAYERS),
-        )
+        nhead = size(nhead, "GPT: nhead", 1)
+        num_layers = whole(num_layers, "GPT: num_layers", 1, MOST_LAYERS)
         block = TransformerEncoderLayer(
             d_model, nhead, 4 * d_model, dropout, "gelu", norm_first=True
         )
@@ -63,15 +62,15 @@ class GPT(Module):
         self.blocks = TransformerEncoder(block, num_layers, LayerNorm(d_model))
         self.dropout = dropout
 
-    def forward(self, ids: Any) -> Any:
+    def forward(self, ids: Ids) -> Tensor:
         """Returns (B, T, V): row t is about the word after ids[:, t], and knows nothing of it."""
         some(ids, "GPT: ids", 0)
         return linear(self.blocks(self.placed(ids), is_causal=True), self.embed.weight)
 
-    def placed(self, ids: Any, start: int = 0) -> Any:  # (B, T) -> (B, T, E)
+    def placed(self, ids: Ids, start: int = 0) -> Tensor:  # (B, T) -> (B, T, E)
         return dropout(self.position(self.embed(ids), start), self.dropout, self.training)
 
-    def translate(self, question: Any, max_length: int, beam: int = 1) -> Any:
+    def translate(self, question: Ids, max_length: int, beam: int = 1) -> np.ndarray:
         """What follows the question (B, T) and SOS: ids (B, <= max_length), NumPy, with EOS and
         without SOS. (So named, though both are one language, because what asks other models asks
         this one too: ``exact_match``.)
@@ -84,7 +83,7 @@ class GPT(Module):
             past = self.blocks.step(self.placed(question), [None] * len(self.blocks.layers))[1]
             return written(self.step, past, question.shape[0], max_length, beam)
 
-    def step(self, tokens: Any, past: list) -> tuple:
+    def step(self, tokens: Ids, past: list) -> tuple:
         """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p
         of the next (B, V) and the past with this one at its end."""
         some_last(tokens, "GPT.step: tokens")

@@ -22,17 +22,21 @@ one after another.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.linear import linear
 from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read
 
 
 def gru_step(
-    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
-) -> Any:
+    x: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+) -> Tensor:
     """x (B, I), h (B, H). Returns the next h."""
     # (B, H) each
     r_x, z_x, n_x = split(linear(x, weight_ih, bias_ih), 3, axis=-1)
@@ -44,14 +48,14 @@ def gru_step(
 
 
 def gru(
-    x: Any,
-    h0: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    mask: Any = None,
-) -> Any:
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Read x (T, B, I), T at least 1, from the hidden state h0 (B, H).
 
     weight_ih (3H, I), weight_hh (3H, H), biases (3H,) or None; mask: None, or (T, B, 1), True where
@@ -75,8 +79,9 @@ class GRU(Recurrent):
     gates = 3
 
     @staticmethod
-    def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
-        y = gru(x, *state, *weights, mask)
+    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+        (h0,) = state
+        y = gru(x, h0, *weights, mask=mask)
         return y, (y[-1],)
 
 

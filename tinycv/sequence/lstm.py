@@ -20,8 +20,6 @@ o one after another.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinycv.engine.arguments import number, shown
@@ -29,13 +27,14 @@ from tinycv.engine.backend import host_generator, to_device
 from tinycv.engine.fused import fused
 from tinycv.engine.methods import split, stack
 from tinycv.engine.ops import sigmoid, tanh
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.linear import linear
+from tinycv.sequence.inputs import check_axes
 from tinycv.sequence.lstm_kernel import back, forward, to_arguments
 from tinycv.sequence.recurrent import (
     Cell,
     Recurrent,
     check,
-    check_axes,
     going_on,
     read,
     started,
@@ -44,7 +43,13 @@ from tinycv.sequence.recurrent import (
 
 
 def lstm_step(
-    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
 ) -> tuple:
     """x (B, I), h and c (B, H). Returns what the input gate, the forget gate, the candidate and the
     output gate are, the next c and the next h, (B, H) each."""
@@ -58,14 +63,14 @@ def lstm_step(
 
 @fused(whole="mask")
 def lstm(
-    x: Any,
-    h0: Any,
-    c0: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    mask: Any = None,
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple:
     """Read x (T, B, I), T at least 1, from hidden state h0 and cell c0 (B, H).
 
@@ -92,7 +97,7 @@ class LSTM(Recurrent):
     gates, parts = 4, ("h_0", "c_0")
 
     @staticmethod
-    def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
+    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
         y, c = lstm(x, *state, *weights, mask)
         return y, (y[-1], c)
 
@@ -115,19 +120,19 @@ def chrono_start(layer: LSTM, steps: int) -> None:
     """
     if not isinstance(layer, LSTM):
         raise TypeError(f"chrono_start: layer is {shown(layer)}; it must be an LSTM")
-    steps = number(steps, "chrono_start: steps", 1, 1e15)
+    most = number(steps, "chrono_start: steps", 1, 1e15)
     hidden = layer.hidden_size
     for suffix in sum(layer.suffixes, []):
         _, _, bias_ih, bias_hh = weights(layer, suffix)
         if bias_ih is None:
             raise ValueError("chrono_start sets biases, and this LSTM was made with bias=False")
-        start = np.log(host_generator().uniform(1, steps, hidden)).astype(bias_ih.dtype)
+        start = np.log(host_generator().uniform(1, most, hidden)).astype(bias_ih.dtype)
         bias_hh.data[: 2 * hidden] = 0.0
         bias_ih.data[:hidden] = to_device(-start, bias_ih.device)
         bias_ih.data[hidden : 2 * hidden] = to_device(start, bias_ih.device)
 
 
-def lstm_gates(layer: LSTM, x: Any) -> dict:
+def lstm_gates(layer: LSTM, x: Tensor) -> dict:
     """What the first layer of an LSTM does at each step of x (T, B, I), or (B, T, I) if
     batch_first, for pictures.
 
@@ -145,10 +150,8 @@ def lstm_gates(layer: LSTM, x: Any) -> dict:
     for t in range(x.shape[0]):
         steps.append(lstm_step(x[t], h, c, *weights(layer, "_l0")))
         *_, c, h = steps[-1]
-    names, axis = (
-        ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden"),
-        int(layer.batch_first),
-    )
+    names = ("input_gate", "forget_gate", "candidate", "output_gate", "cell", "hidden")
+    axis = int(layer.batch_first)
     return {name: stack([step[i] for step in steps], axis) for i, name in enumerate(names)}
 
 

@@ -6,7 +6,8 @@ step, and each gate lies in one piece of memory, through which NumPy runs severa
 through pieces of rows. The product is of [W_h W_x b] with the column [h; x; 1]: no sum is left to
 do, forward or back. A step's block of memory holds
 
-    o, i, f, g, c        g the candidate, c the cell before: then i g and f c are one product, of [i; f] and [g; c]
+    o, i, f, g, c        g the candidate, c the cell before:
+                         then i g and f c are one product, of [i; f] and [g; c]
 
 PyTorch's order, i, f, g, o, is rolled on by one. One tanh makes all gates, since σ(z) = (1 + tanh(z
 / 2)) / 2: the weights of o, i and f are halved.
@@ -34,10 +35,8 @@ def forward(xp, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, mask):
     column = xp.empty((steps + 1, hidden + width + 1, batch), dtype)
     x = x if mask is None else xp.where(mask, x, 0)
     column[0, :hidden], column[:-1, hidden:-1], column[:, -1] = h0.T, x.swapaxes(1, 2), 1
-    block, shown = (
-        xp.empty((steps + 1, 5, hidden, batch), dtype),
-        xp.empty((steps, hidden, batch), dtype),
-    )
+    block = xp.empty((steps + 1, 5, hidden, batch), dtype)
+    shown = xp.empty((steps, hidden, batch), dtype)
     block[0, 4], flat = c0.T, block.reshape(steps + 1, 5 * hidden, batch)
     parts, over = xp.empty((2, hidden, batch), dtype), None if mask is None else ~mask[..., 0]
     for t, (before, now, gates, after, tanh_c, h) in enumerate(
@@ -98,17 +97,15 @@ def back(xp, g, block, shown, over, weight_hh):
     )
     rows = xp.empty((4 * hidden, steps, batch), shown.dtype)
     dh, by_h = xp.zeros((hidden, batch), rows.dtype), xp.empty((hidden, batch), rows.dtype)
-    dc, across = (
-        xp.zeros_like(dh) if dc_n is None else dc_n.T.copy(),
-        xp.roll(weight_hh, hidden, axis=0).T.copy(),
-    )
+    dc = xp.zeros_like(dh) if dc_n is None else dc_n.T.copy()
+    across = xp.roll(weight_hh, hidden, axis=0).T.copy()
     for at in reversed(blocks(xp, steps, 4 * hidden * batch, 4 * BLOCK)):
         d, to_c = slopes(xp, block[:-1][at], shown[at])
         if over is not None:
             xp.copyto(to_c, 0, where=over[at][:, None])  # NaN where c is not finite
         for t in reversed(range(steps)[at]):
             now = d[t - at.start]
-            if told[t]:  # often the last step alone is
+            if dy is not None and told[t]:  # often the last step alone is
                 dh += dy[t].T
             dc += xp.multiply(dh, to_c[t - at.start], out=by_h)
             now[0] *= dh

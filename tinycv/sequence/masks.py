@@ -25,10 +25,15 @@ import numpy as np
 
 from tinycv.data.inputs import array, kind_of, whole
 from tinycv.data.text import PAD
-from tinycv.engine.arguments import flag, shown, size
-from tinycv.engine.backend import array_module, constant, from_host, to_numpy
-from tinycv.engine.ops import isfinite, where
-from tinycv.engine.tensor import bare
+from tinycv.engine.arguments import shown, size
+from tinycv.engine.backend import array_module, constant, from_host
+from tinycv.engine.create import arange
+from tinycv.engine.methods import stack
+from tinycv.engine.ops import astype, isfinite, where
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array, bare
+from tinycv.sequence.inputs import whole_numbers
+
+LONGEST = 10**6  # tokens: a mask of more by more fits into no memory
 
 
 def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
@@ -38,24 +43,22 @@ def causal_mask(t: int, s: int | None = None, past: int = 0) -> np.ndarray:
     return np.tri(t, t if s is None else whole(s, "causal_mask: s", 0, LONGEST), past, dtype=bool)
 
 
-def padding_mask(ids: Any, pad: int = PAD) -> Any:
+def padding_mask(ids: ArrayLike, pad: int = PAD) -> np.ndarray:
     """(B, 1, 1, S), True where a token is: no query of any head may look at padding. ids (B, S);
     pad: the id that fills.
 
     differs: PyTorch's key_padding_mask is (B, S) and the other way round, True where there is
     padding.
     """
-    ids = (
-        array(ids, "padding_mask: ids", "integers of shape (B, S)")
-        if isinstance(ids, list)
-        else bare(ids)
-    )
-    if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
-        raise TypeError(f"padding_mask: ids is {shown(ids)}; it must be integers of shape (B, S)")
-    return (ids != size(pad, "padding_mask: pad"))[:, None, None, :]
+    found: Any = ids
+    if isinstance(ids, list):
+        found = array(ids, "padding_mask: ids", "integers of shape (B, S)")
+    if kind_of(found) not in ("i", "u") or found.ndim != 2:
+        raise TypeError(f"padding_mask: ids is {shown(found)}; it must be integers of shape (B, S)")
+    return (as_array(found) != size(pad, "padding_mask: pad"))[:, None, None, :]
 
 
-def length_mask(lengths: Any, s: int) -> np.ndarray:
+def length_mask(lengths: ArrayLike, s: int) -> np.ndarray:
     """The same from how many tokens each sequence has: lengths (B,), integers of which none is more
     than s."""
     s = whole(s, "length_mask: s", 0, LONGEST)
@@ -68,25 +71,117 @@ def length_mask(lengths: Any, s: int) -> np.ndarray:
     return (np.arange(s) < lengths[:, None])[:, None, None, :]
 
 
-def whole_numbers(values: Any, what: str) -> np.ndarray:
-    """Integers (B,) of the host; an empty list will do. TypeError or ValueError for all else."""
-    values = bare(values)
-    if isinstance(values, (list, tuple)):
-        values = np.array(
-            [size(bare(v), f"{what}[{i}]", -(2**63)) for i, v in enumerate(values)], np.int64
+def lengths_of(mask: Tensor, what: str) -> np.ndarray:
+    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
+    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
+    places = arange(1, mask.shape[1] + 1, device=mask.device)
+    past_last = where(mask, places, 0).max(axis=1)
+    # (B,) each
+    lengths, ends = stack([mask.sum(axis=1), past_last]).numpy()
+    if (lengths != ends).any():
+        row = int((lengths != ends).argmax())
+        raise ValueError(
+            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
+            "end alone, [3, 4, 2, 0, 0]"
         )
-    if kind_of(values) not in ("i", "u") or values.ndim != 1:
-        raise TypeError(f"{what} is {shown(values)}; it must be integers of shape (B,)")
-    return to_numpy(values)
+    return lengths
 
 
-LONGEST = 10**6  # tokens: a mask of more by more fits into no memory
+# ── what is kept away ────────────────────────────────────────────────────────────────────────────
 
 
-# ── what a mask says ─────────────────────────────────────────────────────────────────────────────
+def finite_part(x: Tensor) -> Tensor:
+    """x with 0 in place of NaN and inf, whose gradient is 0."""
+    return where(isfinite(x), x, 0.0)
 
 
-def understood(attn_mask: Any, xp: Any, shape: tuple) -> tuple[Any, Any]:
+def hidden_scores(mask: Tensor, dtype: np.dtype) -> Tensor:
+    """What hides a score, (..., T, 1): -inf, which softmax turns into 0; but 0 in a row that may
+    look nowhere."""
+    return astype(where(mask.any(axis=-1, keepdims=True), -inf, 0.0), dtype)
+
+
+def without_lost(x: Tensor, attn_mask: ArrayLike | None, most: float = inf) -> Tensor:
+    """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may
+    look: there they would reach the gradients of every matrix that reads x. A mask that does not
+    fit is refused by attention, later."""
+    kind = kind_of(attn_mask)
+    if kind not in ("b", "f") or surely_below(most, x):
+        return x
+    mask = beside(x, attn_mask)
+    if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
+        return x
+    may_look = mask if kind == "b" else mask != -inf
+    # (B or 1, S or 1)
+    looked_at = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))
+    return where(looked_at[..., None] | (abs(x) < limit(x.dtype, most)), x, 0.0)
+
+
+def without_padding(x: Tensor, ids: ArrayLike) -> Tensor:
+    """Words x (B, T, E) with 0 where ids (B, T) are padding. A decoder reads the padding after an
+    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before. On
+    the host, where nothing in x is so large that a norm of it could overflow, x itself."""
+    if surely_below(NORMED, x):
+        return x
+    return where((beside(x, ids) != PAD)[..., None], x, 0.0)
+
+
+# the variance of numbers below it is finite in float32
+NORMED = 1e18
+
+
+def limit(dtype: np.dtype, most: float) -> float:
+    """``most``, or infinity where the dtype holds no number as large."""
+    return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
+
+
+def surely_below(most: float, x: Tensor) -> bool:
+    """Is x known to be finite, and below ``most``? Not on a GPU, which would have to be waited for.
+    (Of too many numbers near it, the answer is no.)"""
+    array = as_array(x)
+    if array_module(array) is not np:
+        return False
+    most = limit(array.dtype, most)
+    if most == inf:
+        return all_finite(array)
+    with np.errstate(all="ignore"):
+        return bool(np.vdot(array, array) < most**2)
+
+
+def beside(x: ArrayLike, values: Any) -> Tensor:
+    """A mask, or ids, as an array on the device of x: masks are often made on the host."""
+    return from_host(array_module(bare(x)), bare(values))
+
+
+def in_view(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None, is_causal: bool, shape: tuple
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """What the definition of attention is told of a mask: (mask, added, answered, instead).
+
+    mask: bool, may query t look at key s, or None for always. added: to the scores, or None; it is
+    learned where attn_mask requires a gradient. answered, instead: ``answers``. shape: (..., T, S).
+    """
+    arrays = bare(q), bare(k), bare(v)
+    xp = array_module(arrays[0])
+    may_look, added = understood(attn_mask, xp, shape)
+    if added is not None:
+        added = astype(attn_mask if isinstance(attn_mask, Tensor) else added, q.dtype)
+    mask = together_with(may_look, is_causal, xp, shape)
+    if mask is None:
+        return None, added, None, None
+    return mask, added, *answers(xp, *arrays, may_look, is_causal)
+
+
+# ── below this line: masks as arrays, for the kernels ────────────────────────────────────────────
+
+
+def all_finite(*xs: Any) -> bool:
+    """Are these arrays of the host surely finite? (A sum that overflows is a no.)"""
+    with np.errstate(all="ignore"):
+        return all([isfinite_number(x.sum()) for x in xs])
+
+
+def understood(attn_mask: ArrayLike | None, xp: Any, shape: tuple) -> tuple[Any, Any]:
     """(may_look, added), each an array of xp's or None: a mask of bools is the first, a mask of
     floats both.
 
@@ -123,76 +218,12 @@ def spreads(shape: tuple, to: tuple) -> bool:
     )
 
 
-def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Any:
+def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Tensor:
     """One mask for both reasons not to look; None where every query may look everywhere."""
     if not is_causal:
         return may_look
     causal = constant(xp, np.tri(*shape[-2:], dtype=bool))
     return causal if may_look is None else may_look & causal
-
-
-def hidden_scores(xp: Any, mask: Any, dtype: Any) -> Any:
-    """What hides a score, (..., T, 1): -inf, which softmax turns into 0; but 0 in a row that may
-    look nowhere."""
-    return xp.where(mask.any(axis=-1, keepdims=True), -inf, 0.0).astype(dtype)
-
-
-# ── what is kept away ────────────────────────────────────────────────────────────────────────────
-
-
-def finite_part(x: Any) -> Any:
-    """x with 0 in place of NaN and inf, whose gradient is 0."""
-    return where(isfinite(x), x, 0.0)
-
-
-def without_lost(x: Any, attn_mask: Any, most: float = inf) -> Any:
-    """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may
-    look: there they would reach the gradients of every matrix that reads x. A mask that does not
-    fit is refused by attention, later."""
-    xp, mask = array_module(bare(x)), bare(attn_mask)
-    if kind_of(mask) not in ("b", "f") or xp is np and surely_below(most, bare(x)):
-        return x
-    may_look = from_host(xp, mask if mask.dtype.kind == "b" else mask != -inf)
-    if x.ndim != 3 or mask.ndim > 4 or not spreads(mask.shape[-1:], x.shape[1:2]):
-        return x
-    # (B or 1, S or 1)
-    looked_at = may_look[(None,) * (4 - mask.ndim)].any(axis=(1, 2))
-    return where(looked_at[..., None] | (xp.abs(bare(x)) < limit(x.dtype, most)), x, 0.0)
-
-
-def without_padding(x: Any, ids: Any) -> Any:
-    """Words x (B, T, E) with 0 where ids (B, T) are padding. A decoder reads the padding after an
-    answer, whose loss is ignored; but on the way back, 0 * NaN would reach what was read before. On
-    the host, where nothing in x is so large that a norm of it could overflow, x itself."""
-    xp = array_module(bare(x))
-    if xp is np and surely_below(NORMED, bare(x)):
-        return x
-    return where((from_host(xp, bare(ids)) != PAD)[..., None], x, 0.0)
-
-
-# the variance of numbers below it is finite in float32
-NORMED = 1e18
-
-
-def limit(dtype: Any, most: float) -> float:
-    """``most``, or infinity where the dtype holds no number as large."""
-    return most if dtype.kind == "f" and np.finfo(dtype).max > most else inf
-
-
-def surely_below(most: float, x: Any) -> bool:
-    """Is an array of the host surely finite, and below ``most``? (Of too many numbers near it, the
-    answer is no.)"""
-    most = limit(x.dtype, most)
-    if most == inf:
-        return all_finite(x)
-    with np.errstate(all="ignore"):
-        return bool(np.vdot(x, x) < most**2)
-
-
-def all_finite(*xs: Any) -> bool:
-    """Are these arrays of the host surely finite? (A sum that overflows is a no.)"""
-    with np.errstate(all="ignore"):
-        return all([isfinite_number(x.sum()) for x in xs])
 
 
 def answers(xp: Any, q: Any, k: Any, v: Any, may_look: Any, is_causal: bool) -> tuple[Any, Any]:
@@ -217,53 +248,3 @@ def sees_one(xp: Any, keys: Any, is_causal: bool, t: int) -> Any:
     the first key of them does not come after the query."""
     found = keys.any(axis=-1)
     return found & (keys.argmax(axis=-1) <= xp.arange(t)) if is_causal else found
-
-
-def is_numeric(x: Any) -> bool:
-    """Is it an array or Tensor of real numbers?"""
-    return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
-
-
-def batch_leads(batch_first: Any, owner: str) -> None:
-    """Refuses PyTorch's batch_first=False, which is its default: here the batch is always the first
-    axis."""
-    if not flag(batch_first, f"{owner}: batch_first"):
-        raise ValueError(
-            f"{owner}: batch_first is False; it must be True: tokens are (B, T, E). Turn (T, B, E) "
-            "with x.swapaxes(0, 1)"
-        )
-
-
-def some_last(tokens: Any, what: str) -> None:
-    """Refuses tokens that are not integers (B,), the last written."""
-    if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
-        raise TypeError(f"{what} is {shown(bare(tokens))}; it must be integers of shape (B,)")
-
-
-def state_of(value: Any, what: str, *names: str) -> dict:
-    """What a model carries from symbol to symbol, if it is the dict that ``start`` returned, with
-    these entries."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{what} is {shown(value)}; it must be the dict that start(...) returned")
-    missing = [name for name in names if name not in value]
-    if missing:
-        raise ValueError(
-            f"{what} has no {missing[0]!r}; it must be the dict that start(...) returned, with "
-            f"{', '.join(map(repr, names))}"
-        )
-    return value
-
-
-def some(ids: Any, what: str, least: int = 1) -> None:
-    """Refuses ids that are not integers (B, at least 1): without a symbol there is no state to
-    start from, and nothing to score."""
-    if kind_of(ids) not in ("i", "u") or len(ids.shape) != 2:
-        raise TypeError(
-            f"{what} is {shown(bare(ids))}; it must be integers of shape (batch, symbols)"
-        )
-    if ids.shape[1] < least:
-        few = "no symbol at all" if least == 1 else "too few symbols"
-        raise ValueError(
-            f"{what} has shape {ids.shape}, {few}; a source has its EOS at least, a target its SOS"
-            f"{'' if least == 1 else ' and one symbol more'}"
-        )

@@ -21,10 +21,10 @@ from typing import Any
 
 from tinycv.engine.arguments import shown, size
 from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import Tensor, as_array
 from tinycv.nn import init
 from tinycv.nn.module import Module
-from tinycv.sequence.masks import is_numeric
+from tinycv.sequence.inputs import is_numeric
 
 
 def sinusoidal(xp: Any, places: Any, width: int) -> Any:
@@ -38,11 +38,11 @@ def sinusoidal(xp: Any, places: Any, width: int) -> Any:
 class SinusoidalPositions(Module):
     """Adds PE to tokens. Nothing to learn, nothing to save, and no greatest length."""
 
-    def forward(self, x: Any, start: int = 0) -> Any:
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E), whole
         numbers as floats."""
         start = checked_start("SinusoidalPositions", x, start)
-        array = bare(x)
+        array = as_array(x)
         xp = array_module(array)
         table = sinusoidal(xp, xp.arange(start, start + x.shape[1], dtype="float64"), x.shape[2])
         return x + (table.astype(array.dtype) if array.dtype.kind == "f" else table)
@@ -58,7 +58,7 @@ class LearnedPositions(Module):
             (max_length, size(d_model, "LearnedPositions: d_model", 1)), std=0.02
         )
 
-    def forward(self, x: Any, start: int = 0) -> Any:
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """x (B, T, E), of which the first token stands at place ``start``. Returns (B, T, E)."""
         start = checked_start("LearnedPositions", x, start)
         end, (places, width) = start + x.shape[1], self.weight.shape
@@ -75,11 +75,11 @@ class LearnedPositions(Module):
         return x + self.weight[start:end]
 
 
-def checked_start(owner: str, x: Any, start: Any) -> int:
+def checked_start(owner: str, x: Tensor, start: Any) -> int:
     """The place of the first token as an int; refuses a negative one, and tokens that are not (B,
     T, E)."""
     if not is_numeric(x) or len(x.shape) != 3:
         raise (ValueError if is_numeric(x) else TypeError)(
-            f"{owner}: x is {shown(bare(x))}; it must be a Tensor (B, T, E)"
+            f"{owner}: x is {shown(x)}; it must be a Tensor (B, T, E)"
         )
     return size(start, f"{owner}: start")

@@ -17,22 +17,25 @@ Shapes: T steps, B batch, I width of the input, H width of the hidden state, G g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinycv.data.inputs import NOT_PLAIN, whole
 from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.backend import array_module, from_host, to_numpy
+from tinycv.engine.backend import to_numpy
+from tinycv.engine.create import zeros
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
-from tinycv.sequence.masks import is_numeric
+from tinycv.sequence.inputs import State, check_axes
+from tinycv.sequence.masks import beside
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -48,7 +51,7 @@ class Recurrent(Module):
     """
 
     gates = 1  # G
-    parts: tuple = ("h_0",)  # what the state is made of
+    parts: tuple[str, ...] = ("h_0",)  # what the state is made of
 
     def __init__(
         self,
@@ -61,15 +64,11 @@ class Recurrent(Module):
         bidirectional: bool = False,
     ):
         owner = type(self).__name__
-        input_size, hidden_size = (
-            size(input_size, f"{owner}: input_size"),
-            size(hidden_size, f"{owner}: hidden_size", 1),
-        )
+        input_size = size(input_size, f"{owner}: input_size")
+        hidden_size = size(hidden_size, f"{owner}: hidden_size", 1)
         num_layers = whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS)
-        bias, bidirectional = (
-            flag(bias, f"{owner}: bias"),
-            flag(bidirectional, f"{owner}: bidirectional"),
-        )
+        bias = flag(bias, f"{owner}: bias")
+        bidirectional = flag(bidirectional, f"{owner}: bidirectional")
         self.hidden_size, self.batch_first = hidden_size, flag(batch_first, f"{owner}: batch_first")
         self.dropout = number(dropout, f"{owner}: dropout", 0, 1)
         ways = ("", "_reverse") if bidirectional else ("",)
@@ -80,12 +79,14 @@ class Recurrent(Module):
             input_size = len(ways) * hidden_size
 
     @staticmethod
-    def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
+    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
         """One layer, one direction: from x (T, B, I) and the parts of the state, (B, H) each, to (y
         (T, B, H), the parts of the last state)."""
         raise TypeError("a recurrent layer must define read()")
 
-    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple:
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: ArrayLike | None = None
+    ) -> tuple:
         """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each
         (layers * directions, B, H), or None for zeros. lengths: how many steps of each sequence
         count, B integers, best on the host; None: all T.
@@ -96,7 +97,7 @@ class Recurrent(Module):
         check_axes(type(self).__name__, x, "(B, T, I)" if self.batch_first else "(T, B, I)")
         x = x.swapaxes(0, 1) if self.batch_first else x
         places, mask = sum(map(len, self.suffixes)), until(lengths, x, type(self).__name__)
-        state = started(
+        starts = started(
             type(self).__name__, self.parts, state, (places, x.shape[1], self.hidden_size), x
         )
         # of each layer and direction
@@ -106,7 +107,7 @@ class Recurrent(Module):
             shown = []
             for backward, suffix in enumerate(layer):
                 # (B, H) each
-                first = tuple(part[len(last)] for part in state)
+                first = tuple(part[len(last)] for part in starts)
                 y, end = self.read(
                     turned(x, backward), first, weights(self, suffix), turned(mask, backward)
                 )
@@ -115,8 +116,9 @@ class Recurrent(Module):
             # (T, B, directions * H)
             x = concatenate(shown, axis=-1) if len(shown) > 1 else y
             x = x if mask is None else where(mask, x, 0.0)
-        state = tuple(stack(part) for part in zip(*last, strict=True))
-        return x.swapaxes(0, 1) if self.batch_first else x, state if len(state) > 1 else state[0]
+        ends = [stack(part) for part in zip(*last, strict=True)]
+        y = x.swapaxes(0, 1) if self.batch_first else x
+        return y, tuple(ends) if len(ends) > 1 else ends[0]
 
 
 class Cell(Module):
@@ -131,18 +133,18 @@ class Cell(Module):
         self.hidden_size = hidden_size = size(hidden_size, f"{owner}: hidden_size", 1)
         start(self, self.layer.gates, input_size, hidden_size, flag(bias, f"{owner}: bias"))
 
-    def forward(self, x: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, state: State | None = None) -> State:
         """x (B, I); state h, for an LSTM (h, c), of (B, H) each, or None for zeros. Returns the
         next state."""
         check_axes(type(self).__name__, x, "(B, I)")
-        state = started(
+        first = started(
             type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x
         )
-        _, state = self.layer.read(x[None], state, weights(self))
-        return state if len(state) > 1 else state[0]
+        _, last = self.layer.read(x[None], first, weights(self))
+        return last if len(last) > 1 else last[0]
 
 
-def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
+def state_gradients(layer: Recurrent, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """How strongly the end feels each step: |dL/d(state after step t)| for every t and sequence,
     (T, B), for pictures.
 
@@ -173,56 +175,54 @@ def state_gradients(layer: Recurrent, x: Any, loss: Any) -> Any:
         now = x[t : t + 1].swapaxes(0, 1) if layer.batch_first else x[t : t + 1]
         state = layer(now, state)[1]
         states.append(state if isinstance(state, tuple) else (state,))
-    found = iter(
-        grad(
-            loss(states[-1][0][-1]), [part for parts in states for part in parts], allow_unused=True
-        )
-    )
-    # The last c shows in nothing, so its gradient is None.
-    return stack(
-        [
-            norm(
-                concatenate([g for g in [next(found) for _ in parts] if g is not None], axis=-1),
-                axis=(0, -1),
-            )
-            for parts in states
-        ]
-    )  # (T, B)
+    last_shown = states[-1][0][-1]  # h of the last layer, (B, H)
+    parts = [part for state_parts in states for part in state_parts]
+    found = grad(loss(last_shown), parts, allow_unused=True)
+    lengths = []
+    for t, state_parts in enumerate(states):
+        of_step = found[t * len(state_parts) : (t + 1) * len(state_parts)]
+        # the last c shows in nothing, so its gradient is None
+        slopes = [g for g in of_step if g is not None]
+        lengths.append(norm(concatenate(slopes, axis=-1), axis=(0, -1)))
+    return stack(lengths)  # (T, B)
 
 
-def going_on(mask: Any, t: int, new: Any, old: Any) -> Any:
+def going_on(mask: Tensor | None, t: int, new: Tensor, old: Tensor) -> Tensor:
     """The state after step t: the new one; but where a sequence is over, the old."""
     return new if mask is None else where(mask[t], new, old)
 
 
-def read(mask: Any, t: int, part: Any) -> Any:
+def read(mask: Tensor | None, t: int, part: Tensor) -> Tensor:
     """What step t reads, of x or the state: zeros where a sequence is over. A NaN there would reach
     the weights' gradients, though no state is made of it: 0 * NaN is NaN."""
     return part if mask is None else where(mask[t], part, 0.0)
 
 
-def until(lengths: Any, x: Any, owner: str) -> Any:
+def until(lengths: ArrayLike | None, x: Tensor, owner: str) -> Tensor | None:
     """The mask (T, B, 1), True where a sequence of x (T, B, ...) is not over yet; None where all
     run to the end."""
     if lengths is None:
         return None
-    (steps, batch), given = x.shape[:2], bare(lengths)
+    steps, batch = x.shape[:2]
+    given: Any = lengths.numpy() if isinstance(lengths, Tensor) else lengths
     if isinstance(given, NOT_PLAIN):
         raise TypeError(f"{owner}: lengths is {shown(given)}; it must be a plain array of integers")
-    takes = f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to {steps}"
+    takes = (
+        f"for x of {steps} steps and a batch of {batch} it must be {batch} integers from 0 to "
+        f"{steps}"
+    )
     try:
-        lengths = (
-            np.array(given, np.int64 if not given else None)
-            if is_numbers(given)
-            else to_numpy(given)
-        )
+        if is_numbers(given):
+            counts = np.array(given, np.int64 if not given else None)
+        else:
+            counts = to_numpy(given)
     except ValueError:  # rows that are not equally long
-        lengths = None
-    if getattr(lengths, "shape", None) != (batch,) or lengths.dtype.kind not in "iu":
+        counts = np.zeros(())
+    if counts.shape != (batch,) or counts.dtype.kind not in "iu":
         raise ValueError(f"{owner}: lengths is {shown(given)}; {takes}")
-    if ((lengths < 0) | (lengths > steps)).any():
-        raise ValueError(f"{owner}: lengths is {shown(lengths.tolist())}; {takes}")
-    return from_host(array_module(bare(x)), np.arange(steps)[:, None, None] < lengths[:, None])
+    if ((counts < 0) | (counts > steps)).any():
+        raise ValueError(f"{owner}: lengths is {shown(counts.tolist())}; {takes}")
+    return beside(x, np.arange(steps)[:, None, None] < counts[:, None])
 
 
 def is_numbers(value: Any) -> bool:
@@ -232,38 +232,42 @@ def is_numbers(value: Any) -> bool:
     )
 
 
-def check_axes(owner: str, x: Any, letters: str) -> None:
-    """TypeError or ValueError for an x that has not as many axes as there are letters."""
-    if not is_numeric(x):
-        raise TypeError(f"{owner}: x is {shown(x)}; it must be a Tensor of numbers, {letters}")
-    if len(x.shape) != letters.count(",") + 1:
-        named = {2: "two", 3: "three"}[letters.count(",") + 1]
-        raise ValueError(f"{owner}: x has shape {x.shape}; it must have {named} axes, {letters}")
-
-
 def turned(x: Any, backward: int) -> Any:
     """Time the other way round."""
     return flip(x, 0) if backward and x is not None else x
 
 
-def started(owner: str, names: tuple, state: Any, shape: tuple, x: Any) -> tuple:
+def started(
+    owner: str, names: tuple[str, ...], state: State | None, shape: tuple[int, ...], x: Tensor
+) -> tuple[Tensor, ...]:
     """The parts of the state, zeros where none was given. ValueError names a part of another
     shape."""
     if state is None:
-        return (array_module(bare(x)).zeros(shape, x.dtype),) * len(names)
-    state = (state,) if len(names) == 1 else state
-    if not isinstance(state, (tuple, list)) or len(state) != len(names):
+        zero = zeros(shape, dtype=x.dtype, device=Tensor(x).device)
+        return (zero,) * len(names)
+    parts: Any = (state,) if len(names) == 1 else state
+    if not isinstance(parts, (tuple, list)) or len(parts) != len(names):
         raise ValueError(
-            f"{owner}: the state is a {type(state).__name__}; it must be ({', '.join(names)})"
+            f"{owner}: the state is a {type(parts).__name__}; it must be ({', '.join(names)})"
         )
-    for name, part in zip(names, state, strict=True):
+    for name, part in zip(names, parts, strict=True):
         if not hasattr(part, "shape") or part.shape != shape:
             what = getattr(part, "shape", f"a {type(part).__name__}")
             raise ValueError(
                 f"{owner}: {name} is {what}; it must be {shape}: "
                 f"({'layers * directions, ' if len(shape) > 2 else ''}B, H)"
             )
-    return tuple(state)
+    return tuple(parts)
+
+
+def each(state: State, change: Callable[[Tensor], Tensor]) -> State:
+    """change(h), or for an LSTM (change(h), change(c))."""
+    return tuple(change(part) for part in state) if isinstance(state, tuple) else change(state)
+
+
+def batch_second(part: Tensor) -> Tensor:
+    """(B, L, H) to (L, B, H) and back: recurrent layers keep their states layer by layer."""
+    return part.swapaxes(0, 1)
 
 
 def start(

@@ -20,30 +20,34 @@ Shapes: T steps, B batch, I width of the input, H width of the hidden state.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import tanh
+from tinycv.engine.tensor import Tensor
 from tinycv.nn.linear import linear
 from tinycv.sequence.recurrent import Cell, Recurrent, check, going_on, read
 
 
 def rnn_step(
-    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
-) -> Any:
+    x: Tensor,
+    h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+) -> Tensor:
     """x (B, I), h (B, H). Returns the next h."""
     return tanh(linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh))  # (B, H)
 
 
 def rnn(
-    x: Any,
-    h0: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    mask: Any = None,
-) -> Any:
+    x: Tensor,
+    h0: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None = None,
+    bias_hh: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Read x (T, B, I), T at least 1, from the hidden state h0 (B, H).
 
     weight_ih (H, I), weight_hh (H, H), biases (H,) or None; mask: None, or (T, B, 1), True where a
@@ -67,8 +71,9 @@ class RNN(Recurrent):
     """
 
     @staticmethod
-    def read(x: Any, state: tuple, weights: list, mask: Any = None) -> tuple:
-        y = rnn(x, *state, *weights, mask)
+    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+        (h0,) = state
+        y = rnn(x, h0, *weights, mask=mask)
         return y, (y[-1],)
 
 

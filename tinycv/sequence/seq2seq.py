@@ -7,11 +7,14 @@ The lengths of x and y need not be equal: the decoder begins when it reads SOS a
 writes EOS. In training it reads the right answer, whatever it would have written itself (teacher
 forcing); running free, it reads its own.
 
-    no attention    s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state          Sutskever et al. 2014
-    dot, general    the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])           Luong et al. 2015, eq. 5
-    additive        c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t          Bahdanau et al. 2015, section 3.1
-    location        the same, and c_t from α_{t-1} too            Chorowski et al. 2015, section 2.2
-    the answer      p(y_t | ...) = softmax(W_s s~_t + b)                    Luong et al. 2015, eq. 6
+    no attention   s_t = f(s_{t-1}, y_{t-1}),  s_0 = the encoder's last state
+                                                              Sutskever et al. 2014
+    dot, general   the same, then c_t from s_t;  s~_t = tanh(W_c [c_t; s_t])
+                                                              Luong et al. 2015, eq. 5
+    additive       c_t from s_{t-1};  s_t = f(s_{t-1}, [y_{t-1}; c_t]);  s~_t
+                                                              Bahdanau et al. 2015, section 3.1
+    location       the same, and c_t from α_{t-1} too         Chorowski et al. 2015, section 2.2
+    the answer     p(y_t | ...) = softmax(W_s s~_t + b)       Luong et al. 2015, eq. 6
 
 Without attention all that the decoder will ever know of x is one vector. Luong's attention comes
 after the recurrence, so in training the recurrence runs over the whole answer at once, and all of
@@ -26,39 +29,42 @@ vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinycv.data.inputs import whole
-from tinycv.data.text import PAD, SOS, Pairs
+from tinycv.data.text import PAD, SOS
 from tinycv.engine.arguments import choice, flag, number, shown, size
-from tinycv.engine.backend import array_module, from_host, to_numpy
+from tinycv.engine.create import full_like
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
-from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.engine.tensor import ArrayLike, Tensor, no_grad
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Embedding, Linear
-from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 from tinycv.sequence.align import (
     AdditiveAttention,
+    Attention,
     DotAttention,
     GeneralAttention,
     LocationAttention,
-    check_keys,
+    check_memory,
     checked_mask,
     nowhere,
 )
 from tinycv.sequence.decode import written
 from tinycv.sequence.gru import GRU
+from tinycv.sequence.inputs import Ids, State, is_numeric, numbers_of, some, some_last, state_of
 from tinycv.sequence.lstm import LSTM
-from tinycv.sequence.masks import is_numeric, some, some_last, state_of, without_padding
+from tinycv.sequence.masks import lengths_of, without_padding
+from tinycv.sequence.recurrent import Recurrent, batch_second, each
 
-CELLS = {"lstm": LSTM, "gru": GRU}
-ATTENTION = {
+CELLS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU}
+ATTENTION: dict[str, Callable[[int], Attention]] = {
     "additive": lambda width: AdditiveAttention(width, width, width),
     "location": lambda width: LocationAttention(width, width, width),
     "dot": lambda width: DotAttention(),
@@ -95,8 +101,8 @@ class Encoder(Module):
             )
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.ways, self.dropout = 1 + bidirectional, dropout
-        cell = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
-        self.rnn = cell(
+        layers = CELLS[choice(cell, "Encoder: cell", sorted(CELLS))]
+        self.rnn = layers(
             embedding_dim,
             hidden_size // self.ways,
             num_layers,
@@ -105,19 +111,20 @@ class Encoder(Module):
             bidirectional=bidirectional,
         )
 
-    def forward(self, source: Any) -> tuple:
+    def forward(self, source: Ids) -> tuple:
         """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns
         the memory (B, S, H), the state after each one's own last symbol, for the decoder to start
         from, and the mask (B, S), True on symbols."""
         some(source, "Encoder: source")
-        mask = bare(source) != PAD
+        source = source if isinstance(source, Tensor) else Tensor(source)
+        mask = source != PAD
         lengths = lengths_of(mask, "Encoder: source")
         # (B, S, E)
         read = dropout(self.embedding(source), self.dropout, self.training)
         memory, state = self.rnn(read, lengths=lengths)
         return memory, each(state, self.joined), mask
 
-    def joined(self, last: Any) -> Any:
+    def joined(self, last: Tensor) -> Tensor:
         """(L * ways, B, H / ways) -> (B, L, H): the last states of both directions side by side.
 
         differs: Bahdanau et al. start from s_0 = tanh(W h), h the last state of the direction that
@@ -154,20 +161,20 @@ class Decoder(Module):
         self.embedding = Embedding(vocabulary, embedding_dim)
         self.looks_first, self.dropout = attention in ("additive", "location"), dropout
         width = embedding_dim + hidden_size * self.looks_first
-        cell = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
-        self.rnn = cell(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
-        self.attention = attention and ATTENTION[attention](hidden_size)
+        layers = CELLS[choice(cell, "Decoder: cell", sorted(CELLS))]
+        self.rnn = layers(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
+        self.attention = None if attention is None else ATTENTION[attention](hidden_size)
         # W_c
         self.join = Linear(2 * hidden_size, hidden_size, bias=False) if attention else None
         # W_s
         self.out = Linear(hidden_size, vocabulary)
 
-    def start(self, memory: Any, state: Any, mask: Any) -> dict:
+    def start(self, memory: Tensor, state: State, mask: ArrayLike | None) -> dict:
         """The state before the first symbol, of what the encoder left. Everything in it has the
         batch on axis 0."""
         if not is_numeric(memory) or len(memory.shape) != 3:
             raise TypeError(
-                f"Decoder.start: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), "
+                f"Decoder.start: memory is {shown(memory)}; it must be a Tensor (B, S, H), "
                 "as the encoder leaves it"
             )
         if self.attention is None:
@@ -182,7 +189,7 @@ class Decoder(Module):
             "last": nowhere(memory),
         }
 
-    def forward(self, target: Any, before: dict) -> tuple:
+    def forward(self, target: Ids, before: dict) -> tuple:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next
         ones (B, T, V), the state after them, and where it looked, (B, T, S), or None without
         attention."""
@@ -197,8 +204,8 @@ class Decoder(Module):
         else:
             # (B, T, H)
             y, state = self.rnn(read, state)
-            context, weights = self.look(y, before) if self.attention else (None, None)
-        if context is not None:
+            context, weights = self.look(y, before)
+        if self.join is not None:
             # (B, T, H)
             y = tanh(self.join(concatenate([context, y], axis=-1)))
             # (B, S)
@@ -222,20 +229,9 @@ class Decoder(Module):
                 f"{', '.join(self.rnn.parts)}, Tensors (B, layers, H)"
             )
         if self.attention is not None:
-            memory = before["memory"]
-            if (
-                not is_numeric(memory)
-                or len(memory.shape) != 3
-                or memory.shape[0] not in (1, batch)
-            ):
-                raise (ValueError if is_numeric(memory) else TypeError)(
-                    f"{what}: memory is {shown(bare(memory))}; it must be a Tensor (B, S, H), B "
-                    f"being {batch}"
-                )
-            checked_mask(before["mask"], memory, f"{what}: mask")
-            check_keys(what, before["keys"], memory)
+            check_memory(what, before["memory"], before["keys"], before["mask"], batch)
 
-    def stepwise(self, read: Any, state: Any, before: dict) -> tuple:
+    def stepwise(self, read: Tensor, state: State, before: dict) -> tuple:
         """Look with the state of the step before, then read the symbol and what was seen: one step
         at a time."""
         steps = []
@@ -252,7 +248,11 @@ class Decoder(Module):
         y, context, weights = (concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
         return y, state, context, weights
 
-    def look(self, query: Any, before: dict) -> tuple:
+    def look(self, query: Tensor, before: dict) -> tuple:
+        """The context (B, T, H) and the weights (B, T, S) of a query; None each without
+        attention."""
+        if self.attention is None:
+            return None, None
         return self.attention.found(
             query, before["memory"], before["mask"], before["keys"], before["last"]
         )
@@ -298,28 +298,28 @@ class Seq2Seq(Module):
             target_size, embedding_dim, hidden_size, num_layers, cell, attention, dropout
         )
 
-    def forward(self, source: Any, target: Any) -> Any:
+    def forward(self, source: Ids, target: Ids) -> Tensor:
         """Teacher forcing: source (B, S) ids, target (B, T) from SOS on. Returns scores (B, T, V):
         those at t are for the symbol that follows target[:, t]."""
         if getattr(target, "shape", ())[:1] != getattr(source, "shape", ())[:1]:
             raise ValueError(
-                f"Seq2Seq: source is {shown(bare(source))} and target {shown(bare(target))}; both "
+                f"Seq2Seq: source is {shown(source)} and target {shown(target)}; both "
                 "must be integers of one batch, (B, S) and (B, T)"
             )
         return self.decoder(target, self.start(source))[0]
 
-    def start(self, source: Any) -> dict:
+    def start(self, source: Ids) -> dict:
         """The decoder's state when the source (B, S) has been read."""
         return self.decoder.start(*self.encoder(source))
 
-    def step(self, tokens: Any, state: dict) -> tuple:
+    def step(self, tokens: Ids, state: dict) -> tuple:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What
         decode.py asks for."""
         some_last(tokens, "Seq2Seq.step: tokens")
         scores, state, _ = self.decoder(tokens[:, None], state)
         return log_softmax(scores[:, 0]), state
 
-    def translate(self, source: Any, max_length: int, beam: int = 1) -> np.ndarray:
+    def translate(self, source: Ids, max_length: int, beam: int = 1) -> np.ndarray:
         """Running free: ids (B, at most max_length), EOS at the end of each and PAD after it. beam
         1 takes the likeliest symbol each time, more keep so many unfinished answers in view
         (decode.py). Call ``eval()`` before."""
@@ -327,7 +327,7 @@ class Seq2Seq(Module):
         with no_grad():
             return written(self.step, self.start(source), source.shape[0], max_length, beam)
 
-    def alignments(self, source: Any, written: Any) -> np.ndarray:
+    def alignments(self, source: Ids, written: ArrayLike) -> np.ndarray:
         """Where it looked for each symbol of an answer, its own (from ``translate``) or a given
         one: (B, T, S).
 
@@ -340,109 +340,8 @@ class Seq2Seq(Module):
             )
         some(source, "alignments: source")
         some(written, "alignments: written")
-        xp = array_module(bare(source))
-        written = from_host(xp, bare(written))
-        read = xp.concatenate([xp.full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
+        source = source if isinstance(source, Tensor) else Tensor(source)
+        written = Tensor(written, device=source.device)
+        read = concatenate([full_like(written[:, :1], SOS), written[:, :-1]], axis=1)
         with no_grad():
             return self.decoder(read, self.start(source))[2].numpy()
-
-
-def next_symbol_loss(model: Module, source: Any, target: Any, label_smoothing: float = 0.0) -> Any:
-    """Cross-entropy, in nats a symbol, of target (B, 1 + T, from SOS to EOS) under teacher forcing.
-    Padding is not counted. For any model whose ``forward(source, target)`` gives scores of the next
-    symbols."""
-    if not callable(model):
-        raise TypeError(
-            f"next_symbol_loss: model is {shown(model)}; it must be a Module, called with (source, "
-            "target)"
-        )
-    some(source, "next_symbol_loss: source")
-    some(target, "next_symbol_loss: target", 2)
-    if source.shape[0] != target.shape[0]:
-        raise ValueError(
-            f"next_symbol_loss: source has shape {source.shape} and target {target.shape}; both "
-            "must be of one batch"
-        )
-    label_smoothing = number(label_smoothing, "next_symbol_loss: label_smoothing", 0, 1)
-    # (B, T, V)
-    scores = model(source, target[:, :-1])
-    return cross_entropy(
-        scores.reshape((-1, scores.shape[-1])),
-        target[:, 1:].reshape((-1,)),
-        ignore_index=PAD,
-        label_smoothing=label_smoothing,
-    )
-
-
-def exact_match(model: Module, pairs: Pairs, beam: int = 1, at_once: int = 500) -> np.ndarray:
-    """(N,) bool: which answers are right to the last symbol, running free. For any model with
-    ``translate``."""
-    if not isinstance(pairs, Pairs):
-        raise TypeError(f"exact_match: pairs is {shown(pairs)}; it must be Pairs (data/text.py)")
-    if not isinstance(model, Module) or not hasattr(model, "translate"):
-        raise TypeError(
-            f"exact_match: model is {shown(model)}; it must be a Module with translate(source, "
-            "max_length, beam)"
-        )
-    at_once, beam = size(at_once, "exact_match: at_once", 1), size(beam, "exact_match: beam", 1)
-    device, longest, right = (
-        next(model.parameters()).device,
-        pairs.target.shape[1] - 1,
-        np.zeros(len(pairs), bool),
-    )
-    for start in range(0, len(pairs), at_once):
-        part = slice(start, start + at_once)
-        written = model.translate(Tensor(pairs.source[part], device=device), longest, beam)
-        check_answers(written, len(pairs.source[part]), longest)
-        written = np.pad(written, ((0, 0), (0, longest - written.shape[1])), constant_values=PAD)
-        right[part] = (written == pairs.target[part, 1:]).all(axis=1)
-    return right
-
-
-def check_answers(written: Any, count: int, longest: int) -> None:
-    """Refuses what ``translate`` returned unless it is ``count`` rows of at most ``longest``
-    symbols: one row for all would be compared with each."""
-    of_integers = isinstance(written, np.ndarray) and written.dtype.kind in "iu"
-    if not of_integers or written.ndim != 2 or len(written) != count or written.shape[1] > longest:
-        raise (ValueError if of_integers else TypeError)(
-            f"exact_match: translate returned {shown(written)}; it must return a NumPy array of "
-            f"integers ({count}, at most {longest})"
-        )
-
-
-def numbers_of(
-    owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any
-) -> tuple:
-    """The sizes of an encoder or decoder as Python's ints."""
-    return (
-        size(vocabulary, f"{owner}: vocabulary", 1),
-        size(embedding_dim, f"{owner}: embedding_dim", 1),
-        size(hidden_size, f"{owner}: hidden_size", 1),
-        whole(num_layers, f"{owner}: num_layers", 1, MOST_LAYERS),
-    )
-
-
-def lengths_of(mask: Any, what: str) -> np.ndarray:
-    """How many symbols each source has, (B,) on the host, where the recurrent layers read it
-    anyway. ValueError where one has PAD before a symbol: its last symbols would not be read."""
-    xp = array_module(mask)
-    past_last = xp.where(mask, xp.arange(1, mask.shape[1] + 1), 0).max(axis=1)
-    # (B,) each
-    lengths, ends = to_numpy(xp.stack([mask.sum(axis=1), past_last]))
-    if (lengths != ends).any():
-        row = int((lengths != ends).argmax())
-        raise ValueError(
-            f"{what}: row {row} has PAD ({PAD}) before its last symbol; PAD may stand after the "
-            "end alone, [3, 4, 2, 0, 0]"
-        )
-    return lengths
-
-
-def each(state: Any, change: Any) -> Any:
-    """change(h), or for an LSTM (change(h), change(c))."""
-    return tuple(change(part) for part in state) if isinstance(state, tuple) else change(state)
-
-
-def batch_second(part: Any) -> Any:
-    """(B, L, H) to (L, B, H) and back: recurrent layers keep their states layer by layer."""
-    return part.swapaxes(0, 1)

@@ -6,16 +6,15 @@ itself.
     MLP(x) = W_2 σ(W_1 x + b_1) + b_2                           Vaswani et al. 2017, eq. 2
 
     an encoder block:    f is self-attention, then the MLP
-    a decoder block:     f is self-attention on what is written so far, then cross-attention to the memory (what the
-                         encoder made of the source), then the MLP
+    a decoder block:     f is self-attention on what is written so far, then cross-attention to the
+                         memory (what the encoder made of the source), then the MLP
 
 Where the norm stands decides how deep stacks start.  Post-norm has a LayerNorm on the path from the
-last block to the
-first: at the start, gradients of the last blocks are large whatever the depth, and large steps
-break the training; hence the warm-up of the paper's learning rate.  With the norm inside the branch
-that path is a plain sum, the gradients shrink as 1/√depth, and pre-norm trains without warm-up
-(Xiong et al. 2020, theorem 1).  But then nothing has normalised the sum itself: so a pre-norm stack
-ends with one more norm.
+last block to the first: at the start, gradients of the last blocks are large whatever the depth,
+and large steps break the training; hence the warm-up of the paper's learning rate.  With the norm
+inside the branch that path is a plain sum, the gradients shrink as 1/√depth, and pre-norm trains
+without warm-up (Xiong et al. 2020, theorem 1).  But then nothing has normalised the sum itself: so
+a pre-norm stack ends with one more norm.
 
 A stack runs in two ways that give the same numbers.  ``forward`` sees all tokens at once, under a
 mask: for training. ``step`` sees the next token and what was kept of those before (attention.py):
@@ -34,6 +33,7 @@ from typing import Any
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, flag, number, shown, size
 from tinycv.engine.ops import relu
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn import init
 from tinycv.nn.activation import gelu
 from tinycv.nn.checks import MOST_LAYERS, epsilon
@@ -41,8 +41,9 @@ from tinycv.nn.dropout import dropout
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import LayerNorm
-from tinycv.sequence.attention import MultiheadAttention, check_past, check_tokens
-from tinycv.sequence.masks import NORMED, batch_leads, without_lost
+from tinycv.sequence.attention import MultiheadAttention
+from tinycv.sequence.inputs import batch_leads, check_tokens, one_for_each
+from tinycv.sequence.masks import NORMED, without_lost
 
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
@@ -85,7 +86,9 @@ class TransformerEncoderLayer(Module):
         self.norm2 = LayerNorm(d_model, layer_norm_eps)
         self.activation, self.norm_first, self.dropout = activation, norm_first, dropout
 
-    def forward(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
+    def forward(
+        self, x: Tensor, src_mask: ArrayLike | None = None, is_causal: bool = False
+    ) -> Tensor:
         """x (B, T, E); src_mask as MultiheadAttention's attn_mask. Returns (B, T, E)."""
         check_tokens(type(self).__name__, src=x)
         x = without_lost(x, src_mask, NORMED)
@@ -93,26 +96,28 @@ class TransformerEncoderLayer(Module):
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x)))
 
-    def step(self, x: Any, past: tuple | None = None) -> tuple:
+    def step(self, x: Tensor, past: tuple | None = None) -> tuple:
         """As a causal ``forward`` of tokens x (B, T, E) that come after others: (y, past) as
         MultiheadAttention.follow."""
         looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
         x = self.after(self.norm1, x + looked)
         return self.after(self.norm2, x + self.think(self.before(self.norm2, x))), past
 
-    def weights(self, x: Any, src_mask: Any = None, is_causal: bool = False) -> Any:
+    def weights(
+        self, x: Tensor, src_mask: ArrayLike | None = None, is_causal: bool = False
+    ) -> Tensor:
         """Where each token looks: (B, H, T, T)."""
         return self.self_attn.weights(
             self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal
         )
 
-    def before(self, norm: Module, x: Any) -> Any:  # what a branch reads
+    def before(self, norm: Module, x: Tensor) -> Tensor:  # what a branch reads
         return norm(x) if self.norm_first else x
 
-    def after(self, norm: Module, x: Any) -> Any:  # what becomes of the sum
+    def after(self, norm: Module, x: Tensor) -> Tensor:  # what becomes of the sum
         return x if self.norm_first else norm(x)
 
-    def think(self, x: Any) -> Any:  # the MLP: each token by itself
+    def think(self, x: Tensor) -> Tensor:  # the MLP: each token by itself
         hidden = ACTIVATIONS[self.activation](self.linear1(x))  # (B, T, dim_feedforward)
         hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.linear2(hidden), self.dropout, self.training)
@@ -154,12 +159,12 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
 
     def forward(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: ArrayLike | None = None,
+        memory_mask: ArrayLike | None = None,
         tgt_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """tgt (B, T, E), memory (B, S, E), tgt_mask (T, T) and memory_mask (T, S) or (B, 1, 1, S).
         Returns (B, T, E)."""
         check_tokens(type(self).__name__, tgt=tgt, memory=memory)
@@ -172,7 +177,11 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         return self.ask_and_think(x, self.multihead_attn.remember(memory), memory_mask)
 
     def step(
-        self, x: Any, remembered: tuple, past: tuple | None = None, memory_mask: Any = None
+        self,
+        x: Tensor,
+        remembered: tuple,
+        past: tuple | None = None,
+        memory_mask: ArrayLike | None = None,
     ) -> tuple:
         """As a causal ``forward`` of tokens x (B, T, E) that come after others. remembered:
         ``multihead_attn.remember`` of the memory; past as MultiheadAttention.follow. Returns (y (B,
@@ -180,12 +189,14 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         looked, past = self.self_attn.follow(self.before(self.norm1, x), past)
         return self.ask_and_think(self.after(self.norm1, x + looked), remembered, memory_mask), past
 
-    def ask_and_think(self, x: Any, remembered: tuple, memory_mask: Any) -> Any:
+    def ask_and_think(self, x: Tensor, remembered: tuple, memory_mask: ArrayLike | None) -> Tensor:
         found = self.multihead_attn.recall(self.before(self.norm2, x), remembered, memory_mask)
         x = self.after(self.norm2, x + found)
         return self.after(self.norm3, x + self.think(self.before(self.norm3, x)))
 
-    def cross_weights(self, tgt: Any, memory: Any, memory_mask: Any = None) -> Any:
+    def cross_weights(
+        self, tgt: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None
+    ) -> Tensor:
         """Where each token of a causal ``forward`` looks in the memory: (B, H, T, S)."""
         x = self.after(
             self.norm1, tgt + self.self_attn(self.before(self.norm1, tgt), is_causal=True)
@@ -203,20 +214,22 @@ class TransformerEncoder(Module):
     torch.nn.Transformer alone draws them apart.
     """
 
-    def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = (
-            copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer"),
-            last_norm(norm, "TransformerEncoder: norm"),
-        )
+    def __init__(
+        self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None
+    ):
+        self.layers = copies(encoder_layer, num_layers, "TransformerEncoder: encoder_layer")
+        self.norm = last_norm(norm, "TransformerEncoder: norm")
 
-    def forward(self, src: Any, mask: Any = None, is_causal: bool = False) -> Any:
+    def forward(
+        self, src: Tensor, mask: ArrayLike | None = None, is_causal: bool = False
+    ) -> Tensor:
         """src (B, T, E), mask as MultiheadAttention's. Returns (B, T, E)."""
         check_tokens("TransformerEncoder", src=src)
         for layer in self.layers:
             src = layer(src, mask, is_causal)
         return src if self.norm is None else self.norm(src)
 
-    def step(self, x: Any, past: list) -> tuple:
+    def step(self, x: Tensor, past: list) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -226,7 +239,9 @@ class TransformerEncoder(Module):
             kept.append(now)
         return x if self.norm is None else self.norm(x), kept
 
-    def attention_maps(self, src: Any, mask: Any = None, is_causal: bool = False) -> list:
+    def attention_maps(
+        self, src: Tensor, mask: ArrayLike | None = None, is_causal: bool = False
+    ) -> list:
         """Where each token looks: (B, H, T, T), block by block."""
         maps = []
         for layer in self.layers:
@@ -239,20 +254,20 @@ class TransformerDecoder(Module):
     """``num_layers`` blocks like decoder_layer, all of which ask the same memory; then ``norm`` if
     there is one."""
 
-    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
-        self.layers, self.norm = (
-            copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer"),
-            last_norm(norm, "TransformerDecoder: norm"),
-        )
+    def __init__(
+        self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None
+    ):
+        self.layers = copies(decoder_layer, num_layers, "TransformerDecoder: decoder_layer")
+        self.norm = last_norm(norm, "TransformerDecoder: norm")
 
     def forward(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: ArrayLike | None = None,
+        memory_mask: ArrayLike | None = None,
         tgt_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """tgt (B, T, E), memory (B, S, E), masks as TransformerDecoderLayer's. Returns (B, T,
         E)."""
         check_tokens("TransformerDecoder", tgt=tgt, memory=memory)
@@ -260,11 +275,13 @@ class TransformerDecoder(Module):
             tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_is_causal)
         return tgt if self.norm is None else self.norm(tgt)
 
-    def remember(self, memory: Any) -> list:
+    def remember(self, memory: Tensor) -> list:
         """What each block keeps of the memory, computed once for all steps."""
         return [layer.multihead_attn.remember(memory) for layer in self.layers]
 
-    def step(self, x: Any, remembered: list, past: list, memory_mask: Any = None) -> tuple:
+    def step(
+        self, x: Tensor, remembered: list, past: list, memory_mask: ArrayLike | None = None
+    ) -> tuple:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -274,7 +291,9 @@ class TransformerDecoder(Module):
             kept.append(now)
         return x if self.norm is None else self.norm(x), kept
 
-    def attention_maps(self, tgt: Any, memory: Any, memory_mask: Any = None) -> tuple[list, list]:
+    def attention_maps(
+        self, tgt: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None
+    ) -> tuple[list, list]:
         """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the
         memory (B, H, T, S)."""
         own, cross = [], []
@@ -285,7 +304,7 @@ class TransformerDecoder(Module):
         return own, cross
 
 
-def last_norm(norm: Any, what: str) -> Module | None:
+def last_norm(norm: Module | None, what: str) -> Module | None:
     """What comes after the last block: a Module, or None."""
     if norm is not None and not isinstance(norm, Module):
         raise TypeError(
@@ -294,26 +313,7 @@ def last_norm(norm: Any, what: str) -> Module | None:
     return norm
 
 
-def one_for_each(owner: str, layers: list, **lists: Any) -> None:
-    """TypeError or ValueError for lists, by name, that do not hold one entry for each block."""
-    for name, value in lists.items():
-        if not isinstance(value, (list, tuple)) or len(value) != len(layers):
-            raise (ValueError if isinstance(value, (list, tuple)) else TypeError)(
-                f"{owner}: {name} is {shown(value)}; it must be a list of {len(layers)}, one entry "
-                "for each block"
-            )
-
-
-def length_of(owner: str, layers: list, past: Any, batch: int) -> int:
-    """How many tokens the blocks have read. past: one entry a block, as their ``step`` returned it,
-    or None at the start."""
-    one_for_each(owner, layers, past=past)
-    first = layers[0].self_attn
-    check_past(past[0], (batch, first.num_heads, first.embed_dim // first.num_heads))
-    return 0 if past[0] is None else past[0][0].shape[2]
-
-
-def copies(layer: Module, count: int, what: str) -> list[Module]:
+def copies(layer: Any, count: int, what: str) -> list[Any]:
     """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument,
     for errors."""
     if not isinstance(layer, Module):

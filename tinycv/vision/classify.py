@@ -58,10 +58,8 @@ def classify(
 def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any]) -> np.ndarray:
     """The photo as a model reads it: (channels, size, size) float32. about: crop, resample, mean,
     std."""
-    size, channels = (
-        given.whole(size, "prepared: size", 1),
-        given.whole(channels, "prepared: channels", 1),
-    )
+    size = given.whole(size, "prepared: size", 1)
+    channels = given.whole(channels, "prepared: channels", 1)
     lacking = [
         name
         for name in ("crop", "resample", "mean", "std")
@@ -87,10 +85,8 @@ def prepared(path: str | Path, size: int, channels: int, about: Mapping[str, Any
 
 def read_labels(path: str | Path, classes: int) -> list[str]:
     """The lines of a text file, one per class."""
-    path, classes = (
-        given.file(path, "read_labels: path"),
-        given.whole(classes, "read_labels: classes", 1),
-    )
+    path = given.file(path, "read_labels: path")
+    classes = given.whole(classes, "read_labels: classes", 1)
     try:
         labels = Path(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

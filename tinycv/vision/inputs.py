@@ -1,6 +1,7 @@
-"""What the functions of this chapter take: images, attention maps and models, checked at the door.
+"""Checks for the vision chapter: images, attention maps and models.
 
-Images may be Tensors, or arrays on either device, which are not looked at but for shape and dtype.
+Images may be Tensors, or arrays on either device; only their shape and dtype are looked at.
+Checks of NumPy images and labels, as data loaders make them: data/inputs.py.
 """
 
 from __future__ import annotations

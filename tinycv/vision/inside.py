@@ -1,19 +1,19 @@
 """Inside a ViT: where it looks, what it has learned of places, what it first looks for, and whether
 that matters.
 
-    attention rollout    R = A_L A_{L-1} ... A_1,   A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
-                                                                    Abnar & Zuidema 2020, eq. 1 and
-                                                                    section 3
-    attention distance   mean distance of what a query looks at, in pixels            Dosovitskiy et al. 2021, fig. 7 right
+    attention rollout    R = A_L A_{L-1} ... A_1               Abnar & Zuidema 2020, eq. 1, section 3
+                         A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
+    attention distance   mean distance of what a query looks at, in pixels
+                                                               Dosovitskiy et al. 2021, fig. 7 right
     position similarity  cosine of the position embeddings of two patches       ibid., fig. 7 middle
-    patch filters        principal components of the patch projection             ibid., fig. 7 left
-    deletion             paint the patches over, those that should matter most first  Petsiuk et al. 2018 (RISE)
+    patch filters        principal components of the patch projection           ibid., fig. 7 left
+    deletion             paint the patches over, those that should matter most first
+                                                               Petsiuk et al. 2018 (RISE)
 
 A map of one block says where its tokens look, but after block 1 a token holds more than its own
 patch: rollout follows what flowed where.  The I is the residual path, by which a token keeps what
-it has.  A picture proves nothing, so there is
-deletion: if the patches that are pointed at are the ones that matter, the answer goes first when
-they go first.
+it has.  A picture proves nothing, so there is deletion: if the patches that are pointed at are the
+ones that matter, the answer goes first when they go first.
 
 Maps are those of the weights that run: ViT.attention_maps.  What comes back is for pictures: NumPy
 arrays, on the host.
@@ -26,14 +26,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from tinycv.data import inputs as given
 from tinycv.engine.arguments import number, shown
 from tinycv.engine.create import eye
+from tinycv.engine.tensor import ArrayLike
 from tinycv.vision import inputs
+from tinycv.vision.stem import ConvStem
 from tinycv.vision.vit import ViT
 
 # on a side, whose squared number of distances fits a memory
@@ -42,7 +43,7 @@ MOST_PATCHES = 256
 # ── where it looks ───────────────────────────────────────────────────────────────────────────────
 
 
-def attention_rollout(maps: Sequence[Any]) -> np.ndarray:
+def attention_rollout(maps: Sequence[ArrayLike]) -> np.ndarray:
     """How much of each token at the start is in each token at the end: (B, T, T), every row sums to
     1.
 
@@ -57,7 +58,7 @@ def attention_rollout(maps: Sequence[Any]) -> np.ndarray:
     return rolled.numpy()
 
 
-def patch_rollout(model: ViT, images: Any) -> np.ndarray:
+def patch_rollout(model: ViT, images: ArrayLike) -> np.ndarray:
     """How much each patch went into what the class is read off, CLS or the mean: (B, N), every row
     sums to 1."""
     inputs.model(model, "patch_rollout: model", ViT)
@@ -66,7 +67,7 @@ def patch_rollout(model: ViT, images: Any) -> np.ndarray:
     return read / read.sum(axis=1, keepdims=True)
 
 
-def cls_attention(maps: Sequence[Any]) -> np.ndarray:
+def cls_attention(maps: Sequence[ArrayLike]) -> np.ndarray:
     """What CLS asks, block by block and head by head: (L, B, H, T). Place 0 is what it has of
     itself."""
     return np.stack(
@@ -74,16 +75,14 @@ def cls_attention(maps: Sequence[Any]) -> np.ndarray:
     )
 
 
-def attention_distance(maps: Sequence[Any], patch_size: int) -> np.ndarray:
+def attention_distance(maps: Sequence[ArrayLike], patch_size: int) -> np.ndarray:
     """How far each head looks, in pixels, a mean over all patches and images: (L, H). CLS has no
     place and is left out.
 
     So is a patch that looks at CLS alone. NaN stands for a head in which all patches do.
     """
-    maps, patch_size = (
-        inputs.maps(maps, "attention_distance"),
-        given.whole(patch_size, "attention_distance: patch_size", 1),
-    )
+    maps = inputs.maps(maps, "attention_distance")
+    patch_size = given.whole(patch_size, "attention_distance: patch_size", 1)
     side = inputs.side_of(maps[0].shape[-1] - 1, "attention_distance: maps")
     between = patch_size * patch_distance(side)  # (N, N)
     # (B, H, N, N)
@@ -165,7 +164,7 @@ def patch_filters(model: ViT, count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     inputs.model(model, "patch_filters: model", ViT)
     count = given.whole(count, "patch_filters: count")
-    if model.has_stem:
+    if isinstance(model.patch_embed, ConvStem):
         raise ValueError(
             "patch_filters: the model has a convolutional stem, and so no filters of a "
             "whole patch; build it without stem"
@@ -240,10 +239,8 @@ def deletion_curve(
     images = given.images(images, "deletion_curve: images", floats=True)
     labels = given.class_numbers(labels, "deletion_curve: labels", count=len(images))
     order = given.array(order, "deletion_curve: order", "whole numbers (B, N)", "iu", ndim=2)
-    fill, side = (
-        number(fill, "deletion_curve: fill"),
-        inputs.side_of(order.shape[1], "deletion_curve: order"),
-    )
+    fill = number(fill, "deletion_curve: fill")
+    side = inputs.side_of(order.shape[1], "deletion_curve: order")
     if len(order) != len(images) or not len(order) or any(n % side for n in images.shape[2:]):
         raise ValueError(
             f"deletion_curve: order of shape {order.shape} does not number the patches of images "
@@ -265,7 +262,7 @@ def deletion_curve(
     return np.array([_chance_of(labels, chance).mean() for chance in chances])
 
 
-def _chance_of(labels: np.ndarray, chances: Any) -> np.ndarray:
+def _chance_of(labels: np.ndarray, chances: ArrayLike) -> np.ndarray:
     """Of probabilities (B, K), those of the labels: (B,). IndexError for a label that is no
     class."""
     chances = given.array(

@@ -3,8 +3,8 @@
     #                   the number of a block, from 0; indented rows are within a block
     *                   "weight", and "bias", whose shape is the first of the weight's sizes
     {query,key,value}   three tensors, which lie one under the other in ours
-    shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS, M middle of the MLP, K
-                        classes
+    shape               of theirs, in letters: D width, C channels, P patch side, N patches and CLS,
+                        M middle of the MLP, K classes
 
 Two things change besides names.  Their patch projection is a convolution of stride P, (D, C, P, P),
 ours a Linear of flattened patches, (D, C P P): the same numbers in the same order (vit.patchify).
@@ -17,11 +17,12 @@ models/vit/modeling_vit.py. Read next: weights.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_uppercase
 
 import numpy as np
 
-TABLE = """
+TABLE: str = """
 ours                  shape   timm               torchvision                     huggingface
 cls_token             1,1,D   cls_token          class_token                     vit.embeddings.cls_token
 pos_embed             1,N,D   pos_embed          encoder.pos_embedding           vit.embeddings.position_embeddings
@@ -39,9 +40,9 @@ head.*                K,D     head.*             heads.head.*                   
 # torchvision 0.12's names, which it still reads
 OLDER = {"mlp.linear_1.": "mlp.0.", "mlp.linear_2.": "mlp.3."}
 
-COLUMNS, *ROWS = TABLE.strip().splitlines()
-COLUMNS = COLUMNS.split()
-LAYOUTS = COLUMNS[2:]
+HEADER, *ROWS = TABLE.strip().splitlines()
+COLUMNS: Sequence[str] = HEADER.split()
+LAYOUTS = list(COLUMNS[2:])
 BLOCK = next(line.split() for line in ROWS if "#" in line)
 
 
@@ -72,7 +73,8 @@ def apart(name: str) -> list[str]:
 
 def amount(text: str, sizes: Mapping[str, int]) -> int | str:
     """ "3D" to 3 times what D is; "?" where nothing has told yet."""
-    times, letter = re.fullmatch(r"(\d*)([A-Z]?)", text).groups()
+    times = text.rstrip(ascii_uppercase)
+    letter = text[len(times) :]
     if letter and letter not in sizes:
         return "?"
     return int(times or 1) * (sizes[letter] if letter else 1)
@@ -115,6 +117,6 @@ def to_theirs(
     """Our tensors under their names and in their shapes. sizes: what each letter stands for."""
     theirs = {}
     for name, shape, parts in rows(layout, depth):
-        whole = ours[name].reshape([amount(text, sizes) for text in shape])
+        whole = ours[name].reshape([int(amount(text, sizes)) for text in shape])
         theirs.update(zip(parts, np.split(whole, len(parts)), strict=True))
     return theirs

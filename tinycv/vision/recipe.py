@@ -13,7 +13,7 @@ data/augment.py, data/mix.py. Read before: training/loop.py, optim/adam.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from tinycv.data import inputs as given
 from tinycv.data.loader import DataLoader, Mix, Transform
 from tinycv.data.mix import one_hot
 from tinycv.engine.arguments import shown
-from tinycv.engine.tensor import Tensor, no_grad
+from tinycv.engine.tensor import ArrayLike, Tensor, no_grad
 from tinycv.nn.losses import cross_entropy
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
@@ -60,28 +60,13 @@ def train_classifier(
     images, labels = _examples(images, labels, classes, "train_classifier: ")
     epochs = given.whole(epochs, "train_classifier: epochs", 1)
     seed = given.whole(seed, "train_classifier: seed", 0, 2**63)
-    batch_size = given.whole(batch_size, "train_classifier: batch_size", 1)
-    if batch_size > len(images):
-        raise ValueError(
-            f"train_classifier: batch_size is {batch_size}; it must be at most {len(images)}, the "
-            "number of images"
-        )
+    batch_size = _batch_size(batch_size, len(images))
     given.function(transform, "train_classifier: transform", "of a batch and a generator")
     given.function(mix, "train_classifier: mix", "of two batches and a generator")
     half = given.flag(half, "train_classifier: half")
-    checkpoint = (
-        None if checkpoint is None else given.path(checkpoint, "train_classifier: checkpoint")
-    )
-    if held_out is not None:
-        if not isinstance(held_out, (tuple, list)) or len(held_out) != 2:
-            raise TypeError(
-                f"train_classifier: held_out is {shown(held_out)}; it must be a pair, images and "
-                "labels"
-            )
-        held_out = _examples(*held_out, classes, "train_classifier: held_out ")
-
-    def evaluate(model: Module) -> dict[str, float]:
-        return {"accuracy": accuracy(model, *held_out)}
+    if checkpoint is not None:
+        checkpoint = given.path(checkpoint, "train_classifier: checkpoint")
+    evaluate = None if held_out is None else _accuracy_of(held_out, classes)
 
     loader = DataLoader(
         images,
@@ -92,12 +77,8 @@ def train_classifier(
         transform=transform,
         mix=mix,
     )
-
-    def adam(named: Iterable[tuple[str, Tensor]]) -> AdamW:
-        return AdamW(groups([p for _, p in named], weight_decay=0.05), lr=1.5e-3)
-
     steps = epochs * len(loader)
-    optimizer = Half(model, adam) if half else adam(model.named_parameters())
+    optimizer: Any = Half(model, adam) if half else adam(model.named_parameters())
     ema = EMA(model, decay=max(0.0, 1 - 12 / steps))
     history = fit(
         model,
@@ -110,14 +91,19 @@ def train_classifier(
         seed=seed,
         checkpoint=checkpoint,
         schedule=warmup_cosine(steps, warmup=steps // 20),
-        evaluate=evaluate if held_out else None,
+        evaluate=evaluate,
         evaluate_every=max(1, epochs // 20),
     )
     model.eval().load_state_dict(ema.state_dict())
     return history
 
 
-def smoothed_loss(model: Module, x: Any, y: Any) -> Any:
+def adam(named: Iterable[tuple[str, Tensor]]) -> AdamW:
+    """The recipe's optimiser of these weights."""
+    return AdamW(groups([p for _, p in named], weight_decay=0.05), lr=1.5e-3)
+
+
+def smoothed_loss(model: Module, x: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of images x and labels y, where 5 % of each label is spread over all
     classes."""
     return cross_entropy(model(x), y, label_smoothing=0.05)
@@ -203,16 +189,40 @@ def _expect_finite(images: np.ndarray, what: str) -> None:
 
 def _classes(model: Module) -> int:
     """How many classes the model's head tells apart."""
-    head = getattr(model, "head", None)
-    if not hasattr(head, "bias") or head.bias is None:
+    bias = getattr(getattr(model, "head", None), "bias", None)
+    if bias is None:
         raise TypeError(
             f"train_classifier: model is {shown(model)}; its last layer must be model.head, with a "
             "bias"
         )
-    return head.bias.shape[0]
+    return bias.shape[0]
 
 
-def _examples(images: Any, labels: Any, classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _batch_size(value: Any, most: int) -> int:
+    """How many images a batch has, at least 1 and at most all of them."""
+    found = given.whole(value, "train_classifier: batch_size", 1)
+    if found > most:
+        raise ValueError(
+            f"train_classifier: batch_size is {found}; it must be at most {most}, the number of "
+            "images"
+        )
+    return found
+
+
+def _accuracy_of(held_out: Any, classes: int) -> Callable[[Module], dict[str, float]]:
+    """A function of the model, which measures its accuracy on a pair (images, labels)."""
+    if not isinstance(held_out, (tuple, list)) or len(held_out) != 2:
+        raise TypeError(
+            f"train_classifier: held_out is {shown(held_out)}; it must be a pair, images and labels"
+        )
+    images, labels = held_out
+    images, labels = _examples(images, labels, classes, "train_classifier: held_out ")
+    return lambda model: {"accuracy": accuracy(model, images, labels)}
+
+
+def _examples(
+    images: ArrayLike, labels: ArrayLike, classes: int, what: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, C, H, W) of floats, at least one, and as many class numbers."""
     images = given.images(images, f"{what}images", floats=True)
     if not len(images):

@@ -19,10 +19,10 @@ Shapes: B images, C channels, H x W pixels, D width of the tokens, N tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from tinycv.engine.arguments import size, sizes
 from tinycv.engine.ops import relu
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.batch_norm import BatchNorm2d
 from tinycv.nn.conv import Conv2d
 from tinycv.nn.module import Module
@@ -51,7 +51,7 @@ class ConvStem(Module):
         self.norms = [BatchNorm2d(width) for width in widths]
         self.project = Conv2d(widths[-1], dim, 1)
 
-    def forward(self, images: Any) -> Any:
+    def forward(self, images: ArrayLike) -> Tensor:
         """images (B, C, H, W). Returns the tokens (B, N, D)."""
         takes = f"(B, {self.channels}, H, W)"
         x = inputs.array_like(images, "ConvStem: images", takes, 4)

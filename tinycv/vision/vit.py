@@ -20,12 +20,12 @@ Shapes: B images, C channels, P patch side, N = (H / P) (W / P) patches, D width
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, number, shown, size, sizes
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import expand
+from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn import init
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.linear import Linear
@@ -36,37 +36,37 @@ from tinycv.vision import inputs
 from tinycv.vision.stem import ConvStem
 
 
-def patchify(images: Any, patch_size: int) -> Any:
+def patchify(images: ArrayLike, patch_size: int) -> Tensor:
     """Cut images (B, C, H, W) into patches and flatten each: (B, N, C P P), row by row from the top
     left.
 
     A patch is flattened in the order channel, row, column, as the weights of a convolution of
     stride P are.
     """
-    images = inputs.array_like(images, "patchify: images", "images (B, C, H, W)", 4)
+    x = inputs.array_like(images, "patchify: images", "images (B, C, H, W)", 4)
     p = size(patch_size, "patchify: patch_size", 1)
-    b, c, h, w = images.shape
+    b, c, h, w = x.shape
     if h % p or w % p:
         raise ValueError(
             f"patchify: an image of {h} x {w} does not divide into patches of {p} x {p}: resize or "
             f"pad it to multiples of {p}, or choose another patch_size"
         )
-    cut = images.reshape((b, c, h // p, p, w // p, p))  # (B, C, H/P, P, W/P, P)
+    cut = x.reshape((b, c, h // p, p, w // p, p))  # (B, C, H/P, P, W/P, P)
     return cut.transpose((0, 2, 4, 1, 3, 5)).reshape((b, (h // p) * (w // p), c * p * p))
 
 
-def unpatchify(patches: Any, patch_size: int, shape: tuple) -> Any:
+def unpatchify(patches: ArrayLike, patch_size: int, shape: tuple) -> Tensor:
     """The way back: patches (B, N, C P P), as ``patchify`` cuts them, to images of ``shape``, (B,
     C, H, W)."""
-    patches = inputs.array_like(patches, "unpatchify: patches", "patches (B, N, C P P)", 3)
+    x = inputs.array_like(patches, "unpatchify: patches", "patches (B, N, C P P)", 3)
     b, c, h, w = sizes(shape, "unpatchify: shape", 4)
     p = size(patch_size, "unpatchify: patch_size", 1)
-    if h % p or w % p or tuple(patches.shape) != (b, (h // p) * (w // p), c * p * p):
+    if h % p or w % p or tuple(x.shape) != (b, (h // p) * (w // p), c * p * p):
         raise ValueError(
-            f"unpatchify: patches of shape {tuple(patches.shape)} do not fill images of shape "
+            f"unpatchify: patches of shape {tuple(x.shape)} do not fill images of shape "
             f"{(b, c, h, w)} with patch_size {p}; patchify cuts these into (B, N, C P P)"
         )
-    cut = patches.reshape((b, h // p, w // p, c, p, p))  # (B, H/P, W/P, C, P, P)
+    cut = x.reshape((b, h // p, w // p, c, p, p))  # (B, H/P, W/P, C, P, P)
     return cut.transpose((0, 3, 1, 4, 2, 5)).reshape((b, c, h, w))
 
 
@@ -98,14 +98,10 @@ class ViT(Module):
         layer_norm_eps: float = 1e-5,
         stem: Iterable[int] | None = None,
     ):
-        image_size, patch_size = (
-            whole(image_size, "ViT: image_size", 1),
-            whole(patch_size, "ViT: patch_size", 1),
-        )
-        num_classes, channels = (
-            whole(num_classes, "ViT: num_classes", 1),
-            whole(channels, "ViT: channels", 1),
-        )
+        image_size = whole(image_size, "ViT: image_size", 1)
+        patch_size = whole(patch_size, "ViT: patch_size", 1)
+        num_classes = whole(num_classes, "ViT: num_classes", 1)
+        channels = whole(channels, "ViT: channels", 1)
         dim, depth = whole(dim, "ViT: dim", 1), whole(depth, "ViT: depth", 1, MOST_LAYERS)
         heads = whole(heads, "ViT: heads", 1)
         mlp_dim = 4 * dim if mlp_dim is None else whole(mlp_dim, "ViT: mlp_dim", 1)
@@ -120,17 +116,14 @@ class ViT(Module):
         _check_sides(image_size, patch_size, widths)
         choice(pool, "ViT: pool", ("cls", "mean"))
         count = (-(-image_size // patch_size)) ** 2  # rounded up, as a stem does
-        self.image_size, self.patch_size, self.channels, self.pool = (
-            image_size,
-            patch_size,
-            channels,
-            pool,
-        )
+        self.image_size, self.patch_size = image_size, patch_size
+        self.channels, self.pool = channels, pool
         self.has_stem = widths is not None
-        if self.has_stem:
-            self.patch_embed = ConvStem(channels, widths, dim)
-        else:
+        self.patch_embed: ConvStem | Linear
+        if widths is None:
             self.patch_embed = Linear(channels * patch_size**2, dim)
+        else:
+            self.patch_embed = ConvStem(channels, widths, dim)
         self.cls_token = init.trunc_normal((1, 1, dim))
         self.pos_embed = init.trunc_normal((1, count + 1, dim))
         self.blocks = [
@@ -140,29 +133,29 @@ class ViT(Module):
         self.norm = LayerNorm(dim, layer_norm_eps)
         self.head = Linear(dim, num_classes)
 
-    def forward(self, images: Any) -> Any:
+    def forward(self, images: ArrayLike) -> Tensor:
         """images (B, C, H, W). Returns the scores (B, num_classes); softmax makes them
         probabilities."""
         x = self.tokens(images)
         # of (B, D)
         return self.head(x[:, 0] if self.pool == "cls" else x[:, 1:].mean(axis=1))
 
-    def tokens(self, images: Any) -> Any:
+    def tokens(self, images: ArrayLike) -> Tensor:
         """What every place holds after the last block: (B, N + 1, D), CLS first."""
         x = self.embed(images)
         for block in self.blocks:
             x = block(x)  # (B, N + 1, D)
         return self.norm(x)
 
-    def embed(self, images: Any) -> Any:
+    def embed(self, images: ArrayLike) -> Tensor:
         """Patches, projected, with CLS in front and positions added: (B, N + 1, D)."""
-        images = inputs.images(images, "ViT", (self.channels, self.image_size, self.image_size))
-        x = images if self.has_stem else patchify(images, self.patch_size)
+        x = inputs.images(images, "ViT", (self.channels, self.image_size, self.image_size))
+        x = x if self.has_stem else patchify(x, self.patch_size)
         x = self.patch_embed(x)  # (B, N, D)
         cls = expand(self.cls_token, (x.shape[0], 1, x.shape[2]))  # (B, 1, D)
         return concatenate([cls, x], axis=1) + self.pos_embed  # (B, N + 1, D)
 
-    def attention_maps(self, images: Any) -> list:
+    def attention_maps(self, images: ArrayLike) -> list[Tensor]:
         """Where each token looks, block by block: a list of (B, heads, N + 1, N + 1). Row 0 is
         CLS."""
         x, maps = self.embed(images), []

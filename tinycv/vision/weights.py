@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -28,8 +28,6 @@ import numpy as np
 from tinycv.data import inputs as given
 from tinycv.data.atomic import file_path
 from tinycv.engine.arguments import choice, listed, size
-from tinycv.engine.backend import to_numpy
-from tinycv.engine.tensor import bare
 from tinycv.training.checkpoint import CheckpointError, load, save, with_nan
 from tinycv.training.safetensors_header import too_many_values
 from tinycv.training.torch_pickle import short
@@ -44,6 +42,7 @@ from tinycv.vision.layouts import (
     to_ours,
     to_theirs,
 )
+from tinycv.vision.resize import resized
 from tinycv.vision.vit import ViT
 
 # mean and spread of ImageNet's red, green and blue
@@ -113,12 +112,7 @@ def load_vit(
     ours = to_ours(layout, depth, tensors)
     side, patch = isqrt(sizes["N"] - 1), sizes["P"]
     if image_size is not None:
-        if image_size < patch or image_size % patch:
-            raise ValueError(
-                f"load_vit: image_size {image_size} does not divide into this model's patches of "
-                f"{patch} x {patch}"
-            )
-        side = image_size // patch
+        side = patches_across(image_size, patch)
         ours["pos_embed"] = resized(ours["pos_embed"], side)
     model = ViT(
         side * patch,
@@ -132,7 +126,18 @@ def load_vit(
         layer_norm_eps=about["layer_norm_eps"],
     )
     model.load_state_dict(ours)
-    return model.eval(), about
+    model.eval()
+    return model, about
+
+
+def patches_across(image_size: int, patch: int) -> int:
+    """How many patches lie on a side of an image; ValueError where they do not fill it."""
+    if image_size < patch or image_size % patch:
+        raise ValueError(
+            f"load_vit: image_size {image_size} does not divide into this model's patches of "
+            f"{patch} x {patch}"
+        )
+    return image_size // patch
 
 
 def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about: Any) -> None:
@@ -160,7 +165,7 @@ def save_vit(path: str | os.PathLike, model: ViT, layout: str = "timm", **about:
         "K": model.head.weight.shape[0],
         "M": model.blocks[0].linear1.weight.shape[0],
     }
-    ours = {name: to_numpy(bare(t)) for name, t in model.state_dict().items()}
+    ours = {name: t.numpy() for name, t in model.state_dict().items()}
     if nans := with_nan(ours):
         raise ValueError(f"save_vit: the model was not saved; NaN in: {listed(nans)}")
     note = {
@@ -180,43 +185,34 @@ def measured(
 ) -> dict[str, int]:
     """What each letter of the table stands for, by the first tensor that shows it; all others must
     agree."""
-    sizes, missing, misshaped, known = {}, [], [], set()
+    sizes: dict[str, int] = {}
+    missing: list[str] = []
+    misshaped: list[str] = []
+    expected: set[str] = set()
     for _, letters, names in rows(layout, depth):
         for name in names:
-            known.add(name)
+            expected.add(name)
             if name not in tensors:
                 missing.append(name)
                 continue
             shape = tensors[name].shape
-            if len(shape) == len(letters):
-                sizes.update(
-                    {
-                        letter: n
-                        for letter, n in zip(letters, shape, strict=True)
-                        if amount(letter, sizes) == "?" and letter.isalpha()
-                    }
-                )
-            wanted = tuple(amount(text, sizes) for text in letters)
-            wanted = (wanted[0] if wanted[0] == "?" else wanted[0] // len(names), *wanted[1:])
+            learn_sizes(sizes, letters, shape)
+            wanted = wanted_shape(letters, sizes, len(names))
             if shape != wanted:
                 misshaped.append(
                     f"{short(name)} is {shape}, should be ({', '.join(map(str, wanted))})"
                 )
-    integers = [f"{short(name)} ({a.dtype})" for name, a in tensors.items() if a.dtype.kind != "f"]
-    extra = [short(name) for name in tensors if name not in known]
     problems = {
         "missing": missing,
-        "unexpected": extra,
+        "unexpected": [short(name) for name in tensors if name not in expected],
         "of another shape": misshaped,
-        "not of real numbers": integers,
+        "not of real numbers": [
+            f"{short(name)} ({a.dtype})" for name, a in tensors.items() if a.dtype.kind != "f"
+        ],
     }
     if not any(problems.values()):
         problems = {"NaN": with_nan(tensors)}
-        if (
-            min(sizes.values()) < 1
-            or isqrt(sizes["N"] - 1) ** 2 != sizes["N"] - 1
-            or sizes["N"] < 2
-        ):
+        if not is_square_of_patches(sizes):
             problems["not a square of patches"] = [
                 ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
             ]
@@ -226,6 +222,29 @@ def measured(
             + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
         )
     return sizes
+
+
+def learn_sizes(sizes: dict[str, int], letters: Sequence[str], shape: Sequence[int]) -> None:
+    """Add to ``sizes`` what a tensor of this shape says about letters that are not known yet."""
+    if len(shape) != len(letters):
+        return
+    lengths = dict(zip(letters, shape, strict=True))
+    sizes.update({x: n for x, n in lengths.items() if x.isalpha() and x not in sizes})
+
+
+def wanted_shape(
+    letters: Sequence[str], sizes: Mapping[str, int], parts: int
+) -> tuple[int | str, ...]:
+    """The shape of one of ``parts`` tensors that lie one under the other in ours; "?" where it is
+    not known."""
+    first, *others = (amount(text, sizes) for text in letters)
+    return first // parts if isinstance(first, int) else first, *others
+
+
+def is_square_of_patches(sizes: Mapping[str, int]) -> bool:
+    """Is N the number of patches in a square, and one more for CLS?"""
+    count = sizes["N"] - 1
+    return min(sizes.values()) >= 1 and count >= 1 and isqrt(count) ** 2 == count
 
 
 def config_beside(path: Path) -> dict[str, Any]:
@@ -289,11 +308,7 @@ def known(
     """The library's habits, and above them what the file or its config says of this model."""
     habits = HABITS[layout]
     about = {**vars(habits), "labels": None, **told, "layout": layout}
-    eps, labels, shown = (
-        about["layer_norm_eps"],
-        about["labels"],
-        [about["crop"], about["mean"], about["std"]],
-    )
+    eps, labels = about["layer_norm_eps"], about["labels"]
     if type(eps) is not float or not 0 < eps < 1:
         raise CheckpointError(
             f"{path}: its layer_norm_eps is {short(eps)}, no small number above 0"
@@ -304,47 +319,11 @@ def known(
         and all(isinstance(label, str) for label in labels)
     ):
         raise CheckpointError(f"{path}: its labels are no list of {sizes['K']} words, one a class")
-    if not (
-        isinstance(shown[1], (list, tuple))
-        and isinstance(shown[2], (list, tuple))
-        and all(type(n) in (int, float) for n in (shown[0], *shown[1], *shown[2]))
-    ):
+    crop, mean, std = about["crop"], about["mean"], about["std"]
+    lists = isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple))
+    if not lists or not all(type(n) in (int, float) for n in (crop, *mean, *std)):
         raise CheckpointError(
-            f"{path}: its crop, mean, std are {short(shown)}: a number, and two lists of numbers"
+            f"{path}: its crop, mean, std are {short([crop, mean, std])}: a number, and two lists "
+            "of numbers"
         )
     return about
-
-
-# ── positions for another image size ──────────────────────────────────────────────────────────────
-
-
-def resized(pos_embed: np.ndarray, side: int) -> np.ndarray:
-    """Positions (1, 1 + S S, D) of S x S patches for side x side: CLS keeps its own, the grid is
-    interpolated.
-
-    As Hugging Face (and torch.nn.functional.interpolate, bicubic). differs: timm smooths before it
-    makes a grid smaller, and torchvision lays corner on corner.
-    """
-    cls, grid = pos_embed[0, :1], pos_embed[0, 1:]
-    old = isqrt(len(grid))
-    mix = bicubic(old, side)  # (side, S)
-    grid = np.einsum("is,jt,std->ijd", mix, mix, grid.reshape(old, old, -1), optimize=True)
-    return np.concatenate([cls, grid.reshape(side * side, -1)])[None].astype(pos_embed.dtype)
-
-
-def bicubic(old: int, new: int) -> np.ndarray:
-    """(new, old): row i says how much of each old place the new place i is. Keys 1981, eq. 4, with
-    a = -0.75; beyond the edge the edge is repeated."""
-    a, mix = -0.75, np.zeros((new, old))
-    # of the new places, among the old ones
-    centre = (np.arange(new) + 0.5) * old / new - 0.5
-    for k in range(-1, 3):
-        place = np.floor(centre) + k
-        d = np.abs(centre - place)
-        near, far = ((a + 2) * d - (a + 3)) * d * d + 1, a * (((d - 5) * d + 8) * d - 4)
-        np.add.at(
-            mix,
-            (np.arange(new), np.clip(place, 0, old - 1).astype(int)),
-            np.where(d <= 1, near, far),
-        )
-    return mix

@@ -1,0 +1,59 @@
+"""Layouts: what is taken as it lies is not copied, and comes back in its shape."""
+
+import numpy as np
+import pytest
+
+from tinycv.engine.backend import array_module, to_device, to_numpy
+from tinycv.engine.reduce import lie
+from tinycv.nn.layout import (
+    as_it_lies,
+    axes_back,
+    channels_first,
+    channels_last,
+    flattened,
+    from_pixel_rows,
+    lies_channels_last,
+    pixel_rows,
+    unflattened,
+)
+
+
+@pytest.mark.parametrize(
+    "shape, axes",
+    [
+        ((), ()),
+        ((3,), (0,)),
+        ((2, 3, 4, 5), (0, 3, 1, 2)),
+        ((2, 0, 3), (2, 0, 1)),
+        ((1, 4, 1), (1, 2, 0)),
+    ],
+)
+def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shape, axes, device):
+    x = to_device(np.arange(float(np.prod(shape))).reshape(shape), device).transpose(axes)
+    order = lie(x)
+    assert (to_numpy(unflattened(flattened(x, order), x, order)) == to_numpy(x)).all()
+    assert device != "cpu" or np.shares_memory(flattened(x, order), x) or not x.size
+
+
+def images(device, last):
+    """(2, 3, 4, 5), channels last in memory or first."""
+    x = to_device(np.arange(120.0).reshape(2, 3, 4, 5), device)
+    xp = array_module(x)
+    return channels_first(xp.ascontiguousarray(channels_last(x))) if last else x
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_channels_last_is_told_from_channels_first(last, device):
+    assert lies_channels_last(images(device, last)) == last
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_images_come_back_from_pixel_rows_and_from_as_they_lie(last, device):
+    x = images(device, last)
+    xp = array_module(x)
+    rows, taken = pixel_rows(xp, x), as_it_lies(xp, x, last)
+    assert rows.shape == (2, 20, 3) and taken.flags.c_contiguous
+    assert (to_numpy(from_pixel_rows(xp, rows, x.shape)) == to_numpy(x)).all()
+    assert (to_numpy(axes_back(xp, taken, last)) == to_numpy(x)).all()
+    assert device != "cpu" or np.shares_memory(taken, x)
+    assert device != "cpu" or np.shares_memory(rows, x) == last
