@@ -117,8 +117,7 @@ def test_without_babel_the_command_that_installs_it_is_named(monkeypatch):
         dates(days=8)
 
 
-# -- what was copied from where
-# --------------------------------------------------------------------------
+# -- what was copied from where -------------------------------------------------------------------
 
 
 def test_units_are_copied_from_units_and_a_padded_zero_from_nowhere():

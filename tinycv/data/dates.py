@@ -132,8 +132,7 @@ def vocabularies(target: str) -> tuple[Vocabulary, Vocabulary]:
     )
 
 
-# -- one day, one pattern
-# --------------------------------------------------------------------------------
+# -- one day, one pattern -------------------------------------------------------------------------
 
 
 def spell(form: tuple[str, str], day: date) -> str:

@@ -87,9 +87,9 @@ class Row:
         self.wants_result = [names.index("y") if "y" in names else None for names in self.needs]
         self.real, self.wide = real, wide
         self.numbers = tuple(name for name in self.options if name in NUMBERS)
-        # reductions look
-        plain = {**PLAIN, "axis": PLAIN["axis"] | {tuple}} if "keepdims" in self.options else PLAIN
-        # into it themselves
+        plain = PLAIN
+        if "keepdims" in self.options:  # reductions look into a tuple of axes themselves
+            plain = {**PLAIN, "axis": PLAIN["axis"] | {tuple}}
         self.checked = tuple((name, plain[name]) for name in self.options if name in plain)
         several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
         self.mixes = bool(real or self.variadic or self.numbers or several)

@@ -117,8 +117,7 @@ class Transformer(Module):
         x = without_padding(embed(ids), ids)
         return dropout(self.position(sqrt(x.shape[-1]) * x, start), self.dropout, self.training)
 
-    # -- writing, word by word
-    # ----------------------------------------------------------------------------
+    # -- writing, word by word --------------------------------------------------------------------
 
     def translate(self, source: Ids, max_length: int, beam: int = 1) -> np.ndarray:
         """The target's ids (B, <= max_length), NumPy, with EOS and without SOS: the likeliest word
@@ -148,8 +147,7 @@ class Transformer(Module):
         y, past = self.decoder.step(x, state["remembered"], past, state["mask"])
         return log_softmax(self.out(y[:, 0])), {**state, "past": past}
 
-    # -- for pictures
-    # -------------------------------------------------------------------------------------
+    # -- for pictures -----------------------------------------------------------------------------
 
     def attention_maps(self, source: Ids, target: Ids) -> dict[str, list[Tensor]]:
         """Where each head of each block looks, query by key: "encoder" (B, H, S, S), "decoder" (B,
