@@ -9,216 +9,157 @@ Read first: tinycv/sequence/rnn.py, lstm.py, recurrent.py.
 Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
 """
 
-from functools import partial
-
 import numpy as np
 
 import tinycv
 from tinycv import nn
-from tinycv.data import DataLoader, DrawnLoader, adding, copying, mnist_5k
-from tinycv.data.memory import ADDING_WITHOUT_MEMORY, copying_without_memory
-from tinycv.nn.functional import cross_entropy, mse_loss
-from tinycv.optim import Adam
-from tinycv.sequence import GRU, LSTM, RNN, chrono_start, lstm_gates, state_gradients
+from tinycv.data import DrawnLoader, adding
+from tinycv.data.memory import ADDING_WITHOUT_MEMORY
+from tinycv.engine.backend import Stopwatch
+from tinycv.nn.functional import mse_loss
+from tinycv.optim import Adam, clip_grad_norm_
+from tinycv.sequence import LSTM, RNN, lstm_gates, state_gradients
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.loop import fit
+from tinycv.training.progress import say, steps
 
 show = Demo("02_rnn_lstm", __doc__)
-SEEDS = range(3) if show.full else [show.seed]
-STEPS, EACH, EPOCHS = show.choose(12, 100), show.choose(5, 200), show.choose(3, 30)
-here = partial(tinycv.Tensor, device=show.device)
-
-# %% the pieces: a network that reads and answers at every step, and one protocol of learning for
-# all
+LENGTH = show.choose(quick=12, default=100)
+BATCHES = show.choose(quick=5, default=200)  # per epoch
+EPOCHS = show.choose(quick=3, default=30)
+RATE = 2e-3
 
 
+def here(array):
+    return tinycv.Tensor(array, device=show.device)
+
+
+# %% Data: two numbers at each step, a value and a mark (1 at two steps, else 0); never the same twice
+loader = DrawnLoader(lambda n, rng: adding(n, LENGTH, rng), 32, BATCHES, show.seed)
+test_x, test_y = adding(1000, LENGTH, np.random.default_rng(10**6))  # (N, T, 2), (N,)
+probe_x, probe_y = adding(100, LENGTH, np.random.default_rng(10**7))
+
+
+# %% Model: a network that reads, and answers at every step
 class Reader(nn.Module):
     def __init__(self, kind, inputs, hidden, outputs):
-        self.rnn, self.head = kind(inputs, hidden, batch_first=True), nn.Linear(hidden, outputs)
+        self.rnn = kind(inputs, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, outputs)
 
     def forward(self, x):
-        return self.head(self.rnn(x)[0])  # (B, T, outputs)
+        states, _ = self.rnn(x)  # (B, T, hidden)
+        return self.head(states)  # (B, T, outputs)
 
 
-def learn(kind, sizes, loss, loader, epochs, seed, evaluate=None, lr=2e-3, chrono=0):
-    """Adam, its rate falling to 0 in the last fifth; gradients no longer than 1."""
-    tinycv.manual_seed(seed)
-    model, steps = Reader(kind, *sizes).to(show.device), epochs * len(loader)
-    if chrono:
-        chrono_start(model.rnn, chrono)
-    return model, fit(
-        model,
-        Adam(model.parameters(), lr=lr),
-        loss,
-        loader,
-        epochs,
-        clip=1.0,
-        seed=seed,
-        schedule=lambda step: min(1.0, 5 * (1 - step / steps)),
-        evaluate=evaluate,
-    )
+# %% Measures: the error on unseen sequences, and how strongly the error at the end feels each state
+def errors_of(model):
+    model.eval()
+    with tinycv.no_grad():
+        answers = model(here(test_x))[:, -1, 0].numpy()
+    model.train()
+    return np.abs(answers - test_y)
 
 
-def learn_to_add(kind, steps, epochs, seed):
-    x, y = adding(1000, steps, np.random.default_rng(10**6))
+def gradient_norms(model):
+    """|dL/d(state after step t)|, the mean over the probe's sequences: (T,)."""
 
-    def judge(model):
-        error = np.abs(model(here(x))[:, -1, 0].numpy() - y)
-        return {"mean squared error": (error**2).mean(), "share within 0.04": (error < 0.04).mean()}
+    def loss(last_state):
+        return mse_loss(model.head(last_state)[:, 0], here(probe_y))
 
-    return learn(
-        kind,
-        (2, 64, 1),
-        lambda model, x, y: mse_loss(model(x)[:, -1, 0], y),
-        DrawnLoader(lambda n, rng: adding(n, steps, rng), 32, EACH, seed),
-        epochs,
-        seed,
-        judge,
-    )
+    return state_gradients(model.rnn, here(probe_x), loss).numpy().mean(axis=1)
 
 
-# %% adding, and how strongly the error at the end feels each state, before and after
-(x, y), first, felt = (
-    adding(100, STEPS, np.random.default_rng(10**7)),
-    {},
-    {"trained": {}, "untrained": {}},
-)
-tasks = [
-    (LSTM, STEPS, EPOCHS, "<= 1e-3", "<= 120", ">= 0.1"),
-    (RNN, STEPS, EPOCHS, ">= 0.15", "", "<= 1e-6"),
-    (GRU, STEPS, EPOCHS, "", "", ""),
-    (LSTM, 200, 55, "<= 2e-3", "", ""),
-]
-for kind, steps, epochs, error, limit, ratio in tasks if show.full else tasks[:2]:
-    runs, name = (
-        [learn_to_add(kind, steps, epochs, seed) for seed in (SEEDS if ratio else SEEDS[:1])],
-        kind.__name__,
-    )
-    first.setdefault(name, runs[0])
-    for metric, target in (
-        ("mean squared error", error),
-        ("share within 0.04", ""),
-        ("seconds", limit),
-    )[: 3 - show.full]:
-        show.measured(
-            f"adding, {steps} steps, {name}: {metric}",
-            [history.metrics[-1].get(metric, history.seconds) for _, history in runs],
-            "Bai et al. 2018, 600 steps: LSTM 0.164, RNN 0.177, GRU 5.3e-5"
-            if "error" in metric
-            else "",
-            target,
-        )
-    if ratio:
-        untrained = [learn_to_add(kind, steps, 0, seed) for seed in SEEDS]
-        for when, readers, target in (("untrained", untrained, ""), ("trained", runs, ratio)):
-            norms = [
-                state_gradients(
-                    reader.rnn, here(x), lambda h, r=reader: mse_loss(r.head(h)[:, 0], here(y))
-                )
-                .numpy()
-                .mean(axis=1)
-                for reader, _ in readers
-            ]  # (T,) each
-            felt[when][name] = norms[0]
-            show.measured(
-                f"gradient at first state / at last, {name}, {when}",
-                [n[0] / n[-1] for n in norms],
-                "",
-                target,
-            )
+# %% Training: the whole loop. The rate falls to 0 in the last fifth; gradients are no longer than 1
+def train(model):
+    """Learn to add. Returns the mean squared error on unseen sequences after each epoch."""
+    optimizer = Adam(model.parameters(), lr=RATE)
+    total = EPOCHS * BATCHES
+    curve = []
+    for step, (x, y) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = RATE * min(1.0, 5 * (1 - step / total))
+        optimizer.zero_grad()
+        loss = mse_loss(model(x)[:, -1, 0], y)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % BATCHES == 0:
+            curve.append((errors_of(model) ** 2).mean())
+            say(f"epoch {len(curve)}/{EPOCHS}  loss {loss.item():.4g}  error {curve[-1]:.4g}")
+    return curve
 
-# %% --full: ten symbols again after a while, and MNIST's digits read row by row
-if show.full:
 
-    def surprise(model, x, y):
-        return cross_entropy(model(x).reshape((-1, 10)), y.reshape((-1,)))
-
-    for wait, chrono, target in (
-        (30, 40, "<= 0.1"),
-        (50, 60, "<= 0.1"),
-        (100, 110, ""),
-        (50, 0, ""),
-    ):
-
-        def drawn(n, rng, wait=wait):
-            symbols, answers = copying(n, wait, rng)
-            return np.eye(10, dtype=np.float32)[symbols], answers
-
-        test = [here(part) for part in drawn(500, np.random.default_rng(10**6))]
-        loader = DrawnLoader(drawn, 32, EACH, show.seed)
-        reader, _ = learn(LSTM, (10, 128, 10), surprise, loader, 40, show.seed, None, 5e-3, chrono)
-        show.measured(
-            f"copying after {wait} steps, LSTM, {'chrono' if chrono else 'plain'} start: nats / no "
-            "memory's",
-            surprise(reader, *test).item() / copying_without_memory(wait),
-            "Bai et al. 2018, 1,000 steps: LSTM at that of no memory",
-            target,
-        )
-    right = []
-    for seed in SEEDS:
-        # (N, 1, 28, 28): 28 steps of 28 pixels
-        images, labels, test, answers = mnist_5k(seed=seed)
-        reader, _ = learn(
-            LSTM,
-            (28, 128, 10),
-            lambda model, x, y: cross_entropy(model(x)[:, -1], y),
-            DataLoader(images[:, 0], labels, batch_size=64, seed=seed),
-            30,
-            seed,
-        )
-        right.append((reader(here(test[:, 0]))[:, -1].numpy().argmax(axis=1) == answers).mean())
-    show.measured("MNIST's 5,000 row by row, LSTM: accuracy on 1,000 unseen", right, "", ">= 0.95")
-
-# %% draw: who learns, where the error is felt, and what one unit does along one sequence
-figure = draw.figure(
-    f"An LSTM finds the two numbers among {STEPS}; to a plain RNN the early ones are lost", 12, 8
-)
-axes, along = figure.subplot_mosaic([["who", "felt"], ["unit", "unit"]]), range(1, STEPS + 1)
-axes["who"].axhline(
-    ADDING_WITHOUT_MEMORY, color=draw.INK, linestyle=":", label="1/6: always says 1"
-)
-draw.curves(
-    axes["who"],
-    {
-        name: ([EACH * m["epoch"] for m in h.metrics], [m["mean squared error"] for m in h.metrics])
-        for name, (_, h) in first.items()
-    },
-    "steps of training",
-    "mean squared error of the sum",
-    log=True,
-)
-draw.curves(
-    axes["felt"],
-    {f"{name}, {when}": (along, felt[when][name]) for when in felt for name in felt[when]},
-    "step t of the sequence",
-    "|dL/d(state after step t)|",
-    log=True,
-)
-axes["felt"].set_ylim(1e-12, 1)
-does = {
-    name.replace("_", " "): part.numpy()
-    for name, part in lstm_gates(first["LSTM"][0].rnn, here(x)).items()
+# %% An LSTM, and a plain RNN: the same task, the same steps
+targets = {
+    "LSTM": {"error": "<= 1e-3", "seconds": "<= 120", "gradient": ">= 0.1"},
+    "RNN": {"error": ">= 0.15", "seconds": "", "gradient": "<= 1e-6"},
 }
-# (B, T), (B, T, H)
-marked, wrote = x[..., 1] == 1, does["input gate"] * np.abs(does["candidate"])
-unit = (wrote[marked].mean(axis=0) / wrote[~marked].mean(axis=0)).argmax()
-# (B, 2): of 100 sequences, show a well-spaced one
-at = np.nonzero(marked)[1].reshape(-1, 2)
-one = np.abs(at - np.array([0.3, 0.7]) * STEPS).sum(axis=1).argmin()
-draw.curves(
-    axes["unit"],
-    {
-        name: (along, does[name][one, :, unit])
-        for name in ("input gate", "forget gate", "output gate", "cell")
-    },
-    "step t of the sequence",
-    "gate (0 shut, 1 open); cell",
+published = "Bai et al. 2018, 600 steps: LSTM 0.164, RNN 0.177, GRU 5.3e-5"
+readers = {}
+curves = {}
+felt = {}  # by the name of the line in the picture
+for kind in (LSTM, RNN):
+    name = kind.__name__
+    tinycv.manual_seed(show.seed)
+    model = Reader(kind, inputs=2, hidden=64, outputs=1).to(show.device)
+    untrained = gradient_norms(model)
+    with Stopwatch(show.device) as watch:
+        curve = train(model)
+    trained = gradient_norms(model)
+    errors = errors_of(model)
+
+    task = f"adding, {LENGTH} steps, {name}"
+    target = targets[name]
+    show.measured(f"{task}: mean squared error", [(errors**2).mean()], published, target["error"])
+    show.measured(f"{task}: share within 0.04", [(errors < 0.04).mean()])
+    show.measured(f"{task}: seconds", [watch.seconds], target=target["seconds"])
+    ratio = f"gradient at first state / at last, {name}"
+    show.measured(f"{ratio}, untrained", [untrained[0] / untrained[-1]])
+    show.measured(f"{ratio}, trained", [trained[0] / trained[-1]], target=target["gradient"])
+    readers[name] = model
+    curves[name] = curve
+    felt[f"{name}, trained"] = trained
+    felt[f"{name}, untrained"] = untrained
+
+# %% What one unit of the LSTM does along one sequence
+gates = lstm_gates(readers["LSTM"].rnn, here(probe_x))
+gates = {name.replace("_", " "): values.numpy() for name, values in gates.items()}  # (B, T, H)
+
+# the unit that writes most at the marks, beside what it writes elsewhere
+marked = probe_x[..., 1] == 1  # (B, T)
+written = gates["input gate"] * np.abs(gates["candidate"])
+unit = (written[marked].mean(axis=0) / written[~marked].mean(axis=0)).argmax()
+
+# the sequence whose marks lie nearest to 0.3 and 0.7 of its length
+marks = np.nonzero(marked)[1].reshape(-1, 2)  # (B, 2)
+off = np.abs(marks - np.array([0.3, 0.7]) * LENGTH).sum(axis=1)
+chosen = off.argmin()
+
+# %% Draw: who learns, where the error is felt, and what the unit does
+figure = draw.figure(
+    f"An LSTM finds the two numbers among {LENGTH}; to a plain RNN the early ones are lost", 12, 8
 )
-axes["unit"].vlines(
-    at[one] + 1, *axes["unit"].get_ylim(), color=draw.LINES[4], linewidth=6, alpha=0.25
-)
-axes["unit"].set_title(
+axes = figure.subplot_mosaic([["who", "felt"], ["unit", "unit"]])
+places = range(1, LENGTH + 1)
+
+who = axes["who"]
+who.axhline(ADDING_WITHOUT_MEMORY, color=draw.INK, linestyle=":", label="1/6: always says 1")
+trained_for = BATCHES * np.arange(1, EPOCHS + 1)
+lines = {name: (trained_for, curve) for name, curve in curves.items()}
+draw.curves(who, lines, "steps of training", "mean squared error of the sum", log=True)
+
+along = axes["felt"]
+order = ["LSTM, trained", "RNN, trained", "LSTM, untrained", "RNN, untrained"]
+lines = {name: (places, felt[name]) for name in order}
+draw.curves(along, lines, "step t of the sequence", "|dL/d(state after step t)|", log=True)
+along.set_ylim(1e-12, 1)
+
+one = axes["unit"]
+shown = ["input gate", "forget gate", "output gate", "cell"]
+lines = {name: (places, gates[name][chosen, :, unit]) for name in shown}
+draw.curves(one, lines, "step t of the sequence", "gate (0 shut, 1 open); cell")
+low, high = one.get_ylim()
+one.vlines(marks[chosen] + 1, low, high, color=draw.LINES[4], linewidth=6, alpha=0.25)
+one.set_title(
     "the clearest of 64 units: its input gate opens at the two marks (bars), its forget gate stays "
     "open"
 )

@@ -9,133 +9,132 @@ Read first: tinycv/sequence/seq2seq.py.
 Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks".
 """
 
-import numpy as np
-
 import tinycv
 from tinycv.data import DataLoader, addition, reversal
-from tinycv.optim import Adam, warmup_cosine
+from tinycv.optim import Adam, clip_grad_norm_, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.loop import fit
+from tinycv.training.progress import say, steps
 
 show = Demo("03_seq2seq", __doc__)
-SEEDS = range(3) if show.full else [show.seed]
-WAYS = {True: "read backwards", False: "read forwards"}
-
-# %% the pieces: the model, and how it learns
+WAYS = ("read backwards", "read forwards")
 
 
-def learn(pairs, epochs, seed, test=None, every=4, hidden=128, batch=128, rate=3e-3):
-    """An LSTM reads, an LSTM writes, and only a state of ``hidden`` numbers (and as many in the
-    cell) passes between."""
-    tinycv.manual_seed(seed)
-    model = Seq2Seq(
-        len(pairs.source_words), len(pairs.target_words), embedding_dim=32, hidden_size=hidden
+# %% Model: an LSTM reads, an LSTM writes; a state of ``hidden`` numbers (and as many in the cell) is
+# all that passes between them
+def new(pairs, hidden):
+    tinycv.manual_seed(show.seed)
+    return Seq2Seq(
+        len(pairs.source_words),
+        len(pairs.target_words),
+        embedding_dim=32,
+        hidden_size=hidden,
     ).to(show.device)
-    loader = DataLoader(pairs.source, pairs.target, batch_size=batch, seed=seed, drop_last=True)
-    evaluate = (
-        None if test is None else lambda model: {"right": exact_match(model, test[:1000]).mean()}
+
+
+# %% Training: the whole loop
+def train(model, pairs, epochs, batch_size, rate, test=None, test_every=4):
+    """Returns the share of 1,000 test pairs that is right, by epoch: {4: 0.1, 8: ...}."""
+    loader = DataLoader(
+        pairs.source, pairs.target, batch_size=batch_size, seed=show.seed, drop_last=True
     )
-    history = fit(
+    optimizer = Adam(model.parameters(), lr=rate)
+    schedule = warmup_cosine(epochs * len(loader), warmup=100)
+    curve = {}
+    for step, (source, target) in steps(loader, epochs, seed=show.seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = rate * schedule(step)
+        optimizer.zero_grad()
+        loss = next_symbol_loss(model, source, target)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        epoch, rest = divmod(step + 1, len(loader))
+        if test is not None and rest == 0 and (epoch % test_every == 0 or epoch == epochs):
+            curve[epoch] = share_right(model, test[:1000])
+            say(f"epoch {epoch}/{epochs}  loss {loss.item():.4g}  right {curve[epoch]:.4g}")
+    return curve
+
+
+def share_right(model, pairs):
+    """The share of answers without a mistake."""
+    with tinycv.no_grad():
+        return exact_match(model, pairs).mean()
+
+
+# %% Sums of two digits, each question read backwards and forwards
+right = {}
+curves = {}
+for way in WAYS:
+    pairs, unseen = addition(2, reverse_source=way == "read backwards", seed=show.seed)
+    pairs = pairs[: show.choose(quick=256)]
+    unseen = unseen[: show.choose(quick=50)]
+    model = new(pairs, hidden=128)
+    curves[way] = train(
         model,
-        Adam(model.parameters(), lr=rate),
-        next_symbol_loss,
-        loader,
-        epochs,
-        clip=1.0,
-        seed=seed,
-        schedule=warmup_cosine(epochs * len(loader), warmup=100),
-        evaluate=evaluate,
-        evaluate_every=every,
+        pairs,
+        epochs=show.choose(quick=2, default=80),
+        batch_size=128,
+        rate=3e-3,
+        test=unseen,
+        test_every=show.choose(quick=1, default=4),
     )
-    return model.eval(), history
+    right[way] = share_right(model, unseen)
+    if way == "read backwards":
+        adder, test = model, unseen
 
-
-# %% sums of two digits (--full: of three as well), each question read forwards and backwards
-sums, curves = {}, {}
-for digits in (2, 3) if show.full else (2,):
-    for backwards in WAYS:
-        right = []
-        for seed in SEEDS if digits == 2 else SEEDS[:1]:
-            train, test = addition(digits, reverse_source=backwards, seed=seed)
-            train, test = (train[:256], test[:50]) if show.quick else (train, test)
-            model, history = learn(
-                train, show.choose(2, 80 if digits == 2 else 28), seed, test, show.choose(1, 4)
-            )
-            right.append(exact_match(model, test).mean())
-            curves[digits, backwards] = history.metrics
-            if digits == 2 and backwards and seed == SEEDS[0]:
-                best = model, test
-        sums[digits, backwards] = right
-for (digits, backwards), right in sums.items():
-    show.measured(
-        f"unseen sums of {digits} digits, {WAYS[backwards]}, share right"
-        + ", by seed" * (len(right) > 1),
-        right,
-        "Keras's example: 99 % of characters, not of sums" if backwards else "",
-        ">= 0.99" if (digits, backwards) == (2, True) else "",
-    )
 show.measured(
-    "two digits: backwards less forwards" + ", by seed" * show.full,
-    list(np.subtract(sums[2, True], sums[2, False])),
+    "unseen sums of 2 digits, read backwards, share right",
+    [right["read backwards"]],
+    "Keras's example: 99 % of characters, not of sums",
+    ">= 0.99",
+)
+show.measured("unseen sums of 2 digits, read forwards, share right", [right["read forwards"]])
+show.measured(
+    "two digits: backwards less forwards",
+    [right["read backwards"] - right["read forwards"]],
     "Sutskever et al. 2014, translation: BLEU 30.6 with the source reversed, 25.9 without",
     "> 0",
 )
-model, test = best
+
+# %% What it writes
 for i in range(3):
     question, answer = ("".join(text) for text in test.texts(i))
-    written = test.target_words.decode(
-        model.translate(tinycv.Tensor(test.source[i : i + 1], device=show.device), 6)[0]
-    )
+    source = tinycv.Tensor(test.source[i : i + 1], device=show.device)
+    written = test.target_words.decode(adder.translate(source, 6)[0])
     print(f"  {question[::-1]} = {answer}; it writes {''.join(written)}", flush=True)
 
-# %% how much a vector holds: strings of 1 to 20 letters to be written in reverse, then longer ones
-lengths, by_length = show.choose([2, 4], [2, 5, 8, 11, 14, 17, 20, 22, 25, 30, 35, 40]), {}
+# %% How much a vector holds: strings of 1 to 20 letters to be written in reverse, then longer ones
+longest = show.choose(quick=3, default=20)
+lengths = show.choose(quick=[2, 4], default=[2, 5, 8, 11, 14, 17, 20, 22, 25, 30, 35, 40])
+count = show.choose(quick=300, default=20_000)
+asked = show.choose(quick=20, default=200)
+by_length = {}
 for hidden in (32, 128):
-    right = []
-    for seed in SEEDS:
-        strings = reversal(range(1, show.choose(4, 21)), n=show.choose(300, 20_000), seed=seed)
-        model, _ = learn(strings, show.choose(1, 8), seed, hidden=hidden, batch=64, rate=5e-3)
-        right.append(
-            [
-                exact_match(
-                    model, reversal([length], n=show.choose(20, 200), seed=100 + seed)
-                ).mean()
-                for length in lengths
-            ]
-        )
-    by_length[hidden] = np.mean(right, axis=0)
-    show.measured(
-        f"strings in reverse, H = {hidden}, share right at lengths {', '.join(map(str, lengths))}",
-        list(by_length[hidden]),
-    )
+    strings = reversal(range(1, longest + 1), n=count, seed=show.seed)
+    model = new(strings, hidden)
+    train(model, strings, epochs=show.choose(quick=1, default=8), batch_size=64, rate=5e-3)
+    found = []
+    for length in lengths:
+        unseen = reversal([length], n=asked, seed=100 + show.seed)
+        found.append(share_right(model, unseen))
+    by_length[f"H = {hidden}"] = found
+    metric = f"strings in reverse, H = {hidden}, share right at lengths"
+    show.measured(f"{metric} {', '.join(map(str, lengths))}", found)
 
-# %% draw
+# %% Draw: how soon sums are learnt, and how long a string a vector holds
 figure = draw.figure("One vector holds a short sentence, and not a long one", 12, 4.8)
 learning, length = figure.subplots(1, 2)
-shown = {
-    f"{digits} digits, {WAYS[backwards]}": (
-        [m["epoch"] for m in metrics],
-        [m["right"] for m in metrics],
-    )
-    for (digits, backwards), metrics in curves.items()
-}
-draw.curves(learning, shown, "epoch", "share of unseen sums that are right")
+
+lines = {f"2 digits, {way}": (list(curves[way]), list(curves[way].values())) for way in WAYS}
+draw.curves(learning, lines, "epoch", "share of unseen sums that are right")
 learning.set_title("Sums: sooner when the question is read backwards", fontsize=11)
-draw.note(
-    learning,
-    "two digits: "
-    + ", ".join(f"{np.mean(sums[2, ways]):.3f} {name}" for ways, name in WAYS.items()),
-    "lower right",
-)
-draw.curves(
-    length,
-    {f"H = {hidden}": (lengths, right) for hidden, right in by_length.items()},
-    "letters to write in reverse",
-    "share of strings without a mistake",
-)
-length.axvspan(0, show.choose(3, 20), color=draw.PALE, alpha=0.5, zorder=0)
+said = ", ".join(f"{right[way]:.3f} {way}" for way in WAYS)
+draw.note(learning, f"two digits: {said}", "lower right")
+
+lines = {name: (lengths, found) for name, found in by_length.items()}
+draw.curves(length, lines, "letters to write in reverse", "share of strings without a mistake")
+length.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
 length.set_xlim(0, max(lengths) + 1)
 length.set_ylim(-0.02, 1.05)
 length.set_title("Strings in reverse: grey, the lengths it was trained on", fontsize=11)

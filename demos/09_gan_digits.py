@@ -12,19 +12,20 @@ import numpy as np
 
 import tinycv
 from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, fit_gan
-from tinycv.data import DataLoader, DrawnLoader, halved, mnist_5k, stacked_digits
+from tinycv.data import DataLoader, mnist_5k
 from tinycv.optim import Adam, warmup_linear
 from tinycv.optim.averaged import EMA
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
-from tinycv.show.metrics import kernel_distance, precision_recall, reverse_kl, squared_distances
+from tinycv.show.metrics import kernel_distance, precision_recall, squared_distances
 
 show = Demo("09_gan_digits", __doc__)
 rng = np.random.default_rng(show.seed)
 x, y, test, _ = mnist_5k(seed=show.seed)
-x, y, test = x[: (few := show.choose(256, 4000))], y[:few], test[:few]
-judge = judge_of(x, y, epochs=show.choose(1, 8))  # half a minute the first time
+few = show.choose(quick=256, default=4000)
+x, y, test = x[:few], y[:few], test[:few]  # (N, 1, 28, 28), (N,)
+judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))  # half a minute the first time
 
 # %% the game: a DCGAN, the non-saturating loss, rates that fall to 0, and an average of the
 # generator
@@ -41,42 +42,13 @@ def write(generator, z):
     return np.concatenate(parts)
 
 
-def play(loader, side, channels, width, epochs, looks, see):
-    """The averaged generator and the history; see(generator) gives figures by name, ``looks``
-    times."""
-    tinycv.manual_seed(show.seed)
-    generator = DCGANGenerator(side, 64, channels, width)
-    discriminator = DCGANDiscriminator(side, channels, width)
-    ema, adams = (
-        EMA(generator, 0.99),
-        [Adam(s.parameters(), 1e-3, (0.0, 0.9)) for s in (generator, discriminator)],
-    )
-    history = fit_gan(
-        generator,
-        discriminator,
-        *adams,
-        loader,
-        epochs,
-        ema=ema,
-        seed=show.seed,
-        schedule=warmup_linear(epochs * len(loader)),
-        evaluate=see,
-        evaluate_every=max(1, epochs // looks),
-        device=show.device,
-    )
-    generator.load_state_dict(ema.state_dict())
-    return generator, history
+same = rng.normal(size=(16, 64)).astype(np.float32)
+many = rng.normal(size=(len(x), 64)).astype(np.float32)
+scenes = []  # what is made of the same noises, look by look
 
 
-# %% 28 x 28 digits: the same noises, looked at again and again
-same, many = (
-    rng.normal(size=(16, 64)).astype(np.float32),
-    rng.normal(size=(len(x), 64)).astype(np.float32),
-)
-scenes = []
-
-
-def see(generator):
+def look(generator):
+    """Figures by name, for the history."""
     written = write(generator, many)
     scenes.append(write(generator, same))
     precision, recall = precision_recall(judge.features(test), judge.features(written[: len(test)]))
@@ -87,11 +59,34 @@ def see(generator):
     }
 
 
+EPOCHS = show.choose(quick=2, default=60)
+LOOKS = show.choose(quick=2, default=6)
+WIDTH = show.choose(quick=4, default=32)
+tinycv.manual_seed(show.seed)
+generator = DCGANGenerator(28, 64, 1, WIDTH)
+discriminator = DCGANDiscriminator(28, 1, WIDTH)
+ema = EMA(generator, 0.99)
 loader = DataLoader(x, batch_size=64, drop_last=True, seed=show.seed)
-generator, history = play(
-    loader, 28, 1, show.choose(4, 32), show.choose(2, 60), show.choose(2, 6), see
+history = fit_gan(
+    generator,
+    discriminator,
+    Adam(generator.parameters(), 1e-3, (0.0, 0.9)),
+    Adam(discriminator.parameters(), 1e-3, (0.0, 0.9)),
+    loader,
+    EPOCHS,
+    ema=ema,
+    seed=show.seed,
+    schedule=warmup_linear(EPOCHS * len(loader)),
+    evaluate=look,
+    evaluate_every=max(1, EPOCHS // LOOKS),
+    device=show.device,
 )
-written, end, seconds = write(generator, many), history.metrics[-1], history.seconds
+generator.load_state_dict(ema.state_dict())
+
+# %% measure: how far are written digits from real ones?
+written = write(generator, many)
+end = history.metrics[-1]
+seconds = history.seconds
 show.measured(
     "Frechet distance to held-out digits, as a multiple of the training digits'",
     end["frechet multiple"],
@@ -113,49 +108,26 @@ show.measured(
 )
 show.measured("seconds to train, with the looks", seconds)
 
+
 # %% does it copy? the nearest real digit of a written one, and, as a measure, of a held-out real
 # one
-flat, made, held = (
-    a.reshape(len(a), -1).astype(np.float64) for a in (x, written[: len(test)], test)
-)
-gaps, nearest = (
-    squared_distances(made, flat),
-    squared_distances(made[:10], flat).argsort(axis=1)[:, :3],
-)
+def flat(images):
+    return images.reshape(len(images), -1).astype(np.float64)
+
+
+def nearest_distance(images):
+    """The median distance to the nearest training digit."""
+    return float(np.median(squared_distances(flat(images), flat(x)).min(axis=1)) ** 0.5)
+
+
+nearest = squared_distances(flat(written[:10]), flat(x)).argsort(axis=1)[:, :3]
 show.measured(
     "distance to the nearest training digit, in pixels' brightness: written, held-out real "
     "(medians)",
-    [
-        float(np.median(gaps.min(axis=1)) ** 0.5),
-        float(np.median(squared_distances(held, flat).min(axis=1)) ** 0.5),
-    ],
+    [nearest_distance(written[: len(test)]), nearest_distance(test)],
     "",
     "written ones no nearer than real ones",
 )
-
-# %% --full: three digits stacked as colours, 14 x 14: how many of 1,000 kinds are found?
-if show.full:
-    small = halved(x)
-    reader = judge_of(small, y, epochs=16)
-    rgb = DrawnLoader(lambda n, rng: stacked_digits(small, y, n, rng)[:1], 64, 200, show.seed)
-    stack, last = play(rgb, 14, 3, 64, epochs=30, looks=1, see=lambda generator: {"looked": 1.0})
-    images = write(stack, rng.normal(size=(25_600, 64)).astype(np.float32))
-    numbers = reader.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3) @ np.array([100, 10, 1])
-    counts = np.bincount(numbers, minlength=1000)
-    paper = "PacGAN table 2, 28 x 28 or larger: DCGAN 78.9, PacDCGAN2 1000"
-    show.measured(
-        "stacked digits, 14 x 14: kinds found of 1,000, in 25,600",
-        (counts > 0).sum(),
-        paper,
-        ">= 900",
-    )
-    show.measured(
-        "stacked digits, 14 x 14: reverse KL, nats",
-        reverse_kl(counts),
-        "the same: 4.50, 0.06",
-        "<= 0.5",
-    )
-    show.measured("stacked digits: seconds to train", last.seconds)
 
 # %% draw
 figure = draw.figure(

@@ -46,6 +46,37 @@ def test_quick_and_full_exclude_each_other(capsys):
         Demo("00_none", "x", ["--quick", "--full"])
 
 
+def test_a_page_of_demos_full_is_the_whole_protocol_unless_quick(tmp_path, capsys):
+    for flags, value, size in (([], 3, "full"), (["--full"], 3, "full"), (["--quick"], 1, "quick")):
+        show = Demo("00_none", "x", [*flags, "--out", str(tmp_path)], full=True)
+        assert show.choose(quick=1, full=3) == value
+        assert show.finish()["size"] == size
+    with pytest.raises(SystemExit):
+        Demo("00_none", "x", ["--help"], full=True)
+    assert "demos/full/00_none.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags, said", [(["--full", "--seed", "7"], "the page, seed 7"), ([], "")])
+def test_full_hands_over_to_the_page_beside_the_demo_that_was_called(
+    flags, said, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "full").mkdir()
+    page = tmp_path / "full/00_none.py"
+    page.write_text("import sys; print('the page, seed', sys.argv[-1]); assert len(sys.argv) == 4")
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "00_none.py"), *flags])
+    if said:
+        with pytest.raises(SystemExit) as ended:
+            Demo("00_none", "x")
+        assert not ended.value.code and capsys.readouterr().out == said + "\n"
+    else:
+        assert not Demo("00_none", "x").full
+
+
+def test_without_such_a_page_full_is_a_longer_run_of_the_demo(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "00_none.py"), "--full"])
+    assert Demo("00_none", "x").full
+
+
 def test_an_unknown_device_is_refused_in_one_sentence(capsys):
     with pytest.raises(SystemExit) as stop:
         Demo("00_none", "x", ["--device", "tpu"])

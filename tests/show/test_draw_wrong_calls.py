@@ -11,6 +11,7 @@ from PIL import Image
 from wrong_calls import riddles
 
 import tinycv
+from tinycv.data import DataLoader
 from tinycv.show import demo, draw
 from tinycv.show import fields as draw_fields
 from tinycv.show import graph as draw_graph
@@ -24,6 +25,7 @@ POINTS = np.random.default_rng(2).normal(size=(5, 2))
 AX = draw.figure("a").subplots()
 LEAF = tinycv.tensor(2.0, requires_grad=True)
 RESULT = tinycv.tanh(LEAF) * LEAF
+LOADER = DataLoader(POINTS, batch_size=2)
 
 
 def fresh(function):
@@ -150,13 +152,18 @@ GOOD = {
         },
     ),
     "pixels": (draw_motion.pixels, {"frame": RED}),
-    "Demo": (begun, {"name": "00_none", "story": "A story.", "arguments": [], "half": False}),
+    "Demo": (
+        begun,
+        {"name": "00_none", "story": "A story.", "arguments": [], "half": False, "full": False},
+    ),
     "measured": (
         demo.Demo("00_none", "A story.", []).measured,
         {"metric": "a", "value": 1.0, "reference": "b", "target": "c"},
     ),
     "ascii_only": (demo.ascii_only, {"text": "a"}),
     "Progress": (progress.Progress, {"total": 3, "done": 1}),
+    "steps": (progress.steps, {"loader": LOADER, "epochs": 2, "seed": 0, "device": "cpu"}),
+    "say": (progress.say, {"text": "a"}),
 }
 GOOD["Progress"] = (
     lambda total, done: progress.Progress(total, done, False),

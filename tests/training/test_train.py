@@ -20,7 +20,7 @@ from tinycv.data import DataLoader
 from tinycv.engine import backend
 from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
-from tinycv.optim import SGD, AdamW, warmup_cosine
+from tinycv.optim import SGD, AdamW, clip_grad_norm_, warmup_cosine
 from tinycv.optim.averaged import EMA
 from tinycv.training import progress as progress_module
 from tinycv.training.checkpoint import CheckpointError, load, load_model
@@ -58,6 +58,39 @@ def train(epochs=3, model=None, loss_fn=noisy_loss, seed=0, device="cpu", **opti
         "progress": False,
     } | options
     return model, fit(model, optimizer, loss_fn, loader, epochs, seed=seed, **options)
+
+
+def test_a_loop_of_steps_on_the_page_ends_with_the_bits_of_fit():
+    """Data, noise, rate, clipping and average: as fit has them, in plain lines."""
+    fitted, history = train(epochs=3)
+    model = Line()
+    optimizer, ema = AdamW(model.named_parameters(), lr=0.1), EMA(model, 0.9)
+    schedule = warmup_cosine(18, warmup=4)
+    losses = []
+    loader = DataLoader(X, Y, batch_size=4, seed=3)
+    for step, (x, y) in progress_module.steps(loader, 3, progress=False):
+        assert step == len(losses)
+        optimizer.param_groups[0]["lr"] = 0.1 * schedule(step)
+        optimizer.zero_grad()
+        loss = noisy_loss(model, x, y)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update()
+        losses.append(loss.item())
+    assert losses == history.losses
+    for name, weight in fitted.state_dict().items():
+        assert (model.state_dict()[name].numpy() == weight.numpy()).all()
+
+
+def test_steps_refuses_what_it_cannot_count_or_place():
+    loader = DataLoader(X, Y, batch_size=4)
+    with pytest.raises(ValueError, match="steps: epochs"):
+        progress_module.steps(loader, -1)
+    with pytest.raises(TypeError, match="steps: device"):
+        progress_module.steps(loader, 1, device=3)
+    with pytest.raises(TypeError, match="steps: loader"):
+        progress_module.steps([X], 1)
 
 
 def same_but_seconds(a, b):

@@ -1,5 +1,5 @@
-"""What every demo has in common: its flags, its record of measured figures, and where its picture
-goes.
+"""What every demo has in common: its flags, its record of measured figures, and the place of its
+picture.
 
     show = Demo("06_vit", __doc__)     reads --quick --full --device --half --seed --out
     show.measured("test accuracy", 0.987, target=">= 0.985")
@@ -7,11 +7,15 @@ goes.
 
 A flag of its own is one more argument, whose value is its help:
 
-    show = Demo("06_vit", __doc__, data="folder with your IDX files")       --data FOLDER; show.data is it, or None
+    show = Demo("06_vit", __doc__, data="folder with your IDX files")
+                                       --data FOLDER; show.data is the folder, or None
 
---half asks for float16 (training/half.py); a demo that can train so says it by half=True, every
-other refuses the flag. A demo is quick (a test of seconds), full (the whole protocol, cut to an
-hour at most), or neither (some minutes).
+--half asks for float16 (training/half.py). A demo that can train so says it by half=True, and every
+other demo refuses the flag.
+
+A demo has three sizes: quick (a test of seconds), full (the whole protocol, cut to an hour at most)
+and the default between them (some minutes). Where demos/full has a page of the demo's name, that
+page is the protocol: it makes its Demo with full=True, and ``--full`` of the demo runs it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import argparse
 import json
 import os
 import resource
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -34,8 +39,12 @@ WITH_HALF = "06_vit", "17_diffusion_digits"
 
 
 class Demo:
-    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), plus
-    ``choose``."""
+    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), and one for
+    each flag of its own.
+
+    half: the demo can train in float16. full: this is the demo's page in demos/full. flags: name
+    and help of each flag of its own.
+    """
 
     def __init__(
         self,
@@ -43,99 +52,58 @@ class Demo:
         story: str,
         arguments: list[str] | None = None,
         half: bool = False,
+        full: bool = False,
         **flags: str,
     ):
-        _expect_a_demo(name, story, arguments, half)
-        parser = argparse.ArgumentParser(
-            prog=f"demos/{name}.py",
-            description=ascii_only(story),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        size = parser.add_mutually_exclusive_group()
-        size.add_argument(
-            "--quick",
-            action="store_true",
-            help="seconds, to see that it works; the figures mean nothing",
-        )
-        size.add_argument(
-            "--full", action="store_true", help="the whole protocol: up to an hour on two cores"
-        )
-        parser.add_argument(
-            "--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)"
-        )
-        parser.add_argument(
-            "--half",
-            action="store_true",
-            help="train in float16, with float32 master weights: for a GPU"
-            if half
-            else argparse.SUPPRESS,
-        )
-        parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument(
-            "--out", type=Path, default=Path("out"), help="folder for the picture and the figures"
-        )
+        _expect_a_demo(name, story, arguments, half, full)
         for flag, meaning in flags.items():
             inputs.text(meaning, f"Demo: {flag}")
-            parser.add_argument(f"--{flag}", help=meaning)
+        parser = _parser(name, story, half, full, flags)
         given = parser.parse_args(arguments)
+        if given.full and not full and arguments is None:
+            _hand_over(name)
         if not 0 <= given.seed < 2**63:
             parser.exit(
                 2, f"--seed {given.seed}: it must be a whole number, at least 0 and below 2^63\n"
             )
         if given.half and not half:
-            parser.exit(
-                2,
-                f"demos/{name}.py trains in float32 alone; --half is a flag of "
-                f"{' and '.join(WITH_HALF)}\n",
-            )
+            can = " and ".join(WITH_HALF)
+            parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {can}\n")
         try:
             self.device = backend.resolve(given.device)
         except (backend.GpuUnavailable, ValueError) as error:
             parser.exit(2, f"{error}\n")
-        self.name, self.quick, self.full, self.seed, self.out = (
-            name,
-            given.quick,
-            given.full,
-            given.seed,
-            given.out,
-        )
+        self.name = name
+        self.quick = given.quick
+        self.full = given.full or (full and not given.quick)
         self.half = given.half
+        self.seed = given.seed
+        self.out = given.out
         for flag in flags:
             setattr(self, flag, getattr(given, flag))
-        self.started, self.rows = time.perf_counter(), []
+        self.rows = []
+        self.started = time.perf_counter()
         backend.manual_seed(self.seed)
         print(ascii_only(story).strip().splitlines()[0], flush=True)
 
-    def choose(self, quick: Any, default: Any, full: Any = None) -> Any:
-        """The value for this size of run; ``full`` is as ``default`` where left out."""
-        return quick if self.quick else full if self.full and full is not None else default
+    def choose(self, quick: Any, default: Any = None, full: Any = None) -> Any:
+        """The value for this size of run; where ``full`` is left out, it is the default."""
+        if self.quick:
+            return quick
+        if self.full and full is not None:
+            return full
+        return default
 
     def measured(self, metric: str, value: Any, reference: str = "", target: str = "") -> None:
         """Note a figure. reference: the published figure with its source; target: what it ought to
         be. NaN is noted like any other: it says that the demo failed."""
-        metric, reference, target = (
-            inputs.text(v, f"measured: {what}")
-            for what, v in (("metric", metric), ("reference", reference), ("target", target))
-        )
-        found = inputs.array(value, "measured: value", "a number or a list of numbers")
-        if found.ndim > 1 or (
-            found.ndim and not isinstance(value, (list, tuple)) and found.size != 1
-        ):
-            raise ValueError(
-                f"measured: value has shape {found.shape}; it must be a number or a list of numbers"
-            )
-        if not found.size:
-            raise ValueError(
-                f"measured: value is {shown(value)}; it must be a number or a list of at least one"
-            )
-        plain = (
-            found.astype(float).tolist()
-            if isinstance(value, (list, tuple))
-            else float(found.reshape(-1)[0])
-        )
-        self.rows.append(
-            {"metric": metric, "value": plain, "reference": reference, "target": target}
-        )
+        row = {
+            "metric": inputs.text(metric, "measured: metric"),
+            "value": _plain(value),
+            "reference": inputs.text(reference, "measured: reference"),
+            "target": inputs.text(target, "measured: target"),
+        }
+        self.rows.append(row)
 
     def finish(self, figure: Any = None, **more: Any) -> dict:
         """Write the picture and the JSON, print the figures. Returns what was written."""
@@ -143,7 +111,7 @@ class Demo:
         facts = doctor.report()
         record = {
             "demo": self.name,
-            "size": self.choose("quick", "default", "full"),
+            "size": self.choose(quick="quick", default="default", full="full"),
             "rows": self.rows,
             "seed": self.seed,
             "device": self.device,
@@ -160,15 +128,7 @@ class Demo:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, target)
         for row in self.rows:
-            value = row["value"]
-            shown = (
-                ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.6g}"
-            )
-            print(
-                f"  {row['metric']}: {shown}"
-                + (f"   (target {row['target']})" if row["target"] else "")
-                + (f"   [{row['reference']}]" if row["reference"] else "")
-            )
+            print(_line(row))
         print(
             f"  {record['seconds']} s, {record['peak_memory_mib']} MiB, seed {self.seed}, "
             f"{self.device}" + ", float16" * self.half
@@ -180,13 +140,86 @@ class Demo:
         return record
 
 
-def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any) -> None:
-    """An error for what Demo does not take."""
-    (
-        inputs.text(name, "Demo: name"),
-        inputs.text(story, "Demo: story"),
-        inputs.flag(half, "Demo: half"),
+def _hand_over(name: str) -> None:
+    """Run demos/full/NAME.py, if there is one beside the demo that was called, and end with it."""
+    page = Path(sys.argv[0]).resolve().parent / "full" / f"{name}.py"
+    if page.exists():
+        sys.argv[0] = str(page)
+        runpy.run_path(str(page), run_name="__main__")
+        sys.exit()
+
+
+def _parser(
+    name: str, story: str, half: bool, full: bool, flags: dict[str, str]
+) -> argparse.ArgumentParser:
+    """The flags that all demos have, and those of this one."""
+    parser = argparse.ArgumentParser(
+        prog=f"demos/full/{name}.py" if full else f"demos/{name}.py",
+        description=ascii_only(story),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--quick",
+        action="store_true",
+        help="seconds, to see that it works; the figures mean nothing",
+    )
+    size.add_argument(
+        "--full", action="store_true", help="the whole protocol: up to an hour on two cores"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, gpu, gpu:1 or auto (default: cpu)")
+    in_halves = "train in float16, with float32 master weights: for a GPU"
+    parser.add_argument(
+        "--half", action="store_true", help=in_halves if half else argparse.SUPPRESS
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder for the picture and the figures"
+    )
+    for flag, meaning in flags.items():
+        parser.add_argument(f"--{flag}", help=meaning)
+    return parser
+
+
+def _plain(value: Any) -> float | list[float]:
+    """A measured value as JSON holds it: a number, or a list of them."""
+    found = inputs.array(value, "measured: value", "a number or a list of numbers")
+    is_list = isinstance(value, (list, tuple))
+    one_number = found.ndim == 0 or (not is_list and found.size == 1)
+    if found.ndim > 1 or not (is_list or one_number):
+        raise ValueError(
+            f"measured: value has shape {found.shape}; it must be a number or a list of numbers"
+        )
+    if not found.size:
+        raise ValueError(
+            f"measured: value is {shown(value)}; it must be a number or a list of at least one"
+        )
+    if is_list:
+        return found.astype(float).tolist()
+    return float(found.reshape(-1)[0])
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A measured figure, as it is printed."""
+    value = row["value"]
+    if isinstance(value, list):
+        said = ", ".join(f"{v:.4g}" for v in value)
+    else:
+        said = f"{value:.6g}"
+    line = f"  {row['metric']}: {said}"
+    if row["target"]:
+        line += f"   (target {row['target']})"
+    if row["reference"]:
+        line += f"   [{row['reference']}]"
+    return line
+
+
+def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) -> None:
+    """An error for what Demo does not take."""
+    inputs.text(name, "Demo: name")
+    inputs.text(story, "Demo: story")
+    inputs.flag(half, "Demo: half")
+    inputs.flag(full, "Demo: full")
     if not story.strip() or not name or Path(name).name != name:
         raise ValueError(
             f"Demo: name is {shown(name)} and story {shown(story)}; they must be a file's name and "

@@ -1,12 +1,71 @@
-"""What a training shows while it runs, and how it is stopped."""
+"""What a training shows while it runs, how it is stopped, and the steps of a loop that is written
+out.
+
+    for step, (x, y) in steps(loader, epochs=10, seed=0, device="cpu"):
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+ends with the same bits as ``fit`` (loop.py), which does more: checkpoints, all cores, NaN found.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
-from tinycv.engine.arguments import size
+from tinycv.engine import backend
+from tinycv.engine.arguments import flag, shown, size, whole
+from tinycv.engine.tensor import Tensor
+from tinycv.training.inputs import arrays_of, device_name
+
+
+def steps(
+    loader: Any, epochs: int, *, seed: int = 0, device: str = "cpu", progress: bool = True
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """The number of each step, from 0, and its batch: Tensors on ``device``.
+
+    loader: a DataLoader, or a DrawnLoader; ``epochs`` passes are made through it. Before each step
+    comes ``manual_seed((seed, step))``, so that noise and dropout are a function of both, as in
+    ``fit``. progress: show a bar at a terminal.
+    """
+    if not hasattr(loader, "epoch") or not hasattr(loader, "__len__") or isinstance(loader, type):
+        raise TypeError(
+            f"steps: loader is {shown(loader)}; it must be a DataLoader, or a DrawnLoader"
+        )
+    epochs, seed = size(epochs, "steps: epochs"), whole(seed, "steps: seed")
+    device, progress = device_name("steps", device), flag(progress, "steps: progress")
+    # a generator of its own, so that an error comes now, and not at the first step
+    return _steps(loader, epochs, seed, device, progress)
+
+
+def _steps(
+    loader: Any, epochs: int, seed: int, device: str | None, progress: bool
+) -> Iterator[tuple[int, list[Tensor]]]:
+    step = 0
+    with Progress(epochs * len(loader), 0, progress) as display:
+        for epoch in range(epochs):
+            for batch in loader.epoch(epoch):
+                backend.manual_seed((seed, step))
+                yield step, [Tensor(array, device=device) for array in arrays_of(batch)]
+                display.advance()
+                step += 1
+
+
+def say(text: str) -> None:
+    """Print a line, above the bar where there is one."""
+    if not isinstance(text, str):
+        raise TypeError(f"say: text is {shown(text)}; it must be a text")
+    if find_spec("tqdm"):
+        from tqdm import tqdm
+
+        tqdm.write(text)
+    else:
+        print(text, flush=True)
 
 
 class Progress:
