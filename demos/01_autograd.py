@@ -1,4 +1,5 @@
-"""01 · What is a derivative, to a program?          python demos/01_autograd.py          under 1 s on two cores
+"""01 · What is a derivative, to a program?
+python demos/01_autograd.py      under 1 s on two cores
 
 A coin shows heads in 3 of 10 throws. How surprised are we by a throw, if we believe in heads with
 the chance sigmoid(x)? By f(x) = softplus(x) - 0.3 x on average (in nats), and f has its minimum

@@ -1,4 +1,5 @@
-"""02 · Why does a recurrence forget, and how do gates remember?        python demos/02_rnn_lstm.py        5 min on two cores
+"""02 · Why does a recurrence forget, and how do gates remember?
+python demos/02_rnn_lstm.py      5 min on two cores
 
 A hundred numbers go by, two of them marked; at the end the network is asked for the sum of the two.
 To say 1, always, is wrong by 1/6 in the mean square. A plain recurrent network stays there: the

@@ -1,4 +1,5 @@
-"""03 · Can one vector hold a sentence?          python demos/03_seq2seq.py       4 min on two cores
+"""03 · Can one vector hold a sentence?
+python demos/03_seq2seq.py      4 min on two cores
 
 An encoder reads a sum such as 23+59, symbol by symbol, and leaves one vector; from it a decoder
 writes the answer. Both are LSTMs, and are asked for sums that they have never seen. The picture

@@ -1,4 +1,5 @@
-"""04 · What does attention look at?               python demos/04_attention.py   2 min on two cores
+"""04 · What does attention look at?
+python demos/04_attention.py      2 min on two cores
 
 A decoder that may look back at every symbol read translates dates, and Chinese sentences that
 differ in word order alone. Beside it, the same network without attention. Then strings in reverse,

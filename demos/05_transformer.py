@@ -1,4 +1,5 @@
-"""05 · How does a Transformer translate a date?          python demos/05_transformer.py          5 min on two cores
+"""05 · How does a Transformer translate a date?
+python demos/05_transformer.py      5 min on two cores
 
 An encoder reads a date in Chinese, a decoder writes it in English, and with every letter looks back
 at all that was read. It is asked for days that it has never seen. Beside it minGPT's task, to sort

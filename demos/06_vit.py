@@ -1,4 +1,5 @@
-"""06 · How does a Transformer read a digit?          python demos/06_vit.py      4 min on two cores
+"""06 · How does a Transformer read a digit?
+python demos/06_vit.py      4 min on two cores
 
 A Vision Transformer, written here down to the last derivative, learns 4,000 handwritten digits and
 is tested on 1,000 others. A convolutional stem makes its 16 tokens of windows that overlap (Xiao et

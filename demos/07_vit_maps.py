@@ -1,4 +1,5 @@
-"""07 · What does a ViT look at, and does it matter?          python demos/07_vit_maps.py          10 min on two cores
+"""07 · What does a ViT look at, and does it matter?
+python demos/07_vit_maps.py      10 min on two cores
 
 A small ViT learns 4,000 digits, each cut into 49 patches, and is opened: where CLS looks, block by
 block and head by head; what flowed to it in all (rollout); what it has learned of places, which

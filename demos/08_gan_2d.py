@@ -1,4 +1,5 @@
-"""08 · Why do GANs forget, and what helps?          python demos/08_gan_2d.py     54 s on two cores
+"""08 · Why do GANs forget, and what helps?
+python demos/08_gan_2d.py      54 s on two cores
 
 A generator should fill 25 little Gaussians. The plain game forgets some and wanders; a penalty on
 the discriminator's slope (R1) makes it find them all. The picture shows both games over time, on

@@ -1,4 +1,5 @@
-"""09 · Can a GAN learn to write digits?          python demos/09_gan_digits.py   9 min on two cores
+"""09 · Can a GAN learn to write digits?
+python demos/09_gan_digits.py      9 min on two cores
 
 A generator of convolutions learns to write from 4,000 real digits. The picture shows the same 16
 noises over training, walks from one noise to another, and for some of its digits the most similar

@@ -1,4 +1,5 @@
-"""13 · What does noise do to a picture, and can it be undone?   python demos/13_brownian.py   2 min on two cores
+"""13 · What does noise do to a picture, and can it be undone?
+python demos/13_brownian.py      2 min on two cores
 
 A drop of dye spreads in water because every particle is pushed at random: its variance grows as
 2Dt. The same happens to the ink of a photograph: order becomes a Gaussian. Run the process

@@ -1,4 +1,5 @@
-"""14 · Can the slope of an unknown density be learned?   python demos/14_score_matching.py   56 s on two cores
+"""14 · Can the slope of an unknown density be learned?
+python demos/14_score_matching.py      56 s on two cores
 
 A network sees points of a density and nothing else, and learns its score, the arrows that point to
 where points are more frequent. Here the density is known, so its arrows can be laid under the

@@ -1,4 +1,5 @@
-"""15 · Why must Langevin dynamics be annealed?   python demos/15_langevin.py   75 s on two cores
+"""15 · Why must Langevin dynamics be annealed?
+python demos/15_langevin.py      75 s on two cores
 
 Walkers climb the score and are kicked by noise, and so come to rest as the density wants. Only, of
 two modes with nothing between them, each walker takes the nearer: half of them end in a mode that

@@ -1,4 +1,5 @@
-"""16 · Do pictures fill their space, or a thin sheet in it?   python demos/16_manifold.py   41 s on two cores
+"""16 · Do pictures fill their space, or a thin sheet in it?
+python demos/16_manifold.py      41 s on two cores
 
 Pictures are few among all arrays of pixels: they lie, so the manifold hypothesis, on a sheet of low
 dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network learns

@@ -1,4 +1,5 @@
-"""17 · How does a digit come out of noise?   python demos/17_diffusion_digits.py   5 min on two cores
+"""17 · How does a digit come out of noise?
+python demos/17_diffusion_digits.py      5 min on two cores
 
 Noise is poured over 4,000 digits, and a small U-Net learns to see what was there. Then it is given
 noise alone. The picture shows the way there and back, new digits and the nearest real ones, halves

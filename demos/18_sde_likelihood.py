@@ -1,4 +1,5 @@
-"""18 · How probable is a point, to a diffusion model?   python demos/18_sde_likelihood.py   5 min on two cores
+"""18 · How probable is a point, to a diffusion model?
+python demos/18_sde_likelihood.py      5 min on two cores
 
 A diffusion model draws samples, and can say how probable each point is: its noisy path has the same
 densities as a path without chance, along which the log-density changes by the divergence of the

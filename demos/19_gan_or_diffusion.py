@@ -1,4 +1,5 @@
-"""19 · A GAN or diffusion?          python demos/19_gan_or_diffusion.py          4 min on two cores
+"""19 · A GAN or diffusion?
+python demos/19_gan_or_diffusion.py      4 min on two cores
 
 The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN,
 one of demo 08's best games and diffusion learn a grid of 25 little Gaussians

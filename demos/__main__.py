@@ -12,13 +12,15 @@ from tinycv.show.demo import ascii_only
 DEMOS = sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py"))
 
 
-def first_line(path: Path) -> str:
-    return ascii_only(path.read_text(encoding="utf-8").splitlines()[0].strip('"'))
+def headline(path: Path) -> str:
+    """The question of a demo, and below it the command and its minutes."""
+    question, command = path.read_text(encoding="utf-8").splitlines()[:2]
+    return ascii_only(question.strip('"') + "\n     " + command)
 
 
 def main(arguments: list[str]) -> int:
     if not arguments:
-        print("\n".join(first_line(path) for path in DEMOS) + "\n\n" + __doc__)
+        print("\n".join(headline(path) for path in DEMOS) + "\n\n" + __doc__)
         return 0
     chosen = [
         p

@@ -69,12 +69,21 @@ def reading() -> str:
         for name in names.split():
             i, path = i + 1, posixpath.normpath(f"tinycv/{folder}/{name}.py")
             text = (ROOT / path).read_text(encoding="utf-8")
-            first = ast.get_docstring(ast.parse(text)).splitlines()[0].split("   ")[0].strip()
             parts.append(
                 f"| {i} | [{path.removeprefix('tinycv/')}]({path}) | {len(text.splitlines())} | "
-                f"{first} |"
+                f"{summary(text)} |"
             )
     return "\n".join(parts[1:])
+
+
+def summary(source: str) -> str:
+    """The first paragraph of a file's docstring, to the end of its first line's sentence."""
+    paragraph = (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0]
+    first, *more = paragraph.splitlines()
+    if more and not first.rstrip().endswith((".", ":", ";")):
+        sentence, dot, _ = " ".join(more).partition(". ")
+        first = f"{first} {sentence}{dot.strip()}"
+    return first.split("   ")[0].strip()
 
 
 def gallery() -> str:

@@ -127,10 +127,11 @@ def test_a_demo_without_a_gpu_says_why_and_what_to_do(tmp_path):
     assert b"pip install" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_every_demo_says_in_its_first_line_how_it_is_run_and_how_long_it_takes():
+def test_every_demo_begins_with_a_question_its_command_and_its_minutes():
     for demo in DEMOS:
-        first = demo.read_text(encoding="utf-8").splitlines()[0]
-        assert f"python demos/{demo.name}" in first and "on two cores" in first
+        question, command = demo.read_text(encoding="utf-8").splitlines()[:2]
+        assert question.startswith(f'"""{demo.name[:2]} · ') and question.endswith("?")
+        assert command.startswith(f"python demos/{demo.name} ") and "on two cores" in command
 
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
@@ -142,7 +143,7 @@ def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
     ]
     assert (
         demo.read_text(encoding="utf-8")
-        .splitlines()[0]
+        .splitlines()[1]
         .endswith(f" {duration(seconds)} on two cores")
     )
 

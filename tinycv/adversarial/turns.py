@@ -41,6 +41,7 @@ from tinycv.nn.module import Module
 from tinycv.optim import Schedule
 from tinycv.optim.averaged import EMA
 from tinycv.optim.optimizer import Optimizer
+from tinycv.training.half import Half
 from tinycv.training.inputs import checkpoint_path, device_name
 from tinycv.training.loop import History, Run, scheduled
 
@@ -240,7 +241,7 @@ def teach(
     return game.discriminator(on_real, on_fake), game.generator(on_fake.detach())
 
 
-def learn(optimizer: Optimizer, loss: Tensor) -> None:
+def learn(optimizer: Optimizer | Half, loss: Tensor) -> None:
     """One step down the loss, of the optimiser's own weights and no others."""
     own = optimizer.parameters()
     for p, g in zip(own, grad(loss, own, allow_unused=True), strict=True):

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tinycv.diffusion.denoising import to_noise
-from tinycv.diffusion.schedule import Schedule, schedule_in
+from tinycv.diffusion.schedule import DDPM, Schedule, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown
 from tinycv.engine.create import randn_like
@@ -108,7 +108,9 @@ def to_points(call: Callable, what: str) -> Callable:
 def times(schedule: Schedule, steps: int | None = None) -> Sequence:
     """``schedule.times(steps)``: from the last time down to 0."""
     schedule = schedule_in(schedule, "times")
-    return schedule.times() if steps is None else schedule.times(steps)
+    if steps is None and isinstance(schedule, DDPM):
+        return schedule.times()
+    return schedule.times(size(steps, "times: steps", 1))
 
 
 # ── two steps by a denoiser ──────────────────────────────────────────────────────────────────────

@@ -184,6 +184,7 @@ class DDPM(Schedule):
     down to no less than 0."""
 
     keeps_variance = True
+    last: int
 
     def __init__(self, alpha_bar: Any):
         alpha_bar = real_row(alpha_bar, "DDPM: alpha_bar")
@@ -248,13 +249,13 @@ class DDPM(Schedule):
 
         differs: Song, Meng & Ermon 2021 count ⌊c i⌋ from below, and begin a little before T.
         """
-        steps = self.last if steps is None else size(steps, "times: steps", -self.last)
-        if not 1 <= steps <= self.last:
+        count = self.last if steps is None else size(steps, "times: steps", -self.last)
+        if not 1 <= count <= self.last:
             raise ValueError(
-                f"times: steps is {steps}; a schedule of {self.last} steps can be walked in 1 to "
+                f"times: steps is {count}; a schedule of {self.last} steps can be walked in 1 to "
                 f"{self.last}"
             )
-        return np.round(np.linspace(self.last, 0, steps + 1)).astype(int)
+        return np.round(np.linspace(self.last, 0, count + 1)).astype(int)
 
 
 def linear_schedule(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> DDPM:

@@ -211,7 +211,7 @@ class Run:
 
     def through(
         self,
-        learn: Callable[[list[Tensor]], np.ndarray],
+        learn: Callable[[list[Tensor]], Any],
         epochs: int,
         *,
         evaluate: Evaluate | None = None,
@@ -254,7 +254,7 @@ class Run:
         self.seconds()
         return self.history
 
-    def take_step(self, learn: Callable[[list[Tensor]], np.ndarray], batch: Batch) -> None:
+    def take_step(self, learn: Callable[[list[Tensor]], Any], batch: Batch) -> None:
         """One step, whose noise is a function of the seed and its number."""
         backend.manual_seed((self.seed, self.step))
         tensors = [Tensor(array, device=self.device) for array in arrays_of(batch)]
