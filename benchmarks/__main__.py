@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, measure, report, tables
+from benchmarks.row import FULL, QUICK
 
 SUITES = ("ops", "models", "scale", "backends", "kernels")
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument(
         "--rounds",
         type=at_least_one,
-        help=f"turns of each contender (default: {measure.FULL.rounds})",
+        help=f"turns of each contender (default: {FULL.rounds})",
     )
     run.add_argument("--quick", action="store_true", help="tiny sizes, one row a group")
     run.add_argument(
@@ -108,7 +109,7 @@ def run_suite(given: argparse.Namespace) -> int:
     if not rows:
         print(f"no row of {given.suite} contains {given.only!r}", file=sys.stderr)
         return 2
-    effort = measure.QUICK if given.quick else measure.FULL
+    effort = QUICK if given.quick else FULL
     effort = replace(effort, rounds=given.rounds or effort.rounds)
     record: dict[str, Any] = {
         "suite": given.suite,

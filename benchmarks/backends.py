@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.device import on_tinycv, on_torch, same_tf32, torch_problem
 from benchmarks.inputs import normal
-from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import is_split
-from benchmarks.ops import NO_TORCH, threads
 from benchmarks.peaks import TF32
+from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Gan, Lstm, Mlp, Task, Transformer, UNet, Vit, block
+from benchmarks.work import NO_TORCH, threads
 
 # ops in a row, so that a GPU's queue fills as in a network
 LENGTH = 8

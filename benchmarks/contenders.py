@@ -15,9 +15,9 @@ from benchmarks.adam import Adam
 from benchmarks.device import on_tinycv, on_torch, same_tf32
 from benchmarks.inputs import weights
 from benchmarks.libraries import tinycv_parts, torch_parts
-from benchmarks.measure import Work
-from benchmarks.ops import LR, threads
+from benchmarks.row import Work
 from benchmarks.tasks import Gan, Task
+from benchmarks.work import LR, threads
 
 
 def by_tinycv(

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.gate import array_of
+
 CALLS, SECONDS = 10, 0.5  # at most; and about how long they may take together
 
 
@@ -36,8 +38,6 @@ class Waited:
         return result
 
     def end_to_end(self) -> Any:
-        from benchmarks.worker import array_of
-
         self.send()
         return array_of(next(iter(self.queue().values())))
 

@@ -17,9 +17,10 @@ from unittest import mock
 from benchmarks.backends import gpu
 from benchmarks.device import Waited, on_tinycv, on_torch, same_tf32
 from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal
-from benchmarks.measure import Row, Work
-from benchmarks.ops import pair_by, torch_function
+from benchmarks.ops import torch_function
 from benchmarks.optimisers import by_kernel, by_torch
+from benchmarks.row import Row, Work
+from benchmarks.work import pair_by
 
 LARGE = {
     "ViT-Base": Size(32, 197, 768, 12, 3072, 1000, (100, 128, 128, 512), (128, 128, 32)),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Work
+    from benchmarks.row import Work
 
 # the first makes what is kept; the next has it beside its temporaries
 STEPS = 3

@@ -16,9 +16,9 @@ import importlib.util
 import shutil
 
 from benchmarks.contenders import by_autograd, by_mygrad, by_tinycv, by_torch
-from benchmarks.measure import Contender, Row
-from benchmarks.ops import NO_TORCH
+from benchmarks.row import Contender, Row
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
+from benchmarks.work import NO_TORCH
 
 TASKS: dict[str, Task] = {
     "MLP 784-256-256-10": Mlp(),

@@ -8,8 +8,6 @@ the same numbers, in float32.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, examples, normal, weights
-from benchmarks.measure import Contender, Row, Work
 from benchmarks.optimisers import optimisers
+from benchmarks.row import Contender, Row, Work
+from benchmarks.work import LR, NO_TORCH, pair_by, pytorch, there_and_back, threads
 
 # ops in a row, so that what surrounds them does not count
 CHAIN = 200
 KEEPS_NOTHING = {"TINYCV_KEEP_MEMORY": "0"}
-NO_TORCH = "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
 def rows(quick: bool = False) -> list[Row]:
@@ -34,22 +32,10 @@ def rows(quick: bool = False) -> list[Row]:
         pairs(sizes),
         long_attention(quick),
         reductions(sizes),
-        optimisers(pytorch, quick),
+        optimisers(quick),
         train_steps(batches),
     )
     return [row for group in groups for row in (group[:1] if quick else group)]
-
-
-def threads() -> int:
-    """The threads that OpenBLAS takes too: OMP_NUM_THREADS where the user set it, or all the cores
-    that we may use."""
-    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        return int(os.environ["OMP_NUM_THREADS"])
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def pytorch(make: Callable[..., Work], *args: Any) -> Contender:
-    return Contender("PyTorch", make, args, missing=NO_TORCH)
 
 
 # ── one op: what recording and walking back cost, where arithmetic costs next to nothing ──────────
@@ -96,31 +82,6 @@ def chain_by_torch(back: bool) -> Work:
         if back
         else (lambda: {"result": chain(*leaves, torch.tanh)})
     )
-
-
-def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
-    """Forward and backward, as a training step does it: by ``backward``, into ``grad`` that is
-    empty.
-
-    Of several results all are compared, and the first goes backward."""
-
-    def work() -> dict[str, Any]:
-        for leaf in leaves:
-            leaf.grad = None
-        ys = results(function(*leaves))
-        ys[0].backward(weight)
-        return {
-            **{f"result {i}": y for i, y in enumerate(ys)},
-            **{
-                f"gradient of input {i}": x.grad for i, x in enumerate(leaves) if x.grad is not None
-            },
-        }
-
-    return work
-
-
-def results(y: Any) -> tuple:
-    return y if isinstance(y, tuple) else (y,)
 
 
 # ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────
@@ -196,22 +157,6 @@ def torch_function(name: str) -> Callable:
     return partial(spelt.get(name) or getattr(F, name), **OPTIONS.get(name, {}))
 
 
-def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:
-    """There and back through a function of arrays and whole numbers; of several results through the
-    first."""
-    given = [
-        a if isinstance(a, int) else tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs
-    ]
-
-    def first(*_: Any) -> Any:
-        y = function(*given)
-        return y[0] if isinstance(y, tuple) else y
-
-    return there_and_back(
-        first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor)
-    )
-
-
 def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
     """What torch.nn.LSTM calls, with weights that are given."""
     import torch
@@ -220,16 +165,6 @@ def torch_lstm(x: Any, h0: Any, c0: Any, *weights: Any) -> tuple:
         x, (h0[None], c0[None]), list(weights), True, 1, 0.0, True, False, False
     )
     return y, c[0]
-
-
-def weight_for(y: Any, tensor: Callable) -> Any:
-    """dL/dy for a result that is no single number: not ones, for then softmax's gradient is 0 and
-    hides mistakes."""
-    return (
-        tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32))
-        if y.shape
-        else None
-    )
 
 
 # ── reductions: the helpers of engine/reduce.py against plain NumPy ───────────────────────────────
@@ -280,9 +215,6 @@ def reduction(name: str, helper: bool, shape: tuple) -> Work:
 
 
 # ── a training step: forward, backward, AdamW, with the ViT of demos/06_vit.py ────────────────────
-
-# so small that training cannot drift into slow, denormal numbers
-LR = 1e-5
 
 
 def train_steps(batches: tuple[int, ...]) -> list[Row]:

@@ -12,14 +12,15 @@ from functools import partial
 from typing import Any
 
 from benchmarks.inputs import normal
-from benchmarks.measure import Contender, Row, Work
+from benchmarks.row import Contender, Row, Work
+from benchmarks.work import pytorch, threads
 
 # a large lr: the gate must see a mistake
 OPTIONS = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.05}
 MLP = [(256, 784), (256,), (256, 256), (256,), (10, 256), (10,)]
 
 
-def optimisers(pytorch: Callable[..., Contender], quick: bool = False) -> list[Row]:
+def optimisers(quick: bool = False) -> list[Row]:
     from tinycv.vision import ViT
 
     models = (
@@ -75,8 +76,6 @@ def by_definition(shapes: list[tuple]) -> Work:
 
 def by_torch(shapes: list[tuple], device: str = "cpu") -> Work:
     import torch
-
-    from benchmarks.ops import threads
 
     torch.set_num_threads(threads())
     params = [torch.nn.Parameter(torch.from_numpy(a).to(device)) for a in normal(*shapes)]

@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.device import on_tinycv
 from benchmarks.gate import Refused
-from benchmarks.measure import Contender, Effort, Work
-from benchmarks.ops import threads
+from benchmarks.row import Contender, Effort, Work
+from benchmarks.work import threads
 from benchmarks.worker import Processes, Worker, interleaved
 from tinycv.engine import backend
 

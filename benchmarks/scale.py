@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.inputs import normal
-from benchmarks.measure import Contender, Row, Work
 from benchmarks.models import is_split
-from benchmarks.ops import NO_TORCH, there_and_back, threads, weight_for
+from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Lstm, Task, Transformer, Vit
+from benchmarks.work import NO_TORCH, there_and_back, threads, weight_for
 
 BATCHES, WIDTHS = (8, 16, 32, 64, 128, 256), (32, 64, 128, 256)
 TOKENS, STEPS, SIDES = (128, 256, 512, 1024, 2048, 4096), (16, 32, 64, 128, 256), (8, 16, 32, 64)

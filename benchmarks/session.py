@@ -42,8 +42,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import backends, capture, kernels, machine, profile, report
-from benchmarks.measure import Effort, Row, measure
+from benchmarks.measure import measure
 from benchmarks.peaks import peaks_of_gpu, standing
+from benchmarks.row import Effort, Row
 from benchmarks.worker import Processes
 
 ROOT = Path(__file__).parent.parent
@@ -214,12 +215,12 @@ def sources() -> str:
 
 
 def tests(visit: Visit, seconds: float) -> dict[str, Any]:
-    return pytest_run([str(ROOT / "tests" / "gpu")], seconds)
+    return pytest_run([str(ROOT / "tests" / "card")], seconds)
 
 
 def suite(visit: Visit, seconds: float) -> dict[str, Any]:
     return pytest_run(
-        [str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "gpu")], seconds
+        [str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "card")], seconds
     )
 
 

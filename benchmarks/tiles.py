@@ -40,12 +40,11 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """A row for each shape and map. many: from how many numbers on tiles are taken, if not as the
     library has it."""
-    from tinycv.gpu import conv_kernel as conv_cuda
-    from tinycv.gpu import conv_tiles as conv_tiles_cuda
+    from tinycv.gpu import conv_kernel, conv_tiles
     from tinycv.nn.layout import channels_first
     from tinycv.nn.window import walked
 
-    rng, many = np.random.default_rng(0), conv_tiles_cuda.MANY if many is None else many
+    rng, many = np.random.default_rng(0), conv_tiles.MANY if many is None else many
 
     def draw(*shape: int) -> Any:
         return xp.asarray(rng.random(shape, dtype=np.float32) - np.float32(0.5))
@@ -59,15 +58,15 @@ def rows(
             draw(o, c, k, k),
         )
         maps: dict[str, tuple[Callable, tuple]] = {
-            "forward": (conv_cuda.forward, (x, w)),
-            "to_input": (conv_cuda.to_input, (g, w, x.shape)),
-            "to_weight": (conv_cuda.to_weight, (g, x, w.shape)),
+            "forward": (conv_kernel.forward, (x, w)),
+            "to_input": (conv_kernel.to_input, (g, w, x.shape)),
+            "to_weight": (conv_kernel.to_weight, (g, x, w.shape)),
         }
         flops = 2 * n * size[0] * size[1] * o * c * k * k
         for name, (function, given) in maps.items():
             found, took = {}, {}
             for way, least in (("columns", NEVER), ("tiles", many)):
-                with mock.patch.object(conv_tiles_cuda, "MANY", least):
+                with mock.patch.object(conv_tiles, "MANY", least):
                     found[way] = function(xp, *given, *options)
                     again, took[way] = (
                         function(xp, *given, *options),

@@ -20,7 +20,7 @@ from benchmarks.machine import about
 from benchmarks.memory import peak
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Contender, Effort, Work
+    from benchmarks.row import Contender, Effort, Work
 
 
 MOST = 1 << 18  # entries of an array that the gate sees

@@ -40,6 +40,7 @@ from benchmarks import (
     tiles,
     worker,
 )
+from benchmarks.row import QUICK, Contender, Effort, Row
 from benchmarks.tasks import Score, Transformer
 from tinycv.engine import backend
 from tinycv.engine.tensor import Tensor
@@ -256,7 +257,7 @@ def test_without_a_gpu_no_tiles_are_timed(monkeypatch, tmp_path, capsys):
 
 
 def rows_of(visit, rows):
-    return list(visit.measured(rows, measure.QUICK, 60))
+    return list(visit.measured(rows, QUICK, 60))
 
 
 def test_what_was_measured_with_these_sources_is_not_measured_again(double, monkeypatch, tmp_path):
@@ -272,7 +273,7 @@ def test_what_was_measured_with_these_sources_is_not_measured_again(double, monk
         }
 
     monkeypatch.setattr(session, "measure", measured)
-    rows = [measure.Row("g", name, ()) for name in "abc"]
+    rows = [Row("g", name, ()) for name in "abc"]
     rows_of(session.Visit(tmp_path, 1), rows[:2])
     rows_of(session.Visit(tmp_path, 1), rows)
     # what was refused is tried again
@@ -285,7 +286,7 @@ def test_what_was_measured_with_these_sources_is_not_measured_again(double, monk
 def test_rows_that_do_not_begin_in_time_are_named(double, monkeypatch, tmp_path):
     monkeypatch.setattr(session, "measure", lambda row, *_: pytest.fail("it began"))
     visit = session.Visit(tmp_path, 1)
-    assert list(visit.measured([measure.Row("g", "a", ())], measure.QUICK, -1)) == []
+    assert list(visit.measured([Row("g", "a", ())], QUICK, -1)) == []
     assert visit.record["left_out"] == ["g: a"]
 
 
@@ -426,13 +427,13 @@ PRODUCT = "NumPy", (4, 4, 4), 1
 
 def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure():
     rows = [
-        measure.Row("g", "x", (measure.Contender("a", peaks.product, args),))
+        Row("g", "x", (Contender("a", peaks.product, args),))
         for args in (PRODUCT, PRODUCT, ("NumPy",))
     ]
     seen = []
     with worker.Processes(patience=60) as processes:
         for row in rows:
-            found = measure.measure(row, measure.QUICK, processes)
+            found = measure.measure(row, QUICK, processes)
             seen.append([each.process.pid for each in processes.workers.values()])
     assert len(seen[0]) == 1 and seen[1] == seen[0] and not seen[2]
     assert "a failed: TypeError" in found["refused"]
@@ -440,18 +441,15 @@ def test_a_contender_keeps_its_process_from_row_to_row_and_loses_it_by_a_failure
 
 def test_a_contender_that_gives_no_answer_is_given_up():
     with worker.Processes(patience=0.5) as processes:
-        row = measure.Row("g", "x", (measure.Contender("a", time.sleep, (60,)),))
-        assert (
-            measure.measure(row, measure.QUICK, processes)["refused"]
-            == "a gave no answer within 0.5 s"
-        )
+        row = Row("g", "x", (Contender("a", time.sleep, (60,)),))
+        assert measure.measure(row, QUICK, processes)["refused"] == "a gave no answer within 0.5 s"
 
 
 def test_where_a_call_takes_long_fewer_samples_are_taken():
-    effort = measure.Effort(rounds=2, samples=5, sample=0.001, warm=0.001, settle=0.0, longest=0.5)
+    effort = Effort(rounds=2, samples=5, sample=0.001, warm=0.001, settle=0.0, longest=0.5)
     with (
-        worker.Worker(measure.Contender("slow", partial, (time.sleep, 0.2))) as one,
-        worker.Worker(measure.Contender("fast", partial, (time.sleep, 0))) as other,
+        worker.Worker(Contender("slow", partial, (time.sleep, 0.2))) as one,
+        worker.Worker(Contender("fast", partial, (time.sleep, 0))) as other,
     ):
         found = worker.interleaved([one, other], effort)
     assert found["slow"].shape == (2, 1) and found["fast"].shape == (2, 5)

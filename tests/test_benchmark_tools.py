@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import bounds, charts, measure, memory, ops, peaks, report, statistics, tables  # noqa: E402
 from benchmarks.compare import compare  # noqa: E402
-from benchmarks.measure import Contender, Row  # noqa: E402
+from benchmarks.row import QUICK, Contender, Row  # noqa: E402
 
 # ── synthetic runs: the noise of benchmarks/results/ops.json on a quiet machine ───────────────────
 
@@ -405,9 +405,7 @@ def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_
 
 
 def test_a_row_that_asks_for_memory_gets_it():
-    record = measure.measure(
-        Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), measure.QUICK
-    )
+    record = measure.measure(Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), QUICK)
     assert record["contenders"][0]["memory"]["bytes"] > 0
     assert (
         "peak" in report.row_lines(record)[0]
@@ -415,9 +413,7 @@ def test_a_row_that_asks_for_memory_gets_it():
             "memory_how"
         ]
     )
-    assert (
-        "memory" not in measure.measure(ops.reductions(ops.TINY)[0], measure.QUICK)["contenders"][0]
-    )
+    assert "memory" not in measure.measure(ops.reductions(ops.TINY)[0], QUICK)["contenders"][0]
 
 
 # ── what bounds a kernel ──────────────────────────────────────────────────────────────────────────

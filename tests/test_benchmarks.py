@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import gate, measure, ops, report, statistics  # noqa: E402
-from benchmarks.measure import Contender, Row  # noqa: E402
+from benchmarks import gate, measure, models, ops, report, scale, statistics, work  # noqa: E402
+from benchmarks.row import QUICK, Contender, Row  # noqa: E402
 from benchmarks.worker import Worker, settings  # noqa: E402
 from tinycv.engine import blas  # noqa: E402
 
@@ -56,6 +56,8 @@ def test_the_command_writes_every_sample(tmp_path):
             "run",
             "ops",
             "--quick",
+            "--only",
+            "long attention",
             "--out",
             tmp_path / "ops.json",
         ],
@@ -76,22 +78,14 @@ def test_the_command_writes_every_sample(tmp_path):
         "instructions",
         "clock",
     } <= set(record["environment"])
-    assert {row["group"] for row in record["rows"]} == {
-        "one op",
-        "pair",
-        "long attention",
-        "reduce",
-        "optimiser",
-        "ViT train step",
-    }
+    (row,) = record["rows"]
+    assert row["group"] == "long attention" and all("memory" in c for c in row["contenders"])
     for entry in (c for row in record["rows"] for c in row["contenders"]):
         if "missing" in entry:
             assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")
             continue
         samples = np.array(entry["samples"])
-        assert (
-            samples.shape == (measure.QUICK.rounds, measure.QUICK.samples) and (samples > 0).all()
-        )
+        assert samples.shape == (QUICK.rounds, QUICK.samples) and (samples > 0).all()
         assert entry["n"] == samples.size and entry["median"] == pytest.approx(np.median(samples))
         assert entry["interval"][0] <= entry["interval"][1]
         assert entry["about"]["kernels"] and ("blas_kernel" in entry["about"]) == (
@@ -100,10 +94,40 @@ def test_the_command_writes_every_sample(tmp_path):
         assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), (
             "tinycv's malloc setting must not help PyTorch"
         )
-    assert all(
-        row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row))
-        for row in record["rows"]
-    )
+    assert row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row))
+
+
+def test_a_quick_run_has_a_row_of_every_group():
+    assert [row.group for row in ops.rows(quick=True)] == [
+        "one op",
+        "pair",
+        "long attention",
+        "reduce",
+        "optimiser",
+        "ViT train step",
+    ]
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["tinycv", "other libraries"])
+def test_every_contender_does_its_work_in_a_process_and_others_without_tinycv(outside):
+    """Of every quick row of the suites that a CPU runs. A process imports its libraries, which
+    takes seconds; so one process does the work of all contenders, one after the other."""
+    rows = [row for suite in (ops, models, scale) for row in suite.rows(quick=True)]
+    others = ("PyTorch", "HIPS autograd", "MyGrad")
+    ran = [
+        contender
+        for row in rows
+        for contender in row.contenders
+        if contender.name.startswith(others) == outside and not contender.missing
+    ]
+    if outside and not ran:
+        pytest.skip("no other library is installed")
+    with Worker(ran[0]) as worker:
+        for contender in ran:
+            worker.ask("take", contender.make, contender.args)
+            assert worker.ask("results"), contender
+        about = worker.ask("about")
+    assert ("memory" in about) != outside, "tinycv's malloc setting must not help PyTorch"
 
 
 def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
@@ -151,7 +175,7 @@ def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_a_contender_that_fails_is_named(make, said):
-    assert measure.measure(row(Contender("other", make)), measure.QUICK)["refused"] == said
+    assert measure.measure(row(Contender("other", make)), QUICK)["refused"] == said
 
 
 A = np.array([1.0, -2.0], np.float32)
@@ -177,7 +201,7 @@ def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
     gate.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
     gate.gate({"one": {"y": A}, "other": {"y": A + np.float32(1e-3)}}, rtol=1e-3)
     wrong = Contender("wrong", contender, (0.01,))
-    assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), measure.QUICK)
+    assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), QUICK)
 
 
 # ── the BLAS kernel ──────────────────────────────────────────────────────────────────────────────
@@ -231,7 +255,7 @@ def test_the_kernel_reaches_the_process_and_the_record(zen4):
     for name, kernel in (("tinycv", "NEHALEM"), ("PyTorch", "none")):
         with Worker(Contender(name, asked_for)) as worker:
             assert worker.ask("results")["kernel"] == kernel
-    record = measure.measure(row(Contender("PyTorch", contender)), measure.QUICK)
+    record = measure.measure(row(Contender("PyTorch", contender)), QUICK)
     assert [c["env"] for c in record["contenders"]] == [{"OPENBLAS_CORETYPE": "NEHALEM"}, {}]
 
 
@@ -251,7 +275,7 @@ ROWS = [
     *ops.one_op(),
     *ops.pairs(ops.TINY),
     *ops.reductions(ops.TINY),
-    *ops.optimisers(ops.pytorch, True),
+    *ops.optimisers(True),
     *ops.train_steps((2,)),
 ]
 
@@ -271,8 +295,8 @@ def test_the_contenders_of_every_row_agree_and_go_backward(row):
 
 
 def test_without_pytorch_its_rows_say_so(monkeypatch):
-    monkeypatch.setattr(ops, "NO_TORCH", "PyTorch is not installed")
-    record = measure.measure(ops.one_op()[1], measure.QUICK)
+    monkeypatch.setattr(work, "NO_TORCH", "PyTorch is not installed")
+    record = measure.measure(ops.one_op()[1], QUICK)
     assert "samples" in record["contenders"][0]
     assert "not measured: PyTorch is not installed" in report.row_lines(record)[1]
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from cupy_double.world import WORLD
 
-from tinycv.gpu import conv_kernel as conv_cuda
+from tinycv.gpu import conv_kernel, gemm
 from tinycv.gpu import conv_tiles as tiles
-from tinycv.gpu import gemm
 from tinycv.gpu.cuda import Kernels, compiled
-from tinycv.nn import conv_kernel
+from tinycv.nn import conv_kernel as numpy_maps
 from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import stamped, walked
 
@@ -58,9 +57,9 @@ def by_tiles(double, n, c, o, sides, window, stride, padding, dilation, bias=Fal
     x, w, g, down, up = (None if a is None else a.astype("float64") for a in (x, w, g, down, up))
     options = stride, padding, dilation, 1
     return [a.get() for a in got], [
-        conv_kernel.forward(np, x, w, *options, down),
-        conv_kernel.to_input(np, g, w, (n, c, *sides), *options, up),
-        conv_kernel.to_weight(np, g, x, w.shape, *options),
+        numpy_maps.forward(np, x, w, *options, down),
+        numpy_maps.to_input(np, g, w, (n, c, *sides), *options, up),
+        numpy_maps.to_weight(np, g, x, w.shape, *options),
     ]
 
 
@@ -148,7 +147,7 @@ def test_weights_are_summed_over_the_pixels_in_shares(double, monkeypatch):
     assert [(grid, span) for grid, _, span in spans] == [((1, 18), 256)]
     close(
         got.get(),
-        conv_kernel.to_weight(
+        numpy_maps.to_weight(
             np,
             *(channels_first(a.astype("float64")) for a in (g, x)),
             (8, 8, 3, 3),
@@ -192,15 +191,15 @@ def test_what_is_not_finite_stays_where_it_is_seen(double):
     assert np.isfinite(y[0]).all()
 
 
-# ── through conv_cuda: layouts, and which way ─────────────────────────────────────────────────────
+# ── through conv_kernel: layouts, and which way ───────────────────────────────────────────────────
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Tiles for small answers too. Gives a list, to which each call adds its way."""
-    taken, way = [], conv_cuda.way
+    taken, way = [], conv_kernel.way
     monkeypatch.setattr(tiles, "MANY", 1)
-    monkeypatch.setattr(conv_cuda, "way", lambda *a: (taken.append(way(*a)), taken[-1])[1])
+    monkeypatch.setattr(conv_kernel, "way", lambda *a: (taken.append(way(*a)), taken[-1])[1])
     return taken
 
 
@@ -226,12 +225,12 @@ def test_the_axes_may_lie_as_they_like(double, small, layout):
     lies = LAYOUTS[layout]
     got = three(
         double,
-        conv_cuda,
+        conv_kernel,
         *(double.asarray(lies(a)) for a in (x, g, w)),
         options,
         double.asarray(bias),
     )
-    for a, b in zip(got, three(np, conv_kernel, x, g, w, options, bias), strict=True):
+    for a, b in zip(got, three(np, numpy_maps, x, g, w, options, bias), strict=True):
         np.testing.assert_allclose(a.get(), b, rtol=1e-4, atol=1e-4)
     assert small == ["tiles"] * 3
 
@@ -274,10 +273,10 @@ def test_each_call_takes_its_way_and_is_right(
         ),
     )
     bias = draw(o)
-    got = three(double, conv_cuda, *map(double.asarray, (x, g, w)), options, double.asarray(bias))
-    expected = three(np, conv_kernel, x, g, w, options, bias)
+    got = three(double, conv_kernel, *map(double.asarray, (x, g, w)), options, double.asarray(bias))
+    expected = three(np, numpy_maps, x, g, w, options, bias)
     padded = np.pad(x, ((0, 0), (0, 0), *padding))
-    expected[0] = conv_kernel.forward(
+    expected[0] = numpy_maps.forward(
         np, padded, w, options[0], ((0, 0), (0, 0)), *options[2:], bias
     )
     for a, b in zip(got, expected, strict=True):
@@ -289,18 +288,18 @@ def test_a_transposed_convolution_with_output_padding_is_not_turned(double, smal
     g, w = draw(2, 2, 4, 4), draw(2, 16, 3, 3)
     options = (1, 1), ((0, 0), (0, 0)), (2, 2), 1
     shape = 2, 16, *stamped((4, 4), (3, 3), *options[:2], (1, 0), options[2])
-    got = conv_cuda.to_input(double, double.asarray(g), double.asarray(w), shape, *options)
+    got = conv_kernel.to_input(double, double.asarray(g), double.asarray(w), shape, *options)
     assert small == ["columns"]
-    expected = conv_kernel.to_input(np, g, w, shape, *options)
+    expected = numpy_maps.to_input(np, g, w, shape, *options)
     np.testing.assert_allclose(got.get(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_tiles_are_for_float32_without_tensor_cores(double, small, monkeypatch):
     options = (2, 4, 4), (4, 4), 1 << 30, (1, 1), AROUND, (1, 1), 1
     for dtype, expected in (("float32", "tiles"), ("float16", "columns"), ("float64", "columns")):
-        assert conv_cuda.way(np.zeros(1, dtype), (16, 16, 3, 3), *options) == expected
+        assert conv_kernel.way(np.zeros(1, dtype), (16, 16, 3, 3), *options) == expected
     monkeypatch.setitem(gemm.asked, "tf32", True)
-    assert conv_cuda.way(np.zeros(1, "float32"), (16, 16, 3, 3), *options) == "columns"
+    assert conv_kernel.way(np.zeros(1, "float32"), (16, 16, 3, 3), *options) == "columns"
 
 
 def test_little_work_and_too_long_arrays_are_not_for_tiles():
@@ -313,7 +312,7 @@ def test_an_empty_batch(double, small):
     options = (1, 1), AROUND, (1, 1), 1
     monkey = three(
         double,
-        conv_cuda,
+        conv_kernel,
         *(double.asarray(draw(*s)) for s in ((0, 16, 5, 5), (0, 16, 5, 5), (16, 16, 3, 3))),
         options,
     )

@@ -3,6 +3,10 @@ needs nothing here.
 
 ``layer_norm`` in gpu/norm.py runs in place of the one in nn/norm.py: engine/dispatch.py has the
 rule.
-cuda.py      how a kernel is written;   parts.py: many arrays in one launch;   capture.py: a whole training step in one
-cublas.py    NVIDIA's products, called by ctypes;   conv_tiles.py: convolution as a product without its columns
+
+    cuda.py          how a kernel is written
+    parts.py         many arrays in one launch
+    capture.py       a whole training step in one launch
+    cublas.py        NVIDIA's products, called by ctypes
+    conv_tiles.py    convolution as a product without its columns
 """

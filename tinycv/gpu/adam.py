@@ -17,11 +17,14 @@ from tinycv.gpu.parts import PARTED, tables
 kernels = Kernels(
     PARTED
     + r"""
-// rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them; shrink: AdamW's decay, apart from g.
+// rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them; shrink: AdamW's
+// decay, apart from g.
 struct Settings { double rate, bend, beta1, beta2, eps, shrink, decay; };
 
-// sent: settings that lie on the device, because a step that was recorded (capture.py) has those given for good.
-KERNEL adam(Int rows, const Parts parts, Int count, A* m, A* v, const Settings given, const double* sent) {
+// sent: settings that lie on the device, because a step that was recorded (capture.py) has those
+// given for good.
+KERNEL adam(Int rows, const Parts parts, Int count, A* m, A* v, const Settings given,
+        const double* sent) {
     const Settings s = sent ? *(const Settings*)sent : given;
     EACH_ROW(row, rows) {
         const Part& part = of(row, parts, count);

@@ -17,14 +17,19 @@ from tinycv.sequence.inputs import score_shape
 from tinycv.sequence.masks import understood
 
 kernels = Kernels(r"""
-// ── attention: scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0 ──
-// The mask, and what is added, have steps of their own along batch, head, query and key: 0 where they say the same for all.
+// ── attention ──
+// Scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0.
+// The mask, and what is added, have steps of their own along batch, head, query and key: 0 where
+// they say the same for all.
 
-// answered and instead, for each query: sequence/masks.py. A row without an answer gets shares of 0, and so passes no gradient.
-template <int MOST, typename May, typename Score> __device__ void attend_row(
-        Int keys, May may, Score score, bool lost_query, const bool* lost_key, bool* answered, T* instead, T* p) {
+// answered and instead, for each query: sequence/masks.py. A row without an answer gets shares of
+// 0, and so passes no gradient.
+template <int MOST, typename May, typename Score>
+__device__ void attend_row(Int keys, May may, Score score, bool lost_query, const bool* lost_key,
+        bool* answered, T* instead, T* p) {
     A held[MOST + 1], top = -INFINITY, total = 0, sees = 0, lost = 0;
-    unsigned seen = 0;                                              // a bit for each entry that the lane holds
+    // a bit for each entry that the lane holds
+    unsigned seen = 0;
     EACH_HELD(k, j, keys) if (may(j)) {
         if (MOST) seen |= 1u << k;
         top = fmax(top, held[MOST ? k : 0] = score(j));
@@ -36,7 +41,8 @@ template <int MOST, typename May, typename Score> __device__ void attend_row(
         sees = greatest(sees), lost = greatest(lost);
         if (threadIdx.x == 0) *answered = sees && !lost, *instead = lost ? T(A(NAN)) : T(A(0));
     }
-    EACH_HELD(k, j, keys) if (MOST ? seen >> k & 1 : may(j)) total += exp((MOST ? held[k] : score(j)) - top);
+    EACH_HELD(k, j, keys) if (MOST ? seen >> k & 1 : may(j))
+        total += exp((MOST ? held[k] : score(j)) - top);
     total = sum(total);
     const A share = 1 / total;
     EACH_HELD(k, j, keys) {
@@ -45,13 +51,16 @@ template <int MOST, typename May, typename Score> __device__ void attend_row(
     }
 }
 
-KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const bool* mask, Int by_batch, Int by_head,
-              Int by_query, Int by_key, const T* added, Int add_batch, Int add_head, Int add_query, Int add_key,
-              const bool* lost_query, const bool* lost_key, bool* answered, T* instead, T* score) {
+KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const bool* mask,
+        Int by_batch, Int by_head, Int by_query, Int by_key, const T* added, Int add_batch,
+        Int add_head, Int add_query, Int add_key, const bool* lost_query, const bool* lost_key,
+        bool* answered, T* instead, T* score) {
     EACH_ROW(row, rows) {
         const Int query = row % queries, n = row / queries, batch = n / heads, head = n % heads;
-        const bool* in = mask ? mask + batch * by_batch + head * by_head + query * by_query : nullptr;
-        const T* more = added ? added + batch * add_batch + head * add_head + query * add_query : nullptr;
+        const bool* in = mask ? mask + batch * by_batch + head * by_head + query * by_query
+            : nullptr;
+        const T* more = added ? added + batch * add_batch + head * add_head + query * add_query
+            : nullptr;
         T* p = score + row * keys;
         const auto may = [=](Int j) { return (!causal || j <= query) && (!in || in[j * by_key]); };
         const auto sum_at = [=](Int j) { return more ? A(p[j]) + A(more[j * add_key]) : A(p[j]); };
@@ -61,7 +70,8 @@ KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const boo
     }
 }
 
-// The way back, in the place of dp. A share of 0 passes nothing, even where dp is infinite, as the value is huge.
+// The way back, in the place of dp. A share of 0 passes nothing, even where dp is infinite, as the
+// value is huge.
 template <int MOST> __device__ void attend_row_back(Int keys, const T* p, T* dp) {
     A share[MOST + 1], in[MOST + 1], total = 0;
     EACH_HELD(k, j, keys) {
@@ -79,7 +89,8 @@ KERNEL attend_back(Int rows, Int keys, const T* p, T* dp) {
     EACH_ROW(row, rows) { BY_WIDTH(keys, attend_row_back, keys, p + row * keys, dp + row * keys); }
 }
 
-// y: x with 0 in place of NaN and inf; lost: has the row one of these? It may have been lost before.
+// y: x with 0 in place of NaN and inf; lost: has the row one of these? It may have been lost
+// before.
 KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* lost) {
     EACH_ROW(row, rows) {
         A gone = before && lost[row];

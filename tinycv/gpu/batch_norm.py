@@ -17,7 +17,7 @@ from tinycv.nn.layout import as_it_lies, axes_back, lies_channels_last
 kernels = Kernels(
     WALK
     + r"""
-// ── a shard's mean and squares of each channel, from those of its strips; then those of all shards ──
+// ── a shard's mean and squares of each channel, from those of its strips; then of all shards ──
 
 KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares) {
     const Int pieces = of.images * of.strips, each = 2 * of.channels;
@@ -26,20 +26,22 @@ KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares
         const A near = pieces ? found[c] : A(0);
         A mean = 0, square = 0;
         #pragma unroll 8
-        EACH(k, pieces) mean += (found[k * each + c] - near) * size_of(of, unsigned(k) % unsigned(of.strips));
+        EACH(k, pieces) mean += (found[k * each + c] - near)
+            * size_of(of, unsigned(k) % unsigned(of.strips));
         mean = near + (pieces ? sum(mean) / count : A(0));
         #pragma unroll 4
         EACH(k, pieces) {
             const A off = found[k * each + c] - mean;
-            square += found[k * each + of.channels + c] + off * off * size_of(of, unsigned(k) % unsigned(of.strips));
+            square += found[k * each + of.channels + c] + off * off
+                * size_of(of, unsigned(k) % unsigned(of.strips));
         }
         square = sum(square);
         if (threadIdx.x == 0) { total[c] = mean * count; means[c] = mean; squares[c] = square; }
     }
 }
 
-// count: the whole batch's; own: this shard's.  What arrives as this shard's mean and squares leaves as the batch's mean,
-// and as squares from that.
+// count: the whole batch's; own: this shard's.  What arrives as this shard's mean and squares
+// leaves as the batch's mean, and as squares from that.
 KERNEL from_common(Int channels, double count, double own, const A* total, A* means, A* squares) {
     EACH_ENTRY(c, channels) {
         const A mean = total[c] / A(count);
@@ -55,10 +57,11 @@ KERNEL to_scale(Int channels, double count, double eps, A* var, A* scale) {
     }
 }
 
-// Mean and variance are of all x: dL/dx = slope g + (x - mean) bend + shift, as nn/batch_norm.py has it with b and c.
-// totals: over the batch, of g and of g times the normal x; by_mean, by_var: what other users of these two send back.
-KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, const A* total, const A* dots,
-                const T* by_mean, const T* by_var, A* bends, A* shifts) {
+// Mean and variance are of all x: dL/dx = slope g + (x - mean) bend + shift, as nn/batch_norm.py
+// has it with b and c. totals: over the batch, of g and of g times the normal x; by_mean, by_var:
+// what other users of these two send back.
+KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, const A* total,
+        const A* dots, const T* by_mean, const T* by_var, A* bends, A* shifts) {
     EACH_ENTRY(c, channels) {
         const A slope = weight ? scale[c] * A(weight[c]) : scale[c];
         bends[c] = (2 * (by_var ? A(by_var[c]) : A(0)) - slope * scale[c] * dots[c]) / A(count);

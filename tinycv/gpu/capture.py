@@ -5,7 +5,8 @@ A small model's step launches hundreds of kernels of a few microseconds each, an
 longer to launch a kernel than the GPU needs to run it.  CUDA can record the launches instead of
 running them, and later replay the whole list in one call:
 
-    step = tinycv.captured(step)                # step(images, labels): zero_grad, forward, backward, optimizer.step
+    # step(images, labels): zero_grad, forward, backward, optimizer.step
+    step = tinycv.captured(step)
     for images, labels in loader:               # a DataLoader yields NumPy arrays
         loss = step(Tensor(images, device="gpu"), Tensor(labels, device="gpu"))
 
@@ -19,24 +20,27 @@ A graph holds kernels, addresses and numbers, not Python.  What Python does besi
 (``losses.append``, a counter, ``print``) happens in the first calls and never again.  Of what a
 step reads:
 
-    a number, a flag, a shape     keeps the value that it had when the step was recorded. One that is passed as an argument
-                                  selects a recording; a module's train() or eval() is checked
+    a number, a flag, a shape     keeps the value that it had when the step was recorded. One that
+                                  is passed as an argument selects a recording; a module's train()
+                                  or eval() is checked before each launch
+    Adam's and AdamW's options    may change between calls, "lr" too: they are sent to the GPU
                                   before each launch
-    Adam's and AdamW's options    may change between calls, "lr" too: they are sent to the GPU before each launch
-    SGD's options                 are compared before each launch. A change discards the recording: that call runs normally,
-                                  and the next one is recorded. So a schedule that changes lr at
-                                  every step never replays
-    random numbers                continue from call to call, because the generator lives on the GPU. manual_seed discards
-                                  the recording of a step that draws some, so do not seed before
-                                  every step
-    loss.item(), print(loss)      would have to wait for the GPU: RuntimeError. Return the Tensor and read it after the call
-    a NumPy array as an operand   would be copied once, and be out of date at every later launch: RuntimeError
-    t.data = another array        RuntimeError inside the step. Outside, it discards the recording if t is a Module's or an
-                                  optimiser's (of a Tensor that belongs to neither, this goes
-                                  unnoticed)
-    p.grad                        is the recorded gradient array, with the values of this launch; the next launch overwrites
-                                  it. Gradients cannot be accumulated over calls: zero_grad in the
-                                  step, or before every call
+    SGD's options                 are compared before each launch. A change discards the recording:
+                                  that call runs normally, and the next one is recorded. So a
+                                  schedule that changes lr at every step never replays
+    random numbers                continue from call to call, because the generator lives on the
+                                  GPU. manual_seed discards the recording of a step that draws some,
+                                  so do not seed before every step
+    loss.item(), print(loss)      would have to wait for the GPU: RuntimeError. Return the Tensor
+                                  and read it after the call
+    a NumPy array as an operand   would be copied once, and be out of date at every later launch:
+                                  RuntimeError
+    t.data = another array        RuntimeError inside the step. Outside, it discards the recording
+                                  if t is a Module's or an optimiser's (of a Tensor that belongs to
+                                  neither, this goes unnoticed)
+    p.grad                        is the recorded gradient array, with the values of this launch;
+                                  the next launch overwrites it. Gradients cannot be accumulated
+                                  over calls: zero_grad in the step, or before every call
     allow_tf32                    as it was when the step was recorded: call it first
 
 Half cannot be recorded: it has to wait, to learn whether gradients overflowed.  On the CPU, and

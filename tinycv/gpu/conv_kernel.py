@@ -3,11 +3,12 @@ not few values in a cache, but few launches, and little that is written to memor
 ``way`` says which:
 
     tiles      with many channels: conv_tiles.py, which writes no columns at all
-    columns    with few, in groups, or where tensor cores may multiply: one launch writes out what the windows see, and one
-               product does the rest.  ``unfold`` writes the columns of all images at once; ``fold``
-               adds overlapping stamps up by letting every pixel ask who stamped it, so that nothing
-               is written twice and sums come out the same in every run
-    turned     from many channels to very few, as where a U-Net ends: columns of what comes out are less than of what goes in
+    columns    with few, in groups, or where tensor cores may multiply: one launch writes out what
+               the windows see, and one product does the rest.  ``unfold`` writes the columns of all
+               images at once; ``fold`` adds overlapping stamps up by letting every pixel ask who
+               stamped it, so that nothing is written twice and sums come out the same in every run
+    turned     from many channels to very few, as where a U-Net ends: columns of what comes out are
+               less than of what goes in
 
 Where x holds NaN or infinity, "turned" gives NaN as dL/dw of taps too that do not see these pixels:
 it multiplies them by the padding of g, and which way to go must not depend on values, which would
@@ -36,30 +37,38 @@ MOST = 1 << 28  # entries of the columns at a time: 1 GiB of float32
 FEW = 8
 
 kernels = Kernels(r"""
-struct Walk { int height, width, rows, columns, taps_down, taps_across, channels, stride_down, stride_across, top, left,
-              step_down, step_across; };
+struct Walk { int height, width, rows, columns, taps_down, taps_across, channels,
+    stride_down, stride_across, top, left, step_down, step_across; };
 
-// A row for each step of the window (image, h', w'): the kH kW C entries of x that it sees, 0 outside. x lies anyhow.
-KERNEL unfold(Int count, const Walk w, const T* x, Int by_image, Int by_row, Int by_column, Int by_channel, T* columns) {
-    const int channels = w.channels, across = w.taps_across, seen = w.taps_down * w.taps_across * w.channels;
+// A row for each step of the window (image, h', w'): the kH kW C entries of x that it sees, 0
+// outside. x lies anyhow.
+KERNEL unfold(Int count, const Walk w, const T* x, Int by_image, Int by_row, Int by_column,
+        Int by_channel, T* columns) {
+    const int channels = w.channels, across = w.taps_across,
+        seen = w.taps_down * w.taps_across * w.channels;
     EACH_ROW(row, count) {
-        const int step = row, image = step / (w.rows * w.columns);         // divisions in 64 bits take several times as long
+        // divisions in 64 bits take several times as long
+        const int step = row, image = step / (w.rows * w.columns);
         const int down = step / w.columns % w.rows * w.stride_down - w.top;
         const int right = step % w.columns * w.stride_across - w.left;
         EACH(j, seen) {
             const int c = int(j) % channels, tap = int(j) / channels;
-            const int h = down + tap / across * w.step_down, v = right + tap % across * w.step_across;
+            const int h = down + tap / across * w.step_down,
+                v = right + tap % across * w.step_across;
             const bool inside = h >= 0 && h < w.height && v >= 0 && v < w.width;
-            columns[row * seen + j] = inside ? x[image * by_image + h * by_row + v * by_column + c * by_channel] : T(A(0));
+            columns[row * seen + j] = inside
+                ? x[image * by_image + h * by_row + v * by_column + c * by_channel] : T(A(0));
         }
     }
 }
 
-// A row for each pixel (image, h, w) of x, channels last: the sum of what the windows that saw it say of it.
+// A row for each pixel (image, h, w) of x, channels last: the sum of what the windows that saw it
+// say of it.
 KERNEL fold(Int count, const Walk w, const T* columns, const T* bias, T* x, Int by_pixel) {
     const Int seen = w.taps_down * w.taps_across * w.channels;
     EACH_ENTRY(entry, count * w.channels) {
-        const int pixel = entry / w.channels, c = entry % w.channels, image = pixel / (w.height * w.width);
+        const int pixel = entry / w.channels, c = entry % w.channels,
+            image = pixel / (w.height * w.width);
         const int h = pixel / w.width % w.height + w.top, v = pixel % w.width + w.left;
         A total = bias ? A(bias[c]) : A(0);
         for (int i = 0; i < w.taps_down; i++) {
@@ -67,8 +76,10 @@ KERNEL fold(Int count, const Walk w, const T* columns, const T* bias, T* x, Int 
             if (up < 0 || up % w.stride_down || up / w.stride_down >= w.rows) continue;
             for (int k = 0; k < w.taps_across; k++) {
                 const int back = v - k * w.step_across;
-                if (back < 0 || back % w.stride_across || back / w.stride_across >= w.columns) continue;
-                const Int step = (Int(image) * w.rows + up / w.stride_down) * w.columns + back / w.stride_across;
+                if (back < 0 || back % w.stride_across || back / w.stride_across >= w.columns)
+                    continue;
+                const Int step = (Int(image) * w.rows + up / w.stride_down) * w.columns
+                    + back / w.stride_across;
                 total += A(columns[step * seen + (i * w.taps_across + k) * w.channels + c]);
             }
         }

@@ -5,20 +5,22 @@ What the windows see, written out as columns, is nine times the image where a wi
 and to write and read it takes longer than the product.  Here the product's own kernel looks the
 numbers up, as it comes to need them:
 
-    y[p, o] = Σ_k seen[p, k] w[k, o]      p: a pixel of all images;  k: a tap and a channel;  o: a channel that comes out
+    y[p, o] = Σ_k seen[p, k] w[k, o]
     seen[p, (tap, c)] = x[p moved by tap, c], or 0 outside the image
+
+    p: a pixel of all images;  k: a tap and a channel;  o: a channel that comes out
 
 A block of threads makes a tile of y, 128 pixels by 128 channels (64 or 32 where there are few), and
 goes along k in slabs of 8.  Every slab is fetched once, into memory that the block shares; there
 each number is wanted 128 times.  A thread has 8 x 8 of the tile's sums in its registers: for each k
 it reads 8 + 8 numbers, and multiplies 64 pairs.  Meanwhile the next slab is on its way.
 
-    look     y from x. Also x's gradient from y's, since a pixel hears from the windows that saw it: there a stride parts
-             the pixels into classes, (even, odd) x (even, odd) for 2, that were seen through
-             different taps.
-    weigh    dL/dw[k, o] = Σ_p seen[p, k] g[p, o]: a long sum for a small answer, so every block takes a share of the pixels,
-             and ``add_up`` adds the shares in a fixed order: no atomics, so two runs give the same
-             bits.
+    look     y from x. Also x's gradient from y's, since a pixel hears from the windows that saw it:
+             there a stride parts the pixels into classes, (even, odd) x (even, odd) for 2, that
+             were seen through different taps.
+    weigh    dL/dw[k, o] = Σ_p seen[p, k] g[p, o]: a long sum for a small answer, so every block
+             takes a share of the pixels, and ``add_up`` adds the shares in a fixed order: no
+             atomics, so two runs give the same bits.
 
 Only for float32, one group, channels in eights (a slab has one tap, and a thread reads 4 channels,
 16 bytes, at a time), and so much work that it fills a GPU: ``suits``.  Everything else is left to
@@ -56,28 +58,38 @@ MOST = 1 << 31  # entries of an array: the kernels count in 32 bits
 CLASSES = 4  # the largest stride, see look
 
 TEXT = r"""
-// One axis of what a block makes. Its outputs are first, first + every, ..., count of them. The q-th looks through its t-th
-// tap at q stride + shift + t move; and that is tap + t next of the window. There are so many taps.
+// One axis of what a block makes. Its outputs are first, first + every, ..., count of them. The
+// q-th looks through its t-th tap at q stride + shift + t move; and that is tap + t next of the
+// window. There are so many taps.
 struct Axis { int first, every, count, stride, shift, move, tap, next, taps; };
 
-// x (images, height, width, channels) and y (images, rows, columns, outputs); the window is so many taps across.
-// down, right: the axes; classes is how many ways there are to the right.
-struct Look { int images, height, width, channels, rows, columns, outputs, across, classes; Axis down[4], right[4]; };
+// x (images, height, width, channels) and y (images, rows, columns, outputs); the window is so many
+// taps across. down, right: the axes; classes is how many ways there are to the right.
+struct Look { int images, height, width, channels, rows, columns, outputs, across, classes;
+    Axis down[4], right[4]; };
 
-constexpr int WIDE = 32 * QUADS * ACROSS, THREADS = 128 * ACROSS;       // the tile's channels, and who makes it
-constexpr int EACH = 256 / THREADS;                                     // 4 of a slab's 128 x 8 numbers, how often
+// the tile's channels, and who makes it
+constexpr int WIDE = 32 * QUADS * ACROSS, THREADS = 128 * ACROSS;
+// 4 of a slab's 128 x 8 numbers, how often
+constexpr int EACH = 256 / THREADS;
 
 __device__ void four(float* to, const float* from) { *(float4*)to = *(const float4*)from; }
 __device__ void none(float* to) { to[0] = to[1] = to[2] = to[3] = 0; }
 
-// A warp makes 32 x 32 QUADS of the tile. Of a thread's 8 rows four begin at row, four at row + 16; its columns so too.
-// Neighbours in pairs share a row or a column, so that what they read of it is read once.
-__device__ int first_row() { return threadIdx.x / 32 / ACROSS * 32 + (threadIdx.x % 32 / 16 * 2 + threadIdx.x % 2) * 4; }
-__device__ int first_column() { return threadIdx.x / 32 % ACROSS * (32 * QUADS) + threadIdx.x % 32 / 2 % 8 * 4; }
+// A warp makes 32 x 32 QUADS of the tile. Of a thread's 8 rows four begin at row, four at row + 16;
+// its columns so too. Neighbours in pairs share a row or a column, so that what they read of it is
+// read once.
+__device__ int first_row() {
+    return threadIdx.x / 32 / ACROSS * 32 + (threadIdx.x % 32 / 16 * 2 + threadIdx.x % 2) * 4;
+}
+__device__ int first_column() {
+    return threadIdx.x / 32 % ACROSS * (32 * QUADS) + threadIdx.x % 32 / 2 % 8 * 4;
+}
 
 // total += aᵀ b, of one slab.
 template <int PITCH>
-__device__ void multiply(float (&total)[8][4 * QUADS], const float (&a)[8][PITCH], const float (&b)[8][WIDE]) {
+__device__ void multiply(float (&total)[8][4 * QUADS], const float (&a)[8][PITCH],
+        const float (&b)[8][WIDE]) {
     const int row = first_row(), column = first_column();
     #pragma unroll
     for (int k = 0; k < 8; k++) {
@@ -94,10 +106,13 @@ __device__ void multiply(float (&total)[8][4 * QUADS], const float (&a)[8][PITCH
 }
 
 // y[p, o] = bias[o] + the sum over taps and channels of x[p moved by tap, c] w[tap, c, o].
-KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Look l, const float* __restrict__ x,
-                                                      const float* __restrict__ w, const float* bias, float* y) {
-    struct Pixel { int rows_before, h, v, place; };                     // where it looks without a tap; where it goes in y
-    __shared__ __align__(16) float seen[2][8][132], taps[2][8][WIDE];   // 132: so writes fall into different banks
+KERNEL __launch_bounds__(THREADS, 512 / THREADS)
+        look(const __grid_constant__ Look l, const float* __restrict__ x,
+        const float* __restrict__ w, const float* bias, float* y) {
+    // where it looks without a tap; where it goes in y
+    struct Pixel { int rows_before, h, v, place; };
+    // 132: so writes fall into different banks
+    __shared__ __align__(16) float seen[2][8][132], taps[2][8][WIDE];
     __shared__ Pixel pixels[128];
     __shared__ Axis down, right;
     const int t = threadIdx.x, beside = (l.outputs + WIDE - 1) / WIDE;
@@ -108,19 +123,24 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Lo
     __syncthreads();
     const int each = down.count * right.count, count = l.images * each;
     const int start = blockIdx.x / beside * 128, first = blockIdx.x % beside * WIDE;
-    if (start >= count) return;                                         // a class with fewer pixels than the others
+    // a class with fewer pixels than the others
+    if (start >= count) return;
     if (t < 128) {
         const int p = start + t, image = p / each, h = p % each / right.count, v = p % right.count;
-        pixels[t] = {image * l.height, p < count ? h * down.stride + down.shift : -(1 << 30), v * right.stride + right.shift,
-             ((image * l.rows + down.first + h * down.every) * l.columns + right.first + v * right.every) * l.outputs};
+        pixels[t] = {image * l.height, p < count ? h * down.stride + down.shift : -(1 << 30),
+            v * right.stride + right.shift,
+            ((image * l.rows + down.first + h * down.every) * l.columns + right.first
+                + v * right.every) * l.outputs};
     }
     __syncthreads();
 
-    // What this thread fetches: 4 channels of a pixel (or of two), and the weights of one channel to 4 outputs.
+    // What this thread fetches: 4 channels of a pixel (or of two), and the weights of one channel
+    // to 4 outputs.
     const int pixel = t / 2, channel = t % 2 * 4, k = t / (WIDE / 4), column = t % (WIDE / 4) * 4;
     const bool weighs = k < 8 && first + column < l.outputs;
     __align__(16) float numbers[EACH][4], weights[4];
-    int i = 0, j = 0, left = 0, from, at[EACH];                         // which tap is next; channels left of this one
+    // which tap is next; channels left of this one
+    int i = 0, j = 0, left = 0, from, at[EACH];
 
     auto fetch = [&] {
         if (left == 0) {
@@ -129,7 +149,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Lo
                 const Pixel p = pixels[pixel + r * (THREADS / 2)];
                 const int h = p.h + i * down.move, v = p.v + j * right.move;
                 const bool inside = h >= 0 && h < l.height && v >= 0 && v < l.width;
-                at[r] = inside ? ((p.rows_before + h) * l.width + v) * l.channels + channel : -(1 << 30);
+                at[r] = inside ? ((p.rows_before + h) * l.width + v) * l.channels + channel
+                    : -(1 << 30);
             }
             const int tap = (down.tap + i * down.next) * l.across + right.tap + j * right.next;
             from = (tap * l.channels + k) * l.outputs + first + column;
@@ -149,7 +170,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Lo
         #pragma unroll
         for (int r = 0; r < EACH; r++)
             #pragma unroll
-            for (int e = 0; e < 4; e++) seen[half][channel + e][pixel + r * (THREADS / 2)] = numbers[r][e];
+            for (int e = 0; e < 4; e++)
+                seen[half][channel + e][pixel + r * (THREADS / 2)] = numbers[r][e];
         if (k < 8) four(&taps[half][k][column], weights);
     };
 
@@ -161,7 +183,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Lo
     }
     __syncthreads();
     for (int slab = 0; slab < slabs; slab++) {
-        if (slab + 1 < slabs) fetch();                                  // on its way, while this one is multiplied
+        // on its way, while this one is multiplied
+        if (slab + 1 < slabs) fetch();
         multiply(total, seen[slab % 2], taps[slab % 2]);
         if (slab + 1 < slabs) keep((slab + 1) % 2);
         __syncthreads();
@@ -184,19 +207,23 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) look(const __grid_constant__ Lo
     }
 }
 
-// shares[s, (tap, c), o] = the sum over the pixels p of share s of x[p moved by tap, c] g[p, o]. A share has span pixels.
-KERNEL __launch_bounds__(THREADS, 512 / THREADS) weigh(const __grid_constant__ Look l, Int span, const float* __restrict__ x,
-                                                       const float* __restrict__ g, float* shares) {
+// shares[s, (tap, c), o] = the sum over the pixels p of share s of x[p moved by tap, c] g[p, o]. A
+// share has span pixels.
+KERNEL __launch_bounds__(THREADS, 512 / THREADS)
+        weigh(const __grid_constant__ Look l, Int span, const float* __restrict__ x,
+        const float* __restrict__ g, float* shares) {
     __shared__ __align__(16) float seen[2][8][128], told[2][8][WIDE];
     const Axis &down = l.down[0], &right = l.right[0];
-    const int t = threadIdx.x, beside = (l.outputs + WIDE - 1) / WIDE, terms = down.taps * right.taps * l.channels;
+    const int t = threadIdx.x, beside = (l.outputs + WIDE - 1) / WIDE,
+        terms = down.taps * right.taps * l.channels;
     const int start = blockIdx.x / beside * 128, first = blockIdx.x % beside * WIDE;
     const int count = l.images * l.rows * l.columns, begin = blockIdx.y * int(span);
     int left = count - begin < span ? count - begin : int(span);
     const int slabs = (left + 7) / 8;
 
     // What this thread fetches: 4 terms of a pixel (or of two), and g of one pixel at 4 outputs.
-    const int term = start + t % 32 * 4, tap = term / l.channels, channel = term % l.channels, pixel = t / 32;
+    const int term = start + t % 32 * 4, tap = term / l.channels, channel = term % l.channels,
+        pixel = t / 32;
     const int top = term < terms ? down.shift + tap / right.taps * down.move : -(1 << 30);
     const int edge = right.shift + tap % right.taps * right.move;
     const int k = t / (WIDE / 4), column = t % (WIDE / 4) * 4;
@@ -215,10 +242,14 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) weigh(const __grid_constant__ L
         #pragma unroll
         for (int r = 0; r < EACH; r++) {
             const int h = i[r] * down.stride + top, v = j[r] * right.stride + edge;
-            const bool inside = h >= 0 && h < l.height && v >= 0 && v < l.width && image[r] < l.images;
-            if (inside) four(numbers[r], x + ((image[r] * l.height + h) * l.width + v) * l.channels + channel);
+            const bool inside = h >= 0 && h < l.height && v >= 0 && v < l.width
+                && image[r] < l.images;
+            if (inside)
+                four(numbers[r],
+                    x + ((image[r] * l.height + h) * l.width + v) * l.channels + channel);
             else none(numbers[r]);
-            for (j[r] += 8; j[r] >= l.columns; j[r] -= l.columns)       // eight pixels on, in the next row or image perhaps
+            // eight pixels on, in the next row or image perhaps
+            for (j[r] += 8; j[r] >= l.columns; j[r] -= l.columns)
                 if (++i[r] == l.rows) { i[r] = 0; image[r]++; }
         }
         if (weighs && k < left) four(gradients, g + from); else none(gradients);
@@ -227,7 +258,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) weigh(const __grid_constant__ L
     };
     auto keep = [&](int half) {
         #pragma unroll
-        for (int r = 0; r < EACH; r++) four(&seen[half][pixel + r * (THREADS / 32)][t % 32 * 4], numbers[r]);
+        for (int r = 0; r < EACH; r++)
+            four(&seen[half][pixel + r * (THREADS / 32)][t % 32 * 4], numbers[r]);
         if (k < 8) four(&told[half][k][column], gradients);
     };
 
@@ -246,11 +278,13 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS) weigh(const __grid_constant__ L
     for (int q = 0; q < QUADS; q++)
         #pragma unroll
         for (int m = 0; m < 8; m++) {
-            const int row = start + first_row() + m % 4 + m / 4 * 16, o = first + first_column() + 32 * q;
+            const int row = start + first_row() + m % 4 + m / 4 * 16,
+                o = first + first_column() + 32 * q;
             __align__(16) float sum[4];
             #pragma unroll
             for (int e = 0; e < 4; e++) sum[e] = total[m][4 * q + e];
-            if (row < terms && o < l.outputs) four(shares + (Int(blockIdx.y) * terms + row) * l.outputs + o, sum);
+            if (row < terms && o < l.outputs)
+                four(shares + (Int(blockIdx.y) * terms + row) * l.outputs + o, sum);
         }
 }
 
@@ -261,21 +295,26 @@ KERNEL add_up(Int count, Int taps, Int channels, Int outputs, const float* share
         float total = 0;
         #pragma unroll 8
         for (Int s = 0; s < count; s++) total += shares[s * entries + i];
-        gw[(i % outputs * channels + i / outputs % channels) * taps + i / outputs / channels] = total;
+        gw[(i % outputs * channels + i / outputs % channels) * taps
+            + i / outputs / channels] = total;
     }
 }
 
-// y (images, pixels, channels) of x (images, channels, pixels): by squares of 32 x 32, so that both sides lie in rows.
+// y (images, pixels, channels) of x (images, channels, pixels): by squares of 32 x 32, so that both
+// sides lie in rows.
 KERNEL turn(Int channels, Int pixels, const float* x, float* y) {
     __shared__ float square[32][33];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    const Int down = (channels + 31) / 32, across = (pixels + 31) / 32, image = blockIdx.x / (down * across);
+    const Int down = (channels + 31) / 32, across = (pixels + 31) / 32,
+        image = blockIdx.x / (down * across);
     const Int c = blockIdx.x / across % down * 32, p = blockIdx.x % across * 32;
     for (int r = warp; r < 32; r += warps)
-        if (c + r < channels && p + lane < pixels) square[r][lane] = x[(image * channels + c + r) * pixels + p + lane];
+        if (c + r < channels && p + lane < pixels)
+            square[r][lane] = x[(image * channels + c + r) * pixels + p + lane];
     __syncthreads();
     for (int r = warp; r < 32; r += warps)
-        if (p + r < pixels && c + lane < channels) y[(image * pixels + p + r) * channels + c + lane] = square[lane][r];
+        if (p + r < pixels && c + lane < channels)
+            y[(image * pixels + p + r) * channels + c + lane] = square[lane][r];
 }
 """
 

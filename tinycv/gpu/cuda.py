@@ -11,7 +11,8 @@ and its like), written so:
             EACH(j, width)                      // its 32 lanes share the row's entries
                 y[row * width + j] = T(2 * A(x[row * width + j]));
     }''')
-    kernels.double_rows(x, rows, rows, width, x, y)         # whose float type, how many rows; then the parameters
+    # whose float type, how many rows; then the parameters
+    kernels.double_rows(x, rows, rows, width, x, y)
 
 T is the arrays' float type, A the type to calculate in: float for halves.  Python's integers arrive
 as Int, its floats as double, None as a null pointer.  Arrays must be contiguous: see ``packed``.
@@ -47,7 +48,8 @@ typedef long long Int;
 #endif
 #define KERNEL extern "C" __global__ void
 #define EACH_ROW(row, rows) \
-    for (Int row = Int(blockIdx.x) * blockDim.y + threadIdx.y; row < (rows); row += Int(gridDim.x) * blockDim.y)
+    for (Int row = Int(blockIdx.x) * blockDim.y + threadIdx.y; row < (rows); \
+         row += Int(gridDim.x) * blockDim.y)
 #define EACH(j, n) for (Int j = threadIdx.x; j < (n); j += LANES)
 // Every entry of a flat array, whatever the warp: for ceil(n / 32) rows.
 #define EACH_ENTRY(i, n) \
@@ -64,8 +66,9 @@ __device__ A greatest(A x) {
     return x;
 }
 
-// y[i] = f(x[i], ...) for every entry of flat arrays, for ceil(n / 128) rows: four entries by one access, where all arrays
-// start at a multiple of its bytes.  An access costs about the same whatever its size.
+// y[i] = f(x[i], ...) for every entry of flat arrays, for ceil(n / 128) rows: four entries by one
+// access, where all arrays start at a multiple of its bytes.  An access costs about the same
+// whatever its size.
 struct alignas(4 * sizeof(T)) Four { T at[4]; };
 template <typename F, typename... Fours> __device__ Four of_fours(F f, Fours... x) {
     Four y;
@@ -78,8 +81,9 @@ template <typename F, typename... X> __device__ void of_entries(Int n, F f, T* y
     EACH_ENTRY(i, n - 4 * fours) y[4 * fours + i] = T(f(A(x[4 * fours + i])...));
 }
 
-// A row that is read more than once, in a template <int MOST>: a short one is held in registers, MOST entries in each lane.
-// A long one, MOST 0, is read from memory again, and most of it comes from a cache.  Entry j is the lane's k-th.
+// A row that is read more than once, in a template <int MOST>: a short one is held in registers,
+// MOST entries in each lane. A long one, MOST 0, is read from memory again, and most of it comes
+// from a cache.  Entry j is the lane's k-th.
 #define EACH_HELD(k, j, n) _Pragma("unroll") \
     for (Int k = 0, j = threadIdx.x; MOST ? k < MOST : j < (n); k++, j += LANES) if (j < (n))
 #define BY_WIDTH(width, function, ...) \

@@ -12,9 +12,10 @@ from tinycv.nn.loss_checks import check_cross_entropy, no_gradient
 from tinycv.nn.losses import against_shares, not_zero
 
 kernels = Kernels(r"""
-// ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own x[target] - sum share x:
-// own is (1 - s) w[target], share s w / C, and spread the sum of all shares; w is 1 where weight is null. What has no
-// weight is left out, and never multiplied by 0 ──
+// ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own
+// x[target] - sum share x:
+// own is (1 - s) w[target], share s w / C, and spread the sum of all shares; w is 1 where weight is
+// null. What has no weight is left out, and never multiplied by 0 ──
 
 struct Row { Int target; bool counts, there, live; A own, weight, spread; };
 
@@ -23,13 +24,16 @@ __device__ Row of_row(Int classes, Int target, const T* weight, double smoothing
     r.target = target;
     r.counts = target != ignored;
     r.there = target >= 0 && target < classes;
-    r.weight = !r.there ? A(NAN) : weight ? A(weight[target]) : A(1);          // to refuse it would be to wait
+    // to refuse it would be to wait
+    r.weight = !r.there ? A(NAN) : weight ? A(weight[target]) : A(1);
     r.own = A(1 - smoothing) * r.weight;
     r.spread = A(smoothing);
-    A some = A(smoothing);                                                  // is there any share at all?
+    // is there any share at all?
+    A some = A(smoothing);
     if (weight && smoothing != 0) {
         r.spread = some = 0;
-        EACH(j, classes) { r.spread += A(weight[j]) * A(smoothing / classes); some += fabs(A(weight[j])); }
+        EACH(j, classes) { r.spread += A(weight[j]) * A(smoothing / classes);
+            some += fabs(A(weight[j])); }
         r.spread = sum(r.spread);
         some = sum(some);
     }
@@ -37,8 +41,8 @@ __device__ Row of_row(Int classes, Int target, const T* weight, double smoothing
     return r;
 }
 
-KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const T* weight, double smoothing, Int ignored,
-                     T* loss, T* counted) {
+KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const T* weight,
+        double smoothing, Int ignored, T* loss, T* counted) {
     EACH_ROW(row, rows) {
         const T* in = x + row * classes;
         const Row r = of_row(classes, target[row], weight, smoothing, ignored);
@@ -47,23 +51,26 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
         top = greatest(top);
         EACH(j, classes) {
             const A below = r.live ? A(in[j]) - top : A(0), even = A(smoothing / classes);
-            const A share = even == 0 || !weight ? even : even * A(weight[j]);      // a weight may be infinite
+            // a weight may be infinite
+            const A share = even == 0 || !weight ? even : even * A(weight[j]);
             total += exp(below);
             if (share != 0) mean += below * share;
         }
         total = sum(total);
         mean = sum(mean);
         if (threadIdx.x == 0) {
-            const A asked = r.own == 0 || !r.live ? A(0) : r.there ? (A(in[r.target]) - top) * r.own : A(NAN);
+            const A asked = r.own == 0 || !r.live ? A(0) : r.there ? (A(in[r.target]) - top) * r.own
+                : A(NAN);
             counted[row] = T(r.counts ? r.weight : A(0));
             loss[row] = T(r.live ? log(total) * (r.own + r.spread) - asked - mean : A(0));
         }
     }
 }
 
-// (softmax - q) g. step: 1 where every row has a g of its own, 0 where all have one; count: what the mean divided by.
-KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, const T* weight, double smoothing,
-                          Int ignored, const T* g, Int step, const T* count, T* gx) {
+// (softmax - q) g. step: 1 where every row has a g of its own, 0 where all have one; count: what
+// the mean divided by.
+KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, const T* weight,
+        double smoothing, Int ignored, const T* g, Int step, const T* count, T* gx) {
     EACH_ROW(row, rows) {
         const T* in = x + row * classes;
         const Row r = of_row(classes, target[row], weight, smoothing, ignored);
@@ -76,7 +83,8 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
         EACH(j, classes) {
             const A q = A(smoothing / classes) + (j == r.target ? A(1 - smoothing) : A(0));
             const A asked = q == 0 || !weight ? q : q * A(weight[j]);
-            gx[row * classes + j] = T(r.live ? (exp(A(in[j]) - top) / total * (r.own + r.spread) - asked) * each : A(0));
+            gx[row * classes + j] = T(r.live
+                ? (exp(A(in[j]) - top) / total * (r.own + r.spread) - asked) * each : A(0));
         }
     }
 }

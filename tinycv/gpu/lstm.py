@@ -12,14 +12,17 @@ from tinycv.gpu.linear import product_and_bias
 from tinycv.sequence.recurrent import check
 
 kernels = Kernels(r"""
-// ── step t of B x H cells, n of them. gates (T, B, 4H): what x says, and afterwards what i, f, g and o are ──
+// ── step t of B x H cells, n of them ──
+// gates (T, B, 4H): what x says, and afterwards what i, f, g and o are.
 // h and c (T + 1, B, H); here (T, B), or null where no sequence ends before the others.
 
 __device__ A sigmoid(A x) { return 1 / (1 + exp(-x)); }
 
-KERNEL lstm_step(Int n, Int hidden, Int t, T* gates, const T* from_h, const bool* here, T* h, T* c) {
+KERNEL lstm_step(Int n, Int hidden, Int t, T* gates, const T* from_h, const bool* here, T* h,
+        T* c) {
     EACH_ENTRY(at, n) {
-        const Int b = at / hidden, first = b * 4 * hidden + at % hidden, now = t * n + at, next = now + n;
+        const Int b = at / hidden, first = b * 4 * hidden + at % hidden, now = t * n + at,
+            next = now + n;
         T* gate = gates + t * 4 * n + first;
         A z[4];
         for (int k = 0; k < 4; k++) z[k] = A(gate[k * hidden]) + A(from_h[first + k * hidden]);
@@ -33,15 +36,19 @@ KERNEL lstm_step(Int n, Int hidden, Int t, T* gates, const T* from_h, const bool
     }
 }
 
-// Back: dh comes from y (dy), from the step after by its product (by_h) and, where a sequence was over, as it is (carried).
-// dc and carried are changed in place; d (T, B, 4H) is what enters the gates. dy, by_h, carried and here may be null.
-KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, const bool* here, const T* dy, const T* by_h,
-                      T* carried, T* dc, T* d) {
+// Back: dh comes from y (dy), from the step after by its product (by_h) and, where a sequence was
+// over, as it is (carried). dc and carried are changed in place; d (T, B, 4H) is what enters the
+// gates. dy, by_h, carried and here may be null.
+KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, const bool* here,
+        const T* dy, const T* by_h, T* carried, T* dc, T* d) {
     EACH_ENTRY(at, n) {
-        const Int b = at / hidden, first = t * 4 * n + b * 4 * hidden + at % hidden, now = t * n + at;
-        const A i = gates[first], f = gates[first + hidden], g = gates[first + 2 * hidden], o = gates[first + 3 * hidden];
+        const Int b = at / hidden, first = t * 4 * n + b * 4 * hidden + at % hidden,
+            now = t * n + at;
+        const A i = gates[first], f = gates[first + hidden], g = gates[first + 2 * hidden],
+            o = gates[first + 3 * hidden];
         const bool going = !here || here[t * (n / hidden) + b];
-        const A dh = (dy ? A(dy[now]) : A(0)) + (by_h ? A(by_h[at]) : A(0)) + (carried ? A(carried[at]) : A(0));
+        const A dh = (dy ? A(dy[now]) : A(0)) + (by_h ? A(by_h[at]) : A(0))
+            + (carried ? A(carried[at]) : A(0));
         const A shown = tanh(A(c[now + n])), to_cell = A(dc[at]) + dh * o * (1 - shown * shown);
         d[first] = T(going ? to_cell * g * i * (1 - i) : A(0));
         d[first + hidden] = T(going ? to_cell * A(c[now]) * f * (1 - f) : A(0));

@@ -6,7 +6,8 @@ large, and images few: a warp for each group would leave most of the GPU idle.  
 into strips of pixels.
 
     forward     mean and squares of every strip and channel  →  mean and scale of every group  →  y
-    back        sums of g and g x̂, likewise                  →  what g may not pass on         →  dL/dx, and the parameters'
+    back        sums of g and g x̂, likewise                  →  what g may not pass on
+                →  dL/dx, and the parameters' gradients
 
 The same walk over the strips is batch norm's (batch_norm.py).  Images may lie channels last, as
 convolutions leave them, or channels first: in both, neighbouring lanes take neighbouring numbers.
@@ -31,22 +32,29 @@ WORK = 1 << 12
 SHORTEST, LONGEST = 16, 512
 
 WALK = r"""
-// Images of channels of pixels, each image cut into strips of pixels.  last: the channels lie side by side in memory, and a
-// warp takes 32 of them, a lane one.  Else pixels lie side by side: a warp takes one channel, its lanes every 32nd pixel.
+// Images of channels of pixels, each image cut into strips of pixels.  last: the channels lie side
+// by side in memory, and a warp takes 32 of them, a lane one.  Else pixels lie side by side: a warp
+// takes one channel, its lanes every 32nd pixel.
 struct Images { Int last, images, channels, pixels, strips, strip; };
 
-// A lane's share of a strip: ``count`` numbers of one channel, each ``step`` after the other.  size: the strip's pixels.
+// A lane's share of a strip: ``count`` numbers of one channel, each ``step`` after the other.
+// size: the strip's pixels.
 struct Share { Int image, strip, channel, size, count, start, step; };
-#define EACH_SHARED(at, my) _Pragma("unroll 8") for (Int k = 0, at = (my).start; k < (my).count; k++, at += (my).step)
+#define EACH_SHARED(at, my) _Pragma("unroll 8") \
+    for (Int k = 0, at = (my).start; k < (my).count; k++, at += (my).step)
 
 template <typename F> __device__ void walk(const Images& of, F f) {
     const unsigned across = of.last ? (of.channels + 31) / 32 : of.channels, strips = of.strips;
     EACH_ROW(row, of.images * across * strips) {
-        const unsigned task = row, stripe = task % across, n = task / across / strips, s = task / across % strips;
-        const Int first = s * of.strip, size = first + of.strip < of.pixels ? of.strip : of.pixels - first;
+        const unsigned task = row, stripe = task % across, n = task / across / strips,
+            s = task / across % strips;
+        const Int first = s * of.strip,
+            size = first + of.strip < of.pixels ? of.strip : of.pixels - first;
         if (of.last) {
-            for (Int c = stripe * 32 + threadIdx.x; c < stripe * 32 + 32 && c < of.channels; c += LANES)
-                f(Share{n, s, c, size, size, (n * of.pixels + first) * of.channels + c, of.channels});
+            for (Int c = stripe * 32 + threadIdx.x; c < stripe * 32 + 32 && c < of.channels;
+                c += LANES)
+                f(Share{n, s, c, size, size, (n * of.pixels + first) * of.channels + c,
+                    of.channels});
         } else {
             const Int start = (n * of.channels + stripe) * of.pixels + first + threadIdx.x;
             f(Share{n, s, stripe, size, (size - threadIdx.x + LANES - 1) / LANES, start, LANES});
@@ -54,8 +62,10 @@ template <typename F> __device__ void walk(const Images& of, F f) {
     }
 }
 
-// y[at] = f(x[at], ...) for each: eight are read before one is written, or each would wait for the one before.
-template <typename F, typename... X> __device__ void of_share(const Share& my, F f, T* y, const X*... x) {
+// y[at] = f(x[at], ...) for each: eight are read before one is written, or each would wait for the
+// one before.
+template <typename F, typename... X> __device__ void of_share(const Share& my, F f, T* y,
+        const X*... x) {
     for (Int k = 0; k < my.count; k += 8) {
         const Int at = my.start + k * my.step;
         A made[8];
@@ -66,19 +76,24 @@ template <typename F, typename... X> __device__ void of_share(const Share& my, F
     }
 }
 
-// Two numbers of a channel's strip, both of which are summed over lanes that shared it: found (images, strips, 2, channels).
+// Two numbers of a channel's strip, both of which are summed over lanes that shared it: found
+// (images, strips, 2, channels).
 __device__ void keep(const Images& of, const Share& my, A a, A b, A* found) {
     const Int at = (my.image * of.strips + my.strip) * 2 * of.channels + my.channel;
     if (of.last || threadIdx.x == 0) { found[at] = a; found[at + of.channels] = b; }
 }
 
 __device__ Int group_of(const Share& my, Int by_image, Int own) {
-    return my.image * by_image + unsigned(my.channel) / unsigned(own);      // 64 bits would take many times as long
+    // 64 bits would take many times as long
+    return my.image * by_image + unsigned(my.channel) / unsigned(own);
 }
 
-__device__ A inverse_root(A x) { return sqrt(x) / x; }              // NaN of infinity: see nn/norm.py
+// NaN of infinity: see nn/norm.py
+__device__ A inverse_root(A x) { return sqrt(x) / x; }
 
-__device__ Int size_of(const Images& of, Int s) { return s + 1 < of.strips ? of.strip : of.pixels - s * of.strip; }
+__device__ Int size_of(const Images& of, Int s) {
+    return s + 1 < of.strips ? of.strip : of.pixels - s * of.strip;
+}
 """
 
 kernels = Kernels(
@@ -86,10 +101,11 @@ kernels = Kernels(
     + r"""
 // ── layer norm: mean and scale of a row are kept for the way back ──
 
-template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const T* weight, const T* bias, A eps,
-                                                   T* y, A* mean_of, A* scale_of) {
+template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const T* weight,
+        const T* bias, A eps, T* y, A* mean_of, A* scale_of) {
     A held[MOST + 1], mean = 0, square = 0;
-    const A near = A(x[0]);                                         // of large numbers that lie near to each other
+    // of large numbers that lie near to each other
+    const A near = A(x[0]);
     EACH_HELD(k, j, width) mean += (held[MOST ? k : 0] = A(x[j])) - near;
     mean = near + sum(mean) / width;
     EACH_HELD(k, j, width) {
@@ -98,20 +114,22 @@ template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const 
     }
     const A scale = inverse_root(sum(square) / width + eps);
     EACH_HELD(k, j, width)
-        y[j] = T(((MOST ? held[k] : A(x[j])) - mean) * scale * (weight ? A(weight[j]) : A(1)) + (bias ? A(bias[j]) : A(0)));
+        y[j] = T(((MOST ? held[k] : A(x[j])) - mean) * scale * (weight ? A(weight[j]) : A(1))
+            + (bias ? A(bias[j]) : A(0)));
     if (threadIdx.x == 0) { *mean_of = mean; *scale_of = scale; }
 }
 
-KERNEL layer_norm(Int rows, Int width, const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
-                  double eps, T* __restrict__ y, A* means, A* scales) {
+KERNEL layer_norm(Int rows, Int width, const T* __restrict__ x, const T* __restrict__ weight,
+        const T* __restrict__ bias, double eps, T* __restrict__ y, A* means, A* scales) {
     EACH_ROW(row, rows) {
         const Int at = row * width;
-        BY_WIDTH(width, layer_norm_row, width, x + at, weight, bias, A(eps), y + at, means + row, scales + row);
+        BY_WIDTH(width, layer_norm_row, width, x + at, weight, bias, A(eps), y + at, means + row,
+            scales + row);
     }
 }
 
-template <int MOST> __device__ void layer_norm_row_back(Int width, const T* x, const T* weight, A mean, A scale,
-                                                        const T* g, T* gx) {
+template <int MOST> __device__ void layer_norm_row_back(Int width, const T* x, const T* weight,
+        A mean, A scale, const T* g, T* gx) {
     A normal[MOST + 1], from[MOST + 1], total = 0, across = 0;
     EACH_HELD(k, j, width) {
         const A n = normal[MOST ? k : 0] = (A(x[j]) - mean) * scale;
@@ -128,16 +146,19 @@ template <int MOST> __device__ void layer_norm_row_back(Int width, const T* x, c
     }
 }
 
-KERNEL layer_norm_back(Int rows, Int width, const T* __restrict__ x, const T* __restrict__ weight, const A* means,
-                       const A* scales, const T* __restrict__ g, T* __restrict__ gx) {
+KERNEL layer_norm_back(Int rows, Int width, const T* __restrict__ x, const T* __restrict__ weight,
+        const A* means, const A* scales, const T* __restrict__ g, T* __restrict__ gx) {
     EACH_ROW(row, rows) {
         const Int at = row * width;
-        BY_WIDTH(width, layer_norm_row_back, width, x + at, weight, means[row], scales[row], g + at, gx + at);
+        BY_WIDTH(width, layer_norm_row_back, width, x + at, weight, means[row], scales[row], g + at,
+            gx + at);
     }
 }
 
-// Down the rows, as one image of channels last: sums of g and of g times the normal x, which are the parameters' gradients.
-KERNEL layer_norm_sums(Images of, const T* x, const A* means, const A* scales, const T* g, A* found) {
+// Down the rows, as one image of channels last: sums of g and of g times the normal x, which are
+// the parameters' gradients.
+KERNEL layer_norm_sums(Images of, const T* x, const A* means, const A* scales, const T* g,
+        A* found) {
     walk(of, [&](const Share& my) {
         const Int first = my.strip * of.strip;
         A total = 0, dots = 0;
@@ -149,9 +170,11 @@ KERNEL layer_norm_sums(Images of, const T* x, const A* means, const A* scales, c
     });
 }
 
-// ── group norm and batch norm: mean and scale of channel c of image n are entry n * by_image + c / own ──
+// ── group norm and batch norm ──
+// Mean and scale of channel c of image n are entry n * by_image + c / own.
 
-// Of each strip the mean, and the sum of the squares of what differs from it.  shift: large numbers lie near to it.
+// Of each strip the mean, and the sum of the squares of what differs from it.  shift: large numbers
+// lie near to it.
 KERNEL strips(Images of, const T* x, A* found) {
     walk(of, [&](const Share& my) {
         A shift = my.count > 0 ? A(x[my.start]) : A(0), total = 0, square = 0;
@@ -166,7 +189,8 @@ KERNEL strips(Images of, const T* x, A* found) {
     });
 }
 
-// One group's strips and channels together: squares from its mean are those from the strip's own, and the means' own.
+// One group's strips and channels together: squares from its mean are those from the strip's own,
+// and the means' own.
 KERNEL group_moments(Images of, Int groups, double eps, const A* found, A* means, A* scales) {
     const unsigned own = of.channels / groups, pieces = of.strips * own;
     const Int apart = 2 * of.channels;
@@ -188,18 +212,20 @@ KERNEL group_moments(Images of, Int groups, double eps, const A* found, A* means
     }
 }
 
-KERNEL normalise(Images of, Int by_image, Int own, const T* x, const T* weight, const T* bias, const A* means,
-                 const A* scales, T* y) {
+KERNEL normalise(Images of, Int by_image, Int own, const T* x, const T* weight, const T* bias,
+        const A* means, const A* scales, T* y) {
     walk(of, [&](const Share& my) {
         const Int group = group_of(my, by_image, own);
-        const A mean = means[group], slope = scales[group] * (weight ? A(weight[my.channel]) : A(1));
+        const A mean = means[group], slope = scales[group]
+            * (weight ? A(weight[my.channel]) : A(1));
         const A level = bias ? A(bias[my.channel]) : A(0);
         of_share(my, [=](A v) { return (v - mean) * slope + level; }, y, x);
     });
 }
 
 // Sums of g, and of g times the normal x.
-KERNEL sums(Images of, Int by_image, Int own, const T* x, const A* means, const A* scales, const T* g, A* found) {
+KERNEL sums(Images of, Int by_image, Int own, const T* x, const A* means, const A* scales,
+        const T* g, A* found) {
     walk(of, [&](const Share& my) {
         const Int group = group_of(my, by_image, own);
         const A mean = means[group];
@@ -228,8 +254,10 @@ KERNEL totals(Images of, const A* found, A* total, A* dots) {
     }
 }
 
-// A group's mean has part in each of its numbers, and so has its scale: dL/dx = slope g + (x - mean) bend + shift.
-KERNEL group_bends(Images of, Int groups, const T* weight, const A* scales, const A* found, A* bends, A* shifts) {
+// A group's mean has part in each of its numbers, and so has its scale: dL/dx = slope g + (x -
+// mean) bend + shift.
+KERNEL group_bends(Images of, Int groups, const T* weight, const A* scales, const A* found,
+        A* bends, A* shifts) {
     const unsigned own = of.channels / groups, pieces = of.strips * own;
     const Int apart = 2 * of.channels;
     EACH_ROW(row, of.images * groups) {
@@ -243,12 +271,13 @@ KERNEL group_bends(Images of, Int groups, const T* weight, const A* scales, cons
         }
         total = sum(total) / (own * of.pixels);
         across = sum(across) / (own * of.pixels);
-        if (threadIdx.x == 0) { bends[row] = -across * scales[row] * scales[row]; shifts[row] = -total * scales[row]; }
+        if (threadIdx.x == 0) { bends[row] = -across * scales[row] * scales[row];
+            shifts[row] = -total * scales[row]; }
     }
 }
 
-KERNEL back(Images of, Int by_image, Int own, const T* x, const T* weight, const A* means, const A* scales,
-            const A* bends, const A* shifts, const T* g, T* gx) {
+KERNEL back(Images of, Int by_image, Int own, const T* x, const T* weight, const A* means,
+        const A* scales, const A* bends, const A* shifts, const T* g, T* gx) {
     walk(of, [&](const Share& my) {
         const Int group = group_of(my, by_image, own);
         const A mean = means[group], bend = bends[group], shift = shifts[group];

@@ -2,8 +2,8 @@
 arguments.
 
 A warp looks its stretch of 1024 numbers up in the table.  By array calls every array would have
-launches of its own, or all
-would have to be copied side by side first (engine/flat.py).   Used by: adam.py, clipping.py.   How they are written: cuda.py.
+launches of its own, or all would have to be copied side by side first (engine/flat.py).  Used by
+adam.py and clipping.py.  How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PARTS = np.dtype([("part", PART, MOST)])
 PARTED = (
     f"#define MOST {MOST}\n#define STRETCH {STRETCH}\n"
     + r"""
-struct Part { T *p, *g; Int size, offset, first; };     // offset: into m and v; first: the row of its first stretch
+// offset: into m and v; first: the row of its first stretch
+struct Part { T *p, *g; Int size, offset, first; };
 struct Parts { Part part[MOST]; };
 
 // The part that a row belongs to: the last whose first row is no later.
@@ -37,8 +38,9 @@ __device__ const Part& of(Int row, const Parts& parts, Int count) {
     return parts.part[low];
 }
 
-#define EACH_WEIGHT(i, row, part) for (Int i = (row - part.first) * STRETCH + threadIdx.x; \
-                                       i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
+#define EACH_WEIGHT(i, row, part) \
+    for (Int i = (row - part.first) * STRETCH + threadIdx.x; \
+         i < part.size && i < (row - part.first + 1) * STRETCH; i += LANES)
 """
 )
 

@@ -24,12 +24,15 @@ SHORTEST = 16  # rows of a strip, at least
 kernels = Kernels(r"""
 // totals[s, j]: the sum of x[i, j], times y[i, j] where there is a y, over the rows i of strip s.
 KERNEL sum_rows(Int strips, Int strip, Int rows, Int width, const T* x, const T* y, A* totals) {
-    const Int stripes = (width + 31) / 32;                          // of 32 columns; a warp for each (strip, stripe)
+    // of 32 columns; a warp for each (strip, stripe)
+    const Int stripes = (width + 31) / 32;
     EACH_ROW(task, strips * stripes) {
-        const Int s = task / stripes, first = s * strip, end = first + strip < rows ? first + strip : rows;
+        const Int s = task / stripes, first = s * strip,
+            end = first + strip < rows ? first + strip : rows;
         const Int left = task % stripes * 32, right = left + 32 < width ? left + 32 : width;
         for (Int j = left + threadIdx.x; j < right; j += LANES) {
-            A a = 0, b = 0, c = 0, d = 0;                           // four at a time, so that memory is kept busy
+            // four at a time, so that memory is kept busy
+            A a = 0, b = 0, c = 0, d = 0;
             Int i = first;
             for (; i + 3 < end; i += 4) {
                 const Int at = i * width + j;

@@ -25,11 +25,13 @@ template <int MOST> __device__ void softmax_row(Int width, bool logarithm, const
 }
 
 KERNEL softmax(Int rows, Int width, bool logarithm, const T* __restrict__ x, T* __restrict__ y) {
-    EACH_ROW(row, rows) { BY_WIDTH(width, softmax_row, width, logarithm, x + row * width, y + row * width); }
+    EACH_ROW(row, rows) { BY_WIDTH(width, softmax_row, width, logarithm, x + row * width,
+        y + row * width); }
 }
 
 // softmax: y (g - sum of y g).    log-softmax: g - exp(y) times the sum of g.    gx may be g.
-template <int MOST> __device__ void softmax_row_back(Int width, bool logarithm, const T* y, const T* g, T* gx) {
+template <int MOST> __device__ void softmax_row_back(Int width, bool logarithm, const T* y,
+        const T* g, T* gx) {
     A out[MOST + 1], in[MOST + 1], total = 0;
     EACH_HELD(k, j, width) {
         const A a = out[MOST ? k : 0] = A(y[j]), b = in[MOST ? k : 0] = A(g[j]);
