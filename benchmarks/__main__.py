@@ -1,4 +1,4 @@
-"""python -m benchmarks run SUITE           measure, print a table, write out/SUITE.json and the reports of it
+"""python -m benchmarks run SUITE       measure, print a table, write out/SUITE.json and its reports
 python -m benchmarks run ops --quick     seconds, to see that it works; the figures mean nothing
 python -m benchmarks run ops --only softmax      the rows whose group or name has this word
 python -m benchmarks report FILE.json ...        CSV, Markdown and PNG from what a run wrote
@@ -6,7 +6,7 @@ python -m benchmarks bounds           what LSTM and convolution spend their time
 python -m benchmarks session --minutes 6 on a machine with a GPU: tests/card, steps beside PyTorch,
 kernels, sizes, demos
 python -m benchmarks compare A.json B.json      is B slower? 0: no, 1: surely, 2: cannot be compared
-OMP_NUM_THREADS=1 python -m benchmarks ...       every contender on one core (where the machine is shared)
+OMP_NUM_THREADS=1 python -m benchmarks ...   every contender on one core (on a shared machine)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""python -m benchmarks bounds      what LSTM and convolution spend their time on, shape by shape (a minute, one thread)
+"""python -m benchmarks bounds      what LSTM and convolution spend their time on, shape by shape
 
 Forward and backward of the kernel, and beside it what can be timed alone: its matrix products, of
 the same shapes and as many; and its calls, by the same kernel on arrays of next to nothing, which

@@ -1,4 +1,6 @@
-"""Can CuPy capture work once, as a CUDA graph, and launch it as one?     python -m benchmarks.capture     (in `session` too)
+"""Can CuPy capture work once, as a CUDA graph, and launch it as one?
+
+python -m benchmarks.capture     (in `session` too)
 
 A training step of a small model is hundreds of launches, and Python needs longer for each than the
 GPU does. tinycv.captured (tinycv/gpu/capture.py) makes one launch of them. Here its parts are tried

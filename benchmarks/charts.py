@@ -2,7 +2,7 @@
 
 Ratios as bars; every row beneath the roofs of the machine; time and memory along an axis, with the
 exponents; and for
-the suite "backends" the size from which the GPU is the faster one.        Needs matplotlib:  pip install matplotlib
+the suite "backends" the size from which the GPU is the faster one.   Needs matplotlib.
 """
 
 from __future__ import annotations

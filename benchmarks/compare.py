@@ -149,7 +149,8 @@ def outsiders_say(pairs: list[Pair]) -> tuple[float, float, str]:
             "from change",
         )
     drift = float(np.median(changes))
-    said = f"the machine drifted by {np.expm1(drift):+.1%}, as {len(outside)} contenders from outside this project tell"
+    witnesses = f"{len(outside)} contenders from outside this project"
+    said = f"the machine drifted by {np.expm1(drift):+.1%}, as {witnesses} tell"
     if len(changes) < ENOUGH_OUTSIDERS:
         return drift, LUCK, f"{said}; a process's luck is taken as {LUCK:.0%}"
     # robust standard deviation

@@ -1,10 +1,13 @@
 """What one figure of a GPU hides, told apart: the first call, the copying, what the host and what
 the device need.
 
-first       the first call: memory is asked for, and in a new process kernels are compiled or loaded
-host         until Python has put the work into the device's queue;   device    until it was done, by the device's clock
-transfer     the inputs from the host;   end to end    inputs there, work, and one result back: what a caller waits for
-memory  what the pool holds after some calls that began with an empty one, model and inputs included
+first        the first call: memory is asked for, in a new process kernels are compiled or loaded
+host         until Python has put the work into the device's queue
+device       until it was done, by the device's clock
+transfer     the inputs from the host
+end to end   inputs there, work, and one result back: what a caller waits for
+memory       what the pool holds after some calls that began with an empty one, model and inputs
+             included
 """
 
 from __future__ import annotations

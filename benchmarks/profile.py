@@ -1,10 +1,14 @@
-"""Where a training step's time goes on a GPU, kernel by kernel:     python -m benchmarks.profile tinycv   (or torch)
+"""Where a training step's time goes on a GPU, kernel by kernel.
+
+python -m benchmarks.profile tinycv   (or torch)
 
 PyTorch's profiler sees every kernel that its process launches, CuPy's too, so both libraries are
 held to one measure:
 
-    wall        seconds a step, when steps follow each other unwatched        busy    of these, how long a kernel ran
-    host        until Python has queued a step                                launches    kernels, copies and fills of a step
+    wall        seconds a step, when steps follow each other unwatched
+    busy        of these, how long a kernel ran
+    host        until Python has queued a step
+    launches    kernels, copies and fills of a step
     kernels     [name, launches a step, seconds a step], the longest first
 
 Where busy is near wall, the kernels decide; where host is near wall, launching them does.

@@ -2,14 +2,15 @@
 gpu_NAME.json (NAME: the card).
 
     python -m benchmarks session --minutes 6             in the order below, as far as the time goes
-    python -m benchmarks session --only demos            a part alone; tests,reference:90: two, the second for 90 seconds
+    python -m benchmarks session --only demos            a part alone
+    python -m benchmarks session --only tests,reference:90     two, the second for 90 seconds
 
 The parts, the most telling first; PARTS below says how many seconds each may take, together some 19
 minutes:
 
     tests        tests/card: is it right?
-    reference    training steps of five models beside PyTorch's, in float32, captured, with TF32, and in
-                 float16; the GPU's peak rates (roofline)
+    reference    training steps of five models beside PyTorch's, in float32, captured, with TF32,
+                 and in float16; the GPU's peak rates (roofline)
     sweeps       from which size on does the GPU pay? (backends.py)
     kernels      every CUDA kernel beside the array calls that it replaces (kernels.py)
     profile      where the steps of the reference spend their time (profile.py)

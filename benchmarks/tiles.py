@@ -1,4 +1,6 @@
-"""Convolution on a GPU by columns and by tiles, map by map:     python -m benchmarks.tiles out/conv_tiles.json
+"""Convolution on a GPU by columns and by tiles, map by map.
+
+python -m benchmarks.tiles out/conv_tiles.json
 
 For each shape and each of the three maps: milliseconds (means of ten calls, by CUDA events) and
 TFLOP/s both ways, the largest difference as a share of the largest value, and whether two runs by

@@ -30,7 +30,8 @@ def pytorch(make: Callable[..., Work], *args: Any) -> Contender:
 
 
 def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
-    """Forward and backward of one result, as a training step does it: by ``backward``, into ``grad``
+    """Forward and backward of one result, as a training step does it: by ``backward``, into
+    ``grad``
     that is empty."""
 
     def work() -> dict[str, Any]:

@@ -35,7 +35,7 @@ def here(array):
     return tinycv.Tensor(array, device=show.device)
 
 
-# %% Data: two numbers at each step, a value and a mark (1 at two steps, else 0); never the same twice
+# %% Data: at each step a value and a mark (1 at two steps, else 0); never the same twice
 loader = DrawnLoader(lambda n, rng: adding(n, LENGTH, rng), 32, BATCHES, show.seed)
 test_x, test_y = adding(1000, LENGTH, np.random.default_rng(10**6))  # (N, T, 2), (N,)
 probe_x, probe_y = adding(100, LENGTH, np.random.default_rng(10**7))

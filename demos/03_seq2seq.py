@@ -22,8 +22,8 @@ show = Demo("03_seq2seq", __doc__)
 WAYS = ("read backwards", "read forwards")
 
 
-# %% Model: an LSTM reads, an LSTM writes; a state of ``hidden`` numbers (and as many in the cell) is
-# all that passes between them
+# %% Model: an LSTM reads, an LSTM writes; all that passes between them is a state of ``hidden``
+# numbers, and as many in the cell
 def new(pairs, hidden):
     tinycv.manual_seed(show.seed)
     return Seq2Seq(

@@ -75,8 +75,8 @@ def looked(model, pairs):
     return np.concatenate(found)
 
 
-# %% Dates: written in 20 ways in Chinese and English, to be written in one. The test's days are in no
-# training pair
+# %% Dates: written in 20 ways in Chinese and English, to be written in one. The test's days are in
+# no training pair
 pairs, days = dates(show.seed)
 pairs = pairs[: show.choose(quick=256)]
 days = days[: show.choose(quick=256)]
@@ -95,8 +95,8 @@ error = alignment_error(weights, days, 1)
 show.measured("the same, where one place beside counts too", error, target="<= 0.05")
 
 
-# %% The lecture's sentences: the same words in another order mean something else. A bag of words: the
-# same, sorted
+# %% The lecture's sentences: the same words in another order mean something else. A bag of words:
+# the same, sorted
 def as_a_bag(pairs):
     return replace(pairs, source=-np.sort(-pairs.source))  # PAD, the least, stays last
 

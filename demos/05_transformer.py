@@ -113,7 +113,7 @@ print("dates to English")
 losses, rates = train(model, pairs, epochs=show.choose(quick=1, default=5))
 measure(model, unseen[:asked], "dates to English", target=">= 0.995")
 
-# %% Where it looked while it wrote a date that it has never seen: a short one with a day of the week
+# %% Where it looked while it wrote a date that it has never seen: a short one with a weekday
 with_weekday = [i for i in range(len(unseen)) if unseen.texts(i)[1].count(",") == 2]
 chosen = min(with_weekday, key=lambda i: len(unseen.texts(i)[1]))
 source = unseen.source[chosen]

@@ -5,8 +5,9 @@ A Vision Transformer, written here down to the last derivative, learns 4,000 han
 is tested on 1,000 others. A convolutional stem makes its 16 tokens of windows that overlap (Xiao et
 al. 2021): it reaches in 30 epochs what a ViT of patches needs 80 for (demos/records). The picture
 shows the windows, the loss, and answers right and wrong. --full trains three seeds, cross-validates
-on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds
-and a conv net need; if stopped, it goes on where it was (out/06_vit).    --data FOLDER learns your (Fashion-)MNIST.
+on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds and a conv
+net need; if stopped, it goes on where it was (out/06_vit). --data FOLDER learns your
+(Fashion-)MNIST.
 Read first: tinycv/vision/vit.py, stem.py, recipe.py.
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
 """

@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import pytest; sys.exit(pytest.main(['tests/parity', '-rs']))"
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import pytest
+sys.exit(pytest.main(["tests/parity", "-rs"]))
+"""
 
 
 def parity_without_torch(**variables):

@@ -2,8 +2,8 @@
 
 The training of the demo from three seeds; the 8 x 8 digits in five folds, beside an SVM; and two
 kinds of ViT beside a conv net, each learning from 250 to 4,000 digits. Each training is that of the
-demo, made by ``train_classifier`` (tinycv/vision/recipe.py), and kept in out/06_vit: if stopped, the
-protocol goes on where it was.          python demos/06_vit.py --full
+demo, made by ``train_classifier`` (tinycv/vision/recipe.py), and kept in out/06_vit: if stopped, it
+goes on where it was.          python demos/06_vit.py --full
 """
 
 from functools import partial

@@ -65,7 +65,7 @@ def test_a_discriminator_that_is_very_sure_gives_no_infinity(name):
         assert np.isfinite(loss.item()) and np.isfinite(tinycv.grad(loss, sure)[0].numpy()).all()
 
 
-def test_where_the_fakes_are_bad_the_minimax_generator_learns_nothing_and_the_non_saturating_one_does():
+def test_where_fakes_are_bad_the_minimax_generator_learns_nothing_the_non_saturating_one_does():
     fake = Tensor(np.full((4, 1), -20.0), requires_grad=True)
     still, moving = (
         tinycv.grad(GAMES[name].generator(fake), fake)[0].numpy()

@@ -1,7 +1,9 @@
 """On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is
 known to run.
 
-    pytest tests/card            what tells most comes first;   python -m benchmarks session  begins with it
+    pytest tests/card            what tells most comes first
+
+``python -m benchmarks session`` begins with it.
 
 A failure shows the device, shapes and dtypes, and where the arrays first differ.
 """

@@ -162,6 +162,7 @@ def _launcher(name: str, parameters: str) -> str:
     kinds = [" ".join(p.split()[:-1]) for p in parameters.split(",")]
     given = ", ".join(f"*({kind}*)arguments[{i}]" for i, kind in enumerate(kinds))
     return (
-        f'extern "C" bool launch_{name}(const unsigned* grid, const unsigned* block, void** arguments) '
+        f'extern "C" bool launch_{name}'
+        "(const unsigned* grid, const unsigned* block, void** arguments) "
         f"{{ return launch(grid, block, [&] {{ {name}({given}); }}); }}\n"
     )

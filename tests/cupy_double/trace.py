@@ -4,7 +4,7 @@ lie stays hidden.
 with traced() as calls:      one call of every kind: name, and types, axes, layouts of its arguments
     ...
 for call in calls:
-    problem = difference(call, cupy)        "" where real CuPy does the same: values, dtypes, shapes, refusals
+    problem = difference(call, cupy)   "" where real CuPy does the same: values, dtypes, ...
 """
 
 from __future__ import annotations
@@ -286,5 +286,6 @@ def apart(found: Any, expected: Any, scale: float | None) -> str:
         wrong = np.flatnonzero(
             ~np.isclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=b.dtype.kind in "fc")
         )[:4]
-        return f"gave {a.reshape(-1)[wrong].tolist()} at {wrong.tolist()}, the double {b.reshape(-1)[wrong].tolist()}"
+        ours, theirs = (x.reshape(-1)[wrong].tolist() for x in (b, a))
+        return f"gave {theirs} at {wrong.tolist()}, the double {ours}"
     return ""

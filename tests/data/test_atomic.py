@@ -284,7 +284,8 @@ import sys
 import numpy as np
 from tinycv.training.checkpoint import save
 for step in range(15):
-    save(sys.argv[1], {"weight": np.full(20_000, int(sys.argv[2]), np.float32)}, {"by": int(sys.argv[2])})
+    by = int(sys.argv[2])
+    save(sys.argv[1], {"weight": np.full(20_000, by, np.float32)}, {"by": by})
 """
 
 

@@ -138,7 +138,7 @@ OTHERS = {  # whose files have tests of their own
     "two_modes",
     "two_moons",
 }
-NOTHING_TO_GIVE = {"digits_8x8", "cache_folder", "cached"}
+NOTHING_TO_GIVE = {"digits_8x8", "cache_folder", "cached", "Loader"}
 
 
 @pytest.fixture(autouse=True)

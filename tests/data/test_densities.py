@@ -196,7 +196,7 @@ def test_the_grid_and_the_ring_have_pacgans_modes():
     )
 
 
-def test_the_checkerboard_is_ffjords_which_has_a_square_from_0_to_2_each_way_and_reaches_from_minus_4_to_4():
+def test_the_checkerboard_is_ffjords_with_a_square_from_0_to_2_and_reach_from_minus_4_to_4():
     inside, outside = (
         [[1, 1], [-1, -1], [3.9, 3.9], [-3.9, -3.9], [1, -3]],
         [[1, -1], [-3, -1], [4.1, 3], [-3.9, 3.9]],

@@ -353,7 +353,8 @@ def flat_png(path, width, height, bits=8):
 PEAK = """
 import resource, sys
 from pathlib import Path
-def peak():                                     # KiB; ru_maxrss would count the process that started this one, until exec
+# KiB; ru_maxrss would count the process that started this one, until exec
+def peak():
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]

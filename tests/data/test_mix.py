@@ -64,7 +64,7 @@ def test_a_batch_of_one_image_meets_itself_and_stays(mix):
 
 
 @pytest.mark.statistical
-def test_mixup_with_a_small_alpha_leaves_most_batches_as_they_are_and_with_one_makes_all_shares_equally_likely():
+def test_mixup_with_a_small_alpha_leaves_most_batches_alone_and_with_one_takes_all_shares_alike():
     chance = rng(SEED)
     even = {
         alpha: np.array(

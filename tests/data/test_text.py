@@ -116,8 +116,9 @@ def test_one_pair_by_number_is_refused_and_told_how_to_be_read():
 
 
 def test_data_knows_nothing_of_tensors_but_for_densities_which_stand_in_for_a_network():
+    exact = {"densities", "components", "noised_box", "shapes"}
     files = [
-        file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem != "densities"
+        file for file in Path(tinycv.data.__file__).parent.glob("*.py") if file.stem not in exact
     ]
     imported = {
         name

@@ -518,7 +518,10 @@ def test_an_average_says_so_where_its_model_has_other_weights_now(change, name):
     ema = EMA(model)
     change(model)
     before = {key: t.numpy().copy() for key, t in model.state_dict().items()}
-    words = f"the Sequential has other Parameters than it had, and no averages of {name}.*: make another EMA"
+    words = (
+        f"the Sequential has other Parameters than it had, and no averages of {name}.*: "
+        "make another EMA"
+    )
     with pytest.raises(ValueError, match=f"EMA.applied: {words}"), ema.applied():
         pass
     with pytest.raises(ValueError, match=f"EMA.state_dict: {words}"):

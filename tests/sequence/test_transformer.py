@@ -251,7 +251,7 @@ def test_a_stack_of_no_blocks_is_refused(stack, layer):
 
 
 @pytest.mark.statistical
-def test_at_the_start_gradients_of_the_last_post_norm_block_do_not_shrink_with_depth_and_of_pre_norm_do():
+def test_at_the_start_gradients_of_the_last_block_shrink_with_depth_in_pre_norm_not_in_post_norm():
     """Xiong et al. 2020, theorem 1 and figure 3: the reason for the warm-up."""
 
     def length(norm_first, depth, draw):

@@ -53,7 +53,7 @@ def test_a_page_of_demos_full_is_the_whole_protocol_unless_quick(tmp_path, capsy
         assert show.finish()["size"] == size
     with pytest.raises(SystemExit):
         Demo("00_none", "x", ["--help"], full=True)
-    assert "demos/full/00_none.py" in capsys.readouterr().out
+    assert "full/00_none.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags, said", [(["--full", "--seed", "7"], "the page, seed 7"), ([], "")])

@@ -17,10 +17,13 @@ model = ViT(224, 16, 1000, channels=3, dim=768, depth=12, heads=12).eval()
 with tinycv.no_grad():
     scores = model(tinycv.randn(1, 3, 224, 224)).numpy()
 assert scores.shape == (1, 1000) and np.isfinite(scores).all()
-kernel = Path("/proc/self/status")              # ru_maxrss would count the process that started this one, until exec
-peaks = [line.split()[1] for line in kernel.read_text().splitlines() if line.startswith("VmHWM")] if kernel.exists() else []
+# ru_maxrss would count the process that started this one, until exec
+kernel = Path("/proc/self/status")
+lines = kernel.read_text().splitlines() if kernel.exists() else []
+peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
 usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(model.num_parameters(), int(peaks[0]) * 1024 if peaks else usage * (1 if sys.platform == "darwin" else 1024))
+unit = 1 if sys.platform == "darwin" else 1024
+print(model.num_parameters(), int(peaks[0]) * 1024 if peaks else usage * unit)
 """
 
 

@@ -110,7 +110,7 @@ def test_cls_attention_is_the_first_row_of_every_map(device):
     assert all((asked[i] == m.numpy()[:, :, 0]).all() for i, m in enumerate(maps))
 
 
-def test_a_head_that_looks_at_itself_looks_no_distance_and_one_that_looks_at_its_neighbour_looks_a_patch(
+def test_a_head_that_looks_at_itself_looks_no_distance_and_at_its_neighbour_a_patch(
     device,
 ):
     right = np.zeros((10, 10))

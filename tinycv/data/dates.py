@@ -1,8 +1,8 @@
 """Dates: the same day written in many ways, to be written in one. The smallest translation whose
 truth is known.
 
-    2026年3月5日星期四    ->  2026-03-05                       dates(): Chinese and English forms to ISO
-    2026年3月5日星期四    ->  Thursday, March 5, 2026          dates(target="english"): Chinese to English
+    2026年3月5日星期四   ->  2026-03-05                  dates(): Chinese and English to ISO
+    2026年3月5日星期四   ->  Thursday, March 5, 2026     dates(target="english"): Chinese to English
 
 Babel spells the days, by the Unicode consortium's patterns for each language
 (https://cldr.unicode.org): y, M, d and E stand for year, month, day of the month and day of the
@@ -159,7 +159,7 @@ def spelled(language: str, token: str, day: date) -> str:
 
 @cache
 def tokens(form: tuple[str, str]) -> list[str]:
-    """The pattern cut into fields and what stands between them: "y年M月d日" is y, 年, M, 月, d, 日."""
+    """The pattern cut into fields and what stands between: "y年M月d日" is y, 年, M, 月, d, 日."""
     language, pattern = form
     if pattern in ("short", "medium", "long", "full"):
         pattern = import_extra("babel.dates", "Babel").get_date_format(pattern, language).pattern

@@ -36,10 +36,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinycv.diffusion.denoising import to_noise
 from tinycv.diffusion.schedule import DDPM, Schedule, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
-from tinycv.engine.arguments import NOT_SIZES, choice, number, shown
+from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor, bare, no_grad
 from tinycv.nn.inputs import answer, answering, batch, function, in_dtype_of
@@ -105,7 +107,7 @@ def to_points(call: Callable, what: str) -> Callable:
     return lambda x, *rest: bare(call(x, *rest))
 
 
-def times(schedule: Schedule, steps: int | None = None) -> Sequence:
+def times(schedule: Schedule, steps: int | None = None) -> Sequence[float] | np.ndarray:
     """``schedule.times(steps)``: from the last time down to 0."""
     schedule = schedule_in(schedule, "times")
     if steps is None and isinstance(schedule, DDPM):

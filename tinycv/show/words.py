@@ -1,8 +1,8 @@
 """Pictures with words on both axes: where a model looked while it wrote. Used as draw.alignment and
 draw.heads.
 
-Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said: 年
-becomes nián.
+Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said:
+年 becomes nián.
 """
 
 from __future__ import annotations

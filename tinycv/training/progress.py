@@ -38,9 +38,9 @@ def steps(
             f"steps: loader is {shown(loader)}; it must be a DataLoader, or a DrawnLoader"
         )
     epochs, seed = size(epochs, "steps: epochs"), whole(seed, "steps: seed")
-    device, progress = device_name("steps", device), flag(progress, "steps: progress")
+    place, progress = device_name("steps", device), flag(progress, "steps: progress")
     # a generator of its own, so that an error comes now, and not at the first step
-    return _steps(loader, epochs, seed, device, progress)
+    return _steps(loader, epochs, seed, place, progress)
 
 
 def _steps(

@@ -1,7 +1,7 @@
 """Inside a ViT: where it looks, what it has learned of places, what it first looks for, and whether
 that matters.
 
-    attention rollout    R = A_L A_{L-1} ... A_1               Abnar & Zuidema 2020, eq. 1, section 3
+    attention rollout    R = A_L A_{L-1} ... A_1              Abnar & Zuidema 2020, eq. 1, section 3
                          A_l = 1/2 (mean of the heads' maps of block l) + 1/2 I
     attention distance   mean distance of what a query looks at, in pixels
                                                                Dosovitskiy et al. 2021, fig. 7 right
