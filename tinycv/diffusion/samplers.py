@@ -110,8 +110,8 @@ def to_points(call: Callable, what: str) -> Callable:
 def times(schedule: Schedule, steps: int | None = None) -> Sequence[float] | np.ndarray:
     """``schedule.times(steps)``: from the last time down to 0."""
     schedule = schedule_in(schedule, "times")
-    if steps is None and isinstance(schedule, DDPM):
-        return schedule.times()
+    if isinstance(schedule, DDPM):
+        return schedule.times(steps)
     return schedule.times(size(steps, "times: steps", 1))
 
 
