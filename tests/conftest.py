@@ -8,12 +8,17 @@ from collections.abc import Iterator
 
 import cupy_double
 import pytest
+from hypothesis import settings
 from seeds import SEED
 
 from tinycv.engine import backend
 
 # a shell may start background jobs with Ctrl-C ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# an example may take as long as a busy machine needs: no test here is of time
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REAL_GPU = backend.gpu_problem() is None
 STARTS: dict = {}  # of the generators of modules
