@@ -54,7 +54,7 @@ class Players(Module):
         self.generator, self.discriminator = generator, discriminator
 
 
-def fit_gan(
+def fit_gan(  # noqa: PLR0913  as fit's
     generator: Module,
     discriminator: Module,
     g_optimizer: Optimizer,

@@ -210,53 +210,57 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         return f"{len(args)} inputs were given; it takes {', '.join([*row.inputs, *row.options])}"
     if not arrays:
         return ""
-    shape, ndim = arrays[0].shape, arrays[0].ndim
     for name, value in options.items():
-        if hasattr(value, "_data"):
-            return (
-                f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it "
-                "there" + (MEANT.get(row.name, "") if name == "axis" else "")
-            )
-        if type(value) is int and abs(value) > LARGEST:
-            return f"{name} is {shown(value)}, which is larger than any float"
-        if name == "keepdims" and not isinstance(value, (bool, np.bool)):
-            return f"keepdims is {shown(value)}; it must be True or False"
-        if isinstance(value, tuple) and (
-            name in ("axis1", "axis2") or name == "axis" and row.name in ONE_AXIS
-        ):
-            return f"{name} is {shown(value)}; it must be a whole number"
-        if name in ("axis", "axis1", "axis2", "axes") and value is not None:
-            added = (
-                0
-                if row.name not in ("stack", "unsqueeze")
-                else len(value)
-                if isinstance(value, tuple)
-                else 1
-            )
-            if found := wrong_axes(
-                name,
-                value,
-                ndim + added,
-                f"the result has {ndim + added} axes, so" if added else "",
-            ):
-                return found + MEANT.get(row.name, "")
-            if name == "axes" and (len(value) if isinstance(value, tuple) else 1) != ndim:
-                return (
-                    f"axes is {shown(value)}; it must name each of the {ndim} axes once, and "
-                    "x.swapaxes(0, 1) exchanges two"
-                )
-        if name == "width" and (found := wrong_width(value, ndim)):
+        if found := wrong_option(row.name, name, value, arrays[0]):
             return found
-        if name == "shape" and row.name in ("reshape", "expand"):
-            return wrong_shape(row.name, value, arrays[0])
     if row.name in ("concatenate", "stack") and (
         found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
     ):
         return found
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (
-            f"an array of shape {shape} has no {row.name} over axis={options.get('axis')!r}: there "
-            "is nothing to choose from"
+            f"an array of shape {arrays[0].shape} has no {row.name} over "
+            f"axis={options.get('axis')!r}: there is nothing to choose from"
+        )
+    return ""
+
+
+def wrong_option(op: str, name: str, value: Any, x: Any) -> str:
+    """What is wrong with one option of an op whose first input is x; empty where nothing is
+    found."""
+    if hasattr(value, "_data"):
+        meant = MEANT.get(op, "") if name == "axis" else ""
+        return (
+            f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it "
+            f"there{meant}"
+        )
+    if type(value) is int and abs(value) > LARGEST:
+        return f"{name} is {shown(value)}, which is larger than any float"
+    if name == "keepdims" and not isinstance(value, (bool, np.bool)):
+        return f"keepdims is {shown(value)}; it must be True or False"
+    one_axis = name in ("axis1", "axis2") or name == "axis" and op in ONE_AXIS
+    if isinstance(value, tuple) and one_axis:
+        return f"{name} is {shown(value)}; it must be a whole number"
+    if name in ("axis", "axis1", "axis2", "axes") and value is not None:
+        return wrong_axes_option(op, name, value, x.ndim)
+    if name == "width":
+        return wrong_width(value, x.ndim)
+    if name == "shape" and op in ("reshape", "expand"):
+        return wrong_shape(op, value, x)
+    return ""
+
+
+def wrong_axes_option(op: str, name: str, value: Any, ndim: int) -> str:
+    """What is wrong with the axes that an op of an array with ``ndim`` axes is asked for."""
+    many = len(value) if isinstance(value, tuple) else 1
+    added = many if op in ("stack", "unsqueeze") else 0
+    why = f"the result has {ndim + added} axes, so" if added else ""
+    if found := wrong_axes(name, value, ndim + added, why):
+        return found + MEANT.get(op, "")
+    if name == "axes" and many != ndim:
+        return (
+            f"axes is {shown(value)}; it must name each of the {ndim} axes once, and "
+            "x.swapaxes(0, 1) exchanges two"
         )
     return ""
 

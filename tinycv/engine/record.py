@@ -259,7 +259,7 @@ def together(getters: list[Callable]) -> Callable:
     return lambda y, inputs, options: tuple([get(y, inputs, options) for get in getters])
 
 
-def op(
+def op(  # noqa: C901  what runs at every op is written in one place: calls would cost 4 %
     forward: Callable,
     into: dict[str, Callable] | None = None,
     real: bool = False,
@@ -271,7 +271,7 @@ def op(
     n: Any = None if row.variadic else len(row.inputs)
     options_of, checked, learns = row.options, row.checked, any(row.pulls)
 
-    def call(*args: Any, **options: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:  # noqa: C901
         if options_of:
             if len(options) < len(options_of) or len(args) != n:
                 args, options = row.settled(args, options)

@@ -54,7 +54,7 @@ Evaluate = Callable[[Any], Mapping[str, float]]  # of the model, whatever class 
 # -- one step: a loss, its gradients, a change of the weights -------------------------------------
 
 
-def fit(
+def fit(  # noqa: PLR0913  all but the first five have names and defaults
     model: Module,
     optimizer: Optimizer | Half,
     loss_fn: Callable[..., Tensor],
