@@ -60,7 +60,7 @@ show.measured(
 
 # %% Data: the ink of a photograph. Where it is dark, there are many points
 photo = load_sample_image("china.jpg")[18:402, 60:372].mean(axis=-1) / 255
-cell = show.choose(quick=24, default=6)  # so many pixels of the photograph, each way, become one
+cell = show.choose(quick=24, default=6)  # cell x cell pixels of the photograph become one
 coarse = photo.reshape(384 // cell, cell, 312 // cell, cell).mean(axis=(1, 3))
 dark = np.clip(0.62 - coarse, 0, None) ** 1.3
 ink = picture(dark, width=3.2)
@@ -68,7 +68,8 @@ points = to_device(ink.sample(show.choose(quick=1000, default=7000), rng), show.
 
 # %% Forward, order becomes noise; backward, up the exact score, fresh noise becomes order
 sde = VP(0.1, 12.0)
-clock = np.linspace(0, 1, show.choose(quick=17, default=97)) ** 2  # short steps where detail is
+# squared: short steps where there is detail
+clock = np.linspace(0, 1, show.choose(quick=17, default=97)) ** 2
 KEEP_EVERY = show.choose(quick=2, default=3)
 
 
