@@ -3,10 +3,13 @@ python demos/14_score_matching.py      56 s on two cores
 
 A network sees points of a density and nothing else, and learns its score, the arrows that point to
 where points are more frequent. Here the density is known, so its arrows can be laid under the
-learned ones, and four ways of learning compared.
+learned ones, and four ways of learning can be compared: explicit, sliced, and sliced with reduced
+variance learn the score of the density itself, denoising that of the density with noise added.
 Read first: tinycv/diffusion/score.py.
 Hyvarinen 2005; Vincent 2011; Song et al. 2019; Song & Ermon 2019 (NCSN).
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -17,179 +20,243 @@ from tinycv.diffusion import ScoreMLP
 from tinycv.diffusion.score import denoising, explicit, sliced, sliced_vr
 from tinycv.engine.backend import standard_normal
 from tinycv.nn import Linear
-from tinycv.optim import Adam, warmup_cosine
-from tinycv.optim.averaged import EMA
+from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.loop import fit
+from tinycv.training.progress import say, steps
 
 show = Demo("14_score_matching", __doc__)
+LOW = 0.1  # noise levels that the denoising network learns: from here
+HIGH = 2.0  # to here
+LEVELS = (0.2, 0.5, 1.2)  # those at which it is measured
+MANY = show.choose(quick=2000, default=20_000)  # points to measure on
+
+# %% Data: three Gaussians in the plane, each with a covariance of its own
 density = Mixture(
     [[-1.5, -1.0], [1.5, -0.8], [0.0, 1.5]],
     weights=[0.4, 0.35, 0.25],
-    covariance=[[[0.25, 0.1], [0.1, 0.3]], [[0.3, -0.12], [-0.12, 0.2]], [[0.5, 0], [0, 0.15]]],
-)
-LEVELS, LOW, HIGH, REACH = (0.2, 0.5, 1.2), 0.1, 2.0, 3.6
-WAYS, many = (
-    {"explicit": explicit, "sliced": sliced, "sliced_vr": sliced_vr},
-    show.choose(2000, 20_000),
+    covariance=[
+        [[0.25, 0.1], [0.1, 0.3]],
+        [[0.3, -0.12], [-0.12, 0.2]],
+        [[0.5, 0], [0, 0.15]],
+    ],
 )
 
+# %% Models: one network for each way. Each takes points (B, 2) and the log of a noise level (B,)
+WITHOUT_NOISE = {"explicit": explicit, "sliced": sliced, "sliced_vr": sliced_vr}
+WAYS = ("denoising", *WITHOUT_NOISE)
+tinycv.manual_seed(show.seed)
+networks = {name: ScoreMLP(2).to(show.device) for name in WAYS}
 
-def learn(model, objective, steps, batch, source=density, lr=5e-3):
-    """Make the mean of objective(x) small, x drawn anew at every step; keep the averaged
-    weights."""
-    loader, ema = (
-        DrawnLoader(lambda n, rng: (source.sample(n, rng),), batch, steps, show.seed),
-        EMA(model, decay=0.99),
-    )
-    fit(
-        model,
-        Adam(model.parameters(), lr=lr),
-        lambda model, x: objective(x).mean(),
-        loader,
-        1,
-        schedule=warmup_cosine(steps, steps // 20),
-        ema=ema,
-        seed=show.seed,
-    )
+
+def repeated(number, count):
+    return tinycv.full((count,), number, device=show.device)
+
+
+def noised_score(x, sigma):
+    """The score of the density with noise of level sigma (B,).
+
+    One network serves all levels: its task is to name -z, and the score is 1/sigma of that.
+    """
+    return networks["denoising"](x, sigma.log()) / sigma[:, None]
+
+
+def noised_score_at(sigma):
+    """The same at one level, a number: a function of x alone."""
+    return lambda x: noised_score(x, repeated(sigma, len(x)))
+
+
+def plain_score(name):
+    """The score of the density itself: without noise the network always gets the same level."""
+    return lambda x: networks[name](x, repeated(1.0, len(x)))
+
+
+# %% Training: the whole loop
+def learn(name, model, objective, source, updates, batch_size, rate):
+    """Make the mean of objective(x) small, with new points x of the source at every step.
+
+    The averaged weights stay in the model.
+    """
+    loader = DrawnLoader(lambda n, rng: (source.sample(n, rng),), batch_size, updates, show.seed)
+    optimizer = Adam(model.parameters(), lr=rate)
+    schedule = warmup_cosine(updates, warmup=updates // 20)
+    ema = EMA(model, decay=0.99)
+    for step, (x,) in steps(loader, 1, seed=show.seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = rate * schedule(step)
+        optimizer.zero_grad()
+        loss = objective(x).mean()
+        loss.backward()
+        optimizer.step()
+        ema.update()
     model.load_state_dict(ema.state_dict())
+    say(f"{name}: loss {loss.item():.4g} after {updates} steps")
 
 
-def level(n, sigma):
-    return tinycv.full((n,), sigma, device=show.device)
-
-
-def at_level(x, sigma):
-    """One network for all noise levels. It is asked for -z; the score is 1/sigma of that."""
-    return models["denoising"](x, sigma.log()) / sigma[:, None]
-
-
+# %% Denoising learns at random levels, weighted by sigma^2
 def both_ways(x):
-    """Denoising at a random level, weighted by sigma^2. Each x is moved by z and by -z, whose
-    errors partly cancel."""
+    """Each point is moved by z and by -z, whose errors partly cancel."""
     sigma = LOW * (HIGH / LOW) ** tinycv.rand(len(x), device=show.device)
     z = Tensor(standard_normal(x.shape, x.data))
-    return sigma**2 * (denoising(at_level, x, sigma, z) + denoising(at_level, x, sigma, -z)) / 2
+    there = denoising(noised_score, x, sigma, z)
+    opposite = denoising(noised_score, x, sigma, -z)
+    return sigma**2 * (there + opposite) / 2
 
 
-tinycv.manual_seed(show.seed)
-models = {name: ScoreMLP(2).to(show.device) for name in ("denoising", *WAYS)}
-learn(models["denoising"], both_ways, show.choose(20, 3000, 10000), 512)
-# no noise: the networks are always told the same level
-for name, objective in WAYS.items():
-    plain = models[name]
+learn(
+    "denoising",
+    networks["denoising"],
+    both_ways,
+    density,
+    updates=show.choose(quick=20, default=3000, full=10_000),
+    batch_size=512,
+    rate=5e-3,
+)
+
+# %% The other three learn without noise
+for name, objective in WITHOUT_NOISE.items():
     learn(
-        plain,
-        lambda x, f=objective, s=plain: f(lambda x: s(x, level(len(x), 1.0)), x),
-        show.choose(20, 2000, 6000),
-        256,
+        name,
+        networks[name],
+        partial(objective, plain_score(name)),
+        density,
+        updates=show.choose(quick=20, default=2000, full=6000),
+        batch_size=256,
+        rate=5e-3,
     )
 
-# %% measure: the relative Fisher divergence E|s - grad log p|^2 / E|grad log p|^2, on points that
-# were not trained on
+# %% Measure: the relative Fisher divergence E|s - grad log p|^2 / E|grad log p|^2, on new points
 rng = np.random.default_rng(1000 + show.seed)
 
 
-def learned(name, x, sigma):
-    x, score = (
-        Tensor(x.astype(np.float32), device=show.device),
-        at_level if name == "denoising" else models[name],
-    )
+def values(score, x):
+    """A learned score at points, as NumPy: (N, 2)."""
     with tinycv.no_grad():
-        return score(x, level(len(x), sigma or 1.0)).numpy()
+        return score(Tensor(x.astype(np.float32), device=show.device)).numpy()
 
 
-found = {}
-for name, sigma in [("denoising", sigma) for sigma in LEVELS] + [(name, 0.0) for name in WAYS]:
-    x = density.sample(many, rng) + sigma * rng.normal(size=(many, 2))
+def noised_points(sigma):
+    return density.sample(MANY, rng) + sigma * rng.normal(size=(MANY, 2))
+
+
+def relative_errors(score, x, sigma):
+    """Squared errors at the points x, over the mean square of the true score there: (N,)."""
     truth = density.score(x, sigma)
-    error = ((learned(name, x, sigma) - truth) ** 2).sum(axis=1) / (truth**2).sum(axis=1).mean()
-    # the rarest points first
-    found[name, sigma] = error[np.argsort(density.log_density(x, sigma))]
-    show.measured(
-        f"relative Fisher divergence, {name}" + (f", noise level {sigma}" if sigma else ""),
-        error.mean(),
-        target="<= 0.01" if sigma else "<= 0.03",
-    )
+    squared = ((values(score, x) - truth) ** 2).sum(axis=1)
+    return squared / (truth**2).sum(axis=1).mean()
 
-# %% a linear score of a Gaussian: theory says that its matrix is minus the inverse covariance
+
+def rarest_first(errors, x, sigma):
+    return errors[np.argsort(density.log_density(x, sigma))]
+
+
+by_level = {}  # the mean error of denoising
+by_rareness = {}  # errors of each way, the rarest points first
+for sigma in LEVELS:
+    x = noised_points(sigma)
+    errors = relative_errors(noised_score_at(sigma), x, sigma)
+    by_level[sigma] = errors.mean()
+    if sigma == LEVELS[0]:
+        by_rareness["denoising"] = rarest_first(errors, x, sigma)
+    metric = f"relative Fisher divergence, denoising, noise level {sigma}"
+    show.measured(metric, errors.mean(), target="<= 0.01")
+for name in WITHOUT_NOISE:
+    x = noised_points(0.0)
+    errors = relative_errors(plain_score(name), x, 0.0)
+    by_rareness[name] = rarest_first(errors, x, 0.0)
+    show.measured(f"relative Fisher divergence, {name}", errors.mean(), target="<= 0.03")
+
+# %% A linear score of a Gaussian: theory says that its matrix is minus the inverse covariance
 normal = gaussian([0, 0], [[1.0, 0.5], [0.5, 0.8]])
-for name, objective in (
-    WAYS | {"denoising": lambda s, x: denoising(lambda x, sigma: s(x), x, level(len(x), 0.5))}
-).items():
-    line = Linear(2, 2).to(show.device)
-    learn(line, lambda x, f=objective, s=line: f(s, x), show.choose(20, 800), 2000, normal, 0.05)
-    truth = -np.linalg.inv(normal.covariance + (0.25 * np.eye(2) if name == "denoising" else 0))
+
+
+def denoising_at_one_level(score, x):
+    """The level is always 0.5, so the score does not take it."""
+    return denoising(lambda x, sigma: score(x), x, repeated(0.5, len(x)))
+
+
+for name, objective in [*WITHOUT_NOISE.items(), ("denoising", denoising_at_one_level)]:
+    linear = Linear(2, 2).to(show.device)
+    learn(
+        f"linear, {name}",
+        linear,
+        partial(objective, linear),
+        normal,
+        updates=show.choose(quick=20, default=800),
+        batch_size=2000,
+        rate=0.05,
+    )
+    covariance = normal.covariance
+    if name == "denoising":
+        covariance = covariance + 0.5**2 * np.eye(2)  # of the points with their noise
+    truth = -np.linalg.inv(covariance)
     show.measured(
         f"inverse covariance by {name}, relative error",
-        np.linalg.norm(line.weight.numpy() - truth) / np.linalg.norm(truth),
+        np.linalg.norm(linear.weight.numpy() - truth) / np.linalg.norm(truth),
         target="<= 0.02",
     )
 
-# %% how far one point's value is from the objective, its mean, with the true score in it
-sigmas, spread = np.geomspace(0.02, 2, 13), {name: [] for name in ("denoising", *WAYS)}
-for sigma in sigmas:
-    x, z, s = (
-        density.sample(many, rng).astype(float),
-        rng.normal(size=(many, 2)),
-        Tensor(np.full(many, sigma)),
-    )
+# %% How far is one point's value from the objective, its mean, where the true score stands in it?
+levels = np.geomspace(0.02, 2, 13)
+spread = {name: [] for name in WAYS}  # a standard deviation for each level
+for sigma in levels:
+    x = density.sample(MANY, rng).astype(float)
+    z = rng.normal(size=(MANY, 2))
     with tinycv.no_grad():
-        values = [denoising(density.score, Tensor(x), s, Tensor(z))] + [
-            f(lambda x, sigma=sigma: density.score(x, sigma), Tensor(x + sigma * z))
-            for f in WAYS.values()
-        ]
-    for name, value in zip(spread, values, strict=True):
+        level = Tensor(np.full(MANY, sigma))
+        found = {"denoising": denoising(density.score, Tensor(x), level, Tensor(z))}
+        true_score = partial(density.score, noise=sigma)
+        for name, objective in WITHOUT_NOISE.items():
+            found[name] = objective(true_score, Tensor(x + sigma * z))
+    for name, value in found.items():
         spread[name].append(float(np.std(value.numpy())))
-spread["denoising, weighted"] = list(np.array(spread["denoising"]) * sigmas**2)
+spread["denoising, weighted"] = levels**2 * np.array(spread["denoising"])
 
-# %% draw
+# %% Draw: the arrows at three levels; how noisy each way is; where the errors are
+REACH = 3.6  # of the drawn plane, from its middle
 figure = draw.figure(
     "A score is learned from points alone: the red arrows (learned) lie on the black ones (true)",
     12,
     8.2,
 )
 top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
-points, fine = draw.plane(0.93 * REACH, 15), draw.plane(REACH, 120)
+
+places = draw.plane(0.93 * REACH, 15)
 for ax, sigma in zip(top, LEVELS, strict=True):
-    draw.density(ax, lambda x, sigma=sigma: density.log_density(x, sigma), REACH)
-    draw.arrows(ax, points, density.score(points, sigma), draw.INK, 0.5, "true score", 0.006)
-    draw.arrows(ax, points, learned("denoising", points, sigma), draw.BAD, 0.5, "learned", 0.0025)
-    ax.set_title(
-        f"noise level {sigma}: relative error {100 * found['denoising', sigma].mean():.2f} %",
-        fontsize=10,
-    )
+    true = density.score(places, sigma)
+    learned = values(noised_score_at(sigma), places)
+    draw.density(ax, partial(density.log_density, noise=sigma), REACH)
+    draw.arrows(ax, places, true, draw.INK, 0.5, "true score", 0.006)
+    draw.arrows(ax, places, learned, draw.BAD, 0.5, "learned", 0.0025)
+    caption = f"noise level {sigma}: relative error {100 * by_level[sigma]:.2f} %"
+    ax.set_title(caption, fontsize=10)
 top[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
+
+left, middle, right = bottom
+lines = {name: (levels, line) for name, line in spread.items()}
+draw.curves(left, lines, "noise level", "spread of one point's value", log=True)
+left.set_xscale("log")
+left.set_title("denoising is noisy at low noise, unless weighted", fontsize=10)
+
+tenths = np.arange(5, 100, 10)  # their middles, in %
+lines = {}
+for name, errors in by_rareness.items():
+    lines[name] = (tenths, errors.reshape(10, -1).mean(axis=1))
 draw.curves(
-    bottom[0],
-    {name: (sigmas, y) for name, y in spread.items()},
-    "noise level",
-    "spread of one point's value",
-    True,
-)
-bottom[0].set_xscale("log")
-bottom[0].set_title("denoising is noisy at low noise, unless weighted", fontsize=10)
-draw.curves(
-    bottom[1],
-    {
-        name: (np.arange(5, 100, 10), [part.mean() for part in np.split(error, 10)])
-        for (name, sigma), error in found.items()
-        if sigma in (0.0, 0.2)
-    },
+    middle,
+    lines,
     "points, from the rarest to the most frequent, %",
     "relative squared error",
-    True,
+    log=True,
 )
-bottom[1].set_title("the error is where points are rare", fontsize=10)
-wrong = np.log10(((learned("sliced_vr", fine, 0) - density.score(fine)) ** 2).sum(axis=1)).reshape(
-    120, 120
-)
-bottom[2].contourf(
-    *[np.linspace(-REACH, REACH, 120)] * 2, wrong, range(-3, 4), cmap="inferno", extend="both"
-)
+middle.set_title("the error is where points are rare", fontsize=10)
+
+axis = np.linspace(-REACH, REACH, 120)
+places = draw.plane(REACH, 120)
+difference = values(plain_score("sliced_vr"), places) - density.score(places)
+wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
+right.contourf(axis, axis, wrong, range(-3, 4), cmap="inferno", extend="both")
 draw.scatter(
-    bottom[2],
+    right,
     density.sample(300, rng),
     REACH,
     "white",
