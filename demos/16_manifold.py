@@ -9,6 +9,9 @@ Read first: tinycv/data/surfaces.py, tinycv/diffusion/edm.py.
 Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 import tinycv
@@ -16,78 +19,98 @@ from tinycv import Tensor
 from tinycv.data import DrawnLoader, moebius, swiss_roll
 from tinycv.diffusion import ScoreMLP
 from tinycv.diffusion.edm import EDM, edm_denoiser, edm_loss, edm_sigmas, heun_step
+from tinycv.diffusion.samplers import trajectory
 from tinycv.diffusion.tweedie import score_of
-from tinycv.engine.backend import manual_seed, module_for, standard_normal, to_numpy
-from tinycv.optim import Adam, warmup_cosine
-from tinycv.optim.averaged import EMA
+from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import save_gif
-from tinycv.training.loop import fit
+from tinycv.training.progress import say, steps
 
 show = Demo("16_manifold", __doc__)
-SHEETS = {"Moebius band": moebius(), "Swiss roll": swiss_roll()}
-# cells: along and across a sheet
-LEAST, MOST, CELLS, BINS = 0.02, 10.0, (16, 3), np.linspace(0, 2.5, 11)
+RATE = 5e-3
+LEAST = 0.02  # noise levels
+MOST = 10.0
+total = show.choose(quick=20, default=4000, full=12_000)
+many = show.choose(quick=300, default=4000)
+
+# %% Data: two sheets in space, whose points can be drawn
+SHEETS = {
+    "Moebius band": moebius(),
+    "Swiss roll": swiss_roll(),
+}
 rng = np.random.default_rng(1000 + show.seed)
-steps, many, levels = (
-    show.choose(20, 4000, 12000),
-    show.choose(300, 4000),
-    np.geomspace(LEAST, 3, 9),
-)
 
 
+# %% Training: the whole loop. One denoiser for all noise levels (diffusion/edm.py)
 def learn(sheet, size):
-    manual_seed(show.seed)
-    # one denoiser for all levels: see diffusion/edm.py
+    """A network learns points of the sheet, of this standard deviation. Returns its denoiser."""
+    tinycv.manual_seed(show.seed)
     model = ScoreMLP(3).to(show.device)
-    loader, ema = (
-        DrawnLoader(lambda n, rng: (sheet.sample(n, rng),), 512, steps, show.seed),
-        EMA(model, decay=0.99),
-    )
-    fit(
-        model,
-        Adam(model.parameters(), lr=5e-3),
-        lambda model, x: edm_loss(model, x, sigma_data=size, mean=-1.7, std=1.5),
-        loader,
-        1,
-        schedule=warmup_cosine(steps, steps // 20),
-        ema=ema,
-        seed=show.seed,
-    )
+    optimizer = Adam(model.parameters(), lr=RATE)
+    schedule = warmup_cosine(total, warmup=total // 20)
+    ema = EMA(model, decay=0.99)
+    loader = DrawnLoader(lambda n, rng: (sheet.sample(n, rng),), 512, total, show.seed)
+    for step, (x,) in steps(loader, 1, seed=show.seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = RATE * schedule(step)
+        optimizer.zero_grad()
+        loss = edm_loss(model, x, sigma_data=size, mean=-1.7, std=1.5)
+        loss.backward()
+        optimizer.step()
+        ema.update()
+    say(f"the last batch: loss {loss.item():.4g}")
     model.load_state_dict(ema.state_dict())
     return edm_denoiser(model, size)
 
 
-def score(denoise, x, sigma):
-    x = Tensor(x.astype(np.float32), device=show.device)
-    return score_of(denoise, EDM())(x, float(sigma)).numpy()
+# %% What is asked of a denoiser: where noise goes along its flow, and its score at noised points
+ladder = edm_sigmas(show.choose(quick=8, default=32), LEAST, MOST)[:-1]  # the last would be 0
+levels = np.geomspace(LEAST, 3, 9)
 
 
 def pulled(denoise):
-    """Points from noise of level MOST down to LEAST along the flow: those at every level."""
-    path = [MOST * standard_normal((many, 3), module_for(show.device))]
-    ladder = edm_sigmas(show.choose(8, 32), LEAST, MOST)[:-1]
-    for sigma, lower in zip(ladder, ladder[1:], strict=False):
-        path.append(heun_step(denoise, path[-1], sigma, lower).data)
-    return ladder, [to_numpy(x) for x in path]
+    """Noise of level MOST taken down to LEAST: where it is at each level of the ladder."""
+    noise = MOST * tinycv.randn_like(tinycv.zeros(many, 3, device=show.device))
+    step = partial(heun_step, denoise)
+    return [x.numpy() for _, x in trajectory(step, noise, ladder)]
 
 
-# %% for each sheet: learn, pull, measure
-paths, strength, profile = {}, {}, {}
+@dataclass
+class Pull:
+    sigma: float
+    points: np.ndarray  # (N, 3): of the sheet, with noise of level sigma
+    score: np.ndarray  # (N, 3)
+
+
+def pull_at(sigma, sheet, denoise):
+    points = sheet.sample(many, rng) + sigma * rng.normal(size=(many, 3))
+    x = Tensor(points.astype(np.float32), device=show.device)
+    score = score_of(denoise, EDM())(x, float(sigma)).numpy()
+    return Pull(sigma, points, score)
+
+
+# %% For each sheet: learn it, and ask
+paths = {}
+pulls = {}
 for name, sheet in SHEETS.items():
-    denoise = learn(sheet, float(sheet.sample(10_000, rng).std()))
+    size = float(sheet.sample(10_000, rng).std())
+    denoise = learn(sheet, size)
     with tinycv.no_grad():
-        ladder, paths[name] = pulled(denoise)
-        noisy = {
-            sigma: sheet.sample(many, rng) + sigma * rng.normal(size=(many, 3)) for sigma in levels
-        }
-        pull = {sigma: score(denoise, x, sigma) for sigma, x in noisy.items()}
+        paths[name] = pulled(denoise)
+        pulls[name] = [pull_at(sigma, sheet, denoise) for sigma in levels]
+
+
+# %% Measure: are the points on the sheet, do they fill it evenly, and how strong is the pull?
+def unevenness(sheet, points):
+    """Chi^2 of the points over 16 x 3 cells, along and across the sheet."""
+    count = np.bincount(sheet.cell(points, 16, 3), minlength=48)
+    expected = many * sheet.cell_shares(16, 3)
+    return ((count - expected) ** 2 / expected).sum()
+
+
+strength = {}  # the mean length of the score, at each noise level
+for name, sheet in SHEETS.items():
     end = paths[name][-1]
-    count, expected = (
-        np.bincount(sheet.cell(end, *CELLS), minlength=CELLS[0] * CELLS[1]),
-        many * sheet.cell_shares(*CELLS),
-    )
     show.measured(
         f"{name}: median distance from the sheet, in least noise levels",
         np.median(sheet.distance(end)) / LEAST,
@@ -95,46 +118,76 @@ for name, sheet in SHEETS.items():
         "<= 1.5",
     )
     show.measured(
-        f"{name}: chi^2 of {many} points over {len(count)} cells of the sheet",
-        ((count - expected) ** 2 / expected).sum(),
-        f"{len(count) - 1} on average, if they are even",
+        f"{name}: chi^2 of {many} points over 48 cells of the sheet",
+        unevenness(sheet, end),
+        "47 on average, if they are even",
         "<= 72.4: not rejected at 1 %",
     )
-    strength[name] = [np.linalg.norm(s, axis=1).mean() for s in pull.values()]
+    strength[name] = [np.linalg.norm(pull.score, axis=1).mean() for pull in pulls[name]]
+    slope, _ = np.polyfit(np.log(levels[:4]), np.log(strength[name][:4]), 1)
     show.measured(
         f"{name}: slope of log |score| against log noise level, below 0.15",
-        np.polyfit(np.log(levels[:4]), np.log(strength[name][:4]), 1)[0],
+        slope,
         "-1 (a flat sheet)",
         "-1 +- 0.1",
     )
+    least = pulls[name][0]
     show.measured(
         f"{name}: E |score|^2 sigma^2 at the least level: directions that lead off the sheet",
-        (pull[LEAST] ** 2).sum(axis=1).mean() * LEAST**2,
+        (least.score**2).sum(axis=1).mean() * LEAST**2,
         "3 less 2, and the edges' 0.03",
         "1 +- 0.1",
     )
-    for sigma in levels[[0, 2, 4]] if name[0] == "M" else ():
-        place = np.digitize(sheet.distance(noisy[sigma]) / sigma, BINS) - 1
-        force = np.linalg.norm(pull[sigma], axis=1) * sigma
-        profile[sigma] = [
-            force[place == i].mean() if (place == i).any() else np.nan for i in range(len(BINS) - 1)
-        ]
 
-# %% draw
+# %% How strong the pull is on points that are so far from the Moebius band
+BINS = np.linspace(0, 2.5, 11)  # distances, in noise levels
 
 
-def in_space(ax, name, x, turned=0.0):
-    """Points in a box, coloured by where they are."""
-    # the Moebius band is the smaller sheet: enlarged
-    x = x * (1.35 if name[0] == "M" else 1.0)
+def force_by_distance(sheet, pull):
+    """The mean length of score x noise level in each bin; NaN where no point is."""
+    bins = np.digitize(sheet.distance(pull.points) / pull.sigma, BINS) - 1
+    force = np.linalg.norm(pull.score, axis=1) * pull.sigma
+    means = []
+    for i in range(len(BINS) - 1):
+        inside = bins == i
+        means.append(force[inside].mean() if inside.any() else np.nan)
+    return means
+
+
+profile = {}
+for pull in pulls["Moebius band"][0:5:2]:
+    profile[pull.sigma] = force_by_distance(SHEETS["Moebius band"], pull)
+
+
+# %% Draw: noise on its way to each sheet
+@dataclass
+class View:
+    enlarged: float
+    azimuth: float  # degrees
+
+
+VIEWS = {
+    "Moebius band": View(enlarged=1.35, azimuth=-60),
+    "Swiss roll": View(enlarged=1.0, azimuth=-75),
+}
+
+
+def draw_in_space(ax, name, x, turned=0.0):
+    """Points in a box, coloured by where they are. turned: by so many degrees."""
+    view = VIEWS[name]
+    x = x * view.enlarged
     x = x[(np.abs(x) < 2.6).all(axis=1)]
-    ax.scatter(
-        *x.T, s=2, c=x[:, 2] + 0.5 * x[:, 1], cmap="viridis", linewidths=0, vmin=-1.6, vmax=1.6
-    )
+    place = x[:, 2] + 0.5 * x[:, 1]
+    ax.scatter(*x.T, s=2, c=place, cmap="viridis", linewidths=0, vmin=-1.6, vmax=1.6)
     ax.set(xlim=(-2, 2), ylim=(-2, 2), zlim=(-2, 2))
     ax.set_box_aspect((1, 1, 1), zoom=1.35)
-    ax.view_init(35, (-60 if name[0] == "M" else -75) + turned)
+    ax.view_init(35, view.azimuth + turned)
     ax.set_axis_off()
+
+
+def nearest_level(sigma):
+    """Its place in the ladder."""
+    return int(np.argmin(np.abs(np.array(ladder) - sigma)))
 
 
 figure = draw.figure(
@@ -143,42 +196,43 @@ figure = draw.figure(
     11,
 )
 top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
-shown = [int(np.argmin(np.abs(np.array(ladder) - sigma))) for sigma in (2.0, 0.7, 0.25, LEAST)]
-for row, (name, path) in zip(
-    top.subplots(2, 4, subplot_kw={"projection": "3d"}), paths.items(), strict=True
-):
-    for ax, i in zip(row, shown, strict=True):
-        in_space(ax, name, path[i])
+four = [nearest_level(sigma) for sigma in (2.0, 0.7, 0.25, LEAST)]
+rows = top.subplots(2, 4, subplot_kw={"projection": "3d"})
+for row, (name, path) in zip(rows, paths.items(), strict=True):
+    for ax, i in zip(row, four, strict=True):
+        draw_in_space(ax, name, path[i])
         ax.set_title(f"{name}, noise level {ladder[i]:.2g}", fontsize=10)
+
+# %% Draw: the pull by noise level, and by distance
 left, right = bottom.subplots(1, 2)
-draw.curves(
-    left,
-    {name: (levels, norm) for name, norm in strength.items()}
-    | {"0.8 / noise level": (levels, 0.798 / levels)},
-    "noise level",
-    "mean length of the score",
-    True,
-)
+lines = {name: (levels, lengths) for name, lengths in strength.items()}
+lines["0.8 / noise level"] = (levels, 0.798 / levels)
+draw.curves(left, lines, "noise level", "mean length of the score", log=True)
 left.set_xscale("log")
 left.set_title("near the sheet the pull grows as 1 / noise level", fontsize=10)
+
+lines = {}
+for sigma, means in profile.items():
+    lines[f"Moebius band, level {sigma:.2g}"] = (BINS[:-1] + 0.125, means)
+lines["a flat sheet"] = (BINS, BINS)
 draw.curves(
-    right,
-    {f"Moebius band, level {sigma:.2g}": (BINS[:-1] + 0.125, y) for sigma, y in profile.items()}
-    | {"a flat sheet": (BINS, BINS)},
-    "distance from the sheet, in noise levels",
-    "length of the score x noise level",
+    right, lines, "distance from the sheet, in noise levels", "length of the score x noise level"
 )
 right.set_title("at one noise level it is as strong as the point is far", fontsize=10)
 show.finish(figure)
 
-movie, frames = draw.figure("", 3.2, 3.2), [*range(shown[0], len(ladder)), *[len(ladder) - 1] * 16]
-ax = movie.add_subplot(projection="3d")
+# %% Draw: points on their way to the Moebius band, which then turns a while
+last = len(ladder) - 1
+on_the_way = [*range(four[0], last + 1), *[last] * 16]
 
 
-def frame(turn, i):
-    ax.clear()
-    in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn)
-    return movie
+def frames(moving):
+    ax = moving.add_subplot(projection="3d")
+    for turn, i in enumerate(on_the_way):
+        ax.clear()
+        draw_in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn)
+        yield moving
 
 
-save_gif((frame(*at) for at in enumerate(frames)), show.out / "16_manifold.gif", 0.12, colours=32)
+moving = draw.figure("", 3.2, 3.2)
+save_gif(frames(moving), show.out / "16_manifold.gif", 0.12, colours=32)

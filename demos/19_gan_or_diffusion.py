@@ -10,215 +10,280 @@ Read first: tinycv/adversarial/turns.py, diffusion/edm.py.
 Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 import tinycv
-from tinycv.adversarial import fit_gan
-from tinycv.adversarial.plane import METHODS, learners, networks
+from tinycv.adversarial.gan import R1, non_saturating, tell_apart
+from tinycv.adversarial.networks import PointMLP
 from tinycv.data import DrawnLoader
 from tinycv.data.shapes import grid, ring
 from tinycv.diffusion import ScoreMLP
 from tinycv.diffusion.edm import edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.diffusion.samplers import sample
 from tinycv.engine.backend import Stopwatch
-from tinycv.optim import Adam, warmup_cosine
-from tinycv.optim.averaged import EMA
+from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.metrics import modes_covered
-from tinycv.training.loop import fit
+from tinycv.training.progress import say, steps
 
 show = Demo("19_gan_or_diffusion", __doc__)
-seeds, moments, many = show.choose(1, 3, 10), show.choose(2, 5), show.choose(100, 40_000)
-gan_steps, diffusion_steps, heun_steps = show.choose((6, 10, 2), (6000, 12_000, 32))
+seeds = show.choose(quick=1, default=3, full=10)
+looks = show.choose(quick=2, default=5)  # at each training while it goes on
+many = show.choose(quick=100, default=40_000)  # points at each look
 
 
-# %% two ways to learn a density. Each returns how it went, what makes points of noise (N, 2), its
-# size and its calls
-def gan(density, seed, look, method):
-    """A game of demo 08, between small networks: the plain one, or R1, one of the two best
-    there."""
-    generator, discriminator = networks(pacgan=False)
-    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 256, gan_steps // moments, seed)
-    history = fit_gan(
-        generator,
-        discriminator,
-        *learners(generator, discriminator),
-        loader,
-        moments,
-        evaluate=look,
-        schedule=warmup_cosine(gan_steps),
-        **METHODS[method](density.sigma),
-        seed=seed,
-        progress=False,
-        device=show.device,
-    )
-    return history, generator, generator.num_parameters(), 1
+# %% What a training ends with, whichever way was taken
+@dataclass
+class Maker:
+    points: Callable  # of noise (N, 2): (N, 2)
+    parameters: int
+    calls: int  # of its network, for points
 
 
-def diffusion(density, seed, look):
-    """EDM: places and noise levels as waves, and then Heun's method for the way back."""
+# %% A GAN: a game of demo 08 between small networks, the plain one or R1, one of the two best there
+GAN_STEPS = show.choose(quick=6, default=6000)
+GAN_RATE = 2e-3
+
+
+def play(density, seed, look, penalised):
+    """look(make) is called from time to time, with what makes points of noise."""
+    generator = PointMLP(2, 2).to(show.device)
+    discriminator = PointMLP(2, 1, slope=0.2).to(show.device)
+    g_optimizer = Adam(generator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9))
+    d_optimizer = Adam(discriminator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9))
+    penalty = R1(20 * density.sigma**2)  # slopes by the width of a mode: sigma ∇D is penalised
+    schedule = warmup_cosine(GAN_STEPS)
+    loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 256, GAN_STEPS // looks, seed)
+    for step, (real,) in steps(loader, looks, seed=seed, device=show.device):
+        g_optimizer.param_groups[0]["lr"] = GAN_RATE * schedule(step)
+        d_optimizer.param_groups[0]["lr"] = GAN_RATE * schedule(step)
+        fake = generator(tinycv.randn_like(real))
+
+        # the discriminator's turn: the fakes are constants to it
+        d_loss = tell_apart(discriminator(real), discriminator(fake.detach()))
+        if penalised:
+            d_loss = d_loss + penalty(discriminator, real, fake.detach())
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+
+        # the generator's turn, against the discriminator that has just learned
+        g_loss = non_saturating(discriminator(fake))
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+
+        if (step + 1) % len(loader) == 0:
+            look(generator)
+    return Maker(generator, generator.num_parameters(), calls=1)
+
+
+# %% Diffusion by EDM: places and noise levels as waves, and then Heun's method for the way back
+DIFFUSION_STEPS = show.choose(quick=10, default=12_000)
+DIFFUSION_RATE = 3e-3
+HEUN_STEPS = show.choose(quick=2, default=32)
+
+
+def diffuse(density, seed, look):
+    """look(make) is called from time to time, with what makes points of noise."""
     model = ScoreMLP(2, hidden=128, depth=3, place_features=14).to(show.device)
-    # to a standard deviation of 1/2
+    optimizer = Adam(model.parameters(), lr=DIFFUSION_RATE)
+    schedule = warmup_cosine(DIFFUSION_STEPS, warmup=100)
+    ema = EMA(model, decay=0.995)
+    # the network sees points of a standard deviation of 1/2
     scale = 2 * float(density.sample(10_000, np.random.default_rng(0)).std())
-    loader = DrawnLoader(
-        lambda n, rng: (density.sample(n, rng) / scale,), 256, diffusion_steps // moments, seed
-    )
-    ema, sigmas = EMA(model, 0.995), edm_sigmas(heun_steps)
+
+    def scaled(n, rng):
+        return (density.sample(n, rng) / scale,)
 
     def make(z):
-        return scale * sample(partial(heun_step, edm_denoiser(model)), sigmas[0] * z, sigmas)
+        sigmas = edm_sigmas(HEUN_STEPS)
+        step = partial(heun_step, edm_denoiser(model))
+        return scale * sample(step, sigmas[0] * z, sigmas)
 
-    history = fit(
-        model,
-        Adam(model.parameters(), lr=3e-3),
-        partial(edm_loss, mean=-2.0, std=1.5),
-        loader,
-        moments,
-        ema=ema,
-        schedule=warmup_cosine(diffusion_steps, 100),
-        evaluate=lambda _: look(make),
-        progress=False,
-        seed=seed,
-    )
+    loader = DrawnLoader(scaled, 256, DIFFUSION_STEPS // looks, seed)
+    for step, (x,) in steps(loader, looks, seed=seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = DIFFUSION_RATE * schedule(step)
+        optimizer.zero_grad()
+        loss = edm_loss(model, x, mean=-2.0, std=1.5)
+        loss.backward()
+        optimizer.step()
+        ema.update()
+        if (step + 1) % len(loader) == 0:
+            with ema.applied():
+                look(make)
     model.load_state_dict(ema.state_dict())
-    return history, make, model.num_parameters(), 2 * heun_steps - 1
+    return Maker(make, model.num_parameters(), calls=2 * HEUN_STEPS - 1)
 
 
-def learned(name, density, seed):
-    """One training: the figures of PacGAN at its end, reverse KL at each moment, points, seconds,
-    parameters, calls."""
-    tinycv.manual_seed(seed)
-    z = tinycv.Tensor(
-        np.random.default_rng(seed).normal(size=(many, 2)).astype(np.float32), device=show.device
-    )
-    history, make, parameters, calls = WAYS[name](
-        density,
-        seed,
-        lambda make: modes_covered(make(z).numpy(), density.means, density.sigma)._asdict(),
-    )
-    with tinycv.no_grad(), Stopwatch(show.device) as watch:
-        points = make(z).numpy()
-    last = history.metrics[-1]
-    print(
-        f"{name}, seed {seed}: {last['covered']:.0f} modes of {len(density.means)}, "
-        f"{last['share']:.3f} within 3 sigma, reverse KL {last['reverse_kl']:.4f}, "
-        f"{history.seconds:.0f} s",
-        flush=True,
-    )
-    return {
-        "points": points,
-        "kl": [m["reverse_kl"] for m in history.metrics],
-        "seconds": history.seconds,
-        "sampling": watch.seconds,
-        "parameters": parameters,
-        "calls": calls,
-        **last,
-    }
-
-
-# %% train, and measure
 WAYS = {
-    "GAN": partial(gan, method="GAN"),
-    "GAN, R1": partial(gan, method="R1"),
-    "diffusion": diffusion,
+    "GAN": partial(play, penalised=False),
+    "GAN, R1": partial(play, penalised=True),
+    "diffusion": diffuse,
 }
-runs = {name: [learned(name, grid(), show.seed + i) for i in range(seeds)] for name in WAYS}
-table = {
-    name: {
-        key: np.array([run[key] for run in tries], float)
-        for key in tries[0]
-        if key not in ("points", "kl")
-    }
-    for name, tries in runs.items()
-}
+
+
+# %% Train each from several seeds, and look at the points that it makes
+@dataclass
+class Trial:
+    modes: list  # PacGAN's figures (show/metrics.py), at each look
+    points: np.ndarray  # (N, 2), at the end
+    seconds: float  # of training and looks
+    sampling: float  # seconds for these points
+    maker: Maker
+
+    @property
+    def end(self):
+        return self.modes[-1]
+
+
+def tried(name, density, seed):
+    """One training from its start."""
+    tinycv.manual_seed(seed)
+    noise = np.random.default_rng(seed).normal(size=(many, 2)).astype(np.float32)
+    noise = tinycv.Tensor(noise, device=show.device)
+    modes = []
+
+    def look(make):
+        with tinycv.no_grad():
+            points = make(noise).numpy()
+        modes.append(modes_covered(points, density.means, density.sigma))
+
+    with Stopwatch(show.device) as training:
+        maker = WAYS[name](density, seed, look)
+    with tinycv.no_grad(), Stopwatch(show.device) as sampling:
+        points = maker.points(noise).numpy()
+    end = modes[-1]
+    say(
+        f"{name}, seed {seed}: {end.covered} modes of {len(density.means)}, "
+        f"{end.share:.3f} within 3 sigma, reverse KL {end.reverse_kl:.4f}, "
+        f"{training.seconds:.0f} s"
+    )
+    return Trial(modes, points, training.seconds, sampling.seconds, maker)
+
+
+runs = {}
+for name in WAYS:
+    runs[name] = [tried(name, grid(), show.seed + i) for i in range(seeds)]
+on_the_ring = tried("diffusion", ring(), show.seed)
+
+# %% Measure
 PACGAN = (
     "PacGAN table 1, 400,000 steps, 10 trials: GAN 17.3 modes, 94.8 %, KL 0.70; "
     "Pac4 24.8, 93.6 %, 0.04"
 )
-WANTED = {
-    "covered": ("modes of 25", ">= 25"),
-    "share": ("share within three sigma", ">= 0.96"),
-    "reverse_kl": ("reverse KL, nats", "<= 0.01"),
-    "seconds": ("seconds of training and looks", "<= 120"),
-    "sampling": (f"seconds for {many:,} points", ""),
-    "parameters": ("parameters of what makes points", ""),
-}
-for name, columns in table.items():
-    for key, (what, target) in WANTED.items():
-        show.measured(
-            f"grid, {name}: {what}, each seed",
-            list(columns[key]),
-            PACGAN if key == "covered" else "",
-            target if name == "diffusion" else "",
-        )
-kl, cost = (
-    {name: columns[key].mean() for name, columns in table.items()}
-    for key in ("reverse_kl", "sampling")
-)
-for name in ("GAN", "GAN, R1"):
-    show.measured(
-        f"{name}: its mean KL by diffusion's",
-        kl[name] / kl["diffusion"],
-        f"by chance: {12 / many:.4f}",
-        ">= 10",
-    )
-show.measured(
-    "diffusion's seconds of sampling by the GAN's", cost["diffusion"] / cost["GAN"], "", ">= 50"
-)
-run = learned("diffusion", ring(), show.seed)
-for key, target in (("covered", ">= 8"), ("share", ">= 0.96"), ("reverse_kl", "<= 0.01")):
-    show.measured(f"ring, diffusion: {key}", run[key], "", target)
 
-# %% draw
+
+def measure(name, what, values, published="", target=""):
+    """One value for each seed. The target is diffusion's alone."""
+    target = target if name == "diffusion" else ""
+    show.measured(f"grid, {name}: {what}, each seed", values, published, target)
+
+
+for name, trials in runs.items():
+    covered = [trial.end.covered for trial in trials]
+    measure(name, "modes of 25", covered, PACGAN, ">= 25")
+    share = [trial.end.share for trial in trials]
+    measure(name, "share within three sigma", share, target=">= 0.96")
+    kl = [trial.end.reverse_kl for trial in trials]
+    measure(name, "reverse KL, nats", kl, target="<= 0.01")
+    seconds = [trial.seconds for trial in trials]
+    measure(name, "seconds of training and looks", seconds, target="<= 120")
+    sampling = [trial.sampling for trial in trials]
+    measure(name, f"seconds for {many:,} points", sampling)
+    parameters = [trial.maker.parameters for trial in trials]
+    measure(name, "parameters of what makes points", parameters)
+
+
+def mean_kl(name):
+    return np.mean([trial.end.reverse_kl for trial in runs[name]])
+
+
+def mean_sampling(name):
+    return np.mean([trial.sampling for trial in runs[name]])
+
+
+for name in ("GAN", "GAN, R1"):
+    times = mean_kl(name) / mean_kl("diffusion")
+    show.measured(
+        f"{name}: its mean KL by diffusion's", times, f"by chance: {12 / many:.4f}", ">= 10"
+    )
+times = mean_sampling("diffusion") / mean_sampling("GAN")
+show.measured("diffusion's seconds of sampling by the GAN's", times, "", ">= 50")
+
+end = on_the_ring.end
+show.measured("ring, diffusion: covered", end.covered, "", ">= 8")
+show.measured("ring, diffusion: share", end.share, "", ">= 0.96")
+show.measured("ring, diffusion: reverse_kl", end.reverse_kl, "", "<= 0.01")
+
+# %% Draw: the worst seed of each, and every seed while it learned
 figure = draw.figure(
     "GANs sample fast and depend on the seed; diffusion samples slowly and hardly depends on it",
     15,
     7.5,
 )
 top, bottom = figure.subfigures(2, 1, height_ratios=(1.8, 1))
-axes = top.subplots(1, 4)
-for ax, (name, tries), colour in zip(axes, runs.items(), draw.LINES, strict=False):
-    worst = max(tries, key=lambda run: run["reverse_kl"])
-    ax.scatter(*worst["points"][:2500].T, s=2, color=colour, linewidths=0)
+*places, learning = top.subplots(1, 4)
+colours = dict(zip(WAYS, draw.LINES, strict=False))
+for ax, (name, trials) in zip(places, runs.items(), strict=True):
+    worst = max(trials, key=lambda trial: trial.end.reverse_kl)
+    x, y = worst.points[:2500].T
+    ax.scatter(x, y, s=2, color=colours[name], linewidths=0)
     ax.set(aspect="equal", xlim=(-5, 5), ylim=(-5, 5), title=f"{name}, the worst seed of {seeds}")
-    for i, run in enumerate(tries):
-        axes[3].plot(
-            run["seconds"] * np.arange(1, moments + 1) / moments,
-            np.maximum(run["kl"], 1e-4),
-            ".-",
-            color=colour,
-            label="" if i else name,
-        )
-axes[3].set(
-    yscale="log",
-    xlabel="seconds of training",
-    ylabel="reverse KL, nats",
-    title="every seed, while it learned",
-)
-axes[3].legend(frameon=False)
-ROWS = {
-    "stable? reverse KL, best and worst seed": lambda t: (
-        f"{t['reverse_kl'].min():.4f}  to  {t['reverse_kl'].max():.4f}"
-    ),
-    "forgets nothing? modes of 25, worst seed": lambda t: f"{t['covered'].min():.0f}",
-    "sharp? share within 3 sigma (data: 0.989)": lambda t: (
-        f"{t['share'].min():.3f}  to  {t['share'].max():.3f}"
-    ),
-    f"fast? seconds for {many:,} points": lambda t: f"{t['sampling'].mean():.3g}",
-    "calls of the network for them": lambda t: f"{t['calls'][0]:.0f}",
-    "dear to train? seconds, looks included": lambda t: f"{t['seconds'].mean():.0f}",
-}
-(ax := bottom.subplots()).axis("off")
-cells = ax.table(
-    [[cell(columns) for columns in table.values()] for cell in ROWS.values()],
-    rowLabels=list(ROWS),
-    colLabels=list(table),
+
+for name, trials in runs.items():
+    for i, trial in enumerate(trials):
+        seconds = trial.seconds * np.arange(1, looks + 1) / looks
+        kl = [max(modes.reverse_kl, 1e-4) for modes in trial.modes]
+        label = "" if i else name
+        learning.plot(seconds, kl, ".-", color=colours[name], label=label)
+learning.set(yscale="log", xlabel="seconds of training", ylabel="reverse KL, nats")
+learning.set_title("every seed, while it learned")
+learning.legend(frameon=False)
+
+# %% Draw: the lecture's table
+QUESTIONS = [
+    "stable? reverse KL, best and worst seed",
+    "forgets nothing? modes of 25, worst seed",
+    "sharp? share within 3 sigma (data: 0.989)",
+    f"fast? seconds for {many:,} points",
+    "calls of the network for them",
+    "dear to train? seconds, looks included",
+]
+
+
+def answers(name):
+    """A column of the table."""
+    trials = runs[name]
+    covered = [trial.end.covered for trial in trials]
+    share = [trial.end.share for trial in trials]
+    kl = [trial.end.reverse_kl for trial in trials]
+    seconds = [trial.seconds for trial in trials]
+    return [
+        f"{min(kl):.4f}  to  {max(kl):.4f}",
+        f"{min(covered)}",
+        f"{min(share):.3f}  to  {max(share):.3f}",
+        f"{mean_sampling(name):.3g}",
+        f"{trials[0].maker.calls}",
+        f"{np.mean(seconds):.0f}",
+    ]
+
+
+columns = [answers(name) for name in runs]
+ax = bottom.subplots()
+ax.axis("off")
+table = ax.table(
+    list(zip(*columns, strict=True)),
+    rowLabels=QUESTIONS,
+    colLabels=list(runs),
     bbox=(0.3, 0, 0.65, 1),
     cellLoc="center",
     edges="horizontal",
 )
-cells.set_fontsize(11)
+table.set_fontsize(11)
 show.finish(figure)
