@@ -2,10 +2,9 @@
 python demos/19_gan_or_diffusion.py      4 min on two cores
 
 The lecture's table, measured: which is stable, which forgets nothing, which is fast. The plain GAN,
-one of demo 08's best games and diffusion learn a grid of 25 little Gaussians
-from several seeds. A generator has 33,666 parameters, the
-network of diffusion 39,298. The picture shows the worst seed of each, the KL divergence of every
-seed while it learned, and the table. --full: ten seeds.
+one of demo 08's best games and diffusion learn a grid of 25 little Gaussians from several seeds. A
+generator has 33,666 parameters, the network of diffusion 39,298. The picture shows the worst seed
+of each, the KL divergence of every seed while it learned, and the table. --full: ten seeds.
 Read first: tinycv/adversarial/turns.py, diffusion/edm.py.
 Lin et al. 2018 (PacGAN: data, GAN, figures); Karras et al. 2022 (EDM).
 """

@@ -69,8 +69,8 @@ class Tensor(Holder, Signatures):
 
     differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's
     elementwise functions refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because
-    array * tensor has to ask the Tensor and not NumPy: write
-    tinycv.exp(x) for np.exp(x), and np.exp(x.numpy()) where no gradient is wanted.
+    array * tensor has to ask the Tensor and not NumPy: write tinycv.exp(x) for np.exp(x), and
+    np.exp(x.numpy()) where no gradient is wanted.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
