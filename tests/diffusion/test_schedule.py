@@ -180,3 +180,49 @@ def test_samplers_of_the_sde_and_of_edm_end_in_the_same_density():
     ends["heun"] = sample(partial(heun_step, denoise), start, edm.times(30)).numpy()
     for x in ends.values():
         assert (x[:, 0] > 0.1).mean() == pytest.approx(0.7, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", [VE, VP, SubVP])
+def test_time_0_of_perturb_has_the_slope_that_differences_have(kind):
+    schedule = kind()
+    x0, z = Tensor(np.full((3, 1), 1.5)), Tensor(np.full((3, 1), 2.0))
+    at = np.array([0.2, 0.5, 0.9]) if kind is not SubVP else np.array([0.0, 0.5, 0.9])
+    t = Tensor(at, requires_grad=True)
+    (slope,) = tinycv.grad(schedule.perturb(x0, t, z).sum(), t)
+    step = 1e-6
+    for i, time in enumerate(at):
+        # at time 0 the only way is forward, and the bend is of the order of the step
+        before = max(0.0, time - step)
+        high = schedule.perturb(x0, time + step, z).numpy()[i, 0]
+        low = schedule.perturb(x0, before, z).numpy()[i, 0]
+        assert abs(slope.numpy()[i] - (high - low) / (time + step - before)) < 1e-3
+
+
+def test_a_denoiser_passes_the_gradient_of_its_time_on_to_the_model():
+    t = Tensor(np.array([1.0, 2.0, 3.0]), requires_grad=True)
+    x = Tensor(np.zeros((3, 1)))
+    # D = x - t (0 x + t) = -t²
+    d = denoiser(lambda x, t: 0 * x + t.reshape((-1, 1)), EDM())(x, t)
+    (slope,) = tinycv.grad(d.sum(), t)
+    np.testing.assert_allclose(slope.numpy(), [-2.0, -4.0, -6.0])
+
+
+def test_halves_of_a_score_do_not_leave_their_range_on_the_way():
+    x = tinycv.ones(2, 1, dtype="float16")
+    score = score_of(lambda x, t: 0 * x, EDM())(x, np.array([300.0, 0.05], "float16"))
+    np.testing.assert_allclose(score.numpy()[:, 0], [-1 / 300**2, -400.0], rtol=2e-2)
+    back = denoiser_of(lambda x, t: -x / 300 / 300, EDM())(x, np.array([300.0, 300.0], "float16"))
+    assert np.isfinite(back.numpy()).all()
+
+
+def test_times_without_a_sign_do_not_wrap():
+    x, z = np.ones((2, 1)), np.ones((2, 1))
+    made = VE().perturb(x, np.array([0, 1], "uint8"), z)
+    np.testing.assert_allclose(made, VE().perturb(x, np.array([0, 1]), z))
+
+
+def test_a_time_that_the_schedule_has_not_is_nan_on_a_gpu_whatever_is_predicted(double):
+    x = tinycv.ones(2, 1, device="gpu")
+    t = Tensor(np.array([0.5, 2.0], "float32"), device="gpu")
+    made = denoiser(lambda x, t: 0 * x, VP(), "x0")(x, t).numpy()
+    assert made[0, 0] == 0 and np.isnan(made[1, 0])

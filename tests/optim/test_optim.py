@@ -487,3 +487,33 @@ def test_ema_state_fits_whole_or_not_at_all():
             ema.load_state_dict(wrong)
     with pytest.raises(ValueError, match="decay"):
         EMA(Net(), decay=1.0)
+
+
+# ── optimisers of one's own, which extend Adam ───────────────────────────────────────────────────
+
+
+class Falling(Adam):
+    """Its own rule, by a kernel of its own."""
+
+
+@Falling.kernel
+def _(xp, p, g, m, v, step, lr, betas, eps, weight_decay):
+    p -= 7.0
+
+
+class Rising(Adam):
+    """Its own rule, by a definition alone."""
+
+    @staticmethod
+    def definition(p, g, m, v, step, lr, betas, eps, weight_decay):
+        return p + 7.0, m, v
+
+
+@pytest.mark.parametrize("kind, end", [(Falling, -20.0), (Rising, 22.0)])
+def test_a_rule_of_ones_own_runs_wherever_it_is(kind, end, device):
+    p = Tensor(np.ones(2, "float32"), device=device, requires_grad=True)
+    optimizer = kind([p])
+    p.grad = Tensor(np.ones(2, "float32"), device=device)
+    for _ in range(3):
+        optimizer.step()
+    assert p.numpy().tolist() == [end, end]

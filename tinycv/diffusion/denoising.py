@@ -102,7 +102,11 @@ def denoiser(model: Callable, schedule: Schedule, predicts: str = "eps") -> Deno
         a, s = schedule.beside(x, t)
         if blind:
             a = _image_left(a, t)
-        answer = model(x, Tensor(schedule.each(x, t)), *condition)
+        times = schedule.each(x, t)
+        answer = model(x, times if isinstance(times, Tensor) else Tensor(times), *condition)
+        if predicts == "x0" and not isinstance(a, np.ndarray):
+            # a is NaN where a GPU was given a time that the schedule has not
+            answer = where(a == a, answer, math.nan)
         return to_x0(predicts, answer, x, a, s)
 
     return denoise

@@ -172,7 +172,10 @@ def like(x: Any, times: Any) -> Any:
 
 
 def weighted(weight: Any, x: Any) -> Any:
-    """weight x, and 0 where the weight is 0, whatever x is there."""
+    """weight x, and 0 where the weight is 0, whatever x is there; x is read where the weight needs
+    a gradient, which is x."""
+    if isinstance(weight, Tensor) and weight.requires_grad:
+        return weight * x
     return weight * ops.where(weight == 0, 0.0, x)
 
 

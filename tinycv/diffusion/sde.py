@@ -275,7 +275,8 @@ def clock(t: Any, what: str) -> Any:
             f"{what} is {shown(t)}; it must be a number from 0 to 1, or an array or a Tensor of "
             "such"
         )
-    return within(t, what, 0, 1)
+    # t - 1 of numbers without a sign would wrap
+    return within(t.astype("int64") if kind_of(t) == "u" else t, what, 0, 1)
 
 
 def expm1(value: Any) -> Any:

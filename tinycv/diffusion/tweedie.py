@@ -30,7 +30,7 @@ def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
 
     def score(x: Any, t: Any, *condition: Any) -> Any:
         a, s = schedule.beside(x, t)
-        return (a * denoiser(x, schedule.each(x, t), *condition) - x) / (s * s)
+        return (a * denoiser(x, schedule.each(x, t), *condition) - x) / s / s
 
     return score
 
@@ -42,6 +42,6 @@ def denoiser_of(score: Score, schedule: Schedule) -> Denoiser:
 
     def denoise(x: Any, t: Any, *condition: Any) -> Any:
         a, s = schedule.beside(x, t)
-        return (x + s * s * score(x, schedule.each(x, t), *condition)) / a
+        return (x + s * (s * score(x, schedule.each(x, t), *condition))) / a
 
     return denoise

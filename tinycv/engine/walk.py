@@ -43,13 +43,16 @@ def gradients(outputs: Sequence[Tensor], weights: Sequence[Any], record: bool = 
     """The definition: dL/d(spot) for every Node and leaf that the outputs came from, where
     L = sum of weight * output.
 
-    weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded.
+    weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded. Halves are
+    added in halves here, in float32 by the kernel.
     """
     found: dict[Any, Any] = {}
     for y, weight in zip(outputs, weights, strict=True):
         add(found, spot(y), weight)
     for node in latest_first(outputs):
         if node in found:  # else its part in the results had no derivative
+            if node.saved is None:
+                raise released(node)
             for parent, piece in node.row.pieces(node, found[node], None, record):
                 add(found, parent, piece)
     return found

@@ -221,11 +221,19 @@ class Optimizer:
                 )
             )
 
+    def __init_subclass__(cls) -> None:
+        """A class with a definition of its own does not inherit the kernel of another one."""
+        super().__init_subclass__()
+        if "definition" in vars(cls) and "run" not in vars(cls):
+            cls.run = vars(Optimizer)["run"]
+
     @classmethod
     def _at_once(cls) -> Any:
         """The CUDA member of the definition, which takes many parameters at once: gpu/adam.py's;
-        None if there is none."""
-        return member(place(cls.definition))
+        None if there is none, and where a class has a kernel of its own for the definition."""
+        defined = next(kind for kind in cls.__mro__ if "definition" in vars(kind))
+        runs = next(kind for kind in cls.__mro__ if "run" in vars(kind))
+        return member(place(cls.definition)) if defined is runs else None
 
     @staticmethod
     def counts(options: dict[str, Any]) -> bool:
