@@ -155,3 +155,13 @@ def test_every_file_that_a_text_sends_its_reader_to_is_there():
         if not any((folder / name).exists() for folder in (ROOT, PACKAGE, path.parent))
     ]
     assert texts and not lost, lost
+
+
+def test_every_file_of_gpu_serves_one_file_so_the_rule_of_dispatch_finds_no_other():
+    shared = {"capture", "conv_tiles", "cublas", "cuda", "parts"}  # members of nothing
+    served = [
+        p.stem for p in files() if module_name(p).split(".")[0] not in ("gpu", "show", "data")
+    ]
+    for path in (PACKAGE / "gpu").glob("*.py"):
+        if path.stem not in shared | {"__init__"}:
+            assert served.count(path.stem) == 1, f"gpu/{path.name} serves {served.count(path.stem)}"
