@@ -158,7 +158,14 @@ def test_every_file_that_a_text_sends_its_reader_to_is_there():
 
 
 def test_every_file_of_gpu_serves_one_file_so_the_rule_of_dispatch_finds_no_other():
-    shared = {"capture", "conv_tiles", "cublas", "cuda", "parts"}  # members of nothing
+    shared = {
+        "capture",
+        "conv_tiles",
+        "cublas",
+        "cuda",
+        "norm_strips",
+        "parts",
+    }  # members of nothing
     served = [
         p.stem for p in files() if module_name(p).split(".")[0] not in ("gpu", "show", "data")
     ]
