@@ -8,5 +8,7 @@ rule.
     parts.py         many arrays in one launch
     capture.py       a whole training step in one launch
     cublas.py        NVIDIA's products, called by ctypes
-    conv_tiles.py    convolution as a product without its columns
+    norm_strips.py   the walk over images that group norm and batch norm share
+    conv_tiles.py    convolution as a product without its columns; its CUDA text:
+                     conv_tiles_kernels.py
 """
