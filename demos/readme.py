@@ -55,7 +55,7 @@ READING = {
     "On a GPU": (
         "gpu",
         "../engine/backend ../engine/find_gpu ../engine/dispatch cuda reduce gemm cublas capture "
-        "activation softmax linear norm norm_strips batch_norm conv_kernel conv_tiles "
+        "recording activation softmax linear norm norm_strips batch_norm conv_kernel conv_tiles "
         "conv_tiles_kernels losses attention lstm parts adam clipping ../training/half",
     ),
 }
