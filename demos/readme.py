@@ -55,8 +55,8 @@ READING = {
     "On a GPU": (
         "gpu",
         "../engine/backend ../engine/find_gpu ../engine/dispatch cuda reduce gemm cublas capture "
-        "activation softmax linear norm batch_norm conv_kernel conv_tiles losses attention lstm "
-        "parts adam clipping ../training/half",
+        "recording activation softmax linear norm norm_strips batch_norm conv_kernel conv_tiles "
+        "conv_tiles_kernels losses attention lstm parts adam clipping ../training/half",
     ),
 }
 

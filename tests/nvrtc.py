@@ -33,11 +33,15 @@ def compiled(code: str) -> int:
     return len(nvrtc.getCUBIN(program))
 
 
-for file in sorted((ROOT / "tinycv/gpu").glob("*.py")):
+seen = set()
+for file in sorted((ROOT / "tinycv/gpu").glob("*.py"), reverse=True):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     kernels = getattr(importlib.import_module(name), "kernels", {})
     # a text for each width
     for label, each in kernels.items() if isinstance(kernels, dict) else [("", kernels)]:
+        if each.source in seen:  # conv_tiles.py has those of conv_tiles_kernels.py
+            continue
+        seen.add(each.source)
         print(
             name,
             label,

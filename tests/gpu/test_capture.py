@@ -17,7 +17,7 @@ import tinycv
 from tinycv import nn, optim
 from tinycv.adversarial import turns
 from tinycv.engine import backend, capturing
-from tinycv.gpu import adam, capture
+from tinycv.gpu import adam, capture, recording
 from tinycv.nn.spectral_norm import SpectralNorm
 from tinycv.optim.averaged import EMA
 
@@ -139,7 +139,7 @@ def test_a_table_of_the_host_is_kept(graphs):
     assert len(next(iter(captured.recordings.values())).kept) == 1
 
 
-class Recorder(capture.Notes):
+class Recorder(recording.Notes):
     """A Recording without a graph."""
 
     def room(self, size, dtype):

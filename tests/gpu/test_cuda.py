@@ -26,6 +26,7 @@ from tinycv.gpu import (
     losses,
     lstm,
     norm,
+    norm_strips,
     softmax,
 )
 
@@ -313,7 +314,7 @@ MISTAKES = [
     ("layer_norm", norm, "across += h * n;", "across += h;"),
     (
         "group_norm",
-        norm,
+        norm_strips,
         "keep(of, my, total, dots * scales[group], found)",
         "keep(of, my, total, dots, found)",
     ),

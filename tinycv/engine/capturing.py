@@ -1,5 +1,5 @@
-"""What the rest of the package tells a recording in progress (gpu/capture.py), and what it must
-refuse while there is one.
+"""What the rest of the package tells a recording in progress (gpu/recording.py), and what it
+must refuse while there is one.
 
 ``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's
 state registers that with it; code that a CUDA graph cannot hold calls ``refuse``.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinycv.engine.tensor import Tensor
-    from tinycv.gpu.capture import Recording
+    from tinycv.gpu.recording import Recording
 
 _current: ContextVar[Recording | None] = ContextVar("tinycv_recording", default=None)
 # the Recording that is being made in this thread, or None

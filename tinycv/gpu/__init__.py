@@ -6,7 +6,9 @@ rule.
 
     cuda.py          how a kernel is written
     parts.py         many arrays in one launch
-    capture.py       a whole training step in one launch
+    capture.py       a whole training step in one launch; one such recording: recording.py
     cublas.py        NVIDIA's products, called by ctypes
-    conv_tiles.py    convolution as a product without its columns
+    norm_strips.py   the walk over images that group norm and batch norm share
+    conv_tiles.py    convolution as a product without its columns; its CUDA text:
+                     conv_tiles_kernels.py
 """

@@ -55,15 +55,18 @@ KERNEL leaky_relu_back(Int n, double slope, const T* x, const T* g, T* gx) {
 
 
 def gelu(xp, x, approximate="none"):
+    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
     choice(approximate, "approximate", ("none", "tanh"))
     return _of_entries(xp, x, kernels.gelu, kernels.gelu_back, approximate == "tanh")
 
 
 def silu(xp, x):
+    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
     return _of_entries(xp, x, kernels.silu, kernels.silu_back)
 
 
 def leaky_relu(xp, x, negative_slope=0.01):
+    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
     return _of_entries(
         xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope)
     )

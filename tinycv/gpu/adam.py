@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.backend import Array
 from tinycv.gpu.cuda import Kernels, by_value, packed
 from tinycv.gpu.parts import PARTED, tables
 
@@ -64,13 +65,13 @@ class Rule:
     def __call__(
         self,
         xp: Any,
-        ps: Sequence[Any],
-        gs: Sequence[Any],
+        ps: Sequence[Array],
+        gs: Sequence[Array],
         offsets: Sequence[int],
-        m: Any,
-        v: Any,
+        m: Array,
+        v: Array,
         step: int,
-        sent: Any = None,
+        sent: Array | None = None,
         **options: Any,
     ) -> None:
         """One step, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays.
@@ -84,7 +85,7 @@ class Rule:
         for rows, table, count in tables(ps, gs, offsets):
             kernels.adam(ps[0], rows, rows, table, count, m, v, given, sent)
 
-    def send(self, m: Any, sent: Any, step: int, **options: Any) -> None:
+    def send(self, m: Array, sent: Array, step: int, **options: Any) -> None:
         """Put the settings of this step where a recorded one reads them: a launch, and nothing
         waits. m: an array of a float type."""
         kernels.put_settings(m, 1, 1, settings(step, self.decoupled, **options), sent)

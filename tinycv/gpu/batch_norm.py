@@ -1,5 +1,5 @@
-"""nn/batch_norm.py on a GPU: two walks over x forward and two back (norm.py), and small launches
-between them.
+"""nn/batch_norm.py on a GPU: two walks over x forward and two back (norm_strips.py), and small
+launches between them.
 
 How they are written: cuda.py.
 """
@@ -7,11 +7,13 @@ How they are written: cuda.py.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
+from tinycv.engine.backend import Array
 from tinycv.engine.shards import all_reduce
-from tinycv.gpu import norm
 from tinycv.gpu.cuda import Kernels, packed, warps_for
-from tinycv.gpu.norm import WALK, Images
+from tinycv.gpu.norm_strips import WALK, Images, of_parameters
+from tinycv.gpu.norm_strips import kernels as strips
 from tinycv.nn.layout import as_it_lies, axes_back, lies_channels_last
 
 kernels = Kernels(
@@ -72,69 +74,70 @@ KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, con
 )
 
 
-def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    (n, channels, *_), pixels, last, count = (
-        x.shape,
-        prod(x.shape[2:]),
-        lies_channels_last(x),
-        float(count),
-    )
-    walk = Images(last, 1, channels, n * pixels) if last else Images(last, n, channels, pixels)
-    (weight, bias), x, few, steps = (
-        packed(xp, weight, bias),
-        as_it_lies(xp, x, last),
-        warps_for(channels),
-        (walk.of, 0, 1),
-    )
-    y, wide = xp.empty_like(x), xp.promote_types(x.dtype, "float32")
-    found, (total, mean, var, scale) = xp.empty(walk.found, wide), xp.empty((4, channels), wide)
+# of the walk's kernels by_image and own: all images have part in one mean, and each channel its own
+BY_CHANNEL = 0, 1
 
-    norm.kernels.strips(x, walk.warps, walk.of, x, found)
-    kernels.channel_moments(x, channels, walk.of, found, total, mean, var)
-    kernels.from_common(x, few, channels, count, float(n * pixels), all_reduce(total), mean, var)
-    var = all_reduce(var)
-    kernels.to_scale(x, few, channels, count, float(eps), var, scale)
-    norm.kernels.normalise(x, walk.warps, *steps, x, weight, bias, mean, scale, y)
+
+def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
+    """Five launches forward: moments of strips, three small ones that make the batch's mean,
+    variance and scale of them, then y. Back four: sums of strips, of channels, a small one, dL/dx.
+    Mean, variance and scale are kept, in float32 at least.
+
+    Definition: nn/batch_norm.py. differs: halves are calculated with in float32; a shard sums up
+    squares from its own mean, and adds what the batch's mean makes of them.
+    """
+    n, channels = x.shape[:2]
+    pixels, last = prod(x.shape[2:]), lies_channels_last(x)
+    walk = Images(last, 1, channels, n * pixels) if last else Images(last, n, channels, pixels)
+    weight, bias = packed(xp, weight, bias)
+    x, count = as_it_lies(xp, x, last), float(count)
+    mean, var, scale = statistics(xp, x, walk, float(n * pixels), count, float(eps))
+    y, at_channel = xp.empty_like(x), (walk.of, *BY_CHANNEL)
+    strips.normalise(x, walk.warps, *at_channel, x, weight, bias, mean, scale, y)
 
     def pull(g):
         gy, by_mean, by_var = g
-        gy, found = (
-            xp.zeros_like(x) if gy is None else as_it_lies(xp, gy, last),
-            xp.empty(walk.found, wide),
-        )
-        norm.kernels.sums(x, walk.warps, *steps, x, mean, scale, gy, found)
+        gy = xp.zeros_like(x) if gy is None else as_it_lies(xp, gy, last)
+        found = xp.empty(walk.found, mean.dtype)
+        strips.sums(x, walk.warps, *at_channel, x, mean, scale, gy, found)
         total, dots = walk.totals(xp, x, found)
 
         def along_x():
-            sent = [
-                None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)
-            ]
-            gx, (bends, shifts) = xp.empty_like(x), xp.empty((2, channels), wide)
-            kernels.to_bends(
-                x,
-                few,
-                channels,
-                count,
-                weight,
-                scale,
-                all_reduce(total),
-                all_reduce(dots),
-                *sent,
-                bends,
-                shifts,
-            )
-            norm.kernels.back(x, walk.warps, *steps, x, weight, mean, scale, bends, shifts, gy, gx)
+            bends, shifts = bends_of(xp, x, count, weight, scale, total, dots, by_mean, by_var)
+            gx = xp.empty_like(x)
+            strips.back(x, walk.warps, *at_channel, x, weight, mean, scale, bends, shifts, gy, gx)
             return axes_back(xp, gx, last)
 
-        return (
-            along_x,
-            None,
-            lambda: dots.astype(x.dtype, copy=False),
-            lambda: total.astype(x.dtype, copy=False),
-        )
+        return along_x, None, *of_parameters(x, total, dots)
 
-    return (
-        axes_back(xp, y, last),
-        mean.astype(x.dtype, copy=False),
-        var.astype(x.dtype, copy=False),
-    ), pull
+    in_type = [a.astype(x.dtype, copy=False) for a in (mean, var)]
+    return (axes_back(xp, y, last), *in_type), pull
+
+
+def statistics(
+    xp: Any, x: Array, walk: Images, own: float, count: float, eps: float
+) -> tuple[Array, Array, Array]:
+    """Mean, variance and scale of each channel in the whole batch, (C,) each. own, count: numbers
+    of a channel in this shard, and in the batch."""
+    channels, few = walk.channels, warps_for(walk.channels)
+    wide = xp.promote_types(x.dtype, "float32")
+    found = xp.empty(walk.found, wide)
+    total, mean, var, scale = xp.empty((4, channels), wide)
+    strips.moments(x, walk.warps, walk.of, x, found)
+    kernels.channel_moments(x, channels, walk.of, found, total, mean, var)
+    kernels.from_common(x, few, channels, count, own, all_reduce(total), mean, var)
+    var = all_reduce(var)
+    kernels.to_scale(x, few, channels, count, eps, var, scale)
+    return mean, var, scale
+
+
+def bends_of(xp, x, count, weight, scale, total, dots, by_mean, by_var):
+    """bends and shifts of ``to_bends``, (C,) each. total, dots: this shard's sums of each channel;
+    by_mean, by_var: dL/dmean and dL/dvar of other users of these two, or None."""
+    sent = [None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)]
+    total, dots = all_reduce(total), all_reduce(dots)
+    channels, (bends, shifts) = len(scale), xp.empty((2, len(scale)), scale.dtype)
+    kernels.to_bends(
+        x, warps_for(channels), channels, count, weight, scale, total, dots, *sent, bends, shifts
+    )
+    return bends, shifts

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from tinycv.engine.backend import Array
 from tinycv.gpu.cuda import Kernels
 from tinycv.gpu.parts import PARTED, tables
 
@@ -36,7 +37,7 @@ KERNEL scale(Int rows, const Parts parts, Int count, const A* factor) {
 )
 
 
-def scaled_down(xp: Any, gs: Sequence[Any], max_norm: float) -> Any:
+def scaled_down(xp: Any, gs: Sequence[Array], max_norm: float) -> Array:
     """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm
     before, of shape ().
 

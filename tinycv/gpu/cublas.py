@@ -87,45 +87,21 @@ class Cublas:
         start = self.handle(xp), int(turn_a), int(turn_b), m, n, k, number(factor, exact)
         old = number(float(add), exact)
         if count == 1:
-            checked(
-                self.one(
-                    *start,
-                    POINTER(a[0]),
-                    kind,
-                    a[1],
-                    POINTER(b[0]),
-                    kind,
-                    b[1],
-                    old,
-                    POINTER(y[0]),
-                    kind,
-                    y[1],
-                    sums,
-                    DEFAULT,
-                )
-            )
+            a, b, y = (matrix(kind, *place) for place in (a, b, y))
+            checked(self.one(*start, *a, *b, old, *y, sums, DEFAULT))
         else:
-            checked(
-                self.many(
-                    *start,
-                    POINTER(a[0]),
-                    kind,
-                    a[1],
-                    LONG(a[2]),
-                    POINTER(b[0]),
-                    kind,
-                    b[1],
-                    LONG(b[2]),
-                    old,
-                    POINTER(y[0]),
-                    kind,
-                    y[1],
-                    LONG(y[2]),
-                    count,
-                    sums,
-                    DEFAULT,
-                )
-            )
+            a, b, y = (stack(kind, *place) for place in (a, b, y))
+            checked(self.many(*start, *a, *b, old, *y, count, sums, DEFAULT))
+
+
+def matrix(kind: int, memory: int, row: int, _step: int) -> tuple:
+    """A matrix as cublasGemmEx takes it: where, of what type, entries from row to row."""
+    return POINTER(memory), kind, row
+
+
+def stack(kind: int, memory: int, row: int, step: int) -> tuple:
+    """Matrices as cublasGemmStridedBatchedEx takes them: and entries from one to the next."""
+    return POINTER(memory), kind, row, LONG(step)
 
 
 @lru_cache(maxsize=256)

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 
 # threads of a warp, which run in step; warps of a block
 LANES, WARPS = 32, 4
@@ -105,7 +105,7 @@ class Kernels:
         vars(self)[name] = launch = partial(self.launch, name)  # found at once the next time
         return launch
 
-    def launch(self, name: str, like: Any, rows: int, *arguments: Any) -> None:
+    def launch(self, name: str, like: Array, rows: int, *arguments: Any) -> None:
         """A warp for each row; nothing where there are none. T is the float type of ``like``."""
         if rows:
             compiled(array_module(like), self.source, like.dtype.char, name, self.contracted)(

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import flag
+from tinycv.engine.backend import Array
 from tinycv.engine.find_gpu import gpu_problem
 from tinycv.engine.gemm import by_arrays
 from tinycv.gpu import cublas
@@ -57,7 +58,9 @@ def tf32_allowed() -> bool:
     return asked.get("tf32", BY_ENVIRONMENT)
 
 
-def times(xp: Any, a: Any, b: Any, scale: float = 1.0, out: Any = None, add: bool = False) -> Any:
+def times(
+    xp: Any, a: Array, b: Array, scale: float = 1.0, out: Array | None = None, add: bool = False
+) -> Array:
     """engine/gemm.py's ``times`` by one call of cuBLAS, which finds each matrix where it lies."""
     library = cublas.library(xp) if a.dtype == b.dtype and min(a.ndim, b.ndim) > 1 else None
     if not library:
@@ -142,7 +145,7 @@ def lies(
     return turned, row, moves[-1][1] if moves else 0
 
 
-def laid_out(xp: Any, a: Any, shape: tuple[int, ...]) -> tuple[Any, tuple]:
+def laid_out(xp: Any, a: Array, shape: tuple[int, ...]) -> tuple[Array, tuple]:
     """a, or a copy of it in this shape that ``lies`` can describe, and what that says."""
     found = lies(a.shape, a.strides, shape[:-2], a.itemsize)
     if found is None:
@@ -152,7 +155,7 @@ def laid_out(xp: Any, a: Any, shape: tuple[int, ...]) -> tuple[Any, tuple]:
     return a, found
 
 
-def in_order(xp: Any, a: Any) -> Any:
+def in_order(xp: Any, a: Array) -> Array:
     """A copy that ``lies`` can describe. It is turned where a is: so it is read along its
     memory."""
     if a.strides[-2] < a.strides[-1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.backend import Array
 from tinycv.engine.gemm import times
 from tinycv.engine.reduce import as_rows, sum_rows
 from tinycv.gpu.cuda import Kernels, packed
@@ -26,7 +27,7 @@ KERNEL rows_of(Int rows, Int width, const T* x, T* y) {
 """)
 
 
-def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
+def product_and_bias(xp: Any, rows: Array, weight: Array, bias: Array | None) -> Array:
     """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
     if bias is None:
         return times(rows, weight.T)
@@ -38,6 +39,11 @@ def product_and_bias(xp: Any, rows: Any, weight: Any, bias: Any) -> Any:
 
 
 def linear(xp, x, weight, bias=None):
+    """A launch that lays the bias out, and a product that is added to it. Back a product for each
+    of x and weight, and the bias's sums; only what is asked for. x and weight are kept.
+
+    Definition: nn/linear.py.
+    """
     refuse_misfit(x, weight, bias)
     rows = as_rows(x)
     y = product_and_bias(xp, rows, weight, bias)

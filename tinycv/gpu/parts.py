@@ -8,12 +8,12 @@ adam.py and clipping.py.  How kernels are written: cuda.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
+from tinycv.engine.backend import Array
 from tinycv.gpu.cuda import by_value
 
 # of 40 bytes each: 4 KB is what a kernel's arguments may have in all
@@ -45,7 +45,9 @@ __device__ const Part& of(Int row, const Parts& parts, Int count) {
 )
 
 
-def tables(ps: Sequence[Any], gs: Sequence[Any], offsets: Sequence[int]) -> Any:
+def tables(
+    ps: Sequence[Array], gs: Sequence[Array], offsets: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray, int]]:
     """(rows, table, how many) for each MOST parameters. p, g: arrays in one piece; an empty one
     takes no part."""
     kept = [(p, g, offset) for p, g, offset in zip(ps, gs, offsets, strict=True) if g.size]

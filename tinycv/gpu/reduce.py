@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinycv.engine.backend import Array
 from tinycv.gpu.cuda import LANES, Kernels, packed
 
 # warps that keep a GPU busy: more strips than that gain nothing
@@ -61,7 +62,7 @@ KERNEL sum_strips(Int strips, Int width, const A* totals, T* narrow, A* wide) {
 """)
 
 
-def sum_rows(xp: Any, x: Any, y: Any = None, wide: bool = False) -> Any:
+def sum_rows(xp: Any, x: Array, y: Array | None = None, wide: bool = False) -> Array:
     """Sum over the first axis of x, or of x * y: (N, D) -> (D,). Adds up in float32 at least;
     ``wide``: answers so too."""
     x, y = packed(xp, x, y)

@@ -54,10 +54,12 @@ KERNEL softmax_back(Int rows, Int width, bool logarithm, const T* y, const T* g,
 
 
 def softmax(xp, x, axis=-1):
+    """One launch each way, and y alone is kept. Definition: nn/softmax.py."""
     return _of_rows(xp, x, axis, False)
 
 
 def log_softmax(xp, x, axis=-1):
+    """One launch each way, and y alone is kept. Definition: nn/softmax.py."""
     return _of_rows(xp, x, axis, True)
 
 
