@@ -1,5 +1,5 @@
-"""The networks for HIPS autograd and MyGrad, written once: functions of a dict of weights, in
-NumPy's words.
+"""How HIPS autograd and MyGrad take a task: networks that are functions of a dict of weights, in
+NumPy's words, and an Adam, which neither has.
 
 ``lib`` has the few words that the two spell differently, each as its library does it best. A
 token's features are multiplied as rows of one matrix, which is what BLAS is quickest at.
@@ -7,7 +7,8 @@ token's features are multiplied as rows of one matrix, which is what BLAS is qui
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import tasks
+from benchmarks.inputs import weights
+from benchmarks.row import Work
+from benchmarks.work import LR
 
 Weights = dict[str, Any]
 HIDDEN = -1e30  # a score that softmax turns into 0
@@ -207,3 +211,78 @@ def mygrad_parts() -> SimpleNamespace:
         mean=lambda x, axis: x.mean(axis=axis, keepdims=True),
         conv=lambda x, w: nnet.conv_nd(x, w, stride=1),
     )
+
+
+# ── their steps ───────────────────────────────────────────────────────────────────────────────────
+
+
+def by_autograd(task: tasks.Task, train: bool) -> Work:
+    from autograd import value_and_grad
+
+    lib = autograd_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    if not train:
+        return lambda: {"result": network(task, lib, start, batch[0])}
+    there_and_back = value_and_grad(partial(loss, task, lib))
+    adam = Adam(start, LR)
+
+    def work() -> dict[str, Any]:
+        found, slopes = there_and_back(start, *batch)
+        adam.step(slopes)
+        return {"loss": found, **named(slopes)}
+
+    return work
+
+
+def by_mygrad(task: tasks.Task, train: bool) -> Work:
+    import mygrad
+
+    # as its manual advises where speed counts
+    mygrad.turn_memory_guarding_off()
+    lib = mygrad_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    adam = Adam(start, LR)
+
+    def tensors() -> Weights:
+        return {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
+
+    fixed = tensors()
+
+    def infer() -> dict[str, Any]:
+        with mygrad.no_autodiff:
+            return {"result": network(task, lib, fixed, batch[0]).data}
+
+    def work() -> dict[str, Any]:
+        leaves = tensors()
+        found = loss(task, lib, leaves, *batch)
+        found.backward()
+        slopes = {name: leaf.grad for name, leaf in leaves.items()}
+        adam.step(slopes)
+        return {"loss": found.data, **named(slopes)}
+
+    return work if train else infer
+
+
+def named(slopes: Weights) -> dict[str, Any]:
+    return {f"gradient of {name}": slope for name, slope in slopes.items()}
+
+
+class Adam:
+    """Kingma & Ba 2015, end of section 2, with PyTorch's defaults. Changes the arrays of
+    ``weights`` in place."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], lr: float):
+        self.weights, self.lr, self.steps = weights, lr, 0
+        self.m = {name: np.zeros_like(w) for name, w in weights.items()}
+        self.v = {name: np.zeros_like(w) for name, w in weights.items()}
+
+    def step(self, slopes: Mapping[str, np.ndarray]) -> None:
+        self.steps += 1
+        correction = sqrt(1 - 0.999**self.steps)
+        for name, g in slopes.items():
+            m, v = self.m[name], self.v[name]
+            m += 0.1 * (g - m)
+            v += 0.001 * (g * g - v)
+            self.weights[name] -= (
+                self.lr * correction / (1 - 0.9**self.steps) * m / (np.sqrt(v) + 1e-8 * correction)
+            )

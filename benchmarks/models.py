@@ -15,7 +15,8 @@ from __future__ import annotations
 import importlib.util
 import shutil
 
-from benchmarks.contenders import by_autograd, by_mygrad, by_tinycv, by_torch
+from benchmarks.contenders import by_tinycv, by_torch
+from benchmarks.functional import by_autograd, by_mygrad
 from benchmarks.row import Contender, Row
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
 from benchmarks.work import NO_TORCH
