@@ -6,8 +6,8 @@ From the command to a table, in the order in which one reads it:
     a suite     ops, models, scale, backends or kernels: rows of contenders (row.py)
     a work      what a contender does once: contenders (tinycv, PyTorch) and functional (HIPS
                 autograd, MyGrad) take the tasks of tasks.py; ops and optimisers have single ops
-    measure     one row: each contender in a process of its own (worker), held to the others' results
-                (gate), turn by turn; memory and device say what else is asked of it
+    measure     one row: each contender in a process of its own (worker), turn by turn, after all
+                agreed (gate); memory and device say what else is asked of it
     a record    out/SUITE.json: samples, figures (statistics), where it was (machine, peaks)
     a table     report on the console; tables, gpu_tables and charts for the pages
 

@@ -51,11 +51,8 @@ def mlp(task: tasks.Mlp, lib: Any, w: Weights, x: Any) -> Any:
 
 
 def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
-    into, across, bias = (
-        w["lstm.weight_ih_l0"].T,
-        w["lstm.weight_hh_l0"].T,
-        w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"],
-    )
+    into, across = w["lstm.weight_ih_l0"].T, w["lstm.weight_hh_l0"].T
+    bias = w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
     h = c = np.zeros((task.batch, task.hidden), np.float32)
     for t in range(task.steps):
         i, f, g, o = lib.split(x[:, t] @ into + h @ across + bias, 4)
@@ -66,10 +63,8 @@ def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
 
 def layer_norm(lib: Any, w: Weights, name: str, x: Any) -> Any:
     centred = x - lib.mean(x, -1)
-    return (
-        centred / lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5)) * w[f"{name}.weight"]
-        + w[f"{name}.bias"]
-    )
+    scale = lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5))
+    return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def attention(lib: Any, w: Weights, name: str, x: Any, heads: int, mask: Any = None) -> Any:
@@ -90,9 +85,8 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
     x = w["embed.weight"][ids] + w["position"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = layer_norm(
-            lib, w, f"{at}.norm1", x + attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
-        )
+        looked = attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
+        x = layer_norm(lib, w, f"{at}.norm1", x + looked)
         thought = linear(w, f"{at}.linear2", lib.relu(linear(w, f"{at}.linear1", x)))
         x = layer_norm(lib, w, f"{at}.norm2", x + thought)
     return linear(w, "head", x)
@@ -100,19 +94,16 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
 
 def vit(task: tasks.Vit, lib: Any, w: Weights, images: Any) -> Any:
     n, p = task.image // task.patch, task.patch
-    patches = (
-        images.reshape(task.batch, n, p, n, p)
-        .transpose(0, 1, 3, 2, 4)
-        .reshape(task.batch, n * n, p * p)
-    )
+    cut = images.reshape(task.batch, n, p, n, p).transpose(0, 1, 3, 2, 4)
+    patches = cut.reshape(task.batch, n * n, p * p)
     cls = w["cls_token"] + np.zeros((task.batch, 1, 1), np.float32)  # one for each image
     x = lib.np.concatenate([cls, linear(w, "patch_embed", patches)], axis=1) + w["pos_embed"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = x + attention(
-            lib, w, f"{at}.self_attn", layer_norm(lib, w, f"{at}.norm1", x), task.heads
-        )
-        hidden = lib.gelu(linear(w, f"{at}.linear1", layer_norm(lib, w, f"{at}.norm2", x)))
+        normed = layer_norm(lib, w, f"{at}.norm1", x)
+        x = x + attention(lib, w, f"{at}.self_attn", normed, task.heads)
+        normed = layer_norm(lib, w, f"{at}.norm2", x)
+        hidden = lib.gelu(linear(w, f"{at}.linear1", normed))
         x = x + linear(w, f"{at}.linear2", hidden)
     return linear(w, "head", layer_norm(lib, w, "norm", x[:, 0]))
 
@@ -134,9 +125,8 @@ def score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
 
 def match_score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
     pull, s = lib.vjp(lambda x: score(task, lib, w, x))(x)  # (B, 2)
-    trace = sum(
-        pull(np.tile(np.eye(2, dtype=np.float32)[i], (task.batch, 1)))[:, i] for i in range(2)
-    )
+    unit = np.eye(2, dtype=np.float32)
+    trace = sum(pull(np.tile(unit[i], (task.batch, 1)))[:, i] for i in range(2))
     return ((s * s).sum(axis=-1) * 0.5 + trace).sum() * (1 / task.batch)
 
 

@@ -490,7 +490,7 @@ def test_the_memory_of_every_training_step_is_measured_unless_a_compiler_would_b
 def test_every_task_has_a_network_and_those_of_autograd_a_function():
     kinds = {type(task) for task in models.TASKS.values()}
     assert kinds == {type(task) for task in models.TINY.values()} == set(networks.NETWORKS)
-    assert kinds - set(functional.NETWORKS) == set(models.NO_AUTOGRAD)
+    assert kinds - set(functional.NETWORKS) == set(models.CANNOT["autograd"])
 
 
 def test_the_cost_of_a_recurrence_and_of_a_causal_mask():
