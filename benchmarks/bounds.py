@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.inputs import conv_inputs, lstm_inputs, normal
+from benchmarks.tables import markdown
 
 # Steps, batch, input, hidden; and images, channels, side, channels out, window, stride, padding.
 LSTMS = [(28, 128, 28, 128), (100, 32, 2, 128), (50, 64, 256, 256), (20, 1, 16, 32)]
@@ -48,12 +49,9 @@ def lstm_case(steps: int, batch: int, width: int, hidden: int) -> Case:
         (gates, rows, width, 1),
         (rows, gates, width, 1),
     ]
-    return Case(
-        f"LSTM, {steps} steps, batch {batch}, {width} to {hidden}",
-        lstm_work(steps, batch, width, hidden),
-        products,
-        lstm_work(steps, 1, 1, 1),
-    )
+    name = f"LSTM, {steps} steps, batch {batch}, {width} to {hidden}"
+    work, calls = lstm_work(steps, batch, width, hidden), lstm_work(steps, 1, 1, 1)
+    return Case(name, work, products, calls)
 
 
 def lstm_work(steps: int, batch: int, width: int, hidden: int) -> Callable[[], Any]:
@@ -87,13 +85,9 @@ def conv_case(
         finally:
             reduce.BLOCK = kept
 
-    return Case(
-        f"conv {window} x {window}, stride {stride}, {images} of {side} x {side}, {channels} to "
-        f"{out}",
-        conv_work(images, channels, side, out, window, stride, padding),
-        products,
-        calls,
-    )
+    shape = f"{window} x {window}, stride {stride}, {images} of {side} x {side}"
+    work = conv_work(images, channels, side, out, window, stride, padding)
+    return Case(f"conv {shape}, {channels} to {out}", work, products, calls)
 
 
 def conv_work(
@@ -115,13 +109,11 @@ def there_and_back(forward: Callable[[], tuple], g: Any) -> Callable[[], Any]:
 
 
 def products_work(products: list[tuple[int, int, int, int]]) -> Callable[[], Any]:
-    arrays = [
-        (*normal((m, k), (k, n)), np.empty((m, n), np.float32), often)
-        for m, k, n, often in products
-    ]
+    factors = [normal((m, k), (k, n)) for m, k, n, _ in products]
+    results = [np.empty((m, n), np.float32) for m, _, n, _ in products]
 
     def work() -> None:
-        for a, b, out, often in arrays:
+        for (a, b), out, (*_, often) in zip(factors, results, products, strict=True):
             for _ in range(often):
                 np.matmul(a, b, out=out)
 
@@ -153,29 +145,25 @@ def measured() -> dict[str, Any]:
     import tinycv  # noqa: F401  (first: its malloc setting)
 
     with threadpool_limits(1, user_api="blas"):
-        peak = 2 * 1024**3 / min(seconds(products_work([(1024, 1024, 1024, 1)])) for _ in range(3))
-        rows = []
-        for case in [
-            *[lstm_case(*shape) for shape in LSTMS],
-            *[conv_case(*shape) for shape in CONVS],
-        ]:
-            total, products = seconds(case.work), seconds(products_work(case.products))
-            calls, flops = (
-                seconds(case.calls),
-                sum(2 * m * k * n * often for m, k, n, often in case.products),
-            )
-            rows.append(
-                {
-                    "shape": case.name,
-                    "total": total,
-                    "products": products,
-                    "calls": calls,
-                    "rest": total - products - calls,
-                    "floor": flops / peak,
-                    "faults": faults(case.work),
-                }
-            )
-    return {"peak": peak / 1e9, "rows": rows}
+        square = products_work([(1024, 1024, 1024, 1)])
+        peak = 2 * 1024**3 / min(seconds(square) for _ in range(3))
+        cases = [lstm_case(*shape) for shape in LSTMS] + [conv_case(*shape) for shape in CONVS]
+        return {"peak": peak / 1e9, "rows": [parts(case, peak) for case in cases]}
+
+
+def parts(case: Case, peak: float) -> dict[str, Any]:
+    total, calls = seconds(case.work), seconds(case.calls)
+    products = seconds(products_work(case.products))
+    flops = sum(2 * m * k * n * often for m, k, n, often in case.products)
+    return {
+        "shape": case.name,
+        "total": total,
+        "products": products,
+        "calls": calls,
+        "rest": total - products - calls,
+        "floor": flops / peak,
+        "faults": faults(case.work),
+    }
 
 
 def bound(row: dict[str, Any]) -> str:
@@ -186,21 +174,11 @@ def bound(row: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    lines = [
-        "| forward and backward, one thread | takes | products | calls | ufuncs, copies | faults "
-        "| bound by | times the floor |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["forward and backward, one thread", "takes", "products", "calls", "ufuncs, copies"]
+    lines = [[*head, "faults", "bound by", "times the floor"]]
     for row in record["rows"]:
         times = [f"{1e3 * row[key]:.2f} ms" for key in ("total", "products", "calls", "rest")]
-        lines.append(
-            f"| {row['shape']} | {' | '.join(times)} | {row['faults']} | {bound(row)} "
-            f"| {row['total'] / row['floor']:.1f} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread.",
-        ]
-    )
+        floor = f"{row['total'] / row['floor']:.1f}"
+        lines.append([row["shape"], *times, str(row["faults"]), bound(row), floor])
+    said = f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."
+    return "\n".join([*markdown(lines), "", said])

@@ -1,4 +1,5 @@
-"""How each library takes a task's training step, or its inference: the Work that measure.py times.
+"""How tinycv and PyTorch take a task's training step, or its inference: the Work that measure.py
+times. functional.py has the other two libraries.
 
 Called in a process of its own. Every training step is forward, backward and Adam; every inference
 records nothing.
@@ -10,10 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks import functional, networks
-from benchmarks.adam import Adam
+from benchmarks import networks
 from benchmarks.device import on_tinycv, on_torch, same_tf32
-from benchmarks.inputs import weights
 from benchmarks.libraries import tinycv_parts, torch_parts
 from benchmarks.row import Work
 from benchmarks.tasks import Gan, Task
@@ -38,7 +37,11 @@ def by_tinycv(
 
     lib = tinycv_parts()
     model, examples = networks.build(lib, task).to(device), task.examples()
-    batch = [tinycv.Tensor(a, device=device) for a in examples]
+
+    def sent() -> list[Any]:
+        return [lib.tensor(a, device) for a in examples]
+
+    batch = sent()
     adam = partial(tinycv.optim.Adam, lr=LR)
     group = None
     if split:
@@ -61,11 +64,7 @@ def by_tinycv(
         work = networks.train_step(named, optimizer, partial(back, loss_of, *batch))
     if captured:
         work = recorded(work, list(model.named_parameters()), device)
-    return (
-        work
-        if device == "cpu" or not wait
-        else on_tinycv(work, lambda: [tinycv.Tensor(a, device=device) for a in examples], device)
-    )
+    return work if device == "cpu" or not wait else on_tinycv(work, sent, device)
 
 
 def recorded(work: Work, named: list[tuple[str, Any]], device: str) -> Work:
@@ -115,29 +114,34 @@ def by_torch(
     torch.set_num_threads(threads())
     lib = torch_parts()
     model, examples = networks.build(lib, task).to(device), task.examples()
-    batch = [torch.from_numpy(a).to(device) for a in examples]
+
+    def sent() -> list[Any]:
+        return [lib.tensor(a, device) for a in examples]
+
+    batch = sent()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
         batch = [a.to(memory_format=torch.channels_last) if a.ndim == 4 else a for a in batch]
     adam = partial(torch.optim.Adam, lr=LR, fused=True, capturable=captured)
     if not train:
-        return torch_inference(torch.compile(model.eval()) if compiled else model.eval(), batch[0])
-    loss_of = partial(networks.loss_of(task), lib, model)
-    there_and_back = partial(backward, torch.compile(loss_of) if compiled else loss_of, *batch)
-    work = (
-        networks.gan_step(lib, model, adam, backward, *batch)
-        if isinstance(task, Gan)
-        else by_autocast(adam(model.parameters()), partial(loss_of, *batch), device)
-        if half
-        else networks.train_step(
-            list(model.named_parameters()), adam(model.parameters()), there_and_back
-        )
-    )
+        return torch_inference(model.eval(), batch[0])
+    if isinstance(task, Gan):
+        work = networks.gan_step(lib, model, adam, backward, *batch)
+    else:
+        loss_of = partial(networks.loss_of(task), lib, model)
+        if compiled:
+            loss_of = torch.compile(loss_of)
+        optimizer = adam(model.parameters())
+        if half:
+            work = by_autocast(optimizer, partial(loss_of, *batch), device)
+        else:
+            named = list(model.named_parameters())
+            work = networks.train_step(named, optimizer, partial(backward, loss_of, *batch))
     if device == "cpu":
         return work
     same_tf32()
     work = recorded_by_torch(work) if captured else work
-    return on_torch(work, lambda: [torch.from_numpy(a).to(device) for a in examples])
+    return on_torch(work, sent)
 
 
 def recorded_by_torch(work: Work) -> Work:
@@ -189,51 +193,5 @@ def torch_inference(model: Any, x: Any) -> Work:
     def work() -> dict[str, Any]:
         with torch.inference_mode():
             return {"result": model(x)}
-
-    return work
-
-
-def by_autograd(task: Task, train: bool) -> Work:
-    from autograd import value_and_grad
-
-    lib = functional.autograd_parts()
-    start, batch = weights(task.shapes()), task.examples()
-    if not train:
-        return lambda: {"result": functional.network(task, lib, start, batch[0])}
-    there_and_back = value_and_grad(partial(functional.loss, task, lib))
-    adam = Adam(start, LR)
-
-    def work() -> dict[str, Any]:
-        loss, slopes = there_and_back(start, *batch)
-        adam.step(slopes)
-        return {"loss": loss, **{f"gradient of {name}": g for name, g in slopes.items()}}
-
-    return work
-
-
-def by_mygrad(task: Task, train: bool) -> Work:
-    import mygrad
-
-    # as its manual advises where speed counts
-    mygrad.turn_memory_guarding_off()
-    lib = functional.mygrad_parts()
-    start, batch = weights(task.shapes()), task.examples()
-    if not train:
-
-        def infer() -> dict[str, Any]:
-            with mygrad.no_autodiff:
-                return {"result": functional.network(task, lib, leaves, batch[0]).data}
-
-        leaves = {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
-        return infer
-    adam = Adam(start, LR)
-
-    def work() -> dict[str, Any]:
-        leaves = {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
-        loss = functional.loss(task, lib, leaves, *batch)
-        loss.backward()
-        slopes = {name: leaf.grad for name, leaf in leaves.items()}
-        adam.step(slopes)
-        return {"loss": loss.data, **{f"gradient of {name}": g for name, g in slopes.items()}}
 
     return work

@@ -16,24 +16,28 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.gate import array_of
+from benchmarks.work import NO_TORCH
 
 CALLS, SECONDS = 10, 0.5  # at most; and about how long they may take together
 
 
+@dataclass
 class Waited:
     """A Work that is done when the device is. The library's own parts: ``queue`` does not wait,
     ``send`` copies the inputs to the device again, ``timed(call)`` gives (host, device) seconds,
     ``held()`` the bytes of the library's pool."""
 
-    def __init__(
-        self, queue: Callable, send: Callable, wait: Callable, timed: Callable, held: Callable
-    ):
-        self.queue, self.send, self.wait, self.timed, self.held = queue, send, wait, timed, held
+    queue: Callable
+    send: Callable
+    wait: Callable
+    timed: Callable
+    held: Callable
 
     def __call__(self) -> dict[str, Any]:
         result = self.queue()
@@ -99,15 +103,12 @@ def forget() -> None:
     """Give memory that nobody uses back to the device, and forget the peak: the next work begins
     with empty pools."""
     gc.collect()
-    if (
-        "cupy" in sys.modules
-        and "tinycv" in sys.modules
-        and sys.modules["tinycv"].engine.backend.gpu_problem() is None
-    ):
-        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
-        sys.modules["torch"].cuda.empty_cache()
-        sys.modules["torch"].cuda.reset_peak_memory_stats()
+    cupy, tinycv, torch = (sys.modules.get(name) for name in ("cupy", "tinycv", "torch"))
+    if cupy and tinycv and tinycv.engine.backend.gpu_problem() is None:
+        cupy.get_default_memory_pool().free_all_blocks()
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def waited(work: Waited, call: Callable, calls: int) -> float:
@@ -123,10 +124,8 @@ def waited(work: Waited, call: Callable, calls: int) -> float:
 
 def torch_problem() -> str:
     """Why PyTorch cannot be measured on a GPU here; empty where it can."""
-    import importlib.util
-
-    if not importlib.util.find_spec("torch"):
-        return "PyTorch is not installed"
+    if NO_TORCH:
+        return NO_TORCH
     import torch
 
     return "" if torch.cuda.is_available() else "PyTorch sees no GPU"

@@ -1,5 +1,5 @@
-"""The networks for HIPS autograd and MyGrad, written once: functions of a dict of weights, in
-NumPy's words.
+"""How HIPS autograd and MyGrad take a task: networks that are functions of a dict of weights, in
+NumPy's words, and an Adam, which neither has.
 
 ``lib`` has the few words that the two spell differently, each as its library does it best. A
 token's features are multiplied as rows of one matrix, which is what BLAS is quickest at.
@@ -7,7 +7,8 @@ token's features are multiplied as rows of one matrix, which is what BLAS is qui
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import sqrt
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import tasks
+from benchmarks.inputs import weights
+from benchmarks.row import Work
+from benchmarks.work import LR
 
 Weights = dict[str, Any]
 HIDDEN = -1e30  # a score that softmax turns into 0
@@ -47,11 +51,8 @@ def mlp(task: tasks.Mlp, lib: Any, w: Weights, x: Any) -> Any:
 
 
 def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
-    into, across, bias = (
-        w["lstm.weight_ih_l0"].T,
-        w["lstm.weight_hh_l0"].T,
-        w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"],
-    )
+    into, across = w["lstm.weight_ih_l0"].T, w["lstm.weight_hh_l0"].T
+    bias = w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
     h = c = np.zeros((task.batch, task.hidden), np.float32)
     for t in range(task.steps):
         i, f, g, o = lib.split(x[:, t] @ into + h @ across + bias, 4)
@@ -62,10 +63,8 @@ def lstm(task: tasks.Lstm, lib: Any, w: Weights, x: Any) -> Any:
 
 def layer_norm(lib: Any, w: Weights, name: str, x: Any) -> Any:
     centred = x - lib.mean(x, -1)
-    return (
-        centred / lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5)) * w[f"{name}.weight"]
-        + w[f"{name}.bias"]
-    )
+    scale = lib.np.sqrt(lib.mean(centred * centred, -1) + f32(1e-5))
+    return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def attention(lib: Any, w: Weights, name: str, x: Any, heads: int, mask: Any = None) -> Any:
@@ -86,9 +85,8 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
     x = w["embed.weight"][ids] + w["position"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = layer_norm(
-            lib, w, f"{at}.norm1", x + attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
-        )
+        looked = attention(lib, w, f"{at}.self_attn", x, task.heads, mask)
+        x = layer_norm(lib, w, f"{at}.norm1", x + looked)
         thought = linear(w, f"{at}.linear2", lib.relu(linear(w, f"{at}.linear1", x)))
         x = layer_norm(lib, w, f"{at}.norm2", x + thought)
     return linear(w, "head", x)
@@ -96,19 +94,16 @@ def transformer(task: tasks.Transformer, lib: Any, w: Weights, ids: Any) -> Any:
 
 def vit(task: tasks.Vit, lib: Any, w: Weights, images: Any) -> Any:
     n, p = task.image // task.patch, task.patch
-    patches = (
-        images.reshape(task.batch, n, p, n, p)
-        .transpose(0, 1, 3, 2, 4)
-        .reshape(task.batch, n * n, p * p)
-    )
+    cut = images.reshape(task.batch, n, p, n, p).transpose(0, 1, 3, 2, 4)
+    patches = cut.reshape(task.batch, n * n, p * p)
     cls = w["cls_token"] + np.zeros((task.batch, 1, 1), np.float32)  # one for each image
     x = lib.np.concatenate([cls, linear(w, "patch_embed", patches)], axis=1) + w["pos_embed"]
     for i in range(task.layers):
         at = f"blocks.{i}"
-        x = x + attention(
-            lib, w, f"{at}.self_attn", layer_norm(lib, w, f"{at}.norm1", x), task.heads
-        )
-        hidden = lib.gelu(linear(w, f"{at}.linear1", layer_norm(lib, w, f"{at}.norm2", x)))
+        normed = layer_norm(lib, w, f"{at}.norm1", x)
+        x = x + attention(lib, w, f"{at}.self_attn", normed, task.heads)
+        normed = layer_norm(lib, w, f"{at}.norm2", x)
+        hidden = lib.gelu(linear(w, f"{at}.linear1", normed))
         x = x + linear(w, f"{at}.linear2", hidden)
     return linear(w, "head", layer_norm(lib, w, "norm", x[:, 0]))
 
@@ -130,9 +125,8 @@ def score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
 
 def match_score(task: tasks.Score, lib: Any, w: Weights, x: Any) -> Any:
     pull, s = lib.vjp(lambda x: score(task, lib, w, x))(x)  # (B, 2)
-    trace = sum(
-        pull(np.tile(np.eye(2, dtype=np.float32)[i], (task.batch, 1)))[:, i] for i in range(2)
-    )
+    unit = np.eye(2, dtype=np.float32)
+    trace = sum(pull(np.tile(unit[i], (task.batch, 1)))[:, i] for i in range(2))
     return ((s * s).sum(axis=-1) * 0.5 + trace).sum() * (1 / task.batch)
 
 
@@ -207,3 +201,78 @@ def mygrad_parts() -> SimpleNamespace:
         mean=lambda x, axis: x.mean(axis=axis, keepdims=True),
         conv=lambda x, w: nnet.conv_nd(x, w, stride=1),
     )
+
+
+# ── their steps ───────────────────────────────────────────────────────────────────────────────────
+
+
+def by_autograd(task: tasks.Task, train: bool) -> Work:
+    from autograd import value_and_grad
+
+    lib = autograd_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    if not train:
+        return lambda: {"result": network(task, lib, start, batch[0])}
+    there_and_back = value_and_grad(partial(loss, task, lib))
+    adam = Adam(start, LR)
+
+    def work() -> dict[str, Any]:
+        found, slopes = there_and_back(start, *batch)
+        adam.step(slopes)
+        return {"loss": found, **named(slopes)}
+
+    return work
+
+
+def by_mygrad(task: tasks.Task, train: bool) -> Work:
+    import mygrad
+
+    # as its manual advises where speed counts
+    mygrad.turn_memory_guarding_off()
+    lib = mygrad_parts()
+    start, batch = weights(task.shapes()), task.examples()
+    adam = Adam(start, LR)
+
+    def tensors() -> Weights:
+        return {name: mygrad.tensor(a, copy=False) for name, a in start.items()}
+
+    fixed = tensors()
+
+    def infer() -> dict[str, Any]:
+        with mygrad.no_autodiff:
+            return {"result": network(task, lib, fixed, batch[0]).data}
+
+    def work() -> dict[str, Any]:
+        leaves = tensors()
+        found = loss(task, lib, leaves, *batch)
+        found.backward()
+        slopes = {name: leaf.grad for name, leaf in leaves.items()}
+        adam.step(slopes)
+        return {"loss": found.data, **named(slopes)}
+
+    return work if train else infer
+
+
+def named(slopes: Weights) -> dict[str, Any]:
+    return {f"gradient of {name}": slope for name, slope in slopes.items()}
+
+
+class Adam:
+    """Kingma & Ba 2015, end of section 2, with PyTorch's defaults. Changes the arrays of
+    ``weights`` in place."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], lr: float):
+        self.weights, self.lr, self.steps = weights, lr, 0
+        self.m = {name: np.zeros_like(w) for name, w in weights.items()}
+        self.v = {name: np.zeros_like(w) for name, w in weights.items()}
+
+    def step(self, slopes: Mapping[str, np.ndarray]) -> None:
+        self.steps += 1
+        correction = sqrt(1 - 0.999**self.steps)
+        for name, g in slopes.items():
+            m, v = self.m[name], self.v[name]
+            m += 0.1 * (g - m)
+            v += 0.001 * (g * g - v)
+            self.weights[name] -= (
+                self.lr * correction / (1 - 0.9**self.steps) * m / (np.sqrt(v) + 1e-8 * correction)
+            )

@@ -38,38 +38,6 @@ def normal(*shapes: tuple) -> list[np.ndarray]:
     return [rng.standard_normal(shape, np.float32) for shape in shapes]
 
 
-INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
-    "softmax": lambda s: normal((s.batch, s.heads, s.tokens, s.tokens)),
-    "log_softmax": lambda s: normal((s.batch, s.classes)),
-    "cross_entropy": lambda s: [*normal((s.batch, s.classes)), np.arange(s.batch) % s.classes],
-    "gelu": lambda s: normal((s.batch, s.tokens, s.mlp)),
-    "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
-    "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
-    "scaled_dot_product_attention": lambda s: normal(
-        *[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3
-    ),
-    "group_norm": lambda s: [*planes(s)[:1], s.heads, *planes(s)[1:]],
-    "batch_standard": lambda s: [*planes(s)[:1], s.batch * 49, *planes(s)[1:]],
-    "lstm": lambda s: lstm_inputs(*s.lstm),
-    "conv2d": lambda s: conv_inputs(*s.conv),
-    "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
-    "binary_cross_entropy_with_logits": lambda s: [
-        *pixels(s),
-        np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape),
-    ],
-    "leaky_relu": lambda s: pixels(s),
-    "silu": lambda s: pixels(s),
-    "max_pool2d": lambda s: [all_different(conv_inputs(*s.conv)[0])],
-    "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
-}
-OPTIONS: dict[str, dict] = {
-    "conv2d": {"padding": 1},
-    "conv_transpose2d": {"stride": 2, "padding": 1},
-    "max_pool2d": {"kernel_size": 2},
-    "avg_pool2d": {"kernel_size": 2},
-}
-
-
 def pixels(size: Size) -> list[np.ndarray]:
     images, channels, side = size.conv
     return normal((images, channels, side**2))
@@ -107,6 +75,38 @@ def lstm_inputs(steps: int, batch: int, width: int, hidden: int) -> list[np.ndar
     return [*inputs, *(w / np.float32(hidden**0.5) for w in weights)]
 
 
+INPUTS: dict[str, Callable[[Size], list[np.ndarray]]] = {
+    "softmax": lambda s: normal((s.batch, s.heads, s.tokens, s.tokens)),
+    "log_softmax": lambda s: normal((s.batch, s.classes)),
+    "cross_entropy": lambda s: [*normal((s.batch, s.classes)), np.arange(s.batch) % s.classes],
+    "gelu": lambda s: normal((s.batch, s.tokens, s.mlp)),
+    "linear": lambda s: normal((s.batch, s.tokens, s.width), (s.mlp, s.width), (s.mlp,)),
+    "layer_norm": lambda s: normal((s.batch, s.tokens, s.width), (s.width,), (s.width,)),
+    "scaled_dot_product_attention": lambda s: normal(
+        *[(s.batch, s.heads, s.tokens, s.width // s.heads)] * 3
+    ),
+    "group_norm": lambda s: [*planes(s)[:1], s.heads, *planes(s)[1:]],
+    "batch_standard": lambda s: [*planes(s)[:1], s.batch * 49, *planes(s)[1:]],
+    "lstm": lambda s: lstm_inputs(*s.lstm),
+    "conv2d": lambda s: conv_inputs(*s.conv),
+    "conv_transpose2d": lambda s: conv_transpose_inputs(*s.conv),
+    "binary_cross_entropy_with_logits": lambda s: [
+        *pixels(s),
+        np.resize(np.float32([0, 1, 1]), pixels(s)[0].shape),
+    ],
+    "leaky_relu": pixels,
+    "silu": pixels,
+    "max_pool2d": lambda s: [all_different(conv_inputs(*s.conv)[0])],
+    "avg_pool2d": lambda s: conv_inputs(*s.conv)[:1],
+}
+OPTIONS: dict[str, dict] = {
+    "conv2d": {"padding": 1},
+    "conv_transpose2d": {"stride": 2, "padding": 1},
+    "max_pool2d": {"kernel_size": 2},
+    "avg_pool2d": {"kernel_size": 2},
+}
+
+
 def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
     """The same numbers by name for every library; near 1 where a norm scales."""
     drawn = dict(
@@ -116,7 +116,3 @@ def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
         name: 0.1 * a + np.float32("norm" in name and name.endswith("weight"))
         for name, a in drawn.items()
     }
-
-
-def examples(batch: int) -> tuple[np.ndarray, np.ndarray]:
-    return normal((batch, 1, 28, 28))[0], np.arange(batch) % 10

@@ -4,11 +4,12 @@ beside PyTorch, on one GPU.
 "array calls" is the same function without its kernel: the pair's own NumPy text run by CuPy. A
 kernel that loses to it is to be deleted. Rows are forward and backward, at three sizes: a small
 model's, where launches decide, a large model's, where bytes do, and the digits' in between. The
-optimisers' rows change all parameters of a small ViT, and of one of 86 million.
+optimiser's rows change all parameters of a small ViT, and of one of 86 million.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -16,9 +17,10 @@ from unittest import mock
 
 from benchmarks.backends import gpu
 from benchmarks.device import Waited, on_tinycv, on_torch, same_tf32
-from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal
+from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size
 from benchmarks.ops import torch_function
-from benchmarks.optimisers import by_kernel, by_torch
+from benchmarks.optimisers import TINY as FEW_PARAMETERS
+from benchmarks.optimisers import Shapes, by_kernel, by_torch, small_vit
 from benchmarks.row import Row, Work
 from benchmarks.work import pair_by
 
@@ -26,27 +28,34 @@ LARGE = {
     "ViT-Base": Size(32, 197, 768, 12, 3072, 1000, (100, 128, 128, 512), (128, 128, 32)),
     **SIZES,
 }
-MOVED = {
-    "softmax": 5,
-    "log_softmax": 5,
-    "cross_entropy": 4,
-    "gelu": 5,
-    "silu": 5,
-    "leaky_relu": 5,
-    "layer_norm": 6,
-    # arrays of the input's size that must be read or written, both ways
-    "group_norm": 6,
-    "batch_standard": 6,
-}
+# of one encoder block of ViT-Base
+BLOCK = [(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)]
+BLOCK += [(768,)] * 4
 RTOL = 1e-3
 
 
 def rows(quick: bool = False) -> list[Row]:
-    sizes = TINY if quick else LARGE
-    return [
-        *(optimiser(label, shapes) for label, shapes in parameters(quick).items()),
-        *(pair(name, label, size) for label, size in sizes.items() for name in with_kernel()),
+    parameters = FEW_PARAMETERS if quick else small_vit() | {"ViT-Base": BLOCK * 12}
+    made = [
+        row("AdamW", label, adamw_on_gpu, adamw_by_torch, (shapes,), "step")
+        for label, shapes in parameters.items()
     ]
+    for label, size in (TINY if quick else LARGE).items():
+        made += [
+            row(name, label, pair_on_gpu, pair_by_torch, (name, size)) for name in with_kernel()
+        ]
+    return made
+
+
+def row(
+    name: str, label: str, ours: Callable, theirs: Callable, args: tuple, of: str = "call"
+) -> Row:
+    contenders = (
+        gpu("CUDA kernel", ours, (*args, True)),
+        gpu("array calls", ours, (*args, False)),
+        gpu("PyTorch on the GPU", theirs, args),
+    )
+    return Row(name, label, contenders, of, rtol=RTOL)
 
 
 def with_kernel() -> list[str]:
@@ -54,11 +63,8 @@ def with_kernel() -> list[str]:
     from tinycv.engine.dispatch import member
     from tinycv.engine.fused import PAIRS
 
-    return [
-        *(name for name, pair in PAIRS.items() if member(pair.place)),
-        "conv2d",
-        "conv_transpose2d",
-    ]
+    own = [name for name, pair in PAIRS.items() if member(pair.place)]
+    return [*own, "conv2d", "conv_transpose2d"]
 
 
 def places() -> list[str]:
@@ -68,58 +74,6 @@ def places() -> list[str]:
 
     maps = [f"conv_kernel.{name}" for name in ("forward", "to_input", "to_weight")]
     return [*(pair.place for pair in PAIRS.values()), *maps, "adam.adam", "adam.adamw"]
-
-
-def pair(name: str, label: str, size: Size) -> Row:
-    x = INPUTS[name](size)[0]
-    return Row(
-        name,
-        label,
-        (
-            gpu("CUDA kernel", pair_on_gpu, (name, size, True)),
-            gpu("array calls", pair_on_gpu, (name, size, False)),
-            gpu("PyTorch on the GPU", pair_by_torch, (name, size)),
-        ),
-        rtol=RTOL,
-        bytes=float(MOVED[name] * x.nbytes) if name in MOVED else None,
-    )
-
-
-def parameters(quick: bool) -> dict[str, list[tuple]]:
-    from tinycv.vision import ViT
-
-    if quick:
-        return {"two small arrays": [(3, 4), (5,)]}
-    block = [
-        (2304, 768),
-        (2304,),
-        (768, 768),
-        (768,),
-        (3072, 768),
-        (3072,),
-        (768, 3072),
-        (768,),
-        *[(768,)] * 4,
-    ]
-    return {
-        "ViT(28, 7, 10)": [p.shape for p in ViT(28, 7, 10).parameters()],
-        "ViT-Base": block * 12,
-    }
-
-
-def optimiser(label: str, shapes: list[tuple]) -> Row:
-    return Row(
-        "AdamW",
-        label,
-        (
-            gpu("CUDA kernel", adamw_on_gpu, (shapes, True)),
-            gpu("array calls", adamw_on_gpu, (shapes, False)),
-            gpu("PyTorch on the GPU", adamw_by_torch, (shapes,)),
-        ),
-        "step",
-        rtol=RTOL,
-        bytes=7.0 * 4 * sum(a.size for a in normal(*shapes)),
-    )
 
 
 def array_calls() -> AbstractContextManager:
@@ -144,28 +98,21 @@ def pair_on_gpu(name: str, size: Size, kernel: bool) -> Waited:
     from tinycv import Tensor
     from tinycv.engine.fused import PAIRS
 
-    made = partial(
-        pair_by,
-        partial(PAIRS[name], **OPTIONS.get(name, {})),
-        INPUTS[name](size),
-        partial(Tensor, device="gpu"),
-    )
-    return by_arrays(kernel, made())
+    function = partial(PAIRS[name], **OPTIONS.get(name, {}))
+    return by_arrays(kernel, pair_by(function, INPUTS[name](size), partial(Tensor, device="gpu")))
 
 
 def pair_by_torch(name: str, size: Size) -> Waited:
     import torch
 
     same_tf32()
-    return on_torch(
-        pair_by(torch_function(name), INPUTS[name](size), partial(torch.tensor, device="cuda")),
-        lambda: None,
-    )
+    tensor = partial(torch.tensor, device="cuda")
+    return on_torch(pair_by(torch_function(name), INPUTS[name](size), tensor), lambda: None)
 
 
-def adamw_on_gpu(shapes: list[tuple], kernel: bool) -> Waited:
+def adamw_on_gpu(shapes: Shapes, kernel: bool) -> Waited:
     return by_arrays(kernel, by_kernel(shapes, "gpu"))
 
 
-def adamw_by_torch(shapes: list[tuple]) -> Waited:
+def adamw_by_torch(shapes: Shapes) -> Waited:
     return on_torch(by_torch(shapes, "cuda"), lambda: None)

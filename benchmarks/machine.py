@@ -15,50 +15,20 @@ import numpy as np
 import threadpoolctl
 
 # Environment variables that begin so change the speed of tinycv, NumPy or PyTorch.
-TELLING = (
-    "OPENBLAS_",
-    "OMP_",
-    "GOMP_",
-    "KMP_",
-    "MKL_",
-    "MALLOC_",
-    "GLIBC_TUNABLES",
-    "NPY_",
-    "NUMPY_",
-    "TORCH_",
-    "TINYCV_",
-)
+TELLING = ("OPENBLAS_", "OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES")
+TELLING += ("NPY_", "NUMPY_", "TORCH_", "TINYCV_")
 SILENT = "KMP_DUPLICATE_LIB_OK"  # scikit-learn sets it for itself
-VECTORS = (
-    "sse4_2",
-    "avx",
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512bw",
-    "avx512dq",
-    "avx512vl",
-    "avx512_vnni",
-    "amx_tile",
-    "asimd",
-    "sve",
-)
 
 
 def environment() -> dict[str, Any]:
     """What the figures depend on, of this process. Each contender adds its own: ``about``."""
     from tinycv.show import doctor
 
-    settings = {
-        name: value
-        for name, value in sorted(os.environ.items())
-        if name.startswith(TELLING) and name != SILENT
-    }
+    names = [name for name in sorted(os.environ) if name.startswith(TELLING) and name != SILENT]
     return {
         **doctor.report(),
-        "instructions": instructions(),
         "clock": clock(),
-        "settings": settings,
+        "settings": {name: os.environ[name] for name in names},
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain")),
         "load": load(),
@@ -82,15 +52,6 @@ def about() -> dict[str, Any]:
 
         facts |= {"memory": memory.STATUS, "blas_kernel": blas.STATUS}
     return facts
-
-
-def instructions() -> list[str] | str:
-    """The vector instruction sets that decide which kernel a BLAS may use."""
-    path = Path("/proc/cpuinfo")
-    words = (
-        set(path.read_text(encoding="utf-8", errors="replace").split()) if path.exists() else set()
-    )
-    return sorted(words & set(VECTORS)) or "unknown"
 
 
 def clock() -> dict[str, str]:

@@ -33,7 +33,6 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
         "name": row.name,
         "of": row.of,
         "flops": row.flops,
-        "bytes": row.bytes,
         "point": row.point,
         "rtol": row.rtol,
         "dtype": row.dtype,

@@ -29,10 +29,8 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def peak(make: Callable[[], Work]) -> dict[str, Any]:
     """{"bytes", "how"} of ``STEPS`` calls of a Work, or {"missing"} with the reason. In a process
     of its own."""
-    return by_proc(make) if RESET.exists() else by_getrusage(make)
-
-
-def by_proc(make: Callable[[], Work]) -> dict[str, Any]:
+    if not RESET.exists():
+        return {"missing": f"{sys.platform} cannot reset the peak of resident memory; Linux can"}
     first = make()
     first()
     work = make()
@@ -61,31 +59,6 @@ def give_back() -> None:
 
 def resident() -> dict[str, int]:
     """Of this process, in bytes."""
-    pairs = (
-        line.split(":")
-        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    )
-    return {
-        name: 1024 * int(value.split()[0])
-        for name, value in pairs
-        if name in ("VmHWM", "VmRSS", "RssFile")
-    }
-
-
-def by_getrusage(make: Callable[[], Work]) -> dict[str, Any]:
-    """Where the peak cannot be reset: growth beyond the highest so far, and what a library takes
-    once is in it."""
-    try:
-        import resource
-    except ModuleNotFoundError:
-        return {"missing": f"{sys.platform} tells no peak of resident memory"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    work = make()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(STEPS):
-        work()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {
-        "bytes": unit * grown,
-        "how": f"ru_maxrss of {STEPS} steps, less the same before; library included",
-    }
+    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return {name: 1024 * int(found[name].split()[0]) for name in ("VmHWM", "VmRSS", "RssFile")}

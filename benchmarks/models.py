@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from functools import partial
 
-from benchmarks.contenders import by_autograd, by_mygrad, by_tinycv, by_torch
+from benchmarks.contenders import by_tinycv, by_torch
+from benchmarks.functional import by_autograd, by_mygrad
 from benchmarks.row import Contender, Row
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
-from benchmarks.work import NO_TORCH
+from benchmarks.work import NO_TORCH, pytorch
 
 TASKS: dict[str, Task] = {
     "MLP 784-256-256-10": Mlp(),
@@ -46,15 +48,15 @@ TINY: dict[str, Task] = {
 SPLIT = (Lstm, Transformer, Vit, LeNet, Gan, UNet)
 # of each kind one: a minute each. The others gain as little or as much
 COMPILED = (Mlp, Transformer, Vit, UNet)
-NO_AUTOGRAD = {
-    Gan: "HIPS autograd has no transposed convolution",
-    UNet: "HIPS autograd has no transposed convolution",
-}
-NO_MYGRAD = {
-    Gan: "MyGrad has no transposed convolution",
-    UNet: "MyGrad has no transposed convolution",
-    Vit: "MyGrad has no erf, which GELU needs",
-    Score: "MyGrad has no second derivatives",
+NO_TRANSPOSED = "has no transposed convolution"
+CANNOT: dict[str, dict[type[Task], str]] = {
+    "autograd": {task: f"HIPS autograd {NO_TRANSPOSED}" for task in (Gan, UNet)},
+    "mygrad": {
+        Gan: f"MyGrad {NO_TRANSPOSED}",
+        UNet: f"MyGrad {NO_TRANSPOSED}",
+        Vit: "MyGrad has no erf, which GELU needs",
+        Score: "MyGrad has no second derivatives",
+    },
 }
 NO_COMPILER = "" if shutil.which("g++") or shutil.which("clang++") else "no C++ compiler"
 
@@ -70,20 +72,15 @@ def every(of: dict[str, Task]) -> list[Row]:
 
 
 def row(name: str, task: Task, train: bool) -> Row:
-    contenders = [
-        *tinycv_ways(task, train),
-        Contender("PyTorch", by_torch, (task, train), missing=NO_TORCH),
-    ]
+    work = (task, train)
+    contenders = [*tinycv_ways(task, train), pytorch(by_torch, *work)]
     if isinstance(task, (LeNet, Gan, UNet)):
-        contenders.append(
-            Contender("PyTorch, channels last", by_torch, (task, train, True), missing=NO_TORCH)
-        )
-    contenders += [
-        Contender(
-            "HIPS autograd", by_autograd, (task, train), missing=lacks(task, train, "autograd")
-        ),
-        Contender("MyGrad", by_mygrad, (task, train), missing=lacks(task, train, "mygrad")),
-    ]
+        way = partial(by_torch, channels_last=True)
+        contenders.append(Contender("PyTorch, channels last", way, work, missing=NO_TORCH))
+    missing = lacks(task, train, "autograd")
+    contenders.append(Contender("HIPS autograd", by_autograd, work, missing=missing))
+    missing = lacks(task, train, "mygrad")
+    contenders.append(Contender("MyGrad", by_mygrad, work, missing=missing))
     return Row(
         name,
         f"{'training step' if train else 'inference'}, batch {task.batch}",
@@ -114,10 +111,11 @@ def lacks(task: Task, train: bool, library: str) -> str:
     """Why this library has no part in the row; empty where it has."""
     if isinstance(task, Score) and not train and library == "mygrad":
         return "MyGrad is not asked: an inference here is an MLP's"
-    cannot = (NO_AUTOGRAD if library == "autograd" else NO_MYGRAD).get(type(task), "")
-    needed = (library, "scipy") if library == "autograd" else (library,)
+    if type(task) in CANNOT[library]:
+        return CANNOT[library][type(task)]
+    needed = {"autograd": ("autograd", "scipy"), "mygrad": ("mygrad",)}[library]
     absent = [name for name in needed if not importlib.util.find_spec(name)]
-    return cannot or (f"{' and '.join(absent)} not installed" if absent else "")
+    return f"{' and '.join(absent)} not installed" if absent else ""
 
 
 def compiled(of: dict[str, Task]) -> list[Row]:
@@ -126,23 +124,14 @@ def compiled(of: dict[str, Task]) -> list[Row]:
 
     Their memory is not measured: in a fresh process it would be the compiler's.
     """
-    # the last of each
+    # the last of each kind
     kinds = {type(task): (name, task) for name, task in of.items() if isinstance(task, COMPILED)}
-    return [
-        Row(
-            f"compiled: {name}",
-            f"training step, batch {task.batch}",
-            (
-                tinycv_ways(task, True)[0],
-                Contender(
-                    "PyTorch compile",
-                    by_torch,
-                    (task, True, False, True),
-                    missing=NO_TORCH or NO_COMPILER,
-                ),
-            ),
-            "step",
-            flops=task.flops(True),
-        )
-        for name, task in kinds.values()
-    ]
+    missing, made = NO_TORCH or NO_COMPILER, []
+    for name, task in kinds.values():
+        way = partial(by_torch, compiled=True)
+        theirs = Contender("PyTorch compile", way, (task, True), missing=missing)
+        contenders = tinycv_ways(task, True)[0], theirs
+        label = f"training step, batch {task.batch}"
+        flops = task.flops(True)
+        made.append(Row(f"compiled: {name}", label, contenders, "step", flops=flops))
+    return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from benchmarks import tasks
@@ -34,7 +35,7 @@ def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
 
 def mlp(lib: Lib, task: tasks.Mlp) -> Any:
     layers: list[Any] = []
-    for a, b in zip(task.widths, task.widths[1:], strict=False):
+    for a, b in pairwise(task.widths):
         layers += [lib.nn.Linear(a, b), lib.nn.ReLU()]
     return lib.nn.Sequential(*layers[:-1])
 
@@ -86,11 +87,8 @@ def lenet(lib: Lib, task: tasks.LeNet) -> Any:
         def __init__(self):
             super().__init__()
             self.conv1, self.conv2 = lib.nn.Conv2d(1, a, 5), lib.nn.Conv2d(a, b, 5)
-            self.fc1, self.fc2, self.fc3 = (
-                lib.nn.Linear(16 * b, 120),
-                lib.nn.Linear(120, 84),
-                lib.nn.Linear(84, 10),
-            )
+            self.fc1 = lib.nn.Linear(16 * b, 120)
+            self.fc2, self.fc3 = lib.nn.Linear(120, 84), lib.nn.Linear(84, 10)
 
         def forward(self, x: Any) -> Any:
             x = F.avg_pool2d(F.relu(self.conv1(x)), 2)  # (B, a, 12, 12)
@@ -202,9 +200,8 @@ def match_score(lib: Lib, model: Any, x: Any) -> Any:
 
 
 def loss_of(task: tasks.Task) -> Callable[..., Any]:
-    return {tasks.Transformer: predict_next, tasks.UNet: denoise, tasks.Score: match_score}.get(
-        type(task), classify
-    )
+    losses = {tasks.Transformer: predict_next, tasks.UNet: denoise, tasks.Score: match_score}
+    return losses.get(type(task), classify)
 
 
 # ── steps ─────────────────────────────────────────────────────────────────────────────────────────
@@ -258,11 +255,8 @@ def gan_step(
         fooled = backward(failure, more_noise)
         judge.requires_grad_(True)
         steps[0].step()
-        return {
-            "loss of the discriminator": judged,
-            "loss of the generator": fooled,
-            **gradients(named),
-        }
+        losses = {"loss of the discriminator": judged, "loss of the generator": fooled}
+        return losses | gradients(named)
 
     return work
 

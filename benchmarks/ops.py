@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, examples, normal, weights
+from benchmarks.contenders import by_tinycv, by_torch
+from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal
 from benchmarks.optimisers import optimisers
 from benchmarks.row import Contender, Row, Work
-from benchmarks.work import LR, NO_TORCH, pair_by, pytorch, there_and_back, threads
+from benchmarks.tasks import Vit
+from benchmarks.work import NO_TORCH, pair_by, pytorch, there_and_back, threads
 
 # ops in a row, so that what surrounds them does not count
 CHAIN = 200
@@ -42,16 +44,11 @@ def rows(quick: bool = False) -> list[Row]:
 
 
 def one_op() -> list[Row]:
-    return [
-        Row(
-            "one op",
-            f"8 x 8, {what}",
-            (Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)),
-            "op",
-            CHAIN,
-        )
-        for what, back in (("forward and backward", True), ("forward", False))
-    ]
+    made = []
+    for what, back in (("forward and backward", True), ("forward", False)):
+        contenders = Contender("tinycv", chain_by_tinycv, (back,)), pytorch(chain_by_torch, back)
+        made.append(Row("one op", f"8 x 8, {what}", contenders, of="op", per=CHAIN))
+    return made
 
 
 def chain(x: Any, w: Any, tanh: Callable) -> Any:
@@ -61,15 +58,17 @@ def chain(x: Any, w: Any, tanh: Callable) -> Any:
     return y
 
 
+def chained(leaves: list, tanh: Callable, back: bool) -> Work:
+    if back:
+        return there_and_back(lambda x, w: chain(x, w, tanh).sum(), leaves)
+    return lambda: {"result": chain(*leaves, tanh)}
+
+
 def chain_by_tinycv(back: bool) -> Work:
     import tinycv
 
     leaves = [tinycv.Tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
-    return (
-        there_and_back(lambda x, w: chain(x, w, tinycv.tanh).sum(), leaves)
-        if back
-        else (lambda: {"result": chain(*leaves, tinycv.tanh)})
-    )
+    return chained(leaves, tinycv.tanh, back)
 
 
 def chain_by_torch(back: bool) -> Work:
@@ -77,11 +76,7 @@ def chain_by_torch(back: bool) -> Work:
 
     torch.set_num_threads(1)
     leaves = [torch.tensor(a, requires_grad=True) for a in normal((8, 8), (8, 8))]
-    return (
-        there_and_back(lambda x, w: chain(x, w, torch.tanh).sum(), leaves)
-        if back
-        else (lambda: {"result": chain(*leaves, torch.tanh)})
-    )
+    return chained(leaves, torch.tanh, back)
 
 
 # ── pairs: kernel against definition against PyTorch ──────────────────────────────────────────────
@@ -112,14 +107,9 @@ def long_attention(quick: bool = False) -> list[Row]:
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
         halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
         ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
-        made.append(
-            Row(
-                "long attention",
-                f"{tokens:,} tokens, 4 heads of 32",
-                (*ours, pytorch(pair_by_torch, name, size)),
-                memory=True,
-            )
-        )
+        contenders = *ours, pytorch(pair_by_torch, name, size)
+        label = f"{tokens:,} tokens, 4 heads of 32"
+        made.append(Row("long attention", label, contenders, memory=True))
     return made
 
 
@@ -192,17 +182,13 @@ def reductions(sizes: dict[str, Size]) -> list[Row]:
             ("max_last", scores),
             ("max_last", (s.batch, s.classes)),
         ]
-        made += [
-            Row(
-                "reduce",
-                f"{name} {'x'.join(map(str, shape))}, {label}",
-                (
-                    Contender("helper", reduction, (name, True, shape)),
-                    Contender("plain NumPy", reduction, (name, False, shape)),
-                ),
+        for name, shape in used:
+            contenders = (
+                Contender("helper", reduction, (name, True, shape)),
+                Contender("plain NumPy", reduction, (name, False, shape)),
             )
-            for name, shape in used
-        ]
+            sides = "x".join(map(str, shape))
+            made.append(Row("reduce", f"{name} {sides}, {label}", contenders))
     return made
 
 
@@ -214,66 +200,18 @@ def reduction(name: str, helper: bool, shape: tuple) -> Work:
     return lambda: {"result": function(np, *arrays)}
 
 
-# ── a training step: forward, backward, AdamW, with the ViT of demos/06_vit.py ────────────────────
+# ── a training step: forward, backward, Adam, with the ViT of demos/06_vit.py ─────────────────────
 
 
 def train_steps(batches: tuple[int, ...]) -> list[Row]:
-    return [
-        Row(
-            "ViT train step",
-            f"ViT(28, 7, 10), batch {batch}",
-            (
-                Contender("tinycv", step_by_tinycv, (batch,)),
-                pytorch(step_by_torch, batch),
-                Contender("tinycv, KEEP_MEMORY=0", step_by_tinycv, (batch,), KEEPS_NOTHING),
-            ),
-            "step",
+    """What malloc's setting is worth; the suite "models" has the step of every other model."""
+    made = []
+    for batch in batches:
+        task = Vit(batch)
+        contenders = (
+            Contender("tinycv", by_tinycv, (task, True)),
+            pytorch(by_torch, task, True),
+            Contender("tinycv, KEEP_MEMORY=0", by_tinycv, (task, True), KEEPS_NOTHING),
         )
-        for batch in batches
-    ]
-
-
-def step_by_tinycv(batch: int) -> Work:
-    import tinycv
-    from tinycv.nn.functional import cross_entropy
-    from tinycv.optim import AdamW
-    from tinycv.vision import ViT
-
-    model = ViT(28, 7, 10)
-    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
-    images, labels = (tinycv.Tensor(a) for a in examples(batch))
-    return train_step(
-        model, AdamW(model.parameters(), lr=LR, weight_decay=0.05), cross_entropy, images, labels
-    )
-
-
-def step_by_torch(batch: int) -> Work:
-    import torch
-
-    from benchmarks.torch_vit import TorchViT
-
-    torch.set_num_threads(threads())
-    model = TorchViT(28, 7, 10)
-    start = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
-    model.load_state_dict({name: torch.from_numpy(a) for name, a in start.items()})
-    images, labels = (torch.from_numpy(a) for a in examples(batch))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05, fused=True)
-    return train_step(model, optimizer, torch.nn.functional.cross_entropy, images, labels)
-
-
-def train_step(model: Any, optimizer: Any, loss_of: Callable, images: Any, labels: Any) -> Work:
-    named = list(model.named_parameters())
-
-    def work() -> dict[str, Any]:
-        optimizer.zero_grad()
-        scores = model(images)
-        loss = loss_of(scores, labels)
-        loss.backward()
-        optimizer.step()
-        return {
-            "scores": scores,
-            "loss": loss,
-            **{f"gradient of {name}": p.grad for name, p in named},
-        }
-
-    return work
+        made.append(Row("ViT train step", f"ViT(28, 7, 10), batch {batch}", contenders, "step"))
+    return made

@@ -1,5 +1,5 @@
-"""Of the suite "ops": a step of AdamW on the parameters of two models, with gradients that are
-given.
+"""A step of AdamW on the parameters of a model, with gradients that are given; of the suites "ops"
+and "kernels".
 
 The definition goes parameter by parameter, as one would write it; the kernel over blocks of all of
 them.
@@ -8,63 +8,58 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from benchmarks.inputs import normal
 from benchmarks.row import Contender, Row, Work
 from benchmarks.work import pytorch, threads
 
+Shapes = list[tuple[int, ...]]
 # a large lr: the gate must see a mistake
 OPTIONS = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.05}
-MLP = [(256, 784), (256,), (256, 256), (256,), (10, 256), (10,)]
+TINY: dict[str, Shapes] = {"two small arrays": [(3, 4), (5,)]}
+MLP: dict[str, Shapes] = {
+    "MLP 784-256-256-10": [(256, 784), (256,), (256, 256), (256,), (10, 256), (10,)]
+}
+
+
+def small_vit() -> dict[str, Shapes]:
+    from tinycv.vision import ViT
+
+    return {"ViT(28, 7, 10)": [p.shape for p in ViT(28, 7, 10).parameters()]}
 
 
 def optimisers(quick: bool = False) -> list[Row]:
-    from tinycv.vision import ViT
-
-    models = (
-        {"two small arrays": [(3, 4), (5,)]}
-        if quick
-        else {
-            "ViT(28, 7, 10)": [p.shape for p in ViT(28, 7, 10).parameters()],
-            "MLP 784-256-256-10": MLP,
-        }
-    )
-    return [
-        Row(
-            "optimiser",
-            f"AdamW, {name}",
-            (
-                Contender("kernel", by_kernel, (shapes,)),
-                Contender("definition", by_definition, (shapes,)),
-                pytorch(by_torch, shapes),
-            ),
-            "step",
+    made = []
+    for name, shapes in (TINY if quick else small_vit() | MLP).items():
+        contenders = (
+            Contender("kernel", by_kernel, (shapes,)),
+            Contender("definition", by_definition, (shapes,)),
+            pytorch(by_torch, shapes),
         )
-        for name, shapes in models.items()
-    ]
+        made.append(Row("optimiser", f"AdamW, {name}", contenders, "step"))
+    return made
 
 
-def by_kernel(shapes: list[tuple], device: str = "cpu") -> Work:
+def by_kernel(shapes: Shapes, device: str = "cpu") -> Work:
     from tinycv import Tensor
     from tinycv.nn import Parameter
     from tinycv.optim import AdamW
 
-    params = [Parameter(Tensor(a, device=device)) for a in normal(*shapes)]
-    return stepping(params, partial(Tensor, device=device), AdamW(params, **OPTIONS).step)
+    def tensor(a: Any) -> Any:
+        return Tensor(a, device=device)
+
+    params = [Parameter(tensor(a)) for a in normal(*shapes)]
+    return stepping(params, tensor, AdamW(params, **OPTIONS).step)
 
 
-def by_definition(shapes: list[tuple]) -> Work:
+def by_definition(shapes: Shapes) -> Work:
     from tinycv import Tensor
     from tinycv.nn import Parameter
     from tinycv.optim.adam import adamw
 
-    params, state, steps = (
-        [Parameter(a) for a in normal(*shapes)],
-        [[0.0, 0.0] for _ in shapes],
-        [0],
-    )
+    params = [Parameter(a) for a in normal(*shapes)]
+    state, steps = [[0.0, 0.0] for _ in shapes], [0]
 
     def step() -> None:
         steps[0] += 1
@@ -74,16 +69,16 @@ def by_definition(shapes: list[tuple]) -> Work:
     return stepping(params, Tensor, step)
 
 
-def by_torch(shapes: list[tuple], device: str = "cpu") -> Work:
+def by_torch(shapes: Shapes, device: str = "cpu") -> Work:
     import torch
 
     torch.set_num_threads(threads())
-    params = [torch.nn.Parameter(torch.from_numpy(a).to(device)) for a in normal(*shapes)]
-    return stepping(
-        params,
-        lambda a: torch.from_numpy(a).to(device),
-        torch.optim.AdamW(params, **OPTIONS, fused=True).step,
-    )
+
+    def tensor(a: Any) -> Any:
+        return torch.from_numpy(a).to(device)
+
+    params = [torch.nn.Parameter(tensor(a)) for a in normal(*shapes)]
+    return stepping(params, tensor, torch.optim.AdamW(params, **OPTIONS, fused=True).step)
 
 
 def stepping(params: list, tensor: Callable, step: Callable[[], Any]) -> Work:

@@ -20,11 +20,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 STEPS, MOST = 3, 12  # steps that are watched; kernels that are named
+UNWATCHED = 10  # steps that are timed as a whole
 
 
 def profiled(library: str) -> dict[str, dict[str, Any]]:
@@ -33,20 +33,17 @@ def profiled(library: str) -> dict[str, dict[str, Any]]:
     from benchmarks.contenders import by_tinycv, by_torch
     from benchmarks.device import forget
 
+    by, device = {"tinycv": (by_tinycv, "gpu"), "torch": (by_torch, "cuda")}[library]
     found = {}
     for name, task in REFERENCE.items():
+        work = None
+        forget()
         try:
-            work = (
-                by_tinycv(task, True, device="gpu")
-                if library == "tinycv"
-                else by_torch(task, True, device="cuda")
-            )
+            work = by(task, True, device=device)
             found[name] = watched(work)
         # of any kind: the next step is to be watched too
         except Exception as error:
             found[name] = {"error": f"{type(error).__name__}: {error}"}
-        work = None
-        forget()
     return found
 
 
@@ -54,7 +51,11 @@ def watched(work: Any) -> dict[str, Any]:
     """One step's figures, see above."""
     for _ in range(STEPS):
         work()
-    wall = timed(work.queue, work.wait, 10)
+    started = time.perf_counter()
+    for _ in range(UNWATCHED):
+        work.queue()
+    work.wait()
+    wall = (time.perf_counter() - started) / UNWATCHED
     started = time.perf_counter()
     work.queue()
     host = time.perf_counter() - started
@@ -67,14 +68,6 @@ def watched(work: Any) -> dict[str, Any]:
         "launches": sum(count for _, count, _ in kernels),
         "kernels": kernels[:MOST],
     }
-
-
-def timed(queue: Callable, wait: Callable, calls: int) -> float:
-    started = time.perf_counter()
-    for _ in range(calls):
-        queue()
-    wait()
-    return (time.perf_counter() - started) / calls
 
 
 def kernels_of(work: Any) -> list[tuple[str, float, float]]:
@@ -101,14 +94,10 @@ def both(seconds: float) -> dict[str, dict[str, Any]]:
 
 
 def in_its_own_process(library: str, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.profile", library]
+    root = Path(__file__).parent.parent
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.profile", library],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return {"error": f"it took more than {seconds:g} s"}
     if done.returncode:
@@ -129,10 +118,8 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
                 f"{library}, {name}: wall {wall:.3g} ms, host {host:.3g} ms, kernels {busy:.3g} ms "
                 f"in {step['launches']:.0f} launches"
             )
-            made += [
-                f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}"
-                for kernel, count, seconds in step["kernels"]
-            ]
+            for kernel, count, seconds in step["kernels"]:
+                made.append(f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}")
     return made
 
 

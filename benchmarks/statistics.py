@@ -42,28 +42,19 @@ def error_of_median(rounds: np.ndarray, draws: int = 1000) -> float:
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     """k of y ~ x^k, by least squares on the logarithms. None for fewer than three points, which
     would fit any line."""
-    # no -0.0
-    return (
-        round(float(np.polyfit(np.log(xs), np.log(ys), 1)[0]), 6) + 0.0
-        if len(set(xs)) > 2
-        else None
-    )
+    if len(set(xs)) < 3:
+        return None
+    # + 0.0: so that no -0.0 is printed
+    return round(float(np.polyfit(np.log(xs), np.log(ys), 1)[0]), 6) + 0.0
 
 
-def crossings(
-    xs: Sequence[float], a: Sequence[float], b: Sequence[float]
-) -> list[tuple[float, float]]:
-    """(x, y) where two curves cross that are straight between their points on logarithmic axes. xs
+def crossings(xs: Sequence[float], a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """Each x where two curves cross that are straight between their points on logarithmic axes. xs
     ascend."""
-    x, y, gap = np.log(xs), np.log(a), np.log(a) - np.log(b)
+    x, gap = np.log(xs), np.log(a) - np.log(b)
     found = []
     for i in range(len(x) - 1):
         if (gap[i] > 0) != (gap[i + 1] > 0):
             t = gap[i] / (gap[i] - gap[i + 1])
-            found.append(
-                (
-                    float(np.exp(x[i] + t * (x[i + 1] - x[i]))),
-                    float(np.exp(y[i] + t * (y[i + 1] - y[i]))),
-                )
-            )
+            found.append(float(np.exp(x[i] + t * (x[i + 1] - x[i]))))
     return found

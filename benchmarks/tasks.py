@@ -5,15 +5,15 @@ A task imports no library that differentiates, so every contender can be told ab
 itself stands in networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
 
 Cost counts matrix products only, a multiplication and an addition as two operations, and only those
-that cannot be
-avoided: backward, a product of values and weights is pulled to both; the first layer's not to the
-examples.
+that cannot be avoided: backward, a product of values and weights is pulled to both; the first
+layer's not to the examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -54,19 +54,17 @@ class Mlp(Task):
     widths: tuple[int, ...] = (784, 256, 256, 10)
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, self.widths[0]))[0], np.arange(self.batch) % self.widths[-1]
+        return *normal((self.batch, self.widths[0])), labels(self.batch, self.widths[-1])
 
     def products(self) -> Iterator[Product]:
-        for i, (a, b) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(self.widths)):
             yield Product(self.batch * a * b, 2 if i else 1)
 
     def shapes(self) -> Shapes:
-        pairs = zip(self.widths, self.widths[1:], strict=False)
-        return {
-            name: shape
-            for i, (a, b) in enumerate(pairs)
-            for name, shape in linear(2 * i, a, b).items()
-        }
+        made: Shapes = {}
+        for i, (a, b) in enumerate(pairwise(self.widths)):
+            made |= linear(2 * i, a, b)
+        return made
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,8 @@ class Lstm(Task):
     classes: int = 10
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, self.steps, self.inputs))[0], np.arange(
-            self.batch
-        ) % self.classes
+        x = normal((self.batch, self.steps, self.inputs))
+        return *x, labels(self.batch, self.classes)
 
     def products(self) -> Iterator[Product]:
         yield Product(self.batch * self.steps * self.inputs * 4 * self.hidden, 1)
@@ -145,16 +142,14 @@ class Vit(Task):
         return (self.image // self.patch) ** 2
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, 1, self.image, self.image))[0], np.arange(
-            self.batch
-        ) % self.classes
+        images = normal((self.batch, 1, self.image, self.image))
+        return *images, labels(self.batch, self.classes)
 
     def products(self) -> Iterator[Product]:
+        tokens = self.patches + 1
         yield Product(self.batch * self.patches * self.patch**2 * self.width, 1)
         for _ in range(self.layers):
-            yield from block(
-                self.batch, self.patches + 1, self.width, 4 * self.width, (self.patches + 1) ** 2
-            )
+            yield from block(self.batch, tokens, self.width, 4 * self.width, tokens**2)
         yield Product(self.batch * self.width * self.classes)
 
     def shapes(self) -> Shapes:
@@ -178,7 +173,7 @@ class LeNet(Task):
     channels: tuple[int, int] = (6, 16)
 
     def examples(self) -> tuple[np.ndarray, ...]:
-        return normal((self.batch, 1, 28, 28))[0], np.arange(self.batch) % 10
+        return *normal((self.batch, 1, 28, 28)), labels(self.batch, 10)
 
     def products(self) -> Iterator[Product]:
         a, b = self.channels
@@ -221,10 +216,8 @@ class Gan(Task):
         # side of the smaller map, channels either side
         maps = ((16, 1, c), (8, c, 2 * c), (4, 2 * c, 4 * c))
         middle = [self.batch * side**2 * 16 * a * b for side, a, b in maps]
-        return (
-            [self.batch * 16 * self.latent * 4 * c, *reversed(middle)],
-            [*middle, self.batch * 16 * 4 * c],
-        )
+        first, last = self.batch * 16 * self.latent * 4 * c, self.batch * 16 * 4 * c
+        return [first, *reversed(middle)], [*middle, last]
 
     def flops(self, train: bool) -> float:
         generator, judge = self.one_pass()
@@ -252,21 +245,15 @@ class UNet(Task):
         return tuple(normal(*[(self.batch, 1, self.side, self.side)] * 2))
 
     def products(self) -> Iterator[Product]:
-        c, fine, coarse = (
-            self.channels,
-            self.batch * self.side**2,
-            self.batch * (self.side // 2) ** 2,
-        )
+        c, fine = self.channels, self.batch * self.side**2
+        coarse = self.batch * (self.side // 2) ** 2
         yield Product(fine * 9 * c, 1)
-        for terms in (
-            fine * 9 * c * c,
-            coarse * 9 * c * 2 * c,
-            coarse * 9 * 2 * c * 2 * c,
-            coarse * 4 * 2 * c * c,
-            fine * 9 * 2 * c * c,
-            fine * 9 * c,
-        ):
-            yield Product(terms)
+        yield Product(fine * 9 * c * c)
+        yield Product(coarse * 9 * c * 2 * c)
+        yield Product(coarse * 9 * 2 * c * 2 * c)
+        yield Product(coarse * 4 * 2 * c * c)
+        yield Product(fine * 9 * 2 * c * c)
+        yield Product(fine * 9 * c)
 
 
 @dataclass(frozen=True)
@@ -281,27 +268,26 @@ class Score(Task):
         return tuple(normal((self.batch, 2)))
 
     def products(self) -> Iterator[Product]:
-        """The score; then each of its two coordinates pulled back to x. All of it is pulled to the
-        weights."""
-        first, middle, last = 2 * self.hidden, self.hidden**2, self.hidden * 2
-        yield from (
-            Product(self.batch * terms, pulls)
-            for terms, pulls in ((first, 1), (middle, 2), (last, 2))
-        )
-        for _ in range(2):
-            yield from (
-                Product(self.batch * terms, pulls)
-                for terms, pulls in ((last, 1), (middle, 2), (first, 2))
-            )
+        """The score, then each of its two coordinates pulled back to x: three times the same
+        products. All of it is pulled to the weights."""
+        outer, middle = self.batch * 2 * self.hidden, self.batch * self.hidden**2
+        for _ in range(3):
+            yield Product(outer, 1)
+            yield Product(middle)
+            yield Product(outer)
 
     def flops(self, train: bool) -> float:
-        return (
-            super().flops(True) if train else 2.0 * self.batch * (4 * self.hidden + self.hidden**2)
-        )
+        if train:
+            return super().flops(True)
+        return 2.0 * self.batch * (4 * self.hidden + self.hidden**2)
 
     def shapes(self) -> Shapes:
         h = self.hidden
         return {**linear(0, 2, h), **linear(2, h, h), **linear(4, h, 2)}
+
+
+def labels(batch: int, classes: int) -> np.ndarray:
+    return np.arange(batch) % classes
 
 
 def linear(name: str | int, inputs: int, outputs: int) -> Shapes:

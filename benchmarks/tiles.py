@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,7 +47,8 @@ def rows(
     from tinycv.nn.layout import channels_first
     from tinycv.nn.window import walked
 
-    rng, many = np.random.default_rng(0), conv_tiles.MANY if many is None else many
+    rng = np.random.default_rng(0)
+    ways = {"columns": NEVER, "tiles": conv_tiles.MANY if many is None else many}
 
     def draw(*shape: int) -> Any:
         return xp.asarray(rng.random(shape, dtype=np.float32) - np.float32(0.5))
@@ -54,45 +56,24 @@ def rows(
     for n, c, o, side, k, s, p in shapes:
         options = (s, s), ((p, p), (p, p)), (1, 1), 1
         size = walked((side + 2 * p,) * 2, (k, k), (s, s), (1, 1))
-        x, g, w = (
-            channels_first(draw(n, side, side, c)),
-            channels_first(draw(n, *size, o)),
-            draw(o, c, k, k),
-        )
-        maps: dict[str, tuple[Callable, tuple]] = {
-            "forward": (conv_kernel.forward, (x, w)),
-            "to_input": (conv_kernel.to_input, (g, w, x.shape)),
-            "to_weight": (conv_kernel.to_weight, (g, x, w.shape)),
-        }
+        x, g = channels_first(draw(n, side, side, c)), channels_first(draw(n, *size, o))
+        w = draw(o, c, k, k)
         flops = 2 * n * size[0] * size[1] * o * c * k * k
-        for name, (function, given) in maps.items():
-            found, took = {}, {}
-            for way, least in (("columns", NEVER), ("tiles", many)):
+        shape = dict(images=n, channels=c, outputs=o, side=side, window=k, stride=s)
+        for name, function, given in (
+            ("forward", conv_kernel.forward, (x, w)),
+            ("to_input", conv_kernel.to_input, (g, w, x.shape)),
+            ("to_weight", conv_kernel.to_weight, (g, x, w.shape)),
+        ):
+            call = partial(function, xp, *given, *options)
+            found, row = {}, {**shape, "map": name}
+            for way, least in ways.items():
                 with mock.patch.object(conv_tiles, "MANY", least):
-                    found[way] = function(xp, *given, *options)
-                    again, took[way] = (
-                        function(xp, *given, *options),
-                        milliseconds(
-                            lambda function=function, given=given, options=options: function(
-                                xp, *given, *options
-                            ),
-                            calls,
-                        ),
-                    )
+                    found[way], again, ms = call(), call(), milliseconds(call, calls)
+                row |= {f"{way}_ms": ms, f"{way}_tflops": flops / ms * 1e-9}
             error = abs(found["tiles"] - found["columns"]).max() / abs(found["columns"]).max()
-            yield {
-                "images": n,
-                "channels": c,
-                "outputs": o,
-                "side": side,
-                "window": k,
-                "stride": s,
-                "map": name,
-                **{f"{way}_ms": ms for way, ms in took.items()},
-                **{f"{way}_tflops": flops / ms * 1e-9 for way, ms in took.items()},
-                "error": float(error),
-                "same_bits": bool((again == found["tiles"]).all()),
-            }
+            same = bool((again == found["tiles"]).all())
+            yield {**row, "error": float(error), "same_bits": same}
 
 
 def milliseconds(call: Callable[[], Any], calls: int) -> float:
@@ -107,16 +88,15 @@ def milliseconds(call: Callable[[], Any], calls: int) -> float:
 
 def main(file: Path) -> int:
     """2 without a GPU, or where the file is a folder."""
+    from tinycv.engine import backend
+    from tinycv.show import doctor
+
     if file.is_dir():
         print(f"{file} is a folder: name a file for the record", file=sys.stderr)
         return 2
-    from tinycv.engine import backend
-
     if (problem := backend.gpu_problem()) is not None:
         print(f"GPU: not measured. {problem}", file=sys.stderr)
         return 2
-    from tinycv.show import doctor
-
     found = []
     for row in rows(backend.module_for("gpu")):
         found.append(row)

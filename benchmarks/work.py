@@ -20,8 +20,12 @@ LR = 1e-5
 def threads() -> int:
     """The threads that OpenBLAS takes too: OMP_NUM_THREADS where the user set it, or all the cores
     that we may use."""
-    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        return int(os.environ["OMP_NUM_THREADS"])
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else cores()
+
+
+def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

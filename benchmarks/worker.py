@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.compare import OUTSIDERS
 from benchmarks.device import apart, forget
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
+from benchmarks.row import OUTSIDERS
 
 if TYPE_CHECKING:
     from benchmarks.row import Contender, Effort, Work
@@ -178,13 +178,12 @@ def turn(work: Work, effort: Effort) -> list[float]:
     A device is waited for at the end of a sample, as nothing waits between the steps of a training.
     """
     queue, wait = getattr(work, "queue", work), getattr(work, "wait", lambda: None)
-    calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < effort.warm or calls < min(
-        2, effort.samples
-    ):
+    calls, elapsed, started = 0, 0.0, time.perf_counter()
+    while elapsed < effort.warm or calls < min(2, effort.samples):
         queue()
         wait()
         calls += 1
+        elapsed = time.perf_counter() - started
     calls, taken = max(1, round(calls * effort.sample / elapsed)), []
     for _ in range(effort.samples):
         started = time.perf_counter()
