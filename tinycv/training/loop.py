@@ -45,7 +45,7 @@ from tinycv.training.inputs import (
     metrics_of,
     rate,
 )
-from tinycv.training.progress import CtrlC, Progress
+from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
 
 Evaluate = Callable[[Any], Mapping[str, float]]  # of the model, whatever class it has
@@ -313,11 +313,7 @@ class Run:
         for step, loss in enumerate(losses, first):
             if not np.isfinite(loss).all():
                 epoch, batch = divmod(step, len(self.loader))
-                raise FloatingPointError(
-                    f"the loss is {loss} at step {step} (epoch {epoch + 1}, batch {batch}): "
-                    "run it again inside `with tinycv.debug():` to see which op made it; a "
-                    "lower lr, warmup or clip often helps"
-                )
+                raise not_finite(loss, f"at step {step} (epoch {epoch + 1}, batch {batch})")
 
     def seconds(self) -> float:
         """Time spent so far, noted in the history."""
