@@ -21,16 +21,16 @@ from tinycv.optim import Adam, clip_grad_norm_, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("04_attention", __doc__)
 
 
 # %% Model
-def new(pairs, attention, hidden, dropout, seed):
+def new(pairs, attention, hidden, dropout):
     """The same network with attention or without: a state of ``hidden`` numbers, of which either
     direction has half."""
-    tinycv.manual_seed(seed)
+    tinycv.manual_seed(show.seed)
     return Seq2Seq(
         len(pairs.source_words),
         len(pairs.target_words),
@@ -47,7 +47,7 @@ def train(
     pairs, number_of_steps, attention="general", hidden=32, batch_size=64, rate=1e-2, dropout=0.0
 ):
     """A new model, trained for so many steps, rounded down to whole epochs."""
-    model = new(pairs, attention, hidden, dropout, show.seed)
+    model = new(pairs, attention, hidden, dropout)
     loader = DataLoader(
         pairs.source, pairs.target, batch_size=batch_size, seed=show.seed, drop_last=True
     )
@@ -62,7 +62,8 @@ def train(
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % len(loader) == 0:
-            say(f"epoch {(step + 1) // len(loader)}/{epochs}  loss {loss.item():.4g}")
+            epoch = (step + 1) // len(loader)
+            say(f"epoch {epoch}/{epochs}  loss {read_loss(loss, step):.4g}")
     return model.eval()
 
 
@@ -168,6 +169,12 @@ def draw_looks(ax, model, pairs, i, caption=""):
     draw.alignment(ax, weights, [*read, "end"], [*written, "end"], caption)
 
 
+def draw_by_length(ax, lines):
+    """The share of strings that are right, by their length; grey: the lengths of training."""
+    draw.curves(ax, lines, "letters to write in reverse", "share of strings without a mistake")
+    ax.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+
+
 left, right = above.subplots(1, 2, width_ratios=(1, 1.6))
 draw_looks(left, translator, days, first_with("星", days, 0))
 draw_looks(right, translator, days, first_with(",", days, 1))
@@ -179,7 +186,6 @@ for ax, name in ((left, "attention by content"), (right, "by content and locatio
     draw_looks(ax, reversers[name], unseen[-1], 0, name)
 
 lines = {name: (lengths, found) for name, found in by_length.items()}
-draw.curves(shares, lines, "letters to write in reverse", "share of strings without a mistake")
-shares.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+draw_by_length(shares, lines)
 shares.set_title("grey: the lengths it was trained on", fontsize=10)
 show.finish(figure)

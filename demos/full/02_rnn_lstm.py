@@ -18,7 +18,7 @@ from tinycv.show.demo import Demo
 from tinycv.training.loop import fit
 
 show = Demo("02_rnn_lstm", __doc__, full=True)
-SEEDS = range(show.choose(quick=2, full=3))
+SEEDS = range(show.choose(quick=1, full=3))
 
 # %% The demo from each seed
 runs = show.repeat_demo(SEEDS)
