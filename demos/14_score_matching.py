@@ -23,7 +23,7 @@ from tinycv.nn import Linear
 from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("14_score_matching", __doc__)
 LOW = 0.1  # noise levels that the denoising network learns: from here
@@ -88,8 +88,9 @@ def learn(name, model, objective, source, updates, batch_size, rate):
         loss.backward()
         optimizer.step()
         ema.update()
+        if (step + 1) % (updates // 5) == 0:
+            say(f"{name}, step {step + 1}/{updates}: loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
-    say(f"{name}: loss {loss.item():.4g} after {updates} steps")
 
 
 # %% Denoising learns at random levels, weighted by sigma^2

@@ -22,7 +22,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import save_gif
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("15_langevin", __doc__)
 RATE = 5e-3
@@ -67,7 +67,8 @@ for step, (x, sigma) in steps(loader, 1, seed=show.seed, device=show.device):
     loss.backward()
     optimizer.step()
     ema.update()
-say(f"the last batch: loss {loss.item():.4g}")
+    if (step + 1) % (total // 10) == 0:
+        say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
 network.load_state_dict(ema.state_dict())
 
 # %% Three walks by NCSN's protocol: plain, 1,000 steps of 0.1; annealed, 100 at each of ten levels

@@ -25,7 +25,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import save_gif
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("16_manifold", __doc__)
 RATE = 5e-3
@@ -58,7 +58,8 @@ def learn(sheet, size):
         loss.backward()
         optimizer.step()
         ema.update()
-    say(f"the last batch: loss {loss.item():.4g}")
+        if (step + 1) % (total // 10) == 0:
+            say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
     return edm_denoiser(model, size)
 

@@ -27,7 +27,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.metrics import modes_covered
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("18_sde_likelihood", __doc__)
 RATE = 5e-3
@@ -77,7 +77,8 @@ def learn(density):
         loss.backward()
         optimizer.step()
         ema.update()
-    say(f"the last batch: loss {loss.item():.4g}")
+        if (step + 1) % (total // 10) == 0:
+            say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
     return with_its_score(model, unit)
 
