@@ -50,6 +50,7 @@ networks = {name: ScoreMLP(2).to(show.device) for name in WAYS}
 
 
 def repeated(number, count):
+    """One noise level for each of so many points: (count,)."""
     return tinycv.full((count,), number, device=show.device)
 
 
@@ -94,7 +95,7 @@ def learn(name, model, objective, source, updates, batch_size, rate):
 
 
 # %% Denoising learns at random levels, weighted by sigma^2
-def both_ways(x):
+def denoising_both_ways(x):
     """Each point is moved by z and by -z, whose errors partly cancel."""
     sigma = LOW * (HIGH / LOW) ** tinycv.rand(len(x), device=show.device)
     z = Tensor(standard_normal(x.shape, x.data))
@@ -106,7 +107,7 @@ def both_ways(x):
 learn(
     "denoising",
     networks["denoising"],
-    both_ways,
+    denoising_both_ways,
     density,
     updates=show.choose(quick=20, default=3000, full=10_000),
     batch_size=512,
@@ -129,7 +130,7 @@ for name, objective in WITHOUT_NOISE.items():
 rng = np.random.default_rng(1000 + show.seed)
 
 
-def values(score, x):
+def evaluated(score, x):
     """A learned score at points, as NumPy: (N, 2)."""
     with tinycv.no_grad():
         return score(Tensor(x.astype(np.float32), device=show.device)).numpy()
@@ -142,7 +143,7 @@ def noised_points(sigma):
 def relative_errors(score, x, sigma):
     """Squared errors at the points x, over the mean square of the true score there: (N,)."""
     truth = density.score(x, sigma)
-    squared = ((values(score, x) - truth) ** 2).sum(axis=1)
+    squared = ((evaluated(score, x) - truth) ** 2).sum(axis=1)
     return squared / (truth**2).sum(axis=1).mean()
 
 
@@ -196,7 +197,7 @@ for name, objective in [*WITHOUT_NOISE.items(), ("denoising", denoising_at_one_l
         target="<= 0.02",
     )
 
-# %% How far is one point's value from the objective, its mean, where the true score stands in it?
+# %% How noisy is each way? The spread of one point's value, where the true score stands in it
 levels = np.geomspace(0.02, 2, 13)
 spread = {name: [] for name in WAYS}  # a standard deviation for each level
 for sigma in levels:
@@ -224,7 +225,7 @@ top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
 places = draw.plane(0.93 * REACH, 15)
 for ax, sigma in zip(top, LEVELS, strict=True):
     true = density.score(places, sigma)
-    learned = values(noised_score_at(sigma), places)
+    learned = evaluated(noised_score_at(sigma), places)
     draw.density(ax, partial(density.log_density, noise=sigma), REACH)
     draw.arrows(ax, places, true, draw.INK, 0.5, "true score", 0.006)
     draw.arrows(ax, places, learned, draw.BAD, 0.5, "learned", 0.0025)
@@ -253,7 +254,7 @@ middle.set_title("the error is where points are rare", fontsize=10)
 
 axis = np.linspace(-REACH, REACH, 120)
 places = draw.plane(REACH, 120)
-difference = values(plain_score("sliced_vr"), places) - density.score(places)
+difference = evaluated(plain_score("sliced_vr"), places) - density.score(places)
 wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
 right.contourf(axis, axis, wrong, range(-3, 4), cmap="inferno", extend="both")
 draw.scatter(

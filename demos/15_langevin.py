@@ -55,7 +55,8 @@ def learned(x, sigma):
     """
     x = Tensor(x, device=show.device)
     sigma = Tensor(sigma, device=show.device)
-    size = (sigma * sigma + 26)[:, None] ** 0.5
+    mean_square = 26  # of the data: modes at 5 and -5, each with variance 1
+    size = (sigma * sigma + mean_square)[:, None] ** 0.5
     return network(x / size, sigma.log()) / sigma[:, None]
 
 

@@ -141,7 +141,7 @@ for name, sheet in SHEETS.items():
     )
 
 # %% How strong the pull is on points that are so far from the Moebius band
-BINS = np.linspace(0, 2.5, 11)  # distances, in noise levels
+BINS = np.linspace(0, 2.5, 11)  # edges of the bins: distances, in noise levels
 
 
 def force_by_distance(sheet, pull):
@@ -207,14 +207,16 @@ for row, (name, path) in zip(rows, paths.items(), strict=True):
 # %% Draw: the pull by noise level, and by distance
 left, right = bottom.subplots(1, 2)
 lines = {name: (levels, lengths) for name, lengths in strength.items()}
-lines["0.8 / noise level"] = (levels, 0.798 / levels)
+# off a flat sheet in space a point is as far as one normal number: E |z| = sqrt(2 / pi) = 0.798
+lines["0.8 / noise level"] = (levels, np.sqrt(2 / np.pi) / levels)
 draw.curves(left, lines, "noise level", "mean length of the score", log=True)
 left.set_xscale("log")
 left.set_title("near the sheet the pull grows as 1 / noise level", fontsize=10)
 
 lines = {}
+middles = (BINS[:-1] + BINS[1:]) / 2
 for sigma, means in profile.items():
-    lines[f"Moebius band, level {sigma:.2g}"] = (BINS[:-1] + 0.125, means)
+    lines[f"Moebius band, level {sigma:.2g}"] = (middles, means)
 lines["a flat sheet"] = (BINS, BINS)
 draw.curves(
     right, lines, "distance from the sheet, in noise levels", "length of the score x noise level"

@@ -88,7 +88,7 @@ learned = {name: learn(density) for name, density in DATA.items()}
 # %% Three processes, and the times at which a path is looked at
 vp = VP()
 SDES = {"VE": VE(0.01, 50.0), "VP": vp, "sub-VP": SubVP()}
-# at noise 0.005: edges have no score without any
+# the first time of each: where its noise is 0.005, as an edge has no score without noise
 FIRST = {"VE": 0.0131, "VP": 0.000244, "sub-VP": 0.0179}
 fine = show.choose(quick=8, default=50)  # steps
 
@@ -161,9 +161,10 @@ walks = {
     "flow (ODE)": straight,
 }
 
-# %% The learned density on the whole plane; no point of it is on an edge
+# %% The learned density on the whole plane
+REACH = 4.475  # so that no point of it is on an edge of the checkerboard
 side = show.choose(quick=16, default=180)
-plane = draw.plane(4.475, side)
+plane = draw.plane(REACH, side)
 on_plane = {name: log_p("VP", learned[name], plane) for name in ("eight Gaussians", "checkerboard")}
 
 
@@ -211,9 +212,9 @@ top, bottom = figure.subplots(2, 4)
 
 
 def draw_densities(true, found, name):
-    draw.density(true, DATA[name].log_density, 4.475)
+    draw.density(true, DATA[name].log_density, REACH)
     true.set_title(f"{name}: the true log p", fontsize=10)
-    draw.density(found, lambda _: on_plane[name], 4.475, side=side)
+    draw.density(found, lambda _: on_plane[name], REACH, side=side)
     found.set_title("learned, along the flow", fontsize=10)
 
 
