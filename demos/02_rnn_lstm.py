@@ -2,10 +2,10 @@
 python demos/02_rnn_lstm.py      5 min on two cores
 
 A hundred numbers go by, two of them marked; at the end the network is asked for the sum of the two.
-To say 1, always, is wrong by 1/6 in the mean square. A plain recurrent network stays there: the
-gradient of its error dies out on the way back. An LSTM learns to keep the marked numbers; of its 64
-units the picture shows the one that does so most clearly. --full trains three seeds, and MNIST row
-by row. With one seed only: a GRU, 200 steps, copying after 30, 50 and 100 steps.
+Always answering 1 has a mean squared error of 1/6. A plain recurrent network stays there, because
+the gradient of its error vanishes on the way back. An LSTM learns to keep the marked numbers; the
+picture shows the one of its 64 units that does so most clearly. --full trains from three seeds, and
+reads MNIST row by row. From one seed: a GRU, 200 steps, and copying after 30, 50 and 100 steps.
 Read first: tinycv/sequence/rnn.py, lstm.py, recurrent.py.
 Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
 """

@@ -2,9 +2,9 @@
 python demos/03_seq2seq.py      4 min on two cores
 
 An encoder reads a sum such as 23+59, symbol by symbol, and leaves one vector; from it a decoder
-writes the answer. Both are LSTMs, and are asked for sums that they have never seen. The picture
-shows that the same sums are learnt sooner when the question is read backwards, and that a vector
-overflows: strings to be repeated in reverse, by their length. --full trains from three seeds, and
+writes the answer. Both are LSTMs, and they are tested on sums that they have never seen. The
+picture shows that the same sums are learnt sooner when the question is read backwards, and that a
+vector overflows: long strings do not come out in reverse. --full trains from three seeds, and
 adds numbers of three digits too, from one.
 Read first: tinycv/sequence/seq2seq.py.
 Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks".

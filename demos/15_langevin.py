@@ -1,10 +1,10 @@
 """15 · Why must Langevin dynamics be annealed?
 python demos/15_langevin.py      75 s on two cores
 
-Walkers climb the score and are kicked by noise, and so come to rest as the density wants. Only, of
-two modes with nothing between them, each walker takes the nearer: half of them end in a mode that
-should hold 80 %. If the noise level starts high and falls, they share out rightly; with a learned
-score too. Below: what a step of finite size does, and how to mend it.
+Walkers climb the score and are kicked by noise, so that in the end they are distributed as the
+density is. But where two modes have nothing between them, each walker takes the nearer one: half of
+them end in a mode that should hold 80 %. If the noise level starts high and falls, the shares are
+right, with a learned score too. Below: the error of a step of finite size, and its cure.
 Read first: tinycv/diffusion/langevin.py.
 Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996.
 """

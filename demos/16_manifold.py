@@ -1,10 +1,10 @@
 """16 · Do pictures fill their space, or a thin sheet in it?
 python demos/16_manifold.py      41 s on two cores
 
-Pictures are few among all arrays of pixels: they lie, so the manifold hypothesis, on a sheet of low
-dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network learns
-the score of their noised points; up that score, points from anywhere are pulled onto the sheet, and
-are spread over it evenly. The nearer, the stronger the pull.
+Pictures are few among all arrays of pixels. The manifold hypothesis says that they lie on a sheet
+of low dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network
+learns the score of their noised points; up that score, points from anywhere are pulled onto the
+sheet, and are spread over it evenly. The nearer they are, the stronger the pull.
 Read first: tinycv/data/surfaces.py, tinycv/diffusion/edm.py.
 Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
 """

@@ -3,8 +3,8 @@ python demos/18_sde_likelihood.py      5 min on two cores
 
 A diffusion model draws samples, and can say how probable each point is: its noisy path has the same
 densities as a path without chance, along which the log-density changes by the divergence of the
-flow. Here that is held to densities that are known, two with sharp edges: three processes, the
-exact score (right to 0.01 nats) and a learned one (to 0.05).
+flow. Here that is compared with densities that are known, two of them with sharp edges, for three
+processes: with the exact score (right to 0.01 nats) and with a learned one (to 0.05).
 Read first: tinycv/diffusion/sde.py, diffusion/ode.py.
 Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
 """
