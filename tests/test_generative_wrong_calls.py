@@ -182,7 +182,6 @@ CALLS = {
     recipe.images_of: {
         "generator": gan_networks.DCGANGenerator(8, 2, 1, 2),
         "noise": POINTS,
-        "batch_size": 3,
     },
     unet.group_norm_of: {"channels": 4},
     unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},

@@ -25,6 +25,8 @@ from tinycv.optim import Adam, warmup_linear
 from tinycv.optim.averaged import EMA
 from tinycv.training.loop import History
 
+AT_ONCE = 250  # images made in one batch, at most
+
 
 def train_dcgan(
     generator: Module,
@@ -68,19 +70,20 @@ def train_dcgan(
     return history
 
 
-def images_of(generator: Module, noise: np.ndarray, batch_size: int = 250) -> np.ndarray:
-    """What the generator makes of noise (N, latent): images (N, C, H, W), as NumPy. At most
-    so many at a time, in nearly equal parts, on the generator's device, nothing recorded."""
+def images_of(generator: Module, noise: np.ndarray) -> np.ndarray:
+    """What the generator makes of noise (N, latent): images (N, C, H, W), as NumPy.
+
+    They are made in nearly equal batches, on the generator's device, and nothing is recorded.
+    """
     if not isinstance(generator, Module):
         raise TypeError(f"images_of: generator is {shown(generator)}; it must be a Module")
     noise = given.array(noise, "images_of: noise", "noise (N, latent)", ndim=2)
-    batch_size = size(batch_size, "images_of: batch_size", 1)
     if not len(noise):
         raise ValueError(f"images_of: noise has shape {noise.shape}; it must have a row at least")
     devices = [p.device for p in generator.parameters()]
     device = devices[0] if devices else "cpu"
     made = []
     with no_grad():
-        for part in np.array_split(noise, -(-len(noise) // batch_size)):
+        for part in np.array_split(noise, -(-len(noise) // AT_ONCE)):
             made.append(generator(Tensor(part, device=device)).numpy())
     return np.concatenate(made)
