@@ -132,9 +132,10 @@ figure = draw.figure(
 left, right = figure.subfigures(1, 2, width_ratios=(1.2, 1))
 upper, lower = left.subplots(2, 1, height_ratios=(len(scenes), 4))
 fourteen = np.concatenate([scene[:14] for scene in scenes])
-draw.tiles(upper, fourteen, 14, "the same noises over training, the last look below")
+title = "the same noises over training, the last look below"
+draw.tiles(upper, fourteen, columns=14, caption=title)
 title = "walks from one noise (left) to another (right), in equal steps"
-draw.tiles(lower, np.concatenate(walks), 14, title)
+draw.tiles(lower, np.concatenate(walks), columns=14, caption=title)
 
 beside, below = right.subfigures(2, 1, height_ratios=(1.5, 1))
 nearest = squared_to_training(written[:10]).argsort(axis=1)[:, :3]
@@ -142,7 +143,7 @@ tiles = []
 for image, three in zip(written[:10], nearest, strict=True):
     tiles += [image, *x[three]]
 title = "columns 1 and 5: written; beside it, the three nearest real digits: akin, not copied"
-draw.tiles(beside.subplots(), tiles, 8, title)
+draw.tiles(beside.subplots(), tiles, columns=8, caption=title)
 
 distance, shares = below.subplots(1, 2)
 epochs = [looked["epoch"] for looked in history.metrics]

@@ -222,13 +222,13 @@ figure = draw.figure(
 )
 top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
 
-places = draw.plane(0.93 * REACH, 15)
+places = draw.plane(0.93 * REACH, 15)  # a little inside, so that no arrow leaves the picture
 for ax, sigma in zip(top, LEVELS, strict=True):
     true = density.score(places, sigma)
     learned = evaluated(noised_score_at(sigma), places)
     draw.density(ax, partial(density.log_density, noise=sigma), REACH)
-    draw.arrows(ax, places, true, draw.INK, 0.5, "true score", 0.006)
-    draw.arrows(ax, places, learned, draw.BAD, 0.5, "learned", 0.0025)
+    draw.arrows(ax, places, true, draw.INK, longest=0.5, label="true score", width=0.006)
+    draw.arrows(ax, places, learned, draw.BAD, longest=0.5, label="learned", width=0.0025)
     caption = f"noise level {sigma}: relative error {100 * by_level[sigma]:.2f} %"
     ax.set_title(caption, fontsize=10)
 top[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
@@ -257,11 +257,6 @@ places = draw.plane(REACH, 120)
 difference = evaluated(plain_score("sliced_vr"), places) - density.score(places)
 wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
 right.contourf(axis, axis, wrong, range(-3, 4), cmap="inferno", extend="both")
-draw.scatter(
-    right,
-    density.sample(300, rng),
-    REACH,
-    "white",
-    "squared error of sliced_vr's score; white: points",
-)
+title = "squared error of sliced_vr's score; white: points"
+draw.scatter(right, density.sample(300, rng), REACH, "white", title=title)
 show.finish(figure)

@@ -179,7 +179,7 @@ def draw_walkers(ax, name, followed):
     path = paths[name]
     title = f"{name}: {100 * np.mean(shares[name]):.0f} % in the heavy mode"
     draw.density(ax, density.log_density, REACH, floor=12)
-    draw.scatter(ax, path[-1], REACH, draw.INK, title)
+    draw.scatter(ax, path[-1], REACH, draw.INK, title=title)
     for i, colour in zip(followed, draw.LINES, strict=False):
         ax.plot(path[:, i, 0], path[:, i, 1], color=colour, linewidth=0.9, alpha=0.8)
         x, y = path[0, i]

@@ -239,7 +239,8 @@ ways = {
     "what it believes\nto be in it": [moment.x0[5] for moment in some],
 }
 draw.image_rows(axes["ways"], ways)
-draw.tiles(axes["new"], digits[:50], 10, "asked for by label, with guidance w = 1")
+title = "asked for by label, with guidance w = 1"
+draw.tiles(axes["new"], digits[:50], columns=10, caption=title)
 nearest_ten = x[distances[:10].argmin(axis=1)]
 draw.image_rows(axes["beside"], {"new": digits[:10], "nearest of\nthe learned": nearest_ten})
 
@@ -247,7 +248,7 @@ tiles = []
 for i in (0, 3, 6):
     tiles += [given[i] * upper[0], *painted[i : i + 3], given[i]]
 title = "upper half given, lower half painted, three times; last: the real one"
-draw.tiles(axes["halves"], tiles, 5, title)
+draw.tiles(axes["halves"], tiles, columns=5, caption=title)
 
 chart = axes["chart"]
 lines = {name: (counts, values) for name, values in multiples.items()}

@@ -225,7 +225,8 @@ draw_densities(top[2], top[3], "checkerboard")
 # %% Draw: from noise to samples
 def draw_walk(ax, way):
     """Where all ended, and the ways of five."""
-    draw.scatter(ax, samples[way], 4.5, draw.PALE, f"{way}: from noise to a sample")
+    title = f"{way}: from noise to a sample"
+    draw.scatter(ax, samples[way], 4.5, draw.PALE, title=title)
     five = np.stack([to_numpy(x[:5]) for x in walks[way]])  # (T, 5, 2)
     for i, colour in zip(range(5), draw.LINES, strict=True):
         ax.plot(five[:, i, 0], five[:, i, 1], color=colour, linewidth=1)

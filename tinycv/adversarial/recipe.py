@@ -4,7 +4,7 @@
     rates fall to 0 along a line       the game comes to rest
     averaged weights are kept          EMA 0.99, of the generator
 
-Radford et al. 2016, section 4, has lr 2e-4 and beta 0.5, 0.999, and no average.
+differs: Radford et al. 2016, section 4, have lr 2e-4 and beta1 0.5, and no average.
 Read before: turns.py, networks.py.   See at work: demos/09_gan_digits.py.
 """
 
