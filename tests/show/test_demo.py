@@ -106,6 +106,8 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functi
     assert by_seed["reference"] == "paper: 1" and by_seed["target"] == "<= 2"
     assert by_length["metric"] == "by length, mean of all seeds" and by_length["value"] == [1.5, 5]
     assert sys.argv == called  # the demo's flags are its own
+    with pytest.raises(ValueError, match="repeat_demo: seeds is empty"):
+        show.repeat_demo([])
     assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
 
 

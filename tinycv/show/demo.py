@@ -121,6 +121,8 @@ class Demo:
         Notes the demo's figures: a number by seed; of a list (shares by length, say) the mean.
         """
         runs = [_run_demo(self, inputs.whole(seed, "repeat_demo: seeds", 0)) for seed in seeds]
+        if not runs:
+            raise ValueError("repeat_demo: seeds is empty; there must be at least one seed")
         for i, row in enumerate(runs[0].show.rows):
             # (seeds, length of the list); a number is a list of one
             values = np.array([np.atleast_1d(run.show.rows[i]["value"]) for run in runs])
