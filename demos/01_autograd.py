@@ -87,7 +87,7 @@ draw.curves(
     right,
     {"f(x) = softplus(x) - 0.3 x": (grid, surprise)},
     "x (we believe in heads with chance sigmoid(x))",
-    "surprise a throw, nats",
+    "surprise per throw, nats",
 )
 right.plot(
     visited,

@@ -2,10 +2,10 @@
 python demos/02_rnn_lstm.py      5 min on two cores
 
 A hundred numbers go by, two of them marked; at the end the network is asked for the sum of the two.
-To say 1, always, is wrong by 1/6 in the mean square. A plain recurrent network stays there: the
-gradient of its error dies out on the way back. An LSTM learns to keep the marked numbers; of its 64
-units the picture shows the one that does so most clearly. --full trains three seeds, and MNIST row
-by row. With one seed only: a GRU, 200 steps, copying after 30, 50 and 100 steps.
+Always answering 1 has a mean squared error of 1/6. A plain recurrent network stays there, because
+the gradient of its error vanishes on the way back. An LSTM learns to keep the marked numbers; the
+picture shows the one of its 64 units that does so most clearly. --full trains from three seeds, and
+reads MNIST row by row. From one seed: a GRU, 200 steps, and copying after 30, 50 and 100 steps.
 Read first: tinycv/sequence/rnn.py, lstm.py, recurrent.py.
 Hochreiter & Schmidhuber 1997, "Long Short-Term Memory".
 """
@@ -22,7 +22,7 @@ from tinycv.optim import Adam, clip_grad_norm_
 from tinycv.sequence import LSTM, RNN, lstm_gates, state_gradients
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("02_rnn_lstm", __doc__)
 LENGTH = show.choose(quick=12, default=100)
@@ -71,13 +71,18 @@ def gradient_norms(model):
 
 
 # %% Training: the whole loop. The rate falls to 0 in the last fifth; gradients are no longer than 1
+def factor(step, total):
+    """Of the learning rate."""
+    return min(1.0, 5 * (1 - step / total))
+
+
 def train(model):
     """Learn to add. Returns the mean squared error on unseen sequences after each epoch."""
     optimizer = Adam(model.parameters(), lr=RATE)
     total = EPOCHS * BATCHES
     curve = []
     for step, (x, y) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
-        optimizer.param_groups[0]["lr"] = RATE * min(1.0, 5 * (1 - step / total))
+        optimizer.param_groups[0]["lr"] = RATE * factor(step, total)
         optimizer.zero_grad()
         loss = mse_loss(model(x)[:, -1, 0], y)
         loss.backward()
@@ -85,7 +90,8 @@ def train(model):
         optimizer.step()
         if (step + 1) % BATCHES == 0:
             curve.append((errors_of(model) ** 2).mean())
-            say(f"epoch {len(curve)}/{EPOCHS}  loss {loss.item():.4g}  error {curve[-1]:.4g}")
+            said = f"loss {read_loss(loss, step):.4g}  error {curve[-1]:.4g}"
+            say(f"epoch {len(curve)}/{EPOCHS}  {said}")
     return curve
 
 
@@ -97,7 +103,7 @@ targets = {
 published = "Bai et al. 2018, 600 steps: LSTM 0.164, RNN 0.177, GRU 5.3e-5"
 readers = {}
 curves = {}
-felt = {}  # by the name of the line in the picture
+gradients = {}  # of both, trained and untrained: the norm at each step
 for kind in (LSTM, RNN):
     name = kind.__name__
     tinycv.manual_seed(show.seed)
@@ -118,8 +124,8 @@ for kind in (LSTM, RNN):
     show.measured(f"{ratio}, trained", [trained[0] / trained[-1]], target=target["gradient"])
     readers[name] = model
     curves[name] = curve
-    felt[f"{name}, trained"] = trained
-    felt[f"{name}, untrained"] = untrained
+    gradients[f"{name}, trained"] = trained
+    gradients[f"{name}, untrained"] = untrained
 
 # %% What one unit of the LSTM does along one sequence
 gates = lstm_gates(readers["LSTM"].rnn, here(probe_x))
@@ -132,35 +138,35 @@ unit = (written[marked].mean(axis=0) / written[~marked].mean(axis=0)).argmax()
 
 # the sequence whose marks lie nearest to 0.3 and 0.7 of its length
 marks = np.nonzero(marked)[1].reshape(-1, 2)  # (B, 2)
-off = np.abs(marks - np.array([0.3, 0.7]) * LENGTH).sum(axis=1)
-chosen = off.argmin()
+distance = np.abs(marks - np.array([0.3, 0.7]) * LENGTH).sum(axis=1)
+chosen = distance.argmin()
 
 # %% Draw: who learns, where the error is felt, and what the unit does
 figure = draw.figure(
     f"An LSTM finds the two numbers among {LENGTH}; to a plain RNN the early ones are lost", 12, 8
 )
-axes = figure.subplot_mosaic([["who", "felt"], ["unit", "unit"]])
+axes = figure.subplot_mosaic([["learning", "gradients"], ["unit", "unit"]])
 places = range(1, LENGTH + 1)
 
-who = axes["who"]
-who.axhline(ADDING_WITHOUT_MEMORY, color=draw.INK, linestyle=":", label="1/6: always says 1")
+learning = axes["learning"]
+learning.axhline(ADDING_WITHOUT_MEMORY, color=draw.INK, linestyle=":", label="1/6: always says 1")
 trained_for = BATCHES * np.arange(1, EPOCHS + 1)
 lines = {name: (trained_for, curve) for name, curve in curves.items()}
-draw.curves(who, lines, "steps of training", "mean squared error of the sum", log=True)
+draw.curves(learning, lines, "steps of training", "mean squared error of the sum", log=True)
 
-along = axes["felt"]
+backward = axes["gradients"]
 order = ["LSTM, trained", "RNN, trained", "LSTM, untrained", "RNN, untrained"]
-lines = {name: (places, felt[name]) for name in order}
-draw.curves(along, lines, "step t of the sequence", "|dL/d(state after step t)|", log=True)
-along.set_ylim(1e-12, 1)
+lines = {name: (places, gradients[name]) for name in order}
+draw.curves(backward, lines, "step t of the sequence", "|dL/d(state after step t)|", log=True)
+backward.set_ylim(1e-12, 1)
 
-one = axes["unit"]
+below = axes["unit"]
 shown = ["input gate", "forget gate", "output gate", "cell"]
 lines = {name: (places, gates[name][chosen, :, unit]) for name in shown}
-draw.curves(one, lines, "step t of the sequence", "gate (0 shut, 1 open); cell")
-low, high = one.get_ylim()
-one.vlines(marks[chosen] + 1, low, high, color=draw.LINES[4], linewidth=6, alpha=0.25)
-one.set_title(
+draw.curves(below, lines, "step t of the sequence", "gate (0 shut, 1 open); cell")
+low, high = below.get_ylim()
+below.vlines(marks[chosen] + 1, low, high, color=draw.LINES[4], linewidth=6, alpha=0.25)
+below.set_title(
     "the clearest of 64 units: its input gate opens at the two marks (bars), its forget gate stays "
     "open"
 )

@@ -2,9 +2,9 @@
 python demos/03_seq2seq.py      4 min on two cores
 
 An encoder reads a sum such as 23+59, symbol by symbol, and leaves one vector; from it a decoder
-writes the answer. Both are LSTMs, and are asked for sums that they have never seen. The picture
-shows that the same sums are learnt sooner when the question is read backwards, and that a vector
-overflows: strings to be repeated in reverse, by their length. --full trains from three seeds, and
+writes the answer. Both are LSTMs, and they are tested on sums that they have never seen. The
+picture shows that the same sums are learnt sooner when the question is read backwards, and that a
+vector overflows: long strings do not come out in reverse. --full trains from three seeds, and
 adds numbers of three digits too, from one.
 Read first: tinycv/sequence/seq2seq.py.
 Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks".
@@ -16,7 +16,7 @@ from tinycv.optim import Adam, clip_grad_norm_, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("03_seq2seq", __doc__)
 WAYS = ("read backwards", "read forwards")
@@ -53,7 +53,8 @@ def train(model, pairs, epochs, batch_size, rate, test=None, test_every=4):
         epoch, rest = divmod(step + 1, len(loader))
         if test is not None and rest == 0 and (epoch % test_every == 0 or epoch == epochs):
             curve[epoch] = share_right(model, test[:1000])
-            say(f"epoch {epoch}/{epochs}  loss {loss.item():.4g}  right {curve[epoch]:.4g}")
+            said = f"loss {read_loss(loss, step):.4g}  right {curve[epoch]:.4g}"
+            say(f"epoch {epoch}/{epochs}  {said}")
     return curve
 
 
@@ -123,9 +124,18 @@ for hidden in (32, 128):
     metric = f"strings in reverse, H = {hidden}, share right at lengths"
     show.measured(f"{metric} {', '.join(map(str, lengths))}", found)
 
+
 # %% Draw: how soon sums are learnt, and how long a string a vector holds
+def draw_by_length(ax, lines):
+    """The share of strings that are right, by their length; grey: the lengths of training."""
+    draw.curves(ax, lines, "letters to write in reverse", "share of strings without a mistake")
+    ax.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+    ax.set_xlim(0, max(lengths) + 1)
+    ax.set_ylim(-0.02, 1.05)
+
+
 figure = draw.figure("One vector holds a short sentence, and not a long one", 12, 4.8)
-learning, length = figure.subplots(1, 2)
+learning, holding = figure.subplots(1, 2)
 
 lines = {f"2 digits, {way}": (list(curves[way]), list(curves[way].values())) for way in WAYS}
 draw.curves(learning, lines, "epoch", "share of unseen sums that are right")
@@ -134,9 +144,6 @@ said = ", ".join(f"{right[way]:.3f} {way}" for way in WAYS)
 draw.note(learning, f"two digits: {said}", "lower right")
 
 lines = {name: (lengths, found) for name, found in by_length.items()}
-draw.curves(length, lines, "letters to write in reverse", "share of strings without a mistake")
-length.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
-length.set_xlim(0, max(lengths) + 1)
-length.set_ylim(-0.02, 1.05)
-length.set_title("Strings in reverse: grey, the lengths it was trained on", fontsize=11)
+draw_by_length(holding, lines)
+holding.set_title("Strings in reverse: grey, the lengths it was trained on", fontsize=11)
 show.finish(figure)

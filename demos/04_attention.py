@@ -21,16 +21,16 @@ from tinycv.optim import Adam, clip_grad_norm_, warmup_cosine
 from tinycv.sequence import Seq2Seq, exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("04_attention", __doc__)
 
 
 # %% Model
-def new(pairs, attention, hidden, dropout, seed):
+def new(pairs, attention, hidden, dropout):
     """The same network with attention or without: a state of ``hidden`` numbers, of which either
     direction has half."""
-    tinycv.manual_seed(seed)
+    tinycv.manual_seed(show.seed)
     return Seq2Seq(
         len(pairs.source_words),
         len(pairs.target_words),
@@ -47,7 +47,7 @@ def train(
     pairs, number_of_steps, attention="general", hidden=32, batch_size=64, rate=1e-2, dropout=0.0
 ):
     """A new model, trained for so many steps, rounded down to whole epochs."""
-    model = new(pairs, attention, hidden, dropout, show.seed)
+    model = new(pairs, attention, hidden, dropout)
     loader = DataLoader(
         pairs.source, pairs.target, batch_size=batch_size, seed=show.seed, drop_last=True
     )
@@ -62,11 +62,12 @@ def train(
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % len(loader) == 0:
-            say(f"epoch {(step + 1) // len(loader)}/{epochs}  loss {loss.item():.4g}")
+            epoch = (step + 1) // len(loader)
+            say(f"epoch {epoch}/{epochs}  loss {read_loss(loss, step):.4g}")
     return model.eval()
 
 
-def looked(model, pairs):
+def alignments_of(model, pairs):
     """Where it looked for each symbol of the true answers: (N, T, S)."""
     found = []
     for part in np.array_split(np.arange(len(pairs)), 1 + len(pairs) // 500):
@@ -88,7 +89,7 @@ show.measured(
     [exact_match(without, days, beam).mean() for beam in (1, 4)],
     "Bahdanau et al. 2015, trained to 50 words: BLEU 17.82 without, 26.75 with",
 )
-weights = looked(translator, days)
+weights = alignments_of(translator, days)
 error = alignment_error(weights, days, 0)
 show.measured("copied figures of dates: alignment error", error, target="<= 0.05")
 error = alignment_error(weights, days, 1)
@@ -104,9 +105,9 @@ def as_a_bag(pairs):
 pairs, test = lecture(show.seed)
 pairs = pairs[: show.choose(quick=128)]
 test = test[: show.choose(quick=128)]
-options = {"hidden": 64, "batch_size": 32, "dropout": 0.3}
-reader = train(pairs, 2000, **options)
-counter = train(as_a_bag(pairs), 2000, **options)
+bags = as_a_bag(pairs)
+reader = train(pairs, 2000, hidden=64, batch_size=32, dropout=0.3)
+counter = train(bags, 2000, hidden=64, batch_size=32, dropout=0.3)
 metric = "the lecture's sentences, held-out combinations, share right"
 show.measured(metric, exact_match(reader, test).mean(), target=">= 1")
 metric = "a bag of words: the same network, the symbols sorted"
@@ -120,10 +121,23 @@ count = show.choose(quick=300, default=192_000)
 asked = show.choose(quick=20, default=200)
 strings = reversal(range(1, longest + 1), n=count, seed=show.seed)
 unseen = [reversal([length], n=asked, seed=100 + show.seed) for length in lengths]
+
+
+def reverser(attention, number_of_steps):
+    """Trained on strings of which it sees each once."""
+    return train(
+        strings[: 64 * number_of_steps],
+        number_of_steps,
+        attention=attention,
+        hidden=128,
+        rate=5e-3,
+    )
+
+
 reversers = {
-    "without attention": train(strings[: 64 * 3000], 3000, None, hidden=128, rate=5e-3),
-    "attention by content": train(strings[: 64 * 500], 500, "additive", hidden=128, rate=5e-3),
-    "by content and location": train(strings[: 64 * 500], 500, "location", hidden=128, rate=5e-3),
+    "without attention": reverser(attention=None, number_of_steps=3000),
+    "attention by content": reverser(attention="additive", number_of_steps=500),
+    "by content and location": reverser(attention="location", number_of_steps=500),
 }
 targets = {"without attention": ">= 0.3", "by content and location": "<= 0.05"}
 by_length = {}
@@ -139,7 +153,7 @@ for name, model in reversers.items():
 
 # %% Which sentences the picture shows
 def first_with(sign, pairs, otherwise):
-    """The first pair with this sign in what is read."""
+    """The first pair with this sign in what is read. (A quick run may have none.)"""
     for i in range(len(pairs)):
         if sign in pairs.texts(i)[0]:
             return i
@@ -162,24 +176,29 @@ figure = draw.figure(
 above, middle, below = figure.subfigures(3, 1, height_ratios=(1, 1, 1.25))
 
 
-def draw_looks(ax, model, pairs, i, caption=""):
+def draw_alignment(ax, model, pairs, i, caption=""):
     read, written = pairs.texts(i)
-    weights = looked(model, pairs[i : i + 1])[0, : len(written) + 1, : len(read) + 1]
+    weights = alignments_of(model, pairs[i : i + 1])[0, : len(written) + 1, : len(read) + 1]
     draw.alignment(ax, weights, [*read, "end"], [*written, "end"], caption)
 
 
+def draw_by_length(ax, lines):
+    """The share of strings that are right, by their length; grey: the lengths of training."""
+    draw.curves(ax, lines, "letters to write in reverse", "share of strings without a mistake")
+    ax.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+
+
 left, right = above.subplots(1, 2, width_ratios=(1, 1.6))
-draw_looks(left, translator, days, first_with("星", days, 0))
-draw_looks(right, translator, days, first_with(",", days, 1))
+draw_alignment(left, translator, days, first_with("星", days, 0))
+draw_alignment(right, translator, days, first_with(",", days, 1))
 left, right = middle.subplots(1, 2)
-draw_looks(left, reader, test, index_of("我要离开北京去天津。", test, 0))
-draw_looks(right, reader, test, index_of("我要离开天津去北京。", test, 1))
+draw_alignment(left, reader, test, index_of("我要离开北京去天津。", test, 0))
+draw_alignment(right, reader, test, index_of("我要离开天津去北京。", test, 1))
 left, right, shares = below.subplots(1, 3, width_ratios=(1, 1, 1.2))
 for ax, name in ((left, "attention by content"), (right, "by content and location")):
-    draw_looks(ax, reversers[name], unseen[-1], 0, name)
+    draw_alignment(ax, reversers[name], unseen[-1], 0, name)
 
 lines = {name: (lengths, found) for name, found in by_length.items()}
-draw.curves(shares, lines, "letters to write in reverse", "share of strings without a mistake")
-shares.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+draw_by_length(shares, lines)
 shares.set_title("grey: the lengths it was trained on", fontsize=10)
 show.finish(figure)

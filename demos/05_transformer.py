@@ -19,7 +19,7 @@ from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_inverse_sqrt
 from tinycv.sequence import GPT, Transformer, exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("05_transformer", __doc__)
 PEAK = 3e-3  # the greatest learning rate, at the end of the warm-up
@@ -75,7 +75,8 @@ def train(model, pairs, epochs, loss_fn=next_symbol_loss):
         ema.update()
         losses.append(loss.detach())
         if (step + 1) % len(loader) == 0:
-            say(f"epoch {(step + 1) // len(loader)}/{epochs}  loss {loss.item():.4g}")
+            epoch = (step + 1) // len(loader)
+            say(f"epoch {epoch}/{epochs}  loss {read_loss(loss, step):.4g}")
     model.eval().load_state_dict(ema.state_dict())
     return [loss.item() for loss in losses], rates
 
@@ -133,7 +134,7 @@ maps = {}  # (blocks, heads, T, S)
 for name, blocks in model.attention_maps(here(source), here(target[:, :-1])).items():
     maps[name] = np.stack([block.numpy()[0] for block in blocks])
 
-# %% Draw
+# %% Draw: the cross-attention on the left, every head on the right, the training below
 figure = draw.figure(
     "A Transformer translates a date: to write a letter, it looks at what the letter is made of",
     15,

@@ -25,7 +25,7 @@ from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.training.half import Half
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 from tinycv.vision import ViT, accuracy, probabilities
 from tinycv.vision.recipe import groups
 
@@ -104,7 +104,8 @@ with Stopwatch(show.device) as watch:
         epoch, rest = divmod(step + 1, len(loader))
         if rest == 0 and (epoch % max(1, EPOCHS // 20) == 0 or epoch == EPOCHS):
             curve[epoch] = test_accuracy()
-            say(f"epoch {epoch}/{EPOCHS}  loss {loss.item():.4g}  accuracy {curve[epoch]:.4g}")
+            said = f"loss {read_loss(loss, step):.4g}  accuracy {curve[epoch]:.4g}"
+            say(f"epoch {epoch}/{EPOCHS}  {said}")
 model.eval().load_state_dict(ema.state_dict())
 
 # %% Measure

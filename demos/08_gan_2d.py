@@ -26,7 +26,7 @@ from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.metrics import Modes, modes_covered
 from tinycv.show.motion import save_gif
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("08_gan_2d", __doc__)
 LOOKS = show.choose(quick=3, default=20)
@@ -69,8 +69,11 @@ def play(generator, discriminator, loader, epochs, g_rate, d_rate, betas, penalt
         g_loss.backward()
         g_optimizer.step()
 
-        if look is not None and (step + 1) % len(loader) == 0:
-            look(step + 1)
+        if (step + 1) % len(loader) == 0:
+            losses = f"D {read_loss(d_loss, step):.3g}, G {read_loss(g_loss, step):.3g}"
+            say(f"step {step + 1}: losses {losses}")
+            if look is not None:
+                look(step + 1)
 
 
 # %% The plain game and the best cure on the grid, watched
@@ -95,7 +98,7 @@ def watched(penalty):
             belief = tinycv.sigmoid(discriminator(places)).numpy().reshape(60, 60)
         modes = modes_covered(points, density.means, density.sigma)
         scenes.append(Scene(step, points, belief, modes))
-        say(f"step {step}: {modes.covered} of 25 modes, reverse KL {modes.reverse_kl:.3g}")
+        say(f"    {modes.covered} of 25 modes, reverse KL {modes.reverse_kl:.3g}")
 
     play(
         generator,

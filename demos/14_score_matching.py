@@ -23,7 +23,7 @@ from tinycv.nn import Linear
 from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("14_score_matching", __doc__)
 LOW = 0.1  # noise levels that the denoising network learns: from here
@@ -50,6 +50,7 @@ networks = {name: ScoreMLP(2).to(show.device) for name in WAYS}
 
 
 def repeated(number, count):
+    """One noise level for each of so many points: (count,)."""
     return tinycv.full((count,), number, device=show.device)
 
 
@@ -88,12 +89,13 @@ def learn(name, model, objective, source, updates, batch_size, rate):
         loss.backward()
         optimizer.step()
         ema.update()
+        if (step + 1) % (updates // 5) == 0:
+            say(f"{name}, step {step + 1}/{updates}: loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
-    say(f"{name}: loss {loss.item():.4g} after {updates} steps")
 
 
 # %% Denoising learns at random levels, weighted by sigma^2
-def both_ways(x):
+def denoising_both_ways(x):
     """Each point is moved by z and by -z, whose errors partly cancel."""
     sigma = LOW * (HIGH / LOW) ** tinycv.rand(len(x), device=show.device)
     z = Tensor(standard_normal(x.shape, x.data))
@@ -105,7 +107,7 @@ def both_ways(x):
 learn(
     "denoising",
     networks["denoising"],
-    both_ways,
+    denoising_both_ways,
     density,
     updates=show.choose(quick=20, default=3000, full=10_000),
     batch_size=512,
@@ -128,7 +130,7 @@ for name, objective in WITHOUT_NOISE.items():
 rng = np.random.default_rng(1000 + show.seed)
 
 
-def values(score, x):
+def evaluated(score, x):
     """A learned score at points, as NumPy: (N, 2)."""
     with tinycv.no_grad():
         return score(Tensor(x.astype(np.float32), device=show.device)).numpy()
@@ -141,7 +143,7 @@ def noised_points(sigma):
 def relative_errors(score, x, sigma):
     """Squared errors at the points x, over the mean square of the true score there: (N,)."""
     truth = density.score(x, sigma)
-    squared = ((values(score, x) - truth) ** 2).sum(axis=1)
+    squared = ((evaluated(score, x) - truth) ** 2).sum(axis=1)
     return squared / (truth**2).sum(axis=1).mean()
 
 
@@ -195,7 +197,7 @@ for name, objective in [*WITHOUT_NOISE.items(), ("denoising", denoising_at_one_l
         target="<= 0.02",
     )
 
-# %% How far is one point's value from the objective, its mean, where the true score stands in it?
+# %% How noisy is each way? The spread of one point's value, where the true score stands in it
 levels = np.geomspace(0.02, 2, 13)
 spread = {name: [] for name in WAYS}  # a standard deviation for each level
 for sigma in levels:
@@ -220,13 +222,13 @@ figure = draw.figure(
 )
 top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
 
-places = draw.plane(0.93 * REACH, 15)
+places = draw.plane(0.93 * REACH, 15)  # a little inside, so that no arrow leaves the picture
 for ax, sigma in zip(top, LEVELS, strict=True):
     true = density.score(places, sigma)
-    learned = values(noised_score_at(sigma), places)
+    learned = evaluated(noised_score_at(sigma), places)
     draw.density(ax, partial(density.log_density, noise=sigma), REACH)
-    draw.arrows(ax, places, true, draw.INK, 0.5, "true score", 0.006)
-    draw.arrows(ax, places, learned, draw.BAD, 0.5, "learned", 0.0025)
+    draw.arrows(ax, places, true, draw.INK, longest=0.5, label="true score", width=0.006)
+    draw.arrows(ax, places, learned, draw.BAD, longest=0.5, label="learned", width=0.0025)
     caption = f"noise level {sigma}: relative error {100 * by_level[sigma]:.2f} %"
     ax.set_title(caption, fontsize=10)
 top[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
@@ -252,14 +254,9 @@ middle.set_title("the error is where points are rare", fontsize=10)
 
 axis = np.linspace(-REACH, REACH, 120)
 places = draw.plane(REACH, 120)
-difference = values(plain_score("sliced_vr"), places) - density.score(places)
+difference = evaluated(plain_score("sliced_vr"), places) - density.score(places)
 wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
 right.contourf(axis, axis, wrong, range(-3, 4), cmap="inferno", extend="both")
-draw.scatter(
-    right,
-    density.sample(300, rng),
-    REACH,
-    "white",
-    "squared error of sliced_vr's score; white: points",
-)
+title = "squared error of sliced_vr's score; white: points"
+draw.scatter(right, density.sample(300, rng), REACH, "white", title=title)
 show.finish(figure)

@@ -1,10 +1,10 @@
 """15 · Why must Langevin dynamics be annealed?
 python demos/15_langevin.py      75 s on two cores
 
-Walkers climb the score and are kicked by noise, and so come to rest as the density wants. Only, of
-two modes with nothing between them, each walker takes the nearer: half of them end in a mode that
-should hold 80 %. If the noise level starts high and falls, they share out rightly; with a learned
-score too. Below: what a step of finite size does, and how to mend it.
+Walkers climb the score and are kicked by noise, so that in the end they are distributed as the
+density is. But where two modes have nothing between them, each walker takes the nearer one: half of
+them end in a mode that should hold 80 %. If the noise level starts high and falls, the shares are
+right, with a learned score too. Below: the error of a step of finite size, and its cure.
 Read first: tinycv/diffusion/langevin.py.
 Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996.
 """
@@ -22,7 +22,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import save_gif
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("15_langevin", __doc__)
 RATE = 5e-3
@@ -55,7 +55,8 @@ def learned(x, sigma):
     """
     x = Tensor(x, device=show.device)
     sigma = Tensor(sigma, device=show.device)
-    size = (sigma * sigma + 26)[:, None] ** 0.5
+    mean_square = 26  # of the data: modes at 5 and -5, each with variance 1
+    size = (sigma * sigma + mean_square)[:, None] ** 0.5
     return network(x / size, sigma.log()) / sigma[:, None]
 
 
@@ -67,7 +68,8 @@ for step, (x, sigma) in steps(loader, 1, seed=show.seed, device=show.device):
     loss.backward()
     optimizer.step()
     ema.update()
-say(f"the last batch: loss {loss.item():.4g}")
+    if (step + 1) % (total // 10) == 0:
+        say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
 network.load_state_dict(ema.state_dict())
 
 # %% Three walks by NCSN's protocol: plain, 1,000 steps of 0.1; annealed, 100 at each of ten levels
@@ -177,7 +179,7 @@ def draw_walkers(ax, name, followed):
     path = paths[name]
     title = f"{name}: {100 * np.mean(shares[name]):.0f} % in the heavy mode"
     draw.density(ax, density.log_density, REACH, floor=12)
-    draw.scatter(ax, path[-1], REACH, draw.INK, title)
+    draw.scatter(ax, path[-1], REACH, draw.INK, title=title)
     for i, colour in zip(followed, draw.LINES, strict=False):
         ax.plot(path[:, i, 0], path[:, i, 1], color=colour, linewidth=0.9, alpha=0.8)
         x, y = path[0, i]

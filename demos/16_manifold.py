@@ -1,10 +1,10 @@
 """16 · Do pictures fill their space, or a thin sheet in it?
 python demos/16_manifold.py      41 s on two cores
 
-Pictures are few among all arrays of pixels: they lie, so the manifold hypothesis, on a sheet of low
-dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network learns
-the score of their noised points; up that score, points from anywhere are pulled onto the sheet, and
-are spread over it evenly. The nearer, the stronger the pull.
+Pictures are few among all arrays of pixels. The manifold hypothesis says that they lie on a sheet
+of low dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network
+learns the score of their noised points; up that score, points from anywhere are pulled onto the
+sheet, and are spread over it evenly. The nearer they are, the stronger the pull.
 Read first: tinycv/data/surfaces.py, tinycv/diffusion/edm.py.
 Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
 """
@@ -25,7 +25,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.motion import save_gif
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("16_manifold", __doc__)
 RATE = 5e-3
@@ -58,7 +58,8 @@ def learn(sheet, size):
         loss.backward()
         optimizer.step()
         ema.update()
-    say(f"the last batch: loss {loss.item():.4g}")
+        if (step + 1) % (total // 10) == 0:
+            say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
     return edm_denoiser(model, size)
 
@@ -140,7 +141,7 @@ for name, sheet in SHEETS.items():
     )
 
 # %% How strong the pull is on points that are so far from the Moebius band
-BINS = np.linspace(0, 2.5, 11)  # distances, in noise levels
+BINS = np.linspace(0, 2.5, 11)  # edges of the bins: distances, in noise levels
 
 
 def force_by_distance(sheet, pull):
@@ -206,14 +207,16 @@ for row, (name, path) in zip(rows, paths.items(), strict=True):
 # %% Draw: the pull by noise level, and by distance
 left, right = bottom.subplots(1, 2)
 lines = {name: (levels, lengths) for name, lengths in strength.items()}
-lines["0.8 / noise level"] = (levels, 0.798 / levels)
+# off a flat sheet in space a point is as far as one normal number: E |z| = sqrt(2 / pi) = 0.798
+lines["0.8 / noise level"] = (levels, np.sqrt(2 / np.pi) / levels)
 draw.curves(left, lines, "noise level", "mean length of the score", log=True)
 left.set_xscale("log")
 left.set_title("near the sheet the pull grows as 1 / noise level", fontsize=10)
 
 lines = {}
+middles = (BINS[:-1] + BINS[1:]) / 2
 for sigma, means in profile.items():
-    lines[f"Moebius band, level {sigma:.2g}"] = (BINS[:-1] + 0.125, means)
+    lines[f"Moebius band, level {sigma:.2g}"] = (middles, means)
 lines["a flat sheet"] = (BINS, BINS)
 draw.curves(
     right, lines, "distance from the sheet, in noise levels", "length of the score x noise level"

@@ -9,8 +9,8 @@ Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
 Ho et al. 2020; Song et al. 2021 (DDIM).
 """
 
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
@@ -32,29 +32,24 @@ from tinycv.show.metrics import precision_recall, squared_distances
 from tinycv.show.motion import save_gif
 from tinycv.training import parallel
 from tinycv.training.half import Half
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("17_diffusion_digits", __doc__, half=True)
+EPOCHS = show.choose(quick=2, default=50)
 RATE = 2e-3
 NOBODY = 10  # the label "nobody said"
-STEPS = show.choose(5, 50)  # of a sampler, where nothing else is said
-# a GPU, and halves, are fed by one thread
-all_cores = show.device == "cpu" and not show.half
-group = parallel.threads() if all_cores else None
+WALK = show.choose(quick=5, default=50)  # steps of a sampler, where nothing else is said
 
 # %% Data: digits with pixels from -1 to 1
-few = show.choose(64, 4000)
-epochs = show.choose(2, 50)
+few = show.choose(quick=64, default=4000)
 x, y, test, test_y = (part[:few] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
 loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
 
-# %% Model: how much signal and how much noise there is at each time; a U-Net that is asked for v
+# %% Model: a schedule says how much signal and how much noise there is at each time; a U-Net is
+# asked for v, which it tells from the noisy image, the time and the label
 schedule = cosine_schedule(1000)
-widths = show.choose((8, 8), (32, 64))
+widths = show.choose(quick=(8, 8), default=(32, 64))
 model = UNet(1, widths, patch_size=2, num_classes=10).to(show.device)
-ema = EMA(model, decay=0.998)
-adam = partial(AdamW, lr=RATE, weight_decay=0.0)
-optimizer = Half(model, adam) if show.half else adam(model.parameters())
-rate = warmup_cosine(epochs * len(loader), 50)
 
 
 def loss_of(images, labels):
@@ -63,25 +58,28 @@ def loss_of(images, labels):
     return diffusion_loss(model, images, labels, schedule=schedule, predicts="v")
 
 
-# %% Training: the whole loop
-step = 0
+# %% Training: the whole loop. All cores share a batch, except where a GPU or float16 computes
+all_cores = show.device == "cpu" and not show.half
+group = parallel.threads() if all_cores else None
+adam = partial(AdamW, lr=RATE, weight_decay=0.0)
+optimizer = Half(model, adam) if show.half else adam(model.parameters())
+rate = warmup_cosine(EPOCHS * len(loader), warmup=50)
+ema = EMA(model, decay=0.998)
 with Stopwatch(show.device) as watch:
-    for epoch in range(epochs):
-        for batch in loader.epoch(epoch):
-            tinycv.manual_seed((show.seed, step))
-            images, labels = (Tensor(part, device=show.device) for part in batch)
-            optimizer.param_groups[0]["lr"] = RATE * rate(step)
-            optimizer.zero_grad()
-            if all_cores:
-                loss = group.backward(loss_of, images, labels)  # each core takes a share
-            else:
-                loss = loss_of(images, labels)
-                optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
-            clip_grad_norm_(optimizer.parameters(), 1.0)
-            optimizer.step()
-            ema.update()
-            step += 1
-        print(f"epoch {epoch + 1}/{epochs}  loss {loss.item():.4f}", flush=True)
+    for step, (images, labels) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
+        optimizer.param_groups[0]["lr"] = RATE * rate(step)
+        optimizer.zero_grad()
+        if all_cores:
+            loss = group.backward(loss_of, images, labels)
+        else:
+            loss = loss_of(images, labels)
+            optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
+        clip_grad_norm_(optimizer.parameters(), 1.0)
+        optimizer.step()
+        ema.update()
+        if (step + 1) % len(loader) == 0:
+            epoch = (step + 1) // len(loader)
+            say(f"epoch {epoch}/{EPOCHS}  loss {read_loss(loss, step):.4f}")
 model.load_state_dict(ema.state_dict())
 
 
@@ -100,29 +98,28 @@ def to_pixels(images):
     return images.numpy() / 2 + 0.5
 
 
-def generated(labels, steps, w=0.0, most=1.0, one_step=ddim_step):
-    """Digits of these labels, from the same noise whatever else is asked: (N, 1, 28, 28)."""
+def generated(labels, count, w=0.0, most=1.0, one_step=ddim_step):
+    """Digits of these labels after so many steps, from the same noise whatever else is asked:
+    (N, 1, 28, 28). They are made in two halves, which need half the memory."""
 
-    def half_of_them(x, labels):
-        denoise = believed(labels, w, most)
-        for t, s in pairwise(schedule.times(steps)):
-            x = one_step(denoise, schedule, x, t, s)
-        return x
+    def walk(x, labels):
+        step = partial(one_step, believed(labels, w, most), schedule)
+        return sample(step, x, schedule.times(count))
 
     tinycv.manual_seed(show.seed)
     halves = [Tensor(part, device=show.device) for part in np.array_split(labels, 2)]
-    starts = [noise(len(part)) for part in halves]
+    starts = [noise(len(half)) for half in halves]
     made = []
-    for start, part in zip(starts, halves, strict=True):
-        x = group.map(half_of_them, start, part) if all_cores else half_of_them(start, part)
+    for start, half in zip(starts, halves, strict=True):
+        x = group.map(walk, start, half) if all_cores else walk(start, half)
         made.append(to_pixels(x))
     return np.concatenate(made)
 
 
-asked = np.arange(show.choose(20, 500)) % 10
+asked = np.arange(show.choose(quick=20, default=500)) % 10
 with tinycv.no_grad():
-    digits = generated(asked, STEPS, w=1.0)
-    plain = generated(asked, STEPS)
+    digits = generated(asked, WALK, w=1.0)
+    plain = generated(asked, WALK)
 
 # %% The same by other samplers, in few steps and in many
 SAMPLERS = {
@@ -130,22 +127,31 @@ SAMPLERS = {
     "DDIM, eta 1": partial(ddim_step, eta=1.0),
     "DDPM, larger variance": ddpm_step,
 }
-walks = show.choose((2, 3), (10, 20, 50), (10, 20, 50, 100, 1000))
-walked = {name: [] for name in SAMPLERS}
+counts = show.choose(quick=(2, 3), default=(10, 20, 50), full=(10, 20, 50, 100, 1000))
+by_sampler = {}  # images after each count of steps
 with tinycv.no_grad():
     for name, one_step in SAMPLERS.items():
-        for steps in walks:
-            found = generated(asked, steps, most=np.inf, one_step=one_step)
-            walked[name].append(found)
+        by_sampler[name] = []
+        for count in counts:
+            images = generated(asked, count, most=np.inf, one_step=one_step)
+            by_sampler[name].append(images)
+
 
 # %% On the way: x at each time, and the image that the model believes to be in it
+@dataclass
+class Moment:
+    t: int
+    x: np.ndarray  # (10, 1, 28, 28)
+    x0: np.ndarray  # the same: what is believed to be in x
+
+
+path = []
 with tinycv.no_grad():
     denoise = believed(np.arange(10), w=1.0)
-    path = []
-    back = partial(ddim_step, denoise, schedule)
-    for t, xt in trajectory(back, noise(10), schedule.times(2 * STEPS)):
-        x0 = denoise(xt, t) if t else xt
-        path.append((t, to_pixels(xt), to_pixels(x0)))
+    step = partial(ddim_step, denoise, schedule)
+    for t, x_t in trajectory(step, noise(10), schedule.times(2 * WALK)):
+        x_0 = denoise(x_t, t) if t else x_t
+        path.append(Moment(t, to_pixels(x_t), to_pixels(x_0)))
 
 # %% Inpainting: the upper half is given, the lower half is painted, three times
 given = np.repeat(test[:3], 3, axis=0)  # (9, 1, 28, 28)
@@ -158,13 +164,13 @@ with tinycv.no_grad():
         Tensor(upper, device=show.device),
         repeats=5,
     )
-    painted = to_pixels(sample(paint, noise(9), schedule.times(STEPS)))
+    painted = to_pixels(sample(paint, noise(9), schedule.times(WALK)))
 if all_cores:
     group.close()
 
 # %% Measure: a judge that learned from the training digits names the new ones, and compares them
 # with unseen ones
-judge = judge_of(x, y, epochs=show.choose(1, 8))
+judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))
 n = len(asked)
 unseen = judge.features(test[:n])
 real = precision_recall(unseen, judge.features(x[:n]))
@@ -193,10 +199,10 @@ PAPER = {
     "DDPM, larger variance": "367, 133, 32.7, 9.99, 3.17",
 }
 multiples = {}
-for name, sets in walked.items():
+for name, sets in by_sampler.items():
     multiples[name] = [judge.frechet_multiple(images, x, test) for images in sets]
     show.measured(
-        f"{name}: Frechet multiple after {', '.join(map(str, walks))} steps",
+        f"{name}: Frechet multiple after {', '.join(map(str, counts))} steps",
         multiples[name],
         f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {PAPER[name]}",
         "the same order",
@@ -213,7 +219,7 @@ show.measured(
 )
 show.measured("seconds of training", watch.seconds, target="<= 240")
 
-# %% Draw
+# %% Draw: there and back, new digits, halves, the nearest real ones, and what few steps cost
 figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 10)
 axes = figure.subplot_mosaic(
     [["ways"] * 2, ["new", "halves"], ["beside", "chart"]],
@@ -223,14 +229,18 @@ axes = figure.subplot_mosaic(
 some = path[:: len(path) // 10]
 one_noise = noise(1).numpy()[0]
 one_digit = 2 * test[0] - 1
-there = [schedule.perturb(one_digit, t, one_noise) / 2 + 0.5 for t, _, _ in some[::-1]]
+there = []
+for moment in some[::-1]:
+    noisy = schedule.perturb(one_digit, moment.t, one_noise)
+    there.append(noisy / 2 + 0.5)
 ways = {
     "there:\nt = 0 to 1000": there,
-    "back:\nt = 1000 to 0": [xt[5] for _, xt, _ in some],
-    "what it believes\nto be in it": [x0[5] for _, _, x0 in some],
+    "back:\nt = 1000 to 0": [moment.x[5] for moment in some],
+    "what it believes\nto be in it": [moment.x0[5] for moment in some],
 }
 draw.image_rows(axes["ways"], ways)
-draw.tiles(axes["new"], digits[:50], 10, "asked for by label, with guidance w = 1")
+title = "asked for by label, with guidance w = 1"
+draw.tiles(axes["new"], digits[:50], columns=10, caption=title)
 nearest_ten = x[distances[:10].argmin(axis=1)]
 draw.image_rows(axes["beside"], {"new": digits[:10], "nearest of\nthe learned": nearest_ten})
 
@@ -238,18 +248,18 @@ tiles = []
 for i in (0, 3, 6):
     tiles += [given[i] * upper[0], *painted[i : i + 3], given[i]]
 title = "upper half given, lower half painted, three times; last: the real one"
-draw.tiles(axes["halves"], tiles, 5, title)
+draw.tiles(axes["halves"], tiles, columns=5, caption=title)
 
 chart = axes["chart"]
-lines = {name: (walks, values) for name, values in multiples.items()}
+lines = {name: (counts, values) for name, values in multiples.items()}
 draw.curves(chart, lines, "steps", "Frechet multiple", log=True)
-chart.set(xscale="log", xticks=walks, xticklabels=walks)
+chart.set(xscale="log", xticks=counts, xticklabels=counts)
 chart.set(yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10))
 chart.minorticks_off()
 show.finish(figure)
 
 frames = []
-for _, xt, _ in path[::5]:
-    row = np.concatenate(np.clip(xt[:, 0], 0, 1), axis=1)
+for moment in path[::5]:
+    row = np.concatenate(np.clip(moment.x[:, 0], 0, 1), axis=1)
     frames.append(row.repeat(3, axis=0).repeat(3, axis=1))
 save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)

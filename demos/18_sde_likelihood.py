@@ -3,8 +3,8 @@ python demos/18_sde_likelihood.py      5 min on two cores
 
 A diffusion model draws samples, and can say how probable each point is: its noisy path has the same
 densities as a path without chance, along which the log-density changes by the divergence of the
-flow. Here that is held to densities that are known, two with sharp edges: three processes, the
-exact score (right to 0.01 nats) and a learned one (to 0.05).
+flow. Here that is compared with densities that are known, two of them with sharp edges, for three
+processes: with the exact score (right to 0.01 nats) and with a learned one (to 0.05).
 Read first: tinycv/diffusion/sde.py, diffusion/ode.py.
 Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
 """
@@ -27,7 +27,7 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.metrics import modes_covered
-from tinycv.training.progress import say, steps
+from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("18_sde_likelihood", __doc__)
 RATE = 5e-3
@@ -77,7 +77,8 @@ def learn(density):
         loss.backward()
         optimizer.step()
         ema.update()
-    say(f"the last batch: loss {loss.item():.4g}")
+        if (step + 1) % (total // 10) == 0:
+            say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
     return with_its_score(model, unit)
 
@@ -87,7 +88,7 @@ learned = {name: learn(density) for name, density in DATA.items()}
 # %% Three processes, and the times at which a path is looked at
 vp = VP()
 SDES = {"VE": VE(0.01, 50.0), "VP": vp, "sub-VP": SubVP()}
-# at noise 0.005: edges have no score without any
+# the first time of each: where its noise is 0.005, as an edge has no score without noise
 FIRST = {"VE": 0.0131, "VP": 0.000244, "sub-VP": 0.0179}
 fine = show.choose(quick=8, default=50)  # steps
 
@@ -160,9 +161,10 @@ walks = {
     "flow (ODE)": straight,
 }
 
-# %% The learned density on the whole plane; no point of it is on an edge
+# %% The learned density on the whole plane
+REACH = 4.475  # so that no point of it is on an edge of the checkerboard
 side = show.choose(quick=16, default=180)
-plane = draw.plane(4.475, side)
+plane = draw.plane(REACH, side)
 on_plane = {name: log_p("VP", learned[name], plane) for name in ("eight Gaussians", "checkerboard")}
 
 
@@ -210,9 +212,9 @@ top, bottom = figure.subplots(2, 4)
 
 
 def draw_densities(true, found, name):
-    draw.density(true, DATA[name].log_density, 4.475)
+    draw.density(true, DATA[name].log_density, REACH)
     true.set_title(f"{name}: the true log p", fontsize=10)
-    draw.density(found, lambda _: on_plane[name], 4.475, side=side)
+    draw.density(found, lambda _: on_plane[name], REACH, side=side)
     found.set_title("learned, along the flow", fontsize=10)
 
 
@@ -223,7 +225,8 @@ draw_densities(top[2], top[3], "checkerboard")
 # %% Draw: from noise to samples
 def draw_walk(ax, way):
     """Where all ended, and the ways of five."""
-    draw.scatter(ax, samples[way], 4.5, draw.PALE, f"{way}: from noise to a sample")
+    title = f"{way}: from noise to a sample"
+    draw.scatter(ax, samples[way], 4.5, draw.PALE, title=title)
     five = np.stack([to_numpy(x[:5]) for x in walks[way]])  # (T, 5, 2)
     for i, colour in zip(range(5), draw.LINES, strict=True):
         ax.plot(five[:, i, 0], five[:, i, 1], color=colour, linewidth=1)

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv.adversarial.gan import R1, non_saturating, tell_apart
-from tinycv.adversarial.networks import PointMLP
+from tinycv.adversarial import PointMLP, fit_gan
+from tinycv.adversarial.gan import R1
 from tinycv.data import DrawnLoader
 from tinycv.data.shapes import grid, ring
 from tinycv.diffusion import ScoreMLP
@@ -28,11 +28,11 @@ from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.metrics import modes_covered
-from tinycv.training.progress import say, steps
+from tinycv.training import fit
 
 show = Demo("19_gan_or_diffusion", __doc__)
 seeds = show.choose(quick=1, default=3, full=10)
-looks = show.choose(quick=2, default=5)  # at each training while it goes on
+looks = show.choose(quick=2, default=5)  # at each training while it goes on: one per epoch
 many = show.choose(quick=100, default=40_000)  # points at each look
 
 
@@ -50,35 +50,24 @@ GAN_RATE = 2e-3
 
 
 def play(density, seed, look, penalised):
-    """look(make) is called from time to time, with what makes points of noise."""
+    """look(make) is called after every epoch, with what makes points of noise."""
     generator = PointMLP(2, 2).to(show.device)
     discriminator = PointMLP(2, 1, slope=0.2).to(show.device)
-    g_optimizer = Adam(generator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9))
-    d_optimizer = Adam(discriminator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9))
-    penalty = R1(20 * density.sigma**2)  # slopes by the width of a mode: sigma ∇D is penalised
-    schedule = warmup_cosine(GAN_STEPS)
+    # slopes by the width of a mode: sigma ∇D is penalised
+    penalty = R1(20 * density.sigma**2) if penalised else None
     loader = DrawnLoader(lambda n, rng: (density.sample(n, rng),), 256, GAN_STEPS // looks, seed)
-    for step, (real,) in steps(loader, looks, seed=seed, device=show.device):
-        g_optimizer.param_groups[0]["lr"] = GAN_RATE * schedule(step)
-        d_optimizer.param_groups[0]["lr"] = GAN_RATE * schedule(step)
-        fake = generator(tinycv.randn_like(real))
-
-        # the discriminator's turn: the fakes are constants to it
-        d_loss = tell_apart(discriminator(real), discriminator(fake.detach()))
-        if penalised:
-            d_loss = d_loss + penalty(discriminator, real, fake.detach())
-        d_optimizer.zero_grad()
-        d_loss.backward()
-        d_optimizer.step()
-
-        # the generator's turn, against the discriminator that has just learned
-        g_loss = non_saturating(discriminator(fake))
-        g_optimizer.zero_grad()
-        g_loss.backward()
-        g_optimizer.step()
-
-        if (step + 1) % len(loader) == 0:
-            look(generator)
+    fit_gan(
+        generator,
+        discriminator,
+        Adam(generator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9)),
+        Adam(discriminator.parameters(), lr=GAN_RATE, betas=(0.0, 0.9)),
+        loader,
+        epochs=looks,
+        penalty=penalty,
+        schedule=warmup_cosine(GAN_STEPS),
+        evaluate=look,
+        seed=seed,
+    )
     return Maker(generator, generator.num_parameters(), calls=1)
 
 
@@ -89,11 +78,8 @@ HEUN_STEPS = show.choose(quick=2, default=32)
 
 
 def diffuse(density, seed, look):
-    """look(make) is called from time to time, with what makes points of noise."""
+    """look(make) is called after every epoch, with what makes points of noise."""
     model = ScoreMLP(2, hidden=128, depth=3, place_features=14).to(show.device)
-    optimizer = Adam(model.parameters(), lr=DIFFUSION_RATE)
-    schedule = warmup_cosine(DIFFUSION_STEPS, warmup=100)
-    ema = EMA(model, decay=0.995)
     # the network sees points of a standard deviation of 1/2
     scale = 2 * float(density.sample(10_000, np.random.default_rng(0)).std())
 
@@ -105,17 +91,18 @@ def diffuse(density, seed, look):
         step = partial(heun_step, edm_denoiser(model))
         return scale * sample(step, sigmas[0] * z, sigmas)
 
-    loader = DrawnLoader(scaled, 256, DIFFUSION_STEPS // looks, seed)
-    for step, (x,) in steps(loader, looks, seed=seed, device=show.device):
-        optimizer.param_groups[0]["lr"] = DIFFUSION_RATE * schedule(step)
-        optimizer.zero_grad()
-        loss = edm_loss(model, x, mean=-2.0, std=1.5)
-        loss.backward()
-        optimizer.step()
-        ema.update()
-        if (step + 1) % len(loader) == 0:
-            with ema.applied():
-                look(make)
+    ema = EMA(model, decay=0.995)
+    fit(
+        model,
+        Adam(model.parameters(), lr=DIFFUSION_RATE),
+        partial(edm_loss, mean=-2.0, std=1.5),
+        DrawnLoader(scaled, 256, DIFFUSION_STEPS // looks, seed),
+        epochs=looks,
+        schedule=warmup_cosine(DIFFUSION_STEPS, warmup=100),
+        ema=ema,
+        evaluate=lambda model: look(make),
+        seed=seed,
+    )
     model.load_state_dict(ema.state_dict())
     return Maker(make, model.num_parameters(), calls=2 * HEUN_STEPS - 1)
 
@@ -143,26 +130,21 @@ class Trial:
 
 def tried(name, density, seed):
     """One training from its start."""
+    print(f"{name}, seed {seed}", flush=True)
     tinycv.manual_seed(seed)
     noise = np.random.default_rng(seed).normal(size=(many, 2)).astype(np.float32)
     noise = tinycv.Tensor(noise, device=show.device)
     modes = []
 
     def look(make):
-        with tinycv.no_grad():
-            points = make(noise).numpy()
+        points = make(noise).numpy()
         modes.append(modes_covered(points, density.means, density.sigma))
+        return modes[-1]._asdict()
 
     with Stopwatch(show.device) as training:
         maker = WAYS[name](density, seed, look)
     with tinycv.no_grad(), Stopwatch(show.device) as sampling:
         points = maker.points(noise).numpy()
-    end = modes[-1]
-    say(
-        f"{name}, seed {seed}: {end.covered} modes of {len(density.means)}, "
-        f"{end.share:.3f} within 3 sigma, reverse KL {end.reverse_kl:.4f}, "
-        f"{training.seconds:.0f} s"
-    )
     return Trial(modes, points, training.seconds, sampling.seconds, maker)
 
 

@@ -45,7 +45,7 @@ READING = {
     ),
     "Chapter 3, adversarial: the painter and the teacher": (
         "adversarial",
-        "gan turns unrolled networks plane ../show/judge ../show/metrics",
+        "gan turns unrolled networks plane recipe ../show/judge ../show/metrics",
     ),
     "Chapter 5, diffusion: from noise to images": (
         "diffusion",

@@ -134,6 +134,13 @@ def test_every_demo_begins_with_a_question_its_command_and_its_minutes():
         assert command.startswith(f"python demos/{demo.name} ") and "on two cores" in command
 
 
+def test_every_loop_on_a_page_reads_its_loss_where_it_shows_it_and_so_refuses_nan():
+    texts = {demo.stem: demo.read_text(encoding="utf-8") for demo in DEMOS}
+    loops = [name for name, text in texts.items() if " in steps(" in text]
+    assert {"02_rnn_lstm", "06_vit", "08_gan_2d", "17_diffusion_digits"} <= set(loops)
+    assert all("read_loss(" in texts[name] for name in loops)
+
+
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
 def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
     from demos.readme import duration  # as the README shows them

@@ -12,7 +12,7 @@ from wrong_calls import riddles
 
 from tinycv import Tensor, adversarial, nn
 from tinycv import diffusion as chapter
-from tinycv.adversarial import gan, plane, turns
+from tinycv.adversarial import gan, plane, recipe, turns
 from tinycv.adversarial import networks as gan_networks
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import DataLoader
@@ -179,6 +179,10 @@ CALLS = {
     gan_networks.PointMLP: {"features": 2, "out": 2, "width": 3, "depth": 1, "slope": 0.2},
     gan_networks.DCGANGenerator: {"side": 8, "latent": 2, "channels": 1, "width": 2},
     gan_networks.DCGANDiscriminator: {"side": 8, "channels": 1, "width": 2, "batch_norm": True},
+    recipe.images_of: {
+        "generator": gan_networks.DCGANGenerator(8, 2, 1, 2),
+        "noise": POINTS,
+    },
     unet.group_norm_of: {"channels": 4},
     unet.ResBlock: {"channels_in": 4, "channels_out": 4, "embed_dim": 4},
     unet.PixelAttention: {"channels": 4, "heads": 2},
@@ -238,6 +242,7 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "learn",
     "held",
     "fit_gan",
+    "train_dcgan",
     "judge_of",
     "train",
     "play",
@@ -279,6 +284,7 @@ def test_a_wrong_call_gets_a_sentence(function):
         "SubVP": ("SubVP",),
         "play": ("play",),
         "images_in": ("Judge",),
+        "images_of": ("images_of", "DCGANGenerator"),
         "check_density": ("play",),
         "edm_loss": ("edm_loss",),
         "solve": ("solve", "heun"),
@@ -337,6 +343,19 @@ FORWARDS = {
             "evaluate": lambda g: {"looked": 1.0},
         },
     ),
+    "train_dcgan": (
+        recipe.train_dcgan,
+        {
+            "generator": gan_networks.PointGenerator(2, 2, 4, 1),
+            "discriminator": gan_networks.PointMLP(2, 1, 4, 1),
+            "loader": DataLoader(POINTS, batch_size=2),
+            "epochs": 1,
+            "seed": 3,
+            "evaluate": lambda g: {"looked": 1.0},
+            "evaluate_every": 1,
+            "device": "cpu",
+        },
+    ),
     "play": (
         lambda **options: plane.play(**options),
         {"density": grid(2), "method": "GAN", "steps": 1, "moments": 1},
@@ -371,6 +390,7 @@ ALSO = {
     "DCGANGenerator": ("DCGANGenerator", "batch_norm"),
     "GradientPenalty": ("GradientPenalty", "slopes"),
     "play": ("play", "fit_gan"),
+    "train_dcgan": ("train_dcgan", "fit_gan"),
     "judge_of": ("judge_of", "Judge"),
 }
 

@@ -1,8 +1,8 @@
 """05, the whole protocol: sorting and dates from three seeds; other tasks from one.
 
-Cut to one seed: dates to English with label smoothing, dates to ISO, addition, and reversal, then
-asked of strings longer than any that it was shown. A training is that of the demo, made by ``fit``.
-python demos/05_transformer.py --full
+The demo from three seeds. By its functions, and cut to one seed: dates to English with label
+smoothing, dates to ISO, addition, and reversal, then asked of strings longer than any that it was
+shown.          python demos/05_transformer.py --full
 """
 
 from functools import partial
@@ -10,103 +10,41 @@ from functools import partial
 import numpy as np
 
 import tinycv
-from tinycv.data import DataLoader, addition, dates, reversal, sorting
-from tinycv.optim import EMA, AdamW, warmup_inverse_sqrt
-from tinycv.sequence import GPT, Transformer, exact_match, next_symbol_loss
+from tinycv.data import addition, dates, reversal
+from tinycv.sequence import exact_match, next_symbol_loss
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.training.loop import fit
 
 show = Demo("05_transformer", __doc__, full=True)
-SEEDS = range(show.choose(quick=2, full=3))
-PEAK = 3e-3  # the greatest learning rate, at the end of the warm-up
+SEEDS = range(show.choose(quick=1, full=3))
+
+# %% The demo from each seed
+demo, *_ = show.repeat_demo(SEEDS)
+seed = SEEDS[0]
 
 
-# %% The demo's models: a Transformer reads and writes; a GPT reads question and answer as one text
-def translator(pairs, dropout=0.0):
-    return Transformer(
-        len(pairs.source_words),
-        len(pairs.target_words),
-        d_model=64,
-        nhead=4,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        dim_feedforward=128,
-        dropout=dropout,
-        norm_first=True,
-    )
-
-
-def continuer(pairs):
-    return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1])
-
-
-def text_loss(model, source, target):
-    """The GPT is asked for the answer alone."""
-
-    def answers(s, t):
-        return model(tinycv.concatenate([s, t], axis=1))[:, s.shape[1] :]
-
-    return next_symbol_loss(answers, source, target)
-
-
-# %% The demo's training, from a seed
-def train(make, pairs, epochs, seed, loss_fn=next_symbol_loss):
-    tinycv.manual_seed(seed)
+# %% The demo's model and training, for other tasks
+def measure(name, pairs, test, epochs, target="", loss_fn=next_symbol_loss):
+    """Train a model and note how much it has right. Returns it."""
+    print(name, flush=True)
     pairs = pairs[: show.choose(quick=128)]
-    model = make(pairs).to(show.device)
-    loader = DataLoader(pairs.source, pairs.target, batch_size=64, seed=seed, drop_last=True)
-    epochs = show.choose(quick=1, full=epochs)
-    decay = 0.1 if isinstance(model, GPT) else 0.0
-    optimizer = AdamW(model.parameters(), PEAK, betas=(0.9, 0.98), eps=1e-9, weight_decay=decay)
-    ema = EMA(model, decay=0.99)
-    fit(
-        model,
-        optimizer,
-        loss_fn,
-        loader,
-        epochs,
-        schedule=warmup_inverse_sqrt(1 + epochs * len(loader) // 10),
-        clip=1.0,
-        ema=ema,
-        seed=seed,
-    )
-    model.eval().load_state_dict(ema.state_dict())
+    test = test[: show.choose(quick=20)]
+    tinycv.manual_seed(seed)
+    model = demo.translator(pairs).to(show.device)
+    demo.train(model, pairs, show.choose(quick=1, full=epochs), loss_fn)
+    metric = f"{name}: share of {len(test)} unseen answers without mistake"
+    show.measured(metric, exact_match(model, test).mean(), target=target)
     return model
 
 
-def measure(name, tasks, epochs, target="", make=translator, loss_fn=next_symbol_loss):
-    """tasks: training and test pairs of each seed. Returns the first seed's model."""
-    print(name, flush=True)
-    models = []
-    right = []
-    for seed, (pairs, test) in enumerate(tasks):
-        test = test[: show.choose(quick=20)]
-        models.append(train(make, pairs, epochs, seed, loss_fn))
-        right.append(exact_match(models[-1], test).mean())
-    metric = f"{name}: share of {len(test)} unseen answers without mistake"
-    if len(tasks) > 1:
-        show.measured(f"{metric}, by seed", right, target=target)
-    else:
-        show.measured(metric, right[0], target=target)
-    return models[0]
-
-
-# %% The demo's tasks
-digits = [sorting(seed=seed) for seed in SEEDS]
-days = [dates(seed, "english") for seed in SEEDS]
-measure("sort, Transformer", digits, 150, "1", make=partial(translator, dropout=0.1))
-measure("sort, GPT", digits, 300, "1", make=continuer, loss_fn=text_loss)
-hard = measure("dates to English", days, 5, ">= 0.995")
-
 # %% What label smoothing costs: among how many equally likely symbols it chooses
 softer = partial(next_symbol_loss, label_smoothing=0.1)
-soft = measure("dates to English, label smoothing 0.1", days[:1], 5, loss_fn=softer)
-_, unseen = days[0]
+pairs, unseen = dates(seed, "english")
+soft = measure("dates to English, label smoothing 0.1", pairs, unseen, 5, loss_fn=softer)
 unseen = unseen[: show.choose(quick=50)]
 source = tinycv.Tensor(unseen.source, device=show.device)
 target = tinycv.Tensor(unseen.target, device=show.device)
-for smoothing, model in {"0": hard, "0.1": soft}.items():
+for smoothing, model in {"0": demo.model, "0.1": soft}.items():
     with tinycv.no_grad():
         perplexity = np.exp(next_symbol_loss(model, source, target).item())
     show.measured(
@@ -116,13 +54,14 @@ for smoothing, model in {"0": hard, "0.1": soft}.items():
         "higher with than without",
     )
 
-# %% Other tasks, from one seed
-seed = SEEDS[0]
-measure("dates to ISO", [dates(seed)], 3, ">= 0.995")
-measure("sums of two digits", [addition(2, seed=seed)], 40, ">= 0.99")
-strings = reversal(range(1, 17), n=show.choose(quick=200, full=20_000), seed=seed)
+# %% Other tasks
+pairs, unseen = dates(seed)
+measure("dates to ISO", pairs, unseen, 3, ">= 0.995")
+pairs, unseen = addition(2, seed=seed)
+measure("sums of two digits", pairs, unseen, 40, ">= 0.99")
+pairs = reversal(range(1, 17), n=show.choose(quick=200, full=20_000), seed=seed)
 unseen = reversal([16], n=500, seed=100)
-reverser = measure("reversal of 16 letters", [(strings, unseen)], 10)
+reverser = measure("reversal of 16 letters", pairs, unseen, 10)
 
 # %% Strings longer than any that it was shown
 lengths = show.choose(quick=[1, 20], full=[1, 2, 4, 8, 12, 15, 16, 17, 18, 20, 24, 32])

@@ -8,9 +8,8 @@ python demos/09_gan_digits.py --full
 import numpy as np
 
 import tinycv
-from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, fit_gan
+from tinycv.adversarial import DCGANDiscriminator, DCGANGenerator, images_of, train_dcgan
 from tinycv.data import DrawnLoader, halved, mnist_5k, stacked_digits
-from tinycv.optim import EMA, Adam, warmup_linear
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
@@ -39,31 +38,13 @@ loader = DrawnLoader(stacked, 64, BATCHES, show.seed)
 # %% The demo's game, with three channels and twice its width
 tinycv.manual_seed(show.seed)
 width = show.choose(quick=4, full=64)
-generator = DCGANGenerator(14, LATENT, 3, width)
-discriminator = DCGANDiscriminator(14, 3, width)
-ema = EMA(generator, 0.99)
-history = fit_gan(
-    generator,
-    discriminator,
-    Adam(generator.parameters(), 1e-3, (0.0, 0.9)),
-    Adam(discriminator.parameters(), 1e-3, (0.0, 0.9)),
-    loader,
-    EPOCHS,
-    ema=ema,
-    seed=show.seed,
-    schedule=warmup_linear(EPOCHS * BATCHES),
-    device=show.device,
-)
-generator.load_state_dict(ema.state_dict())
-generator.eval()
+generator = DCGANGenerator(14, LATENT, channels=3, width=width)
+discriminator = DCGANDiscriminator(14, channels=3, width=width)
+history = train_dcgan(generator, discriminator, loader, EPOCHS, seed=show.seed, device=show.device)
 
 # %% Measure: the number that each image shows, 0 to 999
 noise = np.random.default_rng(show.seed).normal(size=(COUNT, LATENT)).astype(np.float32)
-parts = []
-with tinycv.no_grad():
-    for part in np.array_split(noise, -(-COUNT // 250)):
-        parts.append(generator(tinycv.Tensor(part, device=show.device)).numpy())
-images = np.concatenate(parts)  # (N, 3, 14, 14)
+images = images_of(generator, noise)  # (N, 3, 14, 14)
 digits = judge.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3)
 counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=1000)
 show.measured(

@@ -1,6 +1,7 @@
 """What demos have in common: flags, figures, and errors without a traceback."""
 
 import json
+import sys
 from pathlib import Path
 
 import cupy_double
@@ -75,6 +76,39 @@ def test_full_hands_over_to_the_page_beside_the_demo_that_was_called(
 def test_without_such_a_page_full_is_a_longer_run_of_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [str(tmp_path / "00_none.py"), "--full"])
     assert Demo("00_none", "x").full
+
+
+DEMO = """A demo
+and its story.\"\"\"
+from tinycv.show.demo import Demo
+show = Demo("00_none", __doc__)
+EPOCHS = show.choose(quick=1, default=9)
+def twice(x):
+    return 2 * x
+show.measured("its seed", show.seed, "paper: 1", "<= 2")
+show.measured("by length", [show.seed, 5])
+show.finish()
+"""
+
+
+def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functions(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "00_none.py").write_text('"""' + DEMO)
+    page, out = tmp_path / "full/00_none.py", tmp_path / "out"
+    called = [str(page), "--quick", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", called)
+    show = Demo("00_none", "x", full=True)
+    first, second = show.repeat_demo([1, 2])
+    assert first.twice(3) == 6 and first.EPOCHS == 1 and second.show.seed == 2
+    by_seed, by_length = show.rows
+    assert by_seed["metric"] == "its seed, by seed" and by_seed["value"] == [1, 2]
+    assert by_seed["reference"] == "paper: 1" and by_seed["target"] == "<= 2"
+    assert by_length["metric"] == "by length, mean of all seeds" and by_length["value"] == [1.5, 5]
+    assert sys.argv == called  # the demo's flags are its own
+    with pytest.raises(ValueError, match="repeat_demo: seeds is empty"):
+        show.repeat_demo([])
+    assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
 
 
 def test_an_unknown_device_is_refused_in_one_sentence(capsys):

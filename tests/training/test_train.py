@@ -232,6 +232,13 @@ def test_a_loss_that_is_not_finite_is_named_by_its_step_and_not_saved(path):
     assert load(path)[1]["step"] == 8
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_loop_on_the_page_ends_where_it_reads_a_loss_that_is_not_finite(value):
+    assert progress_module.read_loss(Tensor(np.float32(0.5)), 7) == 0.5
+    with pytest.raises(FloatingPointError, match=rf"is {value} at step 8 or before: .*debug.* lr"):
+        progress_module.read_loss(Tensor(np.float32(value)), 8)
+
+
 def test_weights_that_are_not_finite_are_not_saved(path):
     def loss_fn(model, x, y):
         # its value is 0, its derivative is not a number

@@ -5,6 +5,7 @@ turns.py       the training loop, in which they take turns
 unrolled.py    a generator that thinks ahead
 networks.py    generators and discriminators, of points and of images
 plane.py       games in the plane, by PacGAN's protocol
+recipe.py      how a small DCGAN is trained, and asked for images
 """
 
 from tinycv.adversarial.networks import (
@@ -14,6 +15,7 @@ from tinycv.adversarial.networks import (
     PointGenerator,
     PointMLP,
 )
+from tinycv.adversarial.recipe import images_of, train_dcgan
 from tinycv.adversarial.turns import fit_gan
 
 __all__ = [
@@ -23,4 +25,6 @@ __all__ = [
     "PointGenerator",
     "PointMLP",
     "fit_gan",
+    "images_of",
+    "train_dcgan",
 ]

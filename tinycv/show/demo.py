@@ -15,20 +15,29 @@ other demo refuses the flag.
 
 A demo has three sizes: quick (a test of seconds), full (the whole protocol, cut to an hour at most)
 and the default between them (some minutes). Where demos/full has a page of the demo's name, that
-page is the protocol: it makes its Demo with full=True, and ``--full`` of the demo runs it.
+page is the protocol: it makes its Demo with full=True, and ``--full`` of the demo runs it. To have
+the demo's figures from several seeds, and to use its functions, the page runs the demo:
+
+    demo, *_ = show.repeat_demo(seeds=range(3))
+    model = demo.train(...)
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
 import runpy
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from tinycv.data import inputs
 from tinycv.engine import backend
@@ -105,6 +114,25 @@ class Demo:
         }
         self.rows.append(row)
 
+    def repeat_demo(self, seeds: Iterable[int]) -> list[ModuleType]:
+        """Run the demo of this page once for each seed. Returns the runs, as modules: run.train is
+        the demo's ``train``, and run.model the model that it trained.
+
+        Notes the demo's figures: a number by seed; of a list (shares by length, say) the mean.
+        """
+        runs = [_run_demo(self, inputs.whole(seed, "repeat_demo: seeds", 0)) for seed in seeds]
+        if not runs:
+            raise ValueError("repeat_demo: seeds is empty; there must be at least one seed")
+        for i, row in enumerate(runs[0].show.rows):
+            # (seeds, length of the list); a number is a list of one
+            values = np.array([np.atleast_1d(run.show.rows[i]["value"]) for run in runs])
+            if values.shape[1] == 1:
+                metric, found = f"{row['metric']}, by seed", values[:, 0]
+            else:
+                metric, found = f"{row['metric']}, mean of all seeds", values.mean(axis=0)
+            self.measured(metric, list(found), row["reference"], row["target"])
+        return runs
+
     def finish(self, figure: Any = None, **more: Any) -> dict:
         """Write the picture and the JSON, print the figures. Returns what was written."""
         self.out.mkdir(parents=True, exist_ok=True)
@@ -147,6 +175,26 @@ def _hand_over(name: str) -> None:
         sys.argv[0] = str(page)
         runpy.run_path(str(page), run_name="__main__")
         sys.exit()
+
+
+def _run_demo(page: Demo, seed: int) -> ModuleType:
+    """Import demos/NAME.py, which runs it, in the size of its page and on the same device. Its
+    picture and its own figures go to OUT/NAME/seed_0."""
+    demo = Path(sys.argv[0]).resolve().parent.parent / f"{page.name}.py"
+    flags = ["--seed", str(seed), "--device", page.device]
+    flags += ["--out", str(page.out / page.name / f"seed_{seed}")]
+    if page.quick:
+        flags.append("--quick")
+    spec = importlib.util.spec_from_file_location(page.name, demo)
+    assert spec is not None and spec.loader is not None
+    run = importlib.util.module_from_spec(spec)
+    before = sys.argv
+    sys.argv = [str(demo), *flags]
+    try:
+        spec.loader.exec_module(run)
+    finally:
+        sys.argv = before
+    return run
 
 
 def _parser(

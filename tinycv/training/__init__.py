@@ -5,7 +5,7 @@ resume.py       what is saved of a training, and what must fit to go on from it
 checkpoint.py   arrays and a small state in one safetensors file
 half.py         half precision: float16 weights, float32 master weights, a scaled loss
 parallel.py     all cores at one batch: threads
-progress.py     how far a training is, and Ctrl-C
+progress.py     a loop that is written out (steps), how far a training is, and Ctrl-C
 inputs.py       checks of what fit and Run are given
 
 Other people's weights:

@@ -3,9 +3,15 @@
     history = fit(model, optimizer, loss_fn, loader, epochs=10, evaluate=accuracy,
                   checkpoint="out/vit.safetensors")
 
-``fit`` says what a step is. ``Run`` is the loop around the steps, whatever a step may be: progress,
-evaluation, the history of the losses, checkpoints. (GANs, which alternate two losses, make other
-steps in the same loop: adversarial/turns.py.)
+``fit`` says what a step is: a loss, its gradients, a change of the weights. ``Run`` is the loop
+around the steps, whatever a step may be; ``Run.through`` is that loop:
+
+    for each batch:  take the step
+                     now and then: read the losses, and refuse NaN
+                     at the end of an epoch: evaluate, and print a line
+                     now and then, and at Ctrl-C: save a checkpoint
+
+(GANs, which alternate two losses, make other steps in the same loop: adversarial/turns.py.)
 
 What a step computes is a function of the weights, the seed and the step's number: batches come from
 ``loader.epoch(number, start)``, noise from ``manual_seed((seed, step))``. So a training that was
@@ -45,7 +51,7 @@ from tinycv.training.inputs import (
     metrics_of,
     rate,
 )
-from tinycv.training.progress import CtrlC, Progress
+from tinycv.training.progress import CtrlC, Progress, not_finite
 from tinycv.training.resume import identity, resume_run, save_run
 
 Evaluate = Callable[[Any], Mapping[str, float]]  # of the model, whatever class it has
@@ -221,10 +227,11 @@ class Run:
         log_every: int = 10,
     ) -> History:
         """Make all steps that are left: learn(batch) makes one, and returns its losses, an array on
-        the device. All else as in ``fit``."""
+        the device. Goes on from the checkpoint if there is one. All else as in ``fit``."""
         check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
         pace = check_loop("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
         total = pace.epochs * len(self.loader)
+        save_every = pace.checkpoint_every or len(self.loader)
         has_resumed = resume_run(self)
         self.model.train()
         with (
@@ -237,15 +244,19 @@ class Run:
                 self.take_step(learn, batch)
                 display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))
-                ends_epoch, ends_training = rest == 0, self.step == total
+                ends_epoch = rest == 0
+                ends_training = self.step == total
+
                 if ends_epoch or self.step % pace.log_every == 0:
                     display.loss(self.read_losses())
+
                 if ends_epoch:
                     if evaluate and (epoch % pace.evaluate_every == 0 or ends_training):
                         self.measure(evaluate, epoch)
                     display.line(f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}")
-                save_every = pace.checkpoint_every or len(self.loader)
-                if self.path and (self.step % save_every == 0 or ends_training or ctrl_c.pressed):
+
+                is_due = self.step % save_every == 0 or ends_training
+                if self.path and (is_due or ctrl_c.pressed):
                     save_run(self, self.path)
                 if ctrl_c.pressed:
                     raise KeyboardInterrupt(
@@ -313,11 +324,7 @@ class Run:
         for step, loss in enumerate(losses, first):
             if not np.isfinite(loss).all():
                 epoch, batch = divmod(step, len(self.loader))
-                raise FloatingPointError(
-                    f"the loss is {loss} at step {step} (epoch {epoch + 1}, batch {batch}): "
-                    "run it again inside `with tinycv.debug():` to see which op made it; a "
-                    "lower lr, warmup or clip often helps"
-                )
+                raise not_finite(loss, f"at step {step} (epoch {epoch + 1}, batch {batch})")
 
     def seconds(self) -> float:
         """Time spent so far, noted in the history."""

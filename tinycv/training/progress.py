@@ -6,8 +6,10 @@ out.
         loss = cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
+        if (step + 1) % len(loader) == 0:
+            say(f"step {step + 1}  loss {read_loss(loss, step):.4g}")
 
-ends with the same bits as ``fit`` (loop.py), which does more: checkpoints, all cores, NaN found.
+ends with the same bits as ``fit`` (loop.py), which does more: checkpoints, and all cores.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
+
+import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import flag, shown, size, whole
@@ -66,6 +70,29 @@ def say(text: str) -> None:
         tqdm.write(text)
     else:
         print(text, flush=True)
+
+
+def read_loss(loss: Tensor, step: int) -> float:
+    """The loss of this step as a number. On a GPU this waits for the device, so a loop reads the
+    loss only where it shows it.
+
+    FloatingPointError unless it is finite; a NaN stays in the weights, so an earlier step may have
+    made it.
+    """
+    if not isinstance(loss, Tensor) or loss.size != 1:
+        raise TypeError(f"read_loss: loss is {shown(loss)}; it must be a Tensor of one number")
+    step, value = size(step, "read_loss: step"), loss.item()
+    if not np.isfinite(value):
+        raise not_finite(value, f"at step {step} or before")
+    return value
+
+
+def not_finite(loss: Any, place: str) -> FloatingPointError:
+    """The error of a training whose loss is NaN or infinite. place: "at step 8", for example."""
+    return FloatingPointError(
+        f"the loss is {loss} {place}: run it again inside `with tinycv.debug():` to see which op "
+        "made it; a lower lr, warmup or clip often helps"
+    )
 
 
 class Progress:
