@@ -172,6 +172,27 @@ def test_a_tiff_of_a_strip_for_each_row_is_read(tmp_path):
     )
 
 
+# ── the header of a JPEG 2000 ────────────────────────────────────────────────────────────────────
+
+JPEG_2000 = written(Image.fromarray(NOISE), "JPEG2000")
+
+
+def test_a_jpeg_2000_whose_header_claims_more_than_the_file_is_refused(tmp_path):
+    # A length of 1 makes Pillow read a longer one from the bytes behind the type: here 96 GB.
+    place = JPEG_2000.index(b"jp2h")
+    (tmp_path / "a.jp2").write_bytes(JPEG_2000[: place - 4] + b"\0\0\0\x01" + JPEG_2000[place:])
+    words = (
+        rf"its header claims 96257729\d* bytes, and the file has {len(JPEG_2000)}: it is damaged"
+    )
+    with pytest.raises(ValueError, match=words):
+        open_photo(tmp_path / "a.jp2")
+
+
+def test_a_whole_jpeg_2000_is_read(tmp_path):
+    (tmp_path / "a.jp2").write_bytes(JPEG_2000)
+    np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "a.jp2")), NOISE)
+
+
 # ── a folder of photos without a size ────────────────────────────────────────────────────────────
 
 

@@ -3,12 +3,15 @@ opens it.
 
 A JPEG may be drawn in many scans, each over the whole picture, and a scan of a few bytes costs as
 much as another. A TIFF may be cut into strips or tiles, and Pillow makes an object of each as soon
-as the file is opened.
-Sources: ITU-T T.81 (JPEG), B.1.1; TIFF 6.0, section 2; BigTIFF is a TIFF with longer numbers.
+as the file is opened. The header of a JPEG 2000 may claim any length, and Pillow makes room for all
+of it before it reads.
+Sources: ITU-T T.81 (JPEG), B.1.1; TIFF 6.0, section 2; BigTIFF is a TIFF with longer numbers; ITU-T
+T.800 (JPEG 2000), annex I.4.
 """
 
 import re
 import struct
+from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,15 +20,18 @@ MOST_STRIPS, MOST_ENTRIES = 2**15, 2**16  # of a TIFF; its directory has about 1
 # of JPEG, all but those without a length: 00 is no marker, 01 and D0 to D8 stand alone
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+JPEG_2000 = b"\0\0\0\x0cjP  \r\n\x87\n"  # how such a file begins
 STRIP_OFFSETS, TILE_OFFSETS = 273, 324  # tags, of which each has an entry for each piece
 
 
 def pieces(path: Path) -> str:
     """ "" or the sentence about a file of more scans, strips or entries of a directory than any
-    picture needs."""
+    picture needs, or with a header that is longer than the file."""
     with open(path, "rb") as file:
-        start = file.read(3)
-        if start == b"\xff\xd8\xff":
+        start = file.read(len(JPEG_2000))
+        if start == JPEG_2000:
+            return _header_beyond_the_end(file)
+        if start[:3] == b"\xff\xd8\xff":
             found, most, what = _scans(start + file.read()), MOST_SCANS, "scans"
         elif start[:2] in (b"II", b"MM"):
             entries, strips = _directory(file)
@@ -52,6 +58,23 @@ def _scans(data: bytes) -> int:
         count += marker[0] == START_OF_SCAN
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return count
+
+
+def _header_beyond_the_end(file: BinaryIO) -> str:
+    """ "" or the sentence about a JPEG 2000 whose header box reaches beyond the end of the file. A
+    box is its length, its type and its content; a length of 1 says that 8 bytes of length follow.
+    """
+    end, at = file.seek(0, SEEK_END), 0
+    while at + 16 <= end:
+        file.seek(at)
+        length, kind, longer = struct.unpack(">I4sQ", file.read(16))
+        length = longer if length == 1 else length
+        if kind == b"jp2h" and at + length > end:
+            return f"its header claims {length} bytes, and the file has {end}: it is damaged"
+        if kind == b"jp2h" or length < 8:  # Pillow says what is wrong with the second
+            break
+        at += length
+    return ""
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:
