@@ -12,7 +12,7 @@ PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a
 # folder.
 FLOORS = [
-    ["engine.arguments", "engine.dispatch", "engine.signatures"],
+    ["engine.arguments", "engine.dispatch", "engine.signatures", "engine.wrong_shapes"],
     [
         "engine.capturing",
         "engine.blas",
@@ -22,18 +22,20 @@ FLOORS = [
         "engine.rng",
         "engine.watch",
         "engine.shards",
+        "engine.crew",
     ],
     ["engine.backend"],
     ["engine.gemm", "engine.reduce"],
     ["engine.mode"],
+    ["engine.convert"],
     ["engine.door"],
-    ["engine.index"],
     ["engine.tensor", "engine.state"],
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.operands"],
-    ["engine.record", "engine.walk"],
+    ["engine.record", "engine.walk", "engine.backward"],
     ["engine.products"],
     ["engine.ops"],
+    ["engine.in_place", "engine.functions"],
     ["engine.methods", "engine.create"],
     ["engine.fused"],
     ["engine.recompute", "engine.check"],

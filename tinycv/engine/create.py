@@ -71,7 +71,7 @@ def _full(
     """As ``full``, for the function of that name."""
     requires_grad, dtype = flag(requires_grad, f"{name}: requires_grad"), kind_of(dtype, name)
     xp, shape = backend.module_for(device, name), _shape(name, shape)
-    if type(value) is not int or not 0 <= value <= 1:  # 0 and 1 fit everywhere
+    if type(value) is not int or not 0 <= value <= 127:  # these fit into every dtype
         value = as_array(value, dtype, "full: value")
     if isinstance(value, np.ndarray):
         value = value.item()

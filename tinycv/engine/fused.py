@@ -39,11 +39,12 @@ import numpy as np
 
 from tinycv.engine import debug, errors, ops, watch
 from tinycv.engine.arguments import is_array
+from tinycv.engine.backward import grad
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import module_of, refuse_changed
 from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
-from tinycv.engine.walk import Parts, grad
+from tinycv.engine.walk import Parts
 
 PAIRS: dict[str, Fused] = {}
 HALF = FLOAT16
@@ -158,7 +159,7 @@ class Fused:
                     return False
                 else:
                     own = getattr(a, "dtype", dtype)
-                if own is not dtype:
+                if own is not dtype and not (i in self.whole and is_whole(own)):
                     if dtype is not None:
                         return False
                     dtype = own
@@ -255,6 +256,11 @@ def fused(definition: Callable | None = None, whole: str = "") -> Any:
     """Make a pair of a definition; see the top of this file. whole: names of arguments that may be
     integers or bools."""
     return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
+
+
+def is_whole(dtype: Any) -> bool:
+    """Is it a dtype of integers or bools?"""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iub"
 
 
 def in_float32(run: Callable) -> Callable:

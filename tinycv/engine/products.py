@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tinycv.engine import arguments
+from tinycv.engine.backward import grad_for, tensors, weight_for
 from tinycv.engine.tensor import Tensor, enable_grad, wrap
-from tinycv.engine.walk import grad_for, tensors, weight_for
 
 
 def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False) -> tuple:

@@ -22,10 +22,11 @@ from functools import wraps
 from typing import Any
 
 from tinycv.engine import arguments, debug, rng, state, watch
+from tinycv.engine.backward import sweep
 from tinycv.engine.fused import several, single
 from tinycv.engine.record import refuse_changed
 from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
-from tinycv.engine.walk import Parts, sweep
+from tinycv.engine.walk import Parts
 from tinycv.engine.watch import tick
 
 

@@ -54,6 +54,7 @@ PLAIN = {
     **dict.fromkeys(NUMBERS, {int, float, type(None)}),
 }
 REAL = frozenset("fiub")  # kinds of dtype that ops calculate with
+NUMBER = frozenset((int, float, bool))
 ndarray = np.ndarray
 # every op by name: filled by ``name_rows`` at the end of ops.py
 OPS: dict[str, Any] = {}
@@ -129,6 +130,8 @@ class Row:
     def common(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
         """(The arrays in one dtype, the function to run on them), by the rule of operands.py."""
         if tensors:
+            if have_one_float(arrays):
+                return arrays, self.forward
             return operands(self, arrays, options)
         if strange:
             arrays = [real_numbers(a, self.name) for a in arrays]
@@ -200,6 +203,21 @@ class Row:
                 yield parent, adding(into, g, args)
             elif pull is not None:  # it is there: without it nothing would have been saved
                 yield parent, pull(g, *args)
+
+
+def have_one_float(arrays: list) -> bool:
+    """Are these NumPy arrays of one dtype, float32 or wider, with no more than Python's numbers
+    beside them?  Then no rule is needed."""
+    dtype = None
+    for a in arrays:
+        if type(a) is ndarray:
+            if dtype is None:
+                dtype = a.dtype
+            elif a.dtype is not dtype:
+                return False
+        elif type(a) not in NUMBER:
+            return False
+    return dtype is not None and dtype.kind == "f" and dtype != FLOAT16
 
 
 def is_half(a: Any) -> bool:

@@ -221,6 +221,14 @@ def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: 
     )
 
 
+def stretched(shape: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of ``shape`` that broadcasting added to an array of shape ``before``, or along which
+    it repeated that array."""
+    added = len(shape) - len(before)
+    repeated = [added + i for i, n in enumerate(before) if n == 1 and shape[added + i] != 1]
+    return (*range(added), *repeated)
+
+
 def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """a.mean(axis, keepdims), where it is long and on a GPU by ``sum_over``; of halves in float32,
     as their sum may be too large for a half."""

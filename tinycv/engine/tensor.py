@@ -10,7 +10,7 @@ will ask for. ``backward`` visits the nodes from the last made to the first, whi
 which every node has its whole gradient before it is asked for its inputs' (a node can only be made
 after its inputs were).
 
-Read next: walk.py (the walk back), ops.py (the pulls, one row an op), record.py (how a row leaves
+Read next: walk.py (the walk back), ops.py (the pulls, one row per op), record.py (how a row leaves
 Nodes behind).
 See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives", chapter 3.
 """
@@ -26,10 +26,9 @@ import numpy as np
 
 from tinycv.engine import backend, capturing, watch
 from tinycv.engine.arguments import shown
-from tinycv.engine.door import Holder, as_array, bare, kind_of
-from tinycv.engine.index import not_written, plain_index
+from tinycv.engine.door import as_array, bare, kind_of
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
-from tinycv.engine.signatures import Signatures
+from tinycv.engine.signatures import TensorBase
 from tinycv.engine.watch import tick
 
 __all__ = [
@@ -44,6 +43,7 @@ __all__ = [
     "as_array",
     "bare",
     "enable_grad",
+    "graph_key",
     "kind_of",
     "mode",
     "no_grad",
@@ -51,13 +51,11 @@ __all__ = [
     "wrap",
 ]
 
-# the largest float16: a number up to it fits into all floats
-SMALL = 65504
 # in place of a node: "start recording here"
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()
 
 
-class Tensor(Holder, Signatures):
+class Tensor(TensorBase):
     """An n-dimensional array that can be differentiated.
 
     data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
@@ -297,75 +295,6 @@ class Tensor(Holder, Signatures):
                 "return the Tensor, and read it after the call",
             )
 
-    # -- in place: allowed where no graph would be falsified --------------------------------------
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._refuse_if_recorded(
-            "x[index] = value", "build the result with tinycv.where or concatenate", value
-        )
-        value = self._operand(value, "x[index] = value")
-        small = type(value) in (int, float) and abs(value) <= SMALL and self.dtype.kind == "f"
-        # as_array refuses what does not fit
-        if not small:
-            as_array(value, self.dtype, "x[index] = value: the value")
-        self._write(
-            "x[index] = value", self._data.__setitem__, plain_index(index, self._data), value
-        )
-
-    def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
-        """Change the values where that is safe; None asks the caller to make a new tensor
-        instead."""
-        # a list, as in x + other
-        if not hasattr(other, "shape") and not isinstance(other, (bool, int, float)):
-            raise TypeError(
-                f"x {symbol} value: the value is {shown(other)}; it must be a Tensor, an array or "
-                "a number"
-            )
-        if recording() and (
-            self._node not in (None, LEAF) or (self._node is None and _has_history(other))
-        ):
-            return None
-        self._refuse_if_recorded(
-            f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other
-        )
-        self._write(f"x {symbol} value", change, self._operand(other, f"x {symbol} value"))
-        return self
-
-    def _operand(self, value: Any, what: str) -> Any:
-        """What is written: a number as it is, everything else as an array; a list with the floats
-        and device of x."""
-        if (
-            isinstance(value, (bool, int, float))
-            or isinstance(value, np.generic)
-            and value.dtype.kind in "biuf"
-        ):
-            return value
-        array = as_array(value, what=f"{what}: the value", floats=self.dtype)
-        return (
-            array
-            if hasattr(value, "shape")
-            else backend.from_host(backend.array_module(self._data), array)
-        )
-
-    def _write(self, what: str, change: Any, *given: Any) -> None:
-        """Do it and note it. NumPy changes nothing where it refuses."""
-        try:
-            change(*given)
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
-            kind = next((k for k in (IndexError, TypeError) if isinstance(error, k)), ValueError)
-            raise kind(
-                f"{what}: x is {self.dtype} of shape {self.shape}, the value is "
-                f"{shown(given[-1])}: {not_written(error, self._data, *given)}"
-            ) from error
-        self.mark_changed()
-
-    def _refuse_if_recorded(self, what: str, instead: str, value: Any) -> None:
-        if recording() and (self._node is not None or _has_history(value)):
-            raise RuntimeError(
-                f"{what} would change a tensor of shape {self.shape} that requires a gradient, "
-                f"behind its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}"
-            )
-
     # -- copies: deepcopy and pickle --------------------------------------------------------------
 
     def __reduce__(self) -> tuple:
@@ -440,6 +369,11 @@ def _copied(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
     return tensor
 
 
+def graph_key(x: Tensor) -> Any:
+    """Where x stands in the graph: its Node, or x itself where it is a leaf."""
+    return x if x._node is LEAF else x._node
+
+
 def wrap(array: Any, node: Any) -> Tensor:
     """A Tensor around an array that is known to be good: the fast way in, for ops."""
     if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
@@ -447,8 +381,3 @@ def wrap(array: Any, node: Any) -> Tensor:
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._moved, tensor.grad = array, node, 0, None
     return tensor
-
-
-def _has_history(value: Any) -> bool:
-    """Was it computed from, or is it itself, something that requires a gradient?"""
-    return isinstance(value, Tensor) and value._node is not None

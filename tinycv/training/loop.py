@@ -34,6 +34,7 @@ from tinycv.optim import EMA, Optimizer, Schedule, clip_grad_norm_
 from tinycv.training import parallel
 from tinycv.training.half import Half
 from tinycv.training.inputs import (
+    Pace,
     arrays_of,
     check_belonging,
     check_functions,
@@ -237,15 +238,13 @@ class Run:
                 self.take_step(learn, batch)
                 display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))
-                ends_epoch, ends_training = rest == 0, self.step == total
-                if ends_epoch or self.step % pace.log_every == 0:
+                if rest == 0 or self.step % pace.log_every == 0:
                     display.loss(self.read_losses())
-                if ends_epoch:
-                    if evaluate and (epoch % pace.evaluate_every == 0 or ends_training):
+                if rest == 0:
+                    if evaluate and (epoch % pace.evaluate_every == 0 or self.step == total):
                         self.measure(evaluate, epoch)
                     display.line(f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}")
-                save_every = pace.checkpoint_every or len(self.loader)
-                if self.path and (self.step % save_every == 0 or ends_training or ctrl_c.pressed):
+                if self.path and (self.is_due(pace, total) or ctrl_c.pressed):
                     save_run(self, self.path)
                 if ctrl_c.pressed:
                     raise KeyboardInterrupt(
@@ -253,6 +252,11 @@ class Run:
                     )
         self.seconds()
         return self.history
+
+    def is_due(self, pace: Pace, total: int) -> bool:
+        """Is it time for a checkpoint?"""
+        save_every = pace.checkpoint_every or len(self.loader)
+        return self.step % save_every == 0 or self.step == total
 
     def take_step(self, learn: Callable[[list[Tensor]], Any], batch: Batch) -> None:
         """One step, whose noise is a function of the seed and its number."""
