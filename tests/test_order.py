@@ -12,7 +12,7 @@ PACKAGE = ROOT / "tinycv"
 # A file may import from its own line and from the lines before it. The last part of a name may be a
 # folder.
 FLOORS = [
-    ["engine.arguments", "engine.dispatch", "engine.signatures", "engine.wrong_shapes"],
+    ["engine.arguments", "engine.signatures", "engine.wrong_shapes"],
     [
         "engine.capturing",
         "engine.blas",
@@ -20,15 +20,14 @@ FLOORS = [
         "engine.erf",
         "engine.find_gpu",
         "engine.rng",
-        "engine.watch",
-        "engine.shards",
-        "engine.crew",
     ],
     ["engine.backend"],
+    ["engine.dispatch", "engine.watch", "engine.shards", "engine.crew"],
     ["engine.gemm", "engine.reduce"],
     ["engine.mode"],
     ["engine.convert"],
     ["engine.door"],
+    ["engine.as_number"],
     ["engine.tensor", "engine.state"],
     ["engine.errors", "engine.debug", "engine.flat"],
     ["engine.operands"],

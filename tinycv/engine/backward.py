@@ -11,17 +11,33 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from threading import RLock
-from typing import Any
 
 from tinycv.engine import backend, capturing, debug, errors
 from tinycv.engine.arguments import flag, shown
 from tinycv.engine.operands import FLOAT16, FLOAT32
 from tinycv.engine.reduce import stretched, sum_over
-from tinycv.engine.tensor import DEBUG, OFF, RECORD, Tensor, as_array, graph_key, mode, wrap
+from tinycv.engine.tensor import (
+    DEBUG,
+    OFF,
+    RECORD,
+    ArrayLike,
+    Gradient,
+    GraphKey,
+    Node,
+    Piece,
+    Tensor,
+    as_array,
+    graph_key,
+    mode,
+    wrap,
+)
 
 
 def backward(
-    self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+    self: Tensor,
+    gradient: ArrayLike | None = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
 ) -> None:
     """Add d(self)/d(leaf), weighted by ``gradient``, to ``.grad`` of every leaf that requires it.
 
@@ -51,7 +67,7 @@ Tensor.backward = backward
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
+    grad_outputs: ArrayLike | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
@@ -68,9 +84,9 @@ def grad(
 
 def grad_for(
     caller: str,
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: ArrayLike | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
@@ -111,7 +127,7 @@ def kept(retain_graph: bool | None, create_graph: bool, caller: str) -> bool:
     return flag(retain_graph, f"{caller}: retain_graph")
 
 
-def tensors(given: Any, what: str) -> list[Tensor]:
+def tensors(given: object, what: str) -> list[Tensor]:
     """One Tensor, or several, as a list."""
     found = [given] if isinstance(given, Tensor) else given
     if (
@@ -127,7 +143,7 @@ def tensors(given: Any, what: str) -> list[Tensor]:
     return found
 
 
-def seed(y: Tensor, weight: Any, record: bool, caller: str) -> Any:
+def seed(y: Tensor, weight: ArrayLike | None, record: bool, caller: str) -> Gradient:
     """The gradient that the walk starts with."""
     if y._node is None:
         raise RuntimeError(
@@ -145,7 +161,7 @@ def seed(y: Tensor, weight: Any, record: bool, caller: str) -> Any:
     return wrap(array, None) if record else array
 
 
-def weight_for(y: Tensor, weight: Any, record: bool, what: str) -> Any:
+def weight_for(y: Tensor, weight: ArrayLike, record: bool, what: str) -> Gradient:
     """A user's weights of the entries of y: a Tensor if the walk is recorded, or an array."""
     if not isinstance(weight, Tensor):
         # numbers and lists of them, which have no device
@@ -274,7 +290,7 @@ def visited(
 
 
 def send(
-    piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int
+    piece: Piece, parent: GraphKey, grads: dict, ours: set, heap: list, record: bool, floor: int
 ) -> None:
     """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
 
@@ -294,7 +310,7 @@ def send(
         ours.add(parent)
         return
     # asked of a leaf's array, as asking a Tensor is slow
-    like = parent if parent.seq else parent._data
+    like = parent if isinstance(parent, Node) else parent._data
     if piece.shape != like.shape:
         piece = unbroadcast(piece, like.shape)
     if (
@@ -312,7 +328,7 @@ def send(
         old += piece
 
 
-def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(g: Gradient, shape: tuple[int, ...]) -> Gradient:
     """As in walk.py; an array is added up by ``sum_over``, which is fast, and exact for long
     sums."""
     axes = stretched(g.shape, shape)
@@ -321,13 +337,13 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return sum_over(backend.array_module(g), g, axes, True).reshape(shape)
 
 
-def narrowed(g: Any, spot: Any) -> Any:
-    """The gradient of ``spot`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
+def narrowed(g: Gradient, key: GraphKey) -> Gradient:
+    """The gradient of ``key`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
     is rounded."""
-    return g.astype(FLOAT16) if spot.dtype == FLOAT16 and g.dtype != FLOAT16 else g
+    return g.astype(FLOAT16) if key.dtype == FLOAT16 and g.dtype != FLOAT16 else g
 
 
-def own(found: dict, at: Any, record: bool) -> Tensor:
+def own(found: dict, at: GraphKey, record: bool) -> Tensor:
     """A gradient to hand out, in memory that nobody else knows.
 
     A pull may have handed on the gradient that came to it (add does, to both its inputs), or a view

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.mode import recording
 from tinycv.engine.signatures import TensorBase
 
@@ -47,7 +47,7 @@ def from_library(data: Any) -> np.ndarray:
     )
 
 
-def from_python(data: Any, dtype: np.dtype | None, floats: np.dtype) -> np.ndarray:
+def from_python(data: object, dtype: np.dtype | None, floats: np.dtype) -> np.ndarray:
     """A number, or lists and other sequences of numbers, arrays and Tensors."""
     inside: set[np.dtype] = set()
     try:
@@ -128,7 +128,7 @@ def _has_float(opened: Any) -> bool:
     return isinstance(opened, float) or getattr(getattr(opened, "dtype", None), "kind", "") == "f"
 
 
-def _in_dtype(array: np.ndarray, opened: Any, dtype: np.dtype, data: Any) -> np.ndarray:
+def _in_dtype(array: np.ndarray, opened: Any, dtype: np.dtype, data: object) -> np.ndarray:
     """The numbers in that dtype at once: by way of ``array`` large integers would be rounded."""
     if array.dtype.kind in "fiub":
         _refuse_outside(array, dtype, data)
@@ -141,7 +141,7 @@ def _in_dtype(array: np.ndarray, opened: Any, dtype: np.dtype, data: Any) -> np.
         raise _refused(data) from None
 
 
-def cast(array: Any, dtype: np.dtype, data: Any) -> Any:
+def cast(array: Array, dtype: np.dtype, data: object) -> Array:
     """The array in another dtype. ValueError where a number does not fit; a GPU would have to be
     waited for."""
     if type(array) is not np.ndarray:
@@ -157,7 +157,7 @@ def cast(array: Any, dtype: np.dtype, data: Any) -> Any:
         ) from None
 
 
-def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: Any) -> None:
+def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: object) -> None:
     """ValueError where the integers of ``dtype`` do not reach; NumPy would wrap around, or make any
     number of NaN.
 
@@ -180,7 +180,7 @@ def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: Any) -> None:
         )
 
 
-def _refused(data: Any, why: str = "") -> TypeError:
+def _refused(data: object, why: str = "") -> TypeError:
     """The error for what is no array of numbers."""
     hint = (
         "the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""

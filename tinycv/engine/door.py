@@ -27,9 +27,11 @@ from types import EllipsisType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import is_array, shown
+from tinycv.engine.backend import Array, Index
 from tinycv.engine.convert import cast, from_library, from_python
 from tinycv.engine.signatures import TensorBase
 
@@ -40,7 +42,9 @@ DEVICES = "cpu", "gpu", "cuda", "auto"
 PLAIN = (int, slice, EllipsisType, type(None), bool, np.integer, np.bool)
 
 
-def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FLOAT32) -> Any:
+def as_array(
+    data: Any, dtype: DTypeLike | None = None, what: str = "", floats: np.dtype = FLOAT32
+) -> Array:
     """Whatever was given as an array of floats, integers or bools, NumPy's or CuPy's.
 
     An array in the machine's byte order is handed through, and shares memory. TypeError or
@@ -49,7 +53,7 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
     what: the function and its argument, "grad: inputs", which begin the sentence.
     floats: what Python's floats become where ``dtype`` does not say it.
     """
-    dtype = None if dtype is None else kind_of(dtype)
+    wanted = None if dtype is None else kind_of(dtype)
     try:
         if isinstance(data, TensorBase):
             array = data._data
@@ -58,8 +62,8 @@ def as_array(data: Any, dtype: Any = None, what: str = "", floats: np.dtype = FL
         elif hasattr(data, "__array__") and not isinstance(data, (np.generic, type)):
             array = _taken(from_library(data))
         else:
-            array = from_python(data, dtype, floats if floats.kind == "f" else FLOAT32)
-        return array if dtype is None or array.dtype == dtype else cast(array, dtype, data)
+            array = from_python(data, wanted, floats if floats.kind == "f" else FLOAT32)
+        return array if wanted is None or array.dtype == wanted else cast(array, wanted, data)
     except (TypeError, ValueError) as error:
         if what:
             raise type(error)(f"{what}: {error}") from None
@@ -76,7 +80,7 @@ def array_like(function: str, x: Any, what: str = "x", floats: np.dtype = FLOAT3
     )
 
 
-def kind_of(dtype: Any, who: str = "Tensor") -> np.dtype:
+def kind_of(dtype: DTypeLike, who: str = "Tensor") -> np.dtype:
     """``dtype`` as NumPy's object, in the machine's byte order. TypeError, in the name of ``who``,
     unless it is of floats, integers or bools."""
     dtype = str(dtype) if isinstance(dtype, np.str_) else dtype
@@ -93,7 +97,7 @@ def kind_of(dtype: Any, who: str = "Tensor") -> np.dtype:
     return found if found.isnative else found.newbyteorder("=")
 
 
-def device_named(target: Any, who: str) -> str | None:
+def device_named(target: DTypeLike, who: str) -> str | None:
     """The device that ``to`` was given by name, or None where it is for ``kind_of`` to say which
     dtype it is.
 
@@ -126,7 +130,7 @@ def bare(value: Any) -> Any:
     return value
 
 
-def _taken(array: Any) -> Any:
+def _taken(array: Array) -> Array:
     """The array itself, if its dtype is one that a Tensor may have."""
     if array.dtype.kind not in "fiub":
         of = (
@@ -148,7 +152,7 @@ def _taken(array: Any) -> Any:
 # ── what may stand between x[ and ] ──────────────────────────────────────────────────────────────
 
 
-def plain_index(index: Any, array: Any) -> Any:
+def plain_index(index: Index, array: Array) -> Index:
     """``index`` as the array library takes it: Tensors and sequences as arrays, on the array's
     device. IndexError for anything else.
 
@@ -178,7 +182,7 @@ def plain_index(index: Any, array: Any) -> Any:
     return parts if kind is tuple else parts[0]
 
 
-def _part(index: Any) -> Any:
+def _part(index: Index) -> Index:
     """One member of an index."""
     if type(index) is np.ndarray and index.dtype.kind in "iub":
         return index

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinycv.engine import watch
 from tinycv.engine.arguments import is_array, shown
-from tinycv.engine.backend import device_of
+from tinycv.engine.backend import Array, device_of
+from tinycv.engine.tensor import Node, Tensor
 from tinycv.engine.wrong_shapes import (
     MEANT,
     broadcast_clash,
@@ -24,6 +27,10 @@ from tinycv.engine.wrong_shapes import (
     wrong_shape,
     wrong_width,
 )
+
+if TYPE_CHECKING:
+    from tinycv.engine.fused import Fused
+    from tinycv.engine.record import Row
 
 LARGEST = int(sys.float_info.max)
 # options that only arrays have a use for
@@ -92,7 +99,7 @@ RIDDLE = re.compile(
 )
 
 
-def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
+def explain(row: Row | Fused, args: tuple, options: dict, error: Exception) -> Exception:
     """The error to raise in place of ``error``, which the array library raised inside ``row``'s
     forward function."""
     arrays = [getattr(a, "_data", a) for a in args if is_array(a)]
@@ -167,7 +174,7 @@ def in_words(error: Exception) -> str:
     )
 
 
-def wrong_inputs(row: Any, args: tuple) -> str:
+def wrong_inputs(row: Row | Fused, args: tuple) -> str:
     """Which input is none that an op takes; empty where all are."""
     names = (
         [row.inputs[0]] * len(args)
@@ -278,16 +285,26 @@ def listed(args: tuple) -> str:
     )
 
 
-def changed_in_place(node: Any, tensor: Any) -> str:
-    """What to say where a saved array is no longer what it was."""
-    return (
-        f"backward: a tensor of shape {tensor.shape}, saved by {node.row.name!r}, was changed in "
+def refuse_changed(saved: Iterable, node: Node) -> None:
+    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
+    for value in saved:
+        if isinstance(value, Tensor) and value._moved > node.seq:
+            raise changed_in_place(node, value)
+        for array in watch.arrays_in(value):
+            if watch.changed_since(node.seq, array):
+                raise changed_in_place(node, array)
+
+
+def changed_in_place(node: Node, array: Array | Tensor) -> RuntimeError:
+    """The error for a saved array that is no longer what it was."""
+    return RuntimeError(
+        f"backward: a tensor of shape {array.shape}, saved by {node.row.name!r}, was changed in "
         "place after the op ran, so the derivative would be of other values. Change it after "
         "backward, or change a copy (x.detach().numpy().copy())"
     )
 
 
-def released(node: Any) -> RuntimeError:
+def released(node: Node) -> RuntimeError:
     """The error for a graph whose saved values an earlier backward has freed."""
     return RuntimeError(
         f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "

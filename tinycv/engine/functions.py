@@ -15,7 +15,8 @@ from tinycv.engine.arguments import along, flag, is_array, listed, number, shown
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.door import array_like, within
 from tinycv.engine.operands import FLOAT16, operand, option
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.signatures import Axes
+from tinycv.engine.tensor import ArrayLike, Tensor, bare
 from tinycv.engine.wrong_shapes import wrong_axes
 
 
@@ -98,39 +99,41 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
         )
 
 
-def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
+def take_along_axis(x: ArrayLike, index: ArrayLike, axis: int = -1) -> Any:
     """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of
     axes, and broadcasts along the others."""
-    x = array_like("take_along_axis", x)
-    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
-    index = bare(array_like("take_along_axis", index, "index"))
-    if index.dtype.kind not in "iu" or index.ndim != array.ndim:
+    own = array_like("take_along_axis", x)
+    array, axis = bare(own), along(axis, own.ndim, "take_along_axis")
+    places = bare(array_like("take_along_axis", index, "index"))
+    if places.dtype.kind not in "iu" or places.ndim != array.ndim:
         raise IndexError(
-            f"take_along_axis: index is {shown(index)}; it must be of whole numbers, with "
+            f"take_along_axis: index is {shown(places)}; it must be of whole numbers, with "
             f"{array.ndim} axes as x"
         )
     xp = array_module(array)
-    index = from_host(xp, index)
+    places = from_host(xp, places)
     if any(
         1 not in (n, m) and n != m
-        for i, (n, m) in enumerate(zip(index.shape, array.shape, strict=True))
+        for i, (n, m) in enumerate(zip(places.shape, array.shape, strict=True))
         if i != axis
     ):
         raise ValueError(
-            f"take_along_axis: index of shape {index.shape} does not fit x of shape {array.shape}: "
-            f"only along axis {axis} may they differ"
+            f"take_along_axis: index of shape {places.shape} does not fit x of shape "
+            f"{array.shape}: only along axis {axis} may they differ"
         )
-    if xp is np and index.size:
-        within(index, array.shape[axis])
+    if xp is np and places.size:
+        within(places, array.shape[axis])
     grid = [
         xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)])
         for i, n in enumerate(array.shape)
     ]
-    grid[axis] = index
-    return ops.getitem(x, index=tuple(grid))
+    grid[axis] = places
+    return ops.getitem(own, index=tuple(grid))
 
 
-def std(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Any:
+def std(
+    x: ArrayLike, axis: Axes = None, ddof: float = 0, keepdims: bool = False, **unknown: Any
+) -> Any:
     """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root
     of ``var``.
 
@@ -144,21 +147,21 @@ def std(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unk
             f"std: {errors.unknown_arguments(unknown, 'std', ['x', 'axis', 'ddof', 'keepdims'])}"
         )
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
-    x = x if isinstance(x, Tensor) else operand(x, "std: x")
-    if not is_array(x):
-        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
+    own = x if isinstance(x, Tensor) else operand(x, "std: x")
+    if not is_array(own):
+        raise TypeError(f"std: x is {shown(own)}; it must be a Tensor or an array")
     axis = None if axis is None else option(axis, "std", "axis")
-    if wrong := wrong_axes("axis", axis, x.ndim) if axis is not None else "":
-        raise ValueError(f"std: {wrong} (x has shape {x.shape})")
+    if wrong := wrong_axes("axis", axis, own.ndim) if axis is not None else "":
+        raise ValueError(f"std: {wrong} (x has shape {own.shape})")
     # x - mean may leave float16's range
-    if x.dtype == FLOAT16:
-        wide = std(ops.astype(x, dtype=np.float32), axis, ddof, keepdims)
+    if own.dtype == FLOAT16:
+        wide = std(ops.astype(own, dtype=np.float32), axis, ddof, keepdims)
         return ops.astype(wide, dtype=FLOAT16)
-    centred = x - ops.mean(x, axis, True)
-    degrees = ops.count(x.shape, axis) - ddof
+    centred = own - ops.mean(own, axis, True)
+    degrees = ops.count(own.shape, axis) - ddof
     if degrees <= 0:
         # NaN or infinity, and a gradient of NaN, as PyTorch
-        return ops.sqrt(ops.var(x, axis, ddof, keepdims))
+        return ops.sqrt(ops.var(own, axis, ddof, keepdims))
     away = bare(centred)
     xp = array_module(away)
     unit = xp.abs(away).max(axis=axis, keepdims=True)

@@ -15,26 +15,26 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import shown
-from tinycv.engine.backend import Array, array_module, device_of, from_host
+from tinycv.engine.backend import Array, Index, array_module, device_of, from_host
 from tinycv.engine.door import plain_index
 from tinycv.engine.operands import FLOAT16, LARGEST_HALF
-from tinycv.engine.tensor import LEAF, Tensor, as_array, bare, recording, wrap
+from tinycv.engine.tensor import LEAF, ArrayLike, Tensor, as_array, bare, recording, wrap
 from tinycv.engine.wrong_shapes import index_clash
 
 
-def set_item(x: Tensor, index: Any, value: Any) -> None:
+def set_item(x: Tensor, index: Index, value: ArrayLike) -> None:
     """x[index] = value"""
     what = "x[index] = value"
     refuse_if_recorded(x, what, "build the result with tinycv.where or concatenate", value)
-    value = written(x, value, what)
+    new = written(x, value, what)
     # a number that every float dtype holds; as_array refuses others that do not fit
-    small = type(value) in (int, float) and abs(value) <= LARGEST_HALF and x.dtype.kind == "f"
+    small = type(new) in (int, float) and abs(new) <= LARGEST_HALF and x.dtype.kind == "f"
     if not small:
-        as_array(value, x.dtype, f"{what}: the value")
-    write(x, what, x._data.__setitem__, plain_index(index, x._data), value)
+        as_array(new, x.dtype, f"{what}: the value")
+    write(x, what, x._data.__setitem__, plain_index(index, x._data), new)
 
 
-def update(x: Tensor, symbol: str, method: str, function: Callable, other: Any) -> bool:
+def update(x: Tensor, symbol: str, method: str, function: Callable, other: ArrayLike) -> bool:
     """x += other, for every such operator; True once it is done. False where x has a history, or
     gets one from ``other``: then the caller makes a new tensor.
 
@@ -72,7 +72,7 @@ def change_by(data: Array, method: str, function: Callable) -> Callable[[Any], N
     return change
 
 
-def written(x: Tensor, value: Any, what: str) -> Any:
+def written(x: Tensor, value: ArrayLike, what: str) -> Any:
     """What is written into x: a number as it is, everything else as an array; a list with the
     floats and device of x."""
     if isinstance(value, (bool, int, float)):
@@ -96,7 +96,7 @@ def write(x: Tensor, what: str, change: Callable, *given: Any) -> None:
     x.mark_changed()
 
 
-def refuse_if_recorded(x: Tensor, what: str, instead: str, value: Any) -> None:
+def refuse_if_recorded(x: Tensor, what: str, instead: str, value: object) -> None:
     """RuntimeError where the change would be part of a graph."""
     if recording() and (x._node is not None or has_history(value)):
         raise RuntimeError(
@@ -137,6 +137,6 @@ def not_written(error: Exception, array: Array, *given: Any) -> str:
     return f"{array.dtype} cannot hold the result, and a write in place keeps the dtype"
 
 
-def has_history(value: Any) -> bool:
+def has_history(value: object) -> bool:
     """Was it computed from, or is it itself, something that requires a gradient?"""
     return isinstance(value, Tensor) and value._node is not None

@@ -24,18 +24,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend, ops
 from tinycv.engine.arguments import NOT_SIZES, along, is_array, shown, size
+from tinycv.engine.backend import Array, Index
 from tinycv.engine.door import array_like, device_named, plain_index
 from tinycv.engine.functions import std
 from tinycv.engine.in_place import set_item, update
 from tinycv.engine.operands import FLOAT32, common, operand
-from tinycv.engine.tensor import Tensor, bare, kind_of
+from tinycv.engine.tensor import ArrayLike, Tensor, bare, kind_of
 from tinycv.engine.wrong_shapes import unmultipliable
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Tensor | Array, b: Tensor | Array) -> Any:
     """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the
     right."""
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
@@ -55,7 +57,7 @@ def matmul(a: Any, b: Any) -> Any:
     )
 
 
-def power(a: Any, b: Any) -> Any:
+def power(a: ArrayLike, b: ArrayLike) -> Any:
     """a ** b. A Python number for b is no input of the graph, which makes x ** 2 cheap."""
     if isinstance(b, (int, float, np.number)):
         return ops.pow(a, exponent=b.item() if isinstance(b, np.number) else b)
@@ -72,17 +74,17 @@ def _power_operator(self: Tensor, other: Any, modulo: Any = None) -> Any:
     return _raised(self, other)
 
 
-def divmod_of(a: Any, b: Any) -> tuple:
+def divmod_of(a: ArrayLike, b: ArrayLike) -> tuple:
     """(a // b, a % b)"""
     return ops.floor_divide(a, b), ops.remainder(a, b)
 
 
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
+def concatenate(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along an existing axis."""
     return ops.concatenate(*_several("concatenate", tensors), axis=axis)
 
 
-def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+def stack(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along a new axis."""
     return ops.stack(*_several("stack", tensors), axis=axis)
 
@@ -114,14 +116,14 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
     return members
 
 
-def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
+def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
     """Cut into equal sections (a number), or at the given places (as NumPy's split).
 
     differs: PyTorch's number is the size of each section, and its list has the sizes of all.
     """
-    x = array_like("split", x)
-    axis = along(axis, x.ndim, "split")
-    n = x.shape[axis]
+    own = array_like("split", x)
+    axis = along(axis, own.ndim, "split")
+    n = own.shape[axis]
     if (
         isinstance(sections, Iterable)
         and getattr(sections, "ndim", 1)
@@ -137,18 +139,18 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
         places = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
     edges = [0, *places, n]
     return [
-        getitem(x, ops._along(axis, x.ndim, slice(a, b)))
+        getitem(own, ops._along(axis, own.ndim, slice(a, b)))
         for a, b in zip(edges, edges[1:], strict=False)
     ]
 
 
-def getitem(x: Any, index: Any) -> Any:
+def getitem(x: ArrayLike, index: Index) -> Any:
     """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean
     masks."""
     return ops.getitem(x, index=plain_index(index, bare(x)))
 
 
-def to(self: Tensor, target: Any) -> Tensor:
+def to(self: Tensor, target: DTypeLike) -> Tensor:
     """To a device ("cpu", "gpu") or a dtype (tinycv.float64). Gradients come back to where the
     input was.
 
@@ -159,7 +161,7 @@ def to(self: Tensor, target: Any) -> Tensor:
     return astype(self, kind_of(target, "to"))
 
 
-def astype(x: Any, dtype: Any = np.float32) -> Any:
+def astype(x: Array | Tensor, dtype: DTypeLike = np.float32) -> Any:
     """In another dtype. Where that is of integers or bools the result is a step function of x: no
     gradient passes."""
     dtype = kind_of(dtype, "astype")

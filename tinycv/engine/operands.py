@@ -27,14 +27,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinycv.engine.arguments import flag, is_array, shown
 from tinycv.engine.backend import array_module
-from tinycv.engine.tensor import Tensor, as_array
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array
 from tinycv.engine.wrong_shapes import MEANT
+
+if TYPE_CHECKING:
+    from tinycv.engine.record import Row
 
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
@@ -44,7 +47,7 @@ COUNTING = "pow", "power", "floor_divide", "remainder"  # of bools they are numb
 FITTING = "value", "exponent"
 
 
-def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
+def operands(row: Row, arrays: list, options: dict) -> tuple[list, Callable]:
     """The inputs of an op in the dtypes in which it takes them, and the function of them that
     computes its result. TypeError for what is no Tensor, array or number."""
     steps = not any(row.pulls)
@@ -72,7 +75,7 @@ def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
     return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)], run
 
 
-def in_integers(row: Any, arrays: list, counts: list[bool], options: dict) -> list:
+def in_integers(row: Row, arrays: list, counts: list[bool], options: dict) -> list:
     """The inputs of an op without floats: bools as numbers where the op counts with them, and
     refused where no integer dtype holds them all."""
     if row.name in COUNTING and {a.dtype.char for a in arrays if hasattr(a, "dtype")} == {"?"}:
@@ -133,7 +136,7 @@ def in_halves(forward: Callable) -> Callable:
     return rounded
 
 
-def compared(a: Any, name: str, row: Any) -> Any:
+def compared(a: ArrayLike, name: str, row: Row) -> Any:
     """One side of a comparison, as ``operand``."""
     if type(a) is np.ndarray and a.dtype.kind in "biuf":
         return a

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from tinycv.engine.backend import Array
+
 
 class Member(Protocol):
     """One shard among others, as its layers see it."""
@@ -63,7 +65,7 @@ def once(work: Callable[[], Any]) -> Any:
     return work() if me is None else me.once(work)
 
 
-def divisor(count: Any) -> Any:
+def divisor(count: Array | float) -> Array | float:
     """What a mean over ``count`` rows of this shard divides its sum by; outside of shards, count
     itself.
 

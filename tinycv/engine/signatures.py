@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinycv.engine.tensor import Tensor
 
-    Axes = int | tuple[int, ...] | None
+# what an op over axes takes: one axis, several, or None for all
+Axes = int | tuple[int, ...] | None
 
 
 class TensorBase:

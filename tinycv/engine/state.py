@@ -37,10 +37,11 @@ from functools import partial
 from typing import Any
 
 from tinycv.engine import shards
+from tinycv.engine.backend import Array
 from tinycv.engine.tensor import Tensor, wrap
 
 
-def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]) -> Sequence[Array]:
     """Write ``new_values()``, one array per tensor, into the tensors, once per batch. Returns those
     arrays.
 
@@ -58,7 +59,7 @@ def seen(tensor: Any) -> Any:
     return wrap(_noted(tensor._data.copy), None)
 
 
-def same(value: Any, what: str) -> None:
+def same(value: object, what: str) -> None:
     """RuntimeError in a checkpoint's second run where ``value`` is not what it was in the first
     run."""
     if journal() is not None and (before := _noted(lambda: value)) != value:
@@ -101,7 +102,9 @@ def kept_if_done() -> Iterator[None]:
 _written_so_far: ContextVar[list | None] = ContextVar("tinycv_written", default=None)
 
 
-def _written(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+def _written(
+    tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]
+) -> Sequence[Array]:
     # all of them first: an error in here has changed nothing
     arrays = new_values()
     so_far = _written_so_far.get()

@@ -26,21 +26,20 @@ Read before: tensor.py.   Read next: backward.py, ops.py, record.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tinycv.engine import errors
 from tinycv.engine.reduce import stretched
-from tinycv.engine.tensor import Node, Tensor, graph_key
+from tinycv.engine.tensor import Gradient, GraphKey, Node, Piece, Tensor, graph_key
 
 
-def gradients(outputs: Sequence[Tensor], weights: Sequence[Any], record: bool = False) -> dict:
+def gradients(outputs: Sequence[Tensor], weights: Sequence[Gradient], record: bool = False) -> dict:
     """The definition: dL/d(key) for every Node and leaf that the outputs came from, where
     L = sum of weight * output.
 
     weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded. Halves are
     added in halves here, in float32 by the kernel.
     """
-    found: dict[Any, Any] = {}
+    found: dict[GraphKey, Gradient] = {}
     for y, weight in zip(outputs, weights, strict=True):
         add(found, graph_key(y), weight)
     for node in latest_first(outputs):
@@ -52,7 +51,7 @@ def gradients(outputs: Sequence[Tensor], weights: Sequence[Any], record: bool = 
     return found
 
 
-def add(found: dict, parent: Any, piece: Any) -> None:
+def add(found: dict, parent: GraphKey, piece: Piece) -> None:
     """found[parent] += piece, in the parent's shape and dtype."""
     if callable(piece):
         piece = piece(None, parent)
@@ -75,7 +74,7 @@ def latest_first(outputs: Sequence[Tensor]) -> list[Node]:
     return sorted((s for s in seen if isinstance(s, Node)), key=lambda node: -node.seq)
 
 
-def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(g: Gradient, shape: tuple[int, ...]) -> Gradient:
     """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this
     axis" is "sum"."""
     return g.sum(axis=stretched(g.shape, shape), keepdims=True).reshape(shape)

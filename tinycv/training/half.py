@@ -41,7 +41,7 @@ from numpy.typing import DTypeLike
 
 from tinycv.engine import capturing
 from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.tensor import Tensor
+from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
 from tinycv.optim.optimizer import Optimizer, loss_of
 from tinycv.optim.state import brief, fitting_array
@@ -107,7 +107,7 @@ class Half:
         model.forward = self.at_the_door
 
     @property
-    def own(self) -> list[Tensor]:
+    def own(self) -> list[Parameter]:
         """The model's parameters, in halves."""
         return self.weights.own
 

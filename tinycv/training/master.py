@@ -14,7 +14,7 @@ from typing import Any
 
 from tinycv.engine import watch
 from tinycv.engine.backend import Array, array_module, device_of
-from tinycv.engine.tensor import Tensor
+from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
 
 
@@ -27,7 +27,7 @@ class MasterWeights:
 
     def __init__(self, model: Module):
         self.model = model
-        self.own: list[Tensor] = list(model.parameters())
+        self.own: list[Parameter] = list(model.parameters())
         devices = sorted({p.device for p in self.own})
         if len(devices) != 1:
             problem = (
