@@ -14,7 +14,7 @@ from tinycv import Tensor
 from tinycv.certificate.cases import cases
 from tinycv.engine.check import agree, compare
 from tinycv.engine.fused import PAIRS
-from tinycv.sequence import blockwise, scaled_dot_product_attention
+from tinycv.sequence import attention, blockwise, scaled_dot_product_attention
 
 PAIR = PAIRS["scaled_dot_product_attention"]
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 def blocks(request, monkeypatch):
     """Every size counts as large, and blocks are tiny."""
     for name in ("CPU_LARGE", "GPU_LARGE"):
-        monkeypatch.setattr(blockwise, name, -1)
+        monkeypatch.setattr(attention, name, -1)
     for name in ("CPU_BLOCK", "GPU_BLOCK"):
         monkeypatch.setattr(blockwise, name, request.param)
 
@@ -114,7 +114,7 @@ def test_scores_of_ten_thousand_stay_finite_in_blocks(device, blocks):
 
 def test_blocks_of_the_real_size_agree_with_keeping_all_scores(monkeypatch):
     q, k, v = (draw(2, n, 8).astype(np.float32) for n in (700, 1100, 1100))
-    monkeypatch.setattr(blockwise, "CPU_LARGE", -1)
+    monkeypatch.setattr(attention, "CPU_LARGE", -1)
     for is_causal in (False, True):
         agree(
             partial(PAIR, is_causal=is_causal),

@@ -18,6 +18,7 @@ from tinycv.engine.check import agree, certify
 from tinycv.engine.fused import PAIRS
 from tinycv.sequence import (
     MultiheadAttention,
+    attention,
     blockwise,
     causal_mask,
     length_mask,
@@ -38,13 +39,10 @@ def draw(*shape, seed=0):
 
 def function(way, monkeypatch):
     if way == "blocks":
-        for name, value in (
-            ("CPU_LARGE", -1),
-            ("GPU_LARGE", -1),
-            ("CPU_BLOCK", (3, 2)),
-            ("GPU_BLOCK", (2, 4)),
-        ):
-            monkeypatch.setattr(blockwise, name, value)
+        for name in ("CPU_LARGE", "GPU_LARGE"):
+            monkeypatch.setattr(attention, name, -1)
+        monkeypatch.setattr(blockwise, "CPU_BLOCK", (3, 2))
+        monkeypatch.setattr(blockwise, "GPU_BLOCK", (2, 4))
     return PAIR.definition if way == "definition" else PAIR
 
 

@@ -23,9 +23,8 @@ from itertools import accumulate
 import numpy as np
 
 from tinycv.data.dates import CHINESE, ENGLISH, IN_ENGLISH, ISO, WITH_WEEKDAY, fields, spell
-from tinycv.data.inputs import kind_of
 from tinycv.data.text import Pairs
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 
 # (place in the target, place in the source), counted from 0
 Links = set[tuple[int, int]]
@@ -93,7 +92,7 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
     slack = size(slack, "alignment_error: slack")
     if not isinstance(pairs, Pairs):
         raise TypeError(f"alignment_error: pairs is {shown(pairs)}; it must be Pairs")
-    if not isinstance(weights, np.ndarray) or kind_of(weights) is None:
+    if not isinstance(weights, np.ndarray) or number_kind(weights) is None:
         raise TypeError(
             f"alignment_error: weights is {shown(weights)}; it must be a plain array (N, T, S)"
         )

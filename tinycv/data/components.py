@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import MOST, kind_of, real_numbers
+from tinycv.data.inputs import MOST, real_numbers
 from tinycv.engine import ops
-from tinycv.engine.arguments import number, shown
+from tinycv.engine.arguments import number, number_kind, shown
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, logsumexp, where
@@ -30,7 +30,7 @@ BLOCK = 2**18  # numbers (N, K, D) that are held at once
 def check_points(x: Any, dim: int, name: str) -> None:
     """An error unless x is points (N, dim), floats: the means would be cut to whole numbers beside
     an x of integers."""
-    if kind_of(x) != "f":
+    if number_kind(x) != "f":
         raise TypeError(
             f"{name}: x is {shown(x)}; it must be an array or a Tensor of floats (N, {dim})"
         )
@@ -43,7 +43,7 @@ def checked_noise(x: Any, noise: Any, name: str) -> Any:
     what is no standard deviation (on a GPU, NaN in its place)."""
     if is_one_number(noise) and getattr(noise, "requires_grad", False) is False:
         return number(bare(noise), f"{name}: noise", low=0, below=MOST)
-    if kind_of(noise) not in ("f", "i", "u"):
+    if number_kind(noise) not in ("f", "i", "u"):
         raise TypeError(
             f"{name}: noise is {shown(noise)}; it must be a number, or an array or a Tensor of one "
             "per point"

@@ -14,21 +14,15 @@ from typing import Any
 import numpy as np
 
 from tinycv.data.atomic import refuse_unspeakable
-from tinycv.engine.arguments import flag, shown, size  # noqa: F401  flag: for the files of data
+from tinycv.engine.arguments import (  # noqa: F401  flag: for the files of data
+    NOT_PLAIN,
+    flag,
+    shown,
+    size,
+)
 
 NUMBERS = "biuf"  # NumPy's kinds: bool, signed, unsigned, float
 MOST = np.finfo(np.float64).max  # numbers below it are finite
-NOT_PLAIN = np.matrix, np.ma.MaskedArray  # arrays whose * and mean() are other functions
-
-
-def kind_of(value: Any) -> str | None:
-    """The kind of numbers, "f" or "i" for example, in an array of either device or a Tensor. None
-    for what is neither, and for a masked array or np.matrix."""
-    return (
-        None
-        if isinstance(value, NOT_PLAIN)
-        else getattr(getattr(value, "dtype", None), "kind", None)
-    )
 
 
 def array(

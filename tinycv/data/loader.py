@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinycv.data import inputs
-from tinycv.engine.arguments import listed, shown, size, whole
+from tinycv.engine.arguments import NOT_PLAIN, listed, number_kind, shown, size, whole
 
 Batch = tuple[np.ndarray, ...]
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -199,8 +199,8 @@ def _has_rows(value: Any) -> bool:
     are none."""
     return (
         bool(getattr(value, "shape", ()))
-        and not isinstance(value, inputs.NOT_PLAIN)
-        and (inputs.kind_of(value) != "O")
+        and not isinstance(value, NOT_PLAIN)
+        and (number_kind(value) != "O")
     )
 
 

@@ -22,8 +22,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinycv.data.inputs import MOST, drawn, kind_of
-from tinycv.engine.arguments import number, shown, size
+from tinycv.data.inputs import MOST, drawn
+from tinycv.engine.arguments import number, number_kind, shown, size
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -138,7 +138,7 @@ class Surface:
 
 def points_in_space(x: np.ndarray, what: str) -> np.ndarray:
     """Points (N, 3) in float64, all finite: the nearest place to NaN would be the first rod."""
-    if not isinstance(x, np.ndarray) or kind_of(x) not in ("f", "i", "u"):
+    if not isinstance(x, np.ndarray) or number_kind(x) not in ("f", "i", "u"):
         raise TypeError(
             f"{what} is {shown(x)}; it must be a plain NumPy array of real numbers (N, 3)"
         )

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinycv.data.inputs import array, kind_of
-from tinycv.engine.arguments import listed, shown, size, sizes
+from tinycv.data.inputs import array
+from tinycv.engine.arguments import listed, number_kind, shown, size, sizes
 
 PAD, SOS, EOS = 0, 1, 2
 FIRST = 3  # the number of a vocabulary's first own symbol
@@ -117,7 +117,7 @@ class Pairs:
             ("source", self.source, self.source_words),
             ("target", self.target, self.target_words),
         ):
-            if kind_of(ids) not in ("i", "u") or ids.ndim != 2:
+            if number_kind(ids) not in ("i", "u") or ids.ndim != 2:
                 raise TypeError(
                     f"Pairs: {name} is {shown(ids)}; it must be a plain array of whole numbers (N, "
                     "length)"
@@ -197,7 +197,7 @@ class Pairs:
 
     def split(self, test: np.ndarray, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         """(train, test), each in random order. test: (N,) bool, True where a pair is held out."""
-        if kind_of(test) != "b" or test.shape != (len(self),):
+        if number_kind(test) != "b" or test.shape != (len(self),):
             raise TypeError(
                 f"split: test is {shown(test)}; it must be a plain array of {len(self)} bools"
             )

@@ -32,12 +32,11 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import kind_of
 from tinycv.diffusion.denoising import to_noise
 from tinycv.diffusion.schedule import Schedule, like
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import ops
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.backend import standard_normal
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor
@@ -69,7 +68,7 @@ class EDM(Schedule):
     def marginal(self, t: Any) -> tuple[Any, Any]:
         if is_number(t) and not isinstance(t, Tensor):
             return 1.0, self.time(t, "EDM.marginal: t")
-        if kind_of(t) not in ("f", "i", "u"):
+        if number_kind(t) not in ("f", "i", "u"):
             raise TypeError(
                 f"EDM.marginal: t is {shown(t)}; it must be a noise level, or an array or a Tensor "
                 "of such"

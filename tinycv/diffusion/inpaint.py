@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinycv.data.inputs import kind_of
 from tinycv.diffusion.samplers import Step, checked_step
 from tinycv.diffusion.schedule import Schedule, schedule_in
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.create import randn_like
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import Tensor
@@ -36,7 +35,7 @@ def inpainting(step: Step, schedule: Schedule, image: Any, known: Any, repeats: 
     function(step, "inpainting: step")
     schedule = schedule_in(schedule, "inpainting")
     batch(image, "inpainting: image")
-    if kind_of(known) != "b":
+    if number_kind(known) != "b":
         raise TypeError(
             f"inpainting: known is {shown(known)}; it must be an array or a Tensor of bools: True "
             "where the image is known"

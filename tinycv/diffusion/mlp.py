@@ -17,8 +17,7 @@ from __future__ import annotations
 from math import log2, prod
 from typing import Any
 
-from tinycv.data.inputs import kind_of
-from tinycv.engine.arguments import size
+from tinycv.engine.arguments import number_kind, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import cos, sin
@@ -44,7 +43,7 @@ def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: flo
         )
     slowest = finite(slowest, "fourier_features: slowest", above=0)
     fastest = finite(fastest, "fourier_features: fastest", above=0)
-    if kind_of(t) in ("i", "u"):
+    if number_kind(t) in ("i", "u"):
         t = t.astype("float32")
     batch(t, "fourier_features: t")
     own = bare(t)

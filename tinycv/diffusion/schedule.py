@@ -34,9 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import kind_of
 from tinycv.engine import ops
-from tinycv.engine.arguments import is_array, shown, size, sizes
+from tinycv.engine.arguments import is_array, number_kind, shown, size, sizes
 from tinycv.engine.backend import array_module, constant, from_host, standard_normal, uniform
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.inputs import batch, finite, in_dtype_of, is_number, per_example, whole_time
@@ -212,7 +211,7 @@ class DDPM(Schedule):
         IndexError names a time outside 0 ... T (on a GPU the result is NaN instead: to look would
         be to wait).
         """
-        if kind_of(t) is None or (kind_of(t) in ("i", "u") and is_number(t)):
+        if number_kind(t) is None or (number_kind(t) in ("i", "u") and is_number(t)):
             a, s = self._table[:, self.time(t, "DDPM.marginal: t")].tolist()
             return a, s
         row = self._row(t, "DDPM.marginal: t")
@@ -221,7 +220,7 @@ class DDPM(Schedule):
 
     def _row(self, t: Any, what: str) -> Any:
         """Times (B,) as places in the table, on their device."""
-        if kind_of(t) not in ("i", "u"):
+        if number_kind(t) not in ("i", "u"):
             raise TypeError(f"{what} is {shown(t)}; times are whole numbers, from 0 to {self.last}")
         row = bare(t)
         wrong = (row < 0) | (row > self.last)
@@ -237,7 +236,7 @@ class DDPM(Schedule):
         """The time of each of x (B, ...), as int64 (B,), on its device. t: a number, or (B,)."""
         fitting(t, batch(x, "DDPM.each: x"), "DDPM.each: t")
         xp = array_module(bare(x))
-        if kind_of(t) is None or is_number(t):
+        if number_kind(t) is None or is_number(t):
             return like(x, xp.full(len(x), self.time(t, "DDPM.each: t")))
         return like(x, xp.broadcast_to(from_host(xp, bare(t)), (len(x),)))
 

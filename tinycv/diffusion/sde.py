@@ -32,12 +32,11 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import kind_of
 from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
 from tinycv.diffusion.schedule import Schedule
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine import ops
-from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.arguments import number, number_kind, shown, size
 from tinycv.engine.backend import standard_normal
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.inputs import (
@@ -270,13 +269,13 @@ def clock(t: Any, what: str) -> Any:
     """
     if is_number(t) and not (isinstance(t, Tensor) and t.requires_grad):
         return number(t.item() if isinstance(t, Tensor) else t, what, 0, 1)
-    if kind_of(t) not in ("f", "i", "u"):
+    if number_kind(t) not in ("f", "i", "u"):
         raise TypeError(
             f"{what} is {shown(t)}; it must be a number from 0 to 1, or an array or a Tensor of "
             "such"
         )
     # t - 1 of numbers without a sign would wrap
-    return within(t.astype("int64") if kind_of(t) == "u" else t, what, 0, 1)
+    return within(t.astype("int64") if number_kind(t) == "u" else t, what, 0, 1)
 
 
 def expm1(value: Any) -> Any:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+NOT_PLAIN = np.matrix, np.ma.MaskedArray  # arrays whose * and mean() are other functions
+
 # they can be walked through, but are no sequences of numbers
 NOT_SIZES = str, bytes, dict, set, frozenset
 
@@ -147,6 +149,14 @@ def is_array(value: Any) -> bool:
         and hasattr(value, "shape")
         and hasattr(value, "dtype")
     )
+
+
+def number_kind(value: Any) -> str | None:
+    """The kind of numbers, "f" or "i" for example, in an array of either device or a Tensor. None
+    for what is neither, and for a masked array or np.matrix."""
+    if isinstance(value, NOT_PLAIN):
+        return None
+    return getattr(getattr(value, "dtype", None), "kind", None)
 
 
 def allocated(make: Callable[[], Any], value: Any, what: str) -> Any:

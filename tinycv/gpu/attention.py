@@ -12,7 +12,6 @@ from tinycv.engine.arguments import flag
 from tinycv.engine.gemm import times
 from tinycv.gpu.cuda import Kernels, packed
 from tinycv.sequence import attention as by_arrays
-from tinycv.sequence.blockwise import is_large
 from tinycv.sequence.inputs import score_shape
 from tinycv.sequence.masks import understood
 
@@ -110,7 +109,7 @@ KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* los
 def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     may_look, added = understood(attn_mask, xp, shape)
-    if not shape[-1] or is_large(xp, q, k):
+    if not shape[-1] or by_arrays.is_large(xp, q, k):
         return by_arrays.scaled_dot_product_attention.run(xp, q, k, v, attn_mask, is_causal)
     *lead, queries, keys = shape
     scale = 1 / sqrt(q.shape[-1])

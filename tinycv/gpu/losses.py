@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tinycv.engine.shards import divisor
 from tinycv.gpu.cuda import Kernels, packed
-from tinycv.nn.loss_checks import check_cross_entropy, no_gradient
+from tinycv.nn.checks import check_cross_entropy, no_gradient
 from tinycv.nn.losses import against_shares, not_zero
 
 kernels = Kernels(r"""

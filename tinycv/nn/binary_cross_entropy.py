@@ -17,7 +17,7 @@ from tinycv.engine.fused import fused
 from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import ArrayLike, Tensor
-from tinycv.nn.loss_checks import buffer, check_binary
+from tinycv.nn.checks import buffer, check_binary
 from tinycv.nn.losses import asked_for
 from tinycv.nn.module import Module
 

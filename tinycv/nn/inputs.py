@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import kind_of
 from tinycv.data.inputs import whole as at_most
 from tinycv.engine import ops
-from tinycv.engine.arguments import function, number, shown, size
+from tinycv.engine.arguments import function, number, number_kind, shown, size
 from tinycv.engine.backend import array_module, from_host
 from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.checks import MOST_LAYERS
@@ -30,7 +29,7 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
     """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim``
     axes."""
     array = bare(x)
-    if kind_of(x) != "f" or not hasattr(array, "reshape"):
+    if number_kind(x) != "f" or not hasattr(array, "reshape"):
         raise TypeError(f"{what} is {shown(x)}; it must be a Tensor or a plain array of floats")
     if array.ndim < 1 or (ndim is not None and array.ndim != ndim):
         axes = "at least one axis, the batch" if ndim is None else f"{ndim} axes"
@@ -41,7 +40,7 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
 def answer(value: Any, shape: Sequence[int], what: str) -> Any:
     """What a function of the user's returned, if it is an array or a Tensor of real numbers in this
     shape."""
-    kind = kind_of(value)
+    kind = number_kind(value)
     if kind not in ("f", "i", "u") or tuple(value.shape) != tuple(shape):
         error = ValueError if kind in ("f", "i", "u") else TypeError
         raise error(
@@ -81,7 +80,7 @@ def reals(name: str, **values: Any) -> None:
     shapes = {}
     for argument, value in values.items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain and kind_of(value) not in ("f", "i", "u"):
+        if not plain and number_kind(value) not in ("f", "i", "u"):
             raise TypeError(
                 f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
                 "Tensor of such"
@@ -137,7 +136,7 @@ def per_example(value: Any, x: Any, what: str) -> Any:
     xp, count = array_module(own), len(own)
     if not hasattr(array, "dtype"):
         array = value = np.asarray(finite(value, what))
-    if kind_of(array) not in ("f", "i", "u"):
+    if number_kind(array) not in ("f", "i", "u"):
         raise TypeError(f"{what} is {shown(value)}; it must be a number, or one for each example")
     shape = tuple(array.shape)
     if shape not in ((), (count,)) and (shape[:1] != (count,) or math.prod(shape) != count):
@@ -179,7 +178,7 @@ def within(
 def integers(values: Any, what: str, count: int | None = None) -> Any:
     """A bare integer array (B,), of ``count`` if given."""
     array = bare(values)
-    if kind_of(array) not in ("i", "u"):
+    if number_kind(array) not in ("i", "u"):
         raise TypeError(
             f"{what} is {shown(values)}; it must be an array or a Tensor of integers (B,)"
         )
@@ -226,7 +225,7 @@ def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
 def times_in(t: Any, what: str, gradient: bool = False) -> Any:
     """A bare array of times (B,). gradient: does one pass to t? If not, t may not ask for one."""
     array = bare(t)
-    if kind_of(array) not in ("f", "i", "u"):
+    if number_kind(array) not in ("f", "i", "u"):
         raise TypeError(
             f"{what} is {shown(t)}; it must be an array or a Tensor of real numbers (B,)"
         )

@@ -21,8 +21,7 @@ from tinycv.engine.ops import isfinite, where
 from tinycv.engine.reduce import exp_rows
 from tinycv.engine.shards import divisor
 from tinycv.engine.tensor import ArrayLike, Tensor
-from tinycv.nn.checks import array
-from tinycv.nn.loss_checks import buffer, check_cross_entropy, class_number, no_gradient
+from tinycv.nn.checks import array, buffer, check_cross_entropy, class_number, no_gradient
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import log_softmax
 

@@ -24,8 +24,7 @@ A of the match.
 
 from __future__ import annotations
 
-from tinycv.data.inputs import kind_of
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.create import zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import tanh, where
@@ -94,7 +93,7 @@ def checked_mask(mask: ArrayLike | None, memory: Tensor, what: str) -> Tensor | 
     if mask is None:
         return None
     mask = beside(memory, mask)
-    kind = kind_of(mask)
+    kind = number_kind(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(
             f"{what} is {shown(mask)}; it must be bool of shape {memory.shape[:2]}, (B, S), as the "

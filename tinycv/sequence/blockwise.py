@@ -29,20 +29,9 @@ import numpy as np
 
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
-# From this many bytes of scores on (batch and heads together), blocks take about as long as keeping
-# p: measured on a CPU with 512 KB of L2 and 32 MB of L3. A GPU's memory is fast at any size: there
-# it is a question of memory alone.
-CPU_LARGE, GPU_LARGE = 16 << 20, 1 << 30
 # Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a
 # GPU wants much work.
 CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
-
-
-def is_large(xp: Any, q: Any, k: Any) -> bool:
-    """Would all the scores of q and k together fill so much memory that blocks are better?"""
-    return q.size // max(1, q.shape[-1]) * k.shape[-2] * q.itemsize > (
-        CPU_LARGE if xp is np else GPU_LARGE
-    )
 
 
 class Blocks:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import kind_of, whole
-from tinycv.engine.arguments import flag, shown, size
+from tinycv.data.inputs import whole
+from tinycv.engine.arguments import flag, number_kind, shown, size
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import MOST_LAYERS
 
@@ -21,7 +21,7 @@ State = Tensor | tuple[Tensor, ...]  # of recurrent layers: h, or for an LSTM (h
 
 def is_numeric(x: Any) -> bool:
     """Is it an array or Tensor of real numbers?"""
-    return hasattr(x, "shape") and kind_of(x) in ("f", "i", "u", "b")
+    return hasattr(x, "shape") and number_kind(x) in ("f", "i", "u", "b")
 
 
 def check_tokens(owner: str, may_be_none: tuple[str, ...] = (), **tokens: Any) -> None:
@@ -80,7 +80,7 @@ def check_axes(owner: str, x: Any, letters: str) -> None:
 def some(ids: Any, what: str, least: int = 1) -> None:
     """Refuses ids that are not integers (B, at least 1): without a symbol there is no state to
     start from, and nothing to score."""
-    if kind_of(ids) not in ("i", "u") or len(ids.shape) != 2:
+    if number_kind(ids) not in ("i", "u") or len(ids.shape) != 2:
         raise TypeError(f"{what} is {shown(ids)}; it must be integers of shape (batch, symbols)")
     if ids.shape[1] < least:
         few = "no symbol at all" if least == 1 else "too few symbols"
@@ -92,7 +92,7 @@ def some(ids: Any, what: str, least: int = 1) -> None:
 
 def some_last(tokens: Any, what: str) -> None:
     """Refuses tokens that are not integers (B,), the last written."""
-    if kind_of(tokens) not in ("i", "u") or len(tokens.shape) != 1:
+    if number_kind(tokens) not in ("i", "u") or len(tokens.shape) != 1:
         raise TypeError(f"{what} is {shown(tokens)}; it must be integers of shape (B,)")
 
 
@@ -102,7 +102,7 @@ def whole_numbers(values: Any, what: str) -> np.ndarray:
         values = np.array(
             [size(v, f"{what}[{i}]", -(2**63)) for i, v in enumerate(values)], np.int64
         )
-    if kind_of(values) not in ("i", "u") or values.ndim != 1:
+    if number_kind(values) not in ("i", "u") or values.ndim != 1:
         raise TypeError(f"{what} is {shown(values)}; it must be integers of shape (B,)")
     return Tensor(values).numpy()
 

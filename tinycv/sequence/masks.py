@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import array, kind_of, whole
+from tinycv.data.inputs import array, whole
 from tinycv.data.text import PAD
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.backend import array_module, constant, from_host
 from tinycv.engine.create import arange
 from tinycv.engine.methods import stack
@@ -53,7 +53,7 @@ def padding_mask(ids: ArrayLike, pad: int = PAD) -> np.ndarray:
     found: Any = ids
     if isinstance(ids, list):
         found = array(ids, "padding_mask: ids", "integers of shape (B, S)")
-    if kind_of(found) not in ("i", "u") or found.ndim != 2:
+    if number_kind(found) not in ("i", "u") or found.ndim != 2:
         raise TypeError(f"padding_mask: ids is {shown(found)}; it must be integers of shape (B, S)")
     return (as_array(found) != size(pad, "padding_mask: pad"))[:, None, None, :]
 
@@ -105,7 +105,7 @@ def without_lost(x: Tensor, attn_mask: ArrayLike | None, most: float = inf) -> T
     """Tokens x (B, S, E) with 0 in place of NaN, inf and what is beyond ``most`` where nobody may
     look: there they would reach the gradients of every matrix that reads x. A mask that does not
     fit is refused by attention, later."""
-    kind = kind_of(attn_mask)
+    kind = number_kind(attn_mask)
     if kind not in ("b", "f") or surely_below(most, x):
         return x
     mask = beside(x, attn_mask)
@@ -190,7 +190,7 @@ def understood(attn_mask: ArrayLike | None, xp: Any, shape: tuple) -> tuple[Any,
     mask = from_host(xp, bare(attn_mask))
     if mask is None:
         return None, None
-    kind = kind_of(mask)
+    kind = number_kind(mask)
     if kind not in ("b", "f"):
         what = f"has dtype {mask.dtype}" if kind else f"is {shown(mask)}"
         raise TypeError(

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.data.inputs import NOT_PLAIN, whole
-from tinycv.engine.arguments import flag, number, shown, size
+from tinycv.data.inputs import whole
+from tinycv.engine.arguments import NOT_PLAIN, flag, number, shown, size
 from tinycv.engine.backend import to_numpy
 from tinycv.engine.backward import grad
 from tinycv.engine.create import zeros

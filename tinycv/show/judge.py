@@ -24,9 +24,8 @@ import numpy as np
 
 from tinycv.data.augment import random_affine
 from tinycv.data.disk_cache import cached
-from tinycv.data.inputs import kind_of
 from tinycv.data.loader import DataLoader
-from tinycv.engine.arguments import shown, size
+from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.backend import get_rng_state, manual_seed, set_rng_state
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.losses import cross_entropy
@@ -93,7 +92,7 @@ class Judge:
 def images_in(images: np.ndarray, what: str) -> np.ndarray:
     """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some
     digit or other."""
-    if not isinstance(images, np.ndarray) or kind_of(images) != "f":
+    if not isinstance(images, np.ndarray) or number_kind(images) != "f":
         raise TypeError(
             f"{what} is {shown(images)}; it must be a plain NumPy array of floats, 0 to 1"
         )
@@ -121,7 +120,7 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
     seed = size(seed, "judge_of: seed")
     if (
         not isinstance(labels, np.ndarray)
-        or kind_of(labels) not in ("i", "u")
+        or number_kind(labels) not in ("i", "u")
         or labels.shape != (len(images),)
     ):
         raise TypeError(
