@@ -1,7 +1,8 @@
 """What users type: the table's ops as Tensor operators and methods, and the few functions that need
 more than a row.
 
-Everything here is composed of rows of ops.py, so nothing here has a derivative of its own.
+Everything here is composed of rows of ops.py, so nothing here has a derivative of its own. The
+longer functions are in functions.py, changes in place in in_place.py.
 
 Names, order and meaning of arguments are NumPy's: axis, keepdims, and low, high of clip. differs:
 these calls mean something else in PyTorch.

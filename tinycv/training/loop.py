@@ -241,9 +241,7 @@ class Run:
                 if rest == 0 or self.step % pace.log_every == 0:
                     display.loss(self.read_losses())
                 if rest == 0:
-                    if evaluate and (epoch % pace.evaluate_every == 0 or self.step == total):
-                        self.measure(evaluate, epoch)
-                    display.line(f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}")
+                    display.line(self.end_epoch(epoch, pace, evaluate))
                 if self.path and (self.is_due(pace, total) or ctrl_c.pressed):
                     save_run(self, self.path)
                 if ctrl_c.pressed:
@@ -252,6 +250,12 @@ class Run:
                     )
         self.seconds()
         return self.history
+
+    def end_epoch(self, epoch: int, pace: Pace, evaluate: Evaluate | None) -> str:
+        """Evaluate where it is time to. Returns what there is to say of the epoch."""
+        if evaluate and (epoch % pace.evaluate_every == 0 or epoch == pace.epochs):
+            self.measure(evaluate, epoch)
+        return f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}"
 
     def is_due(self, pace: Pace, total: int) -> bool:
         """Is it time for a checkpoint?"""
