@@ -22,7 +22,7 @@ RESULTS = "benchmarks/results/{}.json"
 READING = {
     "The engine: a Tensor remembers, the walk back differentiates": (
         "engine",
-        "tensor walk ops record fused",
+        "tensor walk backward ops record fused",
     ),
     "What networks share": (
         "nn",
@@ -32,7 +32,7 @@ READING = {
     "How they learn": (
         "optim",
         "sgd adam optimizer schedules clipping averaged ../training/loop ../training/checkpoint "
-        "../training/parallel ../engine/shards ../engine/state ../engine/recompute",
+        "../training/parallel ../engine/shards ../engine/crew ../engine/state ../engine/recompute",
     ),
     "Chapter 1, sequences": (
         "sequence",

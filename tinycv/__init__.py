@@ -31,15 +31,13 @@ from tinycv.engine.create import (
 )
 from tinycv.engine.debug import debug
 from tinycv.gpu.gemm import allow_tf32
+from tinycv.engine.functions import einsum, std, take_along_axis
 from tinycv.engine.methods import (
     concatenate,
-    einsum,
     matmul,
     power,
     split,
     stack,
-    std,
-    take_along_axis,
 )
 from tinycv.engine.ops import (
     abs,
@@ -75,7 +73,7 @@ from tinycv.engine.ops import (
 )
 from tinycv.engine.tensor import Parameter, Tensor, enable_grad, no_grad
 from tinycv.engine.products import hvp, vjp
-from tinycv.engine.walk import grad
+from tinycv.engine.backward import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
 

@@ -8,7 +8,7 @@ import pytest
 
 from tinycv import Tensor, grad
 from tinycv.certificate.cases import cases, names
-from tinycv.engine import ops, walk
+from tinycv.engine import backward, ops
 
 
 def leaf(data, device="cpu", dtype="float64"):
@@ -17,14 +17,14 @@ def leaf(data, device="cpu", dtype="float64"):
 
 @pytest.mark.parametrize("name", [n for n in names() if n != "astype"])
 def test_float32_stays_float32_forward_and_at_every_step_back(name, device, monkeypatch):
-    widened, send = [], walk.send
+    widened, send = [], backward.send
 
     def watched(piece, parent, *rest):
         if not callable(piece) and piece.dtype != parent.dtype:
             widened.append((name, piece.dtype))
         send(piece, parent, *rest)
 
-    monkeypatch.setattr(walk, "send", watched)
+    monkeypatch.setattr(backward, "send", watched)
     for case in cases(name):
         inputs = [
             Tensor(x, dtype="float32" if x.dtype.kind == "f" else None, device=device)

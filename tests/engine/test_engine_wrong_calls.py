@@ -19,9 +19,9 @@ from tinycv.adversarial.unrolled import unrolled
 from tinycv.data import atomic
 from tinycv.engine import backend, rng
 from tinycv.engine.arguments import shown
+from tinycv.engine.crew import Crew
 from tinycv.engine.products import hvp, vjp
 from tinycv.engine.record import OPS
-from tinycv.engine.shards import Crew
 from tinycv.nn import functional as F
 from tinycv.nn.spectral_norm import SpectralNorm, spectral_norm
 from tinycv.training import parallel

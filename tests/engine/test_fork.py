@@ -17,7 +17,7 @@ import multiprocessing, os, signal, sys, threading, time
 import numpy as np
 import tinycv
 from tinycv import Tensor, nn, parallel
-from tinycv.engine import shards, walk
+from tinycv.engine import backward, shards
 
 def in_child(work):
     \"\"\"The exit status of a forked child that does the work; an alarm ends one that hangs.\"\"\"
@@ -158,7 +158,7 @@ def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(rank):
 def test_a_child_takes_gradients_even_if_a_thread_was_just_adding_to_some():
     run("""
     group = parallel.threads(2)
-    with walk._accumulating:
+    with backward._accumulating:
         def child():
             batch()
             (layer(Tensor(x)) ** 2).mean().backward()

@@ -10,7 +10,7 @@ import pytest
 
 from tinycv import Tensor
 from tinycv.certificate.cases import cases
-from tinycv.engine import backend, walk
+from tinycv.engine import backend, backward
 from tinycv.engine.check import CertificateError, agree, certify
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
@@ -118,7 +118,7 @@ def test_an_index_that_repeats_and_counts_once_is_caught(monkeypatch):
 @pytest.mark.parametrize("name", ["add", "mul", "where", "einsum", "expand", "matmul"])
 def test_broadcasting_that_is_cut_off_and_not_summed_is_caught(monkeypatch, name):
     monkeypatch.setattr(
-        walk, "unbroadcast", lambda g, shape: g.reshape((-1,))[: prod(shape)].reshape(shape)
+        backward, "unbroadcast", lambda g, shape: g.reshape((-1,))[: prod(shape)].reshape(shape)
     )
     # nothing can be cut from an empty array
     with pytest.raises((CertificateError, ValueError)):
@@ -141,21 +141,21 @@ ORDERS = {
 def test_a_walk_that_does_not_visit_the_latest_node_first_is_caught(monkeypatch, order):
     certify(diamond, np.array([0.3, -0.2]))
     push, pop = ORDERS[order]
-    monkeypatch.setattr(walk, "heappush", push)
-    monkeypatch.setattr(walk, "heappop", pop)
+    monkeypatch.setattr(backward, "heappush", push)
+    monkeypatch.setattr(backward, "heappop", pop)
     # a node visited twice has released what it saved
     with pytest.raises((CertificateError, RuntimeError)):
         certify(diamond, np.array([0.3, -0.2]))
 
 
 def test_a_path_that_is_forgotten_is_caught(monkeypatch):
-    send = walk.send
+    send = backward.send
 
     def first_piece_only(piece, parent, grads, *rest):
         if parent not in grads:
             send(piece, parent, grads, *rest)
 
-    monkeypatch.setattr(walk, "send", first_piece_only)
+    monkeypatch.setattr(backward, "send", first_piece_only)
     with pytest.raises(CertificateError):
         certify(diamond, np.array([0.3, -0.2]))
 

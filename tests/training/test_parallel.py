@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinycv
 from tinycv import Tensor, nn
 from tinycv.data import DataLoader
-from tinycv.engine import backend, ops, shards
+from tinycv.engine import backend, crew, ops, shards
 from tinycv.engine.tensor import mode, recording
 from tinycv.nn import functional as F
 from tinycv.optim import AdamW
@@ -261,7 +261,7 @@ def test_the_error_of_a_shard_is_the_callers_and_nobody_hangs(culprit, meets):
 
 
 class Interrupts:
-    """Ctrl-C at chosen lines that this thread runs in shards.py: the first of them, the second, ...
+    """Ctrl-C at chosen lines that this thread runs in crew.py: the first of them, the second, ...
 
     Not at `with` and `try`, where Python does not look for signals.
     """
@@ -270,9 +270,9 @@ class Interrupts:
         self.lines, self.passed = set(lines), 0
 
     def __call__(self, frame, event, _):
-        if frame.f_code.co_filename != shards.__file__:
+        if frame.f_code.co_filename != crew.__file__:
             return None
-        line = linecache.getline(shards.__file__, frame.f_lineno).strip()
+        line = linecache.getline(crew.__file__, frame.f_lineno).strip()
         if event == "line" and not line.startswith(("with ", "try:")):
             self.passed += 1
             if self.passed in self.lines:

@@ -32,11 +32,11 @@ from dataclasses import dataclass
 
 from tinycv.engine.arguments import shown
 from tinycv.engine.arguments import size as whole
+from tinycv.engine.backward import grad
 from tinycv.engine.create import one_hot, rand_like, zeros
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import norm, relu, softplus
 from tinycv.engine.tensor import ArrayLike, Tensor
-from tinycv.engine.walk import grad
 from tinycv.nn.inputs import batch, finite, function
 from tinycv.nn.inputs import labels as labels_in
 from tinycv.nn.module import Module

@@ -32,10 +32,10 @@ from tinycv.engine import backend
 from tinycv.engine.arguments import flag, size
 from tinycv.engine.arguments import shown as say
 from tinycv.engine.arguments import whole as whole_number
+from tinycv.engine.backward import grad
 from tinycv.engine.methods import stack
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Tensor, no_grad
-from tinycv.engine.walk import grad
 from tinycv.nn.inputs import finite, function, whole
 from tinycv.nn.module import Module
 from tinycv.optim import Schedule

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tinycv.engine.arguments import function, shown, size
+from tinycv.engine.backward import grad
 from tinycv.engine.shards import member
 from tinycv.engine.tensor import Parameter, Tensor
-from tinycv.engine.walk import grad
 from tinycv.nn.inputs import finite
 from tinycv.nn.module import Module, parts_in
 from tinycv.nn.parts import exchanged

@@ -31,7 +31,7 @@ from tinycv.certificate.families import (
     shaped,
     unary,
 )
-from tinycv.engine import methods
+from tinycv.engine import functions, methods
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
@@ -43,12 +43,17 @@ class Family(NamedTuple):
     note: str = ""
 
 
-# Functions of engine/methods.py that reach their row by way of some arithmetic of their own, and
-# those made of several rows.
+# Functions of engine/methods.py and functions.py that reach their row by way of some arithmetic of
+# their own, and those made of several rows.
 BY_WAY_OF = {
-    n: getattr(methods, n) for n in ("matmul", "einsum", "power", "getitem", "concatenate", "stack")
+    **{n: getattr(methods, n) for n in ("matmul", "power", "getitem", "concatenate", "stack")},
+    "einsum": functions.einsum,
 }
-COMPOSED = {n: getattr(methods, n) for n in ("split", "take_along_axis", "std")}
+COMPOSED = {
+    "split": methods.split,
+    "take_along_axis": functions.take_along_axis,
+    "std": functions.std,
+}
 
 
 def subject(name: str) -> Callable:

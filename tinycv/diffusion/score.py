@@ -17,7 +17,7 @@ the network's task is then to name the noise.
 
 Each function returns one value a point, (B,); the mean is the objective.  A score is any function
 of x, or of x and σ (B,).
-Read before: engine/walk.py (grad).   Read next: langevin.py.
+Read before: engine/backward.py (grad).   Read next: langevin.py.
 See at work: demos/14_score_matching.py.
 Shapes: B points, D axes.
 """
@@ -27,10 +27,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tinycv.engine.backward import grad
 from tinycv.engine.create import eye, randn_like, zeros_like
 from tinycv.engine.ops import expand
 from tinycv.engine.tensor import Tensor, enable_grad, recording
-from tinycv.engine.walk import grad
 from tinycv.nn.inputs import answering, batch, is_number, per_example, within
 
 

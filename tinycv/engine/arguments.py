@@ -133,6 +133,14 @@ def function(value: Any, what: str) -> Any:
     return value
 
 
+def along(axis: Any, ndim: int, name: str) -> int:
+    """One axis, counted from 0. ValueError where the array has no such axis."""
+    axis = size(axis, f"{name}: axis", -ndim)
+    if axis >= ndim:
+        raise ValueError(f"{name}: axis is {axis}; x has {ndim} axes, {-ndim} to {ndim - 1}")
+    return axis % ndim
+
+
 def is_array(value: Any) -> bool:
     """Is it a Tensor or an array, of any library?  (The module numpy has an ``ndim`` too, and so
     has the class Tensor.)"""

@@ -17,6 +17,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import capturing, rng
 from tinycv.engine.arguments import is_array, shown, sizes
@@ -51,14 +52,16 @@ __all__ = [
     "uniform",
 ]
 
-# np.ndarray or cupy.ndarray: the second exists only with CuPy
+# np.ndarray or cupy.ndarray: the second is known only where CuPy is installed
 Array = Any
+# what stands between x[ and ]: plain_index in door.py says what that may be
+Index = Any
 
 
 # ── whose array is this ───────────────────────────────────────────────────────────────────────────
 
 
-def array_module(array: Any) -> ModuleType:
+def array_module(array: object) -> ModuleType:
     """The module that owns ``array``: numpy, or cupy. Scalars and lists belong to numpy."""
     if type(array) is np.ndarray:
         return np
@@ -66,7 +69,7 @@ def array_module(array: Any) -> ModuleType:
     return cupy if cupy and isinstance(array, getattr(cupy, "ndarray", ())) else np
 
 
-def device_of(array: Any) -> str:
+def device_of(array: Array) -> str:
     """Where ``array`` lives: "cpu", or "gpu:0" with the number of its GPU."""
     return "cpu" if array_module(array) is np else f"gpu:{array.device.id}"
 
@@ -128,7 +131,7 @@ def forget_probe() -> None:
 # ── move ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def to_numpy(array: Any) -> np.ndarray:
+def to_numpy(array: Array) -> np.ndarray:
     """``array`` on the host. Waits for the GPU when it lives there; no copy when it is NumPy's
     already."""
     xp = array_module(array)
@@ -140,7 +143,7 @@ def to_numpy(array: Any) -> np.ndarray:
     return xp.asnumpy(array)
 
 
-def to_device(array: Any, device: str) -> Array:
+def to_device(array: Array, device: str) -> Array:
     """``array`` on ``device``; the same object when it is there already. Errors as ``resolve``."""
     device = resolve(device)
     if device == "cpu":
@@ -232,12 +235,16 @@ class Stopwatch:
 # ── randomness ────────────────────────────────────────────────────────────────────────────────────
 
 
-def standard_normal(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
+def standard_normal(
+    shape: int | tuple[int, ...], like: Array | ModuleType = np, dtype: DTypeLike = "float32"
+) -> Array:
     """Draws from N(0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
     return _noise("standard_normal", "standard_normal", shape, like, dtype)
 
 
-def uniform(shape: int | tuple[int, ...], like: Any = np, dtype: Any = "float32") -> Array:
+def uniform(
+    shape: int | tuple[int, ...], like: Array | ModuleType = np, dtype: DTypeLike = "float32"
+) -> Array:
     """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an
     array."""
     drawn = _noise("uniform", "random", shape, like, dtype)
@@ -310,7 +317,7 @@ def log1p(xp: ModuleType, x: Array) -> Array:
         return np.where(d == 0, x, np.log(u) * x / d)
 
 
-def add_at(xp: ModuleType, target: Array, index: Any, value: Any) -> None:
+def add_at(xp: ModuleType, target: Array, index: Index, value: Array) -> None:
     """target[index] += value in place, where an index that repeats counts each time.
 
     On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.backward import grad
 from tinycv.engine.tensor import Tensor
-from tinycv.engine.walk import grad
 
 # its fourth power is as small as what rounding leaves, eps / STEP
 STEP = 1e-3
@@ -101,37 +101,16 @@ def agree(
     """
     ours, read = (Trial(f, inputs, device, name, dtype=None) for f in (kernel, definition))
     ys, expected = ours.results(ours.xs), read.results(read.xs)
-    rng, worst = np.random.default_rng(seed), 0.0
+    rng = np.random.default_rng(seed)
     us = [direction(rng, y).astype(y.dtype) for y in expected]
-    floor = max((float(np.abs(y).max()) for y in expected if y.size), default=0.0)
-    pairs = [(f"result {i}", y, e, 0.0) for i, (y, e) in enumerate(zip(ys, expected, strict=True))]
-    for i, (g, e) in enumerate(
-        zip(ours.slopes(ours.xs, us), read.slopes(read.xs, us), strict=True)
-    ):
-        pairs.append(
-            (
-                f"gradient of input {i}",
-                g,
-                e,
-                floor / max(1.0, float(np.abs(ours.xs[i]).max(initial=0.0))),
-            )
-        )
-    for what, y, e, floor in pairs:
-        if y.shape != e.shape or y.dtype != e.dtype:
-            raise CertificateError(
-                f"{ours.name}, {what}: {y.dtype} {y.shape}, but by definition {e.dtype} {e.shape}"
-            )
-        worst = max(
-            worst,
-            ours.judge(
-                f"{what}, by definition",
-                y,
-                e,
-                max(np.abs(e).max(initial=0.0), floor),
-                rtol or SAME[e.dtype.char],
-                0.0,
-            ),
-        )
+    slopes = list(zip(ours.slopes(ours.xs, us), read.slopes(read.xs, us), strict=True))
+    worst = 0.0
+    for i, (y, e) in enumerate(zip(ys, expected, strict=True)):
+        worst = max(worst, ours.compared(f"result {i}", y, e, 0.0, rtol))
+    largest = max((float(np.abs(y).max()) for y in expected if y.size), default=0.0)
+    for i, (g, e) in enumerate(slopes):
+        terms = largest / max(1.0, float(np.abs(ours.xs[i]).max(initial=0.0)))
+        worst = max(worst, ours.compared(f"gradient of input {i}", g, e, terms, rtol))
     return worst
 
 
@@ -272,6 +251,19 @@ class Trial:
                 ),
             )
         return worst
+
+    def compared(
+        self, what: str, y: np.ndarray, e: np.ndarray, terms: float, rtol: float | None
+    ) -> float:
+        """``judge`` of y, which by definition is e, a sum of ``terms``. CertificateError where
+        shape or dtype differ."""
+        if y.shape != e.shape or y.dtype != e.dtype:
+            raise CertificateError(
+                f"{self.name}, {what}: {y.dtype} {y.shape}, but by definition {e.dtype} {e.shape}"
+            )
+        largest = max(np.abs(e).max(initial=0.0), terms)
+        what = f"{what}, by definition"
+        return self.judge(what, y, e, largest, rtol or SAME[e.dtype.char], 0.0)
 
     def judge(
         self, what: str, exact: Any, about: Any, terms: float, rtol: float, noise: float

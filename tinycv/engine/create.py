@@ -7,17 +7,21 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import allocated, flag, number, shown, size, sizes
-from tinycv.engine.tensor import Tensor, as_array, kind_of
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array, kind_of
 
 # numbers of 8 bytes, beyond which no address reaches
 MOST = 2**60
 
 
 def tensor(
-    data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False
+    data: ArrayLike,
+    dtype: DTypeLike | None = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """A Tensor with a copy of data (``Tensor(data)`` shares memory with an array)."""
     given, requires_grad = (
@@ -34,14 +38,14 @@ def tensor(
 
 
 def zeros(
-    *shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False
+    *shape: Any, dtype: DTypeLike = "float32", device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
     return _full("zeros", shape, 0, dtype, device, requires_grad)
 
 
 def ones(
-    *shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False
+    *shape: Any, dtype: DTypeLike = "float32", device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """A Tensor of ones."""
     return _full("ones", shape, 1, dtype, device, requires_grad)
@@ -50,7 +54,7 @@ def ones(
 def full(
     shape: tuple,
     value: float,
-    dtype: Any = "float32",
+    dtype: DTypeLike = "float32",
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -66,12 +70,12 @@ def full(
 
 
 def _full(
-    name: str, shape: tuple, value: float, dtype: Any, device: str, requires_grad: bool
+    name: str, shape: tuple, value: float, dtype: DTypeLike, device: str, requires_grad: bool
 ) -> Tensor:
     """As ``full``, for the function of that name."""
     requires_grad, dtype = flag(requires_grad, f"{name}: requires_grad"), kind_of(dtype, name)
     xp, shape = backend.module_for(device, name), _shape(name, shape)
-    if type(value) is not int or not 0 <= value <= 1:  # 0 and 1 fit everywhere
+    if type(value) is not int or not 0 <= value <= 127:  # these fit into every dtype
         value = as_array(value, dtype, "full: value")
     if isinstance(value, np.ndarray):
         value = value.item()
@@ -135,7 +139,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     )
 
 
-def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
+def eye(n: int, dtype: DTypeLike = "float32", device: str = "cpu") -> Tensor:
     """The identity matrix (n, n). differs: it is square; the second argument is dtype, not a number
     of columns."""
     n = size(n, "eye: n")
@@ -147,7 +151,7 @@ def eye(n: int, dtype: Any = "float32", device: str = "cpu") -> Tensor:
     return Tensor(allocated(lambda: np.eye(*shape, dtype=dtype), shape, "eye: shape"), None, device)
 
 
-def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
+def arange(*limits: float, dtype: DTypeLike | None = None, device: str = "cpu") -> Tensor:
     """0, 1, ... below a limit; NumPy's arguments (start, stop, step).
 
     Of whole numbers int64, of others float32, unless dtype says otherwise. The steps are counted in
@@ -170,21 +174,21 @@ def arange(*limits: float, dtype: Any = None, device: str = "cpu") -> Tensor:
 
 
 def randn(
-    *shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False
+    *shape: Any, dtype: DTypeLike = "float32", device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Standard normal numbers."""
     return _drawn("randn", "standard_normal", shape, dtype, device, requires_grad)
 
 
 def rand(
-    *shape: Any, dtype: Any = "float32", device: str = "cpu", requires_grad: bool = False
+    *shape: Any, dtype: DTypeLike = "float32", device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Uniform on [0, 1)."""
     return _drawn("rand", "random", shape, dtype, device, requires_grad)
 
 
 def _drawn(
-    name: str, method: str, shape: tuple, dtype: Any, device: str, requires_grad: bool
+    name: str, method: str, shape: tuple, dtype: DTypeLike, device: str, requires_grad: bool
 ) -> Tensor:
     """Numbers by a method of NumPy's Generator, on the host."""
     wanted, device = kind_of(dtype, name), backend.resolve(device, name)

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from tinycv.engine import watch
 from tinycv.engine.arguments import flag, listed
-from tinycv.engine.backend import array_module, to_numpy
-from tinycv.engine.tensor import DEBUG, OFF, Node, Tensor, mode
+from tinycv.engine.backend import Array, array_module, to_numpy
+from tinycv.engine.tensor import DEBUG, OFF, Gradient, Node, Tensor, mode
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -81,7 +80,7 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
     )
 
 
-def check_backward(node: Node, g: Any, piece: Any) -> None:
+def check_backward(node: Node, g: Gradient, piece: object) -> None:
     """Raise FloatingPointError if a piece of the gradient is not finite."""
     piece = getattr(piece, "_data", piece)
     if piece is None or finite(piece):
@@ -100,7 +99,7 @@ def check_backward(node: Node, g: Any, piece: Any) -> None:
     )
 
 
-def finite(x: Any) -> bool:
+def finite(x: Array) -> bool:
     """Has x no NaN and no Inf? True of what is not a float array."""
     x = getattr(x, "_data", x)
     if getattr(x, "dtype", None) is None or x.dtype.kind != "f":
@@ -108,14 +107,14 @@ def finite(x: Any) -> bool:
     return bool(array_module(x).isfinite(x).all())
 
 
-def census(x: Any) -> str:
+def census(x: Array) -> str:
     """How many NaN and Inf there are, in words."""
     x = to_numpy(x)
     nans, infs = int((x != x).sum()), int((abs(x) == float("inf")).sum())
     return f"{nans} NaN and {infs} Inf among {x.size} values of shape {x.shape}"
 
 
-def ranges(a: Any) -> str:
+def ranges(a: Array) -> str:
     """dtype, shape and the interval of the values, in words."""
     a = getattr(a, "_data", a)
     if not hasattr(a, "shape"):

@@ -16,22 +16,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
 
 import numpy as np
+
+from tinycv.engine.backend import Array
 
 # float16, float32, float64: what CUDA members are written for
 KINDS = frozenset("efd")
 OVERRIDES: dict[str, Callable | None] = {}  # by place, "norm.layer_norm"; None: there is none
 
 
-def on_gpu(function: Callable, arrays: Iterable[Any]) -> Callable | None:
+def on_gpu(function: Callable, arrays: Iterable[Array]) -> Callable | None:
     """The CUDA member of ``function`` for these arrays of CuPy's; None where array calls must
     do."""
     return member(place(function)) if suits(arrays) else None
 
 
-def suits(arrays: Iterable[Any]) -> bool:
+def suits(arrays: Iterable[Array]) -> bool:
     """Have all arrays one float type (or none), and one that kernels are written for?"""
     kinds = {
         a.dtype.char

@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import re
 import sys
-from operator import index
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinycv.engine import watch
 from tinycv.engine.arguments import is_array, shown
-from tinycv.engine.backend import device_of
-from tinycv.engine.index import clash as clash_of_index
+from tinycv.engine.backend import Array, device_of
+from tinycv.engine.tensor import Node, Tensor
+from tinycv.engine.wrong_shapes import (
+    MEANT,
+    broadcast_clash,
+    index_clash,
+    unjoinable,
+    unmultipliable,
+    wrong_axes_option,
+    wrong_shape,
+    wrong_width,
+)
+
+if TYPE_CHECKING:
+    from tinycv.engine.fused import Fused
+    from tinycv.engine.record import Row
 
 LARGEST = int(sys.float_info.max)
+# options that only arrays have a use for
+OF_ARRAYS = frozenset(("axis", "axis1", "axes", "shape", "index"))
 ONE_AXIS = "argmax", "argmin", "cumsum", "concatenate", "stack"
-MEANT = {
-    "norm": "; it is the Euclidean norm, and takes no p",
-    "max": "; tinycv.maximum compares two arrays",
-    # where PyTorch's second argument is another
-    "min": "; tinycv.minimum compares two arrays",
-}
 TO_NUMBERS = "and x.astype(tinycv.int64) makes numbers of them"
 # sentences of Python's and NumPy's own, which speak of their insides
 RIDDLE = re.compile(
@@ -88,52 +99,54 @@ RIDDLE = re.compile(
 )
 
 
-def explain(row: Any, args: tuple, options: dict, error: Exception) -> Exception:
+def explain(row: Row | Fused, args: tuple, options: dict, error: Exception) -> Exception:
     """The error to raise in place of ``error``, which the array library raised inside ``row``'s
     forward function."""
     arrays = [getattr(a, "_data", a) for a in args if is_array(a)]
-    devices = [device_of(a) for a in arrays]
     said = f"{row.name}: "
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return MemoryError(
-            f"{said}out of memory on {devices[0] if devices else 'cpu'} with {listed(args)}: "
-            f"{error}"
-        )
-    foreign = ("nsupported type", "mplicit conversion", "was handed a cupy", "Only cupy arrays")
-    if (
-        len(set(devices)) > 1
-        and isinstance(error, TypeError)
-        and any(words in str(error) for words in foreign)
-    ):
-        return ValueError(
-            f"{said}inputs live on different devices ({listed(args)}); move one: "
-            f"x.to({devices[0]!r})"
-        )
+    if (found := wrong_device(said, args, arrays, error)) is not None:
+        return found
     shapes = [a.shape for a in arrays]
     if row.name == "matmul" and len(shapes) == 2 and isinstance(error, ValueError):
         return ValueError(said + unmultipliable(*shapes))
     if "broadcast" in str(error) and (clash := broadcast_clash(shapes)):
         return ValueError(said + clash)
-    if "broadcast" in str(error) and (clash := clash_of_index(options.get("index"))):
+    if "broadcast" in str(error) and (clash := index_clash(options.get("index"))):
         return kind_of(error)(said + clash)
     words, values = in_words(error), (*args, *options.values())
-    if str(error).startswith(said) and not is_riddle(words, values):
+    riddle = is_riddle(words, values)
+    if str(error).startswith(said) and not riddle:
         # an op's own words, which say it all
         return kind_of(error)(str(error))
-    if is_riddle(words, values):
+    if riddle:
         bools = "did not contain a loop" in str(error) and any(a.dtype.kind == "b" for a in arrays)
         words = (
             f"bools have no {row.name}, {TO_NUMBERS}" if bools else "it does not take these inputs"
         )
     reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or words
-    if not arrays and not {"axis", "axis1", "axes", "shape", "index"}.isdisjoint(
-        getattr(row, "options", ())
-    ):
+    if not arrays and not OF_ARRAYS.isdisjoint(getattr(row, "options", ())):
         reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
     given = "".join(
         f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray)
     )
     return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
+
+
+def wrong_device(said: str, args: tuple, arrays: list, error: Exception) -> Exception | None:
+    """The error for a device that is full, or for inputs on two devices; None where it is of
+    something else."""
+    devices = [device_of(a) for a in arrays]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        place = devices[0] if devices else "cpu"
+        return MemoryError(f"{said}out of memory on {place} with {listed(args)}: {error}")
+    foreign = ("nsupported type", "mplicit conversion", "was handed a cupy", "Only cupy arrays")
+    mixed = isinstance(error, TypeError) and any(words in str(error) for words in foreign)
+    if len(set(devices)) > 1 and mixed:
+        return ValueError(
+            f"{said}inputs live on different devices ({listed(args)}); move one: "
+            f"x.to({devices[0]!r})"
+        )
+    return None
 
 
 def is_riddle(sentence: str, values: tuple) -> bool:
@@ -161,7 +174,7 @@ def in_words(error: Exception) -> str:
     )
 
 
-def wrong_inputs(row: Any, args: tuple) -> str:
+def wrong_inputs(row: Row | Fused, args: tuple) -> str:
     """Which input is none that an op takes; empty where all are."""
     names = (
         [row.inputs[0]] * len(args)
@@ -250,30 +263,6 @@ def wrong_option(op: str, name: str, value: Any, x: Any) -> str:
     return ""
 
 
-def wrong_axes_option(op: str, name: str, value: Any, ndim: int) -> str:
-    """What is wrong with the axes that an op of an array with ``ndim`` axes is asked for."""
-    many = len(value) if isinstance(value, tuple) else 1
-    added = many if op in ("stack", "unsqueeze") else 0
-    why = f"the result has {ndim + added} axes, so" if added else ""
-    if found := wrong_axes(name, value, ndim + added, why):
-        return found + MEANT.get(op, "")
-    if name == "axes" and many != ndim:
-        return (
-            f"axes is {shown(value)}; it must name each of the {ndim} axes once, and "
-            "x.swapaxes(0, 1) exchanges two"
-        )
-    return ""
-
-
-def wrong_shape(name: str, value: Any, array: Any) -> str:
-    """What to say of a shape that an array does not take."""
-    unsized = name == "expand" and isinstance(value, tuple) and -1 in value
-    return (
-        f"an array of shape {array.shape}, which holds {array.size} numbers, does not fit into "
-        f"shape={shown(value)}" + ("; -1 stands for no size here" if unsized else "")
-    )
-
-
 def unknown_arguments(unknown: Any, name: str, known: list) -> str:
     """What to say of arguments that a function does not know. np.sum(x) calls x.sum with
     ``out``."""
@@ -282,54 +271,6 @@ def unknown_arguments(unknown: Any, name: str, known: list) -> str:
     return said + (
         f". If NumPy passed it, as np.{name}(x) does, write x.{name}()" if of_numpy else ""
     )
-
-
-def wrong_width(value: Any, ndim: int) -> str:
-    """What is wrong with the widths of padding for an array with ``ndim`` axes; empty where nothing
-    is."""
-    try:
-        widths = np.broadcast_to(np.asarray(value), (ndim, 2))
-    except ValueError:
-        widths = np.zeros(0)
-    if widths.dtype.kind not in "iu":
-        return (
-            f"width is {shown(value)}; it must be a whole number, a pair of them (before, after), "
-            f"or such a pair for each axis of x, which has {ndim}"
-        )
-    if (widths < 0).any():
-        takes = "it must not be negative: a slice, as x[1:-1], takes entries away"
-        return f"width is {shown(value)}; {takes}"
-    return ""
-
-
-def wrong_axes(name: str, value: Any, ndim: int, of: str = "") -> str:
-    """What is wrong with an axis, or a tuple of them, of an array with ``ndim`` axes; empty where
-    nothing is. of: whose axes they are."""
-    axes = value if isinstance(value, tuple) else (value,)
-    if not all(map(is_whole, axes)):
-        return (
-            f"{name} is {shown(value)}; it must be a whole number, a tuple of whole numbers or None"
-        )
-    if not all(-ndim <= int(a) < ndim for a in axes):
-        of = of or ("with 1 axis" if ndim == 1 else f"with {ndim} axes")
-        return f"{name} is {shown(value)}; " + (
-            f"{of} it must lie between {-ndim} and {ndim - 1}"
-            if ndim
-            else "a single number has no axis"
-        )
-    return (
-        f"{name} is {shown(value)}; it names an axis twice"
-        if len({int(a) % ndim for a in axes}) < len(axes)
-        else ""
-    )
-
-
-def is_whole(value: Any) -> bool:
-    """Can it be an index or an axis?"""
-    try:
-        return not isinstance(value, (bool, np.bool)) and index(value) is not None
-    except TypeError:
-        return False
 
 
 def listed(args: tuple) -> str:
@@ -344,67 +285,28 @@ def listed(args: tuple) -> str:
     )
 
 
-def broadcast_clash(shapes: list[tuple]) -> str:
-    """Which axis keeps these shapes from broadcasting; empty where they do."""
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        for axis in range(-1, -max(map(len, shapes)) - 1, -1):
-            sizes = [s[axis] for s in shapes if len(s) >= -axis]
-            if len({n for n in sizes if n != 1}) > 1:
-                return (
-                    f"shapes {' and '.join(map(str, shapes))} do not broadcast: axis {axis} has "
-                    f"sizes {' and '.join(map(str, sizes))}; they must be equal, or one of them 1"
-                )
-    return ""
+def refuse_changed(saved: Iterable, node: Node) -> None:
+    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
+    for value in saved:
+        if isinstance(value, Tensor) and value._moved > node.seq:
+            raise changed_in_place(node, value)
+        for array in watch.arrays_in(value):
+            if watch.changed_since(node.seq, array):
+                raise changed_in_place(node, array)
 
 
-def unjoinable(name: str, shapes: list[tuple], axis: Any) -> str:
-    """Why tensors of these shapes cannot be concatenated, or stacked, along an axis; empty where
-    nothing is found."""
-    if not is_whole(axis):
-        return f"axis is {shown(axis)}; it must be a whole number"
-    first, may = shapes[0], "be equal"
-    if name == "stack":
-        other = next((s for s in shapes if s != first), None)
-    elif not first:
-        return (
-            "the tensors are single numbers, which have no axis to join them along; "
-            "tinycv.stack takes them"
-        )
-    elif {len(s) for s in shapes} != {len(first)}:
-        other, may = next(s for s in shapes if len(s) != len(first)), "have equally many axes"
-    else:
-        along = index(axis) % len(first)
-        other = next(
-            (
-                s
-                for s in shapes
-                if any(n != m for i, (n, m) in enumerate(zip(s, first, strict=True)) if i != along)
-            ),
-            None,
-        )
-        may = f"be equal, but for axis {axis}"
-    return "" if other is None else f"the tensors have shapes {first} and {other}; they must {may}"
-
-
-def unmultipliable(a: tuple, b: tuple) -> str:
-    """Why a @ b has no meaning for these shapes."""
-    if not a or not b:
-        return f"shapes {a} @ {b}: a single number cannot be matrix-multiplied; use *"
-    rows = -2 if len(b) > 1 else -1
-    if a[-1] != b[rows]:
-        return (
-            f"shapes {a} @ {b} do not multiply: axis -1 of the first has {a[-1]}, axis {rows} of "
-            f"the second has {b[rows]}; they must be equal"
-        )
-    return f"shapes {a} @ {b} do not multiply: " + broadcast_clash([a[:-2], b[:-2]])
-
-
-def changed_in_place(node: Any, tensor: Any) -> str:
-    """What to say where a saved array is no longer what it was."""
-    return (
-        f"backward: a tensor of shape {tensor.shape}, saved by {node.row.name!r}, was changed in "
+def changed_in_place(node: Node, array: Array | Tensor) -> RuntimeError:
+    """The error for a saved array that is no longer what it was."""
+    return RuntimeError(
+        f"backward: a tensor of shape {array.shape}, saved by {node.row.name!r}, was changed in "
         "place after the op ran, so the derivative would be of other values. Change it after "
         "backward, or change a copy (x.detach().numpy().copy())"
+    )
+
+
+def released(node: Node) -> RuntimeError:
+    """The error for a graph whose saved values an earlier backward has freed."""
+    return RuntimeError(
+        f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "
+        "it had saved. Pass retain_graph=True there, or compute the result again"
     )

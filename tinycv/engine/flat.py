@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any
 
-from tinycv.engine.backend import array_module, device_of
+from numpy.typing import DTypeLike
+
+from tinycv.engine.backend import Array, array_module, device_of
 from tinycv.engine.tensor import Tensor
 
 
@@ -26,7 +27,7 @@ class Flat:
     wide: the dtype of the flat arrays, where it is not that of the Tensors.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], wide: Any = None):
+    def __init__(self, tensors: Sequence[Tensor], wide: DTypeLike | None = None):
         self.tensors = list(tensors)
         first = self.tensors[0]._data
         self.xp, self.dtype, self.device = array_module(first), first.dtype, device_of(first)
@@ -41,15 +42,15 @@ class Flat:
             t._data.dtype != self.dtype or device_of(t._data) != self.device for t in self.tensors
         )
 
-    def zeros(self) -> Any:
+    def zeros(self) -> Array:
         return self.xp.zeros(self.size, self.wide)
 
-    def views(self, flat: Any) -> list[Any]:
+    def views(self, flat: Array) -> list[Array]:
         """Each Tensor's part of ``flat``, in the Tensor's shape; shares memory with it."""
         ends = zip(self.bounds, self.bounds[1:], self.tensors, strict=False)
         return [flat[start:end].reshape(t.shape) for start, end, t in ends]
 
-    def gather(self, arrays: Sequence[Any], out: Any) -> None:
+    def gather(self, arrays: Sequence[Array], out: Array) -> None:
         """Copy arrays side by side into ``out``, in one call."""
         flat = [a.reshape(-1) for a in arrays]
         if self.wide != self.dtype:

@@ -39,11 +39,13 @@ import numpy as np
 
 from tinycv.engine import debug, errors, ops, watch
 from tinycv.engine.arguments import is_array
+from tinycv.engine.backend import Array
+from tinycv.engine.backward import grad
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
-from tinycv.engine.record import module_of, refuse_changed
-from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
-from tinycv.engine.walk import Parts, grad
+from tinycv.engine.record import module_of
+from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
+from tinycv.engine.walk import Parts
 
 PAIRS: dict[str, Fused] = {}
 HALF = FLOAT16
@@ -158,7 +160,7 @@ class Fused:
                     return False
                 else:
                     own = getattr(a, "dtype", dtype)
-                if own is not dtype:
+                if own is not dtype and not (i in self.whole and is_whole(own)):
                     if dtype is not None:
                         return False
                     dtype = own
@@ -213,14 +215,14 @@ class Fused:
             else ops.astype(y, dtype=HALF)
         )
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+    def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
         """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced
         again."""
         (pull,), args = node.saved
         wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
         if watch.latest > node.seq:
             # also what the pull keeps: its result, perhaps
-            refuse_changed((*args, pull), node)
+            errors.refuse_changed((*args, pull), node)
         if record:
             found = self.retraced(args, wanted, g)
         else:
@@ -232,7 +234,7 @@ class Fused:
                 if piece is not None:
                     yield parent, piece
 
-    def retraced(self, args: tuple, wanted: list[bool], g: Any) -> list:
+    def retraced(self, args: tuple, wanted: list[bool], g: Gradient) -> list:
         """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this
         op's inputs."""
         aliased = [ops.alias(a) if want else a for a, want in zip(args, wanted, strict=True)]
@@ -255,6 +257,11 @@ def fused(definition: Callable | None = None, whole: str = "") -> Any:
     """Make a pair of a definition; see the top of this file. whole: names of arguments that may be
     integers or bools."""
     return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
+
+
+def is_whole(dtype: object) -> bool:
+    """Is it a dtype of integers or bools?"""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iub"
 
 
 def in_float32(run: Callable) -> Callable:
@@ -281,7 +288,7 @@ def _cast(value: Any, dtype: str) -> Any:
     )
 
 
-def single(y: Any, node: Node | None) -> Tensor:
+def single(y: Array, node: Node | None) -> Tensor:
     """The Tensor of a pair's one result."""
     if node is not None:
         y = np.asarray(y) if isinstance(y, np.generic) else y
@@ -304,7 +311,7 @@ class OneOf:
 
     name = "one of several results"
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+    def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
         place, count = node.saved
         parts = Parts([None] * count)
         parts[place] = g

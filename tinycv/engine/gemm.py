@@ -3,15 +3,13 @@ what is transposed."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.dispatch import on_gpu
 
 
-def times(a: Any, b: Any, scale: float = 1.0, out: Any = None, add: bool = False) -> Any:
+def times(a: Array, b: Array, scale: float = 1.0, out: Array = None, add: bool = False) -> Array:
     """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N).
 
     out: an array of CuPy's to put it into, or with ``add`` to add it to.
@@ -22,7 +20,7 @@ def times(a: Any, b: Any, scale: float = 1.0, out: Any = None, add: bool = False
     return by_arrays(a, b, scale, out, add) if run is None else run(xp, a, b, scale, out, add)
 
 
-def by_arrays(a: Any, b: Any, scale: float, out: Any, add: bool) -> Any:
+def by_arrays(a: Array, b: Array, scale: float, out: Array, add: bool) -> Array:
     """The same by the operator @."""
     y = a @ b if scale == 1 else scale * (a @ b)
     if out is None:

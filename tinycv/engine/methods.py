@@ -1,7 +1,8 @@
 """What users type: the table's ops as Tensor operators and methods, and the few functions that need
 more than a row.
 
-Everything here is composed of rows of ops.py, so nothing here has a derivative of its own.
+Everything here is composed of rows of ops.py, so nothing here has a derivative of its own. The
+longer functions are in functions.py, changes in place in in_place.py.
 
 Names, order and meaning of arguments are NumPy's: axis, keepdims, and low, high of clip. differs:
 these calls mean something else in PyTorch.
@@ -20,25 +21,28 @@ these calls mean something else in PyTorch.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from tinycv.engine import backend, errors, ops
-from tinycv.engine.arguments import NOT_SIZES, flag, is_array, listed, number, shown, size
-from tinycv.engine.door import device_named
-from tinycv.engine.index import plain_index, within
-from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, option
-from tinycv.engine.tensor import Tensor, as_array, bare, kind_of, wrap
+from tinycv.engine import backend, ops
+from tinycv.engine.arguments import NOT_SIZES, along, is_array, shown, size
+from tinycv.engine.backend import Array, Index
+from tinycv.engine.door import array_like, device_named, plain_index
+from tinycv.engine.functions import std
+from tinycv.engine.in_place import set_item, update
+from tinycv.engine.operands import FLOAT32, common, operand
+from tinycv.engine.tensor import ArrayLike, Tensor, bare, kind_of
+from tinycv.engine.wrong_shapes import unmultipliable
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Tensor | Array, b: Tensor | Array) -> Any:
     """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the
     right."""
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
-        raise ValueError("matmul: " + errors.unmultipliable(np.shape(a), np.shape(b)))
+        raise ValueError("matmul: " + unmultipliable(np.shape(a), np.shape(b)))
     for name, x in (("a", a), ("b", b)):
         if not is_array(x):
             operand(x, f"matmul: {name}")  # refuses it
@@ -54,7 +58,7 @@ def matmul(a: Any, b: Any) -> Any:
     )
 
 
-def power(a: Any, b: Any) -> Any:
+def power(a: ArrayLike, b: ArrayLike) -> Any:
     """a ** b. A Python number for b is no input of the graph, which makes x ** 2 cheap."""
     if isinstance(b, (int, float, np.number)):
         return ops.pow(a, exponent=b.item() if isinstance(b, np.number) else b)
@@ -71,17 +75,17 @@ def _power_operator(self: Tensor, other: Any, modulo: Any = None) -> Any:
     return _raised(self, other)
 
 
-def divmod_of(a: Any, b: Any) -> tuple:
+def divmod_of(a: ArrayLike, b: ArrayLike) -> tuple:
     """(a // b, a % b)"""
     return ops.floor_divide(a, b), ops.remainder(a, b)
 
 
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
+def concatenate(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along an existing axis."""
     return ops.concatenate(*_several("concatenate", tensors), axis=axis)
 
 
-def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+def stack(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
     """Join along a new axis."""
     return ops.stack(*_several("stack", tensors), axis=axis)
 
@@ -107,20 +111,20 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
     floats = FLOAT32
     if len(arrays) < len(tensors):
         floats = common(arrays, real=True) or FLOAT32
-    members = [_array_like(name, t, f"tensors[{i}]", floats) for i, t in enumerate(tensors)]
+    members = [array_like(name, t, f"tensors[{i}]", floats) for i, t in enumerate(tensors)]
     if not members:
         raise ValueError(f"{name}: there are no tensors to join")
     return members
 
 
-def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
+def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
     """Cut into equal sections (a number), or at the given places (as NumPy's split).
 
     differs: PyTorch's number is the size of each section, and its list has the sizes of all.
     """
-    x = _array_like("split", x)
-    axis = along(axis, x.ndim, "split")
-    n = x.shape[axis]
+    own = array_like("split", x)
+    axis = along(axis, own.ndim, "split")
+    n = own.shape[axis]
     if (
         isinstance(sections, Iterable)
         and getattr(sections, "ndim", 1)
@@ -136,180 +140,18 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list:
         places = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
     edges = [0, *places, n]
     return [
-        getitem(x, ops._along(axis, x.ndim, slice(a, b)))
+        getitem(own, ops._along(axis, own.ndim, slice(a, b)))
         for a, b in zip(edges, edges[1:], strict=False)
     ]
 
 
-def getitem(x: Any, index: Any) -> Any:
+def getitem(x: ArrayLike, index: Index) -> Any:
     """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean
     masks."""
     return ops.getitem(x, index=plain_index(index, bare(x)))
 
 
-def take_along_axis(x: Any, index: Any, axis: int = -1) -> Any:
-    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of
-    axes, and broadcasts along the others."""
-    x = _array_like("take_along_axis", x)
-    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
-    index = bare(_array_like("take_along_axis", index, "index"))
-    if index.dtype.kind not in "iu" or index.ndim != array.ndim:
-        raise IndexError(
-            f"take_along_axis: index is {shown(index)}; it must be of whole numbers, with "
-            f"{array.ndim} axes as x"
-        )
-    xp = backend.array_module(array)
-    index = backend.from_host(xp, index)
-    if any(
-        1 not in (n, m) and n != m
-        for i, (n, m) in enumerate(zip(index.shape, array.shape, strict=True))
-        if i != axis
-    ):
-        raise ValueError(
-            f"take_along_axis: index of shape {index.shape} does not fit x of shape {array.shape}: "
-            f"only along axis {axis} may they differ"
-        )
-    if xp is np and index.size:
-        within(index, array.shape[axis])
-    grid = [
-        xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)])
-        for i, n in enumerate(array.shape)
-    ]
-    grid[axis] = index
-    return ops.getitem(x, index=tuple(grid))
-
-
-def _array_like(function: str, x: Any, what: str = "x", floats: np.dtype = FLOAT32) -> Any:
-    """x itself if it is a Tensor, an array of an array, a list or a number. TypeError in the
-    function's name.
-
-    floats: what Python's floats become."""
-    return x if isinstance(x, Tensor) else as_array(x, what=f"{function}: {what}", floats=floats)
-
-
-def along(axis: Any, ndim: int, name: str) -> int:
-    """One axis, counted from 0. ValueError where the array has no such axis."""
-    axis = size(axis, f"{name}: axis", -ndim)
-    if axis >= ndim:
-        raise ValueError(f"{name}: axis is {axis}; x has {ndim} axes, {-ndim} to {ndim - 1}")
-    return axis % ndim
-
-
-def einsum(subscripts: str, *operands: Any) -> Any:
-    """NumPy's einsum, with "..." and repeated letters ("ii->i")."""
-    return ops.einsum(*(made := spelled_out(subscripts, list(operands)))[1], subscripts=made[0])
-
-
-def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
-    """The same sum with an explicit output, letters for "...", and no letter twice in a term.
-
-    A diagonal x_ii is written x_ij I_ij, with the identity I: then the pull of einsum needs no case
-    for it."""
-    if not isinstance(subscripts, str):
-        raise TypeError(
-            f"einsum: subscripts is {shown(subscripts)}; it must be a string such as 'ij,jk->ik'"
-        )
-    for i, x in enumerate(xs):
-        if not is_array(x):
-            raise TypeError(f"einsum: operand {i} is {shown(x)}; it must be a Tensor or an array")
-    inputs, arrow, out = subscripts.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if len(terms) != len(xs):
-        raise ValueError(
-            f"einsum: {shown(subscripts)} names {len(terms)} operands, but {len(xs)} were given"
-        )
-    check_letters(subscripts, terms, out, xs)
-    free = [c for c in string.ascii_letters if c not in subscripts]
-    ranks = [
-        x.ndim - len(t.replace("...", "")) if "..." in t else 0
-        for t, x in zip(terms, xs, strict=True)
-    ]
-    dots = "".join(free[: max(ranks)])
-    terms = [t.replace("...", dots[len(dots) - r :]) for t, r in zip(terms, ranks, strict=True)]
-    if not arrow:
-        letters = "".join(terms)
-        out = "..." + "".join(sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1))
-    out, free = out.replace("...", dots), free[len(dots) :]
-    for k, (term, x) in enumerate(zip(list(terms), list(xs), strict=True)):
-        for place, letter in enumerate(term):
-            if letter in terms[k][:place]:
-                new = free.pop(0)
-                terms[k] = terms[k][:place] + new + terms[k][place + 1 :]
-                terms.append(letter + new)
-                xs.append(backend.array_module(bare(x)).eye(x.shape[place], dtype=x.dtype))
-    return ",".join(terms) + "->" + out, xs
-
-
-def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
-    """ValueError where the letters of an einsum do not fit its operands."""
-    sizes: dict[str, int] = {}
-    for i, (term, x) in enumerate(zip(terms, xs, strict=True)):
-        before, dots, after = term.partition("...")
-        named = len(before) + len(after)
-        if (
-            not (before + after).isalpha()
-            and named
-            or (x.ndim < named if dots else x.ndim != named)
-        ):
-            raise ValueError(
-                f"einsum: {shown(subscripts)} names the axes {shown(term)} of operand {i}, which "
-                f"has shape {x.shape}"
-            )
-        letters = [
-            *zip(before, x.shape, strict=False),
-            *zip(after, x.shape[x.ndim - len(after) :], strict=False),
-        ]
-        for letter, n in letters:
-            if 1 not in (n, sizes.setdefault(letter, n)) and n != sizes[letter]:
-                raise ValueError(
-                    f"einsum: {shown(subscripts)}: axis {letter!r} has size {sizes[letter]}, and "
-                    f"{n} in operand {i}, of shape {x.shape}; they must be equal, or one of them 1"
-                )
-            sizes[letter] = max(n, sizes[letter])
-    stray = sorted(set(out.replace("...", "")) - set(sizes))
-    if stray:
-        raise ValueError(
-            f"einsum: {shown(subscripts)}: the result names {listed(stray)}, which no operand has"
-        )
-
-
-def std(x: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False, **unknown: Any) -> Any:
-    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root
-    of ``var``.
-
-    The largest deviation is the unit, so that no square leaves the dtype's range; it is a constant
-    of the graph.
-    differs: the squares are divided by n - ddof, and ddof is 0, where PyTorch's correction is 1.
-    That of halves is calculated in float32 and rounded once.
-    """
-    if unknown:
-        raise TypeError(
-            f"std: {errors.unknown_arguments(unknown, 'std', ['x', 'axis', 'ddof', 'keepdims'])}"
-        )
-    ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
-    x = x if isinstance(x, Tensor) else operand(x, "std: x")
-    if not is_array(x):
-        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
-    axis = None if axis is None else option(axis, "std", "axis")
-    if wrong := errors.wrong_axes("axis", axis, x.ndim) if axis is not None else "":
-        raise ValueError(f"std: {wrong} (x has shape {x.shape})")
-    # x - mean may leave float16's range
-    if x.dtype == FLOAT16:
-        return astype(std(astype(x, np.float32), axis, ddof, keepdims), FLOAT16)
-    centred = x - ops.mean(x, axis, True)
-    degrees = ops.count(x.shape, axis) - ddof
-    if degrees <= 0:
-        # NaN or infinity, and a gradient of NaN, as PyTorch
-        return ops.sqrt(ops.var(x, axis, ddof, keepdims))
-    away = bare(centred)
-    xp = backend.array_module(away)
-    unit = xp.abs(away).max(axis=axis, keepdims=True)
-    unit = xp.where(unit > 0, unit, 1.0)
-    size_of_unit = (unit if keepdims else xp.squeeze(unit, axis)) / degrees**0.5
-    return ops.norm(centred / unit, axis, keepdims) * size_of_unit
-
-
-def to(self: Tensor, target: Any) -> Tensor:
+def to(self: Tensor, target: DTypeLike) -> Tensor:
     """To a device ("cpu", "gpu") or a dtype (tinycv.float64). Gradients come back to where the
     input was.
 
@@ -320,7 +162,7 @@ def to(self: Tensor, target: Any) -> Tensor:
     return astype(self, kind_of(target, "to"))
 
 
-def astype(x: Any, dtype: Any = np.float32) -> Any:
+def astype(x: Array | Tensor, dtype: DTypeLike = np.float32) -> Any:
     """In another dtype. Where that is of integers or bools the result is a step function of x: no
     gradient passes."""
     dtype = kind_of(dtype, "astype")
@@ -400,33 +242,14 @@ def _augmented(symbol: str, name: str, function: Callable) -> Callable:
 
     def operator(self: Tensor, other: Any) -> Tensor:
         try:
-            done = self._in_place(symbol, _change(self._data, name, function), other)
+            done = update(self, symbol, name, function, other)
         except TypeError:
             if _answers(other, mirrored, self):
                 return NotImplemented
             raise
-        return function(self, other) if done is None else done
+        return self if done else function(self, other)
 
     return operator
-
-
-def _change(data: Any, name: str, function: Callable) -> Callable:
-    """A function of the other operand that changes the array in place: the array's own, where that
-    is exact. With halves and for quotients of integers it is the op, which knows what NumPy does
-    not, and its result is written."""
-    own = getattr(data, name)
-    if data.dtype != FLOAT16 and name not in ("__ifloordiv__", "__imod__"):
-        return own
-
-    def change(other: Any) -> None:
-        y = bare(function(wrap(data, None), other))
-        if y.dtype == data.dtype:
-            data[...] = y
-        else:
-            # it widens, or says that the result does not fit
-            own(other)
-
-    return change
 
 
 def _shape_args(method: str, name: str, function: Callable) -> Callable:
@@ -502,39 +325,17 @@ OPERATORS = {
     "__abs__": ops.abs,
     "__invert__": ops.bitwise_not,
     "__getitem__": getitem,
+    "__setitem__": set_item,
     # == compares values, so identity must be said again
     "__hash__": object.__hash__,
 }
+# methods that are rows of the table
+ROWS = (
+    "exp log sqrt tanh sigmoid relu abs clip sum mean var max min logsumexp norm cumsum "
+    "swapaxes squeeze unsqueeze flip argmax argmin any all"
+)
 METHODS = {
-    **{
-        name: getattr(ops, name)
-        for name in (
-            "exp",
-            "log",
-            "sqrt",
-            "tanh",
-            "sigmoid",
-            "relu",
-            "abs",
-            "clip",
-            "sum",
-            "mean",
-            "var",
-            "max",
-            "min",
-            "logsumexp",
-            "norm",
-            "cumsum",
-            "swapaxes",
-            "squeeze",
-            "unsqueeze",
-            "flip",
-            "argmax",
-            "argmin",
-            "any",
-            "all",
-        )
-    },
+    **{name: getattr(ops, name) for name in ROWS.split()},
     "astype": astype,
     "reshape": _shape_args("reshape", "shape", lambda x, shape: ops.reshape(x, shape=shape)),
     "transpose": _shape_args(

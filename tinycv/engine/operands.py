@@ -27,14 +27,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinycv.engine.arguments import flag, is_array, shown
 from tinycv.engine.backend import array_module
-from tinycv.engine.errors import MEANT
-from tinycv.engine.tensor import Tensor, as_array
+from tinycv.engine.tensor import ArrayLike, Tensor, as_array
+from tinycv.engine.wrong_shapes import MEANT
+
+if TYPE_CHECKING:
+    from tinycv.engine.record import Row
 
 FLOAT16, FLOAT32 = np.dtype("float16"), np.dtype("float32")
 LARGEST_HALF = 65504
@@ -44,47 +47,45 @@ COUNTING = "pow", "power", "floor_divide", "remainder"  # of bools they are numb
 FITTING = "value", "exponent"
 
 
-def operands(row: Any, arrays: list, options: dict) -> tuple[list, Callable]:
+def operands(row: Row, arrays: list, options: dict) -> tuple[list, Callable]:
     """The inputs of an op in the dtypes in which it takes them, and the function of them that
     computes its result. TypeError for what is no Tensor, array or number."""
     steps = not any(row.pulls)
-    # comparisons: NumPy knows how, of any dtypes
     if steps and not row.mixes:
-        return [
-            compared(a, name, row) for name, a in zip(row.inputs, arrays, strict=True)
-        ], row.forward
-    counts = (
-        [True] * len(arrays) if row.variadic or steps else [pull is not None for pull in row.pulls]
-    )
+        # comparisons: NumPy knows how, of any dtypes
+        pairs = zip(row.inputs, arrays, strict=True)
+        return [compared(a, name, row) for name, a in pairs], row.forward
     names = row.inputs * len(arrays) if row.variadic else row.inputs
     for i, a in enumerate(arrays):
         if type(a) is not np.ndarray or a.dtype.kind not in "biuf":
             arrays[i] = operand(a, f"{row.name}: {names[i]}")
     if not row.mixes:
         return arrays, row.forward
-    numbers = [v for v in (options.get(name) for name in row.numbers) if isinstance(v, float)]
-    dtype = common([a for a, yes in zip(arrays, counts, strict=True) if yes] + numbers, row.real)
+    # a mask has no pull, and no say in the dtype
+    counts = [row.variadic or steps or row.pulls[i] is not None for i in range(len(arrays))]
+    counted = [a for a, yes in zip(arrays, counts, strict=True) if yes]
+    numbers = [options[name] for name in row.numbers]
+    dtype = common(counted + [v for v in numbers if isinstance(v, float)], row.real)
     if dtype is None:
-        if row.name in COUNTING and {a.dtype.char for a in arrays if hasattr(a, "dtype")} == {"?"}:
-            arrays = [a.astype(np.int64) if hasattr(a, "dtype") else a for a in arrays]
-        refuse_what_does_not_fit(
-            row.name,
-            [a for a, yes in zip(arrays, counts, strict=True) if yes],
-            {
-                **dict(zip(names, arrays, strict=False)),
-                **{name: options[name] for name in row.numbers if name in FITTING},
-            },
-        )
-        return arrays, row.forward
+        return in_integers(row, arrays, counts, options), row.forward
     run = row.forward
-    if (
-        dtype.char == "e"
-        and row.wide
-        and not all(map(is_half, [*arrays, *[options[name] for name in row.numbers]]))
-    ):
+    if dtype == FLOAT16 and row.wide and not all(map(is_half, [*arrays, *numbers])):
         dtype, run = FLOAT32, in_halves(row.forward)
-    alone = not any(hasattr(a, "dtype") for a, yes in zip(arrays, counts, strict=True) if yes)
+    alone = not any(hasattr(a, "dtype") for a in counted)
     return [cast(a, dtype, alone) if yes else a for a, yes in zip(arrays, counts, strict=True)], run
+
+
+def in_integers(row: Row, arrays: list, counts: list[bool], options: dict) -> list:
+    """The inputs of an op without floats: bools as numbers where the op counts with them, and
+    refused where no integer dtype holds them all."""
+    if row.name in COUNTING and {a.dtype.char for a in arrays if hasattr(a, "dtype")} == {"?"}:
+        arrays = [a.astype(np.int64) if hasattr(a, "dtype") else a for a in arrays]
+    counted = [a for a, yes in zip(arrays, counts, strict=True) if yes]
+    names = row.inputs * len(arrays) if row.variadic else row.inputs
+    named = dict(zip(names, arrays, strict=False))
+    named |= {name: options[name] for name in row.numbers if name in FITTING}
+    refuse_what_does_not_fit(row.name, counted, named)
+    return arrays
 
 
 def refuse_what_does_not_fit(name: str, values: list, named: dict) -> None:
@@ -135,7 +136,7 @@ def in_halves(forward: Callable) -> Callable:
     return rounded
 
 
-def compared(a: Any, name: str, row: Any) -> Any:
+def compared(a: ArrayLike, name: str, row: Row) -> Any:
     """One side of a comparison, as ``operand``."""
     if type(a) is np.ndarray and a.dtype.kind in "biuf":
         return a

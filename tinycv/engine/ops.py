@@ -44,7 +44,8 @@ from tinycv.engine.reduce import (
     zeros_beside,
 )
 from tinycv.engine.shards import all_reduce as _all_reduce
-from tinycv.engine.tensor import bare
+from tinycv.engine.signatures import Axes
+from tinycv.engine.tensor import Gradient, bare
 
 # fmt: off
 
@@ -187,7 +188,7 @@ argmin = op(lambda xp, x, axis=None: x.argmin(axis))
 # ── what the rows above call ─────────────────────────────────────────────────────────────────────
 
 
-def spread(g: Any, shape: tuple, axis: Any, keepdims: bool) -> Any:
+def spread(g: Gradient, shape: tuple, axis: Axes, keepdims: bool) -> Gradient:
     """g, the gradient of a reduction, copied along the axes that were reduced. The opposite of
     ``sum``."""
     if axis is not None and not keepdims:

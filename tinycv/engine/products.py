@@ -5,15 +5,19 @@ Read before: walk.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tinycv.engine import arguments
-from tinycv.engine.tensor import Tensor, enable_grad, wrap
-from tinycv.engine.walk import grad_for, tensors, weight_for
+from tinycv.engine.backward import grad_for, tensors, weight_for
+from tinycv.engine.tensor import ArrayLike, Tensor, enable_grad, wrap
 
 
-def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = False) -> tuple:
+def vjp(
+    function: Callable,
+    inputs: Tensor | Sequence[Tensor],
+    v: ArrayLike | None = None,
+    create_graph: bool = False,
+) -> tuple:
     """(function(*inputs), vᵀ J): the vector-Jacobian product, J = d(function)/d(inputs), without
     building J."""
     inputs, single = fresh(inputs, "vjp")
@@ -26,7 +30,7 @@ def vjp(function: Callable, inputs: Any, v: Any = None, create_graph: bool = Fal
     return y, pulled[0] if single else pulled
 
 
-def hvp(function: Callable, inputs: Any, v: Any) -> tuple:
+def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: ArrayLike) -> tuple:
     """(function(*inputs), H v) for a function with one number as result; H, its matrix of second
     derivatives, is never built: H v = d/dx (dL/dx · v)  (Pearlmutter 1994). A result linear in its
     inputs has H v = 0."""
@@ -57,7 +61,7 @@ def hvp(function: Callable, inputs: Any, v: Any) -> tuple:
     return y.detach(), product[0] if single else product
 
 
-def fresh(inputs: Any, caller: str) -> tuple[list[Tensor], bool]:
+def fresh(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[list[Tensor], bool]:
     """Leaves with the same values, so that the products above leave the caller's graph alone."""
     leaves = []
     for i, x in enumerate(tensors(inputs, f"{caller}: inputs")):

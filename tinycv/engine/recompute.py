@@ -17,15 +17,16 @@ differentiated gradient keeps the second graph as its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, TypeGuard
 
 from tinycv.engine import arguments, debug, rng, state, watch
+from tinycv.engine.backward import sweep
+from tinycv.engine.errors import refuse_changed
 from tinycv.engine.fused import several, single
-from tinycv.engine.record import refuse_changed
-from tinycv.engine.tensor import DEBUG, Node, Tensor, enable_grad, mode, recording
-from tinycv.engine.walk import Parts, sweep
+from tinycv.engine.tensor import DEBUG, Gradient, Node, Tensor, enable_grad, mode, recording
+from tinycv.engine.walk import Parts
 from tinycv.engine.watch import tick
 
 
@@ -66,13 +67,13 @@ def checkpoint(function: Callable) -> Callable:
     return call
 
 
-def is_inside(y: Any, start: int) -> bool:
+def is_inside(y: object, start: int) -> TypeGuard[Tensor]:
     """Did a recorded op make it since ``start``? An input that was handed through needs no other
     Node than its own."""
     return isinstance(y, Tensor) and not y.is_leaf and y._node.seq > start
 
 
-def results(y: Any, start: int) -> list[Tensor]:
+def results(y: object, start: int) -> list[Tensor]:
     """The Tensors among y that were computed since ``start``."""
     return [part for part in (y if isinstance(y, (tuple, list)) else [y]) if is_inside(part, start)]
 
@@ -93,12 +94,12 @@ class Recomputed:
 
     name = "checkpoint"
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool):
+    def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
         wanted = [p for p in node.parents if needed is None or p in needed]
         for parent, piece in self.again(node, g, wanted, record).items():
             yield parent, piece if record else piece._data
 
-    def again(self, node: Node, g: Any, wanted: list, record: bool) -> dict:
+    def again(self, node: Node, g: Gradient, wanted: list, record: bool) -> dict:
         tensors, (function, args, options, mark, journal) = node.saved
         # also what the function's closure holds
         if watch.latest > node.seq:

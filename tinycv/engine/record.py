@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import debug, errors, watch
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.operands import (
     FLOAT16,
     FLOAT32,
@@ -41,7 +41,7 @@ from tinycv.engine.operands import (
     option,
     real_numbers,
 )
-from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Node, Tensor, mode, wrap
+from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
 
 # NumPy scalars that would make float64 of float32: Python's numbers do not
 PROMOTING = np.float64, np.integer
@@ -54,6 +54,7 @@ PLAIN = {
     **dict.fromkeys(NUMBERS, {int, float, type(None)}),
 }
 REAL = frozenset("fiub")  # kinds of dtype that ops calculate with
+NUMBER = frozenset((int, float, bool))
 ndarray = np.ndarray
 # every op by name: filled by ``name_rows`` at the end of ops.py
 OPS: dict[str, Any] = {}
@@ -129,6 +130,8 @@ class Row:
     def common(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
         """(The arrays in one dtype, the function to run on them), by the rule of operands.py."""
         if tensors:
+            if have_one_float(arrays):
+                return arrays, self.forward
             return operands(self, arrays, options)
         if strange:
             arrays = [real_numbers(a, self.name) for a in arrays]
@@ -173,7 +176,7 @@ class Row:
         xs = inputs if self.inputs[0] in self.needs[0] else ()
         return tuple((i, *common, *xs) for i in range(len(inputs)))
 
-    def pieces(self, node: Node, g: Any, needed: set | None, record: bool) -> Iterator[tuple]:
+    def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
         """(parent, its piece of the gradient) for each parent that wants one: see walk.py.
 
         Where the row has an ``into``, the piece is a function that adds it into a buffer, which
@@ -202,12 +205,27 @@ class Row:
                 yield parent, pull(g, *args)
 
 
-def is_half(a: Any) -> bool:
+def have_one_float(arrays: list) -> bool:
+    """Are these NumPy arrays of one dtype, float32 or wider, with no more than Python's numbers
+    beside them?  Then no rule is needed."""
+    dtype = None
+    for a in arrays:
+        if type(a) is ndarray:
+            if dtype is None:
+                dtype = a.dtype
+            elif a.dtype is not dtype:
+                return False
+        elif type(a) not in NUMBER:
+            return False
+    return dtype is not None and dtype.kind == "f" and dtype != FLOAT16
+
+
+def is_half(a: object) -> bool:
     """Is it an array or a Tensor of float16?"""
     return getattr(a, "dtype", None) == FLOAT16
 
 
-def adding(into: Callable, g: Any, args: Sequence) -> Callable:
+def adding(into: Callable, g: Array, args: Sequence) -> Callable:
     """A piece that adds itself: (buffer or None, parent) -> buffer."""
     return lambda buffer, parent: into(buffer, parent, g, *args)
 
@@ -228,21 +246,11 @@ class Shapes(tuple):
 def unwrapped(args: tuple, node: Node) -> list:
     """Arrays for the Tensors among what was saved; refused if they have changed since."""
     if watch.latest > node.seq:
-        refuse_changed(args, node)
+        errors.refuse_changed(args, node)
     return [a._data if isinstance(a, Tensor) else a for a in args]
 
 
-def refuse_changed(saved: Any, node: Node) -> None:
-    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
-    for a in saved:
-        if isinstance(a, Tensor) and a._moved > node.seq:
-            raise RuntimeError(errors.changed_in_place(node, a))
-        for array in watch.arrays_in(a):
-            if watch.changed_since(node.seq, array):
-                raise RuntimeError(errors.changed_in_place(node, array))
-
-
-def nothing(y: Any, inputs: tuple, options: dict) -> None:
+def nothing(y: Array, inputs: tuple, options: dict) -> None:
     """What is saved for an input that gets no gradient."""
 
 
@@ -342,7 +350,7 @@ def module_of(arrays: list) -> Any:
     return np
 
 
-def number_of(y: Any, args: tuple) -> Any:
+def number_of(y: Array, args: tuple) -> Any:
     """Of Python numbers alone an op makes a Python number, not NumPy's, which would promote what it
     is used with."""
     return (

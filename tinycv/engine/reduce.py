@@ -20,9 +20,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine.arguments import number
+from tinycv.engine.backend import Array
 from tinycv.engine.dispatch import on_gpu, suits
+from tinycv.engine.signatures import Axes
 
 # values: a block, its result and some scratch stay in a core's own cache
 BLOCK = 1 << 15
@@ -52,13 +55,13 @@ def few(xp: Any, examples: int, each: int) -> list[slice]:
     return blocks(xp, examples, each, 16 * BLOCK)
 
 
-def lie(x: Any) -> tuple[int, ...]:
+def lie(x: Array) -> tuple[int, ...]:
     """The axes of x from the farthest apart in memory to the nearest: in that order a convolution's
     result, which lies channels last, is flattened without a copy."""
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
 
 
-def zeros_beside(xp: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def zeros_beside(xp: Any, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Zeros, whose axes lie in memory as x's do where there are as many: so passes over both run
     along both."""
     order = lie(x) if x.ndim == len(shape) else tuple(range(len(shape)))
@@ -73,19 +76,19 @@ def _ones(n: int, char: str) -> np.ndarray:
     return np.ones(n, char)
 
 
-def as_rows(a: Any) -> Any:
+def as_rows(a: Array) -> Array:
     """(..., D) -> (N, D). Not reshape(-1, D), which cannot tell N where D is 0."""
     return a.reshape(prod(a.shape[:-1]), a.shape[-1])
 
 
-def sum_last(xp: Any, a: Any) -> Any:
+def sum_last(xp: Any, a: Array) -> Array:
     """Sum over the last axis: (..., D) -> (..., 1)."""
     if xp is not np or a.dtype.kind != "f":
         return a.sum(axis=-1, keepdims=True)
     return (as_rows(a) @ _ones(a.shape[-1], a.dtype.char)).reshape(*a.shape[:-1], 1)
 
 
-def dot_last(xp: Any, a: Any, b: Any) -> Any:
+def dot_last(xp: Any, a: Array, b: Array) -> Array:
     """Sum of a * b over the last axis, without the product in memory: (..., D), (..., D) -> (...,
     1)."""
     if xp is not np:
@@ -96,7 +99,7 @@ def dot_last(xp: Any, a: Any, b: Any) -> Any:
     return np.vecdot(a, b)[..., None]
 
 
-def sum_rows(xp: Any, a: Any, wide: bool = False) -> Any:
+def sum_rows(xp: Any, a: Array, wide: bool = False) -> Array:
     """Sum over the first axis: (N, D) -> (D,). wide: on a GPU sums of halves are answered in
     float32."""
     if xp is not np:
@@ -109,7 +112,7 @@ def sum_rows(xp: Any, a: Any, wide: bool = False) -> Any:
     return _ones(len(a), a.dtype.char) @ a if len(a) <= MANY else sum_first(a)
 
 
-def sum_first(a: np.ndarray, dtype: Any = None) -> np.ndarray:
+def sum_first(a: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
     """NumPy's a.sum(axis=0, dtype=dtype) for floats in any number: in blocks of TERMS, then the sum
     of the blocks' sums."""
     n, beside = len(a), prod(a.shape[1:])
@@ -124,7 +127,7 @@ def sum_first(a: np.ndarray, dtype: Any = None) -> np.ndarray:
     return total if whole == n else total + sum_first(a[whole:], dtype)
 
 
-def is_long(a: np.ndarray, axis: Any) -> bool:
+def is_long(a: np.ndarray, axis: Axes) -> bool:
     """Could NumPy's a.sum(axis) add more than LONG floats one after the other?  ``_long_sum`` looks
     closer."""
     if a.size <= LONG or a.dtype.kind != "f":
@@ -142,7 +145,9 @@ def is_long(a: np.ndarray, axis: Any) -> bool:
     return count(a.shape, axis) > LONG and len({i % a.ndim for i in axis}) == len(axis)
 
 
-def _long_sum(a: np.ndarray, axis: Any, keepdims: bool, dtype: Any = None) -> np.ndarray:
+def _long_sum(
+    a: np.ndarray, axis: Axes, keepdims: bool, dtype: DTypeLike | None = None
+) -> np.ndarray:
     """a.sum(axis, dtype, keepdims) where ``is_long``: first along the axes that are fastest in
     memory, in which NumPy adds pairwise, then along the others in blocks, from the nearest to the
     farthest."""
@@ -180,7 +185,7 @@ def _long_sum(a: np.ndarray, axis: Any, keepdims: bool, dtype: Any = None) -> np
     )
 
 
-def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: Any) -> Any:
+def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wide: Any) -> Array:
     """a.sum(axis, keepdims), which for integers and bools is int64. On a GPU, where the axes come
     first in memory and others after them, by ``sum_rows``. Halves are answered in float32 where
     dtype="float32" asks for it."""
@@ -221,7 +226,15 @@ def sum_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False, **wide: 
     )
 
 
-def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def stretched(shape: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of ``shape`` that broadcasting added to an array of shape ``before``, or along which
+    it repeated that array."""
+    added = len(shape) - len(before)
+    repeated = [added + i for i, n in enumerate(before) if n == 1 and shape[added + i] != 1]
+    return (*range(added), *repeated)
+
+
+def mean_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False) -> Array:
     """a.mean(axis, keepdims), where it is long and on a GPU by ``sum_over``; of halves in float32,
     as their sum may be too large for a half."""
     if not a.size:
@@ -233,7 +246,9 @@ def mean_over(xp: Any, a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return (total * (total.size / a.size)).astype(a.dtype, copy=False)
 
 
-def var_over(xp: Any, a: Any, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+def var_over(
+    xp: Any, a: Array, axis: Axes = None, ddof: float = 0, keepdims: bool = False
+) -> Array:
     """a.var(axis, ddof, keepdims); halves are calculated in float32. NaN or infinity where n - ddof
     is not positive."""
     if type(ddof) is not int:
@@ -252,7 +267,7 @@ def var_over(xp: Any, a: Any, axis: Any = None, ddof: float = 0, keepdims: bool 
         return sum_over(xp, away * away, axis, keepdims) / xp.zeros((), a.dtype)
 
 
-def count(shape: tuple[int, ...], axis: Any) -> int:
+def count(shape: tuple[int, ...], axis: Axes) -> int:
     """How many entries a reduction takes together."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return prod(shape[a] for a in axes)
@@ -274,7 +289,7 @@ def halves_wide(function: Callable) -> Callable:
     return call
 
 
-def max_last(xp: Any, a: Any) -> Any:
+def max_last(xp: Any, a: Array) -> Array:
     """Maximum over the last axis: (..., D) -> (..., 1). Short rows are laid out as columns first:
     then one instruction compares many rows, where NumPy would otherwise start over at each."""
     if not a.shape[-1]:
@@ -284,7 +299,7 @@ def max_last(xp: Any, a: Any) -> Any:
     return np.ascontiguousarray(as_rows(a).T).max(axis=0).reshape(*a.shape[:-1], 1)
 
 
-def exp_rows(xp: Any, x: Any, out: Any) -> tuple[Any, Any]:
+def exp_rows(xp: Any, x: Array, out: Array) -> tuple[Array, Array]:
     """out = exp(x - top), of rows x (N, D); out must not be x. Returns its sums (N, 1), and top,
     against overflow.
 

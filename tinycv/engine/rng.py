@@ -111,7 +111,10 @@ def _begin(caller: str, streams: _Streams) -> None:
 def host_generator() -> np.random.Generator:
     """The generator of initial weights and shuffles: NumPy's, on the host, the same whatever the
     device."""
-    capturing.refuse("a random number of the host", "draw it before, and pass it as an argument")
+    if capturing.current() is not None:
+        capturing.refuse(
+            "a random number of the host", "draw it before, and pass it as an argument"
+        )
     streams = _here()
     if streams.host is None:
         streams.host = np.random.Generator(np.random.PCG64(streams.sequence(0)))
@@ -120,9 +123,10 @@ def host_generator() -> np.random.Generator:
 
 def host_noise() -> np.random.Generator:
     """The generator of noise drawn on the CPU. SFC64: the fastest that NumPy has."""
-    capturing.refuse(
-        "a random number of the host", "draw it on the GPU (backend.standard_normal, dropout)"
-    )
+    if capturing.current() is not None:
+        capturing.refuse(
+            "a random number of the host", "draw it on the GPU (backend.standard_normal, dropout)"
+        )
     streams = _here()
     if streams.host_noise is None:
         streams.host_noise = np.random.Generator(np.random.SFC64(streams.sequence(1)))

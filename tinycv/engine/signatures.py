@@ -1,7 +1,8 @@
-"""The operators and methods of a Tensor, as editors and type checkers see them.
+"""The base of Tensor: what it holds, and its operators and methods as editors and type checkers see
+them.
 
-What they do is in methods.py (``backward``: walk.py), which puts them on the class when it is
-loaded: a Tensor must be there before the ops that work on it.
+What they do is in methods.py (``backward``: backward.py, changes in place: in_place.py), which puts
+them on the class when it is loaded: a Tensor must be there before the ops that work on it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinycv.engine.tensor import Tensor
 
-    Axes = int | tuple[int, ...] | None
+# what an op over axes takes: one axis, several, or None for all
+Axes = int | tuple[int, ...] | None
 
 
-class Signatures:
-    """Base of Tensor; empty when a program runs."""
+class TensorBase:
+    """A Tensor for the files below tensor.py: an array, and its place in the graph."""
 
-    __slots__ = ()
+    __slots__ = ("_data", "_node")
+    _data: Any
+    _node: Any
 
     # fmt: off
     if TYPE_CHECKING:
@@ -69,6 +73,7 @@ class Signatures:
         def __abs__(self) -> Tensor: ...
         def __invert__(self) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
         def exp(self) -> Tensor: ...
         def log(self) -> Tensor: ...
         def sqrt(self) -> Tensor: ...

@@ -37,10 +37,11 @@ from functools import partial
 from typing import Any
 
 from tinycv.engine import shards
+from tinycv.engine.backend import Array
 from tinycv.engine.tensor import Tensor, wrap
 
 
-def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]) -> Sequence[Array]:
     """Write ``new_values()``, one array per tensor, into the tensors, once per batch. Returns those
     arrays.
 
@@ -52,16 +53,16 @@ def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Any]]) ->
 
 def seen(tensor: Any) -> Any:
     """The tensor; in a checkpoint its values as they are now, which the second run gets again."""
-    if _journal.get() is None or not isinstance(tensor, Tensor) or tensor.requires_grad:
+    if journal() is None or not isinstance(tensor, Tensor) or tensor.requires_grad:
         # what requires a gradient, a checkpoint watches itself
         return tensor
     return wrap(_noted(tensor._data.copy), None)
 
 
-def same(value: Any, what: str) -> None:
+def same(value: object, what: str) -> None:
     """RuntimeError in a checkpoint's second run where ``value`` is not what it was in the first
     run."""
-    if _journal.get() is not None and (before := _noted(lambda: value)) != value:
+    if journal() is not None and (before := _noted(lambda: value)) != value:
         raise RuntimeError(
             f"checkpoint: {what} was {before} when the function ran first, and is {value} now that "
             "it runs again for its gradient, which would be of another function. Change it after "
@@ -71,7 +72,7 @@ def same(value: Any, what: str) -> None:
 
 def refuse_in_checkpoint(what: str) -> None:
     """RuntimeError inside a checkpoint's function: ``what`` would happen in both of its runs."""
-    if _journal.get() is not None:
+    if journal() is not None:
         raise RuntimeError(
             f"{what} inside nn.checkpoint, whose function runs twice: checkpoint what each shard "
             "computes, or split the batch without a checkpoint around it"
@@ -101,7 +102,9 @@ def kept_if_done() -> Iterator[None]:
 _written_so_far: ContextVar[list | None] = ContextVar("tinycv_written", default=None)
 
 
-def _written(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+def _written(
+    tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]
+) -> Sequence[Array]:
     # all of them first: an error in here has changed nothing
     arrays = new_values()
     so_far = _written_so_far.get()
@@ -129,7 +132,7 @@ class Journal:
     """
 
     def __init__(self) -> None:
-        self.outer, self.entries = _journal.get(), []
+        self.outer, self.entries = journal(), []
 
     def next(self, look: Callable[[], Any]) -> Any:
         self.entries.append(look() if self.outer is None else self.outer.next(look))
@@ -152,21 +155,23 @@ class Replay:
 
 
 _journal: ContextVar[Journal | Replay | None] = ContextVar("tinycv_journal", default=None)
+# what the checkpoint whose function is running notes, or hands out again; None outside of any
+journal = _journal.get
 
 
 def _noted(look: Callable[[], Any]) -> Any:
-    journal = _journal.get()
-    return look() if journal is None else journal.next(look)
+    current = journal()
+    return look() if current is None else current.next(look)
 
 
 @contextmanager
 def noted() -> Iterator[Journal]:
     """``with noted() as journal:`` around the first run, and later ``with replayed(journal):``
     around the second."""
-    journal = Journal()
-    token = _journal.set(journal)
+    made = Journal()
+    token = _journal.set(made)
     try:
-        yield journal
+        yield made
     finally:
         _journal.reset(token)
 

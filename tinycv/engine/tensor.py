@@ -10,40 +10,44 @@ will ask for. ``backward`` visits the nodes from the last made to the first, whi
 which every node has its whole gradient before it is asked for its inputs' (a node can only be made
 after its inputs were).
 
-Read next: walk.py (the walk back), ops.py (the pulls, one row an op), record.py (how a row leaves
+Read next: walk.py (the walk back), ops.py (the pulls, one row per op), record.py (how a row leaves
 Nodes behind).
 See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives", chapter 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import trunc
-from operator import index as whole_number
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinycv.engine import backend, capturing, watch
 from tinycv.engine.arguments import shown
-from tinycv.engine.door import Holder, as_array, bare, kind_of
-from tinycv.engine.index import not_written, plain_index
+from tinycv.engine.as_number import AsNumber
+from tinycv.engine.backend import Array
+from tinycv.engine.door import as_array, bare, kind_of
 from tinycv.engine.mode import DEBUG, OFF, RECORD, enable_grad, mode, no_grad, recording
-from tinycv.engine.signatures import Signatures
 from tinycv.engine.watch import tick
 
 __all__ = [
     "ArrayLike",
+    "Array",
     "DEBUG",
+    "Gradient",
+    "GraphKey",
     "LEAF",
     "OFF",
     "RECORD",
     "Node",
     "Parameter",
+    "Piece",
     "Tensor",
     "as_array",
     "bare",
     "enable_grad",
+    "graph_key",
     "kind_of",
     "mode",
     "no_grad",
@@ -51,13 +55,11 @@ __all__ = [
     "wrap",
 ]
 
-# the largest float16: a number up to it fits into all floats
-SMALL = 65504
 # in place of a node: "start recording here"
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()
 
 
-class Tensor(Holder, Signatures):
+class Tensor(AsNumber):
     """An n-dimensional array that can be differentiated.
 
     data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
@@ -81,7 +83,11 @@ class Tensor(Holder, Signatures):
     seq, parents = 0, ()
 
     def __init__(
-        self, data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+        self,
+        data: ArrayLike,
+        dtype: DTypeLike | None = None,
+        device: str | None = None,
+        requires_grad: bool = False,
     ):
         array = as_array(data, dtype)
         self._data = (
@@ -120,7 +126,7 @@ class Tensor(Holder, Signatures):
         return self._node is None or self._node is LEAF
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Array:
         """The bare array, NumPy's or CuPy's.
 
         A later write into it is noticed by ``backward``, and refused there, if this tensor requires
@@ -132,19 +138,19 @@ class Tensor(Holder, Signatures):
         return self._data
 
     @data.setter
-    def data(self, array: Any) -> None:
-        array = as_array(array, what="t.data = array", floats=self.dtype)
-        if self._node is not None and array.dtype.kind != "f":
+    def data(self, array: ArrayLike) -> None:
+        new = as_array(array, what="t.data = array", floats=self.dtype)
+        if self._node is not None and new.dtype.kind != "f":
             raise TypeError(
                 f"t.data = array: this tensor requires a gradient, so it holds floats; "
-                f"the array is of {array.dtype}"
+                f"the array is of {new.dtype}"
             )
-        if array is not self._data:
+        if new is not self._data:
             capturing.refuse(
                 "t.data = another array",
                 "write into its memory, t.data[...] = values or t.data -= step",
             )
-            self._data, self._moved = array, watch.moved()
+            self._data, self._moved = new, watch.moved()
         else:
             self.mark_changed()
 
@@ -205,167 +211,6 @@ class Tensor(Holder, Signatures):
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def item(self) -> Any:
-        """The one value as a Python number (waits for a GPU)."""
-        return self._one("item")
-
-    def tolist(self) -> Any:
-        """The values as nested lists of Python numbers, or as one number (waits for a GPU)."""
-        if capturing.current() is not None:
-            self._refuse_to_wait()
-        return backend.to_numpy(self._data).tolist()
-
-    def __float__(self) -> float:
-        return float(self._one("float"))
-
-    def __int__(self) -> int:
-        return self._whole("int", int)
-
-    def __index__(self) -> int:
-        if self._data.dtype.kind not in "iu":
-            raise TypeError(
-                f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers "
-                "can"
-            )
-        if self._data.size != 1:
-            raise TypeError(
-                f"a tensor of shape {self.shape} is no single number, so it cannot be an index or "
-                "a size"
-            )
-        return whole_number(self._one("index"))
-
-    def __bool__(self) -> bool:
-        return bool(self._one("bool"))
-
-    def __trunc__(self) -> int:
-        return self._whole("trunc", trunc)
-
-    def __round__(self, digits: int | None = None) -> Any:
-        whole = (
-            hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
-        )
-        if digits is not None and not whole:
-            raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
-        return self._whole("round", round) if digits is None else round(self._one("round"), digits)
-
-    def __format__(self, spec: str) -> str:
-        """f"{loss:.3f}" formats a single number; with more values there must be no format."""
-        if self._data.ndim == 0 or (spec and self._data.size == 1):
-            try:
-                return format(self._one("format"), spec)
-            except ValueError:
-                raise ValueError(
-                    f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is"
-                ) from None
-        if spec:
-            raise TypeError(
-                f"format: {spec!r} is for a single number, and this tensor has shape {self.shape}; "
-                "format x.mean(), or the items of x.tolist()"
-            )
-        return repr(self)
-
-    def _one(self, name: str) -> Any:
-        """The one value, for ``name``, which needs it as a Python number."""
-        if capturing.current() is not None:
-            self._refuse_to_wait()
-        if self._data.size != 1:
-            what = (
-                "has no single truth value; ask (x > 0).all() or .any()"
-                if name == "bool"
-                else (
-                    "is no single number; reduce it first (.sum(), .mean(), .max()), or take "
-                    "x.tolist()"
-                )
-            )
-            raise ValueError(f"{name}: a tensor of shape {self.shape} {what}")
-        return self._data.item()
-
-    def _whole(self, name: str, function: Any) -> int:
-        """The one value as a whole number."""
-        value = self._one(name)
-        try:
-            return function(value)
-        except (ValueError, OverflowError):
-            raise ValueError(
-                f"{name}: the tensor is {value}, which is no whole number, nor near one"
-            ) from None
-
-    def _refuse_to_wait(self) -> None:
-        if type(self._data) is not np.ndarray:
-            capturing.refuse(
-                "a number that is read from the GPU",
-                "return the Tensor, and read it after the call",
-            )
-
-    # -- in place: allowed where no graph would be falsified --------------------------------------
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._refuse_if_recorded(
-            "x[index] = value", "build the result with tinycv.where or concatenate", value
-        )
-        value = self._operand(value, "x[index] = value")
-        small = type(value) in (int, float) and abs(value) <= SMALL and self.dtype.kind == "f"
-        # as_array refuses what does not fit
-        if not small:
-            as_array(value, self.dtype, "x[index] = value: the value")
-        self._write(
-            "x[index] = value", self._data.__setitem__, plain_index(index, self._data), value
-        )
-
-    def _in_place(self, symbol: str, change: Any, other: Any) -> Tensor | None:
-        """Change the values where that is safe; None asks the caller to make a new tensor
-        instead."""
-        # a list, as in x + other
-        if not hasattr(other, "shape") and not isinstance(other, (bool, int, float)):
-            raise TypeError(
-                f"x {symbol} value: the value is {shown(other)}; it must be a Tensor, an array or "
-                "a number"
-            )
-        if recording() and (
-            self._node not in (None, LEAF) or (self._node is None and _has_history(other))
-        ):
-            return None
-        self._refuse_if_recorded(
-            f"x {symbol} value", f"write x = x {symbol[:-1]} value for a new tensor", other
-        )
-        self._write(f"x {symbol} value", change, self._operand(other, f"x {symbol} value"))
-        return self
-
-    def _operand(self, value: Any, what: str) -> Any:
-        """What is written: a number as it is, everything else as an array; a list with the floats
-        and device of x."""
-        if (
-            isinstance(value, (bool, int, float))
-            or isinstance(value, np.generic)
-            and value.dtype.kind in "biuf"
-        ):
-            return value
-        array = as_array(value, what=f"{what}: the value", floats=self.dtype)
-        return (
-            array
-            if hasattr(value, "shape")
-            else backend.from_host(backend.array_module(self._data), array)
-        )
-
-    def _write(self, what: str, change: Any, *given: Any) -> None:
-        """Do it and note it. NumPy changes nothing where it refuses."""
-        try:
-            change(*given)
-        except (TypeError, ValueError, IndexError, OverflowError) as error:
-            kind = next((k for k in (IndexError, TypeError) if isinstance(error, k)), ValueError)
-            raise kind(
-                f"{what}: x is {self.dtype} of shape {self.shape}, the value is "
-                f"{shown(given[-1])}: {not_written(error, self._data, *given)}"
-            ) from error
-        self.mark_changed()
-
-    def _refuse_if_recorded(self, what: str, instead: str, value: Any) -> None:
-        if recording() and (self._node is not None or _has_history(value)):
-            raise RuntimeError(
-                f"{what} would change a tensor of shape {self.shape} that requires a gradient, "
-                f"behind its graph's back: wrap it in `with tinycv.no_grad():`, or {instead}"
-            )
-
     # -- copies: deepcopy and pickle --------------------------------------------------------------
 
     def __reduce__(self) -> tuple:
@@ -398,7 +243,7 @@ class Parameter(Tensor):
 
     __slots__ = ("master",)
 
-    def __init__(self, data: Any, requires_grad: bool = True):
+    def __init__(self, data: ArrayLike, requires_grad: bool = True):
         super().__init__(data, requires_grad=requires_grad)
         self.master: Tensor | None = None
 
@@ -406,6 +251,23 @@ class Parameter(Tensor):
 # What functions take where they calculate: a Tensor, an array, or what NumPy makes an array of.
 # (CuPy's arrays too; its types are not known where it is not installed.)
 ArrayLike = Tensor | np.ndarray | np.generic | bool | int | float | Sequence
+
+
+# What passes back along the graph: an array, or a Tensor where the walk itself is recorded.
+Gradient = Array | Tensor
+# What an op sends to one of its parents; walk.py says what it may be.
+Piece = Gradient | Callable
+
+
+class NodeRow(Protocol):
+    """What the walk asks of the op that made a Node: its name, and the pieces of the gradient that
+    its parents get (walk.py says what a piece may be)."""
+
+    name: str
+
+    def pieces(
+        self, node: Node, g: Gradient, needed: set | None, record: bool, /
+    ) -> Iterator[tuple]: ...
 
 
 class Node:
@@ -419,7 +281,9 @@ class Node:
 
     __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
 
-    def __init__(self, row: Any, parents: tuple, saved: Any, shape: Any = None, dtype: Any = None):
+    def __init__(
+        self, row: NodeRow, parents: tuple, saved: Any, shape: Any = None, dtype: Any = None
+    ):
         self.row, self.parents, self.saved = row, parents, saved
         # of the result; None where there are several, which have Nodes of their own
         self.shape, self.dtype = shape, dtype
@@ -427,7 +291,11 @@ class Node:
         self.line: str | None = None
 
 
-def _copied(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
+# Where a Tensor stands in the graph: the Node that made it, or itself where it is a leaf.
+GraphKey = Node | Tensor
+
+
+def _copied(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
     """A leaf of that class around an array: the first half of a copy, which then gets its other
     attributes."""
     tensor = kind.__new__(kind)
@@ -440,15 +308,15 @@ def _copied(kind: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
     return tensor
 
 
-def wrap(array: Any, node: Any) -> Tensor:
+def graph_key(x: Tensor) -> GraphKey:
+    """Where x stands in the graph: its Node, or x itself where it is a leaf."""
+    return x if x._node is LEAF else x._node
+
+
+def wrap(array: Array, node: Node | None) -> Tensor:
     """A Tensor around an array that is known to be good: the fast way in, for ops."""
     if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
         array = np.asarray(array)
     tensor = Tensor.__new__(Tensor)
     tensor._data, tensor._node, tensor._moved, tensor.grad = array, node, 0, None
     return tensor
-
-
-def _has_history(value: Any) -> bool:
-    """Was it computed from, or is it itself, something that requires a gradient?"""
-    return isinstance(value, Tensor) and value._node is not None

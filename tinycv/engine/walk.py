@@ -1,17 +1,16 @@
-"""The walk back: from a result, through the Nodes it came from, to the gradients.
+"""The walk back, to read: from a result, through the Nodes it came from, to the gradients.
 
-Its definition is ``gradients``: visit the Nodes, the latest first, and let each send its gradient
-to its parents.  An op can only run after its inputs exist, so "latest first" is a reverse
-topological order: when a Node's turn comes, everything computed from it has sent its share.
-(Without that order a Node would be visited once a path instead of once: x -> x+x -> ... doubles
-at every step.)
+``gradients`` visits the Nodes, the latest first, and lets each send its gradient to its parents.
+An op can only run after its inputs exist, so "latest first" is a reverse topological order: when a
+Node's turn comes, everything computed from it has sent its share.  (Without that order a Node would
+be visited once per path instead of once: x -> x+x -> ... doubles at every step.)
 
-What runs is ``sweep``, below the ruled line: the same walk, which visits only what is on the way
-to what was asked for, adds in place, and frees what it has passed.  tests/engine/test_walk.py
-holds the two to each other on random graphs.
+What runs is ``sweep`` in backward.py: the same walk, which visits only what is on the way to what
+was asked for, adds in place, and frees what it has passed.  tests/engine/test_walk.py compares the
+two on random graphs.
 
 A Node's row gives the pieces: ``row.pieces(node, g, needed, record)`` yields (parent, piece) for
-each parent that wants one.  A piece is
+each parent that needs one.  A piece is
 
     an array             dL/d(parent), or a part of it; it may have a shape that broadcast
     a Tensor             the same, where the walk is recorded (``create_graph``), to be walked again
@@ -21,44 +20,38 @@ each parent that wants one.  A piece is
 
 First order works on bare arrays.  When the backward pass is itself to be differentiated, the same
 pulls run on Tensors and are recorded like anything else.
-Read before: tensor.py.   Read next: ops.py, record.py.
+Read before: tensor.py.   Read next: backward.py, ops.py, record.py.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from heapq import heappop, heappush
-from sys import getrefcount
-from threading import RLock
-from typing import Any
+from collections.abc import Sequence
 
-from tinycv.engine import arguments, backend, capturing, debug
-from tinycv.engine.operands import FLOAT16, FLOAT32
-from tinycv.engine.reduce import sum_over
-from tinycv.engine.tensor import DEBUG, LEAF, OFF, RECORD, Node, Tensor, as_array, mode, wrap
+from tinycv.engine import errors
+from tinycv.engine.reduce import stretched
+from tinycv.engine.tensor import Gradient, GraphKey, Node, Piece, Tensor, graph_key
 
 
-def gradients(outputs: Sequence[Tensor], weights: Sequence[Any], record: bool = False) -> dict:
-    """The definition: dL/d(spot) for every Node and leaf that the outputs came from, where
+def gradients(outputs: Sequence[Tensor], weights: Sequence[Gradient], record: bool = False) -> dict:
+    """The definition: dL/d(key) for every Node and leaf that the outputs came from, where
     L = sum of weight * output.
 
     weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded. Halves are
     added in halves here, in float32 by the kernel.
     """
-    found: dict[Any, Any] = {}
+    found: dict[GraphKey, Gradient] = {}
     for y, weight in zip(outputs, weights, strict=True):
-        add(found, spot(y), weight)
+        add(found, graph_key(y), weight)
     for node in latest_first(outputs):
         if node in found:  # else its part in the results had no derivative
             if node.saved is None:
-                raise released(node)
+                raise errors.released(node)
             for parent, piece in node.row.pieces(node, found[node], None, record):
                 add(found, parent, piece)
     return found
 
 
-def add(found: dict, parent: Any, piece: Any) -> None:
+def add(found: dict, parent: GraphKey, piece: Piece) -> None:
     """found[parent] += piece, in the parent's shape and dtype."""
     if callable(piece):
         piece = piece(None, parent)
@@ -72,7 +65,7 @@ def add(found: dict, parent: Any, piece: Any) -> None:
 def latest_first(outputs: Sequence[Tensor]) -> list[Node]:
     """Every Node that the outputs came from; one that was made later stands before one that was
     made earlier."""
-    seen, ahead = set(), [spot(y) for y in outputs]
+    seen, ahead = set(), [graph_key(y) for y in outputs]
     while ahead:
         node = ahead.pop()
         if node is not None and node not in seen:
@@ -81,24 +74,10 @@ def latest_first(outputs: Sequence[Tensor]) -> list[Node]:
     return sorted((s for s in seen if isinstance(s, Node)), key=lambda node: -node.seq)
 
 
-def spot(x: Tensor) -> Any:
-    """Where x stands in the graph: its Node, or itself where it is a leaf."""
-    return x if x._node is LEAF else x._node
-
-
-def unbroadcast(g: Any, shape: tuple) -> Any:
+def unbroadcast(g: Gradient, shape: tuple[int, ...]) -> Gradient:
     """Sum g over the axes that broadcasting added or stretched: the transpose of "copy along this
     axis" is "sum"."""
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
-    )
-    total = (
-        g.sum(axis=axes, keepdims=True)
-        if isinstance(g, Tensor)
-        else sum_over(backend.array_module(g), g, axes, True)
-    )
-    return total.reshape(shape)
+    return g.sum(axis=stretched(g.shape, shape), keepdims=True).reshape(shape)
 
 
 class Parts(list):
@@ -110,347 +89,3 @@ class Parts(list):
     def __add__(self, other: list) -> Parts:
         pairs = zip(self, other, strict=True)
         return Parts(a if b is None else b if a is None else a + b for a, b in pairs)
-
-
-# ── what users call ──────────────────────────────────────────────────────────────────────────────
-
-
-def backward(
-    self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
-) -> None:
-    """Add d(self)/d(leaf), weighted by ``gradient``, to ``.grad`` of every leaf that requires it.
-
-    gradient: shape of self; may be left out where self is a single number.
-    retain_graph: keep what the graph has saved, for a second call.
-    create_graph: record the walk too, so that ``.grad`` can itself be differentiated
-    (``tinycv.grad`` is better
-    there: a leaf whose ``.grad`` remembers the leaf is a cycle that only the garbage collector can
-    free).
-
-    Halves (float16) that meet in one leaf are added in float32, and rounded once. Where several
-    calls add to one ``.grad`` of halves, as micro-batches do, it is rounded after each call, as in
-    PyTorch: 3,000 calls that send 1 end at 2,048.
-    """
-    arguments.flag(create_graph, "backward: create_graph")
-    keep = (
-        create_graph
-        if retain_graph is None
-        else arguments.flag(retain_graph, "backward: retain_graph") or create_graph
-    )
-    gradients = sweep([self], [gradient], None, keep, create_graph)
-    before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
-    try:
-        accumulate(gradients)
-    finally:
-        mode.reset(before)
-
-
-Tensor.backward = backward
-
-
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple:
-    """d(outputs)/d(inputs) as a tuple of Tensors, one an input; nothing is added to any ``.grad``.
-
-    grad_outputs: the weights of the outputs (the vector of the vector-Jacobian product); 1 for
-    single numbers.
-    create_graph: the gradients can be differentiated in turn. allow_unused: None where an input
-    plays no part.
-    """
-    return grad_for("grad", outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused)
-
-
-def grad_for(
-    caller: str,
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple:
-    """``grad`` for ``caller``, which its errors name."""
-    outputs, inputs = tensors(outputs, f"{caller}: outputs"), tensors(inputs, f"{caller}: inputs")
-    arguments.flag(create_graph, f"{caller}: create_graph")
-    arguments.flag(allow_unused, f"{caller}: allow_unused")
-    if grad_outputs is None:
-        weights = [None] * len(outputs)
-    else:
-        weights = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
-    if len(weights) != len(outputs):
-        raise ValueError(f"{caller}: {len(outputs)} outputs but {len(weights)} grad_outputs")
-    for i, x in enumerate(inputs):
-        if x._node is None:
-            raise ValueError(
-                f"{caller}: input {i}, of shape {x.shape}, does not require a gradient"
-            )
-    targets = [spot(x) for x in inputs]
-    keep = (
-        create_graph
-        if retain_graph is None
-        else arguments.flag(retain_graph, f"{caller}: retain_graph")
-    )
-    found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
-    missing = [i for i, t in enumerate(targets) if t not in found]
-    if missing and not allow_unused:
-        raise ValueError(
-            f"{caller}: the outputs do not depend on inputs {arguments.shown(missing)}; pass "
-            "allow_unused=True for None there"
-        )
-    if (recording := capturing.current()) is not None:
-        recording.makes(found.values())
-    return tuple(found.get(t) for t in targets)
-
-
-def tensors(given: Any, what: str) -> list[Tensor]:
-    """One Tensor, or several, as a list."""
-    found = [given] if isinstance(given, Tensor) else given
-    if (
-        not isinstance(found, Iterable)
-        or isinstance(found, (str, bytes, dict))
-        or hasattr(found, "dtype")
-    ):
-        raise TypeError(
-            f"{what} is {arguments.shown(given)}; it must be a Tensor or a list of Tensors"
-        )
-    found = list(found)
-    for i, x in enumerate(found):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{what}[{i}] is {arguments.shown(x)}; it must be a Tensor")
-    return found
-
-
-def seed(y: Tensor, weight: Any, record: bool, caller: str) -> Any:
-    """The gradient that the walk starts with."""
-    if y._node is None:
-        raise RuntimeError(
-            f"{caller}: this tensor was not computed from anything that requires a gradient. Set "
-            "requires_grad=True on an input; detach() and no_grad() also cut the graph"
-        )
-    if weight is not None:
-        return weight_for(y, weight, record, f"{caller}: the gradient")
-    if y.size != 1:
-        raise RuntimeError(
-            f"{caller}: the result has shape {y.shape}, not a single number; reduce it first "
-            "(.sum(), .mean()), or pass the gradient that weights its entries"
-        )
-    array = backend.array_module(y._data).ones_like(y._data)
-    return wrap(array, None) if record else array
-
-
-def weight_for(y: Tensor, weight: Any, record: bool, what: str) -> Any:
-    """A user's weights of the entries of y: a Tensor if the walk is recorded, or an array."""
-    if not isinstance(weight, Tensor):
-        # numbers and lists of them, which have no device
-        plain = not hasattr(weight, "shape")
-        array = as_array(weight, y.dtype if plain else None, what)
-        weight = wrap(backend.to_device(array, y.device) if plain else array, None)
-    array = weight._data
-    if array.shape != y.shape:
-        raise ValueError(
-            f"{what} has shape {array.shape}, the result {y.shape}; they must be equal"
-        )
-    if weight.device != y.device:
-        raise ValueError(
-            f"{what} is on {weight.device}, the result on {y.device}: move it with to({y.device!r})"
-        )
-    # pulls would round, or refuse to negate a bool
-    if array.dtype.kind != "f":
-        weight = weight.astype(y.dtype)
-    return weight if record else weight._data
-
-
-def accumulate(gradients: dict[Tensor, Tensor]) -> None:
-    """Add to the ``.grad`` of leaves, one thread at a time: of two that read the same sum and each
-    wrote theirs, one would be lost."""
-    recording = capturing.current()
-    with _accumulating:
-        for leaf, g in gradients.items():
-            old = leaf.grad
-            if old is not None and (
-                getattr(old, "shape", None) != g.shape or getattr(old, "dtype", None) != g.dtype
-            ):
-                raise ValueError(
-                    f"backward: the .grad of a leaf of {g.dtype} and shape {g.shape} is "
-                    f"{arguments.shown(old)}; it must be None, or a Tensor of that dtype and shape"
-                )
-        for leaf, g in gradients.items():
-            if recording is not None:
-                recording.gradient(leaf)
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
-
-
-def _new_lock() -> None:
-    """Also in a forked process, where nobody would ever release the one that another thread
-    held."""
-    global _accumulating
-    _accumulating = RLock()
-
-
-_new_lock()
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_new_lock)
-
-
-# ── the kernel: the same walk, with all its savings ──────────────────────────────────────────────
-
-
-def sweep(
-    outputs: list[Tensor],
-    weights: list,
-    targets: Iterable | None,
-    keep: bool,
-    record: bool,
-    floor: int = 0,
-    caller: str = "backward",
-) -> dict:
-    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
-
-    keep: what the graph has saved, for another walk. floor: Nodes made before that tick count as
-    leaves: the walk ends there (recompute.py). caller: for the errors.
-    """
-    # a set asks for identity; a list would ask ==
-    targets = None if targets is None else set(targets)
-    needed = None if targets is None else on_the_way(outputs, targets, floor)
-    grads, ours, heap = {}, set(), []
-    for y, weight in zip(outputs, weights, strict=True):
-        send(seed(y, weight, record, caller), spot(y), grads, ours, heap, record, floor)
-    before = mode.get()
-    # as no_grad does, without its cost
-    mode.set(before & ~RECORD | (RECORD if record else OFF))
-    try:
-        found = visited(grads, ours, heap, targets, needed, keep, record, floor, before & DEBUG)
-    finally:
-        mode.set(before)
-    for leaf in [leaf for leaf in grads if targets is None or leaf in targets]:
-        found[leaf] = narrowed(grads.pop(leaf), leaf)
-    return {at: own(found, at, record) for at in found}
-
-
-def visited(
-    grads: dict,
-    ours: set,
-    heap: list,
-    targets: set | None,
-    needed: set | None,
-    keep: bool,
-    record: bool,
-    floor: int,
-    checking: int,
-) -> dict:
-    """Visit all Nodes; what leaves have got is in ``grads`` then. Returns {target: its gradient}.
-
-    A heap keeps the Nodes in order, so nothing is recursive, and a chain of 100,000 ops is as easy
-    as one of ten.
-    """
-    found = {}
-    while heap:
-        node = heappop(heap)[1]
-        g = grads.pop(node)
-        if node in ours:
-            ours.discard(node)
-            g = narrowed(g, node)
-        if targets is not None and node in targets:
-            found[node] = g
-        if node.saved is None:
-            raise released(node)
-        for parent, piece in node.row.pieces(node, g, needed, record):
-            if checking:
-                debug.check_backward(node, g, piece)
-            send(piece, parent, grads, ours, heap, record, floor)
-        # another thread came by in the meantime
-        if node.saved is None:
-            raise released(node)
-        if not keep:
-            node.saved, node.parents = None, ()
-    return found
-
-
-def send(
-    piece: Any, parent: Any, grads: dict, ours: set, heap: list, record: bool, floor: int
-) -> None:
-    """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
-
-    ``ours`` holds parents whose sum was allocated here: only such an array may be added to in
-    place, since any other may also be somebody else's gradient (addition hands the same g to both
-    its inputs). Of halves the sum is float32, which ``narrowed`` rounds once: in halves, 5,000
-    pieces of 1 would add up to 2,048.
-    """
-    old = grads.get(parent)
-    if old is None and parent.seq > floor:
-        heappush(heap, (-parent.seq, parent))
-    if callable(piece):
-        buffer = old if old is None or parent in ours else old + 0
-        if buffer is not None and parent.dtype == FLOAT16:
-            buffer = buffer.astype(FLOAT32, copy=False)
-        grads[parent] = piece(buffer, parent)
-        ours.add(parent)
-        return
-    # asked of a leaf's array, as asking a Tensor is slow
-    like = parent if parent.seq else parent._data
-    if piece.shape != like.shape:
-        piece = unbroadcast(piece, like.shape)
-    if (
-        piece.dtype is not like.dtype
-        and piece.dtype != like.dtype
-        and (old is None or like.dtype != FLOAT16)
-    ):
-        piece = piece.astype(like.dtype)  # promotion widened it
-    if old is None:
-        grads[parent] = piece
-    elif record or parent not in ours or not old.shape or old.dtype == FLOAT16:
-        grads[parent] = (old.astype(FLOAT32) if old.dtype == FLOAT16 else old) + piece
-        ours.add(parent)
-    else:
-        old += piece
-
-
-def narrowed(g: Any, spot: Any) -> Any:
-    """The gradient of ``spot`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
-    is rounded."""
-    return g.astype(FLOAT16) if spot.dtype == FLOAT16 and g.dtype != FLOAT16 else g
-
-
-def own(found: dict, at: Any, record: bool) -> Tensor:
-    """A gradient to hand out, in memory that nobody else knows.
-
-    A pull may have handed on the gradient that came to it (add does, to both its inputs), or a view
-    of it, or an array that a kernel goes on holding. Only Python knows who else has an array: it is
-    copied unless it has two references alone, that of ``found`` and that of getrefcount's argument.
-    """
-    if isinstance(found[at], Tensor):
-        return found[at] if record else wrap(found[at]._data.copy(), None)
-    if getrefcount(found[at]) == 2 and found[at].base is None:
-        return wrap(found[at], None)
-    return wrap(found[at].copy(), None)
-
-
-def released(node: Node) -> RuntimeError:
-    """The error for a graph whose saved values an earlier backward has freed."""
-    return RuntimeError(
-        f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "
-        "it had saved. Pass retain_graph=True there, or compute the result again"
-    )
-
-
-def on_the_way(outputs: list[Tensor], targets: set, floor: int) -> set:
-    """Nodes and leaves that lie on a path from the outputs down to a target; nothing else is worth
-    a visit."""
-    oldest = max(floor, min((t.seq for t in targets), default=0))
-    seen, stack = set(), [spot(y) for y in outputs if y._node is not None]
-    while stack:
-        node = stack.pop()
-        if node not in seen and node.seq >= oldest:
-            seen.add(node)
-            stack.extend(p for p in node.parents if p is not None)
-    needed = set(targets)
-    for node in sorted(seen, key=lambda n: n.seq):
-        if any(p in needed for p in node.parents):
-            needed.add(node)
-    return needed

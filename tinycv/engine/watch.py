@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from tinycv.engine.backend import Array
+
 tick = count(1).__next__  # one clock for nodes and for changes
 # the last event that any Memory knows: a Node made later need not ask
 latest = 0
@@ -35,7 +37,7 @@ class Memory:
 
     __slots__ = ("changed", "seen", "prints", "alive")
 
-    def __init__(self, alive: Any):
+    def __init__(self, alive: weakref.ref):
         self.changed, self.seen, self.prints, self.alive = 0, 0, {}, alive
 
 
@@ -43,7 +45,7 @@ class Memory:
 MEMORIES: dict[int, Memory] = {}
 
 
-def root(array: Any) -> Any:
+def root(array: Array) -> Array:
     """The array that owns the memory which ``array`` looks into, or the first one known to look
     into it."""
     base = array.base
@@ -55,7 +57,7 @@ def root(array: Any) -> Any:
     return array
 
 
-def owner_of(array: Any) -> Any:
+def owner_of(array: Array) -> Any:
     """Its root, or the object from which the root itself has borrowed the memory: a torch tensor,
     for one."""
     owner = root(array)
@@ -63,7 +65,7 @@ def owner_of(array: Any) -> Any:
     return lender if getattr(type(lender), "__weakrefoffset__", 0) else owner
 
 
-def memory_of(array: Any) -> Memory:
+def memory_of(array: Array) -> Memory:
     """The record of an array's memory, made at the first call."""
     owner = owner_of(array)
     key = id(owner)
@@ -72,7 +74,7 @@ def memory_of(array: Any) -> Memory:
     return MEMORIES[key]
 
 
-def mark(array: Any) -> int:
+def mark(array: Array) -> int:
     """Note that the memory of ``array`` has changed now. Returns the time."""
     global latest
     latest = memory_of(array).changed = tick()
@@ -86,7 +88,7 @@ def moved() -> int:
     return latest
 
 
-def look(array: Any) -> None:
+def look(array: Array) -> None:
     """Note what the memory holds now. What was written since the last look is dated to that
     look."""
     global latest
@@ -99,7 +101,7 @@ def look(array: Any) -> None:
     latest = memory.seen = tick()
 
 
-def changed_since(seq: int, array: Any) -> bool:
+def changed_since(seq: int, array: Array) -> bool:
     """Was the memory of ``array`` written to after time ``seq``?"""
     memory = MEMORIES.get(id(owner_of(array)))
     if memory is None:
@@ -123,7 +125,7 @@ def fingerprint(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(root(array).ravel(order="K")).data)
 
 
-def arrays_in(value: Any) -> Iterator[Any]:
+def arrays_in(value: Any) -> Iterator[Array]:
     """The arrays that a saved value holds: itself, or what tuples, lists and the closures of
     functions hold."""
     # each thing once: functions may call each other

@@ -64,7 +64,8 @@ class Module:
         if (recording := capturing.current()) is not None:
             recording.reads(t for _, t in self.named_tensors())
             recording.depends(lambda: self.training)
-        state.same(self.training, "a layer's mode (training)")
+        if state.journal() is not None:
+            state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
     # -- parts, by name ---------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class SpectralNorm(Module):
         return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])
 
     def _sigma(self, vectors: Sequence[Any]) -> Tensor:
-        u, v = map(Tensor, vectors)
+        u, v = (Tensor(vector) for vector in vectors)
         return u @ (_matrix(self.layer.weight) @ v)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,11 +25,11 @@ import numpy as np
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import NOT_PLAIN, flag, number, shown, size
 from tinycv.engine.backend import to_numpy
+from tinycv.engine.backward import grad
 from tinycv.engine.create import zeros
 from tinycv.engine.methods import concatenate, stack
 from tinycv.engine.ops import flip, norm, where
 from tinycv.engine.tensor import ArrayLike, Tensor
-from tinycv.engine.walk import grad
 from tinycv.nn import init
 from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout

@@ -104,14 +104,19 @@ def save(
         zip(OURS, (VERSION, text, str(_checksum(arrays, text))), strict=True), format="pt"
     )
     data = safetensors.numpy.save(arrays, metadata)
+    _refuse_unloadable(data)
+    atomic.write(path, data)
+
+
+def _refuse_unloadable(data: bytes) -> None:
+    """ValueError for a file that ``load`` would refuse."""
     length = int.from_bytes(data[:8], "little")
-    try:  # what could not be loaded is not saved
+    try:
         if length > LONGEST_HEADER:
             raise BadHeader(f"its header has {length} bytes, and {LONGEST_HEADER} are the most")
         notes_of(data[8 : 8 + length], len(data))
     except BadHeader as error:
         raise ValueError(f"save: this cannot become one file: {error}") from None
-    atomic.write(path, data)
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

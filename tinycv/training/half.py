@@ -33,20 +33,19 @@ definition would mean two things on CPU and GPU, and no test without a GPU could
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinycv.engine import capturing, watch
+from tinycv.engine import capturing
 from tinycv.engine.arguments import flag, number, shown, size
-from tinycv.engine.backend import array_module, device_of
-from tinycv.engine.tensor import Tensor
+from tinycv.engine.tensor import Parameter, Tensor
 from tinycv.nn.module import Module
 from tinycv.optim.optimizer import Optimizer, loss_of
 from tinycv.optim.state import brief, fitting_array
+from tinycv.training.master import MasterWeights
 
 LARGEST = 2.0**24  # of S: it grows no further
 UNCHANGED = "load_state_dict: Half was left unchanged; "
@@ -92,23 +91,10 @@ class Half:
             )
         self.scale = positive(scale, "Half: scale")
         self.interval = size(interval, "Half: interval", 1)
-        named = list(model.named_parameters())
-        devices = sorted({p.device for _, p in named})
-        if len(devices) != 1:
-            problem = (
-                f"its parameters are on {devices}: move it to one device"
-                if named
-                else "it has no parameters"
-            )
-            raise ValueError(f"Half: model is a {type(model).__name__}, and {problem}")
+        self.weights = MasterWeights(model)
         self.model, self.good, self.skipped, self.overflowed = model, 0, 0, False
-        self.own = [p for _, p in named]
-        # all master weights in one array
-        self.full = self.side_by_side([p._data for p in self.own])
-        self.masters = [Tensor(part, requires_grad=True) for part in self.cut(self.full, self.own)]
-        self.optimizer = make(
-            [(name, master) for (name, _), master in zip(named, self.masters, strict=True)]
-        )
+        names = [name for name, _ in model.named_parameters()]
+        self.optimizer = make(list(zip(names, self.masters, strict=True)))
         if not isinstance(self.optimizer, Optimizer) or set(self.optimizer.names) != set(
             self.masters
         ):
@@ -116,20 +102,19 @@ class Half:
                 f"Half: make returned {shown(self.optimizer)}; it must return an optimiser of all "
                 "the parameters that it is given"
             )
-        model.to("float16")
-        self.write_back()
-        self._know_masters()
+        self.weights.round_model()
         self.before = vars(model).get("forward")  # None: what its class says
         model.forward = self.at_the_door
 
-    def _know_masters(self) -> None:
-        for p, master in zip(self.own, self.masters, strict=True):
-            p.master = master
+    @property
+    def own(self) -> list[Parameter]:
+        """The model's parameters, in halves."""
+        return self.weights.own
 
     @property
-    def xp(self) -> Any:
-        """The module that owns the weights, numpy or cupy."""
-        return array_module(self.own[0]._data)
+    def masters(self) -> list[Tensor]:
+        """The master weights, in the order of the model's parameters."""
+        return self.weights.masters
 
     def at_the_door(self, *args: Any, **options: Any) -> Any:
         """What the model does when it is called."""
@@ -137,49 +122,6 @@ class Half:
         given = {name: cast(value, kept) for name, value in options.items()}
         forward = self.before or type(self.model).forward.__get__(self.model)
         return cast(forward(*cast(args, kept), **given), "float32")
-
-    def side_by_side(self, arrays: list[np.ndarray]) -> np.ndarray:
-        return self.xp.concatenate([a.reshape(-1) for a in arrays]).astype("float32")
-
-    def cut(self, flat: np.ndarray, like: Sequence[Tensor]) -> list[np.ndarray]:
-        """Parts of a flat array in the shapes of some Tensors; they share its memory."""
-        ends = list(accumulate((t.size for t in like), initial=0))
-        return [flat[a:b].reshape(t.shape) for a, b, t in zip(ends, ends[1:], like, strict=False)]
-
-    def write_back(self) -> None:
-        """The model's weights anew from the master weights."""
-        self.halves = self.full.astype("float16")
-        self.parts = self.cut(self.halves, self.own)
-        for p, part in zip(self.own, self.parts, strict=True):
-            p.data = part
-        self.written = watch.tick()
-
-    def follow(self) -> None:
-        """Take into the master weights what was put into the model's since they were written.
-
-        It is looked for by identity and by the clock of changes: to compare the numbers would cost
-        as much as a step. Where a half still is its rounded master weight, that stays.
-        """
-        if any(p.master is not master for p, master in zip(self.own, self.masters, strict=True)):
-            raise RuntimeError(
-                f"Half: the {type(self.model).__name__} has another Half since: use that one"
-            )
-        if all(
-            p._data is part for p, part in zip(self.own, self.parts, strict=True)
-        ) and not watch.changed_since(self.written, self.halves):
-            return
-        for p, part in zip(self.own, self.parts, strict=True):
-            now, before = ((a.shape, str(a.dtype), device_of(a)) for a in (p._data, part))
-            if now != before:
-                raise ValueError(
-                    f"Half: a weight of the {type(self.model).__name__} is of {now} now, and was "
-                    f"of {before}: make another Half after a move or a cast"
-                )
-        for p, master in zip(self.own, self.masters, strict=True):
-            kept = p._data == master._data.astype("float16")
-            master._data[...] = self.xp.where(kept, master._data, p._data)
-            master.mark_changed()
-        self.write_back()
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the loss to the master weights: of the loss times S, divided by S in
@@ -205,20 +147,10 @@ class Half:
         )
         with np.errstate(over="ignore", invalid="ignore"):
             (loss * self.scale).backward()
-            found = [
-                (p, master)
-                for p, master in zip(self.own, self.masters, strict=True)
-                if p.grad is not None
-            ]
-            flat = (
-                self.side_by_side([p.grad._data for p, _ in found if p.grad is not None])
-                if found
-                else self.full[:0]
-            )
-            self.overflowed = not bool(self.xp.isfinite(flat.sum()))
-        flat *= 1 / self.scale
-        for (p, master), part in zip(found, self.cut(flat, [p for p, _ in found]), strict=True):
-            master.grad, p.grad = None if self.overflowed else Tensor(part), None
+            found = self.weights.gradients()
+            self.overflowed = not bool(self.weights.xp.isfinite(found.sum()))
+        found *= 1 / self.scale
+        self.weights.take_gradients(None if self.overflowed else found)
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """Change the master weights and the model's, or leave both and halve S where the gradients
@@ -233,12 +165,12 @@ class Half:
                 "Half.step: the model has gradients of its own: with halves call "
                 "half.backward(loss), not loss.backward(), and train on one thread"
             )
-        self.follow()
+        self.weights.follow()
         if self.overflowed:
             self.scale, self.good, self.skipped = self.scale / 2, 0, self.skipped + 1
             return loss
         self.optimizer.step()
-        self.write_back()
+        self.weights.write_back()
         self.good += 1
         if self.good == self.interval:
             self.scale, self.good = min(2 * self.scale, LARGEST), 0
@@ -264,7 +196,7 @@ class Half:
     def state_dict(self) -> dict[str, Any]:
         """As the optimiser's; each parameter's state has its "master" weights too, and the first
         group S."""
-        self.follow()
+        self.weights.follow()
         state = self.optimizer.state_dict()
         for master in self.masters:
             state["state"].setdefault(self.optimizer.names[master], {"step": 0})["master"] = (
@@ -292,7 +224,7 @@ class Half:
             broken = [
                 name
                 for name, array in zip(names, masters, strict=True)
-                if not self.xp.isfinite(array.astype("float16")).all()
+                if not self.weights.xp.isfinite(array.astype("float16")).all()
             ]
         if broken:
             raise ValueError(
@@ -312,28 +244,14 @@ class Half:
             for master, array in zip(self.masters, masters, strict=True):
                 master._data[...] = array
             self.scale, self.good = scale, good
-            self.write_back()
+            self.weights.write_back()
 
         return load
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy. The master weights go one by one, and are laid side by side
-        again.
-        """
-        self.follow()
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("full", "halves", "parts", "written")
-        }
-
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        vars(self).update(saved)
-        self.full = self.side_by_side([master._data for master in self.masters])
-        for master, part in zip(self.masters, self.cut(self.full, self.own), strict=True):
-            master.data = part
-        self._know_masters()
-        self.write_back()
+        """For pickle and copy, which then find the master weights up to date."""
+        self.weights.follow()
+        return vars(self).copy()
 
 
 def positive(scale: Any, what: str) -> float:

@@ -40,6 +40,7 @@ from tinycv.optim import EMA, Optimizer, Schedule, clip_grad_norm_
 from tinycv.training import parallel
 from tinycv.training.half import Half
 from tinycv.training.inputs import (
+    Pace,
     arrays_of,
     check_belonging,
     check_functions,
@@ -231,7 +232,6 @@ class Run:
         check_functions("Run.through", {"learn": learn}, {"evaluate": evaluate})
         pace = check_loop("Run.through", epochs, evaluate_every, checkpoint_every, log_every)
         total = pace.epochs * len(self.loader)
-        save_every = pace.checkpoint_every or len(self.loader)
         has_resumed = resume_run(self)
         self.model.train()
         with (
@@ -244,19 +244,11 @@ class Run:
                 self.take_step(learn, batch)
                 display.advance()
                 epoch, rest = divmod(self.step, len(self.loader))
-                ends_epoch = rest == 0
-                ends_training = self.step == total
-
-                if ends_epoch or self.step % pace.log_every == 0:
+                if rest == 0 or self.step % pace.log_every == 0:
                     display.loss(self.read_losses())
-
-                if ends_epoch:
-                    if evaluate and (epoch % pace.evaluate_every == 0 or ends_training):
-                        self.measure(evaluate, epoch)
-                    display.line(f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}")
-
-                is_due = self.step % save_every == 0 or ends_training
-                if self.path and (is_due or ctrl_c.pressed):
+                if rest == 0:
+                    display.line(self.end_epoch(epoch, pace, evaluate))
+                if self.path and (self.is_due(pace, total) or ctrl_c.pressed):
                     save_run(self, self.path)
                 if ctrl_c.pressed:
                     raise KeyboardInterrupt(
@@ -264,6 +256,17 @@ class Run:
                     )
         self.seconds()
         return self.history
+
+    def end_epoch(self, epoch: int, pace: Pace, evaluate: Evaluate | None) -> str:
+        """Evaluate where it is time to. Returns what there is to say of the epoch."""
+        if evaluate and (epoch % pace.evaluate_every == 0 or epoch == pace.epochs):
+            self.measure(evaluate, epoch)
+        return f"epoch {epoch}/{pace.epochs}  {self.described(epoch)}"
+
+    def is_due(self, pace: Pace, total: int) -> bool:
+        """Is it time for a checkpoint?"""
+        save_every = pace.checkpoint_every or len(self.loader)
+        return self.step % save_every == 0 or self.step == total
 
     def take_step(self, learn: Callable[[list[Tensor]], Any], batch: Batch) -> None:
         """One step, whose noise is a function of the seed and its number."""

@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine import arguments, backend, state
+from tinycv.engine.backward import accumulate, sweep
+from tinycv.engine.crew import Crew
 from tinycv.engine.methods import concatenate
-from tinycv.engine.shards import Crew
 from tinycv.engine.tensor import LEAF, Tensor, as_array, no_grad, wrap
-from tinycv.engine.walk import accumulate, sweep
 
 MOST = 1024  # most threads per group
 

@@ -1,0 +1,115 @@
+"""A Tensor as a Python number: item, float, int, bool, round, and f"{loss:.3f}".
+
+Each of these waits for a GPU, and is refused where the tensor has more than one entry; ``tolist``
+takes any number of them.
+"""
+
+from __future__ import annotations
+
+from math import trunc
+from operator import index as whole_number
+from typing import Any
+
+import numpy as np
+
+from tinycv.engine import backend, capturing
+from tinycv.engine.arguments import shown
+from tinycv.engine.signatures import TensorBase
+
+
+class AsNumber(TensorBase):
+    """The part of a Tensor that turns its one entry into a Python number."""
+
+    __slots__ = ()
+
+    def item(self) -> Any:
+        """The one value as a Python number (waits for a GPU)."""
+        return self._one("item")
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers, or as one number (waits for a GPU)."""
+        if capturing.current() is not None:
+            self._refuse_to_wait()
+        return backend.to_numpy(self._data).tolist()
+
+    def __float__(self) -> float:
+        return float(self._one("float"))
+
+    def __int__(self) -> int:
+        return self._whole("int", int)
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise TypeError(
+                f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers "
+                "can"
+            )
+        if self._data.size != 1:
+            raise TypeError(
+                f"a tensor of shape {self._data.shape} is no single number, so it cannot be an "
+                "index or a size"
+            )
+        return whole_number(self._one("index"))
+
+    def __bool__(self) -> bool:
+        return bool(self._one("bool"))
+
+    def __trunc__(self) -> int:
+        return self._whole("trunc", trunc)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        whole = (
+            hasattr(digits, "__index__") and getattr(digits, "dtype", np.dtype(int)).kind in "iu"
+        )
+        if digits is not None and not whole:
+            raise TypeError(f"round: digits is {shown(digits)}; it must be a whole number")
+        return self._whole("round", round) if digits is None else round(self._one("round"), digits)
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}" formats a single number; with more values there must be no format."""
+        if self._data.ndim == 0 or (spec and self._data.size == 1):
+            try:
+                return format(self._one("format"), spec)
+            except ValueError:
+                raise ValueError(
+                    f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is"
+                ) from None
+        if spec:
+            raise TypeError(
+                f"format: {spec!r} is for a single number, and this tensor has shape "
+                f"{self._data.shape}; format x.mean(), or the items of x.tolist()"
+            )
+        return repr(self)
+
+    def _one(self, name: str) -> Any:
+        """The one value, for ``name``, which needs it as a Python number."""
+        if capturing.current() is not None:
+            self._refuse_to_wait()
+        if self._data.size != 1:
+            what = (
+                "has no single truth value; ask (x > 0).all() or .any()"
+                if name == "bool"
+                else (
+                    "is no single number; reduce it first (.sum(), .mean(), .max()), or take "
+                    "x.tolist()"
+                )
+            )
+            raise ValueError(f"{name}: a tensor of shape {self._data.shape} {what}")
+        return self._data.item()
+
+    def _whole(self, name: str, function: Any) -> int:
+        """The one value as a whole number."""
+        value = self._one(name)
+        try:
+            return function(value)
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"{name}: the tensor is {value}, which is no whole number, nor near one"
+            ) from None
+
+    def _refuse_to_wait(self) -> None:
+        if type(self._data) is not np.ndarray:
+            capturing.refuse(
+                "a number that is read from the GPU",
+                "return the Tensor, and read it after the call",
+            )
