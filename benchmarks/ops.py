@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders import by_tinycv, by_torch
-from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal
+from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal, weights
 from benchmarks.optimisers import optimisers
 from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Vit
@@ -32,6 +32,7 @@ def rows(quick: bool = False) -> list[Row]:
     groups = (
         one_op(),
         pairs(sizes),
+        attention_in_its_layer(sizes),
         long_attention(quick),
         reductions(sizes),
         optimisers(quick),
@@ -99,6 +100,22 @@ def pairs(sizes: dict[str, Size]) -> list[Row]:
     return made
 
 
+def attention_in_its_layer(sizes: dict[str, Size]) -> list[Row]:
+    """Attention as models call it. Its q, k and v are cut out of one product, and its heads are
+    joined again: the kernel lays its result so that joining copies nothing, which the pair's own
+    row cannot see."""
+    made = []
+    for label, size in sizes.items():
+        for is_causal in (False, True):
+            ours = [
+                Contender(half, layer_by_tinycv, (half, size, is_causal))
+                for half in ("kernel", "definition")
+            ]
+            contenders = *ours, pytorch(layer_by_torch, size, is_causal)
+            made.append(Row("MultiheadAttention", label + ", causal" * is_causal, contenders))
+    return made
+
+
 def long_attention(quick: bool = False) -> list[Row]:
     """Where the matrix of scores no longer fits a cache; the definition keeps several of them, too
     many at 8,192."""
@@ -128,6 +145,36 @@ def pair_by_torch(name: str, size: Size) -> Work:
 
     torch.set_num_threads(threads())
     return pair_by(torch_function(name), INPUTS[name](size), torch.tensor)
+
+
+def layer_by_tinycv(half: str, size: Size, is_causal: bool) -> Work:
+    """The process ends with this row: what the layer calls need not be put back."""
+    from tinycv import Tensor
+    from tinycv.sequence import attention
+
+    if half == "definition":
+        pair = attention.scaled_dot_product_attention
+        attention.scaled_dot_product_attention = pair.definition
+    layer = attention.MultiheadAttention(size.width, size.heads)
+    layer.load_state_dict(weights({name: p.shape for name, p in layer.named_parameters()}))
+    x = normal((size.batch, size.tokens, size.width))
+    return pair_by(partial(layer, is_causal=is_causal), x, Tensor)
+
+
+def layer_by_torch(size: Size, is_causal: bool) -> Work:
+    import torch
+
+    torch.set_num_threads(threads())
+    layer = torch.nn.MultiheadAttention(size.width, size.heads, batch_first=True)
+    start = weights({name: tuple(p.shape) for name, p in layer.named_parameters()})
+    layer.load_state_dict({name: torch.from_numpy(a) for name, a in start.items()})
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(size.tokens) if is_causal else None
+
+    def attend(x: Any) -> Any:
+        return layer(x, x, x, need_weights=False, attn_mask=mask, is_causal=is_causal)
+
+    x = normal((size.batch, size.tokens, size.width))
+    return pair_by(attend, x, torch.tensor)
 
 
 def torch_function(name: str) -> Callable:
