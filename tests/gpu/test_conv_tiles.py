@@ -191,6 +191,17 @@ def test_what_is_not_finite_stays_where_it_is_seen(double):
     assert np.isfinite(y[0]).all()
 
 
+def test_weights_that_start_between_two_fours_are_moved(double, monkeypatch):
+    """A kernel reads 16 bytes at once, and would stop a GPU with "misaligned address"."""
+    starts, launch = [], tiles.launch
+    monkeypatch.setattr(tiles, "launch", lambda *a: (starts.append(a[6].data.ptr % 16), launch(*a)))
+    x, room = double.asarray(draw(1, 5, 5, 8)), double.asarray(draw(9 * 8 * 16 + 1))
+    for start in (0, 1):
+        w = room[start : start + 9 * 8 * 16].reshape(3, 3, 8, 16).transpose(3, 2, 0, 1)
+        tiles.forward(double, x, w, (5, 5), (1, 1), AROUND, (1, 1))
+    assert starts == [0, 0]
+
+
 # ── through conv_kernel: layouts, and which way ───────────────────────────────────────────────────
 
 

@@ -283,6 +283,23 @@ def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(
     assert np.isnan(y).any() and np.isfinite(y).any()
 
 
+@pytest.mark.parametrize("of_classes", [True, False])
+@pytest.mark.parametrize("rows, width", [(9000, 20), (70000, 3)])
+def test_a_mean_of_losses_of_halves_is_finite_where_their_sum_is_no_half(
+    double, of_classes, rows, width
+):
+    """65504 is the largest half: fewer than the rows, or than what their losses come to."""
+    x = normal(rows, width, scale=4.0).astype("float16")
+    classes = np.random.default_rng(1).integers(0, width, rows)
+    target = classes if of_classes else np.eye(width, dtype="float16")[classes]
+    (got, slope), (read, read_slope) = (
+        values_and_gradients(PAIRS["cross_entropy"], [x, target], "float16", device, {})[:2]
+        for device in ("gpu:0", "cpu")
+    )
+    assert np.isfinite(got) and got == read
+    assert np.abs(slope).max() > 0 and np.abs(slope - read_slope).max() <= 6e-8
+
+
 # few rows: 32 threads that meet at every sum are slow
 SHORT = {
     "softmax": ([normal(2, 70)], {}),

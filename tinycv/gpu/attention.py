@@ -107,6 +107,12 @@ KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* los
 
 
 def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
+    """Two products with one launch between them, three more where a mask may hide what is not
+    finite; back four products and one launch. Kept: q, k, v and the shares (..., T, S).
+
+    Definition: sequence/attention.py. differs: where the shares would fill much memory, and where
+    there is no key, array calls do it, block by block.
+    """
     shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     may_look, added = understood(attn_mask, xp, shape)
     if not shape[-1] or by_arrays.is_large(xp, q, k):

@@ -158,7 +158,7 @@ def looked(xp, x, w, look, bias):
     bias = None if bias is None else xp.ascontiguousarray(bias, "float32")
     y = xp.empty((images, rows, columns, outputs), "float32")
     grid = tiles * -(-outputs // wide), 1, ways
-    x, w = flat(xp, x), xp.ascontiguousarray(w)
+    x, w = flat(xp, x), flat(xp, w)
     launch(xp, wide, "look", grid, by_value(look), x, w, bias, y)
     return y
 

@@ -42,7 +42,7 @@ __device__ Row of_row(Int classes, Int target, const T* weight, double smoothing
 }
 
 KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const T* weight,
-        double smoothing, Int ignored, T* loss, T* counted) {
+        double smoothing, Int ignored, A* loss, A* counted) {
     EACH_ROW(row, rows) {
         const T* in = x + row * classes;
         const Row r = of_row(classes, target[row], weight, smoothing, ignored);
@@ -61,8 +61,8 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
         if (threadIdx.x == 0) {
             const A asked = r.own == 0 || !r.live ? A(0) : r.there ? (A(in[r.target]) - top) * r.own
                 : A(NAN);
-            counted[row] = T(r.counts ? r.weight : A(0));
-            loss[row] = T(r.live ? log(total) * (r.own + r.spread) - asked - mean : A(0));
+            counted[row] = r.counts ? r.weight : A(0);
+            loss[row] = r.live ? log(total) * (r.own + r.spread) - asked - mean : A(0);
         }
     }
 }
@@ -70,7 +70,7 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
 // (softmax - q) g. step: 1 where every row has a g of its own, 0 where all have one; count: what
 // the mean divided by.
 KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, const T* weight,
-        double smoothing, Int ignored, const T* g, Int step, const T* count, T* gx) {
+        double smoothing, Int ignored, const T* g, Int step, const A* count, T* gx) {
     EACH_ROW(row, rows) {
         const T* in = x + row * classes;
         const Row r = of_row(classes, target[row], weight, smoothing, ignored);
@@ -79,7 +79,7 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
         top = greatest(top);
         EACH(j, classes) total += exp(r.live ? A(in[j]) - top : A(0));
         total = sum(total);
-        if (count) each /= A(count[0]);
+        if (count) each /= count[0];
         EACH(j, classes) {
             const A q = A(smoothing / classes) + (j == r.target ? A(1 - smoothing) : A(0));
             const A asked = q == 0 || !weight ? q : q * A(weight[j]);
@@ -94,38 +94,49 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
 def cross_entropy(
     xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
 ):
+    """One launch each way, and small sums between them. The scores are kept, and softmax is
+    calculated again on the way back. Against probabilities: array calls, as on a CPU.
+
+    Definition: nn/losses.py. differs: losses of halves are added up in float32; in float16 the sum
+    of a long batch would be infinite, and so would be its mean.
+    """
     ignored, smoothing = check_cross_entropy(
         xp, input, target, weight, ignore_index, reduction, label_smoothing
     )
     if target.dtype.kind == "f":
-        return against_shares(xp, input, target, weight, reduction, smoothing)
+        return against_probabilities(xp, input, target, weight, reduction, smoothing)
     x, classes, weight = packed(xp, input, target.astype("int64", copy=False), weight)
     rows, width = x.shape
-    loss, counted = xp.empty(rows, x.dtype), xp.empty(rows, x.dtype)
-    kernels.cross_entropy(
-        x, rows, rows, width, x, classes, weight, smoothing, ignored, loss, counted
-    )
+    loss = xp.empty(rows, xp.promote_types(x.dtype, "float32"))
+    counted = xp.empty_like(loss)
+    settings = x, classes, weight, smoothing, ignored
+    kernels.cross_entropy(x, rows, rows, width, *settings, loss, counted)
     count = divisor(counted.sum()) if reduction == "mean" else None
     count = count if weight is None or count is None else not_zero(count)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / count
+    step = int(reduction == "none")
 
     def pull(g):
         (g,), gx = packed(xp, g), xp.empty_like(x)
-        kernels.cross_entropy_back(
-            x,
-            rows,
-            rows,
-            width,
-            x,
-            classes,
-            weight,
-            smoothing,
-            ignored,
-            g,
-            int(reduction == "none"),
-            count,
-            gx,
-        )
+        kernels.cross_entropy_back(x, rows, rows, width, *settings, g, step, count, gx)
         return gx, None, no_gradient
 
-    return y, pull
+    return y.astype(x.dtype, copy=False), pull
+
+
+def against_probabilities(xp, input, target, weight, reduction, smoothing):
+    """nn/losses.py's array calls, which are given halves as float32, and answer in halves."""
+    dtype, wide = input.dtype, xp.promote_types(input.dtype, "float32")
+    input, target = (a.astype(wide, copy=False) for a in (input, target))
+    weight = None if weight is None else weight.astype(wide, copy=False)
+    y, pull = against_shares(xp, input, target, weight, reduction, smoothing)
+
+    def narrow(g):
+        gx, along_target, of_weight = pull(g.astype(wide, copy=False))
+        return (
+            gx.astype(dtype, copy=False),
+            lambda: along_target().astype(dtype, copy=False),
+            of_weight,
+        )
+
+    return y.astype(dtype, copy=False), narrow

@@ -62,6 +62,8 @@ KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, cons
 
 
 def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
+    """One product for what x says at all steps; then a product and a launch for each step, and the
+    same back. Kept: i, f, g and o, h and c of every step. Definition: sequence/lstm.py."""
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
     (here,) = packed(xp, mask)
