@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from near import near
 
 import tinycv
 from tinycv import Tensor
@@ -145,3 +146,13 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
     finally:
         tracemalloc.stop()
     assert peak < 4 << 20 < 2050 * 2050 * 4, peak  # scores of all pairs: 16 MB
+
+
+def test_blocks_of_halves_sum_in_float32(device, blocks):
+    """300 values of 400: no half can hold their sum, and every half their mean."""
+    arrays = np.zeros((1, 1, 2, 4)), np.zeros((1, 1, 300, 4)), np.full((1, 1, 300, 4), 400.0)
+    leaves = [Tensor(a.astype(np.float16), requires_grad=True, device=device) for a in arrays]
+    y = scaled_dot_product_attention(*leaves)
+    y.sum().backward()
+    assert (y.numpy() == 400).all()
+    near(leaves[2].grad.numpy(), np.full((1, 1, 300, 4), 2 / 300), rtol=1e-2)

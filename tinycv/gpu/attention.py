@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import prod, sqrt
 
 from tinycv.engine.arguments import flag
+from tinycv.engine.fused import in_float32
 from tinycv.engine.gemm import times
 from tinycv.gpu.cuda import Kernels, packed
 from tinycv.sequence import attention as by_arrays
@@ -116,7 +117,9 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     may_look, added = understood(attn_mask, xp, shape)
     if not shape[-1] or by_arrays.is_large(xp, q, k):
-        return by_arrays.scaled_dot_product_attention.run(xp, q, k, v, attn_mask, is_causal)
+        run = by_arrays.scaled_dot_product_attention.run
+        run = in_float32(run) if q.dtype.char == "e" else run
+        return run(xp, q, k, v, attn_mask, is_causal)
     *lead, queries, keys = shape
     scale = 1 / sqrt(q.shape[-1])
     q, k, v = packed(xp, *[xp.broadcast_to(x, (*(lead or (1,)), *x.shape[-2:])) for x in (q, k, v)])
