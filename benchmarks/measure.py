@@ -62,23 +62,21 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
                     "about": worker.ask("about"),
                     "samples": (samples[contender.name] / row.per).tolist(),
                 }
-                if processes and contender.on_device:
-                    entry |= worker.ask("apart again")
+                if contender.on_device:
+                    entry |= worker.ask("apart")
     except Refused as reason:
         return record | {"refused": str(reason)}
     for entry, contender in zip(present, runners, strict=True):
         entry |= figures(entry["samples"], present[0]["samples"])
-        if contender.on_device and not processes:
-            entry |= asked_afresh(contender, "apart")
-        elif row.memory and not contender.on_device and not processes:
-            entry["memory"] = asked_afresh(contender, "memory")
+        if row.memory and not contender.on_device and not processes:
+            entry["memory"] = peak_memory(contender)
     return record
 
 
-def asked_afresh(contender: Contender, what: str) -> dict[str, Any]:
+def peak_memory(contender: Contender) -> dict[str, Any]:
     """Of a process in which nothing was done before."""
     try:
         with Worker(contender) as fresh:
-            return fresh.ask(what)
+            return fresh.ask("memory")
     except Refused as reason:
         return {"missing": str(reason)}
