@@ -28,24 +28,7 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
 
     processes: processes to do it in, which stay for the next row; else each has a new one.
     """
-    record = {
-        "group": row.group,
-        "name": row.name,
-        "of": row.of,
-        "flops": row.flops,
-        "point": row.point,
-        "rtol": row.rtol,
-        "dtype": row.dtype,
-        "load": load(),
-        "contenders": [
-            {
-                "name": c.name,
-                "on_device": c.on_device,
-                **({"missing": c.missing} if c.missing else {"env": settings(c)}),
-            }
-            for c in row.contenders
-        ],
-    }
+    record = described(row)
     present = [entry for entry in record["contenders"] if "missing" not in entry]
     runners = [c for c in row.contenders if not c.missing]
     try:
@@ -71,6 +54,28 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
         if row.memory and not contender.on_device and not processes:
             entry["memory"] = peak_memory(contender)
     return record
+
+
+def described(row: Row) -> dict[str, Any]:
+    """What is known of a row before it is measured."""
+    return {
+        "group": row.group,
+        "name": row.name,
+        "of": row.of,
+        "flops": row.flops,
+        "point": row.point,
+        "rtol": row.rtol,
+        "dtype": row.dtype,
+        "load": load(),
+        "contenders": [
+            {
+                "name": c.name,
+                "on_device": c.on_device,
+                **({"missing": c.missing} if c.missing else {"env": settings(c)}),
+            }
+            for c in row.contenders
+        ],
+    }
 
 
 def peak_memory(contender: Contender) -> dict[str, Any]:
