@@ -11,8 +11,8 @@ From the command to a table, in the order in which one reads it:
     a record    out/SUITE.json: samples, figures (statistics), where it was (machine, peaks)
     a table     report on the console; tables, gpu_tables and charts for the pages
 
-session.py is a visit to a GPU, with profile.py; compare.py tells two records apart; bounds.py and
-tiles.py look into LSTM and convolution. tinycv imports nothing of this. A contender's own process
-imports tinycv or PyTorch, and never both on a CPU: importing tinycv tells malloc to keep freed
-memory, which would speed PyTorch up too.
+session.py is a visit to a GPU, and profile.py a part of it; compare.py tells two records apart;
+bounds.py and tiles.py look into LSTM and convolution. tinycv imports nothing of this. A contender's
+own process imports tinycv or PyTorch, and never both on a CPU: importing tinycv tells malloc to
+keep freed memory, which would speed PyTorch up too.
 """

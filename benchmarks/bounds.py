@@ -174,11 +174,12 @@ def bound(row: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown."""
-    head = ["forward and backward, one thread", "takes", "products", "calls", "ufuncs, copies"]
-    lines = [[*head, "faults", "bound by", "times the floor"]]
+    head = "forward and backward, one thread | takes | products | calls | ufuncs, copies"
+    head += " | faults | bound by | times the floor"
+    lines = []
     for row in record["rows"]:
         times = [f"{1e3 * row[key]:.2f} ms" for key in ("total", "products", "calls", "rest")]
         floor = f"{row['total'] / row['floor']:.1f}"
         lines.append([row["shape"], *times, str(row["faults"]), bound(row), floor])
     said = f"The floor: the products at {record['peak']:.0f} GFLOP/s, the best of one thread."
-    return "\n".join([*markdown(lines), "", said])
+    return "\n".join([*markdown(head, lines), "", said])

@@ -1,7 +1,5 @@
-"""What one figure of a GPU hides, told apart: the first call, the copying, what the host and what
-the device need.
+"""What one figure of a GPU hides, told apart: the copying, what the host and what the device need.
 
-first        the first call: memory is asked for, in a new process kernels are compiled or loaded
 host         until Python has put the work into the device's queue
 device       until it was done, by the device's clock
 transfer     the inputs from the host
@@ -80,17 +78,13 @@ def on_torch(queue: Callable, send: Callable) -> Waited:
 
 
 def apart(work: Waited) -> dict[str, Any]:
-    """Seconds and bytes by the names above; medians of some calls but for the first, which of a new
-    Work is the first."""
-    started = time.perf_counter()
+    """Seconds and bytes by the names above; medians of some calls, after the work was done once."""
     work()
-    first = time.perf_counter() - started
-    started = time.perf_counter()  # once more, as kernels were compiled in the first
+    started = time.perf_counter()
     work()
     calls = max(2, min(CALLS, int(SECONDS / max(time.perf_counter() - started, 1e-6))))
     warm = np.median([work.timed(work.queue) for _ in range(calls)], axis=0)
     return {
-        "first_s": first,
         "host_s": float(warm[0]),
         "device_s": float(warm[1]),
         "transfer_s": waited(work, work.send, calls),

@@ -20,7 +20,7 @@ from benchmarks.inputs import weights
 from benchmarks.row import Work
 from benchmarks.work import LR
 
-Weights = dict[str, Any]
+Shapes, Weights = dict[str, tuple], dict[str, Any]
 HIDDEN = -1e30  # a score that softmax turns into 0
 # MyGrad takes a Python float for float64, and all that it meets becomes so
 f32 = np.float32
@@ -206,11 +206,12 @@ def mygrad_parts() -> SimpleNamespace:
 # ── their steps ───────────────────────────────────────────────────────────────────────────────────
 
 
-def by_autograd(task: tasks.Task, train: bool) -> Work:
+def by_autograd(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
+    """shapes: of the parameters by PyTorch's names, networks.shapes_of."""
     from autograd import value_and_grad
 
     lib = autograd_parts()
-    start, batch = weights(task.shapes()), task.examples()
+    start, batch = weights(shapes), task.examples()
     if not train:
         return lambda: {"result": network(task, lib, start, batch[0])}
     there_and_back = value_and_grad(partial(loss, task, lib))
@@ -224,13 +225,13 @@ def by_autograd(task: tasks.Task, train: bool) -> Work:
     return work
 
 
-def by_mygrad(task: tasks.Task, train: bool) -> Work:
+def by_mygrad(task: tasks.Task, train: bool, shapes: Shapes) -> Work:
     import mygrad
 
     # as its manual advises where speed counts
     mygrad.turn_memory_guarding_off()
     lib = mygrad_parts()
-    start, batch = weights(task.shapes()), task.examples()
+    start, batch = weights(shapes), task.examples()
     adam = Adam(start, LR)
 
     def tensors() -> Weights:

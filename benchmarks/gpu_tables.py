@@ -33,16 +33,9 @@ def steps_of(record: Record, group: str) -> dict[str, list[Record]]:
 
 
 def steps(first: Record, last: Record) -> list[str]:
-    head = [
-        "training step, float32",
-        "PyTorch eager",
-        "tinycv",
-        "tinycv / PyTorch",
-        "tinycv.captured",
-        "captured / PyTorch",
-        "tinycv / PyTorch in the first session",
-        "memory: tinycv uncaptured, PyTorch",
-    ]
+    head = "training step, float32 | PyTorch eager | tinycv | tinycv / PyTorch | tinycv.captured"
+    head += " | captured / PyTorch | tinycv / PyTorch in the first session"
+    head += " | memory: tinycv uncaptured, PyTorch"
     captured, before = steps_of(last, "reference, captured"), steps_of(first, "reference")
     lines = []
     for name, (ours, torch) in steps_of(last, "reference").items():
@@ -57,7 +50,7 @@ def steps(first: Record, last: Record) -> list[str]:
         geometric_mean([group[name][1]["ratio"] for name in names if name in group])
         for group in (steps_of(last, "reference"), captured, before)
     ]
-    return markdown([head, *lines, ["geometric mean", "", "", means[0], "", *means[1:], ""]])
+    return markdown(head, [*lines, ["geometric mean", "", "", means[0], "", *means[1:], ""]])
 
 
 def geometric_mean(ratios: list[float]) -> str:
@@ -96,26 +89,14 @@ def sizes(record: Record) -> list[str]:
         numpy = fastest(drawn, NUMPY)
         cupy, captured = fastest(drawn, ("CuPy",)), fastest(drawn, ("CuPy, captured",))
         batches = sorted(numpy)
-        lines.append(
-            [
-                group.removesuffix(STEP),
-                *(
-                    ", ".join(duration(times[x]) for x in batches if x in times)
-                    for times in (numpy, cupy, captured)
-                ),
-                pays("batch", numpy, cupy),
-                pays("batch", numpy, captured),
-            ]
-        )
-    head = [
-        f"training step, batch {', '.join(f'{x:g}' for x in batches)}",
-        "NumPy",
-        "CuPy",
-        "CuPy, captured",
-        "CuPy is faster than NumPy",
-        "captured is faster",
-    ]
-    return markdown([head, *lines])
+        line = [group.removesuffix(STEP)]
+        for times in (numpy, cupy, captured):
+            line.append(", ".join(duration(times[x]) for x in batches if x in times))
+        line += [pays("batch", numpy, cupy), pays("batch", numpy, captured)]
+        lines.append(line)
+    head = f"training step, batch {', '.join(f'{x:g}' for x in batches)} | NumPy | CuPy"
+    head += " | CuPy, captured | CuPy is faster than NumPy | captured is faster"
+    return markdown(head, lines)
 
 
 def signed(records: list[Record]) -> str:
@@ -150,36 +131,25 @@ def kernels_table(record: Record, tiles: Record) -> str:
 
 
 def kernels(record: Record) -> list[str]:
-    head = [
-        "kernel, there and back",
-        "CUDA kernel",
-        "array calls",
-        "kernel / array calls",
-        "PyTorch",
-        "kernel / PyTorch",
-    ]
+    head = "kernel, there and back | CUDA kernel | array calls | kernel / array calls"
+    head += " | PyTorch | kernel / PyTorch"
     lines = []
     for row in record["rows"]:
         names = [c["name"] for c in row["contenders"]]
         if names[:2] == ["CUDA kernel", "array calls"] and "refused" not in row:
             ours, calls, torch = row["contenders"]
-            lines.append(
-                [
-                    f"{row['group']}, {row['name']}",
-                    duration(ours["median"]),
-                    duration(calls["median"]),
-                    ratio(calls),
-                    duration(torch["median"]),
-                    ratio(torch),
-                ]
-            )
-    return markdown([head, *lines])
+            line = [f"{row['group']}, {row['name']}", duration(ours["median"])]
+            for other in (calls, torch):
+                line += [duration(other["median"]), ratio(other)]
+            lines.append(line)
+    return markdown(head, lines)
 
 
 def convolutions(tiles: Record) -> list[str]:
     """One line per shape, one column per map; tiles.py wrote one row for each of both."""
     maps = ["forward", "to_input", "to_weight"]
-    head = ["convolution, float32", "window", *(f"{name}: columns, tiles" for name in maps)]
+    head = "convolution, float32 | window | "
+    head += " | ".join(f"{name}: columns, tiles" for name in maps)
     shapes: dict[tuple[str, str], dict[str, str]] = {}
     for row in tiles["rows"]:
         images = f"{row['images']} images of {row['side']} x {row['side']}"
@@ -191,4 +161,4 @@ def convolutions(tiles: Record) -> list[str]:
             f"{row['columns_ms']:.3g}, {row['tiles_ms']:.3g} ms, {row['tiles_tflops']:.0f} TFLOP/s"
         )
     lines = [[*shape, *(found.get(name, "-") for name in maps)] for shape, found in shapes.items()]
-    return markdown([head, *lines])
+    return markdown(head, lines)

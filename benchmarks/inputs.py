@@ -109,10 +109,7 @@ OPTIONS: dict[str, dict] = {
 
 def weights(shapes: dict[str, tuple]) -> dict[str, np.ndarray]:
     """The same numbers by name for every library; near 1 where a norm scales."""
-    drawn = dict(
-        zip(sorted(shapes), normal(*[shapes[name] for name in sorted(shapes)]), strict=True)
-    )
-    return {
-        name: 0.1 * a + np.float32("norm" in name and name.endswith("weight"))
-        for name, a in drawn.items()
-    }
+    names = sorted(shapes)
+    drawn = normal(*[shapes[name] for name in names])
+    means = [np.float32("norm" in name and name.endswith("weight")) for name in names]
+    return {name: 0.1 * a + mean for name, a, mean in zip(names, drawn, means, strict=True)}

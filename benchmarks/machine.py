@@ -27,7 +27,6 @@ def environment() -> dict[str, Any]:
     names = [name for name in sorted(os.environ) if name.startswith(TELLING) and name != SILENT]
     return {
         **doctor.report(),
-        "clock": clock(),
         "settings": {name: os.environ[name] for name in names},
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain")),
@@ -52,21 +51,6 @@ def about() -> dict[str, Any]:
 
         facts |= {"memory": memory.STATUS, "blas_kernel": blas.STATUS}
     return facts
-
-
-def clock() -> dict[str, str]:
-    """The governor of the first core, and whether it may exceed its base clock; "unknown" in most
-    virtual machines."""
-    cpu = Path("/sys/devices/system/cpu")
-    places = {
-        "governor": cpu / "cpu0/cpufreq/scaling_governor",
-        "boost": cpu / "cpufreq/boost",
-        "no_turbo": cpu / "intel_pstate/no_turbo",
-    }
-    return {
-        name: path.read_text(encoding="ascii").strip() if path.exists() else "unknown"
-        for name, path in places.items()
-    }
 
 
 def load() -> list[float] | None:

@@ -28,7 +28,37 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
 
     processes: processes to do it in, which stay for the next row; else each has a new one.
     """
-    record = {
+    record = described(row)
+    present = [entry for entry in record["contenders"] if "missing" not in entry]
+    runners = [c for c in row.contenders if not c.missing]
+    try:
+        with contextlib.ExitStack() as stack:
+            workers = [
+                stack.enter_context(processes.working(c) if processes else Worker(c))
+                for c in runners
+            ]
+            results = {worker.name: worker.ask("results") for worker in workers}
+            gate(results, row.rtol)
+            samples = interleaved(workers, effort)
+            for entry, contender, worker in zip(present, runners, workers, strict=True):
+                entry |= {
+                    "about": worker.ask("about"),
+                    "samples": (samples[contender.name] / row.per).tolist(),
+                }
+                if contender.on_device:
+                    entry |= worker.ask("apart")
+    except Refused as reason:
+        return record | {"refused": str(reason)}
+    for entry, contender in zip(present, runners, strict=True):
+        entry |= figures(entry["samples"], present[0]["samples"])
+        if row.memory and not contender.on_device and not processes:
+            entry["memory"] = peak_memory(contender)
+    return record
+
+
+def described(row: Row) -> dict[str, Any]:
+    """What is known of a row before it is measured."""
+    return {
         "group": row.group,
         "name": row.name,
         "of": row.of,
@@ -46,39 +76,12 @@ def measure(row: Row, effort: Effort, processes: Processes | None = None) -> dic
             for c in row.contenders
         ],
     }
-    present = [entry for entry in record["contenders"] if "missing" not in entry]
-    runners = [c for c in row.contenders if not c.missing]
-    try:
-        with contextlib.ExitStack() as stack:
-            workers = [
-                stack.enter_context(processes.working(c) if processes else Worker(c))
-                for c in runners
-            ]
-            results = {worker.name: worker.ask("results") for worker in workers}
-            gate(results, row.rtol)
-            samples = interleaved(workers, effort)
-            for entry, contender, worker in zip(present, runners, workers, strict=True):
-                entry |= {
-                    "about": worker.ask("about"),
-                    "samples": (samples[contender.name] / row.per).tolist(),
-                }
-                if processes and contender.on_device:
-                    entry |= worker.ask("apart again")
-    except Refused as reason:
-        return record | {"refused": str(reason)}
-    for entry, contender in zip(present, runners, strict=True):
-        entry |= figures(entry["samples"], present[0]["samples"])
-        if contender.on_device and not processes:
-            entry |= asked_afresh(contender, "apart")
-        elif row.memory and not contender.on_device and not processes:
-            entry["memory"] = asked_afresh(contender, "memory")
-    return record
 
 
-def asked_afresh(contender: Contender, what: str) -> dict[str, Any]:
+def peak_memory(contender: Contender) -> dict[str, Any]:
     """Of a process in which nothing was done before."""
     try:
         with Worker(contender) as fresh:
-            return fresh.ask(what)
+            return fresh.ask("memory")
     except Refused as reason:
         return {"missing": str(reason)}

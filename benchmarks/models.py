@@ -18,6 +18,7 @@ from functools import partial
 
 from benchmarks.contenders import by_tinycv, by_torch
 from benchmarks.functional import by_autograd, by_mygrad
+from benchmarks.networks import shapes_of
 from benchmarks.row import Contender, Row
 from benchmarks.tasks import Gan, LeNet, Lstm, Mlp, Score, Task, Transformer, UNet, Vit
 from benchmarks.work import NO_TORCH, pytorch
@@ -77,10 +78,13 @@ def row(name: str, task: Task, train: bool) -> Row:
     if isinstance(task, (LeNet, Gan, UNet)):
         way = partial(by_torch, channels_last=True)
         contenders.append(Contender("PyTorch, channels last", way, work, missing=NO_TORCH))
-    missing = lacks(task, train, "autograd")
-    contenders.append(Contender("HIPS autograd", by_autograd, work, missing=missing))
-    missing = lacks(task, train, "mygrad")
-    contenders.append(Contender("MyGrad", by_mygrad, work, missing=missing))
+    for title, library, make in (
+        ("HIPS autograd", "autograd", by_autograd),
+        ("MyGrad", "mygrad", by_mygrad),
+    ):
+        missing = lacks(task, train, library)
+        args = work if missing else (*work, shapes_of(task))
+        contenders.append(Contender(title, make, args, missing=missing))
     return Row(
         name,
         f"{'training step' if train else 'inference'}, batch {task.batch}",

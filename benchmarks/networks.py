@@ -26,6 +26,14 @@ def build(lib: Lib, task: tasks.Task) -> Any:
     return model
 
 
+def shapes_of(task: tasks.Task) -> dict[str, tuple]:
+    """The parameters' names and shapes, for the libraries that have no modules."""
+    from benchmarks.libraries import tinycv_parts
+
+    model = NETWORKS[type(task)](tinycv_parts(), task)
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
 @lru_cache(maxsize=1)
 def weights_of(shapes: tuple[tuple[str, tuple], ...]) -> dict[str, Any]:
     """The last network's are kept: the next row often has the same, and to draw 86 million takes a

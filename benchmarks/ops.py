@@ -19,7 +19,7 @@ from benchmarks.inputs import INPUTS, OPTIONS, SIZES, TINY, Size, normal, weight
 from benchmarks.optimisers import optimisers
 from benchmarks.row import Contender, Row, Work
 from benchmarks.tasks import Vit
-from benchmarks.work import NO_TORCH, pair_by, pytorch, there_and_back, threads
+from benchmarks.work import pair_by, pytorch, there_and_back, threads
 
 # ops in a row, so that what surrounds them does not count
 CHAIN = 200
@@ -84,19 +84,14 @@ def chain_by_torch(back: bool) -> Work:
 
 
 def pairs(sizes: dict[str, Size]) -> list[Row]:
-    """For every pair that tinycv has: one without inputs above says so in its row."""
+    """For every pair that tinycv has; a test sees to it that inputs.py has inputs for each."""
     from tinycv.engine.fused import PAIRS
 
     made = []
     for name in PAIRS:
-        missing = "" if name in INPUTS else f"benchmarks/inputs.py has no inputs for {name}"
         for label, size in sizes.items():
-            ours = [
-                Contender(half, pair_by_tinycv, (name, half, size), missing=missing)
-                for half in ("kernel", "definition")
-            ]
-            theirs = Contender("PyTorch", pair_by_torch, (name, size), missing=missing or NO_TORCH)
-            made.append(Row("pair", f"{name}, {label}", (*ours, theirs)))
+            contenders = *ours(name, size), pytorch(pair_by_torch, name, size)
+            made.append(Row("pair", f"{name}, {label}", contenders))
     return made
 
 
@@ -122,12 +117,17 @@ def long_attention(quick: bool = False) -> list[Row]:
     name, made = "scaled_dot_product_attention", []
     for tokens in (5, 7) if quick else (1024, 8192):
         size = SIZES["MNIST ViT"]._replace(batch=1, tokens=tokens, width=128, heads=4)
-        halves = ("kernel", "definition") if tokens <= 1024 else ("kernel",)
-        ours = [Contender(half, pair_by_tinycv, (name, half, size)) for half in halves]
-        contenders = *ours, pytorch(pair_by_torch, name, size)
+        halves = ours(name, size) if tokens <= 1024 else ours(name, size)[:1]
+        contenders = *halves, pytorch(pair_by_torch, name, size)
         label = f"{tokens:,} tokens, 4 heads of 32"
         made.append(Row("long attention", label, contenders, memory=True))
     return made
+
+
+def ours(name: str, size: Size) -> list[Contender]:
+    return [
+        Contender(half, pair_by_tinycv, (name, half, size)) for half in ("kernel", "definition")
+    ]
 
 
 def pair_by_tinycv(name: str, half: str, size: Size) -> Work:

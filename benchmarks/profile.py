@@ -1,6 +1,4 @@
-"""Where a training step's time goes on a GPU, kernel by kernel.
-
-python -m benchmarks.profile tinycv   (or torch)
+"""Where a training step's time goes on a GPU, kernel by kernel; a part of the session.
 
 PyTorch's profiler sees every kernel that its process launches, CuPy's too, so both libraries are
 held to one measure:
@@ -16,39 +14,15 @@ Where busy is near wall, the kernels decide; where host is near wall, launching 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 STEPS, MOST = 3, 12  # steps that are watched; kernels that are named
 UNWATCHED = 10  # steps that are timed as a whole
 
 
-def profiled(library: str) -> dict[str, dict[str, Any]]:
-    """Every step of the reference by its name; or its error."""
-    from benchmarks.backends import REFERENCE
-    from benchmarks.contenders import by_tinycv, by_torch
-    from benchmarks.device import forget
-
-    by, device = {"tinycv": (by_tinycv, "gpu"), "torch": (by_torch, "cuda")}[library]
-    found = {}
-    for name, task in REFERENCE.items():
-        work = None
-        forget()
-        try:
-            work = by(task, True, device=device)
-            found[name] = watched(work)
-        # of any kind: the next step is to be watched too
-        except Exception as error:
-            found[name] = {"error": f"{type(error).__name__}: {error}"}
-    return found
-
-
-def watched(work: Any) -> dict[str, Any]:
-    """One step's figures, see above."""
+def profiled(work: Any) -> dict[str, Any]:
+    """One step's figures, see above. work: a device.Waited."""
     for _ in range(STEPS):
         work()
     started = time.perf_counter()
@@ -87,41 +61,14 @@ def kernels_of(work: Any) -> list[tuple[str, float, float]]:
     return sorted(seen, key=lambda kernel: -kernel[2])
 
 
-def both(seconds: float) -> dict[str, dict[str, Any]]:
-    """Each library in a process of its own, one after the other, for at most so many seconds
-    each."""
-    return {library: in_its_own_process(library, seconds) for library in ("tinycv", "torch")}
-
-
-def in_its_own_process(library: str, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.profile", library]
-    root = Path(__file__).parent.parent
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return {"error": f"it took more than {seconds:g} s"}
-    if done.returncode:
-        return {"error": f"ended with code {done.returncode}: {done.stderr.strip()[-1000:]}"}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def lines(found: dict[str, dict[str, Any]]) -> list[str]:
+def lines(title: str, step: dict[str, Any]) -> list[str]:
     """For the console."""
-    made = []
-    for library, steps in found.items():
-        for name, step in steps.items():
-            if not isinstance(step, dict) or "wall_s" not in step:
-                made.append(f"{library}, {name}: {step}")
-                continue
-            wall, host, busy = (1e3 * step[key] for key in ("wall_s", "host_s", "busy_s"))
-            made.append(
-                f"{library}, {name}: wall {wall:.3g} ms, host {host:.3g} ms, kernels {busy:.3g} ms "
-                f"in {step['launches']:.0f} launches"
-            )
-            for kernel, count, seconds in step["kernels"]:
-                made.append(f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}")
-    return made
-
-
-if __name__ == "__main__":
-    print(json.dumps(profiled(sys.argv[1])))
+    if "wall_s" not in step:
+        return [f"{title}: {step}"]
+    wall, host, busy = (1e3 * step[key] for key in ("wall_s", "host_s", "busy_s"))
+    said = f"{title}: wall {wall:.3g} ms, host {host:.3g} ms, kernels {busy:.3g} ms"
+    kernels = [
+        f"    {1e3 * seconds:8.3f} ms {count:6.0f} x  {kernel[:100]}"
+        for kernel, count, seconds in step["kernels"]
+    ]
+    return [f"{said} in {step['launches']:.0f} launches", *kernels]

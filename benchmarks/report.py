@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-APART = ("first_s", "host_s", "device_s", "transfer_s", "end_to_end_s")  # of a device: device.py
+APART = ("host_s", "device_s", "transfer_s", "end_to_end_s")  # of a device: device.py
 WIDTHS = (52, 22, 11, 12, 12, 5)
 
 
@@ -46,7 +46,7 @@ def row_lines(row: dict[str, Any]) -> list[str]:
 
 
 def parts_of_a_device(c: dict[str, Any]) -> str:
-    """ "first 2 s, host 1 ms, ..." """
+    """ "host 1 ms, device 2 ms, ..." """
     names = [part.removesuffix("_s").replace("_", " ") for part in APART]
     return ", ".join(
         f"{name} {duration(c[part])}" for name, part in zip(names, APART, strict=True) if part in c

@@ -42,9 +42,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import backends, kernels, machine, profile, report
+from benchmarks.gate import Refused
 from benchmarks.measure import measure
 from benchmarks.peaks import peaks_of_gpu, standing
-from benchmarks.row import Effort, Row
+from benchmarks.row import Contender, Effort, Row
 from benchmarks.work import cores
 from benchmarks.worker import Processes
 
@@ -268,11 +269,30 @@ def each_kernel(visit: Visit, seconds: float) -> dict[str, Any]:
 
 
 def profiles(visit: Visit, seconds: float) -> dict[str, Any]:
+    """Each step of the reference by both libraries, as far as the time goes."""
     if not importlib.util.find_spec("torch"):
         return {"missing": "PyTorch is not installed, whose profiler is asked"}
-    found = profile.both(seconds / 2)
-    print("\n".join(profile.lines(found)), flush=True)
+    ends, found = time.monotonic() + seconds, {"tinycv": {}, "torch": {}}
+    rows = [row for row in backends.rows() if (row.group, row.of) == ("reference", "step")]
+    with Processes(PATIENCE) as processes:
+        for row in rows:
+            for library, contender in zip(found, row.contenders, strict=True):
+                if time.monotonic() > ends:
+                    visit.record["left_out"].append(f"profile: {row.name}, {library}")
+                    continue
+                step = found[library][row.name] = profile_of(contender, processes)
+                print("\n".join(profile.lines(f"{library}, {row.name}", step)), flush=True)
     return found
+
+
+def profile_of(contender: Contender, processes: Processes) -> dict[str, Any]:
+    if contender.missing:
+        return {"missing": contender.missing}
+    try:
+        with processes.working(contender) as worker:
+            return worker.ask("profile")
+    except Refused as reason:
+        return {"error": str(reason)}
 
 
 def demos(visit: Visit, seconds: float) -> dict[str, Any]:

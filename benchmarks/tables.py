@@ -91,8 +91,8 @@ def paying(record: Record) -> list[str]:
 # ── README.md: every model beside what a user would pick instead ──────────────────────────────────
 
 KINDS = {"step": "training step", "batch": "inference"}
-# library: how the names of its contenders begin
-BESIDE = {"PyTorch": ("PyTorch",), "HIPS autograd": ("HIPS", "autograd"), "MyGrad": ("MyGrad",)}
+# how the names of other libraries' contenders begin
+BESIDE = ("PyTorch", "HIPS autograd", "MyGrad")
 COMPILED = "compiled: "
 
 
@@ -109,23 +109,15 @@ def models_table(record: Record) -> str:
 
 def model_table(record: Record, kind: str, rows: list[Record]) -> list[str]:
     """One line per model, without columns that nothing was measured for; and their mean."""
-    head = [
-        kind,
-        "tinycv",
-        "PyTorch",
-        "tinycv / PyTorch",
-        "/ HIPS autograd",
-        "/ MyGrad",
-        "memory, both",
-        "of peak, both",
-    ]
+    head = [kind, "tinycv", "PyTorch", "tinycv / PyTorch", "/ HIPS autograd", "/ MyGrad"]
+    head += ["memory, both", "of peak, both"]
     lines = [model_cells(record, row) for row in rows]
     used = [i for i in range(len(head)) if any(line[i] != "-" for line in lines)]
     contenders = [c for row in rows for c in row["contenders"]]
     why = "; ".join(dict.fromkeys(c["missing"] for c in contenders if "missing" in c))
     said = summary([c for row in rows if (c := best(row, "PyTorch"))])
     return [
-        *markdown([[line[i] for i in used] for line in (head, *lines)]),
+        *markdown(" | ".join(head[i] for i in used), [[line[i] for i in used] for line in lines]),
         "",
         said + (f" A dash: {why}." if why else ""),
         "",
@@ -151,9 +143,8 @@ def model_cells(record: Record, row: Record) -> list[str]:
 
 def best(row: Record, library: str) -> Record | None:
     """The fastest way of a library: PyTorch has two layouts of memory."""
-    ways = [
-        c for c in row["contenders"][1:] if c["name"].startswith(BESIDE[library]) and "median" in c
-    ]
+    others = row["contenders"][1:]
+    ways = [c for c in others if c["name"].startswith(library) and "median" in c]
     return min(ways, key=lambda c: c["median"], default=None)
 
 
@@ -167,12 +158,8 @@ def ops_table(ops: Record, scale: Record) -> str:
 
 def growth(record: Record) -> list[str]:
     """How both grow along each axis of the suite "scale", and what their ratio is at its ends."""
-    head = [
-        "along x",
-        "time ~ x^k: k of tinycv, PyTorch",
-        "memory ~ x^k: k of both",
-        "tinycv / PyTorch at both ends",
-    ]
+    head = "along x | time ~ x^k: k of tinycv, PyTorch | memory ~ x^k: k of both"
+    head += " | tinycv / PyTorch at both ends"
     lines, found = [], curves(record)
     for group in dict.fromkeys(curve.group for curve in found):
         both = [c for c in found if c.group == group and c.contender in ("tinycv", "PyTorch")]
@@ -185,7 +172,7 @@ def growth(record: Record) -> list[str]:
         lines.append(
             [f"{group}, {sizes[0]:g} to {sizes[-1]:g}", exponents(time), exponents(memory), ends]
         )
-    return [*markdown([head, *lines]), ""] if lines else []
+    return [*markdown(head, lines), ""] if lines else []
 
 
 def exponents(fits: list[float | None]) -> str:
@@ -193,7 +180,7 @@ def exponents(fits: list[float | None]) -> str:
 
 
 def lost_ops(record: Record) -> list[str]:
-    head = ["single ops that lose", "tinycv", "PyTorch", "tinycv / PyTorch"]
+    head = "single ops that lose | tinycv | PyTorch | tinycv / PyTorch"
     beside = [(row, c) for row, c in compared(record) if c["name"] == "PyTorch"]
     lines = [
         [
@@ -206,15 +193,16 @@ def lost_ops(record: Record) -> list[str]:
         if c["interval"][0] > 1
     ]
     said = [f"Single ops, {summary([c for _, c in beside])}", ""]
-    return [*said, *markdown([head, *lines]), ""] if lines else said
+    return [*said, *markdown(head, lines), ""] if lines else said
 
 
 # ── what tables share ─────────────────────────────────────────────────────────────────────────────
 
 
-def markdown(lines: list[list[str]]) -> list[str]:
+def markdown(head: str, lines: list[list[str]]) -> list[str]:
+    """head: the names of the columns, "a | b | c"."""
     text = ["| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines]
-    return [text[0], "|" + "---|" * len(lines[0]), *text[1:]]
+    return [f"| {head} |", "|" + "---|" * (head.count(" | ") + 1), *text]
 
 
 def marked(c: Record) -> str:

@@ -1,5 +1,4 @@
-"""What the suites of whole models learn: sizes, a batch of examples, parameters by PyTorch's names,
-and what a step costs.
+"""What the suites of whole models learn: sizes, a batch of examples, and what a step costs.
 
 A task imports no library that differentiates, so every contender can be told about it. The network
 itself stands in networks.py (tinycv and PyTorch) and functional.py (HIPS autograd and MyGrad).
@@ -19,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.inputs import normal
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 class Product(NamedTuple):
@@ -60,12 +57,6 @@ class Mlp(Task):
         for i, (a, b) in enumerate(pairwise(self.widths)):
             yield Product(self.batch * a * b, 2 if i else 1)
 
-    def shapes(self) -> Shapes:
-        made: Shapes = {}
-        for i, (a, b) in enumerate(pairwise(self.widths)):
-            made |= linear(2 * i, a, b)
-        return made
-
 
 @dataclass(frozen=True)
 class Lstm(Task):
@@ -85,16 +76,6 @@ class Lstm(Task):
         # the first state is 0
         yield Product(self.batch * (self.steps - 1) * self.hidden * 4 * self.hidden)
         yield Product(self.batch * self.hidden * self.classes)
-
-    def shapes(self) -> Shapes:
-        h = self.hidden
-        return {
-            "lstm.weight_ih_l0": (4 * h, self.inputs),
-            "lstm.weight_hh_l0": (4 * h, h),
-            "lstm.bias_ih_l0": (4 * h,),
-            "lstm.bias_hh_l0": (4 * h,),
-            **linear("head", h, self.classes),
-        }
 
 
 @dataclass(frozen=True)
@@ -118,14 +99,6 @@ class Transformer(Task):
         for _ in range(self.layers):
             yield from block(self.batch, self.tokens, self.width, self.mlp, seen)
         yield Product(self.batch * self.tokens * self.width * self.words)
-
-    def shapes(self) -> Shapes:
-        return {
-            "embed.weight": (self.words, self.width),
-            "position": (1, self.tokens, self.width),
-            **blocks(self.layers, self.width, self.mlp),
-            **linear("head", self.width, self.words),
-        }
 
 
 @dataclass(frozen=True)
@@ -152,18 +125,6 @@ class Vit(Task):
             yield from block(self.batch, tokens, self.width, 4 * self.width, tokens**2)
         yield Product(self.batch * self.width * self.classes)
 
-    def shapes(self) -> Shapes:
-        d = self.width
-        return {
-            "cls_token": (1, 1, d),
-            "pos_embed": (1, self.patches + 1, d),
-            **linear("patch_embed", self.patch**2, d),
-            **blocks(self.layers, d, 4 * d),
-            "norm.weight": (d,),
-            "norm.bias": (d,),
-            **linear("head", d, self.classes),
-        }
-
 
 @dataclass(frozen=True)
 class LeNet(Task):
@@ -181,18 +142,6 @@ class LeNet(Task):
         yield Product(self.batch * 8 * 8 * 25 * a * b)
         for m, n in ((16 * b, 120), (120, 84), (84, 10)):
             yield Product(self.batch * m * n)
-
-    def shapes(self) -> Shapes:
-        a, b = self.channels
-        return {
-            "conv1.weight": (a, 1, 5, 5),
-            "conv1.bias": (a,),
-            "conv2.weight": (b, a, 5, 5),
-            "conv2.bias": (b,),
-            **linear("fc1", 16 * b, 120),
-            **linear("fc2", 120, 84),
-            **linear("fc3", 84, 10),
-        }
 
 
 @dataclass(frozen=True)
@@ -281,29 +230,9 @@ class Score(Task):
             return super().flops(True)
         return 2.0 * self.batch * (4 * self.hidden + self.hidden**2)
 
-    def shapes(self) -> Shapes:
-        h = self.hidden
-        return {**linear(0, 2, h), **linear(2, h, h), **linear(4, h, 2)}
-
 
 def labels(batch: int, classes: int) -> np.ndarray:
     return np.arange(batch) % classes
-
-
-def linear(name: str | int, inputs: int, outputs: int) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def blocks(layers: int, width: int, mlp: int) -> Shapes:
-    one = {
-        "self_attn.in_proj_weight": (3 * width, width),
-        "self_attn.in_proj_bias": (3 * width,),
-        **linear("self_attn.out_proj", width, width),
-        **linear("linear1", width, mlp),
-        **linear("linear2", mlp, width),
-        **{f"norm{i}.{part}": (width,) for i in (1, 2) for part in ("weight", "bias")},
-    }
-    return {f"blocks.{i}.{name}": shape for i in range(layers) for name, shape in one.items()}
 
 
 def block(batch: int, tokens: int, width: int, mlp: int, seen: int) -> Iterator[Product]:

@@ -34,9 +34,8 @@ def pytorch(make: Callable[..., Work], *args: Any) -> Contender:
 
 
 def there_and_back(function: Callable, leaves: list, weight: Any = None) -> Work:
-    """Forward and backward of one result, as a training step does it: by ``backward``, into
-    ``grad``
-    that is empty."""
+    """Forward and backward of one result, as a training step does it: by ``backward``, into a
+    ``grad`` that is empty."""
 
     def work() -> dict[str, Any]:
         for leaf in leaves:
@@ -60,16 +59,13 @@ def pair_by(function: Callable, inputs: list, tensor: Callable) -> Work:
         y = function(*given)
         return y[0] if isinstance(y, tuple) else y
 
-    return there_and_back(
-        first, [a for a in given if not isinstance(a, int)], weight_for(first(), tensor)
-    )
+    leaves = [a for a in given if not isinstance(a, int)]
+    return there_and_back(first, leaves, weight_for(first(), tensor))
 
 
 def weight_for(y: Any, tensor: Callable) -> Any:
     """dL/dy for a result that is no single number: not ones, for then softmax's gradient is 0 and
     hides mistakes."""
-    return (
-        tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32))
-        if y.shape
-        else None
-    )
+    if not y.shape:
+        return None
+    return tensor(np.random.default_rng(1).standard_normal(tuple(y.shape), np.float32))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from benchmarks.device import apart, forget
 from benchmarks.gate import Refused, array_of
 from benchmarks.machine import about
 from benchmarks.memory import peak
+from benchmarks.profile import profiled
 from benchmarks.row import OUTSIDERS
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class Processes:
 
 
 class Worker:
-    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", or
-    "about" itself.
+    """Our end of a contender's process. Ask it for "results", a "turn", "memory", times "apart", a
+    "profile", or "about" itself.
 
     Tell it to "take" (make, args): from then on it does this work, in the same process.
     """
@@ -78,7 +80,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, contender), daemon=True)
-        with environment_variables(settings(contender)):
+        with mock.patch.dict(os.environ, settings(contender)):
             self.process.start()
         # so that the pipe breaks if the process dies
         theirs.close()
@@ -121,17 +123,6 @@ def settings(contender: Contender) -> dict[str, str]:
     return chosen | contender.env
 
 
-@contextlib.contextmanager
-def environment_variables(changes: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def serve(pipe: Any, contender: Contender) -> None:
     """The contender's side: answer (result, error) until the pipe is closed."""
     make, work = partial(contender.make, *contender.args), None
@@ -147,14 +138,14 @@ def serve(pipe: Any, contender: Contender) -> None:
         "about": about,
         "take": take,
         "memory": lambda: peak(make),
-        "apart": lambda: apart(make()),
-        "apart again": lambda: apart(work),
+        "apart": lambda: apart(work),
+        "profile": lambda: profiled(work),
     }
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             what, args = pipe.recv()
             try:
-                if what in ("take", "memory", "apart"):  # these make their own
+                if what in ("take", "memory"):  # memory makes its own
                     work = None
                     forget()
                 elif work is None:

@@ -26,8 +26,7 @@ def imports(text: str) -> set[str]:
 
 def graph() -> dict[str, set[str]]:
     files = sorted(FOLDER.glob("*.py"))
-    # a file may name itself: profile.py starts python -m benchmarks.profile
-    return {file.stem: imports(file.read_text(encoding="utf-8")) - {file.stem} for file in files}
+    return {file.stem: imports(file.read_text(encoding="utf-8")) for file in files}
 
 
 def test_no_file_of_benchmarks_imports_itself_by_way_of_others():

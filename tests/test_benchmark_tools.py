@@ -168,7 +168,7 @@ def holds(megabytes: int, made_before: int = 0):
 
 @pytest.mark.parametrize("made_before", [0, 64])
 def test_the_peak_of_a_step_is_what_it_holds(made_before):
-    found = measure.asked_afresh(Contender("holds", holds, (16, made_before)), "memory")
+    found = measure.peak_memory(Contender("holds", holds, (16, made_before)))
     if sys.platform != "linux":
         assert "cannot reset the peak" in found["missing"]
         return
