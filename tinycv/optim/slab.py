@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
 from tinycv.engine.flat import Flat
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
-from tinycv.optim.inputs import checked_options, lasting
+from tinycv.optim.inputs import Group, Options, checked_options, lasting
 from tinycv.optim.state import wide
 
 MISSING = object()
@@ -34,10 +33,10 @@ class Slab(Flat):
         self,
         kind: str,
         names: list[str],
-        group: dict[str, Any],
+        group: Group,
         tensors: list[Tensor],
         arrays: tuple[str, ...],
-        counts: Callable[[dict[str, Any]], bool],
+        counts: Callable[[Options], bool],
     ):
         super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
         self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
@@ -55,7 +54,7 @@ class Slab(Flat):
     g = cached_property(lambda self: self.zeros())
     views_of_p = cached_property(lambda self: self.views(self.p))
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Options:
         """The group's options as Python's numbers; checked again where one was set anew."""
         given = [self.group.get(name, MISSING) for name in self.names]
         if any(value is MISSING for value in given):

@@ -71,7 +71,9 @@ class RNN(Recurrent):
     """
 
     @staticmethod
-    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+    def read(
+        x: Tensor, state: tuple, weights: list, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple]:
         (h0,) = state
         y = rnn(x, h0, *weights, mask=mask)
         return y, (y[-1],)

@@ -28,7 +28,7 @@ Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as in attentio
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import TypeVar
 
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, flag, number, shown, size
@@ -45,6 +45,7 @@ from tinycv.sequence.attention import MultiheadAttention
 from tinycv.sequence.inputs import batch_leads, check_tokens, one_for_each
 from tinycv.sequence.masks import NORMED, without_lost
 
+Block = TypeVar("Block", bound=Module)
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
@@ -229,7 +230,7 @@ class TransformerEncoder(Module):
             src = layer(src, mask, is_causal)
         return src if self.norm is None else self.norm(src)
 
-    def step(self, x: Tensor, past: list) -> tuple:
+    def step(self, x: Tensor, past: list) -> tuple[Tensor, list]:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -241,7 +242,7 @@ class TransformerEncoder(Module):
 
     def attention_maps(
         self, src: Tensor, mask: ArrayLike | None = None, is_causal: bool = False
-    ) -> list:
+    ) -> list[Tensor]:
         """Where each token looks: (B, H, T, T), block by block."""
         maps = []
         for layer in self.layers:
@@ -281,7 +282,7 @@ class TransformerDecoder(Module):
 
     def step(
         self, x: Tensor, remembered: list, past: list, memory_mask: ArrayLike | None = None
-    ) -> tuple:
+    ) -> tuple[Tensor, list]:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -293,7 +294,7 @@ class TransformerDecoder(Module):
 
     def attention_maps(
         self, tgt: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None
-    ) -> tuple[list, list]:
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the
         memory (B, H, T, S)."""
         own, cross = [], []
@@ -313,7 +314,7 @@ def last_norm(norm: Module | None, what: str) -> Module | None:
     return norm
 
 
-def copies(layer: Any, count: int, what: str) -> list[Any]:
+def copies(layer: Block, count: int, what: str) -> list[Block]:
     """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument,
     for errors."""
     if not isinstance(layer, Module):
