@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinycv.engine.arguments import number, shown
-from tinycv.engine.backend import Array
 from tinycv.engine.tensor import Parameter, Tensor
 
 if TYPE_CHECKING:
@@ -130,19 +129,16 @@ def refuse_unfit(optimizer: Optimizer) -> None:
         )
     for p, shape in zip(optimizer.names, optimizer.shapes, strict=True):
         data, g = p._data, p.grad
-        fits = data.shape == shape and data.dtype.kind == "f"
-        if not fits or not (g is None or isinstance(g, Tensor) and _alike(data, g._data)):
+        as_made = data.shape == shape and data.dtype.kind == "f"
+        has_its_gradient = g is None or (
+            isinstance(g, Tensor)
+            and g._data.shape == shape
+            and g._data.dtype == data.dtype
+            and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray)
+        )
+        if not (as_made and has_its_gradient):
             which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
             raise _unfit(p, shape, which)
-
-
-def _alike(data: Array, gradient: Array) -> bool:
-    """Have both one shape, one dtype and one kind of device?"""
-    return (
-        gradient.shape == data.shape
-        and gradient.dtype == data.dtype
-        and isinstance(gradient, np.ndarray) == isinstance(data, np.ndarray)
-    )
 
 
 def _unfit(p: Tensor, shape: tuple[int, ...], which: str) -> TypeError | ValueError:

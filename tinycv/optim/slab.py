@@ -94,6 +94,7 @@ class Slab(Flat):
         return all(t._data.flags.c_contiguous for t in self.tensors)
 
     def counted(self, places: list[int]) -> None:
+        """Note that these parameters were changed, and that they have one more step behind them."""
         more = int(self.counts(self.checked))  # the options of this step: ``options`` looked first
         for i in places:
             self.tensors[i].mark_changed()
@@ -119,6 +120,7 @@ class Slab(Flat):
                 self.store(places, p)
 
     def load(self, places: list[int], here: slice) -> tuple[np.ndarray, np.ndarray]:
+        """The weights and gradients of these neighbours, flat; a large one as it lies."""
         tensors = [self.tensors[i] for i in places]
         weights = [t._data for t in tensors]
         gradients = [t.grad._data for t in tensors if t.grad is not None]
@@ -130,6 +132,7 @@ class Slab(Flat):
         return self.p[here], self.g[here]
 
     def store(self, places: list[int], p: np.ndarray) -> None:
+        """Write the changed weights ``p`` back to where they belong."""
         for i in places:
             t = self.tensors[i]
             if len(places) > 1:
