@@ -24,7 +24,7 @@ from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, logsumexp, where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare
 
-Values = Tensor | np.ndarray  # CuPy's arrays too
+Values = Tensor | Array
 BLOCK = 2**18  # numbers (N, K, D) that are held at once
 
 

@@ -64,9 +64,11 @@ class EDM(Schedule):
         self.rho = finite(rho, "EDM: rho", above=0)
 
     def time(self, t: Any, what: str) -> float:
+        """A noise level as a float, at least 0 and finite."""
         return finite(t, what, low=0)
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
+        """1 and σ, for a noise level, or levels (B,)."""
         if is_number(t) and not isinstance(t, Tensor):
             return 1.0, self.time(t, "EDM.marginal: t")
         if kind_of(t) not in ("f", "i", "u"):

@@ -11,10 +11,8 @@ Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B im
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinycv.engine.arguments import size
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.activation import silu
 from tinycv.nn.inputs import Examples, known, labels, times_in
@@ -22,7 +20,7 @@ from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.sequence.positions import sinusoidal
 
-Labels = Tensor | np.ndarray  # (B,) integers: the classes from 0 on, and "nobody said"
+Labels = Tensor | Array  # (B,) integers: the classes from 0 on, and "nobody said"
 
 
 def check_told(name: str, x: Examples, t: Examples, label: Labels | None, num_classes: int) -> None:

@@ -85,7 +85,7 @@ def langevin_step(
 
 
 def ula(
-    score: Callable[[Any], Examples],
+    score: Callable[[Array], Examples],
     x: Examples,
     step: float,
     steps: int,
@@ -104,8 +104,8 @@ def ula(
 
 @no_grad()
 def mala(
-    log_density: Callable[[Any], Examples],
-    score: Callable[[Any], Examples],
+    log_density: Callable[[Array], Examples],
+    score: Callable[[Array], Examples],
     x: Examples,
     step: float,
     steps: int,
@@ -194,7 +194,7 @@ def _begun(
     )
 
 
-def _log_p(log_density: Callable[[Any], Examples], x: Array) -> Array:
+def _log_p(log_density: Callable[[Array], Examples], x: Array) -> Array:
     """log p at x, which must be (N,): (N, 1) would compare every walker with every other."""
     return in_float32(bare(answer(log_density(x), x.shape[:1], "mala: log_density")))
 

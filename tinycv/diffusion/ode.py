@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from tinycv.diffusion.samplers import points, sample, to_points
 from tinycv.diffusion.score import with_divergence, with_slope_along
 from tinycv.diffusion.sde import SDE, Velocity
@@ -40,9 +42,8 @@ from tinycv.nn.inputs import (
     numbers,
 )
 
-ODEStep = Callable[
-    [Velocity, Any, float, float], Examples
-]  # (v, x at time t, t, then) -> x at then
+# (v, x at time t, t, then) -> x at then
+ODEStep = Callable[[Velocity, Any, float, float], Examples]
 
 
 def euler(v: Velocity, x: Examples, t: float, then: float) -> Examples:
@@ -78,7 +79,9 @@ def _ready(
     return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
 
 
-def solve(v: Velocity, x: Examples, times: Sequence[float], step: ODEStep = heun) -> Array:
+def solve(
+    v: Velocity, x: Examples, times: Sequence[float] | np.ndarray, step: ODEStep = heun
+) -> Array:
     """x carried along v(x, t) from times[0] to times[-1]; an array."""
     x, times = points(x, "solve: x"), numbers(times, "solve: times")
     v, step = to_points(v, "solve: v"), function(step, "solve: step")
@@ -94,7 +97,7 @@ def log_likelihood(
     sde: SDE,
     score: Score,
     x: Examples,
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     along: Examples | None = None,
     step: ODEStep = rk4,
 ) -> Array:
@@ -132,7 +135,7 @@ def log_likelihood(
     return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(a)
 
 
-def _checked(sde: SDE, times: Sequence[float]) -> tuple[SDE, list[float]]:
+def _checked(sde: SDE, times: Sequence[float] | np.ndarray) -> tuple[SDE, list[float]]:
     """The process, and times that rise from the data to the noise."""
     if not isinstance(sde, SDE):
         raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")

@@ -56,7 +56,9 @@ class Scored(Protocol):
     """A density that knows its score with noise added: those of data/densities.py, or a learned
     one."""
 
-    def score(self, x: Any, noise: Any, /) -> Examples: ...
+    def score(self, x: Any, noise: Any, /) -> Examples:
+        """∇ log p of x (N, D) with noise added, of one standard deviation or (N,): (N, D)."""
+        ...
 
 
 class Schedule:
@@ -222,6 +224,7 @@ class DDPM(Schedule):
         self._table = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5  # (2, T + 2)
 
     def time(self, t: Any, what: str) -> int:
+        """A whole number from 0 to T; IndexError for one outside."""
         return whole_time(t, what, self.last)
 
     def marginal(self, t: Times) -> tuple[Any, Any]:

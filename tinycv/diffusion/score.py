@@ -39,23 +39,23 @@ from tinycv.nn.inputs import Examples, answering, batch, per_example, within
 Field = Callable[[Tensor], Tensor]  # a vector for each point: x (B, D) -> (B, D)
 
 
-def explicit(score: Field, x: Examples) -> Examples:
+def explicit(score: Field, x: Examples) -> Tensor:
     """½ |s|² + tr ∇s at each of x (B, D): (B,). D walks back, each of which can be walked back
     again."""
     s, trace = with_divergence(answering(score, "explicit: score"), batch(x, "explicit: x", 2))
     return 0.5 * (s * s).sum(axis=-1) + trace
 
 
-def sliced(score: Field, x: Examples, v: Examples | None = None) -> Examples:
+def sliced(score: Field, x: Examples, v: Examples | None = None) -> Tensor:
     """½ (v·s)² + v·∇(v·s) at each of x (B, D): (B,). v (B, D): directions, from N(0, I) where left
     out."""
     v = _drawn(batch(x, "sliced: x", 2), v, "sliced: v")
     s, curved = with_slope_along(answering(score, "sliced: score"), x, v)
-    along = (v * s).sum(axis=-1)
+    along = (s * v).sum(axis=-1)
     return 0.5 * along * along + curved
 
 
-def sliced_vr(score: Field, x: Examples, v: Examples | None = None) -> Examples:
+def sliced_vr(score: Field, x: Examples, v: Examples | None = None) -> Tensor:
     """½ |s|² + v·∇(v·s) at each of x (B, D): (B,). The half that needs no v is exact, so v disturbs
     the other one only."""
     v = _drawn(batch(x, "sliced_vr: x", 2), v, "sliced_vr: v")

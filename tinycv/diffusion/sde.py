@@ -65,6 +65,7 @@ class SDE(Schedule):
     diffusion: Callable[[float], float]
 
     def time(self, t: Any, what: str) -> float:
+        """A number from 0 to 1."""
         return number(t, what, 0, 1)
 
     def drift(self, x: Examples, t: float) -> Examples:
@@ -117,14 +118,17 @@ class VE(SDE):
         self.log_ratio = math.log(sigma_max) - math.log(sigma_min)
 
     def rate(self, t: float) -> float:
+        """f(t) = 0."""
         number(t, "VE.rate: t", 0, 1)
         return 0.0
 
     def diffusion(self, t: float) -> float:
+        """g(t)."""
         t = number(t, "VE.diffusion: t", 0, 1)
         return self.sigma_min * math.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
+        """1 and √(σ(t)² - σ_min²), for a number t, or times (B,)."""
         t = clock(t, "VE.marginal: t")
         # σ(t), never above sigma_max on the way
         level = self.sigma_max * _exp(self.log_ratio * (t - 1))
@@ -158,13 +162,16 @@ class VP(SDE):
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
 
     def rate(self, t: float) -> float:
+        """f(t) = -½ β(t)."""
         t = number(t, "VP.rate: t", 0, 1)
         return -0.5 * self.beta(t)
 
     def diffusion(self, t: float) -> float:
+        """g(t) = √β(t)."""
         return math.sqrt(self.beta(number(t, "VP.diffusion: t", 0, 1)))
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
+        """e^{-B(t)/2} and √(1 - e^{-B(t)}), for a number t, or times (B,)."""
         t = clock(t, "VP.marginal: t")
         return _exp(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
 
@@ -175,10 +182,12 @@ class SubVP(VP):
     keeps_variance = False
 
     def diffusion(self, t: float) -> float:
+        """g(t) = √(β(t) (1 - e^{-2B(t)}))."""
         t = number(t, "SubVP.diffusion: t", 0, 1)
         return math.sqrt(self.beta(t) * -math.expm1(-2 * self.integral(t)))
 
     def marginal(self, t: Times) -> tuple[Any, Any]:
+        """e^{-B(t)/2} and 1 - e^{-B(t)}, for a number t, or times (B,)."""
         t = clock(t, "SubVP.marginal: t")
         return _exp(-0.5 * self.integral(t)), -expm1(-self.integral(t))
 
@@ -194,7 +203,10 @@ def euler_maruyama_step(process: SDE | Reverse, x: Array, t: float, s: float) ->
 
 
 def euler_maruyama(
-    process: SDE | Reverse, x: Examples, times: Sequence[float], keep_every: int | None = None
+    process: SDE | Reverse,
+    x: Examples,
+    times: Sequence[float] | np.ndarray,
+    keep_every: int | None = None,
 ) -> tuple[Array, list[Array]]:
     """Euler and Maruyama's steps from times[0] on to times[-1], either way. Returns the points, an
     array, and a list of those before every step that was kept."""
@@ -228,7 +240,7 @@ def predictor_corrector(
     sde: SDE,
     score: Score,
     x: Examples,
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     snr: float = 0.16,
     corrections: int = 1,
 ) -> Array:

@@ -25,9 +25,9 @@ from tinycv.engine.backend import Array, array_module, from_host
 from tinycv.engine.tensor import ArrayLike, Tensor, bare
 from tinycv.nn.checks import MOST_LAYERS
 
-# Examples (B, ...), or one number for each of them (B,). CuPy's arrays too. Where some of a
-# function's arguments are Tensors and others arrays, its result is a Tensor.
-Examples = Tensor | np.ndarray
+# Examples (B, ...), or one number for each of them (B,): a Tensor, or an array of NumPy or CuPy.
+# Where some of a function's arguments are Tensors and others arrays, its result is a Tensor.
+Examples = Tensor | Array
 Checked = TypeVar("Checked")  # a check returns what it was given
 
 

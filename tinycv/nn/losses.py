@@ -160,6 +160,7 @@ class CrossEntropyLoss(Module):
         self.label_smoothing = number(label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """input (N, C) scores, target (N,) or (N, C). Returns the loss in nats."""
         return cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
@@ -175,6 +176,7 @@ class MSELoss(Module):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """input and target of one shape. Returns the mean squared error."""
         return mse_loss(input, target, self.reduction)
 
 

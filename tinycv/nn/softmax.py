@@ -55,6 +55,7 @@ class Softmax(Module):
         self.axis = size(axis, "Softmax: axis", -64)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x of any shape. Returns the same shape."""
         return softmax(x, self.axis)
 
 

@@ -136,6 +136,7 @@ class Attention(Module):
         return memory
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q) and ``keys(memory)``. Returns the scores (B, T, S)."""
         raise TypeError(f"{type(self).__name__} must define score()")
 
     def forward(
@@ -192,9 +193,11 @@ class AdditiveAttention(Attention):
         self.v = init.uniform((attention_size,), 1 / attention_size**0.5)
 
     def keys(self, memory: Tensor) -> Tensor:
+        """U h: memory (B, S, M) to (B, S, A)."""
         return self.U(memory)  # (B, S, A)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, A). Returns (B, T, S)."""
         return additive_score(self.W(query), keys, self.v)
 
 
@@ -203,6 +206,7 @@ class DotAttention(Attention):
     Q equals M."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, Q). Returns (B, T, S)."""
         one_width(self, query, keys, "make them equal, or take GeneralAttention")
         return dot_score(query, keys)
 
@@ -280,9 +284,11 @@ class GeneralAttention(Attention):
         self.weight = init.kaiming_uniform((query_size, memory_size), a=5**0.5)
 
     def keys(self, memory: Tensor) -> Tensor:
+        """W h: memory (B, S, M) to (B, S, Q)."""
         return linear(memory, self.weight)  # (B, S, Q)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, Q). Returns (B, T, S)."""
         one_width(self, query, keys, "that is this layer's query_size")
         return dot_score(query, keys)
 

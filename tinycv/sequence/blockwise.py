@@ -80,9 +80,11 @@ class Blocks:
         self.most = most
 
     def rows(self) -> Iterator[slice]:
+        """The blocks of queries."""
         return cuts(self.t, self.queries)
 
     def columns(self, rows: slice) -> Iterator[slice]:
+        """The blocks of keys that some of these queries may look at."""
         return cuts(min(self.s, rows.stop) if self.is_causal else self.s, self.keys)
 
     def scratch(self) -> Array:

@@ -100,6 +100,7 @@ class LSTM(Recurrent):
     def read(
         x: Tensor, state: tuple, weights: list, mask: Tensor | None = None
     ) -> tuple[Tensor, tuple]:
+        """x (T, B, I), state (h0, c0), (B, H) each. Returns y (T, B, H) and (h_n, c_n)."""
         y, c = lstm(x, *state, *weights, mask)
         return y, (y[-1], c)
 

@@ -112,13 +112,16 @@ class TransformerEncoderLayer(Module):
             self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal
         )
 
-    def before(self, norm: Module, x: Tensor) -> Tensor:  # what a branch reads
+    def before(self, norm: Module, x: Tensor) -> Tensor:
+        """What a branch reads: x under the norm in pre-norm, else x itself."""
         return norm(x) if self.norm_first else x
 
-    def after(self, norm: Module, x: Tensor) -> Tensor:  # what becomes of the sum
+    def after(self, norm: Module, x: Tensor) -> Tensor:
+        """What a branch leaves: x itself in pre-norm, else x under the norm."""
         return x if self.norm_first else norm(x)
 
-    def think(self, x: Tensor) -> Tensor:  # the MLP: each token by itself
+    def think(self, x: Tensor) -> Tensor:
+        """The MLP on each token: (B, T, E) to (B, T, E)."""
         hidden = ACTIVATIONS[self.activation](self.linear1(x))  # (B, T, dim_feedforward)
         hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.linear2(hidden), self.dropout, self.training)
@@ -191,6 +194,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         return self.ask_and_think(self.after(self.norm1, x + looked), remembered, memory_mask), past
 
     def ask_and_think(self, x: Tensor, remembered: tuple, memory_mask: ArrayLike | None) -> Tensor:
+        """Cross-attention to ``remembered``, then the MLP: x (B, T, E) to (B, T, E)."""
         found = self.multihead_attn.recall(self.before(self.norm2, x), remembered, memory_mask)
         x = self.after(self.norm2, x + found)
         return self.after(self.norm3, x + self.think(self.before(self.norm3, x)))
