@@ -226,6 +226,7 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "like",
     "weighted",
     "schedule_in",
+    "Scored",  # a type alone
     "check_told",
     "real_row",
     "Schedule",
@@ -523,6 +524,10 @@ TWO = POINTS[:2]
         (
             lambda: ode.log_likelihood(sde.VP(), same, TWO, [0, 1], step=lambda *_: None),
             "solve: step returned None",
+        ),
+        (
+            lambda: score.explicit(lambda x: x.numpy(), TWO),
+            "with_divergence: field returned ndarray .* must return a Tensor",
         ),
         (lambda: langevin.Chain(TWO).history(None), "Chain.history: name is None"),
         (

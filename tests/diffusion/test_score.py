@@ -84,9 +84,9 @@ MISTAKES = {
         ("(_pulled(s, x, v, record) * v)", "_pulled(s, x, v, record)"),
     ],
     "denoising": [
-        ("sigma) + z / level", "sigma) - z / level"),
-        ("sigma) + z / level", "sigma) + z / level ** 2"),
-        ("x + level * z, sigma", "x + level ** 2 * z, sigma"),
+        ("levels) + z / beside", "levels) - z / beside"),
+        ("levels) + z / beside", "levels) + z / beside ** 2"),
+        ("x + beside * z, levels", "x + beside ** 2 * z, levels"),
         ("0.5 * (error * error)", "(error * error)"),
     ],
 }

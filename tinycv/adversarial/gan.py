@@ -114,6 +114,9 @@ HINGE = Game(hinge, minus_fake)
 WASSERSTEIN = Game(difference, minus_fake)
 
 
+# (discriminator, real, fake, *conditions) -> a Tensor of one number, added to D's loss
+Penalty = Callable[..., Tensor]
+
 # ── what keeps the discriminator soft: added to its loss, as penalty(D, real, fake, *conditions) ─
 
 
@@ -129,7 +132,7 @@ class GradientPenalty:
         self.weight = finite(weight, "GradientPenalty: weight", low=0)
 
     def __call__(
-        self, discriminator: Callable, real: Tensor, fake: Tensor, *conditions: Tensor
+        self, discriminator: Callable[..., Tensor], real: Tensor, fake: Tensor, *conditions: Tensor
     ) -> Tensor:
         if batch(real, "GradientPenalty: real").shape != batch(fake, "GradientPenalty: fake").shape:
             raise ValueError(
@@ -153,7 +156,7 @@ class R1:
         self.weight = finite(weight, "R1: weight", low=0)
 
     def __call__(
-        self, discriminator: Callable, real: Tensor, fake: Tensor, *conditions: Tensor
+        self, discriminator: Callable[..., Tensor], real: Tensor, fake: Tensor, *conditions: Tensor
     ) -> Tensor:
         if not self.weight:
             return nothing(real)
@@ -168,7 +171,7 @@ def nothing(x: Tensor) -> Tensor:
     return zeros((), dtype=own.dtype, device=own.device)
 
 
-def slopes(discriminator: Callable, x: Tensor, *conditions: Tensor) -> Tensor:
+def slopes(discriminator: Callable[..., Tensor], x: Tensor, *conditions: Tensor) -> Tensor:
     """dD/dx for each example, (B, all of x), as a Tensor that remembers how it depends on D's
     weights."""
     if not len(batch(x, "slopes: x")):

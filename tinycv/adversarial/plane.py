@@ -33,6 +33,7 @@ import numpy as np
 from tinycv.adversarial.gan import HINGE, R1, WASSERSTEIN, GradientPenalty, Packed
 from tinycv.adversarial.networks import PointDiscriminator, PointGenerator, PointMLP
 from tinycv.adversarial.turns import fit_gan
+from tinycv.data.densities import Mixture
 from tinycv.data.loader import DrawnLoader
 from tinycv.data.shapes import grid, ring
 from tinycv.engine.arguments import choice, shown, size
@@ -80,7 +81,7 @@ def learners(*sides: Module) -> list[Adam]:
 
 
 def play(
-    density: Any,
+    density: Mixture,
     method: str,
     steps: int,
     moments: int = 1,
@@ -102,9 +103,9 @@ def play(
         raise ValueError(
             f"play: steps is {steps} and moments {moments}; there can be no more looks than steps"
         )
-    check_density(density, "play: density")
+    sigma = check_density(density, "play: density")
     manual_seed(seed)
-    options = METHODS[method](density.sigma)
+    options = METHODS[method](sigma)
     pack = options.pop("pack", 1)
     generator, discriminator = networks(pacgan, pack, options.pop("spectral", False))
     every, seen = max(1, steps // moments), []
@@ -112,7 +113,7 @@ def play(
 
     def judged(generator: Module) -> dict[str, float]:
         points = generator(Tensor(noise, device=device)).numpy()
-        seen.append((every * (len(seen) + 1), modes_covered(points, density.means, density.sigma)))
+        seen.append((every * (len(seen) + 1), modes_covered(points, density.means, sigma)))
         if watch is not None:
             watch(seen[-1][0], points, discriminator)
         return seen[-1][1]._asdict()
@@ -138,15 +139,16 @@ def play(
     return seen
 
 
-def check_density(density: Any, what: str) -> None:
-    """TypeError unless it is a mixture of modes with one width, such as ``ring()`` and
-    ``grid()``."""
+def check_density(density: Any, what: str) -> float:
+    """The width of its modes; TypeError unless it is a mixture with one for all, such as
+    ``ring()`` and ``grid()``."""
     width, means = getattr(density, "sigma", None), getattr(density, "means", None)
     if not callable(getattr(density, "sample", None)) or width is None or means is None:
         raise TypeError(
             f"{what} is {shown(density)}; it must be a Mixture with one sigma, such as ring() or "
             "grid()"
         )
+    return width
 
 
 def tournament(

@@ -20,12 +20,11 @@ Test: tests/adversarial/test_turns.py plants those bugs and sees them caught.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
-from tinycv.adversarial.gan import NON_SATURATING, Game
+from tinycv.adversarial.gan import NON_SATURATING, Game, Penalty
 from tinycv.adversarial.unrolled import unrolled
 from tinycv.data.loader import DataLoader, DrawnLoader
 from tinycv.engine import backend
@@ -63,13 +62,13 @@ def fit_gan(  # noqa: PLR0913  as fit's
     epochs: int,
     *,
     game: Game = NON_SATURATING,
-    penalty: Callable | None = None,
+    penalty: Penalty | None = None,
     critic_steps: int = 1,
     unroll: int = 0,
     unroll_lr: float = 1e-3,
     schedule: Schedule | None = None,
     ema: EMA | None = None,
-    evaluate: Callable[[Module], dict[str, Any]] | None = None,
+    evaluate: Callable[[Module], Mapping[str, float]] | None = None,
     evaluate_every: int = 1,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int | None = None,
@@ -158,7 +157,7 @@ def _latent_of(generator: Module) -> int:
 
 def _check_extras(
     loader: DataLoader | DrawnLoader,
-    penalty: Callable | None,
+    penalty: Penalty | None,
     schedule: Schedule | None,
     evaluate: Callable | None,
     ema: EMA | None,
@@ -187,9 +186,9 @@ def _check_weights(name: str, optimizer: Optimizer, network: Module) -> None:
 def take_turns(
     run: Run,
     game: Game,
-    penalty: Callable | None,
+    penalty: Penalty | None,
     critic_steps: int,
-    look_ahead: Callable,
+    look_ahead: Callable[[Callable[[], Tensor]], AbstractContextManager[None]],
     schedule: Schedule | None,
     batch: list[Tensor],
 ) -> Tensor:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from datetime import date
 from functools import cache
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -92,22 +93,7 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
     slack = size(slack, "alignment_error: slack")
     if not isinstance(pairs, Pairs):
         raise TypeError(f"alignment_error: pairs is {shown(pairs)}; it must be Pairs")
-    if not isinstance(weights, np.ndarray) or number_kind(weights) is None:
-        raise TypeError(
-            f"alignment_error: weights is {shown(weights)}; it must be a plain array (N, T, S)"
-        )
-    if (
-        weights.dtype.kind != "f"
-        or len(weights.shape) != 3
-        or len(weights) != len(pairs)
-        or not (weights.shape[2])
-    ):
-        raise ValueError(
-            f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "
-            f"{len(pairs)}, the pairs"
-        )
-    if np.isnan(weights).any():
-        raise ValueError("alignment_error: weights hold NaN: where attention looked cannot be said")
+    _check_weights(weights, len(pairs))
     hits = links = 0
     # looked (T,)
     for looked, i in zip(weights.argmax(axis=-1), range(len(pairs)), strict=True):
@@ -125,6 +111,26 @@ def alignment_error(weights: np.ndarray, pairs: Pairs, slack: int = 0) -> float:
             "alignment_error: no figure of these pairs was copied, so there is nothing to align"
         )
     return 1 - hits / links
+
+
+def _check_weights(weights: Any, count: int) -> None:
+    """TypeError or ValueError for what is not attention (N, T, S) of ``count`` pairs."""
+    if not isinstance(weights, np.ndarray) or number_kind(weights) is None:
+        raise TypeError(
+            f"alignment_error: weights is {shown(weights)}; it must be a plain array (N, T, S)"
+        )
+    if (
+        weights.dtype.kind != "f"
+        or len(weights.shape) != 3
+        or len(weights) != count
+        or not weights.shape[2]
+    ):
+        raise ValueError(
+            f"alignment_error: weights is {shown(weights)}; it must be floats (N, T, S) with N = "
+            f"{count}, the pairs"
+        )
+    if np.isnan(weights).any():
+        raise ValueError("alignment_error: weights hold NaN: where attention looked cannot be said")
 
 
 def near(made: Links, truth: Links, slack: int) -> Links:

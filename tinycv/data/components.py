@@ -19,11 +19,12 @@ import numpy as np
 from tinycv.data.inputs import MOST, real_numbers
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, number_kind, shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import exp, logsumexp, where
-from tinycv.engine.tensor import ArrayLike, bare
+from tinycv.engine.tensor import ArrayLike, Tensor, bare
 
+Values = Tensor | Array
 BLOCK = 2**18  # numbers (N, K, D) that are held at once
 
 
@@ -38,7 +39,7 @@ def check_points(x: Any, dim: int, name: str) -> None:
         raise ValueError(f"{name}: points of shape {x.shape}; this density takes (N, {dim})")
 
 
-def checked_noise(x: Any, noise: Any, name: str) -> Any:
+def checked_noise(x: Values, noise: Any, name: str) -> float | Values:
     """s as a float, or as (N, 1, 1) in x's precision where every point has its own. ValueError for
     what is no standard deviation (on a GPU, NaN in its place)."""
     if is_one_number(noise) and getattr(noise, "requires_grad", False) is False:
@@ -93,13 +94,13 @@ def shares(weights: ArrayLike | None, count: int, name: str = "shares") -> np.nd
     return weights / weights.sum()
 
 
-def beside(x: Any, array: np.ndarray) -> Any:
+def beside(x: Values, array: np.ndarray) -> Array:
     """A host array where x is, in x's precision."""
     own = bare(x)
     return array_module(own).asarray(array, dtype=own.dtype)
 
 
-def in_blocks(function: Callable[[Any, Any], Any], x: Any, noise: Any, width: int) -> Any:
+def in_blocks(function: Callable[[Any, Any], Any], x: Values, noise: Any, width: int) -> Any:
     """function(x, noise), with so many points at once that ``width`` numbers for each of them fill
     a block.
 
@@ -118,20 +119,20 @@ def in_blocks(function: Callable[[Any, Any], Any], x: Any, noise: Any, width: in
         return made.astype(dtype) if made.dtype != dtype else made
 
 
-def within_range(value: Any, low: float | None = None) -> Any:
+def within_range(value: Values, low: float | None = None) -> Values:
     """Numbers that are no longer infinite: an infinite one less another, or times 0, would be NaN.
     NaN stays. They are at least ``low``, or the least number above 0."""
     ends = np.finfo(value.dtype)
     return ops.clip(value, float(ends.tiny) if low is None else low, float(ends.max))
 
 
-def root_of_squares(a: Any, b: Any) -> Any:
+def root_of_squares(a: Values, b: Values) -> Values:
     """√(a² + b²) of numbers of at least 0, whose squares may leave the floats."""
     most = within_range(array_module(bare(a)).maximum(bare(a), bare(b)))
     return ((a / most) ** 2 + (b / most) ** 2) ** 0.5 * most
 
 
-def reach_of(x: Any, centres: np.ndarray, deviations: Any) -> Any:
+def reach_of(x: Values, centres: np.ndarray, deviations: Array) -> Array | None:
     """How many standard deviations (N or 1,) a point of x (N, D) may be away from what lies within
     ``centres``: (N, 1). None on the host where it is so few for all of x that their squares are far
     from the ends of the floats."""
@@ -148,7 +149,9 @@ def reach_of(x: Any, centres: np.ndarray, deviations: Any) -> Any:
     )[:, None]
 
 
-def shares_of(rest: Any, along: Any, deviations: Any, reach: Any) -> tuple:
+def shares_of(
+    rest: Values, along: Values, deviations: Values, reach: Array | None
+) -> tuple[Values, Values]:
     """For components exp(rest_k - |along_k / deviations|² / 2): their shares in the sum, (N, K),
     and its log, (N,).
 
@@ -168,7 +171,7 @@ def shares_of(rest: Any, along: Any, deviations: Any, reach: Any) -> tuple:
     return exp(joint - total), (total - least)[:, 0]
 
 
-def mixed(share: Any, vectors: Any) -> Any:
+def mixed(share: Values, vectors: Values) -> Values:
     """Σ_k share_k vectors_k, (N, D), for share (N, K) and vectors (N, K, D); one of share 0 may be
     infinite."""
     share = share[..., None]

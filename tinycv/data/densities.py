@@ -25,17 +25,17 @@ Shapes: N points, K components, D axes.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from tinycv.data import components
 from tinycv.data.components import (
+    Values,
     beside,
     check_points,
     checked_noise,
     in_blocks,
-    is_one_number,
     is_zero,
     mixed,
     reach_of,
@@ -48,6 +48,7 @@ from tinycv.data.inputs import MOST, drawn, real_numbers
 from tinycv.data.noised_box import HALF_LOG_2PI, noised_box
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, shown, size
+from tinycv.engine.backend import Array
 from tinycv.engine.ops import log, logsumexp, where
 from tinycv.engine.tensor import ArrayLike, Tensor, bare
 
@@ -129,7 +130,7 @@ class Mixture:
         check_points(x, self.dim, "Mixture")
         return in_blocks(self._score, x, self._noise(x, noise), self.means.size)
 
-    def _noise(self, x: Any, noise: Any) -> Any:
+    def _noise(self, x: Values, noise: ArrayLike) -> float | Values:
         if not self.deviations.all() and is_zero(noise):
             raise ValueError(
                 "Mixture: where a standard deviation is 0 there is a density only after noise was "
@@ -137,11 +138,11 @@ class Mixture:
             )
         return checked_noise(x, noise, "Mixture")
 
-    def _log_density(self, x: Any, noise: Any) -> Any:
+    def _log_density(self, x: Values, noise: float | Values) -> Values:
         peak, along, deviations, least, *_ = self._parts(x, noise)
         return shares_of(peak, along, deviations, reach_of(x, self.means, least))[1]
 
-    def _score(self, x: Any, noise: Any) -> Any:
+    def _score(self, x: Values, noise: float | Values) -> Values:
         peak, along, deviations, least, means, axes = self._parts(x, noise)
         # (N, K): r_k
         share, _ = shares_of(peak, along, deviations, reach_of(x, self.means, least))
@@ -155,7 +156,7 @@ class Mixture:
         pulls = axes @ weak[..., None]
         return -mixed(share, pulls[..., 0]) / least[:, None]
 
-    def _parts(self, x: Any, noise: Any) -> tuple:
+    def _parts(self, x: Values, noise: float | Values) -> tuple:
         """Of w_k N(x; m_k, C_k + s² I): the log at its peak, (N or 1, K); x - m_k along the axes of
         C_k, (N, K, D); the standard deviations along them, and the least of these; the means and
         the axes beside x."""
@@ -170,7 +171,7 @@ class Mixture:
         if axes is not None:
             along = (axes.swapaxes(-1, -2) @ along[..., None])[..., 0]
         # in float64, as nothing is yet beside x
-        if is_one_number(noise):
+        if isinstance(noise, (int, float)):
             exact = np.hypot(own, noise)
             deviations, spread = (
                 within_range(beside(x, exact)),
@@ -224,7 +225,7 @@ class Boxes:
             )
         return in_blocks(self._score, x, checked_noise(x, noise, "Boxes"), self.low.size)
 
-    def _log_density(self, x: Any, noise: Any) -> Any:
+    def _log_density(self, x: Values, noise: float | Values) -> Values:
         if not is_zero(noise):
             rest, away, s, _ = self._parts(x, noise)
             return shares_of(rest, away, s, reach_of(x, self._ends(), bare(s)[:, 0, 0]))[1]
@@ -234,28 +235,28 @@ class Boxes:
         prior = np.log(self.weights[used]) - np.log(self.high - self.low)[used].sum(axis=-1)
         return logsumexp(beside(x, prior) + where(inside, 0.0, -math.inf), axis=-1)
 
-    def _score(self, x: Any, noise: Any) -> Any:
+    def _score(self, x: Values, noise: float | Values) -> Values:
         rest, away, s, slopes = self._parts(x, noise)
         return (
             mixed(shares_of(rest, away, s, reach_of(x, self._ends(), bare(s)[:, 0, 0]))[0], slopes)
             / s[:, 0]
         )
 
-    def _middle(self, x: Any) -> Any:
+    def _middle(self, x: Values) -> Array:
         return beside(x, (self.low + self.high)[self.weights > 0] / 2)  # (K, D)
 
-    def _half(self, x: Any) -> Any:
+    def _half(self, x: Values) -> Array:
         return beside(x, (self.high - self.low)[self.weights > 0] / 2)  # (K, D)
 
     def _ends(self) -> np.ndarray:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
-    def _parts(self, x: Any, noise: Any) -> tuple:
+    def _parts(self, x: Values, noise: float | Values) -> tuple:
         """The log of w_k times the noised box k is ``rest`` - |away / s|² / 2: rest (N, K); away
         (N, K, D), the distance from the box; s (N or 1, 1, 1). Then s times its gradient in x, (N,
         K, D)."""
         width = np.log(self.high - self.low)[self.weights > 0][None]  # (1, K, D)
-        if is_one_number(noise):
+        if isinstance(noise, (int, float)):
             s, in_s = beside(x, np.full((1, 1, 1), noise)), beside(x, width - math.log(noise))
         else:
             s, in_s = noise, beside(x, width) - log(noise)

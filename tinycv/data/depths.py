@@ -10,11 +10,16 @@ Pillow's own convert("L") cuts 16-bit, 32-bit and float values off at 255, which
 picture white or black.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinycv.data.extra import import_extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 READ = ("L", "RGB", "F")
 WHITE = 65535  # of 16 bits
@@ -26,7 +31,7 @@ class Unreadable(ValueError):
     """An image that is whole, and whose values still say nothing of brightness."""
 
 
-def in_mode(photo: Any, channels: int | None = None) -> Any:
+def in_mode(photo: Image, channels: int | None = None) -> Image:
     """A Pillow image as "F", "L" (1 channel) or "RGB" (3). channels: how many; None leaves as many
     as its mode has.
 
@@ -52,7 +57,7 @@ def in_mode(photo: Any, channels: int | None = None) -> Any:
     return photo.convert("L" if channels == 1 else "RGB")
 
 
-def _deep(photo: Any, channels: int | None) -> Any:
+def _deep(photo: Image, channels: int | None) -> Image:
     """Grey of more than 8 bits as "F", or as "RGB" where 3 channels are asked for."""
     if photo.format is None and "compression" in photo.info and not _tags(photo):
         raise Unreadable(
@@ -68,7 +73,7 @@ def _deep(photo: Any, channels: int | None) -> Any:
     return from_array(values.astype(np.uint8)).convert("RGB")
 
 
-def _from_0_to_1(photo: Any) -> np.ndarray:
+def _from_0_to_1(photo: Image) -> np.ndarray:
     """The values of a grey image (H, W) of mode F or I, divided by what is white: float32."""
     values, white = np.asarray(photo), _white(photo)
     if not (values.min() >= 0 and values.max() <= white):  # NaN is refused too
@@ -82,7 +87,7 @@ def _from_0_to_1(photo: Any) -> np.ndarray:
     return values
 
 
-def _white(photo: Any) -> int:
+def _white(photo: Image) -> int:
     """The value that stands for white in a deep image."""
     if photo.mode.startswith("F"):
         return 1
@@ -102,6 +107,6 @@ def _without_white() -> Unreadable:
     )
 
 
-def _tags(photo: Any) -> Any:
+def _tags(photo: Image) -> Any:
     """The tags of a TIFF; none of any other image."""
     return getattr(photo, "tag_v2", {})

@@ -11,10 +11,10 @@ function and density.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from tinycv.data.components import Values
 from tinycv.engine import ops
 from tinycv.engine.backend import array_module
 from tinycv.engine.ops import exp, log, where
@@ -26,7 +26,7 @@ NODES, SHARES = np.polynomial.legendre.leggauss(8)
 NODES, SHARES = ((NODES + 1) / 2).tolist(), (SHARES / 2).tolist()
 
 
-def noised_box(z: Any, b: Any, log_width: Any) -> tuple:
+def noised_box(z: Values, b: Values, log_width: Values) -> tuple[Values, ...]:
     """Of f(z) = Φ(z + b) - Φ(z - b), z >= 0, b > 0: log f + max(0, z - b)² / 2, and the slope of
     log f.
 
@@ -46,7 +46,7 @@ def noised_box(z: Any, b: Any, log_width: Any) -> tuple:
     return tuple(where(narrow, n, w) for n, w in zip(thin, thick, strict=True))
 
 
-def narrow_box(z: Any, b: Any, log_width: Any) -> tuple:
+def narrow_box(z: Values, b: Values, log_width: Values) -> tuple[Values, Values]:
     """``noised_box`` as a mean over its width, for u in [0, 1], by Gauss and Legendre's rule:
 
     f = 2b φ(z - b) mean_u exp(-2 u z b + 2 u (1 - u) b²)
@@ -61,7 +61,7 @@ def narrow_box(z: Any, b: Any, log_width: Any) -> tuple:
     return log_width + log(curved) - 0.5 * inner * inner - HALF_LOG_2PI, -z * flat / curved
 
 
-def wide_box(z: Any, b: Any) -> tuple:
+def wide_box(z: Values, b: Values) -> tuple[Values, Values]:
     """``noised_box`` where b >= 1 or z b >= 1. Inside, f is a sum of two shares of one sign;
     outside,
 
@@ -79,7 +79,7 @@ def wide_box(z: Any, b: Any) -> tuple:
     return rest, ops.expm1(fall) * edge
 
 
-def mills(z: Any) -> Any:
+def mills(z: Values) -> Values:
     """Φ(-z) / φ(z) for z >= 0; far out 1 - erf would cancel to 0."""
     near = ops.minimum(z, 2.5)
     tail = 0.5 - 0.5 * ops.erf(near * 0.5**0.5)
@@ -88,7 +88,7 @@ def mills(z: Any) -> Any:
     )
 
 
-def far_mills(z: Any) -> Any:
+def far_mills(z: Values) -> Values:
     """Φ(-z) / φ(z) for z >= 2 by Laplace's continued fraction, 1/(z + 1/(z + 2/(z + 3/(z + ...)))):
     in float64 right to 3e-10 at 2 and 2e-12 from 2.5 on, in float32 to 3e-7 and 1e-8 and what
     rounding adds."""

@@ -14,9 +14,11 @@ one that would be huge after scaling, or unscaled as floats, and one in too many
 (photo_costs.py).
 """
 
+from __future__ import annotations
+
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from tinycv.data.depths import Unreadable, in_mode
 from tinycv.data.extra import import_extra
 from tinycv.data.photo_costs import pieces
 from tinycv.engine.arguments import choice, number, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -70,7 +75,7 @@ def image_folder(
     return images, labels, names
 
 
-def open_photo(path: str | Path, channels: int = 3) -> Any:
+def open_photo(path: str | Path, channels: int = 3) -> Image:
     """The Pillow image in a file, in 1 channel (mode L, or F for 16 bits and floats) or 3 (mode
     RGB).
 
@@ -80,7 +85,7 @@ def open_photo(path: str | Path, channels: int = 3) -> Any:
     return _opened(inputs.path(path, "open_photo: path"), _channels(channels, "open_photo"))
 
 
-def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
+def _opened(path: Path, channels: int, unscaled: int | None = None) -> Image:
     """``open_photo``. unscaled: how many pixels a photo may have that is not going to be scaled."""
     image, ops = import_extra("PIL.Image", "Pillow"), import_extra("PIL.ImageOps", "Pillow")
     if not path.is_file():
@@ -111,7 +116,7 @@ def _opened(path: Path, channels: int, unscaled: int | None = None) -> Any:
         ) from error
 
 
-def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
+def square(photo: Image, size: int, crop: float = 1.0, resample: str = "bicubic") -> np.ndarray:
     """A Pillow image as (C, size, size) float32 in [0, 1]: scaled, then the square in the middle is
     cut out of it.
 
@@ -123,12 +128,12 @@ def square(photo: Any, size: int, crop: float = 1.0, resample: str = "bicubic") 
     return _squared(_plain(photo, "square"), size, "square: photo", crop, resample)
 
 
-def pixels(photo: Any) -> np.ndarray:
+def pixels(photo: Image) -> np.ndarray:
     """A Pillow image as (C, H, W) float32 in [0, 1], C being 1 for grey and 3 for colour."""
     return _values(_plain(photo, "pixels"))
 
 
-def _values(photo: Any, out: np.ndarray | None = None) -> np.ndarray:
+def _values(photo: Image, out: np.ndarray | None = None) -> np.ndarray:
     """``pixels`` of an image in one of the modes of depths.READ, written to ``out`` if there is
     one."""
     values = np.asarray(photo)
@@ -140,7 +145,7 @@ def _values(photo: Any, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def _squared(
-    photo: Any, size: int, what: str, crop: float = 1.0, resample: str = "bicubic"
+    photo: Image, size: int, what: str, crop: float = 1.0, resample: str = "bicubic"
 ) -> np.ndarray:
     """``square`` of an image in one of the modes of depths.READ. what: how the sentence of an error
     begins."""
@@ -161,7 +166,7 @@ def _squared(
     return _values(photo.resize((width, height), how).crop((left, top, left + size, top + size)))
 
 
-def _plain(photo: Any, who: str) -> Any:
+def _plain(photo: Image, who: str) -> Image:
     """A Pillow image in one of the modes of depths.READ; an error in the name of ``who`` for what
     is none."""
     if not isinstance(photo, import_extra("PIL.Image", "Pillow").Image):
@@ -174,7 +179,7 @@ def _plain(photo: Any, who: str) -> Any:
         raise ValueError(f"{who}: photo: {error}") from error
 
 
-def _expect_modest(photo: Any, most: int | None, unscaled: int | None) -> None:
+def _expect_modest(photo: Image, most: int | None, unscaled: int | None) -> None:
     """Unreadable for an image that would be dear to decode, or that another program would have to
     run. Reads no pixel."""
     if photo.format == "EPS":

@@ -27,21 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.diffusion.schedule import Schedule, schedule_in
+from tinycv.diffusion.schedule import Schedule, Times, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.create import randn_like
 from tinycv.engine.ops import clip, where
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.inputs import answering, batch, reals
+from tinycv.nn.inputs import Examples, answering, batch, reals
 from tinycv.nn.losses import mse_loss
 
 KINDS = "eps", "x0", "v"
+Network = Callable[..., Tensor]  # (x (B, ...), t (B,), *condition) -> (B, ...)
 
 # ── what the network is asked for ─────────────────────────────────────────────────────────────────
 
 
-def asked_for(predicts: str, x0: Any, noise: Any, a: Any, s: Any) -> Any:
+def asked_for(predicts: str, x0: Examples, noise: Examples, a: Times, s: Times) -> Examples:
     """The right answer, "eps", "x0" or "v", for x_t = a x_0 + s ε."""
     choice(predicts, "asked_for: predicts", KINDS)
     reals("asked_for", x0=x0, noise=noise, a=a, s=s)
@@ -50,7 +51,7 @@ def asked_for(predicts: str, x0: Any, noise: Any, a: Any, s: Any) -> Any:
     return x0 if predicts == "x0" else a * noise - s * x0
 
 
-def to_x0(predicts: str, answer: Any, x: Any, a: Any, s: Any) -> Any:
+def to_x0(predicts: str, answer: Examples, x: Examples, a: Times, s: Times) -> Examples:
     """The image in x = a x_0 + s ε, by an answer to ``asked_for``."""
     choice(predicts, "to_x0: predicts", KINDS)
     reals("to_x0", answer=answer, x=x, a=a, s=s)
@@ -60,7 +61,7 @@ def to_x0(predicts: str, answer: Any, x: Any, a: Any, s: Any) -> Any:
     return answer if predicts == "x0" else a * x - s * answer
 
 
-def to_noise(x0: Any, x: Any, a: Any, s: Any) -> Any:
+def to_noise(x0: Examples, x: Examples, a: Times, s: Times) -> Examples:
     """The noise in x = a x_0 + s ε, where x_0 is known."""
     reals("to_noise", x0=x0, x=x, a=a, s=s)
     return (x - a * x0) / s
@@ -70,7 +71,7 @@ def to_noise(x0: Any, x: Any, a: Any, s: Any) -> Any:
 
 
 def diffusion_loss(
-    model: Callable, x0: Any, *condition: Any, schedule: Schedule, predicts: str = "eps"
+    model: Network, x0: Examples, *condition: Any, schedule: Schedule, predicts: str = "eps"
 ) -> Tensor:
     """Squared error of the model's answer at random times of the schedule: L_simple where it is
     "eps".
@@ -89,7 +90,7 @@ def diffusion_loss(
     return mse_loss(answer, asked_for(predicts, x0, noise, a, s))
 
 
-def denoiser(model: Callable, schedule: Schedule, predicts: str = "eps") -> Denoiser:
+def denoiser(model: Network, schedule: Schedule, predicts: str = "eps") -> Denoiser:
     """D(x, t, *condition) = E[x_0 | x_t = x], by a model that was trained with ``diffusion_loss``.
 
     t: a number, or times (B,).
@@ -98,7 +99,7 @@ def denoiser(model: Callable, schedule: Schedule, predicts: str = "eps") -> Deno
     model = answering(model, "denoiser: model")
     blind = predicts == "eps" and schedule.signal(schedule.last) == 0
 
-    def denoise(x: Any, t: Any, *condition: Any) -> Any:
+    def denoise(x: Examples, t: Times, *condition: Any) -> Examples:
         a, s = schedule.beside(x, t)
         if blind:
             a = _image_left(a, t)
@@ -133,7 +134,7 @@ def _fitting(schedule: Schedule, predicts: str, who: str) -> Schedule:
     return schedule
 
 
-def _image_left(a: Any, t: Any) -> Any:
+def _image_left(a: Examples, t: Times) -> Examples:
     """a (B, 1, ...), the share of the image that is left at the times t: ValueError where it is 0
     (on a GPU, NaN in its place)."""
     if isinstance(a, np.ndarray):

@@ -18,14 +18,13 @@ Shapes: B images, C channels, P patch side, N patches, D width.
 
 from __future__ import annotations
 
-from typing import Any
-
-from tinycv.diffusion.embedding import TimeAndLabel, check_told
+from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_told
 from tinycv.engine.arguments import size
 from tinycv.engine.methods import split
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.activation import gelu, silu
-from tinycv.nn.inputs import batch, depth_of, reals, whole
+from tinycv.nn.inputs import Examples, batch, depth_of, reals, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import layer_norm
@@ -47,7 +46,7 @@ class DiTBlock(Module):
         self.attention = MultiheadAttention(dim, heads)
         self.linear1, self.linear2 = Linear(dim, 4 * dim), Linear(4 * dim, dim)
 
-    def forward(self, z: Any, e: Any) -> Any:
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
         """z (B, N, D), e (B, D) after its SiLU. Returns (B, N, D)."""
         parts = self.modulation(e)[:, None]  # (B, 1, 6 D)
         # (B, 1, D) each
@@ -56,7 +55,7 @@ class DiTBlock(Module):
         return z + gate2 * self.linear2(gelu(self.linear1(modulated(z, shift2, scale2)), "tanh"))
 
 
-def modulated(z: Any, shift: Any, scale: Any) -> Any:
+def modulated(z: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """(1 + γ) LN(z) + β."""
     reals("modulated", z=batch(z, "modulated: z"), shift=shift, scale=scale)
     return layer_norm(z, eps=1e-6) * (1 + scale) + shift
@@ -116,7 +115,7 @@ class DiT(Module):
         self.modulation = zero_linear(dim, 2 * dim)
         self.head = zero_linear(dim, patch)
 
-    def forward(self, x: Any, t: Any, label: Any = None) -> Any:
+    def forward(self, x: Examples, t: Examples, label: Labels | None = None) -> Tensor:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
         takes = self.channels, self.image_size, self.image_size
         if tuple(batch(x, "DiT: x", 4).shape[1:]) != takes:

@@ -27,13 +27,12 @@ Shapes: x, x0 (B, ...); σ (B,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinycv.diffusion.denoising import to_noise
-from tinycv.diffusion.schedule import Schedule, like
+from tinycv.diffusion.denoising import Network, to_noise
+from tinycv.diffusion.schedule import Schedule, Times, like
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import ops
 from tinycv.engine.arguments import number_kind, shown, size
@@ -41,6 +40,7 @@ from tinycv.engine.backend import standard_normal
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.inputs import (
+    Examples,
     answering,
     batch,
     finite,
@@ -63,9 +63,11 @@ class EDM(Schedule):
         self.rho = finite(rho, "EDM: rho", above=0)
 
     def time(self, t: Any, what: str) -> float:
+        """A noise level as a float, at least 0 and finite."""
         return finite(t, what, low=0)
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
+        """1 and σ, for a noise level, or levels (B,)."""
         if is_number(t) and not isinstance(t, Tensor):
             return 1.0, self.time(t, "EDM.marginal: t")
         if number_kind(t) not in ("f", "i", "u"):
@@ -76,7 +78,7 @@ class EDM(Schedule):
         sigma = within(t, "EDM.marginal: t", low=0)
         return 0 * sigma + 1.0, sigma
 
-    def random_times(self, x: Any, mean: float = -1.2, std: float = 1.2) -> Any:
+    def random_times(self, x: Examples, mean: float = -1.2, std: float = 1.2) -> Examples:
         """A noise level for each of x (B, ...), on its device: ln σ ~ N(mean, std²)."""
         z = standard_normal(len(batch(x, "EDM.random_times: x")), x, x.dtype)
         return like(x, ops.exp(mean + std * z))
@@ -86,7 +88,7 @@ class EDM(Schedule):
         return edm_sigmas(steps, self.sigma_min, self.last, self.rho)
 
 
-def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
+def preconditioning(sigma: Times, sigma_data: float) -> tuple[Any, Any, Any]:
     """c_skip, c_out and c_in for noise levels of any shape: a number, or an array or Tensor. Whole
     numbers are read as floats. ValueError for a level that is negative, infinite or NaN (on a GPU,
     NaN in its place)."""
@@ -106,13 +108,13 @@ def preconditioning(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any]:
     return (data / total) ** 2, sigma_data * noise / total, 1 / (most * total)
 
 
-def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
+def edm_denoiser(model: Network, sigma_data: float = 0.5) -> Denoiser:
     """D(x, σ, *condition) by a network F(c_in x, c_noise, *condition): σ a number, or one for each
     of x (B, ...)."""
     model = answering(model, "edm_denoiser: model")
     sigma_data = finite(sigma_data, "edm_denoiser: sigma_data", above=0)
 
-    def denoise(x: Any, sigma: Any, *condition: Any) -> Any:
+    def denoise(x: Examples, sigma: Times, *condition: Any) -> Examples:
         level, beside = noise_levels(sigma, x, "edm_denoiser")
         c_skip, c_out, c_in = preconditioning(beside, sigma_data)
         c_noise = ops.log(level) / 4  # (B,)
@@ -124,7 +126,9 @@ def edm_denoiser(model: Callable, sigma_data: float = 0.5) -> Denoiser:
     return denoise
 
 
-def noise_levels(sigma: Any, x: Any, name: str = "noise_levels") -> tuple[Any, Any]:
+def noise_levels(
+    sigma: Times, x: Examples, name: str = "noise_levels"
+) -> tuple[Examples, Examples]:
     """σ on the device of x (B, ...): (B,), and (B, 1, ...) to stand beside x. A Tensor keeps its
     history.
 
@@ -137,8 +141,8 @@ def noise_levels(sigma: Any, x: Any, name: str = "noise_levels") -> tuple[Any, A
 
 
 def edm_loss(
-    model: Callable,
-    x0: Any,
+    model: Network,
+    x0: Examples,
     *condition: Any,
     sigma_data: float = 0.5,
     mean: float = -1.2,
@@ -179,7 +183,7 @@ def edm_sigmas(
     return [sigma_max, *(sigma_max * np.exp(rho * np.log1p(share * fall))).tolist(), sigma_min, 0.0]
 
 
-def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
+def heun_step(denoise: Denoiser, x: Examples, sigma: float, lower: float) -> Examples:
     """One step of algorithm 1 (no new noise): along the slope here, then again along the mean of
     both ends' slopes.
 
@@ -196,7 +200,7 @@ def heun_step(denoise: Denoiser, x: Any, sigma: float, lower: float) -> Any:
     return in_dtype_of(x, x + (lower - sigma) * mean)
 
 
-def _slope(denoise: Denoiser, x: Any, sigma: float) -> Any:
+def _slope(denoise: Denoiser, x: Examples, sigma: float) -> Examples:
     """dx/dσ: the noise that the denoiser finds in x."""
     level = like(x, per_example(sigma, x, "heun_step: sigma"))
     return to_noise(denoise(x, level), x, 1.0, sigma)

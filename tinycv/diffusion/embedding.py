@@ -11,19 +11,19 @@ Read before: sequence/positions.py.   Read next: unet.py, dit.py.   Shapes: B im
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.engine.arguments import size
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.activation import silu
-from tinycv.nn.inputs import known, labels, times_in
+from tinycv.nn.inputs import Examples, known, labels, times_in
 from tinycv.nn.linear import Embedding, Linear
 from tinycv.nn.module import Module
 from tinycv.sequence.positions import sinusoidal
 
+Labels = Tensor | Array  # (B,) integers: the classes from 0 on, and "nobody said"
 
-def check_told(name: str, x: Any, t: Any, label: Any, num_classes: int) -> None:
+
+def check_told(name: str, x: Examples, t: Examples, label: Labels | None, num_classes: int) -> None:
     """Do t (B,) and label (B,), or None, say something of each of x (B, ...)? ``name`` is the
     network's."""
     if times_in(t, f"{name}: t").shape != (len(x),):
@@ -47,7 +47,7 @@ class TimeAndLabel(Module):
         self.linear1, self.linear2 = Linear(dim, dim), Linear(dim, dim)
         self.table = Embedding(num_classes + 1, dim) if num_classes else None
 
-    def forward(self, t: Any, label: Any = None) -> Any:
+    def forward(self, t: Examples, label: Labels | None = None) -> Tensor:
         """t (B,) numbers, label (B,) integers 0 ... num_classes. Returns (B, dim).
 
         IndexError names a label out of range (on a GPU its row is NaN instead: to look would be to
@@ -66,5 +66,5 @@ class TimeAndLabel(Module):
             return e
         if label is None:
             return e + self.table(xp.full(len(t), self.num_classes))
-        label = labels(label, "TimeAndLabel: label", self.num_classes, len(t))
-        return e + known(label, self.num_classes, self.table(Tensor(label)))
+        rows = labels(label, "TimeAndLabel: label", self.num_classes, len(t))
+        return e + known(rows, self.num_classes, self.table(Tensor(rows)))

@@ -17,21 +17,22 @@ Shapes: x (B, ...), labels and times (B,).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from tinycv.diffusion.embedding import Labels
+from tinycv.diffusion.schedule import Times
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import backend
 from tinycv.engine.arguments import number, size
+from tinycv.engine.backend import Array
 from tinycv.engine.create import full_like
 from tinycv.engine.methods import concatenate, split
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.inputs import answering, batch, finite, integers, is_number
+from tinycv.nn.inputs import Examples, answering, batch, finite, integers, is_number
 
 
-def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
+def without_some(labels: Labels, nobody: int, share: float = 0.1) -> Tensor:
     """The labels (B,), of which each is replaced by ``nobody``, the number of "nobody said", with
     probability ``share``."""
     labels, nobody = labels_of(labels, "without_some", nobody)
@@ -41,7 +42,7 @@ def without_some(labels: Any, nobody: int, share: float = 0.1) -> Tensor:
     return where(forgotten, nobody, Tensor(labels))
 
 
-def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoiser:
+def guided(denoise: Denoiser, labels: Labels, nobody: int, w: float = 0.0) -> Denoiser:
     """D(x, t) for images of these labels (B,), with guidance w, by the conditional denoise(x, t,
     labels). t: a number, or times (B,).
 
@@ -54,7 +55,7 @@ def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoi
     without = full_like(with_label, nobody)
     both = concatenate([with_label, without])  # (2 B,)
 
-    def denoise_guided(x: Any, t: Any) -> Any:
+    def denoise_guided(x: Examples, t: Times) -> Examples:
         batch(x, "guided: x")
         if len(x) != len(labels):
             raise ValueError(
@@ -71,7 +72,7 @@ def guided(denoise: Denoiser, labels: Any, nobody: int, w: float = 0.0) -> Denoi
     return denoise_guided
 
 
-def labels_of(labels: Any, name: str, nobody: Any) -> tuple[Any, int]:
+def labels_of(labels: Labels, name: str, nobody: int) -> tuple[Array, int]:
     """Labels (B,) as a bare integer array, and the number of "nobody said", which they must be able
     to hold."""
     labels, nobody = integers(labels, f"{name}: labels"), size(nobody, f"{name}: nobody")

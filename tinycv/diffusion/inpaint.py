@@ -15,18 +15,18 @@ Shapes: x, image, known (B, ...).
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinycv.diffusion.samplers import Step, checked_step
 from tinycv.diffusion.schedule import Schedule, schedule_in
 from tinycv.engine.arguments import number_kind, shown, size
 from tinycv.engine.create import randn_like
 from tinycv.engine.ops import where
 from tinycv.engine.tensor import Tensor
-from tinycv.nn.inputs import answer, batch, function, in_dtype_of
+from tinycv.nn.inputs import Examples, answer, batch, function, in_dtype_of
 
 
-def inpainting(step: Step, schedule: Schedule, image: Any, known: Any, repeats: int = 5) -> Step:
+def inpainting(
+    step: Step, schedule: Schedule, image: Examples, known: Examples, repeats: int = 5
+) -> Step:
     """The sampler's step made into one that keeps ``image`` where ``known`` is True.
 
     image, known: of x's shape, on its device; known is bool. repeats: how often each step is
@@ -48,7 +48,7 @@ def inpainting(step: Step, schedule: Schedule, image: Any, known: Any, repeats: 
         )
     repeats = size(repeats, "inpainting: repeats", 1)
 
-    def paint(x: Any, t: float, s: float) -> Any:
+    def paint(x: Examples, t: float, s: float) -> Examples:
         t, s = checked_step("inpainting", schedule, x, t, s)
         if tuple(x.shape) != answer_shape:
             raise ValueError(

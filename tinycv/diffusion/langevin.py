@@ -34,10 +34,11 @@ from tinycv.data.inputs import whole as at_most
 from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine.arguments import choice, shown, size
-from tinycv.engine.backend import standard_normal, to_numpy, uniform
+from tinycv.engine.backend import Array, standard_normal, to_numpy, uniform
 from tinycv.engine.ops import log, mean, where
 from tinycv.engine.tensor import bare, no_grad
 from tinycv.nn.inputs import (
+    Examples,
     answer,
     every,
     finite,
@@ -61,10 +62,10 @@ class Chain:
     above 1 it only climbs, far below it only diffuses.
     """
 
-    x: Any
-    path: list = field(default_factory=list)
-    acceptance: list = field(default_factory=list)
-    drift: list = field(default_factory=list)
+    x: Array
+    path: list[Array] = field(default_factory=list)
+    acceptance: list[Array] = field(default_factory=list)
+    drift: list[Array] = field(default_factory=list)
 
     def history(self, name: str) -> list[float]:
         """``acceptance`` or ``drift`` as numbers. Waits for the device."""
@@ -72,7 +73,9 @@ class Chain:
         return [float(to_numpy(value)) for value in getattr(self, name)]
 
 
-def langevin_step(score: Callable, x: Any, step: float, drifts: list) -> Any:
+def langevin_step(
+    score: Callable[[Array], Array], x: Array, step: float, drifts: list[Array]
+) -> Array:
     """x + ε score(x) + √(2ε) z, for ε = ``step``. How far the score moved the points, beside how
     far the noise did, is added to ``drifts``. x and the score: arrays."""
     drift = step * score(x)
@@ -81,12 +84,18 @@ def langevin_step(score: Callable, x: Any, step: float, drifts: list) -> Any:
     return in_dtype_of(x, x + drift + noise)
 
 
-def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None = None) -> Chain:
+def ula(
+    score: Callable[[Array], Examples],
+    x: Examples,
+    step: float,
+    steps: int,
+    keep_every: int | None = None,
+) -> Chain:
     """Unadjusted Langevin: ``steps`` of size ε = ``step`` from x (N, D), up score(x)."""
     chain, step, steps, keep_every = _begun("ula", x, step, steps, keep_every)
     score = to_points(score, "ula: score")
 
-    def climb(x: Any, t: int, s: int) -> Any:
+    def climb(x: Array, t: float, s: float) -> Array:
         return langevin_step(score, x, step, chain.drift)
 
     chain.x, chain.path = sample_and_keep(climb, chain.x, range(steps + 1), keep_every)
@@ -95,9 +104,9 @@ def ula(score: Callable, x: Any, step: float, steps: int, keep_every: int | None
 
 @no_grad()
 def mala(
-    log_density: Callable,
-    score: Callable,
-    x: Any,
+    log_density: Callable[[Array], Examples],
+    score: Callable[[Array], Examples],
+    x: Examples,
     step: float,
     steps: int,
     keep_every: int | None = None,
@@ -132,7 +141,7 @@ def mala(
 
 def annealed(
     score: Score,
-    x: Any,
+    x: Examples,
     sigmas: Sequence[float],
     steps: int,
     eps: float,
@@ -146,11 +155,11 @@ def annealed(
     function(score, "annealed: score")
     chain, eps, steps, keep_every = _begun("annealed", x, eps, steps, keep_every)
 
-    def at_level(x: Any, sigma: float, lower: float) -> Any:
+    def at_level(x: Array, sigma: float, lower: float) -> Array:
         level = per_example(sigma, x, "annealed: sigma")  # (N,)
         alpha = eps * (sigma / sigmas[-1]) ** 2
 
-        def slope(x: Any) -> Any:
+        def slope(x: Array) -> Examples:
             return answer(score(x, level), x.shape, "annealed: score")
 
         part = ula(slope, x, alpha / 2, steps, keep_every or None)
@@ -185,12 +194,12 @@ def _begun(
     )
 
 
-def _log_p(log_density: Callable, x: Any) -> Any:
+def _log_p(log_density: Callable[[Array], Examples], x: Array) -> Array:
     """log p at x, which must be (N,): (N, 1) would compare every walker with every other."""
     return in_float32(bare(answer(log_density(x), x.shape[:1], "mala: log_density")))
 
 
-def _refuse_nan(name: str, start: Any) -> None:
+def _refuse_nan(name: str, start: Array) -> None:
     """On the host a chain may not begin where the function is NaN: every step from there would be
     refused, and the walker stand still for ever."""
     if isinstance(start, np.ndarray) and np.isnan(start).any():
@@ -201,17 +210,17 @@ def _refuse_nan(name: str, start: Any) -> None:
         )
 
 
-def _normal(x: Any) -> Any:
+def _normal(x: Array) -> Array:
     """N(0, I) of the shape, dtype and device of x."""
     return standard_normal(x.shape, x, x.dtype)
 
 
-def _length(x: Any) -> Any:
+def _length(x: Array) -> Array:
     """The root of the mean squared length of vectors (N, D)."""
     return mean(_squares(x)) ** 0.5
 
 
-def _squares(x: Any) -> Any:
+def _squares(x: Array) -> Array:
     """The squared length of each of x (N, D): (N,)."""
     x = in_float32(x)
     return (x * x).sum(axis=-1)

@@ -15,21 +15,22 @@ Read before: nn/linear.py, nn/activation.py.   Read next: score.py.   Shapes: B 
 from __future__ import annotations
 
 from math import log2, prod
-from typing import Any
 
 from tinycv.engine.arguments import number_kind, size
 from tinycv.engine.backend import array_module
 from tinycv.engine.methods import concatenate
 from tinycv.engine.ops import cos, sin
-from tinycv.engine.tensor import bare
+from tinycv.engine.tensor import Tensor, bare
 from tinycv.nn.activation import SiLU
-from tinycv.nn.inputs import batch, depth_of, finite, times_in, whole
+from tinycv.nn.inputs import Examples, batch, depth_of, finite, times_in, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.sequential import Sequential
 
 
-def fourier_features(t: Any, width: int = 16, slowest: float = 0.5, fastest: float = 16.0) -> Any:
+def fourier_features(
+    t: Examples, width: int = 16, slowest: float = 0.5, fastest: float = 16.0
+) -> Examples:
     """γ(t): (B, width) for t (B,); or (B, D * width), waves of each axis, for points (B, D). width
     is even.
 
@@ -90,7 +91,7 @@ class ScoreMLP(Module):
             width = hidden
         self.layers = Sequential(*layers, Linear(hidden, dim))
 
-    def forward(self, x: Any, t: Any) -> Any:
+    def forward(self, x: Examples, t: Examples) -> Tensor:
         """x (B, dim), t (B,). Returns (B, dim)."""
         if batch(x, "ScoreMLP: x", 2).shape[1] != self.dim:
             raise ValueError(

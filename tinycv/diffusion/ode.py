@@ -21,22 +21,38 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from tinycv.diffusion.samplers import points, sample, to_points
 from tinycv.diffusion.score import with_divergence, with_slope_along
-from tinycv.diffusion.sde import SDE
+from tinycv.diffusion.sde import SDE, Velocity
+from tinycv.diffusion.tweedie import Score
 from tinycv.engine.arguments import shown
+from tinycv.engine.backend import Array
 from tinycv.engine.methods import concatenate
-from tinycv.engine.tensor import bare, no_grad
-from tinycv.nn.inputs import answer, answering, batch, finite, function, in_dtype_of, numbers
+from tinycv.engine.tensor import Tensor, bare, no_grad
+from tinycv.nn.inputs import (
+    Examples,
+    answer,
+    answering,
+    batch,
+    finite,
+    function,
+    in_dtype_of,
+    numbers,
+)
+
+# (v, x at time t, t, then) -> x at then
+ODEStep = Callable[[Velocity, Any, float, float], Examples]
 
 
-def euler(v: Callable, x: Any, t: float, then: float) -> Any:
+def euler(v: Velocity, x: Examples, t: float, then: float) -> Examples:
     """One step along v(x, t) from t to ``then``."""
     v, t, then = _ready("euler", v, x, t, then)
     return in_dtype_of(x, x + (then - t) * v(x, t))
 
 
-def heun(v: Callable, x: Any, t: float, then: float) -> Any:
+def heun(v: Velocity, x: Examples, t: float, then: float) -> Examples:
     """The mean of the slopes here and where Euler's step would end."""
     v, t, then = _ready("heun", v, x, t, then)
     here = v(x, t)
@@ -44,7 +60,7 @@ def heun(v: Callable, x: Any, t: float, then: float) -> Any:
     return in_dtype_of(x, x + (then - t) / 2 * (here + there))
 
 
-def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
+def rk4(v: Velocity, x: Examples, t: float, then: float) -> Examples:
     """Runge and Kutta's: two looks at the middle count twice."""
     v, t, then = _ready("rk4", v, x, t, then)
     h, middle = then - t, (t + then) / 2
@@ -55,18 +71,22 @@ def rk4(v: Callable, x: Any, t: float, then: float) -> Any:
     return in_dtype_of(x, x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
 
 
-def _ready(name: str, v: Callable, x: Any, t: float, then: float) -> tuple[Callable, float, float]:
+def _ready(
+    name: str, v: Velocity, x: Examples, t: float, then: float
+) -> tuple[Velocity, float, float]:
     """The velocity, whose answer must have the shape of x, and both times as floats."""
     batch(x, f"{name}: x")
     return answering(v, f"{name}: v"), finite(t, f"{name}: t"), finite(then, f"{name}: then")
 
 
-def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) -> Any:
+def solve(
+    v: Velocity, x: Examples, times: Sequence[float] | np.ndarray, step: ODEStep = heun
+) -> Array:
     """x carried along v(x, t) from times[0] to times[-1]; an array."""
     x, times = points(x, "solve: x"), numbers(times, "solve: times")
     v, step = to_points(v, "solve: v"), function(step, "solve: step")
 
-    def along(x: Any, t: float, then: float) -> Any:
+    def along(x: Array, t: float, then: float) -> Array:
         return bare(answer(step(v, x, t, then), x.shape, "solve: step"))
 
     return sample(along, x, times)
@@ -75,12 +95,12 @@ def solve(v: Callable, x: Any, times: Sequence[float], step: Callable = heun) ->
 @no_grad()
 def log_likelihood(
     sde: SDE,
-    score: Callable,
-    x: Any,
-    times: Sequence[float],
-    along: Any = None,
-    step: Callable = rk4,
-) -> Any:
+    score: Score,
+    x: Examples,
+    times: Sequence[float] | np.ndarray,
+    along: Examples | None = None,
+    step: ODEStep = rk4,
+) -> Array:
     """log p(x) in nats, (B,), for x (B, D): of the density that the flow makes of the prior.
 
     times rise to 1, from 0 or just above it: from t on, p is the density of the data with noise
@@ -99,8 +119,8 @@ def log_likelihood(
     v, a, dim = sde.flow(score), sde.signal(times[0]), x.shape[1]
 
     # (B, D + 1): x, and the integral of the divergence
-    def both(state: Any, t: float) -> Any:
-        def here(x: Any) -> Any:
+    def both(state: Array, t: float) -> Examples:
+        def here(x: Tensor) -> Any:
             return v(x, t)
 
         point = state[:, :dim]
@@ -115,7 +135,7 @@ def log_likelihood(
     return sde.log_prior(end[:, :dim]) + end[:, dim] + dim * math.log(a)
 
 
-def _checked(sde: Any, times: Any) -> tuple[SDE, list[float]]:
+def _checked(sde: SDE, times: Sequence[float] | np.ndarray) -> tuple[SDE, list[float]]:
     """The process, and times that rise from the data to the noise."""
     if not isinstance(sde, SDE):
         raise TypeError(f"log_likelihood: sde is {shown(sde)}; it must be an SDE, such as VP()")

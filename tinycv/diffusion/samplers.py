@@ -42,16 +42,19 @@ from tinycv.diffusion.denoising import to_noise
 from tinycv.diffusion.schedule import DDPM, Schedule, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
+from tinycv.engine.backend import Array
 from tinycv.engine.create import randn_like
 from tinycv.engine.tensor import Tensor, bare, no_grad
-from tinycv.nn.inputs import answer, answering, batch, function, in_dtype_of
+from tinycv.nn.inputs import Examples, answer, answering, batch, function, in_dtype_of
 
-Step = Callable[[Any, Any, Any], Any]  # (x at time t, t, s) -> x at time s
+Step = Callable[[Any, float, float], Examples]  # (x at time t, t, s) -> x at time s
 
 # ── the loop ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def trajectory(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+def trajectory(
+    step: Step, x: Examples, times: Sequence[float] | np.ndarray
+) -> Iterator[tuple[float, Examples]]:
     """(time, x at that time) for all of ``times``, the first of which is where x is now.
 
     The arguments are checked at once; the steps are taken one at a time, as they are asked for.
@@ -59,7 +62,7 @@ def trajectory(step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]
     return _walked("trajectory", step, x, times)
 
 
-def sample(step: Step, x: Any, times: Sequence) -> Any:
+def sample(step: Step, x: Examples, times: Sequence[float] | np.ndarray) -> Examples:
     """Where the trajectory ends: x at the last of ``times``."""
     last = x
     for _, reached in _walked("sample", step, x, times):
@@ -67,7 +70,9 @@ def sample(step: Step, x: Any, times: Sequence) -> Any:
     return last
 
 
-def _walked(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+def _walked(
+    who: str, step: Step, x: Examples, times: Sequence[float] | np.ndarray
+) -> Iterator[tuple[float, Examples]]:
     """``trajectory``, for the function that the errors name."""
     function(step, f"{who}: step")
     batch(x, f"{who}: x")
@@ -78,7 +83,9 @@ def _walked(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any
     return _steps(who, step, x, times)
 
 
-def _steps(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any, Any]]:
+def _steps(
+    who: str, step: Step, x: Examples, times: Sequence[float] | np.ndarray
+) -> Iterator[tuple[float, Examples]]:
     yield times[0], x
     for t, s in zip(times, times[1:], strict=False):
         with no_grad():
@@ -86,7 +93,9 @@ def _steps(who: str, step: Step, x: Any, times: Sequence) -> Iterator[tuple[Any,
         yield s, x
 
 
-def sample_and_keep(step: Step, x: Any, times: Sequence, every: int) -> tuple[Any, list]:
+def sample_and_keep(
+    step: Step, x: Examples, times: Sequence[float] | np.ndarray, every: int
+) -> tuple[Examples, list[Examples]]:
     """Where the trajectory ends, and a list of the points before every step that is kept: the
     first, and each ``every``-th after it. every = 0 keeps none."""
     last, path = x, []
@@ -96,12 +105,12 @@ def sample_and_keep(step: Step, x: Any, times: Sequence, every: int) -> tuple[An
     return last, path
 
 
-def points(x: Any, what: str, ndim: int | None = None) -> Any:
+def points(x: Examples, what: str, ndim: int | None = None) -> Array:
     """Points (B, ...) as an array of their device: what samplers up a score walk with."""
     return bare(batch(x, what, ndim))
 
 
-def to_points(call: Callable, what: str) -> Callable:
+def to_points(call: Callable[..., Examples], what: str) -> Callable[..., Array]:
     """A score or another function of points, whose answer has their shape, and becomes an array."""
     call = answering(call, what)
     return lambda x, *rest: bare(call(x, *rest))
@@ -119,8 +128,8 @@ def times(schedule: Schedule, steps: int | None = None) -> Sequence[float] | np.
 
 
 def ddpm_step(
-    denoise: Denoiser, schedule: Schedule, x: Any, t: float, s: float, variance: str = "large"
-) -> Any:
+    denoise: Denoiser, schedule: Schedule, x: Examples, t: float, s: float, variance: str = "large"
+) -> Examples:
     """Ancestral sampling. variance: "large" is β, right if the images are noise of variance 1;
     "small" is right if they are one single image. No noise comes in a step to time 0 (algorithm
     2)."""
@@ -140,8 +149,8 @@ def ddpm_step(
 
 
 def ddim_step(
-    denoise: Denoiser, schedule: Schedule, x: Any, t: float, s: float, eta: float = 0.0
-) -> Any:
+    denoise: Denoiser, schedule: Schedule, x: Examples, t: float, s: float, eta: float = 0.0
+) -> Examples:
     """Noise is taken out down to the level of time s, and a share of what stays is drawn anew: eta²
     of what DDPM draws.
 
@@ -163,7 +172,9 @@ def ddim_step(
     return in_dtype_of(x, new)
 
 
-def checked_step(who: str, schedule: Any, x: Any, t: Any, s: Any) -> tuple[float, float]:
+def checked_step(
+    who: str, schedule: Schedule, x: Examples, t: float, s: float
+) -> tuple[float, float]:
     """Both times as numbers, if the step from t to s takes noise out of a batch x."""
     schedule = schedule_in(schedule, who)
     batch(x, f"{who}: x")

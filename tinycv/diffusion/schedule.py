@@ -30,15 +30,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tinycv.engine import ops
 from tinycv.engine.arguments import is_array, number_kind, shown, size, sizes
-from tinycv.engine.backend import array_module, constant, from_host, standard_normal, uniform
+from tinycv.engine.backend import Array, array_module, constant, from_host, standard_normal, uniform
 from tinycv.engine.tensor import Tensor, bare
-from tinycv.nn.inputs import batch, finite, in_dtype_of, is_number, per_example, whole_time
+from tinycv.nn.inputs import (
+    Examples,
+    batch,
+    finite,
+    in_dtype_of,
+    is_number,
+    per_example,
+    whole_time,
+)
+
+Times = float | Examples  # one time for all examples, or one for each of them (B,)
+
+
+class Scored(Protocol):
+    """A density that knows its score with noise added: those of data/densities.py, or a learned
+    one."""
+
+    def score(self, x: Any, noise: Any, /) -> Examples:
+        """∇ log p of x (N, D) with noise added, of one standard deviation or (N,): (N, D)."""
+        ...
 
 
 class Schedule:
@@ -47,7 +66,7 @@ class Schedule:
     last: float
     keeps_variance = False  # is a² + s² = 1?
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
         """a(t) and s(t): two floats for a number t, (B,) each for times (B,)."""
         raise NotImplementedError
 
@@ -55,15 +74,15 @@ class Schedule:
         """One time as a number, if the schedule has it."""
         raise NotImplementedError
 
-    def signal(self, t: Any) -> Any:
+    def signal(self, t: Times) -> Any:
         """a(t): a float for a number t, (B,) for times (B,)."""
         return self.marginal(t)[0]
 
-    def noise(self, t: Any) -> Any:
+    def noise(self, t: Times) -> Any:
         """s(t): a float for a number t, (B,) for times (B,)."""
         return self.marginal(t)[1]
 
-    def beside(self, x: Any, t: Any) -> tuple[Any, Any]:
+    def beside(self, x: Examples, t: Times) -> tuple[Examples, Examples]:
         """a(t) and s(t) in the shape (B, 1, ...), which multiplies x (B, ...); in its dtype and on
         its device. t: a number, or times (B,)."""
         what = f"{type(self).__name__}.beside"
@@ -74,13 +93,13 @@ class Schedule:
         a, s = per_example(a, x, f"{what}: t"), per_example(s, x, f"{what}: t")
         return a.reshape(shape), s.reshape(shape)
 
-    def each(self, x: Any, t: Any) -> Any:
+    def each(self, x: Examples, t: Times) -> Examples:
         """The time of each of x (B, ...): (B,), in its dtype, on its device. t: one, or (B,)."""
         what = f"{type(self).__name__}.each"
         fitting(t, batch(x, f"{what}: x"), f"{what}: t")
         return like(x, per_example(t, x, f"{what}: t"))
 
-    def perturb(self, x0: Any, t: Any, z: Any) -> Any:
+    def perturb(self, x0: Examples, t: Times, z: Examples) -> Examples:
         """x_t = a x_0 + s z, for x0 (B, ...), t a number or (B,), and z as x0, from N(0, I).
 
         What has the weight 0 is not read: the noise at time 0, the data where no signal is left.
@@ -94,13 +113,13 @@ class Schedule:
         a, s = self.beside(x0, t)
         return in_dtype_of(x0, weighted(a, x0) + weighted(s, z))
 
-    def between(self, t: Any, s: Any) -> tuple[float, float]:
+    def between(self, t: float, s: float) -> tuple[float, float]:
         """α and β of q(x_t | x_s) = N(α x_s, β I), for an earlier time s with signal in it."""
         (a_t, s_t), (a_s, s_s) = self.marginal(t), self.marginal(s)
         alpha = a_t / a_s
         return alpha, max(0.0, s_t * s_t - alpha * alpha * s_s * s_s)  # rounding
 
-    def random_times(self, x: Any) -> Any:
+    def random_times(self, x: Examples) -> Examples:
         """A time for each of x (B, ...), on its device, for training: (B,), uniform."""
         batch(x, f"{type(self).__name__}.random_times: x")
         return like(x, self.last * uniform(len(x), x, x.dtype))
@@ -110,7 +129,7 @@ class Schedule:
         steps = size(steps, f"{type(self).__name__}.times: steps", 1)
         return [self.last * (steps - i) / steps for i in range(steps + 1)]
 
-    def prior(self, shape: tuple, like: Any) -> Any:
+    def prior(self, shape: int | Sequence[int], like: Examples | ModuleType) -> Array:
         """Points of the noise at the last time, N(0, s² I), drawn where ``like`` is: an array, a
         Tensor, numpy or cupy."""
         what = f"{type(self).__name__}.prior"
@@ -120,14 +139,14 @@ class Schedule:
             )
         return self.noise(self.last) * standard_normal(sizes(shape, f"{what}: shape"), like)
 
-    def log_prior(self, x: Any) -> Any:
+    def log_prior(self, x: Examples) -> Examples:
         """The log-density of that noise at x (B, D), in nats: (B,)."""
         batch(x, f"{type(self).__name__}.log_prior: x", 2)
         s = self.noise(self.last)
         peak = x.shape[1] * math.log(s * math.sqrt(2 * math.pi))
         return -0.5 * (x * x).sum(axis=-1) / s**2 - peak
 
-    def score_of(self, density: Any) -> Callable:
+    def score_of(self, density: Scored) -> Callable[[Examples, Times], Examples]:
         """∇ log p_t, (x, t) -> (B, D), by a density whose score(x, noise) is that of p_0 with noise
         added, exact (data/densities.py) or learned.
 
@@ -139,7 +158,7 @@ class Schedule:
                 "function score(x, noise); a score of (x, t) is taken as it is"
             )
 
-        def score(x: Any, t: Any) -> Any:
+        def score(x: Examples, t: Times) -> Examples:
             a, s = self.beside(x, self.each(x, t) if is_number(t) else t)
             return density.score(x / a, (s / a).reshape((len(x),))) / a
 
@@ -156,21 +175,22 @@ def schedule_in(value: Any, who: str) -> Schedule:
     return value
 
 
-def fitting(t: Any, x: Any, what: str) -> None:
+def fitting(t: Times, x: Examples, what: str) -> None:
     """ValueError unless t is one number, or (B,) beside x (B, ...)."""
-    if tuple(getattr(t, "shape", ())) not in ((), (len(x),)):
+    shape = tuple(getattr(t, "shape", ()))
+    if shape not in ((), (len(x),)):
         raise ValueError(
-            f"{what} has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must be a number, or one "
+            f"{what} has shape {shape} and x {tuple(x.shape)}; t must be a number, or one "
             "for each of x"
         )
 
 
-def like(x: Any, times: Any) -> Any:
+def like(x: Examples, times: Examples) -> Examples:
     """Times as a Tensor where x is one, else as they are."""
     return Tensor(times) if isinstance(x, Tensor) and not isinstance(times, Tensor) else times
 
 
-def weighted(weight: Any, x: Any) -> Any:
+def weighted(weight: Examples, x: Examples) -> Examples:
     """weight x, and 0 where the weight is 0, whatever x is there; x is read where the weight needs
     a gradient, which is x."""
     if isinstance(weight, Tensor) and weight.requires_grad:
@@ -188,7 +208,7 @@ class DDPM(Schedule):
     keeps_variance = True
     last: int
 
-    def __init__(self, alpha_bar: Any):
+    def __init__(self, alpha_bar: Sequence[float] | np.ndarray):
         alpha_bar = real_row(alpha_bar, "DDPM: alpha_bar")
         falls = (np.diff(alpha_bar) <= 0).all()
         if len(alpha_bar) < 2 or alpha_bar[0] != 1 or not alpha_bar[-1] >= 0 or not falls:
@@ -203,9 +223,10 @@ class DDPM(Schedule):
         self._table = np.stack([ends_in_nan, 1 - ends_in_nan]) ** 0.5  # (2, T + 2)
 
     def time(self, t: Any, what: str) -> int:
+        """A whole number from 0 to T; IndexError for one outside."""
         return whole_time(t, what, self.last)
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
         """a and s, for whole numbers t, one or (B,).
 
         IndexError names a time outside 0 ... T (on a GPU the result is NaN instead: to look would
@@ -218,7 +239,7 @@ class DDPM(Schedule):
         a, s = constant(array_module(row), self._table)[:, row]
         return (Tensor(a), Tensor(s)) if isinstance(t, Tensor) else (a, s)
 
-    def _row(self, t: Any, what: str) -> Any:
+    def _row(self, t: Times, what: str) -> Array:
         """Times (B,) as places in the table, on their device."""
         if number_kind(t) not in ("i", "u"):
             raise TypeError(f"{what} is {shown(t)}; times are whole numbers, from 0 to {self.last}")
@@ -232,7 +253,7 @@ class DDPM(Schedule):
             )
         return row
 
-    def each(self, x: Any, t: Any) -> Any:
+    def each(self, x: Examples, t: Times) -> Examples:
         """The time of each of x (B, ...), as int64 (B,), on its device. t: a number, or (B,)."""
         fitting(t, batch(x, "DDPM.each: x"), "DDPM.each: t")
         xp = array_module(bare(x))
@@ -240,7 +261,7 @@ class DDPM(Schedule):
             return like(x, xp.full(len(x), self.time(t, "DDPM.each: t")))
         return like(x, xp.broadcast_to(from_host(xp, bare(t)), (len(x),)))
 
-    def random_times(self, x: Any) -> Any:
+    def random_times(self, x: Examples) -> Examples:
         """A whole number of 1 ... T for each of x (B, ...), on its device: int64 (B,)."""
         u = uniform(len(batch(x, "DDPM.random_times: x")), x)
         return like(x, ops.minimum((u * self.last).astype("int64"), self.last - 1) + 1)

@@ -33,13 +33,14 @@ from typing import Any
 import numpy as np
 
 from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
-from tinycv.diffusion.schedule import Schedule
+from tinycv.diffusion.schedule import Schedule, Times
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, number_kind, shown, size
-from tinycv.engine.backend import standard_normal
+from tinycv.engine.backend import Array, standard_normal
 from tinycv.engine.tensor import Tensor, no_grad
 from tinycv.nn.inputs import (
+    Examples,
     answering,
     batch,
     every,
@@ -51,19 +52,22 @@ from tinycv.nn.inputs import (
     within,
 )
 
+Velocity = Callable[[Any, float], Examples]  # (x (B, ...), t) -> dx/dt
+
 
 class SDE(Schedule):
     """dx = f(t) x dt + g(t) dw. Subclasses give f (``rate``) and g (``diffusion``) of one number t,
     and the a and s of x(t) given x(0) (``marginal``)."""
 
     last = 1.0
-    rate: Callable
-    diffusion: Callable
+    rate: Callable[[float], float]
+    diffusion: Callable[[float], float]
 
     def time(self, t: Any, what: str) -> float:
+        """A number from 0 to 1."""
         return number(t, what, 0, 1)
 
-    def drift(self, x: Any, t: float) -> Any:
+    def drift(self, x: Examples, t: float) -> Examples:
         """f(t) x."""
         return self.rate(t) * batch(x, "SDE.drift: x")
 
@@ -71,12 +75,12 @@ class SDE(Schedule):
         """The process that runs from t = 1 to 0, and has the same p_t."""
         return Reverse(self, score)
 
-    def flow(self, score: Score) -> Callable:
+    def flow(self, score: Score) -> Velocity:
         """The velocity (x, t) -> dx/dt, t a number, of the ordinary differential equation that has
         the same p_t."""
         score = answering(score, "SDE.flow: score")
 
-        def velocity(x: Any, t: float) -> Any:
+        def velocity(x: Examples, t: float) -> Examples:
             slope = score(x, self.each(x, t))
             return self.drift(x, t) - 0.5 * self.diffusion(t) ** 2 * slope
 
@@ -92,7 +96,7 @@ class Reverse:
         self.sde, self.diffusion = sde, sde.diffusion
         self.score = to_points(score, "SDE.reverse: score")
 
-    def drift(self, x: Any, t: float) -> Any:
+    def drift(self, x: Examples, t: float) -> Examples:
         """f(t) x - g(t)² score(x, t)."""
         slope = self.score(x, self.sde.each(x, t))
         return self.sde.drift(x, t) - self.diffusion(t) ** 2 * slope
@@ -113,14 +117,17 @@ class VE(SDE):
         self.log_ratio = math.log(sigma_max) - math.log(sigma_min)
 
     def rate(self, t: float) -> float:
+        """f(t) = 0."""
         number(t, "VE.rate: t", 0, 1)
         return 0.0
 
     def diffusion(self, t: float) -> float:
+        """g(t)."""
         t = number(t, "VE.diffusion: t", 0, 1)
         return self.sigma_min * math.exp(t * self.log_ratio) * math.sqrt(2 * self.log_ratio)
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
+        """1 and √(σ(t)² - σ_min²), for a number t, or times (B,)."""
         t = clock(t, "VE.marginal: t")
         # σ(t), never above sigma_max on the way
         level = self.sigma_max * _exp(self.log_ratio * (t - 1))
@@ -143,24 +150,27 @@ class VP(SDE):
             )
         self.beta_min, self.beta_max = beta_min, beta_max
 
-    def beta(self, t: Any) -> Any:
+    def beta(self, t: Times) -> Any:
         """β(t)."""
         t = clock(t, "VP.beta: t")
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
-    def integral(self, t: Any) -> Any:
+    def integral(self, t: Times) -> Any:
         """B(t), the integral of beta from 0 to t."""
         t = clock(t, "VP.integral: t")
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
 
     def rate(self, t: float) -> float:
+        """f(t) = -½ β(t)."""
         t = number(t, "VP.rate: t", 0, 1)
         return -0.5 * self.beta(t)
 
     def diffusion(self, t: float) -> float:
+        """g(t) = √β(t)."""
         return math.sqrt(self.beta(number(t, "VP.diffusion: t", 0, 1)))
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
+        """e^{-B(t)/2} and √(1 - e^{-B(t)}), for a number t, or times (B,)."""
         t = clock(t, "VP.marginal: t")
         return _exp(-0.5 * self.integral(t)), (-expm1(-self.integral(t))) ** 0.5
 
@@ -171,10 +181,12 @@ class SubVP(VP):
     keeps_variance = False
 
     def diffusion(self, t: float) -> float:
+        """g(t) = √(β(t) (1 - e^{-2B(t)}))."""
         t = number(t, "SubVP.diffusion: t", 0, 1)
         return math.sqrt(self.beta(t) * -math.expm1(-2 * self.integral(t)))
 
-    def marginal(self, t: Any) -> tuple[Any, Any]:
+    def marginal(self, t: Times) -> tuple[Any, Any]:
+        """e^{-B(t)/2} and 1 - e^{-B(t)}, for a number t, or times (B,)."""
         t = clock(t, "SubVP.marginal: t")
         return _exp(-0.5 * self.integral(t)), -expm1(-self.integral(t))
 
@@ -182,7 +194,7 @@ class SubVP(VP):
 # ── samplers up a score ──────────────────────────────────────────────────────────────────────────
 
 
-def euler_maruyama_step(process: SDE | Reverse, x: Any, t: float, s: float) -> Any:
+def euler_maruyama_step(process: SDE | Reverse, x: Array, t: float, s: float) -> Array:
     """x <- x + drift dt + g √|dt| z, either way in time. x: an array."""
     dt = s - t
     kick = process.diffusion(t) * math.sqrt(abs(dt)) * standard_normal(x.shape, x, x.dtype)
@@ -190,8 +202,11 @@ def euler_maruyama_step(process: SDE | Reverse, x: Any, t: float, s: float) -> A
 
 
 def euler_maruyama(
-    process: SDE | Reverse, x: Any, times: Sequence[float], keep_every: int | None = None
-) -> tuple[Any, list]:
+    process: SDE | Reverse,
+    x: Examples,
+    times: Sequence[float] | np.ndarray,
+    keep_every: int | None = None,
+) -> tuple[Array, list[Array]]:
     """Euler and Maruyama's steps from times[0] on to times[-1], either way. Returns the points, an
     array, and a list of those before every step that was kept."""
     methods = getattr(process, "drift", None), getattr(process, "diffusion", None)
@@ -205,7 +220,7 @@ def euler_maruyama(
     return sample_and_keep(partial(euler_maruyama_step, process), x, times, keep_every)
 
 
-def corrector_step(sde: SDE, score: Score, snr: float, x: Any, t: float) -> Any:
+def corrector_step(sde: SDE, score: Score, snr: float, x: Array, t: float) -> Array:
     """One Langevin step at the time t, whose length is ε = 2 (snr |z| / |score|)², by norms
     averaged over the batch (Song et al. 2021, algorithms 4 and 5). x: an array; so is the score.
 
@@ -223,11 +238,11 @@ def corrector_step(sde: SDE, score: Score, snr: float, x: Any, t: float) -> Any:
 def predictor_corrector(
     sde: SDE,
     score: Score,
-    x: Any,
-    times: Sequence[float],
+    x: Examples,
+    times: Sequence[float] | np.ndarray,
     snr: float = 0.16,
     corrections: int = 1,
-) -> Any:
+) -> Array:
     """A step of the reverse SDE, then Langevin steps at the new noise level, that mend its error;
     times fall (Song et al. 2021, algorithm 1). Returns the points, an array.
 
@@ -249,7 +264,7 @@ def predictor_corrector(
     if any(s >= t for t, s in pairwise(times)):
         raise ValueError(f"predictor_corrector: times are {shown(times)}; they must fall")
 
-    def step(x: Any, t: float, s: float) -> Any:
+    def step(x: Array, t: float, s: float) -> Array:
         x = euler_maruyama_step(back, x, t, s)
         for _ in range(corrections):
             x = corrector_step(sde, score, snr, x, s)
@@ -278,17 +293,17 @@ def clock(t: Any, what: str) -> Any:
     return within(t.astype("int64") if number_kind(t) == "u" else t, what, 0, 1)
 
 
-def expm1(value: Any) -> Any:
+def expm1(value: Times) -> Any:
     """e^value - 1, exact where value is small."""
     return math.expm1(value) if isinstance(value, (int, float)) else ops.expm1(value)
 
 
-def _exp(value: Any) -> Any:
+def _exp(value: Times) -> Any:
     """e^value."""
     return math.exp(value) if isinstance(value, (int, float)) else ops.exp(value)
 
 
-def _length(x: Any) -> Any:
+def _length(x: Array) -> Array:
     """The mean length of the points of x (B, ...)."""
     x = in_float32(x)
     return ((x * x).reshape((len(x), -1)).sum(axis=-1) ** 0.5).mean()

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinycv.diffusion.schedule import Schedule, schedule_in
-from tinycv.nn.inputs import answering
+from tinycv.diffusion.schedule import Schedule, Times, schedule_in
+from tinycv.nn.inputs import Examples, answering
 
 # (x (B, ...), times (B,)) -> (B, ...): E[x_0 | x_t = x], and grad log p_t(x)
-Denoiser = Callable[..., Any]
-Score = Callable[..., Any]
+Denoiser = Callable[..., Examples]
+Score = Callable[..., Examples]
 
 
 def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
@@ -28,7 +28,7 @@ def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
     schedule = schedule_in(schedule, "score_of")
     denoiser = answering(denoiser, "score_of: denoiser")
 
-    def score(x: Any, t: Any, *condition: Any) -> Any:
+    def score(x: Examples, t: Times, *condition: Any) -> Examples:
         a, s = schedule.beside(x, t)
         return (a * denoiser(x, schedule.each(x, t), *condition) - x) / s / s
 
@@ -40,7 +40,7 @@ def denoiser_of(score: Score, schedule: Schedule) -> Denoiser:
     schedule = schedule_in(schedule, "denoiser_of")
     score = answering(score, "denoiser_of: score")
 
-    def denoise(x: Any, t: Any, *condition: Any) -> Any:
+    def denoise(x: Examples, t: Times, *condition: Any) -> Examples:
         a, s = schedule.beside(x, t)
         return (x + s * (s * score(x, schedule.each(x, t), *condition))) / a
 

@@ -19,15 +19,14 @@ Shapes: B images, C channels, H x W pixels, E width of the embedding.
 
 from __future__ import annotations
 
-from typing import Any
-
-from tinycv.diffusion.embedding import TimeAndLabel, check_told
+from tinycv.diffusion.embedding import Labels, TimeAndLabel, check_told
 from tinycv.engine.arguments import size, sizes
 from tinycv.engine.methods import concatenate
+from tinycv.engine.tensor import Tensor
 from tinycv.nn import init
 from tinycv.nn.activation import silu
 from tinycv.nn.conv import Conv2d, ConvTranspose2d
-from tinycv.nn.inputs import batch, whole
+from tinycv.nn.inputs import Examples, batch, whole
 from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.norm import GroupNorm
@@ -67,7 +66,7 @@ class ResBlock(Module):
         self.embed = Linear(embed_dim, channels_out)
         self.skip = None if channels_in == channels_out else Conv2d(channels_in, channels_out, 1)
 
-    def forward(self, x: Any, e: Any) -> Any:
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
         """x (B, channels_in, H, W), e (B, E) after its SiLU. Returns (B, channels_out, H, W)."""
         h = self.conv1(silu(self.norm1(x)))  # (B, channels_out, H, W)
         h = h + self.embed(e)[:, :, None, None]
@@ -89,7 +88,7 @@ class PixelAttention(Module):
             )
         self.norm, self.attention = group_norm_of(channels), MultiheadAttention(channels, heads)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W). Returns the same shape."""
         b, c, h, w = batch(x, "PixelAttention: x", 4).shape
         tokens = self.norm(x).reshape((b, c, h * w)).swapaxes(1, 2)  # (B, H W, C)
@@ -140,7 +139,7 @@ class UNet(Module):
         self.head.weight = init.zeros(self.head.weight.shape)
         self.head.bias = init.zeros((channels,))
 
-    def forward(self, x: Any, t: Any, label: Any = None) -> Any:
+    def forward(self, x: Examples, t: Examples, label: Labels | None = None) -> Tensor:
         """x (B, C, H, W), t (B,), label (B,) or None for "nobody said". Returns (B, C, H, W)."""
         if batch(x, "UNet: x", 4).shape[1] != self.channels:
             raise ValueError(

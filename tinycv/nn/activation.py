@@ -1,4 +1,4 @@
-"""Functions between the layers, which bend what is straight: GELU, SiLU and leaky ReLU.
+"""Activation functions: GELU, SiLU and leaky ReLU.
 
 relu, sigmoid, tanh and softplus are rows of the engine's own table (engine/ops.py); here are those
 that are pairs.
@@ -66,6 +66,7 @@ class Tanh(Module):
     """tanh x, as a layer."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """tanh x, entry by entry."""
         return tanh(x)
 
 
@@ -92,6 +93,7 @@ class LeakyReLU(Module):
         self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", -MOST, MOST)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``leaky_relu`` of x, entry by entry."""
         return leaky_relu(x, self.negative_slope)
 
 
@@ -99,6 +101,7 @@ class SiLU(Module):
     """x sigmoid(x), as a layer."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``silu`` of x, entry by entry."""
         return silu(x)
 
 
@@ -109,6 +112,7 @@ class GELU(Module):
         self.approximate = choice(approximate, "GELU: approximate", ("none", "tanh"))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``gelu`` of x, entry by entry."""
         return gelu(x, self.approximate)
 
 

@@ -3,10 +3,12 @@ what is learned.
 
     y = γ (x - E[x]) / √(Var[x] + ε) + β                           Ioffe & Szegedy 2015, algorithm 1
 
-It ties the examples of a batch to each other; so after training, where a result may depend on one
-example alone, it goes by running statistics (algorithm 2), and in shards of a batch it has to ask
-the other shards: all_reduce, forward for the
-count, the mean and the variance, and once backward.   Read before: norm.py, engine/shards.py.
+Batch norm couples the examples of a batch. At inference a result must not depend on the other
+examples, so the layer uses running statistics instead (algorithm 2). In shards of a batch the
+statistics are those of the whole batch: the shards exchange the count, the mean and the variance in
+the forward pass, and their gradients once in the backward pass (all_reduce).
+
+Read before: norm.py, engine/shards.py.
 Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
 """
 
@@ -38,7 +40,7 @@ def batch_standard(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> tuple:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch,
     all shards of it.
 

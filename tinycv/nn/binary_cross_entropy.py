@@ -94,6 +94,7 @@ class BCEWithLogitsLoss(Module):
         self.reduction = choice(reduction, "BCEWithLogitsLoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """input (...) scores, target of the same shape, 0 to 1. Returns the loss in nats."""
         return binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction
         )

@@ -5,6 +5,9 @@ Each raises an error that names the argument. Numbers and words are checked in e
 batches, times and labels of the generative chapters in inputs.py.
 
 Nothing here looks at values on a GPU: that would be to wait for it.
+
+An argument of type Any, here and in every file of checks, is what a user gave and nobody has looked
+at yet. Behind the checks the types hold.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.engine.arguments import choice, size
+from tinycv.engine.backend import Array
 from tinycv.engine.dispatch import on_gpu
 from tinycv.engine.fused import fused
 from tinycv.engine.ops import pad, scatter
@@ -54,7 +55,7 @@ def conv2d(
     sees on its walk over the image, and what the taps say is added up.
 
     stride, padding, dilation: an int, or a pair (down, across). padding: also "valid" for none, and
-    "same" for H' = H, W' = W, which wants stride 1. groups: the channels are parted in so many
+    "same" for H' = H, W' = W, which needs stride 1. groups: the channels are split into so many
     groups that do not see each other.
     differs: a single image is a batch of one; (C, H, W) is refused.
     """
@@ -264,7 +265,7 @@ def _conv_transpose2d(
     return y, pull
 
 
-def linear_map(run: Callable, xp: Any, a: Any, b: Any, *rest: Any) -> Tensor:
+def linear_map(run: Callable, xp: Any, a: Array, b: Array, *rest: Any) -> Array:
     """One of conv_kernel.py's three linear maps, or its CUDA member on a GPU."""
     if xp is not np:
         run = on_gpu(run, [a, b]) or run

@@ -33,4 +33,5 @@ class Dropout(Module):
         self.p = number(p, "Dropout: p", 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x of any shape. Returns the same shape."""
         return dropout(x, self.p, self.training)

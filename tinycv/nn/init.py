@@ -1,9 +1,9 @@
 """How parameters start. Drawn by NumPy's generator on the host, so that every backend starts from
 the same numbers.
 
-A sum of n numbers of variance v has variance n v; so a weight's variance goes with 1 / fan_in, lest
-signals grow or
-die with depth.   Glorot & Bengio 2010, eq. 16 (xavier);   He et al. 2015, eq. 10 (kaiming).
+A sum of n numbers of variance v has variance n v. So weights are drawn with a variance proportional
+to 1 / fan_in; otherwise signals would grow or die with depth.
+Glorot & Bengio 2010, eq. 16 (xavier);   He et al. 2015, eq. 10 (kaiming).
 
 differs: PyTorch's functions fill a tensor (``xavier_uniform_``); these make a Parameter of a shape.
 """

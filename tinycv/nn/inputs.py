@@ -13,22 +13,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tinycv.data.inputs import whole as at_most
 from tinycv.engine import ops
 from tinycv.engine.arguments import function, number, number_kind, shown, size
-from tinycv.engine.backend import array_module, from_host
-from tinycv.engine.tensor import Tensor, bare
+from tinycv.engine.backend import Array, array_module, from_host
+from tinycv.engine.tensor import ArrayLike, Tensor, bare
 from tinycv.nn.checks import MOST_LAYERS
 
+# Examples (B, ...), or one number for each of them (B,): a Tensor, or an array of NumPy or CuPy.
+# Where some of a function's arguments are Tensors and others arrays, its result is a Tensor.
+Examples = Tensor | Array
+Checked = TypeVar("Checked")  # a check returns what it was given
 
-def batch(x: Any, what: str, ndim: int | None = None) -> Any:
+
+def batch(x: Checked, what: str, ndim: int | None = None) -> Checked:
     """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim``
     axes."""
-    array = bare(x)
+    array: Any = bare(x)
     if number_kind(x) != "f" or not hasattr(array, "reshape"):
         raise TypeError(f"{what} is {shown(x)}; it must be a Tensor or a plain array of floats")
     if array.ndim < 1 or (ndim is not None and array.ndim != ndim):
@@ -37,11 +42,11 @@ def batch(x: Any, what: str, ndim: int | None = None) -> Any:
     return x
 
 
-def answer(value: Any, shape: Sequence[int], what: str) -> Any:
+def answer(value: Checked, shape: Sequence[int], what: str) -> Checked:
     """What a function of the user's returned, if it is an array or a Tensor of real numbers in this
     shape."""
     kind = number_kind(value)
-    if kind not in ("f", "i", "u") or tuple(value.shape) != tuple(shape):
+    if kind not in ("f", "i", "u") or tuple(bare(value).shape) != tuple(shape):
         error = ValueError if kind in ("f", "i", "u") else TypeError
         raise error(
             f"{what} returned {shown(value)}; it must return real numbers of shape {tuple(shape)}"
@@ -49,19 +54,19 @@ def answer(value: Any, shape: Sequence[int], what: str) -> Any:
     return value
 
 
-def answering(call: Any, what: str) -> Callable:
+def answering(call: Callable[..., Checked], what: str) -> Callable[..., Checked]:
     """The function, whose answer must have the shape of its first argument."""
     function(call, what)
     return lambda x, *rest: answer(call(x, *rest), x.shape, what)
 
 
-def in_dtype_of(x: Any, value: Any) -> Any:
+def in_dtype_of(x: Examples, value: Examples) -> Examples:
     """The array or Tensor in the dtype of x: points keep theirs, whatever a score or a denoiser
     returned."""
     return value if value.dtype == x.dtype else value.astype(x.dtype)
 
 
-def in_float32(x: Any) -> Any:
+def in_float32(x: Array) -> Array:
     """Halves in float32, where their squares have room; all others as they are."""
     return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
 
@@ -127,7 +132,7 @@ def is_number(value: Any) -> bool:
     return isinstance(array, (int, float))
 
 
-def per_example(value: Any, x: Any, what: str) -> Any:
+def per_example(value: ArrayLike, x: Examples, what: str) -> Examples:
     """A number for each of x (B, ...), as a Tensor or an array (B,) on its device, in its dtype.
 
     value: (B,), (B, 1) or (B, 1, ...), or one of 0 axes for all. A Tensor keeps its history.
@@ -154,7 +159,11 @@ def per_example(value: Any, x: Any, what: str) -> Any:
 
 
 def within(
-    value: Any, what: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+    value: Any,
+    what: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
 ) -> Any:
     """An array or Tensor (B,) whose values are in these bounds: ValueError on the host, NaN in
     their place on a GPU."""
@@ -175,7 +184,7 @@ def within(
     return value
 
 
-def integers(values: Any, what: str, count: int | None = None) -> Any:
+def integers(values: Any, what: str, count: int | None = None) -> Array:
     """A bare integer array (B,), of ``count`` if given."""
     array = bare(values)
     if number_kind(array) not in ("i", "u"):
@@ -188,7 +197,7 @@ def integers(values: Any, what: str, count: int | None = None) -> Any:
     return array
 
 
-def labels(values: Any, what: str, last: int, count: int | None = None) -> Any:
+def labels(values: Any, what: str, last: int, count: int | None = None) -> Array:
     """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on
     the host; an integer cannot be NaN, so on a GPU what is made of a wrong one becomes NaN: see
     ``known``."""
@@ -199,7 +208,7 @@ def labels(values: Any, what: str, last: int, count: int | None = None) -> Any:
     return array
 
 
-def known(labels: Any, last: int, of_them: Any) -> Any:
+def known(labels: Array, last: int, of_them: Tensor) -> Tensor:
     """What was made of labels (B,), (B, ...): NaN on a GPU where a label is not of 0 ... last, in
     place of another class's. On the host ``labels`` has refused it."""
     xp = array_module(bare(of_them))
@@ -222,7 +231,7 @@ def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
     return whole
 
 
-def times_in(t: Any, what: str, gradient: bool = False) -> Any:
+def times_in(t: Any, what: str, gradient: bool = False) -> Array:
     """A bare array of times (B,). gradient: does one pass to t? If not, t may not ask for one."""
     array = bare(t)
     if number_kind(array) not in ("f", "i", "u"):

@@ -70,7 +70,7 @@ class NoIds(TypeError, IndexError):
     that is none."""
 
 
-def whole_numbers(ids: ArrayLike) -> Any:
+def whole_numbers(ids: ArrayLike) -> backend.Array:
     """An array of integers. NoIds for all that NumPy would take as an index besides: masks, slices,
     None, floats."""
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import listed, shown
+from tinycv.engine.backend import Array
 from tinycv.engine.door import kind_of
 from tinycv.engine.tensor import ArrayLike, Tensor, as_array
 
@@ -92,7 +93,7 @@ class Misshaped(ValueError):
     """Of another shape than the Tensor that it should be loaded into."""
 
 
-def fitted(value: Any, target: Tensor) -> np.ndarray:
+def fitted(value: ArrayLike, target: Tensor) -> np.ndarray:
     """A copy of ``value`` on the host, in the shape and dtype of ``target``. ValueError or
     TypeError if it overflows, or an integer would change; values below the dtype's range become
     0."""
@@ -111,7 +112,7 @@ def fitted(value: Any, target: Tensor) -> np.ndarray:
     return copy
 
 
-def same_values(a: Any, b: Any) -> bool:
+def same_values(a: Array, b: Array) -> bool:
     """Whether two arrays of either device are equal, NaN to NaN."""
     a, b = backend.to_device(a, "cpu"), backend.to_device(b, "cpu")
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

@@ -115,7 +115,7 @@ def not_zero(total: ArrayLike) -> ArrayLike:
     return where(total == 0, nan, total)
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Tensor, target: Tensor | np.ndarray, reduction: str = "mean") -> Tensor:
     """Mean squared error of two arrays of one shape. Integers and bools are taken as float32.
 
     differs: the shapes are equal, and none broadcasts. reduction is the third argument: PyTorch's
@@ -128,7 +128,8 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         )
     choice(reduction, "mse_loss: reduction", ("mean", "sum", "none"))
     # integers would wrap
-    input, target = (x if x.dtype.kind == "f" else astype(x) for x in (input, target))
+    input = input if input.dtype.kind == "f" else astype(input)
+    target = target if target.dtype.kind == "f" else astype(target)
     error = (input - target) ** 2
     return error if reduction == "none" else error.sum() if reduction == "sum" else error.mean()
 
@@ -158,6 +159,7 @@ class CrossEntropyLoss(Module):
         self.label_smoothing = number(label_smoothing, "CrossEntropyLoss: label_smoothing", 0, 1)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """input (N, C) scores, target (N,) or (N, C). Returns the loss in nats."""
         return cross_entropy(
             input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
         )
@@ -173,6 +175,7 @@ class MSELoss(Module):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """input and target of one shape. Returns the mean squared error."""
         return mse_loss(input, target, self.reduction)
 
 
@@ -278,7 +281,7 @@ def reduced(xp, loss, slope, counted, counts, reduction):
 
 
 def against_shares(xp, input, target, weight, reduction, label_smoothing):
-    """The kernel for a target of probabilities (N, C), which may itself want a gradient."""
+    """The kernel for a target of probabilities (N, C), which may itself require a gradient."""
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
     if weight is not None:
         weight = asked_for(weight, q)

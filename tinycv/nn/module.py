@@ -58,6 +58,7 @@ class Module:
                     )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; a subclass defines it. TypeError where it does not."""
         raise TypeError(f"{type(self).__name__} must define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,6 +78,7 @@ class Module:
                 yield from parts_in(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The Modules among ``named_parts``, each by its name."""
         return ((name, part) for name, part in self.named_parts() if isinstance(part, Module))
 
     def children(self) -> Iterator[Module]:
@@ -110,6 +112,7 @@ class Module:
             stack.extend(reversed(children))
 
     def modules(self) -> Iterator[Module]:
+        """The modules of ``named_modules``, without their names."""
         return (module for _, module in self.named_modules())
 
     def apply(self, function: Callable[[Module], object]) -> Module:
@@ -140,6 +143,7 @@ class Module:
         return ((name, t) for name, t in tensors if isinstance(t, Parameter))
 
     def parameters(self) -> Iterator[Parameter]:
+        """The Parameters of ``named_parameters``, without their names."""
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
@@ -148,6 +152,7 @@ class Module:
         return ((name, t) for name, t in tensors if not isinstance(t, Parameter))
 
     def buffers(self) -> Iterator[Tensor]:
+        """The Tensors of ``named_buffers``, without their names."""
         return (t for _, t in self.named_buffers())
 
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
@@ -165,6 +170,7 @@ class Module:
         setattr(self, name, tensor)
 
     def num_parameters(self) -> int:
+        """How many numbers the Parameters hold together."""
         return sum(p.size for p in self.parameters())
 
     # -- modes, moves -----------------------------------------------------------------------------
@@ -177,9 +183,11 @@ class Module:
         return self
 
     def eval(self) -> Module:
+        """Evaluation behaviour: ``train(False)``. Returns the module."""
         return self.train(False)
 
     def zero_grad(self) -> None:
+        """Forget the gradients of all Parameters."""
         capturing.forget_gradients(self.parameters())
 
     def requires_grad_(self, wanted: bool = True) -> Module:

@@ -84,7 +84,7 @@ def per_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape((x.shape[1],) + (1,) * (x.ndim - 2))
 
 
-def grouped(x: Tensor, num_groups: int) -> tuple:
+def grouped(x: Tensor, num_groups: int) -> tuple[int, int, int]:
     """(N, G, C/G * H * W)"""
     num_groups = size(num_groups, "num_groups", 1)
     if array(x, "x").ndim < 2 or x.shape[1] % num_groups:

@@ -15,7 +15,7 @@ from tinycv.engine.tensor import Tensor
 from tinycv.nn.module import Module, contents
 
 
-def exchanged(value: Any, new_of: Callable[[Any], Any]) -> Any:
+def exchanged(value: Any, new_of: Callable[[Module | Tensor], Module | Tensor]) -> Any:
     """``value`` with ``new_of(part)`` in the place of each Module and Tensor in it, in containers
     of its kind.
 

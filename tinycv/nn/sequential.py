@@ -43,6 +43,7 @@ class Sequential(Module):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Tensor) -> Tensor:
+        """x through every step. Returns what the last one makes of it."""
         for layer in self._steps:
             x = layer(x)
         return x
@@ -116,6 +117,7 @@ class Flatten(Module):
     """(B, ...) to (B, all the rest)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, ...). Returns (B, D), D entries for each example."""
         if not getattr(x, "ndim", 0):
             raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
@@ -127,4 +129,5 @@ class Identity(Module):
     """The layer that changes nothing: a place to put another."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x as it is."""
         return x

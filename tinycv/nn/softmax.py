@@ -2,7 +2,7 @@
 
     softmax(x)_i = exp(x_i) / Σ_j exp(x_j)
 
-Read before: engine/fused.py.   Read next: losses.py, which wants its logarithm.
+Read before: engine/fused.py.   Read next: losses.py, which needs its logarithm.
 Seen at work: sequence/attention.py.
 """
 
@@ -55,6 +55,7 @@ class Softmax(Module):
         self.axis = size(axis, "Softmax: axis", -64)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x of any shape. Returns the same shape."""
         return softmax(x, self.axis)
 
 

@@ -54,7 +54,9 @@ def inside(sides: Sequence[int], padding: tuple) -> tuple:
     )
 
 
-def walked(sides: Sequence[int], window: Sequence[int], stride: tuple, dilation: tuple) -> tuple:
+def walked(
+    sides: Sequence[int], window: Sequence[int], stride: tuple, dilation: tuple
+) -> tuple[int, ...]:
     """H', W': how many steps a window takes over a padded image."""
     size = tuple(
         (n - d * (k - 1) - 1) // s + 1
@@ -77,7 +79,7 @@ def stamped(
     padding: tuple,
     extra: tuple,
     dilation: tuple,
-) -> tuple:
+) -> tuple[int, ...]:
     """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the
     padding."""
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):

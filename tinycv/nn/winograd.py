@@ -1,5 +1,4 @@
-"""Convolution with fewer products: what is known of a polynomial by its values costs less to
-multiply.
+"""Winograd convolution: 3 x 3 kernels with 4 times fewer multiplications (Lavin & Gray 2016).
 
 Two polynomials are multiplied coefficient by coefficient, r times m products; or at n = m + r - 1
 points, value by value, n products, after which the n values tell the coefficients of the result
@@ -17,7 +16,7 @@ G and Bᵀ these are):
 Down and across at once, each matrix acts on both axes: on the image of a tile, taken as one column,
 that is the product of its Kronecker square.  With r = 3 taps and m = 4, a tile of 4 x 4 pixels of y
 takes 36 products in place of 144, each a sum over channels: a product of matrices, one for each of
-the 36. All else is three products more.
+the 36. The transforms are three more products of matrices.
 
 differs: Lavin & Gray take the points 0, ±1, ±2. Ours lie closer together, which in float32 loses a
 third as much.

@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
+from tinycv.engine.backend import Array
 from tinycv.optim.inputs import Parameters
 from tinycv.optim.optimizer import Optimizer
 
 
 def adam(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
     step: int,
     lr: float,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """(new p, new m, new v): see Adam."""
     beta1, beta2 = betas
     g = g + weight_decay * p  # the gradient of weight_decay/2 |p|²
@@ -42,16 +42,16 @@ def adam(
 
 
 def adamw(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
     step: int,
     lr: float,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """(new p, new m, new v): see AdamW."""
     p = p - lr * weight_decay * p  # not through g, which Adam divides by sqrt(v)
     return adam(p, g, m, v, step, lr, betas, eps, weight_decay=0.0)

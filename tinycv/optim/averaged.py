@@ -10,14 +10,14 @@ appendix B.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from tinycv.engine.arguments import listed, number, shown
-from tinycv.engine.backend import array_module, device_of, to_device
+from tinycv.engine.backend import Array, array_module, device_of, to_device
 from tinycv.engine.flat import Flat, alike
-from tinycv.engine.tensor import Parameter, wrap
+from tinycv.engine.tensor import ArrayLike, Parameter, wrap
 from tinycv.nn.loading import same_values
 from tinycv.nn.module import Module
 from tinycv.optim.state import brief, fitting_array, wide
@@ -53,7 +53,7 @@ class EMA:
                 kept = p._data == average.astype(p.dtype)
                 average[...] = array_module(average).where(kept, average, p._data)
 
-    def _lay_out(self, learned: list[Any]) -> None:
+    def _lay_out(self, learned: Sequence[Parameter]) -> None:
         exact = {p if p.master is None or p.dtype != "float16" else p.master: p for p in learned}
         self.parts = [Flat(tensors, wide(tensors[0].dtype)) for tensors in alike(exact)]
         self.averages, self.spares = ([part.zeros() for part in self.parts] for _ in range(2))
@@ -126,7 +126,7 @@ class EMA:
             for t, array in own.items():
                 t.data = array
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Array]:
         """The averages and the buffers' copies, by the model's names; arrays that share memory with
         this object.
 
@@ -135,10 +135,10 @@ class EMA:
         self._refuse_strangers("state_dict")
         return self._by_name()
 
-    def _by_name(self) -> dict[str, Any]:
+    def _by_name(self) -> dict[str, Array]:
         return {self.names[t]: array for t, array in (self.views | self.buffers).items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy arrays in by name. ValueError says what does not fit; the averages are then left as
         they were.
 
@@ -147,26 +147,45 @@ class EMA:
         """
         self.loading(state)()
 
-    def loading(self, state: Mapping[str, Any]) -> Callable[[], None]:
+    def loading(self, state: Mapping[str, ArrayLike]) -> Callable[[], None]:
         """The function that loads ``state``, which has been checked whole. Errors as there."""
-        own, arrays, problems = self._by_name(), {}, []
         if not isinstance(state, Mapping):
             raise ValueError(
                 f"load_state_dict: EMA was left unchanged; the state is "
                 f"{shown(state)}, should be a dict"
             )
+        own = self._by_name()
+        arrays, problems = self._fitting(state, own)
+        if problems:
+            raise ValueError(
+                f"load_state_dict: EMA was left unchanged; {listed(problems, join='; ')}"
+            )
+
+        def load() -> None:
+            for name, array in own.items():
+                array[...] = arrays[name]
+
+        return load
+
+    def _fitting(
+        self, state: Mapping[str, ArrayLike], own: Mapping[str, Array]
+    ) -> tuple[dict[str, Array], list[str]]:
+        """The arrays of ``state`` by the first name of each weight, and in words what does not fit
+        into the averages ``own``."""
+        arrays: dict[str, Array] = {}
+        problems: list[str] = []
+        # a tied weight has several names: all of them, and the first of them
         first = {
             name: self.names[t] for name, t in self.model._by_name().items() if t in self.names
         }
-        learned = {self.names[t] for t in self.views}
-        # a tied weight has several names
         given = {first[name] for name in state if name in first}
-        for what, names in (
-            ("missing", [name for name in own if name not in given]),
-            ("unexpected", [name for name in state if name not in first]),
-        ):
-            if names:
-                problems.append(f"{what}: {brief(names)}")
+        missing = [name for name in own if name not in given]
+        unexpected = [name for name in state if name not in first]
+        if missing:
+            problems.append(f"missing: {brief(missing)}")
+        if unexpected:
+            problems.append(f"unexpected: {brief(unexpected)}")
+        learned = {self.names[t] for t in self.views}
         for name in (name for name in first if name in state):
             average = own[first[name]]
             try:
@@ -182,16 +201,7 @@ class EMA:
                 problems.append(
                     f"{first[name]} and {name} are one tied weight, but have two values"
                 )
-        if problems:
-            raise ValueError(
-                f"load_state_dict: EMA was left unchanged; {listed(problems, join='; ')}"
-            )
-
-        def load() -> None:
-            for name, array in own.items():
-                array[...] = arrays[name]
-
-        return load
+        return arrays, problems
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the layout is made again around the copied model's weights."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinycv.engine import capturing
 from tinycv.engine.arguments import flag, number, shown
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.dispatch import on_gpu
 from tinycv.engine.tensor import Tensor, wrap
 from tinycv.optim.state import wide
@@ -54,11 +54,11 @@ def clip_grad_norm_(
 
 def scaled_down(
     xp: Any,
-    grads: list[Any],
+    grads: list[Array],
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
-) -> Any:
+) -> Array:
     """clip_grad_norm_ of arrays, in place. Returns their length before, of shape ()."""
     flat = xp.concatenate([g.reshape(-1) for g in grads])
     norm = _length(xp, flat.astype(wide(flat.dtype), copy=False), norm_type)
@@ -79,7 +79,7 @@ def _held(value: float, dtype: np.dtype) -> float:
     return value if value <= float(np.finfo(dtype).max) else math.inf
 
 
-def _length(xp: Any, flat: Any, norm_type: float) -> Any:
+def _length(xp: Any, flat: Array, norm_type: float) -> Array:
     """The p-norm of a flat array, of shape ()."""
     if norm_type == 2 or not flat.size:
         return xp.sqrt((flat * flat).sum())
@@ -98,7 +98,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         array_module(g).clip(g, -most, most, out=g)
 
 
-def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Any]:
+def _gradients(who: str, parameters: Tensor | Iterable[Tensor]) -> list[Array]:
     """The arrays of the gradients that are there. A step that is being recorded learns that they
     are read.
     """

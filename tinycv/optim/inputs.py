@@ -6,16 +6,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinycv.engine.arguments import number, shown
 from tinycv.engine.tensor import Parameter, Tensor
 
+if TYPE_CHECKING:
+    from tinycv.optim.optimizer import Optimizer
+
 MOST = float(np.finfo(np.float32).max)  # of what multiplies weights and gradients
+Options = dict[str, Any]  # by PyTorch's names: lr, betas, eps, weight_decay, ...
+Group = dict[str, Any]  # {"params": parameters, and options for these alone}
+StateDict = dict[str, Any]  # what an optimiser saves, or remembers of one parameter
 # what an optimiser takes: parameters, pairs of a name and one, or groups with options of their own
-Parameters = Tensor | tuple[str, Tensor] | dict[str, Any]
+Parameters = Tensor | tuple[str, Tensor] | Group
 ALWAYS = {"params", "initial_lr"}  # what a group has beside its options; schedules keep the second
 
 
@@ -31,7 +37,7 @@ def finite(value: Any, what: str, low: float = -math.inf) -> float:
     return real
 
 
-def checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(kind: str, options: Mapping[str, Any]) -> Options:
     """The options as Python's own numbers. kind: the optimiser's name, which begins the sentence of
     an error.
 
@@ -111,7 +117,7 @@ def named_parameter(kind: str, entry: Any, number: int) -> tuple[str, Tensor]:
     return name, p
 
 
-def refuse_unfit(optimizer: Any) -> None:
+def refuse_unfit(optimizer: Optimizer) -> None:
     """ValueError or TypeError where a user set a gradient, or a parameter's array, that cannot be
     right.
     """
@@ -123,33 +129,32 @@ def refuse_unfit(optimizer: Any) -> None:
         )
     for p, shape in zip(optimizer.names, optimizer.shapes, strict=True):
         data, g = p._data, p.grad
-        if (
-            data.shape == shape
-            and data.dtype.kind == "f"
-            and (
-                g is None
-                or isinstance(g, Tensor)
-                and (
-                    g._data.shape == shape
-                    and g._data.dtype == data.dtype
-                    and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray)
-                )
-            )
-        ):
-            continue
-        which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
-        if data.shape != shape:
-            raise ValueError(
-                f"{which} had shape {shape} when the optimiser was made: make another optimiser"
-            )
-        if data.dtype.kind != "f":
-            raise TypeError(f"{which} is of {data.dtype} now; an optimiser changes floats")
-        if not isinstance(g, Tensor):
-            raise TypeError(
-                f"{which} has a gradient that is {shown(g)}; it must be a Tensor of "
-                f"that shape, or None"
-            )
-        raise ValueError(
-            f"{which} is {p.dtype} on {p.device}, and has a gradient of shape {g.shape}, {g.dtype} "
-            f"on {g.device}: they must be equal"
+        as_made = data.shape == shape and data.dtype.kind == "f"
+        has_its_gradient = g is None or (
+            isinstance(g, Tensor)
+            and g._data.shape == shape
+            and g._data.dtype == data.dtype
+            and isinstance(g._data, np.ndarray) == isinstance(data, np.ndarray)
         )
+        if not (as_made and has_its_gradient):
+            which = f"{kind}.step: parameter {optimizer.names[p]} of shape {p.shape}"
+            raise _unfit(p, shape, which)
+
+
+def _unfit(p: Tensor, shape: tuple[int, ...], which: str) -> TypeError | ValueError:
+    """What is wrong with a parameter that had this shape, or with its gradient."""
+    if p.shape != shape:
+        return ValueError(
+            f"{which} had shape {shape} when the optimiser was made: make another optimiser"
+        )
+    if p.dtype.kind != "f":
+        return TypeError(f"{which} is of {p.dtype} now; an optimiser changes floats")
+    g = p.grad
+    if not isinstance(g, Tensor):
+        return TypeError(
+            f"{which} has a gradient that is {shown(g)}; it must be a Tensor of that shape, or None"
+        )
+    return ValueError(
+        f"{which} is {p.dtype} on {p.device}, and has a gradient of shape {g.shape}, {g.dtype} "
+        f"on {g.device}: they must be equal"
+    )

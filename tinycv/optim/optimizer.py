@@ -17,7 +17,7 @@ import numpy as np
 
 from tinycv.engine import capturing
 from tinycv.engine.arguments import flag, function, shown
-from tinycv.engine.backend import array_module, to_device
+from tinycv.engine.backend import Array, array_module, to_device
 from tinycv.engine.dispatch import member, place
 from tinycv.engine.flat import alike
 from tinycv.engine.mode import enable_grad
@@ -25,7 +25,10 @@ from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
 from tinycv.optim.inputs import (
     ALWAYS,
+    Group,
+    Options,
     Parameters,
+    StateDict,
     checked_options,
     list_of_parameters,
     named_parameter,
@@ -60,16 +63,16 @@ class Optimizer:
     """
 
     arrays: tuple[str, ...] = ()  # by PyTorch's names
-    definition: Callable[..., tuple]
+    definition: Callable[..., tuple[Array, ...]]
     # from how many steps on their number plays no part in the definition
     steady = math.inf
 
-    def __init__(self, params: Iterable[Parameters], defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Parameters], defaults: Options):
         kind = type(self).__name__
         if not isinstance(defaults, dict):
             raise TypeError(f"{kind}: defaults is {shown(defaults)}; it must be a dict of options")
         self.defaults = checked_options(kind, defaults)
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[Group] = []
         self.names: dict[Tensor, str] = {}  # in the order given
         self.shapes: list[tuple[int, ...]] = []
         self._slabs: list[Slab] = []
@@ -84,7 +87,7 @@ class Optimizer:
                 f"Parameters as attributes?"
             )
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         """Add parameters, {"params": ..., and options for these alone}: to thaw a model layer by
         layer, for instance.
 
@@ -115,7 +118,7 @@ class Optimizer:
         self.shapes += [p.shape for p in names]
         self._slabs += self._slabs_of(group)
 
-    def _slabs_of(self, group: dict[str, Any]) -> list[Slab]:
+    def _slabs_of(self, group: Group) -> list[Slab]:
         return [
             Slab(type(self).__name__, list(self.defaults), group, tensors, self.arrays, self.counts)
             for tensors in alike(group["params"])
@@ -236,17 +239,17 @@ class Optimizer:
         return member(place(cls.definition)) if defined is runs else None
 
     @staticmethod
-    def counts(options: dict[str, Any]) -> bool:
+    def counts(options: Options) -> bool:
         """Whether a step with these options is counted."""
         return True
 
     @classmethod
-    def run(cls, xp: Any, p: Any, g: Any, *rest: Any, **options: Any) -> None:
+    def run(cls, xp: Any, p: Array, g: Array, *rest: Array, **options: Any) -> None:
         """What a subclass without a kernel runs."""
         for array, new in zip((p, *rest), cls.definition(p, g, *rest, **options), strict=False):
             array[...] = new
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """{"state": {name: {"step": int, array name: array}}, "param_groups": [options, "params":
         names]}.
 
@@ -271,7 +274,7 @@ class Optimizer:
         ]
         return {"state": state, "param_groups": groups}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Continue from ``state_dict``; its arrays are copied, to where the parameters are.
 
         ValueError says everything that does not fit, or that no training goes on from (NaN,
@@ -279,7 +282,7 @@ class Optimizer:
         """
         self.loading(state_dict)()
 
-    def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+    def loading(self, state_dict: StateDict) -> Callable[[], None]:
         """The function that loads ``state_dict``, which has been checked whole. Errors as there."""
         groups, kept = fitting_state(self, state_dict)
 
@@ -300,11 +303,11 @@ class Optimizer:
                 for key in self.arrays if saved["step"] else ():
                     slab.views_of_state[key][i][...] = to_device(saved[key], slab.device)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> StateDict:
         """For pickle and copy: all but the layout, which is made again around copied parameters."""
         return {**vars(self), "_slabs": [], "state": self.state_dict()["state"]}
 
-    def __setstate__(self, saved: dict[str, Any]) -> None:
+    def __setstate__(self, saved: StateDict) -> None:
         kept = saved["state"]
         vars(self).update({name: value for name, value in saved.items() if name != "state"})
         self._lay_out()

@@ -10,23 +10,23 @@ updated in float32, see optimizer.py. Read next: adam.py, optimizer.py (groups, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from tinycv.optim.inputs import Parameters
+from tinycv.engine.backend import Array
+from tinycv.optim.inputs import Options, Parameters, StateDict
 from tinycv.optim.optimizer import Optimizer
 
 
 def sgd(
-    p: Any,
-    g: Any,
-    b: Any,
+    p: Array,
+    g: Array,
+    b: Array,
     step: int,
     lr: float,
     momentum: float,
     dampening: float,
     weight_decay: float,
     nesterov: bool,
-) -> tuple[Any, Any]:
+) -> tuple[Array, Array]:
     """(new p, new b): see SGD. step: the number of this step among those with momentum."""
     g = g + weight_decay * p
     if momentum:
@@ -69,11 +69,11 @@ class SGD(Optimizer):
         )
 
     @staticmethod
-    def counts(options: dict[str, Any]) -> bool:
+    def counts(options: Options) -> bool:
         """A step without momentum leaves b as it is, and is not counted."""
         return bool(options["momentum"])
 
-    def loading(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+    def loading(self, state_dict: StateDict) -> Callable[[], None]:
         """The function that loads ``state_dict``. Where there is no momentum, a buffer of zeros
         has not begun, whatever step is saved beside it.
         """

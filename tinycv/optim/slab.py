@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
 from tinycv.engine.flat import Flat
 from tinycv.engine.reduce import blocks
 from tinycv.engine.tensor import Tensor
-from tinycv.optim.inputs import checked_options, lasting
+from tinycv.optim.inputs import Group, Options, checked_options, lasting
 from tinycv.optim.state import wide
 
 MISSING = object()
@@ -34,10 +33,10 @@ class Slab(Flat):
         self,
         kind: str,
         names: list[str],
-        group: dict[str, Any],
+        group: Group,
         tensors: list[Tensor],
         arrays: tuple[str, ...],
-        counts: Callable[[dict[str, Any]], bool],
+        counts: Callable[[Options], bool],
     ):
         super().__init__(sorted(tensors, key=lambda t: t.size), wide(tensors[0].dtype))
         self.kind, self.group, self.steps = kind, group, [0] * len(tensors)
@@ -55,7 +54,7 @@ class Slab(Flat):
     g = cached_property(lambda self: self.zeros())
     views_of_p = cached_property(lambda self: self.views(self.p))
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Options:
         """The group's options as Python's numbers; checked again where one was set anew."""
         given = [self.group.get(name, MISSING) for name in self.names]
         if any(value is MISSING for value in given):
@@ -95,6 +94,7 @@ class Slab(Flat):
         return all(t._data.flags.c_contiguous for t in self.tensors)
 
     def counted(self, places: list[int]) -> None:
+        """Note that these parameters were changed, and that they have one more step behind them."""
         more = int(self.counts(self.checked))  # the options of this step: ``options`` looked first
         for i in places:
             self.tensors[i].mark_changed()
@@ -120,6 +120,7 @@ class Slab(Flat):
                 self.store(places, p)
 
     def load(self, places: list[int], here: slice) -> tuple[np.ndarray, np.ndarray]:
+        """The weights and gradients of these neighbours, flat; a large one as it lies."""
         tensors = [self.tensors[i] for i in places]
         weights = [t._data for t in tensors]
         gradients = [t.grad._data for t in tensors if t.grad is not None]
@@ -131,6 +132,7 @@ class Slab(Flat):
         return self.p[here], self.g[here]
 
     def store(self, places: list[int], p: np.ndarray) -> None:
+        """Write the changed weights ``p`` back to where they belong."""
         for i in places:
             t = self.tensors[i]
             if len(places) > 1:

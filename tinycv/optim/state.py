@@ -7,15 +7,18 @@ Used by: optimizer.py, training/half.py, averaged.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from tinycv.engine import backend
 from tinycv.engine.arguments import listed, shown, size
-from tinycv.engine.tensor import as_array
-from tinycv.optim.inputs import checked_options
+from tinycv.engine.tensor import Tensor, as_array
+from tinycv.optim.inputs import Options, StateDict, checked_options
+
+if TYPE_CHECKING:
+    from tinycv.optim.optimizer import Optimizer
 
 MOST_STEPS = 2**53  # from here on a float64 cannot count them
 
@@ -65,7 +68,9 @@ def fitting_array(
     return backend.to_device(made, device)
 
 
-def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str, dict]]:
+def fitting_state(
+    optimizer: Optimizer, state_dict: Any
+) -> tuple[list[Options], dict[str, StateDict]]:
     """(options of every group, state of every parameter by name) for an Optimizer, converted and
     ready to be copied.
 
@@ -89,7 +94,7 @@ def fitting_state(optimizer: Any, state_dict: Any) -> tuple[list[dict], dict[str
     return groups, kept
 
 
-def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dict]:
+def _fitting_groups(optimizer: Optimizer, saved: Any, problems: list[str]) -> list[Options]:
     if not isinstance(saved, (list, tuple)) or not all(
         isinstance(group, Mapping) for group in saved
     ):
@@ -118,7 +123,7 @@ def _fitting_groups(optimizer: Any, saved: Any, problems: list[str]) -> list[dic
     return groups
 
 
-def _fitting_entries(optimizer: Any, saved: Any, problems: list[str]) -> dict[str, dict]:
+def _fitting_entries(optimizer: Optimizer, saved: Any, problems: list[str]) -> dict[str, StateDict]:
     if not isinstance(saved, Mapping):
         problems.append(f"state is {shown(saved)}; it must be a dict")
         return {}
@@ -135,7 +140,7 @@ def _fitting_entries(optimizer: Any, saved: Any, problems: list[str]) -> dict[st
     return kept
 
 
-def _fitting_entry(arrays: tuple[str, ...], p: Any, name: str, entry: Any) -> dict[str, Any]:
+def _fitting_entry(arrays: tuple[str, ...], p: Tensor, name: str, entry: Any) -> StateDict:
     """What is remembered of one parameter: its step, and unless that is 0 all arrays."""
     if not isinstance(entry, Mapping) or "step" not in entry:
         raise ValueError(

@@ -50,7 +50,7 @@ def dot_score(query: Tensor, key: Tensor) -> Tensor:
     return query @ key.swapaxes(-1, -2)  # (B, T, S)
 
 
-def look(score: Tensor, memory: Tensor, mask: ArrayLike | None = None) -> tuple:
+def look(score: Tensor, memory: Tensor, mask: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
     """From scores (B, T, S) to the context (B, T, M) and the weights (B, T, S), which sum to 1
     along S.
 
@@ -135,6 +135,7 @@ class Attention(Module):
         return memory
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q) and ``keys(memory)``. Returns the scores (B, T, S)."""
         raise TypeError(f"{type(self).__name__} must define score()")
 
     def forward(
@@ -144,7 +145,7 @@ class Attention(Module):
         mask: ArrayLike | None = None,
         keys: Tensor | None = None,
         last: Tensor | None = None,
-    ) -> tuple:
+    ) -> tuple[Tensor, Tensor]:
         """query (B, T, Q) looks at memory (B, S, M). keys: ``self.keys(memory)`` where it is known
         already. last (B, S): where the query before the first one looked; LocationAttention asks
         that, the others do not.
@@ -169,7 +170,7 @@ class Attention(Module):
         mask: ArrayLike | None,
         keys: Tensor,
         last: Tensor | None,
-    ) -> tuple:
+    ) -> tuple[Tensor, Tensor]:
         """``forward`` of arguments that are checked, where what stands in the padding is finite."""
         return look(self.score(query, keys), memory, mask)
 
@@ -191,9 +192,11 @@ class AdditiveAttention(Attention):
         self.v = init.uniform((attention_size,), 1 / attention_size**0.5)
 
     def keys(self, memory: Tensor) -> Tensor:
+        """U h: memory (B, S, M) to (B, S, A)."""
         return self.U(memory)  # (B, S, A)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, A). Returns (B, T, S)."""
         return additive_score(self.W(query), keys, self.v)
 
 
@@ -202,6 +205,7 @@ class DotAttention(Attention):
     Q equals M."""
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, Q). Returns (B, T, S)."""
         one_width(self, query, keys, "make them equal, or take GeneralAttention")
         return dot_score(query, keys)
 
@@ -237,7 +241,7 @@ class LocationAttention(AdditiveAttention):
         mask: ArrayLike | None,
         keys: Tensor,
         last: Tensor | None,
-    ) -> tuple:
+    ) -> tuple[Tensor, Tensor]:
         """One query after another. last None: it has looked nowhere before."""
         last = nowhere(memory) if last is None else last
         if not is_numeric(last) or last.dtype.kind != "f" or last.shape != memory.shape[:2]:
@@ -253,7 +257,8 @@ class LocationAttention(AdditiveAttention):
                 super().found(query[:, t : t + 1], memory, mask, keys + self.around(last), None)
             )
             last = steps[-1][1][:, 0]  # (B, S)
-        return tuple(concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
+        contexts, weights = zip(*steps, strict=True)
+        return concatenate(contexts, axis=1), concatenate(weights, axis=1)
 
     def around(self, last: Tensor) -> Tensor:
         """V (F * α) + b, of weights (B, S): what the score (B, S, A) is told of them at each
@@ -278,9 +283,11 @@ class GeneralAttention(Attention):
         self.weight = init.kaiming_uniform((query_size, memory_size), a=5**0.5)
 
     def keys(self, memory: Tensor) -> Tensor:
+        """W h: memory (B, S, M) to (B, S, Q)."""
         return linear(memory, self.weight)  # (B, S, Q)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """query (B, T, Q), keys (B, S, Q). Returns (B, T, S)."""
         one_width(self, query, keys, "that is this layer's query_size")
         return dot_score(query, keys)
 

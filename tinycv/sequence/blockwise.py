@@ -20,17 +20,18 @@ Shapes: ... batch and heads, T queries, S keys, D and Dv widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from math import inf, prod, sqrt
 from typing import Any
 
 import numpy as np
 
+from tinycv.engine.backend import Array
 from tinycv.engine.reduce import dot_last, max_last, sum_last
 
 # Scores of one block: on a CPU 256 x 512 floats, half a megabyte, which is a core's second cache; a
-# GPU wants much work.
+# GPU needs more work at once.
 CPU_BLOCK, GPU_BLOCK = (256, 512), (4096, 4096)
 
 
@@ -39,7 +40,15 @@ class Blocks:
     of these may see."""
 
     def __init__(
-        self, xp: Any, q: Any, k: Any, v: Any, mask: Any, added: Any, is_causal: bool, guarded: bool
+        self,
+        xp: Any,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None,
+        added: Array | None,
+        is_causal: bool,
+        guarded: bool,
     ):
         lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
         self.xp = xp
@@ -60,16 +69,18 @@ class Blocks:
         self.most = most
 
     def rows(self) -> Iterator[slice]:
+        """The blocks of queries."""
         return cuts(self.t, self.queries)
 
     def columns(self, rows: slice) -> Iterator[slice]:
+        """The blocks of keys that some of these queries may look at."""
         return cuts(min(self.s, rows.stop) if self.is_causal else self.s, self.keys)
 
-    def scratch(self) -> Any:
+    def scratch(self) -> Array:
         """Memory for one block, used by one after another."""
         return self.xp.empty(self.most, self.dtype)
 
-    def finish(self, score: Any, part: tuple, rows: slice, columns: slice) -> None:
+    def finish(self, score: Array, part: tuple, rows: slice, columns: slice) -> None:
         """What is added to the scores of one block; and -inf in place of those that must not be
         seen."""
         xp = self.xp
@@ -99,7 +110,7 @@ def parts(lead: tuple, most: int) -> Iterator[tuple]:
     return product(*[list(cuts(n, step)) for n, step in zip(lead, steps, strict=True)])
 
 
-def times(xp: Any, a: Any, b: Any, scratch: Any) -> Any:
+def times(xp: Any, a: Array, b: Array, scratch: Array) -> Array:
     """a @ bᵀ, (..., N, D), (..., M, D) -> (..., N, M), in the memory of ``scratch``."""
     shape = (*a.shape[:-1], b.shape[-2])
     return xp.matmul(a, b.swapaxes(-1, -2), out=scratch[: prod(shape)].reshape(shape))
@@ -107,14 +118,14 @@ def times(xp: Any, a: Any, b: Any, scratch: Any) -> Any:
 
 def blockwise(
     xp: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any = None,
-    added: Any = None,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    added: Array | None = None,
     is_causal: bool = False,
     guarded: bool = False,
-) -> tuple:
+) -> tuple[Array, Callable]:
     """(y, pull), as a kernel of scaled_dot_product_attention; mask (bools) and added on the device
     of q. All of q, k and v are finite (masks.py); guarded: they may be so large that products of
     them overflow."""
@@ -123,7 +134,7 @@ def blockwise(
     return y, lambda g: backward(xp, blocks, y, top, total, g)
 
 
-def forward(xp: Any, blocks: Blocks) -> tuple:
+def forward(xp: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
     """y (..., T, Dv), each query's greatest score and its sum of exp(score - greatest), (..., T, 1)
     each."""
     q, k, v, scratch = blocks.q, blocks.k, blocks.v, blocks.scratch()
@@ -149,7 +160,7 @@ def forward(xp: Any, blocks: Blocks) -> tuple:
     return y, tops, totals
 
 
-def backward(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) -> tuple:
+def backward(xp: Any, blocks: Blocks, y: Array, tops: Array, totals: Array, g: Array) -> tuple:
     """dq, dk, dv, and a function that returns the gradient of what was added.  The division by l is
     g's.  Two subtractions ride along in products that are made anyway, of vectors one longer:
 
@@ -168,7 +179,7 @@ def backward(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) ->
 
 
 def walk(
-    xp: Any, blocks: Blocks, part: tuple, y: Any, tops: Any, totals: Any, g: Any
+    xp: Any, blocks: Blocks, part: tuple, y: Array, tops: Array, totals: Array, g: Array
 ) -> Iterator[tuple]:
     """Block by block of one part: its rows and columns, p l, dL/d(score), and of its queries g / l
     and q scaled."""
@@ -190,7 +201,7 @@ def walk(
             yield rows, columns, p, ds, got, asked
 
 
-def to_added(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) -> Any:
+def to_added(xp: Any, blocks: Blocks, y: Array, tops: Array, totals: Array, g: Array) -> Array:
     """The gradient of what was added to the scores, (..., T, S)."""
     found = xp.zeros(blocks.added.shape, blocks.dtype)
     for part in blocks.parts:
@@ -199,7 +210,7 @@ def to_added(xp: Any, blocks: Blocks, y: Any, tops: Any, totals: Any, g: Any) ->
     return found.astype(blocks.added.dtype)
 
 
-def longer(xp: Any, x: Any, last: Any) -> Any:
+def longer(xp: Any, x: Array, last: Array | float) -> Array:
     """(..., N, D) -> (..., N, D + 1), with ``last`` behind each vector."""
     y = xp.empty((*x.shape[:-1], x.shape[-1] + 1), x.dtype)
     y[..., :-1], y[..., -1:] = x, last

@@ -43,10 +43,12 @@ from tinycv.engine.backend import array_module, to_numpy
 from tinycv.engine.tensor import Tensor, no_grad
 
 MOST_SYMBOLS = 2**28  # that a search may write
-Step = Callable[[np.ndarray, Any], tuple[Any, Any]]
+# What a model carries from symbol to symbol: Tensors or arrays (CuPy's too) in containers
+Carried = Tensor | np.ndarray | list | tuple | dict | None
+Step = Callable[[np.ndarray, Any], tuple[Any, Any]]  # (tokens, state) -> (log_probs, state)
 
 
-def greedy(step: Step, state: Any, batch: int, max_length: int) -> np.ndarray:
+def greedy(step: Step, state: Carried, batch: int, max_length: int) -> np.ndarray:
     """The likeliest symbol each time, up to EOS or ``max_length`` symbols.
 
     Returns (batch, L) int64, L <= max_length: without SOS, with EOS, and PAD after it.
@@ -69,7 +71,12 @@ def greedy(step: Step, state: Any, batch: int, max_length: int) -> np.ndarray:
 
 
 def beam_search(
-    step: Step, state: Any, batch: int, max_length: int, beam: int = 4, length_penalty: float = 0.6
+    step: Step,
+    state: Carried,
+    batch: int,
+    max_length: int,
+    beam: int = 4,
+    length_penalty: float = 0.6,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The K = ``beam`` best beginnings each time; of all that come to an end, the one of the
     highest score.
@@ -119,7 +126,7 @@ def beam_search(
     return best[:, : (best != PAD).sum(axis=1).max(initial=0)], best_score
 
 
-def written(step: Step, state: Any, batch: int, max_length: int, beam: int) -> np.ndarray:
+def written(step: Step, state: Carried, batch: int, max_length: int, beam: int) -> np.ndarray:
     """The tokens alone: by ``greedy`` for one beam, else by ``beam_search``."""
     if size(beam, "translate: beam", 1) == 1:
         return greedy(step, state, batch, max_length)
@@ -152,7 +159,7 @@ def lp(length: int, alpha: float) -> float:
     return ((5 + length) / (5 + 1)) ** alpha
 
 
-def asked(step: Step, tokens: np.ndarray, state: Any) -> tuple[Any, Any]:
+def asked(step: Step, tokens: np.ndarray, state: Carried) -> tuple[Any, Any]:
     """What a step says; TypeError where that is not two things."""
     said = step(tokens, state)
     if not isinstance(said, (tuple, list)) or len(said) != 2:
@@ -198,7 +205,7 @@ def refuse_dead_ends(owner: str, dead: np.ndarray) -> None:
         )
 
 
-def reorder(state: Any, rows: np.ndarray) -> Any:
+def reorder(state: Carried, rows: np.ndarray) -> Any:
     """The same tree with ``rows`` (M,) of axis 0 of each Tensor and array in it, in that order; a
     row may come twice."""
     if state is None:
@@ -228,7 +235,7 @@ def reorder(state: Any, rows: np.ndarray) -> Any:
 
 def checked(
     owner: str, step: Any, batch: Any, max_length: Any, beam: Any = 1, length_penalty: Any = 0.0
-) -> tuple:
+) -> tuple[int, int, int, float]:
     """The numbers as Python's own; refuses a search that could find nothing, and a negative α: log
     P makes long sentences unlikely already, and a negative α would punish length twice."""
     if not callable(step):

@@ -106,7 +106,7 @@ class Transformer(Module):
             )
         )
 
-    def encode(self, source: Ids) -> tuple:
+    def encode(self, source: Ids) -> tuple[Tensor, np.ndarray]:
         """The memory (B, S, E), and the mask (B, 1, 1, S) of where it is not padding."""
         some(source, "Transformer: source", 0)
         mask = padding_mask(source)
@@ -137,7 +137,7 @@ class Transformer(Module):
             "past": [None] * len(self.decoder.layers),
         }
 
-    def step(self, tokens: Ids, state: dict) -> tuple:
+    def step(self, tokens: Ids, state: dict) -> tuple[Tensor, dict]:
         """tokens (B,), the last written. Returns log p of the next (B, V), and the state after
         it."""
         some_last(tokens, "Transformer.step: tokens")

@@ -83,7 +83,7 @@ class GPT(Module):
             past = self.blocks.step(self.placed(question), [None] * len(self.blocks.layers))[1]
             return written(self.step, past, question.shape[0], max_length, beam)
 
-    def step(self, tokens: Ids, past: list) -> tuple:
+    def step(self, tokens: Ids, past: list) -> tuple[Tensor, list]:
         """tokens (B,), the last written; past: what the blocks kept of those before. Returns log p
         of the next (B, V) and the past with this one at its end."""
         some_last(tokens, "GPT.step: tokens")

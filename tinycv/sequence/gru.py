@@ -79,7 +79,10 @@ class GRU(Recurrent):
     gates = 3
 
     @staticmethod
-    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+    def read(
+        x: Tensor, state: tuple, weights: list, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple]:
+        """x (T, B, I), state (h0 (B, H),). Returns y (T, B, H) and (h_n (B, H),)."""
         (h0,) = state
         y = gru(x, h0, *weights, mask=mask)
         return y, (y[-1],)

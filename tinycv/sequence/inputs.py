@@ -195,7 +195,7 @@ def batch_leads(batch_first: Any, owner: str) -> None:
 
 def numbers_of(
     owner: str, vocabulary: Any, embedding_dim: Any, hidden_size: Any, num_layers: Any
-) -> tuple:
+) -> tuple[int, int, int, int]:
     """The sizes of an encoder or decoder as Python's ints."""
     return (
         size(vocabulary, f"{owner}: vocabulary", 1),

@@ -50,7 +50,7 @@ def lstm_step(
     weight_hh: Tensor,
     bias_ih: Tensor | None = None,
     bias_hh: Tensor | None = None,
-) -> tuple:
+) -> tuple[Tensor, ...]:
     """x (B, I), h and c (B, H). Returns what the input gate, the forget gate, the candidate and the
     output gate are, the next c and the next h, (B, H) each."""
     gates = linear(x, weight_ih, bias_ih) + linear(h, weight_hh, bias_hh)  # (B, 4H)
@@ -71,7 +71,7 @@ def lstm(
     bias_ih: Tensor | None = None,
     bias_hh: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple:
+) -> tuple[Tensor, Tensor]:
     """Read x (T, B, I), T at least 1, from hidden state h0 and cell c0 (B, H).
 
     weight_ih (4H, I), weight_hh (4H, H), biases (4H,) or None; mask: None, or (T, B, 1), True where
@@ -97,7 +97,10 @@ class LSTM(Recurrent):
     gates, parts = 4, ("h_0", "c_0")
 
     @staticmethod
-    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+    def read(
+        x: Tensor, state: tuple, weights: list, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple]:
+        """x (T, B, I), state (h0, c0), (B, H) each. Returns y (T, B, H) and (h_n, c_n)."""
         y, c = lstm(x, *state, *weights, mask)
         return y, (y[-1], c)
 
@@ -132,7 +135,7 @@ def chrono_start(layer: LSTM, steps: int) -> None:
         bias_ih.data[hidden : 2 * hidden] = to_device(start, bias_ih.device)
 
 
-def lstm_gates(layer: LSTM, x: Tensor) -> dict:
+def lstm_gates(layer: LSTM, x: Tensor) -> dict[str, Tensor]:
     """What the first layer of an LSTM does at each step of x (T, B, I), or (B, T, I) if
     batch_first, for pictures.
 

@@ -26,7 +26,7 @@ import numpy as np
 from tinycv.data.inputs import array, whole
 from tinycv.data.text import PAD
 from tinycv.engine.arguments import number_kind, shown, size
-from tinycv.engine.backend import array_module, constant, from_host
+from tinycv.engine.backend import Array, array_module, constant, from_host
 from tinycv.engine.create import arange
 from tinycv.engine.methods import stack
 from tinycv.engine.ops import astype, isfinite, where
@@ -148,14 +148,14 @@ def surely_below(most: float, x: Tensor) -> bool:
         return bool(np.vdot(array, array) < most**2)
 
 
-def beside(x: ArrayLike, values: Any) -> Tensor:
+def beside(x: ArrayLike, values: ArrayLike | None) -> Tensor:
     """A mask, or ids, as an array on the device of x: masks are often made on the host."""
     return from_host(array_module(bare(x)), bare(values))
 
 
 def in_view(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: ArrayLike | None, is_causal: bool, shape: tuple
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Array | None, Tensor | None, Array | None, Array | None]:
     """What the definition of attention is told of a mask: (mask, added, answered, instead).
 
     mask: bool, may query t look at key s, or None for always. added: to the scores, or None; it is
@@ -175,13 +175,15 @@ def in_view(
 # ── below this line: masks as arrays, for the kernels ────────────────────────────────────────────
 
 
-def all_finite(*xs: Any) -> bool:
+def all_finite(*xs: Array) -> bool:
     """Are these arrays of the host surely finite? (A sum that overflows is a no.)"""
     with np.errstate(all="ignore"):
         return all([isfinite_number(x.sum()) for x in xs])
 
 
-def understood(attn_mask: ArrayLike | None, xp: Any, shape: tuple) -> tuple[Any, Any]:
+def understood(
+    attn_mask: ArrayLike | None, xp: Any, shape: tuple
+) -> tuple[Array | None, Array | None]:
     """(may_look, added), each an array of xp's or None: a mask of bools is the first, a mask of
     floats both.
 
@@ -218,7 +220,7 @@ def spreads(shape: tuple, to: tuple) -> bool:
     )
 
 
-def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Tensor:
+def together_with(may_look: Array | None, is_causal: bool, xp: Any, shape: tuple) -> Array | None:
     """One mask for both reasons not to look; None where every query may look everywhere."""
     if not is_causal:
         return may_look
@@ -226,7 +228,9 @@ def together_with(may_look: Any, is_causal: bool, xp: Any, shape: tuple) -> Tens
     return causal if may_look is None else may_look & causal
 
 
-def answers(xp: Any, q: Any, k: Any, v: Any, may_look: Any, is_causal: bool) -> tuple[Any, Any]:
+def answers(
+    xp: Any, q: Array, k: Array, v: Array, may_look: Array | None, is_causal: bool
+) -> tuple[Array, Array]:
     """(answered, instead), (..., T, 1) each: False where a query's answer is no average of finite
     values, and what it is there: 0 where the query may look nowhere, NaN where the query or
     something that it sees is not finite."""
@@ -243,7 +247,7 @@ def answers(xp: Any, q: Any, k: Any, v: Any, may_look: Any, is_causal: bool) -> 
     ]
 
 
-def sees_one(xp: Any, keys: Any, is_causal: bool, t: int) -> Any:
+def sees_one(xp: Any, keys: Array, is_causal: bool, t: int) -> Array:
     """Does a query see one of these keys? keys (..., T or 1, S) bool; returns (..., T). Causal: if
     the first key of them does not come after the query."""
     found = keys.any(axis=-1)

@@ -20,14 +20,14 @@ from __future__ import annotations
 from typing import Any
 
 from tinycv.engine.arguments import shown, size
-from tinycv.engine.backend import array_module
+from tinycv.engine.backend import Array, array_module
 from tinycv.engine.tensor import Tensor, as_array
 from tinycv.nn import init
 from tinycv.nn.module import Module
 from tinycv.sequence.inputs import is_numeric
 
 
-def sinusoidal(xp: Any, places: Any, width: int) -> Any:
+def sinusoidal(xp: Any, places: Array, width: int) -> Array:
     """PE for places (T,), float: an array (T, width). xp: numpy or cupy, wherever places are."""
     turns = 10000.0 ** (-xp.arange(0, width, 2) / max(width, 1))  # (width / 2,) radians a place
     angle = places[:, None] * turns  # (T, width / 2)

@@ -79,14 +79,16 @@ class Recurrent(Module):
             input_size = len(ways) * hidden_size
 
     @staticmethod
-    def read(x: Tensor, state: tuple, weights: list, mask: Tensor | None = None) -> tuple:
+    def read(
+        x: Tensor, state: tuple, weights: list, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple]:
         """One layer, one direction: from x (T, B, I) and the parts of the state, (B, H) each, to (y
         (T, B, H), the parts of the last state)."""
         raise TypeError("a recurrent layer must define read()")
 
     def forward(
         self, x: Tensor, state: State | None = None, lengths: ArrayLike | None = None
-    ) -> tuple:
+    ) -> tuple[Tensor, State]:
         """x (T, B, I), or (B, T, I) if batch_first. state: h_0, for an LSTM (h_0, c_0), each
         (layers * directions, B, H), or None for zeros. lengths: how many steps of each sequence
         count, B integers, best on the host; None: all T.
@@ -141,7 +143,8 @@ class Cell(Module):
             type(self).__name__, self.layer.parts, state, (x.shape[0], self.hidden_size), x
         )
         _, last = self.layer.read(x[None], first, weights(self))
-        return last if len(last) > 1 else last[0]
+        h, *cell = last
+        return (h, *cell) if cell else h
 
 
 def state_gradients(layer: Recurrent, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
@@ -232,7 +235,7 @@ def is_numbers(value: Any) -> bool:
     )
 
 
-def turned(x: Any, backward: int) -> Any:
+def turned(x: Tensor | None, backward: int) -> Any:
     """Time the other way round."""
     return flip(x, 0) if backward and x is not None else x
 

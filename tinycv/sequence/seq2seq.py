@@ -111,7 +111,7 @@ class Encoder(Module):
             bidirectional=bidirectional,
         )
 
-    def forward(self, source: Ids) -> tuple:
+    def forward(self, source: Ids) -> tuple[Tensor, State, Tensor]:
         """source (B, S) ids, PAD after the end alone: ValueError for PAD before a symbol. Returns
         the memory (B, S, H), the state after each one's own last symbol, for the decoder to start
         from, and the mask (B, S), True on symbols."""
@@ -189,7 +189,7 @@ class Decoder(Module):
             "last": nowhere(memory),
         }
 
-    def forward(self, target: Ids, before: dict) -> tuple:
+    def forward(self, target: Ids, before: dict) -> tuple[Tensor, dict, Tensor | None]:
         """target (B, T) ids, each the symbol that was written last. Returns the scores of the next
         ones (B, T, V), the state after them, and where it looked, (B, T, S), or None without
         attention."""
@@ -231,7 +231,9 @@ class Decoder(Module):
         if self.attention is not None:
             check_memory(what, before["memory"], before["keys"], before["mask"], batch)
 
-    def stepwise(self, read: Tensor, state: State, before: dict) -> tuple:
+    def stepwise(
+        self, read: Tensor, state: State, before: dict
+    ) -> tuple[Tensor, State, Tensor, Tensor]:
         """Look with the state of the step before, then read the symbol and what was seen: one step
         at a time."""
         steps = []
@@ -312,7 +314,7 @@ class Seq2Seq(Module):
         """The decoder's state when the source (B, S) has been read."""
         return self.decoder.start(*self.encoder(source))
 
-    def step(self, tokens: Ids, state: dict) -> tuple:
+    def step(self, tokens: Ids, state: dict) -> tuple[Tensor, dict]:
         """One symbol written: tokens (B,) -> (log-probabilities of the next, (B, V), state). What
         decode.py asks for."""
         some_last(tokens, "Seq2Seq.step: tokens")

@@ -28,7 +28,7 @@ Shapes: B batch, T tokens, S tokens of the memory, E width. Masks as in attentio
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import TypeVar
 
 from tinycv.data.inputs import whole
 from tinycv.engine.arguments import choice, flag, number, shown, size
@@ -45,6 +45,7 @@ from tinycv.sequence.attention import MultiheadAttention
 from tinycv.sequence.inputs import batch_leads, check_tokens, one_for_each
 from tinycv.sequence.masks import NORMED, without_lost
 
+Block = TypeVar("Block", bound=Module)
 ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
@@ -111,13 +112,16 @@ class TransformerEncoderLayer(Module):
             self.before(self.norm1, x), attn_mask=src_mask, is_causal=is_causal
         )
 
-    def before(self, norm: Module, x: Tensor) -> Tensor:  # what a branch reads
+    def before(self, norm: Module, x: Tensor) -> Tensor:
+        """What a branch reads: x under the norm in pre-norm, else x itself."""
         return norm(x) if self.norm_first else x
 
-    def after(self, norm: Module, x: Tensor) -> Tensor:  # what becomes of the sum
+    def after(self, norm: Module, x: Tensor) -> Tensor:
+        """What a branch leaves: x itself in pre-norm, else x under the norm."""
         return x if self.norm_first else norm(x)
 
-    def think(self, x: Tensor) -> Tensor:  # the MLP: each token by itself
+    def think(self, x: Tensor) -> Tensor:
+        """The MLP on each token: (B, T, E) to (B, T, E)."""
         hidden = ACTIVATIONS[self.activation](self.linear1(x))  # (B, T, dim_feedforward)
         hidden = dropout(hidden, self.dropout, self.training)
         return dropout(self.linear2(hidden), self.dropout, self.training)
@@ -190,6 +194,7 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         return self.ask_and_think(self.after(self.norm1, x + looked), remembered, memory_mask), past
 
     def ask_and_think(self, x: Tensor, remembered: tuple, memory_mask: ArrayLike | None) -> Tensor:
+        """Cross-attention to ``remembered``, then the MLP: x (B, T, E) to (B, T, E)."""
         found = self.multihead_attn.recall(self.before(self.norm2, x), remembered, memory_mask)
         x = self.after(self.norm2, x + found)
         return self.after(self.norm3, x + self.think(self.before(self.norm3, x)))
@@ -229,7 +234,7 @@ class TransformerEncoder(Module):
             src = layer(src, mask, is_causal)
         return src if self.norm is None else self.norm(src)
 
-    def step(self, x: Tensor, past: list) -> tuple:
+    def step(self, x: Tensor, past: list) -> tuple[Tensor, list]:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -241,7 +246,7 @@ class TransformerEncoder(Module):
 
     def attention_maps(
         self, src: Tensor, mask: ArrayLike | None = None, is_causal: bool = False
-    ) -> list:
+    ) -> list[Tensor]:
         """Where each token looks: (B, H, T, T), block by block."""
         maps = []
         for layer in self.layers:
@@ -281,7 +286,7 @@ class TransformerDecoder(Module):
 
     def step(
         self, x: Tensor, remembered: list, past: list, memory_mask: ArrayLike | None = None
-    ) -> tuple:
+    ) -> tuple[Tensor, list]:
         """As a causal ``forward`` of tokens x that come after others. past: one entry a block, None
         at the start."""
         kept = []
@@ -293,7 +298,7 @@ class TransformerDecoder(Module):
 
     def attention_maps(
         self, tgt: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None
-    ) -> tuple[list, list]:
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Where each token of a causal ``forward`` looks, block by block: back (B, H, T, T), in the
         memory (B, H, T, S)."""
         own, cross = [], []
@@ -313,7 +318,7 @@ def last_norm(norm: Module | None, what: str) -> Module | None:
     return norm
 
 
-def copies(layer: Any, count: int, what: str) -> list[Any]:
+def copies(layer: Block, count: int, what: str) -> list[Block]:
     """Blocks of the layer's shape, each with matrices of its own. what: the stack and its argument,
     for errors."""
     if not isinstance(layer, Module):

@@ -35,14 +35,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinycv.data import inputs
 from tinycv.engine import backend
 from tinycv.engine.arguments import shown
+from tinycv.engine.tensor import ArrayLike
 from tinycv.show import doctor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WITH_HALF = "06_vit", "17_diffusion_digits"
 
@@ -103,7 +107,9 @@ class Demo:
             return full
         return default
 
-    def measured(self, metric: str, value: Any, reference: str = "", target: str = "") -> None:
+    def measured(
+        self, metric: str, value: ArrayLike, reference: str = "", target: str = ""
+    ) -> None:
         """Note a figure. reference: the published figure with its source; target: what it ought to
         be. NaN is noted like any other: it says that the demo failed."""
         row = {
@@ -133,7 +139,7 @@ class Demo:
             self.measured(metric, list(found), row["reference"], row["target"])
         return runs
 
-    def finish(self, figure: Any = None, **more: Any) -> dict:
+    def finish(self, figure: Figure | None = None, **more: Any) -> dict[str, Any]:
         """Write the picture and the JSON, print the figures. Returns what was written."""
         self.out.mkdir(parents=True, exist_ok=True)
         facts = doctor.report()

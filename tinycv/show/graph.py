@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,47 +25,41 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
     is_empty = names is None or (isinstance(names, dict) and not names)
     if not is_empty:
         called = {id(t): name for name, t in inputs.named(names, "graph: names", "Tensors").items()}
-    place, used = {}, {}
-    for spot in sorted(level, key=lambda s: s.seq):
-        x = level[spot]
-        place[spot] = (x, -used.setdefault(x, 0))
-        used[x] += 1
-    tallest = max(used.values())
-    place = {s: (x, y + (used[x] - 1) / 2) for s, (x, y) in place.items()}
+    place = _places(level)
     text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
     # half a box's width, in points
     room = {s: 11 + 3.6 * len(text[s]) for s in place}
     for spot, (x, y) in place.items():
-        ax.text(
-            x,
-            y,
-            text[spot],
-            ha="center",
-            va="center",
-            fontsize=10,
-            zorder=3,
-            bbox={
-                "boxstyle": "round,pad=0.4",
-                "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
-                "edgecolor": INK,
-            },
-        )
+        box = {
+            "boxstyle": "round,pad=0.4",
+            "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+            "edgecolor": INK,
+        }
+        ax.text(x, y, text[spot], ha="center", va="center", fontsize=10, zorder=3, bbox=box)
         for parent in dict.fromkeys(p for p in spot.parents if p is not None):
-            ax.annotate(
-                "",
-                (x, y),
-                place[parent],
-                zorder=2,
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": INK,
-                    "shrinkA": room[parent],
-                    "shrinkB": room[spot],
-                },
-            )
+            arrow = {
+                "arrowstyle": "-|>",
+                "color": INK,
+                "shrinkA": room[parent],
+                "shrinkB": room[spot],
+            }
+            ax.annotate("", (x, y), place[parent], zorder=2, arrowprops=arrow)
+    tallest = max(Counter(level.values()).values())
     ax.set_xlim(-0.6, max(level.values()) + 0.6)
     ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
     ax.axis("off")
+
+
+def _places(level: dict[Node | Tensor, int]) -> dict[Node | Tensor, tuple[int, float]]:
+    """Where each is drawn, (x, y): x is its level, and those of one level lie one under the other
+    in the order of time, around y = 0."""
+    heights, used = Counter(level.values()), Counter()
+    place = {}
+    for spot in sorted(level, key=lambda s: s.seq):
+        x = level[spot]
+        place[spot] = (x, (heights[x] - 1) / 2 - used[x])
+        used[x] += 1
+    return place
 
 
 def levels(result: Tensor) -> dict[Node | Tensor, int]:

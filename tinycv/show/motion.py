@@ -34,6 +34,30 @@ def save_gif(
     changed between two frames can be given again and again by a generator: each frame is read when
     it comes.
     """
+    path = given.path(path, "save_gif: path")
+    colours = given.whole(colours, "save_gif: colours", 2, 256)
+    if path.suffix.lower() != ".gif" or path.is_dir():
+        raise ValueError(f"save_gif: path is {str(path)!r}; it must be a file that ends in .gif")
+    seconds_per_frame = number(seconds_per_frame, "save_gif: seconds_per_frame", high=600)
+    last = number(last, "save_gif: last", 0, 600)
+    pictures = _pictures(frames)
+    if not seconds_per_frame >= 0.02:
+        raise ValueError(
+            f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    palette = shared_palette(pictures, colours)
+    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    times = [round(1000 * seconds_per_frame)] * len(flat)
+    times[-1] = round(1000 * max(last, seconds_per_frame))
+    flat[0].save(
+        path, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=False
+    )
+    return path
+
+
+def _pictures(frames: Iterable[Figure | np.ndarray]) -> list[Image.Image]:
+    """The frames of ``save_gif`` as Pillow images, all of one size, at least one."""
     if (
         isinstance(frames, (str, bytes, dict))
         or not isinstance(frames, Iterable)
@@ -43,14 +67,6 @@ def save_gif(
             f"save_gif: frames is {shown(frames)}; it must be figures or arrays, one after the "
             "other"
         )
-    path, colours = (
-        given.path(path, "save_gif: path"),
-        given.whole(colours, "save_gif: colours", 2, 256),
-    )
-    if path.suffix.lower() != ".gif" or path.is_dir():
-        raise ValueError(f"save_gif: path is {str(path)!r}; it must be a file that ends in .gif")
-    seconds_per_frame = number(seconds_per_frame, "save_gif: seconds_per_frame", high=600)
-    last = number(last, "save_gif: last", 0, 600)
     pictures = [Image.fromarray(pixels(frame)) for frame in frames]
     sizes = {picture.size for picture in pictures}
     if len(sizes) != 1:
@@ -58,23 +74,10 @@ def save_gif(
             f"save_gif: a GIF needs frames of one size; the {len(pictures)} given have "
             f"{shown(sorted(sizes)) if sizes else 'none'} (width, height)"
         )
-    if not seconds_per_frame >= 0.02:
-        raise ValueError(
-            f"save_gif: seconds_per_frame={seconds_per_frame}: browsers play no faster than 0.02"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    palette = shared_palette(pictures, colours)
-    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    times = [round(1000 * seconds_per_frame)] * (len(flat) - 1) + [
-        round(1000 * max(last, seconds_per_frame))
-    ]
-    flat[0].save(
-        path, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=False
-    )
-    return path
+    return pictures
 
 
-def pixels(frame: Any) -> np.ndarray:
+def pixels(frame: Figure | np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 of a figure or an array."""
     if isinstance(frame, Figure):
         frame.canvas.draw()

@@ -29,6 +29,7 @@ from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.optim import AdamW, warmup_cosine
 from tinycv.optim.averaged import EMA
+from tinycv.optim.inputs import Group
 from tinycv.training.half import Half
 from tinycv.training.loop import History, fit
 from tinycv.vision import inputs
@@ -109,7 +110,7 @@ def smoothed_loss(model: Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x), y, label_smoothing=0.05)
 
 
-def groups(weights: list[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+def groups(weights: list[Tensor], weight_decay: float) -> list[Group]:
     """Matrices and windows decay. A bias, a norm, CLS or a position that shrinks only forgets where
     it stands."""
     decays = [p for p in weights if p.ndim in (2, 4)]

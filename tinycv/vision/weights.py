@@ -89,16 +89,7 @@ def load_vit(
     image_size = (
         None if image_size is None else given.whole(image_size, "load_vit: image_size", 0, 2**14)
     )
-    tensors, note = load(path)
-    layout = layout_of(tensors)
-    if layout is None:
-        raise CheckpointError(
-            f"{path}: no ViT in a layout of {', '.join(LAYOUTS)}; it holds "
-            f"{listed(sorted(tensors))} (a file of save_model goes into a model that you build, by "
-            "load_model)"
-        )
-    for old, new in OLDER.items():
-        tensors = {name.replace(old, new): a for name, a in tensors.items()}
+    layout, tensors, note = _read(path)
     depth = depth_of(layout, tensors)
     sizes = measured(path, layout, depth, tensors)
     config = config_beside(path) if layout == "huggingface" else {}
@@ -128,6 +119,21 @@ def load_vit(
     model.load_state_dict(ours)
     model.eval()
     return model, about
+
+
+def _read(path: Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any]]:
+    """(whose layout, the tensors by that library's newest names, our own note in the file)."""
+    tensors, note = load(path)
+    layout = layout_of(tensors)
+    if layout is None:
+        raise CheckpointError(
+            f"{path}: no ViT in a layout of {', '.join(LAYOUTS)}; it holds "
+            f"{listed(sorted(tensors))} (a file of save_model goes into a model that you build, by "
+            "load_model)"
+        )
+    for old, new in OLDER.items():
+        tensors = {name.replace(old, new): a for name, a in tensors.items()}
+    return layout, tensors, note
 
 
 def patches_across(image_size: int, patch: int) -> int:
@@ -210,18 +216,21 @@ def measured(
             f"{short(name)} ({a.dtype})" for name, a in tensors.items() if a.dtype.kind != "f"
         ],
     }
-    if not any(problems.values()):
-        problems = {"NaN": with_nan(tensors)}
-        if not is_square_of_patches(sizes):
-            problems["not a square of patches"] = [
-                ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
-            ]
-    if any(problems.values()):
-        raise CheckpointError(
-            f"{path}: no whole ViT in {layout}'s layout; "
-            + "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        )
+    _raise_problems(path, layout, problems)
+    count = ", ".join(f"{letter} = {n}" for letter, n in sizes.items())
+    problems = {
+        "NaN": with_nan(tensors),
+        "not a square of patches": [] if is_square_of_patches(sizes) else [count],
+    }
+    _raise_problems(path, layout, problems)
     return sizes
+
+
+def _raise_problems(path: Path, layout: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """CheckpointError with every list of names that is not empty."""
+    said = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
+    if said:
+        raise CheckpointError(f"{path}: no whole ViT in {layout}'s layout; " + "; ".join(said))
 
 
 def learn_sizes(sizes: dict[str, int], letters: Sequence[str], shape: Sequence[int]) -> None:
