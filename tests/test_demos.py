@@ -3,9 +3,11 @@ its figures."""
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -16,19 +18,6 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # demos is no part of the installed package
 DEMOS = sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
 PROTOCOLS = sorted((ROOT / "demos/full").glob("[0-9][0-9]_*.py"))
-# Runs a demo on the strict double of CuPy, as if it were a GPU: sys.argv is the demo and its flags.
-ON_THE_DOUBLE = (
-    "import sys, runpy, cupy_double; cupy_double.install(); sys.argv = sys.argv[1:]; "
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)
-
-
-# Runs a demo, but of a page that it hands over to prints the path alone.
-WITHOUT_THE_PROTOCOL = (
-    "import sys, runpy; run = runpy.run_path; sys.argv = sys.argv[1:]; "
-    "runpy.run_path = lambda path, run_name: print('reached', path, run_name); "
-    "run(sys.argv[0], run_name='__main__'); print('ran itself')"
-)
 
 
 def run(command: list, folder: Path) -> subprocess.CompletedProcess:
@@ -47,8 +36,22 @@ def run(command: list, folder: Path) -> subprocess.CompletedProcess:
     )
 
 
-def check_what_it_left(done: subprocess.CompletedProcess, folder: Path, name: str) -> dict:
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Runs a page as ``python page flags`` does, in this process: what it imports is imported
+    already."""
+    from matplotlib import pyplot
+
+    def run_page(page: Path, *flags: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(page), *flags])
+        run_path(str(page), run_name="__main__")
+
+    monkeypatch.chdir(tmp_path)
+    yield run_page
+    pyplot.close("all")
+
+
+def check_what_it_left(folder: Path, name: str) -> dict:
     from matplotlib.image import imread
 
     picture = imread(folder / "out" / f"{name}.png")
@@ -64,41 +67,43 @@ def check_what_it_left(done: subprocess.CompletedProcess, folder: Path, name: st
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
 def test_a_demo_runs_quickly_and_leaves_a_picture_and_figures(demo, tmp_path):
-    record = check_what_it_left(run([demo, "--quick"], tmp_path), tmp_path, demo.stem)
-    assert record["device"] == "cpu"
+    done = run([demo, "--quick"], tmp_path)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert check_what_it_left(tmp_path, demo.stem)["device"] == "cpu"
 
 
 @pytest.mark.parametrize("page", PROTOCOLS, ids=lambda path: path.stem)
-def test_a_protocol_runs_in_a_tiny_size_and_leaves_a_picture_and_figures(page, tmp_path):
-    record = check_what_it_left(run([page, "--quick"], tmp_path), tmp_path, page.stem)
+def test_a_protocol_runs_in_a_tiny_size_and_leaves_a_picture_and_figures(page, here, tmp_path):
+    here(page, "--quick")
+    record = check_what_it_left(tmp_path, page.stem)
     assert record["demo"] == page.stem and record["size"] == "quick"
 
 
 @pytest.mark.parametrize("page", PROTOCOLS, ids=lambda path: path.stem)
-def test_full_of_a_demo_runs_its_protocol_and_nothing_else(page, tmp_path):
-    done = run(["-c", WITHOUT_THE_PROTOCOL, ROOT / "demos" / page.name, "--full"], tmp_path)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    assert done.stdout.decode().split() == ["reached", str(page), "__main__"]
+def test_full_of_a_demo_runs_its_protocol_and_nothing_else(page, here, tmp_path, monkeypatch):
+    reached = []
+    monkeypatch.setattr(runpy, "run_path", lambda path, run_name: reached.append((path, run_name)))
+    with pytest.raises(SystemExit) as left:
+        here(ROOT / "demos" / page.name, "--full")
+    assert left.value.code is None
+    assert reached == [(str(page), "__main__")]
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
-def test_a_demo_runs_on_the_double_of_cupy(demo, tmp_path):
-    done = run(["-c", ON_THE_DOUBLE, demo, "--quick", "--device", "gpu"], tmp_path)
-    record = check_what_it_left(done, tmp_path, demo.stem)
-    assert record["device"] == "gpu:0"
+def test_a_demo_runs_on_the_double_of_cupy(demo, here, tmp_path, double):
+    here(demo, "--quick", "--device", "gpu")
+    assert check_what_it_left(tmp_path, demo.stem)["device"] == "gpu:0"
 
 
-@pytest.mark.parametrize("how", [[], ["--device", "gpu"]], ids=["cpu", "double"])
 @pytest.mark.parametrize("name", WITH_HALF)
-def test_a_demo_trains_in_halves(name, how, tmp_path):
-    done = run(
-        ["-c", ON_THE_DOUBLE, ROOT / "demos" / f"{name}.py", "--quick", "--half", *how], tmp_path
-    )
-    assert check_what_it_left(done, tmp_path, name)["half"] and b"float16" in done.stdout
+def test_a_demo_trains_in_halves(name, here, tmp_path, device, capsys):
+    here(ROOT / f"demos/{name}.py", "--quick", "--half", "--device", device)
+    assert check_what_it_left(tmp_path, name)["half"]
+    assert "float16" in capsys.readouterr().out
 
 
-def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path):
+def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path, here):
     from tinycv.data import write_idx
 
     chance = np.random.default_rng(0)
@@ -108,9 +113,8 @@ def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path):
             chance.integers(0, 256, (count, 28, 28), np.uint8),
         )
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
-    record = check_what_it_left(
-        run([ROOT / "demos/06_vit.py", "--quick", "--data", tmp_path], tmp_path), tmp_path, "06_vit"
-    )
+    here(ROOT / "demos/06_vit.py", "--quick", "--data", str(tmp_path))
+    record = check_what_it_left(tmp_path, "06_vit")
     assert (
         record["rows"][0]["metric"] == "accuracy on 60 unseen images"
         and "Fashion" in record["rows"][0]["target"]
