@@ -51,7 +51,7 @@ def train(
     loader = DataLoader(
         pairs.source, pairs.target, batch_size=batch_size, seed=show.seed, drop_last=True
     )
-    epochs = max(1, show.choose(quick=4, default=number_of_steps) // len(loader))
+    epochs = max(1, show.choose(quick=2, default=number_of_steps) // len(loader))
     optimizer = Adam(model.parameters(), lr=rate)
     schedule = warmup_cosine(epochs * len(loader), warmup=50)
     for step, (source, target) in steps(loader, epochs, seed=show.seed, device=show.device):
@@ -79,8 +79,8 @@ def alignments_of(model, pairs):
 # %% Dates: written in 20 ways in Chinese and English, to be written in one. The test's days are in
 # no training pair
 pairs, days = dates(show.seed)
-pairs = pairs[: show.choose(quick=256)]
-days = days[: show.choose(quick=256)]
+pairs = pairs[: show.choose(quick=64)]
+days = days[: show.choose(quick=64)]
 without = train(pairs, 1200, attention=None)
 translator = train(pairs, 1200)
 show.measured("unseen dates, share right", exact_match(translator, days).mean(), target=">= 0.995")
@@ -103,8 +103,8 @@ def as_a_bag(pairs):
 
 
 pairs, test = lecture(show.seed)
-pairs = pairs[: show.choose(quick=128)]
-test = test[: show.choose(quick=128)]
+pairs = pairs[: show.choose(quick=64)]
+test = test[: show.choose(quick=64)]
 bags = as_a_bag(pairs)
 reader = train(pairs, 2000, hidden=64, batch_size=32, dropout=0.3)
 counter = train(bags, 2000, hidden=64, batch_size=32, dropout=0.3)
@@ -117,8 +117,8 @@ show.measured(metric, exact_match(counter, as_a_bag(test)).mean())
 # six times as long
 longest = show.choose(quick=4, default=20)
 lengths = show.choose(quick=[2, 4, 8], default=[2, 5, 10, 15, 20, 22, 25, 30, 35, 40])
-count = show.choose(quick=300, default=192_000)
-asked = show.choose(quick=20, default=200)
+count = show.choose(quick=64, default=192_000)
+asked = show.choose(quick=8, default=200)
 strings = reversal(range(1, longest + 1), n=count, seed=show.seed)
 unseen = [reversal([length], n=asked, seed=100 + show.seed) for length in lengths]
 

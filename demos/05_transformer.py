@@ -88,8 +88,8 @@ def measure(model, test, name, target):
 
 
 # %% Sort six digits: there are 729 such questions, each is asked once
-few = show.choose(quick=128)
-asked = show.choose(quick=20)
+few = show.choose(quick=64)
+asked = show.choose(quick=8)
 pairs, test = sorting(seed=show.seed)
 pairs, test = pairs[:few], test[:asked]
 

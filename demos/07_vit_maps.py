@@ -39,10 +39,10 @@ PATCH = 4  # pixels: 7 x 7 patches
 # %% Data: 4,000 digits to learn, 1,000 to test
 x, y, test, labels = mnist_5k(seed=show.seed)  # (N, 1, 28, 28), (N,)
 if show.quick:
-    x = x[:200]
-    y = y[:200]
-    test = test[:200]
-    labels = labels[:200]
+    x = x[:80]
+    y = y[:80]
+    test = test[:80]
+    labels = labels[:80]
 
 
 # %% Models: three that learn, and five that do not

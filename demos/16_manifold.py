@@ -31,8 +31,8 @@ show = Demo("16_manifold", __doc__)
 RATE = 5e-3
 LEAST = 0.02  # noise levels
 MOST = 10.0
-total = show.choose(quick=20, default=4000, full=12_000)
-many = show.choose(quick=300, default=4000)
+total = show.choose(quick=10, default=4000, full=12_000)
+many = show.choose(quick=100, default=4000)
 
 # %% Data: two sheets in space, whose points can be drawn
 SHEETS = {

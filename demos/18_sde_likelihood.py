@@ -31,8 +31,8 @@ from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("18_sde_likelihood", __doc__)
 RATE = 5e-3
-total = show.choose(quick=20, default=8000, full=24_000)
-many = show.choose(quick=60, default=1500)
+total = show.choose(quick=10, default=8000, full=24_000)
+many = show.choose(quick=20, default=1500)
 rng = np.random.default_rng(1000 + show.seed)
 
 # %% Data: four densities that are known, two with sharp edges
@@ -90,7 +90,7 @@ vp = VP()
 SDES = {"VE": VE(0.01, 50.0), "VP": vp, "sub-VP": SubVP()}
 # the first time of each: where its noise is 0.005, as an edge has no score without noise
 FIRST = {"VE": 0.0131, "VP": 0.000244, "sub-VP": 0.0179}
-fine = show.choose(quick=8, default=50)  # steps
+fine = show.choose(quick=4, default=50)  # steps
 
 
 def clock(first, count):
@@ -141,7 +141,7 @@ for rule, one_step in RULES.items():
 # %% Samples by the learned score: with noise, with noise and a corrector, and without noise
 score = vp.score_of(eight)
 noise = vp.prior((many, 2), some)
-count = show.choose(quick=20, default=200)  # steps
+count = show.choose(quick=8, default=200)  # steps
 
 made, path = euler_maruyama(vp.reverse(score), noise, clock(1e-3, count)[::-1], keep_every=1)
 corrected = predictor_corrector(vp, score, noise, clock(1e-3, count // 2)[::-1], snr=0.1)
@@ -163,7 +163,7 @@ walks = {
 
 # %% The learned density on the whole plane
 REACH = 4.475  # so that no point of it is on an edge of the checkerboard
-side = show.choose(quick=16, default=180)
+side = show.choose(quick=8, default=180)
 plane = draw.plane(REACH, side)
 on_plane = {name: log_p("VP", learned[name], plane) for name in ("eight Gaussians", "checkerboard")}
 
@@ -176,7 +176,7 @@ def measure_gap(metric, gap, target):
 
 gap_is = "mean log-likelihood minus the truth, nats"
 for name, density in DATA.items():
-    floor = entropy(density, 5, show.choose(quick=200, default=1000))
+    floor = entropy(density, 5, show.choose(quick=50, default=1000))
     show.measured(f"{name}: entropy, nats", floor, "the floor: minus the true mean")
     for kind in SDES:
         gap = exact_gaps[name, kind]

@@ -27,8 +27,8 @@ seed = SEEDS[0]
 def measure(name, pairs, test, epochs, target="", loss_fn=next_symbol_loss):
     """Train a model and note how much it has right. Returns it."""
     print(name, flush=True)
-    pairs = pairs[: show.choose(quick=128)]
-    test = test[: show.choose(quick=20)]
+    pairs = pairs[: show.choose(quick=64)]
+    test = test[: show.choose(quick=8)]
     tinycv.manual_seed(seed)
     model = demo.translator(pairs).to(show.device)
     demo.train(model, pairs, show.choose(quick=1, full=epochs), loss_fn)
@@ -41,7 +41,7 @@ def measure(name, pairs, test, epochs, target="", loss_fn=next_symbol_loss):
 softer = partial(next_symbol_loss, label_smoothing=0.1)
 pairs, unseen = dates(seed, "english")
 soft = measure("dates to English, label smoothing 0.1", pairs, unseen, 5, loss_fn=softer)
-unseen = unseen[: show.choose(quick=50)]
+unseen = unseen[: show.choose(quick=8)]
 source = tinycv.Tensor(unseen.source, device=show.device)
 target = tinycv.Tensor(unseen.target, device=show.device)
 for smoothing, model in {"0": demo.model, "0.1": soft}.items():
@@ -59,13 +59,13 @@ pairs, unseen = dates(seed)
 measure("dates to ISO", pairs, unseen, 3, ">= 0.995")
 pairs, unseen = addition(2, seed=seed)
 measure("sums of two digits", pairs, unseen, 40, ">= 0.99")
-pairs = reversal(range(1, 17), n=show.choose(quick=200, full=20_000), seed=seed)
+pairs = reversal(range(1, 17), n=show.choose(quick=64, full=20_000), seed=seed)
 unseen = reversal([16], n=500, seed=100)
 reverser = measure("reversal of 16 letters", pairs, unseen, 10)
 
 # %% Strings longer than any that it was shown
 lengths = show.choose(quick=[1, 20], full=[1, 2, 4, 8, 12, 15, 16, 17, 18, 20, 24, 32])
-asked = show.choose(quick=20, full=200)
+asked = show.choose(quick=8, full=200)
 right = []
 for length in lengths:
     unseen = reversal([length], n=asked, seed=1000 + length)
