@@ -153,7 +153,7 @@ def ddim_step(
     denoise: Denoiser, schedule: Schedule, x: Examples, t: float, s: float, eta: float = 0.0
 ) -> Examples:
     """Noise is taken out down to the level of time s, and a share of what stays is drawn anew: eta²
-    of what DDPM draws.
+    of what DDPM draws with its smaller variance.
 
     eta: from 0 to 1. Above 1 more noise would be drawn than there is at time s.
     """
