@@ -59,12 +59,11 @@ def row(
 
 
 def with_kernel() -> list[str]:
-    """The pairs that have a CUDA kernel of their own, and the two that share convolution's."""
+    """The pairs that have a CUDA member."""
     from tinycv.engine.dispatch import member
     from tinycv.engine.fused import PAIRS
 
-    own = [name for name, pair in PAIRS.items() if member(pair.place)]
-    return [*own, "conv2d", "conv_transpose2d"]
+    return [name for name, pair in PAIRS.items() if member(pair.place)]
 
 
 def places() -> list[str]:

@@ -226,6 +226,8 @@ ELSEWHERE = {  # called below in another way, or not by users: why
     "like",
     "weighted",
     "schedule_in",
+    "made_for",
+    "refuse_another",
     "Scored",  # a type alone
     "check_told",
     "real_row",

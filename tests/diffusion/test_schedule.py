@@ -12,8 +12,9 @@ from seeds import SEED
 import tinycv
 from tinycv import Tensor
 from tinycv.data import Mixture
-from tinycv.diffusion.denoising import denoiser, diffusion_loss
+from tinycv.diffusion.denoising import clipped, denoiser, diffusion_loss
 from tinycv.diffusion.edm import EDM, edm_sigmas, heun_step
+from tinycv.diffusion.guidance import guided
 from tinycv.diffusion.samplers import ddim_step, ddpm_step, sample, times
 from tinycv.diffusion.schedule import cosine_schedule, linear_schedule
 from tinycv.diffusion.sde import VE, VP, SubVP, euler_maruyama, predictor_corrector
@@ -226,3 +227,55 @@ def test_a_time_that_the_schedule_has_not_is_nan_on_a_gpu_whatever_is_predicted(
     t = Tensor(np.array([0.5, 2.0], "float32"), device="gpu")
     made = denoiser(lambda x, t: 0 * x, VP(), "x0")(x, t).numpy()
     assert made[0, 0] == 0 and np.isnan(made[1, 0])
+
+
+# ── one schedule: what was made for another is refused ───────────────────────────────────────────
+
+PAIRS_OF_SCHEDULES = {
+    "cosine, linear": (cosine_schedule(20), linear_schedule(20)),
+    "20 steps, 10 steps": (cosine_schedule(20), cosine_schedule(10)),
+    "VP, sub-VP": (VP(), SubVP()),
+    "VP of two slopes": (VP(0.1, 20.0), VP(1.0, 19.1)),
+    "VE, EDM": (VE(), EDM()),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS_OF_SCHEDULES)
+@pytest.mark.parametrize("way", ["plain", "clipped", "guided", "of a score"])
+def test_a_denoiser_of_another_schedule_is_refused_by_every_step(pair, way):
+    own, other = PAIRS_OF_SCHEDULES[pair]
+    denoise = denoiser(lambda x, t, *label: x, own, "x0")
+    if way == "clipped":
+        denoise = clipped(denoise)
+    if way == "guided":
+        denoise = guided(denoise, np.zeros(3, int), 1)
+    if way == "of a score":
+        denoise = denoiser_of(score_of(denoise, own), own)
+    x = np.ones((3, 2), np.float32)
+    t, s = other.times(5)[1:3]
+    for step in (ddim_step, ddpm_step):
+        with pytest.raises(ValueError, match=f"{step.__name__}: denoise was made for another sch"):
+            step(denoise, other, x, t, s)
+    with pytest.raises(ValueError, match="score_of: denoiser was made for another schedule"):
+        score_of(denoise, other)
+    with pytest.raises(ValueError, match="denoiser_of: score was made for another schedule"):
+        denoiser_of(score_of(denoise, own), other)
+    t, s = own.times(5)[1:3]
+    assert ddim_step(denoise, own, x, t, s).shape == x.shape
+
+
+def test_a_schedule_made_a_second_time_is_the_same_and_a_function_of_your_own_fits_all():
+    x = np.ones((3, 2), np.float32)
+    for make in (cosine_schedule, linear_schedule, VP, SubVP, VE, EDM):
+        first, second = make(), make()
+        t, s = second.times(5)[1:3]
+        ddim_step(denoiser(lambda x, t: x, first, "x0"), second, x, t, s)
+        ddim_step(lambda x, t: x, second, x, t, s)
+
+
+def test_a_score_of_another_process_is_refused():
+    score = VP().score_of(DENSITY)
+    for make in (SubVP().reverse, SubVP().flow, VP(0.2, 15.0).reverse):
+        with pytest.raises(ValueError, match="score was made for another schedule"):
+            make(score)
+    VP().reverse(score)

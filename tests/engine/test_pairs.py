@@ -334,3 +334,13 @@ def test_only_wanted_gradients_are_computed(polar):
     assert asked == ["y"]
     pair(x, y.detach())[1].sum().backward()
     assert asked == ["y", "x"]
+
+
+@pytest.mark.parametrize("way", ["kernel", "definition"])
+def test_sums_of_halves_may_be_larger_than_a_half_can_be(way, device):
+    """Also where a GPU has no kernel of its own: the mean of four pixels of 30,000."""
+    x = Tensor(np.full((1, 1, 2, 2), 30_000, np.float16), requires_grad=True, device=device)
+    pool = PAIRS["avg_pool2d"]
+    y = (pool if way == "kernel" else pool.definition)(x, 2)
+    y.backward(Tensor(np.full((1, 1, 1, 1), 8, np.float16), device=device))
+    assert y.numpy().item() == 30_000 and (x.grad.numpy() == 2).all()

@@ -85,7 +85,7 @@ def fit_gan(  # noqa: PLR0913  as fit's
     game: whose losses. penalty(discriminator, real, fake, *y): added to the discriminator's.
     critic_steps: batches that the discriminator learns from for each of the generator's steps.
     unroll: steps of the discriminator, of rate unroll_lr, that the generator looks ahead
-    (unrolled.py). ema: of the generator. evaluate(generator), and all else as in train.fit;
+    (unrolled.py). ema: of the generator. evaluate(generator), and all else as in training.fit;
     resuming from a checkpoint gives the same bits. ValueError if an optimiser does not hold exactly
     its own side's weights.
     """

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinycv.diffusion.schedule import Schedule, Times, schedule_in
+from tinycv.diffusion.schedule import Schedule, Times, made_for, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.create import randn_like
@@ -110,16 +110,21 @@ def denoiser(model: Network, schedule: Schedule, predicts: str = "eps") -> Denoi
             answer = where(a == a, answer, math.nan)
         return to_x0(predicts, answer, x, a, s)
 
-    return denoise
+    return made_for(denoise, schedule)
 
 
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """The same, but no pixel leaves the range that images have: an early error is not carried on
     (Ho et al.'s code)."""
+    schedule = getattr(denoise, "schedule", None)
     denoise = answering(denoise, "clipped: denoise")
     if not number(low, "clipped: low") < number(high, "clipped: high"):
         raise ValueError(f"clipped: low is {low} and high is {high}; low must be below high")
-    return lambda x, t, *condition: clip(denoise(x, t, *condition), low, high)
+
+    def denoise_clipped(x: Examples, t: Times, *condition: Any) -> Examples:
+        return clip(denoise(x, t, *condition), low, high)
+
+    return made_for(denoise_clipped, schedule)
 
 
 def _fitting(schedule: Schedule, predicts: str, who: str) -> Schedule:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.diffusion.denoising import Network, to_noise
-from tinycv.diffusion.schedule import Schedule, Times, like
+from tinycv.diffusion.schedule import Schedule, Times, like, made_for, refuse_another
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import ops
 from tinycv.engine.arguments import number_kind, shown, size
@@ -61,6 +61,10 @@ class EDM(Schedule):
         sigma_max = finite(sigma_max, "EDM: sigma_max", above=sigma_min)
         self.sigma_min, self.last = sigma_min, sigma_max
         self.rho = finite(rho, "EDM: rho", above=0)
+
+    def is_same_as(self, other: Schedule) -> bool:
+        """Is the other's time its noise level too? Where it ends does not matter."""
+        return isinstance(other, EDM)
 
     def time(self, t: Any, what: str) -> float:
         """A noise level as a float, at least 0 and finite."""
@@ -123,7 +127,7 @@ def edm_denoiser(model: Network, sigma_data: float = 0.5) -> Denoiser:
         answer = model(c_in * x, c_noise, *condition)
         return c_skip * x + c_out * answer
 
-    return denoise
+    return made_for(denoise, EDM())
 
 
 def noise_levels(
@@ -188,6 +192,7 @@ def heun_step(denoise: Denoiser, x: Examples, sigma: float, lower: float) -> Exa
     both ends' slopes.
 
     For samplers.sample, with edm_sigmas as times, from x = sigma_max ε."""
+    refuse_another(denoise, EDM(), "heun_step", "denoise")
     denoise = answering(denoise, "heun_step: denoise")
     batch(x, "heun_step: x")
     sigma = finite(sigma, "heun_step: sigma", above=0)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinycv.diffusion.embedding import Labels
-from tinycv.diffusion.schedule import Times
+from tinycv.diffusion.schedule import Times, made_for
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine import backend
 from tinycv.engine.arguments import number, size
@@ -50,6 +50,7 @@ def guided(denoise: Denoiser, labels: Labels, nobody: int, w: float = 0.0) -> De
     is not asked for.
     """
     labels, nobody = labels_of(labels, "guided", nobody)
+    schedule = getattr(denoise, "schedule", None)
     denoise, w = answering(denoise, "guided: denoise"), finite(w, "guided: w")
     with_label = Tensor(labels)
     without = full_like(with_label, nobody)
@@ -69,7 +70,7 @@ def guided(denoise: Denoiser, labels: Labels, nobody: int, w: float = 0.0) -> De
         told, untold = split(denoise(concatenate([x, x]), t, both), 2)
         return (1 + w) * told - w * untold
 
-    return denoise_guided
+    return made_for(denoise_guided, schedule)
 
 
 def labels_of(labels: Labels, name: str, nobody: int) -> tuple[Array, int]:

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.diffusion.denoising import to_noise
-from tinycv.diffusion.schedule import DDPM, Schedule, schedule_in
+from tinycv.diffusion.schedule import DDPM, Schedule, refuse_another, schedule_in
 from tinycv.diffusion.tweedie import Denoiser
 from tinycv.engine.arguments import NOT_SIZES, choice, number, shown, size
 from tinycv.engine.backend import Array
@@ -135,6 +135,7 @@ def ddpm_step(
     2)."""
     choice(variance, "ddpm_step: variance", ("large", "small"))
     t, s = checked_step("ddpm_step", schedule, x, t, s)
+    refuse_another(denoise, schedule, "ddpm_step", "denoise")
     x0 = answering(denoise, "ddpm_step: denoise")(x, schedule.each(x, t))
     a_s, s_s = schedule.marginal(s)
     if s_s == 0:
@@ -152,12 +153,13 @@ def ddim_step(
     denoise: Denoiser, schedule: Schedule, x: Examples, t: float, s: float, eta: float = 0.0
 ) -> Examples:
     """Noise is taken out down to the level of time s, and a share of what stays is drawn anew: eta²
-    of what DDPM draws.
+    of what DDPM draws with its smaller variance.
 
     eta: from 0 to 1. Above 1 more noise would be drawn than there is at time s.
     """
     eta = number(eta, "ddim_step: eta", 0, 1)
     t, s = checked_step("ddim_step", schedule, x, t, s)
+    refuse_another(denoise, schedule, "ddim_step", "denoise")
     x0 = answering(denoise, "ddim_step: denoise")(x, schedule.each(x, t))
     (a_t, s_t), (a_s, s_s) = schedule.marginal(t), schedule.marginal(s)
     _, beta = schedule.between(t, s)

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from tinycv.diffusion.samplers import points, sample, sample_and_keep, to_points
-from tinycv.diffusion.schedule import Schedule, Times
+from tinycv.diffusion.schedule import Schedule, Times, refuse_another
 from tinycv.diffusion.tweedie import Score
 from tinycv.engine import ops
 from tinycv.engine.arguments import number, number_kind, shown, size
@@ -78,6 +78,7 @@ class SDE(Schedule):
     def flow(self, score: Score) -> Velocity:
         """The velocity (x, t) -> dx/dt, t a number, of the ordinary differential equation that has
         the same p_t."""
+        refuse_another(score, self, "SDE.flow", "score")
         score = answering(score, "SDE.flow: score")
 
         def velocity(x: Examples, t: float) -> Examples:
@@ -94,6 +95,7 @@ class Reverse:
         if not isinstance(sde, SDE):
             raise TypeError(f"Reverse: sde is {shown(sde)}; it must be an SDE, such as VP()")
         self.sde, self.diffusion = sde, sde.diffusion
+        refuse_another(score, sde, "SDE.reverse", "score")
         self.score = to_points(score, "SDE.reverse: score")
 
     def drift(self, x: Examples, t: float) -> Examples:
@@ -252,6 +254,7 @@ def predictor_corrector(
         raise TypeError(
             f"predictor_corrector: sde is {shown(sde)}; it must be an SDE, such as VP()"
         )
+    refuse_another(score, sde, "predictor_corrector", "score")
     score = to_points(score, "predictor_corrector: score")
     back, x = sde.reverse(score), points(x, "predictor_corrector: x")
     times = numbers(times, "predictor_corrector: times")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinycv.diffusion.schedule import Schedule, Times, schedule_in
+from tinycv.diffusion.schedule import Schedule, Times, made_for, refuse_another, schedule_in
 from tinycv.nn.inputs import Examples, answering
 
 # (x (B, ...), times (B,)) -> (B, ...): E[x_0 | x_t = x], and grad log p_t(x)
@@ -26,22 +26,24 @@ Score = Callable[..., Examples]
 def score_of(denoiser: Denoiser, schedule: Schedule) -> Score:
     """The score of the noised data, (x, t) -> (B, ...), by a denoiser. t: above 0, where s is 0."""
     schedule = schedule_in(schedule, "score_of")
+    refuse_another(denoiser, schedule, "score_of", "denoiser")
     denoiser = answering(denoiser, "score_of: denoiser")
 
     def score(x: Examples, t: Times, *condition: Any) -> Examples:
         a, s = schedule.beside(x, t)
         return (a * denoiser(x, schedule.each(x, t), *condition) - x) / s / s
 
-    return score
+    return made_for(score, schedule)
 
 
 def denoiser_of(score: Score, schedule: Schedule) -> Denoiser:
     """The denoiser, (x, t) -> (B, ...), by a score. t: a time at which signal is left."""
     schedule = schedule_in(schedule, "denoiser_of")
+    refuse_another(score, schedule, "denoiser_of", "score")
     score = answering(score, "denoiser_of: score")
 
     def denoise(x: Examples, t: Times, *condition: Any) -> Examples:
         a, s = schedule.beside(x, t)
         return (x + s * (s * score(x, schedule.each(x, t), *condition))) / a
 
-    return denoise
+    return made_for(denoise, schedule)

@@ -22,9 +22,11 @@ setting, and no input of the graph: a Tensor there is refused.
 
 A pull may return a function in place of an array: it is called only if that gradient is wanted.
 A third member, softmax in gpu/softmax.py, is written as the kernel is, and runs in its place on a
-GPU: see dispatch.py. It calculates with halves (float16) in float32; so do the kernel and the
-definition, which are given wider copies. A pair may have several results (y, pull with y a tuple);
-then g is a tuple, with None for a result nobody used.
+GPU: see dispatch.py. It takes float16, and calculates with it in float32.  The kernel and the
+definition get float32 copies of what is float16, on a CPU and on a GPU.
+
+A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result
+nobody used.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class Fused:
         args, arrays = self.settled(self.bound(args, options))
         xp = module_of(arrays)
         run = self.run if xp is np or not suits(arrays) else member(self.place) or self.run
-        if xp is np and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
+        if run is self.run and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
             run = in_float32(run)
         try:
             y, pull = run(xp, *arrays)

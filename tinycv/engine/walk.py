@@ -36,14 +36,14 @@ def gradients(outputs: Sequence[Tensor], weights: Sequence[Gradient], record: bo
     """The definition: dL/d(key) for every Node and leaf that the outputs came from, where
     L = sum of weight * output.
 
-    weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded. Halves are
-    added in halves here, in float32 by the kernel.
+    weights: arrays of the outputs' shapes; Tensors where the walk is to be recorded, which it is
+    in a mode that records. Halves are added in halves here, in float32 by what runs (backward.py).
     """
     found: dict[GraphKey, Gradient] = {}
     for y, weight in zip(outputs, weights, strict=True):
         add(found, graph_key(y), weight)
     for node in latest_first(outputs):
-        if node in found:  # else its part in the results had no derivative
+        if node in found:  # else no gradient came this far: a pull above gave it none
             if node.saved is None:
                 raise errors.released(node)
             for parent, piece in node.row.pieces(node, found[node], None, record):

@@ -166,7 +166,7 @@ def save_model(path: str | os.PathLike, model: Module) -> None:
 
 
 def load_model(path: str | os.PathLike, model: Module) -> None:
-    """Copy weights by name into ``model``, from ``save_model``, ``train.fit``'s checkpoint, or
+    """Copy weights by name into ``model``, from ``save_model``, ``fit``'s checkpoint, or
     another's safetensors.
 
     CheckpointError as ``load``, and when names or shapes do not fit or a weight is NaN; the model

@@ -77,7 +77,7 @@ def read_loss(loss: Tensor, step: int) -> float:
     loss only where it shows it.
 
     FloatingPointError unless it is finite; a NaN stays in the weights, so an earlier step may have
-    made it.
+    made it. (A training in halves skips such a step: half.py.)
     """
     if not isinstance(loss, Tensor) or loss.size != 1:
         raise TypeError(f"read_loss: loss is {shown(loss)}; it must be a Tensor of one number")
