@@ -64,6 +64,14 @@ def test_a_scalar_of_any_kind_does_not_widen_float32(scalar, device):
         assert grad(y.sum(), x)[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("mask", ["float32", "float64", "float16", "int64", "bool"])
+def test_a_mask_has_no_say_in_the_dtype_of_what_it_chooses(mask, device):
+    c = Tensor(np.array([1, 0]), dtype=mask, device=device)
+    assert ops.where(c, 0.5, 2).dtype == np.float32
+    assert ops.where(c, 0.5, np.int64(2)).dtype == np.float32
+    assert ops.where(c, leaf([1.0, 2.0], device, "float32"), 2.0).dtype == np.float32
+
+
 def test_each_leaf_gets_its_own_dtype_back(device):
     a, b = leaf([[1.0, 2.0]], device, "float32"), leaf([[3.0], [4.0]], device, "float64")
     for y in (a * b, b @ a, ops.maximum(a, b), ops.concatenate(a, b.reshape(1, 2))):

@@ -763,3 +763,18 @@ def test_atomic_write(tmp_path):
         with pytest.raises(TypeError, match="^write: data is .*; it must be bytes"):
             atomic.write(tmp_path / "a", data)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "bool"])
+@pytest.mark.parametrize("extra", [0.5, np.ones(2), Tensor([1.0, 2.0])])
+def test_an_input_too_many_is_a_type_error_of_any_dtype(dtype, extra):
+    x = Tensor(np.ones(2), dtype=dtype)
+    for name in ("log", "tanh", "sigmoid"):
+        with pytest.raises(TypeError, match=f"^{name}: 2 inputs were given; it takes x "):
+            getattr(x, name)(extra)
+
+
+@pytest.mark.parametrize("name", ["item", "tolist"])
+def test_a_method_is_named_with_the_class_that_users_know(name):
+    with pytest.raises(TypeError, match=f"^Tensor.{name}\\(\\) takes 1 "):
+        getattr(Tensor(1.0), name)(0)

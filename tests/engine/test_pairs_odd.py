@@ -209,3 +209,17 @@ def test_odd_inputs_pass_through_a_pair_at_second_order(name, dtype):
     assert again.dtype == slope.dtype == np.float32 and np.allclose(
         slope.numpy(), plain.numpy(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_halves_in_the_other_byte_order_are_halves():
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype("float16")
+    other, target = x.astype(x.dtype.newbyteorder()), np.array([0, 1, 2])
+    for pair, rest in ((PAIRS["softmax"], ()), (PAIRS["cross_entropy"], (target,))):
+        for run in (pair, pair.definition):
+            expected, found = run(x, *rest), run(other, *rest)
+            assert found.dtype == x.dtype and np.array_equal(
+                np.asarray(expected), np.asarray(found)
+            )
+    swapped = target.astype(target.dtype.newbyteorder())
+    expected = PAIRS["cross_entropy"](x, target)
+    assert np.array_equal(expected, PAIRS["cross_entropy"](x, swapped))

@@ -113,3 +113,8 @@ class AsNumber(TensorBase):
                 "a number that is read from the GPU",
                 "return the Tensor, and read it after the call",
             )
+
+
+for _method in list(vars(AsNumber).values()):
+    if callable(_method):  # Python's own errors name the class that users know
+        _method.__qualname__ = f"Tensor.{_method.__name__}"

@@ -129,7 +129,9 @@ def explain(row: Row | Fused, args: tuple, options: dict, error: Exception) -> E
     given = "".join(
         f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray)
     )
-    return kind_of(error)(f"{said}{reason} (inputs: {listed(args)}{given})")
+    # a wrong number of inputs fails wherever it is first noticed
+    kind = TypeError if wrong_number(row, args) else kind_of(error)
+    return kind(f"{said}{reason} (inputs: {listed(args)}{given})")
 
 
 def wrong_device(said: str, args: tuple, arrays: list, error: Exception) -> Exception | None:
@@ -212,6 +214,11 @@ def kind_of(error: Exception) -> type:
     return TypeError if isinstance(error, (TypeError, AttributeError, KeyError)) else RuntimeError
 
 
+def wrong_number(row: Row | Fused, args: tuple) -> bool:
+    """Were more inputs, or fewer, given to an op than it takes?"""
+    return not getattr(row, "variadic", True) and len(args) != len(row.inputs)
+
+
 def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     """What is wrong with the arguments of an op; empty where nothing is found."""
     unknown = set(options) - set(getattr(row, "options", options))
@@ -219,7 +226,7 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
         return f"{', '.join(sorted(twice))} was given twice, by position and by name"
     if unknown:
         return unknown_arguments(unknown, row.name, [*row.inputs, *row.options])
-    if not getattr(row, "variadic", True) and len(args) != len(row.inputs):
+    if wrong_number(row, args):
         return f"{len(args)} inputs were given; it takes {', '.join([*row.inputs, *row.options])}"
     if not arrays:
         return ""

@@ -169,9 +169,9 @@ class Fused:
         for i in self.settings:
             if type(arrays[i]) not in PLAIN:
                 return False
-        return (
-            dtype is FLOAT32 or dtype is None or isinstance(dtype, np.dtype) and dtype.kind == "f"
-        )
+        if dtype is FLOAT32 or dtype is None:
+            return True
+        return isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.isnative
 
     def unified(self, args: tuple) -> tuple:
         """As ``settled``, whatever the arguments are."""
@@ -262,8 +262,8 @@ def fused(definition: Callable | None = None, whole: str = "") -> Any:
 
 
 def is_whole(dtype: object) -> bool:
-    """Is it a dtype of integers or bools?"""
-    return isinstance(dtype, np.dtype) and dtype.kind in "iub"
+    """Is it a dtype of integers or bools, in the machine's byte order?"""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iub" and dtype.isnative
 
 
 def in_float32(run: Callable) -> Callable:

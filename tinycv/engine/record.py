@@ -94,6 +94,8 @@ class Row:
         self.checked = tuple((name, plain[name]) for name in self.options if name in plain)
         several = sum(p is not None for p in self.pulls) > 1 or wide and len(self.inputs) > 1
         self.mixes = bool(real or self.variadic or self.numbers or several)
+        # a mask, as of where: an input without a pull beside others, which has no say in the dtype
+        self.masked = any(self.pulls) and not all(self.pulls)
         # a pull that takes g alone hands it on as it is
         self.widens = wide and any(self.needs)
         self.savers: dict[int, Callable] = {}
@@ -130,7 +132,7 @@ class Row:
     def common(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
         """(The arrays in one dtype, the function to run on them), by the rule of operands.py."""
         if tensors:
-            if have_one_float(arrays):
+            if not self.masked and have_one_float(arrays):
                 return arrays, self.forward
             return operands(self, arrays, options)
         if strange:
@@ -277,7 +279,7 @@ def op(  # noqa: C901  what runs at every op is written in one place: calls woul
     """Make the function of a row: see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
     n: Any = None if row.variadic else len(row.inputs)
-    options_of, checked, learns = row.options, row.checked, any(row.pulls)
+    options_of, checked, learns, masked = row.options, row.checked, any(row.pulls), row.masked
 
     def call(*args: Any, **options: Any) -> Any:  # noqa: C901
         if options_of:
@@ -286,8 +288,9 @@ def op(  # noqa: C901  what runs at every op is written in one place: calls woul
         elif len(args) < n:
             args, options = row.placed(args, options)
         # What are they? mask: which require a gradient, as bits. odd: is any neither float32 nor a
-        # plain number? strange: no array of numbers? (A loop in place: it runs at every op.)
-        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, False, False
+        # plain number, or a mask? strange: no array of numbers? (A loop in place: it runs at every
+        # op.)
+        arrays, parents, mask, bit, tensors, odd, strange = [], [], 0, 1, False, masked, False
         for a in args:
             if isinstance(a, Tensor):
                 tensors, node, array = True, a._node, a._data
