@@ -81,6 +81,14 @@ def test_a_second_run_of_the_same_code_passes(outsiders, drift):
     assert alarms <= 2, f"{alarms} false alarms in 50 comparisons"
 
 
+@pytest.mark.parametrize("n", [4, 7, 12])
+def test_the_error_of_a_median_is_that_of_medians_drawn_again(n):
+    rounds = np.random.default_rng(n).normal(size=n)
+    medians = np.median(np.random.default_rng(1).choice(rounds, (20_000, n)), axis=1)
+    expected = medians.std() * np.sqrt(n / (n - 1))
+    assert statistics.error_of_median(rounds) == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_slower_kernel_is_named_and_nothing_else(seed):
     code, lines = compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 0.05)
