@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,20 @@ def bootstrap(a: np.ndarray, b: np.ndarray, draws: int = 2000) -> tuple[float, f
 def error_of_median(rounds: np.ndarray, draws: int = 1000) -> float:
     """Standard error of the median of independent numbers, by drawing them again; made larger as a
     sample's spread is."""
-    drawn = np.random.default_rng(0).choice(rounds, (draws, len(rounds)))
-    return float(np.median(drawn, axis=1).std() * np.sqrt(len(rounds) / (len(rounds) - 1)))
+    n, ordered = len(rounds), np.sort(rounds)
+    low, high = middle_ranks(n, draws)
+    medians = (ordered[low] + ordered[high]) / 2
+    return float(medians.std() * np.sqrt(n / (n - 1)))
+
+
+@functools.cache
+def middle_ranks(n: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ranks of the two middle ones of ``n`` numbers drawn again, for each draw.
+
+    Ranks alone tell what stands in the middle of a draw: they are sorted once for all numbers.
+    """
+    drawn = np.sort(np.random.default_rng(0).integers(0, n, (draws, n)), axis=1)
+    return drawn[:, (n - 1) // 2], drawn[:, n // 2]
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float | None:

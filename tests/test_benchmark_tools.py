@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import works
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
@@ -79,6 +81,14 @@ def test_a_second_run_of_the_same_code_passes(outsiders, drift):
     assert alarms <= 2, f"{alarms} false alarms in 50 comparisons"
 
 
+@pytest.mark.parametrize("n", [4, 7, 12])
+def test_the_error_of_a_median_is_that_of_medians_drawn_again(n):
+    rounds = np.random.default_rng(n).normal(size=n)
+    medians = np.median(np.random.default_rng(1).choice(rounds, (20_000, n)), axis=1)
+    expected = medians.std() * np.sqrt(n / (n - 1))
+    assert statistics.error_of_median(rounds) == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_slower_kernel_is_named_and_nothing_else(seed):
     code, lines = compare(synthetic(seed), synthetic(seed + 100, {"op 3: kernel": 1.5}), 0.05)
@@ -135,44 +145,35 @@ def test_a_row_that_is_refused_now_is_a_fault_and_one_that_went_is_told():
     assert "measured in one only: pair: op 1: kernel" in lines
 
 
-def test_two_real_runs_are_compared(tmp_path, capsys):
+def test_two_real_runs_are_compared(monkeypatch, tmp_path, capsys):
+    row = Row("g", "n", tuple(Contender(name, works.numbers) for name in ("ours", "plain NumPy")))
+    monkeypatch.setattr(ops, "rows", lambda quick: [row])
     files = [str(tmp_path / name) for name in ("a.json", "b.json")]
     for file in files:
-        assert (
-            command.main(
-                ["run", "ops", "--quick", "--only", "sum_last", "--rounds", "4", "--out", file]
-            )
-            == 0
-        )
+        assert command.main(["run", "ops", "--quick", "--rounds", "4", "--out", file]) == 0
     capsys.readouterr()
     # 21 times slower: not by a busy machine
     assert command.main(["compare", *files, "--threshold", "20"]) == 0
     printed = capsys.readouterr().out
-    assert "helper" in printed and "slower by more than 2000%, beyond doubt (0 of 1)" in printed
-    assert command.main(["compare", files[0], files[0]]) == 0 and "1.00 [" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "g: n: ours" in printed and "1 contenders from outside" in printed
+    assert "slower by more than 2000%, beyond doubt (0 of 1)" in printed
+    assert command.main(["compare", files[0], files[0]]) == 0
+    assert "1.00 [" in " ".join(capsys.readouterr().out.split())
 
 
 # ── memory, peaks ─────────────────────────────────────────────────────────────────────────────────
 
 
-def holds(megabytes: int, made_before: int = 0):
-    """A Work whose call holds so much at its peak. What is made and freed before must not hide
-    it."""
-    import tinycv  # noqa: F401  (its malloc keeps what is freed)
-
-    np.ones(made_before << 17)
-    return lambda: {"sum": np.ones(megabytes << 17).sum()}
-
-
-@pytest.mark.parametrize("made_before", [0, 64])
-def test_the_peak_of_a_step_is_what_it_holds(made_before):
-    found = measure.peak_memory(Contender("holds", holds, (16, made_before)))
-    if sys.platform != "linux":
-        assert "cannot reset the peak" in found["missing"]
-        return
-    assert "VmHWM" in found["how"] and 15.5 * 2**20 < found["bytes"] < 20 * 2**20
+def test_the_peak_of_a_step_is_what_it_holds():
+    """In a process that did nothing before, and in one whose malloc keeps what was freed."""
+    with worker.Worker(Contender("holds", works.holds, (16,))) as process:
+        for made_before in (0, 64):
+            process.ask("take", works.holds, (16, made_before))
+            found = process.ask("memory")
+            if sys.platform != "linux":
+                assert "cannot reset the peak" in found["missing"]
+                return
+            assert "VmHWM" in found["how"] and 15.5 * 2**20 < found["bytes"] < 20 * 2**20
 
 
 def test_where_the_peak_cannot_be_reset_the_record_says_so(monkeypatch, tmp_path):
@@ -371,10 +372,12 @@ def test_the_readme_takes_the_fastest_way_of_pytorch_and_keeps_what_is_compiled_
 
 
 def test_a_row_that_asks_for_memory_gets_it():
-    record = measure.measure(Row("g", "n", (Contender("holds", holds, (1,)),), memory=True), QUICK)
+    row = Row("g", "n", (Contender("holds", works.holds, (1,)),), memory=True)
+    record = measure.measure(row, QUICK)
     assert record["contenders"][0]["memory"]["bytes"] > 0
     assert record["contenders"][0]["memory"]["how"] and "peak" in report.row_lines(record)[0]
-    assert "memory" not in measure.measure(ops.reductions(ops.TINY)[0], QUICK)["contenders"][0]
+    record = measure.measure(replace(row, memory=False), QUICK)
+    assert "memory" not in record["contenders"][0]
 
 
 # ── what bounds a kernel ──────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import works
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks is no part of the installed package
@@ -32,78 +33,65 @@ from benchmarks import (  # noqa: E402
     work,
 )
 from benchmarks.row import QUICK, Contender, Row  # noqa: E402
-from benchmarks.worker import Worker, settings  # noqa: E402
+from benchmarks.worker import Processes, Worker, settings  # noqa: E402
 from tinycv.engine import blas  # noqa: E402
 
 
-def contender(offset: float = 0.0):
-    """A Work whose result is off by ``offset``. The contender's own process finds it here by
-    name."""
-    return lambda: {"result": np.arange(3, dtype=np.float32) + np.float32(offset)}
-
-
-def raises():
-    raise ValueError("no such op")
-
-
-def dies():
-    os._exit(7)
-
-
 def row(*others: Contender) -> Row:
-    return Row("test", "three numbers", (Contender("right", contender), *others))
+    return Row("test", "three numbers", (Contender("right", works.numbers), *others))
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_command_writes_every_sample(tmp_path):
+def test_the_command_writes_every_sample_of_the_rows_asked_for(tmp_path):
+    file = tmp_path / "ops.json"
+    words = ["-m", "benchmarks", "run", "ops", "--quick", "--rounds", "3", "--only"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks",
-            "run",
-            "ops",
-            "--quick",
-            "--only",
-            "long attention",
-            "--out",
-            tmp_path / "ops.json",
-        ],
+        [sys.executable, *words, "8 x 8", "--out", file],
         cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "ops.json").read_text())
+    record = json.loads(file.read_text())
     facts = {"commit", "load", "cpu", "blas", "versions", "settings"}
     assert facts <= set(record["environment"])
     (row,) = record["rows"]
-    there = [c for c in row["contenders"] if "missing" not in c]
-    assert row["group"] == "long attention" and there and all("memory" in c for c in there)
-    for entry in (c for row in record["rows"] for c in row["contenders"]):
+    assert row["group"] == "one op"
+    for entry in row["contenders"]:
         if "missing" in entry:
             assert (entry["name"], entry["missing"]) == ("PyTorch", "PyTorch is not installed")
             continue
         samples = np.array(entry["samples"])
-        assert samples.shape == (QUICK.rounds, QUICK.samples) and (samples > 0).all()
+        assert samples.shape == (3, QUICK.samples) and (samples > 0).all()
         assert entry["n"] == samples.size and entry["median"] == pytest.approx(np.median(samples))
         assert entry["interval"][0] <= entry["interval"][1]
-        assert entry["about"]["kernels"] and ("blas_kernel" in entry["about"]) == (
-            "memory" in entry["about"]
-        )
-        assert ("memory" in entry["about"]) == (entry["name"] != "PyTorch"), (
+        about = entry["about"]
+        assert about["kernels"] and ("blas_kernel" in about) == ("memory" in about)
+        assert ("memory" in about) == (entry["name"] != "PyTorch"), (
             "tinycv's malloc setting must not help PyTorch"
         )
     assert row["name"] in done.stdout and row["name"] in "\n".join(report.row_lines(row))
+
+
+def test_an_unknown_word_is_told(capsys):
+    assert command.main(["run", "ops", "--quick", "--only", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_the_memory_of_long_attention_is_measured():
+    """What it means that a row asks for it is tested in test_benchmark_tools.py."""
+    for quick in (True, False):
+        assert all(row.memory for row in ops.long_attention(quick))
 
 
 def test_a_quick_run_has_a_row_of_every_group():
     assert [row.group for row in ops.rows(quick=True)] == [
         "one op",
         "pair",
+        "MultiheadAttention",
         "long attention",
         "reduce",
         "optimiser",
@@ -134,37 +122,17 @@ def test_every_contender_does_its_work_in_a_process_and_others_without_tinycv(ou
             worker.ask("take", contender.make, contender.args)
             assert worker.ask("results"), contender
         about = worker.ask("about")
+        assert worker.ask("memory")
     assert ("memory" in about) != outside, "tinycv's malloc setting must not help PyTorch"
-
-
-def test_only_chooses_rows_and_an_unknown_word_is_told(tmp_path, capsys):
-    assert (
-        command.main(
-            [
-                "run",
-                "ops",
-                "--quick",
-                "--only",
-                "reduce",
-                "--rounds",
-                "3",
-                "--out",
-                f"{tmp_path}/a.json",
-            ]
-        )
-        == 0
-    )
-    (only,) = json.loads((tmp_path / "a.json").read_text())["rows"]
-    assert only["group"] == "reduce" and np.shape(only["contenders"][0]["samples"])[0] == 3
-    assert command.main(["run", "ops", "--quick", "--only", "nonsense"]) == 2
-    assert "nonsense" in capsys.readouterr().err
 
 
 # ── the gate ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(ops, "rows", lambda quick: [row(Contender("wrong", contender, (0.01,)))])
+    monkeypatch.setattr(
+        ops, "rows", lambda quick: [row(Contender("wrong", works.numbers, (0.01,)))]
+    )
     assert command.main(["run", "ops", "--quick", "--out", str(tmp_path / "ops.json")]) == 1
     (refused,) = json.loads((tmp_path / "ops.json").read_text())["rows"]
     assert "wrong disagrees with right: result is 0.01 apart" in refused["refused"]
@@ -176,8 +144,8 @@ def test_a_wrong_contender_gets_no_speed(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     "make, said",
     [
-        (raises, "other failed: ValueError: no such op"),
-        (dies, "the process of other ended with code 7"),
+        (works.raises, "other failed: ValueError: no such op"),
+        (works.dies, "the process of other ended with code 7"),
     ],
 )
 def test_a_contender_that_fails_is_named(make, said):
@@ -206,7 +174,7 @@ def test_the_gate_sees_values_names_shapes_dtypes_and_nan(other, said):
 def test_the_gate_lets_rounding_pass_and_a_row_may_let_more():
     gate.gate({"one": {"y": A}, "other": {"y": A * np.float32(1 + 1e-6)}})
     gate.gate({"one": {"y": A}, "other": {"y": A + np.float32(1e-3)}}, rtol=1e-3)
-    wrong = Contender("wrong", contender, (0.01,))
+    wrong = Contender("wrong", works.numbers, (0.01,))
     assert "refused" not in measure.measure(replace(row(wrong), rtol=0.01), QUICK)
 
 
@@ -251,17 +219,16 @@ def test_the_users_own_kernel_is_every_contenders(zen4, name, value):
     assert not any(settings(Contender(who, None)) for who in OURS)
 
 
-def asked_for():
-    return lambda: {"kernel": os.environ.get("OPENBLAS_CORETYPE", "none")}
-
-
 def test_the_kernel_reaches_the_process_and_the_record(zen4):
     # every x86_64 can run it
     zen4.setattr(blas, "kernel_for", lambda facts: "NEHALEM")
-    for name, kernel in (("tinycv", "NEHALEM"), ("PyTorch", "none")):
-        with Worker(Contender(name, asked_for)) as worker:
-            assert worker.ask("results")["kernel"] == kernel
-    record = measure.measure(row(Contender("PyTorch", contender)), QUICK)
+    with Processes() as processes:
+        record = measure.measure(row(Contender("PyTorch", works.numbers)), QUICK, processes)
+        seen = {}
+        for worker in processes.workers.values():
+            worker.ask("take", works.asked_for, ())
+            seen[worker.name] = worker.ask("results")["kernel"]
+    assert seen == {"right": "NEHALEM", "PyTorch": "none"}
     assert [c["env"] for c in record["contenders"]] == [{"OPENBLAS_CORETYPE": "NEHALEM"}, {}]
 
 

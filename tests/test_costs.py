@@ -40,7 +40,7 @@ def peak(path):
     return most, error
 
 
-SIZE = 4 * MEGABYTE
+SIZE = 2 * MEGABYTE
 LONG = {
     "empty objects": b"{" + b",".join(b'"%x":{}' % i for i in range(SIZE // 12)) + b"}",
     "one name again and again": b"{" + b",".join([b'"a":{}'] * (SIZE // 7)) + b"}",
@@ -67,7 +67,7 @@ def test_a_long_header_costs_a_few_times_its_length(name, tmp_path):
     path.write_bytes(safetensors_file(LONG[name]))
     most, error = peak(path)
     assert error is not None and "\n" not in error and len(error) < 400
-    assert most < 4 * len(LONG[name]) + 4 * MEGABYTE
+    assert most < 4 * len(LONG[name]) + 2 * MEGABYTE
 
 
 def ours(state):
@@ -88,12 +88,14 @@ def test_a_state_of_many_small_values_is_refused_before_it_is_built(part, tmp_pa
 
 
 def test_a_long_history_is_saved_and_loaded(tmp_path):
-    losses = np.random.default_rng(0).random(200_000).tolist()
+    losses = np.random.default_rng(0).random(100_000).tolist()
     state = {
         "losses": losses,
         "pairs": [[a, b] for a, b in zip(losses, losses, strict=True)],
-        "small": [0] * 100_000,
+        "small": [0] * 150_000,
     }
+    # more values than any state may have, however short it is
+    assert 4 * len(losses) + len(state["small"]) > safetensors_header.FREE_VALUES
     save(tmp_path / "a", {"w": np.ones(2)}, state)
     assert load(tmp_path / "a")[1] == state
 
@@ -167,8 +169,9 @@ def test_a_pickle_of_many_instructions_ends_early(code, tmp_path, monkeypatch):
 def test_a_directory_of_many_entries_is_refused_before_it_is_built(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as zipped:
-        for i in range(40_000):
-            zipped.writestr(f"archive/data/{i}", b"")
+        zipped.writestr("archive/data/12345", b"")
+        # its list names one empty file again and again
+        zipped.filelist *= 40_000
     (tmp_path / "a.pt").write_bytes(file.getvalue())
     most, error = peak(tmp_path / "a.pt")
     assert "its list of entries has" in error and most < MEGABYTE

@@ -3,45 +3,44 @@ cannot import it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-WITHOUT_TORCH = """
-import sys
-sys.modules["torch"] = None
 import pytest
-sys.exit(pytest.main(["tests/parity", "-rs"]))
+from prepared import Prepared
+
+ROOT = Path(__file__).parent.parent
+# what conftest.py imports takes longer than all that is asked here
+START = f"""
+import os, sys
+os.chdir({str(ROOT)!r})
+sys.path[:0] = ["tests", ""]
+sys.modules["torch"] = None
+os.environ.pop("TINYCV_REQUIRE_PARITY", None)
+os.environ.pop("PYTEST_ADDOPTS", None)
+import cupy_double, hypothesis, pytest, safetensors.numpy, tinycv
 """
 
 
-def parity_without_torch(**variables):
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("TINYCV_REQUIRE_PARITY", "PYTEST_ADDOPTS")
-    }
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH],
-        cwd=ROOT,
-        env=kept | variables,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory):
+    with Prepared(START, tmp_path_factory.mktemp("parity")) as process:
+        yield process
 
 
-def test_without_torch_every_parity_file_is_skipped_and_says_why():
-    run = parity_without_torch()
+# no assert is reached, and none made to explain itself
+ASKED = 'sys.exit(pytest.main(["tests/parity", "-rs", "--assert=plain"]))'
+
+
+def test_without_torch_every_parity_file_is_skipped_and_says_why(without_torch):
+    _, said = without_torch.run(ASKED)
     files = list((ROOT / "tests" / "parity").glob("test_*.py"))
-    assert run.stdout.count("could not import 'torch'") == len(files) > 0
-    assert f"{len(files)} skipped" in run.stdout
-    assert "passed" not in run.stdout
+    assert said.count("could not import 'torch'") == len(files) > 0
+    assert f"{len(files)} skipped" in said
+    assert "passed" not in said
 
 
-def test_where_parity_is_required_a_missing_torch_fails():
-    run = parity_without_torch(TINYCV_REQUIRE_PARITY="1")
-    assert run.returncode not in (0, 5)  # 5: "no tests collected"
-    assert "TINYCV_REQUIRE_PARITY=1 asks for parity" in run.stdout + run.stderr
-    assert "skipped" not in run.stdout
+def test_where_parity_is_required_a_missing_torch_fails(without_torch):
+    code, said = without_torch.run(ASKED, TINYCV_REQUIRE_PARITY="1")
+    assert code not in (0, 5)  # 5: "no tests collected"
+    assert "TINYCV_REQUIRE_PARITY=1 asks for parity" in said
+    assert "skipped" not in said

@@ -8,31 +8,38 @@ import sys
 from pathlib import Path
 
 import pytest
+from prepared import Prepared
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # demos is no part of the installed package
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def printed_by(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout.strip()
+@pytest.fixture(scope="module")
+def printed_by(tmp_path_factory):
+    with Prepared("import numpy, tinycv", tmp_path_factory.mktemp("readme")) as process:
+
+        def printed_by(code: str) -> str:
+            status, said = process.run(code)
+            assert status == 0, said
+            return said.strip()
+
+        yield printed_by
 
 
-def test_the_ten_lines_of_autograd_print_the_numbers_that_it_says():
+def test_the_ten_lines_of_autograd_print_the_numbers_that_it_says(printed_by):
     code, said = re.search(r"```python\n(.*?)```\s+You must see `(.*?)`", TEXT, re.DOTALL).groups()
     assert printed_by(code) == said
 
 
-def test_the_small_network_prints_exclusive_or():
+def test_the_small_network_prints_exclusive_or(printed_by):
     code, said = re.search(
         r"know from PyTorch:\s+```python\n(.*?)```\s+prints `(.*?)`", TEXT, re.DOTALL
     ).groups()
     assert printed_by(code) == said
 
 
-def test_the_example_for_all_cores_prints_what_it_says():
+def test_the_example_for_all_cores_prints_what_it_says(printed_by):
     code, said = re.search(
         r"### All cores\s+```python\n(.*?)```\s+prints `(.*?)`", TEXT, re.DOTALL
     ).groups()

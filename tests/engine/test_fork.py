@@ -4,11 +4,10 @@ for threads it lacks."""
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
+from prepared import Prepared
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -41,18 +40,26 @@ def batch():
 """
 
 
-def run(body: str) -> str:
-    """What a program prints to stderr; it must end well within a minute."""
-    program = START + textwrap.dedent(body)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """A process with one thread alone, in which nothing but START was done."""
+    with Prepared(START, tmp_path_factory.mktemp("started")) as process:
+        yield process
+
+
+@pytest.fixture
+def run(started):
+    def run(body: str) -> str:
+        """What a program prints; it must end within a minute."""
+        code, said = started.run(textwrap.dedent(body))
+        assert code == 0, said
+        return said
+
+    return run
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_an_open_group_works_in_the_child_and_goes_on_in_the_parent(size):
+def test_an_open_group_works_in_the_child_and_goes_on_in_the_parent(run, size):
     run(f"""
     with parallel.threads({size}) as group:
         batch()
@@ -66,7 +73,7 @@ def test_an_open_group_works_in_the_child_and_goes_on_in_the_parent(size):
     """)
 
 
-def test_a_group_may_be_closed_in_the_child():
+def test_a_group_may_be_closed_in_the_child(run):
     run("""
     with parallel.threads(2) as group:
         assert in_child(group.close) == 0
@@ -75,7 +82,7 @@ def test_a_group_may_be_closed_in_the_child():
     """)
 
 
-def test_processes_of_multiprocessing_use_the_parents_group():
+def test_processes_of_multiprocessing_use_the_parents_group(run):
     run("""
     with parallel.threads(2) as group:
         process = multiprocessing.get_context("fork").Process(target=batch)
@@ -85,7 +92,7 @@ def test_processes_of_multiprocessing_use_the_parents_group():
     """)
 
 
-def test_a_child_that_ends_as_programs_do_ends():
+def test_a_child_that_ends_as_programs_do_ends(run):
     run("""
     group = parallel.threads(3)
     batch()
@@ -98,7 +105,7 @@ def test_a_child_that_ends_as_programs_do_ends():
     """)
 
 
-def test_a_fork_while_another_thread_is_inside_a_batch():
+def test_a_fork_while_another_thread_is_inside_a_batch(run):
     run("""
     with parallel.threads(2) as group:
         inside, go = threading.Event(), threading.Event()
@@ -117,7 +124,7 @@ def test_a_fork_while_another_thread_is_inside_a_batch():
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(rank):
+def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(run, rank):
     said = run(f"""
     def forks(x):
         if shards.rank() == {rank}:
@@ -134,7 +141,7 @@ def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(rank):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(rank):
+def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(run, rank):
     said = run(f"""
     children, parent = [], os.getpid()
     def forks(x):
@@ -155,7 +162,7 @@ def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(rank):
     assert "this process was forked inside a shard" in said
 
 
-def test_a_child_takes_gradients_even_if_a_thread_was_just_adding_to_some():
+def test_a_child_takes_gradients_even_if_a_thread_was_just_adding_to_some(run):
     run("""
     group = parallel.threads(2)
     with backward._accumulating:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tinycv.engine import memory
+
 
 def run(code: str, **settings: str) -> str:
     environment = {
@@ -22,61 +24,66 @@ def run(code: str, **settings: str) -> str:
     ).stdout.strip()
 
 
-def status(**settings: str) -> str:
-    return run("import tinycv.engine.memory as m; print(m.STATUS)", **settings)
+FAULTS = """
+import resource, threading, tinycv, numpy as np
+from tinycv.engine.memory import STATUS
+def faults(size, times):
+    np.empty(size << 18, "float32").fill(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        np.empty(size << 18, "float32").fill(1)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / times)
+print(STATUS)
+for size, times in ((4, 20), (100, 5)):
+    worker = threading.Thread(target=faults, args=(size, times))
+    worker.start(); worker.join(); faults(size, times)
+"""
+LINUX = sys.platform.startswith("linux")
 
 
-def test_it_can_be_turned_off():
-    assert status(TINYCV_KEEP_MEMORY="0") == "off (TINYCV_KEEP_MEMORY=0)"
+def faults(**settings: str) -> tuple[str, dict[int, list[float]]]:
+    """What was done, in words, and by a temporary's MiB how many pages it takes from the kernel: in
+    a thread, then in the main one. Small pages, so that each fresh one is counted."""
+    said, *pages = run(FAULTS, NUMPY_MADVISE_HUGEPAGE="0", **settings).splitlines()
+    numbers = [float(n) for n in pages]
+    return said, {4: numbers[:2], 100: numbers[2:]}
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return faults()
+
+
+@pytest.fixture(scope="module")
+def turned_off():
+    return faults(TINYCV_KEEP_MEMORY="0")
+
+
+def test_it_can_be_turned_off(turned_off):
+    assert turned_off[0] == "off (TINYCV_KEEP_MEMORY=0)"
 
 
 @pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_the_users_own_malloc_settings_are_left_alone(name):
-    assert (
-        status(**{name: "131072" if name.startswith("MALLOC") else ""})
-        == "left to the user's own malloc settings"
-    )
+    # the file alone: all of tinycv takes longer to begin
+    code = f"import runpy; print(runpy.run_path({memory.__file__!r})['STATUS'])"
+    value = "131072" if name.startswith("MALLOC") else ""
+    assert run(code, **{name: value}) == "left to the user's own malloc settings"
 
 
-def test_it_says_what_it_did():
-    said = status()
-    assert (
-        ("kept and reused" in said)
-        if sys.platform.startswith("linux")
-        else ("not available" in said)
-    ), said
+def test_it_says_what_it_did(kept):
+    assert ("kept and reused" if LINUX else "not available") in kept[0]
 
 
-FAULTS = """
-import resource, threading, tinycv, numpy as np
-def faults():
-    np.empty({size} << 18, "float32").fill(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        np.empty({size} << 18, "float32").fill(1)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
-worker = threading.Thread(target=faults)
-worker.start(); worker.join(); faults()
-"""
-
-
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux") or "kept" not in status(), reason="only glibc keeps memory"
-)
 @pytest.mark.parametrize("size", [4, 100], ids="{} MiB".format)
-def test_a_temporary_takes_no_new_pages_from_the_kernel_in_no_thread(size):
-    """100 MiB is more than one of glibc's heaps for threads holds. Small pages, so that each fresh
-    one is counted."""
-    pages = size * 256
-    kept = [float(n) for n in run(FAULTS.format(size=size), NUMPY_MADVISE_HUGEPAGE="0").split()]
-    assert all(n < pages / 100 for n in kept), (kept, pages)
+def test_a_temporary_takes_no_new_pages_from_the_kernel_in_no_thread(size, kept, turned_off):
+    """100 MiB is more than one of glibc's heaps for threads holds."""
+    if not LINUX or "kept" not in kept[0]:
+        pytest.skip("only glibc keeps memory")
+    pages, taken = size * 256, kept[1][size]
+    assert all(n < pages / 100 for n in taken), (taken, pages)
     if size == 100:
-        fresh = [
-            float(n)
-            for n in run(
-                FAULTS.format(size=size), NUMPY_MADVISE_HUGEPAGE="0", TINYCV_KEEP_MEMORY="0"
-            ).split()
-        ]
+        fresh = turned_off[1][size]
         assert all(n > pages / 10 for n in fresh), (
             "without the setting pages are fresh: the count can tell"
         )

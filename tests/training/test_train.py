@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prepared import Prepared
 from seeds import SEED
 
 from tinycv.data import DataLoader
@@ -260,20 +259,25 @@ def test_a_loss_that_is_no_tensor_is_explained():
 # ── stopping and going on ──
 
 
+def noise_and_weight(model):
+    return {"noise": backend.standard_normal(1)[0] + model.weight._data.sum()}
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "whole"
+    train(checkpoint=path, evaluate=noise_and_weight)
+    return path
+
+
 @pytest.mark.parametrize("stop", [1, 5, 6, 7, 13, 17])
 @pytest.mark.parametrize("every", [1, 4, None])
-def test_a_stopped_training_ends_with_the_same_bits(stop, every, tmp_path):
-    def evaluate(model):
-        return {"noise": backend.standard_normal(1)[0] + model.weight._data.sum()}
-
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(checkpoint=whole, evaluate=evaluate)
+def test_a_stopped_training_ends_with_the_same_bits(stop, every, never_stopped, path):
+    options = {"checkpoint": path, "evaluate": noise_and_weight, "checkpoint_every": every}
     with pytest.raises(Stop):
-        train(
-            checkpoint=parts, evaluate=evaluate, checkpoint_every=every, loss_fn=stopping_at(stop)
-        )
-    train(checkpoint=parts, evaluate=evaluate, checkpoint_every=every)
-    assert same_but_seconds(whole, parts)
+        train(loss_fn=stopping_at(stop), **options)
+    train(**options)
+    assert same_but_seconds(never_stopped, path)
 
 
 def test_a_training_resumes_on_the_device_too(path, device):
@@ -367,38 +371,43 @@ def test_ctrl_c_pressed_twice_stops_at_once(path):
 
 # ── kill -9 ──
 
-PROGRAM = """
+START = f"""
 import os, sys, time
-sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]}
 import test_train as t
 true, calls = os.fsync, iter(range(1, 1000))
 def noted(file):
     print("writing", flush=True)
-    if next(calls) == int(sys.argv[3]):
+    if next(calls) == hangs_at:
         time.sleep(600)
     true(file)
-os.fsync = noted
 def slow_loss(model, x, y):
     time.sleep(0.02)
     return t.noisy_loss(model, x, y)
-t.train(checkpoint=sys.argv[2], checkpoint_every=2, loss_fn=slow_loss)
+"""
+PROGRAM = """
+os.fsync, hangs_at = noted, {hangs_at}
+t.train(checkpoint={path!r}, checkpoint_every=2, loss_fn=slow_loss)
 """
 
 
-def started(path, hangs_at=0):
-    """A training in a process of its own, whose ``hangs_at``-th fsync never ends."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), path, str(hangs_at)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    with Prepared(START, tmp_path_factory.mktemp("prepared")) as process:
+        yield process
 
 
-def killed(process):
-    process.kill()  # SIGKILL: nothing in the process gets to react
-    process.wait()
-    process.stdout.close()
+def started(prepared, path, hangs_at=0):
+    """(pid, what it prints) of a training in a process of its own, whose ``hangs_at``-th fsync
+    never ends."""
+    return prepared.begin(PROGRAM.format(path=str(path), hangs_at=hangs_at))
+
+
+def killed(prepared, pid, said):
+    os.kill(pid, signal.SIGKILL)  # nothing in the process gets to react
+    assert prepared.ended() == -signal.SIGKILL
+    said.close()
 
 
 def finished(path, tmp_path):
@@ -409,11 +418,11 @@ def finished(path, tmp_path):
 
 # fsync runs twice a write: of the file, of its folder
 @pytest.mark.parametrize("writes", [1, 2, 4])
-def test_a_training_killed_inside_a_write_loses_nothing(writes, path, tmp_path):
-    process = started(path, hangs_at=2 * writes - 1)
+def test_a_training_killed_inside_a_write_loses_nothing(writes, prepared, path, tmp_path):
+    pid, said = started(prepared, path, hangs_at=2 * writes - 1)
     for _ in range(2 * writes - 1):
-        assert process.stdout.readline() == "writing\n"
-    killed(process)
+        assert said.readline() == "writing\n"
+    killed(prepared, pid, said)
     # half a file was left behind
     assert len(list(tmp_path.glob(".run.safetensors.*.partial"))) == 1
     assert path.exists() == (writes > 1) and (
@@ -422,13 +431,13 @@ def test_a_training_killed_inside_a_write_loses_nothing(writes, path, tmp_path):
     assert finished(path, tmp_path) and not list(tmp_path.glob("*.partial"))
 
 
-def test_a_training_killed_at_random_moments_ends_with_the_same_bits(path, tmp_path):
+def test_a_training_killed_at_random_moments_ends_with_the_same_bits(prepared, path, tmp_path):
     moments = random.Random(5)
     for _ in range(4):
-        process = started(path)
-        process.stdout.readline()  # it has got as far as its first write
+        pid, said = started(prepared, path)
+        said.readline()  # it has got as far as its first write
         time.sleep(moments.uniform(0, 0.1))
-        killed(process)
+        killed(prepared, pid, said)
         if path.exists():
             load(path)  # whole, at any moment
     assert finished(path, tmp_path)

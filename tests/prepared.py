@@ -1,0 +1,69 @@
+"""A Python process that has imported what programs need, and forks a child for each of them: what
+takes seconds is done once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+# the child leaves the loop and does its program as a process of its own would: at the top level
+SERVE = """
+import json, os, signal, sys
+for line in sys.stdin:
+    program, out, environment = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)                                # one that hangs is ended
+        file = os.open(out, os.O_WRONLY)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.environ.update(environment)
+        break
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+exec(program)
+"""
+
+
+class Prepared:
+    """start: the program's text up to where the programs differ. One program runs at a time."""
+
+    def __init__(self, start: str, folder):
+        self.pipe = folder / "out"
+        os.mkfifo(self.pipe)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", start + SERVE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def begin(self, program: str, **environment: str):
+        """(the child's pid, a file of what it prints). Whoever reads to the end sees it end."""
+        self.process.stdin.write(json.dumps([program, str(self.pipe), environment]) + "\n")
+        self.process.stdin.flush()
+        pid = int(self.process.stdout.readline())
+        return pid, os.fdopen(os.open(self.pipe, os.O_RDONLY))
+
+    def ended(self) -> int:
+        """Waits for the child. Its exit code, -9 if it was killed."""
+        return int(self.process.stdout.readline())
+
+    def run(self, program: str, **environment: str) -> tuple[int, str]:
+        """The exit code of a program, and what it and its children print."""
+        with self.begin(program, **environment)[1] as said:
+            text = said.read()
+        return self.ended(), text
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.pipe.unlink()
