@@ -38,7 +38,20 @@ KINDS = {
         ("general", "gru", False),
     ]
 }
+# each attention, each cell and each number of directions
+FEW = [
+    "None, lstm",
+    "additive, gru, both ways",
+    "location, lstm",
+    "dot, lstm, both ways",
+    "general, gru",
+]
 LOOKING = [name for name in KINDS if "None" not in name]
+everywhere = pytest.mark.parametrize(
+    "device, kind",
+    [("cpu", kind) for kind in KINDS] + [("gpu", kind) for kind in FEW],
+    indirect=["device"],
+)
 
 
 def padded(rows):
@@ -58,9 +71,11 @@ def near(a, b):
 
 
 @pytest.mark.parametrize(
-    "device, layers", [("cpu", 1), ("cpu", 2), ("gpu", 2)], indirect=["device"]
+    "device, layers, kind",
+    [("cpu", layers, kind) for layers in (1, 2) for kind in KINDS]
+    + [("gpu", 2, kind) for kind in FEW],
+    indirect=["device"],
 )
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
     model = make(kind, device, num_layers=layers)
     together = model(Tensor(SOURCE, device=device), Tensor(TARGET, device=device)).numpy()
@@ -72,7 +87,7 @@ def test_a_padded_batch_equals_its_sentences_one_by_one(device, kind, layers):
         near(together[i, : len(target)], alone[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(device, kind):
     model, slopes = make(kind, device), []
     for more in (0, 3):
@@ -87,7 +102,7 @@ def test_the_loss_and_its_gradients_do_not_know_how_far_the_batch_is_padded(devi
         near(a, b)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 def test_step_by_step_gives_what_the_whole_target_gave_and_state_goes_in_and_comes_out(
     device, kind
 ):
@@ -116,7 +131,7 @@ def test_a_score_knows_nothing_of_later_target_symbols_but_all_of_the_source(kin
     assert (before[:, 2:] != after[:, 2:]).any() and (before != elsewhere).any(axis=-1).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 def test_running_free_it_reads_what_it_wrote(device, kind):
     """A score knows nothing of later symbols, so the whole answer may be read at once."""
     model, source = make(kind, device), Tensor(SOURCE, device=device)
@@ -132,7 +147,7 @@ def test_running_free_it_reads_what_it_wrote(device, kind):
         assert row == expected + [PAD] * (len(row) - len(expected))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 def test_what_a_beam_finds_is_as_likely_as_it_says(device, kind):
     """So each unfinished answer was continued from its own state, whichever place in the beam it
     had moved to."""
@@ -351,7 +366,7 @@ def test_dropout_falls_on_what_recurrent_layers_read_and_on_what_scores_are_made
     assert model.encoder.rnn.dropout == model.decoder.rnn.dropout == 0.25
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@everywhere
 def test_dropout_changes_the_scores_in_training_alone(device, kind):
     model, inputs = (
         make(kind, device, dropout=0.5),
@@ -391,17 +406,7 @@ def test_what_it_cannot_do_it_refuses_by_name():
         Seq2Seq(8, 7, 4, 6).alignments(Tensor(SOURCE), TARGET)
 
 
-# each attention and, with it, a cell and a number of directions
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "None, lstm",
-        "additive, gru, both ways",
-        "location, lstm",
-        "dot, lstm, both ways",
-        "general, gru",
-    ],
-)
+@pytest.mark.parametrize("kind", FEW)
 def test_the_whole_of_it_is_certified_to_second_order(kind):
     class Sizes(Seq2Seq):
         def __init__(self):
