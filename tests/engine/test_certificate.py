@@ -34,8 +34,8 @@ def test_every_op_of_the_table_is_known_by_its_own_name():
     assert {name for name, op in vars(ops).items() if hasattr(op, "row")} == set(OPS)
 
 
-@pytest.mark.parametrize("device", ["cpu"])
 @pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("device", ["cpu"])
 def test_it_is_certified_to_second_order(name, device):
     tried = cases(name)
     for case in tried:
