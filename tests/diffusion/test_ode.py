@@ -87,10 +87,19 @@ def test_the_likelihood_of_a_gaussian_is_its_density(sde):
     assert fine < 1e-4 and coarse / fine > 10
 
 
-def test_the_likelihood_on_any_device_is_the_same(device):
+def test_the_likelihood_of_a_tensor_is_the_density_too():
     sde, x, times = VP(0.05, 25.0), DENSITY.sample(4, RNG), np.linspace(0, 1, 40)
-    found = log_likelihood(sde, sde.score_of(DENSITY), tinycv.Tensor(x, device=device), times)
+    found = log_likelihood(sde, sde.score_of(DENSITY), tinycv.Tensor(x), times)
     np.testing.assert_allclose(to_numpy(found), DENSITY.log_density(x.astype(float)), atol=5e-3)
+
+
+def test_the_likelihood_on_any_device_is_the_same(device):
+    sde, x, times = VP(0.1, 8.0), DENSITY.sample(4, RNG), np.linspace(0, 1, 6)
+    found, expected = (
+        to_numpy(log_likelihood(sde, sde.score_of(DENSITY), tinycv.Tensor(x, device=place), times))
+        for place in (device, "cpu")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tinycv.certificate import table
 from tinycv.certificate.cases import BY_WAY_OF, CASES, COMPOSED, cases, names
 from tinycv.certificate.families import between, ladder, normal, positive
 from tinycv.engine import methods, ops
-from tinycv.engine.check import CertificateError, agree, certify, compare
+from tinycv.engine.check import CertificateError, Trial, agree, certify, compare, direction
 from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
@@ -35,11 +35,40 @@ def test_every_op_of_the_table_is_known_by_its_own_name():
 
 
 @pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("device", ["cpu"])
 def test_it_is_certified_to_second_order(name, device):
     tried = cases(name)
     for case in tried:
         certify(case.call, *case.inputs, name=name, device=device)
     assert len(tried) >= 4
+
+
+def numbers(case, name, device):
+    """The values, the gradients, and the gradients of a weighted sum of these, on one device."""
+    trial, rng = Trial(case.call, case.inputs, device, name), np.random.default_rng(0)
+    values = trial.results(trial.xs)
+    us = [direction(rng, y) for y in values]
+    vs = [direction(rng, x) for x in trial.xs]
+    traced, bends = trial.bends(trial.xs, us, vs)
+    return [*values, *trial.slopes(trial.xs, us), *traced, *bends]
+
+
+@pytest.mark.parametrize("device", ["gpu"], indirect=True)
+@pytest.mark.parametrize("name", names())
+def test_a_gpu_has_the_values_and_both_derivatives_that_are_certified(name, device):
+    for case in cases(name):
+        found, certified = numbers(case, name, device), numbers(case, name, "cpu")
+        for a, b in zip(found, certified, strict=True):
+            assert a.dtype == b.dtype
+            largest = float(np.abs(b).max(initial=0.0)) if b.dtype.kind == "f" else 0.0
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12 * max(largest, 1.0))
+
+
+@pytest.mark.parametrize("device", ["gpu"], indirect=True)
+@pytest.mark.parametrize("name", ["matmul", "softmax", "layer_norm"])
+def test_differences_on_a_gpu_say_the_same(name, device):
+    for case in cases(name):
+        certify(case.call, *case.inputs, name=name, device=device)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))

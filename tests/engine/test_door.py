@@ -349,13 +349,13 @@ def test_no_op_pair_or_option_lets_in_what_follows_other_rules(call, bad):
         call(Tensor(np.ones((2, 2), np.float32)), bad)
 
 
-@pytest.mark.parametrize("bad", KINDS, ids=lambda a: type(a).__name__)
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_no_op_lets_it_in_among_bare_arrays_either(name, bad):
+def test_no_op_lets_it_in_among_bare_arrays_either(name):
     op, plain = OPS[name], np.ones((2, 2), np.float32)
     inputs = [plain] * (1 if op.row.variadic else len(op.row.inputs) - 1)
-    with pytest.raises(TypeError, match="cannot become a Tensor"):
-        op(bad, *inputs)
+    for bad in KINDS:
+        with pytest.raises(TypeError, match="cannot become a Tensor"):
+            op(bad, *inputs)
 
 
 @pytest.mark.parametrize("hidden", [[KINDS[1][0]], [[1.0, 2.0], (KINDS[1][0],)]])

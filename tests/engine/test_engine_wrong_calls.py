@@ -3,6 +3,7 @@ function and argument."""
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from decimal import Decimal
@@ -305,13 +306,12 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", sorted(ODD))
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_an_op_of_arrays_alone_refuses_what_it_refuses_beside_a_tensor(name, odd):
-    row = OPS[name].row
-    for place in range(len(row.inputs)):
-        inputs = [np.ones(2, np.float32)] * len(row.inputs)
-        inputs[place] = ODD[odd]
+def test_an_op_of_arrays_alone_refuses_what_it_refuses_beside_a_tensor(name):
+    count = len(OPS[name].row.inputs)
+    for place, odd in itertools.product(range(count), ODD.values()):
+        inputs = [np.ones(2, np.float32)] * count
+        inputs[place] = odd
         with pytest.raises(TypeError, match=f"^{name}: ") as caught:
             OPS[name](*inputs)
         assert not RIDDLE.search(str(caught.value)), caught.value

@@ -21,7 +21,10 @@ PAIR = PAIRS["scaled_dot_product_attention"]
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(params=[(2, 3), (3, 2), (1, 1), (100, 2), (4, 100)], ids=str)
+SIZES = [(2, 3), (3, 2), (1, 1), (100, 2), (4, 100)]
+
+
+@pytest.fixture(params=SIZES, ids=str)
 def blocks(request, monkeypatch):
     """Every size counts as large, and blocks are tiny."""
     for name in ("CPU_LARGE", "GPU_LARGE"):
@@ -34,7 +37,28 @@ def draw(*shape):
     return RNG.normal(size=shape)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def each_causal_or_not(things):
+    """(thing, is_causal, blocks): each thing twice, and the sizes of blocks in turn, so that each
+    size meets both."""
+    return [
+        (thing, is_causal, SIZES[(2 * i + is_causal) % len(SIZES)])
+        for i, thing in enumerate(things)
+        for is_causal in (False, True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "device, dtype, blocks",
+    [("cpu", dtype, size) for dtype in ("float32", "float64") for size in SIZES]
+    + [
+        ("gpu", "float32", (2, 3)),
+        ("gpu", "float64", (3, 2)),
+        ("gpu", "float64", (100, 2)),
+        ("gpu", "float32", (4, 100)),
+    ],
+    ids=str,
+    indirect=["device", "blocks"],
+)
 def test_blocks_are_the_definition_in_every_case(dtype, device, blocks):
     for kernel, definition in zip(cases(PAIR.name), cases(PAIR.name, PAIR.definition), strict=True):
         inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in kernel.inputs]
@@ -51,20 +75,41 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize(
+    "device, label, is_causal, blocks",
+    [("cpu", label, *others) for label, *others in each_causal_or_not(SHAPES)]
+    + [
+        ("gpu", "shared keys", True, (3, 2)),
+        ("gpu", "T is not S", True, (4, 100)),
+        ("gpu", "no heads", True, (1, 1)),
+        ("gpu", "no batch", False, (2, 3)),
+        ("gpu", "one head", False, (100, 2)),
+        ("gpu", "values are wider", False, (2, 3)),
+    ],
+    ids=str,
+    indirect=["device", "blocks"],
+)
+def test_blocks_are_certified_whatever_the_shape(label, is_causal, device, blocks):
+    inputs = [draw(*shape) for shape in SHAPES[label]]
+    assert compare(PAIR, *inputs, device=device, is_causal=is_causal) < 1e-12
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("label", SHAPES)
-def test_blocks_are_certified_whatever_the_shape(label, is_causal, device, blocks):
-    assert (
-        compare(
-            PAIR, *[draw(*shape) for shape in SHAPES[label]], device=device, is_causal=is_causal
-        )
-        < 1e-12
+def test_blocks_are_the_definition_whatever_the_shape(label, is_causal, device, blocks):
+    agree(
+        partial(PAIR, is_causal=is_causal),
+        partial(PAIR.definition, is_causal=is_causal),
+        *[draw(*shape) for shape in SHAPES[label]],
+        device=device,
     )
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(
-    "shape", [(7, 5), (1, 5), (7, 1), (2, 1, 7, 5), (2, 3, 1, 5), (1, 3, 7, 5), (1, 1)]
+    "shape, is_causal, blocks",
+    each_causal_or_not([(7, 5), (1, 5), (7, 1), (2, 1, 7, 5), (2, 3, 1, 5), (1, 3, 7, 5), (1, 1)]),
+    ids=str,
+    indirect=["blocks"],
 )
 def test_a_mask_of_any_shape_that_broadcasts(shape, is_causal, device, blocks):
     mask = RNG.random(shape) > 0.5

@@ -25,8 +25,9 @@ class Oracle:
     whose sentence it is."""
 
     def __init__(self, seed, batch, device="cpu", spread=2.0):
+        # SOS is 1, and LONGEST - 1 symbols come before the last that is asked for
         scores = spread * np.random.default_rng(seed).standard_normal(
-            (batch, V ** (LONGEST + 1), V)
+            (batch, 2 * V ** (LONGEST - 1), V)
         )
         self.log_p = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
         self.state = {

@@ -175,8 +175,8 @@ def test_no_two_blocks_start_alike():
     assert all((a != b).any() for i, a in enumerate(weights) for b in weights[:i])
 
 
-@pytest.mark.statistical
-def test_it_learns_to_reverse_three_words(device):
+def reversing(device, steps):
+    """One after some steps, its sources, their targets, and the losses on the way."""
     rng = np.random.default_rng(SEED)
     words = rng.integers(3, 6, (27 * 2, 3))
     source = np.concatenate([words, np.full((54, 1), 2)], axis=1)
@@ -185,8 +185,8 @@ def test_it_learns_to_reverse_three_words(device):
     )
     model = Transformer(6, 6, 16, 2, 1, 1, 32, 0.0, norm_first=True).to(device)
     optimizer, schedule = Adam(model.parameters(), lr=1e-2), warmup_inverse_sqrt(20)
-    source = Tensor(source, device=device)
-    for step in range(80):
+    source, losses = Tensor(source, device=device), []
+    for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-2 * schedule(step)
         scores = model(source, Tensor(target[:, :-1], device=device))
         loss = cross_entropy(
@@ -197,8 +197,24 @@ def test_it_learns_to_reverse_three_words(device):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    written = model.eval().translate(source, 4)
+        losses.append(loss.item())
+    return model.eval(), source, target, losses
+
+
+@pytest.mark.statistical
+def test_it_learns_to_reverse_three_words():
+    model, source, target, _ = reversing("cpu", 80)
+    written = model.translate(source, 4)
     assert written.shape == (54, 4) and (written == target[:, 1:]).mean() > 0.9
+
+
+def test_every_device_takes_the_same_steps(device):
+    taken = []
+    for place in ("cpu", device):
+        tinycv.manual_seed(0)
+        taken.append(reversing(place, 8)[3])
+    np.testing.assert_allclose(taken[1], taken[0], rtol=1e-4)
+    assert taken[0][-1] < 0.9 * taken[0][0]
 
 
 @both_orders

@@ -334,8 +334,14 @@ def test_a_mask_of_another_shape_or_dtype_is_named(device, function, gates):
 
 
 @KINDS
-@pytest.mark.parametrize("lengths", [None, [3, 1, 0]], ids=["whole", "of several lengths"])
-def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_parameters(kind, lengths):
+@pytest.mark.parametrize(
+    "options, places, lengths",
+    [({"bidirectional": True}, 2, None), (ALL, 4, [2, 1, 0])],
+    ids=["whole", "of several lengths"],
+)
+def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_parameters(
+    kind, options, places, lengths
+):
     class Joined(kind):
         def forward(self, x, state):
             y, last = super().forward(
@@ -345,7 +351,8 @@ def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_paramet
                 [tinycv.concatenate(parts(last), axis=-1).reshape((-1,)), y.reshape((-1,))]
             )
 
-    certify_layer(Joined(2, 2, **ALL), RNG.normal(size=(3, 3, 2)), RNG.normal(size=(4, 3, 2)))
+    x, state = RNG.normal(size=(2, 3, 2)), RNG.normal(size=(places, 3, 2))
+    certify_layer(Joined(2, 2, **options), x, state)
 
 
 @pytest.mark.parametrize("function, gates", [(rnn, 1), (gru, 3)])

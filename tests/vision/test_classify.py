@@ -23,11 +23,12 @@ LABELS = ["palace", "tree", "lake", "flower", "boat", "sky", "Zürich"]
 SIZE = 32
 
 
-@pytest.fixture
-def photo(tmp_path):
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photo")
     # 640 x 427; no JPEG loss in between
-    Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "china.png")
-    return tmp_path / "china.png"
+    Image.fromarray(load_sample_image("china.jpg")).save(folder / "china.png")
+    return folder / "china.png"
 
 
 @pytest.fixture
