@@ -317,7 +317,7 @@ class DDPM(Schedule):
 def linear_schedule(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> DDPM:
     """β_1 ... β_T on a straight line from ``first`` to ``last`` (Ho et al. 2020, section 4).
 
-    Both are made for 1,000 steps: in 50 of them much of the image is left, a = 0.78. A shorter
+    Both are made for 1,000 steps. With 50 much of the image is left, a = 0.78: a shorter
     schedule needs a larger ``last``.
     """
     steps = size(steps, "linear_schedule: steps", 1)
