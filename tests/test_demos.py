@@ -62,6 +62,10 @@ def check_what_it_left(folder: Path, name: str) -> dict:
     assert np.unique(picture.reshape(-1, picture.shape[-1]), axis=0).shape[0] > 20, (
         "the picture is blank"
     )
+    return record_in(folder, name)
+
+
+def record_in(folder: Path, name: str) -> dict:
     record = json.loads((folder / f"{name}.json").read_text())
     assert record["rows"] and all(np.isfinite(row["value"]).all() for row in record["rows"])
     assert {"seed", "device", "seconds", "peak_memory_mib", "versions"} <= set(record)
@@ -102,12 +106,17 @@ def test_full_of_a_demo_runs_its_protocol_and_nothing_else(page, here, tmp_path,
 
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
-def test_a_demo_runs_on_the_double_of_cupy(demo, here, tmp_path, double):
-    """In halves where it can train so."""
+def test_a_demo_runs_on_the_double_of_cupy(demo, here, tmp_path, double, monkeypatch):
+    """In halves where it can train so. All is drawn, and nothing painted: a CPU did that above."""
+    from tinycv.show import draw
+
+    painted = []
+    monkeypatch.setattr(draw, "save", lambda figure, path: painted.append(path))
     half = demo.stem in WITH_HALF
     here(demo, "--quick", "--device", "gpu", *["--half"] * half)
-    record = check_what_it_left(tmp_path / "out", demo.stem)
+    record = record_in(tmp_path / "out", demo.stem)
     assert record["device"] == "gpu:0" and record["half"] == half
+    assert painted == [Path("out", f"{demo.stem}.png")]
 
 
 def test_the_vit_demo_learns_idx_files_of_your_own(tmp_path, here):
