@@ -264,6 +264,12 @@ def test_a_denoiser_of_another_schedule_is_refused_by_every_step(pair, way):
     assert ddim_step(denoise, own, x, t, s).shape == x.shape
 
 
+def test_an_argument_given_beforehand_hides_no_schedule():
+    denoise = partial(partial(denoiser(lambda x, t, *label: x, cosine_schedule(20), "x0")))
+    with pytest.raises(ValueError, match="DDPM, last time 20.*their signal or noise differ"):
+        ddim_step(denoise, linear_schedule(20), np.ones((3, 2), np.float32), 10, 5)
+
+
 def test_a_schedule_made_a_second_time_is_the_same_and_a_function_of_your_own_fits_all():
     x = np.ones((3, 2), np.float32)
     for make in (cosine_schedule, linear_schedule, VP, SubVP, VE, EDM):

@@ -106,9 +106,22 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functi
     assert by_seed["reference"] == "paper: 1" and by_seed["target"] == "<= 2"
     assert by_length["metric"] == "by length, mean of all seeds" and by_length["value"] == [1.5, 5]
     assert sys.argv == called  # the demo's flags are its own
+    assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
     with pytest.raises(ValueError, match="repeat_demo: seeds is empty"):
         show.repeat_demo([])
-    assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
+    with pytest.raises(TypeError, match="repeat_demo: seeds is 3; it must be a list"):
+        show.repeat_demo(3)
+    show.name = "98_missing"
+    with pytest.raises(FileNotFoundError, match="repeat_demo: there is no demo .*98_missing.py"):
+        show.repeat_demo([1])
+
+
+def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(SystemExit) as left:
+        Demo("06_vit", "story?", ["--out", str(tmp_path / "out")])
+    assert left.value.code == 2 and "it is a file; it must be a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_an_unknown_device_is_refused_in_one_sentence(capsys):

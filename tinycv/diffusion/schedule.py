@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -195,12 +196,14 @@ def made_for(function: Made, schedule: Schedule | None) -> Made:
 def refuse_another(function: Any, schedule: Schedule, who: str, what: str) -> None:
     """ValueError for a denoiser or a score that was made for another schedule. What has no note of
     its schedule passes: a function of your own, say."""
+    while isinstance(function, partial):
+        function = function.func
     own = getattr(function, "schedule", None)
     if isinstance(own, Schedule) and not own.is_same_as(schedule):
         raise ValueError(
-            f"{who}: {what} was made for another schedule, a {type(own).__name__} up to time "
-            f"{own.last:g}, and this is a {type(schedule).__name__} up to time {schedule.last:g} "
-            "with other signal and noise: give both the same one"
+            f"{who}: {what} was made for another schedule ({type(own).__name__}, last time "
+            f"{own.last:g}) than the one given here ({type(schedule).__name__}, last time "
+            f"{schedule.last:g}): their signal or noise differ; give both the same schedule"
         )
 
 

@@ -82,6 +82,8 @@ class Demo:
         if given.half and not half:
             can = " and ".join(WITH_HALF)
             parser.exit(2, f"demos/{name}.py trains in float32 alone; --half is a flag of {can}\n")
+        if given.out.exists() and not given.out.is_dir():
+            parser.exit(2, f"--out {given.out}: it is a file; it must be a folder, or be new\n")
         try:
             self.device = backend.resolve(given.device)
         except (backend.GpuUnavailable, ValueError) as error:
@@ -126,6 +128,10 @@ class Demo:
 
         Notes the demo's figures: a number by seed; of a list (shares by length, say) the mean.
         """
+        if not isinstance(seeds, Iterable):
+            raise TypeError(
+                f"repeat_demo: seeds is {shown(seeds)}; it must be a list of whole numbers"
+            )
         runs = [_run_demo(self, inputs.whole(seed, "repeat_demo: seeds", 0)) for seed in seeds]
         if not runs:
             raise ValueError("repeat_demo: seeds is empty; there must be at least one seed")
@@ -187,6 +193,10 @@ def _run_demo(page: Demo, seed: int) -> ModuleType:
     """Import demos/NAME.py, which runs it, in the size of its page and on the same device. Its
     picture and its own figures go to OUT/NAME/seed_0."""
     demo = Path(sys.argv[0]).resolve().parent.parent / f"{page.name}.py"
+    if not demo.is_file():
+        raise FileNotFoundError(
+            f"repeat_demo: there is no demo {demo}; its page is full/{demo.name}"
+        )
     flags = ["--seed", str(seed), "--device", page.device]
     flags += ["--out", str(page.out / page.name / f"seed_{seed}")]
     if page.quick:
