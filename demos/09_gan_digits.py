@@ -142,7 +142,7 @@ nearest = squared_to_training(written[:10]).argsort(axis=1)[:, :3]
 tiles = []
 for image, three in zip(written[:10], nearest, strict=True):
     tiles += [image, *x[three]]
-title = "columns 1 and 5: written; beside it, the three nearest real digits: akin, not copied"
+title = "columns 1 and 5: written; beside it, the three nearest real digits"
 draw.tiles(beside.subplots(), tiles, columns=8, caption=title)
 
 distance, shares = below.subplots(1, 2)

@@ -74,9 +74,11 @@ metric = f"reversal of {', '.join(map(str, lengths))} letters, trained on 1 to 1
 show.measured(metric, right)
 
 # %% Draw
-figure = draw.figure("A Transformer reverses no string longer than those it was shown", 8, 5)
-lines = {"": (lengths, right)}
-draw.curves(
-    figure.subplots(), lines, "letters to reverse (trained on 1 to 16)", "share without mistake"
+figure = draw.figure(
+    "Strings in reverse: does a Transformer go beyond the lengths it was shown?", 8, 5
 )
+lines = {"": (lengths, right)}
+ax = figure.subplots()
+draw.curves(ax, lines, "letters to reverse (trained on 1 to 16)", "share without mistake")
+ax.set_ylim(-0.02, 1.05)
 show.finish(figure)
