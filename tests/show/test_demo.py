@@ -8,7 +8,7 @@ import cupy_double
 import pytest
 
 from tinycv.engine import backend
-from tinycv.show.demo import WITH_HALF, Demo, ascii_only
+from tinycv.show.demo import WITH_HALF, Demo, ascii_only, script_hash
 
 
 def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
@@ -35,6 +35,20 @@ def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
         and "paper: 0.4" in said
         and "and more" not in said
     )
+
+
+def test_the_hash_of_a_script_changes_with_what_it_does_and_not_with_what_it_says(tmp_path):
+    script = tmp_path / "01_script.py"
+
+    def hashed(text):
+        script.write_text(text, encoding="utf-8")
+        return script_hash(script)
+
+    original = hashed('"""Title."""\n\nTITLE = "a"\n\n\ndef f(x):\n    """Say."""\n    return x\n')
+    said = '"""Other\nlines."""\n# why\nTITLE = "a"\ndef f(x):\n    # so\n    return x\n'
+    assert hashed(said) == original
+    assert hashed(said.replace("return x", "return -x")) != original
+    assert hashed(said.replace('"a"', '"b"')) != original
 
 
 @pytest.mark.parametrize("flags, value", [([], 2), (["--quick"], 1), (["--full"], 3)])

@@ -17,7 +17,7 @@ def test_a_picture_is_written_without_a_screen_or_pyplot(tmp_path, monkeypatch):
     draw.curves(figure.subplots(), {"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "x", "y")
     path = draw.save(figure, tmp_path / "folder" / "picture.png")
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b"]
+    assert sorted(words(figure)) == ["a", "b"]
 
 
 def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_path, monkeypatch):
@@ -31,6 +31,20 @@ def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_pat
     assert small.stat().st_size < 0.6 * plain.stat().st_size
     # of noise, the worst there is
     assert np.abs(imread(small)[..., :3] - imread(plain)[..., :3]).mean() < 0.05
+
+
+def test_a_line_is_labelled_at_its_end_in_its_own_colour_and_no_two_labels_overlap():
+    figure = draw.figure("three lines, two of which end together")
+    ax = figure.subplots()
+    draw.curves(
+        ax, {"low": ([1, 2], [9, 1]), "a": ([1, 2], [1, 9]), "b": ([1, 2], [1, 9.1])}, "x", "y"
+    )
+    heights = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert heights["low"] + 0.5 < heights["a"] < heights["b"]
+    assert heights["b"] - heights["a"] == pytest.approx(0.075)
+    colours = {line.get_label(): line.get_color() for line in ax.get_lines()}
+    assert all(text.get_color() == colours[text.get_text()] for text in ax.texts)
+    assert ax.get_legend() is None
 
 
 def test_a_density_is_darkest_at_its_modes_and_arrows_are_no_longer_than_asked():

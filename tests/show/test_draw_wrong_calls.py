@@ -87,6 +87,7 @@ GOOD = {
         draw.maps,
         {"ax": AX, "values": GREY.reshape(2, 2, 4, 4), "caption": "a", "cmap": "viridis"},
     ),
+    "label_lines": (draw.label_lines, {"ax": AX, "gap": 0.1}),
     "note": (draw.note, {"ax": AX, "text": "a", "corner": "upper left"}),
     "graph": (draw.graph, {"ax": AX, "result": RESULT, "names": {"x": LEAF}}),
     "levels": (draw.levels, {"result": RESULT}),
@@ -171,7 +172,7 @@ GOOD["Progress"] = (
     lambda total, done: progress.Progress(total, done, False),
     {"total": 3, "done": 1},
 )
-WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette"}
+WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette", "script_hash"}
 ALSO = {
     "pixels": ("save_gif",),
     "image_grid": ("image:",),

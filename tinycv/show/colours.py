@@ -1,5 +1,10 @@
-"""The colours of every picture."""
+"""The palette of every picture. All pairs of line colours stay apart under protanopia and
+deuteranopia (tests/show/test_colours.py simulates both).
 
-INK, GOOD, BAD, PALE = "#222222", "#1b7837", "#b2182b", "#dddddd"
-# told apart in print and by the colour-blind
-LINES = ("#2166ac", "#b2182b", "#1b7837", "#e08214", "#762a83")
+The truth (a known density, a floor, a published figure) is drawn dashed, in INK.
+"""
+
+BLUE, RED, ORANGE, SKY, INK = "#2166ac", "#b2182b", "#f0a030", "#67c3e8", "#000000"
+PALE = "#dddddd"  # grids and backgrounds
+GOOD, BAD = BLUE, RED
+LINES = (BLUE, RED, ORANGE, SKY, INK)

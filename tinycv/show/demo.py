@@ -25,6 +25,8 @@ the demo's figures from several seeds, and to use its functions, the page runs t
 from __future__ import annotations
 
 import argparse
+import ast
+import hashlib
 import importlib.util
 import json
 import os
@@ -52,8 +54,8 @@ WITH_HALF = "06_vit", "17_diffusion_digits"
 
 
 class Demo:
-    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), and one for
-    each flag of its own.
+    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), one for each
+    flag of its own, and script (the script_hash of the file that runs, which the record holds).
 
     half: the demo can train in float16. full: this is the demo's page in demos/full. flags: name
     and help of each flag of its own.
@@ -96,6 +98,8 @@ class Demo:
         self.out = given.out
         for flag in flags:
             setattr(self, flag, getattr(given, flag))
+        called = Path(sys.argv[0])
+        self.script = script_hash(called) if called.stem == name and called.is_file() else None
         self.rows = []
         self.started = time.perf_counter()
         backend.manual_seed(self.seed)
@@ -151,6 +155,7 @@ class Demo:
         facts = doctor.report()
         record = {
             "demo": self.name,
+            "script": self.script,
             "size": self.choose(quick="quick", default="default", full="full"),
             "rows": self.rows,
             "seed": self.seed,
@@ -296,6 +301,23 @@ def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) 
             f"Demo: arguments is {shown(arguments)}; it must be a list of texts, or None: the "
             "command line"
         )
+
+
+def script_hash(path: Path) -> str:
+    """A short hash of what a script does: of its lines without docstrings, comment lines and empty
+    lines. A test compares it with the record of each committed picture, so that no picture is older
+    than its script.
+    """
+    source = Path(path).read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        is_scope = isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+        if is_scope and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            end = docstring.end_lineno or docstring.lineno
+            lines[docstring.lineno - 1 : end] = [""] * (end - docstring.lineno + 1)
+    kept = [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:16]
 
 
 def peak_memory_mib() -> int:

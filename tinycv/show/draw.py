@@ -22,8 +22,12 @@ from tinycv.data import inputs as given
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.show import inputs
 from tinycv.show.colours import BAD as BAD
+from tinycv.show.colours import BLUE as BLUE
 from tinycv.show.colours import GOOD as GOOD
 from tinycv.show.colours import INK, LINES, PALE
+from tinycv.show.colours import ORANGE as ORANGE
+from tinycv.show.colours import RED as RED
+from tinycv.show.colours import SKY as SKY
 from tinycv.show.fields import arrows as arrows
 from tinycv.show.fields import density as density
 from tinycv.show.fields import plane as plane
@@ -84,7 +88,8 @@ def curves(
     y: str,
     log: bool = False,
 ) -> None:
-    """Lines by name, each (xs, ys), axes named; a legend where there is more than one."""
+    """Lines by name, each (xs, ys), with the axes named. Where there are several, each has its name
+    at its right end (label_lines)."""
     ax, lines = (
         inputs.axes(ax, "curves"),
         {
@@ -109,9 +114,65 @@ def curves(
             for of_some in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
                 of_some(LogFormatter(minor_thresholds=(2, 0.5)))
     if len(lines) > 1:
-        ax.legend(frameon=False, fontsize=9)
+        label_lines(ax)
     ax.grid(True, color=PALE, linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def label_lines(ax: Axes, gap: float = 0.075) -> None:
+    """Write the label of each line of a panel at the line's right end, in the line's colour, in
+    place of a legend. Labels that would overlap are moved apart.
+
+    gap: the least distance between two labels, as a share of the panel's height. Call it when all
+    lines are drawn and the axes have their scale: a label does not move with a later change.
+    """
+    ax, gap = inputs.axes(ax, "label_lines"), number(gap, "label_lines: gap", 0, 1)
+    ends = []
+    ax.get_xlim(), ax.get_ylim()  # matplotlib sets the limits when somebody asks for them
+    for line in ax.get_lines():
+        x, y = (np.asarray(line.get_data()[i], float) for i in (0, 1))
+        is_drawn = np.isfinite(x) & np.isfinite(y)
+        if is_drawn.any() and not str(line.get_label()).startswith("_"):
+            last = np.flatnonzero(is_drawn)[-1]
+            _, height = ax.transAxes.inverted().transform(
+                ax.transData.transform((x[last], y[last]))
+            )
+            ends.append((height, line))
+    ends.sort(key=lambda end: end[0])
+    heights = _apart([height for height, _ in ends], gap)
+    for height, (_, line) in zip(heights, ends, strict=True):
+        ax.annotate(
+            str(line.get_label()),
+            (1, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=line.get_color(),
+            annotation_clip=False,
+        )
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Rising heights, moved as little as possible until neighbours are at least ``gap`` apart.
+
+    A group of labels that touch is centred on the mean of the heights that its members would like.
+    """
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _lowest(groups[-1], gap) < _lowest(groups[-2], gap) + gap * len(
+            groups[-2]
+        ):
+            upper = groups.pop()
+            groups[-1] += upper
+    return [_lowest(group, gap) + i * gap for group in groups for i in range(len(group))]
+
+
+def _lowest(group: list[float], gap: float) -> float:
+    """Where the lowest label of a group stands."""
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
 
 
 def note(ax: Axes, text: str, corner: str = "upper left") -> None:
