@@ -157,6 +157,7 @@ class Demo:
             "demo": self.name,
             "script": self.script,
             "size": self.choose(quick="quick", default="default", full="full"),
+            "title": " ".join(figure.get_suptitle().split()) if figure is not None else "",
             "rows": self.rows,
             "seed": self.seed,
             "device": self.device,
