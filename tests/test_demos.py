@@ -163,7 +163,7 @@ def test_every_loop_on_a_page_reads_its_loss_where_it_shows_it_and_so_refuses_na
 
 @pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
 def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
-    from demos.readme import duration  # as the README shows them
+    from demos.targets import duration  # as the README shows them
 
     seconds = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))[
         "seconds"

@@ -139,7 +139,7 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
             )
             ends.append((height, line))
     ends.sort(key=lambda end: end[0])
-    heights = _apart([height for height, _ in ends], gap)
+    heights = _spread([height for height, _ in ends], gap)
     for height, (_, line) in zip(heights, ends, strict=True):
         ax.annotate(
             str(line.get_label()),
@@ -154,7 +154,7 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
         )
 
 
-def _apart(heights: list[float], gap: float) -> list[float]:
+def _spread(heights: list[float], gap: float) -> list[float]:
     """Rising heights, moved as little as possible until neighbours are at least ``gap`` apart.
 
     A group of labels that touch is centred on the mean of the heights that its members would like.
