@@ -103,7 +103,8 @@ def output_of(program: str) -> str:
 def prose(page: Path) -> str:
     """A page without its fenced blocks, code spans and comments."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    return re.sub(r"<!--.*?-->|(`+)(?!`).*?(?<!`)\1(?!`)", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    return re.sub(r"(`+)(?!`)[^\n]*?(?<!`)\1(?!`)", "", text)
 
 
 def links(page: Path) -> list[str]:
