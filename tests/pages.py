@@ -250,9 +250,12 @@ def words_of_help(path: Path, subcommand: str) -> str:
 
 def pip_problems(words: list[str]) -> list[str]:
     """Of  pip install -e ".[extra,extra]"."""
-    named = [name for word in words for name in re.findall(r"^\.\[(.+)\]$", word)]
-    asked = [extra for names in named for extra in names.split(",")]
-    return [f"setup.py has no extra {extra}" for extra in asked if extra not in extras()]
+    problems = []
+    for word in words:
+        if brackets := re.fullmatch(r"\.\[(.+)\]", word):
+            unknown = set(brackets[1].split(",")) - extras()
+            problems += [f"setup.py has no extra {extra}" for extra in sorted(unknown)]
+    return problems
 
 
 @cache
