@@ -252,7 +252,8 @@ def pip_problems(words: list[str]) -> list[str]:
     """Of  pip install -e ".[extra,extra]"."""
     problems = []
     for word in words:
-        if brackets := re.fullmatch(r"\.\[(.+)\]", word):
+        brackets = re.fullmatch(r"\.\[(.+)\]", word)
+        if brackets:
             unknown = set(brackets[1].split(",")) - extras()
             problems += [f"setup.py has no extra {extra}" for extra in sorted(unknown)]
     return problems
