@@ -79,4 +79,5 @@ from tinycv.training import checkpoint, parallel
 
 blas.clear()  # NumPy is loaded now, and has read it
 
+__version__ = "0.1.0"  # setup.py reads it here
 float32, float64, int64 = "float32", "float64", "int64"
