@@ -119,6 +119,12 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functi
     assert by_seed["metric"] == "its seed, by seed" and by_seed["value"] == [1, 2]
     assert by_seed["reference"] == "paper: 1" and by_seed["target"] == "<= 2"
     assert by_length["metric"] == "by length, mean of all seeds" and by_length["value"] == [1.5, 5]
+    show.rows = []
+    show.repeat_demo([1])  # from one seed, the figures are noted as they are
+    assert [(row["metric"], row["value"]) for row in show.rows] == [
+        ("its seed", 1),
+        ("by length", [1, 5]),
+    ]
     assert sys.argv == called  # the demo's flags are its own
     assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
     with pytest.raises(ValueError, match="repeat_demo: seeds is empty"):

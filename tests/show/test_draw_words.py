@@ -75,6 +75,22 @@ def test_a_row_is_what_was_written_and_a_column_what_was_read():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("read", "written")
 
 
+def test_a_gloss_stands_in_the_middle_above_the_symbols_of_its_word():
+    ax = draw.figure("title").subplots()
+    draw.alignment(ax, WEIGHTS[0, 0], SOURCE, TARGET)
+    draw.glosses(ax, [("month", 2), ("", 1), ("day", 1)])
+    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert places == {"month": 0.5, "day": 3}
+    ends = [tuple(line.get_xdata()) for line in ax.get_lines()]
+    assert ends == [(-0.35, 1.35), (2.65, 3.35)]
+
+
+def test_a_gloss_that_takes_no_symbol_is_refused():
+    ax = draw.figure("title").subplots()
+    with pytest.raises(ValueError, match="glosses: words, how many symbols"):
+        draw.glosses(ax, [("month", 0)])
+
+
 def test_heads_stand_in_a_grid_of_layers_by_heads(no_font):
     figure = draw.figure("title")
     draw.heads(figure, WEIGHTS, SOURCE, TARGET)

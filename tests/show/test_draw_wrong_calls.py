@@ -120,8 +120,10 @@ GOOD = {
             "source": ["a", "b", "c"],
             "target": ["d", "e"],
             "caption": "a",
+            "size": 8.0,
         },
     ),
+    "glosses": (draw.glosses, {"ax": AX, "words": [("a", 2), ("b", 1)], "size": 8.0}),
     "heads": (
         fresh(draw.heads),
         {

@@ -130,7 +130,8 @@ class Demo:
         """Run the demo of this page once for each seed. Returns the runs, as modules: run.train is
         the demo's ``train``, and run.model the model that it trained.
 
-        Notes the demo's figures: a number by seed; of a list (shares by length, say) the mean.
+        Notes the demo's figures, as they are if there is one seed. Otherwise a number becomes a
+        list by seed, and a list (shares by length, for example) becomes its mean over the seeds.
         """
         if not isinstance(seeds, Iterable):
             raise TypeError(
@@ -139,6 +140,9 @@ class Demo:
         runs = [_run_demo(self, inputs.whole(seed, "repeat_demo: seeds", 0)) for seed in seeds]
         if not runs:
             raise ValueError("repeat_demo: seeds is empty; there must be at least one seed")
+        if len(runs) == 1:
+            self.rows += runs[0].show.rows
+            return runs
         for i, row in enumerate(runs[0].show.rows):
             # (seeds, length of the list); a number is a list of one
             values = np.array([np.atleast_1d(run.show.rows[i]["value"]) for run in runs])

@@ -24,8 +24,9 @@ from tinycv.show import inputs
 from tinycv.show.colours import BAD as BAD
 from tinycv.show.colours import BLUE as BLUE
 from tinycv.show.colours import GOOD as GOOD
-from tinycv.show.colours import INK, LINES, PALE
+from tinycv.show.colours import INK, LINES
 from tinycv.show.colours import ORANGE as ORANGE
+from tinycv.show.colours import PALE as PALE
 from tinycv.show.colours import RED as RED
 from tinycv.show.colours import SKY as SKY
 from tinycv.show.fields import arrows as arrows
@@ -42,6 +43,7 @@ from tinycv.show.images import overlay as overlay
 from tinycv.show.images import patches as patches
 from tinycv.show.images import tiles as tiles
 from tinycv.show.words import alignment as alignment
+from tinycv.show.words import glosses as glosses
 from tinycv.show.words import heads as heads
 
 LARGE = 200_000

@@ -13,6 +13,8 @@ from tinycv.engine.tensor import LEAF, Node, Tensor
 from tinycv.show import inputs
 from tinycv.show.colours import INK
 
+LEAF_FILL, OP_FILL = "#fde0b0", "#d1e5f0"  # pale ORANGE and pale BLUE
+
 
 def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -> None:
     """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time,
@@ -26,24 +28,31 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
     if not is_empty:
         called = {id(t): name for name, t in inputs.named(names, "graph: names", "Tensors").items()}
     place = _places(level)
-    text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
-    # half a box's width, in points
-    room = {s: 11 + 3.6 * len(text[s]) for s in place}
-    for spot, (x, y) in place.items():
+    boxes = {}
+    for node, (x, y) in place.items():
+        is_leaf = isinstance(node, Tensor)
         box = {
             "boxstyle": "round,pad=0.4",
-            "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+            "facecolor": LEAF_FILL if is_leaf else OP_FILL,
             "edgecolor": INK,
         }
-        ax.text(x, y, text[spot], ha="center", va="center", fontsize=10, zorder=3, bbox=box)
-        for parent in dict.fromkeys(p for p in spot.parents if p is not None):
+        text = called.get(id(node), "leaf") if is_leaf else node.row.name
+        boxes[node] = ax.text(
+            x, y, text, ha="center", va="center", fontsize=12, zorder=2, bbox=box
+        ).get_bbox_patch()
+    for node, spot in place.items():
+        for parent in dict.fromkeys(p for p in node.parents if p is not None):
+            # An arrow ends at the edges of the two boxes. Matplotlib knows where these are once
+            # the texts are drawn, so the arrows have the greater zorder and are drawn after them.
             arrow = {
                 "arrowstyle": "-|>",
                 "color": INK,
-                "shrinkA": room[parent],
-                "shrinkB": room[spot],
+                "patchA": boxes[parent],
+                "patchB": boxes[node],
+                "shrinkA": 0,
+                "shrinkB": 1,
             }
-            ax.annotate("", (x, y), place[parent], zorder=2, arrowprops=arrow)
+            ax.annotate("", spot, place[parent], zorder=3, arrowprops=arrow)
     tallest = max(Counter(level.values()).values())
     ax.set_xlim(-0.6, max(level.values()) + 0.6)
     ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)

@@ -33,7 +33,7 @@ def image(ax: Axes, picture: ArrayLike, caption: str = "", colour: str = INK) ->
     ax.set_xticks([])
     ax.set_yticks([])
     if caption:
-        ax.set_title(caption, fontsize=9, color=colour)
+        ax.set_title(caption, fontsize=10, color=colour)
 
 
 def image_grid(
