@@ -128,7 +128,7 @@ for i in range(3):
 # longer ones too
 longest = show.choose(quick=3, default=20)
 lengths = show.choose(quick=[2, 4], default=[2, 5, 8, 11, 14, 17, 20, 22, 25, 30, 35, 40])
-SIZES = (32, 128)  # numbers in the state
+SIZES = (32, 128)  # how many numbers the vector has
 
 
 def share_right_by_length(hidden, seed):
@@ -157,15 +157,8 @@ figure = draw.figure("Seq2seq: one vector is all that the decoder knows of the q
 learning, holding = figure.subplots(1, 2)
 
 
-def epochs_until_half(order):
-    """After how many epochs half of the sums are right, in the mean of the seeds."""
-    epochs, shares = mean_lines[order]
-    reached = np.flatnonzero(shares >= 0.5)
-    return f"{epochs[reached[0]]} epochs" if len(reached) else "no epoch"
-
-
-learning.set_ylim(-0.03, 1.05)
 mean_lines = {}
+learning.set_ylim(-0.03, 1.05)
 for order, colour in zip(ORDERS, (draw.BLUE, draw.RED), strict=True):
     epochs = list(curves[order][0])
     shares = np.array([list(curve.values()) for curve in curves[order]])  # (seeds, epochs)
@@ -173,12 +166,27 @@ for order, colour in zip(ORDERS, (draw.BLUE, draw.RED), strict=True):
     for of_one_seed in shares:
         learning.plot(epochs, of_one_seed, color=colour, linewidth=0.8, alpha=0.7)
 draw.curves(learning, mean_lines, "epoch", "share of unseen sums that are right")
+
+
+def epochs_until_half(order):
+    """After how many epochs half of the sums are right, in the mean of the seeds."""
+    epochs, shares = mean_lines[order]
+    reached = np.flatnonzero(shares >= 0.5)
+    return str(epochs[reached[0]]) if len(reached) else "no"
+
+
 learning.set_title(
-    f"sums: half are right after {epochs_until_half('read backwards')} read\nbackwards, "
-    f"{epochs_until_half('read forwards')} read forwards",
+    f"half of the sums are right after {epochs_until_half('read backwards')} epochs\n"
+    f"(read backwards), {epochs_until_half('read forwards')} epochs (read forwards)",
     fontsize=12,
 )
-draw.note(learning, f"thick: mean of {len(SEEDS)} seeds", "lower right")
+in_the_end = [np.mean(right[order]) for order in ORDERS]
+draw.note(
+    learning,
+    f"mean of {len(SEEDS)} seeds (thick):\nbackwards {in_the_end[0]:.3f}\n"
+    f"forwards {in_the_end[1]:.3f}",
+    "lower right",
+)
 
 
 def draw_by_length(ax, lines):
@@ -192,5 +200,5 @@ def draw_by_length(ax, lines):
 
 lines = {name: (lengths, found) for name, found in by_length.items()}
 draw_by_length(holding, lines)
-holding.set_title("strings in reverse (one seed):\na state of H numbers", fontsize=12)
+holding.set_title("strings in reverse, from one seed:\nthe vector has H numbers", fontsize=12)
 show.finish(figure)

@@ -231,7 +231,7 @@ def draw_by_length(ax, lines):
 
 left, right = below.subplots(1, 2)
 read, written, weights = attention_map(translator, days, first_with(",", days))
-caption = f"a date: copied digits look elsewhere in {100 * date_error:.1f} % of cases"
+caption = f"a date (alignment error of all dates: {100 * date_error:.1f} %)"
 draw.alignment(left, weights, read, written, caption, size=12)
 lines = {name: (lengths, found) for name, found in by_length.items()}
 draw_by_length(right, lines)

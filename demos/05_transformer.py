@@ -122,8 +122,8 @@ chosen = 0
 shortest = 100
 for i in range(len(unseen)):
     read, written = unseen.texts(i)
-    is_clear = "月" in read and "星" in read and written.count(",") == 2
-    if is_clear and len(read) + len(written) < shortest:
+    has_all_parts = all(sign in read for sign in "年月日星") and written.count(",") == 2
+    if has_all_parts and len(read) + len(written) < shortest:
         shortest = len(read) + len(written)
         chosen = i
 read, written = unseen.texts(chosen)

@@ -163,11 +163,13 @@ show.measured(f"{metric}, mean of five untrained ViTs", np.mean(near_untrained),
 order = rng.random((len(test), 49)).argsort(axis=1)
 patches = np.take_along_axis(patchify(test, PATCH), order[:, :, None], axis=1)
 shuffled = unpatchify(patches, PATCH, test.shape)
-accuracies = {}  # (patches in order, patches shuffled)
-for name, vit in {"with positions": model, "without": no_positions}.items():
-    accuracies[name] = accuracy(vit, test, labels), accuracy(vit, shuffled, labels)
-    show.measured(f"accuracy {name}, patches in order", accuracies[name][0])
-    show.measured(f"accuracy {name}, patches shuffled", accuracies[name][1])
+in_order = {}
+in_disorder = {}
+for name, vit in {"with positions": model, "without positions": no_positions}.items():
+    in_order[name] = accuracy(vit, test, labels)
+    in_disorder[name] = accuracy(vit, shuffled, labels)
+    show.measured(f"accuracy {name}, patches in order", in_order[name])
+    show.measured(f"accuracy {name}, patches shuffled", in_disorder[name])
 
 # %% Draw: where it looks
 figure = draw.figure(
@@ -223,22 +225,25 @@ control = draw.figure(
     5.6,
 )
 left, right = control.subplots(1, 2, width_ratios=(1.35, 1))
+labels_of_lines = ("rollout", "most ink", "untrained rollout", "at random")
 lines = {}
-for name, curve in chance_left.items():
-    label = name.replace("an untrained ViT's rollout says", "untrained rollout")
-    lines[label.replace(" says most", "")] = (range(50), curve)
+for label, curve in zip(labels_of_lines, chance_left.values(), strict=True):
+    lines[label] = (range(50), curve)
 left.set_ylim(0, 1)
 draw.curves(left, lines, "patches painted black", "chance of the right answer")
 left.set_title("which patches are painted first?", fontsize=12)
 
-names = list(accuracies)
-for shift, which, colour in ((0.0, "in order", draw.BLUE), (0.4, "shuffled", draw.ORANGE)):
-    scores = [accuracies[name][shift > 0] for name in names]
-    bars = right.bar(np.arange(2) + shift, scores, 0.38, color=colour)
-    right.bar_label(bars, [f"{which}\n{score:.2f}" for score in scores], fontsize=11)
+
+def draw_bars(places, scores, name, colour):
+    bars = right.bar(places, list(scores.values()), 0.38, color=colour)
+    right.bar_label(bars, [f"{name}\n{score:.2f}" for score in scores.values()], fontsize=11)
+
+
+draw_bars([0.0, 1.0], in_order, "in order", draw.BLUE)
+draw_bars([0.4, 1.4], in_disorder, "shuffled", draw.ORANGE)
 right.axhline(0.1, color=draw.INK, linestyle="--", linewidth=1.2)
 right.text(1.02, 0.1, "guessing", transform=right.get_yaxis_transform(), va="center", fontsize=11)
-right.set_xticks(np.arange(2) + 0.2, ["with positions", "without"], fontsize=11)
+right.set_xticks([0.2, 1.2], list(in_order), fontsize=11)
 right.set_ylim(0, 1.1)
 right.set_ylabel("accuracy on unseen digits")
 right.set_title("are the patches' positions needed?", fontsize=12)
