@@ -1,8 +1,8 @@
-"""Pictures with words on both axes: where a model looked while it wrote. Used as draw.alignment and
-draw.heads.
+"""Attention maps with words on both axes: where a model looked while it wrote. Used as
+draw.alignment, draw.glosses and draw.heads.
 
-Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said:
-年 becomes nián.
+Chinese characters are drawn if matplotlib finds a Chinese font. Otherwise they are written in
+pinyin: 年 becomes nián.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def glosses(ax: Axes, words: Sequence[tuple[str, int]], size: float = 10) -> Non
 def heads(
     place: FigureBase, weights: ArrayLike, source: Sequence[str], target: Sequence[str]
 ) -> None:
-    """One heat map for each head (columns) of each layer (rows), words at the left and the top of
-    the grid only.
+    """One heat map for each head (columns) of each layer (rows). Only the maps at the left and at
+    the top show the words.
 
-    weights (layers, heads, T, S). place: a figure or subfigure that is free.
+    weights (layers, heads, T, S). place: an empty figure or subfigure.
     """
     place = inputs.place(place, "heads")
     weights = given.array(weights, "heads: weights", "numbers (layers, heads, T, S)")
@@ -131,13 +131,13 @@ def heads(
 def heat(
     ax: Axes, matrix: ArrayLike, source: Sequence[str], target: Sequence[str], size: float = 8
 ) -> None:
-    """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where
-    their numbers differ."""
+    """A matrix (written, read) as shades, with a symbol at every row and column. It raises
+    ValueError if the matrix has another number of rows or columns than there are symbols."""
     _heat(ax, matrix, source, target, number(size, "heat: size", 0.1, 1000), "heat")
 
 
 def _heat(ax: Axes, matrix: ArrayLike, source: Any, target: Any, size: float, who: str) -> None:
-    """``heat``, whose errors name ``who``."""
+    """``heat``, with the caller's name ``who`` in its error messages."""
     ax, matrix = (
         inputs.axes(ax, who),
         inputs.from_0_to_1(matrix, f"{who}: matrix", "numbers (written, read)", 2),
@@ -154,13 +154,13 @@ def _heat(ax: Axes, matrix: ArrayLike, source: Any, target: Any, size: float, wh
     ax.set_xticks(range(len(across)), across, fontsize=size, fontfamily=family)
     ax.set_yticks(range(len(down)), down, fontsize=size, fontfamily=also)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2)
-    for label in ax.get_xticklabels():  # those at the top, now
+    for label in ax.get_xticklabels():  # the labels at the top, since tick_params moved them
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
 
 
 def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The symbols as this machine can draw them, and the fonts to use. A blank is shown as an open
-    box."""
+    """The symbols as this machine can draw them, and the fonts to use. A blank is drawn as an open
+    box (U+2423)."""
     symbols = inputs.names(symbols, "readable: symbols")
     drawn = ["\u2423" if symbol == " " else symbol for symbol in symbols]
     font = chinese_font()
@@ -173,6 +173,6 @@ def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @cache
 def chinese_font() -> str | None:
-    """The name of a font with Chinese characters, if matplotlib knows one here."""
+    """The name of a font with Chinese characters, or None if matplotlib finds no such font."""
     known = set(font_manager.get_font_names())
     return next((name for name in CHINESE_FONTS if name in known), None)
