@@ -2,11 +2,11 @@
 python demos/03_seq2seq.py      4 min on two cores
 
 An encoder LSTM reads a sum such as 23+59 symbol by symbol and passes on one vector, its last state;
-a decoder LSTM writes the answer from it. The test asks for sums that are in no training pair. The
-picture shows two findings. From each of three seeds, the same sums are learned sooner when the
-question is read backwards, as Sutskever et al. did for translation. And the vector overflows: the
-longer a string is, the fewer strings the decoder writes in reverse without a mistake. --full trains
-the strings from three seeds too, and adds numbers of three digits, from one seed.
+a decoder LSTM writes the answer from it. The test uses sums that are in no training pair. The
+picture shows two findings. The same sums are learned sooner, from each of three seeds, if the
+question is read backwards, as in Sutskever et al. And the vector overflows: the longer the strings
+are, the fewer of them the decoder can write in reverse without a mistake. --full trains the strings
+from three seeds too, and sums of three digits from one seed.
 Read first: tinycv/sequence/seq2seq.py.
 Sutskever et al. 2014, "Sequence to Sequence Learning with Neural Networks".
 """

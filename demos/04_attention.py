@@ -1,13 +1,14 @@
 """04 · What does attention (Bahdanau, Luong) look at?
 python demos/04_attention.py      2 min on two cores
 
-A sequence-to-sequence decoder with attention may look back at every symbol that was read. It
-translates the lecture's sentences, which use the same Chinese characters in another order, and
-dates; beside it learns the same network without attention, which has one vector only. Then the
-networks write strings in reverse, up to twice as long as any training string: without attention;
-with Bahdanau's additive attention, which finds a symbol by its content; and with location-aware
-attention, which also knows where it looked last. The picture shows where the decoder looked while
-it wrote, and how many strings came out right at each length. --full trains from three seeds.
+A sequence-to-sequence decoder with attention can look back at every symbol that was read. Here it
+translates the lecture's sentences, which use the same Chinese characters in different orders, and
+dates. The same network without attention, which has only one vector, learns the dates too. Then
+three networks write strings in reverse, up to twice as long as any string in training: one without
+attention, one with Bahdanau's additive attention, which finds a symbol by its content, and one with
+location-aware attention, which also knows where it looked last. The picture shows where the decoder
+looked while it wrote, and how many strings came out right at each length. --full trains from three
+seeds.
 Read first: tinycv/sequence/align.py, seq2seq.py.
 Bahdanau et al. 2015, figure 3; Luong et al. 2015, section 3.1; Chorowski et al. 2015, section 2.2.
 """

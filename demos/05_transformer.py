@@ -1,14 +1,14 @@
 """05 · How does a Transformer translate a date?
 python demos/05_transformer.py      5 min on two cores
 
-The encoder of a Transformer reads a date in Chinese; the decoder writes it in English and looks
-back at all that was read with every letter. The days of the test are in no training pair. Beside it
-stands minGPT's task, sorting six digits, for both a Transformer and a GPT. The picture shows four
-of the 24 attention heads, chosen because they look most at the digit that is copied, at the weekday
-while its name is written, at the signs for year, month and day, and at the word that is being
-written. --full trains from three
-seeds: sorting, and dates to English. From one seed: dates to English with label smoothing, dates to
-ISO, addition, and reversal, which is then tested on strings longer than any in training.
+The encoder of a Transformer reads a date in Chinese. The decoder writes it in English, and for
+every letter it attends to all that was read (cross-attention) and to what it has written so far.
+The test uses days that are in no training pair. The demo also solves minGPT's task, sorting six
+digits, with a Transformer and with a GPT. The picture shows four of the 24 attention heads: those
+that look most at the digit that is copied, at the weekday while its name is written, at the signs
+for year, month and day, and at the word that is being written. --full trains from three seeds:
+sorting, and dates to English. From one seed it trains on dates to English with label smoothing, on
+dates to ISO, on addition, and on reversal, which it then tests on longer strings than in training.
 Read first: tinycv/sequence/transformer.py, encoder_decoder.py.
 Vaswani et al. 2017, "Attention Is All You Need".
 """
