@@ -224,7 +224,7 @@ control = draw.figure(
     10,
     5.6,
 )
-left, right = control.subplots(1, 2, width_ratios=(1.35, 1))
+left, right = control.subplots(1, 2, width_ratios=(1.1, 1))
 labels_of_lines = ("rollout", "most ink", "untrained rollout", "at random")
 lines = {}
 for label, curve in zip(labels_of_lines, chance_left.values(), strict=True):
@@ -236,7 +236,7 @@ left.set_title("which patches are painted first?", fontsize=12)
 
 def draw_bars(places, scores, name, colour):
     bars = right.bar(places, list(scores.values()), 0.38, color=colour)
-    right.bar_label(bars, [f"{name}\n{score:.2f}" for score in scores.values()], fontsize=11)
+    right.bar_label(bars, [f"{name}\n{score:.2f}" for score in scores.values()], fontsize=10)
 
 
 draw_bars([0.0, 1.0], in_order, "in order", draw.BLUE)
