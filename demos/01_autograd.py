@@ -1,12 +1,12 @@
 """01 · How does autograd differentiate a program?
 python demos/01_autograd.py      under 1 s on two cores
 
-A coin shows heads in 3 of 10 throws. If we believe that heads has probability sigmoid(x), each
-throw surprises us by f(x) = softplus(x) - 0.3 x on average, in nats. This cross-entropy is smallest
-where sigmoid(x) = 0.3, that is, at x = log(0.3 / 0.7) = -0.8473. Reverse-mode automatic
-differentiation (backpropagation) finds the minimum: nobody writes down a derivative. The picture
-shows the graph that the engine records, and two ways down the curve: gradient descent, which uses
-the slope, and Newton's method, which also uses the second derivative.
+A coin shows heads in 3 of 10 throws. If we believe that heads has probability sigmoid(x), a throw
+surprises us by f(x) = softplus(x) - 0.3 x on average, in nats. This cross-entropy is smallest where
+sigmoid(x) = 0.3, that is, at x = log(0.3 / 0.7) = -0.8473. Reverse-mode automatic differentiation
+(backpropagation) finds this minimum, although nobody writes down a derivative. The picture shows
+the graph that the engine records, and two ways down the curve: gradient descent, which uses the
+slope, and Newton's method, which also uses the second derivative.
 Read first: tinycv/engine/tensor.py, then walk.py.
 """
 

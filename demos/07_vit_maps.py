@@ -1,12 +1,13 @@
 """07 · Where does a Vision Transformer look (attention maps, rollout), and does it matter?
 python demos/07_vit_maps.py      10 min on two cores
 
-A small ViT learns 4,000 digits, each cut into 49 patches. Then we open it. Where does CLS look in
-every block? How much of each patch reached CLS in the end (attention rollout)? What has the model
-learned about positions, of which it was told nothing? Each figure has a control: ViTs that are not
-trained, and patches that are painted black in other orders. The controls matter: painting over what
-the rollout names first hurts about as much as painting over the most ink (chance left: 0.1692,
-0.1746). So the map shows little that the ink does not.
+A small ViT learns 4,000 digits, each cut into 49 patches. Then we look inside. Where does CLS look
+in each block? How much of each patch reached CLS in the end (attention rollout)? What has the model
+learned about positions, whose embeddings start at random? Every figure has a control: untrained
+ViTs, and patches that are painted black in other orders. The ink control matters most: painting
+over the patches with the largest rollout hurts about as much as painting over the most ink (chance
+left: 0.1692, 0.1746). The map shows little that the ink does not show. There are two pictures:
+07_vit_maps.png shows where the model looks, and 07_vit_maps_control.png shows the controls.
 Read first: tinycv/vision/inside.py.
 Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.
 """

@@ -1,10 +1,12 @@
-"""Two diagrams for the README: how scaled dot-product attention is computed, and how a GAN trains.
+"""Draw two diagrams for the README: how scaled dot-product attention is computed, and how a GAN
+trains.
 
     python -m demos.diagrams           writes both to demos/gallery/
     python -m demos.diagrams FOLDER    writes both to FOLDER
 
 The numbers of the first diagram are computed by tinycv (sequence/attention.py). The second follows
-adversarial/turns.py. The roles of painter and art teacher are the lecture's.
+adversarial/turns.py; the lecture calls the generator a painter, and the discriminator an art
+teacher and connoisseur.
 """
 
 import sys
@@ -81,7 +83,7 @@ def attention_diagram() -> Figure:
 
 
 def _table(ax: Axes, values: np.ndarray, title: str, shade: bool) -> None:
-    """Numbers in cells; shade: a cell is the bluer, the larger its number from 0 to 1."""
+    """Draw numbers in cells. With ``shade``, a larger number from 0 to 1 makes its cell bluer."""
     colours = 0.75 * values if shade else np.zeros_like(values)
     ax.imshow(colours, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -123,7 +125,8 @@ def _arrow(
 
 
 def gan_diagram() -> Figure:
-    """Two losses, and which network each of them trains."""
+    """The two turns of GAN training: which loss trains which network, and where ``detach`` stops
+    the gradient."""
     figure = draw.figure("GAN: the painter and the art teacher learn in turns", 9, 5.8)
     upper, lower = figure.subplots(2, 1)
     _discriminator_turn(upper)

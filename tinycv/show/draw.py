@@ -54,10 +54,8 @@ CORNERS = tuple(f"{up} {side}" for up in ("upper", "lower") for side in ("left",
 def figure(title: str, width: float = 10, height: float = 5) -> Figure:
     """A figure with a title that says what the reader should see. Sizes are in inches."""
     title = given.text(title, "figure: title")
-    width, height = (
-        number(n, f"figure: {side}", 0.1, MOST_INCHES)
-        for side, n in (("width", width), ("height", height))
-    )
+    width = number(width, "figure: width", 0.1, MOST_INCHES)
+    height = number(height, "figure: height", 0.1, MOST_INCHES)
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     fig.suptitle(title, fontsize=14, color=INK)
@@ -92,18 +90,14 @@ def curves(
 ) -> None:
     """Draw lines by name, each a pair (xs, ys), and name the axes x and y. If there are several
     lines, each has its name at its right end (label_lines)."""
-    ax, lines = (
-        inputs.axes(ax, "curves"),
-        {
-            name: _line(name, line)
-            for name, line in inputs.named(lines, "curves: lines", "lines (xs, ys)").items()
-        },
-    )
-    x, y, log = (
-        given.text(x, "curves: x"),
-        given.text(y, "curves: y"),
-        given.flag(log, "curves: log"),
-    )
+    ax = inputs.axes(ax, "curves")
+    lines = {
+        name: _line(name, line)
+        for name, line in inputs.named(lines, "curves: lines", "lines (xs, ys)").items()
+    }
+    x = given.text(x, "curves: x")
+    y = given.text(y, "curves: y")
+    log = given.flag(log, "curves: log")
     for (name, (xs, ys)), colour in zip(lines.items(), LINES * len(lines), strict=False):
         ax.plot(xs, ys, label=name, color=colour, linewidth=1.6)
     ax.set_xlabel(x)
@@ -113,8 +107,8 @@ def curves(
         low, high = ax.get_ylim()
         # With less than two powers of ten on the axis, label other numbers too, without exponents.
         if high < 100 * low:
-            for of_some in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-                of_some(LogFormatter(minor_thresholds=(2, 0.5)))
+            ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+            ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     if len(lines) > 1:
         label_lines(ax)
     ax.grid(True, color=PALE, linewidth=0.6)
@@ -131,7 +125,8 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
     """
     ax, gap = inputs.axes(ax, "label_lines"), number(gap, "label_lines: gap", 0, 1)
     ends = []
-    ax.get_xlim(), ax.get_ylim()  # matplotlib computes the limits only when they are read
+    ax.get_xlim()  # matplotlib computes the limits only when they are read
+    ax.get_ylim()
     for line in ax.get_lines():
         x, y = (np.asarray(line.get_data()[i], float) for i in (0, 1))
         is_drawn = np.isfinite(x) & np.isfinite(y)
@@ -182,7 +177,8 @@ def note(ax: Axes, text: str, corner: str = "upper left") -> None:
     """Write a measured figure into a corner of the panel, where no line runs."""
     ax, text = inputs.axes(ax, "note"), given.text(text, "note: text")
     choice(corner, "note: corner", CORNERS)
-    x, y = 0.98 if "right" in corner else 0.02, 0.96 if "upper" in corner else 0.04
+    x = 0.98 if "right" in corner else 0.02
+    y = 0.96 if "upper" in corner else 0.04
     ax.text(
         x,
         y,
@@ -206,7 +202,7 @@ def _line(name: str, line: Any) -> tuple[np.ndarray, np.ndarray]:
     )
     if len(xs) != len(ys):
         raise ValueError(
-            f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must be as many"
+            f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must have one length"
         )
     return xs, ys
 

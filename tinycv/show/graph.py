@@ -31,13 +31,12 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
     place = _places(level)
     boxes = {}
     for node, (x, y) in place.items():
-        is_leaf = isinstance(node, Tensor)
         box = {
             "boxstyle": "round,pad=0.4",
-            "facecolor": LEAF_FILL if is_leaf else OP_FILL,
+            "facecolor": LEAF_FILL if isinstance(node, Tensor) else OP_FILL,
             "edgecolor": INK,
         }
-        text = called.get(id(node), "leaf") if is_leaf else node.row.name
+        text = called.get(id(node), "leaf") if isinstance(node, Tensor) else node.row.name
         boxes[node] = ax.text(
             x, y, text, ha="center", va="center", fontsize=12, zorder=2, bbox=box
         ).get_bbox_patch()

@@ -44,25 +44,17 @@ def image_grid(
 ) -> None:
     """Pictures in rows of ``columns``, each with its caption. place: an empty figure or
     subfigure."""
-    place, columns = (
-        inputs.place(place, "image_grid"),
-        given.whole(columns, "image_grid: columns", 1, MOST_PANELS),
-    )
+    place = inputs.place(place, "image_grid")
+    columns = given.whole(columns, "image_grid: columns", 1, MOST_PANELS)
     # An empty array is no error: a classifier without mistakes has no mistakes to show.
     if isinstance(pictures, np.ndarray) and pictures.shape[:1] == (0,):
         return
     pictures = _pictures(pictures, "image_grid: pictures", MOST_PANELS)
-    captions = (
-        None if captions is None else inputs.names(captions, "image_grid: captions", len(pictures))
-    )
-    colours = (
-        None
-        if colours is None
-        else [
-            inputs.colour(c, "image_grid: colours")
-            for c in inputs.names(colours, "image_grid: colours", len(pictures))
-        ]
-    )
+    if captions is not None:
+        captions = inputs.names(captions, "image_grid: captions", len(pictures))
+    if colours is not None:
+        names = inputs.names(colours, "image_grid: colours", len(pictures))
+        colours = [inputs.colour(name, "image_grid: colours") for name in names]
     rows = max(1, -(-len(pictures) // columns))
     axes = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
     for i, ax in enumerate(axes):
@@ -75,10 +67,8 @@ def image_grid(
 def tiles(ax: Axes, pictures: Sequence | np.ndarray, columns: int, caption: str = "") -> None:
     """Many small pictures (C, H, W) as one image, row by row, with thin white gaps. This is faster
     and denser than one axis per picture."""
-    ax, columns = (
-        inputs.axes(ax, "tiles"),
-        given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS),
-    )
+    ax = inputs.axes(ax, "tiles")
+    columns = given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS)
     a = inputs.from_0_to_1(pictures, "tiles: pictures", "pictures (N, C, H, W)", 4).astype(
         np.float32
     )
@@ -117,7 +107,7 @@ def image_rows(
     if len(kinds) != 1:
         raise ValueError(
             f"image_rows: rows have the lengths {[len(row) for row in rows.values()]} and pictures "
-            f"of shape {[np.shape(row[0]) for row in rows.values()]}; all rows must be alike"
+            f"of shape {[np.shape(row[0]) for row in rows.values()]}; all must be equal"
         )
     pictures = [picture for row in rows.values() for picture in row]
     columns, (height, width) = len(pictures) // len(rows), np.shape(pictures[0])[-2:]
@@ -143,10 +133,8 @@ def image_rows(
 def patches(place: FigureBase, picture: ArrayLike, patch_size: int) -> None:
     """The picture cut into patches: each patch in its place, with gaps between them and its number
     in the corner."""
-    place, patch_size = (
-        inputs.place(place, "patches"),
-        given.whole(patch_size, "patches: patch_size", 1),
-    )
+    place = inputs.place(place, "patches")
+    patch_size = given.whole(patch_size, "patches: patch_size", 1)
     a = inputs.picture(picture, "patches: picture")
     side = a.shape[0] // patch_size
     if a.shape[0] != a.shape[1] or a.shape[0] % patch_size or side > 64:
@@ -168,10 +156,8 @@ def overlay(
     """A picture under a heat map, which may be smaller and has values >= 0. most: the value that is
     drawn brightest."""
     ax, a = inputs.axes(ax, "overlay"), inputs.picture(picture, "overlay: picture")
-    caption, heat = (
-        given.text(caption, "overlay: caption"),
-        inputs.numbers(heat, "overlay: heat", 2),
-    )
+    caption = given.text(caption, "overlay: caption")
+    heat = inputs.numbers(heat, "overlay: heat", 2)
     most = None if most is None else number(most, "overlay: most")
     if not heat.size or np.nanmin(heat) < 0:
         raise ValueError(f"overlay: heat of shape {heat.shape} must hold values of at least 0")
