@@ -330,9 +330,9 @@ def sheet(images):
 
 
 def frames():
-    for moment in path[:: max(1, len(path) // 20)]:
-        text = f"A diffusion model writes 0 to 9:  noise level t = {moment.t} of 1000"
-        yield captioned(sheet(moment.x), text)
+    for i in np.unique(np.linspace(0, len(path) - 1, 21).round().astype(int)):
+        text = f"A diffusion model writes digits: t = {path[i].t} of 1000"
+        yield captioned(sheet(path[i].x), text, 18)
 
 
 path_of_gif = save_gif(frames(), show.out / "17_diffusion_digits.gif", 0.12, last=4, colours=32)

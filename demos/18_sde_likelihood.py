@@ -64,7 +64,7 @@ def learned_score(model, unit):
 
 # %% Training: the whole loop. One network serves all noise levels, and so all three processes
 def learn(density):
-    """Train on the density. Only low frequencies of the place go in, so the network stays smooth."""
+    """Train on the density. Low frequencies of the place alone keep the network smooth."""
     tinycv.manual_seed(show.seed)
     model = ScoreMLP(2, place_features=8, fastest=8.0).to(show.device)
     optimizer = Adam(model.parameters(), lr=RATE)
