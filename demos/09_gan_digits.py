@@ -19,7 +19,7 @@ from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
 from tinycv.show.metrics import kernel_distance, precision_recall, squared_distances
-from tinycv.show.motion import captioned, save_gif
+from tinycv.show.motion import captioned, ink_sheet, save_gif
 
 show = Demo("09_gan_digits", __doc__)
 EPOCHS = show.choose(quick=2, default=60)
@@ -189,11 +189,10 @@ for ax in (distance, precision_axes, recall_axes):
     draw.label_lines(ax, gap=0.1)
 show.finish(figure)
 
-# %% Draw: forty digits during training, 2 x 2 pixels each
+# %% Draw: forty digits during training
 frames = []
 for epoch, digits in zip(epochs, snapshots, strict=True):
-    grid = np.clip(digits, 0, 1).reshape(4, 10, 28, 28).swapaxes(1, 2).reshape(112, 280)
-    enlarged = grid.repeat(2, axis=0).repeat(2, axis=1)
-    frames.append(captioned(enlarged, f"A DCGAN after {epoch} epochs: the same 40 noise vectors"))
+    text = f"A DCGAN writes digits: {epoch} epochs of {EPOCHS}"
+    frames.append(captioned(ink_sheet(digits, columns=10), text, 18))
 path = save_gif(frames, show.out / "09_gan_digits.gif", 0.8, last=3, colours=32)
 print(f"  moving picture: {path}")

@@ -110,16 +110,21 @@ def share_in_the_heavy_mode(x):
 
 seeds = show.choose(quick=1, default=5)
 shares = {}  # by walk: one for each seed
+shares_over_time = {}  # by walk: one line per seed, each (T,)
 paths = {}  # by walk: where the walkers of the last seed were, from first to last: (T, 1280, 2)
 for name, walk in WALKS.items():
     shares[name] = []
+    shares_over_time[name] = []
     for seed in range(seeds):
         tinycv.manual_seed((show.seed, seed))
         rng = np.random.default_rng((show.seed, seed))
         start = rng.uniform(-8, 8, (1280, 2)).astype(np.float32)
         chain = walk(to_device(start, show.device))
-        shares[name].append(share_in_the_heavy_mode(to_numpy(chain.x)))
-    paths[name] = np.stack([to_numpy(x) for x in [*chain.path, chain.x]])
+        path = np.stack([to_numpy(x) for x in [*chain.path, chain.x]])
+        share = share_in_the_heavy_mode(path)
+        shares_over_time[name].append(share)
+        shares[name].append(share[-1])
+    paths[name] = path
 
 # %% The error of a finite step, on N(0, 1): ULA's variance is 1 / (1 - step / 2), MALA's is 1
 bell = gaussian([0], [[1]])
@@ -209,9 +214,17 @@ draw_walkers(walk_axes[1], "annealed", followed=from_the_middle[:1])
 share_axes = middle.subplots()
 steps_kept = np.linspace(0, walk_steps, len(paths["plain"]))
 share_axes.axhline(0.8, color=draw.INK, linestyle="--", linewidth=1.4, label="truth")
-lines = {name: (steps_kept, share_in_the_heavy_mode(path)) for name, path in paths.items()}
-draw.curves(share_axes, lines, "step", "share in the upper mode")
-share_axes.set_title("Annealed walkers change modes while the noise joins both", fontsize=12)
+for (name, lines), colour in zip(shares_over_time.items(), draw.LINES, strict=False):
+    for seed, line in enumerate(lines):
+        label = "_" if seed else name
+        share_axes.plot(steps_kept, line, color=colour, linewidth=1, label=label)
+share_axes.set(xlabel="step", ylabel="share in the upper mode", ylim=(0.4, 0.9))
+share_axes.set_title(
+    f"Annealed walkers change modes while noise joins them ({seeds} seeds)", fontsize=12
+)
+share_axes.grid(True, color=draw.PALE, linewidth=0.6)
+share_axes.spines[["top", "right"]].set_visible(False)
+draw.label_lines(share_axes)
 
 # %% Draw: the error of a finite step, and what removing it costs
 ula_axes, mala_axes = bottom.subplots(1, 2, sharey=True)
@@ -257,9 +270,9 @@ for i in range(0, len(steps_kept), 2):
     # plain Langevin has no noise level; the annealed walk takes per_level steps at each
     level = SIGMAS[min(int(steps_kept[i]) // per_level, len(SIGMAS) - 1)]
     text = (
-        f"step {steps_kept[i]:4.0f}   plain: {shares_now[0]:.2f} in the upper mode   "
-        f"annealed, noise {level:.1f}: {shares_now[1]:.2f}"
+        f"step {steps_kept[i]:.0f}: share in the upper mode (truth: 0.80)\n"
+        f"plain Langevin: {shares_now[0]:.2f}      annealed, noise {level:.1f}: {shares_now[1]:.2f}"
     )
-    frames.append(captioned(np.concatenate(sides, axis=1), text, 11))
+    frames.append(captioned(np.concatenate(sides, axis=1), text, 17))
 path = save_gif(frames, show.out / "15_langevin.gif", 0.12, last=3, colours=16)
 print(f"  moving picture: {path}")

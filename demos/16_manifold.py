@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 
 import tinycv
 from tinycv import Tensor
@@ -198,14 +199,16 @@ VIEWS = {
     "Swiss roll": View(enlarged=1.0, azimuth=-75),
 }
 
+BY_HEIGHT = LinearSegmentedColormap.from_list("height", [draw.BLUE, draw.SKY, draw.ORANGE])
 
-def draw_in_space(ax, name, x, turned=0.0):
+
+def draw_in_space(ax, name, x, turned=0.0, size=2.5):
     """Points in a box, coloured by their height and depth. turned: the view, in degrees."""
     view = VIEWS[name]
     x = x * view.enlarged
     x = x[(np.abs(x) < 2.6).all(axis=1)]
     place = x[:, 2] + 0.5 * x[:, 1]
-    ax.scatter(*x.T, s=2, c=place, cmap="cividis", linewidths=0, vmin=-1.6, vmax=1.6)
+    ax.scatter(*x.T, s=size, c=place, cmap=BY_HEIGHT, linewidths=0, vmin=-1.6, vmax=1.6)
     ax.set(xlim=(-2, 2), ylim=(-2, 2), zlim=(-2, 2))
     ax.set_box_aspect((1, 1, 1), zoom=1.35)
     ax.view_init(35, view.azimuth + turned)
@@ -261,11 +264,11 @@ def frames(moving):
     ax = moving.add_subplot(projection="3d")
     for turn, i in enumerate(on_the_way):
         ax.clear()
-        draw_in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn)
+        draw_in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn, size=7)
         moving.suptitle(f"Up the learned score: noise level {ladder[i]:.2f}", fontsize=11)
         yield moving
 
 
 moving = draw.figure("", 3.4, 3.5)
-path_of_gif = save_gif(frames(moving), show.out / "16_manifold.gif", 0.12, colours=32)
+path_of_gif = save_gif(frames(moving), show.out / "16_manifold.gif", 0.12, colours=64)
 print(f"  moving picture: {path_of_gif}")

@@ -32,7 +32,7 @@ from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
 from tinycv.show.metrics import frechet_distance, precision_recall, squared_distances
-from tinycv.show.motion import captioned, save_gif
+from tinycv.show.motion import captioned, ink_sheet, save_gif
 from tinycv.training import parallel
 from tinycv.training.half import Half
 from tinycv.training.progress import read_loss, say, steps
@@ -259,9 +259,9 @@ figure = draw.figure(
     "A diffusion model turns noise into digits, and the judge reads\n"
     f"{100 * named_as_wanted:.0f} % of them as the label that was asked for",
     7.6,
-    10.2,
+    9.4,
 )
-top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.9, 3.1, 2.8))
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.9, 2.8, 2.6))
 ways_axes, new_axes = top.subplots(), middle.subplots()
 halves_axes, chart = bottom.subplots(1, 2, width_ratios=(1.1, 1))
 eight = [path[i] for i in np.linspace(0, len(path) - 1, 8).round().astype(int)]
@@ -317,22 +317,11 @@ chart.minorticks_off()
 show.finish(figure)
 
 
-# %% Draw: four digits of each label come out of noise. White ink on dark blue, 2 x 2 pixels each
-DARK_BLUE = np.array([16, 36, 63])
-
-
-def sheet(images):
-    """Digits (40, 1, 28, 28) as one picture of four rows of ten: (224, 560, 3) uint8."""
-    grid = np.clip(images, 0, 1).reshape(4, 10, 28, 28).swapaxes(1, 2).reshape(112, 280)
-    shades = np.rint(9 * grid)[..., None] / 9  # ten shades keep the file small
-    coloured = DARK_BLUE + shades * (255 - DARK_BLUE)
-    return coloured.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-
-
+# %% Draw: four digits of each label come out of noise
 def frames():
     for i in np.unique(np.linspace(0, len(path) - 1, 21).round().astype(int)):
         text = f"A diffusion model writes digits: t = {path[i].t} of 1000"
-        yield captioned(sheet(path[i].x), text, 18)
+        yield captioned(ink_sheet(path[i].x, columns=10), text, 18)
 
 
 path_of_gif = save_gif(frames(), show.out / "17_diffusion_digits.gif", 0.12, last=4, colours=32)

@@ -236,20 +236,21 @@ for row, name in zip(rows, on_plane, strict=True):
     draw.density(true_axes, DATA[name].log_density, REACH, FLOOR)
     true_axes.set_ylabel(name, fontsize=12)
     draw.density(learned_axes, partial(learned_log_p, name), REACH, FLOOR, side=side)
-    error = np.clip(error_on_plane[name].reshape(side, side), -2, 2)
+    error = np.clip(error_on_plane[name].reshape(side, side), -1, 1)
     shades = error_axes.imshow(
         error,
         cmap="RdBu",
-        vmin=-2,
-        vmax=2,
+        vmin=-1,
+        vmax=1,
         origin="lower",
         extent=(-REACH, REACH, -REACH, REACH),
     )
-    error_axes.set(xticks=[], yticks=[])
+    error_axes.set(xticks=[], yticks=[], facecolor=draw.PALE)
 for ax, title in zip(rows[0], ("true log p", "learned log p", "learned - true"), strict=True):
     ax.set_title(title, fontsize=12)
+rows[1, 2].set_xlabel("grey: hardly any data", fontsize=11)
 bar = top.colorbar(shades, ax=rows[:, 2], fraction=0.06, pad=0.03)
-bar.set_ticks((-2, -1, 0, 1, 2), labels=("<= -2", "-1", "0", "1", ">= 2"))
+bar.set_ticks((-1, -0.5, 0, 0.5, 1), labels=("<= -1", "-0.5", "0", "0.5", ">= 1"))
 bar.set_label("error of log p, nats", fontsize=11)
 
 

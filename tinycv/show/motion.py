@@ -17,7 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tinycv.data import inputs as given
 from tinycv.engine.arguments import number, shown
+from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
+
+DARK_BLUE = np.array([16, 36, 63])  # the paper of ink_sheet
 
 
 def save_gif(
@@ -57,16 +60,39 @@ def save_gif(
     return path
 
 
-def captioned(frame: Figure | np.ndarray, caption: str, size: int = 15) -> np.ndarray:
-    """The frame with a white strip above it that holds one line of text: (H + strip, W, 3) uint8.
+def ink_sheet(images: ArrayLike, columns: int, scale: int = 2, shades: int = 10) -> np.ndarray:
+    """Digits (N, 1, H, W) as one picture (rows H scale, columns W scale, 3) of uint8, in white ink
+    on dark blue. Values beyond 0 to 1 are clipped.
 
-    frame: as in ``save_gif``. size: the height of the letters, about, in pixels.
+    Few shades keep a GIF of noisy images small. N must be a multiple of ``columns``.
+    """
+    a = given.array(images, "ink_sheet: images", "images (N, 1, H, W)", ndim=4)
+    columns = given.whole(columns, "ink_sheet: columns", 1)
+    scale = given.whole(scale, "ink_sheet: scale", 1, 100)
+    shades = given.whole(shades, "ink_sheet: shades", 2, 256)
+    count, channels, height, width = a.shape
+    if channels != 1 or not a.size or count % columns or not np.isfinite(a).all():
+        raise ValueError(
+            f"ink_sheet: images has shape {a.shape} for columns={columns}; it must be finite "
+            "(N, 1, H, W), with N a multiple of columns"
+        )
+    a = a.reshape(-1, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
+    ink = np.rint(np.clip(a, 0, 1) * (shades - 1))[..., None] / (shades - 1)
+    coloured = DARK_BLUE + ink * (255 - DARK_BLUE)
+    return np.rint(coloured).astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def captioned(frame: Figure | np.ndarray, caption: str, size: int = 15) -> np.ndarray:
+    """The frame with a white strip above it that holds the caption: (H + strip, W, 3) uint8.
+
+    frame: as in ``save_gif``. caption: one or more lines. size: of the letters, in pixels.
     """
     a = pixels(frame)
     caption = given.text(caption, "captioned: caption")
     size = given.whole(size, "captioned: size", 6, 200)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-    strip = Image.new("RGB", (a.shape[1], round(1.7 * size)), "white")
+    height = round((0.4 + 1.3 * len(caption.splitlines())) * size)
+    strip = Image.new("RGB", (a.shape[1], height), "white")
     ImageDraw.Draw(strip).text((size // 3, size // 4), caption, fill="black", font=font)
     return np.concatenate([np.asarray(strip), a])
 
