@@ -227,7 +227,7 @@ left, right = bottom.subplots(1, 2)
 draw.tiles(left, strips(fading).reshape(-1, 1, 8, 8), columns=6)
 draw.tiles(right, strips(rising).reshape(-1, 1, 8, 8), columns=6)
 left.set_title("noise is added", fontsize=11)
-right.set_title("reverse SDE: other stored digits", fontsize=11)
+right.set_title("reverse SDE", fontsize=11)
 
 
 # %% Draw: the ink as it goes, as a picture in which each particle is a dark pixel
