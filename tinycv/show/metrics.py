@@ -46,8 +46,8 @@ SLACK = 1e-11
 
 
 class Modes(NamedTuple):
-    """How samples fall on known modes: how many modes are covered, the share of samples near a mode,
-    and how unevenly the modes are filled."""
+    """How samples fall on known modes: the number of modes covered, the share of samples near a
+    mode, and how unevenly the modes are filled."""
 
     covered: int  # modes with at least one sample within three sigma
     share: float  # of the samples that lie within three sigma of any mode
@@ -216,15 +216,15 @@ def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
 
 
 def _blocks(count: int, width: int) -> list[slice]:
-    """Slices of ``count`` rows: BLOCK rows each, or fewer if ``width`` numbers per row would need too
-    much memory."""
+    """Slices of ``count`` rows: BLOCK rows each, or fewer if ``width`` numbers per row would need
+    too much memory."""
     rows = max(1, min(BLOCK, 4 * BLOCK * BLOCK // max(1, width)))
     return [slice(i, i + rows) for i in range(0, count, rows)]
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). A row that holds NaN has the distance
-    NaN from all others.
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). The distances of a row that holds
+    NaN are NaN.
 
     |x|² + |y|² - 2 x·y cancels if the distance is far smaller than the norms. For such pairs the
     rows are subtracted instead. So every distance is right to a few digits, however far the rows
@@ -244,8 +244,8 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _fill(distances: np.ndarray, x: np.ndarray, y: np.ndarray, norms: np.ndarray) -> None:
-    """Write ``squared_distances`` of some rows into ``distances``. norms (rows, M): |x_i|² + |y_j|²,
-    which are overwritten."""
+    """Write ``squared_distances`` of some rows into ``distances``. norms (rows, M) holds
+    |x_i|² + |y_j|², and is overwritten."""
     np.matmul(x, y.T, out=distances)
     distances *= -2
     distances += norms
@@ -305,7 +305,7 @@ def real_array(values: Any, what: str) -> np.ndarray:
 
 
 def finite_figure(value: float, name: str, infinity: bool = False) -> float:
-    """The value, if it did not overflow. Without this check max(0, NaN) would be 0: a perfect score."""
+    """The value, if it did not overflow. Otherwise max(0, NaN) would be 0, a perfect score."""
     if np.isnan(value) or (np.isinf(value) and not infinity):
         raise ValueError(
             f"{name}: the numbers are too large, their products overflow float64; scale them down"
