@@ -193,15 +193,12 @@ def test_figures_in_the_prose_of_demos_are_those_of_the_records():
         if metric.startswith("DDPM, larger variance")
     ]
     sizes = [
-        figures("19_gan_or_diffusion")[f"grid, {name}: parameters of what makes points, each seed"][
-            0
-        ]
+        figures("19_gan_or_diffusion")[
+            f"grid, {name}: parameters of the network that makes points, by seed"
+        ][0]
         for name in ("GAN", "diffusion")
     ]
-    pacgan = figures("08_gan_2d_full")[
-        "PacGAN's networks, grid, Pac4: modes, share within 3 sigma, reverse KL, seconds; "
-        "standard errors"
-    ][1]
+    pacgan = figures("08_gan_2d_full")["PacGAN's networks, grid, Pac4: share within 3 sigma"]
     said = {
         "07_vit_maps": f"(chance left: {rollout:.4f}, {ink:.4f})",
         "08_gan_2d": f"a share of {pacgan:.3f} within",
