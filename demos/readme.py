@@ -115,16 +115,13 @@ def summary(source: str) -> str:
 def lecture() -> str:
     """One row per slide: what to read, what to run, which test holds it to account, and what the
     demo's picture proves."""
-    head = [
-        "| slide | read | run | test | takes | what the picture proves |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["| slide, and what the picture proves | read | run | test |", "|---|---|---|---|"]
     return "\n".join([*head, *(slide_row(slide, slide.english, "coming") for slide in LECTURE)])
 
 
 def lecture_zh() -> str:
     """The map of the lecture in Chinese, from the same records."""
-    head = ["| 幻灯片 | 源码 | 演示 | 测试 | 用时 | 图中的结论 |", "|---|---|---|---|---|---|"]
+    head = ["| 幻灯片与图中的结论 | 源码 | 演示 | 测试 |", "|---|---|---|---|"]
     rows = [slide_row(slide, slide.chinese, "即将推出", chinese=True) for slide in LECTURE]
     return "\n".join([*head, *rows])
 
@@ -132,15 +129,15 @@ def lecture_zh() -> str:
 def slide_row(slide: Slide, name: str, coming: str, chinese: bool = False) -> str:
     """A row of the map."""
     if slide.coming:
-        return f"| {name} | | {slide.coming} | | | *{coming}* |"
+        return f"| **{name}** | *{coming}* | {slide.coming} | |"
     stem = demo_path(slide.demo).stem
     record = records(stem)["default"]
-    files = ", ".join(f"[{Path(file).name}](tinycv/{file})" for file in slide.files)
+    files = ", ".join(f"[{Path(file).stem}](tinycv/{file})" for file in slide.files)
     proves = slide.proves_chinese if chinese else slide.proves or record.get("title", "")
-    run = f"[{slide.demo}](demos/README.md#{anchor(stem)})"
-    test = f"[test](tests/{slide.test})"
     took = duration(record["seconds"])
-    return f"| {name} | {files} | {run} | {test} | {took} | {proves} |"
+    run = f"[{slide.demo}](demos/README.md#{anchor(stem)}), {took}"
+    test = f"[test]({slide.test})"
+    return f"| **{name}**: {proves} | {files} | {run} | {test} |"
 
 
 def minutes_06() -> str:

@@ -175,6 +175,24 @@ def test_the_minutes_in_a_demos_header_are_those_of_its_record(demo):
     )
 
 
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_no_committed_picture_is_older_than_its_script(demo):
+    from tinycv.show.demo import script_hash
+
+    record = json.loads((ROOT / f"demos/gallery/{demo.stem}.json").read_text(encoding="utf-8"))
+    said = f"run  python demos/{demo.name} --out demos/gallery"
+    assert record["script"] == script_hash(demo), said
+    assert record["title"]
+
+
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_every_committed_film_and_picture_belongs_to_a_demo_that_still_writes_it(demo):
+    text = demo.read_text(encoding="utf-8")
+    for path in (ROOT / "demos/gallery").glob(f"{demo.stem}*"):
+        assert path.suffix == ".json" or path.stem == demo.stem or path.name in text, path
+        assert path.suffix != ".gif" or "save_gif" in text
+
+
 def figures(name: str) -> dict:
     record = json.loads((ROOT / f"demos/gallery/{name}.json").read_text(encoding="utf-8"))
     return {row["metric"]: row["value"] for row in record["rows"]}
