@@ -1,14 +1,16 @@
-"""04 · What does attention look at?
+"""04 · What does attention (Bahdanau, Luong) look at?
 python demos/04_attention.py      2 min on two cores
 
-A decoder that may look back at every symbol read translates dates, and Chinese sentences that
-differ in word order alone. Beside it, the same network without attention. Then strings in reverse,
-twice as long as any it was trained on: without attention; with attention that finds a place by what
-stands there; and with one that also knows where it looked last. The picture shows where it looked
-while it wrote, and how many of the strings came out right, by their length. --full trains from
-three seeds.
+A sequence-to-sequence decoder with attention can look back at every symbol that was read. Here it
+translates the lecture's sentences, which use the same Chinese characters in different orders, and
+dates. The same network without attention, which has only one vector, learns the dates too. Then
+three networks write strings in reverse, up to twice as long as any string in training: one without
+attention, one with Bahdanau's additive attention, which finds a symbol by its content, and one with
+location-aware attention, which also knows where it looked last. The picture shows where the decoder
+looked while it wrote, and how many strings came out right at each length. --full trains from three
+seeds.
 Read first: tinycv/sequence/align.py, seq2seq.py.
-Bahdanau et al. 2015, figure 3; Chorowski et al. 2015, section 2.2.
+Bahdanau et al. 2015, figure 3; Luong et al. 2015, section 3.1; Chorowski et al. 2015, section 2.2.
 """
 
 from dataclasses import replace
@@ -28,8 +30,8 @@ show = Demo("04_attention", __doc__)
 
 # %% Model
 def new(pairs, attention, hidden, dropout):
-    """The same network with attention or without: a state of ``hidden`` numbers, of which either
-    direction has half."""
+    """The same network with attention or without it. Its state has ``hidden`` numbers, half of
+    them for each reading direction."""
     tinycv.manual_seed(show.seed)
     return Seq2Seq(
         len(pairs.source_words),
@@ -46,7 +48,11 @@ def new(pairs, attention, hidden, dropout):
 def train(
     pairs, number_of_steps, attention="general", hidden=32, batch_size=64, rate=1e-2, dropout=0.0
 ):
-    """A new model, trained for so many steps, rounded down to whole epochs."""
+    """A new model, trained for ``number_of_steps``, rounded down to whole epochs.
+
+    attention: "general" is Luong's bilinear score, "additive" is Bahdanau's, "location" is
+    Chorowski's, and None leaves attention out.
+    """
     model = new(pairs, attention, hidden, dropout)
     loader = DataLoader(
         pairs.source, pairs.target, batch_size=batch_size, seed=show.seed, drop_last=True
@@ -68,7 +74,7 @@ def train(
 
 
 def alignments_of(model, pairs):
-    """Where it looked for each symbol of the true answers: (N, T, S)."""
+    """Where the model looks as it writes each symbol of the true answers: (N, T, S)."""
     found = []
     for part in np.array_split(np.arange(len(pairs)), 1 + len(pairs) // 500):
         source = tinycv.Tensor(pairs.source[part], device=show.device)
@@ -76,55 +82,59 @@ def alignments_of(model, pairs):
     return np.concatenate(found)
 
 
-# %% Dates: written in 20 ways in Chinese and English, to be written in one. The test's days are in
-# no training pair
+def share_right(model, pairs, beam=1):
+    """The share of answers without a mistake."""
+    return exact_match(model, pairs, beam).mean()
+
+
+# %% The lecture's sentences: in another order, the same characters mean something else. Beijing and
+# Tianjin never meet in a training sentence
+def as_bags(pairs):
+    """The same pairs with the characters of each sentence sorted: their order is lost."""
+    return replace(pairs, source=-np.sort(-pairs.source))  # PAD, the smallest, stays last
+
+
+pairs, held_out = lecture(show.seed)
+pairs = pairs[: show.choose(quick=64)]
+test = held_out[: show.choose(quick=64)]
+reader = train(pairs, 2000, hidden=64, batch_size=32, dropout=0.3)
+bag_reader = train(as_bags(pairs), 2000, hidden=64, batch_size=32, dropout=0.3)
+metric = "the lecture's sentences, held-out combinations, share right"
+show.measured(metric, share_right(reader, test), target=">= 1")
+metric = "the same network, characters sorted (a bag of words), share right"
+show.measured(metric, share_right(bag_reader, as_bags(test)))
+
+# %% Dates: written in 20 Chinese and English formats, to be written as 1976-04-16. The days of the
+# test are in no training pair
 pairs, days = dates(show.seed)
 pairs = pairs[: show.choose(quick=64)]
 days = days[: show.choose(quick=64)]
 without = train(pairs, 1200, attention=None)
 translator = train(pairs, 1200)
-show.measured("unseen dates, share right", exact_match(translator, days).mean(), target=">= 0.995")
-show.measured(
-    "unseen dates without attention: greedy, beam of 4",
-    [exact_match(without, days, beam).mean() for beam in (1, 4)],
-    "Bahdanau et al. 2015, trained to 50 words: BLEU 17.82 without, 26.75 with",
-)
+published = "Bahdanau et al. 2015, trained to 50 words: BLEU 17.82 without, 26.75 with"
+show.measured("unseen dates, share right", share_right(translator, days), target=">= 0.995")
+metric = "unseen dates without attention, share right"
+show.measured(f"{metric}, greedy", share_right(without, days), published)
+show.measured(f"{metric}, beam of 4", share_right(without, days, beam=4), published)
 weights = alignments_of(translator, days)
-error = alignment_error(weights, days, 0)
-show.measured("copied figures of dates: alignment error", error, target="<= 0.05")
+metric = "copied digits of dates, alignment error"
+date_error = alignment_error(weights, days, 0)
+show.measured(metric, date_error, target="<= 0.05")
 error = alignment_error(weights, days, 1)
-show.measured("the same, where one place beside counts too", error, target="<= 0.05")
+show.measured(f"{metric}, neighbours allowed", error, target="<= 0.05")
 
-
-# %% The lecture's sentences: the same words in another order mean something else. A bag of words:
-# the same, sorted
-def as_a_bag(pairs):
-    return replace(pairs, source=-np.sort(-pairs.source))  # PAD, the least, stays last
-
-
-pairs, test = lecture(show.seed)
-pairs = pairs[: show.choose(quick=64)]
-test = test[: show.choose(quick=64)]
-bags = as_a_bag(pairs)
-reader = train(pairs, 2000, hidden=64, batch_size=32, dropout=0.3)
-counter = train(bags, 2000, hidden=64, batch_size=32, dropout=0.3)
-metric = "the lecture's sentences, held-out combinations, share right"
-show.measured(metric, exact_match(reader, test).mean(), target=">= 1")
-metric = "a bag of words: the same network, the symbols sorted"
-show.measured(metric, exact_match(counter, as_a_bag(test)).mean())
-
-# %% Strings in reverse: trained on 1 to 20 letters, asked for up to 40. Without attention it learns
-# six times as long
+# %% Strings in reverse: trained on 1 to 20 letters, tested on up to 40. Without attention the
+# network trains six times as long
 longest = show.choose(quick=4, default=20)
 lengths = show.choose(quick=[2, 4, 8], default=[2, 5, 10, 15, 20, 22, 25, 30, 35, 40])
 count = show.choose(quick=64, default=192_000)
-asked = show.choose(quick=8, default=200)
+tested = show.choose(quick=8, default=200)
 strings = reversal(range(1, longest + 1), n=count, seed=show.seed)
-unseen = [reversal([length], n=asked, seed=100 + show.seed) for length in lengths]
+unseen = [reversal([length], n=tested, seed=100 + show.seed) for length in lengths]
 
 
 def reverser(attention, number_of_steps):
-    """Trained on strings of which it sees each once."""
+    """A model trained on strings, each of which it sees once."""
     return train(
         strings[: 64 * number_of_steps],
         number_of_steps,
@@ -135,70 +145,96 @@ def reverser(attention, number_of_steps):
 
 
 reversers = {
-    "without attention": reverser(attention=None, number_of_steps=3000),
-    "attention by content": reverser(attention="additive", number_of_steps=500),
-    "by content and location": reverser(attention="location", number_of_steps=500),
+    "no attention": reverser(attention=None, number_of_steps=3000),
+    "additive (Bahdanau)": reverser(attention="additive", number_of_steps=500),
+    "with location (Chorowski)": reverser(attention="location", number_of_steps=500),
 }
-targets = {"without attention": ">= 0.3", "by content and location": "<= 0.05"}
+targets = {"no attention": ">= 0.3", "with location (Chorowski)": "<= 0.05"}
 by_length = {}
 for name, model in reversers.items():
-    found = [exact_match(model, pairs).mean() for pairs in unseen]
+    found = [share_right(model, pairs) for pairs in unseen]
     by_length[name] = found
-    metric = f"in reverse, {name}: share right at lengths {', '.join(map(str, lengths))}"
+    metric = f"in reverse, {name}: share right, at lengths {', '.join(map(str, lengths))}"
     show.measured(metric, found)
     lost = found[lengths.index(longest)] - found[lengths.index(2 * longest)]
-    metric = f"lost from {longest} to {2 * longest} letters, {name}"
-    show.measured(metric, [lost], target=targets.get(name, ""))
+    metric = f"in reverse, {name}: share lost from {longest} to {2 * longest} letters"
+    show.measured(metric, lost, target=targets.get(name, ""))
+
+# %% Which sentences the picture shows, with their words in English
+FROM_BEIJING = {
+    "我": "I",
+    "要": "will",
+    "离开": "leave",
+    "北京": "Beijing",
+    "去": "go to",
+    "天津": "Tianjin",
+    "。": ".",
+}
+FROM_TIANJIN = {
+    "我": "I",
+    "要": "will",
+    "离开": "leave",
+    "天津": "Tianjin",
+    "去": "go to",
+    "北京": "Beijing",
+    "。": ".",
+}
 
 
-# %% Which sentences the picture shows
-def first_with(sign, pairs, otherwise):
-    """The first pair with this sign in what is read. (A quick run may have none.)"""
+def index_of(sentence, pairs):
+    texts = ["".join(pairs.texts(i)[0]) for i in range(len(pairs))]
+    return texts.index(sentence)
+
+
+def first_with(sign, pairs):
+    """The first pair whose source contains this sign. (A quick run may have none: then pair 0.)"""
     for i in range(len(pairs)):
         if sign in pairs.texts(i)[0]:
             return i
-    return otherwise
+    return 0
 
 
-def index_of(sentence, pairs, otherwise):
-    for i in reversed(range(len(pairs))):
-        if "".join(pairs.texts(i)[0]) == sentence:
-            return i
-    return otherwise
-
-
-# %% Draw: where it looked, and how many strings came out right
-figure = draw.figure(
-    "It looks where the answer comes from: digits at digits, cities at cities, in either order",
-    13,
-    13,
-)
-above, middle, below = figure.subfigures(3, 1, height_ratios=(1, 1, 1.25))
-
-
-def draw_alignment(ax, model, pairs, i, caption=""):
+def attention_map(model, pairs, i):
+    """What pair i reads, what it writes, and the weights (written, read)."""
     read, written = pairs.texts(i)
-    weights = alignments_of(model, pairs[i : i + 1])[0, : len(written) + 1, : len(read) + 1]
-    draw.alignment(ax, weights, [*read, "end"], [*written, "end"], caption)
+    read = [*read, "end"]
+    written = [*written, "end"]
+    weights = alignments_of(model, pairs[i : i + 1])[0, : len(written), : len(read)]
+    return read, written, weights
+
+
+# %% Draw: where the decoder looked, and how many strings came out right
+figure = draw.figure("", 11, 10.5)
+above, below = figure.subfigures(2, 1, height_ratios=(1, 1))
+cities_found = 0
+for ax, words in zip(above.subplots(1, 2), (FROM_BEIJING, FROM_TIANJIN), strict=True):
+    sentence = "".join(words)
+    read, written, weights = attention_map(reader, held_out, index_of(sentence, held_out))
+    draw.alignment(ax, weights, read, written, size=13)
+    draw.glosses(ax, [(meaning, len(word)) for word, meaning in words.items()], size=11)
+    for word in ("北京", "天津"):
+        row = written.index(words[word])
+        column = sentence.index(word)
+        cities_found += weights[row].argmax() in (column, column + 1)
+figure.suptitle(
+    f"Attention: {cities_found} of 4 city names look most at their own characters", fontsize=16
+)
 
 
 def draw_by_length(ax, lines):
     """The share of strings that are right, by their length; grey: the lengths of training."""
+    ax.set_xlim(0, max(lengths) + 1)
+    ax.set_ylim(-0.03, 1.05)
     draw.curves(ax, lines, "letters to write in reverse", "share of strings without a mistake")
     ax.axvspan(0, longest, color=draw.PALE, alpha=0.5, zorder=0)
+    ax.text(longest / 2, 0.1, "lengths of training", ha="center", fontsize=11)
 
 
-left, right = above.subplots(1, 2, width_ratios=(1, 1.6))
-draw_alignment(left, translator, days, first_with("星", days, 0))
-draw_alignment(right, translator, days, first_with(",", days, 1))
-left, right = middle.subplots(1, 2)
-draw_alignment(left, reader, test, index_of("我要离开北京去天津。", test, 0))
-draw_alignment(right, reader, test, index_of("我要离开天津去北京。", test, 1))
-left, right, shares = below.subplots(1, 3, width_ratios=(1, 1, 1.2))
-for ax, name in ((left, "attention by content"), (right, "by content and location")):
-    draw_alignment(ax, reversers[name], unseen[-1], 0, name)
-
+left, right = below.subplots(1, 2)
+read, written, weights = attention_map(translator, days, first_with(",", days))
+caption = f"a date (alignment error of all dates: {100 * date_error:.1f} %)"
+draw.alignment(left, weights, read, written, caption, size=12)
 lines = {name: (lengths, found) for name, found in by_length.items()}
-draw_by_length(shares, lines)
-shares.set_title("grey: the lengths it was trained on", fontsize=10)
+draw_by_length(right, lines)
+right.set_title("strings in reverse, by their length", fontsize=12)
 show.finish(figure)

@@ -1,12 +1,14 @@
 """05 · How does a Transformer translate a date?
 python demos/05_transformer.py      5 min on two cores
 
-An encoder reads a date in Chinese, a decoder writes it in English, and with every letter looks back
-at all that was read. It is asked for days that it has never seen. Beside it minGPT's task, to sort
-six digits, for both a Transformer and a GPT. The picture shows where it looked, what each head of
-each block looks at, and how loss and learning rate went. --full trains from three seeds: sorting,
-and dates to English. Cut to one seed: dates to English with label smoothing, dates to ISO,
-addition, and reversal, then asked of strings longer than any that it was shown.
+The encoder of a Transformer reads a date in Chinese. The decoder writes it in English, and for
+every letter it attends to all that was read (cross-attention) and to what it has written so far.
+The test uses days that are in no training pair. The demo also solves minGPT's task, sorting six
+digits, with a Transformer and with a GPT. The picture shows four of the 24 attention heads: those
+that look most at the digit that is copied, at the weekday while its name is written, at the signs
+for year, month and day, and at the word that is being written. --full trains from three seeds:
+sorting, and dates to English. From one seed it trains on dates to English with label smoothing, on
+dates to ISO, on addition, and on reversal, which it then tests on longer strings than in training.
 Read first: tinycv/sequence/transformer.py, encoder_decoder.py.
 Vaswani et al. 2017, "Attention Is All You Need".
 """
@@ -14,7 +16,8 @@ Vaswani et al. 2017, "Attention Is All You Need".
 import numpy as np
 
 import tinycv
-from tinycv.data import PAD, DataLoader, dates, sorting
+from tinycv.data import DataLoader, dates, sorting
+from tinycv.data.alignment import copies
 from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_inverse_sqrt
 from tinycv.sequence import GPT, Transformer, exact_match, next_symbol_loss
 from tinycv.show import draw
@@ -22,10 +25,11 @@ from tinycv.show.demo import Demo
 from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("05_transformer", __doc__)
-PEAK = 3e-3  # the greatest learning rate, at the end of the warm-up
+PEAK = 3e-3  # the highest learning rate, reached at the end of the warm-up
 
 
-# %% Models: a Transformer reads and writes; a GPT reads question and answer as one text
+# %% Models: the Transformer has an encoder and a decoder; the GPT reads question and answer as one
+# text
 def translator(pairs, dropout=0.0):
     return Transformer(
         len(pairs.source_words),
@@ -40,58 +44,56 @@ def translator(pairs, dropout=0.0):
     )
 
 
-def continuer(pairs):
+def gpt(pairs):
     return GPT(len(pairs.target_words), pairs.source.shape[1] + pairs.target.shape[1])
 
 
 def text_loss(model, source, target):
-    """The GPT is asked for the answer alone."""
+    """The loss of a GPT on the answer alone: it need not predict the question."""
 
-    def answers(s, t):
-        return model(tinycv.concatenate([s, t], axis=1))[:, s.shape[1] :]
+    def answers(question, answer):
+        text = tinycv.concatenate([question, answer], axis=1)
+        return model(text)[:, question.shape[1] :]
 
     return next_symbol_loss(answers, source, target)
 
 
-# %% Training: the whole loop. The paper's Adam, learning rate (5.3) and averaged weights (6.1); the
-# weights of the GPT alone decay, as minGPT's
+# %% Training: the whole loop, with the paper's Adam and learning rate (section 5.3) and averaged
+# weights (6.1). Only the GPT has weight decay, as in minGPT
 def train(model, pairs, epochs, loss_fn=next_symbol_loss):
-    """Returns the losses and the learning rates of all steps."""
+    """Leaves the model in ``eval`` mode, with its averaged weights."""
     loader = DataLoader(pairs.source, pairs.target, batch_size=64, seed=show.seed, drop_last=True)
     schedule = warmup_inverse_sqrt(1 + epochs * len(loader) // 10)
     ema = EMA(model, decay=0.99)
     decay = 0.1 if isinstance(model, GPT) else 0.0
     optimizer = AdamW(model.parameters(), PEAK, betas=(0.9, 0.98), eps=1e-9, weight_decay=decay)
-    losses = []
-    rates = []
     for step, (source, target) in steps(loader, epochs, seed=show.seed, device=show.device):
-        rates.append(PEAK * schedule(step))
-        optimizer.param_groups[0]["lr"] = rates[-1]
+        optimizer.param_groups[0]["lr"] = PEAK * schedule(step)
         optimizer.zero_grad()
         loss = loss_fn(model, source, target)
         loss.backward()
         clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         ema.update()
-        losses.append(loss.detach())
         if (step + 1) % len(loader) == 0:
             epoch = (step + 1) // len(loader)
             say(f"epoch {epoch}/{epochs}  loss {read_loss(loss, step):.4g}")
     model.eval().load_state_dict(ema.state_dict())
-    return [loss.item() for loss in losses], rates
 
 
 def measure(model, test, name, target):
     right = exact_match(model, test).mean()
-    metric = f"{name}: share of {len(test)} unseen answers without mistake"
+    metric = f"{name}: share of {len(test)} unseen answers without a mistake"
     show.measured(metric, right, target=target)
+    return right
 
 
-# %% Sort six digits: there are 729 such questions, each is asked once
-few = show.choose(quick=64)
-asked = show.choose(quick=8)
+# %% Sort six digits: there are 729 such questions, and each is used once
+train_size = show.choose(quick=64)
+test_size = show.choose(quick=8)
 pairs, test = sorting(seed=show.seed)
-pairs, test = pairs[:few], test[:asked]
+pairs = pairs[:train_size]
+test = test[:test_size]
 
 tinycv.manual_seed(show.seed)
 sorter = translator(pairs, dropout=0.1).to(show.device)
@@ -100,60 +102,95 @@ train(sorter, pairs, epochs=show.choose(quick=1, default=150))
 measure(sorter, test, "sort, Transformer", target="1")
 
 tinycv.manual_seed(show.seed)
-sorter = continuer(pairs).to(show.device)
+sorter = gpt(pairs).to(show.device)
 print("sort, GPT")
 train(sorter, pairs, epochs=show.choose(quick=1, default=300), loss_fn=text_loss)
 measure(sorter, test, "sort, GPT", target="1")
 
 # %% Translate dates
 pairs, unseen = dates(show.seed, "english")
-pairs = pairs[:few]
+pairs = pairs[:train_size]
 tinycv.manual_seed(show.seed)
 model = translator(pairs).to(show.device)
 print("dates to English")
-losses, rates = train(model, pairs, epochs=show.choose(quick=1, default=5))
-measure(model, unseen[:asked], "dates to English", target=">= 0.995")
+train(model, pairs, epochs=show.choose(quick=1, default=5))
+right = measure(model, unseen[:test_size], "dates to English", target=">= 0.995")
 
-# %% Where it looked while it wrote a date that it has never seen: a short one with a weekday
-with_weekday = [i for i in range(len(unseen)) if unseen.texts(i)[1].count(",") == 2]
-chosen = min(with_weekday, key=lambda i: len(unseen.texts(i)[1]))
-source = unseen.source[chosen]
-target = unseen.target[chosen]
-source = source[None, : (source != PAD).sum()]
-target = target[None, : (target != PAD).sum()]
-texts = unseen.texts(chosen)
-read = [*texts[0], "end"]
-written = [*texts[1], "end"]
+# %% Where the model looks while it writes one unseen date: a short one with its weekday, as in
+# 2055年5月9日星期日
+chosen = 0
+shortest = 100
+for i in range(len(unseen)):
+    read, written = unseen.texts(i)
+    has_all_parts = all(sign in read for sign in "年月日星") and written.count(",") == 2
+    if has_all_parts and len(read) + len(written) < shortest:
+        shortest = len(read) + len(written)
+        chosen = i
+read, written = unseen.texts(chosen)
+read = [*read, "end"]
+written = [*written, "end"]
+source = tinycv.Tensor(unseen.source[chosen : chosen + 1, : len(read)], device=show.device)
+target = tinycv.Tensor(unseen.target[chosen : chosen + 1, : len(written)], device=show.device)
 
-
-def here(array):
-    return tinycv.Tensor(array, device=show.device)
-
-
-maps = {}  # (blocks, heads, T, S)
-for name, blocks in model.attention_maps(here(source), here(target[:, :-1])).items():
+maps = {}  # by name: (blocks, heads, T, S)
+for name, blocks in model.attention_maps(source, target).items():
     maps[name] = np.stack([block.numpy()[0] for block in blocks])
 
-# %% Draw: the cross-attention on the left, every head on the right, the training below
+# %% Four sets of cells (written, read) in which a head may have most of its attention
+copied, _ = copies("".join(read[:-1]), "".join(written[:-1]))
+
+weekday = []
+for row in range(written.index(",")):
+    weekday += [(row, read.index("星") + i) for i in range(3)]
+
+units = []
+for row in range(len(read)):
+    units += [(row, read.index(unit)) for unit in "年月日"]
+
+just_read = ["start", *written[:-1]]  # the decoder reads what it wrote
+word_number = np.cumsum([symbol == " " for symbol in just_read])
+own_word = []
+for row in range(len(written)):
+    own_word += [(row, i) for i in range(row + 1) if word_number[i] == word_number[row]]
+
+
+def best_head(name, cells):
+    """The block and the head with most of their attention in ``cells``, and their share, which is
+    the mean over the rows that have cells."""
+    rows, columns = np.transpose(list(cells))
+    shares = maps[name][:, :, rows, columns].sum(axis=-1) / len(np.unique(rows))
+    block, head = np.unravel_index(shares.argmax(), shares.shape)
+    return block, head, shares[block, head]
+
+
+# %% Draw: the best head for each of these sets
 figure = draw.figure(
-    "A Transformer translates a date: to write a letter, it looks at what the letter is made of",
-    15,
-    15,
+    f"Transformer: {100 * right:.1f} % of unseen dates right; four of its 24 heads\n"
+    "(orange: the cells that each caption names)",
+    11,
+    12.5,
 )
-left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
-whole, below = left.subfigures(2, 1, height_ratios=(1.4, 1))
-mean = maps["cross"].mean(axis=(0, 1))
-draw.alignment(whole.subplots(), mean, read, written, "cross-attention, mean of all heads")
+(first, second), (third, fourth) = figure.subplots(2, 2)
+meanings = []  # of the Chinese characters
+for symbol in read[: read.index("星")]:
+    meanings.append(({"年": "year", "月": "mon", "日": "day"}.get(symbol, ""), 1))
+meanings.append(("weekday", 3))
 
-cross, encoder, decoder = right.subfigures(3, 1, height_ratios=(1.3, 1, 1.3))
-cross.suptitle("cross-attention: what is written looks at what was read", fontsize=12)
-draw.heads(cross, maps["cross"], read, written)
-encoder.suptitle("encoder: what was read looks at itself", fontsize=12)
-draw.heads(encoder, maps["encoder"], read, read)
-decoder.suptitle("decoder: what is written looks back at itself", fontsize=12)
-draw.heads(decoder, maps["decoder"], ["start", *written[:-1]], written)
 
-upper, lower = below.subplots(2, 1)
-draw.curves(upper, {"": (range(len(losses)), losses)}, "step", "nats a letter", log=True)
-draw.curves(lower, {"": (range(len(rates)), rates)}, "step", "learning rate")
+def draw_head(ax, name, cells, looks_at, columns=read, rows=written):
+    block, head, share = best_head(name, cells)
+    caption = f"{name}, block {block + 1}, head {head + 1}:\n{100 * share:.0f} % on {looks_at}"
+    draw.alignment(ax, maps[name][block, head], columns, rows, caption, size=12)
+    if columns is read:
+        draw.glosses(ax, meanings)
+    y, x = np.transpose(list(cells))
+    ax.scatter(x, y, 90, marker="s", facecolors="none", edgecolors=draw.ORANGE, linewidths=1.5)
+
+
+draw_head(first, "cross", copied, "the digit that is copied")
+draw_head(second, "cross", weekday, "the weekday, while it is written")
+draw_head(third, "encoder", units, "the signs for year, month and day", rows=read)
+draw_head(fourth, "decoder", own_word, "the word that is being written", columns=just_read)
+third.set_ylabel("read, and looking")
+fourth.set_xlabel("written before")
 show.finish(figure)

@@ -1,13 +1,15 @@
-"""06 · How does a Transformer read a digit?
+"""06 · How does a Vision Transformer (ViT) read a digit?
 python demos/06_vit.py      4 min on two cores
 
-A Vision Transformer, written here down to the last derivative, learns 4,000 handwritten digits and
-is tested on 1,000 others. A convolutional stem makes its 16 tokens of windows that overlap (Xiao et
-al. 2021): it reaches in 30 epochs what a ViT of patches needs 80 for (demos/records). The picture
-shows the windows, the loss, and answers right and wrong. --full trains three seeds, cross-validates
-on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds and a conv
-net need; if stopped, it goes on where it was (out/06_vit). --data FOLDER learns your
-(Fashion-)MNIST.
+A Vision Transformer, written here down to the last derivative, learns from 4,000 handwritten digits
+and is tested on 1,000 others. A convolutional stem turns 16 overlapping windows into its tokens
+(Xiao et al. 2021); it needs 30 epochs to reach what a ViT of patches reaches in 80 (demos/records).
+The picture follows one digit through the model (flatten, project, CLS, encoder, softmax) and shows
+the most confident mistakes. Two things differ from the lecture: the softmax is outside the head, so
+that the model returns scores and the loss takes the softmax; and CLS is put in front before the
+positions are added, so that it has a position too. --full trains from three seeds, cross-validates
+on the 8 x 8 digits beside an SVM, and compares how many digits ViTs of both kinds and a conv net
+need; a stopped run continues where it was (out/06_vit). --data FOLDER learns your (Fashion-)MNIST.
 Read first: tinycv/vision/vit.py, stem.py, recipe.py.
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
 """
@@ -38,15 +40,15 @@ show = Demo(
 EPOCHS = show.choose(quick=2, default=15 if show.data else 30)
 RATE = 1.5e-3
 
-# %% Data: digits turned, moved and blended in pairs, each time differently
+# %% Data: digits are rotated, shifted and scaled at random, and mixed in pairs (mixup)
 if show.data:
     x, y, test, labels = idx_folder(show.data)
 else:
     x, y, test, labels = mnist_5k(seed=show.seed)  # (N, 1, 28, 28), (N,)
-few = show.choose(quick=512, default=len(x))
+train_size = show.choose(quick=512, default=len(x))
 loader = DataLoader(
-    x[:few],
-    one_hot(y[:few], 10),
+    x[:train_size],
+    one_hot(y[:train_size], 10),
     batch_size=64,
     seed=show.seed,
     drop_last=True,
@@ -55,7 +57,7 @@ loader = DataLoader(
 )
 total = EPOCHS * len(loader)
 
-# %% Model: a stem, three encoder blocks (one fewer than with patches, as Xiao et al.), the head
+# %% Model: the stem, three encoder blocks (Xiao et al. also take one fewer with a stem), the head
 tinycv.manual_seed(show.seed)
 model = ViT(
     image_size=28,
@@ -68,18 +70,19 @@ model = ViT(
 ).to(show.device)
 
 
-def adam(named):
-    """Matrices and windows decay; a bias, a norm, CLS or a position does not."""
-    return AdamW(groups([weight for _, weight in named], weight_decay=0.05), lr=RATE)
+def adam(named_weights):
+    """AdamW. Matrices and convolution kernels decay; biases, norms, CLS and positions do not."""
+    weights = [weight for _, weight in named_weights]
+    return AdamW(groups(weights, weight_decay=0.05), lr=RATE)
 
 
 optimizer = Half(model, adam) if show.half else adam(model.named_parameters())
 schedule = warmup_cosine(total, warmup=total // 20)
-ema = EMA(model, decay=max(0.0, 1 - 12 / total))  # of about the last twelfth of the steps
+ema = EMA(model, decay=max(0.0, 1 - 12 / total))  # averages about the last twelfth of the steps
 
 
 def test_accuracy():
-    """Of the averaged weights."""
+    """The accuracy of the averaged weights on unseen images."""
     model.eval()
     with ema.applied():
         score = accuracy(model, test, labels)
@@ -88,24 +91,21 @@ def test_accuracy():
 
 
 # %% Training: the whole loop
-losses = []
-curve = {}  # accuracy by epoch
 with Stopwatch(show.device) as watch:
-    for step, (images, chances) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
+    for step, (images, targets) in steps(loader, EPOCHS, seed=show.seed, device=show.device):
         for group in optimizer.param_groups:
             group["lr"] = RATE * schedule(step)
         optimizer.zero_grad()
-        loss = cross_entropy(model(images), chances, label_smoothing=0.05)
+        loss = cross_entropy(model(images), targets, label_smoothing=0.05)
         optimizer.backward(loss)  # loss.backward(); in float16 the loss is scaled first
         clip_grad_norm_(optimizer.parameters(), 1.0)
         optimizer.step()
         ema.update()
-        losses.append(loss.detach())
-        epoch, rest = divmod(step + 1, len(loader))
-        if rest == 0 and (epoch % max(1, EPOCHS // 20) == 0 or epoch == EPOCHS):
-            curve[epoch] = test_accuracy()
-            said = f"loss {read_loss(loss, step):.4g}  accuracy {curve[epoch]:.4g}"
-            say(f"epoch {epoch}/{EPOCHS}  {said}")
+        epoch, steps_into_next = divmod(step + 1, len(loader))
+        is_time = epoch % max(1, EPOCHS // 20) == 0 or epoch == EPOCHS
+        if steps_into_next == 0 and is_time:
+            progress = f"loss {read_loss(loss, step):.4g}  accuracy {test_accuracy():.4g}"
+            say(f"epoch {epoch}/{EPOCHS}  {progress}")
 model.eval().load_state_dict(ema.state_dict())
 
 # %% Measure
@@ -118,49 +118,71 @@ else:
     published = "no published figure for these 5,000 digits"
     target = ">= 0.985"
 show.measured(f"accuracy on {len(test):,} unseen {noun}", score, published, target)
-show.measured("seed by seed", [score])
 limit = "<= 720" if show.data else "<= 240"
 show.measured("seconds of one training", watch.seconds, target=limit)
 
-# %% What it says of images that it has never seen
-chances = probabilities(model, test)
-guess = chances.argmax(axis=1)
-sure = chances.max(axis=1)
-missed = np.flatnonzero(guess != labels)
-wrong = missed[np.argsort(-sure[missed])][:8]
-right = []
-for digit in range(1, 9):
-    known = np.flatnonzero((guess == labels) & (labels == digit))
-    right.extend(known[:1])
+# %% What the model answers for images that it has never seen
+probability = probabilities(model, test)  # (N, 10)
+answer = probability.argmax(axis=1)
+confidence = probability.max(axis=1)
+wrong = np.flatnonzero(answer != labels)
+most_confident = wrong[np.argsort(-confidence[wrong])][:6]
 
-# %% Draw: the windows, the loss, and answers right and wrong
+# %% One image on its way through the model
+right = np.flatnonzero((answer == labels) & (labels == 8))
+example = right[0] if len(right) else 0  # a quick run may have no 8 right
+image = tinycv.Tensor(test[example][None], device=show.device)
+with tinycv.no_grad():
+    projected = model.patch_embed(image).numpy()[0]  # (16, 64)
+    embedded = model.embed(image).numpy()[0]  # (17, 64): with CLS and positions
+    encoded = model.tokens(image).numpy()[0]  # (17, 64): after the last block
+padded = np.pad(test[example, 0], (7, 4))  # as much as the three convolutions pad in all
+windows = sliding_window_view(padded, (15, 15))[::8, ::8]  # every 8 pixels: (4, 4, 15, 15)
+
+# %% Draw: the pipeline above, the most confident mistakes below
 figure = draw.figure(
-    f"A Vision Transformer reads {len(test)} unseen {noun}: {100 * score:.1f} % right", 12, 7
+    f"Vision Transformer (ViT): {100 * score:.1f} % of {len(test):,} unseen {noun} right", 10, 9.5
 )
-top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
-left, middle = top.subfigures(1, 2, width_ratios=(1, 2.4))
-
-left.suptitle("what it reads: 16 windows that overlap", fontsize=11)
-padded = np.pad(test[labels == 8][0, 0], (7, 4))
-windows = sliding_window_view(padded, (15, 15))[::8, ::8]  # every 8 pixels one: (4, 4, 15, 15)
-draw.patches(left, windows.swapaxes(1, 2).reshape(1, 60, 60), 15)
-
-falling, rising = middle.subplots(1, 2)
-by_epoch = np.reshape([loss.item() for loss in losses], (EPOCHS, -1)).mean(axis=1)
-lines = {"training": (range(1, EPOCHS + 1), by_epoch)}
-draw.curves(falling, lines, "epoch", "cross-entropy of blended images, nats")
-lines = {"test": (list(curve), list(curve.values()))}
-draw.curves(rising, lines, "epoch", f"accuracy on unseen {noun}")
-draw.note(rising, f"this training: {score:.3f} after {watch.seconds:.0f} s", "lower right")
+pipeline, mistakes = figure.subfigures(2, 1, height_ratios=(3.4, 1))
+axes = pipeline.subplots(2, 3)
+(first, second, third), (fourth, fifth, sixth) = axes
 
 
-def draw_answers(place, chosen, colour, name):
-    place.suptitle(f"{name}:  its answer, how sure it is, (the label)", fontsize=11, color=colour)
-    captions = [f"{guess[i]}   {100 * sure[i]:.0f} %   ({labels[i]})" for i in chosen]
-    draw.image_grid(place, test[chosen], captions, [colour] * len(chosen))
+def draw_tokens(ax, tokens, title):
+    """A row for each token, and a column for each of its numbers: red below 0, blue above."""
+    largest = np.abs(tokens).max()
+    ax.imshow(tokens, cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto")
+    ax.set_title(title, fontsize=12)
+    ax.set_xlabel("64 numbers", fontsize=11)
+    ax.set_xticks([])
 
 
-upper, lower = bottom.subfigures(2, 1)
-draw_answers(upper, right, draw.GOOD, "right")
-draw_answers(lower, wrong, draw.BAD, "wrong, the surest first")
+draw.image(first, test[example])
+first.set_title("1  an image: 28 x 28 pixels", fontsize=12)
+draw.tiles(second, windows.reshape(16, 1, 15, 15), columns=4)
+second.set_title("2  cut into 16 windows,\nwhich overlap", fontsize=12)
+draw_tokens(third, projected, "3  flatten, project (stem):\neach window is a token")
+third.set_yticks([0, 15], ["window 1", "window 16"], fontsize=10)
+draw_tokens(fourth, embedded, "4  put CLS in front,\nadd positions")
+draw_tokens(fifth, encoded, "5  encoder, 3 blocks: every\ntoken looks at all tokens")
+for ax in (fourth, fifth):
+    ax.set_yticks([0, 1, 16], ["CLS", "window 1", "window 16"], fontsize=10)
+colours = [draw.BLUE if digit == answer[example] else draw.PALE for digit in range(10)]
+sixth.barh(range(10), probability[example], color=colours)
+sixth.set_yticks(range(10), range(10))
+sixth.invert_yaxis()
+sixth.set_xlim(0, 1)
+sixth.set_xlabel("probability", fontsize=11)
+sixth.spines[["top", "right"]].set_visible(False)
+sixth.set_title("6  head on CLS, softmax", fontsize=12)
+draw.note(sixth, f"answer {answer[example]}: {100 * confidence[example]:.0f} %", "upper right")
+arrow = {"arrowstyle": "-|>", "color": draw.INK, "linewidth": 1.5}
+for ax in (first, second, fourth, fifth):
+    ax.annotate("", (1.14, 0.5), (1.02, 0.5), xycoords="axes fraction", arrowprops=arrow)
+
+mistakes.suptitle("the most confident mistakes", fontsize=12)
+captions = [
+    f"says {answer[i]} ({100 * confidence[i]:.0f} %), is {labels[i]}" for i in most_confident
+]
+draw.image_grid(mistakes, test[most_confident], captions, columns=6)
 show.finish(figure)

@@ -1,12 +1,13 @@
-"""07 · What does a ViT look at, and does it matter?
+"""07 · Where does a Vision Transformer look (attention maps, rollout), and does it matter?
 python demos/07_vit_maps.py      10 min on two cores
 
-A small ViT learns 4,000 digits, each cut into 49 patches, and is opened: where CLS looks, block by
-block and head by head; how much of each patch reached CLS in the end (rollout); what the model has
-learned about places, which it was never given; what its first layer looks for in a patch. Every
-figure stands beside its control: ViTs that have learned nothing, patches painted over in a random
-order. Painting over what the map names first hurts about as much as painting over the most ink
-(chance left: 0.1692, 0.1746).
+A small ViT learns 4,000 digits, each cut into 49 patches. Then we look inside. Where does CLS look
+in each block? How much of each patch reached CLS in the end (attention rollout)? What has the model
+learned about positions, whose embeddings start at random? Every figure has a control: untrained
+ViTs, and patches that are painted black in other orders. The ink control matters most: painting
+over the patches with the largest rollout hurts about as much as painting over the most ink (chance
+left: 0.1692, 0.1746). The map shows little that the ink does not show. There are two pictures:
+07_vit_maps.png shows where the model looks, and 07_vit_maps_control.png shows the controls.
 Read first: tinycv/vision/inside.py.
 Abnar & Zuidema 2020; Dosovitskiy et al. 2021, figures 6, 7; Petsiuk et al. 2018.
 """
@@ -31,7 +32,7 @@ from tinycv.vision import (
 
 show = Demo("07_vit_maps", __doc__)
 EPOCHS = show.choose(quick=1, default=20)
-OPENED = show.choose(quick=8, default=200)  # test digits that are looked into
+OPENED = show.choose(quick=8, default=200)  # test digits whose attention maps are measured
 DEPTH = 4
 HEADS = 4
 PATCH = 4  # pixels: 7 x 7 patches
@@ -45,7 +46,7 @@ if show.quick:
     labels = labels[:80]
 
 
-# %% Models: three that learn, and five that do not
+# %% Models: three that are trained, and five that are not
 def new_vit(seed, pool="cls"):
     tinycv.manual_seed(seed)
     return ViT(
@@ -59,19 +60,19 @@ def new_vit(seed, pool="cls"):
     )
 
 
-model = new_vit(show.seed)  # its answer is read at CLS
-by_mean = new_vit(show.seed, pool="mean")  # its answer is read at the mean of all patches
-placeless = new_vit(show.seed)  # it is not given where a patch stands
-placeless.pos_embed = tinycv.zeros(*model.pos_embed.shape)  # a constant: nothing to learn
+model = new_vit(show.seed)  # its head reads CLS
+mean_model = new_vit(show.seed, pool="mean")  # its head reads the mean of all patches
+no_positions = new_vit(show.seed)  # it cannot know where a patch is
+no_positions.pos_embed = tinycv.zeros(*model.pos_embed.shape)  # a constant, which is not trained
 
 untrained = []
 for i in range(1, 6):
     untrained.append(new_vit(show.seed + i).to(show.device).eval())
 
 
-# %% Training: the same digits and as many steps for each (the loop itself is in 06_vit.py)
+# %% Training: the same digits and equally many steps for each (06_vit.py shows the loop)
 def learn(vit):
-    """Digits are moved by up to 6 pixels, so that ink falls on every patch."""
+    """Train on digits that are shifted by up to 6 pixels, so that ink falls on every patch."""
     train_classifier(
         vit.to(show.device),
         x,
@@ -84,92 +85,98 @@ def learn(vit):
 
 
 learn(model)
-learn(by_mean)
-learn(placeless)
+learn(mean_model)
+learn(no_positions)
 show.measured("accuracy on unseen digits, read at CLS", accuracy(model, test, labels))
 show.measured(
-    "accuracy on unseen digits, read at the mean of all patches", accuracy(by_mean, test, labels)
+    "accuracy on unseen digits, read at the mean of all patches", accuracy(mean_model, test, labels)
 )
 
-# %% Look inside: every block's attention, and what flowed to the answer through all blocks together
-seen = test[:OPENED]
+# %% Look inside: the attention of every block, and what reached CLS through all blocks (rollout)
+digits = test[:OPENED]
 answers = labels[:OPENED]
-ink = seen[:, 0] > 0.5  # (B, 28, 28)
-images = tinycv.Tensor(seen, device=show.device)
+ink = digits[:, 0] > 0.5  # (B, 28, 28)
+images = tinycv.Tensor(digits, device=show.device)
 with tinycv.no_grad():
-    maps = model.attention_maps(images)  # of each block: (B, H, T, T)
-    rolled = inside.patch_rollout(model, images)  # (B, 49)
-    rolled_to_mean = inside.patch_rollout(by_mean, images)
-    rolled_untrained = [inside.patch_rollout(vit, images) for vit in untrained]
-asked = inside.cls_attention(maps)  # (L, B, H, T)
+    maps = model.attention_maps(images)  # for each block: (B, H, T, T)
+    rollout = inside.patch_rollout(model, images)  # (B, 49)
+    mean_rollout = inside.patch_rollout(mean_model, images)
+    untrained_rollouts = [inside.patch_rollout(vit, images) for vit in untrained]
+from_cls = inside.cls_attention(maps)  # where CLS looks: (L, B, H, T)
 
-# %% Measure: is it the ink that reached CLS?
-on_ink = inside.enrichment(rolled, ink).mean()
-on_ink_untrained = [inside.enrichment(mass, ink) for mass in rolled_untrained]
-on_ink_to_mean = inside.enrichment(rolled_to_mean, ink).mean()
-show.measured("rollout: its share on ink, over ink's share of the image", on_ink, target=">= 1.5")
-show.measured("the same of five untrained ViTs", np.mean(on_ink_untrained), target="about 1")
-show.measured("the same where the mean is read, not CLS", on_ink_to_mean)
+# %% Measure: is it the ink that reached CLS? The share of attention on ink, over the share of the
+# image that is ink: 1 if a model looks everywhere evenly
+on_ink = inside.enrichment(rollout, ink).mean()
+on_ink_untrained = [inside.enrichment(mass, ink).mean() for mass in untrained_rollouts]
+on_ink_mean = inside.enrichment(mean_rollout, ink).mean()
+metric = "rollout: its share on ink, over ink's share of the image"
+show.measured(metric, on_ink, target=">= 1.5")
+show.measured(f"{metric}, mean of five untrained ViTs", np.mean(on_ink_untrained), "", "about 1")
+show.measured(f"{metric}, head on the mean", on_ink_mean)
 
-asked_on_ink = np.zeros((DEPTH, HEADS))
+cls_on_ink = np.zeros((DEPTH, HEADS))
 for block in range(DEPTH):
     for head in range(HEADS):
-        mass = asked[block, :, head, 1:]  # (B, 49): without what CLS asks of itself
-        asked_on_ink[block, head] = inside.enrichment(mass, ink).mean()
+        mass = from_cls[block, :, head, 1:]  # (B, 49): without the attention of CLS to itself
+        cls_on_ink[block, head] = inside.enrichment(mass, ink).mean()
 show.measured(
-    "what CLS asks, by block: share on ink over ink's share", list(asked_on_ink.mean(axis=1))
+    "attention of CLS: its share on ink over ink's share, at blocks 1, 2, 3, 4",
+    list(cls_on_ink.mean(axis=1)),
 )
 
 # %% Measure: how far do patches look?
-far = inside.attention_distance(maps, PATCH).mean(axis=1)  # (L,)
-evenly = [0 * maps[0] + 1]  # a block that looks at all patches alike
-far_if_even = inside.attention_distance(evenly, PATCH).mean()
+distance = inside.attention_distance(maps, PATCH).mean(axis=1)  # (L,)
+even_maps = [0 * maps[0] + 1]  # a block that looks at all patches evenly
+even_distance = inside.attention_distance(even_maps, PATCH).mean()
 show.measured(
-    "how far patches look, by block, in pixels",
-    list(far),
-    f"a look at all patches alike: {far_if_even:.1f}",
+    "how far patches look, in pixels, at blocks 1, 2, 3, 4",
+    list(distance),
+    f"looking at all patches evenly: {even_distance:.1f}",
 )
 
-# %% Measure: does it matter? Paint patches black, one after the other, and ask again
-chance = np.random.default_rng(show.seed)
-importance = {  # (B, 49): the largest goes first
-    "rollout says most": rolled,
-    "most ink": patchify(seen * ink[:, None], PATCH).sum(axis=2),
-    "an untrained ViT's rollout says": rolled_untrained[0],
-    "at random": chance.random(rolled.shape),
+# %% Measure: does it matter? Paint patches black, one after the other, and classify again
+rng = np.random.default_rng(show.seed)
+ink_per_patch = patchify(digits * ink[:, None], PATCH).sum(axis=2)
+importance = {  # (B, 49): the patch with the largest value goes first
+    "rollout says most": rollout,
+    "most ink": ink_per_patch,
+    "an untrained ViT's rollout says": untrained_rollouts[0],
+    "at random": rng.random(rollout.shape),
 }
-left = {}  # the chance of the right answer that is left after 0, 1, ... 49 patches
-for name, by in importance.items():
-    order = np.argsort(-by, axis=1, kind="stable")
-    left[name] = inside.deletion_curve(partial(probabilities, model), seen, answers, order)
+chance_left = {}  # the chance of the right answer after 0, 1, ... 49 patches are black
+for name, importance_per_patch in importance.items():
+    order = np.argsort(-importance_per_patch, axis=1, kind="stable")
+    chance_left[name] = inside.deletion_curve(partial(probabilities, model), digits, answers, order)
     show.measured(
         f"chance of the right answer, mean while patches go, first: {name}",
-        left[name].mean(),
+        chance_left[name].mean(),
         target="less than at random" if name == "rollout says most" else "",
     )
 
-# %% Measure: has it learned where patches lie?
+# %% Measure: has the model learned which patches are neighbours?
 near = inside.nearness_learned(model)
 near_untrained = [inside.nearness_learned(vit) for vit in untrained]
-show.measured("positions: Spearman of their likeness with nearness", near, target=">= 0.5")
-show.measured("the same of five untrained ViTs", np.mean(near_untrained), target="about 0")
+metric = "positions: Spearman correlation of similarity and nearness"
+show.measured(metric, near, target=">= 0.5")
+show.measured(f"{metric}, mean of five untrained ViTs", np.mean(near_untrained), "", "about 0")
 
 # %% Measure: does it need that? The patches of each image are shuffled, each image in its own way
-order = chance.random((len(test), 49)).argsort(axis=1)
+order = rng.random((len(test), 49)).argsort(axis=1)
 patches = np.take_along_axis(patchify(test, PATCH), order[:, :, None], axis=1)
 shuffled = unpatchify(patches, PATCH, test.shape)
-in_order = [accuracy(model, test, labels), accuracy(placeless, test, labels)]
-in_disorder = [accuracy(model, shuffled, labels), accuracy(placeless, shuffled, labels)]
-show.measured("accuracy, patches in order: with positions, without", in_order)
-show.measured("accuracy, patches shuffled: with positions, without", in_disorder)
+in_order = {}
+in_disorder = {}
+for name, vit in {"with positions": model, "without positions": no_positions}.items():
+    in_order[name] = accuracy(vit, test, labels)
+    in_disorder[name] = accuracy(vit, shuffled, labels)
+    show.measured(f"accuracy {name}, patches in order", in_order[name])
+    show.measured(f"accuracy {name}, patches shuffled", in_disorder[name])
 
-# %% Draw: rollout; deletion; CLS head by head; positions; first layer; accuracy without order
+# %% Draw: where it looks
 figure = draw.figure(
-    "What a ViT looks at in a digit: painting that over hurts, as much as painting over ink", 16, 11
+    f"Attention rollout of a ViT: {on_ink:.2f} times as much on ink as an even spread", 10, 11
 )
-top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
-above, deletion = top.subfigures(1, 2, width_ratios=(1.5, 1))
-heads, positions, small, bars = bottom.subfigures(1, 4, width_ratios=(1.15, 1.2, 0.65, 0.9))
+above, below = figure.subfigures(2, 1, height_ratios=(1.25, 1))
 
 
 def first_with(digit):
@@ -178,68 +185,69 @@ def first_with(digit):
     return found[0] if len(found) else digit
 
 
-examples = [first_with(digit) for digit in range(8)]
-most = rolled[examples].max()  # one scale of colours for all
+examples = [first_with(digit) for digit in (0, 2, 3, 4, 5)]
+most = rollout[examples].max()  # one scale of colours for all
 
 
 def draw_rollout(row, mass, name):
     for ax, i in zip(row, examples, strict=True):
-        draw.overlay(ax, seen[i], mass[i].reshape(7, 7), most=most)
+        draw.overlay(ax, digits[i], mass[i].reshape(7, 7), most=most)
     share = inside.enrichment(mass, ink).mean()
-    row[0].set_ylabel(f"{name}\n{share:.2f} x on ink", fontsize=11)
+    row[0].set_ylabel(f"{name}\n{share:.2f} x on ink", fontsize=12)
 
 
-above.suptitle("rollout: how much of each patch reached CLS, all blocks together", fontsize=12)
-digits, learned_row, untrained_row = above.subplots(3, 8)
-for ax, i in zip(digits, examples, strict=True):
-    draw.image(ax, seen[i])
-draw_rollout(learned_row, rolled, "learned")
-draw_rollout(untrained_row, rolled_untrained[0], "untrained")
+above.suptitle("rollout: how much of each patch reached CLS through all blocks", fontsize=13)
+plain_row, trained_row, untrained_row = above.subplots(3, len(examples))
+for ax, i in zip(plain_row, examples, strict=True):
+    draw.image(ax, digits[i])
+draw_rollout(trained_row, rollout, "trained")
+draw_rollout(untrained_row, untrained_rollouts[0], "untrained")
 
-ax = deletion.subplots()
-lines = {name: (range(50), curve) for name, curve in left.items()}
-draw.curves(ax, lines, "patches painted black", "chance of the right answer")
-ax.legend(title="first goes what ...", frameon=False, fontsize=9)
-
-heads.suptitle("what CLS asks, block by block and head by head", fontsize=12)
-five = examples[5]
-axes = heads.subplots(DEPTH, HEADS)
-for block in range(DEPTH):
-    for head in range(HEADS):
-        mass = asked[block, five, head, 1:].reshape(7, 7)
-        caption = f"{asked_on_ink[block, head]:.1f} x on ink"
-        draw.overlay(axes[block, head], seen[five], mass, caption)
-    axes[block, 0].set_ylabel(f"block {block + 1}")
-
-alike = inside.position_similarity(model).reshape(7, 7, 7, 7)
-draw.maps(
-    positions.subplots(),
-    alike,
-    "which places are like this one? A map for each of 7 x 7 patches\n"
-    f"(rank correlation with nearness {near:.2f})",
-)
-upper, lower = small.subplots(2, 1)
-alike = inside.position_similarity(untrained[0]).reshape(7, 7, 7, 7)
-draw.maps(upper, alike, f"the same, untrained ({near_untrained[0]:.2f})")
-filters, shares = inside.patch_filters(model, 8)
-draw.maps(
-    lower,
-    filters.reshape(2, 4, PATCH, PATCH),
-    f"what the first layer asks of a patch:\n8 components, {100 * shares.sum():.0f} % of it",
-    "gray",
+left, right = below.subfigures(1, 2, width_ratios=(1, 1.05))
+left.suptitle("where CLS looks, block by block,\nmean of its heads", fontsize=13)
+five = first_with(5)
+for block, ax in enumerate(left.subplots(2, 2).ravel()):
+    mass = from_cls[block, five, :, 1:].mean(axis=0).reshape(7, 7)
+    share = cls_on_ink[block].mean()
+    draw.overlay(ax, digits[five], mass, f"block {block + 1}: {share:.1f} x on ink")
+similarity = inside.position_similarity(model).reshape(7, 7, 7, 7)
+draw.maps(right.subplots(), similarity)
+right.suptitle(
+    f"learned positions: which are similar to\nthis one? Correlation with nearness {near:.2f}",
+    fontsize=13,
 )
 
+# %% Draw: the controls
+control = draw.figure(
+    "Ink control: the mean chance of the right answer is "
+    f"{chance_left['most ink'].mean():.3f}\nwhile the most ink is painted over first, "
+    f"{chance_left['rollout says most'].mean():.3f} while the most rollout is",
+    10,
+    5.6,
+)
+left, right = control.subplots(1, 2, width_ratios=(1.1, 1))
+labels_of_lines = ("rollout", "most ink", "untrained rollout", "at random")
+lines = {}
+for label, curve in zip(labels_of_lines, chance_left.values(), strict=True):
+    lines[label] = (range(50), curve)
+left.set_ylim(0, 1)
+draw.curves(left, lines, "patches painted black", "chance of the right answer")
+left.set_title("which patches are painted first?", fontsize=12)
 
-def draw_bars(ax, scores, shift, name, colour):
-    drawn = ax.bar(np.arange(2) + shift, scores, 0.38, label=name, color=colour)
-    ax.bar_label(drawn, fmt="%.3f", fontsize=9)
+
+def draw_bars(places, scores, name, colour):
+    bars = right.bar(places, list(scores.values()), 0.38, color=colour)
+    right.bar_label(bars, [f"{name}\n{score:.2f}" for score in scores.values()], fontsize=10)
 
 
-ax = bars.subplots()
-draw_bars(ax, in_order, 0.0, "patches in order", draw.LINES[0])
-draw_bars(ax, in_disorder, 0.4, "patches shuffled", draw.LINES[1])
-ax.set_xticks(np.arange(2) + 0.2, ["knows places", "knows none"])
-ax.set_ylabel("accuracy on unseen digits")
-ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-ax.spines[["top", "right"]].set_visible(False)
+draw_bars([0.0, 1.0], in_order, "in order", draw.BLUE)
+draw_bars([0.4, 1.4], in_disorder, "shuffled", draw.ORANGE)
+right.axhline(0.1, color=draw.INK, linestyle="--", linewidth=1.2)
+right.text(1.02, 0.1, "guessing", transform=right.get_yaxis_transform(), va="center", fontsize=11)
+right.set_xticks([0.2, 1.2], list(in_order), fontsize=11)
+right.set_ylim(0, 1.1)
+right.set_ylabel("accuracy on unseen digits")
+right.set_title("are the patches' positions needed?", fontsize=12)
+right.spines[["top", "right"]].set_visible(False)
+draw.save(control, show.out / "07_vit_maps_control.png")
 show.finish(figure)

@@ -1,10 +1,11 @@
-"""14 · Can the slope of an unknown density be learned?
+"""14 · Score matching: can the score of an unknown density be learned from its points?
 python demos/14_score_matching.py      56 s on two cores
 
-A network sees points of a density and nothing else, and learns its score, the arrows that point to
-where points are more frequent. Here the density is known, so its arrows can be laid under the
-learned ones, and four ways of learning can be compared: explicit, sliced, and sliced with reduced
-variance learn the score of the density itself, denoising that of the density with noise added.
+The score is the gradient of log p: arrows that point to where points are more frequent. A network
+sees points of a density and nothing else, and learns its score. Here the density is known, so the
+learned arrows can be compared with the true ones, and four objectives with each other: explicit,
+sliced, and sliced score matching with reduced variance learn the score of the density itself;
+denoising score matching learns the score of the density with noise added.
 Read first: tinycv/diffusion/score.py.
 Hyvarinen 2005; Vincent 2011; Song et al. 2019; Song & Ermon 2019 (NCSN).
 """
@@ -26,12 +27,12 @@ from tinycv.show.demo import Demo
 from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("14_score_matching", __doc__)
-LOW = 0.1  # noise levels that the denoising network learns: from here
-HIGH = 2.0  # to here
-LEVELS = (0.2, 0.5, 1.2)  # those at which it is measured
+LOW = 0.1  # the lowest noise level that the denoising network learns
+HIGH = 2.0  # the highest
+LEVELS = (0.2, 0.5, 1.2)  # the levels at which it is measured
 MANY = show.choose(quick=2000, default=20_000)  # points to measure on
 
-# %% Data: three Gaussians in the plane, each with a covariance of its own
+# %% Data: three Gaussians in the plane, with different covariances
 density = Mixture(
     [[-1.5, -1.0], [1.5, -0.8], [0.0, 1.5]],
     weights=[0.4, 0.35, 0.25],
@@ -42,41 +43,41 @@ density = Mixture(
     ],
 )
 
-# %% Models: one network for each way. Each takes points (B, 2) and the log of a noise level (B,)
+# %% Models: one network per objective. Each takes points (B, 2) and the log of a noise level (B,)
 WITHOUT_NOISE = {"explicit": explicit, "sliced": sliced, "sliced_vr": sliced_vr}
-WAYS = ("denoising", *WITHOUT_NOISE)
+OBJECTIVES = ("denoising", *WITHOUT_NOISE)
 tinycv.manual_seed(show.seed)
-networks = {name: ScoreMLP(2).to(show.device) for name in WAYS}
+networks = {name: ScoreMLP(2).to(show.device) for name in OBJECTIVES}
 
 
 def repeated(number, count):
-    """One noise level for each of so many points: (count,)."""
+    """The same noise level for ``count`` points: (count,)."""
     return tinycv.full((count,), number, device=show.device)
 
 
 def noised_score(x, sigma):
     """The score of the density with noise of level sigma (B,).
 
-    One network serves all levels: its task is to name -z, and the score is 1/sigma of that.
+    One network serves all levels: it predicts -z, and the score is -z / sigma.
     """
     return networks["denoising"](x, sigma.log()) / sigma[:, None]
 
 
 def noised_score_at(sigma):
-    """The same at one level, a number: a function of x alone."""
+    """The score at one noise level, as a function of x alone."""
     return lambda x: noised_score(x, repeated(sigma, len(x)))
 
 
 def plain_score(name):
-    """The score of the density itself: without noise the network always gets the same level."""
+    """The score of the density itself. There is no noise, so the network always gets level 1."""
     return lambda x: networks[name](x, repeated(1.0, len(x)))
 
 
 # %% Training: the whole loop
 def learn(name, model, objective, source, updates, batch_size, rate):
-    """Make the mean of objective(x) small, with new points x of the source at every step.
+    """Minimise the mean of objective(x), with new points x of the source at every step.
 
-    The averaged weights stay in the model.
+    In the end the model holds the averaged weights.
     """
     loader = DrawnLoader(lambda n, rng: (source.sample(n, rng),), batch_size, updates, show.seed)
     optimizer = Adam(model.parameters(), lr=rate)
@@ -94,14 +95,14 @@ def learn(name, model, objective, source, updates, batch_size, rate):
     model.load_state_dict(ema.state_dict())
 
 
-# %% Denoising learns at random levels, weighted by sigma^2
+# %% Denoising score matching: random noise levels, weighted by sigma^2
 def denoising_both_ways(x):
-    """Each point is moved by z and by -z, whose errors partly cancel."""
+    """Each point is moved by z and by -z, because the errors of both partly cancel."""
     sigma = LOW * (HIGH / LOW) ** tinycv.rand(len(x), device=show.device)
     z = Tensor(standard_normal(x.shape, x.data))
-    there = denoising(noised_score, x, sigma, z)
+    forward = denoising(noised_score, x, sigma, z)
     opposite = denoising(noised_score, x, sigma, -z)
-    return sigma**2 * (there + opposite) / 2
+    return sigma**2 * (forward + opposite) / 2
 
 
 learn(
@@ -114,7 +115,7 @@ learn(
     rate=5e-3,
 )
 
-# %% The other three learn without noise
+# %% The other three objectives need no noise
 for name, objective in WITHOUT_NOISE.items():
     learn(
         name,
@@ -131,7 +132,7 @@ rng = np.random.default_rng(1000 + show.seed)
 
 
 def evaluated(score, x):
-    """A learned score at points, as NumPy: (N, 2)."""
+    """A learned score at the points x, as NumPy: (N, 2)."""
     with tinycv.no_grad():
         return score(Tensor(x.astype(np.float32), device=show.device)).numpy()
 
@@ -141,7 +142,7 @@ def noised_points(sigma):
 
 
 def relative_errors(score, x, sigma):
-    """Squared errors at the points x, over the mean square of the true score there: (N,)."""
+    """Squared errors at the points x, divided by the mean square of the true score there: (N,)."""
     truth = density.score(x, sigma)
     squared = ((evaluated(score, x) - truth) ** 2).sum(axis=1)
     return squared / (truth**2).sum(axis=1).mean()
@@ -152,7 +153,7 @@ def rarest_first(errors, x, sigma):
 
 
 by_level = {}  # the mean error of denoising
-by_rareness = {}  # errors of each way, the rarest points first
+by_rareness = {}  # the errors of each objective, the rarest points first
 for sigma in LEVELS:
     x = noised_points(sigma)
     errors = relative_errors(noised_score_at(sigma), x, sigma)
@@ -167,12 +168,12 @@ for name in WITHOUT_NOISE:
     by_rareness[name] = rarest_first(errors, x, 0.0)
     show.measured(f"relative Fisher divergence, {name}", errors.mean(), target="<= 0.03")
 
-# %% A linear score of a Gaussian: theory says that its matrix is minus the inverse covariance
+# %% A linear score of a Gaussian: in theory its matrix is minus the inverse covariance
 normal = gaussian([0, 0], [[1.0, 0.5], [0.5, 0.8]])
 
 
 def denoising_at_one_level(score, x):
-    """The level is always 0.5, so the score does not take it."""
+    """The noise level is always 0.5, so the linear score needs no level."""
     return denoising(lambda x, sigma: score(x), x, repeated(0.5, len(x)))
 
 
@@ -189,7 +190,7 @@ for name, objective in [*WITHOUT_NOISE.items(), ("denoising", denoising_at_one_l
     )
     covariance = normal.covariance
     if name == "denoising":
-        covariance = covariance + 0.5**2 * np.eye(2)  # of the points with their noise
+        covariance = covariance + 0.5**2 * np.eye(2)  # of the points with noise
     truth = -np.linalg.inv(covariance)
     show.measured(
         f"inverse covariance by {name}, relative error",
@@ -197,9 +198,9 @@ for name, objective in [*WITHOUT_NOISE.items(), ("denoising", denoising_at_one_l
         target="<= 0.02",
     )
 
-# %% How noisy is each way? The spread of one point's value, where the true score stands in it
+# %% How noisy is each objective? The spread of its value from point to point, at the true score
 levels = np.geomspace(0.02, 2, 13)
-spread = {name: [] for name in WAYS}  # a standard deviation for each level
+spread = {name: [] for name in OBJECTIVES}  # a standard deviation for each level
 for sigma in levels:
     x = density.sample(MANY, rng).astype(float)
     z = rng.normal(size=(MANY, 2))
@@ -213,50 +214,52 @@ for sigma in levels:
         spread[name].append(float(np.std(value.numpy())))
 spread["denoising, weighted"] = levels**2 * np.array(spread["denoising"])
 
-# %% Draw: the arrows at three levels; how noisy each way is; where the errors are
+# %% Draw, from left to right: the points, the learned field, its error
 REACH = 3.6  # of the drawn plane, from its middle
+SIGMA = LEVELS[0]
 figure = draw.figure(
-    "A score is learned from points alone: the red arrows (learned) lie on the black ones (true)",
-    12,
-    8.2,
+    "Score matching: from points alone, a network learns the arrows\n"
+    f"to where points are frequent (relative error {100 * by_level[SIGMA]:.1f} %)",
+    8.4,
+    7.2,
 )
-top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
+top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+left, middle, right = top.subplots(1, 3)
 
-places = draw.plane(0.93 * REACH, 15)  # a little inside, so that no arrow leaves the picture
-for ax, sigma in zip(top, LEVELS, strict=True):
-    true = density.score(places, sigma)
-    learned = evaluated(noised_score_at(sigma), places)
-    draw.density(ax, partial(density.log_density, noise=sigma), REACH)
-    draw.arrows(ax, places, true, draw.INK, longest=0.5, label="true score", width=0.006)
-    draw.arrows(ax, places, learned, draw.BAD, longest=0.5, label="learned", width=0.0025)
-    caption = f"noise level {sigma}: relative error {100 * by_level[sigma]:.2f} %"
-    ax.set_title(caption, fontsize=10)
-top[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
+draw.scatter(left, noised_points(SIGMA)[:1500], REACH, draw.INK, size=4)
+left.set_title("1. What it sees: points", fontsize=12)
 
-left, middle, right = bottom
-lines = {name: (levels, line) for name, line in spread.items()}
-draw.curves(left, lines, "noise level", "spread of one point's value", log=True)
-left.set_xscale("log")
-left.set_title("denoising is noisy at low noise, unless weighted", fontsize=10)
+places = draw.plane(0.9 * REACH, 11)  # a little inside, so that no arrow leaves the picture
+true = density.score(places, SIGMA)
+learned = evaluated(noised_score_at(SIGMA), places)
+draw.density(middle, partial(density.log_density, noise=SIGMA), REACH)
+draw.arrows(middle, places, true, draw.INK, longest=0.75, width=0.014)
+draw.arrows(middle, places, learned, draw.ORANGE, longest=0.75, width=0.006)
+middle.set_title("2. What it learns", fontsize=12)
+middle.set_xlabel("orange: learned   black: true", fontsize=11)
 
+axis = np.linspace(-REACH, REACH, 120)
+places = draw.plane(REACH, 120)
+difference = evaluated(noised_score_at(SIGMA), places) - density.score(places, SIGMA)
+wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
+shades = right.contourf(axis, axis, wrong, range(-3, 4), cmap="Reds", extend="both")
+draw.scatter(right, noised_points(SIGMA)[:300], REACH, draw.INK, size=3)
+right.set_title("3. The squared error", fontsize=12)
+right.set_xlabel("black: 300 points", fontsize=11)
+bar = top.colorbar(shades, ax=right, fraction=0.05, pad=0.02)
+bar.set_ticks(range(-3, 4), labels=[f"$10^{{{power}}}$" for power in range(-3, 4)])
+
+# %% Draw: where the errors of all objectives are, and how noisy the objectives are
+left, right = bottom.subplots(1, 2)
 tenths = np.arange(5, 100, 10)  # their middles, in %
 lines = {}
 for name, errors in by_rareness.items():
     lines[name] = (tenths, errors.reshape(10, -1).mean(axis=1))
-draw.curves(
-    middle,
-    lines,
-    "points, from the rarest to the most frequent, %",
-    "relative squared error",
-    log=True,
-)
-middle.set_title("the error is where points are rare", fontsize=10)
+draw.curves(left, lines, "points, from rare to frequent, %", "relative squared error", log=True)
+left.set_title("The error is where points are rare", fontsize=12)
 
-axis = np.linspace(-REACH, REACH, 120)
-places = draw.plane(REACH, 120)
-difference = evaluated(plain_score("sliced_vr"), places) - density.score(places)
-wrong = np.log10((difference**2).sum(axis=1)).reshape(120, 120)
-right.contourf(axis, axis, wrong, range(-3, 4), cmap="inferno", extend="both")
-title = "squared error of sliced_vr's score; white: points"
-draw.scatter(right, density.sample(300, rng), REACH, "white", title=title)
+lines = {name: (levels, line) for name, line in spread.items()}
+draw.curves(right, lines, "noise level", "spread of the objective", log=True)
+right.set_xscale("log")
+right.set_title("Denoising is noisy, unless weighted", fontsize=12)
 show.finish(figure)

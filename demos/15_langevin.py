@@ -1,12 +1,14 @@
 """15 · Why must Langevin dynamics be annealed?
 python demos/15_langevin.py      75 s on two cores
 
-Walkers climb the score and are kicked by noise, so that in the end they are distributed as the
-density is. But where two modes have nothing between them, each walker takes the nearer one: half of
-them end in a mode that should hold 80 %. If the noise level starts high and falls, the shares are
-right, with a learned score too. Below: the error of a step of finite size, and its cure.
+Langevin dynamics moves walkers up the score and adds noise, so that in the end they are distributed
+as the density is. But where two modes have nothing between them, each walker takes the nearer one:
+half of them end in a mode that should hold 80 %. Annealed Langevin dynamics starts at a high noise
+level and lowers it; then the shares are right, with a learned score too. The last two panels show
+the error of a finite step (ULA) and the accept-reject step that removes it (MALA). The lecture
+samples images by Langevin dynamics; demo 17 samples them by the reverse diffusion process instead.
 Read first: tinycv/diffusion/langevin.py.
-Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996.
+Song & Ermon 2019 (NCSN), figure 3; Roberts & Tweedie 1996 (ULA, MALA).
 """
 
 import numpy as np
@@ -21,13 +23,13 @@ from tinycv.engine.backend import module_for, standard_normal, to_device, to_num
 from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
-from tinycv.show.motion import save_gif
+from tinycv.show.motion import captioned, save_gif
 from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("15_langevin", __doc__)
 RATE = 5e-3
 
-# %% Data: points of two modes, each with one of ten noise levels that fall from 20 to 1
+# %% Data: points of two modes, each with one of ten noise levels between 20 and 1
 density = two_modes()  # the heavy mode holds 80 %
 SIGMAS = geometric(20, 1, 10)
 total = show.choose(quick=20, default=3000)
@@ -49,18 +51,18 @@ ema = EMA(network, decay=0.99)
 
 
 def learned(x, sigma):
-    """The score at x (N, 2), noised by sigma (N,).
+    """The score of the density with noise of level sigma (N,), at x (N, 2).
 
-    The network sees points of about unit size, and is asked for -z; the score is 1/sigma of that.
+    The network sees points scaled to about unit size and predicts -z; the score is -z / sigma.
     """
     x = Tensor(x, device=show.device)
     sigma = Tensor(sigma, device=show.device)
     mean_square = 26  # of the data: modes at 5 and -5, each with variance 1
-    size = (sigma * sigma + mean_square)[:, None] ** 0.5
+    size = (sigma * sigma + mean_square)[:, None] ** 0.5  # (N, 1)
     return network(x / size, sigma.log()) / sigma[:, None]
 
 
-# %% Training: the whole loop. By denoising, each level weighted by sigma^2
+# %% Training: the whole loop. Denoising score matching, each level weighted by sigma^2
 for step, (x, sigma) in steps(loader, 1, seed=show.seed, device=show.device):
     optimizer.param_groups[0]["lr"] = RATE * schedule(step)
     optimizer.zero_grad()
@@ -72,7 +74,8 @@ for step, (x, sigma) in steps(loader, 1, seed=show.seed, device=show.device):
         say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
 network.load_state_dict(ema.state_dict())
 
-# %% Three walks by NCSN's protocol: plain, 1,000 steps of 0.1; annealed, 100 at each of ten levels
+# %% Three walks, set up as in NCSN: plain, 1,000 steps of size 0.1; annealed, 100 steps at each of
+# ten noise levels
 EPS = 0.1
 per_level = show.choose(quick=10, default=100)
 walk_steps = len(SIGMAS) * per_level
@@ -88,39 +91,42 @@ def annealed_walk(x):
     return annealed(density.score, x, SIGMAS, per_level, EPS, keep_every)
 
 
-def annealed_walk_up_the_learned_score(x):
+def annealed_walk_with_learned_score(x):
     return annealed(learned, x, SIGMAS, per_level, EPS, keep_every)
 
 
 WALKS = {
     "plain": plain_walk,
     "annealed": annealed_walk,
-    "annealed, learned score": annealed_walk_up_the_learned_score,
+    "annealed, learned score": annealed_walk_with_learned_score,
 }
 
 
-# %% 1,280 walkers from anywhere in [-8, 8]^2, several times
+# %% 1,280 walkers that start anywhere in [-8, 8]^2, from several seeds
 def share_in_the_heavy_mode(x):
-    """Of points (..., N, 2): those above the line between both modes."""
+    """The share of the points (..., N, 2) on the heavy mode's side of the middle."""
     return (x.sum(axis=-1) > 0).mean(axis=-1)
 
 
 seeds = show.choose(quick=1, default=5)
 shares = {}  # by walk: one for each seed
-chains = {}  # by walk: the last seed's
-paths = {}  # and where its walkers were, from first to last: (T, 1280, 2)
+shares_over_time = {}  # by walk: one line per seed, each (T,)
+paths = {}  # by walk: where the walkers of the last seed were, from first to last: (T, 1280, 2)
 for name, walk in WALKS.items():
     shares[name] = []
+    shares_over_time[name] = []
     for seed in range(seeds):
         tinycv.manual_seed((show.seed, seed))
         rng = np.random.default_rng((show.seed, seed))
         start = rng.uniform(-8, 8, (1280, 2)).astype(np.float32)
         chain = walk(to_device(start, show.device))
-        shares[name].append(share_in_the_heavy_mode(to_numpy(chain.x)))
-    chains[name] = chain
-    paths[name] = np.stack([to_numpy(x) for x in [*chain.path, chain.x]])
+        path = np.stack([to_numpy(x) for x in [*chain.path, chain.x]])
+        share = share_in_the_heavy_mode(path)
+        shares_over_time[name].append(share)
+        shares[name].append(share[-1])
+    paths[name] = path
 
-# %% What a step of finite size does, on N(0, 1): ULA's variance is 1 / (1 - eps / 2); MALA's is 1
+# %% The error of a finite step, on N(0, 1): ULA's variance is 1 / (1 - step / 2), MALA's is 1
 bell = gaussian([0], [[1]])
 SIZES = (0.1, 0.25, 0.5, 1.0, 1.5)
 n = show.choose(quick=20_000, default=200_000)
@@ -154,84 +160,119 @@ for name, found in shares.items():
         "NCSN figure 3 shows it, without a number",
         TARGETS[name],
     )
+    show.measured(f"share in the heavy mode, {name}, by seed", found)
 for eps in (0.1, 0.5, 1.0):
     show.measured(
-        f"ULA's variance at step {eps}, beside {1 / (1 - eps / 2):.4f}",
+        f"ULA's variance at step size {eps}, divided by {1 / (1 - eps / 2):.4f}",
         ula_variance[eps] * (1 - eps / 2),
-        target="1 within 1 %",
+        "1: the theory of a finite step",
+        "1 within 1 %",
     )
     show.measured(
-        f"MALA's variance at step {eps}: off by how many standard errors",
+        f"MALA's variance at step size {eps}, minus 1, in standard errors",
         (mala_variance[eps] - 1) / (2 / n) ** 0.5,
         target="|.| <= 2",
     )
-
-# %% Draw: where walkers went
-REACH = 10.0
-figure = draw.figure(
-    "Plain Langevin dynamics fills the nearer mode; annealed, each as full as it should be", 12.5, 8
+show.measured(
+    f"share of MALA's steps that are accepted, at step sizes {', '.join(map(str, SIZES))}",
+    list(acceptance.values()),
 )
-top, bottom = figure.subplots(2, 3, height_ratios=(1.25, 1))
+
+# %% Draw: where the walkers went
+REACH = 10.0
+in_percent = {name: f"{100 * np.mean(found):.0f} %" for name, found in shares.items()}
+figure = draw.figure(
+    f"Langevin dynamics: {in_percent['plain']} of the plain walkers end in the mode\n"
+    f"that holds 80 %; of the annealed walkers {in_percent['annealed']}",
+    7.6,
+    10.2,
+)
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(1.5, 1, 1))
+walk_axes = top.subplots(1, 2)
+top.supxlabel(
+    "blue: the density   black: where 1,280 walkers ended   lines: some paths", fontsize=11
+)
 
 
 def draw_walkers(ax, name, followed):
-    """Where all ended, and the ways of some, by their numbers."""
+    """Where all walkers ended, and the paths of some, chosen by their numbers."""
     path = paths[name]
-    title = f"{name}: {100 * np.mean(shares[name]):.0f} % in the heavy mode"
     draw.density(ax, density.log_density, REACH, floor=12)
-    draw.scatter(ax, path[-1], REACH, draw.INK, title=title)
-    for i, colour in zip(followed, draw.LINES, strict=False):
-        ax.plot(path[:, i, 0], path[:, i, 1], color=colour, linewidth=0.9, alpha=0.8)
+    title = f"{name}: {in_percent[name]} in the upper mode"
+    draw.scatter(ax, path[-1], REACH, draw.INK, size=3)
+    ax.set_title(title, fontsize=12)
+    for i, colour in zip(followed, (draw.RED, draw.ORANGE, draw.SKY), strict=False):
+        ax.plot(path[:, i, 0], path[:, i, 1], color=colour, linewidth=1, alpha=0.9)
         x, y = path[0, i]
-        ax.plot(x, y, "o", color=colour, markersize=7, markeredgecolor="white")
-    text = "lines: some walkers, from\nwhere they began; black:\nwhere 1,280 ended"
-    draw.note(ax, text, "upper left")
+        ax.plot(x, y, "o", color=colour, markersize=9, markeredgecolor=draw.INK)
 
 
-draw_walkers(top[0], "plain", followed=(5, 1, 2, 8, 9))
-draw_walkers(top[1], "annealed", followed=(5, 1))
+from_the_middle = np.linalg.norm(paths["plain"][0], axis=1).argsort()
+draw_walkers(walk_axes[0], "plain", followed=from_the_middle[:3])
+draw_walkers(walk_axes[1], "annealed", followed=from_the_middle[:1])
 
-clock = np.linspace(0, walk_steps, len(paths["plain"]))
-lines = {name: (clock, share_in_the_heavy_mode(path)) for name, path in paths.items()}
-lines["truth"] = ([0, walk_steps], [0.8, 0.8])
-draw.curves(top[2], lines, "step", "share in the heavy mode")
-top[2].set_ylim(0.35, 0.9)
-top[2].set_title("walkers move while there is still one mode", fontsize=10)
+share_axes = middle.subplots()
+steps_kept = np.linspace(0, walk_steps, len(paths["plain"]))
+share_axes.axhline(0.8, color=draw.INK, linestyle="--", linewidth=1.4, label="truth")
+for (name, lines), colour in zip(shares_over_time.items(), draw.LINES, strict=False):
+    for seed, line in enumerate(lines):
+        label = "_" if seed else name
+        share_axes.plot(steps_kept, line, color=colour, linewidth=1, label=label)
+share_axes.set(xlabel="step", ylabel="share in the upper mode", ylim=(0.4, 0.9))
+share_axes.set_title(
+    f"Annealed walkers change modes while noise joins them ({seeds} seeds)", fontsize=12
+)
+share_axes.grid(True, color=draw.PALE, linewidth=0.6)
+share_axes.spines[["top", "right"]].set_visible(False)
+draw.label_lines(share_axes)
 
-# %% Draw: what a step of finite size does, and what mending it costs
-left, middle, right = bottom
-fine = np.linspace(0.01, 1.6, 100)
-lines = {
-    "1 / (1 - eps / 2)": (fine, 1 / (1 - fine / 2)),
-    "truth": (fine, np.ones(100)),
-}
-draw.curves(left, lines, "step size eps", "variance of the walkers, on N(0, 1)")
-left.plot(SIZES, list(ula_variance.values()), "o", color=draw.INK, fillstyle="full", label="ULA")
-left.plot(SIZES, list(mala_variance.values()), "s", color=draw.INK, fillstyle="none", label="MALA")
-left.legend(frameon=False, fontsize=9)
-left.set_title("long steps spread too far; Metropolis mends it", fontsize=10)
-
-lines = {"acceptance": (SIZES, list(acceptance.values()))}
-draw.curves(middle, lines, "step size eps", "share of MALA's steps that are taken")
-middle.set_title("the price: long steps are refused more often", fontsize=10)
-
-lines = {}
-for name in ("plain", "annealed"):
-    lines[name] = (range(walk_steps), chains[name].history("drift"))
-draw.curves(right, lines, "step", "length of the pull / length of the kick", log=True)
-right.set_title("near 1 it climbs, far below it diffuses", fontsize=10)
+# %% Draw: the error of a finite step, and what removing it costs
+ula_axes, mala_axes = bottom.subplots(1, 2, sharey=True)
+fine = np.linspace(0.01, 1.55, 100)
+ula_axes.plot(fine, 1 / (1 - fine / 2), color=draw.BLUE, linewidth=1.4)
+ula_axes.plot(SIZES, list(ula_variance.values()), "o", color=draw.BLUE, markersize=8)
+ula_axes.text(0.15, 2.6, "line: 1 / (1 - step / 2)\ndots: measured", fontsize=11, color=draw.BLUE)
+ula_axes.set_title("ULA: long steps spread too far", fontsize=12)
+mala_axes.plot(SIZES, list(mala_variance.values()), "s", color=draw.RED, markersize=8)
+for i, (eps, share) in enumerate(acceptance.items()):
+    height = (0.45, 1.3)[i % 2]  # below and above in turn, so that neighbours do not overlap
+    mala_axes.text(eps, height, f"{100 * share:.0f} %", fontsize=11, color=draw.RED, ha="center")
+mala_axes.text(
+    0.15,
+    2.6,
+    "squares: measured; beside\nthem: share of steps accepted",
+    fontsize=11,
+    color=draw.RED,
+)
+mala_axes.set_title("MALA: accept-reject removes the error", fontsize=12)
+for ax in (ula_axes, mala_axes):
+    ax.axhline(1, color=draw.INK, linestyle="--", linewidth=1.4)
+    ax.set(xlabel="step size", xlim=(0, 1.65), ylim=(0, 4.6))
+    ax.grid(True, color=draw.PALE, linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+ula_axes.set_ylabel("variance on N(0, 1)\n(dashed: truth)")
 show.finish(figure)
 
 
 # %% Draw: both walks as they go, plain on the left, annealed on the right; points are dark pixels
 def dots(points):
-    """Points (N, 2) on [-12, 12]^2 as an image (180, 180): two in one pixel make it black."""
-    counts, _, _ = np.histogram2d(-points[:, 1], points[:, 0], 180, [[-12, 12], [-12, 12]])
-    return 1 - np.minimum(counts, 2) / 2
+    """Points (N, 2) on [-12, 12]^2 as an image (240, 240) of 120 x 120 dots."""
+    counts, _, _ = np.histogram2d(-points[:, 1], points[:, 0], 120, [[-12, 12], [-12, 12]])
+    image = 1 - np.minimum(counts, 2) / 2
+    image[:, -1] = 0.7  # an edge between both sides
+    return image.repeat(2, axis=0).repeat(2, axis=1)
 
 
 frames = []
-for i in range(0, len(clock), 2):
+for i in range(0, len(steps_kept), 2):
     sides = [dots(paths["plain"][i]), dots(paths["annealed"][i])]
-    frames.append(np.concatenate(sides, axis=1))
-save_gif(frames, show.out / "15_langevin.gif", 0.1)
+    shares_now = [share_in_the_heavy_mode(paths[name][i]) for name in ("plain", "annealed")]
+    # plain Langevin has no noise level; the annealed walk takes per_level steps at each
+    level = SIGMAS[min(int(steps_kept[i]) // per_level, len(SIGMAS) - 1)]
+    text = (
+        f"step {steps_kept[i]:.0f}: share in the upper mode (truth: 0.80)\n"
+        f"plain Langevin: {shares_now[0]:.2f}      annealed, noise {level:.1f}: {shares_now[1]:.2f}"
+    )
+    frames.append(captioned(np.concatenate(sides, axis=1), text, 17))
+path = save_gif(frames, show.out / "15_langevin.gif", 0.12, last=3, colours=16)
+print(f"  moving picture: {path}")

@@ -1,22 +1,25 @@
-"""16 · Do pictures fill their space, or a thin sheet in it?
+"""16 · The manifold hypothesis: do images fill the space of pixels, or a thin sheet in it?
 python demos/16_manifold.py      41 s on two cores
 
-Pictures are few among all arrays of pixels. The manifold hypothesis says that they lie on a sheet
-of low dimension. Here the sheet can be seen: a Moebius band and a Swiss roll in space. A network
-learns the score of their noised points; up that score, points from anywhere are pulled onto the
-sheet, and are spread over it evenly. The nearer they are, the stronger the pull.
+Images are few among all arrays of pixels. The manifold hypothesis says that they lie on a sheet of
+low dimension. In three dimensions such a sheet can be seen: a Moebius band and a Swiss roll. A
+network learns the score of their noised points; this score pulls points from anywhere onto the
+sheet and spreads them over it evenly. The nearer the points are, the stronger the pull. The
+manifold of the lecture is one of images, so the last row measures real digits: the distances to
+their nearest neighbours tell in how many directions they vary, among 784 pixels.
 Read first: tinycv/data/surfaces.py, tinycv/diffusion/edm.py.
-Song & Ermon 2019, section 3.2.1; Karras et al. 2022.
+Song & Ermon 2019, section 3.2.1; Karras et al. 2022 (EDM); Levina & Bickel 2004 (dimension).
 """
 
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 
 import tinycv
 from tinycv import Tensor
-from tinycv.data import DrawnLoader, moebius, swiss_roll
+from tinycv.data import DrawnLoader, mnist_5k, moebius, swiss_roll
 from tinycv.diffusion import ScoreMLP
 from tinycv.diffusion.edm import EDM, edm_denoiser, edm_loss, edm_sigmas, heun_step
 from tinycv.diffusion.samplers import trajectory
@@ -24,17 +27,18 @@ from tinycv.diffusion.tweedie import score_of
 from tinycv.optim import EMA, Adam, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
+from tinycv.show.metrics import squared_distances
 from tinycv.show.motion import save_gif
 from tinycv.training.progress import read_loss, say, steps
 
 show = Demo("16_manifold", __doc__)
 RATE = 5e-3
-LEAST = 0.02  # noise levels
-MOST = 10.0
+LEAST = 0.02  # the lowest noise level
+MOST = 10.0  # the highest
 total = show.choose(quick=10, default=4000, full=12_000)
 many = show.choose(quick=100, default=4000)
 
-# %% Data: two sheets in space, whose points can be drawn
+# %% Data: two sheets in space, which can be drawn
 SHEETS = {
     "Moebius band": moebius(),
     "Swiss roll": swiss_roll(),
@@ -44,7 +48,7 @@ rng = np.random.default_rng(1000 + show.seed)
 
 # %% Training: the whole loop. One denoiser for all noise levels (diffusion/edm.py)
 def learn(sheet, size):
-    """A network learns points of the sheet, of this standard deviation. Returns its denoiser."""
+    """Train on points of the sheet, whose standard deviation is ``size``. Returns a denoiser."""
     tinycv.manual_seed(show.seed)
     model = ScoreMLP(3).to(show.device)
     optimizer = Adam(model.parameters(), lr=RATE)
@@ -64,13 +68,13 @@ def learn(sheet, size):
     return edm_denoiser(model, size)
 
 
-# %% What is asked of a denoiser: where noise goes along its flow, and its score at noised points
-ladder = edm_sigmas(show.choose(quick=8, default=32), LEAST, MOST)[:-1]  # the last would be 0
+# %% What to do with a denoiser: follow noise along its flow, and take its score at noised points
+ladder = edm_sigmas(show.choose(quick=8, default=32), LEAST, MOST)[:-1]  # without the last, 0
 levels = np.geomspace(LEAST, 3, 9)
 
 
 def pulled(denoise):
-    """Noise of level MOST taken down to LEAST: where it is at each level of the ladder."""
+    """Noise taken from level MOST down to LEAST: the points at each level of the ladder."""
     noise = MOST * tinycv.randn_like(tinycv.zeros(many, 3, device=show.device))
     step = partial(heun_step, denoise)
     return [x.numpy() for _, x in trajectory(step, noise, ladder)]
@@ -79,7 +83,7 @@ def pulled(denoise):
 @dataclass
 class Pull:
     sigma: float
-    points: np.ndarray  # (N, 3): of the sheet, with noise of level sigma
+    points: np.ndarray  # (N, 3): points of the sheet with noise of level sigma
     score: np.ndarray  # (N, 3)
 
 
@@ -90,7 +94,7 @@ def pull_at(sigma, sheet, denoise):
     return Pull(sigma, points, score)
 
 
-# %% For each sheet: learn it, and ask
+# %% For each sheet: train, then sample and take scores
 paths = {}
 pulls = {}
 for name, sheet in SHEETS.items():
@@ -103,7 +107,7 @@ for name, sheet in SHEETS.items():
 
 # %% Measure: are the points on the sheet, do they fill it evenly, and how strong is the pull?
 def unevenness(sheet, points):
-    """Chi^2 of the points over 16 x 3 cells, along and across the sheet."""
+    """Chi^2 of the numbers of points in 16 x 3 cells along and across the sheet."""
     count = np.bincount(sheet.cell(points, 16, 3), minlength=48)
     expected = many * sheet.cell_shares(16, 3)
     return ((count - expected) ** 2 / expected).sum()
@@ -113,51 +117,74 @@ strength = {}  # the mean length of the score, at each noise level
 for name, sheet in SHEETS.items():
     end = paths[name][-1]
     show.measured(
-        f"{name}: median distance from the sheet, in least noise levels",
+        f"{name}: median distance from the sheet, divided by the lowest noise level",
         np.median(sheet.distance(end)) / LEAST,
-        "0.674 for points of the sheet with that noise",
+        "points of the sheet with that noise: 0.674",
         "<= 1.5",
     )
     show.measured(
         f"{name}: chi^2 of {many} points over 48 cells of the sheet",
         unevenness(sheet, end),
-        "47 on average, if they are even",
+        "evenly spread points: 47 on average",
         "<= 72.4: not rejected at 1 %",
     )
     strength[name] = [np.linalg.norm(pull.score, axis=1).mean() for pull in pulls[name]]
     slope, _ = np.polyfit(np.log(levels[:4]), np.log(strength[name][:4]), 1)
     show.measured(
-        f"{name}: slope of log |score| against log noise level, below 0.15",
+        f"{name}: slope of log |score| against log noise level, for levels below 0.15",
         slope,
         "-1 (a flat sheet)",
         "-1 +- 0.1",
     )
     least = pulls[name][0]
     show.measured(
-        f"{name}: E |score|^2 sigma^2 at the least level: directions that lead off the sheet",
+        f"{name}: E |score|^2 sigma^2 at the lowest level: the number of directions off the sheet",
         (least.score**2).sum(axis=1).mean() * LEAST**2,
-        "3 less 2, and the edges' 0.03",
+        "3 - 2, and 0.03 from the edges",
         "1 +- 0.1",
     )
 
-# %% How strong the pull is on points that are so far from the Moebius band
-BINS = np.linspace(0, 2.5, 11)  # edges of the bins: distances, in noise levels
+# %% The local dimension of a set of points, by maximum likelihood (Levina & Bickel 2004, eq. 8).
+# In d dimensions the number of neighbours within a distance r grows as r^d. So d is one over the
+# mean of log(T_k / T_j), where T_j is the distance to the j-th nearest neighbour, j < k.
+NEIGHBOURS = 20
 
 
-def force_by_distance(sheet, pull):
-    """The mean length of score x noise level in each bin; NaN where no point is."""
-    bins = np.digitize(sheet.distance(pull.points) / pull.sigma, BINS) - 1
-    force = np.linalg.norm(pull.score, axis=1) * pull.sigma
-    means = []
-    for i in range(len(BINS) - 1):
-        inside = bins == i
-        means.append(force[inside].mean() if inside.any() else np.nan)
-    return means
+def local_dimensions(points, of=slice(None)):
+    """One dimension per point of points[of], from its nearest neighbours among all points."""
+    flat = points.reshape(len(points), -1).astype(np.float64)
+    squared = squared_distances(flat[of], flat)
+    nearest = np.sort(squared, axis=1)[:, 1 : NEIGHBOURS + 1] ** 0.5  # column 0 is the point itself
+    return 1 / np.log(nearest[:, -1:] / nearest[:, :-1]).mean(axis=1)
 
 
-profile = {}
-for pull in pulls["Moebius band"][0:5:2]:
-    profile[pull.sigma] = force_by_distance(SHEETS["Moebius band"], pull)
+def dimension(estimates):
+    """Their harmonic mean: the estimates of many points as one (MacKay & Ghahramani 2005)."""
+    return 1 / np.mean(1 / estimates)
+
+
+x, y, _, _ = mnist_5k()
+count = show.choose(quick=400, default=4000)
+x, y = x[:count], y[:count]  # (N, 1, 28, 28), (N,)
+dimension_of_digit = []  # by label
+one_of_each = []
+for label in range(10):
+    of_label = x[y == label]
+    dimension_of_digit.append(dimension(local_dimensions(of_label)))
+    one_of_each.append(of_label[0])
+for name, sheet in SHEETS.items():
+    show.measured(
+        f"{name}: local dimension of its points, from {NEIGHBOURS} neighbours",
+        dimension(local_dimensions(sheet.sample(count, rng))),
+        "2",
+        "2 +- 0.15",
+    )
+show.measured(
+    f"local dimension of real digits, from {NEIGHBOURS} neighbours, by label 0 to 9",
+    dimension_of_digit,
+    "784 pixels",
+    "far below 784",
+)
 
 
 # %% Draw: noise on its way to each sheet
@@ -172,14 +199,16 @@ VIEWS = {
     "Swiss roll": View(enlarged=1.0, azimuth=-75),
 }
 
+BY_HEIGHT = LinearSegmentedColormap.from_list("height", [draw.BLUE, draw.SKY, draw.ORANGE])
 
-def draw_in_space(ax, name, x, turned=0.0):
-    """Points in a box, coloured by where they are. turned: by so many degrees."""
+
+def draw_in_space(ax, name, x, turned=0.0, size=2.5):
+    """Points in a box, coloured by their height and depth. turned: the view, in degrees."""
     view = VIEWS[name]
     x = x * view.enlarged
     x = x[(np.abs(x) < 2.6).all(axis=1)]
     place = x[:, 2] + 0.5 * x[:, 1]
-    ax.scatter(*x.T, s=2, c=place, cmap="viridis", linewidths=0, vmin=-1.6, vmax=1.6)
+    ax.scatter(*x.T, s=size, c=place, cmap=BY_HEIGHT, linewidths=0, vmin=-1.6, vmax=1.6)
     ax.set(xlim=(-2, 2), ylim=(-2, 2), zlim=(-2, 2))
     ax.set_box_aspect((1, 1, 1), zoom=1.35)
     ax.view_init(35, view.azimuth + turned)
@@ -187,55 +216,59 @@ def draw_in_space(ax, name, x, turned=0.0):
 
 
 def nearest_level(sigma):
-    """Its place in the ladder."""
+    """The index in the ladder of the level nearest to sigma."""
     return int(np.argmin(np.abs(np.array(ladder) - sigma)))
 
 
+lowest, highest = min(dimension_of_digit), max(dimension_of_digit)
 figure = draw.figure(
-    "Up the learned score, noise is pulled onto a thin sheet: so may pictures among all pixels",
-    12.5,
-    11,
+    "The manifold hypothesis: the score pulls noise onto a thin sheet.\n"
+    f"Digits have 784 pixels, but vary in about {lowest:.0f} to {highest:.0f} directions",
+    7.6,
+    10.4,
 )
-top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
-four = [nearest_level(sigma) for sigma in (2.0, 0.7, 0.25, LEAST)]
-rows = top.subplots(2, 4, subplot_kw={"projection": "3d"})
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.15, 0.62, 1))
+three = [nearest_level(sigma) for sigma in (1.0, 0.25, LEAST)]
+rows = top.subplots(2, 3, subplot_kw={"projection": "3d"})
 for row, (name, path) in zip(rows, paths.items(), strict=True):
-    for ax, i in zip(row, four, strict=True):
+    for ax, i in zip(row, three, strict=True):
         draw_in_space(ax, name, path[i])
-        ax.set_title(f"{name}, noise level {ladder[i]:.2g}", fontsize=10)
+        ax.set_title(f"{name}, noise {ladder[i]:.2g}", fontsize=12)
 
-# %% Draw: the pull by noise level, and by distance
-left, right = bottom.subplots(1, 2)
-lines = {name: (levels, lengths) for name, lengths in strength.items()}
-# off a flat sheet in space a point is as far as one normal number: E |z| = sqrt(2 / pi) = 0.798
-lines["0.8 / noise level"] = (levels, np.sqrt(2 / np.pi) / levels)
-draw.curves(left, lines, "noise level", "mean length of the score", log=True)
-left.set_xscale("log")
-left.set_title("near the sheet the pull grows as 1 / noise level", fontsize=10)
+# %% Draw: the digits with their dimensions, and the pull by noise level
+digit_axes = middle.subplots()
+captions = [f"{found:.1f}" for found in dimension_of_digit]
+draw.image_rows(digit_axes, {"real\ndigits": one_of_each}, captions)
+digit_axes.tick_params(axis="x", labeltop=False, labelbottom=True, labelsize=12)
+digit_axes.set_title("Local dimension of each digit, from its nearest neighbours", fontsize=12)
 
-lines = {}
-middles = (BINS[:-1] + BINS[1:]) / 2
-for sigma, means in profile.items():
-    lines[f"Moebius band, level {sigma:.2g}"] = (middles, means)
-lines["a flat sheet"] = (BINS, BINS)
-draw.curves(
-    right, lines, "distance from the sheet, in noise levels", "length of the score x noise level"
+pull_axes = bottom.subplots()
+# Off a flat sheet in space a point is as far as one normal number: E |z| = sqrt(2 / pi) = 0.798.
+flat_sheet = np.sqrt(2 / np.pi) / levels
+pull_axes.plot(
+    levels, flat_sheet, color=draw.INK, linestyle="--", linewidth=1.4, label="flat sheet"
 )
-right.set_title("at one noise level it is as strong as the point is far", fontsize=10)
+lines = {name: (levels, lengths) for name, lengths in strength.items()}
+draw.curves(pull_axes, lines, "noise level", "mean length of the score", log=True)
+pull_axes.set_xscale("log")
+pull_axes.set_title("The pull grows as 1 / noise level", fontsize=12)
 show.finish(figure)
 
 # %% Draw: points on their way to the Moebius band, which then turns a while
 last = len(ladder) - 1
-on_the_way = [*range(four[0], last + 1), *[last] * 16]
+first = nearest_level(2.0)
+on_the_way = [*range(first, last + 1), *[last] * 16]
 
 
 def frames(moving):
     ax = moving.add_subplot(projection="3d")
     for turn, i in enumerate(on_the_way):
         ax.clear()
-        draw_in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn)
+        draw_in_space(ax, "Moebius band", paths["Moebius band"][i][:1500], 3 * turn, size=7)
+        moving.suptitle(f"Up the learned score: noise level {ladder[i]:.2f}", fontsize=11)
         yield moving
 
 
-moving = draw.figure("", 3.2, 3.2)
-save_gif(frames(moving), show.out / "16_manifold.gif", 0.12, colours=32)
+moving = draw.figure("", 3.4, 3.5)
+path_of_gif = save_gif(frames(moving), show.out / "16_manifold.gif", 0.12, colours=64)
+print(f"  moving picture: {path_of_gif}")

@@ -1,12 +1,15 @@
-"""17 · How does a digit come out of noise?
+"""17 · How does a diffusion model (DDPM, DDIM) turn noise into digits?
 python demos/17_diffusion_digits.py      5 min on two cores
 
-Noise is poured over 4,000 digits, and a small U-Net learns to see what was there. Then it is given
-noise alone. The picture shows the way there and back, new digits and the nearest real ones, halves
-painted anew, and what few steps cost each sampler (DDPM after 20 steps: Frechet multiple
-5.7 in one run, 4.8 in another of the same model). --full: up to 1,000 steps.
+The forward process adds noise to 4,000 digits, and a small U-Net learns to remove it. Sampling then
+starts from pure noise, and classifier-free guidance steers it to the label that was asked for. (The
+lecture samples images by Langevin dynamics; this demo runs the diffusion process in reverse.) The
+picture shows one digit on its way to noise and another one on its way back, new digits beside the
+nearest training digits, lower halves painted by inpainting, and how many steps each sampler needs
+(DDPM after 20 steps: Frechet multiple 5.7 in one run, 4.8 in another of the same model).
+--full samples with up to 1,000 steps.
 Read first: tinycv/diffusion/schedule.py, denoising.py, samplers.py, unet.py.
-Ho et al. 2020; Song et al. 2021 (DDIM).
+Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Ho & Salimans 2022 (guidance).
 """
 
 from dataclasses import dataclass
@@ -28,8 +31,8 @@ from tinycv.optim import EMA, AdamW, clip_grad_norm_, warmup_cosine
 from tinycv.show import draw
 from tinycv.show.demo import Demo
 from tinycv.show.judge import judge_of
-from tinycv.show.metrics import precision_recall, squared_distances
-from tinycv.show.motion import save_gif
+from tinycv.show.metrics import frechet_distance, precision_recall, squared_distances
+from tinycv.show.motion import captioned, ink_sheet, save_gif
 from tinycv.training import parallel
 from tinycv.training.half import Half
 from tinycv.training.progress import read_loss, say, steps
@@ -37,28 +40,28 @@ from tinycv.training.progress import read_loss, say, steps
 show = Demo("17_diffusion_digits", __doc__, half=True)
 EPOCHS = show.choose(quick=2, default=50)
 RATE = 2e-3
-NOBODY = 10  # the label "nobody said"
-WALK = show.choose(quick=5, default=50)  # steps of a sampler, where nothing else is said
+NO_LABEL = 10  # the eleventh class: "no label given"
+WALK = show.choose(quick=5, default=50)  # sampling steps, unless stated otherwise
 
 # %% Data: digits with pixels from -1 to 1
-few = show.choose(quick=64, default=4000)
-x, y, test, test_y = (part[:few] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
+count = show.choose(quick=64, default=4000)
+x, y, test, test_y = (part[:count] for part in mnist_5k())  # (N, 1, 28, 28), (N,)
 loader = DataLoader(2 * x - 1, y, batch_size=64, drop_last=True, seed=show.seed)
 
-# %% Model: a schedule says how much signal and how much noise there is at each time; a U-Net is
-# asked for v, which it tells from the noisy image, the time and the label
+# %% Model: the schedule sets how much signal and how much noise there is at each time. The U-Net
+# predicts v = alpha * noise - sigma * image from the noisy image, the time and the label
 schedule = cosine_schedule(1000)
 widths = show.choose(quick=(8, 8), default=(32, 64))
 model = UNet(1, widths, patch_size=2, num_classes=10).to(show.device)
 
 
 def loss_of(images, labels):
-    """The squared error of v, at random times; one label in ten is not told."""
-    labels = without_some(labels, NOBODY, 0.1)
+    """The squared error of v at random times. One label in ten is replaced by NO_LABEL."""
+    labels = without_some(labels, NO_LABEL, 0.1)
     return diffusion_loss(model, images, labels, schedule=schedule, predicts="v")
 
 
-# %% Training: the whole loop. All cores share a batch, except where a GPU or float16 computes
+# %% Training: the whole loop. On a CPU all cores share each batch
 all_cores = show.device == "cpu" and not show.half
 group = parallel.threads() if all_cores else None
 adam = partial(AdamW, lr=RATE, weight_decay=0.0)
@@ -83,10 +86,10 @@ with Stopwatch(show.device) as watch:
 model.load_state_dict(ema.state_dict())
 
 
-# %% Sampling: from noise, step by step to earlier times, by what the model believes to be there
-def believed(labels, w=0.0, most=1.0):
-    """D(x, t) for images of these labels, with guidance w; no pixel is beyond ``most``."""
-    return clipped(guided(denoiser(model, schedule, "v"), labels, NOBODY, w), -most, most)
+# %% Sampling: from noise, step by step to earlier times, guided by the image the model predicts
+def predicted_image(labels, w=0.0, most=1.0):
+    """D(x, t), the denoised image for these labels with guidance w, clipped to +-``most``."""
+    return clipped(guided(denoiser(model, schedule, "v"), labels, NO_LABEL, w), -most, most)
 
 
 def noise(count):
@@ -94,16 +97,16 @@ def noise(count):
 
 
 def to_pixels(images):
-    """From the model's range to pictures: NumPy, 0 to 1."""
+    """From the model's range, -1 to 1, to pixels from 0 to 1, as NumPy."""
     return images.numpy() / 2 + 0.5
 
 
 def generated(labels, count, w=0.0, most=1.0, one_step=ddim_step):
-    """Digits of these labels after so many steps, from the same noise whatever else is asked:
-    (N, 1, 28, 28). They are made in two halves, which need half the memory."""
+    """Digits (N, 1, 28, 28) of these labels after ``count`` steps. Every call starts from the same
+    noise, so that samplers can be compared. Sampling in two halves needs half the memory."""
 
     def walk(x, labels):
-        step = partial(one_step, believed(labels, w, most), schedule)
+        step = partial(one_step, predicted_image(labels, w, most), schedule)
         return sample(step, x, schedule.times(count))
 
     tinycv.manual_seed(show.seed)
@@ -116,12 +119,12 @@ def generated(labels, count, w=0.0, most=1.0, one_step=ddim_step):
     return np.concatenate(made)
 
 
-asked = np.arange(show.choose(quick=20, default=500)) % 10
+wanted = np.arange(show.choose(quick=20, default=500)) % 10
 with tinycv.no_grad():
-    digits = generated(asked, WALK, w=1.0)
-    plain = generated(asked, WALK)
+    digits = generated(wanted, WALK, w=1.0)
+    unguided = generated(wanted, WALK)
 
-# %% The same by other samplers, in few steps and in many
+# %% The same with other samplers, with few and with many steps
 SAMPLERS = {
     "DDIM, eta 0": ddim_step,
     "DDIM, eta 1": partial(ddim_step, eta=1.0),
@@ -133,32 +136,33 @@ with tinycv.no_grad():
     for name, one_step in SAMPLERS.items():
         by_sampler[name] = []
         for count in counts:
-            images = generated(asked, count, most=np.inf, one_step=one_step)
+            images = generated(wanted, count, most=np.inf, one_step=one_step)
             by_sampler[name].append(images)
 
 
-# %% On the way: x at each time, and the image that the model believes to be in it
+# %% On the way: four digits of each label at every time, and for the first ten of them the image
+# that the model predicts from the noisy one
 @dataclass
 class Moment:
     t: int
-    x: np.ndarray  # (10, 1, 28, 28)
-    x0: np.ndarray  # the same: what is believed to be in x
+    x: np.ndarray  # (40, 1, 28, 28)
+    predicted: np.ndarray  # (10, 1, 28, 28)
 
 
 path = []
 with tinycv.no_grad():
-    denoise = believed(np.arange(10), w=1.0)
-    step = partial(ddim_step, denoise, schedule)
-    for t, x_t in trajectory(step, noise(10), schedule.times(2 * WALK)):
-        x_0 = denoise(x_t, t) if t else x_t
+    step = partial(ddim_step, predicted_image(np.arange(40) % 10, w=1.0), schedule)
+    denoise = predicted_image(np.arange(10), w=1.0)
+    for t, x_t in trajectory(step, noise(40), schedule.times(2 * WALK)):
+        x_0 = denoise(x_t[:10], t) if t else x_t[:10]
         path.append(Moment(t, to_pixels(x_t), to_pixels(x_0)))
 
-# %% Inpainting: the upper half is given, the lower half is painted, three times
+# %% Inpainting: the upper half is given, and the lower half is sampled three times
 given = np.repeat(test[:3], 3, axis=0)  # (9, 1, 28, 28)
 upper = np.broadcast_to(np.arange(28)[:, None] < 14, given.shape)
 with tinycv.no_grad():
     paint = inpainting(
-        partial(ddpm_step, believed(np.full(9, NOBODY)), schedule),
+        partial(ddpm_step, predicted_image(np.full(9, NO_LABEL)), schedule),
         schedule,
         Tensor(2 * given - 1, device=show.device),
         Tensor(upper, device=show.device),
@@ -168,30 +172,53 @@ with tinycv.no_grad():
 if all_cores:
     group.close()
 
-# %% Measure: a judge that learned from the training digits names the new ones, and compares them
-# with unseen ones
+# %% Measure: a judge, a classifier trained on the training digits, names the new ones, and its
+# features compare them with unseen ones
 judge = judge_of(x, y, epochs=show.choose(quick=1, default=8))
-n = len(asked)
-unseen = judge.features(test[:n])
-real = precision_recall(unseen, judge.features(x[:n]))
+n = len(wanted)
+unseen = judge.features(test)
+real_distance = frechet_distance(judge.features(x[:n]), unseen)
 
 
-def measured_names(name, images, labels):
+def measure_names(name, images, labels):
     right = (judge.labels(images) == labels).mean()
     sure = judge.probabilities(images).max(axis=1).mean()
-    show.measured(f"{name}: share named as asked; how sure the judge is, on average", [right, sure])
+    show.measured(f"{name}: share that the judge names as labelled", right)
+    show.measured(f"{name}: mean probability that the judge gives to its answer", sure)
+    return right
 
 
-for name, images in {"w = 1": digits, "w = 0": plain}.items():
-    measured_names(name, images, asked)
-    multiple = judge.frechet_multiple(images, x, test)
+def measure_precision_recall(name, images, reference=("", "")):
+    precision, recall = precision_recall(unseen[:n], judge.features(images))
+    show.measured(f"{name}: precision", precision, reference[0])
+    show.measured(f"{name}: recall", recall, reference[1])
+    return f"real digits: {precision:.2f}", f"real digits: {recall:.2f}"
+
+
+def frechet_multiple(images):
+    """The multiple of the training digits' distance, and its standard error.
+
+    The error is a jackknife: the figure is computed again without each tenth of the images.
+    """
+    features = judge.features(images)
+    without_a_tenth = []
+    for tenth in np.array_split(np.arange(len(features)), 10):
+        rest = np.delete(features, tenth, axis=0)
+        without_a_tenth.append(frechet_distance(rest, unseen) / real_distance)
+    error = np.std(without_a_tenth) * 9**0.5
+    return frechet_distance(features, unseen) / real_distance, error
+
+
+real_figures = measure_precision_recall("training digits", x[:n])
+for name, images in {"guidance w = 1": digits, "no guidance": unguided}.items():
+    as_wanted = measure_names(name, images, wanted)
+    multiple, error = frechet_multiple(images)
     show.measured(f"{name}: Frechet multiple", multiple, "training digits: 1")
-    show.measured(
-        f"{name}: precision, recall",
-        precision_recall(unseen, judge.features(images)),
-        "training digits: {:.2f}, {:.2f}".format(*real),
-    )
-measured_names("real, unseen", test, test_y)
+    show.measured(f"{name}: Frechet multiple, standard error", error)
+    measure_precision_recall(name, images, real_figures)
+    if name == "guidance w = 1":
+        named_as_wanted = as_wanted
+measure_names("real digits, unseen", test, test_y)
 
 PAPER = {
     "DDIM, eta 0": "13.4, 6.84, 4.67, 4.16, 4.04",
@@ -199,67 +226,103 @@ PAPER = {
     "DDPM, larger variance": "367, 133, 32.7, 9.99, 3.17",
 }
 multiples = {}
+standard_errors = {}
+at_steps = f"at {', '.join(map(str, counts))} steps"
 for name, sets in by_sampler.items():
-    multiples[name] = [judge.frechet_multiple(images, x, test) for images in sets]
+    found = [frechet_multiple(images) for images in sets]
+    multiples[name] = [multiple for multiple, _ in found]
+    standard_errors[name] = [error for _, error in found]
     show.measured(
-        f"{name}: Frechet multiple after {', '.join(map(str, counts))} steps",
+        f"{name}: Frechet multiple, {at_steps}",
         multiples[name],
         f"DDIM, table 1, FID on CIFAR-10 after 10, 20, 50, 100, 1000: {PAPER[name]}",
         "the same order",
     )
+    show.measured(f"standard error of {name}, {at_steps}", standard_errors[name])
 
+# %% Measure: does it copy? The distance to the nearest training digit, beside that of unseen digits
 both = np.concatenate([digits, test]).reshape(-1, 784)
 distances = squared_distances(both, x.reshape(-1, 784))  # to each training digit
 nearest = distances.min(axis=1) ** 0.5
+median_of_new = np.median(nearest[: len(digits)])
+median_of_unseen = np.median(nearest[len(digits) :])
 show.measured(
-    "distance to the nearest training digit, by that of real ones",
-    np.median(nearest[: len(digits)]) / np.median(nearest[len(digits) :]),
-    "",
+    "distance to the nearest training digit, divided by that of unseen real digits (medians)",
+    median_of_new / median_of_unseen,
+    "a copy: 0",
     "not near 0",
 )
 show.measured("seconds of training", watch.seconds, target="<= 240")
 
-# %% Draw: there and back, new digits, halves, the nearest real ones, and what few steps cost
-figure = draw.figure("Digits come out of noise, and are not those that were learned", 12, 10)
-axes = figure.subplot_mosaic(
-    [["ways"] * 2, ["new", "halves"], ["beside", "chart"]],
-    width_ratios=(1.25, 1),
-    height_ratios=(3.1, 3.2, 2),
+# %% Draw: there and back, new digits and the nearest real ones, halves, and the number of steps
+figure = draw.figure(
+    "A diffusion model turns noise into digits, and the judge reads\n"
+    f"{100 * named_as_wanted:.0f} % of them as the label that was asked for",
+    7.6,
+    9.4,
 )
-some = path[:: len(path) // 10]
+top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.9, 2.8, 2.6))
+ways_axes, new_axes = top.subplots(), middle.subplots()
+halves_axes, chart = bottom.subplots(1, 2, width_ratios=(1.1, 1))
+eight = [path[i] for i in np.linspace(0, len(path) - 1, 8).round().astype(int)]
 one_noise = noise(1).numpy()[0]
 one_digit = 2 * test[0] - 1
 there = []
-for moment in some[::-1]:
+for moment in eight[::-1]:
     noisy = schedule.perturb(one_digit, moment.t, one_noise)
     there.append(noisy / 2 + 0.5)
 ways = {
-    "there:\nt = 0 to 1000": there,
-    "back:\nt = 1000 to 0": [moment.x[5] for moment in some],
-    "what it believes\nto be in it": [moment.x0[5] for moment in some],
+    "noise is\nadded": np.clip(there, 0, 1),
+    "sampling:\nback from\nnoise": np.clip([moment.x[5] for moment in eight], 0, 1),
+    "the image\nit predicts\nfrom that": np.clip([moment.predicted[5] for moment in eight], 0, 1),
 }
-draw.image_rows(axes["ways"], ways)
-title = "asked for by label, with guidance w = 1"
-draw.tiles(axes["new"], digits[:50], columns=10, caption=title)
+draw.image_rows(ways_axes, ways)
+ways_axes.set_title(
+    "First row: t = 0 (left) to 1000 (right). Below: t = 1000 (left) to 0", fontsize=11
+)
+
 nearest_ten = x[distances[:10].argmin(axis=1)]
-draw.image_rows(axes["beside"], {"new": digits[:10], "nearest of\nthe learned": nearest_ten})
+rows = {
+    "new digits": digits[10:20],
+    "new digits ": digits[:10],
+    "nearest\ntraining digits": nearest_ten,
+}
+draw.image_rows(new_axes, rows, [f"{distance:.1f}" for distance in nearest[:10]])
+new_axes.tick_params(labeltop=False, labelbottom=True)
+new_axes.set_title("New digits by label 0 to 9 (guidance w = 1): are they copies?", fontsize=11)
+new_axes.set_xlabel(
+    f"distance in pixel brightness; median of all {n} new digits {median_of_new:.1f}, "
+    f"of unseen real digits {median_of_unseen:.1f}",
+    fontsize=10,
+)
 
 tiles = []
 for i in (0, 3, 6):
     tiles += [given[i] * upper[0], *painted[i : i + 3], given[i]]
-title = "upper half given, lower half painted, three times; last: the real one"
-draw.tiles(axes["halves"], tiles, columns=5, caption=title)
+draw.tiles(halves_axes, np.clip(tiles, 0, 1), columns=5)
+halves_axes.set_title(
+    "Inpainting: upper half given, three\nlower halves, the real digit", fontsize=11
+)
 
-chart = axes["chart"]
-lines = {name: (counts, values) for name, values in multiples.items()}
-draw.curves(chart, lines, "steps", "Frechet multiple", log=True)
+chart.axhline(1, color=draw.INK, linestyle="--", linewidth=1.2, label="real digits")
+lines = {}
+for name, values in multiples.items():
+    lines[name.removesuffix(", larger variance")] = (counts, values)
+draw.curves(chart, lines, "sampling steps", "Frechet multiple", log=True)
+for (name, values), colour in zip(multiples.items(), draw.LINES, strict=False):
+    chart.errorbar(counts, values, standard_errors[name], fmt="o", color=colour, capsize=4)
 chart.set(xscale="log", xticks=counts, xticklabels=counts)
 chart.set(yticks=(1, 2, 5, 10), yticklabels=(1, 2, 5, 10))
 chart.minorticks_off()
 show.finish(figure)
 
-frames = []
-for moment in path[::5]:
-    row = np.concatenate(np.clip(moment.x[:, 0], 0, 1), axis=1)
-    frames.append(row.repeat(3, axis=0).repeat(3, axis=1))
-save_gif(frames, show.out / "17_diffusion_digits.gif", 0.1, colours=16)
+
+# %% Draw: four digits of each label come out of noise
+def frames():
+    for i in np.unique(np.linspace(0, len(path) - 1, 21).round().astype(int)):
+        text = f"A diffusion model writes digits: t = {path[i].t} of 1000"
+        yield captioned(ink_sheet(path[i].x, columns=10), text, 18)
+
+
+path_of_gif = save_gif(frames(), show.out / "17_diffusion_digits.gif", 0.12, last=4, colours=32)
+print(f"  moving picture: {path_of_gif}")

@@ -1,16 +1,18 @@
-"""18 · How probable is a point, to a diffusion model?
+"""18 · Score SDE: what is the likelihood of a point under a diffusion model?
 python demos/18_sde_likelihood.py      5 min on two cores
 
-A diffusion model draws samples, and can say how probable each point is: its noisy path has the same
-densities as a path without chance, along which the log-density changes by the divergence of the
-flow. Here that is compared with densities that are known, two of them with sharp edges, for three
-processes: with the exact score (right to 0.01 nats) and with a learned one (to 0.05).
+A diffusion model draws samples, and it can also tell how probable each point is. Its noisy process
+has the same densities as a process without noise, the probability flow ODE, along which the
+log-density changes by the divergence of the flow. Here that log p is compared with densities that
+are known, two of them with sharp edges, for three processes (VE, VP, sub-VP): with the exact score
+it is right to 0.01 nats, with a learned score to 0.05.
 Read first: tinycv/diffusion/sde.py, diffusion/ode.py.
-Song et al. 2021, sections 3.4, 4 and appendix D; Grathwohl et al. 2019.
+Song et al. 2021 (score SDE), sections 3.4, 4 and appendix D; Grathwohl et al. 2019 (FFJORD).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +37,7 @@ total = show.choose(quick=10, default=8000, full=24_000)
 many = show.choose(quick=20, default=1500)
 rng = np.random.default_rng(1000 + show.seed)
 
-# %% Data: four densities that are known, two with sharp edges
+# %% Data: four known densities, two of them with sharp edges
 DATA = {
     "eight Gaussians": eight_gaussians(),
     "two moons": two_moons(0.15, 60),
@@ -44,14 +46,14 @@ DATA = {
 }
 
 
-# %% Model: a network that takes noise out; its score has the name and arguments of a density's own
+# %% Model: a network that removes noise. Its score has the same name and arguments as a density's
 @dataclass
 class Learned:
     score: Callable  # (x, noise level) -> (N, 2)
 
 
-def with_its_score(model, unit):
-    """Of points that the network sees divided by ``unit``."""
+def learned_score(model, unit):
+    """The score of the data, from a network that sees points divided by ``unit``."""
     in_units = edm_denoiser(model)
 
     def denoise(x, sigma):
@@ -62,7 +64,7 @@ def with_its_score(model, unit):
 
 # %% Training: the whole loop. One network serves all noise levels, and so all three processes
 def learn(density):
-    """Slow waves of the places keep the network smooth."""
+    """Train on the density. Low frequencies of the place alone keep the network smooth."""
     tinycv.manual_seed(show.seed)
     model = ScoreMLP(2, place_features=8, fastest=8.0).to(show.device)
     optimizer = Adam(model.parameters(), lr=RATE)
@@ -80,28 +82,29 @@ def learn(density):
         if (step + 1) % (total // 10) == 0:
             say(f"step {step + 1}/{total}  loss {read_loss(loss, step):.4g}")
     model.load_state_dict(ema.state_dict())
-    return with_its_score(model, unit)
+    return learned_score(model, unit)
 
 
 learned = {name: learn(density) for name, density in DATA.items()}
 
-# %% Three processes, and the times at which a path is looked at
+# %% Three processes, and the times of their steps
 vp = VP()
 SDES = {"VE": VE(0.01, 50.0), "VP": vp, "sub-VP": SubVP()}
-# the first time of each: where its noise is 0.005, as an edge has no score without noise
+# The first time of each process is where its noise is 0.005: without noise an edge has no score.
 FIRST = {"VE": 0.0131, "VP": 0.000244, "sub-VP": 0.0179}
 fine = show.choose(quick=4, default=50)  # steps
 
 
 def clock(first, count):
-    """From ``first`` to 1 in so many steps, short ones where there is little noise."""
+    """Times from ``first`` to 1 in ``count`` steps, which are short where there is little noise."""
     return first + (1 - first) * np.linspace(0, 1, count + 1) ** 2
 
 
 def log_p(kind, density, x, along=None):
-    """Of points x (N, 2), along the flow of this process, by the score of a density or a Learned.
+    """log p of points x (N, 2) along the probability flow of this process: (N,).
 
-    along: one direction for each point, to estimate the divergence.
+    density: anything with a score: a known density, or a Learned. along: one random direction per
+    point, if the divergence is to be estimated.
     """
     sde = SDES[kind]
     x = to_device(x, show.device)
@@ -119,28 +122,28 @@ for name, density in DATA.items():
         exact_gaps[name, kind] = log_p(kind, density, points[name]) - truth
         learned_gaps[name, kind] = log_p(kind, learned[name], points[name]) - truth
 
-# %% The divergence along one random direction a point (Hutchinson), beside the exact one
+# %% The divergence along one random direction per point (Hutchinson), and the exact divergence
 eight = learned["eight Gaussians"]
-some = to_device(points["eight Gaussians"], show.device)
-exact = log_p("VP", eight, some)
-guess = log_p("VP", eight, some, along=standard_normal(some.shape, some))
+ring_points = to_device(points["eight Gaussians"], show.device)
+exact = log_p("VP", eight, ring_points)
+guess = log_p("VP", eight, ring_points, along=standard_normal(ring_points.shape, ring_points))
 
-# %% How many steps: the error of the likelihood with the exact score, by rule
+# %% How many steps? The error of the likelihood with the exact score, by solver
 COUNTS = (5, 10, 20, 40)
-RULES = {"euler": euler, "heun": heun, "rk4": rk4}
+SOLVERS = {"euler": euler, "heun": heun, "rk4": rk4}
 density = DATA["eight Gaussians"]
-few = points["eight Gaussians"][:200].astype(float)
-truth = density.log_density(few)
+points_200 = points["eight Gaussians"][:200].astype(float)
+truth = density.log_density(points_200)
 errors = {}
-for rule, one_step in RULES.items():
-    errors[rule] = []
+for solver, one_step in SOLVERS.items():
+    errors[solver] = []
     for count in COUNTS:
-        found = log_likelihood(vp, vp.score_of(density), few, clock(0, count), step=one_step)
-        errors[rule].append(np.abs(found - truth).mean())
+        found = log_likelihood(vp, vp.score_of(density), points_200, clock(0, count), step=one_step)
+        errors[solver].append(np.abs(found - truth).mean())
 
-# %% Samples by the learned score: with noise, with noise and a corrector, and without noise
+# %% Samples with the learned score: reverse SDE, predictor-corrector, and probability flow ODE
 score = vp.score_of(eight)
-noise = vp.prior((many, 2), some)
+noise = vp.prior((many, 2), ring_points)
 count = show.choose(quick=8, default=200)  # steps
 
 made, path = euler_maruyama(vp.reverse(score), noise, clock(1e-3, count)[::-1], keep_every=1)
@@ -154,15 +157,15 @@ for t, then in pairwise(clock(1e-3, count // 4)[::-1]):
 samples = {
     "reverse SDE": to_numpy(made),
     "predictor-corrector": to_numpy(corrected),
-    "flow (ODE)": to_numpy(straight[-1]),
+    "probability flow ODE": to_numpy(straight[-1]),
 }
 walks = {
     "reverse SDE": path,
-    "flow (ODE)": straight,
+    "probability flow ODE": straight,
 }
 
 # %% The learned density on the whole plane
-REACH = 4.475  # so that no point of it is on an edge of the checkerboard
+REACH = 4.475  # chosen so that no point lies on an edge of the checkerboard
 side = show.choose(quick=8, default=180)
 plane = draw.plane(REACH, side)
 on_plane = {name: log_p("VP", learned[name], plane) for name in ("eight Gaussians", "checkerboard")}
@@ -202,49 +205,74 @@ for name, found in on_plane.items():
     metric = f"{name}: integral of the learned density over the plane"
     show.measured(metric, np.exp(found).sum() * cell, target="1 +- 0.005")
 
-# %% Draw: true and learned densities
+# %% Draw: log p, true and learned, and the error where the truth is above the last shade
+FLOOR = 9.0  # nats below the greatest log p: what lies lower is white
+truth_on_plane = {name: DATA[name].log_density(plane.astype(float)) for name in on_plane}
+error_on_plane = {}  # NaN where the truth is white
+for name, found in on_plane.items():
+    truth = truth_on_plane[name]
+    error_on_plane[name] = np.where(truth > truth.max() - FLOOR, found - truth, np.nan)
+typical = {}  # the median of the error's size at points of the data
+for name in on_plane:
+    typical[name] = np.median(np.abs(learned_gaps[name, "VP"]))
+
+
+def learned_log_p(name, _):
+    """For draw.density, which asks for log p on the same points as ``plane``."""
+    return on_plane[name]
+
+
 figure = draw.figure(
-    "The flow without chance has the densities of the noisy process, and tells log p of each point",
-    12,
-    7,
+    "Score SDE: the probability flow ODE gives log p of every point.\n"
+    f"Median error: {typical['eight Gaussians']:.2f} nats (Gaussians), "
+    f"{typical['checkerboard']:.2f} (checkerboard)",
+    8.2,
+    9.2,
 )
-top, bottom = figure.subplots(2, 4)
+top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1.05))
+rows = top.subplots(2, 3)
+for row, name in zip(rows, on_plane, strict=True):
+    true_axes, learned_axes, error_axes = row
+    draw.density(true_axes, DATA[name].log_density, REACH, FLOOR)
+    true_axes.set_ylabel(name, fontsize=12)
+    draw.density(learned_axes, partial(learned_log_p, name), REACH, FLOOR, side=side)
+    error = np.clip(error_on_plane[name].reshape(side, side), -1, 1)
+    shades = error_axes.imshow(
+        error,
+        cmap="RdBu",
+        vmin=-1,
+        vmax=1,
+        origin="lower",
+        extent=(-REACH, REACH, -REACH, REACH),
+    )
+    error_axes.set(xticks=[], yticks=[], facecolor=draw.PALE)
+for ax, title in zip(rows[0], ("true log p", "learned log p", "learned - true"), strict=True):
+    ax.set_title(title, fontsize=12)
+rows[1, 2].set_xlabel("grey: hardly any data", fontsize=11)
+bar = top.colorbar(shades, ax=rows[:, 2], fraction=0.06, pad=0.03)
+bar.set_ticks((-1, -0.5, 0, 0.5, 1), labels=("<= -1", "-0.5", "0", "0.5", ">= 1"))
+bar.set_label("error of log p, nats", fontsize=11)
 
 
-def draw_densities(true, found, name):
-    draw.density(true, DATA[name].log_density, REACH)
-    true.set_title(f"{name}: the true log p", fontsize=10)
-    draw.density(found, lambda _: on_plane[name], REACH, side=side)
-    found.set_title("learned, along the flow", fontsize=10)
-
-
-draw_densities(top[0], top[1], "eight Gaussians")
-draw_densities(top[2], top[3], "checkerboard")
-
-
-# %% Draw: from noise to samples
+# %% Draw: from noise to samples, and what steps cost
 def draw_walk(ax, way):
-    """Where all ended, and the ways of five."""
-    title = f"{way}: from noise to a sample"
-    draw.scatter(ax, samples[way], 4.5, draw.PALE, title=title)
+    """Where all samples ended, and the paths of five."""
+    draw.scatter(ax, samples[way], 4.5, draw.SKY)
     five = np.stack([to_numpy(x[:5]) for x in walks[way]])  # (T, 5, 2)
-    for i, colour in zip(range(5), draw.LINES, strict=True):
-        ax.plot(five[:, i, 0], five[:, i, 1], color=colour, linewidth=1)
-        ax.plot(five[-1, i, 0], five[-1, i, 1], "o", color=colour, markersize=5)
+    for i in range(5):
+        ax.plot(five[:, i, 0], five[:, i, 1], color=draw.RED, linewidth=0.9)
+        ax.plot(five[0, i, 0], five[0, i, 1], "o", color="white", markeredgecolor=draw.INK)
+        ax.plot(five[-1, i, 0], five[-1, i, 1], "o", color=draw.INK, markersize=6)
+    ax.set_title(way, fontsize=12)
+    ax.set_xlabel("noise (white) to sample (black)", fontsize=10)
 
 
-draw_walk(bottom[0], "reverse SDE")
-draw_walk(bottom[1], "flow (ODE)")
-
-# %% Draw: what steps and random directions cost
-middle, right = bottom[2:]
-lines = {rule: (COUNTS, error) for rule, error in errors.items()}
-draw.curves(middle, lines, "steps", "error of log p, nats", log=True)
-middle.set_xscale("log", base=2)
-middle.set_xticks(COUNTS, COUNTS)
-middle.set_title("better rules need fewer steps", fontsize=10)
-
-right.hist(off, bins=np.linspace(-8, 8, 41), color=draw.LINES[0])
-right.set(xlabel="estimated minus exact log p, nats", ylabel="points")
-right.set_title("one random direction: right on average", fontsize=10)
+left, middle, right = bottom.subplots(1, 3, width_ratios=(1, 1, 1))
+draw_walk(left, "reverse SDE")
+draw_walk(middle, "probability flow ODE")
+lines = {solver: (COUNTS, error) for solver, error in errors.items()}
+draw.curves(right, lines, "steps", "error of log p, nats", log=True)
+right.set_xscale("log", base=2)
+right.set_xticks(COUNTS, COUNTS)
+right.set_title("exact score, by solver", fontsize=12)
 show.finish(figure)

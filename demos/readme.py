@@ -1,9 +1,9 @@
-"""python -m demos.readme            writes the tables of the three READMEs from what was measured
-python -m demos.readme --check    says whether they are up to date (the tests ask this)
+"""python -m demos.readme            writes the tables of all READMEs from sources and records
+python -m demos.readme --check    fails where a table is out of date (the tests run this)
 
-Between  <!-- NAME -->  and  <!-- /NAME -->  a page holds what the function NAME here makes of the
-files: reading order from the source, figures from demos/gallery/*.json and
-benchmarks/results/*.json. Nothing there is typed.
+Between  <!-- NAME -->  and  <!-- /NAME -->  a page holds what the function NAME of this file makes:
+reading order from the source, figures and minutes from demos/gallery/*.json and
+benchmarks/results/*.json. Nothing there is typed. The pages in demos/figures are made as a whole.
 """
 
 import ast
@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from demos.lecture import LECTURE, Slide
+from demos.targets import duration, records, shown_value
 from tinycv.show.demo import ascii_only
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "benchmarks/results/{}.json"
-# chapters, and their files in the order in which they read best
+# Chapters, and their files in the order in which they read best
 READING = {
     "The engine: a Tensor remembers, the walk back differentiates": (
         "engine",
@@ -61,19 +63,40 @@ READING = {
 }
 
 
+# The three figures that a demo's section shows. A demo that is not listed shows the first three of
+# its figures that have a target.
+HEADLINES: dict[str, tuple[str, ...]] = {}
+
+
 def reading() -> str:
-    """A table a chapter: what each file says of itself in its first line."""
-    parts, i = [], 0
-    for title, (folder, names) in READING.items():
-        parts += ["", f"**{title}**", "", "| | file | lines | |", "|---|---|---|---|"]
-        for name in names.split():
-            i, path = i + 1, posixpath.normpath(f"tinycv/{folder}/{name}.py")
-            text = (ROOT / path).read_text(encoding="utf-8")
-            parts.append(
-                f"| {i} | [{path.removeprefix('tinycv/')}]({path}) | {len(text.splitlines())} | "
-                f"{summary(text)} |"
-            )
+    """One table per chapter, with the first sentence of each file; and then, folder by folder, the
+    files that the order leaves out.
+    """
+    parts = []
+    ordered = []
+    for title in READING:
+        parts += ["", f"### {title}", "", "| | file | lines | |", "|---|---|---|---|"]
+        for path in chapter_files(title):
+            ordered.append(path)
+            text = (ROOT / "tinycv" / path).read_text(encoding="utf-8")
+            number, lines = len(ordered), len(text.splitlines())
+            parts.append(f"| {number} | [{path}]({path}) | {lines} | {summary(text)} |")
+    parts += ["", "### The other files", ""]
+    for folder in sorted((ROOT / "tinycv").iterdir()):
+        links = [
+            f"[{path.stem}]({folder.name}/{path.name})"
+            for path in sorted(folder.glob("*.py"))
+            if f"{folder.name}/{path.name}" not in ordered and path.name != "__init__.py"
+        ]
+        if links:
+            parts.append(f"- [{folder.name}/]({folder.name}/__init__.py): {', '.join(links)}")
     return "\n".join(parts[1:])
+
+
+def chapter_files(title: str) -> list[str]:
+    """The files of a chapter of READING, in order, as paths below tinycv/."""
+    folder, names = READING[title]
+    return [posixpath.normpath(f"{folder}/{name}.py") for name in names.split()]
 
 
 def summary(source: str) -> str:
@@ -86,94 +109,189 @@ def summary(source: str) -> str:
     return first.split("   ")[0].strip()
 
 
-def gallery() -> str:
-    """Two demos a row: the picture, the question, how long it took here, and how many of its
-    targets it met."""
-    cells = []
-    for path in sorted((ROOT / "demos").glob("[0-9][0-9]_*.py")):
-        found = [
-            json.loads(file.read_text(encoding="utf-8"))
-            for file in sorted((ROOT / "demos/gallery").glob(f"{path.stem}*.json"))
-        ]
-        question = (
-            path.read_text(encoding="utf-8").splitlines()[0].strip('"').split("   ")[0].strip()
-        )
-        verdicts = [
-            v
-            for record in found
-            for row in record["rows"]
-            if (v := met(row["value"], row["target"])) is not None
-        ]
-        said = [
-            f"**{question}**",
-            f"[demos/{path.name}](demos/{path.name})",
-            *(f"{record['size']}: {duration(record['seconds'])}" for record in found),
-            *([f"targets met: {sum(verdicts)} of {len(verdicts)}"] if verdicts else []),
-        ]
-        picture = f"demos/gallery/{path.stem}.png"
-        shown = (
-            f'<a href="{picture}"><img src="{picture}" width="330"></a>'
-            if (ROOT / picture).exists()
-            else ""
-        )
-        cells.append(f"{shown} | {'<br>'.join(said)}")
-    rows = [
-        f"| {' | '.join(cells[i : i + 2])} |" + " | |" * (i + 1 == len(cells))
-        for i in range(0, len(cells), 2)
-    ]
-    return "\n".join(["| | | | |", "|---|---|---|---|", *rows])
+# ── the lecture's map ────────────────────────────────────────────────────────────────────────────
 
 
-def figures() -> str:
-    """The measured figures of every demo in the gallery; a target that was missed is bold."""
-    rows = []
-    for path in sorted((ROOT / "demos/gallery").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        name, size = record["demo"], record["size"]
-        command = f"`python demos/{name}.py{' --full' if size == 'full' else ''}`"
-        for i, row in enumerate(record["rows"]):
-            value = row["value"]
-            shown = (
-                ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else f"{value:.5g}"
-            )
-            shown = f"**{shown}**" if met(value, row["target"]) is False else shown
-            rows.append(
-                f"| {command if i == 0 else ''} | {row['metric']} | {shown} | {row['target']} "
-                f"| {row['reference']} | {duration(record['seconds']) if i == 0 else ''} |"
-            )
+def lecture() -> str:
+    """One row per slide: what to read, what to run, which test holds it to account, and what the
+    demo's picture proves."""
     head = [
-        "| command | figure | measured | target | for comparison | took |",
+        "| slide | read | run | test | takes | what the picture proves |",
         "|---|---|---|---|---|---|",
     ]
+    return "\n".join([*head, *(slide_row(slide, slide.english, "coming") for slide in LECTURE)])
+
+
+def lecture_zh() -> str:
+    """The map of the lecture in Chinese, from the same records."""
+    head = ["| 幻灯片 | 源码 | 演示 | 测试 | 用时 | 图中的结论 |", "|---|---|---|---|---|---|"]
+    rows = [slide_row(slide, slide.chinese, "即将推出", chinese=True) for slide in LECTURE]
     return "\n".join([*head, *rows])
 
 
-NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
-# of a target, and when a value v meets it
-FORMS: list[tuple[str, Callable[..., bool]]] = [
-    (rf">= *{NUMBER}", lambda v, a: v >= a),
-    (rf"<= *{NUMBER}", lambda v, a: v <= a),
-    (rf"> *{NUMBER}", lambda v, a: v > a),
-    (rf"< *{NUMBER}", lambda v, a: v < a),
-    (rf"{NUMBER} \+- {NUMBER}", lambda v, a, b: abs(v - a) <= b),
-    (rf"{NUMBER} to {NUMBER}", lambda v, a, b: a <= v <= b),
-    (rf"{NUMBER} within {NUMBER} %", lambda v, a, b: abs(v - a) <= b / 100 * abs(a)),
-    (rf"within {NUMBER}$", lambda v, a: abs(v) <= a),
-    (rf"\|\.\| <= {NUMBER}", lambda v, a: abs(v) <= a),
-    (rf"{NUMBER}$", lambda v, a: v == a),
-]
+def slide_row(slide: Slide, name: str, coming: str, chinese: bool = False) -> str:
+    """A row of the map."""
+    if slide.coming:
+        return f"| {name} | | {slide.coming} | | | *{coming}* |"
+    stem = demo_path(slide.demo).stem
+    record = records(stem)["default"]
+    files = ", ".join(f"[{Path(file).name}](tinycv/{file})" for file in slide.files)
+    proves = slide.proves_chinese if chinese else slide.proves or record.get("title", "")
+    run = f"[{slide.demo}](demos/README.md#{anchor(stem)})"
+    test = f"[test](tests/{slide.test})"
+    took = duration(record["seconds"])
+    return f"| {name} | {files} | {run} | {test} | {took} | {proves} |"
 
 
-def met(value: float | list, target: str) -> bool | None:
-    """Does every value meet a target of one of the FORMS, such as ">= 0.99"? None where the target
-    is of no such form."""
-    for form, holds in FORMS:
-        if found := re.match(form, target):
-            return all(
-                holds(v, *map(float, found.groups()))
-                for v in (value if isinstance(value, list) else [value])
-            )
-    return None
+def minutes_06() -> str:
+    """How long the README's first command takes."""
+    return duration(records("06_vit")["default"]["seconds"])
+
+
+def demo_path(number: str) -> Path:
+    """The script of the demo with this number, "06"."""
+    (path,) = (ROOT / "demos").glob(f"{number}_*.py")
+    return path
+
+
+def anchor(stem: str) -> str:
+    """Where the section of a demo starts in demos/README.md: its heading is the file's name."""
+    return stem
+
+
+# ── demos ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gallery() -> str:
+    """Two demos per row; each cell holds the picture, the question and the minutes."""
+    cells = [gallery_cell(path) for path in demo_scripts()]
+    if len(cells) % 2:
+        cells.append("")
+    rows = [f"| {cells[i]} | {cells[i + 1]} |" for i in range(0, len(cells), 2)]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def gallery_cell(path: Path) -> str:
+    """A demo in the gallery of README.md."""
+    picture = f"demos/gallery/{path.stem}.png"
+    text = question(path)
+    links = [
+        f"[{path.stem}.py](demos/{path.name})",
+        f"[figures](demos/README.md#{anchor(path.stem)})",
+        minutes(path.stem),
+    ]
+    if (ROOT / f"demos/gallery/{path.stem}.gif").exists():
+        links.insert(2, f"[GIF](demos/gallery/{path.stem}.gif)")
+    return (
+        f'<a href="{picture}"><img src="{picture}" width="330" alt="{path.stem}"></a><br>'
+        f"**{text}**<br>{' · '.join(links)}"
+    )
+
+
+def demo_scripts() -> list[Path]:
+    """The demos, in their order."""
+    return sorted((ROOT / "demos").glob("[0-9][0-9]_*.py"))
+
+
+def question(path: Path) -> str:
+    """The first line of a demo: its number and its question."""
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    return first.strip('"').split("   ")[0].strip()
+
+
+def minutes(stem: str) -> str:
+    """How long the sizes of a demo took, such as "4 min, full 34 min"."""
+    found = records(stem)
+    took = [duration(found["default"]["seconds"])]
+    if "full" in found:
+        took.append(f"full {duration(found['full']['seconds'])}")
+    return ", ".join(took)
+
+
+def sections() -> str:
+    """One section per demo: its question, picture, film, story, minutes and three figures."""
+    return "\n\n".join(demo_section(path) for path in demo_scripts())
+
+
+def demo_section(path: Path) -> str:
+    """The section of a demo in demos/README.md."""
+    stem = path.stem
+    found = records(stem)
+    story = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n", 3)[3]
+    films = [film.name for film in sorted((ROOT / "demos/gallery").glob(f"{stem}*.gif"))]
+    pictures = [picture.name for picture in sorted((ROOT / "demos/gallery").glob(f"{stem}*.png"))]
+    shown = pictures + films
+    links = [
+        f"`python demos/{path.name}` ({minutes(stem)})",
+        f"[source]({path.name})",
+        f"[all figures](figures/{stem}.md)",
+    ]
+    lines = [
+        f"## {stem}",
+        f"**{question(path)}**",
+        "\n".join(
+            f'<img src="gallery/{name}" width="{width_of(name)}" alt="{name}">' for name in shown
+        ),
+        " · ".join(links),
+        story.strip(),
+        "\n".join(
+            ["| figure | measured | target |", "|---|---|---|", *headlines(found["default"])]
+        ),
+    ]
+    return "\n\n".join(lines)
+
+
+def width_of(name: str) -> int:
+    """The width in pixels at which a page shows a picture or a film."""
+    return 360 if name.endswith(".gif") else 800
+
+
+def headlines(record: dict) -> list[str]:
+    """The rows of the three figures that a demo's section shows."""
+    by_metric = {row["metric"]: row for row in record["rows"]}
+    with_target = [name for name, row in by_metric.items() if row["target"]]
+    chosen = HEADLINES.get(record["demo"], tuple((with_target or list(by_metric))[:3]))
+    missing = [name for name in chosen if name not in by_metric]
+    if missing:
+        sys.exit(f"{record['demo']} has no figure {missing}; see HEADLINES in demos/readme.py")
+    return [
+        table_row(name, shown_value(by_metric[name]), by_metric[name]["target"]) for name in chosen
+    ]
+
+
+def figures_page(stem: str) -> str:
+    """demos/figures/NAME.md: every figure of a demo, one metric per row."""
+    parts = [
+        f"# {stem}: every figure",
+        f"{question(ROOT / f'demos/{stem}.py')} [Source](../{stem}.py), "
+        f"[section](../README.md#{anchor(stem)}).",
+        "Made by `python -m demos.readme` from the records in [gallery](../gallery). **Bold**: a "
+        "target that was missed.",
+    ]
+    for size, record in records(stem).items():
+        flag = " --full" if size == "full" else ""
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        rows = [
+            table_row(row["metric"], shown_value(row), row["target"], row["reference"])
+            for row in record["rows"]
+        ]
+        head = ["| figure | measured | target | for comparison |", "|---|---|---|---|"]
+        parts += [
+            f"## `python demos/{stem}.py{flag}`",
+            f"{duration(record['seconds'])}, {record['peak_memory_mib']} MiB, seed "
+            f"{record['seed']}, {record['device']}; {record['cpu']['model']}, "
+            f"{record['cpu']['cores']} cores; {versions}.",
+            "\n".join([*head, *rows]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table_row(*cells: str) -> str:
+    """A row of a Markdown table; a bar within a cell is escaped."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+# ── benchmarks ───────────────────────────────────────────────────────────────────────────────────
 
 
 def speed() -> str:
@@ -225,13 +343,6 @@ def sessions() -> list[dict]:
     ]
 
 
-PAGES = {
-    "README.md": (reading, gallery, speed, gpu),
-    "demos/README.md": (figures,),
-    "benchmarks/README.md": (ops, bounds, kernels),
-}
-
-
 def measured(suite: str) -> dict:
     """The committed record of a suite of benchmarks."""
     name = RESULTS.format(suite)
@@ -245,37 +356,49 @@ def measured(suite: str) -> dict:
     return record
 
 
-def duration(seconds: float) -> str:
-    if seconds < 0.95:
-        return "under 1 s"
-    return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
+# ── pages ────────────────────────────────────────────────────────────────────────────────────────
+
+PAGES: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (minutes_06, lecture, gallery),
+    "README.zh.md": (minutes_06, lecture_zh),
+    "tinycv/README.md": (reading,),
+    "tinycv/gpu/README.md": (gpu,),
+    "demos/README.md": (sections,),
+    "benchmarks/README.md": (speed, ops, bounds, kernels),
+}
 
 
 def renewed(page: str, text: str) -> str:
-    """The page with every block made anew."""
+    """The page with all of its blocks as they should be now. A block within a line stays there."""
     for block in PAGES[page]:
         name, made = block.__name__, block()
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name} -->)(\n?).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             sys.exit(f"{page} has no block {name!r}")
-        text = pattern.sub(lambda m, made=made: m[1] + made + "\n" + m[2], text)
+        text = pattern.sub(lambda m, made=made: m[1] + m[2] + made + m[2] + m[3], text)
     return text
+
+
+def wanted_pages() -> dict[str, str]:
+    """Every page as it should be, by its path."""
+    pages = {page: renewed(page, (ROOT / page).read_text(encoding="utf-8")) for page in PAGES}
+    for path in demo_scripts():
+        pages[f"demos/figures/{path.stem}.md"] = figures_page(path.stem)
+    return pages
 
 
 def main(arguments: list[str]) -> None:
     stale = []
-    for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        new = renewed(page, text)
-        if new != text:
+    for page, text in wanted_pages().items():
+        path = ROOT / page
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(page)
             if "--check" not in arguments:
-                (ROOT / page).write_text(new, encoding="utf-8")
-    if "--check" in arguments:
-        sys.exit(
-            f"{', '.join(stale)}: not up to date; run  python -m demos.readme" if stale else None
-        )
-    print(ascii_only(f"written anew: {', '.join(stale) or 'nothing, all is up to date'}"))
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if "--check" in arguments and stale:
+        sys.exit(f"{', '.join(stale)}: out of date; run  python -m demos.readme")
+    print(ascii_only(f"written: {', '.join(stale) or 'nothing, every page is up to date'}"))
 
 
 if __name__ == "__main__":

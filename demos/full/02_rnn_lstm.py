@@ -1,7 +1,7 @@
 """02, the whole protocol: an LSTM, an RNN and a GRU add, copy, and read digits row by row.
 
-The demo from three seeds: adding over 100 steps, LSTM and RNN. With one seed: a GRU, 200 steps, and
-copying after 30, 50 and 100 steps. MNIST row by row: three seeds.
+The demo from three seeds: the adding problem over 100 steps, LSTM and RNN. From one seed: a GRU,
+200 steps, and the copying problem after 30, 50 and 100 steps. MNIST row by row: three seeds.
 python demos/02_rnn_lstm.py --full
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 
 import tinycv
 from tinycv.data import DataLoader, DrawnLoader, adding, copying, mnist_5k
-from tinycv.data.memory import copying_without_memory
+from tinycv.data.memory import ADDING_WITHOUT_MEMORY, copying_without_memory
 from tinycv.nn.functional import cross_entropy, mse_loss
 from tinycv.optim import Adam
 from tinycv.sequence import GRU, LSTM, chrono_start
@@ -27,14 +27,18 @@ demo = runs[0]
 
 # %% The demo's network and settings, for other tasks
 def new(kind, inputs, hidden, outputs, seed):
-    """A Reader whose first weights are a function of the seed."""
+    """A Reader whose initial weights depend on the seed only."""
     tinycv.manual_seed(seed)
     return demo.Reader(kind, inputs, hidden, outputs).to(show.device)
 
 
 def train(model, loss, loader, epochs, seed, lr=demo.RATE, evaluate=None):
-    """Adam, its rate falling to 0 in the last fifth; gradients no longer than 1."""
+    """Adam. The learning rate falls to 0 over the last fifth; gradients are clipped to length 1."""
     total = epochs * len(loader)
+
+    def schedule(step):
+        return demo.factor(step, total)
+
     return fit(
         model,
         Adam(model.parameters(), lr=lr),
@@ -43,27 +47,30 @@ def train(model, loss, loader, epochs, seed, lr=demo.RATE, evaluate=None):
         epochs,
         clip=1.0,
         seed=seed,
-        schedule=lambda step: demo.factor(step, total),
+        schedule=schedule,
         evaluate=evaluate,
     )
 
 
 # %% Adding two marked numbers: a GRU, and twice as many steps
-def sum_loss(model, x, y):
-    return mse_loss(model(x)[:, -1, 0], y)
+def sum_loss(model, x, sums):
+    return mse_loss(demo.final_sums(model, x), sums)
 
 
 def measure_adding(kind, length, epochs, target=""):
-    """Train one network and note its figures on 1,000 unseen sequences. Returns the history."""
-    x, y = adding(1000, length, np.random.default_rng(10**6))
+    """Train one network and record its errors on 1,000 unseen sequences. Returns the history."""
+    x, sums = adding(1000, length, np.random.default_rng(10**6))
+
+    def draw_batch(count, rng):
+        return adding(count, length, rng)
 
     def evaluate(model):
-        errors = np.abs(model(demo.here(x))[:, -1, 0].numpy() - y)
+        errors = np.abs(demo.final_sums(model, demo.here(x)).numpy() - sums)
         return {"error": (errors**2).mean(), "share": (errors < 0.04).mean()}
 
     seed = SEEDS[0]
     model = new(kind, 2, 64, 1, seed)
-    loader = DrawnLoader(lambda n, rng: adding(n, length, rng), 32, demo.BATCHES, seed)
+    loader = DrawnLoader(draw_batch, 32, demo.BATCHES, seed)
     history = train(model, sum_loss, loader, epochs, seed, evaluate=evaluate)
     task = f"adding, {length} steps, {kind.__name__}"
     end = history.metrics[-1]
@@ -73,28 +80,29 @@ def measure_adding(kind, length, epochs, target=""):
 
 
 gru = measure_adding(GRU, demo.LENGTH, demo.EPOCHS)
-long = show.choose(quick=20, full=200)
-measure_adding(LSTM, long, show.choose(quick=1, full=55), target="<= 2e-3")
+length = show.choose(quick=20, full=200)
+measure_adding(LSTM, length, show.choose(quick=1, full=55), target="<= 2e-3")
 
 
-# %% Copying: ten symbols again after a while
+# %% The copying problem: write ten symbols again after a wait
 def symbol_loss(model, x, y):
     return cross_entropy(model(x).reshape((-1, 10)), y.reshape((-1,)))
 
 
 def measure_copying(wait, chrono, target=""):
-    """chrono: the longest time that the gates begin with; 0: the plain start."""
+    """chrono: the longest memory, in steps, that the initial forget gates allow; 0: PyTorch's
+    initialisation."""
 
-    def drawn(n, rng):
-        symbols, answers = copying(n, wait, rng)
+    def draw_batch(count, rng):
+        symbols, answers = copying(count, wait, rng)
         return np.eye(10, dtype=np.float32)[symbols], answers
 
     model = new(LSTM, 10, 128, 10, show.seed)
     if chrono:
         chrono_start(model.rnn, chrono)
-    loader = DrawnLoader(drawn, 32, demo.BATCHES, show.seed)
+    loader = DrawnLoader(draw_batch, 32, demo.BATCHES, show.seed)
     train(model, symbol_loss, loader, show.choose(quick=1, full=40), show.seed, lr=5e-3)
-    x, y = drawn(500, np.random.default_rng(10**6))
+    x, y = draw_batch(500, np.random.default_rng(10**6))
     start = "chrono" if chrono else "plain"
     show.measured(
         f"copying after {wait} steps, LSTM, {start} start: nats / no memory's",
@@ -118,23 +126,29 @@ def label_loss(model, x, y):
 scores = []
 for seed in SEEDS:
     images, labels, test, answers = mnist_5k(seed=seed)  # images (N, 1, 28, 28)
-    few = show.choose(quick=128, full=len(images))
-    loader = DataLoader(images[:few, 0], labels[:few], batch_size=64, seed=seed)
+    train_size = show.choose(quick=128, full=len(images))
+    loader = DataLoader(images[:train_size, 0], labels[:train_size], batch_size=64, seed=seed)
     model = new(LSTM, 28, 128, 10, seed)
     train(model, label_loss, loader, demo.EPOCHS, seed)
     guesses = model(demo.here(test[:, 0]))[:, -1].numpy().argmax(axis=1)
     scores.append((guesses == answers).mean())
-metric = "MNIST's 5,000 row by row, LSTM: accuracy on 1,000 unseen"
+metric = "MNIST row by row, LSTM: accuracy on 1,000 unseen digits, by seed"
 show.measured(metric, scores, target=">= 0.95")
 
 # %% Draw: the error of every seed
-figure = draw.figure(f"Adding over {demo.LENGTH} steps, seed by seed", 9, 5)
-trained_for = demo.BATCHES * np.arange(1, demo.EPOCHS + 1)
-lines = {}
-for name in ("LSTM", "RNN"):
-    for seed, run in zip(SEEDS, runs, strict=True):
-        lines[f"{name}, seed {seed}"] = (trained_for, run.curves[name])
-errors = [row["error"] for row in gru.metrics]
-lines[f"GRU, seed {SEEDS[0]}"] = (trained_for, errors)
-draw.curves(figure.subplots(), lines, "steps of training", "mean squared error", log=True)
+figure = draw.figure(f"The adding problem over {demo.LENGTH} steps: every seed", 9, 5)
+ax = figure.subplots()
+ax.set_yscale("log")
+training_steps = demo.BATCHES * np.arange(1, demo.EPOCHS + 1)
+for name, colour in (("LSTM", draw.BLUE), ("RNN", draw.RED)):
+    for run in runs[1:]:
+        ax.plot(training_steps, run.curves[name], color=colour, linewidth=1.6)
+lines = {
+    "LSTM": (training_steps, runs[0].curves["LSTM"]),
+    "RNN": (training_steps, runs[0].curves["RNN"]),
+    "GRU (one seed)": (training_steps, [row["error"] for row in gru.metrics]),
+}
+always_1 = {"color": draw.INK, "linestyle": "--", "linewidth": 1.2, "zorder": 3}
+ax.axhline(ADDING_WITHOUT_MEMORY, label="1/6: always 1", **always_1)
+draw.curves(ax, lines, "training steps", "mean squared error of the sum", log=True)
 show.finish(figure)

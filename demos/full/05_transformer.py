@@ -1,8 +1,8 @@
 """05, the whole protocol: sorting and dates from three seeds; other tasks from one.
 
-The demo from three seeds. By its functions, and cut to one seed: dates to English with label
-smoothing, dates to ISO, addition, and reversal, then asked of strings longer than any that it was
-shown.          python demos/05_transformer.py --full
+The demo from three seeds. By its functions, and from one seed: dates to English with label
+smoothing, dates to ISO, addition, and reversal, which is then tested on strings longer than any in
+training.          python demos/05_transformer.py --full
 """
 
 from functools import partial
@@ -25,26 +25,26 @@ seed = SEEDS[0]
 
 # %% The demo's model and training, for other tasks
 def measure(name, pairs, test, epochs, target="", loss_fn=next_symbol_loss):
-    """Train a model and note how much it has right. Returns it."""
+    """Train a model and record the share of its answers that is right. Returns the model."""
     print(name, flush=True)
     pairs = pairs[: show.choose(quick=64)]
     test = test[: show.choose(quick=8)]
     tinycv.manual_seed(seed)
     model = demo.translator(pairs).to(show.device)
     demo.train(model, pairs, show.choose(quick=1, full=epochs), loss_fn)
-    metric = f"{name}: share of {len(test)} unseen answers without mistake"
+    metric = f"{name}: share of {len(test)} unseen answers without a mistake"
     show.measured(metric, exact_match(model, test).mean(), target=target)
     return model
 
 
-# %% What label smoothing costs: among how many equally likely symbols it chooses
-softer = partial(next_symbol_loss, label_smoothing=0.1)
+# %% What label smoothing costs: perplexity, among how many equally likely symbols a model chooses
+smoothed_loss = partial(next_symbol_loss, label_smoothing=0.1)
 pairs, unseen = dates(seed, "english")
-soft = measure("dates to English, label smoothing 0.1", pairs, unseen, 5, loss_fn=softer)
+smoothed = measure("dates to English, label smoothing 0.1", pairs, unseen, 5, loss_fn=smoothed_loss)
 unseen = unseen[: show.choose(quick=8)]
 source = tinycv.Tensor(unseen.source, device=show.device)
 target = tinycv.Tensor(unseen.target, device=show.device)
-for smoothing, model in {"0": demo.model, "0.1": soft}.items():
+for smoothing, model in {"0": demo.model, "0.1": smoothed}.items():
     with tinycv.no_grad():
         perplexity = np.exp(next_symbol_loss(model, source, target).item())
     show.measured(
@@ -63,22 +63,28 @@ pairs = reversal(range(1, 17), n=show.choose(quick=64, full=20_000), seed=seed)
 unseen = reversal([16], n=500, seed=100)
 reverser = measure("reversal of 16 letters", pairs, unseen, 10)
 
-# %% Strings longer than any that it was shown
+# %% Strings longer than any in training
 lengths = show.choose(quick=[1, 20], full=[1, 2, 4, 8, 12, 15, 16, 17, 18, 20, 24, 32])
-asked = show.choose(quick=8, full=200)
+test_size = show.choose(quick=8, full=200)
 right = []
 for length in lengths:
-    unseen = reversal([length], n=asked, seed=1000 + length)
+    unseen = reversal([length], n=test_size, seed=1000 + length)
     right.append(exact_match(reverser, unseen).mean())
-metric = f"reversal of {', '.join(map(str, lengths))} letters, trained on 1 to 16"
-show.measured(metric, right)
+metric = "strings in reverse, trained on 1 to 16 letters, share right"
+show.measured(f"{metric}, at lengths {', '.join(map(str, lengths))}", right)
 
 # %% Draw
+in_training = np.mean([share for length, share in zip(lengths, right, strict=True) if length <= 16])
+longer = np.mean([share for length, share in zip(lengths, right, strict=True) if length > 16])
 figure = draw.figure(
-    "Strings in reverse: does a Transformer go beyond the lengths it was shown?", 8, 5
+    f"Transformer, strings in reverse: {100 * in_training:.0f} % right up to the longest in\n"
+    f"training, {100 * longer:.0f} % right beyond",
+    8,
+    5,
 )
-lines = {"": (lengths, right)}
 ax = figure.subplots()
-draw.curves(ax, lines, "letters to reverse (trained on 1 to 16)", "share without mistake")
 ax.set_ylim(-0.02, 1.05)
+draw.curves(ax, {"": (lengths, right)}, "letters to write in reverse", "share without a mistake")
+ax.axvspan(0, 16, color=draw.PALE, alpha=0.5, zorder=0)
+ax.text(8, 0.5, "lengths of training", ha="center", fontsize=11)
 show.finish(figure)

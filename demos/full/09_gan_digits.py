@@ -1,7 +1,7 @@
-"""09, the whole protocol: three digits stacked as colours are 1,000 kinds; how many are found?
+"""09, the whole protocol: stacked MNIST. Of 1,000 kinds of images, how many does a DCGAN find?
 
-A DCGAN learns images of 14 x 14 with three real digits in red, green and blue; a judge of digits
-names each colour of 25,600 written images. The rest of the table is the demo's own record.
+A DCGAN learns images of 14 x 14 pixels that hold three real digits, in red, green and blue. A judge
+of digits names each colour of 25,600 generated images. All other figures are in the demo's record.
 python demos/09_gan_digits.py --full
 """
 
@@ -23,8 +23,8 @@ COUNT = show.choose(quick=100, full=25_600)
 
 # %% Data: three digits drawn at random, half as large, stacked
 x, y, _, _ = mnist_5k(seed=show.seed)
-few = show.choose(quick=256, full=4000)
-small, labels = halved(x[:few]), y[:few]  # (N, 1, 14, 14), (N,)
+count = show.choose(quick=256, full=4000)
+small, labels = halved(x[:count]), y[:count]  # (N, 1, 14, 14), (N,)
 judge = judge_of(small, labels, epochs=show.choose(quick=1, full=16))
 
 
@@ -35,7 +35,7 @@ def stacked(n, rng):
 
 loader = DrawnLoader(stacked, 64, BATCHES, show.seed)
 
-# %% The demo's game, with three channels and twice its width
+# %% The training of the demo, with three channels and networks twice as wide
 tinycv.manual_seed(show.seed)
 width = show.choose(quick=4, full=64)
 generator = DCGANGenerator(14, LATENT, channels=3, width=width)
@@ -48,19 +48,25 @@ images = images_of(generator, noise)  # (N, 3, 14, 14)
 digits = judge.labels(images.reshape(-1, 1, 14, 14)).reshape(-1, 3)
 counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=1000)
 show.measured(
-    "stacked digits, 14 x 14: kinds found of 1,000, in 25,600",
+    "stacked digits, 14 x 14: kinds found of 1,000, in 25,600 images",
     (counts > 0).sum(),
     "PacGAN table 2, 28 x 28 or larger: DCGAN 78.9, PacDCGAN2 1000",
     ">= 900",
 )
 metric = "stacked digits, 14 x 14: reverse KL, nats"
-show.measured(metric, reverse_kl(counts), "the same: 4.50, 0.06", "<= 0.5")
+show.measured(metric, reverse_kl(counts), "PacGAN table 2: DCGAN 4.50, PacDCGAN2 0.06", "<= 0.5")
 show.measured("stacked digits: seconds to train", history.seconds)
 
-# %% Draw: how often each kind was written
-figure = draw.figure("Stacked digits: how often each of 1,000 numbers was written", 9, 5)
+# %% Draw: how often each kind was generated
+figure = draw.figure(
+    f"Stacked digits: {(counts > 0).sum()} of 1,000 numbers were generated,\n"
+    f"the most frequent {counts.max()} times",
+    8,
+    5,
+)
 ax = figure.subplots()
-lines = {"written": (np.arange(1000), np.sort(counts)[::-1])}
+ax.axhline(COUNT / 1000, color=draw.INK, linestyle="--", label="evenly")
+lines = {"DCGAN": (np.arange(1000), np.sort(counts)[::-1])}
 draw.curves(ax, lines, "numbers, the most frequent first", "images")
-ax.axhline(COUNT / 1000, color=draw.INK, linestyle=":")
+draw.label_lines(ax)
 show.finish(figure)

@@ -1,4 +1,4 @@
-"""What demos have in common: flags, figures, and errors without a traceback."""
+"""The frame of every demo: its flags, its recorded figures, and errors without a traceback."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from tinycv.engine import backend
 from tinycv.show.demo import WITH_HALF, Demo, ascii_only, script_hash
 
 
-def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
+def test_the_record_holds_the_figures_and_everything_they_depend_on(tmp_path, capsys):
     show = Demo(
         "00_none",
         "A title · of one line\nand more",
@@ -37,7 +37,7 @@ def test_figures_are_written_with_all_that_they_depend_on(tmp_path, capsys):
     )
 
 
-def test_the_hash_of_a_script_changes_with_what_it_does_and_not_with_what_it_says(tmp_path):
+def test_the_hash_of_a_script_changes_with_its_code_and_not_with_its_comments(tmp_path):
     script = tmp_path / "01_script.py"
 
     def hashed(text):
@@ -61,7 +61,7 @@ def test_quick_and_full_exclude_each_other(capsys):
         Demo("00_none", "x", ["--quick", "--full"])
 
 
-def test_a_page_of_demos_full_is_the_whole_protocol_unless_quick(tmp_path, capsys):
+def test_a_script_of_demos_full_runs_the_full_size_unless_quick(tmp_path, capsys):
     for flags, value, size in (([], 3, "full"), (["--full"], 3, "full"), (["--quick"], 1, "quick")):
         show = Demo("00_none", "x", [*flags, "--out", str(tmp_path)], full=True)
         assert show.choose(quick=1, full=3) == value
@@ -72,7 +72,7 @@ def test_a_page_of_demos_full_is_the_whole_protocol_unless_quick(tmp_path, capsy
 
 
 @pytest.mark.parametrize("flags, said", [(["--full", "--seed", "7"], "the page, seed 7"), ([], "")])
-def test_full_hands_over_to_the_page_beside_the_demo_that_was_called(
+def test_full_runs_the_script_in_the_folder_full_beside_the_demo(
     flags, said, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "full").mkdir()
@@ -87,7 +87,9 @@ def test_full_hands_over_to_the_page_beside_the_demo_that_was_called(
         assert not Demo("00_none", "x").full
 
 
-def test_without_such_a_page_full_is_a_longer_run_of_the_demo(tmp_path, monkeypatch, capsys):
+def test_without_a_script_in_full_the_flag_runs_the_demo_in_its_full_size(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr("sys.argv", [str(tmp_path / "00_none.py"), "--full"])
     assert Demo("00_none", "x").full
 
@@ -105,7 +107,7 @@ show.finish()
 """
 
 
-def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functions(
+def test_a_protocol_runs_its_demo_from_every_seed_and_gets_its_figures_and_functions(
     tmp_path, monkeypatch
 ):
     (tmp_path / "00_none.py").write_text('"""' + DEMO)
@@ -119,6 +121,12 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functi
     assert by_seed["metric"] == "its seed, by seed" and by_seed["value"] == [1, 2]
     assert by_seed["reference"] == "paper: 1" and by_seed["target"] == "<= 2"
     assert by_length["metric"] == "by length, mean of all seeds" and by_length["value"] == [1.5, 5]
+    show.rows = []
+    show.repeat_demo([1])  # from one seed, the figures are noted as they are
+    assert [(row["metric"], row["value"]) for row in show.rows] == [
+        ("its seed", 1),
+        ("by length", [1, 5]),
+    ]
     assert sys.argv == called  # the demo's flags are its own
     assert [path.name for path in sorted(out.rglob("*.json"))] == ["00_none.json"] * 2
     with pytest.raises(ValueError, match="repeat_demo: seeds is empty"):
@@ -130,7 +138,7 @@ def test_a_protocol_runs_its_demo_from_every_seed_and_has_its_figures_and_functi
         show.repeat_demo([1])
 
 
-def test_a_file_in_the_place_of_the_folder_is_said_before_the_work(tmp_path, capsys):
+def test_a_file_given_as_the_output_folder_is_refused_before_the_run(tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(SystemExit) as left:
         Demo("06_vit", "story?", ["--out", str(tmp_path / "out")])
@@ -144,11 +152,11 @@ def test_an_unknown_device_is_refused_in_one_sentence(capsys):
     assert stop.value.code == 2 and "tpu" in capsys.readouterr().err
 
 
-def test_what_a_console_may_lack_is_replaced():
+def test_characters_outside_ascii_are_replaced():
     assert ascii_only("a · b → c") == "a - b ? c"
 
 
-def test_a_demo_may_have_a_flag_of_its_own(capsys):
+def test_a_demo_can_add_a_flag(capsys):
     assert Demo("00_none", "x", ["--data", "here"], data="a folder").data == "here"
     assert Demo("00_none", "x", [], data="a folder").data is None
     with pytest.raises(SystemExit):
@@ -166,7 +174,7 @@ CURES = {
 
 
 @pytest.mark.parametrize("cause", cupy_double.CAUSES)
-def test_whoever_asks_for_a_gpu_that_cannot_be_used_is_told_why_and_what_to_do(cause, capsys):
+def test_a_gpu_that_cannot_be_used_is_refused_with_the_reason_and_a_remedy(cause, capsys):
     cupy_double.install(cause)
     backend.forget_probe()
     try:
@@ -181,7 +189,7 @@ def test_whoever_asks_for_a_gpu_that_cannot_be_used_is_told_why_and_what_to_do(c
     assert ended.value.code == 2 and CURES[cause] in said and said.count("\n") == 1
 
 
-def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
+def test_a_demo_without_float16_training_refuses_half_and_names_the_demos_that_have_it(capsys):
     assert Demo("06_vit", "A story.", ["--half"], half=True).half
     assert not Demo("06_vit", "A story.", [], half=True).half
     with pytest.raises(SystemExit) as ended:
@@ -197,7 +205,7 @@ def test_a_demo_that_does_not_train_in_halves_says_so_and_which_do(capsys):
     ] == list(WITH_HALF)
 
 
-def test_every_demo_asks_so():
+def test_every_demo_makes_a_demo_and_uses_its_device():
     demos = sorted((Path(__file__).parent.parent.parent / "demos").glob("[0-9][0-9]_*.py"))
     assert demos and all(
         ".device" in text and "Demo(" in text
@@ -205,7 +213,7 @@ def test_every_demo_asks_so():
     )
 
 
-def test_a_figure_is_at_least_one_number_and_may_be_nan(tmp_path):
+def test_a_figure_is_one_number_or_more_and_may_be_nan(tmp_path):
     show = Demo("00_none", "A title", ["--out", str(tmp_path), "--quick"])
     for nothing in ([], ()):
         with pytest.raises(ValueError, match="measured: value"):

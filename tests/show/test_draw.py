@@ -1,4 +1,4 @@
-"""Pictures: they need no screen, and show what they were given."""
+"""Pictures need no screen, and show the numbers that they were given."""
 
 import numpy as np
 import pytest
@@ -29,11 +29,11 @@ def test_a_large_picture_is_stored_with_fewer_colours_and_looks_the_same(tmp_pat
     monkeypatch.setattr(draw, "LARGE", 1000)
     small = draw.save(figure, tmp_path / "small.png")
     assert small.stat().st_size < 0.6 * plain.stat().st_size
-    # of noise, the worst there is
+    # Noise is the worst case for a palette of 256 colours.
     assert np.abs(imread(small)[..., :3] - imread(plain)[..., :3]).mean() < 0.05
 
 
-def test_a_line_is_labelled_at_its_end_in_its_own_colour_and_no_two_labels_overlap():
+def test_a_line_is_labelled_at_its_end_in_its_colour_and_no_two_labels_overlap():
     figure = draw.figure("three lines, two of which end together")
     ax = figure.subplots()
     draw.curves(
@@ -47,7 +47,7 @@ def test_a_line_is_labelled_at_its_end_in_its_own_colour_and_no_two_labels_overl
     assert ax.get_legend() is None
 
 
-def test_a_density_is_darkest_at_its_modes_and_arrows_are_no_longer_than_asked():
+def test_the_longest_arrow_has_the_given_length_and_all_keep_their_direction():
     from tinycv.data import two_modes
 
     density, figure = two_modes(), draw.figure("field")
@@ -71,7 +71,7 @@ def test_the_graph_shows_every_op_once_and_leaves_by_name():
     assert sorted(w for w in words(figure) if w) == ["add", "mul", "tanh", "x"]
 
 
-def test_a_node_stands_to_the_right_of_everything_it_came_from():
+def test_a_node_has_a_higher_level_than_its_parents():
     x = tinycv.tensor(2.0, requires_grad=True)
     y = tinycv.exp(tinycv.tanh(x)) + x
     level = draw.levels(y)
@@ -104,7 +104,7 @@ def test_a_grid_has_a_place_for_every_picture_and_its_caption():
     assert [ax.get_title() for ax in figure.axes if ax.images] == list("abcde")
 
 
-def test_maps_stand_in_rows_with_a_gap_between_them():
+def test_maps_are_drawn_in_rows_with_a_gap_between_them():
     figure = draw.figure("maps")
     pictures = np.arange(2 * 3 * 2 * 2.0).reshape(2, 3, 2, 2)
     draw.maps(figure.subplots(), pictures, "six")
@@ -125,7 +125,7 @@ def test_an_overlay_covers_the_whole_picture_whatever_the_size_of_the_heat():
     assert tuple(ax.images[1].get_extent()) == (-0.5, 5.5, 7.5, -0.5)
 
 
-def test_tiles_stand_row_by_row_with_a_white_gap_around_each():
+def test_tiles_are_drawn_row_by_row_with_a_white_gap_around_each():
     ax = draw.figure("tiles").subplots()
     pictures = np.arange(5)[:, None, None, None] / 10 * np.ones((1, 1, 2, 3))
     draw.tiles(ax, pictures, columns=2)
@@ -148,13 +148,13 @@ def test_rows_of_pictures_have_their_names_beside_them_and_captions_above(tmp_pa
     assert [t.get_text() for t in ax.get_yticklabels()] == ["there", "back"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
     sheet = ax.images[0].get_array()
-    # the first of the second row
+    # the first picture of the second row
     np.testing.assert_allclose(sheet[8:13, 1:8], pictures[2, 0], rtol=1e-6)
     assert list(ax.get_yticks()) == [3.5, 10.5]
 
 
 @pytest.mark.parametrize("top, in_full", [(30.0, True), (1e6, False)])
-def test_a_short_logarithmic_axis_names_numbers_in_full(top, in_full):
+def test_a_short_logarithmic_axis_labels_numbers_without_exponents(top, in_full):
     figure = draw.figure("", 4, 4)
     ax = figure.subplots()
     draw.curves(ax, {"": ([0, 1], [5.5, top])}, "", "", log=True)

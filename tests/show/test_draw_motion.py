@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tinycv.show import draw
-from tinycv.show.motion import save_gif
+from tinycv.show.motion import DARK_BLUE, captioned, ink_sheet, save_gif
 
 
 def read(path):
@@ -65,6 +65,33 @@ def test_a_figure_that_changes_gives_a_frame_each_time(tmp_path):
     frames, _ = read(path)
     assert len({frame.tobytes() for frame, _ in frames}) == 5
     assert path.stat().st_size < 60_000
+
+
+def test_a_caption_stands_in_a_strip_above_the_frame_and_changes_no_pixel_of_it():
+    frame = squares()[0]
+    one, two = captioned(frame, "t = 3", 10), captioned(frame, "t = 3\nstep 4", 10)
+    assert one.shape == (57, 40, 3) and two.shape == (70, 40, 3)
+    for with_caption in (one, two):
+        assert (with_caption[-40:] == 255 * frame[..., None]).all()
+        assert with_caption[:-40].min() < 100 and (with_caption[:-40, -1] == 255).all()
+
+
+def test_an_ink_sheet_shows_images_row_by_row_in_white_on_dark_blue():
+    images = np.zeros((6, 1, 4, 5))
+    images[4] = 3  # the second image of the second row; beyond 1, so it is clipped
+    sheet = ink_sheet(images, columns=3, scale=2)
+    assert sheet.shape == (16, 30, 3) and sheet.dtype == np.uint8
+    assert (sheet[8:, 10:20] == 255).all()
+    sheet[8:, 10:20] = DARK_BLUE
+    assert (sheet == DARK_BLUE).all()
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((5, 1, 4, 4)), np.zeros((6, 3, 4, 4)), np.full((6, 1, 4, 4), np.nan)]
+)
+def test_images_that_make_no_sheet_are_refused(images):
+    with pytest.raises(ValueError, match="ink_sheet: images has shape"):
+        ink_sheet(images, columns=3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
-"""Pictures with words on both axes: every word stands at its row or column, as this machine can
-draw it."""
+"""Attention maps: every word is at its row or column, in characters that this machine can draw."""
 
 import warnings
 
@@ -39,7 +38,7 @@ def test_without_a_chinese_font_the_words_are_romanised_and_all_can_be_drawn(no_
     assert labels(ax.yaxis) == ["March", "\u2423", "5"]
     assert [text.get_rotation() for text in ax.get_xticklabels()] == [0, 90, 0, 0]
     assert ax.get_title() == "caption"
-    # a missing glyph would warn
+    # matplotlib warns if a glyph is missing
     assert not warnings_of(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 4000
 
@@ -57,12 +56,14 @@ def test_with_a_chinese_font_the_words_are_drawn_in_it(monkeypatch):
     "known, chosen",
     [(["DejaVu Sans", "SimHei", "PingFang SC"], "PingFang SC"), (["DejaVu Sans"], None)],
 )
-def test_a_chinese_font_is_one_that_matplotlib_knows(monkeypatch, known, chosen):
+def test_the_chinese_font_is_the_first_of_the_list_that_matplotlib_finds(
+    monkeypatch, known, chosen
+):
     monkeypatch.setattr(draw_words.font_manager, "get_font_names", lambda: known)
     assert draw_words.chinese_font.__wrapped__() == chosen
 
 
-def test_the_picture_of_this_machine_lacks_no_glyph(tmp_path):
+def test_no_glyph_is_missing_with_the_fonts_of_this_machine(tmp_path):
     figure = draw.figure("title")
     draw.alignment(figure.subplots(), WEIGHTS[0, 0], SOURCE, TARGET)
     assert not warnings_of(figure, tmp_path / "a.png")
@@ -75,7 +76,23 @@ def test_a_row_is_what_was_written_and_a_column_what_was_read():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("read", "written")
 
 
-def test_heads_stand_in_a_grid_of_layers_by_heads(no_font):
+def test_a_gloss_is_centred_over_the_symbols_of_its_word():
+    ax = draw.figure("title").subplots()
+    draw.alignment(ax, WEIGHTS[0, 0], SOURCE, TARGET)
+    draw.glosses(ax, [("month", 2), ("", 1), ("day", 1)])
+    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert places == {"month": 0.5, "day": 3}
+    ends = [tuple(line.get_xdata()) for line in ax.get_lines()]
+    assert ends == [(-0.35, 1.35), (2.65, 3.35)]
+
+
+def test_a_gloss_that_takes_no_symbol_is_refused():
+    ax = draw.figure("title").subplots()
+    with pytest.raises(ValueError, match="glosses: words, how many symbols"):
+        draw.glosses(ax, [("month", 0)])
+
+
+def test_heads_are_drawn_in_a_grid_of_layers_by_heads(no_font):
     figure = draw.figure("title")
     draw.heads(figure, WEIGHTS, SOURCE, TARGET)
     shown = np.array([np.asarray(ax.images[0].get_array()) for ax in figure.axes]).reshape(

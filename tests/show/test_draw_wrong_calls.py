@@ -1,5 +1,5 @@
-"""Wrong calls of the pictures, the demos' common part, the doctor and the progress bar: each ends
-in one plain sentence."""
+"""Wrong calls of the functions that draw, of Demo and of the progress bar: each ends in one plain
+sentence."""
 
 import inspect
 
@@ -29,8 +29,7 @@ LOADER = DataLoader(POINTS, batch_size=2)
 
 
 def fresh(function):
-    """``function`` with a figure of its own as ``place``, where the one that was given is a
-    figure."""
+    """``function``, but it draws into a new figure if ``place`` is a figure."""
 
     def call(place, **options):
         return function(
@@ -45,7 +44,7 @@ def log_density(points):
 
 
 def begun(**options):
-    """A Demo; a command line that it does not know ends it, in argparse's words."""
+    """Make a Demo. argparse refuses an unknown command line by exiting with status 2."""
     try:
         demo.Demo(**options)
     except SystemExit as ended:
@@ -120,8 +119,10 @@ GOOD = {
             "source": ["a", "b", "c"],
             "target": ["d", "e"],
             "caption": "a",
+            "size": 8.0,
         },
     ),
+    "glosses": (draw.glosses, {"ax": AX, "words": [("a", 2), ("b", 1)], "size": 8.0}),
     "heads": (
         fresh(draw.heads),
         {
@@ -183,7 +184,7 @@ ALSO = {
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    # a wrong path may be one that can be written
+    # A wrong path may still be writable, so the test runs in a temporary folder.
     monkeypatch.chdir(tmp_path)
 
 
@@ -217,7 +218,7 @@ def test_no_public_function_is_left_out():
     assert found - WITHOUT_ARGUMENTS == set(GOOD) - {"measured"}
 
 
-# ── values that would be drawn as something else ─────────────────────────────────────────────────
+# ── values that would be drawn wrongly ────────────────────────────────────────────────────────────
 
 
 @settings(max_examples=40, deadline=None)
@@ -283,7 +284,7 @@ def test_a_gap_in_a_line_is_a_gap():
 
 
 @pytest.mark.parametrize("seed", ["-1", "9223372036854775808"])
-def test_a_seed_that_is_none_ends_a_demo_in_one_line(seed, capsys):
+def test_an_invalid_seed_ends_a_demo_with_one_line(seed, capsys):
     with pytest.raises(SystemExit):
         demo.Demo("00_none", "A story.", ["--seed", seed])
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,13 +1,17 @@
-"""Show: what is seen and measured of all of it.
+"""Pictures, measured figures and the frame of every demo.
 
-demo.py      what every demo has in common: flags, figures, where its picture goes
-draw.py      pictures for demos: figures and files, lines, notes, and by name all that these draw:
-             images.py (one, rows, tiles, patches, heat maps), fields.py (functions in the plane),
-             graph.py (the recorded graph), words.py (attention over sentences)
-motion.py    films: GIFs
-colours.py   the colours of every picture
-metrics.py   how near a generator's samples are to real data
-judge.py     a classifier of digits that says what they are
+demo.py      what all demos share: flags, the record of measured figures, where the picture goes
+colours.py   the palette of every picture
+draw.py      figures and their files, curves, notes; and under this one name the drawing functions
+             of images.py (one image, rows, tiles, patches, heat maps), fields.py (densities and
+             arrows in the plane), graph.py (the recorded graph), words.py (attention weights)
+motion.py    animated GIFs with captions
+metrics.py   how close generated samples are to real data: modes, Frechet distance, precision
+judge.py     a classifier of digits whose features the metrics compare
 doctor.py    python -m tinycv.show.doctor: what this machine computes with
-inputs.py    checks for the pictures: axes, images, numbers to plot
+inputs.py    argument checks of the drawing functions
+
+Symbols: N, M numbers of points or images; F features per image (the judge's last layer but one);
+K modes of a density; p true shares of the modes (K,), q generated ones; σ the standard deviation of
+a mode; (H, W) height and width of an image in pixels; xs, ys the coordinates of a line.
 """

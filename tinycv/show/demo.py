@@ -1,22 +1,22 @@
-"""What every demo has in common: its flags, its record of measured figures, and the place of its
-picture.
+"""The frame of every demo: command-line flags, a record of measured figures, and where the picture
+is saved.
 
     show = Demo("06_vit", __doc__)     reads --quick --full --device --half --seed --out
     show.measured("test accuracy", 0.987, target=">= 0.985")
     show.finish(figure)                writes out/06_vit.png and out/06_vit.json, prints the figures
 
-A flag of its own is one more argument, whose value is its help:
+A demo adds a flag with one more argument, whose value is the flag's help:
 
     show = Demo("06_vit", __doc__, data="folder with your IDX files")
                                        --data FOLDER; show.data is the folder, or None
 
---half asks for float16 (training/half.py). A demo that can train so says it by half=True, and every
-other demo refuses the flag.
+--half selects float16 (training/half.py). Only a demo that passes half=True can train in float16;
+every other demo refuses the flag.
 
-A demo has three sizes: quick (a test of seconds), full (the whole protocol, cut to an hour at most)
-and the default between them (some minutes). Where demos/full has a page of the demo's name, that
-page is the protocol: it makes its Demo with full=True, and ``--full`` of the demo runs it. To have
-the demo's figures from several seeds, and to use its functions, the page runs the demo:
+A demo runs in one of three sizes: quick (a test of seconds), full (the whole protocol, at most an
+hour) and the default between them (a few minutes). If demos/full has a script of the same name,
+that script is the protocol: it makes its Demo with full=True, and the demo's ``--full`` runs it.
+The protocol runs the demo to get its figures from several seeds and to use its functions:
 
     demo, *_ = show.repeat_demo(seeds=range(3))
     model = demo.train(...)
@@ -54,11 +54,13 @@ WITH_HALF = "06_vit", "17_diffusion_digits"
 
 
 class Demo:
-    """One run of one demo. Attributes: quick, full, device, half, seed, out (a Path), one for each
-    flag of its own, and script (the script_hash of the file that runs, which the record holds).
+    """One run of one demo.
 
-    half: the demo can train in float16. full: this is the demo's page in demos/full. flags: name
-    and help of each flag of its own.
+    Attributes: quick, full, device, half, seed, out (a Path), one for each flag that the demo adds,
+    and script (the script_hash of the file that runs; the record holds it).
+
+    half: the demo can train in float16. full: the script is a protocol in demos/full. flags: the
+    name and help of each flag that the demo adds.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class Demo:
         print(ascii_only(story).strip().splitlines()[0], flush=True)
 
     def choose(self, quick: Any, default: Any = None, full: Any = None) -> Any:
-        """The value for this size of run; where ``full`` is left out, it is the default."""
+        """The value for this size of run. If ``full`` is left out, a full run takes the default."""
         if self.quick:
             return quick
         if self.full and full is not None:
@@ -116,8 +118,8 @@ class Demo:
     def measured(
         self, metric: str, value: ArrayLike, reference: str = "", target: str = ""
     ) -> None:
-        """Note a figure. reference: the published figure with its source; target: what it ought to
-        be. NaN is noted like any other: it says that the demo failed."""
+        """Record a figure. reference: the published figure and its source; target: what the figure
+        should be. NaN is recorded like any number: it shows that the demo failed."""
         row = {
             "metric": inputs.text(metric, "measured: metric"),
             "value": _plain(value),
@@ -127,10 +129,11 @@ class Demo:
         self.rows.append(row)
 
     def repeat_demo(self, seeds: Iterable[int]) -> list[ModuleType]:
-        """Run the demo of this page once for each seed. Returns the runs, as modules: run.train is
-        the demo's ``train``, and run.model the model that it trained.
+        """Run the demo of this protocol once for each seed. Returns the runs as modules: run.train
+        is the demo's function ``train``, and run.model is the model that it trained.
 
-        Notes the demo's figures: a number by seed; of a list (shares by length, say) the mean.
+        Records the demo's figures, unchanged if there is one seed. Otherwise a number becomes a
+        list by seed, and a list (shares by length, for example) becomes its mean over the seeds.
         """
         if not isinstance(seeds, Iterable):
             raise TypeError(
@@ -139,6 +142,9 @@ class Demo:
         runs = [_run_demo(self, inputs.whole(seed, "repeat_demo: seeds", 0)) for seed in seeds]
         if not runs:
             raise ValueError("repeat_demo: seeds is empty; there must be at least one seed")
+        if len(runs) == 1:
+            self.rows += runs[0].show.rows
+            return runs
         for i, row in enumerate(runs[0].show.rows):
             # (seeds, length of the list); a number is a list of one
             values = np.array([np.atleast_1d(run.show.rows[i]["value"]) for run in runs])
@@ -150,13 +156,14 @@ class Demo:
         return runs
 
     def finish(self, figure: Figure | None = None, **more: Any) -> dict[str, Any]:
-        """Write the picture and the JSON, print the figures. Returns what was written."""
+        """Write the picture and the JSON, and print the figures. Returns the record."""
         self.out.mkdir(parents=True, exist_ok=True)
         facts = doctor.report()
         record = {
             "demo": self.name,
             "script": self.script,
             "size": self.choose(quick="quick", default="default", full="full"),
+            "title": " ".join(figure.get_suptitle().split()) if figure is not None else "",
             "rows": self.rows,
             "seed": self.seed,
             "device": self.device,
@@ -186,7 +193,7 @@ class Demo:
 
 
 def _hand_over(name: str) -> None:
-    """Run demos/full/NAME.py, if there is one beside the demo that was called, and end with it."""
+    """Run demos/full/NAME.py if it exists beside the demo that was called, then exit."""
     page = Path(sys.argv[0]).resolve().parent / "full" / f"{name}.py"
     if page.exists():
         sys.argv[0] = str(page)
@@ -195,8 +202,8 @@ def _hand_over(name: str) -> None:
 
 
 def _run_demo(page: Demo, seed: int) -> ModuleType:
-    """Import demos/NAME.py, which runs it, in the size of its page and on the same device. Its
-    picture and its own figures go to OUT/NAME/seed_0."""
+    """Import demos/NAME.py, which runs it, in the size of the protocol and on the same device. Its
+    picture and its record go to OUT/NAME/seed_0 (or another seed)."""
     demo = Path(sys.argv[0]).resolve().parent.parent / f"{page.name}.py"
     if not demo.is_file():
         raise FileNotFoundError(
@@ -221,7 +228,7 @@ def _run_demo(page: Demo, seed: int) -> ModuleType:
 def _parser(
     name: str, story: str, half: bool, full: bool, flags: dict[str, str]
 ) -> argparse.ArgumentParser:
-    """The flags that all demos have, and those of this one."""
+    """A parser of the flags that all demos have, and of those that this demo adds."""
     parser = argparse.ArgumentParser(
         prog=f"demos/full/{name}.py" if full else f"demos/{name}.py",
         description=ascii_only(story),
@@ -251,7 +258,7 @@ def _parser(
 
 
 def _plain(value: Any) -> float | list[float]:
-    """A measured value as JSON holds it: a number, or a list of them."""
+    """A measured value as JSON can hold it: a number or a list of numbers."""
     found = inputs.array(value, "measured: value", "a number or a list of numbers")
     is_list = isinstance(value, (list, tuple))
     one_number = found.ndim == 0 or (not is_list and found.size == 1)
@@ -269,7 +276,7 @@ def _plain(value: Any) -> float | list[float]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """A measured figure, as it is printed."""
+    """The printed line of a measured figure."""
     value = row["value"]
     if isinstance(value, list):
         said = ", ".join(f"{v:.4g}" for v in value)
@@ -284,7 +291,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _expect_a_demo(name: Any, story: Any, arguments: Any, half: Any, full: Any) -> None:
-    """An error for what Demo does not take."""
+    """Raise an error for arguments that Demo does not take."""
     inputs.text(name, "Demo: name")
     inputs.text(story, "Demo: story")
     inputs.flag(half, "Demo: half")
@@ -321,12 +328,12 @@ def script_hash(path: Path) -> str:
 
 
 def peak_memory_mib() -> int:
-    """The most memory that this process has held so far, in MiB."""
+    """The peak memory of this process so far, in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
 def ascii_only(text: str) -> str:
-    """For consoles that cannot print more."""
+    """The text with every other character replaced, for consoles that print only ASCII."""
     text = inputs.text(text, "ascii_only: text")
     return text.replace("·", "-").encode("ascii", "replace").decode()

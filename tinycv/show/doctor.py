@@ -1,7 +1,7 @@
 """What does this machine compute with?           python -m tinycv.show.doctor
 
-Prints the facts that decide speed and that a bug report needs; ``report()`` gives the same to
-benchmarks. Looking changes nothing: no setting is made here.
+Prints the facts that decide the speed and that a bug report needs. ``report()`` returns the same
+facts to benchmarks. The doctor only reads: it changes no setting.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from tinycv.engine import memory
 from tinycv.engine.backend import gpu_problem
 from tinycv.gpu.gemm import tf32_allowed
 
-# the name in setup.py: "tinycv" on the public index is not this package
+# The name in setup.py. The package "tinycv" on the public index is not this one.
 DISTRIBUTION = "tinycv-from-scratch"
-# none uses AVX-512
+# OpenBLAS kernels that do not use AVX-512
 _OLDER_KERNELS = ("haswell", "zen", "sandybridge", "nehalem", "prescott", "core2")
 
 
 def report() -> dict[str, Any]:
-    """Facts as JSON can hold them: device, gpu, blas, versions, cpu, and leads worth measuring."""
+    """The facts in a form that JSON can hold: device, gpu, blas, versions, cpu, and leads: settings
+    that are worth measuring."""
     cpu, blas = _cpu(), _blas()
     flags = cpu.pop("flags")
     return {
@@ -43,7 +44,7 @@ def report() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the report, in ASCII, a fact a line."""
+    """Print the report in ASCII, one fact per line."""
     print("\n".join(_lines(report())))
 
 
@@ -88,9 +89,9 @@ def _gpu() -> dict[str, Any]:
 
 
 def _blas() -> dict[str, Any]:
-    """The library that NumPy multiplies matrices with, its kernel and threads."""
+    """The library with which NumPy multiplies matrices, its kernel and its threads."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    if pools:  # SciPy may have brought its own
+    if pools:  # SciPy may have loaded a BLAS of its own
         pool = next((pool for pool in pools if "numpy" in pool["filepath"]), pools[0])
         return {
             "library": pool["internal_api"],
@@ -111,20 +112,20 @@ def _blas() -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    """Model, cores that this process may use, and on Linux the instruction sets."""
-    told = kernels.processor()
+    """The model, the cores that this process may use and, on Linux, the instruction sets."""
+    processor = kernels.processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "model": told.get("model name") or platform.processor() or "unknown",
+        "model": processor.get("model name") or platform.processor() or "unknown",
         "cores": cores,
         "machine": f"{platform.system()} {platform.machine()}",
-        "flags": told.get("flags", "").split(),
+        "flags": processor.get("flags", "").split(),
     }
 
 
 def _versions() -> dict[str, str]:
     versions = {"Python": platform.python_version(), "NumPy": np.__version__}
-    cupy = sys.modules.get("cupy")  # gpu_problem() has imported it if it can be
+    cupy = sys.modules.get("cupy")  # gpu_problem() has imported CuPy, if it can be imported
     versions["CuPy"] = cupy.__version__ if cupy else "not installed"
     for name, distribution, absent in (
         ("safetensors", "safetensors", "not installed"),
@@ -137,7 +138,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-# ── leads: settings that may pay, to be measured ──────────────────────────────────────────────────
+# ── leads: settings that may help, to be measured ─────────────────────────────────────────────────
 
 
 def _leads(blas: dict[str, Any], flags: list[str]) -> list[str]:
@@ -156,7 +157,8 @@ def _leads(blas: dict[str, Any], flags: list[str]) -> list[str]:
 
 
 def _avx512_unused(blas: dict[str, Any], flags: list[str]) -> bool:
-    # SKYLAKEX kernels need these five; a CPU that lacks one would stop at an illegal instruction.
+    # SKYLAKEX kernels need these five instruction sets. A CPU that lacks one of them would stop at
+    # an illegal instruction.
     return (
         set(flags) >= kernels.AVX512
         and blas["library"] == "openblas"

@@ -1,7 +1,7 @@
-"""Pictures for demos: figures and their files, lines, notes; and under this one name what the other
-files draw: images.py, graph.py, fields.py, words.py.
+"""Drawing with matplotlib for the demos: figures, curves, notes. It also exports the functions of
+images.py, graph.py, fields.py and words.py, so that a demo imports draw alone.
 
-Figures go to files and never to a window, so this works where there is no screen.
+Figures are saved to files and never shown in a window, so this works without a screen.
 Needs matplotlib:  pip install matplotlib
 """
 
@@ -24,8 +24,9 @@ from tinycv.show import inputs
 from tinycv.show.colours import BAD as BAD
 from tinycv.show.colours import BLUE as BLUE
 from tinycv.show.colours import GOOD as GOOD
-from tinycv.show.colours import INK, LINES, PALE
+from tinycv.show.colours import INK, LINES
 from tinycv.show.colours import ORANGE as ORANGE
+from tinycv.show.colours import PALE as PALE
 from tinycv.show.colours import RED as RED
 from tinycv.show.colours import SKY as SKY
 from tinycv.show.fields import arrows as arrows
@@ -42,6 +43,7 @@ from tinycv.show.images import overlay as overlay
 from tinycv.show.images import patches as patches
 from tinycv.show.images import tiles as tiles
 from tinycv.show.words import alignment as alignment
+from tinycv.show.words import glosses as glosses
 from tinycv.show.words import heads as heads
 
 LARGE = 200_000
@@ -50,12 +52,10 @@ CORNERS = tuple(f"{up} {side}" for up in ("upper", "lower") for side in ("left",
 
 
 def figure(title: str, width: float = 10, height: float = 5) -> Figure:
-    """A figure with a title that says what one should see. Sizes in inches."""
+    """A figure with a title that says what the reader should see. Sizes are in inches."""
     title = given.text(title, "figure: title")
-    width, height = (
-        number(n, f"figure: {side}", 0.1, MOST_INCHES)
-        for side, n in (("width", width), ("height", height))
-    )
+    width = number(width, "figure: width", 0.1, MOST_INCHES)
+    height = number(height, "figure: height", 0.1, MOST_INCHES)
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     fig.suptitle(title, fontsize=14, color=INK)
@@ -63,10 +63,10 @@ def figure(title: str, width: float = 10, height: float = 5) -> Figure:
 
 
 def save(fig: Figure, path: Path | str, dpi: float = 110) -> Path:
-    """Write the figure (its folder is made if need be). Returns the path.
+    """Write the figure, and its folder if it does not exist. Returns the path.
 
-    A PNG of more than LARGE bytes is stored with 256 colours, chosen for it: a third of the size,
-    and hardly seen.
+    A PNG of more than LARGE bytes is stored with a palette of 256 colours fitted to it. It takes a
+    third of the space, and the difference is hardly visible.
     """
     if not isinstance(fig, Figure):
         raise TypeError(f"save: fig is {shown(fig)}; it must be a figure, as draw.figure makes it")
@@ -76,8 +76,8 @@ def save(fig: Figure, path: Path | str, dpi: float = 110) -> Path:
     fig.savefig(path, dpi=dpi, facecolor="white")
     if path.suffix == ".png" and path.stat().st_size > LARGE:
         with Image.open(path) as picture:
-            few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        few.save(path, optimize=True)
+            reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        reduced.save(path, optimize=True)
     return path
 
 
@@ -88,20 +88,16 @@ def curves(
     y: str,
     log: bool = False,
 ) -> None:
-    """Lines by name, each (xs, ys), with the axes named. Where there are several, each has its name
-    at its right end (label_lines)."""
-    ax, lines = (
-        inputs.axes(ax, "curves"),
-        {
-            name: _line(name, line)
-            for name, line in inputs.named(lines, "curves: lines", "lines (xs, ys)").items()
-        },
-    )
-    x, y, log = (
-        given.text(x, "curves: x"),
-        given.text(y, "curves: y"),
-        given.flag(log, "curves: log"),
-    )
+    """Draw lines by name, each a pair (xs, ys), and name the axes x and y. If there are several
+    lines, each has its name at its right end (label_lines)."""
+    ax = inputs.axes(ax, "curves")
+    lines = {
+        name: _line(name, line)
+        for name, line in inputs.named(lines, "curves: lines", "lines (xs, ys)").items()
+    }
+    x = given.text(x, "curves: x")
+    y = given.text(y, "curves: y")
+    log = given.flag(log, "curves: log")
     for (name, (xs, ys)), colour in zip(lines.items(), LINES * len(lines), strict=False):
         ax.plot(xs, ys, label=name, color=colour, linewidth=1.6)
     ax.set_xlabel(x)
@@ -109,10 +105,10 @@ def curves(
     if log:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
-        # few powers of ten: other numbers are named too, all in full
+        # With less than two powers of ten on the axis, label other numbers too, without exponents.
         if high < 100 * low:
-            for of_some in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-                of_some(LogFormatter(minor_thresholds=(2, 0.5)))
+            ax.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+            ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     if len(lines) > 1:
         label_lines(ax)
     ax.grid(True, color=PALE, linewidth=0.6)
@@ -120,15 +116,17 @@ def curves(
 
 
 def label_lines(ax: Axes, gap: float = 0.075) -> None:
-    """Write the label of each line of a panel at the line's right end, in the line's colour, in
-    place of a legend. Labels that would overlap are moved apart.
+    """Label each line of a panel at its right end and in its colour, instead of a legend. Labels
+    that would overlap are moved apart.
 
-    gap: the least distance between two labels, as a share of the panel's height. Call it when all
-    lines are drawn and the axes have their scale: a label does not move with a later change.
+    gap: the smallest distance between two labels, as a share of the panel's height. Call this when
+    all lines are drawn and the axes have their scale and limits: a label does not follow later
+    changes.
     """
     ax, gap = inputs.axes(ax, "label_lines"), number(gap, "label_lines: gap", 0, 1)
     ends = []
-    ax.get_xlim(), ax.get_ylim()  # matplotlib sets the limits when somebody asks for them
+    ax.get_xlim()  # matplotlib computes the limits only when they are read
+    ax.get_ylim()
     for line in ax.get_lines():
         x, y = (np.asarray(line.get_data()[i], float) for i in (0, 1))
         is_drawn = np.isfinite(x) & np.isfinite(y)
@@ -139,7 +137,7 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
             )
             ends.append((height, line))
     ends.sort(key=lambda end: end[0])
-    heights = _apart([height for height, _ in ends], gap)
+    heights = _spread_labels([height for height, _ in ends], gap)
     for height, (_, line) in zip(heights, ends, strict=True):
         ax.annotate(
             str(line.get_label()),
@@ -154,10 +152,10 @@ def label_lines(ax: Axes, gap: float = 0.075) -> None:
         )
 
 
-def _apart(heights: list[float], gap: float) -> list[float]:
+def _spread_labels(heights: list[float], gap: float) -> list[float]:
     """Rising heights, moved as little as possible until neighbours are at least ``gap`` apart.
 
-    A group of labels that touch is centred on the mean of the heights that its members would like.
+    A group of labels that touch is centred on the mean of the heights where its lines end.
     """
     groups: list[list[float]] = []
     for height in heights:
@@ -171,15 +169,16 @@ def _apart(heights: list[float], gap: float) -> list[float]:
 
 
 def _lowest(group: list[float], gap: float) -> float:
-    """Where the lowest label of a group stands."""
+    """The height of the lowest label of a group."""
     return sum(group) / len(group) - gap * (len(group) - 1) / 2
 
 
 def note(ax: Axes, text: str, corner: str = "upper left") -> None:
-    """The measured figure, in a corner where no line runs."""
+    """Write a measured figure into a corner of the panel, where no line runs."""
     ax, text = inputs.axes(ax, "note"), given.text(text, "note: text")
     choice(corner, "note: corner", CORNERS)
-    x, y = 0.98 if "right" in corner else 0.02, 0.96 if "upper" in corner else 0.04
+    x = 0.98 if "right" in corner else 0.02
+    y = 0.96 if "upper" in corner else 0.04
     ax.text(
         x,
         y,
@@ -194,7 +193,7 @@ def note(ax: Axes, text: str, corner: str = "upper left") -> None:
 
 
 def _line(name: str, line: Any) -> tuple[np.ndarray, np.ndarray]:
-    """xs and ys, equally many."""
+    """The pair (xs, ys) as two arrays of the same length, or an error that names the line."""
     if not isinstance(line, (tuple, list)) or len(line) != 2:
         raise TypeError(f"curves: lines[{name!r}] is {shown(line)}; it must be a pair (xs, ys)")
     xs, ys = (
@@ -203,13 +202,13 @@ def _line(name: str, line: Any) -> tuple[np.ndarray, np.ndarray]:
     )
     if len(xs) != len(ys):
         raise ValueError(
-            f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must be as many"
+            f"curves: lines[{name!r}] has {len(xs)} xs and {len(ys)} ys; they must have one length"
         )
     return xs, ys
 
 
 def _expect_ending(fig: Figure, path: Path) -> None:
-    """ValueError for a kind of file that matplotlib does not write, or a folder."""
+    """Raise ValueError if the path is a folder or a kind of file that matplotlib cannot write."""
     kinds = fig.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in kinds or path.is_dir():
         raise ValueError(

@@ -1,5 +1,7 @@
-"""Densities and vector fields on the plane: what a score looks like, where a sampler goes. Names
-come through draw.py."""
+"""Draw densities, vector fields and points in the plane: draw.density, draw.arrows, draw.scatter.
+
+They show what a score looks like and where a sampler goes.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from tinycv.show import inputs
 
 
 def plane(reach: float, side: int) -> np.ndarray:
-    """side x side points that fill [-reach, reach]², row by row from the lowest: (side * side, 2)
-    float32."""
+    """A regular grid of side x side points on [-reach, reach]², row by row from the bottom:
+    (side * side, 2) float32."""
     reach, side = (
         number(reach, "plane: reach", above=0, high=1e30),
         given.whole(side, "plane: side", 1, 2**13),
@@ -31,8 +33,8 @@ def density(
     floor: float = 9.0,
     side: int = 160,
 ) -> None:
-    """log p as shades of blue, a step every eighth of ``floor`` nats below its greatest value;
-    below all of them, white."""
+    """Draw log p in eight shades of blue, which cover ``floor`` nats below its greatest value. What
+    lies lower is white."""
     ax, reach = inputs.axes(ax, "density"), number(reach, "density: reach", above=0, high=1e30)
     floor, side = (
         number(floor, "density: floor", above=0, high=1e30),
@@ -73,10 +75,10 @@ def arrows(
     label: str = "",
     width: float = 0.004,
 ) -> None:
-    """Arrows from points (N, 2) along vectors (N, 2): lengths grow as the square root, up to
-    ``longest``.
+    """Draw arrows from points (N, 2) along vectors (N, 2).
 
-    The root lets weak and strong pulls be seen at once; directions are true.
+    The drawn length grows as the square root of the vector's length, up to ``longest``, so that
+    weak and strong vectors can be seen in one picture. The directions are exact.
     """
     ax, points = inputs.axes(ax, "arrows"), inputs.points(points, "arrows: points")
     vectors = inputs.points(vectors, "arrows: vectors")
@@ -91,10 +93,10 @@ def arrows(
     )
     colour, label = inputs.colour(colour, "arrows: colour"), given.text(label, "arrows: label")
     size = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    shown = longest * vectors / np.sqrt(np.maximum(size, 1e-12) * max(size.max(), 1e-12))
+    drawn = longest * vectors / np.sqrt(np.maximum(size, 1e-12) * max(size.max(), 1e-12))
     ax.quiver(
         *points.T,
-        *shown.T,
+        *drawn.T,
         color=colour,
         angles="xy",
         scale_units="xy",
@@ -107,7 +109,7 @@ def arrows(
 def scatter(
     ax: Axes, points: np.ndarray, reach: float, colour: str, title: str = "", size: float = 2.0
 ) -> None:
-    """Points (N, 2) on [-reach, reach]²."""
+    """Draw points (N, 2) on [-reach, reach]². size: the area of a marker in points²."""
     ax, points = inputs.axes(ax, "scatter"), inputs.points(points, "scatter: points")
     reach, size = (
         number(reach, "scatter: reach", above=0, high=1e30),

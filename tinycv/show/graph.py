@@ -1,4 +1,5 @@
-"""The recorded graph behind a Tensor, drawn without Graphviz. Used as draw.graph."""
+"""Draw the computation graph that autograd recorded for a Tensor, without Graphviz. Used as
+draw.graph and draw.levels."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ from tinycv.engine.tensor import LEAF, Node, Tensor
 from tinycv.show import inputs
 from tinycv.show.colours import INK
 
+LEAF_FILL, OP_FILL = "#fde0b0", "#d1e5f0"  # pale ORANGE and pale BLUE
+
 
 def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -> None:
-    """The Nodes behind ``result``: leaves on the left (green, named), ops in the order of time,
-    arrows with the data.
+    """Draw the Nodes behind ``result``: on the left the leaves in orange, with their names; the ops
+    in blue; and arrows in the direction in which the data flowed.
 
-    Draw before ``backward``, which releases the graph. For graphs of up to some thirty Nodes.
+    Draw before ``backward``, which releases the graph. It is legible up to about thirty Nodes.
     """
     ax, level = inputs.axes(ax, "graph"), _levels(result, "graph")
     called: dict[int, str] = {}
@@ -26,24 +29,30 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
     if not is_empty:
         called = {id(t): name for name, t in inputs.named(names, "graph: names", "Tensors").items()}
     place = _places(level)
-    text = {s: called.get(id(s), "leaf") if isinstance(s, Tensor) else s.row.name for s in place}
-    # half a box's width, in points
-    room = {s: 11 + 3.6 * len(text[s]) for s in place}
-    for spot, (x, y) in place.items():
+    boxes = {}
+    for node, (x, y) in place.items():
         box = {
             "boxstyle": "round,pad=0.4",
-            "facecolor": "#d9f0d3" if isinstance(spot, Tensor) else "#d1e5f0",
+            "facecolor": LEAF_FILL if isinstance(node, Tensor) else OP_FILL,
             "edgecolor": INK,
         }
-        ax.text(x, y, text[spot], ha="center", va="center", fontsize=10, zorder=3, bbox=box)
-        for parent in dict.fromkeys(p for p in spot.parents if p is not None):
+        text = called.get(id(node), "leaf") if isinstance(node, Tensor) else node.row.name
+        boxes[node] = ax.text(
+            x, y, text, ha="center", va="center", fontsize=12, zorder=2, bbox=box
+        ).get_bbox_patch()
+    for node, position in place.items():
+        for parent in dict.fromkeys(p for p in node.parents if p is not None):
+            # An arrow ends at the edges of the two boxes. Matplotlib knows where these are once
+            # the texts are drawn, so the arrows have the greater zorder and are drawn after them.
             arrow = {
                 "arrowstyle": "-|>",
                 "color": INK,
-                "shrinkA": room[parent],
-                "shrinkB": room[spot],
+                "patchA": boxes[parent],
+                "patchB": boxes[node],
+                "shrinkA": 0,
+                "shrinkB": 1,
             }
-            ax.annotate("", (x, y), place[parent], zorder=2, arrowprops=arrow)
+            ax.annotate("", position, place[parent], zorder=3, arrowprops=arrow)
     tallest = max(Counter(level.values()).values())
     ax.set_xlim(-0.6, max(level.values()) + 0.6)
     ax.set_ylim(-tallest / 2 - 0.2, tallest / 2 + 0.2)
@@ -51,19 +60,19 @@ def graph(ax: Axes, result: Tensor, names: Mapping[str, Tensor] | None = None) -
 
 
 def _places(level: dict[Node | Tensor, int]) -> dict[Node | Tensor, tuple[int, float]]:
-    """Where each is drawn, (x, y): x is its level, and those of one level lie one under the other
-    in the order of time, around y = 0."""
+    """The position (x, y) of each Node: x is its level, and the Nodes of a level are stacked around
+    y = 0, the oldest on top."""
     heights, used = Counter(level.values()), Counter()
     place = {}
-    for spot in sorted(level, key=lambda s: s.seq):
-        x = level[spot]
-        place[spot] = (x, (heights[x] - 1) / 2 - used[x])
+    for node in sorted(level, key=lambda n: n.seq):
+        x = level[node]
+        place[node] = (x, (heights[x] - 1) / 2 - used[x])
         used[x] += 1
     return place
 
 
 def levels(result: Tensor) -> dict[Node | Tensor, int]:
-    """How many ops lie between each Node and the leaves, at most."""
+    """The level of each Node: the length of the longest path to it from a leaf."""
     return _levels(result, "levels")
 
 
@@ -78,12 +87,12 @@ def _levels(result: Any, who: str) -> dict[Node | Tensor, int]:
         )
     reached, stack = set(), [result._node]
     while stack:
-        spot = stack.pop()
-        if spot not in reached:
-            reached.add(spot)
-            stack.extend(p for p in spot.parents if p is not None)
+        node = stack.pop()
+        if node not in reached:
+            reached.add(node)
+            stack.extend(p for p in node.parents if p is not None)
     level: dict[Node | Tensor, int] = {}
-    # parents are older, so they come first
-    for spot in sorted(reached, key=lambda s: s.seq):
-        level[spot] = 1 + max((level[p] for p in spot.parents if p is not None), default=-1)
+    # Parents are older than their children, so in the order of ``seq`` their level is known.
+    for node in sorted(reached, key=lambda n: n.seq):
+        level[node] = 1 + max((level[p] for p in node.parents if p is not None), default=-1)
     return level

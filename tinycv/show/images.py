@@ -1,7 +1,7 @@
-"""Images in a figure: one, in rows, as tiles, cut into patches, under a heat map. Used as
-draw.image, draw.tiles, ...
+"""Images in a figure: a single image, a grid, rows, tiles, patches, heat maps over an image. Used
+as draw.image, draw.image_grid, draw.image_rows, draw.tiles, draw.patches, draw.overlay, draw.maps.
 
-Images are (H, W), (1, H, W) or (3, H, W), values 0 to 1.
+Images are (H, W), (1, H, W) or (3, H, W), with values from 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from tinycv.data import inputs as given
 from tinycv.engine.arguments import choice, number, shown
 from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
-from tinycv.show.colours import INK
+from tinycv.show.colours import INK, ORANGE
 
 MOST_PANELS = 1000
 
 
 def image(ax: Axes, picture: ArrayLike, caption: str = "", colour: str = INK) -> None:
-    """One picture, (H, W) or (1, H, W) grey, (3, H, W) colour, values 0 to 1, with a caption above
-    it."""
+    """One picture with a caption above it: (H, W) or (1, H, W) is grey, (3, H, W) is in colour."""
     ax, caption = inputs.axes(ax, "image"), given.text(caption, "image: caption")
     colour = inputs.colour(colour, "image: colour")
     a = inputs.picture(picture, "image: picture")
@@ -33,7 +32,7 @@ def image(ax: Axes, picture: ArrayLike, caption: str = "", colour: str = INK) ->
     ax.set_xticks([])
     ax.set_yticks([])
     if caption:
-        ax.set_title(caption, fontsize=9, color=colour)
+        ax.set_title(caption, fontsize=10, color=colour)
 
 
 def image_grid(
@@ -43,26 +42,19 @@ def image_grid(
     colours: Sequence[str] | None = None,
     columns: int = 8,
 ) -> None:
-    """Pictures in rows. place: a figure or subfigure that is free."""
-    place, columns = (
-        inputs.place(place, "image_grid"),
-        given.whole(columns, "image_grid: columns", 1, MOST_PANELS),
-    )
-    # nobody was wrong: there is nothing to show
+    """Pictures in rows of ``columns``, each with its caption. place: an empty figure or
+    subfigure."""
+    place = inputs.place(place, "image_grid")
+    columns = given.whole(columns, "image_grid: columns", 1, MOST_PANELS)
+    # An empty array is no error: a classifier without mistakes has no mistakes to show.
     if isinstance(pictures, np.ndarray) and pictures.shape[:1] == (0,):
         return
     pictures = _pictures(pictures, "image_grid: pictures", MOST_PANELS)
-    captions = (
-        None if captions is None else inputs.names(captions, "image_grid: captions", len(pictures))
-    )
-    colours = (
-        None
-        if colours is None
-        else [
-            inputs.colour(c, "image_grid: colours")
-            for c in inputs.names(colours, "image_grid: colours", len(pictures))
-        ]
-    )
+    if captions is not None:
+        captions = inputs.names(captions, "image_grid: captions", len(pictures))
+    if colours is not None:
+        names = inputs.names(colours, "image_grid: colours", len(pictures))
+        colours = [inputs.colour(name, "image_grid: colours") for name in names]
     rows = max(1, -(-len(pictures) // columns))
     axes = np.atleast_1d(place.subplots(rows, columns, squeeze=False)).ravel()
     for i, ax in enumerate(axes):
@@ -73,12 +65,10 @@ def image_grid(
 
 
 def tiles(ax: Axes, pictures: Sequence | np.ndarray, columns: int, caption: str = "") -> None:
-    """Many small pictures (C, H, W) as one, row by row, with thin white gaps: quicker and denser
-    than an axis for each."""
-    ax, columns = (
-        inputs.axes(ax, "tiles"),
-        given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS),
-    )
+    """Many small pictures (C, H, W) as one image, row by row, with thin white gaps. This is faster
+    and denser than one axis per picture."""
+    ax = inputs.axes(ax, "tiles")
+    columns = given.whole(columns, "tiles: columns", 1, 10 * MOST_PANELS)
     a = inputs.from_0_to_1(pictures, "tiles: pictures", "pictures (N, C, H, W)", 4).astype(
         np.float32
     )
@@ -104,8 +94,8 @@ def tiles(ax: Axes, pictures: Sequence | np.ndarray, columns: int, caption: str 
 def image_rows(
     ax: Axes, rows: Mapping[str, Sequence | np.ndarray], captions: Sequence[str] = ()
 ) -> None:
-    """Pictures (C, H, W) as ``tiles``, a row for each name, which stands at its left; captions
-    stand above the columns."""
+    """Pictures (C, H, W) as ``tiles``, in one row per name. The names are at the left of the rows,
+    the captions above the columns."""
     ax, rows = inputs.axes(ax, "image_rows"), inputs.named(rows, "image_rows: rows", "pictures")
     rows = {
         name: _pictures(row, f"image_rows: rows[{name!r}]", MOST_PANELS)
@@ -117,7 +107,7 @@ def image_rows(
     if len(kinds) != 1:
         raise ValueError(
             f"image_rows: rows have the lengths {[len(row) for row in rows.values()]} and pictures "
-            f"of shape {[np.shape(row[0]) for row in rows.values()]}; all rows must be alike"
+            f"of shape {[np.shape(row[0]) for row in rows.values()]}; all must be equal"
         )
     pictures = [picture for row in rows.values() for picture in row]
     columns, (height, width) = len(pictures) // len(rows), np.shape(pictures[0])[-2:]
@@ -141,12 +131,10 @@ def image_rows(
 
 
 def patches(place: FigureBase, picture: ArrayLike, patch_size: int) -> None:
-    """The picture cut apart: every patch in its place, with gaps between and its number in the
-    corner."""
-    place, patch_size = (
-        inputs.place(place, "patches"),
-        given.whole(patch_size, "patches: patch_size", 1),
-    )
+    """The picture cut into patches: each patch in its place, with gaps between them and its number
+    in the corner."""
+    place = inputs.place(place, "patches")
+    patch_size = given.whole(patch_size, "patches: patch_size", 1)
     a = inputs.picture(picture, "patches: picture")
     side = a.shape[0] // patch_size
     if a.shape[0] != a.shape[1] or a.shape[0] % patch_size or side > 64:
@@ -159,21 +147,17 @@ def patches(place: FigureBase, picture: ArrayLike, patch_size: int) -> None:
         r, c = divmod(i, side)
         cut = a[r * patch_size : (r + 1) * patch_size, c * patch_size : (c + 1) * patch_size]
         image(ax, cut if cut.ndim == 2 else np.moveaxis(cut, -1, 0))
-        ax.text(
-            0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color="#e08214"
-        )
+        ax.text(0.04, 0.96, str(i + 1), transform=ax.transAxes, va="top", fontsize=7, color=ORANGE)
 
 
 def overlay(
     ax: Axes, picture: ArrayLike, heat: ArrayLike, caption: str = "", most: float | None = None
 ) -> None:
-    """A picture with a heat map (any smaller size, values >= 0) laid over it. most: the heat that
-    is drawn brightest."""
+    """A picture under a heat map, which may be smaller and has values >= 0. most: the value that is
+    drawn brightest."""
     ax, a = inputs.axes(ax, "overlay"), inputs.picture(picture, "overlay: picture")
-    caption, heat = (
-        given.text(caption, "overlay: caption"),
-        inputs.numbers(heat, "overlay: heat", 2),
-    )
+    caption = given.text(caption, "overlay: caption")
+    heat = inputs.numbers(heat, "overlay: heat", 2)
     most = None if most is None else number(most, "overlay: most")
     if not heat.size or np.nanmin(heat) < 0:
         raise ValueError(f"overlay: heat of shape {heat.shape} must hold values of at least 0")
@@ -191,8 +175,8 @@ def overlay(
 
 
 def maps(ax: Axes, values: ArrayLike, caption: str = "", cmap: str = "viridis") -> None:
-    """Many small maps (rows, columns, H, W) of numbers of any range, all with one scale of colours,
-    gaps between."""
+    """A grid of small maps of numbers (rows, columns, H, W), with gaps between them. All maps share
+    one scale of colours."""
     ax, caption = inputs.axes(ax, "maps"), given.text(caption, "maps: caption")
     values = inputs.numbers(values, "maps: values", 4)
     if not values.size:
@@ -213,7 +197,7 @@ def maps(ax: Axes, values: ArrayLike, caption: str = "", cmap: str = "viridis") 
 
 
 def _pictures(values: Any, what: str, most: int) -> list:
-    """A list of pictures, at least one."""
+    """The pictures as a list, which must hold 1 to ``most`` of them."""
     is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
     is_array = hasattr(values, "__array__") and getattr(values, "ndim", 0) > 0
     if not is_list and not is_array:

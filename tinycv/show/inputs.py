@@ -1,4 +1,4 @@
-"""Checks for the pictures: axes, figures, images of values 0 to 1, numbers to plot."""
+"""Argument checks of the drawing functions: axes, figures, images from 0 to 1, numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def axes(value: Any, who: str) -> Axes:
 
 
 def place(value: Any, who: str) -> FigureBase:
-    """A figure or subfigure that axes can be put on."""
+    """A figure or subfigure, on which axes can be placed."""
     if not isinstance(value, FigureBase):
         raise TypeError(
             f"{who}: place is {shown(value)}; it must be a figure or subfigure of matplotlib"
@@ -33,7 +33,8 @@ def place(value: Any, who: str) -> FigureBase:
 
 
 def from_0_to_1(values: Any, what: str, takes: str, ndim: int | None = None) -> np.ndarray:
-    """Pixels as they are; whole numbers only where all are 0 or 1, as bytes would all be white."""
+    """Pixels, unchanged. Integers are accepted only if all are 0 or 1: bytes from 0 to 255 would be
+    drawn almost entirely white."""
     found = inputs.array(values, what, takes, ndim=ndim)
     if found.dtype.kind in "iu" and found.size and not 0 <= found.min() <= found.max() <= 1:
         raise ValueError(
@@ -59,7 +60,7 @@ def picture(value: Any, what: str) -> np.ndarray:
 
 
 def colour(value: Any, what: str) -> Any:
-    """Something that matplotlib knows as a colour."""
+    """A colour that matplotlib knows."""
     if not isinstance(value, (str, tuple)) or not is_color_like(value):
         raise ValueError(
             f"{what} is {shown(value)}; it must be a colour, such as '#222222' or 'red'"
@@ -68,7 +69,8 @@ def colour(value: Any, what: str) -> Any:
 
 
 def numbers(values: Any, what: str, ndim: int = 1, finite: bool = False) -> np.ndarray:
-    """Numbers to plot, float64; None is a gap, as NaN is. finite: neither NaN nor infinity."""
+    """Numbers to plot, as float64. None becomes NaN, a gap in a line. finite: NaN and infinity are
+    refused."""
     takes = f"numbers with {ndim} {'axis' if ndim == 1 else 'axes'}"
     if _has_gaps(values):
         values = [np.nan if v is None else v for v in values]
@@ -89,7 +91,7 @@ def points(values: Any, what: str) -> np.ndarray:
 
 
 def names(values: Any, what: str, count: int | None = None) -> list[str]:
-    """Texts, as many as ``count`` says."""
+    """A list of texts, ``count`` of them unless it is None."""
     plain = isinstance(values, Sequence) and not isinstance(values, str)
     if not plain and not (isinstance(values, np.ndarray) and values.ndim == 1):
         raise TypeError(f"{what} is {shown(values)}; it must be a list of texts")
@@ -102,7 +104,7 @@ def names(values: Any, what: str, count: int | None = None) -> list[str]:
 
 
 def named(values: Any, what: str, of: str) -> Mapping[str, Any]:
-    """A dictionary with at least one entry, each by its name."""
+    """A dictionary with texts as keys and at least one entry."""
     if (
         not isinstance(values, Mapping)
         or not values

@@ -1,17 +1,17 @@
-"""A judge of generated digits: a classifier that was trained on the real ones, and what it makes of
-an image.
+"""A judge of generated digits: a classifier trained on real digits, whose features are compared.
 
-Pixels are a poor measure: a digit moved by one pixel is far from itself.  So images are compared by
-what a classifier reads off them on its last layer but one, its features; there, metrics.py measures
-distances between sets.  It is the recipe of the Frechet Inception distance (Heusel et al. 2017)
-with a network of our own, so the scale is ours too, and a distance alone says nothing.  It becomes
-a figure that can be read as a multiple of what two sets of real images have:
+Pixels are a poor measure: a digit that is moved by one pixel is far from itself. So images are
+compared by the features that a classifier computes in its last layer but one, and metrics.py
+measures distances between sets of such features. This is the recipe of the Frechet Inception
+distance (FID, Heusel et al. 2017) with a network of our own. Its scale is therefore our own too,
+and a distance alone says nothing. It becomes readable as a multiple of the distance between two
+sets of real images:
 
     frechet multiple = frechet(generated, held-out) / frechet(training, held-out)
-                       1: as good as the real thing
+                       1: as good as real images
 
-The judge saw the training images while it learned, the held-out ones never; both quantities have
-the latter on one side.
+The judge saw the training images while it learned, but never the held-out ones. Both distances
+have the held-out images on one side.
 Read before: metrics.py, vision/convnet.py.   See at work: demos/09_gan_digits.py.
 """
 
@@ -35,12 +35,14 @@ from tinycv.show.metrics import frechet_distance
 from tinycv.training.loop import fit
 from tinycv.vision.convnet import ConvNet
 
-# raise it with any change of how a judge learns: then kept ones are not used
+# Raise this number whenever the training of a judge changes: cached judges of an older recipe are
+# then no longer used.
 RECIPE = 1
 
 
 class Judge:
-    """A trained classifier on the CPU: NumPy images (N, C, S, S) in [0, 1] in, NumPy arrays out."""
+    """A trained classifier on the CPU. Takes NumPy images (N, C, S, S) in [0, 1], returns NumPy
+    arrays."""
 
     def __init__(self, model: ConvNet):
         if not isinstance(model, ConvNet):
@@ -49,29 +51,31 @@ class Judge:
         self.model = model
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """(N, F): what the last layer but one says."""
+        """The output of the last layer but one: (N, F)."""
         return self._in_parts(self.model.features, images)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(N, classes): how sure it is of each class."""
+        """The probability of each class: (N, classes)."""
         return self._in_parts(lambda x: softmax(self.model(x)), images)
 
     def labels(self, images: np.ndarray) -> np.ndarray:
-        """(N,): the class that it takes each image for."""
+        """The most probable class of each image: (N,)."""
         return self.probabilities(images).argmax(axis=1)
 
     def frechet_multiple(self, fake: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-        """Frechet distance of fake to test, by that of train to test: of equally many, since it
-        depends on how many."""
+        """Frechet distance from fake to test, divided by that from train to test.
+
+        The distance depends on the number of images, so equally many of fake and train are used.
+        """
         fake, train = images_in(fake, "Judge: fake"), images_in(train, "Judge: train")
-        n, held = min(len(fake), len(train)), self.features(test)
+        n, held_out = min(len(fake), len(train)), self.features(test)
         generated, real = (
-            frechet_distance(self.features(images[:n]), held) for images in (fake, train)
+            frechet_distance(self.features(images[:n]), held_out) for images in (fake, train)
         )
         if real == 0:
             raise ValueError(
-                "Judge: train and test have the Frechet distance 0, of which nothing is a "
-                "multiple; are they the same images?"
+                "Judge: the Frechet distance between train and test is 0, so there is no "
+                "multiple of it; are they the same images?"
             )
         return generated / real
 
@@ -83,15 +87,15 @@ class Judge:
                 f"Judge: images have shape {images.shape}; this judge takes (N, {channels}, "
                 f"{side}, {side})"
             )
-        # all at once would want gigabytes
+        # All images at once would need gigabytes.
         parts = np.array_split(images, -(-len(images) // 256))
         with no_grad():
             return np.concatenate([function(Tensor(part)).numpy() for part in parts])
 
 
 def images_in(images: np.ndarray, what: str) -> np.ndarray:
-    """Images as an array (N, C, S, S) of finite floats, at least one. NaN would be read as some
-    digit or other."""
+    """Images as an array (N, C, S, S) of finite floats, at least one. NaN is refused because the
+    classifier would take it for some digit."""
     if not isinstance(images, np.ndarray) or number_kind(images) != "f":
         raise TypeError(
             f"{what} is {shown(images)}; it must be a plain NumPy array of floats, 0 to 1"
@@ -109,12 +113,12 @@ def images_in(images: np.ndarray, what: str) -> np.ndarray:
 
 
 def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int = 0) -> Judge:
-    """A judge trained on images (N, C, S, S) float32 in [0, 1] and labels (N,); half a minute for
-    MNIST's 4,000.
+    """A judge trained on images (N, C, S, S) float32 in [0, 1] and labels (N,). For 4,000 digits of
+    MNIST this takes half a minute.
 
-    Kept in the cache folder and loaded from there next time, if data, seed and recipe are the same.
-    The streams of random numbers stand afterwards where they stood, whether it was loaded or
-    trained.
+    The judge is kept in the cache folder and loaded from there the next time, if data, seed and
+    recipe are the same. The state of the random number generators is restored afterwards, whether
+    the judge was loaded or trained.
     """
     images, epochs = images_in(images, "judge_of: images"), size(epochs, "judge_of: epochs")
     seed = size(seed, "judge_of: seed")
@@ -150,7 +154,7 @@ def judge_of(images: np.ndarray, labels: np.ndarray, epochs: int = 8, seed: int 
 
 
 def train(model: ConvNet, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int) -> None:
-    """On digits that are turned, moved and scaled a little anew each time."""
+    """Train on digits that are rotated, moved and scaled a little, differently in every epoch."""
     loader = DataLoader(
         images,
         labels,

@@ -1,31 +1,31 @@
-"""Metrics: how near the samples of a generator are to real data. NumPy arrays on the host in, plain
-numbers out.
+"""Metrics of generators: mode coverage, reverse KL, Frechet and kernel distance, precision, recall.
 
-In the plane, where the modes are known:
+All functions take NumPy arrays on the host and return plain numbers. In the plane, where the modes
+are known:
 
     modes, share within 3 σ, reverse KL                    Lin et al. 2018 (PacGAN), section 4.1
     KL(q || p) = Σ_k q_k log (q_k / p_k)                   q_k: generated, p_k: real share of mode k
 
-On features φ of images (of a classifier trained on the data), for a set of real and a set of
-generated ones:
+On features φ of images (from a classifier trained on the data), for a set of real and a set of
+generated images:
 
     Frechet     |μ - μ'|² + tr (C + C' - 2 (C C')^(1/2))
                 Heusel et al. 2017, eq. 6; Dowson & Landau 1982
     kernel      E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x · y / F + 1)³
                 Binkowski et al. 2018
-    precision   share of generated ones inside the region of the real; recall: the reverse
+    precision   share of generated images inside the region of the real ones; recall: the reverse
                 Kynkaanniemi et al. 2019
 
-No figure is made of garbage: arrays that hold NaN or infinity, that are complex or of no numbers,
-and sets that are too small for the figure are refused with a ValueError or a TypeError.
-(``squared_distances`` is no figure: its answer to NaN is NaN.)
+Bad input is refused with a ValueError or a TypeError: NaN and infinity, complex numbers, arrays
+that hold no numbers, and sets that are too small. (``squared_distances`` is an exception: NaN gives
+NaN.)
 
-No function holds more than a few million numbers beside its arguments and its answer, however many
-rows these have.
+No function allocates more than a few million numbers beside its arguments and its result, however
+many rows these have.
 
-"FID" is the Frechet distance in the features of one particular network, Inception-v3; with any
-other network the number has another scale, so nothing here is called by that name.  What it can be
-compared with is the same distance between two sets of real images: see ``judge.py``.
+"FID" is the Frechet distance in the features of one particular network, Inception-v3. With any
+other network the number has a different scale, so nothing here is called FID. The distance can be
+compared with that between two sets of real images instead: see ``judge.py``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ import numpy as np
 
 from tinycv.engine.arguments import number, shown, size
 
-# rows at once, whose distances to all others are 4 BLOCK² numbers at most
+# Rows that are handled at once. Their distances to all others are at most 4 BLOCK² numbers.
 BLOCK = 1024
-# of a distance: two products of matrices round the same one differently
+# Relative slack of a distance, because two matrix products may round the same distance differently.
 SLACK = 1e-11
 
 
@@ -46,14 +46,12 @@ SLACK = 1e-11
 
 
 class Modes(NamedTuple):
-    """How samples fall on known modes: how many are reached, the share of good samples, and how
-    unevenly they fall."""
+    """How samples fall on known modes: the number of modes covered, the share of samples near a
+    mode, and how unevenly the modes are filled."""
 
     covered: int  # modes with at least one sample within three sigma
-    # of the samples that lie within three sigma of any mode
-    share: float
-    # nats; 0 where every mode gets its due, log K where one gets all
-    reverse_kl: float
+    share: float  # of the samples that lie within three sigma of any mode
+    reverse_kl: float  # nats: 0 if every mode has its true share, log K if one of K has everything
 
 
 def modes_covered(
@@ -62,13 +60,13 @@ def modes_covered(
     """PacGAN's three figures for samples (N, D) of a mixture with centres (K, D) and one standard
     deviation sigma.
 
-    shares: what part of the real data each mode holds (K,); None: all the same. A sample belongs to
-    the nearest mode; for the reverse KL it counts there at any distance, for the other two within
-    three sigma only.
-    differs: the histogram of their published code, of which it logs the entropy (log K less that is
-    the reverse KL), holds samples within three sigma alone. The two are equal where stray samples
-    fall on the modes alike. In the plane, exp(-9/2) of the real data lie further out: a share above
-    0.989 says that the modes are too narrow.
+    shares: the part of the real data in each mode (K,); None: equal parts. A sample belongs to the
+    nearest mode. For the reverse KL it counts there at any distance, for the other two figures only
+    within three sigma.
+    differs: PacGAN's published code logs the entropy of a histogram that holds only samples within
+    three sigma (log K minus that entropy is the reverse KL). Both agree if the stray samples are
+    spread evenly over the modes. In the plane, exp(-9/2) of the real data lie further out than
+    three sigma, so a share above 0.989 means that the generated modes are too narrow.
     """
     samples, centres = (
         real_array(samples, "modes_covered: samples"),
@@ -99,17 +97,18 @@ def modes_covered(
 
 
 def reverse_kl(counts: np.ndarray, shares: np.ndarray | None = None) -> float:
-    """KL(generated || real) over modes, in nats. counts (K,): generated samples in each; shares
-    (K,): the real ones' probabilities, or any numbers in proportion to them; None: all the same.
+    """KL(generated || real) over modes, in nats.
 
-    Few samples make it look larger than it is, by about (K - 1) / 2N nats for N samples of a
-    perfect generator. It is infinite where a sample falls on a mode that the real data do not have.
+    counts (K,): generated samples in each mode. shares (K,): the probabilities of the modes in the
+    real data, or numbers proportional to them; None: all equal.
+    The estimate is biased upwards, by about (K - 1) / 2N nats for N samples of a perfect generator.
+    It is infinite if a sample falls on a mode that the real data do not have.
     """
     return _divergence(counts, shares, "reverse_kl")
 
 
 def _divergence(counts: Any, shares: Any, name: str) -> float:
-    """``reverse_kl``, asked for by the function that is called ``name``."""
+    """``reverse_kl``, with errors that name the calling function."""
     counts = real_array(counts, f"{name}: counts")
     shares = np.ones_like(counts) if shares is None else real_array(shares, f"{name}: shares")
     right = (
@@ -132,17 +131,17 @@ def _divergence(counts: Any, shares: Any, name: str) -> float:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between the Gaussians that have the mean and covariance of a (N, F) and of b (M, F): a
-    squared distance, >= 0.
+    """The squared Frechet distance of two Gaussians with the means and covariances of a (N, F) and
+    b (M, F), >= 0.
 
-    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C^(1/2) C' C^(1/2), which is
-    symmetric: so eigenvalues are real, and those that rounding makes negative are zeros.
+    tr (C C')^(1/2) is the sum of the square roots of the eigenvalues of C^(1/2) C' C^(1/2). This
+    matrix is symmetric, so its eigenvalues are real; those that rounding makes negative count as 0.
 
-    It is never 0 between two samples of one distribution, and shrinks as 1 / N (Chong & Forsyth
-    2020): compare distances of equal N and M only. Below some F samples the covariances have no
-    full rank, and it says little. It is a difference of traces: what is smaller than about 1e-15 of
-    the sum of both traces is lost to rounding. So scale a feature down whose variance dwarfs all
-    others.
+    Between two samples of one distribution the distance is not 0 but shrinks as 1 / N (Chong &
+    Forsyth 2020), so only distances with equal N and M can be compared. With fewer than about F
+    samples the covariances do not have full rank, and the distance says little. It is a difference
+    of traces: whatever is smaller than about 1e-15 of the sum of both traces is lost to rounding.
+    A feature whose variance is far larger than all others should therefore be scaled down.
     """
     a, b = _features(a, b, 2, "frechet_distance")
     difference = a.mean(axis=0) - b.mean(axis=0)
@@ -160,14 +159,14 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F), under a kernel of degree three.
 
-    Unbiased: 0 on average for two samples of one distribution, whatever N, and so it is often below
-    0.
-    differs: over all pairs at once, where the paper averages over random blocks.
+    It is unbiased: for two samples of one distribution it is 0 on average for every N, and so it is
+    often negative.
+    differs: it averages over all pairs, where the paper averages over random blocks.
     """
     a, b = _features(a, b, 2, "kernel_distance")
 
     def mean(x, y, others=False):
-        """Of k over all pairs, without those of a row with itself where x is y."""
+        """The mean of k over all pairs. others: x is y, and no row is paired with itself."""
         total = sum(
             float((((x[at] @ y.T) / x.shape[1] + 1) ** 3).sum()) for at in _blocks(len(x), len(y))
         )
@@ -185,16 +184,17 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
     """(precision, recall) of fake (M, F) against real (N, F).
 
-    A set's region is the union of balls around its points, each as large as the distance to its
-    k-th nearest neighbour in the set. Precision: the share of fake points in the region of the real
-    (are they good?); recall: of real points in the region of the fake (is anything left out?). Both
-    grow with k, and depend on N and M: keep them equal.
-    k: from 1 to one less than the smaller set has points.
+    The region of a set is the union of balls around its points. The radius of a ball is the
+    distance to the k-th nearest neighbour in the set. Precision is the share of fake points in the
+    region of the real ones (are they good?). Recall is the share of real points in the region of
+    the fake ones (is anything left out?). Both grow with k, and both depend on N and M, so N and M
+    should be equal.
+    k: at least 1, and less than the number of points in the smaller set.
     """
     k = size(k, "precision_recall: k", 1)
     real, fake = _features(real, fake, k + 1, "precision_recall")
     middle = np.median(real, axis=0)
-    # small norms: a product of matrices will do
+    # Centred points have small norms, for which the matrix product is accurate.
     real, fake = real - middle, fake - middle
     finite_figure(max(float((x * x).sum(axis=1).max()) for x in (real, fake)), "precision_recall")
     return _inside(fake, real, k), _inside(real, fake, k)
@@ -202,12 +202,12 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
 def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
     """The share of points that lie in a ball around some point of region."""
-    # the 0-th is itself
-    own = [
+    # The nearest point, number 0, is the point itself.
+    to_kth = [
         np.partition(squared_distances(region[at], region), k, axis=1)[:, k].copy()
         for at in _blocks(len(region), len(region))
     ]
-    radius = np.concatenate(own) * (1 + SLACK)
+    radius = np.concatenate(to_kth) * (1 + SLACK)
     found = [
         (squared_distances(points[at], region) <= radius).any(axis=1)
         for at in _blocks(len(points), len(region))
@@ -216,19 +216,19 @@ def _inside(points: np.ndarray, region: np.ndarray, k: int) -> float:
 
 
 def _blocks(count: int, width: int) -> list[slice]:
-    """``count`` rows in parts, of BLOCK rows or of fewer, where ``width`` numbers for each of them
-    would be too many."""
+    """Slices of ``count`` rows: BLOCK rows each, or fewer if ``width`` numbers per row would need
+    too much memory."""
     rows = max(1, min(BLOCK, 4 * BLOCK * BLOCK // max(1, width)))
     return [slice(i, i + rows) for i in range(0, count, rows)]
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). NaN in a row of either is NaN in
-    all its distances.
+    """|x_i - y_j|² (N, M) of the rows of x (N, F) and y (M, F). The distances of a row that holds
+    NaN are NaN.
 
-    |x|² + |y|² - 2 x·y loses what is far smaller than the norms. Such pairs are subtracted instead:
-    every distance is right to some digits, however far the two rows are from 0, and between equal
-    rows it is 0.
+    |x|² + |y|² - 2 x·y cancels if the distance is far smaller than the norms. For such pairs the
+    rows are subtracted instead. So every distance is right to a few digits, however far the rows
+    are from 0, and the distance between equal rows is exactly 0.
     """
     x, y = _matrix(x, "squared_distances: x"), _matrix(y, "squared_distances: y")
     if x.shape[1] != y.shape[1]:
@@ -244,12 +244,12 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _fill(distances: np.ndarray, x: np.ndarray, y: np.ndarray, norms: np.ndarray) -> None:
-    """``squared_distances`` of some rows, written into distances; norms (rows, M): |x_i|² +
-    |y_j|²."""
+    """Write ``squared_distances`` of some rows into ``distances``. norms (rows, M) holds
+    |x_i|² + |y_j|², and is overwritten."""
     np.matmul(x, y.T, out=distances)
     distances *= -2
     distances += norms
-    # 7e-4 in float64, whose eps is 2e-16
+    # Distances below 7e-4 of the norms in float64 (eps = 2e-16) are computed again by subtraction.
     norms *= np.finfo(norms.dtype).eps ** 0.2
     row, column = np.nonzero(distances < norms)
     at_once = max(1, BLOCK * BLOCK // max(1, x.shape[1]))
@@ -259,8 +259,8 @@ def _fill(distances: np.ndarray, x: np.ndarray, y: np.ndarray, norms: np.ndarray
 
 
 def _matrix(x: Any, what: str) -> np.ndarray:
-    """An array of real numbers with two axes. Whole numbers become float64, so that squares of
-    bytes cannot wrap."""
+    """An array of real numbers with two axes. Integers become float64, so that squares of bytes do
+    not overflow."""
     if type(x) is not np.ndarray or x.dtype.kind not in "fiub" or x.ndim != 2:
         raise (ValueError if type(x) is np.ndarray and x.dtype.kind in "fiub" else TypeError)(
             f"{what} is {shown(x)}; it must be a NumPy array of real numbers with two axes"
@@ -269,7 +269,7 @@ def _matrix(x: Any, what: str) -> np.ndarray:
 
 
 def _features(a: Any, b: Any, least: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64; ValueError unless they are two sets of features of one width."""
+    """Both arrays in float64. ValueError unless they are two sets of features of the same width."""
     a, b = (
         real_array(a, f"{name}: the first features"),
         real_array(b, f"{name}: the second features"),
@@ -284,11 +284,11 @@ def _features(a: Any, b: Any, least: int, name: str) -> tuple[np.ndarray, np.nda
 
 
 def real_array(values: Any, what: str) -> np.ndarray:
-    """Real, finite numbers as a float64 array. TypeError for other kinds, ValueError for NaN and
+    """Real, finite numbers as a float64 array. TypeError for other types, ValueError for NaN and
     infinity."""
     try:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    # rows of unequal length, an array on a GPU
+    # Rows of unequal length, or an array on a GPU.
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{what} is {shown(values)}; it must be an array of real numbers on the host"
@@ -305,7 +305,7 @@ def real_array(values: Any, what: str) -> np.ndarray:
 
 
 def finite_figure(value: float, name: str, infinity: bool = False) -> float:
-    """The figure, unless it overflowed on the way: max(0, NaN) would be 0, and look perfect."""
+    """The value, if it did not overflow. Otherwise max(0, NaN) would be 0, a perfect score."""
     if np.isnan(value) or (np.isinf(value) and not infinity):
         raise ValueError(
             f"{name}: the numbers are too large, their products overflow float64; scale them down"

@@ -1,7 +1,7 @@
-"""Moving pictures: a GIF from figures or arrays, small enough for a README.
+"""Animated GIFs from figures or arrays, with captions, small enough for a README.
 
-All frames share one palette, so what stands still keeps its colour; and a frame stores only what
-has changed. Needs Pillow, which matplotlib brings.
+All frames share one palette, so a pixel that does not change keeps its colour, and each frame
+stores only the rectangle that has changed. Needs Pillow, which matplotlib installs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from tinycv.data import inputs as given
 from tinycv.engine.arguments import number, shown
+from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
+
+DARK_BLUE = np.array([16, 36, 63])  # the paper of ink_sheet
 
 
 def save_gif(
@@ -26,13 +30,13 @@ def save_gif(
     last: float = 2.0,
     colours: int = 64,
 ) -> Path:
-    """Write an animated GIF that plays for ever, and rests ``last`` seconds on its last frame.
+    """Write an animated GIF that repeats endlessly and shows its last frame for ``last`` seconds.
     Returns the path.
 
-    frames: figures (drawn at their own dpi), or arrays (H, W), (1, H, W) or (3, H, W), values 0 to
-    1, as images are in this library; (H, W, 3) of uint8 as well. All of one size. A figure that is
-    changed between two frames can be given again and again by a generator: each frame is read when
-    it comes.
+    frames: figures (drawn at their own dpi), arrays (H, W), (1, H, W) or (3, H, W) with values
+    from 0 to 1, like all images of this library, or arrays (H, W, 3) of uint8. All frames have the
+    same size. A generator may change one figure and yield it again, because each frame is drawn as
+    soon as it is yielded.
     """
     path = given.path(path, "save_gif: path")
     colours = given.whole(colours, "save_gif: colours", 2, 256)
@@ -56,16 +60,52 @@ def save_gif(
     return path
 
 
+def ink_sheet(images: ArrayLike, columns: int, scale: int = 2, shades: int = 10) -> np.ndarray:
+    """Digits (N, 1, H, W) as one picture (rows H scale, columns W scale, 3) of uint8, in white ink
+    on dark blue. Values beyond 0 to 1 are clipped.
+
+    Few shades keep a GIF of noisy images small. N must be a multiple of ``columns``.
+    """
+    a = given.array(images, "ink_sheet: images", "images (N, 1, H, W)", ndim=4)
+    columns = given.whole(columns, "ink_sheet: columns", 1)
+    scale = given.whole(scale, "ink_sheet: scale", 1, 100)
+    shades = given.whole(shades, "ink_sheet: shades", 2, 256)
+    count, channels, height, width = a.shape
+    if channels != 1 or not a.size or count % columns or not np.isfinite(a).all():
+        raise ValueError(
+            f"ink_sheet: images has shape {a.shape} for columns={columns}; it must be finite "
+            "(N, 1, H, W), with N a multiple of columns"
+        )
+    a = a.reshape(-1, columns, height, width).swapaxes(1, 2).reshape(-1, columns * width)
+    ink = np.rint(np.clip(a, 0, 1) * (shades - 1))[..., None] / (shades - 1)
+    coloured = DARK_BLUE + ink * (255 - DARK_BLUE)
+    return np.rint(coloured).astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def captioned(frame: Figure | np.ndarray, caption: str, size: int = 15) -> np.ndarray:
+    """The frame with a white strip above it that holds the caption: (H + strip, W, 3) uint8.
+
+    frame: as in ``save_gif``. caption: one or more lines. size: of the letters, in pixels.
+    """
+    a = pixels(frame)
+    caption = given.text(caption, "captioned: caption")
+    size = given.whole(size, "captioned: size", 6, 200)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    height = round((0.4 + 1.3 * len(caption.splitlines())) * size)
+    strip = Image.new("RGB", (a.shape[1], height), "white")
+    ImageDraw.Draw(strip).text((size // 3, size // 4), caption, fill="black", font=font)
+    return np.concatenate([np.asarray(strip), a])
+
+
 def _pictures(frames: Iterable[Figure | np.ndarray]) -> list[Image.Image]:
-    """The frames of ``save_gif`` as Pillow images, all of one size, at least one."""
+    """The frames of ``save_gif`` as Pillow images: at least one, all of the same size."""
     if (
         isinstance(frames, (str, bytes, dict))
         or not isinstance(frames, Iterable)
         or getattr(frames, "ndim", 1) == 0
     ):
         raise TypeError(
-            f"save_gif: frames is {shown(frames)}; it must be figures or arrays, one after the "
-            "other"
+            f"save_gif: frames is {shown(frames)}; it must be a sequence of figures or arrays"
         )
     pictures = [Image.fromarray(pixels(frame)) for frame in frames]
     sizes = {picture.size for picture in pictures}
@@ -94,7 +134,7 @@ def pixels(frame: Figure | np.ndarray) -> np.ndarray:
     a = inputs.from_0_to_1(a, "a frame of save_gif", "pixels")
     if np.isnan(a).any():
         raise ValueError(
-            f"a frame of save_gif, of shape {a.shape}, holds NaN, which is no brightness"
+            f"a frame of save_gif, of shape {a.shape}, holds NaN; a pixel must be a number"
         )
     a = np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8)
     return (
@@ -105,10 +145,10 @@ def pixels(frame: Figure | np.ndarray) -> np.ndarray:
 
 
 def shared_palette(pictures: list[Image.Image], colours: int) -> Image.Image:
-    """Colours that serve the first, the middle and the last frame."""
-    shown = [pictures[i] for i in sorted({0, len(pictures) // 2, len(pictures) - 1})]
-    width, height = shown[0].size
-    together = Image.new("RGB", (width, height * len(shown)))
-    for i, picture in enumerate(shown):
-        together.paste(picture, (0, i * height))
-    return together.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    """One palette for all frames, chosen from the first, the middle and the last frame."""
+    samples = [pictures[i] for i in sorted({0, len(pictures) // 2, len(pictures) - 1})]
+    width, height = samples[0].size
+    column = Image.new("RGB", (width, height * len(samples)))
+    for i, picture in enumerate(samples):
+        column.paste(picture, (0, i * height))
+    return column.quantize(colours, method=Image.Quantize.MEDIANCUT)

@@ -1,8 +1,8 @@
-"""Pictures with words on both axes: where a model looked while it wrote. Used as draw.alignment and
-draw.heads.
+"""Attention maps with words on both axes: where a model looked while it wrote. Used as
+draw.alignment, draw.glosses and draw.heads.
 
-Chinese is drawn where matplotlib finds a font that has it. Elsewhere it is written as it is said:
-年 becomes nián.
+Chinese characters are drawn if matplotlib finds a Chinese font. Otherwise they are written in
+pinyin: 年 becomes nián.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from matplotlib.figure import FigureBase
 
 from tinycv.data import inputs as given
 from tinycv.data.pinyin import is_chinese, romanised
-from tinycv.engine.arguments import number
+from tinycv.engine.arguments import number, shown
 from tinycv.engine.tensor import ArrayLike
 from tinycv.show import inputs
+from tinycv.show.colours import INK
 
 # Fonts with Chinese characters that systems ship: Linux, macOS, Windows.
 CHINESE_FONTS = (
@@ -48,29 +49,66 @@ CHINESE_FONTS = (
 
 
 def alignment(
-    ax: Axes, matrix: ArrayLike, source: Sequence[str], target: Sequence[str], caption: str = ""
+    ax: Axes,
+    matrix: ArrayLike,
+    source: Sequence[str],
+    target: Sequence[str],
+    caption: str = "",
+    size: float = 10,
 ) -> None:
-    """Heat map of attention: each row is a symbol written, and shows which symbols read it looked
-    at.
+    """Heat map of attention: one row per symbol written, one column per symbol read.
 
-    matrix (T, S): row t sums to 1; source: the S symbols read; target: the T symbols written.
+    matrix (T, S): row t sums to 1; source: the S symbols read; target: the T symbols written;
+    size: of the symbols, in points.
     """
-    _heat(ax, matrix, source, target, 8, "alignment")
+    size = number(size, "alignment: size", 0.1, 1000)
+    _heat(ax, matrix, source, target, size, "alignment")
     caption = given.text(caption, "alignment: caption")
-    ax.set_xlabel("read", fontsize=9)
+    ax.set_xlabel("read", fontsize=10)
     ax.xaxis.set_label_position("top")
-    ax.set_ylabel("written", fontsize=9)
+    ax.set_ylabel("written", fontsize=10)
     if caption:
-        ax.set_title(caption, fontsize=10)
+        ax.set_title(caption, fontsize=12)
+
+
+def glosses(ax: Axes, words: Sequence[tuple[str, int]], size: float = 10) -> None:
+    """Write what the symbols read mean between the symbols and the matrix of ``alignment``.
+
+    words: (meaning, how many symbols it takes) from the left on, for example [("I", 1),
+    ("Beijing", 2)]. A line joins the symbols of one word. Where the meaning is "", nothing is
+    drawn.
+    """
+    ax, size = inputs.axes(ax, "glosses"), number(size, "glosses: size", 0.1, 1000)
+    if not isinstance(words, (list, tuple)) or not all(
+        isinstance(word, (list, tuple)) and len(word) == 2 for word in words
+    ):
+        raise TypeError(
+            f"glosses: words is {shown(words)}; it must be a list of pairs (meaning, how many "
+            "symbols)"
+        )
+    # matplotlib's pad is the space between an axis and its symbols, in points
+    ax.tick_params(axis="x", length=0, pad=1.9 * size)
+    axis = ax.get_xaxis_transform()  # x counts symbols; y is 0 at the matrix's bottom, 1 at its top
+    first = 0
+    for meaning, count in words:
+        meaning = given.text(meaning, "glosses: words, a meaning")
+        count = given.whole(count, "glosses: words, how many symbols", 1)
+        last = first + count - 1
+        ends = first - 0.35, last + 0.35
+        middle = (first + last) / 2
+        if meaning:
+            ax.plot(ends, (1.015, 1.015), color=INK, linewidth=1, transform=axis, clip_on=False)
+            ax.text(middle, 1.03, meaning, transform=axis, ha="center", va="bottom", fontsize=size)
+        first = last + 1
 
 
 def heads(
     place: FigureBase, weights: ArrayLike, source: Sequence[str], target: Sequence[str]
 ) -> None:
-    """One heat map for each head (columns) of each layer (rows), words at the left and the top of
-    the grid only.
+    """One heat map for each head (columns) of each layer (rows). Only the maps at the left and at
+    the top show the words.
 
-    weights (layers, heads, T, S). place: a figure or subfigure that is free.
+    weights (layers, heads, T, S). place: an empty figure or subfigure.
     """
     place = inputs.place(place, "heads")
     weights = given.array(weights, "heads: weights", "numbers (layers, heads, T, S)")
@@ -93,13 +131,13 @@ def heads(
 def heat(
     ax: Axes, matrix: ArrayLike, source: Sequence[str], target: Sequence[str], size: float = 8
 ) -> None:
-    """A matrix (written, read) as shades, with a symbol at every row and column. ValueError where
-    their numbers differ."""
+    """A matrix (written, read) as shades, with a symbol at every row and column. It raises
+    ValueError if the matrix has another number of rows or columns than there are symbols."""
     _heat(ax, matrix, source, target, number(size, "heat: size", 0.1, 1000), "heat")
 
 
 def _heat(ax: Axes, matrix: ArrayLike, source: Any, target: Any, size: float, who: str) -> None:
-    """``heat``, whose errors name ``who``."""
+    """``heat``, with the caller's name ``who`` in its error messages."""
     ax, matrix = (
         inputs.axes(ax, who),
         inputs.from_0_to_1(matrix, f"{who}: matrix", "numbers (written, read)", 2),
@@ -116,26 +154,25 @@ def _heat(ax: Axes, matrix: ArrayLike, source: Any, target: Any, size: float, wh
     ax.set_xticks(range(len(across)), across, fontsize=size, fontfamily=family)
     ax.set_yticks(range(len(down)), down, fontsize=size, fontfamily=also)
     ax.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=2)
-    for label in ax.get_xticklabels():  # those at the top, now
+    for label in ax.get_xticklabels():  # the labels at the top, since tick_params moved them
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
 
 
 def readable(symbols: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The symbols as this machine can draw them, and the fonts to use. A blank is shown as an open
-    box."""
+    """The symbols as this machine can draw them, and the fonts to use. A blank is drawn as an open
+    box (U+2423)."""
     symbols = inputs.names(symbols, "readable: symbols")
-    shown, font = ["\u2423" if symbol == " " else symbol for symbol in symbols], chinese_font()
-    if any(map(is_chinese, shown)):
-        return (
-            (shown, ["DejaVu Sans", font])
-            if font
-            else ([romanised(symbol) for symbol in shown], ["DejaVu Sans"])
-        )
-    return shown, ["DejaVu Sans"]
+    drawn = ["\u2423" if symbol == " " else symbol for symbol in symbols]
+    font = chinese_font()
+    if not any(map(is_chinese, drawn)):
+        return drawn, ["DejaVu Sans"]
+    if font:
+        return drawn, ["DejaVu Sans", font]
+    return [romanised(symbol) for symbol in drawn], ["DejaVu Sans"]
 
 
 @cache
 def chinese_font() -> str | None:
-    """The name of a font with Chinese characters, if matplotlib knows one here."""
+    """The name of a font with Chinese characters, or None if matplotlib finds no such font."""
     known = set(font_manager.get_font_names())
     return next((name for name in CHINESE_FONTS if name in known), None)

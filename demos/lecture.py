@@ -1,0 +1,195 @@
+"""The map of the lecture "Frontiers of computer vision": one Slide per row, in the lecture's order.
+
+demos/readme.py turns it into the maps of README.md and README.zh.md. The sentence of a row is the
+title of the demo's picture, from its record, unless the slide gives its own. A slide without a demo
+has ``coming``: the number that its demo will have.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One subject of the lecture.
+
+    english, chinese: its name. files: what to read, below tinycv/. demo: number of the demo that
+    shows it. test: the file below tests/ that checks it. proves: what the demo's picture proves,
+    where its title does not say it. proves_chinese: the same in Chinese. coming: the number of the
+    demo that does not exist yet.
+    """
+
+    english: str
+    chinese: str
+    files: tuple[str, ...] = ()
+    demo: str = ""
+    test: str = ""
+    proves: str = ""
+    proves_chinese: str = ""
+    coming: str = ""
+
+
+LECTURE = (
+    Slide(
+        "RNN, and why its gradient vanishes",
+        "循环神经网络(RNN)与梯度消失",
+        ("sequence/rnn.py",),
+        "02",
+        "sequence/test_recurrent.py",
+        "Over 100 steps the gradient of a plain RNN vanishes, before training and after it.",
+        "经过一百步,普通 RNN 的梯度消失,训练前后都是如此。",
+    ),
+    Slide(
+        "LSTM: forget, input and output gates",
+        "LSTM:遗忘门、输入门、输出门",
+        ("sequence/lstm.py",),
+        "02",
+        "sequence/test_lstm.py",
+        "",
+        "训练之后,LSTM 的一个单元保存着一百步之前的数。",
+    ),
+    Slide(
+        "Seq2seq: encoder and decoder",
+        "序列到序列(seq2seq):编码器与解码器",
+        ("sequence/seq2seq.py",),
+        "03",
+        "sequence/test_seq2seq.py",
+        "",
+        "一个向量装得下短句,装不下长句。",
+    ),
+    Slide(
+        "Attention (Bahdanau, Luong)",
+        "注意力机制(Bahdanau、Luong)",
+        ("sequence/align.py",),
+        "04",
+        "sequence/test_align.py",
+        "",
+        "解码器写每个词时,回看源句中对应的词。",
+    ),
+    Slide(
+        "Scaled dot-product and multi-head attention",
+        "缩放点积注意力与多头注意力",
+        ("sequence/attention.py",),
+        "05",
+        "sequence/test_attention.py",
+        "How Q, K and V become an output, with numbers: "
+        "[diagram](demos/gallery/diagram_attention.png).",
+        "Q、K、V 如何得到输出(带数字):[图](demos/gallery/diagram_attention.png)。",
+    ),
+    Slide(
+        "Transformer",
+        "Transformer",
+        ("sequence/transformer.py", "sequence/encoder_decoder.py"),
+        "05",
+        "sequence/test_transformer.py",
+        "",
+        "不同的头看不同的地方。",
+    ),
+    Slide(
+        "Vision Transformer (ViT)",
+        "视觉 Transformer(ViT)",
+        ("vision/vit.py",),
+        "06",
+        "vision/test_vit.py",
+        "",
+        "图像切成小块,像句子里的词一样被读。",
+    ),
+    Slide(
+        "Inside a ViT: attention maps, rollout, positions",
+        "ViT 内部:注意力图、rollout、位置编码",
+        ("vision/inside.py",),
+        "07",
+        "vision/test_inside.py",
+        "",
+        "CLS 看的是笔画;与“哪里有墨”的对照一起看。",
+    ),
+    Slide(
+        "GAN: generator and discriminator, mode collapse",
+        "生成对抗网络(GAN):生成器、判别器、模式崩塌",
+        ("adversarial/gan.py", "adversarial/turns.py"),
+        "08",
+        "adversarial/test_gan.py",
+        "",
+        "普通 GAN 丢失一些模式;加上 R1 惩罚,全部找到。",
+    ),
+    Slide(
+        "DCGAN: images",
+        "DCGAN:生成图像",
+        ("adversarial/networks.py",),
+        "09",
+        "adversarial/test_gan_networks.py",
+        "",
+        "GAN 从噪声写出数字,不是训练样本的复制。",
+    ),
+    Slide("GAN: vector arithmetic on faces", "GAN:人脸的向量运算", coming="10"),
+    Slide("GAN: label map to image", "GAN:标签图到图像", coming="11"),
+    Slide("Style transfer", "风格迁移", coming="12"),
+    Slide("VAE", "变分自编码器(VAE)", coming="20"),
+    Slide("Normalizing flow", "流模型", coming="21"),
+    Slide("Autoregressive models of images", "图像的自回归模型", coming="22"),
+    Slide(
+        "Brownian motion, and its reversal",
+        "布朗运动及其逆过程",
+        ("diffusion/sde.py",),
+        "13",
+        "diffusion/test_sde.py",
+        "",
+        "沿着得分函数倒着走,新的噪声变回照片的分布。",
+    ),
+    Slide(
+        "Score function and score matching",
+        "得分函数与得分匹配",
+        ("diffusion/score.py",),
+        "14",
+        "diffusion/test_score.py",
+        "",
+        "只看样本就能学到未知密度的得分。",
+    ),
+    Slide(
+        "Langevin dynamics, annealed",
+        "朗之万动力学(退火)",
+        ("diffusion/langevin.py",),
+        "15",
+        "diffusion/test_langevin.py",
+        "",
+        "不退火,两个模式的比例就是错的。",
+    ),
+    Slide(
+        "Manifold hypothesis",
+        "流形假设",
+        ("data/surfaces.py", "diffusion/edm.py"),
+        "16",
+        "data/test_surfaces.py",
+        "",
+        "得分把任何点拉回数据所在的薄面。",
+    ),
+    Slide(
+        "Diffusion models (DDPM, DDIM), guidance",
+        "扩散模型(DDPM、DDIM)与引导",
+        ("diffusion/denoising.py", "diffusion/samplers.py", "diffusion/unet.py"),
+        "17",
+        "diffusion/test_samplers.py",
+        "",
+        "数字从噪声中产生,并且不是训练样本的复制。",
+    ),
+    Slide(
+        "Score SDE, probability flow, likelihood",
+        "得分 SDE、概率流与似然",
+        ("diffusion/ode.py",),
+        "18",
+        "diffusion/test_ode.py",
+        "",
+        "扩散模型能算出每个点的概率密度。",
+    ),
+    Slide(
+        "GAN or diffusion?",
+        "GAN 还是扩散?",
+        ("adversarial/plane.py", "diffusion/edm.py"),
+        "19",
+        "adversarial/test_plane.py",
+        "",
+        "稳定、不遗漏模式、速度:三者的实测。",
+    ),
+    Slide("Latent score models (LSGM)", "隐空间得分模型(LSGM)", coming="23"),
+    Slide("Text to image (DALL-E)", "文本生成图像(DALL-E)", coming="24"),
+    Slide("Video (Sora)", "视频(Sora)", coming="25"),
+)
