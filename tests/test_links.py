@@ -72,12 +72,12 @@ def test_a_link_without_a_file_or_a_heading_is_noticed(page):
 @pytest.mark.parametrize(
     "command, problem",
     [
-        ("python tests/lost.py", "there is no tests/lost.py"),
+        ("python tests/no-file.py", "there is no tests/no-file.py"),
         ("python -m tinycv.lost", "there is no tinycv.lost"),
         ("python -m lost.lost", "there is no lost.lost"),
         ("python -m tinycv.engine.check tanh --speed", "no flag --speed"),
         ("python -m benchmarks run models --minutes 3", "no flag --minutes"),
-        ("pytest tests/lost.py", "tests/lost.py does not exist"),
+        ("pytest tests/no-file.py", "tests/no-file.py does not exist"),
         ("pytest --sideways", "no flag --sideways"),
         ("X=1 pytest @tests/lost.txt", "tests/lost.txt does not exist"),
     ],
