@@ -1,4 +1,4 @@
-"""The doctor tells facts, in ASCII, and words its advice as something to measure."""
+"""The doctor prints facts in ASCII, and its advice is something to measure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_usable_gpu_is_named(double):
     assert facts["versions"]["CuPy"] == "14.2.0"
 
 
-def test_of_a_blas_that_threadpoolctl_does_not_know_numpy_tells_the_name(monkeypatch):
+def test_numpy_names_a_blas_that_threadpoolctl_does_not_know(monkeypatch):
     monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
     facts = doctor.report()
     assert facts["blas"]["source"] == "numpy.show_config"
@@ -77,7 +77,9 @@ def test_of_a_blas_that_threadpoolctl_does_not_know_numpy_tells_the_name(monkeyp
 
 
 def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure(monkeypatch):
-    monkeypatch.setattr(blas, "STATUS", "left to OpenBLAS")  # whatever this machine's is
+    monkeypatch.setattr(
+        blas, "STATUS", "left to OpenBLAS"
+    )  # whatever the status is on this machine
     [lead] = doctor._leads(HASWELL, AVX512)
     assert "OPENBLAS_CORETYPE=SKYLAKEX" in lead
     assert "before Python starts" in lead
@@ -85,7 +87,7 @@ def test_an_older_kernel_on_a_cpu_with_avx512_is_a_lead_to_measure(monkeypatch):
     assert "import tinycv" not in lead
 
 
-def test_numpy_imported_before_tinycv_is_told_with_the_cure(monkeypatch):
+def test_numpy_imported_before_tinycv_is_reported_with_the_cure(monkeypatch):
     monkeypatch.setattr(
         blas, "STATUS", f"{blas.LATE} for COOPERLAKE: NumPy was imported before tinycv"
     )
@@ -104,7 +106,7 @@ def test_numpy_imported_before_tinycv_is_told_with_the_cure(monkeypatch):
     ],
     ids=["one instruction set short", "no flags", "kernel fits", "no OpenBLAS", "ARM"],
 )
-def test_no_kernel_is_suggested_that_is_in_use_or_cannot_run(blas, flags):
+def test_a_kernel_that_is_in_use_or_cannot_run_is_not_suggested(blas, flags):
     assert doctor._leads(blas, flags) == []
 
 
@@ -136,8 +138,8 @@ def hints(text):
     return [found[0] for found in OF_INDEX.finditer(text)]
 
 
-def test_no_file_tells_anyone_to_install_the_tinycv_of_the_public_index():
-    # so that this file is none of those it finds
+def test_no_file_recommends_installing_the_tinycv_of_the_public_index():
+    # written in two parts, so that the search does not find this file
     name = "tiny" + "cv"
     assert all(
         map(
@@ -188,7 +190,7 @@ def test_no_file_tells_anyone_to_install_the_tinycv_of_the_public_index():
     assert not wrong, wrong
 
 
-def test_the_distribution_has_a_name_of_its_own_and_the_doctor_asks_for_that():
+def test_the_doctor_looks_up_the_name_of_the_distribution_in_setup_py():
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert re.search(r'name="([^"]*)"', setup)[1] == doctor.DISTRIBUTION != "tinycv"
 

@@ -1,4 +1,4 @@
-"""GIFs: frames, times, sizes, and what is refused."""
+"""GIFs: frames, times, sizes, captions, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def read(path):
 
 
 def squares(n=6):
-    """A white square that walks over black, four pixels a frame."""
+    """A white square that moves over black, four pixels per frame."""
     frames = np.zeros((n, 40, 40))
     for i in range(n):
         frames[i, 10:20, 4 * i : 4 * i + 10] = 1
     return frames
 
 
-def test_a_gif_plays_every_frame_at_its_time_and_for_ever(tmp_path):
+def test_a_gif_shows_every_frame_for_its_time_and_repeats_endlessly(tmp_path):
     frames, loop = read(save_gif(squares(), tmp_path / "made" / "walk.gif", 0.2, last=1.5))
     assert [duration for _, duration in frames] == [200] * 5 + [1500]
     assert loop == 0
@@ -107,6 +107,6 @@ def test_frames_that_make_no_gif_are_refused(frames, message, tmp_path):
         save_gif(frames, tmp_path / "no.gif")
 
 
-def test_a_pace_that_no_browser_plays_is_refused(tmp_path):
+def test_frames_too_short_for_browsers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="seconds_per_frame=0.01"):
         save_gif(squares(), tmp_path / "no.gif", 0.01)

@@ -143,6 +143,11 @@ GOOD = {
         },
     ),
     "readable": (draw_words.readable, {"symbols": ["a", "b"]}),
+    "captioned": (draw_motion.captioned, {"frame": GREY, "caption": "a", "size": 8}),
+    "ink_sheet": (
+        draw_motion.ink_sheet,
+        {"images": GREY.reshape(1, 1, 8, 8), "columns": 1, "scale": 2, "shades": 4},
+    ),
     "save_gif": (
         draw_motion.save_gif,
         {
@@ -176,6 +181,7 @@ GOOD["Progress"] = (
 WITHOUT_ARGUMENTS = {"chinese_font", "peak_memory_mib", "CtrlC", "shared_palette", "script_hash"}
 ALSO = {
     "pixels": ("save_gif",),
+    "captioned": ("save_gif",),
     "image_grid": ("image:",),
     "tiles": ("image:",),
     "image_rows": ("tiles:",),

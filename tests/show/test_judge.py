@@ -1,5 +1,5 @@
-"""The judge: what it reads off digits, how it is kept, and that it leaves no trace in random
-numbers."""
+"""The judge: what it recognises, how it is cached, and that it leaves the random number
+generators unchanged."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def judge():
 
 
 @pytest.mark.statistical
-def test_it_names_digits_that_it_has_not_seen(judge):
+def test_it_recognises_unseen_digits(judge):
     assert (judge.labels(IMAGES[TEST]) == LABELS[TEST]).mean() > 0.7
     np.testing.assert_allclose(judge.probabilities(IMAGES[:300]).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_an_image_is_judged_alone(judge):
+def test_the_result_for_an_image_does_not_depend_on_the_rest_of_the_batch(judge):
     np.testing.assert_allclose(
         judge.features(IMAGES[:300])[7], judge.features(IMAGES[7:8])[0], rtol=1e-4, atol=1e-5
     )
 
 
-def test_it_is_trained_once_for_the_same_data_and_again_for_others(judge, monkeypatch):
+def test_it_is_trained_once_for_the_same_data_and_again_for_different_data(judge, monkeypatch):
     def never(*_):
         raise AssertionError("it was trained again")
 
@@ -60,7 +60,7 @@ def test_it_is_trained_once_for_the_same_data_and_again_for_others(judge, monkey
             )
 
 
-def test_random_numbers_go_on_as_if_no_judge_had_been_trained(tmp_path, monkeypatch):
+def test_training_a_judge_does_not_change_the_random_numbers_that_follow(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYCV_CACHE", str(tmp_path))
     host_generator().random(3)
     before = get_rng_state()
@@ -70,7 +70,7 @@ def test_random_numbers_go_on_as_if_no_judge_had_been_trained(tmp_path, monkeypa
 
 
 @pytest.mark.statistical
-def test_real_images_are_one_multiple_of_themselves_and_noise_is_far(judge):
+def test_the_frechet_multiple_of_training_images_is_one_and_that_of_noise_is_large(judge):
     train, test = IMAGES[TRAIN], IMAGES[TEST]
     assert judge.frechet_multiple(train, train, test) == pytest.approx(1)
     assert (
@@ -81,13 +81,13 @@ def test_real_images_are_one_multiple_of_themselves_and_noise_is_far(judge):
     )
 
 
-def test_the_multiple_compares_equal_numbers_of_images(judge):
-    # the distance of 150 images is larger than that of 800
+def test_the_frechet_multiple_compares_equal_numbers_of_images(judge):
+    # The Frechet distance of 150 images is larger than that of 800.
     few = IMAGES[TRAIN][:150]
     assert judge.frechet_multiple(few, IMAGES[TRAIN], IMAGES[TEST]) == pytest.approx(1)
 
 
-def test_images_and_labels_under_a_mask_judge_nothing():
+def test_masked_images_and_labels_are_refused():
     images, labels = np.zeros((2, 1, 8, 8), np.float32), np.arange(2)
     mask = np.zeros(images.shape, bool)
     with pytest.raises(TypeError, match="judge_of: images is MaskedArray .* a plain NumPy array"):

@@ -1,4 +1,4 @@
-"""Metrics: what is known of them in advance, before they judge anything."""
+"""Metrics: their values in cases where the right answer is known."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_the_real_mixture_covers_its_modes_evenly_and_has_its_share_within_three
     assert 0 < kl < 0.002
 
 
-def test_one_mode_of_nine_is_one_mode_and_log_nine_nats():
+def test_samples_of_one_mode_out_of_nine_cover_one_mode_and_have_a_kl_of_log_nine():
     covered, share, kl = modes_covered(draw(500, CENTRES[4:5], 0.0), CENTRES, 0.05)
     assert (covered, share) == (1, 1.0)
     assert kl == pytest.approx(np.log(9))
 
 
-def test_samples_between_the_modes_count_for_the_kl_alone():
+def test_samples_between_the_modes_count_only_for_the_kl():
     samples = np.repeat(CENTRES + 0.4, 3, axis=0)  # 0.57 away: three sigma is 0.15
     assert modes_covered(samples, CENTRES, 0.05) == (0, 0.0, 0.0)
 
@@ -52,7 +52,7 @@ def test_a_sample_at_three_sigma_is_no_longer_good():
     assert modes_covered(samples, CENTRES, 0.05).share == 0.5
 
 
-def test_reverse_kl_is_by_hand_what_its_definition_says():
+def test_reverse_kl_equals_its_definition_computed_by_hand():
     assert reverse_kl([3, 1], [0.5, 0.5]) == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5))
     assert reverse_kl([3, 1], [6, 2]) == 0
     assert reverse_kl([0, 4]) == pytest.approx(np.log(2))
@@ -60,12 +60,12 @@ def test_reverse_kl_is_by_hand_what_its_definition_says():
 
 
 @pytest.mark.statistical
-def test_few_samples_cost_the_kl_that_the_docstring_says():
+def test_the_bias_of_the_kl_with_few_samples_is_that_of_the_docstring():
     values = [reverse_kl(np.bincount(RNG.integers(25, size=500), minlength=25)) for _ in range(400)]
     assert np.mean(values) == pytest.approx(24 / 1000, rel=0.1)  # 7 standard errors
 
 
-def test_shares_of_modes_are_what_the_generated_ones_are_compared_with():
+def test_generated_samples_are_compared_with_the_given_shares_of_the_modes():
     uneven = np.repeat(CENTRES[:2], [30, 10], axis=0)
     assert modes_covered(uneven, CENTRES[:2], 0.05, [0.75, 0.25]).reverse_kl == 0
     assert modes_covered(uneven, CENTRES[:2], 0.05).reverse_kl > 0.1
@@ -99,7 +99,7 @@ def test_frechet_agrees_with_the_square_root_of_the_product_of_matrices():
     assert frechet_distance(b, a) == pytest.approx(known, rel=1e-9)
 
 
-def test_frechet_holds_where_features_are_dead_or_more_than_the_samples():
+def test_frechet_works_with_constant_features_and_with_more_features_than_samples():
     a, b = RNG.normal(size=(8, 30)), RNG.normal(size=(8, 30))
     a[:, 3:6] = b[:, 3:6] = 0
     assert np.isfinite(frechet_distance(a, b)) and frechet_distance(a, a) == pytest.approx(
@@ -108,7 +108,7 @@ def test_frechet_holds_where_features_are_dead_or_more_than_the_samples():
 
 
 @pytest.mark.statistical
-def test_two_halves_of_real_data_are_nearer_the_more_there_are():
+def test_the_distance_of_two_halves_of_real_data_shrinks_with_their_number():
     small, large = (
         np.mean(
             [frechet_distance(RNG.normal(size=(n, 8)), RNG.normal(size=(n, 8))) for _ in range(40)]
@@ -121,7 +121,7 @@ def test_two_halves_of_real_data_are_nearer_the_more_there_are():
 # ── kernel distance ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_kernel_distance_is_its_definition_pair_by_pair():
+def test_kernel_distance_equals_its_definition_pair_by_pair():
     a, b = RNG.normal(size=(5, 3)), RNG.normal(size=(4, 3))
     k = lambda x, y: (x @ y / 3 + 1) ** 3  # noqa: E731
     own = [
@@ -143,7 +143,7 @@ def test_kernel_distance_of_one_distribution_is_zero_on_average_and_sees_a_shift
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_blocks_change_nothing(monkeypatch, rows):
+def test_results_do_not_depend_on_the_block_size(monkeypatch, rows):
     a, b = RNG.normal(size=(33, 4)), RNG.normal(size=(20, 4))
     whole, both, modes = kernel_distance(a, b), precision_recall(a, b), modes_covered(a, b, 0.4)
     apart = squared_distances(a, b)
@@ -171,7 +171,7 @@ MANY = np.random.default_rng(0).normal(size=(3000, 2))
     ],
     ids=range(8),
 )
-def test_what_is_held_beside_the_answer_does_not_grow_with_the_pairs(call, answer, monkeypatch):
+def test_memory_beside_the_result_does_not_grow_with_the_number_of_pairs(call, answer, monkeypatch):
     # 4 * 64² numbers are 0.13 MB, and all pairs 24 to 72 MB
     monkeypatch.setattr("tinycv.show.metrics.BLOCK", 64)
     tracemalloc.start()
@@ -207,7 +207,7 @@ def test_a_generator_of_one_mode_has_precision_but_no_recall_and_noise_has_neith
     assert precision_recall(real, 100 * RNG.normal(size=(500, 4)))[0] < 0.05
 
 
-def test_the_region_is_made_of_balls_to_the_kth_neighbour():
+def test_the_region_is_a_union_of_balls_that_reach_the_kth_neighbour():
     real = np.array([[0.0], [1.0], [3.0], [7.0]])  # to the 1st neighbour: 1, 1, 2, 4
     assert precision_recall(real, np.array([[-1.0], [-1.01], [10.9], [11.1]]), k=1)[0] == 0.5
 
@@ -215,9 +215,9 @@ def test_the_region_is_made_of_balls_to_the_kth_neighbour():
 @pytest.mark.parametrize("far", [0.0, 1.0, 5e4, 1e8])
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("beside", [0.0, 0.05])
-def test_precision_and_recall_are_their_definition_where_one_point_is_far_away(far, which, beside):
-    """Two small clouds, one upon the other or beside it. Only the point's own ball may grow with
-    it."""
+def test_precision_and_recall_equal_their_definition_if_one_point_is_far_away(far, which, beside):
+    """Two small clouds, in the same place or side by side. A far point may enlarge only its own
+    ball."""
     clouds = 1e-3 * RNG.normal(size=(150, 2)), 1e-3 * RNG.normal(size=(150, 2)) + [beside, 0]
     clouds[which][0] += [far, 0]
     real, fake = clouds
@@ -229,7 +229,7 @@ def test_precision_and_recall_are_their_definition_where_one_point_is_far_away(f
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e7])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_squared_distances_are_right_to_some_digits_however_far_from_0_the_rows_are(offset, dtype):
+def test_squared_distances_are_right_to_a_few_digits_however_far_from_0_the_rows_are(offset, dtype):
     x, y = (
         (offset + RNG.normal(size=(n, 3)) * 10.0 ** RNG.uniform(-6, 1, size=(n, 1))).astype(dtype)
         for n in (40, 30)

@@ -1,5 +1,5 @@
-"""No metric calls garbage perfect: NaN, infinity, overflow, wrong kinds and too few points are
-refused in words."""
+"""No metric rates bad input as perfect: NaN, infinity, overflow, wrong types and too few points
+are refused with a sentence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_one_bad_number_among_the_modes_is_refused(value, row, name):
     st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5),
     st.lists(st.one_of(bad_values, st.floats(-5, -1e-9), st.floats(0, 5)), min_size=1, max_size=5),
 )
-def test_a_kl_is_of_two_distributions_or_refused(counts, shares):
+def test_counts_and_shares_that_are_no_distributions_are_refused(counts, shares):
     c, p = np.array(counts), np.array(shares)
     right = (
         len(c) == len(p)
@@ -95,7 +95,7 @@ def test_a_kl_is_of_two_distributions_or_refused(counts, shares):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(-3, 20), st.integers(1, 12), st.integers(1, 12))
-def test_k_is_a_neighbour_that_there_is(k, n, m):
+def test_k_without_a_kth_neighbour_is_refused(k, n, m):
     real, fake = (
         A[:1].repeat(n, 0) + np.arange(n)[:, None],
         B[:1].repeat(m, 0) + np.arange(m)[:, None],
@@ -124,14 +124,14 @@ def test_k_is_a_neighbour_that_there_is(k, n, m):
         "word",
     ],
 )
-def test_what_are_no_real_numbers_are_refused(name, values):
+def test_values_that_are_not_real_numbers_are_refused(name, values):
     with pytest.raises((TypeError, ValueError), match=f"{name}: "):
         getattr(metrics, name)(values, B)
 
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("values", [A[:0], A[:1], A[:, :0], A[0], A[None], A[:, :2]])
-def test_too_few_points_and_other_widths_are_refused_with_both_shapes(name, values):
+def test_too_few_points_and_different_widths_are_refused_with_both_shapes(name, values):
     with pytest.raises(ValueError, match=f"{name}: features of shapes .* rows each"):
         getattr(metrics, name)(values, B)
 
@@ -146,7 +146,7 @@ def test_an_overflow_is_refused_and_not_read_as_perfect(name):
         metrics.modes_covered(1e200 * A, B, 0.1)
 
 
-def test_distances_of_bytes_do_not_wrap_and_nan_stays_nan():
+def test_distances_of_bytes_do_not_overflow_and_nan_stays_nan():
     bytes_ = np.array([[0, 255], [255, 0]], np.uint8)
     assert metrics.squared_distances(bytes_, bytes_).tolist() == [[0, 130050], [130050, 0]]
     assert np.isnan(metrics.squared_distances(np.array([[np.nan]]), np.array([[1.0], [2.0]]))).all()
