@@ -149,13 +149,13 @@ def test_a_walk_that_does_not_visit_the_latest_node_first_is_caught(monkeypatch,
 
 
 def test_a_path_that_is_forgotten_is_caught(monkeypatch):
-    send = backward.send
+    send = backward.add_piece
 
     def first_piece_only(piece, parent, grads, *rest):
         if parent not in grads:
             send(piece, parent, grads, *rest)
 
-    monkeypatch.setattr(backward, "send", first_piece_only)
+    monkeypatch.setattr(backward, "add_piece", first_piece_only)
     with pytest.raises(CertificateError):
         certify(diamond, np.array([0.3, -0.2]))
 

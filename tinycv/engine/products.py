@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinycv.engine import arguments
-from tinycv.engine.backward import grad_for, tensors, weight_for
+from tinycv.engine.backward import grad_for, list_of_tensors, weight_for
 from tinycv.engine.tensor import ArrayLike, Tensor, enable_grad, wrap
 
 
@@ -23,7 +23,7 @@ def vjp(
     inputs, single = fresh(inputs, "vjp")
     with enable_grad():
         y = arguments.function(function, "vjp: function")(*inputs)
-    outputs = tensors(y, "vjp: what function returned")
+    outputs = list_of_tensors(y, "vjp: what function returned")
     pulled = grad_for("vjp", outputs, inputs, v, create_graph=create_graph, allow_unused=True)
     if not create_graph:
         y = y.detach() if isinstance(y, Tensor) else tuple(part.detach() for part in outputs)
@@ -64,7 +64,7 @@ def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: ArrayLike) -> 
 def fresh(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[list[Tensor], bool]:
     """Leaves with the same values, so that the products above leave the caller's graph alone."""
     leaves = []
-    for i, x in enumerate(tensors(inputs, f"{caller}: inputs")):
+    for i, x in enumerate(list_of_tensors(inputs, f"{caller}: inputs")):
         if x.dtype.kind != "f":
             raise TypeError(f"{caller}: input {i} is of {x.dtype}; only floats have a derivative")
         leaves.append(Tensor(x.detach(), requires_grad=True))

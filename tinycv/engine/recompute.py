@@ -24,7 +24,7 @@ from typing import Any, TypeGuard
 from tinycv.engine import arguments, debug, rng, state, watch
 from tinycv.engine.backward import sweep
 from tinycv.engine.errors import refuse_changed
-from tinycv.engine.fused import several, single
+from tinycv.engine.fused import wrap_one, wrap_several
 from tinycv.engine.tensor import DEBUG, Gradient, Node, Tensor, enable_grad, mode, recording
 from tinycv.engine.walk import Parts
 from tinycv.engine.watch import tick
@@ -58,8 +58,8 @@ def checkpoint(function: Callable) -> Callable:
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
-            return single(y._data, node)
-        fresh = iter(several(tuple(part._data for part in inside), node))
+            return wrap_one(y._data, node)
+        fresh = iter(wrap_several(tuple(part._data for part in inside), node))
         parts = [next(fresh) if is_inside(part, start) else part for part in y]
         return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
