@@ -257,7 +257,7 @@ def test_unrolled():
 PYTORCHS = {
     "transpose": (
         lambda x: x.transpose(0, 1),
-        r"axes is \(0, 1\); it must name each of the 3 axes once, and x.swapaxes",
+        r"axes is \(0, 1\); it must name each of the 3 axes once; x.swapaxes",
     ),
     "transpose, one": (
         lambda x: x.transpose((0,)),
@@ -270,7 +270,10 @@ PYTORCHS = {
     ),
     "max": (lambda x: x.max(x), "axis is Tensor .*tinycv.maximum compares two arrays"),
     "min": (lambda x: x.min(x), "axis is Tensor .*tinycv.minimum compares two arrays"),
-    "expand": (lambda x: x.expand(-1, 3, 4), r"shape=\(-1, 3, 4\); -1 stands for no size here"),
+    "expand": (
+        lambda x: x.expand(-1, 3, 4),
+        r"shape=\(-1, 3, 4\); expand does not take -1 for a size",
+    ),
 }
 
 
@@ -581,12 +584,12 @@ def test_a_sentence_of_ours_is_not_lost_for_the_value_it_shows(call, said):
         (
             [(2, 3), (2, 3), (3, 2)],
             0,
-            "shapes (2, 3) and (3, 2); they must be equal, but for axis 0",
+            "shapes (2, 3) and (3, 2); they must be equal, except along axis 0",
         ),
         (
             [(2, 3), (3, 3), (3, 2)],
             -2,
-            "shapes (2, 3) and (3, 2); they must be equal, but for axis -2",
+            "shapes (2, 3) and (3, 2); they must be equal, except along axis -2",
         ),
         ([(), ()], 0, "single number"),
     ],
