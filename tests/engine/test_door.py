@@ -205,7 +205,7 @@ def test_habits_of_single_numbers():
 @pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)])
 def test_several_numbers_are_no_single_one(call, shape):
     with pytest.raises(
-        ValueError, match=r"a tensor of shape .* (is no single number|has no single truth value)"
+        ValueError, match=r"a tensor of shape .* (is not a single number|has no single truth value)"
     ):
         call(Tensor(np.zeros(shape, np.int64)))
 
@@ -434,7 +434,7 @@ def test_a_number_that_float32_would_make_infinite_is_refused(number, holder, de
     given_ = deep(number, holder, depth)
     for dtype in (None, "float32", "float16", *(["int64"] if abs(number) > 2**64 else [])):
         if isinstance(number, int) and dtype is None:
-            # no dtype of integers holds it: see OTHERS
+            # no integer dtype holds it: see OTHERS
             continue
         with pytest.raises(ValueError, match="does not fit into"):
             make(given_, dtype=dtype)
@@ -486,7 +486,7 @@ def test_whole_numbers_that_no_integers_hold_together_are_refused():
         [np.array(1, np.uint64), np.array(-1)],
         [[2**63], [-1]],
     ):
-        with pytest.raises(TypeError, match="no dtype of integers holds all of these"):
+        with pytest.raises(TypeError, match="no integer dtype holds all of these numbers"):
             Tensor(mixed)
         assert Tensor(mixed, dtype="float64").dtype == np.float64
     assert Tensor([2**63, -1.0]).dtype == Tensor([]).dtype == Tensor([[], []]).dtype == np.float32

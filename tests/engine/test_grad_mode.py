@@ -181,7 +181,9 @@ def test_the_walk_itself_records_nothing():
 
 
 def test_an_asynchronous_generator_is_refused():
-    with pytest.raises(TypeError, match="no_grad: the decorator takes no asynchronous generator"):
+    with pytest.raises(
+        TypeError, match="no_grad: the decorator does not take an asynchronous generator"
+    ):
 
         @no_grad()
         async def numbers():

@@ -28,13 +28,12 @@ NOT_SIZES = str, bytes, dict, set, frozenset
 def size(value: Any, what: str, least: int = 0) -> int:
     """A size or a count, at least ``least``, as a Python int. Any type with ``__index__`` will do
     (int, np.int64), except bools."""
-    number = whole(value, what, least)
-    if number >= 2**63:  # no array can be that large
+    n = whole(value, what, least)
+    if n >= 2**63:  # no array can be that large
         raise ValueError(
-            f"{what} is {shown(number)}; it must be a whole number, at least {least} and below "
-            "2**63"
+            f"{what} is {shown(n)}; it must be a whole number, at least {least} and below 2**63"
         )
-    return number
+    return n
 
 
 def whole(value: Any, what: str, least: int = 0) -> int:
@@ -43,12 +42,12 @@ def whole(value: Any, what: str, least: int = 0) -> int:
     if isinstance(value, (bool, np.bool)):
         raise TypeError(f"{what} is {shown(value)}; {takes}")
     try:
-        number = index(value)
+        n = index(value)
     except TypeError:
         raise TypeError(f"{what} is {shown(value)}; {takes}") from None
-    if number < least:
-        raise ValueError(f"{what} is {number}; {takes}")
-    return number
+    if n < least:
+        raise ValueError(f"{what} is {n}; {takes}")
+    return n
 
 
 def sizes(value: Any, what: str, count: int | None = None, least: int = 0) -> tuple[int, ...]:

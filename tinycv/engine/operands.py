@@ -220,7 +220,7 @@ def setting(value: Any, what: str) -> Any:
         value = as_array(value, what=what)
     real = is_array(value) and value.dtype.kind in ("b", "i", "u", "f")
     if real and (isinstance(value, np.generic) or isinstance(value, np.ndarray) and not value.ndim):
-        # A NumPy scalar would promote the arrays that it is combined with; a Python number does not.
+        # A NumPy scalar would promote arrays in the same op; a Python number does not.
         return value.item()
     if not (real or value is None or isinstance(value, (bool, int, float))):
         raise TypeError(f"{what} is {shown(value)}; it must be a number")
