@@ -49,8 +49,8 @@ def numbers(case, name, device):
     values = trial.results(trial.xs)
     us = [direction(rng, y) for y in values]
     vs = [direction(rng, x) for x in trial.xs]
-    traced, bends = trial.bends(trial.xs, us, vs)
-    return [*values, *trial.slopes(trial.xs, us), *traced, *bends]
+    traced, second = trial.second_derivatives(trial.xs, us, vs)
+    return [*values, *trial.gradients(trial.xs, us), *traced, *second]
 
 
 @pytest.mark.parametrize("device", ["gpu"], indirect=True)

@@ -165,7 +165,7 @@ def allocated(make: Callable[[], Any], value: Any, what: str) -> Any:
         return make()
     except MemoryError:
         raise MemoryError(
-            f"{what} is {shown(value)}, which is too large for the memory of this machine"
+            f"{what} is {shown(value)}, which is too large for this machine's memory"
         ) from None
 
 
