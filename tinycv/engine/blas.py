@@ -3,10 +3,10 @@
 OpenBLAS contains kernels for several generations of processors, and chooses one when it is loaded.
 In a virtual machine it once mistook an AMD processor with AVX-512 (Zen 5) for a Haswell, and matrix
 products took twice as long.  By OpenBLAS's own rule, an AMD processor with AVX-512 gets the kernel
-COOPERLAKE if it has AVX512_BF16, and SKYLAKEX if not (in NumPy's wheels the two are the same).  This
-file applies that rule to the processor flags that Linux reports; where OpenBLAS chooses correctly,
-nothing changes.  On a Zen 4, which computes 512 bits in two halves, the choice hardly matters: large
-products become 5 % slower, small ones 25 % faster.
+COOPERLAKE if it has AVX512_BF16, and SKYLAKEX if not (in NumPy's wheels the two are the same).
+This file applies that rule to the processor flags that Linux reports; where OpenBLAS chooses
+correctly, nothing changes.  On a Zen 4, which computes 512 bits in two halves, the choice hardly
+matters: large products become 5 % slower, small ones 25 % faster.
 
 It applies only to AMD processors: OpenBLAS recognises Intel's by their models, and has kernels for
 them that the flags do not reveal.  It never chooses a kernel that the processor does not support.
