@@ -1,4 +1,4 @@
-"""A module with one mistake planted in it: a check that does not fail on that checks nothing."""
+"""Mutation testing: a module with one mistake in it, on which a good test must fail."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from types import ModuleType
 
 
 def mutant(module: ModuleType, right: str, wrong: str) -> ModuleType:
-    """The module anew, with ``wrong`` in the place of ``right``, which must stand in its source
-    exactly once."""
+    """A copy of the module with ``wrong`` in place of ``right``, which must occur exactly once in
+    its source."""
     source = Path(module.__file__).read_text(encoding="utf-8")
-    # no AssertionError, which the caller hopes for
+    # not an AssertionError, which the caller expects from its test
     if source.count(right) != 1:
         raise ValueError(f"{right!r} stands {source.count(right)} times in {module.__file__}")
     twin = ModuleType(module.__name__ + "_mutant")
     twin.__dict__.update(__file__=module.__file__, __package__=module.__package__)
-    # where a dataclass looks itself up
+    # A dataclass looks itself up there.
     sys.modules[twin.__name__] = twin
     exec(
         compile(source.replace(right, wrong), f"{module.__file__} (mutant)", "exec"), twin.__dict__
