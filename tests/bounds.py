@@ -1,4 +1,6 @@
-"""Are the bounds of the statistical tests wide enough?  ``python tests/bounds.py --seeds 5 [files]``
+"""Are the bounds of the statistical tests wide enough?
+
+    python tests/bounds.py --seeds 5 [files]
 
 Runs these tests with several OpenBLAS kernels, with one thread and with two, and from several
 seeds.  For each assertion it prints the mean, the standard deviation and the extremes of the

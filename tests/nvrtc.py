@@ -1,4 +1,4 @@
-"""Compile every CUDA kernel with NVIDIA's compiler, for an H100 or H200, on a machine without a GPU:
+"""Compile every CUDA kernel with NVIDIA's compiler for an H100 or H200, without having a GPU:
 
     pip install cupy-cuda13x nvidia-cuda-nvrtc nvidia-cuda-runtime;   python tests/nvrtc.py
 

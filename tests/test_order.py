@@ -1,6 +1,6 @@
-"""Layering: the package has floors, and a file imports only from its own floor or from floors below.
+"""Layering: the package has floors, and a file imports only from its own floor or those below.
 
-The test reads the import statements of all files.
+The tests read the import statements of all files.
 """
 
 import ast
@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
-# Each list is a floor, from the lowest to the highest. A file may import from its own floor and from
-# those before it. A name without a dot is a folder, with all its files.
+# Each list is a floor, from the lowest to the highest. A file may import from its own floor and
+# from those before it. A name may be that of a folder, with all its files.
 FLOORS = [
     ["engine.arguments", "engine.signatures", "engine.wrong_shapes"],
     [

@@ -1,5 +1,5 @@
-"""The parity tests cannot be skipped silently. These tests run with or without torch installed, in a
-Python that cannot import it."""
+"""The parity tests cannot be skipped silently. This is tested whether torch is installed or not,
+in a Python that cannot import it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dtypes and devices: float32 stays float32, and a gradient has the dtype and device of its input."""
+"""Dtypes and devices: float32 stays float32; a gradient has the dtype and device of its input."""
 
 from __future__ import annotations
 

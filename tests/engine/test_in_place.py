@@ -106,7 +106,7 @@ def test_changes_before_forward_and_after_backward_are_allowed(change):
 @pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
 def test_a_change_of_a_value_that_no_pull_needs_is_allowed(change):
     x = tensor((3,))
-    # the slope of a sum does not depend on x
+    # The derivative of a sum does not depend on x.
     loss = (x + x).sum()
     change(x)
     loss.backward()

@@ -384,7 +384,7 @@ def test_float16_with_a_number_is_rounded_once(name, values, c, kind):
 @pytest.mark.parametrize("c", [65536.0, 1e5, 1e-8, 100000, np.float32(1e5)])
 def test_float16_with_a_number_outside_its_range_has_the_right_value_and_gradient(c, device):
     values = np.array([1e-3, -2.0], np.float16)
-    # brings all of it back into float16's range
+    # multiplied by this, the result is in the range of float16 again
     scale = np.float32(1 / c)
     for function in (lambda x: x * c, lambda x: c * x, lambda x: x / scale, lambda x: x**1 * c):
         x = Tensor(values, device=device, requires_grad=True)

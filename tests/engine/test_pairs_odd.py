@@ -23,8 +23,8 @@ NAMES = sorted(PAIRS)
 CLOSE = {"e": 2e-3, "f": 1e-4, "d": 1e-10}
 MOST = 12  # the largest number of cases per pair
 
-# Pairs in which NaN or infinity may be masked or ignored, or whose kernel adds a product with 0 that
-# the definition does not have. The tests of these pairs say which entries stay finite.
+# Pairs in which NaN or infinity may be masked or ignored, or whose kernel adds a product with 0
+# that the definition does not have. The tests of these pairs say which entries stay finite.
 BESIDE_A_MASK = {
     "cross_entropy",
     "binary_cross_entropy_with_logits",

@@ -1,4 +1,4 @@
-"""Random numbers: they depend only on the seed, with separate streams for each purpose and device."""
+"""Random numbers: they depend only on the seed, and each purpose and device has its own stream."""
 
 from __future__ import annotations
 
