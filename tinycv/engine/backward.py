@@ -377,7 +377,8 @@ def as_unshared_tensor(found: dict, key: GraphKey, record: bool) -> Tensor:
                                    the array must not be put into a local variable first.)
         array.base is None         NumPy and CuPy set ``base`` if an array is a view into the memory
                                    of another array.
-    A reference too many only leads to a copy without need, which is slower but never wrong.
+    If a harmless extra reference is counted, the array is copied without need, which is slower but
+    never wrong.
     """
     if isinstance(found[key], Tensor):
         return found[key] if record else wrap(found[key]._data.copy(), None)

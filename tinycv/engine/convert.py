@@ -187,7 +187,7 @@ def _refused(data: object, why: str = "") -> TypeError:
     """The error for data that is not an array of numbers. why: a hint, which replaces the usual
     one."""
     hint = (
-        "the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""
+        "if it is nested, its rows must be equally long" if isinstance(data, (list, tuple)) else ""
     )
     hint = f"; {why or hint}" if why or hint else ""
     return TypeError(

@@ -16,10 +16,11 @@ and the gradient is taken through that trace.  So a kernel needs no second deriv
 get one wrong.  tests/engine/test_pairs.py checks kernel, definition and finite differences against
 each other.
 
-Arguments.  Kernel and definition receive all inputs in one float dtype (operands.py), and integers
-and bools as float32, except for arguments that are targets or masks rather than numbers to
-calculate with; a pair names these: ``@fused(whole="target mask")``.  An argument whose default is a
-number, a string or a bool is a setting and not an input of the graph, so a Tensor is refused there.
+Arguments.  Kernel and definition receive all inputs in one float dtype (operands.py); integers and
+bools are converted to float32.  Exceptions are class numbers and masks, which stay integers or
+bools; a pair names these arguments: ``@fused(whole="target mask")``.  An argument whose default is
+a number, a string or a bool is a setting and not an input of the graph, so a Tensor is refused
+there.
 
 float16.  Kernel and definition are given float32 copies of float16 inputs, and their results are
 rounded to float16.
@@ -52,7 +53,7 @@ from tinycv.engine.backward import grad
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
 from tinycv.engine.record import is_float16, module_of
-from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
+from tinycv.engine.tensor import DEBUG, RECORD, Gradient, Node, Tensor, graph_key, mode, wrap
 from tinycv.engine.walk import Parts
 
 PAIRS: dict[str, Fused] = {}  # every pair by its name
@@ -116,14 +117,10 @@ class Fused:
         if not any(isinstance(a, Tensor) for a in args):
             return y
         now = mode.get()
-        parents = tuple(
-            [None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args]
-        )
-        node = (
-            None
-            if not now & RECORD or not any(p is not None for p in parents)
-            else Node(self, parents, ((pull,), args))
-        )
+        parents = tuple([graph_key(a) if isinstance(a, Tensor) else None for a in args])
+        node = None
+        if now & RECORD and any(parent is not None for parent in parents):
+            node = Node(self, parents, ((pull,), args))
         result = wrap_several(y, node) if isinstance(y, tuple) else wrap_one(y, node)
         if now & DEBUG:
             for part in result if isinstance(result, tuple) else (result,):
@@ -144,10 +141,15 @@ class Fused:
         if unknown or missing or len(args) > len(self.names):
             if self.doubt is not None:
                 self.doubt(args, options)
-            raise TypeError(
-                f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, "
-                f"missing {missing or 'none'}, {len(args)} given by position"
-            )
+            problems = []
+            if len(args) > len(self.names):
+                problems.append(f"{len(args)} arguments were given by position")
+            if missing:
+                problems.append(f"missing {', '.join(missing)}")
+            for name in sorted(unknown):
+                twice = name in self.names
+                problems.append(f"{name} was given twice" if twice else f"unexpected {name}")
+            raise TypeError(f"{self.name}({', '.join(self.names)}): {'; '.join(problems)}")
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
     def in_one_dtype(self, args: tuple) -> tuple[tuple, list]:

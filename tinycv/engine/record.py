@@ -169,27 +169,26 @@ class Row:
         if len(args) < n:
             args, options = self.inputs_by_position(args, options)
         by_position = dict(zip(self.options, args[n:], strict=False))
-        if (
-            not 0 <= len(args) - n <= len(by_position)
-            or options
-            and not by_position.keys().isdisjoint(options)
-        ):
+        if not 0 <= len(args) - n <= len(by_position):
             raise TypeError(
-                f"{self.name}({', '.join([*self.inputs, *self.options])}): {len(args)} arguments "
-                f"were given by position, and by name {', '.join(options) or 'none'}; each "
-                "argument can be given only once"
+                f"{self.signature()}: {len(args)} arguments were given by position; it takes at "
+                f"most {n + len(self.options)}"
             )
+        if options and not by_position.keys().isdisjoint(options):
+            twice = ", ".join(name for name in by_position if name in options)
+            raise TypeError(f"{self.signature()}: {twice} was given twice, by position and by name")
         return args[:n], {**self.options, **by_position, **options}
+
+    def signature(self) -> str:
+        """The op with the names of its arguments, such as "sum(x, axis, keepdims)"."""
+        return f"{self.name}({', '.join([*self.inputs, *self.options])})"
 
     def inputs_by_position(self, args: tuple, options: dict) -> tuple[tuple, dict]:
         """(all inputs by position, the remaining options). TypeError if an input is missing."""
         by_name = self.inputs[len(args) :]
         missing = [name for name in by_name if name not in options]
         if missing:
-            raise TypeError(
-                f"{self.name}({', '.join([*self.inputs, *self.options])}): missing "
-                f"{', '.join(missing)}"
-            )
+            raise TypeError(f"{self.signature()}: missing {', '.join(missing)}")
         inputs = (*args, *[options[name] for name in by_name])
         return inputs, {name: v for name, v in options.items() if name not in by_name}
 
