@@ -257,14 +257,14 @@ def sweep(
     # The same as a ``with no_grad()`` (or enable_grad) block, without its cost.
     mode.set(before & ~RECORD | (RECORD if record else OFF))
     try:
-        found = visit_nodes(
+        results = visit_nodes(
             grads, owned, heap, targets, needed, keep, record, floor, before & DEBUG
         )
     finally:
         mode.set(before)
     for leaf in [leaf for leaf in grads if targets is None or leaf in targets]:
-        found[leaf] = in_its_dtype(grads.pop(leaf), leaf)
-    return {key: as_unshared_tensor(found, key, record) for key in found}
+        results[leaf] = in_its_dtype(grads.pop(leaf), leaf)
+    return {key: as_unshared_tensor(results, key, record) for key in results}
 
 
 def visit_nodes(
@@ -284,7 +284,7 @@ def visit_nodes(
     A heap keeps the Nodes in order, so nothing is recursive: a chain of 100,000 ops works like a
     chain of ten.
     """
-    found = {}
+    results = {}
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)
@@ -292,7 +292,7 @@ def visit_nodes(
             owned.discard(node)
             g = in_its_dtype(g, node)
         if targets is not None and node in targets:
-            found[node] = g
+            results[node] = g
         if node.saved is None:
             raise errors.released(node)
         for parent, piece in node.row.pieces(node, g, needed, record):
@@ -304,7 +304,7 @@ def visit_nodes(
             raise errors.released(node)
         if not keep:
             node.saved, node.parents = None, ()
-    return found
+    return results
 
 
 def add_piece(
@@ -365,14 +365,14 @@ def in_its_dtype(g: Gradient, key: GraphKey) -> Gradient:
     return g.astype(FLOAT16) if key.dtype == FLOAT16 and g.dtype != FLOAT16 else g
 
 
-def as_unshared_tensor(found: dict, key: GraphKey, record: bool) -> Tensor:
-    """The gradient found[key] as a Tensor that shares memory with nothing else, so that the user
+def as_unshared_tensor(results: dict, key: GraphKey, record: bool) -> Tensor:
+    """The gradient results[key] as a Tensor that shares memory with nothing else, so that the user
     may change it in place. It is copied only if something else may hold the same memory.
 
     What else might? A pull may return the array that it received (those of a + b do, for both
     inputs) or a view of it, or an array that a kernel keeps. Two tests find this out:
         getrefcount(array) == 2    CPython counts the references to every object. Here there are
-                                   always two: the dict ``found``, and the argument of getrefcount
+                                   always two: the dict ``results``, and the argument of getrefcount
                                    itself. A third means that something else holds the array. (So
                                    the array must not be put into a local variable first.)
         array.base is None         NumPy and CuPy set ``base`` if an array is a view into the memory
@@ -380,11 +380,11 @@ def as_unshared_tensor(found: dict, key: GraphKey, record: bool) -> Tensor:
     If a harmless extra reference is counted, the array is copied without need, which is slower but
     never wrong.
     """
-    if isinstance(found[key], Tensor):
-        return found[key] if record else wrap(found[key]._data.copy(), None)
-    if getrefcount(found[key]) == 2 and found[key].base is None:
-        return wrap(found[key], None)
-    return wrap(found[key].copy(), None)
+    if isinstance(results[key], Tensor):
+        return results[key] if record else wrap(results[key]._data.copy(), None)
+    if getrefcount(results[key]) == 2 and results[key].base is None:
+        return wrap(results[key], None)
+    return wrap(results[key].copy(), None)
 
 
 def keys_on_a_path(outputs: list[Tensor], targets: set, floor: int) -> set:

@@ -171,13 +171,13 @@ class Trial:
         """dL/dx for each x; 0 if no result depends on it."""
         leaves, ys = self.run(xs)
         used = [(y, u) for y, u in zip(ys, us, strict=True) if y.requires_grad]
-        found = grad(
+        slopes = grad(
             [y for y, _ in used],
             leaves,
             [Tensor(u, device=y.device) for y, u in used],
             allow_unused=True,
         )
-        gradients = zeros_for_none(found, xs)
+        gradients = zeros_for_none(slopes, xs)
         for i, (g, x) in enumerate(zip(gradients, xs, strict=True)):
             if g.shape != x.shape or g.dtype != x.dtype:
                 raise CertificateError(
@@ -202,10 +202,10 @@ class Trial:
             for g, v in zip(traced, vs, strict=True)
             if g is not None and g.requires_grad
         ]
-        found = grad(
+        second = grad(
             [g for g, _ in varying], [*leaves, *weights], [v for _, v in varying], allow_unused=True
         )
-        return zeros_for_none(traced, xs), zeros_for_none(found, (*xs, *us))
+        return zeros_for_none(traced, xs), zeros_for_none(second, (*xs, *us))
 
     def first(self, us: list, vs: list, rtol: float) -> float:
         """Check order 1 along one direction in each input. Returns the worst relative error."""

@@ -88,15 +88,17 @@ def kind_of(dtype: DTypeLike, who: str = "Tensor") -> np.dtype:
     dtype = str(dtype) if isinstance(dtype, np.str_) else dtype
     # np.dtype(array) would return the array's dtype, which hides that the argument is wrong.
     try:
-        found = None if isinstance(dtype, (np.generic, np.ndarray, TensorBase)) else np.dtype(dtype)
+        numpy_dtype = (
+            None if isinstance(dtype, (np.generic, np.ndarray, TensorBase)) else np.dtype(dtype)
+        )
     except (TypeError, ValueError):
-        found = None
-    if found is None or found.kind not in "fiub" or dtype is None:
+        numpy_dtype = None
+    if numpy_dtype is None or numpy_dtype.kind not in "fiub" or dtype is None:
         raise TypeError(
             f"{who}: dtype is {shown(dtype)}; it must be a dtype of floats, integers or bools, "
             "such as tinycv.float32"
         )
-    return found if found.isnative else found.newbyteorder("=")
+    return numpy_dtype if numpy_dtype.isnative else numpy_dtype.newbyteorder("=")
 
 
 def device_named(target: DTypeLike, who: str) -> str | None:

@@ -234,12 +234,13 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     if not arrays:
         return ""
     for name, value in options.items():
-        if found := wrong_option(row.name, name, value, arrays[0]):
-            return found
-    if row.name in ("concatenate", "stack") and (
-        found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
-    ):
-        return found
+        problem = wrong_option(row.name, name, value, arrays[0])
+        if problem:
+            return problem
+    if row.name in ("concatenate", "stack"):
+        problem = unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
+        if problem:
+            return problem
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (
             f"an array of shape {arrays[0].shape} has no {row.name} over "

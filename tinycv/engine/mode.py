@@ -108,11 +108,11 @@ class _GradMode:
         while True:
             try:
                 with type(self)():
-                    made = step()
+                    value = step()
             except StopIteration as end:
                 return end.value
             try:
-                sent = yield made
+                sent = yield value
             except GeneratorExit:
                 with type(self)():
                     generator.close()

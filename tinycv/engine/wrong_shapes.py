@@ -25,8 +25,9 @@ def wrong_axes_option(op: str, name: str, value: Any, ndim: int) -> str:
     many = len(value) if isinstance(value, tuple) else 1
     added = many if op in ("stack", "unsqueeze") else 0
     why = f"the result has {ndim + added} axes, so" if added else ""
-    if found := wrong_axes(name, value, ndim + added, why):
-        return found + MEANT.get(op, "")
+    problem = wrong_axes(name, value, ndim + added, why)
+    if problem:
+        return problem + MEANT.get(op, "")
     if name == "axes" and many != ndim:
         return (
             f"axes is {shown(value)}; it must name each of the {ndim} axes once; "
