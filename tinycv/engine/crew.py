@@ -150,8 +150,8 @@ class Job:
     """The work of one shard. It runs in a copy of the caller's context, so that no_grad and debug
     hold in its thread too."""
 
-    def __init__(self, work: Callable, me: InCrew, streams: Any):
-        self.work, self.me, self.streams = work, me, streams
+    def __init__(self, work: Callable, shard: InCrew, streams: Any):
+        self.work, self.shard, self.streams = work, shard, streams
         self.result, self.error = None, None
         self.context: Context = copy_context()
 
@@ -161,17 +161,17 @@ class Job:
         except BaseException as error:  # Crew.run raises it in the calling thread
             self.error = error
         finally:
-            self.me.meeting.leave()
+            self.shard.meeting.leave()
 
     def in_thread(self) -> None:
         """``run``, for a thread of the crew."""
         self.run()
         # If the work forked, this thread continues in the child too, where it would wait forever
         # for its next job. The error ends it.
-        self.me.meeting.refuse_a_fork()
+        self.shard.meeting.refuse_a_fork()
 
     def _inside(self) -> Any:
-        member.set(self.me)
+        member.set(self.shard)
         rng.use(self.streams)
         return self.work()
 
@@ -224,14 +224,14 @@ class Crew:
             meeting = Meeting(len(works))
             jobs = []
             for rank, (work, streams) in enumerate(zip(works, rng.split(len(works)), strict=True)):
-                me = InCrew(rank, meeting, None if weights is None else weights[rank])
-                jobs.append(Job(work, me, streams))
+                shard = InCrew(rank, meeting, None if weights is None else weights[rank])
+                jobs.append(Job(work, shard, streams))
             self._do(jobs, meeting)
         failed = [job for job in jobs if job.error is not None]
         # A shard that waited in vain only reports that another has ended, so an error of the other
         # is raised first, if there is one.
         if failed:
-            first: Any = min(failed, key=lambda job: job.me.rank in meeting.stranded)
+            first: Any = min(failed, key=lambda job: job.shard.rank in meeting.stranded)
             raise first.error
         return [job.result for job in jobs]
 
