@@ -1,5 +1,5 @@
-"""Gradient check for layers: engine/check.py checks functions, but a layer holds most of its inputs
-as parameters."""
+"""engine/check.py certifies functions of their arguments; a layer keeps most of its arguments
+inside."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tinycv.nn import Module
 
 
 def certify_layer(layer: Module, *inputs: np.ndarray) -> None:
-    """Compare first and second derivatives with finite differences, in every float input and every
-    parameter. The layer is converted to float64."""
+    """Finite differences, orders 1 and 2, in every float input and in every parameter. Casts the
+    layer to float64."""
     places = [
         (module, name, p)
         for module in layer.to("float64").modules()

@@ -1,8 +1,5 @@
-"""Fixtures for all tests: one seed, and the devices.
-
-A test with the argument ``device`` runs twice: on the CPU, and on a GPU or, if there is none, on
-the simulated CuPy in cupy_double. It is never skipped.
-"""
+"""Every test starts from one seed. ``device``: a test that takes it runs on the CPU, and on a GPU
+or CuPy's strict double. Never skipped."""
 
 from __future__ import annotations
 
@@ -16,22 +13,23 @@ from seeds import SEED
 
 from tinycv.engine import backend
 
-# A shell may start background jobs with Ctrl-C ignored; the tests of Ctrl-C need it.
+# a shell may start background jobs with Ctrl-C ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# An example of hypothesis may take any time on a busy machine; no test here measures time.
+# an example may take as long as a busy machine needs: no test here is of time
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 REAL_GPU = backend.gpu_problem() is None
-STARTS: dict = {}  # the state of each module's RNG after its import
+STARTS: dict = {}  # of the generators of modules
 
 
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
-    """Every test starts from the same seed, whatever ran before: 0, or TINYCV_TEST_SEED.
+    """Every test draws its random numbers from one seed on, 0 unless TINYCV_TEST_SEED says another,
+    whatever ran before.
 
-    If a test module has a generator RNG, it is reset to its state after the import.
+    A module's own RNG starts for each test where it stood after the import.
     """
     backend.manual_seed(SEED)
     if (rng := getattr(request.module, "RNG", None)) is not None:
@@ -40,7 +38,7 @@ def seeded(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def double() -> Iterator[object]:
-    """The simulated CuPy, installed for this test even if there is a real GPU."""
+    """The strict double of CuPy, installed for this test even where there is a real GPU."""
     backend.forget_probe()
     yield cupy_double.install()
     cupy_double.uninstall()
@@ -49,7 +47,7 @@ def double() -> Iterator[object]:
 
 @pytest.fixture
 def cp(double: object) -> object:
-    """The same, for tests that use it like the module cupy."""
+    """The same, where a test uses it as one uses CuPy."""
     return double
 
 

@@ -1,4 +1,4 @@
-"""Mutation testing: a module with one mistake in it, on which a good test must fail."""
+"""A module with one mistake planted in it: a check that does not fail on that checks nothing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from types import ModuleType
 
 
 def mutant(module: ModuleType, right: str, wrong: str) -> ModuleType:
-    """A copy of the module with ``wrong`` in place of ``right``, which must occur exactly once in
-    its source."""
+    """The module anew, with ``wrong`` in the place of ``right``, which must stand in its source
+    exactly once."""
     source = Path(module.__file__).read_text(encoding="utf-8")
-    # not an AssertionError, which the caller expects from its test
+    # no AssertionError, which the caller hopes for
     if source.count(right) != 1:
         raise ValueError(f"{right!r} stands {source.count(right)} times in {module.__file__}")
     twin = ModuleType(module.__name__ + "_mutant")
     twin.__dict__.update(__file__=module.__file__, __package__=module.__package__)
-    # A dataclass looks itself up there.
+    # where a dataclass looks itself up
     sys.modules[twin.__name__] = twin
     exec(
         compile(source.replace(right, wrong), f"{module.__file__} (mutant)", "exec"), twin.__dict__

@@ -1,4 +1,5 @@
-"""Fast subprocesses: one Python process imports everything once, and forks a child per program."""
+"""A Python process that has imported what programs need, and forks a child for each of them: what
+takes seconds is done once."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import os
 import subprocess
 import sys
 
-# The child leaves the loop and runs its program at the top level, as a process of its own would.
+# the child leaves the loop and does its program as a process of its own would: at the top level
 SERVE = """
 import json, os, signal, sys
 for line in sys.stdin:
@@ -29,8 +30,7 @@ exec(program)
 
 
 class Prepared:
-    """start: the first part of the programs, which they have in common. One program runs at a
-    time."""
+    """start: the program's text up to where the programs differ. One program runs at a time."""
 
     def __init__(self, start: str, folder):
         self.pipe = folder / "out"
@@ -43,18 +43,18 @@ class Prepared:
         )
 
     def begin(self, program: str, **environment: str):
-        """(the child's pid, a file with its output). The file ends when the child ends."""
+        """(the child's pid, a file of what it prints). Whoever reads to the end sees it end."""
         self.process.stdin.write(json.dumps([program, str(self.pipe), environment]) + "\n")
         self.process.stdin.flush()
         pid = int(self.process.stdout.readline())
         return pid, os.fdopen(os.open(self.pipe, os.O_RDONLY))
 
     def ended(self) -> int:
-        """Wait for the child. Returns its exit code, which is -9 if it was killed."""
+        """Waits for the child. Its exit code, -9 if it was killed."""
         return int(self.process.stdout.readline())
 
     def run(self, program: str, **environment: str) -> tuple[int, str]:
-        """(the exit code of a program, the output of the program and its children)."""
+        """The exit code of a program, and what it and its children print."""
         with self.begin(program, **environment)[1] as said:
             text = said.read()
         return self.ended(), text

@@ -1,5 +1,5 @@
-"""Tests of the gradient check for layers: it detects a parameter with a wrong derivative, and does
-not change the layer."""
+"""The check of layers is checked: it must notice a parameter whose derivative is wrong, and leave
+the layer whole."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Scaled(Module):
         return exp(x * (self.weight.detach() if self.forgets else self.weight))
 
 
-def test_a_correct_layer_passes():
+def test_a_right_layer_passes():
     certify_layer(Scaled(forgets=False), X)
 
 
-def test_a_parameter_missing_from_the_graph_is_caught():
+def test_a_parameter_that_the_graph_forgets_is_noticed():
     with pytest.raises(CertificateError, match="input 1"):
         certify_layer(Scaled(forgets=True), X)
 
 
-def test_a_parameter_of_an_inner_layer_missing_from_the_graph_is_caught():
+def test_a_parameter_deep_inside_is_noticed_too():
     with pytest.raises(CertificateError, match="input 3"):
         certify_layer(Sequential(Linear(4, 4), Sequential(Scaled(forgets=True))), X)
 
 
-def test_the_layer_keeps_its_parameters_after_the_check():
+def test_the_layer_keeps_its_own_parameters():
     layer = Linear(4, 2)
     before = list(layer.parameters())
     certify_layer(layer, X)

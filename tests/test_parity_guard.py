@@ -1,5 +1,5 @@
-"""The parity tests cannot be skipped silently. This is tested whether torch is installed or not,
-in a Python that cannot import it."""
+"""Parity cannot be skipped in silence: these run whether torch is there or not, on a Python that
+cannot import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from prepared import Prepared
 
 ROOT = Path(__file__).parent.parent
-# The imports of conftest.py take longer than everything that is tested here.
+# what conftest.py imports takes longer than all that is asked here
 START = f"""
 import os, sys
 os.chdir({str(ROOT)!r})
@@ -27,7 +27,7 @@ def without_torch(tmp_path_factory):
         yield process
 
 
-# No assertion is reached, so pytest need not rewrite any.
+# no assert is reached, and none made to explain itself
 ASKED = 'sys.exit(pytest.main(["tests/parity", "-rs", "--assert=plain"]))'
 
 

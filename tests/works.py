@@ -1,5 +1,5 @@
-"""Small Works for the tests of the benchmarks. The processes of contenders import this file, so it
-imports little, and they start at once."""
+"""Small Works for contenders, whose own processes import this file to find them: it imports little,
+so that they start at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def dies():
 
 
 def asked_for():
-    """A Work whose result is the BLAS kernel that its process was started with."""
+    """A Work that tells which BLAS kernel its process was asked to take."""
     return lambda: {"kernel": os.environ.get("OPENBLAS_CORETYPE", "none")}
 
 
 def holds(megabytes: int, made_before: int = 0):
-    """A Work that uses so much memory at its peak. Memory that was used and freed before must not
-    hide it."""
+    """A Work whose call holds so much at its peak. What is made and freed before must not hide
+    it."""
     if made_before:
         import tinycv  # noqa: F401  (its malloc keeps what is freed)
 

@@ -1,10 +1,10 @@
-"""Hundreds of wrong calls: every argument of a correct call is replaced, one at a time, by values
+"""Wrong calls by the hundred: every argument of a good call is replaced, one at a time, by values
 that do not belong there.
 
-A test passes correct calls; ``riddles`` lists the replacements that led to an error message of
-NumPy or Python about internals.  A wrong call may also return, because the function can take many
-a strange value.  Only the errors are judged: they must name the function and speak of its
-arguments.
+A test hands over good calls; ``riddles`` lists the replacements that ended in a sentence of NumPy's
+or Python's own. A wrong call may also return (many a strange value is one that the function can
+take): what is judged here is only that an error names the function, and speaks of its arguments in
+words.
 """
 
 import re
@@ -65,15 +65,15 @@ RIDDLE = re.compile(
 
 
 class Odd:
-    """An object that no function accepts."""
+    """Something that no function takes."""
 
     def __repr__(self) -> str:
         return "Odd()"
 
 
 def replacements(good: object) -> Iterator[object]:
-    """Values to use in place of ``good``: of other types and signs, and for arrays of other shapes
-    and dtypes."""
+    """Values to put in the place of ``good``: of other kinds, other signs, and for arrays other
+    shapes and dtypes."""
     yield from (
         "word",
         Odd(),
@@ -113,15 +113,15 @@ def replacements(good: object) -> Iterator[object]:
 
 
 def wrong_calls(function: Callable, good: dict) -> Iterator[tuple[str, dict]]:
-    """(the name of the replaced argument, all arguments) for each replacement."""
+    """(which argument, all arguments) for each replacement of one argument."""
     for name, value in good.items():
         for other in replacements(value):
             yield name, {**good, name: other}
 
 
 def riddles(function: Callable, good: dict, *names: str) -> list[str]:
-    """The wrong calls whose error message is unclear. names: the names by which an error may refer
-    to the function; by default its own name."""
+    """The wrong calls whose error is a riddle. names: what an error may call the function; its own
+    name by default."""
     names = names or (getattr(function, "__name__", type(function).__name__),)
     found = []
     for argument, arguments in wrong_calls(function, good):

@@ -83,6 +83,6 @@ from tinycv.engine.backward import grad
 from tinycv import adversarial, data, diffusion, nn, optim, sequence, training, vision
 from tinycv.training import checkpoint, parallel
 
-blas.clear()  # NumPy is loaded now, so the setting is no longer needed
+blas.clear()  # NumPy is loaded now, and has read it
 
 float32, float64, int64 = "float32", "float64", "int64"
