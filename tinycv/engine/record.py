@@ -149,16 +149,19 @@ class Row:
             return lambda y, inputs, options: inputs[i].shape
         return lambda y, inputs, options: inputs[i].device
 
-    def in_one_dtype(self, arrays: list, options: dict, tensors: bool, strange: bool) -> tuple:
+    def in_one_dtype(
+        self, arrays: list, options: dict, any_tensor: bool, check_types: bool
+    ) -> tuple:
         """(the arrays in one dtype, the function to run on them), by the rules of operands.py.
 
-        tensors: is any input a Tensor? strange: is any neither a number nor an array of numbers?
+        any_tensor: is any input a Tensor?
+        check_types: is any input neither a number nor an array of numbers?
         """
-        if tensors:
+        if any_tensor:
             if not self.masked and have_one_float(arrays):
                 return arrays, self.forward
             return operands(self, arrays, options)
-        if strange:
+        if check_types:
             arrays = [real_numbers(a, self.name) for a in arrays]
         return ([in_float(a) for a in arrays] if self.real else arrays), self.forward
 
@@ -311,58 +314,64 @@ def op(  # noqa: C901  one long function, because further calls would cost 4 % o
     """Make the function that users call from a row of the table; see the top of this file."""
     row = Row(forward, pulls, into or {}, real, wide)
     n: Any = None if row.variadic else len(row.inputs)
-    options_of, checked, learns, masked = row.options, row.checked, any(row.pulls), row.masked
+    all_options, checked, differentiable, masked = (
+        row.options,
+        row.checked,
+        any(row.pulls),
+        row.masked,
+    )
 
     def call(*args: Any, **options: Any) -> Any:  # noqa: C901
-        if options_of:
-            if len(options) < len(options_of) or len(args) != n:
+        if all_options:
+            if len(options) < len(all_options) or len(args) != n:
                 args, options = row.sorted_arguments(args, options)
         elif len(args) < n:
             args, options = row.inputs_by_position(args, options)
-        # One loop over the inputs finds out:
+        # One loop over the inputs collects:
         #     arrays, parents    the array and the parent of each input (see Node)
-        #     mask               which inputs require a gradient, as bits (see Row.saver)
-        #     tensors            is any of them a Tensor?
-        #     odd                do the dtypes need a closer look: is an input neither a Tensor of
+        #     mask               which inputs require a gradient, as bits (see Row.saver); ``bit``
+        #                        is that of the current input: 1, 2, 4, ...
+        #     any_tensor         is any of them a Tensor?
+        #     check_dtypes       may the dtypes need conversion: is an input neither a Tensor of
         #                        float32 nor a Python int or float, or has the op a mask?
-        #     strange            is any of them neither a number nor an array of numbers?
+        #     check_types        is any of them neither a number nor an array of numbers?
         arrays, parents = [], []
         mask, bit = 0, 1
-        tensors, odd, strange = False, masked, False
+        any_tensor, check_dtypes, check_types = False, masked, False
         for a in args:
             if isinstance(a, Tensor):
-                tensors, node, array = True, a._node, a._data
+                any_tensor, node, array = True, a._node, a._data
                 arrays.append(array)
                 parents.append(a if node is LEAF else node)
                 if node is not None:
                     mask |= bit
                 if array.dtype is not FLOAT32:
-                    odd = True
+                    check_dtypes = True
             else:
                 kind = type(a)
                 if kind is not float and kind is not int:
-                    odd = True
+                    check_dtypes = True
                     if kind is not ndarray or a.dtype is not FLOAT32 and a.dtype.kind not in REAL:
-                        strange = True
+                        check_types = True
                         a = a.item() if isinstance(a, PROMOTING) else a
                 arrays.append(a)
                 parents.append(None)
-            bit += bit
+            bit *= 2
         try:
             for name, plain in checked:
                 if type(options[name]) not in plain:
                     options = {**options, name: option(options[name], row.name, name)}
             run = forward
-            if odd:
-                arrays, run = row.in_one_dtype(arrays, options, tensors, strange)
+            if check_dtypes:
+                arrays, run = row.in_one_dtype(arrays, options, any_tensor, check_types)
             xp = np if arrays and type(arrays[0]) is ndarray else module_of(arrays)
             y = run(xp, *arrays, **options)
         except Exception as error:
             raise errors.explain(row, args, options, error) from error
-        if not tensors:
+        if not any_tensor:
             return y if type(arrays[0]) is ndarray else number_of(y, args)
         now = mode.get()
-        if mask and learns and now & RECORD:
+        if mask and differentiable and now & RECORD:
             if isinstance(y, np.generic):
                 y = np.asarray(y)
             if n is None:
