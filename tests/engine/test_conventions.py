@@ -153,5 +153,5 @@ def test_step_functions_have_no_gradient_and_are_not_recorded(device):
 
 def test_signatures_lists_every_operator_and_method_of_tensor():
     tree = ast.parse(Path(signatures.__file__).read_text(encoding="utf-8"))
-    told = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    assert told == {*methods.OPERATORS, *methods.METHODS, "backward"}
+    listed = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert listed == {*methods.OPERATORS, *methods.METHODS, "backward"}

@@ -662,9 +662,9 @@ def test_errors_about_dtype_device_and_requires_grad_name_the_function(name):
     for device in ("", "word", 3, [], "gpu:x"):
         with pytest.raises(ValueError, match=f"^{name}: device is "):
             MAKERS[name](device=device)
-    for wanted in () if name in ("eye", "arange") else (0, 1, "True", None, [], np.ones(2)):
+    for value in () if name in ("eye", "arange") else (0, 1, "True", None, [], np.ones(2)):
         with pytest.raises(TypeError, match=f"^{name}: requires_grad is "):
-            MAKERS[name](requires_grad=wanted)
+            MAKERS[name](requires_grad=value)
 
 
 def test_errors_about_conversions_and_devices_name_function_and_argument():

@@ -164,13 +164,13 @@ def test_no_grad_affects_only_its_own_thread():
         thread = threading.Thread(target=other)
         thread.start()
         assert inside.wait(10)
-    seen["here, meanwhile"] = (x * x).requires_grad
+    seen["here, at the same time"] = (x * x).requires_grad
     checked.set()
     thread.join()
     assert seen == {
         "started under no_grad": True,
         "in its own no_grad": False,
-        "here, meanwhile": True,
+        "here, at the same time": True,
     }
 
 

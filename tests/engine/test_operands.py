@@ -323,9 +323,9 @@ def test_float16_is_summed_in_float32_and_rounded_once(name, device):
         assert np.allclose(y.numpy(), expected.numpy(), rtol=2e-3, atol=1e-4)
         weight = Tensor(np.ones(y.shape), dtype="float16", device=device)
         (found,) = grad(y, half, weight)
-        (wanted,) = grad(expected, single, weight.astype("float32"))
+        (expected_gradient,) = grad(expected, single, weight.astype("float32"))
         assert found.dtype == np.float16
-        assert np.allclose(found.numpy(), wanted.numpy(), rtol=5e-3, atol=2e-5)
+        assert np.allclose(found.numpy(), expected_gradient.numpy(), rtol=5e-3, atol=2e-5)
 
 
 def test_the_gradient_of_a_broadcast_float16_number_is_summed_in_float32(device):
@@ -430,11 +430,11 @@ def test_a_smooth_function_of_float16_is_computed_in_float32_and_rounded_once(na
     np.testing.assert_allclose(
         y.numpy(), expected.numpy().astype(np.float16), rtol=1e-3, atol=smallest
     )
-    found, wanted = grad(y.sum(), half)[0], grad(expected.sum(), single)[0]
+    found, expected_gradient = grad(y.sum(), half)[0], grad(expected.sum(), single)[0]
     # atol: some derivatives are computed from the rounded result
     assert found.dtype == np.float16
     np.testing.assert_allclose(
-        found.numpy(), wanted.numpy().astype(np.float16), rtol=4e-3, atol=1e-3
+        found.numpy(), expected_gradient.numpy().astype(np.float16), rtol=4e-3, atol=1e-3
     )
 
 

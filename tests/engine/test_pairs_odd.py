@@ -93,15 +93,15 @@ def outcome(call: Callable, inputs: list, device: str = "cpu") -> list | Excepti
     return [y.numpy() for y in ys] + [None if g is None else g.numpy() for g in slopes]
 
 
-def refuse_difference(found: list | Exception, wanted: list | Exception, what: str) -> None:
+def refuse_difference(found: list | Exception, reference: list | Exception, what: str) -> None:
     """AssertionError if two outcomes differ by more than rounding errors. If the kernel refuses the
     inputs, the definition never gets them."""
     if isinstance(found, Exception):
         return
-    assert not isinstance(wanted, Exception), f"{what}: {found!r} and {wanted!r}"
+    assert not isinstance(reference, Exception), f"{what}: {found!r} and {reference!r}"
     # the tolerance of the least precise dtype among them
-    close = max((CLOSE[z.dtype.char] for z in wanted if z is not None), default=0.0)
-    for y, z in zip(found, wanted, strict=True):
+    close = max((CLOSE[z.dtype.char] for z in reference if z is not None), default=0.0)
+    for y, z in zip(found, reference, strict=True):
         assert (y is None) == (z is None), what
         if y is not None:
             assert (y.dtype, y.shape) == (z.dtype, z.shape), what
@@ -161,9 +161,9 @@ def test_integers_give_the_same_results_as_in_float32(name):
             x.astype("float32") if i == 0 and x.dtype.kind == "i" else x
             for i, x in enumerate(inputs)
         ]
-        found, wanted = outcome(kernel.call, inputs), outcome(kernel.call, floats)
-        if not isinstance(wanted, Exception):
-            refuse_difference(found[:1], wanted[:1], name)
+        found, reference = outcome(kernel.call, inputs), outcome(kernel.call, floats)
+        if not isinstance(reference, Exception):
+            refuse_difference(found[:1], reference[:1], name)
 
 
 SETTINGS = [

@@ -75,11 +75,11 @@ def test_max_last_returns_nan_for_a_row_with_nan():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("apart", [0.0, 5.0, 50.0, 1e4])
-def test_exp_rows_neither_overflows_nor_loses_a_row_far_below_the_others(apart, dtype, device):
+@pytest.mark.parametrize("distance", [0.0, 5.0, 50.0, 1e4])
+def test_exp_rows_neither_overflows_nor_loses_a_row_far_below_the_others(distance, dtype, device):
     rows = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
-    rows[::2] -= np.dtype(dtype).type(apart)
-    rows[1] += np.dtype(dtype).type(apart)
+    rows[::2] -= np.dtype(dtype).type(distance)
+    rows[1] += np.dtype(dtype).type(distance)
     x = to_device(rows, device)
     xp = array_module(x)
     out = xp.empty_like(x)

@@ -241,8 +241,8 @@ def alone(name):
     return step(name, "plain")
 
 
-def equal(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
+def equal(results, expected):
+    for a, b in zip(results, expected, strict=True):
         if isinstance(a, dict):
             assert a.keys() == b.keys()
             equal([a[k] for k in sorted(a)], [b[k] for k in sorted(b)])

@@ -90,10 +90,10 @@ def test_writes_through_a_state_dict_and_into_a_checkpoints_closure_are_detected
     layer.state_dict()["weight"].__imul__(3.0)
     with pytest.raises(RuntimeError, match="was changed in place"):
         loss.backward()
-    held = x * 1
-    loss = nn.checkpoint(lambda a: a * held)(x).sum()
+    captured = x * 1
+    loss = nn.checkpoint(lambda a: a * captured)(x).sum()
     with no_grad():
-        held[0] = 5.0
+        captured[0] = 5.0
     with pytest.raises(RuntimeError, match="was changed in place"):
         loss.backward()
 
