@@ -1,5 +1,7 @@
-"""The house has floors, and a file imports only from floors below its own: read from the imports
-themselves."""
+"""Layering: the package has floors, and a file imports only from its own floor or those below.
+
+The tests read the import statements of all files.
+"""
 
 import ast
 import re
@@ -9,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tinycv"
-# A file may import from its own line and from the lines before it. The last part of a name may be a
-# folder.
+# Each list is a floor, from the lowest to the highest. A file may import from its own floor and
+# from those before it. A name may be that of a folder, with all its files.
 FLOORS = [
     ["engine.arguments", "engine.signatures", "engine.wrong_shapes"],
     [
@@ -49,10 +51,10 @@ FLOORS = [
     ["training"],
     ["sequence"],
     ["vision"],
-    ["show.metrics", "show.judge"],  # of what the next chapters make
+    ["show.metrics", "show.judge"],  # they measure what the next chapters generate
     ["adversarial"],
     ["diffusion"],
-    # the CUDA members of all of the above, which only engine.dispatch calls
+    # the CUDA kernels of all of the above, which only engine.dispatch loads
     ["gpu"],
     ["show"],
 ]
@@ -68,13 +70,13 @@ def floor_of(name: str) -> int:
         for i, names in enumerate(FLOORS)
         if any(name == n or name.startswith(n + ".") for n in names)
     ]
-    assert fits, f"tinycv.{name} stands on no floor: add it to FLOORS"
+    assert fits, f"tinycv.{name} is on no floor: add it to FLOORS"
     return fits[0]
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports when it is itself imported (not inside
-    functions)."""
+    """The modules of the package that a file imports when it is imported itself; imports inside
+    functions do not count."""
     found = set()
     here = ["tinycv", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -110,7 +112,7 @@ def test_every_file_imports_only_from_its_own_floor_or_below():
     assert files() and not wrong, wrong
 
 
-def test_the_engine_has_never_heard_of_networks():
+def test_the_engine_does_not_import_anything_about_networks():
     upper = (
         "nn",
         "optim",
@@ -131,14 +133,14 @@ def test_the_engine_has_never_heard_of_networks():
     ]
 
 
-def test_import_brings_only_numpy_and_safetensors():
+def test_importing_tinycv_imports_only_numpy_and_safetensors():
     heavy = "matplotlib", "sklearn", "cupy", "torch", "tqdm", "scipy", "threadpoolctl"
     code = f"import tinycv, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_every_file_that_a_text_sends_its_reader_to_is_there():
+def test_every_file_named_in_a_text_exists():
     rooms = "tinycv|demos|tests|benchmarks|" + "|".join(
         folder.name for folder in PACKAGE.iterdir() if folder.is_dir()
     )
@@ -158,8 +160,8 @@ def test_every_file_that_a_text_sends_its_reader_to_is_there():
     assert texts and not lost, lost
 
 
-def test_every_file_of_gpu_serves_one_file_so_the_rule_of_dispatch_finds_no_other():
-    # members of nothing
+def test_every_file_of_gpu_has_the_name_of_exactly_one_file_that_it_serves():
+    # These files are shared by several kernels, and serve no single file.
     shared = "capture conv_tiles conv_tiles_kernels cublas cuda norm_strips parts recording"
     shared = {*shared.split(), "__init__"}
     served = [

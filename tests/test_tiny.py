@@ -1,4 +1,4 @@
-"""One smoke test a chapter, in seconds, with nothing installed but NumPy and safetensors."""
+"""One smoke test per chapter, in seconds, which needs only NumPy and safetensors."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_small_network_learns_xor():
 
 
 @pytest.mark.statistical
-def test_an_lstm_learns_to_say_again_at_the_end_what_it_read_first():
+def test_an_lstm_learns_to_repeat_its_first_input_at_the_end():
     tinycv.manual_seed(SEED)
     reader, head = LSTM(4, 24, batch_first=True), nn.Linear(24, 4)
     optimizer = AdamW([*reader.parameters(), *head.parameters()], lr=0.02)
@@ -58,7 +58,7 @@ def test_attention_averages_values_with_weights_that_sum_to_one():
 
 
 @pytest.mark.statistical
-def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
+def test_a_vit_lowers_its_loss_when_trained_on_one_batch():
     tinycv.manual_seed(SEED)
     model = ViT(image_size=8, patch_size=4, num_classes=3, dim=16, depth=2, heads=2)
     images, labels = tinycv.rand(6, 1, 8, 8), tinycv.tensor([0, 1, 2, 0, 1, 2])
@@ -74,7 +74,7 @@ def test_a_vit_lowers_its_loss_on_a_batch_that_it_sees_again():
 
 
 @pytest.mark.statistical
-def test_a_gan_paints_where_the_data_are():
+def test_a_gan_generates_points_near_the_data():
     from tinycv.adversarial import PointMLP, fit_gan
     from tinycv.data import DrawnLoader
 
@@ -90,7 +90,7 @@ def test_a_gan_paints_where_the_data_are():
     assert generator(tinycv.randn(1000, 1)).numpy().mean() == pytest.approx(3, abs=1)
 
 
-def test_a_model_comes_back_from_a_file(tmp_path):
+def test_a_model_can_be_saved_and_loaded(tmp_path):
     from tinycv.training.checkpoint import load_model, save_model
 
     tinycv.manual_seed(SEED)

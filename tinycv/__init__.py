@@ -1,15 +1,21 @@
 """tinycv: the models of modern computer vision, from scratch, on NumPy or CuPy.
 
-The engine differentiates (engine/); layers (nn/), optimisers (optim/) and the training loop
-(training/) stand on it; on those stand the chapters: sequence/, vision/, adversarial/, diffusion/.
-gpu/ has the CUDA members of all of them, data/ what they learn from, show/ what is seen of it,
-certificate/ the proof of every derivative.  README.md lists the files in the order in which they
-read best.
+    engine/         arrays that can be differentiated (autograd)
+    nn/, optim/     layers and losses; optimisers
+    training/       the training loop, checkpoints, float16, several threads
+    sequence/       RNN, LSTM, seq2seq, attention, Transformer, GPT
+    vision/         the Vision Transformer, and pictures of what it looks at
+    adversarial/    GANs
+    diffusion/      score matching, Langevin dynamics, diffusion models
+    gpu/            CUDA kernels for functions of all of these
+    data/, show/    data sets; pictures, measurements and the demos' helpers
+    certificate/    the inputs on which every derivative is checked
 
-The names are NumPy's for arrays (axis, keepdims) and PyTorch's for networks.
+README.md lists the files in the order in which they are best read.  Names follow NumPy for arrays
+(axis, keepdims) and PyTorch for networks.
 """
 
-# first: they set how NumPy will multiply and allocate
+# Imported first: they change the settings of OpenBLAS and malloc before NumPy is loaded.
 from tinycv.engine import blas, memory
 from tinycv.engine.backend import GpuUnavailable, manual_seed, resolve
 from tinycv.gpu.capture import captured

@@ -1,5 +1,4 @@
-"""Arguments at the door: what is taken comes out as Python's own number, what is not gets one clear
-sentence."""
+"""Argument validation: accepted values become Python numbers, others raise a clear error."""
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ NUMBERS = [int, np.int8, np.int64, np.uint8, np.uint64]
 
 
 @given(st.integers(0, 100), st.sampled_from(NUMBERS))
-def test_a_size_takes_whatever_is_a_whole_number(n, kind):
+def test_size_accepts_every_type_of_whole_number(n, kind):
     made = size(kind(n), "f: n")
     assert made == n and type(made) is int
 
@@ -27,17 +26,17 @@ def test_a_size_takes_whatever_is_a_whole_number(n, kind):
 @pytest.mark.parametrize(
     "value", [True, np.True_, 2.0, np.float32(2), "2", None, [2], np.array([2]), object()]
 )
-def test_a_size_is_nothing_else(value):
+def test_size_refuses_everything_else(value):
     with pytest.raises(TypeError, match="f: n is .*; it must be a whole number, at least 1"):
         size(value, "f: n", 1)
 
 
-def test_a_size_below_the_least_is_a_value_error():
+def test_a_size_below_the_minimum_is_a_value_error():
     with pytest.raises(ValueError, match="f: n is -1; it must be a whole number, at least 0"):
         size(-1, "f: n")
 
 
-def test_sizes_repeat_one_number_and_count_several():
+def test_sizes_repeats_one_number_and_checks_the_number_of_several():
     assert (
         sizes(3, "f: k", 2) == (3, 3)
         and sizes(3, "f: k") == (3,)
@@ -52,14 +51,14 @@ def test_sizes_repeat_one_number_and_count_several():
 
 
 @given(st.floats(-1e6, 1e6), st.sampled_from([float, np.float32, np.float64, np.array]))
-def test_a_number_takes_every_real_scalar(x, kind):
+def test_number_accepts_every_real_scalar(x, kind):
     assert number(kind(x), "f: x") == float(kind(x)) and type(number(kind(x), "f: x")) is float
 
 
 @pytest.mark.parametrize(
     "value", [True, "1", None, 1j, [1.0], np.array([1.0]), np.array(True), np.complex64(1)]
 )
-def test_a_number_is_nothing_else(value):
+def test_number_refuses_everything_else(value):
     with pytest.raises(TypeError, match="f: x is .*; it must be a number, at least 0"):
         number(value, "f: x", 0)
 
@@ -76,7 +75,7 @@ def test_a_number_outside_its_bounds_is_a_value_error(value):
         number(value, "f: x", 0, below=1)
 
 
-def test_a_choice_is_one_of_those_named():
+def test_choice_accepts_only_the_options():
     assert choice("sum", "f: reduction", ("mean", "sum")) == "sum"
     for value, kind in (("max", ValueError), (1, TypeError), (np.array(["sum"]), TypeError)):
         with pytest.raises(kind, match="f: reduction is .*; it must be one of 'mean', 'sum'"):
@@ -100,21 +99,21 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("value", [LEARNS, LEARNS * 1], ids=["leaf", "computed"])
-def test_a_tensor_that_learns_is_no_option_for_it_would_lose_its_gradient(name, value):
+def test_a_tensor_that_requires_a_gradient_is_refused_as_an_option(name, value):
     with pytest.raises(
         TypeError, match="no gradient would reach a Tensor there|but it is data and gets none"
     ):
         OPTIONS[name](value)
 
 
-def test_a_tensor_that_does_not_learn_is_a_number_like_any_other():
+def test_a_tensor_that_requires_no_gradient_is_accepted_as_a_number():
     assert number(LEARNS.detach(), "f: x") == 0.5
 
 
-# ── sentences ────────────────────────────────────────────────────────────────────────────────────
+# ── error messages ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_list_in_a_sentence_has_its_first_few_and_how_many_more():
+def test_a_long_list_in_a_message_is_cut_and_says_how_many_more_there_are():
     assert listed([]) == "" and listed(["a", 2]) == "a, 2" and listed("abc", 3) == "a, b, c"
     assert (
         listed("abcde", 3) == "a, b, c and 2 more" and listed(["a b", "c"], join="; ") == "a b; c"
@@ -166,7 +165,7 @@ def saved_to(model):
     ],
     ids=range(19),
 )
-def test_a_sentence_does_not_grow_with_what_it_is_about(call, tmp_path):
+def test_a_message_does_not_grow_with_the_number_of_mistakes(call, tmp_path):
     with pytest.raises((TypeError, ValueError)) as caught:
         call(tmp_path)
     assert len(str(caught.value)) < 2000

@@ -1,4 +1,4 @@
-"""One face over NumPy and CuPy: devices, causes, moves, clocks, add_at."""
+"""One interface to NumPy and CuPy: devices, missing GPUs, transfers, timing, add_at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinycv.engine import backend
 
 @pytest.fixture
 def broken(request):
-    """A machine whose GPU cannot be used, for the cause that the test names."""
+    """A machine whose GPU cannot be used; the parameter says why."""
     cupy_double.install(request.param)
     backend.forget_probe()
     yield request.param
@@ -74,13 +74,13 @@ def test_the_first_error_stays_chained(broken):
 
 
 @pytest.mark.parametrize("broken", ["old_driver"], indirect=True)
-def test_a_driver_too_old_for_cuda_12_is_told_to_be_renewed(broken, monkeypatch):
+def test_a_driver_too_old_for_cuda_12_should_be_updated(broken, monkeypatch):
     monkeypatch.setattr(sys.modules["cupy"].cuda.runtime, "driverGetVersion", lambda: 11080)
     with pytest.raises(backend.GpuUnavailable, match="install a newer driver"):
         backend.resolve("gpu")
 
 
-def test_the_probe_is_asked_once(double, monkeypatch):
+def test_the_gpu_check_runs_once(double, monkeypatch):
     asked = []
     monkeypatch.setattr(double, "ones", lambda *a, ones=double.ones: asked.append(a) or ones(*a))
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_the_probe_is_asked_once(double, monkeypatch):
         ("cpu", "cpu"),
     ],
 )
-def test_synonyms_have_one_name(double, word, name):
+def test_device_synonyms_resolve_to_one_name(double, word, name):
     assert backend.resolve(word) == name
 
 
@@ -112,13 +112,13 @@ def test_an_unknown_device_is_refused_with_the_choices(word):
     assert repr(word) in str(caught.value)
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(double):
+def test_the_error_for_a_missing_gpu_lists_those_that_exist(double):
     with pytest.raises(backend.GpuUnavailable, match='"gpu:0", "gpu:1" and no "gpu:7"') as caught:
         backend.resolve("gpu:7")
     assert caught.value.cause == "device"
 
 
-# ── whose array, and moving it ─────────────────────────────────────────────────────────────────
+# ── the library and the device of an array; transfers ──────────────────────────────────────────
 
 
 def test_arrays_know_their_module_and_device(device):
@@ -128,7 +128,7 @@ def test_arrays_know_their_module_and_device(device):
 
 
 @pytest.mark.parametrize("value", [1, 2.0, [1, 2], np.float32(3), np.ma.ones(2), None], ids=repr)
-def test_what_is_no_cupy_array_belongs_to_numpy(double, value):
+def test_everything_but_a_cupy_array_belongs_to_numpy(double, value):
     assert backend.array_module(value) is np
     assert backend.device_of(value) == "cpu"
 
@@ -141,7 +141,7 @@ def test_a_round_trip_changes_nothing(device):
     assert (back == x).all()
 
 
-def test_an_array_that_is_there_already_is_not_copied(device):
+def test_an_array_already_on_the_device_is_not_copied(device):
     x = backend.to_device(np.ones(3), device)
     assert backend.to_device(x, device) is x
     x = np.ones(3)
@@ -155,10 +155,10 @@ def test_an_array_moves_between_gpus(double):
     assert backend.device_of(backend.to_device(x, "cpu")) == "cpu"
 
 
-# ── clocks ─────────────────────────────────────────────────────────────────────────────────────
+# ── timing ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_stopwatch_measures_what_passed(device):
+def test_a_stopwatch_measures_the_time_of_its_block(device):
     with backend.Stopwatch(device) as watch:
         time.sleep(0.02)
     assert 0.02 <= watch.seconds < 5
@@ -175,7 +175,7 @@ def test_a_stopwatch_waits_for_the_gpu_before_and_after(double):
     assert waits.count == 1
 
 
-def test_synchronize_waits_for_a_gpu_only(double):
+def test_synchronize_waits_only_for_a_gpu(double):
     with cupy_double.counting() as waits:
         backend.synchronize("cpu")
         backend.synchronize()
@@ -200,7 +200,7 @@ def add_at(device, target, index, value):
 @pytest.mark.parametrize(
     "rows", [[0, 2, 2, -1], [], [[1, 1], [3, -4]]], ids=["repeats", "none", "2-D"]
 )
-def test_rows_that_repeat_are_counted(device, rows):
+def test_add_at_counts_repeated_rows(device, rows):
     rows = np.array(rows, dtype=np.int64)
     value = np.random.default_rng(0).standard_normal((*rows.shape, 3)).astype(np.float32)
     expected = np.ones((4, 3), np.float32)
@@ -216,7 +216,7 @@ def test_rows_that_repeat_are_counted(device, rows):
     st.sampled_from(["int8", "uint8", "int32", "int64"]),
     st.data(),
 )
-def test_the_fast_path_equals_numpys_own(count, width, kind, data):
+def test_the_fast_path_of_add_at_equals_numpys_add_at(count, width, kind, data):
     low = 0 if kind == "uint8" else -count
     rows = np.array(data.draw(st.lists(st.integers(low, count - 1), max_size=30)), dtype=kind)
     value = np.random.default_rng(0).standard_normal((len(rows), width))
@@ -226,27 +226,27 @@ def test_the_fast_path_equals_numpys_own(count, width, kind, data):
     assert (got == expected).all()
 
 
-def test_a_value_is_broadcast_over_the_rows():
+def test_add_at_broadcasts_a_value_over_the_rows():
     target = np.zeros((3, 2, 2))
     backend.add_at(np, target, np.array([1, 1]), np.array([1.0, 2.0]))
     assert target[1].tolist() == [[2, 4], [2, 4]]
 
 
-def test_a_target_that_is_no_plain_block_is_added_to_all_the_same():
+def test_add_at_works_on_a_target_that_is_not_contiguous():
     base = np.zeros((3, 4))
     backend.add_at(np, base[:, ::2], np.array([0, 0]), 1.0)
     assert base[0].tolist() == [2, 0, 2, 0]
 
 
-def test_columns_that_repeat_are_counted(device):
+def test_add_at_counts_repeated_columns(device):
     index = slice(None), backend.to_device(np.array([0, 0, 1]), device)
     assert add_at(device, np.zeros((2, 3)), index, np.ones((1, 3))).tolist() == [[2, 1, 0]] * 2
 
 
 @pytest.mark.parametrize("row", [3, -4])
-def test_a_row_outside_raises_and_adds_nothing(row):
+def test_a_row_out_of_range_raises_an_error_and_adds_nothing(row):
     target = np.zeros((3, 2))
-    with pytest.raises(IndexError, match="but the target has 3"):
+    with pytest.raises(IndexError, match="out of range: there are 3 rows"):
         backend.add_at(np, target, np.array([0, row]), 1.0)
     assert (target == 0).all()
 

@@ -1,5 +1,5 @@
-"""The BLAS kernel is chosen from what the system says of the processor; never one it lacks, and the
-user's word wins."""
+"""The OpenBLAS kernel is chosen by the processor's flags, never one that it does not support; the
+user's settings take precedence."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ ZEN4 = f"{SKYLAKE} avx512ifma avx512_vnni avx512_bf16"
 
 
 def cpuinfo(vendor: str, family: int, flags: str) -> str:
-    """Two processors' worth of /proc/cpuinfo, the second without flags: only the first is read."""
+    """A /proc/cpuinfo with two processors, the second without flags: only the first is read."""
     one = "processor\t: {}\nvendor_id\t: " + f"{vendor}\ncpu family\t: {family}\nflags\t\t: "
     return one.format(0) + flags + "\nbugs\t\t: a: b\n\n" + one.format(1) + "\n\n"
 
@@ -37,10 +37,10 @@ TEXTS = {
 
 @pytest.fixture
 def alone(monkeypatch):
-    """A process without NumPy and without settings; what is set is undone."""
+    """As in a process without NumPy and without settings; changes are undone after the test."""
     monkeypatch.delitem(sys.modules, "numpy")
     monkeypatch.delenv("TINYCV_BLAS_KERNEL", raising=False)
-    # so that monkeypatch restores it, whatever is set below
+    # so that monkeypatch restores the variable, whatever the test sets
     monkeypatch.setenv(blas.VARIABLE, "")
     del os.environ[blas.VARIABLE]
     return monkeypatch
@@ -60,7 +60,7 @@ def test_the_kernel_fits_the_processor(alone, name):
     assert os.environ.get(blas.VARIABLE) == kernel
 
 
-def test_what_cannot_be_read_is_left_to_openblas(alone):
+def test_openblas_chooses_if_the_processor_cannot_be_read(alone):
     def refuse(path):
         raise PermissionError(path)
 
@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_left_to_openblas(alone):
     assert blas.choose() == "left to OpenBLAS" and blas.VARIABLE not in os.environ
 
 
-def test_the_users_own_kernel_wins_and_stays(alone):
+def test_the_users_kernel_setting_takes_precedence_and_is_kept(alone):
     reads(alone, TEXTS["Zen 5"][0])
     alone.setenv(blas.VARIABLE, "HASWELL")
     alone.setattr(blas, "STATUS", blas.choose())
@@ -77,7 +77,7 @@ def test_the_users_own_kernel_wins_and_stays(alone):
     assert os.environ[blas.VARIABLE] == "HASWELL"
 
 
-def test_what_was_set_is_not_left_to_other_programs(alone):
+def test_the_setting_is_removed_for_other_programs(alone):
     reads(alone, TEXTS["Zen 5"][0])
     alone.setattr(blas, "STATUS", blas.choose())
     assert os.environ[blas.VARIABLE] == "COOPERLAKE"
@@ -91,7 +91,7 @@ def test_it_can_be_turned_off(alone):
     assert blas.choose() == "off (TINYCV_BLAS_KERNEL=0)" and blas.VARIABLE not in os.environ
 
 
-def test_after_numpy_it_is_too_late(alone):
+def test_nothing_is_set_if_numpy_is_already_imported(alone):
     reads(alone, TEXTS["Zen 4"][0])
     alone.setitem(sys.modules, "numpy", sys)
     assert blas.choose() == "too late for COOPERLAKE: NumPy was imported before tinycv"
@@ -114,8 +114,8 @@ def process(code: str, **settings: str) -> str:
     ).stdout.strip()
 
 
-# As if on a Zen 5. At NumPy's import: tell what was asked for, and load instead a kernel that every
-# x86_64 can run.
+# Simulates a Zen 5. When NumPy is imported, it prints the kernel that was chosen, and loads another
+# one instead, which every x86_64 can run.
 ZEN5 = f"""
 import os, pathlib, sys
 pathlib.Path.read_text = lambda path: {TEXTS["Zen 5"][0]!r}
@@ -132,7 +132,7 @@ print(threadpoolctl.threadpool_info()[0].get("architecture"), os.environ.get("OP
 
 
 def obeys() -> bool:
-    """Whether this NumPy's BLAS heeds the variable at all."""
+    """Does the BLAS of this NumPy respond to the variable at all?"""
     return platform.machine() == "x86_64" and "Nehalem" in process(
         "import numpy" + USED, OPENBLAS_CORETYPE="NEHALEM"
     )
@@ -145,12 +145,12 @@ def test_numpy_loads_the_kernel_that_was_chosen_only_if_tinycv_comes_first():
     assert process(ZEN5 + "import numpy, tinycv" + USED).split() == ["None", *own]
 
 
-def test_where_there_is_nothing_to_choose_nothing_changes():
+def test_nothing_changes_if_there_is_no_kernel_to_choose():
     text = "import pathlib; pathlib.Path.read_text = lambda path: ''\n"
     assert process(text + "import tinycv" + USED) == process("import numpy" + USED)
 
 
-def test_neither_it_nor_importing_tinycv_imports_more_than_it_must():
+def test_blas_does_not_import_numpy_and_tinycv_does_not_import_threadpoolctl():
     alone = f"import runpy, sys; runpy.run_path({blas.__file__!r}); print('numpy' in sys.modules)"
     assert process(alone) == "False"
     assert process("import tinycv, sys; print('threadpoolctl' in sys.modules)") == "False"

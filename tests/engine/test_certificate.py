@@ -1,5 +1,4 @@
-"""Every derivative against finite differences: the table of cases, and shapes that hypothesis
-draws."""
+"""Every derivative against finite differences, for the table of cases and for random shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def test_every_op_and_every_pair_has_cases_and_every_case_has_an_op():
     assert set(BY_WAY_OF) <= set(OPS) and len(PAIRS) >= 7
 
 
-def test_every_op_of_the_table_is_known_by_its_own_name():
+def test_every_op_has_the_name_of_its_variable():
     assert {name for name, op in vars(ops).items() if hasattr(op, "row")} == set(OPS)
 
 
@@ -44,13 +43,13 @@ def test_it_is_certified_to_second_order(name, device):
 
 
 def numbers(case, name, device):
-    """The values, the gradients, and the gradients of a weighted sum of these, on one device."""
+    """The results, the gradients, and the gradients of a weighted sum of these, on one device."""
     trial, rng = Trial(case.call, case.inputs, device, name), np.random.default_rng(0)
     values = trial.results(trial.xs)
     us = [direction(rng, y) for y in values]
     vs = [direction(rng, x) for x in trial.xs]
-    traced, bends = trial.bends(trial.xs, us, vs)
-    return [*values, *trial.slopes(trial.xs, us), *traced, *bends]
+    traced, second = trial.second_derivatives(trial.xs, us, vs)
+    return [*values, *trial.gradients(trial.xs, us), *traced, *second]
 
 
 @pytest.mark.parametrize("device", ["gpu"], indirect=True)
@@ -66,13 +65,13 @@ def test_a_gpu_has_the_values_and_both_derivatives_that_are_certified(name, devi
 
 @pytest.mark.parametrize("device", ["gpu"], indirect=True)
 @pytest.mark.parametrize("name", ["matmul", "softmax", "layer_norm"])
-def test_differences_on_a_gpu_say_the_same(name, device):
+def test_finite_differences_on_a_gpu_agree(name, device):
     for case in cases(name):
         certify(case.call, *case.inputs, name=name, device=device)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_an_op_without_a_pull_is_one_that_is_flat(name):
+def test_exactly_the_step_functions_have_no_pull(name):
     flat = {
         "equal",
         "not_equal",
@@ -98,15 +97,15 @@ def test_an_op_without_a_pull_is_one_that_is_flat(name):
     }
     pulls = OPS[name].row.pulls
     assert any(pulls) != (name in flat)
-    # where's mask is the only input without a slope
+    # The mask of ``where`` is the only other input without a pull.
     assert all(pulls) or name in flat | {"where"}
 
 
-# ── shapes that nobody thought of ────────────────────────────────────────────────────────────────
+# ── random shapes and memory layouts ─────────────────────────────────────────────────────────────
 
 
 def laid_out(layout: str, array: np.ndarray) -> np.ndarray:
-    """The same numbers in another order of memory."""
+    """The same numbers in another memory layout."""
     if layout == "columns":
         return np.asfortranarray(array)
     if layout == "backwards":
@@ -232,7 +231,7 @@ def test_indexing_is_certified_with_slices_and_with_arrays_of_integers(data, lay
     )
 
 
-# ── the certificate itself ───────────────────────────────────────────────────────────────────────
+# ── the gradient check itself ────────────────────────────────────────────────────────────────────
 
 
 def test_it_says_which_op_which_direction_and_both_numbers():
@@ -295,7 +294,7 @@ def test_agree_refuses_a_value_a_gradient_and_a_dtype_that_differ():
             agree(other, lambda x: x.tanh(), x)
 
 
-def test_the_command_prints_a_row_an_op_and_ends_well(capsys):
+def test_the_command_prints_one_row_per_op_and_exits_with_0(capsys):
     assert table.main(["tanh", "softmax", "--device", "cpu"]) == 0
     text = capsys.readouterr().out
     assert text.isascii() and [line.split()[0] for line in text.splitlines()[2:4]] == [
@@ -304,13 +303,13 @@ def test_the_command_prints_a_row_an_op_and_ends_well(capsys):
     ]
 
 
-def test_the_command_ends_with_an_error_where_an_op_fails(capsys, monkeypatch):
+def test_the_command_exits_with_1_if_an_op_fails(capsys, monkeypatch):
     monkeypatch.setattr(OPS["tanh"].row, "pulls", (lambda g, y: -g * (1 - y * y),))
     assert table.main(["tanh", "--device", "cpu"]) == 1
     assert "FAILED" in (text := capsys.readouterr().out) and "CertificateError" in text
 
 
-def test_the_command_knows_no_op_by_a_wrong_name(capsys):
+def test_the_command_refuses_an_unknown_name(capsys):
     with pytest.raises(SystemExit):
         table.main(["tahn"])
     assert "no op or pair is called tahn" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""At a corner a convention picks one slope; it is the one that ops.py documents, and never NaN."""
+"""Where a function has no derivative, its gradient is the value that ops.py documents, not NaN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def slope(function, x, device):
 
 
 def bend(function, x, device):
-    """d(Σ slopes)/dx: the second derivatives, summed over rows."""
+    """d(Σ df/dx)/dx: the second derivatives, summed over rows."""
     x = Tensor(np.array(x, float), device=device, requires_grad=True)
     (slopes,) = tinycv.grad(function(x).sum(), x, create_graph=True)
     return tinycv.grad(slopes.sum(), x, allow_unused=True)[0].numpy()
@@ -56,7 +56,7 @@ CORNERS = {
 
 
 @pytest.mark.parametrize("corner", CORNERS)
-@pytest.mark.filterwarnings("ignore:divide by zero")  # inf is the right answer
+@pytest.mark.filterwarnings("ignore:divide by zero")  # where the slope is infinite
 def test_the_documented_slope_is_taken(corner, device):
     function, x, expected = CORNERS[corner]
     np.testing.assert_allclose(slope(function, x, device), expected, rtol=1e-15)
@@ -84,7 +84,7 @@ def test_equal_inputs_of_maximum_and_minimum_get_half_each(device):
 @pytest.mark.parametrize(
     "b", [-2, -1.0, -1 / 3, 0, 0.0, 1 / 3, 2, 3.0, 400, math.inf, math.nan, np.float64(0.5)]
 )
-def test_a_power_of_numbers_alone_is_what_it_is_of_arrays(a, b):
+def test_a_power_of_python_numbers_equals_that_of_arrays(a, b):
     with np.errstate(all="ignore"):
         right = (np.array([a], "float64") ** np.array([b], "float64")).item()
     found = [tinycv.power(a, b), ops.power(a, b), ops.pow(a, exponent=b)]
@@ -110,7 +110,7 @@ def test_a_power_of_tensors_at_zero(device):
     y = ops.power(a, b)
     y.sum().backward()
     assert y.numpy().tolist() == [1, 0, 1]
-    # x**0 is flat; x**2 is flat at 0
+    # x**0 is constant, and x**2 has slope 0 at 0.
     assert a.grad.numpy().tolist() == [0, 0, 0]
     assert b.grad.numpy().tolist() == [0, 0, np.log(3)]  # 0**b by b: 0
 
@@ -127,14 +127,16 @@ def test_a_power_of_tensors_at_zero(device):
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_far_out_slopes_reach_their_limits_without_overflow(function, limits, dtype, device):
+def test_slopes_at_large_inputs_reach_their_limits_without_overflow(
+    function, limits, dtype, device
+):
     x = Tensor(np.array([-1e4, 1e4], dtype), device=device, requires_grad=True)
     function(x).sum().backward()
     assert x.grad.numpy().tolist() == limits and x.grad.dtype == dtype
 
 
 @pytest.mark.filterwarnings("error")
-def test_logsumexp_of_nothing_but_minus_infinity_is_minus_infinity_with_no_slope(device):
+def test_logsumexp_of_minus_infinities_is_minus_infinity_with_zero_gradient(device):
     x = Tensor(np.array([[-np.inf, -np.inf], [-np.inf, 1.0]]), device=device, requires_grad=True)
     y = x.logsumexp(axis=-1)
     y.sum().backward()
@@ -142,14 +144,14 @@ def test_logsumexp_of_nothing_but_minus_infinity_is_minus_infinity_with_no_slope
     assert x.grad.numpy().tolist() == [[0, 0], [0, 1]]
 
 
-def test_steps_have_no_gradient_and_leave_no_history(device):
+def test_step_functions_have_no_gradient_and_are_not_recorded(device):
     x = Tensor([0.5, -1.0], device=device, requires_grad=True)
     assert not any(
         y.requires_grad for y in (x > 0, x == x, ops.sign(x), ops.isfinite(x), x.argmax(), ~(x > 0))
     )
 
 
-def test_editors_are_told_of_every_operator_and_method_of_a_tensor():
+def test_signatures_lists_every_operator_and_method_of_tensor():
     tree = ast.parse(Path(signatures.__file__).read_text(encoding="utf-8"))
-    told = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    assert told == {*methods.OPERATORS, *methods.METHODS, "backward"}
+    listed = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert listed == {*methods.OPERATORS, *methods.METHODS, "backward"}

@@ -1,5 +1,4 @@
-"""Wrong calls of what makes and joins Tensors: each ends in a sentence that names the function or
-the argument."""
+"""Wrong calls of functions that create and join Tensors: the error names function or argument."""
 
 import warnings
 
@@ -70,7 +69,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_wrong_call_ends_in_a_riddle(name):
+def test_every_wrong_call_raises_a_clear_error(name):
     function, good, *names = CALLS[name]
     function(**good)
     with warnings.catch_warnings():
@@ -78,7 +77,7 @@ def test_no_wrong_call_ends_in_a_riddle(name):
         assert not riddles(function, good, *names)
 
 
-def test_sizes_of_every_whole_kind_are_taken():
+def test_every_type_of_whole_number_is_accepted_as_a_size():
     for kind in (int, np.int64, np.uint8, lambda n: Tensor(np.array(n))):
         assert (
             tinycv.zeros(kind(2), kind(3)).shape == tinycv.ones((kind(2), kind(3))).shape == (2, 3)
@@ -92,7 +91,7 @@ def test_sizes_of_every_whole_kind_are_taken():
         )
 
 
-def test_take_along_axis_broadcasts_as_numpys():
+def test_take_along_axis_broadcasts_as_in_numpy():
     values = np.arange(12.0).reshape(3, 4)
     for index, axis in (
         (np.array([[1, -1]]), 1),
@@ -105,7 +104,7 @@ def test_take_along_axis_broadcasts_as_numpys():
         )
 
 
-def test_arange_makes_the_library_s_dtypes():
+def test_arange_returns_int64_or_float32():
     assert tinycv.arange(3).dtype == np.int64 and tinycv.arange(0, 1, 0.1).dtype == np.float32
     assert (
         tinycv.arange(0, 1, 0.1).shape == (10,)
@@ -124,7 +123,7 @@ def test_random_numbers_like_x_have_its_shape_dtype_and_device(device, make, dty
     tinycv.manual_seed(3)
     assert (make(x).numpy() == first).all()
     mean, spread = (0.0, 1.0) if make is tinycv.randn_like else (0.5, 12**-0.5)
-    # 2,000 draws: the mean is off by spread / 45 in one standard deviation, and here by up to six
+    # The mean of 2,000 numbers has a standard error of spread / 45; the bound allows six of these.
     assert abs(float(first.mean(dtype="float64")) - mean) < 0.14 * spread
     assert abs(float(first.std(dtype="float64")) / spread - 1) < 0.15
 
@@ -135,14 +134,14 @@ def test_full_like_takes_the_value_and_the_dtype(device):
     assert made.dtype == "float64" and made.numpy().tolist() == [[2.5] * 3] * 2
 
 
-def test_one_hot_is_one_at_the_class_alone(device):
+def test_one_hot_is_one_only_at_the_class(device):
     labels = tinycv.tensor([[2, 0], [1, 1]], device=device)
     made = tinycv.one_hot(labels, 3)
     assert made.dtype == "float32" and made.device == labels.device
     assert made.numpy().tolist() == np.eye(3)[[[2, 0], [1, 1]]].tolist()
 
 
-def test_one_hot_of_a_class_that_is_not_there_is_refused_or_nan(device):
+def test_one_hot_of_an_unknown_class_is_refused_or_nan(device):
     labels = tinycv.tensor([0, 3], device=device)
     if device == "cpu":
         with pytest.raises(

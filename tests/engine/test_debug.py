@@ -1,5 +1,5 @@
-"""tinycv.debug(): the first op, forward or backward, that made a NaN or Inf; the user's line; what
-went in."""
+"""tinycv.debug(): it names the first op, forward or backward, that produced NaN or Inf, the line of
+the user's code, and the inputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def silent():
 
 
 def line_of(mark):
-    """The number of this file's line that ends with the mark."""
+    """The number of the line in this file that ends with the mark."""
     return next(
         i
         for i, line in enumerate(open(__file__, encoding="utf-8"), 1)
@@ -72,7 +72,7 @@ def test_debug_names_the_first_op_backward_and_the_line_that_recorded_it(silent,
             z.backward()
 
 
-def test_debug_finds_what_a_pair_made(silent):
+def test_debug_finds_a_nan_in_the_forward_pass_of_a_pair(silent):
     x = Tensor([[1e30, 1e30]], requires_grad=True)
     with (
         debug(),
@@ -81,7 +81,7 @@ def test_debug_finds_what_a_pair_made(silent):
         PAIRS["linear"](x, Tensor([[1e30, 1e30]]))
 
 
-def test_debug_finds_what_a_pair_made_on_the_way_back(silent):
+def test_debug_finds_a_nan_in_the_backward_pass_of_a_pair(silent):
     x, weight = Tensor([[1e-30]], requires_grad=True), Tensor([[1e30]])
     with debug():
         y = PAIRS["linear"](x, weight)
@@ -92,11 +92,13 @@ def test_debug_finds_what_a_pair_made_on_the_way_back(silent):
             y.backward(Tensor([[1e30]]))
 
 
-def test_debug_says_when_the_input_was_bad_already(silent):
+def test_debug_says_if_an_input_was_not_finite_already(silent):
     x = Tensor([np.nan, 1.0], requires_grad=True)
     with (
         debug(),
-        pytest.raises(FloatingPointError, match=sentence("'exp'", "input 0 was not finite before")),
+        pytest.raises(
+            FloatingPointError, match=sentence("'exp'", "input 0 was not finite already")
+        ),
     ):
         x.exp()
 
@@ -115,7 +117,7 @@ def test_debug_ends_with_its_block_and_can_be_left_on(silent):
     assert np.isnan(x.log().item())
 
 
-def test_debug_changes_no_number(device):
+def test_debug_does_not_change_any_result(device):
     def slope():
         x = Tensor(np.linspace(0.1, 1, 6).reshape(2, 3), device=device, requires_grad=True)
         PAIRS["softmax"](x.tanh() @ x.T).norm().backward()
@@ -126,7 +128,7 @@ def test_debug_changes_no_number(device):
     assert np.array_equal(checked, slope())
 
 
-def test_it_hunts_under_no_grad_too_and_is_off_again_after_its_block():
+def test_debug_works_under_no_grad_and_ends_with_its_block():
     x = Tensor(np.zeros(2, np.float32))
     with np.errstate(divide="ignore"):
         with debug(), no_grad(), pytest.raises(FloatingPointError, match="'log'"):
@@ -134,7 +136,7 @@ def test_it_hunts_under_no_grad_too_and_is_off_again_after_its_block():
         assert np.isinf(x.log().numpy()).all()
 
 
-def test_one_object_may_be_entered_again_and_inside_itself():
+def test_one_debug_object_may_be_entered_again_and_nested():
     x, hunt = Tensor(np.array([-1.0], np.float32)), debug()
     for _ in range(3):
         with hunt, hunt, pytest.raises(FloatingPointError):

@@ -1,5 +1,5 @@
-"""What may become a Tensor, by whichever door: arrays of floats, integers and bools, and nothing
-that would lose a part."""
+"""What may become a Tensor, in every place that takes arrays: floats, integers and bools, and no
+data that would lose a part of themselves."""
 
 import array
 import collections
@@ -66,7 +66,7 @@ def test_arrays_of_numbers_keep_dtype_and_values(a):
     ids=lambda a: f"{type(a).__name__} of {a.dtype}",
 )
 @pytest.mark.parametrize("door", DOORS, ids=["Tensor", "tensor", "data", "load_state_dict"])
-def test_what_would_lose_a_part_of_itself_is_refused_in_words(door, bad):
+def test_data_that_would_lose_a_part_are_refused_with_a_clear_error(door, bad):
     with pytest.raises((TypeError, ValueError), match="cannot become a Tensor"):
         door(bad)
 
@@ -88,7 +88,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("bad", OTHERS, ids=str)
 @pytest.mark.parametrize("make", [Tensor, tensor])
-def test_other_python_values_are_refused_in_words(make, bad):
+def test_other_python_values_are_refused_with_a_clear_error(make, bad):
     with pytest.raises(TypeError, match="cannot become a Tensor|cannot make an array of numbers"):
         make(bad)
 
@@ -107,7 +107,7 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("make", [Tensor, tensor])
-def test_an_integer_beyond_all_dtypes_of_integers_is_named_as_that(make, name):
+def test_an_integer_too_large_for_any_integer_dtype_is_refused(make, name):
     with pytest.raises(
         ValueError,
         match="cannot become a Tensor: it does not fit into int64 .*; pass a dtype of floats",
@@ -123,13 +123,13 @@ def test_an_integer_beyond_all_dtypes_of_integers_is_named_as_that(make, name):
 @pytest.mark.parametrize(
     "a", [np.arange(6.0).astype(">f8").reshape(2, 3), np.arange(6, dtype=">i2")], ids=["f8", "i2"]
 )
-def test_the_other_byte_order_is_turned_round(a):
+def test_the_other_byte_order_is_converted(a):
     made = Tensor(a)
     assert made.dtype.isnative and made.dtype == a.dtype.newbyteorder("=")
     np.testing.assert_array_equal(made.numpy(), a)
 
 
-def test_other_containers_of_numbers_enter_as_numpy_takes_them(tmp_path):
+def test_other_containers_of_numbers_are_converted_as_in_numpy(tmp_path):
     np.asarray([1.0, 2.0], np.float32).tofile(tmp_path / "a")
     mapped = np.memmap(tmp_path / "a", np.float32, "r")
     for data in (
@@ -142,7 +142,7 @@ def test_other_containers_of_numbers_enter_as_numpy_takes_them(tmp_path):
         assert Tensor(data).tolist() == [1, 2] and type(Tensor(data)._data) is np.ndarray
 
 
-def test_a_list_takes_its_dtype_at_once_and_not_by_way_of_float32():
+def test_a_list_is_converted_directly_and_not_by_way_of_float32():
     assert tensor([0.1, 1e300], dtype="float64").tolist() == [0.1, 1e300]
     assert Tensor([16777217], dtype="float64").tolist() == [16777217] and tensor(
         [16777217]
@@ -154,7 +154,7 @@ def test_a_list_takes_its_dtype_at_once_and_not_by_way_of_float32():
 
 
 @pytest.mark.parametrize("dtype", ["word", "complex64", object, "U3", "M8[s]", 3.5, [1]])
-def test_a_dtype_that_is_none_of_ours_is_refused_in_words(dtype):
+def test_an_unsupported_dtype_is_refused_with_a_clear_error(dtype):
     for call in (
         lambda: Tensor([1.0], dtype),
         lambda: tensor([1.0], dtype),
@@ -170,18 +170,18 @@ def test_a_dtype_that_is_none_of_ours_is_refused_in_words(dtype):
             call()
 
 
-# ── out again: numbers, formats, copies ───────────────────────────────────────────────────────────
+# ── from Tensors to numbers, strings and copies ──────────────────────────────────────────────────
 
 
 @given(st.floats(-1e6, 1e6, width=32), st.sampled_from(["", ".3f", "+.1e", "10.2f"]))
-def test_a_single_number_is_formatted_as_pythons_is(value, spec):
+def test_a_single_number_is_formatted_like_a_python_number(value, spec):
     assert format(Tensor(np.float32(value)), spec) == format(float(np.float32(value)), spec)
     assert format(Tensor(np.float32([value])), spec or ".2f") == format(
         float(np.float32(value)), spec or ".2f"
     )
 
 
-def test_habits_of_single_numbers():
+def test_single_numbers_behave_like_python_numbers():
     assert round(Tensor(2.345, dtype="float64"), 2) == round(2.345, 2) and round(Tensor(2.6)) == 3
     assert (
         list(range(Tensor(3))) == [0, 1, 2]
@@ -203,22 +203,22 @@ def test_habits_of_single_numbers():
 
 @pytest.mark.parametrize("call", [float, int, bool, round, lambda x: x.item()])
 @pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)])
-def test_several_numbers_are_no_single_one(call, shape):
+def test_several_numbers_cannot_become_one_python_number(call, shape):
     with pytest.raises(
-        ValueError, match=r"a tensor of shape .* (is no single number|has no single truth value)"
+        ValueError, match=r"a tensor of shape .* (is not a single number|has no single truth value)"
     ):
         call(Tensor(np.zeros(shape, np.int64)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("call", [int, round])
-def test_what_has_no_whole_part_says_so(call, value):
+def test_nan_and_infinity_cannot_become_a_whole_number(call, value):
     with pytest.raises(ValueError, match=f"{call.__name__}: the tensor is {value}"):
         call(Tensor(value))
 
 
 @given(hnp.arrays(np.float64, (4,), elements=st.floats(-9, 9)), st.sampled_from([0.7, 2.0, -1.3]))
-def test_floor_division_and_remainder_follow_pythons_signs(a, b):
+def test_floor_division_and_remainder_have_the_signs_of_python(a, b):
     x = Tensor(a, requires_grad=True)
     np.testing.assert_array_equal((x // b).numpy(), a // b)
     np.testing.assert_allclose((x % b).numpy(), a % b)
@@ -242,7 +242,7 @@ def test_any_and_all_reduce_truth_values(device):
 @pytest.mark.parametrize(
     "way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
 )
-def test_copies_lose_nothing(way):
+def test_copies_keep_all_attributes(way):
     for x in (
         Tensor([1.0, 2.0]),
         Tensor([1.0], requires_grad=True),
@@ -261,7 +261,7 @@ def test_copies_lose_nothing(way):
 
 
 class Plain(Tensor):
-    """A Tensor with attributes in a dictionary, and another way to be made."""
+    """A Tensor with attributes in a dictionary and with another constructor."""
 
     def __init__(self, name, data):
         super().__init__(data, requires_grad=True)
@@ -269,7 +269,7 @@ class Plain(Tensor):
 
 
 class Named(Parameter):
-    """A Parameter with an attribute in a slot; another is never set."""
+    """A Parameter with attributes in slots, one of which is never set."""
 
     __slots__ = ("name", "other")
 
@@ -293,7 +293,7 @@ def test_a_copy_is_of_the_same_class_with_all_its_attributes(way, kind):
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @pytest.mark.parametrize("name", sorted({*OPS, *PAIRS}))
-def test_an_op_and_a_pair_are_copied_by_name_as_functions_are(way, name):
+def test_an_op_and_a_pair_are_copied_by_name_like_functions(way, name):
     found = OPS.get(name) or PAIRS[name]
     assert way(found) is found
     layer = nn.Linear(1, 1)
@@ -302,7 +302,7 @@ def test_an_op_and_a_pair_are_copied_by_name_as_functions_are(way, name):
 
 
 @pytest.mark.parametrize("way", [copy.deepcopy, copy.copy, pickle.dumps])
-def test_a_leaf_with_a_recorded_gradient_says_why_it_has_no_copy(way):
+def test_copying_a_leaf_with_a_recorded_gradient_is_refused(way):
     x = Tensor([1.0], requires_grad=True)
     (x * x * x).sum().backward(create_graph=True)
     with pytest.raises(RuntimeError, match="its .grad was computed with create_graph=True"):
@@ -312,14 +312,14 @@ def test_a_leaf_with_a_recorded_gradient_says_why_it_has_no_copy(way):
 
 
 @pytest.mark.parametrize("way", [copy.deepcopy, copy.copy, pickle.dumps])
-def test_a_computed_tensor_is_not_cut_off_its_graph_by_a_copy(way):
+def test_copying_a_computed_tensor_is_refused(way):
     y = Tensor([1.0], requires_grad=True) * 2
-    with pytest.raises(RuntimeError, match="its graph would be cut off"):
+    with pytest.raises(RuntimeError, match="the copy would lose its graph"):
         way(y)
     assert way(y.detach()) is not None
 
 
-# ── the other doors: what stands beside a Tensor, and what hides in a list ───────────────────────
+# ── operands of ops, options, and the contents of lists ──────────────────────────────────────────
 
 KINDS = [
     np.matrix([[1.0, 2.0], [3.0, 4.0]]),
@@ -344,13 +344,13 @@ KINDS = [
         lambda x, a: tinycv.sequence.scaled_dot_product_attention(*[x.reshape(1, 1, 2, 2)] * 3, a),
     ],
 )
-def test_no_op_pair_or_option_lets_in_what_follows_other_rules(call, bad):
+def test_every_op_pair_and_option_refuses_masked_arrays_and_matrices(call, bad):
     with pytest.raises(TypeError, match="cannot become a Tensor"):
         call(Tensor(np.ones((2, 2), np.float32)), bad)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_no_op_lets_it_in_among_bare_arrays_either(name):
+def test_every_op_refuses_them_among_bare_arrays_too(name):
     op, plain = OPS[name], np.ones((2, 2), np.float32)
     inputs = [plain] * (1 if op.row.variadic else len(op.row.inputs) - 1)
     for bad in KINDS:
@@ -366,7 +366,7 @@ def test_a_masked_array_in_a_list_is_refused(hidden):
 
 
 class Complex:
-    """An object that NumPy takes for complex numbers."""
+    """An object that NumPy converts to complex numbers."""
 
     def __array__(self, dtype=None, copy=None):
         return np.array([1j, 2.0]).astype(dtype or complex)
@@ -386,21 +386,21 @@ class Complex:
     ),
     st.sampled_from(GOOD),
 )
-def test_a_dtype_makes_no_numbers_of_what_is_none(bad, dtype):
+def test_a_dtype_does_not_turn_other_data_into_numbers(bad, dtype):
     with pytest.raises(TypeError, match="cannot become a Tensor"):
         Tensor(bad, dtype=dtype)
 
 
-def test_a_dtype_takes_what_no_dtype_would_refuse():
+def test_a_given_dtype_accepts_numbers_that_are_refused_without_one():
     assert tensor([2**63, 1], dtype="uint64").tolist() == [2**63, 1]
     assert tensor([2**70], dtype="float64").item() == 2.0**70
 
 
-def test_a_fill_of_none_is_zero():
+def test_padding_with_none_is_zero():
     assert tinycv.pad(Tensor([1.0]), 1, None).tolist() == [0, 1, 0]  # PyTorch's default
 
 
-# ── in which dtype ───────────────────────────────────────────────────────────────────────────────
+# ── the dtype of the result ──────────────────────────────────────────────────────────────────────
 
 
 def deep(value, holder, depth):
@@ -434,7 +434,7 @@ def test_a_number_that_float32_would_make_infinite_is_refused(number, holder, de
     given_ = deep(number, holder, depth)
     for dtype in (None, "float32", "float16", *(["int64"] if abs(number) > 2**64 else [])):
         if isinstance(number, int) and dtype is None:
-            # no dtype of integers holds it: see OTHERS
+            # no integer dtype holds it: see OTHERS
             continue
         with pytest.raises(ValueError, match="does not fit into"):
             make(given_, dtype=dtype)
@@ -453,9 +453,9 @@ ODD_NUMBERS = st.one_of(
     st.sampled_from(INTEGERS),
     st.sampled_from(["number", "list", "array", "float32", "full"]),
 )
-def test_integers_hold_the_whole_part_or_refuse(number, dtype, given_as):
+def test_integers_get_the_whole_part_or_the_number_is_refused(number, dtype, given_as):
     limits = np.iinfo(dtype)
-    # an array is asked for what it holds itself
+    # What counts is the number in the float32 array.
     if given_as == "float32":
         number = float(np.float32(max(min(number, 1e30), -1e30) if number == number else number))
     fits = (
@@ -479,21 +479,21 @@ def test_integers_hold_the_whole_part_or_refuse(number, dtype, given_as):
         assert made().numpy().ravel().tolist() == [math.trunc(number)]
 
 
-def test_whole_numbers_that_no_integers_hold_together_are_refused():
+def test_whole_numbers_that_no_integer_dtype_can_hold_are_refused():
     for mixed in (
         [2**63, -1],
         [np.uint64(2**63), -1],
         [np.array(1, np.uint64), np.array(-1)],
         [[2**63], [-1]],
     ):
-        with pytest.raises(TypeError, match="no dtype of integers holds all of these"):
+        with pytest.raises(TypeError, match="no integer dtype holds all of these numbers"):
             Tensor(mixed)
         assert Tensor(mixed, dtype="float64").dtype == np.float64
     assert Tensor([2**63, -1.0]).dtype == Tensor([]).dtype == Tensor([[], []]).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", "<f4", "=f2"])
-def test_no_dtype_brings_in_another_byte_order(dtype, device):
+def test_the_byte_order_of_a_dtype_is_ignored(dtype, device):
     for made in (
         Tensor([1.0], device=device).astype(dtype),
         Tensor([1.0], dtype, device),
@@ -504,7 +504,7 @@ def test_no_dtype_brings_in_another_byte_order(dtype, device):
 
 
 class Offers:
-    """An object that gives an array where NumPy asks for one."""
+    """An object with a method __array__, which NumPy calls."""
 
     def __init__(self, array):
         self.array = array
@@ -514,7 +514,7 @@ class Offers:
 
 
 class Walked:
-    """An object that NumPy walks through, as it has a length and places."""
+    """An object that NumPy treats as a sequence, because it has a length and items."""
 
     def __init__(self, parts):
         self.parts = list(parts)
@@ -530,7 +530,7 @@ class Walked:
 @pytest.mark.parametrize("holder", [*HOLDERS, Walked])
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("wrapped", [Offers, lambda a: a])
-def test_what_follows_other_rules_is_found_in_every_container(bad, holder, depth, wrapped):
+def test_masked_arrays_and_matrices_are_found_in_every_container(bad, holder, depth, wrapped):
     for make in (
         Tensor,
         tensor,
@@ -544,7 +544,7 @@ def test_what_follows_other_rules_is_found_in_every_container(bad, holder, depth
     ]
 
 
-def test_a_list_in_itself_is_refused():
+def test_a_list_that_contains_itself_is_refused():
     endless = []
     endless.append(endless)
     with pytest.raises(TypeError, match="nested too deeply"):
@@ -556,7 +556,7 @@ def test_a_list_in_itself_is_refused():
     st.sampled_from([list, tuple, collections.deque]),
     st.sampled_from(["cpu", "gpu"]),
 )
-def test_a_list_beside_a_tensor_takes_its_floats(dtype, holder, where):
+def test_floats_in_a_list_beside_a_tensor_take_its_dtype(dtype, holder, where):
     x = Tensor(np.zeros(2, dtype))
     floats = np.dtype(dtype if dtype != "int64" else "float32")
     values = [floats.type(0.1).item(), floats.type(0.7).item()]
@@ -574,7 +574,7 @@ def test_a_list_beside_a_tensor_takes_its_floats(dtype, holder, where):
     assert x.dtype == floats and x.tolist() == values
 
 
-def test_what_float64_holds_is_written_whole_and_float32_refuses_it(device):
+def test_a_number_too_large_for_float32_can_be_written_into_float64_only(device):
     x = Tensor(np.zeros(2), device=device)
     x[:] = [0.1, 1e300]
     assert x.tolist() == [0.1, 1e300]
@@ -624,7 +624,7 @@ READERS = [
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x * 2], ids=["leaf", "computed"])
-def test_no_gradient_is_lost_to_numpy_without_a_word(read, make, device):
+def test_numpy_functions_do_not_silently_lose_a_gradient(read, make, device):
     x = Tensor([1.0, 2.0], device=device, requires_grad=True)
     with pytest.raises(RuntimeError, match=r"tensor of shape \(2,\) that requires a gradient"):
         read(make(x))

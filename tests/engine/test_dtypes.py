@@ -1,5 +1,4 @@
-"""Dtypes and devices: what goes in as float32 stays float32, and gradients come back as what their
-inputs were."""
+"""Dtypes and devices: float32 stays float32; a gradient has the dtype and device of its input."""
 
 from __future__ import annotations
 
@@ -16,15 +15,15 @@ def leaf(data, device="cpu", dtype="float64"):
 
 
 @pytest.mark.parametrize("name", [n for n in names() if n != "astype"])
-def test_float32_stays_float32_forward_and_at_every_step_back(name, device, monkeypatch):
-    widened, send = [], backward.send
+def test_float32_stays_float32_in_every_forward_and_backward_step(name, device, monkeypatch):
+    widened, send = [], backward.add_piece
 
     def watched(piece, parent, *rest):
         if not callable(piece) and piece.dtype != parent.dtype:
             widened.append((name, piece.dtype))
         send(piece, parent, *rest)
 
-    monkeypatch.setattr(backward, "send", watched)
+    monkeypatch.setattr(backward, "add_piece", watched)
     for case in cases(name):
         inputs = [
             Tensor(x, dtype="float32" if x.dtype.kind == "f" else None, device=device)
@@ -65,7 +64,7 @@ def test_a_scalar_of_any_kind_does_not_widen_float32(scalar, device):
 
 
 @pytest.mark.parametrize("mask", ["float32", "float64", "float16", "int64", "bool"])
-def test_a_mask_has_no_say_in_the_dtype_of_what_it_chooses(mask, device):
+def test_the_dtype_of_a_mask_does_not_affect_the_result(mask, device):
     c = Tensor(np.array([1, 0]), dtype=mask, device=device)
     assert ops.where(c, 0.5, 2).dtype == np.float32
     assert ops.where(c, 0.5, np.int64(2)).dtype == np.float32
@@ -80,14 +79,14 @@ def test_each_leaf_gets_its_own_dtype_back(device):
         assert (da.dtype, db.dtype, da.shape, db.shape) == (np.float32, np.float64, (1, 2), (2, 1))
 
 
-def test_astype_brings_the_gradient_back_in_the_dtype_of_its_input(device):
+def test_the_gradient_of_astype_has_the_dtype_of_the_input(device):
     for source, target in (("float32", "float64"), ("float64", "float32")):
         x = leaf([1.0, 2.0], device, source)
         (x.to(target) ** 2).sum().backward()
         assert x.grad.dtype == source and x.grad.numpy().tolist() == [2, 4]
 
 
-def test_a_gradient_comes_back_to_the_device_of_its_input(device):
+def test_a_gradient_is_on_the_device_of_its_input(device):
     x = leaf([1.0, 2.0], "cpu")
     y = x.to(device)
     (y * y).sum().backward()

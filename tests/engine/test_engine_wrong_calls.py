@@ -1,5 +1,5 @@
-"""Wrong calls of ops, derivatives, checkpoints, threads and seeds end in a sentence that names
-function and argument."""
+"""Wrong calls of ops, derivatives, checkpoints, threads and seeds: the error names function and
+argument."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_vjp_and_hvp():
     )
 
 
-def test_an_odd_but_good_vector_gives_the_right_product():
+def test_every_type_of_vector_gives_the_right_product():
     x = leaf(1.0, 2.0)
     for v in (
         [1, 2],
@@ -210,7 +210,7 @@ def test_seeds_and_states():
         lambda s: s.update(seed=[]),
     ],
 )
-def test_a_state_that_cannot_be_is_refused_and_changes_nothing(change):
+def test_an_invalid_rng_state_is_refused_and_changes_nothing(change):
     tinycv.manual_seed(5)
     before, wrong = rng.get_rng_state(), rng.get_rng_state()
     change(wrong)
@@ -233,7 +233,7 @@ def test_norms():
         "track_running_stats": True,
     }
     for layer in (nn.BatchNorm1d, nn.BatchNorm2d):
-        # a size that no memory has
+        # a size that exceeds any memory
         assert not [r for r in riddles(layer, good) if "1000000000000000" not in r]
     layer = nn.BatchNorm1d(3).to("float64")
     assert not riddles(lambda x: layer(x), {"x": x}, "BatchNorm1d", "batch_norm")
@@ -257,7 +257,7 @@ def test_unrolled():
 PYTORCHS = {
     "transpose": (
         lambda x: x.transpose(0, 1),
-        r"axes is \(0, 1\); it must name each of the 3 axes once, and x.swapaxes",
+        r"axes is \(0, 1\); it must name each of the 3 axes once; x.swapaxes",
     ),
     "transpose, one": (
         lambda x: x.transpose((0,)),
@@ -270,18 +270,21 @@ PYTORCHS = {
     ),
     "max": (lambda x: x.max(x), "axis is Tensor .*tinycv.maximum compares two arrays"),
     "min": (lambda x: x.min(x), "axis is Tensor .*tinycv.minimum compares two arrays"),
-    "expand": (lambda x: x.expand(-1, 3, 4), r"shape=\(-1, 3, 4\); -1 stands for no size here"),
+    "expand": (
+        lambda x: x.expand(-1, 3, 4),
+        r"shape=\(-1, 3, 4\); expand does not take -1 for a size",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PYTORCHS)
-def test_a_call_that_is_pytorchs_alone_is_refused_in_words(name, device):
+def test_a_call_that_only_pytorch_supports_is_refused_with_a_clear_error(name, device):
     call, words = PYTORCHS[name]
     with pytest.raises((TypeError, ValueError), match=words):
         call(Tensor(np.ones((2, 3, 4), np.float32), device=device))
 
 
-# ── what ops take ────────────────────────────────────────────────────────────────────────────────
+# ── inputs and options of ops ────────────────────────────────────────────────────────────────────
 
 ODD = {
     "complex": np.array([1j, 2]),
@@ -307,7 +310,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
-def test_an_op_of_arrays_alone_refuses_what_it_refuses_beside_a_tensor(name):
+def test_an_op_refuses_the_same_inputs_with_and_without_a_tensor(name):
     count = len(OPS[name].row.inputs)
     for place, odd in itertools.product(range(count), ODD.values()):
         inputs = [np.ones(2, np.float32)] * count
@@ -320,7 +323,7 @@ def test_an_op_of_arrays_alone_refuses_what_it_refuses_beside_a_tensor(name):
 @pytest.mark.parametrize(
     "dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "float64", ">f4", ">i2"]
 )
-def test_arrays_of_every_real_dtype_go_in_alone(dtype):
+def test_bare_arrays_of_every_real_dtype_are_accepted(dtype):
     x = np.array([0, 1, 1]).astype(dtype)
     assert (
         tinycv.relu(x).tolist() == [0, 1, 1]
@@ -331,7 +334,7 @@ def test_arrays_of_every_real_dtype_go_in_alone(dtype):
 
 
 @pytest.mark.parametrize("device", ["gpu"])
-def test_complex_arrays_of_a_gpu_are_refused_alone(double, device):
+def test_bare_complex_arrays_on_a_gpu_are_refused(double, device):
     x = backend.to_device(np.array([1j]), device)
     with pytest.raises(TypeError, match="relu: x is .*complex128"):
         tinycv.relu(x)
@@ -365,7 +368,7 @@ def test_a_setting_is_a_real_number(value):
 @pytest.mark.parametrize(
     "kind", [np.float32, np.float64, np.int8, np.bool, np.array], ids=lambda kind: kind.__name__
 )
-def test_a_number_of_numpy_s_is_a_setting_as_python_s_is(kind):
+def test_a_numpy_number_is_accepted_as_a_setting(kind):
     y = tinycv.clip(tinycv.zeros(2), kind(1))
     assert y.dtype == np.float32 and y.tolist() == [1, 1]
     assert F.cross_entropy(
@@ -407,7 +410,7 @@ def test_an_axis_is_a_whole_number(name, axis):
 
 
 @pytest.mark.parametrize("axis", NO_AXES, ids=repr)
-def test_two_axes_and_the_axis_of_a_join_are_whole_numbers(axis):
+def test_axes_of_swapaxes_and_concatenate_are_whole_numbers(axis):
     x = tinycv.ones(1, 2)
     for name, call in (
         ("swapaxes: axis1", lambda: x.swapaxes(axis, 0)),
@@ -422,7 +425,7 @@ def test_two_axes_and_the_axis_of_a_join_are_whole_numbers(axis):
 @pytest.mark.parametrize(
     "kind", [np.int64, np.uint8, np.array, Tensor], ids=lambda kind: kind.__name__
 )
-def test_a_whole_number_of_numpy_s_is_an_axis(kind):
+def test_a_numpy_integer_is_accepted_as_an_axis(kind):
     x = Tensor(np.arange(6.0).reshape(2, 3))
     assert x.sum(kind(1)).tolist() == [3, 12] and x.sum((0, kind(1))).tolist() == 15
     assert tinycv.flip(x, (kind(0),)).tolist() == [[3, 4, 5], [0, 1, 2]]
@@ -454,7 +457,7 @@ def test_keepdims_is_true_or_false(name, keepdims):
     ],
     ids=["masked", "matrix", "bools"],
 )
-def test_masked_arrays_and_matrices_are_no_index(index):
+def test_masked_arrays_and_matrices_are_refused_as_an_index(index):
     x = tinycv.zeros(2, 2)
     for call in (
         lambda: x[index],
@@ -468,7 +471,7 @@ def test_masked_arrays_and_matrices_are_no_index(index):
     assert not x.numpy().any()
 
 
-def test_a_list_that_holds_itself_is_refused_everywhere():
+def test_a_list_that_contains_itself_is_refused_everywhere():
     x, endless = tinycv.ones(2, 2), []
     endless.append(endless)
     for call in (
@@ -488,7 +491,7 @@ def test_a_list_that_holds_itself_is_refused_everywhere():
 @pytest.mark.parametrize(
     "name", ["reshape", "transpose", "swapaxes", "getitem", "squeeze", "sum", "flip", "argmax"]
 )
-def test_a_number_is_no_array(name):
+def test_a_number_is_refused_where_an_array_is_needed(name):
     for x in (3, 2.5, True):
         with pytest.raises(
             (TypeError, ValueError), match=f"{name}: x is {x}; it must be a Tensor or an array"
@@ -506,13 +509,13 @@ def test_a_number_is_no_array(name):
 
 
 @pytest.mark.parametrize("dtype", [None, "int64", "float32"])
-def test_a_time_is_no_number(dtype):
+def test_dates_and_times_are_refused_as_numbers(dtype):
     for value in (np.timedelta64(2, "s"), [np.timedelta64(2, "s")], np.datetime64("2020")):
         with pytest.raises(TypeError, match="cannot become a Tensor"):
             Tensor(value, dtype=dtype)
 
 
-# ── sentences ────────────────────────────────────────────────────────────────────────────────────
+# ── error messages ───────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -520,7 +523,7 @@ def test_a_time_is_no_number(dtype):
     [np, tinycv, Tensor, np.ndarray, np.float32, int, np.exp, np.dtype("f4")],
     ids=["numpy", "tinycv", "Tensor", "ndarray", "float32", "int", "exp", "dtype"],
 )
-def test_modules_classes_and_functions_are_shown_in_every_sentence(value):
+def test_errors_can_quote_modules_classes_and_functions(value):
     x, named = tinycv.ones(2, 2), re.escape(shown(value)[:40])
     for call in (
         lambda: nn.Linear(value, 2),
@@ -569,7 +572,7 @@ def test_modules_classes_and_functions_are_shown_in_every_sentence(value):
         (lambda: tinycv.ones(2).sum(np.dtype("f4")), "sum: axis is dtype('float32')"),
     ],
 )
-def test_a_sentence_of_ours_is_not_lost_for_the_value_it_shows(call, said):
+def test_a_clear_message_is_kept_even_if_the_value_it_quotes_looks_like_internals(call, said):
     with pytest.raises(TypeError, match=re.escape(said)):
         call()
 
@@ -581,17 +584,17 @@ def test_a_sentence_of_ours_is_not_lost_for_the_value_it_shows(call, said):
         (
             [(2, 3), (2, 3), (3, 2)],
             0,
-            "shapes (2, 3) and (3, 2); they must be equal, but for axis 0",
+            "shapes (2, 3) and (3, 2); they must be equal, except along axis 0",
         ),
         (
             [(2, 3), (3, 3), (3, 2)],
             -2,
-            "shapes (2, 3) and (3, 2); they must be equal, but for axis -2",
+            "shapes (2, 3) and (3, 2); they must be equal, except along axis -2",
         ),
         ([(), ()], 0, "single number"),
     ],
 )
-def test_what_cannot_be_joined_is_named_by_its_shapes(shapes, axis, said, device):
+def test_the_error_for_a_failed_concatenation_names_the_shapes(shapes, axis, said, device):
     members = [Tensor(np.zeros(shape), device=device) for shape in shapes]
     with pytest.raises(ValueError, match="concatenate: .*" + re.escape(said)):
         tinycv.concatenate(members, axis)
@@ -603,7 +606,7 @@ def test_what_cannot_be_joined_is_named_by_its_shapes(shapes, axis, said, device
 
 
 class Silent:
-    """A class of somebody else, whose operators have no answer to a Tensor."""
+    """A user's class whose operators do not support Tensors."""
 
     def __rtruediv__(self, other):
         return NotImplemented
@@ -616,7 +619,7 @@ class Silent:
 @pytest.mark.parametrize(
     "other", [Fraction(1, 2), Decimal("0.5"), Path("a"), Silent()], ids=lambda x: type(x).__name__
 )
-def test_a_stranger_without_an_answer_gets_our_sentence(other):
+def test_an_operator_that_another_class_does_not_implement_raises_the_error_of_tinycv(other):
     x = tinycv.ones(2)
     for call in (
         lambda: x / other,
@@ -636,7 +639,7 @@ def test_a_stranger_without_an_answer_gets_our_sentence(other):
     assert x.tolist() == [1, 1] and (x == other) is False
 
 
-# ── arrays from nothing ──────────────────────────────────────────────────────────────────────────
+# ── creating Tensors ─────────────────────────────────────────────────────────────────────────────
 
 MAKERS = {
     "tensor": lambda **k: tinycv.tensor([1.0], **k),
@@ -652,19 +655,19 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
-def test_dtype_device_and_requires_grad_are_named_with_the_function(name):
+def test_errors_about_dtype_device_and_requires_grad_name_the_function(name):
     for dtype in ("", "word", 0, False, np.zeros(2), "complex64", {}, []):
         with pytest.raises(TypeError, match=f"^{name}: dtype is "):
             MAKERS[name](dtype=dtype)
     for device in ("", "word", 3, [], "gpu:x"):
         with pytest.raises(ValueError, match=f"^{name}: device is "):
             MAKERS[name](device=device)
-    for wanted in () if name in ("eye", "arange") else (0, 1, "True", None, [], np.ones(2)):
+    for value in () if name in ("eye", "arange") else (0, 1, "True", None, [], np.ones(2)):
         with pytest.raises(TypeError, match=f"^{name}: requires_grad is "):
-            MAKERS[name](requires_grad=wanted)
+            MAKERS[name](requires_grad=value)
 
 
-def test_the_dtype_of_a_conversion_is_named():
+def test_errors_about_conversions_and_devices_name_function_and_argument():
     x = tinycv.ones(2)
     for word in ("word", "gpu:x"):
         with pytest.raises(ValueError, match=f"^to: unknown device or dtype '{word}'"):
@@ -679,7 +682,7 @@ def test_the_dtype_of_a_conversion_is_named():
 
 
 @pytest.mark.parametrize("name", ["zeros", "ones", "rand", "randn", "full"])
-def test_what_no_memory_holds_is_said_in_words(name):
+def test_a_shape_too_large_for_memory_raises_a_clear_error(name):
     shape = (2**30, 2**29)  # 2 EiB, more than the addresses of any process
     make = getattr(tinycv, name)
     with pytest.raises(MemoryError, match=f"^{name}: shape is .*this machine's memory"):
@@ -702,7 +705,7 @@ def test_what_no_memory_holds_is_said_in_words(name):
         "kaiming_normal",
     ],
 )
-def test_weights_that_no_memory_holds_are_said_in_words(name, monkeypatch):
+def test_weights_too_large_for_memory_raise_a_clear_error(name, monkeypatch):
     class Full:
         def uniform(self, *_):
             raise MemoryError
@@ -714,7 +717,7 @@ def test_weights_that_no_memory_holds_are_said_in_words(name, monkeypatch):
         getattr(nn.init, name)(*((3, 2), 1.0)[: 2 if name == "uniform" else 1])
 
 
-# ── inside ───────────────────────────────────────────────────────────────────────────────────────
+# ── internal functions ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["standard_normal", "uniform"])
@@ -767,7 +770,7 @@ def test_atomic_write(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "bool"])
 @pytest.mark.parametrize("extra", [0.5, np.ones(2), Tensor([1.0, 2.0])])
-def test_an_input_too_many_is_a_type_error_of_any_dtype(dtype, extra):
+def test_one_input_too_many_is_a_type_error_for_every_dtype(dtype, extra):
     x = Tensor(np.ones(2), dtype=dtype)
     for name in ("log", "tanh", "sigmoid"):
         with pytest.raises(TypeError, match=f"^{name}: 2 inputs were given; it takes x "):
@@ -775,6 +778,6 @@ def test_an_input_too_many_is_a_type_error_of_any_dtype(dtype, extra):
 
 
 @pytest.mark.parametrize("name", ["item", "tolist"])
-def test_a_method_is_named_with_the_class_that_users_know(name):
+def test_python_errors_about_methods_name_the_class_tensor(name):
     with pytest.raises(TypeError, match=f"^Tensor.{name}\\(\\) takes 1 "):
         getattr(Tensor(1.0), name)(0)

@@ -1,4 +1,4 @@
-"""erf against math.erf, which is the C library's."""
+"""erf compared with math.erf, that of the C library."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_erf_never_leaves_minus_one_to_one_and_is_odd(dtype):
 
 
 @pytest.mark.parametrize("size", [0, 1, _BLOCK - 1, _BLOCK, _BLOCK + 1, 2 * _BLOCK + 7])
-def test_blocks_change_nothing(size):
+def test_the_result_does_not_depend_on_the_blocks(size):
     x = np.linspace(-3, 3, size, dtype=np.float32)
     whole = erf(x)
     assert whole.shape == (size,)
@@ -66,11 +66,11 @@ def test_blocks_change_nothing(size):
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (4, 1, 5)])
-def test_shapes_stay(shape):
+def test_the_shape_is_kept(shape):
     assert erf(np.ones(shape, np.float32)).shape == shape
 
 
-def test_a_strided_view_gives_the_same_and_stays_as_it_was():
+def test_a_strided_view_gives_the_same_result_and_is_not_changed():
     x = np.linspace(-3, 3, 60).reshape(6, 10)
     view, before = x[::2, ::-3].T, x.copy()
     assert (erf(view) == erf(view.copy())).all()
@@ -87,12 +87,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("given", "got"), KINDS.items())
-def test_floats_keep_their_type_and_the_rest_becomes_float64(given, got):
+def test_floats_keep_their_dtype_and_other_numbers_become_float64(given, got):
     assert erf(np.ones(3, given)).dtype == got
 
 
 def test_complex_numbers_are_refused():
-    with pytest.raises(TypeError, match="only real"):
+    with pytest.raises(TypeError, match="it must hold real numbers"):
         erf(np.ones(2, complex))
 
 

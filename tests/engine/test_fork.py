@@ -1,5 +1,5 @@
-"""A fork while a group of threads is open: the child computes or is told why not; it never waits
-for threads it lacks."""
+"""A fork while a group of threads is open: the child can compute or raises an error; it never waits
+for threads that do not exist in it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """A process with one thread alone, in which nothing but START was done."""
+    """A process with a single thread, which has only run START."""
     with Prepared(START, tmp_path_factory.mktemp("started")) as process:
         yield process
 
@@ -50,7 +50,7 @@ def started(tmp_path_factory):
 @pytest.fixture
 def run(started):
     def run(body: str) -> str:
-        """What a program prints; it must end within a minute."""
+        """The output of a program, which must end within a minute."""
         code, said = started.run(textwrap.dedent(body))
         assert code == 0, said
         return said
@@ -59,7 +59,7 @@ def run(started):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_an_open_group_works_in_the_child_and_goes_on_in_the_parent(run, size):
+def test_an_open_group_works_in_the_child_and_in_the_parent(run, size):
     run(f"""
     with parallel.threads({size}) as group:
         batch()
@@ -82,7 +82,7 @@ def test_a_group_may_be_closed_in_the_child(run):
     """)
 
 
-def test_processes_of_multiprocessing_use_the_parents_group(run):
+def test_processes_of_multiprocessing_can_use_the_parents_group(run):
     run("""
     with parallel.threads(2) as group:
         process = multiprocessing.get_context("fork").Process(target=batch)
@@ -92,7 +92,7 @@ def test_processes_of_multiprocessing_use_the_parents_group(run):
     """)
 
 
-def test_a_child_that_ends_as_programs_do_ends(run):
+def test_a_child_that_exits_normally_ends(run):
     run("""
     group = parallel.threads(3)
     batch()
@@ -124,7 +124,7 @@ def test_a_fork_while_another_thread_is_inside_a_batch(run):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(run, rank):
+def test_a_fork_inside_a_shard_raises_an_error_when_it_meets_the_other_shards(run, rank):
     said = run(f"""
     def forks(x):
         if shards.rank() == {rank}:
@@ -141,7 +141,7 @@ def test_a_fork_inside_a_shard_is_told_when_it_meets_the_others(run, rank):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(run, rank):
+def test_a_child_that_returns_from_the_shard_ends_with_an_error(run, rank):
     said = run(f"""
     children, parent = [], os.getpid()
     def forks(x):
@@ -162,7 +162,7 @@ def test_a_child_that_returns_from_the_shard_ends_with_a_sentence(run, rank):
     assert "this process was forked inside a shard" in said
 
 
-def test_a_child_takes_gradients_even_if_a_thread_was_just_adding_to_some(run):
+def test_a_child_can_compute_gradients_even_if_a_thread_held_the_lock_at_the_fork(run):
     run("""
     group = parallel.threads(2)
     with backward._accumulating:

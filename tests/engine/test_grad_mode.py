@@ -1,4 +1,4 @@
-"""Grad mode: no_grad and enable_grad, one thread at a time."""
+"""no_grad and enable_grad, as blocks and decorators, in threads, generators and coroutines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_no_grad_records_nothing_and_enable_grad_records_inside_it(device):
     assert (x * x).requires_grad
 
 
-def test_no_grad_ends_where_an_exception_leaves_it():
+def test_no_grad_ends_when_an_exception_leaves_the_block():
     with pytest.raises(KeyError), no_grad():
         raise KeyError
     assert (leaf(1.0) * 2).requires_grad
@@ -53,7 +53,7 @@ def test_a_decorator_sets_the_mode_when_the_function_runs_and_not_when_it_is_dec
         def made_inside(x):
             return (x - 2).log(), records()
 
-    # debug is off again
+    # Debug mode is off again.
     assert made_inside(leaf(3.0))[1] is False and np.isnan(made_inside(leaf(1.0))[0].item())
     with debug(), pytest.raises(FloatingPointError, match="'log'"):
         made_inside(leaf(1.0))
@@ -64,10 +64,10 @@ def test_a_decorator_sets_the_mode_when_the_function_runs_and_not_when_it_is_dec
         assert enable_grad()(records)() and not records()
 
 
-def test_a_generator_runs_in_its_mode_and_leaves_the_callers_alone():
+def test_a_generator_runs_in_its_mode_and_does_not_change_the_callers():
     @no_grad()
     def steps(n):
-        """Its name and text are kept."""
+        """A docstring, which the decorator keeps."""
         for _ in range(n):
             sent = yield records()
             if sent is not None:
@@ -96,7 +96,7 @@ def test_a_generator_runs_in_its_mode_and_leaves_the_callers_alone():
     assert records()
 
 
-def test_one_object_may_be_entered_again_inside_itself_and_by_two_threads():
+def test_one_block_object_may_be_nested_and_used_by_two_threads():
     off, barrier, seen = no_grad(), threading.Barrier(2, timeout=10), []
 
     def work():
@@ -117,7 +117,7 @@ def test_one_object_may_be_entered_again_inside_itself_and_by_two_threads():
     assert seen == [False] * 12 and records()
 
 
-def test_a_coroutine_runs_in_its_mode_while_others_run_in_theirs():
+def test_each_coroutine_runs_in_its_own_mode():
     @no_grad()
     async def off():
         await asyncio.sleep(0)
@@ -150,7 +150,7 @@ def test_only_functions_are_decorated(wrong):
         no_grad()(wrong)
 
 
-def test_no_grad_is_a_matter_of_one_thread():
+def test_no_grad_affects_only_its_own_thread():
     x, seen, inside, checked = leaf(1.0), {}, threading.Event(), threading.Event()
 
     def other():
@@ -164,24 +164,26 @@ def test_no_grad_is_a_matter_of_one_thread():
         thread = threading.Thread(target=other)
         thread.start()
         assert inside.wait(10)
-    seen["here, meanwhile"] = (x * x).requires_grad
+    seen["here, at the same time"] = (x * x).requires_grad
     checked.set()
     thread.join()
     assert seen == {
         "started under no_grad": True,
         "in its own no_grad": False,
-        "here, meanwhile": True,
+        "here, at the same time": True,
     }
 
 
-def test_the_walk_itself_records_nothing():
+def test_the_backward_pass_records_nothing():
     x = leaf([1.0, 2.0])
     x.exp().sum().backward()
     assert not x.grad.requires_grad and not grad((x * x).sum(), x)[0].requires_grad
 
 
 def test_an_asynchronous_generator_is_refused():
-    with pytest.raises(TypeError, match="no_grad: the decorator takes no asynchronous generator"):
+    with pytest.raises(
+        TypeError, match="no_grad: the decorator does not take an asynchronous generator"
+    ):
 
         @no_grad()
         async def numbers():
@@ -191,7 +193,7 @@ def test_an_asynchronous_generator_is_refused():
 # ── one block used by several tasks, and functions that only look like plain ones ────────────────
 
 
-def test_one_block_entered_by_two_tasks_keeps_their_modes_apart():
+def test_one_block_entered_by_two_tasks_keeps_their_modes_separate():
     block, x = no_grad(), leaf(1.0)
 
     async def first():
@@ -219,7 +221,7 @@ class Resumed:
 @pytest.mark.parametrize(
     "function", [staticmethod(lambda x: (yield x * 2)), Resumed()], ids=["staticmethod", "object"]
 )
-def test_generators_are_found_behind_other_callables(function):
+def test_generators_in_methods_and_callable_objects_are_recognised(function):
     assert not next(no_grad()(function)(leaf(1.0))).requires_grad
 
 
@@ -236,12 +238,12 @@ def test_a_decorated_function_keeps_its_attributes_and_a_block_can_be_copied():
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_blocks_may_be_left_in_any_order_and_in_a_context_that_never_entered_them(order):
+def test_blocks_may_be_exited_in_any_order_and_in_a_context_that_never_entered_them(order):
     token, blocks = mode.set(mode.get()), [no_grad(), enable_grad(), no_grad()]
     for block in blocks:
         block.__enter__()
     for i in order:
         blocks[i].__exit__(None, None, None)
-    blocks[0].__exit__(None, None, None)  # nothing of it is left in here
+    blocks[0].__exit__(None, None, None)  # has no effect here
     assert entered.get() == ()
     mode.reset(token)

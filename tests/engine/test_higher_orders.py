@@ -1,5 +1,4 @@
-"""Gradients of gradients: against formulas, and against matrices of second derivatives written
-out."""
+"""Gradients of gradients, compared with formulas and with full matrices of second derivatives."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def curved(x, y):
 
 
 def hessian(function, inputs):
-    """All second derivatives, one row at a time: slow and plain."""
+    """The matrix of second derivatives, computed row by row."""
     leaves = [leaf(x) for x in inputs]
     slopes = grad(function(*leaves), leaves, create_graph=True)
     rows = [
@@ -78,7 +77,7 @@ def test_hvp_is_the_hessian_times_the_vector(device):
     assert y.item() == pytest.approx(curved(*map(Tensor, inputs)).item())
 
 
-def test_hvp_of_a_function_that_is_linear_is_zero(device):
+def test_hvp_of_a_linear_function_is_zero(device):
     _, product = hvp(lambda x: (3 * x).sum(), leaf([1.0, 2.0], device), leaf([1.0, 1.0], device))
     assert product.numpy().tolist() == [0, 0]
 
@@ -91,7 +90,7 @@ def test_vjp_is_the_vector_times_the_jacobian(device):
     np.testing.assert_allclose(pulled.numpy(), v @ (np.diag(p) - np.outer(p, p)), rtol=1e-12)
 
 
-def test_vjp_and_hvp_leave_their_inputs_alone():
+def test_vjp_and_hvp_do_not_change_their_inputs():
     x = leaf([1.0, 2.0])
     vjp(lambda x: x * x, x, Tensor([1.0, 1.0]))
     hvp(lambda x: (x * x).sum(), x, Tensor([1.0, 1.0]))
@@ -109,5 +108,5 @@ def test_backward_with_create_graph_leaves_a_grad_that_can_be_differentiated(dev
     x = leaf(2.0, device)
     (x * x * x).backward(create_graph=True)
     assert grad(x.grad, x)[0].item() == 12
-    # breaks the cycle leaf -> grad -> leaf
+    # This breaks the reference cycle leaf -> grad -> leaf.
     x.grad = None

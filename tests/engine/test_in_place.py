@@ -1,4 +1,4 @@
-"""Changes in place: refused where they would falsify a gradient, and nowhere else."""
+"""Changes in place: refused if they would make a gradient wrong, and allowed otherwise."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_into_numpy(x):
 
 
 EVERYWHERE = [add_to_data, set_data, write_under_no_grad, subtract_under_no_grad]
-# CuPy's array would have to be waited for
+# on NumPy only: a fingerprint of a CuPy array would have to wait for the GPU
 ON_NUMPY = [write_into_data, write_into_numpy]
 
 
@@ -66,7 +66,7 @@ def test_a_change_between_forward_and_backward_is_refused(change, device):
 
 
 @pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
-def test_a_change_is_refused_by_pairs_and_by_recorded_walks_too(change):
+def test_a_change_is_refused_by_pairs_and_recorded_backward_passes_too(change):
     x, weight = tensor((3,)), tensor((2, 3))
     loss = PAIRS["linear"](x, weight).sum()
     change(x)
@@ -75,7 +75,7 @@ def test_a_change_is_refused_by_pairs_and_by_recorded_walks_too(change):
 
 
 @pytest.mark.parametrize("change", ON_NUMPY)
-def test_a_write_into_the_array_is_noticed_on_numpy(change):
+def test_a_write_into_a_numpy_array_is_detected(change):
     x = tensor((3,))
     loss = (x * x).sum()
     change(x)
@@ -83,7 +83,7 @@ def test_a_write_into_the_array_is_noticed_on_numpy(change):
         loss.backward()
 
 
-def test_debug_notices_a_write_through_an_array_that_was_taken_before():
+def test_debug_detects_a_write_through_an_array_taken_before_the_op():
     x = tensor((3,))
     array = x.data
     with debug():
@@ -94,7 +94,7 @@ def test_debug_notices_a_write_through_an_array_that_was_taken_before():
 
 
 @pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
-def test_changes_before_forward_and_after_backward_are_nobody_elses_business(change):
+def test_changes_before_forward_and_after_backward_are_allowed(change):
     x = tensor((3,))
     for _ in range(3):
         change(x)
@@ -104,16 +104,16 @@ def test_changes_before_forward_and_after_backward_are_nobody_elses_business(cha
 
 
 @pytest.mark.parametrize("change", EVERYWHERE + ON_NUMPY)
-def test_a_change_of_what_no_pull_asks_for_is_allowed(change):
+def test_a_change_of_a_value_that_no_pull_needs_is_allowed(change):
     x = tensor((3,))
-    # the slope of a sum does not depend on x
+    # The derivative of a sum does not depend on x.
     loss = (x + x).sum()
     change(x)
     loss.backward()
     assert x.grad.numpy().tolist() == [2, 2, 2]
 
 
-def test_reading_is_not_changing():
+def test_reading_the_array_does_not_count_as_a_change():
     x = tensor((3,))
     loss = (x * x).sum()
     assert (
@@ -134,7 +134,7 @@ def test_reading_is_not_changing():
         lambda x: x.__setitem__(0, 7.0),
     ],
 )
-def test_a_leaf_may_be_changed_in_place_under_no_grad_alone(change, device):
+def test_a_leaf_may_be_changed_in_place_only_under_no_grad(change, device):
     x = tensor((2,), device)
     with pytest.raises(
         RuntimeError, match=sentence("(2,)", "requires a gradient", "with tinycv.no_grad():")
@@ -187,9 +187,9 @@ PLAIN = {
 @pytest.mark.parametrize(
     "other", [2, 3.0, 65536.0, 1e-5, True, np.array([2, 3]), np.array([2.0, 3.0], "f4")], ids=str
 )
-# overflow, where infinity is right
+# Overflow to infinity is the right result here.
 @pytest.mark.filterwarnings("ignore")
-def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_refuses(
+def test_augmented_assignment_gives_the_result_of_the_operator_or_is_refused(
     symbol, dtype, other, device
 ):
     values = np.array([1, 5]).astype(dtype)
@@ -212,7 +212,7 @@ def test_every_augmented_assignment_writes_in_place_what_the_operator_gives_or_r
 
 
 @pytest.mark.parametrize("symbol", ["//=", "%="])
-def test_integers_are_not_divided_by_0_in_place(symbol):
+def test_dividing_integers_by_0_in_place_is_refused(symbol):
     x = Tensor(np.array([4, 5]))
     for other in (0, Tensor([1, 0])):
         with pytest.raises(ZeroDivisionError, match="integers cannot be divided by 0"):
@@ -221,7 +221,7 @@ def test_integers_are_not_divided_by_0_in_place(symbol):
 
 
 @pytest.mark.parametrize("symbol", IN_PLACE)
-def test_a_leaf_is_told_how_to_write_the_operator_that_makes_a_new_tensor(symbol):
+def test_the_error_for_a_leaf_shows_how_to_make_a_new_tensor(symbol):
     with pytest.raises(
         RuntimeError, match=re.escape(f"write x = x {symbol[:-1]} value for a new tensor")
     ):
@@ -244,9 +244,9 @@ def test_a_value_with_a_history_cannot_be_written_into_a_plain_tensor(device):
 
 
 @pytest.mark.parametrize("change", [add_to_data, write_under_no_grad, write_into_data])
-def test_a_result_that_its_own_op_has_saved_may_not_be_changed(change):
+def test_a_result_that_its_own_op_has_saved_cannot_be_changed(change):
     x = tensor((3,))
-    y = x.exp()  # saves y: its slope is y
+    y = x.exp()  # saves y, because its derivative is y
     change(y)
     with pytest.raises(RuntimeError, match="saved by 'exp', was changed in place"):
         y.sum().backward()
@@ -270,7 +270,7 @@ def test_a_result_that_its_own_op_has_saved_may_not_be_changed(change):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_not_written(dtype, value, why):
+def test_a_value_that_does_not_fit_is_not_written(dtype, value, why):
     x = tinycv.ones(3, dtype=dtype)
     with pytest.raises(ValueError, match=rf"x\[index\] = value: the value: .*{why}"):
         x[:1] = value
@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_not_written(dtype, value, why):
     ],
     ids=str,
 )
-def test_what_fits_is_written(dtype, value, kept):
+def test_a_value_that_fits_is_written(dtype, value, kept):
     x = tinycv.zeros(3, dtype=dtype)
     x[1] = value
     assert x.tolist() == [0, kept, 0] and x.dtype == dtype
@@ -298,12 +298,12 @@ def test_what_fits_is_written(dtype, value, kept):
 
 @pytest.mark.parametrize("kind", ["int64", "bool"])
 @pytest.mark.parametrize("computed", [False, True])
-def test_a_tensor_that_requires_a_gradient_keeps_floats(kind, computed):
+def test_the_data_of_a_tensor_that_requires_a_gradient_must_be_floats(kind, computed):
     x = tinycv.ones(2, requires_grad=True)
     x = x * 2 if computed else x
     before = x.detach().numpy().copy()
     with pytest.raises(
-        TypeError, match=rf"t\.data = array: .* requires a gradient.* the array is of {kind}"
+        TypeError, match=rf"t\.data = array: the array is of {kind}, but .* requires a gradient"
     ):
         x.data = np.ones(2, kind)
     assert (x.detach().numpy() == before).all() and x.dtype == "float32"
@@ -311,7 +311,7 @@ def test_a_tensor_that_requires_a_gradient_keeps_floats(kind, computed):
 
 @pytest.mark.parametrize("other", [[1.0, 2.0], (1, 2), collections.deque([1, 2])], ids=str)
 @pytest.mark.parametrize("computed", [False, True])
-def test_a_list_is_no_operand_in_place_as_it_is_none_elsewhere(other, computed):
+def test_a_list_is_refused_in_an_augmented_assignment(other, computed):
     x = tinycv.ones(2, requires_grad=computed) * 1
     with pytest.raises(TypeError, match=r"must be a Tensor, an array or a number"):
         x += other

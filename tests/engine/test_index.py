@@ -1,5 +1,5 @@
-"""Indices: however an index is spelled, the values are NumPy's, and entries that repeat add up on
-the way back."""
+"""Indices in every spelling: the values are those of NumPy, and the gradients of entries that occur
+twice are added."""
 
 import numpy as np
 import pytest
@@ -36,11 +36,11 @@ PLACES = [
     st.sampled_from(SPELLINGS),
     st.sampled_from(PLACES),
 )
-def test_repeats_count_in_every_spelling_and_place(ids, spell, place):
+def test_repeated_entries_count_in_every_spelling_and_position_of_an_index(ids, spell, place):
     values = np.arange(9.0).reshape(3, 3) + 1
     index, known = spell(ids), place(np.array(ids))
     if isinstance(index, tuple) and place is PLACES[0]:
-        # x[1, 2] is an index of two axes, as everywhere
+        # x[1, 2] is an index along two axes, as in NumPy.
         index = (index,)
     x = Tensor(values, requires_grad=True)
     y = x[place(index)]
@@ -56,7 +56,7 @@ def test_repeats_count_in_every_spelling_and_place(ids, spell, place):
 
 
 @given(st.integers(-3, 2), st.integers(-3, 2))
-def test_ranges_slices_and_masks_are_numpys(a, b):
+def test_ranges_slices_and_masks_work_as_in_numpy(a, b):
     values = np.arange(9.0).reshape(3, 3)
     x = Tensor(values)
     for index in (
@@ -89,7 +89,7 @@ def test_ranges_slices_and_masks_are_numpys(a, b):
     [1.0, "a", [0.5], np.array([1.0]), (0, 1.5), {}, Odd(), Tensor([1.0]), [[0], [0, 1]]],
     ids=str,
 )
-def test_what_is_no_index_is_refused_in_words(index, device):
+def test_anything_but_an_index_is_refused_with_a_clear_error(index, device):
     x = Tensor(np.zeros((3, 3)), device=device)
     for call in (lambda: x[index], lambda: x.__setitem__(index, 0.0)):
         with pytest.raises(IndexError, match="index"):
@@ -100,14 +100,14 @@ def test_what_is_no_index_is_refused_in_words(index, device):
 @pytest.mark.parametrize(
     "place", [lambda s: s, lambda s: (slice(None), s), lambda s: (0, s), lambda s: (..., s)]
 )
-def test_a_slice_goes_between_whole_numbers(part, place, device):
+def test_the_parts_of_a_slice_must_be_whole_numbers(part, place, device):
     x = Tensor(np.zeros((3, 3)), device=device)
     for wrong in (slice(part, None), slice(None, part), slice(None, None, part)):
         for call in (
             lambda wrong=wrong: x[place(wrong)],
             lambda wrong=wrong: x.__setitem__(place(wrong), 1.0),
         ):
-            with pytest.raises(IndexError, match="a slice goes from a whole number to another"):
+            with pytest.raises(IndexError, match="the parts of a slice must be whole numbers"):
                 call()
     for call in (
         lambda: x[place(slice(None, None, 0))],
@@ -122,14 +122,14 @@ def test_a_slice_goes_between_whole_numbers(part, place, device):
 
 
 @pytest.mark.parametrize("index", [3, [3], (0, -4), [0, 5]])
-def test_an_index_outside_is_an_index_error(index):
+def test_an_index_out_of_range_is_an_index_error(index):
     x = tensor(np.zeros((3, 3)))
     for call in (lambda: x[index], lambda: x.__setitem__(index, 0.0)):
         with pytest.raises(IndexError, match="out of"):
             call()
 
 
-def test_values_are_written_where_any_spelling_says(device):
+def test_values_are_written_where_the_index_says_in_every_spelling(device):
     for index in ([0, 2], (slice(None), (0, 2)), range(2), [True, False, True]):
         x, known = Tensor(np.zeros((3, 3)), device=device), np.zeros((3, 3))
         x[index] = 1.5
@@ -160,12 +160,12 @@ def test_a_refused_write_says_what_does_not_fit_and_changes_nothing():
     [Tensor(2.0).expand((3,)), Tensor(np.broadcast_to(np.float32(1), (3,)))],
     ids=["op", "array"],
 )
-def test_a_write_into_memory_that_may_not_be_written_says_so(change, x):
+def test_a_write_into_read_only_memory_raises_a_clear_error(change, x):
     with pytest.raises(ValueError, match="its memory is read-only"):
         change(x)
 
 
-def test_a_value_on_another_device_is_refused_and_a_list_has_none(double):
+def test_a_value_on_another_device_is_refused_and_a_list_is_accepted(double):
     x = Tensor(np.zeros(3), device="gpu")
     for value in (np.ones(3), Tensor(np.ones(3))):
         for change in (x.__setitem__, lambda _, value: x.__iadd__(value)):
@@ -178,7 +178,7 @@ def test_a_value_on_another_device_is_refused_and_a_list_has_none(double):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])
-def test_no_gradient_passes_a_step_function(dtype, device):
+def test_no_gradient_passes_through_a_conversion_to_integers_or_bools(dtype, device):
     x = Tensor(np.array([1.7, 2.3]), device=device, requires_grad=True)
     for y in (x.astype(dtype), x.to(dtype)):
         assert not y.requires_grad and y.dtype == dtype

@@ -1,4 +1,4 @@
-"""Freed memory is kept where the C library allows it, and the user's own word wins."""
+"""Freed memory is kept if the C library allows it; the user's settings take precedence."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ LINUX = sys.platform.startswith("linux")
 
 
 def faults(**settings: str) -> tuple[str, dict[int, list[float]]]:
-    """What was done, in words, and by a temporary's MiB how many pages it takes from the kernel: in
-    a thread, then in the main one. Small pages, so that each fresh one is counted."""
+    """(the status, {size of a temporary array in MiB: how many new pages it takes from the kernel,
+    in a second thread and in the main thread}). Small pages, so that each new one is counted."""
     said, *pages = run(FAULTS, NUMPY_MADVISE_HUGEPAGE="0", **settings).splitlines()
     numbers = [float(n) for n in pages]
     return said, {4: numbers[:2], 100: numbers[2:]}
@@ -65,19 +65,19 @@ def test_it_can_be_turned_off(turned_off):
 
 @pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_the_users_own_malloc_settings_are_left_alone(name):
-    # the file alone: all of tinycv takes longer to begin
+    # Only this file is imported, because all of tinycv would take longer.
     code = f"import runpy; print(runpy.run_path({memory.__file__!r})['STATUS'])"
     value = "131072" if name.startswith("MALLOC") else ""
     assert run(code, **{name: value}) == "left to the user's own malloc settings"
 
 
-def test_it_says_what_it_did(kept):
+def test_the_status_says_what_was_done(kept):
     assert ("kept and reused" if LINUX else "not available") in kept[0]
 
 
 @pytest.mark.parametrize("size", [4, 100], ids="{} MiB".format)
-def test_a_temporary_takes_no_new_pages_from_the_kernel_in_no_thread(size, kept, turned_off):
-    """100 MiB is more than one of glibc's heaps for threads holds."""
+def test_a_temporary_array_takes_no_new_pages_from_the_kernel_in_any_thread(size, kept, turned_off):
+    """100 MiB is more than one of glibc's heaps for threads can hold."""
     if not LINUX or "kept" not in kept[0]:
         pytest.skip("only glibc keeps memory")
     pages, taken = size * 256, kept[1][size]

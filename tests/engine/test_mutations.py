@@ -1,4 +1,4 @@
-"""The checks are checked: an engine with one mistake in it must not get its certificate."""
+"""Mutation tests of the gradient check: it fails for an engine with one mistake in it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tinycv.engine.fused import PAIRS
 from tinycv.engine.record import OPS
 
 PULLS = [(name, i) for name, op in OPS.items() for i, pull in enumerate(op.row.pulls) if pull]
-# Rows whose pull asks for an input only to see on which side of a corner, or on which step, it
-# lies: its own slope is 0.
+# Rows whose pull needs an input only to see on which side of a corner, or on which step, it lies:
+# the derivative of the pull with respect to this input is 0.
 SIDES_ONLY = {"remainder", "relu", "abs", "where", "maximum", "minimum", "clip", "max", "min"}
 CURVED = [
     (name, i)
@@ -38,8 +38,8 @@ def refused(name: str, what: str | None = None) -> None:
 
 
 def replace_pull(monkeypatch: pytest.MonkeyPatch, name: str, i: int, mutate) -> None:
-    """mutate(pull) in the place of the row's pull for input i; the row still saves what the true
-    one needs."""
+    """Replace the row's pull for input i by mutate(pull). The row still saves what the true pull
+    needs."""
     pulls = OPS[name].row.pulls
     monkeypatch.setattr(OPS[name].row, "pulls", (*pulls[:i], mutate(pulls[i]), *pulls[i + 1 :]))
 
@@ -82,7 +82,7 @@ def test_a_saved_value_that_is_taken_for_a_constant_is_caught_at_order_2(monkeyp
 @pytest.mark.parametrize(
     "name, options", [("mean", "axis"), ("sum", "axis"), ("cumsum", "axis"), ("flip", "axis")]
 )
-def test_an_axis_that_is_forgotten_is_caught(monkeypatch, name, options):
+def test_an_ignored_axis_is_caught(monkeypatch, name, options):
     at = OPS[name].row.needs[0].index(options)
     replace_pull(
         monkeypatch,
@@ -94,7 +94,7 @@ def test_an_axis_that_is_forgotten_is_caught(monkeypatch, name, options):
         certified(name)
 
 
-def test_a_gradient_added_at_the_wrong_place_is_caught(monkeypatch):
+def test_an_into_with_a_flipped_sign_is_caught(monkeypatch):
     into = OPS["getitem"].row.into[0]
     monkeypatch.setattr(
         OPS["getitem"].row, "into", (lambda buffer, p, g, *saved: into(buffer, p, -g, *saved),)
@@ -102,7 +102,7 @@ def test_a_gradient_added_at_the_wrong_place_is_caught(monkeypatch):
     refused("getitem")
 
 
-def test_an_index_that_repeats_and_counts_once_is_caught(monkeypatch):
+def test_a_repeated_index_that_counts_only_once_is_caught(monkeypatch):
     def forgetful(xp, target, index, value):
         target[index] += value
 
@@ -120,7 +120,7 @@ def test_broadcasting_that_is_cut_off_and_not_summed_is_caught(monkeypatch, name
     monkeypatch.setattr(
         backward, "unbroadcast", lambda g, shape: g.reshape((-1,))[: prod(shape)].reshape(shape)
     )
-    # nothing can be cut from an empty array
+    # ValueError where the array is empty, so that nothing can be cut off
     with pytest.raises((CertificateError, ValueError)):
         certified(name)
 
@@ -143,25 +143,25 @@ def test_a_walk_that_does_not_visit_the_latest_node_first_is_caught(monkeypatch,
     push, pop = ORDERS[order]
     monkeypatch.setattr(backward, "heappush", push)
     monkeypatch.setattr(backward, "heappop", pop)
-    # a node visited twice has released what it saved
+    # RuntimeError where a Node is visited twice: it has already released what it saved.
     with pytest.raises((CertificateError, RuntimeError)):
         certify(diamond, np.array([0.3, -0.2]))
 
 
-def test_a_path_that_is_forgotten_is_caught(monkeypatch):
-    send = backward.send
+def test_a_forgotten_path_is_caught(monkeypatch):
+    send = backward.add_piece
 
     def first_piece_only(piece, parent, grads, *rest):
         if parent not in grads:
             send(piece, parent, grads, *rest)
 
-    monkeypatch.setattr(backward, "send", first_piece_only)
+    monkeypatch.setattr(backward, "add_piece", first_piece_only)
     with pytest.raises(CertificateError):
         certify(diamond, np.array([0.3, -0.2]))
 
 
 # ── mistakes in a pair ───────────────────────────────────────────────────────────────────────────
-# with a slope
+# how many inputs have a gradient, if not only the first
 INPUTS = {
     "linear": 3,
     "layer_norm": 3,
@@ -210,5 +210,5 @@ def test_a_definition_that_cannot_be_differentiated_twice_is_caught(monkeypatch,
         return tuple(part + nothing for part in y) if isinstance(y, tuple) else y + nothing
 
     monkeypatch.setattr(PAIRS[name], "definition", mutant)
-    certified(name, order=1)  # the kernel does not know
+    certified(name, order=1)  # at first order only the kernel runs, which is correct
     refused(name, "recorded against plain")

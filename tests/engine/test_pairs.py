@@ -1,4 +1,4 @@
-"""Pairs: the kernel equals the definition, and the definition alone speaks where a gradient is
+"""Pairs: the kernel equals the definition, and only the definition runs when a gradient is
 differentiated."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def results(y):
 # ── kernel and definition ────────────────────────────────────────────────────────────────────────
 
 
-# test_certificate.py holds float64 on a GPU to the CPU's
+# float64 on a GPU is compared with the CPU in test_certificate.py
 places = pytest.mark.parametrize(
     "device, dtype",
     [("cpu", "float32"), ("cpu", "float64"), ("gpu", "float32")],
@@ -80,9 +80,9 @@ AROUND = {
 }
 
 
-# which also calculate outside their kernels
+# left out: these also compute something outside their kernels
 @pytest.mark.parametrize("name", sorted(set(PAIRS) - AROUND))
-def test_halves_on_the_cpu_are_calculated_in_float32_and_rounded_once(name):
+def test_float16_on_the_cpu_is_computed_in_float32_and_rounded_once(name):
     tried = 0
     for case in cases(name):
         inputs = floats(np.float16, case.inputs)
@@ -157,8 +157,8 @@ def test_kernel_is_definition_on_large_values(label, dtype, device):
     pair = PAIRS[label.split(":")[0]]
     found = results(pair(*[Tensor(x, device=device) for x in floats(dtype, inputs)], **options))
     assert all(np.isfinite(y.numpy()).all() for y in found)
-    # Rounding is relative to a score, but softmax makes a ratio of a difference of scores: 1e4
-    # costs four digits.
+    # Rounding errors are relative to a score, but softmax depends on differences of scores, so
+    # scores of 1e4 cost four digits.
     rtol = None if "attention" not in label else 1e-2 if dtype == np.float32 else 1e-9
     kernel, definition = partial(pair, **options), partial(pair.definition, **options)
     agree(kernel, definition, *floats(dtype, inputs), device=device, rtol=rtol)
@@ -173,7 +173,7 @@ def test_kernel_is_definition_on_tiny_values(name, dtype, device):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_kernel_may_be_pulled_twice_and_leaves_its_inputs_as_they_were(name, device):
+def test_a_pull_can_run_twice_and_does_not_change_the_inputs(name, device):
     for case in cases(name):
         tensors = [
             Tensor(x.copy(), device=device, requires_grad=x.dtype.kind == "f") for x in case.inputs
@@ -193,22 +193,22 @@ def test_a_kernel_may_be_pulled_twice_and_leaves_its_inputs_as_they_were(name, d
         assert all(np.array_equal(t.numpy(), w) for t, w in zip(weights, given, strict=True))
 
 
-def test_compare_holds_both_halves_to_finite_differences(device):
+def test_compare_checks_kernel_and_definition_against_finite_differences(device):
     x, weight = draw(3, 4), draw(2, 4)
     assert compare(PAIRS["linear"], x, weight, draw(2), device=device) < 1e-14
     assert compare(PAIRS["softmax"], x, axis=0, device=device) < 1e-14
 
 
-# ── attention's rows that see nothing ────────────────────────────────────────────────────────────
+# ── attention: queries whose keys are all masked ─────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("half", ["kernel", "definition"])
-def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
+@pytest.mark.parametrize("member", ["kernel", "definition"])
+def test_a_query_whose_keys_are_all_masked_returns_zeros_and_has_zero_gradient(member, device):
     pair = PAIRS["scaled_dot_product_attention"]
     q, k, v = (Tensor(draw(1, 2, 3, 4), device=device, requires_grad=True) for _ in range(3))
     mask = np.ones((3, 3), bool)
     mask[1] = False
-    y = (pair if half == "kernel" else pair.definition)(q, k, v, Tensor(mask, device=device))
+    y = (pair if member == "kernel" else pair.definition)(q, k, v, Tensor(mask, device=device))
     dq, dk, dv = (
         g.numpy() for g in tinycv.grad(y, (q, k, v), Tensor(np.ones(y.shape), device=device))
     )
@@ -222,8 +222,8 @@ def test_a_query_that_may_look_nowhere_gets_zeros_and_no_gradient(half, device):
 
 @pytest.fixture
 def spy(monkeypatch):
-    """A pair x² that writes down which half ran."""
-    monkeypatch.setattr(mechanism, "PAIRS", {})  # its name is nobody's business
+    """A pair x² that notes which of kernel, pull and definition ran."""
+    monkeypatch.setattr(mechanism, "PAIRS", {})  # so that it is not listed among the real pairs
     log = []
 
     @fused
@@ -239,7 +239,7 @@ def spy(monkeypatch):
     return square, log
 
 
-def test_first_order_runs_the_kernel_alone(spy, device):
+def test_first_order_runs_only_the_kernel(spy, device):
     square, log = spy
     square(Tensor([3.0], device=device, requires_grad=True)).backward()
     assert log == ["kernel", "pull"]
@@ -253,7 +253,7 @@ def test_a_differentiated_gradient_runs_the_definition_and_not_the_pull(spy, dev
     assert tinycv.grad(slope, x)[0].item() == 4
 
 
-def test_a_pair_inside_a_graph_passes_on_what_lies_below(spy):
+def test_the_derivatives_of_a_pair_continue_through_the_graph_of_its_input(spy):
     square, _ = spy
     x = Tensor([0.5], dtype="float64", requires_grad=True)
     third = square(x.exp()).log()  # 2x
@@ -263,7 +263,7 @@ def test_a_pair_inside_a_graph_passes_on_what_lies_below(spy):
     )
 
 
-def test_on_arrays_a_pair_is_its_kernel_and_returns_an_array(spy):
+def test_on_arrays_a_pair_runs_its_kernel_and_returns_an_array(spy):
     square, log = spy
     y = square(np.array([3.0]))
     assert type(y) is np.ndarray and y[0] == 9 and log == ["kernel"]
@@ -280,14 +280,14 @@ def test_under_no_grad_a_pair_records_nothing(spy):
     "args, options",
     [((), {}), ((1.0, 2.0, 3.0), {}), ((1.0,), {"scael": 2.0}), ((1.0,), {"x": 1.0})],
 )
-def test_wrong_arguments_are_named(spy, args, options):
+def test_the_error_for_wrong_arguments_names_the_function_and_its_arguments(spy, args, options):
     with pytest.raises(TypeError, match=r"square\(x, scale\)"):
         spy[0](*args, **options)
 
 
 @pytest.fixture
 def polar(monkeypatch):
-    """A pair with two results and pulls that are computed only when wanted."""
+    """A pair with two results, whose gradients are computed only if they are needed."""
     monkeypatch.setattr(mechanism, "PAIRS", {})
     asked = []
 
@@ -313,7 +313,7 @@ def polar(monkeypatch):
     return split_sum, asked
 
 
-def test_a_pair_of_several_results_is_certified_in_each_and_in_all(polar, device):
+def test_a_pair_with_several_results_is_certified_in_each_and_in_all_of_them(polar, device):
     pair, _ = polar
     x, y = draw(3), draw(3)
     assert compare(pair, x, y, device=device) < 1e-14
@@ -327,7 +327,7 @@ def test_a_pair_of_several_results_is_certified_in_each_and_in_all(polar, device
         )
 
 
-def test_only_wanted_gradients_are_computed(polar):
+def test_only_needed_gradients_are_computed(polar):
     pair, asked = polar
     x, y = (Tensor(draw(3), requires_grad=True) for _ in range(2))
     tinycv.grad(pair(x, y)[0].sum(), y)
@@ -337,8 +337,8 @@ def test_only_wanted_gradients_are_computed(polar):
 
 
 @pytest.mark.parametrize("way", ["kernel", "definition"])
-def test_sums_of_halves_may_be_larger_than_a_half_can_be(way, device):
-    """Also where a GPU has no kernel of its own: the mean of four pixels of 30,000."""
+def test_sums_of_float16_may_exceed_the_range_of_float16_in_between(way, device):
+    """Also on a GPU without a CUDA kernel: the mean of four pixels of 30,000 each."""
     x = Tensor(np.full((1, 1, 2, 2), 30_000, np.float16), requires_grad=True, device=device)
     pool = PAIRS["avg_pool2d"]
     y = (pool if way == "kernel" else pool.definition)(x, 2)

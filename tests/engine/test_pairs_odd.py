@@ -1,8 +1,8 @@
-"""Pairs on odd inputs: integers, bools, halves, mixed dtypes, NaN and infinity, and Tensors where
-settings belong.
+"""Pairs on unusual inputs: integers, bools, float16, mixed dtypes, NaN and infinity, and Tensors in
+place of settings.
 
-Kernel and definition give the same values, dtypes and gradients, on the CPU and on a GPU, or both
-refuse.
+Kernel and definition return the same values, dtypes and gradients, on the CPU and on a GPU, or both
+raise an error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from tinycv.engine.fused import PAIRS
 inf, nan = float("inf"), float("nan")
 NAMES = sorted(PAIRS)
 CLOSE = {"e": 2e-3, "f": 1e-4, "d": 1e-10}
-MOST = 12  # cases of each pair
+MOST = 12  # the largest number of cases per pair
 
-# Pairs in which something masked or ignored may stand beside NaN and infinity, or where a kernel
-# adds a product with 0 that a definition does not have: the tests of those files say which entries
-# stay clean.
+# Pairs in which NaN or infinity may be masked or ignored, or whose kernel adds a product with 0
+# that the definition does not have. The tests of these pairs say which entries stay finite.
 BESIDE_A_MASK = {
     "cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -38,12 +37,12 @@ BESIDE_A_MASK = {
 
 
 def real(xs: list, change: Callable) -> list:
-    """The float inputs changed, given their place; others as they are."""
+    """The inputs, with change(position, input) applied to those that are floats."""
     return [change(i, x) if x.dtype.kind == "f" else x for i, x in enumerate(xs)]
 
 
 def whole(dtype: str, most: int) -> Callable:
-    """The first inputs as integers of a dtype, all numbers small enough for it."""
+    """A change of the first ``most`` inputs into integers of a dtype, small enough to fit."""
 
     def change(i: int, x: np.ndarray) -> np.ndarray:
         rounded = np.round(3 * (np.abs(x) if dtype.startswith("u") else x)).astype("int64")
@@ -53,7 +52,7 @@ def whole(dtype: str, most: int) -> Callable:
 
 
 def poisoned(value: float) -> Callable:
-    """One entry of the first input is this value."""
+    """A change that sets one entry of the first input to this value."""
 
     def change(i: int, x: np.ndarray) -> np.ndarray:
         x = np.array(x, "f4")
@@ -81,7 +80,7 @@ KINDS = {
 
 
 def outcome(call: Callable, inputs: list, device: str = "cpu") -> list | Exception:
-    """Results and gradients as arrays; or the error."""
+    """The results and gradients as arrays, or the error that was raised."""
     tensors = [Tensor(x, device=device, requires_grad=x.dtype.kind == "f") for x in inputs]
     try:
         ys = call(*tensors)
@@ -94,15 +93,15 @@ def outcome(call: Callable, inputs: list, device: str = "cpu") -> list | Excepti
     return [y.numpy() for y in ys] + [None if g is None else g.numpy() for g in slopes]
 
 
-def refuse_difference(found: list | Exception, wanted: list | Exception, what: str) -> None:
-    """AssertionError where two outcomes differ by more than rounding. What the kernel refuses
-    reaches no definition."""
+def refuse_difference(found: list | Exception, reference: list | Exception, what: str) -> None:
+    """AssertionError if two outcomes differ by more than rounding errors. If the kernel refuses the
+    inputs, the definition never gets them."""
     if isinstance(found, Exception):
         return
-    assert not isinstance(wanted, Exception), f"{what}: {found!r} and {wanted!r}"
-    # of the roughest type among them
-    close = max((CLOSE[z.dtype.char] for z in wanted if z is not None), default=0.0)
-    for y, z in zip(found, wanted, strict=True):
+    assert not isinstance(reference, Exception), f"{what}: {found!r} and {reference!r}"
+    # the tolerance of the least precise dtype among them
+    close = max((CLOSE[z.dtype.char] for z in reference if z is not None), default=0.0)
+    for y, z in zip(found, reference, strict=True):
         assert (y is None) == (z is None), what
         if y is not None:
             assert (y.dtype, y.shape) == (z.dtype, z.shape), what
@@ -119,7 +118,7 @@ def halves_of(name: str) -> list:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_kernel_and_definition_agree_on_every_kind_of_number(name, kind):
+def test_kernel_and_definition_agree_for_every_dtype(name, kind):
     for kernel, definition in halves_of(name):
         inputs = KINDS[kind](list(kernel.inputs))
         found = outcome(kernel.call, inputs)
@@ -132,7 +131,7 @@ def test_kernel_and_definition_agree_on_every_kind_of_number(name, kind):
     "kind", ["first uint8", "first bool", "all int64", "float64 among float32"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_the_gpu_agrees_with_the_cpu_on_every_kind_of_number(name, kind, double):
+def test_the_gpu_agrees_with_the_cpu_for_every_dtype(name, kind, double):
     for kernel, definition in halves_of(name)[:5]:
         inputs = KINDS[kind](list(kernel.inputs))
         for call in (kernel.call, definition.call):
@@ -146,7 +145,7 @@ def test_the_gpu_agrees_with_the_cpu_on_every_kind_of_number(name, kind, double)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 @pytest.mark.parametrize("name", sorted(set(NAMES) - BESIDE_A_MASK))
-def test_kernel_and_definition_pass_nan_and_infinity_on_to_the_same_places(name, value):
+def test_nan_and_infinity_appear_in_the_same_entries_of_kernel_and_definition(name, value):
     for kernel, definition in halves_of(name):
         inputs = poisoned(value)(list(kernel.inputs))
         refuse_difference(
@@ -155,16 +154,16 @@ def test_kernel_and_definition_pass_nan_and_infinity_on_to_the_same_places(name,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_integers_give_the_values_of_the_same_numbers_in_float32(name):
+def test_integers_give_the_same_results_as_in_float32(name):
     for kernel, _ in halves_of(name):
         inputs = [x for x in KINDS["first int16"](list(kernel.inputs))]
         floats = [
             x.astype("float32") if i == 0 and x.dtype.kind == "i" else x
             for i, x in enumerate(inputs)
         ]
-        found, wanted = outcome(kernel.call, inputs), outcome(kernel.call, floats)
-        if not isinstance(wanted, Exception):
-            refuse_difference(found[:1], wanted[:1], name)
+        found, reference = outcome(kernel.call, inputs), outcome(kernel.call, floats)
+        if not isinstance(reference, Exception):
+            refuse_difference(found[:1], reference[:1], name)
 
 
 SETTINGS = [
@@ -177,7 +176,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
 @pytest.mark.parametrize("name, setting", SETTINGS)
-def test_a_tensor_as_a_setting_is_refused_since_no_gradient_would_reach_it(name, setting, half):
+def test_a_tensor_as_a_setting_is_refused_because_no_gradient_would_reach_it(name, setting, half):
     pair, case = PAIRS[name], halves_of(name)[0][0]
     call = pair if half == "kernel" else pair.definition
     required = [p.name for p in inspect.signature(pair).parameters.values() if p.default is p.empty]
@@ -186,7 +185,7 @@ def test_a_tensor_as_a_setting_is_refused_since_no_gradient_would_reach_it(name,
         call(**named, **{setting: Tensor(0.5, requires_grad=True)})
 
 
-def test_numpys_numbers_as_settings_do_not_widen():
+def test_numpy_numbers_as_settings_do_not_widen_the_result():
     x = Tensor(np.array([-1.0, 2.0], np.float32))
     for slope in (np.float64(0.2), np.float32(0.2), np.array(0.2)):
         assert PAIRS["leaky_relu"](x, slope).dtype == np.float32
@@ -197,8 +196,8 @@ def test_numpys_numbers_as_settings_do_not_widen():
     "name",
     ["gelu", "silu", "softmax", "layer_norm", "avg_pool2d", "binary_cross_entropy_with_logits"],
 )
-def test_odd_inputs_pass_through_a_pair_at_second_order(name, dtype):
-    """Where another input wants a gradient, the definition is traced with the odd one beside it."""
+def test_a_pair_with_unusual_dtypes_can_be_differentiated_twice(name, dtype):
+    """If another input requires a gradient, the definition is traced with the unusual input."""
     first = halves_of(name)[0][0]
     x = Tensor(first.inputs[0].astype("float32"), requires_grad=True)
     odd = Tensor(np.round(first.inputs[0]).astype(dtype))
@@ -211,7 +210,7 @@ def test_odd_inputs_pass_through_a_pair_at_second_order(name, dtype):
     )
 
 
-def test_halves_in_the_other_byte_order_are_halves():
+def test_float16_in_the_other_byte_order_is_float16():
     x = np.random.default_rng(0).normal(size=(3, 5)).astype("float16")
     other, target = x.astype(x.dtype.newbyteorder()), np.array([0, 1, 2])
     for pair, rest in ((PAIRS["softmax"], ()), (PAIRS["cross_entropy"], (target,))):

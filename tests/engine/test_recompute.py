@@ -1,4 +1,4 @@
-"""nn.checkpoint: the same values and gradients to the bit, at every order, and less memory."""
+"""nn.checkpoint: the same values and gradients to the last bit, at every order, in less memory."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def leaf(*shape, device="cpu"):
 
 
 def same(function, *leaves, others=()):
-    """Values and gradients must be those of the function itself; where three of them meet in one
-    leaf, they may be added in another order. Returns the gradients."""
+    """Check that values and gradients are those of the function itself, up to rounding (three
+    pieces of one gradient may be added in another order). Returns the gradients."""
     runs = []
     for f in (function, nn.checkpoint(function)):
         tinycv.manual_seed(3)
@@ -43,9 +43,9 @@ def same(function, *leaves, others=()):
     return runs[1][len(ys) :]
 
 
-def test_gradients_flow_to_arguments_parameters_and_what_a_closure_holds(device):
+def test_gradients_flow_to_arguments_parameters_and_variables_of_a_closure(device):
     layer, seen = nn.Linear(4, 4).to(device), leaf(3, 4, device=device)
-    # not a leaf: its gradient goes on to ``seen``
+    # This is not a leaf: its gradient is passed on to ``seen``.
     made = seen.exp()
     gradients = same(
         lambda x, y: (layer(x) * made + y).tanh(),
@@ -57,7 +57,7 @@ def test_gradients_flow_to_arguments_parameters_and_what_a_closure_holds(device)
 
 
 def test_a_module_takes_options_and_its_parameters_get_their_gradients(device):
-    # A GPU's noise cannot be set back: inside a checkpoint it is another, of its own (rng.marked).
+    # The noise on a GPU cannot be replayed, so inside a checkpoint it is different (rng.marked).
     block = TransformerEncoderLayer(8, 2, 16, dropout=0.3 if device == "cpu" else 0.0).to(device)
     x = leaf(2, 5, 8, device=device)
     same(
@@ -69,16 +69,16 @@ def test_a_module_takes_options_and_its_parameters_get_their_gradients(device):
     assert x.grad is not None and all(p.grad is not None for p in block.parameters())
 
 
-def test_dropout_drops_the_same_again(device):
+def test_dropout_drops_the_same_entries_in_both_runs(device):
     x = Tensor(np.ones((5, 200)), device=device, requires_grad=True)
     y = nn.checkpoint(lambda x: dropout(x, 0.5) * 3)(x)
-    tinycv.manual_seed(9)  # the stream is another's by now
+    tinycv.manual_seed(9)  # another seed between the two runs makes no difference
     tinycv.rand(7, device=device)
     y.sum().backward()
     assert (x.grad.numpy() == y.numpy()).all() and 0 < (y.numpy() == 0).mean() < 1
 
 
-def test_noise_goes_on_where_the_forward_pass_left_it():
+def test_noise_after_backward_continues_from_where_the_forward_pass_left_it():
     x = leaf(4)
     y = nn.checkpoint(lambda x: dropout(x, 0.5))(x)
     state = rng.get_rng_state()
@@ -86,13 +86,13 @@ def test_noise_goes_on_where_the_forward_pass_left_it():
     assert rng.get_rng_state() == state
 
 
-def test_two_checkpoints_have_each_its_own_noise(device):
+def test_two_checkpoints_draw_different_noise(device):
     x = Tensor(np.ones(200), device=device, requires_grad=True)
     drop = nn.checkpoint(lambda x: dropout(x, 0.5))
     assert (drop(x).numpy() != drop(x).numpy()).any()
 
 
-def test_a_checkpoint_inside_a_checkpoint(device):
+def test_a_checkpoint_inside_a_checkpoint_gives_the_same_gradients(device):
     w = leaf(5, device=device)
     inner = nn.checkpoint(lambda x: dropout(x * w, 0.5).tanh())
     x = leaf(3, 5, device=device)
@@ -100,7 +100,7 @@ def test_a_checkpoint_inside_a_checkpoint(device):
     y = outer(x)
     plain = y.numpy().copy()
     gx, gw = tinycv.grad(y.sum(), [x, w])
-    # What dropout kept shows in y's gradient to x: replayed noise must be the noise of the result.
+    # The gradient dy/dx shows which entries dropout kept: they must be the same as in the result.
     assert ((gx.numpy() != 0) | (plain == 0)).all() and gw.numpy().any()
 
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_inside_a_checkpoint_changes_nothing_on_the_host():
     same(lambda x: dropout(inner(x), 0.5) + inner(x * 2), leaf(3, 5), others=[w])
 
 
-def test_second_order_is_that_of_the_function(device):
+def test_second_derivatives_are_those_of_the_function(device):
     w, x = leaf(4, device=device), leaf(3, 4, device=device)
     made = tinycv.sin(w * w)
     found = []
@@ -128,7 +128,7 @@ def test_second_order_is_that_of_the_function(device):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
 
 
-def test_several_results_of_which_some_go_unused(device):
+def test_a_function_with_several_results_may_have_unused_ones(device):
     x, w = leaf(3, device=device), leaf(3, device=device)
     f = nn.checkpoint(lambda x: (x * w, x.exp(), "a word", x))
     first, second, word, third = f(x)
@@ -145,21 +145,21 @@ def test_several_results_of_which_some_go_unused(device):
 @pytest.mark.parametrize(
     "function", [lambda x: x, lambda x: x.detach(), lambda x: 3], ids=["x", "detached", "number"]
 )
-def test_what_was_not_computed_inside_is_returned_as_it_is(function):
+def test_a_result_that_was_not_computed_inside_is_returned_unchanged(function):
     x = leaf(3)
     y = nn.checkpoint(function)(x)
     assert y is x or not getattr(y, "requires_grad", False)
 
 
-def test_without_recording_it_is_the_function_itself():
+def test_under_no_grad_the_function_itself_runs():
     with tinycv.no_grad():
         assert not nn.checkpoint(lambda x: x * 2)(leaf(3)).requires_grad
     assert not nn.checkpoint(lambda x: x * 2)(Tensor(np.ones(3))).requires_grad
 
 
-def test_only_a_wanted_gradient_is_asked_for():
+def test_only_needed_gradients_are_computed_in_the_second_run():
     x, y = leaf(3), leaf(3)
-    # d sqrt(x) at 0 would be infinite, and refused
+    # If the gradient of sqrt(x) at 0, infinity, were computed, debug mode would raise an error.
     with tinycv.debug():
         z = nn.checkpoint(lambda x, y: x.sqrt() + y)(
             Tensor(np.zeros(3), requires_grad=True), y * 1
@@ -168,7 +168,7 @@ def test_only_a_wanted_gradient_is_asked_for():
     assert x.grad is None
 
 
-def test_it_runs_once_forward_and_once_for_each_walk_back():
+def test_the_function_runs_once_forward_and_once_per_backward_pass():
     runs = []
     x = leaf(3)
     y = nn.checkpoint(lambda x: runs.append(1) or x.exp())(x).sum()
@@ -181,9 +181,9 @@ def test_it_runs_once_forward_and_once_for_each_walk_back():
         y.backward()
 
 
-def test_shared_leaves_get_every_share(device):
-    """The boundary is the function's: the walk inside must not go on below it, through what the
-    leaf made before."""
+def test_a_leaf_used_inside_and_outside_gets_both_gradients(device):
+    """The inner walk must end at the inputs of the function. It must not continue to what they were
+    computed from, although that uses the same leaf."""
     w = leaf(3, device=device)
     same(lambda h: h * w, leaf(3, device=device), others=[w])
     runs = []
@@ -205,7 +205,7 @@ def test_a_change_in_place_before_backward_is_refused(which):
         y.backward()
 
 
-def test_a_function_that_does_not_do_the_same_twice_is_refused():
+def test_a_function_that_differs_in_its_second_run_is_refused():
     runs = []
     y = nn.checkpoint(lambda x: runs.append(1) or (x * 2 if len(runs) == 1 else x.detach()))(
         leaf(3)
@@ -216,7 +216,7 @@ def test_a_function_that_does_not_do_the_same_twice_is_refused():
         y.backward()
 
 
-def test_debug_names_the_op_inside():
+def test_debug_names_the_op_inside_a_checkpoint():
     with tinycv.debug():
         y = nn.checkpoint(lambda x: x.sqrt())(Tensor(np.zeros(1), requires_grad=True)).sum()
         with (
@@ -239,7 +239,7 @@ def peak_of(blocks, wrap):
         tracemalloc.stop()
 
 
-def test_a_deep_stack_needs_the_memory_of_one_block():
+def test_a_deep_stack_of_checkpoints_needs_the_memory_of_one_block():
     def block(x):
         for _ in range(10):
             x = (x * 0.5).tanh()
@@ -251,7 +251,7 @@ def test_a_deep_stack_needs_the_memory_of_one_block():
 
 
 @pytest.mark.parametrize("count", [1, 3, 14])
-def test_functions_that_call_each_other_and_names_without_a_value_are_no_obstacle(count):
+def test_functions_that_call_each_other_and_closures_without_a_value_are_accepted(count):
     def each(i):
         return lambda x: x * 2 if x.size else functions[(i + 1) % count](later)
 
@@ -262,7 +262,7 @@ def test_functions_that_call_each_other_and_names_without_a_value_are_no_obstacl
     x = Tensor([1.0], requires_grad=True)
     y = nn.checkpoint(lambda x: functions[0](x) if nested else later)(x)
     other = Tensor([1.0])
-    # a write anywhere makes the walk back look at what the closure holds
+    # After any write, the backward pass checks the arrays in the closure.
     other[0] = 2
     y.backward()
     assert x.grad.tolist() == [2]

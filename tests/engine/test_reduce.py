@@ -1,4 +1,4 @@
-"""The kernels' reductions equal the array library's own, on every shape and layout."""
+"""The reductions of reduce.py equal those of NumPy and CuPy, for every shape and memory layout."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ SHAPES = [(3, 5), (2, 3, 17), (4, 64), (2, 2, 3, 100), (0, 4), (3, 0), (1, 1)]
 
 
 def arrays(shape, device, dtype):
-    """The same numbers in three layouts, on the device."""
+    """The same numbers in three memory layouts, on the device."""
     rng = np.random.default_rng(0)
     plain = rng.standard_normal(shape).astype(dtype)
     strided = np.repeat(plain, 2, axis=-1)[..., ::2]
@@ -35,7 +35,7 @@ def arrays(shape, device, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sums_and_products_along_the_last_axis_are_the_librarys(shape, dtype, device):
+def test_sums_and_products_along_the_last_axis_equal_those_of_the_library(shape, dtype, device):
     for a, plain in arrays(shape, device, dtype):
         xp = backend.array_module(a)
         rtol, atol = (1e-5, 1e-5) if dtype == "float32" else (1e-12, 1e-13)
@@ -54,7 +54,7 @@ def test_sums_and_products_along_the_last_axis_are_the_librarys(shape, dtype, de
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s[-1]], ids=str)
-def test_the_largest_of_a_row_is_found_also_among_infinities(shape, device):
+def test_max_last_finds_the_maximum_also_among_infinities(shape, device):
     for a, plain in arrays(shape, device, "float32"):
         plain = np.where(plain < -0.5, -np.inf, plain).astype(np.float32)
         a = backend.to_device(plain, device)
@@ -63,7 +63,7 @@ def test_the_largest_of_a_row_is_found_also_among_infinities(shape, device):
         ).all()
 
 
-def test_a_nan_is_not_lost():
+def test_max_last_returns_nan_for_a_row_with_nan():
     a = np.ones((4, 5), np.float32)
     a[1, 2] = np.nan
     for result in (sum_last(np, a), dot_last(np, a, a), max_last(np, a)):
@@ -71,15 +71,15 @@ def test_a_nan_is_not_lost():
     assert np.isnan(sum_rows(np, a)).tolist() == [False, False, True, False, False]
 
 
-# ── exp of rows, with one maximum for all of them where that does ─────────────────────────────────
+# ── exp_rows, with one maximum for all rows if that is enough ────────────────────────────────────
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("apart", [0.0, 5.0, 50.0, 1e4])
-def test_exp_rows_neither_overflows_nor_loses_a_row_that_lies_far_below(apart, dtype, device):
+@pytest.mark.parametrize("distance", [0.0, 5.0, 50.0, 1e4])
+def test_exp_rows_neither_overflows_nor_loses_a_row_far_below_the_others(distance, dtype, device):
     rows = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
-    rows[::2] -= np.dtype(dtype).type(apart)
-    rows[1] += np.dtype(dtype).type(apart)
+    rows[::2] -= np.dtype(dtype).type(distance)
+    rows[1] += np.dtype(dtype).type(distance)
     x = to_device(rows, device)
     xp = array_module(x)
     out = xp.empty_like(x)
@@ -97,13 +97,13 @@ def test_exp_rows_neither_overflows_nor_loses_a_row_that_lies_far_below(apart, d
     )
 
 
-def test_exp_rows_passes_nan_on_and_only_in_its_row():
+def test_a_nan_in_exp_rows_affects_only_its_row():
     x = np.array([[1.0, np.nan], [1.0, 1.0]])
     total, _ = exp_rows(np, x, np.empty_like(x))
     assert np.isnan(total[0, 0]) and total[1, 0] == 2
 
 
-def test_blocks_cut_all_rows_once(device):
+def test_blocks_contain_every_row_once(device):
     xp = array_module(to_device(np.zeros(1), device))
     for rows, width in ((0, 3), (1, 1), (10, 0), (reduce.BLOCK * 2 + 5, 1), (7, reduce.BLOCK * 2)):
         cut = blocks(xp, rows, width)
@@ -111,7 +111,7 @@ def test_blocks_cut_all_rows_once(device):
         assert xp is np or len(cut) <= 1, "a block is a launch"
 
 
-# ── long sums: along an axis that is not the fastest NumPy adds one after the other ───────────────
+# ── long sums: along an axis that is not contiguous, NumPy adds one term after the other ─────────
 
 LAYOUTS = {
     "plain": lambda a: a,
@@ -138,7 +138,7 @@ LONG_AXES = [
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape, axis", LONG_AXES, ids=str)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(
+def test_long_sums_means_and_variances_agree_with_float64_in_every_layout(
     shape, axis, layout, dtype
 ):
     rng = np.random.default_rng(0)
@@ -149,7 +149,7 @@ def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(
     )
     exact, rtol = a.astype("float64"), {"float16": 1e-3, "float32": 1e-5, "float64": 1e-12}[dtype]
     for keepdims in (False, True):
-        # the sum may leave the range of halves
+        # The sum may exceed the range of float16.
         with np.errstate(over="ignore"):
             total = sum_over(np, a, axis, keepdims)
             assert total.dtype == dtype
@@ -169,13 +169,13 @@ def test_long_sums_means_and_variances_are_those_of_float64_in_every_layout(
 
 @pytest.mark.parametrize("n", [0, 1, reduce.TERMS, reduce.TERMS + 1, 2 * reduce.TERMS, 70001])
 @pytest.mark.parametrize("beside", [(), (1,), (3,), (2, 5)], ids=str)
-def test_the_sum_of_rows_in_blocks_takes_every_row_once(n, beside):
+def test_the_blockwise_sum_of_rows_counts_every_row_once(n, beside):
     a = np.random.default_rng(0).integers(-8, 9, size=(n, *beside)).astype("float64")
     assert (sum_first(a) == a.sum(axis=0)).all() and np.shape(sum_first(a)) == beside
 
 
 @pytest.mark.parametrize("axis", [2, -3, (0, 2), (0, 0), (0, -2), "0", 1.0, (0, 1.0)], ids=repr)
-def test_a_long_sum_over_axes_that_there_are_not_is_refused_as_a_short_one(axis):
+def test_a_long_sum_over_axes_that_do_not_exist_is_refused(axis):
     with pytest.raises((ValueError, TypeError), match="sum: axis is "):
         tinycv.tensor(np.ones((2000, 2), np.float32)).sum(axis=axis)
 
@@ -194,7 +194,7 @@ SUMS = {
 
 
 @pytest.mark.parametrize("name", SUMS)
-def test_a_sum_of_a_million_equal_floats_loses_no_digit_that_matters(name):
+def test_a_sum_of_a_million_equal_floats_is_accurate(name):
     make, true = SUMS[name]
     y = make(tinycv.tensor(np.full((MILLION, 2), 0.1, np.float32)))
     assert y.dtype == np.float32
@@ -202,14 +202,14 @@ def test_a_sum_of_a_million_equal_floats_loses_no_digit_that_matters(name):
 
 
 @pytest.mark.parametrize("name", ["var", "std"])
-def test_a_variance_of_a_million_floats_far_from_zero_is_that_of_float64(name):
+def test_the_variance_of_a_million_floats_far_from_zero_agrees_with_float64(name):
     a = (np.random.default_rng(0).normal(size=(MILLION, 2)) * 0.01 + 3).astype(np.float32)
     y = getattr(tinycv.tensor(a), name)(axis=0).numpy()
     np.testing.assert_allclose(y, getattr(a.astype("float64"), name)(axis=0), rtol=1e-5)
 
 
 def gradients_of(layer, shape):
-    """What the parameters of a layer get, if each of a million rows sends 0.1."""
+    """The gradients of a layer's parameters, if each of a million rows contributes 0.1."""
     y = layer(tinycv.tensor(np.resize(np.array([-1, 1], np.float32), shape)))
     y.backward(tinycv.tensor(np.full(y.shape, 0.1, np.float32)))
     return {name: p.grad.numpy() for name, p in layer.named_parameters()}
@@ -227,12 +227,12 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_bias_that_a_million_rows_share_gets_all_they_send(name):
+def test_the_gradient_of_a_bias_shared_by_a_million_rows_is_accurate(name):
     make, shape = LAYERS[name]
     np.testing.assert_allclose(gradients_of(make(), shape)["bias"], MILLION * TENTH, rtol=1e-5)
 
 
-def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole():
+def test_the_gradients_of_a_broadcast_row_and_of_a_long_cumsum_are_accurate():
     row, x = (
         tinycv.tensor(np.zeros(2, np.float32), requires_grad=True),
         np.full((MILLION, 2), 0.1, np.float32),
@@ -244,7 +244,7 @@ def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole()
     np.testing.assert_allclose(first.grad.numpy()[0], MILLION * TENTH, rtol=1e-5)
 
 
-# ── the standard deviation of numbers whose squares leave the range of their dtype ────────────────
+# ── standard deviations of numbers whose squares exceed the range of their dtype ─────────────────
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_the_gradients_of_a_row_that_a_million_share_and_of_a_cumsum_are_whole()
     ],
 )
 @pytest.mark.parametrize("axis", [None, 1])
-def test_std_and_its_slope_know_no_unit(unit, dtype, axis, device):
+def test_std_and_its_gradient_work_at_any_scale(unit, dtype, axis, device):
     x = tinycv.tensor(
         np.array([[1, 2], [1, 2]], dtype) * np.dtype(dtype).type(unit),
         requires_grad=True,

@@ -1,4 +1,4 @@
-"""What the walk lets go of: saved arrays as it passes, and everything once nobody asks any more."""
+"""Memory is released: saved arrays during the backward pass, and the whole graph afterwards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def leaf(data, device="cpu", dtype="float64"):
     return Tensor(np.array(data), dtype=dtype, device=device, requires_grad=True)
 
 
-def test_saved_arrays_are_released_as_the_walk_passes():
+def test_saved_arrays_are_released_during_the_backward_pass():
     seen = []
     spy = op(lambda xp, x: x * 1, x=lambda g: seen.append([ref() is None for ref in refs]) or g)
     x = leaf(np.ones(1000))
-    # the first op is the last to be walked
+    # The first op is the last that the backward pass visits.
     refs, y = [], spy(x)
     for _ in range(5):
         y = y.exp() if len(refs) % 2 else y.tanh()  # each saves its own result
@@ -31,7 +31,7 @@ def test_saved_arrays_are_released_as_the_walk_passes():
     loss = y.sum()
     del y
     loss.backward()
-    # all gone, while the walk was still under way
+    # All of them were freed during the backward pass.
     assert seen == [[True] * 5]
 
 
@@ -47,11 +47,11 @@ def test_retain_graph_keeps_what_was_saved():
 
 
 def left_behind(step, steps):
-    """How many objects of ``steps`` steps only the cycle collector could free, and how many bytes
-    nobody can."""
+    """(the number of objects that only the cycle collector could free, the number of bytes that
+    remain), after ``steps`` steps."""
     for _ in range(50):
         step()
-    # which empties CPython's free lists as well
+    # gc.collect also empties CPython's free lists.
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -89,7 +89,7 @@ def test_a_thousand_training_steps_leave_nothing_behind():
     start = loss().item()
     cycles, size = left_behind(step, 1000)
     assert cycles == 0 and size < 10_000
-    assert loss().item() < start / 2  # and they did train
+    assert loss().item() < start / 2  # the steps did train the model
 
 
 def test_steps_with_a_differentiated_gradient_leave_nothing_behind():
@@ -109,7 +109,7 @@ def test_a_graph_that_is_never_walked_is_freed_with_its_result():
     assert cycles == 0 and size < 10_000
 
 
-def test_the_test_for_cycles_sees_one():
+def test_the_check_for_cycles_finds_one():
     def step():
         x = leaf(1.0)
         (x * x).backward(create_graph=True)  # x -> x.grad -> its graph -> x

@@ -1,5 +1,4 @@
-"""Random numbers: a function of the seed only, apart for each purpose, drawn where they are
-used."""
+"""Random numbers: they depend only on the seed, and each purpose and device has its own stream."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from tinycv.engine import backend
 
 
 class Ones:
-    """A generator whose every draw is the largest below 1 that it has."""
+    """A generator that always returns the largest number below 1."""
 
     def random(self, shape, dtype=np.float64):
         return np.full(shape, np.nextafter(np.ones((), dtype), np.zeros((), dtype)))
@@ -61,7 +60,7 @@ def test_noise_on_a_device_never_changes_weights_and_shuffles(device):
 
 @pytest.mark.parametrize("draw", [backend.standard_normal, backend.uniform])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_noise_has_shape_dtype_and_device_of_what_it_is_like(device, draw, dtype):
+def test_noise_has_the_shape_dtype_and_device_of_the_array_it_is_like(device, draw, dtype):
     like = backend.to_device(np.ones(2), device)
     for home in (like, backend.array_module(like)):
         x = draw((2, 3), home, dtype)
@@ -84,7 +83,7 @@ def test_uniform_draws_stay_below_one_in_every_dtype(dtype, device, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_that_uniform_draws_stay_below_one_changes_no_other_draw(dtype):
+def test_keeping_uniform_draws_below_one_does_not_change_other_draws(dtype):
     backend.manual_seed(0)
     expected = backend.host_generator().random(1000)
     backend.manual_seed(0)
@@ -105,7 +104,7 @@ def test_two_gpus_draw_different_noise(double):
 
 
 @pytest.mark.statistical
-def test_noise_has_the_moments_it_should(device):
+def test_noise_has_the_right_mean_and_variance(device):
     xp = backend.module_for(device)
     normal, flat = (
         backend.to_numpy(draw(40_000, xp)) for draw in (backend.standard_normal, backend.uniform)

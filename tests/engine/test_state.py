@@ -1,5 +1,5 @@
-"""State moves once per batch: every layer, in shards and in a checkpoint, does what it does
-alone."""
+"""Layer state changes once per batch: in shards and in a checkpoint, every layer gives the same
+results and state as alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tinycv.sequence import align, positions, seq2seq
 from tinycv.training import parallel
 
 RNG = np.random.default_rng(0)
-B = 7  # rows: uneven among 2 and among 3 shards
+B = 7  # rows: cannot be divided evenly among 2 or 3 shards
 
 
 def rows(*shape):
@@ -143,8 +143,8 @@ LAYERS = {
         RNG.uniform(size=B),
     ),
 }
-# These have no forward of their own, or one that needs another part's result: Decoder runs within
-# Seq2Seq.
+# Layers that have no forward of their own, or one that needs the result of another layer: Decoder
+# runs as a part of Seq2Seq.
 ELSEWHERE = {
     "_Convolution",
     "Recurrent",
@@ -171,7 +171,7 @@ def test_every_layer_of_the_package_is_in_the_table():
 
 
 def numbers(result):
-    """Every Tensor of a layer's result."""
+    """All Tensors in the result of a layer."""
     if isinstance(result, Tensor):
         return [result]
     return (
@@ -180,22 +180,22 @@ def numbers(result):
 
 
 def loss_of(layer):
-    """One number that depends on each output differently; the sum over the batch's rows."""
+    """A loss that depends on each output in another way: a sum over the rows of the batch."""
 
     def loss(*inputs):
         floats = [y for y in numbers(layer(*inputs)) if y.dtype.kind == "f"]
-        # RNNs put their last states along axis 1, and shards differ in size: so all entries weigh
-        # the same.
+        # RNNs return their last states with the batch along axis 1, and shards differ in size; so
+        # all entries get the same weight.
         return sum(((i + 1) * y + y * y * y).sum() for i, y in enumerate(floats))
 
     return loss
 
 
 def measured(layer, run, inputs, group=None):
-    """The loss of ``run`` over the batch, the gradients, and the layer's state afterwards. Its
-    attributes must be the same objects as before."""
+    """The loss of ``run`` over the batch, the gradients, and the state of the layer afterwards.
+    Checks that the attributes of the layer are the same objects as before."""
     attributes = {path: dict(vars(module)) for path, module in layer.named_modules()}
-    # not of times
+    # Vectors, such as the times of a diffusion model, get no gradient.
     inputs = [Tensor(x, requires_grad=x.dtype.kind == "f" and x.ndim > 1) for x in inputs]
     if group is None:
         loss = run(*inputs)
@@ -217,7 +217,7 @@ def state_of(layer):
 def made(make):
     tinycv.manual_seed(0)
     layer = make().to("float64").train()
-    # zeros as initial weights would hide gradients
+    # Weights that are initially zero would hide gradients.
     for i, p in enumerate(layer.parameters()):
         p.data = p._data + 0.1 * np.random.default_rng(i).normal(size=p.shape)
     return layer
@@ -241,8 +241,8 @@ def alone(name):
     return step(name, "plain")
 
 
-def equal(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
+def equal(results, expected):
+    for a, b in zip(results, expected, strict=True):
         if isinstance(a, dict):
             assert a.keys() == b.keys()
             equal([a[k] for k in sorted(a)], [b[k] for k in sorted(b)])
@@ -258,18 +258,18 @@ def group(request):
 
 @pytest.mark.parametrize("how", [how for how in HOW if how != "plain"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_in_a_checkpoint_does_what_it_does_alone(name, how):
+def test_a_layer_gives_the_same_in_a_checkpoint_as_alone(name, how):
     equal(step(name, how), alone(name))
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_in_shards_does_what_it_does_alone(name, how, group):
+def test_a_layer_gives_the_same_in_shards_as_alone(name, how, group):
     equal(step(name, how, group), alone(name))
 
 
 class Counts(nn.Module):
-    """What a layer must not do: it counts its calls."""
+    """A wrong layer: it counts its calls."""
 
     def __init__(self):
         self.calls = Tensor(np.zeros(()))
@@ -280,7 +280,7 @@ class Counts(nn.Module):
 
 
 class Swaps(nn.Module):
-    """What a layer must not do: it sets an attribute in ``forward``."""
+    """A wrong layer: it sets an attribute in ``forward``."""
 
     def __init__(self):
         self.layer = nn.Linear(4, 2)
@@ -292,7 +292,9 @@ class Swaps(nn.Module):
 
 @pytest.mark.parametrize("layer", [Counts, Swaps])
 @pytest.mark.parametrize("how", ["checkpoint", "shards"])
-def test_the_comparison_catches_a_layer_that_writes_by_itself(layer, how, group, monkeypatch):
+def test_the_comparison_catches_a_layer_that_writes_its_state_directly(
+    layer, how, group, monkeypatch
+):
     monkeypatch.setitem(LAYERS, "bad", (layer, MAP))
     with pytest.raises(AssertionError):
         equal(
@@ -311,13 +313,13 @@ def stateful():
 
 
 def twice(net):
-    """Two passes before one backward: the second one's u, v and running statistics are not the
-    first one's."""
+    """Two forward passes before one backward: the second pass has other u, v and running statistics
+    than the first."""
     return lambda x, y: loss_of(net)(x) - 2 * loss_of(net)(y)
 
 
 def with_a_penalty(net):
-    """A gradient in the loss: the second derivative goes through the same state."""
+    """A loss with a gradient penalty: the second derivative depends on the same state."""
 
     def loss(x, y):
         x = Tensor(x.detach(), requires_grad=True)
@@ -329,7 +331,7 @@ def with_a_penalty(net):
 
 @pytest.mark.parametrize("run", [twice, with_a_penalty])
 @pytest.mark.parametrize("how", HOW)
-def test_two_passes_before_one_backward(run, how, group):
+def test_two_forward_passes_before_one_backward_give_the_same_as_alone(run, how, group):
     inputs = MAP, rows(4)
     want = measured((net := made(stateful)), run(net), inputs)
     for where in (None, group):
@@ -338,7 +340,7 @@ def test_two_passes_before_one_backward(run, how, group):
 
 
 @pytest.mark.parametrize("mode", ["eval", "no_grad in training", "eval under no_grad"])
-def test_other_modes_move_state_as_they_do_alone(mode, group):
+def test_state_changes_in_other_modes_as_it_does_alone(mode, group):
     nets = [made(stateful) for _ in range(3)]
     ys = []
     for net, how in zip(
@@ -355,7 +357,7 @@ def test_other_modes_move_state_as_they_do_alone(mode, group):
         equal([state_of(net)], [state_of(nets[0])])
 
 
-def test_a_copy_has_state_of_its_own():
+def test_a_copied_layer_does_not_share_state():
     net = made(stateful)
     net(Tensor(MAP))
     twin = copy.deepcopy(net)
@@ -373,13 +375,13 @@ def test_a_copy_has_state_of_its_own():
     "make, shape",
     [(lambda: nn.BatchNorm1d(4), (4,)), (lambda: SpectralNorm(nn.Linear(4, 3)), (4,))],
 )
-def test_state_that_moves_between_the_runs_of_an_eval_layer_is_as_the_first_one_saw_it(make, shape):
+def test_the_second_run_of_an_eval_layer_reads_the_state_of_the_first_run(make, shape):
     found = []
     for how in (lambda f: f, nn.checkpoint):
         layer, x = made(make).eval(), Tensor(MAP, requires_grad=True)
         y = (how(layer)(x) ** 2).sum()
         for buffer in (t for _, t in layer.named_tensors() if not isinstance(t, tinycv.Parameter)):
-            # as another batch, or load_state_dict, would
+            # Another batch, or load_state_dict, would change it like this.
             buffer.data = buffer._data * 3 + 1
         y.backward()
         found.append(x.grad.numpy())
@@ -400,7 +402,7 @@ def test_state_that_moves_between_the_runs_of_an_eval_layer_is_as_the_first_one_
         ),
     ],
 )
-def test_a_second_run_of_another_function_is_refused(between, words):
+def test_a_second_run_that_would_compute_something_else_is_refused(between, words):
     net = made(stateful)
     y = nn.checkpoint(net)(Tensor(MAP, requires_grad=True)).sum()
     between(net)
@@ -421,7 +423,7 @@ def test_a_second_run_that_calls_more_layers_with_state_is_refused():
         y.backward()
 
 
-def test_going_back_twice_gives_the_same_gradient_twice():
+def test_two_backward_passes_give_the_same_gradient():
     net, x = made(stateful), Tensor(MAP, requires_grad=True)
     y = loss_of(nn.checkpoint(net))(x)
     y.backward(retain_graph=True)
@@ -435,7 +437,7 @@ def test_threads_inside_a_checkpoint_are_refused(group):
         nn.checkpoint(lambda x: group.map(made(stateful), x))(Tensor(MAP))
 
 
-# ── going wrong ──
+# ── errors in the middle of a batch ──
 
 
 def kept(net):
@@ -459,7 +461,7 @@ def unchanged(net, before):
     ],
 )
 @pytest.mark.parametrize("x", [rows(5), rows(1), rows(1, 5, 5), rows(3, 5, 5), np.ones(())])
-def test_a_layer_that_refuses_its_input_is_as_it_was(make, x):
+def test_a_layer_that_refuses_its_input_keeps_its_state(make, x):
     layer = made(make)
     before = kept(layer)
     with pytest.raises((ValueError, IndexError)):
@@ -468,7 +470,7 @@ def test_a_layer_that_refuses_its_input_is_as_it_was(make, x):
 
 
 @pytest.mark.parametrize("culprit", range(B))
-def test_a_batch_that_fails_in_one_shard_leaves_the_model_as_it_was(culprit, group):
+def test_an_error_in_one_shard_restores_the_state_of_the_model(culprit, group):
     net, x = made(stateful), MAP.copy()
     before = kept(net)
 
@@ -488,7 +490,7 @@ def test_a_batch_that_fails_in_one_shard_leaves_the_model_as_it_was(culprit, gro
     )
 
 
-def test_an_error_in_the_change_itself_is_everybodys(group):
+def test_an_error_while_new_state_is_computed_is_raised_and_changes_nothing(group):
     t = Tensor(np.zeros(3))
 
     def broken():
@@ -499,7 +501,7 @@ def test_an_error_in_the_change_itself_is_everybodys(group):
     assert not t.numpy().any()
 
 
-def test_all_shards_get_what_one_of_them_wrote_and_none_before_all_have_come(group):
+def test_all_shards_receive_the_same_new_state_after_all_have_arrived(group):
     t, ran = Tensor(np.zeros(2)), []
 
     def run(x):
@@ -513,7 +515,7 @@ def test_all_shards_get_what_one_of_them_wrote_and_none_before_all_have_come(gro
     assert ran == [0] * 19
 
 
-def test_shards_that_meet_for_different_things_are_told():
+def test_shards_that_meet_for_different_primitives_raise_an_error():
     t = Tensor(np.zeros(2))
     with (
         parallel.threads(2) as pair,

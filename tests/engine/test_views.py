@@ -1,5 +1,4 @@
-"""Views share memory, so a write through one of them is a change of all of them: noticed at
-backward, whoever wrote."""
+"""Views share memory, so a write through one of them changes all of them; backward detects it."""
 
 import gc
 
@@ -43,7 +42,7 @@ def of(x, names):
 
 
 @given(chains, st.sampled_from(sorted(WRITES)), st.booleans())
-def test_a_write_through_any_chain_of_views_is_noticed(names, write, learns):
+def test_a_write_through_any_chain_of_views_is_detected(names, write, learns):
     x = Tensor(np.ones((12, 3), np.float32), requires_grad=learns)
     w = Tensor(np.ones((12, 3), np.float32), requires_grad=True)
     loss = (x * w).sum()
@@ -53,9 +52,9 @@ def test_a_write_through_any_chain_of_views_is_noticed(names, write, learns):
         loss.backward()
 
 
-# NumPy makes that one read-only
+# expand is left out, because NumPy makes it read-only.
 @pytest.mark.parametrize("view", sorted(set(VIEWS) - {"expand"}))
-def test_a_write_through_a_view_is_noticed_on_both_backends(view, device):
+def test_a_write_through_a_view_is_detected_on_both_backends(view, device):
     x = Tensor(np.ones((4, 3), np.float32), device=device)
     w = Tensor(np.ones((4, 3), np.float32), device=device, requires_grad=True)
     loss = (x * w).sum()
@@ -67,7 +66,7 @@ def test_a_write_through_a_view_is_noticed_on_both_backends(view, device):
 @pytest.mark.parametrize(
     "make", [lambda x: x.exp(), lambda x: nn.functional.softmax(x), lambda x: x.tanh().reshape(-1)]
 )
-def test_a_result_that_is_kept_is_watched_through_its_views_too(make):
+def test_a_write_through_a_view_of_a_saved_result_is_detected(make):
     x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
     y = make(x)
     with no_grad():
@@ -76,7 +75,7 @@ def test_a_result_that_is_kept_is_watched_through_its_views_too(make):
         y.sum().backward()
 
 
-def test_an_index_that_a_graph_keeps_is_watched():
+def test_a_change_of_an_index_that_a_graph_has_saved_is_detected():
     x, ids = Tensor(np.arange(3.0), requires_grad=True), Tensor(np.array([0, 1]))
     y = x[ids]
     ids += 1
@@ -84,28 +83,28 @@ def test_an_index_that_a_graph_keeps_is_watched():
         y.sum().backward()
 
 
-def test_a_state_dict_and_a_closure_of_a_checkpoint_are_views_as_well():
+def test_writes_through_a_state_dict_and_into_a_checkpoints_closure_are_detected():
     layer = nn.Linear(3, 1)
     x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
     loss = layer(x).sum()
     layer.state_dict()["weight"].__imul__(3.0)
     with pytest.raises(RuntimeError, match="was changed in place"):
         loss.backward()
-    held = x * 1
-    loss = nn.checkpoint(lambda a: a * held)(x).sum()
+    captured = x * 1
+    loss = nn.checkpoint(lambda a: a * captured)(x).sum()
     with no_grad():
-        held[0] = 5.0
+        captured[0] = 5.0
     with pytest.raises(RuntimeError, match="was changed in place"):
         loss.backward()
 
 
-def test_other_memory_is_nobody_elses_business():
+def test_a_write_into_other_memory_is_allowed():
     x = Tensor(np.ones(3, np.float32), requires_grad=True)
     loss = (x * x).sum()
     for other in (Tensor(x._data.copy()), x.detach() + 0, x.detach()[[0, 1]]):
         other += 1
     y = x.detach().reshape(3)
-    # y looks elsewhere now; x does not
+    # y has another array now, but x has not
     y.data = np.zeros(3, np.float32)
     loss.backward()
     assert x.grad.tolist() == [2, 2, 2]
@@ -121,7 +120,7 @@ def test_changes_before_the_op_and_after_backward_are_allowed():
         assert x.grad.tolist() == [2 * (step + 2)] * 3
 
 
-def test_nothing_is_remembered_of_memory_that_is_gone():
+def test_the_record_of_freed_memory_is_removed():
     gc.collect()
     before = len(watch.MEMORIES)
     for _ in range(50):
@@ -133,7 +132,7 @@ def test_nothing_is_remembered_of_memory_that_is_gone():
     assert len(watch.MEMORIES) <= before
 
 
-# ── memory that others own ───────────────────────────────────────────────────────────────────────
+# ── memory of other libraries ────────────────────────────────────────────────────────────────────
 
 
 def mapped(path):
@@ -147,7 +146,7 @@ def mapped(path):
     [lambda m: m, lambda m: m[:2], lambda m: m.reshape(3, 1), np.asarray],
     ids=["whole", "slice", "reshaped", "array"],
 )
-def test_a_write_through_one_tensor_on_a_memory_map_is_noticed_by_another(tmp_path, second):
+def test_a_write_into_a_memory_map_is_detected_through_another_tensor_on_it(tmp_path, second):
     m = mapped(tmp_path / "m")
     w, x, y = Tensor([1.0, 2.0, 3.0], requires_grad=True), Tensor(m), Tensor(second(m))
     loss = (w * x).sum()
@@ -157,7 +156,7 @@ def test_a_write_through_one_tensor_on_a_memory_map_is_noticed_by_another(tmp_pa
 
 
 class Lender:
-    """Another library's array, which lends its memory to NumPy."""
+    """An array of another library, whose memory NumPy arrays can use."""
 
     def __init__(self):
         self.own = np.ones(4, np.float32)
@@ -165,7 +164,7 @@ class Lender:
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(2, 4)])
-def test_so_is_a_write_into_memory_that_was_borrowed_twice(part):
+def test_a_write_into_memory_of_another_library_that_two_tensors_use_is_detected(part):
     lender = Lender()
     w, x, y = (
         Tensor(np.ones(4, np.float32), requires_grad=True),
@@ -174,7 +173,7 @@ def test_so_is_a_write_into_memory_that_was_borrowed_twice(part):
     )
     loss = (w * x).sum()
     assert (x.data == 1).all() and (y.data == 1).all()
-    loss.backward()  # to read is no change
+    loss.backward()  # reading did not count as a change
     loss = (w * x).sum()
     y += 1
     with pytest.raises(RuntimeError, match="changed in place"):

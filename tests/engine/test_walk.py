@@ -1,4 +1,4 @@
-"""The walk back: which nodes it visits, in which order, and what it hands out."""
+"""The backward pass: which Nodes it visits, in which order, and which gradients it returns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chain(x, length=100_000):
     return x
 
 
-def test_a_chain_of_100_000_ops_is_walked():
+def test_backward_works_on_a_chain_of_100_000_ops():
     x = leaf(3.0)
     chain(x).backward()
     assert x.grad.item() == 1
@@ -47,7 +47,7 @@ def test_a_chain_of_100_000_ops_is_freed_without_recursion():
     x = leaf(3.0)
     y = chain(x)
     first = weakref.ref(y)
-    # never walked: the whole chain hangs on y
+    # There is no backward pass; when y is deleted, the whole chain is freed.
     del y
     assert first() is None and x.grad is None
 
@@ -59,7 +59,7 @@ def test_a_long_chain_can_be_differentiated_again():
     assert grad(slope, x)[0].item() == 2
 
 
-def test_sixty_doublings_visit_each_node_once(monkeypatch, device):
+def test_in_a_chain_of_sixty_doublings_each_node_is_visited_once(monkeypatch, device):
     visits, pieces = [], ops.add.row.pieces
     monkeypatch.setattr(
         ops.add.row, "pieces", lambda node, *rest: visits.append(node) or pieces(node, *rest)
@@ -80,26 +80,28 @@ def test_a_diamond_sums_its_two_paths(device):
     )
 
 
-def test_an_input_used_by_a_late_op_and_an_early_one_is_complete_before_it_passes_on(device):
+def test_a_gradient_is_complete_before_it_is_passed_on_if_an_early_and_a_late_op_use_the_input(
+    device,
+):
     x = leaf(2.0, device)
     y = x * 1.0
-    # y² by a long way and a short one
+    # y², where y reaches the product by a long path and by a short one
     late = y.exp().log().exp().log() * y
     late.backward()
     assert x.grad.item() == pytest.approx(4.0, rel=1e-14)
 
 
-def test_a_gradient_that_reaches_two_inputs_is_not_changed_by_what_reaches_one_of_them_later(
+def test_a_gradient_shared_by_two_inputs_is_not_changed_by_a_later_piece_for_one_of_them(
     device,
 ):
     a, b, c = (leaf([1.0, 2.0], device) for _ in range(3))
     weight = Tensor([1.0, 10.0], dtype="float64", device=device)
-    # one array g goes to all of them first
+    # All of them first get the same array g.
     (((c + (a + b)) + a) + a).backward(weight)
     assert values([a.grad, b.grad, c.grad, weight]) == [[3, 30], [1, 10], [1, 10], [1, 10]]
 
 
-# ── what is handed out ───────────────────────────────────────────────────────────────────────────
+# ── which gradients are returned ─────────────────────────────────────────────────────────────────
 
 
 def test_backward_adds_to_grad_and_grad_does_not(device):
@@ -110,21 +112,21 @@ def test_backward_adds_to_grad_and_grad_does_not(device):
     assert x.grad.numpy().tolist() == [4, 8]
 
 
-def test_backward_reaches_leaves_alone(device):
+def test_backward_sets_grad_of_leaves_only(device):
     x, constant = leaf([1.0], device), Tensor([2.0], device=device)
     y = x * constant
     y.backward()
     assert x.grad.item() == 2 and y.grad is None and constant.grad is None
 
 
-def test_the_gradient_of_an_intermediate_tensor(device):
+def test_grad_works_for_an_intermediate_tensor(device):
     x = leaf([1.0, 2.0], device)
     y = x * 3
     z = (y * y + x).sum()
     assert values(grad(z, (y, x))) == [[6, 12], [19, 37]]
 
 
-def test_the_gradient_of_a_tensor_by_itself_is_one(device):
+def test_the_gradient_of_a_tensor_with_respect_to_itself_is_one(device):
     x = leaf(2.0, device)
     y = x * 3
     assert values([*grad(y, y), *grad(x, x)]) == [1, 1]
@@ -136,21 +138,23 @@ def test_several_outputs_are_weighted_and_summed(device):
     assert values(grad([x * x, x.sum()], x, weights)) == [[4, 2]]
 
 
-def test_gradients_that_are_not_wanted_are_not_computed(monkeypatch):
+def test_gradients_that_are_not_needed_are_not_computed(monkeypatch):
     x, y = leaf(2.0), leaf(3.0)
     product = x.exp() * ops.sin(y)
-    monkeypatch.setattr(ops.exp.row, "pulls", (lambda *_: pytest.fail("nobody asked for x"),))
+    monkeypatch.setattr(
+        ops.exp.row, "pulls", (lambda *_: pytest.fail("the gradient of x is not needed"),)
+    )
     assert grad(product, y)[0].item() == pytest.approx(np.exp(2) * np.cos(3))
 
 
-def test_an_unused_input_is_an_error_unless_it_is_allowed(device):
+def test_an_unused_input_is_an_error_unless_allow_unused_is_set(device):
     x, y = leaf(1.0, device), leaf(1.0, device)
     with pytest.raises(ValueError, match=r"do not depend on inputs \[1\]"):
         grad(x * x, (x, y))
     assert grad(x * x, (x, y), allow_unused=True)[1] is None
 
 
-def test_retain_graph_allows_a_second_walk(device):
+def test_retain_graph_allows_a_second_backward(device):
     x = leaf(3.0, device)
     y = x * x * x
     assert [grad(y, x, retain_graph=True)[0].item(), grad(y, x)[0].item()] == [27, 27]
@@ -158,7 +162,7 @@ def test_retain_graph_allows_a_second_walk(device):
         grad(y, x)
 
 
-def test_a_walk_over_one_result_leaves_another_that_shares_only_leaves(device):
+def test_backward_does_not_release_the_graph_of_another_result_that_shares_only_leaves(device):
     x = leaf(3.0, device)
     a, b = x * x, x.exp()
     a.backward()
@@ -166,7 +170,7 @@ def test_a_walk_over_one_result_leaves_another_that_shares_only_leaves(device):
     assert x.grad.item() == pytest.approx(6 + np.exp(3.0))
 
 
-def test_two_leaves_never_share_a_gradient():
+def test_two_leaves_never_share_the_memory_of_a_gradient():
     a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
     given = Tensor([1.0, 1.0], dtype="float64")
     for make in (lambda: a + b, lambda: a.reshape(2) - (-b), lambda: (a + b).expand(2)):
@@ -181,21 +185,21 @@ def test_two_leaves_never_share_a_gradient():
         assert values([b.grad, given]) == [[1, 1], [1, 1]]
 
 
-def test_a_gradient_spread_over_its_input_is_an_array_of_its_own():
+def test_the_gradient_of_a_sum_is_a_full_array_and_not_a_broadcast_view():
     x = leaf(np.zeros((2, 3)))
     x.sum().backward()
-    # a broadcast view would change everywhere
+    # In a broadcast view, this would change every entry.
     x.grad.data[0, 0] = 5
     assert x.grad.numpy().sum() == 5 + 5
 
 
-# ── a gradient is the leaf's own ──────────────────────────────────────────────────────────────────
+# ── gradients do not share memory ────────────────────────────────────────────────────────────────
 
 
-def test_no_two_gradients_share_memory_whoever_made_them(device):
+def test_no_two_gradients_share_memory_with_each_other_or_with_the_callers_weights(device):
     a, b, c = (Tensor(np.ones((3, 3)), device=device, requires_grad=True) for _ in range(3))
     weight = Tensor(np.full((3, 3), 2.0), device=device)
-    # one g for all three, and the caller's
+    # The pulls pass the same array to all three leaves, and it is the array of ``weight``.
     (a + b + c.reshape((9,)).reshape((3, 3))).backward(weight)
     for leaf in (a, b, c):
         leaf.grad._data[...] = 7.0
@@ -204,7 +208,7 @@ def test_no_two_gradients_share_memory_whoever_made_them(device):
         leaf.grad._data[...] = 2.0
 
 
-def test_a_gradient_that_a_kernel_goes_on_holding_is_copied():
+def test_a_gradient_that_a_pull_keeps_a_reference_to_is_copied():
     x, kept = Tensor(np.ones(4), requires_grad=True), []
     mine = op(lambda xp, x: 2 * x, x=lambda g: kept.append(2 * g) or kept[-1])
     mine(x).sum().backward()
@@ -212,7 +216,7 @@ def test_a_gradient_that_a_kernel_goes_on_holding_is_copied():
     assert kept[0].tolist() == [2.0] * 4
 
 
-def test_a_gradient_that_nobody_holds_is_not_copied():
+def test_a_gradient_without_other_references_is_not_copied():
     x, places = Tensor(np.ones(4), requires_grad=True), []
 
     def pull(g):
@@ -262,8 +266,8 @@ def many_leaves(n, leaf):
 
 
 def calls_of(work):
-    """How many Python functions are entered, generators each time: a count of the work that no
-    clock disturbs."""
+    """How many Python functions are called (each step of a generator counts): a measure of the work
+    that does not depend on a clock."""
     count = [0]
 
     def note(frame, event, argument):
@@ -291,9 +295,7 @@ def calls_of(work):
     ],
 )
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_going_back_through_a_wide_graph_is_as_much_work_per_op_as_through_a_narrow_one(
-    graph, create_graph
-):
+def test_backward_does_as_much_work_per_op_in_a_wide_graph_as_in_a_narrow_one(graph, create_graph):
     per_op = []
     for n in (100, 800):
         leaf = Tensor(np.ones(()), requires_grad=True)
@@ -303,7 +305,7 @@ def test_going_back_through_a_wide_graph_is_as_much_work_per_op_as_through_a_nar
     assert per_op[1] < 1.2 * per_op[0], per_op
 
 
-def test_100_000_pieces_are_joined_and_differentiated():
+def test_100_000_tensors_can_be_concatenated_and_differentiated():
     leaf, n = Tensor(np.ones(1), requires_grad=True), 100_000
     tinycv.concatenate([leaf] * n).sum().backward()
     assert leaf.grad.item() == n
@@ -320,7 +322,9 @@ def test_100_000_pieces_are_joined_and_differentiated():
         *[Tensor(np.ones((2, 2), dtype)) for dtype in ("float16", "float64", "int64", "bool")],
     ],
 )
-def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_is_added(wrong):
+def test_a_grad_of_wrong_shape_or_dtype_set_by_the_user_is_refused_before_any_grad_is_changed(
+    wrong,
+):
     a, b = (Tensor(np.ones((2, 2), np.float32), requires_grad=True) for _ in range(2))
     b.grad = wrong
     with pytest.raises(ValueError, match=r"the .grad of a leaf of float32 and shape \(2, 2\) is"):
@@ -328,7 +332,7 @@ def test_a_gradient_set_by_hand_in_another_shape_or_dtype_is_refused_before_any_
     assert a.grad is None and b.grad is wrong
 
 
-# ── halves: gradients that meet are added in float32, and rounded once ────────────────────────────
+# ── float16 gradients are added in float32 and rounded once ──────────────────────────────────────
 
 MEETING = {
     "as it is": lambda x: x * 1.0,
@@ -343,31 +347,29 @@ MEETING = {
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("inner", [False, True], ids=["leaf", "node"])
 @pytest.mark.parametrize("way", MEETING)
-def test_ones_that_meet_a_2048_in_a_gradient_of_halves_are_all_counted(
-    way, inner, recorded, device
-):
+def test_ones_added_to_2048_in_a_float16_gradient_all_count(way, inner, recorded, device):
     leaf = tinycv.tensor(np.full(3, 0.5, np.float16), requires_grad=True, device=device)
     x = leaf * 1.0 if inner else leaf
     uses = tinycv.stack([MEETING[way](x) for _ in range(201)])
-    # the last comes first; in halves 2048 + 1 is 2048
+    # The newest piece is added first. In float16, 2048 + 1 is 2048.
     weights = np.array([[1.0]] * 200 + [[2048.0]], np.float32)
     loss = (uses.astype("float32") * tinycv.tensor(weights, device=device)).sum()
     (g,) = tinycv.grad(loss, leaf, create_graph=recorded)
     assert uses.dtype == g.dtype == np.float16 and (g.numpy() == 2248).all()
 
 
-def test_the_sum_of_a_single_half_that_is_used_often_is_whole_and_may_leave_the_range():
+def test_the_gradient_of_a_float16_number_used_often_is_exact_and_may_leave_the_range_in_between():
     x = tinycv.tensor(np.float16(0.5), requires_grad=True)
     total = x * 0.0
     for _ in range(3000):
         total = total + x * 1.0
     total.backward()
     assert x.grad.item() == 3000 and x.grad.dtype == np.float16
-    y = x * 40000.0 + x * 40000.0 - x * 40000.0  # 80000 on the way is no half
+    y = x * 40000.0 + x * 40000.0 - x * 40000.0  # 80000 exceeds the range of float16
     assert tinycv.grad(y, x)[0].item() == 40000
 
 
-def test_the_weights_of_a_long_recurrent_network_of_halves_get_the_gradients_of_float32():
+def test_the_weights_of_a_long_float16_rnn_get_the_gradients_of_float32():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 8, 3)).astype(np.float16)
     for kind in (tinycv.sequence.RNN, tinycv.sequence.GRU):
@@ -383,7 +385,7 @@ def test_the_weights_of_a_long_recurrent_network_of_halves_get_the_gradients_of_
             )
 
 
-# ── what is read and what runs ───────────────────────────────────────────────────────────────────
+# ── the definition (walk.py) and what runs (backward.py) ─────────────────────────────────────────
 
 
 @fused
@@ -405,9 +407,9 @@ def _(xp, a, b):
     return (a + b, a * b), pull
 
 
-del PAIRS["sum_and_product"]  # of this file alone: the certificate has no cases for it
+del PAIRS["sum_and_product"]  # used only in this file; the certificate has no cases for it
 
-# A step takes two values (2, 3) that are there already, and makes a new one.
+# Each step of a random program takes two existing values of shape (2, 3), and computes a new one.
 STEPS = {
     "mul": lambda a, b: a * b,
     "add": lambda a, b: a + b,
@@ -430,7 +432,7 @@ PROGRAMS = st.lists(
 
 
 def result_of(program, leaves):
-    """The sum of all values that a program makes, of which some may be nobody's input."""
+    """The sum of all values that a program computes, also of those that no step uses."""
     values = list(leaves)
     for name, i, j in program:
         # tanh keeps products of products near 1
@@ -440,7 +442,7 @@ def result_of(program, leaves):
 
 @settings(max_examples=150, deadline=None)
 @given(program=PROGRAMS, seed=st.integers(0, 2**32 - 1))
-def test_the_sweep_gives_the_gradients_of_the_definition(program, seed):
+def test_sweep_gives_the_gradients_of_the_definition(program, seed):
     rng = np.random.default_rng(seed)
     leaves = [Tensor(rng.normal(size=(2, 3)), requires_grad=True) for _ in range(2)]
     y = result_of(program, leaves)
@@ -453,7 +455,7 @@ def test_the_sweep_gives_the_gradients_of_the_definition(program, seed):
 
 @settings(max_examples=100, deadline=None)
 @given(program=PROGRAMS, seed=st.integers(0, 2**32 - 1))
-def test_so_does_a_recorded_sweep_and_both_can_be_differentiated_again(program, seed):
+def test_a_recorded_sweep_gives_the_same_and_both_can_be_differentiated_again(program, seed):
     rng = np.random.default_rng(seed)
     leaves = [Tensor(rng.normal(size=(2, 3)), requires_grad=True) for _ in range(2)]
     y = result_of(program, leaves)
@@ -473,7 +475,7 @@ def test_so_does_a_recorded_sweep_and_both_can_be_differentiated_again(program, 
             near(again.numpy(), expected.numpy(), rtol=1e-7)
 
 
-def test_a_definition_without_the_order_or_the_unbroadcast_is_seen(monkeypatch):
+def test_the_comparison_fails_if_the_definition_has_no_order_or_no_unbroadcast(monkeypatch):
     x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
     y = x.exp()
     z = (y * y.tanh() + y * x.sum()).sum()  # one number for all: its gradient is summed

@@ -1,5 +1,5 @@
-"""How ops may be called, and what they say where they cannot be: inputs by name, flags of NumPy,
-writes in place, and nonsense that must not pass in silence."""
+"""Calls of ops, and their error messages: inputs by name, NumPy flags, operators with other
+classes, writes in place, and nonsense that must not pass silently."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def square() -> Tensor:
 
 
 def sentence(call) -> str:
-    """What a wrong call says, which must be no riddle; empty where it returns."""
+    """The error message of a call, which must not speak of internals; empty if it returns."""
     try:
         call()
     except Exception as error:
@@ -91,7 +91,7 @@ def test_inputs_may_be_given_by_name(name):
 
 
 @pytest.mark.parametrize("name", sorted(TWO | ONE))
-def test_a_missing_doubled_or_unknown_argument_is_named(name):
+def test_the_error_for_a_missing_doubled_or_unknown_argument_names_it(name):
     function, x = OPS[name], square()
     inputs = function.row.inputs
     everything = {each: x for each in inputs}
@@ -114,7 +114,7 @@ def test_the_gradient_of_an_input_by_name_is_the_same():
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "std", "norm", "logsumexp"])
-def test_a_bool_of_numpy_is_a_flag(name):
+def test_a_numpy_bool_is_accepted_as_a_flag(name):
     reduce, x = getattr(tinycv, name), square()
     for flag in (True, False):
         assert (
@@ -126,7 +126,7 @@ def test_a_bool_of_numpy_is_a_flag(name):
     )
 
 
-def test_layers_and_losses_take_numpy_s_bools_and_words():
+def test_layers_and_losses_accept_numpy_bools_and_strings():
     yes = np.bool(True)
     for layer in (
         nn.Linear(2, 3, bias=yes),
@@ -147,7 +147,7 @@ def test_layers_and_losses_take_numpy_s_bools_and_words():
     st.sampled_from(["+=", "-=", "*=", "/=", "x[0]", "x[0, 1]", "x[[0, 1]]"]),
     st.sampled_from([np.float32, np.int64, bool]),
 )
-def test_a_write_in_place_says_what_does_not_fit(value, where, dtype):
+def test_the_error_of_a_write_in_place_says_what_does_not_fit(value, where, dtype):
     x = Tensor(np.ones((2, 2), dtype))
     before = x.tolist()
     kinds = {"+=": "__iadd__", "-=": "__isub__", "*=": "__imul__", "/=": "__itruediv__"}
@@ -166,7 +166,7 @@ def test_a_write_in_place_says_what_does_not_fit(value, where, dtype):
 @pytest.mark.parametrize(
     "index", ["word", 5, (0, 7), 10**30, [0, 9], (1, 1, 1), {}, 1.5, np.array([True] * 3)]
 )
-def test_a_wrong_place_is_named(index):
+def test_a_wrong_index_raises_a_clear_error_when_read_and_when_written(index):
     x = Tensor(np.ones((2, 2)))
     assert sentence(lambda: x.__setitem__(index, 1.0)) and sentence(lambda: x[index])
 
@@ -199,7 +199,7 @@ def test_and_or_xor_and_not_are_logical_for_bools_and_bit_by_bit_for_integers(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_floats_have_no_bits(dtype, device):
+def test_bitwise_operators_refuse_floats(dtype, device):
     x, yes = (
         Tensor(np.ones(2, dtype), device=device),
         Tensor(np.array([True, False]), device=device),
@@ -213,13 +213,13 @@ def test_floats_have_no_bits(dtype, device):
         lambda: True | x,
     ):
         with pytest.raises(
-            TypeError, match="bitwise_(and|or|xor|not): .*take bools and integers: compare first"
+            TypeError, match="bitwise_(and|or|xor|not): .*take bools or integers: compare first"
         ):
             call()
 
 
 class Stranger:
-    """A class of somebody else, which says what an operator beside a Tensor means."""
+    """A user's class that implements operators with Tensors."""
 
     def answer(self, other):
         return "answered"
@@ -266,17 +266,17 @@ SYMBOLS = {
 
 
 @pytest.mark.parametrize("name", SYMBOLS)
-def test_an_operator_asks_the_other_class_for_its_own(name, device):
+def test_another_class_may_implement_an_operator_with_a_tensor(name, device):
     x = Tensor(np.array([1, 2]), device=device)
     assert SYMBOLS[name](x, Stranger()) == "answered" and x.tolist() == [1, 2]
     if name not in ("eq", "ne"):
         for odd in (None, {}, "a", object(), [1, 2]):
-            if name[0] != "i":  # a list may be written in place
+            if name[0] != "i":  # in place, Python's list operators apply
                 with pytest.raises(TypeError, match="must be a Tensor, an array or a number"):
                     SYMBOLS[name](x, odd)
 
 
-def test_functions_refuse_what_operators_leave_to_others():
+def test_functions_refuse_operands_that_operators_leave_to_another_class():
     x = Tensor(np.ones(2))
     for function in (
         OPS["add"],
@@ -291,20 +291,20 @@ def test_functions_refuse_what_operators_leave_to_others():
 
 
 @given(st.sampled_from([None, "a", b"a", {}, set(), object(), 1j, len, int]))
-def test_a_tensor_is_unequal_to_what_is_no_number(odd):
+def test_a_tensor_is_unequal_to_a_value_that_is_not_a_number(odd):
     x = Tensor(np.ones((2, 2)))
     assert (x == odd) is (odd == x) is False and (x != odd) is (odd != x) is True
     assert odd not in x and x not in [odd] and x in [odd, x]
 
 
-def test_an_entry_is_in_a_tensor(device):
+def test_in_finds_an_entry_of_a_tensor(device):
     x = Tensor(np.array([[1.0, 2.0], [np.nan, 4.0]]), device=device)
     assert 2.0 in x and np.float32(4) in x and 3 not in x and np.nan not in x
-    # one entry equals, as in NumPy and PyTorch
+    # True if one entry is equal, as in NumPy and PyTorch
     assert Tensor(np.array([9.0, 2.0]), device=device) in x
 
 
-def test_lists_are_repeated_a_whole_number_of_times():
+def test_a_list_can_be_repeated_by_an_integer_tensor():
     assert [0] * Tensor(3) == Tensor(3) * [0] == [0, 0, 0] and "ab" * Tensor(2) == "abab"
     for x in (Tensor(3.0), Tensor([3])):
         assert "mul: b is [0]" in sentence(lambda x=x: x * [0]) and "mul: a is [0]" in sentence(
@@ -312,7 +312,7 @@ def test_lists_are_repeated_a_whole_number_of_times():
         )
 
 
-def test_flags_of_the_walk_are_flags():
+def test_flags_of_backward_and_grad_must_be_bools():
     for odd in (np.array([1, 2]), "no", 1, Tensor(np.ones(2))):
         for call in (
             lambda odd=odd: (square() ** 2).sum().backward(retain_graph=odd),
@@ -350,16 +350,16 @@ def test_flags_of_the_walk_are_flags():
         (lambda: round(square().sum(), "a"), "round: digits"),
         (lambda: format(square().sum(), "q"), "format: 'q'"),
         (lambda: F.gelu(np.matrix([[1.0, 2.0]])), "gelu: x"),
-        (lambda: square().reshape(size=3), "reshape: it takes"),
+        (lambda: square().reshape(size=3), "reshape: it takes only shape"),
         (lambda: square().transpose([0, "a"]), "transpose"),
         (lambda: tinycv.flip("word", 1), "flip: x is 'word'"),
     ],
 )
-def test_nonsense_is_refused_in_words(call, what):
+def test_nonsense_is_refused_with_a_clear_error(call, what):
     assert what in sentence(call)
 
 
-def test_shapes_by_name_and_axes_in_an_array():
+def test_shapes_may_be_given_by_name_and_axes_as_an_array():
     x = square()
     assert x.reshape(shape=(4,)).shape == x.reshape(np.int64(4)).shape == (4,)
     assert x.expand(shape=(3, 2, 2)).shape == (3, 2, 2)
@@ -377,7 +377,7 @@ def test_axes_may_be_a_list_as_in_pytorch(name):
 
 
 @pytest.mark.parametrize("axes", [(0,), [0], (0, 1)], ids=str)
-def test_some_ops_take_one_axis(axes):
+def test_some_ops_take_only_one_axis(axes):
     x = tinycv.ones(2, 3)
     calls = {
         "argmax": x.argmax,
@@ -400,9 +400,7 @@ INDICES = {
 
 
 @pytest.mark.parametrize("index", INDICES)
-def test_arrays_in_an_index_that_do_not_go_together_are_named_when_read_and_when_written(
-    index, device
-):
+def test_the_error_for_index_arrays_that_do_not_broadcast_names_their_shapes(index, device):
     x, index = Tensor(np.ones((2, 2)), device=device), INDICES[index]
     with pytest.raises(
         IndexError,
@@ -419,7 +417,7 @@ def test_arrays_in_an_index_that_do_not_go_together_are_named_when_read_and_when
 @pytest.mark.parametrize(
     "name", sorted(name for name, op in OPS.items() if op.row.inputs in (["x"], ["a", "b"]))
 )
-def test_an_op_that_bools_do_not_have_says_how_to_make_numbers_of_them(name):
+def test_an_op_that_does_not_take_bools_says_how_to_convert_them(name):
     if name in ("remainder", "floor_divide"):
         values = [Tensor(np.ones(2, bool))] * 2
     else:
@@ -427,10 +425,12 @@ def test_an_op_that_bools_do_not_have_says_how_to_make_numbers_of_them(name):
     try:
         OPS[name](*values)
     except (TypeError, ValueError, IndexError) as error:
-        assert "x.astype(tinycv.int64) makes numbers" in str(error) or "shape" in str(error), name
+        assert "x.astype(tinycv.int64) turns them into numbers" in str(error) or "shape" in str(
+            error
+        ), name
 
 
-def test_the_sign_of_bools_is_refused_in_words():
+def test_the_sign_of_bools_is_refused_with_a_clear_error():
     with pytest.raises(TypeError, match="sign: bools have no sign, and x.astype"):
         tinycv.sign(Tensor(np.ones(2, bool)))
 
@@ -445,7 +445,7 @@ def test_the_sign_of_bools_is_refused_in_words():
         ),
         (
             lambda: tinycv.pad(square(), (1, 2, 3)),
-            "pad: width is .*a pair for each axis of x, which has 2",
+            "pad: width is .*a pair for each of the 2 axes of x",
         ),
         (lambda: tinycv.pad(square(), 1.5), "pad: width is 1.5; it must be a whole number"),
         (
@@ -474,7 +474,7 @@ def test_the_sign_of_bools_is_refused_in_words():
         ),
     ],
 )
-def test_what_is_wrong_is_said_and_what_to_do(call, words):
+def test_errors_say_what_is_wrong_and_what_to_do(call, words):
     with pytest.raises((TypeError, ValueError), match=words):
         call()
 
@@ -482,7 +482,7 @@ def test_what_is_wrong_is_said_and_what_to_do(call, words):
 @pytest.mark.parametrize(
     "a, b", [(7.5, 2.0), (-7.5, 2.0), ([7.0, -7.0], [2.0, 3.0]), (7, [2, 3])], ids=repr
 )
-def test_divmod_is_the_quotient_and_the_remainder_as_numpys(a, b):
+def test_divmod_gives_quotient_and_remainder_as_in_numpy(a, b):
     a, b = (np.asarray(v) if isinstance(v, list) else v for v in (a, b))
     left = Tensor(a) if isinstance(a, np.ndarray) else a
     right = Tensor(b) if isinstance(b, np.ndarray) or left is a else b

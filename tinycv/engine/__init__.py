@@ -1,32 +1,58 @@
-"""engine: arrays that remember how they were computed, and their derivatives. It knows nothing of
-networks.
+"""engine: automatic differentiation (autograd) of arrays. It knows nothing about neural networks.
 
-To read, in this order:
-    tensor.py, ops.py              what a Tensor holds; the derivative of every op, one row an op
-    walk.py, backward.py           the walk back: to read, and as it runs
-    record.py, fused.py            how a row becomes a function; a definition with its kernel
-    dispatch.py                    which CUDA kernel takes a kernel's place on a GPU
-    products.py, recompute.py      what is built on the walk: vjp, hvp; memory saved for time
-    check.py, debug.py             derivatives against finite differences; who made the first NaN
+Read in this order:
+    tensor.py           Tensor and Node: what an array remembers about its computation
+    walk.py             the backward pass in its simplest form
+    backward.py         backward and grad, and the backward pass as it runs
+    ops.py              the derivative table: one row per op
+    record.py           how a row of the table becomes a function that records Nodes
+    fused.py            pairs: a definition to read and a kernel that runs
+    dispatch.py         finds the CUDA kernel of a function
+    products.py         vjp and hvp: vector-Jacobian and Hessian-vector products
+    recompute.py        gradient checkpointing: less memory for more time
+    check.py            gradient check against finite differences
+    debug.py            debug mode: finds the op that produced the first NaN
 
-What users type:
-    methods.py, functions.py       operators and methods; einsum, std and other longer ones
-    create.py, rng.py              new Tensors; random numbers from one seed
-    in_place.py, as_number.py      x[i] = y and x += y; float(loss)
-    mode.py                        no_grad
+What users call:
+    methods.py          operators and methods of Tensor
+    signatures.py       their type signatures, for editors
+    functions.py        longer functions: einsum, take_along_axis, std
+    create.py, rng.py   new Tensors; random number generators
+    in_place.py         x[i] = y and x += y
+    as_number.py        item, float(loss), f"{loss:.3f}"
+    mode.py             no_grad and enable_grad
 
-What goes in, and what is said of what may not:
-    arguments.py                   numbers, words, functions
-    door.py, convert.py            arrays, and what becomes one
-    operands.py                    dtypes that meet in one op
-    errors.py, wrong_shapes.py     sentences
-    watch.py, state.py             memory that changed under a graph; what layers keep
+Checks of what users pass:
+    arguments.py        numbers, strings, functions
+    door.py             arrays and indices
+    convert.py          lists, and arrays of other libraries
+    operands.py         type promotion: inputs of different dtypes
+    errors.py           error messages of ops
+    wrong_shapes.py     error messages about shapes
+    watch.py            version counter: was a saved array changed in place?
+    state.py            the state of layers, such as running statistics
 
 Arrays and the machine:
-    backend.py, find_gpu.py        NumPy or CuPy; is there a GPU, and why not
-    reduce.py, gemm.py, erf.py     sums, products and erf, as kernels need them
-    blas.py, memory.py, flat.py    OpenBLAS's kernel; freed memory; many arrays as one
-    shards.py, crew.py             one batch in several threads
-    capturing.py                   what a CUDA graph must be told (gpu/recording.py)
-    signatures.py                  operators and methods as editors see them
+    backend.py          one interface to NumPy and CuPy
+    find_gpu.py         GPU detection, and what is missing if there is none
+    reduce.py           fast and accurate sums; cache blocking
+    gemm.py, erf.py     matrix products; the error function
+    flat.py             many small Tensors in one array, for optimisers
+    blas.py, memory.py  settings of OpenBLAS and of malloc
+    shards.py, crew.py  data parallelism: its two primitives; its threads
+    capturing.py        CUDA graph capture, as the rest of the package sees it
+
+Symbols and names:
+    L                   the number that is differentiated (the loss); with weights u, L = Σ u · y
+    x, a, b             inputs of an op; xs if there may be any number of them
+    y                   the result of an op
+    g                   dL/dy, the gradient of the result; same shape as y
+    pull                a function g -> dL/dx (the vector-Jacobian product); it may return the shape
+                        of y, which the walk then sums to the shape of x
+    piece               what one op adds to the gradient of one of its inputs
+    xp                  the array module, numpy or cupy
+    Node, parents       a recorded op; the Nodes (or leaves) that its inputs came from
+    leaf                a Tensor that no op computed; if it requires a gradient, it gets .grad
+    key                 a Node, or a leaf: what a gradient belongs to during the backward pass
+    definition, kernel  the two functions of a pair: to read, and to run
 """

@@ -1,7 +1,7 @@
-"""A Tensor as a Python number: item, float, int, bool, round, and f"{loss:.3f}".
+"""Tensors as Python numbers: item, float, int, bool, round, and f"{loss:.3f}".
 
-Each of these waits for a GPU, and is refused where the tensor has more than one entry; ``tolist``
-takes any number of them.
+Each of these has to wait for a GPU to finish, and raises an error if the tensor has more than one
+entry.  ``tolist`` works for any number of entries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tinycv.engine.signatures import TensorBase
 
 
 class AsNumber(TensorBase):
-    """The part of a Tensor that turns its one entry into a Python number."""
+    """The methods of Tensor that turn its single entry into a Python number."""
 
     __slots__ = ()
 
     def item(self) -> Any:
-        """The one value as a Python number (waits for a GPU)."""
+        """The single value as a Python number (waits for a GPU)."""
         return self._one("item")
 
     def tolist(self) -> Any:
@@ -41,12 +41,12 @@ class AsNumber(TensorBase):
     def __index__(self) -> int:
         if self._data.dtype.kind not in "iu":
             raise TypeError(
-                f"a tensor of {self._data.dtype} cannot be an index or a size: only whole numbers "
-                "can"
+                f"a tensor of {self._data.dtype} cannot be an index or a size; only a tensor of "
+                "integers can"
             )
         if self._data.size != 1:
             raise TypeError(
-                f"a tensor of shape {self._data.shape} is no single number, so it cannot be an "
+                f"a tensor of shape {self._data.shape} is not a single number, so it cannot be an "
                 "index or a size"
             )
         return whole_number(self._one("index"))
@@ -66,13 +66,14 @@ class AsNumber(TensorBase):
         return self._whole("round", round) if digits is None else round(self._one("round"), digits)
 
     def __format__(self, spec: str) -> str:
-        """f"{loss:.3f}" formats a single number; with more values there must be no format."""
+        """f"{loss:.3f}" formats a single number. A tensor with several values takes no format."""
         if self._data.ndim == 0 or (spec and self._data.size == 1):
             try:
                 return format(self._one("format"), spec)
             except ValueError:
                 raise ValueError(
-                    f"format: {spec!r} is no format of the number {self.item()!r}, as '.3f' is"
+                    f"format: {spec!r} is not a format for the number {self.item()!r}; use one "
+                    "such as '.3f'"
                 ) from None
         if spec:
             raise TypeError(
@@ -82,15 +83,15 @@ class AsNumber(TensorBase):
         return repr(self)
 
     def _one(self, name: str) -> Any:
-        """The one value, for ``name``, which needs it as a Python number."""
+        """The single value as a Python number. name: the function that needs it, for errors."""
         if capturing.current() is not None:
             self._refuse_to_wait()
         if self._data.size != 1:
             what = (
-                "has no single truth value; ask (x > 0).all() or .any()"
+                "has no single truth value; use (x > 0).all() or (x > 0).any()"
                 if name == "bool"
                 else (
-                    "is no single number; reduce it first (.sum(), .mean(), .max()), or take "
+                    "is not a single number; reduce it first (.sum(), .mean(), .max()), or use "
                     "x.tolist()"
                 )
             )
@@ -98,13 +99,13 @@ class AsNumber(TensorBase):
         return self._data.item()
 
     def _whole(self, name: str, function: Any) -> int:
-        """The one value as a whole number."""
+        """The single value as a whole number, by ``function``."""
         value = self._one(name)
         try:
             return function(value)
         except (ValueError, OverflowError):
             raise ValueError(
-                f"{name}: the tensor is {value}, which is no whole number, nor near one"
+                f"{name}: the tensor is {value}, which cannot be converted to a whole number"
             ) from None
 
     def _refuse_to_wait(self) -> None:
@@ -116,5 +117,5 @@ class AsNumber(TensorBase):
 
 
 for _method in list(vars(AsNumber).values()):
-    if callable(_method):  # Python's own errors name the class that users know
+    if callable(_method):  # so that Python's errors name Tensor, the class that users know
         _method.__qualname__ = f"Tensor.{_method.__name__}"

@@ -1,8 +1,8 @@
-"""NumPy and CuPy behind one small face: detect, move, draw random numbers, wait, time.
+"""One interface to NumPy and CuPy: devices, transfers, random numbers, synchronisation, timing.
 
-Both live in one process, so that CPU and GPU can be compared in one run. Nothing here imports CuPy
-until somebody asks for a GPU; who owns an array is read off the array. Devices are written "cpu",
-"gpu:0", "gpu:1".
+Both can be used in one process, so that CPU and GPU can be compared in one run.  The type of an
+array says to which of the two it belongs.  CuPy is not imported before a GPU is used.  Devices are
+called "cpu", "gpu:0", "gpu:1".
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ __all__ = [
     "uniform",
 ]
 
-# np.ndarray or cupy.ndarray: the second is known only where CuPy is installed
+# np.ndarray or cupy.ndarray; the latter cannot be named here, as CuPy may not be installed
 Array = Any
-# what stands between x[ and ]: plain_index in door.py says what that may be
+# the index in x[index]; plain_index in door.py says what it may be
 Index = Any
 
 
-# ── whose array is this ───────────────────────────────────────────────────────────────────────────
+# ── the library and the device of an array ───────────────────────────────────────────────────────
 
 
 def array_module(array: object) -> ModuleType:
@@ -70,19 +70,19 @@ def array_module(array: object) -> ModuleType:
 
 
 def device_of(array: Array) -> str:
-    """Where ``array`` lives: "cpu", or "gpu:0" with the number of its GPU."""
+    """The device that ``array`` is on: "cpu", or "gpu:N" with the number of the GPU."""
     return "cpu" if array_module(array) is np else f"gpu:{array.device.id}"
 
 
-# ── which device does the user mean ───────────────────────────────────────────────────────────────
+# ── names of devices ─────────────────────────────────────────────────────────────────────────────
 
 
 def resolve(device: str = "cpu", who: str = "resolve") -> str:
     """The canonical name of ``device``: "cpu" or "gpu:N".
 
-    Takes "cpu", "gpu", "gpu:N", PyTorch's "cuda" and "cuda:N", and "auto": the first GPU, or the
-    CPU with a warning that says why. Raises GpuUnavailable when a GPU is named and cannot be used,
-    ValueError for any other word, in the name of ``who``.
+    Takes "cpu", "gpu", "gpu:N", PyTorch's "cuda" and "cuda:N", and "auto", which means the first
+    GPU, or else the CPU with a warning that says why. Raises GpuUnavailable if a GPU is named that
+    cannot be used, and ValueError, in the name of the function ``who``, for any other value.
     """
     match = (
         re.fullmatch(r"cpu|auto|(?:gpu|cuda)(?::(\d{1,4}))?", device)
@@ -100,40 +100,40 @@ def resolve(device: str = "cpu", who: str = "resolve") -> str:
     number = int(match[1] or 0)
     problem = gpu_problem() or missing_number(number)
     if problem is not None:
-        # the instance is kept: it must not drag old frames along
+        # ``gpu_problem`` caches this exception; without its traceback it keeps no old frames alive.
         raise problem.with_traceback(None)
     return f"gpu:{number}"
 
 
 def module_for(device: str, who: str = "module_for") -> ModuleType:
-    """numpy for "cpu", cupy for a GPU. Errors as ``resolve``."""
+    """numpy for "cpu", cupy for a GPU. Raises the errors of ``resolve``."""
     return np if resolve(device, who) == "cpu" else sys.modules["cupy"]
 
 
 def _gpu_or_cpu() -> str:
-    """The first GPU, or the CPU with a warning that names the cause and its cure."""
+    """The first GPU, or the CPU with a warning that says why there is no GPU and what helps."""
     problem = gpu_problem()
     if problem is None:
         return "gpu:0"
-    # our caller
+    # stacklevel=3: the warning shows the line that called ``resolve``.
     warnings.warn(f'device "auto" uses the CPU: {problem}.', RuntimeWarning, stacklevel=3)
     return "cpu"
 
 
 def forget_probe() -> None:
-    """Ask again at the next use of a GPU. For tests, and after something was mended in a running
-    session."""
+    """Check again for a GPU when one is next used. For tests, and for sessions in which an
+    installation has been repaired."""
     gpu_problem.cache_clear()
-    # generators of a CuPy that may be another one next time
+    # The next CuPy may be another installation, which cannot use the old generators.
     rng.forget_gpu_noise()
 
 
-# ── move ──────────────────────────────────────────────────────────────────────────────────────────
+# ── transfers between devices ────────────────────────────────────────────────────────────────────
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """``array`` on the host. Waits for the GPU when it lives there; no copy when it is NumPy's
-    already."""
+    """``array`` as a NumPy array. A CuPy array is copied, which waits for the GPU; a NumPy array is
+    returned as it is."""
     xp = array_module(array)
     if xp is np:
         return np.asarray(array)
@@ -144,7 +144,8 @@ def to_numpy(array: Array) -> np.ndarray:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """``array`` on ``device``; the same object when it is there already. Errors as ``resolve``."""
+    """``array`` on ``device``; the same object if it is there already. Raises the errors of
+    ``resolve``."""
     device = resolve(device)
     if device == "cpu":
         return to_numpy(array)
@@ -153,30 +154,30 @@ def to_device(array: Array, device: str) -> Array:
         return array
     capturing.refuse(
         "an array that is copied to the GPU",
-        "make it a Tensor there before, and pass it as an argument",
+        "copy it to the GPU before the call, and pass it as an argument",
     )
-    with _gpu(device):  # both land on the current GPU
+    with _gpu(device):  # both functions return an array on the current GPU
         return sys.modules["cupy"].asarray(array) if xp is np else array.copy()
 
 
 def from_host(xp: ModuleType, array: Any) -> Any:
-    """A NumPy array among xp's arrays, on its current device; all else as it is. A step that is
-    recorded refuses it."""
+    """A NumPy array as an array of ``xp``, on its current device; anything else as it is. Refused
+    in a step that is recorded."""
     if xp is np or not isinstance(array, np.ndarray):
         return array
     capturing.refuse(
-        "an array of the host", "make it a Tensor on the GPU before, and pass it as an argument"
+        "an array of the host", "copy it to the GPU before the call, and pass it as an argument"
     )
     return xp.asarray(array)
 
 
 def constant(xp: ModuleType, array: np.ndarray) -> Array:
-    """The same for a table that will be the same at every step: a step that is recorded keeps
-    it."""
+    """A NumPy array as an array of ``xp``, for a table that is the same at every step. A step that
+    is recorded keeps it."""
+    if xp is np:
+        return array
     recording = capturing.current()
-    return (
-        array if xp is np else xp.asarray(array) if recording is None else recording.constant(array)
-    )
+    return xp.asarray(array) if recording is None else recording.constant(array)
 
 
 def _gpu(device: str) -> Any:
@@ -184,18 +185,19 @@ def _gpu(device: str) -> Any:
     return sys.modules["cupy"].cuda.Device(int(device.partition(":")[2]))
 
 
-# ── wait, time ────────────────────────────────────────────────────────────────────────────────────
+# ── synchronisation and timing ───────────────────────────────────────────────────────────────────
 
 
 def synchronize(device: str = "cpu") -> None:
-    """Wait until ``device`` has done all its work. The CPU is never behind."""
+    """Wait until ``device`` has finished all its work. On the CPU there is nothing to wait for."""
     device = resolve(device, "synchronize")
     if device != "cpu":
         _gpu(device).synchronize()
 
 
 class Stopwatch:
-    """Times a block truly: waits before it reads a clock, and asks the GPU's own events.
+    """Measure the time of a block, including the work that a GPU still has to do when Python is
+    done. The GPU's time is measured with CUDA events.
 
     with Stopwatch("gpu") as watch:
         y = model(x)
@@ -232,97 +234,101 @@ class Stopwatch:
         return event
 
 
-# ── randomness ────────────────────────────────────────────────────────────────────────────────────
+# ── random numbers ───────────────────────────────────────────────────────────────────────────────
 
 
 def standard_normal(
     shape: int | tuple[int, ...], like: Array | ModuleType = np, dtype: DTypeLike = "float32"
 ) -> Array:
-    """Draws from N(0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an array."""
+    """Random numbers from N(0, 1), drawn on the device of ``like``: numpy, cupy or an array."""
     return _noise("standard_normal", "standard_normal", shape, like, dtype)
 
 
 def uniform(
     shape: int | tuple[int, ...], like: Array | ModuleType = np, dtype: DTypeLike = "float32"
 ) -> Array:
-    """Uniform draws from [0, 1), of ``shape``, made on the device of ``like``: numpy, cupy or an
+    """Uniform random numbers in [0, 1), drawn on the device of ``like``: numpy, cupy or an
     array."""
-    drawn = _noise("uniform", "random", shape, like, dtype)
-    # the generators' own float32 and float64 are below 1
-    return below_one(drawn) if drawn.dtype.char == "e" else drawn
+    numbers = _noise("uniform", "random", shape, like, dtype)
+    # The float32 and float64 numbers of the generators are below 1; rounded to float16 they may
+    # become 1.
+    return below_one(numbers) if numbers.dtype.char == "e" else numbers
 
 
-def below_one(draws: Array) -> Array:
-    """Draws from [0, 1) that were rounded to their dtype, where 1 may come of it: the number before
-    1 stands there."""
-    return draws.clip(None, float(1 - np.finfo(draws.dtype).epsneg))
+def below_one(numbers: Array) -> Array:
+    """Numbers from [0, 1) that were rounded to their dtype. Where this made them 1, they become the
+    largest number below 1."""
+    return numbers.clip(None, float(1 - np.finfo(numbers.dtype).epsneg))
 
 
 def _noise(who: str, method: str, shape: int | tuple[int, ...], like: Any, dtype: Any) -> Array:
-    """Draws by a method that both libraries' generators have, in float32 or float64, then cast to
-    ``dtype``."""
+    """Random numbers by a method that the generators of NumPy and CuPy have in common, drawn in
+    float32 or float64 and then converted to ``dtype``. who: the public function, for errors."""
     try:
-        found = None if is_array(dtype) else np.dtype(dtype)
+        floats = None if is_array(dtype) else np.dtype(dtype)
     except TypeError:
-        found = None
-    if found is None or found.kind != "f":
+        floats = None
+    if floats is None or floats.kind != "f":
         raise TypeError(
-            f"{who}: dtype is {shown(dtype)}; noise is of floats, so it must be float32, float64 "
-            "or float16"
+            f"{who}: dtype is {shown(dtype)}; it must be float32, float64 or float16, because "
+            "noise consists of floats"
         )
-    dtype = found
-    # the generators know these two only
+    dtype = floats
+    # The generators draw in these two dtypes only.
     drawn = dtype if dtype == np.float64 else np.dtype(np.float32)
     if not (is_array(like) or like is np or like is sys.modules.get("cupy", np)):
         raise TypeError(f"{who}: like is {shown(like)}; it must be an array, numpy or cupy")
     if isinstance(like, ModuleType):
         device = "cpu" if like is np else f"gpu:{like.cuda.Device().id}"
     else:
-        device = device_of(getattr(like, "_data", like))  # of a Tensor, its array's
+        device = device_of(getattr(like, "_data", like))  # ``like`` may be a Tensor
     if device == "cpu":
         try:
             return getattr(rng.host_noise(), method)(shape, dtype=drawn).astype(dtype, copy=False)
         except (TypeError, ValueError, AttributeError):
-            sizes(shape, f"{who}: shape")  # says what is wrong with it
+            sizes(shape, f"{who}: shape")  # raises a clearer error if the shape is wrong
             raise
     with _gpu(device):
         return getattr(rng.gpu_noise(device), method)(shape, dtype=drawn).astype(dtype, copy=False)
 
 
-# ── what the two libraries spell differently ──────────────────────────────────────────────────────
+# ── functions that differ between NumPy and CuPy ─────────────────────────────────────────────────
 
 
 def erf(xp: ModuleType, x: Array) -> Array:
-    """erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to x, elementwise, in the float type of
-    ``x``."""
+    """The error function erf(x) = 2/sqrt(pi) ∫ exp(-t^2) dt from 0 to x, elementwise, in the float
+    dtype of x."""
     return _host_erf(x) if xp is np else importlib.import_module("cupyx.scipy.special").erf(x)
 
 
 def normal_cdf(xp: ModuleType, x: Array) -> Array:
-    """The share of N(0, 1) below x, elementwise, in the float type of ``x``."""
+    """The normal distribution function: the probability that a number from N(0, 1) is below x,
+    elementwise, in the float dtype of x."""
     return (
         _host_normal_cdf(x) if xp is np else importlib.import_module("cupyx.scipy.special").ndtr(x)
     )
 
 
 def log1p(xp: ModuleType, x: Array) -> Array:
-    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's own takes twice as long as this: log(u) x / (u
-    - 1) with u = 1 + x rounded, whose two errors cancel (Goldberg 1991, theorem 4)."""
+    """log(1 + x) for 0 <= x <= 1. In float32 NumPy's log1p takes twice as long as the formula used
+    here, log(u) x / (u - 1) with u = 1 + x: the rounding errors of u in numerator and denominator
+    cancel (Goldberg 1991, theorem 4)."""
     if xp is not np or x.dtype != np.float32:
         return xp.log1p(x)
     u = 1 + x
     d = u - 1
-    # 0 / 0 where x is lost in 1 + x: there the answer is x
+    # Where x is so small that 1 + x = 1, this is 0 / 0, and the result is x.
     with np.errstate(invalid="ignore"):
         return np.where(d == 0, x, np.log(u) * x / d)
 
 
 def add_at(xp: ModuleType, target: Array, index: Index, value: Array) -> None:
-    """target[index] += value in place, where an index that repeats counts each time.
+    """target[index] += value in place, where an index that occurs twice is added twice.
 
-    On NumPy the same to the last bit in every run, and an index outside raises IndexError. CuPy
-    adds in any order, so float sums vary in their last digits, and an index outside wraps silently:
-    check on the host. Halves are added up in float32, and rounded once.
+    With NumPy the result is the same to the last bit in every run, and an index out of range raises
+    IndexError. CuPy adds in any order, so sums of floats vary in their last digits, and an index
+    out of range silently wraps, so check it on the host. float16 is added in float32 and rounded
+    once.
     """
     if target.dtype.char == "e":
         wide = target.astype("float32")
@@ -336,22 +342,22 @@ def add_at(xp: ModuleType, target: Array, index: Index, value: Array) -> None:
 
 
 def _is_rows(index: Any) -> bool:
-    """Does one array of integers choose rows? (add_at's fast way takes nothing else.)"""
+    """Is the index one array of integers, which selects rows? Only then can ``_add_rows`` be
+    used."""
     return type(index) is np.ndarray and index.dtype.kind in "iu"
 
 
 def _add_rows(target: np.ndarray, rows: np.ndarray, value: Any) -> None:
-    """add_at for rows of an array in one piece, by their flat positions; IndexError for a row
-    outside."""
-    # np.add.at is fast in one dimension only, so the rows become flat positions. Measured on an
-    # embedding's gradient (4096 of 1000 rows, width 128): rows 6.5 ms, stable argsort and
-    # np.add.reduceat 2.6, flat 1.2.
+    """``add_at`` for rows of a contiguous array. IndexError for a row out of range."""
+    # np.add.at is fast in one dimension only, so rows are turned into positions in the flattened
+    # array. Measured on an embedding's gradient (4096 of 1000 rows, width 128): by rows 6.5 ms,
+    # with a stable argsort and np.add.reduceat 2.6 ms, flattened 1.2 ms.
     count, width = len(target), math.prod(target.shape[1:])
     if rows.size and not -count <= rows.min() <= rows.max() < count:
         raise IndexError(
-            f"rows {rows.min()} to {rows.max()} are asked for, but the target has {count}"
+            f"rows {rows.min()} to {rows.max()} are out of range: there are {count} rows"
         )
     value = np.broadcast_to(np.asarray(value, target.dtype), rows.shape + target.shape[1:])
-    # row -1: -width to -1
+    # A negative row works too: row -1 becomes the positions -width to -1.
     position = rows.reshape(-1, 1).astype(np.intp) * width + np.arange(width)
     np.add.at(target.reshape(-1), position.reshape(-1), value.reshape(-1))

@@ -1,7 +1,8 @@
-"""backward and grad, and the walk that they run: the one of walk.py, with all its savings.
+"""``backward`` and ``grad``, and the backward pass that they run: walk.py, made fast.
 
-``sweep``, below the ruled line, visits only what lies on the way to what was asked for, adds in
-place, and frees what it has passed.  Read before: walk.py, which is its definition.
+``sweep``, below the ruled line, computes the same gradients as walk.py, but it visits only Nodes on
+a path to the requested inputs, adds pieces in place, and frees what each Node has saved as soon as
+the Node has been visited.  Read before: walk.py, which is its definition.
 """
 
 from __future__ import annotations
@@ -41,18 +42,18 @@ def backward(
 ) -> None:
     """Add d(self)/d(leaf), weighted by ``gradient``, to ``.grad`` of every leaf that requires it.
 
-    gradient: shape of self; may be left out where self is a single number.
-    retain_graph: keep what the graph has saved, for a second call.
-    create_graph: record the walk too, so that ``.grad`` can itself be differentiated.
-    ``tinycv.grad`` is better there: a leaf whose ``.grad`` remembers the leaf is a cycle that only
-    the garbage collector can free.
+    gradient: the weights of the entries of self, in its shape; not needed if self is one number.
+    retain_graph: keep what the graph has saved, so that backward can run through it again.
+    create_graph: record the backward pass too, so that ``.grad`` can itself be differentiated.
+    ``tinycv.grad`` is the better choice for that: a leaf whose ``.grad`` has a graph that contains
+    the leaf is a reference cycle, which only Python's garbage collector can free.
 
-    Halves (float16) that meet in one leaf are added in float32, and rounded once. Where several
-    calls add to one ``.grad`` of halves, as micro-batches do, it is rounded after each call, as in
-    PyTorch: 3,000 calls that send 1 end at 2,048.
+    Within one call, the float16 pieces of a leaf's gradient are added in float32, and the sum is
+    rounded once. If several calls add to the same float16 ``.grad``, as micro-batches do, it is
+    rounded after each call, as in PyTorch: after 3,000 calls that each add 1 it is 2,048.
     """
     flag(create_graph, "backward: create_graph")
-    keep = kept(retain_graph, create_graph, "backward") or create_graph
+    keep = keeps_graph(retain_graph, create_graph, "backward") or create_graph
     gradients = sweep([self], [gradient], None, keep, create_graph)
     before = mode.set(mode.get() & ~RECORD | (RECORD if create_graph else OFF))
     try:
@@ -72,12 +73,13 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple:
-    """d(outputs)/d(inputs) as a tuple of Tensors, one an input; nothing is added to any ``.grad``.
+    """d(outputs)/d(inputs) as a tuple of Tensors, one per input; no ``.grad`` is changed.
 
-    grad_outputs: the weights of the outputs (the vector of the vector-Jacobian product); 1 for
-    single numbers.
-    create_graph: the gradients can be differentiated in turn. allow_unused: None where an input
-    plays no part.
+    grad_outputs: the weights of the outputs (the vector of the vector-Jacobian product). By default
+    1, if each output is a single number.
+    retain_graph: keep the graph for another call; by default the same as ``create_graph``.
+    create_graph: record the backward pass, so that the gradients can be differentiated again.
+    allow_unused: return None for an input that the outputs do not depend on, instead of raising.
     """
     return grad_for("grad", outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused)
 
@@ -91,8 +93,9 @@ def grad_for(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple:
-    """``grad`` for ``caller``, which its errors name."""
-    outputs, inputs = tensors(outputs, f"{caller}: outputs"), tensors(inputs, f"{caller}: inputs")
+    """``grad`` for another public function, ``caller``, whose name the error messages give."""
+    outputs = list_of_tensors(outputs, f"{caller}: outputs")
+    inputs = list_of_tensors(inputs, f"{caller}: inputs")
     flag(create_graph, f"{caller}: create_graph")
     flag(allow_unused, f"{caller}: allow_unused")
     if grad_outputs is None:
@@ -100,55 +103,61 @@ def grad_for(
     else:
         weights = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
     if len(weights) != len(outputs):
-        raise ValueError(f"{caller}: {len(outputs)} outputs but {len(weights)} grad_outputs")
+        raise ValueError(
+            f"{caller}: {len(outputs)} outputs but {len(weights)} grad_outputs; there must be one "
+            "for each output"
+        )
     for i, x in enumerate(inputs):
         if x._node is None:
             raise ValueError(
-                f"{caller}: input {i}, of shape {x.shape}, does not require a gradient"
+                f"{caller}: input {i}, of shape {x.shape}, does not require a gradient; set its "
+                "requires_grad = True before you compute the outputs"
             )
     targets = [graph_key(x) for x in inputs]
-    keep = kept(retain_graph, create_graph, caller)
-    found = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
-    missing = [i for i, t in enumerate(targets) if t not in found]
+    keep = keeps_graph(retain_graph, create_graph, caller)
+    grads = sweep(outputs, weights, targets, keep, create_graph, caller=caller)
+    missing = [i for i, target in enumerate(targets) if target not in grads]
     if missing and not allow_unused:
         raise ValueError(
             f"{caller}: the outputs do not depend on inputs {shown(missing)}; pass "
-            "allow_unused=True for None there"
+            "allow_unused=True to get None for them"
         )
-    if (recording := capturing.current()) is not None:
-        recording.makes(found.values())
-    return tuple(found.get(t) for t in targets)
+    capture = capturing.current()
+    if capture is not None:
+        capture.makes(grads.values())
+    return tuple(grads.get(target) for target in targets)
 
 
-def kept(retain_graph: bool | None, create_graph: bool, caller: str) -> bool:
-    """Is the graph kept for another walk?  If nothing is said, where the walk is recorded."""
+def keeps_graph(retain_graph: bool | None, create_graph: bool, caller: str) -> bool:
+    """Is the graph kept for another backward pass? By default, if this pass is recorded."""
     if retain_graph is None:
         return create_graph
     return flag(retain_graph, f"{caller}: retain_graph")
 
 
-def tensors(given: object, what: str) -> list[Tensor]:
-    """One Tensor, or several, as a list."""
-    found = [given] if isinstance(given, Tensor) else given
+def list_of_tensors(value: object, what: str) -> list[Tensor]:
+    """One Tensor or several, as a list. TypeError, which calls the value ``what``, for others."""
+    values = [value] if isinstance(value, Tensor) else value
     if (
-        not isinstance(found, Iterable)
-        or isinstance(found, (str, bytes, dict))
-        or hasattr(found, "dtype")
+        not isinstance(values, Iterable)
+        or isinstance(values, (str, bytes, dict))
+        or hasattr(values, "dtype")
     ):
-        raise TypeError(f"{what} is {shown(given)}; it must be a Tensor or a list of Tensors")
-    found = list(found)
-    for i, x in enumerate(found):
+        raise TypeError(f"{what} is {shown(value)}; it must be a Tensor or a list of Tensors")
+    values = list(values)
+    for i, x in enumerate(values):
         if not isinstance(x, Tensor):
             raise TypeError(f"{what}[{i}] is {shown(x)}; it must be a Tensor")
-    return found
+    return values
 
 
-def seed(y: Tensor, weight: ArrayLike | None, record: bool, caller: str) -> Gradient:
-    """The gradient that the walk starts with."""
+def initial_gradient(y: Tensor, weight: ArrayLike | None, record: bool, caller: str) -> Gradient:
+    """dL/dy, where the walk starts: the user's weights of y's entries, or 1 for a single number."""
     if y._node is None:
         raise RuntimeError(
             f"{caller}: this tensor was not computed from anything that requires a gradient. Set "
-            "requires_grad=True on an input; detach() and no_grad() also cut the graph"
+            "requires_grad=True on an input before you compute the result; detach() and no_grad() "
+            "also cut the graph"
         )
     if weight is not None:
         return weight_for(y, weight, record, f"{caller}: the gradient")
@@ -162,9 +171,10 @@ def seed(y: Tensor, weight: ArrayLike | None, record: bool, caller: str) -> Grad
 
 
 def weight_for(y: Tensor, weight: ArrayLike, record: bool, what: str) -> Gradient:
-    """A user's weights of the entries of y: a Tensor if the walk is recorded, or an array."""
+    """The weights that a user gave for y's entries: a Tensor if the walk is recorded, otherwise an
+    array. Errors call them ``what``."""
     if not isinstance(weight, Tensor):
-        # numbers and lists of them, which have no device
+        # Numbers and lists have neither dtype nor device; they take those of y.
         plain = not hasattr(weight, "shape")
         array = as_array(weight, y.dtype if plain else None, what)
         weight = wrap(backend.to_device(array, y.device) if plain else array, None)
@@ -177,16 +187,16 @@ def weight_for(y: Tensor, weight: ArrayLike, record: bool, what: str) -> Gradien
         raise ValueError(
             f"{what} is on {weight.device}, the result on {y.device}: move it with to({y.device!r})"
         )
-    # pulls would round, or refuse to negate a bool
+    # With integers a pull would round its result, and with bools it could not negate.
     if array.dtype.kind != "f":
         weight = weight.astype(y.dtype)
     return weight if record else weight._data
 
 
 def accumulate(gradients: dict[Tensor, Tensor]) -> None:
-    """Add to the ``.grad`` of leaves, one thread at a time: of two that read the same sum and each
-    wrote theirs, one would be lost."""
-    recording = capturing.current()
+    """Add gradients to the ``.grad`` of their leaves, one thread at a time: if two threads read the
+    same old value, the second write would overwrite the first."""
+    capture = capturing.current()
     with _accumulating:
         for leaf, g in gradients.items():
             old = leaf.grad
@@ -198,14 +208,14 @@ def accumulate(gradients: dict[Tensor, Tensor]) -> None:
                     f"{shown(old)}; it must be None, or a Tensor of that dtype and shape"
                 )
         for leaf, g in gradients.items():
-            if recording is not None:
-                recording.gradient(leaf)
+            if capture is not None:
+                capture.gradient(leaf)
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
 def _new_lock() -> None:
-    """Also in a forked process, where nobody would ever release the one that another thread
-    held."""
+    """Also runs in a forked process: if another thread held the lock at the fork, that thread does
+    not exist in the child, and so could never release it."""
     global _accumulating
     _accumulating = RLock()
 
@@ -215,7 +225,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(after_in_child=_new_lock)
 
 
-# ── the kernel: the same walk, with all its savings ──────────────────────────────────────────────
+# ── What runs: the walk of walk.py, made fast ────────────────────────────────────────────────────
 
 
 def sweep(
@@ -227,89 +237,101 @@ def sweep(
     floor: int = 0,
     caller: str = "backward",
 ) -> dict:
-    """Carry gradients from outputs down. Returns {target or leaf: gradient Tensor}.
+    """Carry gradients from the outputs to the targets. Returns {target or leaf: gradient Tensor}.
 
-    keep: what the graph has saved, for another walk. floor: Nodes made before that tick count as
-    leaves: the walk ends there (recompute.py). caller: for the errors.
+    targets: Nodes and leaves whose gradients are returned; None for all leaves.
+    keep: do not free what the graph has saved, so that it can be walked again.
+    record: record the walk, so that the gradients can be differentiated.
+    floor: the walk ends at Nodes created up to this tick, and treats them as leaves (recompute.py).
+    caller: the public function that error messages name.
     """
-    # a set asks for identity; a list would ask ==
+    # In a set, keys are compared by identity. In a list, ``in`` would call Tensor.__eq__, which
+    # compares entry by entry.
     targets = None if targets is None else set(targets)
-    needed = None if targets is None else on_the_way(outputs, targets, floor)
-    grads, ours, heap = {}, set(), []
+    needed = None if targets is None else keys_on_a_path(outputs, targets, floor)
+    grads, owned, heap = {}, set(), []
     for y, weight in zip(outputs, weights, strict=True):
-        send(seed(y, weight, record, caller), graph_key(y), grads, ours, heap, record, floor)
+        g = initial_gradient(y, weight, record, caller)
+        add_piece(g, graph_key(y), grads, owned, heap, record, floor)
     before = mode.get()
-    # as no_grad does, without its cost
+    # The same as a ``with no_grad()`` (or enable_grad) block, without its cost.
     mode.set(before & ~RECORD | (RECORD if record else OFF))
     try:
-        found = visited(grads, ours, heap, targets, needed, keep, record, floor, before & DEBUG)
+        results = visit_nodes(
+            grads, owned, heap, targets, needed, keep, record, floor, before & DEBUG
+        )
     finally:
         mode.set(before)
     for leaf in [leaf for leaf in grads if targets is None or leaf in targets]:
-        found[leaf] = narrowed(grads.pop(leaf), leaf)
-    return {at: own(found, at, record) for at in found}
+        results[leaf] = in_its_dtype(grads.pop(leaf), leaf)
+    return {key: as_unshared_tensor(results, key, record) for key in results}
 
 
-def visited(
+def visit_nodes(
     grads: dict,
-    ours: set,
+    owned: set,
     heap: list,
     targets: set | None,
     needed: set | None,
     keep: bool,
     record: bool,
     floor: int,
-    checking: int,
+    debugging: int,
 ) -> dict:
-    """Visit all Nodes; what leaves have got is in ``grads`` then. Returns {target: its gradient}.
+    """Visit all Nodes, the newest first. Returns {target: its gradient} for targets that are Nodes;
+    the gradients of the leaves are left in ``grads``.
 
-    A heap keeps the Nodes in order, so nothing is recursive, and a chain of 100,000 ops is as easy
-    as one of ten.
+    A heap keeps the Nodes in order, so nothing is recursive: a chain of 100,000 ops works like a
+    chain of ten.
     """
-    found = {}
+    results = {}
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)
-        if node in ours:
-            ours.discard(node)
-            g = narrowed(g, node)
+        if node in owned:
+            owned.discard(node)
+            g = in_its_dtype(g, node)
         if targets is not None and node in targets:
-            found[node] = g
+            results[node] = g
         if node.saved is None:
             raise errors.released(node)
         for parent, piece in node.row.pieces(node, g, needed, record):
-            if checking:
+            if debugging:
                 debug.check_backward(node, g, piece)
-            send(piece, parent, grads, ours, heap, record, floor)
-        # another thread came by in the meantime
+            add_piece(piece, parent, grads, owned, heap, record, floor)
+        # Checked again: another thread may have walked through this Node in the meantime.
         if node.saved is None:
             raise errors.released(node)
         if not keep:
             node.saved, node.parents = None, ()
-    return found
+    return results
 
 
-def send(
-    piece: Piece, parent: GraphKey, grads: dict, ours: set, heap: list, record: bool, floor: int
+def add_piece(
+    piece: Piece, parent: GraphKey, grads: dict, owned: set, heap: list, record: bool, floor: int
 ) -> None:
-    """Add one piece to the parent's gradient; a Node that gets its first piece joins the queue.
+    """grads[parent] += piece; a Node joins the heap with its first piece (a leaf never does: its
+    seq is 0).
 
-    ``ours`` holds parents whose sum was allocated here: only such an array may be added to in
-    place, since any other may also be somebody else's gradient (addition hands the same g to both
-    its inputs). Of halves the sum is float32, which ``narrowed`` rounds once: in halves, 5,000
-    pieces of 1 would add up to 2,048.
+    ``owned`` holds the parents whose sum is an array that was allocated here, in this function.
+    Only such an array may be changed in place. A first piece is stored as it came, and may be the
+    same array as another gradient: the pulls of a + b return g itself, once for a and once for b.
+
+    A sum of float16 pieces is kept in float32, and ``in_its_dtype`` rounds it once at the end:
+    added in float16, 5,000 pieces of 1 would give 2,048, because 2,049 is not a float16 number.
     """
     old = grads.get(parent)
     if old is None and parent.seq > floor:
         heappush(heap, (-parent.seq, parent))
     if callable(piece):
-        buffer = old if old is None or parent in ours else old + 0
+        # ``old + 0`` is a copy, for an array that is not owned.
+        buffer = old if old is None or parent in owned else old + 0
         if buffer is not None and parent.dtype == FLOAT16:
             buffer = buffer.astype(FLOAT32, copy=False)
         grads[parent] = piece(buffer, parent)
-        ours.add(parent)
+        owned.add(parent)
         return
-    # asked of a leaf's array, as asking a Tensor is slow
+    # Of a leaf, look at the array: attributes of a Tensor are properties, which are slower.
     like = parent if isinstance(parent, Node) else parent._data
     if piece.shape != like.shape:
         piece = unbroadcast(piece, like.shape)
@@ -318,57 +340,65 @@ def send(
         and piece.dtype != like.dtype
         and (old is None or like.dtype != FLOAT16)
     ):
-        piece = piece.astype(like.dtype)  # promotion widened it
+        piece = piece.astype(like.dtype)  # e.g. g is float64, as the op's other input is
     if old is None:
         grads[parent] = piece
-    elif record or parent not in ours or not old.shape or old.dtype == FLOAT16:
+    elif record or parent not in owned or not old.shape or old.dtype == FLOAT16:
         grads[parent] = (old.astype(FLOAT32) if old.dtype == FLOAT16 else old) + piece
-        ours.add(parent)
+        owned.add(parent)
     else:
         old += piece
 
 
 def unbroadcast(g: Gradient, shape: tuple[int, ...]) -> Gradient:
-    """As in walk.py; an array is added up by ``sum_over``, which is fast, and exact for long
-    sums."""
+    """As in walk.py, but arrays are summed by ``sum_over``, which is fast and stays accurate for
+    long sums."""
     axes = stretched(g.shape, shape)
     if isinstance(g, Tensor):
         return g.sum(axis=axes, keepdims=True).reshape(shape)
     return sum_over(backend.array_module(g), g, axes, True).reshape(shape)
 
 
-def narrowed(g: Gradient, key: GraphKey) -> Gradient:
-    """The gradient of ``key`` in its own dtype: a sum of halves, which ``send`` keeps in float32,
-    is rounded."""
+def in_its_dtype(g: Gradient, key: GraphKey) -> Gradient:
+    """g in the dtype of ``key``, whose gradient it is: rounds a sum of float16 pieces, which
+    ``add_piece`` keeps in float32."""
     return g.astype(FLOAT16) if key.dtype == FLOAT16 and g.dtype != FLOAT16 else g
 
 
-def own(found: dict, at: GraphKey, record: bool) -> Tensor:
-    """A gradient to hand out, in memory that nobody else knows.
+def as_unshared_tensor(results: dict, key: GraphKey, record: bool) -> Tensor:
+    """The gradient results[key] as a Tensor that shares memory with nothing else, so that the user
+    may change it in place. It is copied only if something else may hold the same memory.
 
-    A pull may have handed on the gradient that came to it (add does, to both its inputs), or a view
-    of it, or an array that a kernel goes on holding. Only Python knows who else has an array: it is
-    copied unless it has two references alone, that of ``found`` and that of getrefcount's argument.
+    What else might? A pull may return the array that it received (those of a + b do, for both
+    inputs) or a view of it, or an array that a kernel keeps. Two tests find this out:
+        getrefcount(array) == 2    CPython counts the references to every object. Here there are
+                                   always two: the dict ``results``, and the argument of getrefcount
+                                   itself. A third means that something else holds the array. (So
+                                   the array must not be put into a local variable first.)
+        array.base is None         NumPy and CuPy set ``base`` if an array is a view into the memory
+                                   of another array.
+    If a harmless extra reference is counted, the array is copied without need, which is slower but
+    never wrong.
     """
-    if isinstance(found[at], Tensor):
-        return found[at] if record else wrap(found[at]._data.copy(), None)
-    if getrefcount(found[at]) == 2 and found[at].base is None:
-        return wrap(found[at], None)
-    return wrap(found[at].copy(), None)
+    if isinstance(results[key], Tensor):
+        return results[key] if record else wrap(results[key]._data.copy(), None)
+    if getrefcount(results[key]) == 2 and results[key].base is None:
+        return wrap(results[key], None)
+    return wrap(results[key].copy(), None)
 
 
-def on_the_way(outputs: list[Tensor], targets: set, floor: int) -> set:
-    """Nodes and leaves that lie on a path from the outputs down to a target; nothing else is worth
-    a visit."""
-    oldest = max(floor, min((t.seq for t in targets), default=0))
-    seen, stack = set(), [graph_key(y) for y in outputs if y._node is not None]
-    while stack:
-        node = stack.pop()
-        if node not in seen and node.seq >= oldest:
-            seen.add(node)
-            stack.extend(p for p in node.parents if p is not None)
+def keys_on_a_path(outputs: list[Tensor], targets: set, floor: int) -> set:
+    """The Nodes and leaves on a path from an output to a target. The walk visits only these."""
+    oldest = max(floor, min((target.seq for target in targets), default=0))
+    reached, to_visit = set(), [graph_key(y) for y in outputs if y._node is not None]
+    while to_visit:
+        key = to_visit.pop()
+        if key not in reached and key.seq >= oldest:
+            reached.add(key)
+            to_visit.extend(parent for parent in key.parents if parent is not None)
     needed = set(targets)
-    for node in sorted(seen, key=lambda n: n.seq):
+    # From the oldest to the newest, so that the parents of a Node are decided before the Node.
+    for node in sorted(reached, key=lambda key: key.seq):
         if any(p in needed for p in node.parents):
             needed.add(node)
     return needed

@@ -1,8 +1,9 @@
-"""What the rest of the package tells a recording in progress (gpu/recording.py), and what it
-must refuse while there is one.
+"""CUDA graph capture, as the rest of the package sees it: what to register and what to refuse.
 
-``current()`` is the Recording being made in this thread, or None.  Code that depends on Python's
-state registers that with it; code that a CUDA graph cannot hold calls ``refuse``.
+While ``tinycv.captured`` records a step (gpu/recording.py), ``current()`` is the Recording in
+progress; otherwise it is None.  A CUDA graph repeats what the GPU did, but not what Python did.  So
+code whose result depends on Python state registers that state with the Recording, and code that a
+CUDA graph cannot repeat calls ``refuse``.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
     from tinycv.gpu.recording import Recording
 
 _current: ContextVar[Recording | None] = ContextVar("tinycv_recording", default=None)
-# the Recording that is being made in this thread, or None
-current = _current.get
+current = _current.get  # current() is the Recording in progress in this thread, or None
 
 
 @contextmanager
 def by(recording: Recording) -> Iterator[None]:
-    """Inside, ``current()`` is this one."""
+    """Inside the block, ``current()`` is this Recording."""
     token = _current.set(recording)
     try:
         yield
@@ -32,7 +32,7 @@ def by(recording: Recording) -> Iterator[None]:
 
 
 def forget_gradients(leaves: Iterable[Tensor]) -> None:
-    """Set ``leaf.grad = None``, and tell the recording in progress."""
+    """Set ``leaf.grad = None`` for all leaves, and register that with the Recording in progress."""
     leaves, recording = list(leaves), current()
     for leaf in leaves:
         leaf.grad = None
@@ -41,10 +41,10 @@ def forget_gradients(leaves: Iterable[Tensor]) -> None:
 
 
 def refuse(what: str, instead: str) -> None:
-    """RuntimeError while a step is recorded: ``what`` would happen once, and not at every
-    launch."""
+    """RuntimeError while a step is recorded, because ``what`` would happen once and not at every
+    launch. instead: what the user can do."""
     if current() is not None:
         raise RuntimeError(
-            f"{what} cannot be part of a step that tinycv.captured records, which keeps what the "
-            f"GPU does and forgets what Python does: {instead}"
+            f"{what} cannot be part of a step that tinycv.captured records, because a recorded "
+            f"step repeats what the GPU did but not what Python did: {instead}"
         )

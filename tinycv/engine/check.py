@@ -1,19 +1,20 @@
-"""The certificate: every derivative against finite differences, to second order.
+"""Gradient check: every derivative against finite differences, to second order.
 
-    python -m tinycv.engine.check                 every op and pair; exits with 1 where one fails
+    python -m tinycv.engine.check                 every op and pair; exits with 1 if one fails
     python -m tinycv.engine.check tanh softmax --device cpu
 
-Along a direction v, for the number L(x, u) = Σ u · f(x) with random weights u:
+For a function f and random weights u, let L(x, u) = Σ u · f(x), a single number.  Its derivatives
+along random directions v and w are compared:
 
-    order 1    v · dL/dx                     against   (L(x + hv) - L(x - hv)) / 2h, refined to h⁴
-    order 2    w · d(v · dL/dx)/d(x, u)      against   the same difference of v · dL/dx
+    order 1    v · dL/dx                     with   (L(x + hv) - L(x - hv)) / 2h, refined to h⁴
+    order 2    w · d(v · dL/dx)/d(x, u)      with   the same difference of v · dL/dx
 
-u is differentiated in order 2 because every pull is a function of it: so a linear f, with no second
-derivative in x, has something to prove too.  Nothing but f is asked of the engine: sums and weights
-are NumPy's.
+Order 2 also differentiates with respect to u, because every pull is a function of it.  So there is
+something to check even for a linear f, whose second derivative in x is 0.  Only f is computed by
+the engine; sums and weights are computed by NumPy.
 
-Griewank & Walther 2008, section 2.1, on differences.  What is tried for each op:
-certificate/cases.py.
+Griewank & Walther 2008, section 2.1, on finite differences.  The inputs that are tried for each op
+are in certificate/cases.py.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ import numpy as np
 from tinycv.engine.backward import grad
 from tinycv.engine.tensor import Tensor
 
-# its fourth power is as small as what rounding leaves, eps / STEP
+# The step h of the differences. Their error is about h⁴ from the formula and eps / h from rounding;
+# for this h the two are about equally small.
 STEP = 1e-3
-# of a sum of some terms, each the result of some operations
+# The relative rounding error of a sum of some terms, each the result of a few operations.
 ROUNDING = 16 * np.finfo(np.float64).eps
-# two ways to compute one thing differ by their rounding alone
+# The relative tolerance for two ways of computing the same number, by dtype (float64, float32).
 SAME = {"d": 1e-12, "f": 1e-5}
 
 
 class CertificateError(AssertionError):
-    """A derivative is not what finite differences say, or two that should be equal are not."""
+    """A derivative differs from finite differences, or from another that it should equal."""
 
 
 def certify(
@@ -50,13 +52,14 @@ def certify(
     name: str | None = None,
     device: str = "cpu",
 ) -> tuple[float, ...]:
-    """The worst relative error of the function's derivatives, for each order; CertificateError
-    where one is too large.
+    """Check the derivatives of a function. Returns the worst relative error for each order.
+    CertificateError if one is larger than ``rtol``.
 
-    inputs: arrays (floats are differentiated in float64, others passed on as Tensors) and anything
-    else.
-    directions: how many random ones, in each input and (at order 2) in each output's weights.
-    A function made of several results (a tuple) is certified in all of them.
+    inputs: arrays, and any other arguments. Float arrays are differentiated, in float64; other
+    arrays are passed as Tensors.
+    directions: the number of random directions for each input and (in order 2) for the weights of
+    each result.
+    If the function returns a tuple, all its results are checked.
     """
     trial, rng = Trial(function, inputs, device, name), np.random.default_rng(seed)
     worst = [0.0] * order
@@ -73,8 +76,8 @@ def certify(
 def compare(
     pair: Any, *inputs: Any, order: int = 2, seed: int = 0, device: str = "cpu", **options: Any
 ) -> float:
-    """Kernel against definition, each also against finite differences. Returns their worst relative
-    difference."""
+    """Check a pair's kernel and definition against finite differences, and against each other.
+    Returns the worst relative difference between the two."""
     kernel, definition = partial(pair, **options), partial(pair.definition, **options)
     certify(kernel, *inputs, order=order, seed=seed, device=device, name=pair.name)
     certify(
@@ -92,36 +95,43 @@ def agree(
     name: str | None = None,
     device: str = "cpu",
 ) -> float:
-    """Values and first gradients of two functions, in the inputs' own dtype. Returns their worst
-    relative difference.
+    """Compare the results and first gradients of two functions, in the dtype of the inputs. Returns
+    the worst relative difference; CertificateError if one is larger than ``rtol``.
 
-    A gradient may be exactly 0 in one and rounding in the other. It is the sum of terms as large as
-    the result over the input's range, |u · y| / max(1, |x|), so differences below rtol times that
-    are rounding too.
+    A gradient may be exactly 0 in one function and a rounding error in the other. It is a sum of
+    terms of about the size |u · y| / max(1, |x|), so a difference below rtol times that size is
+    taken for rounding.
     """
-    ours, read = (Trial(f, inputs, device, name, dtype=None) for f in (kernel, definition))
-    ys, expected = ours.results(ours.xs), read.results(read.xs)
+    tested, reference = (Trial(f, inputs, device, name, dtype=None) for f in (kernel, definition))
+    ys, expected = tested.results(tested.xs), reference.results(reference.xs)
     rng = np.random.default_rng(seed)
     us = [direction(rng, y).astype(y.dtype) for y in expected]
-    slopes = list(zip(ours.slopes(ours.xs, us), read.slopes(read.xs, us), strict=True))
+    gradients = tested.gradients(tested.xs, us)
+    expected_gradients = reference.gradients(reference.xs, us)
     worst = 0.0
     for i, (y, e) in enumerate(zip(ys, expected, strict=True)):
-        worst = max(worst, ours.compared(f"result {i}", y, e, 0.0, rtol))
+        worst = max(worst, tested.compared(f"result {i}", y, e, 0.0, rtol))
     largest = max((float(np.abs(y).max()) for y in expected if y.size), default=0.0)
-    for i, (g, e) in enumerate(slopes):
-        terms = largest / max(1.0, float(np.abs(ours.xs[i]).max(initial=0.0)))
-        worst = max(worst, ours.compared(f"gradient of input {i}", g, e, terms, rtol))
+    for i, (g, e) in enumerate(zip(gradients, expected_gradients, strict=True)):
+        terms = largest / max(1.0, float(np.abs(tested.xs[i]).max(initial=0.0)))
+        worst = max(worst, tested.compared(f"gradient of input {i}", g, e, terms, rtol))
     return worst
 
 
 def direction(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
-    """Every entry takes part, no two alike, and none goes further than 1: so a step keeps its
-    distance from corners."""
+    """A random direction in the shape of ``like``: each entry is between 0.5 and 1 in size, with a
+    random sign. So every entry takes part, and none moves further than the step, which keeps the
+    step away from corners of f."""
     return np.asarray(rng.uniform(0.5, 1.0, like.shape) * rng.choice([-1.0, 1.0], like.shape))
 
 
 class Trial:
-    """A function, the point ``xs`` where it is tried (its float inputs), and its other inputs."""
+    """A function, its float inputs ``xs``, which are the point where it is differentiated, and the
+    rest of its inputs.
+
+    In the methods, us are the weights of the results, and vs and ws are directions (see the top of
+    this file).
+    """
 
     def __init__(
         self,
@@ -134,12 +144,12 @@ class Trial:
         inputs = [np.asarray(x) if isinstance(x, (Tensor, np.generic)) else x for x in inputs]
         self.function, self.device = function, device
         self.floats = [isinstance(x, np.ndarray) and x.dtype.kind == "f" for x in inputs]
-        split = list(zip(inputs, self.floats, strict=True))
-        self.xs = [x.astype(dtype or x.dtype, copy=False) for x, yes in split if yes]
+        pairs = list(zip(inputs, self.floats, strict=True))
+        self.xs = [x.astype(dtype or x.dtype, copy=False) for x, is_float in pairs if is_float]
         self.rest = [
             Tensor(x, device=device) if isinstance(x, np.ndarray) else x
-            for x, yes in split
-            if not yes
+            for x, is_float in pairs
+            if not is_float
         ]
         shapes = ", ".join(
             f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else repr(x) for x in inputs
@@ -147,39 +157,38 @@ class Trial:
         self.name = f"{name or getattr(function, '__name__', 'function')}({shapes})"
 
     def run(self, xs: Sequence[np.ndarray]) -> tuple[list[Tensor], list[Tensor]]:
-        """The leaves at xs, and the results."""
+        """(the float inputs as leaves, the results), at the point xs."""
         leaves = [Tensor(x, device=self.device, requires_grad=True) for x in xs]
         floats, rest = iter(leaves), iter(self.rest)
-        y = self.function(*(next(floats if f else rest) for f in self.floats))
+        y = self.function(*(next(floats if is_float else rest) for is_float in self.floats))
         return leaves, list(y) if isinstance(y, (tuple, list)) else [y]
 
     def results(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """f(xs) as arrays."""
         return [y.numpy() for y in self.run(xs)[1]]
 
-    def slopes(self, xs: Sequence[np.ndarray], us: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """dL/dx for each x; 0 where no result depends on it."""
+    def gradients(self, xs: Sequence[np.ndarray], us: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """dL/dx for each x; 0 if no result depends on it."""
         leaves, ys = self.run(xs)
         used = [(y, u) for y, u in zip(ys, us, strict=True) if y.requires_grad]
-        found = grad(
+        slopes = grad(
             [y for y, _ in used],
             leaves,
             [Tensor(u, device=y.device) for y, u in used],
             allow_unused=True,
         )
-        slopes = [
-            np.zeros_like(x) if g is None else g.numpy() for g, x in zip(found, xs, strict=True)
-        ]
-        for i, (g, x) in enumerate(zip(slopes, xs, strict=True)):
+        gradients = zeros_for_none(slopes, xs)
+        for i, (g, x) in enumerate(zip(gradients, xs, strict=True)):
             if g.shape != x.shape or g.dtype != x.dtype:
                 raise CertificateError(
                     f"{self.name}: the gradient of input {i} is {g.dtype} {g.shape}"
                 )
-        return slopes
+        return gradients
 
-    def bends(
+    def second_derivatives(
         self, xs: Sequence[np.ndarray], us: Sequence[np.ndarray], vs: Sequence[np.ndarray]
     ) -> tuple:
-        """(dL/dx, d(v · dL/dx)/d(x, u)), by a recorded walk back."""
+        """(dL/dx, d(v · dL/dx)/d(x, u)), by differentiating a recorded backward pass."""
         leaves, ys = self.run(xs)
         weights = [
             Tensor(u, device=y.device, requires_grad=True) for y, u in zip(ys, us, strict=True)
@@ -188,23 +197,20 @@ class Trial:
         traced = grad(
             [y for y, _ in used], leaves, [u for _, u in used], create_graph=True, allow_unused=True
         )
-        kept = [
+        varying = [
             (g, Tensor(v, device=self.device))
             for g, v in zip(traced, vs, strict=True)
             if g is not None and g.requires_grad
         ]
-        found = grad(
-            [g for g, _ in kept], [*leaves, *weights], [v for _, v in kept], allow_unused=True
+        second = grad(
+            [g for g, _ in varying], [*leaves, *weights], [v for _, v in varying], allow_unused=True
         )
-        return tuple(
-            [np.zeros_like(z) if g is None else g.numpy() for g, z in zip(gs, zs, strict=True)]
-            for gs, zs in ((traced, xs), (found, (*xs, *us)))
-        )
+        return zeros_for_none(traced, xs), zeros_for_none(second, (*xs, *us))
 
     def first(self, us: list, vs: list, rtol: float) -> float:
-        """Order 1 along each input's own direction. Returns the worst relative error."""
+        """Check order 1 along one direction in each input. Returns the worst relative error."""
         worst = 0.0
-        for i, (g, v) in enumerate(zip(self.slopes(self.xs, us), vs, strict=True)):
+        for i, (g, v) in enumerate(zip(self.gradients(self.xs, us), vs, strict=True)):
             about, noise = difference(lambda xs: total(us, self.results(xs)), self.xs, i, v)
             worst = max(
                 worst,
@@ -220,11 +226,11 @@ class Trial:
         return worst
 
     def second(self, us: list, vs: list, ws: list, rtol: float) -> float:
-        """Order 2 along each input's, and each result's weights', own direction. Returns the worst
-        relative error."""
+        """Check order 2 along one direction in each input, and in the weights of each result.
+        Returns the worst relative error."""
         n, worst = len(self.xs), 0.0
-        traced, bends = self.bends(self.xs, us, vs)
-        plain, magnitude = total(vs, self.slopes(self.xs, us))
+        traced, second = self.second_derivatives(self.xs, us, vs)
+        plain, magnitude = total(vs, self.gradients(self.xs, us))
         recorded, _ = total(vs, traced)
         self.judge(
             "recorded against plain",
@@ -234,9 +240,9 @@ class Trial:
             SAME["d"],
             ROUNDING * total(us, us)[1],
         )
-        for i, (h, w) in enumerate(zip(bends, ws, strict=True)):
+        for i, (h, w) in enumerate(zip(second, ws, strict=True)):
             about, noise = difference(
-                lambda zs: total(vs, self.slopes(zs[:n], zs[n:])), [*self.xs, *us], i, w
+                lambda zs: total(vs, self.gradients(zs[:n], zs[n:])), [*self.xs, *us], i, w
             )
             where = f"input {i}" if i < n else f"the weights of result {i - n}"
             worst = max(
@@ -255,8 +261,8 @@ class Trial:
     def compared(
         self, what: str, y: np.ndarray, e: np.ndarray, terms: float, rtol: float | None
     ) -> float:
-        """``judge`` of y, which by definition is e, a sum of ``terms``. CertificateError where
-        shape or dtype differ."""
+        """Compare y with e, the result of the definition, which is a sum of terms of that size.
+        CertificateError if they differ, also in shape or dtype. Returns the relative error."""
         if y.shape != e.shape or y.dtype != e.dtype:
             raise CertificateError(
                 f"{self.name}, {what}: {y.dtype} {y.shape}, but by definition {e.dtype} {e.shape}"
@@ -268,11 +274,12 @@ class Trial:
     def judge(
         self, what: str, exact: Any, about: Any, terms: float, rtol: float, noise: float
     ) -> float:
-        """|exact - about| relative to the terms that were added to make it.
+        """|exact - about|, relative to the size of the terms that were added to compute it.
+        CertificateError if it is larger than ``rtol``.
 
-        Not relative to their sum, which may be 0 by cancellation; and a floor is added, since terms
-        may themselves be exactly 0: ``noise``, what rounding does to the difference, below which it
-        cannot tell 0 from something.
+        It is not relative to the sum, which may be 0 by cancellation. The terms may be exactly 0
+        too, so the rounding error of the difference, ``noise``, is added to their size: a
+        difference cannot show that a number smaller than this is not 0.
         """
         scale = terms + noise / rtol
         error = np.abs(exact - about)
@@ -287,8 +294,18 @@ class Trial:
         return relative
 
 
+def zeros_for_none(
+    gradients: Sequence[Tensor | None], like: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Gradients as arrays, with zeros in the shape of ``like`` for None."""
+    return [
+        np.zeros_like(x) if g is None else g.numpy() for g, x in zip(gradients, like, strict=True)
+    ]
+
+
 def total(weights: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Σ weights · ys, and the magnitude of its terms, which says how exactly it can be known."""
+    """(Σ weights · ys, Σ |weights · ys|). The second number limits how accurate the first can
+    be."""
     terms = [u * y for u, y in zip(weights, ys, strict=True)]
     return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)
 
@@ -296,11 +313,11 @@ def total(weights: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> tuple[floa
 def difference(
     function: Callable, zs: list[np.ndarray], i: int, along: np.ndarray
 ) -> tuple[float, float]:
-    """(d function / d zs[i] along a direction, what rounding may have done to it).
+    """(d function / d zs[i] along a direction, its possible rounding error), by finite differences.
 
-    Four points cancel the error up to the fourth power of the step. The step is in proportion to
-    the input's numbers where they are small, and never above STEP: functions here bend on a scale
-    of 1.
+    With four points the error is of the fourth order in the step. For small inputs the step is
+    proportional to their size; it is never larger than STEP, because the functions here are curved
+    on a scale of 1.
     """
     size = float(np.sqrt(np.mean(zs[i] ** 2))) if zs[i].size else 0.0
     step = STEP * (min(size, 1.0) or 1.0)
@@ -309,7 +326,7 @@ def difference(
     return (8 * (a - b) - (c - d)) / (12 * step), ROUNDING * m / step
 
 
-# the table of all: a floor above, and loaded only when it is asked for
+# certificate/ is a floor above the engine, so it is imported only if this file is run as a program.
 if __name__ == "__main__":
     from tinycv.certificate.table import main
 

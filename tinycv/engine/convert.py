@@ -1,6 +1,6 @@
-"""What is not yet an array becomes one: numbers, nested lists, other libraries' arrays.
+"""Conversion to arrays: numbers, nested lists, and arrays of other libraries such as PyTorch.
 
-Called by door.py, where the rules stand; an array of NumPy's or CuPy's never comes here.
+Called by door.py, which lists the rules. Plain NumPy and CuPy arrays need no conversion.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tinycv.engine.mode import recording
 from tinycv.engine.signatures import TensorBase
 
 NUMBERS = frozenset((bool, int, float))
-# NumPy takes them as a whole
+# Types that look like sequences, but are not to be opened like lists
 NO_LISTS = str, bytes, bytearray, memoryview, range, buffer, Mapping, np.generic, np.dtype
 
 
 def from_library(data: Any) -> np.ndarray:
-    """An array of another kind, as NumPy's own: PyTorch's on the CPU, a memory map, a column of a
-    table."""
+    """A plain NumPy array made from an array of another library or class: a PyTorch tensor on the
+    CPU, a memory map, a column of a pandas table."""
     array = data
     if not isinstance(data, np.ndarray):
         try:
-            # asarray would take what stands under a mask
+            # asanyarray keeps the mask of a masked array, which asarray would drop.
             array = np.asanyarray(data)
         except Exception as error:
             raise TypeError(
@@ -38,9 +38,9 @@ def from_library(data: Any) -> np.ndarray:
     if type(array) is np.ndarray or isinstance(array, np.memmap):
         return np.asarray(array)
     hint = (
-        "say what stands under the mask with x.filled(value)"
+        "replace the masked entries first, with x.filled(value)"
         if isinstance(array, np.ma.MaskedArray)
-        else "its products follow other rules; pass np.asarray(x)"
+        else "its operators follow other rules; pass np.asarray(x) instead"
     )
     raise TypeError(
         f"a {type(array).__name__} of shape {array.shape} cannot become a Tensor: {hint}"
@@ -48,15 +48,16 @@ def from_library(data: Any) -> np.ndarray:
 
 
 def from_python(data: object, dtype: np.dtype | None, floats: np.dtype) -> np.ndarray:
-    """A number, or lists and other sequences of numbers, arrays and Tensors."""
-    inside: set[np.dtype] = set()
+    """An array made from a number, or from lists and other sequences of numbers, arrays and
+    Tensors. floats: the dtype that Python floats become if ``dtype`` is None."""
+    inside: set[np.dtype] = set()  # the dtypes of the arrays in the lists
     try:
         opened = _opened(data, inside)
     except RecursionError:
         raise _refused(data, "it is nested too deeply") from None
     try:
         array = np.asarray(opened)
-    # rows of several lengths, or arrays on a GPU
+    # rows of different lengths, or arrays on a GPU
     except (TypeError, ValueError, OverflowError):
         array = None
     if (
@@ -72,20 +73,21 @@ def from_python(data: object, dtype: np.dtype | None, floats: np.dtype) -> np.nd
     if array is not None and array.dtype == object and has_large_integer(array):
         raise ValueError(
             f"{shown(data)} cannot become a Tensor: it does not fit into int64 or uint64, which "
-            "hold whole numbers from -2**63 to 2**64 - 1; pass a dtype of floats for larger ones"
+            "hold whole numbers from -2**63 to 2**64 - 1; pass a dtype of floats for larger "
+            "numbers"
         )
     if array is None or array.dtype.kind not in "fiub":
         raise _refused(data)
     if array.dtype != np.float64 or any(d.kind == "f" and d.itemsize > 4 for d in inside):
         return array
-    # of int64 and uint64 NumPy makes floats, which would round
+    # From int64 and uint64 together NumPy makes float64, which would round the numbers.
     if array.size and not _has_float(opened):
-        raise _refused(data, "no dtype of integers holds all of these; pass dtype")
+        raise _refused(data, "no integer dtype holds all of these numbers; pass a dtype")
     return cast(array, floats, data)
 
 
 def has_large_integer(array: np.ndarray) -> bool:
-    """Are these objects real numbers, among them an integer that no dtype of integers holds?"""
+    """Are all entries real numbers, and is one of them an integer that no integer dtype holds?"""
     values = list(array.flat)
     return all(isinstance(v, Real) for v in values) and any(
         isinstance(v, Integral) and not -(2**63) <= int(v) < 2**64 for v in values
@@ -93,14 +95,14 @@ def has_large_integer(array: np.ndarray) -> bool:
 
 
 def _opened(data: Any, inside: set) -> Any:
-    """The same with lists for sequences, and looked-at arrays for all that are one; their dtypes go
-    ``inside``."""
+    """The data with lists in place of other sequences, and plain arrays in place of Tensors and the
+    arrays of other libraries. The dtypes of the arrays are added to ``inside``."""
     if isinstance(data, TensorBase):
         if data._node is not None and recording():
             raise RuntimeError(
                 f"a list with a tensor of shape {data._data.shape} that requires a gradient cannot "
-                "become a Tensor, as its gradient would be lost: take tinycv.stack(list), or "
-                "x.detach()"
+                "become a Tensor, because its gradient would be lost: use tinycv.stack(list), or "
+                "x.detach() for the values alone"
             )
         inside.add(data._data.dtype)
         return data._data
@@ -129,7 +131,8 @@ def _has_float(opened: Any) -> bool:
 
 
 def _in_dtype(array: np.ndarray, opened: Any, dtype: np.dtype, data: object) -> np.ndarray:
-    """The numbers in that dtype at once: by way of ``array`` large integers would be rounded."""
+    """The numbers in ``dtype``, converted from ``opened`` in one step. ``array`` may be float64, in
+    which large integers would already be rounded."""
     if array.dtype.kind in "fiub":
         _refuse_outside(array, dtype, data)
     try:
@@ -142,8 +145,8 @@ def _in_dtype(array: np.ndarray, opened: Any, dtype: np.dtype, data: object) -> 
 
 
 def cast(array: Array, dtype: np.dtype, data: object) -> Array:
-    """The array in another dtype. ValueError where a number does not fit; a GPU would have to be
-    waited for."""
+    """The array in another dtype. ValueError if a number does not fit; on a GPU this is not
+    checked, because the check would have to wait for the GPU."""
     if type(array) is not np.ndarray:
         return array.astype(dtype)
     _refuse_outside(array, dtype, data)
@@ -158,35 +161,36 @@ def cast(array: Array, dtype: np.dtype, data: object) -> Array:
 
 
 def _refuse_outside(array: np.ndarray, dtype: np.dtype, data: object) -> None:
-    """ValueError where the integers of ``dtype`` do not reach; NumPy would wrap around, or make any
-    number of NaN.
+    """ValueError if ``dtype`` is an integer dtype and a number lies outside its range. NumPy would
+    wrap around, and turn NaN into an arbitrary number.
 
-    data: what was given for the array, for the error.
+    data: the user's argument, for the error message.
     """
     if dtype.kind not in "iu" or not array.size or np.can_cast(array.dtype, dtype):
         return
     low, high, limits = array.min().item(), array.max().item(), np.iinfo(dtype)
-    if not (limits.min - 1 < low and high < limits.max + 1):  # NaN compares as outside
-        found = (
-            "there is NaN"
-            if low != low
-            else f"it is {low}"
-            if low == high
-            else f"these go from {low} to {high}"
-        )
+    # Every comparison with NaN is false, so NaN is refused too.
+    if not (limits.min - 1 < low and high < limits.max + 1):
+        if low != low:
+            problem = "it contains NaN"
+        elif low == high:
+            problem = f"it is {low}"
+        else:
+            problem = f"its numbers go from {low} to {high}"
         raise ValueError(
             f"{shown(data)} does not fit into {dtype}, which holds whole numbers from {limits.min} "
-            f"to {limits.max}: {found}"
+            f"to {limits.max}: {problem}"
         )
 
 
 def _refused(data: object, why: str = "") -> TypeError:
-    """The error for what is no array of numbers."""
+    """The error for data that is not an array of numbers. why: a hint, which replaces the usual
+    one."""
     hint = (
-        "the rows of a nested list must be equally long" if isinstance(data, (list, tuple)) else ""
+        "if it is nested, its rows must be equally long" if isinstance(data, (list, tuple)) else ""
     )
     hint = f"; {why or hint}" if why or hint else ""
     return TypeError(
-        f"{shown(data)} cannot become a Tensor: it takes real numbers and bools, lists of them, "
-        f"and arrays{hint}"
+        f"{shown(data)} cannot become a Tensor, which is made from real numbers and bools, lists "
+        f"of these, or arrays{hint}"
     )

@@ -1,12 +1,12 @@
-"""A crew of threads that compute the shards of a batch, and the meetings at which they exchange
-arrays.
+"""Thread pool for data parallelism: the threads that compute shards, and how they exchange arrays.
 
-Each shard's work runs in a thread of its own; where it calls one of the two primitives of shards.py
-its thread waits in a ``Meeting`` until all have come.
+Each shard is computed in its own thread.  If it calls one of the two primitives of shards.py
+(all_reduce, once), its thread waits in a ``Meeting`` until all other shards have made the same
+call.
 
-A fork: the child process has a copy of the group and none of its threads.  A group that the child
-uses starts threads of its own; a child that was forked inside a shard, whose fellow shards it
-lacks, gets an error instead of waiting for them.
+Forked processes: a child process has a copy of the ``Crew`` object, but none of its threads.  When
+the child uses the crew, it starts new threads.  If the fork happened inside a shard, the other
+shards do not exist in the child, so it raises an error instead of waiting for them.
 """
 
 from __future__ import annotations
@@ -28,46 +28,52 @@ from tinycv.engine.shards import member
 
 
 class Meeting:
-    """Where the threads of one batch exchange arrays: round by round, each bringing one.
+    """A barrier at which the threads of one batch exchange arrays. It is used round after round.
 
-    Whoever comes last does the round's work, while the others wait, and all leave with its result.
+    In each round every thread contributes one value. The thread that arrives last computes the
+    result from all of them while the others wait, and all of them return this result.
     """
 
     def __init__(self, size: int):
-        self.brought: list[Any] = [None] * size
-        self.rounds, self.here, self.left, self.result = 0, 0, False, None
-        self.stranded: set[int] = set()  # ranks that waited for one who had left
-        # taken as itself: a Ctrl-C in Condition's __enter__ would keep it
+        self.contributions: list[Any] = [None] * size
+        self.rounds = 0  # the number of finished rounds
+        self.arrived = 0  # how many threads have arrived in this round
+        self.left = False  # has any shard ended?
+        self.result = None  # of the last round
+        self.stranded: set[int] = set()  # the ranks that waited in vain for a shard that had ended
+        # The code below enters the lock itself, not the Condition: a Ctrl-C inside
+        # Condition.__enter__, which is written in Python, would leave the lock held.
         self.lock = RLock()
         self.changed, self.process, self.working = Condition(self.lock), os.getpid(), False
 
     def met(self, rank: int, kind: str, x: Any, work: Callable[[list], Any]) -> Any:
-        """Wait for the others, then return ``work(what all have brought)``, which one of them has
-        done."""
+        """Contribute x, wait for the other shards, and return ``work(contributions)``, which one of
+        the threads has computed. kind: the name of the primitive, for errors."""
         self.refuse_a_fork()
         with self.lock:
             if self.working:
                 raise RuntimeError(
-                    f"{kind} inside a function that one shard runs for all of them: the others "
-                    "wait for it"
+                    f"{kind} inside a function that one shard runs for all of them: the other "
+                    "shards wait for that function, so they cannot take part"
                 )
-            this = self.rounds
-            self.brought[rank] = kind, x
-            self.here += 1
-            if self.here == len(self.brought):
+            this_round = self.rounds
+            self.contributions[rank] = kind, x
+            self.arrived += 1
+            if self.arrived == len(self.contributions):
                 self._finish(work)
             else:
-                self.changed.wait_for(lambda: self.rounds != this or self.left)
-            if self.rounds == this:
+                self.changed.wait_for(lambda: self.rounds != this_round or self.left)
+            if self.rounds == this_round:
                 self.stranded.add(rank)
                 raise RuntimeError(
-                    f"another shard ended before it took part in this {kind}. Each shard must call "
-                    "it equally often, so no branch around it may depend on the shard's own data"
+                    f"another shard ended before it took part in this {kind}. Every shard must "
+                    "call it equally often, so no branch around it may depend on the shard's data"
                 )
             return self.result
 
     def _finish(self, work: Callable[[list], Any]) -> None:
-        kinds = {kind for kind, _ in self.brought}
+        """Compute the result of this round, and wake the other threads."""
+        kinds = {kind for kind, _ in self.contributions}
         if len(kinds) > 1:
             raise RuntimeError(
                 f"the shards met for different things, {' and '.join(sorted(kinds))}: each shard "
@@ -75,30 +81,31 @@ class Meeting:
             )
         self.working = True
         try:
-            self.result = work([x for _, x in self.brought])
+            self.result = work([x for _, x in self.contributions])
         finally:
             self.working = False
-        self.here, self.rounds = 0, self.rounds + 1
+        self.arrived, self.rounds = 0, self.rounds + 1
         self.changed.notify_all()
 
     def all_reduce(self, rank: int, x: Any) -> Any:
-        """The sum of what all shards bring, in the order of ranks whoever came first."""
-        # for each its own: a kernel may work on it in place
+        """The sum of x over all shards. It is added in the order of ranks, so that the result does
+        not depend on which thread is faster."""
+        # Each shard gets a copy, because a kernel may change it in place.
         return copy.copy(self.met(rank, "all_reduce", x, _sum))
 
     def once(self, rank: int, work: Callable[[], Any]) -> Any:
-        """What shard 0's ``work()`` returns. It runs when all shards have come, and they go on when
-        it is done."""
+        """The result of ``work()`` of shard 0, which runs when all shards have arrived; the shards
+        continue when it is done."""
         return self.met(
             rank,
             "change of state",
             (copy_context(), work),
-            lambda brought: brought[0][0].run(brought[0][1]),
+            lambda contributions: contributions[0][0].run(contributions[0][1]),
         )
 
     def leave(self) -> None:
-        """One shard has ended, well or badly: let nobody wait for it."""
-        # nobody does; and the lock may have been copied while it was held
+        """Note that a shard has ended, normally or with an error, so that none waits for it."""
+        # In a forked process no thread waits, and the copy of the lock may be held forever.
         if os.getpid() != self.process:
             return
         with self.lock:
@@ -106,12 +113,12 @@ class Meeting:
             self.changed.notify_all()
 
     def refuse_a_fork(self) -> None:
-        """RuntimeError in a process that was forked inside a shard: the other shards' threads are
-        not in it."""
+        """RuntimeError in a process that was forked inside a shard, because it does not contain the
+        threads of the other shards."""
         if os.getpid() != self.process:
             raise RuntimeError(
-                "this process was forked inside a shard of a batch, and the other shards are not "
-                "in it: leave it with os._exit, or fork before the batch is split"
+                "this process was forked inside a shard of a batch, and the other shards do not "
+                "run in it: end it with os._exit, or fork before the batch is split"
             )
 
 
@@ -119,14 +126,14 @@ def _sum(arrays: list) -> Any:
     shapes = {np.shape(x) for x in arrays}
     if len(shapes) > 1:
         raise ValueError(
-            f"the shards brought shapes {sorted(shapes)} to an all_reduce; they must be equal, so "
-            "nothing in them may depend on the number of examples"
+            f"all_reduce: the shards contributed arrays of shapes {sorted(shapes)}; they must be "
+            "equal, so they must not depend on the number of examples in a shard"
         )
     return reduce(add, arrays)
 
 
 class InCrew(NamedTuple):
-    """One shard, as the others of its crew see it: the Member of shards.py."""
+    """A shard that is computed by a thread of a Crew; it has the interface Member of shards.py."""
 
     rank: int
     meeting: Meeting
@@ -140,39 +147,41 @@ class InCrew(NamedTuple):
 
 
 class Job:
-    """A shard's work, in a copy of the caller's context: no_grad and debug hold in its thread
-    too."""
+    """The work of one shard. It runs in a copy of the caller's context, so that no_grad and debug
+    hold in its thread too."""
 
-    def __init__(self, work: Callable, me: InCrew, streams: Any):
-        self.work, self.me, self.streams = work, me, streams
+    def __init__(self, work: Callable, shard: InCrew, streams: Any):
+        self.work, self.shard, self.streams = work, shard, streams
         self.result, self.error = None, None
         self.context: Context = copy_context()
 
     def run(self) -> None:
         try:
             self.result = self.context.run(self._inside)
-        except BaseException as error:  # kept for the caller, who raises it
+        except BaseException as error:  # Crew.run raises it in the calling thread
             self.error = error
         finally:
-            self.me.meeting.leave()
+            self.shard.meeting.leave()
 
     def in_thread(self) -> None:
-        """As ``run``, in a thread of the crew."""
+        """``run``, for a thread of the crew."""
         self.run()
-        # or the child process would wait for jobs that nobody sends
-        self.me.meeting.refuse_a_fork()
+        # If the work forked, this thread continues in the child too, where it would wait forever
+        # for its next job. The error ends it.
+        self.shard.meeting.refuse_a_fork()
 
     def _inside(self) -> Any:
-        member.set(self.me)
+        member.set(self.shard)
         rng.use(self.streams)
         return self.work()
 
 
 class Crew:
-    """The calling thread and ``size - 1`` more, which stay until ``close``.
+    """A pool of ``size`` threads: the calling thread and ``size - 1`` others, which run until
+    ``close``.
 
-    A job goes to its thread through a SimpleQueue and its end comes back through another: 20 us
-    there and back, where concurrent.futures takes 40.
+    A job is sent to its thread through a SimpleQueue, and its end is reported through another. Both
+    together take 20 us, while concurrent.futures takes 40.
     """
 
     def __init__(self, size: int):
@@ -180,10 +189,10 @@ class Crew:
         self._start()
 
     def _start(self) -> None:
-        # of the batch whose jobs may still be with the threads
+        # the meeting of the batch that is being computed; None between batches
         self.under_way: Meeting | None = None
         self.inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(self.size - 1)]
-        # two batches at once could wait for each other's threads
+        # One batch at a time: two could wait for each other's threads.
         self.busy = Lock()
         self.threads = [
             Thread(target=_serve, args=(inbox,), name=f"tinycv shard {i}", daemon=True)
@@ -194,19 +203,20 @@ class Crew:
         self.process = os.getpid()
 
     def run(self, works: Sequence[Callable], weights: Sequence[float] | None = None) -> list[Any]:
-        """The results of the works, at most one per thread, all at the same time; one alone is
-        simply called.
+        """Call the functions ``works`` at the same time, at most one per thread, and return their
+        results. A single function is simply called.
 
-        Raises what the first of them raised, after all have ended. weights: see shards.Member.
+        If some raise errors, the first of these is raised here, after all functions have ended.
+        weights: see shards.Member.
         """
         self._refuse_odd(works, weights)
         if len(works) == 1:
             return [works[0]()]
         if member.get() is not None:
             raise RuntimeError(
-                "inside a shard the batch cannot be split again: its threads are at work already"
+                "inside a shard the batch cannot be split again, because all threads are busy"
             )
-        # a fork copies this object, but not its threads
+        # A fork copies this object, but not its threads.
         if self.process != os.getpid():
             self._start()
         with self.busy:
@@ -214,13 +224,14 @@ class Crew:
             meeting = Meeting(len(works))
             jobs = []
             for rank, (work, streams) in enumerate(zip(works, rng.split(len(works)), strict=True)):
-                me = InCrew(rank, meeting, None if weights is None else weights[rank])
-                jobs.append(Job(work, me, streams))
+                shard = InCrew(rank, meeting, None if weights is None else weights[rank])
+                jobs.append(Job(work, shard, streams))
             self._do(jobs, meeting)
         failed = [job for job in jobs if job.error is not None]
-        # who was left waiting only echoes another's error, if there is one
+        # A shard that waited in vain only reports that another has ended, so an error of the other
+        # is raised first, if there is one.
         if failed:
-            first: Any = min(failed, key=lambda job: job.me.rank in meeting.stranded)
+            first: Any = min(failed, key=lambda job: job.shard.rank in meeting.stranded)
             raise first.error
         return [job.result for job in jobs]
 
@@ -232,7 +243,7 @@ class Crew:
             for inbox, job in zip(self.inboxes, jobs[1:], strict=False):
                 inbox.put((job.in_thread, done))
             jobs[0].run()
-            # or this would wait for threads that are not in this process
+            # If the work forked, the threads do not exist in the child, so waiting would not end.
             meeting.refuse_a_fork()
             for _ in jobs[1:]:
                 done.get()
@@ -260,16 +271,16 @@ class Crew:
             arguments.number(weight, f"Crew.run: weights[{i}]")
 
     def _end_the_batch(self) -> None:
-        """Of a batch that was left early, by Ctrl-C for instance: wait until no thread is at it.
+        """If a batch was interrupted, by Ctrl-C for instance: wait until no thread works on it.
 
-        A second Ctrl-C may end this too. Then the next batch begins here.
+        A second Ctrl-C may interrupt this too; then the next batch begins by waiting here.
         """
         if self.under_way is None or self.under_way.process != os.getpid():
             return
-        # so that no shard waits for one that has gone
+        # No shard must wait for the one that was interrupted.
         self.under_way.leave()
         ended: SimpleQueue = SimpleQueue()
-        # a thread that answers has done all that came before
+        # A thread answers this empty job after it has finished all earlier ones.
         for inbox in self.inboxes:
             inbox.put((nothing, ended))
         for _ in self.inboxes:
@@ -277,30 +288,30 @@ class Crew:
         self.under_way = None
 
     def dismiss(self) -> None:
-        """Tell the threads to end, after what they are at."""
-        if self.process == os.getpid():  # a fork's child has none of them
+        """Send each thread the order to end after its current job."""
+        if self.process == os.getpid():  # a forked child has no threads to end
             if self.under_way is not None:
-                # a shard of it may wait for one that has gone
+                # A shard may be waiting for another that has ended.
                 self.under_way.leave()
             for inbox in self.inboxes:
                 inbox.put(None)
 
     def close(self) -> None:
-        """End the threads, after what they are at."""
+        """End the threads after their current jobs, and wait until they have ended."""
         self.dismiss()
         for thread in self.threads if self.process == os.getpid() else ():
             thread.join()
 
 
 def nothing() -> None:
-    """The work of a thread that is only asked whether it has come so far."""
+    """An empty job, which shows that a thread has finished all earlier ones."""
 
 
 def _serve(inbox: SimpleQueue) -> None:
-    """A thread's life: do the work that comes into its inbox until None comes."""
+    """What a thread of the crew runs: it does the jobs in its inbox, until it finds None."""
     while (order := inbox.get()) is not None:
         work, done = order
         work()
         done.put(True)
-        # or a batch would stay in memory until the next one
+        # Without this, the job would keep the arrays of its batch in memory until the next job.
         del order, work, done

@@ -1,12 +1,12 @@
-"""NaN hunting: the first op, forward or backward, whose result is not finite although its inputs
-are.
+"""Debug mode: find the first op, forward or backward, that produces NaN or infinity.
 
     with tinycv.debug():                 # or tinycv.debug() alone, to leave it on
-        loss = model(x); loss.backward()
+        loss = model(x)
+        loss.backward()
 
-Every op waits for its result and reads it twice, so this is for hunting, not for training. It also
-fingerprints what ops save, and so notices writes into an array that plain mode cannot see (through
-a NumPy view made earlier).
+Every result is checked as soon as it is computed, which is slow: use it to find a bug, not to
+train.  Debug mode also takes a fingerprint of the values that ops save.  So it notices writes that
+are missed otherwise: those through a NumPy view that was made before the op ran.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class debug:
-    """Check every op until the block ends (``with tinycv.debug():``), or from now on
-    (``tinycv.debug()``; ``tinycv.debug(False)`` stops it), in this thread and in the shards of its
-    batches. Raises FloatingPointError at the first result that is NaN or infinite. One object may
-    be entered again."""
+    """Check the result of every op inside a block (``with tinycv.debug():``), or from now on
+    (``tinycv.debug()``, until ``tinycv.debug(False)``), in this thread and in the threads that
+    compute its shards. Raises FloatingPointError at the first result with a NaN or an infinity. One
+    object may be used for several blocks."""
 
     def __init__(self, on: bool = True):
         on = flag(on, "debug: on")
         self.bit, self.before = DEBUG if on else OFF, [mode.get() & DEBUG]
-        # made just now, for the block that may follow
+        # True until the first block: the constructor has already saved and set the mode for it.
         self.fresh = True
         mode.set(mode.get() & ~DEBUG | self.bit)
 
@@ -47,7 +47,7 @@ class debug:
 
 
 def caller_line() -> str:
-    """file:line of the nearest frame outside the package: the user's line."""
+    """file:line of the user's code: the innermost call that is not inside the package."""
     frame = sys._getframe(1)
     while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(
         PACKAGE
@@ -57,8 +57,8 @@ def caller_line() -> str:
 
 
 def check_forward(name: str, args: tuple, result: Tensor) -> None:
-    """Raise FloatingPointError if an op's result is not finite; note the user's line for the walk
-    back."""
+    """Raise FloatingPointError if the result of an op is not finite. Also notes the line of the
+    user's code, for errors in the backward pass."""
     line = caller_line()
     if result._node is not None:
         result._node.line = line
@@ -67,11 +67,11 @@ def check_forward(name: str, args: tuple, result: Tensor) -> None:
                 watch.look(a._data)
     if finite(result._data):
         return
-    already = [i for i, a in enumerate(args) if not finite(getattr(a, "_data", a))]
+    not_finite = [i for i, a in enumerate(args) if not finite(getattr(a, "_data", a))]
     cause = (
-        f"input {already[0]} was not finite before: it did not come from a recorded op, look where "
-        "it was made"
-        if already
+        f"input {not_finite[0]} was not finite already; no checked op computed it, so look where "
+        "it was created"
+        if not_finite
         else "all its inputs are finite"
     )
     raise FloatingPointError(
@@ -100,7 +100,7 @@ def check_backward(node: Node, g: Gradient, piece: object) -> None:
 
 
 def finite(x: Array) -> bool:
-    """Has x no NaN and no Inf? True of what is not a float array."""
+    """Has x neither NaN nor infinity? True for anything that is not a float array."""
     x = getattr(x, "_data", x)
     if getattr(x, "dtype", None) is None or x.dtype.kind != "f":
         return True
@@ -108,14 +108,14 @@ def finite(x: Array) -> bool:
 
 
 def census(x: Array) -> str:
-    """How many NaN and Inf there are, in words."""
+    """How many NaN and Inf there are in x, as text."""
     x = to_numpy(x)
     nans, infs = int((x != x).sum()), int((abs(x) == float("inf")).sum())
     return f"{nans} NaN and {infs} Inf among {x.size} values of shape {x.shape}"
 
 
 def ranges(a: Array) -> str:
-    """dtype, shape and the interval of the values, in words."""
+    """dtype, shape and the range of the values, as text."""
     a = getattr(a, "_data", a)
     if not hasattr(a, "shape"):
         return repr(a)[:60]

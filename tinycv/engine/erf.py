@@ -1,17 +1,19 @@
-"""The error function for NumPy, which has none: erf(x) = 2/sqrt(pi) integral of exp(-t^2) from 0 to
-x. And the normal distribution function, (1 + erf(x / sqrt(2))) / 2.
+"""erf, the error function, and the normal distribution function, neither of which NumPy has.
 
-float64: rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for the
-error function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF. His
-third region, x > 4, is for erfc; 1 - erf is below 2e-8 there, and the second region's formula is
-right to 1e-12 of that up to 6, where erf is 1. Relative error below 1e-15.
+    erf(x) = 2/sqrt(pi) ∫ exp(-t^2) dt from 0 to x          normal_cdf(x) = (1 + erf(x/sqrt(2))) / 2
 
-float32: erf(x) = tanh(x P(x^2)), P of degree 6 fitted here by Lawson's algorithm on |x| <= 4,
-weighted so that the relative error of erf is minimax (9.5e-8). atanh(erf(x)) is odd, smooth and
-nearly 1.13 x + 0.10 x^3, hence a short polynomial does; and NumPy's float32 tanh is vectorised.
-With rounding, the error is below 2e-7 absolute and 3e-7 relative. The normal distribution function
-is 1 / (1 + exp(-2 z)) of the same z = x P(x^2) at x / sqrt(2), since (1 + tanh z) / 2 is that: exp
-takes half of tanh's time.
+float64: the rational minimax approximations of W. J. Cody, "Rational Chebyshev approximations for
+the error function", Math. Comp. 23 (1969), with the coefficients of his SPECFUN routine CALERF.
+Only his first two regions are used.  The third, x > 4, is for erfc: there 1 - erf is below 2e-8,
+and the formula of the second region has a relative error of 1e-12 of that, up to x = 6, where erf
+is 1.  The relative error of erf is below 1e-15.
+
+float32: erf(x) = tanh(x P(x^2)).  The polynomial P of degree 6 was fitted for this file by Lawson's
+algorithm on |x| <= 4, with weights that make the relative error of erf minimax (9.5e-8).  A short
+polynomial is enough because atanh(erf(x)) is odd, smooth and close to 1.13 x + 0.10 x^3, and tanh
+is fast because NumPy's float32 tanh is vectorised.  With rounding, the error is below 2e-7 absolute
+and 3e-7 relative.  Since (1 + tanh z) / 2 = 1 / (1 + exp(-2 z)), the normal distribution function
+needs only exp, which takes half the time of tanh, of the same z = x P(x^2) at x / sqrt(2).
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Highest power first. |x| <= 0.46875: erf = x A(x^2) / B(x^2). Beyond: 1 - erf = exp(-x^2) C(x) /
-# D(x).
+# Coefficients, the highest power first. For |x| <= 0.46875: erf = x A(x^2) / B(x^2).
+# For larger |x|: 1 - erf = exp(-x^2) C(x) / D(x).
 _A = (
     1.85777706184603153e-1,
     3.16112374387056560e0,
@@ -68,40 +70,38 @@ _P = (
     1.1283792743070953e0,
 )
 
-# -2 z(x / sqrt(2)) / x as a polynomial in x^2: its power k has 2^-k from the square, and all have
-# -2 / sqrt(2).
+# -2 z(x / sqrt(2)) / x as a polynomial in x^2. Compared with P, the coefficient of (x^2)^k has a
+# factor 2^-k from the square, and each has a factor -2 / sqrt(2).
 _Z = tuple(-(2**0.5) * c * 0.5 ** (len(_P) - 1 - i) for i, c in enumerate(_P))
 
-# elements: a block and its scratch stay in a core's own cache
+# The size of a block, in numbers: a block and its scratch memory fit into the cache of a core.
 _BLOCK = 32768
 
 
 def erf(x: np.ndarray) -> np.ndarray:
-    """erf of ``x``, elementwise, same shape. Floats keep their type; anything else becomes
-    float64."""
+    """erf(x), elementwise. Floats keep their dtype; other numbers become float64."""
     return _in_blocks(x, _erf32, _erf64)
 
 
 def normal_cdf(x: np.ndarray) -> np.ndarray:
-    """The share of N(0, 1) below ``x``, elementwise. Types as ``erf``."""
-    # exp(-2 z) is inf far below 0, and 1 / inf the right answer
+    """The probability that a number from N(0, 1) is below x, elementwise. Floats keep their dtype;
+    other numbers become float64."""
+    # Far below 0, exp(-2 z) overflows to infinity, and 1 / infinity = 0 is right.
     with np.errstate(over="ignore"):
         return _in_blocks(x, _cdf32, _cdf64)
 
 
 def _in_blocks(x: np.ndarray, rule32: Callable, rule64: Callable) -> np.ndarray:
-    """One of the rules over blocks that stay in cache, in float32 or float64, back to x's shape and
-    dtype."""
+    """Apply one of the two rules to x, block by block, in float32 or float64. The result has the
+    shape and dtype of x."""
     x = np.asarray(x)
     if x.dtype.kind == "c":
-        raise TypeError(f"erf of {x.dtype} is not written: only real numbers")
+        raise TypeError(f"erf: x is of {x.dtype}; it must hold real numbers")
     single = x.dtype in (np.float16, np.float32)
     flat = np.ascontiguousarray(x, np.float32 if single else np.float64).reshape(-1)
     out = np.empty_like(flat)
-    rule, scratch = (
-        (rule32 if single else rule64),
-        np.empty((3, min(_BLOCK, flat.size)), flat.dtype),
-    )
+    rule = rule32 if single else rule64
+    scratch = np.empty((3, min(_BLOCK, flat.size)), flat.dtype)
     for start in range(0, flat.size, _BLOCK):
         part = flat[start : start + _BLOCK]
         rule(part, out[start : start + _BLOCK], *scratch[:, : part.size])
@@ -109,7 +109,7 @@ def _in_blocks(x: np.ndarray, rule32: Callable, rule64: Callable) -> np.ndarray:
 
 
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Horner's rule in ``out``, highest power first."""
+    """The polynomial at x, by Horner's rule, written into ``out``."""
     np.multiply(x, coefficients[0], out=out)
     for coefficient in coefficients[1:-1]:
         out += coefficient
@@ -121,8 +121,8 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray, out: np.ndarray)
 def _erf32(
     x: np.ndarray, out: np.ndarray, square: np.ndarray, p: np.ndarray, _: np.ndarray
 ) -> None:
-    """tanh of an odd polynomial: the coefficients _P were fitted for it."""
-    # x^2 must not overflow; by 4.5 the result is exactly 1
+    """erf(x) = tanh(x P(x^2)); see the top of this file."""
+    # Clipping keeps x^2 from overflowing. At 4.5 the result is already exactly 1.
     np.clip(x, -4.5, 4.5, out=out)
     np.square(out, out=square)
     out *= _polynomial(_P, square, p)
@@ -130,7 +130,8 @@ def _erf32(
 
 
 def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
-    """Two fractions of polynomials, one for |x| below 0.47, where 1 - erfc would lose digits."""
+    """Cody's two fractions of polynomials. The first is for |x| <= 0.46875, where the second, which
+    computes 1 - erf, would lose digits."""
     np.clip(np.abs(x, out=y), 0, 6, out=y)  # 1 - erf(6) is 2e-17
     np.divide(_polynomial(_C, y, p), _polynomial(_D, y, q), out=out)
     np.square(y, out=p)
@@ -145,9 +146,9 @@ def _erf64(x: np.ndarray, out: np.ndarray, y: np.ndarray, p: np.ndarray, q: np.n
 
 
 def _cdf32(x: np.ndarray, out: np.ndarray, square: np.ndarray, *_: np.ndarray) -> None:
-    """1 / (1 + exp(-z)) with z a fitted odd polynomial: one exp, no erf."""
+    """1 / (1 + exp(-2 z)) with z = x P(x^2) at x / sqrt(2): one exp, and no erf."""
     np.square(x, out=square)
-    # beyond the fit it goes on falling, to where exp is 0 or inf
+    # Beyond the range of the fit the polynomial is monotonic, so exp ends at 0 or infinity.
     _polynomial(_Z, square, out)
     out *= x
     np.exp(out, out=out)

@@ -1,7 +1,8 @@
-"""Errors that teach: what was wrong, with which values, and what to do.
+"""Error messages of ops: what was wrong, with which values, and what to do about it.
 
-Ops do not check their inputs beforehand, which would cost every call; when NumPy or CuPy refuses,
-``explain`` looks at the inputs and says it in the op's own terms.
+To check all inputs before each op would slow every call.  So ops check nothing: only when NumPy or
+CuPy raises an error does ``explain`` look at the inputs, find the mistake, and describe it in terms
+of the op that the user called.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from tinycv.engine.record import Row
 
 LARGEST = int(sys.float_info.max)
-# options that only arrays have a use for
+# options that make sense only for arrays
 OF_ARRAYS = frozenset(("axis", "axis1", "axes", "shape", "index"))
+# ops whose ``axis`` is one whole number
 ONE_AXIS = "argmax", "argmin", "cumsum", "concatenate", "stack"
-TO_NUMBERS = "and x.astype(tinycv.int64) makes numbers of them"
-# sentences of Python's and NumPy's own, which speak of their insides
+TO_NUMBERS = "and x.astype(tinycv.int64) turns them into numbers"
+# Parts of messages of Python and NumPy that speak of their internals, and so do not help the user
+# of an op. ``explain`` replaces such messages.
 RIDDLE = re.compile(
     "|".join(
         (
@@ -100,23 +103,24 @@ RIDDLE = re.compile(
 
 
 def explain(row: Row | Fused, args: tuple, options: dict, error: Exception) -> Exception:
-    """The error to raise in place of ``error``, which the array library raised inside ``row``'s
-    forward function."""
+    """The error to raise instead of ``error``, which the array library raised when ``row`` ran on
+    these inputs."""
     arrays = [getattr(a, "_data", a) for a in args if is_array(a)]
-    said = f"{row.name}: "
-    if (found := wrong_device(said, args, arrays, error)) is not None:
-        return found
+    prefix = f"{row.name}: "
+    device_error = wrong_device(prefix, args, arrays, error)
+    if device_error is not None:
+        return device_error
     shapes = [a.shape for a in arrays]
     if row.name == "matmul" and len(shapes) == 2 and isinstance(error, ValueError):
-        return ValueError(said + unmultipliable(*shapes))
+        return ValueError(prefix + unmultipliable(*shapes))
     if "broadcast" in str(error) and (clash := broadcast_clash(shapes)):
-        return ValueError(said + clash)
+        return ValueError(prefix + clash)
     if "broadcast" in str(error) and (clash := index_clash(options.get("index"))):
-        return kind_of(error)(said + clash)
+        return kind_of(error)(prefix + clash)
     words, values = in_words(error), (*args, *options.values())
     riddle = is_riddle(words, values)
-    if str(error).startswith(said) and not riddle:
-        # an op's own words, which say it all
+    if str(error).startswith(prefix) and not riddle:
+        # The op itself raised this error, and its message already says everything.
         return kind_of(error)(str(error))
     if riddle:
         bools = "did not contain a loop" in str(error) and any(a.dtype.kind == "b" for a in arrays)
@@ -126,45 +130,44 @@ def explain(row: Row | Fused, args: tuple, options: dict, error: Exception) -> E
     reason = wrong_inputs(row, args) or wrong_options(row, args, arrays, options) or words
     if not arrays and not OF_ARRAYS.isdisjoint(getattr(row, "options", ())):
         reason = f"{row.inputs[0]} is {shown(args[0])}; it must be a Tensor or an array"
-    given = "".join(
+    settings = "".join(
         f", {k}={shown(v)}" for k, v in options.items() if not isinstance(v, np.ndarray)
     )
-    # a wrong number of inputs fails wherever it is first noticed
+    # A wrong number of inputs is a TypeError, whatever error it led to.
     kind = TypeError if wrong_number(row, args) else kind_of(error)
-    return kind(f"{said}{reason} (inputs: {listed(args)}{given})")
+    return kind(f"{prefix}{reason} (inputs: {listed(args)}{settings})")
 
 
-def wrong_device(said: str, args: tuple, arrays: list, error: Exception) -> Exception | None:
-    """The error for a device that is full, or for inputs on two devices; None where it is of
-    something else."""
+def wrong_device(prefix: str, args: tuple, arrays: list, error: Exception) -> Exception | None:
+    """The error to raise if the device is out of memory, or if the inputs are on two devices; None
+    if ``error`` has another cause."""
     devices = [device_of(a) for a in arrays]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        place = devices[0] if devices else "cpu"
-        return MemoryError(f"{said}out of memory on {place} with {listed(args)}: {error}")
+        device = devices[0] if devices else "cpu"
+        return MemoryError(f"{prefix}out of memory on {device} with {listed(args)}: {error}")
     foreign = ("nsupported type", "mplicit conversion", "was handed a cupy", "Only cupy arrays")
     mixed = isinstance(error, TypeError) and any(words in str(error) for words in foreign)
     if len(set(devices)) > 1 and mixed:
         return ValueError(
-            f"{said}inputs live on different devices ({listed(args)}); move one: "
-            f"x.to({devices[0]!r})"
+            f"{prefix}inputs live on different devices ({listed(args)}); move one to the other's "
+            f"device, for example with x.to({devices[0]!r})"
         )
     return None
 
 
 def is_riddle(sentence: str, values: tuple) -> bool:
-    """Does it speak of the insides of Python or NumPy?  Not where only a value that it shows does:
-    <ufunc 'exp'>."""
+    """Does the sentence speak of the internals of Python or NumPy? A value that it quotes, such as
+    <ufunc 'exp'>, does not count."""
     for value in values:
         sentence = sentence.replace(f" is {shown(value)}", "")
     return RIDDLE.search(sentence) is not None
 
 
 def in_words(error: Exception) -> str:
-    """What NumPy says, without the word that means its own bounds of an axis, and without its
-    advice on bools."""
+    """NumPy's message, with clearer words for an index out of range and for bools."""
     lacking = {
-        "subtract": "difference; a != b says where they differ",
-        "negative": "negative; ~x says not x",
+        "subtract": "difference; a != b finds where they differ",
+        "negative": "negative; ~x is the logical not",
     }
     for word, instead in lacking.items():
         if f"boolean {word}" in str(error):
@@ -177,7 +180,7 @@ def in_words(error: Exception) -> str:
 
 
 def wrong_inputs(row: Row | Fused, args: tuple) -> str:
-    """Which input is none that an op takes; empty where all are."""
+    """What is wrong with the first input that the op cannot take; empty if there is none."""
     names = (
         [row.inputs[0]] * len(args)
         if getattr(row, "variadic", False)
@@ -187,15 +190,15 @@ def wrong_inputs(row: Row | Fused, args: tuple) -> str:
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
             kind = type(a).__name__
             return (
-                f"{name} is a {kind} of shape {a.shape}, which follows other rules; "
-                "pass np.asarray(x)"
+                f"{name} is a {kind} of shape {a.shape}, whose operators follow other rules; pass "
+                "np.asarray(x) instead"
             )
         if hasattr(row, "options") and not is_array(a) and not isinstance(a, (bool, int, float)):
             return f"{name} is {shown(a)}; it must be a Tensor, an array or a number"
         kind = getattr(getattr(a, "dtype", None), "kind", "f") if is_array(a) else ""
         real = isinstance(a, float) or kind == "f"
         if row.name.startswith("bitwise") and real:
-            takes = "& | ^ and ~ take bools and integers: compare first, as in (x > 0) & (y > 0)"
+            takes = "& | ^ and ~ take bools or integers: compare first, as in (x > 0) & (y > 0)"
             return f"{name} is {shown(a)}; {takes}"
         if type(a) is int and abs(a) > LARGEST:
             return f"{name} is {shown(a)}, which is larger than any float"
@@ -205,8 +208,8 @@ def wrong_inputs(row: Row | Fused, args: tuple) -> str:
 
 
 def kind_of(error: Exception) -> type:
-    """The class of the error that explains another: the same one where that is common, or the
-    nearest."""
+    """The class of the new error: that of the old one if it is a common class, otherwise the
+    nearest common class."""
     if type(error) in (ValueError, TypeError, IndexError, ZeroDivisionError):
         return type(error)
     if isinstance(error, (ValueError, OverflowError)):
@@ -215,12 +218,12 @@ def kind_of(error: Exception) -> type:
 
 
 def wrong_number(row: Row | Fused, args: tuple) -> bool:
-    """Were more inputs, or fewer, given to an op than it takes?"""
+    """Did the op get more or fewer inputs than it takes?"""
     return not getattr(row, "variadic", True) and len(args) != len(row.inputs)
 
 
 def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
-    """What is wrong with the arguments of an op; empty where nothing is found."""
+    """What is wrong with the options of an op; empty if nothing is found."""
     unknown = set(options) - set(getattr(row, "options", options))
     if twice := unknown.intersection(getattr(row, "inputs", ())):
         return f"{', '.join(sorted(twice))} was given twice, by position and by name"
@@ -231,12 +234,13 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
     if not arrays:
         return ""
     for name, value in options.items():
-        if found := wrong_option(row.name, name, value, arrays[0]):
-            return found
-    if row.name in ("concatenate", "stack") and (
-        found := unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
-    ):
-        return found
+        problem = wrong_option(row.name, name, value, arrays[0])
+        if problem:
+            return problem
+    if row.name in ("concatenate", "stack"):
+        problem = unjoinable(row.name, [tuple(a.shape) for a in arrays], options.get("axis", 0))
+        if problem:
+            return problem
     if row.name in ("max", "min", "argmax", "argmin") and not arrays[0].size:
         return (
             f"an array of shape {arrays[0].shape} has no {row.name} over "
@@ -246,13 +250,12 @@ def wrong_options(row: Any, args: tuple, arrays: list, options: dict) -> str:
 
 
 def wrong_option(op: str, name: str, value: Any, x: Any) -> str:
-    """What is wrong with one option of an op whose first input is x; empty where nothing is
-    found."""
+    """What is wrong with one option of an op whose first input is x; empty if nothing is found."""
     if hasattr(value, "_data"):
         meant = MEANT.get(op, "") if name == "axis" else ""
         return (
-            f"{name} is {shown(value)}; it must not be a Tensor: no gradient would reach it "
-            f"there{meant}"
+            f"{name} is {shown(value)}; it must not be a Tensor, because no gradient would reach "
+            f"it there{meant}"
         )
     if type(value) is int and abs(value) > LARGEST:
         return f"{name} is {shown(value)}, which is larger than any float"
@@ -271,17 +274,16 @@ def wrong_option(op: str, name: str, value: Any, x: Any) -> str:
 
 
 def unknown_arguments(unknown: Any, name: str, known: list) -> str:
-    """What to say of arguments that a function does not know. np.sum(x) calls x.sum with
-    ``out``."""
-    said = f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
-    of_numpy = not {"out", "dtype"}.isdisjoint(unknown)
-    return said + (
-        f". If NumPy passed it, as np.{name}(x) does, write x.{name}()" if of_numpy else ""
-    )
+    """The message for arguments that a function does not have. NumPy adds some: np.sum(x) calls
+    x.sum with ``out``."""
+    message = f"there is no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
+    if {"out", "dtype"}.isdisjoint(unknown):
+        return message
+    return f"{message}. If NumPy passed it, as np.{name}(x) does, write x.{name}()"
 
 
 def listed(args: tuple) -> str:
-    """float32 (3, 4) on cpu, 2.0, ..."""
+    """The inputs in short, such as "float32 (3, 4) on cpu, 2.0"."""
     if len(args) > 8:
         return f"{listed(args[:8])} and {len(args) - 8} more"
     return ", ".join(
@@ -293,7 +295,7 @@ def listed(args: tuple) -> str:
 
 
 def refuse_changed(saved: Iterable, node: Node) -> None:
-    """RuntimeError if an array that ``node`` saved is not what it was when the op ran."""
+    """RuntimeError if a value that ``node`` saved has changed since the op ran."""
     for value in saved:
         if isinstance(value, Tensor) and value._moved > node.seq:
             raise changed_in_place(node, value)
@@ -303,17 +305,18 @@ def refuse_changed(saved: Iterable, node: Node) -> None:
 
 
 def changed_in_place(node: Node, array: Array | Tensor) -> RuntimeError:
-    """The error for a saved array that is no longer what it was."""
+    """The error for a saved array that has changed."""
     return RuntimeError(
         f"backward: a tensor of shape {array.shape}, saved by {node.row.name!r}, was changed in "
-        "place after the op ran, so the derivative would be of other values. Change it after "
-        "backward, or change a copy (x.detach().numpy().copy())"
+        "place after the op ran, so the gradient would be computed from the wrong values. Change "
+        "it only after backward, or change a copy (x.detach().numpy().copy())"
     )
 
 
 def released(node: Node) -> RuntimeError:
-    """The error for a graph whose saved values an earlier backward has freed."""
+    """The error for a second backward pass: the first one has freed what the graph had saved."""
     return RuntimeError(
         f"backward through a released graph (at {node.row.name!r}): an earlier backward freed what "
-        "it had saved. Pass retain_graph=True there, or compute the result again"
+        "the graph had saved. Pass retain_graph=True to the earlier call, or compute the result "
+        "again before this one"
     )

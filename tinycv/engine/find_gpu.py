@@ -1,8 +1,9 @@
-"""Can this process use a GPU? Asked once, in steps, each with its own sentence and its cure.
+"""GPU detection: can this process use a GPU, and if not, why, and what to install?
 
-CuPy imports without a driver, and its own errors then mislead ("driver version is insufficient" to
-somebody without a GPU); so the steps go from the package to a product, and the first that fails
-names the cause.
+CuPy can be imported without a driver, and its errors then mislead ("driver version is insufficient"
+on a machine without a GPU).  So the check goes step by step, from the package over the driver to a
+matrix product, and the first step that fails gives the cause and the command that helps.  The
+result is cached.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ class GpuUnavailable(RuntimeError):
 
 @functools.cache
 def gpu_problem() -> GpuUnavailable | None:
-    """What keeps this process from using a GPU, with the command that mends it; None when one
-    works."""
+    """Why this process cannot use a GPU, and what helps; None if it can."""
     for step in (_package_problem, _driver_problem, _device_problem, _library_problem):
         problem = step()
         if problem is not None:
@@ -32,21 +32,21 @@ def gpu_problem() -> GpuUnavailable | None:
 
 
 def missing_number(number: int) -> GpuUnavailable | None:
-    """The problem with ``number`` when GPUs work, but fewer are visible; None when that one is
-    there."""
+    """The problem if this process can use GPUs, but there is no GPU of that number; otherwise
+    None."""
     count = sys.modules["cupy"].cuda.runtime.getDeviceCount()
     if number < count:
         return None
-    seen = ", ".join(f'"gpu:{i}"' for i in range(count))
+    visible = ", ".join(f'"gpu:{i}"' for i in range(count))
     return GpuUnavailable(
         "device",
-        f'this process sees {seen} and no "gpu:{number}": choose one of these, '
+        f'this process sees {visible} and no "gpu:{number}": choose one of these, '
         "or set CUDA_VISIBLE_DEVICES to show more",
     )
 
 
 def _package_problem() -> GpuUnavailable | None:
-    """CuPy cannot be imported: not there, or there and broken."""
+    """CuPy cannot be imported, because it is not installed or its installation is broken."""
     try:
         importlib.import_module("cupy")
     except ImportError as error:
@@ -56,17 +56,17 @@ def _package_problem() -> GpuUnavailable | None:
                 'CuPy is not installed: pip install "cupy-cuda13x[ctk]" for CUDA 13, '
                 'or pip install "cupy-cuda12x[ctk]" for CUDA 12',
             )
-        # found but broken: half installed, or two CuPys at once
+        # It is installed but broken: only in part, or two CuPy packages at once.
         return _library_missing(error)
     return None
 
 
 def _driver_problem() -> GpuUnavailable | None:
-    """No driver, or one that is older than CuPy's CUDA."""
+    """There is no driver, or it is too old for the CUDA version of CuPy."""
     runtime = sys.modules["cupy"].cuda.runtime
     try:
-        driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    # CuPy's own classes: their words go into the message
+        driver, required = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    # CuPy has its own classes of errors; their text becomes part of the message.
     except Exception as error:
         return _library_missing(error)
     if driver == 0:
@@ -75,7 +75,7 @@ def _driver_problem() -> GpuUnavailable | None:
             "there is no NVIDIA driver, or no NVIDIA GPU: install the driver, "
             "until nvidia-smi lists the GPU",
         )
-    have, need = driver // 1000, wanted // 1000
+    have, need = driver // 1000, required // 1000
     if have >= need:
         return None
     cure = (
@@ -84,15 +84,15 @@ def _driver_problem() -> GpuUnavailable | None:
         else "install a newer driver, until nvidia-smi shows that version"
     )
     return GpuUnavailable(
-        "old_driver", f"CuPy needs CUDA {need}, the NVIDIA driver knows {have}: {cure}"
+        "old_driver", f"CuPy needs CUDA {need}, but the NVIDIA driver supports {have}: {cure}"
     )
 
 
 def _device_problem() -> GpuUnavailable | None:
-    """A driver that shows this process no GPU."""
+    """There is a driver, but it shows this process no GPU."""
     try:
         count = sys.modules["cupy"].cuda.runtime.getDeviceCount()
-    # cudaErrorNoDevice: it raises rather than count to 0
+    # With no GPU, getDeviceCount raises cudaErrorNoDevice instead of returning 0.
     except Exception:
         count = 0
     if count:
@@ -105,9 +105,9 @@ def _device_problem() -> GpuUnavailable | None:
 
 
 def _library_problem() -> GpuUnavailable | None:
-    """A GPU on which a sum or a product fails."""
-    # cupy.is_available() says True with NVRTC or cuBLAS missing: only doing the work proves that it
-    # works.
+    """There is a GPU, but a sum or a matrix product fails on it."""
+    # cupy.is_available() returns True even if NVRTC or cuBLAS is missing. Only an actual
+    # computation shows that everything works.
     cupy = sys.modules["cupy"]
     try:
         two = cupy.ones((2, 2), "float32")
@@ -124,11 +124,11 @@ def _library_problem() -> GpuUnavailable | None:
 
 
 def _library_missing(error: Exception) -> GpuUnavailable:
-    """The cause "library", with the first line of what CuPy said."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    """The problem with cause "library", which quotes the first line of CuPy's error."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     problem = GpuUnavailable(
         "library",
-        f"CuPy is installed but does not work ({said}): "
+        f"CuPy is installed but does not work ({reason}): "
         "pip uninstall -y cupy cupy-cuda12x cupy-cuda13x, then "
         'pip install "cupy-cuda13x[ctk]" (or "cupy-cuda12x[ctk]" for CUDA 12), '
         "which brings the CUDA libraries",

@@ -1,10 +1,10 @@
-"""Many small arrays as one large one.
+"""Flat: many small Tensors side by side in one large array, for optimisers.
 
-A model has tens of parameters, most of them small, and what an optimiser does to each is the same.
-Called once a parameter, NumPy spends its time on being called, and a GPU on being launched; laid
-side by side in one flat array they all take one call. The Tensors keep their own memory: values are
-copied in before the work, and out after it; where that costs more than the calls, for large
-Tensors, optim/optimizer.py leaves them out.
+A model has tens of parameters, most of them small, and an optimiser does the same to each.  With
+one NumPy call (or one kernel launch on a GPU) per parameter, most of the time goes into the calls.
+If all parameters lie side by side in one flat array, one call is enough.  The Tensors keep their
+own memory: their values are copied into the flat array before the work, and back afterwards.  For
+large Tensors copying costs more than the calls, so optim/optimizer.py leaves them out.
 
 Used by: optim/optimizer.py, optim/averaged.py.
 """
@@ -21,10 +21,10 @@ from tinycv.engine.tensor import Tensor
 
 
 class Flat:
-    """The layout of Tensors that share a dtype and a device, side by side in flat arrays of
-    ``size`` values.
+    """The layout of Tensors of one dtype and device, side by side in a flat array of ``size``
+    values.
 
-    wide: the dtype of the flat arrays, where it is not that of the Tensors.
+    wide: the dtype of the flat arrays, if it is not that of the Tensors.
     """
 
     def __init__(self, tensors: Sequence[Tensor], wide: DTypeLike | None = None):
@@ -37,7 +37,7 @@ class Flat:
         self.size = self.bounds[-1]
 
     def moved(self) -> bool:
-        """Have Tensors gone to another device or dtype since?"""
+        """Has any of the Tensors been moved to another device or dtype since?"""
         return any(
             t._data.dtype != self.dtype or device_of(t._data) != self.device for t in self.tensors
         )
@@ -46,7 +46,7 @@ class Flat:
         return self.xp.zeros(self.size, self.wide)
 
     def views(self, flat: Array) -> list[Array]:
-        """Each Tensor's part of ``flat``, in the Tensor's shape; shares memory with it."""
+        """The part of ``flat`` that belongs to each Tensor, as a view in that Tensor's shape."""
         ends = zip(self.bounds, self.bounds[1:], self.tensors, strict=False)
         return [flat[start:end].reshape(t.shape) for start, end, t in ends]
 
@@ -59,7 +59,7 @@ class Flat:
 
 
 def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """The Tensors sorted into lists of one dtype and device each, every list in the order given."""
+    """The Tensors grouped by dtype and device, in their original order within each list."""
     lists: dict[tuple, list[Tensor]] = {}
     for t in tensors:
         lists.setdefault((device_of(t._data), t.dtype), []).append(t)

@@ -1,6 +1,7 @@
-"""The longer functions that are composed of several rows of ops.py: einsum, take_along_axis, std.
+"""einsum, take_along_axis and std: longer functions that are composed of several ops.
 
-The shorter ones are in methods.py. Nothing here has a derivative of its own.
+They are composed of rows of ops.py, so their derivatives follow without further code.  The shorter
+functions are in methods.py.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ def einsum(subscripts: str, *operands: Any) -> Any:
 
 
 def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
-    """The same sum with an explicit output, letters for "...", and no letter twice in a term.
+    """(subscripts, operands) of the same einsum, with an explicit output, letters in place of
+    "...", and no letter twice in a term.
 
-    A diagonal x_ii is written x_ij I_ij, with the identity I: then the pull of einsum needs no case
-    for it."""
+    A diagonal x_ii is written as x_ij I_ij, with the identity matrix I, so that the pull of einsum
+    needs no special case for it."""
     if not isinstance(subscripts, str):
         raise TypeError(
             f"einsum: subscripts is {shown(subscripts)}; it must be a string such as 'ij,jk->ik'"
@@ -52,22 +54,22 @@ def spelled_out(subscripts: str, xs: list) -> tuple[str, list]:
     ]
     dots = "".join(free[: max(ranks)])
     terms = [t.replace("...", dots[len(dots) - r :]) for t, r in zip(terms, ranks, strict=True)]
-    if not arrow:
+    if not arrow:  # the output is every letter that occurs once, in alphabetical order
         letters = "".join(terms)
         out = "..." + "".join(sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1))
     out, free = out.replace("...", dots), free[len(dots) :]
     for k, (term, x) in enumerate(zip(list(terms), list(xs), strict=True)):
-        for place, letter in enumerate(term):
-            if letter in terms[k][:place]:
+        for axis, letter in enumerate(term):
+            if letter in terms[k][:axis]:
                 new = free.pop(0)
-                terms[k] = terms[k][:place] + new + terms[k][place + 1 :]
+                terms[k] = terms[k][:axis] + new + terms[k][axis + 1 :]
                 terms.append(letter + new)
-                xs.append(array_module(bare(x)).eye(x.shape[place], dtype=x.dtype))
+                xs.append(array_module(bare(x)).eye(x.shape[axis], dtype=x.dtype))
     return ",".join(terms) + "->" + out, xs
 
 
 def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
-    """ValueError where the letters of an einsum do not fit its operands."""
+    """ValueError if the letters of an einsum do not fit the shapes of its operands."""
     sizes: dict[str, int] = {}
     for i, (term, x) in enumerate(zip(terms, xs, strict=True)):
         before, dots, after = term.partition("...")
@@ -92,79 +94,80 @@ def check_letters(subscripts: str, terms: list, out: str, xs: list) -> None:
                     f"{n} in operand {i}, of shape {x.shape}; they must be equal, or one of them 1"
                 )
             sizes[letter] = max(n, sizes[letter])
-    stray = sorted(set(out.replace("...", "")) - set(sizes))
-    if stray:
+    unknown = sorted(set(out.replace("...", "")) - set(sizes))
+    if unknown:
         raise ValueError(
-            f"einsum: {shown(subscripts)}: the result names {listed(stray)}, which no operand has"
+            f"einsum: {shown(subscripts)}: the result names {listed(unknown)}, which no operand has"
         )
 
 
 def take_along_axis(x: ArrayLike, index: ArrayLike, axis: int = -1) -> Any:
-    """x's entries at ``index`` along one axis (as from argmax or argsort); index has x's number of
-    axes, and broadcasts along the others."""
-    own = array_like("take_along_axis", x)
-    array, axis = bare(own), along(axis, own.ndim, "take_along_axis")
-    places = bare(array_like("take_along_axis", index, "index"))
-    if places.dtype.kind not in "iu" or places.ndim != array.ndim:
+    """The entries of x at ``index`` along one axis, as index comes from argmax or argsort. The
+    index has as many axes as x, and broadcasts along all axes but this one."""
+    x = array_like("take_along_axis", x)
+    array, axis = bare(x), along(axis, x.ndim, "take_along_axis")
+    positions = bare(array_like("take_along_axis", index, "index"))
+    if positions.dtype.kind not in "iu" or positions.ndim != array.ndim:
         raise IndexError(
-            f"take_along_axis: index is {shown(places)}; it must be of whole numbers, with "
-            f"{array.ndim} axes as x"
+            f"take_along_axis: index is {shown(positions)}; it must hold whole numbers and have "
+            f"{array.ndim} axes, as x has"
         )
     xp = array_module(array)
-    places = from_host(xp, places)
+    positions = from_host(xp, positions)
     if any(
         1 not in (n, m) and n != m
-        for i, (n, m) in enumerate(zip(places.shape, array.shape, strict=True))
+        for i, (n, m) in enumerate(zip(positions.shape, array.shape, strict=True))
         if i != axis
     ):
         raise ValueError(
-            f"take_along_axis: index of shape {places.shape} does not fit x of shape "
-            f"{array.shape}: only along axis {axis} may they differ"
+            f"take_along_axis: index of shape {positions.shape} does not fit x of shape "
+            f"{array.shape}: the shapes may differ only along axis {axis}"
         )
-    if xp is np and places.size:
-        within(places, array.shape[axis])
+    if xp is np and positions.size:
+        within(positions, array.shape[axis])
     grid = [
         xp.arange(n).reshape([-1 if a == i else 1 for a in range(array.ndim)])
         for i, n in enumerate(array.shape)
     ]
-    grid[axis] = places
-    return ops.getitem(own, index=tuple(grid))
+    grid[axis] = positions
+    return ops.getitem(x, index=tuple(grid))
 
 
 def std(
     x: ArrayLike, axis: Axes = None, ddof: float = 0, keepdims: bool = False, **unknown: Any
 ) -> Any:
-    """Standard deviation. Through ``norm``, whose slope at 0 is 0, and not through the square root
-    of ``var``.
+    """Standard deviation: sqrt(Σ (x - mean)² / (n - ddof)).
 
-    The largest deviation is the unit, so that no square leaves the dtype's range; it is a constant
-    of the graph.
-    differs: the squares are divided by n - ddof, and ddof is 0, where PyTorch's correction is 1.
-    That of halves is calculated in float32 and rounded once.
+    It is computed with ``norm`` rather than as sqrt(var), because the gradient of norm at 0 is 0,
+    where that of sqrt is infinite. The deviations are first divided by the largest of them, so that
+    no square leaves the range of the dtype; this factor is a constant of the graph.
+    differs: ddof is 0 by default, where PyTorch's correction is 1. float16 is computed in float32
+    and rounded once.
     """
     if unknown:
         raise TypeError(
             f"std: {errors.unknown_arguments(unknown, 'std', ['x', 'axis', 'ddof', 'keepdims'])}"
         )
     ddof, keepdims = number(ddof, "std: ddof"), flag(keepdims, "std: keepdims")
-    own = x if isinstance(x, Tensor) else operand(x, "std: x")
-    if not is_array(own):
-        raise TypeError(f"std: x is {shown(own)}; it must be a Tensor or an array")
-    axis = None if axis is None else option(axis, "std", "axis")
-    if wrong := wrong_axes("axis", axis, own.ndim) if axis is not None else "":
-        raise ValueError(f"std: {wrong} (x has shape {own.shape})")
-    # x - mean may leave float16's range
-    if own.dtype == FLOAT16:
-        wide = std(ops.astype(own, dtype=np.float32), axis, ddof, keepdims)
+    x = x if isinstance(x, Tensor) else operand(x, "std: x")
+    if not is_array(x):
+        raise TypeError(f"std: x is {shown(x)}; it must be a Tensor or an array")
+    if axis is not None:
+        axis = option(axis, "std", "axis")
+        problem = wrong_axes("axis", axis, x.ndim)
+        if problem:
+            raise ValueError(f"std: {problem} (x has shape {x.shape})")
+    if x.dtype == FLOAT16:  # x - mean may overflow in float16
+        wide = std(ops.astype(x, dtype=np.float32), axis, ddof, keepdims)
         return ops.astype(wide, dtype=FLOAT16)
-    centred = own - ops.mean(own, axis, True)
-    degrees = ops.count(own.shape, axis) - ddof
+    centred = x - ops.mean(x, axis, True)
+    degrees = ops.count(x.shape, axis) - ddof
     if degrees <= 0:
-        # NaN or infinity, and a gradient of NaN, as PyTorch
-        return ops.sqrt(ops.var(own, axis, ddof, keepdims))
-    away = bare(centred)
-    xp = array_module(away)
-    unit = xp.abs(away).max(axis=axis, keepdims=True)
-    unit = xp.where(unit > 0, unit, 1.0)
-    size_of_unit = (unit if keepdims else xp.squeeze(unit, axis)) / degrees**0.5
-    return ops.norm(centred / unit, axis, keepdims) * size_of_unit
+        # NaN or infinity, with a gradient of NaN, as in PyTorch
+        return ops.sqrt(ops.var(x, axis, ddof, keepdims))
+    deviations = bare(centred)
+    xp = array_module(deviations)
+    largest = xp.abs(deviations).max(axis=axis, keepdims=True)
+    largest = xp.where(largest > 0, largest, 1.0)
+    scale = (largest if keepdims else xp.squeeze(largest, axis)) / degrees**0.5
+    return ops.norm(centred / largest, axis, keepdims) * scale

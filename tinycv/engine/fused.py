@@ -1,32 +1,39 @@
-"""The pair: a definition to read, a kernel to run, and one rule for which of them runs.
+"""Fused ops: a pair of a definition, which you read, and a kernel, which runs.
 
     @fused
     def softmax(x, axis=-1):      # the definition: differentiable ops, numerically stable, no state
         ...
 
-    @softmax.kernel                     # the kernel: arrays in, (y, pull) out
+    @softmax.kernel                     # the kernel: takes arrays, returns (y, pull)
     def _(xp, x, axis=-1):
         ...
         def pull(g): ...                # dL/dy -> (dL/dx, ...), one for each leading array argument
         return y, pull
 
-The kernel runs forward, and its pull backward.  Only when the backward pass is itself being
-recorded does the definition run: it is traced again from the saved inputs, and that trace is
-differentiated.  So a kernel needs no second derivative, and cannot get one wrong.
-tests/engine/test_pairs.py holds kernel, definition and finite differences to each other.
+The kernel computes the forward pass, and its pull the backward pass.  The definition runs only if
+the backward pass is itself recorded (create_graph): then it is traced again from the saved inputs,
+and the gradient is taken through that trace.  So a kernel needs no second derivative, and cannot
+get one wrong.  tests/engine/test_pairs.py checks kernel, definition and finite differences against
+each other.
 
-The arrays come to both halves in one float dtype (operands.py): integers and bools as float32,
-unless the pair says which arguments are not numbers to calculate with:
-``@fused(whole="target mask")``.  An argument with a number, a word or a bool for its default is a
-setting, and no input of the graph: a Tensor there is refused.
+Arguments.  Kernel and definition receive all inputs in one float dtype (operands.py); integers and
+bools are converted to float32.  Exceptions are class numbers and masks, which stay integers or
+bools; a pair names these arguments: ``@fused(whole="target mask")``.  An argument whose default is
+a number, a string or a bool is a setting and not an input of the graph, so a Tensor is refused
+there.
 
-A pull may return a function in place of an array: it is called only if that gradient is wanted.
-A third member, softmax in gpu/softmax.py, is written as the kernel is, and runs in its place on a
-GPU: see dispatch.py. It takes float16, and calculates with it in float32.  The kernel and the
-definition get float32 copies of what is float16, on a CPU and on a GPU.
+float16.  Kernel and definition are given float32 copies of float16 inputs, and their results are
+rounded to float16.
 
-A pair may have several results (y, pull with y a tuple); then g is a tuple, with None for a result
-nobody used.
+On a GPU.  A pair may have a third member, a CUDA kernel: ``softmax`` in gpu/softmax.py. It has the
+same interface as the kernel and runs in place of it (dispatch.py).  It receives float16 inputs as
+they are, and computes in float32 inside.
+
+A pull may return a function instead of an array; it is called only if that gradient is needed.
+
+Several results.  If the kernel returns a tuple as y, the pair has several results, as the LSTM has.
+Its pull then receives a tuple of gradients, with None for each result that the loss does not depend
+on (``OneOf`` below; ``Parts`` in walk.py).
 """
 
 from __future__ import annotations
@@ -45,29 +52,29 @@ from tinycv.engine.backend import Array
 from tinycv.engine.backward import grad
 from tinycv.engine.dispatch import member, place, suits
 from tinycv.engine.operands import FLOAT16, FLOAT32, common, operand, setting
-from tinycv.engine.record import module_of
-from tinycv.engine.tensor import DEBUG, LEAF, RECORD, Gradient, Node, Tensor, mode, wrap
+from tinycv.engine.record import is_float16, module_of
+from tinycv.engine.tensor import DEBUG, RECORD, Gradient, Node, Tensor, graph_key, mode, wrap
 from tinycv.engine.walk import Parts
 
-PAIRS: dict[str, Fused] = {}
-HALF = FLOAT16
+PAIRS: dict[str, Fused] = {}  # every pair by its name
+# Types of settings that need no conversion
 PLAIN = {bool, int, float, str, tuple, list, type(None)}
 
 
 class Fused:
-    """A function with a definition and a kernel. Call it; or call ``.definition`` to run what is
-    read."""
+    """A function with a definition and a kernel. Calling it runs the kernel; ``.definition`` runs
+    the definition on the same arguments."""
 
     def __init__(self, definition: Callable, whole: str = ""):
-        self.read = definition
-        # ``kernel`` puts it here: a pair without one is none
-        self.run: Any = None
-        self.doubt: Callable | None = None
+        self.function = definition
+        self.run: Any = None  # the kernel, which the decorator ``kernel`` puts here
+        self.doubt: Callable | None = None  # see ``doubtful``
         parameters = signature(definition).parameters
         self.names = tuple(parameters)
         self.defaults = tuple(p.default for p in parameters.values())
         update_wrapper(self, definition)
-        self.name, self.place = definition.__name__, place(definition)
+        self.name = definition.__name__
+        self.place = place(definition)  # where its CUDA kernel would be: see dispatch.py
         self.settings = [
             i
             for i, p in enumerate(parameters.values())
@@ -78,26 +85,30 @@ class Fused:
         PAIRS[self.name] = self
 
     def __reduce__(self) -> str:
-        """Pickle and copy take a pair as they take a function: by its name."""
+        """Pickle and copy refer to a pair by its name, as they do to a function."""
         return self.name
 
     def kernel(self, run: Callable) -> Callable:
-        """Decorator: ``run(xp, *arguments) -> (y, pull)``, with the definition's arguments in its
-        order."""
+        """Decorator for the kernel: ``run(xp, *arguments) -> (y, pull)``, with the same arguments
+        in the same order as the definition."""
         self.run = run
         return run
 
-    def doubtful(self, look: Callable) -> Callable:
-        """Decorator: ``look(args, options)`` sees a call that is not as expected, and may refuse it
-        in words of its own."""
-        self.doubt = look
-        return look
+    def doubtful(self, check: Callable) -> Callable:
+        """Decorator for a check of unusual calls: ``check(args, options)`` runs when arguments are
+        missing, unknown or of mixed types, and may raise an error that explains the mistake better
+        than the general one."""
+        self.doubt = check
+        return check
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        args, arrays = self.settled(self.bound(args, options))
+        args, arrays = self.in_one_dtype(self.all_by_position(args, options))
         xp = module_of(arrays)
-        run = self.run if xp is np or not suits(arrays) else member(self.place) or self.run
-        if run is self.run and getattr(arrays[0], "dtype", None) == HALF and suits(arrays):
+        if xp is np or not suits(arrays):
+            run = self.run
+        else:
+            run = member(self.place) or self.run
+        if run is self.run and getattr(arrays[0], "dtype", None) == FLOAT16 and suits(arrays):
             run = in_float32(run)
         try:
             y, pull = run(xp, *arrays)
@@ -106,15 +117,11 @@ class Fused:
         if not any(isinstance(a, Tensor) for a in args):
             return y
         now = mode.get()
-        parents = tuple(
-            [None if not isinstance(a, Tensor) else a if a._node is LEAF else a._node for a in args]
-        )
-        node = (
-            None
-            if not now & RECORD or not any(p is not None for p in parents)
-            else Node(self, parents, ((pull,), args))
-        )
-        result = several(y, node) if isinstance(y, tuple) else single(y, node)
+        parents = tuple([graph_key(a) if isinstance(a, Tensor) else None for a in args])
+        node = None
+        if now & RECORD and any(parent is not None for parent in parents):
+            node = Node(self, parents, ((pull,), args))
+        result = wrap_several(y, node) if isinstance(y, tuple) else wrap_one(y, node)
         if now & DEBUG:
             for part in result if isinstance(result, tuple) else (result,):
                 debug.check_forward(self.name, args, part)
@@ -122,8 +129,8 @@ class Fused:
                 node.line = debug.caller_line()
         return result
 
-    def bound(self, args: tuple, options: dict) -> tuple:
-        """All arguments by position, with the definition's defaults."""
+    def all_by_position(self, args: tuple, options: dict) -> tuple:
+        """All arguments by position, with defaults filled in from the definition."""
         rest = range(len(args), len(self.names))
         unknown = set(options) - {self.names[i] for i in rest}
         missing = [
@@ -134,38 +141,43 @@ class Fused:
         if unknown or missing or len(args) > len(self.names):
             if self.doubt is not None:
                 self.doubt(args, options)
-            raise TypeError(
-                f"{self.name}({', '.join(self.names)}): unexpected {sorted(unknown) or 'none'}, "
-                f"missing {missing or 'none'}, {len(args)} given by position"
-            )
+            problems = []
+            if len(args) > len(self.names):
+                problems.append(f"{len(args)} arguments were given by position")
+            if missing:
+                problems.append(f"missing {', '.join(missing)}")
+            for name in sorted(unknown):
+                twice = name in self.names
+                problems.append(f"{name} was given twice" if twice else f"unexpected {name}")
+            raise TypeError(f"{self.name}({', '.join(self.names)}): {'; '.join(problems)}")
         return args + tuple([options.get(self.names[i], self.defaults[i]) for i in rest])
 
-    def settled(self, args: tuple) -> tuple[tuple, list]:
-        """The arguments with all inputs in one float dtype, and their arrays. TypeError for a
-        Tensor as a setting."""
+    def in_one_dtype(self, args: tuple) -> tuple[tuple, list]:
+        """(the arguments with all inputs in one float dtype, the same with arrays for Tensors).
+        TypeError for a Tensor as a setting."""
         arrays = [a._data if isinstance(a, Tensor) else a for a in args]
-        if not self.uniform(arrays):
-            args = self.unified(args)
+        if not self.are_in_one_dtype(arrays):
+            args = self.converted(args)
             arrays = [a._data if isinstance(a, Tensor) else a for a in args]
         return args, arrays
 
-    def uniform(self, arrays: list) -> bool:
-        """Have all inputs one float dtype, and all settings a plain value? (A loop, as this runs at
-        every call.)"""
+    def are_in_one_dtype(self, arrays: list) -> bool:
+        """Are all inputs in one float dtype, and all settings plain values? (This runs at every
+        call, so it is a simple loop that stops early.)"""
         dtype = None
         for i in self.inputs:
             a = arrays[i]
             if a is not None:
                 if type(a) is np.ndarray:
-                    own = a.dtype
-                elif isinstance(a, np.ndarray):  # a matrix, or masked
+                    input_dtype = a.dtype
+                elif isinstance(a, np.ndarray):  # np.matrix or a masked array
                     return False
                 else:
-                    own = getattr(a, "dtype", dtype)
-                if own is not dtype and not (i in self.whole and is_whole(own)):
+                    input_dtype = getattr(a, "dtype", dtype)
+                if input_dtype is not dtype and not (i in self.whole and is_whole(input_dtype)):
                     if dtype is not None:
                         return False
-                    dtype = own
+                    dtype = input_dtype
         for i in self.settings:
             if type(arrays[i]) not in PLAIN:
                 return False
@@ -173,25 +185,23 @@ class Fused:
             return True
         return isinstance(dtype, np.dtype) and dtype.kind == "f" and dtype.isnative
 
-    def unified(self, args: tuple) -> tuple:
-        """As ``settled``, whatever the arguments are."""
+    def converted(self, args: tuple) -> tuple:
+        """The arguments with all inputs converted to one float dtype, and the settings checked."""
         if self.doubt is not None:
             self.doubt(args, {})
         changed, arrays = list(args), []
         for i, a in enumerate(args):
+            what = f"{self.name}: {self.names[i]}"
             if i in self.settings:
-                changed[i] = (
-                    str(a)
-                    if isinstance(a, np.str_)
-                    else (setting(a, f"{self.name}: {self.names[i]}") if is_array(a) else a)
-                )
+                if isinstance(a, np.str_):
+                    changed[i] = str(a)
+                elif is_array(a):
+                    changed[i] = setting(a, what)
             elif is_array(a) and not isinstance(a, np.generic):
-                changed[i] = (
-                    a if isinstance(a, Tensor) else operand(a, f"{self.name}: {self.names[i]}")
-                )
+                changed[i] = a if isinstance(a, Tensor) else operand(a, what)
                 if a.dtype.kind == "f" or i not in self.whole:
                     arrays.append(i)
-        # a mask or a target takes the others' dtype
+        # The dtype of a mask or a target does not count, if there are other inputs.
         deciding = [i for i in arrays if i not in self.whole] or arrays
         dtype = common([changed[i] for i in deciding], real=True)
         for i in arrays:
@@ -200,64 +210,64 @@ class Fused:
         return tuple(changed)
 
     def definition(self, *args: Any, **options: Any) -> Any:
-        """What is read, run on the same arguments as the kernel: halves in float32."""
-        args, _ = self.settled(self.bound(args, options))
-        halves = [getattr(a, "dtype", None) == HALF for a in args]
-        if not any(halves):
-            return self.read(*args)
-        y = self.read(
-            *[
-                ops.astype(a, dtype=FLOAT32) if half else a
-                for a, half in zip(args, halves, strict=True)
-            ]
-        )
-        return (
-            tuple(ops.astype(part, dtype=HALF) for part in y)
-            if isinstance(y, tuple)
-            else ops.astype(y, dtype=HALF)
-        )
+        """Run the definition on the same arguments as the kernel: float16 goes in as float32, and
+        the results are rounded to float16."""
+        args, _ = self.in_one_dtype(self.all_by_position(args, options))
+        if not any(is_float16(a) for a in args):
+            return self.function(*args)
+        y = self.function(*[ops.astype(a, dtype=FLOAT32) if is_float16(a) else a for a in args])
+        if isinstance(y, tuple):
+            return tuple(ops.astype(part, dtype=FLOAT16) for part in y)
+        return ops.astype(y, dtype=FLOAT16)
 
     def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
-        """As Row.pieces: from the kernel's pull, or, when recorded, from the definition traced
-        again."""
+        """(parent, its piece of the gradient) for each parent that needs one, as in Row.pieces:
+        from the kernel's pull, or from the definition if the walk is recorded."""
         (pull,), args = node.saved
-        wanted = [p is not None and (needed is None or p in needed) for p in node.parents]
+        is_needed = [p is not None and (needed is None or p in needed) for p in node.parents]
         if watch.latest > node.seq:
-            # also what the pull keeps: its result, perhaps
+            # The pull is checked too: its closure may hold arrays, such as the result.
             errors.refuse_changed((*args, pull), node)
         if record:
-            found = self.retraced(args, wanted, g)
+            pieces = self.retraced(args, is_needed, g)
         else:
-            found = pull(tuple(g) if isinstance(g, Parts) else g)
-            found = found if isinstance(found, tuple) else (found,)
-        for parent, piece, want in zip(node.parents, found, wanted, strict=False):
-            if want:
+            pieces = pull(tuple(g) if isinstance(g, Parts) else g)
+            pieces = pieces if isinstance(pieces, tuple) else (pieces,)
+        for parent, piece, used in zip(node.parents, pieces, is_needed, strict=False):
+            if used:
                 piece = piece() if callable(piece) else piece
                 if piece is not None:
                     yield parent, piece
 
-    def retraced(self, args: tuple, wanted: list[bool], g: Gradient) -> list:
-        """The definition's gradients as Tensors with a history. Aliases stop the inner walk at this
-        op's inputs."""
-        aliased = [ops.alias(a) if want else a for a, want in zip(args, wanted, strict=True)]
-        y = self.definition(*aliased)
-        outputs, weights = (
-            ([y], [g])
-            if isinstance(y, Tensor)
-            else zip(
-                *[(part, w) for part, w in zip(y, g, strict=True) if w is not None], strict=True
-            )
-        )
-        inputs = [a for a, want in zip(aliased, wanted, strict=True) if want]
-        found = iter(
-            grad(list(outputs), inputs, list(weights), create_graph=True, allow_unused=True)
-        )
-        return [next(found) if want else None for want in wanted]
+    def retraced(self, args: tuple, is_needed: list[bool], g: Gradient) -> list:
+        """The gradients of the definition, as Tensors that can be differentiated again: run the
+        definition on the saved inputs, recorded, and take the gradient through its graph.
+
+        ``grad`` has to stop at the inputs of this op: the outer walk carries the gradient on from
+        there. But an input is usually the result of earlier ops, and may itself depend on another
+        input (as in f(x, exp(x))); asked for d/dx, ``grad`` would follow that path as well and
+        count it twice. So each input is replaced by an alias: a Tensor with the same array and a
+        new Node, ``ops.alias``, which no other input depends on. The gradient with respect to the
+        alias takes only the path through the definition.
+        """
+        aliases = [ops.alias(a) if used else a for a, used in zip(args, is_needed, strict=True)]
+        y = self.definition(*aliases)
+        if isinstance(y, Tensor):
+            outputs, weights = [y], [g]
+        else:
+            # None is the gradient of a result that the loss does not depend on.
+            outputs = [part for part, weight in zip(y, g, strict=True) if weight is not None]
+            weights = [weight for weight in g if weight is not None]
+        inputs = [a for a, used in zip(aliases, is_needed, strict=True) if used]
+        grads = iter(grad(outputs, inputs, weights, create_graph=True, allow_unused=True))
+        return [next(grads) if used else None for used in is_needed]
 
 
 def fused(definition: Callable | None = None, whole: str = "") -> Any:
-    """Make a pair of a definition; see the top of this file. whole: names of arguments that may be
-    integers or bools."""
+    """Decorator: make a pair of a definition; see the top of this file.
+
+    whole: the names of arguments that may stay integers or bools, such as targets and masks.
+    """
     return partial(Fused, whole=whole) if definition is None else Fused(definition, whole)
 
 
@@ -267,18 +277,20 @@ def is_whole(dtype: object) -> bool:
 
 
 def in_float32(run: Callable) -> Callable:
-    """A kernel made of array calls, for halves: sums of halves lose what is small, and overflow at
-    65,504. (Nor would NumPy multiply matrices of halves in less than 100 times the time.)"""
+    """The same kernel for float16 arrays, computed in float32. In float16 a sum would lose its
+    small terms and overflow at 65,504; and NumPy takes more than 100 times as long for a float16
+    matrix product."""
 
-    def wide(xp: Any, *arrays: Any) -> tuple:
+    def run_in_float32(xp: Any, *arrays: Any) -> tuple:
         y, pull = run(xp, *_cast(arrays, "float32"))
         return _cast(y, "float16"), lambda g: _cast(pull(_cast(g, "float32")), "float16")
 
-    return wide
+    return run_in_float32
 
 
 def _cast(value: Any, dtype: str) -> Any:
-    """Floats in another type: an array's, also in a tuple, and in what a function will return."""
+    """The value with all float arrays in another dtype: an array, a tuple that holds arrays, or a
+    function that will return them."""
     if isinstance(value, tuple):
         return tuple([_cast(v, dtype) for v in value])
     if callable(value):
@@ -287,33 +299,36 @@ def _cast(value: Any, dtype: str) -> Any:
     return value.astype(dtype) if is_float else value
 
 
-def single(y: Array, node: Node | None) -> Tensor:
-    """The Tensor of a pair's one result."""
+def wrap_one(y: Array, node: Node | None) -> Tensor:
+    """The Tensor of a function with one result; ``node`` is the function's."""
     if node is not None:
         y = np.asarray(y) if isinstance(y, np.generic) else y
         node.shape, node.dtype = y.shape, y.dtype
     return wrap(y, node)
 
 
-def several(ys: tuple, node: Node | None) -> tuple:
-    """A Tensor for each result. Each has a Node of its own, which comes from the pair's."""
+def wrap_several(ys: tuple, node: Node | None) -> tuple:
+    """The Tensors of a function with several results. Each gets a Node of its own, whose only
+    parent is ``node``, the function's."""
+    if node is None:
+        return tuple(wrap(y, None) for y in ys)
     count = len(ys)
     return tuple(
-        wrap(y, None if node is None else Node(ONE_OF, (node,), (place, count), y.shape, y.dtype))
-        for place, y in enumerate(ys)
+        wrap(y, Node(ONE_OF, (node,), (index, count), y.shape, y.dtype))
+        for index, y in enumerate(ys)
     )
 
 
 class OneOf:
-    """The row of a Node that stands for one of several results: it lays its gradient in the place
-    that this result has among them."""
+    """The row of a Node for one result of a function with several. To the function's Node it sends
+    a list with its own gradient at ``index``, and None for the other results; see ``Parts``."""
 
     name = "one of several results"
 
     def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
-        place, count = node.saved
+        index, count = node.saved
         parts = Parts([None] * count)
-        parts[place] = g
+        parts[index] = g
         yield node.parents[0], parts
 
 

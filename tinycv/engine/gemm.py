@@ -1,5 +1,7 @@
-"""Matrix products (GEMM): NumPy's BLAS on a CPU; on a GPU cuBLAS by gpu/gemm.py, without copies of
-what is transposed."""
+"""Matrix products (GEMM): NumPy's BLAS on a CPU, and cuBLAS on a GPU.
+
+gpu/gemm.py calls cuBLAS directly, so that transposed arrays are not copied first.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from tinycv.engine.dispatch import on_gpu
 def times(a: Array, b: Array, scale: float = 1.0, out: Array = None, add: bool = False) -> Array:
     """scale * a @ b of arrays or Tensors, (..., M, K) @ (..., K, N).
 
-    out: an array of CuPy's to put it into, or with ``add`` to add it to.
+    out: a CuPy array for the result; with ``add`` the result is added to what it holds.
     """
     if type(a) is np.ndarray or type(b) is not type(a) or (xp := array_module(a)) is np:
         return by_arrays(a, b, scale, out, add)
@@ -21,7 +23,7 @@ def times(a: Array, b: Array, scale: float = 1.0, out: Array = None, add: bool =
 
 
 def by_arrays(a: Array, b: Array, scale: float, out: Array, add: bool) -> Array:
-    """The same by the operator @."""
+    """The same product with the operator @."""
     y = a @ b if scale == 1 else scale * (a @ b)
     if out is None:
         return y

@@ -1,22 +1,22 @@
-"""What users type: the table's ops as Tensor operators and methods, and the few functions that need
-more than a row.
+"""Operators and methods of Tensor: x + y, x @ y, x.sum(axis), x.reshape(shape), ...
 
-Everything here is composed of rows of ops.py, so nothing here has a derivative of its own. The
-longer functions are in functions.py, changes in place in in_place.py.
+They are rows of ops.py or composed of such rows, so their derivatives follow without further code.
+The longer functions are in functions.py, changes in place in in_place.py.
 
-Names, order and meaning of arguments are NumPy's: axis, keepdims, and low, high of clip. differs:
+Names, order and meaning of arguments follow NumPy: axis, keepdims, and low, high of clip. differs:
 these calls mean something else in PyTorch.
 
-    x.transpose(0, 1)      all axes, in their new order  PyTorch exchanges two: x.swapaxes(0, 1)
-    x.split(2)             2 equal sections              PyTorch: sections of 2
-    x.split([1, 5])        cut before 1 and before 5     PyTorch: a section of 1 and one of 5
-    x.std(), x.var()       divide by n (ddof=0)          PyTorch: by n - 1 (correction=1): ddof=1
-    x.norm(1)              the lengths along axis 1      PyTorch: the 1-norm of all entries
-    x.max(0), x.min(0)     the values                    PyTorch: values and indices: x.argmax(0)
-    x.max(y), x.min(y)     refused                       PyTorch: of each pair: tinycv.maximum(x, y)
-    x.expand(-1, 4)        refused                       PyTorch keeps the size of an axis at -1
-    x.squeeze(0)           refused unless its size is 1  PyTorch then returns x
-    x.flip(0, 1)           refused: x.flip((0, 1))       PyTorch takes both
+    here                                                 in PyTorch
+    x.transpose(0, 1)      all axes, in their new order  exchanges two: here x.swapaxes(0, 1)
+    x.split(2)             2 equal sections              sections of size 2
+    x.split([1, 5])        cut before 1 and before 5     a section of size 1 and one of size 5
+    x.std(), x.var()       divide by n (ddof=0)          divide by n - 1: here ddof=1
+    x.norm(1)              the norms along axis 1        the 1-norm of all entries
+    x.max(0), x.min(0)     the values                    values and indices: here x.argmax(0)
+    x.max(y), x.min(y)     refused                       of each pair: here tinycv.maximum(x, y)
+    x.expand(-1, 4)        refused                       -1 keeps the size of an axis
+    x.squeeze(0)           refused if its size is not 1  returns x in that case
+    x.flip(0, 1)           refused                       flips both: here x.flip((0, 1))
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from tinycv.engine.wrong_shapes import unmultipliable
 
 
 def matmul(a: Tensor | Array, b: Tensor | Array) -> Any:
-    """a @ b for every rank NumPy allows: a vector is taken as a row on the left, as a column on the
-    right."""
+    """a @ b with the rules of NumPy: a vector on the left is treated as a row, one on the right as
+    a column."""
     if isinstance(a, (int, float)) or isinstance(b, (int, float)):
         raise ValueError("matmul: " + unmultipliable(np.shape(a), np.shape(b)))
     for name, x in (("a", a), ("b", b)):
@@ -59,7 +59,7 @@ def matmul(a: Tensor | Array, b: Tensor | Array) -> Any:
 
 
 def power(a: ArrayLike, b: ArrayLike) -> Any:
-    """a ** b. A Python number for b is no input of the graph, which makes x ** 2 cheap."""
+    """a ** b. If b is a number, it is not an input of the graph, which makes x ** 2 cheap."""
     if isinstance(b, (int, float, np.number)):
         return ops.pow(a, exponent=b.item() if isinstance(b, np.number) else b)
     return ops.power(a, b)
@@ -69,8 +69,8 @@ def _power_operator(self: Tensor, other: Any, modulo: Any = None) -> Any:
     """self ** other, and pow(self, other); pow's third argument is refused."""
     if modulo is not None:
         raise TypeError(
-            f"pow: a third argument, {shown(modulo)}, was given; a Tensor has no power modulo a "
-            "number, write x ** y % m"
+            f"pow: a third argument, {shown(modulo)}, was given, which Tensors do not support; "
+            "write x ** y % m instead"
         )
     return _raised(self, other)
 
@@ -91,8 +91,8 @@ def stack(tensors: Sequence[ArrayLike], axis: int = 0) -> Any:
 
 
 def _several(name: str, tensors: Any) -> Sequence[Any]:
-    """The members of a list of Tensors and arrays. Numbers among them become arrays, lists too, in
-    the others' dtype."""
+    """A list of Tensors and arrays to join. Numbers and lists among them become arrays, with the
+    common float dtype of the Tensors and arrays."""
     if (
         isinstance(tensors, NOT_SIZES)
         or not isinstance(tensors, Iterable)
@@ -107,7 +107,7 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
         for t in tensors
         if isinstance(t, (Tensor, np.ndarray)) or backend.array_module(t) is not np
     ]
-    # for the lists beside them
+    # the dtype that floats in lists become
     floats = FLOAT32
     if len(arrays) < len(tensors):
         floats = common(arrays, real=True) or FLOAT32
@@ -118,44 +118,45 @@ def _several(name: str, tensors: Any) -> Sequence[Any]:
 
 
 def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list:
-    """Cut into equal sections (a number), or at the given places (as NumPy's split).
+    """Cut x along an axis: into equal sections if ``sections`` is a number, or before the given
+    positions if it is a list, as NumPy's split.
 
-    differs: PyTorch's number is the size of each section, and its list has the sizes of all.
+    differs: in PyTorch the number is the size of each section, and the list has all sizes.
     """
-    own = array_like("split", x)
-    axis = along(axis, own.ndim, "split")
-    n = own.shape[axis]
+    x = array_like("split", x)
+    axis = along(axis, x.ndim, "split")
+    n = x.shape[axis]
     if (
         isinstance(sections, Iterable)
         and getattr(sections, "ndim", 1)
         and not isinstance(sections, NOT_SIZES)
     ):
-        places = [size(place, f"split: sections[{i}]", -n) for i, place in enumerate(sections)]
+        cuts = [size(cut, f"split: sections[{i}]", -n) for i, cut in enumerate(sections)]
     else:
         parts = size(sections, "split: sections", 1)
         if n % parts:
             raise ValueError(
                 f"split: axis {axis} has size {n}, which does not divide into {parts} equal parts"
             )
-        places = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
-    edges = [0, *places, n]
+        cuts = list(range(n // parts, n, n // parts)) if n else [0] * (parts - 1)
+    edges = [0, *cuts, n]
     return [
-        getitem(own, ops._along(axis, own.ndim, slice(a, b)))
-        for a, b in zip(edges, edges[1:], strict=False)
+        getitem(x, ops._along(axis, x.ndim, slice(start, end)))
+        for start, end in zip(edges, edges[1:], strict=False)
     ]
 
 
 def getitem(x: ArrayLike, index: Index) -> Any:
-    """x[index]: slices, integers, arrays and lists of integers (repeats are fine), boolean
+    """x[index], for slices, integers, arrays and lists of integers (which may repeat), and boolean
     masks."""
     return ops.getitem(x, index=plain_index(index, bare(x)))
 
 
 def to(self: Tensor, target: DTypeLike) -> Tensor:
-    """To a device ("cpu", "gpu") or a dtype (tinycv.float64). Gradients come back to where the
-    input was.
+    """Move to a device ("cpu", "gpu") or convert to a dtype (tinycv.float64). The gradient is moved
+    or converted back.
 
-    differs: one of them at a call, by position.
+    differs: a call takes either a device or a dtype, by position.
     """
     if (device := device_named(target, "to")) is not None:
         return self if self.device == device else ops.to(self, device=device)
@@ -163,40 +164,41 @@ def to(self: Tensor, target: DTypeLike) -> Tensor:
 
 
 def astype(x: Array | Tensor, dtype: DTypeLike = np.float32) -> Any:
-    """In another dtype. Where that is of integers or bools the result is a step function of x: no
-    gradient passes."""
+    """x in another dtype. Integers and bools are step functions of x, so they get no gradient."""
     dtype = kind_of(dtype, "astype")
     if dtype == x.dtype:
         return x
     return ops.astype(x, dtype=dtype) if dtype.kind == "f" else ops.truncate(x, dtype=dtype)
 
 
-def _operator(function: Callable, mirrored: str, turned: bool = False) -> Callable:
-    """self op other; turned, other op self, for Python's reflected operators.
+def _operator(function: Callable, mirrored: str, reflected: bool = False) -> Callable:
+    """The method for ``self op other``; if ``reflected``, for ``other op self``.
 
-    Where the function refuses ``other``, Python may ask other's ``mirrored`` method instead.
+    If the function refuses ``other``, the class of ``other`` may implement the operator instead, in
+    its method ``mirrored``: for x + other that is other.__radd__(x).
     """
 
     def operator(self: Tensor, other: Any) -> Any:
         try:
-            return function(other, self) if turned else function(self, other)
+            return function(other, self) if reflected else function(self, other)
         except TypeError:
-            if not _answers(other, mirrored, self):
+            if not _implements(other, mirrored, self):
                 raise
             if isinstance(other, (list, tuple, str, bytes)):
                 return NotImplemented
-            # as Python would ask; but ours is the better sentence
-            answer = getattr(type(other), mirrored)(other, self)
-            if answer is NotImplemented:
+            # Called here, although Python would do so after NotImplemented: if this fails too, the
+            # error of ``function`` explains more than that of Python.
+            result = getattr(type(other), mirrored)(other, self)
+            if result is NotImplemented:
                 raise
-            return answer
+            return result
 
     return operator
 
 
-def _same(function: Callable) -> Callable:
-    """== and !=: what is no number, array or list is unequal to every tensor, as None is and
-    "a"."""
+def _equality(function: Callable) -> Callable:
+    """The methods for == and !=. A value that is neither a number nor an array nor a list, such as
+    None or "a", is unequal to every tensor."""
 
     def operator(self: Tensor, other: Any) -> Any:
         try:
@@ -209,42 +211,43 @@ def _same(function: Callable) -> Callable:
     return operator
 
 
-def _answers(other: Any, mirrored: str, x: Tensor) -> bool:
-    """Has ``other``, which no op takes, a say of its own?  A class written elsewhere may define the
-    operator; and a list or a word can be repeated a whole number of times. What Python and NumPy
-    bring has none: our sentence is clearer."""
+def _implements(other: Any, mirrored: str, x: Tensor) -> bool:
+    """May ``other``, which no op takes, implement the operator itself? A user's class may, and a
+    list or a string can be repeated: [0] * x for a single integer x. Other types of Python and
+    NumPy do not count, because the error of the op is clearer than theirs."""
     if isinstance(other, (list, tuple, str, bytes)):
         return mirrored in ("__mul__", "__rmul__") and not x.ndim and x.dtype.kind in "iu"
-    own = getattr(type(other), mirrored, None)
+    method = getattr(type(other), mirrored, None)
     foreign = not _is_array(other) and type(other).__module__.partition(".")[0] not in (
         "builtins",
         "numpy",
     )
-    return foreign and own is not None and own is not getattr(object, mirrored, None)
+    return foreign and method is not None and method is not getattr(object, mirrored, None)
 
 
 def _is_array(value: Any) -> bool:
-    """Is it an array of NumPy's or CuPy's, or a Tensor?"""
+    """Is it a NumPy array, a CuPy array or a Tensor?"""
     return (
         isinstance(value, (Tensor, np.ndarray, np.generic)) or backend.array_module(value) is not np
     )
 
 
 def _contains(self: Tensor, value: Any) -> bool:
-    """value in x: does any entry equal it?"""
-    found = self == value
-    return found if isinstance(found, bool) else bool(found.any())
+    """``value in x``: is any entry equal to it?"""
+    equal = self == value
+    return equal if isinstance(equal, bool) else bool(equal.any())
 
 
 def _augmented(symbol: str, name: str, function: Callable) -> Callable:
-    """x += y: in place where no graph would be falsified, else a new tensor under the old name."""
+    """The method for x += y: in place if no gradient can become wrong, otherwise x becomes a new
+    tensor (see in_place.py)."""
     mirrored = name.replace("__i", "__r")
 
     def operator(self: Tensor, other: Any) -> Tensor:
         try:
             done = update(self, symbol, name, function, other)
         except TypeError:
-            if _answers(other, mirrored, self):
+            if _implements(other, mirrored, self):
                 return NotImplemented
             raise
         return self if done else function(self, other)
@@ -253,14 +256,15 @@ def _augmented(symbol: str, name: str, function: Callable) -> Callable:
 
 
 def _shape_args(method: str, name: str, function: Callable) -> Callable:
-    """x.reshape(2, 3) as well as x.reshape((2, 3)) and x.reshape(shape=(2, 3))."""
+    """A method that takes a shape in three ways: x.reshape(2, 3), x.reshape((2, 3)) and
+    x.reshape(shape=(2, 3))."""
 
     def call(self: Tensor, *numbers: Any, **named: Any) -> Tensor:
         if named:
             if numbers or named.keys() != {name}:
                 raise TypeError(
-                    f"{method}: it takes {name} alone, by position or by name; by position it got "
-                    f"{numbers}, and by name {', '.join(named)}"
+                    f"{method}: it takes only {name}, by position or by name, but got {numbers} by "
+                    f"position and {', '.join(named)} by name"
                 )
             numbers = (named[name],)
         return function(
@@ -271,13 +275,13 @@ def _shape_args(method: str, name: str, function: Callable) -> Callable:
 
 
 def _axes(axes: Any) -> Any:
-    """The axes of a transpose: a tuple of whole numbers, or None for all of them turned around."""
+    """The axes of a transpose: a tuple of whole numbers, or None to reverse all axes."""
     if isinstance(axes, list) or getattr(axes, "ndim", 0) == 1:
         axes = tuple(bare(axes))
     return None if isinstance(axes, tuple) and not axes else axes
 
 
-BINARY = {  # __add__, __radd__ and __iadd__ of each
+BINARY = {  # each becomes three methods, such as __add__, __radd__ and __iadd__
     "add": ("+", ops.add),
     "sub": ("-", ops.sub),
     "mul": ("*", ops.mul),
@@ -301,7 +305,7 @@ OPERATORS = {
         f"__{name}__": _operator(function, f"__r{name}__") for name, (_, function) in BINARY.items()
     },
     **{
-        f"__r{name}__": _operator(function, f"__{name}__", turned=True)
+        f"__r{name}__": _operator(function, f"__{name}__", reflected=True)
         for name, (_, function) in BINARY.items()
     },
     **{
@@ -314,11 +318,11 @@ OPERATORS = {
     },
     "__pow__": _power_operator,
     "__divmod__": _operator(divmod_of, "__rdivmod__"),
-    "__rdivmod__": _operator(divmod_of, "__divmod__", turned=True),
+    "__rdivmod__": _operator(divmod_of, "__divmod__", reflected=True),
     "__matmul__": _operator(matmul, "__rmatmul__"),
-    "__rmatmul__": _operator(matmul, "__matmul__", turned=True),
-    "__eq__": _same(ops.equal),
-    "__ne__": _same(ops.not_equal),
+    "__rmatmul__": _operator(matmul, "__matmul__", reflected=True),
+    "__eq__": _equality(ops.equal),
+    "__ne__": _equality(ops.not_equal),
     "__contains__": _contains,
     "__neg__": ops.neg,
     "__pos__": lambda self: self,
@@ -326,10 +330,10 @@ OPERATORS = {
     "__invert__": ops.bitwise_not,
     "__getitem__": getitem,
     "__setitem__": set_item,
-    # == compares values, so identity must be said again
+    # Python removes __hash__ from a class with its own __eq__; Tensors are hashed by identity.
     "__hash__": object.__hash__,
 }
-# methods that are rows of the table
+# methods that are simply ops of the table
 ROWS = (
     "exp log sqrt tanh sigmoid relu abs clip sum mean var max min logsumexp norm cumsum "
     "swapaxes squeeze unsqueeze flip argmax argmin any all"

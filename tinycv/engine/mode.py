@@ -1,11 +1,11 @@
-"""Grad mode: do ops leave Nodes behind? And do they check their results?
+"""no_grad and enable_grad: switch the recording of the graph off and on.
 
     with tinycv.no_grad():          @tinycv.no_grad()        the same, as a block and as a decorator
         y = model(x)                def sample(...): ...
 
-The mode belongs to a thread (in truth to a context, so that asyncio's tasks have one each). Only
-the bit that a block is about is set, and put back after it: ``no_grad`` inside ``debug`` still
-checks.
+Each thread has its own mode, and so has each asyncio task (it is a context variable).  The mode has
+two bits: are ops recorded, and does ``debug`` check their results?  A block sets only its own bit
+and restores it at the end: ``no_grad`` inside ``debug`` still checks.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from inspect import (
 )
 from typing import Any
 
-# bits: leave Nodes behind; check every result
+# The bits of the mode. RECORD: ops create Nodes. DEBUG: every result is checked for NaN.
 OFF, RECORD, DEBUG = 0, 1, 2
 
-# each thread begins with the default
+# Each new thread begins with the default.
 mode: ContextVar[int] = ContextVar("tinycv_mode", default=RECORD)
-# (block, its RECORD bit from before), ...
+# For each block that is open: (the block, the RECORD bit before it)
 entered: ContextVar[tuple] = ContextVar("tinycv_entered", default=())
 
 
 def recording() -> bool:
-    """Do ops leave Nodes behind, in this thread, now?"""
+    """Are ops recorded in this thread now?"""
     return bool(mode.get() & RECORD)
 
 
 class _GradMode:
-    """A block inside which the RECORD bit is ``bit``. It may be entered again, also inside itself,
-    by other threads and by other tasks: what was before belongs to the context, not to this object.
-    """
+    """A block inside which the RECORD bit is ``bit``. One object may be entered several times, even
+    inside itself, in other threads and in other tasks: the old bit is stored in the context, not in
+    the object."""
 
     bit = OFF
 
     def __new__(cls, function: Callable | None = None) -> Any:
-        made = super().__new__(cls)
-        # @no_grad without parentheses decorates at once
-        return made if function is None else made(function)
+        block = super().__new__(cls)
+        # ``@no_grad`` without parentheses passes the function here: decorate it at once.
+        return block if function is None else block(function)
 
     def __enter__(self) -> _GradMode:
         now = mode.get()
@@ -63,13 +63,13 @@ class _GradMode:
                 return
 
     def __call__(self, function: Callable) -> Callable:
-        """Decorator: the mode holds while the function runs, and a generator while its own lines
-        run."""
+        """Decorator: the mode holds while the function runs. For a generator it holds while its own
+        lines run, but not while the code that uses the generator does."""
         name = type(self).__name__
         if isclass(function) or not callable(function):
             raise TypeError(
-                f"{name}: the decorator takes a function, not {function!r:.60}; decorate a class's "
-                "methods"
+                f"{name}: the decorator takes a function, not {function!r:.60}; to apply it to a "
+                "class, decorate the methods"
             )
         if is_one(isgeneratorfunction, function):
 
@@ -80,9 +80,9 @@ class _GradMode:
             return resumed
         if is_one(isasyncgenfunction, function):
             raise TypeError(
-                f"{name}: the decorator takes no asynchronous generator, whose lines run between "
-                f"others' lines; put `with {name}():` around the lines of {function.__qualname__} "
-                "that it is about"
+                f"{name}: the decorator does not take an asynchronous generator, because lines of "
+                f"other tasks run between its own; write `with {name}():` around the lines of "
+                f"{function.__qualname__} that need it"
             )
         if is_one(iscoroutinefunction, function):
 
@@ -93,7 +93,7 @@ class _GradMode:
 
             return awaited
 
-        # no copy of an object's attributes
+        # The attributes of a callable object are not copied onto the wrapper.
         @wraps(function, updated=("__dict__",) if isfunction(function) else ())
         def call(*args: Any, **options: Any) -> Any:
             with type(self)():
@@ -102,17 +102,17 @@ class _GradMode:
         return call
 
     def _step_by_step(self, generator: Generator) -> Generator:
-        """The same generator, each of its steps in the mode, and whoever waits for the next one in
-        his own."""
+        """The same generator, with each of its steps in this mode; between two steps the caller's
+        mode is back."""
         step = generator.__next__
         while True:
             try:
                 with type(self)():
-                    made = step()
+                    value = step()
             except StopIteration as end:
                 return end.value
             try:
-                sent = yield made
+                sent = yield value
             except GeneratorExit:
                 with type(self)():
                     generator.close()
@@ -123,23 +123,25 @@ class _GradMode:
                 step = generator.__next__ if sent is None else _bound(generator.send, sent)
 
 
-def is_one(asked: Callable, function: Callable) -> bool:
-    """Does inspect say so of the function, of the one in a staticmethod, or of an object's
-    __call__?"""
-    return any(map(asked, (function, getattr(function, "__func__", None), type(function).__call__)))
+def is_one(predicate: Callable, function: Callable) -> bool:
+    """Is the predicate (such as inspect.isgeneratorfunction) true of the function, of the function
+    in a staticmethod, or of the __call__ of an object?"""
+    functions = function, getattr(function, "__func__", None), type(function).__call__
+    return any(map(predicate, functions))
 
 
 def _bound(function: Callable, value: Any) -> Callable:
+    """function(value) as a function without arguments."""
     return lambda: function(value)
 
 
 class no_grad(_GradMode):
-    """``with no_grad():`` or ``@no_grad()``: ops leave no Nodes behind, in this thread."""
+    """``with no_grad():`` or ``@no_grad()``: ops in this thread are not recorded."""
 
     bit = OFF
 
 
 class enable_grad(_GradMode):
-    """``with enable_grad():`` or ``@enable_grad()``: record again inside a ``no_grad`` block."""
+    """``with enable_grad():`` or ``@enable_grad()``: ops are recorded, even inside ``no_grad``."""
 
     bit = RECORD

@@ -1,23 +1,23 @@
-"""The derivative table: what every op computes, and how a gradient passes back. One row an op.
+"""The derivative table: what every op computes, and its derivative (VJP); one row per op.
 
-A row's grammar is at the top of record.py.  In short: ``g`` is dL/d(result); a pull returns
-dL/d(input), in the shape of the result where that is easier (the walk sums what broadcasting
-spread).  Pulls are written with operators and with this table's own ops, so they can be
-differentiated in turn, to any order.
+The top of record.py explains how to read a row.  In short: ``g`` is dL/d(result); a pull returns
+dL/d(input), in the shape of the result where that is easier (the walk sums over the axes that
+broadcasting added).  Pulls are written with operators and with the ops of this table, so they can
+themselves be differentiated, to any order.
 
-Where a function has a corner, a convention picks one slope, PyTorch's where it has one:
+Where a function has no derivative, a convention picks a value, that of PyTorch if it has one:
     relu at 0: 0      abs at 0: 0      clip at a bound: 1      maximum, minimum of equals: half each
-    relu, maximum, minimum at NaN: 0 (differs: PyTorch passes g on)
-    abs at NaN: NaN (differs: PyTorch's is 0)      max, min over ties: shared equally
-    norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b by b: 0
+    relu, maximum, minimum at NaN: 0 (differs: PyTorch returns g)
+    abs at NaN: NaN (differs: PyTorch returns 0)   max, min over ties: divided equally among them
+    norm at 0: 0      sqrt at 0: inf      x**0 at 0: 0      0**b, with respect to b: 0
     var where n - ddof is not positive: NaN at the mean, else infinity (see _pull_var)
     logsumexp of infinity: NaN there, 0 elsewhere
 
-A norm whose squares leave float32's range (beyond 1e19, below 1e-19) is infinity or 0, as
-PyTorch's: use float64 there.
+A norm whose squares leave the range of float32 (entries beyond 1e19 or below 1e-19) is infinity or
+0, as in PyTorch: use float64 for such numbers.
 
-Names and arguments are NumPy's (axis, keepdims).  The names shadow Python's sum, max, ... in this
-file, as in numpy.
+Names and arguments follow NumPy (axis, keepdims).  As in NumPy, the names sum, max, ... hide
+Python's functions of the same names in this file.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ minimum = op(lambda xp, a, b: xp.minimum(a, b), a=lambda g, a, b: _share(g, a < 
 clip = op(lambda xp, x, low=None, high=None: xp.clip(x, low, high),
           x=lambda g, x, low, high: where(_between(x, low, high), g, 0.0))
 
-# ── over axes (axis: an int, a tuple, or None for all) ───────────────────────────────────────────
+# ── reductions over axes (axis: an int, a tuple, or None for all axes) ───────────────────────────
 
 sum = op(lambda xp, x, axis=None, keepdims=False: sum_over(xp, x, axis, keepdims),
          x=lambda g, x_shape, axis, keepdims: spread(g, x_shape, axis, keepdims))
@@ -158,7 +158,7 @@ matmul = op(lambda xp, a, b: _matmul(a, b),                             # two ax
 einsum = op(halves_wide(lambda xp, *xs, subscripts="": _einsum(xp, subscripts, xs)),
             xs=lambda g, i, subscripts, *xs: _pull_einsum(g, i, subscripts, xs))
 
-# ── no derivative: steps and choices ─────────────────────────────────────────────────────────────
+# ── no derivative: comparisons, logic and rounding ───────────────────────────────────────────────
 
 equal = op(lambda xp, a, b: a == b)
 not_equal = op(lambda xp, a, b: a != b)
@@ -176,7 +176,7 @@ bitwise_xor = op(lambda xp, a, b: a ^ b)
 bitwise_not = op(lambda xp, x: xp.invert(x))
 sign = op(lambda xp, x: xp.sign(x))
 floor_divide = op(lambda xp, a, b: a // _divisor(xp, a, b, "floor_divide"), wide=True)
-truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))       # astype out of the floats
+truncate = op(lambda xp, x, dtype=np.int64: xp.asarray(x, dtype))       # astype to integers, bools
 any = op(lambda xp, x, axis=None, keepdims=False: x.any(axis=axis, keepdims=keepdims))
 all = op(lambda xp, x, axis=None, keepdims=False: x.all(axis=axis, keepdims=keepdims))
 isfinite = op(lambda xp, x: xp.isfinite(x))
@@ -185,12 +185,12 @@ argmin = op(lambda xp, x, axis=None: x.argmin(axis))
 
 # fmt: on
 
-# ── what the rows above call ─────────────────────────────────────────────────────────────────────
+# ── helpers of the rows above ────────────────────────────────────────────────────────────────────
 
 
 def spread(g: Gradient, shape: tuple, axis: Axes, keepdims: bool) -> Gradient:
-    """g, the gradient of a reduction, copied along the axes that were reduced. The opposite of
-    ``sum``."""
+    """g, the gradient of a reduction, copied along the axes that were reduced: the transpose of
+    ``sum``. shape: that of the input."""
     if axis is not None and not keepdims:
         axes = {a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))}
         g = g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
@@ -198,31 +198,34 @@ def spread(g: Gradient, shape: tuple, axis: Axes, keepdims: bool) -> Gradient:
 
 
 def _over(g: Any, n: int) -> Any:
-    """g / n. Over none, every entry would get infinity; but there is no entry."""
+    """g / n; for n = 0 zeros, because then no entry receives a gradient, and g / 0 would warn."""
     return g / n if n else 0.0 * g
 
 
 def _pull_var(g: Any, x: Any, axis: Any, ddof: float, keepdims: bool) -> Any:
-    """g 2 (x - mean) / (n - ddof). Where n - ddof is not positive: NaN at the mean, infinity
+    """g 2 (x - mean) / (n - ddof). If n - ddof is not positive: NaN at the mean, infinity
     elsewhere.
 
-    That is what PyTorch has for a variance over all axes. differs: over some of the axes PyTorch's
-    infinity has the sign of x - mean, and where ddof exceeds n its slope is finite; but a variance
-    over no degrees of freedom has no slope, and one rule for all axes shows the mistake
-    everywhere."""
-    degrees, away = count(x.shape, axis) - ddof, x - mean(x, axis, True) if x.size else x
+    PyTorch returns the same for a variance over all axes. differs: for a variance over some of the
+    axes PyTorch gives infinity the sign of x - mean, and a finite slope if ddof exceeds n. But a
+    variance with no degrees of freedom has no slope, so here one rule holds for all axes, and the
+    mistake shows everywhere."""
+    degrees = count(x.shape, axis) - ddof
+    centred = x - mean(x, axis, True) if x.size else x
     g = spread(g, x.shape, axis, keepdims)
-    return g * away * (2 / degrees) if degrees > 0 else g * where(away == 0, math.nan, math.inf)
+    if degrees > 0:
+        return g * centred * (2 / degrees)
+    return g * where(centred == 0, math.nan, math.inf)
 
 
 def _power(a: Any, b: Any) -> Any:
-    """a ** b, of arrays or of Python's numbers alone."""
+    """a ** b of arrays, or of two Python numbers."""
     return a**b if hasattr(a, "dtype") or hasattr(b, "dtype") else _power_of_numbers(a, b)
 
 
 def _power_of_numbers(a: Any, b: Any) -> Any:
-    """a ** b of Python's numbers, as arrays have it: NaN where Python would go on to complex
-    numbers, else infinity."""
+    """a ** b of Python numbers, with the results that arrays give: NaN where Python would return a
+    complex number, and infinity where it would raise an error."""
     whole = isinstance(a, int) and isinstance(b, int) and b >= 0
     if whole or not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
         return a**b
@@ -231,8 +234,7 @@ def _power_of_numbers(a: Any, b: Any) -> Any:
 
 
 def _positive(xp: Any, x: Any) -> Any:
-    """max(x, 0). NumPy clips floats in a third of the time that it takes for a maximum with a
-    number."""
+    """max(x, 0). For floats in NumPy, clip takes a third of the time of maximum."""
     return (
         xp.clip(x, 0, math.inf)
         if xp is np and type(x) is np.ndarray and x.dtype.kind == "f"
@@ -242,16 +244,16 @@ def _positive(xp: Any, x: Any) -> Any:
 
 def _softplus(xp: Any, x: Any) -> Any:
     """log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow."""
-    if getattr(x, "dtype", None) == FLOAT16:  # of a half, exp(-16) would be 0
+    if getattr(x, "dtype", None) == FLOAT16:  # log(1 + exp(-16)) would be 0 in float16
         return _softplus(xp, x.astype(np.float32)).astype(np.float16)
     return _positive(xp, x) + backend.log1p(xp, xp.exp(-xp.abs(x)))
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    # of a half, exp(12) would be infinity
+    # in float16, exp(12) would be infinity
     if getattr(x, "dtype", None) == FLOAT16:
         return _sigmoid(xp, x.astype(np.float32)).astype(np.float16)
-    # exp is inf far below 0, and 1 / inf the right answer
+    # Far below 0, exp(-x) overflows to infinity, and 1 / infinity = 0 is right.
     with np.errstate(over="ignore"):
         e = xp.exp(-x)
     e += 1
@@ -263,20 +265,20 @@ def _share(g: Any, won: Any, tied: Any) -> Any:
 
 
 def _to_winners(g: Any, x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    # a NaN wins, though it equals nothing
+    # The maximum of entries with a NaN is NaN. x != x finds the NaNs, as NaN == NaN is false.
     won = astype((x == spread(y, x.shape, axis, keepdims)) | (x != x), g.dtype)
     return won * spread(g, x.shape, axis, keepdims) / sum(won, axis, True)
 
 
 def _between(x: Any, low: Any, high: Any) -> Any:
-    """low <= x <= high, where None is no bound; of a low above its high, nowhere. False for NaN."""
+    """low <= x <= high, where None means no bound. False for NaN, and everywhere if low > high."""
     above = x == x if low is None else x >= low
     return above if high is None else above & (x <= high)
 
 
 def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
-    """softmax(x) = exp(x - logsumexp(x)). Near 300 a half's logsumexp is rounded by 0.1: it is
-    summed again in float32."""
+    """softmax(x) = exp(x - logsumexp(x)). A float16 logsumexp near 300 has a rounding error of 0.1,
+    so it is computed again in float32."""
     if x.dtype == np.float16:
         wide = astype(x, np.float32)
         return _shares(wide, logsumexp(wide, axis, True), axis, True)
@@ -284,14 +286,14 @@ def _shares(x: Any, y: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _subtrahend(y: Any) -> Any:
-    """y, but 0 for -inf: otherwise -inf - -inf would make a NaN of a row in which nothing has a
-    share."""
+    """y, but 0 in place of -inf. In a row where all x are -inf, so is y, and x - y = -inf - -inf
+    would be NaN; with 0 the row's softmax is 0."""
     return where(y == -math.inf, 0.0, y)
 
 
 def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
-    """Sums of integers are int64, as in ``sum``. NumPy adds one term after the other, in which
-    float32 would lose digits: it is added in float64, as in PyTorch. CuPy adds in pairs."""
+    """Sums of integers are int64, as in ``sum``. NumPy adds one term after the other, so a float32
+    sum would lose digits; it is computed in float64, as in PyTorch. CuPy adds pairwise."""
     if x.dtype.kind in "biu":
         return xp.cumsum(x, axis=axis, dtype="int64")
     if xp is np and x.dtype == np.float32:
@@ -300,8 +302,8 @@ def _cumsum(xp: Any, x: Any, axis: Any) -> Any:
 
 
 def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
-    """b. ZeroDivisionError for integers over 0, of which NumPy makes 0. On a GPU it is 0: to look
-    there is to wait."""
+    """b. ZeroDivisionError if integers are divided by 0, where NumPy would return 0. On a GPU the
+    result is 0, because a check would have to wait for the GPU."""
     if (
         xp is np
         and np.asarray(b).dtype.kind != "f"
@@ -310,22 +312,22 @@ def _divisor(xp: Any, a: Any, b: Any, name: str) -> Any:
     ):
         raise ZeroDivisionError(
             f"{name}: b is 0 somewhere, and integers cannot be divided by 0; divide floats, which "
-            "give infinity or NaN there, or choose with tinycv.where"
+            "gives infinity or NaN there, or replace the zeros with tinycv.where"
         )
     return b
 
 
 def _condition(xp: Any, c: Any) -> Any:
-    """CuPy's where takes no Python bool."""
+    """c, as an array if it is a Python bool on a GPU: CuPy's ``where`` does not take one."""
     return xp.full((), c) if xp is not np and isinstance(c, (bool, np.bool)) else c
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    # none has no maximum
+    # An empty array has no maximum; its sum has the right shape.
     top = x.max(axis=axis, keepdims=True) if x.size else x.sum(axis=axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = sum_over(xp, xp.exp(x - top), axis, True)
-    # log 0 = -inf is the right answer
+    # If all x are -inf, log 0 = -inf is the right answer.
     with np.errstate(divide="ignore"):
         y = xp.log(total) + top
     return y if keepdims else xp.squeeze(y, axis)
@@ -336,13 +338,14 @@ def _padded(xp: Any, x: Any, width: Any, value: Any) -> Any:
         raise TypeError(f"pad: value is {shown(value)}; it must be a number")
     if isinstance(width, dict):
         raise TypeError(
-            f"pad: width is {shown(width)}; it must be a whole number, or pairs (before, after)"
+            f"pad: width is {shown(width)}; it must be a whole number, or a pair (before, after) "
+            "for each axis"
         )
     return xp.pad(x, width, constant_values=0 if value is None else value)
 
 
 def _inside(width: Any, shape: tuple) -> tuple:
-    """The slices that take padding off again."""
+    """The slices that cut the padding off again. shape: that before padding."""
     pairs = np.broadcast_to(np.asarray(width), (len(shape), 2))
     return tuple(
         slice(int(before), int(before) + n) for (before, _), n in zip(pairs, shape, strict=True)
@@ -350,18 +353,19 @@ def _inside(width: Any, shape: tuple) -> tuple:
 
 
 def _along(axis: int, ndim: int, i: Any) -> tuple:
+    """The index that takes i along one axis, and everything along the axes before it."""
     return (slice(None),) * (axis % ndim) + (i,)
 
 
 def _part(shapes: Any, i: int, axis: int) -> tuple:
-    """Where input i lies in the concatenation of inputs of these shapes, record.Shapes."""
+    """The slices where input i lies in a concatenation. shapes: of all inputs (record.Shapes)."""
     edges = shapes.edges(axis)
     return _along(axis, len(shapes[i]), slice(edges[i], edges[i + 1]))
 
 
 def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
-    """buffer[index] += g, with repeated indices counted; a new buffer of zeros where there is none
-    yet."""
+    """buffer[index] += g, where an index that occurs twice is added twice. If ``buffer`` is None,
+    it is new zeros in the shape of ``parent``."""
     xp = array_module(g)
     if buffer is None:
         buffer = zeros_beside(xp, g, parent.shape, parent.dtype)
@@ -376,21 +380,23 @@ def _add_into(buffer: Any, parent: Any, g: Any, index: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    # one large product, not a loop of small ones
+    # (..., M, K) @ (K, N) as one large product (..., K) @ (K, N), instead of a loop of small ones
     if b.ndim == 2 and a.ndim > 2:
         return times(as_rows(a), b).reshape(*a.shape[:-1], b.shape[-1])
     return times(a, b)
 
 
 def _pull_b(g: Any, a: Any, b_shape: tuple) -> Any:
+    """dL/db of a @ b: aᵀ g. If b is one matrix for a whole batch, the product also sums over the
+    batch."""
     if len(b_shape) == 2 and a.ndim > 2:
         a, g = as_rows(a), as_rows(g)
     return times(swapaxes(a), g)
 
 
 def _einsum(xp: Any, subscripts: str, xs: tuple[Any, ...]) -> Any:
-    """xp.einsum; on a CPU a sum of one array's floats by ``sum_over``, which loses no digits where
-    it is long."""
+    """xp.einsum. On a CPU, an einsum that only sums one array uses ``sum_over``, which stays
+    accurate for long sums."""
     (term, _, out), first = subscripts.partition("->"), xs[0]
     if xp is not np or len(xs) > 1 or first.dtype.kind != "f" or len(out) == len(term):
         return xp.einsum(subscripts, *xs)
@@ -400,10 +406,10 @@ def _einsum(xp: Any, subscripts: str, xs: tuple[Any, ...]) -> Any:
 
 
 def _pull_einsum(g: Any, i: int, subscripts: str, xs: tuple) -> Any:
-    """dL/dx_i is an einsum too: of g and the other inputs, onto the letters of x_i.
+    """dL/dx_i is an einsum too: of the other inputs and g, with the letters of x_i as its output.
 
-    A letter that was summed, and that x_i alone has (the others not at all, or as 1): a vector of
-    ones stands in."""
+    A letter that was summed over may occur in x_i only (or have length 1 in all other inputs). Then
+    nothing else says how long that axis is; a vector of ones does."""
     inputs, out = subscripts.split("->")
     terms = inputs.split(",")
     others = [(t, x) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i] + [(out, g)]

@@ -1,5 +1,7 @@
-"""Products with a matrix of derivatives that is never built: vector-Jacobian, Hessian-vector.
+"""vjp and hvp: vector-Jacobian and Hessian-vector products, without ever building the matrix.
 
+A backward pass computes vᵀ J, the product of a row vector with the Jacobian.  The gradient of
+(dL/dx · v) is H v, the product of the Hessian with a vector (Pearlmutter 1994).
 Read before: walk.py.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinycv.engine import arguments
-from tinycv.engine.backward import grad_for, tensors, weight_for
+from tinycv.engine.backward import grad_for, list_of_tensors, weight_for
 from tinycv.engine.tensor import ArrayLike, Tensor, enable_grad, wrap
 
 
@@ -18,12 +20,15 @@ def vjp(
     v: ArrayLike | None = None,
     create_graph: bool = False,
 ) -> tuple:
-    """(function(*inputs), vᵀ J): the vector-Jacobian product, J = d(function)/d(inputs), without
-    building J."""
-    inputs, single = fresh(inputs, "vjp")
+    """(y, vᵀ J) for y = function(*inputs) and the Jacobian J = dy/d(inputs).
+
+    v: the weights of y's entries, in its shape; 1 by default if y is a single number.
+    create_graph: record the backward pass, so that vᵀ J can be differentiated.
+    """
+    inputs, single = new_leaves(inputs, "vjp")
     with enable_grad():
         y = arguments.function(function, "vjp: function")(*inputs)
-    outputs = tensors(y, "vjp: what function returned")
+    outputs = list_of_tensors(y, "vjp: what function returned")
     pulled = grad_for("vjp", outputs, inputs, v, create_graph=create_graph, allow_unused=True)
     if not create_graph:
         y = y.detach() if isinstance(y, Tensor) else tuple(part.detach() for part in outputs)
@@ -31,10 +36,12 @@ def vjp(
 
 
 def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: ArrayLike) -> tuple:
-    """(function(*inputs), H v) for a function with one number as result; H, its matrix of second
-    derivatives, is never built: H v = d/dx (dL/dx · v)  (Pearlmutter 1994). A result linear in its
-    inputs has H v = 0."""
-    inputs, single = fresh(inputs, "hvp")
+    """(y, H v) for y = function(*inputs), a single number, and H, its matrix of second derivatives.
+
+    H v = d/dx (dy/dx · v), so two backward passes are enough. If y is linear in an input, the
+    product is 0 there.
+    """
+    inputs, single = new_leaves(inputs, "hvp")
     vs = [v] if single else list(v) if isinstance(v, (list, tuple)) else [v]
     if len(vs) != len(inputs):
         raise ValueError(
@@ -45,26 +52,29 @@ def hvp(function: Callable, inputs: Tensor | Sequence[Tensor], v: ArrayLike) -> 
         y = arguments.function(function, "hvp: function")(*inputs)
         if not isinstance(y, Tensor):
             raise TypeError(
-                f"hvp: function returned {arguments.shown(y)}; it must return a Tensor of one "
-                "number"
+                f"hvp: function returned {arguments.shown(y)}; it must return a Tensor that holds "
+                "a single number"
             )
-        slopes = grad_for("hvp", y, inputs, create_graph=True, allow_unused=True)
-        slopes = [
-            (s, w) for s, w in zip(slopes, vs, strict=True) if s is not None and s._node is not None
-        ]
-        curved = grad_for(
-            "hvp", [s for s, _ in slopes], inputs, [w for _, w in slopes], allow_unused=True
-        )
-    product = tuple(
-        wrap(0.0 * x._data, None) if h is None else h for x, h in zip(inputs, curved, strict=True)
+        gradients = grad_for("hvp", y, inputs, create_graph=True, allow_unused=True)
+        # A gradient without a Node is constant, so it adds nothing to the second derivative.
+        varying, weights = [], []
+        for gradient, weight in zip(gradients, vs, strict=True):
+            if gradient is not None and gradient._node is not None:
+                varying.append(gradient)
+                weights.append(weight)
+        products = grad_for("hvp", varying, inputs, weights, allow_unused=True)
+    products = tuple(
+        wrap(0.0 * x._data, None) if product is None else product
+        for x, product in zip(inputs, products, strict=True)
     )
-    return y.detach(), product[0] if single else product
+    return y.detach(), products[0] if single else products
 
 
-def fresh(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[list[Tensor], bool]:
-    """Leaves with the same values, so that the products above leave the caller's graph alone."""
+def new_leaves(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[list[Tensor], bool]:
+    """(new leaves with the values of the inputs, was it a single Tensor?). With new leaves, vjp and
+    hvp do not touch the caller's graph."""
     leaves = []
-    for i, x in enumerate(tensors(inputs, f"{caller}: inputs")):
+    for i, x in enumerate(list_of_tensors(inputs, f"{caller}: inputs")):
         if x.dtype.kind != "f":
             raise TypeError(f"{caller}: input {i} is of {x.dtype}; only floats have a derivative")
         leaves.append(Tensor(x.detach(), requires_grad=True))

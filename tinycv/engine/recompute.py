@@ -1,18 +1,20 @@
-"""checkpoint: keep nothing of a function's inside, and compute it again on the way back.
+"""Gradient checkpointing: save memory by computing a function again in the backward pass.
 
-    y = nn.checkpoint(block)(x)         # block(x) and its gradients; kept until backward: x alone
+    y = nn.checkpoint(block)(x)         # block(x) and its gradients; only x is kept until backward
 
-What a training step keeps is mostly what layers hold for their derivatives.  With every block of n
-a checkpoint, the n inputs are kept and one inside at a time: the memory of a block, not of n, for
-one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost", section
-4.1).
+Most of the memory of a training step holds what layers save for their derivatives.  If each of n
+blocks is a checkpoint, then only the inputs of the n blocks are kept, and in the backward pass the
+saved values of one block at a time.  The price is one more forward pass (Chen et al. 2016,
+"Training deep nets with sublinear memory cost", section 4.1).
 
-The function runs once, recorded.  Its graph is walked for the Nodes and leaves it reaches outside
-(arguments, parameters, whatever a closure holds), and dropped; one Node stands in its place, with
-those as parents.  When the walk back comes there, the function runs again with the same noise and
-the same state (state.py: running statistics and the like move in the first run only), and the walk
-goes on through the new graph as far as that outside.  So derivatives of any order follow: a
-differentiated gradient keeps the second graph as its own.
+First run: the function runs, recorded.  Its graph is searched for the Nodes and leaves outside the
+function that it depends on (arguments, parameters, variables of a closure).  Then the graph is
+dropped, and replaced by one Node whose parents are these Nodes and leaves.
+
+Second run: when the backward pass reaches that Node, the function runs again, with the same random
+numbers and the same state (state.py: running statistics, for instance, change in the first run
+only).  The walk goes through this new graph until it reaches the parents.  Derivatives of any order
+work too: a recorded gradient keeps the graph of the second run.
 """
 
 from __future__ import annotations
@@ -24,21 +26,22 @@ from typing import Any, TypeGuard
 from tinycv.engine import arguments, debug, rng, state, watch
 from tinycv.engine.backward import sweep
 from tinycv.engine.errors import refuse_changed
-from tinycv.engine.fused import several, single
+from tinycv.engine.fused import wrap_one, wrap_several
 from tinycv.engine.tensor import DEBUG, Gradient, Node, Tensor, enable_grad, mode, recording
 from tinycv.engine.walk import Parts
 from tinycv.engine.watch import tick
 
 
 def checkpoint(function: Callable) -> Callable:
-    """A function (or a Module) that computes the same, and keeps its inputs only; see the top of
-    this file.
+    """A function that computes the same as ``function`` (which may be a Module), but keeps only its
+    inputs for the backward pass; see the top of this file.
 
-    It may take anything, and return a Tensor or a tuple of Tensors and other things. It runs twice,
-    so it must do the same both times: dropout, batch norm and spectral norm are fine, counting its
-    calls is not. RuntimeError in backward where the second run is of another function: an argument
-    or parameter was changed in place, train() or eval() was called in between, another weight was
-    put in the place of one. Other arrays that it reads are not watched.
+    The function may take any arguments, and return a Tensor or a tuple of Tensors and other values.
+    It runs twice, so it has to do the same both times: dropout, batch norm and spectral norm work;
+    a function that counts its calls does not. ``backward`` raises RuntimeError if the second run
+    would differ because an argument or a parameter was changed in place, train() or eval() was
+    called in between, or a parameter was replaced. Other arrays that the function reads are not
+    checked.
     """
     arguments.function(function, "checkpoint: function")
 
@@ -53,13 +56,13 @@ def checkpoint(function: Callable) -> Callable:
         if not inside:
             return y
         tensors = tuple(a for a in (*args, *options.values()) if isinstance(a, Tensor))
-        again = function, args, options, mark, journal
-        node = Node(ROW, reached(inside, start), (tensors, again))
+        second_run = function, args, options, mark, journal
+        node = Node(ROW, parents_outside(inside, start), (tensors, second_run))
         if mode.get() & DEBUG:
             node.line = debug.caller_line()
         if isinstance(y, Tensor):
-            return single(y._data, node)
-        fresh = iter(several(tuple(part._data for part in inside), node))
+            return wrap_one(y._data, node)
+        fresh = iter(wrap_several(tuple(part._data for part in inside), node))
         parts = [next(fresh) if is_inside(part, start) else part for part in y]
         return type(y)(*parts) if hasattr(y, "_fields") else type(y)(parts)
 
@@ -68,40 +71,43 @@ def checkpoint(function: Callable) -> Callable:
 
 
 def is_inside(y: object, start: int) -> TypeGuard[Tensor]:
-    """Did a recorded op make it since ``start``? An input that was handed through needs no other
-    Node than its own."""
+    """Was y computed by a recorded op after ``start``, the tick at which the function began? (If
+    the function merely returns one of its inputs, that keeps the Node it has.)"""
     return isinstance(y, Tensor) and not y.is_leaf and y._node.seq > start
 
 
 def results(y: object, start: int) -> list[Tensor]:
-    """The Tensors among y that were computed since ``start``."""
+    """The Tensors in y, one or a tuple, that were computed after ``start``."""
     return [part for part in (y if isinstance(y, (tuple, list)) else [y]) if is_inside(part, start)]
 
 
-def reached(outputs: list[Tensor], start: int) -> tuple:
-    """The leaves, and the Nodes older than ``start``, that the outputs were computed from."""
-    seen, stack = {}, [y._node for y in outputs]
-    while stack:
-        spot = stack.pop()
-        if spot is not None and spot not in seen:
-            seen[spot] = spot.seq <= start
-            stack.extend(() if seen[spot] else spot.parents)
-    return tuple(spot for spot, outside in seen.items() if outside)
+def parents_outside(outputs: list[Tensor], start: int) -> tuple:
+    """The leaves, and the Nodes from before ``start``, that the outputs were computed from."""
+    is_outside: dict = {}
+    to_visit = [y._node for y in outputs]
+    while to_visit:
+        key = to_visit.pop()
+        if key is not None and key not in is_outside:
+            is_outside[key] = key.seq <= start
+            if not is_outside[key]:
+                to_visit.extend(key.parents)
+    return tuple(key for key, outside in is_outside.items() if outside)
 
 
 class Recomputed:
-    """What the walk asks of a Node's row: here, to run the function again and walk through it."""
+    """The row of a checkpoint's Node: it runs the function again, and walks through its graph."""
 
     name = "checkpoint"
 
     def pieces(self, node: Node, g: Gradient, needed: set | None, record: bool) -> Iterator[tuple]:
-        wanted = [p for p in node.parents if needed is None or p in needed]
-        for parent, piece in self.again(node, g, wanted, record).items():
+        targets = [p for p in node.parents if needed is None or p in needed]
+        for parent, piece in self.gradients(node, g, targets, record).items():
             yield parent, piece if record else piece._data
 
-    def again(self, node: Node, g: Gradient, wanted: list, record: bool) -> dict:
+    def gradients(self, node: Node, g: Gradient, targets: list, record: bool) -> dict:
+        """{target: gradient Tensor}, from a second run of the function."""
         tensors, (function, args, options, mark, journal) = node.saved
-        # also what the function's closure holds
+        # ``function`` is checked too: its closure may hold arrays.
         if watch.latest > node.seq:
             refuse_changed(
                 (*tensors, *[p for p in node.parents if isinstance(p, Tensor)], function), node
@@ -115,14 +121,14 @@ class Recomputed:
                 f"checkpoint: the function returned {len(weights)} results that need a gradient, "
                 f"and {len(inside)} when it ran again; it must do the same both times"
             )
-        if set(reached(inside, start)) != set(node.parents):
+        if set(parents_outside(inside, start)) != set(node.parents):
             raise RuntimeError(
-                "checkpoint: when the function ran again for its gradient, it computed with other "
-                "weights or inputs that need a gradient than in the first run. Put them back "
-                "before backward"
+                "checkpoint: when the function ran again for its gradient, it used other weights "
+                "or inputs than in the first run. Put the original ones back before you call "
+                "backward"
             )
         pairs = [(y, w) for y, w in zip(inside, weights, strict=True) if w is not None]
-        return sweep([y for y, _ in pairs], [w for _, w in pairs], wanted, record, record, start)
+        return sweep([y for y, _ in pairs], [w for _, w in pairs], targets, record, record, start)
 
 
 ROW = Recomputed()

@@ -1,15 +1,15 @@
-"""Reductions for kernels, at the speed of a matrix product; and the pieces in which a kernel works
-through an array.
+"""Fast and accurate sums, means, variances and maxima; and cache blocking for kernels.
 
-NumPy adds along an axis on one core and, where the axis is short, mostly pays for starting over at
-each row.  A product with a vector of ones is the same sum by BLAS, several times faster at the
-sizes of a Transformer (benchmarks/ops.py).  CuPy's own reductions are good along the last axes in
-memory; along the first gpu/reduce.py is.
+Speed.  NumPy's sum uses one core and, if the axis is short, spends most of its time on starting
+over at each row.  The product with a vector of ones is the same sum, computed by BLAS several times
+faster at the sizes of a Transformer (benchmarks/ops.py).  On a GPU, CuPy's reductions are fast
+along the last axes in memory, and gpu/reduce.py is fast along the first.
 
-NumPy adds pairwise along the axis that is fastest in memory, and one term after the other along all
-others. There float32 loses a digit with every tenfold of terms, and from 16,777,216 on it stops
-counting. So long sums along other axes are added in blocks: the sums within blocks of TERMS rows,
-then the sum of these sums, and so on. A sum of a million equal terms is then right to 5e-6.
+Accuracy.  NumPy adds pairwise along the axis that is contiguous in memory, but one term after the
+other along any other axis.  There float32 loses one digit for each tenfold number of terms, and a
+count stops at 16,777,216.  So long sums along such axes are computed in blocks: first the sums of
+blocks of TERMS rows, then the sum of these sums, and so on.  A sum of a million equal terms then
+has a relative error below 5e-6.
 """
 
 from __future__ import annotations
@@ -27,43 +27,46 @@ from tinycv.engine.backend import Array
 from tinycv.engine.dispatch import on_gpu, suits
 from tinycv.engine.signatures import Axes
 
-# values: a block, its result and some scratch stay in a core's own cache
+# The size of a block, in numbers: a block, its result and some scratch memory fit into the cache of
+# a core.
 BLOCK = 1 << 15
-# so many numbers are added one after the other in a block of a long sum,
+# A long sum is computed in blocks of so many terms.
 TERMS = 256
-# and so many by NumPy, outside of the fastest axis, before it is a long sum
+# A sum of more terms than this, along an axis that is not contiguous, is a long sum.
 LONG = 4 * TERMS
-MANY = 1 << 14  # rows: BLAS adds fewer with all digits that matter
-# numbers beside each other that a block adds in one pass
+# Up to so many rows a sum by BLAS is accurate enough.
+MANY = 1 << 14
+# In a long sum, so many columns are added in one pass.
 WIDE = 1 << 12
-# rows whose exp sums to more need no maximum of their own, see exp_rows
+# A row whose exponentials sum to more than this needs no maximum of its own: see exp_rows.
 NEAR = 1e-5
 
 
 def blocks(xp: Any, rows: int, width: int = 1, size: int | None = None) -> list[slice]:
-    """Slices that cut rows of ``width`` values into blocks, for a kernel that passes over them
-    several times. A block has ``size`` values, BLOCK if none is given. One slice of all on CuPy,
-    where every call is a launch."""
+    """Slices that cut ``rows`` rows of ``width`` numbers into blocks that stay in the cache, for a
+    kernel that reads them several times. A block has ``size`` numbers, by default BLOCK. With CuPy
+    there is a single slice, because each further call would be another kernel launch."""
     step = max(1, (size or BLOCK) // max(1, width) if xp is np else rows)
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
 def few(xp: Any, examples: int, each: int) -> list[slice]:
-    """Slices of a few examples of ``each`` values, for kernels of a dozen calls: so much that the
-    calls pay, in several threads too, which wait for Python's lock between them; so little that
-    what one leaves is in a cache for the next."""
+    """Slices of a few examples, each with ``each`` numbers, for kernels that make about a dozen
+    NumPy calls. A slice is large enough that the calls themselves cost little (also with several
+    threads, which wait for Python's lock between calls), and small enough that what one call writes
+    is still in the cache for the next."""
     return blocks(xp, examples, each, 16 * BLOCK)
 
 
 def lie(x: Array) -> tuple[int, ...]:
-    """The axes of x from the farthest apart in memory to the nearest: in that order a convolution's
-    result, which lies channels last, is flattened without a copy."""
+    """The axes of x in the order in which they lie in memory, by decreasing stride. In this order a
+    convolution's result, which is stored channels last, can be flattened without a copy."""
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
 
 
 def zeros_beside(xp: Any, x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Zeros, whose axes lie in memory as x's do where there are as many: so passes over both run
-    along both."""
+    """Zeros whose axes lie in memory in the same order as those of x, if there are equally many: a
+    loop over both then reads both contiguously."""
     order = lie(x) if x.ndim == len(shape) else tuple(range(len(shape)))
     return xp.zeros([shape[axis] for axis in order], dtype).transpose(
         [order.index(axis) for axis in range(len(shape))]
@@ -72,12 +75,12 @@ def zeros_beside(xp: Any, x: Array, shape: tuple[int, ...], dtype: DTypeLike) ->
 
 @lru_cache(maxsize=64)
 def _ones(n: int, char: str) -> np.ndarray:
-    """The vector that makes a product a sum; kept, for it is asked for at every step."""
+    """A vector of ones, which turns a matrix product into a sum; cached, as every step uses it."""
     return np.ones(n, char)
 
 
 def as_rows(a: Array) -> Array:
-    """(..., D) -> (N, D). Not reshape(-1, D), which cannot tell N where D is 0."""
+    """(..., D) -> (N, D). reshape(-1, D) would fail for D = 0, where N cannot be computed."""
     return a.reshape(prod(a.shape[:-1]), a.shape[-1])
 
 
@@ -93,14 +96,14 @@ def dot_last(xp: Any, a: Array, b: Array) -> Array:
     1)."""
     if xp is not np:
         return (a * b).sum(axis=-1, keepdims=True)
-    # vecdot starts BLAS anew for each row
+    # vecdot calls BLAS once per row, which is slow for short rows.
     if a.shape[-1] < 64:
         return np.einsum("...i,...i->...", a, b)[..., None]
     return np.vecdot(a, b)[..., None]
 
 
 def sum_rows(xp: Any, a: Array, wide: bool = False) -> Array:
-    """Sum over the first axis: (N, D) -> (D,). wide: on a GPU sums of halves are answered in
+    """Sum over the first axis: (N, D) -> (D,). wide: on a GPU, sums of float16 are returned in
     float32."""
     if xp is not np:
         run = on_gpu(sum_rows, [a])
@@ -113,13 +116,13 @@ def sum_rows(xp: Any, a: Array, wide: bool = False) -> Array:
 
 
 def sum_first(a: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
-    """NumPy's a.sum(axis=0, dtype=dtype) for floats in any number: in blocks of TERMS, then the sum
-    of the blocks' sums."""
-    n, beside = len(a), prod(a.shape[1:])
+    """a.sum(axis=0, dtype=dtype) for any number of floats: the sums of blocks of TERMS rows, and
+    then the sum of these sums."""
+    n, width = len(a), prod(a.shape[1:])
     if n <= TERMS:
         return a.sum(axis=0, dtype=dtype)
-    # short rows: so many are beside each other in a pass
-    step = max(1, min(WIDE // max(1, beside), n // TERMS))
+    # If rows are short, several of them are treated as one longer row.
+    step = max(1, min(WIDE // max(1, width), n // TERMS))
     blocks = n // (TERMS * step)
     whole = blocks * TERMS * step
     parts = a[:whole].reshape(blocks, TERMS, step, *a.shape[1:]).sum(axis=1, dtype=dtype)
@@ -128,8 +131,8 @@ def sum_first(a: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
 
 
 def is_long(a: np.ndarray, axis: Axes) -> bool:
-    """Could NumPy's a.sum(axis) add more than LONG floats one after the other?  ``_long_sum`` looks
-    closer."""
+    """Could NumPy's a.sum(axis) add more than LONG floats one after the other? This is a quick
+    test; ``_long_sum`` looks at the strides."""
     if a.size <= LONG or a.dtype.kind != "f":
         return False
     if axis is None:
@@ -148,9 +151,8 @@ def is_long(a: np.ndarray, axis: Axes) -> bool:
 def _long_sum(
     a: np.ndarray, axis: Axes, keepdims: bool, dtype: DTypeLike | None = None
 ) -> np.ndarray:
-    """a.sum(axis, dtype, keepdims) where ``is_long``: first along the axes that are fastest in
-    memory, in which NumPy adds pairwise, then along the others in blocks, from the nearest to the
-    farthest."""
+    """a.sum(axis, dtype, keepdims) if ``is_long``: first along the contiguous axes, where NumPy
+    adds pairwise, then along the other axes in blocks, from the smallest stride to the largest."""
     summed = (
         set(range(a.ndim))
         if axis is None
@@ -159,7 +161,7 @@ def _long_sum(
     order = sorted(
         (i for i in range(a.ndim) if a.shape[i] > 1), key=lambda i: -abs(a.strides[i]) or -np.inf
     )
-    runs: list[list[int]] = []  # axes that lie as one
+    runs: list[list[int]] = []  # groups of neighbouring axes that together form one longer axis
     for i in order:
         if (
             runs
@@ -186,10 +188,12 @@ def _long_sum(
 
 
 def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wide: Any) -> Array:
-    """a.sum(axis, keepdims), which for integers and bools is int64. On a GPU, where the axes come
-    first in memory and others after them, by ``sum_rows``. Halves are answered in float32 where
-    dtype="float32" asks for it."""
-    # NumPy's would be uint64, of which - 1 wraps
+    """a.sum(axis, keepdims), with int64 for integers and bools.
+
+    On a GPU it uses ``sum_rows`` if the summed axes come first in memory. wide: dtype="float32"
+    returns sums of float16 in float32; otherwise they are rounded to float16.
+    """
+    # For unsigned integers NumPy would return uint64, where 0 - 1 is a huge number.
     if a.dtype.kind in "biu":
         return a.sum(axis=axis, keepdims=keepdims, dtype="int64")
     if xp is np and is_long(a, axis):
@@ -203,8 +207,8 @@ def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wid
     axes = axis if isinstance(axis, tuple) else (axis,)
     summed = {i % a.ndim for i in axes}
     if len(summed) < len(axes) or not all(-a.ndim <= i < a.ndim for i in axes):
-        return a.sum(axis=axis, keepdims=keepdims)  # CuPy says what is wrong
-    # an axis of length 1 lies anywhere
+        return a.sum(axis=axis, keepdims=keepdims)  # raises CuPy's error
+    # Axes of length 1 are left out: their strides mean nothing.
     order = [i for i in lie(a) if a.shape[i] > 1]
     first = {i for i in summed if a.shape[i] > 1}
     kept = [i for i in range(a.ndim) if i not in summed]
@@ -219,7 +223,7 @@ def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wid
         return a.sum(axis=axis, keepdims=keepdims, **wide)
     rows = a.transpose(lie(a)).reshape(prod(a.shape[i] for i in first), -1)
     total = sum_rows(xp, rows, bool(wide)).reshape([a.shape[i] for i in after])
-    # as the array's own axes are ordered
+    # back into the order of the axes of ``a``
     total = total.transpose([after.index(i) for i in kept if i in after])
     return total.reshape(
         [1 if i in summed else n for i, n in enumerate(a.shape) if keepdims or i not in summed]
@@ -227,18 +231,18 @@ def sum_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False, **wid
 
 
 def stretched(shape: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of ``shape`` that broadcasting added to an array of shape ``before``, or along which
-    it repeated that array."""
+    """The axes that broadcasting added or repeated, when it turned an array of shape ``before``
+    into one of shape ``shape``."""
     added = len(shape) - len(before)
     repeated = [added + i for i, n in enumerate(before) if n == 1 and shape[added + i] != 1]
     return (*range(added), *repeated)
 
 
 def mean_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False) -> Array:
-    """a.mean(axis, keepdims), where it is long and on a GPU by ``sum_over``; of halves in float32,
-    as their sum may be too large for a half."""
+    """a.mean(axis, keepdims). Long sums, and sums on a GPU, are computed by ``sum_over``; those of
+    float16 in float32, because they may be too large for float16."""
     if not a.size:
-        with np.errstate(invalid="ignore"):  # 0 / 0: the mean of none is NaN
+        with np.errstate(invalid="ignore"):  # 0 / 0: the mean of no numbers is NaN
             return sum_over(xp, a, axis, keepdims) / count(a.shape, axis)
     if not is_long(a, axis) if xp is np else axis is None or not suits([a]):
         return a.mean(axis=axis, keepdims=keepdims)
@@ -249,33 +253,33 @@ def mean_over(xp: Any, a: Array, axis: Axes = None, keepdims: bool = False) -> A
 def var_over(
     xp: Any, a: Array, axis: Axes = None, ddof: float = 0, keepdims: bool = False
 ) -> Array:
-    """a.var(axis, ddof, keepdims); halves are calculated in float32. NaN or infinity where n - ddof
-    is not positive."""
+    """a.var(axis, ddof, keepdims), computed in float32 for float16. NaN or infinity if n - ddof is
+    not positive."""
     if type(ddof) is not int:
         ddof = number(ddof, "var: ddof")
     if count(a.shape, axis) > ddof:
         wide = a.astype("float32") if a.dtype.char == "e" else a
         if xp is np and is_long(a, axis):
-            away = wide - mean_over(xp, wide, axis, True)
-            away *= away
-            return (sum_over(xp, away, axis, keepdims) / (count(a.shape, axis) - ddof)).astype(
+            squares = wide - mean_over(xp, wide, axis, True)
+            squares *= squares
+            return (sum_over(xp, squares, axis, keepdims) / (count(a.shape, axis) - ddof)).astype(
                 a.dtype, copy=False
             )
         return wide.var(axis=axis, ddof=ddof, keepdims=keepdims).astype(a.dtype, copy=False)
-    away = a - mean_over(xp, a, axis, True) if a.size else a
+    deviations = a - mean_over(xp, a, axis, True) if a.size else a
     with np.errstate(invalid="ignore", divide="ignore"):
-        return sum_over(xp, away * away, axis, keepdims) / xp.zeros((), a.dtype)
+        return sum_over(xp, deviations * deviations, axis, keepdims) / xp.zeros((), a.dtype)
 
 
 def count(shape: tuple[int, ...], axis: Axes) -> int:
-    """How many entries a reduction takes together."""
+    """How many entries a reduction over these axes combines into one."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return prod(shape[a] for a in axes)
 
 
 def halves_wide(function: Callable) -> Callable:
-    """A function (xp, arrays..., options) which calculates with halves in float32, and rounds its
-    result once."""
+    """Decorator for a function (xp, arrays..., options): float16 arrays go in as float32, and the
+    result is rounded to float16 once."""
 
     @wraps(function)
     def call(xp: Any, *arrays: Any, **options: Any) -> Any:
@@ -290,21 +294,23 @@ def halves_wide(function: Callable) -> Callable:
 
 
 def max_last(xp: Any, a: Array) -> Array:
-    """Maximum over the last axis: (..., D) -> (..., 1). Short rows are laid out as columns first:
-    then one instruction compares many rows, where NumPy would otherwise start over at each."""
+    """Maximum over the last axis: (..., D) -> (..., 1). Short rows are first transposed into
+    columns: then one instruction compares many rows, while along a short row NumPy would start over
+    at each row."""
     if not a.shape[-1]:
-        return xp.full((*a.shape[:-1], 1), -np.inf, a.dtype)  # of none
+        return xp.full((*a.shape[:-1], 1), -np.inf, a.dtype)  # the maximum of no numbers
     if xp is not np or a.shape[-1] > 32:
         return a.max(axis=-1, keepdims=True)
     return np.ascontiguousarray(as_rows(a).T).max(axis=0).reshape(*a.shape[:-1], 1)
 
 
 def exp_rows(xp: Any, x: Array, out: Array) -> tuple[Array, Array]:
-    """out = exp(x - top), of rows x (N, D); out must not be x. Returns its sums (N, 1), and top,
-    against overflow.
+    """out = exp(x - top) for rows x (N, D), where subtracting ``top`` prevents overflow. Returns
+    (the sum of each row of ``out`` (N, 1), top). out must not be x.
 
-    One top for all rows is much the quicker to find. It does, unless some row lies so far below it
-    that its sum grows tiny (or is NaN): then each row gets its own, (N, 1).
+    The maximum of all rows is much faster to find than one maximum per row, so it is tried as
+    ``top`` first. If a row lies so far below it that its sum is tiny (or NaN), then each row gets
+    its own maximum, and ``top`` is (N, 1).
     """
     if xp is np and x.size:
         top = x.max()

@@ -1,20 +1,21 @@
-"""Shards: one batch, cut into parts that are computed at the same time, each by a thread.
+"""Data parallelism: a batch is cut into shards, and each shard is computed by its own thread.
 
-NumPy lets go of Python's lock while it computes, so threads do run side by side, on one model in
-one memory.  A shard works alone but for two primitives, at which the shards meet:
+NumPy releases Python's global lock (the GIL) while it computes, so threads really run at the same
+time, on one model in one memory.  Shards work independently, except for two primitives at which
+they meet:
 
-    all_reduce(x)  the sum of x over all shards, which every shard gets, and the same bits of it
-    once(work)     work() is run by one shard while the others wait, and every shard gets its result
+    all_reduce(x)  the sum of x over all shards. Every shard receives it, to the last bit the same.
+    once(work)     one shard runs work() while the others wait. Every shard receives its result.
 
-With all_reduce a layer can compute something of the whole batch (nn/batch_norm.py does).  The loss
-of the batch is the sum of the shards' losses, so dL/dx in one shard is the sum over the shards of
-what reaches their copies of the result: all_reduce is its own transpose, and a row of ops.py.
-Outside of any shard it is the identity.  ``once`` is how layers change what they keep: see
-state.py.
+With all_reduce a layer can compute a statistic of the whole batch, as nn/batch_norm.py does.  It
+can be differentiated: each shard has a copy of the sum, and the loss of the batch is the sum of the
+shards' losses, so dL/dx in one shard is the sum, over the shards, of the gradients of those copies.
+That sum is an all_reduce again: all_reduce is its own transpose (see its row in ops.py).  Outside
+any shard it is the identity.  Layers change their state through ``once``: see state.py.
 
-A way to compute in parallel supplies a ``Member``, put into ``member``: crew.py does so with
-threads, and it could be MPI or NCCL as well.
-Read next: crew.py; training/parallel.py, what users type.
+A parallel backend supplies an object with the interface ``Member`` and sets the variable
+``member``.  crew.py does this with threads; MPI or NCCL could do the same.
+Read next: crew.py; training/parallel.py, which users call.
 """
 
 from __future__ import annotations
@@ -27,58 +28,60 @@ from tinycv.engine.backend import Array
 
 
 class Member(Protocol):
-    """One shard among others, as its layers see it."""
+    """The shard that a thread computes, as layers see it."""
 
     @property
     def rank(self) -> int:
-        """Its number: 0, 1, ..."""
+        """The number of the shard: 0, 1, ..."""
         ...
 
     @property
     def weight(self) -> float | None:
-        """Of its loss in the sum of the batch's: its share of the examples."""
+        """The weight of the shard's loss in the loss of the batch: its share of the examples."""
         ...
 
     def all_reduce(self, x: Any) -> Any:
-        """The sum of what all shards bring."""
+        """The sum of x over all shards."""
         ...
 
     def once(self, work: Callable[[], Any]) -> Any:
-        """What one shard's ``work()`` returns, while the others wait."""
+        """The result of ``work()``, which one shard runs while the others wait."""
         ...
 
 
-# None: nothing is being shared out
+# The shard of this thread; None outside any shard
 member: ContextVar[Member | None] = ContextVar("tinycv_member", default=None)
 
 
 def all_reduce(x: Any) -> Any:
-    """The sum of x, an array or a number, over all shards; x itself where there is only one."""
-    me = member.get()
-    return x if me is None else me.all_reduce(x)
+    """The sum of x, an array or a number, over all shards; x itself outside any shard."""
+    shard = member.get()
+    return x if shard is None else shard.all_reduce(x)
 
 
 def once(work: Callable[[], Any]) -> Any:
-    """``work()``, once per batch: one shard runs it while the others wait, and all get its
-    result."""
-    me = member.get()
-    return work() if me is None else me.once(work)
+    """``work()``, once per batch: one shard runs it while the others wait, and every shard receives
+    its result."""
+    shard = member.get()
+    return work() if shard is None else shard.once(work)
 
 
 def divisor(count: Array | float) -> Array | float:
-    """What a mean over ``count`` rows of this shard divides its sum by; outside of shards, count
-    itself.
+    """The number by which a shard divides a sum over ``count`` of its rows, so that the batch's
+    loss becomes the mean over the rows of all shards. Outside any shard: ``count``.
 
-    The batch's loss is the sum of the shards' losses, each times its ``weight``. With S_i /
-    (weight_i Σ_j count_j) from every shard that is Σ_i S_i / Σ_j count_j, the mean over the rows
-    that count in the whole batch, however unevenly they lie (ignore_index, class weights).
+    The loss of the batch is Σ_i weight_i loss_i over the shards i. If shard i returns
+    loss_i = S_i / (weight_i Σ_j count_j), that is Σ_i S_i / Σ_j count_j: the mean over all rows
+    that count, even if some shards have more of these than others (ignore_index, class weights).
     """
-    me = member.get()
-    return count if me is None or me.weight is None else me.all_reduce(count) * me.weight
+    shard = member.get()
+    return (
+        count if shard is None or shard.weight is None else shard.all_reduce(count) * shard.weight
+    )
 
 
 def rank() -> int:
-    """The number of this shard. What must happen once a batch, not once a shard, happens where it
-    is 0."""
-    me = member.get()
-    return 0 if me is None else me.rank
+    """The number of this shard; 0 outside any shard. To do something once per batch and not once
+    per shard, do it where the rank is 0."""
+    shard = member.get()
+    return 0 if shard is None else shard.rank

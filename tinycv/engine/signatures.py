@@ -1,8 +1,8 @@
-"""The base of Tensor: what it holds, and its operators and methods as editors and type checkers see
-them.
+"""Type signatures of Tensor's operators and methods, for editors and type checkers only.
 
-What they do is in methods.py (``backward``: backward.py, changes in place: in_place.py), which puts
-them on the class when it is loaded: a Tensor must be there before the ops that work on it.
+They are implemented in methods.py, ``backward`` in backward.py, and changes in place in
+in_place.py.  These files add them to the class Tensor when they are loaded: ops need Tensors, so
+the class exists before its methods do, and an editor would not find them without this list.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinycv.engine.tensor import Tensor
 
-# what an op over axes takes: one axis, several, or None for all
+# the ``axis`` of a reduction: one axis, several, or None for all
 Axes = int | tuple[int, ...] | None
 
 
 class TensorBase:
-    """A Tensor for the files below tensor.py: an array, and its place in the graph."""
+    """The base class of Tensor, with its two main attributes: ``_data``, the array, and ``_node``,
+    what made it. Files that tensor.py imports use this class to recognise a Tensor."""
 
     __slots__ = ("_data", "_node")
     _data: Any

@@ -1,31 +1,31 @@
-"""State that a layer keeps from batch to batch, and the one way in which it may change.
+"""Layer state (running statistics, power iteration): the one way in which it may change.
 
-Batch norm keeps running statistics, spectral norm the vectors u and v of its power iteration.  A
-forward pass that simply wrote to them would be wrong in two places:
+Batch norm keeps running statistics, and spectral norm the vectors u and v of its power iteration.
+If the forward pass simply wrote to them, two things would go wrong:
 
-    in shards (training/parallel.py)   every shard runs the layer, so the state would move once per
-                                       shard, and while other shards compute with it
-    in nn.checkpoint                   the function runs a second time on the way back, so the state
-                                       would move twice, and the second run would compute another
-                                       function than the first
+    in shards (training/parallel.py)   every shard runs the layer, so the state would be updated
+                                       once per shard, while other shards compute with it
+    in nn.checkpoint                   the function runs again in the backward pass, so the state
+                                       would be updated twice, and the second run would compute
+                                       something else than the first
 
-So a layer hands over *how* its state moves, and computes with what it gets back:
+So a layer passes a function that computes its new state, and uses the arrays that it gets back:
 
     u, v = renew((self.u, self.v), next_u_and_v)
 
-where next_u_and_v() returns the new arrays and writes nothing.
+Here next_u_and_v() returns the new arrays and writes nothing.
 
-    once per batch                   the shards meet; when all have come, one of them runs
-                                     next_u_and_v and writes the result; all of them leave with the
-                                     same arrays
-    the second run in a checkpoint   writes nothing, and gets the arrays that the first run got
-    an error in any shard            puts the state back as it was before the batch (parallel.Group,
-                                     through ``kept_if_done``)
+    once per batch                   the shards wait until all have arrived; then one of them runs
+                                     next_u_and_v and writes the result, and all of them receive
+                                     the same arrays
+    the second run in a checkpoint   writes nothing, and receives the arrays of the first run
+    an error in any shard            restores the state from before the batch (parallel.Group does
+                                     this with ``kept_if_done``)
 
-A layer that reads state without changing it, as batch norm does in eval mode, calls ``seen``: in a
-checkpoint the second run then reads what the first one read, whatever was written in between.  No
-layer sets attributes of itself in ``forward``; tests/engine/test_state.py runs every layer of the
-package in shards and in a checkpoint, and compares.
+A layer that reads state without changing it, as batch norm does in eval mode, calls ``seen``.  In a
+checkpoint, the second run then reads the values that the first run read, whatever was written in
+between.  No layer sets its own attributes in ``forward``: tests/engine/test_state.py runs every
+layer of the package in shards and in a checkpoint, and compares the results.
 """
 
 from __future__ import annotations
@@ -45,44 +45,46 @@ def renew(tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]) 
     """Write ``new_values()``, one array per tensor, into the tensors, once per batch. Returns those
     arrays.
 
-    They are the caller's to compute with: later batches write into the tensors, never into these
-    arrays. new_values calls no all_reduce: of the shards one alone runs it.
+    The caller can safely compute with the returned arrays: later batches write into the tensors,
+    never into these arrays. new_values must not call all_reduce, because only one shard runs it.
     """
     return _noted(partial(shards.once, partial(_written, tensors, new_values)))
 
 
 def seen(tensor: Any) -> Any:
-    """The tensor; in a checkpoint its values as they are now, which the second run gets again."""
+    """The tensor. In a checkpoint, a copy of its values, which the second run receives again."""
     if journal() is None or not isinstance(tensor, Tensor) or tensor.requires_grad:
-        # what requires a gradient, a checkpoint watches itself
+        # A checkpoint itself notices changes of a tensor that requires a gradient.
         return tensor
     return wrap(_noted(tensor._data.copy), None)
 
 
 def same(value: object, what: str) -> None:
-    """RuntimeError in a checkpoint's second run where ``value`` is not what it was in the first
-    run."""
-    if journal() is not None and (before := _noted(lambda: value)) != value:
+    """RuntimeError in the second run of a checkpoint if ``value`` is not what it was in the
+    first."""
+    if journal() is None:
+        return
+    before = _noted(lambda: value)
+    if before != value:
         raise RuntimeError(
-            f"checkpoint: {what} was {before} when the function ran first, and is {value} now that "
-            "it runs again for its gradient, which would be of another function. Change it after "
+            f"checkpoint: {what} was {before} when the function first ran, and is {value} now that "
+            "it runs again for its gradient, so the gradient would be wrong. Change it only after "
             "backward"
         )
 
 
 def refuse_in_checkpoint(what: str) -> None:
-    """RuntimeError inside a checkpoint's function: ``what`` would happen in both of its runs."""
+    """RuntimeError inside a checkpoint's function, because ``what`` would happen in both runs."""
     if journal() is not None:
         raise RuntimeError(
-            f"{what} inside nn.checkpoint, whose function runs twice: checkpoint what each shard "
-            "computes, or split the batch without a checkpoint around it"
+            f"{what} inside nn.checkpoint, which runs its function twice: use nn.checkpoint inside "
+            "the function that each shard computes, or split the batch without nn.checkpoint"
         )
 
 
 @contextmanager
 def kept_if_done() -> Iterator[None]:
-    """Put back what ``renew`` wrote inside the block, also in its shards, if the block ends with an
-    error."""
+    """If the block ends with an error, undo what ``renew`` wrote inside it, in all its shards."""
     written: list[tuple[Tensor, Any]] = []
     outer, token = _written_so_far.get(), _written_so_far.set(written)
     try:
@@ -97,15 +99,15 @@ def kept_if_done() -> Iterator[None]:
         outer.extend(written)
 
 
-# What was written since kept_if_done began, with the values from before. Shards run in copies of
-# the caller's context, which hold this same list.
+# The tensors written to since ``kept_if_done`` began, each with its old values. Shards run in
+# copies of the caller's context, which contain the same list object.
 _written_so_far: ContextVar[list | None] = ContextVar("tinycv_written", default=None)
 
 
 def _written(
     tensors: Sequence[Tensor], new_values: Callable[[], Sequence[Array]]
 ) -> Sequence[Array]:
-    # all of them first: an error in here has changed nothing
+    # Compute all arrays before writing any, so that an error here leaves the state as it was.
     arrays = new_values()
     so_far = _written_so_far.get()
     for tensor, array in zip(tensors, arrays, strict=True):
@@ -116,7 +118,7 @@ def _written(
 
 
 def _write(tensor: Tensor, array: Any) -> None:
-    # in place, so that a recorded step on a GPU does it too
+    # In place, because a captured CUDA graph repeats writes to memory, but no assignments.
     tensor._data[...] = array
     tensor.mark_changed()
 
@@ -125,60 +127,61 @@ def _write(tensor: Tensor, array: Any) -> None:
 
 
 class Journal:
-    """What the first run of a checkpoint's function saw, in its order.
+    """The state values that a checkpoint's function read in its first run, in that order.
 
-    A checkpoint within a checkpoint runs its function first while the outer one runs for the first
-    or second time; so what it does not know itself it takes from the outer one.
+    Checkpoints may be nested. The inner one then has its first run in both runs of the outer one,
+    so it takes its values from the outer one, which knows whether they are new or replayed.
     """
 
     def __init__(self) -> None:
         self.outer, self.entries = journal(), []
 
-    def next(self, look: Callable[[], Any]) -> Any:
-        self.entries.append(look() if self.outer is None else self.outer.next(look))
+    def next(self, read: Callable[[], Any]) -> Any:
+        self.entries.append(read() if self.outer is None else self.outer.next(read))
         return self.entries[-1]
 
 
 class Replay:
-    """The journal's entries, handed out again."""
+    """Returns the entries of a Journal again, one by one, in the second run."""
 
     def __init__(self, journal: Journal):
-        self.left = iter(journal.entries)
+        self.remaining = iter(journal.entries)
 
-    def next(self, look: Callable[[], Any]) -> Any:
-        for entry in self.left:
+    def next(self, read: Callable[[], Any]) -> Any:
+        for entry in self.remaining:
             return entry
         raise RuntimeError(
-            "checkpoint: the function called more layers that keep state when it ran again; it "
-            "must do the same both times"
+            "checkpoint: when the function ran again, it called more layers that keep state than "
+            "in the first run; it must do the same both times"
         )
 
 
 _journal: ContextVar[Journal | Replay | None] = ContextVar("tinycv_journal", default=None)
-# what the checkpoint whose function is running notes, or hands out again; None outside of any
+# journal() is the Journal or Replay of the checkpoint whose function is running; None outside any
 journal = _journal.get
 
 
-def _noted(look: Callable[[], Any]) -> Any:
+def _noted(read: Callable[[], Any]) -> Any:
+    """read(); in a checkpoint its result is noted in the first run, and returned in the second."""
     current = journal()
-    return look() if current is None else current.next(look)
+    return read() if current is None else current.next(read)
 
 
 @contextmanager
 def noted() -> Iterator[Journal]:
     """``with noted() as journal:`` around the first run, and later ``with replayed(journal):``
     around the second."""
-    made = Journal()
-    token = _journal.set(made)
+    journal_of_run = Journal()
+    token = _journal.set(journal_of_run)
     try:
-        yield made
+        yield journal_of_run
     finally:
         _journal.reset(token)
 
 
 @contextmanager
 def replayed(journal: Journal) -> Iterator[None]:
-    """Hand out what the journal noted, and write nothing."""
+    """Inside the block, ``renew`` and ``seen`` return what the journal noted, and write nothing."""
     token = _journal.set(Replay(journal))
     try:
         yield

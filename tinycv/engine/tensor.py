@@ -1,18 +1,19 @@
-"""Tensor: an array that remembers how it was computed.
+"""Tensor: an array that remembers how it was computed, for automatic differentiation (autograd).
 
-Reverse-mode differentiation.  If y = f(x) and L is a number computed from y, then
+Reverse-mode differentiation (backpropagation).  If y = f(x) and L is a number computed from y, then
 
     dL/dx = (dy/dx)ᵀ dL/dy                        (the chain rule, read from the result backwards)
 
-so every op needs one thing only: a ``pull`` that turns dL/dy, written ``g``, into dL/dx.  Running
-an op on Tensors leaves a ``Node`` behind: the op, its inputs' nodes, and the few values its pulls
-will ask for. ``backward`` visits the nodes from the last made to the first, which is an order in
-which every node has its whole gradient before it is asked for its inputs' (a node can only be made
-after its inputs were).
+so an op needs only one thing: a ``pull``, a function that turns dL/dy, written ``g``, into dL/dx.
+(Other texts call it the vector-Jacobian product, or VJP.)  Every op that runs on Tensors leaves a
+``Node`` in the graph, which holds the op, the Nodes of its inputs, and the few values that its
+pulls will need.  ``backward`` visits the Nodes from the newest to the oldest.  A Node is always
+newer than the Nodes of its inputs, so in this order its own gradient is complete before it passes
+anything on to them.
 
-Read next: walk.py (the walk back), ops.py (the pulls, one row per op), record.py (how a row leaves
-Nodes behind).
-See at work: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives", chapter 3.
+Read next: walk.py (the backward pass), ops.py (the pulls, one row per op), record.py (how a row
+creates Nodes).
+Demo: demos/01_autograd.py.   Griewank & Walther 2008, "Evaluating Derivatives", chapter 3.
 """
 
 from __future__ import annotations
@@ -55,31 +56,37 @@ __all__ = [
     "wrap",
 ]
 
-# in place of a node: "start recording here"
+# The value of ``_node`` in a leaf: a Tensor that no op computed and that requires a gradient. So
+# ``_node`` is one of three things:
+#     None      no gradient: ops do not record this Tensor
+#     LEAF      the graph begins here, and the gradient ends up in ``.grad``
+#     a Node    an op computed this Tensor
 LEAF: Any = type("Leaf", (), {"__repr__": lambda self: "leaf"})()
 
 
 class Tensor(AsNumber):
     """An n-dimensional array that can be differentiated.
 
-    data: array, number or nested list. Python floats become float32; arrays keep their dtype, and
-    share memory. Of a Tensor the values alone are taken. What is refused: door.py.
-    dtype: of floats, integers or bools. TypeError for anything else (complex numbers, objects,
-    text, dates).
-    requires_grad: collect d(result)/d(this) in ``.grad`` when a result is sent ``backward()``.
+    data: an array, a number or a nested list. Python floats become float32. An array keeps its
+    dtype, and the Tensor shares its memory. From another Tensor only the values are taken, not the
+    history. door.py lists what is refused.
+    dtype: a float, integer or bool dtype. TypeError for any other (complex numbers, objects, text,
+    dates).
+    requires_grad: True adds d(result)/d(this tensor) to ``.grad`` when ``result.backward()`` runs.
     device: "cpu", "gpu" or "gpu:1"; None leaves the data where it is.
 
-    differs: x.size is the number of entries, as NumPy's; PyTorch's x.size() is x.shape. NumPy's
+    differs: x.size is the number of entries, as in NumPy; in PyTorch x.size() is x.shape. NumPy's
     elementwise functions refuse a Tensor ("operand 'Tensor' does not support ufuncs"), because
-    array * tensor has to ask the Tensor and not NumPy: write tinycv.exp(x) for np.exp(x), and
-    np.exp(x.numpy()) where no gradient is wanted.
+    otherwise NumPy, and not the Tensor, would compute array * tensor. Write tinycv.exp(x) for
+    np.exp(x), or np.exp(x.numpy()) where no gradient is needed.
     """
 
     __slots__ = ("_moved", "grad", "__weakref__")
     _moved: int
     grad: Tensor | None
-    __array_ufunc__ = None  # array * tensor asks the Tensor, on NumPy and on CuPy alike
-    # a leaf stands in the graph for itself: the oldest, made from nothing
+    __array_ufunc__ = None  # array * tensor calls Tensor.__rmul__, with NumPy and with CuPy
+    # The walk also meets leaves, which have no Node. With these two values a leaf looks to the walk
+    # like the oldest Node of all, without inputs.
     seq, parents = 0, ()
 
     def __init__(
@@ -96,29 +103,32 @@ class Tensor(AsNumber):
         self._node, self._moved, self.grad = None, 0, None
         self.requires_grad = requires_grad
 
-    # -- what it is -------------------------------------------------------------------------------
+    # -- attributes -------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
         return self._node is not None
 
     @requires_grad.setter
-    def requires_grad(self, wanted: bool) -> None:
-        if not isinstance(wanted, (bool, np.bool)):
-            raise TypeError(f"Tensor: requires_grad is {shown(wanted)}; it must be True or False")
-        if wanted and self._data.dtype.kind != "f":
+    def requires_grad(self, required: bool) -> None:
+        if not isinstance(required, (bool, np.bool)):
+            raise TypeError(f"Tensor: requires_grad is {shown(required)}; it must be True or False")
+        if required and self._data.dtype.kind != "f":
             raise TypeError(
-                f"a tensor of {self._data.dtype} cannot require a gradient: only floats vary "
-                "smoothly; make it with dtype=tinycv.float32"
+                f"a tensor of {self._data.dtype} cannot require a gradient, because only floats "
+                "have a derivative; make it with dtype=tinycv.float32"
             )
-        if wanted and self._node is None and (recording := capturing.current()) is not None:
-            # a leaf of the step's own: no gradient waits in it
-            recording.cleared.add(self)
+        if required and self._node is None:
+            capture = capturing.current()
+            if capture is not None:
+                # This leaf was created inside the captured step, so its .grad is still empty.
+                capture.cleared.add(self)
         if self.is_leaf:
-            self._node = LEAF if wanted else None
-        elif not wanted:
+            self._node = LEAF if required else None
+        elif not required:
             raise ValueError(
-                "this tensor was computed by a recorded op; use detach() to cut it off its graph"
+                "requires_grad = False: this tensor was computed from tensors that require a "
+                "gradient; use x.detach() to get the same values without the graph"
             )
 
     @property
@@ -127,11 +137,12 @@ class Tensor(AsNumber):
 
     @property
     def data(self) -> Array:
-        """The bare array, NumPy's or CuPy's.
+        """The array itself, a NumPy or CuPy array; it shares memory with the Tensor.
 
-        A later write into it is noticed by ``backward``, and refused there, if this tensor requires
-        a gradient. Otherwise, and through an array that was taken before the op, only ``debug()``
-        notices.
+        If this tensor requires a gradient and you write into the array before ``backward``, then
+        ``backward`` notices and raises an error. Two kinds of writes are noticed only under
+        ``debug()``: into a tensor that requires no gradient, and through an array that was taken
+        from the tensor before the op ran.
         """
         if self._node is not None:
             watch.look(self._data)
@@ -142,8 +153,8 @@ class Tensor(AsNumber):
         new = as_array(array, what="t.data = array", floats=self.dtype)
         if self._node is not None and new.dtype.kind != "f":
             raise TypeError(
-                f"t.data = array: this tensor requires a gradient, so it holds floats; "
-                f"the array is of {new.dtype}"
+                f"t.data = array: the array is of {new.dtype}, but this tensor requires a "
+                "gradient, so it must hold floats"
             )
         if new is not self._data:
             capturing.refuse(
@@ -155,7 +166,8 @@ class Tensor(AsNumber):
             self.mark_changed()
 
     def mark_changed(self) -> None:
-        """Tell graphs recorded so far that this memory's values are no longer the ones they saw."""
+        """Note that the values in this memory have changed: ``backward`` through a graph that used
+        the old values then raises an error."""
         watch.mark(self._data)
 
     shape = property(lambda self: self._data.shape)
@@ -167,14 +179,15 @@ class Tensor(AsNumber):
     def __len__(self) -> int:
         if not self._data.ndim:
             raise TypeError(
-                "len: a tensor of shape (), a single number, has no axis to count along"
+                "len: a tensor of shape () is a single number, which has no length; x.size is 1"
             )
         return len(self._data)
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._data.ndim:
             raise TypeError(
-                "iteration over a tensor of shape (): it is a single number; use x.item()"
+                "iteration: a tensor of shape () is a single number, which cannot be looped over; "
+                "use x.item()"
             )
         return (self[i] for i in range(len(self)))
 
@@ -182,17 +195,15 @@ class Tensor(AsNumber):
         text = np.array2string(
             backend.to_numpy(self._data), separator=", ", prefix="tensor(", precision=4
         )
-        made = "" if self.is_leaf else f", op={self._node.row.name}"
-        extras = ("" if self._data.dtype == np.float32 else f", dtype={self._data.dtype}") + (
-            ", requires_grad=True" if self._node is LEAF else made
-        )
-        return (
-            f"tensor({text}{extras}"
-            + ("" if self.device == "cpu" else f", device='{self.device}'")
-            + ")"
-        )
+        dtype = "" if self._data.dtype == np.float32 else f", dtype={self._data.dtype}"
+        if self._node is LEAF:
+            origin = ", requires_grad=True"
+        else:
+            origin = "" if self.is_leaf else f", op={self._node.row.name}"
+        device = "" if self.device == "cpu" else f", device='{self.device}'"
+        return f"tensor({text}{dtype}{origin}{device})"
 
-    # -- out of the graph -------------------------------------------------------------------------
+    # -- leaving the graph ------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
         """The same values (shared memory), with no history."""
@@ -205,9 +216,9 @@ class Tensor(AsNumber):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self._node is not None and recording():
             raise RuntimeError(
-                f"a tensor of shape {self.shape} that requires a gradient becomes no NumPy array "
-                "by itself, as its gradient would be lost: take x.numpy(), or tinycv's own "
-                "function"
+                f"a tensor of shape {self.shape} that requires a gradient is not turned into a "
+                "NumPy array automatically, because its gradient would be lost: use x.numpy() for "
+                "the values, or the tinycv function of the same name"
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
@@ -216,17 +227,18 @@ class Tensor(AsNumber):
     def __reduce__(self) -> tuple:
         if not self.is_leaf:
             raise RuntimeError(
-                f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled: "
-                "its graph would be cut off. Copy x.detach(), or compute it again"
+                f"a tensor of shape {self.shape} that an op computed cannot be copied or pickled, "
+                "because the copy would lose its graph: copy x.detach() instead"
             )
         if self.grad is not None and not getattr(self.grad, "is_leaf", True):
             raise RuntimeError(
-                f"a leaf of shape {self.shape} cannot be copied or pickled, as its .grad was "
-                "computed with create_graph=True: set x.grad = None, or x.grad = x.grad.detach()"
+                f"a leaf of shape {self.shape} cannot be copied or pickled, because its .grad was "
+                "computed with create_graph=True and has a graph: first set x.grad = None, or "
+                "x.grad = x.grad.detach()"
             )
-        # a subclass may have attributes of its own
-        own = type(self).__mro__[: type(self).__mro__.index(Tensor)]
-        slots = ["grad", *[name for kind in own for name in vars(kind).get("__slots__", ())]]
+        # Subclasses, such as Parameter, add slots that the copy needs too.
+        subclasses = type(self).__mro__[: type(self).__mro__.index(Tensor)]
+        slots = ["grad", *[name for kind in subclasses for name in vars(kind).get("__slots__", ())]]
         state = {name: getattr(self, name) for name in slots if hasattr(self, name)}
         return (
             _copied,
@@ -238,7 +250,8 @@ class Tensor(AsNumber):
 class Parameter(Tensor):
     """A Tensor that a Module learns: it requires a gradient, and ``Module.parameters()`` lists it.
 
-    master: the float32 weights that these are rounded from, where training/half.py trains them.
+    master: in float16 training (training/half.py), the float32 weights that this Parameter is
+    rounded from; otherwise None.
     """
 
     __slots__ = ("master",)
@@ -248,20 +261,20 @@ class Parameter(Tensor):
         self.master: Tensor | None = None
 
 
-# What functions take where they calculate: a Tensor, an array, or what NumPy makes an array of.
-# (CuPy's arrays too; its types are not known where it is not installed.)
+# What functions accept as input: a Tensor, an array, or anything NumPy can turn into an array.
+# (CuPy arrays are accepted too, but cannot be named here: CuPy may not be installed.)
 ArrayLike = Tensor | np.ndarray | np.generic | bool | int | float | Sequence
 
 
-# What passes back along the graph: an array, or a Tensor where the walk itself is recorded.
+# What travels back through the graph: arrays, or Tensors if the backward pass is itself recorded.
 Gradient = Array | Tensor
-# What an op sends to one of its parents; walk.py says what it may be.
+# What an op contributes to the gradient of one parent; walk.py lists the possibilities.
 Piece = Gradient | Callable
 
 
 class NodeRow(Protocol):
-    """What the walk asks of the op that made a Node: its name, and the pieces of the gradient that
-    its parents get (walk.py says what a piece may be)."""
+    """What the walk needs from the op that made a Node: a name, and ``pieces``, which yields
+    (parent, piece of the parent's gradient); walk.py says what a piece may be."""
 
     name: str
 
@@ -271,12 +284,13 @@ class NodeRow(Protocol):
 
 
 class Node:
-    """One recorded op: ``row`` knows its pulls, ``saved`` is what they will ask for, ``parents``
-    come before it.
+    """One recorded op: ``row`` has its pulls, ``saved`` the values they will need, and ``parents``
+    says where its inputs came from.
 
-    A parent is the Node that made an input, the input itself where it is a leaf, or None where no
-    gradient goes. Inputs are saved as Tensors, the op's own result as a bare array: its Tensor
-    holds this Node, and would make a cycle.
+    There is one parent per input: the Node that made the input, the input itself if it is a leaf,
+    or None if the input needs no gradient. Inputs are saved as Tensors. The op's own result is
+    saved as a bare array: its Tensor holds this Node, so saving that Tensor would make a reference
+    cycle, which only Python's garbage collector could free.
     """
 
     __slots__ = ("row", "parents", "saved", "shape", "dtype", "seq", "line")
@@ -285,36 +299,35 @@ class Node:
         self, row: NodeRow, parents: tuple, saved: Any, shape: Any = None, dtype: Any = None
     ):
         self.row, self.parents, self.saved = row, parents, saved
-        # of the result; None where there are several, which have Nodes of their own
+        # Those of the result. A function with several results has None here: each of its results
+        # has a Node of its own (OneOf in fused.py).
         self.shape, self.dtype = shape, dtype
-        self.seq = tick()
-        self.line: str | None = None
+        self.seq = tick()  # a larger number means a newer Node
+        self.line: str | None = None  # the line of the user's code, under debug()
 
 
-# Where a Tensor stands in the graph: the Node that made it, or itself where it is a leaf.
+# How a Tensor is identified in the graph: by the Node that made it, or by itself if it is a leaf.
 GraphKey = Node | Tensor
 
 
 def _copied(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
-    """A leaf of that class around an array: the first half of a copy, which then gets its other
-    attributes."""
+    """A new leaf of class ``kind`` around an array. ``copy`` and ``pickle`` call this first, and
+    then set the other attributes."""
     tensor = kind.__new__(kind)
-    tensor._data, tensor._node, tensor._moved, tensor.grad = (
-        array,
-        LEAF if requires_grad else None,
-        0,
-        None,
-    )
+    tensor._data = array
+    tensor._node = LEAF if requires_grad else None
+    tensor._moved = 0
+    tensor.grad = None
     return tensor
 
 
 def graph_key(x: Tensor) -> GraphKey:
-    """Where x stands in the graph: its Node, or x itself where it is a leaf."""
+    """The key of x in the graph: the Node that made it, or x itself if it is a leaf."""
     return x if x._node is LEAF else x._node
 
 
 def wrap(array: Array, node: Node | None) -> Tensor:
-    """A Tensor around an array that is known to be good: the fast way in, for ops."""
+    """A Tensor around an array without any checks: the fast constructor that ops use."""
     if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
         array = np.asarray(array)
     tensor = Tensor.__new__(Tensor)
