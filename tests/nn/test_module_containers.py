@@ -187,7 +187,7 @@ def has_part(content):
     ],
 )
 def test_a_part_in_the_body_of_a_class_is_refused(held):
-    with pytest.raises(TypeError, match="Careless: held has Parameters and stands in the body"):
+    with pytest.raises(TypeError, match="Careless: held has Parameters but is defined in the body"):
         type("Careless", (nn.Module,), {"held": held})
 
 

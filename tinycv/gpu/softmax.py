@@ -6,7 +6,7 @@ How they are written: cuda.py.
 from __future__ import annotations
 
 from tinycv.gpu.cuda import Kernels, packed
-from tinycv.nn.softmax import checked
+from tinycv.nn.softmax import check_softmax
 
 kernels = Kernels(r"""
 // ── softmax and log-softmax of a row; logarithm: which of the two ──
@@ -65,7 +65,7 @@ def log_softmax(xp, x, axis=-1):
 
 def _of_rows(xp, x, axis, logarithm):
     """softmax or its logarithm along an axis: a warp for each row."""
-    (x,) = packed(xp, checked(x, axis).swapaxes(axis, -1))
+    (x,) = packed(xp, check_softmax(x, axis).swapaxes(axis, -1))
     y, rows, width = xp.empty_like(x), x.size // max(1, x.shape[-1]), x.shape[-1]
     kernels.softmax(x, rows, rows, width, logarithm, x, y)
 
