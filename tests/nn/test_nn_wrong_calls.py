@@ -292,7 +292,7 @@ def test_pytorchs_call_of_layer_norm_is_refused_in_words(call):
     with pytest.raises(
         TypeError,
         match="^layer_norm: (weight is .*; it must be an array or a Tensor, or None|"
-        "normalized_shape was given). The axis is the last, that of weight",
+        "normalized_shape was given). It always normalises over the last axis",
     ):
         LAYER_NORM[call](x, w)
 

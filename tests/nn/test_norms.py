@@ -136,7 +136,7 @@ def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name,
     [
         (
             lambda: F.batch_norm(Tensor(np.ones((1, 3))), None, None, training=True),
-            r"shape \(1, 3\) has 1 value a channel",
+            r"shape \(1, 3\) has 1 value per channel",
         ),
         (lambda: F.group_norm(Tensor(np.ones((2, 5))), 2), "C a multiple of num_groups, 2"),
         (lambda: F.group_norm(Tensor(np.ones(4)), 2), r"must be \(N, C"),

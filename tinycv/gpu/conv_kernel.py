@@ -28,7 +28,7 @@ from tinycv.engine.gemm import times
 from tinycv.engine.reduce import as_rows
 from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu.cuda import Kernels, by_value, warps_for
-from tinycv.nn.conv_kernel import parted
+from tinycv.nn.conv_kernel import group_slices
 from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import walked
 
@@ -241,7 +241,7 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
             xp, channels_first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias
         )
     y = xp.empty((len(x), *size, o), x.dtype)
-    for ins, outs in parted(c, o // groups, groups):
+    for ins, outs in group_slices(c, o // groups, groups):
         matrix = matrix_of(w[outs])
         for at, columns in unfolded(xp, x[..., ins], size, window, stride, padding, dilation):
             if groups == 1:
@@ -275,7 +275,7 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
             )
         )
     made = []
-    for ins, outs in parted(c, o // groups, groups):
+    for ins, outs in group_slices(c, o // groups, groups):
         total = None
         for at, columns in unfolded(
             xp, x[..., ins], g.shape[1:3], window, stride, padding, dilation
@@ -312,7 +312,7 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
             bias,
         )
     x = xp.empty((len(g), *sides, c * groups), g.dtype)
-    for ins, outs in parted(c, o // groups, groups):
+    for ins, outs in group_slices(c, o // groups, groups):
         matrix, own = matrix_of(w[outs]), None if bias is None else bias[ins]
         for at in some(len(g), prod(size) * matrix.shape[1]):
             columns = times(as_rows(g[at, ..., outs]), matrix)
