@@ -309,7 +309,7 @@ def test_tiles_are_for_float32_without_tensor_cores(double, small, monkeypatch):
     options = (2, 4, 4), (4, 4), 1 << 30, (1, 1), AROUND, (1, 1), 1
     for dtype, expected in (("float32", "tiles"), ("float16", "columns"), ("float64", "columns")):
         assert conv_kernel.way(np.zeros(1, dtype), (16, 16, 3, 3), *options) == expected
-    monkeypatch.setitem(gemm.asked, "tf32", True)
+    monkeypatch.setitem(gemm.choices, "tf32", True)
     assert conv_kernel.way(np.zeros(1, "float32"), (16, 16, 3, 3), *options) == "columns"
 
 

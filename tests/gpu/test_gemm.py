@@ -146,7 +146,7 @@ FLOAT32, TF32 = 68, 77
 
 @pytest.fixture
 def choice(double, monkeypatch):
-    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.setattr(gemm, "choices", {})
     monkeypatch.setattr(gemm, "BY_ENVIRONMENT", False)
     WORLD.products.clear()
     yield double
@@ -185,7 +185,7 @@ def test_tf32_changes_no_other_dtype(choice):
 
 
 def test_without_a_gpu_the_choice_is_remembered(monkeypatch):
-    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.setattr(gemm, "choices", {})
     monkeypatch.setattr(gemm, "gpu_problem", lambda: RuntimeError("none"))
     tinycv.allow_tf32(True)
     assert gemm.tf32_allowed()
