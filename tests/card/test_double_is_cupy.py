@@ -75,7 +75,7 @@ def there_and_back(case, second):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cupy_answers_as_the_double_does(kind):
+def test_cupy_and_the_double_give_the_same_results(kind):
     calls = asked(kind)
     assert len(calls) > 100
     if TRUE:
@@ -92,7 +92,7 @@ def installed():
     return MODULES
 
 
-def test_a_lie_of_the_double_is_found():
+def test_a_wrong_result_of_the_double_is_detected():
     """A result of another value, dtype or shape, an error in place of a result, and the other way
     round."""
     modules = {name: None for name in installed()} | {"cupy": sys.modules["cupy"]}
