@@ -1,8 +1,6 @@
-"""The double of CuPy tells no lie: what tinycv asks of it, real CuPy is asked too, and must answer
-alike.
+"""The double of CuPy behaves as real CuPy does: both get the same calls and must return the same.
 
-On a machine without a GPU the double is asked a second time, so that the asking itself is known to
-work.
+On a machine without a GPU the calls go to the double twice, to show that the calls themselves work.
 """
 
 from __future__ import annotations

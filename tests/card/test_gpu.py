@@ -1,11 +1,9 @@
-"""On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is
-known to run.
+"""Tests on a real GPU, or without one on the double of CuPy, to show that the tests themselves run.
 
-    pytest tests/card            what tells most comes first
+    pytest tests/card            the tests that tell the most come first
 
-``python -m benchmarks session`` begins with it.
-
-A failure shows the device, shapes and dtypes, and where the arrays first differ.
+``python -m benchmarks session`` starts with these tests. A failure shows the device, shapes and
+dtypes, and where the arrays first differ.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Steps recorded as CUDA graphs: what may not be in one is refused in words; what must be sent or
-counted, is.
+"""Training steps recorded as CUDA graphs: what is refused, sent before a launch, or counted.
 
-Whether a replay does what the step does, only a GPU can tell: tests/card. Here the double plays a
-GPU whose graph is the function itself, called again.
+Only a real GPU can show that a replay computes the same as the step: see tests/card. Here the
+double of CuPy stands in for a GPU, and its graph is the function itself, which is called again.
 """
 
 from __future__ import annotations
@@ -480,7 +479,7 @@ def test_steps_made_outside_invalidate_a_recording(double):
     assert not recorder.stands()
 
 
-def test_buffers_of_spectral_norm_keep_their_memory(double):
+def test_buffers_of_spectral_norm_in_a_held_network_keep_their_memory(double):
     network = SpectralNorm(nn.Linear(2, 3)).to("gpu")
     before = [(t, t._data, t.numpy()) for t in (network.u, network.v)]
     with turns.held(network):

@@ -1,5 +1,4 @@
-"""Convolution by tiles: the CUDA kernels' own text, run by g++, beside conv_kernel.py; and which
-call takes which way."""
+"""Convolution by tiles: the CUDA text, compiled by g++, equals conv_kernel.py; when it is used."""
 
 from __future__ import annotations
 

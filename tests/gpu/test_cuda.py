@@ -1,5 +1,7 @@
-"""CUDA kernels without a GPU: their own text, compiled by g++, beside the definitions; in warps of
-one lane and of 32."""
+"""CUDA kernels without a GPU: their text, compiled by g++, equals the definitions.
+
+They run in warps of 1 lane and of 32 lanes.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32,
-TF32 only if asked for."""
+"""Matrix products on a GPU: no needless copies, float16 summed in float32, TF32 only on request."""
 
 from __future__ import annotations
 
@@ -312,7 +311,7 @@ def test_a_cublas_error_is_raised_with_its_status():
     cublas.checked(0)
 
 
-def test_if_the_library_is_missing_products_are_left_to_cupy(double, monkeypatch):
+def test_library_is_none_if_cublas_is_not_installed(double, monkeypatch):
     def missing(file):
         raise OSError(file)
 

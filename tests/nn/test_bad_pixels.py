@@ -1,5 +1,4 @@
-"""One NaN or infinity in an image stays where the definition has it; and arrays without numbers,
-ids and rows of padding."""
+"""NaN and infinity in images reach the same results as in the definitions; empty arrays; ids."""
 
 from __future__ import annotations
 

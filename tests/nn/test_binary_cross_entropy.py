@@ -1,4 +1,4 @@
-"""Binary cross-entropy of scores: by its formula, where float32 would fail it, and its slope."""
+"""Binary cross-entropy: its formula, its precision for near-certain predictions, its gradient."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Convolution: by its formula, its sizes, its transpose, and what it refuses. Derivatives:
-test_certificate.py."""
+"""Convolution: formula, sizes, the transposed convolution, Winograd, and wrong arguments.
+
+Derivatives are tested in test_certificate.py.
+"""
 
 from __future__ import annotations
 

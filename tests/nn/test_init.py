@@ -1,4 +1,4 @@
-"""How parameters start: bounds, variances, and the same seed for the same weights."""
+"""Weight initialisation: bounds, variances, and equal weights for equal seeds."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The layers that networks share: what each computes, what it refuses, and that its derivatives are
-right."""
+"""Basic layers: what each computes, which arguments it refuses, and its derivatives."""
 
 from __future__ import annotations
 

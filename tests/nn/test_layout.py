@@ -1,4 +1,4 @@
-"""Layouts: what is taken as it lies is not copied, and comes back in its shape."""
+"""Memory layouts: views in memory order make no copy and can be turned back."""
 
 import numpy as np
 import pytest

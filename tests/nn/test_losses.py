@@ -1,4 +1,4 @@
-"""Losses: cross-entropy in all its forms, and squared error."""
+"""Losses: all forms of cross-entropy, and mean squared error."""
 
 from __future__ import annotations
 

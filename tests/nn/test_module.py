@@ -1,4 +1,4 @@
-"""Module: parameters found by looking, named by path; modes, moves, and saved state."""
+"""Module: how parameters are found and named; modes, moves, and saved state."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a Module finds in its attributes, tied weights under all their names, and loading that is
-whole or not at all."""
+"""What a Module finds in its attributes, tied weights, and loading that is all or nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Every public name of tinycv.nn and its functional: a wrong argument gets a sentence that names
-the function."""
+"""Wrong arguments of every public name in tinycv.nn: the error names function and argument."""
 
 from __future__ import annotations
 
@@ -157,7 +156,7 @@ STARTS = {
 ELSEWHERE = {"Module", "Parameter", "Sequential", "checkpoint", "functional", "init"}
 
 
-def test_every_public_name_has_a_wrong_call():
+def test_the_tables_list_every_public_name():
     assert set(FUNCTIONS) == set(F.__all__)
     assert set(LAYERS) | ELSEWHERE == set(nn.__all__)
     assert set(STARTS) == {

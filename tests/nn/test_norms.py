@@ -1,5 +1,7 @@
-"""Group and batch normalisation: what is particular to them. Derivatives are the certificate's,
-parity is PyTorch's."""
+"""Group norm and batch norm: precision, running statistics, overflow, wrong arguments.
+
+Derivatives are tested by the certificate, and equality with PyTorch in tests/parity.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean of what a window sees."""
+"""Pooling: the maximum or the mean of each window."""
 
 from __future__ import annotations
 

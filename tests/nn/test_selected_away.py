@@ -1,5 +1,7 @@
-"""What does not count is selected away: NaN and infinity in it reach neither value nor gradient,
-whichever half runs."""
+"""NaN and infinity in entries that do not count reach neither the loss nor the gradient.
+
+This holds for the definition, the kernel and the CUDA kernel.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +142,7 @@ def test_smoothing_over_a_masked_class_is_infinite_with_a_finite_gradient(double
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("bad", POISON)
-def test_nan_in_a_row_that_counts_reaches_the_loss(double, half, bad):
+def test_a_bad_score_in_a_row_that_counts_reaches_the_loss(double, half, bad):
     for target in (np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])):
         value = results(
             F.cross_entropy,

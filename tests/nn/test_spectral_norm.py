@@ -1,4 +1,4 @@
-"""Spectral norm: the greatest singular value, its gradient, and when it moves."""
+"""Spectral norm: the estimate of the largest singular value, its gradient, and when it changes."""
 
 from __future__ import annotations
 
