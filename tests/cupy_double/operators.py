@@ -24,7 +24,8 @@ def _defers(other: Any) -> bool:
 
 
 def operand(value: Any) -> Any:
-    """May a ufunc take ``other`` beside an array: another array, or a NumPy or Python scalar?"""
+    """A ufunc's operand beside an array: another array, or a scalar of NumPy or Python. Else
+    TypeError."""
     if isinstance(value, ndarray | np.generic | int | float | complex):
         return unwrap(value)
     raise TypeError(f"Unsupported type {type(value)}")
