@@ -1,8 +1,6 @@
-"""The double of CuPy tells no lie: what tinycv asks of it, real CuPy is asked too, and must answer
-alike.
+"""The double of CuPy behaves as real CuPy does: both get the same calls and must return the same.
 
-On a machine without a GPU the double is asked a second time, so that the asking itself is known to
-work.
+On a machine without a GPU the calls go to the double twice, to show that the calls themselves work.
 """
 
 from __future__ import annotations
@@ -75,7 +73,7 @@ def there_and_back(case, second):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cupy_answers_as_the_double_does(kind):
+def test_cupy_and_the_double_give_the_same_results(kind):
     calls = asked(kind)
     assert len(calls) > 100
     if TRUE:
@@ -92,7 +90,7 @@ def installed():
     return MODULES
 
 
-def test_a_lie_of_the_double_is_found():
+def test_a_wrong_result_of_the_double_is_detected():
     """A result of another value, dtype or shape, an error in place of a result, and the other way
     round."""
     modules = {name: None for name in installed()} | {"cupy": sys.modules["cupy"]}

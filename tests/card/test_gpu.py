@@ -1,11 +1,9 @@
-"""On a real GPU where there is one, and else on the double of CuPy, so that what is asked here is
-known to run.
+"""Tests on a real GPU, or without one on the double of CuPy, to show that the tests themselves run.
 
-    pytest tests/card            what tells most comes first
+    pytest tests/card            the tests that tell the most come first
 
-``python -m benchmarks session`` begins with it.
-
-A failure shows the device, shapes and dtypes, and where the arrays first differ.
+``python -m benchmarks session`` starts with these tests. A failure shows the device, shapes and
+dtypes, and where the arrays first differ.
 """
 
 from __future__ import annotations
@@ -127,7 +125,7 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_50_steps_of_training_are_those_of_the_cpu(name):
+def test_50_training_steps_equal_those_on_the_cpu(name):
     # the double is NumPy, and slow at it
     steps = 50 if REAL_GPU or name != "U-Net" else 10
     losses = []
@@ -157,7 +155,7 @@ def test_training_in_halves_follows_float32():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_captured_step_does_what_the_step_does(name):
+def test_a_captured_step_equals_the_step(name):
     losses = []
     for captured in (False, True):
         backend.manual_seed(0)
@@ -203,7 +201,7 @@ def test_a_captured_step_takes_new_arguments_and_learning_rates_and_counts_its_s
     assert ended[0][2] == ended[1][2] == 8
 
 
-def test_a_captured_draw_goes_on():
+def test_random_numbers_in_a_captured_step_continue_from_call_to_call():
     draw = tinycv.captured(
         lambda: Tensor(backend.standard_normal((1000,), backend.module_for("gpu"))), "gpu"
     )
@@ -211,7 +209,7 @@ def test_a_captured_draw_goes_on():
     assert all(abs(np.corrcoef(a, b)[0, 1]) < 0.2 for a, b in zip(seen, seen[1:], strict=False))
 
 
-def test_a_captured_step_says_what_it_cannot_hold():
+def test_a_captured_step_refuses_what_a_graph_cannot_hold():
     # the double has no graphs: tests/gpu/test_capture.py
     if not REAL_GPU:
         return
@@ -298,7 +296,7 @@ def test_out_of_memory_is_reported_with_the_op_the_sizes_and_the_device(monkeypa
     assert (column + 1).numpy().sum() == 2 * n  # and life goes on
 
 
-def test_two_backends_live_in_one_process_and_do_not_mix():
+def test_both_backends_work_in_one_process_and_do_not_mix():
     cpu, gpu = (
         Tensor([1.0, 2.0], requires_grad=True),
         Tensor([1.0, 2.0], device="gpu", requires_grad=True),
@@ -311,7 +309,7 @@ def test_two_backends_live_in_one_process_and_do_not_mix():
         cpu + gpu
 
 
-def test_halves_and_tf32_are_near_to_float32():
+def test_float16_and_tf32_are_close_to_float32():
     a, b = (
         Tensor(np.random.default_rng(i).normal(size=(3, 64, 64)).astype("float32"), device="gpu")
         for i in range(2)

@@ -1,11 +1,11 @@
-"""A strict double of CuPy 14.2 on NumPy, so that the suite can run a second time without a GPU.
+"""A strict double of CuPy 14.2 on NumPy, with which the tests run a second time without a GPU.
 
-It offers what cupy-14.2.0-names.json lists and refuses the rest; it refuses to mix with NumPy's
+It has the names of cupy-14.2.0-names.json and refuses all others.  It refuses to mix with NumPy
 arrays, returns 0-d arrays where CuPy does, and counts how often Python had to wait for the "GPU".
-It is stricter than CuPy where CuPy hides mistakes: NumPy's functions on its arrays, in-place @=,
-and lists as values.
+It is stricter than CuPy where CuPy would hide a mistake: it refuses NumPy's functions on its
+arrays, in-place @=, and lists as values.
 
-    cupy = install()          # or install(cause="driver"), ... : a machine whose GPU cannot be used
+    cupy = install()          # or install(cause="driver"), ... : a machine whose GPU is unusable
     with counting() as waits: ...
     waits.count
     uninstall()
@@ -54,15 +54,15 @@ class StrictModule(ModuleType):
 
 
 class _NoKernel:
-    """CuPy's other ways to a kernel: tinycv uses RawModule alone, whose text g++ can compile
-    too."""
+    """Stands in for CuPy's other kinds of kernels. tinycv only uses RawModule, whose text g++ can
+    compile too."""
 
     def __init__(self, *_: Any, **__: Any):
         raise NotImplementedError("the double runs CUDA C++ by RawModule only: see raw.py")
 
 
 def _plain_function(module: str, home: Any, name: str) -> Any:
-    """NumPy's thing of this name under CuPy's rules; None where the double has nothing to offer."""
+    """NumPy's object of this name, made to follow CuPy's rules; None if the double has none."""
     found, params = getattr(home, name, None), NAMES[module][name]
     if isinstance(found, type) and issubclass(found, _SCALAR_LIKE):
         return found
@@ -172,8 +172,8 @@ _MODULES = _build()
 
 
 def install(cause: str | None = None) -> ModuleType:
-    """Put the double where ``import cupy`` finds it, and return it. ``cause``: why its GPU cannot
-    be used."""
+    """Install the double so that ``import cupy`` finds it, and return it. ``cause``: why its GPU
+    cannot be used, None if it can."""
     if cause is not None and cause not in CAUSES:
         raise ValueError(f"unknown cause {cause!r}: choose from {CAUSES}")
     uninstall()
@@ -193,7 +193,7 @@ def install(cause: str | None = None) -> ModuleType:
 
 
 def uninstall() -> None:
-    """Take the double away, and put back what stood in its place."""
+    """Remove the double and restore the modules that it replaced."""
     if sys.modules.get("cupy", ...) not in (None, _MODULES["cupy"]):
         return
     for name in _MODULES:
@@ -206,8 +206,8 @@ def uninstall() -> None:
 
 @contextmanager
 def counting() -> Iterator[SimpleNamespace]:
-    """Counts a block's waits and launches: ``with counting() as waits: ...``, then ``waits.count``,
-    ``waits.launches``."""
+    """Counts the waits and launches in a block of code: ``with counting() as waits: ...``, then
+    read ``waits.count`` and ``waits.launches``."""
     waits, before, launched = (
         SimpleNamespace(count=0, launches=0),
         WORLD.synchronisations,

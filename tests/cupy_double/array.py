@@ -1,4 +1,4 @@
-"""The array of the strict double: NumPy inside, CuPy's refusals outside."""
+"""The array class of the double of CuPy: it holds a NumPy array and refuses what CuPy refuses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .world import NAMES, WORLD, Device
 
 
 def unwrap(value: Any) -> Any:
-    """What NumPy may see of an argument: a double's contents, scalars, and words. A host array is
-    refused."""
+    """What NumPy gets for an argument: the contents of a double's array; scalars and strings as
+    they are. An array of the host is refused."""
     if isinstance(value, ndarray):
         return value._a
     if isinstance(value, tuple | list):
@@ -43,7 +43,7 @@ def wrap(result: Any, *parents: Any) -> Any:
 
 
 class Flags:
-    """cupy's flags: three facts, nothing about writing."""
+    """cupy's flags: three facts about the layout, nothing about writing."""
 
     def __init__(self, array: np.ndarray, owndata: bool):
         self.c_contiguous, self.f_contiguous = array.flags.c_contiguous, array.flags.f_contiguous
@@ -54,7 +54,7 @@ class Flags:
 
 
 class MemoryPointer:
-    """Where an array's memory starts."""
+    """The address at which an array's memory starts."""
 
     def __init__(self, array: ndarray):
         self.ptr, self.device_id, self.device = (
@@ -65,7 +65,8 @@ class MemoryPointer:
 
 
 class ndarray:
-    """cupy.ndarray. Wraps instead of subclassing, so that nothing of NumPy's leaks out unasked."""
+    """cupy.ndarray. It wraps a NumPy array and is no subclass, so that it has no methods by
+    accident."""
 
     __slots__ = ("_a", "_base", "_device", "__weakref__")
     __array_priority__ = 100

@@ -1,4 +1,4 @@
-"""cuBLAS on the double: products on the host's memory, column by column, as cuBLAS reads it."""
+"""cuBLAS for the double of CuPy: products in the host's memory, stored by columns as in cuBLAS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT, TF32 = 1, 7  # CuPy's compute types
 
 
 def memory(address: int, kind: int, entries: int) -> np.ndarray:
-    """Entries in a row from an address on."""
+    """Consecutive entries from an address on."""
     dtype = np.dtype(TYPES[kind])
     return np.frombuffer((ctypes.c_char * (entries * dtype.itemsize)).from_address(address), dtype)
 
@@ -25,8 +25,8 @@ def memory(address: int, kind: int, entries: int) -> np.ndarray:
 def columns(
     address: int, kind: int, rows: int, cols: int, down: int, step: int, count: int
 ) -> np.ndarray:
-    """(count, rows, cols): matrices whose columns begin ``down`` entries apart, and they themselves
-    ``step``."""
+    """(count, rows, cols): matrices that begin ``step`` entries apart, with columns that begin
+    ``down`` entries apart."""
     if down < max(1, rows):
         raise ValueError(f"cuBLAS: a leading dimension of {down} is less than {rows} rows")
     flat = memory(address, kind, (count - 1) * step + (cols - 1) * down + rows)
@@ -37,8 +37,8 @@ def columns(
 
 
 class Cublas:
-    """tinycv/gpu/cublas.py's Cublas, on the host's memory. What it was asked to add up in stands in
-    WORLD.products."""
+    """The class Cublas of tinycv/gpu/cublas.py, for the host's memory. WORLD.products records the
+    type of the sums in each product."""
 
     def product(
         self,
@@ -69,7 +69,7 @@ class Cublas:
 
 
 def modules() -> dict[str, ModuleType]:
-    """CuPy's choice of compute types, by its full name."""
+    """The module with CuPy's choice of compute types, under its full name."""
     choice = ModuleType("cupy._core._routines_linalg")
 
     def set_compute_type(dtype: Any, kind: int) -> None:

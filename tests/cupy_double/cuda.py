@@ -1,5 +1,4 @@
-"""cupy.cuda and cupy.random of the double, and how each cause of an unusable GPU shows itself
-there."""
+"""cupy.cuda and cupy.random for the double, and how each cause of an unusable GPU shows there."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def device_count() -> int:
 
 
 class Stream:
-    """cupy.cuda.Stream: everything is done as soon as it is asked for."""
+    """cupy.cuda.Stream: all work is done at once, when it is called."""
 
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False):
         self.ptr = 0
@@ -40,7 +39,7 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing was queued."""
+        """Does nothing, since no work is ever queued."""
 
     def synchronize(self) -> None:
         WORLD.wait()
@@ -51,14 +50,14 @@ class Stream:
         return event
 
     def wait_event(self, event: Event) -> None:
-        """All that was asked for is done."""
+        """Always True, since all work is done at once."""
 
 
 Stream.null = Stream(null=True)
 
 
 class Event:
-    """cupy.cuda.Event: the host's clock at ``record``."""
+    """cupy.cuda.Event: holds the host's clock at the time of ``record``."""
 
     def __init__(
         self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
@@ -80,7 +79,7 @@ def get_elapsed_time(start: Event, end: Event) -> float:
 
 
 class MemoryPool:
-    """cupy's memory pool, always empty."""
+    """cupy's memory pool. It is always empty."""
 
     def used_bytes(self) -> int:
         return 0
@@ -91,11 +90,11 @@ class MemoryPool:
         raise NotImplementedError("the double's arrays get their memory from NumPy")
 
     def free_all_blocks(self) -> None:
-        """Nothing is held."""
+        """Does nothing, since the pool holds no memory."""
 
 
 def cuda_modules() -> dict[str, ModuleType]:
-    """cupy.cuda and cupy.cuda.runtime, by their full names."""
+    """The modules cupy.cuda and cupy.cuda.runtime, under their full names."""
     runtime, cuda, device = (
         ModuleType(name) for name in ("cupy.cuda.runtime", "cupy.cuda", "cupy.cuda.device")
     )
@@ -137,7 +136,7 @@ def cuda_modules() -> dict[str, ModuleType]:
 
 
 class Philox4x3210:
-    """A bit generator: holds a seed, and cannot be read."""
+    """A bit generator: holds a seed, which cannot be read."""
 
     def __init__(self, seed: Any = None, *, size: int = 1000 * 256):
         sequence = (
@@ -150,8 +149,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Generator:
-    """cupy.random.Generator: the methods that CuPy 14.2 has, with its arguments; not NumPy's
-    numbers."""
+    """cupy.random.Generator: the methods of CuPy 14.2 with its arguments. The numbers differ from
+    NumPy's, as they do in CuPy."""
 
     def __init__(self, bit_generator: Philox4x3210):
         if not isinstance(bit_generator, Philox4x3210):
@@ -201,7 +200,7 @@ def _legacy(name: str, host: np.random.RandomState) -> Any:
 
 
 def random_module() -> ModuleType:
-    """cupy.random: the generator, and the oldest few of the functions."""
+    """cupy.random: the generator, and a few of the old functions."""
     module, host = ModuleType("cupy.random"), np.random.RandomState(0)
     module.__dict__.update(
         Generator=Generator,

@@ -1,8 +1,8 @@
-// What a CUDA kernel needs to compile with g++: tests/cupy_double/raw.py puts this before the kernel's text.
+// Makes a CUDA kernel compile with g++: tests/cupy_double/raw.py puts this before the kernel's text.
 //
-// LANES is 1 or 32. With 1, a warp is a loop over nothing: each kernel's EACH covers a whole row, and the exchange between
-// lanes is never reached. With 32, each lane is a thread, and they meet at every exchange: what a warp does, only slower.
-// FIBERS is defined where threads of a block work together, with __shared__ and __syncthreads: see the end.
+// LANES is 1 or 32. With 1, a warp is a single lane: EACH in a kernel covers a whole row, and no lanes exchange numbers.
+// With 32, each lane is a thread, and the threads wait for each other at every exchange, as in a warp, but slower.
+// FIBERS is defined if the threads of a block work together, with __shared__ and __syncthreads: see the end.
 #pragma once
 #include <math.h>
 #include <algorithm>
@@ -17,7 +17,7 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
-#define __shared__ static                       // blocks run one after the other, so one memory is enough for all
+#define __shared__ static                       // blocks run one after the other, so they can use the same memory
 typedef _Float16 __half;
 struct __align__(16) float4 { float x, y, z, w; };
 
@@ -25,7 +25,7 @@ struct Dim { unsigned x, y, z; };
 static thread_local Dim threadIdx, blockIdx;
 static Dim blockDim, gridDim;
 
-// CUDA's functions of floats and doubles under one name, which math.h has for doubles alone.
+// Functions that CUDA has for float and double under one name, and math.h only for double.
 using std::exp; using std::log; using std::sqrt; using std::tanh;
 static inline float normcdf(float x) { return float(0.5 * erfc(-double(x) * 0.70710678118654752)); }
 static inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
@@ -48,7 +48,7 @@ template <typename V> V __shfl_xor_sync(unsigned, V mine, int) { return mine; }
 #endif
 
 #if !defined FIBERS
-// Every block after the other, every warp after the other; the lanes of a warp at the same time.
+// Runs the blocks one after the other, their warps one after the other, and the lanes of a warp at the same time.
 template <typename Run> bool launch(const unsigned* grid, const unsigned* block, Run run) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};

@@ -1,7 +1,7 @@
 // The threads of a block as fibers, for kernels with __shared__ and __syncthreads: cuda_on_host.h, which needs them, says when.
 //
-// A fiber is a function with a stack of its own. Each runs until it waits for the others, and then the next one runs; so a
-// block is one thread of the host's, its order is the same in every run, and there are as many fibers as the block has
+// A fiber is a function call with its own stack. Each runs until it waits for the others, and then the next one runs; so a
+// block is one thread of the host, its order is the same in every run, and there are as many fibers as the block has
 // threads. A thread that returns is not waited for, as on a GPU. If all wait and none can go on, the launch gives up.
 #include <ucontext.h>
 #include <memory>
@@ -19,7 +19,7 @@ static std::vector<double> handed;
 
 static void rest() { swapcontext(&fibers[now].state, &home); }
 
-// Waits until as many have come as are waited for, which may become fewer meanwhile.
+// Waits until all threads that are waited for have come. Their number falls if one of them returns.
 template <typename Count> void meet(Meeting& meeting, Count waited_for) {
     const unsigned round = meeting.round;
     meeting.came++;
@@ -45,7 +45,7 @@ template <typename V> V __shfl_xor_sync(unsigned, V mine, int far) {
     return theirs;
 }
 
-// False where threads wait for each other for ever.
+// False if all threads wait and none can go on.
 template <typename Run> bool launch(const unsigned* grid, const unsigned* block, Run run) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};

@@ -1,5 +1,4 @@
-"""CuPy's functions and ufuncs on the double: the names and arguments of CuPy 14.2, computed by
-NumPy."""
+"""CuPy's functions and ufuncs for the double: the names of CuPy 14.2, computed by NumPy."""
 
 from __future__ import annotations
 
@@ -75,7 +74,8 @@ PYTHON_BOOL = {"allclose", "array_equal", "array_equiv"}  # 0-d arrays in CuPy
 
 
 def function(name: str, act: Callable[..., Any], params: list[str] | None) -> Callable[..., Any]:
-    """``act`` with CuPy's signature: refuses what ``params`` does not list; None: names unknown."""
+    """``act`` with CuPy's signature: refuses arguments that ``params`` does not list. None:
+    unknown."""
     act = _matmul if name == "matmul" else act
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -212,7 +212,7 @@ class ufunc:
 
 
 def take(a: ndarray, indices: Any, axis: int | None = None, out: ndarray | None = None) -> ndarray:
-    """cupy.take: an index from outside wraps."""
+    """cupy.take: an index out of range wraps around."""
     # the host's are copied over
     indices = indices if isinstance(indices, np.ndarray) else unwrap(indices)
     result = np.take(unwrap(a), indices, axis, out=unwrap(out), mode="wrap")
@@ -220,13 +220,13 @@ def take(a: ndarray, indices: Any, axis: int | None = None, out: ndarray | None 
 
 
 def take_along_axis(a: ndarray, indices: ndarray, axis: int | None) -> ndarray:
-    """cupy.take_along_axis: an index from outside wraps."""
+    """cupy.take_along_axis: an index out of range wraps around."""
     length = a.size if axis is None else a.shape[axis]
     return wrap(np.take_along_axis(unwrap(a), unwrap(indices) % length, axis))
 
 
 def argmax_like(name: str) -> Callable[..., ndarray]:
-    """argmax and argmin have a dtype in CuPy which NumPy lacks."""
+    """argmax and argmin have an argument dtype in CuPy, which NumPy lacks."""
 
     def call(
         a: ndarray, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
@@ -257,14 +257,14 @@ def array(
 def asarray(
     a: Any, dtype: Any = None, order: str | None = None, *, copy: Any = None, blocking: bool = False
 ) -> ndarray:
-    """cupy.asarray: the same object where nothing has to change."""
+    """cupy.asarray: returns the same object if nothing has to change."""
     return array(a, dtype, copy=bool(copy), order=order or "K")
 
 
 def asnumpy(
     a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True
 ) -> np.ndarray:
-    """cupy.asnumpy: waits for an array, passes host data on."""
+    """cupy.asnumpy: waits for an array of the device; returns host data as it is."""
     return (
         a.get(stream, order, out, blocking)
         if isinstance(a, ndarray)
@@ -273,7 +273,7 @@ def asnumpy(
 
 
 def ascontiguousarray(a: Any, dtype: Any = None) -> ndarray:
-    """cupy.ascontiguousarray: also from the host."""
+    """cupy.ascontiguousarray: takes arrays of the host too."""
     return array(a, dtype, copy=False, order="C", ndmin=1)
 
 

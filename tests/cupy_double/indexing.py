@@ -1,5 +1,4 @@
-"""Indices as CuPy takes them: integer arrays from outside wrap silently, and full indexing gives an
-array."""
+"""Indexing as in CuPy: indices out of range wrap silently, and a full index gives an array."""
 
 from __future__ import annotations
 

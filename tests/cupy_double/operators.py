@@ -1,4 +1,4 @@
-"""The operators of the strict double's array, put onto its class."""
+"""The operators of the double's array class, which are added to the class here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from .world import WORLD
 
 
 def _defers(other: Any) -> bool:
-    """Does CuPy leave the operation to ``other``? To a class that says so, as our Tensor does."""
+    """Does CuPy leave the operation to ``other``? It does for classes that ask for it, as
+    Tensor."""
     if isinstance(other, ndarray | np.ndarray | np.generic):
         return False
     return (
@@ -23,7 +24,8 @@ def _defers(other: Any) -> bool:
 
 
 def operand(value: Any) -> Any:
-    """What a ufunc takes beside an array: another, or a scalar of NumPy's or Python's."""
+    """A ufunc's operand beside an array: another array, or a scalar of NumPy or Python. Else
+    TypeError."""
     if isinstance(value, ndarray | np.generic | int | float | complex):
         return unwrap(value)
     raise TypeError(f"Unsupported type {type(value)}")
@@ -92,14 +94,14 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def widened(*operands: np.ndarray) -> list[np.ndarray]:
-    """Halves as float32, in which cuBLAS adds up their products; and NumPy's own take 100 times as
-    long."""
+    """float16 as float32, in which cuBLAS adds up such products. NumPy's own products of float16
+    take 100 times as long."""
     return [x.astype(np.float32) if x.dtype == np.float16 else x for x in operands]
 
 
 def count_copies(*operands: np.ndarray) -> None:
-    """What CuPy 14.2 copies before a product: of two matrices what lies in pieces, of stacks also
-    what is turned around."""
+    """What CuPy 14.2 copies before a product: matrices that are not contiguous, and in stacks also
+    those that are transposed."""
     stacked = max(x.ndim for x in operands) > 2
     WORLD.launches += sum(not (x.flags.c_contiguous if stacked else x.flags.forc) for x in operands)
 

@@ -1,5 +1,4 @@
-"""cupy.RawModule on the double: CUDA C++ compiled by g++ with cuda_on_host.h, and launched on the
-host."""
+"""cupy.RawModule for the double: compiles CUDA C++ with g++ and runs it on the host."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ class RawModule:
 
 
 class RawKernel:
-    """cupy.RawKernel: called with a grid, a block and arguments, whose types are taken as CuPy
-    takes them."""
+    """cupy.RawKernel: called with a grid, a block and arguments. It converts the arguments as CuPy
+    does."""
 
     def __init__(self, code: str, name: str):
         self.code, self.name = code, name
@@ -114,8 +113,8 @@ def _check_dtype(name: str, kind: str, a: ndarray | None) -> None:
 
 @cache
 def library(code: str, lanes: int) -> ctypes.CDLL:
-    """The compiled text with a launcher for each kernel. Kept in the temporary folder for processes
-    to come."""
+    """The compiled text with a launcher for each kernel. It is kept in the temporary folder, for
+    later processes."""
     compiler = shutil.which("g++")
     if compiler is None:
         raise RuntimeError(

@@ -1,10 +1,9 @@
-"""What a program asked of the double, call by call, so that the same can be asked of real CuPy: no
-lie stays hidden.
+"""Records the calls that a program makes to the double, so that real CuPy can be given the same.
 
-with traced() as calls:      one call of every kind: name, and types, axes, layouts of its arguments
+with traced() as calls:      one call of every kind: name, and types, axes, layouts of arguments
     ...
 for call in calls:
-    problem = difference(call, cupy)   "" where real CuPy does the same: values, dtypes, ...
+    problem = difference(call, cupy)   "" if real CuPy does the same: values, dtypes, ...
 """
 
 from __future__ import annotations
@@ -57,14 +56,14 @@ RTOL = {"e": 4e-3, "f": 2e-5, "d": 1e-11, "F": 2e-5, "D": 1e-11}
 
 @dataclass(frozen=True, eq=False)
 class Host:
-    """An array of the device, as it was: its values, and the order of its axes in memory."""
+    """An array of the device at one time: its values, and the order of its axes in memory."""
 
     values: np.ndarray
 
 
 class Call(NamedTuple):
-    """One call: of which module ("ndarray": a method; "ufunc": of the ufunc that comes first), with
-    what, and what came."""
+    """One call: its module ("ndarray" for a method; "ufunc" for a method of the ufunc that is the
+    first argument), its arguments and its result."""
 
     module: str
     name: str
@@ -93,8 +92,8 @@ def shown(value: Any) -> str:
 
 
 def kind(value: Any) -> str:
-    """As ``shown``, with 0, 1 and n for the lengths: CuPy compiles for types, axes and layouts, not
-    for sizes."""
+    """Like ``shown``, but with 0, 1 or n for each length, since CuPy compiles for types, axes and
+    layouts, not for sizes."""
     if isinstance(value, Host):
         lengths = "".join("01n"[min(n, 2)] for n in value.values.shape)
         return f"{value.values.dtype}[{lengths}]{value.values.flags.c_contiguous}"
@@ -108,8 +107,8 @@ def kind(value: Any) -> str:
 
 
 def held(value: Any, seen: dict[int, Host]) -> Any:
-    """The double's arrays as hosts, also within tuples and lists; copied, what is seen twice
-    once."""
+    """The double's arrays as Hosts, also within tuples and lists. They are copied; an array that
+    occurs twice is copied once."""
     if isinstance(value, ndarray):
         return seen.setdefault(id(value), Host(np.array(value._a, order="K")))
     if isinstance(value, tuple | list):
@@ -119,7 +118,7 @@ def held(value: Any, seen: dict[int, Host]) -> Any:
 
 @contextmanager
 def traced() -> Iterator[list[Call]]:
-    """The calls of a block that runs on the double, each kind once."""
+    """Records the calls of a block of code that runs on the double, one of each kind."""
     found: dict[str, Call] = {}
     busy = [False]
 
@@ -181,8 +180,8 @@ def traced() -> Iterator[list[Call]]:
 
 
 def difference(call: Call, modules: dict[str, Any]) -> str:
-    """How these modules (by the names of MODULES) answer the call otherwise than the double did; ""
-    if they do not."""
+    """How the result of the call in these modules (by the names of MODULES) differs from that of
+    the double; "" if it does not."""
     cupy = modules["cupy"]
     seen: dict[int, Any] = {}
     args = tuple(alive(cupy, a, seen) for a in call.args)
@@ -226,14 +225,14 @@ def difference(call: Call, modules: dict[str, Any]) -> str:
 
 
 def seen_in(value: Any) -> list[Host]:
-    """All hosts in nested tuples and lists."""
+    """All Hosts in nested tuples and lists."""
     if isinstance(value, tuple | list):
         return [each for part in value for each in seen_in(part)]
     return [value] if isinstance(value, Host) else []
 
 
 def alive(cupy: Any, value: Any, seen: dict[int, Any]) -> Any:
-    """Hosts as arrays of the device, whose axes lie as they did; one of each."""
+    """Hosts as arrays of the device, with the same order of axes in memory. One array per Host."""
     if isinstance(value, Host) and id(value) not in seen:
         a = value.values
         order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
@@ -249,7 +248,7 @@ def alive(cupy: Any, value: Any, seen: dict[int, Any]) -> Any:
 
 
 def host(cupy: Any, value: Any) -> Any:
-    """The device's arrays as hosts."""
+    """Arrays of the device as Hosts."""
     if isinstance(value, cupy.ndarray):
         return Host(cupy.asnumpy(value))
     return (
@@ -260,8 +259,8 @@ def host(cupy: Any, value: Any) -> Any:
 
 
 def apart(found: Any, expected: Any, scale: float | None) -> str:
-    """In what two results differ; "" if they do not. scale: rounding is in proportion to it; None:
-    values mean nothing."""
+    """How two results differ; "" if they do not. scale: rounding errors are in proportion to it;
+    None if the values mean nothing."""
     if isinstance(expected, tuple | list):
         if not isinstance(found, tuple | list) or len(found) != len(expected):
             return f"gave {shown(found)}, the double {shown(expected)}"

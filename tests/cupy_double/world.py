@@ -1,5 +1,4 @@
-"""The simulated machine: CuPy's names, why a GPU may not be usable, which one is current, who
-waited."""
+"""The simulated machine: CuPy's names, why a GPU may be unusable, the current device, and waits."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ NAMES = json.loads(Path(__file__).parent.with_name("cupy-14.2.0-names.json").rea
 
 
 class World:
-    """What the simulated machine is like, and how often Python had to wait for it."""
+    """The state of the simulated machine, and how often Python had to wait for it."""
 
     synchronisations = 0
     # kernels, copies and fills that were put into the GPU's queue, at least
@@ -34,7 +33,7 @@ WORLD = World()
 
 
 class Device:
-    """cupy.cuda.Device: current inside its ``with``."""
+    """cupy.cuda.Device: the current device inside its ``with`` block."""
 
     def __init__(self, device: int | None = None):
         self.id = WORLD.device if device is None else int(device)

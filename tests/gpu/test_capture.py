@@ -1,8 +1,7 @@
-"""Steps recorded as CUDA graphs: what may not be in one is refused in words; what must be sent or
-counted, is.
+"""Training steps recorded as CUDA graphs: what is refused, sent before a launch, or counted.
 
-Whether a replay does what the step does, only a GPU can tell: tests/card. Here the double plays a
-GPU whose graph is the function itself, called again.
+Only a real GPU can show that a replay computes the same as the step: see tests/card. Here the
+double of CuPy stands in for a GPU, and its graph is the function itself, which is called again.
 """
 
 from __future__ import annotations
@@ -57,14 +56,14 @@ def test_on_the_cpu_a_captured_function_is_the_function():
     assert step(tinycv.tensor([1.0, 2.0]), 3).numpy().tolist() == [3, 6] and not step.recordings
 
 
-def test_without_a_tensor_the_device_must_be_said(double):
+def test_without_a_tensor_argument_a_device_is_required(double):
     with pytest.raises(ValueError, match=r"captured\(function, device\)"):
         tinycv.captured(lambda: 1)()
     assert tinycv.captured(lambda: 1, "cpu")() == 1
 
 
 @pytest.mark.parametrize("wrong", [None, "step", 3])
-def test_what_is_no_function_is_refused_at_once(wrong):
+def test_an_argument_that_is_not_a_function_is_refused_at_once(wrong):
     with pytest.raises(TypeError, match=f"captured takes a function, not {type(wrong).__name__}"):
         tinycv.captured(wrong)
 
@@ -114,7 +113,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_python_would_do_once_is_refused_in_words(graphs, name):
+def test_python_actions_that_would_not_be_repeated_are_refused_with_an_explanation(graphs, name):
     captured = tinycv.captured(REFUSED[name])
     x = moved([1.0, 2.0])
     for _ in range(3):
@@ -129,7 +128,7 @@ def test_what_python_would_do_once_is_refused_in_words(graphs, name):
     assert not captured.recordings
 
 
-def test_a_table_of_the_host_is_kept(graphs):
+def test_a_table_copied_from_the_host_is_kept(graphs):
     table = np.arange(3, dtype="float32")
     captured = tinycv.captured(
         lambda x: x + tinycv.Tensor(backend.constant(backend.array_module(x._data), table))
@@ -158,7 +157,7 @@ def recorded(make):
 
 
 @pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
-def test_adam_is_counted_and_its_options_are_sent_before_every_launch(double, make):
+def test_adam_counts_its_steps_and_sends_its_options_before_every_launch(double, make):
     """The recorded kernel, launched by hand, must do what the same steps do that nobody
     recorded."""
     optimizer, recorder = recorded(lambda ps: make(ps, lr=0.1, weight_decay=0.1))
@@ -172,7 +171,7 @@ def test_adam_is_counted_and_its_options_are_sent_before_every_launch(double, ma
     assert sent == [1, 2, 3] and recorder.stands() and twin.state_dict()["state"]["0"]["step"] == 1
 
 
-def test_settings_that_were_sent_are_read_in_place_of_those_given(double):
+def test_sent_settings_replace_those_of_the_call(double):
     options = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
     ended = []
     for sending in (False, True):
@@ -198,7 +197,7 @@ def test_settings_that_were_sent_are_read_in_place_of_those_given(double):
         np.testing.assert_array_equal(a, b)
 
 
-def test_another_optimisers_recording_stands_while_its_options_do(double):
+def test_a_recording_with_sgd_is_valid_while_its_options_stay_the_same(double):
     optimizer, recorder = recorded(lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9))
     # the first step is one of its own
     assert not recorder.stands()
@@ -221,7 +220,7 @@ def test_a_recorded_step_without_momentum_is_not_counted(double):
     assert not recorder.stands()
 
 
-def test_a_rule_that_reads_the_number_of_its_step_is_recorded_anew(double):
+def test_a_rule_that_reads_its_step_number_is_recorded_again(double):
     class Slower(optim.Optimizer):
         definition = staticmethod(lambda p, g, step, lr: (p - lr / step * g,))
 
@@ -230,14 +229,14 @@ def test_a_rule_that_reads_the_number_of_its_step_is_recorded_anew(double):
 
 
 @pytest.mark.parametrize("make", [optim.SGD, optim.Adam])
-def test_a_recording_does_not_stand_once_a_parameter_lies_elsewhere(double, make):
+def test_a_recording_is_invalid_once_a_parameter_has_another_array(double, make):
     optimizer, recorder = recorded(lambda ps: make(ps, lr=0.1))
     parameter = optimizer.parameters()[0]
     parameter.data = parameter._data.copy()
     assert not recorder.stands()
 
 
-def test_adam_of_a_parameter_in_pieces_is_refused(double):
+def test_recording_adam_for_a_parameter_that_is_not_contiguous_is_refused(double):
     parameter = nn.Parameter(tinycv.Tensor(double.ones((4, 4), "float32")[:, ::2]))
     parameter.grad = tinycv.Tensor(double.ones((4, 2), "float32"))
     optimizer = optim.Adam([parameter])
@@ -252,7 +251,7 @@ def weights(*values):
     return nn.Parameter(moved(values))
 
 
-def test_gradients_are_there_after_a_launch_for_a_step_outside(graphs):
+def test_gradients_of_a_launch_can_be_used_by_a_step_outside(graphs):
     p = weights(1.0, 2.0)
     optimizer = optim.SGD([p], lr=0.1)
     forward = tinycv.captured(lambda x: (p * x).sum().backward())
@@ -264,7 +263,7 @@ def test_gradients_are_there_after_a_launch_for_a_step_outside(graphs):
     assert np.allclose(p.numpy(), [0.4, 0.8]) and len(graphs) == 1
 
 
-def test_a_step_that_adds_to_gradients_of_before_is_refused(graphs):
+def test_a_step_that_adds_to_earlier_gradients_is_refused(graphs):
     p = weights(1.0, 2.0)
     forward = tinycv.captured(lambda x: (p * x).sum().backward())
     for _ in range(3):
@@ -284,7 +283,7 @@ def test_a_gradient_that_was_not_there_when_it_was_recorded_is_added_to(graphs):
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_step_that_forgets_its_gradients_itself_is_recorded_once(graphs, last):
+def test_a_step_that_clears_its_gradients_is_recorded_once(graphs, last):
     p = weights(1.0, 2.0)
     optimizer = optim.Adam([p], lr=0.1)
 
@@ -306,7 +305,7 @@ def test_a_step_that_forgets_its_gradients_itself_is_recorded_once(graphs, last)
     assert optimizer.state_dict()["state"]["0"]["step"] == 7
 
 
-def test_a_step_by_gradients_of_outside_is_never_launched_with_old_ones(graphs):
+def test_a_step_that_reads_outside_gradients_is_never_launched_with_old_ones(graphs):
     p = weights(1.0, 2.0)
     optimizer = optim.SGD([p], lr=0.1)
     step = tinycv.captured(optimizer.step, "gpu")
@@ -316,7 +315,7 @@ def test_a_step_by_gradients_of_outside_is_never_launched_with_old_ones(graphs):
     assert np.allclose(p.numpy(), [0.2, 1.2]) and all(graph.launches == 1 for graph in graphs)
 
 
-def test_gradients_of_arguments_reach_them(graphs):
+def test_gradients_of_arguments_reach_the_arguments(graphs):
     captured = tinycv.captured(lambda x: (x * x).sum().backward())
     for _ in range(6):
         x = tinycv.Tensor(moved([1.0, 2.0]), requires_grad=True)
@@ -326,7 +325,7 @@ def test_gradients_of_arguments_reach_them(graphs):
 
 
 @pytest.mark.parametrize("change", ["cast and back", "loaded twice", "frozen", "eval"])
-def test_a_module_that_changed_is_recorded_anew(graphs, change):
+def test_a_changed_module_is_recorded_again(graphs, change):
     layer = nn.Linear(2, 2).to("gpu")
     answer, state = tinycv.captured(lambda x: layer(x).detach()), None
     for _ in range(4):
@@ -348,7 +347,7 @@ def test_a_module_that_changed_is_recorded_anew(graphs, change):
     assert len(graphs) == 2 and graphs[0].launches == 1 and graphs[1].launches == 2
 
 
-def test_averaged_weights_are_those_that_are_asked(graphs):
+def test_the_averaged_weights_that_are_selected_are_used(graphs):
     layer = nn.Linear(2, 2).to("gpu")
     ema, answer = EMA(layer), tinycv.captured(lambda x: layer(x).detach())
     for _ in range(4):
@@ -359,7 +358,7 @@ def test_averaged_weights_are_those_that_are_asked(graphs):
         assert np.array_equal(answer(x).numpy(), layer(x).numpy())
 
 
-def test_a_seed_set_between_launches_counts(graphs):
+def test_a_seed_set_between_launches_takes_effect(graphs):
     draw = tinycv.captured(
         lambda: tinycv.Tensor(backend.standard_normal((3,), sys.modules["cupy"])), "gpu"
     )
@@ -379,7 +378,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_another_array_in_a_tensors_place_is_refused(graphs, name):
+def test_giving_a_tensor_another_array_is_refused(graphs, name):
     p = weights(1.0, 2.0)
     captured = tinycv.captured(lambda x: ARRAYS[name](p, x))
     for _ in range(3):
@@ -388,7 +387,7 @@ def test_another_array_in_a_tensors_place_is_refused(graphs, name):
         captured(moved([1.0, 2.0]))
 
 
-def test_a_tensor_changed_in_its_own_memory_is_no_other_array(graphs):
+def test_changing_a_tensor_in_its_own_memory_is_allowed(graphs):
     p = weights(1.0, 2.0)
 
     def step(x):
@@ -427,7 +426,7 @@ def test_arguments_that_a_recording_cannot_take_are_refused_at_the_first_call(gr
     assert not captured.recordings
 
 
-def test_equal_numbers_of_other_types_are_other_arguments(graphs):
+def test_equal_numbers_of_different_types_are_different_arguments(graphs):
     captured = tinycv.captured(lambda x, k: x * k)
     x = tinycv.Tensor(np.array([1, 2]), device="gpu")
     for k in (1, 1.0):
@@ -471,7 +470,7 @@ def test_two_steps_in_one_function_are_counted_one_by_one(double, monkeypatch):
     assert sent == [1, 2, 3, 4]
 
 
-def test_steps_that_others_made_apart_end_a_recording(double):
+def test_steps_made_outside_invalidate_a_recording(double):
     optimizer, recorder = recorded(lambda ps: optim.Adam(ps, lr=0.1))
     first, second = optimizer.parameters()
     kept, first.grad = first.grad, None
@@ -480,7 +479,7 @@ def test_steps_that_others_made_apart_end_a_recording(double):
     assert not recorder.stands()
 
 
-def test_buffers_of_spectral_norm_and_of_a_held_network_stay_in_their_memory(double):
+def test_buffers_of_spectral_norm_in_a_held_network_keep_their_memory(double):
     network = SpectralNorm(nn.Linear(2, 3)).to("gpu")
     before = [(t, t._data, t.numpy()) for t in (network.u, network.v)]
     with turns.held(network):
@@ -490,7 +489,7 @@ def test_buffers_of_spectral_norm_and_of_a_held_network_stay_in_their_memory(dou
 
 
 @pytest.mark.parametrize("how", [lambda f: f, nn.checkpoint])
-def test_a_recorded_step_moves_the_state_of_layers_as_one_that_is_not_recorded(graphs, how):
+def test_a_recorded_step_updates_the_state_of_layers_like_a_normal_one(graphs, how):
     nets, x = [], np.random.default_rng(0).normal(size=(5, 3)).astype("f")
     for captured in (False, True):
         tinycv.manual_seed(0)
@@ -531,7 +530,7 @@ def test_buffers_that_were_moved_or_cast_are_followed_by_their_averages(double):
         assert np.array_equal(backend.to_numpy(kept), norm.running_mean.numpy())
 
 
-def test_a_leaf_that_the_step_makes_itself_is_no_reason_to_record_anew(graphs):
+def test_a_leaf_made_in_the_step_does_not_cause_another_recording(graphs):
     def step(x):
         inner, other = tinycv.Tensor(x, requires_grad=True), x.detach()
         other.requires_grad = True

@@ -1,5 +1,4 @@
-"""Convolution by tiles: the CUDA kernels' own text, run by g++, beside conv_kernel.py; and which
-call takes which way."""
+"""Convolution by tiles: the CUDA text, compiled by g++, equals conv_kernel.py; when it is used."""
 
 from __future__ import annotations
 
@@ -85,7 +84,9 @@ def by_tiles(double, n, c, o, sides, window, stride, padding, dilation, bias=Fal
     ],
     ids=str,
 )
-def test_all_walks(double, window, stride, padding, dilation):
+def test_tiles_equal_the_kernel_for_all_strides_paddings_and_dilations(
+    double, window, stride, padding, dilation
+):
     for got, expected in zip(
         *by_tiles(double, 2, 8, 16, (9, 7), window, stride, padding, dilation, bias=True),
         strict=True,
@@ -105,7 +106,7 @@ def test_tiles_that_are_partly_full(double, c, o):
 
 
 @pytest.mark.parametrize("wide", tiles.SHAPES)
-def test_tiles_of_each_width(double, monkeypatch, wide):
+def test_tiles_of_every_width_are_right(double, monkeypatch, wide):
     monkeypatch.setattr(tiles, "width", lambda *_: wide)
     for stride in ((1, 1), (2, 2)):
         for got, expected in zip(
@@ -128,14 +129,14 @@ def test_one_long_row_and_many_short_ones(double):
             close(got, expected)
 
 
-def test_rows_that_no_window_reaches_get_the_bias_alone(double):
+def test_rows_that_no_window_reaches_get_only_the_bias(double):
     got, expected = by_tiles(
         double, 1, 8, 8, (5, 5), (2, 2), (3, 3), PLAIN["padding"], (1, 1), bias=True, extra=(2, 1)
     )
     close(got[1], expected[1])
 
 
-def test_weights_are_summed_over_the_pixels_in_shares(double, monkeypatch):
+def test_the_weight_gradient_is_summed_in_shares_of_the_pixels(double, monkeypatch):
     """As many as keep a GPU busy: here 4,400 pixels in shares of 256, the last one of 48."""
     spans = []
     launch = tiles.launch
@@ -172,7 +173,7 @@ def test_two_runs_give_the_same_bits(double):
         assert one().get().tobytes() == one().get().tobytes()
 
 
-def test_what_is_not_finite_stays_where_it_is_seen(double):
+def test_nan_and_infinity_stay_in_the_windows_that_see_them(double):
     """Numbers of the next image, or share, are not multiplied by 0 where they are not wanted: 0 x
     inf would be no number."""
     x, w = draw(2, 8, 4, 5), draw(16, 8, 3, 3)
@@ -191,7 +192,7 @@ def test_what_is_not_finite_stays_where_it_is_seen(double):
     assert np.isfinite(y[0]).all()
 
 
-def test_weights_that_start_between_two_fours_are_moved(double, monkeypatch):
+def test_weights_that_are_not_aligned_to_16_bytes_are_copied(double, monkeypatch):
     """A kernel reads 16 bytes at once, and would stop a GPU with "misaligned address"."""
     starts, launch = [], tiles.launch
     monkeypatch.setattr(tiles, "launch", lambda *a: (starts.append(a[6].data.ptr % 16), launch(*a)))
@@ -230,7 +231,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_axes_may_lie_as_they_like(double, small, layout):
+def test_arrays_may_have_any_memory_layout(double, small, layout):
     x, g, w, bias = draw(2, 40, 6, 7), draw(2, 16, 6, 7), draw(16, 40, 3, 3), draw(16)
     options = (1, 1), AROUND, (1, 1), 1
     lies = LAYOUTS[layout]
@@ -267,7 +268,7 @@ def test_the_axes_may_lie_as_they_like(double, small, layout):
         (64, 1, 3, 1, 3, 1, 1, ["columns"] * 3),
     ],
 )
-def test_each_call_takes_its_way_and_is_right(
+def test_each_convolution_takes_the_expected_way_and_is_right(
     double, small, c, o, window, stride, padding, dilation, groups, ways
 ):
     padding = ((padding, padding),) * 2 if isinstance(padding, int) else (padding, padding[::-1])
@@ -309,11 +310,11 @@ def test_tiles_are_for_float32_without_tensor_cores(double, small, monkeypatch):
     options = (2, 4, 4), (4, 4), 1 << 30, (1, 1), AROUND, (1, 1), 1
     for dtype, expected in (("float32", "tiles"), ("float16", "columns"), ("float64", "columns")):
         assert conv_kernel.way(np.zeros(1, dtype), (16, 16, 3, 3), *options) == expected
-    monkeypatch.setitem(gemm.asked, "tf32", True)
+    monkeypatch.setitem(gemm.choices, "tf32", True)
     assert conv_kernel.way(np.zeros(1, "float32"), (16, 16, 3, 3), *options) == "columns"
 
 
-def test_little_work_and_too_long_arrays_are_not_for_tiles():
+def test_tiles_are_not_used_for_little_work_or_too_large_arrays():
     assert not tiles.suits(np.dtype("float32"), 16, 16, (3, 3), (1, 1), 1, tiles.MANY - 1, 5)
     assert tiles.suits(np.dtype("float32"), 16, 16, (3, 3), (1, 1), 1, tiles.MANY, 5)
     assert not tiles.suits(np.dtype("float32"), 16, 16, (3, 3), (1, 1), 1, tiles.MANY, 1 << 31)
@@ -352,11 +353,11 @@ def test_shares_fill_the_gpu(count, wide, shares):
         (96, 1000, 128),
     ],
 )
-def test_tiles_are_as_wide_as_is_cheapest(outputs, tall, wide):
+def test_tiles_have_the_cheapest_width(outputs, tall, wide):
     assert tiles.width(outputs, tall) == wide
 
 
-def test_each_pixel_is_in_one_class_and_hears_from_whoever_saw_it():
+def test_each_pixel_is_in_one_class_and_collects_from_every_window_that_saw_it():
     for side, taps, stride, pad, dilation in product(
         (1, 2, 7), (1, 2, 5), (1, 2, 3, 4), (0, 1, 4), (1, 2, 3)
     ):
@@ -404,14 +405,14 @@ def run(double, name, blocks, *arguments):
     compiled(double, MEETS.source, "f", name)((blocks,), (64,), arguments)
 
 
-def test_threads_meet(double):
+def test_syncthreads_makes_threads_wait_for_each_other(double):
     x, y, before = double.asarray(draw(3 * 64)), double.zeros(3 * 64, "float32"), WORLD.launches
     run(double, "reverse", 3, 64, x, y)
     assert (y.get().reshape(3, 64) == x.get().reshape(3, 64)[:, ::-1]).all()
     assert WORLD.launches == before + 1
 
 
-def test_a_meeting_that_is_left_out_is_seen(double):
+def test_a_missing_syncthreads_is_detected(double):
     x, y = double.asarray(draw(64)), double.zeros(64, "float32")
     run(double, "hurry", 1, 64, x, y)
     assert (y.get() != x.get()[::-1]).any()
@@ -442,7 +443,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("right, wrong", MISTAKES, ids=[right for right, _ in MISTAKES])
-def test_a_mistake_in_a_kernel_is_seen(double, monkeypatch, right, wrong):
+def test_a_mistake_in_a_kernel_is_detected(double, monkeypatch, right, wrong):
     for kernels in tiles.kernels.values():
         assert right in kernels.source
         monkeypatch.setattr(kernels, "source", kernels.source.replace(right, wrong))

@@ -1,5 +1,7 @@
-"""CUDA kernels without a GPU: their own text, compiled by g++, beside the definitions; in warps of
-one lane and of 32."""
+"""CUDA kernels without a GPU: their text, compiled by g++, equals the definitions.
+
+They run in warps of 1 lane and of 32 lanes.
+"""
 
 from __future__ import annotations
 
@@ -226,7 +228,7 @@ def worst(pair, inputs, dtype, options):
     )
 
 
-def test_every_pair_with_a_member_for_the_gpu_is_tried_here():
+def test_every_pair_with_a_cuda_version_is_tested_here():
     # whose linear maps alone are of two kinds
     assert set(MORE) == {*NAMES, "conv2d", "conv_transpose2d"}
 
@@ -235,7 +237,7 @@ def test_every_pair_with_a_member_for_the_gpu_is_tried_here():
 @pytest.mark.parametrize(
     "name, i", [(name, i) for name, tried in MORE.items() for i in range(len(tried))]
 )
-def test_a_kernel_is_its_definition(double, name, i, dtype):
+def test_a_cuda_kernel_equals_its_definition(double, name, i, dtype):
     inputs, options = MORE[name][i]
     if dtype == "float16":  # its numbers end at 65504
         inputs = [np.asarray(np.clip(x, -1e3, 1e3)) if is_float(x) else x for x in inputs]
@@ -246,7 +248,7 @@ def test_a_kernel_is_its_definition(double, name, i, dtype):
 
 @pytest.mark.parametrize("name", ["silu", "gelu", "leaky_relu"])
 @pytest.mark.parametrize("start", [0, 1, 3])
-def test_arrays_that_start_anywhere_and_end_anywhere(double, name, start):
+def test_arrays_may_start_and_end_at_any_address(double, name, start):
     x = normal(1030).astype("float32")
     whole, part = (
         PAIRS[name](Tensor(a)).numpy() for a in (double.asarray(x), double.asarray(x)[start:1027])
@@ -269,7 +271,7 @@ def test_a_strip_that_starts_with_a_number_far_from_the_others(double, monkeypat
     "name, options", [("layer_norm", []), ("group_norm", [2]), ("batch_standard", [5])]
 )
 @pytest.mark.parametrize("lanes", [1, 32])
-def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(
+def test_an_infinite_variance_gives_nan_as_in_the_definition(
     double, monkeypatch, name, options, lanes
 ):
     monkeypatch.setattr(WORLD, "lanes", lanes)
@@ -285,7 +287,7 @@ def test_an_infinite_variance_makes_nan_of_its_numbers_as_in_the_definition(
 
 @pytest.mark.parametrize("of_classes", [True, False])
 @pytest.mark.parametrize("rows, width", [(9000, 20), (70000, 3)])
-def test_a_mean_of_losses_of_halves_is_finite_where_their_sum_is_no_half(
+def test_the_mean_of_float16_losses_is_finite_even_if_their_sum_overflows(
     double, of_classes, rows, width
 ):
     """65504 is the largest half: fewer than the rows, or than what their losses come to."""
@@ -352,7 +354,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     "name, module, right, wrong", MISTAKES, ids=[f"{m[0]}: {m[3][:30]}" for m in MISTAKES]
 )
-def test_a_mistake_in_a_kernel_is_seen(double, monkeypatch, name, module, right, wrong):
+def test_a_mistake_in_a_kernel_is_detected(double, monkeypatch, name, module, right, wrong):
     assert module.kernels.source.count(right) == 1
     monkeypatch.setattr(module.kernels, "source", module.kernels.source.replace(right, wrong))
     assert (
@@ -389,7 +391,7 @@ def trained(kind, device, dtype, steps=3, **options):
     [("Adam", {}), ("Adam", {"weight_decay": 0.1}), ("AdamW", {"weight_decay": 0.1})],
 )
 @pytest.mark.parametrize("dtype, rtol", [("float32", 2e-6), ("float64", 1e-13)])
-def test_adam_at_once_is_adam_of_each(double, kind, options, dtype, rtol):
+def test_adam_in_one_launch_equals_adam_for_each_parameter(double, kind, options, dtype, rtol):
     read = trained(kind, "cpu", "float64", **options)
     for got, expected in zip(trained(kind, "gpu", dtype, **options), read, strict=True):
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
@@ -405,7 +407,7 @@ def test_adam_takes_a_launch_for_each_96_parameters(double):
     assert WORLD.launches - before == 2
 
 
-def test_a_parameter_in_pieces_is_stepped_all_the_same(double):
+def test_adam_also_steps_a_parameter_that_is_not_contiguous(double):
     whole = Tensor(np.ones((3, 4), "float32"), device="gpu", requires_grad=True)
     turned = Tensor(double.ones((4, 3), "float32").T, requires_grad=True)
     optimizer = optim.Adam([whole, turned], lr=0.1)
@@ -426,7 +428,9 @@ def clipped(device, max_norm, dtype="float32"):
 
 
 @pytest.mark.parametrize("max_norm, lanes", [(0.5, 1), (1e9, 1), (0.5, 32)])
-def test_clipping_at_once_is_clipping_of_each(double, monkeypatch, max_norm, lanes):
+def test_clipping_in_one_launch_equals_clipping_by_array_calls(
+    double, monkeypatch, max_norm, lanes
+):
     monkeypatch.setattr(WORLD, "lanes", lanes)
     for got, expected in zip(
         clipped("gpu", max_norm), clipped("cpu", max_norm, "float64"), strict=True
@@ -449,7 +453,7 @@ def test_gradients_that_are_all_empty_have_norm_0(double):
         ("* A(s.shrink)", ""),
     ],
 )
-def test_a_mistake_for_many_parameters_is_seen(double, monkeypatch, right, wrong):
+def test_a_mistake_in_a_kernel_for_many_parameters_is_detected(double, monkeypatch, right, wrong):
     assert [each.kernels.source.count(right) for each in (adam, clipping)].count(1) >= 1
     for each in (adam, clipping):
         monkeypatch.setattr(each.kernels, "source", each.kernels.source.replace(right, wrong))
@@ -468,7 +472,7 @@ def test_a_mistake_for_many_parameters_is_seen(double, monkeypatch, right, wrong
 # ── which member runs ────────────────────────────────────────────────────────────────────────────
 
 
-def test_arrays_of_two_float_types_come_to_the_kernel_in_the_wider_one(double, monkeypatch):
+def test_arrays_of_two_float_types_are_converted_to_the_wider_one(double, monkeypatch):
     pair, given = PAIRS["layer_norm"], []
     run = member(pair.place)
     monkeypatch.setitem(
@@ -495,7 +499,7 @@ def test_the_cpu_never_sees_a_kernel_for_the_gpu(monkeypatch):
         (["f", "i"], True),
     ],
 )
-def test_one_float_type_suits(arrays, answer):
+def test_suits_requires_a_single_float_type(arrays, answer):
     assert suits([np.ones(2, char) for char in arrays] + [None, 3, np.float64(2.0)]) is answer
 
 
@@ -507,7 +511,7 @@ KERNEL copy(Int n, double factor, bool yes, const T* x, const Int* order, T* y) 
 }""")
 
 
-def test_a_kernel_of_ones_own_runs(double):
+def test_a_users_own_kernel_runs(double):
     x, order, y = (
         double.arange(40, dtype="float32"),
         double.arange(39, -1, -1),
@@ -559,13 +563,13 @@ def test_without_a_compiler_the_double_says_what_to_install(double, monkeypatch)
         raw.library("nothing", 1)
 
 
-def test_what_the_compiler_says_is_passed_on(double):
+def test_compiler_errors_are_passed_on(double):
     x = double.ones(4, "float32")
     with pytest.raises(RuntimeError, match="nonsense"):
         cuda.Kernels("KERNEL f(Int n) { nonsense; }").f(x, 1, 4)
 
 
-def test_no_rows_are_no_launch(double):
+def test_zero_rows_cause_no_launch(double):
     x, before = double.ones(4, "float32"), WORLD.launches
     PLAIN.copy(x, 0)
     assert WORLD.launches == before

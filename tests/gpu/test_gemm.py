@@ -1,5 +1,4 @@
-"""Products of stacks on a GPU: no copies that cuBLAS does not need, halves added up in float32,
-TF32 only if asked for."""
+"""Matrix products on a GPU: no needless copies, float16 summed in float32, TF32 only on request."""
 
 from __future__ import annotations
 
@@ -61,7 +60,9 @@ def on_gpu(xp, host):
     st.sampled_from("efd"),
     st.integers(0, 99),
 )
-def test_a_product_is_numpys_however_its_factors_lie(lead, m, k, n, of_a, of_b, char, seed):
+def test_a_product_equals_numpys_for_any_layout_of_its_factors(
+    lead, m, k, n, of_a, of_b, char, seed
+):
     import cupy_double
 
     xp, rng = cupy_double.install(), np.random.default_rng(seed)
@@ -89,7 +90,7 @@ def test_a_product_is_numpys_however_its_factors_lie(lead, m, k, n, of_a, of_b, 
         ("heads", "heads", 3),
     ],
 )
-def test_only_what_cublas_cannot_say_is_copied(double, of_a, of_b, launches):
+def test_only_operands_that_cublas_cannot_describe_are_copied(double, of_a, of_b, launches):
     rng = np.random.default_rng(0)
     a, b = (on_gpu(double, stack(rng, (2, 3), 4, 5, *of)) for of in ((of_a, "f"), (of_b, "f")))
     before = WORLD.launches
@@ -103,7 +104,7 @@ def test_one_matrix_for_a_whole_stack_is_not_copied(double):
     assert (times(a, b).get() == 3).all() and WORLD.launches - before == 1
 
 
-def test_nothing_to_add_is_zero_and_nothing_to_fill_is_empty(double):
+def test_empty_sums_are_zero_and_empty_products_are_empty(double):
     assert (
         times(double.ones((2, 3, 0), "float32"), double.ones((2, 0, 4), "float32")).get() == 0
     ).all()
@@ -119,7 +120,7 @@ def test_shapes_that_do_not_fit_are_named(double):
         times(double.ones((2, 3, 4), "float32"), double.ones((2, 3, 4), "float32"))
 
 
-def test_without_the_library_cupys_own_product_does_it(double, monkeypatch):
+def test_without_cublas_cupy_computes_the_product(double, monkeypatch):
     monkeypatch.setattr(cublas, "library", lambda xp: None)
     WORLD.products.clear()
     assert (
@@ -128,7 +129,7 @@ def test_without_the_library_cupys_own_product_does_it(double, monkeypatch):
     assert not WORLD.products
 
 
-def test_a_product_of_tensors_and_its_gradients_go_by_cublas_alone(double):
+def test_products_of_tensors_and_their_gradients_use_only_cublas(double):
     q, k = (
         tinycv.Tensor(np.ones((2, 3, 4, 5), "float32"), device="gpu", requires_grad=True)
         for _ in range(2)
@@ -146,14 +147,14 @@ FLOAT32, TF32 = 68, 77
 
 @pytest.fixture
 def choice(double, monkeypatch):
-    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.setattr(gemm, "choices", {})
     monkeypatch.setattr(gemm, "BY_ENVIRONMENT", False)
     WORLD.products.clear()
     yield double
     WORLD.compute_types.clear()
 
 
-def test_tf32_is_used_only_after_it_was_asked_for(choice):
+def test_tf32_is_used_only_after_allow_tf32(choice):
     a = choice.ones((2, 3, 3), "float32")
     for allowed in (None, True, False):
         if allowed is not None:
@@ -162,14 +163,14 @@ def test_tf32_is_used_only_after_it_was_asked_for(choice):
     assert WORLD.products == [FLOAT32, TF32, FLOAT32]
 
 
-def test_asking_for_tf32_tells_cupys_own_products_too(choice):
+def test_allow_tf32_also_applies_to_cupys_own_products(choice):
     tinycv.allow_tf32(True)
     assert WORLD.compute_types == {"f": 7}  # COMPUTE_TYPE_TF32
     tinycv.allow_tf32(False)
     assert WORLD.compute_types == {"f": 1}  # COMPUTE_TYPE_DEFAULT
 
 
-def test_the_environment_is_asked_where_nobody_has_said(choice, monkeypatch):
+def test_the_environment_variable_counts_until_allow_tf32_is_called(choice, monkeypatch):
     assert not gemm.tf32_allowed()
     monkeypatch.setattr(gemm, "BY_ENVIRONMENT", True)
     assert gemm.tf32_allowed()
@@ -185,7 +186,7 @@ def test_tf32_changes_no_other_dtype(choice):
 
 
 def test_without_a_gpu_the_choice_is_remembered(monkeypatch):
-    monkeypatch.setattr(gemm, "asked", {})
+    monkeypatch.setattr(gemm, "choices", {})
     monkeypatch.setattr(gemm, "gpu_problem", lambda: RuntimeError("none"))
     tinycv.allow_tf32(True)
     assert gemm.tf32_allowed()
@@ -281,7 +282,7 @@ def played(double, monkeypatch):
 
 @pytest.mark.parametrize("char", "efd")
 @pytest.mark.parametrize("lead", [(), (3,)])
-def test_cublas_is_handed_a_product_as_its_manual_has_it(double, played, char, lead):
+def test_cublas_gets_the_arguments_that_its_manual_describes(double, played, char, lead):
     rng = np.random.default_rng(0)
     a, b, y = (rng.normal(size=(*lead, *shape)).astype(char) for shape in ((4, 5), (3, 5), (4, 3)))
     out = double.asarray(y)
@@ -292,7 +293,7 @@ def test_cublas_is_handed_a_product_as_its_manual_has_it(double, played, char, l
     assert played.calls[-1] == ("product", (3 if lead else 1, gemm.SUMS[char]))
 
 
-def test_a_stream_has_one_handle_with_its_workspace_and_a_thread_its_own(double, played):
+def test_each_thread_and_stream_has_one_handle_with_a_workspace(double, played):
     a = double.ones((2, 2), "float32")
     for _ in range(2):
         times(a, a)
@@ -304,13 +305,13 @@ def test_a_stream_has_one_handle_with_its_workspace_and_a_thread_its_own(double,
     assert len([name for name, _ in played.calls if name == "cublasCreate_v2"]) == 2
 
 
-def test_what_cublas_cannot_do_is_said():
+def test_a_cublas_error_is_raised_with_its_status():
     with pytest.raises(RuntimeError, match=r"status 3 \(often: no memory is left\)"):
         cublas.checked(3)
     cublas.checked(0)
 
 
-def test_where_there_is_no_library_products_are_cupys(double, monkeypatch):
+def test_library_is_none_if_cublas_is_not_installed(double, monkeypatch):
     def missing(file):
         raise OSError(file)
 
@@ -338,7 +339,7 @@ def test_an_out_that_does_not_fit_is_refused(double):
             times(a, b, out=double.empty(shape, dtype))
 
 
-def test_what_cublas_cannot_count_is_refused_and_not_cut_to_32_bits():
+def test_sizes_beyond_32_bits_are_refused():
     for a, b in (((2**31, 1), (1, 1)), ((1, 2**31), (2**31, 1)), ((2**16, 2**15, 1, 1), (1, 1))):
         with pytest.raises(ValueError, match="32 bits"):
             gemm.fitted(a, b)

@@ -1,5 +1,4 @@
-"""Sums over the first axes on a GPU: NumPy's, however the array lies, in one or two launches, the
-same bits every time."""
+"""Sums over the first axes on a GPU: equal to NumPy's for any layout, in one or two launches."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def test_the_sum_of_rows_and_of_their_products(double, monkeypatch, char, lanes,
         assert np.abs(found.get() - terms.sum(axis=0)).max(initial=0) <= ALLOWED[char] * scale
 
 
-def test_halves_are_added_up_in_float32_and_can_be_answered_so(double):
+def test_float16_is_summed_in_float32_and_can_be_returned_so(double):
     x = double.full((5000, 2), 0.1, "float16")
     wide = reduce_cuda.sum_rows(double, x, wide=True)
     assert wide.dtype == "float32" and np.allclose(
@@ -96,7 +95,7 @@ def test_a_sum_over_any_axes_is_numpys(data):
         ((0, 1, 2, 3), None, False),
     ],
 )
-def test_which_sums_go_by_rows(double, monkeypatch, order, axis, by_rows):
+def test_which_sums_use_sum_rows(double, monkeypatch, order, axis, by_rows):
     """order: of the axes in memory. Channels last, a sum over images and pixels is one over rows
     too."""
     asked, true = [], reduce_cuda.sum_rows
@@ -113,7 +112,7 @@ def test_which_sums_go_by_rows(double, monkeypatch, order, axis, by_rows):
 
 
 @pytest.mark.parametrize("shape", [(1000, 4), (4, 1000)])
-def test_a_mean_of_halves_does_not_overflow_where_their_sum_would(double, shape):
+def test_a_mean_of_float16_does_not_overflow_even_if_the_sum_would(double, shape):
     a = double.full(shape, 100, "float16")
     for axis in (0, 1, (0, 1)):
         found = reduce.mean_over(double, a, axis)
@@ -127,7 +126,7 @@ def test_a_mean_of_halves_does_not_overflow_where_their_sum_would(double, shape)
     )
 
 
-def test_axes_are_refused_as_numpy_refuses_them(double):
+def test_wrong_axes_raise_the_same_errors_as_in_numpy(double):
     a = double.ones((4, 3, 2), "float32")
     for axis in (3, 5, -4, (0, 3), (0, 0), (0, -3)):
         for function in (reduce.sum_over, reduce.mean_over):

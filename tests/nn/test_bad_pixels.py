@@ -1,5 +1,4 @@
-"""One NaN or infinity in an image stays where the definition has it; and arrays without numbers,
-ids and rows of padding."""
+"""NaN and infinity in images reach the same results as in the definitions; empty arrays; ids."""
 
 from __future__ import annotations
 
@@ -44,7 +43,9 @@ def results(f, inputs, seed, bad, options):
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("channels, options", WALKS)
 @pytest.mark.parametrize("place", ["image", "gradient"])
-def test_a_bad_pixel_spoils_what_it_spoils_by_the_definition(name, bad, channels, options, place):
+def test_a_bad_pixel_spoils_the_same_results_as_in_the_definition(
+    name, bad, channels, options, place
+):
     rng, (c, o) = np.random.default_rng(0), channels
     options = {"padding": 1, **options}
     groups = options.get("groups", 1)
@@ -69,7 +70,9 @@ def test_a_bad_pixel_spoils_what_it_spoils_by_the_definition(name, bad, channels
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
 @pytest.mark.parametrize("window, stride, padding", [(2, 2, 0), (3, 1, 1), (3, 2, 1)])
-def test_a_nan_wins_its_windows_and_takes_their_gradient_alone(half, window, stride, padding):
+def test_a_nan_is_the_maximum_of_its_windows_and_alone_gets_their_gradient(
+    half, window, stride, padding
+):
     x = np.random.default_rng(0).permutation(49).reshape(1, 1, 7, 7).astype("f4")
     x[0, 0, 3, 3] = np.nan
     f = F.max_pool2d if half == "kernel" else F.max_pool2d.definition
@@ -90,7 +93,7 @@ def test_a_nan_wins_its_windows_and_takes_their_gradient_alone(half, window, str
         (F.linear, [(2, 0), (3, 0), (3,)]),
     ],
 )
-def test_arrays_without_numbers_give_such_and_zeros_as_gradients(device, f, shapes):
+def test_empty_arrays_give_empty_results_and_gradients_of_zero(device, f, shapes):
     tensors = [tinycv.ones(*s, device=device, requires_grad=True) for s in shapes]
     y = f(*tensors)
     y.sum().backward()
@@ -124,7 +127,7 @@ def test_arrays_without_numbers_give_such_and_zeros_as_gradients(device, f, shap
         np.array([1j]),
     ],
 )
-def test_what_is_no_id_is_refused(ids):
+def test_ids_that_are_not_integers_are_refused(ids):
     for call in (lambda: nn.Embedding(3, 2)(ids), lambda: F.embedding(ids, tinycv.ones(3, 2))):
         with pytest.raises(
             TypeError, match="embedding: ids is .*; it must be an array of integers"
@@ -135,7 +138,7 @@ def test_what_is_no_id_is_refused(ids):
 @pytest.mark.parametrize(
     "ids", [2, (2, 0), [[2], [0]], range(3), [], np.uint8([2]), np.uint64([1]), Tensor([1])]
 )
-def test_ids_are_whole_numbers_in_any_container(ids):
+def test_ids_may_be_whole_numbers_in_any_container(ids):
     table = nn.Embedding(3, 2)
     plain = np.asarray(
         list(ids) if isinstance(ids, range) else ids.numpy() if isinstance(ids, Tensor) else ids
@@ -144,7 +147,7 @@ def test_ids_are_whole_numbers_in_any_container(ids):
 
 
 @pytest.mark.parametrize("padding", [0, 2, -1, np.int64(1)])
-def test_the_row_of_padding_starts_at_0_and_gets_no_gradient(device, padding):
+def test_the_padding_row_starts_at_0_and_gets_no_gradient(device, padding):
     table = nn.Embedding(3, 2, padding_idx=padding).to(device)
     y = table(np.array([0, 1, 2, 2]))
     g = np.arange(8, dtype="f4").reshape(4, 2) + 1
@@ -159,7 +162,7 @@ def test_the_row_of_padding_starts_at_0_and_gets_no_gradient(device, padding):
     assert (grad[[i for i in range(3) if i != row]] != 0).all()
 
 
-def test_layer_norm_over_several_axes_is_over_them_as_one(device):
+def test_layer_norm_over_several_axes_equals_layer_norm_over_the_joined_axis(device):
     x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype("f4")
     several, one = nn.LayerNorm((4, 5)).to(device), nn.LayerNorm(20).to(device)
     assert several.weight.shape == several.bias.shape == (4, 5)

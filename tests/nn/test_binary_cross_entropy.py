@@ -1,4 +1,4 @@
-"""Binary cross-entropy of scores: by its formula, where float32 would fail it, and its slope."""
+"""Binary cross-entropy: its formula, its precision for near-certain predictions, its gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def loss_of(device, *arrays, **options):
     ).numpy()
 
 
-def test_it_is_the_cross_entropy_of_two_outcomes(device):
+def test_binary_cross_entropy_equals_its_formula(device):
     p = 1 / (1 + np.exp(-SCORES.astype(float)))
     expected = -(TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))
     for reduction, result in (
@@ -43,7 +43,7 @@ def test_a_score_of_0_costs_one_bit(device):
     )
 
 
-def test_weights_scale_the_entries_and_those_of_target_1(device):
+def test_weight_scales_every_entry_and_pos_weight_the_term_of_target_1(device):
     weight, pos = RNG.uniform(size=(5, 1)), RNG.uniform(size=3)
     p = 1 / (1 + np.exp(-SCORES.astype(float)))
     expected = -weight * (pos * TARGET * np.log(p) + (1 - TARGET) * np.log(1 - p))
@@ -51,7 +51,7 @@ def test_weights_scale_the_entries_and_those_of_target_1(device):
 
 
 @pytest.mark.parametrize("half", ["kernel", "definition"])
-def test_what_is_all_but_sure_keeps_its_digits(device, half):
+def test_near_certain_predictions_keep_their_digits(device, half):
     """-log sigmoid(20) = log(1 + exp(-20)): 1 + exp(-20) is 1 in float32. And nothing overflows."""
     f = (
         binary_cross_entropy_with_logits
@@ -69,7 +69,7 @@ def test_what_is_all_but_sure_keeps_its_digits(device, half):
     np.testing.assert_allclose(x.grad.numpy()[1:], [math.exp(-20), 0, 0, 1], rtol=1e-6)
 
 
-def test_the_slope_is_what_was_predicted_minus_what_was_wanted(device):
+def test_the_gradient_is_the_prediction_minus_the_target(device):
     x = Tensor(SCORES, device=device, requires_grad=True)
     binary_cross_entropy_with_logits(x, Tensor(TARGET, device=device)).backward()
     np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_the_layer_keeps_its_settings(device):
     )
 
 
-def test_it_never_waits_for_the_gpu(double):
+def test_binary_cross_entropy_never_waits_for_the_gpu(double):
     import cupy_double
 
     scores, target = Tensor(SCORES, device="gpu", requires_grad=True), Tensor(TARGET, device="gpu")
@@ -97,7 +97,7 @@ def test_it_never_waits_for_the_gpu(double):
     assert waits.count == 0
 
 
-def test_it_refuses_to_broadcast_the_target_and_reductions_that_it_does_not_know():
+def test_a_target_of_another_shape_and_an_unknown_reduction_are_refused():
     with pytest.raises(ValueError, match=r"scores of shape \(4, 1\) and target of shape \(4,\)"):
         binary_cross_entropy_with_logits(tinycv.zeros(4, 1), tinycv.zeros(4))
     with pytest.raises(ValueError, match="reduction is 'median'"):

@@ -1,5 +1,7 @@
-"""Convolution: by its formula, its sizes, its transpose, and what it refuses. Derivatives:
-test_certificate.py."""
+"""Convolution: formula, sizes, the transposed convolution, Winograd, and wrong arguments.
+
+Derivatives are tested in test_certificate.py.
+"""
 
 from __future__ import annotations
 
@@ -63,14 +65,14 @@ def by_formula(x, weight, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups
     ],
     ids=str,
 )
-def test_it_is_the_formula(device, half, options):
+def test_conv2d_equals_its_formula(device, half, options):
     x, weight = draw(2, 4, 6, 7), draw(6, 4 // options.get("groups", 1), 3, 2)
     f = conv2d if half == "kernel" else conv2d.definition
     y = f(Tensor(x, device=device), Tensor(weight, device=device), **options).numpy()
     np.testing.assert_allclose(y, by_formula(x, weight, **options), rtol=1e-12, atol=1e-12)
 
 
-def test_the_window_is_not_turned_round(device):
+def test_conv2d_does_not_flip_the_window(device):
     x, weight = (
         np.zeros((1, 1, 3, 3), np.float32),
         np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3),
@@ -109,12 +111,12 @@ def test_same_keeps_the_size_and_pads_more_at_the_end(device, window, dilation):
     )
 
 
-def test_valid_is_no_padding():
+def test_padding_valid_means_no_padding():
     x, weight = Tensor(draw(1, 2, 5, 6)), Tensor(draw(3, 2, 3, 3))
     assert (conv2d(x, weight, padding="valid").numpy() == conv2d(x, weight).numpy()).all()
 
 
-def test_a_shifted_image_gives_a_shifted_answer(device):
+def test_a_shifted_image_gives_a_shifted_result(device):
     layer, x = nn.Conv2d(2, 3, 3).to(device), draw(1, 2, 9, 9).astype(np.float32)
     y, z = (layer(Tensor(a, device=device)).numpy() for a in (x, np.roll(x, (1, 2), (2, 3))))
     np.testing.assert_allclose(z[..., 1:, 2:], y[..., :-1, :-2], rtol=1e-4, atol=1e-6)
@@ -176,7 +178,7 @@ def test_conv_transpose2d_is_the_transpose(n, side, window, walk):
     st.sampled_from(["rows", "columns", "backwards"]),
     st.sampled_from([np.float32, np.float64]),
 )
-def test_kernel_is_definition_on_all_shapes(n, side, window, walk, layout, dtype):
+def test_kernel_and_definition_agree_on_all_shapes(n, side, window, walk, layout, dtype):
     groups = walk["groups"]
     arrays = draw(n, 2 * groups, *side), draw(groups, 2, *window), draw(groups)
     order = {"rows": np.ascontiguousarray, "columns": np.asfortranarray, "backwards": np.flip}[
@@ -238,7 +240,7 @@ def test_a_layer_is_certified(layer, shape):
     certify_layer(layer, draw(*shape))
 
 
-def test_layers_take_the_shapes_that_they_say(device):
+def test_layers_give_the_documented_shapes(device):
     x = tinycv.ones(2, 6, 8, 8, device=device)
     down, up = (
         nn.Conv2d(6, 9, 3, stride=2, padding=1, groups=3).to(device),
@@ -249,7 +251,7 @@ def test_layers_take_the_shapes_that_they_say(device):
 
 
 @pytest.mark.statistical
-def test_weights_start_within_one_over_the_root_of_what_they_sum():
+def test_weights_start_within_one_over_the_root_of_the_fan_in():
     for layer in (nn.Conv2d(32, 64, 5, groups=2), nn.ConvTranspose2d(64, 32, 5, groups=2)):
         bound = 1 / math.sqrt(16 * 25)
         for p in (layer.weight, layer.bias):
@@ -364,7 +366,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused(layer, groups):
 @pytest.mark.parametrize(
     "channels, window, side", [(1, 2, 9), (1, 3, 12), (4, 3, 5), (6, 2, 4)], ids=str
 )
-def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same(
+def test_columns_written_in_either_order_give_the_same_results(
     channels, window, side, images, device, monkeypatch
 ):
     rng = np.random.default_rng(0)
@@ -389,7 +391,7 @@ def test_windows_written_out_along_the_image_and_along_the_channels_say_the_same
     [(64, 64, 1, (4, 8)), (64, 64, 0, (10, 9)), (64, 64, "same", (8, 7)), (80, 48, 2, (6, 6))],
     ids=str,
 )
-def test_fewer_products_say_the_same(channels, out, padding, side, monkeypatch):
+def test_winograd_equals_the_definition(channels, out, padding, side, monkeypatch):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(5, channels, *side)), rng.normal(size=(out, channels, 3, 3))
     options, taken = {"padding": padding}, []
@@ -410,7 +412,7 @@ def test_fewer_products_say_the_same(channels, out, padding, side, monkeypatch):
     assert len(taken) >= 2 * 3
 
 
-def test_fewer_products_lose_little_in_float32():
+def test_winograd_loses_little_precision_in_float32():
     rng = np.random.default_rng(0)
     x, w = (
         rng.normal(size=(4, 64, 16, 16)).astype("float32"),
@@ -434,7 +436,7 @@ def test_fewer_products_lose_little_in_float32():
     ],
     ids=str,
 )
-def test_fewer_products_only_where_they_are_fewer(window, size, pays):
+def test_winograd_is_chosen_only_where_it_pays(window, size, pays):
     assert winograd.pays(np, window, (1, 1), (1, 1), 64, 128, size) == pays
     assert not winograd.pays(np, window, (1, 1), (2, 2), 64, 128, size)  # dilated
     assert not winograd.pays(np, window, (2, 2), (1, 1), 64, 128, size)  # with a stride
@@ -455,7 +457,7 @@ def test_fewer_products_only_where_they_are_fewer(window, size, pays):
         (4, 1, 1),
     ],
 )
-def test_one_channel_out_of_many_and_many_out_of_one(stride, padding, dilation, device):
+def test_many_channels_to_one_and_one_channel_to_many(stride, padding, dilation, device):
     rng = np.random.default_rng(0)
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     for channels, out in ((16, 1), (1, 16), (4, 6)):
@@ -470,7 +472,7 @@ def test_one_channel_out_of_many_and_many_out_of_one(stride, padding, dilation, 
 
 
 @pytest.mark.parametrize("padding", [2, 3, 4])
-def test_padding_wider_than_the_window_reaches_with_few_channels_out(padding):
+def test_padding_wider_than_the_window_with_few_output_channels(padding):
     """Pixels that no window of the image's own touches, where the quick way for few channels would
     look outside."""
     rng = np.random.default_rng(0)
@@ -499,9 +501,7 @@ def test_padding_wider_than_the_window_reaches_with_few_channels_out(padding):
         (True, (0, 3, 5, 5), (3, 2, 3, 3)),
     ],
 )
-def test_no_channels_and_no_images_go_forward_and_back_as_in_the_definition(
-    transposed, x, w, options, device
-):
+def test_empty_channels_and_batches_behave_as_in_the_definition(transposed, x, w, options, device):
     pair = PAIRS["conv_transpose2d" if transposed else "conv2d"]
     for function in (pair, pair.definition):
         a, b = (Tensor(np.ones(shape, "f4"), device=device, requires_grad=True) for shape in (x, w))

@@ -1,4 +1,4 @@
-"""How parameters start: bounds, variances, and the same seed for the same weights."""
+"""Weight initialisation: bounds, variances, and equal weights for equal seeds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_variance_follows_from_the_fans(shape, fan_in, fan_out):
 
 
 @pytest.mark.statistical
-def test_normal_has_the_mean_and_deviation_asked_for():
+def test_normal_has_the_given_mean_and_standard_deviation():
     drawn = init.normal(SHAPE, std=0.5, mean=2.0)
     assert has_variance(drawn, 0.25)
     assert abs(drawn.numpy().mean() - 2.0) < 5 * 0.5 / math.sqrt(drawn.size)
@@ -79,13 +79,13 @@ def test_fans_of_a_vector_are_refused():
 
 
 @pytest.mark.statistical
-def test_linear_starts_as_pytorchs_does():
+def test_linear_starts_as_in_pytorch():
     layer = Linear(100, 200)
     assert is_uniform_within(layer.weight, 0.1)
     assert is_uniform_within(Linear(100, 20_000).bias, 0.1)
 
 
-def test_linear_of_no_features_can_be_made_and_gives_its_bias():
+def test_linear_with_no_input_features_returns_its_bias():
     layer = Linear(0, 3)
     y = layer(tinycv.zeros(5, 0))
     assert (y.numpy() == np.tile(layer.bias.numpy(), (5, 1))).all()
@@ -96,14 +96,14 @@ def test_embedding_starts_standard_normal():
     assert has_variance(Embedding(200, 100).weight, 1.0)
 
 
-def test_layer_norm_starts_as_plain_normalisation():
+def test_layer_norm_starts_with_weight_1_and_bias_0():
     layer = LayerNorm(4)
     assert (layer.weight.numpy() == 1).all()
     assert (layer.bias.numpy() == 0).all()
 
 
 @pytest.mark.statistical
-def test_attention_starts_as_pytorchs_does():
+def test_attention_starts_as_in_pytorch():
     layer = MultiheadAttention(64, 4)
     assert is_uniform_within(layer.in_proj_weight, math.sqrt(6 / (64 + 3 * 64)))
     assert is_uniform_within(layer.out_proj.weight, 1 / 8)
@@ -111,7 +111,7 @@ def test_attention_starts_as_pytorchs_does():
     assert (layer.out_proj.bias.numpy() == 0).all()
 
 
-def test_parameters_start_in_float32_and_want_gradients():
+def test_parameters_start_in_float32_and_require_gradients():
     for make in (
         init.zeros,
         init.ones,

@@ -1,5 +1,4 @@
-"""The layers that networks share: what each computes, what it refuses, and that its derivatives are
-right."""
+"""Basic layers: what each computes, which arguments it refuses, and its derivatives."""
 
 from __future__ import annotations
 
@@ -95,7 +94,7 @@ def test_layer_norm_gives_every_row_mean_0_and_variance_1(device):
     np.testing.assert_allclose(y.var(axis=-1), 1, rtol=1e-4)
 
 
-def test_layer_norm_does_not_see_the_scale_or_the_offset_of_a_row():
+def test_layer_norm_ignores_the_scale_and_offset_of_a_row():
     x, layer = draw(4, 16).astype(np.float64), nn.LayerNorm(16, eps=0.0).to("float64")
     np.testing.assert_allclose(
         layer(Tensor(3 * x + 100)).numpy(), layer(Tensor(x)).numpy(), rtol=1e-9, atol=1e-12
@@ -124,7 +123,7 @@ def test_layer_norm_is_certified(layer, shape):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_forgets_a_share_p_and_scales_the_rest_by_one_over_1_minus_p(device, p):
+def test_dropout_drops_a_share_p_and_scales_the_rest_by_one_over_1_minus_p(device, p):
     y = nn.Dropout(p)(tinycv.ones(100, 200, device=device)).numpy()
     assert abs((y == 0).mean() - p) < 5 * math.sqrt(p * (1 - p) / y.size)
     np.testing.assert_allclose(y[y != 0], 1 / (1 - p), rtol=1e-6)
@@ -135,7 +134,7 @@ def test_dropout_in_evaluation_is_the_identity(device):
     assert (nn.Dropout(0.5).eval()(x).numpy() == x.numpy()).all()
 
 
-def test_dropout_of_nothing_is_the_identity(device):
+def test_dropout_with_p_0_is_the_identity(device):
     x = Tensor(draw(4, 5), device=device)
     assert (nn.Dropout(0.0)(x).numpy() == x.numpy()).all()
 
@@ -154,7 +153,7 @@ def test_dropout_drops_other_entries_at_every_call(device):
     assert (layer(x).numpy() != layer(x).numpy()).any()
 
 
-def test_what_dropout_forgot_gets_no_gradient_and_the_rest_gets_it_scaled(device):
+def test_dropped_entries_get_no_gradient_and_the_others_a_scaled_one(device):
     x = tinycv.ones(8, 8, device=device, requires_grad=True)
     y = nn.Dropout(0.75)(x)
     y.sum().backward()
@@ -168,7 +167,7 @@ def test_a_probability_out_of_range_is_refused_by_name(p):
         nn.Dropout(p)(tinycv.ones(2))
 
 
-def test_dropout_of_everything_leaves_zeros():
+def test_dropout_with_p_1_returns_zeros():
     x = tinycv.Tensor([1.0, float("inf")], requires_grad=True)
     y = nn.Dropout(1.0)(x)
     y.sum().backward()
@@ -189,7 +188,7 @@ def test_sequential_runs_its_layers_in_order(device):
     assert (nn.Sequential(first, nn.ReLU(), last)(x).numpy() == last(first(x).relu()).numpy()).all()
 
 
-def test_sequential_is_indexed_and_measured_like_a_list():
+def test_sequential_has_an_index_and_a_length_like_a_list():
     layers = [nn.Tanh(), nn.ReLU()]
     model = nn.Sequential(*layers)
     assert len(model) == 2
@@ -250,7 +249,7 @@ def test_an_activation_stays_finite_for_huge_inputs_and_so_does_its_gradient(dev
     assert np.isfinite(x.grad.numpy()).all()
 
 
-def test_the_tanh_form_of_gelu_is_near_the_exact_one_but_not_it():
+def test_the_tanh_form_of_gelu_is_close_to_the_exact_one_but_differs():
     x = Tensor(np.linspace(-4, 4, 81, dtype=np.float32))
     apart = np.abs(nn.GELU("tanh")(x).numpy() - nn.GELU()(x).numpy()).max()
     assert 1e-5 < apart < 1e-3

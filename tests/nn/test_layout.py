@@ -1,4 +1,4 @@
-"""Layouts: what is taken as it lies is not copied, and comes back in its shape."""
+"""Memory layouts: views in memory order make no copy and can be turned back."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from tinycv.nn.layout import (
         ((1, 4, 1), (1, 2, 0)),
     ],
 )
-def test_what_is_flattened_as_it_lies_is_not_copied_and_gets_its_shape_back(shape, axes, device):
+def test_flattening_in_memory_order_makes_no_copy_and_can_be_undone(shape, axes, device):
     x = to_device(np.arange(float(np.prod(shape))).reshape(shape), device).transpose(axes)
     order = lie(x)
     assert (to_numpy(unflattened(flattened(x, order), x, order)) == to_numpy(x)).all()
@@ -43,12 +43,12 @@ def images(device, last):
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_channels_last_is_told_from_channels_first(last, device):
+def test_channels_last_and_channels_first_are_told_apart(last, device):
     assert lies_channels_last(images(device, last)) == last
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_images_come_back_from_pixel_rows_and_from_as_they_lie(last, device):
+def test_pixel_rows_and_as_it_lies_can_be_undone(last, device):
     x = images(device, last)
     xp = array_module(x)
     rows, taken = pixel_rows(xp, x), as_it_lies(xp, x, last)

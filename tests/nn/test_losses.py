@@ -1,4 +1,4 @@
-"""Losses: cross-entropy in all its forms, and squared error."""
+"""Losses: all forms of cross-entropy, and mean squared error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_loss_of_even_scores_is_the_log_of_the_number_of_classes(device):
     )
 
 
-def test_cross_entropy_is_the_surprise_at_the_class(device):
+def test_cross_entropy_is_minus_the_log_probability_of_the_class(device):
     expected = by_hand(SCORES, np.eye(4)[CLASSES])
     near(loss_of(device, SCORES, CLASSES, reduction="none"), expected)
 
@@ -51,7 +51,7 @@ def test_cross_entropy_takes_probabilities_too(device):
     near(loss_of(device, SCORES, SHARES, reduction="none"), expected)
 
 
-def test_a_one_hot_target_is_a_class(device):
+def test_a_one_hot_target_equals_a_class_number(device):
     one_hot = np.eye(4, dtype=np.float32)[CLASSES]
     assert loss_of(device, SCORES, one_hot) == pytest.approx(
         loss_of(device, SCORES, CLASSES), rel=1e-6
@@ -66,7 +66,7 @@ def test_smoothing_mixes_the_target_with_the_even_distribution(device, target):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_ignored_rows_count_for_nothing(device, smoothing):
+def test_ignored_rows_do_not_change_the_loss(device, smoothing):
     target = np.where(np.arange(6) % 2, -100, CLASSES)
     expected = loss_of(device, SCORES[::2], CLASSES[::2], label_smoothing=smoothing)
     assert loss_of(device, SCORES, target, label_smoothing=smoothing) == pytest.approx(
@@ -89,7 +89,7 @@ def test_reductions_are_the_sum_and_the_mean_of_the_rows(device):
     )
 
 
-def test_the_gradient_is_what_was_predicted_minus_what_was_wanted(device):
+def test_the_gradient_is_the_prediction_minus_the_target(device):
     scores = Tensor(SCORES, device=device, requires_grad=True)
     cross_entropy(scores, Tensor(CLASSES, device=device), reduction="sum").backward()
     p = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
@@ -207,7 +207,7 @@ def test_squared_error_is_certified_in_both_arguments(reduction):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "uint32", "uint64", "bool"])
-def test_mse_of_integers_does_not_wrap(dtype):
+def test_mse_of_integers_does_not_overflow(dtype):
     a, b = np.array([0, 1, 100]).astype(dtype), np.array([1, 0, 3]).astype(dtype)
     right = float(((a.astype(float) - b.astype(float)) ** 2).mean())
     for x, y in ((a, b), (Tensor(a), b), (Tensor(a), Tensor(b)), (Tensor(b), Tensor(a))):
@@ -215,9 +215,7 @@ def test_mse_of_integers_does_not_wrap(dtype):
 
 
 @pytest.mark.parametrize("function", [cross_entropy, cross_entropy.definition], ids=["run", "read"])
-def test_a_mean_by_weights_of_zero_is_nan_in_every_half_though_smoothing_makes_the_sum_positive(
-    function, device
-):
+def test_the_mean_is_nan_if_all_class_weights_are_0_even_with_label_smoothing(function, device):
     x = Tensor(np.ones((2, 3), np.float32), device=device, requires_grad=True)
     loss = function(
         x,

@@ -1,4 +1,4 @@
-"""Module: parameters found by looking, named by path; modes, moves, and saved state."""
+"""Module: how parameters are found and named; modes, moves, and saved state."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_tensor_that_is_no_parameter_is_saved_but_not_learned():
     assert all(p is not house.scale for p in house.parameters())
 
 
-def test_modules_are_listed_outermost_first_in_the_order_of_their_making():
+def test_modules_are_listed_outermost_first_in_the_order_of_assignment():
     assert [name for name, _ in House().named_modules()] == [
         "",
         "door",
@@ -101,7 +101,7 @@ def test_the_number_of_parameters_counts_entries_and_leaves_buffers_out():
     assert House().num_parameters() == (6 + 3) + (9 + 3) + 9 + (3 + 1) + 3
 
 
-def test_sequential_names_its_layers_by_place():
+def test_sequential_names_its_layers_by_position():
     model = Sequential(Linear(2, 3), Dropout(), Linear(3, 1))
     assert [name for name, _ in model.named_parameters()] == [
         "0.weight",
@@ -130,7 +130,7 @@ def test_repr_shows_every_part_with_its_name_and_shapes():
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_eval_and_train_reach_every_part():
+def test_eval_and_train_reach_every_submodule():
     house = House()
     assert house.eval() is house
     assert not any(m.training for m in house.modules())
@@ -138,7 +138,7 @@ def test_eval_and_train_reach_every_part():
     assert all(m.training for m in house.modules())
 
 
-def test_a_frozen_part_gets_no_gradient_and_the_rest_does():
+def test_a_frozen_submodule_gets_no_gradient_and_the_rest_does():
     house = House()
     house.door.requires_grad_(False)
     house(Tensor(np.ones((4, 2)))).sum().backward()
@@ -147,13 +147,13 @@ def test_a_frozen_part_gets_no_gradient_and_the_rest_does():
     assert {name for name, _ in house.named_parameters()} == NAMES
 
 
-def test_a_thawed_part_gets_its_gradient_again():
+def test_an_unfrozen_submodule_gets_its_gradient_again():
     house = House().requires_grad_(False).requires_grad_()
     house(Tensor(np.ones((4, 2)))).sum().backward()
     assert all(p.grad is not None for p in house.parameters())
 
 
-def test_zero_grad_forgets_every_gradient():
+def test_zero_grad_clears_every_gradient():
     house = House()
     house(Tensor(np.ones((4, 2)))).sum().backward()
     house.zero_grad()
@@ -207,7 +207,7 @@ def test_a_loaded_model_computes_what_the_saved_one_did(device):
     assert (saved(x).numpy() == other(x).numpy()).all()
 
 
-def test_loading_copies_so_that_the_models_stay_apart():
+def test_loading_copies_so_that_models_share_no_memory():
     saved, other = House(), House()
     other.load_state_dict(saved.state_dict())
     with tinycv.no_grad():
@@ -250,7 +250,7 @@ def test_loading_what_does_not_fit_leaves_the_model_unchanged(strict):
     assert same(values(house), before)
 
 
-def test_loading_not_strictly_loads_what_fits_and_returns_the_rest():
+def test_loading_with_strict_false_loads_what_fits_and_returns_the_rest():
     house = House()
     before = values(house)
     state = {"gain": np.full(3, 5.0), "attic.weight": np.ones(1)}
@@ -260,7 +260,7 @@ def test_loading_not_strictly_loads_what_fits_and_returns_the_rest():
     assert same(values(house), before | {"gain": np.full(3, 5.0)})
 
 
-def test_a_graph_from_before_a_load_refuses_to_be_walked_back():
+def test_backward_through_a_graph_from_before_a_load_is_refused():
     house = House()
     y = house(Tensor(np.ones((4, 2)))).sum()
     house.load_state_dict(House().state_dict())
@@ -289,7 +289,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_spelling_of_a_float_type_is_one_to_tensor_module_and_functions(spelling, device):
+def test_every_spelling_of_a_float_type_means_the_same_everywhere(spelling, device):
     wanted = np.dtype(SPELLINGS[spelling])
     layer = Linear(2, 3).to(device).to(spelling)
     x = Tensor(np.ones(2, np.float32), device=device).to(spelling)
@@ -328,7 +328,7 @@ def test_every_spelling_of_a_float_type_is_one_to_tensor_module_and_functions(sp
         ]
     )
 )
-def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(word):
+def test_tensors_and_modules_agree_which_words_are_dtypes_or_devices(word):
     """A module takes no integers, and says so; all else is as a tensor has it."""
 
     def outcome(thing, t):
@@ -349,7 +349,7 @@ def test_a_word_is_a_dtype_or_a_device_or_refused_by_tensors_and_modules_alike(w
 
 
 @pytest.mark.parametrize("word", ["word", "", "gpux", "float31", "cpu:0"])
-def test_what_is_neither_device_nor_dtype_is_called_both(word):
+def test_an_error_for_neither_device_nor_dtype_names_both(word):
     for x, who in ((Tensor([1.0]), "to"), (Linear(1, 1), "Linear.to")):
         with pytest.raises(
             ValueError, match=f"^{who}: unknown device or dtype '{word}': choose 'cpu'"
@@ -362,6 +362,6 @@ def test_what_is_neither_device_nor_dtype_is_called_both(word):
     [None, 3, Tensor([1.0]), np.ones(2), np.float32(1), "int64", "bool", "U", "complex", "f,f"],
     ids=["None", "int", "Tensor", "array", "number", "int64", "bool", "U", "complex", "struct"],
 )
-def test_a_module_becomes_floats_alone(target):
+def test_a_module_can_only_become_a_float_type(target):
     with pytest.raises(TypeError, match="Linear.to: target is .*; it must be a device"):
         Linear(1, 1).to(target)

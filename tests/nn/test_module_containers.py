@@ -1,5 +1,4 @@
-"""What a Module finds in its attributes, tied weights under all their names, and loading that is
-whole or not at all."""
+"""What a Module finds in its attributes, tied weights, and loading that is all or nothing."""
 
 from __future__ import annotations
 
@@ -186,30 +185,30 @@ def has_part(content):
         {"a": {"b": nn.Linear(1, 1)}},
     ],
 )
-def test_a_part_in_the_body_of_a_class_is_refused(held):
-    with pytest.raises(TypeError, match="Careless: held has Parameters and stands in the body"):
+def test_a_parameter_in_the_body_of_a_class_is_refused(held):
+    with pytest.raises(TypeError, match="Careless: held has Parameters but is defined in the body"):
         type("Careless", (nn.Module,), {"held": held})
 
 
-def test_what_does_not_learn_may_stand_in_the_body_of_a_class():
+def test_a_part_that_does_not_learn_may_be_in_the_body_of_a_class():
     careful = type(
         "Careful", (nn.Module,), {"act": nn.ReLU(), "mean": Tensor([0.5]), "sizes": [1, 2]}
     )
     assert not list(careful().parameters())
 
 
-def test_a_part_that_knows_its_whole_is_shown():
+def test_repr_ends_if_a_submodule_refers_back():
     model = Holder([nn.ReLU()])
     model.me, model.parts[0].whole = model, model
     assert repr(model) == "Holder(\n  (parts.0): ReLU(\n    (whole): ...\n  )\n  (me): ...\n)"
 
 
-def test_two_tensors_of_one_name_are_refused():
+def test_two_tensors_with_one_name_are_refused():
     with pytest.raises(ValueError, match="Holder: two tensors have the name 'parts.1'"):
         Holder({1: Tensor([1.0]), "1": Tensor([2.0])}).state_dict()
 
 
-def test_a_part_may_know_its_whole():
+def test_a_submodule_may_refer_back_to_its_parent():
     model = Holder(nn.Linear(2, 2))
     model.parts.whole = model
     assert set(model.state_dict()) == {"parts.weight", "parts.bias"}
@@ -279,7 +278,7 @@ def test_a_slice_of_layers_is_deleted(count, ends, step):
     assert list(model) == kept
 
 
-def test_a_slice_takes_no_layer_and_a_bad_one_deletes_none():
+def test_assigning_to_a_slice_and_deleting_a_bad_slice_are_refused():
     model = nn.Sequential(nn.ReLU(), nn.Tanh())
     with pytest.raises(TypeError, match=r"index is slice\(0, 1, None\); a layer takes one place"):
         model[0:1] = nn.ReLU()
@@ -290,7 +289,7 @@ def test_a_slice_takes_no_layer_and_a_bad_one_deletes_none():
     assert len(model) == 2
 
 
-def test_a_subclass_that_begins_without_its_base_is_told_so():
+def test_a_subclass_that_does_not_call_init_first_gets_a_clear_error():
     class Hasty(nn.Sequential):
         def __init__(self):
             self.append(nn.ReLU())
@@ -327,7 +326,7 @@ def test_an_index_of_another_kind_is_refused(bad):
 
 
 @pytest.mark.parametrize("bad", [[nn.ReLU()], abs, None, 3, {"a": nn.ReLU()}])
-def test_what_is_no_layer_is_refused_where_it_is_given(bad):
+def test_an_argument_that_is_not_a_layer_is_refused_when_it_is_passed(bad):
     with pytest.raises(TypeError, match="Sequential: layer 1 is .*; it must be a Module"):
         nn.Sequential(nn.ReLU(), bad)
     with pytest.raises(TypeError, match="Sequential: layer 0 is .*; it must be a Module"):
@@ -340,7 +339,7 @@ def test_append_adds_a_layer_and_iteration_goes_through_all():
     assert names_of(model)[-1] == "1.bias"
 
 
-def test_the_list_of_layers_is_there_and_a_subclass_may_have_another():
+def test_layers_is_the_list_of_steps_unless_a_subclass_defines_it():
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     assert model.layers == list(model) and copy.deepcopy(model).layers[0].weight.shape == (3, 2)
 
@@ -393,21 +392,21 @@ def test_two_values_for_one_tied_weight_are_refused():
     assert same(values(model), before)
 
 
-def test_a_tied_weight_that_is_nowhere_is_missing_under_all_its_names():
+def test_a_missing_tied_weight_is_missing_under_all_its_names():
     assert Tied().load_state_dict({}, strict=False)[0] == ["embed.weight", "head.weight"]
 
 
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
 )
-def test_copies_keep_their_ties(copied):
+def test_copies_of_a_model_keep_tied_weights_tied(copied):
     other = copied(Tied())
     assert other.head.weight is other.embed.weight
     model = copied(Classifier())
     assert same(values(model), values(copied(model)))
 
 
-def test_a_tied_model_goes_through_a_file(tmp_path):
+def test_a_model_with_tied_weights_can_be_saved_and_loaded(tmp_path):
     model, other = Tied(), Tied()
     checkpoint.save_model(tmp_path / "tied.safetensors", model)
     checkpoint.load_model(tmp_path / "tied.safetensors", other)
@@ -448,7 +447,7 @@ WRONG = [
 @pytest.mark.parametrize(
     "name, array, words", WRONG, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(WRONG)]
 )
-def test_after_an_error_the_module_is_what_it_was(name, array, words):
+def test_a_failed_load_leaves_the_module_unchanged(name, array, words):
     model = Every()
     before = values(model)
     state = {
@@ -462,7 +461,7 @@ def test_after_an_error_the_module_is_what_it_was(name, array, words):
     assert same(values(model), before)
 
 
-def test_nan_infinity_and_other_types_that_lose_nothing_are_taken():
+def test_nan_infinity_and_types_that_lose_nothing_are_accepted():
     model = Every()
     model.load_state_dict(
         {
@@ -478,13 +477,13 @@ def test_nan_infinity_and_other_types_that_lose_nothing_are_taken():
 
 
 @pytest.mark.parametrize("bad", [None, 3, "word", [("a", 1)]])
-def test_a_state_that_is_no_dict_is_refused(bad):
+def test_a_state_that_is_not_a_dict_is_refused(bad):
     with pytest.raises(TypeError, match="load_state_dict: state is .*; it must be a dict"):
         Every().load_state_dict(bad)
 
 
 @pytest.mark.parametrize("bad", [3, None, "float33", "int64", np.int8, "word", object()])
-def test_a_move_to_nowhere_leaves_the_module_as_it_was(bad):
+def test_a_failed_move_leaves_the_module_unchanged(bad):
     model = Every()
     before = values(model)
     with pytest.raises((TypeError, ValueError)):
@@ -499,7 +498,7 @@ def test_a_mode_is_a_bool(bad):
 
 
 @pytest.mark.parametrize("part", [nn.Linear(2, 2), [nn.Linear(2, 2)]], ids=["layer", "list"])
-def test_a_checkpoint_of_a_layer_is_no_place_for_it(part):
+def test_an_attribute_that_is_a_checkpoint_of_a_layer_is_refused(part):
     class Hidden(nn.Module):
         def __init__(self):
             self.b = nn.checkpoint(part if isinstance(part, nn.Module) else nn.Sequential(*part))
@@ -508,7 +507,7 @@ def test_a_checkpoint_of_a_layer_is_no_place_for_it(part):
         names_of(Hidden())
 
 
-def test_a_move_to_where_a_model_is_changes_nothing_that_a_graph_has_saved():
+def test_moving_a_model_to_its_own_device_keeps_graphs_valid():
     model = nn.Linear(2, 1)
     loss = (model(tinycv.tensor([[1.0, 2.0]])) ** 2).sum()
     model.to("cpu").to("float32")
@@ -516,7 +515,7 @@ def test_a_move_to_where_a_model_is_changes_nothing_that_a_graph_has_saved():
     assert model.weight.grad is not None
 
 
-def test_a_list_loads_in_the_dtype_of_the_weight_it_is_for():
+def test_a_list_is_loaded_in_the_dtype_of_its_weight():
     layer = nn.Linear(1, 2, bias=False).to("float64")
     layer.load_state_dict({"weight": [[0.1], [1e300]]})
     assert layer.weight.tolist() == [[0.1], [1e300]]

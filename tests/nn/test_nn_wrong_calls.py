@@ -1,5 +1,4 @@
-"""Every public name of tinycv.nn and its functional: a wrong argument gets a sentence that names
-the function."""
+"""Wrong arguments of every public name in tinycv.nn: the error names function and argument."""
 
 from __future__ import annotations
 
@@ -157,7 +156,7 @@ STARTS = {
 ELSEWHERE = {"Module", "Parameter", "Sequential", "checkpoint", "functional", "init"}
 
 
-def test_every_public_name_is_here():
+def test_the_tables_list_every_public_name():
     assert set(FUNCTIONS) == set(F.__all__)
     assert set(LAYERS) | ELSEWHERE == set(nn.__all__)
     assert set(STARTS) == {
@@ -170,7 +169,7 @@ def test_every_public_name_is_here():
 @pytest.mark.parametrize(
     "table", [FUNCTIONS, LAYERS, STARTS], ids=["functions", "layers", "starts"]
 )
-def test_a_good_call_names_every_argument(table):
+def test_every_good_call_passes_every_argument(table):
     home = {id(FUNCTIONS): F, id(LAYERS): nn, id(STARTS): init}[id(table)]
     for name, good in table.items():
         good = good[0] if isinstance(good, tuple) else good
@@ -180,7 +179,7 @@ def test_a_good_call_names_every_argument(table):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_wrong_argument_of_a_function_gets_a_sentence(name):
+def test_a_wrong_argument_of_a_function_is_named_in_the_error(name):
     names = (name, "batch_standard") if name == "batch_norm" else (name,)
     function = getattr(F, name)
     # rows of the engine's table: inputs by position
@@ -192,13 +191,13 @@ def test_a_wrong_argument_of_a_function_gets_a_sentence(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_wrong_argument_of_a_layer_gets_a_sentence(name):
+def test_a_wrong_argument_of_a_layer_is_named_in_the_error(name):
     found = riddles(getattr(nn, name), LAYERS[name][0], name, "spectral norm", "ones: shape is")
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_called_with_something_wrong_says_so(name):
+def test_a_wrong_input_of_a_layer_is_named_in_the_error(name):
     options, inputs = LAYERS[name]
     layer = getattr(nn, name)(**options)
     inputs = [floats(*x) if isinstance(x, tuple) else x for x in inputs]
@@ -227,13 +226,13 @@ def test_a_layer_called_with_something_wrong_says_so(name):
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_a_wrong_argument_of_a_start_gets_a_sentence(name):
+def test_a_wrong_argument_of_an_initialiser_is_named_in_the_error(name):
     found = riddles(getattr(init, name), STARTS[name])
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("whole", [np.int64, np.int8, np.uint16, lambda n: np.array(n)])
-def test_a_size_is_anything_with_an_index(whole):
+def test_a_size_may_be_any_integer_type(whole):
     two, three, four = whole(2), whole(3), whole(4)
     assert nn.Linear(four, three)(tinycv.ones(1, 4)).shape == (1, 3)
     assert nn.Embedding(four, three, two)([1, 3]).shape == (2, 3)
@@ -287,12 +286,12 @@ LAYER_NORM = {
 
 
 @pytest.mark.parametrize("call", LAYER_NORM)
-def test_pytorchs_call_of_layer_norm_is_refused_in_words(call):
+def test_the_error_for_pytorchs_call_of_layer_norm_explains_the_difference(call):
     x, w = Tensor(np.ones((3, 2), np.float32)), Tensor(np.ones(2, np.float32))
     with pytest.raises(
         TypeError,
         match="^layer_norm: (weight is .*; it must be an array or a Tensor, or None|"
-        "normalized_shape was given). The axis is the last, that of weight",
+        "normalized_shape was given). It always normalises over the last axis",
     ):
         LAYER_NORM[call](x, w)
 
@@ -301,14 +300,14 @@ def test_pytorchs_call_of_layer_norm_is_refused_in_words(call):
 @pytest.mark.parametrize(
     "value", ["layer", "", 1, None], ids=["a prefix", "empty", "number", "None"]
 )
-def test_a_prefix_is_no_answer_to_remove_duplicate(method, value):
+def test_remove_duplicate_must_be_a_bool(method, value):
     with pytest.raises(
         TypeError, match=f"^{method}: remove_duplicate is .*; it must be True or False$"
     ):
         getattr(nn.Linear(2, 2), method)(value)
 
 
-def test_a_memo_is_no_prefix():
+def test_prefix_must_be_a_string():
     with pytest.raises(TypeError, match=r"^named_modules: prefix is set\(\); it must be a string$"):
         list(nn.Linear(2, 2).named_modules(set()))
 
@@ -345,14 +344,14 @@ NOT_FLAGS = {
         "requires_grad_",
     ],
 )
-def test_a_flag_of_a_module_is_true_or_false_when_it_is_called(call, value):
+def test_a_wrong_flag_is_refused_when_the_method_is_called(call, value):
     layer = nn.Linear(2, 2)
     with pytest.raises(TypeError, match="it must be True or False"):
         call(layer, value)
     assert layer.training and layer.weight.requires_grad
 
 
-def test_what_names_and_functions_a_module_takes():
+def test_wrong_names_and_functions_for_a_module_are_refused():
     layer = nn.Sequential(nn.Linear(2, 2))
     assert [name for name, _ in layer.named_modules("a", np.False_)] == ["a", "a.0"]
     for wrong in (3, None, b"a"):
@@ -408,7 +407,7 @@ class Foreign:
     ],
     ids=["layer", "x", "running", "flatten", "padding_idx", "index", "ignore_index", "gru", "rnn"],
 )
-def test_an_array_of_another_library_gets_a_sentence(call, words):
+def test_an_array_of_another_library_is_refused_with_a_clear_error(call, words):
     with pytest.raises((TypeError, ValueError), match=words) as error:
         call(Foreign())
     assert "has no attribute" not in str(error.value)
@@ -430,7 +429,7 @@ def vector(x):
     ],
     ids=["padding_idx", "axis", "index", "ignore_index"],
 )
-def test_the_class_of_whole_numbers_is_none(call, words):
+def test_the_type_int_is_not_accepted_as_a_number(call, words):
     with pytest.raises(TypeError, match=words + ".* it must be a whole number"):
         call()
 
@@ -456,7 +455,7 @@ def test_the_mean_over_no_examples_is_nan_without_a_warning(loss, dtype):
 
 
 @pytest.mark.filterwarnings("error")
-def test_rows_that_are_all_ignored_have_no_mean_and_no_slope():
+def test_if_all_rows_are_ignored_the_mean_is_nan_and_the_gradient_0():
     x = floats(2, 3)
     x.requires_grad = True
     y = F.cross_entropy(x, np.array([-100, -100]))

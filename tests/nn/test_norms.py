@@ -1,5 +1,7 @@
-"""Group and batch normalisation: what is particular to them. Derivatives are the certificate's,
-parity is PyTorch's."""
+"""Group norm and batch norm: precision, running statistics, overflow, wrong arguments.
+
+Derivatives are tested by the certificate, and equality with PyTorch in tests/parity.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ NORMS = {
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("far", [0.0, 1e3, -3e4])
-def test_float32_with_a_mean_far_from_0_loses_no_more_than_the_numbers_had(name, far, device):
+def test_a_mean_far_from_0_costs_no_extra_precision_in_float32(name, far, device):
     x = (far + RNG.normal(size=(8, 4, 6, 6))).astype(np.float32)
     y = NORMS[name](Tensor(x, device=device)).numpy()
     exact = NORMS[name](Tensor(x.astype(np.float64))).numpy()  # of the same rounded numbers
@@ -32,7 +34,7 @@ def test_float32_with_a_mean_far_from_0_loses_no_more_than_the_numbers_had(name,
 
 
 @pytest.mark.parametrize("slab", [1, 700, 1 << 20])
-def test_the_size_of_the_cache_changes_nothing_but_rounding(slab, monkeypatch):
+def test_the_block_size_changes_only_the_rounding(slab, monkeypatch):
     def run():
         x, w, b = (Tensor(a, requires_grad=True) for a in (X, X[0, :, 0], X[1, :, 0]))
         results = [F.group_norm(x, 2, w, b), F.batch_norm(x, None, None, w, b, True)]
@@ -87,7 +89,7 @@ def test_buffers_are_saved_and_not_learned():
     assert list(nn.BatchNorm2d(3, affine=False, track_running_stats=False).state_dict()) == []
 
 
-def test_without_running_statistics_the_batchs_are_used_always():
+def test_without_running_statistics_the_batch_statistics_are_always_used():
     layer, x = nn.BatchNorm1d(2, track_running_stats=False), Tensor(RNG.normal(size=(9, 2)))
     assert (layer.eval()(x).numpy() == layer.train()(x).numpy()).all()
 
@@ -111,7 +113,7 @@ WHOLE = {
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("far", [1e22, 1e30, 3e37])
-def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name, far, device):
+def test_numbers_whose_squares_overflow_float32_become_nan_and_not_0(name, far, device):
     x = RNG.normal(size=(2, 4, 3, 2)).astype(np.float32)
     whole = WHOLE[name](Tensor(x, device=device)).numpy()
     assert np.isfinite(whole).all()
@@ -136,7 +138,7 @@ def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name,
     [
         (
             lambda: F.batch_norm(Tensor(np.ones((1, 3))), None, None, training=True),
-            r"shape \(1, 3\) has 1 value a channel",
+            r"shape \(1, 3\) has 1 value per channel",
         ),
         (lambda: F.group_norm(Tensor(np.ones((2, 5))), 2), "C a multiple of num_groups, 2"),
         (lambda: F.group_norm(Tensor(np.ones(4)), 2), r"must be \(N, C"),
@@ -152,6 +154,6 @@ def test_numbers_whose_squares_leave_float32_become_nan_and_not_a_silent_0(name,
         ),
     ],
 )
-def test_what_does_not_fit_is_named(call, words):
+def test_arguments_that_do_not_fit_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()

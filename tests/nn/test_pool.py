@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean of what a window sees."""
+"""Pooling: the maximum or the mean of each window."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def test_four_pixels_become_one(device, pool, expected):
     ],
     ids=["halves", "overlapping", "pairs", "one pixel"],
 )
-def test_the_size_is_that_of_a_convolution(layer, shape):
+def test_pooling_gives_the_sizes_of_a_convolution(layer, shape):
     assert layer(tinycv.ones(2, 3, 7, 5)).shape == shape
 
 
-def test_padding_never_wins_and_counts_in_the_mean(device):
+def test_padding_is_never_the_maximum_and_counts_in_the_mean(device):
     x = tinycv.full((1, 1, 2, 2), -1.0, device=device)
     assert (max_pool2d(x, 2, 2, 1).numpy() == -1).all()
     assert (avg_pool2d(x, 2, 2, 1).numpy() == -0.25).all()
 
 
-def test_the_mean_of_whole_numbers_is_what_the_definition_says(device):
+def test_kernel_and_definition_agree_on_the_mean_of_integers(device):
     x = Tensor(np.arange(16).reshape(1, 1, 4, 4), device=device)
     kernel, definition = avg_pool2d(x, 2), avg_pool2d.definition(x, 2)
     assert kernel.dtype == definition.dtype and np.array_equal(kernel.numpy(), definition.numpy())
 
 
-def test_the_largest_gets_the_gradient_and_those_that_tie_share_it(device):
+def test_the_maximum_gets_the_gradient_and_ties_share_it(device):
     x = Tensor(np.array([[[[1.0, 2, 4, 4], [0, 1, 3, 3]]]]), device=device, requires_grad=True)
     max_pool2d(x, 2).sum().backward()
     assert x.grad.numpy()[0, 0].tolist() == [[0, 1, 0.5, 0.5], [0, 0, 0, 0]]

@@ -1,5 +1,7 @@
-"""What does not count is selected away: NaN and infinity in it reach neither value nor gradient,
-whichever half runs."""
+"""NaN and infinity in entries that do not count reach neither the loss nor the gradient.
+
+This holds for the definition, the kernel and the CUDA kernel.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,7 @@ def a_batch(seed, dtype):
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_cross_entropy_does_not_see_the_scores_of_what_does_not_count(double, half, dtype):
+def test_scores_that_do_not_count_reach_neither_loss_nor_gradient(double, half, dtype):
     for seed in range(120 if half != "gpu" else 60):
         poisoned, clean, target, weight, options = a_batch(seed, dtype)
         the_same(
@@ -100,7 +102,7 @@ def test_cross_entropy_does_not_see_the_scores_of_what_does_not_count(double, ha
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("bad", POISON)
-def test_an_ignored_row_is_as_if_it_were_not_there(double, half, bad):
+def test_an_ignored_row_changes_nothing(double, half, bad):
     scores, target = np.array([[1.0, 2.0], [bad, bad], [0.5, 0.0]], "f4"), np.array([1, -100, 0])
     got = results(F.cross_entropy, half, (scores, target), {})
     expected = results(F.cross_entropy, "kernel", (scores[::2], target[::2]), {})
@@ -119,7 +121,7 @@ def test_where_no_row_counts_the_mean_is_nan_and_the_gradient_0(double, half):
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_a_class_of_weight_0_counts_for_nothing_even_as_a_target(double, half):
+def test_a_class_of_weight_0_does_not_count_even_as_a_target(double, half):
     scores, target = np.array([[NAN, NAN], [0.0, 1.0]]), np.array([0, 1])
     value, first, *_ = results(F.cross_entropy, half, (scores, target, np.array([0.0, 3.0])), {})
     assert value == pytest.approx(np.log(1 + np.exp(-1)), rel=1e-6)
@@ -140,7 +142,7 @@ def test_smoothing_over_a_masked_class_is_infinite_with_a_finite_gradient(double
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("bad", POISON)
-def test_what_counts_is_not_hidden(double, half, bad):
+def test_a_bad_score_in_a_row_that_counts_reaches_the_loss(double, half, bad):
     for target in (np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])):
         value = results(
             F.cross_entropy,
@@ -154,7 +156,9 @@ def test_what_counts_is_not_hidden(double, half, bad):
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("bad", POISON)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_the_weight_of_a_class_that_nobody_asks_for_is_not_seen(double, half, bad, reduction):
+def test_the_weight_of_a_class_that_does_not_occur_may_be_infinite_or_nan(
+    double, half, bad, reduction
+):
     scores = np.random.default_rng(0).normal(size=(3, 3)).astype("f4")
     poisoned, clean = (np.array([0.5, 2.0, w], "f4") for w in (bad, 1.0))
     shares = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "f4")
@@ -179,7 +183,7 @@ def test_the_weight_of_a_class_that_nobody_asks_for_is_not_seen(double, half, ba
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_all_of_a_label_may_be_smoothed_away(double, half):
+def test_label_smoothing_may_be_1(double, half):
     for target in (np.array([1]), np.array([[0.0, 1.0]])):
         for weight in (None, np.ones(2)):
             value = results(
@@ -200,7 +204,7 @@ def test_all_of_a_label_may_be_smoothed_away(double, half):
 
 @pytest.mark.parametrize("target", [np.array([0, 1]), np.eye(2)], ids=["classes", "shares"])
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_weights_of_classes_are_data(target, create_graph):
+def test_class_weights_that_require_a_gradient_are_refused(target, create_graph):
     x, weight = Tensor(np.zeros((2, 2)), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
     with pytest.raises(
         TypeError, match="cross_entropy: weight requires a gradient, but it is data"
@@ -214,7 +218,7 @@ def test_weights_of_classes_are_data(target, create_graph):
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_binary_cross_entropy_does_not_see_entries_of_weight_0(double, half, dtype, reduction):
+def test_entries_of_weight_0_reach_neither_binary_loss_nor_gradient(double, half, dtype, reduction):
     for seed in range(40):
         rng = np.random.default_rng(seed)
         n, m = rng.integers(1, 6, 2)
@@ -248,7 +252,7 @@ def test_binary_cross_entropy_does_not_see_entries_of_weight_0(double, half, dty
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("pos", [None, np.array([2.0])])
-def test_a_score_that_is_infinite_costs_0_or_infinity(double, half, pos):
+def test_an_infinite_score_costs_0_or_infinity(double, half, pos):
     scores, target = np.array([INF, -INF, INF, -INF, 0.0]), np.array([1.0, 0.0, 0.0, 1.0, 0.0])
     value, first, *_ = results(
         F.binary_cross_entropy_with_logits, half, (scores, target, None, pos), {"reduction": "none"}
@@ -262,7 +266,7 @@ def test_a_score_that_is_infinite_costs_0_or_infinity(double, half, pos):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("bad", POISON)
-def test_what_dropout_forgets_is_0_whatever_it_was(device, bad):
+def test_dropped_entries_are_0_even_if_they_were_nan_or_infinite(device, bad):
     x = Tensor(np.full((40, 40), bad, "f4"), device=device, requires_grad=True)
     y = F.dropout(x, 0.5)
     (g,) = tinycv.grad(y, x, Tensor(np.full((40, 40), bad, "f4"), device=device))
@@ -272,7 +276,7 @@ def test_what_dropout_forgets_is_0_whatever_it_was(device, bad):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.01, 1.0, 2.0, -1.5])
-def test_leaky_relu_of_infinity_is_what_its_definition_says(slope, device):
+def test_leaky_relu_of_infinity_equals_its_definition(slope, device):
     x = Tensor(np.array([np.inf, -np.inf, 0.0, -2.0, 3.0], np.float32), device=device)
     with np.errstate(invalid="ignore"):
         made = [f(x, slope).numpy() for f in (F.leaky_relu, F.leaky_relu.definition)]

@@ -1,4 +1,4 @@
-"""Spectral norm: the greatest singular value, its gradient, and when it moves."""
+"""Spectral norm: the estimate of the largest singular value, its gradient, and when it changes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_normed_layer_has_norm_one_whatever_its_scale(name):
     )
 
 
-def test_a_linear_layer_stretches_nothing():
+def test_a_linear_layer_with_spectral_norm_lengthens_no_vector():
     normed, x = SpectralNorm(nn.Linear(30, 20)), RNG.normal(size=(50, 30)).astype(np.float32)
     for _ in range(50):
         y = normed(Tensor(x)).numpy()
@@ -69,7 +69,7 @@ def test_the_gradient_goes_through_sigma_and_is_certified(name):
     certify_layer(normed, RNG.normal(size=shape))
 
 
-def test_u_moves_in_training_alone_and_is_saved():
+def test_u_changes_only_in_training_mode_and_is_saved():
     normed, x = SpectralNorm(nn.Linear(30, 20)), tinycv.zeros(1, 30)
     for training in (False, True):
         before = normed.u.numpy().copy()
@@ -79,14 +79,14 @@ def test_u_moves_in_training_alone_and_is_saved():
     assert {name for name, _ in normed.named_parameters()} == {"layer.weight", "layer.bias"}
 
 
-def test_the_weight_itself_is_what_is_learned():
+def test_the_undivided_weight_is_the_parameter():
     normed = SpectralNorm(nn.Linear(3, 2))
     before = normed.layer.weight
     normed(tinycv.ones(1, 3)).sum().backward()
     assert normed.layer.weight is before and before.grad is not None
 
 
-def test_every_layer_of_a_network_is_wrapped_and_its_slope_is_then_at_most_one():
+def test_a_network_with_spectral_norm_has_a_lipschitz_constant_of_at_most_one():
     inner = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2))
     network = spectral_norm(nn.Sequential(inner, nn.Flatten(), nn.Linear(8, 1)))
     assert sum(isinstance(m, SpectralNorm) for m in network.modules()) == 2
@@ -128,7 +128,7 @@ class Box(nn.Module):
         lambda a, b: deque([(b,), {"a": deque([a])}], maxlen=2),
     ],
 )
-def test_layers_in_any_container_are_normed_once(box):
+def test_layers_in_any_container_are_wrapped_once(box):
     a, b = nn.Linear(3, 3), nn.Conv2d(2, 2, 3)
     parts = box(a, b)
     network = Box([parts, a, parts])
@@ -141,7 +141,7 @@ def test_layers_in_any_container_are_normed_once(box):
     assert type(network.parts[0]) is type(parts)
 
 
-def test_a_network_that_compares_by_value_is_normed_too():
+def test_modules_that_compare_by_value_are_wrapped_too():
     @dataclass
     class Pair(nn.Module):
         first: nn.Module
@@ -153,13 +153,13 @@ def test_a_network_that_compares_by_value_is_normed_too():
     assert sum(isinstance(m, SpectralNorm) for m in network.modules()) == 2
 
 
-def test_a_network_whose_parts_know_it_is_normed_too():
+def test_a_network_whose_submodules_refer_back_is_wrapped_too():
     network = Box([nn.Linear(2, 2)])
     network.parts.append(Box(network))
     assert sum(isinstance(m, SpectralNorm) for m in spectral_norm(network).modules()) == 1
 
 
-def test_a_layer_of_ones_own_kind_runs_its_own_forward_under_spectral_norm():
+def test_a_subclass_of_linear_keeps_its_own_forward_under_spectral_norm():
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -182,7 +182,7 @@ def test_sigma_of_a_convolution_is_not_its_norm_as_a_map_of_images():
     assert 2.9 < np.linalg.norm(x) < 3
 
 
-def test_the_numbers_at_the_top_of_the_file_are_so():
+def test_the_numbers_in_the_docstring_of_the_file_are_true():
     """Nine times 1/3 as a matrix (1, 9), and as a map of 20 x 20 images; and how far the first
     estimate of sigma is off."""
     size, kernel = 20, np.full((1, 1, 3, 3), 1 / 3)

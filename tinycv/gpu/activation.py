@@ -1,7 +1,6 @@
-"""nn/activation.py on a GPU: GELU and the like are one launch each way, in which memory is read and
-written once.
+"""GELU, SiLU and leaky ReLU on a GPU: one launch each way, which reads and writes memory once.
 
-How they are written: cuda.py.
+Definitions: nn/activation.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -55,27 +54,27 @@ KERNEL leaky_relu_back(Int n, double slope, const T* x, const T* g, T* gx) {
 
 
 def gelu(xp, x, approximate="none"):
-    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
+    """One launch each way. Only x is saved. Definition: nn/activation.py."""
     choice(approximate, "approximate", ("none", "tanh"))
     return _of_entries(xp, x, kernels.gelu, kernels.gelu_back, approximate == "tanh")
 
 
 def silu(xp, x):
-    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
+    """One launch each way. Only x is saved. Definition: nn/activation.py."""
     return _of_entries(xp, x, kernels.silu, kernels.silu_back)
 
 
 def leaky_relu(xp, x, negative_slope=0.01):
-    """One launch each way, and x alone is kept. Definition: nn/activation.py."""
+    """One launch each way. Only x is saved. Definition: nn/activation.py."""
     return _of_entries(
         xp, x, kernels.leaky_relu, kernels.leaky_relu_back, slope_of(x, negative_slope)
     )
 
 
 def _of_entries(xp, x, forward, back, option=0.0):
-    """y and pull of a function that takes every entry alone, in the order in which x lies in
-    memory."""
-    order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))  # four entries a lane
+    """(y, pull) of an elementwise function. The arrays are passed over in the order in which x lies
+    in memory."""
+    order, n, warps = lie(x), x.size, warps_for(-(-x.size // 4))  # four entries per lane
     (values,) = packed(xp, flattened(x, order))
     y = xp.empty_like(values)
     forward(values, warps, n, float(option), values, y)

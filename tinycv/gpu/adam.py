@@ -1,7 +1,9 @@
-"""optim/adam.py on a GPU: Adam and AdamW change up to 96 parameters in one launch (parts.py).
+"""Adam and AdamW on a GPU: a step of up to 96 parameters in one launch (parts.py).
 
-By array calls Adam is a dozen launches for every large parameter, and as many for all small ones
-together. How they are written: cuda.py.
+With array calls, Adam takes a dozen launches for every large parameter, and a dozen for all small
+ones together.
+
+Definition: optim/adam.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from tinycv.gpu.parts import PARTED, tables
 kernels = Kernels(
     PARTED
     + r"""
-// rate and bend: lr and sqrt(1 - beta2^step), with the bias corrections in them; shrink: AdamW's
-// decay, apart from g.
+// With the bias corrections: rate = lr sqrt(1 - beta2^step) / (1 - beta1^step), and
+// bend = sqrt(1 - beta2^step). shrink: the factor 1 - lr weight_decay of AdamW's decay, which is
+// not part of g. decay: the weight decay of Adam, which is added to g.
 struct Settings { double rate, bend, beta1, beta2, eps, shrink, decay; };
 
-// sent: settings that lie on the device, because a step that was recorded (capture.py) has those
-// given for good.
+// sent: settings in the GPU's memory, or null to take ``given``. A recorded step (capture.py)
+// repeats the arguments that it was recorded with, so its settings are changed there.
 KERNEL adam(Int rows, const Parts parts, Int count, A* m, A* v, const Settings given,
         const double* sent) {
     const Settings s = sent ? *(const Settings*)sent : given;
@@ -42,7 +45,7 @@ KERNEL adam(Int rows, const Parts parts, Int count, A* m, A* v, const Settings g
     }
 }
 
-// Settings to where a recorded step reads them.
+// Writes settings to where a recorded step reads them.
 KERNEL put_settings(Int rows, const Settings given, double* sent) {
     EACH_ROW(row, rows) if (threadIdx.x == 0) *(Settings*)sent = given;
 }
@@ -56,8 +59,8 @@ SETTINGS = np.dtype(
 
 
 class Rule:
-    """Adam, or with ``decoupled`` AdamW: called it makes a step, and ``send`` tells a recorded step
-    what to make."""
+    """Adam, or with ``decoupled`` AdamW. A call makes one step; ``send`` changes the settings of a
+    recorded step."""
 
     def __init__(self, decoupled: bool):
         self.decoupled = decoupled
@@ -74,20 +77,21 @@ class Rule:
         sent: Array | None = None,
         **options: Any,
     ) -> None:
-        """One step, in place, of parameters whose m and v lie at ``offsets`` of two flat arrays.
+        """One step, in place. The m and v of each parameter lie in two flat arrays, from its offset
+        on.
 
-        m and v of halves are float32: the squares of small gradients are 0 in float16, and so is an
-        eps of 1e-8.
-        sent: an array of seven float64, which is read in place of the step and the options; see
-        ``send``.
+        m and v of float16 parameters are float32, because in float16 the squares of small gradients
+        are 0, and so is an eps of 1e-8.
+        sent: an array of seven float64, from which the kernel reads its settings instead of taking
+        the step and the options; see ``send``.
         """
-        gs, given = packed(xp, *gs), settings(step, self.decoupled, **options)
+        gs, now = packed(xp, *gs), settings(step, self.decoupled, **options)
         for rows, table, count in tables(ps, gs, offsets):
-            kernels.adam(ps[0], rows, rows, table, count, m, v, given, sent)
+            kernels.adam(ps[0], rows, rows, table, count, m, v, now, sent)
 
     def send(self, m: Array, sent: Array, step: int, **options: Any) -> None:
-        """Put the settings of this step where a recorded one reads them: a launch, and nothing
-        waits. m: an array of a float type."""
+        """Write the settings of this step to where a recorded step reads them. It takes one launch,
+        and does not wait for the GPU. m: an array, for its float type."""
         kernels.put_settings(m, 1, 1, settings(step, self.decoupled, **options), sent)
 
 
@@ -102,7 +106,7 @@ def settings(
     eps: float,
     weight_decay: float,
 ) -> np.ndarray:
-    """The kernel's struct Settings. decoupled: AdamW's decay."""
+    """The struct Settings of the kernel. decoupled: weight decay as in AdamW."""
     beta1, beta2 = betas
     bend = (1 - beta2**step) ** 0.5
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)

@@ -1,7 +1,8 @@
-"""sequence/attention.py on a GPU: between its products, the mask and the softmax are one launch
-each way.
+"""Attention on a GPU: between its two products, mask and softmax are one launch each way.
 
-How they are written: cuda.py.
+Definition: ``scaled_dot_product_attention`` in sequence/attention.py.   How kernels are written:
+cuda.py.
+Shapes: N = B H heads of all examples, T queries, S keys.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from tinycv.sequence.masks import understood
 
 kernels = Kernels(r"""
 // ── attention ──
-// Scores (N, T, S) become shares in place, a row for each query; what may not be seen gets 0.
-// The mask, and what is added, have steps of their own along batch, head, query and key: 0 where
-// they say the same for all.
+// Turns scores (N, T, S) into weights ("shares") in place, one row per query. A key that the query
+// may not see gets the weight 0. ``mask`` and ``added`` are read through their strides along batch,
+// head, query and key; a stride is 0 along an axis that they are broadcast over.
 
-// answered and instead, for each query: sequence/masks.py. A row without an answer gets shares of
-// 0, and so passes no gradient.
+// A key or query with NaN or infinity is "lost". For each query, answered says whether it sees a
+// key and nothing lost, and instead is its result otherwise: NaN if it sees something lost, 0 if it
+// sees no key (sequence/masks.py). Such a row gets weights of 0, and so passes no gradient.
 template <int MOST, typename May, typename Score>
 __device__ void attend_row(Int keys, May may, Score score, bool lost_query, const bool* lost_key,
         bool* answered, T* instead, T* p) {
     A held[MOST + 1], top = -INFINITY, total = 0, sees = 0, lost = 0;
-    // a bit for each entry that the lane holds
+    // one bit for each entry that the lane holds: may the query see it?
     unsigned seen = 0;
     EACH_HELD(k, j, keys) if (may(j)) {
         if (MOST) seen |= 1u << k;
@@ -70,8 +72,8 @@ KERNEL attend(Int rows, Int keys, Int queries, Int heads, bool causal, const boo
     }
 }
 
-// The way back, in the place of dp. A share of 0 passes nothing, even where dp is infinite, as the
-// value is huge.
+// Backward, in place: dp becomes the gradient of the scores. A weight of 0 passes nothing, even if
+// dp is infinite because a value is huge.
 template <int MOST> __device__ void attend_row_back(Int keys, const T* p, T* dp) {
     A share[MOST + 1], in[MOST + 1], total = 0;
     EACH_HELD(k, j, keys) {
@@ -89,8 +91,8 @@ KERNEL attend_back(Int rows, Int keys, const T* p, T* dp) {
     EACH_ROW(row, rows) { BY_WIDTH(keys, attend_row_back, keys, p + row * keys, dp + row * keys); }
 }
 
-// y: x with 0 in place of NaN and inf; lost: has the row one of these? It may have been lost
-// before.
+// y: x with 0 instead of NaN and infinity. lost: whether the row had one of these; with ``before``,
+// a row that is marked as lost already stays so.
 KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* lost) {
     EACH_ROW(row, rows) {
         A gone = before && lost[row];
@@ -108,11 +110,12 @@ KERNEL keep_finite(Int rows, Int width, bool before, const T* x, T* y, bool* los
 
 
 def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
-    """Two products with one launch between them, three more where a mask may hide what is not
-    finite; back four products and one launch. Kept: q, k, v and the shares (..., T, S).
+    """Two products with one launch between them, and three launches more if there is a mask, which
+    may hide NaN and infinity. The backward pass takes four products and one launch. Saves q, k, v
+    and the weights (..., T, S).
 
-    Definition: sequence/attention.py. differs: where the shares would fill much memory, and where
-    there is no key, array calls do it, block by block.
+    Definition: sequence/attention.py. differs: if the weights would need much memory, or if there
+    is no key, the array calls of sequence/attention.py run instead.
     """
     shape, is_causal = score_shape(q, k, v), flag(is_causal, "is_causal")
     may_look, added = understood(attn_mask, xp, shape)
@@ -146,12 +149,13 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
     )
     y = times(p, v)
     _, _, answered, instead = lost
-    shown = y if answered is None else xp.where(answered, y, instead)
+    result = y if answered is None else xp.where(answered, y, instead)
 
     like = p if added is None else added
 
     def pull(g):
-        # d softmax: p (dp - Σ p dp), and dp is no longer needed then (Dao et al. 2022, appendix B).
+        # The gradient of softmax is ds = p (dp - Σ p dp), with dp = g vᵀ (Dao et al. 2022, appendix
+        # B). The kernel overwrites dp with ds.
         (g,) = packed(xp, g.reshape(y.shape))
         g = g if answered is None else xp.where(answered, g, 0.0)
         ds = times(g, v.swapaxes(-1, -2))
@@ -161,25 +165,26 @@ def scaled_dot_product_attention(xp, q, k, v, attn_mask=None, is_causal=False):
             d.reshape((*lead, *d.shape[-2:])) for d in (dq, dk, times(p.swapaxes(-1, -2), g))
         ], lambda: ds.reshape(shape).astype(like.dtype, copy=False)
 
-    return shown.reshape((*lead, *shown.shape[-2:])), pull
+    return result.reshape((*lead, *result.shape[-2:])), pull
 
 
 def finite(xp, q, k, v):
-    """q, k and v with 0 in place of what is not finite; and for ``attend`` which queries (..., T)
-    and which keys (..., S) held such, with memory for what it finds of each query, (..., T, 1)."""
+    """(q, k, v) with 0 instead of NaN and infinity; and four arrays for ``attend``: which queries
+    (..., T) and which keys (..., S) were not finite, and memory for answered and instead
+    (..., T, 1). A key also counts as not finite if its value is not."""
     lost_query, lost_key = (xp.empty(x.shape[:-1], bool) for x in (q, k))
-    kept = [xp.empty_like(x) for x in (q, k, v)]
+    cleaned = [xp.empty_like(x) for x in (q, k, v)]
     for x, y, lost, before in zip(
-        (q, k, v), kept, (lost_query, lost_key, lost_key), (False, False, True), strict=True
+        (q, k, v), cleaned, (lost_query, lost_key, lost_key), (False, False, True), strict=True
     ):
         kernels.keep_finite(x, lost.size, lost.size, x.shape[-1], before, x, y, lost)
     answered = xp.empty((*q.shape[:-1], 1), bool)
-    return kept, (lost_query, lost_key, answered, xp.empty(answered.shape, q.dtype))
+    return cleaned, (lost_query, lost_key, answered, xp.empty(answered.shape, q.dtype))
 
 
 def steps_of(xp, x, shape):
-    """A mask, or what is added, as ``attend`` takes it: memory, and its steps along batch, head,
-    query and key."""
+    """A mask, or numbers to add to the scores, as ``attend`` takes them: the memory, and its
+    strides along batch, head, query and key, in entries."""
     *lead, queries, keys = shape
     if x is None:
         return None, 0, 0, 0, 0

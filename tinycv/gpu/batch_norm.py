@@ -1,7 +1,6 @@
-"""nn/batch_norm.py on a GPU: two walks over x forward and two back (norm_strips.py), and small
-launches between them.
+"""Batch norm on a GPU: two passes over x each way (norm_strips.py), with small launches between.
 
-How they are written: cuda.py.
+Definition: nn/batch_norm.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tinycv.nn.layout import as_it_lies, axes_back, lies_channels_last
 kernels = Kernels(
     WALK
     + r"""
-// ── a shard's mean and squares of each channel, from those of its strips; then of all shards ──
+// ── mean and squares of each channel: first of this shard, from its strips, then of all shards ──
 
 KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares) {
     const Int pieces = of.images * of.strips, each = 2 * of.channels;
@@ -42,8 +41,9 @@ KERNEL channel_moments(Images of, const A* found, A* total, A* means, A* squares
     }
 }
 
-// count: the whole batch's; own: this shard's.  What arrives as this shard's mean and squares
-// leaves as the batch's mean, and as squares from that.
+// count: numbers of a channel in the whole batch; own: in this shard. On entry means and squares
+// hold the mean of this shard and the squared deviations from it. On return they hold the mean of
+// the whole batch, and this shard's squared deviations from that.
 KERNEL from_common(Int channels, double count, double own, const A* total, A* means, A* squares) {
     EACH_ENTRY(c, channels) {
         const A mean = total[c] / A(count);
@@ -59,9 +59,9 @@ KERNEL to_scale(Int channels, double count, double eps, A* var, A* scale) {
     }
 }
 
-// Mean and variance are of all x: dL/dx = slope g + (x - mean) bend + shift, as nn/batch_norm.py
-// has it with b and c. totals: over the batch, of g and of g times the normal x; by_mean, by_var:
-// what other users of these two send back.
+// bend and shift of dL/dx = slope g + (x - mean) bend + shift; nn/batch_norm.py calls them b and c.
+// total, dots: sums of g and of g x̂ over the batch. by_mean, by_var: dL/dmean and dL/dvar from
+// other uses of these two results, or null.
 KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, const A* total,
         const A* dots, const T* by_mean, const T* by_var, A* bends, A* shifts) {
     EACH_ENTRY(c, channels) {
@@ -74,17 +74,17 @@ KERNEL to_bends(Int channels, double count, const T* weight, const A* scale, con
 )
 
 
-# of the walk's kernels by_image and own: all images have part in one mean, and each channel its own
+# by_image and own of the kernels in norm_strips.py: one mean and scale per channel, for all images
 BY_CHANNEL = 0, 1
 
 
 def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
-    """Five launches forward: moments of strips, three small ones that make the batch's mean,
-    variance and scale of them, then y. Back four: sums of strips, of channels, a small one, dL/dx.
-    Mean, variance and scale are kept, in float32 at least.
+    """Five launches forward: moments of strips; three small ones for mean, variance and scale of
+    the batch; then y. Four backward: sums of strips, sums of channels, bends and shifts, dL/dx.
+    Mean, variance and scale are saved, in float32 or float64.
 
-    Definition: nn/batch_norm.py. differs: halves are calculated with in float32; a shard sums up
-    squares from its own mean, and adds what the batch's mean makes of them.
+    Definition: nn/batch_norm.py. differs: calculates in float32 if x is float16. Each shard sums
+    squared deviations from its own mean, and then corrects them to the mean of the batch.
     """
     n, channels = x.shape[:2]
     pixels, last = prod(x.shape[2:]), lies_channels_last(x)
@@ -117,23 +117,24 @@ def batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
 def statistics(
     xp: Any, x: Array, walk: Images, own: float, count: float, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Mean, variance and scale of each channel in the whole batch, (C,) each. own, count: numbers
-    of a channel in this shard, and in the batch."""
-    channels, few = walk.channels, warps_for(walk.channels)
+    """Mean, variance and scale of each channel over the whole batch, (C,) each. own, count: how
+    many numbers a channel has in this shard, and in the batch."""
+    channels, warps = walk.channels, warps_for(walk.channels)
     wide = xp.promote_types(x.dtype, "float32")
     found = xp.empty(walk.found, wide)
     total, mean, var, scale = xp.empty((4, channels), wide)
     strips.moments(x, walk.warps, walk.of, x, found)
     kernels.channel_moments(x, channels, walk.of, found, total, mean, var)
-    kernels.from_common(x, few, channels, count, own, all_reduce(total), mean, var)
+    kernels.from_common(x, warps, channels, count, own, all_reduce(total), mean, var)
     var = all_reduce(var)
-    kernels.to_scale(x, few, channels, count, eps, var, scale)
+    kernels.to_scale(x, warps, channels, count, eps, var, scale)
     return mean, var, scale
 
 
 def bends_of(xp, x, count, weight, scale, total, dots, by_mean, by_var):
-    """bends and shifts of ``to_bends``, (C,) each. total, dots: this shard's sums of each channel;
-    by_mean, by_var: dL/dmean and dL/dvar of other users of these two, or None."""
+    """The bends and shifts of the kernel ``to_bends``, (C,) each. total, dots: sums over this shard
+    for each channel. by_mean, by_var: dL/dmean and dL/dvar from other uses of these two results, or
+    None."""
     sent = [None if part is None else all_reduce(part) for part in packed(xp, by_mean, by_var)]
     total, dots = all_reduce(total), all_reduce(dots)
     channels, (bends, shifts) = len(scale), xp.empty((2, len(scale)), scale.dtype)

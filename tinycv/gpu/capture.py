@@ -1,5 +1,4 @@
-"""CUDA graphs: ``captured(step)`` records a training step once, and then replays it with one
-launch.
+"""CUDA graphs: ``captured(step)`` records a training step once and replays it with one launch.
 
 A small model's step launches hundreds of kernels of a few microseconds each, and Python needs
 longer to launch a kernel than the GPU needs to run it.  CUDA can record the launches instead of
@@ -13,16 +12,16 @@ running them, and later replay the whole list in one call:
 A recording serves one combination of argument shapes, dtypes and plain values.  For each
 combination the first WARM calls run normally, so that kernels are compiled and memory is allocated.
 The next call is recorded and then launched.  Every later call copies its arguments into the
-recorded arrays and launches the graph.  Each combination keeps its own memory: drop an incomplete
-last batch, and pass no number that changes at every call.
+recorded arrays and launches the graph.  Each combination keeps its own memory, so drop an
+incomplete last batch, and do not pass a number that changes at every call.
 
-A graph holds kernels, addresses and numbers, not Python.  What Python does besides
-(``losses.append``, a counter, ``print``) happens in the first calls and never again.  Of what a
-step reads:
+A graph holds kernels, addresses and numbers, but no Python.  Whatever else Python does in the step
+(``losses.append``, a counter, ``print``) happens in the first calls and never again.  The things
+that a step may read or change behave as follows:
 
-    a number, a flag, a shape     keeps the value that it had when the step was recorded. One that
-                                  is passed as an argument selects a recording; a module's train()
-                                  or eval() is checked before each launch
+    a number, a flag, a shape     keeps the value that it had when the step was recorded. If it is
+                                  an argument, another value selects another recording. Whether a
+                                  module is in train() or eval() mode is checked before each launch
     Adam's and AdamW's options    may change between calls, "lr" too: they are sent to the GPU
                                   before each launch
     SGD's options                 are compared before each launch. A change discards the recording:
@@ -33,8 +32,8 @@ step reads:
                                   so do not seed before every step
     loss.item(), print(loss)      would have to wait for the GPU: RuntimeError. Return the Tensor
                                   and read it after the call
-    a NumPy array as an operand   would be copied once, and be out of date at every later launch:
-                                  RuntimeError
+    a NumPy array as an operand   would be copied to the GPU once, and be out of date at every later
+                                  launch: RuntimeError
     t.data = another array        RuntimeError inside the step. Outside, it discards the recording
                                   if t is a Module's or an optimiser's (of a Tensor that belongs to
                                   neither, this goes unnoticed)
@@ -43,14 +42,14 @@ step reads:
                                   over calls: zero_grad in the step, or before every call
     allow_tf32                    as it was when the step was recorded: call it first
 
-Half cannot be recorded: it has to wait, to learn whether gradients overflowed.  On the CPU, and
-with a CuPy that cannot capture, ``captured`` only calls the function, so that a program runs on
-either.
+A step with Half (training/half.py) cannot be recorded, because it has to wait for the GPU to learn
+whether gradients overflowed.  On a CPU, and with a CuPy that cannot capture, ``captured`` just
+calls the function, so the same program runs everywhere.
 
-Read next: recording.py, one recording.   CUDA C++ Programming Guide, section "CUDA Graphs".
-differs: with torch.cuda.graph the caller copies the arguments and passes capturable=True to Adam.
-Closer to this are
-    torch.cuda.make_graphed_callables and torch.compile(mode="reduce-overhead").
+Read next: recording.py, one recording; CUDA C++ Programming Guide, section "CUDA Graphs".
+differs: with torch.cuda.graph the caller has to copy the arguments and pass capturable=True to
+Adam. torch.cuda.make_graphed_callables and torch.compile(mode="reduce-overhead") are closer to
+this.
 """
 
 from __future__ import annotations
@@ -63,23 +62,24 @@ from tinycv.engine import backend, capturing
 from tinycv.engine.tensor import Tensor, recording
 from tinycv.gpu.recording import Recording, finished
 
-WARM = 3  # calls that run as they are
+WARM = 3  # calls that run normally before one is recorded
 
 
 def captured(function: Callable, device: str | None = None) -> Captured:
-    """``function``, of Tensors and plain values, as a CUDA graph from its fourth call on. See the
-    top of this file.
+    """A function that does the same as ``function``, but as a CUDA graph from the fourth call on.
+    See the top of this file.
 
-    device: where it runs; needed only where no argument is a Tensor. Arguments are positional.
-    It returns copies without a history (Tensors, or tuples, lists and dicts of them), so losses
-    collected in a list keep their values when the next launch overwrites the recorded arrays.
+    The arguments are Tensors and plain values, and are passed by position. device: where it runs;
+    needed only if no argument is a Tensor. The result is copied and has no history (Tensors, or
+    tuples, lists and dicts of Tensors), so losses that are collected in a list keep their values
+    when the next launch overwrites the recorded arrays.
     """
     return Captured(function, device)
 
 
 class Captured:
-    """What ``captured`` returns. ``recordings`` has one for each kind of arguments: by shape,
-    dtype, and plain value."""
+    """What ``captured`` returns. ``recordings`` holds one Recording for each combination of
+    argument shapes, dtypes and plain values."""
 
     def __init__(self, function: Callable, device: str | None = None):
         if not callable(function):
@@ -97,7 +97,7 @@ class Captured:
                 "captured: no argument is a Tensor, so say where it runs: captured(function, "
                 "device)"
             )
-        # within another one it is a part of that
+        # inside another captured function, this one becomes a part of that recording
         if device == "cpu" or capturing.current() is not None:
             return self.function(*args)
         cuda = backend.module_for(device).cuda
@@ -111,20 +111,21 @@ class Captured:
         kind = (recording(), *[kind_of(a) for a in args])
         if kind in self.recordings and not self.recordings[kind].stands():
             del self.recordings[kind]
-            # once as it is: another dtype's kernels, another seed's generator are made
+            # The next call runs normally once: it may compile kernels for another dtype, or make
+            # the generator for another seed. The call after it is recorded.
             self.calls[kind] = WARM - 1
         if kind not in self.recordings:
             self.calls[kind] = self.calls.get(kind, 0) + 1
             if self.calls[kind] <= WARM:
-                return self.beside(cuda, lambda: finished(self.function(*args)))
-            self.recordings[kind] = self.beside(
+                return self.on_own_stream(cuda, lambda: finished(self.function(*args)))
+            self.recordings[kind] = self.on_own_stream(
                 cuda, lambda: Recording(self.function, args, device, self.stream)
             )
         return self.recordings[kind].launched(args)
 
-    def beside(self, cuda: ModuleType, work: Callable[[], object]) -> Any:
-        """Do the work on a stream of our own, for the usual one cannot be recorded. Each stream
-        waits for the other."""
+    def on_own_stream(self, cuda: ModuleType, work: Callable[[], object]) -> Any:
+        """Do the work on a separate stream, because the default stream cannot be recorded. The
+        separate stream first waits for the current one, and afterwards the other way round."""
         if self.stream is None:
             self.stream = cuda.Stream(non_blocking=True)
         usual = cuda.get_current_stream()
@@ -137,19 +138,19 @@ class Captured:
 
 
 def kind_of(argument: object) -> tuple:
-    """What must be equal for a recording to serve. 1, 1.0 and True are not: results differ in
-    dtype."""
+    """What has to be equal for an argument to be served by the same recording. 1, 1.0 and True
+    differ, since their results may differ in dtype."""
     if isinstance(argument, Tensor):
         if recording() and not argument.is_leaf:
             raise ValueError(
-                f"captured: an argument of shape {argument.shape} has a history, which no gradient "
-                "would go down: detach() it, or compute it in the function"
+                f"captured: an argument of shape {argument.shape} has a history, and no gradient "
+                "would flow back into it; detach() it, or compute it in the function"
             )
         return argument.shape, str(argument.dtype), argument.requires_grad
     if isinstance(argument, tuple):
         if any(isinstance(a, Tensor) for a in argument):
             raise TypeError(
-                "captured: a Tensor in a tuple is none of the arguments: give it as one of its own"
+                "captured: a Tensor in a tuple is not an argument; pass it as a separate argument"
             )
         return tuple, tuple(map(kind_of, argument))
     try:

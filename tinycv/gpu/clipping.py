@@ -1,7 +1,6 @@
-"""optim/clipping.py on a GPU: a clipped gradient norm takes two launches for up to 96 gradients
-(parts.py).
+"""Gradient clipping on a GPU: two launches of these kernels for up to 96 gradients (parts.py).
 
-How they are written: cuda.py.
+Definition: optim/clipping.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -38,21 +37,21 @@ KERNEL scale(Int rows, const Parts parts, Int count, const A* factor) {
 
 
 def scaled_down(xp: Any, gs: Sequence[Array], max_norm: float) -> Array:
-    """Scale gradients of one dtype, each in one piece, in place by one factor; returns their norm
-    before, of shape ().
+    """Scale gradients in place by one factor, so that their common norm is at most max_norm.
+    Returns the norm before scaling, of shape (). gs: contiguous arrays of one dtype.
 
-    The norm is summed in float32 for halves, and returned in it: squares of 256 and more overflow
-    float16.
+    For float16 gradients the norm is summed and returned in float32, because in float16 the square
+    of 256 already overflows.
     """
     wide = xp.promote_types(gs[0].dtype, "float32")
-    made = list(tables(gs, gs, [0] * len(gs)))
-    sums = xp.zeros(max(1, sum(rows for rows, _, _ in made)), wide)
-    for (rows, table, count), start in zip(
-        made, accumulate((rows for rows, _, _ in made), initial=0), strict=False
-    ):
+    gradient_tables = list(tables(gs, gs, [0] * len(gs)))
+    row_counts = [rows for rows, _, _ in gradient_tables]
+    sums = xp.zeros(max(1, sum(row_counts)), wide)
+    starts = accumulate(row_counts, initial=0)
+    for (rows, table, count), start in zip(gradient_tables, starts, strict=False):
         kernels.square_sums(gs[0], rows, rows, table, count, sums[start : start + rows])
     norm = xp.sqrt(sums.sum())
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
-    for rows, table, count in made:
+    for rows, table, count in gradient_tables:
         kernels.scale(gs[0], rows, rows, table, count, factor)
     return norm

@@ -1,21 +1,25 @@
-"""Convolution's three linear maps on a GPU.  They must equal nn/conv_kernel.py's, with another aim:
-not few values in a cache, but few launches, and little that is written to memory.  Three ways, and
-``way`` says which:
+"""Convolution on a GPU: the result, dL/dx and dL/dw, by columns (im2col) or tiles (implicit GEMM).
 
-    tiles      with many channels: conv_tiles.py, which writes no columns at all
-    columns    with few, in groups, or where tensor cores may multiply: one launch writes out what
-               the windows see, and one product does the rest.  ``unfold`` writes the columns of all
-               images at once; ``fold`` adds overlapping stamps up by letting every pixel ask who
-               stamped it, so that nothing is written twice and sums come out the same in every run
-    turned     from many channels to very few, as where a U-Net ends: columns of what comes out are
-               less than of what goes in
+The three linear maps have the same names and results as in nn/conv_kernel.py, but another aim.  On
+a CPU the values should stay in a cache; on a GPU the launches should be few, and little should be
+written to memory.  There are three ways, and ``way`` chooses one:
 
-Where x holds NaN or infinity, "turned" gives NaN as dL/dw of taps too that do not see these pixels:
-it multiplies them by the padding of g, and which way to go must not depend on values, which would
-have to be waited for.
+    tiles      for many channels: conv_tiles.py, which writes no columns at all
+    columns    for few channels, for groups, or if tensor cores may multiply.  ``unfold`` copies
+               what the windows see into columns, and one matrix product does the rest.  For dL/dx
+               the product comes first, and ``fold`` adds up its columns: every pixel collects from
+               the windows that saw it, so no two threads write to the same place, and the sums are
+               the same in every run
+    turned     from many channels to very few, as at the end of a U-Net: the transposed convolution
+               with the window reversed.  Its columns are those of the result, which are smaller
 
-All read and write channels last, wherever the array's own axes lie.  How kernels are written:
-cuda.py.
+If x holds NaN or infinity, "turned" also gives NaN for dL/dw of taps that do not see these pixels,
+because it multiplies the pixels by the zeros of g's padding.  It cannot choose another way for such
+values, since looking at values would mean waiting for the GPU.
+
+All functions work channels last; arrays in another layout are read through their strides.
+Shapes: x (N, C, H, W), w (O, C / groups, kH, kW), y and g (N, O, H', W').
+How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -28,26 +32,26 @@ from tinycv.engine.gemm import times
 from tinycv.engine.reduce import as_rows
 from tinycv.gpu import conv_tiles as tiles
 from tinycv.gpu.cuda import Kernels, by_value, warps_for
-from tinycv.nn.conv_kernel import parted
+from tinycv.nn.conv_kernel import group_slices
 from tinycv.nn.layout import channels_first, channels_last
 from tinycv.nn.window import walked
 
-MOST = 1 << 28  # entries of the columns at a time: 1 GiB of float32
-# channels of which columns are little, and a tile would be empty
+MOST = 1 << 28  # entries in the columns that are written at a time: 1 GiB in float32
+# With no more channels than this, columns are small, and a tile would be mostly empty.
 FEW = 8
 
 kernels = Kernels(r"""
 struct Walk { int height, width, rows, columns, taps_down, taps_across, channels,
     stride_down, stride_across, top, left, step_down, step_across; };
 
-// A row for each step of the window (image, h', w'): the kH kW C entries of x that it sees, 0
-// outside. x lies anyhow.
+// A row of columns for each step of the window (image, h', w'): the kH kW C entries of x that it
+// sees, 0 outside the image. x may lie in any layout: by_image, ... are its strides.
 KERNEL unfold(Int count, const Walk w, const T* x, Int by_image, Int by_row, Int by_column,
         Int by_channel, T* columns) {
     const int channels = w.channels, across = w.taps_across,
         seen = w.taps_down * w.taps_across * w.channels;
     EACH_ROW(row, count) {
-        // divisions in 64 bits take several times as long
+        // int, because divisions in 64 bits take several times as long
         const int step = row, image = step / (w.rows * w.columns);
         const int down = step / w.columns % w.rows * w.stride_down - w.top;
         const int right = step % w.columns * w.stride_across - w.left;
@@ -62,8 +66,8 @@ KERNEL unfold(Int count, const Walk w, const T* x, Int by_image, Int by_row, Int
     }
 }
 
-// A row for each pixel (image, h, w) of x, channels last: the sum of what the windows that saw it
-// say of it.
+// Each entry of x (image, h, w, c), channels last: the sum of the entries of columns at which
+// windows saw it, plus bias.
 KERNEL fold(Int count, const Walk w, const T* columns, const T* bias, T* x, Int by_pixel) {
     const Int seen = w.taps_down * w.taps_across * w.channels;
     EACH_ENTRY(entry, count * w.channels) {
@@ -111,14 +115,14 @@ WALK = np.dtype(
 )
 
 
-# ── which way ────────────────────────────────────────────────────────────────────────────────────
+# ── the choice of the way ────────────────────────────────────────────────────────────────────────
 
 
 def way(like, w_shape, sides, size, outputs, stride, padding, dilation, groups):
-    """ "tiles", "columns" or "turned": see above.
+    """ "tiles", "columns" or "turned": see the top of this file.
 
     like: an array of the float type. sides: (N, H, W). size: (H', W'). outputs: how many numbers
-    come out; of dL/dw, how many go in, with g.
+    the result has, or for dL/dw, how many g has.
     """
     (o, c, *window), images = w_shape, sides[0]
     if (
@@ -137,11 +141,12 @@ def way(like, w_shape, sides, size, outputs, stride, padding, dilation, groups):
 
 
 def can_turn(window, sides, size, stride, padding, dilation):
-    """Is this the transpose of another convolution? Yes with stride 1, if its padding is not less
-    than none. And if there are no rows that no window reaches, as output_padding makes them.
+    """Can this convolution be computed as the transpose of another one, with the window reversed?
 
-    The other one has the window turned round: pixel h sees what saw it, through the last tap what
-    saw it through the first. A window of one pixel is its own, and gains nothing.
+    In that one every pixel sees the windows that saw it: through the last tap the window that saw
+    it through the first tap, and so on. It has stride 1. Its padding must not be negative, and
+    there must be no pixels that no window reaches, as output_padding makes them. For a window of
+    one pixel, both are the same and nothing is gained.
     """
     return (
         prod(window) > 1
@@ -161,7 +166,7 @@ def can_turn(window, sides, size, stride, padding, dilation):
 
 
 def turned_padding(window, padding, dilation):
-    """The other one's."""
+    """The padding of the convolution with the window reversed, ((top, bottom), (left, right))."""
     return tuple(
         (d * (k - 1) - p, d * (k - 1) - q)
         for k, d, (p, q) in zip(window, dilation, padding, strict=True)
@@ -169,13 +174,14 @@ def turned_padding(window, padding, dilation):
 
 
 def turned(w):
-    """(O, C, kH, kW) -> (C, O, kH, kW), upside down."""
+    """w with the taps in reverse order and the channels swapped: (O, C, kH, kW) -> (C, O, kH,
+    kW)."""
     return w[:, :, ::-1, ::-1].swapaxes(0, 1)
 
 
 def is_plain(window, stride, padding):
-    """Does each step see one pixel, and each pixel one step? Then what the windows see is the image
-    itself."""
+    """Does each step see exactly one pixel, and each pixel one step? Then the columns are the image
+    itself, and need not be written."""
     return prod(window) == 1 and max(stride) == 1 and max(map(max, padding)) == 0
 
 
@@ -183,7 +189,7 @@ def is_plain(window, stride, padding):
 
 
 def walk_of(sides, size, window, channels, stride, padding, dilation):
-    """The kernels' struct Walk."""
+    """The struct Walk that the kernels take."""
     return by_value(
         np.array(
             [(*sides, *size, *window, channels, *stride, padding[0][0], padding[1][0], *dilation)],
@@ -193,16 +199,16 @@ def walk_of(sides, size, window, channels, stride, padding, dilation):
 
 
 def unfolded(xp, x, size, window, *walk):
-    """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C).
-    x (N, H, W, C)."""
-    (n, h, w, c), seen = x.shape, prod(window) * x.shape[3]
-    for at in some(n, prod(size) * seen):
+    """Yields (at, columns): what the window sees at each of its steps in the images x[at], (n H'
+    W', kH kW C). x (N, H, W, C)."""
+    (n, h, w, c), row = x.shape, prod(window) * x.shape[3]
+    for at in image_slices(n, prod(size) * row):
         part = x[at]
         if is_plain(window, *walk[:2]) and part.flags.c_contiguous:
             yield at, as_rows(part)
             continue
         count, steps = len(part) * prod(size), [s // x.itemsize for s in x.strides]
-        columns = xp.empty((count, seen), x.dtype)
+        columns = xp.empty((count, row), x.dtype)
         if columns.size:
             kernels.unfold(
                 x, count, count, walk_of((h, w), size, window, c, *walk), part.data, *steps, columns
@@ -210,14 +216,15 @@ def unfolded(xp, x, size, window, *walk):
         yield at, columns
 
 
-def some(images, each):
-    """Slices of as many images as may be written out at a time."""
-    step = max(1, MOST // max(1, each))
+def image_slices(images, size):
+    """Slices of as many images as may have their columns written at a time. size: entries in the
+    columns of one image."""
+    step = max(1, MOST // max(1, size))
     return [slice(start, start + step) for start in range(0, images, step)]
 
 
 def matrix_of(w):
-    """(O, C, kH, kW) -> (O, kH kW C), in the columns' order."""
+    """The weight as a matrix, (O, C, kH, kW) -> (O, kH kW C), in the order of the columns."""
     return w.transpose(0, 2, 3, 1).reshape(len(w), prod(w.shape[1:]))
 
 
@@ -241,7 +248,7 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
             xp, channels_first(x), turned(w), (len(x), o, *size), stride, around, dilation, 1, bias
         )
     y = xp.empty((len(x), *size, o), x.dtype)
-    for ins, outs in parted(c, o // groups, groups):
+    for ins, outs in group_slices(c, o // groups, groups):
         matrix = matrix_of(w[outs])
         for at, columns in unfolded(xp, x[..., ins], size, window, stride, padding, dilation):
             if groups == 1:
@@ -274,22 +281,22 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
                 1,
             )
         )
-    made = []
-    for ins, outs in parted(c, o // groups, groups):
+    parts = []
+    for ins, outs in group_slices(c, o // groups, groups):
         total = None
         for at, columns in unfolded(
             xp, x[..., ins], g.shape[1:3], window, stride, padding, dilation
         ):
             part = times(g[at, ..., outs].reshape(len(columns), o // groups).T, columns)
             total = part if total is None else total + part
-        made.append(xp.zeros((o // groups, prod(window) * c), g.dtype) if total is None else total)
-    gw = made[0] if groups == 1 else xp.concatenate(made)
+        parts.append(xp.zeros((o // groups, prod(window) * c), g.dtype) if total is None else total)
+    gw = parts[0] if groups == 1 else xp.concatenate(parts)
     return gw.reshape(o, *window, c).transpose(0, 3, 1, 2)
 
 
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
-    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's
-    way forward too."""
+    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'). This is also the forward pass
+    of the transposed convolution."""
     (o, c, *window), g, sides = w.shape, channels_last(g), x_shape[2:]
     size = g.shape[1:3]
     how = way(g, w.shape, (len(g), *sides), size, prod(x_shape), stride, padding, dilation, groups)
@@ -312,14 +319,21 @@ def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
             bias,
         )
     x = xp.empty((len(g), *sides, c * groups), g.dtype)
-    for ins, outs in parted(c, o // groups, groups):
-        matrix, own = matrix_of(w[outs]), None if bias is None else bias[ins]
-        for at in some(len(g), prod(size) * matrix.shape[1]):
+    for ins, outs in group_slices(c, o // groups, groups):
+        matrix, group_bias = matrix_of(w[outs]), None if bias is None else bias[ins]
+        for at in image_slices(len(g), prod(size) * matrix.shape[1]):
             columns = times(as_rows(g[at, ..., outs]), matrix)
             target, count = x[at, ..., ins], len(x[at]) * prod(sides)
             if target.size:
                 walk = walk_of(sides, size, window, c, stride, padding, dilation)
                 kernels.fold(
-                    x, warps_for(count * c), count, walk, columns, own, target.data, c * groups
+                    x,
+                    warps_for(count * c),
+                    count,
+                    walk,
+                    columns,
+                    group_bias,
+                    target.data,
+                    c * groups,
                 )
     return channels_first(x)

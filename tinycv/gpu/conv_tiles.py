@@ -1,33 +1,34 @@
-"""Convolution's three linear maps on a GPU as products of matrices of which one is never written
-out: implicit GEMM.
+"""Convolution by implicit GEMM on a GPU: a matrix product whose columns are never written.
 
-What the windows see, written out as columns, is nine times the image where a window has nine taps,
-and to write and read it takes longer than the product.  Here the product's own kernel looks the
-numbers up, as it comes to need them:
+Written out, the columns of im2col are nine times as large as the image for a window of nine taps.
+Writing and reading them takes longer than the product.  Here the kernel of the product reads each
+number from the image when it needs it (Chetlur et al. 2014, "cuDNN: Efficient primitives for deep
+learning", arXiv 1410.0759, section 3):
 
     y[p, o] = Σ_k seen[p, k] w[k, o]
     seen[p, (tap, c)] = x[p moved by tap, c], or 0 outside the image
 
-    p: a pixel of all images;  k: a tap and a channel;  o: a channel that comes out
+    p: a pixel of all images;  k: a tap and an input channel;  o: an output channel
 
-A block of threads makes a tile of y, 128 pixels by 128 channels (64 or 32 where there are few);
-conv_tiles_kernels.py has the CUDA text.
+A block of threads computes a tile of y: 128 pixels by 128 output channels, or 64 or 32 if there are
+few.  The CUDA text is in conv_tiles_kernels.py:
 
-    look     y from x. Also x's gradient from y's, since a pixel hears from the windows that saw it:
-             there a stride parts the pixels into classes, (even, odd) x (even, odd) for 2, that
-             were seen through different taps.
-    weigh    dL/dw[k, o] = Σ_p seen[p, k] g[p, o]: a long sum for a small answer, so every block
-             takes a share of the pixels, and ``add_up`` adds the shares in a fixed order: no
-             atomics, so two runs give the same bits.
+    look      y from x.  Also dL/dx from g, where every pixel of x collects g from the windows that
+              saw it.  With a stride, different pixels are seen through different taps, so they are
+              divided into classes: for stride 2, (even, odd) rows x (even, odd) columns
+    weigh     dL/dw[k, o] = Σ_p seen[p, k] g[p, o].  These are long sums for a small result, so each
+              block takes a share of the pixels
+    add_up    adds the shares in a fixed order.  There are no atomic additions, so two runs give the
+              same bits
 
-Only for float32, one group, channels in eights (a slab has one tap, and a thread reads 4 channels,
-16 bytes, at a time), and so much work that it fills a GPU: ``suits``.  Everything else is left to
-conv_kernel.py.  Images lie channels last.
+``suits`` says when this is used: for float32, one group, numbers of channels that are multiples of
+8 (a slab of 8 terms belongs to one tap, and a thread reads 4 channels, 16 bytes, at a time), and
+enough work to fill a GPU.  conv_kernel.py does everything else.  Images lie channels last.
 
-Chetlur et al. 2014, "cuDNN: Efficient primitives for deep learning", arXiv 1410.0759, section 3.
-How kernels are written: cuda.py. On an H100, where the images fill it, 33 to 43 TFLOP/s in all
-three maps, and columns 12 to 39; small images reach 7 to 10 and 5 to 8 (python -m benchmarks.tiles,
+On an H100 that is filled by the images, tiles reach 33 to 43 TFLOP/s in the three maps, and columns
+12 to 39. With small images tiles reach 7 to 10 and columns 5 to 8 (python -m benchmarks.tiles,
 benchmarks/results/gpu/conv_tiles.json).
+How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -54,16 +55,16 @@ from tinycv.gpu.conv_tiles_kernels import (
 from tinycv.gpu.cuda import by_value, compiled, warps_for
 from tinycv.gpu.gemm import tf32_allowed
 
-DEARER = {128: 1.0, 64: 1.02, 32: 1.4}  # what a channel costs in a tile so wide: a guess
-# blocks of 256 threads that an H100 works at together: 2 on each of 132
+COST = {128: 1.0, 64: 1.02, 32: 1.4}  # relative time per channel for each width of tile: a guess
+# blocks of 256 threads that run on an H100 at the same time: 2 on each of its 132 multiprocessors
 AT_ONCE = 264
-# numbers of an answer, from which on its tiles fill a GPU: a guess
+# With this many numbers in the result, the tiles fill a GPU: a guess.
 MANY = 3 << 18
-SHORTEST = 256  # pixels of a share, at least
-MOST = 1 << 31  # entries of an array: the kernels count in 32 bits
+SHORTEST = 256  # pixels in a share, at least
+MOST = 1 << 31  # entries in an array, at most: the kernels count in 32 bits
 
 
-# ── which way ────────────────────────────────────────────────────────────────────────────────────
+# ── when to use tiles, and how wide ──────────────────────────────────────────────────────────────
 
 
 def suits(
@@ -76,11 +77,11 @@ def suits(
     numbers: int,
     most: int,
 ) -> bool:
-    """Is this a call for tiles? numbers: of the answer, or for dL/dw of g. most: entries of the
-    largest array.
+    """Should this convolution run by tiles? numbers: entries of the result, or for dL/dw, of g.
+    most: entries of the largest array.
 
-    A window of one pixel has no columns to save, and cuBLAS is the better at plain products, with
-    tensor cores at all.
+    Not with a window of one pixel, which needs no columns: cuBLAS is faster at a plain product. Not
+    with TF32 either: only cuBLAS uses tensor cores.
     """
     return (
         dtype == "float32"
@@ -96,13 +97,14 @@ def suits(
 
 
 def width(outputs: int, tiles: int) -> int:
-    """How wide to make tiles for so many channels, and so many tiles one above the other: the
-    cheapest, if they suffice."""
+    """How many channels wide to make the tiles, for so many output channels and so many tiles of
+    pixels: the width with the least cost. 128 only if that still gives a block to each place on the
+    GPU."""
     enough = [wide for wide in SHAPES if wide < 128 or tiles * -(-outputs // wide) >= AT_ONCE]
-    return min(enough, key=lambda wide: -(-outputs // wide) * wide * DEARER[wide])
+    return min(enough, key=lambda wide: -(-outputs // wide) * wide * COST[wide])
 
 
-# ── the three maps: arrays lie channels last; w is (O, C, kH, kW) ─────────────────────────────────
+# ── the three linear maps. Arrays lie channels last; w is (O, C, kH, kW) ─────────────────────────
 
 
 def forward(xp, x, w, size, stride, padding, dilation, bias=None):
@@ -115,7 +117,8 @@ def forward(xp, x, w, size, stride, padding, dilation, bias=None):
 def to_input(xp, g, w, sides, stride, padding, dilation, bias=None):
     """dL/dx (N, H, W, C) from g = dL/dy (N, H', W', O); sides is (H, W)."""
     window = w.shape[2:]
-    axes = [seen_from(*each) for each in zip(sides, window, stride, padding, dilation, strict=True)]
+    settings = zip(sides, window, stride, padding, dilation, strict=True)
+    axes = [seen_from(*axis_settings) for axis_settings in settings]
     look = look_of(g.shape, (*sides, w.shape[1]), window[1], *axes)
     return looked(xp, g, w.transpose(2, 3, 0, 1), look, bias)
 
@@ -138,16 +141,21 @@ def to_weight(xp, g, x, w_shape, stride, padding, dilation):
 
 
 def shares_of(tiles, wide):
-    """Into how many shares the pixels are parted, so that the GPU is full to the end: the fewer
-    rounds of blocks the better, where a round takes as long as a share. Few shares where there are
-    many tiles: each is written out and read."""
-    together = AT_ONCE * 256 // threads(wide)
-    most = max(1, together // tiles, min(8, 4 * together // tiles))
-    return min(range(1, most + 1), key=lambda shares: -(-tiles * shares // together) / shares)
+    """Into how many shares to divide the pixels.
+
+    The GPU runs ``at_once`` blocks at a time, so tiles * shares blocks take ⌈tiles shares /
+    at_once⌉ rounds, each as long as one share, 1 / shares. The number with the least time is taken.
+    There is an upper limit, lower for more tiles, because every share is written to memory and read
+    again.
+    """
+    at_once = AT_ONCE * 256 // threads(wide)
+    most = max(1, at_once // tiles, min(8, 4 * at_once // tiles))
+    return min(range(1, most + 1), key=lambda shares: -(-tiles * shares // at_once) / shares)
 
 
 def looked(xp, x, w, look, bias):
-    """What ``look`` describes, by w (kH, kW, channels in, channels out)."""
+    """Launches the kernel ``look`` for the struct ``look``, with w (kH, kW, channels in, channels
+    out). Returns its result, channels last."""
     images, rows, columns, outputs = (
         int(look[name]) for name in ("images", "rows", "columns", "outputs")
     )
@@ -163,7 +171,7 @@ def looked(xp, x, w, look, bias):
     return y
 
 
-# ── how a window walks, for struct Axis ───────────────────────────────────────────────────────────
+# ── how a window moves along an axis: struct Axis ────────────────────────────────────────────────
 
 
 def walks(
@@ -173,8 +181,8 @@ def walks(
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
 ) -> list[tuple[Axis]]:
-    """Down and right, the one class of each: the q-th output looks through tap t at q stride -
-    padding + t dilation."""
+    """For y from x: one class down and one across. Output q looks through tap t at pixel
+    q stride - padding + t dilation."""
     return [
         (Axis(0, every=1, count=n, stride=s, shift=-p, move=d, tap=0, next=1, taps=k),)
         for n, k, s, (p, _), d in zip(size, window, stride, padding, dilation, strict=True)
@@ -185,11 +193,14 @@ def walks(
 def seen_from(
     side: int, taps: int, stride: int, padding: tuple[int, int], dilation: int
 ) -> tuple[Axis, ...]:
-    """Which steps saw the pixels of one axis: the step q that sees pixel h through tap t has q
-    stride - padding + t dilation = h. One class for each remainder of h by the stride, since h +
-    padding - t dilation must be a multiple of it; of the taps that are left in it, every
-    ``next``-th. Those with most taps come first, since they take longest."""
-    made, after = [], stride // gcd(stride, dilation)
+    """For dL/dx from g: which steps q saw the pixels h of one axis, and through which taps t.
+
+    They are those with q stride - padding + t dilation = h, so h + padding - t dilation has to be a
+    multiple of the stride. Which taps fulfil that depends on the remainder of h by the stride. So
+    there is one class of pixels for each remainder, and in it every ``next``-th tap counts. The
+    classes with the most taps come first, since they take the longest.
+    """
+    classes, after = [], stride // gcd(stride, dilation)
     for first in range(min(stride, side)):
         begin = first + padding[0]
         fits = [t for t in range(min(taps, after)) if (begin - t * dilation) % stride == 0]
@@ -205,8 +216,8 @@ def seen_from(
             next=after,
             taps=len(range(tap, taps, after)) if fits else 0,
         )
-        made.append(axis)
-    return tuple(sorted(made, key=lambda axis: -axis.taps))
+        classes.append(axis)
+    return tuple(sorted(classes, key=lambda axis: -axis.taps))
 
 
 @lru_cache(maxsize=256)
@@ -217,7 +228,8 @@ def look_of(
     down: tuple[Axis, ...],
     right: tuple[Axis, ...],
 ) -> np.ndarray:
-    """The kernels' struct Look. x_shape (N, H, W, C); y_size (H', W', O)."""
+    """The struct Look that the kernels take. x_shape (N, H, W, C); y_size (H', W', O); across: taps
+    of the window across."""
     images, height, width, channels = x_shape
     rows, columns, outputs = y_size
     look = Look(
@@ -240,20 +252,20 @@ def look_of(
 
 
 def launch(xp, wide, name, grid, *arguments):
-    """One kernel, by tiles of so many channels."""
+    """Launches the kernel ``name`` for tiles that are ``wide`` channels wide."""
     compiled(xp, kernels[wide].source, "f", name, True)(grid, (threads(wide),), arguments)
 
 
 def flat(xp, x):
-    """x (N, H, W, C) in one piece of memory, in the order of its axes, and where 16 bytes can be
+    """x (N, H, W, C), contiguous in the order of its axes, at an address from which 16 bytes can be
     read at once."""
     if x.flags.c_contiguous and x.data.ptr % 16 == 0:
         return x
     n, h, w, c = x.shape
-    # as it lies, if it came from elsewhere
-    before = x.transpose(0, 3, 1, 2)
-    if not before.flags.c_contiguous:
+    channels_first = x.transpose(0, 3, 1, 2)
+    if not channels_first.flags.c_contiguous:
         return x.copy(order="C")
+    # contiguous as (N, C, H, W), the usual layout of an array that no convolution has classes
     y = xp.empty(x.shape, x.dtype)
-    launch(xp, 128, "turn", (n * -(-c // 32) * -(-(h * w) // 32),), c, h * w, before, y)
+    launch(xp, 128, "turn", (n * -(-c // 32) * -(-(h * w) // 32),), c, h * w, channels_first, y)
     return y

@@ -1,17 +1,19 @@
-"""The CUDA kernels of convolution by tiles (implicit GEMM), which conv_tiles.py launches.
+"""The CUDA text of convolution by tiles (implicit GEMM), which conv_tiles.py launches.
 
     look       a tile of y from x and w: 128 pixels by 128 channels for each block of threads
     weigh      a tile of dL/dw, from one share of the pixels
     add_up     dL/dw, the sum of the shares
     turn       images from channels first to channels last
 
-A block goes along the sum in slabs of 8.  Every slab is fetched once, into memory that the block
-shares; there each number is wanted 128 times.  A thread has 8 x 8 of the tile's sums in its
-registers: for each term it reads 8 + 8 numbers, and multiplies 64 pairs.  Meanwhile the next slab
-is on its way.
+A block works through the sum in slabs of 8 terms.  It fetches each slab once, into memory that its
+threads share, where each number is used 128 times.  A thread keeps 8 x 8 sums of the tile in its
+registers.  For each term it reads 8 + 8 numbers and multiplies 64 pairs.  While it multiplies one
+slab, the next is being fetched.
 
-Tiles of blocks, of warps and of threads: NVIDIA, "Efficient GEMM in CUDA", in CUTLASS's
-documentation.  What is computed, and when: conv_tiles.py.  How kernels are written: cuda.py.
+This division into tiles of blocks, of warps and of threads is explained in "Efficient GEMM in
+CUDA", in the documentation of NVIDIA's CUTLASS.
+
+Read before: conv_tiles.py, what is computed and when; cuda.py, how kernels are written.
 """
 
 from __future__ import annotations
@@ -22,34 +24,37 @@ import numpy as np
 
 from tinycv.gpu.cuda import Kernels
 
-# pixels, or terms, of a tile; of the sum that is fetched at a time
+# pixels in a tile (in weigh: pairs of tap and channel); terms of the sum that are fetched at a time
 TILE, SLAB = 128, 8
-# channels of a tile: warps across it, and a thread's groups of 4 channels
+# width of a tile in channels: (how many warps side by side, how many groups of 4 channels a thread
+# has)
 SHAPES = {128: (2, 2), 64: (1, 2), 32: (1, 1)}
-CLASSES = 4  # the largest stride: so many Axis each way has struct Look
+CLASSES = 4  # the largest stride: struct Look has room for so many Axis down and across
 
 TEXT = r"""
-// One axis of what a block makes. Its outputs are first, first + every, ..., count of them. The
-// q-th looks through its t-th tap at q stride + shift + t move; and that is tap + t next of the
-// window. There are so many taps.
+// One axis of the result, or of one class of its pixels. The class has the outputs first,
+// first + every, ..., count of them. Output number q looks through its tap number t, of taps, at
+// the input q stride + shift + t move. In the window that is tap number tap + t next.
 struct Axis { int first, every, count, stride, shift, move, tap, next, taps; };
 
-// x (images, height, width, channels) and y (images, rows, columns, outputs); the window is so many
-// taps across. down, right: the axes; classes is how many ways there are to the right.
+// x is (images, height, width, channels) and y (images, rows, columns, outputs). across: taps of
+// the window across. down, right: the classes along each axis; classes: how many of right there
+// are.
 struct Look { int images, height, width, channels, rows, columns, outputs, across, classes;
     Axis down[4], right[4]; };
 
-// the tile's channels, and who makes it
+// channels in a tile, and threads in the block that computes it
 constexpr int WIDE = 32 * QUADS * ACROSS, THREADS = 128 * ACROSS;
-// 4 of a slab's 128 x 8 numbers, how often
+// A slab has 128 x 8 numbers. Each thread fetches 4 of them, this many times.
 constexpr int EACH = 256 / THREADS;
 
 __device__ void four(float* to, const float* from) { *(float4*)to = *(const float4*)from; }
 __device__ void none(float* to) { to[0] = to[1] = to[2] = to[3] = 0; }
 
-// A warp makes 32 x 32 QUADS of the tile. Of a thread's 8 rows four begin at row, four at row + 16;
-// its columns so too. Neighbours in pairs share a row or a column, so that what they read of it is
-// read once.
+// A warp computes 32 x 32 QUADS numbers of the tile. Of a thread's 8 rows, four begin at
+// first_row() and four at first_row() + 16; its columns are in fours as well, 32 apart.
+// Neighbouring threads share rows or columns, so that one read from shared memory serves several of
+// them.
 __device__ int first_row() {
     return threadIdx.x / 32 / ACROSS * 32 + (threadIdx.x % 32 / 16 * 2 + threadIdx.x % 2) * 4;
 }
@@ -57,7 +62,7 @@ __device__ int first_column() {
     return threadIdx.x / 32 % ACROSS * (32 * QUADS) + threadIdx.x % 32 / 2 % 8 * 4;
 }
 
-// total += aᵀ b, of one slab.
+// total += aᵀ b for one slab.
 template <int PITCH>
 __device__ void multiply(float (&total)[8][4 * QUADS], const float (&a)[8][PITCH],
         const float (&b)[8][WIDE]) {
@@ -80,9 +85,10 @@ __device__ void multiply(float (&total)[8][4 * QUADS], const float (&a)[8][PITCH
 KERNEL __launch_bounds__(THREADS, 512 / THREADS)
         look(const __grid_constant__ Look l, const float* __restrict__ x,
         const float* __restrict__ w, const float* bias, float* y) {
-    // where it looks without a tap; where it goes in y
+    // The input pixel (h, v) that an output pixel looks at before a tap moves it, in an image with
+    // rows_before rows before it; and the place of the output pixel in y.
     struct Pixel { int rows_before, h, v, place; };
-    // 132: so writes fall into different banks
+    // 132 and not 128, so that the threads of a warp write to different memory banks
     __shared__ __align__(16) float seen[2][8][132], taps[2][8][WIDE];
     __shared__ Pixel pixels[128];
     __shared__ Axis down, right;
@@ -94,7 +100,7 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
     __syncthreads();
     const int each = down.count * right.count, count = l.images * each;
     const int start = blockIdx.x / beside * 128, first = blockIdx.x % beside * WIDE;
-    // a class with fewer pixels than the others
+    // nothing to do: this class has fewer pixels than the largest, for which the grid was made
     if (start >= count) return;
     if (t < 128) {
         const int p = start + t, image = p / each, h = p % each / right.count, v = p % right.count;
@@ -105,12 +111,12 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
     }
     __syncthreads();
 
-    // What this thread fetches: 4 channels of a pixel (or of two), and the weights of one channel
-    // to 4 outputs.
+    // What this thread fetches for each slab: 4 channels of one pixel (of two, if EACH is 2), and
+    // the weights from one channel to 4 outputs.
     const int pixel = t / 2, channel = t % 2 * 4, k = t / (WIDE / 4), column = t % (WIDE / 4) * 4;
     const bool weighs = k < 8 && first + column < l.outputs;
     __align__(16) float numbers[EACH][4], weights[4];
-    // which tap is next; channels left of this one
+    // i, j: the next tap; left: channels of the present tap that are still to be fetched
     int i = 0, j = 0, left = 0, from, at[EACH];
 
     auto fetch = [&] {
@@ -154,7 +160,7 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
     }
     __syncthreads();
     for (int slab = 0; slab < slabs; slab++) {
-        // on its way, while this one is multiplied
+        // the next slab is being fetched while this one is multiplied
         if (slab + 1 < slabs) fetch();
         multiply(total, seen[slab % 2], taps[slab % 2]);
         if (slab + 1 < slabs) keep((slab + 1) % 2);
@@ -178,8 +184,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
     }
 }
 
-// shares[s, (tap, c), o] = the sum over the pixels p of share s of x[p moved by tap, c] g[p, o]. A
-// share has span pixels.
+// shares[s, (tap, c), o] = the sum of x[p moved by tap, c] g[p, o] over the pixels p of share s,
+// which has span pixels.
 KERNEL __launch_bounds__(THREADS, 512 / THREADS)
         weigh(const __grid_constant__ Look l, Int span, const float* __restrict__ x,
         const float* __restrict__ g, float* shares) {
@@ -192,7 +198,8 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
     int left = count - begin < span ? count - begin : int(span);
     const int slabs = (left + 7) / 8;
 
-    // What this thread fetches: 4 terms of a pixel (or of two), and g of one pixel at 4 outputs.
+    // What this thread fetches for each slab: 4 pairs (tap, c) of one pixel (of two, if EACH is 2),
+    // and g of one pixel at 4 outputs.
     const int term = start + t % 32 * 4, tap = term / l.channels, channel = term % l.channels,
         pixel = t / 32;
     const int top = term < terms ? down.shift + tap / right.taps * down.move : -(1 << 30);
@@ -219,7 +226,7 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
                 four(numbers[r],
                     x + ((image[r] * l.height + h) * l.width + v) * l.channels + channel);
             else none(numbers[r]);
-            // eight pixels on, in the next row or image perhaps
+            // to the pixel of the next slab, 8 further on, which may lie in the next row or image
             for (j[r] += 8; j[r] >= l.columns; j[r] -= l.columns)
                 if (++i[r] == l.rows) { i[r] = 0; image[r]++; }
         }
@@ -259,7 +266,7 @@ KERNEL __launch_bounds__(THREADS, 512 / THREADS)
         }
 }
 
-// gw (outputs, channels, taps), the sum of the shares (taps, channels, outputs).
+// gw (outputs, channels, taps): the sum of the shares, each (taps, channels, outputs).
 KERNEL add_up(Int count, Int taps, Int channels, Int outputs, const float* shares, float* gw) {
     const Int entries = taps * channels * outputs;
     EACH_ENTRY(i, entries) {
@@ -271,8 +278,8 @@ KERNEL add_up(Int count, Int taps, Int channels, Int outputs, const float* share
     }
 }
 
-// y (images, pixels, channels) of x (images, channels, pixels): by squares of 32 x 32, so that both
-// sides lie in rows.
+// y (images, pixels, channels) from x (images, channels, pixels). A block copies a square of 32 x
+// 32 through shared memory, so that both reading and writing go along rows.
 KERNEL turn(Int channels, Int pixels, const float* x, float* y) {
     __shared__ float square[32][33];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -296,7 +303,7 @@ kernels = {
 
 
 class Axis(NamedTuple):
-    """The kernels' struct Axis, which says what the fields are."""
+    """The struct Axis of the kernels. Its comment in the CUDA text explains the fields."""
 
     first: int
     every: int
@@ -310,7 +317,7 @@ class Axis(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The kernels' struct Look. down, right: CLASSES of Axis each."""
+    """The struct Look of the kernels. down and right have CLASSES entries each."""
 
     images: int
     height: int
@@ -337,5 +344,5 @@ LOOK = np.dtype(
 
 
 def threads(wide: int) -> int:
-    """Of a block that makes tiles of so many channels."""
+    """How many threads has a block that computes tiles of this width?"""
     return 128 * SHAPES[wide][0]

@@ -1,13 +1,12 @@
-"""cuBLAS, NVIDIA's library of matrix products, called by ctypes, so that a product can be part of a
-CUDA graph.
+"""cuBLAS, NVIDIA's library of matrix products, called through ctypes, also inside CUDA graphs.
 
-CuPy has bindings of its own, but they refuse while a stream is captured (CuPy 14.2: "calling cuBLAS
-API during stream capture is currently unsupported").  The library itself allows it as long as it
-need not allocate memory.  So each thread has one handle per device and stream, with a workspace of
-its own of 32 MiB.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
+CuPy has bindings for cuBLAS, but they refuse to run while a stream is captured (CuPy 14.2: "calling
+cuBLAS API during stream capture is currently unsupported").  The library itself allows it if it
+does not have to allocate memory.  So each thread has one handle per device and stream, and each
+handle has a workspace of 32 MiB.  (cuBLAS manual, sections 2.1.2 and 2.4.8.)
 
-The library is opened by its file name, and the system's loader returns the copy that CuPy has
-loaded.  Where there is none, ``library`` is None, and engine/gemm.py leaves products to CuPy.
+The library is opened by its file name, for which the system's loader returns the copy that CuPy has
+loaded.  If there is none, ``library`` returns None and products are left to CuPy (gemm.py).
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from typing import Any
 from tinycv.engine import capturing
 from tinycv.engine.find_gpu import gpu_problem
 
-# bytes, as the manual advises for Hopper; less would exclude some kernels
+# bytes, as the manual recommends for Hopper; with less, cuBLAS could not use some of its kernels
 WORKSPACE = 32 << 20
 FLOAT16, FLOAT32, FLOAT64 = 2, 0, 1  # cudaDataType: CUDA_R_16F, CUDA_R_32F, CUDA_R_64F
-# cublasComputeType. TF32 rounds the factors, and still adds in float32
+# cublasComputeType: the type of the sums. TF32 rounds the factors, and still adds in float32.
 SUMS_32F, SUMS_TF32, SUMS_64F = 68, 77, 70
 DEFAULT = -1  # cublasGemmAlgo: cuBLAS chooses the kernel
 POINTER, LONG = ctypes.c_void_p, ctypes.c_longlong
 
 
 class Handles(threading.local):
-    """A thread's own: {(device, stream): (handle, its workspace)}."""
+    """The handles of this thread: {(device, stream): (handle, its workspace)}."""
 
     def __init__(self) -> None:
         self.made: dict[tuple[int, int], tuple[Any, Any]] = {}
 
 
 class Cublas:
-    """The library's two products. Of a thread and stream its own handle, since a handle serves one
-    at a time."""
+    """The two products of the library, for single matrices and for stacks. Every thread and stream
+    has its own handle, since a handle can serve only one at a time."""
 
     def __init__(self, file: str):
         opened = ctypes.CDLL(file)
@@ -48,7 +47,7 @@ class Cublas:
         self.set_workspace, self.handles = opened.cublasSetWorkspace_v2, Handles()
 
     def handle(self, xp: Any) -> Any:
-        """For the current device and stream of this thread."""
+        """The handle for the current device and stream of this thread."""
         at, made = (
             (xp.cuda.runtime.getDevice(), xp.cuda.get_current_stream().ptr),
             self.handles.made,
@@ -63,7 +62,8 @@ class Cublas:
             made[at] = handle, workspace
         handle, workspace = made[at]
         if (recording := capturing.current()) is not None:
-            # the graph writes there, when this thread has long ended too
+            # The graph will use this memory at every launch, also after this thread has ended. So
+            # the recording keeps it.
             recording.kept.append(workspace)
         return handle
 
@@ -81,38 +81,44 @@ class Cublas:
         sums: int,
         add: bool = False,
     ) -> None:
-        """y = factor * a @ b (add: += that) in cuBLAS's columns: turned, (m, n, k), and (memory,
-        row, step) of a, b, y."""
+        """y = factor * a @ b, or y += factor * a @ b with ``add``, for matrices stored by columns.
+
+        turned: is a, is b transposed? shape: (m, n, k). a, b, y: (address, entries from column to
+        column, entries from matrix to matrix) each. kind: cudaDataType. count: matrices in the
+        stack. sums: cublasComputeType.
+        """
         (turn_a, turn_b), (m, n, k), exact = turned, shape, sums == SUMS_64F
         start = self.handle(xp), int(turn_a), int(turn_b), m, n, k, number(factor, exact)
         old = number(float(add), exact)
         if count == 1:
-            a, b, y = (matrix(kind, *place) for place in (a, b, y))
+            a, b, y = (matrix(kind, *layout) for layout in (a, b, y))
             checked(self.one(*start, *a, *b, old, *y, sums, DEFAULT))
         else:
-            a, b, y = (stack(kind, *place) for place in (a, b, y))
+            a, b, y = (stack(kind, *layout) for layout in (a, b, y))
             checked(self.many(*start, *a, *b, old, *y, count, sums, DEFAULT))
 
 
 def matrix(kind: int, memory: int, row: int, _step: int) -> tuple:
-    """A matrix as cublasGemmEx takes it: where, of what type, entries from row to row."""
+    """A matrix as cublasGemmEx takes it: its address, type, and entries from column to column."""
     return POINTER(memory), kind, row
 
 
 def stack(kind: int, memory: int, row: int, step: int) -> tuple:
-    """Matrices as cublasGemmStridedBatchedEx takes them: and entries from one to the next."""
+    """Matrices as cublasGemmStridedBatchedEx takes them: address, type, entries from column to
+    column, and from matrix to matrix."""
     return POINTER(memory), kind, row, LONG(step)
 
 
 @lru_cache(maxsize=256)
 def number(value: float, exact: bool) -> Any:
-    """A pointer to it, on the host: in double, or in float. It is kept, and not written to."""
+    """A pointer to the number on the host, as a double if ``exact``, else as a float. It is cached;
+    cuBLAS only reads it."""
     return ctypes.byref(ctypes.c_double(value) if exact else ctypes.c_float(value))
 
 
 def checked(status: int) -> None:
-    """RuntimeError where cuBLAS could not do it: its numbers are cublasStatus_t, in section 2.2.2
-    of the manual."""
+    """RuntimeError unless the status is 0, success. The others are listed as cublasStatus_t in the
+    manual, section 2.2.2."""
     if status:
         raise RuntimeError(
             f"cuBLAS answered with status {status}"
@@ -122,7 +128,7 @@ def checked(status: int) -> None:
 
 @cache
 def library(xp: Any) -> Cublas | None:
-    """The library of this CuPy's CUDA, or None where it is not to be found."""
+    """The cuBLAS library for the CUDA version of CuPy, or None if it is not found."""
     if gpu_problem() is not None:
         return None
     major = xp.cuda.runtime.runtimeGetVersion() // 1000

@@ -1,16 +1,16 @@
-"""Matrix products on a GPU (GEMM) by cuBLAS, without copies of transposed or stacked operands; TF32
-only on request.
+"""Matrix products (GEMM) on a GPU by cuBLAS, without copies of transposed operands; TF32.
 
 For stacks of matrices, CuPy's own @ copies each operand that is transposed or not contiguous,
-converts float16 to float32, and never uses TF32.  cuBLAS needs none of that: a transposed matrix is
-a flag, and a stack is one stride between matrices. cuBLAS numbers entries down the columns, so that
-our rows are its columns:
+converts float16 to float32, and never uses TF32.  cuBLAS needs none of that: for a transposed
+matrix it takes a flag, and for a stack the distance from one matrix to the next.  cuBLAS stores a
+matrix column by column, so a matrix that NumPy stores row by row is, to cuBLAS, its transpose.  The
+product is therefore computed as
 
-    C = A B of ours  is  Cᵀ = Bᵀ Aᵀ of its own,  where it finds Aᵀ and Bᵀ lying as we left A and B.
+    Cᵀ = Bᵀ Aᵀ,  where cuBLAS finds Aᵀ, Bᵀ and Cᵀ in the memory of A, B and C.
 
-TF32 keeps 10 of float32's 23 bits of a factor and adds in float32, which is what tensor cores can
-do.  Figures that were taken with it must say so: ``tf32_allowed`` is part of what show/doctor.py
-and every benchmark report.
+TF32 keeps 10 of the 23 bits of a float32 factor and adds in float32; tensor cores can multiply such
+numbers.  It is off by default.  Measurements that were made with it should say so: show/doctor.py
+and every benchmark report ``tf32_allowed()``.
 
 How cuBLAS is called: cublas.py.
 """
@@ -33,9 +33,9 @@ from tinycv.gpu import cublas
 
 TYPES = {"e": cublas.FLOAT16, "f": cublas.FLOAT32, "d": cublas.FLOAT64}
 SUMS = {"e": cublas.SUMS_32F, "f": cublas.SUMS_32F, "d": cublas.SUMS_64F}
-MOST = 2**31 - 1  # of rows, columns, and entries from row to row
+MOST = 2**31 - 1  # rows, columns, and entries from row to row: cuBLAS counts in 32 bits
 BY_ENVIRONMENT = os.environ.get("CUPY_TF32", "0") not in ("", "0")  # read once, as CuPy does
-asked: dict[str, bool] = {}  # "tf32", once somebody has said
+choices: dict[str, bool] = {}  # "tf32": the last call of allow_tf32; empty before the first
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -45,23 +45,27 @@ def allow_tf32(allowed: bool) -> None:
     A step recorded by ``captured`` keeps the setting that it was recorded with: call this first.
     differs: PyTorch's name for it is torch.backends.cuda.matmul.allow_tf32.
     """
-    asked["tf32"] = allowed = flag(allowed, "allow_tf32: allowed")
+    choices["tf32"] = allowed = flag(allowed, "allow_tf32: allowed")
     if gpu_problem() is None:
-        own = importlib.import_module("cupy._core._routines_linalg")
-        own.set_compute_type(
-            np.dtype("float32"), own.COMPUTE_TYPE_TF32 if allowed else own.COMPUTE_TYPE_DEFAULT
-        )
+        # the products that CuPy computes itself follow the same setting
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        compute_type = linalg.COMPUTE_TYPE_TF32 if allowed else linalg.COMPUTE_TYPE_DEFAULT
+        linalg.set_compute_type(np.dtype("float32"), compute_type)
 
 
 def tf32_allowed() -> bool:
-    """What was asked for last, by ``allow_tf32`` or in the environment."""
-    return asked.get("tf32", BY_ENVIRONMENT)
+    """Is TF32 allowed? By the last call of ``allow_tf32``, or before any, by the environment."""
+    return choices.get("tf32", BY_ENVIRONMENT)
 
 
 def times(
     xp: Any, a: Array, b: Array, scale: float = 1.0, out: Array | None = None, add: bool = False
 ) -> Array:
-    """engine/gemm.py's ``times`` by one call of cuBLAS, which finds each matrix where it lies."""
+    """scale * a @ b, the function ``times`` of engine/gemm.py, by one call of cuBLAS.
+
+    cuBLAS reads each matrix where it lies. out: where to write the result; with ``add`` it is added
+    to what is there.
+    """
     library = cublas.library(xp) if a.dtype == b.dtype and min(a.ndim, b.ndim) > 1 else None
     if not library:
         return by_arrays(a, b, scale, out, add)
@@ -100,13 +104,14 @@ def times(
 
 @lru_cache(maxsize=4096)
 def fitted(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], int, int, int]:
-    """(the stack's axes, m, n, k) of two shapes. ValueError where they do not fit."""
+    """(axes of the stack, m, n, k) for a product of two shapes, (m, k) @ (k, n). ValueError if they
+    do not fit."""
     if a[-1] != b[-2]:
         raise ValueError(
             f"matmul: {a} @ {b}: the last axis of one and axis -2 of the other must be equal"
         )
     lead = np.broadcast_shapes(a[:-2], b[:-2])
-    # ctypes would cut it to 32 bits, and say nothing
+    # ctypes would silently cut a larger number to 32 bits
     if max(prod(lead), a[-2], *b[-2:]) > MOST:
         raise ValueError(
             f"matmul: {a} @ {b}: cuBLAS counts rows, columns and matrices in 32 bits, to {MOST}: "
@@ -119,11 +124,11 @@ def fitted(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], int
 def lies(
     shape: tuple[int, ...], strides: tuple[int, ...], lead: tuple[int, ...], size: int
 ) -> tuple | None:
-    """(is it turned, entries from row to row, entries from matrix to matrix), for a stack of axes
-    ``lead``.
+    """(is each matrix transposed, entries from row to row, entries from matrix to matrix), for an
+    array that is broadcast to a stack with the axes ``lead``.
 
-    None where cuBLAS cannot say it: where the entries of a row do not touch, or no one step leads
-    through the stack.
+    None for an array that cuBLAS cannot describe: if neither the entries of a row nor those of a
+    column are adjacent, or if the matrices of the stack are not evenly spaced.
     """
     (rows, columns), (down, along) = shape[-2:], (s // size for s in strides[-2:])
     if (along == 1 or columns == 1) and (down >= columns or rows == 1):
@@ -134,9 +139,9 @@ def lies(
         return None
     if row > MOST:
         return None
-    own = zip(shape[:-2][::-1], strides[:-2][::-1], strict=True)
-    # 0: one matrix for all
-    steps = [0 if n == 1 else s // size for n, s in own][: len(lead)][::-1]
+    # Steps from matrix to matrix along each axis of the stack, 0 where one matrix is used for all.
+    stack_axes = zip(shape[:-2][::-1], strides[:-2][::-1], strict=True)
+    steps = [0 if n == 1 else s // size for n, s in stack_axes][: len(lead)][::-1]
     moves = [
         (n, s) for n, s in zip(lead, [0] * (len(lead) - len(steps)) + steps, strict=True) if n > 1
     ]
@@ -146,18 +151,19 @@ def lies(
 
 
 def laid_out(xp: Any, a: Array, shape: tuple[int, ...]) -> tuple[Array, tuple]:
-    """a, or a copy of it in this shape that ``lies`` can describe, and what that says."""
-    found = lies(a.shape, a.strides, shape[:-2], a.itemsize)
-    if found is None:
+    """(a, its description by ``lies``), or if that is None, a copy of a in this shape and the
+    description of the copy."""
+    description = lies(a.shape, a.strides, shape[:-2], a.itemsize)
+    if description is None:
         a = in_order(xp, xp.broadcast_to(a, shape))
-        found = lies(a.shape, a.strides, shape[:-2], a.itemsize)
-    assert found is not None  # of a copy it always can
-    return a, found
+        description = lies(a.shape, a.strides, shape[:-2], a.itemsize)
+    assert description is not None  # a copy made by in_order always has one
+    return a, description
 
 
 def in_order(xp: Any, a: Array) -> Array:
-    """A copy that ``lies`` can describe. It is turned where a is: so it is read along its
-    memory."""
+    """A copy that ``lies`` can describe. If a lies transposed, so does the copy, so that a is read
+    in the order of its memory."""
     if a.strides[-2] < a.strides[-1]:
         return xp.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
     return xp.ascontiguousarray(a)

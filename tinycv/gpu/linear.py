@@ -1,8 +1,9 @@
-"""nn/linear.py on a GPU: the bias is laid out first, and cuBLAS adds the product to it.
+"""Linear layer on a GPU: a launch writes the bias into every row, and cuBLAS adds the product.
 
-A bias that is added afterwards is one more reading and writing of all that came out; laid out
-before, it is one writing, and cuBLAS reads it while it is busy multiplying.  How kernels are
-written: cuda.py.
+Adding the bias afterwards would read and write the whole result once more.  Written first, it costs
+one writing, and cuBLAS reads it while it multiplies anyway.
+
+Definition: nn/linear.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from tinycv.gpu.cuda import Kernels, packed
 from tinycv.nn.linear import refuse_misfit
 
 kernels = Kernels(r"""
-// Every row of y is x: by fours, where x and all rows begin at a multiple of four.
+// Copies x into every row of y, four entries at a time if x and all rows start at a multiple of
+// four.
 KERNEL rows_of(Int rows, Int width, const T* x, T* y) {
     const bool even = width % 4 == 0 && (size_t(x) | size_t(y)) % sizeof(Four) == 0;
     EACH_ROW(row, rows) {
@@ -31,7 +33,7 @@ def product_and_bias(xp: Any, rows: Array, weight: Array, bias: Array | None) ->
     """rows (N, in) @ weight (out, in)ᵀ + bias (out,) or None: (N, out)."""
     if bias is None:
         return times(rows, weight.T)
-    if bias.shape != (len(weight),):  # which the kernel would read past its end
+    if bias.shape != (len(weight),):  # the kernel would read past the end of a shorter bias
         return times(rows, weight.T) + bias
     y, (bias,) = xp.empty((len(rows), len(weight)), rows.dtype), packed(xp, bias)
     kernels.rows_of(y, len(y) if y.size else 0, len(y), y.shape[1], bias, y)
@@ -39,8 +41,9 @@ def product_and_bias(xp: Any, rows: Array, weight: Array, bias: Array | None) ->
 
 
 def linear(xp, x, weight, bias=None):
-    """A launch that lays the bias out, and a product that is added to it. Back a product for each
-    of x and weight, and the bias's sums; only what is asked for. x and weight are kept.
+    """One launch that writes the bias into every row, and one product that is added to it. The
+    backward pass takes one product for x, one for weight, and the sums of g for bias, each only if
+    it is needed. x and weight are saved.
 
     Definition: nn/linear.py.
     """

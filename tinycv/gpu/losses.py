@@ -1,7 +1,6 @@
-"""nn/losses.py on a GPU: cross-entropy against class numbers is one launch each way, and three
-small sums.
+"""Cross-entropy on a GPU: for class numbers one launch each way, and three small sums.
 
-How they are written: cuda.py.
+Definition: nn/losses.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -12,10 +11,13 @@ from tinycv.nn.checks import check_cross_entropy, no_gradient
 from tinycv.nn.losses import against_shares, not_zero
 
 kernels = Kernels(r"""
-// ── cross-entropy against class numbers. A row's loss is (own + spread) log(sum of exp x) - own
-// x[target] - sum share x:
-// own is (1 - s) w[target], share s w / C, and spread the sum of all shares; w is 1 where weight is
-// null. What has no weight is left out, and never multiplied by 0 ──
+// ── cross-entropy against class numbers ──
+// With label smoothing e and class weights w (1 if weight is null), the loss of a row is
+//     (own + spread) log(sum of exp x) - own x[target] - sum over the classes of share x
+//     own = (1 - e) w[target],  share = e w / C for each class,  spread = the sum of all shares
+// A term of weight 0 is left out rather than multiplied by 0, because its x may be NaN or infinite.
+//
+// Row: counts: the target is not ignored. there: it is a valid class. live: the row has a loss.
 
 struct Row { Int target; bool counts, there, live; A own, weight, spread; };
 
@@ -24,11 +26,11 @@ __device__ Row of_row(Int classes, Int target, const T* weight, double smoothing
     r.target = target;
     r.counts = target != ignored;
     r.there = target >= 0 && target < classes;
-    // to refuse it would be to wait
+    // NaN for a class that is out of range: an error would mean waiting for the GPU
     r.weight = !r.there ? A(NAN) : weight ? A(weight[target]) : A(1);
     r.own = A(1 - smoothing) * r.weight;
     r.spread = A(smoothing);
-    // is there any share at all?
+    // not 0 if any share is not 0
     A some = A(smoothing);
     if (weight && smoothing != 0) {
         r.spread = some = 0;
@@ -51,7 +53,7 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
         top = greatest(top);
         EACH(j, classes) {
             const A below = r.live ? A(in[j]) - top : A(0), even = A(smoothing / classes);
-            // a weight may be infinite
+            // 0, not 0 * weight[j], which is NaN for an infinite weight
             const A share = even == 0 || !weight ? even : even * A(weight[j]);
             total += exp(below);
             if (share != 0) mean += below * share;
@@ -67,8 +69,8 @@ KERNEL cross_entropy(Int rows, Int classes, const T* x, const Int* target, const
     }
 }
 
-// (softmax - q) g. step: 1 where every row has a g of its own, 0 where all have one; count: what
-// the mean divided by.
+// gx = (softmax - q) g. step: 1 if every row has its own g, 0 if all rows share one. count: the
+// divisor of the mean, or null.
 KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, const T* weight,
         double smoothing, Int ignored, const T* g, Int step, const A* count, T* gx) {
     EACH_ROW(row, rows) {
@@ -94,11 +96,12 @@ KERNEL cross_entropy_back(Int rows, Int classes, const T* x, const Int* target, 
 def cross_entropy(
     xp, input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0
 ):
-    """One launch each way, and small sums between them. The scores are kept, and softmax is
-    calculated again on the way back. Against probabilities: array calls, as on a CPU.
+    """For class numbers, one launch each way and small sums between them. Only the scores are
+    saved, and the backward pass computes the softmax again. For probabilities, array calls as on a
+    CPU.
 
-    Definition: nn/losses.py. differs: losses of halves are added up in float32; in float16 the sum
-    of a long batch would be infinite, and so would be its mean.
+    Definition: nn/losses.py. differs: losses of float16 scores are added up in float32. In float16
+    the sum over a long batch would overflow, and the mean with it.
     """
     ignored, smoothing = check_cross_entropy(
         xp, input, target, weight, ignore_index, reduction, label_smoothing
@@ -125,7 +128,7 @@ def cross_entropy(
 
 
 def against_probabilities(xp, input, target, weight, reduction, smoothing):
-    """nn/losses.py's array calls, which are given halves as float32, and answer in halves."""
+    """``against_shares`` of nn/losses.py, with float16 converted to float32 and back."""
     dtype, wide = input.dtype, xp.promote_types(input.dtype, "float32")
     input, target = (a.astype(wide, copy=False) for a in (input, target))
     weight = None if weight is None else weight.astype(wide, copy=False)

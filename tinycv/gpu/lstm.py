@@ -1,6 +1,7 @@
-"""sequence/lstm.py on a GPU: beside its product of matrices, a step is one launch each way.
+"""LSTM on a GPU: each time step takes one matrix product and one launch, forward and backward.
 
-How they are written: cuda.py.
+Definition: sequence/lstm.py.   How kernels are written: cuda.py.
+Shapes: T steps, B sequences, H hidden units.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from tinycv.gpu.linear import product_and_bias
 from tinycv.sequence.recurrent import check
 
 kernels = Kernels(r"""
-// ── step t of B x H cells, n of them ──
-// gates (T, B, 4H): what x says, and afterwards what i, f, g and o are.
-// h and c (T + 1, B, H); here (T, B), or null where no sequence ends before the others.
+// ── step t of n = B H cells ──
+// gates (T, B, 4H): on entry the part of each gate's input that comes from x; afterwards i, f, g,
+// o. h and c (T + 1, B, H). here (T, B): true while a sequence runs; null if all have the same
+// length.
 
 __device__ A sigmoid(A x) { return 1 / (1 + exp(-x)); }
 
@@ -36,9 +38,10 @@ KERNEL lstm_step(Int n, Int hidden, Int t, T* gates, const T* from_h, const bool
     }
 }
 
-// Back: dh comes from y (dy), from the step after by its product (by_h) and, where a sequence was
-// over, as it is (carried). dc and carried are changed in place; d (T, B, 4H) is what enters the
-// gates. dy, by_h, carried and here may be null.
+// Backward: dh is the sum of the gradient of y (dy), of the next step's through its product (by_h),
+// and, where a sequence had ended, of the next step's unchanged (carried). dc and carried are
+// updated in place. d (T, B, 4H) receives the gradients of the gates' inputs. dy, by_h, carried and
+// here may be null.
 KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, const bool* here,
         const T* dy, const T* by_h, T* carried, T* dc, T* d) {
     EACH_ENTRY(at, n) {
@@ -62,16 +65,16 @@ KERNEL lstm_step_back(Int n, Int hidden, Int t, const T* gates, const T* c, cons
 
 
 def lstm(xp, x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, mask=None):
-    """One product for what x says at all steps; then a product and a launch for each step, and the
-    same back. Kept: i, f, g and o, h and c of every step. Definition: sequence/lstm.py."""
+    """One product with x for all steps; then one product and one launch for each step. The backward
+    pass takes the same. Saves i, f, g, o, h and c of every step. Definition: sequence/lstm.py."""
     check(4, x, {"h0": h0, "c0": c0}, (weight_ih, weight_hh, bias_ih, bias_hh), mask)
     (steps, batch, width), hidden, n = x.shape, h0.shape[1], h0.size
     (here,) = packed(xp, mask)
-    # NaN there would reach the weights' gradients
+    # x after the end of a sequence may be NaN, which would reach the gradients of the weights
     x = x if here is None else xp.where(here, x, 0)
     rows = x.reshape(steps * batch, width)
     bias = bias_hh if bias_ih is None else bias_ih if bias_hh is None else bias_ih + bias_hh
-    gates = product_and_bias(xp, rows, weight_ih, bias)  # of all steps: what x says
+    gates = product_and_bias(xp, rows, weight_ih, bias)  # the part from x, for all steps
     gates, from_h = gates.reshape(steps, batch, 4 * hidden), xp.empty((batch, 4 * hidden), x.dtype)
     h, c = xp.empty((2, steps + 1, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0

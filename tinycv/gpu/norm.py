@@ -1,9 +1,13 @@
-"""nn/norm.py on a GPU: layer norm is one launch forward; back it is one for x, and two for both
-parameters.  Group norm is three launches each way, and one more for the parameters.
+"""Layer norm and group norm on a GPU.
 
-Layer norm has a warp for each row.  A group may be large, and images few, so group norm walks over
-strips of images (norm_strips.py); here is what makes a group of its strips.
-How kernels are written: cuda.py.
+    launches       forward    backward for x    backward for weight and bias
+    layer norm           1                 1                               2
+    group norm           3                 3                        1 more
+
+Layer norm has a warp for each row.  A group may be large and the images few, so group norm passes
+over strips of images (norm_strips.py).  The kernels here combine the strips of a group.
+
+Definitions: nn/norm.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -19,12 +23,12 @@ from tinycv.nn.norm import check_group_norm, check_layer_norm, grouped
 kernels = Kernels(
     WALK
     + r"""
-// ── layer norm: mean and scale of a row are kept for the way back ──
+// ── layer norm. Mean and scale of each row are saved for the backward pass ──
 
 template <int MOST> __device__ void layer_norm_row(Int width, const T* x, const T* weight,
         const T* bias, A eps, T* y, A* mean_of, A* scale_of) {
     A held[MOST + 1], mean = 0, square = 0;
-    // of large numbers that lie near to each other
+    // Subtracted before summing: a sum of large numbers that are close together would lose digits.
     const A near = A(x[0]);
     EACH_HELD(k, j, width) mean += (held[MOST ? k : 0] = A(x[j])) - near;
     mean = near + sum(mean) / width;
@@ -75,8 +79,8 @@ KERNEL layer_norm_back(Int rows, Int width, const T* __restrict__ x, const T* __
     }
 }
 
-// Down the rows, as one image of channels last: sums of g and of g times the normal x, which are
-// the parameters' gradients.
+// Sums down the rows, of g and of g times the normalised x: the gradients of bias and weight. The
+// rows are passed over like the pixels of one image that lies channels last.
 KERNEL layer_norm_sums(Images of, const T* x, const A* means, const A* scales, const T* g,
         A* found) {
     walk(of, [&](const Share& my) {
@@ -92,8 +96,8 @@ KERNEL layer_norm_sums(Images of, const T* x, const A* means, const A* scales, c
 
 // ── group norm ──
 
-// One group's strips and channels together: squares from its mean are those from the strip's own,
-// and the means' own.
+// Mean and scale of each group, from the strips of its channels. The squared deviations from the
+// group's mean are those from each strip's own mean, plus those of the strip's mean.
 KERNEL group_moments(Images of, Int groups, double eps, const A* found, A* means, A* scales) {
     const unsigned own = of.channels / groups, pieces = of.strips * own;
     const Int apart = 2 * of.channels;
@@ -115,8 +119,8 @@ KERNEL group_moments(Images of, Int groups, double eps, const A* found, A* means
     }
 }
 
-// A group's mean has part in each of its numbers, and so has its scale: dL/dx = slope g + (x -
-// mean) bend + shift.
+// bend and shift of each group, in dL/dx = slope g + (x - mean) bend + shift. They are there
+// because mean and scale of a group depend on each of its numbers.
 KERNEL group_bends(Images of, Int groups, const T* weight, const A* scales, const A* found,
         A* bends, A* shifts) {
     const unsigned own = of.channels / groups, pieces = of.strips * own;
@@ -142,10 +146,11 @@ KERNEL group_bends(Images of, Int groups, const T* weight, const A* scales, cons
 
 
 def layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
-    """One launch, a warp for each row: it keeps mean and scale of the row, in float32 at least.
-    Back, one for dL/dx, and two for the sums that are the parameters' gradients.
+    """One launch, with a warp for each row. It saves mean and scale of the row, in float32 or
+    float64. The backward pass takes one launch for dL/dx, and two for the gradients of weight and
+    bias.
 
-    Definition: nn/norm.py. differs: halves are calculated with in float32.
+    Definition: nn/norm.py. differs: calculates in float32 if x is float16.
     """
     check_layer_norm(x, weight, bias, eps)
     rows, width = x.size // max(1, x.shape[-1]), x.shape[-1]
@@ -169,10 +174,11 @@ def layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
 
 
 def group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
-    """Three launches forward: moments of strips, of groups, then y. Mean and scale of each group
-    are kept, in float32 at least. Back three as well, and one more for the parameters.
+    """Three launches forward: moments of strips, then of groups, then y. Mean and scale of each
+    group are saved, in float32 or float64. The backward pass takes three launches as well, and one
+    more for the gradients of weight and bias.
 
-    Definition: nn/norm.py. differs: halves are calculated with in float32.
+    Definition: nn/norm.py. differs: calculates in float32 if x is float16.
     """
     n, num_groups, width = grouped(x, num_groups)
     check_group_norm(x, weight, bias, eps)

@@ -1,20 +1,24 @@
-"""Group norm and batch norm on a GPU walk over images in strips of pixels: the walk, and the
-kernels that both launch.
+"""Kernels that group norm and batch norm share on a GPU: they pass over images in strips of pixels.
 
-An image's group may be large, and images few: a warp for each group would leave most of the GPU
-idle.  So each image is cut into strips of pixels, and a warp sums one strip of a channel up (or of
-32 channels).  Small launches make a group of its strips (norm.py), or a channel of the whole batch
-(batch_norm.py):
+A group may be large and the images few, so a warp for each group would leave most of the GPU idle.
+Therefore each image is cut into strips of pixels, and a warp sums one strip of one channel, or of
+32 channels.  Small launches then combine the strips of a group (norm.py) or of a channel of the
+whole batch (batch_norm.py):
 
-    forward     moments: mean and squares of every strip and channel   →  mean and scale of a group
-                normalise: y
-    back        sums: of g and of g x̂, likewise                        →  what g may not pass on
-                back: dL/dx;   totals: the parameters' gradients
+    forward     moments      mean and squares of every strip and channel
+                             (then norm.py or batch_norm.py: mean and scale of a group or channel)
+                normalise    y
+    backward    sums         of g and of g x̂, for every strip and channel
+                             (then norm.py or batch_norm.py: bend and shift, see ``back``)
+                back         dL/dx
+                totals       the gradients of weight and bias
 
-Images may lie channels last, as convolutions leave them, or channels first: in both, neighbouring
-lanes take neighbouring numbers.
+Images may lie channels last, as convolutions leave them, or channels first. In both layouts
+neighbouring lanes read neighbouring numbers.
 
-Not done: channels last and fewer than 32 leave lanes idle.   How kernels are written: cuda.py.
+A limit: channels last with fewer than 32 channels leaves lanes idle.
+
+x̂ is the normalised x, (x - mean) scale.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
@@ -27,19 +31,20 @@ import numpy as np
 from tinycv.engine.backend import Array
 from tinycv.gpu.cuda import LANES, Kernels, by_value
 
-# warps that keep a GPU busy, and no strip is cut for more
+# so many warps keep a GPU busy; images are not cut into more strips than that takes
 WORK = 1 << 12
-# numbers that a lane takes of a strip: sums of more would lose digits
+# Numbers of a strip that one lane sums, at least and at most. Longer sums would lose digits.
 SHORTEST, LONGEST = 16, 512
 
 WALK = r"""
-// Images of channels of pixels, each image cut into strips of pixels.  last: the channels lie side
-// by side in memory, and a warp takes 32 of them, a lane one.  Else pixels lie side by side: a warp
-// takes one channel, its lanes every 32nd pixel.
+// How images lie, and how they are cut into strips of pixels. If last, they lie channels last: a
+// warp takes 32 channels, one per lane. Otherwise they lie channels first: a warp takes one
+// channel, and each lane every 32nd pixel of its strip. strips: how many per image; strip: pixels
+// in one.
 struct Images { Int last, images, channels, pixels, strips, strip; };
 
-// A lane's share of a strip: ``count`` numbers of one channel, each ``step`` after the other.
-// size: the strip's pixels.
+// A lane's share of a strip: count numbers of one channel, from index start on, step apart. size:
+// the pixels of the strip.
 struct Share { Int image, strip, channel, size, count, start, step; };
 #define EACH_SHARED(at, my) _Pragma("unroll 8") \
     for (Int k = 0, at = (my).start; k < (my).count; k++, at += (my).step)
@@ -63,8 +68,8 @@ template <typename F> __device__ void walk(const Images& of, F f) {
     }
 }
 
-// y[at] = f(x[at], ...) for each: eight are read before one is written, or each would wait for the
-// one before.
+// y[at] = f(x[at], ...) for each number of the share. Eight are read before any is written, so that
+// the reads overlap in time instead of waiting for each other.
 template <typename F, typename... X> __device__ void of_share(const Share& my, F f, T* y,
         const X*... x) {
     for (Int k = 0; k < my.count; k += 8) {
@@ -77,19 +82,19 @@ template <typename F, typename... X> __device__ void of_share(const Share& my, F
     }
 }
 
-// Two numbers of a channel's strip, both of which are summed over lanes that shared it: found
-// (images, strips, 2, channels).
+// Stores two numbers of a strip and channel, already summed over the lanes that shared the strip,
+// in found (images, strips, 2, channels).
 __device__ void keep(const Images& of, const Share& my, A a, A b, A* found) {
     const Int at = (my.image * of.strips + my.strip) * 2 * of.channels + my.channel;
     if (of.last || threadIdx.x == 0) { found[at] = a; found[at + of.channels] = b; }
 }
 
 __device__ Int group_of(const Share& my, Int by_image, Int own) {
-    // 64 bits would take many times as long
+    // unsigned, because a division in 64 bits takes many times as long
     return my.image * by_image + unsigned(my.channel) / unsigned(own);
 }
 
-// NaN of infinity: see nn/norm.py
+// 1 / √x, but NaN for infinity: see nn/norm.py
 __device__ A inverse_root(A x) { return sqrt(x) / x; }
 
 __device__ Int size_of(const Images& of, Int s) {
@@ -100,10 +105,11 @@ __device__ Int size_of(const Images& of, Int s) {
 kernels = Kernels(
     WALK
     + r"""
-// Mean and scale of channel c of image n are entry n * by_image + c / own.
+// Mean and scale for channel c of image n are the entries n * by_image + c / own of means and
+// scales.
 
-// Of each strip the mean, and the sum of the squares of what differs from it.  shift: large numbers
-// lie near to it.
+// The mean of each strip and channel, and the sum of squared deviations from it. shift, a number of
+// the strip, is subtracted first: sums of large numbers that are close together would lose digits.
 KERNEL moments(Images of, const T* x, A* found) {
     walk(of, [&](const Share& my) {
         A shift = my.count > 0 ? A(x[my.start]) : A(0), total = 0, square = 0;
@@ -129,7 +135,7 @@ KERNEL normalise(Images of, Int by_image, Int own, const T* x, const T* weight, 
     });
 }
 
-// Sums of g, and of g times the normal x.
+// Sums of g and of g x̂ for each strip and channel.
 KERNEL sums(Images of, Int by_image, Int own, const T* x, const A* means, const A* scales,
         const T* g, A* found) {
     walk(of, [&](const Share& my) {
@@ -145,7 +151,7 @@ KERNEL sums(Images of, Int by_image, Int own, const T* x, const A* means, const 
     });
 }
 
-// The same over all images and strips: the gradients of bias and weight.
+// The sums over all images and strips: the gradients of bias (total) and weight (dots).
 KERNEL totals(Images of, const A* found, A* total, A* dots) {
     EACH_ROW(c, of.channels) {
         A a = 0, b = 0;
@@ -160,7 +166,8 @@ KERNEL totals(Images of, const A* found, A* total, A* dots) {
     }
 }
 
-// dL/dx = slope g + (x - mean) bend + shift.
+// dL/dx = slope g + (x - mean) bend + shift, with slope = scale weight. bend and shift come from
+// the sums of g and g x̂, because mean and scale depend on every x.
 KERNEL back(Images of, Int by_image, Int own, const T* x, const T* weight, const A* means,
         const A* scales, const A* bends, const A* shifts, const T* g, T* gx) {
     walk(of, [&](const Share& my) {
@@ -179,8 +186,11 @@ IMAGES = np.dtype(
 
 
 class Images:
-    """How images lie, and in which strips warps walk over them: ``of`` is the kernels' struct
-    Images, for ``warps`` rows. What they find, two numbers of every strip, has shape ``found``."""
+    """How images lie and how they are cut into strips.
+
+    ``of`` is the struct Images of the kernels, which are launched with ``warps`` rows. ``found`` is
+    the shape of the array with two numbers for every strip and channel.
+    """
 
     def __init__(self, last: bool, images: int, channels: int, pixels: int):
         stripes = -(-channels // LANES) if last else channels
@@ -203,8 +213,8 @@ class Images:
 
 
 def of_parameters(x: Array, total: Array | None, dots: Array | None) -> tuple[Callable, Callable]:
-    """dL/dweight and dL/dbias, in the float type of x, as functions for a pull to return. total,
-    dots: the sums over g, and over g times the normal x; None where nobody will ask."""
+    """dL/dweight and dL/dbias in the float type of x, as functions that a pull can return. total,
+    dots: the sums of g and of g x̂, or None if there is neither weight nor bias."""
 
     def in_type(sums: Any) -> Array:
         return sums.astype(x.dtype, copy=False)

@@ -1,15 +1,15 @@
-"""nn/softmax.py on a GPU: one launch each way, in which memory is read and written once.
+"""Softmax and log-softmax on a GPU: one launch each way, which reads and writes memory once.
 
-How they are written: cuda.py.
+Definitions: nn/softmax.py.   How kernels are written: cuda.py.
 """
 
 from __future__ import annotations
 
 from tinycv.gpu.cuda import Kernels, packed
-from tinycv.nn.softmax import checked
+from tinycv.nn.softmax import check_softmax
 
 kernels = Kernels(r"""
-// ── softmax and log-softmax of a row; logarithm: which of the two ──
+// ── softmax of a row, or log-softmax if ``logarithm`` ──
 
 template <int MOST> __device__ void softmax_row(Int width, bool logarithm, const T* in, T* out) {
     A held[MOST + 1], top = -INFINITY, total = 0;
@@ -29,7 +29,8 @@ KERNEL softmax(Int rows, Int width, bool logarithm, const T* __restrict__ x, T* 
         y + row * width); }
 }
 
-// softmax: y (g - sum of y g).    log-softmax: g - exp(y) times the sum of g.    gx may be g.
+// gx = y (g - sum of y g) for softmax; gx = g - exp(y) (sum of g) for log-softmax. gx may be the
+// same memory as g.
 template <int MOST> __device__ void softmax_row_back(Int width, bool logarithm, const T* y,
         const T* g, T* gx) {
     A out[MOST + 1], in[MOST + 1], total = 0;
@@ -54,18 +55,18 @@ KERNEL softmax_back(Int rows, Int width, bool logarithm, const T* y, const T* g,
 
 
 def softmax(xp, x, axis=-1):
-    """One launch each way, and y alone is kept. Definition: nn/softmax.py."""
+    """One launch each way. Only y is saved. Definition: nn/softmax.py."""
     return _of_rows(xp, x, axis, False)
 
 
 def log_softmax(xp, x, axis=-1):
-    """One launch each way, and y alone is kept. Definition: nn/softmax.py."""
+    """One launch each way. Only y is saved. Definition: nn/softmax.py."""
     return _of_rows(xp, x, axis, True)
 
 
 def _of_rows(xp, x, axis, logarithm):
-    """softmax or its logarithm along an axis: a warp for each row."""
-    (x,) = packed(xp, checked(x, axis).swapaxes(axis, -1))
+    """(y, pull) of softmax or its logarithm along an axis, with a warp for each row."""
+    (x,) = packed(xp, check_softmax(x, axis).swapaxes(axis, -1))
     y, rows, width = xp.empty_like(x), x.size // max(1, x.shape[-1]), x.shape[-1]
     kernels.softmax(x, rows, rows, width, logarithm, x, y)
 

@@ -1,12 +1,53 @@
-"""nn: what networks share.
+"""nn: the layers and losses that all networks share, with PyTorch's names.
 
-Read in this order: module.py (how parameters are found), sequential.py, linear.py, activation.py
-(gelu), softmax.py, norm.py, batch_norm.py, losses.py, binary_cross_entropy.py, conv.py (with
-window.py: where a window looks), pool.py, dropout.py, init.py, spectral_norm.py.
-checks.py: what they refuse; inputs.py: what the generative chapters refuse.
-layout.py: how kernels see images in memory. loading.py: how a state dict is loaded.
-``tinycv.nn.functional`` has the functions under PyTorch's names. ``nn.checkpoint(block)(x)`` saves
-memory for time: engine/recompute.py. (``tinycv.training.checkpoint`` is about files.)
+A file first defines its function in plain differentiable ops, then the layer (a Module) that holds
+the parameters.  Below a ruled line follows the kernel, the fast version that runs in its place
+(engine/fused.py explains such pairs).
+
+In reading order:
+
+    module.py                 Module: finds its parameters by name, saves and loads them
+    sequential.py             Sequential, Flatten, Identity
+    linear.py                 fully connected layer; embedding
+    init.py                   initial weights: Xavier (Glorot), Kaiming (He)
+    activation.py             GELU, SiLU, leaky ReLU; ReLU, tanh, sigmoid, softplus as layers
+    softmax.py                softmax and log-softmax
+    losses.py                 cross-entropy, mean squared error
+    binary_cross_entropy.py   binary cross-entropy, the loss of a GAN
+    dropout.py                dropout
+    norm.py                   layer norm, group norm
+    batch_norm.py             batch norm
+    window.py                 how a window moves over an image, and how large the result is
+    conv.py                   convolution, transposed convolution
+    pool.py                   max pooling, average pooling
+    spectral_norm.py          spectral norm
+    functional.py             all functions of this folder under PyTorch's names
+
+How the files above do it, for a second reading:
+
+    conv_kernel.py            fast convolution on a CPU: one matrix product (im2col)
+    winograd.py               fast convolution with 3 x 3 kernels: fewer multiplications
+    layout.py                 memory layouts, such as channels last
+    loading.py                load_state_dict, name by name
+    parts.py                  replaces the layers or Tensors inside a Module
+    checks.py                 argument checks of layers and losses
+    inputs.py                 argument checks of the generative chapters
+
+``nn.checkpoint(block)(x)`` recomputes activations to save memory: see engine/recompute.py.
+(``tinycv.training.checkpoint`` is something else: it saves a model to a file.)
+
+Symbols:
+
+    x, y, g      input, result, gradient of the loss by the result (dL/dy)
+    N, C, O      images in a batch, channels that come in, channels that come out
+    H, W         height and width of an image; H', W' those of the result
+    kH, kW       height and width of a convolution's window, the taps
+    D            features of a vector; (..., D) has any number of axes before them
+    s, p, d      stride, padding and dilation of a window (only in formulas)
+    W, b         a linear layer's weight and bias in formulas; ``weight`` and ``bias`` in code
+    γ, β, ε      weight and bias of a norm; ``eps``, which keeps a divisor from being 0
+    p, q         in losses: predicted probabilities and target probabilities, (N, C)
+    xp, pull     in kernels: numpy or cupy; the function from g to the inputs' gradients
 """
 
 from tinycv.engine.recompute import checkpoint

@@ -1,15 +1,16 @@
-"""Batch normalisation: each channel has mean 0 and variance 1 over all images of the batch, then
-what is learned.
+"""Batch norm: each channel gets mean 0 and variance 1 over the batch, then a learned γ and β.
 
     y = γ (x - E[x]) / √(Var[x] + ε) + β                           Ioffe & Szegedy 2015, algorithm 1
 
 Batch norm couples the examples of a batch. At inference a result must not depend on the other
-examples, so the layer uses running statistics instead (algorithm 2). In shards of a batch the
-statistics are those of the whole batch: the shards exchange the count, the mean and the variance in
-the forward pass, and their gradients once in the backward pass (all_reduce).
+examples, so the layer uses running statistics instead (algorithm 2).
+
+In data-parallel training each shard holds a part of the batch, but E and Var are taken over the
+whole batch: the shards exchange the count, the mean and the variance in the forward pass, and their
+gradients once in the backward pass (all_reduce).
 
 Read before: norm.py, engine/shards.py.
-Shapes: N examples, C channels; spatial axes, (H, W) or any other, or none.
+Shapes: N examples, C channels, and any spatial axes: (H, W), others, or none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tinycv.nn import init
 from tinycv.nn.checks import epsilon
 from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
-from tinycv.nn.norm import each, inverse_root, per_channel, scaled, sums
+from tinycv.nn.norm import apply_per_channel, inverse_root, per_channel, pixel_sums, scaled
 
 
 @fused(whole="count")
@@ -41,11 +42,11 @@ def batch_standard(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm in training. x (N, C, *spatial), count: values of one channel in the whole batch,
-    all shards of it.
+    """Batch norm in training. x (N, C, *spatial). count: how many values each channel has in the
+    whole batch, that is, in all shards together.
 
-    Returns y of the shape of x, and the whole batch's mean (C,) and variance (C,), which divides by
-    count.
+    Returns y in the shape of x, and the mean (C,) and variance (C,) of the whole batch. The
+    variance divides by count, not count - 1.
     """
     axes = (0, *range(2, x.ndim))
     mean = all_reduce(x.sum(axis=axes, keepdims=True)) / count  # (1, C, 1, 1)
@@ -68,17 +69,22 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """x (N, C, *spatial), all others (C,) or None. Returns the shape of x.
+    """x (N, C, *spatial); running_mean, running_var, weight and bias (C,) or None. Returns the
+    shape of x.
 
-    training: normalise by the batch's statistics, and move the running ones, which are changed in
-    place, towards them: r <- (1 - momentum) r + momentum * statistic, with the variance that
-    divides by n - 1. Otherwise: by the running ones. In shards (training/parallel.py) the batch is
-    the whole batch, so results do not depend on how many there are. ValueError for a batch with one
-    value a channel, whose variance says nothing.
+    With training=True x is normalised by the mean and variance of the batch, and the running
+    statistics move towards these, in place:
+        running <- (1 - momentum) running + momentum * statistic of the batch
+    The running variance uses the unbiased variance, which divides by n - 1. A batch with only one
+    value per channel raises a ValueError, since its variance is always 0.
+    With training=False x is normalised by the running statistics.
+
+    In data-parallel training (training/parallel.py) the batch is the whole batch, so results do not
+    depend on the number of shards.
     """
     eps, momentum = epsilon(eps, "batch_norm: eps"), number(momentum, "batch_norm: momentum", 0, 1)
     choice(training, "batch_norm: training", (True, False))
-    check(x, running_mean, running_var, weight, bias)
+    check_batch_norm(x, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None:
             raise ValueError(
@@ -103,7 +109,7 @@ def batch_norm(
 def _by_running(
     x: Tensor, running: tuple, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """``batch_norm`` by the running statistics."""
+    """``batch_norm`` with the running statistics."""
     mean, var = map(state.seen, running)
     return scaled(
         (x - per_channel(mean, x)) * inverse_root(per_channel(var, x) + eps), weight, bias
@@ -119,28 +125,28 @@ def _in_training(
     eps: float,
     tracked: Tensor | None = None,
 ) -> Tensor:
-    """``batch_norm`` by the batch's statistics. tracked: counts the batches, or None."""
+    """``batch_norm`` with the batch's statistics. tracked: the counter of batches, or None."""
     count = all_reduce(x.shape[0] * prod(x.shape[2:]))
     if count < 2:
         raise ValueError(
-            f"batch_norm: x of shape {x.shape} has {count} value a channel: in training it needs "
+            f"batch_norm: x of shape {x.shape} has {count} value per channel; in training it needs "
             "at least 2"
         )
     y, mean, var = batch_standard(x, count, weight, bias, eps)
 
-    def moved() -> list:
-        now = bare(mean), bare(var) * (count / (count - 1))
-        arrays = [r._data + momentum * (n - r._data) for r, n in zip(running, now, strict=True)]
+    def updated() -> list:
+        batch = bare(mean), bare(var) * (count / (count - 1))  # the unbiased variance
+        arrays = [r._data + momentum * (b - r._data) for r, b in zip(running, batch, strict=True)]
         return arrays if tracked is None else [*arrays, tracked._data + 1]
 
     if running[0] is not None:
-        state.renew(running if tracked is None else (*running, tracked), moved)
+        state.renew(running if tracked is None else (*running, tracked), updated)
     return y
 
 
-def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
-    """TypeError or ValueError for arguments that do not fit. Each would broadcast, or end in a
-    riddle."""
+def check_batch_norm(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
+    """TypeError or ValueError for arguments that do not fit. Unchecked, they would broadcast to a
+    wrong result, or fail later with an error that names none of them."""
     if getattr(getattr(x, "dtype", None), "kind", None) != "f":
         raise TypeError(f"batch_norm: x is {shown(x)}; it must be a Tensor or an array of floats")
     if x.ndim < 2:
@@ -149,31 +155,34 @@ def check(x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -
         raise ValueError(
             "batch_norm: one of running_mean and running_var is None; give both or neither"
         )
-    for name, given in (
+    for name, value in (
         ("running_mean", running_mean),
         ("running_var", running_var),
         ("weight", weight),
         ("bias", bias),
     ):
-        if given is not None and getattr(given, "shape", None) != x.shape[1:2]:
-            found = f"has shape {given.shape}" if hasattr(given, "shape") else f"is {shown(given)}"
+        if value is not None and getattr(value, "shape", None) != x.shape[1:2]:
+            problem = (
+                f"has shape {value.shape}" if hasattr(value, "shape") else f"is {shown(value)}"
+            )
             raise ValueError(
-                f"batch_norm: {name} {found}; x of shape {tuple(x.shape)} has {x.shape[1]} "
+                f"batch_norm: {name} {problem}; x of shape {tuple(x.shape)} has {x.shape[1]} "
                 f"channels along axis 1, so it must be ({x.shape[1]},)"
             )
-        if given is not None and getattr(given.dtype, "kind", None) != "f":
+        if value is not None and getattr(value.dtype, "kind", None) != "f":
             raise TypeError(
-                f"batch_norm: {name} is {shown(given)}; it must be a Tensor or an array of floats"
+                f"batch_norm: {name} is {shown(value)}; it must be a Tensor or an array of floats"
             )
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation of (N, num_features, H, W): by the batch's statistics while training, by
-    running ones after.
+    """Batch norm of (N, num_features, H, W): uses the batch's statistics in training mode, and the
+    running statistics in evaluation mode.
 
-    Buffers as PyTorch's: running_mean, from 0, running_var, from 1, and num_batches_tracked, which
-    only counts. track_running_stats=False: no buffers, and the batch's statistics always. differs:
-    momentum is always a number.
+    The buffers are those of PyTorch: running_mean starts at 0, running_var at 1, and
+    num_batches_tracked counts training batches. With track_running_stats=False there are no
+    buffers, and both modes use the batch's statistics.
+    differs: momentum is always a number; PyTorch's None (a cumulative average) is refused.
     """
 
     ranks: tuple[int, ...] = (4,)
@@ -202,9 +211,9 @@ class BatchNorm2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, num_features, ...). Returns the same shape."""
         if getattr(x, "ndim", None) not in self.ranks:
-            found = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
+            problem = f"has shape {x.shape}" if hasattr(x, "shape") else f"is {shown(x)}"
             raise ValueError(
-                f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {found}"
+                f"{type(self).__name__} takes {' or '.join(map(str, self.ranks))} axes, x {problem}"
             )
         if getattr(x.dtype, "kind", None) != "f":
             raise TypeError(
@@ -230,7 +239,8 @@ class BatchNorm2d(Module):
 
 
 class BatchNorm1d(BatchNorm2d):
-    """Batch normalisation of (N, num_features) or (N, num_features, L): see BatchNorm2d."""
+    """Batch norm of (N, num_features) or (N, num_features, L). Otherwise the same as
+    BatchNorm2d."""
 
     ranks = (2, 3)
 
@@ -238,57 +248,61 @@ class BatchNorm1d(BatchNorm2d):
 # ── below this line: speed. The definition above is what it must equal ───────────────────────────
 
 
-def summed(xp, cut, channels, dtype, *of):
-    """(len(of), C): what each function makes of a block of the batch, summed over blocks and
-    pixels."""
-    total = xp.zeros((len(of), channels), dtype)
-    for at in cut:
-        for row, make in zip(total, of, strict=True):
-            row += sum_rows(xp, sums(xp, make(at)))
+def summed(xp, batch_slices, channels, dtype, *functions):
+    """Sums over the batch and the pixels, (number of functions, C). Each function takes a slice of
+    the batch and returns the values to sum, (n, S, C)."""
+    total = xp.zeros((len(functions), channels), dtype)
+    for at in batch_slices:
+        for row, values_of in zip(total, functions, strict=True):
+            row += sum_rows(xp, pixel_sums(xp, values_of(at)))
     return total
 
 
 @batch_standard.kernel
 def _batch_standard(xp, x, count, weight=None, bias=None, eps=1e-5):
     a, channels = pixel_rows(xp, x), x.shape[1]
-    cut = few(xp, len(a), prod(a.shape[1:]))
+    batch_slices = few(xp, len(a), prod(a.shape[1:]))
 
-    over_batch = partial(summed, xp, cut, channels, x.dtype)
+    over_batch = partial(summed, xp, batch_slices, channels, x.dtype)
 
     def centred(at):
-        return each(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
+        return apply_per_channel(xp, xp.subtract, a[at], mean, out=xp.empty_like(a[at]))
 
     mean = all_reduce(over_batch(lambda at: a[at])) / count  # (1, C)
     var = all_reduce(over_batch(lambda at: xp.square(centred(at)))) / count
     square = var + eps
-    scale = xp.sqrt(square) / square  # as inverse_root
+    scale = xp.sqrt(square) / square  # as in inverse_root
     slope, y = scale if weight is None else scale * weight, xp.empty_like(a)
-    for at in cut:
-        out = each(xp, xp.multiply, each(xp, xp.subtract, a[at], mean, out=y[at]), slope, out=y[at])
+    for at in batch_slices:
+        out = apply_per_channel(xp, xp.subtract, a[at], mean, out=y[at])
+        out = apply_per_channel(xp, xp.multiply, out, slope, out=out)
         if bias is not None:
-            each(xp, xp.add, out, bias[None], out=out)
+            apply_per_channel(xp, xp.add, out, bias[None], out=out)
 
     def pull(g):
         gy, gmean, gvar = g
         gy = xp.zeros_like(a) if gy is None else pixel_rows(xp, gy)
-        own = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
+        # This shard's sums of g and of g (x - mean), (C,) each. The gradients of bias and weight
+        # use them as they are, since shards add up parameter gradients later.
+        shard_g, shard_dots = over_batch(lambda at: gy[at], lambda at: gy[at] * centred(at))
 
         def along_x():
-            # y = slope (x - mean) + bias, and mean and variance are of all x: dx = slope g + (x -
-            # mean) b + c.
+            # y = slope (x - mean) + bias, where slope and mean depend on every x of the batch, so
+            # dx = slope g + (x - mean) b + c, with b and c from sums over the whole batch.
             to_mean, to_var = (
                 xp.zeros(channels, x.dtype) if part is None else part for part in (gmean, gvar)
             )
-            total = all_reduce(xp.stack([own[0], own[1], to_mean, to_var]))[:, None]  # (4, 1, C)
+            total = all_reduce(xp.stack([shard_g, shard_dots, to_mean, to_var]))[:, None]
             b = (2 * total[3] - slope * scale * scale * total[1]) / count
             c = (total[2] - slope * total[0]) / count
             gx = xp.empty_like(a)
-            for at in cut:
-                out = each(xp, xp.multiply, gy[at], slope, out=gx[at])
-                out += each(xp, xp.multiply, part := centred(at), b, out=part)
-                each(xp, xp.add, out, c, out=out)
+            for at in batch_slices:
+                out = apply_per_channel(xp, xp.multiply, gy[at], slope, out=gx[at])
+                part = centred(at)
+                out += apply_per_channel(xp, xp.multiply, part, b, out=part)
+                apply_per_channel(xp, xp.add, out, c, out=out)
             return from_pixel_rows(xp, gx, x.shape)
 
-        return along_x, None, lambda: own[1] * scale[0], lambda: own[0]
+        return along_x, None, lambda: shard_dots * scale[0], lambda: shard_g
 
     return (from_pixel_rows(xp, y, x.shape), mean[0], var[0]), pull

@@ -1,6 +1,9 @@
-"""Binary cross-entropy of scores: the loss of two outcomes, and of the discriminator of a GAN.
+"""Binary cross-entropy with logits: the loss for two outcomes, and of a GAN's discriminator.
 
-    L = -[t log p + (1 - t) log (1 - p)],   p = sigmoid(score)
+    L = -[t log p + (1 - t) log (1 - p)],   p = sigmoid(score),  t the target
+
+    -log p = softplus(-score) and -log (1 - p) = softplus(score), which never take the logarithm of
+    a p that was rounded to 0 or 1.
 
 Read before: losses.py.
 """
@@ -18,7 +21,7 @@ from tinycv.engine.ops import isfinite, softplus, where
 from tinycv.engine.reduce import mean_over
 from tinycv.engine.tensor import ArrayLike, Tensor
 from tinycv.nn.checks import buffer, check_binary
-from tinycv.nn.losses import asked_for
+from tinycv.nn.losses import weight_where_used
 from tinycv.nn.module import Module
 
 
@@ -30,28 +33,35 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """How surprised sigmoid(input) is by target, a probability, at every entry, in nats: GAN's
-    losses, with 0 and 1.
+    """Cross-entropy in nats between target, a probability, and sigmoid(input), at every entry.
+    With the targets 1 and 0 these are the losses of a GAN.
 
-    input (...) scores, target the same shape, 0 to 1; weight scales entries, pos_weight those of
-    target 1; both broadcast to input. reduction: "mean", "sum", or "none" for the shape of input.
-    Entries of weight 0 count for nothing, whatever score and target are: NaN and infinity reach
-    neither loss nor gradient. pos_weight may be infinite where target is 0, as none / 0 is where
-    nothing has the target 1.
-    differs: pos_weight is the fourth argument and reduction the fifth. PyTorch's deprecated
-    size_average and reduce are not accepted, so pass both by name. A score that is infinite, and
-    right, costs 0, where PyTorch says NaN.
+    input: scores of any shape. target: the same shape, 0 to 1. weight multiplies the loss of an
+    entry, pos_weight only its term for target 1; both broadcast to the shape of input.
+    reduction: "mean", "sum", or "none" for the shape of input.
+
+    NaN and infinity. A term with the factor 0 is selected away instead of multiplied by 0, which
+    could be NaN:
+    - An entry of weight 0 may have any score and target, even NaN and infinity. They reach neither
+      the loss nor the gradient.
+    - An infinite score on the right side (p = 1 for target 1, p = 0 for target 0) costs 0.
+    - pos_weight may be infinite where the target is 0. A pos_weight of (entries with target 0) /
+      (entries with target 1) is infinite where no entry has the target 1.
+
+    differs: pos_weight is the fourth argument and reduction the fifth, since PyTorch's deprecated
+    size_average and reduce are not accepted; pass both by name. For an infinite score on the right
+    side PyTorch returns NaN.
     """
     counted = counted_entries(input, target, weight, pos_weight)
     if counted is not None:
         input, target = where(counted, input, 0.0), where(counted, target, 0.0)
     if pos_weight is None:
-        one, other = target, 1 - target
+        share_1, share_0 = target, 1 - target
     else:
-        one, other = target * asked_for(pos_weight, target), 1 - target
-    # -log p, -log (1 - p)
-    on, off = without_infinity(softplus(-input), one), without_infinity(softplus(input), other)
-    loss = one * on + other * off
+        share_1, share_0 = target * weight_where_used(pos_weight, target), 1 - target
+    loss_1 = without_infinity(softplus(-input), share_1)  # -log p
+    loss_0 = without_infinity(softplus(input), share_0)  # -log (1 - p)
+    loss = share_1 * loss_1 + share_0 * loss_0
     loss = loss if counted is None else where(counted, loss, 0.0)
     loss = loss if weight is None else loss * weight
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
@@ -60,8 +70,8 @@ def binary_cross_entropy_with_logits(
 def counted_entries(
     input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor | None:
-    """Where an entry counts; None for everywhere. One of weight 0 is only left out if score or
-    target is not finite."""
+    """Which entries count; None for all. An entry of weight 0 is left out only if its score or its
+    target is not finite: otherwise its loss is multiplied by 0 anyway."""
     if weight is None and pos_weight is None:
         return None
     counts = True if weight is None else weight != 0
@@ -71,16 +81,16 @@ def counted_entries(
 
 
 def without_infinity(surprise: Tensor, share: Tensor) -> Tensor:
-    """0 where the surprise is infinite at something that has no share: 0 log 0 = 0."""
+    """The surprise -log p, but 0 where it is infinite and its share is 0: 0 log 0 = 0."""
     return where((share == 0) & (surprise == inf), 0.0, surprise)
 
 
 class BCEWithLogitsLoss(Module):
-    """``binary_cross_entropy_with_logits`` with its settings kept; weight and pos_weight are
-    buffers.
+    """``binary_cross_entropy_with_logits`` as a layer that keeps the settings. weight and
+    pos_weight are buffers.
 
-    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by
-    name.
+    differs: PyTorch's deprecated size_average and reduce are not accepted, so pass every argument
+    after weight by name.
     """
 
     def __init__(
@@ -94,7 +104,7 @@ class BCEWithLogitsLoss(Module):
         self.reduction = choice(reduction, "BCEWithLogitsLoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """input (...) scores, target of the same shape, 0 to 1. Returns the loss in nats."""
+        """input: scores. target: the same shape, 0 to 1. Returns the loss in nats."""
         return binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction
         )
@@ -116,18 +126,23 @@ def _binary_cross_entropy_with_logits(
 
 
 def binary_loss(xp, input, target, weight, pos_weight, reduction):
-    """The kernel for finite scores and targets."""
-    # never overflows; loss and gradient are made of it
+    """The kernel for finite scores and targets.
+
+    softplus(x) = max(x, 0) + log(1 + e) with e = exp(-|x|), so the loss
+    share_1 softplus(-x) + share_0 softplus(x) is (share_1 + share_0) softplus(x) - share_1 x.
+    """
+    # at most 1, so it never overflows; loss and gradient both use it
     e = xp.exp(-xp.abs(input))
-    loss, rest, on, total = xp.maximum(input, 0), backend.log1p(xp, e), target, None
-    # on, total: what an entry of target 1, and any, weighs
+    loss, rest = xp.maximum(input, 0), backend.log1p(xp, e)
+    share_1, total = target, None  # total: share_1 + share_0, None for 1
     if pos_weight is not None:
-        on = target * pos_weight
-        total = on + (1 - target)
+        share_1 = target * pos_weight
+        total = share_1 + (1 - target)
         loss *= total
         rest *= total
-    # before rest is added, which is small beside it
-    loss -= input * on
+    # The two large terms first: their difference may be small, and so is rest. Added earlier, rest
+    # would lose its last digits.
+    loss -= input * share_1
     loss += rest
     full = loss if weight is None else loss * weight
     y = full if reduction == "none" else full.sum() if reduction == "sum" else mean_over(xp, full)
@@ -141,7 +156,7 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
             slope /= 1 + e  # sigmoid(input)
             if total is not None:
                 slope *= total
-            slope -= on
+            slope -= share_1
             slope *= h
             return slope
 
@@ -158,17 +173,17 @@ def binary_loss(xp, input, target, weight, pos_weight, reduction):
 
 
 def with_infinities(xp, input, target, weight, pos_weight, reduction):
-    """The kernel for scores and targets that may be infinite or NaN: these are left out where they
-    have no weight."""
+    """The kernel for scores and targets that may be infinite or NaN, with the rules of the
+    definition."""
     counted = counted_entries(input, target, weight, pos_weight)
     x, t = (a if counted is None else xp.where(counted, a, 0) for a in (input, target))
-    pos_weight = None if pos_weight is None else asked_for(pos_weight, t)
-    one, other = t if pos_weight is None else t * pos_weight, 1 - t
-    on, off = (
+    pos_weight = None if pos_weight is None else weight_where_used(pos_weight, t)
+    share_1, share_0 = t if pos_weight is None else t * pos_weight, 1 - t
+    loss_1, loss_0 = (
         xp.where((share == 0) & (surprise == inf), 0, surprise)
-        for share, surprise in ((one, softplus(-x)), (other, softplus(x)))
+        for share, surprise in ((share_1, softplus(-x)), (share_0, softplus(x)))
     )
-    loss = one * on + other * off
+    loss = share_1 * loss_1 + share_0 * loss_0
     loss = loss if counted is None else xp.where(counted, loss, 0)
     full = loss if weight is None else loss * weight
     y = full if reduction == "none" else full.sum() if reduction == "sum" else mean_over(xp, full)
@@ -178,12 +193,12 @@ def with_infinities(xp, input, target, weight, pos_weight, reduction):
         h = g if weight is None else g * weight
         h = h if counted is None else xp.where(counted, h, 0)
         e = xp.exp(-xp.abs(x))
-        share = xp.where(x >= 0, 1, e) / (1 + e)  # sigmoid(x)
+        sigmoid_x = xp.where(x >= 0, 1, e) / (1 + e)
         return (
-            lambda: (share * (one + other) - one) * h,
-            lambda: ((on if pos_weight is None else pos_weight * on) - off) * h,
+            lambda: (sigmoid_x * (share_1 + share_0) - share_1) * h,
+            lambda: ((loss_1 if pos_weight is None else pos_weight * loss_1) - loss_0) * h,
             lambda: loss * g,
-            lambda: t * on * h,
+            lambda: t * loss_1 * h,
         )
 
     return y, pull

@@ -1,13 +1,13 @@
-"""Checks for layers and functions of nn: dtype, shape, axis, size, epsilon; below them the losses':
-targets, class weights, reduction, settings of both cross-entropies.
+"""Argument checks for layers and losses: dtype, shape, axis, size, targets, class weights.
 
-Each raises an error that names the argument. Numbers and words are checked in engine/arguments.py;
-batches, times and labels of the generative chapters in inputs.py.
+Each check raises an error that names the argument, what it is and what it may be. Single numbers
+and words are checked in engine/arguments.py; batches, times and labels of the generative chapters
+in inputs.py.
 
-Nothing here looks at values on a GPU: that would be to wait for it.
+No check reads values on a GPU, because that would mean waiting for the GPU.
 
-An argument of type Any, here and in every file of checks, is what a user gave and nobody has looked
-at yet. Behind the checks the types hold.
+In all files of checks, an argument of type Any is what the user passed, still unchecked. After the
+checks the declared types hold.
 """
 
 from __future__ import annotations
@@ -26,26 +26,24 @@ from tinycv.engine.arguments import (  # noqa: F401  flag: for the layers
 )
 from tinycv.engine.tensor import Parameter, Tensor, as_array
 
-NUMBERS = "fiub"  # NumPy's letters for kinds of dtype: floats, integers, truth values
-MOST_FLOAT = float(np.finfo(np.float32).max)  # numbers up to here are finite in float32 too
-# features or channels: more are a mistake, and no memory holds their weights
-MOST = 2**40
-# one behind another: no machine would ever answer through more
-MOST_LAYERS = 10_000
+NUMBERS = "fiub"  # NumPy's codes for kinds of dtype: floats, signed and unsigned integers, bools
+MOST_FLOAT = float(np.finfo(np.float32).max)  # larger numbers would be infinite in float32
+MOST = 2**40  # features or channels; no memory holds the weights of more
+MOST_LAYERS = 10_000  # layers one after another; more are a mistake
 
 
 def count(value: Any, what: str, least: int = 0) -> int:
-    """How many features, channels or rows a layer has."""
-    whole = size(value, what, least)
-    if whole > MOST:
-        raise ValueError(f"{what} is {whole}; no memory holds the weights of so many")
-    return whole
+    """A number of features, channels or rows: a whole number from ``least`` to MOST."""
+    total = size(value, what, least)
+    if total > MOST:
+        raise ValueError(f"{what} is {total}; no memory holds the weights of so many")
+    return total
 
 
 def array(
     value: Any, what: str, kinds: str = NUMBERS, takes: str = "an array or a Tensor of numbers"
 ) -> Any:
-    """The value; TypeError for one that is no array or Tensor, or of another kind of dtype."""
+    """The value, if it is an array or Tensor whose dtype is one of these kinds; else TypeError."""
     kind = getattr(getattr(value, "dtype", None), "kind", "none")
     if not isinstance(getattr(value, "ndim", None), int) or kind not in kinds:
         described = shown(value)
@@ -56,7 +54,8 @@ def array(
 
 
 def fits(value: Any, what: str, shape: tuple, meaning: str) -> None:
-    """An array of this shape, or None. meaning: what the numbers are for."""
+    """ValueError or TypeError unless the value is None or an array of numbers in this shape.
+    meaning: what the numbers are for, for the message."""
     if value is not None and (
         getattr(value, "shape", None) != shape or value.dtype.kind not in NUMBERS
     ):
@@ -65,8 +64,8 @@ def fits(value: Any, what: str, shape: tuple, meaning: str) -> None:
 
 
 def index_of(value: Any) -> int | None:
-    """A whole number of either sign as Python's; None for all else: a bool, a float, an array with
-    axes, a class."""
+    """A whole number of either sign as a Python int. None for everything else: a bool, a float, an
+    array with axes, a class."""
     if (
         isinstance(value, (bool, np.bool))
         or getattr(value, "ndim", 0)
@@ -80,22 +79,23 @@ def index_of(value: Any) -> int | None:
 
 
 def axis_of(axis: Any, ndim: int, what: str = "axis") -> int:
-    """An axis of an array of so many, from 0 on."""
-    place = axis if type(axis) is int else index_of(axis)
-    if place is None:
+    """An axis of an array with ``ndim`` axes, counted from 0. A negative one counts from the
+    end."""
+    position = axis if type(axis) is int else index_of(axis)
+    if position is None:
         raise TypeError(f"{what} is {shown(axis)}; it must be a whole number")
-    if not -ndim <= place < ndim:
+    if not -ndim <= position < ndim:
         raise ValueError(
-            f"{what} is {place}, but x is a single number, which has no axes"
+            f"{what} is {position}, but x is a single number, which has no axes"
             if not ndim
-            else f"{what} is {place}; x has {ndim} axes, so it must be at least {-ndim} and at "
+            else f"{what} is {position}; x has {ndim} axes, so it must be at least {-ndim} and at "
             f"most {ndim - 1}"
         )
-    return place % ndim
+    return position % ndim
 
 
 def epsilon(eps: Any, what: str = "eps") -> float:
-    """A number that keeps a divisor from being 0: not negative."""
+    """eps, the small number that keeps a divisor from being 0: finite in float32, not negative."""
     return (
         eps if type(eps) is float and 0 <= eps <= MOST_FLOAT else number(eps, what, 0, MOST_FLOAT)
     )
@@ -105,24 +105,24 @@ def epsilon(eps: Any, what: str = "eps") -> float:
 
 
 def check_reduction(reduction: str) -> None:
-    """An error for a reduction that there is not."""
+    """An error unless reduction is "mean", "sum" or "none"."""
     if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
         choice(reduction, "reduction", ("mean", "sum", "none"))
 
 
 def class_number(value: Any, what: str) -> int:
-    """A whole number of either sign."""
-    whole = index_of(value)
-    if whole is None:
+    """A class number: a whole number of either sign that fits into 64 bits."""
+    class_index = index_of(value)
+    if class_index is None:
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number")
-    if not -(2**63) <= whole < 2**63:
-        raise ValueError(f"{what} is {whole}; it must fit into an integer of 64 bits")
-    return whole
+    if not -(2**63) <= class_index < 2**63:
+        raise ValueError(f"{what} is {class_index}; it must fit into an integer of 64 bits")
+    return class_index
 
 
 def buffer(value: Any, what: str) -> Tensor | None:
-    """Weights as a Tensor that does not learn. A Tensor that is none already is taken as it is.
-    TypeError for one that requires a gradient: it would get none."""
+    """Class weights as a buffer: a Tensor that is not learned. A Tensor that is not a Parameter is
+    returned as it is. TypeError for one that requires a gradient, since it would get none."""
     if value is None:
         return None
     if getattr(value, "requires_grad", False):
@@ -139,7 +139,7 @@ def buffer(value: Any, what: str) -> Tensor | None:
 
 
 def no_gradient() -> None:
-    """TypeError if the class weights require a gradient."""
+    """Raises the TypeError for class weights that require a gradient."""
     raise TypeError(
         "cross_entropy: weight requires a gradient, but it is data and gets none; give "
         "weight.detach()"
@@ -155,8 +155,8 @@ def check_cross_entropy(
     reduction: str,
     label_smoothing: float,
 ) -> tuple[int, float]:
-    """An error for arguments of cross_entropy that do not fit. Nothing on a GPU is looked at.
-    Returns the two numbers."""
+    """(ignore_index, label_smoothing) as numbers; an error for arguments of cross_entropy that do
+    not fit. Values on a GPU are not read."""
     check_reduction(reduction)
     if type(ignore_index) is not int or abs(ignore_index) > 2**62:
         ignore_index = class_number(ignore_index, "ignore_index")
@@ -167,10 +167,10 @@ def check_cross_entropy(
             f"scores of shape {input.shape}: they must be (N, C); reshape others to (-1, C)"
         )
     array(target, "target", "iuf", "an array of class numbers, or one of probabilities")
-    wanted = input.shape if target.dtype.kind == "f" else input.shape[:1]
-    if target.shape != wanted:
+    target_shape = input.shape if target.dtype.kind == "f" else input.shape[:1]
+    if target.shape != target_shape:
         raise ValueError(
-            f"scores of shape {input.shape} need a target of shape {wanted}; it has "
+            f"scores of shape {input.shape} need a target of shape {target_shape}; it has "
             f"{target.shape}, {target.dtype}"
         )
     if weight is not None and array(weight, "weight").shape != input.shape[1:]:
@@ -190,7 +190,7 @@ def check_cross_entropy(
 
 
 def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reduction: str) -> None:
-    """An error for arguments of binary_cross_entropy_with_logits that do not fit."""
+    """An error for arguments of binary_cross_entropy_with_logits that do not fit each other."""
     check_reduction(reduction)
     if array(input, "input").shape != array(target, "target").shape:
         raise ValueError(
@@ -205,5 +205,5 @@ def check_binary(input: Any, target: Any, weight: Any, pos_weight: Any, reductio
             if not broadcasts:
                 raise ValueError(
                     f"{name} has shape {w.shape}, which does not broadcast to the scores' "
-                    f"{input.shape}"
+                    f"shape {input.shape}"
                 )

@@ -1,19 +1,22 @@
-"""Convolution: one small window of weights looks at every place of an image, and answers with an
-image of its own.
+"""Convolution and transposed convolution of images, with stride, padding, dilation and groups.
 
     y[o, h, w] = b[o] + Σ_c Σ_i Σ_j  K[o, c, i, j] x[c, s h + d i - p, s w + d j - p]
-    x is 0 outside
+    x is 0 outside the image
     side of y  = ⌊(side of x + 2p - d (k - 1) - 1) / s⌋ + 1
 
-with a window of k x k taps (papers say kernel, which in this library is the fast half of a pair),
-stride s, padding p, dilation d.  In mathematics this is cross-correlation; convolution proper would
-turn K by 180 degrees first, but where K is learned that makes no difference, and so deep learning
-leaves it out. The same weights everywhere: a shape is known wherever it stands, and few weights
-suffice.
+K is a window of k x k taps. (Papers call it the kernel; in tinycv a kernel is the fast half of a
+pair.) The stride is s, the padding p and the dilation d.
+
+The same weights are used at every position. So a pattern is recognised wherever it occurs, and a
+few weights are enough for an image of any size.
+
+In mathematics this operation is called cross-correlation. A true convolution would rotate K by 180
+degrees first. Since K is learned, it makes no difference, and deep learning leaves it out.
 
 LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; LeCun et al. 1998,
 section II.A.
-Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning"; see window.py.
+Read before: window.py, the sizes.   The fast version: conv_kernel.py.
+Shapes: N images, C channels in, O channels out, H x W pixels in, H' x W' pixels out.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from tinycv.nn.checks import array, count, flag
 from tinycv.nn.conv_kernel import forward, to_input, to_weight
 from tinycv.nn.layout import channels_last
 from tinycv.nn.module import Module
-from tinycv.nn.window import Pair, inside, seen_by, settled, stamped, taps, two, walked
+from tinycv.nn.window import Pair, as_pair, inside, settled, stamped, tap_index, taps, walked
 
 
 @fused
@@ -51,13 +54,13 @@ def conv2d(
 ) -> Tensor:
     """x (N, C, H, W), weight (O, C / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
 
-    Each tap of the window is a matrix from channels to channels; it is applied to all that the tap
-    sees on its walk over the image, and what the taps say is added up.
+    Each tap of the window is a matrix (O, C). It multiplies the channels of every pixel that this
+    tap sees while the window slides over the image, and the results of all taps are added up.
 
-    stride, padding, dilation: an int, or a pair (down, across). padding: also "valid" for none, and
-    "same" for H' = H, W' = W, which needs stride 1. groups: the channels are split into so many
-    groups that do not see each other.
-    differs: a single image is a batch of one; (C, H, W) is refused.
+    stride, padding, dilation: an int, or a pair (down, across). padding may also be "valid", which
+    means none, or "same", which gives H' = H and W' = W and needs stride 1. groups: the channels
+    are split into this many groups, and each output sees only the inputs of its own group.
+    differs: a single image is a batch of one; a shape (C, H, W) is refused.
     """
     walk = settled(stride, padding, dilation, weight.shape[2:])
     x = pad(x, ((0, 0), (0, 0), *walk.padding))
@@ -66,10 +69,10 @@ def conv2d(
     weight = weight.reshape((groups, o // groups, c // groups, *window))
     y: Any = 0.0
     for i, j in taps(window):
-        seen = x[seen_by((i, j), size, walk.stride, walk.dilation)]  # (N, C, H', W')
-        y = y + weight[..., i, j] @ seen.reshape((n, groups, c // groups, prod(size)))
-    # from (N, groups, O / groups, H' W')
-    y = y.reshape((n, o, *size))
+        pixels = x[tap_index((i, j), size, walk.stride, walk.dilation)]  # (N, C, H', W')
+        pixels = pixels.reshape((n, groups, c // groups, prod(size)))
+        y = y + weight[..., i, j] @ pixels  # (N, groups, O / groups, H' W')
+    y = y.reshape((n, o, *size))  # (N, O, H', W')
     return y if bias is None else y + bias.reshape((o, 1, 1))
 
 
@@ -86,28 +89,32 @@ def conv_transpose2d(
 ) -> Tensor:
     """x (N, C, H, W), weight (C, O / groups, kH, kW), bias (O,) or None. Returns (N, O, H', W').
 
-    Every pixel stamps the window on a canvas, as strongly as it is bright; stamps lie ``stride``
-    apart and add up where they overlap; ``padding`` rows are cut off each edge.  H' = s (H - 1) + d
-    (k - 1) + 1 - 2p + output_padding. It is the transpose of conv2d as a linear map: <conv2d(a), x>
-    = <a, conv_transpose2d(x)> for the same weight.
+    Every pixel stamps the window on a larger canvas, multiplied by the value of the pixel. Stamps
+    lie ``stride`` apart and add up where they overlap. Then ``padding`` rows and columns are cut
+    off at each edge:
 
-    output_padding: rows added below and to the right, since conv2d brings up to s sizes of image to
-    one size. It must be smaller than the stride or the dilation. differs: (C, H, W) is refused, as
-    by conv2d.
+        H' = s (H - 1) + d (k - 1) + 1 - 2p + output_padding
+
+    As a linear map it is the transpose of conv2d with the same weight:
+    <conv2d(a), x> = <a, conv_transpose2d(x)>.
+
+    output_padding: rows and columns added below and to the right. With stride s, images of up to s
+    different sizes give conv2d results of the same size; output_padding says which of these sizes
+    to return to. It must be smaller than the stride or the dilation.
+    differs: a shape (C, H, W) is refused, as in conv2d.
     """
     (n, c, *size), (_, o, *window) = x.shape, weight.shape
-    walk = settled(stride, two("padding", padding), dilation, window)
-    extra = two("output_padding", output_padding)
+    walk = settled(stride, as_pair("padding", padding), dilation, window)
+    extra = as_pair("output_padding", output_padding)
     sides = stamped(size, window, walk.stride, walk.padding, extra, walk.dilation)  # H', W'
     canvas = n, groups * o, *[side + sum(p) for side, p in zip(sides, walk.padding, strict=True)]
     weight = weight.reshape((groups, c // groups, o, *window))
     x = x.reshape((n, groups, c // groups, prod(size)))
     y: Any = 0.0
     for i, j in taps(window):
-        # (N, groups, O / groups, H W)
-        stamps = weight[..., i, j].swapaxes(-1, -2) @ x
-        lands = seen_by((i, j), size, walk.stride, walk.dilation)
-        y = y + scatter(stamps.reshape((n, groups * o, *size)), lands, canvas)
+        stamps = weight[..., i, j].swapaxes(-1, -2) @ x  # (N, groups, O / groups, H W)
+        target = tap_index((i, j), size, walk.stride, walk.dilation)
+        y = y + scatter(stamps.reshape((n, groups * o, *size)), target, canvas)
     y = y[inside(sides, walk.padding)]
     return y if bias is None else y + bias.reshape((groups * o, 1, 1))
 
@@ -116,7 +123,7 @@ def conv_transpose2d(
 
 
 class _Convolution(Module):
-    """What both layers keep: weight, bias, and how the window walks."""
+    """What both layers have in common: weight, bias, stride, padding, dilation and groups."""
 
     def __init__(
         self,
@@ -136,7 +143,7 @@ class _Convolution(Module):
             raise ValueError(
                 f"{name}: {groups} groups do not divide {ins} channels in and {outs} out"
             )
-        window = two(f"{name}: kernel_size", window, 1)
+        window = as_pair(f"{name}: kernel_size", window, 1)
         count(prod(window), f"{name}: the size of kernel_size")
         shape = (
             (ins, outs // self.groups, *window)
@@ -146,10 +153,10 @@ class _Convolution(Module):
         self.weight = init.kaiming_uniform(shape, a=5**0.5)
         bound = 1 / max(init.fans(shape)[0], 1) ** 0.5
         self.bias = init.uniform((outs,), bound) if flag(bias, f"{name}: bias") else None
-        self.stride = two(f"{name}: stride", stride, 1)
-        self.dilation = two(f"{name}: dilation", dilation, 1)
+        self.stride = as_pair(f"{name}: stride", stride, 1)
+        self.dilation = as_pair(f"{name}: dilation", dilation, 1)
         if not isinstance(padding, str) or transposed:
-            padding = two(f"{name}: padding", padding)
+            padding = as_pair(f"{name}: padding", padding)
         else:
             choice(padding, f"{name}: padding", ("same", "valid"))
             if padding == "same" and self.stride != (1, 1):
@@ -161,10 +168,10 @@ class _Convolution(Module):
 
 
 class Conv2d(_Convolution):
-    """``conv2d`` with learned weight (out_channels, in_channels / groups, kH, kW) and bias
-    (out_channels,).
+    """``conv2d`` with a learned weight (out_channels, in_channels / groups, kH, kW) and bias
+    (out_channels,), which start as in PyTorch.
 
-    They start as PyTorch's. differs: no padding_mode; the padding is zeros.
+    differs: has no padding_mode; the padding is always zeros.
     """
 
     def __init__(
@@ -190,8 +197,8 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """``conv_transpose2d`` with learned weight (in_channels, out_channels / groups, kH, kW) and
-    bias (out_channels,)."""
+    """``conv_transpose2d`` with a learned weight (in_channels, out_channels / groups, kH, kW) and
+    bias (out_channels,), which start as in PyTorch."""
 
     def __init__(
         self,
@@ -208,7 +215,7 @@ class ConvTranspose2d(_Convolution):
         super().__init__(
             kernel_size, (in_channels, out_channels), bias, stride, padding, dilation, groups
         )
-        self.output_padding = two("ConvTranspose2d: output_padding", output_padding)
+        self.output_padding = as_pair("ConvTranspose2d: output_padding", output_padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, in_channels, H, W). Returns (N, out_channels, H', W')."""
@@ -229,7 +236,7 @@ class ConvTranspose2d(_Convolution):
 
 @conv2d.kernel
 def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    groups = check(x, weight, bias, groups, takes=1, gives=0)
+    groups = check_conv(x, weight, bias, groups, in_axis=1, out_axis=0)
     walk = (*settled(stride, padding, dilation, weight.shape[2:]), groups)
 
     def pull(g):
@@ -246,16 +253,18 @@ def _conv2d(xp, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 def _conv_transpose2d(
     xp, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ):
-    groups = check(x, weight, bias, groups, takes=0, gives=1)
+    groups = check_conv(x, weight, bias, groups, in_axis=0, out_axis=1)
     steps, (o, *window) = x.shape[2:], weight.shape[1:]
-    stride, padding, dilation = settled(stride, two("padding", padding), dilation, window)
-    sides = stamped(steps, window, stride, padding, two("output_padding", output_padding), dilation)
+    stride, padding, dilation = settled(stride, as_pair("padding", padding), dilation, window)
+    sides = stamped(
+        steps, window, stride, padding, as_pair("output_padding", output_padding), dilation
+    )
     walk = (stride, padding, dilation, groups)
     y = linear_map(to_input, xp, x, weight, (len(x), groups * o, *sides), *walk, bias)
 
     def pull(g):
-        # With output_padding a window may find room for a step beyond the last stamp: that is cut
-        # off.
+        # output_padding may leave room for one more step of the window than there are stamps. The
+        # result of such a step is cut off.
         return (
             lambda: linear_map(forward, xp, g, weight, *walk)[..., : steps[0], : steps[1]],
             lambda: linear_map(to_weight, xp, x, g, weight.shape, *walk),
@@ -266,15 +275,18 @@ def _conv_transpose2d(
 
 
 def linear_map(run: Callable, xp: Any, a: Array, b: Array, *rest: Any) -> Array:
-    """One of conv_kernel.py's three linear maps, or its CUDA member on a GPU."""
+    """Runs one of the three linear maps of conv_kernel.py, or on a GPU its CUDA version."""
     if xp is not np:
         run = on_gpu(run, [a, b]) or run
     return run(xp, a, b, *rest)
 
 
-def check(x: Any, weight: Any, bias: Any, groups: Any, takes: int, gives: int) -> int:
-    """groups as an int, if all fit. takes, gives: the axes of weight for the channels that come in
-    and go out; axis 1 has those of one group."""
+def check_conv(x: Any, weight: Any, bias: Any, groups: Any, in_axis: int, out_axis: int) -> int:
+    """groups as an int; ValueError if the arguments do not fit each other.
+
+    in_axis, out_axis: the axis of weight that counts the channels of x, and that of the result. One
+    is axis 0, which counts all channels; the other is axis 1, which counts those of one group.
+    """
     if array(x, "x").ndim != 4 or array(weight, "weight").ndim != 4:
         raise ValueError(
             f"x of shape {x.shape} and weight of shape {weight.shape}: both must have four axes, "
@@ -286,16 +298,16 @@ def check(x: Any, weight: Any, bias: Any, groups: Any, takes: int, gives: int) -
             f"groups is {groups}; it must divide axis 0 of weight, of shape {weight.shape}"
         )
     channels = weight.shape[0], weight.shape[1] * groups
-    if x.shape[1] != channels[takes]:
+    if x.shape[1] != channels[in_axis]:
         raise ValueError(
             f"x of shape {x.shape} has {x.shape[1]} channels along axis 1, weight of shape "
-            f"{weight.shape} in {groups} groups takes {channels[takes]}"
+            f"{weight.shape} in {groups} groups takes {channels[in_axis]}"
         )
     if min(weight.shape[2:]) < 1:
         raise ValueError(f"weight of shape {weight.shape} has no taps")
-    if bias is not None and array(bias, "bias").shape != (channels[gives],):
+    if bias is not None and array(bias, "bias").shape != (channels[out_axis],):
         raise ValueError(
             f"bias has shape {bias.shape}; with weight of shape {weight.shape} it must be "
-            f"({channels[gives]},)"
+            f"({channels[out_axis]},)"
         )
     return groups

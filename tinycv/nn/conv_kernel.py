@@ -1,18 +1,32 @@
-"""Convolution's three linear maps on bare arrays; both pairs of conv.py are made of these.
+"""Fast convolution on a CPU: the result, dL/dx and dL/dw as matrix products (im2col).
 
-What a window sees is written out as the columns of a matrix, so that the sum over taps and channels
-is one product of matrices (Chellapilla, Puri & Simard 2006, section 2.1).  Two things make that
-fast on a CPU:
+Convolution needs three linear maps on bare arrays: ``forward`` (y from x), ``to_input`` (dL/dx from
+g = dL/dy) and ``to_weight`` (dL/dw from g and x).  The kernels of conv2d and conv_transpose2d in
+conv.py are both made of these.
 
-    channels last    (N, H, W, C) in memory: then a window is kH pieces of kW C neighbours, and
-                     what is copied is long
-    few images       at a time: the columns of all would be k² times the batch; those of one or
-                     two stay in the cache
+im2col: the pixels that the window sees at one step, kH kW C numbers, are copied into one row of a
+matrix called ``columns``, so that the sum over taps and channels becomes a single matrix product
+(Chellapilla, Puri & Simard 2006, section 2.1).  Two things make the copying fast:
 
-With many channels, winograd.py takes fewer products; with one channel out of many, ``stamp`` makes
-no columns at all. Results are (N, C, H, W) as everywhere, but lie channels last in memory
-(layout.py); NumPy's elementwise ops keep that order, so from one convolution to the next nothing
-has to be turned round.   g is dL/dy. What describes a walk of the window: window.py.
+    channels last           in memory, (N, H, W, C): each of the kH rows of a window is then one run
+                            of kW C consecutive numbers
+    a few images at a time  the columns of the whole batch would be k² times as large as the batch;
+                            those of one or two images stay in the cache
+
+Two other ways are faster in their cases, and are chosen by shape:
+
+    winograd.py             3 x 3 windows with many channels: fewer multiplications
+    ``stamp``               few output channels beside many input channels: no columns at all. Every
+                            pixel adds its multiple of the window to the result
+
+Results have the axes (N, C, H, W) as everywhere, but lie channels last in memory (layout.py).
+NumPy's elementwise ops keep that order, so nothing has to be transposed between convolutions.
+
+``convolve``, ``gather`` and ``stamp`` write into their first array, a few images at a time, and
+yield the slice of images that they have just written.  So the caller can add the bias, or check the
+values, while these images are still in the cache.
+
+Shapes: x (N, C, H, W), w (O, C / groups, kH, kW), y and g (N, O, H', W').
 """
 
 from __future__ import annotations
@@ -24,8 +38,8 @@ import numpy as np
 from tinycv.engine.reduce import BLOCK, as_rows, blocks, few
 from tinycv.nn import winograd
 from tinycv.nn.layout import channels_first, channels_last
-from tinycv.nn.window import seen_by, walked
-from tinycv.nn.window import taps as places
+from tinycv.nn.window import tap_index, walked
+from tinycv.nn.window import taps as tap_positions
 
 
 def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
@@ -35,74 +49,77 @@ def forward(xp, x, w, stride, padding, dilation, groups, bias=None):
         [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)], window, stride, dilation
     )
     y = xp.empty((len(x), *size, o), x.dtype)
-    for ins, outs in parted(c, o // groups, groups):
-        for at in see(
-            xp, y[..., outs], x[..., ins], w[outs].transpose(2, 3, 1, 0), stride, padding, dilation
-        ):
+    for ins, outs in group_slices(c, o // groups, groups):
+        taps = w[outs].transpose(2, 3, 1, 0)  # (kH, kW, C, O)
+        for at in convolve(xp, y[..., outs], x[..., ins], taps, stride, padding, dilation):
             if bias is not None:
-                y[at, ..., outs] += bias[outs]  # now, while it is in the cache
+                y[at, ..., outs] += bias[outs]
     return channels_first(y)
 
 
 def to_weight(xp, g, x, w_shape, stride, padding, dilation, groups):
     """dL/dw, of w_shape (O, C / groups, kH, kW), from g = dL/dy (N, O, H', W') and x (N, C, H,
     W)."""
-    (o, c, *window), x, g, gw = (
-        w_shape,
-        channels_last(x),
-        channels_last(g),
-        xp.empty(w_shape, g.dtype),
-    )
-    for ins, outs in parted(c, o // groups, groups):
-        gw[outs] = seen(xp, g[..., outs], x[..., ins], window, stride, padding, dilation).transpose(
-            3, 2, 0, 1
-        )
+    o, c, *window = w_shape
+    x, g, gw = channels_last(x), channels_last(g), xp.empty(w_shape, g.dtype)
+    for ins, outs in group_slices(c, o // groups, groups):
+        gtaps = taps_gradient(xp, g[..., outs], x[..., ins], window, stride, padding, dilation)
+        gw[outs] = gtaps.transpose(3, 2, 0, 1)
     return gw
 
 
 def to_input(xp, g, w, x_shape, stride, padding, dilation, groups, bias=None):
-    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'); the transposed convolution's
-    way forward too.
+    """dL/dx, of x_shape (N, C, H, W), from g = dL/dy (N, O, H', W'). This is also the forward pass
+    of the transposed convolution.
 
-    Two ways.  Every g stamps its window, and overlapping stamps add up; or, read backwards, every
-    pixel of x looks at the g whose windows it was in: that is a convolution again, by taps turned
-    round, and has nothing to add up.
+    There are two ways to compute it. ``stamp`` starts from g: every g adds its multiple of the
+    window to the pixels that this window saw. ``gather`` starts from x: every pixel collects the g
+    of all windows that saw it. That is again a convolution, of g, with the taps in reverse order.
     """
     x, g = xp.empty((len(g), *x_shape[2:], w.shape[1] * groups), g.dtype), channels_last(g)
-    look = (
-        looking(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
-        if xp is np
-        else None
-    )
-    # ``turned`` has taps of 0 then
-    filled_up = any(k % s for k, s in zip(w.shape[2:], stride, strict=True))
-    for ins, outs in parted(w.shape[1], w.shape[0] // groups, groups):
-        walk = (stride, padding, dilation) if look is None else (stride, dilation, *look)
-        for at in (stamp if look is None else look_back)(
-            xp, x[..., ins], g[..., outs], w[outs], *walk
-        ):
-            if look is not None and filled_up and not is_finite(xp, x[at, ..., ins]):
+    plan = None
+    if xp is np:
+        plan = gather_plan(w.shape, g.shape[1:3], x.shape[1:3], stride, padding, dilation)
+    # In this case ``reversed_taps`` fills up with taps of 0.
+    zero_taps = any(k % s for k, s in zip(w.shape[2:], stride, strict=True))
+    for ins, outs in group_slices(w.shape[1], w.shape[0] // groups, groups):
+        if plan is None:
+            written = stamp(xp, x[..., ins], g[..., outs], w[outs], stride, padding, dilation)
+        else:
+            written = gather(xp, x[..., ins], g[..., outs], w[outs], stride, dilation, *plan)
+        for at in written:
+            if plan is not None and zero_taps and not is_finite(xp, x[at, ..., ins]):
+                # A tap of 0 times an infinite g may have made NaN. ``stamp`` has no such taps.
                 for _ in stamp(
                     xp, x[at, ..., ins], g[at, ..., outs], w[outs], stride, padding, dilation
                 ):
-                    # where 0 times infinity does not occur
                     pass
             if bias is not None:
                 x[at, ..., ins] += bias[ins]
     return channels_first(x)
 
 
-def looking(w_shape, size, sides, stride, padding, dilation):
-    """How ``look_back`` goes about it: reach, cells, cut, around, see there. None where stamping is
-    quicker: it takes fewer products, but its sums are slow unless channels are few.
+def gather_plan(w_shape, size, sides, stride, padding, dilation):
+    """How ``gather`` computes dL/dx: (reach, cells, cut, around), a pair (down, across) each. None
+    where ``stamp`` is faster.
 
-    With stride s, x is taken in cells of s pixels, and ``cut`` rows of the first are padding. Every
-    place a in a cell has other taps, a + s t, but all hear from the same ⌈k/s⌉ neighbours:
-    ``reach``.
+    Along one axis, step q of the window sees pixel h through tap t if q s + t d = h + p. So with
+    stride s and dilation 1, tap t sees only the pixels whose h + p leaves the remainder t mod s.
+    The padded image is therefore divided into cells of s neighbouring pixels. Pixel a of a cell is
+    seen through the taps a, a + s, a + 2 s, ...; but all pixels of a cell are seen by the same ⌈k /
+    s⌉ steps, their neighbours in g. So a convolution of g with stride 1 and ⌈k / s⌉ taps computes
+    all pixels of a cell at once, s x s x C output channels:
+
+        reach     ⌈k / s⌉, its number of taps
+        cells     how many cells it computes
+        cut       how many pixels of the first of these cells are padding, and are cut off
+        around    the padding of g, (before, after), negative where g is cut off
+
+    Stamping needs fewer products, but its additions are slow, except with few channels.
     """
     o, c, *window = w_shape
     reach = [-(-k // s) for k, s in zip(window, stride, strict=True)]
-    # cells wholly in the padding
+    # how many cells lie wholly in the padding before the image; these are not computed
     skip = [p // s for (p, _), s in zip(padding, stride, strict=True)]
     cut = [p % s for (p, _), s in zip(padding, stride, strict=True)]
     cells = [-(-(n + e) // s) for n, e, s in zip(sides, cut, stride, strict=True)]
@@ -111,37 +128,32 @@ def looking(w_shape, size, sides, stride, padding, dilation):
         for r, d, k, m, n in zip(reach, dilation, skip, cells, size, strict=True)
     ]
     work = prod(cells) * prod(reach) * prod(stride)
-    # neighbours at unequal distances
+    # with both a stride and a dilation, the steps that see a cell are not evenly spaced
     uneven = max(stride) > 1 and max(dilation) > 1
-    return (
-        None
-        if uneven or is_thin(o, c) or work > 4 * prod(size) * prod(window)
-        else (reach, cells, cut, around)
+    if uneven or is_thin(o, c) or work > 4 * prod(size) * prod(window):
+        return None
+    return reach, cells, cut, around
+
+
+def gather(xp, x, g, w, stride, dilation, reach, cells, cut, around):
+    """Write dL/dx into x (N, H, W, C) by a convolution of g (N, H', W', O) with stride 1. Each of
+    its results is a cell of s x s pixels: see ``gather_plan``."""
+    (o, c, *_), sides, taps = w.shape, x.shape[1:3], reversed_taps(xp, w, reach, stride)
+    # where the padding is negative, g is cut off
+    rows, columns = (
+        slice(max(0, -first), n - max(0, -last))
+        for (first, last), n in zip(around, g.shape[1:3], strict=True)
     )
-
-
-def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
-    """Write x (N, H, W, C) by a convolution of stride 1 that answers with a cell of s x s pixels at
-    once."""
-    (o, c, *_), sides, taps = w.shape, x.shape[1:3], turned(xp, w, reach, stride)
-    g = g[
-        (
-            slice(None),
-            *[
-                slice(max(0, -a), n - max(0, -b))
-                for (a, b), n in zip(around, g.shape[1:3], strict=True)
-            ],
-        )
-    ]
-    around = [(max(0, a), max(0, b)) for a, b in around]
+    g = g[:, rows, columns]
+    around = [(max(0, first), max(0, last)) for first, last in around]
     if max(stride) == 1:
-        yield from see(xp, x, g, taps, (1, 1), around, dilation)
+        yield from convolve(xp, x, g, taps, (1, 1), around, dilation)
         return
     for at in few(xp, len(g), prod(cells) * prod(reach) * o):
         z = xp.empty((len(g[at]), *cells, prod(stride) * c), g.dtype)
-        for _ in see(xp, z, g[at], taps, (1, 1), around, dilation):
+        for _ in convolve(xp, z, g[at], taps, (1, 1), around, dilation):
             pass
-        # (n, cell, a, cell, b, C)
+        # (n, cell down, cell across, a, b, C) -> (n, cell down, a, cell across, b, C)
         z = z.reshape(len(z), *cells, *stride, c).swapaxes(2, 3)
         z = z.reshape(len(z), cells[0] * stride[0], cells[1] * stride[1], c)
         x[at] = z[:, cut[0] : cut[0] + sides[0], cut[1] : cut[1] + sides[1]]
@@ -149,49 +161,54 @@ def look_back(xp, x, g, w, stride, dilation, reach, cells, cut, around):
 
 
 def stamp(xp, x, g, w, stride, padding, dilation):
-    """Write x (N, H, W, C), the sum of windows w (O, C, kH, kW), each as strong as its g (N, H',
-    W', O)."""
+    """Write into x (N, H, W, C) the sum of windows w (O, C, kH, kW), each multiplied by its g
+    (N, H', W', O)."""
     o, c, *window = w.shape
     size = g.shape[1:3]
     sides = [n + sum(p) for n, p in zip(x.shape[1:3], padding, strict=True)]
-    matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), before(padding)
+    matrix, (top, left) = w.transpose(0, 2, 3, 1).reshape(o, prod(window) * c), top_left(padding)
     for at in few(xp, len(g), prod(size) * prod(window) * c):
         rows, n = as_rows(g[at]), len(g[at])
-        # whole images are the longer runs in memory
+        # The order of axes that leaves the longest runs in memory for the additions below: with few
+        # channels C whole images, else the channels.
         if is_thin(o, c):
             stamps = (matrix.T @ rows.T).reshape(*window, c, n, *size).transpose(0, 1, 3, 4, 5, 2)
             canvas = xp.zeros((c, n, *sides), g.dtype).transpose(1, 2, 3, 0)
         else:
             stamps = (rows @ matrix).reshape(n, *size, *window, c).transpose(3, 4, 0, 1, 2, 5)
             canvas = xp.zeros((n, *sides, c), g.dtype)
-        for tap in places(window):
-            canvas[(*seen_by(tap, size, stride, dilation), slice(None))] += stamps[tap]
+        for tap in tap_positions(window):
+            canvas[(*tap_index(tap, size, stride, dilation), slice(None))] += stamps[tap]
         x[at] = canvas[:, top : top + x.shape[1], left : left + x.shape[2]]
         yield at
 
 
-def is_thin(many, few):
-    """Are there so few channels beside the others that their columns would be many for what comes
-    of them?"""
-    return 8 * few <= many
+def is_thin(channels, out_channels):
+    """Are there so few output channels that writing and reading the columns would take longer than
+    the product with them?"""
+    return 8 * out_channels <= channels
 
 
-# ── one group's convolution, channels last ───────────────────────────────────────────────────────
-# Shapes here: y (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O).
+# ── the convolution of one group, channels last ──────────────────────────────────────────────────
+# Shapes here: y and g (N, H', W', O), x (N, H, W, C), taps (kH, kW, C, O).
 
 
-def see(xp, y, x, taps, stride, padding, dilation):
-    """Write the convolution of x into y, the quickest way there is. Yields which images have just
-    been written."""
+def convolve(xp, y, x, taps, stride, padding, dilation):
+    """Write the convolution of x into y in the fastest of three ways. Yields slices of images that
+    have just been written."""
     (*window, c, o), size = taps.shape, y.shape[1:3]
     if winograd.pays(xp, window, stride, dilation, c, o, size):
-        for at, part in winograd.convolved(xp, x, taps, before(padding), size):
+        for at, part in winograd.convolved(xp, x, taps, top_left(padding), size):
             y[at] = part
-            # one bad pixel would spoil its whole tile
+            # Winograd computes tiles of 4 x 4 pixels from sums and differences of inputs, so one
+            # NaN or infinity would reach the whole tile. Columns keep it to the windows that see
+            # it.
             if not is_finite(xp, part):
-                by_columns(xp, y[at], x[at], taps, stride, padding, dilation)
+                for _ in convolve_by_columns(xp, y[at], x[at], taps, stride, padding, dilation):
+                    pass
             yield at
         return
+    # the padding with which ``stamp``, given the reversed taps, computes this convolution
     around = [
         (d * (k - 1) - p, d * (k - 1) - q)
         for k, d, (p, q) in zip(window, dilation, padding, strict=True)
@@ -204,13 +221,13 @@ def see(xp, y, x, taps, stride, padding, dilation):
     ):
         yield from stamp(xp, y, x, taps[::-1, ::-1].transpose(2, 3, 0, 1), stride, around, dilation)
     else:
-        yield from columns_times(xp, y, x, taps, stride, padding, dilation)
+        yield from convolve_by_columns(xp, y, x, taps, stride, padding, dilation)
 
 
-def columns_times(xp, y, x, taps, stride, padding, dilation):
-    """``see``, by a product of what the window sees with the taps."""
+def convolve_by_columns(xp, y, x, taps, stride, padding, dilation):
+    """``convolve`` by im2col: the product of the columns and the taps."""
     (*window, _, o), size = taps.shape, y.shape[1:3]
-    # of no channels -1 could be anything
+    # not reshape(-1, o), which fails if an axis is 0
     matrix = taps.reshape(prod(taps.shape[:3]), o)
     for at, columns in unfolded(xp, x, window, size, stride, padding, dilation, o):
         if y.flags.c_contiguous:
@@ -220,35 +237,31 @@ def columns_times(xp, y, x, taps, stride, padding, dilation):
         yield at
 
 
-def by_columns(*arguments):
-    """``columns_times`` of all images."""
-    for _ in columns_times(*arguments):
-        pass
-
-
 def is_finite(xp, a):
-    """Is every number finite? Also no where their sum overflows: who asks takes the slower way,
-    which is right for all."""
+    """Is every number finite? Finite numbers whose sum overflows give False too. That is safe: the
+    callers then take the slower way, which is right for all values."""
     return bool(xp.isfinite(a.sum()))
 
 
-def seen(xp, g, x, window, stride, padding, dilation):
-    """dL/dtaps, (kH, kW, C, O), from g = dL/dy."""
+def taps_gradient(xp, g, x, window, stride, padding, dilation):
+    """dL/dtaps (kH, kW, C, O) from g = dL/dy and x, in the fastest of three ways."""
     size, c, o = g.shape[1:3], x.shape[-1], g.shape[-1]
     if winograd.pays(xp, window, stride, dilation, c, o, size):
-        total = winograd.to_taps(xp, g, x, before(padding))
+        total = winograd.to_taps(xp, g, x, top_left(padding))
         if is_finite(xp, total):
             return total
     around = [
         (d * (k - 1) - p, d * (k - 1) - q)
         for k, d, (p, q) in zip(window, dilation, padding, strict=True)
     ]
-    # fewer columns: of g
+    # With few output channels, the columns of g are smaller than those of x. The sums over all
+    # pixels are the same, with the taps in reverse order.
     if xp is np and is_thin(c, o) and max(stride) == 1 and min(map(min, around)) >= 0:
         total = xp.zeros((prod(window) * o, c), g.dtype)
         for at, columns in unfolded(xp, g, window, x.shape[1:3], stride, around, dilation, c):
             total += columns.T @ as_rows(x[at])
-        # else 0 beside g has met an infinite pixel of x
+        # If it is not finite, an infinite pixel of x may have met a 0 of g's padding, which makes
+        # NaN at taps that never see this pixel. Then go on with the columns of x.
         if is_finite(xp, total):
             return total.reshape(*window, o, c)[::-1, ::-1].swapaxes(2, 3)
     total = xp.zeros((prod(window) * c, o), g.dtype)
@@ -257,22 +270,25 @@ def seen(xp, g, x, window, stride, padding, dilation):
     return total.reshape(*window, c, o)
 
 
-# ── pieces ───────────────────────────────────────────────────────────────────────────────────────
+# ── helpers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def before(padding):
-    """What is above and to the left."""
+def top_left(padding):
+    """The padding above and to the left."""
     return [p for p, _ in padding]
 
 
-def parted(c, o, groups):
-    """The channels of each group, in and out, of which it has c and o."""
+def group_slices(c, o, groups):
+    """(input channels, output channels) of each group, as slices. A group has c and o of them."""
     return [(slice(i * c, i * c + c), slice(i * o, i * o + o)) for i in range(groups)]
 
 
-def turned(xp, w, reach, stride):
-    """Taps (O, C, kH, kW), turned round and sorted by the place in a cell that they reach: (rH, rW,
-    O, sH sW C)."""
+def reversed_taps(xp, w, reach, stride):
+    """The taps of ``gather``'s convolution, (rH, rW, O, sH sW C), from w (O, C, kH, kW).
+
+    Tap a + s j of w becomes tap r - 1 - j for pixel a of a cell. Where s r is more than k, the
+    missing taps are 0.
+    """
     o, c, *window = w.shape
     whole = xp.zeros((o, c, *[r * s for r, s in zip(reach, stride, strict=True)]), w.dtype)
     whole[:, :, : window[0], : window[1]] = w
@@ -280,46 +296,53 @@ def turned(xp, w, reach, stride):
     return whole.transpose(2, 4, 0, 3, 5, 1).reshape(*reach, o, prod(stride) * c)
 
 
-def unfolded(xp, x, window, size, stride, padding, dilation, answers):
-    """Yields (at, columns): what the window sees at each of its steps in x[at], (n H' W', kH kW C),
-    a few images at a time. The memory of columns is used again for the next. answers: the channels
-    that they are multiplied with: if these are few, the product is no more than reading the
-    columns, so fewer are taken at a time, to stay in the cache."""
+def unfolded(xp, x, window, size, stride, padding, dilation, out_channels):
+    """Yields (at, columns) for a few images x[at] at a time: what the window sees at each of its
+    steps, (n H' W', kH kW C).
+
+    columns is the same memory each time, so use it before the next step of the loop. out_channels:
+    how many the columns are multiplied with. If these are few, reading the columns takes as long as
+    the product, so fewer images are taken at a time, to keep the columns in the cache.
+    """
     (n, h, w, c), (top, left) = x.shape, (padding[0][0], padding[1][0])
-    # then a tap's way across the image is the longer run
-    upright = window[1] * c < size[1]
-    cut = blocks(
-        xp, n, prod(size) * prod(window) * c, (4 if upright or answers < 32 else 16) * BLOCK
+    # Two orders in memory, the one with longer runs to copy. Rows: for each step the pixels of its
+    # window. Transposed: for each tap and channel its pixels at all steps.
+    transposed = window[1] * c < size[1]
+    slices = blocks(
+        xp, n, prod(size) * prod(window) * c, (4 if transposed or out_channels < 32 else 16) * BLOCK
     )
-    most = min(n, cut[0].stop) if cut else 0
+    most = min(n, slices[0].stop) if slices else 0  # images in the largest slice
     sides = [side + sum(p) for side, p in zip((h, w), padding, strict=True)]
-    canvas = xp.zeros((c, most, *sides) if upright else (most, *sides, c), x.dtype)
-    pixels = canvas.transpose(1, 2, 3, 0) if upright else canvas  # (n, H, W, C)
-    images, down, across, each = pixels.strides
-    seen = xp.lib.stride_tricks.as_strided(
+    canvas = xp.zeros((c, most, *sides) if transposed else (most, *sides, c), x.dtype)
+    pixels = canvas.transpose(1, 2, 3, 0) if transposed else canvas  # (n, H, W, C)
+    image_stride, row_stride, column_stride, channel_stride = pixels.strides
+    # A view of the padded images in which every step has its window: pixels appear once for each
+    # window that sees them, without a copy. (as_strided checks no bounds. The last step ends within
+    # the padded image, because ``size`` comes from ``walked``.)
+    windows = xp.lib.stride_tricks.as_strided(
         pixels,
         (most, *size, *window, c),
         (
-            images,
-            down * stride[0],
-            across * stride[1],
-            down * dilation[0],
-            across * dilation[1],
-            each,
+            image_stride,
+            row_stride * stride[0],
+            column_stride * stride[1],
+            row_stride * dilation[0],
+            column_stride * dilation[1],
+            channel_stride,
         ),
     )
-    if upright:
+    if transposed:
         # (kH, kW, C, n, H', W')
-        seen = seen.transpose(3, 4, 5, 0, 1, 2)
-    columns = xp.empty(seen.shape, x.dtype)
-    for at in cut:
+        windows = windows.transpose(3, 4, 5, 0, 1, 2)
+    columns = xp.empty(windows.shape, x.dtype)
+    for at in slices:
         k = len(x[at])
-        taken = k * prod(size), prod(window) * c
+        matrix_shape = k * prod(size), prod(window) * c
         pixels[:k, top : top + h, left : left + w] = x[at]
-        if not upright:
-            columns[:k] = seen[:k]
-            yield at, columns[:k].reshape(taken)
+        if not transposed:
+            columns[:k] = windows[:k]
+            yield at, columns[:k].reshape(matrix_shape)
             continue
         part = columns if k == most else xp.empty((*columns.shape[:3], k, *size), x.dtype)
-        part[...] = seen[..., :k, :, :]
-        yield at, part.reshape(taken[::-1]).T
+        part[...] = windows[..., :k, :, :]
+        yield at, part.reshape(matrix_shape[::-1]).T

@@ -1,5 +1,10 @@
-"""Dropout: while training, forget a random part of every layer's output, so that no unit can rely
-on one other."""
+"""Dropout: sets random entries to 0 in training, so that no unit can rely on a single other unit.
+
+    y = m x / (1 - p),  m is 0 with probability p, else 1                Srivastava et al. 2014
+
+Dividing by 1 - p keeps the expected value of y at x, so evaluation needs no correction: it returns
+x unchanged.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,11 @@ from tinycv.nn.module import Module
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Set each entry to 0 with probability p, and divide the others by 1 - p, so that the mean
-    stays.
+    """In training, set each entry of x to 0 with probability p and divide the others by 1 - p.
+    Otherwise return x. Same shape as x.
 
-    Srivastava et al. 2014. differs: they multiply by 1 - p at test time instead, which is the same
-    in the mean.
+    differs: Srivastava et al. 2014 do not divide in training, but multiply the weights by 1 - p at
+    test time. The expected value is the same.
     """
     p = number(p, "dropout: p", 0, 1)
     values = array(bare(x), "dropout: x")
@@ -27,7 +32,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 class Dropout(Module):
-    """Each entry is set to 0 with probability p while training, and left alone in evaluation."""
+    """``dropout`` as a layer: active in training mode, the identity in evaluation mode."""
 
     def __init__(self, p: float = 0.5):
         self.p = number(p, "Dropout: p", 0, 1)

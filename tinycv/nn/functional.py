@@ -1,9 +1,11 @@
-"""The functions of nn under PyTorch's names: a map. Each is read in the file that it comes from.
+"""torch.nn.functional in tinycv: every function of nn, under PyTorch's name for it.
 
-differs, in all of them: the first argument is called x (ids of an embedding; input of a loss), and
-an axis is called axis, not dim. There is no inplace. Arguments that PyTorch has after our last one
-(ceil_mode, max_norm, beta, dtype, ...) are left out, and refused. Other differences are said where
-they are.
+Each function is explained in the file that it is imported from.
+
+differs, in all of them: the first argument is called x (ids for an embedding, input for a loss),
+and an axis is called axis, not dim. There is no argument inplace. Arguments that PyTorch has after
+our last one (ceil_mode, max_norm, beta, dtype, ...) are refused with a TypeError. Differences of a
+single function are stated in its docstring.
 """
 
 from tinycv.engine.ops import relu, sigmoid, softplus, tanh

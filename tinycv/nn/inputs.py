@@ -1,10 +1,13 @@
-"""Checks for the generative chapters (adversarial, diffusion): batches, times, noise levels,
-labels, and what the user's own functions return.
+"""Argument checks for the generative chapters: batches, times, noise levels, labels, callables.
 
-checks.py has the checks of layers, which look at shape and dtype alone.  Here values are looked at
-too, but on the host only: to look at those on a GPU would be to wait for it.  A value out of range
-there becomes NaN, as in cross_entropy, and no later number can hide it.  Each check costs a few
-microseconds.
+adversarial/ and diffusion/ check their arguments here, so that all their functions treat a batch, a
+time or a score function of the user's in the same way.  The file is in nn/ because both chapters
+may import from it.  A reader of the models can skip it.
+
+checks.py has the checks of layers, which look only at shape and dtype.  The checks here also look
+at values, but on the host only, because reading values on a GPU would mean waiting for the GPU.
+There a value out of range becomes NaN, as in cross_entropy, so that the result is NaN and the
+mistake cannot go unnoticed.  A check takes a few microseconds.
 
 Read before: engine/arguments.py.   Shapes: B examples.
 """
@@ -24,15 +27,15 @@ from tinycv.engine.backend import Array, array_module, from_host
 from tinycv.engine.tensor import ArrayLike, Tensor, bare
 from tinycv.nn.checks import MOST_LAYERS
 
-# Examples (B, ...), or one number for each of them (B,): a Tensor, or an array of NumPy or CuPy.
-# Where some of a function's arguments are Tensors and others arrays, its result is a Tensor.
+# Examples (B, ...), or one number per example (B,): a Tensor, or an array of NumPy or CuPy. If some
+# arguments of a function are Tensors and others arrays, its result is a Tensor.
 Examples = Tensor | Array
-Checked = TypeVar("Checked")  # a check returns what it was given
+Checked = TypeVar("Checked")  # most checks return the value that they have checked
 
 
 def batch(x: Checked, what: str, ndim: int | None = None) -> Checked:
-    """x as it is, if it is a Tensor or an array of real floats, with a batch axis, or with ``ndim``
-    axes."""
+    """x itself, if it is a Tensor or an array of floats with at least one axis, the batch, or with
+    exactly ``ndim`` axes."""
     array: Any = bare(x)
     if number_kind(x) != "f" or not hasattr(array, "reshape"):
         raise TypeError(f"{what} is {shown(x)}; it must be a Tensor or a plain array of floats")
@@ -43,8 +46,8 @@ def batch(x: Checked, what: str, ndim: int | None = None) -> Checked:
 
 
 def answer(value: Checked, shape: Sequence[int], what: str) -> Checked:
-    """What a function of the user's returned, if it is an array or a Tensor of real numbers in this
-    shape."""
+    """The value that a function of the user returned, if it is an array or a Tensor of real numbers
+    in this shape."""
     kind = number_kind(value)
     if kind not in ("f", "i", "u") or tuple(bare(value).shape) != tuple(shape):
         error = ValueError if kind in ("f", "i", "u") else TypeError
@@ -55,24 +58,25 @@ def answer(value: Checked, shape: Sequence[int], what: str) -> Checked:
 
 
 def answering(call: Callable[..., Checked], what: str) -> Callable[..., Checked]:
-    """The function, whose answer must have the shape of its first argument."""
+    """The function ``call``, wrapped so that its result is checked to have the shape of its first
+    argument."""
     function(call, what)
     return lambda x, *rest: answer(call(x, *rest), x.shape, what)
 
 
 def in_dtype_of(x: Examples, value: Examples) -> Examples:
-    """The array or Tensor in the dtype of x: points keep theirs, whatever a score or a denoiser
-    returned."""
+    """The array or Tensor ``value`` in the dtype of x, so that points keep their dtype whatever a
+    score function or a denoiser returned."""
     return value if value.dtype == x.dtype else value.astype(x.dtype)
 
 
 def in_float32(x: Array) -> Array:
-    """Halves in float32, where their squares have room; all others as they are."""
+    """x, with float16 converted to float32, in which squares are less likely to overflow."""
     return x.astype(np.promote_types(x.dtype, np.float32), copy=False)
 
 
 def finite(value: Any, what: str, **bounds: float) -> float:
-    """``arguments.number`` that is not infinite."""
+    """``arguments.number``, and an error if it is infinite."""
     real = number(value, what, **bounds)
     if math.isinf(real):
         raise ValueError(f"{what} is {real}; it must be finite")
@@ -80,22 +84,22 @@ def finite(value: Any, what: str, **bounds: float) -> float:
 
 
 def reals(name: str, **values: Any) -> None:
-    """An error unless these arguments of ``name`` are real numbers, or arrays and Tensors that
-    broadcast to each other."""
+    """An error unless these arguments of the function ``name`` are real numbers, or arrays and
+    Tensors of real numbers, which broadcast to each other."""
     shapes = {}
     for argument, value in values.items():
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not plain and number_kind(value) not in ("f", "i", "u"):
             raise TypeError(
                 f"{name}: {argument} is {shown(value)}; it must be a real number, or an array or a "
-                "Tensor of such"
+                "Tensor of real numbers"
             )
         shapes[argument] = tuple(getattr(value, "shape", ()))
     try:
         np.broadcast_shapes(*shapes.values())
     except ValueError:
-        said = ", ".join(f"{argument} {shape}" for argument, shape in shapes.items())
-        raise ValueError(f"{name}: the shapes do not fit to each other: {said}") from None
+        described = ", ".join(f"{argument} {shape}" for argument, shape in shapes.items())
+        raise ValueError(f"{name}: the shapes do not fit each other: {described}") from None
 
 
 def numbers(values: Any, what: str, least: int = 1, **bounds: float) -> list[float]:
@@ -109,23 +113,24 @@ def numbers(values: Any, what: str, least: int = 1, **bounds: float) -> list[flo
 
 
 def whole(name: str, least: int, **values: Any) -> list[int]:
-    """Whole numbers, each at least ``least``: arguments of a class or function that is called
-    ``name``."""
+    """The values of these arguments of the class or function ``name``, if they are whole numbers
+    and at least ``least``."""
     return [size(value, f"{name}: {argument}", least) for argument, value in values.items()]
 
 
 def depth_of(value: Any, name: str, least: int = 1) -> int:
-    """How many layers or blocks a network has, one behind another."""
+    """A network's depth, how many layers or blocks follow each other: ``least`` to MOST_LAYERS."""
     return at_most(value, f"{name}: depth", least, MOST_LAYERS)
 
 
 def every(value: Any, what: str) -> int:
-    """``keep_every``: a whole number of steps; 0 for None, which keeps nothing."""
+    """An argument such as ``keep_every``: a whole number of steps, or 0 for None, which keeps
+    nothing."""
     return 0 if value is None else size(value, what, 1)
 
 
 def is_number(value: Any) -> bool:
-    """Is it one real number on the host (int, float, NumPy's scalars and 0-d arrays)?"""
+    """Is it a single real number on the host: an int, a float, a NumPy scalar or a 0-d array?"""
     array = bare(value)
     if isinstance(array, (np.ndarray, np.generic)):
         return array.ndim == 0
@@ -133,12 +138,14 @@ def is_number(value: Any) -> bool:
 
 
 def per_example(value: ArrayLike, x: Examples, what: str) -> Examples:
-    """A number for each of x (B, ...), as a Tensor or an array (B,) on its device, in its dtype.
+    """One number per example of x (B, ...): a Tensor or an array (B,), on the device of x and in
+    its dtype.
 
-    value: (B,), (B, 1) or (B, 1, ...), or one of 0 axes for all. A Tensor keeps its history.
+    value: a single number for all examples, or shape (B,), (B, 1) or (B, 1, ...). A Tensor that
+    requires a gradient stays connected to its graph.
     """
-    own, array = bare(x), bare(value)
-    xp, count = array_module(own), len(own)
+    points, array = bare(x), bare(value)
+    xp, count = array_module(points), len(points)
     if not hasattr(array, "dtype"):
         array = value = np.asarray(finite(value, what))
     if number_kind(array) not in ("f", "i", "u"):
@@ -150,11 +157,11 @@ def per_example(value: ArrayLike, x: Examples, what: str) -> Examples:
             "each example"
         )
     if isinstance(value, Tensor) and value.requires_grad:
-        value = value.astype(own.dtype) if value.dtype != own.dtype else value
+        value = value.astype(points.dtype) if value.dtype != points.dtype else value
         return ops.expand(value, (count,)) if shape == () else value.reshape((count,))
     if shape == () and array_module(array) is np:
-        return xp.full(count, float(array), own.dtype)
-    array = from_host(xp, array).astype(own.dtype, copy=False)
+        return xp.full(count, float(array), points.dtype)
+    array = from_host(xp, array).astype(points.dtype, copy=False)
     return xp.broadcast_to(array, (count,)) if shape == () else array.reshape((count,))
 
 
@@ -165,16 +172,16 @@ def within(
     high: float = math.inf,
     above: float = -math.inf,
 ) -> Any:
-    """An array or Tensor (B,) whose values are in these bounds: ValueError on the host, NaN in
-    their place on a GPU."""
+    """The array or Tensor (B,), if its values are finite and within these bounds. A value outside
+    is a ValueError on the host, and becomes NaN on a GPU."""
     array = bare(value)
     xp = array_module(array)
-    # NaN is not right
-    right = (array >= low) & (array <= high) & (array > above) & (abs(array) < math.inf)
+    # comparisons with NaN are False, so NaN counts as out of bounds
+    valid = (array >= low) & (array <= high) & (array > above) & (abs(array) < math.inf)
     if xp is not np:
-        return ops.where(right, value, xp.nan)
-    if not right.all():
-        wrong = array[~right].flat[0]
+        return ops.where(valid, value, xp.nan)
+    if not valid.all():
+        wrong = array[~valid].flat[0]
         bounds = [
             f"{words} {bound:g}"
             for words, bound in (("at least", low), ("more than", above), ("at most", high))
@@ -185,22 +192,22 @@ def within(
 
 
 def integers(values: Any, what: str, count: int | None = None) -> Array:
-    """A bare integer array (B,), of ``count`` if given."""
+    """The values as a bare integer array (B,), with B = ``count`` if count is given."""
     array = bare(values)
     if number_kind(array) not in ("i", "u"):
         raise TypeError(
             f"{what} is {shown(values)}; it must be an array or a Tensor of integers (B,)"
         )
     if array.ndim != 1 or (count is not None and len(array) != count):
-        wanted = "(B,)" if count is None else f"({count},), one for each example"
-        raise ValueError(f"{what} has shape {tuple(array.shape)}; it must be {wanted}")
+        expected = "(B,)" if count is None else f"({count},), one for each example"
+        raise ValueError(f"{what} has shape {tuple(array.shape)}; it must be {expected}")
     return array
 
 
 def labels(values: Any, what: str, last: int, count: int | None = None) -> Array:
-    """A bare integer array (B,) of class numbers 0 ... last. IndexError names one out of range, on
-    the host; an integer cannot be NaN, so on a GPU what is made of a wrong one becomes NaN: see
-    ``known``."""
+    """The values as a bare integer array (B,) of class numbers 0 ... last. On the host, a number
+    out of range is an IndexError. On a GPU it stays, since an integer cannot be NaN; ``known`` then
+    turns what was computed from it into NaN."""
     array = integers(values, what, count)
     if isinstance(array, np.ndarray) and len(array) and not 0 <= array.min() <= array.max() <= last:
         wrong = array[(array < 0) | (array > last)][0]
@@ -208,31 +215,32 @@ def labels(values: Any, what: str, last: int, count: int | None = None) -> Array
     return array
 
 
-def known(labels: Array, last: int, of_them: Tensor) -> Tensor:
-    """What was made of labels (B,), (B, ...): NaN on a GPU where a label is not of 0 ... last, in
-    place of another class's. On the host ``labels`` has refused it."""
-    xp = array_module(bare(of_them))
+def known(labels: Array, last: int, computed: Tensor) -> Tensor:
+    """``computed`` (B, ...), the result for labels (B,), with NaN for examples whose label is not
+    in 0 ... last. Only on a GPU: on the host ``labels`` has already refused such labels."""
+    xp = array_module(bare(computed))
     if xp is np:
-        return of_them
+        return computed
     labels = from_host(xp, labels)
-    right = ((labels >= 0) & (labels <= last)).reshape((-1,) + (1,) * (len(of_them.shape) - 1))
-    return ops.where(right, of_them, xp.nan)
+    valid = ((labels >= 0) & (labels <= last)).reshape((-1,) + (1,) * (len(computed.shape) - 1))
+    return ops.where(valid, computed, xp.nan)
 
 
 def whole_time(t: Any, what: str, last: int, first: int = 0) -> int:
-    """A time of a schedule that has the times 0 ... last: TypeError for a float, IndexError for one
-    out of range."""
+    """A time step of a schedule: a whole number from ``first`` to ``last``. TypeError for a float,
+    IndexError for a number out of range."""
     try:
         whole = size(t, what)
     except ValueError:
-        whole = -1  # negative: it would count from the end
+        whole = -1  # refused below: as an index, a negative time would count from the end
     if not first <= whole <= last:
         raise IndexError(f"{what} is {shown(t)}; it must be a whole number from {first} to {last}")
     return whole
 
 
 def times_in(t: Any, what: str, gradient: bool = False) -> Array:
-    """A bare array of times (B,). gradient: does one pass to t? If not, t may not ask for one."""
+    """Times t as a bare array (B,). gradient: can the caller pass a gradient back to t? If not, a t
+    that requires one is refused."""
     array = bare(t)
     if number_kind(array) not in ("f", "i", "u"):
         raise TypeError(
@@ -244,6 +252,6 @@ def times_in(t: Any, what: str, gradient: bool = False) -> Array:
         )
     if not gradient and isinstance(t, Tensor) and t.requires_grad:
         raise ValueError(
-            f"{what} requires a gradient, and the embedding of a time gives none; pass t.detach()"
+            f"{what} requires a gradient, but the embedding of a time gives none; pass t.detach()"
         )
     return array

@@ -1,8 +1,9 @@
-"""Memory layouts for kernels: channels last, images as rows of pixels, and all values as one row.
+"""Memory layouts (channels last and others): views of arrays in the order in which they lie.
 
-Tensors are (N, C, H, W) everywhere.  In memory, though, a convolution leaves its result channels
-last, (N, H, W, C): the C channels of a pixel are neighbours.  NumPy's elementwise ops keep that
-order.  So a kernel that takes an array as it lies runs along the memory, and copies nothing:
+The axes of images are (N, C, H, W) everywhere.  In memory, though, a convolution leaves its result
+channels last, (N, H, W, C): the C channels of a pixel lie next to each other.  NumPy's elementwise
+ops keep that order.  A kernel that works in the memory's order needs no copy and reads one number
+after the other:
 
     channels_last, channels_first    views with the axes the other way round     conv_kernel.py
     pixel_rows, from_pixel_rows      (N, C, *spatial) as (N, S, C), and back      norm.py
@@ -31,28 +32,29 @@ def channels_first(x: Array) -> Array:
 
 
 def pixel_rows(xp: Any, x: Array) -> Array:
-    """(N, C, *spatial) -> (N, S, C), in one piece of memory. No copy if x lies channels last."""
+    """(N, C, *spatial) -> (N, S, C), contiguous. Makes no copy if x lies channels last."""
     rows = xp.ascontiguousarray(xp.moveaxis(x, 1, -1))
     return rows.reshape(len(x), prod(x.shape[2:]), x.shape[1])
 
 
 def from_pixel_rows(xp: Any, rows: Array, shape: tuple[int, ...]) -> Array:
-    """(N, S, C) -> (N, C, *spatial), which is ``shape``, without a copy."""
+    """(N, S, C) -> ``shape``, which is (N, C, *spatial), without a copy. The inverse of
+    ``pixel_rows``."""
     return xp.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
 def lies_channels_last(x: Array) -> bool:
-    """Are the channels of a pixel of x (N, C, *spatial) neighbours in memory?
+    """Does x (N, C, *spatial) lie channels last in memory?
 
-    No for a single channel, where it could be said of both layouts: its pixels are neighbours.
+    An x with a single channel lies in both orders at once. The answer is then False.
     """
     last = x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
     return last and (not x.flags.c_contiguous or prod(x.shape[2:]) == 1)
 
 
 def as_it_lies(xp: Any, x: Array, last: bool) -> Array:
-    """x (N, C, *spatial) in one piece of memory, with the axes (N, *spatial, C) if ``last``. No
-    copy where x is laid out so already."""
+    """x (N, C, *spatial) as a contiguous array, with the axes (N, *spatial, C) if ``last``. Makes
+    no copy if x already lies in that order."""
     return xp.ascontiguousarray(xp.moveaxis(x, 1, -1) if last else x)
 
 
@@ -62,12 +64,12 @@ def axes_back(xp: Any, x: Array, last: bool) -> Array:
 
 
 def flattened(x: Array, order: tuple[int, ...]) -> Array:
-    """All values of x, with its axes in that order: a view where ``order`` is the order in memory
-    (``lie`` in engine/reduce.py) and x has no gaps."""
+    """All values of x in one row, with its axes taken in this order. A view, without a copy, if
+    ``order`` is the order in memory (``lie`` in engine/reduce.py) and x has no gaps."""
     return x.transpose(order).reshape(-1)
 
 
 def unflattened(values: Array, like: Array, order: tuple[int, ...]) -> Array:
-    """The inverse of ``flattened``: in the shape of ``like``."""
+    """The inverse of ``flattened``: the values in the shape of ``like``."""
     back = sorted(range(like.ndim), key=order.__getitem__)
     return values.reshape([like.shape[axis] for axis in order]).transpose(back)

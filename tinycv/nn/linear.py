@@ -1,7 +1,9 @@
-"""Linear: every output is a weighted sum of all inputs. Embedding: a table of vectors, looked up by
-number.
+"""Linear (fully connected) layer, and Embedding, a table of learned vectors looked up by id.
 
-y = x Wᵀ + b                W is (out, in), as PyTorch keeps it
+    y = x Wᵀ + b             linear: every output is a weighted sum of all inputs; W is (out, in)
+    y = W[id]                embedding: row id of the table W (rows, features)
+
+The layouts of W and the initial weights follow PyTorch.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def embedding(ids: ArrayLike, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of weight (n, d) by number: ids, integers of any shape S, give (*S, d).
+    """Look up rows of weight (n, d): ids, integers of any shape S, give (*S, d).
 
-    ids: a Tensor, an array, or lists and tuples of whole numbers. IndexError names an id outside 0
-    ... n-1; -1 is outside. On a GPU the row of such an id is NaN instead, and gets no gradient: to
-    look would be to wait. TypeError (and IndexError, as it is both) for ids that are no integers:
-    masks, slices, floats, None.
-    padding_idx: the row that stands for padding, which gets no gradient.
+    ids: a Tensor, an array, or lists and tuples of whole numbers. An id outside 0 ... n-1, such as
+    -1, is an IndexError. On a GPU the row of such an id is NaN instead and gets no gradient,
+    because checking its value would mean waiting for the GPU. Masks, slices, floats and None raise
+    NoIds, which is a TypeError and an IndexError.
+    padding_idx: the row that represents padding. It gets no gradient.
     """
     index = whole_numbers(ids)
     if array(weight, "embedding: weight").ndim != 2:
@@ -46,7 +48,7 @@ def embedding(ids: ArrayLike, weight: Tensor, padding_idx: int | None = None) ->
             "features)"
         )
     rows = weight.shape[0]
-    # ids on a GPU are not looked at: that would wait
+    # only on the host: to look at ids on a GPU would mean waiting for it
     if isinstance(index, np.ndarray):
         bad = index[(index < 0) | (index >= rows)]
         if bad.size:
@@ -54,31 +56,32 @@ def embedding(ids: ArrayLike, weight: Tensor, padding_idx: int | None = None) ->
                 f"embedding: id {bad.flat[0]} is out of range: the table has {rows} rows, 0 to "
                 f"{rows - 1}"
             )
-    found = getitem(weight, index)
+    vectors = getitem(weight, index)
     if not isinstance(index, np.ndarray) and backend.array_module(index) is not np:
-        unsigned = index.view(f"u{index.dtype.itemsize}")  # -1 is a large number now
-        found = where((unsigned >= rows)[..., None], nan, found)
+        # read as unsigned, -1 is the largest number of its type, so one comparison finds both ends
+        unsigned = index.view(f"u{index.dtype.itemsize}")
+        vectors = where((unsigned >= rows)[..., None], nan, vectors)
     if padding_idx is None or not isinstance(weight, Tensor):
-        return found
+        return vectors
     row = row_of(padding_idx, rows, "embedding: padding_idx")
     padding = backend.from_host(backend.array_module(bare(weight)), index) == row
-    return where(padding[..., None], found.detach(), found)
+    return where(padding[..., None], vectors.detach(), vectors)
 
 
 class NoIds(TypeError, IndexError):
-    """What is no array of integers cannot say which rows: an argument of a wrong kind, and an index
-    that is none."""
+    """The ids are not integers. A TypeError, since the argument has the wrong type, and an
+    IndexError, since it is not a valid index: callers may catch either."""
 
 
 def whole_numbers(ids: ArrayLike) -> backend.Array:
-    """An array of integers. NoIds for all that NumPy would take as an index besides: masks, slices,
-    None, floats."""
+    """ids as an array of integers. NoIds for everything else that NumPy would accept as an index:
+    masks, slices, None, floats."""
     try:
         array_of_ids = as_array(list(ids) if isinstance(ids, range) else ids)
     except (TypeError, ValueError):
         array_of_ids = None
     if isinstance(ids, (list, tuple, range)) and array_of_ids is not None and not array_of_ids.size:
-        # an empty list, which NumPy takes for floats
+        # NumPy makes an empty list an array of floats
         return array_of_ids.astype(np.int64)
     if array_of_ids is None or array_of_ids.dtype.kind not in "iu":
         raise NoIds(
@@ -89,7 +92,7 @@ def whole_numbers(ids: ArrayLike) -> backend.Array:
 
 
 def row_of(value: Any, rows: int, what: str) -> int:
-    """A row by its number, from 0 on; a negative one counts from the end, as in PyTorch."""
+    """A row's number, counted from 0. A negative one counts from the end, as in PyTorch."""
     row = index_of(value)
     if row is None:
         raise TypeError(f"{what} is {shown(value)}; it must be a whole number, or None")
@@ -102,8 +105,8 @@ def row_of(value: Any, rows: int, what: str) -> int:
 
 
 class Linear(Module):
-    """y = x Wᵀ + b. weight (out_features, in_features), bias (out_features,), started as PyTorch
-    starts them."""
+    """y = x Wᵀ + b. weight (out_features, in_features) and bias (out_features,) start as in
+    PyTorch: uniform within ±1/√in_features."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         in_features = count(in_features, "Linear: in_features")
@@ -118,11 +121,10 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A learned vector for each of ``num_embeddings`` things. weight (num_embeddings,
-    embedding_dim), N(0, 1).
+    """A table of learned vectors, one per id. weight (num_embeddings, embedding_dim) starts as
+    N(0, 1).
 
-    padding_idx: the number of the thing that stands for padding. Its vector starts at 0 and gets no
-    gradient.
+    padding_idx: the id that represents padding. Its vector starts at 0 and gets no gradient.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None):
@@ -135,7 +137,7 @@ class Embedding(Module):
             self.weight._data[self.padding_idx] = 0
 
     def forward(self, ids: ArrayLike) -> Tensor:
-        """ids, integers of any shape S. Returns (*S, embedding_dim)."""
+        """ids: integers of any shape S. Returns (*S, embedding_dim)."""
         return embedding(ids, self.weight, self.padding_idx)
 
 
@@ -143,8 +145,8 @@ class Embedding(Module):
 
 
 def refuse_misfit(x: Any, weight: Any, bias: Any) -> None:
-    """An error for an x whose last axis is not what weight takes, and for a bias that is not what
-    comes out."""
+    """ValueError if the last axis of x does not fit the weight, or the bias does not fit the
+    output."""
     if array(weight, "weight").ndim != 2:
         raise ValueError(f"weight has shape {weight.shape}; it must be (out, in)")
     if array(x, "x").ndim == 0 or x.shape[-1] != weight.shape[1]:
@@ -158,7 +160,7 @@ def refuse_misfit(x: Any, weight: Any, bias: Any) -> None:
 @linear.kernel
 def _linear(xp, x, weight, bias=None):
     refuse_misfit(x, weight, bias)
-    rows = as_rows(x)  # one product of matrices, whatever x's rank
+    rows = as_rows(x)  # (all rows, in): one matrix product, however many axes x has
     y = rows @ weight.T
     if bias is not None:
         y += bias

@@ -1,6 +1,7 @@
-"""Loading a state dict: arrays by name into the Tensors of a Module, all of them or none.
+"""load_state_dict: copies arrays into the Tensors of a Module by name, all of them or none.
 
-What may go into a Tensor: an array of its shape, whose numbers its dtype can hold.
+An array fits a Tensor if it has the same shape and the Tensor's dtype can hold its numbers.
+``Module.load_state_dict`` in module.py is the method that users call.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from tinycv.engine.tensor import ArrayLike, Tensor, as_array
 
 
 def load_by_name(
-    own: Mapping[str, Tensor], state: Mapping[str, ArrayLike], strict: bool, owner: str
+    tensors: Mapping[str, Tensor], state: Mapping[str, ArrayLike], strict: bool, owner: str
 ) -> tuple[list[str], list[str]]:
-    """Copy the arrays of ``state`` into the Tensors ``own`` of a module of class ``owner``.
+    """Copy the arrays of ``state`` into ``tensors``, those of a module of the class ``owner``.
 
-    A Tensor may have several names (a tied weight), of which one is enough. Returns (missing,
-    unexpected). ValueError lists every problem; nothing is changed then.
+    A tied weight has several names, of which one is enough. Returns the names (missing,
+    unexpected). If there is any problem, nothing is changed and a ValueError lists all problems.
     """
-    present = {id(t) for name, t in own.items() if name in state}
-    missing = sorted(name for name, t in own.items() if id(t) not in present)
-    unexpected = sorted(str(name) for name in state if name not in own)
-    arrays, misshaped, unfit = fitting(own, state)
-    first_names, unequal = untied(own, arrays)
+    present = {id(t) for name, t in tensors.items() if name in state}
+    missing = sorted(name for name, t in tensors.items() if id(t) not in present)
+    unexpected = sorted(str(name) for name in state if name not in tensors)
+    arrays, misshaped, unfit = fitting(tensors, state)
+    first_names, unequal = untied(tensors, arrays)
     _raise_problems(
         owner,
         {
@@ -39,9 +40,11 @@ def load_by_name(
             "that do not fit": unfit + unequal,
         },
     )
-    # all arrays are moved before the first Tensor changes: a full GPU leaves the module as it was
+    # All arrays are moved to their device before the first Tensor changes. So if a GPU runs out of
+    # memory, the module is left as it was.
     loaded = [
-        (own[name], backend.to_device(arrays[name], own[name].device)) for name in first_names
+        (tensors[name], backend.to_device(arrays[name], tensors[name].device))
+        for name in first_names
     ]
     for target, array in loaded:
         target.data = array
@@ -49,18 +52,18 @@ def load_by_name(
 
 
 def fitting(
-    own: Mapping[str, Tensor], state: Mapping[str, ArrayLike]
+    tensors: Mapping[str, Tensor], state: Mapping[str, ArrayLike]
 ) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
-    """The arrays that fit, by name; and in words those of another shape, and those of other numbers
-    than the Tensor can hold."""
+    """(arrays, misshaped, unfit): the arrays that fit, by name; messages about arrays of another
+    shape; messages about arrays whose numbers the Tensor cannot hold."""
     arrays: dict[str, np.ndarray] = {}
     misshaped: list[str] = []
     unfit: list[str] = []
-    for name in own:
+    for name in tensors:
         if name not in state:
             continue
         try:
-            arrays[name] = fitted(state[name], own[name])
+            arrays[name] = fitted(state[name], tensors[name])
         except Misshaped as error:
             misshaped.append(f"{name} {error}")
         except (TypeError, ValueError) as error:
@@ -69,34 +72,34 @@ def fitting(
 
 
 def untied(
-    own: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray]
+    tensors: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray]
 ) -> tuple[list[str], list[str]]:
-    """The first name of each Tensor that has an array; and in words the tied weights that were
-    given two values."""
+    """(names, unequal): the first name of each Tensor that has an array; messages about tied
+    weights that were given two different values."""
     first_name: dict[int, str] = {}
     unequal: list[str] = []
     for name in arrays:
-        first = first_name.setdefault(id(own[name]), name)
+        first = first_name.setdefault(id(tensors[name]), name)
         if not same_values(arrays[first], arrays[name]):
             unequal.append(f"{first} and {name} are one tied weight, but have two values")
     return list(first_name.values()), unequal
 
 
 def _raise_problems(owner: str, names_of: Mapping[str, list[str]]) -> None:
-    """ValueError with every list of names that is not empty."""
+    """ValueError that shows every list of names that is not empty; nothing if all are empty."""
     problems = [f"{what}: {listed(names)}" for what, names in names_of.items() if names]
     if problems:
         raise ValueError(f"load_state_dict: {owner} was left unchanged; " + "; ".join(problems))
 
 
 class Misshaped(ValueError):
-    """Of another shape than the Tensor that it should be loaded into."""
+    """The array has another shape than the Tensor that it should be loaded into."""
 
 
 def fitted(value: ArrayLike, target: Tensor) -> np.ndarray:
     """A copy of ``value`` on the host, in the shape and dtype of ``target``. ValueError or
-    TypeError if it overflows, or an integer would change; values below the dtype's range become
-    0."""
+    TypeError if a number would overflow or an integer would change. Numbers too small for the dtype
+    become 0."""
     array = as_array(value, floats=target.dtype)
     if array.shape != target.shape:
         raise Misshaped(f"is {array.shape}, should be {target.shape}")
@@ -113,13 +116,13 @@ def fitted(value: ArrayLike, target: Tensor) -> np.ndarray:
 
 
 def same_values(a: Array, b: Array) -> bool:
-    """Whether two arrays of either device are equal, NaN to NaN."""
+    """Are two arrays, on any devices, equal? NaN counts as equal to NaN."""
     a, b = backend.to_device(a, "cpu"), backend.to_device(b, "cpu")
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def float_type(target: Any, who: str) -> np.dtype:
-    """The float type that ``to`` is asked for."""
+    """The float dtype that was passed to ``to``. TypeError if it is none."""
     try:
         dtype = kind_of(target)
     except TypeError:

@@ -1,10 +1,11 @@
-"""Losses: one number that says how wrong a batch of predictions is.
+"""Losses: cross-entropy (with label smoothing and class weights) and mean squared error.
 
     cross-entropy      L = -Σ_c q_c log p_c,   p = softmax(scores)
     label smoothing    q_c = (1 - ε) [c = target] + ε / C            Szegedy et al. 2016, section 7
     squared error      L = mean (x - y)²
 
-Read next: binary_cross_entropy.py, for two outcomes.
+Shapes: N rows (examples), C classes; scores, p and q are (N, C).
+Read before: softmax.py.   Read next: binary_cross_entropy.py, for two outcomes.
 """
 
 from __future__ import annotations
@@ -35,22 +36,28 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """How surprised softmax(input) is by target, in nats: -Σ_c w_c q_c log p_c for each row.
+    """Cross-entropy in nats between the target and softmax(input): -Σ_c w_c q_c log p_c per row.
 
-    input (N, C) scores; target (N,) class numbers, or (N, C) probabilities. weight: how much each
-    class counts, (C,), or None for 1 each. Rows whose class is ignore_index count for nothing, and
-    neither does what has weight 0 or probability
-    0: whatever their scores are, NaN and infinity too, they reach neither loss nor gradient (0 log
-    0 is 0).
-    reduction: "mean" (over the rows that count, those of all shards in training/parallel.py; with
-    class numbers and weights, the sum divided by the weights of these rows' classes), "sum", or
-    "none" for (N,). Where no row counts, the mean is NaN, as PyTorch's, and the gradient 0.
+    input (N, C) scores. target (N,) class numbers, or (N, C) probabilities. weight (C,): how much
+    each class counts, w_c, or None for 1 each. ignore_index: rows of this class are left out.
+    reduction: "none" gives one loss per row, (N,); "sum" adds them up; "mean" divides the sum by N
+    for a target of probabilities, and by the number of rows that are not left out for a target of
+    class numbers (with weights, by the sum of the weights of these rows' classes). In data-parallel
+    training the mean is over the rows of all shards (training/parallel.py).
 
-    differs: PyTorch multiplies by 0, so that a class that is masked by a score of -inf makes the
-    loss against probabilities NaN. PyTorch's deprecated size_average and reduce are not accepted,
-    so pass ignore_index and what follows it by name. weight is data: it gets no gradient.
-    IndexError names a class outside 0 ... C-1 (on a GPU the loss is NaN instead: to look would be
-    to wait).
+    NaN and infinity. A term with w_c q_c = 0 should contribute 0, but in floating point 0 * inf and
+    0 * NaN are NaN. So such terms are selected away instead of multiplied by 0:
+    - A row that is left out, or in which every w_c q_c is 0, may have any scores, even NaN and
+      infinity. They reach neither the loss nor the gradient.
+    - In any other row a class with w_c q_c = 0 may have the score -inf, as from a mask: its term is
+      0 (0 log 0 = 0). A NaN or +inf anywhere in such a row makes the row's loss NaN.
+    - If no row counts, the mean is NaN, as in PyTorch, and the gradient is 0.
+    - A class number outside 0 ... C-1 is an IndexError. On a GPU the loss is NaN instead, because
+      checking the value would mean waiting for the GPU.
+
+    differs: PyTorch multiplies by 0, so against probabilities a score of -inf makes its loss NaN.
+    PyTorch's deprecated size_average and reduce are not accepted, so pass ignore_index and the
+    arguments after it by name. weight is data: it gets no gradient.
     """
     if getattr(weight, "requires_grad", False):
         no_gradient()
@@ -59,8 +66,8 @@ def cross_entropy(
     else:
         q, counts, counted = of_classes(target, input, weight, label_smoothing, ignore_index)
     logp = log_softmax(where(counted, input, 0.0))  # (N, C)
-    nothing = (q == 0) & (logp == -inf)
-    loss = -(q * where(nothing, 0.0, logp)).sum(axis=-1)  # (N,)
+    vanishing = (q == 0) & (logp == -inf)  # 0 log 0
+    loss = -(q * where(vanishing, 0.0, logp)).sum(axis=-1)  # (N,)
     if reduction == "none":
         return loss
     if reduction == "sum":
@@ -68,8 +75,8 @@ def cross_entropy(
     return loss.sum() / not_zero(divisor(counts))
 
 
-# Both return: w q (N, C), what each row is asked to match; what the mean divides by; and which
-# scores count (N, C), or (N, 1).
+# The next two functions return: w q (N, C), the weighted target; the divisor of the mean; and which
+# scores are used, bools (N, C) or (N, 1).
 
 
 def of_probabilities(
@@ -77,9 +84,9 @@ def of_probabilities(
 ) -> tuple[Tensor, int, Tensor]:
     """For a target of probabilities (N, C)."""
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[-1]
-    q = q if weight is None else q * asked_for(weight, q)
-    # In a row that counts for nothing only NaN and infinite scores are left out: the target's
-    # gradient needs the others.
+    q = q if weight is None else q * weight_where_used(weight, q)
+    # In a row with q = 0 everywhere only NaN and infinite scores are left out: the gradient of the
+    # target, -log p, needs the finite ones.
     counted = (q != 0).any(axis=-1, keepdims=True) | isfinite(input)
     return q, input.shape[0], counted
 
@@ -87,39 +94,45 @@ def of_probabilities(
 def of_classes(
     target: Tensor, input: Tensor, weight: Tensor | None, label_smoothing: float, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For a target of class numbers (N,). On a GPU a class out of range makes NaN: see one_hot."""
+    """For a target of class numbers (N,). On a GPU, one_hot turns a class that is out of range into
+    NaN."""
     target = target if isinstance(target, Tensor) else Tensor(target)
     counted = target != ignore_index  # (N,)
     hit = one_hot(where(counted, target, 0), input.shape[-1]).astype(input.dtype)  # (N, C)
     q = hit * (1 - label_smoothing) + label_smoothing / input.shape[-1]
     if weight is not None:
-        q, hit = q * asked_for(weight, q), hit * asked_for(weight, hit)
+        q, hit = q * weight_where_used(weight, q), hit * weight_where_used(weight, hit)
     q = where(counted[:, None], q, 0.0)
     total = where(counted, hit.sum(axis=-1), 0.0).sum()
     return q, total, (q != 0).any(axis=-1, keepdims=True)
 
 
-def asked_for(weight: ArrayLike, q: ArrayLike) -> ArrayLike:
-    """weight, but 0 where it has no bound and q is 0: inf * 0 would be NaN.
+def weight_where_used(weight: ArrayLike, q: ArrayLike) -> ArrayLike:
+    """weight, but 0 where it is infinite or NaN and q is 0, since inf * 0 would be NaN.
 
-    A weight of 1 / (how often the class occurs) is infinite for a class that does not occur.
+    Infinite weights do occur: 1 / (number of examples of the class), for a class without examples.
     """
     return where((q == 0) & ~isfinite(weight), 0.0, weight)
 
 
 def not_zero(total: ArrayLike) -> ArrayLike:
-    """What a mean divides by, NaN in place of 0: the sum may be more than 0, by label smoothing,
-    where all weights of the rows' own classes are 0. The mean over no rows is NaN too."""
+    """The divisor of a mean, with NaN instead of 0, so that the mean is NaN and not infinite.
+
+    The divisor is 0 if there are no rows, or if all their classes have weight 0. In the second case
+    label smoothing may still make the sum positive, and sum / 0 would be infinite.
+    """
     if isinstance(total, (int, np.generic)):
         return total or nan
     return where(total == 0, nan, total)
 
 
 def mse_loss(input: Tensor, target: Tensor | np.ndarray, reduction: str = "mean") -> Tensor:
-    """Mean squared error of two arrays of one shape. Integers and bools are taken as float32.
+    """Mean squared error between two arrays of the same shape. Integers and bools are converted to
+    float32.
 
-    differs: the shapes are equal, and none broadcasts. reduction is the third argument: PyTorch's
-    deprecated size_average and reduce are not accepted, nor is weight.
+    reduction: "mean", "sum", or "none" for the squared error of each entry.
+    differs: the shapes have to be equal; nothing broadcasts. reduction is the third argument, since
+    PyTorch's deprecated size_average and reduce are not accepted. PyTorch's weight is not either.
     """
     array(input, "mse_loss: input")
     if input.shape != array(target, "mse_loss: target").shape:
@@ -127,7 +140,7 @@ def mse_loss(input: Tensor, target: Tensor | np.ndarray, reduction: str = "mean"
             f"mse_loss: input has shape {input.shape}, target {target.shape}; they must be equal"
         )
     choice(reduction, "mse_loss: reduction", ("mean", "sum", "none"))
-    # integers would wrap
+    # squares of integers would overflow, and wrap around
     input = input if input.dtype.kind == "f" else astype(input)
     target = target if target.dtype.kind == "f" else astype(target)
     error = (input - target) ** 2
@@ -135,10 +148,10 @@ def mse_loss(input: Tensor, target: Tensor | np.ndarray, reduction: str = "mean"
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy`` with its settings kept; weight is a buffer.
+    """``cross_entropy`` as a layer that keeps the settings. weight is a buffer.
 
-    differs: PyTorch's deprecated size_average and reduce are not accepted: pass all but weight by
-    name.
+    differs: PyTorch's deprecated size_average and reduce are not accepted, so pass every argument
+    after weight by name.
     """
 
     def __init__(
@@ -166,16 +179,17 @@ class CrossEntropyLoss(Module):
 
 
 class MSELoss(Module):
-    """``mse_loss`` with its reduction kept.
+    """``mse_loss`` as a layer that keeps the reduction.
 
-    differs: PyTorch's deprecated size_average and reduce are not accepted: pass reduction by name.
+    differs: PyTorch's deprecated size_average and reduce are not accepted, so pass reduction by
+    name.
     """
 
     def __init__(self, reduction: str = "mean"):
         self.reduction = choice(reduction, "MSELoss: reduction", ("mean", "sum", "none"))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """input and target of one shape. Returns the mean squared error."""
+        """input and target of the same shape. Returns the mean squared error."""
         return mse_loss(input, target, self.reduction)
 
 
@@ -197,7 +211,7 @@ def _cross_entropy(
 
 
 def against_classes(input, target, ignore_index, reduction, smoothing):
-    """The kernel for class numbers without weights, on the CPU."""
+    """The kernel for class numbers without class weights, on a CPU."""
     rows, counted = np.arange(len(input)), target != ignore_index
     counts = counted.sum().astype(input.dtype)
     if counted.all():
@@ -205,8 +219,10 @@ def against_classes(input, target, ignore_index, reduction, smoothing):
     else:
         x, target = np.where(counted[:, None], input, 0), np.where(counted, target, 0)
     p, total, top = softmax_rows(np, x)
-    own = 1 - smoothing
-    loss = np.log(total)[:, 0] - ((x - top)[rows, target] * own if own else 0)
+    target_share = 1 - smoothing  # q of the target's class, before smoothing adds its part
+    loss = np.log(total)[:, 0]
+    if target_share:
+        loss = loss - (x - top)[rows, target] * target_share
     if smoothing:
         loss -= (x - top).mean(axis=-1) * smoothing
 
@@ -214,7 +230,7 @@ def against_classes(input, target, ignore_index, reduction, smoothing):
         d = p.copy()
         if smoothing:
             d -= smoothing / input.shape[1]
-        d[rows, target] -= own
+        d[rows, target] -= target_share
         return d
 
     counts = not_zero(divisor(counts)) if reduction == "mean" else None
@@ -222,32 +238,36 @@ def against_classes(input, target, ignore_index, reduction, smoothing):
 
 
 def against_weighted_classes(xp, input, target, weight, ignore_index, reduction, smoothing):
-    """The kernel for class numbers with weights, and on a GPU. own (N,): the weight of a row's own
-    class, less what smoothing takes of it; share (C,): what smoothing gives to each class."""
+    """The kernel for class numbers with class weights, and for all class numbers on a GPU.
+
+    The weighted target w q is kept as two parts, so that no (N, C) array is needed for it:
+    own_weight (N,) is w (1 - ε) at the row's own class, and share (C,) is w ε / C at every class,
+    from label smoothing.
+    """
     classes, rows, counted = input.shape[1], xp.arange(len(input)), target != ignore_index
-    there, target = (target >= 0) & (target < classes), xp.clip(target, 0, classes - 1)
+    in_range, target = (target >= 0) & (target < classes), xp.clip(target, 0, classes - 1)
     w = xp.ones(classes, input.dtype) if weight is None else weight.astype(input.dtype)
-    # NaN: the class is out of range
-    own = xp.where(counted, xp.where(there, w[target], xp.nan), 0).astype(input.dtype)
-    counts, own = own.sum(), own * (1 - smoothing)
-    # a weight may be infinite
+    # a class that is out of range makes NaN
+    own_weight = xp.where(counted, xp.where(in_range, w[target], xp.nan), 0).astype(input.dtype)
+    counts, own_weight = own_weight.sum(), own_weight * (1 - smoothing)
+    # 0 without smoothing, and not w * 0, which is NaN for an infinite weight
     share = w * (smoothing / classes) if smoothing else xp.zeros_like(w)
-    counted = counted & ((own != 0) | (share != 0).any())
+    counted = counted & ((own_weight != 0) | (share != 0).any())
     if xp is np and counted.all():
         x, counted = input, None
     else:
         x, target = xp.where(counted[:, None], input, 0), xp.where(counted, target, 0)
     p, total, top = softmax_rows(xp, x)
-    whole = own + share.sum()
-    loss = xp.log(total)[:, 0] * whole
-    loss = loss - xp.where(own == 0, 0, (x - top)[rows, target]) * own
+    row_weight = own_weight + share.sum()  # Σ_c w_c q_c
+    loss = xp.log(total)[:, 0] * row_weight
+    loss = loss - xp.where(own_weight == 0, 0, (x - top)[rows, target]) * own_weight
     loss = loss - xp.where(share == 0, 0, x - top) @ share
 
     def slope():  # w (softmax - q)
-        d = p * whole[:, None]
+        d = p * row_weight[:, None]
         if smoothing:
             d -= share
-        d[rows, target] -= own
+        d[rows, target] -= own_weight
         return d
 
     if reduction == "mean":
@@ -257,7 +277,7 @@ def against_weighted_classes(xp, input, target, weight, ignore_index, reduction,
 
 
 def softmax_rows(xp, x):
-    """softmax(x) of rows (N, C); and log Σ exp(x) = log(total) + top."""
+    """(p, total, top) of rows x (N, C): p = softmax(x), and log Σ exp(x) = log(total) + top."""
     p = xp.empty_like(x)
     total, top = exp_rows(xp, x, out=p)
     p /= total
@@ -265,8 +285,8 @@ def softmax_rows(xp, x):
 
 
 def reduced(xp, loss, slope, counted, counts, reduction):
-    """(y, pull) from the losses (N,) of rows. slope(): their gradients (N, C); counted (N,): rows
-    that count, None for all; counts: what the mean divides by."""
+    """(y, pull) from the losses of the rows (N,). slope() returns their gradients (N, C). counted
+    (N,): the rows that are not left out, None for all. counts: the divisor of the mean."""
     loss = loss if counted is None else xp.where(counted, loss, 0)
     y = loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.sum() / counts
 
@@ -284,7 +304,7 @@ def against_shares(xp, input, target, weight, reduction, label_smoothing):
     """The kernel for a target of probabilities (N, C), which may itself require a gradient."""
     q = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
     if weight is not None:
-        weight = asked_for(weight, q)
+        weight = weight_where_used(weight, q)
         q = q * weight
     left_out = ~(q != 0).any(axis=-1, keepdims=True)
     x = (

@@ -1,12 +1,13 @@
-"""Module: an object that holds parameters and knows how to run forward.
+"""Module: the base class of layers and models, which finds, saves and moves their parameters.
 
-A Module finds its parameters by looking at its own attributes, so there is nothing to register: a
-Parameter is learned, any other Tensor is a buffer (saved, moved, not learned), and a Module is a
-part. Lists, tuples and dicts of these are searched too, and parts in a set or another container are
-refused. Names are the paths to them, joined by dots, as in PyTorch: ``blocks.0.norm1.weight``.
+A Module looks for its parameters in its own attributes, so nothing has to be registered. A
+Parameter is learned, any other Tensor is a buffer (saved and moved, but not learned), and a Module
+is a submodule. Lists, tuples, deques and dicts are searched too, at any depth. A set or another
+container that holds such a part raises a TypeError, because the part would have no name. Names are
+paths joined by dots, as in PyTorch: ``blocks.0.norm1.weight``.
 
-differs: PyTorch does not find Parameters in a plain list or dict, which then never learn; here they
-are found, under the names that ParameterList and ParameterDict give.
+differs: in PyTorch a Parameter in a plain list or dict is not found, and so never learns. Here it
+is found, under the name that PyTorch's ParameterList or ParameterDict would give it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from tinycv.engine.door import device_named
 from tinycv.engine.tensor import ArrayLike, Parameter, Tensor
 from tinycv.nn.loading import float_type, load_by_name
 
-PLAIN = {type(None), bool, int, float, str}  # most attributes: nothing is in them
+# The types of most attributes. They hold no parts, so they are skipped first.
+PLAIN = {type(None), bool, int, float, str}
+# Containers in which parts have no lasting name: parts inside them are refused.
 UNSEARCHED = (
     set,
     frozenset,
@@ -41,24 +44,26 @@ UNSEARCHED = (
 
 
 class Module:
-    """Base of every layer and model. Set attributes in ``__init__``, compute in ``forward``."""
+    """Base class of every layer and model. Set the attributes in ``__init__`` and compute in
+    ``forward``."""
 
     training = True
 
     def __init_subclass__(cls, **options: Any):
-        """A layer in the body of a class would be one for all its objects, and never learn."""
+        """Refuses Parameters in the body of a class: all objects of the class would share them, and
+        no search through an object's attributes would find them."""
         super().__init_subclass__(**options)
         for name, value in vars(cls).items():
             for _, part in parts_in(name, value):
                 learned = part.parameters() if isinstance(part, Module) else [part]
                 if any(isinstance(p, Parameter) for p in learned):
                     raise TypeError(
-                        f"{cls.__name__}: {name} has Parameters and stands in the body "
+                        f"{cls.__name__}: {name} has Parameters but is defined in the body "
                         "of the class, where it is not found; set it in __init__"
                     )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes; a subclass defines it. TypeError where it does not."""
+        """What the module computes. Each subclass defines it; otherwise a call is a TypeError."""
         raise TypeError(f"{type(self).__name__} must define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -69,10 +74,11 @@ class Module:
             state.same(self.training, "a layer's mode (training)")
         return self.forward(*args, **kwargs)
 
-    # -- parts, by name ---------------------------------------------------------------------------
+    # -- parts (Modules and Tensors) by name ------------------------------------------------------
 
     def named_parts(self) -> Iterator[tuple[str, Module | Tensor]]:
-        """What this module holds itself: every Module and Tensor in an attribute, by name."""
+        """The Modules and Tensors in this module's own attributes, by name. Does not look inside
+        those Modules."""
         for name, value in vars(self).items():
             if type(value) not in PLAIN:
                 yield from parts_in(name, value)
@@ -82,15 +88,15 @@ class Module:
         return ((name, part) for name, part in self.named_parts() if isinstance(part, Module))
 
     def children(self) -> Iterator[Module]:
-        """The parts that are Modules; a shared one once."""
+        """The Modules of ``named_children``, without their names. A shared one comes once."""
         return iter({id(module): module for _, module in self.named_children()}.values())
 
     def named_modules(
         self, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
-        """This module and all within it, outermost first. A shared one once, or, without
-        remove_duplicate, under each of its names. differs: PyTorch's first argument is memo, ours
-        prefix."""
+        """This module and all modules inside it, the outer ones first. A shared module comes once,
+        or under each of its names with remove_duplicate=False. differs: the first argument is
+        prefix, where PyTorch has memo."""
         if not isinstance(prefix, str):
             raise TypeError(f"named_modules: prefix is {shown(prefix)}; it must be a string")
         return self._named_modules(
@@ -98,17 +104,18 @@ class Module:
         )
 
     def _named_modules(self, prefix: str, remove_duplicate: bool) -> Iterator[tuple[str, Module]]:
-        seen: set[int] = set()
+        visited: set[int] = set()
         stack: list[tuple[str, Module, tuple[int, ...]]] = [(prefix, self, ())]
         while stack:
-            path, module, outer = stack.pop()
-            # outer: the modules around this one, as a part may know its whole
-            if id(module) in (seen if remove_duplicate else outer):
+            # ancestors: ids of the modules around this one. A submodule may refer back to one of
+            # them, and following that reference would never end.
+            path, module, ancestors = stack.pop()
+            if id(module) in (visited if remove_duplicate else ancestors):
                 continue
-            seen.add(id(module))
+            visited.add(id(module))
             yield path, module
-            around = (*outer, id(module))
-            children = [(joined(path, name), m, around) for name, m in module.named_children()]
+            lineage = (*ancestors, id(module))
+            children = [(joined(path, name), m, lineage) for name, m in module.named_children()]
             stack.extend(reversed(children))
 
     def modules(self) -> Iterator[Module]:
@@ -116,8 +123,8 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def apply(self, function: Callable[[Module], object]) -> Module:
-        """Call ``function`` on every module within, innermost first, and on this one. Returns the
-        module. differs: PyTorch's argument is called fn.
+        """Call ``function`` on every module inside this one, the inner ones first, and last on this
+        one. Returns this module. differs: PyTorch's argument is called fn.
         """
         call = taken_function(function, "apply: function")
         for module in reversed(list(self.modules())):
@@ -125,20 +132,20 @@ class Module:
         return self
 
     def named_tensors(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers by name. A shared one under the first of its names, or, without
-        remove_duplicate, under each of them."""
+        """Parameters and buffers by name. A shared one comes under its first name, or under each of
+        its names with remove_duplicate=False."""
         return self._named_tensors(flag(remove_duplicate, "named_tensors: remove_duplicate"))
 
     def _named_tensors(self, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
-        seen: set[int] = set()
+        yielded: set[int] = set()
         for path, module in self.named_modules(remove_duplicate=remove_duplicate):
             for name, value in module.named_parts():
-                if isinstance(value, Tensor) and not (remove_duplicate and id(value) in seen):
-                    seen.add(id(value))
+                if isinstance(value, Tensor) and not (remove_duplicate and id(value) in yielded):
+                    yielded.add(id(value))
                     yield joined(path, name), value
 
     def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """The Parameters among ``named_tensors``. differs: no prefix and no recurse."""
+        """The Parameters among ``named_tensors``. differs: has no arguments prefix and recurse."""
         tensors = self.named_tensors(flag(remove_duplicate, "named_parameters: remove_duplicate"))
         return ((name, t) for name, t in tensors if isinstance(t, Parameter))
 
@@ -147,7 +154,8 @@ class Module:
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """The other Tensors among ``named_tensors``. differs: no prefix and no recurse."""
+        """The Tensors among ``named_tensors`` that are not Parameters. differs: has no arguments
+        prefix and recurse."""
         tensors = self.named_tensors(flag(remove_duplicate, "named_buffers: remove_duplicate"))
         return ((name, t) for name, t in tensors if not isinstance(t, Parameter))
 
@@ -164,35 +172,36 @@ class Module:
             )
         if tensor is not None and (not isinstance(tensor, Tensor) or isinstance(tensor, Parameter)):
             raise TypeError(
-                f"register_buffer: {name} is {shown(tensor)}; it must be a Tensor that is no "
+                f"register_buffer: {name} is {shown(tensor)}; it must be a Tensor that is not a "
                 "Parameter, or None"
             )
         setattr(self, name, tensor)
 
     def num_parameters(self) -> int:
-        """How many numbers the Parameters hold together."""
+        """How many numbers all Parameters hold in total."""
         return sum(p.size for p in self.parameters())
 
-    # -- modes, moves -----------------------------------------------------------------------------
+    # -- training and evaluation mode, gradients, devices -----------------------------------------
 
     def train(self, mode: bool = True) -> Module:
-        """Training behaviour (dropout drops) or, with False, evaluation."""
+        """Switch to training mode (dropout is active) or, with False, to evaluation mode. Returns
+        the module."""
         mode = flag(mode, "train: mode")
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Module:
-        """Evaluation behaviour: ``train(False)``. Returns the module."""
+        """Switch to evaluation mode: the same as ``train(False)``. Returns the module."""
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all Parameters."""
+        """Set the gradients of all Parameters to None."""
         capturing.forget_gradients(self.parameters())
 
     def requires_grad_(self, wanted: bool = True) -> Module:
-        """Freeze (False) or thaw every parameter. differs: PyTorch's argument is called
-        requires_grad."""
+        """Freeze (False) or unfreeze (True) every parameter. Returns the module. differs: PyTorch's
+        argument is called requires_grad."""
         wanted = flag(wanted, "requires_grad_: wanted")
         for p in self.parameters():
             p.requires_grad = wanted
@@ -200,7 +209,7 @@ class Module:
 
     def to(self, target: str | type | np.dtype) -> Module:
         """Move to a device ("cpu", "gpu") or cast floats to a dtype, in place. Gradients are
-        dropped. differs: one of them at a call, by position.
+        dropped. Returns the module. differs: takes either a device or a dtype, by position.
         """
         device = device_named(target, f"{type(self).__name__}.to")
         dtype = float_type(target, type(self).__name__) if device is None else None
@@ -210,7 +219,9 @@ class Module:
                 moved = backend.to_device(t._data, device)
             elif t.dtype.kind == "f":
                 moved = t._data.astype(dtype, copy=False)
-            if moved is not t._data:  # a graph that saved it may still be walked
+            # Assigning t.data marks t as changed, which would invalidate a graph that has saved it.
+            # So a Tensor that is already where it should be is left alone.
+            if moved is not t._data:
                 t.data = moved
             t.grad = None
         return self
@@ -218,13 +229,13 @@ class Module:
     # -- saved state ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by name, sharing memory with the module. A tied weight has all
-        its names here."""
+        """Every parameter and buffer by name, sharing memory with the module. A tied weight appears
+        under each of its names."""
         return {name: t.detach() for name, t in self._by_name().items()}
 
     def _by_name(self) -> dict[str, Tensor]:
-        """Every Tensor under each of its names; ValueError where two have one name and one would be
-        lost."""
+        """Every Tensor under each of its names. ValueError if two Tensors have the same name, since
+        one of them would be lost."""
         named: dict[str, Tensor] = {}
         for name, t in self.named_tensors(remove_duplicate=False):
             if named.setdefault(name, t) is not t:
@@ -237,12 +248,12 @@ class Module:
     def load_state_dict(
         self, state: Mapping[str, ArrayLike], strict: bool = True
     ) -> tuple[list[str], list[str]]:
-        """Copy arrays or Tensors in by name. Returns (missing, unexpected), which must be empty if
-        ``strict``. differs: PyTorch's argument is called state_dict.
+        """Copy arrays or Tensors into the module by name. Returns the names (missing, unexpected);
+        with ``strict`` both have to be empty. differs: PyTorch's argument is called state_dict.
 
-        A tied weight may be given under all of its names or under some of them. NaN is taken.
-        ValueError lists every missing, unexpected, misshaped and inconvertible name; the module is
-        then left as it was.
+        A tied weight may be given under all of its names or only some of them. NaN is accepted.
+        If anything does not fit, the module is left unchanged and a ValueError lists every name
+        that is missing, unexpected, of another shape or of another kind of number.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
@@ -251,14 +262,14 @@ class Module:
         strict = flag(strict, "load_state_dict: strict")
         return load_by_name(self._by_name(), state, strict, type(self).__name__)
 
-    @recursive_repr("...")  # a part may know its whole
+    @recursive_repr("...")  # a submodule may refer back to a module around it
     def __repr__(self) -> str:
         parts = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children()]
-        own = ", ".join(
+        tensors = ", ".join(
             f"{n}{tuple(v.shape)}" for n, v in self.named_parts() if isinstance(v, Tensor)
         )
         inner = "".join(f"\n  {line}" for line in parts) + ("\n" if parts else "")
-        return f"{type(self).__name__}({own}{inner})"
+        return f"{type(self).__name__}({tensors}{inner})"
 
 
 def joined(path: str, name: str) -> str:
@@ -267,17 +278,16 @@ def joined(path: str, name: str) -> str:
 
 
 def contents(value: Any) -> Iterable[tuple[Any, Any]]:
-    """(key, item) of everything in a container of one of the kinds in which parts are found.
-
-    The one place that says which kinds these are: a list, a tuple, a deque or a dict.
-    """
+    """(key, item) for everything in a list, tuple, deque or dict, the containers in which parts are
+    found; nothing for any other value."""
     if isinstance(value, (list, tuple, deque)):
         return enumerate(value)
     return value.items() if isinstance(value, dict) else ()
 
 
 def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
-    """Modules and Tensors in an attribute by name: itself, or what containers hold at any depth."""
+    """The Modules and Tensors in the value of an attribute, by name: the value itself, or what it
+    holds at any depth if it is a container."""
     if isinstance(value, (Module, Tensor)):
         yield name, value
     elif isinstance(value, (list, tuple, deque, dict)):
@@ -299,15 +309,16 @@ def parts_in(name: str, value: Any) -> Iterator[tuple[str, Module | Tensor]]:
 
 
 def _has_part(value: Any) -> bool:
-    """Is it a part, or a container in which parts are found, with one in it?"""
+    """Is the value a Module or a Tensor, or a searched container that holds one?"""
     if isinstance(value, (Module, Tensor)):
         return True
     return any(_has_part(item) for _, item in contents(value))
 
 
 def hidden_in(value: Any) -> Iterable[Any]:
-    """What a container of another kind holds, or a dataclass. A look at it must change nothing: no
-    generator is begun. What functions and other objects know is not searched.
+    """The items of a container that is not searched for parts (a set, a UserDict, an array of
+    objects, a dataclass, ...). Looking must not change anything, so generators are not started.
+    Functions and all other objects are not looked into.
     """
     if isinstance(value, UNSEARCHED):
         return value.values() if isinstance(value, Mapping) else value

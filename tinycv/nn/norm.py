@@ -1,16 +1,16 @@
-"""Normalisation: numbers are moved to mean 0 and scaled to variance 1, then to what is learned.
+"""Layer norm and group norm: shift to mean 0, scale to variance 1, then apply a learned γ and β.
 
     y = γ (x - E[x]) / √(Var[x] + ε) + β
 
-Of which numbers? Of one example's alone here, so that training and evaluation do the same, whatever
-the batch:
+The kinds of norm differ in the numbers that E and Var are taken over. Here these belong to a single
+example, so the result does not depend on the batch, and is the same in training and evaluation:
 
     layer norm     the features of one token           Ba, Kiros & Hinton 2016, eq. 4
     group norm     C / G channels of one image         Wu & He 2018, eq. 7
-                   G = C: instance norm                Ulyanov et al. 2016
+                   G = C is instance norm              Ulyanov et al. 2016
 
-Read next: batch_norm.py, where they are one channel's in all images.
-Shapes: N images of C channels, G groups.
+Read next: batch_norm.py, where E and Var are taken over one channel of all images.
+Shapes: N images, C channels, G groups, S = H W pixels, D features of a token.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tinycv.nn.checks import array, count, epsilon, fits, flag
 from tinycv.nn.layout import from_pixel_rows, pixel_rows
 from tinycv.nn.module import Module
 
-# what PyTorch's normalized_shape may be, and no weight is
+# types that PyTorch's normalized_shape may have and a weight cannot
 SHAPES = int, tuple, list
 
 
@@ -42,8 +42,8 @@ def layer_norm(
     """x (..., D), weight γ (D,) or None, bias β (D,) or None. Returns (..., D). Var divides by D,
     not D - 1.
 
-    differs: the axis is the last, that of weight. PyTorch's normalized_shape, its second argument,
-    is no argument here; LayerNorm takes a shape of several axes.
+    differs: always normalises over the last axis, so there is no argument normalized_shape,
+    PyTorch's second. The layer LayerNorm does take a shape of several axes.
     """
     centred = x - x.mean(axis=-1, keepdims=True)  # (..., D)
     y = centred * inverse_root((centred * centred).mean(axis=-1, keepdims=True) + eps)
@@ -68,24 +68,28 @@ def group_norm(
 
 
 def inverse_root(x: Tensor) -> Tensor:
-    """1 / √x as √x / x: NaN where x is infinite. There 1 / √x is 0, and a net whose squares left
-    the range of their dtype would go on with zeros, and learn nothing, without a word."""
+    """1 / √x, computed as √x / x, which is NaN for an infinite x.
+
+    1 / √x would be 0 there. A network whose squares overflow would then silently go on with zeros
+    and learn nothing; NaN makes the overflow visible.
+    """
     return sqrt(x) / x
 
 
 def scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """γ y + β, one of each a channel."""
+    """γ y + β, with one γ and one β per channel."""
     y = y if weight is None else y * per_channel(weight, y)
     return y if bias is None else y + per_channel(bias, y)
 
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """(C,) -> (C, 1, 1), to stand beside x (N, C, H, W)."""
+    """(C,) -> (C, 1, 1), which broadcasts against x (N, C, H, W)."""
     return values.reshape((x.shape[1],) + (1,) * (x.ndim - 2))
 
 
 def grouped(x: Tensor, num_groups: int) -> tuple[int, int, int]:
-    """(N, G, C/G * H * W)"""
+    """The shape (N, G, C/G * H * W) in which each row is one group. ValueError if G does not divide
+    C."""
     num_groups = size(num_groups, "num_groups", 1)
     if array(x, "x").ndim < 2 or x.shape[1] % num_groups:
         raise ValueError(
@@ -96,9 +100,10 @@ def grouped(x: Tensor, num_groups: int) -> tuple[int, int, int]:
 
 
 class LayerNorm(Module):
-    """Layer normalisation over the last axis, of size normalized_shape, or over the last axes, of
-    that shape. weight starts at 1, bias at 0; both have that shape.
-    differs: bias is the third argument, where PyTorch has elementwise_affine, which is always True
+    """Layer norm over the last axis, of size normalized_shape, or over several last axes of that
+    shape. weight starts at 1 and bias at 0; both have that shape.
+
+    differs: bias is the third argument. PyTorch has elementwise_affine there, which is always True
     here.
     """
 
@@ -119,7 +124,7 @@ class LayerNorm(Module):
             return layer_norm(x, self.weight, self.bias, self.eps)
         if array(x, "LayerNorm: x").ndim < len(shape) or tuple(x.shape[-len(shape) :]) != shape:
             raise ValueError(f"LayerNorm: x has shape {x.shape}; its last axes must be {shape}")
-        # the axes are joined to one
+        # joins the last axes to one, over which layer_norm works
         rows = x.reshape((*x.shape[: x.ndim - len(shape)], prod(shape)))
         weight, bias = (
             None if p is None else p.reshape((prod(shape),)) for p in (self.weight, self.bias)
@@ -128,7 +133,7 @@ class LayerNorm(Module):
 
 
 class GroupNorm(Module):
-    """Group normalisation of (N, num_channels, *spatial). weight starts at 1, bias at 0."""
+    """Group norm of (N, num_channels, *spatial). weight starts at 1 and bias at 0."""
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
         self.num_groups = size(num_groups, "GroupNorm: num_groups", 1)
@@ -155,19 +160,19 @@ def refuse_shape(args: tuple, options: dict) -> None:
     """TypeError for PyTorch's call, layer_norm(x, (D,), weight, bias)."""
     weight = args[1] if len(args) > 1 else options.get("weight")
     if "normalized_shape" in options or isinstance(weight, SHAPES):
-        given = (
+        problem = (
             "normalized_shape was given"
             if "normalized_shape" in options
             else (f"weight is {shown(weight)}; it must be an array or a Tensor, or None")
         )
         raise TypeError(
-            f"layer_norm: {given}. The axis is the last, that of weight, and PyTorch's "
+            f"layer_norm: {problem}. It always normalises over the last axis, and PyTorch's "
             "normalized_shape is no argument here"
         )
 
 
 def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
-    """An error for arguments of layer_norm that do not fit."""
+    """TypeError or ValueError for arguments of layer_norm that do not fit each other."""
     if isinstance(weight, SHAPES):
         refuse_shape((x, weight), {})
     if array(x, "x").ndim == 0:
@@ -178,7 +183,8 @@ def check_layer_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
 
 
 def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
-    """An error for weight, bias and eps that do not fit; the rest: ``grouped``."""
+    """TypeError or ValueError for weight, bias or eps that do not fit. ``grouped`` checks x and
+    num_groups."""
     for name, values in (("weight", weight), ("bias", bias)):
         fits(values, name, x.shape[1:2], "one number for each channel of x")
     epsilon(eps)
@@ -187,13 +193,13 @@ def check_group_norm(x: Any, weight: Any, bias: Any, eps: Any) -> None:
 @layer_norm.kernel
 def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     check_layer_norm(x, weight, bias, eps)
-    # of no features, there is no mean to divide for
+    # D, or 1 for rows without features, so that nothing is divided by 0
     width = max(x.shape[-1], 1)
     rows = as_rows(x)
     normal = rows - sum_last(xp, rows) * (1 / width)
     square = dot_last(xp, normal, normal) * (1 / width) + eps
-    scale = xp.sqrt(square) / square  # as inverse_root
-    normal *= scale
+    scale = xp.sqrt(square) / square  # 1 / √square, NaN for inf, as in inverse_root
+    normal *= scale  # x̂
     y = normal.copy() if weight is None else normal * weight
     if bias is not None:
         y += bias
@@ -202,8 +208,8 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
         g = g.reshape(rows.shape)
 
         def along_x():
-            # x̂ has mean 0 and square 1 along a row: what g has of these two directions cannot
-            # pass.
+            # Each row of x̂ has a fixed mean, 0, and a fixed mean square, 1. So the parts of the
+            # gradient along the vector of ones and along x̂ cannot change y, and are removed.
             h = g.copy() if weight is None else g * weight
             across = dot_last(xp, h, normal) * (1 / width)
             h -= sum_last(xp, h) * (1 / width)
@@ -216,16 +222,16 @@ def _layer_norm(xp, x, weight=None, bias=None, eps=1e-5):
     return y.reshape(x.shape), pull
 
 
-# Images are taken channels last, (N, S, C) with S = H W pixels, as convolutions leave them in
-# memory (conv_kernel.py), and a few at a time, so that they stay in the cache from one pass to the
-# next. Sums over pixels are products with ones.
+# Group norm and batch norm work on images channels last, (N, S, C) with S = H W pixels, which is
+# how convolutions leave them in memory (conv_kernel.py). They take a few images at a time, so that
+# these stay in the cache from one pass to the next. A sum over pixels is a product with ones.
 
-# numbers: NumPy is slow where it starts a row anew after fewer
+# Numbers in a row. NumPy has a cost per row, which is noticeable for rows shorter than this.
 WIDE = 1024
 
 
-def sums(xp, a):
-    """(N, S, C) -> (N, C)."""
+def pixel_sums(xp, a):
+    """Sums over the pixels: (N, S, C) -> (N, C)."""
     if xp is not np:
         return a.sum(axis=1)
     return (
@@ -237,13 +243,17 @@ def sums(xp, a):
 
 @lru_cache(maxsize=64)
 def joinable(pixels, channels):
-    """How many pixels make one row that is long enough; it divides them all."""
+    """How many pixels to join to one row of about WIDE numbers: the largest such divisor of the
+    number of pixels."""
     return next(k for k in range(max(1, WIDE // max(1, channels)), 0, -1) if pixels % k == 0)
 
 
-def each(xp, ufunc, a, values, out):
-    """ufunc(a, values) of a (N, S, C) and values (N or 1, C), one a channel. Rows of C are joined
-    to longer ones first."""
+def apply_per_channel(xp, ufunc, a, values, out):
+    """ufunc(a, values) for a (N, S, C) and values (N or 1, C), one per channel.
+
+    NumPy would work through rows of only C numbers. So k pixels are joined to one row of k C
+    numbers, and the values are repeated k times to fit.
+    """
     if xp is not np:
         return ufunc(a, values[:, None], out=out)
     n, s, c = a.shape
@@ -259,8 +269,8 @@ def each(xp, ufunc, a, values, out):
 
 
 def group_means(of_channels, num_groups, width):
-    """(n, C) -> (n, C): sums of channels; each channel gets its group's, divided by the group's
-    ``width``."""
+    """Sums of channels (n, C) -> means of groups (n, C), in which each channel has the mean of its
+    group. width: how many numbers a group has."""
     n, channels = of_channels.shape
     of_groups = of_channels.reshape(n, num_groups, channels // num_groups).sum(axis=-1)
     return (of_groups * (1 / width)).repeat(channels // num_groups, axis=1)
@@ -279,26 +289,30 @@ def _group_norm(xp, x, num_groups, weight=None, bias=None, eps=1e-5):
     over_group = partial(group_means, num_groups=num_groups, width=width)
     for at in few(xp, n, prod(a.shape[1:])):
         part, out = a[at], y[at]
-        mean[at] = over_group(sums(xp, part))
-        each(xp, xp.subtract, part, mean[at], out=out)
-        square = over_group(sums(xp, out * out)) + eps
-        scale[at] = xp.sqrt(square) / square  # as inverse_root
-        each(xp, xp.multiply, out, scale[at] if weight is None else scale[at] * weight, out=out)
+        mean[at] = over_group(pixel_sums(xp, part))
+        apply_per_channel(xp, xp.subtract, part, mean[at], out=out)
+        square = over_group(pixel_sums(xp, out * out)) + eps
+        scale[at] = xp.sqrt(square) / square  # as in inverse_root
+        apply_per_channel(
+            xp, xp.multiply, out, scale[at] if weight is None else scale[at] * weight, out=out
+        )
         if bias is not None:
-            each(xp, xp.add, out, bias[None], out=out)
+            apply_per_channel(xp, xp.add, out, bias[None], out=out)
 
     def pull(g):
-        # As in layer_norm, x̂ has mean 0 and square 1 in a group, and g cannot pass along these two
-        # directions: dx = γ s g - s E[γ g] - (x - m) s² E[γ g x̂].
+        # As in layer_norm, with x̂ = (x - mean) scale, and E the mean over a group:
+        # dx = scale (γ g - E[γ g] - x̂ E[γ g x̂]).
         g, gx = pixel_rows(xp, g), xp.empty_like(a)
         total, dots = xp.empty_like(mean), xp.empty_like(mean)
         for at in few(xp, n, prod(a.shape[1:])):
-            out, s, gamma = gx[at], scale[at], 1 if weight is None else weight
-            each(xp, xp.subtract, a[at], mean[at], out=out)
-            total[at], dots[at] = sums(xp, g[at]), sums(xp, g[at] * out) * s
-            each(xp, xp.multiply, out, -s * s * over_group(dots[at] * gamma), out=out)
-            each(xp, xp.add, out, -s * over_group(total[at] * gamma), out=out)
-            out += each(xp, xp.multiply, g[at], s * gamma, out=xp.empty_like(out))
+            out, scales, gamma = gx[at], scale[at], 1 if weight is None else weight
+            apply_per_channel(xp, xp.subtract, a[at], mean[at], out=out)
+            total[at], dots[at] = pixel_sums(xp, g[at]), pixel_sums(xp, g[at] * out) * scales
+            apply_per_channel(
+                xp, xp.multiply, out, -scales * scales * over_group(dots[at] * gamma), out=out
+            )
+            apply_per_channel(xp, xp.add, out, -scales * over_group(total[at] * gamma), out=out)
+            out += apply_per_channel(xp, xp.multiply, g[at], scales * gamma, out=xp.empty_like(out))
         return (
             from_pixel_rows(xp, gx, x.shape),
             None,

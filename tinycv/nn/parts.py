@@ -1,8 +1,8 @@
-"""Exchange the parts of a module: its layers, its Tensors, wherever they lie in its attributes.
+"""Replacing the parts of a Module: its layers and Tensors, also those in lists and dicts.
 
-A Module finds its parts in its attributes, and in the containers there at any depth (contents, in
-module.py).  Whoever puts other parts in their place has to look in the same places:
-spectral_norm.py wraps layers, adversarial/unrolled.py exchanges weights.
+A Module finds its parts in its attributes and, at any depth, in the containers there (``contents``
+in module.py).  Code that replaces parts has to look in the same places: spectral_norm.py wraps
+layers, and adversarial/unrolled.py swaps weights.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from tinycv.nn.module import Module, contents
 
 
 def exchanged(value: Any, new_of: Callable[[Module | Tensor], Module | Tensor]) -> Any:
-    """``value`` with ``new_of(part)`` in the place of each Module and Tensor in it, in containers
-    of its kind.
+    """A copy of ``value`` in which ``new_of(part)`` replaces each Module and Tensor.
 
-    The containers given stay as they are. ``value`` itself where ``new_of`` changes nothing.
+    Containers are copied, not changed, and keep their type. If ``new_of`` returns every part as it
+    was, the result is ``value`` itself.
     """
     if isinstance(value, (Module, Tensor)):
         return new_of(value)
-    found = list(contents(value))
-    new = [exchanged(item, new_of) for _, item in found]
-    if all(old is item for (_, old), item in zip(found, new, strict=True)):
+    items = list(contents(value))
+    new = [exchanged(item, new_of) for _, item in items]
+    if all(old is item for (_, old), item in zip(items, new, strict=True)):
         return value
     if isinstance(value, tuple):
+        # a named tuple has _fields, and takes its values one by one
         return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
-    twin = copy.copy(value)  # an OrderedDict stays one
-    for (key, _), item in zip(found, new, strict=True):
+    twin = copy.copy(value)  # so that an OrderedDict stays an OrderedDict
+    for (key, _), item in zip(items, new, strict=True):
         twin[key] = item
     return twin

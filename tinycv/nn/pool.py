@@ -1,7 +1,9 @@
-"""Pooling: a window walks over each channel and keeps one number of what it sees, its largest or
-its mean.
+"""Max pooling and average pooling: shrink an image by keeping one number per window.
 
-LeCun et al. 1998, section II.B (mean); Ranzato et al. 2007 (max).
+    max pooling        y[n, c, h, w] = the largest x in the window      Ranzato et al. 2007
+    average pooling    y[n, c, h, w] = the mean of the window           LeCun et al. 1998, sec. II.B
+
+The window slides over each channel separately, with the sizes of a convolution (window.py).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from tinycv.engine.reduce import zeros_beside
 from tinycv.engine.tensor import Tensor
 from tinycv.nn.checks import array
 from tinycv.nn.module import Module
-from tinycv.nn.window import Pair, inside, seen_by, settled, taps, two, walked
+from tinycv.nn.window import Pair, as_pair, inside, settled, tap_index, taps, walked
 
 
 @fused(whole="kernel_size stride")
@@ -24,11 +26,12 @@ def max_pool2d(
 ) -> Tensor:
     """The largest entry in each window: x (N, C, H, W) gives (N, C, H', W'), with conv2d's sizes.
 
-    kernel_size, stride, padding: ints or pairs; stride is kernel_size unless given.
-    Padding never wins: it is -inf, or the lowest integer.
-    differs: entries that tie share the gradient, which PyTorch gives to the first.
+    kernel_size, stride, padding: ints or pairs (down, across). stride is kernel_size by default.
+    Padding is never the largest: it is -inf, or the lowest integer.
+    differs: if several entries tie for the largest, they share the gradient equally. PyTorch gives
+    it to the first.
     """
-    margins, views = walk(x, kernel_size, stride, padding)
+    margins, views = tap_views(x, kernel_size, stride, padding)
     x = pad(x, margins, lowest(x.dtype))
     return stack([x[view] for view in views]).max(axis=0)
 
@@ -37,49 +40,52 @@ def max_pool2d(
 def avg_pool2d(
     x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0
 ) -> Tensor:
-    """The mean of each window: as ``max_pool2d``. Padding is 0 and counts, as PyTorch's does."""
-    margins, views = walk(x, kernel_size, stride, padding)
+    """The mean of each window: x (N, C, H, W) gives (N, C, H', W'). Arguments as in ``max_pool2d``.
+
+    Padding is 0 and counts as part of the window, as it does in PyTorch by default.
+    """
+    margins, views = tap_views(x, kernel_size, stride, padding)
     x = pad(x, margins)
     return sum((x[view] for view in views[1:]), x[views[0]]) * (1 / len(views))
 
 
-def walk(
+def tap_views(
     x: Tensor, kernel_size: Pair, stride: Pair | None, padding: Pair
 ) -> tuple[tuple, list[tuple]]:
-    """The margins of each axis of x (N, C, H, W), and for each tap of the window an index: what it
-    sees, (N, C, H', W')."""
+    """The padding of each axis of x (N, C, H, W); and one index for each tap of the window, which
+    selects from the padded x the pixels that this tap sees, (N, C, H', W')."""
     array(x, "x")
-    window = two("kernel_size", kernel_size, 1)
+    window = as_pair("kernel_size", kernel_size, 1)
     stride, margins, dilation = settled(
-        window if stride is None else stride, two("padding", padding), 1, window
+        window if stride is None else stride, as_pair("padding", padding), 1, window
     )
     if x.ndim != 4 or any(2 * p > k for (p, _), k in zip(margins, window, strict=True)):
         raise ValueError(
             f"pooling of x of shape {x.shape}, window {window}, padding {padding}: x must have "
-            "four axes (N, C, H, W), and padding be at most half the window, lest one see nothing "
-            "else"
+            "four axes (N, C, H, W), and padding must be at most half the window, so that every "
+            "window sees a pixel"
         )
     size = walked(
         [n + sum(p) for n, p in zip(x.shape[2:], margins, strict=True)], window, stride, dilation
     )
     return ((0, 0), (0, 0), *margins), [
-        seen_by(tap, size, stride, dilation) for tap in taps(window)
+        tap_index(tap, size, stride, dilation) for tap in taps(window)
     ]
 
 
-def walk_of(name: str, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple:
+def pool_settings(name: str, kernel_size: Pair, stride: Pair | None, padding: Pair) -> tuple:
     """kernel_size, stride and padding of a layer as pairs (down, across)."""
-    window = two(f"{name}: kernel_size", kernel_size, 1)
-    padding = two(f"{name}: padding", padding)
+    window = as_pair(f"{name}: kernel_size", kernel_size, 1)
+    padding = as_pair(f"{name}: padding", padding)
     if any(2 * p > k for p, k in zip(padding, window, strict=True)):
         raise ValueError(
             f"{name}: padding is {padding}; it must be at most half the window, {window}"
         )
-    return window, window if stride is None else two(f"{name}: stride", stride, 1), padding
+    return window, window if stride is None else as_pair(f"{name}: stride", stride, 1), padding
 
 
 def lowest(dtype: np.dtype) -> float | np.generic:
-    """What loses against every number of a dtype."""
+    """The smallest value of a dtype: as padding, it never exceeds a number of the image."""
     return (
         float("-inf")
         if dtype.kind == "f"
@@ -90,10 +96,10 @@ def lowest(dtype: np.dtype) -> float | np.generic:
 
 
 class MaxPool2d(Module):
-    """``max_pool2d`` with its settings kept."""
+    """``max_pool2d`` as a layer that keeps the settings."""
 
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0):
-        self.kernel_size, self.stride, self.padding = walk_of(
+        self.kernel_size, self.stride, self.padding = pool_settings(
             "MaxPool2d", kernel_size, stride, padding
         )
 
@@ -103,10 +109,10 @@ class MaxPool2d(Module):
 
 
 class AvgPool2d(Module):
-    """``avg_pool2d`` with its settings kept."""
+    """``avg_pool2d`` as a layer that keeps the settings."""
 
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0):
-        self.kernel_size, self.stride, self.padding = walk_of(
+        self.kernel_size, self.stride, self.padding = pool_settings(
             "AvgPool2d", kernel_size, stride, padding
         )
 
@@ -120,45 +126,54 @@ class AvgPool2d(Module):
 
 @max_pool2d.kernel
 def _max_pool2d(xp, x, kernel_size, stride=None, padding=0):
-    margins, views = walk(x, kernel_size, stride, padding)
+    margins, views = tap_views(x, kernel_size, stride, padding)
     canvas = xp.pad(x, margins, constant_values=lowest(x.dtype)) if padding else x
     y = canvas[views[0]].copy(order="K")
     for view in views[1:]:
         xp.maximum(y, canvas[view], out=y)
 
     def pull(g):
-        won = [canvas[view] == y for view in views]
+        # for each tap: where its pixel is the largest of the window
+        is_largest = [canvas[view] == y for view in views]
         finite = xp is np and np.isfinite(y.sum() + g.sum())
-        # a NaN wins, though it equals nothing
         if not finite:
-            won = [w | (canvas[view] != canvas[view]) for w, view in zip(won, views, strict=True)]
-        share = g / sum(won[1:], won[0].astype(g.dtype))
-        return spread(
-            xp, x, margins, views, (share * w if finite else xp.where(w, share, 0) for w in won)
-        )
+            # A NaN makes the maximum NaN. NaN equals nothing, so it is found by x != x.
+            is_largest = [
+                largest | (canvas[view] != canvas[view])
+                for largest, view in zip(is_largest, views, strict=True)
+            ]
+        share = g / sum(is_largest[1:], is_largest[0].astype(g.dtype))
+        if finite:
+            gradients = (share * largest for largest in is_largest)
+        else:  # a NaN or infinite share times 0 would be NaN
+            gradients = (xp.where(largest, share, 0) for largest in is_largest)
+        return add_at_views(xp, x, margins, views, gradients)
 
     return y, pull
 
 
 @avg_pool2d.kernel
 def _avg_pool2d(xp, x, kernel_size, stride=None, padding=0):
-    margins, views = walk(x, kernel_size, stride, padding)
+    margins, views = tap_views(x, kernel_size, stride, padding)
     canvas = xp.pad(x, margins) if padding else x
     y = canvas[views[0]].copy(order="K")
     for view in views[1:]:
         y += canvas[view]
-    return y * (1 / len(views)), lambda g: spread(
-        xp, x, margins, views, [g * (1 / len(views))] * len(views)
-    )
+
+    def pull(g):
+        return add_at_views(xp, x, margins, views, [g * (1 / len(views))] * len(views))
+
+    return y * (1 / len(views)), pull
 
 
-def spread(xp, x, margins, views, gradients):
-    """dL/dx: to what each tap saw, its gradients."""
+def add_at_views(xp, x, margins, views, gradients):
+    """dL/dx, from the gradient of each tap: added up at the pixels that the tap saw."""
     sides = tuple(n + sum(p) for n, p in zip(x.shape, margins, strict=True))
     canvas = zeros_beside(xp, x, sides, x.dtype)
-    meet = any(
+    # Windows overlap if the last tap of a window lies at or beyond the first tap of the next one.
+    overlap = any(
         last.start >= first.step for last, first in zip(views[-1][1:], views[0][1:], strict=True)
     )
     for view, g in zip(views, gradients, strict=True):
-        canvas[view] = canvas[view] + g if meet else g
+        canvas[view] = canvas[view] + g if overlap else g
     return canvas[inside(x.shape[2:], margins[2:])]

@@ -1,4 +1,4 @@
-"""Sequential, Flatten and Identity: layers that only connect other layers."""
+"""Sequential, Flatten and Identity: layers without parameters that connect other layers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from tinycv.nn.module import PLAIN, Module, parts_in
 
 
 class Sequential(Module):
-    """Layers one after another. Names are their places, as in PyTorch: ``0.weight``, ``2.bias``.
+    """Layers that run one after another. As in PyTorch, a layer's name is its position:
+    ``0.weight``, ``2.bias``.
 
     ``model[:-1]`` is a Sequential of the same layers, which share their parameters with this one.
-    differs: a subclass may have layers of its own (``self.head``). They are found like those of any
-    Module, but they are no steps: PyTorch would run them after the others.
+    differs: a subclass may set further layers as attributes (``self.head``). They are found as in
+    any Module, but forward does not run them; PyTorch would run them after the others.
     """
 
     def __init__(self, *layers: Module):
@@ -31,8 +32,8 @@ class Sequential(Module):
                 yield from parts_in("" if name == "_steps" else name, value)
 
     def __getattr__(self, name: str) -> Any:
-        """``layers``, the list of the steps, unless a subclass has an attribute of that name:
-        Python asks here last."""
+        """``layers`` is the list of the steps, unless a subclass has an attribute of that name:
+        Python calls this method only after it has found no such attribute."""
         if name == "layers" and "_steps" in vars(self):
             return self._steps
         if name == "_steps":
@@ -43,13 +44,13 @@ class Sequential(Module):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x through every step. Returns what the last one makes of it."""
+        """Passes x through all layers in order. Returns the result of the last."""
         for layer in self._steps:
             x = layer(x)
         return x
 
     def append(self, layer: Module) -> Sequential:
-        """Add a layer behind the last one. Returns the Sequential."""
+        """Add a layer at the end. Returns this Sequential."""
         self._steps.append(_layer(layer, len(self._steps)))
         return self
 
@@ -61,7 +62,7 @@ class Sequential(Module):
 
     def __getitem__(self, i: Any) -> Any:
         if not isinstance(i, slice):
-            return self._steps[self._place(i)]
+            return self._steps[self._position(i)]
         part = Sequential(*self._steps[_slice(i)])
         part.training = self.training
         return part
@@ -71,28 +72,28 @@ class Sequential(Module):
             raise TypeError(
                 f"Sequential: index is {i}; a layer takes one place, so it must be a whole number"
             )
-        self._steps[self._place(i)] = _layer(layer, i)
+        self._steps[self._position(i)] = _layer(layer, i)
 
     def __delitem__(self, i: Any) -> None:
-        del self._steps[_slice(i) if isinstance(i, slice) else self._place(i)]
+        del self._steps[_slice(i) if isinstance(i, slice) else self._position(i)]
 
-    def _place(self, i: Any) -> int:
-        """An index of a layer, from 0 on."""
-        place = index_of(i)
-        if place is None:
+    def _position(self, i: Any) -> int:
+        """The index i, counted from 0. A negative one counts from the end."""
+        position = index_of(i)
+        if position is None:
             raise TypeError(
                 f"Sequential: index is {shown(i)}; it must be a whole number or a slice"
             )
-        if not -len(self._steps) <= place < len(self._steps):
+        if not -len(self._steps) <= position < len(self._steps):
             raise IndexError(
-                f"Sequential: index {place} is out of range: there are {len(self._steps)} layers"
+                f"Sequential: index {position} is out of range: there are {len(self._steps)} layers"
             )
-        return place % len(self._steps)
+        return position % len(self._steps)
 
 
-def _slice(wanted: slice) -> slice:
-    """A slice of whole numbers that leads somewhere."""
-    ends = {"start": wanted.start, "stop": wanted.stop, "step": wanted.step}
+def _slice(indices: slice) -> slice:
+    """The slice, if its ends are whole numbers and its step is not 0."""
+    ends = {"start": indices.start, "stop": indices.stop, "step": indices.step}
     for name, end in ends.items():
         if (
             end is not None
@@ -100,34 +101,34 @@ def _slice(wanted: slice) -> slice:
             and name == "step"
         ):
             raise ValueError("Sequential: step of the slice is 0; it must lead from start to stop")
-    return wanted
+    return indices
 
 
-def _layer(layer: Any, place: Any) -> Module:
-    """TypeError for what is no layer."""
+def _layer(layer: Any, position: Any) -> Module:
+    """The layer; TypeError if it is not a Module."""
     if not isinstance(layer, Module):
         raise TypeError(
-            f"Sequential: layer {place} is {shown(layer)}; it must be a Module (a list of layers "
-            "is given with a star: Sequential(*layers))"
+            f"Sequential: layer {position} is {shown(layer)}; it must be a Module (a list of "
+            "layers is given with a star: Sequential(*layers))"
         )
     return layer
 
 
 class Flatten(Module):
-    """(B, ...) to (B, all the rest)."""
+    """Joins all axes after the first: (B, ...) to (B, D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, ...). Returns (B, D), D entries for each example."""
+        """x (B, ...). Returns (B, D), with the D entries of each example in one row."""
         if not getattr(x, "ndim", 0):
             raise TypeError(f"Flatten: x is {shown(x)}; it must be an array or a Tensor (B, ...)")
         x = x if isinstance(x, Tensor) else as_array(x, what="Flatten: x")
-        # -1 could not be told for a batch of none
+        # reshape((B, -1)) would fail for an empty batch: with B = 0, any D fits
         return x.reshape((x.shape[0], prod(x.shape[1:])))
 
 
 class Identity(Module):
-    """The layer that changes nothing: a place to put another."""
+    """Returns its input unchanged: a placeholder where a network has an optional layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x as it is."""
+        """Returns x itself."""
         return x

@@ -1,9 +1,10 @@
-"""Softmax: scores become probabilities, the largest score the likeliest.
+"""Softmax and log-softmax: turn scores (logits) into probabilities and their logarithms.
 
-    softmax(x)_i = exp(x_i) / Σ_j exp(x_j)
+    softmax(x)_i     = exp(x_i) / Σ_j exp(x_j)
+    log softmax(x)_i = x_i - log Σ_j exp(x_j)
 
-Read before: engine/fused.py.   Read next: losses.py, which needs its logarithm.
-Seen at work: sequence/attention.py.
+Read before: engine/fused.py.   Read next: losses.py, where cross-entropy uses log-softmax.
+Used in: sequence/attention.py.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from tinycv.nn.module import Module
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x_i) / Σ_j exp(x_j) along ``axis``: positive numbers that sum to 1. Same shape as x.
 
-    The largest x is subtracted first, which changes nothing but keeps exp from overflowing
-    (Goodfellow, Bengio & Courville 2016, section 4.1). differs: the axis is the last unless it is
-    given; PyTorch guesses one by the shape.
+    The largest x is subtracted first. The result stays the same, since the factor exp(-max)
+    cancels, but exp cannot overflow (Goodfellow, Bengio & Courville 2016, section 4.1).
+    differs: the default is the last axis; PyTorch's default depends on the number of axes.
     """
-    # no numbers, and no largest of them
+    # an empty array has no largest value
     if not x.size:
         return x * 1
     e = exp(x - x.max(axis=axis, keepdims=True))
@@ -36,10 +37,11 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 @fused
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """log softmax(x) = x - log Σ_j exp(x_j), without ever taking the log of a number that
-    underflowed to 0.
+    """log softmax(x) = x - log Σ_j exp(x_j). Same shape as x.
 
-    differs: the axis is the last unless it is given, as softmax's.
+    log(softmax(x)) would be -inf where softmax underflows to 0; this form never takes the logarithm
+    of such a number.
+    differs: the default is the last axis, as for softmax.
     """
     if not x.size:
         return x * 1
@@ -48,7 +50,7 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 class Softmax(Module):
-    """softmax along one axis. differs: the last, unless it is given."""
+    """``softmax`` along one axis, as a layer. differs: the default is the last axis."""
 
     def __init__(self, axis: int = -1):
         # NumPy's arrays have at most 64 axes
@@ -62,15 +64,15 @@ class Softmax(Module):
 # ── below this line: speed. The definitions above are what it must equal ─────────────────────────
 
 
-def checked(x: Any, axis: Any) -> Tensor:
-    """x; an error for one that is no array, or has no such axis."""
+def check_softmax(x: Any, axis: Any) -> Tensor:
+    """x, if it is an array that has this axis; otherwise an error."""
     axis_of(axis, array(x, "x").ndim)
     return x
 
 
 @softmax.kernel
 def _softmax(xp, x, axis=-1):
-    x = checked(x, axis).swapaxes(axis, -1)
+    x = check_softmax(x, axis).swapaxes(axis, -1)
     rows = as_rows(x)
     y = xp.empty_like(rows)
     if not x.size:
@@ -90,7 +92,7 @@ def _softmax(xp, x, axis=-1):
 
 @log_softmax.kernel
 def _log_softmax(xp, x, axis=-1):
-    x = checked(x, axis).swapaxes(axis, -1)
+    x = check_softmax(x, axis).swapaxes(axis, -1)
     rows = as_rows(x)
     y, p = xp.empty_like(rows), xp.empty_like(rows)
     if not x.size:

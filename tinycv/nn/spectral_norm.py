@@ -1,19 +1,23 @@
-"""Spectral norm: divides a layer's weight by an estimate of its largest singular value (Miyato et
-al. 2018).
+"""Spectral norm: divides a layer's weight by its largest singular value (Miyato et al. 2018).
 
     W_SN = W / σ(W),   σ(W) = max |W h| / |h|                    Miyato et al. 2018, eq. 6-8
     u <- W v / |W v|,   v <- Wᵀ u / |Wᵀ u|,   σ = uᵀ W v         ibid., algorithm 1: power iteration
 
-With the exact σ a Linear stretches no vector, and a network of such layers and of ReLUs has a slope
-of at most 1.  The power iteration estimates σ from below, by 1 to 5 % at first.
-Neither holds for a Conv2d.  σ is taken of its weight as a matrix (out, in kH kW), which maps one
-window to one pixel, as Miyato et al. chose and PyTorch does; but a pixel lies in up to kH kW
-windows.  So the convolution as a map of images has a norm of up to √(kH kW) σ (stride 1): a 3 x 3
-kernel of nine times 1/3 has σ = 1, but as a map of 20 x 20 images (padding 1) a norm of 2.96.  A
-slope of at most √(kH kW) per layer is still a bound, which is what a GAN needs.
+With the exact σ a Linear layer lengthens no vector, and a network of such layers and ReLUs has a
+Lipschitz constant of at most 1.  The power iteration estimates σ from below; at first the estimate
+is 1 to 5 % too small.
 
-W changes little from step to step, so u and v are kept, and one iteration per step follows σ.
-Read before: linear.py, conv.py; engine/state.py, how u and v move.
+For a Conv2d the bound is weaker.  As in the paper and in PyTorch, σ is taken of the weight as a
+matrix (out, in kH kW), which maps one window to one pixel; but a pixel lies in up to kH kW windows.
+So the convolution as a map of images has a norm of up to √(kH kW) σ (stride 1).  For example, a
+3 x 3 kernel whose nine entries are 1/3 has σ = 1, but as a map of 20 x 20 images (padding 1) its
+norm is 2.96.  A Lipschitz constant of at most √(kH kW) per layer is still a bound, which is what a
+GAN needs.
+
+W changes little from one training step to the next.  So u and v are kept, and a single iteration
+per step is enough for the estimate to follow σ.
+
+Read before: linear.py, conv.py; engine/state.py, which updates u and v.
 """
 
 from __future__ import annotations
@@ -31,16 +35,16 @@ from tinycv.nn.linear import Linear
 from tinycv.nn.module import Module
 from tinycv.nn.parts import exchanged
 
-FIRST = 15  # iterations before the first step, as PyTorch
+FIRST = 15  # iterations at construction, as in PyTorch
 
 
 class SpectralNorm(Module):
-    """``layer``, a Linear or a Conv2d, with its weight W as a matrix (out, all the rest) divided by
+    """A Linear or Conv2d ``layer`` whose weight W, as a matrix (out, all other axes), is divided by
     σ(W).
 
-    The gradient goes through σ too, with u and v taken as constants. A step of the power iteration
-    is made once per batch while training, none after. differs: PyTorch's spectral_norm changes the
-    layer itself; here it is wrapped.
+    The gradient also flows through σ, with u and v taken as constants. In training mode each batch
+    makes one step of the power iteration; in evaluation mode u and v stay as they are.
+    differs: PyTorch's spectral_norm changes the layer itself; here the layer is wrapped.
     """
 
     def __init__(self, layer: Module):
@@ -55,8 +59,8 @@ class SpectralNorm(Module):
             self._iterate()
 
     def _iterate(self) -> Sequence[Any]:
-        """One step of the power iteration, once per batch. Returns the arrays u and v as they are
-        then."""
+        """One step of the power iteration, once per batch even if shards call it several times.
+        Returns the new arrays u and v."""
         w, u = bare(_matrix(self.layer.weight.detach())), self.u
         xp = array_module(w)
 
@@ -70,8 +74,8 @@ class SpectralNorm(Module):
         return renew((self.u, self.v), iterated)
 
     def sigma(self) -> Tensor:
-        """The largest singular value, as u and v estimate it."""
-        # a graph keeps them
+        """The largest singular value of W, estimated from u and v."""
+        # copies: a graph saves them, and a later step of the power iteration changes u and v
         return self._sigma([seen(vector)._data.copy() for vector in (self.u, self.v)])
 
     def _sigma(self, vectors: Sequence[Any]) -> Tensor:
@@ -79,42 +83,44 @@ class SpectralNorm(Module):
         return u @ (_matrix(self.layer.weight) @ v)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the layer's, with W / σ(W)."""
-        # an x that the layer refuses leaves u and v as they were
+        """The layer's forward with the weight W / σ(W)."""
+        # if the layer refuses x, u and v keep their old values
         with kept_if_done():
             sigma = self._sigma(self._iterate()) if self.training else self.sigma()
-            # a layer for this call only: the other threads' one keeps W
+            # A shallow copy of the layer with the divided weight, for this call only. self.layer
+            # itself keeps W, which threads that share it need.
             layer = object.__new__(type(self.layer))
             vars(layer).update(vars(self.layer), weight=self.layer.weight / sigma)
             return layer(x)
 
 
 def spectral_norm(network: Module) -> Module:
-    """``network`` with every Linear and Conv2d in it under spectral norm. In place; returns it, or
-    the wrapped layer.
+    """Wraps every Linear and Conv2d of ``network`` in SpectralNorm, in place, and returns the
+    network. If the network is itself a Linear or Conv2d, returns the wrapped layer.
 
-    A layer that stands in several places is wrapped once; what is under spectral norm already stays
-    as it is.
+    A layer that is used in several places is wrapped once. Layers that already have spectral norm
+    are left alone.
     """
     if not isinstance(network, Module):
         raise TypeError(f"spectral_norm: network is {shown(network)}; it must be a Module")
-    # by id: a Module may compare by value, as a dataclass does
-    made: dict[int, Module] = {}
+    # Each module and its replacement. By id, because a Module that is a dataclass compares by
+    # value.
+    replacements: dict[int, Module] = {}
 
     def normed(part: Any) -> Any:
         if not isinstance(part, Module) or isinstance(part, SpectralNorm):
             return part
-        if id(part) not in made:
+        if id(part) not in replacements:
             wrapped = isinstance(part, (Linear, Conv2d))
-            # before its parts: one may know the whole
-            made[id(part)] = SpectralNorm(part) if wrapped else part
+            # entered before its parts are visited, since a part may refer back to this module
+            replacements[id(part)] = SpectralNorm(part) if wrapped else part
             for name, value in list(vars(part).items()) if not wrapped else ():
                 setattr(part, name, exchanged(value, normed))
-        return made[id(part)]
+        return replacements[id(part)]
 
     return normed(network)
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """A weight (out, ...) as a matrix (out, all the rest)."""
+    """A weight (out, ...) as a matrix (out, all other axes)."""
     return weight.reshape((weight.shape[0], -1))

@@ -1,10 +1,14 @@
-"""A window that walks over an image, as convolution and pooling have it: where it looks, and how
-many steps it takes.
+"""Convolution arithmetic: which pixels a sliding window covers, and how large the result is.
 
-A walk is described by stride and dilation, pairs (down, across), and padding ((top, bottom), (left,
-right)).
-Sizes: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships
-15 (``walked``) and 14 (``stamped``, here with dilation too).
+    result of a convolution               ⌊(side + 2p - d (k - 1) - 1) / s⌋ + 1           ``walked``
+    result of a transposed convolution    s (side - 1) + d (k - 1) + 1 - 2p + extra      ``stamped``
+
+with a window of k taps, stride s, dilation d, padding p, and output_padding extra.
+Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationships 15 and
+14 (here with dilation too).
+
+Used by conv.py and pool.py. A walk of the window over an image is described by stride and dilation,
+pairs (down, across), and padding, ((top, bottom), (left, right)).
 """
 
 from __future__ import annotations
@@ -15,14 +19,12 @@ from typing import Any, NamedTuple
 
 from tinycv.engine.arguments import shown, sizes
 
-Pair = int | tuple[int, int]  # of a window: (down, across), or one number for both
-
-
+Pair = int | tuple[int, int]  # (down, across), or one number for both
 Pads = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 
 
 class Walk(NamedTuple):
-    """How a window walks over an image."""
+    """How a window moves over an image."""
 
     stride: tuple[int, int]  # (down, across)
     padding: Pads
@@ -30,13 +32,13 @@ class Walk(NamedTuple):
 
 
 def taps(window: Iterable[int]) -> Iterable[tuple]:
-    """(0, 0), (0, 1), ...: the places in a window of kH x kW."""
+    """(0, 0), (0, 1), ...: the positions in a window of kH x kW."""
     return product(*map(range, window))
 
 
-def seen_by(tap: tuple, size: Sequence[int], stride: tuple, dilation: tuple) -> tuple:
-    """Where one tap of the window looks while the window takes its H' x W' steps: an index (...,
-    rows, columns)."""
+def tap_index(tap: tuple, size: Sequence[int], stride: tuple, dilation: tuple) -> tuple:
+    """The pixels that one tap sees while the window takes its H' x W' steps (``size``): an index
+    (..., rows, columns) into the padded image, every stride-th pixel from tap * dilation on."""
     return (
         ...,
         *[
@@ -47,7 +49,7 @@ def seen_by(tap: tuple, size: Sequence[int], stride: tuple, dilation: tuple) -> 
 
 
 def inside(sides: Sequence[int], padding: tuple) -> tuple:
-    """Where the image lies in its padding: an index (..., rows, columns)."""
+    """The image inside its padding: an index (..., rows, columns) into the padded image."""
     return (
         ...,
         *[slice(before, before + n) for n, (before, _) in zip(sides, padding, strict=True)],
@@ -57,7 +59,7 @@ def inside(sides: Sequence[int], padding: tuple) -> tuple:
 def walked(
     sides: Sequence[int], window: Sequence[int], stride: tuple, dilation: tuple
 ) -> tuple[int, ...]:
-    """H', W': how many steps a window takes over a padded image."""
+    """(H', W'): how many steps a window takes over a padded image of these sides."""
     size = tuple(
         (n - d * (k - 1) - 1) // s + 1
         for n, k, s, d in zip(sides, window, stride, dilation, strict=True)
@@ -80,8 +82,8 @@ def stamped(
     extra: tuple,
     dilation: tuple,
 ) -> tuple[int, ...]:
-    """H', W' of the transpose: the sides that ``size`` stamps cover, and ``extra``, less the
-    padding."""
+    """(H', W') of a transposed convolution: the sides that ``size`` stamps cover, plus ``extra``
+    (output_padding), minus the padding."""
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise ValueError(
             f"output_padding is {extra}; it must be smaller than the stride {stride} or dilation "
@@ -100,11 +102,12 @@ def stamped(
 
 
 def settled(stride: Pair, padding: Pair | str, dilation: Pair, window: Sequence[int]) -> Walk:
-    """stride and dilation as pairs (down, across), padding as ((top, bottom), (left, right))."""
-    stride = two("stride", stride, 1)
-    dilation = two("dilation", dilation, 1)
+    """The Walk of a user's stride, padding and dilation: ints become pairs, and the words "valid"
+    and "same" become numbers. ValueError for values that make no sense."""
+    stride = as_pair("stride", stride, 1)
+    dilation = as_pair("dilation", dilation, 1)
     if not isinstance(padding, str):
-        down, across = two("padding", padding)
+        down, across = as_pair("padding", padding)
         return Walk(stride, ((down, down), (across, across)), dilation)
     if padding == "valid":
         return Walk(stride, ((0, 0), (0, 0)), dilation)
@@ -121,8 +124,8 @@ def settled(stride: Pair, padding: Pair | str, dilation: Pair, window: Sequence[
     return Walk(stride, around, dilation)
 
 
-def two(name: str, value: Any, least: int = 0) -> tuple[int, int]:
-    """3 is (3, 3), a pair is itself."""
+def as_pair(name: str, value: Any, least: int = 0) -> tuple[int, int]:
+    """An int or a pair of ints as a pair: 3 becomes (3, 3). ValueError below ``least``."""
     if type(value) is int and least <= value < 2**63:
         return value, value
     try:
