@@ -13,7 +13,7 @@ from near import near
 import tinycv
 from tinycv import Tensor
 from tinycv.sequence import AdditiveAttention, DotAttention, GeneralAttention, LocationAttention
-from tinycv.sequence.align import look
+from tinycv.sequence.align import weighted_average
 
 B, T, S, Q, M = 2, 3, 5, 4, 4
 RNG = np.random.default_rng(0)
@@ -160,9 +160,9 @@ def test_general_attention_whose_matrix_is_the_identity_is_dot_attention():
 
 
 def test_scores_far_beyond_what_exp_can_hold_choose_one_place():
-    weights = look(Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3]))[
-        1
-    ].numpy()
+    weights = weighted_average(
+        Tensor(np.array([[[1e5, -1e5, 3.0]]], np.float32)), Tensor(MEMORY[:1, :3])
+    )[1].numpy()
     assert (weights == [[[1, 0, 0]]]).all()
 
 

@@ -71,7 +71,7 @@ def test_shapes(device, kind, options, width, places):
     y, state = kind(WIDTH, H, **options).to(device)(Tensor(X, device=device), lengths=LENGTHS)
     assert y.shape == (T, B, width) and [part.shape for part in parts(state)] == [
         (places, B, H)
-    ] * len(kind.parts)
+    ] * len(kind.state_names)
 
 
 @KINDS
@@ -129,7 +129,7 @@ def test_a_sequence_read_in_two_parts_with_the_state_carried_over_is_the_sequenc
 @KINDS
 def test_without_a_state_it_starts_from_zeros(device, kind):
     layer, x = kind(WIDTH, H, **ALL).to(device), Tensor(X, device=device)
-    zeros = [tinycv.zeros(4, B, H, device=device) for _ in kind.parts]
+    zeros = [tinycv.zeros(4, B, H, device=device) for _ in kind.state_names]
     same(layer(x)[0], layer(x, tuple(zeros) if len(zeros) > 1 else zeros[0])[0], 0, 0)
 
 
@@ -148,9 +148,10 @@ def test_a_cell_step_by_step_is_the_layer(device, kind, cell):
 @CELLS
 def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
     good, bad = tinycv.zeros(2, B, H, device=device), tinycv.zeros(1, B, H, device=device)
-    x, many = Tensor(X, device=device), len(kind.parts)
+    x, many = Tensor(X, device=device), len(kind.state_names)
     with pytest.raises(
-        ValueError, match=rf"{kind.parts[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers"
+        ValueError,
+        match=rf"{kind.state_names[-1]} is \(1, 3, 6\); it must be \(2, 3, 6\): \(layers",
     ):
         kind(WIDTH, H, 2).to(device)(x, bad if many == 1 else (good, bad))
     with pytest.raises(
@@ -158,7 +159,7 @@ def test_a_state_of_another_shape_or_kind_is_refused(device, kind, cell):
     ):
         kind(WIDTH, H, 2).to(device)(x, good if many == 2 else (good, good))
     with pytest.raises(
-        ValueError, match=rf"{kind.parts[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"
+        ValueError, match=rf"{kind.state_names[0]} is \(2, 3, 6\); it must be \(3, 6\): \(B, H\)"
     ):
         cell(WIDTH, H).to(device)(x[0], good if many == 1 else (good, good))
     with pytest.raises(ValueError, match="num_layers is 0"):
@@ -262,7 +263,7 @@ def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_n
                 device=device,
                 requires_grad=True,
             )
-            for part in starts[: len(kind.parts)]
+            for part in starts[: len(kind.state_names)]
         ]
         y, state = layer(leaf, tuple(given) if len(given) > 1 else given[0], lengths=lengths)
         ends = [
@@ -283,7 +284,7 @@ def test_nan_in_the_padding_and_in_the_state_of_a_sequence_of_no_steps_reaches_n
 @KINDS
 def test_a_sequence_of_no_steps_keeps_the_state_it_was_given(device, kind):
     layer, x = kind(WIDTH, H, 2, bidirectional=True).to(device), Tensor(X, device=device)
-    given = tuple(tinycv.randn(4, B, H, device=device) for _ in kind.parts)
+    given = tuple(tinycv.randn(4, B, H, device=device) for _ in kind.state_names)
     y, state = layer(x, given if len(given) > 1 else given[0], lengths=[0, 5, 1])
     assert not y.numpy()[:, 0].any()
     for before, after in zip(given, parts(state), strict=True):
@@ -345,7 +346,7 @@ def test_the_layer_is_certified_in_what_it_reads_in_its_state_and_in_its_paramet
     class Joined(kind):
         def forward(self, x, state):
             y, last = super().forward(
-                x, state if len(kind.parts) == 1 else (state, 0.5 * state), lengths
+                x, state if len(kind.state_names) == 1 else (state, 0.5 * state), lengths
             )
             return tinycv.concatenate(
                 [tinycv.concatenate(parts(last), axis=-1).reshape((-1,)), y.reshape((-1,))]

@@ -111,7 +111,7 @@ def test_the_gradients_along_a_plain_network_are_products_of_its_matrix_and_slop
 
 
 def test_the_gradients_along_a_network_that_reads_from_both_ends_are_refused():
-    with pytest.raises(ValueError, match="reads from both ends; make it with bidirectional=False"):
+    with pytest.raises(ValueError, match="reads from both ends; build it with bidirectional=False"):
         state_gradients(
             RNN(WIDTH, H, bidirectional=True), tinycv.zeros(T, B, WIDTH), lambda y: y.sum()
         )

@@ -402,7 +402,7 @@ def test_what_it_cannot_do_it_refuses_by_name():
     for source, target in ((SOURCE[:, :0], TARGET), (SOURCE, TARGET[:, :0])):
         with pytest.raises(ValueError, match=r"has shape \(3, 0\), no symbol at all"):
             Seq2Seq(8, 7, 4, 6, attention="location")(Tensor(source), Tensor(target))
-    with pytest.raises(ValueError, match="no attention, so it looks nowhere"):
+    with pytest.raises(ValueError, match="no attention, so it has no weights"):
         Seq2Seq(8, 7, 4, 6).alignments(Tensor(SOURCE), TARGET)
 
 
