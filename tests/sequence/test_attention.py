@@ -189,15 +189,15 @@ def test_the_weights_times_the_values_are_the_output(device, options):
         Tensor(X, device=device),
         Tensor(MEMORY, device=device),
     )
-    v = layer.apart(layer.project(x, memory, None)[2])
-    seen = layer.out_proj(layer.together(layer.weights(x, memory, **options) @ v))
+    v = layer.split_heads(layer.project(x, memory, None)[2])
+    seen = layer.out_proj(layer.merge_heads(layer.weights(x, memory, **options) @ v))
     np.testing.assert_allclose(
         layer(x, memory, **options).numpy(), seen.numpy(), rtol=1e-4, atol=1e-6
     )
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="embed_dim 10 must divide into num_heads 4"):
+    with pytest.raises(ValueError, match="embed_dim 10 must be divisible by num_heads 4"):
         MultiheadAttention(10, 4)
 
 

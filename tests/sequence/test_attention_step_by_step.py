@@ -113,7 +113,7 @@ def test_a_padded_batch_equals_its_sequences_one_by_one(device):
 @pytest.mark.parametrize("lengths", [[2, 5], [-1, 2]])
 def test_a_length_that_does_not_fit_is_named(lengths):
     with pytest.raises(
-        ValueError, match=f"from {min(lengths)} to {max(lengths)}; there are places for 0 to 4"
+        ValueError, match=f"from {min(lengths)} to {max(lengths)}; they must be from 0 to s = 4"
     ):
         length_mask(lengths, 4)
 

@@ -175,7 +175,7 @@ def test_parts_cut_the_batch_without_a_gap_or_an_overlap():
     for lead in ((), (5,), (3, 4), (2, 3, 4), (0, 3)):
         for most in (0, 1, 2, 5, 7, 100):
             seen = np.zeros(lead, int)
-            for part in blockwise.parts(lead, most):
+            for part in blockwise.batch_parts(lead, most):
                 seen[part] += 1
                 assert seen[part].size <= max(1, most)
             assert (seen == 1).all()

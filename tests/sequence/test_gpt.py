@@ -29,7 +29,7 @@ def test_no_word_knows_of_those_after_it(device):
 def test_word_by_word_is_as_all_at_once(device):
     model, ids = small().to(device), Tensor(IDS, device=device)
     whole = log_softmax(model(ids)).numpy()
-    past = model.blocks.step(model.placed(ids[:, :2]), [None, None])[1]
+    past = model.blocks.step(model.embed_with_positions(ids[:, :2]), [None, None])[1]
     for t in range(2, 6):
         scores, past = model.step(ids[:, t], past)
         np.testing.assert_allclose(scores.numpy(), whole[:, t], rtol=1e-4, atol=1e-5)

@@ -76,7 +76,7 @@ def test_places_far_out_are_as_exact_as_the_first():
 
 
 def test_beyond_the_last_learned_place_there_is_an_error_with_both_numbers():
-    with pytest.raises(ValueError, match="positions for 6 tokens, and these end at 7"):
+    with pytest.raises(ValueError, match="positions for 6 tokens, but x ends at 7"):
         LearnedPositions(6, 8)(Tensor(X), 2)
 
 

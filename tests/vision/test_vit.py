@@ -166,8 +166,8 @@ def test_attention_maps_are_the_weights_that_the_values_were_averaged_with(devic
     model, images = small().to(device), Tensor(IMAGES, device=device)
     x, attend = model.embed(images), model.blocks[0].self_attn
     read = model.blocks[0].norm1(x)
-    values = attend.apart(attend.project(read, None, None)[2])
-    by_map = attend.out_proj(attend.together(model.attention_maps(images)[0] @ values))
+    values = attend.split_heads(attend.project(read, None, None)[2])
+    by_map = attend.out_proj(attend.merge_heads(model.attention_maps(images)[0] @ values))
     np.testing.assert_allclose(attend(read).numpy(), by_map.numpy(), rtol=1e-4, atol=1e-6)
 
 

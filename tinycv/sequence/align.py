@@ -40,7 +40,7 @@ from tinycv.nn.linear import Linear, linear
 from tinycv.nn.module import Module
 from tinycv.nn.softmax import softmax
 from tinycv.sequence.inputs import is_numeric
-from tinycv.sequence.masks import beside, hidden_scores
+from tinycv.sequence.masks import hidden_scores, on_device_of
 
 
 def additive_score(query: Tensor, key: Tensor, v: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def checked_mask(mask: ArrayLike | None, memory: Tensor, what: str) -> Tensor | 
     errors."""
     if mask is None:
         return None
-    mask = beside(memory, mask)
+    mask = on_device_of(memory, mask)
     kind = number_kind(mask)
     if kind != "b" or mask.shape != memory.shape[:2]:
         raise (ValueError if kind == "b" else TypeError)(

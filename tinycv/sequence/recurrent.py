@@ -38,7 +38,7 @@ from tinycv.nn.checks import MOST_LAYERS
 from tinycv.nn.dropout import dropout
 from tinycv.nn.module import Module
 from tinycv.sequence.inputs import State, check_axes
-from tinycv.sequence.masks import beside
+from tinycv.sequence.masks import on_device_of
 
 NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -238,7 +238,7 @@ def running_mask(lengths: ArrayLike | None, x: Tensor, owner: str) -> Tensor | N
         raise ValueError(f"{owner}: lengths is {shown(plain)}; {required}")
     if ((counts < 0) | (counts > steps)).any():
         raise ValueError(f"{owner}: lengths is {shown(counts.tolist())}; {required}")
-    return beside(x, np.arange(steps)[:, None, None] < counts[:, None])
+    return on_device_of(x, np.arange(steps)[:, None, None] < counts[:, None])
 
 
 def is_numbers(value: Any) -> bool:
